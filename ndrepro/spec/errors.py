@@ -1,0 +1,80 @@
+"""The experiment's own errors, below the recorder's root.
+
+    ProvenanceError
+    ├── UsageError             an unknown name, a bad setting (exit 2)
+    └── NdreproError           could not run (exit 3)
+        ├── DataError          the data set is missing, corrupt, or not what its name says
+        ├── EnvironmentMissing an interpreter or an environment of the version matrix cannot be had
+        ├── DeviceError        the device asked for is not there
+        ├── CheckpointError    there is nothing to resume from, or it does not belong to this experiment
+        ├── TrainingFailed     the training process ended without a result
+        └── RunNotFound        no such run
+
+The child writes an error into ``result.json`` as its class name, message and cure; the parent raises it again by
+name (``from_record``), so that a failure reads the same on both sides of the door.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from provenance import errors as _recorder
+from provenance.errors import ProvenanceError, UsageError
+
+__all__ = [
+    "CheckpointError",
+    "DataError",
+    "DeviceError",
+    "EnvironmentMissing",
+    "NdreproError",
+    "RunNotFound",
+    "TrainingFailed",
+    "UsageError",
+    "from_record",
+    "to_record",
+]
+
+
+class NdreproError(ProvenanceError):
+    """The experiment could not run."""
+
+
+class DataError(NdreproError):
+    """The data set is missing, corrupt, or not what its name says."""
+
+
+class EnvironmentMissing(NdreproError):
+    """An interpreter or an environment of the version matrix cannot be had."""
+
+
+class DeviceError(NdreproError):
+    """The device asked for is not there."""
+
+
+class CheckpointError(NdreproError):
+    """There is nothing to resume from, or it does not belong to this experiment."""
+
+
+class TrainingFailed(NdreproError):
+    """The training process ended without a result."""
+
+
+class RunNotFound(NdreproError):
+    """No such run."""
+
+
+def to_record(error: BaseException) -> dict[str, str]:
+    """The JSON form in which an error crosses from the child to its parent."""
+    return {
+        "type": type(error).__name__,
+        "message": str(error) or type(error).__name__,
+        "cure": error.cure if isinstance(error, ProvenanceError) else "",
+    }
+
+
+def from_record(record: dict[str, Any]) -> ProvenanceError:
+    """The error that ``to_record`` wrote; one of an unknown class becomes TrainingFailed with its name kept."""
+    known = globals().get(record["type"]) or getattr(_recorder, record["type"], None)
+    if isinstance(known, type) and issubclass(known, ProvenanceError):
+        return known(record["message"], record["cure"])
+    return TrainingFailed(f"{record['type']}: {record['message']}", record["cure"])

@@ -1,0 +1,127 @@
+"""The files that cross the door between the parent and the training child, as dataclasses.
+
+Down: ``request.json`` (Request). Up: ``result.json`` (Result), and one row an epoch in ``metrics.jsonl`` (Scores)
+and in ``timing.jsonl`` (Timing). Everything is JSON; nothing is pickled. The child ends with one of the exit codes
+below, and ``result.json`` says the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Mapping
+
+from ndrepro.spec.errors import NdreproError
+from ndrepro.spec.experiment import Experiment
+
+REQUEST_SCHEMA = "urn:ndrepro:request:v1"
+
+EXIT_COMPLETED = 0
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: come back later, with --resume
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the parent asks of the child: the experiment, where the data are, the step to resume from (0: afresh)."""
+
+    experiment: Experiment
+    data: str
+    resume_step: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON with its schema's name."""
+        return {
+            "schema": REQUEST_SCHEMA,
+            "experiment": self.experiment.to_json(),
+            "data": self.data,
+            "resume_step": self.resume_step,
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Request:
+        """The request that ``to_json`` wrote. Raises NdreproError for another schema."""
+        if document.get("schema") != REQUEST_SCHEMA:
+            raise NdreproError(
+                f"request.json: schema {document.get('schema')!r}, expected {REQUEST_SCHEMA!r}",
+                "use the version of ndrepro that wrote it",
+            )
+        return cls(
+            Experiment.from_json(document["experiment"]), str(document["data"]), int(document["resume_step"])
+        )
+
+
+@dataclass(frozen=True)
+class Result:
+    """How the child ended: outcome, whole epochs and steps done, the device used, and the error if any."""
+
+    outcome: str
+    epochs: int
+    steps: int
+    device: str
+    error: dict[str, str] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Result:
+        """The result that ``to_json`` wrote."""
+        return cls(**document)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One epoch's results; losses are means per image, accuracies fractions of 1. No clock in here.
+
+    ``train_loss`` and ``train_accuracy`` are those met while training (augmented images, moving weights);
+    ``learning_rate`` is that of the epoch's last step.
+    """
+
+    epoch: int
+    step: int
+    train_loss: float
+    train_accuracy: float
+    test_loss: float
+    test_accuracy: float
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One epoch's clock: seconds of training, of evaluation, of the trail; images per training second; memory."""
+
+    epoch: int
+    train_seconds: float
+    test_seconds: float
+    trail_seconds: float
+    images_per_second: float
+    peak_memory_bytes: int
+    peak_device_memory_bytes: int
+
+
+def read_json(path: Path) -> Any:
+    """The JSON in ``path``. Raises NdreproError naming the file where it is missing or not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NdreproError(f"{path}: not there") from None
+    except ValueError as error:
+        raise NdreproError(f"{path}: not JSON ({error})") from None
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write JSON whole or not at all: a temporary file beside it, then a rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
