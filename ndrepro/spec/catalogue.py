@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
 METHODS = {
     "bn": "batch normalisation, the network as its paper has it",
     "nd": "network deconvolution in exactly the layers that the released code deconvolves",

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 from ndrepro.spec.errors import NdreproError
 from ndrepro.spec.experiment import Experiment
@@ -48,9 +49,7 @@ class Request:
                 f"request.json: schema {document.get('schema')!r}, expected {REQUEST_SCHEMA!r}",
                 "use the version of ndrepro that wrote it",
             )
-        return cls(
-            Experiment.from_json(document["experiment"]), str(document["data"]), int(document["resume_step"])
-        )
+        return cls(Experiment.from_json(document["experiment"]), str(document["data"]), int(document["resume_step"]))
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ import difflib
 import math
 import re
 import typing
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, Mapping
+from typing import Any
 
 from ndrepro.spec.catalogue import ARCHITECTURES, DATASETS, METHODS
 from ndrepro.spec.determinism import LEVELS
@@ -150,9 +151,7 @@ class Experiment:
                 near = difflib.get_close_matches(key, _TYPES, n=3, cutoff=0.5)
                 raise UsageError(
                     f"unknown setting '{key}'",
-                    f"did you mean {', '.join(near)}?"
-                    if near
-                    else f"settings are {', '.join(sorted(_TYPES))}",
+                    f"did you mean {', '.join(near)}?" if near else f"settings are {', '.join(sorted(_TYPES))}",
                 )
             place = document[section] if section else document
             place[leaf] = _parse(key, text, _TYPES[key])
@@ -214,9 +213,7 @@ _NAME = re.compile(
 def _name_cure(name: str) -> str:
     near = nearest_names(name)
     form = "names are ARCH_METHOD_EPOCHS[_DATASET], e.g. vgg16_nd_100 or resnet18_bn_20_cifar100"
-    return (
-        f"did you mean {', '.join(near)}? {form}" if near else f"{form}; `ndrepro list --names` has them all"
-    )
+    return f"did you mean {', '.join(near)}? {form}" if near else f"{form}; `ndrepro list --names` has them all"
 
 
 def _one_of(key: str, value: object, allowed: tuple[str, ...]) -> None:
