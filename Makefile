@@ -1,0 +1,44 @@
+# One command each. All of them first see to .venv (bootstrap.sh), so a fresh clone needs nothing installed by hand
+# but a Python 3.11, 3.12 or 3.13. Make itself answers 0 or 2; the finer exit codes are those of `.venv/bin/ndrepro`.
+
+.DEFAULT_GOAL := help
+.PHONY: help env run verify test lint bench lock lock-check clean
+python := .venv/bin/python
+
+# Values reach the recipes through the shell's variables, where quoting keeps spaces and other letters whole.
+export EXP DATA SET RUN PYTHON
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+
+env: ## make or update .venv from requirements.lock, hashes checked (PYTHON=… names the interpreter of a new one)
+	@sh bootstrap.sh
+
+run: env ## train, record, sign: EXP=name DATA=folder SET="key=value …" ARGS="more options"; alone: a small experiment
+	@set -f --; for pair in $$SET; do set -- "$$@" --set "$$pair"; done; \
+	exec $(python) -m ndrepro run $${EXP:+"$$EXP"} $${DATA:+--data "$$DATA"} "$$@" $(ARGS)
+
+verify: env ## check a run's manifest and files: RUN=folder
+	@exec $(python) -m ndrepro verify $${RUN:+"$$RUN"} $(ARGS)
+
+test: env ## the test suite: ARGS="pytest options"
+	@exec $(python) -m pytest $(ARGS)
+
+lint: env ## ruff (rules, format) and mypy (strict where data crosses a wall)
+	$(python) -m ruff check .
+	$(python) -m ruff format --check .
+	$(python) -m mypy --strict provenance ndrepro/spec
+	$(python) -m mypy
+
+bench: env ## the speeds that the README claims, as ratios within one run
+	@exec $(python) -m benchmarks $(ARGS)
+
+lock: env ## write requirements.lock and environments/*.lock from their .in files (ARGS=--upgrade for newer releases)
+	@exec $(python) tools/locks.py write $(ARGS)
+
+lock-check: env ## have pip-tools resolve requirements.in too, and say which pins differ (about a minute)
+	@exec $(python) tools/locks.py check
+
+clean: ## remove .venv and what tools cached; runs, ledger and data stay
+	@rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

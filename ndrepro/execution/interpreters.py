@@ -1,0 +1,81 @@
+"""Finds Python interpreters on this machine, and the uv that builds environments for them.
+
+An interpreter counts only when it has been run and has said what it is: version managers put shims on the PATH that
+exist for every version and fail for most. Nothing is installed here.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from ndrepro.spec.errors import EnvironmentMissing
+
+_WHO_ARE_YOU = (
+    "import platform, sys; "
+    "print(platform.python_implementation(), '%d.%d' % sys.version_info[:2], sys.executable, sep='\\n')"
+)
+
+
+def uv_executable() -> Path:
+    """The uv of this environment (it is in requirements.lock), else the PATH's; raises EnvironmentMissing."""
+    beside = Path(sys.executable).with_name("uv")
+    found = str(beside) if beside.is_file() else shutil.which("uv")
+    if found is None:
+        raise EnvironmentMissing(
+            "uv, which builds the environments of the version matrix, is not here",
+            "install it into this environment: pip install uv",
+        )
+    return Path(found)
+
+
+def uv_variables() -> dict[str, str]:
+    """This process's variables, and uv told to trust the machine's own certificate authorities where it keeps any."""
+    variables = dict(os.environ)
+    if Path("/etc/ssl/certs/ca-certificates.crt").is_file():
+        variables.setdefault("UV_SYSTEM_CERTS", "true")
+    return variables
+
+
+def find_python(version: str) -> Path:
+    """A CPython of ``version`` ("3.10") that runs: from the PATH, pyenv's versions, or what uv knows, in this order.
+
+    Raises EnvironmentMissing with the places that were looked at.
+    """
+    for candidate in _candidates(version):
+        executable = _identify(candidate, version)
+        if executable is not None:
+            return executable
+    raise EnvironmentMissing(
+        f"no working CPython {version} on the PATH, among pyenv's versions or known to uv",
+        f"install one: uv python install {version}, or pyenv install {version}",
+    )
+
+
+def _candidates(version: str) -> Iterator[Path]:
+    for folder in os.get_exec_path():
+        yield from (Path(folder, name) for name in (f"python{version}", "python3", "python"))
+    pyenv = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
+    yield from sorted(Path(pyenv, "versions").glob(f"{version}*/bin/python{version}"))
+    command = [str(uv_executable()), "python", "find", "--no-python-downloads", "--no-project", version]
+    answer = subprocess.run(command, capture_output=True, text=True, env=uv_variables())
+    if answer.returncode == 0:
+        yield Path(answer.stdout.strip())
+
+
+def _identify(candidate: Path, version: str) -> Path | None:
+    """The interpreter behind ``candidate`` if it is a CPython of ``version``, None if it is another or does not run."""
+    if not os.access(candidate, os.X_OK):
+        return None
+    try:
+        answer = subprocess.run(
+            [candidate, "-I", "-c", _WHO_ARE_YOU], capture_output=True, text=True, timeout=30, check=True
+        )
+        implementation, found, executable = answer.stdout.splitlines()
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+    return Path(executable) if (implementation, found) == ("CPython", version) else None

@@ -1,0 +1,56 @@
+"""Reads a hashed requirements file, as ``uv pip compile`` and pip-tools write it.
+
+    numpy==2.4.6 ; python_full_version < '3.12' \\
+        --hash=sha256:… \\
+        --hash=sha256:…
+        # via torch
+
+In goes the text, out come its pins. It never resolves and never installs; that is uv's work.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from provenance.errors import UsageError
+
+_PIN = re.compile(
+    r"^(?P<name>[A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?==(?P<version>[^\s;\\]+)\s*(?:;\s*(?P<marker>[^\\]+))?"
+)
+_HASH = re.compile(r"--hash=(sha256:[0-9a-f]{64})(?![0-9a-f])")
+
+
+@dataclass(frozen=True)
+class Pin:
+    """One pinned distribution: its name as PEP 503 writes it, version, marker ('' for always), and file hashes."""
+
+    name: str
+    version: str
+    marker: str
+    hashes: tuple[str, ...]
+
+
+def normalized(name: str) -> str:
+    """A distribution's name as PEP 503 compares it: ``Typing_Extensions`` → ``typing-extensions``."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def read_pins(text: str, where: str) -> tuple[Pin, ...]:
+    """The pins of a lock, in its order.
+
+    ``where`` names the file in messages. Raises UsageError for a line that pins nothing (an option, a URL, a range) and
+    for a pin without a sha256 hash, because either would let something be installed that the lock does not fix.
+    """
+    pins = []
+    for entry in re.split(r"\n(?=\S)", re.sub(r"(?m)^\s*#.*\n?", "", text)):
+        if not entry.strip():
+            continue
+        head, found, hashes = entry.split("\n")[0], _PIN.match(entry), tuple(_HASH.findall(entry))
+        if found is None:
+            raise UsageError(f"{where}: {head!r} does not pin a version", "make the lock again: make lock")
+        if not hashes:
+            raise UsageError(f"{where}: {head!r} has no sha256 hash", "make the lock again: make lock")
+        marker = (found["marker"] or "").strip()
+        pins.append(Pin(normalized(found["name"]), found["version"], marker, hashes))
+    return tuple(pins)
