@@ -65,8 +65,8 @@ DATASETS = {
         size=32,
         train_images=1437,
         test_images=360,
-        mean=(0.3056, 0.3056, 0.3056),
-        std=(0.3536, 0.3536, 0.3536),
+        mean=(0.3054, 0.3054, 0.3054),
+        std=(0.3228, 0.3228, 0.3228),
         crop_padding=2,
         flip=False,  # a mirrored 2 is no digit
     ),

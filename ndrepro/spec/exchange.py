@@ -26,10 +26,14 @@ EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: come back later, with --resu
 
 @dataclass(frozen=True)
 class Request:
-    """What the parent asks of the child: the experiment, where the data are, the step to resume from (0: afresh)."""
+    """What the parent asks of the child: the experiment, where the data are, the step to resume from (0: afresh).
+
+    ``environment`` is the cell of the version matrix that the child runs in, empty for the project's own.
+    """
 
     experiment: Experiment
     data: str
+    environment: str = ""
     resume_step: int = 0
 
     def to_json(self) -> dict[str, Any]:
@@ -38,6 +42,7 @@ class Request:
             "schema": REQUEST_SCHEMA,
             "experiment": self.experiment.to_json(),
             "data": self.data,
+            "environment": self.environment,
             "resume_step": self.resume_step,
         }
 
@@ -49,7 +54,12 @@ class Request:
                 f"request.json: schema {document.get('schema')!r}, expected {REQUEST_SCHEMA!r}",
                 "use the version of ndrepro that wrote it",
             )
-        return cls(Experiment.from_json(document["experiment"]), str(document["data"]), int(document["resume_step"]))
+        return cls(
+            experiment=Experiment.from_json(document["experiment"]),
+            data=str(document["data"]),
+            environment=str(document["environment"]),
+            resume_step=int(document["resume_step"]),
+        )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,97 @@
+"""Starts the training child and waits for it: the only place that knows how its process is made.
+
+The child gets every variable that must precede its interpreter, a session of its own (so that Ctrl-C reaches only the
+parent, which decides), the run folder's lock (so that the folder stays busy while it lives), and no way to the key
+home's name. Its output goes to ``log.txt``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import types
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ndrepro.execution import environments
+from ndrepro.spec.determinism import variables
+from ndrepro.spec.exchange import Request
+from ndrepro.spec.layout import RunFolder
+
+_POLL_SECONDS = 0.2
+_PACKAGES = Path(__file__).resolve().parents[2]
+# where keys lie is none of the child's business
+_WITHHELD = ("NDREPRO_HOME",)
+
+
+def command(request: Request, folder: RunFolder) -> list[str]:
+    """The child's command line: this interpreter, or that of the environment asked for (made if need be)."""
+    python = sys.executable
+    if request.environment:
+        python = str(environments.create(environments.cell(request.environment)))
+    return [python, "-m", "ndrepro.training", str(folder.root)]
+
+
+def child_variables(request: Request, inherited: Mapping[str, str]) -> dict[str, str]:
+    """The child's environment variables: the inherited ones, and those of its determinism level."""
+    kept = {name: value for name, value in inherited.items() if name not in _WITHHELD}
+    experiment = request.experiment
+    return {
+        **kept,
+        **variables(experiment.determinism, experiment.threads),
+        "PYTHONPATH": str(_PACKAGES),
+        "PYTHONNOUSERSITE": "1",
+        "PYTHONUNBUFFERED": "1",
+        "NDREPRO_PARENT_PID": str(os.getpid()),
+    }
+
+
+def run_child(request: Request, folder: RunFolder, lock_fd: int, look: Callable[[], None]) -> int:
+    """Run the child to its end, calling ``look`` a few times a second; returns its exit code, -n for signal n.
+
+    The first SIGINT or SIGTERM asks the child to stop at the next step, a second one kills it.
+    """
+    with folder.log.open("ab") as log:
+        process = subprocess.Popen(
+            command(request, folder),
+            env=child_variables(request, os.environ),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=(lock_fd,),
+        )
+        with _Forwarding(process):
+            while True:
+                try:
+                    return process.wait(timeout=_POLL_SECONDS)
+                except subprocess.TimeoutExpired:
+                    look()
+
+
+class _Forwarding:
+    """While open, SIGINT and SIGTERM to this process go to the child: first as SIGTERM, then as SIGKILL."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self._asked = False
+        self._before: dict[int, Callable[[int, types.FrameType | None], object] | int | None] = {}
+
+    def __enter__(self) -> _Forwarding:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._forward)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if self._process.poll() is None:
+            # an error in this process while the child trains: it must not go on unrecorded
+            self._process.kill()
+            self._process.wait()
+
+    def _forward(self, number: int, frame: types.FrameType | None) -> None:
+        self._process.send_signal(signal.SIGKILL if self._asked else signal.SIGTERM)
+        self._asked = True

@@ -1,0 +1,88 @@
+"""The training child: ``python -m ndrepro.training RUN_DIR``.
+
+The parent has made RUN_DIR with ``request.json`` in it (``ndrepro.spec.exchange.Request``) and has set every
+variable that must precede the interpreter. The child
+
+1. dies with its parent (Linux), so that nobody trains unrecorded;
+2. sets the determinism level and seals what it sees: ``environment.json``, key "start";
+3. reads the data, digesting every file: ``dataset.json``, ``dataset.sha256``;
+4. builds the network, draws its weights or loads the checkpoint asked for: ``model.json``;
+5. trains: ``trail.bin``, ``metrics.jsonl``, ``timing.jsonl``, ``checkpoints/``;
+6. writes ``weights.safetensors``, seals again (key "end"), and says how it ended: ``result.json``.
+
+SIGTERM or SIGINT: the step under way is finished, a checkpoint written, and the child ends with exit code 75, outcome
+"interrupted". An error ends it with exit code 1, outcome "failed", and its class, message and cure in
+``result.json``; the traceback is on standard error. Exit code 0 means that every file is there and whole. It never
+sees a signing key, and writes nowhere but in RUN_DIR (and the data folder, when data are downloaded).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from ndrepro.spec.errors import to_record
+from ndrepro.spec.exchange import EXIT_COMPLETED, EXIT_FAILED, EXIT_INTERRUPTED, Request, Result, read_json, write_json
+from ndrepro.spec.layout import RunFolder
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main(arguments: list[str]) -> int:
+    """Run the request in the folder named on the command line; returns the exit code."""
+    folder = RunFolder(Path(arguments[0]))
+    die_with_parent()
+    stop = StopFlag()
+    progress: dict[str, Any] = {"epochs": 0, "steps": 0, "device": "unknown"}
+    try:
+        request = Request.from_json(read_json(folder.request))
+        outcome = _train(request, folder, stop, progress)
+        error = None
+    except (Exception, KeyboardInterrupt) as failure:
+        traceback.print_exc()
+        outcome, error = "failed", to_record(failure)
+    write_json(folder.result, Result(outcome, error=error, **progress).to_json())
+    return {"completed": EXIT_COMPLETED, "interrupted": EXIT_INTERRUPTED, "failed": EXIT_FAILED}[outcome]
+
+
+class StopFlag:
+    """True once SIGTERM or SIGINT has come; the handler does nothing else."""
+
+    def __init__(self) -> None:
+        self.raised = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._raise)
+
+    def _raise(self, number: int, frame: object) -> None:
+        self.raised = True
+
+    def __call__(self) -> bool:
+        """Whether to stop."""
+        return self.raised
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent ends; a no-op where there is no such call."""
+    parent = os.environ.pop("NDREPRO_PARENT_PID", None)
+    if parent is None or not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != int(parent):
+        # it ended before the call above
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _train(request: Request, folder: RunFolder, stop: StopFlag, progress: dict[str, Any]) -> str:
+    # torch is loaded only here, after the signal handlers stand
+    from ndrepro.training import session
+
+    return session.train(request, folder, stop, progress)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,125 @@
+"""Checkpoints from which a run goes on bit for bit, and the final weights; both safetensors, both written whole.
+
+A checkpoint holds every parameter and buffer (running statistics, freeze counters), the optimizer's momentum, and
+as text the place in the run: step, epoch, batch, and the sums of the epoch under way. Random streams need no state:
+they are made again from their names (``ndrepro.training.randomness``). Files appear under their name only when whole
+and on disk: a kill at any moment leaves the previous one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+from torch import nn
+
+from ndrepro.spec.errors import CheckpointError
+from ndrepro.spec.experiment import Experiment
+
+SCHEMA = "urn:ndrepro:checkpoint:v1"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in a run: ``step`` steps done; ``batch`` of ``epoch`` is next; sums over the epoch's batches so far."""
+
+    step: int
+    epoch: int
+    batch: int
+    loss_sum: float = 0.0
+    correct: int = 0
+    seen: int = 0
+
+
+def state_tensors(net: nn.Module) -> dict[str, torch.Tensor]:
+    """Every parameter and every buffer that is part of the state, by name, in the network's own order."""
+    return dict(net.state_dict(keep_vars=True))
+
+
+def save_checkpoint(
+    path: Path, place: Place, experiment: Experiment, net: nn.Module, optimizer: torch.optim.Optimizer
+) -> None:
+    """Write the checkpoint; durable when this returns."""
+    tensors = {f"net.{name}": _array(tensor) for name, tensor in state_tensors(net).items()}
+    for name, parameter in net.named_parameters():
+        buffer = optimizer.state.get(parameter, {}).get("momentum_buffer")
+        if buffer is not None:
+            tensors[f"momentum.{name}"] = _array(buffer)
+    metadata = {
+        "schema": SCHEMA,
+        "place": json.dumps(asdict(place), allow_nan=True),
+        "experiment": json.dumps(experiment.to_json(), sort_keys=True),
+    }
+    path.parent.mkdir(exist_ok=True)
+    _write_whole(path, save(tensors, metadata))
+
+
+def load_checkpoint(
+    path: Path, experiment: Experiment, net: nn.Module, optimizer: torch.optim.Optimizer
+) -> Place:
+    """Put the state back in place and return where the run stood.
+
+    Raises CheckpointError where the file is missing or damaged, or belongs to another experiment or network.
+    """
+    tensors, metadata = _read(path)
+    if json.loads(metadata["experiment"]) != json.loads(json.dumps(experiment.to_json())):
+        raise CheckpointError(f"{path}: written by another experiment", "resume with the run's own request")
+    state = state_tensors(net)
+    expected = {f"net.{name}" for name in state}
+    found = {name for name in tensors if name.startswith("net.")}
+    if expected != found:
+        raise CheckpointError(f"{path}: another network's tensors: {', '.join(sorted(expected ^ found)[:4])} …")
+    with torch.no_grad():
+        for name, tensor in state.items():
+            tensor.copy_(torch.from_numpy(tensors[f"net.{name}"]))
+    for name, parameter in net.named_parameters():
+        momentum = tensors.get(f"momentum.{name}")
+        if momentum is not None:
+            optimizer.state[parameter]["momentum_buffer"] = torch.from_numpy(momentum).to(parameter.device)
+    return Place(**json.loads(metadata["place"]))
+
+
+def save_weights(path: Path, net: nn.Module, metadata: dict[str, str]) -> None:
+    """Write the final state of the network."""
+    _write_whole(path, save({name: _array(tensor) for name, tensor in state_tensors(net).items()}, metadata))
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().contiguous().cpu().numpy()
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator there)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: not there") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged ({error})", "remove it; an earlier one will be used") from None
+    if metadata.get("schema") != SCHEMA:
+        raise CheckpointError(f"{path}: schema {metadata.get('schema')!r}, expected {SCHEMA!r}")
+    return tensors, metadata
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

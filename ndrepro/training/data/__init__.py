@@ -1,0 +1,11 @@
+"""Data sets by name: each loader takes the folder or file where the data may lie, and returns Images."""
+
+from functools import partial
+
+from ndrepro.training.data import cifar, digits
+
+DATASETS = {
+    "digits": digits.load,
+    "cifar10": partial(cifar.load, "cifar10"),
+    "cifar100": partial(cifar.load, "cifar100"),
+}

@@ -1,0 +1,94 @@
+"""What every data set comes out as: uint8 images and labels of two splits, and the digest of every file read.
+
+``SourceFile`` digests are taken from the very bytes that were decoded, in the same read: what was hashed is what was
+trained on. ``pixels_sha256`` is over the decoded arrays, since decoders of compressed images differ between versions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ndrepro.spec.errors import DataError
+from provenance.digest import FileDigest, tree_digest
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file of the data: its name below the data folder, size in bytes, sha256."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images uint8 (N, C, H, W) and labels int64 (N,)."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def first(self, count: int | None) -> Split:
+        """The first ``count`` images; all for ``None``. Raises DataError if there are fewer."""
+        if count is not None and count > len(self.labels):
+            raise DataError(f"{count} images asked for, the split has {len(self.labels)}", "ask for fewer")
+        return Split(self.images[:count], self.labels[:count])
+
+
+@dataclass(frozen=True)
+class Images:
+    """A data set as read: both splits, the classes' names in the order of labels, the files, and how it was read.
+
+    ``canonical`` is true where the files are the official ones by digest, false where they are not, ``None`` where
+    no official digest is known; ``reader`` says which reader decoded them.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+    files: tuple[SourceFile, ...]
+    canonical: bool | None
+    reader: str
+
+    def describe(self) -> dict[str, Any]:
+        """The JSON that goes into ``dataset.json``."""
+        entries = [(item.name, FileDigest(item.size, item.sha256)) for item in self.files]
+        return {
+            "name": self.name,
+            "reader": self.reader,
+            "canonical": self.canonical,
+            "classes": list(self.classes),
+            "train_images": len(self.train.labels),
+            "test_images": len(self.test.labels),
+            "files": len(self.files),
+            "bytes": sum(item.size for item in self.files),
+            "tree_sha256": tree_digest(entries),
+            "pixels_sha256": {"train": _pixels(self.train), "test": _pixels(self.test)},
+        }
+
+    def first(self, train: int | None, test: int | None) -> Images:
+        """The same data set with only the first images of each split."""
+        return Images(
+            self.name, self.train.first(train), self.test.first(test), self.classes, self.files, self.canonical, self.reader
+        )
+
+
+def _pixels(split: Split) -> str:
+    digest = hashlib.sha256(np.ascontiguousarray(split.images))
+    digest.update(np.ascontiguousarray(split.labels.astype("<i8")))
+    return digest.hexdigest()
+
+
+def read_source(path: Path, name: str) -> tuple[bytes, SourceFile]:
+    """A whole file and its digest, from one read. Raises DataError naming it."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    return content, SourceFile(name, len(content), hashlib.sha256(content).hexdigest())

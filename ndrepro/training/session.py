@@ -1,0 +1,118 @@
+"""One request from seal to seal: the order in which the child does its work (see ``ndrepro.training.__main__``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ndrepro.spec.errors import DeviceError
+from ndrepro.spec.exchange import Request, write_json
+from ndrepro.spec.experiment import Experiment
+from ndrepro.spec.layout import RunFolder
+from ndrepro.training import determinism, models
+from ndrepro.training.batches import Batches
+from ndrepro.training.checkpoint import Place, load_checkpoint, save_weights, state_tensors
+from ndrepro.training.data import DATASETS
+from ndrepro.training.data.images import Images
+from ndrepro.training.initialise import initialise
+from ndrepro.training.layers.census import census, summary
+from ndrepro.training.optimizer import make_optimizer
+from ndrepro.training.recording import Recording
+from ndrepro.training.trainer import Interrupted, Trainer
+from provenance.digest import FileDigest, listing
+from provenance.environment import capture, usage
+
+
+def train(request: Request, folder: RunFolder, stop_asked: Callable[[], bool], progress: dict[str, Any]) -> str:
+    """Train what is asked; returns the outcome, "completed" or "interrupted". ``progress`` is kept up to date."""
+    experiment = request.experiment
+    determinism.apply(experiment)
+    device = choose_device(experiment.device)
+    progress["device"] = str(device)
+    start = _seal()
+    write_json(folder.environment, {"start": start})
+
+    images = _read_data(request, folder)
+    net = build(experiment).to(device)
+    _describe(net, images, folder)
+    optimizer = make_optimizer(net, experiment)
+    place = Place(step=0, epoch=0, batch=0)
+    if request.resume_step:
+        place = load_checkpoint(folder.checkpoint(request.resume_step), experiment, net, optimizer)
+
+    train_batches = Batches(images.train, experiment, device, training=True)
+    test_batches = Batches(images.test, experiment, device, training=False)
+    trainer = Trainer(experiment, folder, net, optimizer, train_batches, test_batches, stop_asked)
+    recording = Recording(folder, net, place)
+    try:
+        place = trainer.run(place, recording)
+        outcome = "completed"
+    except Interrupted as stopped:
+        place, outcome = stopped.place, "interrupted"
+    finally:
+        recording.close()
+    progress.update(epochs=place.epoch, steps=place.step)
+    if outcome == "completed":
+        save_weights(folder.weights, net, {"experiment": experiment.name, "steps": str(place.step)})
+    write_json(folder.environment, {"start": start, "end": _seal()})
+    return outcome
+
+
+def choose_device(asked: str) -> torch.device:
+    """The device of that name; "auto" is the GPU where there is one. Raises DeviceError if it is not there."""
+    there = torch.cuda.is_available()
+    if asked == "cuda" and not there:
+        raise DeviceError(
+            "device=cuda: torch sees no GPU here", "use --set device=cpu, or see `ndrepro doctor` for driver and CUDA"
+        )
+    return torch.device("cuda" if there and asked != "cpu" else "cpu")
+
+
+def build(experiment: Experiment) -> nn.Module:
+    """The experiment's network with its first weights, on the CPU."""
+    from ndrepro.spec.catalogue import DATASETS as FACTS
+
+    options = experiment.deconv
+    net = models.build(
+        experiment.arch,
+        experiment.method,
+        FACTS[experiment.dataset].num_classes,
+        block=options.block,
+        linear_block=options.linear_block,
+        eps=options.eps,
+        n_iter=options.n_iter,
+        momentum=options.momentum,
+        sampling_stride=options.sampling_stride,
+    )
+    initialise(net, experiment)
+    return net
+
+
+def _seal() -> dict[str, Any]:
+    return {
+        "environment": capture(),
+        "flags": determinism.flags(),
+        "libraries": determinism.libraries(),
+        "usage": usage(),
+    }
+
+
+def _read_data(request: Request, folder: RunFolder) -> Images:
+    experiment = request.experiment
+    images = DATASETS[experiment.dataset](Path(request.data))
+    images = images.first(experiment.train_images, experiment.test_images)
+    write_json(folder.dataset, images.describe())
+    entries = [(item.name, FileDigest(item.size, item.sha256)) for item in images.files]
+    folder.dataset_listing.write_text(listing(entries), encoding="utf-8", errors="surrogateescape")
+    return images
+
+
+def _describe(net: nn.Module, images: Images, folder: RunFolder) -> None:
+    shape = (2, *images.train.images.shape[1:])
+    rows = [row.to_json() for row in census(net, shape)]
+    tensors = {name: list(tensor.shape) for name, tensor in state_tensors(net).items()}
+    write_json(folder.model, {"summary": summary(net).to_json(), "layers": rows, "tensors": tensors})

@@ -1,0 +1,158 @@
+"""The training loop: reads top to bottom, holds no hidden state, and can stop and go on at any step.
+
+    for every epoch, for every batch:
+        forward, cross-entropy, backward, learning rate, SGD step, trail record
+    after every epoch: evaluation, one row of results, a checkpoint where one is due
+
+A run goes on from a checkpoint with the same bits as if it had never stopped: the random streams of any epoch are
+made again from its number, and the sums of the epoch under way are part of the checkpoint.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from ndrepro.spec.exchange import Scores, Timing
+from ndrepro.spec.experiment import Experiment
+from ndrepro.spec.layout import RunFolder
+from ndrepro.training.batches import Batches
+from ndrepro.training.checkpoint import Place, save_checkpoint
+from ndrepro.training.evaluate import evaluate
+from ndrepro.training.optimizer import learning_rate, set_learning_rate
+from ndrepro.training.recording import Recording
+from provenance.environment import usage
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; its checkpoint is written."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(f"stopped after step {place.step}")
+        self.place = place
+
+
+class Trainer:
+    """One run's network, data and files. ``stop_asked`` is looked at after every step."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        folder: RunFolder,
+        net: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        train: Batches,
+        test: Batches,
+        stop_asked: Callable[[], bool],
+    ) -> None:
+        self.experiment = experiment
+        self.folder = folder
+        self.net = net
+        self.optimizer = optimizer
+        self.train_batches = train
+        self.test_batches = test
+        self.stop_asked = stop_asked
+        self.total_steps = experiment.epochs * len(train)
+        self._saved_at = time.monotonic()
+
+    def run(self, place: Place, recording: Recording) -> Place:
+        """Train from ``place`` to the end; returns the last place. Raises Interrupted when asked to stop."""
+        while place.epoch < self.experiment.epochs:
+            place = self._epoch(place, recording)
+        self._forget_passing(place.step + 1)
+        return place
+
+    def _epoch(self, place: Place, recording: Recording) -> Place:
+        start, images_before, trail_before = time.perf_counter(), place.seen, recording.trail_seconds
+        sums = _Sums(place, self.train_batches.device)
+        self.net.train()
+        for images, labels in self.train_batches.epoch(place.epoch, place.batch):
+            loss, correct = self._step(place.step, images, labels)
+            sums.add(loss, correct, len(labels))
+            place = replace(place, step=place.step + 1, batch=place.batch + 1, seen=place.seen + len(labels))
+            recording.step(place.step, loss)
+            if place.batch < len(self.train_batches) and self._pause_due():
+                self._pause(sums.settle(place), recording)
+        place = sums.settle(place)
+        train_seconds = time.perf_counter() - start
+        place = self._finish_epoch(place, recording, train_seconds, place.seen - images_before, trail_before)
+        if place.epoch % self.experiment.checkpoint_epochs == 0 or self._pause_due():
+            self._pause(place, recording)
+        return place
+
+    def _step(self, step: int, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """One optimizer step; returns the batch's mean loss and its number of right answers."""
+        self.optimizer.zero_grad(set_to_none=True)
+        logits = self.net(images)
+        loss = cross_entropy(logits, labels)
+        loss.backward()
+        set_learning_rate(self.optimizer, learning_rate(self.experiment, step, self.total_steps))
+        self.optimizer.step()
+        return loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
+
+    def _finish_epoch(
+        self, place: Place, recording: Recording, train_seconds: float, images: int, trail_before: float
+    ) -> Place:
+        start = time.perf_counter()
+        test_loss, test_accuracy = evaluate(self.net, self.test_batches)
+        scores = Scores(
+            epoch=place.epoch + 1,
+            step=place.step,
+            train_loss=place.loss_sum / place.seen,
+            train_accuracy=place.correct / place.seen,
+            test_loss=test_loss,
+            test_accuracy=test_accuracy,
+            learning_rate=learning_rate(self.experiment, place.step - 1, self.total_steps),
+        )
+        timing = Timing(
+            epoch=place.epoch + 1,
+            train_seconds=train_seconds,
+            test_seconds=time.perf_counter() - start,
+            trail_seconds=recording.trail_seconds - trail_before,
+            images_per_second=images / train_seconds,
+            peak_memory_bytes=int(usage()["peak_memory_bytes"]),
+            peak_device_memory_bytes=torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0,
+        )
+        recording.epoch(scores, timing)
+        return Place(step=place.step, epoch=place.epoch + 1, batch=0)
+
+    def _pause_due(self) -> bool:
+        return self.stop_asked() or time.monotonic() - self._saved_at >= self.experiment.checkpoint_seconds
+
+    def _pause(self, place: Place, recording: Recording) -> None:
+        """Between two steps: write a checkpoint, and stop if asked to."""
+        recording.flush()
+        save_checkpoint(self.folder.checkpoint(place.step), place, self.experiment, self.net, self.optimizer)
+        self._forget_passing(place.step)
+        self._saved_at = time.monotonic()
+        if self.stop_asked() and place.epoch < self.experiment.epochs:
+            raise Interrupted(place)
+
+    def _forget_passing(self, newest: int) -> None:
+        """Remove older checkpoints that were written for safety only, not after a checkpoint epoch."""
+        period = self.experiment.checkpoint_epochs * len(self.train_batches)
+        for step in self.folder.checkpoint_steps():
+            if step < newest and step % period:
+                self.folder.checkpoint(step).unlink()
+
+
+class _Sums:
+    """The epoch's loss and right answers, summed on the device in float64 and int64, so that no step waits for it."""
+
+    def __init__(self, place: Place, device: torch.device) -> None:
+        self._loss = torch.tensor(place.loss_sum, dtype=torch.float64, device=device)
+        self._correct = torch.tensor(place.correct, dtype=torch.int64, device=device)
+
+    def add(self, loss: torch.Tensor, correct: torch.Tensor, images: int) -> None:
+        """Add a batch's mean loss and its right answers."""
+        self._loss += loss.to(torch.float64) * images
+        self._correct += correct
+
+    def settle(self, place: Place) -> Place:
+        """The place with the sums brought to the host; adding goes on from the same bits."""
+        return replace(place, loss_sum=float(self._loss), correct=int(self._correct))
