@@ -1,0 +1,108 @@
+"""Digests of files and of sets of files, in the format that ``sha256sum --check`` reads.
+
+A file is read once through one buffer, at hashlib's own rate. Its size, time of change and inode are compared before
+and after, so that the digest of a file that somebody is still writing is an error and never a number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from provenance.errors import DigestError
+
+# 256 KiB stay in a core's second-level cache: measured as fast as hashing from memory, and faster than 16 KiB or 4 MiB
+_CHUNK_BYTES = 1 << 18
+
+
+@dataclass(frozen=True)
+class FileDigest:
+    """A file's size in bytes and its SHA-256 in lower-case hexadecimal."""
+
+    size: int
+    sha256: str
+
+
+def bytes_digest(data: bytes) -> str:
+    """SHA-256 of ``data`` in lower-case hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def file_digest(path: str | os.PathLike[str], *, follow_symlinks: bool = True) -> FileDigest:
+    """Size and SHA-256 of a regular file.
+
+    Raises DigestError if it is not there, cannot be read, is no regular file (a symbolic link counts as none where
+    ``follow_symlinks`` is false), or changes while it is read.
+    """
+    path = Path(path)
+    # O_NONBLOCK: opening a FIFO must not wait for a writer
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow_symlinks else os.O_NOFOLLOW)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        raise DigestError(f"{path}: cannot be read ({error.strerror})") from error
+    try:
+        before = os.fstat(descriptor)
+        if not stat.S_ISREG(before.st_mode):
+            raise DigestError(f"{path}: not a regular file")
+        size, sha256 = _read(descriptor, before.st_size)
+        after = os.stat(path, follow_symlinks=follow_symlinks)
+    except FileNotFoundError:
+        raise DigestError(f"{path}: vanished while it was read") from None
+    except OSError as error:
+        raise DigestError(f"{path}: cannot be read ({error.strerror})") from error
+    finally:
+        os.close(descriptor)
+    if _identity(before) != _identity(after) or size != before.st_size:
+        raise DigestError(f"{path}: changed while it was read", "wait until nothing writes to it any more")
+    return FileDigest(size, sha256)
+
+
+def listing(entries: Iterable[tuple[str, FileDigest]]) -> str:
+    """The entries as coreutils' ``sha256sum`` prints them, one line a file, sorted by the names' bytes.
+
+    A line whose name holds a backslash, newline or carriage return begins with a backslash and has it escaped, as
+    ``sha256sum --check`` expects. Names from the file system that are not UTF-8 keep their surrogate escapes: write
+    the text with ``errors="surrogateescape"``. Raises DigestError for a name that comes twice.
+    """
+    ordered = sorted(entries, key=lambda entry: _name_bytes(entry[0]))
+    for (name, _), (following, _) in itertools.pairwise(ordered):
+        if name == following:
+            raise DigestError(f"{name}: listed twice")
+    return "".join(map(_line, ordered))
+
+
+def tree_digest(entries: Iterable[tuple[str, FileDigest]]) -> str:
+    """SHA-256 of ``listing(entries)``: one digest for names and contents, whatever the order they come in."""
+    return bytes_digest(listing(entries).encode("utf-8", "surrogateescape"))
+
+
+def _read(descriptor: int, size: int) -> tuple[int, str]:
+    sha256 = hashlib.sha256()
+    # a small file gets a small buffer: zeroing 256 KiB costs more than hashing 4
+    buffer = bytearray(min(size + 1, _CHUNK_BYTES))
+    view = memoryview(buffer)
+    total = 0
+    while count := os.readv(descriptor, (buffer,)):
+        sha256.update(view[:count])
+        total += count
+    return total, sha256.hexdigest()
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev
+
+
+def _name_bytes(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
+
+
+def _line(entry: tuple[str, FileDigest]) -> str:
+    name, digest = entry
+    escaped = name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+    return f"{'' if escaped == name else chr(92)}{digest.sha256}  {escaped}\n"

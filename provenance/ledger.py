@@ -1,0 +1,255 @@
+"""The list of runs: every run begun, resumed and ended, append-only and hash-chained, so that none can vanish.
+
+One line an entry, canonical JSON:
+
+    {"check", "event", "fields", "previous", "run", "sequence", "time"}
+
+``previous`` is the SHA-256 of the line before (64 zeros for the first), ``sequence`` counts entries from 1, ``check``
+is the SHA-256 of the line without it. So an edited line shows by itself (check), and a line that was rewritten with a
+new check, removed, repeated or moved shows in the line after it (previous, sequence). What no chain can show is that
+its tail was cut off: manifests do, which point at the entry that began their run (see ``verify``).
+
+Entries are written under a lock, in one appending write, and flushed to the disk before ``append`` returns. A power
+cut can leave a torn last line. The next append closes it and says so in a "recovered" entry with the number and the
+digest of the torn bytes; verification accepts damaged lines there and nowhere else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from provenance.canonical import canonical_bytes, parse
+from provenance.errors import CanonicalError, LedgerError, StorageError, UsageError
+from provenance.fields import Field, timestamp
+from provenance.storage import locked, make_folder, storage_error, sync_folder
+
+EVENTS = ("begun", "resumed", "ended")
+RECOVERED = "recovered"
+_GENESIS = "0" * 64
+_TAIL_BYTES = 1 << 16
+_CHECK_BYTES = len('{"check":"",') + 64
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry. ``digest`` is the SHA-256 of its line; ``run`` is empty in a "recovered" entry."""
+
+    sequence: int
+    time: str
+    event: str
+    run: str
+    fields: dict[str, Any]
+    previous: str
+    digest: str
+
+    @classmethod
+    def make(cls, sequence: int, event: str, run: str, fields: dict[str, Any], previous: str) -> tuple[Entry, bytes]:
+        """A new entry, now, and its line without the newline. Raises CanonicalError for fields that are no JSON."""
+        time = timestamp()
+        members = {"sequence": sequence, "time": time, "event": event, "run": run}
+        members |= {"fields": fields, "previous": previous}
+        line = _with_check(canonical_bytes(members))
+        return cls(sequence, time, event, run, fields, previous, _sha256(line)), line
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Entry:
+        """The entry in a line. Raises LedgerError saying why it is none."""
+        try:
+            document = parse(line)
+        except CanonicalError as error:
+            raise LedgerError(error.message) from None
+        members = Field(document, "$", LedgerError).members(
+            ("sequence", "time", "event", "run", "fields", "previous", "check")
+        )
+        event = members["event"].one_of((*EVENTS, RECOVERED))
+        if line != _with_check(b"{" + line[_CHECK_BYTES:]):
+            raise LedgerError("edited: it does not match its own check")
+        return cls(
+            sequence=members["sequence"].integer(1),
+            time=members["time"].time(),
+            event=event,
+            run=members["run"].one_of(("",)) if event == RECOVERED else members["run"].text(),
+            fields=members["fields"].mapping(),
+            previous=members["previous"].sha256(),
+            digest=_sha256(line),
+        )
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with the ledger, and on which line (from 1)."""
+
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """A ledger file; it and its folder are made by the first append."""
+
+    path: Path
+
+    def append(self, event: str, run: str, **fields: Any) -> Entry:
+        """Add an entry for ``run`` and return it once it is on the disk.
+
+        Raises UsageError for another event or an empty run, CanonicalError for fields that are no JSON, StorageError
+        if it cannot be written whole (nothing of it is left then).
+        """
+        if event not in EVENTS or not run:
+            raise UsageError(f"event {event!r} of run {run!r}: expected one of {', '.join(EVENTS)} and a run")
+        make_folder(self.path.parent)
+        with locked(self._lock_path):
+            try:
+                descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            except OSError as error:
+                raise storage_error(self.path, error) from error
+            try:
+                return self._append(descriptor, event, run, fields)
+            except OSError as error:
+                raise storage_error(self.path, error) from error
+            finally:
+                os.close(descriptor)
+
+    def entries(self) -> tuple[Entry, ...]:
+        """Every well-formed entry in the file's order; ``verify`` says whether they can be believed."""
+        return tuple(item for _, item in _lines(self._read()) if isinstance(item, Entry))
+
+    def verify(self) -> list[Problem]:
+        """What is wrong with the chain, line by line; empty when it is whole."""
+        data = self._read()
+        problems = _broken_links(data)
+        torn = data.rpartition(b"\n")[2]
+        if torn:
+            reason = f"torn: it has no end ({len(torn)} bytes); the next entry will close it and say so"
+            problems.append(Problem(data.count(b"\n") + 1, reason))
+        return problems
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.path.with_name(self.path.name + ".lock")
+
+    def _append(self, descriptor: int, event: str, run: str, fields: dict[str, Any]) -> Entry:
+        size = os.fstat(descriptor).st_size
+        last, damaged = _tail(descriptor, size)
+        sequence, previous = (last.sequence, last.digest) if last else (0, _GENESIS)
+        lines = []
+        if damaged:
+            torn = damaged.removesuffix(b"\n")
+            note = {"bytes": len(torn), "sha256": _sha256(torn)}
+            recovered, line = Entry.make(sequence + 1, RECOVERED, "", note, previous)
+            sequence, previous = recovered.sequence, recovered.digest
+            lines += [line] if damaged.endswith(b"\n") else [b"", line]
+        entry, line = Entry.make(sequence + 1, event, run, fields, previous)
+        self._write(descriptor, b"\n".join([*lines, line, b""]), size)
+        return entry
+
+    def _write(self, descriptor: int, data: bytes, size: int) -> None:
+        try:
+            if os.write(descriptor, data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(descriptor)
+        except OSError:
+            # where even that fails the torn line stays, and the next append closes it
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, size)
+            raise
+        if not size:
+            sync_folder(self.path.parent)
+
+    def _read(self) -> bytes:
+        # a lock file shows that somebody appends; without one, or where it cannot be taken, nobody does
+        held = locked(self._lock_path, shared=True) if os.access(self._lock_path, os.W_OK) else contextlib.nullcontext()
+        try:
+            with held:
+                return self.path.read_bytes()
+        except FileNotFoundError:
+            return b""
+        except OSError as error:
+            raise StorageError(f"{self.path}: cannot be read ({error.strerror})") from error
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _with_check(body: bytes) -> bytes:
+    """The line of a canonical body: "check" sorts before every other member, so it goes in front."""
+    return b'{"check":"%b",' % _sha256(body).encode() + body[1:]
+
+
+def _lines(data: bytes) -> Iterator[tuple[bytes, Entry | LedgerError]]:
+    """Every whole line with its entry, or with the reason why it has none."""
+    for line in data.split(b"\n")[:-1]:
+        try:
+            yield line, Entry.from_line(line)
+        except LedgerError as error:
+            yield line, error
+
+
+def _tail(descriptor: int, size: int) -> tuple[Entry | None, bytes]:
+    """The last good entry, and the bytes after its line: damaged, normally none."""
+    length = min(size, _TAIL_BYTES)
+    while True:
+        data = os.pread(descriptor, length, size - length)
+        end = len(data)
+        while (newline := data.rfind(b"\n", 0, end)) >= 0:
+            start = data.rfind(b"\n", 0, newline) + 1
+            # the first line of a part of the file may have lost its beginning
+            if start or length == size:
+                with contextlib.suppress(LedgerError):
+                    return Entry.from_line(data[start:newline]), data[newline + 1 :]
+            end = newline
+        if length == size:
+            return None, data
+        length = min(size, 4 * length)
+
+
+def _broken_links(data: bytes) -> list[Problem]:
+    """Walk the chain. After a break that was reported once, the walk goes on from the next good entry."""
+    items = list(_lines(data))
+    sequences = {item.sequence for _, item in items if isinstance(item, Entry)}
+    problems: list[Problem] = []
+    damaged: list[tuple[int, bytes, str]] = []
+    last: tuple[int, str] | None = (0, _GENESIS)
+    for number, (line, item) in enumerate(items, 1):
+        if isinstance(item, LedgerError):
+            damaged.append((number, line, item.message))
+            continue
+        torn = b"\n".join(raw for _, raw, _ in damaged)
+        closes = item.event == RECOVERED and item.fields == {"bytes": len(torn), "sha256": _sha256(torn)}
+        if damaged and not closes:
+            problems += [Problem(where, reason) for where, _, reason in damaged]
+            last = None
+        elif item.event == RECOVERED and not closes:
+            problems.append(Problem(number, "the torn line that this entry closed was removed or edited"))
+        if last is not None:
+            problems += _link(number, item, last, sequences)
+        damaged, last = [], (item.sequence, item.digest)
+    return problems + [Problem(where, reason) for where, _, reason in damaged]
+
+
+def _link(number: int, entry: Entry, last: tuple[int, str], sequences: set[int]) -> list[Problem]:
+    """What is wrong between an entry and the one before it."""
+    sequence, digest = last
+    if entry.sequence <= sequence:
+        return [Problem(number, f"out of order: entry {entry.sequence} follows entry {sequence}")]
+    if entry.sequence > sequence + 1:
+        missing = range(sequence + 1, entry.sequence)
+        if any(number in sequences for number in missing):
+            return [Problem(number, f"out of order: entry {entry.sequence} follows entry {sequence}")]
+        names = str(missing[0]) if len(missing) == 1 else f"{missing[0]} to {missing[-1]}"
+        return [Problem(number, f"removed: entry {names} before it is not there")]
+    if entry.previous != digest:
+        where = max(number - 1, 1)
+        return [Problem(where, f"edited: line {number} was chained to another line than this one")]
+    return []
