@@ -1,0 +1,203 @@
+"""Which layers a network really calls, in order, and how many of each kind it has.
+
+Names promise more than networks keep: a net that is said to be deconvolved may keep fifty batch norms, and a
+layer that is registered may never be called. So the census is taken while one evaluation batch of zeros
+passes through, and goes into every manifest. Taking it leaves parameters, buffers, the mode of every module
+and the random state as they were.
+
+``census``        one ``Row`` for every call of a layer, in the order of the calls
+``summary``       counts over the layers that the network registers, called or not
+``never_called``  layers with parameters that the batch did not reach
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ndrepro.training.layers.deconv import Deconv2d, Delinear
+
+Extent = int | tuple[int, ...]  # of a kernel, a stride: the same in both directions, or each
+
+
+@dataclass(frozen=True)
+class Row:
+    """One call of one layer. What a layer does not have is ``None``; ``parameters`` counts numbers.
+
+    ``layer`` is the kind in lower case. ``sampling_stride`` is counted in input pixels (the convolution's
+    stride included). Law: ``Row.from_record(row.to_record()) == row``.
+    """
+
+    call: int
+    layer: str
+    in_channels_or_features: int | None
+    out_channels_or_features: int | None
+    kernel: Extent | None
+    stride: Extent | None
+    padding: Extent | str | None
+    groups: int | None
+    bias: bool | None
+    block: int | None
+    n_iter: int | None
+    freeze: bool | None
+    sampling_stride: Extent | None
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    parameters: int
+
+    def to_record(self) -> dict[str, str]:
+        """The row as text, as a CSV file has it: shapes as 2x3x32x32, nothing where there is nothing."""
+        record = {key: "" if value is None else str(value) for key, value in asdict(self).items()}
+        for key in ("input_shape", "output_shape"):
+            record[key] = "x".join(str(size) for size in getattr(self, key))
+        return record
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, str]) -> Row:
+        """The row that ``to_record`` wrote."""
+        values: dict[str, Any] = {}
+        for key in (each.name for each in fields(cls)):
+            text = record[key]
+            if key in ("input_shape", "output_shape"):
+                values[key] = tuple(int(size) for size in text.split("x")) if text else ()
+            elif key == "layer" or text in ("same", "valid"):  # padding has words too
+                values[key] = text
+            else:
+                values[key] = ast.literal_eval(text) if text else None
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a network registers. ``trainable_parameters`` and ``buffers`` count numbers, not tensors."""
+
+    trainable_parameters: int
+    deconv2d_layers: int
+    conv2d_layers: int
+    batchnorm2d_layers: int
+    delinear_layers: int
+    linear_layers: int
+    buffers: int
+
+
+def census(net: nn.Module, input_shape: Sequence[int]) -> tuple[Row, ...]:
+    """Every layer that one batch of ``input_shape`` (N, C, H, W) calls, in the order of the calls.
+
+    A layer is a module with parameters or buffers of its own, or a pooling module. One that is called twice
+    stands there twice.
+    """
+    rows: list[Row] = []
+
+    def record(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        rows.append(_row(len(rows), layer, _shape(inputs), _shape(output)))
+
+    _pass_one_batch(net, input_shape, record)
+    return tuple(rows)
+
+
+def never_called(net: nn.Module, input_shape: Sequence[int]) -> tuple[str, ...]:
+    """The names of layers with parameters of their own that one batch of ``input_shape`` does not call."""
+    called: set[int] = set()
+    _pass_one_batch(net, input_shape, lambda layer, inputs, output: called.add(id(layer)))
+    return tuple(
+        name
+        for name, layer in net.named_modules()
+        if id(layer) not in called and any(True for _ in layer.parameters(recurse=False))
+    )
+
+
+def summary(net: nn.Module) -> Summary:
+    """How many layers of each kind ``net`` registers, and how many numbers it learns and keeps."""
+    kinds = [type(layer) for layer in net.modules()]
+    return Summary(
+        trainable_parameters=sum(each.numel() for each in net.parameters() if each.requires_grad),
+        deconv2d_layers=sum(issubclass(kind, Deconv2d) for kind in kinds),
+        conv2d_layers=sum(issubclass(kind, nn.Conv2d) for kind in kinds),
+        batchnorm2d_layers=sum(issubclass(kind, (nn.BatchNorm2d, nn.SyncBatchNorm)) for kind in kinds),
+        delinear_layers=sum(issubclass(kind, Delinear) for kind in kinds),
+        linear_layers=sum(issubclass(kind, nn.Linear) for kind in kinds),
+        buffers=sum(each.numel() for each in net.buffers()),
+    )
+
+
+_POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+
+
+def _is_layer(module: nn.Module) -> bool:
+    own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
+    return bool(own) or isinstance(module, _POOLING)
+
+
+def _pass_one_batch(net: nn.Module, input_shape: Sequence[int], hook: Callable[..., object]) -> None:
+    like = next(net.parameters(), torch.empty(0))
+    batch = torch.zeros(tuple(input_shape), dtype=like.dtype, device=like.device)
+
+    def observe(layer: nn.Module, inputs: Any, output: Any) -> None:
+        hook(layer, inputs, output)  # whose own result must not become the layer's output
+
+    with _untouched(net, like), torch.no_grad():
+        handles = [layer.register_forward_hook(observe) for layer in net.modules() if _is_layer(layer)]
+        try:
+            net(batch)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+@contextmanager
+def _untouched(net: nn.Module, like: Tensor) -> Iterator[None]:
+    """Evaluation mode inside; every module's own mode and the random state as before outside."""
+    modes = [(module, module.training) for module in net.modules()]
+    with torch.random.fork_rng(devices=[like.device] if like.is_cuda else []):
+        net.eval()
+        try:
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
+
+
+def _row(call: int, layer: nn.Module, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Row:
+    def own(*names: str) -> Any:
+        values = (getattr(layer, name) for name in names if hasattr(layer, name))
+        return next((_plain(value) for value in values), None)
+
+    return Row(
+        call=call,
+        layer=type(layer).__name__.lower(),
+        in_channels_or_features=own("in_channels", "in_features", "num_features"),
+        out_channels_or_features=own("out_channels", "out_features"),
+        kernel=own("kernel_size"),
+        stride=own("stride"),
+        padding=own("padding"),
+        groups=own("groups"),
+        bias=layer.bias is not None if hasattr(layer, "bias") else None,
+        block=own("block"),
+        n_iter=own("n_iter"),
+        freeze=own("freeze"),
+        sampling_stride=_one_if_equal(own("sampling_stride")),
+        input_shape=input_shape,
+        output_shape=output_shape,
+        parameters=sum(each.numel() for each in layer.parameters(recurse=False)),
+    )
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, (tuple, list)) else value
+
+
+def _one_if_equal(value: Any) -> Any:
+    return value[0] if isinstance(value, tuple) and len(set(value)) == 1 else value
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    """The shape of the first tensor in what a layer was given or gave."""
+    while isinstance(value, (tuple, list)) and value:
+        value = value[0]
+    return tuple(value.shape) if isinstance(value, Tensor) else ()

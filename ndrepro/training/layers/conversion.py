@@ -1,0 +1,55 @@
+"""The record of a conversion: what became of every layer of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Change:
+    """One layer: its name, its kind before and after, and why."""
+
+    name: str
+    before: str
+    after: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What became of a network's layers.
+
+    ``replaced`` and ``removed`` are as their names say; ``left`` holds every other layer that has parameters
+    or buffers of its own; ``out_of_place`` names the activations that no longer overwrite their input,
+    because with the batch norm gone that input is a tensor which others may hold. Law:
+    ``Conversion.from_record(conversion.to_record()) == conversion``.
+    """
+
+    replaced: tuple[Change, ...]
+    removed: tuple[Change, ...]
+    left: tuple[Change, ...]
+    out_of_place: tuple[str, ...] = ()
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain JSON."""
+        changes = {
+            key: [asdict(each) for each in getattr(self, key)] for key in ("replaced", "removed", "left")
+        }
+        return {**changes, "out_of_place": list(self.out_of_place)}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Conversion:
+        """The conversion that ``to_record`` wrote."""
+        replaced, removed, left = (
+            tuple(Change(**each) for each in record[key]) for key in ("replaced", "removed", "left")
+        )
+        return cls(replaced, removed, left, tuple(record["out_of_place"]))
+
+    def __str__(self) -> str:
+        counts = f"{len(self.replaced)} replaced, {len(self.removed)} removed, {len(self.left)} left"
+        changes = (*self.replaced, *self.removed, *self.left)
+        return "\n".join(
+            [counts, *(f"  {each.name}: {each.before} -> {each.after}, {each.why}" for each in changes)]
+        )

@@ -1,0 +1,309 @@
+"""Layers that whiten what they see, then convolve or project it (Ye et al., Network Deconvolution, ICLR
+2020).
+
+Both layers estimate, from the batch before them, the mean and the covariance of the vectors that their weight
+is multiplied with, and fold the whitening into the weight instead of applying it to the data:
+
+    Cov = eps I + (X - mu)^T (X - mu) / rows         X: rows x F, the patches seen by the weight
+    D   = Cov^(-1/2)                                 a few Newton-Schulz steps, layers/newton_schulz.py
+    y   = (X - mu) D W^T + b  =  X (W D)^T + (b - W D mu)
+
+In training mu and D come from the batch, and gradients flow through them; their exponential averages are kept
+in ``running_mean`` (from 0) and ``running_deconv`` (from I) without bias correction. In evaluation the
+averages are used. The function is that of the authors' released code, step for step; where that differs from
+the paper the docstrings say so.
+
+*Blocks.* Covariances of all channels would be large, so channels are split into G = C / block groups that
+share one mean and one covariance, estimated over all of them. The groups interleave: column j of a patch
+(channel-major, j = c k^2 + p) belongs to group j mod G, as feature j // G. With ``groups`` > 1 the
+convolution's own groups are the blocks instead, contiguous, each with a mean and covariance of its own.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ndrepro.spec.errors import UsageError
+from ndrepro.training.layers.newton_schulz import inverse_sqrt
+
+Pair = int | tuple[int, int]
+
+
+class Deconv2d(nn.Module):
+    r"""A two-dimensional convolution of the whitened input.
+
+    .. math:: y = \mathrm{conv}(x;\ W D) + b - \textstyle\sum W D \mu
+
+    Input (N, C, H, W), output (N, out_channels, H', W') as ``torch.nn.Conv2d`` has it. F = kernel area x
+    ``block``.
+
+    *Training*: mu and D are estimated on the batch's patches, taken with the convolution's padding and
+    dilation (zero padding included) at ``sampling_stride`` times its stride; for a 1x1 kernel on every s-th
+    pixel of the batch, s the product of both sampling strides. *Evaluation*: ``running_mean`` and
+    ``running_deconv``.
+
+    *Freezing* (``freeze``, used on first layers): the buffer ``step`` counts training batches and wraps at
+    10 ``freeze_iter``; while it is above ``freeze_iter`` the layer trains on its running averages and leaves
+    them as they are. With the default, 101 batches of every 1000 are live. The released code keeps this
+    counter outside its checkpoints; here it is a buffer, so that a resumed run is the same run.
+
+    Parameters: ``weight`` (out_channels, C / groups, k, k), ``bias`` (out_channels) or None. Buffers:
+    ``running_mean`` (F) and ``running_deconv`` (F, F); with groups > 1 (groups F) and (groups, F, F).
+    ``block`` above C becomes C; one that does not divide C becomes their greatest common divisor.
+
+    Source: Ye et al., ICLR 2020, section 3 and algorithm 1.
+    Raises: UsageError, with the argument and its value, for a setting that means nothing or an input of
+    another shape.
+    """
+
+    running_mean: Tensor
+    running_deconv: Tensor
+    step: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Pair,
+        stride: Pair = 1,
+        padding: Pair = 0,
+        dilation: Pair = 1,
+        groups: int = 1,
+        bias: bool = True,
+        eps: float = 1e-5,
+        n_iter: int = 5,
+        momentum: float = 0.1,
+        block: int = 64,
+        sampling_stride: int = 3,
+        freeze: bool = False,
+        freeze_iter: int = 100,
+    ) -> None:
+        super().__init__()
+        _check_settings(eps=eps, n_iter=n_iter, momentum=momentum, block=block)
+        _check_at_least_one(sampling_stride=sampling_stride, freeze_iter=freeze_iter, groups=groups)
+        for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
+            if channels < 1 or channels % groups:
+                raise UsageError(f"{name}={channels}, expected a positive multiple of groups={groups}")
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = _pair(kernel_size)
+        self.stride = _pair(stride)
+        self.padding = _pair(padding)
+        self.dilation = _pair(dilation)
+        self.groups = groups
+        self.eps = eps
+        self.n_iter = n_iter
+        self.momentum = momentum
+        self.block = in_channels // groups if groups > 1 else resolve_block(block, in_channels)
+        self.sampling_stride = (sampling_stride * self.stride[0], sampling_stride * self.stride[1])
+        self.freeze = freeze
+        self.freeze_iter = freeze_iter
+        self.num_features = self.kernel_size[0] * self.kernel_size[1] * self.block
+
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, *self.kernel_size))
+        self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
+        identity = torch.eye(self.num_features)
+        self.register_buffer("running_mean", torch.zeros(groups * self.num_features))
+        self.register_buffer("running_deconv", identity if groups == 1 else identity.repeat(groups, 1, 1))
+        if freeze:
+            self.register_buffer("step", torch.tensor(0, dtype=torch.int64))
+        _draw_as_torch_does(self.weight, self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, out_channels, H', W')."""
+        if x.dim() != 4 or x.shape[1] != self.in_channels:
+            raise UsageError(
+                f"Deconv2d: input of shape {tuple(x.shape)}, expected (N, {self.in_channels}, H, W)"
+            )
+        live = self.training and not self.frozen
+        if self.training and self.freeze:
+            self.step += 1
+            self.step %= 10 * self.freeze_iter
+        if live:
+            mean, deconv = _statistics(self._rows(x), self.eps, self.n_iter)
+            _average(self.running_mean, mean, self.momentum)
+            _average(self.running_deconv, deconv, self.momentum)
+        else:
+            mean, deconv = self._running()
+        weight = self._weight_rows() @ deconv  # (S, rows, F)
+        shift = (weight @ mean.unsqueeze(-1)).view(self.out_channels, -1).sum(1)
+        bias = -shift if self.bias is None else self.bias - shift
+        return F.conv2d(
+            x, self._as_kernel(weight), bias, self.stride, self.padding, self.dilation, self.groups
+        )
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the next training batch leaves the running statistics as they are, and uses them."""
+        return self.freeze and int(self.step) > self.freeze_iter
+
+    def _running(self) -> tuple[Tensor, Tensor]:
+        """The averages as (S, F) and (S, F, F), S the number of separate covariances."""
+        deconv = self.running_deconv.view(self.groups, self.num_features, self.num_features)
+        return self.running_mean.view(self.groups, self.num_features), deconv
+
+    def _rows(self, x: Tensor) -> Tensor:
+        """The sampled patches of x (N, C, H, W) as (S, rows, F): S = groups, or 1 with interleaved blocks."""
+        if self.kernel_size == (1, 1):
+            step = self.sampling_stride[0] * self.sampling_stride[1]
+            patches = x.permute(0, 2, 3, 1).reshape(-1, self.in_channels)[::step]
+        else:
+            columns = F.unfold(x, self.kernel_size, self.dilation, self.padding, self.sampling_stride)
+            patches = columns.transpose(1, 2)  # (N, positions, C k^2)
+        if self.groups > 1:
+            return patches.reshape(-1, self.groups, self.num_features).transpose(0, 1)
+        interleaved = patches.reshape(-1, self.num_features, self.in_channels // self.block)
+        return interleaved.transpose(1, 2).reshape(1, -1, self.num_features)
+
+    def _weight_rows(self) -> Tensor:
+        """The weight as (S, rows, F), its columns split into blocks as the patches' are."""
+        if self.groups > 1:
+            return self.weight.reshape(self.groups, -1, self.num_features)
+        interleaved = self.weight.reshape(self.out_channels, self.num_features, -1)
+        return interleaved.transpose(1, 2).reshape(1, -1, self.num_features)
+
+    def _as_kernel(self, rows: Tensor) -> Tensor:
+        """The inverse of ``_weight_rows``."""
+        if self.groups == 1:
+            rows = rows.view(self.out_channels, -1, self.num_features).transpose(1, 2)
+        return rows.reshape(self.weight.shape)
+
+    def extra_repr(self) -> str:
+        """What distinguishes this layer, as torch prints its own."""
+        text = (
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
+        )
+        text += f", padding={self.padding}, dilation={self.dilation}, groups={self.groups}"
+        text += f", bias={self.bias is not None}, block={self.block}, n_iter={self.n_iter}, eps={self.eps}"
+        return text + f", sampling_stride={self.sampling_stride}, freeze={self.freeze}"
+
+
+class Delinear(nn.Module):
+    r"""A linear layer of the whitened input.
+
+    .. math:: y = x (W D)^T + b - \textstyle\sum W D \mu
+
+    Input (..., in_features), output (..., out_features). The features are cut into contiguous pieces of
+    ``block`` that share one mean and one covariance, estimated over the rows of x viewed as (-1, block).
+    *Training* uses the batch's, *evaluation* the running averages, as ``Deconv2d``.
+
+    Parameters: ``weight`` (out_features, in_features), ``bias`` (out_features) or None. Buffers:
+    ``running_mean`` (block) and ``running_deconv`` (block, block). ``block`` is fitted to in_features as in
+    ``Deconv2d``.
+
+    Source: Ye et al., ICLR 2020, section 3, and the released code for the blocks.
+    Raises: UsageError, with the argument and its value.
+    """
+
+    running_mean: Tensor
+    running_deconv: Tensor
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        eps: float = 1e-5,
+        n_iter: int = 5,
+        momentum: float = 0.1,
+        block: int = 512,
+    ) -> None:
+        super().__init__()
+        _check_settings(eps=eps, n_iter=n_iter, momentum=momentum, block=block)
+        _check_at_least_one(in_features=in_features, out_features=out_features)
+        self.in_features = in_features
+        self.out_features = out_features
+        self.eps = eps
+        self.n_iter = n_iter
+        self.momentum = momentum
+        self.block = resolve_block(block, in_features)
+
+        self.weight = nn.Parameter(torch.empty(out_features, in_features))
+        self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
+        self.register_buffer("running_mean", torch.zeros(self.block))
+        self.register_buffer("running_deconv", torch.eye(self.block))
+        _draw_as_torch_does(self.weight, self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in_features) -> (..., out_features)."""
+        if x.dim() < 1 or x.shape[-1] != self.in_features:
+            raise UsageError(f"Delinear: input of shape {tuple(x.shape)}, expected (..., {self.in_features})")
+        if self.training:
+            rows = x.reshape(1, -1, self.block)
+            mean, deconv = (each.squeeze(0) for each in _statistics(rows, self.eps, self.n_iter))
+            _average(self.running_mean, mean, self.momentum)
+            _average(self.running_deconv, deconv, self.momentum)
+        else:
+            mean, deconv = self.running_mean, self.running_deconv
+        weight = self.weight.reshape(-1, self.block) @ deconv
+        shift = (weight @ mean).view(self.out_features, -1).sum(1)
+        bias = -shift if self.bias is None else self.bias - shift
+        return F.linear(x, weight.view(self.out_features, self.in_features), bias)
+
+    def extra_repr(self) -> str:
+        """What distinguishes this layer, as torch prints its own."""
+        text = (
+            f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+        )
+        return text + f", block={self.block}, n_iter={self.n_iter}, eps={self.eps}"
+
+
+def resolve_block(block: int, channels: int) -> int:
+    """The block that divides ``channels``: ``block`` itself, all channels, or the greatest common divisor."""
+    return channels if block > channels else math.gcd(block, channels)
+
+
+def _statistics(rows: Tensor, eps: float, n_iter: int) -> tuple[Tensor, Tensor]:
+    """Mean (S, F) and truncated Cov^(-1/2) (S, F, F) of ``rows`` (S, R, F).
+
+    Centred before the product: E[x x^T] - mu mu^T loses all digits where the mean is large beside the spread.
+    """
+    mean = rows.mean(1)
+    centred = rows - mean.unsqueeze(1)
+    identity = torch.eye(rows.shape[-1], dtype=rows.dtype, device=rows.device)
+    scaled = torch.baddbmm(
+        identity.expand(rows.shape[0], -1, -1),
+        centred.transpose(1, 2),
+        centred,
+        beta=eps,
+        alpha=1.0 / rows.shape[1],
+    )
+    return mean, inverse_sqrt(scaled, n_iter)
+
+
+def _average(running: Tensor, batch: Tensor, momentum: float) -> None:
+    """Move the running average towards the batch's value, in place and outside the graph."""
+    running.mul_(1 - momentum).add_(batch.detach().view_as(running) * momentum)
+
+
+def _draw_as_torch_does(weight: Tensor, bias: Tensor | None) -> None:
+    """PyTorch's own start for convolutions and linear layers (He et al. 2015 with a = sqrt 5)."""
+    nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
+    if bias is not None:
+        bound = 1 / math.sqrt(weight[0].numel())
+        nn.init.uniform_(bias, -bound, bound)
+
+
+def _pair(value: Pair) -> tuple[int, int]:
+    if isinstance(value, int):
+        return (value, value)
+    first, second = value
+    return (int(first), int(second))
+
+
+def _check_at_least_one(**settings: int) -> None:
+    for name, value in settings.items():
+        if value < 1:
+            raise UsageError(f"{name}={value}, expected at least 1")
+
+
+def _check_settings(eps: float, n_iter: int, momentum: float, block: int) -> None:
+    _check_at_least_one(n_iter=n_iter, block=block)
+    if not eps >= 0:
+        raise UsageError(f"eps={eps}, expected 0 or more: it is added to the covariance's diagonal")
+    if not 0 <= momentum <= 1:
+        raise UsageError(f"momentum={momentum}, expected from 0 to 1")

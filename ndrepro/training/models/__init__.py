@@ -1,0 +1,101 @@
+"""The networks of the studies, plain, and ``build``, which gives them a method.
+
+Each family's file holds ordinary torch networks with batch norms; none knows of deconvolution. ``build``
+makes one and applies the method to it: ``bn`` leaves it as it is; ``nd`` deconvolves exactly what the
+released code does (``released.py``); ``nd_full`` every convolution, leaving no batch norm; ``none`` takes the
+batch norms out.
+
+``NETWORKS``  name -> function of (num_classes, in_channels, image_size)
+``METHODS``   name -> function that changes such a network in place
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from ndrepro.spec.errors import UsageError
+from ndrepro.training.layers.conversion import Conversion
+from ndrepro.training.layers.convert import deconvolve, remove_batch_norm
+from ndrepro.training.models.released import LINEAR_BLOCK, RELEASED
+from ndrepro.training.models.resnet import BasicBlock, Bottleneck, ResNet
+from ndrepro.training.models.resnet_imagenet import ImageNetResNet
+from ndrepro.training.models.vgg import STAGES, VGG
+
+NETWORKS: dict[str, Callable[[int, int, int], nn.Module]] = {
+    "vgg11": lambda classes, channels, size: VGG(STAGES["vgg11"], classes, channels, size),
+    "vgg16": lambda classes, channels, size: VGG(STAGES["vgg16"], classes, channels, size),
+    "vgg19": lambda classes, channels, size: VGG(STAGES["vgg19"], classes, channels, size),
+    "resnet18": lambda classes, channels, _: ResNet(BasicBlock, (2, 2, 2, 2), classes, channels),
+    "resnet101": lambda classes, channels, _: ResNet(Bottleneck, (3, 4, 23, 3), classes, channels),
+    "resnet18d": lambda classes, channels, _: ImageNetResNet(BasicBlock, (2, 2, 2, 2), classes, channels),
+}
+
+
+def build(
+    name: str, method: str, num_classes: int, *, in_channels: int = 3, image_size: int = 32, **options: Any
+) -> nn.Module:
+    """The network ``name`` under ``method``, for images (N, in_channels, image_size, image_size).
+
+    ``options`` are those of ``deconvolve`` that an experiment may set: block, linear_block (``None``: what
+    the released code has), eps, n_iter, momentum, sampling_stride; ``bn`` and ``none`` have no use for them.
+    Parameters hold PyTorch's own start. Raises UsageError for an unknown name or method, and for images that
+    the network cannot take.
+    """
+    network = _known("network", name, NETWORKS)
+    if num_classes < 1 or in_channels < 1:
+        raise UsageError(f"num_classes={num_classes}, in_channels={in_channels}: expected at least 1 of each")
+    net = network(num_classes, in_channels, image_size)
+    apply_method(net, name, method, **options)
+    return net
+
+
+def apply_method(net: nn.Module, name: str, method: str, **options: Any) -> Conversion:
+    """Give the plain network ``name`` its method, in place; says what became of each layer."""
+    _known("network", name, RELEASED)
+    return _known("method", method, METHODS)(net, name, **options)
+
+
+def _batch_norm(net: nn.Module, name: str, **options: Any) -> Conversion:
+    return Conversion((), (), ())
+
+
+def _nothing(net: nn.Module, name: str, **options: Any) -> Conversion:
+    return remove_batch_norm(net)
+
+
+def _as_released(net: nn.Module, name: str, **options: Any) -> Conversion:
+    return _deconvolved(net, name, RELEASED[name].keep, **options)
+
+
+def _in_full(net: nn.Module, name: str, **options: Any) -> Conversion:
+    return _deconvolved(net, name, (), **options)
+
+
+def _deconvolved(
+    net: nn.Module, name: str, keep: tuple[str, ...], linear_block: int | None = None, **options: Any
+) -> Conversion:
+    recipe = RELEASED[name]
+    linear_block = LINEAR_BLOCK if linear_block is None else linear_block
+    return deconvolve(
+        net, linear_block=linear_block, first=recipe.first, keep=keep, overrides=recipe.overrides, **options
+    )
+
+
+METHODS: dict[str, Callable[..., Conversion]] = {
+    "bn": _batch_norm,
+    "nd": _as_released,
+    "nd_full": _in_full,
+    "none": _nothing,
+}
+
+
+def _known(what: str, name: str, table: dict[str, Any]) -> Any:
+    if name not in table:
+        near = difflib.get_close_matches(name, table, n=3)
+        hint = f"did you mean {', '.join(near)}? " if near else ""
+        raise UsageError(f"unknown {what} '{name}'", f"{hint}it is one of {', '.join(table)}")
+    return table[name]
