@@ -48,10 +48,18 @@ esac
 
 trap '[ $? -eq 0 ] || echo "error: the set-up of .venv did not finish; the same command starts it over" >&2' EXIT
 # A certificate authority that only this machine knows (a company proxy's) is in the system's store.
-if [ -s /etc/ssl/certs/ca-certificates.crt ]; then export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-true}"; fi
+if [ -s /etc/ssl/certs/ca-certificates.crt ] || [ -s /etc/pki/tls/certs/ca-bundle.crt ]; then
+    export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-true}"
+fi
 unset PYTHONHOME PYTHONPATH
 awk '/^[^ #]/ { mine = /^uv==/ } mine' requirements.lock >.venv/uv.txt
 PIP_USER=0 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r .venv/uv.txt
-.venv/bin/uv pip sync --python .venv/bin/python --require-hashes requirements.lock
+[ -t 2 ] && quiet= || quiet=--quiet # a progress bar for people, no list of packages for logs
+.venv/bin/uv pip sync $quiet --python .venv/bin/python --require-hashes requirements.lock
 .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
+# Python before 3.13 reads .pth files in the locale's encoding: an ASCII, relative path holds in every locale.
+for link in .venv/lib/python3.*/site-packages/_ndrepro.pth; do
+    rm "$link"
+    echo ../../../.. >"$link"
+done
 echo "${digest%% *} $here" >$stamp

@@ -1,12 +1,13 @@
 """Writes the locks, and checks the main one with a second resolver.
 
     python tools/locks.py write [--upgrade]   requirements.in, environments/*.in → the .lock beside each
-    python tools/locks.py check               exit 1 if pip-tools' resolver would not keep requirements.lock's pins
+    python tools/locks.py check               exit 1 if pip-tools would not keep the main lock's pins
 
-``write`` keeps the pins that a lock already has unless told to upgrade. The main lock serves Python 3.11 to 3.13, the
-cells of the version matrix one Python each, named in the first line of their ``.in`` file. ``check`` starts pip-compile
-from the present pins and without hashes (with them it would download every file of every pin): where the two
-resolvers agree nothing moves. It resolves for the Python that runs it, and never writes into the tree.
+``write`` keeps the pins that a lock already has unless told to upgrade. The main lock serves Python 3.11 to
+3.13, the cells of the version matrix one Python each, named in the first line of their ``.in`` file.
+``check`` starts pip-compile from the present pins and without hashes (with them it would download every file
+of every pin): where the two resolvers agree nothing moves. It resolves for the Python that runs it, and
+never writes into the tree.
 """
 
 from __future__ import annotations

@@ -1,15 +1,17 @@
 """The version matrix: one environment per cell of ``environments/``, built once from a hashed lock and kept.
 
-A cell is a lock, ``torch-1.13.1.lock``, whose first line names its Python (``# python: 3.10``). ``create`` turns it
-into an environment under the cache folder and answers with the path of that environment's python; whoever runs
-training there starts that path and imports nothing from it.
+A cell is a lock, ``torch-1.13.1.lock``, whose first line names its Python (``# python: 3.10``). ``create``
+turns it into an environment under the cache folder and answers with the path of that environment's python;
+whoever runs training there starts that path and imports nothing from it.
 
-The environment's folder is named after the lock's sha256, so a changed lock is another environment and an old one is
-never altered. It is built beside its place under a lock held by the process, and renamed into it when whole: two
-processes that ask at once get the same folder, and one that was killed leaves nothing that looks finished.
+The environment's folder is named after the lock's sha256, so a changed lock is another environment and an
+old one is never altered. It is built beside its place, by one process at a time, and renamed into it when
+whole: two processes that ask at once get the same folder, and one that was killed leaves nothing that looks
+finished.
 
-Cache folder: ``$NDREPRO_CACHE/environments``, else ``$XDG_CACHE_HOME/ndrepro/environments``, else the same below
-``~/.cache``. uv links files from its own cache, so that a second cell costs what it does not share with the first.
+Cache folder: ``$NDREPRO_CACHE/environments``, else ``$XDG_CACHE_HOME/ndrepro/environments``, else the same
+below ``~/.cache``. uv links files from its own cache: a second cell costs what it does not share with the
+first.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from provenance.errors import StorageError
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of the matrix: its name ("torch-1.13.1"), Python ("3.10"), lock, the lock's sha256 (hex), and pins."""
+    """One cell of the matrix: name ("torch-1.13.1"), Python ("3.10"), lock, the lock's sha256 (hex), pins."""
 
     name: str
     python: str
@@ -65,7 +67,7 @@ def python_of(text: str, where: str) -> str:
 
 
 def list_cells(folder: Path | None = None) -> tuple[Cell, ...]:
-    """Every cell, oldest torch first. ``folder`` is ``environments/`` of the checkout, or of the installed package."""
+    """Every cell, oldest torch first; ``folder`` holds the locks (default: this project's own)."""
     cells = [Cell.from_lock(lock) for lock in (folder or _locks_folder()).glob("*.lock")]
     return tuple(sorted(cells, key=lambda cell: [int(part) for part in re.findall(r"\d+", cell.name)]))
 
@@ -74,37 +76,37 @@ def cell(name: str, folder: Path | None = None) -> Cell:
     """The cell of that name; UsageError with the nearest names if there is none."""
     cells = {each.name: each for each in list_cells(folder)}
     if name not in cells:
-        near = difflib.get_close_matches(name, cells, n=3) or list(cells)
+        near = difflib.get_close_matches(name, cells, n=3, cutoff=0.3) or list(cells)
         raise UsageError(f"no environment {name!r} in the version matrix", f"nearest: {', '.join(near)}")
     return cells[name]
 
 
 def location(cell: Cell) -> Path:
     """The folder of the cell's environment, whether or not it has been built."""
-    return _cache_folder() / f"{cell.name}-{cell.digest[:16]}"
+    return cache_folder() / f"{cell.name}-{cell.digest[:16]}"
 
 
 def create(cell: Cell) -> Path:
     """The python of the cell's environment, built first if it is not there; a second call returns at once.
 
-    Raises EnvironmentMissing if the cell's Python cannot be found or uv cannot install the lock (no network, a file
-    whose hash is not the lock's), StorageError if the disk is full.
+    Raises EnvironmentMissing if the cell's Python cannot be found or uv cannot install the lock (no network,
+    a file whose hash is not the lock's), StorageError if the disk is full.
     """
     place = location(cell)
     python = place / "bin" / "python"
     if not python.exists():
         base = find_python(cell.python)
-        with _sole_builder(place):
+        with _sole_builder(place) as lock:
             if not python.exists():
-                _build(cell, base, place)
+                _build(cell, base, place, lock)
     return python
 
 
 def verify(cell: Cell, deep: bool = False) -> tuple[str, ...]:
     """What is wrong with the cell's environment, one sentence each; empty if it is sound.
 
-    Compares installed distributions with the pins (milliseconds); ``deep`` also hashes every installed file against its
-    RECORD (seconds). Raises EnvironmentMissing if the environment has not been built.
+    Compares installed distributions with the pins (milliseconds); ``deep`` also hashes every installed file
+    against its RECORD (seconds). Raises EnvironmentMissing if the environment has not been built.
     """
     site = next(location(cell).glob("lib/python*/site-packages"), None)
     if site is None:
@@ -121,28 +123,35 @@ def remove(cell: Cell) -> None:
             shutil.rmtree(_partial(place))
 
 
-def _build(cell: Cell, base: Path, place: Path) -> None:
+def _build(cell: Cell, base: Path, place: Path, lock: int) -> None:
     """Build in a folder of another name, then rename: ``place`` exists only when it is whole."""
     partial = _partial(place)
-    _uv("venv", "--relocatable", "--no-project", "--python", str(base), str(partial))
+    _uv(lock, "venv", "--relocatable", "--no-project", "--python", str(base), str(partial))
     for hook in partial.glob("lib/python*/site-packages/_virtualenv*"):
         hook.unlink()  # uv's helper for pip, run at every start, and in no RECORD; pip is never used here
     python = partial / "bin" / "python"
-    _uv("pip", "sync", "--require-hashes", "--python", str(python), str(cell.lock.absolute()))
+    _uv(lock, "pip", "sync", "--require-hashes", "--python", str(python), str(cell.lock.absolute()))
     if place.exists():  # its base interpreter is gone
         shutil.rmtree(place)
     partial.rename(place)
 
 
-def _uv(*arguments: str) -> None:
-    command = [str(uv_executable()), "--quiet", *arguments]
-    answer = subprocess.run(command, capture_output=True, text=True, env=uv_variables(), cwd=_cache_folder())
+def _uv(lock: int, *arguments: str) -> None:
+    """Run uv. It inherits the lock: one whose parent was killed keeps the next builder waiting."""
+    answer = subprocess.run(
+        [str(uv_executable()), "--quiet", *arguments],
+        capture_output=True,
+        text=True,
+        env=uv_variables(),
+        cwd=cache_folder(),
+        pass_fds=[lock],
+    )
     if answer.returncode == 0:
         return
     said = " ".join(answer.stderr.split())
     if "No space left on device" in said:
         raise StorageError(
-            f"no space left below {_cache_folder()}", "free some, or set NDREPRO_CACHE to another disk"
+            f"no space left below {cache_folder()}", "free some, or set NDREPRO_CACHE to another disk"
         )
     raise EnvironmentMissing(
         f"uv {' '.join(arguments[:2])} failed: {said}",
@@ -151,15 +160,15 @@ def _uv(*arguments: str) -> None:
 
 
 @contextmanager
-def _sole_builder(place: Path) -> Iterator[None]:
-    """Hold the right to build or remove ``place``; whatever an earlier holder left unfinished is cleared first."""
+def _sole_builder(place: Path) -> Iterator[int]:
+    """Hold the right to build or remove ``place``; what an earlier one left unfinished is cleared first."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with open(place.with_name(f"{place.name}.lock"), "a") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             if _partial(place).exists():
                 shutil.rmtree(_partial(place))
-            yield
+            yield handle.fileno()
     except OSError as error:
         raise StorageError(
             f"cannot build environments in {place.parent}: {error}",
@@ -171,7 +180,8 @@ def _partial(place: Path) -> Path:
     return place.with_name(f"{place.name}.partial")
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
+    """Where environments are kept, as told above; StorageError where there is not even a home folder."""
     if own := os.environ.get("NDREPRO_CACHE"):
         return Path(own).absolute() / "environments"
     try:

@@ -1,4 +1,4 @@
-"""Compares what is installed in an environment with what should be: the pins of a lock, and each wheel's RECORD.
+"""Compares what is installed in an environment with what should be: a lock's pins, and each wheel's RECORD.
 
 Numbered, as the problems that they report:
 
@@ -7,9 +7,10 @@ Numbered, as the problems that they report:
 3. every file that a RECORD lists is there with the listed sha256;
 4. there is no file that no RECORD lists.
 
-3 and 4 find a library that was patched after it was installed: files are hard links into uv's cache, so an edit in
-place reaches every environment on the machine. Python's own compiled files (``__pycache__``) are not checked, and
-neither is a RECORD itself: a run's signed manifest holds the digest of each. It reads; it changes nothing.
+3 and 4 find a library that was patched after it was installed: files are hard links into uv's cache, so an
+edit in place reaches every environment on the machine. Python's own compiled files (``__pycache__``) are not
+checked, and neither is a RECORD itself: a run's signed manifest holds the digest of each. It reads; it
+changes nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from ndrepro.execution.lockfile import Pin, normalized
 
 
 def problems_with_pins(site: Path, pins: Iterable[Pin]) -> Iterator[str]:
-    """Checks 1 and 2: a sentence for each distribution in ``site`` (a site-packages folder) that is not as pinned."""
+    """Checks 1 and 2: a sentence for each distribution in ``site`` (site-packages) that is not as pinned."""
     installed = dict(_name_and_version(info) for info in site.glob("*.dist-info"))
     pinned = {pin.name: pin.version for pin in pins}
     for name in sorted(pinned.keys() | installed.keys()):
@@ -38,7 +39,7 @@ def problems_with_pins(site: Path, pins: Iterable[Pin]) -> Iterator[str]:
 
 
 def problems_with_files(site: Path) -> Iterator[str]:
-    """Checks 3 and 4: a sentence for each file in ``site`` that is not as its distribution's RECORD lists it."""
+    """Checks 3 and 4: a sentence for each file in ``site`` that is not as a RECORD lists it."""
     listed: set[Path] = set()
     for record in sorted(site.glob("*.dist-info/RECORD")):
         owner = record.parent.name.removesuffix(".dist-info")

@@ -1,7 +1,7 @@
 """Finds Python interpreters on this machine, and the uv that builds environments for them.
 
-An interpreter counts only when it has been run and has said what it is: version managers put shims on the PATH that
-exist for every version and fail for most. Nothing is installed here.
+An interpreter counts only when it has been run and has said what it is: version managers put shims on the
+PATH that exist for every version and fail for most. Nothing is installed here.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ndrepro.spec.errors import EnvironmentMissing
+
+# Where Debian's and Red Hat's families keep the certificate authorities of the machine.
+_AUTHORITIES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 
 _WHO_ARE_YOU = (
     "import platform, sys; "
@@ -34,17 +37,17 @@ def uv_executable() -> Path:
 
 
 def uv_variables() -> dict[str, str]:
-    """This process's variables, and uv told to trust the machine's own certificate authorities where it keeps any."""
+    """This process's variables, with uv told to trust the certificate authorities of this machine."""
     variables = dict(os.environ)
-    if Path("/etc/ssl/certs/ca-certificates.crt").is_file():
+    if any(Path(store).is_file() for store in _AUTHORITIES):
         variables.setdefault("UV_SYSTEM_CERTS", "true")
     return variables
 
 
 def find_python(version: str) -> Path:
-    """A CPython of ``version`` ("3.10") that runs: from the PATH, pyenv's versions, or what uv knows, in this order.
+    """A CPython of ``version`` ("3.10") that runs: this one, the PATH's, pyenv's, or one that uv knows.
 
-    Raises EnvironmentMissing with the places that were looked at.
+    Looked for in this order; raises EnvironmentMissing if none of them has one.
     """
     for candidate in _candidates(version):
         executable = _identify(candidate, version)
@@ -57,6 +60,7 @@ def find_python(version: str) -> Path:
 
 
 def _candidates(version: str) -> Iterator[Path]:
+    yield Path(sys.executable)
     for folder in os.get_exec_path():
         yield from (Path(folder, name) for name in (f"python{version}", "python3", "python"))
     pyenv = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
@@ -68,7 +72,7 @@ def _candidates(version: str) -> Iterator[Path]:
 
 
 def _identify(candidate: Path, version: str) -> Path | None:
-    """The interpreter behind ``candidate`` if it is a CPython of ``version``, None if it is another or does not run."""
+    """The interpreter behind ``candidate`` if it runs and is a CPython of ``version``, else None."""
     if not os.access(candidate, os.X_OK):
         return None
     try:

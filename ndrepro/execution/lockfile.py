@@ -23,7 +23,7 @@ _HASH = re.compile(r"--hash=(sha256:[0-9a-f]{64})(?![0-9a-f])")
 
 @dataclass(frozen=True)
 class Pin:
-    """One pinned distribution: its name as PEP 503 writes it, version, marker ('' for always), and file hashes."""
+    """One pinned distribution: name as PEP 503 writes it, version, marker ('' for always), file hashes."""
 
     name: str
     version: str
@@ -39,8 +39,8 @@ def normalized(name: str) -> str:
 def read_pins(text: str, where: str) -> tuple[Pin, ...]:
     """The pins of a lock, in its order.
 
-    ``where`` names the file in messages. Raises UsageError for a line that pins nothing (an option, a URL, a range) and
-    for a pin without a sha256 hash, because either would let something be installed that the lock does not fix.
+    ``where`` names the file in messages. Raises UsageError for a line that pins nothing (an option, a URL, a
+    range) and for a pin without a sha256 hash: either would let in something that the lock does not fix.
     """
     pins = []
     for entry in re.split(r"\n(?=\S)", re.sub(r"(?m)^\s*#.*\n?", "", text)):

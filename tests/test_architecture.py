@@ -1,0 +1,385 @@
+"""Who may import whom, read from the source itself.
+
+Every rule is a function from a source tree to the sentences that it would complain with. Each is asked twice:
+about this project, where it must be silent, and about a small tree doctored to break it, where it must speak.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("provenance", "ndrepro")
+
+
+@dataclass(frozen=True)
+class Wall:
+    """What the modules below a name may import: of this project, with what is below it, and of others."""
+
+    own: frozenset[str]
+    others: frozenset[str]
+
+
+def wall(own: str = "", others: str = "") -> Wall:
+    return Wall(frozenset(own.split()), frozenset(others.split()))
+
+
+# The longest name that a module is, or is below, counts.
+WALLS: dict[str, Wall] = {
+    "provenance": wall("provenance", "psutil pynvml git securesystemslib cryptography"),
+    "provenance.trail": wall("provenance", "numpy"),
+    "provenance.fingerprint": wall("provenance", "numpy"),
+    "provenance.export": wall("provenance", "rocrate prov cyclonedx mlflow"),
+    "ndrepro": wall("ndrepro.cli"),
+    "ndrepro.spec": wall("ndrepro.spec provenance.errors"),
+    "ndrepro.training": wall(
+        "ndrepro ndrepro.training ndrepro.spec provenance.environment provenance.trail provenance.digest "
+        "provenance.fingerprint provenance.scalars provenance.canonical provenance.errors",
+        "numpy torch torchvision PIL safetensors",
+    ),
+    "ndrepro.execution": wall("ndrepro ndrepro.execution ndrepro.spec provenance", "docker submitit optuna"),
+    "ndrepro.execution.doctor": wall("ndrepro.execution ndrepro.spec provenance", "packaging psutil git"),
+    "ndrepro.analysis": wall("ndrepro.analysis ndrepro.spec provenance", "numpy scipy pandas"),
+    "ndrepro.report": wall("ndrepro.report ndrepro.analysis", "jinja2 matplotlib"),
+    "ndrepro.cli": wall(
+        "ndrepro ndrepro.cli ndrepro.spec ndrepro.execution ndrepro.analysis ndrepro.report provenance",
+        "typer rich",
+    ),
+}
+
+# Names that Python 3.10 lacks, by module: the inner half also runs there.
+NEWER_THAN_3_10 = {
+    "tomllib": {"*"},
+    "datetime": {"UTC"},
+    "enum": {"StrEnum", "ReprEnum", "verify", "global_enum"},
+    "typing": {
+        "Self",
+        "LiteralString",
+        "Never",
+        "Required",
+        "NotRequired",
+        "Unpack",
+        "assert_never",
+        "assert_type",
+    },
+    "hashlib": {"file_digest"},
+    "contextlib": {"chdir"},
+    "itertools": {"batched"},
+    "builtins": {"ExceptionGroup", "BaseExceptionGroup"},
+}
+
+# The package initialisers that define a function, and why.
+DOORS = {
+    "provenance": "looks provenance.record up on first use",
+    "ndrepro.cli": "the console script's main",
+    "ndrepro.training.models": "models.build, the door to the networks",
+}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One name that a module imports, as far as this project's own modules can resolve it."""
+
+    target: str
+    line: int
+
+    @property
+    def top(self) -> str:
+        return self.target.partition(".")[0]
+
+
+class Sources:
+    """The parsed modules of a tree, by dotted name; a package is named by its folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.trees: dict[str, ast.Module] = {}
+        self.texts: dict[str, str] = {}
+        self.packages: set[str] = set()
+        for path in sorted(path for package in PACKAGES for path in (root / package).rglob("*.py")):
+            parts = path.relative_to(root).with_suffix("").parts
+            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+            if parts[-1] == "__init__":
+                self.packages.add(name)
+            self.texts[name] = path.read_text(encoding="utf-8")
+            self.trees[name] = ast.parse(self.texts[name], str(path))
+
+    def imports(self, module: str) -> Iterator[Import]:
+        """Everything that ``module`` imports, at its top or inside a function, by statement or by name."""
+        for node in ast.walk(self.trees[module]):
+            if isinstance(node, ast.Import):
+                yield from (Import(alias.name, node.lineno) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                base = self._absolute(module, node)
+                for alias in node.names:
+                    inner = f"{base}.{alias.name}"
+                    yield Import(inner if inner in self.trees else base, node.lineno)
+            elif isinstance(node, ast.Call) and _called(node) in ("import_module", "__import__"):
+                yield from (
+                    Import(str(arg.value), node.lineno) for arg in node.args if isinstance(arg, ast.Constant)
+                )
+
+    def _absolute(self, module: str, node: ast.ImportFrom) -> str:
+        if not node.level:
+            return node.module or ""
+        parents = module.split(".") if module in self.packages else module.split(".")[:-1]
+        return ".".join([*parents[: len(parents) - node.level + 1], *filter(None, [node.module])])
+
+    def own_imports(self, module: str) -> set[str]:
+        return {each.target for each in self.imports(module) if each.target in self.trees}
+
+
+def _called(node: ast.Call) -> str:
+    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+
+
+def _below(name: str, ancestors: frozenset[str] | Mapping[str, object]) -> str | None:
+    """The longest of ``ancestors`` that ``name`` is, or is below."""
+    parts = name.split(".")
+    return next((head for n in range(len(parts), 0, -1) if (head := ".".join(parts[:n])) in ancestors), None)
+
+
+def imports_across_walls(sources: Sources) -> Iterator[str]:
+    for module in sources.trees:
+        limits = WALLS[_below(module, WALLS) or ""]
+        for each in sources.imports(module):
+            if each.top in PACKAGES:
+                # "ndrepro" itself stands for its version, not for all that is below it.
+                entry = _below(each.target, limits.own - {"ndrepro"}) or (
+                    each.target == "ndrepro" in limits.own
+                )
+                if not entry:
+                    yield f"{module}:{each.line} imports {each.target}"
+            elif each.top not in sys.stdlib_module_names and each.top not in limits.others:
+                yield f"{module}:{each.line} imports {each.top}, which is not for {_below(module, WALLS)}"
+
+
+def doors_into_training(sources: Sources) -> Iterator[str]:
+    for module in sources.trees:
+        if not module.startswith("ndrepro.training"):
+            for each in sources.imports(module):
+                if f"{each.target}.".startswith("ndrepro.training."):
+                    yield f"{module}:{each.line} imports {each.target}; its only door is a process"
+
+
+def torch_outside_training(sources: Sources) -> Iterator[str]:
+    for module in sources.trees:
+        if not module.startswith("ndrepro.training"):
+            for each in sources.imports(module):
+                if each.top in ("torch", "torchvision"):
+                    yield f"{module}:{each.line} imports {each.top}"
+
+
+def keys_outside_the_recorder(sources: Sources) -> Iterator[str]:
+    for module in sources.trees:
+        if not module.startswith(("provenance", "ndrepro.execution")):
+            for each in sources.imports(module):
+                if each.top in ("securesystemslib", "cryptography"):
+                    yield f"{module}:{each.line} handles keys through {each.top}"
+
+
+def cycles(sources: Sources) -> Iterator[str]:
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> Iterator[str]:
+        if module in path:
+            yield " → ".join([*path[path.index(module) :], module])
+        elif module not in done:
+            for target in sorted(sources.own_imports(module)):
+                yield from visit(target, (*path, module))
+            done.add(module)
+
+    for module in sources.trees:
+        yield from visit(module, ())
+
+
+def busy_initialisers(sources: Sources) -> Iterator[str]:
+    for package in sources.packages:
+        body = sources.trees[package].body
+        if ast.get_docstring(sources.trees[package]) is None:
+            yield f"{package}/__init__.py has no docstring"
+        for node in body[1:]:
+            if isinstance(node, ast.FunctionDef) and package in DOORS:
+                continue
+            if isinstance(node, ast.If) and ast.unparse(node.test) in (
+                "TYPE_CHECKING",
+                "typing.TYPE_CHECKING",
+            ):
+                continue
+            value = getattr(node, "value", None)
+            plain = isinstance(value, ast.Dict | ast.List | ast.Tuple | ast.Constant)
+            if isinstance(node, ast.Import | ast.ImportFrom) or (
+                isinstance(node, ast.Assign | ast.AnnAssign) and plain
+            ):
+                continue
+            yield f"{package}/__init__.py:{node.lineno} does work: {ast.unparse(node).splitlines()[0]}"
+
+
+def inner_half(sources: Sources) -> set[str]:
+    """Training, and all of this project that is loaded with it: imports, and the packages around them."""
+    found: set[str] = set()
+    waiting = [
+        module for module in sources.trees if f"{module}.".startswith(("ndrepro.training.", "ndrepro.spec."))
+    ]
+    while waiting:
+        module = waiting.pop()
+        if module not in found:
+            found.add(module)
+            parts = module.split(".")
+            parents = {".".join(parts[:n]) for n in range(1, len(parts))}
+            waiting += sorted((sources.own_imports(module) - _lazy(module)) | (parents & set(sources.trees)))
+    return found
+
+
+def _lazy(module: str) -> set[str]:
+    """What provenance/__init__.py imports on first use of ``record`` only, which training never uses."""
+    return {"provenance.session"} if module == "provenance" else set()
+
+
+def too_new_for_the_inner_half(sources: Sources) -> Iterator[str]:
+    for module in sorted(inner_half(sources)):
+        try:
+            tree = ast.parse(sources.texts[module], module, feature_version=(3, 10))
+        except SyntaxError as error:
+            yield f"{module}:{error.lineno} does not parse under Python 3.10: {error.msg}"
+            continue
+        for node in ast.walk(tree):
+            for place, name in _names_used(node):
+                if NEWER_THAN_3_10.get(place, set()) & {name, "*"}:
+                    yield f"{module}:{node.lineno} uses {place}.{name}, which Python 3.10 lacks"
+
+
+def _names_used(node: ast.AST) -> Iterator[tuple[str, str]]:
+    if isinstance(node, ast.Import):
+        yield from ((alias.name, "*") for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        yield from ((node.module or "", alias.name) for alias in node.names)
+    elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        yield node.value.id, node.attr
+    elif isinstance(node, ast.Name):
+        yield "builtins", node.id
+
+
+Rule = Callable[[Sources], Iterator[str]]
+PACKAGE_FILES = {
+    "provenance/__init__.py": '"""The recorder."""\n',
+    "provenance/errors.py": "",
+    "provenance/signing.py": "import cryptography\nfrom provenance import errors\n",
+    "ndrepro/__init__.py": '"""The experiments."""\n__version__ = "0"\n',
+    "ndrepro/spec/__init__.py": '"""What both halves agree on."""\n',
+    "ndrepro/spec/layout.py": "from provenance.errors import ProvenanceError\n",
+    "ndrepro/training/__init__.py": '"""Trains."""\nDATASETS = {"a": 1}\n',
+    "ndrepro/training/trainer.py": "import torch\nfrom ..spec import layout\n",
+    "ndrepro/execution/__init__.py": '"""Launches."""\n',
+    "ndrepro/execution/run.py": "from ndrepro.spec import layout\nfrom provenance import signing\n",
+}
+BROKEN: list[tuple[Rule, str, str]] = [
+    (imports_across_walls, "ndrepro/spec/layout.py", "import numpy"),
+    (imports_across_walls, "ndrepro/spec/layout.py", "from provenance import signing"),
+    (imports_across_walls, "provenance/errors.py", "import numpy"),
+    (imports_across_walls, "provenance/errors.py", "from ndrepro.spec import layout"),
+    (imports_across_walls, "ndrepro/training/trainer.py", "from ..execution.run import x"),
+    (imports_across_walls, "ndrepro/training/trainer.py", "import provenance.signing"),
+    (imports_across_walls, "ndrepro/execution/run.py", "def f():\n    import typer"),
+    (doors_into_training, "ndrepro/execution/run.py", "from ndrepro.training import trainer"),
+    (
+        doors_into_training,
+        "ndrepro/execution/run.py",
+        "import importlib\nimportlib.import_module('ndrepro.training')",
+    ),
+    (torch_outside_training, "ndrepro/execution/run.py", "def f():\n    from torch import nn"),
+    (keys_outside_the_recorder, "ndrepro/spec/layout.py", "from securesystemslib import signer"),
+    (cycles, "ndrepro/spec/layout.py", "from ndrepro.execution import run"),
+    (cycles, "provenance/errors.py", "def f():\n    from . import signing"),
+    (busy_initialisers, "ndrepro/execution/__init__.py", "print('hello')"),
+    (busy_initialisers, "ndrepro/execution/__init__.py", "def f(): pass"),
+    (too_new_for_the_inner_half, "provenance/errors.py", "import tomllib"),
+    (too_new_for_the_inner_half, "provenance/__init__.py", "from datetime import UTC"),
+    (
+        too_new_for_the_inner_half,
+        "ndrepro/training/trainer.py",
+        "import hashlib\nhashlib.file_digest(f, 'sha256')",
+    ),
+    (too_new_for_the_inner_half, "ndrepro/spec/layout.py", "try:\n    x()\nexcept* OSError:\n    pass"),
+]
+RULES: list[Rule] = list(dict.fromkeys(rule for rule, _, _ in BROKEN))
+
+
+def rule_name(value: object) -> str:
+    return getattr(value, "__name__", str(value).splitlines()[-1].strip())
+
+
+@pytest.fixture
+def sound_tree(tmp_path: Path) -> Path:
+    """A tree in miniature that keeps every rule."""
+    for name, text in PACKAGE_FILES.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize("rule", RULES, ids=rule_name)
+def test_this_project_keeps(rule: Rule) -> None:
+    assert list(rule(Sources(ROOT))) == []
+
+
+@pytest.mark.parametrize(("rule", "file", "line"), BROKEN, ids=rule_name)
+def test_a_doctored_tree_is_caught_by(rule: Rule, file: str, line: str, sound_tree: Path) -> None:
+    assert list(rule(Sources(sound_tree))) == [], "the miniature itself must keep the rule"
+    with (sound_tree / file).open("a", encoding="utf-8") as module:
+        module.write(f"{line}\n")
+    assert list(rule(Sources(sound_tree)))
+
+
+def test_every_package_stands_behind_a_wall() -> None:
+    packages = {package for package in Sources(ROOT).packages if package.count(".") <= 1}
+    assert packages <= set(WALLS)
+    assert {"provenance", "ndrepro.spec", "ndrepro.training", "ndrepro.execution", "ndrepro.cli"} <= packages
+
+
+# Traces of the machine or the network that something was written on, put together so that this file has none.
+WORK, HOME, INDEX, OPTION = "/" + "work/", "/" + "root/", "py" + "pi.org/" + "simple", "--index" + "-url "
+TRACES = {
+    "a folder of one machine": re.compile(rf"(?<![\w.$}}~-])(?:{WORK}|{HOME}|/home/[a-z]+/)"),
+    "a package index": re.compile(f"(?i){INDEX}|python{'hosted'}|{OPTION}|--extra-index{'-url'}"),
+}
+
+
+def traces(root: Path) -> Iterator[str]:
+    """Committed and about-to-be-committed text files of ``root`` that hold a trace."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=root, check=True, capture_output=True).stdout.decode().split("\0")
+    for path in (root / name for name in names if name):
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (UnicodeDecodeError, FileNotFoundError):
+            continue  # not text, or deleted and not yet committed
+        for number, line in enumerate(lines, start=1):
+            for what, pattern in TRACES.items():
+                if pattern.search(line):
+                    yield f"{path.relative_to(root)}:{number} names {what}: {line.strip()[:80]}"
+
+
+def test_no_committed_file_names_this_machine() -> None:
+    assert list(traces(ROOT)) == []
+
+
+@pytest.mark.parametrize(
+    "line", [f"cd {WORK}main", f"see '{HOME}.cache'", f"{OPTION}https://a.b/", f"https://{INDEX}"]
+)
+def test_a_file_that_names_a_machine_is_caught(line: str, tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    (tmp_path / "fine.txt").write_text(
+        "python -m ndrepro run; frame/work/x; $HOME/.cache\n", encoding="utf-8"
+    )
+    assert list(traces(tmp_path)) == []
+    (tmp_path / "notes.txt").write_text(f"first\n{line}\n", encoding="utf-8")
+    assert [found.split(" ")[0] for found in traces(tmp_path)] == ["notes.txt:2"]
