@@ -1,8 +1,8 @@
 """The set-up that every ``make`` target begins with: from nothing, once, repaired when cut short.
 
 Tried on a small project with the real bootstrap.sh and Makefile, and the real lock's installer and build
-backend, in a folder whose name has spaces and other letters. The first test needs the package index, as set-up
-does.
+backend, in a folder whose name has spaces and other letters. The first test needs the package index, as
+set-up does.
 """
 
 from __future__ import annotations
