@@ -5,7 +5,7 @@ weights in both, on every device and version. Rules are those of the released co
 
 * default: PyTorch's own for convolutions and linear layers, weight and bias uniform in ±1/sqrt(fan_in) (LeCun et al.
   1998; ``kaiming_uniform_`` with a = sqrt 5);
-* kaiming_fan_out: convolutions normal with standard deviation sqrt(2/fan_out) (He et al. 2015, eq. 14), the rest as
+* imagenet_resnet: convolutions normal with standard deviation sqrt(2/fan_out) (He et al. 2015, eq. 14), the rest as
   by default.
 
 Batch norms start at 1 and 0, running statistics as their layers make them.
@@ -28,7 +28,7 @@ _NORMS = (nn.BatchNorm2d, nn.BatchNorm1d)
 
 def initialise(net: nn.Module, experiment: Experiment) -> None:
     """Draw every parameter in place. Raises TypeError for a layer with parameters that no rule covers."""
-    rule = INITIALISATION.get(experiment.arch, "default")
+    rule = INITIALISATION[experiment.arch]
     with torch.no_grad():
         for name, module in net.named_modules():
             own = dict(module.named_parameters(recurse=False))
@@ -48,7 +48,7 @@ def _draw_layer(name: str, own: dict[str, nn.Parameter], rule: str, experiment: 
     weight = own["weight"]
     bound = 1.0 / math.sqrt(weight[0].numel())
     generator = stream(experiment, "init", f"{name}.weight")
-    if rule == "kaiming_fan_out" and weight.dim() == 4:
+    if rule == "imagenet_resnet" and weight.dim() == 4:
         fan_out = weight.shape[0] * weight.shape[2] * weight.shape[3]
         drawn = generator.standard_normal(tuple(weight.shape)) * math.sqrt(2.0 / fan_out)
     else:

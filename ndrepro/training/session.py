@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +77,14 @@ def build(experiment: Experiment) -> nn.Module:
     """The experiment's network with its first weights, on the CPU."""
     from ndrepro.spec.catalogue import DATASETS as FACTS
 
+    facts = FACTS[experiment.dataset]
     options = experiment.deconv
     net = models.build(
         experiment.arch,
         experiment.method,
-        FACTS[experiment.dataset].num_classes,
+        facts.num_classes,
+        in_channels=facts.channels,
+        image_size=facts.size,
         block=options.block,
         linear_block=options.linear_block,
         eps=options.eps,
@@ -113,6 +117,6 @@ def _read_data(request: Request, folder: RunFolder) -> Images:
 
 def _describe(net: nn.Module, images: Images, folder: RunFolder) -> None:
     shape = (2, *images.train.images.shape[1:])
-    rows = [row.to_json() for row in census(net, shape)]
+    rows = [asdict(row) for row in census(net, shape)]
     tensors = {name: list(tensor.shape) for name, tensor in state_tensors(net).items()}
-    write_json(folder.model, {"summary": summary(net).to_json(), "layers": rows, "tensors": tensors})
+    write_json(folder.model, {"summary": asdict(summary(net)), "layers": rows, "tensors": tensors})

@@ -1,0 +1,225 @@
+"""Looks at this machine and says what a run would meet: one finding a line, each with its cure.
+
+A finding is "ok" (nothing to do), "warning" (a run works, but less than it could) or "problem" (a run that needs this
+fails). Each probe answers for one question and never raises: what it cannot find out is itself a finding. Nothing is
+changed and nothing is built. torch is asked in a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from ndrepro.execution.accelerator import Torch, ask_torch, driver_cuda
+from ndrepro.spec.catalogue import DATASETS
+from ndrepro.spec.layout import RunsFolder
+from provenance.errors import ProvenanceError
+
+OK, WARNING, PROBLEM = "ok", "warning", "problem"
+
+_PROJECT = Path(__file__).resolve().parents[2]
+_GIGABYTE = 10**9
+# what an environment holds beside its lock: the installers, and this project itself
+_NOT_LOCKED = {"pip", "setuptools", "wheel", "ndrepro"}
+_ENGINES = {"docker": "containers", "podman": "containers", "apptainer": "containers", "sbatch": "Slurm"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was looked at, how it stands ("ok", "warning", "problem"), what was found, and what to do."""
+
+    name: str
+    status: str
+    message: str
+    cure: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """Plain JSON."""
+        return asdict(self)
+
+
+def examine(runs: RunsFolder) -> Iterator[Finding]:
+    """Every finding, each as soon as it is known; ``runs`` is the folder whose disk is looked at."""
+    probes: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
+        ("python", _python),
+        ("packages", _packages),
+        ("torch", _torch_and_gpu),
+        ("machine", _machine),
+        ("disk", lambda: _disk(runs)),
+        ("source", _source),
+        ("key", _key),
+        ("data", _data),
+        ("environments", _environments),
+        ("engines", _engines),
+    ]
+    for name, probe in probes:
+        try:
+            yield from probe()
+        except ProvenanceError as error:
+            yield Finding(name, PROBLEM, error.message, error.cure)
+        except Exception as error:  # a doctor that dies of what it finds helps nobody
+            yield Finding(name, PROBLEM, f"could not be examined: {type(error).__name__}: {error}")
+
+
+def _python() -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    message = f"{version} ({sys.executable})"
+    if (3, 11) <= sys.version_info < (3, 14):
+        yield Finding("python", OK, message)
+    else:
+        yield Finding("python", WARNING, message, "the lock is for Python 3.11 to 3.13: make clean, then make env")
+
+
+def _packages() -> Iterator[Finding]:
+    from ndrepro.execution.installed import problems_with_pins
+    from ndrepro.execution.lockfile import read_pins
+
+    lock = _PROJECT / "requirements.lock"
+    if not lock.is_file():
+        yield Finding("packages", WARNING, f"{lock} is not there: versions not compared", "run from a checkout")
+        return
+    pins = [pin for pin in read_pins(lock.read_text(encoding="utf-8"), lock.name) if _applies(pin.marker)]
+    wrong = [
+        sentence
+        for sentence in problems_with_pins(Path(sysconfig.get_path("purelib")), pins)
+        if sentence.split()[0] not in _NOT_LOCKED
+    ]
+    if not wrong:
+        yield Finding("packages", OK, f"{len(pins)} as requirements.lock pins them")
+    for sentence in wrong:
+        extra = sentence.endswith("not in the lock")
+        yield Finding("packages", WARNING if extra else PROBLEM, sentence, "make env installs what the lock has")
+
+
+def _applies(marker: str) -> bool:
+    """Whether a pin is for this Python and platform (PEP 508)."""
+    from packaging.markers import Marker
+
+    return not marker or Marker(marker).evaluate()
+
+
+def _torch_and_gpu() -> Iterator[Finding]:
+    torch = ask_torch()
+    if torch.error:
+        cure = "make env installs what the lock has; with a CPU-only torch beside torchvision, remove both first"
+        yield Finding("torch", PROBLEM, f"cannot be imported: {torch.error}", cure)
+        return
+    yield Finding("torch", OK, f"{torch.version}, built for {f'CUDA {torch.cuda}' if torch.cuda else 'the CPU'}")
+    yield _gpu(torch)
+
+
+def _gpu(torch: Torch) -> Finding:
+    """Whether driver, CUDA and torch fit: torch sees every GPU that the driver has, and has kernels for it."""
+    driver, supports, devices, reason = driver_cuda()
+    if not devices:
+        return Finding("gpu", OK, f"none: runs use the CPU ({reason})")
+    names = f"{', '.join(devices)}, driver {driver}, which supports CUDA {supports[0]}.{supports[1]}"
+    if not torch.cuda:
+        return Finding("gpu", WARNING, f"{names}; this torch is a CPU build", "make env installs the CUDA build")
+    if supports[0] < int(torch.cuda.split(".")[0]):
+        cure = "update the driver, or train in an older cell of the version matrix: ndrepro run --env torch-2.4.1"
+        return Finding("gpu", PROBLEM, f"{names}; torch is built for CUDA {torch.cuda}", cure)
+    if len(torch.devices) < len(devices):
+        cure = "see CUDA_VISIBLE_DEVICES and the permissions of /dev/nvidia*"
+        return Finding("gpu", WARNING, f"{names}; torch sees {len(torch.devices)} of {len(devices)}", cure)
+    unfit = [name for name, fits in torch.devices if not fits]
+    if unfit:
+        cure = "choose a torch built for it: ndrepro run --env CELL, or --device cpu"
+        return Finding("gpu", PROBLEM, f"torch {torch.version} has no kernels for {', '.join(unfit)}", cure)
+    return Finding("gpu", OK, names)
+
+
+def _machine() -> Iterator[Finding]:
+    import psutil
+
+    cores = len(os.sched_getaffinity(0))
+    yield Finding("cores", OK, f"{cores} for this process, {os.cpu_count()} in the machine")
+    free = psutil.virtual_memory().available
+    message = f"{free / _GIGABYTE:.1f} GB available"
+    if free < 3 * _GIGABYTE:
+        yield Finding("memory", WARNING, message, "CIFAR runs need about 3 GB: end other programs, or lower batch_size")
+    else:
+        yield Finding("memory", OK, message)
+
+
+def _disk(runs: RunsFolder) -> Iterator[Finding]:
+    from ndrepro.execution.environments import cache_folder
+
+    for name, folder, needed, advice in (
+        ("disk for runs", runs.root.absolute(), 2, "free some, or choose another folder: --runs DIR"),
+        ("disk for environments", cache_folder(), 8, "free some, or set NDREPRO_CACHE to another disk"),
+    ):
+        place = next(path for path in (folder, *folder.parents) if path.exists())
+        if not os.access(place, os.W_OK | os.X_OK):
+            yield Finding(name, PROBLEM, f"{place} cannot be written", advice)
+            continue
+        free = shutil.disk_usage(place).free
+        message = f"{free / _GIGABYTE:.1f} GB free at {folder}"
+        yield Finding(name, OK, message) if free > needed * _GIGABYTE else Finding(name, WARNING, message, advice)
+
+
+def _source() -> Iterator[Finding]:
+    if shutil.which("git") is None:
+        yield Finding("git", PROBLEM, "not found on the PATH", "install git: a run records its commit with it")
+        return
+    import git
+
+    try:
+        repository = git.Repo(_PROJECT)
+        commit = repository.head.commit.hexsha
+    except (git.InvalidGitRepositoryError, git.NoSuchPathError, ValueError):
+        cure = "run from a clone with a commit: without one a run cannot say which code it ran"
+        yield Finding("source", WARNING, f"{_PROJECT} is no git repository with a commit", cure)
+        return
+    changed = [line[3:] for line in repository.git.status("--porcelain").splitlines()]
+    if changed:
+        shown = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
+        cure = "commit first, if others are to find the code; a run records the differences either way"
+        yield Finding("source", WARNING, f"{commit[:12]}, DIRTY: {len(changed)} changed ({shown})", cure)
+    else:
+        yield Finding("source", OK, f"{commit[:12]}, clean")
+
+
+def _data() -> Iterator[Finding]:
+    if find_spec("sklearn") is None:
+        yield Finding("data digits", PROBLEM, "scikit-learn, which ships them, is not installed", "make env")
+    else:
+        yield Finding("data digits", OK, "in scikit-learn")
+    folder = Path(os.environ.get("NDREPRO_DATA") or "data").absolute()
+    holds = {"cifar10": ("cifar-10-python.tar.gz", "cifar-10-batches-py"), "cifar100": ("cifar-100-python.tar.gz", "cifar-100-python")}
+    for name in DATASETS.keys() - {"digits"}:
+        found = next((folder / file for file in holds[name] if (folder / file).exists()), None)
+        message = f"{found}" if found else f"not in {folder}: downloaded by the first run that needs it"
+        yield Finding(f"data {name}", OK, message, "" if found else "without internet, name a folder: --data FOLDER")
+
+
+def _environments() -> Iterator[Finding]:
+    from ndrepro.execution import environments
+    from ndrepro.execution.interpreters import find_python
+    from ndrepro.spec.errors import EnvironmentMissing
+
+    cells = environments.list_cells()
+    for python in sorted({cell.python for cell in cells}, key=lambda version: [int(part) for part in version.split(".")]):
+        mine = [cell for cell in cells if cell.python == python]
+        built = sum((environments.location(cell) / "bin" / "python").exists() for cell in mine)
+        names = f"{', '.join(cell.name.removeprefix('torch-') for cell in mine)} ({built} of {len(mine)} built)"
+        try:
+            yield Finding(f"cells, Python {python}", OK, f"torch {names}: {find_python(python)}")
+        except EnvironmentMissing as error:
+            yield Finding(f"cells, Python {python}", WARNING, f"torch {names}: {error.message}", error.cure)
+
+
+def _engines() -> Iterator[Finding]:
+    for engine, purpose in _ENGINES.items():
+        found = shutil.which(engine)
+        yield Finding(engine, OK, found or f"not found; only {purpose} would need it")
+
+
+def _key() -> Iterator[Finding]:
+    raise NotImplementedError

@@ -1,0 +1,178 @@
+"""From a run folder's files to what the recorder signs: this is where training's facts get the manifest's names.
+
+The child's own account (``environment.json``, ``dataset.json``, ``model.json``) is copied into the predicate; its
+files are hashed by the recorder. What the child did not live to write is said to be missing, with the reason.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import ndrepro
+from ndrepro.spec.exchange import Request, Scores, read_json
+from ndrepro.spec.experiment import STREAMS
+from ndrepro.spec.layout import RunFolder, RunsFolder
+from provenance import source
+from provenance.errors import ProvenanceError
+from provenance.ledger import Ledger
+from provenance.manifest import Builder, Resource
+from provenance.recorder import Recorder
+from provenance.redact import redact_arguments, redact_text
+
+BUILD_TYPE = "urn:ndrepro:training:v1"
+BUILDER = "urn:ndrepro:builder"
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def open_recorder(folder: RunFolder, request: Request, runs: RunsFolder, home: Path) -> Recorder:
+    """Take the folder's lock and write the ledger's first entry of this attempt."""
+    return Recorder.open(
+        folder.root,
+        ledger=Ledger(runs.ledger),
+        home=home,
+        build_type=BUILD_TYPE,
+        name=request.experiment.name,
+        run_id=folder.root.name,
+        external_parameters=external_parameters(request),
+        builder=Builder(BUILDER, {"ndrepro": ndrepro.__version__, "python": sys.version.split()[0]}),
+    )
+
+
+def external_parameters(request: Request) -> dict[str, Any]:
+    """What the user chose: the experiment in full, the seed of every stream, data, environment, command line."""
+    experiment = request.experiment
+    return {
+        "experiment": experiment.to_json(),
+        "name": experiment.name,
+        "seeds": {name: str(experiment.seed_of(name)) for name in STREAMS},
+        "data": redact_text(request.data),
+        "environment": request.environment or "main",
+        "command": redact_arguments(sys.argv),
+    }
+
+
+def capture_source(folder: RunFolder) -> dict[str, Any]:
+    """The commit, what differs from it, and the digest of the very code that will run."""
+    captured = source.capture(_ROOT, folder.root)
+    captured["code"] = source.package_digest([_ROOT / "ndrepro", _ROOT / "provenance"])
+    return captured
+
+
+class Account:
+    """What the child said of its run; anything it did not write is ``{"unavailable": reason}``."""
+
+    def __init__(self, folder: RunFolder, request: Request, captured: dict[str, Any]) -> None:
+        self._folder = folder
+        self._request = request
+        self._source = captured
+        self._seals = self._read(folder.environment)
+        self._dataset = self._read(folder.dataset)
+        self._model = self._read(folder.model)
+        self._result = self._read(folder.result)
+
+    @staticmethod
+    def _read(path: Path) -> dict[str, Any]:
+        try:
+            document: dict[str, Any] = read_json(path)
+            return document
+        except ProvenanceError:
+            return {"unavailable": f"the training process did not write {path.name}"}
+
+    def _sealed(self, moment: str, part: str) -> Any:
+        if "unavailable" in self._seals:
+            return self._seals
+        if moment not in self._seals:
+            return {"unavailable": f"the training process did not live to its {moment}"}
+        return self._seals[moment][part]
+
+    def internal_parameters(self) -> dict[str, Any]:
+        """What the run chose or found: determinism level and flags, threads, device, libraries, use of resources."""
+        experiment = self._request.experiment
+        return {
+            "determinism": {
+                "level": experiment.determinism,
+                "start": self._sealed("start", "flags"),
+                "end": self._sealed("end", "flags"),
+            },
+            "threads": experiment.threads,
+            "device": self._result.get("device", self._result),
+            "libraries": self._sealed("start", "libraries"),
+            "usage": self._sealed("end", "usage"),
+            "resumedFromStep": self._request.resume_step,
+        }
+
+    def machine(self) -> Any:
+        """The machine, its GPUs, container and interpreter, as the child saw them."""
+        environment = self._sealed("start", "environment")
+        if "unavailable" in environment:
+            return environment
+        return {key: value for key, value in environment.items() if key != "distributions"}
+
+    def dependencies(self) -> tuple[Resource, ...]:
+        """Source, code, data and every installed distribution."""
+        return (*self._source_resources(), self._data_resource(), *self._distributions())
+
+    def _source_resources(self) -> list[Resource]:
+        commit = self._source.get("commit")
+        digest = {"gitCommit": commit} if isinstance(commit, str) else None
+        code = self._source["code"]
+        annotations = {key: value for key, value in self._source.items() if key != "code"}
+        return [
+            Resource("source", digest=digest, annotations=annotations),
+            Resource("code", digest={"sha256": code["tree_sha256"]}, annotations={"files": code["files"]}),
+        ]
+
+    def _data_resource(self) -> Resource:
+        name = f"dataset:{self._request.experiment.dataset}"
+        tree = self._dataset.get("tree_sha256")
+        return Resource(name, digest={"sha256": tree} if tree else None, annotations=self._dataset)
+
+    def _distributions(self) -> list[Resource]:
+        environment = self._sealed("start", "environment")
+        installed = environment.get("distributions", [])
+        if isinstance(installed, dict):
+            return [Resource("distributions", annotations=installed)]
+        return [_distribution(item) for item in installed]
+
+    def byproducts(self, scores: tuple[Scores, ...], error: ProvenanceError | None) -> tuple[Resource, ...]:
+        """Results and counts, so that a manifest alone says what came out."""
+        census = self._model.get("summary", self._model)
+        found = [
+            Resource("metrics summary", annotations=summary(scores)),
+            Resource("layer census", annotations=census),
+        ]
+        if error is not None:
+            said = {"type": type(error).__name__, "message": redact_text(error.message), "cure": error.cure}
+            found.append(Resource("error", annotations=said))
+        return tuple(found)
+
+
+def summary(scores: tuple[Scores, ...]) -> dict[str, Any]:
+    """The last epoch's results and the best test accuracy; losses that are not finite as words."""
+    if not scores:
+        return {"epochs": 0}
+    last = {key: value if isinstance(value, int) else _plain(value) for key, value in asdict(scores[-1]).items()}
+    best = max(scores, key=lambda row: row.test_accuracy)
+    return {"epochs": len(scores), "last": last, "best": {"epoch": best.epoch, "test_accuracy": best.test_accuracy}}
+
+
+def _plain(value: float) -> float | str:
+    return value if value - value == 0 else str(value)
+
+
+def _distribution(item: dict[str, Any]) -> Resource:
+    record = item["record_sha256"]
+    return Resource(
+        f"distribution:{item['name']}",
+        uri=f"pkg:pypi/{item['name']}@{item['version']}",
+        digest={"sha256": record} if isinstance(record, str) else record,
+    )
+
+
+def now() -> datetime:
+    """The time, in UTC."""
+    return datetime.now(timezone.utc)

@@ -1,0 +1,234 @@
+"""Finds runs and reads what was recorded of them, from the folder of runs alone.
+
+Nothing here verifies: a summary says "signed", and who claims to have signed; ``provenance.verify`` says whether it is
+true. Runs that the ledger has begun but that left no manifest are part of the answer, not left out of it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ndrepro.spec.errors import RunNotFound
+from ndrepro.spec.exchange import Request, Scores, read_json
+from ndrepro.spec.experiment import Experiment
+from ndrepro.spec.layout import RunFolder, RunsFolder
+from provenance.errors import ProvenanceError
+from provenance.folder import LOCK
+from provenance.ledger import Entry, Ledger
+from provenance.manifest import Manifest
+from provenance.scalars import read_scalars
+from provenance.signing import read_envelope
+from provenance.statement import Statement
+
+RUNNING = "running"
+NO_END = "no end"  # begun, not ended, and no process has it: whoever ran it was killed too
+UNSIGNED = "unsigned"  # ended without a manifest, for the reason in the ledger
+MISSING = "folder gone"
+UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A run's manifest as it lies there, not verified, and the key identifiers that its envelope claims."""
+
+    manifest: Manifest
+    signers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One line of a list of runs; what is not known is None or "".
+
+    ``outcome`` is the manifest's, or one of the words above. ``epochs`` counts whole ones, of ``total_epochs``;
+    accuracies are fractions, of the last whole epoch; ``duration_seconds`` is that of all attempts; ``signers`` are
+    claimed key identifiers; ``problem`` says what is wrong.
+    """
+
+    experiment: str
+    run: str
+    folder: Path
+    outcome: str
+    epochs: int = 0
+    total_epochs: int | None = None
+    train_accuracy: float | None = None
+    test_accuracy: float | None = None
+    duration_seconds: float | None = None
+    signers: tuple[str, ...] = ()
+    problem: str = ""
+
+
+def find_run(runs: RunsFolder, text: str) -> RunFolder:
+    """The run that ``text`` means: a folder, a manifest file, an identifier or its unique beginning, an experiment.
+
+    An experiment, or the folder of its runs, means its latest run. The six digits that an identifier ends with will
+    do too. Raises RunNotFound with the nearest names, or with the runs between which it cannot choose.
+    """
+    for path in (Path(text), runs.root / text):
+        if text and os.path.lexists(path):  # unlike Path.exists, it never raises for a name that is too long
+            found = _at(path)
+            if found is not None:
+                return found
+    known = runs.runs()
+    matching = [run for run in known if run.root.name == text] or [
+        run
+        for run in known
+        if text and (run.root.name.startswith(text) or run.root.name.endswith(f"-{text}"))
+    ]
+    if len(matching) > 1:
+        names = ", ".join(run.root.name for run in matching[-3:])
+        raise RunNotFound(f"'{text}' is the beginning of {len(matching)} runs", f"type more of it: {names}")
+    if not matching:
+        raise _not_found(runs, known, text)
+    return matching[0]
+
+
+def ledger_of(folder: RunFolder) -> Path | None:
+    """The ledger beside a run, where the run still lies in its folder of runs."""
+    ledger = RunsFolder(folder.root.absolute().parents[1]).ledger
+    return ledger if ledger.is_file() else None
+
+
+def read_recorded(folder: RunFolder) -> Recorded:
+    """The manifest of a run, not verified. Raises EnvelopeError or ManifestError for what is none, OSError."""
+    _, payload, signatures = read_envelope(folder.manifest.read_bytes())
+    return Recorded(Statement.from_bytes(payload).manifest, tuple(keyid for keyid, _ in signatures))
+
+
+def read_scores(folder: RunFolder) -> tuple[Scores, ...]:
+    """Every whole epoch's results as they lie in the folder; none where there is no such file yet."""
+    if not folder.metrics.exists():
+        return ()
+    rows: list[dict[str, Any]] = read_scalars(folder.metrics, tolerate_torn=True)
+    return tuple(Scores(**row) for row in rows)
+
+
+def is_running(folder: RunFolder) -> bool:
+    """Whether a process holds the run folder."""
+    with suppress(OSError), (folder.root / LOCK).open("rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def settings_changed(experiment: Experiment) -> dict[str, Any]:
+    """Every setting that the experiment's name does not tell: dotted key and value, where it is not the default."""
+    default = _flat(Experiment.from_name(experiment.name).to_json())
+    return {key: value for key, value in _flat(experiment.to_json()).items() if value != default[key]}
+
+
+def summaries(runs: RunsFolder) -> list[Summary]:
+    """Every run that left a folder or a ledger entry, oldest first."""
+    ledger = _Ended(Ledger(runs.ledger).entries())
+    found = {folder.root.name: _summary(folder, ledger) for folder in runs.runs()}
+    for run, entry in ledger.begun.items():
+        if run not in found:
+            name = str(entry.fields.get("name", ""))
+            problem = "the ledger has it; its folder was moved or removed"
+            found[run] = Summary(name, run, runs.run(name, run).root, MISSING, problem=problem)
+    return [found[run] for run in sorted(found)]
+
+
+def summary(folder: RunFolder) -> Summary:
+    """One run in short."""
+    ledger = ledger_of(folder)
+    return _summary(folder, _Ended(Ledger(ledger).entries() if ledger else ()))
+
+
+class _Ended:
+    """The ledger by run: the entry that began it, and the reason why it ended without a manifest."""
+
+    def __init__(self, entries: tuple[Entry, ...]) -> None:
+        self.begun: dict[str, Entry] = {}
+        self.last: dict[str, Entry] = {}
+        for entry in entries:
+            if entry.run:
+                self.begun.setdefault(entry.run, entry)
+                self.last[entry.run] = entry
+
+
+def _summary(folder: RunFolder, ledger: _Ended) -> Summary:
+    blank = Summary(folder.root.parent.name, folder.root.name, folder.root, NO_END)
+    try:
+        blank = _with_scores(folder, blank)
+        if is_running(folder):
+            return replace(blank, outcome=RUNNING)
+        if folder.manifest.exists():
+            recorded = read_recorded(folder)
+            return replace(
+                blank,
+                outcome=recorded.manifest.outcome,
+                duration_seconds=duration_seconds(recorded.manifest),
+                signers=recorded.signers,
+            )
+        last = ledger.last.get(folder.root.name)
+        if last is not None and last.event == "ended":
+            return replace(blank, outcome=UNSIGNED, problem=str(last.fields.get("reason") or ""))
+        return replace(blank, problem="begun, never ended, and no process has it")
+    except (ProvenanceError, OSError, LookupError, TypeError, ValueError) as error:
+        # one damaged folder must not hide the others
+        return replace(blank, outcome=UNREADABLE, problem=str(error) or type(error).__name__)
+
+
+def _with_scores(folder: RunFolder, blank: Summary) -> Summary:
+    experiment = Request.from_json(read_json(folder.request)).experiment
+    blank = replace(blank, total_epochs=experiment.epochs)
+    scores = read_scores(folder)
+    if not scores:
+        return blank
+    last = scores[-1]
+    return replace(
+        blank, epochs=last.epoch, train_accuracy=last.train_accuracy, test_accuracy=last.test_accuracy
+    )
+
+
+def duration_seconds(manifest: Manifest) -> float:
+    """Wall time of all attempts whose end was seen."""
+    spans = [(attempt.started_on, attempt.finished_on) for attempt in manifest.attempts if attempt.finished_on]
+    spans = spans or [(manifest.started_on, manifest.finished_on)]
+    return sum((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds() for start, end in spans)
+
+
+def _at(path: Path) -> RunFolder | None:
+    """The run at a path: the folder itself, its manifest, or the latest run of an experiment's folder."""
+    if path.is_file():
+        folder = RunFolder(path.parent)
+        if path.name == folder.manifest.name:
+            return folder
+        raise RunNotFound(f"{path}: a file, and no {folder.manifest.name}", "name the run's folder")
+    folder = RunFolder(path)
+    if folder.manifest.exists() or folder.request.exists():
+        return folder
+    inside = sorted(path.glob("*/request.json"), key=lambda request: request.parent.name)
+    return RunFolder(inside[-1].parent) if inside else None
+
+
+def _not_found(runs: RunsFolder, known: tuple[RunFolder, ...], text: str) -> RunNotFound:
+    if not known:
+        cure = "`ndrepro run` makes one; --runs DIR names another folder"
+        return RunNotFound(f"no run '{text}': {runs.root} has no runs", cure)
+    names = dict.fromkeys(name for run in known for name in (run.root.name, run.root.parent.name))
+    near = difflib.get_close_matches(text, names, n=3, cutoff=0.4)
+    nearest = f"did you mean {', '.join(near)}? " if near else ""
+    return RunNotFound(f"no run '{text}' in {runs.root}", f"{nearest}`ndrepro list` has them all")
+
+
+def _flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    return dict(_leaves(document, prefix))
+
+
+def _leaves(document: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in document.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
