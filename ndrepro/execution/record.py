@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,8 @@ from provenance.redact import redact_arguments, redact_text
 
 BUILD_TYPE = "urn:ndrepro:training:v1"
 BUILDER = "urn:ndrepro:builder"
+# of an attempt that failed before its source was looked at
+NO_SOURCE: dict[str, Any] = {"unavailable": "the attempt failed before its source was captured"}
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -119,12 +120,12 @@ class Account:
     def _source_resources(self) -> list[Resource]:
         commit = self._source.get("commit")
         digest = {"gitCommit": commit} if isinstance(commit, str) else None
-        code = self._source["code"]
         annotations = {key: value for key, value in self._source.items() if key != "code"}
-        return [
-            Resource("source", digest=digest, annotations=annotations),
-            Resource("code", digest={"sha256": code["tree_sha256"]}, annotations={"files": code["files"]}),
-        ]
+        found = [Resource("source", digest=digest, annotations=annotations)]
+        if "code" in self._source:
+            code = self._source["code"]
+            found.append(Resource("code", digest={"sha256": code["tree_sha256"]}, annotations=code))
+        return found
 
     def _data_resource(self) -> Resource:
         name = f"dataset:{self._request.experiment.dataset}"
@@ -171,8 +172,3 @@ def _distribution(item: dict[str, Any]) -> Resource:
         uri=f"pkg:pypi/{item['name']}@{item['version']}",
         digest={"sha256": record} if isinstance(record, str) else record,
     )
-
-
-def now() -> datetime:
-    """The time, in UTC."""
-    return datetime.now(timezone.utc)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import secrets
+import signal
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,11 +19,12 @@ from ndrepro.execution import datasets, record
 from ndrepro.execution.child import run_child
 from ndrepro.execution.observer import Observer
 from ndrepro.execution.watch import Watcher
-from ndrepro.spec.errors import CheckpointError, TrainingFailed, UsageError, from_record, to_record
-from ndrepro.spec.exchange import EXIT_COMPLETED, Request, Result, Scores, read_json, write_json
+from ndrepro.spec.errors import TrainingFailed, UsageError, from_record
+from ndrepro.spec.exchange import EXIT_COMPLETED, EXIT_INTERRUPTED, Request, Result, Scores, read_json, write_json
 from ndrepro.spec.experiment import Experiment
 from ndrepro.spec.layout import RunFolder, RunsFolder
 from provenance.errors import ProvenanceError, StorageError
+from provenance.signing import KeyRing
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def resume(folder: RunFolder, options: Options, observer: Observer) -> Finished:
 
 
 def _make_folder(runs: RunsFolder, experiment: Experiment) -> RunFolder:
-    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    stamp = _now().strftime("%Y%m%dT%H%M%SZ")
     folder = runs.run(experiment.name, f"{stamp}-{secrets.token_hex(3)}")
     try:
         folder.root.mkdir(parents=True)
@@ -91,12 +93,70 @@ def _make_folder(runs: RunsFolder, experiment: Experiment) -> RunFolder:
 def _attempt(folder: RunFolder, request: Request, options: Options, observer: Observer) -> Finished:
     recorder = record.open_recorder(folder, request, options.runs, options.home)
     watcher = Watcher(folder, request, observer)
+    started = _now()
+    exit_code, error = None, None
     try:
-        error = _train(folder, request, recorder.lock_fd, watcher, observer)
-        watcher.look("signing")
-        outcome = _outcome(folder, error)
-        manifest = record.close_recorder(recorder, folder, request, outcome, error)
-    finally:
-        recorder.release()
+        folder.result.unlink(missing_ok=True)
+        write_json(folder.request, request.to_json())
+        observer.began(folder, request)
+        captured = record.capture_source(folder)
+        exit_code = run_child(request, folder, recorder.lock_fd, watcher.look)
+        outcome, error = _ending(folder, exit_code)
+    except (ProvenanceError, OSError) as failure:
+        # nothing was trained, or nobody saw how it ended
+        captured, outcome, error = record.NO_SOURCE, "failed", _as_storage_error(failure)
+    watcher.look("signing")
+    account = record.Account(folder, request, captured)
+    manifest = recorder.close(
+        outcome=outcome,
+        exit_code=exit_code,
+        started=started,
+        finished=_now(),
+        internal_parameters=account.internal_parameters(),
+        dependencies=account.dependencies(),
+        byproducts=account.byproducts(watcher.scores, error),
+        machine=account.machine(),
+    )
     scores = watcher.scores[-1] if watcher.scores else None
-    return Finished(folder, outcome.name, scores, recorder.signer, manifest, error)
+    return Finished(folder, outcome, scores, KeyRing(options.home).keyid, manifest, error)
+
+
+def _ending(folder: RunFolder, exit_code: int) -> tuple[str, ProvenanceError | None]:
+    """The outcome, from the child's exit code and its own account; the two must agree to be believed."""
+    if exit_code < 0:
+        name = signal.Signals(-exit_code).name
+        cure = f"`ndrepro run --resume {folder.root}` goes on from the last checkpoint"
+        return "killed", TrainingFailed(f"the training process was killed by {name}", cure)
+    if not folder.result.exists():
+        last = _last_line(folder.log)
+        return "failed", TrainingFailed(
+            f"the training process ended with exit code {exit_code}: {last}", f"see {folder.log}"
+        )
+    result = Result.from_json(read_json(folder.result))
+    if result.error is not None:
+        return "failed", from_record(result.error)
+    expected = {EXIT_COMPLETED: "completed", EXIT_INTERRUPTED: "interrupted"}.get(exit_code)
+    if result.outcome != expected:
+        said = f"the training process says {result.outcome} and ended with exit code {exit_code}"
+        return "failed", TrainingFailed(said, f"see {folder.log}")
+    return result.outcome, None
+
+
+def _last_line(log: Path) -> str:
+    """The last line that the child printed; a full disk leaves none."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        lines = []
+    return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "it printed nothing")
+
+
+def _as_storage_error(failure: ProvenanceError | OSError) -> ProvenanceError:
+    if isinstance(failure, ProvenanceError):
+        return failure
+    cure = "free some space" if failure.errno == errno.ENOSPC else ""
+    return StorageError(f"{failure.filename or 'the run folder'}: {failure.strerror}", cure)
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)

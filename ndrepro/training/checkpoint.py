@@ -60,9 +60,7 @@ def save_checkpoint(
     _write_whole(path, save(tensors, metadata))
 
 
-def load_checkpoint(
-    path: Path, experiment: Experiment, net: nn.Module, optimizer: torch.optim.Optimizer
-) -> Place:
+def load_checkpoint(path: Path, experiment: Experiment, net: nn.Module, optimizer: torch.optim.Optimizer) -> Place:
     """Put the state back in place and return where the run stood.
 
     Raises CheckpointError where the file is missing or damaged, or belongs to another experiment or network.

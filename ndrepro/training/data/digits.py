@@ -31,7 +31,9 @@ def load(root: Path) -> Images:
     try:
         table = np.loadtxt(io.BytesIO(gzip.decompress(content)), delimiter=",", dtype=np.int64)
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise DataError(f"{path}: damaged ({error})", "install scikit-learn again, or point --data at its file") from None
+        raise DataError(
+            f"{path}: damaged ({error})", "install scikit-learn again, or point --data at its file"
+        ) from None
     if table.shape != (_COUNT, 65) or table.min() < 0 or table[:, :64].max() > 16 or table[:, 64].max() > 9:
         raise DataError(f"{path}: a table of shape {table.shape}, expected {(_COUNT, 65)} of 0..16 and a digit")
     images = _enlarge(table[:, :64].reshape(-1, 8, 8))

@@ -75,7 +75,13 @@ class Images:
     def first(self, train: int | None, test: int | None) -> Images:
         """The same data set with only the first images of each split."""
         return Images(
-            self.name, self.train.first(train), self.test.first(test), self.classes, self.files, self.canonical, self.reader
+            self.name,
+            self.train.first(train),
+            self.test.first(test),
+            self.classes,
+            self.files,
+            self.canonical,
+            self.reader,
         )
 
 
