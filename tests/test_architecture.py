@@ -46,6 +46,8 @@ WALLS: dict[str, Wall] = {
         "numpy torch torchvision PIL safetensors",
     ),
     "ndrepro.execution": wall("ndrepro ndrepro.execution ndrepro.spec provenance", "docker submitit optuna"),
+    # Compares the final weights with the trail; safetensors reads them without torch.
+    "ndrepro.execution.checks": wall("ndrepro.execution ndrepro.spec provenance", "safetensors"),
     "ndrepro.execution.doctor": wall("ndrepro.execution ndrepro.spec provenance", "packaging psutil git"),
     "ndrepro.analysis": wall("ndrepro.analysis ndrepro.spec provenance", "numpy scipy pandas"),
     "ndrepro.report": wall("ndrepro.report ndrepro.analysis", "jinja2 matplotlib"),
