@@ -124,9 +124,7 @@ class Sources:
                     inner = f"{base}.{alias.name}"
                     yield Import(inner if inner in self.trees else base, node.lineno)
             elif isinstance(node, ast.Call) and _called(node) in ("import_module", "__import__"):
-                yield from (
-                    Import(str(arg.value), node.lineno) for arg in node.args if isinstance(arg, ast.Constant)
-                )
+                yield from (Import(str(arg.value), node.lineno) for arg in node.args if isinstance(arg, ast.Constant))
 
     def _absolute(self, module: str, node: ast.ImportFrom) -> str:
         if not node.level:
@@ -154,9 +152,7 @@ def imports_across_walls(sources: Sources) -> Iterator[str]:
         for each in sources.imports(module):
             if each.top in PACKAGES:
                 # "ndrepro" itself stands for its version, not for all that is below it.
-                entry = _below(each.target, limits.own - {"ndrepro"}) or (
-                    each.target == "ndrepro" in limits.own
-                )
+                entry = _below(each.target, limits.own - {"ndrepro"}) or (each.target == "ndrepro" in limits.own)
                 if not entry:
                     yield f"{module}:{each.line} imports {each.target}"
             elif each.top not in sys.stdlib_module_names and each.top not in limits.others:
@@ -227,9 +223,7 @@ def busy_initialisers(sources: Sources) -> Iterator[str]:
 def inner_half(sources: Sources) -> set[str]:
     """Training, and all of this project that is loaded with it: imports, and the packages around them."""
     found: set[str] = set()
-    waiting = [
-        module for module in sources.trees if f"{module}.".startswith(("ndrepro.training.", "ndrepro.spec."))
-    ]
+    waiting = [module for module in sources.trees if f"{module}.".startswith(("ndrepro.training.", "ndrepro.spec."))]
     while waiting:
         module = waiting.pop()
         if module not in found:
@@ -374,14 +368,10 @@ def test_no_committed_file_names_this_machine() -> None:
     assert list(traces(ROOT)) == []
 
 
-@pytest.mark.parametrize(
-    "line", [f"cd {WORK}main", f"see '{HOME}.cache'", f"{OPTION}https://a.b/", f"https://{INDEX}"]
-)
+@pytest.mark.parametrize("line", [f"cd {WORK}main", f"see '{HOME}.cache'", f"{OPTION}https://a.b/", f"https://{INDEX}"])
 def test_a_file_that_names_a_machine_is_caught(line: str, tmp_path: Path) -> None:
     subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
-    (tmp_path / "fine.txt").write_text(
-        "python -m ndrepro run; frame/work/x; $HOME/.cache\n", encoding="utf-8"
-    )
+    (tmp_path / "fine.txt").write_text("python -m ndrepro run; frame/work/x; $HOME/.cache\n", encoding="utf-8")
     assert list(traces(tmp_path)) == []
     (tmp_path / "notes.txt").write_text(f"first\n{line}\n", encoding="utf-8")
     assert [found.split(" ")[0] for found in traces(tmp_path)] == ["notes.txt:2"]

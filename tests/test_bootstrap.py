@@ -49,9 +49,7 @@ def project(tmp_path: Path) -> Path:
 def make(project: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     # The suite may itself run under make, which hands its variables on.
     ours = {"EXP", "DATA", "SET", "RUN", "ARGS", "PYTHON"}
-    environment = {
-        name: value for name, value in os.environ.items() if name not in ours and name[:4] not in MAKES
-    }
+    environment = {name: value for name, value in os.environ.items() if name not in ours and name[:4] not in MAKES}
     environment |= {"PYTHON": sys.executable} | variables
     return subprocess.run(
         ["make", *arguments],
@@ -109,9 +107,7 @@ def test_set_up_refuses_a_wrong_file_starts_over_when_cut_short_and_then_has_not
     assert (second.stdout, second.stderr) == ("['run']\n", "")
     command = [project / ".venv" / "bin" / "ndrepro", "show"]
     for variables in ({}, {"LC_ALL": "C"}):  # the editable link must not depend on the locale
-        said = subprocess.run(
-            command, cwd="/", env={**os.environ, **variables}, capture_output=True, text=True
-        )
+        said = subprocess.run(command, cwd="/", env={**os.environ, **variables}, capture_output=True, text=True)
         assert (said.returncode, said.stdout) == (0, "['show']\n"), said.stderr
 
     made = (project / ".venv" / "pyvenv.cfg").stat().st_mtime_ns
@@ -132,8 +128,7 @@ def test_what_is_up_to_date_is_told_by_content_never_by_times(project: Path, tmp
         assert (untouched.returncode, untouched.stdout, untouched.stderr) == (0, "", "")
     moved = project.rename(project.with_name("moved"))
     assert (
-        "no working Python"
-        in make(moved, "env", PATH=path, PYTHON="", HOME="/nonexistent", PYENV_ROOT="/none").stderr
+        "no working Python" in make(moved, "env", PATH=path, PYTHON="", HOME="/nonexistent", PYENV_ROOT="/none").stderr
     )
 
 

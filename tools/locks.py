@@ -51,9 +51,7 @@ def write(upgrade: bool) -> None:
         ]
         command += ["--custom-compile-command", "make lock", *(["--upgrade"] if upgrade else [])]
         names = [str(source.relative_to(ROOT)), "--output-file", str(lock.relative_to(ROOT))]
-        subprocess.run(
-            [*command, *names], cwd=ROOT, check=True, stdout=subprocess.DEVNULL, env=uv_variables()
-        )
+        subprocess.run([*command, *names], cwd=ROOT, check=True, stdout=subprocess.DEVNULL, env=uv_variables())
         lock.write_text(head + lock.read_text(encoding="utf-8"), encoding="utf-8")
         print(f"{lock.relative_to(ROOT)}: {len(read_pins(lock.read_text(encoding='utf-8'), lock.name))} pins")
 
@@ -84,9 +82,7 @@ def resolve_again(requirements: str, pins: dict[str, str]) -> dict[str, str]:
             str(source),
         ]
         subprocess.run(command, cwd=folder, check=True, env=variables, stdout=subprocess.DEVNULL)
-        lines = [
-            line.partition("==") for line in output.read_text(encoding="utf-8").splitlines() if "==" in line
-        ]
+        lines = [line.partition("==") for line in output.read_text(encoding="utf-8").splitlines() if "==" in line]
     return {normalized(name): version.split()[0] for name, _, version in lines}
 
 

@@ -150,9 +150,7 @@ def _uv(lock: int, *arguments: str) -> None:
         return
     said = " ".join(answer.stderr.split())
     if "No space left on device" in said:
-        raise StorageError(
-            f"no space left below {cache_folder()}", "free some, or set NDREPRO_CACHE to another disk"
-        )
+        raise StorageError(f"no space left below {cache_folder()}", "free some, or set NDREPRO_CACHE to another disk")
     raise EnvironmentMissing(
         f"uv {' '.join(arguments[:2])} failed: {said}",
         "the first build of an environment needs the package index; a changed hash means a changed file",

@@ -15,9 +15,7 @@ from dataclasses import dataclass
 
 from provenance.errors import UsageError
 
-_PIN = re.compile(
-    r"^(?P<name>[A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?==(?P<version>[^\s;\\]+)\s*(?:;\s*(?P<marker>[^\\]+))?"
-)
+_PIN = re.compile(r"^(?P<name>[A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?==(?P<version>[^\s;\\]+)\s*(?:;\s*(?P<marker>[^\\]+))?")
 _HASH = re.compile(r"--hash=(sha256:[0-9a-f]{64})(?![0-9a-f])")
 
 

@@ -148,9 +148,7 @@ def test_a_changed_lock_is_another_environment(small: Cell) -> None:
 
 def test_two_processes_at_once_get_the_same_whole_environment(small: Cell) -> None:
     command = [sys.executable, "-c", CREATE, str(small.lock)]
-    both = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)
-    ]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     answers = [process.communicate(timeout=120) for process in both]
     assert [process.returncode for process in both] == [0, 0], answers
     assert answers[0][0] == answers[1][0]
@@ -246,9 +244,7 @@ def test_this_python_is_found_even_off_the_path(monkeypatch: pytest.MonkeyPatch,
     assert find_python(HERE) == Path(sys.executable)
 
 
-def test_locks_are_found_beside_an_installed_copy_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_locks_are_found_beside_an_installed_copy_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = tmp_path / "lib" / "ndrepro" / "execution" / "environments.py"
     monkeypatch.setattr(environments, "__file__", str(module))
     (tmp_path / "lib" / "ndrepro" / "locks").mkdir(parents=True)
