@@ -19,7 +19,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 NEEDED = ("uv", "hatchling", "packaging", "pathspec", "pluggy", "trove-classifiers", "pip", "setuptools")
-MAKES = ("MAKE", "MFLA")
 TOOLS = ("sh", "cat", "sha256sum", "dirname", "uname", "awk", "flock", "make", "rm", "find")
 
 
@@ -46,18 +45,16 @@ def project(tmp_path: Path) -> Path:
     return folder
 
 
+def clean_variables() -> dict[str, str]:
+    """This process's variables, without those of a make that the suite itself may run under."""
+    ours = {"EXP", "DATA", "SET", "RUN", "ARGS", "PYTHON", "PYTHONPATH", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
+    return {name: value for name, value in os.environ.items() if name not in ours}
+
+
 def make(project: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    # The suite may itself run under make, which hands its variables on.
-    ours = {"EXP", "DATA", "SET", "RUN", "ARGS", "PYTHON"}
-    environment = {name: value for name, value in os.environ.items() if name not in ours and name[:4] not in MAKES}
-    environment |= {"PYTHON": sys.executable} | variables
+    environment = {**clean_variables(), "PYTHON": sys.executable, **variables}
     return subprocess.run(
-        ["make", *arguments],
-        cwd=project,
-        env=environment,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
+        ["make", *arguments], cwd=project, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
     )
 
 
@@ -107,7 +104,7 @@ def test_set_up_refuses_a_wrong_file_starts_over_when_cut_short_and_then_has_not
     assert (second.stdout, second.stderr) == ("['run']\n", "")
     command = [project / ".venv" / "bin" / "ndrepro", "show"]
     for variables in ({}, {"LC_ALL": "C"}):  # the editable link must not depend on the locale
-        said = subprocess.run(command, cwd="/", env={**os.environ, **variables}, capture_output=True, text=True)
+        said = subprocess.run(command, cwd="/", env={**clean_variables(), **variables}, capture_output=True, text=True)
         assert (said.returncode, said.stdout) == (0, "['show']\n"), said.stderr
 
     made = (project / ".venv" / "pyvenv.cfg").stat().st_mtime_ns
