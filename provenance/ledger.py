@@ -10,7 +10,7 @@ new check, removed, repeated or moved shows in the line after it (previous, sequ
 its tail was cut off: manifests do, which point at the entry that began their run (see ``verify``).
 
 Entries are written under a lock, in one appending write, and flushed to the disk before ``append`` returns. A power
-cut can leave a torn last line. The next append closes it and says so in a "recovered" entry with the number and the
+cut can leave a torn last line. The next append ends that line and says so in a "recovered" entry with the number and the
 digest of the torn bytes; verification accepts damaged lines there and nowhere else.
 """
 
@@ -130,7 +130,7 @@ class Ledger:
         problems = _broken_links(data)
         torn = data.rpartition(b"\n")[2]
         if torn:
-            reason = f"torn: it has no end ({len(torn)} bytes); the next entry will close it and say so"
+            reason = f"torn: it has no end ({len(torn)} bytes); the next entry will end it"
             problems.append(Problem(data.count(b"\n") + 1, reason))
         return problems
 
@@ -140,15 +140,16 @@ class Ledger:
 
     def _append(self, descriptor: int, event: str, run: str, fields: dict[str, Any]) -> Entry:
         size = os.fstat(descriptor).st_size
-        last, damaged = _tail(descriptor, size)
+        last, damaged, closed = _tail(descriptor, size)
         sequence, previous = (last.sequence, last.digest) if last else (0, _GENESIS)
-        lines = []
+        # an entry that lost no more than its newline is whole: it gets the newline and needs no recovery
+        lines = [] if closed else [b""]
         if damaged:
             torn = damaged.removesuffix(b"\n")
             note = {"bytes": len(torn), "sha256": _sha256(torn)}
             recovered, line = Entry.make(sequence + 1, RECOVERED, "", note, previous)
             sequence, previous = recovered.sequence, recovered.digest
-            lines += [line] if damaged.endswith(b"\n") else [b"", line]
+            lines.append(line)
         entry, line = Entry.make(sequence + 1, event, run, fields, previous)
         self._write(descriptor, b"\n".join([*lines, line, b""]), size)
         return entry
@@ -196,21 +197,22 @@ def _lines(data: bytes) -> Iterator[tuple[bytes, Entry | LedgerError]]:
             yield line, error
 
 
-def _tail(descriptor: int, size: int) -> tuple[Entry | None, bytes]:
-    """The last good entry, and the bytes after its line: damaged, normally none."""
+def _tail(descriptor: int, size: int) -> tuple[Entry | None, bytes, bool]:
+    """The last good entry, the damaged bytes after it (normally none), and whether the file ends with a newline."""
     length = min(size, _TAIL_BYTES)
     while True:
         data = os.pread(descriptor, length, size - length)
-        end = len(data)
-        while (newline := data.rfind(b"\n", 0, end)) >= 0:
-            start = data.rfind(b"\n", 0, newline) + 1
+        closed = not data or data.endswith(b"\n")
+        end = len(data) - 1 if closed else len(data)
+        while end >= 0:
+            start = data.rfind(b"\n", 0, end) + 1
             # the first line of a part of the file may have lost its beginning
             if start or length == size:
                 with contextlib.suppress(LedgerError):
-                    return Entry.from_line(data[start:newline]), data[newline + 1 :]
-            end = newline
+                    return Entry.from_line(data[start:end]), data[end + 1 :], closed
+            end = start - 1
         if length == size:
-            return None, data
+            return None, data, closed
         length = min(size, 4 * length)
 
 

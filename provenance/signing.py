@@ -76,7 +76,7 @@ class PublicKey:
             return cls._of(load_pem_public_key(pem.encode() if isinstance(pem, str) else pem))
         except (ValueError, UnsupportedAlgorithm) as error:
             raise KeyFileError(
-                f"not a public key in PEM ({error})", "give the file that `ndrepro keys` prints"
+                f"not a public key in PEM ({error})", "give the file that `ndrepro keys export --out FILE` wrote"
             ) from None
 
     @classmethod
@@ -320,7 +320,7 @@ def _too_few(signers: list[str], threshold: int, claimed: list[str]) -> Provenan
     if threshold == 1:
         return TrustError(
             f"signed by {', '.join(claimed)}, which is no trusted key",
-            "ask the author for the public key over another channel, then: ndrepro keys trust FILE",
+            "ask the author for the public key over another channel, then: ndrepro keys trust FILE --name WHOSE",
         )
     return TrustError(f"{len(signers)} of the trusted keys signed, expected {threshold}", "ask the others to sign")
 

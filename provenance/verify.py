@@ -20,13 +20,13 @@ Nothing is changed, nothing is fetched, and nothing of the run is executed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from provenance.digest import FileDigest, bytes_digest, file_digest
 from provenance.errors import DigestError, EnvelopeError, ProvenanceError, TrustError
-from provenance.folder import MANIFEST, Contents, contents, inside
+from provenance.folder import MANIFEST, Identity, contents, inside
 from provenance.ledger import Ledger
 from provenance.manifest import Artifact, Manifest
 from provenance.signing import read_envelope, verify_envelope, write_envelope
@@ -99,7 +99,7 @@ def verify(
     run_dir_or_manifest: Path | str,
     *,
     trust: TrustPolicy,
-    ledger: Ledger | None = None,
+    ledger: Ledger | Path | None = None,
     extra_checks: Iterable[ExtraCheck] = (),
     manifest_only: bool = False,
 ) -> Verdict:
@@ -108,7 +108,7 @@ def verify(
     Args:
         run_dir_or_manifest: a run folder, or the file of a manifest.
         trust: whose signatures count.
-        ledger: the list of runs beside it; check 8 is skipped without one.
+        ledger: the list of runs beside it, or its path; check 8 is skipped without one.
         extra_checks: called with (run_dir, manifest) once checks 1 to 7 have passed, numbered on from 9.
         manifest_only: verify the manifest and leave the files, for whoever has no more than that.
 
@@ -116,6 +116,7 @@ def verify(
     """
     path = Path(run_dir_or_manifest)
     folder = path if path.is_dir() else None
+    ledger = Ledger(ledger) if isinstance(ledger, Path) else ledger
     case = _Case(path / MANIFEST if folder else path, None if manifest_only else folder, trust, ledger)
     checks: list[Check] = []
     for number, name, function, needs in _CHECKS:
@@ -141,7 +142,6 @@ class _Case:
     payload: bytes = b""
     signer: str | None = None
     statement: Statement | None = None
-    found: Contents = field(default_factory=lambda: Contents({}, {}))
 
     @property
     def artifacts(self) -> tuple[Artifact, ...]:
@@ -249,31 +249,33 @@ def _subjects(case: _Case) -> str:
 
 def _present(case: _Case) -> str:
     """5: every artifact is there as a regular file."""
-    case.found = contents(case.run_dir)
+    found = contents(case.run_dir)
     listed = {artifact.path for artifact in case.artifacts}
+    unlisted = {name: identity for name, identity in found.files.items() if name not in listed}
     problems = []
     for artifact in case.artifacts:
-        if artifact.path in case.found.others:
-            problems.append(f"{artifact.path} is {case.found.others[artifact.path]} now")
-        elif artifact.path not in case.found.files:
-            twin = _twin(case, artifact, listed)
+        if artifact.path in found.others:
+            problems.append(f"{artifact.path} is {found.others[artifact.path]} now")
+        elif artifact.path not in found.files:
+            twin = _twin(case, artifact, unlisted)
             problems.append(f"{artifact.path} is missing" + (f"; {twin} has its digest (renamed?)" if twin else ""))
     if problems:
         raise _Failure(_some(problems), "put the files back under their own names")
     return f"{len(listed)} files"
 
 
-def _twin(case: _Case, artifact: Artifact, listed: set[str]) -> str | None:
+def _twin(case: _Case, artifact: Artifact, unlisted: dict[str, Identity]) -> str | None:
     """A file that was not listed and has the artifact's size and digest."""
-    for name, (size, _, _) in sorted(case.found.files.items()):
-        if name not in listed and size == artifact.size and _digest(case, name) == _expected(artifact):
+    for name, (size, _, _) in sorted(unlisted.items()):
+        if size == artifact.size and _digest(case, name) == _expected(artifact):
             return name
     return None
 
 
 def _digests(case: _Case) -> str:
     """6: every artifact that is there has its size and digest."""
-    here = [artifact for artifact in case.artifacts if artifact.path in case.found.files]
+    files = contents(case.run_dir).files
+    here = [artifact for artifact in case.artifacts if artifact.path in files]
     found: dict[str, FileDigest | None] = {artifact.path: _digest(case, artifact.path) for artifact in here}
     wrong = {artifact.path: artifact for artifact in here if found[artifact.path] != _expected(artifact)}
     problems = []
