@@ -34,9 +34,7 @@ class Conversion:
 
     def to_record(self) -> dict[str, Any]:
         """Plain JSON."""
-        changes = {
-            key: [asdict(each) for each in getattr(self, key)] for key in ("replaced", "removed", "left")
-        }
+        changes = {key: [asdict(each) for each in getattr(self, key)] for key in ("replaced", "removed", "left")}
         return {**changes, "out_of_place": list(self.out_of_place)}
 
     @classmethod
@@ -50,6 +48,4 @@ class Conversion:
     def __str__(self) -> str:
         counts = f"{len(self.replaced)} replaced, {len(self.removed)} removed, {len(self.left)} left"
         changes = (*self.replaced, *self.removed, *self.left)
-        return "\n".join(
-            [counts, *(f"  {each.name}: {each.before} -> {each.after}, {each.why}" for each in changes)]
-        )
+        return "\n".join([counts, *(f"  {each.name}: {each.before} -> {each.after}, {each.why}" for each in changes)])

@@ -200,15 +200,11 @@ class _Rewrite:
                 if id(child) in self._replacements:
                     owner._modules[name] = self._replacements[id(child)]
         out_of_place = self._make_out_of_place() if self._changes["removed"] else ()
-        return Conversion(
-            **{key: tuple(each) for key, each in self._changes.items()}, out_of_place=out_of_place
-        )
+        return Conversion(**{key: tuple(each) for key, each in self._changes.items()}, out_of_place=out_of_place)
 
     def _make_out_of_place(self) -> tuple[str, ...]:
         changed = [
-            (name, layer)
-            for name, layer in self.module.named_modules()
-            if getattr(layer, "inplace", False) is True
+            (name, layer) for name, layer in self.module.named_modules() if getattr(layer, "inplace", False) is True
         ]
         for _, layer in changed:
             layer.inplace = False

@@ -116,9 +116,7 @@ class Deconv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, out_channels, H', W')."""
         if x.dim() != 4 or x.shape[1] != self.in_channels:
-            raise UsageError(
-                f"Deconv2d: input of shape {tuple(x.shape)}, expected (N, {self.in_channels}, H, W)"
-            )
+            raise UsageError(f"Deconv2d: input of shape {tuple(x.shape)}, expected (N, {self.in_channels}, H, W)")
         live = self.training and not self.frozen
         if self.training and self.freeze:
             self.step += 1
@@ -132,9 +130,7 @@ class Deconv2d(nn.Module):
         weight = self._weight_rows() @ deconv  # (S, rows, F)
         shift = (weight @ mean.unsqueeze(-1)).view(self.out_channels, -1).sum(1)
         bias = -shift if self.bias is None else self.bias - shift
-        return F.conv2d(
-            x, self._as_kernel(weight), bias, self.stride, self.padding, self.dilation, self.groups
-        )
+        return F.conv2d(x, self._as_kernel(weight), bias, self.stride, self.padding, self.dilation, self.groups)
 
     @property
     def frozen(self) -> bool:
@@ -174,9 +170,7 @@ class Deconv2d(nn.Module):
 
     def extra_repr(self) -> str:
         """What distinguishes this layer, as torch prints its own."""
-        text = (
-            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
-        )
+        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
         text += f", padding={self.padding}, dilation={self.dilation}, groups={self.groups}"
         text += f", bias={self.bias is not None}, block={self.block}, n_iter={self.n_iter}, eps={self.eps}"
         return text + f", sampling_stride={self.sampling_stride}, freeze={self.freeze}"
@@ -246,9 +240,7 @@ class Delinear(nn.Module):
 
     def extra_repr(self) -> str:
         """What distinguishes this layer, as torch prints its own."""
-        text = (
-            f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
-        )
+        text = f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
         return text + f", block={self.block}, n_iter={self.n_iter}, eps={self.eps}"
 
 

@@ -20,9 +20,18 @@ from torch import nn
 from ndrepro.spec.errors import UsageError
 from ndrepro.training.layers.conversion import Conversion
 from ndrepro.training.layers.convert import deconvolve, remove_batch_norm
+from ndrepro.training.models.densenet import DenseNet
+from ndrepro.training.models.dpn import DPN, DPN92
+from ndrepro.training.models.efficientnet import EfficientNet
+from ndrepro.training.models.lenet import LeNet
+from ndrepro.training.models.mobilenetv2 import MobileNetV2
+from ndrepro.training.models.pnasnet import PNASNet
+from ndrepro.training.models.preact import PreActBlock, PreActBottleneck, PreActResNet
 from ndrepro.training.models.released import LINEAR_BLOCK, RELEASED
 from ndrepro.training.models.resnet import BasicBlock, Bottleneck, ResNet
 from ndrepro.training.models.resnet_imagenet import ImageNetResNet
+from ndrepro.training.models.resnext import ResNeXt
+from ndrepro.training.models.senet import SENet
 from ndrepro.training.models.vgg import STAGES, VGG
 
 NETWORKS: dict[str, Callable[[int, int, int], nn.Module]] = {
@@ -32,6 +41,17 @@ NETWORKS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "resnet18": lambda classes, channels, _: ResNet(BasicBlock, (2, 2, 2, 2), classes, channels),
     "resnet101": lambda classes, channels, _: ResNet(Bottleneck, (3, 4, 23, 3), classes, channels),
     "resnet18d": lambda classes, channels, _: ImageNetResNet(BasicBlock, (2, 2, 2, 2), classes, channels),
+    "preact18": lambda classes, channels, _: PreActResNet(PreActBlock, (2, 2, 2, 2), classes, channels),
+    "preact101": lambda classes, channels, _: PreActResNet(PreActBottleneck, (3, 4, 23, 3), classes, channels),
+    "densenet121": lambda classes, channels, _: DenseNet((6, 12, 24, 16), 32, classes, channels),
+    "densenet201": lambda classes, channels, _: DenseNet((6, 12, 48, 32), 32, classes, channels),
+    "resnext29": lambda classes, channels, _: ResNeXt((3, 3, 3), 32, 4, classes, channels),
+    "mobilenetv2": lambda classes, channels, _: MobileNetV2(classes, channels),
+    "dpn92": lambda classes, channels, _: DPN(DPN92, classes, channels),
+    "pnasnet18": lambda classes, channels, _: PNASNet(44, classes, channels),
+    "senet18": lambda classes, channels, _: SENet((2, 2, 2, 2), classes, channels),
+    "efficientnet": lambda classes, channels, _: EfficientNet(classes, channels),
+    "lenet": lambda classes, channels, size: LeNet(classes, channels, size),
 }
 
 

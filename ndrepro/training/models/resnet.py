@@ -64,9 +64,7 @@ Block = type[BasicBlock] | type[Bottleneck]
 def stage(block: Block, in_channels: int, width: int, depth: int, stride: int) -> nn.Sequential:
     """``depth`` blocks, the first of which changes channels and size."""
     out_channels = block.expansion * width
-    return nn.Sequential(
-        block(in_channels, width, stride), *(block(out_channels, width, 1) for _ in range(depth - 1))
-    )
+    return nn.Sequential(block(in_channels, width, stride), *(block(out_channels, width, 1) for _ in range(depth - 1)))
 
 
 class ResNet(nn.Module):

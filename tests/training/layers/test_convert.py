@@ -20,9 +20,7 @@ class Mixed(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, 8, 3, padding="same", bias=False), nn.BatchNorm2d(8), nn.ReLU(True)
-        )
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding="same", bias=False), nn.BatchNorm2d(8), nn.ReLU(True))
         self.grouped = nn.Conv2d(8, 8, 3, padding=2, dilation=2, groups=4)
         self.shared = nn.Conv2d(8, 8, (1, 3), stride=(2, 1), padding=(0, 1), bias=False)
         self.again = nn.Sequential(self.shared, nn.BatchNorm2d(8))
@@ -54,9 +52,7 @@ def test_before_any_statistics_it_is_the_network_without_batch_norm() -> None:
     with_norm = net(x)
     deconvolve(net)
     assert torch.allclose(net(x), without_norm(plain)(x), atol=1e-12)
-    assert not torch.allclose(
-        net(x), with_norm, atol=1e-8
-    )  # control: fresh batch norm scales by 1/sqrt(1 + 1e-5)
+    assert not torch.allclose(net(x), with_norm, atol=1e-8)  # control: fresh batch norm scales by 1/sqrt(1 + 1e-5)
 
 
 def test_settings_and_geometry_are_kept() -> None:
@@ -147,9 +143,7 @@ def test_an_activation_in_place_does_not_overwrite_what_the_batch_norm_read() ->
     deconvolve(net)
     assert torch.allclose(net(x.clone()), expected, atol=1e-5)
     net.relu.inplace = True
-    assert not torch.allclose(
-        net(x.clone()), expected, atol=1e-2
-    )  # control: left in place, the sum is another
+    assert not torch.allclose(net(x.clone()), expected, atol=1e-2)  # control: left in place, the sum is another
 
 
 def test_mode_device_and_dtype_are_kept() -> None:

@@ -129,9 +129,7 @@ def test_whitening_the_patches_first_gives_the_same(arguments: dict, in_shape: t
         return unfolded.transpose(1, 2).reshape(-1, unfolded.shape[1]).numpy()
 
     features, groups = layer.num_features, 4 // layer.block
-    where = (
-        np.arange(features * groups).reshape(features, groups).T
-    )  # interleaved: row g is block g's columns
+    where = np.arange(features * groups).reshape(features, groups).T  # interleaved: row g is block g's columns
     if layer.groups > 1:
         where = where.T.reshape(groups, features)
     sampled = (

@@ -50,10 +50,7 @@ def test_few_steps_do_not_and_that_is_the_method() -> None:
 
 
 def test_every_matrix_of_a_batch_is_treated_by_itself() -> None:
-    batch = (
-        covariance(5, seed=3, batch=(2, 3))
-        * torch.tensor([1.0, 10.0, 100.0], dtype=torch.float64)[:, None, None]
-    )
+    batch = covariance(5, seed=3, batch=(2, 3)) * torch.tensor([1.0, 10.0, 100.0], dtype=torch.float64)[:, None, None]
     together = inverse_sqrt(batch, 5)
     for i in range(2):
         for j in range(3):

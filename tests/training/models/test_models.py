@@ -14,30 +14,66 @@ from ndrepro.training.layers.deconv import Deconv2d
 from ndrepro.training.models import METHODS, NETWORKS, build
 from ndrepro.training.models.released import INITIALISATION, RELEASED
 
-SMALL = ("vgg16", "resnet18", "resnet18d")
+# one for each family's file; the others are the same code with more layers
+FAMILIES = (
+    "vgg16",
+    "resnet18",
+    "resnet18d",
+    "preact18",
+    "densenet121",
+    "resnext29",
+    "mobilenetv2",
+    "dpn92",
+    "pnasnet18",
+    "senet18",
+    "efficientnet",
+    "lenet",
+)
 
 
-def test_methods_are_those_of_the_catalogue() -> None:
+def test_names_are_those_of_the_catalogue() -> None:
     assert set(METHODS) == set(NAMED_METHODS)
+    assert set(NETWORKS) == set(RELEASED) == set(INITIALISATION) == set(ARCHITECTURES)
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", SMALL)
-def test_every_method_trains(name: str, method: str) -> None:
+def trained_once(name: str, method: str) -> nn.Module:
+    """The network after a batch of 16x16 images where it takes them; small blocks are fast."""
     torch.manual_seed(0)
-    options = {"block": 8, "linear_block": 64} if method.startswith("nd") else {}  # small blocks are fast
-    net = build(name, method, 10, **options)
-    output = net(torch.randn(4, 3, 32, 32))
+    options = {"block": 8, "linear_block": 64, "n_iter": 2} if method.startswith("nd") else {}
+    size = 32 if name in ("vgg16", "lenet") else 16
+    net = build(name, method, 10, image_size=size, **options)
+    output = net(torch.randn(4, 3, size, size))
     assert output.shape == (4, 10)
     output.square().sum().backward()
-    assert all(each.grad is not None and each.grad.isfinite().all() for each in net.parameters())
+    return net
 
 
-@pytest.mark.parametrize("name", SMALL)
+DIFFER = ("resnet18d", "efficientnet")  # nd_full is another network than nd
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [(name, method) for name in FAMILIES for method in METHODS if method != "nd_full" or name in DIFFER],
+)
+def test_every_method_trains_every_parameter(name: str, method: str) -> None:
+    net = trained_once(name, method)
+    idle = {key for key, each in net.named_parameters() if each.grad is None}
+    assert idle == ({"bn1.weight", "bn1.bias"} if (name, method) == ("preact18", "bn") else set())
+    assert all(each.grad.isfinite().all() for each in net.parameters() if each.grad is not None)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_in_full_nothing_but_deconvolutions_is_left(name: str) -> None:
     counts = summary(build(name, "nd_full", 10))
+    plain = summary(build(name, "bn", 10))
     assert counts.conv2d_layers == counts.batchnorm2d_layers == counts.linear_layers == 0
-    assert counts.deconv2d_layers == summary(build(name, "nd", 10)).deconv2d_layers
+    assert (counts.deconv2d_layers, counts.delinear_layers) == (plain.conv2d_layers, plain.linear_layers)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_released_form_differs_from_the_full_one_in_two_networks_only(name: str) -> None:
+    released, full = summary(build(name, "nd", 10)), summary(build(name, "nd_full", 10))
+    assert (released != full) == (name in DIFFER)
 
 
 def test_none_has_no_norm_and_a_bias_everywhere() -> None:
@@ -49,9 +85,7 @@ def test_none_has_no_norm_and_a_bias_everywhere() -> None:
 
 
 def test_settings_reach_every_layer_but_those_that_the_released_code_fixes() -> None:
-    net = build(
-        "resnet18d", "nd", 10, block=32, linear_block=128, n_iter=7, eps=1e-4, momentum=0.2, sampling_stride=2
-    )
+    net = build("resnet18d", "nd", 10, block=32, linear_block=128, n_iter=7, eps=1e-4, momentum=0.2, sampling_stride=2)
     first, second, *_ = (layer for layer in net.modules() if isinstance(layer, Deconv2d))
     assert (first.n_iter, first.freeze, first.sampling_stride) == (15, True, (6, 6))
     assert (second.block, second.n_iter, second.freeze, second.sampling_stride) == (32, 7, False, (2, 2))
@@ -59,9 +93,7 @@ def test_settings_reach_every_layer_but_those_that_the_released_code_fixes() -> 
     assert (net.linear.block, net.linear.n_iter, net.linear.eps) == (128, 7, 1e-4)
 
 
-@pytest.mark.parametrize(
-    ("name", "channels", "size"), [("resnet18", 1, 28), ("vgg16", 1, 40), ("resnet18d", 3, 64)]
-)
+@pytest.mark.parametrize(("name", "channels", "size"), [("resnet18", 1, 28), ("vgg16", 1, 40), ("resnet18d", 3, 64)])
 def test_other_channels_and_sizes(name: str, channels: int, size: int) -> None:
     net = build(name, "nd", 10, in_channels=channels, image_size=size)
     rows = census(net, (2, channels, size, size))
@@ -74,6 +106,32 @@ def test_vgg_refuses_images_that_leave_no_or_many_positions() -> None:
             build("vgg16", "bn", 10, image_size=size)
 
 
+def test_lenet_refuses_images_that_leave_nothing() -> None:
+    with pytest.raises(UsageError, match="15x15 pixels, expected at least 16x16"):
+        build("lenet", "bn", 10, image_size=15)
+    build("lenet", "bn", 10, image_size=16)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("vgg11", 9_231_114),
+        ("vgg19", 20_040_522),
+        ("resnet101", 42_512_970),
+        ("preact101", 42_501_322),
+        ("densenet201", 18_104_330),
+        ("lenet", 62_006),
+    ],
+)
+def test_networks_of_the_seeds_study_have_the_parameters_of_their_families(name: str, parameters: int) -> None:
+    assert summary(build(name, "bn", 10)).trainable_parameters == parameters
+
+
+def test_no_network_draws_random_numbers_in_training() -> None:
+    for name in FAMILIES:
+        assert not any("Dropout" in type(module).__name__ for module in build(name, "bn", 10).modules())
+
+
 def test_an_unknown_network_or_method_gets_the_nearest() -> None:
     with pytest.raises(UsageError, match="unknown network 'resnet81'") as caught:
         build("resnet81", "bn", 10)
@@ -83,7 +141,3 @@ def test_an_unknown_network_or_method_gets_the_nearest() -> None:
     assert "nd_full" in caught.value.cure
     with pytest.raises(UsageError, match="num_classes=0"):
         build("resnet18", "nd", 0)
-
-
-def test_every_network_has_its_row_of_facts() -> None:
-    assert set(NETWORKS) <= set(RELEASED) == set(INITIALISATION) == set(ARCHITECTURES)

@@ -39,9 +39,7 @@ def test_layers_and_calls_are_the_released_ones(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_counts_are_the_released_ones(name: str) -> None:
-    expected = {
-        key: int(value) for key, value in SUMMARIES[name].items() if key not in ("architecture", "method")
-    }
+    expected = {key: int(value) for key, value in SUMMARIES[name].items() if key not in ("architecture", "method")}
     found = built(name, 10)[1]
     assert {key: found[key] for key in expected} == expected
 

@@ -1,0 +1,79 @@
+"""A network after EfficientNet-B0 (Tan and Le, ICML 2019) for 32x32 images, as the released code has it.
+
+Not the paper's: ReLU in place of swish, 3x3 kernels only, a squeeze after the narrowing convolution, no last
+1x1 convolution, no dropout or stochastic depth. A block of stride 2 has no shortcut and adds its own output
+instead.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ndrepro.training.models.blocks import (
+    SqueezeExcitation,
+    conv1x1,
+    conv3x3,
+    global_average_pool,
+    projection,
+)
+
+# (expansion, out_channels, depth, stride of the first block)
+STAGES = (
+    (1, 16, 1, 2),
+    (6, 24, 2, 1),
+    (6, 40, 2, 2),
+    (6, 80, 3, 2),
+    (6, 112, 3, 1),
+    (6, 192, 4, 2),
+    (6, 320, 1, 2),
+)
+
+
+class SqueezedInvertedResidual(nn.Module):
+    """1x1 to ``expansion`` x in_channels, 3x3 on each channel, 1x1 to out_channels, squeeze and excitation."""
+
+    def __init__(self, in_channels: int, out_channels: int, expansion: int, stride: int) -> None:
+        super().__init__()
+        width = expansion * in_channels
+        self.conv1 = conv1x1(in_channels, width)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = conv3x3(width, width, stride, groups=width)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = conv1x1(width, out_channels)
+        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.shortcut: nn.Module | None = None
+        if stride == 1:
+            same = in_channels == out_channels
+            self.shortcut = nn.Identity() if same else projection(in_channels, out_channels, 1)
+        self.excitation = SqueezeExcitation(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, out_channels, H / stride, W / stride)."""
+        out = F.relu(self.bn1(self.conv1(x)))
+        out = F.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        shortcut = out if self.shortcut is None else self.shortcut(x)
+        return self.excitation(out) + shortcut
+
+
+class EfficientNet(nn.Module):
+    """Input (N, in_channels, H, W), output (N, num_classes)."""
+
+    def __init__(self, num_classes: int, in_channels: int = 3) -> None:
+        super().__init__()
+        self.conv1 = conv3x3(in_channels, 32)
+        self.bn1 = nn.BatchNorm2d(32)
+        channels = 32
+        blocks = []
+        for expansion, out_channels, depth, stride in STAGES:
+            for step in (stride, *[1] * (depth - 1)):
+                blocks.append(SqueezedInvertedResidual(channels, out_channels, expansion, step))
+                channels = out_channels
+        self.layers = nn.Sequential(*blocks)
+        self.linear = nn.Linear(channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, num_classes). 32x32 images leave one position to pool over."""
+        out = F.relu(self.bn1(self.conv1(x)))
+        return self.linear(global_average_pool(self.layers(out)))
