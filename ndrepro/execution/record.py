@@ -107,11 +107,15 @@ class Account:
         }
 
     def machine(self) -> Any:
-        """The machine, its GPUs, container and interpreter, as the child saw them."""
-        environment = self._sealed("start", "environment")
-        if "unavailable" in environment:
-            return environment
-        return {key: value for key, value in environment.items() if key != "distributions"}
+        """The machine, its GPUs, container, interpreter and variables, as the child saw them.
+
+        The distributions are among the dependencies; here stay their count and what was odd about them.
+        """
+        environment = dict(self._sealed("start", "environment"))
+        if "installed" in environment.get("distributions", {}):
+            rest = environment["distributions"].items()
+            environment["distributions"] = {key: value for key, value in rest if key != "installed"}
+        return environment
 
     def dependencies(self) -> tuple[Resource, ...]:
         """Source, code, data and every installed distribution."""
@@ -134,10 +138,10 @@ class Account:
 
     def _distributions(self) -> list[Resource]:
         environment = self._sealed("start", "environment")
-        installed = environment.get("distributions", [])
-        if isinstance(installed, dict):
-            return [Resource("distributions", annotations=installed)]
-        return [_distribution(item) for item in installed]
+        captured = environment.get("distributions", environment)
+        if "installed" not in captured:
+            return [Resource("distributions", annotations=captured)]
+        return [_distribution(item) for item in captured["installed"]]
 
     def byproducts(self, scores: tuple[Scores, ...], error: ProvenanceError | None) -> tuple[Resource, ...]:
         """Results and counts, so that a manifest alone says what came out."""

@@ -1,0 +1,47 @@
+"""Measure every promise, or those named: ``python -m benchmarks [NAME…] [--json FILE]``; exit 1 if one is not kept."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks import recording
+from benchmarks.measure import Result
+
+BENCHMARKS: dict[str, Callable[[], Result]] = {
+    "import": recording.command_line_import,
+    "empty-run": recording.empty_run,
+    "scalar": recording.logged_scalar,
+    "hash": recording.hashed_file,
+    "trail-bn": lambda: recording.trail("vgg16_bn_1"),
+    "trail-nd": lambda: recording.trail("vgg16_nd_1"),
+}
+
+
+def main() -> int:
+    """Run, print a line each, and say whether all were kept."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all when left out")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
+    chosen = parser.parse_args()
+    unknown = set(chosen.names) - set(BENCHMARKS)
+    if unknown:
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+    results = []
+    for name in chosen.names or BENCHMARKS:
+        found = BENCHMARKS[name]()
+        results.append(found)
+        mark = "ok  " if found.kept else "MISS"
+        spread = f"{found.low:.3g} to {found.high:.3g}, n={found.n}"
+        print(f"{mark} {found.name:<44} {found.median:8.3g} {found.unit}  (limit {found.limit:g}; {spread})", flush=True)
+    if chosen.json:
+        chosen.json.write_text(json.dumps([asdict(found) for found in results], indent=1) + "\n", encoding="utf-8")
+    return 0 if all(found.kept for found in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

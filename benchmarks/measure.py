@@ -1,0 +1,65 @@
+"""How things are timed here: processor time, several rounds of both sides in turn, medians, and their spread."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Result:
+    """One promise: what was measured (median, lowest, highest of ``n``), its limit, and in what unit."""
+
+    name: str
+    median: float
+    low: float
+    high: float
+    n: int
+    limit: float
+    unit: str
+
+    @property
+    def kept(self) -> bool:
+        """Whether the median is within the limit."""
+        return self.median <= self.limit
+
+
+def result(name: str, values: Sequence[float], limit: float, unit: str) -> Result:
+    """The result of several measurements."""
+    return Result(name, statistics.median(values), min(values), max(values), len(values), limit, unit)
+
+
+def cpu_seconds(action: Callable[[], object]) -> float:
+    """Processor seconds of this process while ``action`` runs."""
+    start = time.process_time()
+    action()
+    return time.process_time() - start
+
+
+def ratios(first: Callable[[], float], second: Callable[[], float], rounds: int) -> list[float]:
+    """first() / second(), measured in turn so that a drift of the machine hits both; one warm-up of each."""
+    first(), second()
+    return [first() / second() for _ in range(rounds)]
+
+
+def process_cpu_seconds(arguments: Sequence[str], variables: Mapping[str, str] | None = None) -> float:
+    """Processor seconds of a command and every process it waited for. Raises where it fails."""
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        env={**os.environ, **(variables or {})},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    errors = process.stderr.read()
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(arguments)}: exit code {process.returncode}\n{errors}")
+    return used.ru_utime + used.ru_stime

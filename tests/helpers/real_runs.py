@@ -1,0 +1,71 @@
+"""Real runs for tests: a small network on the bundled digits, a few steps, real processes."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ndrepro.execution import run as runs_module
+from ndrepro.execution.observer import Silent
+from ndrepro.execution.run import Finished, Options
+from ndrepro.spec.experiment import Experiment
+from ndrepro.spec.layout import RunFolder, RunsFolder
+
+SMALL = {"train_images": "96", "test_images": "32", "batch_size": "16", "threads": "1"}
+
+
+@dataclass
+class Bench:
+    """A folder of runs with its own key home."""
+
+    root: Path
+    options: Options = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.options = Options(runs=RunsFolder(self.root / "runs"), home=self.root / "keys")
+
+    def experiment(self, name: str = "lenet_nd_2_digits", **settings: str) -> Experiment:
+        return Experiment.from_name(name, {**SMALL, **settings})
+
+    def run(self, name: str = "lenet_nd_2_digits", **settings: str) -> Finished:
+        return runs_module.run(self.experiment(name, **settings), self.options, Silent())
+
+    def resume(self, folder: RunFolder) -> Finished:
+        return runs_module.resume(folder, self.options, Silent())
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "ndrepro", *arguments]
+
+    def start(self, name: str = "lenet_nd_2_digits", **settings: str) -> "subprocess.Popen[str]":
+        """The command line in a process of its own."""
+        chosen = [f"--set={key}={value}" for key, value in {**SMALL, **settings}.items()]
+        return subprocess.Popen(
+            self.command("run", name, "--runs", str(self.options.runs.root), *chosen),
+            env={**os.environ, "NDREPRO_HOME": str(self.options.home)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    """Wait until something holds; a failure after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def children_of(pid: int) -> list[int]:
+    listing = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in listing.read_text().split()] if listing.exists() else []
+
+
+def alive(pid: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
