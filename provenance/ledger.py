@@ -10,8 +10,8 @@ new check, removed, repeated or moved shows in the line after it (previous, sequ
 its tail was cut off: manifests do, which point at the entry that began their run (see ``verify``).
 
 Entries are written under a lock, in one appending write, and flushed to the disk before ``append`` returns. A power
-cut can leave a torn last line. The next append ends that line and says so in a "recovered" entry with the number and the
-digest of the torn bytes; verification accepts damaged lines there and nowhere else.
+cut can leave a torn last line. The next append ends that line and says so in a "recovered" entry with the number and
+the digest of the torn bytes; verification accepts damaged lines there and nowhere else.
 """
 
 from __future__ import annotations
@@ -133,6 +133,11 @@ class Ledger:
             reason = f"torn: it has no end ({len(torn)} bytes); the next entry will end it"
             problems.append(Problem(data.count(b"\n") + 1, reason))
         return problems
+
+    @property
+    def files(self) -> tuple[Path, Path]:
+        """The list itself and its lock file, which stays there."""
+        return self.path, self._lock_path
 
     @property
     def _lock_path(self) -> Path:
