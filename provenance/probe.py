@@ -1,0 +1,49 @@
+"""What could not be captured says so: the three answers of a probe.
+
+A captured field is its value, or ``{"none": reason}`` where there is truly nothing (no GPU, no container), or
+``{"unavailable": reason}`` where it could not be found out. Nothing is left out, and one failing probe never loses
+the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+def unavailable(reason: str) -> dict[str, str]:
+    """The field could not be found out."""
+    return {"unavailable": reason}
+
+
+def none(reason: str) -> dict[str, str]:
+    """There is nothing to find."""
+    return {"none": reason}
+
+
+def is_missing(value: object) -> bool:
+    """Whether a captured field is one of the two answers above instead of a value."""
+    return isinstance(value, dict) and (value.keys() == {"unavailable"} or value.keys() == {"none"})
+
+
+def probe(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What ``function(*arguments)`` returns, or ``unavailable`` with the error that it raised."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        return unavailable(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+
+
+def printable(tree: Any) -> Any:
+    """The same JSON, with every string fit for UTF-8.
+
+    Names from the file system and the process's environment carry bytes that are no UTF-8 as lone surrogates, which
+    no JSON reader takes; they become ``\\xNN``.
+    """
+    if isinstance(tree, str):
+        return tree if tree.isascii() else tree.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    if isinstance(tree, dict):
+        return {printable(key): printable(value) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [printable(item) for item in tree]
+    return tree

@@ -1,0 +1,243 @@
+"""Asks git about the repository that holds a folder, the same whoever asks and however their git is set up.
+
+GitPython starts the processes; it is imported on first use (it costs more than all its questions together). Every
+question is put with the settings that change an answer fixed, without writing to the repository (no refreshed index,
+no lock), without running what its configuration names (file system monitor, external diff), and without the variables
+by which a surrounding git command, such as a hook, would point elsewhere. What makes a file look unchanged that is
+not (``core.checkStat``, ``core.trustctime``, replaced objects) is switched off. Ownership is left to git: a repository
+of another user is refused unless its user has allowed it (``safe.directory``).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from provenance.errors import SourceError
+
+_SETTINGS = {
+    "core.fsmonitor": "false",
+    "core.untrackedCache": "false",
+    "core.checkStat": "default",
+    "core.trustctime": "true",
+    "core.quotePath": "true",
+    "core.safecrlf": "false",
+    "diff.suppressBlankEmpty": "false",
+    "log.showSignature": "false",
+}
+_VARIABLES = {
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_NO_REPLACE_OBJECTS": "1",
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_PAGER": "cat",
+}
+# what `git rev-parse --local-env-vars` lists, but for configuration given in variables, and what changes a diff
+_POINTERS = (
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_COMMON_DIR GIT_DIFF_OPTS GIT_DIR GIT_EXTERNAL_DIFF GIT_GRAFT_FILE "
+    "GIT_ICASE_PATHSPECS GIT_GLOB_PATHSPECS GIT_IMPLICIT_WORK_TREE GIT_INDEX_FILE GIT_LITERAL_PATHSPECS GIT_NAMESPACE "
+    "GIT_NOGLOB_PATHSPECS GIT_OBJECT_DIRECTORY GIT_PREFIX GIT_REPLACE_REF_BASE GIT_SHALLOW_FILE GIT_WORK_TREE"
+)
+_CHUNK_BYTES = 1 << 16
+
+
+class Sink(Protocol):
+    """Takes bytes as they come."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take some more."""
+
+
+@dataclass(frozen=True)
+class Repository:
+    """The repository that holds ``folder``. ``variables`` are set for every question, e.g. another index file.
+
+    Every method raises SourceError with git's own first line where git cannot answer.
+    """
+
+    folder: Path
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    def ask(self, *arguments: str, stdin: Path | None = None) -> str:
+        """What git prints, names that are not UTF-8 with surrogate escapes. ``stdin`` is the file that it reads."""
+        git = _git_python()
+        options = {"with_exceptions": False, "stdout_as_string": False, "strip_newline_in_stdout": False}
+        with open(stdin or os.devnull, "rb") as stream:
+            try:
+                status, output, errors = git.Git().execute(
+                    self._command(git, arguments),
+                    istream=stream,
+                    env={**_VARIABLES, **self.variables},
+                    with_extended_output=True,
+                    **options,
+                )
+            except git.exc.GitCommandNotFound:
+                raise _missing("git") from None
+        if status:
+            raise _source_error(self.folder, arguments, errors)
+        return os.fsdecode(output)
+
+    def line(self, *arguments: str) -> str:
+        """What git prints, without the end of its last line."""
+        return self.ask(*arguments).removesuffix("\n")
+
+    def stream(self, sink: Sink, *arguments: str) -> None:
+        """What git prints, piece by piece into ``sink``: a difference may be larger than the memory."""
+        git = _git_python()
+        environment = {**_VARIABLES, **self.variables}
+        process: Any = git.Git().execute(self._command(git, arguments), env=environment, as_process=True)
+        errors: list[bytes] = []
+        # git may have more to complain than a pipe holds; nobody reading it would stop both
+        reader = threading.Thread(target=lambda: errors.append(process.stderr.read()), daemon=True)
+        reader.start()
+        try:
+            while chunk := process.stdout.read(_CHUNK_BYTES):
+                sink.write(chunk)
+        finally:
+            process.stdout.close()
+            status = process.proc.wait()
+            reader.join()
+            process.stderr.close()
+        if status:
+            raise _source_error(self.folder, arguments, b"".join(errors).decode("utf-8", "replace"))
+
+    def _command(self, git: Any, arguments: tuple[str, ...]) -> list[str]:
+        # GitPython can set variables and not take them away; `env` replaces itself by git
+        pointers = [word for name in _POINTERS.split() if name in os.environ for word in ("-u", name)]
+        settings = [word for name, value in _SETTINGS.items() for word in ("-c", f"{name}={value}")]
+        executable = git.Git.GIT_PYTHON_GIT_EXECUTABLE or "git"
+        prefix = ["env", *pointers] if pointers else []
+        return [*prefix, executable, "-C", str(self.folder), *settings, *arguments]
+
+    def facts(self) -> Facts:
+        """Where it is and what kind it is."""
+        answers = self.line(
+            "rev-parse",
+            "--is-inside-work-tree",
+            "--is-bare-repository",
+            "--is-shallow-repository",
+            "--absolute-git-dir",
+        ).split("\n", 3)
+        inside, bare, shallow = (answer == "true" for answer in answers[:3])
+        top = Path(self.line("rev-parse", "--show-toplevel")) if inside else None
+        return Facts(top, Path(answers[3]), bare, shallow)
+
+    def branch(self) -> str:
+        """The branch's name, also where it has no commit yet; "detached" where HEAD names a commit."""
+        try:
+            return self.line("symbolic-ref", "--short", "HEAD")
+        except SourceError as error:
+            if "not a symbolic ref" in error.message:
+                return "detached"
+            raise
+
+    def remotes(self) -> dict[str, str]:
+        """Remote name -> URL, as configured in the repository."""
+        try:
+            listed = self.ask("config", "--local", "-z", "--get-regexp", r"^remote\..*\.url$")
+        except SourceError as error:
+            if error.message.endswith(_SILENT):  # git config answers 1 where there is none
+                return {}
+            raise
+        pairs = (entry.partition("\n") for entry in listed.split("\0") if entry)
+        return {key.removeprefix("remote.").removesuffix(".url"): url for key, _, url in pairs}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """``top``: the work tree's folder, None in a bare repository or inside of ``.git``."""
+
+    top: Path | None
+    git_folder: Path
+    bare: bool
+    shallow: bool
+
+
+@dataclass(frozen=True)
+class Status:
+    """What differs from the commit: (path, what), and of the submodules; files that git does not know."""
+
+    changed: tuple[tuple[str, str], ...]
+    submodules: tuple[tuple[str, str], ...]
+    untracked: tuple[str, ...]
+
+
+_ABOUT_SUBMODULE = {"C": "another commit", "M": "changed files", "U": "untracked files"}
+_STATUS = ("status", "--porcelain=v2", "-z", "--untracked-files=all", "--ignore-submodules=none", "--no-renames")
+
+
+def status(repository: Repository) -> Status:
+    """What differs from the commit. Raises SourceError."""
+    changed, submodules, untracked = [], [], []
+    # git-status(1), "Porcelain Format Version 2": 1 XY sub mH mI mW hH hI path; u XY sub m1 m2 m3 mW h1 h2 h3 path
+    for entry in _entries(repository.ask(*_STATUS)):
+        kind, _, rest = entry.partition(" ")
+        if kind == "?":
+            untracked.append(rest)
+        elif kind in ("1", "u"):
+            state, submodule, *_, path = rest.split(" ", 7 if kind == "1" else 9)
+            if submodule.startswith("S"):
+                submodules.append((path, ", ".join(_ABOUT_SUBMODULE[flag] for flag in submodule[1:] if flag != ".")))
+            changed.append((path, "unmerged" if kind == "u" else _what_changed(state)))
+    return Status(tuple(changed), tuple(submodules), tuple(untracked))
+
+
+def unwatched(repository: Repository) -> tuple[tuple[str, str], ...]:
+    """Files that the index was told not to look at, (path, "assume-unchanged" or "skip-worktree").
+
+    A change of theirs is in no status and no difference.
+    """
+    found = []
+    for entry in _entries(repository.ask("ls-files", "-v", "-z")):
+        tag, path = entry[0], entry[2:]
+        if tag.islower() or tag == "S":
+            found.append((path, "skip-worktree" if tag in "Ss" else "assume-unchanged"))
+    return tuple(found)
+
+
+def _entries(output: str) -> Iterator[str]:
+    return (entry for entry in output.split("\0") if entry)
+
+
+def _what_changed(state: str) -> str:
+    """XY of git-status(1), index and work tree together."""
+    words = {"A": "added", "D": "deleted", "M": "modified", "T": "type changed"}
+    return words.get(state[1]) or words.get(state[0]) or state
+
+
+_SILENT = "no reason given"
+
+
+def _git_python() -> Any:
+    """The module GitPython. Raises SourceError where it or git is missing."""
+    try:
+        import git
+    except ModuleNotFoundError:
+        raise _missing("GitPython") from None
+    except ImportError:
+        raise _missing("git") from None
+    return git
+
+
+def _missing(what: str) -> SourceError:
+    return SourceError(f"{what} is not installed", f"install {what}, so that a run can name its commit")
+
+
+def _source_error(folder: Path, arguments: tuple[str, ...], errors: str) -> SourceError:
+    lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    said = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[0] if lines else _SILENT)
+    said = re.sub(r"^(?:fatal|error): ", "", said)
+    if "not a git repository" in said:
+        return SourceError(
+            f"{folder}: not a git repository", "put the code under git, so that a run can name its commit"
+        )
+    cure = "see what `git status` says there"
+    if "dubious ownership" in said:
+        said = "git does not trust a repository that belongs to another user (dubious ownership)"
+        cure = f"git config --global --add safe.directory '{folder}'"
+    return SourceError(f"{folder}: git {arguments[0]}: {said}", cure)
