@@ -104,7 +104,7 @@ def _string(value: str, path: str) -> str:
         value.encode("utf-8")
     except UnicodeEncodeError:
         _refuse(path, f"{value!r} holds a lone surrogate", "decode it as UTF-8, or escape its bytes")
-    return _quote(str(value))
+    return _quote(value)
 
 
 def _whole(value: int, path: str) -> str:

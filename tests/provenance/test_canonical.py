@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import math
 import shutil
@@ -118,6 +119,20 @@ def test_what_has_no_form_is_refused_by_path(value: object, where: str, what: st
     assert caught.value.message.startswith(where + ": ")
     assert what in caught.value.message
     assert caught.value.cure
+
+
+def test_subclasses_are_written_as_what_they_are() -> None:
+    class Word(str, enum.Enum):  # noqa: UP042 (the older spelling, whose str() is not its value)
+        LEVEL = "seeded"
+
+    class Number(enum.IntEnum):
+        ONE = 1
+
+    class Wide(float):
+        def __repr__(self) -> str:
+            return "Wide(...)"
+
+    assert canonical_bytes({Word.LEVEL: [Word.LEVEL, Number.ONE, Wide(0.5)]}) == b'{"seeded":["seeded",1,0.5]}'
 
 
 def test_a_value_that_holds_itself_is_refused() -> None:
