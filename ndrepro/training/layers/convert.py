@@ -17,8 +17,7 @@ it would be listed as replaced, and have no effect. ``census.never_called`` find
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar, cast
@@ -28,10 +27,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from ndrepro.spec.errors import UsageError
-from ndrepro.training.layers.conversion import Change, Conversion
+from ndrepro.training.layers.conversion import Conversion
 from ndrepro.training.layers.deconv import Deconv2d, Delinear
-from ndrepro.training.layers.obstacles import obstacle, resolved_padding, unreadable
+from ndrepro.training.layers.obstacles import resolved_padding
+from ndrepro.training.layers.rewrite import Rewrite
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,6 @@ class Override:
 
 
 _FIRST = First()
-_Layer = TypeVar("_Layer", bound=nn.Module)
 _Deconvolving = TypeVar("_Deconvolving", Deconv2d, Delinear)
 
 
@@ -83,7 +81,7 @@ def deconvolve(
     ``forward``, hooks) unless it is kept, and for a name in ``keep`` or ``overrides`` that matches nothing.
     """
     overrides = overrides or {}
-    rewrite = _Rewrite(module, keep, named=tuple(overrides))
+    rewrite = Rewrite(module, keep, named=tuple(overrides))
     general = {
         "block": block,
         "n_iter": n_iter,
@@ -109,7 +107,7 @@ def deconvolve(
             rewrite.replace(linear, projection, _settings(own, projection.block))
     for norm in rewrite.each(_BatchNorm):
         rewrite.remove(norm, "the layers whiten instead")
-    return rewrite.apply()
+    return rewrite.apply(rest="not a convolution, linear layer or batch norm")
 
 
 def remove_batch_norm(module: nn.Module, *, keep: Sequence[str] = ()) -> Conversion:
@@ -118,117 +116,17 @@ def remove_batch_norm(module: nn.Module, *, keep: Sequence[str] = ()) -> Convers
     Every convolution without a bias gets one, of zeros: the batch norm's shift goes. ``keep`` and what is
     raised are as in ``deconvolve``.
     """
-    rewrite = _Rewrite(module, keep)
+    rewrite = Rewrite(module, keep)
     for norm in rewrite.each(_BatchNorm):
         rewrite.remove(norm, "nothing normalises instead")
     bare = [layer for layer in module.modules() if isinstance(layer, _ConvNd) and layer.bias is None]
     bare = [layer for layer in bare if not rewrite.keeps(layer)]
     for convolution in bare:
         rewrite.replace(convolution, convolution, "given a bias")
-    conversion = rewrite.apply()
+    conversion = rewrite.apply(rest="not a batch norm")
     for convolution in bare:
         convolution.bias = nn.Parameter(convolution.weight.new_zeros(convolution.out_channels))
     return conversion
-
-
-class _Rewrite:
-    """Collects what is to become of each layer; ``apply`` then does all of it, or refuses all of it."""
-
-    def __init__(self, module: nn.Module, keep: Sequence[str], named: Sequence[str] = ()) -> None:
-        self.module = module
-        self.keep = tuple(keep)
-        self.names: dict[int, list[str]] = {}
-        for name, layer in module.named_modules(remove_duplicate=False):
-            self.names.setdefault(id(layer), []).append(name)
-        for pattern in (*keep, *named):
-            self._check(pattern)
-        attentions = [layer for layer in module.modules() if isinstance(layer, nn.MultiheadAttention)]
-        self.read_directly = {id(layer) for attention in attentions for layer in attention.modules()}
-        self._replacements: dict[int, nn.Module] = {}
-        self._changes: dict[str, list[Change]] = {"replaced": [], "removed": [], "left": []}
-        self._seen: set[int] = set()
-        self._refused: list[str] = []
-
-    def each(self, kind: type[_Layer], *wider: type[nn.Module]) -> Iterator[_Layer]:
-        """Every layer of a kind that can be changed; of a wider kind, those that cannot are refused."""
-        for layer in self.module.modules():
-            if not isinstance(layer, (kind, *wider)):
-                continue
-            if self.keeps(layer):
-                self.leave(layer, "kept, as asked")
-            elif (why := obstacle(layer)) is not None or layer is self.module:
-                self._refuse(layer, why or "it is the whole network; put it into nn.Sequential")
-            elif isinstance(layer, kind):
-                yield layer
-
-    def keeps(self, layer: nn.Module) -> bool:
-        """Whether the layer, or something that it is part of, is to stay."""
-        return any(
-            fnmatchcase(whole, pattern)
-            for name in self.names[id(layer)]
-            for whole in _name_and_owners(name)
-            for pattern in self.keep
-        )
-
-    def replace(self, layer: nn.Module, new: nn.Module, why: str) -> None:
-        self._replacements[id(layer)] = new
-        self._note("replaced", layer, new, why)
-
-    def remove(self, layer: nn.Module, why: str) -> None:
-        self._replacements[id(layer)] = nn.Identity()
-        self._note("removed", layer, nn.Identity(), why)
-
-    def leave(self, layer: nn.Module, why: str) -> None:
-        self._note("left", layer, layer, why)
-
-    def apply(self) -> Conversion:
-        """Change the network. Raises UsageError, and changes nothing, if any layer was refused."""
-        for layer in list(self.module.modules()):
-            if id(layer) in self._seen or self.keeps(layer):
-                continue
-            if (why := unreadable(layer)) is not None:
-                self._refuse(layer, why)
-            elif any(True for _ in (*layer.parameters(recurse=False), *layer.buffers(recurse=False))):
-                self.leave(layer, "not a convolution, linear layer or batch norm")
-        if self._refused:
-            raise UsageError(
-                f"the network cannot be converted: {'; '.join(self._refused)}",
-                "name these layers in keep= to leave them as they are",
-            )
-        for owner in list(self.module.modules()):
-            for name, child in owner._modules.items():
-                if id(child) in self._replacements:
-                    owner._modules[name] = self._replacements[id(child)]
-        out_of_place = self._make_out_of_place() if self._changes["removed"] else ()
-        return Conversion(**{key: tuple(each) for key, each in self._changes.items()}, out_of_place=out_of_place)
-
-    def _make_out_of_place(self) -> tuple[str, ...]:
-        changed = [
-            (name, layer) for name, layer in self.module.named_modules() if getattr(layer, "inplace", False) is True
-        ]
-        for _, layer in changed:
-            layer.inplace = False
-        return tuple(name for name, _ in changed)
-
-    def _note(self, group: str, layer: nn.Module, new: nn.Module, why: str) -> None:
-        self._seen.add(id(layer))
-        name, *others = self.names[id(layer)]
-        shared = f", also used as {', '.join(others)}" if others else ""
-        self._changes[group].append(Change(name, type(layer).__name__, type(new).__name__, why + shared))
-
-    def _refuse(self, layer: nn.Module, why: str) -> None:
-        self._seen.add(id(layer))
-        name = self.names[id(layer)][0] or "the network"
-        self._refused.append(f"{name} ({type(layer).__name__}): {why}")
-
-    def _check(self, pattern: str) -> None:
-        known = [name for names in self.names.values() for name in names if name]
-        if not any(fnmatchcase(name, pattern) for name in known):
-            near = difflib.get_close_matches(pattern, known, n=3, cutoff=0.4)
-            raise UsageError(
-                f"'{pattern}' matches no layer of {type(self.module).__name__}",
-                f"did you mean {', '.join(near)}?" if near else "names are those of named_modules()",
-            )
 
 
 def _deconv2d(layer: nn.Conv2d, settings: Mapping[str, Any]) -> Deconv2d:
@@ -272,12 +170,6 @@ def _overridden(names: Sequence[str], overrides: Mapping[str, Override]) -> dict
 
 def _settings(own: Mapping[str, Any], fitted_block: int) -> str:
     return ", ".join(f"{key} {value}" for key, value in {**own, "block": fitted_block}.items())
-
-
-def _name_and_owners(name: str) -> Iterator[str]:
-    while name:
-        yield name
-        name = name.rpartition(".")[0]
 
 
 def _two(values: tuple[int, ...]) -> tuple[int, int]:

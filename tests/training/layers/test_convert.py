@@ -89,7 +89,7 @@ def test_a_shared_module_is_converted_once() -> None:
 
 
 def test_it_says_what_it_did() -> None:
-    conversion = deconvolve(Mixed(), keep=["again.1", "fc?"])
+    conversion = deconvolve(Mixed(), keep=["again.1", "fc?", "norm"])
     assert [(each.name, each.before, each.after) for each in conversion.replaced] == [
         ("stem.0", "Conv2d", "Deconv2d"),
         ("grouped", "Conv2d", "Deconv2d"),
@@ -100,8 +100,10 @@ def test_it_says_what_it_did() -> None:
         "again.1": "kept, as asked",
         "fc1": "kept, as asked",
         "fc2": "kept, as asked",
-        "norm": "not a convolution, linear layer or batch norm",
+        "norm": "kept, as asked",
     }
+    (change,) = [each for each in deconvolve(Mixed()).left if each.name == "norm"]
+    assert change.why == "not a convolution, linear layer or batch norm"
     assert conversion.out_of_place == ("stem.2",)
     assert str(conversion).startswith("3 replaced, 2 removed, 4 left\n")
     assert Conversion.from_record(json.loads(json.dumps(conversion.to_record()))) == conversion
@@ -263,6 +265,7 @@ def test_converting_twice_changes_nothing_more() -> None:
     deconvolve(net)
     again = deconvolve(net)
     assert not again.replaced and not again.removed
+    assert all("already deconvolved" in each.why for each in again.left if each.name != "norm")
 
 
 def test_batch_norm_can_be_taken_out_alone() -> None:
@@ -274,4 +277,5 @@ def test_batch_norm_can_be_taken_out_alone() -> None:
     assert torch.allclose(net(x), without_norm(plain)(x), atol=1e-6)
     assert [each.name for each in conversion.removed] == ["stem.1", "again.1", "norm1"]
     assert [each.name for each in conversion.replaced] == ["stem.0", "shared"]
+    assert {each.why for each in conversion.left} == {"not a batch norm"}
     assert net.stem[0].bias is not None and net.shared.bias is not None

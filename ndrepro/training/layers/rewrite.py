@@ -1,0 +1,143 @@
+"""Change the layers of a network all at once, or not at all, and say what became of each.
+
+A ``Rewrite`` is told layer by layer what is to happen and touches nothing; ``apply`` then changes the network, or
+refuses with every reason together. It knows nothing of deconvolution but how to recognise it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from typing import TypeVar
+
+from torch import nn
+
+from ndrepro.spec.errors import UsageError
+from ndrepro.training.layers.conversion import Change, Conversion
+from ndrepro.training.layers.deconv import Deconv2d, Delinear
+from ndrepro.training.layers.obstacles import obstacle, unreadable
+
+_Layer = TypeVar("_Layer", bound=nn.Module)
+
+
+class Rewrite:
+    """What is to become of each layer of ``module``.
+
+    ``keep`` names what stays, with all that is inside, as ``named_modules`` has it, with ``*`` and ``?``. Raises
+    UsageError for a name in ``keep`` or ``named`` that matches nothing.
+    """
+
+    def __init__(self, module: nn.Module, keep: Sequence[str], named: Sequence[str] = ()) -> None:
+        self.module = module
+        self.keep = tuple(keep)
+        self.names: dict[int, list[str]] = {}
+        for name, layer in module.named_modules(remove_duplicate=False):
+            self.names.setdefault(id(layer), []).append(name)
+        for pattern in (*keep, *named):
+            self._check(pattern)
+        attentions = [layer for layer in module.modules() if isinstance(layer, nn.MultiheadAttention)]
+        self.read_directly = {id(layer) for attention in attentions for layer in attention.modules()}
+        self._replacements: dict[int, nn.Module] = {}
+        self._changes: dict[str, list[Change]] = {"replaced": [], "removed": [], "left": []}
+        self._seen: set[int] = set()
+        self._refused: list[str] = []
+
+    def each(self, kind: type[_Layer], *wider: type[nn.Module]) -> Iterator[_Layer]:
+        """Every layer of a kind that can be changed; of a wider kind, those that cannot are refused."""
+        for layer in self.module.modules():
+            if not isinstance(layer, (kind, *wider)):
+                continue
+            if self.keeps(layer):
+                self.leave(layer, "kept, as asked")
+            elif (why := obstacle(layer)) is not None or layer is self.module:
+                self._refuse(layer, why or "it is the whole network; put it into nn.Sequential")
+            elif isinstance(layer, kind):
+                yield layer
+
+    def keeps(self, layer: nn.Module) -> bool:
+        """Whether the layer, or something that it is part of, is to stay."""
+        return any(
+            fnmatchcase(whole, pattern)
+            for name in self.names[id(layer)]
+            for whole in _name_and_owners(name)
+            for pattern in self.keep
+        )
+
+    def replace(self, layer: nn.Module, new: nn.Module, why: str) -> None:
+        """``new`` is to stand wherever ``layer`` stands."""
+        self._replacements[id(layer)] = new
+        self._note("replaced", layer, new, why)
+
+    def remove(self, layer: nn.Module, why: str) -> None:
+        """The layer is to pass on what it gets."""
+        self._replacements[id(layer)] = nn.Identity()
+        self._note("removed", layer, nn.Identity(), why)
+
+    def leave(self, layer: nn.Module, why: str) -> None:
+        """The layer is to stay as it is."""
+        self._note("left", layer, layer, why)
+
+    def apply(self, rest: str) -> Conversion:
+        """Change the network; layers not spoken of are left because of ``rest``.
+
+        Raises UsageError, and changes nothing, if any layer was refused.
+        """
+        for layer in self.module.modules():
+            if id(layer) not in self._seen:
+                self._leave_or_refuse(layer, rest)
+        if self._refused:
+            raise UsageError(
+                f"the network cannot be converted: {'; '.join(self._refused)}",
+                "name these layers in keep= to leave them as they are",
+            )
+        for owner in list(self.module.modules()):
+            for name, child in owner._modules.items():
+                if id(child) in self._replacements:
+                    owner._modules[name] = self._replacements[id(child)]
+        out_of_place = self._make_out_of_place() if self._changes["removed"] else ()
+        return Conversion(**{key: tuple(each) for key, each in self._changes.items()}, out_of_place=out_of_place)
+
+    def _leave_or_refuse(self, layer: nn.Module, rest: str) -> None:
+        has_state = any(True for _ in (*layer.parameters(recurse=False), *layer.buffers(recurse=False)))
+        if self.keeps(layer):
+            if has_state:
+                self.leave(layer, "kept, as asked")
+        elif (why := unreadable(layer)) is not None:
+            self._refuse(layer, why)
+        elif has_state:
+            self.leave(layer, "already deconvolved" if isinstance(layer, (Deconv2d, Delinear)) else rest)
+
+    def _make_out_of_place(self) -> tuple[str, ...]:
+        changed = [
+            (name, layer) for name, layer in self.module.named_modules() if getattr(layer, "inplace", False) is True
+        ]
+        for _, layer in changed:
+            layer.inplace = False
+        return tuple(name for name, _ in changed)
+
+    def _note(self, group: str, layer: nn.Module, new: nn.Module, why: str) -> None:
+        self._seen.add(id(layer))
+        name, *others = self.names[id(layer)]
+        shared = f", also used as {', '.join(others)}" if others else ""
+        self._changes[group].append(Change(name, type(layer).__name__, type(new).__name__, why + shared))
+
+    def _refuse(self, layer: nn.Module, why: str) -> None:
+        self._seen.add(id(layer))
+        name = self.names[id(layer)][0] or "the network"
+        self._refused.append(f"{name} ({type(layer).__name__}): {why}")
+
+    def _check(self, pattern: str) -> None:
+        known = [name for names in self.names.values() for name in names if name]
+        if not any(fnmatchcase(name, pattern) for name in known):
+            near = difflib.get_close_matches(pattern, known, n=3, cutoff=0.4)
+            raise UsageError(
+                f"'{pattern}' matches no layer of {type(self.module).__name__}",
+                f"did you mean {', '.join(near)}?" if near else "names are those of named_modules()",
+            )
+
+
+def _name_and_owners(name: str) -> Iterator[str]:
+    while name:
+        yield name
+        name = name.rpartition(".")[0]
