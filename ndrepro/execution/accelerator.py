@@ -1,11 +1,16 @@
-"""What torch and the GPU's driver say of each other: torch is asked in a process of its own, the driver through NVML."""
+"""Do torch, the GPU and its driver fit together? torch is asked in a process of its own: nothing here imports it."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
+
+from ndrepro.execution.finding import OK, PROBLEM, WARNING, Finding
+from provenance import gpu
 
 _PROBE = """
 import json, torch, torchvision
@@ -30,14 +35,45 @@ class Torch:
     error: str = ""
 
 
-@dataclass(frozen=True)
-class Driver:
-    """The GPU driver: its version, the newest CUDA that it supports, its GPUs; or ``reason`` why there is none."""
+def torch_and_gpu() -> Iterator[Finding]:
+    """Whether torch can be imported, and whether it fits the GPU and its driver."""
+    torch = ask_torch()
+    if torch.error:
+        cure = "make env installs what the lock has; with a CPU-only torch beside torchvision, remove both first"
+        yield Finding("torch", PROBLEM, f"cannot be imported: {torch.error}", cure)
+        return
+    yield Finding("torch", OK, f"{torch.version}, built for {f'CUDA {torch.cuda}' if torch.cuda else 'the CPU'}")
+    yield gpu_fit(torch, gpu.capture())
 
-    version: str = ""
-    cuda: tuple[int, int] = (0, 0)
-    devices: tuple[str, ...] = ()
-    reason: str = ""
+
+def gpu_fit(torch: Torch, driver: dict[str, Any]) -> Finding:
+    """Whether driver, CUDA and torch fit: torch sees every GPU that the driver has, and has kernels for it."""
+    if "none" in driver:
+        return Finding("gpu", OK, f"none, runs use the CPU: {driver['none']}")
+    if "unavailable" in driver:
+        return Finding("gpu", WARNING, driver["unavailable"], "give the container the driver: docker run --gpus all")
+    there = driver["devices"]
+    message = f"{', '.join(str(device.get('name')) for device in there)}, driver {driver['driver']}"
+    if not torch.cuda:
+        return Finding("gpu", WARNING, f"{message}; this torch is a CPU build", "make env installs the CUDA build")
+    supported = str(driver["cuda_driver"])
+    if _major(supported) < _major(torch.cuda):
+        cure = "update the driver, or train in an older cell of the version matrix: ndrepro run --env torch-2.4.1"
+        return Finding("gpu", PROBLEM, f"{message} supports CUDA {supported}, torch is built for {torch.cuda}", cure)
+    if len(torch.devices) < len(there):
+        cure = "see CUDA_VISIBLE_DEVICES and the permissions of /dev/nvidia*"
+        return Finding("gpu", WARNING, f"{message}; torch sees {len(torch.devices)} of {len(there)}", cure)
+    unfit = [name for name, fits in torch.devices if not fits]
+    if unfit:
+        cure = "choose a torch built for it: ndrepro run --env CELL; or --device cpu"
+        return Finding("gpu", PROBLEM, f"torch {torch.version} has no kernels for {', '.join(unfit)}", cure)
+    return Finding("gpu", OK, f"{message}, which supports CUDA {supported}")
+
+
+def _major(version: str) -> int:
+    """13 of "13.0"; 0 where it is not known."""
+    head = version.split(".")[0]
+    return int(head) if head.isdigit() else 0
 
 
 def ask_torch(python: str = sys.executable) -> Torch:
@@ -62,10 +98,14 @@ def has_kernels(major: int, minor: int, kernels: list[str]) -> bool:
     """
     for kernel in kernels:
         kind, _, digits = kernel.partition("_")
-        if not digits.isdigit():
-            continue  # sm_90a and the like are for that very GPU and always beside the plain one
-        its_major, its_minor = int(digits[:-1]), int(digits[-1])
-        same = its_major == major and its_minor <= minor
-        if same or (kind == "compute" and (its_major, its_minor) <= (major, minor)):
+        number = digits.rstrip("af")
+        its = (int(number[:-1]), int(number[-1]))
+        if number != digits:  # "a": for that very GPU only; "f": for its family, taken as narrowly here
+            fits = its == (major, minor)
+        elif kind == "compute":
+            fits = its <= (major, minor)
+        else:
+            fits = its[0] == major and its[1] <= minor
+        if fits:
             return True
     return False

@@ -1,27 +1,26 @@
 """Looks at this machine and says what a run would meet: one finding a line, each with its cure.
 
-A finding is "ok" (nothing to do), "warning" (a run works, but less than it could) or "problem" (a run that needs this
-fails). Each probe answers for one question and never raises: what it cannot find out is itself a finding. Nothing is
-changed and nothing is built. torch is asked in a process of its own.
+Each probe answers for one question and never stops the others: what it cannot find out is itself a finding. Nothing
+is changed and nothing is built. torch is asked in a process of its own (``accelerator``).
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+import stat
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from ndrepro.execution.accelerator import Torch, ask_torch, driver_cuda
+from ndrepro.execution.accelerator import torch_and_gpu
+from ndrepro.execution.finding import OK, PROBLEM, WARNING, Finding
 from ndrepro.spec.catalogue import DATASETS
 from ndrepro.spec.layout import RunsFolder
-from provenance.errors import ProvenanceError
-
-OK, WARNING, PROBLEM = "ok", "warning", "problem"
+from provenance.errors import ProvenanceError, SourceError
 
 _PROJECT = Path(__file__).resolve().parents[2]
 _GIGABYTE = 10**9
@@ -30,26 +29,12 @@ _NOT_LOCKED = {"pip", "setuptools", "wheel", "ndrepro"}
 _ENGINES = {"docker": "containers", "podman": "containers", "apptainer": "containers", "sbatch": "Slurm"}
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What was looked at, how it stands ("ok", "warning", "problem"), what was found, and what to do."""
-
-    name: str
-    status: str
-    message: str
-    cure: str = ""
-
-    def to_json(self) -> dict[str, str]:
-        """Plain JSON."""
-        return asdict(self)
-
-
 def examine(runs: RunsFolder) -> Iterator[Finding]:
     """Every finding, each as soon as it is known; ``runs`` is the folder whose disk is looked at."""
     probes: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("python", _python),
         ("packages", _packages),
-        ("torch", _torch_and_gpu),
+        ("torch", torch_and_gpu),
         ("machine", _machine),
         ("disk", lambda: _disk(runs)),
         ("source", _source),
@@ -104,37 +89,6 @@ def _applies(marker: str) -> bool:
     return not marker or Marker(marker).evaluate()
 
 
-def _torch_and_gpu() -> Iterator[Finding]:
-    torch = ask_torch()
-    if torch.error:
-        cure = "make env installs what the lock has; with a CPU-only torch beside torchvision, remove both first"
-        yield Finding("torch", PROBLEM, f"cannot be imported: {torch.error}", cure)
-        return
-    yield Finding("torch", OK, f"{torch.version}, built for {f'CUDA {torch.cuda}' if torch.cuda else 'the CPU'}")
-    yield _gpu(torch)
-
-
-def _gpu(torch: Torch) -> Finding:
-    """Whether driver, CUDA and torch fit: torch sees every GPU that the driver has, and has kernels for it."""
-    driver, supports, devices, reason = driver_cuda()
-    if not devices:
-        return Finding("gpu", OK, f"none: runs use the CPU ({reason})")
-    names = f"{', '.join(devices)}, driver {driver}, which supports CUDA {supports[0]}.{supports[1]}"
-    if not torch.cuda:
-        return Finding("gpu", WARNING, f"{names}; this torch is a CPU build", "make env installs the CUDA build")
-    if supports[0] < int(torch.cuda.split(".")[0]):
-        cure = "update the driver, or train in an older cell of the version matrix: ndrepro run --env torch-2.4.1"
-        return Finding("gpu", PROBLEM, f"{names}; torch is built for CUDA {torch.cuda}", cure)
-    if len(torch.devices) < len(devices):
-        cure = "see CUDA_VISIBLE_DEVICES and the permissions of /dev/nvidia*"
-        return Finding("gpu", WARNING, f"{names}; torch sees {len(torch.devices)} of {len(devices)}", cure)
-    unfit = [name for name, fits in torch.devices if not fits]
-    if unfit:
-        cure = "choose a torch built for it: ndrepro run --env CELL, or --device cpu"
-        return Finding("gpu", PROBLEM, f"torch {torch.version} has no kernels for {', '.join(unfit)}", cure)
-    return Finding("gpu", OK, names)
-
-
 def _machine() -> Iterator[Finding]:
     import psutil
 
@@ -149,11 +103,12 @@ def _machine() -> Iterator[Finding]:
 
 
 def _disk(runs: RunsFolder) -> Iterator[Finding]:
-    from ndrepro.execution.environments import cache_folder
+    from ndrepro.execution.environments import list_cells, location
 
+    cache = location(list_cells()[0]).parent
     for name, folder, needed, advice in (
         ("disk for runs", runs.root.absolute(), 2, "free some, or choose another folder: --runs DIR"),
-        ("disk for environments", cache_folder(), 8, "free some, or set NDREPRO_CACHE to another disk"),
+        ("disk for environments", cache, 8, "free some, or set NDREPRO_CACHE to another disk"),
     ):
         place = next(path for path in (folder, *folder.parents) if path.exists())
         if not os.access(place, os.W_OK | os.X_OK):
@@ -165,23 +120,21 @@ def _disk(runs: RunsFolder) -> Iterator[Finding]:
 
 
 def _source() -> Iterator[Finding]:
-    if shutil.which("git") is None:
-        yield Finding("git", PROBLEM, "not found on the PATH", "install git: a run records its commit with it")
-        return
-    import git
+    """Whether a run can name its code: a commit, and nothing beside it."""
+    from provenance.repository import Repository, status
 
+    repository = Repository(_PROJECT)
     try:
-        repository = git.Repo(_PROJECT)
-        commit = repository.head.commit.hexsha
-    except (git.InvalidGitRepositoryError, git.NoSuchPathError, ValueError):
-        cure = "run from a clone with a commit: without one a run cannot say which code it ran"
-        yield Finding("source", WARNING, f"{_PROJECT} is no git repository with a commit", cure)
+        commit = repository.line("rev-parse", "HEAD")
+        found = status(repository)
+    except SourceError as error:
+        yield Finding("source", WARNING, error.message, error.cure)
         return
-    changed = [line[3:] for line in repository.git.status("--porcelain").splitlines()]
+    changed = [*(path for path, _ in found.changed), *found.untracked]
     if changed:
         shown = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
-        cure = "commit first, if others are to find the code; a run records the differences either way"
-        yield Finding("source", WARNING, f"{commit[:12]}, DIRTY: {len(changed)} changed ({shown})", cure)
+        cure = "commit first, if others are to find the code; a run keeps the differences either way"
+        yield Finding("source", WARNING, f"{commit[:12]}, DIRTY: {len(changed)} changed or new ({shown})", cure)
     else:
         yield Finding("source", OK, f"{commit[:12]}, clean")
 
@@ -192,8 +145,11 @@ def _data() -> Iterator[Finding]:
     else:
         yield Finding("data digits", OK, "in scikit-learn")
     folder = Path(os.environ.get("NDREPRO_DATA") or "data").absolute()
-    holds = {"cifar10": ("cifar-10-python.tar.gz", "cifar-10-batches-py"), "cifar100": ("cifar-100-python.tar.gz", "cifar-100-python")}
-    for name in DATASETS.keys() - {"digits"}:
+    holds = {
+        "cifar10": ("cifar-10-python.tar.gz", "cifar-10-batches-py"),
+        "cifar100": ("cifar-100-python.tar.gz", "cifar-100-python"),
+    }
+    for name in (each for each in DATASETS if each != "digits"):
         found = next((folder / file for file in holds[name] if (folder / file).exists()), None)
         message = f"{found}" if found else f"not in {folder}: downloaded by the first run that needs it"
         yield Finding(f"data {name}", OK, message, "" if found else "without internet, name a folder: --data FOLDER")
@@ -205,7 +161,9 @@ def _environments() -> Iterator[Finding]:
     from ndrepro.spec.errors import EnvironmentMissing
 
     cells = environments.list_cells()
-    for python in sorted({cell.python for cell in cells}, key=lambda version: [int(part) for part in version.split(".")]):
+    for python in sorted(
+        {cell.python for cell in cells}, key=lambda version: [int(part) for part in version.split(".")]
+    ):
         mine = [cell for cell in cells if cell.python == python]
         built = sum((environments.location(cell) / "bin" / "python").exists() for cell in mine)
         names = f"{', '.join(cell.name.removeprefix('torch-') for cell in mine)} ({built} of {len(mine)} built)"
@@ -222,4 +180,23 @@ def _engines() -> Iterator[Finding]:
 
 
 def _key() -> Iterator[Finding]:
-    raise NotImplementedError
+    """The key home: there or possible, private, and outside of any repository."""
+    from provenance.signing import KeyRing, default_home
+
+    ring = KeyRing(default_home())
+    if not ring.exists:
+        place = next(path for path in ring.path.parents if path.exists())
+        if os.access(place, os.W_OK | os.X_OK):
+            yield Finding("key", OK, f"none yet; the first run makes {ring.path}")
+        else:
+            yield Finding(
+                "key", PROBLEM, f"none yet, and {place} cannot be written", "set NDREPRO_HOME to a folder of your own"
+            )
+        return
+    keyid = ring.keyid  # raises for a key that others can read
+    mode = stat.S_IMODE(ring.home.stat().st_mode)
+    if mode & 0o022:
+        message = f"{ring.home}: mode {mode:o}, others may put another key there"
+        yield Finding("key", PROBLEM, message, f"chmod 700 {shlex.quote(str(ring.home))}")
+    else:
+        yield Finding("key", OK, f"{keyid} in {ring.path}")

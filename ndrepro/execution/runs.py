@@ -78,9 +78,7 @@ def find_run(runs: RunsFolder, text: str) -> RunFolder:
                 return found
     known = runs.runs()
     matching = [run for run in known if run.root.name == text] or [
-        run
-        for run in known
-        if text and (run.root.name.startswith(text) or run.root.name.endswith(f"-{text}"))
+        run for run in known if text and (run.root.name.startswith(text) or run.root.name.endswith(f"-{text}"))
     ]
     if len(matching) > 1:
         names = ", ".join(run.root.name for run in matching[-3:])
@@ -186,9 +184,7 @@ def _with_scores(folder: RunFolder, blank: Summary) -> Summary:
     if not scores:
         return blank
     last = scores[-1]
-    return replace(
-        blank, epochs=last.epoch, train_accuracy=last.train_accuracy, test_accuracy=last.test_accuracy
-    )
+    return replace(blank, epochs=last.epoch, train_accuracy=last.train_accuracy, test_accuracy=last.test_accuracy)
 
 
 def duration_seconds(manifest: Manifest) -> float:
@@ -213,6 +209,8 @@ def _at(path: Path) -> RunFolder | None:
 
 
 def _not_found(runs: RunsFolder, known: tuple[RunFolder, ...], text: str) -> RunNotFound:
+    if text and os.path.isdir(text):
+        return RunNotFound(f"{text}: a folder with neither request.json nor manifest.dsse.json", "name a run's folder")
     if not known:
         cure = "`ndrepro run` makes one; --runs DIR names another folder"
         return RunNotFound(f"no run '{text}': {runs.root} has no runs", cure)

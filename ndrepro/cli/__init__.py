@@ -1,0 +1,29 @@
+"""The command line: ``ndrepro run | verify | show | list | doctor | keys``.
+
+A command parses, calls one function and prints. Whatever goes wrong, anywhere below, arrives here as an exception
+and leaves as two lines on standard error (what, and the cure) and an exit code (``output``). Nothing heavy is
+imported before a command needs it: no torch ever, rich only to print.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that ``arguments`` (default: the process's own) name; returns the exit code, never raises."""
+    from ndrepro.cli import output, terminal
+    from ndrepro.cli.app import invoke
+
+    # no list() in this file: the command's module, once imported, is this package's attribute of that name
+    words = [*(sys.argv[1:] if arguments is None else arguments)]
+    # looked for by hand, wherever they stand: they must hold even when the words themselves cannot be parsed
+    debug, as_json = "--debug" in words, "--json" in words
+    terminal.prepare_streams()
+    try:
+        code = invoke([word for word in words if word != "--debug"])
+    except (Exception, KeyboardInterrupt) as error:
+        code = output.report(error, as_json=as_json, debug=debug)
+    terminal.flush()
+    return code

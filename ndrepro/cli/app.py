@@ -1,0 +1,80 @@
+"""The tree of commands, and the options that stand before them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from ndrepro.cli import doctor, keys, list, output, run, show, terminal, verify
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            terminal.write_line(f"ndrepro {version('ndrepro')}")
+        except PackageNotFoundError:
+            terminal.write_line("ndrepro, not installed: run from a source tree")
+        raise typer.Exit(output.DONE)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Train networks with and without network deconvolution, and sign what each run was.
+
+    Exit codes: 0 done, 1 the answer is no, 2 wrong usage, 3 could not run.
+    """
+    _help_if_bare(context)
+
+
+keys_app = typer.Typer(
+    help="Show this author's key; name the keys of others whose runs are trusted.", rich_markup_mode=None
+)
+
+
+@keys_app.callback(invoke_without_command=True)
+def _keys(context: typer.Context) -> None:
+    _help_if_bare(context)
+
+
+def _help_if_bare(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        terminal.write_line(context.get_help())
+        raise typer.Exit(output.USAGE)
+
+
+app.command("run")(run.run)
+app.command("verify")(verify.verify)
+app.command("show")(show.show)
+app.command("list")(list.list_runs)
+app.command("doctor")(doctor.doctor)
+app.add_typer(keys_app, name="keys")
+keys_app.command("show")(keys.show)
+keys_app.command("export")(keys.export)
+keys_app.command("trust")(keys.trust)
+keys_app.command("list")(keys.list_keys)
+keys_app.command("remove")(keys.remove)
+
+
+def invoke(words: Sequence[str]) -> int:
+    """Parse ``words`` and run their command; returns its exit code, and lets its errors through."""
+    command = typer.main.get_command(app)
+    code = command.main(args=[*words], prog_name="ndrepro", standalone_mode=False)
+    if code == 130:  # typer's own word for Ctrl-C
+        raise KeyboardInterrupt
+    return int(code or output.DONE)

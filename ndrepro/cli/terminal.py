@@ -1,0 +1,111 @@
+"""The terminal, as it is: wide or narrow, coloured or not, ASCII only, a pipe, or gone.
+
+Output never decides a command's fate: letters that the locale cannot show are written as escapes, and when the
+reader of a pipe leaves (``| head``), the rest is dropped and the exit code stays that of the answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import sys
+from functools import cache
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PIPE_WIDTH = 120
+
+
+def prepare_streams() -> None:
+    """Make standard output and error safe to write any text to; a closed one becomes the null device."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (open as long as the process)
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def write_line(text: str, stream: IO[str] | None = None) -> None:
+    """Write one line to ``stream`` (default: standard output), unwrapped; a reader that left is no error."""
+    stream = stream or sys.stdout
+    try:
+        stream.write(text + "\n")
+        stream.flush()
+    except BrokenPipeError:
+        drop(stream)
+
+
+def flush() -> None:
+    """Flush both streams, so that the interpreter has nothing left to fail at when it ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            drop(stream)
+
+
+def drop(stream: IO[str]) -> None:
+    """Send what ``stream`` still holds, and all that follows, to the null device."""
+    with contextlib.suppress(OSError, ValueError):  # a stream without a file descriptor has nothing to drop
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, stream.fileno())
+        os.close(sink)
+
+
+@cache
+def console(error: bool = False) -> Console:
+    """The rich console on standard output, or on standard error: one each, made when first something is printed."""
+    from rich.console import Console
+
+    class PatientConsole(Console):
+        """A console that outlives the reader of its pipe."""
+
+        def on_broken_pipe(self) -> None:
+            self.quiet = True
+            drop(self.file)
+
+    stream = sys.stderr if error else sys.stdout
+    width = None if stream.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
+    return PatientConsole(file=stream, width=width, highlight=False, markup=False, emoji=False)
+
+
+def hanging(text: str, indent: int) -> str:
+    """``text`` broken so that its further lines stand below its first, ``indent`` columns in; whole in a pipe."""
+    import textwrap
+
+    if not console().is_terminal:
+        return text
+    width = max(console().width - indent, 30)
+    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+    return f"\n{'':<{indent}}".join(lines)
+
+
+def program() -> str:
+    """What to type to run this program again, as shell words: its name if the shell finds this very one by it."""
+    beside = Path(sys.executable).with_name("ndrepro")
+    found = shutil.which("ndrepro")
+    if found and beside.is_file() and os.path.samefile(found, beside):
+        return "ndrepro"
+    if beside.is_file():
+        return shlex.quote(here(beside))
+    return f"{shlex.quote(here(Path(sys.executable)))} -m ndrepro"
+
+
+def run_word(root: Path, runs: Path, default_runs: Path) -> str:
+    """What to type for the run at ``root``: its identifier where that will be found, else its path, as a shell word."""
+    inside = runs == default_runs and root.absolute().parents[1] == runs.absolute()
+    return root.name if inside else shlex.quote(here(root))
+
+
+def here(path: Path) -> str:
+    """A path as it is shortest to type: relative to the current folder where it lies below it."""
+    absolute = Path(os.path.abspath(path))
+    with contextlib.suppress(OSError, ValueError):  # the current folder may be gone
+        return str(absolute.relative_to(Path.cwd()))
+    return str(absolute)
