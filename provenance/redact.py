@@ -144,14 +144,16 @@ def _redact_node(node: Any, kind: str | None) -> Any:
 
 
 def _redact_members(members: dict[str, Any], kind: str | None) -> dict[str, Any]:
-    named = next((members[key] for key in ("name", "key", "Name", "Key") if isinstance(members.get(key), str)), "")
+    spoken_of = next((members[key] for key in ("name", "key", "Name", "Key") if isinstance(members.get(key), str)), "")
+    named = secret_kind(_MARKER.sub("", redact_text(spoken_of)))
     found: dict[str, Any] = {}
-    for key, value in ((str(key), value) for key, value in members.items()):
-        below = kind or secret_kind(key) or (secret_kind(named) if key in ("value", "Value") else None)
-        name, number = redact_text(key), 1
+    for key, value in members.items():
+        name = plain = redact_text(str(key))
+        below = kind or secret_kind(_MARKER.sub("", name)) or (named if key in ("value", "Value") else None)
+        number = 1
         while name in found:  # two keys that were secrets themselves
             number += 1
-            name = f"{redact_text(key)} ({number})"
+            name = f"{plain} ({number})"
         found[name] = _redact_node(value, below)
     return found
 

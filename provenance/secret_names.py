@@ -3,8 +3,8 @@
 A name is cut into words at underscores, hyphens, dots and changes of case, so that ``token`` is found in
 ``githubToken`` and not in ``tokenizer``. Three kinds of words decide: those that mean a secret wherever they stand,
 those that mean one beside another (``api key``, ``private key``), and those that say that the name only speaks about
-a secret (``password_file``, ``token_count``). In doubt the value is hidden: one hidden for nothing can be asked for, one
-published cannot be taken back.
+a secret (``password_file``, ``token_count``). In doubt a value is hidden: one hidden for nothing can be asked for,
+one that was published cannot be taken back.
 """
 
 from __future__ import annotations
