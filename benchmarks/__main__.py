@@ -37,7 +37,9 @@ def main() -> int:
         results.append(found)
         mark = "ok  " if found.kept else "MISS"
         spread = f"{found.low:.3g} to {found.high:.3g}, n={found.n}"
-        print(f"{mark} {found.name:<44} {found.median:8.3g} {found.unit}  (limit {found.limit:g}; {spread})", flush=True)
+        print(
+            f"{mark} {found.name:<44} {found.median:8.3g} {found.unit}  (limit {found.limit:g}; {spread})", flush=True
+        )
     if chosen.json:
         chosen.json.write_text(json.dumps([asdict(found) for found in results], indent=1) + "\n", encoding="utf-8")
     return 0 if all(found.kept for found in results) else 1

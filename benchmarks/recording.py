@@ -18,9 +18,7 @@ _EMPTY = "lenet_bn_0_digits"
 
 def command_line_import() -> Result:
     """Importing the command line, less starting Python at all."""
-    values = [
-        process_cpu_seconds(["-c", "import ndrepro.cli"]) - process_cpu_seconds(["-c", "pass"]) for _ in range(7)
-    ]
+    values = [process_cpu_seconds(["-c", "import ndrepro.cli"]) - process_cpu_seconds(["-c", "pass"]) for _ in range(7)]
     return result("import of the command line", values, 0.5, "CPU s")
 
 
@@ -111,9 +109,9 @@ def trail(name: str = "vgg16_bn_1") -> Result:
 
     def step() -> float:
         start = wait()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         cross_entropy(net(images), labels).backward()
-        optimizer.step()
+        optimizer.step(0.01)
         return wait() - start
 
     def record() -> float:

@@ -12,6 +12,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +22,10 @@ from torch import nn
 
 from ndrepro.spec.errors import CheckpointError
 from ndrepro.spec.experiment import Experiment
+from ndrepro.training.optimizer import SGD
 
 SCHEMA = "urn:ndrepro:checkpoint:v1"
+_METADATA = "ndrepro"
 
 
 @dataclass(frozen=True)
@@ -42,31 +45,22 @@ def state_tensors(net: nn.Module) -> dict[str, torch.Tensor]:
     return dict(net.state_dict(keep_vars=True))
 
 
-def save_checkpoint(
-    path: Path, place: Place, experiment: Experiment, net: nn.Module, optimizer: torch.optim.Optimizer
-) -> None:
+def save_checkpoint(path: Path, place: Place, experiment: Experiment, net: nn.Module, optimizer: SGD) -> None:
     """Write the checkpoint; durable when this returns."""
     tensors = {f"net.{name}": _array(tensor) for name, tensor in state_tensors(net).items()}
-    for name, parameter in net.named_parameters():
-        buffer = optimizer.state.get(parameter, {}).get("momentum_buffer")
-        if buffer is not None:
-            tensors[f"momentum.{name}"] = _array(buffer)
-    metadata = {
-        "schema": SCHEMA,
-        "place": json.dumps(asdict(place), allow_nan=True),
-        "experiment": json.dumps(experiment.to_json(), sort_keys=True),
-    }
+    tensors.update({f"momentum.{name}": _array(buffer) for name, buffer in optimizer.momentum_buffers.items()})
+    document = {"schema": SCHEMA, "place": asdict(place), "experiment": experiment.to_json()}
     path.parent.mkdir(exist_ok=True)
-    _write_whole(path, save(tensors, metadata))
+    _write(path, tensors, document)
 
 
-def load_checkpoint(path: Path, experiment: Experiment, net: nn.Module, optimizer: torch.optim.Optimizer) -> Place:
+def load_checkpoint(path: Path, experiment: Experiment, net: nn.Module, optimizer: SGD) -> Place:
     """Put the state back in place and return where the run stood.
 
     Raises CheckpointError where the file is missing or damaged, or belongs to another experiment or network.
     """
-    tensors, metadata = _read(path)
-    if json.loads(metadata["experiment"]) != json.loads(json.dumps(experiment.to_json())):
+    tensors, document = _read(path)
+    if document["experiment"] != experiment.to_json():
         raise CheckpointError(f"{path}: written by another experiment", "resume with the run's own request")
     state = state_tensors(net)
     expected = {f"net.{name}" for name in state}
@@ -79,34 +73,36 @@ def load_checkpoint(path: Path, experiment: Experiment, net: nn.Module, optimize
     for name, parameter in net.named_parameters():
         momentum = tensors.get(f"momentum.{name}")
         if momentum is not None:
-            optimizer.state[parameter]["momentum_buffer"] = torch.from_numpy(momentum).to(parameter.device)
-    return Place(**json.loads(metadata["place"]))
+            optimizer.momentum_buffers[name] = torch.from_numpy(momentum).to(parameter.device)
+    return Place(**document["place"])
 
 
-def save_weights(path: Path, net: nn.Module, metadata: dict[str, str]) -> None:
-    """Write the final state of the network."""
-    _write_whole(path, save({name: _array(tensor) for name, tensor in state_tensors(net).items()}, metadata))
+def save_weights(path: Path, net: nn.Module, document: dict[str, Any]) -> None:
+    """Write the final state of the network; ``document`` goes into the header."""
+    _write(path, {name: _array(tensor) for name, tensor in state_tensors(net).items()}, document)
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().contiguous().cpu().numpy()
 
 
-def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     try:
         with safe_open(str(path), framework="numpy") as file:
-            metadata = file.metadata() or {}
+            document = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator there)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: not there") from None
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged ({error})", "remove it; an earlier one will be used") from None
-    if metadata.get("schema") != SCHEMA:
-        raise CheckpointError(f"{path}: schema {metadata.get('schema')!r}, expected {SCHEMA!r}")
-    return tensors, metadata
+    if document.get("schema") != SCHEMA:
+        raise CheckpointError(f"{path}: schema {document.get('schema')!r}, expected {SCHEMA!r}")
+    return tensors, document
 
 
-def _write_whole(path: Path, content: bytes) -> None:
+def _write(path: Path, tensors: dict[str, np.ndarray], document: dict[str, Any]) -> None:
+    # one entry: safetensors writes several in no fixed order, and equal runs must have equal files
+    content = save(tensors, {_METADATA: json.dumps(document, sort_keys=True)})
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("wb") as stream:

@@ -14,6 +14,7 @@ import torch
 from ndrepro.spec.determinism import variables
 from ndrepro.spec.errors import NdreproError
 from ndrepro.spec.experiment import Experiment
+from ndrepro.training import compat
 
 
 def apply(experiment: Experiment) -> None:
@@ -26,7 +27,7 @@ def apply(experiment: Experiment) -> None:
                 "start runs with `ndrepro run`, which sets it before the interpreter starts",
             )
     torch.set_num_threads(experiment.threads)
-    torch.use_deterministic_algorithms(level in ("deterministic", "canonical"))
+    compat.set_deterministic_algorithms(level in ("deterministic", "canonical"))
     torch.backends.cudnn.deterministic = level in ("deterministic", "canonical")
     torch.backends.cudnn.benchmark = level == "free"
     torch.backends.cuda.matmul.allow_tf32 = level == "free"

@@ -58,7 +58,7 @@ def train(request: Request, folder: RunFolder, stop_asked: Callable[[], bool], p
         recording.close()
     progress.update(epochs=place.epoch, steps=place.step)
     if outcome == "completed":
-        save_weights(folder.weights, net, {"experiment": experiment.name, "steps": str(place.step)})
+        save_weights(folder.weights, net, {"experiment": experiment.name, "steps": place.step})
     write_json(folder.environment, {"start": start, "end": _seal()})
     return outcome
 

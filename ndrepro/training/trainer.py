@@ -24,7 +24,7 @@ from ndrepro.spec.layout import RunFolder
 from ndrepro.training.batches import Batches
 from ndrepro.training.checkpoint import Place, save_checkpoint
 from ndrepro.training.evaluate import evaluate
-from ndrepro.training.optimizer import learning_rate, set_learning_rate
+from ndrepro.training.optimizer import SGD, learning_rate
 from ndrepro.training.recording import Recording
 from provenance.environment import usage
 
@@ -45,7 +45,7 @@ class Trainer:
         experiment: Experiment,
         folder: RunFolder,
         net: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: SGD,
         train: Batches,
         test: Batches,
         stop_asked: Callable[[], bool],
@@ -87,12 +87,11 @@ class Trainer:
 
     def _step(self, step: int, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """One optimizer step; returns the batch's mean loss and its number of right answers."""
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         logits = self.net(images)
         loss = cross_entropy(logits, labels)
         loss.backward()
-        set_learning_rate(self.optimizer, learning_rate(self.experiment, step, self.total_steps))
-        self.optimizer.step()
+        self.optimizer.step(learning_rate(self.experiment, step, self.total_steps))
         return loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
 
     def _finish_epoch(

@@ -90,9 +90,9 @@ def test_the_same_run_twice_gives_the_same_bits(bench: Bench, finished: Finished
 def test_a_killed_child_is_signed_as_killed_and_resumes_to_the_same_bits(
     bench: Bench, finished: Finished, reap: Callable[[object], None]
 ) -> None:
-    process = bench.start(checkpoint_seconds="0")
+    process = bench.start()
     reap(process)
-    wait_for(lambda: any(folder.checkpoint_steps() for folder in bench.options.runs.runs()))
+    wait_for(lambda: any(folder.checkpoint_steps() for folder in bench.options.runs.runs()), process)
     for child in children_of(process.pid):
         os.kill(child, signal.SIGKILL)
     output, errors = process.communicate(timeout=60)
@@ -109,9 +109,9 @@ def test_a_killed_child_is_signed_as_killed_and_resumes_to_the_same_bits(
 def test_a_killed_parent_takes_its_child_along_and_leaves_a_beginning(
     bench: Bench, finished: Finished, reap: Callable[[object], None]
 ) -> None:
-    process = bench.start(checkpoint_seconds="0")
+    process = bench.start()
     reap(process)
-    wait_for(lambda: any(folder.checkpoint_steps() for folder in bench.options.runs.runs()))
+    wait_for(lambda: any(folder.checkpoint_steps() for folder in bench.options.runs.runs()), process)
     (child,) = children_of(process.pid)
     process.kill()
     wait_for(lambda: not alive(child))
@@ -127,7 +127,7 @@ def test_ctrl_c_stops_cleanly_and_is_signed_as_interrupted(
 ) -> None:
     process = bench.start()
     reap(process)
-    wait_for(lambda: any(folder.trail.exists() for folder in bench.options.runs.runs()))
+    wait_for(lambda: any(folder.trail.exists() for folder in bench.options.runs.runs()), process)
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
     (folder,) = bench.options.runs.runs()
@@ -151,9 +151,9 @@ def assert_resumed_like(bench: Bench, folder: RunFolder, undisturbed: Finished, 
 
 
 def test_a_running_run_cannot_be_resumed(bench: Bench, reap: Callable[[object], None]) -> None:
-    process = bench.start(name="lenet_nd_200_digits")
+    process = bench.start("lenet_nd_500_digits")
     reap(process)
-    wait_for(lambda: any(folder.trail.exists() for folder in bench.options.runs.runs()))
+    wait_for(lambda: any(folder.trail.exists() for folder in bench.options.runs.runs()), process)
     (folder,) = bench.options.runs.runs()
     with pytest.raises(BusyError):
         bench.resume(folder)
@@ -225,10 +225,10 @@ def test_a_key_that_others_can_read_signs_nothing(bench: Bench, finished: Finish
 
 @pytest.fixture
 def small_disk(tmp_path: Path):  # type: ignore[no-untyped-def]
-    """A file system of two megabytes."""
+    """A file system of sixteen megabytes."""
     mount = tmp_path / "disk"
     mount.mkdir()
-    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", mount]).returncode:
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", mount]).returncode:
         pytest.skip("a tmpfs cannot be mounted here")
     yield mount
     subprocess.run(["umount", "--lazy", mount], check=True)

@@ -14,7 +14,9 @@ from ndrepro.execution.run import Finished, Options
 from ndrepro.spec.experiment import Experiment
 from ndrepro.spec.layout import RunFolder, RunsFolder
 
-SMALL = {"train_images": "96", "test_images": "32", "batch_size": "16", "threads": "1"}
+# kept checkpoints: a test that kills a run finds one to resume from
+SMALL = {"train_images": "96", "test_images": "32", "batch_size": "16", "threads": "1", "checkpoint_epochs": "1"}
+NAME = "lenet_nd_5_digits"
 
 
 @dataclass
@@ -27,10 +29,10 @@ class Bench:
     def __post_init__(self) -> None:
         self.options = Options(runs=RunsFolder(self.root / "runs"), home=self.root / "keys")
 
-    def experiment(self, name: str = "lenet_nd_2_digits", **settings: str) -> Experiment:
+    def experiment(self, name: str = NAME, **settings: str) -> Experiment:
         return Experiment.from_name(name, {**SMALL, **settings})
 
-    def run(self, name: str = "lenet_nd_2_digits", **settings: str) -> Finished:
+    def run(self, name: str = NAME, **settings: str) -> Finished:
         return runs_module.run(self.experiment(name, **settings), self.options, Silent())
 
     def resume(self, folder: RunFolder) -> Finished:
@@ -39,7 +41,7 @@ class Bench:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "ndrepro", *arguments]
 
-    def start(self, name: str = "lenet_nd_2_digits", **settings: str) -> "subprocess.Popen[str]":
+    def start(self, name: str = NAME, **settings: str) -> "subprocess.Popen[str]":
         """The command line in a process of its own."""
         chosen = [f"--set={key}={value}" for key, value in {**SMALL, **settings}.items()]
         return subprocess.Popen(
@@ -51,10 +53,13 @@ class Bench:
         )
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    """Wait until something holds; a failure after ``seconds``."""
+def wait_for(
+    condition: Callable[[], object], process: "subprocess.Popen[str] | None" = None, seconds: float = 60.0
+) -> None:
+    """Wait until something holds; a failure after ``seconds``, or when ``process`` ends before."""
     deadline = time.monotonic() + seconds
     while not condition():
+        assert process is None or process.poll() is None, f"it ended before: {process.communicate()}"
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
 

@@ -35,4 +35,6 @@ def test_one_stream_can_be_varied_alone() -> None:
 def test_streams_and_parts_do_not_repeat_each_other() -> None:
     drawn = [stream(EXPERIMENT, name, part).randint(2**31) for name in ("order", "augment") for part in range(50)]
     assert len(set(drawn)) == 100
-    assert not np.allclose(stream(EXPERIMENT, "init", "a").uniform(size=5), stream(EXPERIMENT, "init", "b").uniform(size=5))
+    assert not np.allclose(
+        stream(EXPERIMENT, "init", "a").uniform(size=5), stream(EXPERIMENT, "init", "b").uniform(size=5)
+    )
