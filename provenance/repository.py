@@ -22,6 +22,7 @@ from provenance.errors import SourceError
 
 _SETTINGS = {
     "core.fsmonitor": "false",
+    "core.splitIndex": "false",
     "core.untrackedCache": "false",
     "core.checkStat": "default",
     "core.trustctime": "true",

@@ -68,16 +68,14 @@ def _fields(
     if facts.top is None:
         what = "a bare repository" if facts.bare else "the inside of a git folder"
         return {**found, **dict.fromkeys(_TREE_FIELDS, unavailable(f"{what} has no work tree"))}
-    with tempfile.TemporaryDirectory(prefix="index-") as scratch:
-        tree = Repository(facts.top)
-        hidden = _captured(unwatched, tree)
-        if hidden and not is_missing(hidden):
-            tree = _captured(_watching, tree, facts, hidden, Path(scratch))
-        if is_missing(tree):  # what the index hides cannot be seen
-            return {**found, **dict.fromkeys(_TREE_FIELDS, tree)}
+    with tempfile.TemporaryDirectory(prefix="ndrepro-index-") as scratch:
+        tree = _captured(_copy_index, facts, Path(scratch))
+        hidden = tree if is_missing(tree) else _captured(unwatched, tree)
+        problem = hidden if is_missing(hidden) else _captured(_watch, tree, facts.top, hidden, Path(scratch))
+        if is_missing(problem):  # what the index hides cannot be seen
+            return {**found, **dict.fromkeys(_TREE_FIELDS, problem)}
         found.update(_what_git_would_lose(tree, facts.top, found["commit"], into, limit_bytes, exclude))
-    found["unwatched"] = hidden if is_missing(hidden) else _listed(hidden)
-    return found
+    return {**found, "unwatched": _listed(hidden)}
 
 
 def package_digest(folders: Sequence[Path]) -> dict[str, Any]:
@@ -173,17 +171,25 @@ def _remotes(repository: Repository) -> dict[str, str]:
     return {name: redact_text(url) for name, url in repository.remotes().items()}
 
 
-def _watching(tree: Repository, facts: Facts, hidden: tuple[tuple[str, str], ...], scratch: Path) -> Repository:
-    """The same with a copy of the index that looks at every file; what a sparse checkout leaves out stays left out."""
+def _copy_index(facts: Facts, scratch: Path) -> Repository:
+    """The work tree with a copy of its index, which `git diff` writes to, and which is to look where it was told not to.
+
+    The time of the index counts: git reads again the files that are not older than it.
+    """
     assert facts.top is not None
-    names = [path for path, how in hidden if how == "assume-unchanged" or os.path.lexists(facts.top / path)]
-    listing = scratch / "names"
-    listing.write_bytes(b"".join(os.fsencode(name) + b"\0" for name in names))
-    shutil.copyfile(facts.git_folder / "index", scratch / "index")
-    watching = Repository(facts.top, {"GIT_INDEX_FILE": str(scratch / "index")})
-    for flag in ("--no-assume-unchanged", "--no-skip-worktree"):
-        watching.ask("update-index", flag, "-z", "--stdin", stdin=listing)
-    return watching
+    if (facts.git_folder / "index").exists():
+        shutil.copy2(facts.git_folder / "index", scratch / "index")
+    return Repository(facts.top, {"GIT_INDEX_FILE": str(scratch / "index")})
+
+
+def _watch(tree: Repository, top: Path, hidden: tuple[tuple[str, str], ...], scratch: Path) -> None:
+    """Have the index look at every file; what a sparse checkout leaves out stays left out."""
+    if hidden:
+        names = [path for path, how in hidden if how == "assume-unchanged" or os.path.lexists(top / path)]
+        listing = scratch / "names"
+        listing.write_bytes(b"".join(os.fsencode(name) + b"\0" for name in names))
+        for flag in ("--no-assume-unchanged", "--no-skip-worktree"):
+            tree.ask("update-index", flag, "-z", "--stdin", stdin=listing)
 
 
 def _what_git_would_lose(

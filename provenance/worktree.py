@@ -47,8 +47,11 @@ def capture_patch(repository: Repository, commit: str, into: Path | None, limit_
     """Write ``into/source.patch``: the work tree against ``commit`` (a commit or tree).
 
     Returns ``{"none": reason}`` where they are equal; file, bytes, sha256, whether it was redacted, and what it was
-    before; or ``left_out`` with bytes, sha256 and the reason. Raises SourceError, StorageError.
+    before; or ``left_out`` with bytes, sha256 and the reason. A patch that lay there before is replaced. Raises
+    SourceError, StorageError.
     """
+    if into is not None:
+        _remove(into / PATCH)
     kept = _Kept(limit_bytes)
     repository.stream(kept, *_DIFF.split(), commit, "--")
     if not kept.size:
@@ -264,11 +267,11 @@ def _write(path: Path, data: bytes, mode: int) -> None:
         raise storage_error(path, error) from error
 
 
-def _remove(folder: Path) -> None:
+def _remove(path: Path) -> None:
     try:
-        if folder.is_symlink():
-            folder.unlink()
-        elif folder.exists():
-            shutil.rmtree(folder)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
     except OSError as error:
-        raise storage_error(folder, error) from error
+        raise storage_error(path, error) from error
