@@ -42,9 +42,7 @@ def _root(
     _help_if_bare(context)
 
 
-keys_app = typer.Typer(
-    help="Show this author's key; name the keys of others whose runs are trusted.", rich_markup_mode=None
-)
+keys_app = typer.Typer(help="This author's key, and the keys to trust.", rich_markup_mode=None)
 
 
 @keys_app.callback(invoke_without_command=True)

@@ -11,7 +11,7 @@ from ndrepro.cli import options, output, terminal
 
 
 def show(as_json: options.Json = False) -> int:
-    """Show the key that signs this author's runs; nothing is made."""
+    """Show the key that signs this author's runs. None is made."""
     from provenance.signing import KeyRing, default_home
 
     ring = KeyRing(default_home())
@@ -34,7 +34,7 @@ def export(
     ] = None,
     as_json: options.Json = False,
 ) -> int:
-    """Print the public key in PEM, to give to those who verify; the pair is made on first use."""
+    """Print the public key, for those who verify. Makes the pair where there is none yet."""
     from provenance.signing import KeyRing, default_home
 
     key = KeyRing(default_home()).public_key()
@@ -54,7 +54,7 @@ def trust(
     name: Annotated[str, typer.Option("--name", metavar="N", show_default=False, help="Whose key it is.")],
     as_json: options.Json = False,
 ) -> int:
-    """Trust runs signed by another author's key, after it came over a channel that you trust."""
+    """Trust another author's key. Get it over a channel that you trust, and not with the run."""
     from provenance.signing import default_home
     from provenance.trust import TrustPolicy
 
@@ -67,7 +67,7 @@ def trust(
 
 
 def list_keys(as_json: options.Json = False) -> int:
-    """List the keys whose signatures verify accepts."""
+    """List the keys that verify accepts."""
     from provenance.signing import default_home
     from provenance.trust import TrustPolicy
 

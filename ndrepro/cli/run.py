@@ -56,8 +56,9 @@ def run(
     as_json: options.Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the run folder and nothing else.")] = False,
 ) -> int:
-    """Train a network, record everything that made it, and sign the record."""
+    """Train, record and sign. Ctrl-C stops it cleanly; --resume goes on to the same bits."""
     from ndrepro.execution import run as execution
+    from ndrepro.execution.environments import cell
     from ndrepro.execution.runs import find_run
     from ndrepro.spec.experiment import DEFAULT_EXPERIMENT, Experiment
     from ndrepro.spec.layout import RunsFolder
@@ -66,6 +67,8 @@ def run(
     folder = RunsFolder(runs)
     chosen = _settings(settings or [], seed=seed, determinism=determinism, threads=threads, device=device)
     how = execution.Options(runs=folder, home=default_home(), data=data, environment=environment)
+    if environment is not None:
+        cell(environment)  # a wrong name is wrong usage, not a run that failed
     if resume is not None and (experiment is not None or chosen):
         raise UsageError(f"--resume {resume} with other settings: {_ASK}", "leave out EXP and every setting")
     with live.watching(quiet=quiet, error=as_json) as observer:

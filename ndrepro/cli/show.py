@@ -33,6 +33,8 @@ def show(run: options.Run, runs: options.Runs = options.DEFAULT_RUNS, as_json: o
     _print_scores(scores)
     for row in _rows(short, recorded, runs):
         _print_row(*row)
+    # in one piece, to be copied
+    terminal.write_line(f"{'folder':<{_LABEL_WIDTH}} {terminal.here(short.folder)}")
     return output.DONE
 
 
@@ -72,7 +74,7 @@ def _rows(short: Summary, recorded: Recorded | None, runs: Path) -> list[Row]:
         signed = f"{', '.join(recorded.signers)}, as the manifest claims; to check: {check}"
         rest = facts.manifest_rows(recorded.manifest)
     rows = facts.experiment_rows(experiment, settings_changed(experiment)) + rest
-    return [*rows, ("signed by", signed), ("folder", terminal.here(short.folder))]
+    return [*rows, ("signed by", signed)]
 
 
 def _print_scores(scores: tuple[Scores, ...]) -> None:

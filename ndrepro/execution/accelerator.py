@@ -53,11 +53,13 @@ def gpu_fit(torch: Torch, driver: dict[str, Any]) -> Finding:
     if "unavailable" in driver:
         return Finding("gpu", WARNING, driver["unavailable"], "give the container the driver: docker run --gpus all")
     there = driver["devices"]
+    if not isinstance(there, list):
+        return Finding("gpu", WARNING, f"the driver does not tell its GPUs: {there['unavailable']}", "try nvidia-smi")
     message = f"{', '.join(str(device.get('name')) for device in there)}, driver {driver['driver']}"
     if not torch.cuda:
         return Finding("gpu", WARNING, f"{message}; this torch is a CPU build", "make env installs the CUDA build")
-    supported = str(driver["cuda_driver"])
-    if _major(supported) < _major(torch.cuda):
+    supported = driver["cuda_driver"]
+    if isinstance(supported, str) and _major(supported) < _major(torch.cuda):
         cure = "update the driver, or train in an older cell of the version matrix: ndrepro run --env torch-2.4.1"
         return Finding("gpu", PROBLEM, f"{message} supports CUDA {supported}, torch is built for {torch.cuda}", cure)
     if len(torch.devices) < len(there):
@@ -67,13 +69,13 @@ def gpu_fit(torch: Torch, driver: dict[str, Any]) -> Finding:
     if unfit:
         cure = "choose a torch built for it: ndrepro run --env CELL; or --device cpu"
         return Finding("gpu", PROBLEM, f"torch {torch.version} has no kernels for {', '.join(unfit)}", cure)
-    return Finding("gpu", OK, f"{message}, which supports CUDA {supported}")
+    newest = f", which supports CUDA {supported}" if isinstance(supported, str) else ""
+    return Finding("gpu", OK, message + newest)
 
 
 def _major(version: str) -> int:
-    """13 of "13.0"; 0 where it is not known."""
-    head = version.split(".")[0]
-    return int(head) if head.isdigit() else 0
+    """13 of "13.0"."""
+    return int(version.split(".")[0])
 
 
 def ask_torch(python: str = sys.executable) -> Torch:

@@ -20,7 +20,6 @@ from ndrepro.spec.errors import RunNotFound
 from ndrepro.spec.exchange import Request, Scores, read_json
 from ndrepro.spec.experiment import Experiment
 from ndrepro.spec.layout import RunFolder, RunsFolder
-from provenance.errors import ProvenanceError
 from provenance.folder import LOCK
 from provenance.ledger import Entry, Ledger
 from provenance.manifest import Manifest
@@ -172,8 +171,7 @@ def _summary(folder: RunFolder, ledger: _Ended) -> Summary:
         if last is not None and last.event == "ended":
             return replace(blank, outcome=UNSIGNED, problem=str(last.fields.get("reason") or ""))
         return replace(blank, problem="begun, never ended, and no process has it")
-    except (ProvenanceError, OSError, LookupError, TypeError, ValueError) as error:
-        # one damaged folder must not hide the others
+    except Exception as error:  # whatever is in a damaged folder, it must not hide the others
         return replace(blank, outcome=UNREADABLE, problem=str(error) or type(error).__name__)
 
 

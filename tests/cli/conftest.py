@@ -1,42 +1,20 @@
-"""The command line as a process and in this process; and signed runs, made by the recorder itself without training."""
+"""Each test has its own key home, folder of runs and current folder; commands run in this process."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
-from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
+from recorded_runs import Answer
 
 from ndrepro.cli import main, terminal
-from ndrepro.spec.exchange import Request, Scores, write_json
-from ndrepro.spec.experiment import STREAMS, Experiment
-from ndrepro.spec.layout import RunFolder, RunsFolder
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-class Answer(NamedTuple):
-    """What a command left: exit code, standard output, standard error."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
+from ndrepro.spec.layout import RunsFolder
 
 
 @pytest.fixture(autouse=True)
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test has its own key home, folder of runs and current folder."""
+    """Nothing of whoever runs the tests is seen or touched."""
     home = tmp_path / "home"
     monkeypatch.setenv("NDREPRO_HOME", str(home))
     monkeypatch.delenv("NDREPRO_RUNS", raising=False)
@@ -58,81 +36,6 @@ def ndrepro(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
         return Answer(code, captured.out, captured.err)
 
     return call
-
-
-def process(*words: str, **variables: str | None) -> Answer:
-    """Run a command as a process of its own; a variable of ``None`` is taken away."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    for name, value in variables.items():
-        environment.pop(name, None)
-        if value is not None:
-            environment[name] = value
-    done = subprocess.run(
-        [sys.executable, "-m", "ndrepro", *words], env=environment, capture_output=True, text=True, timeout=100
-    )
-    return Answer(done.returncode, done.stdout, done.stderr)
-
-
-def begin_run(runs: RunsFolder, name: str, run: str, epochs: int = 2, **settings: str) -> RunFolder:
-    """A run folder as training leaves it: the request, and the results of some epochs."""
-    experiment = Experiment.from_name(name, settings)
-    folder = runs.run(experiment.name, run)
-    folder.root.mkdir(parents=True)
-    write_json(folder.request, Request(experiment, "digits.csv.gz").to_json())
-    rows = [asdict(Scores(n, 12 * n, 2.0 / n, 0.3 * n, 1.9 / n, 0.25 * n, 0.1)) for n in range(1, epochs + 1)]
-    folder.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    folder.weights.write_bytes(b"weights")
-    return folder
-
-
-def open_run(runs: RunsFolder, folder: RunFolder) -> Any:
-    """The recorder on a run folder: lock taken, ledger told."""
-    from ndrepro.execution import record
-    from ndrepro.spec.exchange import read_json
-    from provenance.signing import default_home
-
-    return record.open_recorder(folder, Request.from_json(read_json(folder.request)), runs, default_home())
-
-
-def sign_run(runs: RunsFolder, name: str, run: str, outcome: str = "completed", **settings: str) -> RunFolder:
-    """A run folder with a signed manifest and a ledger that has its beginning and end."""
-    from provenance.manifest import Resource
-
-    folder = begin_run(runs, name, run, **settings)
-    experiment = Experiment.from_name(name, settings)
-    recorder = open_run(runs, folder)
-    began = datetime(2026, 11, 21, 10, 15, tzinfo=UTC)
-    recorder.close(
-        outcome=outcome,
-        exit_code=0 if outcome == "completed" else 75,
-        started=began,
-        finished=began + timedelta(seconds=72),
-        internal_parameters={
-            "determinism": {
-                "level": experiment.determinism,
-                "start": {"cudnn_benchmark": False, "threads": 2},
-                "end": {"cudnn_benchmark": True, "threads": 2},
-            },
-            "threads": experiment.threads,
-            "device": "cpu",
-            "libraries": {"torch": "2.13.0", "cuda": "13.0"},
-            "usage": {"wall_seconds": 70.0},
-        },
-        dependencies=[
-            Resource(
-                "source",
-                digest={"gitCommit": "0123456789abcdef0123456789abcdef01234567"},
-                annotations={"commit": "0123456789abcdef0123456789abcdef01234567", "dirty": True},
-            ),
-            Resource(
-                "dataset:digits", digest={"sha256": "ab" * 32}, annotations={"canonical": None, "train_images": 64}
-            ),
-        ],
-        byproducts=[Resource("layer census", annotations={"trainable_parameters": 61706, "conv2d_layers": 2})],
-        machine={"python": {"version": "3.11.2"}},
-    )
-    assert STREAMS
-    return folder
 
 
 @pytest.fixture

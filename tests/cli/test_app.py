@@ -1,0 +1,86 @@
+"""The tree of commands: help that is current, the version, words that cannot be parsed."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+import pytest
+from recorded_runs import Answer
+
+import ndrepro as package
+from ndrepro.spec.determinism import LEVELS
+from ndrepro.spec.experiment import DEVICES
+
+COMMANDS = ("run", "verify", "show", "list", "doctor", "keys")
+
+
+def test_help_names_every_command_and_exit_code(ndrepro: Callable[..., Answer]) -> None:
+    answer = ndrepro("--help")
+    assert answer.code == 0
+    assert all(f"\n  {command} " in answer.out for command in COMMANDS)
+    assert "0 done, 1 the answer is no, 2 wrong usage, 3 could not run" in answer.out
+    assert all(len(line) <= 80 for line in answer.out.splitlines())
+    assert "..." not in answer.out.partition("Commands:")[2]  # no description is cut short
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "keys show", "keys export", "keys trust", "keys list", "keys remove"])
+def test_every_command_has_help_and_json(command: str, ndrepro: Callable[..., Answer]) -> None:
+    answer = ndrepro(*command.split(), "-h")
+    assert answer.code == 0 and f"Usage: ndrepro {command}" in answer.out
+    assert "--json" in answer.out or command == "keys"
+
+
+def test_help_of_run_is_current(ndrepro: Callable[..., Answer]) -> None:
+    text = " ".join(ndrepro("run", "--help").out.split())
+    assert all(name in text for name in (*LEVELS, *DEVICES, "--set", "--resume", "--env", "--data", "--seed"))
+
+
+def test_version(ndrepro: Callable[..., Answer]) -> None:
+    assert ndrepro("--version").out == f"ndrepro {package.__version__}\n"
+
+
+@pytest.mark.parametrize("words", [(), ("keys",)])
+def test_no_command_shows_the_help_and_is_wrong_usage(words: tuple[str, ...], ndrepro: Callable[..., Answer]) -> None:
+    answer = ndrepro(*words)
+    assert answer.code == 2 and answer.out.startswith("Usage: ndrepro")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("rnu",), "Did you mean 'run'?"),
+        (("run", "--sedd", "3"), "--seed"),
+        (("verify",), "RUN"),
+        (("verify", "a", "b"), "b"),
+        (("keys", "trust", "file"), "--name"),
+    ],
+)
+def test_words_that_cannot_be_parsed_are_two_lines_and_exit_2(
+    words: tuple[str, ...], said: str, ndrepro: Callable[..., Answer]
+) -> None:
+    answer = ndrepro(*words)
+    assert (answer.code, answer.out) == (2, "")
+    what, cure = answer.err.splitlines()
+    assert what.startswith("error: ") and said in what
+    assert cure.startswith("  cure: see `ndrepro") and cure.endswith("--help`")
+    assert ndrepro(*words, "--json").json["error"]["exit_code"] == 2
+
+
+def test_debug_counts_wherever_it_stands(ndrepro: Callable[..., Answer]) -> None:
+    assert "Traceback" not in ndrepro("show", "nope").err
+    assert "Traceback" in ndrepro("--debug", "show", "nope").err
+    assert "Traceback" in ndrepro("show", "nope", "--debug").err
+
+
+def test_a_defect_of_our_own_is_two_lines_too(ndrepro: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
+    from ndrepro.execution import runs
+
+    assert inspect.isfunction(runs.summaries)
+    monkeypatch.setattr(runs, "summaries", lambda folder: 1 / 0)
+    answer = ndrepro("list")
+    assert answer.code == 3
+    assert answer.err == (
+        "error: ZeroDivisionError: division by zero\n"
+        "  cure: this is a defect of ndrepro: the same command with --debug shows where\n"
+    )

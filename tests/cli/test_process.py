@@ -1,0 +1,67 @@
+"""The real command as a process: exit codes, pipes, locales, homes. Few launches, each with several claims."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from recorded_runs import ROOT, process, sign_run
+
+from ndrepro.spec.layout import RunsFolder
+
+HEAVY = ("torch", "numpy", "git", "cryptography", "securesystemslib", "rich", "psutil", "pynvml")
+
+
+def test_importing_the_command_line_loads_nothing_heavy() -> None:
+    probe = (
+        "import ndrepro.cli.app, sys; loaded = set(sys.modules); import rich; "
+        f"print([name for name in {HEAVY} if name in loaded], 'rich' in sys.modules)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", probe], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert answer.stdout.strip() == "[] True"  # True: the control, the probe does see a module that is loaded
+
+
+def test_wrong_names_offer_the_nearest_and_exit_2() -> None:
+    answer = process("run", "vgg16_dn_100")
+    assert (answer.code, answer.out) == (2, "")
+    what, cure = answer.err.splitlines()
+    assert what == "error: unknown experiment 'vgg16_dn_100'"
+    assert cure.startswith("  cure: did you mean vgg16_nd_100")
+
+
+def test_no_home_and_no_user_is_an_error_with_a_cure_only_where_a_key_is_needed(runs: RunsFolder) -> None:
+    sign_run(runs, "lenet_bn_2_digits", "20261121T101502Z-3f9a1c")
+    homeless = {"NDREPRO_HOME": None, "HOME": "", "XDG_CONFIG_HOME": None}
+    assert process("list", "--json", **homeless).code == 0
+    # the control: the same question with a home, where the key is trusted
+    assert process("verify", "lenet_bn_2_digits", "--manifest-only").code == 0
+    answer = process("verify", "lenet_bn_2_digits", "--manifest-only", **homeless)
+    assert answer.code in (1, 3) and "Traceback" not in answer.err  # 1: the password database knew another home
+
+
+def test_a_reader_that_leaves_is_no_error(runs: RunsFolder, tmp_path: Path) -> None:
+    for number in range(40):
+        sign_run(runs, "lenet_bn_2_digits", f"20261121T1015{number:02}Z-3f9a1c")
+    command = f"{sys.executable} -m ndrepro list --json 2>{tmp_path}/err | head -c 20; echo ${{PIPESTATUS[0]}}"
+    answer = subprocess.run(
+        ["bash", "-c", command], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert answer.stdout.splitlines()[-1].endswith("0")
+    assert (tmp_path / "err").read_text() == ""
+
+
+def test_ascii_locale_no_colour_80_columns_and_a_path_of_other_letters(tmp_path: Path) -> None:
+    folder = RunsFolder(tmp_path / "läufe und mehr")
+    sign_run(folder, "lenet_bn_2_digits", "20261121T101502Z-3f9a1c")
+    ascii_only = {"PYTHONIOENCODING": "ascii:strict", "NO_COLOR": "1", "COLUMNS": "80", "FORCE_COLOR": "1"}
+    answer = process("show", "lenet_bn_2_digits", "--runs", str(folder.root), **ascii_only)
+    assert answer.code == 0, answer.err
+    assert answer.out.isascii() and "l\\xe4ufe und mehr" in answer.out
+    assert "\x1b[3" not in answer.out  # styles at most, no colour
+    assert all(len(line) <= 80 for line in answer.out.splitlines() if "\x1b" not in line and "/" not in line)
+    assert json.loads(process("show", "lenet_bn_2_digits", "--runs", str(folder.root), "--json").out)
