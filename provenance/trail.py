@@ -5,8 +5,8 @@ and the first tensors. Written by the training process, read anywhere with numpy
 
 File: 8 bytes magic, a little-endian uint32 length, that many bytes of JSON header padded with spaces so that records
 begin at a multiple of 64 bytes, then records of little-endian uint64: step, bits of the loss as float64, one hash per
-tensor (``provenance.fingerprint``). Record 0 is the state before the first step, with loss bits 0; record n the state
-after step n. A file cut inside a record (a kill, a full disk) is read up to its last whole record, and says so.
+tensor (``provenance.fingerprint``). The first record is the state before the first step taken here (step 0, unless the
+trail follows a piece of a run), with loss bits 0; every other one the state after its step. A file cut inside a record (a kill, a full disk) is read up to its last whole record, and says so.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class Trail:
         return step, float_of(bits)
 
     def problems(self) -> list[str]:
-        """What is wrong with it, in words; empty for a whole trail whose steps count 0, 1, 2 …"""
+        """What is wrong with it, in words; empty for a whole trail whose steps count up one by one."""
         import numpy as np
 
         found = []
@@ -153,7 +153,7 @@ class Trail:
         if not self._count:
             found.append("it has no record")
         steps = np.asarray(self.records[:, 0])
-        wrong = np.flatnonzero(steps != np.arange(self._count, dtype=np.uint64))
+        wrong = np.flatnonzero(steps[1:] != steps[:-1] + np.uint64(1)) + 1
         if wrong.size:
             found.append(f"record {int(wrong[0])} says step {int(steps[wrong[0]])}")
         return found

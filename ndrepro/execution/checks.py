@@ -56,7 +56,11 @@ def trail(root: Path, manifest: Manifest) -> Finding:
     # a killed process may leave half a record, and what was signed is what it left
     if problems and not (manifest.outcome == "killed" and recorded.torn_bytes and len(problems) == 1):
         raise TrailError(f"{folder.trail.name}: {'; '.join(problems)}")
-    steps = len(recorded) - 1
+    asked = Request.from_json(read_json(folder.request))
+    first = int(recorded.records[0, 0]) if len(recorded) else 0
+    if first != (0 if asked.segment_epochs is None else asked.resume_step):
+        raise TrailError(f"{folder.trail.name}: it begins at step {first}")
+    steps = first + len(recorded) - 1
     if manifest.outcome in ("completed", "interrupted"):
         said = Result.from_json(read_json(folder.result)).steps
         if said != steps:
@@ -90,12 +94,15 @@ def metrics(root: Path, manifest: Manifest) -> Finding:
     if not folder.metrics.exists():
         return _absent("metrics", manifest, "no epoch was finished")
     rows = tuple(Scores(**row) for row in read_scalars(folder.metrics, tolerate_torn=manifest.outcome == "killed"))
-    if [row.epoch for row in rows] != list(range(1, len(rows) + 1)):
-        raise ManifestError(f"{folder.metrics.name}: its rows are not epochs 1 to {len(rows)}")
+    asked = Request.from_json(read_json(folder.request))
+    first = rows[0].epoch if rows and asked.segment_epochs is not None else 1
+    if [row.epoch for row in rows] != list(range(first, first + len(rows))):
+        raise ManifestError(f"{folder.metrics.name}: its rows are not one epoch after the other from {first} on")
     if manifest.outcome == "completed":
-        epochs, last = manifest.external_parameters["experiment"]["epochs"], len(Trail(folder.trail)) - 1
-        if len(rows) != epochs or (rows and rows[-1].step != last):
-            raise ManifestError(f"{folder.metrics.name}: {len(rows)} epochs, expected {epochs} ending at step {last}")
+        epochs = asked.experiment.epochs if asked.segment_epochs is None else asked.segment_epochs
+        last = Trail(folder.trail).last()
+        if len(rows) != epochs or (rows and last and rows[-1].step != last[0]):
+            raise ManifestError(f"{folder.metrics.name}: {len(rows)} epochs, expected {epochs} ending with the trail")
     if _signed(manifest, "metrics summary") != summary(rows):
         raise ManifestError(f"{folder.metrics.name}: not what the manifest's summary says")
     return Finding("metrics", "pass", f"{len(rows)} epochs, as the manifest sums them up")

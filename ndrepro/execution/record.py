@@ -52,8 +52,16 @@ def external_parameters(request: Request) -> dict[str, Any]:
         "seeds": {name: str(experiment.seed_of(name)) for name in STREAMS},
         "data": redact_text(request.data),
         "environment": request.environment or "main",
+        "segment": _segment(request),
         "command": redact_arguments(sys.argv),
     }
+
+
+def _segment(request: Request) -> dict[str, int] | None:
+    """The piece of the run that was asked for; None for a whole run."""
+    if request.segment_epochs is None:
+        return None
+    return {"fromStep": request.resume_step, "epochs": request.segment_epochs}
 
 
 def capture_source(folder: RunFolder) -> dict[str, Any]:

@@ -29,12 +29,15 @@ class Request:
     """What the parent asks of the child: the experiment, where the data are, the step to resume from (0: afresh).
 
     ``environment`` is the cell of the version matrix that the child runs in, empty for the project's own.
+    ``segment_epochs`` asks for so many epochs only, from ``resume_step`` on, with logs that begin there: a piece of a
+    run, trained again to compare it with the whole. ``None`` is a whole run.
     """
 
     experiment: Experiment
     data: str
     environment: str = ""
     resume_step: int = 0
+    segment_epochs: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON with its schema's name."""
@@ -44,6 +47,7 @@ class Request:
             "data": self.data,
             "environment": self.environment,
             "resume_step": self.resume_step,
+            "segment_epochs": self.segment_epochs,
         }
 
     @classmethod
@@ -59,6 +63,7 @@ class Request:
             data=str(document["data"]),
             environment=str(document["environment"]),
             resume_step=int(document["resume_step"]),
+            segment_epochs=document["segment_epochs"],
         )
 
 

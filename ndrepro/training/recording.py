@@ -25,11 +25,13 @@ _KEEP_ON_DEVICE = 16
 
 
 class Recording:
-    """The run's three logs. ``trail_seconds`` is the time that the trail has taken in this process."""
+    """The run's three logs, begun at ``place`` or, where ``resumed``, cut back to it and continued.
 
-    def __init__(self, folder: RunFolder, net: nn.Module, place: Place) -> None:
+    ``trail_seconds`` is the time that the trail has taken in this process.
+    """
+
+    def __init__(self, folder: RunFolder, net: nn.Module, place: Place, *, resumed: bool) -> None:
         tensors = state_tensors(net)
-        resumed = place.step > 0 or place.batch > 0
         self._fingerprints = fingerprints_of(tensors)
         self._device = next(iter(tensors.values())).device
         self._limit = 1 if self._device.type == "cpu" else _KEEP_ON_DEVICE
@@ -40,7 +42,7 @@ class Recording:
         self._metrics = ScalarLog(folder.metrics, keep_rows=rows)
         self._timing = ScalarLog(folder.timing, keep_rows=rows)
         if not resumed:
-            self.step(0, torch.zeros((), device=self._device))
+            self.step(place.step, torch.zeros((), device=self._device))
 
     def step(self, step: int, loss: torch.Tensor) -> None:
         """Record the state after ``step`` steps and the step's loss, a scalar tensor on the device."""

@@ -48,9 +48,10 @@ def train(request: Request, folder: RunFolder, stop_asked: Callable[[], bool], p
     train_batches = Batches(images.train, experiment, device, training=True)
     test_batches = Batches(images.test, experiment, device, training=False)
     trainer = Trainer(experiment, folder, net, optimizer, train_batches, test_batches, stop_asked)
-    recording = Recording(folder, net, place)
+    recording = Recording(folder, net, place, resumed=place.step > 0 and request.segment_epochs is None)
+    epochs = experiment.epochs if request.segment_epochs is None else place.epoch + request.segment_epochs
     try:
-        place = trainer.run(place, recording)
+        place = trainer.run(place, recording, epochs)
         outcome = "completed"
     except Interrupted as stopped:
         place, outcome = stopped.place, "interrupted"

@@ -4,8 +4,9 @@
         forward, cross-entropy, backward, learning rate, SGD step, trail record
     after every epoch: evaluation, one row of results, a checkpoint where one is due
 
-A run goes on from a checkpoint with the same bits as if it had never stopped: the random streams of any epoch are
-made again from its number, and the sums of the epoch under way are part of the checkpoint.
+A run goes on from a checkpoint, to its end or for some epochs, with the same bits as if it had never stopped: the
+random streams of any epoch are made again from its number, and the sums of the epoch under way are part of the
+checkpoint.
 """
 
 from __future__ import annotations
@@ -60,9 +61,12 @@ class Trainer:
         self.total_steps = experiment.epochs * len(train)
         self._saved_at = time.monotonic()
 
-    def run(self, place: Place, recording: Recording) -> Place:
-        """Train from ``place`` to the end; returns the last place. Raises Interrupted when asked to stop."""
-        while place.epoch < self.experiment.epochs:
+    def run(self, place: Place, recording: Recording, epochs: int) -> Place:
+        """Train from ``place`` until ``epochs`` epochs are done; returns the last place.
+
+        Raises Interrupted when asked to stop.
+        """
+        while place.epoch < epochs:
             place = self._epoch(place, recording)
         self._forget_passing(place.step + 1)
         return place
