@@ -13,6 +13,7 @@ much of the epoch is done. An observer that can no longer print goes silent: the
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -34,7 +35,7 @@ _BAR_INDENT = 4
 _BAR_WIDTH = _WIDTHS[2] + _WIDTHS[3] - _BAR_INDENT
 
 
-class Display(Silent):
+class Display(Silent, ABC):
     """An observer that prints to ``console`` and knows how far the run is; used as a context manager."""
 
     def __init__(self, console: Console) -> None:
@@ -67,18 +68,18 @@ class Display(Silent):
         self.epochs_done = scores.epoch
         self.say(self.row(scores, timing))
 
+    @abstractmethod
     def row(self, scores: Scores, timing: Timing) -> str:
         """One finished epoch as one line."""
-        raise NotImplementedError
 
     def counted(self, epoch: int) -> str:
         """``2/3``."""
         return f"{epoch}/{self.experiment.epochs if self.experiment else '?'}"
 
     def say(self, line: RenderableType) -> None:
-        """Print one line, wrapped where it must be; where printing fails, nothing more is printed."""
+        """Print one line, in one piece; where printing fails, nothing more is printed."""
         try:
-            self.console.print(line, overflow="fold")
+            self.console.print(line, soft_wrap=True)
         except OSError:
             self.console.quiet = True
 

@@ -13,8 +13,6 @@ from ndrepro.spec.errors import TrainingFailed, UsageError
 if TYPE_CHECKING:
     from ndrepro.execution.run import Finished
 
-_ASK = "experiment and settings of a resumed run are its own"
-
 
 def run(
     experiment: Annotated[
@@ -70,7 +68,7 @@ def run(
     if environment is not None:
         cell(environment)  # a wrong name is wrong usage, not a run that failed
     if resume is not None and (experiment is not None or chosen):
-        raise UsageError(f"--resume {resume} with other settings: {_ASK}", "leave out EXP and every setting")
+        raise UsageError(f"--resume {resume}: a resumed run keeps its own settings", "leave out EXP and every setting")
     with live.watching(quiet=quiet, error=as_json) as observer:
         if resume is not None:
             finished = execution.resume(find_run(folder, resume), how, observer)

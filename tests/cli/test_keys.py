@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pwd
 import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from recorded_runs import Answer
+import pytest
+from recorded_runs import Answer, begin_run
 
+from ndrepro.spec.layout import RunsFolder
 from provenance.signing import KeyRing
 
 
@@ -42,6 +45,19 @@ def test_export_to_a_file(ndrepro: Callable[..., Answer], tmp_path: Path, own_ho
     assert out.read_text() == KeyRing(own_home).public_key_pem()
     answer = ndrepro("keys", "export", "--out", str(tmp_path / "no" / "folder"))
     assert answer.code == 3 and answer.err.startswith(f"error: {tmp_path}/no/folder: No such file")
+
+
+@pytest.mark.parametrize("words", [("keys", "show"), ("keys", "list"), ("verify", "a"), ("run", "lenet_bn_1_digits")])
+def test_no_home_at_all_is_an_error_with_a_cure(
+    words: tuple[str, ...], ndrepro: Callable[..., Answer], runs: RunsFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin_run(runs, "lenet_bn_2_digits", "a")
+    for name in ("NDREPRO_HOME", "HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: {}[uid])  # a user whom the password database does not know
+    answer = ndrepro(*words)
+    assert answer.code == 3 and "HOME is not set" in answer.err
+    assert "  cure: set NDREPRO_HOME" in answer.err
 
 
 def test_a_key_that_others_can_read_is_refused_with_the_cure(ndrepro: Callable[..., Answer], own_home: Path) -> None:

