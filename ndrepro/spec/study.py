@@ -1,0 +1,199 @@
+"""A study: the runs that answer one question together, as named grids of settings.
+
+A grid is the product of its axes, each an experiment's setting (dotted keys as in ``--set``) or ``environment``, a
+cell of the version matrix, with a list of values. The first axis changes slowest, so a study that is stopped half-way
+has its first values whole. ``settings`` hold what does not change. From the product, every point that a row of
+``exclude`` describes is taken out, then the points of ``include`` are added: a row of it is a small product of its own
+over the same settings. ``Study.runs`` is all that anyone needs of this.
+
+    Study ── Grid ── runs() ──> StudyRun: an Experiment, its environment, what it needs, what to call it
+
+Two runs with the same ``identity`` are the same run, whoever asked for them: the same experiment in full, the same
+seed in every random stream, the same environment. A study holds none twice. ``ndrepro.spec.study_document`` reads and
+writes studies as plain documents; nothing here reads a file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ndrepro.spec.errors import UsageError
+from ndrepro.spec.experiment import STREAMS, Experiment
+
+MAIN = "main"  # the environment that ndrepro itself runs in, as manifests call it
+ENVIRONMENT = "environment"
+_NAMED = ("arch", "method", "epochs", "dataset")  # what an experiment's name tells
+
+Value = Any  # bool, int, float, str or None, by the key's own type
+Choice = Mapping[str, tuple[Value, ...]]  # keys, each with the values it may have
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one run needs of a machine that is shared: GPU memory in GiB, minutes; ``None`` where nobody has said."""
+
+    gpu_memory_gib: float | None = None
+    minutes: float | None = None
+
+    def overridden(self, other: Resources) -> Resources:
+        """These, but for what ``other`` says."""
+        return Resources(
+            self.gpu_memory_gib if other.gpu_memory_gib is None else other.gpu_memory_gib,
+            self.minutes if other.minutes is None else other.minutes,
+        )
+
+
+@dataclass(frozen=True)
+class Need:
+    """Resources of the runs that ``when`` describes (of all, where it is empty); a later need overrides."""
+
+    resources: Resources
+    when: Choice = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """One run of a study. ``label`` is the experiment's name and what else tells it from its neighbours."""
+
+    grid: str
+    experiment: Experiment
+    environment: str = MAIN
+    label: str = ""
+    resources: Resources = field(default_factory=Resources)
+
+    @property
+    def identity(self) -> str:
+        """What makes it this run and no other: see ``identity``."""
+        return identity(self.experiment, self.environment)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Some runs of a study: ``settings`` that all have, ``axes`` to be multiplied, points to leave out and to add."""
+
+    name: str
+    title: str = ""
+    settings: Mapping[str, Value] = field(default_factory=dict)
+    axes: Choice = field(default_factory=dict)
+    exclude: tuple[Choice, ...] = ()
+    include: tuple[Choice, ...] = ()
+
+    def points(self, settings: Mapping[str, Value]) -> Iterator[dict[str, Value]]:
+        """The settings of every run, before they are made experiments; ``settings`` are those of the whole study."""
+        common = {**settings, **self.settings}
+        for point in _product(self.axes) if self.axes else ():
+            whole = {**common, **point}
+            if not any(describes(row, whole) for row in self.exclude):
+                yield whole
+        for row in self.include:
+            for point in _product(row):
+                yield {**common, **point}
+
+    @property
+    def varied(self) -> tuple[str, ...]:
+        """Every key that may differ between two runs of the grid, axes first."""
+        return tuple(dict.fromkeys([*self.axes, *itertools.chain.from_iterable(self.include)]))
+
+
+@dataclass(frozen=True)
+class Study:
+    """A named study. ``title`` is one line for people; ``needs`` say what its runs take."""
+
+    name: str
+    title: str
+    grids: tuple[Grid, ...]
+    settings: Mapping[str, Value] = field(default_factory=dict)
+    needs: tuple[Need, ...] = ()
+
+    def grid(self, name: str) -> Grid:
+        """The grid of that name. Raises UsageError with the nearest names."""
+        names = {grid.name: grid for grid in self.grids}
+        if name not in names:
+            raise UsageError(f"{self.name}: no grid '{name}'", suggestion(name, names))
+        return names[name]
+
+    def runs(self, grids: Iterable[str] = ()) -> tuple[StudyRun, ...]:
+        """Every run of ``grids`` (left empty: of all), in the study's own order.
+
+        Raises UsageError for an unknown grid, or where settings make no experiment.
+        """
+        wanted = {self.grid(name).name for name in grids} or {grid.name for grid in self.grids}
+        chosen = [grid for grid in self.grids if grid.name in wanted]
+        return tuple(self.run_at(grid, point) for grid in chosen for point in grid.points(self.settings))
+
+    def run_at(self, grid: Grid, point: Mapping[str, Value]) -> StudyRun:
+        """The run of one point of a grid. Raises UsageError where the settings make no experiment."""
+        environment = point.get(ENVIRONMENT, MAIN)
+        experiment = experiment_of({key: value for key, value in point.items() if key != ENVIRONMENT})
+        resources = Resources()
+        for need in self.needs:
+            if describes(need.when, point, experiment):
+                resources = resources.overridden(need.resources)
+        return StudyRun(grid.name, experiment, environment, _label(grid, experiment, environment), resources)
+
+
+def identity(experiment: Experiment, environment: str) -> str:
+    """Equal for two runs that are the same: every setting, the seed of every stream, the environment, as text.
+
+    A stream's seed counts, not how it was asked for: ``seed=3`` and all six of ``seeds.…=3`` are one run.
+    """
+    document = experiment.to_json()
+    del document["seed"]
+    document["seeds"] = {stream: experiment.seed_of(stream) for stream in STREAMS}
+    return json.dumps({**document, ENVIRONMENT: environment}, sort_keys=True)
+
+
+def experiment_of(point: Mapping[str, Value]) -> Experiment:
+    """The experiment with these settings, by dotted key. Raises UsageError for what makes none."""
+    missing = [key for key in ("arch", "method", "epochs") if key not in point]
+    if missing:
+        raise UsageError(f"{', '.join(missing)}: not given", "every run needs arch, method and epochs")
+    document = Experiment(arch=START.arch, method=START.method, epochs=START.epochs).to_json()
+    if point.get("determinism") == "canonical":
+        document["threads"] = 1  # the level is defined with one thread
+    for key, value in point.items():
+        section, _, leaf = key.rpartition(".")
+        (document[section] if section else document)[leaf] = value
+    return Experiment.from_json(document)
+
+
+def describes(row: Choice, point: Mapping[str, Value], experiment: Experiment | None = None) -> bool:
+    """Whether every key of ``row`` has one of its values in ``point``; a key that is not there has its default.
+
+    With ``experiment``, what is not in ``point`` is what the experiment has.
+    """
+    return all(_value(key, point, experiment) in values for key, values in row.items())
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """The cure for a wrong word: the nearest right ones, or all of them."""
+    names = list(known)
+    near = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
+    return f"did you mean {', '.join(near)}?" if near else f"it is one of {', '.join(names)}"
+
+
+# any valid experiment: it tells every key's default and type
+START = Experiment(arch="lenet", method="bn", epochs=1)
+
+
+def _value(key: str, point: Mapping[str, Value], experiment: Experiment | None) -> Value:
+    if key in point:
+        return point[key]
+    return MAIN if key == ENVIRONMENT else (experiment or START).value(key)
+
+
+def _product(choice: Choice) -> Iterator[dict[str, Value]]:
+    for values in itertools.product(*choice.values()):
+        yield dict(zip(choice, values, strict=True))
+
+
+def _label(grid: Grid, experiment: Experiment, environment: str) -> str:
+    parts = [experiment.name]
+    parts += [f"{key}={experiment.value(key)}" for key in grid.varied if key not in (*_NAMED, ENVIRONMENT)]
+    parts += [environment] if ENVIRONMENT in grid.varied and environment != MAIN else []
+    return " ".join(parts)
