@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ndrepro.cli import doctor, keys, list, output, run, show, terminal, verify
+from ndrepro.cli import doctor, keys, list, output, reproduce, run, show, terminal, verify
 
 app = typer.Typer(
     add_completion=False,
@@ -60,6 +60,7 @@ app.command("run")(run.run)
 app.command("verify")(verify.verify)
 app.command("show")(show.show)
 app.command("list")(list.list_runs)
+app.command("reproduce")(reproduce.reproduce)
 app.command("doctor")(doctor.doctor)
 app.add_typer(keys_app, name="keys")
 keys_app.command("show")(keys.show)

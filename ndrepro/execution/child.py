@@ -21,42 +21,42 @@ from ndrepro.spec.exchange import Request
 from ndrepro.spec.layout import RunFolder
 
 _POLL_SECONDS = 0.2
-_PACKAGES = Path(__file__).resolve().parents[2]
 # where keys lie is none of the child's business
 _WITHHELD = ("NDREPRO_HOME",)
 
 
-def command(request: Request, folder: RunFolder) -> list[str]:
-    """The child's command line: this interpreter, or that of the environment asked for (made if need be)."""
-    python = sys.executable
+def child_python(request: Request) -> str:
+    """This interpreter, or that of the environment asked for, which is made if need be."""
     if request.environment:
-        python = str(environments.create(environments.cell(request.environment)))
-    return [python, "-m", "ndrepro.training", str(folder.root)]
+        return str(environments.create(environments.cell(request.environment)))
+    return sys.executable
 
 
-def child_variables(request: Request, inherited: Mapping[str, str]) -> dict[str, str]:
-    """The child's environment variables: the inherited ones, and those of its determinism level."""
+def child_variables(request: Request, code: Path, inherited: Mapping[str, str]) -> dict[str, str]:
+    """The child's environment variables: the inherited ones, those of its determinism level, where its code lies."""
     kept = {name: value for name, value in inherited.items() if name not in _WITHHELD}
     experiment = request.experiment
     return {
         **kept,
         **variables(experiment.determinism, experiment.threads),
-        "PYTHONPATH": str(_PACKAGES),
+        "PYTHONPATH": str(code),
         "PYTHONNOUSERSITE": "1",
         "PYTHONUNBUFFERED": "1",
         "NDREPRO_PARENT_PID": str(os.getpid()),
     }
 
 
-def run_child(request: Request, folder: RunFolder, lock_fd: int, look: Callable[[], None]) -> int:
+def run_child(request: Request, folder: RunFolder, code: Path, lock_fd: int, look: Callable[[], None]) -> int:
     """Run the child to its end, calling ``look`` a few times a second; returns its exit code, -n for signal n.
+
+    ``code`` is the folder that holds the packages ``ndrepro`` and ``provenance`` which the child imports.
 
     The first SIGINT or SIGTERM asks the child to stop at the next step, a second one kills it.
     """
     with folder.log.open("ab") as log:
         process = subprocess.Popen(
-            command(request, folder),
-            env=child_variables(request, os.environ),
+            [child_python(request), "-m", "ndrepro.training", str(folder.root)],
+            env=child_variables(request, code, os.environ),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -26,7 +26,6 @@ BUILD_TYPE = "urn:ndrepro:training:v1"
 BUILDER = "urn:ndrepro:builder"
 # of an attempt that failed before its source was looked at
 NO_SOURCE: dict[str, Any] = {"unavailable": "the attempt failed before its source was captured"}
-_ROOT = Path(__file__).resolve().parents[2]
 
 
 def open_recorder(folder: RunFolder, request: Request, runs: RunsFolder, home: Path) -> Recorder:
@@ -64,19 +63,20 @@ def _segment(request: Request) -> dict[str, int] | None:
     return {"fromStep": request.resume_step, "epochs": request.segment_epochs}
 
 
-def capture_source(folder: RunFolder) -> dict[str, Any]:
+def capture_source(folder: RunFolder, runs: RunsFolder, code: Path) -> dict[str, Any]:
     """The commit, what differs from it, and the digest of the very code that will run."""
-    captured = source.capture(_ROOT, folder.root)
-    captured["code"] = source.package_digest([_ROOT / "ndrepro", _ROOT / "provenance"])
-    return captured
+    packages = [code / "ndrepro", code / "provenance"]
+    return source.capture(code, folder.root, packages=packages, exclude=[runs.root])
 
 
 class Account:
     """What the child said of its run; anything it did not write is ``{"unavailable": reason}``."""
 
-    def __init__(self, folder: RunFolder, request: Request, captured: dict[str, Any]) -> None:
-        self._folder = folder
+    def __init__(
+        self, folder: RunFolder, request: Request, captured: dict[str, Any], origin: Resource | None = None
+    ) -> None:
         self._request = request
+        self._origin = origin
         self._source = captured
         self._seals = self._read(folder.environment)
         self._dataset = self._read(folder.dataset)
@@ -126,8 +126,9 @@ class Account:
         return environment
 
     def dependencies(self) -> tuple[Resource, ...]:
-        """Source, code, data and every installed distribution."""
-        return (*self._source_resources(), self._data_resource(), *self._distributions())
+        """The run that this one repeats, if any; source, code, data and every installed distribution."""
+        origin = [] if self._origin is None else [self._origin]
+        return (*origin, *self._source_resources(), self._data_resource(), *self._distributions())
 
     def _source_resources(self) -> list[Resource]:
         commit = self._source.get("commit")

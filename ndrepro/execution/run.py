@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import errno
 import secrets
+import shutil
 import signal
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ndrepro.execution import datasets, record
@@ -24,17 +25,24 @@ from ndrepro.spec.exchange import EXIT_COMPLETED, EXIT_INTERRUPTED, Request, Res
 from ndrepro.spec.experiment import Experiment
 from ndrepro.spec.layout import RunFolder, RunsFolder
 from provenance.errors import ProvenanceError, StorageError
+from provenance.manifest import Resource
 from provenance.signing import KeyRing
+
+CODE = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
 class Options:
-    """Where things are: the folder of runs, the key home, the data (``None``: look), a cell of the version matrix."""
+    """Where things are: the folder of runs, the key home, the data (``None``: look), a cell of the version matrix.
+
+    ``code`` holds the packages that the training process imports: this project's own, or another state of them.
+    """
 
     runs: RunsFolder
     home: Path
     data: Path | None = None
     environment: str | None = None
+    code: Path = CODE
 
 
 @dataclass(frozen=True)
@@ -49,15 +57,37 @@ class Finished:
     error: ProvenanceError | None
 
 
-def run(experiment: Experiment, options: Options, observer: Observer) -> Finished:
-    """Train an experiment from the start, in a folder of its own.
+@dataclass(frozen=True)
+class Segment:
+    """A piece of a run: ``epochs`` epochs from the state in ``checkpoint`` after ``step`` steps (None: the start)."""
 
-    Raises UsageError, DataError or StorageError before anything is begun; after that every ending is in Finished.
+    step: int
+    epochs: int
+    checkpoint: Path | None
+
+
+def run(
+    experiment: Experiment,
+    options: Options,
+    observer: Observer,
+    *,
+    origin: Resource | None = None,
+    segment: Segment | None = None,
+) -> Finished:
+    """Train an experiment from the start, or a piece of it, in a folder of its own.
+
+    ``origin`` is the run that this one repeats, and goes into the manifest. Raises UsageError, DataError or
+    StorageError before anything is begun; after that every ending is in Finished.
     """
     data = datasets.locate(experiment, options.data)
     request = Request(experiment, str(data), options.environment or "")
-    folder = _make_folder(options.runs, experiment)
-    return _attempt(folder, request, options, observer)
+    if segment is not None:
+        request = replace(request, resume_step=segment.step, segment_epochs=segment.epochs)
+    folder = _make_folder(options.runs, experiment.name if segment is None else f"{experiment.name}.segments")
+    if segment is not None and segment.checkpoint is not None:
+        folder.checkpoints.mkdir()
+        shutil.copyfile(segment.checkpoint, folder.checkpoint(segment.step))
+    return _attempt(folder, request, options, observer, origin)
 
 
 def resume(folder: RunFolder, options: Options, observer: Observer) -> Finished:
@@ -68,6 +98,8 @@ def resume(folder: RunFolder, options: Options, observer: Observer) -> Finished:
     request = Request.from_json(read_json(folder.request))
     if folder.result.exists() and Result.from_json(read_json(folder.result)).outcome == "completed":
         raise UsageError(f"{folder.root}: this run is complete", "start a new one with `ndrepro run`")
+    if request.segment_epochs is not None:
+        raise UsageError(f"{folder.root}: a piece of a run, which is not resumed", "check the run again")
     if options.environment is not None and options.environment != request.environment:
         raise UsageError(
             f"--env {options.environment}: the run began in {request.environment or 'the main environment'}",
@@ -78,9 +110,9 @@ def resume(folder: RunFolder, options: Options, observer: Observer) -> Finished:
     return _attempt(folder, replace(request, data=str(data), resume_step=steps[-1] if steps else 0), options, observer)
 
 
-def _make_folder(runs: RunsFolder, experiment: Experiment) -> RunFolder:
+def _make_folder(runs: RunsFolder, name: str) -> RunFolder:
     stamp = _now().strftime("%Y%m%dT%H%M%SZ")
-    folder = runs.run(experiment.name, f"{stamp}-{secrets.token_hex(3)}")
+    folder = runs.run(name, f"{stamp}-{secrets.token_hex(3)}")
     try:
         folder.root.mkdir(parents=True)
     except OSError as error:
@@ -90,7 +122,9 @@ def _make_folder(runs: RunsFolder, experiment: Experiment) -> RunFolder:
     return folder
 
 
-def _attempt(folder: RunFolder, request: Request, options: Options, observer: Observer) -> Finished:
+def _attempt(
+    folder: RunFolder, request: Request, options: Options, observer: Observer, origin: Resource | None = None
+) -> Finished:
     recorder = record.open_recorder(folder, request, options.runs, options.home)
     watcher = Watcher(folder, request, observer)
     started = _now()
@@ -99,14 +133,14 @@ def _attempt(folder: RunFolder, request: Request, options: Options, observer: Ob
         folder.result.unlink(missing_ok=True)
         write_json(folder.request, request.to_json())
         observer.began(folder, request)
-        captured = record.capture_source(folder)
-        exit_code = run_child(request, folder, recorder.lock_fd, watcher.look)
+        captured = record.capture_source(folder, options.runs, options.code)
+        exit_code = run_child(request, folder, options.code, recorder.lock_fd, watcher.look)
         outcome, error = _ending(folder, exit_code)
     except (ProvenanceError, OSError) as failure:
         # nothing was trained, or nobody saw how it ended
         captured, outcome, error = record.NO_SOURCE, "failed", _as_storage_error(failure)
     watcher.look("signing")
-    account = record.Account(folder, request, captured)
+    account = record.Account(folder, request, captured, origin)
     manifest = recorder.close(
         outcome=outcome,
         exit_code=exit_code,
@@ -159,4 +193,4 @@ def _as_storage_error(failure: ProvenanceError | OSError) -> ProvenanceError:
 
 
 def _now() -> datetime:
-    return datetime.now(timezone.utc)
+    return datetime.now(UTC)

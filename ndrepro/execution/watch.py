@@ -23,6 +23,7 @@ class Watcher:
 
     def __init__(self, folder: RunFolder, request: Request, observer: Observer) -> None:
         self._folder = folder
+        self._request = request
         self._experiment = request.experiment
         self._observer = observer
         self._began = time.monotonic()
@@ -81,7 +82,11 @@ class Watcher:
     def _steps(self) -> int | None:
         if self._total_steps is None and self._folder.dataset.exists():
             images = json.loads(self._folder.dataset.read_text(encoding="utf-8"))["train_images"]
-            self._total_steps = self._experiment.epochs * -(-images // self._experiment.batch_size)
+            epoch_steps = -(-images // self._experiment.batch_size)
+            if self._request.segment_epochs is None:
+                self._total_steps = self._experiment.epochs * epoch_steps
+            else:
+                self._total_steps = self._request.resume_step + self._request.segment_epochs * epoch_steps
         return self._total_steps
 
 

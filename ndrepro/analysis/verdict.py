@@ -1,0 +1,181 @@
+"""The verdict on a run that was run again, with its evidence.
+
+    identical     every step of the trail, final weights and every epoch's results, bit for bit
+    close         the same trajectory: every step's loss and the last accuracy within stated tolerances
+    consistent    another trajectory, and the last accuracy inside the prediction interval of the replicates
+    inconsistent  another trajectory, and outside it
+    undecided     another trajectory, and too few replicates to tell
+
+A piece of a run is judged against the same steps of the whole: identical or close, or it does not pass. The
+prediction interval for one more run from n replicates is mean ± t(0.975, n - 1) s sqrt(1 + 1/n) (e.g. Hahn and Meeker
+1991, section 4.7): with two replicates it is wide, and says so.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ndrepro.spec.exchange import Request, Scores, read_json
+from ndrepro.spec.layout import RunFolder
+from provenance.digest import file_digest
+from provenance.scalars import read_scalars
+from provenance.trail import Divergence, Trail
+
+PASSING = ("identical", "close", "consistent")
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What counts as the same trajectory: a step's loss relative to the original's, the last accuracy absolutely."""
+
+    loss: float = 1e-3
+    accuracy: float = 0.005
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict, one sentence why, and the numbers behind it.
+
+    ``compared_steps`` were compared; ``divergence`` is the first step whose bits differ; ``largest_loss_difference``
+    is relative; ``accuracies`` are the last test accuracies (original, again); ``interval`` the prediction interval.
+    """
+
+    verdict: str
+    because: str
+    compared_steps: int
+    divergence: Divergence | None
+    largest_loss_difference: float
+    accuracies: tuple[float, float] | None
+    interval: tuple[float, float] | None
+    replicates: int
+
+    @property
+    def passes(self) -> bool:
+        """Whether the original stands."""
+        return self.verdict in PASSING
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON; a difference that is not finite as a word."""
+        document = asdict(self)
+        if not math.isfinite(self.largest_loss_difference):
+            document["largest_loss_difference"] = str(self.largest_loss_difference)
+        plain: dict[str, Any] = json.loads(json.dumps(document))
+        return plain
+
+
+def judge(
+    original: RunFolder, again: RunFolder, replicates: Sequence[float] = (), tolerance: Tolerance | None = None
+) -> Judgement:
+    """Compare a run, or a piece of it, with the run that was to repeat it.
+
+    ``replicates`` are last test accuracies of other runs of the experiment, with other seeds. Raises TrailError where
+    the two follow different tensors.
+    """
+    tolerance = tolerance or Tolerance()
+    steps, divergence, difference, lengths_agree = _compare_trails(Trail(original.trail), Trail(again.trail))
+    rows_then, rows_now = _rows(original), _rows(again)
+    same_rows = all(rows_then.get(epoch) == row for epoch, row in rows_now.items())
+    accuracies = _last_accuracies(rows_then, rows_now)
+    interval = prediction_interval(replicates)
+    piece = Request.from_json(read_json(again.request)).segment_epochs is not None
+    verdict, because = "undecided", "another trajectory, and fewer than two replicates to judge the result by"
+    if piece:
+        verdict, because = "inconsistent", "trained again from its signed start, it does not take the signed steps"
+    if divergence is None and lengths_agree and same_rows and _same_weights(original, again):
+        verdict, because = "identical", f"all {steps} steps, results and final weights are equal bit for bit"
+    elif divergence is None and not (lengths_agree and same_rows):
+        verdict, because = "inconsistent", "the steps are equal, but the recorded results are not those of the steps"
+    elif _is_close(difference, accuracies, tolerance):
+        verdict = "close"
+        because = f"losses differ by at most {difference:.2g} (relative), tolerance {tolerance.loss:g}"
+    elif not piece and interval is not None and accuracies is not None:
+        inside = interval[0] <= accuracies[1] <= interval[1]
+        verdict = "consistent" if inside else "inconsistent"
+        place = "inside" if inside else "outside"
+        because = f"another trajectory; the accuracy is {place} the prediction interval of {len(replicates)} replicates"
+    return Judgement(verdict, because, steps, divergence, difference, accuracies, interval, len(replicates))
+
+
+def prediction_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
+    """Where one more value from the same normal distribution falls; None for fewer than two values."""
+    if len(values) < 2:
+        return None
+    from scipy.stats import t
+
+    mean, spread = statistics.fmean(values), statistics.stdev(values)
+    half = float(t.ppf(0.5 + confidence / 2, len(values) - 1)) * spread * math.sqrt(1 + 1 / len(values))
+    return mean - half, mean + half
+
+
+def _compare_trails(then: Trail, now: Trail) -> tuple[int, Divergence | None, float, bool]:
+    """Steps compared, first difference, largest relative loss difference, whether no step is missing.
+
+    A piece begins at its first step; its first record has no loss and is the checkpoint's state.
+    """
+    import numpy as np
+
+    from provenance.errors import TrailError
+
+    if then.tensors != now.tensors:
+        raise TrailError(f"{now.path}: other tensors than {then.path}", "these are not the same network")
+    if not len(now):
+        raise TrailError(f"{now.path}: no step was recorded", "see its log.txt")
+    first = int(now.records[0, 0])
+    whole = first == 0
+    before, after = then.records[first : first + len(now)], now.records[: max(len(then) - first, 0)]
+    unequal = before != after
+    if not whole:
+        unequal[:1, 1] = False
+    rows = np.flatnonzero(unequal.any(axis=1))
+    losses = before[1:, 1].copy().view(np.float64), after[1:, 1].copy().view(np.float64)
+    divergence = None
+    if rows.size:
+        row = unequal[rows[0]]
+        names = tuple(then.tensors[index].name for index in np.flatnonzero(row[2:]))
+        divergence = Divergence(first + int(rows[0]), bool(row[1]), names)
+    lengths_agree = len(then) == len(now) if whole else len(after) == len(now)
+    return len(after) - 1, divergence, _relative(*losses), lengths_agree
+
+
+def _relative(then: Any, now: Any) -> float:
+    """The largest relative difference of two loss curves; infinite where only one is finite."""
+    import numpy as np
+
+    if not len(then):
+        return 0.0
+    finite = np.isfinite(then)
+    if (finite != np.isfinite(now)).any():
+        return math.inf
+    differences = np.abs(then[finite] - now[finite]) / np.maximum(np.abs(then[finite]), 1e-12)
+    return float(differences.max(initial=0.0))
+
+
+def _rows(folder: RunFolder) -> dict[int, Scores]:
+    return {int(row["epoch"]): Scores(**row) for row in read_scalars(folder.metrics)}  # type: ignore[arg-type]
+
+
+def _last_accuracies(then: dict[int, Scores], now: dict[int, Scores]) -> tuple[float, float] | None:
+    shared = set(then) & set(now)
+    if not shared:
+        return None
+    return then[max(shared)].test_accuracy, now[max(shared)].test_accuracy
+
+
+def _same_weights(original: RunFolder, again: RunFolder) -> bool:
+    """Equal files of final weights; a piece that ends before the run does has none."""
+    if not again.weights.exists() or not original.weights.exists():
+        return True
+    if int(Trail(again.trail).records[0, 0]) != 0:
+        # the header of a piece's weights names its own steps; its trail has been compared
+        return True
+    return file_digest(original.weights).sha256 == file_digest(again.weights).sha256
+
+
+def _is_close(difference: float, accuracies: tuple[float, float] | None, tolerance: Tolerance) -> bool:
+    near = accuracies is None or abs(accuracies[0] - accuracies[1]) <= tolerance.accuracy
+    return difference <= tolerance.loss and near

@@ -1,0 +1,150 @@
+"""``ndrepro reproduce``: run it again from its manifest, judge, and sign the verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ndrepro.cli import live, options, output, terminal, words
+from ndrepro.spec.errors import TrainingFailed, UsageError
+
+if TYPE_CHECKING:
+    from ndrepro.analysis.verdict import Judgement
+    from ndrepro.execution.reexecute import Original, Plan
+    from ndrepro.execution.run import Finished, Options
+
+_SHOWN = 8
+
+
+def reproduce(
+    run: options.Run,
+    spot: Annotated[
+        int | None, typer.Option("--spot", metavar="N", help="Train only N epochs again, drawn by the challenge.")
+    ] = None,
+    challenge: Annotated[
+        str | None, typer.Option("--challenge", metavar="WORD", help="Your own word; it draws the epochs of --spot.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", metavar="PATH", help="Where the data set lies here.")] = None,
+    environment: Annotated[
+        str | None, typer.Option("--env", metavar="CELL", help="Run in this environment, not in the recorded one.")
+    ] = None,
+    runs: options.Runs = options.DEFAULT_RUNS,
+    as_json: options.Json = False,
+) -> int:
+    """Verify a run, train it again, judge: identical, close, consistent, inconsistent. Exit 0 if the run stands."""
+    from ndrepro.execution import reexecute
+    from ndrepro.execution.run import Options
+    from ndrepro.execution.runs import find_run
+    from ndrepro.spec.layout import RunsFolder
+    from provenance.signing import default_home
+
+    if (spot is None) != (challenge is None):
+        raise UsageError("--spot and --challenge belong together", "e.g. --spot 3 --challenge walnut")
+    folder = RunsFolder(runs)
+    how = Options(runs=folder, home=default_home(), data=data, environment=environment)
+    original = _verified(find_run(folder, run).root, how)
+    if original is None:
+        output.print_error(output.record_of(_not_verified(run)))
+        return output.NO
+    chosen = reexecute.plan(original, how, spot, challenge or "")
+    if not as_json:
+        _print_plan(original, chosen)
+    with live.watching(quiet=as_json, error=as_json) as observer:
+        finished = reexecute.execute(original, chosen, how, observer)
+    for piece in finished:
+        if piece.outcome != "completed":
+            raise piece.error or TrainingFailed(f"{piece.folder.root}: {piece.outcome} before it was complete")
+    return _judge(original, chosen, finished, how, challenge, as_json)
+
+
+def _verified(root: Path, how: Options) -> Original | None:
+    """The run, if every check of its signature, files and story holds."""
+    from ndrepro.execution.checks import CHECKS
+    from ndrepro.execution.reexecute import Original
+    from ndrepro.spec.layout import RunFolder
+    from provenance.trust import TrustPolicy
+    from provenance.verify import verify
+
+    verdict = verify(root, trust=TrustPolicy.load(how.home), extra_checks=CHECKS)
+    if not verdict.ok or verdict.manifest is None:
+        return None
+    return Original(RunFolder(root), verdict.manifest)
+
+
+def _not_verified(run: str) -> TrainingFailed:
+    said = f"{run}: it does not verify, so there is nothing to reproduce"
+    return TrainingFailed(said, f"see which check fails with `{terminal.program()} verify {run}`")
+
+
+def _judge(
+    original: Original, chosen: Plan, finished: tuple[Finished, ...], how: Options, challenge: str | None, as_json: bool
+) -> int:
+    from ndrepro.analysis.replicates import replicates_of
+    from ndrepro.analysis.verdict import judge
+    from ndrepro.execution.attest import attest
+    from provenance.trust import TrustPolicy
+
+    accuracies: tuple[float, ...] = ()
+    if chosen.pieces is None:
+        accuracies = replicates_of(original.manifest, how.runs, TrustPolicy.load(how.home)).accuracies
+    judgements = [judge(original.folder, piece.folder, accuracies) for piece in finished]
+    document: dict[str, Any] = {
+        "run": original.manifest.invocation_id,
+        "verdict": _overall(judgements),
+        "challenge": challenge,
+        "epochs": list(chosen.epochs),
+        "differences": list(chosen.differences),
+        "repeated": [
+            {"run": piece.folder.root.name, **judgement.to_json()}
+            for piece, judgement in zip(finished, judgements, strict=True)
+        ],
+    }
+    path = attest(original.folder, [piece.folder for piece in finished], document, how.runs, how.home)
+    if as_json:
+        output.print_json({**document, "attestation": str(path)})
+    else:
+        _print_verdict(chosen, judgements, document["verdict"], path)
+    return output.DONE if all(judgement.passes for judgement in judgements) else output.NO
+
+
+def _overall(judgements: list[Judgement]) -> str:
+    """The weakest of the verdicts."""
+    order = ("identical", "close", "consistent", "undecided", "inconsistent")
+    return max((judgement.verdict for judgement in judgements), key=order.index)
+
+
+def _print_plan(original: Original, chosen: Plan) -> None:
+    terminal.write_line(f"reproducing {terminal.here(original.folder.root)}")
+    if chosen.pieces is not None:
+        total = original.request.experiment.epochs
+        drawn = ", ".join(map(str, chosen.epochs))
+        terminal.write_line(
+            f"epochs drawn: {drawn} of {total}; {words.plural(chosen.trained_epochs or 0, 'epoch')} to train"
+        )
+    if not chosen.differences:
+        terminal.write_line("code and environment are those recorded")
+    for line in chosen.differences[:_SHOWN]:
+        terminal.write_line(f"differs  {line}")
+    if len(chosen.differences) > _SHOWN:
+        terminal.write_line(f"differs  and {len(chosen.differences) - _SHOWN} more (--json lists them)")
+    terminal.write_line("")
+
+
+def _print_verdict(chosen: Plan, judgements: list[Judgement], verdict: str, path: Path) -> None:
+    terminal.write_line("")
+    labels = [f"epoch {epoch}" for epoch in chosen.epochs] or ["run"]
+    for label, judgement in zip(labels, judgements, strict=True):
+        terminal.write_line(f"{label:<10} {judgement.verdict}: {judgement.because}")
+        if judgement.divergence is not None:
+            tensors = ", ".join(judgement.divergence.tensors[:2]) or "the loss alone"
+            more = len(judgement.divergence.tensors) - 2
+            rest = f" and {more} more" if more > 0 else ""
+            terminal.write_line(f"{'':<10} bits part at step {judgement.divergence.step}: {tensors}{rest}")
+        if judgement.accuracies is not None:
+            then, now = (words.percent(value) for value in judgement.accuracies)
+            terminal.write_line(f"{'':<10} test accuracy {then} then, {now} now")
+    terminal.write_line("")
+    terminal.write_line(f"verdict    {verdict}")
+    terminal.write_line(f"signed     {terminal.here(path)}")

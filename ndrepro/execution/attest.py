@@ -1,0 +1,46 @@
+"""The reviewer's own word on somebody's run: a signed statement beside it, never inside the author's folder.
+
+An in-toto statement whose subjects are the author's manifest and the manifests of the runs that repeated it, by
+digest; its predicate is the verdict with its evidence. Signed with the reviewer's key, it lies in the reviewer's
+folder of runs under ``verdicts/``, named after the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ndrepro.spec.layout import RunFolder, RunsFolder
+from provenance.canonical import canonical_bytes
+from provenance.digest import file_digest
+from provenance.signing import KeyRing, read_envelope, sign_envelope, write_envelope
+from provenance.storage import make_folder, write_atomically
+
+STATEMENT = "https://in-toto.io/Statement/v1"
+PREDICATE = "urn:ndrepro:verdict:v1"
+
+
+def attest(
+    original: RunFolder, repeated: Sequence[RunFolder], predicate: dict[str, Any], runs: RunsFolder, home: Path
+) -> Path:
+    """Sign ``predicate`` about these runs and write the envelope; returns its path."""
+    keys = KeyRing(home)
+    statement = {
+        "_type": STATEMENT,
+        "subject": [_subject(folder) for folder in (original, *repeated)],
+        "predicateType": PREDICATE,
+        "predicate": predicate,
+    }
+    envelope = sign_envelope(canonical_bytes(statement), keys.signer())
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    path = runs.root / "verdicts" / f"{original.root.name}.{stamp}-{keys.keyid[:8]}.dsse.json"
+    make_folder(path.parent)
+    write_atomically(path, write_envelope(*read_envelope(envelope)))
+    return path
+
+
+def _subject(folder: RunFolder) -> dict[str, Any]:
+    name = f"{folder.root.parent.name}/{folder.root.name}/{folder.manifest.name}"
+    return {"name": name, "digest": {"sha256": file_digest(folder.manifest).sha256}}
