@@ -17,7 +17,7 @@ import json
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ndrepro.spec.exchange import Request, Scores, read_json
@@ -76,29 +76,59 @@ def judge(
     ``replicates`` are last test accuracies of other runs of the experiment, with other seeds. Raises TrailError where
     the two follow different tensors.
     """
-    tolerance = tolerance or Tolerance()
-    steps, divergence, difference, lengths_agree = _compare_trails(Trail(original.trail), Trail(again.trail))
+    steps, divergence, difference, all_steps = _compare_trails(Trail(original.trail), Trail(again.trail))
     rows_then, rows_now = _rows(original), _rows(again)
-    same_rows = all(rows_then.get(epoch) == row for epoch, row in rows_now.items())
-    accuracies = _last_accuracies(rows_then, rows_now)
-    interval = prediction_interval(replicates)
-    piece = Request.from_json(read_json(again.request)).segment_epochs is not None
-    verdict, because = "undecided", "another trajectory, and fewer than two replicates to judge the result by"
-    if piece:
-        verdict, because = "inconsistent", "trained again from its signed start, it does not take the signed steps"
-    if divergence is None and lengths_agree and same_rows and _same_weights(original, again):
-        verdict, because = "identical", f"all {steps} steps, results and final weights are equal bit for bit"
-    elif divergence is None and not (lengths_agree and same_rows):
-        verdict, because = "inconsistent", "the steps are equal, but the recorded results are not those of the steps"
-    elif _is_close(difference, accuracies, tolerance):
-        verdict = "close"
-        because = f"losses differ by at most {difference:.2g} (relative), tolerance {tolerance.loss:g}"
-    elif not piece and interval is not None and accuracies is not None:
-        inside = interval[0] <= accuracies[1] <= interval[1]
-        verdict = "consistent" if inside else "inconsistent"
-        place = "inside" if inside else "outside"
-        because = f"another trajectory; the accuracy is {place} the prediction interval of {len(replicates)} replicates"
-    return Judgement(verdict, because, steps, divergence, difference, accuracies, interval, len(replicates))
+    same_results = all(rows_then.get(epoch) == row for epoch, row in rows_now.items()) and all_steps
+    found = Judgement(
+        verdict="",
+        because="",
+        compared_steps=steps,
+        divergence=divergence,
+        largest_loss_difference=difference,
+        accuracies=_last_accuracies(rows_then, rows_now),
+        interval=prediction_interval(replicates),
+        replicates=len(replicates),
+    )
+    if divergence is None:
+        verdict, because = _of_equal_steps(found, same_results, same_results and _same_weights(original, again))
+    elif Request.from_json(read_json(again.request)).segment_epochs is not None:
+        verdict, because = _of_a_piece(found, tolerance or Tolerance())
+    else:
+        verdict, because = _of_another_trajectory(found, tolerance or Tolerance())
+    return replace(found, verdict=verdict, because=because)
+
+
+def _of_equal_steps(found: Judgement, same_results: bool, same_weights: bool) -> tuple[str, str]:
+    if same_weights:
+        return "identical", f"all {found.compared_steps} steps, results and final weights are equal bit for bit"
+    what = "final weights" if same_results else "recorded results"
+    return "inconsistent", f"the steps are equal, but the {what} are not those of the steps"
+
+
+def _of_a_piece(found: Judgement, tolerance: Tolerance) -> tuple[str, str]:
+    if _is_close(found, tolerance):
+        return "close", _how_close(found, tolerance)
+    return "inconsistent", "trained again from its signed start, it does not take the signed steps"
+
+
+def _of_another_trajectory(found: Judgement, tolerance: Tolerance) -> tuple[str, str]:
+    if _is_close(found, tolerance):
+        return "close", _how_close(found, tolerance)
+    if found.interval is None or found.accuracies is None:
+        return "undecided", "another trajectory, and fewer than two replicates to judge the result by"
+    inside = found.interval[0] <= found.accuracies[1] <= found.interval[1]
+    place = "inside" if inside else "outside"
+    because = f"another trajectory; the accuracy is {place} the prediction interval of {found.replicates} replicates"
+    return "consistent" if inside else "inconsistent", because
+
+
+def _is_close(found: Judgement, tolerance: Tolerance) -> bool:
+    near = found.accuracies is None or abs(found.accuracies[0] - found.accuracies[1]) <= tolerance.accuracy
+    return found.largest_loss_difference <= tolerance.loss and near
+
+
+def _how_close(found: Judgement, tolerance: Tolerance) -> str:
+    return f"losses differ by at most {found.largest_loss_difference:.2g} (relative), tolerance {tolerance.loss:g}"
 
 
 def prediction_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
@@ -174,8 +204,3 @@ def _same_weights(original: RunFolder, again: RunFolder) -> bool:
         # the header of a piece's weights names its own steps; its trail has been compared
         return True
     return file_digest(original.weights).sha256 == file_digest(again.weights).sha256
-
-
-def _is_close(difference: float, accuracies: tuple[float, float] | None, tolerance: Tolerance) -> bool:
-    near = accuracies is None or abs(accuracies[0] - accuracies[1]) <= tolerance.accuracy
-    return difference <= tolerance.loss and near
