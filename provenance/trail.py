@@ -77,7 +77,7 @@ class TrailWriter:
                 raise TrailError(f"{path}: its tensors are not this network's", "resume with the same experiment")
             if len(existing) < keep:
                 raise TrailError(f"{path}: {len(existing)} records, {keep} needed", "resume from an earlier step")
-            self._stream = path.open("r+b")
+            self._stream: typing.BinaryIO = path.open("r+b")
             self._stream.truncate(len(header) + keep * self._width * 8)
             self._stream.seek(0, 2)
         else:
@@ -143,6 +143,11 @@ class Trail:
             step, bits = struct.unpack("<QQ", stream.read(16))
         return step, float_of(bits)
 
+    @property
+    def start(self) -> int:
+        """The step of the first record: 0 but in the trail of a piece of a run; 0 in an empty trail."""
+        return int(self.records[0, 0]) if self._count else 0
+
     def problems(self) -> list[str]:
         """What is wrong with it, in words; empty for a whole trail whose steps count up one by one."""
         import numpy as np
@@ -190,20 +195,41 @@ class Divergence:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two trails side by side: ``divergence`` is ``None`` where all ``compared`` records are equal bit for bit."""
+    """Two trails side by side: ``divergence`` is ``None`` where all ``compared`` records are equal bit for bit.
+
+    ``lengths`` and ``starts`` are each trail's number of records and its first step.
+    """
 
     compared: int
     lengths: tuple[int, int]
     divergence: Divergence | None
+    starts: tuple[int, int] = (0, 0)
 
     @property
     def identical(self) -> bool:
         """Equal, and equally long."""
-        return self.divergence is None and self.lengths[0] == self.lengths[1]
+        return self.divergence is None and self.lengths[0] == self.lengths[1] and self.starts[0] == self.starts[1]
 
 
-def compare(first: Trail, second: Trail, chunk: int = 4096) -> Comparison:
-    """The first step and tensors whose bits differ. Raises TrailError if the two have other tensors."""
+def shared_records(first: Trail, second: Trail) -> tuple[Records, Records]:
+    """The records of the steps that both trails have, side by side: two mapped arrays of one length.
+
+    The trail of a piece of a run begins at that piece's first step. Its first record is a state and has no loss, so
+    the loss of the first shared record says nothing where the two begin at different steps.
+    """
+    a, b = first.records, second.records
+    if len(a) and len(b):
+        start = max(int(a[0, 0]), int(b[0, 0]))
+        a, b = a[start - int(a[0, 0]) :], b[start - int(b[0, 0]) :]
+    count = min(len(a), len(b))
+    return a[:count], b[:count]
+
+
+def compare(first: Trail, second: Trail, chunk: int = 1024) -> Comparison:
+    """The first step and tensors whose bits differ. Raises TrailError if the two have other tensors.
+
+    ``chunk`` records are compared at once: what is compared should stay in a core's cache.
+    """
     import numpy as np
 
     if first.tensors != second.tensors:
@@ -212,14 +238,17 @@ def compare(first: Trail, second: Trail, chunk: int = 4096) -> Comparison:
         raise TrailError(
             f"{first.path} and {second.path} follow different tensors ({some} …)", "compare runs of the same network"
         )
-    count = min(len(first), len(second))
-    lengths = (len(first), len(second))
-    for start in range(0, count, chunk):
-        unequal = first.records[start : min(start + chunk, count)] != second.records[start : min(start + chunk, count)]
+    a, b = shared_records(first, second)
+    lengths = len(first), len(second)
+    starts = first.start, second.start
+    for place in range(0, len(a), chunk):
+        unequal = a[place : place + chunk] != b[place : place + chunk]
+        if place == 0 and starts[0] != starts[1]:
+            unequal[0, 1] = False
         rows = np.flatnonzero(unequal.any(axis=1))
         if rows.size:
             row = unequal[rows[0]]
             names_there = tuple(first.tensors[i].name for i in np.flatnonzero(row[_COLUMNS_BEFORE_TENSORS:]))
-            step = int(first.records[start + int(rows[0]), 0])
-            return Comparison(count, lengths, Divergence(step, bool(row[1]), names_there))
-    return Comparison(count, lengths, None)
+            step = int(a[place + int(rows[0]), 0])
+            return Comparison(len(a), lengths, Divergence(step, bool(row[1]), names_there), starts)
+    return Comparison(len(a), lengths, None, starts)
