@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from provenance.secret_names import secret_kind
-from provenance.secret_shapes import marker, redact_shapes
+from provenance.secret_shapes import LINE_ENDS, marker, redact_shapes
 
 _MARKER = re.compile(r"\[redacted:[a-z0-9-]+\]")
-_LINE_ENDS = re.compile(r"(\r\n|\n|\r)")
 # every secret name holds one of these
 _HINTS = ("pass", "pwd", "secret", "token", "key", "cred", "auth", "cookie", "conn", "dsn", "sess", "jwt")
 
@@ -67,7 +66,7 @@ def redact_text(text: str) -> str:
     lower = text.lower()
     if not any(hint in lower for hint in _HINTS):
         return text
-    pieces = _LINE_ENDS.split(text)
+    pieces = LINE_ENDS.split(text)
     carried: _Carried | None = None
     for index in range(0, len(pieces), 2):
         if carried is not None:

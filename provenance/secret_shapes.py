@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import re
 
+# every other piece of a split is a line's end
+LINE_ENDS = re.compile(r"(\r\n|\n|\r)")
+
 _OPEN = r"(?<![A-Za-z0-9_-])"
 
 # Kind and pattern, the whole match being the secret; pairs and not a mapping, so that a patch to these lines is not
@@ -82,17 +85,17 @@ def _without_userinfo(match: re.Match[str]) -> str:
 
 def _redact_private_keys(text: str) -> str:
     """Line by line, so that a patch or a YAML file stays one: the lines between BEGIN and END become markers."""
-    lines = text.split("\n")
+    lines = LINE_ENDS.split(text)
     inside = seen = False
-    for index, line in enumerate(lines):
+    for index in range(0, len(lines), 2):
+        line = lines[index]
         if inside:
-            replaced, inside = _line_inside(line, seen)
-            seen = seen or replaced != line
-            lines[index] = replaced
+            lines[index], inside = _line_inside(line, seen)
+            seen = seen or lines[index] != line
         if not inside and "PRIVATE KEY" in line:
             lines[index], inside = _one_line(lines[index])
             seen = False
-    return "\n".join(lines)
+    return "".join(lines)
 
 
 def _line_inside(line: str, seen: bool) -> tuple[str, bool]:
@@ -110,12 +113,12 @@ def _body_line(line: str, seen: bool) -> str | None:
 
     A short line of letters is taken for a key's last, and so only after a long one.
     """
-    if not line.strip("-+ \t\r") or marker("private-key") in line:
+    if not line.strip("-+ \t") or marker("private-key") in line:
         return line
     header = _PEM_HEADER.fullmatch(line)
     if header:
         return line[: header.end(1)] + marker("private-key")
-    body = _PEM_BODY.fullmatch(line.rstrip("\r"))
+    body = _PEM_BODY.fullmatch(line)
     if body is None or (not seen and len(body.group(2)) < _FIRST_BODY_LINE):
         return None
     return body.group(1) + marker("private-key") + body.group(3)

@@ -172,7 +172,7 @@ def _remotes(repository: Repository) -> dict[str, str]:
 
 
 def _copy_index(facts: Facts, scratch: Path) -> Repository:
-    """The work tree with a copy of its index, which `git diff` writes to, and which is to look where it was told not to.
+    """The work tree with a copy of its index: `git diff` writes to it, and it is to look where it was told not to.
 
     The time of the index counts: git reads again the files that are not older than it.
     """

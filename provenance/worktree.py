@@ -32,7 +32,7 @@ UNTRACKED = "untracked"
 
 # A submodule's own changes are in the status; a patch cannot hold them.
 _DIFF = (
-    "diff --binary --full-index --no-color --no-ext-diff --no-textconv --no-renames --no-relative "
+    "diff --binary --full-index --no-color --no-ext-diff --no-textconv --no-renames "
     "--no-indent-heuristic --unified=3 --inter-hunk-context=0 --diff-algorithm=myers --src-prefix=a/ --dst-prefix=b/ "
     "--submodule=short --ignore-submodules=dirty -O/dev/null"
 )
