@@ -1,0 +1,71 @@
+"""Two JSON documents side by side, leaf by leaf: the walk behind every comparison of what was recorded.
+
+A leaf is a value that holds no named parts: a number, a text, a list of such, or one of the two answers for what is
+missing (``provenance.probe``). Where one document ends earlier than the other, its end stands for all that the other
+has below that place, so that "no GPU" is compared with every fact about a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from provenance.probe import is_missing, none
+
+# stands for what one of the two has no word of
+ABSENT = none("not there")
+
+
+def leaves(first: Any, second: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted path, value in the first, value in the second) of every leaf that either has; lists of objects by index.
+
+    Nothing below a part that a side could not find out: its ``{"unavailable": reason}`` is that side's value there.
+    """
+    branches = _branches(first), _branches(second)
+    if not any(branches) or reason(first) or reason(second):
+        yield path, first, second
+        return
+    ends = [value if branch is None else ABSENT for branch, value in zip(branches, (first, second), strict=True)]
+    a, b = (branch or {} for branch in branches)
+    for key in sorted(a.keys() | b.keys()):
+        dot = "." if path and not key.startswith("[") else ""
+        yield from leaves(a.get(key, ends[0]), b.get(key, ends[1]), f"{path}{dot}{key}")
+
+
+def reason(value: Any) -> str:
+    """Why a side could not find a value out; "" where it could."""
+    return str(value["unavailable"]) if is_missing(value) and "unavailable" in value else ""
+
+
+def equal(first: Any, second: Any) -> bool:
+    """Whether two leaves say the same: true is not 1, and nothing is like any other nothing, whatever the reason."""
+    if is_missing(first) and is_missing(second):
+        return (first == ABSENT) is (second == ABSENT)
+    return isinstance(first, bool) is isinstance(second, bool) and bool(first == second)
+
+
+def only_what_differs(first: Any, second: Any) -> tuple[Any, Any]:
+    """Of two lists, or of two texts with several lines: what only one has; of anything else, both as they are.
+
+    Lists of the same parts in another order are given whole.
+    """
+    a, b = _parts(first), _parts(second)
+    if a is None or b is None:
+        return first, second
+    only = [part for part in a if part not in b], [part for part in b if part not in a]
+    return only if any(only) else (first, second)
+
+
+def _branches(value: Any) -> dict[str, Any] | None:
+    """What is below an object, or a list of objects; None for a leaf."""
+    if isinstance(value, Mapping) and not is_missing(value):
+        return dict(value)
+    if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+        return {f"[{index}]": item for index, item in enumerate(value)}
+    return None
+
+
+def _parts(value: Any) -> list[Any] | None:
+    if isinstance(value, str) and "\n" in value:
+        return [line.strip() for line in value.splitlines() if line.strip()]
+    return value if isinstance(value, list) else None
