@@ -76,7 +76,8 @@ def judge(
     ``replicates`` are last test accuracies of other runs of the experiment, with other seeds. Raises TrailError where
     the two follow different tensors.
     """
-    steps, divergence, difference, all_steps = _compare_trails(Trail(original.trail), Trail(again.trail))
+    whole = Request.from_json(read_json(again.request)).segment_epochs is None
+    steps, divergence, difference, all_steps = _compare_trails(Trail(original.trail), Trail(again.trail), whole)
     rows_then, rows_now = _rows(original), _rows(again)
     same_results = all(rows_then.get(epoch) == row for epoch, row in rows_now.items()) and all_steps
     found = Judgement(
@@ -90,8 +91,9 @@ def judge(
         replicates=len(replicates),
     )
     if divergence is None:
-        verdict, because = _of_equal_steps(found, same_results, same_results and _same_weights(original, again))
-    elif Request.from_json(read_json(again.request)).segment_epochs is not None:
+        same_weights = same_results and (not whole or _same_weights(original, again))
+        verdict, because = _of_equal_steps(found, same_results, same_weights)
+    elif not whole:
         verdict, because = _of_a_piece(found, tolerance or Tolerance())
     else:
         verdict, because = _of_another_trajectory(found, tolerance or Tolerance())
@@ -142,7 +144,7 @@ def prediction_interval(values: Sequence[float], confidence: float = 0.95) -> tu
     return mean - half, mean + half
 
 
-def _compare_trails(then: Trail, now: Trail) -> tuple[int, Divergence | None, float, bool]:
+def _compare_trails(then: Trail, now: Trail, whole: bool) -> tuple[int, Divergence | None, float, bool]:
     """Steps compared, first difference, largest relative loss difference, whether no step is missing.
 
     A piece begins at its first step; its first record has no loss and is the checkpoint's state.
@@ -156,7 +158,6 @@ def _compare_trails(then: Trail, now: Trail) -> tuple[int, Divergence | None, fl
     if not len(now):
         raise TrailError(f"{now.path}: no step was recorded", "see its log.txt")
     first = int(now.records[0, 0])
-    whole = first == 0
     before, after = then.records[first : first + len(now)], now.records[: max(len(then) - first, 0)]
     unequal = before != after
     if not whole:
@@ -197,10 +198,4 @@ def _last_accuracies(then: dict[int, Scores], now: dict[int, Scores]) -> tuple[f
 
 
 def _same_weights(original: RunFolder, again: RunFolder) -> bool:
-    """Equal files of final weights; a piece that ends before the run does has none."""
-    if not again.weights.exists() or not original.weights.exists():
-        return True
-    if int(Trail(again.trail).records[0, 0]) != 0:
-        # the header of a piece's weights names its own steps; its trail has been compared
-        return True
     return file_digest(original.weights).sha256 == file_digest(again.weights).sha256
