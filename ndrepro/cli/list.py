@@ -56,7 +56,7 @@ def _names(as_json: bool) -> int:
     ):
         console.print(f"\n{heading}")
         for name, text in rows:
-            console.print(f"  {name:<9} {text}", soft_wrap=True)
+            console.print(f"  {name:<15} {text}", soft_wrap=True)
     return output.DONE
 
 

@@ -119,7 +119,7 @@ def is_running(folder: RunFolder) -> bool:
 
 def settings_changed(experiment: Experiment) -> dict[str, Any]:
     """Every setting that the experiment's name does not tell: dotted key and value, where it is not the default."""
-    default = _flat(Experiment.from_name(experiment.name).to_json())
+    default = _flat(experiment.defaults())
     return {key: value for key, value in _flat(experiment.to_json()).items() if value != default[key]}
 
 

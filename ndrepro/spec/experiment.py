@@ -3,7 +3,8 @@
 ``vgg16_nd_100`` is VGG-16, network deconvolution, 100 epochs, CIFAR-10; ``ARCH_METHOD_EPOCHS[_DATASET]``. Anything
 else of an experiment is a setting, ``key=value``, with the study's recipe as its default (Ye et al. 2020, section
 5.1 and the released code): SGD with momentum 0.9, learning rate 0.1, weight decay 1e-3, batch 128, cosine to zero
-by step. Law: ``Experiment.from_json(experiment.to_json()) == experiment``.
+by step; data sets and networks that have a recipe of their own bring it (``catalogue.Recipe``).
+Law: ``Experiment.from_json(experiment.to_json()) == experiment``.
 
 Nothing here chooses by looking at the machine: an Experiment is complete before it starts, and the same Experiment
 elsewhere is the same experiment.
@@ -13,20 +14,36 @@ from __future__ import annotations
 
 import difflib
 import math
-import re
 import typing
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
-from ndrepro.spec.catalogue import ARCHITECTURES, DATASETS, METHODS
+from ndrepro.spec import compatible
+from ndrepro.spec.additions import completed
+from ndrepro.spec.catalogue import ARCHITECTURES, DATASETS, METHODS, design_of
 from ndrepro.spec.determinism import LEVELS
 from ndrepro.spec.errors import UsageError
+from ndrepro.spec.names import DEFAULT_DATASET, name_of, nearest_names, parts_of
+
+__all__ = [
+    "DEFAULT_DATASET",
+    "DEFAULT_EXPERIMENT",
+    "DEVICES",
+    "PIXELS",
+    "SCHEDULES",
+    "STREAMS",
+    "Corruption",
+    "Deconvolution",
+    "Experiment",
+    "Seeds",
+    "nearest_names",
+]
 
 STREAMS = ("init", "order", "augment", "dropout", "corrupt", "split")
-SCHEDULES = ("cosine", "constant")
+SCHEDULES = ("cosine", "constant", "exponential")
+PIXELS = ("none", "shuffled", "random", "gaussian")
 DEVICES = ("auto", "cpu", "cuda")
-DEFAULT_DATASET = "cifar10"
 # what `make run` trains when nothing is named: minutes on two cores, no download
 DEFAULT_EXPERIMENT = "vgg16_nd_3_digits"
 
@@ -56,6 +73,21 @@ class Deconvolution:
 
 
 @dataclass(frozen=True)
+class Corruption:
+    """What is done to the data on purpose (Zhang et al. 2017, section 2.1), drawn from the stream "corrupt".
+
+    ``labels`` is the fraction of training labels, chosen at random, that become a class drawn at random (1: random
+    labels). ``pixels``: "shuffled", one permutation of the pixels for all images; "random", one for each image;
+    "gaussian", noise with the mean and variance of each channel in place of every image. Only training images are
+    changed, unless ``test_pixels`` has the test images go the same way.
+    """
+
+    labels: float = 0.0
+    pixels: str = "none"
+    test_pixels: bool = False
+
+
+@dataclass(frozen=True)
 class Experiment:
     """Everything that can move the result of one training run.
 
@@ -64,6 +96,12 @@ class Experiment:
     ``test_images`` keep only the first so many of each (``None``: all); ``threads`` of the CPU (they change bits);
     ``checkpoint_epochs`` keeps a checkpoint after every so many epochs; ``checkpoint_seconds`` also writes one, not
     kept, at least so often, so that a killed run loses little.
+
+    ``size`` pads or shrinks images to that side, ``crop`` cuts out that side (the middle; anywhere for training
+    images that are augmented), ``None`` leaves them; ``whiten`` takes each image's own mean and deviation in place of
+    the data set's; ``jitter`` draws contrast, saturation and brightness of augmented images within 1 +- jitter;
+    ``dropout`` is the fraction that dropout layers drop (``None``: the network's own); ``decay`` is what the schedule
+    "exponential" multiplies the learning rate by after every epoch.
     """
 
     arch: str
@@ -86,6 +124,13 @@ class Experiment:
     device: str = "auto"
     checkpoint_epochs: int = 10
     checkpoint_seconds: float = 300.0
+    size: int | None = None
+    crop: int | None = None
+    whiten: bool = False
+    jitter: float = 0.0
+    dropout: float | None = None
+    decay: float = 0.95
+    corrupt: Corruption = field(default_factory=Corruption)
 
     def __post_init__(self) -> None:
         """Refuse what no run could mean. Raises UsageError with the key, the value and what was expected."""
@@ -95,6 +140,7 @@ class Experiment:
         _one_of("schedule", self.schedule, SCHEDULES)
         _one_of("determinism", self.determinism, LEVELS)
         _one_of("device", self.device, DEVICES)
+        _one_of("corrupt.pixels", self.corrupt.pixels, PIXELS)
         for key in ("batch_size", "threads", "checkpoint_epochs", "deconv.block", "deconv.n_iter"):
             _at_least(key, self.value(key), 1)
         _at_least("deconv.sampling_stride", self.deconv.sampling_stride, 1)
@@ -107,9 +153,11 @@ class Experiment:
             "deconv.eps",
         ):
             _at_least(key, self.value(key), 0)
-        for key in ("train_images", "test_images", "deconv.linear_block"):
+        for key in ("train_images", "test_images", "deconv.linear_block", "size", "crop"):
             if self.value(key) is not None:
                 _at_least(key, self.value(key), 1)
+        for key in ("jitter", "decay", "corrupt.labels"):
+            _fraction(key, self.value(key))
         for stream in STREAMS:
             _seed(f"seeds.{stream}", self.seed_of(stream))
         if self.determinism == "canonical" and self.threads != 1:
@@ -117,29 +165,63 @@ class Experiment:
                 f"threads={self.threads} under determinism=canonical: it is defined with one thread",
                 "add --set threads=1",
             )
+        compatible.check(self.arch, self.method, self.dataset, self.size, self.crop)
+        self._check_images()
+
+    def _check_images(self) -> None:
+        """What is asked of images and dropout must have something to act on."""
+        facts, design = DATASETS[self.dataset], design_of(self.arch, self.dataset)
+        if self.dropout is not None:
+            _fraction("dropout", self.dropout)
+            if design is not None and design.dropout is None:
+                raise UsageError(f"dropout={self.dropout}: {self.arch} has no dropout layer", "leave dropout out")
+        if self.jitter and not (self.augment and facts.channels == 3):
+            raise UsageError(f"jitter={self.jitter}: it is part of augmentation, of colour images", "leave jitter out")
+        if self.corrupt.pixels != "none" and self.augment:
+            raise UsageError(
+                f"corrupt.pixels={self.corrupt.pixels} with augment=true: crops and flips would move the pixels again",
+                "add --set augment=false",
+            )
+        for key, asked in (("corrupt.pixels", self.corrupt.pixels != "none"), ("whiten", self.whiten)):
+            if asked and facts.design == "imagenet":
+                raise UsageError(f"{key}={self.value(key)!r}: {self.dataset} is read file by file, as it is")
+        if self.corrupt.test_pixels and self.corrupt.pixels == "none":
+            raise UsageError("corrupt.test_pixels=True: corrupt.pixels is 'none'", "set corrupt.pixels too")
 
     @property
     def name(self) -> str:
         """``ARCH_METHOD_EPOCHS[_DATASET]``: the folder name, not the whole experiment."""
-        suffix = "" if self.dataset == DEFAULT_DATASET else f"_{self.dataset}"
-        return f"{self.arch}_{self.method}_{self.epochs}{suffix}"
+        return name_of(self.arch, self.method, self.epochs, self.dataset)
+
+    @property
+    def image_size(self) -> int:
+        """The side in pixels of the images that the network gets."""
+        return compatible.image_size(self.dataset, self.size, self.crop)
+
+    @classmethod
+    def of(cls, arch: str, method: str, epochs: int, dataset: str = DEFAULT_DATASET, **settings: Any) -> Experiment:
+        """The experiment with the recipe of its data set, then that of its network, then ``settings``.
+
+        ``settings`` are top-level keys with values of their type. Raises UsageError as the class does.
+        """
+        return cls(arch, method, epochs, dataset, **{**_recipe(arch, dataset), **settings})
+
+    def defaults(self) -> dict[str, Any]:
+        """The document of this name with no setting changed; whether it would be a valid experiment is not asked."""
+        plain = Experiment("lenet", "bn", 0).to_json()  # any valid one, for every default
+        named = {"arch": self.arch, "method": self.method, "epochs": self.epochs, "dataset": self.dataset}
+        return {**plain, **named, **_recipe(self.arch, self.dataset)}
 
     @classmethod
     def from_name(cls, name: str, settings: Mapping[str, str] | None = None) -> Experiment:
         """The experiment of that name, with settings applied. Raises UsageError with the nearest right names."""
-        match = _NAME.fullmatch(name)
-        if match is None:
-            raise UsageError(f"unknown experiment '{name}'", _name_cure(name))
+        arch, method, epochs, dataset = parts_of(name)
         settings = dict(settings or {})
         if settings.get("determinism") == "canonical":
             settings.setdefault("threads", "1")  # the level is defined with one thread
-        start = cls(
-            arch=match["arch"],
-            method=match["method"],
-            epochs=int(match["epochs"]),
-            dataset=match["dataset"] or DEFAULT_DATASET,
-        )
-        return start.with_settings(settings)
+        # the sizes of images count before anything is made: no size, no network for them
+        early = {key: _parse(key, settings[key], _TYPES[key]) for key in ("size", "crop") if key in settings}
+        return cls.of(arch, method, epochs, dataset, **early).with_settings(settings)
 
     def with_settings(self, settings: Mapping[str, str]) -> Experiment:
         """This experiment with ``key=value`` settings, each value read by the type of its key.
@@ -177,45 +259,24 @@ class Experiment:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Experiment:
-        """The experiment that ``to_json`` wrote. Raises UsageError for a missing, unknown or mistyped key."""
-        flat = dict(document)
-        for key in ("seeds", "deconv"):
+        """The experiment that ``to_json`` wrote, now or before settings were added (``ndrepro.spec.additions``).
+
+        Raises UsageError for a missing, unknown or mistyped key.
+        """
+        flat = completed(document)
+        for key, kind in (("seeds", Seeds), ("deconv", Deconvolution), ("corrupt", Corruption)):
             if not isinstance(flat.get(key), Mapping):
                 raise UsageError(f"experiment: '{key}' is {flat.get(key)!r}, expected an object")
-        flat["seeds"] = _from_mapping(Seeds, flat["seeds"], "seeds.")
-        flat["deconv"] = _from_mapping(Deconvolution, flat["deconv"], "deconv.")
+            flat[key] = _from_mapping(kind, flat[key], f"{key}.")
         return typing.cast(Experiment, _from_mapping(cls, flat, ""))
 
 
-def nearest_names(name: str, count: int = 3) -> list[str]:
-    """The experiment names nearest to a wrong one: same epochs where it names any."""
-    numbers = re.findall(r"\d+", name.split("_", 1)[-1]) or ["1", "20", "100"]
-    suffixes = ["", *(f"_{dataset}" for dataset in DATASETS if dataset != DEFAULT_DATASET)]
-    candidates = [
-        f"{arch}_{method}_{epochs}{suffix}"
-        for arch in ARCHITECTURES
-        for method in METHODS
-        for epochs in dict.fromkeys(numbers)
-        for suffix in suffixes
-    ]
-    return difflib.get_close_matches(name.lower(), candidates, n=count, cutoff=0.5)
-
-
-def _longest_first(names: typing.Iterable[str]) -> str:
-    return "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-
-
-# longest first, so that nd_full is not read as nd with a rest
-_NAME = re.compile(
-    rf"(?P<arch>{_longest_first(ARCHITECTURES)})_(?P<method>{_longest_first(METHODS)})"
-    rf"_(?P<epochs>\d{{1,5}})(_(?P<dataset>{_longest_first(DATASETS)}))?"
-)
-
-
-def _name_cure(name: str) -> str:
-    near = nearest_names(name)
-    form = "names are ARCH_METHOD_EPOCHS[_DATASET], e.g. vgg16_nd_100 or resnet18_bn_20_cifar100"
-    return f"did you mean {', '.join(near)}? {form}" if near else f"{form}; `ndrepro list --names` has them all"
+def _recipe(arch: str, dataset: str) -> dict[str, Any]:
+    """Settings that come with the names; a wrong name has none, and is refused elsewhere, in words."""
+    if dataset not in DATASETS:
+        return {}
+    design = design_of(arch, dataset)
+    return {**DATASETS[dataset].recipe.settings(), **(design.recipe.settings() if design else {})}
 
 
 def _one_of(key: str, value: object, allowed: tuple[str, ...]) -> None:
@@ -228,6 +289,11 @@ def _one_of(key: str, value: object, allowed: tuple[str, ...]) -> None:
 def _at_least(key: str, value: Any, lowest: int) -> None:
     if not (value >= lowest and math.isfinite(value)):
         raise UsageError(f"{key}={value!r}, expected a finite number, at least {lowest}")
+
+
+def _fraction(key: str, value: Any) -> None:
+    if not 0 <= value <= 1:
+        raise UsageError(f"{key}={value!r}, expected a number from 0 to 1")
 
 
 def _seed(key: str, value: int) -> None:

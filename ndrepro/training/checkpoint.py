@@ -60,7 +60,7 @@ def load_checkpoint(path: Path, experiment: Experiment, net: nn.Module, optimize
     Raises CheckpointError where the file is missing or damaged, or belongs to another experiment or network.
     """
     tensors, document = _read(path)
-    if document["experiment"] != experiment.to_json():
+    if Experiment.from_json(document["experiment"]) != experiment:
         raise CheckpointError(f"{path}: written by another experiment", "resume with the run's own request")
     state = state_tensors(net)
     expected = {f"net.{name}" for name in state}

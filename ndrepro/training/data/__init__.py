@@ -2,10 +2,13 @@
 
 from functools import partial
 
-from ndrepro.training.data import cifar, digits
+from ndrepro.training.data import cifar, digits, idx
 
 DATASETS = {
     "digits": digits.load,
     "cifar10": partial(cifar.load, "cifar10"),
     "cifar100": partial(cifar.load, "cifar100"),
+    "mnist": partial(idx.load, "mnist"),
+    "fashion_mnist": partial(idx.load, "fashion_mnist"),
+    "emnist_balanced": partial(idx.load, "emnist_balanced"),
 }

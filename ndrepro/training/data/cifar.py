@@ -7,10 +7,8 @@ that torchvision knows before anything in them is read.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import pickle
-import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from ndrepro.spec.errors import DataError
-from ndrepro.training.data import folder
-from ndrepro.training.data.images import Images, SourceFile, Split, read_source
+from ndrepro.training.data import folder, published
+from ndrepro.training.data.images import Images, SourceFile, Split
 
 _SIDE = 32
 
@@ -41,6 +39,11 @@ class Official:
     test: tuple[tuple[str, str], ...]
     label_key: str
     names: tuple[str, str]  # the file of class names, and the key in it
+
+    @property
+    def file(self) -> published.PublishedFile:
+        """The archive."""
+        return published.PublishedFile(self.archive, (self.url,), self.archive_md5)
 
 
 def official(name: str) -> Official:
@@ -68,39 +71,18 @@ def load(name: str, root: Path, files: Official | None = None) -> Images:
     files = files or official(name)
     if (root / files.folder).is_dir():
         return _from_unpacked(files, root)
-    archive = root if root.is_file() else root / files.archive
-    if not archive.is_file():
-        _download(files, root)
+    archive = published.find(root, files.archive) or published.download(name, root, files.file)
     return _from_archive(files, archive)
 
 
-def _download(files: Official, root: Path) -> None:
-    from torchvision.datasets.utils import download_url
-
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        download_url(files.url, str(root), files.archive, files.archive_md5)
-    except (OSError, RuntimeError) as error:
-        (root / files.archive).unlink(missing_ok=True)
-        raise DataError(
-            f"{files.name}: {root} has no {files.archive}, and it could not be downloaded ({error})",
-            f"put {files.archive}, or images as train/CLASS/*.png (or .jpg) and test/CLASS/*, in a folder and name it "
-            "with --data FOLDER (make run … DATA=FOLDER)",
-        ) from None
-
-
 def _from_archive(files: Official, archive: Path) -> Images:
-    content, source = read_source(archive, files.archive)
-    _check(archive, content, files.archive_md5)
-    with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as tar:
+    members = [f"{files.folder}/{name}" for name, _ in (*files.train, *files.test, files.names)]
+    contents, source = published.read_tar(archive, files.file, members)
 
-        def read(member: str) -> bytes:
-            stream = tar.extractfile(f"{files.folder}/{member}")
-            if stream is None:
-                raise DataError(f"{archive}: {member} in it is no file")
-            return stream.read()
+    def read(member: str) -> bytes:
+        return contents[f"{files.folder}/{member}"]
 
-        return _assemble(files, read, (source,), f"{files.archive}, official")
+    return _assemble(files, read, (source,), f"{files.archive}, official")
 
 
 def _from_unpacked(files: Official, root: Path) -> Images:
@@ -109,9 +91,7 @@ def _from_unpacked(files: Official, root: Path) -> Images:
 
     def read(member: str) -> bytes:
         path = root / files.folder / member
-        content, source = read_source(path, f"{files.folder}/{member}")
-        if member in expected:
-            _check(path, content, expected[member])
+        content, source = published.read(path, f"{files.folder}/{member}", expected.get(member, ""))
         sources.append(source)
         return content
 
@@ -132,15 +112,6 @@ def _batches(contents: list[bytes], label_key: str) -> Split:
     images = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, _SIDE, _SIDE)
     labels = np.concatenate([np.asarray(batch[label_key], dtype=np.int64) for batch in batches])
     return Split(images, labels)
-
-
-def _check(path: Path, content: bytes, expected: str) -> None:
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if found != expected:
-        raise DataError(
-            f"{path}: md5 {found}, the official file has {expected}: damaged, cut short, or another file",
-            "remove it and let it be downloaded again, or copy it afresh",
-        )
 
 
 class _ArraysOnly(pickle.Unpickler):

@@ -31,7 +31,8 @@ def load(name: str, root: Path) -> Images:
     facts = DATASETS[name]
     if len(classes) != facts.num_classes:
         raise DataError(
-            f"{root / 'train'}: {len(classes)} class folders ({', '.join(classes[:12])}), {name} has {facts.num_classes}"
+            f"{root / 'train'}: {len(classes)} class folders ({', '.join(classes[:12])}), "
+            f"{name} has {facts.num_classes}"
         )
     missing = [label for label in classes if not (root / "test" / label).is_dir()]
     extra = sorted(set(_classes(root / "test")) - set(classes))

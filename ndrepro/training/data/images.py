@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ndrepro.spec.catalogue import DATASETS
 from ndrepro.spec.errors import DataError
 from provenance.digest import FileDigest, tree_digest
 
@@ -89,6 +90,25 @@ def _pixels(split: Split) -> str:
     digest = hashlib.sha256(np.ascontiguousarray(split.images))
     digest.update(np.ascontiguousarray(split.labels.astype("<i8")))
     return digest.hexdigest()
+
+
+def split_of(name: str, where: Path, images: np.ndarray, labels: np.ndarray) -> Split:
+    """A split of the data set ``name``, read from ``where``, if images and labels are what the catalogue says.
+
+    ``images`` (N, C, H, W), ``labels`` (N,) of any integer type. Raises DataError naming the file.
+    """
+    facts = DATASETS[name]
+    if images.shape[1:] != (facts.channels, facts.size, facts.size):
+        shape = "x".join(str(extent) for extent in images.shape[1:])
+        raise DataError(f"{where}: images of {shape}, {name} has {facts.channels}x{facts.size}x{facts.size}")
+    if len(images) != len(labels):
+        raise DataError(f"{where}: {len(labels)} labels for {len(images)} images")
+    if not len(labels):
+        raise DataError(f"{where}: it holds no image")
+    wrong = labels[(labels < 0) | (labels >= facts.num_classes)]
+    if len(wrong):
+        raise DataError(f"{where}: a label {wrong[0]}, {name} has 0 to {facts.num_classes - 1}")
+    return Split(np.ascontiguousarray(images), labels.astype(np.int64))
 
 
 def read_source(path: Path, name: str) -> tuple[bytes, SourceFile]:
