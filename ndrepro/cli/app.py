@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ndrepro.cli import doctor, keys, list, output, reproduce, run, show, terminal, verify
+from ndrepro.cli import doctor, keys, list, output, reproduce, run, show, study, terminal, verify
 
 app = typer.Typer(
     add_completion=False,
@@ -42,6 +42,14 @@ def _root(
     _help_if_bare(context)
 
 
+study_app = typer.Typer(help="Whole studies: the runs of a table, a figure, a version matrix.", rich_markup_mode=None)
+
+
+@study_app.callback(invoke_without_command=True)
+def _study(context: typer.Context) -> None:
+    _help_if_bare(context)
+
+
 keys_app = typer.Typer(help="This author's key, and the keys to trust.", rich_markup_mode=None)
 
 
@@ -62,6 +70,12 @@ app.command("show")(show.show)
 app.command("list")(list.list_runs)
 app.command("reproduce")(reproduce.reproduce)
 app.command("doctor")(doctor.doctor)
+app.add_typer(study_app, name="study")
+study_app.command("list")(study.list_studies)
+study_app.command("plan")(study.plan)
+study_app.command("run")(study.run)
+study_app.command("status")(study.status)
+study_app.command("resume")(study.resume)
 app.add_typer(keys_app, name="keys")
 keys_app.command("show")(keys.show)
 keys_app.command("export")(keys.export)

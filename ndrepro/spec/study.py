@@ -24,6 +24,7 @@ from typing import Any
 
 from ndrepro.spec.errors import UsageError
 from ndrepro.spec.experiment import STREAMS, Experiment
+from ndrepro.spec.names import DEFAULT_DATASET, name_of
 
 MAIN = "main"  # the environment that ndrepro itself runs in, as manifests call it
 ENVIRONMENT = "environment"
@@ -149,17 +150,42 @@ def identity(experiment: Experiment, environment: str) -> str:
 
 
 def experiment_of(point: Mapping[str, Value]) -> Experiment:
-    """The experiment with these settings, by dotted key. Raises UsageError for what makes none."""
+    """The experiment with these settings, by dotted key: that of ``ndrepro run NAME --set key=value …``.
+
+    Raises UsageError for what makes none.
+    """
     missing = [key for key in ("arch", "method", "epochs") if key not in point]
     if missing:
         raise UsageError(f"{', '.join(missing)}: not given", "every run needs arch, method and epochs")
-    document = Experiment(arch=START.arch, method=START.method, epochs=START.epochs).to_json()
-    if point.get("determinism") == "canonical":
-        document["threads"] = 1  # the level is defined with one thread
-    for key, value in point.items():
-        section, _, leaf = key.rpartition(".")
-        (document[section] if section else document)[leaf] = value
-    return Experiment.from_json(document)
+    name = name_of(point["arch"], point["method"], point["epochs"], point.get("dataset", DEFAULT_DATASET))
+    settings = {key: text_of(value) for key, value in point.items() if key not in _NAMED}
+    return Experiment.from_name(name, settings)
+
+
+def settings_words(experiment: Experiment) -> list[str]:
+    """The experiment as words of a command line: its name, and ``--set`` for all that the name does not tell.
+
+    Law: ``Experiment.from_name(name, settings) == experiment``.
+    """
+    own, default = dict(leaves(experiment.to_json())), dict(leaves(experiment.defaults()))
+    changed = {key: value for key, value in own.items() if value != default[key]}
+    return [experiment.name, *(word for key, value in changed.items() for word in ("--set", f"{key}={text_of(value)}"))]
+
+
+def leaves(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values of a document of tables."""
+    for key, value in document.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def text_of(value: Value) -> str:
+    """A setting's value as ``--set`` takes it."""
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def describes(row: Choice, point: Mapping[str, Value], experiment: Experiment | None = None) -> bool:

@@ -26,11 +26,28 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
+from ndrepro.spec.catalogue import ARCHITECTURES, DATASETS, METHODS
 from ndrepro.spec.errors import UsageError
-from ndrepro.spec.study import ENVIRONMENT, START, Grid, Need, Resources, Study, StudyRun, Value, describes, suggestion
+from ndrepro.spec.study import (
+    ENVIRONMENT,
+    MAIN,
+    START,
+    Grid,
+    Need,
+    Resources,
+    Study,
+    StudyRun,
+    Value,
+    describes,
+    leaves,
+    suggestion,
+)
 
 _STUDY_KEYS = ("title", "settings", "resources", "grids")
 _GRID_KEYS = ("title", "settings", "axes", "exclude", "include")
+_TAKEN: dict[Any, tuple[type, ...]] = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}
+_EXPECTED = {bool: "true or false", int: "a whole number", float: "a number", str: "a word in quotes"}
+_MOST_EPOCHS = 99_999  # what a name can hold
 _RESOURCE_KEYS = tuple(item.name for item in fields(Resources))
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -123,13 +140,13 @@ def _grid(name: str, place: _Place, document: Any) -> Grid:
 
 
 def _settings(place: _Place, document: Any) -> dict[str, Value]:
-    return {key: _typed(place, key, value) for key, value in _flat(place.table(document))}
+    return {key: _typed(place, key, value) for key, value in leaves(place.table(document))}
 
 
 def _choice(place: _Place, document: Any, lists_only: bool = False) -> dict[str, tuple[Value, ...]]:
     """Keys with their values; a single value is a list of one, unless ``lists_only``."""
     chosen: dict[str, tuple[Value, ...]] = {}
-    for key, value in _flat(place.table(document)):
+    for key, value in leaves(place.table(document)):
         if lists_only and not isinstance(value, list):
             raise place.error(f"{key}={value!r}, expected a list of values", f"write {key} = [{value!r}]")
         values = tuple(_typed(place, key, each) for each in (value if isinstance(value, list) else [value]))
@@ -161,15 +178,19 @@ def _typed(place: _Place, key: str, value: Any) -> Value:
     """The value as the experiment has it: "none" where that can be, whole numbers for numbers."""
     if key not in _KEYS:
         raise place.error(f"unknown key '{key}'", suggestion(key, _KEYS))
-    if not isinstance(value, (bool, int, float, str)):
-        raise place.error(f"{key}={value!r}, expected a word, a number, true or false")
-    if key == ENVIRONMENT:
-        return place.at(key).text(value)
-    default = START.value(key)
+    known = {"arch": ARCHITECTURES, "method": METHODS, "dataset": DATASETS}.get(key)
+    if known is not None and value not in known:
+        raise place.error(f"{key}={value!r} is not known", suggestion(str(value), known))
+    default = MAIN if key == ENVIRONMENT else START.value(key)
     if default is None and value == "none":
         return None
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return float(value) if isinstance(default, float) and whole else value
+    kind: Any = float if default is None else type(default)
+    if not isinstance(value, _TAKEN[kind]) or (isinstance(value, bool) and kind is not bool):
+        raise place.error(f"{key}={value!r}, expected {_EXPECTED[kind]}")
+    typed: Value = value
+    if key == "epochs" and not 0 <= typed <= _MOST_EPOCHS:
+        raise place.error(f"epochs={value!r}, expected 0 to {_MOST_EPOCHS}")
+    return float(typed) if isinstance(default, float) else typed
 
 
 def _check_runs(study: Study, root: _Place) -> None:
@@ -218,14 +239,6 @@ def _origin(study: Study, grid: Grid, place: _Place, message: str) -> _Place:
     return _Place(place.file, ("settings",)) if key in study.settings else place
 
 
-def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
 def _grid_document(grid: Grid) -> dict[str, Any]:
     return _without_empty(
         {
@@ -259,4 +272,4 @@ def _without_empty(document: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in document.items() if value not in ("", {}, [])}
 
 
-_KEYS = (*(key for key, _ in _flat(START.to_json())), ENVIRONMENT)
+_KEYS = (*(key for key, _ in leaves(START.to_json())), ENVIRONMENT)

@@ -1,0 +1,203 @@
+"""``ndrepro study``: list, plan, run, status, resume. A study is a TOML file; its runs are ordinary signed runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ndrepro.cli import options, output, study_words, terminal, words
+from ndrepro.spec.errors import NdreproError, UsageError
+
+if TYPE_CHECKING:
+    from ndrepro.execution.run import Options
+    from ndrepro.execution.study import Outcome, Plan
+
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="STUDY", show_default=False, help="A study's name, or a TOML file; see `ndrepro study list`."
+    ),
+]
+Grids = Annotated[
+    list[str] | None, typer.Option("--grid", metavar="G", help="Only this grid; may be given many times.")
+]
+Jobs = Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=1, help="Runs at the same time on this machine.")]
+Data = Annotated[
+    list[str] | None,
+    typer.Option("--data", metavar="PATH", help="Where the data lie; DATASET=PATH for one data set of several."),
+]
+
+
+def list_studies(as_json: options.Json = False) -> int:
+    """List the studies that are known by name."""
+    from ndrepro.execution.study_file import load_study, study_files
+
+    found, wrong = [], []
+    for path in study_files():
+        try:
+            found.append((path, load_study(path)))
+        except UsageError as error:
+            wrong.append(error)
+    if as_json:
+        output.print_json({"studies": [study_words.study_document(path, study) for path, study in found]})
+    for _, study in [] if as_json else found:
+        terminal.write_line(f"{study.name:<16} {study.title}")
+        for grid in study.grids:
+            count = words.plural(len(study.runs([grid.name])), "run")
+            terminal.write_line(f"  {grid.name:<14} {count:>8}  {grid.title}")
+    for problem in wrong:
+        output.print_error(output.record_of(problem))
+    return output.NO if wrong else output.DONE
+
+
+def plan(
+    study: Name, grids: Grids = None, runs: options.Runs = options.DEFAULT_RUNS, as_json: options.Json = False
+) -> int:
+    """Say what a study comes to, and what is left of it, before anything starts."""
+    found, _ = _plan(study, grids, runs)
+    if as_json:
+        output.print_json(study_words.plan_document(found))
+        return output.DONE
+    study_words.print_plan(found)
+    if found.todo:
+        terminal.write_line(f"{'next':<{study_words.LABEL}} {_command('run', study, grids, runs)}")
+    return output.DONE
+
+
+def status(
+    study: Name, grids: Grids = None, runs: options.Runs = options.DEFAULT_RUNS, as_json: options.Json = False
+) -> int:
+    """Say where every run stands. Exit 1 where one failed or does not count."""
+    from ndrepro.execution.survey import FAILED, REFUSED
+
+    found, _ = _plan(study, grids, runs)
+    wrong = found.states[FAILED] + found.states[REFUSED]
+    if as_json:
+        output.print_json(study_words.plan_document(found))
+    else:
+        study_words.print_status(found)
+    return output.NO if wrong else output.DONE
+
+
+def run(
+    study: Name,
+    grids: Grids = None,
+    jobs: Jobs = 1,
+    data: Data = None,
+    runs: options.Runs = options.DEFAULT_RUNS,
+    as_json: options.Json = False,
+) -> int:
+    """Run what is not done, go on with what was cut off, and try again what failed. Ctrl-C stops it cleanly."""
+    found, how = _plan(study, grids, runs)
+    return _carry_out(found, how, jobs, _data_paths(data or []), as_json, _command("resume", study, grids, runs))
+
+
+def resume(
+    study: Name,
+    grids: Grids = None,
+    jobs: Jobs = 1,
+    data: Data = None,
+    runs: options.Runs = options.DEFAULT_RUNS,
+    as_json: options.Json = False,
+) -> int:
+    """Go on with a study that was begun: its grids, its data; else as run."""
+    from ndrepro.execution.study import data_of_begun, only_begun
+
+    found, how = _plan(study, grids, runs)
+    begun = only_begun(found)
+    if not begun.items:
+        raise UsageError(
+            f"nothing of {found.study.name} has been begun in {terminal.here(runs)}",
+            f"begin with `{_command('run', study, grids, runs)}`, or name the folder with --runs DIR",
+        )
+    paths = {**data_of_begun(begun), **_data_paths(data or [])}
+    return _carry_out(begun, how, jobs, paths, as_json, _command("resume", study, grids, runs))
+
+
+def _plan(study: str, grids: Sequence[str] | None, runs: Path) -> tuple[Plan, Options]:
+    from ndrepro.execution.run import Options
+    from ndrepro.execution.study import make_plan
+    from ndrepro.execution.study_file import find_study, load_study
+    from ndrepro.spec.layout import RunsFolder
+    from provenance.signing import default_home
+
+    how = Options(runs=RunsFolder(runs), home=default_home())
+    return make_plan(load_study(find_study(study)), grids or [], how), how
+
+
+def _carry_out(plan: Plan, how: Options, jobs: int, data: dict[str, Path], as_json: bool, again: str) -> int:
+    from ndrepro.cli import study_live
+    from ndrepro.execution.launchers import LocalLauncher
+    from ndrepro.execution.study import carry_out
+
+    with study_live.watching(jobs=jobs, error=as_json) as observer:
+        outcome = carry_out(plan, how, LocalLauncher(jobs, how), observer, _by_dataset(plan, data))
+    error = _error(outcome, again)
+    if as_json:
+        document = study_words.outcome_document(outcome)
+        output.print_json({**document, "error": error} if error else document)
+    else:
+        study_words.print_outcome(outcome)
+    if error:
+        output.print_error(error)
+        return int(error["exit_code"])
+    return output.DONE
+
+
+def _error(outcome: Outcome, again: str) -> dict[str, Any] | None:
+    """Why the study is not complete, and how to go on; None where it is."""
+    name, total = outcome.plan.study.name, len(outcome.plan.items)
+    left = total - outcome.plan.states["done"]
+    if outcome.trouble is not None:
+        record = output.record_of(outcome.trouble)
+        message = f"{name} stopped with {left} of {total} runs not done: {record['message']}"
+        return {**record, "message": message, "exit_code": output.COULD_NOT}
+    if outcome.interrupted and not outcome.complete:
+        stopped = NdreproError(f"{name} was interrupted, {left} of {total} runs not done", f"go on with `{again}`")
+        return {**output.record_of(stopped), "exit_code": output.COULD_NOT}
+    if outcome.complete:
+        return None
+    labels = ", ".join(failure.run.label for failure in outcome.failures[:3]) or "others have them under way"
+    more = f" and {len(outcome.failures) - 3} more" if len(outcome.failures) > 3 else ""
+    undone = NdreproError(f"{left} of {total} runs of {name} are not done: {labels}{more}", f"`{again}` tries again")
+    return {**output.record_of(undone), "exit_code": output.NO}
+
+
+def _data_paths(given: Sequence[str]) -> dict[str, Path]:
+    """``--data`` by data set; "" stands for all that are not named."""
+    from ndrepro.spec.catalogue import DATASETS
+
+    paths: dict[str, Path] = {}
+    for text in given:
+        name, equals, path = text.partition("=")
+        name, path = (name, path) if equals and name in DATASETS else ("", text)
+        if name in paths:
+            raise UsageError(f"--data {text}: given twice for {name or 'every data set'}", "give each data set once")
+        paths[name] = Path(path)
+    return paths
+
+
+def _by_dataset(plan: Plan, given: dict[str, Path]) -> dict[str, Path]:
+    """The paths for the data sets of this study."""
+    names = {item.run.experiment.dataset for item in plan.items}
+    strangers = sorted(set(given) - names - {""})
+    if strangers:
+        raise UsageError(
+            f"--data {strangers[0]}={given[strangers[0]]}: {plan.study.name} has no runs on it",
+            f"its data sets are {', '.join(sorted(names))}",
+        )
+    return {name: given.get(name, given.get("", Path())) for name in names if name in given or "" in given}
+
+
+def _command(verb: str, study: str, grids: Sequence[str] | None, runs: Path) -> str:
+    """What to type for another command on the same study."""
+    import shlex
+
+    parts = [terminal.program(), "study", verb, shlex.quote(study)]
+    parts += [f"--grid {shlex.quote(grid)}" for grid in grids or []]
+    parts += [f"--runs {shlex.quote(os.fspath(runs))}"] if runs != options.DEFAULT_RUNS else []
+    return " ".join(parts)

@@ -1,0 +1,190 @@
+"""A study on the screen and as JSON: the plan, where it stands, what came of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ndrepro.cli import terminal, words
+
+if TYPE_CHECKING:
+    from ndrepro.execution.study import Item, Outcome, Plan
+    from ndrepro.spec.study import Study
+
+LABEL = 10
+_WIDTHS = (16, 7, 7, 9, 9, 8, 12, 12, 12)
+_HEADINGS = ("grid", "runs", "done", "running", "cut off", "failed", "not counted", "to do", "device time")
+
+
+def print_plan(plan: Plan) -> None:
+    """Grids in a table, then totals, and where the estimates are from."""
+    terminal.write_line(f"{plan.study.name}: {plan.study.title}")
+    terminal.write_line("")
+    _print_grids(plan)
+    terminal.write_line("")
+    if not plan.todo:
+        running = plan.states["running"]
+        _row("to run", f"nothing: {running} under way, the rest done" if running else "nothing: every run is done")
+    else:
+        time = f"about {duration(plan.seconds)} of device time"
+        disk = f"{words.size(plan.disk_bytes)} of disk ({words.size(plan.free_bytes)} free)"
+        _row("to run", f"{words.plural(len(plan.todo), 'run')}, {time}, {disk}")
+        _row("estimate", _sources(plan))
+    if plan.todo and plan.disk_bytes > plan.free_bytes:
+        _row("warning", "more than is free on the disk of the runs: free some, or choose another with --runs DIR")
+    for note in plan.notes:
+        _row("note", note)
+
+
+def print_status(plan: Plan) -> None:
+    """Grids in a table, then every run that is neither done nor waiting, with the reason."""
+    _print_grids(plan)
+    terminal.write_line("")
+    for item in plan.items:
+        if item.standing.state not in ("done", "to do"):
+            _print_item(item)
+    done, total = plan.states["done"], len(plan.items)
+    left = f"; about {duration(plan.seconds)} of device time left" if plan.todo else ""
+    _row("done", f"{done} of {words.plural(total, 'run')}{left}")
+    for note in plan.notes:
+        _row("note", note)
+
+
+def print_outcome(outcome: Outcome) -> None:
+    """How many are done, and every run that failed this time."""
+    terminal.write_line("")
+    for failure in outcome.failures:
+        error = failure.ending.error
+        _row(failure.ending.outcome[:LABEL], f"{failure.run.label}: {error.message if error else 'no reason told'}")
+        if error and error.cure:
+            _row("", f"cure: {error.cure}")
+        if failure.ending.folder:
+            _row("", terminal.here(failure.ending.folder.root))
+    plan = outcome.plan
+    _row("done", f"{plan.states['done']} of {words.plural(len(plan.items), 'run')} of {plan.study.name}")
+    for item in plan.items:
+        if item.standing.state == "not counted":
+            _print_item(item)
+
+
+def study_document(path: Path, study: Study) -> dict[str, Any]:
+    """A study in JSON, without its runs."""
+    return {
+        "name": study.name,
+        "title": study.title,
+        "file": str(path),
+        "grids": [
+            {"name": grid.name, "title": grid.title, "runs": len(study.runs([grid.name]))} for grid in study.grids
+        ],
+    }
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """A plan in JSON, run by run. Seconds and bytes are those of what is left."""
+    return {
+        "study": plan.study.name,
+        "title": plan.study.title,
+        "runs": [_item_document(item) for item in plan.items],
+        "states": dict(plan.states),
+        "to_run": len(plan.todo),
+        "device_seconds": plan.seconds,
+        "disk_bytes": plan.disk_bytes,
+        "free_bytes": plan.free_bytes,
+        "estimated_from_recorded": plan.recorded,
+        "notes": list(plan.notes),
+    }
+
+
+def outcome_document(outcome: Outcome) -> dict[str, Any]:
+    """How a study stands after a run of it, in JSON."""
+    from ndrepro.spec.errors import to_record
+
+    failures = [
+        {
+            "run": failure.run.label,
+            "grid": failure.run.grid,
+            "outcome": failure.ending.outcome,
+            "folder": str(failure.ending.folder.root.absolute()) if failure.ending.folder else None,
+            "error": to_record(failure.ending.error) if failure.ending.error else None,
+        }
+        for failure in outcome.failures
+    ]
+    return {
+        **plan_document(outcome.plan),
+        "complete": outcome.complete,
+        "interrupted": outcome.interrupted,
+        "failures": failures,
+    }
+
+
+def duration(seconds: float) -> str:
+    """``83 s``, ``54 min``, ``12.3 h``: as coarse as an estimate is."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 360_000 else f"{seconds / 3600:,.0f} h"
+
+
+def _sources(plan: Plan) -> str:
+    from ndrepro.execution.costs import CPU_RATE, GPU_RATE, model_seconds
+
+    recorded, modelled = plan.recorded, len(plan.todo) - plan.recorded
+    if not modelled:
+        return f"from recorded timings of earlier runs in {words.plural(recorded, 'case')}"
+    others = [item for item in plan.todo if item.run.experiment.device == "auto"]
+    rates = f"{CPU_RATE / 1e9:.0f} GFLOP/s a CPU thread, {GPU_RATE / 1e12:.0f} TFLOP/s and launch times of a V100"
+    text = f"by the model ({rates})" + (f" for {modelled}, recorded timings for {recorded}" if recorded else "")
+    if len(others) == len(plan.todo):
+        both = {device: sum(model_seconds(i.run.experiment, device) for i in others) for device in ("cpu", "cuda")}
+        text += f"; all of it on CPUs {duration(both['cpu'])}, on V100s {duration(both['cuda'])}"
+    return text
+
+
+def _print_grids(plan: Plan) -> None:
+    from rich.text import Text
+
+    console = terminal.console()
+    console.print(Text(_columns(_HEADINGS), style="dim"), soft_wrap=True)
+    parts = [(name, plan.of_grid(name)) for name in plan.grids()]
+    for name, part in [*parts, ("all", plan)] if len(parts) > 1 else parts:
+        states = part.states
+        counts = [states[key] for key in ("done", "running", "cut off", "failed", "not counted", "to do")]
+        cells = [name, len(part.items), *counts, duration(part.seconds)]
+        console.print(Text(_columns([str(cell) for cell in cells])), soft_wrap=True)
+
+
+def _columns(cells: list[str] | tuple[str, ...]) -> str:
+    first, *rest = cells
+    return f"{first:<{_WIDTHS[0]}}" + "".join(f"{cell:>{width}}" for cell, width in zip(rest, _WIDTHS[1:], strict=True))
+
+
+def _print_item(item: Item) -> None:
+    standing = item.standing
+    epochs = f", {item.epochs_done}/{item.run.experiment.epochs} epochs" if standing.state != "not counted" else ""
+    reason = f": {standing.reason}" if standing.reason else ""
+    _row(standing.state, f" {item.run.label}{epochs}{reason}")
+    if standing.folder:
+        _row("", f" {terminal.here(standing.folder.root)}")
+
+
+def _row(label: str, text: str) -> None:
+    terminal.write_line(f"{label:<{LABEL}} {terminal.hanging(text, LABEL + 1)}")
+
+
+def _item_document(item: Item) -> dict[str, Any]:
+    folder, needs = item.standing.folder, item.run.resources
+    return {
+        "label": item.run.label,
+        "grid": item.run.grid,
+        "experiment": item.run.experiment.to_json(),
+        "environment": item.run.environment,
+        "state": item.standing.state,
+        "reason": item.standing.reason,
+        "folder": str(folder.root.absolute()) if folder else None,
+        "epochs_done": item.epochs_done,
+        "seconds": item.left.seconds,
+        "bytes": item.left.disk_bytes,
+        "estimate": item.left.source,
+        "resources": {"gpu_memory_gib": needs.gpu_memory_gib, "minutes": needs.minutes},
+    }

@@ -1,0 +1,125 @@
+"""How long a run will take and how much it will leave on disk, before anything starts, and where the figures are from.
+
+Recorded: an earlier run in the same folder of runs, of the same network, method, image size, batch, threads and
+device, wrote down its seconds an epoch; they are scaled to the images asked for. Model: where there is none,
+``ndrepro.execution.costs``. Every figure says which of the two it is; neither is a promise. Bytes always come from the
+networks' shapes. Timings are taken as they lie there: they decide nothing but what the screen says.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ndrepro.execution.costs import START_SECONDS, Size, model_bytes, model_seconds
+from ndrepro.spec.errors import UsageError
+from ndrepro.spec.exchange import Request, Result, Timing, read_json
+from ndrepro.spec.experiment import Experiment
+from ndrepro.spec.layout import RunFolder, RunsFolder
+from ndrepro.spec.study import MAIN, StudyRun
+from provenance.errors import ProvenanceError
+from provenance.scalars import read_scalars
+
+RECORDED = "recorded"
+MODEL = "model"
+_LATEST = 5  # runs that a speed is the median of
+
+# everything that makes two runs equally fast an image
+Kind = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds on one device and bytes on disk of one run, and where the seconds are from: RECORDED or MODEL."""
+
+    seconds: float
+    disk_bytes: int
+    source: str
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds an image, in training and in evaluation, as one run had them."""
+
+    train: float
+    test: float
+
+
+class Estimator:
+    """Estimates for the runs of a study from the timings in a folder of runs."""
+
+    def __init__(self, runs: RunsFolder, studied: Iterable[StudyRun]) -> None:
+        self._device = device_here()
+        self._speeds = _speeds(runs, {(run.experiment.arch, run.experiment.method) for run in studied})
+
+    def estimate(self, run: StudyRun, epochs_done: int = 0) -> Estimate:
+        """For what is left of a run of which ``epochs_done`` epochs are done."""
+        experiment, device = run.experiment, self.device_of(run.experiment)
+        left = 1.0 if not experiment.epochs else (experiment.epochs - epochs_done) / experiment.epochs
+        speeds = self._speeds.get(kind_of(experiment, run.environment, device), [])
+        if speeds:
+            size = Size.of(experiment)
+            images = statistics.median(speed.train for speed in speeds) * size.train_images
+            images += statistics.median(speed.test for speed in speeds) * size.test_images
+            seconds, source = START_SECONDS + left * size.epochs * images, RECORDED
+        else:
+            whole = model_seconds(experiment, device)
+            seconds, source = START_SECONDS + left * (whole - START_SECONDS), MODEL
+        return Estimate(seconds, model_bytes(experiment), source)
+
+    def device_of(self, experiment: Experiment) -> str:
+        """Where it would run if it ran here: "cpu" or "cuda"."""
+        return self._device if experiment.device == "auto" else experiment.device
+
+
+def device_here() -> str:
+    """ "cuda" where this machine has an NVIDIA driver, else "cpu"."""
+    return "cuda" if Path("/dev/nvidiactl").exists() else "cpu"
+
+
+def kind_of(experiment: Experiment, environment: str, device: str) -> Kind:
+    """Two runs of one kind take the same seconds an image."""
+    return (
+        experiment.arch,
+        experiment.method,
+        experiment.image_size,
+        experiment.batch_size,
+        experiment.threads if device == "cpu" else 0,
+        experiment.determinism,
+        experiment.deconv.n_iter,
+        experiment.deconv.block,
+        device,
+        environment,
+    )
+
+
+def _speeds(runs: RunsFolder, networks: set[tuple[str, str]]) -> dict[Kind, list[Speed]]:
+    """What earlier runs of these networks took; the latest few of each kind."""
+    found: dict[Kind, list[Speed]] = {}
+    for arch, method in sorted(networks):
+        timed = sorted(runs.root.glob(f"{arch}_{method}_[0-9]*/*/timing.jsonl"), key=lambda path: path.parent.name)
+        for path in reversed(timed):
+            measured = _speed(RunFolder(path.parent))
+            if measured is not None:
+                kind, speed = measured
+                if len(found.setdefault(kind, [])) < _LATEST:
+                    found[kind].append(speed)
+    return found
+
+
+def _speed(folder: RunFolder) -> tuple[Kind, Speed] | None:
+    """One run's speed; None where it did not get far enough, or what it wrote cannot be read."""
+    try:
+        request = Request.from_json(read_json(folder.request))
+        device = Result.from_json(read_json(folder.result)).device
+        images = read_json(folder.dataset)
+        written: list[Any] = read_scalars(folder.timing, tolerate_torn=True)
+        rows = [Timing(**row) for row in written]
+        train = statistics.median(row.train_seconds for row in rows) / images["train_images"]
+        test = statistics.median(row.test_seconds for row in rows) / images["test_images"]
+    except (ProvenanceError, UsageError, OSError, KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    return kind_of(request.experiment, request.environment or MAIN, device.partition(":")[0]), Speed(train, test)

@@ -1,0 +1,304 @@
+"""A study: what it comes to before anything starts, and getting it done.
+
+    make_plan ── Survey (what stands) + Estimator (what it takes) ──> Plan
+    carry_out ── Plan ──> Launcher, run by run ──> Outcome
+
+What a study remembers is in its runs: signed manifests and the ledger say which are done, their folders say where to
+go on, and nothing else is written. So a study can be started again after any crash, on any day, by anyone with the
+folder of runs: what is done is passed over, what was cut off is gone on with, what failed is tried once more.
+
+A run that fails does not stop the others. What concerns them all does: a disk that is full, a key that cannot sign, a
+broken ledger. Ctrl-C stops the runs under way at their next step, signed as interrupted, and starts no more.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import types
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ndrepro.execution import datasets
+from ndrepro.execution.estimates import RECORDED, Estimate, Estimator
+from ndrepro.execution.launchers import Ended, Ending, Event, Job, Launcher
+from ndrepro.execution.run import Options
+from ndrepro.execution.runs import read_scores
+from ndrepro.execution.survey import CUT_OFF, DONE, FAILED, MISSING, RUNNING, Standing, Survey, code_and_data
+from ndrepro.spec.exchange import Request, read_json
+from ndrepro.spec.study import Study, StudyRun
+from provenance.errors import BusyError, KeyFileError, LedgerError, ProvenanceError, StorageError
+
+_LOOK_SECONDS = 0.2
+# what no other run of the study would escape
+_COMMON_TROUBLE = (StorageError, KeyFileError, LedgerError)
+_SETTLED = (DONE, RUNNING)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One run of a study: where it stands, and what is left of it."""
+
+    run: StudyRun
+    standing: Standing
+    epochs_done: int
+    left: Estimate
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study, or some grids of it, comes to. ``notes`` are what its author should know."""
+
+    study: Study
+    items: tuple[Item, ...]
+    free_bytes: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def todo(self) -> tuple[Item, ...]:
+        """What would be run: all that is neither done nor under way."""
+        return tuple(item for item in self.items if item.standing.state not in _SETTLED)
+
+    @property
+    def states(self) -> Counter[str]:
+        """How many runs stand where."""
+        return Counter(item.standing.state for item in self.items)
+
+    @property
+    def seconds(self) -> float:
+        """Device-seconds that are left."""
+        return sum(item.left.seconds for item in self.todo)
+
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes that are still to be written."""
+        return sum(item.left.disk_bytes for item in self.todo)
+
+    @property
+    def recorded(self) -> int:
+        """How many of the runs to do are estimated from recorded timings, and not by the model."""
+        return sum(item.left.source == RECORDED for item in self.todo)
+
+    def of_grid(self, name: str) -> Plan:
+        """The part of one grid."""
+        return Plan(self.study, tuple(item for item in self.items if item.run.grid == name), self.free_bytes)
+
+    def grids(self) -> tuple[str, ...]:
+        """The grids that have runs here, in the study's order."""
+        return tuple(dict.fromkeys(item.run.grid for item in self.items))
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that did not get done, and how it ended."""
+
+    run: StudyRun
+    ending: Ending
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the study stands after all: ``plan`` is made anew from what was signed.
+
+    ``failures`` are this time's; ``interrupted`` by Ctrl-C; ``trouble`` is what stopped the whole of it.
+    """
+
+    plan: Plan
+    failures: tuple[Failure, ...]
+    interrupted: bool
+    trouble: ProvenanceError | None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every run is done."""
+        return self.plan.states[DONE] == len(self.plan.items)
+
+
+class StudyObserver(Protocol):
+    """Called from the study's process as its runs go on."""
+
+    def started(self, plan: Plan) -> None:
+        """Before the first run."""
+
+    def event(self, event: Event) -> None:
+        """A run began, got on or ended."""
+
+    def passed(self, run: StudyRun, standing: Standing) -> None:
+        """A run was found done, or under way elsewhere, when its turn came."""
+
+    def stopping(self) -> None:
+        """Ctrl-C came: the runs under way have been asked to stop."""
+
+
+def make_plan(study: Study, grids: Sequence[str], options: Options) -> Plan:
+    """Survey and estimate. Raises UsageError for an unknown grid, LedgerError for a broken ledger."""
+    runs = study.runs(grids)
+    survey = Survey(options.runs, options.home)
+    estimator = Estimator(options.runs, runs)
+    items = tuple(_item(run, survey.standing(run), estimator) for run in runs)
+    return Plan(study, items, _free_bytes(options.runs.root), tuple(_notes(items)))
+
+
+def only_begun(plan: Plan) -> Plan:
+    """The grids of which any run has been begun: what there is to resume."""
+    begun = {item.run.grid for item in plan.items if item.standing.state != MISSING}
+    items = tuple(item for item in plan.items if item.run.grid in begun)
+    return Plan(plan.study, items, plan.free_bytes, plan.notes)
+
+
+def data_of_begun(plan: Plan) -> dict[str, Path]:
+    """Where the data of runs that were begun lay, by data set: a study is resumed with the same."""
+    found: dict[str, Path] = {}
+    for item in plan.items:
+        if item.standing.folder is not None and item.run.experiment.dataset not in found:
+            request = Request.from_json(read_json(item.standing.folder.request))
+            if Path(request.data).exists():
+                found[item.run.experiment.dataset] = Path(request.data)
+    return found
+
+
+def carry_out(
+    plan: Plan, options: Options, launcher: Launcher, observer: StudyObserver, data: Mapping[str, Path]
+) -> Outcome:
+    """Run all that is to do. ``data`` says where data sets lie, by name; one that is not there is looked for.
+
+    Raises DataError for a path that is not there, before anything starts.
+    """
+    for item in plan.todo:
+        if item.standing.state not in (CUT_OFF, FAILED):
+            datasets.locate(item.run.experiment, data.get(item.run.experiment.dataset))
+    observer.started(plan)
+    with _Signals() as signals:
+        work = _Work(plan, options, launcher, observer, data, signals)
+        try:
+            work.do()
+        finally:
+            launcher.close()
+    after = make_plan(plan.study, plan.grids(), options)
+    return Outcome(after, tuple(work.failures), bool(signals.count), work.trouble)
+
+
+class _Work:
+    """One go at a study."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        options: Options,
+        launcher: Launcher,
+        observer: StudyObserver,
+        data: Mapping[str, Path],
+        signals: _Signals,
+    ) -> None:
+        self.failures: list[Failure] = []
+        self.trouble: ProvenanceError | None = None
+        self._study = plan.study.name
+        self._waiting = deque(plan.todo)
+        self._options = options
+        self._launcher = launcher
+        self._observer = observer
+        self._data = data
+        self._signals = signals
+        self._stops = 0
+
+    def do(self) -> None:
+        """Keep the launcher busy until nothing waits, or nothing more may start."""
+        while True:
+            while self._waiting and self._launcher.free and not self._over:
+                self._start(self._waiting.popleft())
+            if not self._launcher.busy and (self._over or not self._waiting):
+                return
+            for event in self._launcher.events(_LOOK_SECONDS):
+                self._observer.event(event)
+                if isinstance(event, Ended):
+                    self._ended(event)
+            while self._stops < self._signals.count:
+                self._stops += 1
+                self._observer.stopping()
+                self._launcher.stop()
+
+    @property
+    def _over(self) -> bool:
+        """Whether nothing more may start."""
+        return bool(self._signals.count or self.trouble)
+
+    def _start(self, item: Item) -> None:
+        """Start a run, unless its place has been taken since the plan was made."""
+        try:
+            standing = Survey(self._options.runs, self._options.home).standing(item.run)
+        except ProvenanceError as error:
+            self.trouble = error
+            return
+        if standing.state in _SETTLED:
+            self._observer.passed(item.run, standing)
+            return
+        resume = standing.folder if standing.resumable else None
+        data = self._data.get(item.run.experiment.dataset)
+        self._launcher.start(Job(self._study, item.run, data, resume))
+
+    def _ended(self, event: Ended) -> None:
+        ending = event.ending
+        if ending.outcome == "completed" and ending.signed:
+            return
+        if self._stops and ending.outcome != "failed":
+            return  # as it was asked to
+        if isinstance(ending.error, BusyError):
+            self._observer.passed(event.job.run, Standing(RUNNING, ending.folder))
+            return
+        self.failures.append(Failure(event.job.run, ending))
+        if isinstance(ending.error, _COMMON_TROUBLE) and not ending.signed:
+            self.trouble = ending.error
+
+
+class _Signals:
+    """Counts SIGINT and SIGTERM while open, and lets nothing else happen on them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._before: dict[int, Callable[[int, types.FrameType | None], object] | int | None] = {}
+
+    def __enter__(self) -> _Signals:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._came)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _came(self, number: int, frame: types.FrameType | None) -> None:
+        self.count += 1
+
+
+def _item(run: StudyRun, standing: Standing, estimator: Estimator) -> Item:
+    if standing.state == DONE:
+        return Item(run, standing, run.experiment.epochs, Estimate(0.0, 0, RECORDED))
+    epochs = _epochs_done(standing) if standing.state in (CUT_OFF, FAILED, RUNNING) else 0
+    return Item(run, standing, epochs, estimator.estimate(run, epochs))
+
+
+def _epochs_done(standing: Standing) -> int:
+    if standing.folder is None:
+        return 0
+    try:
+        return len(read_scores(standing.folder))
+    except (ProvenanceError, OSError, TypeError):
+        return 0  # a damaged file: the estimate is the longer, and the run itself will say
+
+
+def _notes(items: Iterable[Item]) -> Iterable[str]:
+    """What would otherwise go unseen: results that were not all made of the same code or data."""
+    for name, digests in code_and_data(item.standing for item in items).items():
+        if len(digests) > 1:
+            what = "states of the code" if name == "code" else f"different versions of {name.removeprefix('dataset:')}"
+            yield f"the runs that are done were made with {len(digests)} {what}"
+
+
+def _free_bytes(folder: Path) -> int:
+    """Free space where the runs go; the folder may not be there yet."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+    return shutil.disk_usage(there).free

@@ -1,0 +1,101 @@
+"""Writes ndrepro/execution/network_costs.csv: what each network costs, counted off the network itself.
+
+    python tools/network_costs.py [ARCH ...]     the rows of these (default: of all); other rows stay
+
+One row a network and method, for images of 3x32x32 and 10 classes; the columns are ``ndrepro.execution.costs.Cost``.
+Run it after a network or a method was added or changed; a test says when that was forgotten.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from dataclasses import asdict
+
+from ndrepro.execution.costs import TABLE, Cost, read_costs
+from ndrepro.spec.catalogue import ARCHITECTURES, DESIGNS
+from ndrepro.training import models
+from ndrepro.training.checkpoint import state_tensors
+from ndrepro.training.layers.census import Row, census
+
+_SHAPE = (1, 3, 32, 32)
+_CONVOLUTIONS, _LINEAR = ("conv2d", "deconv2d"), ("linear", "delinear")
+
+
+def cost_of(arch: str, method: str) -> Cost:
+    """Count one network."""
+    net = models.build(arch, method, 10)
+    rows = census(net, _SHAPE)
+    state = state_tensors(net)
+    return Cost(
+        arch=arch,
+        method=method,
+        image_macs=sum(_image_macs(row) for row in rows),
+        step_macs=sum(_step_macs(row) for row in rows),
+        layers=len(rows),
+        whitened_layers=sum(row.block is not None for row in rows),
+        state_tensors=len(state),
+        state_bytes=sum(tensor.numel() * tensor.element_size() for tensor in state.values()),
+        parameter_bytes=sum(parameter.numel() * parameter.element_size() for parameter in net.parameters()),
+    )
+
+
+def _image_macs(row: Row) -> int:
+    """Multiplications of one image forward, with those of its part in the covariance."""
+    if row.layer in _CONVOLUTIONS:
+        macs = row.output_shape[2] * row.output_shape[3] * _weights(row)
+        if row.block is None:
+            return macs
+        stride = _both(row.sampling_stride)
+        height, width = (max(1, size // extent) for size, extent in zip(row.input_shape[2:], stride, strict=True))
+        blocks = (row.in_channels_or_features or 0) // row.block
+        return macs + blocks * height * width * _features(row) ** 2
+    if row.layer in _LINEAR:
+        blocks = 0 if row.block is None else (row.in_channels_or_features or 0) // row.block
+        return _weights(row) + blocks * _features(row) ** 2
+    return 0
+
+
+def _step_macs(row: Row) -> int:
+    """Multiplications once a step, however large the batch: Newton-Schulz (three products each) and W D."""
+    if row.block is None or row.n_iter is None:
+        return 0
+    features = _features(row)
+    return (row.groups or 1) * row.n_iter * 3 * features**3 + _weights(row) * features
+
+
+def _weights(row: Row) -> int:
+    height, width = _both(row.kernel or 1)
+    inputs, outputs = row.in_channels_or_features or 0, row.out_channels_or_features or 0
+    return inputs * outputs // (row.groups or 1) * height * width
+
+
+def _features(row: Row) -> int:
+    """F, the columns that one covariance has."""
+    height, width = _both(row.kernel or 1)
+    return (row.block or 0) * height * width
+
+
+def _both(extent: int | tuple[int, ...] | None) -> tuple[int, int]:
+    if isinstance(extent, tuple):
+        return extent[0], extent[1]
+    return (extent or 1, extent or 1)
+
+
+def write(wanted: list[str]) -> None:
+    """Count ``wanted`` again and write the table, in the catalogue's order."""
+    kept = read_costs() if TABLE.exists() else {}
+    rows = [
+        cost_of(arch, method) if arch in wanted or (arch, method) not in kept else kept[arch, method]
+        for arch, design in DESIGNS["small"].items()
+        if arch in models.NETWORKS
+        for method in design.methods
+    ]
+    with TABLE.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(asdict(rows[0])), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+
+
+if __name__ == "__main__":
+    write(sys.argv[1:] or list(ARCHITECTURES))
