@@ -7,14 +7,13 @@ starts: a class missing from the test split, a truncated image, a wrong size.
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from ndrepro.spec.catalogue import DATASETS
 from ndrepro.spec.errors import DataError
+from ndrepro.training.data.decoding import decode
 from ndrepro.training.data.images import Images, SourceFile, Split, read_source
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -66,18 +65,6 @@ def _read_split(
     files = []
     for index, path in enumerate(paths):
         content, source = read_source(path, path.relative_to(root).as_posix())
-        images[index] = _decode(path, content, channels, size)
+        images[index] = decode(path, content, channels, size)
         files.append(source)
     return Split(images, np.array(labels, dtype=np.int64)), files
-
-
-def _decode(path: Path, content: bytes, channels: int, size: int) -> np.ndarray:
-    """One image as uint8 (C, H, W)."""
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            pixels = np.asarray(image.convert("RGB" if channels == 3 else "L"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise DataError(f"{path}: not a whole image ({error})", "replace the file and start again") from None
-    if pixels.shape[:2] != (size, size):
-        raise DataError(f"{path}: {pixels.shape[1]}x{pixels.shape[0]} pixels, expected {size}x{size}")
-    return pixels.reshape(size, size, channels).transpose(2, 0, 1)

@@ -87,8 +87,8 @@ class Images:
 
 
 def _pixels(split: Split) -> str:
-    digest = hashlib.sha256(np.ascontiguousarray(split.images))
-    digest.update(np.ascontiguousarray(split.labels.astype("<i8")))
+    digest = hashlib.sha256(np.ascontiguousarray(split.images).data)
+    digest.update(np.ascontiguousarray(split.labels.astype("<i8")).data)
     return digest.hexdigest()
 
 
