@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from ndrepro.training.data import cifar, digits, idx
+from ndrepro.training.data import cifar, digits, idx, stl10, svhn, tiny_imagenet
 
 DATASETS = {
     "digits": digits.load,
@@ -11,4 +11,7 @@ DATASETS = {
     "mnist": partial(idx.load, "mnist"),
     "fashion_mnist": partial(idx.load, "fashion_mnist"),
     "emnist_balanced": partial(idx.load, "emnist_balanced"),
+    "svhn": svhn.load,
+    "stl10": stl10.load,
+    "tiny_imagenet": tiny_imagenet.load,
 }
