@@ -32,10 +32,9 @@ from provenance.repository import Repository
 from provenance.worktree import PATCH, UNTRACKED
 
 TEXT_LIMIT_BYTES = 1_000_000
-_DIFF = (
-    "diff --no-color --no-ext-diff --no-textconv --no-renames --no-indent-heuristic --unified=3 "
-    "--diff-algorithm=myers --src-prefix=a/ --dst-prefix=b/"
-)
+_DIFF = "diff --no-color --no-ext-diff --no-textconv --no-renames --no-indent-heuristic --diff-algorithm=myers"
+# --unified asks for the text too, so it is not for the numbers
+_TEXT = "--unified=3 --src-prefix=a/ --dst-prefix=b/"
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ def _compare_trees(first: SourceState, second: SourceState, repositories: Sequen
     files = tuple(_numbers(repository.ask(*_DIFF.split(), "--numstat", "-z", *trees, "--")))
     text = _Text(TEXT_LIMIT_BYTES)
     if files:
-        repository.stream(text, *_DIFF.split(), *trees, "--")
+        repository.stream(text, *_DIFF.split(), *_TEXT.split(), *trees, "--")
     return CodeDiff("git", files, text.data.decode("utf-8", "replace"), text.truncated, tuple(caveats))
 
 

@@ -1,0 +1,271 @@
+"""Two runs side by side: their manifests, verified first, and whatever of their files is at hand.
+
+Nothing is refused for being incomplete: a manifest that does not verify, a trail that was cut short, a run of another
+network or one of which only the manifest is left is compared as far as it goes, and ``problems`` says what is wrong.
+Two runs are identical when everything that is a result (every step of the trail, final weights, every epoch's
+metrics) is equal bit for bit; where the files are not at hand, the digests that were signed stand for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ndrepro.analysis.causes import Cause, find_causes
+from ndrepro.analysis.divergence import TrailComparison, compare_trails
+from ndrepro.analysis.rows import MetricsComparison, compare_metrics
+from ndrepro.spec.errors import NdreproError
+from ndrepro.spec.layout import RunFolder
+from provenance.codediff import CodeDiff, SourceState, code_diff
+from provenance.diff import ManifestDiff, diff
+from provenance.digest import file_digest
+from provenance.errors import ProvenanceError
+from provenance.listing import ListingDiff, compare_listings
+from provenance.manifest import Manifest
+from provenance.signing import read_envelope
+from provenance.statement import Statement
+from provenance.trail import Trail
+from provenance.trust import TrustPolicy
+from provenance.verify import verify
+
+EQUAL, DIFFERENT = "equal", "different"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two runs: its folder (None where there is only a manifest), its manifest (None where there is none
+    that can be read), who signed it (None where it does not verify), the digests of its results, and what is wrong.
+    """
+
+    path: Path
+    folder: RunFolder | None
+    manifest: Manifest | None
+    signer: str | None
+    results: Mapping[str, str]
+    problems: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The experiment's name, the recorded one before that of the folder."""
+        recorded = self.manifest.external_parameters.get("name") if self.manifest else None
+        return str(recorded or (self.folder.root.absolute().parent.name if self.folder else self.path.name))
+
+    @property
+    def run(self) -> str:
+        """The run's identifier."""
+        return self.manifest.invocation_id if self.manifest else self.path.absolute().name
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON, without the manifest itself."""
+        return {
+            "path": str(self.path.absolute()),
+            "name": self.name,
+            "run": self.run,
+            "outcome": self.manifest.outcome if self.manifest else None,
+            "verified": self.signer is not None,
+            "signer": self.signer,
+            "problems": list(self.problems),
+        }
+
+
+@dataclass(frozen=True)
+class RunComparison:
+    """Everything that was found; ``None`` where it could not be compared, ``notes`` say why.
+
+    ``results`` tells of each result file "equal", "different", or which of the two alone has it. ``causes`` is empty
+    where the results are identical.
+    """
+
+    sides: tuple[Side, Side]
+    results: Mapping[str, str]
+    manifests: ManifestDiff | None
+    code: CodeDiff | None
+    data: ListingDiff | None
+    trails: TrailComparison | None
+    metrics: MetricsComparison | None
+    causes: tuple[Cause, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def identical(self) -> bool:
+        """Whether every result is known to be equal bit for bit."""
+        return bool(self.results) and all(found == EQUAL for found in self.results.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON but for NaN and infinities, which the printer puts into words."""
+        parts = {name: getattr(self, name) for name in ("manifests", "code", "data", "trails", "metrics")}
+        return {
+            "identical": self.identical,
+            "results": dict(self.results),
+            "first": self.sides[0].to_json(),
+            "second": self.sides[1].to_json(),
+            "causes": [cause.to_json() for cause in self.causes],
+            **{name: None if part is None else part.to_json() for name, part in parts.items()},
+            "notes": list(self.notes),
+        }
+
+
+def read_side(path: Path, trust: TrustPolicy) -> Side:
+    """Read a run folder, or the file of a manifest under any name. Raises NdreproError where there is neither."""
+    manifest_path = RunFolder(path).manifest if path.is_dir() else path
+    if not path.is_dir() and not path.is_file():
+        raise NdreproError(f"{path}: neither a run folder nor a manifest", "`ndrepro list` has the runs")
+    folder = RunFolder(manifest_path.parent) if manifest_path == RunFolder(manifest_path.parent).manifest else None
+    problems: list[str] = []
+    signer = None
+    manifest = None
+    if manifest_path.is_file():
+        verdict = verify(manifest_path, trust=trust, manifest_only=True)
+        signer = verdict.signer if verdict.ok else None
+        failed = next((check for check in verdict.checks if check.status == "fail"), None)
+        problems += [f"the manifest does not verify: {failed.name}: {failed.message}"] if failed else []
+        manifest = verdict.manifest or _unverified(manifest_path, problems)
+    else:
+        problems.append("there is no manifest: the run still goes on, or was killed with its recorder")
+    return Side(path, folder, manifest, signer, _result_digests(folder, manifest, problems), tuple(problems))
+
+
+def _unverified(path: Path, problems: list[str]) -> Manifest | None:
+    """The manifest as it lies there; None, with a further problem, for one that cannot be read at all."""
+    try:
+        return Statement.from_bytes(read_envelope(path.read_bytes())[1]).manifest
+    except (ProvenanceError, OSError) as error:
+        if not problems or str(error) not in problems[-1]:
+            problems.append(f"the manifest cannot be read: {error}")
+        return None
+
+
+def _result_digests(folder: RunFolder | None, manifest: Manifest | None, problems: list[str]) -> dict[str, str]:
+    """Digests of trail, metrics and weights: of the files that are read themselves, else as they were signed."""
+    signed = {item.path: item.sha256 for item in manifest.artifacts} if manifest else {}
+    names = _results(RunFolder(Path()))
+    found = {name: signed[name] for name in names if name in signed}
+    for name in names if folder else ():
+        path = folder.root / name if folder else Path()
+        if not path.is_file():
+            problems.extend([f"{name} is not there any more"] if name in signed else [])
+        elif name not in found or name != RunFolder(Path()).weights.name:
+            # weights can be large; their bits are those of the trail's last step, and verify reads them
+            found[name] = file_digest(path).sha256
+            if manifest and found[name] != signed.get(name):
+                problems.append(f"{name} is not the file that was signed")
+    return found
+
+
+def _results(folder: RunFolder) -> tuple[str, ...]:
+    return folder.trail.name, folder.metrics.name, folder.weights.name
+
+
+def compare_runs(first: Side, second: Side) -> RunComparison:
+    """Compare two runs in everything that is at hand. Raises NdreproError where there is nothing to compare."""
+    notes: list[str] = []
+    manifests = code = data = None
+    if first.manifest and second.manifest:
+        manifests = diff(first.manifest, second.manifest, _results(RunFolder(Path())))
+        code = _code(first, second, manifests)
+        data = _data(first, second, manifests, notes)
+    trails, other_tensors = _trails(first, second, notes)
+    metrics = _metrics(first, second, notes)
+    results = _judged(first, second, trails, metrics)
+    if manifests is None and not results:
+        raise NdreproError(
+            f"{first.path} and {second.path}: nothing to compare: {'; '.join((*first.problems, *second.problems))}",
+            "compare runs that have ended",
+        )
+    causes: tuple[Cause, ...] = ()
+    if manifests and first.manifest and second.manifest and set(results.values()) - {EQUAL}:
+        recorded = first.manifest, second.manifest
+        causes = find_causes(manifests, recorded, trails, code=code, other_tensors=other_tensors)
+    return RunComparison((first, second), results, manifests, code, data, trails, metrics, causes, tuple(notes))
+
+
+def _code(first: Side, second: Side, manifests: ManifestDiff) -> CodeDiff | None:
+    """The diff of the code where the source differs or cannot be told; repositories are looked for where it ran."""
+    if not manifests["source"].changes:
+        return None
+    before, after = (_source(side) for side in (first, second))
+    roots = [state.recorded.get("root") for state in (before, after)]
+    return code_diff(before, after, [*(Path(root) for root in roots if isinstance(root, str)), Path.cwd()])
+
+
+def _source(side: Side) -> SourceState:
+    resources = side.manifest.dependencies if side.manifest else ()
+    recorded = next((item.annotations or {} for item in resources if item.name == "source"), {})
+    return SourceState(recorded, side.folder.root if side.folder else None)
+
+
+def _data(first: Side, second: Side, manifests: ManifestDiff, notes: list[str]) -> ListingDiff | None:
+    """Which files of the data differ, where the digests do and both runs hold the listing."""
+    listings = [side.folder.dataset_listing for side in (first, second) if side.folder]
+    if not manifests["data"].changes or len(listings) < 2 or not all(path.is_file() for path in listings):
+        return None
+    try:
+        return compare_listings(*listings)
+    except ProvenanceError as error:
+        notes.append(error.message)
+        return None
+
+
+def _trails(first: Side, second: Side, notes: list[str]) -> tuple[TrailComparison | None, bool]:
+    """The trails' comparison, or None with a note; and whether they follow other tensors."""
+    paths = [side.folder.trail if side.folder else None for side in (first, second)]
+    missing = [
+        f"the {name} run's trail is not at hand"
+        for name, path in zip(("first", "second"), paths, strict=True)
+        if path is None or not path.is_file()
+    ]
+    if missing or None in paths:
+        notes.extend(missing)
+        return None, False
+    try:
+        opened = [Trail(path) for path in paths if path]
+        if opened[0].tensors != opened[1].tensors:
+            notes.append(_other_tensors(*opened))
+            return None, True
+        return compare_trails(opened[0].path, opened[1].path), False
+    except ProvenanceError as error:
+        notes.append(error.message)
+        return None, False
+
+
+def _other_tensors(first: Trail, second: Trail) -> str:
+    names = [dict.fromkeys(tensor.name for tensor in trail.tensors) for trail in (first, second)]
+    only = [[name for name in names[side] if name not in names[1 - side]] for side in (0, 1)]
+    some = "; ".join(
+        f"only the {which} has {', '.join(mine[:2])}{' and others' * (len(mine) > 2)}"
+        for which, mine in zip(("first", "second"), only, strict=True)
+        if mine
+    )
+    shapes = "the same names in other shapes, types or order"
+    return f"the trails follow the tensors of different networks and cannot be compared ({some or shapes})"
+
+
+def _metrics(first: Side, second: Side, notes: list[str]) -> MetricsComparison | None:
+    paths = [side.folder.metrics for side in (first, second) if side.folder]
+    if len(paths) < 2 or not all(path.is_file() for path in paths):
+        return None
+    try:
+        return compare_metrics(*paths)
+    except ProvenanceError as error:
+        notes.append(error.message)
+        return None
+
+
+def _judged(
+    first: Side, second: Side, trails: TrailComparison | None, metrics: MetricsComparison | None
+) -> dict[str, str]:
+    """Each result that either has: what was compared counts before digests."""
+    folder = RunFolder(Path())
+    found = {}
+    for name in _results(folder):
+        a, b = first.results.get(name), second.results.get(name)
+        if a is None and b is None:
+            continue
+        if a is None or b is None:
+            found[name] = f"only the {'second' if a is None else 'first'} has it"
+        else:
+            found[name] = EQUAL if a == b else DIFFERENT
+    compared = {folder.trail.name: trails, folder.metrics.name: metrics}
+    return found | {name: EQUAL if part.identical else DIFFERENT for name, part in compared.items() if part}
