@@ -90,6 +90,7 @@ def _side(side: Side) -> str:
 
 def _headline(found: RunComparison) -> None:
     """The one line that answers the question."""
+    from rich.text import Text
 
     text = _identical(found) if found.identical else _parting(found)
     style = "bold green" if found.identical else "bold yellow"
@@ -169,6 +170,7 @@ def _number(name: str, value: object) -> str:
 
 
 def _print_causes(causes: tuple[Cause, ...]) -> None:
+    from rich.text import Text
 
     terminal.write_line("")
     standing = [cause for cause in causes if cause.standing != "ruled out"]
@@ -239,6 +241,7 @@ def _code(code: CodeDiff) -> Iterator[str]:
 
 
 def _row(label: str, text: str, style: str = "", *, alarm: bool = False) -> None:
+    from rich.text import Text
 
     line = Text(f"{label:<{_LABEL_WIDTH}} ", style="dim")
     body = Text(terminal.hanging(text, _LABEL_WIDTH + 1), style=style)
