@@ -75,7 +75,7 @@ class RunComparison:
     """Everything that was found; ``None`` where it could not be compared, ``notes`` say why.
 
     ``results`` tells of each result file "equal", "different", or which of the two alone has it. ``causes`` is empty
-    where the results are identical.
+    where the results are identical. ``other_tensors``: the trails follow the tensors of different networks.
     """
 
     sides: tuple[Side, Side]
@@ -87,6 +87,7 @@ class RunComparison:
     metrics: MetricsComparison | None
     causes: tuple[Cause, ...]
     notes: tuple[str, ...]
+    other_tensors: bool = False
 
     @property
     def identical(self) -> bool:
@@ -103,6 +104,7 @@ class RunComparison:
             "second": self.sides[1].to_json(),
             "causes": [cause.to_json() for cause in self.causes],
             **{name: None if part is None else part.to_json() for name, part in parts.items()},
+            "other_tensors": self.other_tensors,
             "notes": list(self.notes),
         }
 
@@ -178,7 +180,9 @@ def compare_runs(first: Side, second: Side) -> RunComparison:
     if manifests and first.manifest and second.manifest and set(results.values()) - {EQUAL}:
         recorded = first.manifest, second.manifest
         causes = find_causes(manifests, recorded, trails, code=code, other_tensors=other_tensors)
-    return RunComparison((first, second), results, manifests, code, data, trails, metrics, causes, tuple(notes))
+    return RunComparison(
+        (first, second), results, manifests, code, data, trails, metrics, causes, tuple(notes), other_tensors
+    )
 
 
 def _code(first: Side, second: Side, manifests: ManifestDiff) -> CodeDiff | None:

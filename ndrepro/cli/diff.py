@@ -109,6 +109,8 @@ def _identical(found: RunComparison) -> str:
 def _parting(found: RunComparison) -> str:
     if not found.results:
         return "nothing to compare: neither run has results"
+    if found.other_tensors:
+        return "these are runs of different networks: their steps cannot be compared"
     if found.trails is None:
         which = ", ".join(f"{name} {how}" for name, how in found.results.items())
         return f"they differ, and where they part cannot be told: {which}"
@@ -204,6 +206,7 @@ def _print_differences(manifests: ManifestDiff, found: RunComparison) -> None:
 
 def _group(group: Group, found: RunComparison) -> str:
     from ndrepro.analysis.phrases import fold
+    from provenance.leaves import ABSENT
 
     if group.name == "circumstances":
         return ", ".join(change.name for change in group.changes)
@@ -212,6 +215,10 @@ def _group(group: Group, found: RunComparison) -> str:
         changes = tuple(
             change for change in changes if change.name in ("outcome", "exit code") or "error" in change.name
         )
+    if group.name == "source" and found.code and found.code.how == "git":  # the files tell what patches would
+        changes = tuple(change for change in changes if change.name in ("commit", "dirty", "code"))
+    # what was asked for before what came of it, and what one version of the code does not know at the end
+    changes = tuple(sorted(changes, key=lambda change: (ABSENT in (change.first, change.second), "'s " in change.name)))
     folded = fold(changes)
     parts = [str(item) for item in folded[:_CHANGES]]
     parts += [f"and {len(folded) - _CHANGES} more"] if len(folded) > _CHANGES else []
