@@ -161,9 +161,11 @@ def _error(outcome: Outcome, again: str) -> dict[str, Any] | None:
         return {**output.record_of(stopped), "exit_code": output.COULD_NOT}
     if outcome.complete:
         return None
-    labels = ", ".join(failure.run.label for failure in outcome.failures[:3]) or "others have them under way"
-    more = f" and {len(outcome.failures) - 3} more" if len(outcome.failures) > 3 else ""
-    undone = NdreproError(f"{left} of {total} runs of {name} are not done: {labels}{more}", f"`{again}` tries again")
+    states = ", ".join(f"{count} {state}" for state, count in outcome.plan.states.items() if state != "done")
+    labels = ", ".join(failure.run.label for failure in outcome.failures[:3])
+    more = ", …" if len(outcome.failures) > 3 else ""
+    which = f" ({labels}{more})" if labels else ""
+    undone = NdreproError(f"{left} of {total} runs of {name} are not done: {states}{which}", f"`{again}` tries again")
     return {**output.record_of(undone), "exit_code": output.NO}
 
 

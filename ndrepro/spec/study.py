@@ -141,12 +141,14 @@ class Study:
 def identity(experiment: Experiment, environment: str) -> str:
     """Equal for two runs that are the same: every setting, the seed of every stream, the environment, as text.
 
-    A stream's seed counts, not how it was asked for: ``seed=3`` and all six of ``seeds.…=3`` are one run.
+    A stream's seed counts, not how it was asked for: ``seed=3`` and all six of ``seeds.…=3`` are one run. So does a
+    number's value: a manifest's canonical JSON has 300 where an experiment has 300.0.
     """
     document = experiment.to_json()
     del document["seed"]
     document["seeds"] = {stream: experiment.seed_of(stream) for stream in STREAMS}
-    return json.dumps({**document, ENVIRONMENT: environment}, sort_keys=True)
+    settings = {key: _whole(value) for key, value in leaves(document)}
+    return json.dumps({**settings, ENVIRONMENT: environment}, sort_keys=True)
 
 
 def experiment_of(point: Mapping[str, Value]) -> Experiment:
@@ -205,6 +207,10 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
 # any valid experiment: it tells every key's default and type
 START = Experiment(arch="lenet", method="bn", epochs=1)
+
+
+def _whole(value: Value) -> Value:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _value(key: str, point: Mapping[str, Value], experiment: Experiment | None) -> Value:
