@@ -6,7 +6,8 @@ and the first tensors. Written by the training process, read anywhere with numpy
 File: 8 bytes magic, a little-endian uint32 length, that many bytes of JSON header padded with spaces so that records
 begin at a multiple of 64 bytes, then records of little-endian uint64: step, bits of the loss as float64, one hash per
 tensor (``provenance.fingerprint``). The first record is the state before the first step taken here (step 0, unless the
-trail follows a piece of a run), with loss bits 0; every other one the state after its step. A file cut inside a record (a kill, a full disk) is read up to its last whole record, and says so.
+trail follows a piece of a run), with loss bits 0; every other one the state after its step. A file cut inside a
+record (a kill, a full disk) is read up to its last whole record, and says so.
 """
 
 from __future__ import annotations

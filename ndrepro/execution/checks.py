@@ -95,7 +95,8 @@ def metrics(root: Path, manifest: Manifest) -> Finding:
     folder = RunFolder(root)
     if not folder.metrics.exists():
         return _absent("metrics", manifest, "no epoch was finished")
-    rows = tuple(Scores(**row) for row in read_scalars(folder.metrics, tolerate_torn=manifest.outcome == "killed"))
+    logged = read_scalars(folder.metrics, tolerate_torn=manifest.outcome == "killed")
+    rows = tuple(Scores.from_row(row) for row in logged)
     asked = Request.from_json(read_json(folder.request))
     first = rows[0].epoch if rows and asked.segment_epochs is not None else 1
     if [row.epoch for row in rows] != list(range(first, first + len(rows))):

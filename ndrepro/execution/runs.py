@@ -104,7 +104,7 @@ def read_scores(folder: RunFolder) -> tuple[Scores, ...]:
     if not folder.metrics.exists():
         return ()
     rows: list[dict[str, Any]] = read_scalars(folder.metrics, tolerate_torn=True)
-    return tuple(Scores(**row) for row in rows)
+    return tuple(Scores.from_row(row) for row in rows)
 
 
 def is_running(folder: RunFolder) -> bool:

@@ -42,7 +42,7 @@ class Watcher:
 
     def look(self, phase: str = "training") -> None:
         """Tell the observer of new epochs and of the progress."""
-        self._scores += [Scores(**row) for row in self._metrics.new()]
+        self._scores += [Scores.from_row(row) for row in self._metrics.new()]
         self._timings += [Timing(**row) for row in self._timing.new()]
         while self._told < min(len(self._scores), len(self._timings)):
             self._observer.epoch(self._scores[self._told], self._timings[self._told])

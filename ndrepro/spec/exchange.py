@@ -103,6 +103,12 @@ class Scores:
     test_accuracy: float
     learning_rate: float
 
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Scores:
+        """The scores of a row of ``metrics.jsonl``; a loss that is not finite may be a word there."""
+        numbers = {key: float(value) for key, value in row.items() if key not in ("epoch", "step")}
+        return cls(epoch=int(row["epoch"]), step=int(row["step"]), **numbers)
+
 
 @dataclass(frozen=True)
 class Timing:

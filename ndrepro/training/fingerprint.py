@@ -56,7 +56,8 @@ class DeviceFingerprints:
         self._buffer = torch.zeros(sum(blocks) * BLOCK_WORDS, dtype=torch.int32, device=device)
         starts = np.concatenate([[0], np.cumsum(blocks)[:-1]]) * BLOCK_WORDS
         self._places = [
-            self._buffer[start : start + words.numel()] for start, words in zip(starts.tolist(), self._words)
+            self._buffer[start : start + words.numel()]
+            for start, words in zip(starts.tolist(), self._words, strict=True)
         ]
         self._within = _on(word_constants(), device)
         constants = [block_constants(count) for count in blocks]
@@ -65,7 +66,7 @@ class DeviceFingerprints:
 
     def compute(self) -> torch.Tensor:
         """The hashes now, int64 (tensors,) on the device, read as unsigned."""
-        for place, words in zip(self._places, self._words):
+        for place, words in zip(self._places, self._words, strict=True):
             place.copy_(words)
         unsigned = self._buffer.view(-1, BLOCK_WORDS).to(torch.int64) & 0xFFFFFFFF
         sums = (unsigned * self._within).sum(dim=1)

@@ -38,9 +38,7 @@ def test_it_trains_and_verifies(old: tuple[Bench, Finished]) -> None:
     bench, ended = old
     assert ended.error is None
     ledger = Ledger(bench.options.runs.ledger)
-    verdict = verify(
-        ended.folder.root, trust=TrustPolicy.load(bench.options.home), ledger=ledger, extra_checks=CHECKS
-    )
+    verdict = verify(ended.folder.root, trust=TrustPolicy.load(bench.options.home), ledger=ledger, extra_checks=CHECKS)
     assert [check.message for check in verdict.checks if check.status != "pass"] == []
     assert verdict.manifest is not None
     versions = {

@@ -95,7 +95,7 @@ def test_a_killed_child_is_signed_as_killed_and_resumes_to_the_same_bits(
     wait_for(lambda: any(folder.checkpoint_steps() for folder in bench.options.runs.runs()), process)
     for child in children_of(process.pid):
         os.kill(child, signal.SIGKILL)
-    output, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 3
     assert "killed by SIGKILL" in errors and "--resume" in errors
     (folder,) = bench.options.runs.runs()
@@ -129,7 +129,7 @@ def test_ctrl_c_stops_cleanly_and_is_signed_as_interrupted(
     reap(process)
     wait_for(lambda: any(folder.trail.exists() for folder in bench.options.runs.runs()), process)
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=60)
     (folder,) = bench.options.runs.runs()
     assert process.returncode == 3
     assert "Traceback" not in errors
@@ -164,7 +164,7 @@ def test_two_runs_at_once_share_one_ledger(bench: Bench, reap: Callable[[object]
     for process in processes:
         reap(process)
     for process in processes:
-        output, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
     first, second = bench.options.runs.runs()
     assert first.root != second.root
@@ -210,7 +210,7 @@ def test_an_odd_path_is_as_good_as_any(tmp_path: Path, finished: Finished) -> No
 
 def test_a_folder_that_cannot_be_written_is_refused(bench: Bench) -> None:
     (bench.root / "runs").write_text("a file, not a folder")
-    with pytest.raises(StorageError, match="--runs|cannot be made"):
+    with pytest.raises(StorageError, match=r"--runs|cannot be made"):
         bench.run()
 
 

@@ -121,5 +121,6 @@ def test_the_last_step_is_read_without_numpy(tmp_path: Path) -> None:
         "import sys; from pathlib import Path; from provenance.trail import Trail\n"
         "print(Trail(Path(sys.argv[1])).last()[0], 'numpy' in sys.modules)"
     )
-    run = subprocess.run([sys.executable, "-c", script, str(tmp_path / "a")], capture_output=True, text=True, check=True)
+    words = [sys.executable, "-c", script, str(tmp_path / "a")]
+    run = subprocess.run(words, capture_output=True, text=True, check=True)
     assert run.stdout.split() == ["2", "False"]

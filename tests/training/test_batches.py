@@ -1,4 +1,4 @@
-"""Crop and flip choose the pixels that the draws name, whatever batch they come in; evaluation sees images as they are."""
+"""Crop and flip choose the pixels that the draws name, in any batch; evaluation sees images as they are."""
 
 import numpy as np
 import pytest

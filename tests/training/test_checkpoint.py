@@ -53,7 +53,7 @@ def test_a_cut_file_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "step-000000003.safetensors"
     save_checkpoint(path, PLACE, EXPERIMENT, net, optimizer)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(CheckpointError, match="step-000000003.*damaged"):
+    with pytest.raises(CheckpointError, match=r"step-000000003.*damaged"):
         load_checkpoint(path, EXPERIMENT, net, optimizer)
 
 

@@ -1,10 +1,13 @@
 """Data sets by name: each loader takes the folder or file where the data may lie, and returns Images."""
 
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from ndrepro.training.data import cifar, digits, idx, stl10, svhn, tiny_imagenet
+from ndrepro.training.data.images import Images
 
-DATASETS = {
+DATASETS: dict[str, Callable[[Path], Images]] = {
     "digits": digits.load,
     "cifar10": partial(cifar.load, "cifar10"),
     "cifar100": partial(cifar.load, "cifar100"),

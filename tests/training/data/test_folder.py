@@ -1,4 +1,4 @@
-"""A folder of images is read in a fixed order, hashed as read, and refused by name where it is not what it should be."""
+"""A folder of images is read in a fixed order, hashed as read, and refused by name where something is wrong."""
 
 import hashlib
 from pathlib import Path
