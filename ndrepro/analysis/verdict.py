@@ -187,7 +187,7 @@ def _relative(then: Any, now: Any) -> float:
 
 
 def _rows(folder: RunFolder) -> dict[int, Scores]:
-    return {int(row["epoch"]): Scores.from_row(row) for row in read_scalars(folder.metrics)}
+    return {scores.epoch: scores for scores in map(Scores.from_row, read_scalars(folder.metrics))}
 
 
 def _last_accuracies(then: dict[int, Scores], now: dict[int, Scores]) -> tuple[float, float] | None:
