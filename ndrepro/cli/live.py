@@ -1,7 +1,7 @@
 """What a run looks like while it runs: in a terminal a live table, elsewhere one plain line an epoch.
 
-    vgg16 with nd on digits, 3 epochs, batch 128, seed 0, deterministic, 2 threads
-    runs/vgg16_nd_3_digits/20261121T101502Z-3f9a1c
+    lenet with nd on digits, 3 epochs, batch 128, seed 0, deterministic, 2 threads
+    runs/lenet_nd_3_digits/20261121T101502Z-3f9a1c
 
       epoch      loss      train       test   images/s      left
         1/3    2.3121    10.86 %    14.17 %        212      0:24
