@@ -1,8 +1,8 @@
 """Two JSON documents side by side, leaf by leaf: the walk behind every comparison of what was recorded.
 
 A leaf is a value that holds no named parts: a number, a text, a list of such, or one of the two answers for what is
-missing (``provenance.probe``). Where one document ends earlier than the other, its end stands for all that the other
-has below that place, so that "no GPU" is compared with every fact about a GPU.
+missing (``provenance.probe``). Where a part is missing in one document, its answer stands for all that the other has
+below that place, so that "no GPU" is compared with every fact about a GPU.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ def leaves(first: Any, second: Any, path: str = "") -> Iterator[tuple[str, Any, 
 
     Nothing below a part that a side could not find out: its ``{"unavailable": reason}`` is that side's value there.
     """
-    branches = _branches(first), _branches(second)
-    if not any(branches) or reason(first) or reason(second):
+    a, b = _branches(first), _branches(second)
+    if not (a or b) or reason(first) or reason(second) or _is_value(first) or _is_value(second):
         yield path, first, second
         return
-    ends = [value if branch is None else ABSENT for branch, value in zip(branches, (first, second), strict=True)]
-    a, b = (branch or {} for branch in branches)
+    # what is missing as a whole is missing in every part, for the same reason
+    ends = first if a is None else ABSENT, second if b is None else ABSENT
+    a, b = a or {}, b or {}
     for key in sorted(a.keys() | b.keys()):
         dot = "." if path and not key.startswith("[") else ""
         yield from leaves(a.get(key, ends[0]), b.get(key, ends[1]), f"{path}{dot}{key}")
@@ -54,6 +55,11 @@ def only_what_differs(first: Any, second: Any) -> tuple[Any, Any]:
         return first, second
     only = [part for part in a if part not in b], [part for part in b if part not in a]
     return only if any(only) else (first, second)
+
+
+def _is_value(value: Any) -> bool:
+    """Whether it is neither missing nor has parts."""
+    return _branches(value) is None and not is_missing(value)
 
 
 def _branches(value: Any) -> dict[str, Any] | None:
