@@ -26,7 +26,7 @@ from ndrepro.execution import run as execution
 from ndrepro.execution.launchers import NOT_BEGUN, Began, Ending, Job, Moved, event_line
 from ndrepro.execution.observer import Progress, Silent
 from ndrepro.spec.errors import UsageError
-from ndrepro.spec.exchange import Request, Scores, read_json
+from ndrepro.spec.exchange import Request, read_json
 from ndrepro.spec.experiment import Experiment
 from ndrepro.spec.layout import RunFolder, RunsFolder
 from ndrepro.spec.study import MAIN, StudyRun
@@ -37,10 +37,10 @@ from provenance.signing import default_home
 def main(arguments: list[str]) -> int:
     """Do the job that the command line names."""
     job, options, leashed = parse(arguments)
-    stop = Stop()
+    stop, voice = Stop(), Voice()
     if leashed:
         threading.Thread(target=_stop_with_parent, daemon=True).start()
-    _say(event_line(perform(job, options, Reporter(job, stop), stop)))
+    voice.say(perform(job, options, Reporter(job, stop, voice), stop))
     return 0
 
 
@@ -102,19 +102,36 @@ class Stop:
         self.asked = True
 
 
-class Reporter(Silent):
-    """Tells the parent; and hands a stop that came before the child to the child."""
+class Voice:
+    """Tells events to the parent; one that is gone hears nothing, and the run is signed all the same."""
 
-    def __init__(self, job: Job, stop: Stop) -> None:
+    def __init__(self) -> None:
+        self._heard = True
+
+    def say(self, event: Began | Moved | Ending) -> None:
+        """Write one line."""
+        if self._heard:
+            try:
+                sys.stdout.write(event_line(event) + "\n")
+                sys.stdout.flush()
+            except OSError:
+                self._heard = False
+                sys.stdout = None  # nothing to flush at the end of the process
+
+
+class Reporter(Silent):
+    """An observer that passes on what a run tells; and hands a stop that came before the child to the child."""
+
+    def __init__(self, job: Job, stop: Stop, voice: Voice) -> None:
         self._job = job
         self._stop = stop
-        self._last_scores: Scores | None = None
+        self._voice = voice
         self.folder: RunFolder | None = None
 
     def began(self, folder: RunFolder, request: Request) -> None:
         """Tell where the run is."""
         self.folder = folder
-        _say(event_line(Began(self._job, folder)))
+        self._voice.say(Began(self._job, folder))
 
     def progress(self, progress: Progress) -> None:
         """Tell how it gets on."""
@@ -122,16 +139,7 @@ class Reporter(Silent):
             # the child is there now, and signals to this process reach it
             self._stop.asked = False
             os.kill(os.getpid(), signal.SIGTERM)
-        _say(event_line(Moved(self._job, progress)))
-
-
-def _say(line: str) -> None:
-    """Write a line to the parent; one that is gone hears nothing, and the run is signed all the same."""
-    try:
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
-    except OSError:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (as long as the process)
+        self._voice.say(Moved(self._job, progress))
 
 
 def _stop_with_parent() -> None:
