@@ -25,6 +25,7 @@ from typing import Any, TypeGuard
 
 from provenance.digest import file_digest
 from provenance.errors import DigestError, SourceError
+from provenance.folder import inside
 from provenance.leaves import reason
 from provenance.places import patch_identity, untracked_identities
 from provenance.probe import is_missing
@@ -187,6 +188,8 @@ def _signed_file(state: SourceState, name: str, recorded: Any, what: str) -> Pat
         raise SourceError(f"{what} was not kept")
     if state.folder is None:
         raise SourceError(f"{what} is not at hand: only the manifest is")
+    if not inside(name):
+        raise SourceError(f"{what} leads out of the run folder")
     path = state.folder / name
     try:
         if file_digest(path, follow_symlinks=False).sha256 == recorded["sha256"]:
@@ -269,5 +272,6 @@ def _sections(state: SourceState, what: str) -> dict[str, bytes]:
     for section in ("\n" + os.fsdecode(data)).split("\ndiff --git ")[1:]:
         heading = section.partition("\n")[0]
         # "a/NAME b/NAME", both the same where renames are not looked for; a quoted name stays as it is written
-        found[heading[2 : len(heading) // 2] if heading.startswith("a/") else heading] = os.fsencode(section)
+        name = heading[2 : len(heading) // 2] if heading.startswith("a/") else heading
+        found[name] = os.fsencode(section.rstrip("\n"))
     return found

@@ -124,3 +124,31 @@ def test_the_last_step_is_read_without_numpy(tmp_path: Path) -> None:
     words = [sys.executable, "-c", script, str(tmp_path / "a")]
     run = subprocess.run(words, capture_output=True, text=True, check=True)
     assert run.stdout.split() == ["2", "False"]
+
+
+def test_the_trail_of_a_piece_is_compared_with_the_same_steps_of_the_whole(tmp_path: Path) -> None:
+    whole = write(tmp_path / "whole", steps(9))
+    piece = steps(4, start=3)
+    piece[0][1] = 0  # the state before the piece's first step has no loss
+    found = compare(whole, write(tmp_path / "piece", piece))
+    assert (found.compared, found.starts, found.divergence) == (4, (0, 3), None)
+    assert not found.identical
+    piece[2][2] ^= 1
+    for pair in ((whole, write(tmp_path / "other", piece)), (Trail(tmp_path / "other"), whole)):
+        divergence = compare(*pair).divergence
+        assert divergence is not None and (divergence.step, divergence.tensors) == (5, ("conv.weight",))
+
+
+def test_trails_without_a_shared_step_have_nothing_compared(tmp_path: Path) -> None:
+    found = compare(write(tmp_path / "a", steps(3)), write(tmp_path / "b", steps(3, start=7)))
+    assert (found.compared, found.divergence, found.identical) == (0, None, False)
+    assert compare(write(tmp_path / "c", []), Trail(tmp_path / "a")).compared == 0
+
+
+def test_records_beyond_the_first_chunk_are_compared(tmp_path: Path) -> None:
+    other = steps(9)
+    other[7][2] ^= 1
+    first, second = write(tmp_path / "a", steps(9)), write(tmp_path / "b", other)
+    for chunk in (1, 3, 7, 8, 100):
+        found = compare(first, second, chunk).divergence
+        assert found is not None and found.step == 7
