@@ -98,7 +98,7 @@ EFFECTS = (
     Effect("another seed of dropout", (("seeds", "dropout"),), "noise", 50, "other units are dropped, where any are"),
     Effect(
         "other batches",
-        (("experiment", "batch_size|augment|train_images"),),
+        (("experiment", "batch_size|augment|train_images|size|crop|whiten|jitter"),),
         "batch",
         90,
         "the first batch holds other images",
@@ -120,7 +120,7 @@ EFFECTS = (
     ),
     Effect(
         "another momentum or schedule",
-        (("experiment", "momentum|schedule|epochs"),),
+        (("experiment", "momentum|schedule|epochs|decay"),),
         "schedule",
         85,
         "the first step has no momentum and the start's learning rate; both enter with the second update",
@@ -132,7 +132,20 @@ EFFECTS = (
         90,
         "it enters the first forward pass",
     ),
-    Effect("other images to test on", (("experiment", "test_images"),), "evaluation", 90, "only the results see them"),
+    Effect(
+        "other images to test on",
+        (("experiment", r"test_images|corrupt\.test_pixels"),),
+        "evaluation",
+        90,
+        "only the results see them",
+    ),
+    Effect(
+        "other corruption or dropout",
+        (("experiment", r"corrupt\..+|dropout"),),
+        "noise",
+        88,
+        "other labels, pixels or units take part",
+    ),
     Effect("another seed", (("seeds", "(?!seed$).+"),), "anything", 80, "whatever is drawn from it"),
     Effect(
         "another device",

@@ -91,9 +91,8 @@ def _by_size(rounding: bool | None, seen: Observation, *, exact: bool) -> tuple[
     small = seen.relative is not None and seen.relative < _ROUNDING
     large = seen.relative is not None and not seen.relative < _LARGE
     if rounding is True:
-        return (LIKELY if small else POSSIBLE), size + (
-            ", the size of rounding" * small + ", more than rounding" * large
-        )
+        remark = ", the size of rounding" if small and seen.relative else ", more than rounding" if large else ""
+        return (LIKELY if small else POSSIBLE), size + remark
     if rounding is False and small:
         return POSSIBLE, f"{size}, no more than rounding"
     if exact:
