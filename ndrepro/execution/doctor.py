@@ -24,6 +24,18 @@ _PROJECT = Path(__file__).resolve().parents[2]
 _GIGABYTE = 10**9
 # what an environment holds beside its lock: the installers, and this project itself
 _NOT_LOCKED = {"pip", "setuptools", "wheel", "ndrepro"}
+# by which a data set is known in the data folder: an archive or a folder, as published or as torchvision names it
+_DATA_MARKS = {
+    "cifar10": ("cifar-10-batches-py", "cifar-10-python.tar.gz"),
+    "cifar100": ("cifar-100-python", "cifar-100-python.tar.gz"),
+    "mnist": ("MNIST", "train-images-idx3-ubyte.gz"),
+    "fashion_mnist": ("FashionMNIST",),
+    "emnist_balanced": ("EMNIST", "gzip.zip"),
+    "svhn": ("train_32x32.mat",),
+    "stl10": ("stl10_binary", "stl10_binary.tar.gz"),
+    "tiny_imagenet": ("tiny-imagenet-200", "tiny-imagenet-200.zip"),
+    "imagenet": ("ILSVRC",),
+}
 _ENGINES = {"docker": "containers", "podman": "containers", "apptainer": "containers", "sbatch": "Slurm"}
 
 
@@ -138,19 +150,21 @@ def _source() -> Iterator[Finding]:
 
 
 def _data() -> Iterator[Finding]:
+    """Which data sets lie where they are looked for; a run finds out whether they are whole."""
     if find_spec("sklearn") is None:
         yield Finding("data digits", PROBLEM, "scikit-learn, which ships them, is not installed", "make env")
     else:
         yield Finding("data digits", OK, "in scikit-learn")
     folder = Path(os.environ.get("NDREPRO_DATA") or "data").absolute()
-    holds = {
-        "cifar10": ("cifar-10-python.tar.gz", "cifar-10-batches-py"),
-        "cifar100": ("cifar-100-python.tar.gz", "cifar-100-python"),
-    }
+    absent = []
     for name in (each for each in DATASETS if each != "digits"):
-        found = next((folder / file for file in holds[name] if (folder / file).exists()), None)
-        message = f"{found}" if found else f"not in {folder}: downloaded by the first run that needs it"
-        yield Finding(f"data {name}", OK, message, "" if found else "without internet, name a folder: --data FOLDER")
+        place = next((folder / mark for mark in _DATA_MARKS.get(name, ()) if (folder / mark).exists()), None)
+        if place is None:
+            absent.append(name)
+        else:
+            yield Finding(f"data {name}", OK, str(place))
+    if absent:
+        yield Finding("data", OK, f"not in {folder}: {', '.join(absent)}; name another folder with --data")
 
 
 def _environments() -> Iterator[Finding]:
