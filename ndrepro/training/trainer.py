@@ -24,6 +24,7 @@ from ndrepro.spec.experiment import Experiment
 from ndrepro.spec.layout import RunFolder
 from ndrepro.training.batches import Batches
 from ndrepro.training.checkpoint import Place, save_checkpoint
+from ndrepro.training.dropout import Dropouts
 from ndrepro.training.evaluate import evaluate
 from ndrepro.training.optimizer import SGD, learning_rate
 from ndrepro.training.recording import Recording
@@ -59,6 +60,7 @@ class Trainer:
         self.test_batches = test
         self.stop_asked = stop_asked
         self.total_steps = experiment.epochs * len(train)
+        self._dropouts = Dropouts(net, experiment)
         self._saved_at = time.monotonic()
 
     def run(self, place: Place, recording: Recording, epochs: int) -> Place:
@@ -92,6 +94,7 @@ class Trainer:
     def _step(self, step: int, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """One optimizer step; returns the batch's mean loss and its number of right answers."""
         self.optimizer.zero_grad()
+        self._dropouts.seed(step)
         logits = self.net(images)
         loss = cross_entropy(logits, labels)
         loss.backward()

@@ -3,7 +3,7 @@
 Each family's file holds ordinary torch networks with batch norms; none knows of deconvolution. ``build``
 makes one and applies the method to it: ``bn`` leaves it as it is; ``nd`` deconvolves exactly what the
 released code does (``released.py``); ``nd_full`` every convolution, leaving no batch norm; ``none`` takes the
-batch norms out.
+batch norms out; ``bn_downsample`` all but those of the modules named so.
 
 ``NETWORKS``  name -> function of (num_classes, in_channels, image_size)
 ``METHODS``   name -> function that changes such a network in place
@@ -17,13 +17,16 @@ from typing import Any
 
 from torch import nn
 
+from ndrepro.spec.catalogue import DESIGNS
 from ndrepro.spec.errors import UsageError
 from ndrepro.training.layers.conversion import Conversion
 from ndrepro.training.layers.convert import deconvolve, remove_batch_norm
+from ndrepro.training.layers.dropout import StreamDropout
 from ndrepro.training.models.densenet import DenseNet
 from ndrepro.training.models.dpn import DPN, DPN92
 from ndrepro.training.models.efficientnet import EfficientNet
 from ndrepro.training.models.lenet import LeNet
+from ndrepro.training.models.mlp import MLP
 from ndrepro.training.models.mobilenetv2 import MobileNetV2
 from ndrepro.training.models.pnasnet import PNASNet
 from ndrepro.training.models.preact import PreActBlock, PreActBottleneck, PreActResNet
@@ -32,6 +35,8 @@ from ndrepro.training.models.resnet import BasicBlock, Bottleneck, ResNet
 from ndrepro.training.models.resnet_imagenet import ImageNetResNet
 from ndrepro.training.models.resnext import ResNeXt
 from ndrepro.training.models.senet import SENet
+from ndrepro.training.models.small_alexnet import SmallAlexNet
+from ndrepro.training.models.small_inception import SmallInception
 from ndrepro.training.models.vgg import STAGES, VGG
 
 NETWORKS: dict[str, Callable[[int, int, int], nn.Module]] = {
@@ -52,14 +57,25 @@ NETWORKS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "senet18": lambda classes, channels, _: SENet((2, 2, 2, 2), classes, channels),
     "efficientnet": lambda classes, channels, _: EfficientNet(classes, channels),
     "lenet": lambda classes, channels, size: LeNet(classes, channels, size),
+    "small_inception": lambda classes, channels, _: SmallInception(classes, channels),
+    "small_alexnet": lambda classes, channels, size: SmallAlexNet(classes, channels, size),
+    "mlp512": lambda classes, channels, size: MLP(512, classes, channels, size),
 }
 
 
 def build(
-    name: str, method: str, num_classes: int, *, in_channels: int = 3, image_size: int = 32, **options: Any
+    name: str,
+    method: str,
+    num_classes: int,
+    *,
+    in_channels: int = 3,
+    image_size: int = 32,
+    dropout: float | None = None,
+    **options: Any,
 ) -> nn.Module:
     """The network ``name`` under ``method``, for images (N, in_channels, image_size, image_size).
 
+    ``dropout`` is the fraction that its dropout layers drop, ``None`` their own (``catalogue.Design``).
     ``options`` are those of ``deconvolve`` that an experiment may set: block, linear_block (``None``: what
     the released code has), eps, n_iter, momentum, sampling_stride; ``bn`` and ``none`` have no use for them.
     Parameters hold PyTorch's own start. Raises UsageError for an unknown name or method, and for images that
@@ -68,8 +84,15 @@ def build(
     network = _known("network", name, NETWORKS)
     if num_classes < 1 or in_channels < 1:
         raise UsageError(f"num_classes={num_classes}, in_channels={in_channels}: expected at least 1 of each")
+    _known("method", method, METHODS)
+    facts = DESIGNS["small"][name]
+    if method not in facts.methods:
+        raise UsageError(f"{method} for {name}", f"methods of {name} are {', '.join(facts.methods)}")
     net = network(num_classes, in_channels, image_size)
     apply_method(net, name, method, **options)
+    for layer in net.modules():
+        if isinstance(layer, StreamDropout):
+            layer.p = (facts.dropout or 0.0) if dropout is None else dropout
     return net
 
 
@@ -85,6 +108,10 @@ def _batch_norm(net: nn.Module, name: str, **options: Any) -> Conversion:
 
 def _nothing(net: nn.Module, name: str, **options: Any) -> Conversion:
     return remove_batch_norm(net)
+
+
+def _in_downsampling(net: nn.Module, name: str, **options: Any) -> Conversion:
+    return remove_batch_norm(net, keep=("downsample?",))
 
 
 def _as_released(net: nn.Module, name: str, **options: Any) -> Conversion:
@@ -110,6 +137,7 @@ METHODS: dict[str, Callable[..., Conversion]] = {
     "nd": _as_released,
     "nd_full": _in_full,
     "none": _nothing,
+    "bn_downsample": _in_downsampling,
 }
 
 

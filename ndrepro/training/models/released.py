@@ -6,7 +6,7 @@ differ from it one by one, and the published numbers are theirs. ``RELEASED`` ho
 batch norm is left.
 
 Sources: github.com/yechengxi/deconvolution (Ye et al., ICLR 2020) and its replication, whose network files
-are the same. The released code has no LeNet; its row is what most others do.
+are the same. The released code has no LeNet, nor the networks of Zhang et al.; their rows are what most others do.
 """
 
 from __future__ import annotations
@@ -62,6 +62,9 @@ RELEASED: dict[str, Recipe] = {
     "senet18": Recipe(First(15)),
     "efficientnet": Recipe(First(10), keep=("layers",)),  # only the first convolution is deconvolved
     "lenet": Recipe(First(15)),
+    "small_inception": Recipe(First(15)),
+    "small_alexnet": Recipe(First(15)),
+    "mlp512": Recipe(None),  # no convolution
 }
 
 # How parameters start, by rule:

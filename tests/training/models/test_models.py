@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ndrepro.spec.catalogue import ARCHITECTURES
+from ndrepro.spec.catalogue import ARCHITECTURES, DESIGNS
 from ndrepro.spec.catalogue import METHODS as NAMED_METHODS
 from ndrepro.spec.errors import UsageError
 from ndrepro.training.layers.census import census, summary
@@ -28,6 +28,9 @@ FAMILIES = (
     "senet18",
     "efficientnet",
     "lenet",
+    "small_inception",
+    "small_alexnet",
+    "mlp512",
 )
 
 
@@ -53,11 +56,16 @@ DIFFER = ("resnet18d", "efficientnet")  # nd_full is another network than nd
 
 @pytest.mark.parametrize(
     ("name", "method"),
-    [(name, method) for name in FAMILIES for method in METHODS if method != "nd_full" or name in DIFFER],
+    [
+        (name, method)
+        for name in FAMILIES
+        for method in DESIGNS["small"][name].methods
+        if method != "nd_full" or name in DIFFER
+    ],
 )
 def test_every_method_trains_every_parameter(name: str, method: str) -> None:
     net = trained_once(name, method)
-    idle = {key for key, each in net.named_parameters() if each.grad is None}
+    idle = {key for key, each in net.named_parameters() if each.grad is None and each.requires_grad}
     assert idle == ({"bn1.weight", "bn1.bias"} if (name, method) == ("preact18", "bn") else set())
     assert all(each.grad.isfinite().all() for each in net.parameters() if each.grad is not None)
 
@@ -65,7 +73,7 @@ def test_every_method_trains_every_parameter(name: str, method: str) -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_in_full_nothing_but_deconvolutions_is_left(name: str) -> None:
     counts = summary(build(name, "nd_full", 10))
-    plain = summary(build(name, "bn", 10))
+    plain = summary(build(name, DESIGNS["small"][name].methods[0], 10))
     assert counts.conv2d_layers == counts.batchnorm2d_layers == counts.linear_layers == 0
     assert (counts.deconv2d_layers, counts.delinear_layers) == (plain.conv2d_layers, plain.linear_layers)
 
@@ -129,7 +137,8 @@ def test_networks_of_the_seeds_study_have_the_parameters_of_their_families(name:
 
 def test_no_network_draws_random_numbers_in_training() -> None:
     for name in FAMILIES:
-        assert not any("Dropout" in type(module).__name__ for module in build(name, "bn", 10).modules())
+        modules = build(name, DESIGNS["small"][name].methods[0], 10).modules()
+        assert not any(isinstance(module, nn.modules.dropout._DropoutNd) for module in modules)
 
 
 def test_an_unknown_network_or_method_gets_the_nearest() -> None:
