@@ -1,7 +1,10 @@
 """The training set on the device: one uint8 tensor, cropped, flipped and normalised a batch at a time.
 
 Crop and flip choose pixels, they compute none, so augmented images are the same on every device; normalising is two
-float32 operations per pixel. Padding is black, before normalising, as torchvision's RandomCrop pads.
+float32 operations per pixel. Padding is black, before normalising, as torchvision's RandomCrop pads. Where the
+experiment crops to fewer pixels, a training image is cropped without padding.
+
+Whitening and jitter need sums over an image; those are of whole numbers, and so the same in any order.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from torch.nn.functional import pad
 from ndrepro.spec.catalogue import DATASETS
 from ndrepro.spec.experiment import Experiment
 from ndrepro.training.data.images import Split
-from ndrepro.training.randomness import epoch_augmentation, epoch_order
+from ndrepro.training.randomness import epoch_crops, epoch_jitter, epoch_order
 
 
 class Batches:
@@ -26,10 +29,11 @@ class Batches:
         self._experiment = experiment
         self._augment = training and experiment.augment
         self._flip = facts.flip
-        self._padding = facts.crop_padding if self._augment else 0
         images = torch.from_numpy(np.ascontiguousarray(split.images)).to(device)
-        self._side = images.shape[-1]
-        self._images = pad(images, [self._padding] * 4)
+        self._side = experiment.image_size
+        padding = facts.crop_padding * self._side // facts.size if self._augment and not experiment.crop else 0
+        self._images = pad(images, [padding] * 4)
+        self._room = self._images.shape[-1] - self._side
         self._labels = torch.from_numpy(split.labels).to(device)
         self._mean = torch.tensor(facts.mean, device=device).mul(255).view(1, -1, 1, 1)
         self._scale = torch.tensor(facts.std, device=device).mul(255).reciprocal().view(1, -1, 1, 1)
@@ -50,32 +54,73 @@ class Batches:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """The epoch's training batches from batch ``start`` on, in its random order, augmented."""
-        order = torch.from_numpy(epoch_order(self._experiment, epoch, self.count)).to(self._images.device)
-        draws = None
+        order = torch.from_numpy(epoch_order(self._experiment, epoch, self.count)).to(self.device)
+        draws = factors = None
         if self._augment:
-            drawn = epoch_augmentation(self._experiment, epoch, self.count, self._padding)
-            draws = torch.from_numpy(drawn).to(self._images.device)
+            draws = torch.from_numpy(epoch_crops(self._experiment, epoch, self.count, self._room)).to(self.device)
+        if self._augment and self._experiment.jitter:
+            factors = torch.from_numpy(epoch_jitter(self._experiment, epoch, self.count)).to(self.device)
         for batch in range(start, len(self)):
             rows = slice(batch * self._experiment.batch_size, (batch + 1) * self._experiment.batch_size)
-            yield self._take(order[rows], None if draws is None else draws[rows])
+            pixels = self._take(order[rows], None if draws is None else draws[rows])
+            if factors is not None:
+                pixels = jittered(pixels, factors[rows])
+            yield self._normalised(pixels), self._labels[order[rows]]
 
     def in_order(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Every image once, in the split's order, as it is."""
-        for rows in torch.arange(self.count, device=self._images.device).split(self._experiment.batch_size):
-            yield self._take(rows, None)
+        for rows in torch.arange(self.count, device=self.device).split(self._experiment.batch_size):
+            yield self._normalised(self._take(rows, None)), self._labels[rows]
 
-    def _take(self, rows: torch.Tensor, draws: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    def _take(self, rows: torch.Tensor, draws: torch.Tensor | None) -> torch.Tensor:
+        """Pixels (B, C, H, W) as they are stored; the middle of each image where nothing was drawn."""
         if draws is None:
-            inner = slice(self._padding, self._padding + self._side)
-            pixels = self._images[rows, :, inner, inner]
-        else:
-            window = torch.arange(self._side, device=rows.device)
-            down = draws[:, 0, None] + window  # (B, H): rows of the padded image
-            across = draws[:, 1, None] + window  # (B, W)
-            if self._flip:
-                across = torch.where(draws[:, 2, None] == 1, across.flip(1), across)
-            channels = torch.arange(self._images.shape[1], device=rows.device)
-            pixels = self._images[
-                rows[:, None, None, None], channels[None, :, None, None], down[:, None, :, None], across[:, None, None]
-            ]
-        return (pixels.to(torch.float32) - self._mean) * self._scale, self._labels[rows]
+            inner = slice(self._room // 2, self._room // 2 + self._side)
+            return self._images[rows, :, inner, inner]
+        window = torch.arange(self._side, device=rows.device)
+        down = draws[:, 0, None] + window  # (B, H): rows of the padded image
+        across = draws[:, 1, None] + window  # (B, W)
+        if self._flip:
+            across = torch.where(draws[:, 2, None] == 1, across.flip(1), across)
+        channels = torch.arange(self._images.shape[1], device=rows.device)
+        return self._images[
+            rows[:, None, None, None], channels[None, :, None, None], down[:, None, :, None], across[:, None, None]
+        ]
+
+    def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
+        if self._experiment.whiten:
+            return whitened(pixels)
+        return (pixels.to(torch.float32) - self._mean) * self._scale
+
+
+def whitened(pixels: torch.Tensor) -> torch.Tensor:
+    """Each image (C, H, W) of a batch less its own mean, divided by its own standard deviation, float32.
+
+    The deviation is kept from below by 1/sqrt(CHW) of the scale, as TensorFlow's ``per_image_whitening`` had it, so
+    that an image of one colour becomes zeros.
+    """
+    numbers = pixels.to(torch.float64).flatten(1)  # sums of whole numbers this small are exact
+    count = numbers.shape[1]
+    mean = numbers.sum(1) / count
+    variance = numbers.square().sum(1) / count - mean.square()
+    deviation = variance.clamp(min=0).sqrt().clamp(min=255 / count**0.5)
+    shape = (-1, 1, 1, 1)
+    return (pixels.to(torch.float32) - mean.to(torch.float32).view(shape)) * deviation.reciprocal().to(
+        torch.float32
+    ).view(shape)
+
+
+def jittered(pixels: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+    """uint8 (B, 3, H, W) with contrast, saturation and brightness multiplied by ``factors`` (B, 3); float32, 0..255.
+
+    Contrast is about the image's mean grey, saturation about each pixel's grey (ITU-R BT.601).
+    """
+    weights = torch.tensor([299, 587, 114], device=pixels.device).view(1, 3, 1, 1)
+    grey_thousandths = (pixels.to(torch.int64) * weights).sum(1, keepdim=True)
+    count = pixels.shape[-1] * pixels.shape[-2]
+    mean = (grey_thousandths.sum((1, 2, 3), keepdim=True).to(torch.float64) / (1000 * count)).to(torch.float32)
+    contrast, saturation, brightness = factors.view(-1, 3, 1, 1, 1).unbind(1)
+    out = mean + (pixels.to(torch.float32) - mean) * contrast
+    grey = out[:, :1] * 0.299 + out[:, 1:2] * 0.587 + out[:, 2:] * 0.114
+    out = grey + (out - grey) * saturation
+    return (out * brightness).clamp(0, 255)

@@ -56,8 +56,10 @@ def make_optimizer(net: nn.Module, experiment: Experiment) -> SGD:
 
 def learning_rate(experiment: Experiment, step: int, total_steps: int) -> float:
     """The learning rate of the step after ``step`` steps: cosine from the start value to 0 over the whole run
-    (Loshchilov and Hutter 2017, eq. 5, without restarts), or constant.
+    (Loshchilov and Hutter 2017, eq. 5, without restarts), constant, or multiplied by ``decay`` after every epoch.
     """
     if experiment.schedule == "constant":
         return experiment.learning_rate
+    if experiment.schedule == "exponential":
+        return experiment.learning_rate * experiment.decay ** (step * experiment.epochs // total_steps)
     return 0.5 * experiment.learning_rate * (1.0 + math.cos(math.pi * step / total_steps))

@@ -28,8 +28,20 @@ def epoch_order(experiment: Experiment, epoch: int, count: int) -> np.ndarray:
 
 
 def epoch_augmentation(experiment: Experiment, epoch: int, count: int, padding: int) -> np.ndarray:
-    """Per place in the order: crop's row and column in 0..2*padding, and flip 0 or 1; int64 (count, 3)."""
+    """As ``epoch_crops``, where images are padded by so many pixels on each side and cropped to their size."""
+    return epoch_crops(experiment, epoch, count, 2 * padding)
+
+
+def epoch_jitter(experiment: Experiment, epoch: int, count: int) -> np.ndarray:
+    """Per place in the order: factors of contrast, saturation, brightness in 1 +- jitter; float32 (count, 3)."""
+    generator = stream(experiment, "augment", f"{epoch}/jitter")
+    low, high = 1 - experiment.jitter, 1 + experiment.jitter
+    return generator.uniform(low, high, size=(count, 3)).astype(np.float32)
+
+
+def epoch_crops(experiment: Experiment, epoch: int, count: int, room: int) -> np.ndarray:
+    """Per place in the order: crop's row and column in 0..room, and flip 0 or 1; int64 (count, 3)."""
     generator = stream(experiment, "augment", epoch)
-    crops = generator.randint(0, 2 * padding + 1, size=(count, 2))
+    crops = generator.randint(0, room + 1, size=(count, 2))
     flips = generator.randint(0, 2, size=(count, 1))
     return np.concatenate([crops, flips], axis=1).astype(np.int64)

@@ -10,15 +10,18 @@ from typing import Any
 import torch
 from torch import nn
 
+from ndrepro.spec.catalogue import DATASETS as FACTS
 from ndrepro.spec.errors import DeviceError
 from ndrepro.spec.exchange import Request, write_json
 from ndrepro.spec.experiment import Experiment
 from ndrepro.spec.layout import RunFolder
 from ndrepro.training import determinism, models
 from ndrepro.training.batches import Batches
+from ndrepro.training.canonical import make_canonical
 from ndrepro.training.checkpoint import Place, load_checkpoint, save_weights, state_tensors
 from ndrepro.training.data import DATASETS
 from ndrepro.training.data.images import Images
+from ndrepro.training.data.transforms import prepare
 from ndrepro.training.initialise import initialise
 from ndrepro.training.layers.census import census, summary
 from ndrepro.training.optimizer import make_optimizer
@@ -32,14 +35,14 @@ def train(request: Request, folder: RunFolder, stop_asked: Callable[[], bool], p
     """Train what is asked; returns the outcome, "completed" or "interrupted". ``progress`` is kept up to date."""
     experiment = request.experiment
     determinism.apply(experiment)
-    device = choose_device(experiment.device)
+    device = choose_device(determinism.device_asked(experiment))
     progress["device"] = str(device)
     start = _seal()
     write_json(folder.environment, {"start": start})
 
     images = _read_data(request, folder)
     net = build(experiment).to(device)
-    _describe(net, images, folder)
+    _describe(net, experiment, folder)
     optimizer = make_optimizer(net, experiment)
     place = Place(step=0, epoch=0, batch=0)
     if request.resume_step:
@@ -76,8 +79,6 @@ def choose_device(asked: str) -> torch.device:
 
 def build(experiment: Experiment) -> nn.Module:
     """The experiment's network with its first weights, on the CPU."""
-    from ndrepro.spec.catalogue import DATASETS as FACTS
-
     facts = FACTS[experiment.dataset]
     options = experiment.deconv
     net = models.build(
@@ -85,7 +86,8 @@ def build(experiment: Experiment) -> nn.Module:
         experiment.method,
         facts.num_classes,
         in_channels=facts.channels,
-        image_size=facts.size,
+        image_size=experiment.image_size,
+        dropout=experiment.dropout,
         block=options.block,
         linear_block=options.linear_block,
         eps=options.eps,
@@ -94,6 +96,8 @@ def build(experiment: Experiment) -> nn.Module:
         sampling_stride=options.sampling_stride,
     )
     initialise(net, experiment)
+    if experiment.determinism == "canonical":
+        make_canonical(net)
     return net
 
 
@@ -110,14 +114,16 @@ def _read_data(request: Request, folder: RunFolder) -> Images:
     experiment = request.experiment
     images = DATASETS[experiment.dataset](Path(request.data))
     images = images.first(experiment.train_images, experiment.test_images)
-    write_json(folder.dataset, images.describe())
+    prepared, changes = prepare(images, experiment)
+    described = images.describe()
+    write_json(folder.dataset, described if changes is None else {**described, "prepared": changes})
     entries = [(item.name, FileDigest(item.size, item.sha256)) for item in images.files]
     folder.dataset_listing.write_text(listing(entries), encoding="utf-8", errors="surrogateescape")
-    return images
+    return prepared
 
 
-def _describe(net: nn.Module, images: Images, folder: RunFolder) -> None:
-    shape = (2, *images.train.images.shape[1:])
+def _describe(net: nn.Module, experiment: Experiment, folder: RunFolder) -> None:
+    shape = (2, FACTS[experiment.dataset].channels, experiment.image_size, experiment.image_size)
     rows = [asdict(row) for row in census(net, shape)]
     tensors = {name: list(tensor.shape) for name, tensor in state_tensors(net).items()}
     write_json(folder.model, {"summary": asdict(summary(net)), "layers": rows, "tensors": tensors})

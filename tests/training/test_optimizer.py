@@ -51,3 +51,9 @@ def test_constant_stays() -> None:
     experiment = Experiment.from_name("vgg16_nd_1", {"schedule": "constant", "learning_rate": "0.01"})
     assert {learning_rate(experiment, step, 7) for step in range(7)} == {0.01}
     assert math.isclose(learning_rate(experiment, 3, 7), 0.01)
+
+
+def test_exponential_falls_by_the_same_part_after_every_epoch() -> None:
+    experiment = Experiment.from_name("vgg16_nd_4", {"schedule": "exponential", "decay": "0.5", "learning_rate": "0.8"})
+    rates = [learning_rate(experiment, step, 4 * 7) for step in range(4 * 7)]
+    assert rates == [0.8] * 7 + [0.4] * 7 + [0.2] * 7 + [0.1] * 7

@@ -29,7 +29,7 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 (N, C, H, W) and labels int64 (N,)."""
+    """Images uint8 (N, C, H, W), or float32 on the same scale where they are noise, and labels int64 (N,)."""
 
     images: np.ndarray
     labels: np.ndarray
