@@ -90,6 +90,15 @@ def put(path: str, value: Any) -> Edit:
     return edit
 
 
+def packages(**changed: tuple[str, Any]) -> Edit:
+    """An edit that sets some distributions to (version, RECORD's digest)."""
+
+    def edit(document: dict[str, Any]) -> None:
+        document["distributions"].update(changed)
+
+    return edit
+
+
 def external(experiment: Experiment, command: Sequence[str] = ("ndrepro", "run")) -> dict[str, Any]:
     seeds = {name: str(experiment.seed_of(name)) for name in STREAMS}
     return {
