@@ -46,8 +46,10 @@ def child_variables(request: Request, code: Path, inherited: Mapping[str, str]) 
     }
 
 
-def run_child(request: Request, folder: RunFolder, code: Path, lock_fd: int, look: Callable[[], None]) -> int:
-    """Run the child to its end, calling ``look`` a few times a second; returns its exit code, -n for signal n.
+def run_child(request: Request, folder: RunFolder, code: Path, lock_fd: int, look: Callable[[str], None]) -> int:
+    """Run the child to its end; returns its exit code, -n for signal n.
+
+    ``look`` is called a few times a second with "training", or "stopping" once the child was asked to stop.
 
     ``code`` is the folder that holds the packages ``ndrepro`` and ``provenance`` which the child imports.
 
@@ -63,12 +65,12 @@ def run_child(request: Request, folder: RunFolder, code: Path, lock_fd: int, loo
             start_new_session=True,
             pass_fds=(lock_fd,),
         )
-        with _Forwarding(process):
+        with _Forwarding(process) as forwarding:
             while True:
                 try:
                     return process.wait(timeout=_POLL_SECONDS)
                 except subprocess.TimeoutExpired:
-                    look()
+                    look("stopping" if forwarding.asked else "training")
 
 
 class _Forwarding:
@@ -76,7 +78,7 @@ class _Forwarding:
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
-        self._asked = False
+        self.asked = False
         self._before: dict[int, Callable[[int, types.FrameType | None], object] | int | None] = {}
 
     def __enter__(self) -> _Forwarding:
@@ -93,5 +95,5 @@ class _Forwarding:
             self._process.wait()
 
     def _forward(self, number: int, frame: types.FrameType | None) -> None:
-        self._process.send_signal(signal.SIGKILL if self._asked else signal.SIGTERM)
-        self._asked = True
+        self._process.send_signal(signal.SIGKILL if self.asked else signal.SIGTERM)
+        self.asked = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from ndrepro.spec.exchange import Request, Scores, Timing
 from ndrepro.spec.layout import RunFolder
 from provenance.errors import TrailError
 from provenance.trail import Trail
+
+_WINDOW_SECONDS = 60.0
 
 
 class Watcher:
@@ -27,7 +30,7 @@ class Watcher:
         self._experiment = request.experiment
         self._observer = observer
         self._began = time.monotonic()
-        self._trained_from: tuple[float, int] | None = None
+        self._recent: deque[tuple[float, int]] = deque()
         self._total_steps: int | None = None
         self._metrics = _Rows(folder.metrics)
         self._timing = _Rows(folder.timing)
@@ -54,10 +57,8 @@ class Watcher:
         step, loss = self._last_step()
         total = self._steps()
         rate = left = None
-        if step is not None and self._trained_from is None:
-            self._trained_from = (now, step)
-        if step is not None and self._trained_from is not None:
-            seconds, steps = now - self._trained_from[0], step - self._trained_from[1]
+        if step is not None:
+            seconds, steps = self._lately(now, step)
             if seconds > 0 and steps > 0:
                 rate = steps * self._experiment.batch_size / seconds
                 left = None if total is None else (total - step) * seconds / steps
@@ -70,6 +71,13 @@ class Watcher:
             images_per_second=rate,
             seconds_left=left,
         )
+
+    def _lately(self, now: float, step: int) -> tuple[float, int]:
+        """Seconds and steps since the oldest look of the last minute: a machine's load changes."""
+        self._recent.append((now, step))
+        while len(self._recent) > 2 and now - self._recent[1][0] > _WINDOW_SECONDS:
+            self._recent.popleft()
+        return now - self._recent[0][0], step - self._recent[0][1]
 
     def _last_step(self) -> tuple[int | None, float | None]:
         try:
