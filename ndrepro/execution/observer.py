@@ -13,8 +13,8 @@ from ndrepro.spec.layout import RunFolder
 class Progress:
     """Where a run stands: steps done of all, the last step's loss (``None`` before the first), seconds so far.
 
-    ``phase`` is "starting", "training", "stopping" or "signing"; ``images_per_second`` and ``seconds_left`` are those of
-    the last minute, ``None`` until they can be measured.
+    ``phase`` is starting, training, stopping or signing; ``images_per_second`` and ``seconds_left`` are those of the
+    last minute, ``None`` until they can be measured.
     """
 
     phase: str
