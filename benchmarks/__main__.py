@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import recording
+from benchmarks import comparing, recording
 from benchmarks.measure import Result
 
 BENCHMARKS: dict[str, Callable[[], Result]] = {
@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, Callable[[], Result]] = {
     "hash": recording.hashed_file,
     "trail-bn": lambda: recording.trail("vgg16_bn_1"),
     "trail-nd": lambda: recording.trail("vgg16_nd_1"),
+    "diff": comparing.diff,
 }
 
 

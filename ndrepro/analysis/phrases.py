@@ -11,7 +11,7 @@ from provenance.diff import Change
 from provenance.leaves import ABSENT
 from provenance.probe import is_missing
 
-_DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_DIGEST = re.compile(r"((?:sha256:)?[0-9a-f]{12})(?:[0-9a-f]{28}|[0-9a-f]{52})")
 _SHOWN = 44
 _ITEMS = 3
 
@@ -54,8 +54,8 @@ def value(recorded: Any) -> str:
         items = [value(item) for item in recorded[:_ITEMS]]
         more = f" and {len(recorded) - _ITEMS} more" if len(recorded) > _ITEMS else ""
         return shortened(", ".join(items) or "nothing") + more
-    if isinstance(recorded, str) and _DIGEST.fullmatch(recorded):
-        return recorded[:12]
+    if isinstance(recorded, str) and (digest := _DIGEST.fullmatch(recorded)):
+        return digest[1]
     return shortened(" ".join(str(recorded).split()))
 
 

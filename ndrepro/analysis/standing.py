@@ -18,8 +18,8 @@ from ndrepro.analysis.effects import NEVER, STAGES, Effect
 LIKELY, POSSIBLE, RULED_OUT = "likely", "possible", "ruled out"
 # a relative difference of losses below the first is of rounding's size in float32, above the second of another kind
 _ROUNDING, _LARGE = 1e-4, 1e-2
-# weights (``Effect.weight``): of another network; of what needs no further sign
-_CERTAIN, _STRONG = 100, 80
+# weights (``Effect.weight``): of another network; of what needs no further sign; of what moves the last bits often
+_CERTAIN, _STRONG, _OFTEN = 100, 80, 40
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,10 @@ def standing_of(effect: Effect, seen: Observation) -> tuple[str, str]:
         return RULED_OUT, f"the loss of step {seen.step:,} {'differs already' if seen.in_loss else 'is still equal'}"
     if effect.stage == "anything":
         return (LIKELY if effect.weight >= _STRONG else POSSIBLE), ""
-    return _by_size(stage.rounding, seen, exact=stage.latest == seen.step)
+    return _by_size(stage.rounding, seen, exact=stage.latest == seen.step, often=effect.weight >= _OFTEN)
 
 
-def _by_size(rounding: bool | None, seen: Observation, *, exact: bool) -> tuple[str, str]:
+def _by_size(rounding: bool | None, seen: Observation, *, exact: bool, often: bool) -> tuple[str, str]:
     """By the first difference of the losses: of rounding's size, or larger."""
     size = ""
     if seen.relative is not None:
@@ -92,7 +92,7 @@ def _by_size(rounding: bool | None, seen: Observation, *, exact: bool) -> tuple[
     large = seen.relative is not None and not seen.relative < _LARGE
     if rounding is True:
         remark = ", the size of rounding" if small and seen.relative else ", more than rounding" if large else ""
-        return (LIKELY if small else POSSIBLE), size + remark
+        return (LIKELY if small and often else POSSIBLE), size + remark
     if rounding is False and small:
         return POSSIBLE, f"{size}, no more than rounding"
     if exact:

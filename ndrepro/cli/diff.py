@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from provenance.diff import Group, ManifestDiff
 
 _LABEL_WIDTH = 13
-_POINTS, _VALUES, _CHANGES, _FILES, _CAUSES = 7, 3, 5, 4, 6
+_POINTS, _VALUES, _CHANGES, _FILES, _CAUSES = 7, 3, 5, 4, 4
 _STYLES = {"likely": "bold yellow", "possible": "", "ruled out": "dim"}
 _HELP = "A run folder, a manifest file, an identifier or the start of it, or an experiment (its latest run)."
 

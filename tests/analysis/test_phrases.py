@@ -13,6 +13,8 @@ from provenance.diff import Change
     [
         ("ab" * 32, "abababababab"),
         ("ab" * 20, "abababababab"),
+        ("sha256:" + "ab" * 32, "sha256:abababababab"),
+        ("ab" * 21, "ab" * 21),
         ({"none": "no GPU"}, "none"),
         ({"none": "not there"}, "absent"),
         ({"unavailable": "no driver"}, "unknown"),

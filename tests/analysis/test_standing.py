@@ -56,6 +56,11 @@ def test_a_strong_candidate_for_anything_needs_no_further_sign() -> None:
     assert standing_of(effect("anything", 85), Observation(5, True, OTHER)) == (LIKELY, "")
 
 
+def test_what_seldom_moves_the_last_bits_is_only_possible() -> None:
+    seen = Observation(9, True, ROUNDING)
+    assert [standing_of(effect("arithmetic", weight), seen)[0] for weight in (39, 40)] == [POSSIBLE, LIKELY]
+
+
 def test_another_network_is_told_by_its_tensors() -> None:
     seen = Observation(None, other_tensors=True)
     assert standing_of(effect("anything", 100), seen) == (LIKELY, "the trails follow other tensors")
