@@ -94,9 +94,12 @@ class PlainLines:
         self.done += standing.state == "done"
         self.say(f"{run.label}: {standing.state} already")
 
-    def stopping(self) -> None:
+    def stopping(self, times: int) -> None:
         """Say that Ctrl-C was heard."""
-        self.say("stopping: what is under way ends at its next step and is signed; Ctrl-C again kills it")
+        if times == 1:
+            self.say("stopping: what is under way ends at its next step and is signed; Ctrl-C again does not wait")
+        else:
+            self.say("killing what is under way; it is signed as killed")
 
     def say(self, line: str) -> None:
         """Print one line; where printing fails, nothing more is printed."""

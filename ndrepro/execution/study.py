@@ -130,8 +130,8 @@ class StudyObserver(Protocol):
     def passed(self, run: StudyRun, standing: Standing) -> None:
         """A run was found done, or under way elsewhere, when its turn came."""
 
-    def stopping(self) -> None:
-        """Ctrl-C came: the runs under way have been asked to stop."""
+    def stopping(self, times: int) -> None:
+        """Ctrl-C came, for the ``times``-th time: runs under way are asked to stop, from the second time on killed."""
 
 
 def make_plan(study: Study, grids: Sequence[str], options: Options) -> Plan:
@@ -218,7 +218,7 @@ class _Work:
                     self._ended(event)
             while self._stops < self._signals.count:
                 self._stops += 1
-                self._observer.stopping()
+                self._observer.stopping(self._stops)
                 self._launcher.stop()
 
     @property

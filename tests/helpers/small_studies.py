@@ -47,6 +47,6 @@ class Watched:
         """Keep it."""
         self.passed_over.append((run, standing))
 
-    def stopping(self) -> None:
-        """Count it."""
-        self.stops += 1
+    def stopping(self, times: int) -> None:
+        """Keep the count."""
+        self.stops = times
