@@ -106,7 +106,7 @@ def place(path: str) -> tuple[str, str]:
 def document(manifest: Manifest, results: Collection[str] | None) -> dict[str, Any]:
     """What is compared of a manifest, but for the distributions. ``results``: see ``provenance.diff``."""
     artifacts = {item.path: item.sha256 for item in manifest.artifacts}
-    chosen = [name for name in artifacts if not _ABOUT_THE_RUN.fullmatch(name)] if results is None else results
+    chosen = result_names(manifest) if results is None else results
     named = {resource.name: resource for resource in manifest.dependencies}
     return {
         "external": manifest.external_parameters,
@@ -122,6 +122,11 @@ def document(manifest: Manifest, results: Collection[str] | None) -> dict[str, A
             **{name: artifacts[name] for name in chosen if name in artifacts},
         },
     }
+
+
+def result_names(manifest: Manifest) -> tuple[str, ...]:
+    """The artifacts that may be results: all but the recorder's own files."""
+    return tuple(item.path for item in manifest.artifacts if not _ABOUT_THE_RUN.fullmatch(item.path))
 
 
 def distributions(manifest: Manifest) -> dict[str, dict[str, Any]]:

@@ -107,8 +107,9 @@ class Parting:
 
 @dataclass(frozen=True)
 class TrailComparison:
-    """Two trails: ``last_steps`` of each (-1: no record), ``shared`` records compared, where they part, what is odd."""
+    """Two trails: each one's first and last step (-1: no record), records compared, where they part, what is odd."""
 
+    first_steps: tuple[int, int]
     last_steps: tuple[int, int]
     shared: int
     parting: Parting | None
@@ -119,6 +120,7 @@ class TrailComparison:
         """Plain JSON but for NaN and infinities."""
         return {
             "identical": self.identical,
+            "first_steps": list(self.first_steps),
             "last_steps": list(self.last_steps),
             "shared_records": self.shared,
             "parting": None if self.parting is None else self.parting.to_json(),
@@ -131,10 +133,12 @@ def compare_trails(first: Path, second: Path) -> TrailComparison:
     a, b = Trail(first), Trail(second)
     found = compare(a, b)
     notes = [f"the {name} trail: {problem}" for name, trail in _named(a, b) for problem in trail.problems()]
-    notes += [f"the {name} trail begins at step {trail.start}" for name, trail in _named(a, b) if trail.start]
+    notes += [f"the {name} trail begins at step {trail.start:,}" for name, trail in _named(a, b) if trail.start]
     lasts = [trail.last() or (-1, math.nan) for trail in (a, b)]
     parting = _parting(a, b, found.divergence.step) if found.divergence else None
-    return TrailComparison((lasts[0][0], lasts[1][0]), found.compared, parting, found.identical, tuple(notes))
+    return TrailComparison(
+        found.starts, (lasts[0][0], lasts[1][0]), found.compared, parting, found.identical, tuple(notes)
+    )
 
 
 def growth(first: Trail, second: Trail) -> tuple[Integers, Integers, Floats, Floats]:

@@ -24,6 +24,7 @@ from provenance.digest import file_digest
 from provenance.errors import ProvenanceError
 from provenance.listing import ListingDiff, compare_listings
 from provenance.manifest import Manifest
+from provenance.places import result_names
 from provenance.signing import read_envelope
 from provenance.statement import Statement
 from provenance.trail import Trail
@@ -31,6 +32,9 @@ from provenance.trust import TrustPolicy
 from provenance.verify import verify
 
 EQUAL, DIFFERENT = "equal", "different"
+_TRAIL, _METRICS, _WEIGHTS = (
+    path.name for path in (RunFolder(Path()).trail, RunFolder(Path()).metrics, RunFolder(Path()).weights)
+)
 
 
 @dataclass(frozen=True)
@@ -140,15 +144,15 @@ def _unverified(path: Path, problems: list[str]) -> Manifest | None:
 
 
 def _result_digests(folder: RunFolder | None, manifest: Manifest | None, problems: list[str]) -> dict[str, str]:
-    """Digests of trail, metrics and weights: of the files that are read themselves, else as they were signed."""
+    """Digests of the results: of the files that are read here themselves, of the others as they were signed."""
     signed = {item.path: item.sha256 for item in manifest.artifacts} if manifest else {}
-    names = _results(RunFolder(Path()))
+    names = _results(manifest)
     found = {name: signed[name] for name in names if name in signed}
     for name in names if folder else ():
         path = folder.root / name if folder else Path()
         if not path.is_file():
             problems.extend([f"{name} is not there any more"] if name in signed else [])
-        elif name not in found or name != RunFolder(Path()).weights.name:
+        elif name not in found or name in (_TRAIL, _METRICS):
             # weights can be large; their bits are those of the trail's last step, and verify reads them
             found[name] = file_digest(path).sha256
             if manifest and found[name] != signed.get(name):
@@ -156,8 +160,11 @@ def _result_digests(folder: RunFolder | None, manifest: Manifest | None, problem
     return found
 
 
-def _results(folder: RunFolder) -> tuple[str, ...]:
-    return folder.trail.name, folder.metrics.name, folder.weights.name
+def _results(*manifests: Manifest | None) -> tuple[str, ...]:
+    """The files that are results: a training's own, or all that another recorded script left."""
+    others = [manifest for manifest in manifests if manifest and "experiment" not in manifest.external_parameters]
+    names = (name for manifest in others for name in result_names(manifest))
+    return tuple(dict.fromkeys(names)) if others else (_TRAIL, _METRICS, _WEIGHTS)
 
 
 def compare_runs(first: Side, second: Side) -> RunComparison:
@@ -165,7 +172,7 @@ def compare_runs(first: Side, second: Side) -> RunComparison:
     notes: list[str] = []
     manifests = code = data = None
     if first.manifest and second.manifest:
-        manifests = diff(first.manifest, second.manifest, _results(RunFolder(Path())))
+        manifests = diff(first.manifest, second.manifest, _results(first.manifest, second.manifest))
         code = _code(first, second, manifests)
         data = _data(first, second, manifests, notes)
     trails, other_tensors = _trails(first, second, notes)
@@ -261,15 +268,12 @@ def _judged(
     first: Side, second: Side, trails: TrailComparison | None, metrics: MetricsComparison | None
 ) -> dict[str, str]:
     """Each result that either has: what was compared counts before digests."""
-    folder = RunFolder(Path())
     found = {}
-    for name in _results(folder):
+    for name in dict.fromkeys([*first.results, *second.results]):
         a, b = first.results.get(name), second.results.get(name)
-        if a is None and b is None:
-            continue
         if a is None or b is None:
             found[name] = f"only the {'second' if a is None else 'first'} has it"
         else:
             found[name] = EQUAL if a == b else DIFFERENT
-    compared = {folder.trail.name: trails, folder.metrics.name: metrics}
+    compared = {_TRAIL: trails, _METRICS: metrics}
     return found | {name: EQUAL if part.identical else DIFFERENT for name, part in compared.items() if part}

@@ -65,6 +65,16 @@ def shortened(text: str, limit: int = _SHOWN) -> str:
     return text if len(text) <= limit else f"{text[:half]}...{text[-half:]}"
 
 
+def visible(text: str) -> str:
+    """``text`` with what does not print, such as a terminal's control codes, written out; lines and tabs stay."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
 def plural(count: int, noun: str) -> str:
     """``1 tensor``, ``3 tensors``."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -33,6 +33,7 @@ def diff(
 ) -> int:
     """Compare two runs: where they part, why, in what they differ. Exit 0 if identical bit for bit, 1 if not."""
     from ndrepro.analysis.pair import compare_runs, read_side
+    from ndrepro.analysis.phrases import visible
     from provenance.signing import default_home
     from provenance.trust import TrustPolicy
 
@@ -43,7 +44,7 @@ def diff(
     else:
         _print(found)
         if code and found.code:
-            terminal.write_line("\n" + (found.code.text.rstrip("\n") or "no difference of code to print"))
+            terminal.write_line("\n" + (visible(found.code.text).rstrip("\n") or "no difference of code to print"))
     return output.DONE if found.identical else output.NO
 
 
@@ -98,6 +99,10 @@ def _headline(found: RunComparison) -> None:
 
 
 def _identical(found: RunComparison) -> str:
+    from ndrepro.spec.layout import RunFolder
+
+    if RunFolder(Path()).trail.name not in found.results:
+        return f"identical: {', '.join(found.results)} are equal bit for bit"
     steps = f"{found.trails.last_steps[0]:,} steps" if found.trails else "the trail"
     epochs = f"{words.plural(found.metrics.rows[0], 'epoch')} of results" if found.metrics else "the results"
     signed = "" if found.trails else ", by the digests that were signed"
@@ -116,11 +121,12 @@ def _parting(found: RunComparison) -> str:
         return f"they differ, and where they part cannot be told: {which}"
     parting = found.trails.parting
     if parting is None:
-        first, second = found.trails.last_steps
-        if first != second:
-            return f"no bit differs in the {min(first, second):,} steps of both; A has {first:,}, B has {second:,}"
+        shared = f"no bit differs in the {max(found.trails.shared - 1, 0):,} steps that both have"
+        if not found.trails.identical:
+            spans = zip("AB", found.trails.first_steps, found.trails.last_steps, strict=True)
+            return f"{shared}; " + ", ".join(f"{side} has {first:,} to {last:,}" for side, first, last in spans)
         wrong = ", ".join(name for name, how in found.results.items() if how != "equal")
-        return f"no bit differs in {first:,} steps, but these do: {wrong}"
+        return f"{shared}, but these do: {wrong}"
     where = (
         f"{parting.nearest_tensor} ({len(parting.tensors)} of {parting.of} tensors)" if parting.tensors else "no tensor"
     )
@@ -250,8 +256,10 @@ def _code(code: CodeDiff) -> Iterator[str]:
 def _row(label: str, text: str, style: str = "", *, alarm: bool = False) -> None:
     from rich.text import Text
 
+    from ndrepro.analysis.phrases import visible
+
     line = Text(f"{label:<{_LABEL_WIDTH}} ", style="dim")
-    body = Text(terminal.hanging(text, _LABEL_WIDTH + 1), style=style)
+    body = Text(terminal.hanging(visible(text), _LABEL_WIDTH + 1), style=style)
     if alarm:
         body.highlight_words(["NOT VERIFIED"], style="bold yellow")
     terminal.console().print(Text.assemble(line, body), soft_wrap=True)

@@ -233,3 +233,23 @@ def test_the_json_has_every_part(make: Make, compare: Callable[..., RunCompariso
     assert written["trails"]["parting"]["step"] == 4 and written["causes"][0]["standing"] == "possible"
     assert [group["name"] for group in written["manifests"]][:2] == ["experiment", "seeds"]
     assert written["code"] is None and written["data"] is None
+
+
+def test_runs_of_any_recorded_script_are_compared_by_all_that_they_left(
+    compare: Callable[..., RunComparison], home: Path, tmp_path: Path
+) -> None:
+    import provenance
+
+    def record(name: str, weight: bytes, lr: float) -> Path:
+        with provenance.record(tmp_path / name, name="fit", parameters={"lr": lr}, home=home) as run:
+            run.log(step=0, loss=0.5)
+            (tmp_path / "model.bin").write_bytes(weight)
+            run.artifact(tmp_path / "model.bin")
+        return tmp_path / name
+
+    first = record("first", b"1", 0.1)
+    same = compare(first, record("second", b"1", 0.1))
+    assert same.identical and same.results == {"artifacts/model.bin": "equal", "metrics.jsonl": "equal"}
+    other = compare(first, record("third", b"2", 0.2))
+    assert other.results["artifacts/model.bin"] == "different" and not other.identical
+    assert other.causes[0].evidence[0] == "parameters.lr 0.1 -> 0.2"

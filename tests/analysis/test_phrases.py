@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ndrepro.analysis.phrases import fold, plural, shortened, value
+from ndrepro.analysis.phrases import fold, plural, shortened, value, visible
 from provenance.diff import Change
 
 
@@ -47,3 +47,7 @@ def test_changes_between_the_same_values_are_one_line_shortest_name_first() -> N
 
 def test_counts_have_their_noun() -> None:
     assert (plural(1, "file"), plural(1234, "file")) == ("1 file", "1,234 files")
+
+
+def test_control_codes_are_written_out() -> None:
+    assert visible("a\x1b[31mž\r\n\tb") == "a\\x1b[31mž\\r\n\tb" and visible("plain") == "plain"

@@ -94,7 +94,7 @@ def test_a_shorter_run_of_the_same_bits_is_not_identical_and_not_parted(ndrepro:
     first, second = make(), make(put("outcome", "killed"), table=records(12))
     answer = ndrepro("diff", str(first.root), str(second.root))
     assert answer.code == 1
-    assert "no bit differs in the 12 steps of both; A has 20, B has 12" in answer.out
+    assert "no bit differs in the 12 steps that both have; A has 0 to 20, B has 0 to 12" in answer.out
     assert "results       exit code 0 -> unset; outcome completed -> killed" in answer.out
 
 
