@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from provenance.redact import redact_arguments, redact_text, redact_tree
@@ -331,7 +331,7 @@ QUOTED = [
 
 
 @pytest.mark.parametrize(("before", "after", "without"), QUOTED)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(data=st.data())
 def test_any_password_is_gone(before: str, after: str, without: str, data: st.DataObject) -> None:
     password = data.draw(PASSWORDS.filter(lambda text: not set(text) & set(without)))

@@ -122,14 +122,15 @@ def test_a_threshold_counts_different_keys(ring: KeyRing, tmp_path: Path, envelo
 @given(data=st.data())
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_no_changed_byte_of_an_envelope_verifies_unseen(ring: KeyRing, data: st.DataObject) -> None:
-    """Every byte counts: changed, it is refused, or (the key's name, a hint) it is another file than was written."""
+    """Every byte counts: changed, it is refused, or not as it is written, or it is the key's name, a hint."""
     original = write_envelope(*read_envelope(sign_envelope(PAYLOAD, ring.signer())))
     at = data.draw(st.integers(0, len(original) - 1))
     changed = bytearray(original)
     changed[at] = data.draw(st.integers(0, 255).filter(lambda byte: byte != original[at]))
     try:
         assert verify_envelope(bytes(changed), [ring.public_key()]).payload == PAYLOAD
-        assert write_envelope(*read_envelope(bytes(changed))) != original
+        read = read_envelope(bytes(changed))
+        assert write_envelope(*read) != bytes(changed) or read[2][0][0] != ring.keyid
     except ProvenanceError:
         pass
 
