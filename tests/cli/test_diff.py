@@ -243,7 +243,7 @@ def test_real_runs_with_other_augmentation_part_at_the_first_batch(
     answer = ndrepro("diff", runs["plain"], runs["augment"])
     assert answer.code == 1, answer.err
     assert "they part at step 1 in conv1.running_mean" in answer.out and "after equal first weights" in answer.out
-    assert "cause 1       likely: another seed of the augmentation" in answer.out and "cause 2" not in answer.out
+    assert "cause 1       likely: another seed of the augmentation" in answer.out
     same = ndrepro("diff", runs["plain"], runs["plain"])
     assert same.code == 0 and "identical: 3 steps, 1 epoch of results" in same.out
 
@@ -259,6 +259,7 @@ def test_real_runs_with_another_number_of_threads_part_by_rounding_or_not_at_all
     if found.code == 0:  # a machine whose kernels do not split such small sums
         assert "although these differ: threads" in ndrepro("diff", runs["plain"], runs["threads"]).out
     else:
-        assert found.json["causes"][0]["title"] == "another number of threads"
-        assert found.json["causes"][0]["standing"] == "likely"
+        # not necessarily the first: the code may have been edited between the runs
+        threads = next(cause for cause in found.json["causes"] if cause["title"] == "another number of threads")
+        assert threads["standing"] == "likely" and "the size of rounding" in threads["evidence"][-1]
         assert found.json["trails"]["parting"]["growth"][0]["relative"] < 1e-4
