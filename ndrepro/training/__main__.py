@@ -79,9 +79,10 @@ def die_with_parent() -> None:
 
 def _train(request: Request, folder: RunFolder, stop: StopFlag, progress: dict[str, Any]) -> str:
     # torch is loaded only here, after the signal handlers stand
-    from ndrepro.training import session
+    from ndrepro.training import determinism, session
 
-    return session.train(request, folder, stop, progress)
+    with determinism.naming_operations(request.experiment.determinism):
+        return session.train(request, folder, stop, progress)
 
 
 if __name__ == "__main__":

@@ -12,3 +12,19 @@ def set_deterministic_algorithms(wanted: bool) -> None:
     processor seconds in every run that compiles nothing.
     """
     torch._C._set_deterministic_algorithms(wanted, warn_only=False)
+
+
+def convolve_by_products(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+) -> torch.Tensor:
+    """A convolution without groups or dilation, always as im2col and one matrix product an image.
+
+    ``torch.nn.functional.conv2d`` chooses by batch size and processor, and torch before 2.2 has no switch for that.
+    This is one of the kernels that it chooses from, under the same name in every version.
+    """
+    result: torch.Tensor = torch.ops.aten.thnn_conv2d(x, weight, weight.shape[2:], bias, stride, padding)
+    return result

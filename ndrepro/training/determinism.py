@@ -1,20 +1,27 @@
 """Determinism levels inside the process: set the flags, and read every flag back as it stands.
 
 What each level means is in ``ndrepro.spec.determinism``; variables were set by the parent before this interpreter
-started. ``flags`` is called at the start and at the end of a run, since a library may change a flag under way.
+started. ``flags`` is called at the start and at the end of a run, since a library may change a flag under way. What the
+canonical level computes in its own way is in ``ndrepro.training.canonical``.
 """
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from ndrepro.spec.determinism import variables
-from ndrepro.spec.errors import NdreproError
+from ndrepro.spec.errors import DeviceError, NdreproError
 from ndrepro.spec.experiment import Experiment
 from ndrepro.training import compat
+
+# torch's words when it is told to refuse what it cannot do deterministically, the same since 1.8
+_REFUSED = re.compile(r"(?P<operation>\S+) does not have a deterministic implementation")
 
 
 def apply(experiment: Experiment) -> None:
@@ -35,6 +42,33 @@ def apply(experiment: Experiment) -> None:
     if level == "canonical":
         # oneDNN picks kernels by processor and by its own version
         torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
+
+
+def device_asked(experiment: Experiment) -> str:
+    """The device to choose: canonical bits are the CPU's, so that "auto" is the CPU there. Raises DeviceError."""
+    if experiment.determinism != "canonical":
+        return experiment.device
+    if experiment.device == "cuda":
+        raise DeviceError(
+            "device=cuda under determinism=canonical: its bits are defined on the CPU only",
+            "use --device cpu, or --determinism deterministic",
+        )
+    return "cpu"
+
+
+@contextmanager
+def naming_operations(level: str) -> Iterator[None]:
+    """Inside, torch's refusal of an operation becomes a NdreproError that names it and the level that allows it."""
+    try:
+        yield
+    except RuntimeError as error:
+        refused = _REFUSED.search(str(error))
+        if refused is None:
+            raise
+        raise NdreproError(
+            f"determinism={level}: torch has no deterministic {refused['operation']} on this device",
+            "--determinism seeded allows it; two runs may then differ in their last bits",
+        ) from error
 
 
 def flags() -> dict[str, Any]:

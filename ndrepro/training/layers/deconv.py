@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ndrepro.spec.errors import UsageError
+from ndrepro.training.layers.arithmetic import TORCH, Arithmetic
 from ndrepro.training.layers.newton_schulz import inverse_sqrt
 
 Pair = int | tuple[int, int]
@@ -102,6 +103,7 @@ class Deconv2d(nn.Module):
         self.sampling_stride = (sampling_stride * self.stride[0], sampling_stride * self.stride[1])
         self.freeze = freeze
         self.freeze_iter = freeze_iter
+        self.arithmetic = TORCH
         self.num_features = self.kernel_size[0] * self.kernel_size[1] * self.block
 
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, *self.kernel_size))
@@ -122,7 +124,7 @@ class Deconv2d(nn.Module):
             self.step += 1
             self.step %= 10 * self.freeze_iter
         if live:
-            mean, deconv = _statistics(self._rows(x), self.eps, self.n_iter)
+            mean, deconv = _statistics(self._rows(x), self.eps, self.n_iter, self.arithmetic)
             _average(self.running_mean, mean, self.momentum)
             _average(self.running_deconv, deconv, self.momentum)
         else:
@@ -130,7 +132,8 @@ class Deconv2d(nn.Module):
         weight = self._weight_rows() @ deconv  # (S, rows, F)
         shift = (weight @ mean.unsqueeze(-1)).view(self.out_channels, -1).sum(1)
         bias = -shift if self.bias is None else self.bias - shift
-        return F.conv2d(x, self._as_kernel(weight), bias, self.stride, self.padding, self.dilation, self.groups)
+        kernel = self._as_kernel(weight)
+        return self.arithmetic.conv2d(x, kernel, bias, self.stride, self.padding, self.dilation, self.groups)
 
     @property
     def frozen(self) -> bool:
@@ -214,6 +217,7 @@ class Delinear(nn.Module):
         self.eps = eps
         self.n_iter = n_iter
         self.momentum = momentum
+        self.arithmetic = TORCH
         self.block = resolve_block(block, in_features)
 
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
@@ -228,7 +232,7 @@ class Delinear(nn.Module):
             raise UsageError(f"Delinear: input of shape {tuple(x.shape)}, expected (..., {self.in_features})")
         if self.training:
             rows = x.reshape(1, -1, self.block)
-            mean, deconv = (each.squeeze(0) for each in _statistics(rows, self.eps, self.n_iter))
+            mean, deconv = (each.squeeze(0) for each in _statistics(rows, self.eps, self.n_iter, self.arithmetic))
             _average(self.running_mean, mean, self.momentum)
             _average(self.running_deconv, deconv, self.momentum)
         else:
@@ -249,7 +253,7 @@ def resolve_block(block: int, channels: int) -> int:
     return channels if block > channels else math.gcd(block, channels)
 
 
-def _statistics(rows: Tensor, eps: float, n_iter: int) -> tuple[Tensor, Tensor]:
+def _statistics(rows: Tensor, eps: float, n_iter: int, arithmetic: Arithmetic) -> tuple[Tensor, Tensor]:
     """Mean (S, F) and truncated Cov^(-1/2) (S, F, F) of ``rows`` (S, R, F).
 
     Centred before the product: E[x x^T] - mu mu^T loses all digits where the mean is large beside the spread.
@@ -257,14 +261,14 @@ def _statistics(rows: Tensor, eps: float, n_iter: int) -> tuple[Tensor, Tensor]:
     mean = rows.mean(1)
     centred = rows - mean.unsqueeze(1)
     identity = torch.eye(rows.shape[-1], dtype=rows.dtype, device=rows.device)
-    scaled = torch.baddbmm(
+    scaled = arithmetic.baddbmm(
         identity.expand(rows.shape[0], -1, -1),
         centred.transpose(1, 2),
         centred,
         beta=eps,
         alpha=1.0 / rows.shape[1],
     )
-    return mean, inverse_sqrt(scaled, n_iter)
+    return mean, inverse_sqrt(scaled, n_iter, arithmetic)
 
 
 def _average(running: Tensor, batch: Tensor, momentum: float) -> None:

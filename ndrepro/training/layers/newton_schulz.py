@@ -16,8 +16,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ndrepro.training.layers.arithmetic import TORCH, Arithmetic
 
-def inverse_sqrt(covariance: Tensor, n_iter: int) -> Tensor:
+
+def inverse_sqrt(covariance: Tensor, n_iter: int, arithmetic: Arithmetic = TORCH) -> Tensor:
     """``covariance`` to the power -1/2 by ``n_iter`` coupled Newton-Schulz steps, differentiable.
 
     ``covariance`` (..., F, F), symmetric positive definite, each matrix treated by itself; ``n_iter`` at
@@ -32,4 +34,4 @@ def inverse_sqrt(covariance: Tensor, n_iter: int) -> Tensor:
         y = y @ t
         t = 1.5 * identity - 0.5 * (z @ y)
         z = t @ z
-    return z / norm.sqrt()
+    return z / arithmetic.sqrt(norm)
