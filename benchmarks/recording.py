@@ -18,7 +18,9 @@ _EMPTY = "lenet_bn_0_digits"
 
 def command_line_import() -> Result:
     """Importing the command line, less starting Python at all."""
-    values = [process_cpu_seconds(["-c", "import ndrepro.cli.app"]) - process_cpu_seconds(["-c", "pass"]) for _ in range(7)]
+    values = [
+        process_cpu_seconds(["-c", "import ndrepro.cli.app"]) - process_cpu_seconds(["-c", "pass"]) for _ in range(7)
+    ]
     return result("import of the command line", values, 0.5, "CPU s")
 
 

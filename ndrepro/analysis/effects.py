@@ -156,14 +156,14 @@ EFFECTS = (
     ),
     Effect(
         "another release or build of torch",
-        (("packages", "torch"), ("libraries", ".+")),
+        (("packages", "torch"), ("libraries", "(?!parallel).+")),
         "arithmetic",
         75,
         "kernels and the orders of sums change between releases",
     ),
     Effect(
         "another number of threads",
-        (("threads", ".+"),),
+        (("threads", ".+"), ("libraries", "parallel")),
         "arithmetic",
         72,
         "sums are split among the threads, and floating-point addition is not associative",
@@ -234,7 +234,7 @@ _WITHOUT_EFFECT = (
     ("experiment", r"name|environment|segment|checkpoint_\w+|network's .+"),
     ("seeds", "seed"),
     ("gpus", r"device asked for|.*(?:power_limit|persistence|compute_mode|ecc).*"),
-    ("packages", "ndrepro|count|shadowed.*|unreadable.*"),
+    ("packages", "ndrepro|shadowed.*|unreadable.*"),
     ("machine", r"(?!cpu\.|kernel\.architecture|libc).+"),
 )
 

@@ -10,6 +10,7 @@ Whitening and jitter need sums over an image; those are of whole numbers, and so
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,6 +20,27 @@ from ndrepro.spec.catalogue import DATASETS
 from ndrepro.spec.experiment import Experiment
 from ndrepro.training.data.images import Split
 from ndrepro.training.randomness import epoch_crops, epoch_jitter, epoch_order
+
+
+class BatchSource(Protocol):
+    """What training and evaluation need of a split: ``Batches`` of images in memory, or of photographs on disk."""
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the batches come out."""
+
+    @property
+    def count(self) -> int:
+        """Images."""
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The epoch's training batches from batch ``start`` on: images float32 (B, C, S, S), labels int64 (B,)."""
+
+    def in_order(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Every image once, as evaluation sees it."""
 
 
 class Batches:

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from ndrepro.training.batches import Batches
+from ndrepro.training.batches import BatchSource
 
 
-def evaluate(net: nn.Module, batches: Batches) -> tuple[float, float]:
+def evaluate(net: nn.Module, batches: BatchSource) -> tuple[float, float]:
     """Mean cross-entropy and accuracy (a fraction) over every image, in evaluation mode."""
     was_training = net.training
     net.eval()

@@ -16,15 +16,17 @@ from ndrepro.spec.exchange import Request, write_json
 from ndrepro.spec.experiment import Experiment
 from ndrepro.spec.layout import RunFolder
 from ndrepro.training import determinism, models
-from ndrepro.training.batches import Batches
+from ndrepro.training.batches import Batches, BatchSource
 from ndrepro.training.canonical import make_canonical
 from ndrepro.training.checkpoint import Place, load_checkpoint, save_weights, state_tensors
 from ndrepro.training.data import DATASETS
 from ndrepro.training.data.images import Images
-from ndrepro.training.data.transforms import prepare
+from ndrepro.training.data.photographs import Photographs
+from ndrepro.training.data.transforms import prepare, relabel
 from ndrepro.training.initialise import initialise
 from ndrepro.training.layers.census import census, summary
 from ndrepro.training.optimizer import make_optimizer
+from ndrepro.training.photograph_batches import PhotographBatches
 from ndrepro.training.recording import Recording
 from ndrepro.training.trainer import Interrupted, Trainer
 from provenance.digest import FileDigest, listing
@@ -40,7 +42,7 @@ def train(request: Request, folder: RunFolder, stop_asked: Callable[[], bool], p
     start = _seal()
     write_json(folder.environment, {"start": start})
 
-    images = _read_data(request, folder)
+    data = _read_data(request, folder)
     net = build(experiment).to(device)
     _describe(net, experiment, folder)
     optimizer = make_optimizer(net, experiment)
@@ -48,8 +50,7 @@ def train(request: Request, folder: RunFolder, stop_asked: Callable[[], bool], p
     if request.resume_step:
         place = load_checkpoint(folder.checkpoint(request.resume_step), experiment, net, optimizer)
 
-    train_batches = Batches(images.train, experiment, device, training=True)
-    test_batches = Batches(images.test, experiment, device, training=False)
+    train_batches, test_batches = make_batches(data, experiment, device)
     trainer = Trainer(experiment, folder, net, optimizer, train_batches, test_batches, stop_asked)
     recording = Recording(folder, net, place, resumed=place.step > 0 and request.segment_epochs is None)
     epochs = experiment.epochs if request.segment_epochs is None else place.epoch + request.segment_epochs
@@ -77,6 +78,21 @@ def choose_device(asked: str) -> torch.device:
     return torch.device("cuda" if there and asked != "cpu" else "cpu")
 
 
+def make_batches(
+    data: Images | Photographs, experiment: Experiment, device: torch.device
+) -> tuple[BatchSource, BatchSource]:
+    """Training and test batches: of images in memory, or of photographs that are read as they are needed."""
+    if isinstance(data, Photographs):
+        return (
+            PhotographBatches(data.train, experiment, device, training=True),
+            PhotographBatches(data.test, experiment, device, training=False),
+        )
+    return (
+        Batches(data.train, experiment, device, training=True),
+        Batches(data.test, experiment, device, training=False),
+    )
+
+
 def build(experiment: Experiment) -> nn.Module:
     """The experiment's network with its first weights, on the CPU."""
     facts = FACTS[experiment.dataset]
@@ -87,6 +103,7 @@ def build(experiment: Experiment) -> nn.Module:
         facts.num_classes,
         in_channels=facts.channels,
         image_size=experiment.image_size,
+        design=facts.design,
         dropout=experiment.dropout,
         block=options.block,
         linear_block=options.linear_block,
@@ -110,14 +127,18 @@ def _seal() -> dict[str, Any]:
     }
 
 
-def _read_data(request: Request, folder: RunFolder) -> Images:
+def _read_data(request: Request, folder: RunFolder) -> Images | Photographs:
     experiment = request.experiment
-    images = DATASETS[experiment.dataset](Path(request.data))
-    images = images.first(experiment.train_images, experiment.test_images)
-    prepared, changes = prepare(images, experiment)
-    described = images.describe()
+    data = DATASETS[experiment.dataset](Path(request.data))
+    data = data.first(experiment.train_images, experiment.test_images)
+    described = data.describe()
+    prepared: Images | Photographs
+    if isinstance(data, Photographs):
+        prepared, changes = relabel(data, experiment)
+    else:
+        prepared, changes = prepare(data, experiment)
     write_json(folder.dataset, described if changes is None else {**described, "prepared": changes})
-    entries = [(item.name, FileDigest(item.size, item.sha256)) for item in images.files]
+    entries = [(item.name, FileDigest(item.size, item.sha256)) for item in data.files]
     folder.dataset_listing.write_text(listing(entries), encoding="utf-8", errors="surrogateescape")
     return prepared
 

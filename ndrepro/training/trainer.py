@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy
 from ndrepro.spec.exchange import Scores, Timing
 from ndrepro.spec.experiment import Experiment
 from ndrepro.spec.layout import RunFolder
-from ndrepro.training.batches import Batches
+from ndrepro.training.batches import BatchSource
 from ndrepro.training.checkpoint import Place, save_checkpoint
 from ndrepro.training.dropout import Dropouts
 from ndrepro.training.evaluate import evaluate
@@ -48,8 +48,8 @@ class Trainer:
         folder: RunFolder,
         net: nn.Module,
         optimizer: SGD,
-        train: Batches,
-        test: Batches,
+        train: BatchSource,
+        test: BatchSource,
         stop_asked: Callable[[], bool],
     ) -> None:
         self.experiment = experiment

@@ -1,13 +1,17 @@
-"""Data sets by name: each loader takes the folder or file where the data may lie, and returns Images."""
+"""Data sets by name: each loader takes the folder or file where the data may lie, and returns Images.
+
+ImageNet's returns Photographs, which are read when they are needed.
+"""
 
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ndrepro.training.data import cifar, digits, idx, stl10, svhn, tiny_imagenet
+from ndrepro.training.data import cifar, digits, idx, imagenet, stl10, svhn, tiny_imagenet
 from ndrepro.training.data.images import Images
+from ndrepro.training.data.photographs import Photographs
 
-DATASETS: dict[str, Callable[[Path], Images]] = {
+DATASETS: dict[str, Callable[[Path], Images | Photographs]] = {
     "digits": digits.load,
     "cifar10": partial(cifar.load, "cifar10"),
     "cifar100": partial(cifar.load, "cifar100"),
@@ -17,4 +21,5 @@ DATASETS: dict[str, Callable[[Path], Images]] = {
     "svhn": svhn.load,
     "stl10": stl10.load,
     "tiny_imagenet": tiny_imagenet.load,
+    "imagenet": imagenet.load,
 }

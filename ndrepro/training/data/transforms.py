@@ -21,9 +21,22 @@ import numpy as np
 from ndrepro.spec.catalogue import DATASETS
 from ndrepro.spec.experiment import Experiment
 from ndrepro.training.data.images import Images, Split
+from ndrepro.training.data.photographs import Photographs
 from ndrepro.training.randomness import stream
 
 _CHUNK = 1000  # images handled at a time, where a copy of all would be large
+
+
+def relabel(data: Photographs, experiment: Experiment) -> tuple[Photographs, dict[str, Any] | None]:
+    """As ``prepare``, for photographs: they are sized and cropped as they are read, and only labels are corrupted."""
+    redrawn, labels = corrupt_labels(data.train.labels, experiment)
+    if not experiment.corrupt.labels:
+        return data, None
+    changed = int((labels != data.train.labels).sum())
+    return replace(data, train=replace(data.train, labels=labels)), {
+        "labels_redrawn": redrawn,
+        "labels_changed": changed,
+    }
 
 
 def prepare(images: Images, experiment: Experiment) -> tuple[Images, dict[str, Any] | None]:

@@ -5,7 +5,8 @@ makes one and applies the method to it: ``bn`` leaves it as it is; ``nd`` deconv
 released code does (``released.py``); ``nd_full`` every convolution, leaving no batch norm; ``none`` takes the
 batch norms out; ``bn_downsample`` all but those of the modules named so.
 
-``NETWORKS``  name -> function of (num_classes, in_channels, image_size)
+``NETWORKS``  name -> function of (num_classes, in_channels, image_size): the design "small"
+``IMAGENET``  the same for the design "imagenet": torchvision's networks under their short names
 ``METHODS``   name -> function that changes such a network in place
 """
 
@@ -25,12 +26,13 @@ from ndrepro.training.layers.dropout import StreamDropout
 from ndrepro.training.models.densenet import DenseNet
 from ndrepro.training.models.dpn import DPN, DPN92
 from ndrepro.training.models.efficientnet import EfficientNet
+from ndrepro.training.models.imagenet import imagenet_network
 from ndrepro.training.models.lenet import LeNet
 from ndrepro.training.models.mlp import MLP
 from ndrepro.training.models.mobilenetv2 import MobileNetV2
 from ndrepro.training.models.pnasnet import PNASNet
 from ndrepro.training.models.preact import PreActBlock, PreActBottleneck, PreActResNet
-from ndrepro.training.models.released import LINEAR_BLOCK, RELEASED
+from ndrepro.training.models.released import RELEASED, RELEASED_IMAGENET, Recipe
 from ndrepro.training.models.resnet import BasicBlock, Bottleneck, ResNet
 from ndrepro.training.models.resnet_imagenet import ImageNetResNet
 from ndrepro.training.models.resnext import ResNeXt
@@ -63,6 +65,13 @@ NETWORKS: dict[str, Callable[[int, int, int], nn.Module]] = {
 }
 
 
+IMAGENET: dict[str, Callable[[int, int, int], nn.Module]] = {
+    "vgg11": lambda classes, channels, _: imagenet_network("vgg11", classes, channels),
+    "resnet18": lambda classes, channels, _: imagenet_network("resnet18", classes, channels),
+    "densenet121": lambda classes, channels, _: imagenet_network("densenet121", classes, channels),
+}
+
+
 def build(
     name: str,
     method: str,
@@ -70,63 +79,64 @@ def build(
     *,
     in_channels: int = 3,
     image_size: int = 32,
+    design: str = "small",
     dropout: float | None = None,
     **options: Any,
 ) -> nn.Module:
     """The network ``name`` under ``method``, for images (N, in_channels, image_size, image_size).
 
+    ``design`` is the form of it that is meant for a data set's images: "small" or "imagenet" (``spec.catalogue``).
     ``dropout`` is the fraction that its dropout layers drop, ``None`` their own (``catalogue.Design``).
     ``options`` are those of ``deconvolve`` that an experiment may set: block, linear_block (``None``: what
     the released code has), eps, n_iter, momentum, sampling_stride; ``bn`` and ``none`` have no use for them.
     Parameters hold PyTorch's own start. Raises UsageError for an unknown name or method, and for images that
     the network cannot take.
     """
-    network = _known("network", name, NETWORKS)
+    network = _known("network", name, IMAGENET if design == "imagenet" else NETWORKS)
     if num_classes < 1 or in_channels < 1:
         raise UsageError(f"num_classes={num_classes}, in_channels={in_channels}: expected at least 1 of each")
     _known("method", method, METHODS)
-    facts = DESIGNS["small"][name]
+    facts = DESIGNS[design][name]
     if method not in facts.methods:
         raise UsageError(f"{method} for {name}", f"methods of {name} are {', '.join(facts.methods)}")
     net = network(num_classes, in_channels, image_size)
-    apply_method(net, name, method, **options)
+    apply_method(net, name, method, design=design, **options)
     for layer in net.modules():
         if isinstance(layer, StreamDropout):
             layer.p = (facts.dropout or 0.0) if dropout is None else dropout
     return net
 
 
-def apply_method(net: nn.Module, name: str, method: str, **options: Any) -> Conversion:
+def apply_method(net: nn.Module, name: str, method: str, *, design: str = "small", **options: Any) -> Conversion:
     """Give the plain network ``name`` its method, in place; says what became of each layer."""
-    _known("network", name, RELEASED)
-    return _known("method", method, METHODS)(net, name, **options)
+    recipe = _known("network", name, RELEASED_IMAGENET if design == "imagenet" else RELEASED)
+    return _known("method", method, METHODS)(net, recipe, **options)
 
 
-def _batch_norm(net: nn.Module, name: str, **options: Any) -> Conversion:
+def _batch_norm(net: nn.Module, recipe: Recipe, **options: Any) -> Conversion:
     return Conversion((), (), ())
 
 
-def _nothing(net: nn.Module, name: str, **options: Any) -> Conversion:
+def _nothing(net: nn.Module, recipe: Recipe, **options: Any) -> Conversion:
     return remove_batch_norm(net)
 
 
-def _in_downsampling(net: nn.Module, name: str, **options: Any) -> Conversion:
+def _in_downsampling(net: nn.Module, recipe: Recipe, **options: Any) -> Conversion:
     return remove_batch_norm(net, keep=("downsample?",))
 
 
-def _as_released(net: nn.Module, name: str, **options: Any) -> Conversion:
-    return _deconvolved(net, name, RELEASED[name].keep, **options)
+def _as_released(net: nn.Module, recipe: Recipe, **options: Any) -> Conversion:
+    return _deconvolved(net, recipe, recipe.keep, **options)
 
 
-def _in_full(net: nn.Module, name: str, **options: Any) -> Conversion:
-    return _deconvolved(net, name, (), **options)
+def _in_full(net: nn.Module, recipe: Recipe, **options: Any) -> Conversion:
+    return _deconvolved(net, recipe, (), **options)
 
 
 def _deconvolved(
-    net: nn.Module, name: str, keep: tuple[str, ...], linear_block: int | None = None, **options: Any
+    net: nn.Module, recipe: Recipe, keep: tuple[str, ...], linear_block: int | None = None, **options: Any
 ) -> Conversion:
-    recipe = RELEASED[name]
-    linear_block = LINEAR_BLOCK if linear_block is None else linear_block
+    linear_block = recipe.linear_block if linear_block is None else linear_block
     return deconvolve(
         net, linear_block=linear_block, first=recipe.first, keep=keep, overrides=recipe.overrides, **options
     )

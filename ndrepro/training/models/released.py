@@ -24,11 +24,15 @@ LINEAR_BLOCK = 512
 
 @dataclass(frozen=True)
 class Recipe:
-    """One network. ``first`` is its first convolution; ``keep`` names what ``nd`` leaves as ``bn`` has it."""
+    """One network. ``first`` is its first convolution; ``keep`` names what ``nd`` leaves as ``bn`` has it.
+
+    ``linear_block`` is the block of the linear layers.
+    """
 
     first: First | None
     keep: tuple[str, ...] = ()
     overrides: Mapping[str, Override] = field(default_factory=dict)
+    linear_block: int = LINEAR_BLOCK
 
 
 # the input channels of MobileNetV2's blocks, in which its last, narrowing convolutions are whitened
@@ -67,13 +71,40 @@ RELEASED: dict[str, Recipe] = {
     "mlp512": Recipe(None),  # no convolution
 }
 
-# How parameters start, by rule:
-#   default          PyTorch's: weights of convolutions and linear layers uniform in +-1/sqrt(fan_in) (He et
-#                    al. with a = sqrt 5), their biases likewise; batch norms 1 and 0
-#   imagenet_resnet  as default, but weights of Conv2d and Deconv2d normal with standard deviation
-#                    sqrt(2 / (out_channels x kernel area)): kaiming_normal, fan_out. Biases and the linear
-#                    layer as default; no batch norm starts at zero (zero_init_residual is off)
+# The networks for ImageNet (its main_imagenet.py: --block-fc 64, the first layer's sampling stride fixed but in
+# DenseNet, the batch norms after ResNet's 1x1 shortcuts kept).
+RELEASED_IMAGENET: dict[str, Recipe] = {
+    "vgg11": Recipe(First(15), overrides={"features.0": Override(sampling_stride=3)}, linear_block=64),
+    "resnet18": Recipe(
+        First(15),
+        keep=("layer?.0.downsample.1",),
+        overrides={"conv1": Override(sampling_stride=3)},
+        linear_block=64,
+    ),
+    "densenet121": Recipe(First(15), linear_block=64),
+}
+
+# How parameters start, by rule and kind of layer: (weight, bias), each one of
+#   uniform  PyTorch's own: uniform in +-1/sqrt(fan_in) (He et al. with a = sqrt 5)
+#   fan_out  normal with standard deviation sqrt(2 / (out_channels x kernel area)) (He et al. 2015)
+#   fan_in   normal with standard deviation sqrt(2 / (in_channels x kernel area))
+#   small    normal with standard deviation 0.01
+#   zero     zero
+# What a rule does not name is uniform in both; batch norms start at 1 and 0, none of them at zero
+# (zero_init_residual is off). The rules for ImageNet are torchvision's for the networks with batch norm; the released
+# networks follow them in their convolutions but for DenseNet, and leave their linear layers uniform.
+STARTS: dict[str, Mapping[str, tuple[str, str]]] = {
+    "default": {},
+    "imagenet_resnet": {"Conv2d": ("fan_out", "uniform"), "Deconv2d": ("fan_out", "uniform")},
+    "imagenet_vgg": {"Conv2d": ("fan_out", "zero"), "Deconv2d": ("fan_out", "zero"), "Linear": ("small", "zero")},
+    "imagenet_densenet": {"Conv2d": ("fan_in", "uniform"), "Linear": ("uniform", "zero")},
+}
 INITIALISATION: dict[str, str] = {
     **{name: "default" for name in RELEASED},
     "resnet18d": "imagenet_resnet",
+}
+INITIALISATION_IMAGENET: dict[str, str] = {
+    "vgg11": "imagenet_vgg",
+    "resnet18": "imagenet_resnet",
+    "densenet121": "imagenet_densenet",
 }

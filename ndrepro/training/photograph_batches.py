@@ -1,0 +1,107 @@
+"""Batches of photographs that are read, cropped and resized as they are needed; the face of ``Batches``.
+
+Which images a batch has, and what is cut out of each, is drawn from the named streams on the CPU before anything is
+read: the order from "order" and the epoch, crops and flips from "augment", the epoch and the batch. Worker threads
+read and decode ahead of the training; they draw nothing, and hand over in order. So a batch is the same whatever the
+number of threads, and an epoch can be taken up at any batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from ndrepro.spec.catalogue import DATASETS
+from ndrepro.spec.experiment import Experiment
+from ndrepro.training.batches import jittered
+from ndrepro.training.data.crops import DRAWS, centre_crop, training_crop
+from ndrepro.training.data.decoding import in_threads
+from ndrepro.training.data.photographs import PhotographSplit
+from ndrepro.training.randomness import epoch_jitter, epoch_order, stream
+
+_BATCHES_AHEAD = 2
+_Task = tuple[int, "np.ndarray | None"]  # an image's number, and the draws of its crop
+
+
+class PhotographBatches:
+    """Batches of one split: images float32 (B, 3, S, S), normalised, and labels int64 (B,)."""
+
+    def __init__(self, split: PhotographSplit, experiment: Experiment, device: torch.device, *, training: bool) -> None:
+        facts = DATASETS[experiment.dataset]
+        self._split = split
+        self._experiment = experiment
+        self._augment = training and experiment.augment
+        self._size = experiment.image_size
+        self._mean = torch.tensor(facts.mean, device=device).mul(255).view(1, -1, 1, 1)
+        self._scale = torch.tensor(facts.std, device=device).mul(255).reciprocal().view(1, -1, 1, 1)
+
+    def __len__(self) -> int:
+        """Batches in an epoch; the last may be smaller."""
+        return -(-self.count // self._experiment.batch_size)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the batches come out."""
+        return self._mean.device
+
+    @property
+    def count(self) -> int:
+        """Images."""
+        return len(self._split.labels)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The epoch's training batches from batch ``start`` on, in its random order, augmented."""
+        order = epoch_order(self._experiment, epoch, self.count)
+        factors = None
+        if self._augment and self._experiment.jitter:
+            factors = torch.from_numpy(epoch_jitter(self._experiment, epoch, self.count)).to(self.device)
+        for batch, pixels in enumerate(self._stacked(self._tasks(order, epoch, start)), start):
+            rows = self._rows(batch)
+            images = pixels if factors is None else jittered(pixels, factors[rows])
+            yield self._normalised(images), self._labels(order[rows])
+
+    def in_order(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Every image once, in the split's order, its middle."""
+        order = np.arange(self.count)
+        tasks = ((int(index), None) for index in order)
+        for batch, pixels in enumerate(self._stacked(tasks)):
+            yield self._normalised(pixels), self._labels(order[self._rows(batch)])
+
+    def _rows(self, batch: int) -> slice:
+        return slice(batch * self._experiment.batch_size, (batch + 1) * self._experiment.batch_size)
+
+    def _tasks(self, order: np.ndarray, epoch: int, start: int) -> Iterator[_Task]:
+        for batch in range(start, len(self)):
+            chosen = order[self._rows(batch)]
+            if not self._augment:
+                yield from ((int(index), None) for index in chosen)
+                continue
+            draws = stream(self._experiment, "augment", f"{epoch}/{batch}").random_sample((len(chosen), DRAWS))
+            yield from zip((int(index) for index in chosen), draws, strict=True)
+
+    def _crop(self, task: _Task) -> np.ndarray:
+        index, draws = task
+        image = self._split.read(index)
+        if draws is None:
+            return centre_crop(image, self._size)
+        return training_crop(image, self._size, draws.tolist())
+
+    def _stacked(self, tasks: Iterator[_Task]) -> Iterator[torch.Tensor]:
+        """uint8 (B, 3, S, S) on the device, batch after batch."""
+        size = self._experiment.batch_size
+        kept: list[np.ndarray] = []
+        for pixels in in_threads(self._crop, tasks, ahead=_BATCHES_AHEAD * size):
+            kept.append(pixels)
+            if len(kept) == size:
+                yield torch.from_numpy(np.stack(kept)).to(self.device)
+                kept = []
+        if kept:
+            yield torch.from_numpy(np.stack(kept)).to(self.device)
+
+    def _labels(self, chosen: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(self._split.labels[chosen]).to(self.device)
+
+    def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
+        return (pixels.to(torch.float32) - self._mean) * self._scale

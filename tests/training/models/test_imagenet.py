@@ -1,0 +1,147 @@
+"""The networks for ImageNet are torchvision's, deconvolved where the released ones are, and start as those do."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models as theirs
+
+from ndrepro.spec.catalogue import DESIGNS
+from ndrepro.spec.errors import UsageError
+from ndrepro.spec.experiment import Experiment
+from ndrepro.training.dropout import Dropouts
+from ndrepro.training.initialise import initialise
+from ndrepro.training.layers.census import census, never_called, summary
+from ndrepro.training.layers.deconv import Deconv2d, Delinear
+from ndrepro.training.layers.dropout import StreamDropout
+from ndrepro.training.models import IMAGENET, build
+from ndrepro.training.models.released import INITIALISATION_IMAGENET, RELEASED_IMAGENET
+
+FAST = {"block": 8, "linear_block": 64, "n_iter": 1}
+
+
+def made(name: str, method: str, classes: int = 1000, **options: object) -> nn.Module:
+    return build(name, method, classes, image_size=224, design="imagenet", **options)  # type: ignore[arg-type]
+
+
+def test_names_are_those_of_the_catalogue() -> None:
+    assert set(IMAGENET) == set(RELEASED_IMAGENET) == set(INITIALISATION_IMAGENET) == set(DESIGNS["imagenet"])
+
+
+@pytest.mark.parametrize(
+    ("name", "their_name"), [("vgg11", "vgg11_bn"), ("resnet18", "resnet18"), ("densenet121", "densenet121")]
+)
+def test_with_batch_norm_it_is_torchvisions_own(name: str, their_name: str) -> None:
+    net, reference = made(name, "bn", 10).eval(), getattr(theirs, their_name)(num_classes=10).eval()
+    reference.load_state_dict(net.state_dict())  # the same names and shapes
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(net(x), reference(x))
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "parameters", "norms"),
+    [
+        ("resnet18", "bn", 11_689_512, 20),
+        ("resnet18", "nd", 11_685_608 + 896, 3),
+        ("resnet18", "nd_full", 11_685_608, 0),
+        ("densenet121", "bn", 7_978_856, 121),
+        ("densenet121", "nd", 7_905_896, 0),
+        ("vgg11", "bn", 132_868_840, 8),
+        ("vgg11", "nd", 132_863_336, 0),
+    ],
+)
+def test_parameters_and_batch_norms(name: str, method: str, parameters: int, norms: int) -> None:
+    counts = summary(made(name, method))
+    assert (counts.trainable_parameters, counts.batchnorm2d_layers) == (parameters, norms)
+    assert counts.conv2d_layers == (0 if method.startswith("nd") else counts.conv2d_layers)
+
+
+def test_vgg11_without_batch_norm_is_torchvisions_vgg11() -> None:
+    net, reference = made("vgg11", "none", 10).eval(), theirs.vgg11(num_classes=10).eval()
+    ours = [each for each in net.modules() if isinstance(each, (nn.Conv2d, nn.Linear))]
+    others = [each for each in reference.modules() if isinstance(each, (nn.Conv2d, nn.Linear))]
+    for layer, other in zip(ours, others, strict=True):
+        other.load_state_dict(layer.state_dict())
+    x = torch.randn(2, 3, 48, 48)
+    with torch.no_grad():
+        assert torch.equal(net(x), reference(x))
+
+
+def test_the_released_settings_are_in_the_layers() -> None:
+    for name, first_name in (("resnet18", "conv1"), ("densenet121", "features.conv0")):
+        net = made(name, "nd", 10, sampling_stride=2)
+        layers = {key: layer for key, layer in net.named_modules() if isinstance(layer, Deconv2d)}
+        first = layers.pop(first_name)
+        assert (first.n_iter, first.freeze) == (15, True)
+        assert first.sampling_stride == ((6, 6) if name == "resnet18" else (4, 4)), "fixed at 3, but in DenseNet"
+        assert {(layer.n_iter, layer.freeze) for layer in layers.values()} == {(5, False)}
+        (linear,) = [layer for layer in net.modules() if isinstance(layer, Delinear)]
+        assert linear.block == 64
+    kept = {key for key, layer in made("resnet18", "nd", 10).named_modules() if isinstance(layer, nn.BatchNorm2d)}
+    assert kept == {f"layer{stage}.0.downsample.1" for stage in (2, 3, 4)}
+
+
+@pytest.mark.parametrize(("name", "method"), [("resnet18", "nd"), ("densenet121", "nd"), ("resnet18", "none")])
+def test_it_trains_every_parameter(name: str, method: str) -> None:
+    torch.manual_seed(0)
+    net = made(name, method, 10, **(FAST if method == "nd" else {}))
+    net(torch.randn(2, 3, 32, 32)).square().sum().backward()
+    assert all(each.grad is not None and bool(each.grad.isfinite().all()) for each in net.parameters())
+    assert never_called(net, (2, 3, 32, 32)) == ()
+
+
+def test_dropout_comes_from_the_stream() -> None:
+    net = made("vgg11", "none", 10).train()
+    assert [layer.p for layer in net.modules() if isinstance(layer, StreamDropout)] == [0.5, 0.5]
+    assert not any(isinstance(layer, nn.Dropout) for layer in net.modules())
+    experiment = Experiment.from_name("vgg11_none_1_imagenet")
+    dropouts, x, outputs = Dropouts(net, experiment), torch.randn(2, 3, 32, 32), []
+    with torch.no_grad():
+        for step in (1, 1, 2):
+            dropouts.seed(step)
+            torch.manual_seed(torch.seed())
+            outputs.append(net(x))
+    assert torch.equal(outputs[0], outputs[1]) and not torch.equal(outputs[0], outputs[2])
+
+
+def started(name: str, method: str) -> nn.Module:
+    experiment = Experiment.from_name(f"{name}_{method}_1_imagenet")
+    net = made(name, method, 10)
+    initialise(net, experiment)
+    return net
+
+
+def test_resnet_starts_by_fan_out_and_densenet_by_fan_in() -> None:
+    resnet, densenet = started("resnet18", "bn"), started("densenet121", "bn")
+    weight = resnet.layer4[1].conv2.weight
+    assert float(weight.detach().std()) == pytest.approx(math.sqrt(2 / (512 * 9)), rel=0.02)
+    weight = densenet.features.denseblock4.denselayer16.conv1.weight
+    assert float(weight.detach().std()) == pytest.approx(math.sqrt(2 / weight.shape[1]), rel=0.02)
+    assert not densenet.classifier.bias.detach().any() and resnet.fc.bias.detach().any()
+    deconvolved = started("densenet121", "nd").features.denseblock4.denselayer16.conv1.weight
+    assert float(deconvolved.detach().abs().max()) <= 1 / math.sqrt(deconvolved.shape[1]), "the released one is uniform"
+
+
+def test_vgg_starts_as_torchvisions() -> None:
+    net = started("vgg11", "bn")
+    assert float(net.features[4].weight.detach().std()) == pytest.approx(math.sqrt(2 / (128 * 9)), rel=0.02)
+    assert not net.features[4].bias.detach().any() and not net.classifier[6].bias.detach().any()
+    assert float(net.classifier[3].weight.detach().std()) == pytest.approx(0.01, rel=0.02)
+    deconvolved = started("vgg11", "nd")
+    assert torch.equal(deconvolved.features[4].weight, net.features[4].weight)
+    assert float(deconvolved.classifier[3].weight.detach().abs().max()) <= 1 / 64, "uniform, as Delinear starts"
+
+
+def test_grey_images_and_other_networks_are_refused() -> None:
+    with pytest.raises(UsageError, match="expected 3"):
+        build("resnet18", "bn", 10, in_channels=1, design="imagenet")
+    with pytest.raises(UsageError, match="unknown network 'vgg16'"):
+        made("vgg16", "bn")
+
+
+def test_on_whole_crops_the_census_ends_at_the_classes() -> None:
+    assert census(made("resnet18", "nd"), (2, 3, 224, 224))[-1].output_shape == (2, 1000)
