@@ -164,7 +164,7 @@ class LiveBar(PlainLines):
 
         table = Table.grid(padding=(0, 2))
         for justify in ("left", "left", "right", "right"):
-            table.add_column(justify=justify, no_wrap=True, overflow="ellipsis")  # type: ignore[arg-type]
+            table.add_column(justify=justify, no_wrap=True, overflow="ellipsis")
         inside = sum(_fraction(progress) for _, progress in self.under_way.values())
         counted = f"{self.done + self.failed}/{self.total}" + (f"  {self.failed} failed" if self.failed else "")
         share = (self.done + self.failed + inside) / max(1, self.total)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -27,6 +28,16 @@ def made(name: str, method: str, classes: int = 1000, **options: object) -> nn.M
     return build(name, method, classes, image_size=224, design="imagenet", **options)  # type: ignore[arg-type]
 
 
+def shape_only(name: str, method: str) -> nn.Module:
+    return on_no_device(lambda: made(name, method))
+
+
+def on_no_device(make: Callable[[], nn.Module]) -> nn.Module:
+    """Made without memory for its numbers."""
+    with torch.device("meta"):
+        return make()
+
+
 def test_names_are_those_of_the_catalogue() -> None:
     assert set(IMAGENET) == set(RELEASED_IMAGENET) == set(INITIALISATION_IMAGENET) == set(DESIGNS["imagenet"])
 
@@ -35,8 +46,24 @@ def test_names_are_those_of_the_catalogue() -> None:
     ("name", "their_name"), [("vgg11", "vgg11_bn"), ("resnet18", "resnet18"), ("densenet121", "densenet121")]
 )
 def test_with_batch_norm_it_is_torchvisions_own(name: str, their_name: str) -> None:
-    net, reference = made(name, "bn", 10).eval(), getattr(theirs, their_name)(num_classes=10).eval()
-    reference.load_state_dict(net.state_dict())  # the same names and shapes
+    net, reference = shape_only(name, "bn"), on_no_device(getattr(theirs, their_name))
+    assert {key: each.shape for key, each in net.state_dict().items()} == {
+        key: each.shape for key, each in reference.state_dict().items()
+    }
+    kinds = [
+        [
+            (key, type(layer))
+            for key, layer in each.named_modules()
+            if not isinstance(layer, (nn.Dropout, StreamDropout))
+        ]
+        for each in (net, reference)
+    ]
+    assert kinds[0] == kinds[1]
+
+
+def test_it_computes_what_torchvisions_own_does() -> None:
+    net, reference = made("resnet18", "bn", 10).eval(), theirs.resnet18(num_classes=10).eval()
+    reference.load_state_dict(net.state_dict())
     x = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(net(x), reference(x))
@@ -45,19 +72,28 @@ def test_with_batch_norm_it_is_torchvisions_own(name: str, their_name: str) -> N
 @pytest.mark.parametrize(
     ("name", "method", "parameters", "norms"),
     [
-        ("resnet18", "bn", 11_689_512, 20),
-        ("resnet18", "nd", 11_685_608 + 896, 3),
-        ("resnet18", "nd_full", 11_685_608, 0),
+        ("resnet18", "bn", 11_689_512, 20),  # torchvision's documentation has these for "bn" and vgg11
         ("densenet121", "bn", 7_978_856, 121),
-        ("densenet121", "nd", 7_905_896, 0),
         ("vgg11", "bn", 132_868_840, 8),
+        ("vgg11", "none", 132_863_336, 0),
         ("vgg11", "nd", 132_863_336, 0),
+        ("resnet18", "nd", 11_689_512 - 4_800 + 896, 3),
+        ("resnet18", "nd_full", 11_689_512 - 4_800, 0),
     ],
 )
 def test_parameters_and_batch_norms(name: str, method: str, parameters: int, norms: int) -> None:
-    counts = summary(made(name, method))
+    counts = summary(shape_only(name, method))
     assert (counts.trainable_parameters, counts.batchnorm2d_layers) == (parameters, norms)
-    assert counts.conv2d_layers == (0 if method.startswith("nd") else counts.conv2d_layers)
+    assert method in ("bn", "none") or counts.conv2d_layers == counts.linear_layers == 0
+
+
+def test_every_method_trades_scale_and_shift_for_a_bias() -> None:
+    plain = shape_only("densenet121", "bn")
+    scales = sum(2 * layer.num_features for layer in plain.modules() if isinstance(layer, nn.BatchNorm2d))
+    biases = sum(layer.out_channels for layer in plain.modules() if isinstance(layer, nn.Conv2d))
+    expected = summary(plain).trainable_parameters - scales + biases
+    for method in ("none", "nd", "nd_full"):
+        assert summary(shape_only("densenet121", method)).trainable_parameters == expected
 
 
 def test_vgg11_without_batch_norm_is_torchvisions_vgg11() -> None:
