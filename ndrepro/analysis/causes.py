@@ -21,8 +21,8 @@ from provenance.diff import Change, ManifestDiff
 from provenance.leaves import ABSENT
 from provenance.manifest import Manifest
 
-# what the training process loads of this project
-_TRAINING_HALF = ("ndrepro/training/", "ndrepro/spec/", "ndrepro/__init__.py", "provenance/")
+# the files of this project that compute numbers or write them down
+_TRAINING_HALF = ("ndrepro/training/", "ndrepro/spec/", "provenance/fingerprint.py", "provenance/trail.py")
 _FILES_SHOWN = 3
 # the weight (``Effect.weight``) of what is hardly ever a cause
 _NEGLIGIBLE = 20
@@ -57,6 +57,7 @@ def find_causes(
     """
     data = tuple(map(_Data.of, manifests))
     seen = Observation.of(trails, same_pixels=_same(data[0].train, data[1].train), other_tensors=other_tensors)
+    seen = replace(seen, on_cpu=all(manifest.internal_parameters.get("device") == "cpu" for manifest in manifests))
     found = [_judge(effect, tuple(str(line) for line in fold(its)), seen) for effect, its in _by_effect(changes)]
     found += _ended_early(trails)
     found += _code(changes, manifests, code, seen)
@@ -141,9 +142,9 @@ def _code(
         return []
     weight, remark = 78, ""
     if code is not None and code.how in ("git", "patches"):
-        inside = sorted((file.path for file in code.files if _is_loaded(file)), key=_half)
+        inside = sorted((file.path for file in code.files if _computes(file)), key=_half)
         weight = 85 if inside else 30
-        remark = f"differs in {_names(inside)}" if inside else "no file of the training half differs"
+        remark = f"differs in {_names(inside)}" if inside else "no file that computes differs"
     effect = Effect("other code", (), "anything", weight, "it may compute something else")
     return [_judge(effect, (*(str(line) for line in fold(its)), *filter(None, [remark])), seen)]
 
@@ -153,8 +154,8 @@ def _code_digest(manifest: Manifest) -> str | None:
     return dict(code.digest or {}).get("sha256") if code else None
 
 
-def _is_loaded(file: FileChange) -> bool:
-    """Whether the training process may load it."""
+def _computes(file: FileChange) -> bool:
+    """Whether it can move a number that the training process writes."""
     return file.path.endswith(".py") and file.path.startswith(_TRAINING_HALF)
 
 

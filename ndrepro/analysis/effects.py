@@ -60,6 +60,7 @@ class Effect:
         stage: a name of STAGES.
         weight: how often it is the cause where nothing else is known, 0 to 100; a judgement, used to order only.
         why: how it moves numbers.
+        gpu_only: it acts on a GPU alone.
     """
 
     title: str
@@ -67,6 +68,7 @@ class Effect:
     stage: str
     weight: int
     why: str
+    gpu_only: bool = False
 
     def covers(self, group: str, name: str) -> bool:
         """Whether a change belongs here."""
@@ -163,10 +165,17 @@ EFFECTS = (
     ),
     Effect(
         "another number of threads",
-        (("threads", ".+"), ("libraries", "parallel")),
+        (("threads", "(?!interop_).+"),),
         "arithmetic",
         72,
         "sums are split among the threads, and floating-point addition is not associative",
+    ),
+    Effect(
+        "other vector instructions",
+        (("flags", "cpu_capability.*"),),
+        "arithmetic",
+        71,
+        "torch chooses its own kernels by them",
     ),
     Effect(
         "other flags of determinism or precision",
@@ -181,6 +190,7 @@ EFFECTS = (
         "arithmetic",
         65,
         "kernels are chosen by model, and sums split by its number of multiprocessors",
+        gpu_only=True,
     ),
     Effect(
         "other variables of numerical libraries",
@@ -198,10 +208,18 @@ EFFECTS = (
     ),
     Effect(
         "other GPU libraries or driver",
-        (("packages", "nvidia-.+|triton|.*cudnn.*|mkl.*|intel-.+"), ("gpus", "driver|cuda_driver|nvml|.*vbios")),
+        (("packages", "nvidia-.+|triton|cuda-.+|.*cudnn.*"), ("gpus", "driver|cuda_driver|nvml|.*vbios")),
         "arithmetic",
         45,
         "they hold the kernels",
+        gpu_only=True,
+    ),
+    Effect(
+        "another MKL",
+        (("packages", "mkl.*|intel-.+|onednn.*"),),
+        "arithmetic",
+        45,
+        "it holds the kernels of matrix products and convolutions",
     ),
     Effect(
         "other readers of images",
@@ -220,7 +238,7 @@ EFFECTS = (
     ),
     Effect(
         "another interpreter, or other variables",
-        (("interpreter", ".+"), ("variables", ".+")),
+        (("interpreter", ".+"), ("variables", ".+"), ("threads", "interop_.+"), ("libraries", "parallel")),
         "arithmetic",
         8,
         "rarely: by the order of sets, by what is loaded first",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from provenance.diff import Group, ManifestDiff
 
 _LABEL_WIDTH = 13
-_POINTS, _VALUES, _CHANGES, _FILES, _CAUSES = 7, 3, 5, 4, 4
+_POINTS, _VALUES, _CHANGES, _FILES, _CAUSES, _EVIDENCE = 7, 3, 5, 4, 4, 4
 _STYLES = {"likely": "bold yellow", "possible": "", "ruled out": "dim"}
 _HELP = "A run folder, a manifest file, an identifier or the start of it, or an experiment (its latest run)."
 
@@ -187,7 +187,12 @@ def _print_causes(causes: tuple[Cause, ...]) -> None:
         body = f"{cause.standing}: {cause.title}"
         line.append(terminal.hanging(body, _LABEL_WIDTH + 1), style=_STYLES[cause.standing])
         terminal.console().print(line, soft_wrap=True)
-        _row("", "; ".join(cause.evidence[:4]))
+        told = (
+            cause.evidence
+            if len(cause.evidence) <= _EVIDENCE
+            else (*cause.evidence[: _EVIDENCE - 1], cause.evidence[-1])
+        )
+        _row("", "; ".join(told))  # the last one is what the trails say
         _row("", f"({cause.why})", style="dim")
     if len(standing) > _CAUSES:
         _row("", f"and {words.plural(len(standing) - _CAUSES, 'other difference')} that are possible (--json has them)")

@@ -45,7 +45,7 @@ SCHEDULES = ("cosine", "constant", "exponential")
 PIXELS = ("none", "shuffled", "random", "gaussian")
 DEVICES = ("auto", "cpu", "cuda")
 # what `make run` trains when nothing is named: minutes on two cores, no download
-DEFAULT_EXPERIMENT = "lenet_nd_10_digits"
+DEFAULT_EXPERIMENT = "lenet_nd_5_digits"
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,15 @@ def test_a_package_that_takes_no_part_is_not_offered_alone(case: Case) -> None:
     assert {cause.title for cause in causes} == {"something that was not recorded", "other packages"}
 
 
+def test_gpu_libraries_are_ruled_out_where_both_ran_on_the_cpu(case: Case) -> None:
+    other = packages(**{"nvidia-cublas": ("13.1", "93" * 32)})
+    assert standings(case.causes(case.trails(5), other))["other GPU libraries or driver"] == "ruled out"
+    on_gpu = put("internal.device", "cuda:0")
+    first, second = manifest(SIX_STEPS, on_gpu), manifest(SIX_STEPS, on_gpu, other)
+    found = find_causes(diff(first, second, ()), (first, second), case.trails(5))
+    assert standings(found)["other GPU libraries or driver"] == "likely"
+
+
 def test_the_same_version_with_other_files_is_named(case: Case) -> None:
     causes = case.causes(case.trails(5), packages(torch=("2.13.0", "71" * 32)))
     assert causes[0].title == "another release or build of torch"
@@ -135,7 +144,7 @@ class TestCode:
         code = CodeDiff("git", (FileChange("ndrepro/cli/show.py", 1, 1),))
         causes = self.causes(case, code, put("code", "c1" * 32), TORCH)
         assert [cause.title for cause in causes] == ["another release or build of torch", "other code"]
-        assert causes[1].evidence[-1] == "no file of the training half differs"
+        assert causes[1].evidence[-1] == "no file that computes differs"
 
     def test_without_a_digest_commit_and_patch_stand_for_the_code(self, case: Case) -> None:
         no_digest = put("code", None)

@@ -36,6 +36,7 @@ def stage(group: str, name: str) -> str | None:
         ("packages", "ndrepro", None),
         ("libraries", "build", "arithmetic"),
         ("threads", "OMP_NUM_THREADS", "arithmetic"),
+        ("libraries", "parallel", "arithmetic"),
         ("flags", "cudnn_benchmark at start", "arithmetic"),
         ("variables", "MKL_CBWR", "arithmetic"),
         ("gpus", "device", "arithmetic"),
@@ -67,6 +68,11 @@ def test_every_setting_is_known() -> None:
     assert len(found) > 20 and found["arch"] is not None
     unknown = sorted(name for name, effect in found.items() if effect == generic)
     assert unknown == []
+
+
+def test_threads_between_operations_are_not_those_that_split_sums() -> None:
+    split, between = effect_of("threads", "threads at start"), effect_of("threads", "interop_threads at start")
+    assert split is not None and between is not None and split.weight > 70 and between.weight < 10
 
 
 def test_stages_and_titles_are_sound() -> None:

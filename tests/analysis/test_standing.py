@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,9 @@ def effect(stage: str, weight: int = 50) -> Effect:
         ("arithmetic", Observation(9, True, ROUNDING), LIKELY, "the losses part by 1e-07, the size of rounding"),
         ("arithmetic", Observation(9, False, 0.0), LIKELY, "the losses do not differ yet"),
         ("arithmetic", Observation(9, True, OTHER), POSSIBLE, "the losses part by 1e-01, more than rounding"),
-        ("arithmetic", Observation(9, True, 1e-3), POSSIBLE, "the losses part by 1e-03"),
+        ("arithmetic", Observation(9, True, 2e-3), POSSIBLE, "the losses part by 2e-03"),
+        ("arithmetic", Observation(9, True, 2e-4), LIKELY, "the losses part by 2e-04, not too much for rounding"),
+        ("batch", Observation(1, True, 2e-4), LIKELY, f"{EXACT}; the losses part by 2e-04"),
         ("arithmetic", Observation(0), RULED_OUT, "it can show from step 1 on, and they part at step 0"),
         ("evaluation", Observation(9, True, OTHER), RULED_OUT, "it can show in no step, and they part at step 9"),
         ("evaluation", Observation(NEVER), LIKELY, "every step is equal, and only the evaluation sees it"),
@@ -59,6 +62,14 @@ def test_a_strong_candidate_for_anything_needs_no_further_sign() -> None:
 def test_what_seldom_moves_the_last_bits_is_only_possible() -> None:
     seen = Observation(9, True, ROUNDING)
     assert [standing_of(effect("arithmetic", weight), seen)[0] for weight in (39, 40)] == [POSSIBLE, LIKELY]
+
+
+def test_what_acts_on_a_gpu_alone_is_ruled_out_on_the_cpu() -> None:
+    driver = replace(effect("arithmetic"), gpu_only=True)
+    seen = Observation(9, True, ROUNDING)
+    assert standing_of(driver, seen)[0] == LIKELY
+    assert standing_of(driver, replace(seen, on_cpu=True)) == (RULED_OUT, "both ran on the CPU")
+    assert standing_of(effect("arithmetic"), replace(seen, on_cpu=True))[0] == LIKELY
 
 
 def test_another_network_is_told_by_its_tensors() -> None:

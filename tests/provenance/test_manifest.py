@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ json_values = st.recursive(
 )
 objects = st.dictionaries(words, json_values, max_size=3)
 digests = st.binary(min_size=32, max_size=32).map(bytes.hex)
-times = st.datetimes().map(lambda when: when.replace(year=2026).isoformat(timespec="microseconds") + "Z")
+years = datetime(1970, 1, 1), datetime(2100, 1, 1)
+times = st.datetimes(*years).map(lambda when: when.isoformat(timespec="microseconds") + "Z")
 outcomes = st.sampled_from(OUTCOMES)
 unavailable = st.builds(lambda reason: {"unavailable": reason}, words)
 resources = st.builds(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from miniature_imagenet import Miniature
 from real_runs import Bench
 
 from ndrepro.execution.checks import CHECKS
@@ -59,3 +60,24 @@ def test_grey_images_stay_grey_and_are_padded_where_asked(bench: Bench, tmp_path
     assert documents["dataset"]["canonical"] is None
     assert documents["model"]["layers"][0]["input_shape"] == [2, 1, 32, 32]
     assert documents["dataset"]["prepared"]["labels_changed"] == 0
+
+
+def test_imagenet_in_either_layout_trains_to_the_same_bits(
+    miniature: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NDREPRO_CACHE", str(tmp_path / "cache"))
+    (miniature.kaggle / "LOC_val_solution.csv").write_text(miniature.table)
+    settings = {"size": "32", "train_images": "6", "test_images": "4", "batch_size": "3", "deconv.n_iter": "1"}
+    weights, labelled = [], []
+    for root in (miniature.kaggle, miniature.folders):
+        own = Bench(tmp_path / root.name)
+        own.options = replace(own.options, data=root)
+        ended = own.run("resnet18_nd_1_imagenet", **settings)
+        documents = checked(own, ended)
+        weights.append(ended.folder.weights.read_bytes())
+        labelled.append(documents["dataset"]["labelled_sha256"])
+        assert documents["dataset"]["canonical"] is None and documents["dataset"]["files"] > 2000
+        assert documents["request"]["experiment"]["weight_decay"] == 1e-4
+        assert documents["model"]["summary"]["batchnorm2d_layers"] == 3
+    assert weights[0] == weights[1]
+    assert labelled[0] == labelled[1]
