@@ -2,7 +2,8 @@
 
     python tools/network_costs.py [ARCH ...]     the rows of these (default: of all); other rows stay
 
-One row a network and method, for images of 3x32x32 and 10 classes; the columns are ``ndrepro.execution.costs.Cost``.
+One row a design, network and method, for colour images of 32x32 and 10 classes, or of 224x224 and 1000; the columns
+are ``ndrepro.execution.costs.Cost``.
 Run it after a network or a method was added or changed; a test says when that was forgotten.
 """
 
@@ -12,22 +13,23 @@ import csv
 import sys
 from dataclasses import asdict
 
-from ndrepro.execution.costs import TABLE, Cost, read_costs
+from ndrepro.execution.costs import PIXELS, TABLE, Cost, read_costs
 from ndrepro.spec.catalogue import ARCHITECTURES, DESIGNS
 from ndrepro.training import models
 from ndrepro.training.checkpoint import state_tensors
 from ndrepro.training.layers.census import Row, census
 
-_SHAPE = (1, 3, 32, 32)
+_CLASSES = {"small": 10, "imagenet": 1000}
 _CONVOLUTIONS, _LINEAR = ("conv2d", "deconv2d"), ("linear", "delinear")
 
 
-def cost_of(arch: str, method: str) -> Cost:
+def cost_of(design: str, arch: str, method: str) -> Cost:
     """Count one network."""
-    net = models.build(arch, method, 10)
-    rows = census(net, _SHAPE)
+    net = models.build(arch, method, _CLASSES[design], design=design, image_size=PIXELS[design])
+    rows = census(net, (1, 3, PIXELS[design], PIXELS[design]))
     state = state_tensors(net)
     return Cost(
+        design=design,
         arch=arch,
         method=method,
         image_macs=sum(_image_macs(row) for row in rows),
@@ -85,12 +87,13 @@ def _both(extent: int | tuple[int, ...] | None) -> tuple[int, int]:
 def write(wanted: list[str]) -> None:
     """Count ``wanted`` again and write the table, in the catalogue's order."""
     kept = read_costs() if TABLE.exists() else {}
-    rows = [
-        cost_of(arch, method) if arch in wanted or (arch, method) not in kept else kept[arch, method]
-        for arch, design in DESIGNS["small"].items()
-        if arch in models.NETWORKS
-        for method in design.methods
+    names = [
+        (design, arch, method)
+        for design, networks in DESIGNS.items()
+        for arch, facts in networks.items()
+        for method in facts.methods
     ]
+    rows = [cost_of(*name) if name[1] in wanted or name not in kept else kept[name] for name in names]
     with TABLE.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(asdict(rows[0])), lineterminator="\n")
         writer.writeheader()

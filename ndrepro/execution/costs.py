@@ -32,13 +32,14 @@ GPU_LAYER = 0.52e-3
 GPU_WHITENED = 4.0e-3
 START_SECONDS = 5.0  # interpreter, libraries, data, source, signature
 ACCOUNT_BYTES = 400_000  # request, environment, layers, log, manifest
-_PIXELS = 32  # the side of the images that the table was counted for
+PIXELS = {"small": 32, "imagenet": 224}
 
 
 @dataclass(frozen=True)
 class Cost:
     """One network under one method. ``_macs`` are multiply-additions; ``layers`` counts calls; see the module."""
 
+    design: str
     arch: str
     method: str
     image_macs: int
@@ -69,11 +70,13 @@ class Size:
 
 
 @cache
-def read_costs() -> dict[tuple[str, str], Cost]:
-    """The table, by network and method."""
+def read_costs() -> dict[tuple[str, str, str], Cost]:
+    """The table, by design, network and method."""
     with TABLE.open(encoding="utf-8", newline="") as stream:
-        rows = [Cost(row.pop("arch"), row.pop("method"), **_whole(row)) for row in csv.DictReader(stream)]
-    return {(row.arch, row.method): row for row in rows}
+        rows = [
+            Cost(row.pop("design"), row.pop("arch"), row.pop("method"), **_whole(row)) for row in csv.DictReader(stream)
+        ]
+    return {(row.design, row.arch, row.method): row for row in rows}
 
 
 def _whole(row: dict[str, str]) -> dict[str, int]:
@@ -82,17 +85,18 @@ def _whole(row: dict[str, str]) -> dict[str, int]:
 
 def cost(experiment: Experiment) -> Cost:
     """The network's row, or for a network that is not in the table its middle one."""
-    table = read_costs()
-    if (experiment.arch, experiment.method) in table:
-        return table[experiment.arch, experiment.method]
-    same = [row for row in table.values() if row.method == experiment.method] or list(table.values())
+    table, design = read_costs(), DATASETS[experiment.dataset].design
+    if (design, experiment.arch, experiment.method) in table:
+        return table[design, experiment.arch, experiment.method]
+    alike = [row for row in table.values() if row.design == design]
+    same = [row for row in alike if row.method == experiment.method] or alike
     return sorted(same, key=lambda row: row.image_macs)[len(same) // 2]
 
 
 def model_seconds(experiment: Experiment, device: str) -> float:
     """Seconds on one ``device``, "cpu" or "cuda", from start to signature."""
     counted, size = cost(experiment), Size.of(experiment)
-    scale = (experiment.image_size / _PIXELS) ** 2
+    scale = (experiment.image_size / PIXELS[counted.design]) ** 2
     steps = size.epochs * size.epoch_steps
     images = counted.image_macs * scale * size.epochs * (6 * size.train_images + 2 * size.test_images)
     if device == "cpu":

@@ -17,7 +17,6 @@ from ndrepro.spec.exchange import Request, Result, Timing, write_json
 from ndrepro.spec.experiment import Experiment
 from ndrepro.spec.layout import RunsFolder
 from ndrepro.spec.study import MAIN, StudyRun
-from ndrepro.training import models
 
 AGAIN = "run: python tools/network_costs.py "
 
@@ -28,14 +27,14 @@ def run_of(experiment: Experiment) -> StudyRun:
 
 @pytest.mark.parametrize(("arch", "method"), [("lenet", "nd"), ("resnext29", "bn"), ("mobilenetv2", "nd_full")])
 def test_the_table_is_what_the_networks_count(arch: str, method: str) -> None:
-    assert read_costs()[arch, method] == cost_of(arch, method), AGAIN + arch
+    assert read_costs()["small", arch, method] == cost_of("small", arch, method), AGAIN + arch
 
 
 def test_the_table_has_every_network() -> None:
     known = set(read_costs())
-    for arch, design in DESIGNS["small"].items():
-        if arch in models.NETWORKS:
-            assert known >= {(arch, method) for method in design.methods}, AGAIN + arch
+    for design, networks in DESIGNS.items():
+        for arch, facts in networks.items():
+            assert known >= {(design, arch, method) for method in facts.methods}, AGAIN + arch
 
 
 def test_the_counts_are_those_of_the_reference_structures() -> None:
@@ -43,8 +42,13 @@ def test_the_counts_are_those_of_the_reference_structures() -> None:
     listed = Path(__file__).parents[1] / "training/models/structures/vgg16_nd.csv"
     with listed.open(newline="") as stream:
         parameters = sum(int(row["parameters"]) for row in csv.DictReader(stream))
-    assert read_costs()["vgg16", "nd"].parameter_bytes == 4 * parameters
-    assert read_costs()["vgg16", "bn"].image_macs == 313_201_664
+    assert read_costs()["small", "vgg16", "nd"].parameter_bytes == 4 * parameters
+    assert read_costs()["small", "vgg16", "bn"].image_macs == 313_201_664
+
+
+def test_imagenet_has_networks_of_its_own() -> None:
+    """ResNet-18 takes 1.8 giga multiply-additions for a photograph (He et al. 2016, table 1)."""
+    assert cost(Experiment.of("resnet18", "bn", 90, "imagenet")).image_macs == pytest.approx(1.8e9, rel=0.02)
 
 
 def test_a_network_that_was_never_counted_is_taken_for_the_middle_one() -> None:
@@ -52,7 +56,7 @@ def test_a_network_that_was_never_counted_is_taken_for_the_middle_one() -> None:
     middle = cost(replace(known, arch="vgg16"))
     stranger = replace(known)
     object.__setattr__(stranger, "arch", "never_counted")
-    rows = sorted(row.image_macs for row in read_costs().values() if row.method == "bn")
+    rows = sorted(row.image_macs for row in read_costs().values() if (row.design, row.method) == ("small", "bn"))
     assert cost(stranger).image_macs == rows[len(rows) // 2] != middle.image_macs
 
 

@@ -160,11 +160,13 @@ def test_usage_grows_by_what_was_used() -> None:
     ballast = bytearray(1 << 26)
     sum(range(2_000_000))
     subprocess.run([sys.executable, "-c", "sum(range(2_000_000))"], check=True)
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     after = environment.usage()
     assert list(before) == list(after) and len(ballast) == 1 << 26
     grown = {name: after[name] - before[name] for name in after}
     assert grown["wall_seconds"] > 0 and grown["user_seconds"] > 0 and grown["children_user_seconds"] > 0
-    assert grown["minor_page_faults"] >= (1 << 26) // resource.getpagesize()
+    # Some sandboxes' kernels count no faults and large pages make them few: held against the kernel's own number.
+    assert before["minor_page_faults"] <= faults <= after["minor_page_faults"]
     assert after["peak_memory_bytes"] >= 1 << 26
     assert all(value >= 0 for value in grown.values())
 
