@@ -42,7 +42,7 @@ def train(request: Request, folder: RunFolder, stop_asked: Callable[[], bool], p
     start = _seal()
     write_json(folder.environment, {"start": start})
 
-    data = _read_data(request, folder)
+    data = read_data(request, folder)
     net = build(experiment).to(device)
     _describe(net, experiment, folder)
     optimizer = make_optimizer(net, experiment)
@@ -127,7 +127,8 @@ def _seal() -> dict[str, Any]:
     }
 
 
-def _read_data(request: Request, folder: RunFolder) -> Images | Photographs:
+def read_data(request: Request, folder: RunFolder) -> Images | Photographs:
+    """The data asked for, digested and prepared; what they were is written into ``folder``."""
     experiment = request.experiment
     data = DATASETS[experiment.dataset](Path(request.data))
     data = data.first(experiment.train_images, experiment.test_images)

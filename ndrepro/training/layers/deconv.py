@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from ndrepro.spec.errors import UsageError
 from ndrepro.training.layers.arithmetic import TORCH, Arithmetic
 from ndrepro.training.layers.newton_schulz import inverse_sqrt
+from ndrepro.training.layers.stages import stage_done
 
 Pair = int | tuple[int, int]
 
@@ -124,16 +125,22 @@ class Deconv2d(nn.Module):
             self.step += 1
             self.step %= 10 * self.freeze_iter
         if live:
-            mean, deconv = _statistics(self._rows(x), self.eps, self.n_iter, self.arithmetic)
+            rows = self._rows(x)
+            stage_done("patches", rows)
+            mean, deconv = _statistics(rows, self.eps, self.n_iter, self.arithmetic)
             _average(self.running_mean, mean, self.momentum)
             _average(self.running_deconv, deconv, self.momentum)
+            stage_done("running averages")
         else:
             mean, deconv = self._running()
         weight = self._weight_rows() @ deconv  # (S, rows, F)
         shift = (weight @ mean.unsqueeze(-1)).view(self.out_channels, -1).sum(1)
         bias = -shift if self.bias is None else self.bias - shift
         kernel = self._as_kernel(weight)
-        return self.arithmetic.conv2d(x, kernel, bias, self.stride, self.padding, self.dilation, self.groups)
+        stage_done("weight transform", kernel, bias)
+        out = self.arithmetic.conv2d(x, kernel, bias, self.stride, self.padding, self.dilation, self.groups)
+        stage_done("convolution", out)
+        return out
 
     @property
     def frozen(self) -> bool:
@@ -232,15 +239,20 @@ class Delinear(nn.Module):
             raise UsageError(f"Delinear: input of shape {tuple(x.shape)}, expected (..., {self.in_features})")
         if self.training:
             rows = x.reshape(1, -1, self.block)
+            stage_done("rows", rows)
             mean, deconv = (each.squeeze(0) for each in _statistics(rows, self.eps, self.n_iter, self.arithmetic))
             _average(self.running_mean, mean, self.momentum)
             _average(self.running_deconv, deconv, self.momentum)
+            stage_done("running averages")
         else:
             mean, deconv = self.running_mean, self.running_deconv
         weight = self.weight.reshape(-1, self.block) @ deconv
         shift = (weight @ mean).view(self.out_features, -1).sum(1)
         bias = -shift if self.bias is None else self.bias - shift
-        return F.linear(x, weight.view(self.out_features, self.in_features), bias)
+        stage_done("weight transform", weight, bias)
+        out = F.linear(x, weight.view(self.out_features, self.in_features), bias)
+        stage_done("projection", out)
+        return out
 
     def extra_repr(self) -> str:
         """What distinguishes this layer, as torch prints its own."""
@@ -268,7 +280,10 @@ def _statistics(rows: Tensor, eps: float, n_iter: int, arithmetic: Arithmetic) -
         beta=eps,
         alpha=1.0 / rows.shape[1],
     )
-    return mean, inverse_sqrt(scaled, n_iter, arithmetic)
+    stage_done("mean and covariance", mean, scaled)
+    deconv = inverse_sqrt(scaled, n_iter, arithmetic)
+    stage_done("inverse square root", deconv)
+    return mean, deconv
 
 
 def _average(running: Tensor, batch: Tensor, momentum: float) -> None:
