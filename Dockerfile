@@ -1,0 +1,64 @@
+# The image that runs train in: Python and every library as requirements.lock pins them, hashes checked, and nothing
+# that a run does not need. No compiler, no pip, no root. Built by `make image`, which gives the arguments below; the
+# same commit gives the same image, bit for bit: no bytecode is compiled, logs and caches are removed, and the builder
+# sets every time to the commit's.
+#
+# One file for every variant: BASE_IMAGE and LOCK choose. The default base brings CUDA; a machine without a GPU is
+# served by any Debian or Ubuntu whose Python is 3.11 to 3.13, with a lock that has the CPU build of torch
+# (tools/cpu_lock.py).
+
+ARG BASE_IMAGE=docker.io/nvidia/cuda:13.0.1-base-ubuntu24.04@sha256:f8ef28f579ea42a44b415d2c5d46f788e6a9b395c6c83f2929416e1fc192c143
+
+FROM ${BASE_IMAGE} AS python
+# The state of the distribution's archive that packages come from, where the archive keeps its states (Ubuntu's does);
+# what was installed is listed in the image's /usr/share/ndrepro/packages.txt and in its bill of materials.
+ARG APT_SNAPSHOT=20260901T000000Z
+# hadolint ignore=DL3008
+RUN rm -f /etc/apt/sources.list.d/cuda* \
+    && apt-get -q -o "APT::Snapshot=${APT_SNAPSHOT}" update \
+    && DEBIAN_FRONTEND=noninteractive apt-get -q -y -o "APT::Snapshot=${APT_SNAPSHOT}" \
+        install --no-install-recommends python3 ca-certificates \
+    && mkdir -p /usr/share/ndrepro \
+    && dpkg-query -W -f '${Package} ${Version} ${Architecture}\n' > /usr/share/ndrepro/packages.txt \
+    && find / -xdev -name __pycache__ -type d -prune -exec rm -rf {} + \
+    && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* /var/lib/dpkg/*-old /tmp/* /root/.cache
+
+FROM python AS libraries
+ARG APT_SNAPSHOT=20260901T000000Z
+# hadolint ignore=DL3008
+RUN apt-get -q -o "APT::Snapshot=${APT_SNAPSHOT}" update \
+    && DEBIAN_FRONTEND=noninteractive apt-get -q -y -o "APT::Snapshot=${APT_SNAPSHOT}" \
+        install --no-install-recommends python3-venv \
+    && rm -rf /var/lib/apt/lists/*
+ARG LOCK=requirements.lock
+COPY ${LOCK} /tmp/requirements.lock
+# The installer lives in an environment of its own and installs into another, which therefore has none.
+RUN python3 -m venv /tmp/installer \
+    && python3 -m venv --without-pip /opt/ndrepro \
+    && /tmp/installer/bin/pip --python /opt/ndrepro/bin/python3 install --quiet --disable-pip-version-check \
+        --no-cache-dir --no-compile --no-deps --only-binary :all: --require-hashes -r /tmp/requirements.lock \
+    && printf '#!/bin/sh\nexec /opt/ndrepro/bin/python3 -m ndrepro "$@"\n' > /opt/ndrepro/bin/ndrepro \
+    && chmod 755 /opt/ndrepro/bin/ndrepro \
+    && find /opt/ndrepro -name __pycache__ -type d -prune -exec rm -rf {} +
+
+FROM python
+COPY --from=libraries /opt/ndrepro /opt/ndrepro
+COPY . /srv/ndrepro
+ENV PATH=/opt/ndrepro/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+    PYTHONPATH=/srv/ndrepro \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    HOME=/tmp \
+    LANG=C.UTF-8
+WORKDIR /tmp
+USER 65534:65534
+ARG BASE_IMAGE
+ARG REVISION=unknown
+ARG CREATED=1970-01-01T00:00:00Z
+LABEL org.opencontainers.image.title="ndrepro" \
+      org.opencontainers.image.description="Signed, re-executable runs of network deconvolution" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}" \
+      org.opencontainers.image.base.name="${BASE_IMAGE}"
+CMD ["ndrepro", "--help"]

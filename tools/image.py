@@ -1,0 +1,162 @@
+"""Builds the image and what is made of it, from the commit that is checked out: ``python tools/image.py COMMAND``.
+
+    build   the image, from Dockerfile, under the tag ndrepro:COMMIT (twelve digits) and ndrepro:latest
+    sif     an Apptainer file of that image
+    sbom    its bill of materials, CycloneDX 1.6, on standard output or in --out
+
+Only what is committed goes in, laid out as git archives it, and every time in the image is the commit's: whoever
+builds the same commit on the same base gets the same digest. The builder is podman or docker, whichever is there
+(``--engine``); --volume, for proxies and mirrors of one's own, is handed on to podman.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+ROOT = Path(__file__).resolve().parents[1]
+TAG = "ndrepro:latest"
+# asked inside the image: every distribution and every Debian package, and where they are from
+_LISTING = """
+import json
+from importlib.metadata import distributions
+found = {each.metadata["Name"]: each.version for each in distributions()}
+packages = [line.split() for line in open("/usr/share/ndrepro/packages.txt")]
+release = dict(line.rstrip().split("=", 1) for line in open("/etc/os-release") if "=" in line)
+print(json.dumps({"distributions": found, "packages": packages, "system": release["ID"].strip('"')}))
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command line above."""
+    parser = argparse.ArgumentParser(prog="python tools/image.py", description=__doc__.splitlines()[0])
+    parser.add_argument("command", choices=("build", "sif", "sbom"))
+    parser.add_argument("--engine", choices=("podman", "docker"), default=None)
+    parser.add_argument("--tag", default=TAG)
+    parser.add_argument("--base", help="another base image than the Dockerfile's")
+    parser.add_argument("--lock", type=Path, help="another lock than requirements.lock")
+    parser.add_argument("--volume", action="append", default=[], metavar="HERE:THERE", help="for the build only")
+    parser.add_argument("--no-cache", action="store_true")
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args(arguments)
+    engine = given.engine or next((each for each in ("podman", "docker") if shutil.which(each)), None)
+    if engine is None:
+        sys.exit("error: neither podman nor docker is there\n  cure: install one, e.g. apt install podman")
+    try:
+        if given.command == "build":
+            print(build(engine, given.tag, given.base, given.lock, given.volume, given.no_cache))
+        elif given.command == "sif":
+            print(to_sif(engine, given.tag, given.out or ROOT / "dist" / "ndrepro.sif"))
+        else:
+            text = sbom(engine, given.tag)
+            given.out.write_text(text, encoding="utf-8") if given.out else print(text, end="")
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"error: {error.cmd[0]} ended with exit code {error.returncode}\n  cure: see what it printed above")
+    return 0
+
+
+def build(engine: str, tag: str, base: str | None, lock: Path | None, volumes: list[str], no_cache: bool) -> str:
+    """Build and tag; the image's digest. ``lock`` is put beside the tree, where the Dockerfile finds it."""
+    commit = git("rev-parse", "HEAD")
+    seconds = int(git("show", "--no-patch", "--format=%ct", "HEAD"))
+    created = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    choices = {"REVISION": commit, "CREATED": created}
+    choices |= {"BASE_IMAGE": base} if base else {}
+    with tempfile.TemporaryDirectory(prefix="ndrepro-image-") as scratch:
+        tree = Path(scratch)
+        export(tree)
+        if lock is not None:
+            shutil.copyfile(lock, tree / "requirements.lock")
+            (tree / "requirements.lock").chmod(0o644)
+        words = [word for name, value in choices.items() for word in ("--build-arg", f"{name}={value}")]
+        words += ["--no-cache"] if no_cache else []
+        if engine == "podman":
+            volume = [word for each in volumes for word in ("--volume", each)]
+            command = ["podman", "build", "--timestamp", str(seconds), *volume, *words]
+        else:
+            times = ["--build-arg", f"SOURCE_DATE_EPOCH={seconds}", "--output", "type=docker,rewrite-timestamp=true"]
+            command = ["docker", "buildx", "build", *times, *words]
+        command += ["--tag", f"ndrepro:{commit[:12]}", "--tag", tag, str(tree)]
+        subprocess.run(command, check=True, stdout=sys.stderr)
+    return digest(engine, tag)
+
+
+def export(tree: Path) -> None:
+    """The committed files in ``tree``, with the modes that git knows and no others."""
+    with tempfile.TemporaryFile() as archive:
+        subprocess.run(["git", "archive", "--format=tar", "HEAD"], cwd=ROOT, stdout=archive, check=True)
+        archive.seek(0)
+        with tarfile.open(fileobj=archive) as opened:
+            opened.extractall(tree, filter="tar")
+    if git("status", "--porcelain", "--untracked-files=no"):
+        print("note: what is changed and not committed is not in the image", file=sys.stderr)
+
+
+def digest(engine: str, tag: str) -> str:
+    """The digest by which the engine knows the image."""
+    field = "{{.Digest}}" if engine == "podman" else "{{.Id}}"
+    return said(engine, "image", "inspect", "--format", field, tag)
+
+
+def to_sif(engine: str, tag: str, target: Path) -> str:
+    """The image as one file that Apptainer runs; its path."""
+    if shutil.which("apptainer") is None:
+        sys.exit("error: apptainer is not there\n  cure: install it, or run this where it is")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".sif-", dir=target.parent) as scratch:
+        archive = Path(scratch, "image.tar")
+        form = ["--format", "docker-archive"] if engine == "podman" else []
+        subprocess.run([engine, "save", *form, "--output", str(archive), tag], check=True, stdout=sys.stderr)
+        words = ["apptainer", "build", "--force", "--mksquashfs-args", "-comp zstd -Xcompression-level 3"]
+        subprocess.run([*words, str(target), f"docker-archive:{archive}"], check=True, stdout=sys.stderr)
+    return str(target)
+
+
+def sbom(engine: str, tag: str) -> str:
+    """The bill of materials of the image, asked inside it."""
+    words = [engine, "run", "--rm", "--network", "none", tag, "python3", "-c", _LISTING]
+    listing = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    return json.dumps(bill_of_materials(tag, digest(engine, tag), json.loads(listing)), indent=1) + "\n"
+
+
+def bill_of_materials(name: str, image: str, listing: dict[str, Any]) -> dict[str, Any]:
+    """CycloneDX 1.6: the image, and each thing in it under its package URL. The same image gives the same bytes."""
+    system = listing["system"]
+    parts = [(f"pkg:pypi/{each.lower()}@{version}", each, version) for each, version in listing["distributions"].items()]
+    for each, version, architecture in listing["packages"]:
+        parts.append((f"pkg:deb/{system}/{each}@{quote(version)}?arch={architecture}", each, version))
+    components = [
+        {"type": "library", "bom-ref": url, "name": each, "version": version, "purl": url}
+        for url, each, version in sorted(parts)
+    ]
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {"component": {"type": "container", "bom-ref": image, "name": name, "version": image}},
+        "components": components,
+    }
+
+
+def git(*arguments: str) -> str:
+    """What git answers, on one line."""
+    return said("git", *arguments)
+
+
+def said(*command: str) -> str:
+    """The output of a command, without its newline."""
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
