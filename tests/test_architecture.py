@@ -49,7 +49,7 @@ WALLS: dict[str, Wall] = {
     # Compares the final weights with the trail; safetensors reads them without torch.
     "ndrepro.execution.checks": wall("ndrepro.execution ndrepro.spec provenance", "safetensors"),
     "ndrepro.execution.doctor": wall("ndrepro.execution ndrepro.spec provenance", "packaging psutil git"),
-    "ndrepro.analysis": wall("ndrepro.analysis ndrepro.spec provenance", "numpy scipy pandas"),
+    "ndrepro.analysis": wall("ndrepro.analysis ndrepro.spec provenance", "numpy scipy pandas statsmodels"),
     "ndrepro.report": wall("ndrepro.report ndrepro.analysis", "jinja2 matplotlib"),
     "ndrepro.cli": wall(
         "ndrepro ndrepro.cli ndrepro.spec ndrepro.execution ndrepro.analysis ndrepro.report provenance",

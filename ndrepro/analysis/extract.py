@@ -1,0 +1,230 @@
+"""From a verified manifest to one row of results: what was run, where, and what came out.
+
+Everything here is read from what was signed. Two things are not in a manifest and are not guessed: the seconds spent
+training, which stand in ``timing.jsonl`` and count only where that file has the digest that was signed; and whatever
+the run could not find out, which stays ``None`` or "".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ndrepro.spec.errors import NdreproError
+from ndrepro.spec.experiment import STREAMS, Experiment
+from ndrepro.spec.layout import RunFolder
+from ndrepro.spec.study import leaves
+from provenance.digest import bytes_digest
+from provenance.errors import ProvenanceError
+from provenance.manifest import Manifest, Resource
+from provenance.scalars import read_scalars
+
+# settings that a row has a place of its own for
+_OWN = ("arch", "method", "epochs", "dataset", "seed", "determinism", "threads", "device")
+
+
+class NoScore(NdreproError):
+    """A manifest verifies and yet has no result to count: the message says why."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One completed run, from its verified manifest: last epoch's accuracies in percent, losses in nats an image.
+
+    ``seeds`` holds the streams that have a seed of their own; ``settings`` what else of the experiment is not its
+    name's default, by dotted key. ``cell`` is the environment's name ("main", "torch-1.13.1"), ``environment`` its
+    versions. ``parameters`` counts the trainable ones. ``train_seconds`` is the time in training steps, ``None``
+    where it was not kept; ``wall_seconds`` the whole of the last attempt. ``signer`` is the name of a trusted key.
+    """
+
+    run_id: str
+    folder: Path
+    name: str
+    arch: str
+    method: str
+    epochs: int
+    dataset: str
+    seed: int
+    seeds: Mapping[str, int]
+    settings: Mapping[str, Any]
+    cell: str
+    environment: str
+    torch: str
+    numpy: str
+    python: str
+    determinism: str
+    threads: int
+    device: str
+    train_accuracy: float
+    test_accuracy: float
+    train_loss: float
+    test_loss: float
+    parameters: int | None
+    train_seconds: float | None
+    wall_seconds: float | None
+    commit: str
+    code: str
+    signer: str
+    manifest_digest: str
+    started: str
+
+    @property
+    def finite(self) -> bool:
+        """Whether every accuracy and loss is a finite number."""
+        return all(map(math.isfinite, (self.train_accuracy, self.test_accuracy, self.train_loss, self.test_loss)))
+
+    def seed_of(self, stream: str) -> int:
+        """The seed of one random stream: its own, or the run's."""
+        return self.seeds.get(stream, self.seed)
+
+    @property
+    def experiment(self) -> tuple[Any, ...]:
+        """What was run but for seeds and surroundings: name and settings."""
+        return (self.name, *(f"{key}={value}" for key, value in sorted(self.settings.items())))
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """Equal for two runs that ask for the same: experiment, seed of every stream, surroundings."""
+        drawn = tuple(self.seed_of(stream) for stream in STREAMS)
+        return (*self.experiment, drawn, self.environment, self.determinism, self.threads, self.device)
+
+
+def score_of(manifest: Manifest, folder: Path, signer: str, digest: str) -> Score:
+    """The row of a completed run. ``digest`` is that of the manifest's file, ``signer`` the name of who signed it.
+
+    Raises NoScore for a manifest that is of no training run, of a piece of one, that did not complete, whose results
+    are missing or are no accuracies, or that contradicts itself.
+    """
+    experiment = experiment_of(manifest)
+    if manifest.outcome != "completed":
+        raise NoScore(f"it is {manifest.outcome}")
+    if manifest.external_parameters.get("segment"):
+        raise NoScore("a piece of a run, trained again to check it")
+    last = _last_row(manifest, experiment)
+    versions = _versions(manifest)
+    source = _named(manifest, "source")
+    internal = manifest.internal_parameters
+    return Score(
+        run_id=manifest.invocation_id,
+        folder=folder,
+        name=experiment.name,
+        arch=experiment.arch,
+        method=experiment.method,
+        epochs=experiment.epochs,
+        dataset=experiment.dataset,
+        seed=experiment.seed,
+        seeds={stream: own for stream in STREAMS if (own := getattr(experiment.seeds, stream)) is not None},
+        settings=_settings(experiment),
+        cell=str(manifest.external_parameters.get("environment") or "main"),
+        environment=", ".join(f"{word} {version or 'not known'}" for word, version in versions.items()),
+        torch=versions["torch"],
+        numpy=versions["numpy"],
+        python=versions["Python"],
+        determinism=experiment.determinism,
+        threads=experiment.threads,
+        device=internal["device"] if isinstance(internal.get("device"), str) else "",
+        train_accuracy=100 * last["train_accuracy"],
+        test_accuracy=100 * last["test_accuracy"],
+        train_loss=last["train_loss"],
+        test_loss=last["test_loss"],
+        parameters=_whole(_annotations(manifest, "layer census").get("trainable_parameters")),
+        train_seconds=_train_seconds(manifest, folder),
+        wall_seconds=_wall_seconds(internal),
+        commit=str((source.digest or {}).get("gitCommit", "")) if source else "",
+        code=str((code.digest or {}).get("sha256", "")) if (code := _named(manifest, "code")) else "",
+        signer=signer,
+        manifest_digest=digest,
+        started=manifest.started_on,
+    )
+
+
+def experiment_of(manifest: Manifest) -> Experiment:
+    """The experiment of a manifest. Raises NoScore where it has none, or says another name than its settings do."""
+    asked = manifest.external_parameters
+    try:
+        experiment = Experiment.from_json(asked["experiment"])
+    except (KeyError, TypeError, ProvenanceError) as error:
+        raise NoScore(f"it is of no experiment that is known here ({error})") from None
+    if asked.get("name") != experiment.name:
+        raise NoScore(f"it is named {asked.get('name')!r}, and its settings are those of {experiment.name}")
+    said = asked.get("seeds", {})
+    for stream in STREAMS:
+        if isinstance(said, Mapping) and said.get(stream) != str(experiment.seed_of(stream)):
+            raise NoScore(f"its seed of {stream} is {said.get(stream)}, and its settings say otherwise")
+    return experiment
+
+
+def _last_row(manifest: Manifest, experiment: Experiment) -> dict[str, float]:
+    """The last epoch's accuracies (fractions) and losses."""
+    row = _annotations(manifest, "metrics summary").get("last")
+    if not isinstance(row, Mapping):
+        raise NoScore("it completed without a whole epoch, so there is no result")
+    try:
+        found = {key: float(row[key]) for key in ("train_accuracy", "test_accuracy", "train_loss", "test_loss")}
+        epoch = row["epoch"]
+    except (KeyError, TypeError, ValueError):
+        raise NoScore("its metrics summary is not one") from None
+    if epoch != experiment.epochs:
+        raise NoScore(f"it says completed, and its last result is of epoch {epoch} of {experiment.epochs}")
+    for key in ("train_accuracy", "test_accuracy"):
+        if not (math.isnan(found[key]) or 0 <= found[key] <= 1):
+            raise NoScore(f"its {key} is {found[key]}, expected a fraction from 0 to 1")
+    return found
+
+
+def _settings(experiment: Experiment) -> dict[str, Any]:
+    default = dict(leaves(experiment.defaults()))
+    return {
+        key: value
+        for key, value in leaves(experiment.to_json())
+        if value != default[key] and key not in _OWN and not key.startswith("seeds.")
+    }
+
+
+def _versions(manifest: Manifest) -> dict[str, str]:
+    """Versions of torch, numpy and Python, "" where they were not recorded."""
+    had = {"distribution:torch": "", "distribution:numpy": ""}
+    for item in manifest.dependencies:
+        if item.name in had:
+            had[item.name] = (item.uri or "").rpartition("@")[2]
+    machine = manifest.machine if isinstance(manifest.machine, Mapping) else {}
+    interpreter = machine.get("interpreter")
+    python = interpreter.get("version") if isinstance(interpreter, Mapping) else None
+    torch, numpy = had.values()
+    return {"torch": torch, "numpy": numpy, "Python": python if isinstance(python, str) else ""}
+
+
+def _train_seconds(manifest: Manifest, folder: Path) -> float | None:
+    """Seconds in training steps over all epochs; None where ``timing.jsonl`` is not the one that was signed."""
+    path = RunFolder(folder).timing
+    signed = next((item for item in manifest.artifacts if item.path == path.name), None)
+    if signed is None:
+        return None
+    try:
+        if path.stat().st_size != signed.size or bytes_digest(path.read_bytes()) != signed.sha256:
+            return None
+        return math.fsum(float(row["train_seconds"] or 0) for row in read_scalars(path))
+    except (OSError, KeyError, ValueError, ProvenanceError):
+        return None
+
+
+def _wall_seconds(internal: Mapping[str, Any]) -> float | None:
+    usage = internal.get("usage")
+    seconds = usage.get("wall_seconds") if isinstance(usage, Mapping) else None
+    return float(seconds) if isinstance(seconds, int | float) else None
+
+
+def _annotations(manifest: Manifest, name: str) -> Mapping[str, Any]:
+    found = next((item for item in manifest.byproducts if item.name == name), None)
+    return found.annotations or {} if found else {}
+
+
+def _named(manifest: Manifest, name: str) -> Resource | None:
+    return next((item for item in manifest.dependencies if item.name == name), None)
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
