@@ -14,9 +14,11 @@ Run = Annotated[
     typer.Argument(
         metavar="RUN",
         show_default=False,
-        help="A run folder, a manifest file, a run's identifier or the start of it, or an experiment (its latest run).",
+        help="A run folder, a manifest file, a run's identifier or the start of it, an experiment (its latest run), "
+        "or the word latest.",
     ),
 ]
+LATEST_RUN = "latest"  # as ndrepro.execution.runs.LATEST
 Runs = Annotated[
     Path,
     typer.Option("--runs", metavar="DIR", envvar="NDREPRO_RUNS", help="The folder of runs and their ledger."),

@@ -16,8 +16,10 @@ _EPOCHS_SHOWN = 5
 _LABEL_WIDTH = 12
 
 
-def show(run: options.Run, runs: options.Runs = options.DEFAULT_RUNS, as_json: options.Json = False) -> int:
-    """Show a run on one screen. Nothing is verified: that is what verify is for."""
+def show(
+    run: options.Run = options.LATEST_RUN, runs: options.Runs = options.DEFAULT_RUNS, as_json: options.Json = False
+) -> int:
+    """Show a run, the latest where none is named, on one screen. Nothing is verified: that is what verify is for."""
     from ndrepro.execution.runs import find_run, read_recorded, read_scores, summary
     from ndrepro.spec.layout import RunsFolder
 

@@ -32,6 +32,7 @@ NO_END = "no end"  # begun, not ended, and no process has it: whoever ran it was
 UNSIGNED = "unsigned"  # ended without a manifest, for the reason in the ledger
 MISSING = "folder gone"
 UNREADABLE = "unreadable"
+LATEST = "latest"  # the run that was begun last
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ class Summary:
 def find_run(runs: RunsFolder, text: str) -> RunFolder:
     """The run that ``text`` means: a folder, a manifest file, an identifier or its unique beginning, an experiment.
 
-    An experiment, or the folder of its runs, means its latest run. The six digits that an identifier ends with will
-    do too. Raises RunNotFound with the nearest names, or with the runs between which it cannot choose.
+    An experiment, or the folder of its runs, means its latest run, and "latest" the latest of all. The six digits
+    that an identifier ends with will do too. Raises RunNotFound with the nearest names, or with the runs between which it cannot choose.
     """
     for path in (Path(text), runs.root / text):
         if text and os.path.lexists(path):  # unlike Path.exists, it never raises for a name that is too long
@@ -76,6 +77,8 @@ def find_run(runs: RunsFolder, text: str) -> RunFolder:
             if found is not None:
                 return found
     known = runs.runs()
+    if text == LATEST and known:
+        return max(known, key=lambda run: run.root.name)  # an identifier begins with the time
     matching = [run for run in known if run.root.name == text] or [
         run for run in known if text and (run.root.name.startswith(text) or run.root.name.endswith(f"-{text}"))
     ]

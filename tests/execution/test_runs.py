@@ -48,6 +48,7 @@ def three(runs: RunsFolder) -> RunsFolder:
     [
         (FIRST, FIRST),
         ("20261122", OTHER),
+        ("latest", OTHER),
         ("bbbbbb", SECOND),
         ("lenet_bn_2_digits", SECOND),
         (f"lenet_bn_2_digits/{FIRST}", FIRST),
