@@ -132,7 +132,9 @@ def sbom(engine: str, tag: str) -> str:
 def bill_of_materials(name: str, image: str, listing: dict[str, Any]) -> dict[str, Any]:
     """CycloneDX 1.6: the image, and each thing in it under its package URL. The same image gives the same bytes."""
     system = listing["system"]
-    parts = [(f"pkg:pypi/{each.lower()}@{version}", each, version) for each, version in listing["distributions"].items()]
+    parts = []
+    for each, version in listing["distributions"].items():
+        parts.append((f"pkg:pypi/{each.lower()}@{version}", each, version))
     for each, version, architecture in listing["packages"]:
         parts.append((f"pkg:deb/{system}/{each}@{quote(version)}?arch={architecture}", each, version))
     components = [

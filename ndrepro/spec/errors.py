@@ -5,6 +5,7 @@
     └── NdreproError           could not run (exit 3)
         ├── DataError          the data set is missing, corrupt, or not what its name says
         ├── EnvironmentMissing an interpreter or an environment of the version matrix cannot be had
+        ├── EngineError        a container engine, its image or the cluster's scheduler cannot be had
         ├── DeviceError        the device asked for is not there
         ├── CheckpointError    there is nothing to resume from, or it does not belong to this experiment
         ├── TrainingFailed     the training process ended without a result
@@ -25,6 +26,7 @@ __all__ = [
     "CheckpointError",
     "DataError",
     "DeviceError",
+    "EngineError",
     "EnvironmentMissing",
     "NdreproError",
     "RunNotFound",
@@ -45,6 +47,10 @@ class DataError(NdreproError):
 
 class EnvironmentMissing(NdreproError):
     """An interpreter or an environment of the version matrix cannot be had."""
+
+
+class EngineError(NdreproError):
+    """A container engine, its image or the cluster's scheduler cannot be had."""
 
 
 class DeviceError(NdreproError):

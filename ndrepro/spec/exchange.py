@@ -25,12 +25,35 @@ EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: come back later, with --resu
 
 
 @dataclass(frozen=True)
+class Container:
+    """The container that the child runs in, as the parent found it.
+
+    ``engine`` and its version; ``image`` as it was asked for; ``digest`` ("sha256:…") of the image's manifest where
+    the engine knows it (of the file, for Apptainer); ``identifier`` is the digest of its configuration, which stays
+    when an image is saved and loaded elsewhere; ``driver`` is the host's NVIDIA driver, "" without one.
+    """
+
+    engine: str
+    engine_version: str
+    image: str
+    digest: str
+    identifier: str
+    driver: str = ""
+
+    @property
+    def digests(self) -> frozenset[str]:
+        """Every digest that names this very image."""
+        return frozenset(filter(None, (self.digest, self.identifier)))
+
+
+@dataclass(frozen=True)
 class Request:
     """What the parent asks of the child: the experiment, where the data are, the step to resume from (0: afresh).
 
     ``environment`` is the cell of the version matrix that the child runs in, empty for the project's own.
     ``segment_epochs`` asks for so many epochs only, from ``resume_step`` on, with logs that begin there: a piece of a
-    run, trained again to compare it with the whole. ``None`` is a whole run.
+    run, trained again to compare it with the whole. ``None`` is a whole run. ``container`` is what the child runs in,
+    ``None`` where it runs on this system itself.
     """
 
     experiment: Experiment
@@ -38,6 +61,7 @@ class Request:
     environment: str = ""
     resume_step: int = 0
     segment_epochs: int | None = None
+    container: Container | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON with its schema's name."""
@@ -48,6 +72,7 @@ class Request:
             "environment": self.environment,
             "resume_step": self.resume_step,
             "segment_epochs": self.segment_epochs,
+            "container": None if self.container is None else asdict(self.container),
         }
 
     @classmethod
@@ -58,12 +83,14 @@ class Request:
                 f"request.json: schema {document.get('schema')!r}, expected {REQUEST_SCHEMA!r}",
                 "use the version of ndrepro that wrote it",
             )
+        container = document.get("container")  # requests from before there were any lack it
         return cls(
             experiment=Experiment.from_json(document["experiment"]),
             data=str(document["data"]),
             environment=str(document["environment"]),
             resume_step=int(document["resume_step"]),
             segment_epochs=document["segment_epochs"],
+            container=Container(**container) if container else None,
         )
 
 

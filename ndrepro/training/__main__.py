@@ -3,7 +3,9 @@
 The parent has made RUN_DIR with ``request.json`` in it (``ndrepro.spec.exchange.Request``) and has set every
 variable that must precede the interpreter. The child
 
-1. dies with its parent (Linux), so that nobody trains unrecorded;
+1. dies with its parent (Linux), so that nobody trains unrecorded: the kernel sees to it where the parent is its own
+   (NDREPRO_PARENT_PID); in a container it waits for the run folder's lock, which the parent holds while it lives
+   (NDREPRO_PARENT_LOCK);
 2. sets the determinism level and seals what it sees: ``environment.json``, key "start";
 3. reads the data, digesting every file: ``dataset.json``, ``dataset.sha256``;
 4. builds the network, draws its weights or loads the checkpoint asked for: ``model.json``;
@@ -19,9 +21,11 @@ sees a signing key, and writes nowhere but in RUN_DIR (and the data folder, when
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import signal
 import sys
+import threading
 import traceback
 from pathlib import Path
 from typing import Any
@@ -68,6 +72,9 @@ class StopFlag:
 
 def die_with_parent() -> None:
     """Ask the kernel to kill this process when its parent ends; a no-op where there is no such call."""
+    lock = os.environ.pop("NDREPRO_PARENT_LOCK", None)
+    if lock is not None:
+        threading.Thread(target=_end_with_lock, args=(os.open(lock, os.O_RDWR),), daemon=True).start()
     parent = os.environ.pop("NDREPRO_PARENT_PID", None)
     if parent is None or not sys.platform.startswith("linux"):
         return
@@ -75,6 +82,12 @@ def die_with_parent() -> None:
     if os.getppid() != int(parent):
         # it ended before the call above
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _end_with_lock(descriptor: int) -> None:
+    """Wait until nobody holds the lock, then end at once; as a container's first process it cannot kill itself."""
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    os._exit(128 + signal.SIGKILL)
 
 
 def _train(request: Request, folder: RunFolder, stop: StopFlag, progress: dict[str, Any]) -> str:
