@@ -1,0 +1,141 @@
+"""How every figure looks, and how it is written: the same bits from the same numbers.
+
+Figures are read on paper too: series differ by line, marker and hatch besides colour, and the colours differ in
+lightness, so that a black-and-white print keeps them apart. Two files are written, a PNG and an SVG. Neither holds a
+date or a random identifier, and fonts are those that matplotlib brings, so equal numbers give equal files under the
+same release of matplotlib.
+
+    with style.figure(width=6.5, height=3.2) as (figure, axes):
+        axes.plot(x, y, **style.line(0))
+        png, svg = style.save(figure, folder / "figure2")
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette (2008), told apart by readers of every kind of colour vision; ordered so that the
+# first ones differ in lightness too
+COLOURS = ("#0072b2", "#e69f00", "#000000", "#cc79a7", "#009e73", "#56b4e9", "#d55e00", "#8a8200", "#7f7f7f", "#5b3a8e")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
+HATCHES = ("", "////", "xxx", "....", "\\\\\\\\", "++", "oo", "--", "**", "||")
+# one for each of the ways in which an own value can stand to a published one
+GOOD, BAD, NEUTRAL = "#00674b", "#a4420a", "#404040"
+
+_DOTS_PER_INCH = 150
+_SETTINGS: dict[str, Any] = {
+    "svg.hashsalt": "ndrepro",
+    "svg.fonttype": "path",  # the same letters everywhere, whatever fonts the reader has
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": "#d9d9d9",
+    "grid.linewidth": 0.5,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 3.5,
+    "hatch.linewidth": 0.5,
+    "errorbar.capsize": 2,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "path.simplify": True,
+}
+
+
+@contextlib.contextmanager
+def settings() -> Iterator[None]:
+    """matplotlib's defaults with the settings of all figures, whatever the reader's own configuration says."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(cast(Any, _SETTINGS))
+        yield
+
+
+@contextlib.contextmanager
+def figure(width: float = 6.5, height: float = 3.2, rows: int = 1, columns: int = 1, **more: Any) -> Iterator[Any]:
+    """A figure of that size in inches and its axes (one, or a two-dimensional array), closed when left.
+
+    ``more`` goes to ``Figure.subplots``. No window or backend is involved.
+    """
+    from matplotlib.figure import Figure
+
+    with settings():
+        drawn = Figure(figsize=(width, height), layout="constrained")
+        single = rows == columns == 1
+        yield drawn, drawn.subplots(rows, columns, squeeze=single, **more)
+        drawn.clear()
+
+
+def save(figure: Figure, path: Path) -> tuple[Path, Path]:
+    """Write ``path``.png and ``path``.svg (``path`` has no suffix) and return both. Raises OSError."""
+    png, svg = path.with_name(path.name + ".png"), path.with_name(path.name + ".svg")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with settings():
+        figure.savefig(png, dpi=_DOTS_PER_INCH, metadata={"Software": None})
+        figure.savefig(svg, metadata={"Date": None, "Creator": None})
+    return png, svg
+
+
+def line(number: int) -> dict[str, Any]:
+    """Colour, line and marker of the ``number``-th series."""
+    return {
+        "color": colour(number),
+        "linestyle": LINES[number % len(LINES)],
+        "marker": MARKERS[number % len(MARKERS)],
+    }
+
+
+def bar(number: int) -> dict[str, Any]:
+    """Face, edge and hatch of the ``number``-th kind of bar."""
+    return {
+        "facecolor": colour(number),
+        "edgecolor": "white",
+        "hatch": HATCHES[number % len(HATCHES)],
+        "linewidth": 0.4,
+    }
+
+
+def colour(number: int) -> str:
+    """The ``number``-th colour."""
+    return COLOURS[number % len(COLOURS)]
+
+
+def lightness(hex_colour: str) -> float:
+    """Relative luminance of ``#rrggbb`` (WCAG 2.2), from 0 (black) to 1 (white)."""
+    channels = [int(hex_colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
+    return math.fsum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def text_on(hex_colour: str) -> str:
+    """Black or white, whichever is read more easily on that colour."""
+    light = lightness(hex_colour)
+    return "#000000" if (light + 0.05) / 0.05 > 1.05 / (light + 0.05) else "#ffffff"
+
+
+def finish(axes: Axes, title: str, x: str = "", y: str = "") -> None:
+    """Title and labels of one diagram."""
+    axes.set_title(title)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
