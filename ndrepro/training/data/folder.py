@@ -67,4 +67,4 @@ def _read_split(
         content, source = read_source(path, path.relative_to(root).as_posix())
         images[index] = decode(path, content, channels, size)
         files.append(source)
-    return Split(images, np.array(labels, dtype=np.int64)), files
+    return Split(images, np.array(labels, dtype=np.int64), by_class=True), files

@@ -29,16 +29,28 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 (N, C, H, W), or float32 on the same scale where they are noise, and labels int64 (N,)."""
+    """Images uint8 (N, C, H, W), or float32 on the same scale where they are noise, and labels int64 (N,).
+
+    ``by_class`` is true where they lie class after class, as a reader of folders finds them.
+    """
 
     images: np.ndarray
     labels: np.ndarray
+    by_class: bool = False
 
     def first(self, count: int | None) -> Split:
-        """The first ``count`` images; all for ``None``. Raises DataError if there are fewer."""
-        if count is not None and count > len(self.labels):
+        """The first ``count`` images, of every class in turn where they lie by class; all for ``None``.
+
+        Their order stays. Raises DataError if there are fewer.
+        """
+        if count is None:
+            return self
+        if count > len(self.labels):
             raise DataError(f"{count} images asked for, the split has {len(self.labels)}", "ask for fewer")
-        return Split(self.images[:count], self.labels[:count])
+        rows: slice | np.ndarray = slice(count)
+        if self.by_class:
+            rows = np.sort(np.argsort(_place_in_class(self.labels), kind="stable")[:count])
+        return Split(self.images[rows], self.labels[rows], self.by_class)
 
 
 @dataclass(frozen=True)
@@ -84,6 +96,12 @@ class Images:
             self.canonical,
             self.reader,
         )
+
+
+def _place_in_class(labels: np.ndarray) -> np.ndarray:
+    """For each of the labels (N,), in ascending order, how many of its class come before it."""
+    starts = np.searchsorted(labels, labels, side="left")
+    return np.arange(len(labels)) - starts
 
 
 def _pixels(split: Split) -> str:

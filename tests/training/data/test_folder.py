@@ -9,6 +9,7 @@ from PIL import Image
 
 from ndrepro.spec.errors import DataError
 from ndrepro.training.data import DATASETS
+from ndrepro.training.data.images import Split
 
 CLASSES = [f"class {number} ü" for number in range(10)]
 
@@ -102,3 +103,15 @@ def test_more_images_than_there_are_is_refused(root: Path) -> None:
     assert len(images.first(5, None).train.labels) == 5
     with pytest.raises(DataError, match="21 images asked for"):
         images.first(21, None)
+
+
+def test_the_first_few_images_are_of_every_class(root: Path) -> None:
+    whole = DATASETS["cifar10"](root)
+    few = whole.first(13, 10)
+    assert few.test.labels.tolist() == list(range(10))
+    assert np.bincount(few.train.labels).tolist() == [2, 2, 2] + [1] * 7
+    rows = [0, 1, 2, 3, 4, 5, *range(6, 20, 2)]
+    assert (few.train.images == whole.train.images[rows]).all(), "in the order of the whole"
+    # the control: images that lie in no order of classes are cut where they lie
+    plain = Split(whole.train.images, whole.train.labels).first(13)
+    assert plain.labels.tolist() == whole.train.labels[:13].tolist()
