@@ -254,6 +254,7 @@ _WITHOUT_EFFECT = (
     ("gpus", r"device asked for|.*(?:power_limit|persistence|compute_mode|ecc).*"),
     ("packages", "ndrepro|shadowed.*|unreadable.*"),
     ("machine", r"(?!cpu\.|kernel\.architecture|libc).+"),
+    ("variables", "OMP_WAIT_POLICY"),  # how idle threads wait
 )
 
 
