@@ -1,0 +1,28 @@
+"""What the training process gets of its parent's environment variables."""
+
+from pathlib import Path
+
+from ndrepro.execution.child import child_variables
+from ndrepro.spec.exchange import Request
+from ndrepro.spec.experiment import Experiment
+
+REQUEST = Request(Experiment.from_name("lenet_bn_1_digits"), "data", "")
+CODE = Path("/code")
+
+
+def test_the_level_of_determinism_wins_over_what_is_set() -> None:
+    inherited = {"OMP_NUM_THREADS": "64", "CUBLAS_WORKSPACE_CONFIG": ":16:8", "HOME": "/home/a"}
+    made = child_variables(REQUEST, CODE, inherited)
+    assert made["OMP_NUM_THREADS"] == str(REQUEST.experiment.threads)
+    assert made["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert made["HOME"] == "/home/a"
+    assert made["PYTHONPATH"] == str(CODE)
+
+
+def test_where_keys_lie_is_withheld() -> None:
+    assert "NDREPRO_HOME" not in child_variables(REQUEST, CODE, {"NDREPRO_HOME": "/keys"})
+
+
+def test_idle_threads_sleep_unless_they_are_told_to_spin() -> None:
+    assert child_variables(REQUEST, CODE, {})["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert child_variables(REQUEST, CODE, {"OMP_WAIT_POLICY": "ACTIVE"})["OMP_WAIT_POLICY"] == "ACTIVE"
