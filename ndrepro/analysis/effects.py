@@ -82,6 +82,7 @@ _MORE_KERNELS = "OPENBLAS_|PYTORCH_|TBB_|TORCH|TRITON_|VECLIB_"
 EFFECTS = (
     Effect("another network", (("experiment", "arch|method"),), "anything", 100, "it computes something else"),
     Effect("another seed of the first weights", (("seeds", "init"),), "weights", 95, "they are drawn from it"),
+    Effect("a flipped bit in the first weights", (("experiment", "nudge"),), "weights", 95, "one weight is another"),
     Effect(
         "another seed of the order of the images",
         (("seeds", "order|split"),),

@@ -24,6 +24,7 @@ ADDITIONS: tuple[Mapping[str, Any], ...] = (
         "decay": 0.95,
         "corrupt": {"labels": 0.0, "pixels": "none", "test_pixels": False},
     },
+    {"nudge": "none"},
 )
 
 

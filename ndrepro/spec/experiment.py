@@ -25,6 +25,7 @@ from ndrepro.spec.catalogue import ARCHITECTURES, DATASETS, METHODS, design_of
 from ndrepro.spec.determinism import LEVELS
 from ndrepro.spec.errors import UsageError
 from ndrepro.spec.names import DEFAULT_DATASET, name_of, nearest_names, parts_of
+from ndrepro.spec.nudge import NO_NUDGE, Nudge
 
 __all__ = [
     "DEFAULT_DATASET",
@@ -101,7 +102,8 @@ class Experiment:
     images that are augmented), ``None`` leaves them; ``whiten`` takes each image's own mean and deviation in place of
     the data set's; ``jitter`` draws contrast, saturation and brightness of augmented images within 1 +- jitter;
     ``dropout`` is the fraction that dropout layers drop (``None``: the network's own); ``decay`` is what the schedule
-    "exponential" multiplies the learning rate by after every epoch.
+    "exponential" multiplies the learning rate by after every epoch. ``nudge`` flips one bit of one first weight
+    (``ndrepro.spec.nudge``).
     """
 
     arch: str
@@ -131,6 +133,7 @@ class Experiment:
     dropout: float | None = None
     decay: float = 0.95
     corrupt: Corruption = field(default_factory=Corruption)
+    nudge: str = NO_NUDGE
 
     def __post_init__(self) -> None:
         """Refuse what no run could mean. Raises UsageError with the key, the value and what was expected."""
@@ -165,6 +168,7 @@ class Experiment:
                 f"threads={self.threads} under determinism=canonical: it is defined with one thread",
                 "add --set threads=1",
             )
+        Nudge.parse(self.nudge)
         compatible.check(self.arch, self.method, self.dataset, self.size, self.crop)
         self._check_images()
 

@@ -25,6 +25,7 @@ from ndrepro.training.data.photographs import Photographs
 from ndrepro.training.data.transforms import prepare, relabel
 from ndrepro.training.initialise import initialise
 from ndrepro.training.layers.census import census, summary
+from ndrepro.training.nudge import nudge
 from ndrepro.training.optimizer import make_optimizer
 from ndrepro.training.photograph_batches import PhotographBatches
 from ndrepro.training.recording import Recording
@@ -113,6 +114,7 @@ def build(experiment: Experiment) -> nn.Module:
         sampling_stride=options.sampling_stride,
     )
     initialise(net, experiment)
+    nudge(net, experiment)
     if experiment.determinism == "canonical":
         make_canonical(net)
     return net

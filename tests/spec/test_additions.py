@@ -27,7 +27,11 @@ def test_the_table_is_of_settings_that_exist_and_are_not_in_older_documents() ->
     assert set(names) == set(NOW) - set(GOLDEN)
 
 
-@pytest.mark.parametrize("key", [key for row in ADDITIONS for key in row])
+# a document without a newest row of one setting is not to be told from an older one, and is read as that
+_NEVER_ALONE = [key for row in ADDITIONS for key in row if row is not ADDITIONS[-1] or len(row) > 1]
+
+
+@pytest.mark.parametrize("key", _NEVER_ALONE)
 def test_a_document_that_lacks_one_of_several_additions_is_refused(key: str) -> None:
     document = {name: value for name, value in NOW.items() if name != key}
     assert completed(document) == document
