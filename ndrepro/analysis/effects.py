@@ -123,7 +123,7 @@ EFFECTS = (
     ),
     Effect(
         "another momentum or schedule",
-        (("experiment", "momentum|schedule|epochs|decay"),),
+        (("experiment", "momentum|schedule|epochs|decay|drops?"),),
         "schedule",
         85,
         "the first step has no momentum and the start's learning rate; both enter with the second update",

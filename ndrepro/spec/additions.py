@@ -25,6 +25,7 @@ ADDITIONS: tuple[Mapping[str, Any], ...] = (
         "corrupt": {"labels": 0.0, "pixels": "none", "test_pixels": False},
     },
     {"nudge": "none"},
+    {"drop": 10.0, "drops": "0.5,0.75"},
 )
 
 

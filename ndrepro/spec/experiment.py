@@ -17,6 +17,7 @@ import math
 import typing
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from itertools import pairwise
 from typing import Any
 
 from ndrepro.spec import compatible
@@ -42,7 +43,7 @@ __all__ = [
 ]
 
 STREAMS = ("init", "order", "augment", "dropout", "corrupt", "split")
-SCHEDULES = ("cosine", "constant", "exponential")
+SCHEDULES = ("cosine", "step", "constant", "exponential")
 PIXELS = ("none", "shuffled", "random", "gaussian")
 DEVICES = ("auto", "cpu", "cuda")
 # what `make run` trains when nothing is named: minutes on two cores, no download
@@ -102,8 +103,9 @@ class Experiment:
     images that are augmented), ``None`` leaves them; ``whiten`` takes each image's own mean and deviation in place of
     the data set's; ``jitter`` draws contrast, saturation and brightness of augmented images within 1 +- jitter;
     ``dropout`` is the fraction that dropout layers drop (``None``: the network's own); ``decay`` is what the schedule
-    "exponential" multiplies the learning rate by after every epoch. ``nudge`` flips one bit of one first weight
-    (``ndrepro.spec.nudge``).
+    "exponential" multiplies the learning rate by after every epoch; the schedule "step" divides it by ``drop`` at each
+    of ``drops``, fractions of the whole training (defaults: He et al. 2016, section 4.2). ``nudge`` flips one bit of one first
+    weight (``ndrepro.spec.nudge``).
     """
 
     arch: str
@@ -133,6 +135,8 @@ class Experiment:
     dropout: float | None = None
     decay: float = 0.95
     corrupt: Corruption = field(default_factory=Corruption)
+    drop: float = 10.0
+    drops: str = "0.5,0.75"
     nudge: str = NO_NUDGE
 
     def __post_init__(self) -> None:
@@ -169,6 +173,12 @@ class Experiment:
                 "add --set threads=1",
             )
         Nudge.parse(self.nudge)
+        _at_least("drop", self.drop, 1)
+        if not self.drop_fractions:
+            raise UsageError(
+                f"drops={self.drops!r}, expected fractions of the training between 0 and 1, ascending",
+                "e.g. --set drops=0.5,0.75",
+            )
         compatible.check(self.arch, self.method, self.dataset, self.size, self.crop)
         self._check_images()
 
@@ -196,6 +206,15 @@ class Experiment:
     def name(self) -> str:
         """``ARCH_METHOD_EPOCHS[_DATASET]``: the folder name, not the whole experiment."""
         return name_of(self.arch, self.method, self.epochs, self.dataset)
+
+    @property
+    def drop_fractions(self) -> tuple[float, ...]:
+        """``drops`` as numbers; none at all where they are not ascending and inside 0..1."""
+        try:
+            found = tuple(float(text) for text in self.drops.split(","))
+        except ValueError:
+            return ()
+        return found if all(a < b for a, b in pairwise((0.0, *found, 1.0))) else ()
 
     @property
     def image_size(self) -> int:

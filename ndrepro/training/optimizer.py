@@ -56,8 +56,13 @@ def make_optimizer(net: nn.Module, experiment: Experiment) -> SGD:
 
 def learning_rate(experiment: Experiment, step: int, total_steps: int) -> float:
     """The learning rate of the step after ``step`` steps: cosine from the start value to 0 over the whole run
-    (Loshchilov and Hutter 2017, eq. 5, without restarts), constant, or multiplied by ``decay`` after every epoch.
+    (Loshchilov and Hutter 2017, eq. 5, without restarts), constant, multiplied by ``decay`` after every epoch, or
+    divided by ``drop`` at every one of ``drops``, fractions of the whole run (He et al. 2016, section 4.2: by 10 at
+    32,000 and 48,000 of 64,000 iterations).
     """
+    if experiment.schedule == "step":
+        passed = sum(step >= fraction * total_steps for fraction in experiment.drop_fractions)
+        return experiment.learning_rate / experiment.drop**passed
     if experiment.schedule == "constant":
         return experiment.learning_rate
     if experiment.schedule == "exponential":

@@ -79,7 +79,7 @@ def test_nearly_right_names_are_not_right(wrong: str) -> None:
         ("seed", "-1", "from 0 to"),
         ("seeds.init", str(2**63), "from 0 to"),
         ("determinism", "strict", "not known"),
-        ("schedule", "step", "not known"),
+        ("schedule", "stairs", "not known"),
         ("train_images", "0", "at least 1"),
     ],
 )

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from ndrepro.spec.errors import UsageError
 from ndrepro.spec.experiment import Experiment
 from ndrepro.training.optimizer import SGD, learning_rate
 
@@ -57,3 +58,30 @@ def test_exponential_falls_by_the_same_part_after_every_epoch() -> None:
     experiment = Experiment.from_name("vgg16_nd_4", {"schedule": "exponential", "decay": "0.5", "learning_rate": "0.8"})
     rates = [learning_rate(experiment, step, 4 * 7) for step in range(4 * 7)]
     assert rates == [0.8] * 7 + [0.4] * 7 + [0.2] * 7 + [0.1] * 7
+
+
+HE = {"schedule": "step", "weight_decay": "1e-4"}  # the rest of He et al. (2016), section 4.2, is the default
+
+
+def test_steps_divide_by_ten_where_he_et_al_divide() -> None:
+    experiment = Experiment.from_name("resnet18_bn_160", HE)
+    assert (experiment.learning_rate, experiment.momentum, experiment.batch_size) == (0.1, 0.9, 128)
+    total = 64_000
+    rates = {step: learning_rate(experiment, step, total) for step in (0, 31_999, 32_000, 47_999, 48_000, total - 1)}
+    assert list(rates.values()) == [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
+
+
+def test_steps_are_torchs_at_the_fractions_asked_for() -> None:
+    experiment = Experiment.from_name("resnet18_bn_10", {**HE, "drops": "0.3,0.6,0.9", "drop": "5"})
+    optimizer = torch.optim.SGD(network().parameters(), lr=0.1)
+    reference = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones=[30, 60, 90], gamma=0.2)
+    for step in range(100):
+        assert learning_rate(experiment, step, 100) == pytest.approx(reference.get_last_lr()[0], rel=1e-12)
+        optimizer.step()
+        reference.step()
+
+
+@pytest.mark.parametrize("drops", ["", "0.75,0.5", "0,0.5", "0.5,1", "0.5,,0.75", "half", "nan", "0.5,0.5"])
+def test_drops_that_are_no_ascending_fractions_are_refused(drops: str) -> None:
+    with pytest.raises(UsageError, match="drops="):
+        Experiment.from_name("resnet18_bn_10", {**HE, "drops": drops})
