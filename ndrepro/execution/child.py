@@ -15,7 +15,8 @@ import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ndrepro.execution import environments
+from ndrepro.execution import containers, environments
+from ndrepro.execution.enclosure import Process
 from ndrepro.spec.determinism import variables
 from ndrepro.spec.exchange import Request
 from ndrepro.spec.layout import RunFolder
@@ -59,8 +60,21 @@ def run_child(request: Request, folder: RunFolder, code: Path, lock_fd: int, loo
 
     The first SIGINT or SIGTERM asks the child to stop at the next step, a second one kills it.
     """
+    process = _start(request, folder, code, lock_fd)
+    with _Forwarding(process) as forwarding:
+        while True:
+            try:
+                return process.wait(timeout=_POLL_SECONDS)
+            except subprocess.TimeoutExpired:
+                look("stopping" if forwarding.asked else "training")
+
+
+def _start(request: Request, folder: RunFolder, code: Path, lock_fd: int) -> Process:
+    """The child's process, here or in the request's container."""
+    if request.container is not None:
+        return containers.start(request.container, request, folder, code, lock_fd)
     with folder.log.open("ab") as log:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [child_python(request), "-m", "ndrepro.training", str(folder.root)],
             env=child_variables(request, code, os.environ),
             stdin=subprocess.DEVNULL,
@@ -69,18 +83,12 @@ def run_child(request: Request, folder: RunFolder, code: Path, lock_fd: int, loo
             start_new_session=True,
             pass_fds=(lock_fd,),
         )
-        with _Forwarding(process) as forwarding:
-            while True:
-                try:
-                    return process.wait(timeout=_POLL_SECONDS)
-                except subprocess.TimeoutExpired:
-                    look("stopping" if forwarding.asked else "training")
 
 
 class _Forwarding:
     """While open, SIGINT and SIGTERM to this process go to the child: first as SIGTERM, then as SIGKILL."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: Process) -> None:
         self._process = process
         self.asked = False
         self._before: dict[int, Callable[[int, types.FrameType | None], object] | int | None] = {}

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ndrepro.execution import containers
 from ndrepro.execution.child import child_python
 from ndrepro.execution.run import CODE
 from ndrepro.spec.exchange import Request
@@ -59,10 +60,13 @@ def recorded_code(manifest: Manifest, run_dir: Path) -> Iterator[Rebuilt]:
 def environment_differences(manifest: Manifest, request: Request) -> tuple[str, ...]:
     """Distributions of the environment that will be used which are not those recorded, one line each."""
     script = "import json; from provenance.distributions import capture; print(json.dumps(capture()))"
-    listing = subprocess.run(
-        [child_python(request), "-c", script], cwd=CODE, capture_output=True, text=True, check=True
-    )
-    here = {item["name"]: (item["version"], item["record_sha256"]) for item in json.loads(listing.stdout)["installed"]}
+    if request.container is not None:
+        listing = containers.python_output(request.container, script, CODE)
+    else:
+        words = [child_python(request), "-c", script]
+        listing = subprocess.run(words, cwd=CODE, capture_output=True, text=True, check=True).stdout
+    installed = json.loads(listing.splitlines()[-1])["installed"]
+    here = {item["name"]: (item["version"], item["record_sha256"]) for item in installed}
     then = {
         resource.name[len(_PREFIX) :]: ((resource.uri or "").rpartition("@")[2], _digest_of(resource, "sha256"))
         for resource in manifest.dependencies

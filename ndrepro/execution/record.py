@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import ndrepro
-from ndrepro.spec.exchange import Request, Scores, read_json
+from ndrepro.spec.exchange import Container, Request, Scores, read_json
 from ndrepro.spec.experiment import STREAMS
 from ndrepro.spec.layout import RunFolder, RunsFolder
 from provenance import source
@@ -52,6 +52,7 @@ def external_parameters(request: Request) -> dict[str, Any]:
         "data": redact_text(request.data),
         "environment": request.environment or "main",
         "segment": _segment(request),
+        "container": None if request.container is None else asdict(request.container),
         "command": redact_arguments(sys.argv),
     }
 
@@ -128,7 +129,8 @@ class Account:
     def dependencies(self) -> tuple[Resource, ...]:
         """The run that this one repeats, if any; source, code, data and every installed distribution."""
         origin = [] if self._origin is None else [self._origin]
-        return (*origin, *self._source_resources(), self._data_resource(), *self._distributions())
+        image = [] if self._request.container is None else [_image(self._request.container)]
+        return (*origin, *self._source_resources(), *image, self._data_resource(), *self._distributions())
 
     def _source_resources(self) -> list[Resource]:
         commit = self._source.get("commit")
@@ -176,6 +178,12 @@ def summary(scores: tuple[Scores, ...]) -> dict[str, Any]:
 
 def _plain(value: float) -> float | str:
     return value if value - value == 0 else str(value)
+
+
+def _image(container: Container) -> Resource:
+    """The image that the child ran in, the engine that ran it, and the host's driver, which the child cannot choose."""
+    digest = {"sha256": container.digest.removeprefix("sha256:")}
+    return Resource("container image", uri=container.image, digest=digest, annotations=asdict(container))
 
 
 def _distribution(item: dict[str, Any]) -> Resource:

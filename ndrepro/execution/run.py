@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ndrepro.execution import datasets, record
+from ndrepro.execution import containers, datasets, record
 from ndrepro.execution.child import run_child
+from ndrepro.execution.containers import Wanted
 from ndrepro.execution.observer import Observer
 from ndrepro.execution.watch import Watcher
 from ndrepro.spec.errors import TrainingFailed, UsageError, from_record
@@ -33,7 +34,8 @@ CODE = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Options:
-    """Where things are: the folder of runs, the key home, the data (``None``: look), a cell of the version matrix.
+    """Where things are: the folder of runs, the key home, the data (``None``: look), a cell of the version matrix,
+    or a container to train in.
 
     ``code`` holds the packages that the training process imports: this project's own, or another state of them.
     """
@@ -43,6 +45,7 @@ class Options:
     data: Path | None = None
     environment: str | None = None
     code: Path = CODE
+    container: Wanted | None = None
 
 
 @dataclass(frozen=True)
@@ -76,11 +79,14 @@ def run(
 ) -> Finished:
     """Train an experiment from the start, or a piece of it, in a folder of its own.
 
-    ``origin`` is the run that this one repeats, and goes into the manifest. Raises UsageError, DataError or
-    StorageError before anything is begun; after that every ending is in Finished.
+    ``origin`` is the run that this one repeats, and goes into the manifest. Raises UsageError, DataError, EngineError,
+    DeviceError or StorageError before anything is begun; after that every ending is in Finished.
     """
     data = datasets.locate(experiment, options.data)
-    request = Request(experiment, str(data), options.environment or "")
+    if options.container is not None and options.environment is not None:
+        raise UsageError("a cell of the version matrix in a container", "the image has one environment: leave one out")
+    container = None if options.container is None else containers.find(options.container, experiment.device)
+    request = Request(experiment, str(data), options.environment or "", container=container)
     if segment is not None:
         request = replace(request, resume_step=segment.step, segment_epochs=segment.epochs)
     folder = _make_folder(options.runs, experiment.name if segment is None else f"{experiment.name}.segments")
@@ -106,6 +112,9 @@ def resume(folder: RunFolder, options: Options, observer: Observer) -> Finished:
             "a run is resumed where it began; leave --env out",
         )
     data = datasets.locate(request.experiment, options.data) if options.data else Path(request.data)
+    if request.container is not None:
+        here = containers.find(Wanted.recorded(request.container), request.experiment.device)
+        request = replace(request, container=here)
     steps = folder.checkpoint_steps()
     return _attempt(folder, replace(request, data=str(data), resume_step=steps[-1] if steps else 0), options, observer)
 

@@ -1,0 +1,184 @@
+"""Training in a container: which image, whether it is the one meant, and the child's process in it.
+
+The parent stays outside, with the key; only the child runs in the image. What it finds there:
+
+* the image, read-only, and a small ``/tmp`` in memory; no network; the caller's own user, without capabilities;
+* the run folder, writable; the data and the packages ``ndrepro`` and ``provenance``, read-only; each under the same
+  path as outside, so that what is recorded names the same files;
+* the variables of the determinism level and none of the caller's; the GPUs where the experiment may use one.
+
+    Wanted ── find ──> Container (what is recorded) ── start ──> a process as subprocess.Popen has it
+
+``ENGINES`` has a module for each kind: docker and podman answer through the Docker SDK (``sdk_engine``), Apptainer is
+a command (``apptainer``). Whether the container sees the GPU is asked inside it: an engine may ignore the request.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ndrepro.execution import apptainer, sdk_engine
+from ndrepro.execution.enclosure import Enclosure, Image, Process
+from ndrepro.spec.determinism import variables
+from ndrepro.spec.errors import DeviceError, EngineError, UsageError
+from ndrepro.spec.exchange import Container, Request
+from ndrepro.spec.layout import RunFolder
+from provenance import gpu
+from provenance.folder import LOCK
+
+DEFAULT_IMAGE = "ndrepro:latest"
+_GPU_PROBE = "import ctypes, sys; sys.exit(ctypes.CDLL('libcuda.so.1').cuInit(0))"
+_PIN = "@sha256:"
+
+
+class Engine(Protocol):
+    """A kind of container engine; a module with these functions is one."""
+
+    def find(self, engine: str, image: str) -> Image:
+        """The engine's version and the image's digests. Raises EngineError: no engine, no daemon, no such image."""
+
+    def start(self, engine: str, image: str, enclosure: Enclosure) -> Process:
+        """Start the enclosure's command. Raises EngineError where the engine refuses."""
+
+    def output(self, engine: str, image: str, enclosure: Enclosure) -> tuple[int, str]:
+        """Exit code and output of a short command."""
+
+
+ENGINES: dict[str, Engine] = {"docker": sdk_engine, "podman": sdk_engine, "apptainer": apptainer}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user asked for: the engine, and the image, ``NAME[:TAG][@sha256:…]`` or an Apptainer file.
+
+    ``digests`` are those of which the image must have one, where it was recorded before.
+    """
+
+    engine: str
+    image: str = DEFAULT_IMAGE
+    digests: frozenset[str] = frozenset()
+
+    @classmethod
+    def from_words(cls, engine: str, image: str | None) -> Wanted:
+        """From the options ``--in`` and ``--image``. Raises UsageError for another engine or a malformed digest."""
+        if engine not in ENGINES:
+            raise UsageError(f"--in {engine}: not an engine known here", f"it is one of {', '.join(ENGINES)}")
+        if engine == "apptainer":
+            if image is None:
+                raise UsageError("--in apptainer: no --image", "name the file: `make sif` writes dist/ndrepro.sif")
+            return cls(engine, str(Path(image).absolute()))
+        name, pin, digest = (image or DEFAULT_IMAGE).partition(_PIN)
+        if pin and (len(digest) != 64 or set(digest) - set("0123456789abcdef")):
+            raise UsageError(
+                f"--image {image}: {digest!r} is no SHA-256", "@sha256: and 64 lower-case hexadecimal digits"
+            )
+        return cls(engine, name, frozenset({f"sha256:{digest}"}) if pin else frozenset())
+
+    @classmethod
+    def recorded(cls, container: Container) -> Wanted:
+        """The container of a run that was recorded: the same engine, and the very image."""
+        return cls(container.engine, container.image, container.digests)
+
+
+def find(wanted: Wanted, device: str) -> Container:
+    """What is there of what was asked for, as it will be recorded; ``device`` is the experiment's.
+
+    Raises EngineError: no engine, no daemon, no such image, or another digest than the one asked for; DeviceError where
+    a GPU is asked for and there is none, or the container does not see it.
+    """
+    engine = ENGINES[wanted.engine]
+    image = engine.find(wanted.engine, wanted.image)
+    digests = {image.digest, image.identifier}
+    if wanted.digests and not wanted.digests & digests:
+        raise EngineError(
+            f"image {wanted.image} is {image.digest}, asked for is {' or '.join(sorted(wanted.digests))}",
+            "build or load the image that was recorded, or name another one on purpose with --image",
+        )
+    container = Container(wanted.engine, image.engine_version, wanted.image, image.digest, image.identifier, _driver())
+    if device == "cuda" and not container.driver:
+        raise DeviceError("device cuda: this machine has no NVIDIA driver", "choose --device cpu, or another machine")
+    if device != "cpu" and container.driver:
+        _ask_for_gpu(container)
+    return container
+
+
+def start(container: Container, request: Request, folder: RunFolder, code: Path, lock_fd: int) -> Process:
+    """The training child in the container; its output goes to the run's log."""
+    root = folder.root.absolute()
+    enclosure = Enclosure(
+        command=("python3", "-m", "ndrepro.training", str(root)),
+        variables=_variables(container, request, code, root),
+        writable=(root,),
+        readable=(*_packages(code), *_existing(Path(request.data))),
+        gpu=request.experiment.device != "cpu" and bool(container.driver),
+        log=root / folder.log.name,
+        inherited=(lock_fd,),
+        label=folder.root.name,
+    )
+    return ENGINES[container.engine].start(container.engine, container.image, enclosure)
+
+
+def python_output(container: Container, script: str, code: Path) -> str:
+    """What a short Python script prints in the container. Raises EngineError where it fails."""
+    enclosure = Enclosure(("python3", "-c", script), {"PYTHONPATH": str(code)}, readable=_packages(code))
+    status, text = ENGINES[container.engine].output(container.engine, container.image, enclosure)
+    if status:
+        raise EngineError(f"image {container.image}: {_last(text)}", "use an image made by `make image`")
+    return text
+
+
+def _variables(container: Container, request: Request, code: Path, root: Path) -> dict[str, str]:
+    experiment = request.experiment
+    # which GPUs, and which job: a scheduler's choice holds inside as well
+    passed = {name: value for name, value in os.environ.items() if name == "CUDA_VISIBLE_DEVICES" or _of_job(name)}
+    return {
+        **passed,
+        **variables(experiment.determinism, experiment.threads),
+        "PYTHONPATH": str(code),
+        "PYTHONNOUSERSITE": "1",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HOME": "/tmp",
+        "LANG": "C.UTF-8",
+        "NDREPRO_IMAGE": container.image,
+        "NDREPRO_IMAGE_DIGEST": container.digest,
+        "NDREPRO_PARENT_LOCK": str(root / LOCK),
+    }
+
+
+def _of_job(name: str) -> bool:
+    return name.startswith(("SLURM_ARRAY_", "SLURM_JOB_ID", "SLURM_RESTART_COUNT", "SLURM_CLUSTER_NAME"))
+
+
+def _packages(code: Path) -> tuple[Path, ...]:
+    return (code / "ndrepro", code / "provenance")
+
+
+def _existing(path: Path) -> tuple[Path, ...]:
+    return (path,) if path.exists() else ()
+
+
+def _ask_for_gpu(container: Container) -> None:
+    enclosure = Enclosure(("python3", "-c", _GPU_PROBE), {}, gpu=True)
+    status, said = ENGINES[container.engine].output(container.engine, container.image, enclosure)
+    if status:
+        cure = {
+            "docker": "install the NVIDIA container toolkit",
+            "podman": "generate its CDI description with nvidia-ctk; older podman ignores the request: use apptainer",
+            "apptainer": "see `apptainer exec --nv`: the host's driver libraries must be found",
+        }[container.engine]
+        message = f"the host has driver {container.driver}, {container.engine}'s container sees no GPU: {_last(said)}"
+        raise DeviceError(message, f"{cure}; or choose --device cpu")
+
+
+def _driver() -> str:
+    """The host's NVIDIA driver, "" where there is none."""
+    found = gpu.capture()
+    return str(found.get("driver", "")) if "devices" in found else ""
+
+
+def _last(text: str) -> str:
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "it printed nothing")

@@ -1,0 +1,242 @@
+"""docker and podman, through the Docker SDK.
+
+docker answers on its own socket (``DOCKER_HOST`` names another). podman has a socket where its service runs; where it
+does not, this starts one that ends by itself when nobody asks any more.
+
+Two things that podman's answer cannot be trusted with: that GPUs were handed in (``containers`` asks inside), and that
+a container was killed for its memory (its exit code is that of any SIGKILL).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ndrepro.execution.enclosure import PROCESSES, Enclosure, Image
+from ndrepro.spec.errors import EngineError
+from provenance.errors import StorageError
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+_LABEL = "ndrepro.run"
+_PARENT = "ndrepro.parent"
+_PATIENCE_SECONDS = 10.0
+_SERVICE_IDLE_SECONDS = 60
+_CURES = {
+    "docker": "start the Docker daemon, or set DOCKER_HOST; and be allowed to use its socket",
+    "podman": "start `podman system service`, or set CONTAINER_HOST",
+}
+
+
+def find(engine: str, image: str) -> Image:
+    """Ask the engine for its version and the image's digests."""
+    with _telling(engine, image):
+        client = connect(engine)
+        found = client.images.get(image)
+        identifier = str(found.id)
+        # an image that was never in a registry has no digest of a manifest with docker: its identifier stands for it
+        pins = [name.rpartition("@")[2] for name in found.attrs.get("RepoDigests") or ()]
+        return Image(str(client.version()["Version"]), pins[0] if pins else identifier, identifier)
+
+
+def start(engine: str, image: str, enclosure: Enclosure) -> ContainerProcess:
+    """Create and start the container."""
+    with _telling(engine, image):
+        client = connect(engine)
+        _clear(client)
+        container = client.containers.create(image, **_options(engine, enclosure))
+        try:
+            container.start()
+        except BaseException:
+            container.remove(force=True)
+            raise
+        return ContainerProcess(container)
+
+
+def output(engine: str, image: str, enclosure: Enclosure) -> tuple[int, str]:
+    """Run a short command to its end."""
+    with _telling(engine, image):
+        container = connect(engine).containers.create(image, **{**_options(engine, enclosure), "log_config": None})
+        try:
+            container.start()
+            status = int(container.wait()["StatusCode"])
+            return status, container.logs().decode("utf-8", "replace")
+        finally:
+            container.remove(force=True)
+
+
+class ContainerProcess:
+    """A container as the process that it is for. It is removed when its end has been seen."""
+
+    def __init__(self, container: Any) -> None:
+        self._container = container
+        self._code: int | None = None
+        self._over = threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end."""
+        if not self._over.wait(timeout):
+            raise subprocess.TimeoutExpired(str(self._container.name), timeout or 0.0)
+        assert self._code is not None
+        return self._code
+
+    def poll(self) -> int | None:
+        """Its exit code, None while it runs."""
+        return self._code if self._over.is_set() else None
+
+    def send_signal(self, sig: int) -> None:
+        """Signal its first process."""
+        from docker.errors import APIError
+
+        with suppress(APIError):  # it ended just now
+            self._container.kill(signal=int(sig))
+
+    def kill(self) -> None:
+        """Kill it."""
+        self.send_signal(signal.SIGKILL)
+
+    def _watch(self) -> None:
+        try:
+            status = int(self._container.wait()["StatusCode"])
+            self._code = 128 - status if 128 < status <= 128 + signal.SIGRTMAX else status
+        except Exception:  # the engine went away: whether the container did is not known, so it counts as killed
+            self._code = -signal.SIGKILL
+        finally:
+            self._over.set()
+        with suppress(Exception):
+            self._container.remove(force=True)
+
+
+def _options(engine: str, enclosure: Enclosure) -> dict[str, Any]:
+    """The container's settings in the SDK's words."""
+    from docker.types import DeviceRequest, LogConfig, Mount
+
+    mounts = [Mount(str(path), str(path), "bind") for path in enclosure.writable]
+    mounts += [Mount(str(path), str(path), "bind", read_only=True) for path in enclosure.readable]
+    command = list(enclosure.command)
+    if enclosure.log is not None:
+        command = ["sh", "-c", 'exec "$@" >>"$0" 2>&1', str(enclosure.log), *command]
+    options: dict[str, Any] = {
+        "entrypoint": command[:1],
+        "command": command[1:],
+        "environment": dict(enclosure.variables),
+        "user": f"{os.getuid()}:{os.getgid()}",
+        "mounts": mounts,
+        "read_only": True,
+        "tmpfs": {"/tmp": "size=1g"},
+        "network_mode": "none",
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges"],
+        "mem_limit": enclosure.memory_bytes,
+        "pids_limit": PROCESSES,
+        "working_dir": "/tmp",
+        "labels": {_LABEL: enclosure.label, _PARENT: str(os.getpid())},
+        "log_config": LogConfig(type="none"),
+    }
+    if engine == "podman" and os.getuid():
+        options["userns_mode"] = "keep-id"
+    if enclosure.gpu:
+        cdi = DeviceRequest(driver="cdi", device_ids=["nvidia.com/gpu=all"])
+        options["device_requests"] = [cdi if engine == "podman" else DeviceRequest(count=-1, capabilities=[["gpu"]])]
+    return options
+
+
+def _clear(client: DockerClient) -> None:
+    """Remove what runs left whose parent was killed: their containers have ended by themselves."""
+    for old in client.containers.list(all=True, filters={"label": _LABEL, "status": "exited"}):
+        parent = old.labels.get(_PARENT, "")
+        if parent.isdigit() and not Path(f"/proc/{parent}").exists():
+            with suppress(Exception):
+                old.remove(force=True)
+
+
+@functools.cache
+def connect(engine: str) -> DockerClient:
+    """A client of the engine's daemon. Raises EngineError where there is none."""
+    import docker
+    from docker.errors import DockerException
+
+    if engine == "docker":
+        try:
+            client = docker.from_env()
+            client.ping()
+            return client
+        except DockerException as error:
+            raise EngineError(f"docker's daemon does not answer ({error})", _CURES[engine]) from None
+    for address in _podman_sockets():
+        with suppress(DockerException):
+            client = docker.DockerClient(base_url=address)
+            client.ping()
+            return client
+    return _serve()
+
+
+def _podman_sockets() -> Iterator[str]:
+    if host := os.environ.get("CONTAINER_HOST"):
+        yield host
+    folder = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}") if os.getuid() else Path("/run")
+    yield f"unix://{folder}/podman/podman.sock"
+
+
+def _serve() -> DockerClient:
+    """podman's service on a socket of our own."""
+    import docker
+    from docker.errors import DockerException
+
+    program = shutil.which("podman")
+    if program is None:
+        raise EngineError("podman is not installed", "install podman, or choose another engine: --in docker")
+    folder = tempfile.mkdtemp(prefix="ndrepro-podman-")
+    address = f"unix://{folder}/podman.sock"
+    words = [program, "system", "service", "--time", str(_SERVICE_IDLE_SECONDS), address]
+    with Path(folder, "log").open("wb") as log:
+        # a session of its own: Ctrl-C is for this process alone
+        service = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while service.poll() is None and time.monotonic() < deadline:
+        with suppress(DockerException):
+            client = docker.DockerClient(base_url=address)
+            client.ping()
+            threading.Thread(target=_forget, args=(service, folder), daemon=True).start()
+            return client
+        time.sleep(0.05)
+    service.kill()
+    service.wait()
+    said = Path(folder, "log").read_text(errors="replace").strip().splitlines()
+    shutil.rmtree(folder, ignore_errors=True)
+    raise EngineError(f"podman's service does not answer: {said[-1] if said else 'it said nothing'}", _CURES["podman"])
+
+
+def _forget(service: subprocess.Popen[bytes], folder: str) -> None:
+    service.wait()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _telling(engine: str, image: str) -> Iterator[None]:
+    """The SDK's errors as this project's own."""
+    from docker.errors import APIError, DockerException, ImageNotFound
+
+    try:
+        yield
+    except ImageNotFound:
+        raise EngineError(f"{engine} has no image {image}", "`make image` builds one; --image names another") from None
+    except APIError as error:
+        said = str(error.explanation or error)
+        if "no space left" in said:
+            raise StorageError(f"{engine}: {said}", f"free some space where {engine} keeps its images") from None
+        raise EngineError(f"{engine}: {said}", f"see what `{engine} info` says") from None
+    except (DockerException, OSError) as error:
+        raise EngineError(f"{engine}: {error}", _CURES[engine]) from None
