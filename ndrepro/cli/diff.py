@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ndrepro.analysis.divergence import Parting
     from ndrepro.analysis.pair import RunComparison, Side
     from ndrepro.analysis.rows import MetricsComparison
+    from ndrepro.cli.located import Located
     from provenance.codediff import CodeDiff
     from provenance.diff import Group, ManifestDiff
 
@@ -28,6 +29,13 @@ def diff(
     first: Annotated[str, typer.Argument(metavar="A", show_default=False, help=_HELP)],
     second: Annotated[str, typer.Argument(metavar="B", show_default=False, help="The other run, likewise.")],
     code: Annotated[bool, typer.Option("--code", help="Print the difference of the code, too.")] = False,
+    locate: Annotated[
+        bool, typer.Option("--locate", help="Replay the step at which they part, and name the first operation.")
+    ] = False,
+    keep: Annotated[
+        Path | None, typer.Option("--keep", metavar="DIR", help="Keep what --locate replayed, tensors included.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", metavar="PATH", help="Where the data set lies here.")] = None,
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
@@ -40,12 +48,31 @@ def diff(
     trust = TrustPolicy.load(default_home())
     found = compare_runs(*(read_side(_place(runs, text), trust) for text in (first, second)))
     if as_json:
-        output.print_json(found.to_json())
-    else:
-        _print(found)
-        if code and found.code:
-            terminal.write_line("\n" + (visible(found.code.text).rstrip("\n") or "no difference of code to print"))
+        located = _locate(found, data, keep, quiet=True) if locate and not found.identical else None
+        output.print_json({**found.to_json(), **({"located": located and located.to_json()} if locate else {})})
+        return output.DONE if found.identical else output.NO
+    _print(found)
+    if code and found.code:
+        terminal.write_line("\n" + (visible(found.code.text).rstrip("\n") or "no difference of code to print"))
+    if locate:
+        _print_located(found, data, keep)
     return output.DONE if found.identical else output.NO
+
+
+def _locate(found: RunComparison, data: Path | None, keep: Path | None, *, quiet: bool) -> Located:
+    from ndrepro.cli.located import locate
+
+    return locate(found, data, keep, (lambda text: None) if quiet else terminal.write_line)
+
+
+def _print_located(found: RunComparison, data: Path | None, keep: Path | None) -> None:
+    from ndrepro.cli.located import print_located
+
+    terminal.write_line("")
+    if found.identical:
+        terminal.write_line("nothing to locate: every step left the same bits")
+        return
+    print_located(_locate(found, data, keep, quiet=False))
 
 
 def _place(runs: Path, text: str) -> Path:

@@ -18,7 +18,8 @@ from pathlib import Path
 from ndrepro.execution.observer import Observer
 from ndrepro.execution.rebuild import environment_differences, recorded_code
 from ndrepro.execution.run import Finished, Options, Segment, run
-from ndrepro.spec.errors import CheckpointError, NdreproError, UsageError
+from ndrepro.execution.starts import nearest_start
+from ndrepro.spec.errors import NdreproError, UsageError
 from ndrepro.spec.exchange import Request, read_json
 from ndrepro.spec.layout import RunFolder
 from provenance.digest import file_digest
@@ -98,17 +99,9 @@ def drawn_epochs(challenge: str, original: Original, count: int) -> tuple[int, .
 
 def _segment(original: Original, epoch: int) -> Segment:
     """The piece that ends with ``epoch`` and begins at the nearest checkpoint before it, or at the run's start."""
-    folder = original.folder
     per_epoch = _steps_per_epoch(original)
-    starts = [step for step in folder.checkpoint_steps() if step <= (epoch - 1) * per_epoch and step % per_epoch == 0]
-    if not starts:
-        return Segment(0, epoch, None)
-    start = starts[-1]
-    path = folder.checkpoint(start)
-    signed = {artifact.path: artifact.sha256 for artifact in original.manifest.artifacts}
-    if signed.get(path.relative_to(folder.root).as_posix()) != file_digest(path).sha256:
-        raise CheckpointError(f"{path}: not the checkpoint that was signed", "verify the run first")
-    return Segment(start, epoch - start // per_epoch, path)
+    start = nearest_start(original.folder, original.manifest, (epoch - 1) * per_epoch, multiple_of=per_epoch)
+    return Segment(start.step, epoch - start.step // per_epoch, start.checkpoint)
 
 
 def _steps_per_epoch(original: Original) -> int:

@@ -28,3 +28,12 @@ def convolve_by_products(
     """
     result: torch.Tensor = torch.ops.aten.thnn_conv2d(x, weight, weight.shape[2:], bias, stride, padding)
     return result
+
+
+def memory_of(tensor: torch.Tensor) -> int:
+    """Where the memory begins of which a tensor is a view: equal for tensors that share it.
+
+    From 2.0 on a tensor's plain ``storage`` warns that it will go; its successor is not in 1.13.
+    """
+    storage = tensor.untyped_storage() if hasattr(tensor, "untyped_storage") else tensor.storage()
+    return int(storage.data_ptr())
