@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from ndrepro.spec.errors import UsageError
+
+if TYPE_CHECKING:
+    from ndrepro.execution.containers import Wanted
 
 DEFAULT_RUNS = Path("runs")
 
@@ -23,4 +28,20 @@ Runs = Annotated[
     Path,
     typer.Option("--runs", metavar="DIR", envvar="NDREPRO_RUNS", help="The folder of runs and their ledger."),
 ]
+Engine = Annotated[
+    str | None, typer.Option("--in", metavar="ENGINE", help="Train in a container: docker, podman or apptainer.")
+]
+Image = Annotated[
+    str | None,
+    typer.Option("--image", metavar="IMAGE", help="NAME[:TAG][@sha256:…], or an Apptainer file; by default ndrepro."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
+
+
+def container(engine: str | None, image: str | None) -> Wanted | None:
+    """What ``--in`` and ``--image`` ask for. Raises UsageError where they make no sense together."""
+    from ndrepro.execution.containers import Wanted
+
+    if engine is None and image is not None:
+        raise UsageError(f"--image {image}: no --in", "say the engine too: --in docker, podman or apptainer")
+    return None if engine is None else Wanted.from_words(engine, image)

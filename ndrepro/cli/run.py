@@ -47,6 +47,8 @@ def run(
         str | None,
         typer.Option("--env", metavar="CELL", help="Train in a cell of environments/, e.g. torch-1.13.1."),
     ] = None,
+    engine: options.Engine = None,
+    image: options.Image = None,
     resume: Annotated[
         str | None, typer.Option("--resume", metavar="RUN", help="Go on with this run from its last checkpoint.")
     ] = None,
@@ -64,11 +66,14 @@ def run(
 
     folder = RunsFolder(runs)
     chosen = _settings(settings or [], seed=seed, determinism=determinism, threads=threads, device=device)
-    how = execution.Options(runs=folder, home=default_home(), data=data, environment=environment)
+    container = options.container(engine, image)
+    how = execution.Options(folder, default_home(), data=data, environment=environment, container=container)
     if environment is not None:
         cell(environment)  # a wrong name is wrong usage, not a run that failed
     if resume is not None and (experiment is not None or chosen):
         raise UsageError(f"--resume {resume}: a resumed run keeps its own settings", "leave out EXP and every setting")
+    if resume is not None and container is not None:
+        raise UsageError("--resume with --in: a run is resumed where it began", "leave out --in and --image")
     with live.watching(quiet=quiet, error=as_json) as observer:
         if resume is not None:
             finished = execution.resume(find_run(folder, resume), how, observer)
