@@ -1,0 +1,199 @@
+"""Who comes first, and how surely: rankings over seeds and data sets, and whether two scenarios agree on them.
+
+After Bouthillier, Laurent and Vincent (Unreproducible Research is Reproducible, ICML 2019, figures 1 to 3): of every
+model and data set one seed is drawn, the models are ranked, and this is done a thousand times. How often a model has
+which rank shows what a single run of each would have let one conclude.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ndrepro.analysis.samples import TooLittle, samples
+from ndrepro.spec.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy
+    import numpy.typing
+
+    from ndrepro.analysis.samples import Floats
+
+    Counts = numpy.typing.NDArray[numpy.int64]
+
+DRAWS = ("one", "mean")
+SAMPLES = 1000
+
+Results = Mapping[str, Mapping[str, Iterable[float]]]  # data set -> model -> one value a seed
+
+
+@dataclass(frozen=True)
+class Rankings:
+    """How often each model had each rank: ``counts[dataset]`` has shape (models, ranks), rank 1 (best) first.
+
+    Equal values share the better rank. ``overall`` is the sum over data sets; ``mean_rank`` of each model over all
+    samples and data sets; ``first`` the share of samples and data sets in which it was first.
+    """
+
+    models: tuple[str, ...]
+    counts: Mapping[str, Counts]
+    samples: int
+    draw: str
+
+    @property
+    def overall(self) -> Counts:
+        """Counts over all data sets, (models, ranks)."""
+        import numpy as np
+
+        found: Counts = np.sum(list(self.counts.values()), axis=0)
+        return found
+
+    @property
+    def mean_rank(self) -> dict[str, float]:
+        """Each model's mean rank, 1 is the best that can be."""
+        import numpy as np
+
+        total = self.overall
+        ranks = np.arange(1, total.shape[1] + 1)
+        return {model: float(row @ ranks / row.sum()) for model, row in zip(self.models, total, strict=True)}
+
+    @property
+    def first(self) -> dict[str, float]:
+        """The share of rankings in which each model is first (or shares it)."""
+        return {model: float(row[0] / row.sum()) for model, row in zip(self.models, self.overall, strict=True)}
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "models": list(self.models),
+            "counts": {dataset: table.tolist() for dataset, table in self.counts.items()},
+            "samples": self.samples,
+            "draw": self.draw,
+            "mean_rank": self.mean_rank,
+            "first": self.first,
+        }
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How two scenarios agree on an order: Kendall's tau-b and Spearman's rho of the models' means.
+
+    ``interval`` is the percentile bootstrap interval of tau over seeds; ``swapped`` the pairs of models whose order
+    is another in the second scenario.
+    """
+
+    tau: float
+    rho: float
+    interval: tuple[float, float]
+    models: tuple[str, ...]
+    swapped: tuple[tuple[str, str], ...]
+    only_first: tuple[str, ...] = ()
+    only_second: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "tau": self.tau,
+            "rho": self.rho,
+            "interval": list(self.interval),
+            "models": list(self.models),
+            "swapped": [list(names) for names in self.swapped],
+            "only_first": list(self.only_first),
+            "only_second": list(self.only_second),
+        }
+
+
+def rank_distribution(
+    results: Results, *, draw: str = "one", count: int = SAMPLES, seed: int = 0, higher_is_better: bool = True
+) -> Rankings:
+    """Ranks in ``count`` bootstrap samples over the seeds of every model and data set.
+
+    ``draw`` "one" takes one seed of each (what a study with single runs would have seen), "mean" the mean of as many
+    as there are, drawn with replacement. Raises TooLittle where a data set lacks a model, fewer than two seeds of one,
+    or NaN; UsageError for another ``draw``.
+    """
+    import numpy as np
+    from scipy.stats import rankdata
+
+    if draw not in DRAWS:
+        raise UsageError(f"draw={draw!r} is not known", f"it is one of {', '.join(DRAWS)}")
+    tables = _complete(results)
+    rng = np.random.default_rng(seed)
+    counts: dict[str, Counts] = {}
+    models = next(iter(tables.values())).keys()
+    for dataset, table in tables.items():
+        drawn = np.stack([_drawn(values, draw, count, rng) for values in table.values()], axis=1)
+        ranks = rankdata(-drawn if higher_is_better else drawn, method="min", axis=1).astype(np.int64)
+        counts[dataset] = np.stack([np.bincount(column, minlength=len(models) + 1)[1:] for column in ranks.T])
+    return Rankings(tuple(models), counts, count, draw)
+
+
+def rank_agreement(
+    first: Mapping[str, Iterable[float]],
+    second: Mapping[str, Iterable[float]],
+    *,
+    confidence: float = 0.95,
+    resamples: int = SAMPLES,
+    seed: int = 0,
+) -> Agreement:
+    """How far two scenarios (biased and tuned, two environments) put the same models in the same order.
+
+    Models that only one of them has are named and left out. Raises TooLittle for fewer than two shared models.
+    """
+    import numpy as np
+    from scipy.stats import kendalltau, spearmanr
+
+    shared = [model for model in first if model in second]
+    if len(shared) < 2:
+        raise TooLittle(f"the scenarios share {len(shared)} models, at least 2 are needed for an order")
+    sides = [samples({model: side[model] for model in shared}) for side in (first, second)]
+    means = [np.array([values.mean() for values in side.values()]) for side in sides]
+    rng = np.random.default_rng(seed)
+    drawn = [np.stack([_drawn(values, "mean", resamples, rng) for values in side.values()], axis=1) for side in sides]
+    taus = _tau(*drawn)
+    ends = np.quantile(taus, [(1 - confidence) / 2, (1 + confidence) / 2])
+    swapped = [
+        (shared[a], shared[b])
+        for a in range(len(shared))
+        for b in range(a + 1, len(shared))
+        if np.sign(means[0][a] - means[0][b]) != np.sign(means[1][a] - means[1][b])
+    ]
+    return Agreement(
+        float(kendalltau(*means).statistic),
+        float(spearmanr(*means).statistic),
+        (float(ends[0]), float(ends[1])),
+        tuple(shared),
+        tuple(swapped),
+        tuple(model for model in first if model not in second),
+        tuple(model for model in second if model not in first),
+    )
+
+
+def _complete(results: Results) -> dict[str, dict[str, Floats]]:
+    tables = {dataset: samples(models) for dataset, models in results.items()}
+    if not tables:
+        raise TooLittle("there are no data sets")
+    models = list(dict.fromkeys(model for table in tables.values() for model in table))
+    for dataset, table in tables.items():
+        missing = [model for model in models if model not in table]
+        if missing:
+            raise TooLittle(f"{dataset} has no runs of {', '.join(missing)}", "rank models that have run everywhere")
+    return {dataset: {model: table[model] for model in models} for dataset, table in tables.items()}
+
+
+def _drawn(values: Floats, draw: str, count: int, rng: numpy.random.Generator) -> Floats:
+    """``count`` draws of one value, or of the mean of a sample as large as the first."""
+    size = 1 if draw == "one" else len(values)
+    found: Floats = values[rng.integers(0, len(values), size=(count, size))].mean(axis=1)
+    return found
+
+
+def _tau(first: Floats, second: Floats) -> Floats:
+    """Kendall's tau-a of every row: draws of means hardly ever tie."""
+    import numpy as np
+
+    a, b = np.triu_indices(first.shape[1], 1)
+    agree = np.sign(first[:, a] - first[:, b]) * np.sign(second[:, a] - second[:, b])
+    found: Floats = agree.mean(axis=1)
+    return found

@@ -1,0 +1,100 @@
+"""Intervals against published examples, and against how often they hold what they should."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ndrepro.analysis.intervals import bootstrap_interval, mean_interval, stratified_interval
+from ndrepro.analysis.prediction import next_mean, next_run, range_of_next
+from ndrepro.analysis.samples import TooLittle
+from ndrepro.spec.errors import UsageError
+
+# Student's sleep data (1908): hours gained with the second drug over the first, ten patients
+SLEEP = [1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4]
+# Efron and Tibshirani (1993), table 14.1: spatial test A, whose variance (divisor n) is 171.5
+SPATIAL = [48, 36, 20, 29, 42, 42, 20, 42, 22, 41, 45, 14, 6, 0, 33, 28, 34, 4, 32, 24, 47, 41, 24, 26, 30, 41]
+
+
+def test_the_t_interval_is_that_of_student_s_sleep_data() -> None:
+    found = mean_interval(SLEEP)
+    assert (round(found.low, 4), round(found.estimate, 2), round(found.high, 4)) == (0.7001, 1.58, 2.4599)
+    assert found.n == 10 and round(found.spread, 3) == 1.230
+
+
+def test_bootstrap_intervals_are_those_of_efron_and_tibshirani() -> None:
+    # table 14.2: percentile (100.8, 233.9), BCa (115.8, 259.6), from 2000 bootstrap samples: ends are good to about 2
+    found = bootstrap_interval(SPATIAL, np.var, confidence=0.9)
+    assert round(found.estimate, 1) == 171.5
+    assert found.low == pytest.approx(115.8, abs=3) and found.high == pytest.approx(259.6, abs=6)
+    plain = bootstrap_interval(SPATIAL, np.var, confidence=0.9, method="percentile")
+    assert plain.low == pytest.approx(100.8, abs=4) and plain.high == pytest.approx(233.9, abs=4)
+
+
+def covered(method: str, n: int, simulations: int = 400) -> float:
+    """How often a 95 % interval of n normal values holds their mean."""
+    rng = np.random.default_rng(n)
+    drawn = rng.normal(size=(simulations, n))
+    return float(np.mean([mean_interval(row, method=method, resamples=499).holds(0.0) for row in drawn]))
+
+
+def test_the_t_interval_covers_what_it_says() -> None:
+    assert covered("t", 3) == pytest.approx(0.95, abs=0.03) and covered("t", 10) == pytest.approx(0.95, abs=0.03)
+
+
+def test_bootstrap_intervals_of_few_values_are_too_narrow_as_the_module_says() -> None:
+    assert covered("percentile", 10, 200) == pytest.approx(0.90, abs=0.045)
+    assert covered("percentile", 3, 200) == pytest.approx(0.75, abs=0.08)
+
+
+def test_seeds_are_drawn_within_their_data_set() -> None:
+    rng = np.random.default_rng(0)
+    easy, hard = 90 + rng.normal(size=200), 10 + rng.normal(size=200)
+    found = stratified_interval({"easy": easy, "hard": hard})
+    # the variance of the mean of two means of 200; drawn over both at once it would be forty times as wide
+    assert found.high - found.low == pytest.approx(2 * 1.96 * np.sqrt(2 / 200) / 2, rel=0.15)
+    pooled = bootstrap_interval([*easy, *hard], np.mean)
+    assert pooled.high - pooled.low > 20 * (found.high - found.low)
+
+
+def test_one_more_run_falls_where_hahn_and_meeker_say() -> None:
+    # section 4.7: five values of mean 50.10 and standard deviation 1.31, 95 %: 46.1 to 54.1
+    values = np.array([-1.2, -0.5, 0.1, 0.4, 1.2])
+    values = 50.10 + 1.31 * (values - values.mean()) / values.std(ddof=1)
+    found = next_run(values)
+    assert (round(found.low, 1), round(found.high, 1)) == (46.1, 54.1)
+    assert next_mean(values, 10**9).high == pytest.approx(mean_interval(values).high, abs=1e-6)
+    assert next_mean(values, 1).low == pytest.approx(found.low)
+
+
+def test_prediction_covers_one_more_and_a_confidence_interval_does_not() -> None:
+    rng = np.random.default_rng(1)
+    drawn = rng.normal(size=(1000, 6))
+    inside = [next_run(row[:5]).holds(row[5]) for row in drawn]
+    mean_only = [mean_interval(row[:5]).holds(row[5]) for row in drawn]
+    between = [range_of_next(row[:5]).holds(row[5]) for row in drawn]
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.025) and np.mean(mean_only) < 0.75
+    assert (
+        np.mean(between)
+        == pytest.approx(4 / 6, abs=0.05)
+        == pytest.approx(range_of_next(SLEEP[:5]).confidence, abs=0.05)
+    )
+
+
+@pytest.mark.parametrize("method", ["t", "percentile", "bca"])
+def test_equal_values_have_an_interval_of_no_width(method: str) -> None:
+    found = mean_interval([3.0, 3.0, 3.0], method=method)
+    assert (found.low, found.high, found.spread) == (3.0, 3.0, 0.0)
+
+
+def test_no_interval_is_invented() -> None:
+    with pytest.raises(TooLittle, match="1 values"):
+        mean_interval([3.0])
+    with pytest.raises(TooLittle, match=r"1 of 3 values are not finite \(at 1\)"):
+        mean_interval([3.0, float("nan"), 4.0])
+    with pytest.raises(TooLittle, match="hard"):
+        stratified_interval({"easy": [1.0, 2.0], "hard": [1.0]})
+    with pytest.raises(UsageError, match="method"):
+        mean_interval([1.0, 2.0], method="jackknife")
+    with pytest.raises(UsageError, match="confidence"):
+        mean_interval([1.0, 2.0], confidence=95)
