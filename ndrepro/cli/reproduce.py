@@ -30,6 +30,8 @@ def reproduce(
     environment: Annotated[
         str | None, typer.Option("--env", metavar="CELL", help="Run in this environment, not in the recorded one.")
     ] = None,
+    engine: options.Engine = None,
+    image: options.Image = None,
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
@@ -43,7 +45,8 @@ def reproduce(
     if (spot is None) != (challenge is None):
         raise UsageError("--spot and --challenge belong together", "e.g. --spot 3 --challenge walnut")
     folder = RunsFolder(runs)
-    how = Options(runs=folder, home=default_home(), data=data, environment=environment)
+    container = options.container(engine, image)
+    how = Options(folder, default_home(), data=data, environment=environment, container=container)
     original = _verified(find_run(folder, run).root, how)
     if original is None:
         output.print_error(output.record_of(_not_verified(run)))

@@ -15,6 +15,8 @@ import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ndrepro.execution import containers
+from ndrepro.execution.containers import Wanted
 from ndrepro.execution.observer import Observer
 from ndrepro.execution.rebuild import environment_differences, recorded_code
 from ndrepro.execution.run import Finished, Options, Segment, run
@@ -64,7 +66,10 @@ def plan(original: Original, options: Options, spot: int | None, challenge: str)
     if original.manifest.outcome != "completed":
         raise UsageError(f"{original.folder.root}: it {original.manifest.outcome}; only a completed run is reproduced")
     request = _request(original, options)
-    differences = environment_differences(original.manifest, request)
+    differences = (
+        *container_differences(original.request, request),
+        *environment_differences(original.manifest, request),
+    )
     with recorded_code(original.manifest, original.folder.root) as rebuilt:
         differences = (*rebuilt.differences, *differences)
     if spot is None:
@@ -78,7 +83,11 @@ def execute(original: Original, chosen: Plan, options: Options, observer: Observ
     request = _request(original, options)
     with recorded_code(original.manifest, original.folder.root) as rebuilt:
         here = replace(
-            options, code=rebuilt.code, environment=request.environment or None, data=_data(original, options)
+            options,
+            code=rebuilt.code,
+            environment=request.environment or None,
+            container=None if request.container is None else Wanted.recorded(request.container),
+            data=_data(original, options),
         )
         pieces: tuple[Segment | None, ...] = (None,) if chosen.pieces is None else chosen.pieces
         origin = original.as_resource()
@@ -104,6 +113,15 @@ def _segment(original: Original, epoch: int) -> Segment:
     return Segment(start.step, epoch - start.step // per_epoch, start.checkpoint)
 
 
+def container_differences(then: Request, now: Request) -> tuple[str, ...]:
+    """In words, where a run is run again in another container than the recorded one, or in none."""
+    before, after = then.container, now.container
+    if before == after or (before and after and before.digests & after.digests and before.engine == after.engine):
+        return ()
+    words = [f"{each.engine}, {each.image} ({each.digest})" if each else "none" for each in (before, after)]
+    return (f"container: {words[0]} then, {words[1]} now",)
+
+
 def _steps_per_epoch(original: Original) -> int:
     steps = len(Trail(original.folder.trail)) - 1
     epochs = original.request.experiment.epochs
@@ -113,11 +131,21 @@ def _steps_per_epoch(original: Original) -> int:
 
 
 def _request(original: Original, options: Options) -> Request:
-    """The recorded request, in the environment that the reviewer asks for instead, if any."""
+    """The recorded request, in the environment or the container that the reviewer asks for instead, if any.
+
+    A run that was made in a container is run again in that very image: EngineError where it is not there.
+    """
     request = original.request
     if request.segment_epochs is not None:
         raise UsageError(f"{original.folder.root}: itself a piece of another run", "reproduce that run")
-    return request if options.environment is None else replace(request, environment=options.environment)
+    if options.environment is not None:
+        return replace(request, environment=options.environment, container=None)
+    wanted = options.container
+    if wanted is None and request.container is not None:
+        wanted = Wanted.recorded(request.container)
+    if wanted is None:
+        return request
+    return replace(request, environment="", container=containers.find(wanted, request.experiment.device))
 
 
 def _data(original: Original, options: Options) -> Path | None:

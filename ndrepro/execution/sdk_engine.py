@@ -1,7 +1,7 @@
 """docker and podman, through the Docker SDK.
 
 docker answers on its own socket (``DOCKER_HOST`` names another). podman has a socket where its service runs; where it
-does not, this starts one that ends by itself when nobody asks any more.
+does not, this starts one of its own, which ends with this process, or by itself when nobody asks any more.
 
 Two things that podman's answer cannot be trusted with: that GPUs were handed in (``containers`` asks inside), and that
 a container was killed for its memory (its exit code is that of any SIGKILL).
@@ -9,6 +9,7 @@ a container was killed for its memory (its exit code is that of any SIGKILL).
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import shutil
@@ -209,17 +210,16 @@ def _serve() -> DockerClient:
         with suppress(DockerException):
             client = docker.DockerClient(base_url=address)
             client.ping()
-            threading.Thread(target=_forget, args=(service, folder), daemon=True).start()
+            atexit.register(_end, service, folder)
             return client
         time.sleep(0.05)
-    service.kill()
-    service.wait()
     said = Path(folder, "log").read_text(errors="replace").strip().splitlines()
-    shutil.rmtree(folder, ignore_errors=True)
+    _end(service, folder)
     raise EngineError(f"podman's service does not answer: {said[-1] if said else 'it said nothing'}", _CURES["podman"])
 
 
-def _forget(service: subprocess.Popen[bytes], folder: str) -> None:
+def _end(service: subprocess.Popen[bytes], folder: str) -> None:
+    service.kill()
     service.wait()
     shutil.rmtree(folder, ignore_errors=True)
 
