@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ndrepro.spec.exchange import LATER_SCORES
 from provenance.scalars import Row, Scalar, read_scalars
 
 
@@ -58,11 +59,18 @@ def compare_metrics(first: Path, second: Path) -> MetricsComparison:
         for name, path, log in zip(("first", "second"), (first, second), logs, strict=True)
         if log.torn
     )
-    a, b = (_by_name(log) for log in logs)
+    absent = [name for name in LATER_SCORES if not all(any(name in row for row in log) for log in logs)]
+    if absent and any(name in row for name in absent for log in logs for row in log):
+        notes += (f"not compared, since one run was recorded before they were: {', '.join(absent)}",)
+    a, b = (_by_name([_without(row, absent) for row in log]) for log in logs)
     shared = [name for name in a if name in b]
     differing = [RowDifference(name, _different(a[name], b[name])) for name in shared]
     last = RowDifference(shared[-1], _pairs(a[shared[-1]], b[shared[-1]])) if shared else None
     return MetricsComparison((len(logs[0]), len(logs[1])), tuple(row for row in differing if row.values), last, notes)
+
+
+def _without(row: Row, names: list[str]) -> Row:
+    return {name: value for name, value in row.items() if name not in names}
 
 
 def _by_name(rows: list[Row]) -> dict[str, Row]:

@@ -79,7 +79,9 @@ def judge(
     whole = Request.from_json(read_json(again.request)).segment_epochs is None
     steps, divergence, difference, all_steps = _compare_trails(Trail(original.trail), Trail(again.trail), whole)
     rows_then, rows_now = _rows(original), _rows(again)
-    same_results = all(rows_then.get(epoch) == row for epoch, row in rows_now.items()) and all_steps
+    same_results = all_steps and all(
+        epoch in rows_then and rows_then[epoch].agrees_with(row) for epoch, row in rows_now.items()
+    )
     found = Judgement(
         verdict="",
         because="",

@@ -88,6 +88,10 @@ def _print_scores(scores: tuple[Scores, ...]) -> None:
     _print_row(
         "accuracy", f"{words.accuracies(scores[-1])}; best test {words.percent(best.test_accuracy)}, epoch {best.epoch}"
     )
+    if scores[-1].test_top5_accuracy is not None:
+        last = scores[-1]
+        train, test = words.percent(last.train_top5_accuracy), words.percent(last.test_top5_accuracy)
+        _print_row("top 5", f"train {train}, test {test}")
     console = terminal.console()
     heading = f"{'':<{_LABEL_WIDTH}} epoch      train       test   train loss    test loss"
     console.print(heading, style="dim", soft_wrap=True)

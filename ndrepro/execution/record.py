@@ -171,7 +171,8 @@ def summary(scores: tuple[Scores, ...]) -> dict[str, Any]:
     """The last epoch's results and the best test accuracy; losses that are not finite as words."""
     if not scores:
         return {"epochs": 0}
-    last = {key: value if isinstance(value, int) else _plain(value) for key, value in asdict(scores[-1]).items()}
+    known = {key: value for key, value in asdict(scores[-1]).items() if value is not None}
+    last = {key: value if isinstance(value, int) else _plain(value) for key, value in known.items()}
     best = max(scores, key=lambda row: row.test_accuracy)
     return {"epochs": len(scores), "last": last, "best": {"epoch": best.epoch, "test_accuracy": best.test_accuracy}}
 

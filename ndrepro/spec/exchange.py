@@ -19,6 +19,9 @@ from ndrepro.spec.experiment import Experiment
 
 REQUEST_SCHEMA = "urn:ndrepro:request:v1"
 
+# numbers of an epoch that rows of earlier releases lack
+LATER_SCORES = ("train_top5_accuracy", "test_top5_accuracy")
+
 EXIT_COMPLETED = 0
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: come back later, with --resume
@@ -119,7 +122,9 @@ class Scores:
     """One epoch's results; losses are means per image, accuracies fractions of 1. No clock in here.
 
     ``train_loss`` and ``train_accuracy`` are those met while training (augmented images, moving weights);
-    ``learning_rate`` is that of the epoch's last step.
+    ``learning_rate`` is that of the epoch's last step. Of the images that count for the top 5 the right class is among
+    the five with the highest scores (equal scores in the order of the classes, as top 1 has it); ``None`` in rows from
+    before these were recorded.
     """
 
     epoch: int
@@ -129,12 +134,21 @@ class Scores:
     test_loss: float
     test_accuracy: float
     learning_rate: float
+    train_top5_accuracy: float | None = None
+    test_top5_accuracy: float | None = None
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Scores:
         """The scores of a row of ``metrics.jsonl``; a loss that is not finite may be a word there."""
-        numbers = {key: float(value) for key, value in row.items() if key not in ("epoch", "step")}
+        numbers = {
+            key: float(value) for key, value in row.items() if key not in ("epoch", "step") and value is not None
+        }
         return cls(epoch=int(row["epoch"]), step=int(row["step"]), **numbers)
+
+    def agrees_with(self, other: Scores) -> bool:
+        """Whether every number that both have is the same in both to its last bit."""
+        pairs = zip(asdict(self).values(), asdict(other).values(), strict=True)
+        return all(repr(a) == repr(b) for a, b in pairs if a is not None and b is not None)
 
 
 @dataclass(frozen=True)

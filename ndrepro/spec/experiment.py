@@ -104,8 +104,8 @@ class Experiment:
     the data set's; ``jitter`` draws contrast, saturation and brightness of augmented images within 1 +- jitter;
     ``dropout`` is the fraction that dropout layers drop (``None``: the network's own); ``decay`` is what the schedule
     "exponential" multiplies the learning rate by after every epoch; the schedule "step" divides it by ``drop`` at each
-    of ``drops``, fractions of the whole training (defaults: He et al. 2016, section 4.2). ``nudge`` flips one bit of one first
-    weight (``ndrepro.spec.nudge``).
+    of ``drops``, fractions of the whole training (defaults: He et al. 2016, section 4.2). ``nudge`` flips one bit
+    of one first weight (``ndrepro.spec.nudge``).
     """
 
     arch: str

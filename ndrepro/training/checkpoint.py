@@ -30,7 +30,10 @@ _METADATA = "ndrepro"
 
 @dataclass(frozen=True)
 class Place:
-    """Where in a run: ``step`` steps done; ``batch`` of ``epoch`` is next; sums over the epoch's batches so far."""
+    """Where in a run: ``step`` steps done; ``batch`` of ``epoch`` is next; sums over the epoch's batches so far.
+
+    ``correct_top5`` is ``None`` within an epoch that began before it was counted.
+    """
 
     step: int
     epoch: int
@@ -38,6 +41,7 @@ class Place:
     loss_sum: float = 0.0
     correct: int = 0
     seen: int = 0
+    correct_top5: int | None = 0
 
 
 def state_tensors(net: nn.Module) -> dict[str, torch.Tensor]:
@@ -74,12 +78,18 @@ def load_checkpoint(path: Path, experiment: Experiment, net: nn.Module, optimize
         momentum = tensors.get(f"momentum.{name}")
         if momentum is not None:
             optimizer.momentum_buffers[name] = torch.from_numpy(momentum).to(parameter.device)
-    return Place(**document["place"])
+    return _place(document["place"])
 
 
 def save_weights(path: Path, net: nn.Module, document: dict[str, Any]) -> None:
     """Write the final state of the network; ``document`` goes into the header."""
     _write(path, {name: _array(tensor) for name, tensor in state_tensors(net).items()}, document)
+
+
+def _place(document: dict[str, Any]) -> Place:
+    """The place in a checkpoint; one from before the top 5 were counted has none of its epoch's."""
+    uncounted = {"correct_top5": None} if document["seen"] else {}
+    return Place(**{**uncounted, **document})
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

@@ -25,7 +25,7 @@ from ndrepro.spec.layout import RunFolder
 from ndrepro.training.batches import BatchSource
 from ndrepro.training.checkpoint import Place, save_checkpoint
 from ndrepro.training.dropout import Dropouts
-from ndrepro.training.evaluate import evaluate
+from ndrepro.training.evaluate import evaluate, right_answers
 from ndrepro.training.optimizer import SGD, learning_rate
 from ndrepro.training.recording import Recording
 from provenance.environment import usage
@@ -78,8 +78,8 @@ class Trainer:
         sums = _Sums(place, self.train_batches.device)
         self.net.train()
         for images, labels in self.train_batches.epoch(place.epoch, place.batch):
-            loss, correct = self._step(place.step, images, labels)
-            sums.add(loss, correct, len(labels))
+            loss, right = self._step(place.step, images, labels)
+            sums.add(loss, right, len(labels))
             place = replace(place, step=place.step + 1, batch=place.batch + 1, seen=place.seen + len(labels))
             recording.step(place.step, loss)
             if place.batch < len(self.train_batches) and self._pause_due():
@@ -92,28 +92,30 @@ class Trainer:
         return place
 
     def _step(self, step: int, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """One optimizer step; returns the batch's mean loss and its number of right answers."""
+        """One optimizer step; returns the batch's mean loss and its ``right_answers``."""
         self.optimizer.zero_grad()
         self._dropouts.seed(step)
         logits = self.net(images)
         loss = cross_entropy(logits, labels)
         loss.backward()
         self.optimizer.step(learning_rate(self.experiment, step, self.total_steps))
-        return loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
+        return loss.detach(), right_answers(logits.detach(), labels)
 
     def _finish_epoch(
         self, place: Place, recording: Recording, train_seconds: float, images: int, trail_before: float
     ) -> Place:
         start = time.perf_counter()
-        test_loss, test_accuracy = evaluate(self.net, self.test_batches)
+        test = evaluate(self.net, self.test_batches)
         scores = Scores(
             epoch=place.epoch + 1,
             step=place.step,
             train_loss=place.loss_sum / place.seen,
             train_accuracy=place.correct / place.seen,
-            test_loss=test_loss,
-            test_accuracy=test_accuracy,
+            test_loss=test.loss,
+            test_accuracy=test.accuracy,
             learning_rate=learning_rate(self.experiment, place.step - 1, self.total_steps),
+            train_top5_accuracy=None if place.correct_top5 is None else place.correct_top5 / place.seen,
+            test_top5_accuracy=test.top5_accuracy,
         )
         timing = Timing(
             epoch=place.epoch + 1,
@@ -152,13 +154,15 @@ class _Sums:
 
     def __init__(self, place: Place, device: torch.device) -> None:
         self._loss = torch.tensor(place.loss_sum, dtype=torch.float64, device=device)
-        self._correct = torch.tensor(place.correct, dtype=torch.int64, device=device)
+        self._right = torch.tensor([place.correct, place.correct_top5 or 0], dtype=torch.int64, device=device)
 
-    def add(self, loss: torch.Tensor, correct: torch.Tensor, images: int) -> None:
-        """Add a batch's mean loss and its right answers."""
+    def add(self, loss: torch.Tensor, right: torch.Tensor, images: int) -> None:
+        """Add a batch's mean loss and its ``right_answers``."""
         self._loss += loss.to(torch.float64) * images
-        self._correct += correct
+        self._right += right
 
     def settle(self, place: Place) -> Place:
         """The place with the sums brought to the host; adding goes on from the same bits."""
-        return replace(place, loss_sum=float(self._loss), correct=int(self._correct))
+        correct, top5 = self._right.tolist()
+        counted = None if place.correct_top5 is None else top5
+        return replace(place, loss_sum=float(self._loss), correct=correct, correct_top5=counted)

@@ -77,3 +77,13 @@ def test_the_json_holds_the_rows(tmp_path: Path) -> None:
     )
     written = json.loads(json.dumps(found.to_json()))
     assert written["differing"] == [{"row": "epoch 1", "values": {"x": [1, 2]}}]
+
+
+def test_numbers_that_one_release_did_not_record_are_left_out_and_told(tmp_path: Path) -> None:
+    old: list[Row] = [{"epoch": 1, "test_accuracy": 0.5}]
+    new: list[Row] = [{"epoch": 1, "test_accuracy": 0.5, "test_top5_accuracy": 0.9}]
+    found = compare_metrics(write(tmp_path / "a", old), write(tmp_path / "b", new))
+    assert found.identical and "test_top5_accuracy" in found.notes[0]
+    other: list[Row] = [{"epoch": 1, "test_accuracy": 0.5, "test_top5_accuracy": 0.8}]
+    both = compare_metrics(write(tmp_path / "c", other), tmp_path / "b")
+    assert not both.identical and both.notes == (), "the control"

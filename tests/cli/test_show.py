@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import asdict
 
 from recorded_runs import Answer, begin_run, open_run, sign_run
 
 from ndrepro.cli import facts
+from ndrepro.spec.exchange import Scores
 from ndrepro.spec.layout import RunsFolder
 from provenance.manifest import Artifact, Resource
 from provenance.probe import none, unavailable
@@ -37,6 +40,14 @@ def test_everything_of_a_signed_run(ndrepro: Callable[..., Answer], runs: RunsFo
     assert found["artifacts"].startswith("3 files, ") and "weights.safetensors 7 B" in found["artifacts"]
     assert "as the manifest claims" in found["signed by"]
     assert len(answer.out.splitlines()) <= 24
+
+
+def test_the_top_5_are_shown_where_they_were_recorded(ndrepro: Callable[..., Answer], runs: RunsFolder) -> None:
+    folder = begin_run(runs, "lenet_bn_1_digits", "20261121T100000Z-aaaaaa")
+    assert "top 5" not in rows(ndrepro("show", "lenet_bn_1_digits")), "a run from before they were"
+    scores = Scores(1, 12, 2.0, 0.3, 1.9, 0.25, 0.1, 0.75, 0.7)
+    folder.metrics.write_text(json.dumps(asdict(scores)) + "\n", encoding="utf-8")
+    assert rows(ndrepro("show", "lenet_bn_1_digits"))["top 5"] == "train 75.00 %, test 70.00 %"
 
 
 def test_of_many_epochs_the_last_are_shown(ndrepro: Callable[..., Answer], runs: RunsFolder) -> None:

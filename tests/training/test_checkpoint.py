@@ -1,5 +1,6 @@
 """A checkpoint holds the whole state, appears only when whole, and is refused where it does not belong."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from ndrepro.spec.errors import CheckpointError
 from ndrepro.spec.experiment import Experiment
 from ndrepro.training import models
-from ndrepro.training.checkpoint import Place, load_checkpoint, save_checkpoint, state_tensors
+from ndrepro.training.checkpoint import Place, _read, _write, load_checkpoint, save_checkpoint, state_tensors
 from ndrepro.training.initialise import initialise
 from ndrepro.training.optimizer import make_optimizer
 
@@ -80,3 +81,14 @@ def test_nothing_half_written_has_the_name(tmp_path: Path, monkeypatch: pytest.M
         save_checkpoint(tmp_path / "c", Place(4, 0, 4), EXPERIMENT, net, optimizer)
     assert (tmp_path / "c").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+def test_a_checkpoint_from_before_the_top_5_were_counted_says_that_they_are_not(tmp_path: Path) -> None:
+    net, optimizer = trained(1)
+    for seen, expected in ((48, None), (0, 0)):
+        place = replace(PLACE, seen=seen)
+        save_checkpoint(tmp_path / "c", place, EXPERIMENT, net, optimizer)
+        tensors, document = _read(tmp_path / "c")
+        del document["place"]["correct_top5"]
+        _write(tmp_path / "c", tensors, document)
+        assert load_checkpoint(tmp_path / "c", EXPERIMENT, net, optimizer) == replace(place, correct_top5=expected)
