@@ -50,7 +50,9 @@ WALLS: dict[str, Wall] = {
     "ndrepro.execution.checks": wall("ndrepro.execution ndrepro.spec provenance", "safetensors"),
     "ndrepro.execution.doctor": wall("ndrepro.execution ndrepro.spec provenance", "packaging psutil git"),
     "ndrepro.analysis": wall("ndrepro.analysis ndrepro.spec provenance", "numpy scipy pandas statsmodels"),
-    "ndrepro.report": wall("ndrepro.report ndrepro.analysis", "jinja2 matplotlib"),
+    "ndrepro.report": wall(
+        "ndrepro.report ndrepro.analysis ndrepro.spec provenance", "numpy jinja2 markupsafe matplotlib"
+    ),
     "ndrepro.cli": wall(
         "ndrepro ndrepro.cli ndrepro.spec ndrepro.execution ndrepro.analysis ndrepro.report provenance",
         "typer rich",

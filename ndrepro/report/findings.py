@@ -1,0 +1,200 @@
+"""What the studies claimed, what was run here that bears on it, and what of it holds: one line of the summary each.
+
+A finding is made only where there are runs about it. Its verdict follows from the verified runs by a rule that is
+written beside it, and "cannot be told" is one of the verdicts: one seed has no interval.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ndrepro.analysis.paired import BETTER as SHOWN
+from ndrepro.analysis.paired import compare_pairs
+from ndrepro.analysis.samples import TooLittle
+from ndrepro.analysis.scores import Score
+from ndrepro.report.cells import settings_text, surroundings
+from ndrepro.report.table import BETTER, WITHIN, WORSE
+from ndrepro.spec.experiment import STREAMS
+
+HOLDS, OPEN, FAILS = "holds here", "cannot be told", "does not hold here"
+_STANDINGS = {HOLDS: BETTER, OPEN: WITHIN, FAILS: WORSE}
+_FITTED_PERCENT = 98.0  # what the EPFL reproduction of Zhang et al. took for a perfect fit
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One claim: who made it, the runs that bear on it, the verdict (a word above) and its reason in numbers."""
+
+    key: str
+    claim: str
+    source: str
+    evidence: str
+    verdict: str
+    reason: str
+
+    @property
+    def standing(self) -> str:
+        """How its verdict is shown."""
+        return _STANDINGS[self.verdict]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return asdict(self)
+
+
+def findings_of(runs: Sequence[Score]) -> tuple[Finding, ...]:
+    """Every claim on which these distinct runs bear."""
+    found = (make(runs) for make in _FINDINGS)
+    return tuple(finding for finding in found if finding is not None)
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 run``, ``3 runs``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def pairs_of(runs: Iterable[Score], value: Callable[[Score], float | None]) -> dict[str, dict[Any, float]]:
+    """``value`` of every run by method, keyed by all else: pairs with equal keys differ in their method alone."""
+    sides: dict[str, dict[Any, float]] = defaultdict(dict)
+    for run in runs:
+        number = value(run)
+        if number is not None:
+            drawn = tuple(run.seed_of(stream) for stream in STREAMS)
+            key = (run.arch, run.epochs, run.dataset, settings_text(run), surroundings(run), drawn)
+            sides[run.method][key] = number
+    return sides
+
+
+def _deconvolution_better(runs: Sequence[Score]) -> Finding | None:
+    sides = pairs_of(runs, lambda run: run.test_accuracy)
+    shared = [key for key in sides["nd"] if key in sides["bn"]]
+    if not shared:
+        return None
+    wins = sum(sides["nd"][key] > sides["bn"][key] for key in shared)
+    ties = sum(sides["nd"][key] == sides["bn"][key] for key in shared)
+    tied = f", {ties} equal" if ties else ""
+    seeds = len({key[-1] for key in shared})
+    evidence = (
+        f"{counted(len(shared), 'pair')} alike in seed, settings and surroundings: {_scope(shared)}, "
+        f"{counted(seeds, 'seed')}."
+    )
+    verdict, reason = OPEN, f"Deconvolution is higher in {wins} of {counted(len(shared), 'pair')}{tied}."
+    try:
+        compared = compare_pairs(sides["nd"], sides["bn"])
+    except TooLittle as error:
+        reason += f" {error.message[:1].upper()}{error.message[1:]}."
+    else:
+        found, gap = compared.superiority, compared.difference
+        verdict = HOLDS if found.verdict == SHOWN else FAILS if found.high < 0.5 else OPEN
+        reason += (
+            f" P(ND > BN) = {found.share:.2f} [{found.low:.2f}, {found.high:.2f}], mean difference "
+            f"{gap.estimate:+.2f} points [{gap.low:+.2f}, {gap.high:+.2f}], n = {found.n}."
+        )
+        alone = len(compared.only_first) + len(compared.only_second)
+        reason += f" {counted(alone, 'run')} without a partner left out." if alone else ""
+        reason += " One seed a pair: nothing is said of other seeds." if seeds == 1 else ""
+    return Finding(
+        "deconvolution_better",
+        "Networks with deconvolution reach a higher test accuracy than with batch norm.",
+        "Ye et al. 2020, Table 1; Obadage et al. 2025. Held to P ≥ 0.75 with the interval above one half.",
+        evidence,
+        verdict,
+        reason,
+    )
+
+
+def _deconvolution_slower(runs: Sequence[Score]) -> Finding | None:
+    sides = pairs_of(runs, lambda run: run.train_seconds or None)
+    ratios = [sides["nd"][key] / sides["bn"][key] for key in sides["nd"] if key in sides["bn"]]
+    if not ratios:
+        return None
+    longer = sum(ratio > 1 for ratio in ratios)
+    return Finding(
+        "deconvolution_slower",
+        "Training takes longer with deconvolution than with batch norm, always (2 % to 358 % more).",
+        "Obadage et al. 2025, section 5.3. Held to every pair.",
+        f"The clock of {counted(len(ratios), 'pair')} of training, alike in all but the method.",
+        HOLDS if longer == len(ratios) else FAILS,
+        f"Longer in {longer} of {len(ratios)}; {min(ratios):.2f} to {max(ratios):.2f} times as long, "
+        f"median {statistics.median(ratios):.2f}. Other work on the machine moves these.",
+    )
+
+
+def _seed_decides(runs: Sequence[Score]) -> Finding | None:
+    """Bouthillier et al. 2019: who is best depends on the seed."""
+    by_design: dict[Any, dict[int, dict[Any, float]]] = defaultdict(lambda: defaultdict(dict))
+    for run in runs:
+        if run.finite:
+            design = (run.dataset, run.epochs, settings_text(run), surroundings(run))
+            by_design[design][run.seed][(run.arch, run.method)] = run.test_accuracy
+    tables = {design: whole for design, seeds in by_design.items() if (whole := _complete(seeds))}
+    if not tables:
+        return None
+    winners = {design: [max(models, key=models.__getitem__) for models in seeds] for design, seeds in tables.items()}
+    changing = sum(len(set(found)) > 1 for found in winners.values())
+    models = {model for seeds in tables.values() for model in seeds[0]}
+    lines = []
+    for design, found in winners.items():
+        best = statistics.mode(found)
+        lines.append(f"{design[0]}: {best[0]} {best[1]} is first under {found.count(best)} of {len(found)} seeds")
+    some = "; ".join(lines[:4]) + ("; …" if len(lines) > 4 else "")
+    return Finding(
+        "seed_decides",
+        "Which network comes out best depends on the seed, so that one run of each supports no ranking.",
+        "Bouthillier et al. 2019. Held where the first place changes hands between seeds.",
+        f"{counted(len(models), 'network')}, {counted(len(tables), 'comparison')} of {_spread(tables)} seeds each.",
+        HOLDS if changing == len(tables) else FAILS if not changing else OPEN,
+        f"The first place changes hands in {changing} of {len(tables)}. {some}.",
+    )
+
+
+def _complete(seeds: Mapping[int, dict[Any, float]]) -> list[dict[Any, float]]:
+    """The seeds under which every model was run; none where there are fewer than three models or two seeds."""
+    models = {model for found in seeds.values() for model in found}
+    whole = [seeds[seed] for seed in sorted(seeds) if set(seeds[seed]) == models]
+    return whole if len(models) >= 3 and len(whole) >= 2 else []
+
+
+def _spread(tables: Mapping[Any, list[Any]]) -> str:
+    counts = sorted({len(seeds) for seeds in tables.values()})
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+
+
+def _random_labels(runs: Sequence[Score]) -> Finding | None:
+    """Zhang et al. 2017: random labels are fitted."""
+    random = [run for run in runs if run.settings.get("corrupt.labels") == 1]
+    if not random:
+        return None
+    fitted = sum(run.train_accuracy >= _FITTED_PERCENT for run in random)
+    best = max(random, key=lambda run: run.train_accuracy)
+    tests = [run.test_accuracy for run in random]
+    return Finding(
+        "random_labels",
+        "Networks fit labels that are drawn at random, and then know nothing of the test images.",
+        f"Zhang et al. 2017, Figure 1. Held where every run ends above {_FITTED_PERCENT:g} % on its training labels.",
+        f"{counted(len(random), 'run')} on labels drawn at random: "
+        f"{', '.join(sorted({f'{run.arch} {run.method}, {run.epochs} epochs' for run in random}))}.",
+        HOLDS if fitted == len(random) else OPEN,
+        f"{fitted} of {len(random)} fitted; the best {best.train_accuracy:.2f} % ({best.arch}). "
+        f"Test accuracy {min(tests):.2f} to {max(tests):.2f} %."
+        + ("" if fitted == len(random) else " More epochs may fit the others: not run."),
+    )
+
+
+def _scope(keys: Iterable[tuple[Any, ...]]) -> str:
+    found = list(keys)
+    networks, datasets = len({key[0] for key in found}), sorted({key[2] for key in found})
+    lengths = sorted({key[1] for key in found})
+    return f"{counted(networks, 'network')} on {', '.join(datasets)}, {', '.join(map(str, lengths))} epochs"
+
+
+_FINDINGS: tuple[Callable[[Sequence[Score]], Finding | None], ...] = (
+    _deconvolution_better,
+    _deconvolution_slower,
+    _seed_decides,
+    _random_labels,
+)

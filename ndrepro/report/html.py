@@ -1,0 +1,55 @@
+"""One page that opens from disk: style and script inside, no request to anywhere, everything from runs escaped.
+
+The page's own policy (Content-Security-Policy) lets only this script run, by its hash, so that a name or a message
+that got past the escaping could still do nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from importlib import resources
+
+from ndrepro.report.contents import Report
+from ndrepro.report.table import SIGNS
+
+_WORDS = {"better": "better:", "within": "within:", "worse": "worse:"}
+
+
+def page(report: Report) -> str:
+    """The page. Links are relative to the folder that it is written into."""
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FunctionLoader(_template), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    script = _template("report.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        css=Markup(_template("report.css")),
+        script=Markup(script),
+        script_hash=f"sha256-{digest}",
+        signs=SIGNS,
+        words=_WORDS,
+        sections=_sections(report),
+    )
+
+
+def _sections(report: Report) -> list[tuple[str, str]]:
+    sections = [("summary", "Summary"), ("kinds", "Which reproducibility")]
+    sections += [("figures", "Figures")] if report.figures else []
+    sections += [("published", "Published and own")] if report.tables else []
+    return [
+        *sections,
+        ("cells-title", "Experiments"),
+        ("runs-title", "Runs"),
+        ("left-out-title", "Not in the results"),
+        ("surroundings-title", "Where it ran"),
+        ("again", "Check it"),
+    ]
+
+
+def _template(name: str) -> str:
+    return (resources.files("ndrepro.report") / "templates" / name).read_text(encoding="utf-8")

@@ -1,0 +1,98 @@
+"""Writes a report's folder: index.html, report.json, report.md, tables/, figures/, and the manifests on demand.
+
+    DIR/index.html                     the page
+    DIR/report.json  DIR/report.md     the same as data, and as text
+    DIR/tables/KEY.md KEY.tex          every table of the studies, and that of all experiments
+    DIR/figures/KEY.svg KEY.png
+    DIR/manifests/RUN.dsse.json        copies, with ``manifests``; else the page links to where they lie
+
+Equal runs give equal files. A file that a report wrote before is replaced; nothing else in the folder is touched.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from ndrepro.analysis.scores import Score, Scores
+from ndrepro.report.contents import About, Report, contents
+from ndrepro.report.html import page
+from ndrepro.report.plain import latex, markdown, markdown_report
+from ndrepro.report.run_tables import relative_link
+from ndrepro.report.studies import study_figures, study_tables
+from provenance.errors import StorageError, UsageError
+from provenance.folder import MANIFEST
+
+PAGE, DATA, TEXT = "index.html", "report.json", "report.md"
+
+
+def write_report(scores: Scores, about: About, folder: Path, *, manifests: bool = False) -> Report:
+    """Make the report of ``scores`` and write it into ``folder``, which is made where it is not there.
+
+    ``manifests`` copies every manifest into it. Raises UsageError where ``folder`` holds something that is no report,
+    StorageError where it cannot be written.
+    """
+    _check(folder)
+    link = _copies(scores, folder) if manifests else (lambda run: relative_link(_manifest(run), folder))
+    report = contents(scores, about, link, study_tables, study_figures)
+    try:
+        for name in ("tables", "figures"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        for drawn in report.figures:
+            drawn.draw(folder / "figures" / drawn.key)
+        for table in (*report.tables, report.cells):
+            _write(folder / "tables" / f"{table.key}.md", markdown(table))
+            _write(folder / "tables" / f"{table.key}.tex", latex(table))
+        _write(
+            folder / DATA, json.dumps(finite(report.to_json()), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        )
+        _write(folder / TEXT, markdown_report(report))
+        _write(folder / PAGE, page(report))
+    except OSError as error:
+        raise StorageError(
+            f"{error.filename or folder}: cannot be written ({error.strerror})", "another -o DIR"
+        ) from error
+    return report
+
+
+def finite(value: Any) -> Any:
+    """JSON with NaN and infinities as words."""
+    if isinstance(value, dict):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _check(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: a file, expected a folder", "name another folder with -o DIR")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / DATA).is_file():
+        raise UsageError(f"{folder}: not empty, and no report", "name another folder with -o DIR")
+
+
+def _manifest(run: Score) -> Path:
+    return run.folder / MANIFEST
+
+
+def _copies(scores: Scores, folder: Path) -> Callable[[Score], str]:
+    place = folder / "manifests"
+    names = {}
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        for run in scores.rows:
+            names[run.run_id] = f"{quote(run.run_id, safe='')}.dsse.json"
+            shutil.copyfile(_manifest(run), place / names[run.run_id])
+    except OSError as error:
+        raise StorageError(f"{error.filename or place}: cannot be copied ({error.strerror})") from error
+    return lambda run: f"manifests/{quote(names[run.run_id])}"
+
+
+def _write(path: Path, text: str) -> None:
+    # a name of a file need not be UTF-8; what cannot be written is shown as it is escaped
+    path.write_bytes(text.encode("utf-8", errors="backslashreplace"))
