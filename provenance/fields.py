@@ -73,9 +73,9 @@ class Field:
 
     def sha256(self) -> str:
         """A SHA-256 in lower-case hexadecimal."""
-        if not isinstance(self.value, str) or not _SHA256.fullmatch(self.value):
+        if not is_sha256(self.value):
             self.refuse("64 lower-case hexadecimal digits")
-        return self.value
+        return str(self.value)
 
     def time(self) -> str:
         """A moment in UTC, as ``timestamp`` writes them."""
@@ -101,6 +101,11 @@ class Field:
 
     def _stop(self, message: str) -> NoReturn:
         raise self.error(message)
+
+
+def is_sha256(value: Any) -> bool:
+    """Whether it is a SHA-256 in lower-case hexadecimal."""
+    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
 
 
 def timestamp(when: datetime | None = None) -> str:

@@ -17,7 +17,7 @@ import os
 import pwd
 import secrets
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -236,9 +236,20 @@ def verify_envelope(envelope: Mapping[str, Any] | bytes, keys: Iterable[PublicKe
     signature does not hold, TrustError if fewer than ``threshold`` of the keys signed it, UsageError for a threshold
     below one.
     """
+    return verify_parts(*read_envelope(envelope), keys, threshold=threshold)
+
+
+def verify_parts(
+    payload_type: str,
+    payload: bytes,
+    signatures: Sequence[tuple[str, bytes]],
+    keys: Iterable[PublicKey],
+    *,
+    threshold: int = 1,
+) -> Verified:
+    """``verify_envelope`` of what ``read_envelope`` gave, for whoever has read it already."""
     if threshold < 1:
         raise UsageError(f"threshold {threshold}, expected at least 1")
-    payload_type, payload, signatures = read_envelope(envelope)
     message = pae(payload_type, payload)
     known = {key.keyid: key for key in keys}
     signers: list[str] = []

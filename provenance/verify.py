@@ -29,7 +29,7 @@ from provenance.errors import DigestError, EnvelopeError, ProvenanceError, Trust
 from provenance.folder import MANIFEST, Identity, contents, inside
 from provenance.ledger import Ledger
 from provenance.manifest import Artifact, Manifest
-from provenance.signing import read_envelope, verify_envelope, write_envelope
+from provenance.signing import read_envelope, verify_parts, write_envelope
 from provenance.statement import Statement
 from provenance.trust import TrustPolicy
 
@@ -139,6 +139,7 @@ class _Case:
     trust: TrustPolicy
     ledger: Ledger | None
     data: bytes = b""
+    envelope: tuple[str, bytes, list[tuple[str, bytes]]] = ("", b"", [])
     payload: bytes = b""
     signer: str | None = None
     statement: Statement | None = None
@@ -200,7 +201,7 @@ def _envelope(case: _Case) -> str:
             f"{case.manifest_path}: cannot be read ({error.strerror})",
             "a run has a manifest when it has ended; one that was killed with its recorder has none",
         ) from None
-    envelope = read_envelope(case.data)
+    case.envelope = envelope = read_envelope(case.data)
     if write_envelope(*envelope) != case.data:
         # signatures cover the payload only: whitespace, spelling and unknown members would otherwise change unseen
         raise _Failure(f"{case.manifest_path}: not byte for byte as the recorder writes it", "get the original again")
@@ -211,13 +212,13 @@ def _envelope(case: _Case) -> str:
 def _signature(case: _Case) -> str:
     """2: a trusted key signed exactly these bytes."""
     try:
-        verified = verify_envelope(case.data, case.trust.keys())
+        verified = verify_parts(*case.envelope, case.trust.keys())
     except TrustError as error:
         raise _Failure(error.message, error.cure) from None
     except EnvelopeError as error:
         raise _Failure(error.message, error.cure or "get the original again") from None
     keyid = verified.signers[0]
-    if keyid not in [claimed for claimed, _ in read_envelope(case.data)[2]]:
+    if keyid not in [claimed for claimed, _ in case.envelope[2]]:
         raise _Failure(f"the key {keyid} made the signature, but the envelope names another", "get the original again")
     case.payload = verified.payload
     case.signer = case.trust.name_of(keyid)
