@@ -2,14 +2,14 @@
 # but a Python 3.11, 3.12 or 3.13. Make itself answers 0 or 2; the finer exit codes are those of `.venv/bin/ndrepro`.
 
 .DEFAULT_GOAL := help
-.PHONY: help env run verify test lint bench lock lock-check clean
+.PHONY: help env run verify test test-engines image image-test sif sbom lint bench lock lock-check clean
 python := .venv/bin/python
 
 # Values reach the recipes through the shell's variables, where quoting keeps spaces and other letters whole.
-export EXP DATA SET RUN PYTHON
+export EXP DATA SET RUN PYTHON ENGINE IMAGE
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 env: ## make or update .venv from requirements.lock, hashes checked (PYTHON=… names the interpreter of a new one)
 	@sh bootstrap.sh
@@ -24,11 +24,29 @@ verify: env ## check the latest run, or RUN=folder: its manifest and files
 test: env ## the test suite: ARGS="pytest options"
 	@exec $(python) -m pytest $(ARGS)
 
+test-engines: env ## the tests with real podman, Apptainer and Slurm, where they are installed (.ci/engines does)
+	@exec $(python) -m pytest -n0 -m engines tests/engines $(ARGS)
+
+image: env ## build the image from the commit checked out, with podman or docker: ARGS="--engine podman --base IMAGE …"
+	@exec $(python) tools/image.py build $(ARGS)
+
+image-test: env ## train in the image that was built, outside of which the run is recorded and signed; then verify it
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && export NDREPRO_HOME="$$scratch/keys" && \
+	$(python) -m ndrepro run lenet_nd_1_digits --in $${ENGINE:-podman} $${IMAGE:+--image "$$IMAGE"} --runs "$$scratch/runs" && \
+	$(python) -m ndrepro verify lenet_nd_1_digits --runs "$$scratch/runs"
+
+sif: env ## the image as a file for Apptainer: dist/ndrepro.sif
+	@exec $(python) tools/image.py sif $(ARGS)
+
+sbom: env ## the bill of materials of the image, CycloneDX: ARGS="--out FILE"
+	@exec $(python) tools/image.py sbom $(ARGS)
+
 lint: env ## ruff (rules, format) and mypy (strict where data crosses a wall)
 	$(python) -m ruff check .
 	$(python) -m ruff format --check .
 	$(python) -m mypy --strict provenance ndrepro/spec
 	$(python) -m mypy
+	.venv/bin/hadolint Dockerfile
 
 bench: env ## the speeds that the README claims, as ratios within one run
 	@exec $(python) -m benchmarks $(ARGS)

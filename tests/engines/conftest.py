@@ -1,0 +1,102 @@
+"""Real engines for tests: podman, Apptainer and Slurm, each with a configuration of its own, in folders of its own.
+
+`.ci/engines` installs them on a Debian machine. Where one is missing the tests that need it are skipped with the
+reason; with CI set that is a failure. The image is built once, for the CPU, from a clone of the commit that is checked
+out, on a base that mmdebstrap makes from wherever this machine's apt gets its packages.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from real_engines import BASE, IMAGE, ROOT, build, need, run
+
+# Some machines have control groups in both versions, which crun refuses, and limits that cannot be raised.
+CONTAINERS_CONF = """
+[containers]
+default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+[network]
+network_backend = "netavark"
+"""
+
+
+@pytest.fixture(scope="session")
+def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """podman, set up so that it runs anywhere."""
+    need("podman", "mmdebstrap", "runc")
+    if os.getuid() == 0:
+        path = tmp_path_factory.mktemp("podman") / "containers.conf"
+        path.write_text(CONTAINERS_CONF, encoding="utf-8")
+        os.environ["CONTAINERS_CONF"] = str(path)
+    yield
+    os.environ.pop("CONTAINERS_CONF", None)
+
+
+@pytest.fixture(scope="session")
+def apptainer() -> None:
+    """The apptainer command."""
+    need("apptainer")
+
+
+@pytest.fixture(scope="session")
+def scratch() -> Iterator[Path]:
+    """A folder on a disk with space, readable for the ordinary user that builds from definition files."""
+    folder = Path(os.environ.get("TMPDIR", "/tmp")) / f"ndrepro-engines-{os.getpid()}"
+    folder.mkdir(mode=0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def clone(scratch: Path) -> Path:
+    """The commit that is checked out, by itself: nobody's edits move it while images are built."""
+    run("git", "clone", "--quiet", str(ROOT), str(scratch / "clone"))
+    return scratch / "clone"
+
+
+@pytest.fixture(scope="session")
+def cpu_lock(clone: Path, scratch: Path) -> Path:
+    """The lock with torch for the CPU; its wheels lie in ``wheels`` beside it."""
+    run(sys.executable, str(clone / "tools" / "cpu_lock.py"), str(scratch / "wheels"), str(scratch / "cpu.lock"))
+    (scratch / "pip.conf").write_text("[global]\nno-index = true\nfind-links = /wheels\n", encoding="utf-8")
+    return scratch / "cpu.lock"
+
+
+@pytest.fixture(scope="session")
+def base(podman: None, scratch: Path) -> str:
+    """A bare Debian as the base image; it has no Python, that the build must bring."""
+    listing = run("apt-get", "indextargets", "--format", "$(REPO_URI) $(LABEL)", "Created-By: Packages")
+    mirror = next(line.split()[0] for line in listing.splitlines() if line.endswith(" Debian"))
+    archive = scratch / "base.tar"
+    source = f"deb {mirror} bookworm main"
+    words = ["mmdebstrap", "--quiet", "--variant=apt", "--include=ca-certificates", "bookworm", str(archive), source]
+    run(*words)
+    run("podman", "import", "--quiet", str(archive), BASE)
+    archive.unlink()
+    return BASE
+
+
+@pytest.fixture(scope="session")
+def image(clone: Path, cpu_lock: Path, base: str) -> Iterator[str]:
+    """The image for the CPU."""
+    build(clone, IMAGE, base, cpu_lock)
+    yield IMAGE
+    subprocess.run(["podman", "rmi", "--force", IMAGE], capture_output=True)
+    subprocess.run(["podman", "image", "prune", "--force"], capture_output=True)
+
+
+@pytest.fixture(scope="session")
+def sif(apptainer: None, clone: Path, image: str, scratch: Path) -> Path:
+    """The same image as a file, made as `make sif` does."""
+    target = scratch / "ndrepro.sif"
+    words = [sys.executable, str(clone / "tools" / "image.py"), "sif", "--engine", "podman", "--tag", image]
+    run(*words, "--out", str(target), cwd=clone)
+    return target

@@ -1,0 +1,85 @@
+"""The image: the same commit gives the same bits, and nothing is in it that a run does not need."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cpu_lock import entries
+from real_engines import BASE, build, run
+
+ROOT = Path(__file__).parents[2]
+pytestmark = [pytest.mark.engines, pytest.mark.timeout(1200)]
+# enough for the build's every step, without the gigabyte of torch
+SMALL_LOCK = ("numpy", "psutil", "packaging")
+
+
+def inside(image: str, *command: str) -> str:
+    return run("podman", "run", "--rm", "--network=none", "--read-only", "--tmpfs=/tmp", image, *command)
+
+
+def test_two_builds_of_a_commit_have_one_digest(clone: Path, cpu_lock: Path, base: str, scratch: Path) -> None:
+    lock = scratch / "small.lock"
+    pins = [text for name, text in entries(cpu_lock.read_text(encoding="utf-8")) if name in SMALL_LOCK]
+    lock.write_text("".join(pins), encoding="utf-8")
+    first = build(clone, "localhost/ndrepro-once:latest", base, lock, "--no-cache")
+    again = build(clone, "localhost/ndrepro-again:latest", base, lock, "--no-cache")
+    lock.write_text("".join(pins[:-1]), encoding="utf-8")
+    other = build(clone, "localhost/ndrepro-other:latest", base, lock)
+    run("podman", "rmi", "--force", *(f"localhost/ndrepro-{name}:latest" for name in ("once", "again", "other")))
+    assert first == again
+    assert first != other, "the control: another lock, another image"
+
+
+def test_a_changed_hash_stops_the_build(clone: Path, cpu_lock: Path, base: str, scratch: Path) -> None:
+    text = next(text for name, text in entries(cpu_lock.read_text(encoding="utf-8")) if name == "packaging")
+    lock = scratch / "forged.lock"
+    lock.write_text(re.sub(r"sha256:[0-9a-f]{64}", f"sha256:{'0' * 64}", text), encoding="utf-8")
+    with pytest.raises(AssertionError, match="exit code"):
+        build(clone, "localhost/ndrepro-forged:latest", base, lock)
+
+
+def test_the_image_has_no_root_no_compiler_and_no_installer(image: str) -> None:
+    assert inside(image, "id", "-u").strip() == "65534"
+    tools = inside(image, "sh", "-c", "command -v gcc cc g++ c++ make pip pip3 uv || true")
+    assert tools == ""
+    assert inside(image, "sh", "-c", "find / -xdev -name __pycache__ | head -1") == ""
+    with pytest.raises(AssertionError, match="Read-only|Permission"):
+        inside(image, "touch", "/srv/ndrepro/x")
+
+
+def test_labels_name_the_commit_its_date_and_the_base(image: str, clone: Path) -> None:
+    labels = json.loads(run("podman", "image", "inspect", "--format", "{{json .Labels}}", image))
+    commit, created = run("git", "show", "-s", "--format=%H %cI", "HEAD", cwd=clone).split()
+    assert labels["org.opencontainers.image.revision"] == commit
+    assert labels["org.opencontainers.image.created"].startswith(created[:4])
+    assert labels["org.opencontainers.image.base.name"] == BASE
+
+
+def test_a_run_inside_the_image_alone_verifies(image: str) -> None:
+    script = """
+        export NDREPRO_HOME=/tmp/keys
+        ndrepro run lenet_nd_1_digits --set train_images=96 --set test_images=32 --threads 1 --runs /tmp/runs
+        ndrepro verify lenet_nd_1_digits --runs /tmp/runs
+    """
+    assert "\nverified" in f"\n{inside(image, 'sh', '-euc', script).lower()}"
+
+
+def test_the_bill_of_materials_lists_every_pin_and_every_package(image: str, clone: Path, cpu_lock: Path) -> None:
+    words = [sys.executable, str(clone / "tools" / "image.py"), "sbom", "--engine", "podman", "--tag", image]
+    bill = json.loads(run(*words, cwd=clone))
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    urls = {component["purl"] for component in bill["components"]}
+    names = {url.partition("@")[0] for url in urls}
+    pinned = {name for name, _ in entries(cpu_lock.read_text(encoding="utf-8"))}
+    assert {f"pkg:pypi/{name}" for name in pinned} <= {name.replace("_", "-").replace(".", "-") for name in names}
+    assert {"pkg:deb/debian/python3", "pkg:deb/debian/libc6"} <= names
+    assert len(urls) == len(bill["components"])
+
+
+def test_the_dockerfile_has_no_lint() -> None:
+    program = str(Path(sys.executable).with_name("hadolint"))
+    done = subprocess.run([program, str(ROOT / "Dockerfile")], capture_output=True)
+    assert done.returncode == 0, done.stdout.decode()
