@@ -101,7 +101,7 @@ EFFECTS = (
     Effect("another seed of dropout", (("seeds", "dropout"),), "noise", 50, "other units are dropped, where any are"),
     Effect(
         "other batches",
-        (("experiment", "batch_size|augment|train_images|size|crop|whiten|jitter"),),
+        (("experiment", "batch_size|augment|train_images|validation|size|crop|whiten|jitter"),),
         "batch",
         90,
         "the first batch holds other images",

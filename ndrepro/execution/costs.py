@@ -66,6 +66,9 @@ class Size:
         facts = DATASETS[experiment.dataset]
         train = min(experiment.train_images or facts.train_images, facts.train_images)
         test = min(experiment.test_images or facts.test_images, facts.test_images)
+        if experiment.validation:
+            test = round(experiment.validation * train)
+            train -= test
         return cls(experiment.epochs, train, test, -(-train // experiment.batch_size))
 
 

@@ -119,7 +119,8 @@ def _speed(folder: RunFolder) -> tuple[Kind, Speed] | None:
         written: list[Any] = read_scalars(folder.timing, tolerate_torn=True)
         rows = [Timing(**row) for row in written]
         train = statistics.median(row.train_seconds for row in rows) / images["train_images"]
-        test = statistics.median(row.test_seconds for row in rows) / images["test_images"]
+        scored = images.get("validation_images") or images["test_images"]
+        test = statistics.median(row.test_seconds for row in rows) / scored
     except (ProvenanceError, UsageError, OSError, KeyError, TypeError, ValueError, ZeroDivisionError):
         return None
     return kind_of(request.experiment, request.environment or MAIN, device.partition(":")[0]), Speed(train, test)

@@ -138,6 +138,7 @@ class Experiment:
     drop: float = 10.0
     drops: str = "0.5,0.75"
     nudge: str = NO_NUDGE
+    validation: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what no run could mean. Raises UsageError with the key, the value and what was expected."""
@@ -199,8 +200,21 @@ class Experiment:
         for key, asked in (("corrupt.pixels", self.corrupt.pixels != "none"), ("whiten", self.whiten)):
             if asked and facts.design == "imagenet":
                 raise UsageError(f"{key}={self.value(key)!r}: {self.dataset} is read file by file, as it is")
+        if self.validation:
+            self._check_validation(facts.design)
         if self.corrupt.test_pixels and self.corrupt.pixels == "none":
             raise UsageError("corrupt.test_pixels=True: corrupt.pixels is 'none'", "set corrupt.pixels too")
+
+    def _check_validation(self, design: str) -> None:
+        if not 0 < self.validation < 1:
+            raise UsageError(f"validation={self.validation!r}, expected a fraction of the training images, below 1")
+        if design == "imagenet":
+            raise UsageError(f"validation={self.validation!r}: {self.dataset} is read file by file, as it is")
+        if self.test_images is not None:
+            raise UsageError(
+                f"test_images={self.test_images} with validation={self.validation!r}: no test image is used then",
+                "leave test_images out",
+            )
 
     @property
     def name(self) -> str:

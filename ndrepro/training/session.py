@@ -23,6 +23,7 @@ from ndrepro.training.data import DATASETS
 from ndrepro.training.data.images import Images
 from ndrepro.training.data.photographs import Photographs
 from ndrepro.training.data.transforms import prepare, relabel
+from ndrepro.training.data.validation import hold_out
 from ndrepro.training.initialise import initialise
 from ndrepro.training.layers.census import census, summary
 from ndrepro.training.nudge import nudge
@@ -134,7 +135,10 @@ def read_data(request: Request, folder: RunFolder) -> Images | Photographs:
     experiment = request.experiment
     data = DATASETS[experiment.dataset](Path(request.data))
     data = data.first(experiment.train_images, experiment.test_images)
-    described = data.describe()
+    held_out: dict[str, Any] = {}
+    if experiment.validation and isinstance(data, Images):
+        data, held_out = hold_out(data, experiment)
+    described = {**data.describe(), **held_out}
     prepared: Images | Photographs
     if isinstance(data, Photographs):
         prepared, changes = relabel(data, experiment)
