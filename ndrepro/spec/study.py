@@ -25,6 +25,7 @@ from typing import Any
 from ndrepro.spec.errors import UsageError
 from ndrepro.spec.experiment import STREAMS, Experiment
 from ndrepro.spec.names import DEFAULT_DATASET, name_of
+from ndrepro.spec.search import Search, Target, target_of, with_values
 
 MAIN = "main"  # the environment that ndrepro itself runs in, as manifests call it
 ENVIRONMENT = "environment"
@@ -59,18 +60,23 @@ class Need:
 
 @dataclass(frozen=True)
 class StudyRun:
-    """One run of a study. ``label`` is the experiment's name and what else tells it from its neighbours."""
+    """One run of a study. ``label`` is the experiment's name and what else tells it from its neighbours.
+
+    ``waits``: its hyper-parameters are still to be searched, those in ``experiment`` are not its own.
+    """
 
     grid: str
     experiment: Experiment
     environment: str = MAIN
     label: str = ""
     resources: Resources = field(default_factory=Resources)
+    waits: bool = False
 
     @property
     def identity(self) -> str:
         """What makes it this run and no other: see ``identity``."""
-        return identity(self.experiment, self.environment)
+        same = identity(self.experiment, self.environment)
+        return f"{same} with searched values" if self.waits else same
 
 
 @dataclass(frozen=True)
@@ -103,13 +109,18 @@ class Grid:
 
 @dataclass(frozen=True)
 class Study:
-    """A named study. ``title`` is one line for people; ``needs`` say what its runs take."""
+    """A named study. ``title`` is one line for people; ``needs`` say what its runs take.
+
+    Where one of its grids runs with searched hyper-parameters, ``search`` says how, and ``found`` what came of it.
+    """
 
     name: str
     title: str
     grids: tuple[Grid, ...]
     settings: Mapping[str, Value] = field(default_factory=dict)
     needs: tuple[Need, ...] = ()
+    search: Search | None = None
+    found: Mapping[Target, Mapping[str, float]] = field(default_factory=dict)
 
     def grid(self, name: str) -> Grid:
         """The grid of that name. Raises UsageError with the nearest names."""
@@ -131,11 +142,15 @@ class Study:
         """The run of one point of a grid. Raises UsageError where the settings make no experiment."""
         environment = point.get(ENVIRONMENT, MAIN)
         experiment = experiment_of({key: value for key, value in point.items() if key != ENVIRONMENT})
+        waits = False
+        if self.search is not None and grid.name == self.search.grid:
+            waits = target_of(experiment) not in self.found
+            experiment = with_values(experiment, self.found.get(target_of(experiment), {}))
         resources = Resources()
         for need in self.needs:
             if describes(need.when, point, experiment):
                 resources = resources.overridden(need.resources)
-        return StudyRun(grid.name, experiment, environment, _label(grid, experiment, environment), resources)
+        return StudyRun(grid.name, experiment, environment, _label(grid, experiment, environment), resources, waits)
 
 
 def identity(experiment: Experiment, environment: str) -> str:

@@ -13,6 +13,7 @@
     axes = { seed = [0, 1, 2], arch = ["vgg16", "dpn92"], method = ["bn", "nd"] }
     exclude = [{ arch = "dpn92", seed = [1, 2] }]
     include = [{ arch = "lenet", method = "none" }]
+    [search]                          see ndrepro.spec.search
 
 A row's value may be one value or a list of them. Dotted keys (``deconv.block``) are written so or as tables. Where a
 setting may be none, the word "none" says so. Whatever is wrong is a UsageError that names the file, the place in it,
@@ -22,12 +23,14 @@ the key and the nearest right words. Law: ``from_document(name, to_document(stud
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, replace
 from typing import Any
 
 from ndrepro.spec.catalogue import ARCHITECTURES, DATASETS, METHODS
 from ndrepro.spec.errors import UsageError
+from ndrepro.spec.experiment import Experiment, Seeds
+from ndrepro.spec.search import Search, Target, target_of
 from ndrepro.spec.study import (
     ENVIRONMENT,
     MAIN,
@@ -43,7 +46,7 @@ from ndrepro.spec.study import (
     suggestion,
 )
 
-_STUDY_KEYS = ("title", "settings", "resources", "grids")
+_STUDY_KEYS = ("title", "settings", "resources", "grids", "search")
 _GRID_KEYS = ("title", "settings", "axes", "exclude", "include")
 _TAKEN: dict[Any, tuple[type, ...]] = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}
 _EXPECTED = {bool: "true or false", int: "a whole number", float: "a number", str: "a word in quotes"}
@@ -52,20 +55,33 @@ _RESOURCE_KEYS = tuple(item.name for item in fields(Resources))
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
-def from_document(name: str, document: Mapping[str, Any], file: str = "") -> Study:
-    """The study in a document, all of its runs checked. Raises UsageError; ``file`` is what its messages name."""
+def from_document(
+    name: str,
+    document: Mapping[str, Any],
+    file: str = "",
+    found: Callable[[Search], Mapping[Target, Mapping[str, float]]] = lambda search: {},
+) -> Study:
+    """The study in a document, all of its runs checked. Raises UsageError; ``file`` is what its messages name.
+
+    ``found`` is asked for the values that the study's search has found, where it has one.
+    """
     root = _Place(file or name)
     tables = root.members(document, _STUDY_KEYS)
     grids = root.at("grids").table(tables.get("grids"))
     if not grids:
         raise root.error("grids: there are none", "add one: [grids.main] with axes = { … }")
+    search = _search(root.at("search"), tables["search"]) if "search" in tables else None
     study = Study(
         name=name,
         title=root.at("title").text(tables.get("title")),
         grids=tuple(_grid(grid, root.at("grids").at(grid), table) for grid, table in grids.items()),
         settings=_settings(root.at("settings"), tables.get("settings", {})),
         needs=tuple(_needs(root.at("resources"), tables.get("resources", []))),
+        search=search,
+        found={} if search is None else found(search),
     )
+    if search is not None:
+        _check_search(study, search, root.at("search"))
     _check_runs(study, root)
     return study
 
@@ -78,6 +94,7 @@ def to_document(study: Study) -> dict[str, Any]:
             "settings": _spelled(study.settings),
             "resources": [_need_document(need) for need in study.needs],
             "grids": {grid.name: _grid_document(grid) for grid in study.grids},
+            "search": {} if study.search is None else study.search.to_document(),
         }
     )
 
@@ -191,6 +208,47 @@ def _typed(place: _Place, key: str, value: Any) -> Value:
     if key == "epochs" and not 0 <= typed <= _MOST_EPOCHS:
         raise place.error(f"epochs={value!r}, expected 0 to {_MOST_EPOCHS}")
     return float(typed) if isinstance(default, float) else typed
+
+
+def _search(place: _Place, document: Any) -> Search:
+    try:
+        return Search.from_document(place.table(document))
+    except UsageError as error:
+        raise place.error(error.message, error.cure) from None
+
+
+def _check_search(study: Study, search: Search, place: _Place) -> None:
+    """The grid is there, its runs are as long as the last rung, and nothing that is searched is also given."""
+    names = [grid.name for grid in study.grids]
+    if search.grid not in names:
+        raise place.error(f"grid='{search.grid}': there is none", suggestion(search.grid, names))
+    grid = study.grid(search.grid)
+    for key in search.space:
+        if key in grid.varied or key in grid.settings or key in study.settings:
+            raise place.at("space").error(f"'{key}' is searched, and given to the grid too", "take it out of one")
+    bases: dict[Target, Experiment] = {}
+    for point in grid.points(study.settings):
+        run = _run_at(study, grid, point, _Place(place.file, ("grids", grid.name)))
+        _check_base(place, search, run.experiment, bases)
+
+
+def _check_base(place: _Place, search: Search, experiment: Experiment, bases: dict[Target, Experiment]) -> None:
+    if experiment.epochs != search.rungs[-1]:
+        raise place.error(
+            f"rungs end with {search.rungs[-1]} epochs, and the grid has {experiment.name} with {experiment.epochs}",
+            "end the rungs with the epochs of the grid's runs",
+        )
+    alike = replace(experiment, seed=0, seeds=Seeds())
+    if bases.setdefault(target_of(experiment), alike) != alike:
+        raise place.error(
+            f"runs of {experiment.name} differ in more than their seeds",
+            "a grid with a search has one setting for each network and data set",
+        )
+    for edge in ("low", "high"):
+        try:
+            search.experiment(experiment, 0, {key: getattr(span, edge) for key, span in search.space.items()})
+        except UsageError as error:
+            raise place.error(error.message, error.cure) from None
 
 
 def _check_runs(study: Study, root: _Place) -> None:
