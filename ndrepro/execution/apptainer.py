@@ -85,7 +85,8 @@ def _mount(path: Path) -> str:
 def _variables(inside: Mapping[str, str]) -> dict[str, str]:
     """This process's variables for the command itself, and those that it sets in the container."""
     outside = {name: value for name, value in os.environ.items() if not name.startswith("NDREPRO_HOME")}
-    return {**outside, **{f"APPTAINERENV_{name}": value for name, value in inside.items()}}
+    # the home folder inside is Apptainer's own, in memory
+    return {**outside, **{f"APPTAINERENV_{name}": value for name, value in inside.items() if name != "HOME"}}
 
 
 def _program() -> str:

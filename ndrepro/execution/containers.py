@@ -77,6 +77,11 @@ class Wanted:
             )
         return cls(engine, name, frozenset({f"sha256:{digest}"}) if pin else frozenset())
 
+    @property
+    def reference(self) -> str:
+        """The image with the digest asked for, as ``from_words`` takes it."""
+        return self.image + (f"@{min(self.digests)}" if self.digests and self.engine != "apptainer" else "")
+
     @classmethod
     def recorded(cls, container: Container) -> Wanted:
         """The container of a run that was recorded: the same engine, and the very image."""

@@ -1,6 +1,6 @@
 """One run of a study, in a process of its own: ``python -m ndrepro.execution.job`` and then
 
-    --study NAME --grid GRID --runs DIR [--data PATH] [--leashed]
+    --study NAME --grid GRID --runs DIR [--data PATH] [--leashed] [--sparse] [--in ENGINE --image IMAGE]
     and   EXP [--set KEY=VALUE ...] [--env CELL]      to make a run
     or    --resume FOLDER                             to go on with one
 
@@ -9,7 +9,8 @@ JSON object a line (``launchers.event_line``): that the run began and where, how
 line goes into the manifest, so that a run tells the study that it was made for.
 
 SIGTERM or SIGINT, at any time: the run stops at the next step, signed as interrupted; a second one kills the training,
-which is signed as killed. With ``--leashed`` the end of standard input, which the parent holds, does the same as
+which is signed as killed. With ``--sparse`` it tells its progress every ten seconds and not a few times a second,
+for readers of a file. With ``--leashed`` the end of standard input, which the parent holds, does the same as
 SIGTERM. Exit code 0 where it told an ending, whichever.
 """
 
@@ -20,9 +21,11 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 from ndrepro.execution import run as execution
+from ndrepro.execution.containers import Wanted
 from ndrepro.execution.launchers import NOT_BEGUN, Began, Ending, Job, Moved, event_line
 from ndrepro.execution.observer import Progress, Silent
 from ndrepro.spec.errors import UsageError
@@ -33,14 +36,16 @@ from ndrepro.spec.study import MAIN, StudyRun
 from provenance.errors import ProvenanceError, StorageError
 from provenance.signing import default_home
 
+_SPARSE_SECONDS = 10.0
+
 
 def main(arguments: list[str]) -> int:
     """Do the job that the command line names."""
-    job, options, leashed = parse(arguments)
+    job, options, given = parse(arguments)
     stop, voice = Stop(), Voice()
-    if leashed:
+    if given.leashed:
         threading.Thread(target=_stop_with_parent, daemon=True).start()
-    voice.say(perform(job, options, Reporter(job, stop, voice), stop))
+    voice.say(perform(job, options, Reporter(job, stop, voice, _SPARSE_SECONDS if given.sparse else 0.0), stop))
     return 0
 
 
@@ -62,8 +67,8 @@ def perform(job: Job, options: execution.Options, observer: Reporter, stop: Stop
     return Ending(finished.outcome, finished.folder, finished.scores, finished.error, signed)
 
 
-def parse(arguments: list[str]) -> tuple[Job, execution.Options, bool]:
-    """The job, its options and whether it is leashed. Raises UsageError for settings that make no experiment."""
+def parse(arguments: list[str]) -> tuple[Job, execution.Options, argparse.Namespace]:
+    """The job, its options, and all that was given. Raises UsageError for settings that make no experiment."""
     parser = argparse.ArgumentParser(prog="python -m ndrepro.execution.job", allow_abbrev=False)
     parser.add_argument("name", nargs="?")
     parser.add_argument("--set", action="append", default=[], dest="settings")
@@ -74,6 +79,9 @@ def parse(arguments: list[str]) -> tuple[Job, execution.Options, bool]:
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--leashed", action="store_true")
+    parser.add_argument("--sparse", action="store_true")
+    parser.add_argument("--in", dest="engine")
+    parser.add_argument("--image")
     given = parser.parse_args(arguments)
     folder = RunFolder(given.resume) if given.resume else None
     if folder is not None:
@@ -86,8 +94,9 @@ def parse(arguments: list[str]) -> tuple[Job, execution.Options, bool]:
         raise UsageError("neither an experiment nor --resume", "see python -m ndrepro.execution.job --help")
     # a run that is gone on with has its own environment and data
     environment = None if folder or run.environment == MAIN else run.environment
-    options = execution.Options(RunsFolder(given.runs), default_home(), given.data, environment)
-    return Job(given.study, run, given.data, folder), options, given.leashed
+    container = Wanted.from_words(given.engine, given.image) if given.engine and folder is None else None
+    options = execution.Options(RunsFolder(given.runs), default_home(), given.data, environment, container=container)
+    return Job(given.study, run, given.data, folder), options, given
 
 
 class Stop:
@@ -122,10 +131,12 @@ class Voice:
 class Reporter(Silent):
     """An observer that passes on what a run tells; and hands a stop that came before the child to the child."""
 
-    def __init__(self, job: Job, stop: Stop, voice: Voice) -> None:
+    def __init__(self, job: Job, stop: Stop, voice: Voice, every_seconds: float = 0.0) -> None:
         self._job = job
         self._stop = stop
         self._voice = voice
+        self._every_seconds = every_seconds
+        self._told = float("-inf")
         self.folder: RunFolder | None = None
 
     def began(self, folder: RunFolder, request: Request) -> None:
@@ -139,7 +150,9 @@ class Reporter(Silent):
             # the child is there now, and signals to this process reach it
             self._stop.asked = False
             os.kill(os.getpid(), signal.SIGTERM)
-        self._voice.say(Moved(self._job, progress))
+        if time.monotonic() - self._told >= self._every_seconds:
+            self._told = time.monotonic()
+            self._voice.say(Moved(self._job, progress))
 
 
 def _stop_with_parent() -> None:

@@ -45,12 +45,15 @@ class Job:
     data: Path | None = None
     resume: RunFolder | None = None
 
-    def words(self, options: Options, leashed: bool = False) -> list[str]:
-        """The command that does it. ``leashed``: it stops when its standard input is closed."""
+    def words(self, options: Options, leashed: bool = False, sparse: bool = False) -> list[str]:
+        """The command that does it. ``leashed``: it stops when its input is closed; ``sparse``: it says little."""
         words = [sys.executable, "-m", "ndrepro.execution.job", "--study", self.study, "--grid", self.run.grid]
         words += ["--runs", str(options.runs.root)]
         words += ["--data", str(self.data)] if self.data else []
         words += ["--leashed"] if leashed else []
+        words += ["--sparse"] if sparse else []
+        if options.container is not None:
+            words += ["--in", options.container.engine, "--image", options.container.reference]
         if self.resume is not None:
             return [*words, "--resume", str(self.resume.root)]
         words += ["--env", self.run.environment] if self.run.environment != MAIN else []

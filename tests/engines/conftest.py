@@ -85,18 +85,24 @@ def base(podman: None, scratch: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def image(clone: Path, cpu_lock: Path, base: str) -> Iterator[str]:
-    """The image for the CPU."""
-    build(clone, IMAGE, base, cpu_lock)
+def image(podman: None, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The image for the CPU; NDREPRO_TESTS_IMAGE names one that is there, for those who change the tests."""
+    if there := os.environ.get("NDREPRO_TESTS_IMAGE"):
+        yield there
+        return
+    clone, base, lock = (request.getfixturevalue(name) for name in ("clone", "base", "cpu_lock"))
+    build(clone, IMAGE, base, lock)
     yield IMAGE
     subprocess.run(["podman", "rmi", "--force", IMAGE], capture_output=True)
     subprocess.run(["podman", "image", "prune", "--force"], capture_output=True)
 
 
 @pytest.fixture(scope="session")
-def sif(apptainer: None, clone: Path, image: str, scratch: Path) -> Path:
-    """The same image as a file, made as `make sif` does."""
-    target = scratch / "ndrepro.sif"
+def sif(apptainer: None, image: str, request: pytest.FixtureRequest) -> Path:
+    """The same image as a file, made as `make sif` does; NDREPRO_TESTS_SIF names one that is there."""
+    if there := os.environ.get("NDREPRO_TESTS_SIF"):
+        return Path(there)
+    clone, target = request.getfixturevalue("clone"), request.getfixturevalue("scratch") / "ndrepro.sif"
     words = [sys.executable, str(clone / "tools" / "image.py"), "sif", "--engine", "podman", "--tag", image]
     run(*words, "--out", str(target), cwd=clone)
     return target

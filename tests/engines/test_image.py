@@ -46,7 +46,7 @@ def test_the_image_has_no_root_no_compiler_and_no_installer(image: str) -> None:
     tools = inside(image, "sh", "-c", "command -v gcc cc g++ c++ make pip pip3 uv || true")
     assert tools == ""
     assert inside(image, "sh", "-c", "find / -xdev -name __pycache__ | head -1") == ""
-    with pytest.raises(AssertionError, match="Read-only|Permission"):
+    with pytest.raises(AssertionError, match="Read-only file system"):
         inside(image, "touch", "/srv/ndrepro/x")
 
 

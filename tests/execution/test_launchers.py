@@ -68,12 +68,12 @@ def until_ended(launcher: LocalLauncher, on_event: Callable[[Event], object] = l
 
 def test_a_job_is_its_command_line_and_back(bench: Bench) -> None:
     fresh = job_of(bench.experiment(seed="3", **{"deconv.eps": "1e-06"}), data=Path("some where/ü"))
-    job, options, leashed = parse(fresh.words(bench.options, leashed=True)[3:])
-    assert (job, leashed) == (fresh, True)
+    job, options, given = parse(fresh.words(bench.options, leashed=True)[3:])
+    assert (job, given.leashed) == (fresh, True)
     assert (options.runs, options.data, options.environment) == (bench.options.runs, Path("some where/ü"), None)
     elsewhere = replace(fresh, run=replace(fresh.run, environment="torch-2.2.2"))
-    job, options, leashed = parse(elsewhere.words(bench.options)[3:])
-    assert (job.run.environment, options.environment, leashed) == ("torch-2.2.2", "torch-2.2.2", False)
+    job, options, given = parse(elsewhere.words(bench.options)[3:])
+    assert (job.run.environment, options.environment, given.leashed) == ("torch-2.2.2", "torch-2.2.2", False)
 
 
 def test_a_command_line_that_names_nothing_is_refused(bench: Bench) -> None:

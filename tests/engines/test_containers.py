@@ -1,0 +1,216 @@
+"""Runs in real containers: the same bits as outside, nothing let in that was not named, and no run that vanishes."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from real_engines import SMALL, run
+from real_runs import wait_for
+
+from ndrepro.execution import containers, sdk_engine
+from ndrepro.execution.containers import ENGINES, Wanted
+from ndrepro.execution.enclosure import Enclosure
+from ndrepro.execution.interpreters import find_python
+from ndrepro.execution.runs import is_running, read_recorded
+from ndrepro.spec.errors import DeviceError, EngineError
+from ndrepro.spec.layout import RunFolder
+
+pytestmark = [pytest.mark.engines, pytest.mark.timeout(1200)]
+NAME = "lenet_nd_2_digits"
+RESULTS = ("trail.bin", "metrics.jsonl", "weights.safetensors")
+
+
+@pytest.fixture(params=["podman", "apptainer"])
+def place(request: pytest.FixtureRequest) -> Wanted:
+    """An engine and the image as that engine has it."""
+    fixture = {"podman": "image", "apptainer": "sif"}[request.param]
+    return Wanted.from_words(request.param, str(request.getfixturevalue(fixture)))
+
+
+@pytest.fixture(scope="session")
+def python(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Python outside of containers that has the image's own libraries: the very files, none installed anew."""
+    root = run("podman", "image", "mount", image).strip()
+    version = next(Path(root).glob("opt/ndrepro/lib/python3.*")).name
+    folder = tmp_path_factory.mktemp("outside") / "venv"
+    run(str(find_python(version.removeprefix("python"))), "-m", "venv", "--without-pip", str(folder))
+    link = folder / "lib" / version / "site-packages" / "image.pth"
+    link.write_text(f"{root}/opt/ndrepro/lib/{version}/site-packages\n", encoding="utf-8")
+    yield str(folder / "bin" / "python")
+    run("podman", "image", "unmount", image)
+
+
+def train(python: str, folder: Path, *more: str) -> RunFolder:
+    words = [python, "-m", "ndrepro", "run", NAME, *SMALL, f"--runs={folder / 'runs'}", "--quiet", *more]
+    said = run(*words, NDREPRO_HOME=str(folder / "keys"))
+    return RunFolder(Path(said.strip()).absolute())
+
+
+@pytest.fixture(scope="session")
+def outside(python: str, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """The run to which every other is compared."""
+    return train(python, tmp_path_factory.mktemp("native"))
+
+
+def inside(place: Wanted, *command: str, **changes: object) -> tuple[int, str]:
+    enclosure = replace(Enclosure(command, {}), **changes)  # type: ignore[arg-type]
+    return ENGINES[place.engine].output(place.engine, place.image, enclosure)
+
+
+def test_inside_and_outside_one_run_has_the_same_bits(
+    place: Wanted, python: str, outside: RunFolder, tmp_path: Path
+) -> None:
+    folder = train(python, tmp_path, f"--in={place.engine}", f"--image={place.image}")
+    for name in RESULTS:
+        assert (folder.root / name).read_bytes() == (outside.root / name).read_bytes(), name
+    control = train(python, tmp_path, "--seed=1")
+    assert (control.root / "trail.bin").read_bytes() != (outside.root / "trail.bin").read_bytes()
+
+    manifest = read_recorded(folder).manifest
+    image = ENGINES[place.engine].find(place.engine, place.image)
+    asked = manifest.external_parameters["container"]
+    assert (asked["engine"], asked["digest"]) == (place.engine, image.digest)
+    assert asked["engine_version"] == image.engine_version
+    (resource,) = (each for each in manifest.dependencies if each.name == "container image")
+    assert resource.digest == {"sha256": image.digest.removeprefix("sha256:")}
+    seen = manifest.machine["container"]
+    assert (seen["engine"], seen["image"]["digest"]) == (place.engine, image.digest)
+    run(python, "-m", "ndrepro", "verify", str(folder.root), NDREPRO_HOME=str(tmp_path / "keys"))
+
+
+def test_there_is_no_network_inside(place: Wanted) -> None:
+    script = "import socket; print([name for _, name in socket.if_nameindex()])"
+    status, said = inside(place, "python3", "-c", script)
+    assert status == 0
+    assert set(eval(said.splitlines()[-1])) <= {"lo", "tunl0", "sit0", "ip6tnl0", "gre0", "erspan0", "gretap0"}
+
+
+def test_nothing_can_be_written_but_what_was_named(place: Wanted, tmp_path: Path) -> None:
+    own, foreign = tmp_path / "own", tmp_path / "foreign"
+    own.mkdir()
+    foreign.mkdir()
+    script = f"touch {own}/x && ! touch {foreign}/x && ! touch /srv/x && touch /tmp/x"
+    status, said = inside(place, "sh", "-c", script, writable=(own,), readable=(foreign,))
+    assert status == 0, said
+    assert (own / "x").stat().st_uid == os.getuid()
+
+
+def test_the_key_and_the_callers_files_and_variables_are_not_inside(
+    place: Wanted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secret").write_text("s", encoding="utf-8")
+    monkeypatch.setenv("NDREPRO_HOME", str(tmp_path))
+    monkeypatch.setenv("ACCOUNT", "not to be told")
+    status, said = inside(place, "sh", "-c", f"env; ls {tmp_path}/secret")
+    assert status != 0
+    assert "not to be told" not in said
+    assert "NDREPRO_HOME" not in said
+
+
+def test_one_that_asks_for_more_memory_than_its_limit_is_killed(image: str) -> None:
+    enclosure = Enclosure(("python3", "-c", "x = b'1' * (1 << 30)"), {}, memory_bytes=128 << 20)
+    assert sdk_engine.start("podman", image, enclosure).wait(60) == -signal.SIGKILL
+    enough = replace(enclosure, memory_bytes=2 << 30)
+    assert sdk_engine.start("podman", image, enough).wait(60) == 0
+
+
+def test_a_gpu_that_the_engine_did_not_hand_in_is_missed(place: Wanted) -> None:
+    """podman ignores the request without a word, and Apptainer warns: the question must be asked inside."""
+    status, _ = inside(place, "true", gpu=True)
+    assert status == 0, "the engine itself sees nothing wrong"
+    found = containers.find(place, "cpu")
+    with pytest.raises(DeviceError, match="sees no GPU"):
+        containers._ask_for_gpu(replace(found, driver="580.0"))
+
+
+def start(place: Wanted, folder: Path, *more: str) -> "subprocess.Popen[str]":
+    """A run long enough to be stopped."""
+    words = [sys.executable, "-m", "ndrepro", "run", "lenet_nd_40_digits", *SMALL, f"--runs={folder / 'runs'}"]
+    words += ["--set=checkpoint_epochs=1", f"--in={place.engine}", f"--image={place.image}", *more]
+    variables = {**os.environ, "NDREPRO_HOME": str(folder / "keys")}
+    return subprocess.Popen(words, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def folder_with_checkpoint(process: "subprocess.Popen[str]", tmp_path: Path) -> RunFolder:
+    wait_for(lambda: list(tmp_path.glob("runs/lenet_nd_40_digits/*/checkpoints/*.safetensors")), process, 180)
+    return RunFolder(next(tmp_path.glob("runs/lenet_nd_40_digits/*")))
+
+
+def test_ctrl_c_reaches_the_child_which_ends_signed(place: Wanted, tmp_path: Path) -> None:
+    process = start(place, tmp_path)
+    folder = folder_with_checkpoint(process, tmp_path)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+    assert process.returncode == 3
+    assert read_recorded(folder).manifest.outcome == "interrupted"
+
+
+def test_a_child_whose_parent_is_killed_ends_too(place: Wanted, tmp_path: Path) -> None:
+    process = start(place, tmp_path)
+    folder = folder_with_checkpoint(process, tmp_path)
+    process.kill()
+    process.communicate()
+    wait_for(lambda: not is_running(folder), seconds=60)
+    size = folder.trail.stat().st_size
+    assert not folder.manifest.exists()
+    with pytest.raises(AssertionError, match="waited in vain"):
+        wait_for(lambda: folder.trail.stat().st_size != size, seconds=3)
+
+
+def cli(*words: str, **variables: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "ndrepro", "run", NAME, *SMALL, *words],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stderr
+
+
+def test_what_is_not_there_is_said_and_nothing_begun(image: str, tmp_path: Path) -> None:
+    runs = f"--runs={tmp_path / 'runs'}"
+    wrong = f"{image}@sha256:{'0' * 64}"
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for words, variables, said in (
+        (("--in=podman", "--image=localhost/no-such-image"), {}, "no image localhost/no-such-image"),
+        (("--in=podman", f"--image={wrong}"), {}, "asked for is sha256:0000"),
+        (("--in=docker",), {"DOCKER_HOST": f"unix://{tmp_path}/none.sock"}, "daemon does not answer"),
+        (("--in=apptainer", f"--image={tmp_path}/none.sif"), {}, "no such image file"),
+        (("--in=podman",), {"PATH": str(empty), "CONTAINER_HOST": ""}, "podman is not installed"),
+        (("--in=podman", f"--image={image}", "--device=cuda"), {}, "no NVIDIA driver"),
+    ):
+        code, error = cli(runs, *words, NDREPRO_HOME=str(tmp_path / "keys"), **variables)
+        assert (code, said in error) == (3, True), error
+        assert error.count("\n") == 2
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_is_reproduced_in_its_own_image_and_in_no_other(image: str, python: str, tmp_path: Path) -> None:
+    tag = "localhost/ndrepro-reproduced:latest"
+    run("podman", "tag", image, tag)
+    folder = train(python, tmp_path, "--in=podman", f"--image={tag}")
+    words = [sys.executable, "-m", "ndrepro", "reproduce", str(folder.root), f"--runs={tmp_path / 'runs'}"]
+    assert "verdict    identical" in run(*words, NDREPRO_HOME=str(tmp_path / "keys"))
+    run("podman", "untag", tag)
+    run("podman", "tag", "localhost/ndrepro-base:latest", tag)
+    done = subprocess.run(
+        words, env={**os.environ, "NDREPRO_HOME": str(tmp_path / "keys")}, capture_output=True, text=True
+    )
+    run("podman", "untag", tag)
+    assert done.returncode == 3
+    assert "asked for is sha256:" in done.stderr
+
+
+def test_no_podman_at_all_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CONTAINER_HOST", f"unix://{tmp_path}/none.sock")
+    assert shutil.which("podman") is None
+    with pytest.raises(EngineError, match="not installed"):
+        sdk_engine.connect.__wrapped__("podman")
