@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ndrepro.cli import diff, doctor, keys, list, output, report, reproduce, run, show, study, terminal, verify
+from ndrepro.cli import audit, diff, doctor, keys, list, output, report, reproduce, run, show, study, terminal, verify
 
 app = typer.Typer(
     add_completion=False,
@@ -71,6 +71,7 @@ app.command("list")(list.list_runs)
 app.command("reproduce", short_help="Train a run again, and judge.")(reproduce.reproduce)
 app.command("diff", short_help="Where two runs part, and why.")(diff.diff)
 app.command("report", short_help="One HTML folder about a study or its runs.")(report.report)
+app.command("audit", short_help="Compute what papers claim again.")(audit.audit)
 app.command("doctor")(doctor.doctor)
 app.add_typer(study_app, name="study")
 study_app.command("list")(study.list_studies)

@@ -1,0 +1,130 @@
+"""``ndrepro audit``: what papers claim, computed again from their tables and from the raw data behind them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ndrepro.cli import options, output, terminal
+from ndrepro.spec.errors import UsageError
+
+if TYPE_CHECKING:
+    from ndrepro.analysis.audit import Audit, ClaimFinding
+
+_INDENT = 2
+_LABEL_WIDTH = 32
+_ROWS = 8
+_STYLES = {
+    "re-derives": "green",
+    "only under another definition": "yellow",
+    "does not re-derive": "bold red",
+    "cannot be checked": "dim",
+}
+
+
+def audit(
+    claims: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[CLAIMS]", show_default=False, help="A claims file; left out, that of the studies, published/."
+        ),
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown document instead.")] = False,
+    as_json: options.Json = False,
+) -> int:
+    """Compute what a paper claims again. Exit 1 where a claim does not come out, or a table is not its raw data's."""
+    from ndrepro.analysis import audit_words
+    from ndrepro.analysis.audit import audit as check
+    from ndrepro.analysis.published import CLAIMS, published_folder
+
+    if markdown and as_json:
+        raise UsageError("--markdown and --json", "choose one of them")
+    path = claims or published_folder() / CLAIMS
+    found = check(path / CLAIMS if path.is_dir() else path)
+    if as_json:
+        output.print_json(found.to_json())
+    elif markdown:
+        terminal.write_line(audit_words.markdown(found).rstrip("\n"))
+    else:
+        _print(found)
+    return output.DONE if found.holds else output.NO
+
+
+def _print(found: Audit) -> None:
+    from ndrepro.analysis import audit_words
+    from ndrepro.analysis.audit import REDERIVES
+
+    terminal.write_line(found.file.title)
+    terminal.write_line(audit_words.summary(found))
+    for status in audit_words.ORDER:
+        findings = [finding for finding in found.claims if finding.status == status]
+        if findings:
+            _heading(status, _STYLES[status])
+        for finding in findings:
+            (_print_short if status == REDERIVES and not finding.only_in_print else _print_claim)(finding)
+    if found.crosschecks:
+        _heading("tables against raw data")
+        _print_crosschecks(found)
+    _print_suspicions(found)
+    if found.without_spread:
+        _heading("means without a spread")
+        _line("", ", ".join(f"{name} ({found.file.tables[name].source})" for name in found.without_spread))
+
+
+def _print_claim(finding: ClaimFinding) -> None:
+    from ndrepro.analysis import audit_words
+
+    claim = finding.claim
+    _line(claim.name, f"{claim.text} ({claim.paper}, {claim.place})")
+    _line("", f"claimed {audit_words.claimed(finding)}", style="bold")
+    for line in audit_words.outcome(finding):
+        _line("", line)
+
+
+def _print_short(finding: ClaimFinding) -> None:
+    from ndrepro.analysis import audit_words
+
+    _line(finding.claim.name, f"{audit_words.claimed(finding)}: {finding.claim.text}")
+
+
+def _print_crosschecks(found: Audit) -> None:
+    from ndrepro.analysis import audit_words
+
+    for cross in found.crosschecks:
+        _line(cross.check.name, f"{cross.check.text}: {audit_words.cross_summary(cross)}")
+        for head in cross.heads:
+            for number, line in enumerate(audit_words.column(head)):
+                _line("" if number else f"  {head.head}", line)
+
+
+def _print_suspicions(found: Audit) -> None:
+    from ndrepro.analysis import audit_words
+
+    suspicious = [finding for finding in found.suspicions if finding.rows]
+    if suspicious:
+        _heading("can hardly be right")
+    for finding in suspicious:
+        _line(finding.suspicion.name, finding.suspicion.text)
+        for row in finding.rows[:_ROWS]:
+            _line("", ", ".join(f"{name} {audit_words.value(row[name])}" for name in finding.suspicion.shown))
+        if len(finding.rows) > _ROWS:
+            _line("", f"and {len(finding.rows) - _ROWS} more (--json has them)")
+
+
+def _heading(text: str, style: str = "bold") -> None:
+    from rich.text import Text
+
+    terminal.write_line("")
+    terminal.console().print(Text(text, style=style), soft_wrap=True)
+
+
+def _line(label: str, text: str, style: str = "") -> None:
+    from rich.text import Text
+
+    from ndrepro.analysis.phrases import visible
+
+    start = f"{'':<{_INDENT}}{label:<{_LABEL_WIDTH - _INDENT}} "
+    body = terminal.hanging(visible(text), _LABEL_WIDTH + 1)
+    terminal.console().print(Text.assemble((start, "dim"), (body, style)), soft_wrap=True)
