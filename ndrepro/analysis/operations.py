@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,8 @@ class FirstDifference:
             the step ends in other bits although no operation that both have differs.
         name: of the tensor of the state or the batch.
         differing: all names that differ in the state or the batch.
-        numbers: of the operation, in each record.
+        numbers: of the first operation that differs, in each record; where the state or the batch differs, the first
+            that this reaches.
         operations: themselves.
         output: which of its outputs is the first to differ.
         equal: how many operations before it gave equal bits.
@@ -61,7 +62,7 @@ class FirstDifference:
 
     def wanted(self) -> tuple[Wanted, Wanted]:
         """What to fetch of each replay to see the difference itself."""
-        if self.numbers is not None and self.part != BATCH:
+        if self.numbers is not None and self.part not in (STATE, BATCH):
             first, second = (Wanted(self.part, operation=number) for number in self.numbers)
             return first, second
         one = Wanted(self.part, name=self.name) if self.part in (STATE, BATCH) else Wanted()
@@ -95,9 +96,8 @@ def first_difference(first: StepRecord, second: StepRecord) -> FirstDifference:
     for part, pairs in ((STATE, _entering(first, second)), (BATCH, (first.batch, second.batch))):
         names = _unequal(*pairs)
         if names:
-            operation = _first_operation(first, second) if part == BATCH else None
-            told = operation if operation is not None and operation.part == BATCH else FirstDifference(part)
-            return FirstDifference(part, names[0], names, told.numbers, told.operations, told.output, told.equal)
+            told = _first_operation(first, second) or FirstDifference(part)
+            return replace(told, part=part, name=names[0], differing=names)
     found = _first_operation(first, second)
     if found is not None:
         return found

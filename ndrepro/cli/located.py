@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 _LABEL_WIDTH = 13
 _SHOWN = 3
+_LAYERS_BACKWARD = ("aten.convolution_backward", "aten.native_batch_norm_backward")
+_GRADIENTS = ("input", "weight", "bias")
 _PARTS = {
-    "state": "in what the step starts from",
+    "state": "in what it starts from",
     "batch": "in the data: another batch",
     "forward": "in the forward pass",
     "loss": "in the loss",
@@ -117,7 +119,7 @@ def _headline(located: Located) -> str:
         return f"replayed here, step {located.step:,} leaves the same bits in both: the difference does not come back"
     if found.part == "unseen":
         return f"step {located.step:,} ends in other bits, and every operation that both have gave the same"
-    if found.operations is None or found.part == "batch":
+    if found.operations is None or found.part in ("state", "batch"):
         return f"step {located.step:,}: the first bits that differ are {_PARTS[found.part]}: {found.name}"
     operation = found.operations[0]
     where = f" of {operation.path}" if operation.path else ""
@@ -128,17 +130,19 @@ def _headline(located: Located) -> str:
 
 def _lines(located: Located) -> Iterator[tuple[str, str]]:
     found = located.found
-    if found.operations is not None:
-        yield "operation", _operation(found.operations[0], found.output)
-        if found.other_arguments:
-            yield "called", f"with other arguments: {found.operations[0].arguments} and {found.operations[1].arguments}"
-    if located.difference is not None:
+    brought_in = found.part in ("state", "batch")
+    if brought_in and located.difference is not None:
         yield "differs", _difference(located.difference)
     if len(found.differing) > 1:
-        more = f" and {len(found.differing) - _SHOWN} more" if len(found.differing) > _SHOWN else ""
+        more = f" and {len(found.differing) - 1 - _SHOWN} more" if len(found.differing) - 1 > _SHOWN else ""
         yield "also", ", ".join(found.differing[1 : _SHOWN + 1]) + more
-    if found.part not in ("state", "batch"):
-        yield "before it", f"{words.plural(found.equal, 'operation')} gave equal bits"
+    if found.operations is not None:
+        yield "first seen in" if brought_in else "operation", _operation(found.operations[0], found.output)
+        if found.other_arguments:
+            yield "called", f"with other arguments: {found.operations[0].arguments} and {found.operations[1].arguments}"
+    if not brought_in and located.difference is not None:
+        yield "differs", _difference(located.difference)
+    yield "before it", f"{words.plural(found.equal, 'operation')} gave equal bits"
     for side, names in zip("AB", found.only, strict=True):
         if names:
             yield f"only in {side}", f"just before it: {', '.join(dict.fromkeys(names))}"
@@ -148,14 +152,25 @@ def _lines(located: Located) -> Iterator[tuple[str, str]]:
 
 def _operation(operation: Operation, output: int) -> str:
     shape = operation.outputs[output]
-    which = f", output {output + 1} of {len(operation.outputs)}" if len(operation.outputs) > 1 else ""
     node = f" for {operation.node}" if operation.node else ""
     of = f", with {', '.join(operation.tensors[:_SHOWN])}" if operation.tensors else ""
-    return f"{operation.name}{node}{which}: {shape.dtype} {list(shape.shape)}{of}"
+    where = f" in {operation.path} ({operation.kind})" if operation.path else ""
+    return f"{operation.name}{node}{where}{_which(operation, output)}: {shape.dtype} {list(shape.shape)}{of}"
+
+
+def _which(operation: Operation, output: int) -> str:
+    """Which of several outputs, in words where they are the gradients of a layer's input, weight and bias."""
+    count = len(operation.outputs)
+    if count == 1:
+        return ""
+    if operation.name in _LAYERS_BACKWARD and count <= len(_GRADIENTS):
+        # a network's first layer has no gradient of its input
+        return f", gradient of the {_GRADIENTS[len(_GRADIENTS) - count + output]}"
+    return f", output {output + 1} of {count}"
 
 
 def _difference(difference: TensorDifference) -> str:
-    counted = f"{difference.differing:,} of {words.plural(difference.of, 'number')}"
+    counted = f"{difference.differing:,} of {difference.of:,} number{'s' * (difference.of != 1)}"
     if difference.largest_ulps is None or difference.median_ulps is None:
         return f"{counted}, by at most {difference.largest_absolute:g}"
     how = f"by at most {difference.largest_ulps:,} units in the last place (median {difference.median_ulps:g})"
@@ -178,7 +193,8 @@ def _step_of(found: RunComparison) -> int:
         raise UsageError(f"--locate: there is no step to replay: {'; '.join(found.notes)}", "give two run folders")
     if found.trails.parting is None:
         raise UsageError("--locate: no step differs, so there is none to replay")
-    return found.trails.parting.step
+    # first weights compute nothing: the step after them shows what their difference reaches
+    return max(found.trails.parting.step, min(1, found.trails.shared - 1))
 
 
 def _subject(side: Side) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,7 +122,11 @@ def replays(subjects: tuple[Subject, Subject], step: int, scratch: Path, data: P
             start = nearest_start(subject.folder, subject.manifest, max(step - 1, 0))
             rebuilt = stack.enter_context(recorded_code(subject.manifest, subject.folder.root))
             code, differences = _with_door(rebuilt.code, rebuilt.differences)
-            differences = (*differences, *environment_differences(subject.manifest, request))
+            differences = (
+                *_outside(subject.manifest),
+                *differences,
+                *environment_differences(subject.manifest, request),
+            )
             replay = Replay(subject, start, differences, ReplayFolder(scratch / "AB"[index]))
             stack.callback(replay.kill)
             found.append((replay, request, code))
@@ -150,6 +154,14 @@ def recorded_step(trail: Trail, step: int) -> tuple[tuple[str, ...], str, tuple[
         raise NdreproError(f"{trail.path}: record {step - trail.start} says step {int(row[0])}, expected {step}")
     names = tuple(tensor.name for tensor in trail.tensors)
     return tuple(f"{int(value):016x}" for value in row[2:]), f"{int(row[1]):016x}", names
+
+
+def _outside(manifest: Manifest) -> tuple[str, ...]:
+    """A run that was made in a container is replayed beside it, on this system's own interpreter."""
+    container = manifest.external_parameters.get("container")
+    if not isinstance(container, Mapping):
+        return ()
+    return (f"container: made in {container.get('image')}, replayed outside of it",)
 
 
 def _with_door(code: Path, differences: tuple[str, ...]) -> tuple[Path, tuple[str, ...]]:

@@ -265,8 +265,8 @@ def bits_of(tensors: dict[str, Tensor]) -> dict[str, Bits]:
 
 
 def as_array(tensor: Tensor) -> np.ndarray:
-    """The tensor for numpy; one of a dtype that numpy lacks as whole numbers of the same bits."""
-    plain = tensor.detach().cpu().contiguous()
+    """A copy of the tensor for numpy; one of a dtype that numpy lacks as whole numbers of the same bits."""
+    plain = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
     if plain.dtype == torch.bfloat16:
         plain = plain.view(torch.int16)
     return plain.numpy()
