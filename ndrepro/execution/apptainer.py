@@ -44,7 +44,6 @@ def start(engine: str, image: str, enclosure: Enclosure) -> subprocess.Popen[byt
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            pass_fds=enclosure.inherited,
         )
 
 

@@ -72,7 +72,7 @@ def run_child(request: Request, folder: RunFolder, code: Path, lock_fd: int, loo
 def _start(request: Request, folder: RunFolder, code: Path, lock_fd: int) -> Process:
     """The child's process, here or in the request's container."""
     if request.container is not None:
-        return containers.start(request.container, request, folder, code, lock_fd)
+        return containers.start(request.container, request, folder, code)
     with folder.log.open("ab") as log:
         return subprocess.Popen(
             [child_python(request), "-m", "ndrepro.training", str(folder.root)],

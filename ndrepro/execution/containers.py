@@ -110,8 +110,12 @@ def find(wanted: Wanted, device: str) -> Container:
     return container
 
 
-def start(container: Container, request: Request, folder: RunFolder, code: Path, lock_fd: int) -> Process:
-    """The training child in the container; its output goes to the run's log."""
+def start(container: Container, request: Request, folder: RunFolder, code: Path) -> Process:
+    """The training child in the container; its output goes to the run's log.
+
+    It does not inherit the run folder's lock, unlike a child outside: it waits for it, and ends when this process has
+    gone and the lock is free (``ndrepro.training``).
+    """
     root = folder.root.absolute()
     enclosure = Enclosure(
         command=("python3", "-m", "ndrepro.training", str(root)),
@@ -120,7 +124,6 @@ def start(container: Container, request: Request, folder: RunFolder, code: Path,
         readable=(*_packages(code), *_existing(Path(request.data))),
         gpu=request.experiment.device != "cpu" and bool(container.driver),
         log=root / folder.log.name,
-        inherited=(lock_fd,),
         label=folder.root.name,
     )
     return ENGINES[container.engine].start(container.engine, container.image, enclosure)

@@ -25,8 +25,7 @@ class Image:
 class Enclosure:
     """A command in a container: its variables, the paths that it may write or read, whether it gets the GPUs.
 
-    Every path is absolute and the same inside. ``log`` takes its output; ``inherited`` are file descriptors for
-    engines whose containers are children of this process; ``label`` names the container for people.
+    Every path is absolute and the same inside. ``log`` takes its output; ``label`` names the container for people.
     """
 
     command: tuple[str, ...]
@@ -35,7 +34,6 @@ class Enclosure:
     readable: tuple[Path, ...] = ()
     gpu: bool = False
     log: Path | None = None
-    inherited: tuple[int, ...] = ()
     label: str = ""
     memory_bytes: int = field(default_factory=lambda: memory_limit())
 

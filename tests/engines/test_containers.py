@@ -66,7 +66,7 @@ def inside(place: Wanted, *command: str, **changes: object) -> tuple[int, str]:
 def test_inside_and_outside_one_run_has_the_same_bits(
     place: Wanted, python: str, outside: RunFolder, tmp_path: Path
 ) -> None:
-    folder = train(python, tmp_path, f"--in={place.engine}", f"--image={place.image}")
+    folder = train(sys.executable, tmp_path, f"--in={place.engine}", f"--image={place.image}")
     for name in RESULTS:
         assert (folder.root / name).read_bytes() == (outside.root / name).read_bytes(), name
     control = train(python, tmp_path, "--seed=1")
@@ -81,7 +81,7 @@ def test_inside_and_outside_one_run_has_the_same_bits(
     assert resource.digest == {"sha256": image.digest.removeprefix("sha256:")}
     seen = manifest.machine["container"]
     assert (seen["engine"], seen["image"]["digest"]) == (place.engine, image.digest)
-    run(python, "-m", "ndrepro", "verify", str(folder.root), NDREPRO_HOME=str(tmp_path / "keys"))
+    run(sys.executable, "-m", "ndrepro", "verify", str(folder.root), NDREPRO_HOME=str(tmp_path / "keys"))
 
 
 def test_there_is_no_network_inside(place: Wanted) -> None:
@@ -192,10 +192,10 @@ def test_what_is_not_there_is_said_and_nothing_begun(image: str, tmp_path: Path)
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_run_is_reproduced_in_its_own_image_and_in_no_other(image: str, python: str, tmp_path: Path) -> None:
+def test_a_run_is_reproduced_in_its_own_image_and_in_no_other(image: str, tmp_path: Path) -> None:
     tag = "localhost/ndrepro-reproduced:latest"
     run("podman", "tag", image, tag)
-    folder = train(python, tmp_path, "--in=podman", f"--image={tag}")
+    folder = train(sys.executable, tmp_path, "--in=podman", f"--image={tag}")
     words = [sys.executable, "-m", "ndrepro", "reproduce", str(folder.root), f"--runs={tmp_path / 'runs'}"]
     assert "verdict    identical" in run(*words, NDREPRO_HOME=str(tmp_path / "keys"))
     run("podman", "untag", tag)
