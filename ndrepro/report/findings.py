@@ -17,6 +17,7 @@ from ndrepro.analysis.paired import compare_pairs
 from ndrepro.analysis.samples import TooLittle
 from ndrepro.analysis.scores import Score
 from ndrepro.report.cells import settings_text, surroundings
+from ndrepro.report.designs import design
 from ndrepro.report.table import BETTER, WITHIN, WORSE
 from ndrepro.spec.experiment import STREAMS
 
@@ -129,24 +130,23 @@ def _seed_decides(runs: Sequence[Score]) -> Finding | None:
     by_design: dict[Any, dict[int, dict[Any, float]]] = defaultdict(lambda: defaultdict(dict))
     for run in runs:
         if run.finite:
-            design = (run.dataset, run.epochs, settings_text(run), surroundings(run))
-            by_design[design][run.seed][(run.arch, run.method)] = run.test_accuracy
-    tables = {design: whole for design, seeds in by_design.items() if (whole := _complete(seeds))}
+            by_design[(run.dataset, *design(run))][run.seed][(run.arch, run.method)] = run.test_accuracy
+    tables = {asked: whole for asked, seeds in by_design.items() if (whole := _complete(seeds))}
     if not tables:
         return None
-    winners = {design: [max(models, key=models.__getitem__) for models in seeds] for design, seeds in tables.items()}
+    winners = {asked: [max(models, key=models.__getitem__) for models in seeds] for asked, seeds in tables.items()}
     changing = sum(len(set(found)) > 1 for found in winners.values())
     models = {model for seeds in tables.values() for model in seeds[0]}
     lines = []
-    for design, found in winners.items():
+    for asked, found in winners.items():
         best = statistics.mode(found)
-        lines.append(f"{design[0]}: {best[0]} {best[1]} is first under {found.count(best)} of {len(found)} seeds")
+        lines.append(f"{asked[0]}: {best[0]} {best[1]} is first under {found.count(best)} of {len(found)} seeds")
     some = "; ".join(lines[:4]) + ("; …" if len(lines) > 4 else "")
     return Finding(
         "seed_decides",
         "Which network comes out best depends on the seed, so that one run of each supports no ranking.",
         "Bouthillier et al. 2019. Held where the first place changes hands between seeds.",
-        f"{counted(len(models), 'network')}, {counted(len(tables), 'comparison')} of {_spread(tables)} seeds each.",
+        f"{counted(len(models), 'model')} (network and method), {counted(len(tables), 'comparison')} of {_spread(tables)} seeds each.",
         HOLDS if changing == len(tables) else FAILS if not changing else OPEN,
         f"The first place changes hands in {changing} of {len(tables)}. {some}.",
     )

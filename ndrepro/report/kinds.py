@@ -35,9 +35,7 @@ def _methods(scores: Scores) -> str:
         groups[run.identity].append(run)
     repeated = [found for found in groups.values() if len(found) > 1]
     if not repeated:
-        return (
-            "Not tested: no run was made twice. The command ndrepro reproduce trains one again, and judges every bit."
-        )
+        return "Not tested: no run was made twice. The command ndrepro reproduce trains one again and judges it."
     same = sum(len({_numbers(run) for run in found}) == 1 for found in repeated)
     attempts = sum(map(len, repeated))
     return (

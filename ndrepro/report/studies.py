@@ -7,14 +7,20 @@ from collections.abc import Sequence
 from ndrepro.analysis.scores import Score
 from ndrepro.report.cells import Cell
 from ndrepro.report.contents import Drawn
+from ndrepro.report.generalization_figures import generalization_figures
+from ndrepro.report.published_tables import published_with_own
+from ndrepro.report.replication_figures import replication_figures
+from ndrepro.report.seeds_figures import seeds_figures
 from ndrepro.report.table import Table
 
 
 def study_tables(cells: Sequence[Cell]) -> tuple[Table, ...]:
     """Every table of the studies in which at least one cell has own runs."""
-    return ()
+    return published_with_own(cells)
 
 
 def study_figures(runs: Sequence[Score], cells: Sequence[Cell]) -> tuple[tuple[Drawn, ...], tuple[str, ...]]:
     """Every figure of the studies whose runs are there, and what could not be drawn."""
-    return (), ()
+    seeds, seeds_notes = seeds_figures(runs)
+    general, general_notes = generalization_figures(runs)
+    return (*replication_figures(cells), *seeds, *general), (*seeds_notes, *general_notes)

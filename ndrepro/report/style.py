@@ -92,8 +92,9 @@ def save(figure: Figure, path: Path) -> tuple[Path, Path]:
     png, svg = path.with_name(path.name + ".png"), path.with_name(path.name + ".svg")
     path.parent.mkdir(parents=True, exist_ok=True)
     with settings():
-        figure.savefig(png, dpi=_DOTS_PER_INCH, metadata={"Software": None})
         figure.savefig(svg, metadata={"Date": None, "Creator": None})
+        figure.set_layout_engine("none")  # where everything is has been found out once
+        figure.savefig(png, dpi=_DOTS_PER_INCH, metadata={"Software": None})
     return png, svg
 
 
@@ -102,16 +103,16 @@ def line(number: int) -> dict[str, Any]:
     return {
         "color": colour(number),
         "linestyle": LINES[number % len(LINES)],
-        "marker": MARKERS[number % len(MARKERS)],
+        "marker": MARKERS[(number + number // len(COLOURS)) % len(MARKERS)],
     }
 
 
 def bar(number: int) -> dict[str, Any]:
-    """Face, edge and hatch of the ``number``-th kind of bar."""
+    """Face, edge and hatch of the ``number``-th kind of bar; a hundred kinds differ."""
     return {
         "facecolor": colour(number),
         "edgecolor": "white",
-        "hatch": HATCHES[number % len(HATCHES)],
+        "hatch": HATCHES[(number + number // len(COLOURS)) % len(HATCHES)],
         "linewidth": 0.4,
     }
 

@@ -1,0 +1,52 @@
+"""Results epoch by epoch, from ``metrics.jsonl`` where it is the very file that was signed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ndrepro.analysis.scores import Score
+from ndrepro.spec.exchange import Scores as EpochScores
+from ndrepro.spec.layout import RunFolder
+from provenance.digest import bytes_digest
+from provenance.errors import ProvenanceError
+from provenance.scalars import read_scalars
+from provenance.signing import read_envelope
+from provenance.statement import Statement
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One run's epochs in order, accuracies in percent."""
+
+    run: Score
+    steps: tuple[int, ...]
+    train_loss: tuple[float, ...]
+    train_accuracy: tuple[float, ...]
+    test_accuracy: tuple[float, ...]
+
+    def fitted_at(self, percent: float) -> int | None:
+        """The first epoch that ended with at least that train accuracy; None where none did."""
+        return next((epoch for epoch, value in enumerate(self.train_accuracy, 1) if value >= percent), None)
+
+
+def curve_of(run: Score) -> Curve | None:
+    """The curve of a verified run; None where its log is gone or is not the one that was signed."""
+    folder = RunFolder(run.folder)
+    try:
+        envelope = folder.manifest.read_bytes()
+        if bytes_digest(envelope) != run.manifest_digest:
+            return None  # another manifest than the one that was verified
+        manifest = Statement.from_bytes(read_envelope(envelope)[1]).manifest
+        signed = {item.path: item.sha256 for item in manifest.artifacts}.get(folder.metrics.name)
+        if bytes_digest(folder.metrics.read_bytes()) != signed:
+            return None
+        rows = [EpochScores.from_row(row) for row in read_scalars(folder.metrics)]
+    except (OSError, ProvenanceError, KeyError, TypeError, ValueError):
+        return None
+    return Curve(
+        run,
+        tuple(row.step for row in rows),
+        tuple(row.train_loss for row in rows),
+        tuple(100 * row.train_accuracy for row in rows),
+        tuple(100 * row.test_accuracy for row in rows),
+    )
