@@ -7,7 +7,22 @@ from typing import Annotated
 
 import typer
 
-from ndrepro.cli import audit, diff, doctor, keys, list, output, report, reproduce, run, show, study, terminal, verify
+from ndrepro.cli import (
+    audit,
+    diff,
+    doctor,
+    env,
+    keys,
+    list,
+    output,
+    report,
+    reproduce,
+    run,
+    show,
+    study,
+    terminal,
+    verify,
+)
 
 app = typer.Typer(
     add_completion=False,
@@ -50,6 +65,14 @@ def _study(context: typer.Context) -> None:
     _help_if_bare(context)
 
 
+env_app = typer.Typer(help="Environments: cells of the version matrix, built from locks.", rich_markup_mode=None)
+
+
+@env_app.callback(invoke_without_command=True)
+def _env(context: typer.Context) -> None:
+    _help_if_bare(context)
+
+
 keys_app = typer.Typer(help="This author's key, and the keys to trust.", rich_markup_mode=None)
 
 
@@ -79,6 +102,12 @@ study_app.command("plan")(study.plan)
 study_app.command("run")(study.run)
 study_app.command("status")(study.status)
 study_app.command("resume")(study.resume)
+app.add_typer(env_app, name="env")
+env_app.command("list")(env.list_cells)
+env_app.command("create")(env.create)
+env_app.command("verify")(env.verify)
+env_app.command("remove")(env.remove)
+env_app.command("add")(env.add)
 app.add_typer(keys_app, name="keys")
 keys_app.command("show")(keys.show)
 keys_app.command("export")(keys.export)

@@ -1,5 +1,8 @@
 """The version matrix: one environment per cell of ``environments/``, built once from a hashed lock and kept.
 
+Beside the project's cells stand those that were added here (``ndrepro.execution.cells``), whose locks lie in the
+folder ``cells`` of the cache; they have names of their own, so a name always means the same lock.
+
 A cell is a lock, ``torch-1.13.1.lock``, whose first line names its Python (``# python: 3.10``). ``create``
 turns it into an environment under the cache folder and answers with the path of that environment's python;
 whoever runs training there starts that path and imports nothing from it.
@@ -72,9 +75,19 @@ def list_cells(folder: Path | None = None) -> tuple[Cell, ...]:
     return tuple(sorted(cells, key=lambda cell: [int(part) for part in re.findall(r"\d+", cell.name)]))
 
 
+def added_cells() -> tuple[Cell, ...]:
+    """The cells that were added here, in the order of their names' numbers."""
+    return list_cells(added_locks_folder())
+
+
 def cell(name: str, folder: Path | None = None) -> Cell:
-    """The cell of that name; UsageError with the nearest names if there is none."""
+    """The cell of that name, the project's or one that was added; UsageError with the nearest names if there is none.
+
+    ``folder`` holds the locks to choose from instead.
+    """
     cells = {each.name: each for each in list_cells(folder)}
+    if name not in cells and folder is None:
+        cells.update({each.name: each for each in added_cells()})
     if name not in cells:
         near = difflib.get_close_matches(name, cells, n=3, cutoff=0.3) or list(cells)
         raise UsageError(f"no environment {name!r} in the version matrix", f"nearest: {', '.join(near)}")
@@ -110,7 +123,7 @@ def verify(cell: Cell, deep: bool = False) -> tuple[str, ...]:
     """
     site = next(location(cell).glob("lib/python*/site-packages"), None)
     if site is None:
-        raise EnvironmentMissing(f"{cell.name} has not been built", "run something in it, or call create()")
+        raise EnvironmentMissing(f"{cell.name} has not been built", f"build it: ndrepro env create {cell.name}")
     return (*problems_with_pins(site, cell.pins), *(problems_with_files(site) if deep else ()))
 
 
@@ -190,6 +203,11 @@ def cache_folder() -> Path:
             "set NDREPRO_CACHE to a folder that can be written",
         ) from error
     return Path(base).absolute() / "ndrepro" / "environments"
+
+
+def added_locks_folder() -> Path:
+    """Where the locks of added cells lie; it need not be there."""
+    return cache_folder().parent / "cells"
 
 
 def _locks_folder() -> Path:

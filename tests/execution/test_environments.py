@@ -6,17 +6,15 @@ uv's cache is the test's own, because an installed file is a hard link into it.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 import signal
 import subprocess
 import sys
 import time
-import zipfile
 from pathlib import Path
 
 import pytest
+from tiny_wheels import make_wheel
 
 from ndrepro.execution import environments
 from ndrepro.execution.environments import Cell, cell, create, list_cells, location, remove, verify
@@ -28,25 +26,6 @@ HERE = "{}.{}".format(*sys.version_info)
 CREATE = "import sys, pathlib; from ndrepro.execution.environments import Cell, create; " + (
     "print(create(Cell.from_lock(pathlib.Path(sys.argv[1]))))"
 )
-
-
-def make_wheel(folder: Path, name: str, version: str, source: str = "answer = 42\n") -> str:
-    """Write a one-module wheel; answer with its line for a lock."""
-    info = f"{name}-{version}.dist-info"
-    files = {
-        f"{name}.py": source,
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    record = [f"{info}/RECORD,,"]
-    for path, text in files.items():
-        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
-        record.append(f"{path},sha256={digest},{len(text.encode())}")
-    wheel = folder / f"{name}-{version}-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        for path, text in {**files, f"{info}/RECORD": "\n".join(record) + "\n"}.items():
-            archive.writestr(path, text)
-    return f"{name}=={version} \\\n    --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n"
 
 
 @pytest.fixture
