@@ -58,6 +58,8 @@ def _check_environments(study: Study, path: Path) -> None:
     cells = {cell.name for cell in environments.list_cells()} | {MAIN}
     for run in study.runs():
         if run.environment not in cells:
+            cells |= {cell.name for cell in environments.added_cells()}
+        if run.environment not in cells:
             raise UsageError(
                 f"{path}: grids.{run.grid}: environment='{run.environment}' is not in the version matrix",
                 suggestion(run.environment, sorted(cells)),
