@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import comparing, recording
+from benchmarks import comparing, indexing, recording
 from benchmarks.measure import Result
 
 BENCHMARKS: dict[str, Callable[[], Result]] = {
@@ -20,6 +20,8 @@ BENCHMARKS: dict[str, Callable[[], Result]] = {
     "trail-bn": lambda: recording.trail("vgg16_bn_1"),
     "trail-nd": lambda: recording.trail("vgg16_nd_1"),
     "diff": comparing.diff,
+    "index": indexing.first_reading,
+    "index-unchanged": indexing.unchanged,
 }
 
 

@@ -21,14 +21,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ndrepro.analysis.begun import Begun
-from ndrepro.analysis.extract import NoScore, Score, experiment_of, score_of
+from ndrepro.analysis.examine import Examined, Refused, Unfinished, examine_all
+from ndrepro.analysis.extract import Score
+from ndrepro.analysis.index import Index, stamp_of
 from ndrepro.spec.layout import RunFolder, RunsFolder
 from provenance.digest import bytes_digest
 from provenance.errors import StorageError, UsageError
 from provenance.folder import MANIFEST
 from provenance.signing import default_home
 from provenance.trust import TrustPolicy
-from provenance.verify import Verdict, verify
 
 if TYPE_CHECKING:
     import pandas
@@ -37,25 +38,6 @@ __all__ = ["Lost", "Refused", "Score", "Scores", "Unfinished", "read_scores"]
 
 # runs/EXPERIMENT/RUN: a folder of kept runs may lie one deeper
 _DEPTH = 4
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A manifest whose numbers are not taken, and why."""
-
-    path: Path
-    reason: str
-
-
-@dataclass(frozen=True)
-class Unfinished:
-    """A verified manifest of a run that did not complete."""
-
-    run_id: str
-    folder: Path
-    name: str
-    outcome: str
-    signer: str
 
 
 @dataclass(frozen=True)
@@ -125,13 +107,13 @@ def read_scores(
         folders: folders of runs, run folders, or manifest files.
         index: a file to remember in what was verified; left out, everything is verified now.
         policy: whose signatures count; left out, this user's own.
-        deep: hash every file of every run too. Nothing is remembered then.
+        deep: hash every file of every run too; nothing is remembered then.
 
     Raises UsageError for a folder that is not there.
     """
     given = [Path(folders)] if isinstance(folders, Path | str) else [Path(folder) for folder in folders]
     policy = TrustPolicy.load(default_home()) if policy is None else policy
-    found = [_read_folder(folder, index, policy, deep) for folder in dict.fromkeys(given)]
+    found = [_read_folder(folder, _index_of(index, folder, given), policy, deep) for folder in dict.fromkeys(given)]
     counts = [scores.begun for scores in found]
     return Scores(
         rows=tuple(sorted((row for scores in found for row in scores.rows), key=lambda row: (row.started, row.run_id))),
@@ -143,88 +125,82 @@ def read_scores(
     )
 
 
-@dataclass(frozen=True)
-class Examined:
-    """One manifest looked at on its own: what it is, and what the ledger is to be asked about it."""
-
-    path: Path
-    result: Score | Unfinished | Refused
-    run_id: str = ""
-    began: tuple[int, str] = (0, "")
-    digest: str = ""
-    outcome: str = ""
-    keyid: str = ""
-
-
-def examine(path: Path, policy: TrustPolicy, deep: bool = False) -> Examined:
-    """Verify one manifest, and take its score out of it. Never raises for what the manifest is."""
-    try:
-        digest = bytes_digest(path.read_bytes())
-    except OSError as error:
-        return Examined(path, Refused(path, f"cannot be read ({error.strerror})"))
-    verdict = verify(path.parent if deep else path, trust=policy, manifest_only=not deep)
-    manifest = verdict.manifest
-    if manifest is None or not verdict.ok or verdict.signer is None:
-        return Examined(path, Refused(path, _failure(verdict)))
-    result: Score | Unfinished | Refused
-    try:
-        if manifest.outcome == "completed":
-            result = score_of(manifest, path.parent, verdict.signer, digest)
-        else:
-            name = experiment_of(manifest).name
-            result = Unfinished(manifest.invocation_id, path.parent, name, manifest.outcome, verdict.signer)
-    except NoScore as error:
-        result = Refused(path, error.message)
-    began = manifest.ledger.sequence, manifest.ledger.digest
-    return Examined(path, result, manifest.invocation_id, began, digest, manifest.outcome)
-
-
-def _failure(verdict: Verdict) -> str:
-    failed = next((check for check in verdict.checks if check.status == "fail"), None)
-    return f"check {failed.number} ({failed.name}): {failed.message}" if failed else "it does not verify"
+def _index_of(index: Path | None, folder: Path, given: list[Path]) -> Path | None:
+    """The file to remember a folder in: the one that was named, or one beside it for each of several folders."""
+    if index is None or len(given) == 1:
+        return index
+    return index.with_name(f"{index.name}-{bytes_digest(os.fsencode(folder.absolute()))[:12]}")
 
 
 def _read_folder(folder: Path, index: Path | None, policy: TrustPolicy, deep: bool) -> Scores:
     if not folder.exists():
         raise UsageError(f"{folder}: not there", "name a folder of runs, such as runs/")
-    root, paths = _runs_root(folder), sorted(manifests(folder))
-    begun = Begun.read(RunsFolder(root).ledger)
-    whole = folder == root
-    rows: list[Score] = []
-    refused: list[Refused] = []
-    unfinished: list[Unfinished] = []
-    seen: dict[str, Path] = {}
-    for examined in [examine(path, policy, deep) for path in paths]:
-        result = examined.result
-        if not isinstance(result, Refused):
-            problem = begun.against(examined.run_id, examined.began, examined.digest, examined.outcome)
-            if not problem and seen.setdefault(examined.run_id, examined.path) != examined.path:
-                problem = f"the same run as {seen[examined.run_id]}"
-            result = Refused(examined.path, problem) if problem else result
-        if isinstance(result, Score):
-            rows.append(result)
-        elif isinstance(result, Unfinished):
-            unfinished.append(result)
-        else:
-            refused.append(result)
-    known = {path.parent.name for path in paths} | set(seen)
-    lost = [_lost(root, run, begun) for run in begun.runs if whole and run not in known]
-    count = len(begun.runs) if begun.there and whole else None
-    return Scores(tuple(rows), tuple(refused), tuple(unfinished), tuple(lost), count)
+    folder = folder.absolute()
+    ledger = _ledger_of(folder)
+    known = Index() if index is None or deep else Index.load(index, policy)
+    stamps = {path: stamp for path in manifests(folder) if (stamp := stamp_of(path)) is not None}
+    fresh = [Path(path) for path, stamp in stamps.items() if path not in known.rows or known.rows[path][0] != stamp]
+    found = {path: known.rows[path][1] for path in stamps if path in known.rows and known.rows[path][0] == stamps[path]}
+    for examined in examine_all(fresh, policy, deep):
+        found[str(examined.path)] = examined
+    ledger_stamp = stamp_of(ledger)
+    whole = folder == ledger.parent
+    unchanged = not fresh and len(known.rows) == len(stamps) and known.ledger == ledger_stamp
+    begun = None if unchanged else Begun.read(ledger)
+    judged = [_against_ledger(found[path], begun) for path in stamps]
+    refused = [item.result for item in judged if isinstance(item.result, Refused)]
+    twins, kept = _once([item for item in judged if not isinstance(item.result, Refused)])
+    count, lost = known.begun, [Lost(*each) for each in known.lost]
+    if begun is not None:
+        count = len(begun.runs) if begun.there and whole else None
+        lost = _lost(ledger.parent, begun, found.values()) if whole else []
+        if index is not None and not deep:
+            rows = {str(item.path): (stamps[str(item.path)], item) for item in kept}
+            entries = [[item.run_id, item.name, item.reason] for item in lost]
+            Index(rows, ledger_stamp, count, entries).save(index, policy)
+    return Scores(
+        tuple(item.result for item in kept if isinstance(item.result, Score)),
+        (*refused, *twins),
+        tuple(item.result for item in kept if isinstance(item.result, Unfinished)),
+        tuple(lost),
+        count,
+    )
 
 
-def manifests(folder: Path) -> Iterator[Path]:
-    """Every run's manifest at or below a folder. Those of a run's earlier attempts lie inside it and are left there."""
+def _against_ledger(examined: Examined, begun: Begun | None) -> Examined:
+    """The same, refused where the ledger says otherwise; ``None`` where it has been asked before."""
+    if begun is None or isinstance(examined.result, Refused):
+        return examined
+    problem = begun.against(examined.run_id, examined.began, examined.digest, examined.outcome)
+    return replace(examined, result=Refused(examined.path, problem)) if problem else examined
+
+
+def _once(judged: Iterable[Examined]) -> tuple[list[Refused], list[Examined]]:
+    """Every run once: copies of a run, and those that are not."""
+    seen: dict[str, Examined] = {}
+    copies = []
+    for item in judged:
+        first = seen.setdefault(item.run_id, item)
+        if first is not item:
+            copies.append(Refused(item.path, f"the same run as {first.path}"))
+    return copies, list(seen.values())
+
+
+def manifests(folder: Path) -> Iterator[str]:
+    """Every run's manifest at or below a folder. Those of a run's earlier attempts lie inside it and are left there.
+
+    Raises StorageError for a folder that cannot be listed.
+    """
     if folder.is_file():
-        yield folder
+        yield str(folder)
         return
     yield from _walk(str(folder), _DEPTH)
 
 
-def _walk(folder: str, depth: int) -> Iterator[Path]:
+def _walk(folder: str, depth: int) -> Iterator[str]:
     manifest = os.path.join(folder, MANIFEST)
     if os.path.lexists(manifest):
-        yield Path(manifest)
+        yield manifest
         return
     if not depth or os.path.lexists(os.path.join(folder, "request.json")):
         return
@@ -237,27 +213,28 @@ def _walk(folder: str, depth: int) -> Iterator[Path]:
         yield from _walk(path, depth - 1)
 
 
-def _runs_root(folder: Path) -> Path:
-    """The folder that has the ledger: this one, or that in which a run or a manifest lies."""
-    above = (folder, *folder.absolute().parents[: 3 if folder.is_file() else 2])
-    return next((place for place in above if RunsFolder(place).ledger.is_file()), folder)
+def _ledger_of(folder: Path) -> Path:
+    """The ledger in this folder, or beside the experiment in which a run or a manifest lies."""
+    above = (folder, *folder.parents[: 3 if folder.is_file() else 2])
+    root = next((place for place in above if RunsFolder(place).ledger.is_file()), folder)
+    return RunsFolder(root).ledger
 
 
-def _lost(root: Path, run: str, begun: Begun) -> Lost:
-    entry = begun.runs[run]
-    there = RunFolder(root / entry.name / run).root.is_dir()
-    if not entry.open:
-        reason = f"ended without a manifest: {entry.reason}" if there else "it ended, and its folder is gone"
-    else:
-        reason = "no end yet: it runs, or was killed with its recorder" if there else "its folder is gone"
-    return Lost(run, entry.name, reason)
+def _lost(root: Path, begun: Begun, found: Iterable[Examined]) -> list[Lost]:
+    """Runs that were begun and of which there is no manifest."""
+    known = {name for item in found for name in (item.run_id, item.path.parent.name)}
+    lost = []
+    for run, entry in begun.runs.items():
+        if run in known:
+            continue
+        there = RunFolder(root / entry.name / run).root.is_dir()
+        if not entry.open:
+            reason = f"ended without a manifest: {entry.reason}" if there else "it ended, and its folder is gone"
+        else:
+            reason = "no end yet: it runs, or was killed with its recorder" if there else "its folder is gone"
+        lost.append(Lost(run, entry.name, reason))
+    return lost
 
 
 def _text(settings: Any) -> str:
     return " ".join(f"{key}={value}" for key, value in sorted(settings.items()))
-
-
-def moved(examined: Examined, signer: str) -> Examined:
-    """The same with the name that its signer goes by now."""
-    result = examined.result
-    return examined if isinstance(result, Refused) else replace(examined, result=replace(result, signer=signer))

@@ -1,0 +1,159 @@
+"""The index saves time and never puts a number into a report."""
+
+from __future__ import annotations
+
+import math
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from compared_runs import account, put, records, sign_pair_member
+
+from ndrepro.analysis import index as module
+from ndrepro.analysis.index import Index
+from ndrepro.analysis.scores import Scores, read_scores
+from ndrepro.spec.layout import RunFolder
+from provenance.ledger import Ledger
+from provenance.signing import KeyRing
+from provenance.trust import TrustPolicy
+
+
+class Folder:
+    """Signed runs and the index beside them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.runs, self.home = root, root / "runs", root / "keys"
+        self.index = root / "index.sqlite"
+
+    def add(self, run: str, *edits: Any, test_loss: Any = 1.1, **settings: str) -> RunFolder:
+        row = {"epoch": 2, "step": 12, "train_accuracy": 0.5, "test_accuracy": 0.6, "train_loss": 1.0}
+        summary = {"metrics summary": {"epochs": 2, "last": {**row, "test_loss": test_loss}}}
+        found = account(put("byproducts", summary), *edits, **settings)
+        return sign_pair_member(self.root, run, found, records(1), home=self.home)
+
+    def read(self, policy: TrustPolicy | None = None, *, fresh: bool = False) -> Scores:
+        return read_scores(self.runs, index=None if fresh else self.index, policy=policy or self.policy)
+
+    @property
+    def policy(self) -> TrustPolicy:
+        return TrustPolicy.load(self.home)
+
+    def write_number(self, number: float) -> None:
+        with sqlite3.connect(self.index) as database:
+            database.execute("UPDATE manifests SET test_accuracy = ?", (number,))
+
+    def reseal(self) -> None:
+        key = (self.home / "index.key").read_bytes()
+        module._seal_path(self.index).write_bytes(module._seal(key, self.index.read_bytes()))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    made = Folder(tmp_path)
+    made.add("a", learning_rate="0.05", **{"seeds.init": "3"})
+    made.add("b", seed="1", test_loss="nan")
+    made.add("c", put("outcome", "failed"), seed="2")
+    return made
+
+
+def numbers(scores: Scores) -> list[tuple[str, float]]:
+    return [(row.run_id, row.test_accuracy) for row in scores.rows]
+
+
+def test_what_comes_from_the_index_is_what_was_verified(folder: Folder) -> None:
+    first = folder.read()
+    assert len(Index.load(folder.index, folder.policy).rows) == 3
+    again = folder.read()
+    assert again.rows[0] == first.rows[0] and again.unfinished == first.unfinished and again.begun == first.begun == 3
+    assert math.isnan(again.rows[1].test_loss) and again.rows[0].seeds == {"init": 3}
+    assert again.rows[0].settings == {"learning_rate": 0.05} and isinstance(again.rows[0].folder, Path)
+    assert numbers(again) == numbers(folder.read(fresh=True))
+
+
+def test_a_number_written_into_it_reaches_no_report(folder: Folder) -> None:
+    folder.read()
+    folder.write_number(99.0)
+    assert numbers(folder.read()) == [("a", 60.0), ("b", 60.0)]
+    # with the key of the key home it would: so this is what keeps it out
+    folder.write_number(99.0)
+    folder.reseal()
+    assert numbers(folder.read()) == [("a", 99.0), ("b", 99.0)]
+
+
+def test_one_made_elsewhere_or_by_other_code_counts_for_nothing(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.read()
+    other = tmp_path / "other"
+    TrustPolicy.load(other).add(KeyRing(folder.home).public_key_pem(), "Ada")
+    assert Index.load(folder.index, TrustPolicy.load(other)).rows == {}
+    code = tmp_path / "code.py"
+    code.write_text("changed")
+    monkeypatch.setattr(module, "_CODE", (*module._CODE, code))
+    assert Index.load(folder.index, folder.policy).rows == {}
+
+
+def test_a_manifest_changed_behind_its_back_is_verified_again(folder: Folder) -> None:
+    folder.read()
+    manifest = next(folder.runs.glob("*/a/manifest.dsse.json"))
+    before = manifest.stat()
+    changed = manifest.read_bytes().replace(b'"payload":"e', b'"payload":"f', 1)
+    manifest.write_bytes(changed)
+    os.utime(manifest, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (manifest.stat().st_size, manifest.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    scores = folder.read()
+    assert [row.run_id for row in scores.rows] == ["b"] and len(scores.refused) == 1
+    assert len(folder.read().refused) == 1, "what was refused is not remembered as good"
+
+
+def test_runs_come_and_go(folder: Folder) -> None:
+    import shutil
+
+    folder.read()
+    folder.add("d", seed="4")
+    assert [row.run_id for row in folder.read().rows] == ["a", "b", "d"]
+    shutil.rmtree(next(folder.runs.glob("*/a")))
+    scores = folder.read()
+    assert [row.run_id for row in scores.rows] == ["b", "d"] and [item.run_id for item in scores.lost] == ["a"]
+    assert folder.read().lost == scores.lost
+
+
+def test_the_ledger_is_asked_again_when_it_has_changed(folder: Folder) -> None:
+    folder.read()
+    Ledger(folder.runs / "ledger.jsonl").append("resumed", "a")
+    scores = folder.read()
+    assert [row.run_id for row in scores.rows] == ["b"] and "no end" in scores.refused[0].reason
+
+
+def test_who_is_no_longer_trusted_has_no_rows(folder: Folder, tmp_path: Path) -> None:
+    reader = TrustPolicy.load(tmp_path / "reader")
+    reader.add(KeyRing(folder.home).public_key_pem(), "Ada")
+    assert {row.signer for row in folder.read(reader).rows} == {"Ada"}
+    assert len(Index.load(folder.index, reader).rows) == 3
+    reader.remove("Ada")
+    assert folder.read(reader).rows == () and len(folder.read(reader).refused) == 3
+
+
+@pytest.mark.parametrize("home", ["relative", "absent", "open to others"])
+def test_without_a_secret_there_is_no_index_and_no_harm(folder: Folder, home: str, tmp_path: Path) -> None:
+    keys = tuple(folder.policy.keys())
+    if home == "open to others":
+        (folder.home / "index.key").write_bytes(bytes(32))
+        os.chmod(folder.home / "index.key", 0o644)
+        policy = folder.policy
+    else:
+        policy = TrustPolicy(Path() if home == "relative" else tmp_path / "nowhere", None, keys)
+    assert len(folder.read(policy).rows) == 2
+    assert not folder.index.exists()
+
+
+def test_many_are_verified_by_several_processes_alike(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ndrepro.analysis import examine
+
+    alone = folder.read(fresh=True)
+    monkeypatch.setattr(examine, "_WORTH", 1)
+    monkeypatch.setattr(examine, "_BATCH", 1)
+    together = folder.read(fresh=True)
+    assert numbers(together) == numbers(alone) and together.unfinished == alone.unfinished
