@@ -9,14 +9,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from compared_runs import TENSORS, account, parted, records, sign_pair_member
 from recorded_runs import Answer
 
-from ndrepro.spec.experiment import Experiment
 from ndrepro.spec.layout import RunFolder
 
 Command = Callable[..., Answer]
@@ -89,17 +87,10 @@ def test_runs_of_different_networks_have_no_step_in_common(ndrepro: Command, own
     assert "different networks" in answer.err
 
 
-def test_data_that_are_not_here_are_asked_for(ndrepro: Command, own_home: Path) -> None:
-    def of_mnist(found: dict[str, Any]) -> None:
-        found["experiment"] = Experiment.from_name("lenet_bn_2_mnist", {"threads": "1"})
-
-    runs = [
-        sign_pair_member(Path(), f"20261121T101501Z-{name * 6}", account(of_mnist), table, home=own_home)
-        for name, table in (("a", records(20)), ("b", parted(records(20), 3, [0])))
-    ]
-    answer = ndrepro("diff", *(str(run.root) for run in runs), "--locate")
+def test_data_that_are_not_here_are_asked_for(ndrepro: Command, pair: tuple[RunFolder, RunFolder]) -> None:
+    answer = ndrepro("diff", *(str(run.root) for run in pair), "--locate", "--data", "elsewhere")
     assert answer.code == 3
-    assert "mnist" in answer.err and "--data" in answer.err
+    assert "--data elsewhere: no such file or folder" in answer.err
 
 
 def test_what_is_kept_does_not_go_among_other_files(ndrepro: Command, pair: tuple[RunFolder, RunFolder]) -> None:
