@@ -18,6 +18,7 @@ from ndrepro.cli import (
     report,
     reproduce,
     run,
+    search,
     show,
     study,
     terminal,
@@ -102,6 +103,8 @@ study_app.command("plan")(study.plan)
 study_app.command("run")(study.run)
 study_app.command("status")(study.status)
 study_app.command("resume")(study.resume)
+study_app.command("search")(search.search)
+study_app.command("cancel")(study.cancel)
 app.add_typer(env_app, name="env")
 env_app.command("list")(env.list_cells)
 env_app.command("create")(env.create)

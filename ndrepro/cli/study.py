@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ndrepro.cli import options, output, study_words, terminal, words
+from ndrepro.cli import options, output, study_slurm, study_words, terminal, words
 from ndrepro.spec.errors import NdreproError, UsageError
 
 if TYPE_CHECKING:
     from ndrepro.execution.run import Options
+    from ndrepro.execution.slurm import Cluster
     from ndrepro.execution.study import Outcome, Plan
 
 Name = Annotated[
@@ -26,6 +28,9 @@ Grids = Annotated[
     list[str] | None, typer.Option("--grid", metavar="G", help="Only this grid; may be given many times.")
 ]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=1, help="Runs at the same time on this machine.")]
+JobsOrDefault = Annotated[
+    int | None, typer.Option("--jobs", "-j", metavar="N", min=1, help="Runs at the same time (slurm: tasks).")
+]
 Data = Annotated[
     list[str] | None,
     typer.Option("--data", metavar="PATH", help="Where the data lie; DATASET=PATH for one data set of several."),
@@ -74,26 +79,62 @@ def status(
     """Say where every run stands. Exit 1 where one failed or does not count."""
     from ndrepro.execution.survey import FAILED, REFUSED
 
-    found, _ = _plan(study, grids, runs)
+    found, how = _plan(study, grids, runs)
     wrong = found.states[FAILED] + found.states[REFUSED]
     if as_json:
-        output.print_json(study_words.plan_document(found))
+        output.print_json(
+            {**study_words.plan_document(found), "slurm": study_slurm.document(how.runs, found.study.name)}
+        )
     else:
         study_words.print_status(found)
+        study_slurm.print_tasks(how.runs, found.study.name)
     return output.NO if wrong else output.DONE
+
+
+def cancel(study: Name, runs: options.Runs = options.DEFAULT_RUNS, as_json: options.Json = False) -> int:
+    """Cancel what Slurm still has of a study; runs under way end signed, and can be gone on with."""
+    from ndrepro.execution.slurm import cancel as cancel_arrays
+
+    found, how = _plan(study, None, runs)
+    arrays = cancel_arrays(how.runs, found.study.name)
+    if as_json:
+        output.print_json({"cancelled": arrays})
+    elif arrays:
+        terminal.write_line(f"cancelled  {', '.join(f'array {array}' for array in arrays)}")
+    else:
+        terminal.write_line(f"nothing of {found.study.name} is in Slurm's queue")
+    return output.DONE
 
 
 def run(
     study: Name,
     grids: Grids = None,
-    jobs: Jobs = 1,
+    jobs: JobsOrDefault = None,
     data: Data = None,
+    where: study_slurm.On = study_slurm.LOCAL,
+    engine: options.Engine = None,
+    image: options.Image = None,
+    partition: study_slurm.Partition = None,
+    account: study_slurm.Account = None,
+    gpus: study_slurm.Gpus = 0,
+    pack: study_slurm.Pack = 1,
+    gpu_memory: study_slurm.GpuMemory = None,
+    minutes: study_slurm.Minutes = None,
+    sbatch: study_slurm.Sbatch = None,
+    follow: study_slurm.Follow = False,
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
     """Run what is not done, go on with what was cut off, and try again what failed. Ctrl-C stops it cleanly."""
+    if where not in (study_slurm.LOCAL, study_slurm.SLURM):
+        raise UsageError(f"--on {where}: not a place to run", "it is local or slurm")
     found, how = _plan(study, grids, runs)
-    return _carry_out(found, how, jobs, _data_paths(data or []), as_json, _command("resume", study, grids, runs))
+    how = replace(how, container=options.container(engine, image))
+    paths, again = _data_paths(data or []), _command("resume", study, grids, runs)
+    if where == study_slurm.LOCAL:
+        return _carry_out(found, how, jobs or 1, paths, as_json, again)
+    cluster = study_slurm.cluster_of(jobs, partition, account, gpus, pack, gpu_memory, minutes, sbatch or [])
+    return _submit(found, how, cluster, paths, study, follow, as_json, again)
 
 
 def resume(
@@ -136,6 +177,11 @@ def _carry_out(plan: Plan, how: Options, jobs: int, data: dict[str, Path], as_js
 
     with study_live.watching(jobs=jobs, error=as_json) as observer:
         outcome = carry_out(plan, how, LocalLauncher(jobs, how), observer, _by_dataset(plan, data))
+    return _conclude(outcome, again, as_json)
+
+
+def _conclude(outcome: Outcome, again: str, as_json: bool) -> int:
+    """Say how the study stands."""
     error = _error(outcome, again)
     if as_json:
         document = study_words.outcome_document(outcome)
@@ -145,6 +191,34 @@ def _carry_out(plan: Plan, how: Options, jobs: int, data: dict[str, Path], as_js
     if error:
         output.print_error(error)
         return int(error["exit_code"])
+    return output.DONE
+
+
+def _submit(
+    plan: Plan,
+    how: Options,
+    cluster: Cluster,
+    data: dict[str, Path],
+    word: str,
+    follow: bool,
+    as_json: bool,
+    again: str,
+) -> int:
+    """To Slurm; without ``follow`` it is done when the array is submitted."""
+    from ndrepro.cli import study_live
+
+    paths = _by_dataset(plan, data)
+    if follow:
+        with study_live.watching(jobs=cluster.at_once, error=as_json) as observer:
+            outcome, array = study_slurm.submit(plan, how, cluster, paths, word, observer, follow)
+    else:
+        outcome, array = study_slurm.submit(plan, how, cluster, paths, word, study_slurm.Silent(), follow)
+    if outcome.trouble is not None or follow:
+        return _conclude(outcome, again, as_json)
+    if as_json:
+        output.print_json({"array": array, **study_words.plan_document(outcome.plan)})
+    else:
+        study_slurm.print_submitted(how.runs, plan, array, again)
     return output.DONE
 
 

@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +42,7 @@ _CURES = {
 
 def find(engine: str, image: str) -> Image:
     """Ask the engine for its version and the image's digests."""
-    with _telling(engine, image):
-        client = connect(engine)
+    with _telling(engine, image), closing(connect(engine)) as client:
         found = client.images.get(image)
         identifier = str(found.id)
         # an image that was never in a registry has no digest of a manifest with docker: its identifier stands for it
@@ -53,22 +52,21 @@ def find(engine: str, image: str) -> Image:
 
 def start(engine: str, image: str, enclosure: Enclosure) -> ContainerProcess:
     """Create and start the container."""
-    with _telling(engine, image):
+    with _telling(engine, image), ExitStack() as undo:
         client = connect(engine)
+        undo.callback(client.close)
         _clear(client)
         container = client.containers.create(image, **_options(engine, enclosure))
-        try:
-            container.start()
-        except BaseException:
-            container.remove(force=True)
-            raise
-        return ContainerProcess(container)
+        undo.callback(container.remove, force=True)
+        container.start()
+        undo.pop_all()
+        return ContainerProcess(client, container)
 
 
 def output(engine: str, image: str, enclosure: Enclosure) -> tuple[int, str]:
     """Run a short command to its end."""
-    with _telling(engine, image):
-        container = connect(engine).containers.create(image, **{**_options(engine, enclosure), "log_config": None})
+    with _telling(engine, image), closing(connect(engine)) as client:
+        container = client.containers.create(image, **{**_options(engine, enclosure), "log_config": None})
         try:
             container.start()
             status = int(container.wait()["StatusCode"])
@@ -80,7 +78,8 @@ def output(engine: str, image: str, enclosure: Enclosure) -> tuple[int, str]:
 class ContainerProcess:
     """A container as the process that it is for. It is removed when its end has been seen."""
 
-    def __init__(self, container: Any) -> None:
+    def __init__(self, client: DockerClient, container: Any) -> None:
+        self._client = client
         self._container = container
         self._code: int | None = None
         self._over = threading.Event()
@@ -118,6 +117,7 @@ class ContainerProcess:
             self._over.set()
         with suppress(Exception):
             self._container.remove(force=True)
+        self._client.close()
 
 
 def _options(engine: str, enclosure: Enclosure) -> dict[str, Any]:
@@ -163,25 +163,34 @@ def _clear(client: DockerClient) -> None:
                 old.remove(force=True)
 
 
-@functools.cache
 def connect(engine: str) -> DockerClient:
-    """A client of the engine's daemon. Raises EngineError where there is none."""
+    """A client of the engine's daemon, to be closed. Raises EngineError where there is none."""
     import docker
     from docker.errors import DockerException
 
-    if engine == "docker":
-        try:
-            client = docker.from_env()
-            client.ping()
-            return client
-        except DockerException as error:
-            raise EngineError(f"docker's daemon does not answer ({error})", _CURES[engine]) from None
-    for address in _podman_sockets():
-        with suppress(DockerException):
-            client = docker.DockerClient(base_url=address)
-            client.ping()
-            return client
-    return _serve()
+    if engine == "podman":
+        return docker.DockerClient(base_url=_podman_address())
+    try:
+        return docker.from_env()
+    except DockerException as error:
+        raise EngineError(f"docker's daemon does not answer ({error})", _CURES[engine]) from None
+
+
+@functools.cache
+def _podman_address() -> str:
+    """Where podman's service answers; it is started where it does not."""
+    return next((address for address in _podman_sockets() if _answers(address)), None) or _serve()
+
+
+def _answers(address: str) -> bool:
+    import docker
+    from docker.errors import DockerException
+
+    try:
+        with closing(docker.DockerClient(base_url=address)) as client:
+            return bool(client.ping())
+    except DockerException:
+        return False
 
 
 def _podman_sockets() -> Iterator[str]:
@@ -191,11 +200,8 @@ def _podman_sockets() -> Iterator[str]:
     yield f"unix://{folder}/podman/podman.sock"
 
 
-def _serve() -> DockerClient:
-    """podman's service on a socket of our own."""
-    import docker
-    from docker.errors import DockerException
-
+def _serve() -> str:
+    """podman's service on a socket of our own; its address."""
     program = shutil.which("podman")
     if program is None:
         raise EngineError("podman is not installed", "install podman, or choose another engine: --in docker")
@@ -207,11 +213,9 @@ def _serve() -> DockerClient:
         service = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while service.poll() is None and time.monotonic() < deadline:
-        with suppress(DockerException):
-            client = docker.DockerClient(base_url=address)
-            client.ping()
+        if _answers(address):
             atexit.register(_end, service, folder)
-            return client
+            return address
         time.sleep(0.05)
     said = Path(folder, "log").read_text(errors="replace").strip().splitlines()
     _end(service, folder)

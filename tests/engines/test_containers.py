@@ -213,4 +213,4 @@ def test_no_podman_at_all_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setenv("CONTAINER_HOST", f"unix://{tmp_path}/none.sock")
     assert shutil.which("podman") is None
     with pytest.raises(EngineError, match="not installed"):
-        sdk_engine.connect.__wrapped__("podman")
+        sdk_engine._podman_address.__wrapped__()
