@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ndrepro.cli import terminal, words
+from ndrepro.spec.search import target_of
 
 if TYPE_CHECKING:
     from ndrepro.execution.study import Item, Outcome, Plan
@@ -23,8 +24,7 @@ def print_plan(plan: Plan) -> None:
     _print_grids(plan)
     terminal.write_line("")
     if not plan.todo:
-        running = plan.states["running"]
-        _row("to run", f"nothing: {running} under way, the rest done" if running else "nothing: every run is done")
+        _row("to run", _nothing(plan))
     else:
         time = f"about {duration(plan.seconds)} of device time"
         disk = f"{words.size(plan.disk_bytes)} of disk ({words.size(plan.free_bytes)} free)"
@@ -32,6 +32,7 @@ def print_plan(plan: Plan) -> None:
         _row("estimate", _sources(plan))
     if plan.todo and plan.disk_bytes > plan.free_bytes:
         _row("warning", "more than is free on the disk of the runs: free some, or choose another with --runs DIR")
+    _print_waiting(plan)
     for note in plan.notes:
         _row("note", note)
 
@@ -41,11 +42,12 @@ def print_status(plan: Plan) -> None:
     _print_grids(plan)
     terminal.write_line("")
     for item in plan.items:
-        if item.standing.state not in ("done", "to do"):
+        if item.standing.state not in ("done", "to do", "waiting"):
             _print_item(item)
     done, total = plan.states["done"], len(plan.items)
     left = f"; about {duration(plan.seconds)} of device time left" if plan.todo else ""
     _row("done", f"{done} of {words.plural(total, 'run')}{left}")
+    _print_waiting(plan)
     for note in plan.notes:
         _row("note", note)
 
@@ -124,6 +126,28 @@ def duration(seconds: float) -> str:
     if seconds < 7200:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 360_000 else f"{seconds / 3600:,.0f} h"
+
+
+def _nothing(plan: Plan) -> str:
+    """Why there is nothing to run."""
+    running, waiting = plan.states["running"], plan.states["waiting"]
+    parts = [f"{running} under way"] if running else []
+    parts += [f"{waiting} waiting"] if waiting else []
+    return f"nothing: {', '.join(parts)}, the rest done" if parts else "nothing: every run is done"
+
+
+def _print_waiting(plan: Plan) -> None:
+    """What a search must come before, and what it comes to."""
+    waiting = [item for item in plan.items if item.standing.state == "waiting"]
+    search = plan.study.search
+    if not waiting or search is None:
+        return
+    seconds = {target_of(item.run.experiment): item.left.seconds for item in waiting}
+    time = duration(sum(seconds.values()) * search.budget_epochs / search.rungs[-1])
+    what = f"{words.plural(len(waiting), 'run')} of {search.grid} until hyper-parameters are searched"
+    each = f"{len(seconds)} times a network on a data set, {search.budget_epochs} epochs each"
+    _row("waiting", f"{what}: {each}, about {time} of device time")
+    _row("", f"{terminal.program()} study search {plan.study.name}")
 
 
 def _sources(plan: Plan) -> str:

@@ -28,7 +28,17 @@ from ndrepro.execution.estimates import RECORDED, Estimate, Estimator
 from ndrepro.execution.launchers import Ended, Ending, Event, Job, Launcher
 from ndrepro.execution.run import Options
 from ndrepro.execution.runs import read_scores
-from ndrepro.execution.survey import CUT_OFF, DONE, FAILED, MISSING, RUNNING, Standing, Survey, code_and_data
+from ndrepro.execution.survey import (
+    CUT_OFF,
+    DONE,
+    FAILED,
+    MISSING,
+    RUNNING,
+    WAITING,
+    Standing,
+    Survey,
+    code_and_data,
+)
 from ndrepro.spec.exchange import Request, read_json
 from ndrepro.spec.study import Study, StudyRun
 from provenance.errors import BusyError, KeyFileError, LedgerError, ProvenanceError, StorageError
@@ -36,7 +46,7 @@ from provenance.errors import BusyError, KeyFileError, LedgerError, ProvenanceEr
 _LOOK_SECONDS = 0.2
 # what no other run of the study would escape
 _COMMON_TROUBLE = (StorageError, KeyFileError, LedgerError)
-_SETTLED = (DONE, RUNNING)
+_SETTLED = (DONE, RUNNING, WAITING)
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,7 @@ class Plan:
 
     @property
     def todo(self) -> tuple[Item, ...]:
-        """What would be run: all that is neither done nor under way."""
+        """What would be run: all that is neither done nor under way, nor waits for a search."""
         return tuple(item for item in self.items if item.standing.state not in _SETTLED)
 
     @property
@@ -145,7 +155,7 @@ def make_plan(study: Study, grids: Sequence[str], options: Options) -> Plan:
 
 def only_begun(plan: Plan) -> Plan:
     """The grids of which any run has been begun: what there is to resume."""
-    begun = {item.run.grid for item in plan.items if item.standing.state != MISSING}
+    begun = {item.run.grid for item in plan.items if item.standing.state not in (MISSING, WAITING)}
     items = tuple(item for item in plan.items if item.run.grid in begun)
     return Plan(plan.study, items, plan.free_bytes, plan.notes)
 

@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 from ndrepro.execution import environments
+from ndrepro.execution.found import read_values
 from ndrepro.spec.errors import UsageError
 from ndrepro.spec.study import MAIN, Study, suggestion
 from ndrepro.spec.study_document import from_document
@@ -48,7 +49,7 @@ def load_study(path: Path) -> Study:
         raise UsageError(f"{path}: cannot be read ({error.strerror})", "check the path") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not TOML: {error}", "see studies/smoke.toml for how one is written") from None
-    study = from_document(path.stem, document, str(path))
+    study = from_document(path.stem, document, str(path), found=lambda search: read_values(path, search))
     _check_environments(study, path)
     return study
 

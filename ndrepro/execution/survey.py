@@ -41,8 +41,9 @@ CUT_OFF = "cut off"  # interrupted, or killed with or without its recorder: it c
 FAILED = "failed"
 REFUSED = "not counted"  # it may have completed, but a check above says no
 MISSING = "to do"  # never begun
+WAITING = "waiting"  # for its hyper-parameters to be searched: it cannot be begun
 # the first that any run of the same identity has is where the study's run stands
-STATES = (DONE, RUNNING, CUT_OFF, FAILED, REFUSED, MISSING)
+STATES = (DONE, RUNNING, CUT_OFF, FAILED, REFUSED, MISSING, WAITING)
 
 _LIBRARIES = ("torch", "torchvision", "numpy")
 
@@ -80,10 +81,35 @@ class Survey:
 
     def standing(self, run: StudyRun) -> Standing:
         """Where a study's run stands."""
+        if run.waits:
+            return Standing(WAITING, reason="its hyper-parameters are still to be searched")
         name = run.experiment.name
         if name not in self._found:
             self._found[name] = self._best(name)
         return self._found[name].get(run.identity, Standing(MISSING))
+
+    def pieces(self, name: str) -> dict[tuple[str, int, int], Standing]:
+        """Pieces of runs of that name that were trained by themselves and completed.
+
+        By the run's identity, first step and count of epochs; of equals the latest. What is asked of whole runs above
+        is asked of them.
+        """
+        found: dict[tuple[str, int, int], Standing] = {}
+        for path in sorted((self._runs.root / f"{name}.segments").glob("*/manifest.dsse.json")):
+            folder = RunFolder(path.parent)
+            verdict = verify(folder.root, trust=self._trust, ledger=self._ledger, manifest_only=True)
+            if not verdict.ok or verdict.manifest is None or verdict.manifest.outcome != "completed":
+                continue
+            asked = verdict.manifest.external_parameters
+            try:
+                environment, segment = str(asked["environment"]), asked["segment"]
+                whose = identity(Experiment.from_json(asked["experiment"]), environment)
+                place = int(segment["fromStep"]), int(segment["epochs"])
+            except (UsageError, KeyError, TypeError, ValueError):
+                continue
+            if not (_lost(folder, verdict.manifest) or self._other_libraries(verdict.manifest, environment)):
+                found[whose, *place] = Standing(DONE, folder, manifest=verdict.manifest)
+        return found
 
     def _best(self, name: str) -> dict[str, Standing]:
         """Every run of that name by identity; of equals the latest."""
@@ -126,6 +152,8 @@ class Survey:
     def _believed(self, folder: RunFolder, manifest: Manifest) -> tuple[str, Standing] | None:
         """What a verified manifest says; None where it is not of a training run."""
         asked = manifest.external_parameters
+        if asked.get("segment"):
+            return None  # a piece of a run, wherever its folder was put
         try:
             environment = str(asked["environment"])
             key = identity(Experiment.from_json(asked["experiment"]), environment)
