@@ -21,7 +21,7 @@ RUN rm -f /etc/apt/sources.list.d/cuda* \
     && mkdir -p /usr/share/ndrepro \
     && dpkg-query -W -f '${Package} ${Version} ${Architecture}\n' > /usr/share/ndrepro/packages.txt \
     && find / -xdev -name __pycache__ -type d -prune -exec rm -rf {} + \
-    && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* /var/lib/dpkg/*-old /tmp/* /root/.cache
+    && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* /var/lib/dpkg/*-old /tmp/*
 
 FROM python AS libraries
 ARG APT_SNAPSHOT=20260901T000000Z
