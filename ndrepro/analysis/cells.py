@@ -1,0 +1,214 @@
+"""What was varied in a folder of runs: subjects, axes, cells and the replicates inside them.
+
+    subject    what is trained: the experiment's name (architecture, method, epochs, data set)
+    axis       whatever else differs between two runs: environment, threads, determinism, device, any setting, the seed
+               of a single stream
+    cell       one combination of the axes' values
+    replicate  the seed; where a single stream was drawn anew, that stream's seed
+
+The reference is the cell that every other is compared with: on each axis the value that most runs have, so that a study
+that changes one thing at a time is compared with what it started from. Runs of two cells are pairs where their subject
+and replicate are the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ndrepro.analysis.extract import Score
+from ndrepro.analysis.samples import TooLittle
+from ndrepro.spec.errors import UsageError
+from ndrepro.spec.experiment import STREAMS
+from ndrepro.spec.study import suggestion
+
+ENVIRONMENT = "environment"
+DEFAULT = "default"
+VARIED = "drawn anew"
+_MANY = 3  # distinct seeds of one stream: it was drawn anew, and not set to another value once
+_SHOWN = 28
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination of values, by axis; ``label`` is what tells it from the reference."""
+
+    values: tuple[tuple[str, Any], ...]
+    label: str = ""
+
+    def __getitem__(self, axis: str) -> Any:
+        """The value on an axis. Raises KeyError."""
+        return dict(self.values)[axis]
+
+
+@dataclass(frozen=True)
+class Design:
+    """Runs in order: ``runs[subject, cell]`` maps replicates to runs; ``repeats`` are runs of what had been run."""
+
+    subjects: tuple[str, ...]
+    axes: Mapping[str, tuple[Any, ...]]
+    cells: tuple[Cell, ...]
+    reference: Cell
+    runs: Mapping[tuple[str, Cell], Mapping[int, Score]]
+    repeats: tuple[Score, ...] = ()
+
+    def of(self, subject: str, cell: Cell) -> Mapping[int, Score]:
+        """Runs by replicate; none where the cell has none of that subject."""
+        return self.runs.get((subject, cell), {})
+
+    @property
+    def replicates(self) -> tuple[int, ...]:
+        """Every replicate that any cell has, ascending."""
+        return tuple(sorted({each for runs in self.runs.values() for each in runs}))
+
+    @property
+    def missing(self) -> tuple[tuple[str, Cell, int], ...]:
+        """Every run that a full design would have and that is not there: (subject, cell, replicate)."""
+        return tuple(
+            (subject, cell, replicate)
+            for subject in self.subjects
+            for cell in self.cells
+            for replicate in self.replicates
+            if replicate not in self.of(subject, cell)
+        )
+
+    def along(self, axis: str) -> tuple[Cell, ...]:
+        """Cells that differ from the reference on this axis at most."""
+        others = [name for name in self.axes if name != axis]
+        return tuple(cell for cell in self.cells if all(cell[name] == self.reference[name] for name in others))
+
+
+def design_of(rows: Iterable[Score], *, reference: Mapping[str, str] | None = None) -> Design:
+    """The design that these runs are of. ``reference`` sets values of the reference cell, as text, by axis.
+
+    Raises TooLittle where there are no runs, UsageError for an axis or a value that no run has.
+    """
+    rows = sorted(rows, key=lambda row: (row.started, row.run_id))
+    if not rows:
+        raise TooLittle("there are no verified, completed runs", "run a study: ndrepro study run versions")
+    streams = _replicated_streams(rows)
+    names = _environment_names(rows)
+    flat = [_flat(row, streams) | {ENVIRONMENT: names[row.cell, row.environment]} for row in rows]
+    known = {key for each in flat for key in each}
+    axes = {key: _values(each.get(key, DEFAULT) for each in flat) for key in sorted(known, key=_axis_order)}
+    axes = {key: values for key, values in axes.items() if len(values) > 1}
+    cells: dict[Cell, None] = {}
+    runs: dict[tuple[str, Cell], dict[int, Score]] = {}
+    repeats = []
+    for row, values in zip(rows, flat, strict=True):
+        cell = Cell(tuple((axis, values.get(axis, DEFAULT)) for axis in axes))
+        cells[cell] = None
+        inside = runs.setdefault((row.name, cell), {})
+        if inside.setdefault(_replicate(row, streams), row) is not row:
+            repeats.append(row)
+    chosen = _reference(list(cells), runs, axes, dict(reference or {}))
+    labels = {cell: Cell(cell.values, _label(cell, chosen)) for cell in cells}
+    order = sorted(labels.values(), key=lambda cell: _cell_order(cell, chosen))
+    return Design(
+        subjects=tuple(sorted({row.name for row in rows})),
+        axes=axes,
+        cells=tuple(order),
+        reference=labels[chosen],
+        runs={(name, labels[cell]): dict(sorted(inside.items())) for (name, cell), inside in runs.items()},
+        repeats=tuple(repeats),
+    )
+
+
+def natural(text: Any) -> tuple[Any, ...]:
+    """A key that sorts torch-2.4.1 before torch-2.13.0."""
+    parts = re.split(r"(\d+)", str(text))
+    return tuple((1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts)
+
+
+def _replicated_streams(rows: Sequence[Score]) -> frozenset[str]:
+    seen = {stream: {row.seeds[stream] for row in rows if stream in row.seeds} for stream in STREAMS}
+    return frozenset(stream for stream, values in seen.items() if len(values) >= _MANY)
+
+
+def _replicate(row: Score, streams: frozenset[str]) -> int:
+    own = [row.seeds[stream] for stream in STREAMS if stream in streams and stream in row.seeds]
+    return own[0] if own else row.seed
+
+
+def _flat(row: Score, streams: frozenset[str]) -> dict[str, Any]:
+    """Everything that may be an axis."""
+    seeds = {f"seeds.{stream}": VARIED if stream in streams else value for stream, value in row.seeds.items()}
+    surroundings = {
+        "determinism": row.determinism,
+        "threads": row.threads,
+        "device": row.device,
+    }
+    # the fixed seed of runs whose one stream was drawn anew is part of what they are
+    fixed = {"seed": row.seed} if any(value == VARIED for value in seeds.values()) else {}
+    return {**surroundings, **seeds, **fixed, **row.settings}
+
+
+def _environment_names(rows: Sequence[Score]) -> dict[tuple[str, str], str]:
+    """An environment by its name; with its versions where one name has stood for several."""
+    pairs = {(row.cell, row.environment) for row in rows}
+    counts = Counter(cell for cell, _ in pairs)
+    return {(cell, versions): cell if counts[cell] == 1 else f"{cell} ({versions})" for cell, versions in pairs}
+
+
+def _values(values: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple(sorted(set(values), key=natural))
+
+
+def _axis_order(axis: str) -> tuple[int, str]:
+    first = (ENVIRONMENT, "determinism", "threads", "device")
+    return (first.index(axis) if axis in first else len(first), axis)
+
+
+def _reference(
+    cells: list[Cell],
+    runs: Mapping[tuple[str, Cell], Mapping[int, Score]],
+    axes: Mapping[str, Any],
+    wish: dict[str, str],
+) -> Cell:
+    """The cell whose values are most runs' own, on as many axes as can be; of equals the one with most runs."""
+    for axis, text in wish.items():
+        if axis not in axes:
+            raise UsageError(f"reference {axis}={text}: {axis} does not vary", suggestion(axis, axes))
+        if text not in map(str, axes[axis]):
+            raise UsageError(f"reference {axis}={text}: no run has it", suggestion(text, map(str, axes[axis])))
+    sizes = Counter({cell: sum(len(inside) for (_, of), inside in runs.items() if of == cell) for cell in cells})
+    common = {}
+    for axis in axes:
+        counts: Counter[Any] = Counter()
+        for cell, size in sizes.items():
+            counts[cell[axis]] += size
+        common[axis] = max(counts, key=lambda value: (counts[value], value == DEFAULT, natural(value)))
+    allowed = [cell for cell in cells if all(str(cell[axis]) == text for axis, text in wish.items())]
+    if not allowed:
+        raise UsageError(f"no run has {', '.join(f'{axis}={text}' for axis, text in wish.items())} at once")
+
+    def closeness(cell: Cell) -> tuple[int, int, tuple[Any, ...]]:
+        return sum(cell[axis] == common[axis] for axis in axes), sizes[cell], natural(cell.values)
+
+    return max(allowed, key=closeness)
+
+
+def _label(cell: Cell, reference: Cell) -> str:
+    """The environment, or what else differs from the reference."""
+    differing = [(axis, value) for axis, value in cell.values if value != reference[axis]]
+    if not differing:
+        named = dict(cell.values).get(ENVIRONMENT)
+        return str(named) if named else "reference"
+    words = [str(value) if axis == ENVIRONMENT else f"{axis}={_short(value)}" for axis, value in differing]
+    return ", ".join(words)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+
+
+def _cell_order(cell: Cell, reference: Cell) -> tuple[Any, ...]:
+    """Cells that differ in their environment only come first, oldest release first; then by what else differs."""
+    others = [
+        axis for axis, value in cell.values if value != reference[axis] and axis not in (ENVIRONMENT, "libraries")
+    ]
+    return (len(others), others, natural(dict(cell.values).get(ENVIRONMENT, "")), natural(cell.label))
