@@ -51,7 +51,8 @@ def gpu_fit(torch: Torch, driver: dict[str, Any]) -> Finding:
     if "none" in driver:
         return Finding("gpu", OK, f"none, runs use the CPU: {driver['none']}")
     if "unavailable" in driver:
-        return Finding("gpu", WARNING, driver["unavailable"], "give the container the driver: docker run --gpus all")
+        cure = "hand in the driver: docker run --gpus all, apptainer run --nv"
+        return Finding("gpu", WARNING, driver["unavailable"], cure)
     there = driver["devices"]
     if not isinstance(there, list):
         return Finding("gpu", WARNING, f"the driver does not tell its GPUs: {there['unavailable']}", "try nvidia-smi")

@@ -167,6 +167,8 @@ class Survey:
 
     def _other_libraries(self, manifest: Manifest, environment: str) -> str:
         """How the libraries that a run had differ from those that it would have today; "" where they do not."""
+        if manifest.external_parameters.get("container"):
+            return ""  # an image has libraries of its own; its digest is recorded
         if environment not in self._libraries:
             self._libraries[environment] = libraries_of(environment)
         had = {
