@@ -75,7 +75,9 @@ def _start(request: Request, folder: RunFolder, code: Path, lock_fd: int) -> Pro
         return containers.start(request.container, request, folder, code)
     with folder.log.open("ab") as log:
         return subprocess.Popen(
-            [child_python(request), "-m", "ndrepro.training", str(folder.root)],
+            [child_python(request), "-m", "ndrepro.training", str(folder.root.absolute())],
+            # python -m looks into the current folder first: in a checkout, that would be other code than ``code``
+            cwd=folder.root,
             env=child_variables(request, code, os.environ),
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -60,6 +60,7 @@ class Replay:
         with self.folder.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [child_python(request), "-m", "ndrepro.training.replay", str(self.folder.root.absolute())],
+                cwd=self.folder.root,  # and not in a checkout, whose code would come before the recorded one
                 env=child_variables(request, code, os.environ),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

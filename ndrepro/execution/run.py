@@ -30,6 +30,7 @@ from provenance.manifest import Resource
 from provenance.signing import KeyRing
 
 CODE = Path(__file__).resolve().parents[2]
+_ORIGIN = ("name", "digest", "annotations")
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,10 @@ def run(
     if segment is not None and segment.checkpoint is not None:
         folder.checkpoints.mkdir()
         shutil.copyfile(segment.checkpoint, folder.checkpoint(segment.step))
-    return _attempt(folder, request, options, observer, origin)
+    if origin is not None:
+        # kept for later attempts: a manifest may never come of this one
+        write_json(folder.origin, {key: getattr(origin, key) for key in _ORIGIN})
+    return _attempt(folder, request, options, observer)
 
 
 def resume(folder: RunFolder, options: Options, observer: Observer) -> Finished:
@@ -131,9 +135,7 @@ def _make_folder(runs: RunsFolder, name: str) -> RunFolder:
     return folder
 
 
-def _attempt(
-    folder: RunFolder, request: Request, options: Options, observer: Observer, origin: Resource | None = None
-) -> Finished:
+def _attempt(folder: RunFolder, request: Request, options: Options, observer: Observer) -> Finished:
     recorder = record.open_recorder(folder, request, options.runs, options.home)
     watcher = Watcher(folder, request, observer)
     started = _now()
@@ -149,7 +151,7 @@ def _attempt(
         # nothing was trained, or nobody saw how it ended
         captured, outcome, error = record.NO_SOURCE, "failed", _as_storage_error(failure)
     watcher.look("signing")
-    account = record.Account(folder, request, captured, origin)
+    account = record.Account(folder, request, captured, _origin_of(folder))
     manifest = recorder.close(
         outcome=outcome,
         exit_code=exit_code,
@@ -162,6 +164,11 @@ def _attempt(
     )
     scores = watcher.scores[-1] if watcher.scores else None
     return Finished(folder, outcome, scores, KeyRing(options.home).keyid, manifest, error)
+
+
+def _origin_of(folder: RunFolder) -> Resource | None:
+    """The run that this one repeats, as it was said when the first attempt began."""
+    return Resource(**read_json(folder.origin)) if folder.origin.exists() else None
 
 
 def _ending(folder: RunFolder, exit_code: int) -> tuple[str, ProvenanceError | None]:

@@ -5,6 +5,7 @@
         vgg16_nd_100/                       one folder an experiment
             20261121T101502Z-3f9a1c/        one folder a run (UTC start, six random hex digits)
                 request.json                what the parent asked for
+                origin.json                 the run that this one repeats, if any
                 environment.json            what the child saw, at start and end
                 dataset.json dataset.sha256 what the data were, file by file
                 model.json                  every layer, counts
@@ -41,6 +42,11 @@ class RunFolder:
     def request(self) -> Path:
         """What the parent asked for."""
         return self.root / "request.json"
+
+    @property
+    def origin(self) -> Path:
+        """The run that this one repeats, where it repeats one."""
+        return self.root / "origin.json"
 
     @property
     def environment(self) -> Path:

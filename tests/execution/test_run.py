@@ -12,12 +12,13 @@ import pytest
 from real_runs import Bench, alive, children_of, wait_for
 
 from ndrepro.execution.checks import CHECKS
-from ndrepro.execution.run import Finished, Options
+from ndrepro.execution.observer import Silent
+from ndrepro.execution.run import Finished, Options, run
 from ndrepro.spec.errors import DataError, DeviceError, UsageError
 from ndrepro.spec.layout import RunFolder, RunsFolder
 from provenance.errors import BusyError, KeyFileError, StorageError
 from provenance.ledger import Ledger
-from provenance.manifest import Manifest
+from provenance.manifest import Manifest, Resource
 from provenance.trail import Trail, compare
 from provenance.trust import TrustPolicy
 from provenance.verify import Verdict, verify
@@ -120,6 +121,20 @@ def test_a_killed_parent_takes_its_child_along_and_leaves_a_beginning(
     assert [entry.event for entry in Ledger(bench.options.runs.ledger).entries()] == ["begun"]
     bench.resume(folder)
     assert_resumed_like(bench, folder, finished, ["killed", "completed"])
+
+
+def test_a_reproduction_that_is_resumed_still_says_what_it_reproduces(bench: Bench, tmp_path: Path) -> None:
+    origin = Resource("reproduced run", digest={"sha256": "ab" * 32}, annotations={"run": "20261121T101500Z-aaaaaa"})
+    nothing = replace(bench.options, code=tmp_path / "nothing")
+    for package in ("ndrepro", "provenance"):
+        (nothing.code / package).mkdir(parents=True)
+        (nothing.code / package / "__init__.py").touch()
+    failed = run(bench.experiment("lenet_nd_1_digits", train_images="16"), nothing, Silent(), origin=origin)
+    assert failed.outcome == "failed"
+    resumed = bench.resume(failed.folder)
+    assert resumed.outcome == "completed"
+    assert manifest_of(bench, failed.folder).dependencies[0] == origin
+    assert failed_checks(verified(bench, failed.folder)) == []
 
 
 def test_ctrl_c_stops_cleanly_and_is_signed_as_interrupted(
