@@ -66,6 +66,8 @@ class Task:
             command = line.command()
             if command is not None:
                 with open(line.events, "ab") as events:
+                    events.write(b"\n")  # whatever a killed process left torn ends here
+                    events.flush()
                     process = subprocess.Popen(
                         [*_DEAF, *command], stdin=subprocess.DEVNULL, stdout=events, env=environment
                     )

@@ -198,12 +198,12 @@ def test_a_run_is_reproduced_in_its_own_image_and_in_no_other(image: str, tmp_pa
     folder = train(sys.executable, tmp_path, "--in=podman", f"--image={tag}")
     words = [sys.executable, "-m", "ndrepro", "reproduce", str(folder.root), f"--runs={tmp_path / 'runs'}"]
     assert "verdict    identical" in run(*words, NDREPRO_HOME=str(tmp_path / "keys"))
-    run("podman", "untag", tag)
+    run("podman", "untag", tag, tag)
     run("podman", "tag", "localhost/ndrepro-base:latest", tag)
     done = subprocess.run(
         words, env={**os.environ, "NDREPRO_HOME": str(tmp_path / "keys")}, capture_output=True, text=True
     )
-    run("podman", "untag", tag)
+    run("podman", "untag", tag, tag)
     assert done.returncode == 3
     assert "asked for is sha256:" in done.stderr
 
