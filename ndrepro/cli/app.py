@@ -9,6 +9,7 @@ import typer
 
 from ndrepro.cli import (
     audit,
+    checklist,
     diff,
     doctor,
     env,
@@ -96,6 +97,7 @@ app.command("reproduce", short_help="Train a run again, and judge.")(reproduce.r
 app.command("diff", short_help="Where two runs part, and why.")(diff.diff)
 app.command("report", short_help="One HTML folder about a study or its runs.")(report.report)
 app.command("audit", short_help="Compute what papers claim again.")(audit.audit)
+app.command("checklist", short_help="Check guidelines of reproducibility.")(checklist.checklist)
 app.command("doctor")(doctor.doctor)
 app.add_typer(study_app, name="study")
 study_app.command("list")(study.list_studies)
