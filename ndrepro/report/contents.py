@@ -228,7 +228,7 @@ def _notes(scores: Scores, runs: Sequence[Score], cells: Sequence[Cell], about: 
     reduced = sum("train_images" in run.settings for run in runs)
     if reduced:
         notes.append(
-            f"{reduced} of {len(runs)} runs were trained on a part of their data set (train_images): see Settings."
+            f"{reduced} of {len(runs)} runs were trained on a part of their data set: the setting train_images."
         )
     return tuple(notes)
 

@@ -6,7 +6,7 @@ runs with equal settings may so have been written down differently. Here every s
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -36,6 +36,18 @@ def hyperparameters(run: Score) -> tuple[Any, ...]:
     """What a search would have chosen."""
     settings = whole_settings(run)
     return tuple(settings[key] for key in HYPERPARAMETERS)
+
+
+def told_apart(runs: Sequence[Score]) -> tuple[str, dict[str, str]]:
+    """Of the settings that any run changed: those that all share, as text, and by run what it has of the others."""
+    changed = sorted({key for run in runs for key in run.settings})
+    settings = {run.run_id: whole_settings(run) for run in runs} if changed else {}
+    values = {key: {text_of(whole[key]) for whole in settings.values()} for key in changed}
+    shared = " ".join(f"{key}={next(iter(found))}" for key, found in values.items() if len(found) == 1)
+    apart = [key for key, found in values.items() if len(found) > 1]
+    return shared, {
+        run.run_id: " ".join(f"{key}={text_of(settings[run.run_id][key])}" for key in apart) for run in runs
+    }
 
 
 @lru_cache(maxsize=4096)

@@ -146,7 +146,8 @@ def _seed_decides(runs: Sequence[Score]) -> Finding | None:
         "seed_decides",
         "Which network comes out best depends on the seed, so that one run of each supports no ranking.",
         "Bouthillier et al. 2019. Held where the first place changes hands between seeds.",
-        f"{counted(len(models), 'model')} (network and method), {counted(len(tables), 'comparison')} of {_spread(tables)} seeds each.",
+        f"{counted(len(models), 'model')} (network and method), "
+        f"{counted(len(tables), 'comparison')} of {_spread(tables)} seeds each.",
         HOLDS if changing == len(tables) else FAILS if not changing else OPEN,
         f"The first place changes hands in {changing} of {len(tables)}. {some}.",
     )

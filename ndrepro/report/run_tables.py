@@ -10,7 +10,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ndrepro.analysis.scores import Score, Scores
-from ndrepro.report.cells import Cell, settings_text
+from ndrepro.report.cells import Cell
+from ndrepro.report.designs import told_apart
 from ndrepro.report.table import MISSING, Column, Table, Value, count, decimal, duration, without_constants, word
 from ndrepro.spec.study import text_of
 
@@ -40,10 +41,12 @@ def cell_table(cells: Sequence[Cell]) -> Table:
         "deviation (n - 1). The interval is that of the mean test accuracy; one run has none. The train accuracy is "
         "met while training, on augmented images. A mean links to its runs."
     )
-    return without_constants(Table("cells", "Every experiment", caption, columns, tuple(map(_cell_row, cells))))
+    shared, apart = told_apart([cell.first for cell in cells])
+    rows = tuple(_cell_row(cell, apart[cell.first.run_id]) for cell in cells)
+    return without_constants(Table("cells", "Every experiment", _with_shared(caption, shared), columns, rows))
 
 
-def _cell_row(cell: Cell) -> tuple[Value, ...]:
+def _cell_row(cell: Cell, settings: str) -> tuple[Value, ...]:
     one, test = cell.first, cell.test
     link = f"#{anchor(one)}"
     interval = MISSING if test.low is None or test.high is None else f"{test.low:.2f} to {test.high:.2f}"
@@ -54,7 +57,7 @@ def _cell_row(cell: Cell) -> tuple[Value, ...]:
         word(one.method),
         count(one.epochs),
         word(one.dataset),
-        word(cell.settings),
+        word(settings),
         count(cell.n),
         decimal(cell.train.mean, missing=cell.train.text),
         decimal(test.mean, missing=test.text, href=link),
@@ -87,9 +90,10 @@ def run_table(runs: Sequence[Score], repeats: Iterable[Score], program: str, man
         Column("Copy the command"),
     )
     again = {run.run_id for run in repeats}
+    shared, apart = told_apart(runs)
     rows = []
     for run in runs:
-        settings = " ".join(filter(None, (settings_text(run), _OTHER if run.run_id in again else "")))
+        settings = " ".join(filter(None, (apart[run.run_id], _OTHER if run.run_id in again else "")))
         rows.append(
             (
                 Value(run.run_id, href=manifest(run)),
@@ -110,8 +114,13 @@ def run_table(runs: Sequence[Score], repeats: Iterable[Score], program: str, man
         "Every completed run whose manifest verified. The name leads to the signed manifest. "
         "* some random streams have a seed of their own."
     )
-    table = Table("runs", "Every run", caption, columns, tuple(rows), tuple(anchor(run) for run in runs))
+    anchors = tuple(anchor(run) for run in runs)
+    table = Table("runs", "Every run", _with_shared(caption, shared), columns, tuple(rows), anchors)
     return without_constants(table)
+
+
+def _with_shared(caption: str, shared: str) -> str:
+    return f"{caption} Settings of all: {shared}." if shared else caption
 
 
 def commands(run: Score, program: str) -> tuple[tuple[str, str], ...]:

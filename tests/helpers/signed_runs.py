@@ -15,16 +15,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ndrepro.analysis.scores import Scores, read_scores
 from ndrepro.spec.experiment import STREAMS, Experiment
 from provenance.digest import bytes_digest
 from provenance.ledger import Entry
 from provenance.manifest import Artifact, LedgerReference, Manifest, Resource
 from provenance.signing import PAYLOAD_TYPE, KeyRing, pae, read_envelope, write_envelope
 from provenance.statement import Statement
+from provenance.trust import TrustPolicy
 
 SAMPLE = Path(__file__).resolve().parents[2] / "docs" / "runs" / "vgg16_nd_1" / "manifest.dsse.json"
 
 Row = dict[str, Any]
+# a name that would run in a page that forgot to escape it
+HOSTILE = "<img src=x onerror=alert(1)>"
 
 
 @dataclass
@@ -93,6 +97,10 @@ class SignedRuns:
         self.runs.mkdir(parents=True, exist_ok=True)
         (self.runs / "ledger.jsonl").write_bytes(b"\n".join([*self._lines, b""]))
         return self.runs
+
+    def scores(self) -> Scores:
+        """What verifies of it."""
+        return read_scores(self.runs, policy=TrustPolicy.load(self.home))
 
     def _entry(self, event: str, run: str, fields: dict[str, Any]) -> Entry:
         entry, line = Entry.make(len(self._lines) + 1, event, run, fields, self._previous)

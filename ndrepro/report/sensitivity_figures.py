@@ -1,0 +1,206 @@
+"""Figures of a sensitivity analysis: which cells agree, how differences grow, how far means move, what spread is from.
+
+Every figure is readable in black and white: agreement is written into its field, lines differ by dash and marker,
+bars by hatch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ndrepro.analysis.intervals import Interval
+from ndrepro.analysis.sensitivity import Sensitivity
+from ndrepro.analysis.sensitivity_bits import Bits
+from ndrepro.report import style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_EQUAL, _PARTED, _SELF = "#bfbfbf", "#ffffff", "#f0f0f0"
+_LEAST = 1e-9
+
+
+def draw(found: Sensitivity, folder: Path) -> tuple[Path, ...]:
+    """Write every figure that there is something for; returns the PNG and SVG files. Raises OSError."""
+    made: list[Path] = []
+    with_pairs = [bits for bits in found.bits if bits.pairs]
+    if with_pairs:
+        made += _agreement(with_pairs, folder / "agreement")
+    if any(bits.growths for bits in found.bits):
+        made += _growth([bits for bits in found.bits if bits.growths], folder / "divergence")
+    if any(line.against for numbers in found.numbers for line in numbers.cells):
+        made += _differences(found, folder / "differences")
+    if any(contrast.judged for contrast in found.contrasts):
+        made += _contrasts(found, folder / "conclusion")
+    if any(numbers.breakdowns for numbers in found.numbers):
+        made += _components(found, folder / "components")
+    return tuple(made)
+
+
+def _agreement(each: Sequence[Bits], path: Path) -> tuple[Path, Path]:
+    """One square a subject: equal, or the first step at which the pairs part."""
+    labels = list(dict.fromkeys(name for bits in each for pair in bits.pairs for name in (pair.first, pair.second)))
+    side = 0.62 * len(labels) + 1.6
+    with style.figure(side * len(each) + 0.4, side + 0.2, columns=len(each), squeeze=False) as (figure, axes):
+        for place, bits in enumerate(each):
+            here = axes if len(each) == 1 else axes[0][place]
+            _square(_first(here), bits, labels, place == 0)
+        return style.save(figure, path)
+
+
+def _square(axes: Axes, bits: Bits, labels: Sequence[str], named: bool) -> None:
+    from matplotlib.patches import Rectangle
+
+    for row, first in enumerate(labels):
+        for column, second in enumerate(labels):
+            pair = bits.pair(first, second) if first != second else None
+            text, face = "", _SELF
+            if pair is not None and pair.pairs:
+                equal = pair.equal == pair.pairs
+                text, face = ("=", _EQUAL) if equal else (_steps(pair.steps, pair.equal, pair.pairs), _PARTED)
+            axes.add_patch(Rectangle((column, row), 1, 1, facecolor=face, edgecolor="#808080", linewidth=0.5))
+            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=10 if text == "=" else 6)
+    ticks = [place + 0.5 for place in range(len(labels))]
+    axes.set(xlim=(0, len(labels)), ylim=(len(labels), 0), aspect="equal", xticks=ticks, yticks=ticks)
+    axes.set_xticklabels([_wrapped(label) for label in labels], rotation=60, ha="right", rotation_mode="anchor")
+    axes.set_yticklabels([_wrapped(label) for label in labels] if named else [""] * len(labels))
+    axes.tick_params(length=0)
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+    style.finish(axes, f"{bits.subject}\n= equal bits, else first step that differs")
+
+
+def _steps(steps: Sequence[int], equal: int, pairs: int) -> str:
+    if not steps:
+        return "?"
+    span = f"step {steps[0]}" if steps[0] == steps[-1] else f"step\n{steps[0]} to {steps[-1]}"
+    return f"{span}\n{equal} of {pairs} =" if equal else span
+
+
+def _growth(each: Sequence[Bits], path: Path) -> tuple[Path, Path]:
+    """Median relative difference of the loss from the reference's, by step; zero lies on the floor."""
+    with style.figure(6.8, 3.1, columns=len(each), sharey=True, squeeze=False) as (figure, axes):
+        for place, bits in enumerate(each):
+            here = _first(axes if len(each) == 1 else axes[0][place])
+            for number, grown in enumerate(bits.growths):
+                heights = [max(value, _LEAST) if math.isfinite(value) else 1.0 for value in grown.median]
+                steps = grown.steps
+                here.plot(
+                    steps[1:], heights[1:], label=grown.cell, markevery=max(len(steps) // 8, 1), **style.line(number)
+                )
+            here.set_yscale("log")
+            here.set_ylim(_LEAST, 2)
+            note = f"{bits.subject}, {bits.growths[0].pairs} pairs"
+            style.finish(here, note, "step", "relative difference of the loss" if place == 0 else "")
+        handles, labels = here.get_legend_handles_labels()
+        figure.legend(handles, [_wrapped(label) for label in labels], loc="outside right center")
+        return style.save(figure, path)
+
+
+def _differences(found: Sensitivity, path: Path) -> tuple[Path, Path]:
+    """A forest plot for each subject: the cell less the reference, and the margin within which it does not matter."""
+    numbers = [each for each in found.numbers if any(line.against for line in each.cells)]
+    labels = list(dict.fromkeys(line.cell for each in numbers for line in each.cells if line.against))
+    with style.figure(6.8, 0.28 * len(labels) + 1.1, columns=len(numbers), squeeze=False) as (figure, axes):
+        for place, each in enumerate(numbers):
+            here = _first(axes if len(numbers) == 1 else axes[0][place])
+            margin = found.options.margin
+            here.axvspan(-margin, margin, facecolor="#e6e6e6", zorder=0)
+            rows = {line.cell: line.against.difference for line in each.cells if line.against}
+            _forest(here, labels, rows, place == 0)
+            unit = f"{found.options.unit} from {found.design.reference.label} (grey: within {margin:g})"
+            style.finish(here, each.subject, unit)
+        return style.save(figure, path)
+
+
+def _contrasts(found: Sensitivity, path: Path) -> tuple[Path, Path]:
+    """A forest plot for each contrast: the first method less the second, in every cell."""
+    contrasts = [each for each in found.contrasts if each.judged]
+    labels = list(dict.fromkeys(item.cell for each in contrasts for item in each.judged))
+    with style.figure(6.8, 0.28 * len(labels) + 1.1, columns=len(contrasts), squeeze=False) as (figure, axes):
+        for place, each in enumerate(contrasts):
+            here = _first(axes if len(contrasts) == 1 else axes[0][place])
+            rows = {item.cell: item.found.difference for item in each.judged if item.found}
+            _forest(here, labels, rows, place == 0)
+            for item in each.judged:
+                share = item.found.superiority if item.found else None
+                if share:
+                    text = f"P {share.share:.2f}, n {share.n}"
+                    here.annotate(
+                        text,
+                        (1.0, labels.index(item.cell)),
+                        xycoords=("axes fraction", "data"),
+                        fontsize=6,
+                        va="center",
+                    )
+            style.finish(here, f"{each.first} less {each.second}", found.options.unit)
+        return style.save(figure, path)
+
+
+def _forest(axes: Axes, labels: Sequence[str], rows: dict[str, Interval], named: bool) -> None:
+    axes.axvline(0, color="#404040", linewidth=0.8)
+    for cell, interval in rows.items():
+        height = labels.index(cell)
+        axes.plot([interval.low, interval.high], [height, height], color=style.colour(0), linewidth=1.6)
+        axes.plot([interval.estimate], [height], marker="s", markersize=4.5, color=style.colour(2), linestyle="")
+    axes.set_yticks(range(len(labels)), [_wrapped(label) for label in labels] if named else [""] * len(labels))
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.grid(True, axis="x")
+    axes.grid(False, axis="y")
+    axes.tick_params(axis="y", length=0)
+
+
+def _components(found: Sensitivity, path: Path) -> tuple[Path, Path]:
+    """Shares of the variance with their intervals, a group of bars for each breakdown."""
+    groups = [
+        (f"{numbers.subject}\n{item.title}, n {item.components.n}", item)
+        for numbers in found.numbers
+        for item in numbers.breakdowns
+        if item.components.total
+    ]
+    groups += [
+        (f"{contrast.first}\nless {contrast.second}\n{item.title}, n {item.components.n}", item)
+        for contrast in found.contrasts
+        for item in contrast.breakdowns
+        if item.components.total
+    ]
+    heights = [len(item.components.components) for _, item in groups]
+    with style.figure(6.5, 0.24 * sum(heights) + 0.35 * len(groups) + 0.7) as (figure, axes):
+        place, ticks, names = 0.0, [], []
+        for title, item in groups:
+            first = place
+            for number, part in enumerate(item.components.components):
+                share, ends = 100 * part.share, (100 * part.share_low, 100 * part.share_high)
+                axes.barh(place, share, 0.8, **style.bar(number))
+                axes.plot(ends, [place, place], color="black", linewidth=1)
+                axes.plot(ends, [place, place], color="black", marker="|", linestyle="", markersize=5)
+                ticks.append(place)
+                names.append(part.source)
+                place += 1
+            axes.annotate(
+                title, (1.01, (first + place - 1) / 2), xycoords=("axes fraction", "data"), fontsize=6.5, va="center"
+            )
+            place += 0.9
+        axes.set_yticks(ticks, names)
+        axes.set_ylim(place - 0.9, -0.9)
+        axes.set_xlim(0, 100)
+        axes.grid(True, axis="x")
+        axes.grid(False, axis="y")
+        style.finish(axes, "Where the variance comes from", "% of the variance, with 95 % interval")
+        return style.save(figure, path)
+
+
+def _wrapped(label: str) -> str:
+    """A long label on two lines."""
+    if len(label) <= 20:
+        return label
+    cut = max(label.find("=", 4), label.find(", "), 0) + 1
+    return f"{label[:cut]}\n{label[cut:].strip()}" if 1 < cut < len(label) else label
+
+
+def _first(axes: Any) -> Any:
+    """One diagram of what ``style.figure`` gives."""
+    return axes if hasattr(axes, "plot") else axes[0][0]
