@@ -19,7 +19,7 @@ from ndrepro.execution.launchers import Began, Ended, Ending, LocalLauncher
 from ndrepro.execution.run import Finished, Options
 from ndrepro.execution.study import Outcome, Plan, carry_out, data_of_begun, make_plan, only_begun
 from ndrepro.execution.study_file import find_study, load_study, study_files
-from ndrepro.execution.survey import CUT_OFF, DONE, FAILED, MISSING, REFUSED, Survey
+from ndrepro.execution.survey import CUT_OFF, DONE, FAILED, MISSING, REFUSED, WAITING, Survey
 from ndrepro.spec.errors import DataError, DeviceError, TrainingFailed, UsageError
 from ndrepro.spec.layout import RunFolder, RunsFolder
 from provenance.errors import KeyFileError, LedgerError, StorageError
@@ -77,7 +77,10 @@ def copied(done: tuple[Bench, Path, Outcome, Watched], tmp_path: Path) -> tuple[
 @pytest.mark.parametrize("path", study_files(), ids=lambda path: path.stem)
 def test_every_study_that_ships_plans(path: Path, bench: Bench) -> None:
     plan = planned(bench, path)
-    assert plan.states == {MISSING: len(plan.items)}
+    searched = {plan.study.search.grid} if plan.study.search else set()
+    assert {item.run.grid for item in plan.items if item.standing.state == WAITING} == searched
+    assert plan.states[MISSING] + plan.states[WAITING] == len(plan.items)
+    assert len(plan.todo) == plan.states[MISSING] > 0
     assert plan.seconds > 0 and plan.disk_bytes > 0 and plan.free_bytes > 0
     assert plan.recorded == 0
     assert sum(len(plan.of_grid(name).items) for name in plan.grids()) == len(plan.items)
