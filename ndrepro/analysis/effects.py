@@ -151,6 +151,27 @@ EFFECTS = (
     ),
     Effect("another seed", (("seeds", "(?!seed$).+"),), "anything", 80, "whatever is drawn from it"),
     Effect(
+        "another precision, or a compiler",
+        (("experiment", "precision|compile"),),
+        "arithmetic",
+        85,
+        "bfloat16 has eight bits of mantissa and TF32 eleven; a compiler fuses operations and rounds less often",
+    ),
+    Effect(
+        "statistics over other images",
+        (("experiment", "statistics"),),
+        "forward",
+        85,
+        "layers see the whole batch, or one process's share of it",
+    ),
+    Effect(
+        "another number of processes",
+        (("experiment", "processes"),),
+        "arithmetic",
+        82,
+        "sums over the batch are taken share by share",
+    ),
+    Effect(
         "another device",
         (("gpus", "device"),),
         "arithmetic",

@@ -66,5 +66,6 @@ def summary(experiment: Experiment) -> str:
             f"seed {experiment.seed}",
             experiment.determinism,
             plural(experiment.threads, "thread"),
+            *([f"{experiment.processes} processes"] if experiment.processes > 1 else []),
         ]
     )

@@ -15,7 +15,7 @@ import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ndrepro.execution import containers, environments
+from ndrepro.execution import containers, environments, ranks
 from ndrepro.execution.enclosure import Process
 from ndrepro.spec.determinism import variables
 from ndrepro.spec.exchange import Request
@@ -38,7 +38,7 @@ def child_python(request: Request) -> str:
 
 def child_variables(request: Request, code: Path, inherited: Mapping[str, str]) -> dict[str, str]:
     """The child's environment variables: the inherited ones, those of its determinism level, where its code lies."""
-    kept = {name: value for name, value in inherited.items() if name not in _WITHHELD}
+    kept = {name: value for name, value in inherited.items() if name not in (*_WITHHELD, *ranks.VARIABLES)}
     experiment = request.experiment
     return {
         **_PATIENCE,
@@ -70,15 +70,24 @@ def run_child(request: Request, folder: RunFolder, code: Path, lock_fd: int, loo
 
 
 def _start(request: Request, folder: RunFolder, code: Path, lock_fd: int) -> Process:
-    """The child's process, here or in the request's container."""
+    """The child's process, here or in the request's container; or its processes, as one."""
     if request.container is not None:
         return containers.start(request.container, request, folder, code)
+    python, variables = child_python(request), child_variables(request, code, os.environ)
+
+    def one(place: Mapping[str, str]) -> Process:
+        return _popen(python, {**variables, **place}, folder, lock_fd)
+
+    return ranks.start(request.experiment.processes, one)
+
+
+def _popen(python: str, variables: Mapping[str, str], folder: RunFolder, lock_fd: int) -> Process:
     with folder.log.open("ab") as log:
         return subprocess.Popen(
-            [child_python(request), "-m", "ndrepro.training", str(folder.root.absolute())],
+            [python, "-m", "ndrepro.training", str(folder.root.absolute())],
             # python -m looks into the current folder first: in a checkout, that would be other code than ``code``
             cwd=folder.root,
-            env=child_variables(request, code, os.environ),
+            env=dict(variables),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

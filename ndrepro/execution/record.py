@@ -113,7 +113,16 @@ class Account:
             "libraries": self._sealed("start", "libraries"),
             "usage": self._sealed("end", "usage"),
             "resumedFromStep": self._request.resume_step,
+            **self._processes(),
         }
+
+    def _processes(self) -> dict[str, Any]:
+        """Of a run by several processes: how many, how they talk, and where each was, with its GPU."""
+        count = self._request.experiment.processes
+        if count == 1:
+            return {}
+        missing = {"unavailable": "the training processes did not meet"}
+        return {"processes": {"count": count, **self._seals.get("processes", missing)}}
 
     def machine(self) -> Any:
         """The machine, its GPUs, container, interpreter and variables, as the child saw them.

@@ -21,7 +21,7 @@ from ndrepro.execution.child import run_child
 from ndrepro.execution.containers import Wanted
 from ndrepro.execution.observer import Observer
 from ndrepro.execution.watch import Watcher
-from ndrepro.spec.errors import TrainingFailed, UsageError, from_record
+from ndrepro.spec.errors import PeerLost, TrainingFailed, UsageError, from_record
 from ndrepro.spec.exchange import EXIT_COMPLETED, EXIT_INTERRUPTED, Request, Result, Scores, read_json, write_json
 from ndrepro.spec.experiment import Experiment
 from ndrepro.spec.layout import RunFolder, RunsFolder
@@ -86,6 +86,10 @@ def run(
     data = datasets.locate(experiment, options.data)
     if options.container is not None and options.environment is not None:
         raise UsageError("a cell of the version matrix in a container", "the image has one environment: leave one out")
+    if options.container is not None and experiment.processes > 1:
+        raise UsageError(
+            f"processes={experiment.processes} in a container: one process is started there", "leave one of them out"
+        )
     container = None if options.container is None else containers.find(options.container, experiment.device)
     request = Request(experiment, str(data), options.environment or "", container=container)
     if segment is not None:
@@ -141,12 +145,13 @@ def _attempt(folder: RunFolder, request: Request, options: Options, observer: Ob
     started = _now()
     exit_code, error = None, None
     try:
-        folder.result.unlink(missing_ok=True)
+        for result in folder.results(request.experiment.processes):
+            result.unlink(missing_ok=True)
         write_json(folder.request, request.to_json())
         observer.began(folder, request)
         captured = record.capture_source(folder, options.runs, options.code)
         exit_code = run_child(request, folder, options.code, recorder.lock_fd, watcher.look)
-        outcome, error = _ending(folder, exit_code)
+        outcome, error = _ending(folder, exit_code, request.experiment.processes)
     except (ProvenanceError, OSError) as failure:
         # nothing was trained, or nobody saw how it ended
         captured, outcome, error = record.NO_SOURCE, "failed", _as_storage_error(failure)
@@ -171,25 +176,39 @@ def _origin_of(folder: RunFolder) -> Resource | None:
     return Resource(**read_json(folder.origin)) if folder.origin.exists() else None
 
 
-def _ending(folder: RunFolder, exit_code: int) -> tuple[str, ProvenanceError | None]:
+def _ending(folder: RunFolder, exit_code: int, processes: int = 1) -> tuple[str, ProvenanceError | None]:
     """The outcome, from the child's exit code and its own account; the two must agree to be believed."""
     if exit_code < 0:
         name = signal.Signals(-exit_code).name
         cure = f"`ndrepro run --resume {folder.root}` goes on from the last checkpoint"
-        return "killed", TrainingFailed(f"the training process was killed by {name}", cure)
+        which = "the training process" if processes == 1 else f"one of the {processes} training processes"
+        return "killed", TrainingFailed(f"{which} was killed by {name}", cure)
+    failed = _first_failure(folder, processes)
+    if failed is not None:
+        return "failed", failed
     if not folder.result.exists():
         last = _last_line(folder.log)
         return "failed", TrainingFailed(
             f"the training process ended with exit code {exit_code}: {last}", f"see {folder.log}"
         )
     result = Result.from_json(read_json(folder.result))
-    if result.error is not None:
-        return "failed", from_record(result.error)
     expected = {EXIT_COMPLETED: "completed", EXIT_INTERRUPTED: "interrupted"}.get(exit_code)
     if result.outcome != expected:
         said = f"the training process says {result.outcome} and ended with exit code {exit_code}"
         return "failed", TrainingFailed(said, f"see {folder.log}")
     return result.outcome, None
+
+
+def _first_failure(folder: RunFolder, processes: int) -> ProvenanceError | None:
+    """The error that a training process told; of several the one that is not about another one's end."""
+    found = []
+    for rank, path in enumerate(folder.results(processes)):
+        error = Result.from_json(read_json(path)).error if path.exists() else None
+        if error is not None:
+            told = from_record(error)
+            where = f"process {rank} of {processes}: " if processes > 1 else ""
+            found.append(type(told)(f"{where}{told.message}", told.cure))
+    return next((error for error in found if not isinstance(error, PeerLost)), found[0] if found else None)
 
 
 def _last_line(log: Path) -> str:

@@ -7,6 +7,8 @@
 | deterministic | deterministic or error| off                | fixed   | all            |
 | canonical     | deterministic or error| off                | one     | plain only     |
 
+TF32 is as here unless an experiment's precision says otherwise (``ndrepro.spec.modes``).
+
 Variables are read when a library is loaded, so the parent sets them for the child; flags are set by the child
 (``ndrepro.training.determinism``), which also reports both as it finds them, at the start and at the end.
 """

@@ -7,6 +7,7 @@
         ├── EnvironmentMissing an interpreter or an environment of the version matrix cannot be had
         ├── EngineError        a container engine, its image or the cluster's scheduler cannot be had
         ├── DeviceError        the device asked for is not there
+        ├── PeerLost           another process of the same run is gone
         ├── CheckpointError    there is nothing to resume from, or it does not belong to this experiment
         ├── TrainingFailed     the training process ended without a result
         └── RunNotFound        no such run
@@ -29,6 +30,7 @@ __all__ = [
     "EngineError",
     "EnvironmentMissing",
     "NdreproError",
+    "PeerLost",
     "RunNotFound",
     "TrainingFailed",
     "UsageError",
@@ -55,6 +57,10 @@ class EngineError(NdreproError):
 
 class DeviceError(NdreproError):
     """The device asked for is not there."""
+
+
+class PeerLost(NdreproError):
+    """Another process of the same run is gone; what became of it is the reason, not this."""
 
 
 class CheckpointError(NdreproError):

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from itertools import pairwise
 from typing import Any
 
-from ndrepro.spec import compatible
+from ndrepro.spec import compatible, modes
 from ndrepro.spec.additions import completed
 from ndrepro.spec.catalogue import ARCHITECTURES, DATASETS, METHODS, design_of
 from ndrepro.spec.determinism import LEVELS
@@ -105,7 +105,8 @@ class Experiment:
     ``dropout`` is the fraction that dropout layers drop (``None``: the network's own); ``decay`` is what the schedule
     "exponential" multiplies the learning rate by after every epoch; the schedule "step" divides it by ``drop`` at each
     of ``drops``, fractions of the whole training (defaults: He et al. 2016, section 4.2). ``nudge`` flips one bit
-    of one first weight (``ndrepro.spec.nudge``).
+    of one first weight (``ndrepro.spec.nudge``). ``processes``, ``statistics``, ``precision`` and ``compile`` are in
+    ``ndrepro.spec.modes``; ``threads`` are those of each process.
     """
 
     arch: str
@@ -137,6 +138,10 @@ class Experiment:
     corrupt: Corruption = field(default_factory=Corruption)
     drop: float = 10.0
     drops: str = "0.5,0.75"
+    processes: int = 1
+    statistics: str = "global"
+    precision: str = "auto"
+    compile: bool = False
     nudge: str = NO_NUDGE
     validation: float = 0.0
 
@@ -149,7 +154,9 @@ class Experiment:
         _one_of("determinism", self.determinism, LEVELS)
         _one_of("device", self.device, DEVICES)
         _one_of("corrupt.pixels", self.corrupt.pixels, PIXELS)
-        for key in ("batch_size", "threads", "checkpoint_epochs", "deconv.block", "deconv.n_iter"):
+        _one_of("statistics", self.statistics, modes.STATISTICS)
+        _one_of("precision", self.precision, modes.PRECISIONS)
+        for key in ("batch_size", "threads", "processes", "checkpoint_epochs", "deconv.block", "deconv.n_iter"):
             _at_least(key, self.value(key), 1)
         _at_least("deconv.sampling_stride", self.deconv.sampling_stride, 1)
         for key in (
@@ -180,6 +187,15 @@ class Experiment:
                 f"drops={self.drops!r}, expected fractions of the training between 0 and 1, ascending",
                 "e.g. --set drops=0.5,0.75",
             )
+        modes.check(
+            determinism=self.determinism,
+            device=self.device,
+            batch_size=self.batch_size,
+            processes=self.processes,
+            statistics=self.statistics,
+            precision=self.precision,
+            compile=self.compile,
+        )
         compatible.check(self.arch, self.method, self.dataset, self.size, self.crop)
         self._check_images()
 

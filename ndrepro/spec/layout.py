@@ -15,6 +15,7 @@
                 checkpoints/step-000000391.safetensors
                 weights.safetensors         the final weights
                 result.json                 how the child ended
+                result-rank-1.json          of a child of several processes: the one that failed, and why
                 log.txt                     what it printed
                 source.patch untracked/     what the commit alone does not hold
                 attempts/1/                 manifests of earlier attempts, where a run was resumed
@@ -97,6 +98,14 @@ class RunFolder:
     def result(self) -> Path:
         """How the child ended."""
         return self.root / "result.json"
+
+    def rank_result(self, rank: int) -> Path:
+        """How process ``rank`` of several ended, where it failed; rank 0 writes ``result``."""
+        return self.root / f"result-rank-{rank}.json"
+
+    def results(self, processes: int) -> tuple[Path, ...]:
+        """Where each of so many processes may say how it ended, by rank."""
+        return (self.result, *(self.rank_result(rank) for rank in range(1, processes)))
 
     @property
     def log(self) -> Path:

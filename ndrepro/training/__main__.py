@@ -15,7 +15,11 @@ variable that must precede the interpreter. The child
 SIGTERM or SIGINT: the step under way is finished, a checkpoint written, and the child ends with exit code 75, outcome
 "interrupted". An error ends it with exit code 1, outcome "failed", and its class, message and cure in
 ``result.json``; the traceback is on standard error. Exit code 0 means that every file is there and whole. It never
-sees a signing key, and writes nowhere but in RUN_DIR (and the data folder, when data are downloaded).
+sees a signing key, and writes nowhere but in RUN_DIR (and the data folder, when data are downloaded; the folder of
+digests, for photographs; the compiler's cache, for compile=true).
+
+One of several processes is told so by torchrun's variables (``ndrepro.training.distributed``). Rank 0 writes all of
+the above; another one writes ``result-rank-N.json``, if it fails, and nothing else. Every one ends with the exit code.
 """
 
 from __future__ import annotations
@@ -50,7 +54,12 @@ def main(arguments: list[str]) -> int:
     except (Exception, KeyboardInterrupt) as failure:
         traceback.print_exc()
         outcome, error = "failed", to_record(failure)
-    write_json(folder.result, Result(outcome, error=error, **progress).to_json())
+    result = Result(outcome, error=error, **progress).to_json()
+    rank = int(os.environ.get("RANK", "0"))
+    if rank == 0:
+        write_json(folder.result, result)
+    elif outcome == "failed":
+        write_json(folder.rank_result(rank), result)
     return {"completed": EXIT_COMPLETED, "interrupted": EXIT_INTERRUPTED, "failed": EXIT_FAILED}[outcome]
 
 

@@ -20,6 +20,7 @@ from ndrepro.spec.catalogue import DATASETS
 from ndrepro.spec.experiment import Experiment
 from ndrepro.training.data.images import Split
 from ndrepro.training.randomness import epoch_crops, epoch_jitter, epoch_order
+from ndrepro.training.share import WHOLE, Share
 
 
 class BatchSource(Protocol):
@@ -36,19 +37,28 @@ class BatchSource(Protocol):
     def count(self) -> int:
         """Images."""
 
+    def images_in(self, batch: int) -> int:
+        """Images of one batch, in all processes together."""
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """The epoch's training batches from batch ``start`` on: images float32 (B, C, S, S), labels int64 (B,)."""
+        """The epoch's training batches from batch ``start`` on: images float32 (B, C, S, S), labels int64 (B,).
+
+        Of several processes each gets its share of every batch.
+        """
 
     def in_order(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Every image once, as evaluation sees it."""
+        """Every image once, as evaluation sees it; of several processes each gets its share of the batches, whole."""
 
 
 class Batches:
     """Batches of one split: images float32 (B, C, H, W), normalised, and labels int64 (B,)."""
 
-    def __init__(self, split: Split, experiment: Experiment, device: torch.device, *, training: bool) -> None:
+    def __init__(
+        self, split: Split, experiment: Experiment, device: torch.device, *, training: bool, share: Share = WHOLE
+    ) -> None:
         facts = DATASETS[experiment.dataset]
         self._experiment = experiment
+        self._share = share
         self._augment = training and experiment.augment
         self._flip = facts.flip
         images = torch.from_numpy(np.ascontiguousarray(split.images)).to(device)
@@ -74,8 +84,12 @@ class Batches:
         """Images."""
         return len(self._labels)
 
+    def images_in(self, batch: int) -> int:
+        """Images of one batch, in all processes together."""
+        return min(self._experiment.batch_size, self.count - batch * self._experiment.batch_size)
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """The epoch's training batches from batch ``start`` on, in its random order, augmented."""
+        """This process's rows of the epoch's training batches from ``start`` on, in its random order, augmented."""
         order = torch.from_numpy(epoch_order(self._experiment, epoch, self.count)).to(self.device)
         draws = factors = None
         if self._augment:
@@ -83,15 +97,17 @@ class Batches:
         if self._augment and self._experiment.jitter:
             factors = torch.from_numpy(epoch_jitter(self._experiment, epoch, self.count)).to(self.device)
         for batch in range(start, len(self)):
-            rows = slice(batch * self._experiment.batch_size, (batch + 1) * self._experiment.batch_size)
+            first = batch * self._experiment.batch_size
+            rows = self._share.of(first, first + self.images_in(batch))
             pixels = self._take(order[rows], None if draws is None else draws[rows])
             if factors is not None:
                 pixels = jittered(pixels, factors[rows])
             yield self._normalised(pixels), self._labels[order[rows]]
 
     def in_order(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Every image once, in the split's order, as it is."""
-        for rows in torch.arange(self.count, device=self.device).split(self._experiment.batch_size):
+        """This process's batches of the split in its order, images as they are."""
+        batches = torch.arange(self.count, device=self.device).split(self._experiment.batch_size)
+        for rows in (batches[batch] for batch in self._share.whole(len(batches))):
             yield self._normalised(self._take(rows, None)), self._labels[rows]
 
     def _take(self, rows: torch.Tensor, draws: torch.Tensor | None) -> torch.Tensor:

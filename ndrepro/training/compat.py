@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import torch
 
+_ONE_AUTOCAST = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 4)
 
-def set_deterministic_algorithms(wanted: bool) -> None:
+
+def set_deterministic_algorithms(wanted: bool, *, compiling: bool = False) -> None:
     """``torch.use_deterministic_algorithms``, without what newer versions load for it.
 
     From 2.10 on the public function also sets a flag of the compiler, and imports the whole compiler to do so: two
     processor seconds in every run that compiles nothing.
     """
+    if compiling:
+        torch.use_deterministic_algorithms(wanted)
+        return
     torch._C._set_deterministic_algorithms(wanted, warn_only=False)
+
+
+def full_precision(device_type: str) -> AbstractContextManager[Any]:
+    """Inside, autocast is off; nothing at all where it is off already.
+
+    The question for a device other than CUDA has had three names: until 2.3 one for each device.
+    """
+    on = torch.is_autocast_enabled() if device_type == "cuda" else _cpu_autocast_is_on()
+    return torch.autocast(device_type, enabled=False) if on else nullcontext()
+
+
+def _cpu_autocast_is_on() -> bool:
+    if _ONE_AUTOCAST:
+        return bool(torch.is_autocast_enabled("cpu"))
+    return bool(torch.is_autocast_cpu_enabled())
+
+
+def can_compile() -> bool:
+    """``torch.compile`` came with 2.0."""
+    return hasattr(torch, "compile")
 
 
 def convolve_by_products(

@@ -19,6 +19,7 @@ from ndrepro.spec.determinism import variables
 from ndrepro.spec.errors import DeviceError, NdreproError
 from ndrepro.spec.experiment import Experiment
 from ndrepro.training import compat
+from ndrepro.training.precision import allows_tf32
 
 # torch's words when it is told to refuse what it cannot do deterministically, the same since 1.8
 _REFUSED = re.compile(r"(?P<operation>\S+) does not have a deterministic implementation")
@@ -34,11 +35,11 @@ def apply(experiment: Experiment) -> None:
                 "start runs with `ndrepro run`, which sets it before the interpreter starts",
             )
     torch.set_num_threads(experiment.threads)
-    compat.set_deterministic_algorithms(level in ("deterministic", "canonical"))
+    compat.set_deterministic_algorithms(level in ("deterministic", "canonical"), compiling=experiment.compile)
     torch.backends.cudnn.deterministic = level in ("deterministic", "canonical")
     torch.backends.cudnn.benchmark = level == "free"
-    torch.backends.cuda.matmul.allow_tf32 = level == "free"
-    torch.backends.cudnn.allow_tf32 = level == "free"
+    torch.backends.cuda.matmul.allow_tf32 = allows_tf32(experiment)
+    torch.backends.cudnn.allow_tf32 = allows_tf32(experiment)
     if level == "canonical":
         # oneDNN picks kernels by processor and by its own version
         torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
@@ -82,6 +83,7 @@ def flags() -> dict[str, Any]:
         "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
         "matmul_allow_tf32": torch.backends.cuda.matmul.allow_tf32,
         "matmul_fp16_reduced_precision": torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction,
+        "matmul_bf16_reduced_precision": torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction,
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "mkldnn_enabled": _mkldnn_enabled(),
         "default_dtype": str(torch.get_default_dtype()).replace("torch.", ""),

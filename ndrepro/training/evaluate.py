@@ -9,6 +9,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from ndrepro.training.batches import BatchSource
+from ndrepro.training.distributed import ALONE, Alone
+from ndrepro.training.precision import Forward
 
 TOP = 5
 
@@ -22,19 +24,26 @@ class Evaluation:
     top5_accuracy: float
 
 
-def evaluate(net: nn.Module, batches: BatchSource) -> Evaluation:
-    """The network's results over every image, in evaluation mode."""
+def evaluate(net: nn.Module, batches: BatchSource, forward: Forward | None = None, group: Alone = ALONE) -> Evaluation:
+    """The network's results over every image, in evaluation mode, as ``forward`` computes it (``None``: as it is).
+
+    Several processes take the batches in turn; sums are over batches in their order, whoever had them.
+    """
     was_training = net.training
     net.eval()
-    loss_sum, correct, correct_top5 = 0.0, 0, 0
+    found = torch.zeros(len(batches), 3, dtype=torch.float64)  # loss, right answers, right among five
+    compute = net if forward is None else forward
     with torch.no_grad():
-        for images, labels in batches.in_order():
-            logits = net(images)
-            loss_sum += float(cross_entropy(logits, labels, reduction="sum"))
-            first, among_five = right_answers(logits, labels).tolist()
-            correct += first
-            correct_top5 += among_five
+        for batch, (images, labels) in zip(group.share.whole(len(batches)), batches.in_order(), strict=True):
+            logits = compute(images)
+            found[batch, 0] = float(cross_entropy(logits, labels, reduction="sum"))
+            found[batch, 1:] = right_answers(logits, labels).cpu()
     net.train(was_training)
+    loss_sum, correct, correct_top5 = 0.0, 0, 0
+    for loss, first, among_five in group.sum(found).tolist():
+        loss_sum += loss
+        correct += int(first)
+        correct_top5 += int(among_five)
     return Evaluation(loss_sum / batches.count, correct / batches.count, correct_top5 / batches.count)
 
 

@@ -24,7 +24,25 @@ from provenance.trail import TrailWriter
 _KEEP_ON_DEVICE = 16
 
 
-class Recording:
+class Unrecorded:
+    """The face of Recording where another process writes: rank 0's logs are the run's."""
+
+    trail_seconds = 0.0
+
+    def step(self, step: int, loss: torch.Tensor) -> None:
+        """Nothing."""
+
+    def flush(self) -> None:
+        """Nothing."""
+
+    def epoch(self, scores: Scores, timing: Timing) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+class Recording(Unrecorded):
     """The run's three logs, begun at ``place`` or, where ``resumed``, cut back to it and continued.
 
     ``trail_seconds`` is the time that the trail has taken in this process.

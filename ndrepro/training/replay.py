@@ -82,6 +82,11 @@ class Stage:
         from ndrepro.training.session import choose_device, make_batches, read_data
 
         self._experiment = request.request.experiment
+        if self._experiment.processes > 1 or self._experiment.compile:
+            raise UsageError(
+                "a run by several processes, or compiled, is not watched operation by operation",
+                "compare its trail and its results",
+            )
         self._step = request.step
         self._scratch = RunFolder(folder.root)
         determinism.apply(self._experiment)
@@ -277,6 +282,10 @@ class _NoImages:
         self.device = device
 
     def __len__(self) -> int:
+        return 0
+
+    def images_in(self, batch: int) -> int:
+        """Nothing."""
         return 0
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Any, Any]]:

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from ndrepro.spec.catalogue import DATASETS as FACTS
-from ndrepro.spec.errors import DeviceError
+from ndrepro.spec.errors import DataError, DeviceError
 from ndrepro.spec.exchange import Request, write_json
 from ndrepro.spec.experiment import Experiment
 from ndrepro.spec.layout import RunFolder
-from ndrepro.training import determinism, models
+from ndrepro.training import determinism, distributed, models, precision
 from ndrepro.training.batches import Batches, BatchSource
 from ndrepro.training.canonical import make_canonical
 from ndrepro.training.checkpoint import Place, load_checkpoint, save_weights, state_tensors
@@ -29,7 +29,8 @@ from ndrepro.training.layers.census import census, summary
 from ndrepro.training.nudge import nudge
 from ndrepro.training.optimizer import make_optimizer
 from ndrepro.training.photograph_batches import PhotographBatches
-from ndrepro.training.recording import Recording
+from ndrepro.training.recording import Recording, Unrecorded
+from ndrepro.training.share import WHOLE, Share
 from ndrepro.training.trainer import Interrupted, Trainer
 from provenance.digest import FileDigest, listing
 from provenance.environment import capture, usage
@@ -39,22 +40,30 @@ def train(request: Request, folder: RunFolder, stop_asked: Callable[[], bool], p
     """Train what is asked; returns the outcome, "completed" or "interrupted". ``progress`` is kept up to date."""
     experiment = request.experiment
     determinism.apply(experiment)
-    device = choose_device(determinism.device_asked(experiment))
+    device = distributed.own_device(choose_device(determinism.device_asked(experiment)), experiment)
     progress["device"] = str(device)
-    start = _seal()
-    write_json(folder.environment, {"start": start})
+    precision.check(experiment, device)
+    group = distributed.join(experiment, device)
+    writes = group.rank == 0
+    sealed = {"start": _seal(), **_processes(group, device)}
+    if writes:
+        write_json(folder.environment, sealed)
 
-    data = read_data(request, folder)
+    data, described = group.in_turn(lambda: read_and_describe(request, folder, write=writes))
+    _check_shares(group, experiment, described)
     net = build(experiment).to(device)
-    _describe(net, experiment, folder)
+    if writes:
+        _describe(net, experiment, folder)
+    group.connect(net)
     optimizer = make_optimizer(net, experiment)
     place = Place(step=0, epoch=0, batch=0)
     if request.resume_step:
         place = load_checkpoint(folder.checkpoint(request.resume_step), experiment, net, optimizer)
 
-    train_batches, test_batches = make_batches(data, experiment, device)
-    trainer = Trainer(experiment, folder, net, optimizer, train_batches, test_batches, stop_asked)
-    recording = Recording(folder, net, place, resumed=place.step > 0 and request.segment_epochs is None)
+    train_batches, test_batches = make_batches(data, experiment, device, group.share)
+    trainer = Trainer(experiment, folder, net, optimizer, train_batches, test_batches, stop_asked, group)
+    resumed = place.step > 0 and request.segment_epochs is None
+    recording = Recording(folder, net, place, resumed=resumed) if writes else Unrecorded()
     epochs = experiment.epochs if request.segment_epochs is None else place.epoch + request.segment_epochs
     try:
         place = trainer.run(place, recording, epochs)
@@ -64,9 +73,11 @@ def train(request: Request, folder: RunFolder, stop_asked: Callable[[], bool], p
     finally:
         recording.close()
     progress.update(epochs=place.epoch, steps=place.step)
-    if outcome == "completed":
+    if writes and outcome == "completed":
         save_weights(folder.weights, net, {"experiment": experiment.name, "steps": place.step})
-    write_json(folder.environment, {"start": start, "end": _seal()})
+    if writes:
+        write_json(folder.environment, {**sealed, "end": _seal()})
+    group.close()
     return outcome
 
 
@@ -81,17 +92,17 @@ def choose_device(asked: str) -> torch.device:
 
 
 def make_batches(
-    data: Images | Photographs, experiment: Experiment, device: torch.device
+    data: Images | Photographs, experiment: Experiment, device: torch.device, share: Share = WHOLE
 ) -> tuple[BatchSource, BatchSource]:
     """Training and test batches: of images in memory, or of photographs that are read as they are needed."""
     if isinstance(data, Photographs):
         return (
-            PhotographBatches(data.train, experiment, device, training=True),
-            PhotographBatches(data.test, experiment, device, training=False),
+            PhotographBatches(data.train, experiment, device, training=True, share=share),
+            PhotographBatches(data.test, experiment, device, training=False, share=share),
         )
     return (
-        Batches(data.train, experiment, device, training=True),
-        Batches(data.test, experiment, device, training=False),
+        Batches(data.train, experiment, device, training=True, share=share),
+        Batches(data.test, experiment, device, training=False, share=share),
     )
 
 
@@ -130,8 +141,39 @@ def _seal() -> dict[str, Any]:
     }
 
 
+def _processes(group: distributed.Alone, device: torch.device) -> dict[str, Any]:
+    """Where each of several processes is, and how they talk; nothing of one alone."""
+    if not isinstance(group, distributed.Several):
+        return {}
+    ranks = group.gather(distributed.place(group, device))
+    return {"processes": {"backend": group.backend, "ranks": ranks}}
+
+
+def _check_shares(group: distributed.Alone, experiment: Experiment, described: dict[str, Any]) -> None:
+    """Raises DataError where processes read other data, or one of them would have no image of the last batch."""
+    if group.size == 1:
+        return
+    trees = group.gather(described["tree_sha256"])
+    if len(set(trees)) > 1:
+        other = next(rank for rank, tree in enumerate(trees) if tree != trees[0])
+        raise DataError(f"process {other} found other data than process 0", "give every machine the same files")
+    last = described["train_images"] % experiment.batch_size
+    if 0 < last < group.size:
+        raise DataError(
+            f"the last batch of an epoch has {last} images, fewer than the {group.size} processes",
+            "choose another batch_size, fewer processes, or train_images",
+        )
+
+
 def read_data(request: Request, folder: RunFolder) -> Images | Photographs:
     """The data asked for, digested and prepared; what they were is written into ``folder``."""
+    return read_and_describe(request, folder, write=True)[0]
+
+
+def read_and_describe(
+    request: Request, folder: RunFolder, *, write: bool
+) -> tuple[Images | Photographs, dict[str, Any]]:
+    """The data asked for, digested and prepared, and what they were, which is written into ``folder`` where asked."""
     experiment = request.experiment
     data = DATASETS[experiment.dataset](Path(request.data))
     data = data.first(experiment.train_images, experiment.test_images)
@@ -144,10 +186,13 @@ def read_data(request: Request, folder: RunFolder) -> Images | Photographs:
         prepared, changes = relabel(data, experiment)
     else:
         prepared, changes = prepare(data, experiment)
-    write_json(folder.dataset, described if changes is None else {**described, "prepared": changes})
+    described = described if changes is None else {**described, "prepared": changes}
+    if not write:
+        return prepared, described
+    write_json(folder.dataset, described)
     entries = [(item.name, FileDigest(item.size, item.sha256)) for item in data.files]
     folder.dataset_listing.write_text(listing(entries), encoding="utf-8", errors="surrogateescape")
-    return prepared
+    return prepared, described
 
 
 def _describe(net: nn.Module, experiment: Experiment, folder: RunFolder) -> None:

@@ -6,7 +6,7 @@
 
 A run goes on from a checkpoint, to its end or for some epochs, with the same bits as if it had never stopped: the
 random streams of any epoch are made again from its number, and the sums of the epoch under way are part of the
-checkpoint.
+checkpoint. Several processes go through it side by side, each with its share of every batch (``distributed``).
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ from ndrepro.spec.experiment import Experiment
 from ndrepro.spec.layout import RunFolder
 from ndrepro.training.batches import BatchSource
 from ndrepro.training.checkpoint import Place, save_checkpoint
+from ndrepro.training.distributed import ALONE, Alone
 from ndrepro.training.dropout import Dropouts
 from ndrepro.training.evaluate import evaluate, right_answers
 from ndrepro.training.optimizer import SGD, learning_rate
-from ndrepro.training.recording import Recording
+from ndrepro.training.precision import forward_of
+from ndrepro.training.recording import Unrecorded
 from provenance.environment import usage
 
 
@@ -51,8 +53,10 @@ class Trainer:
         train: BatchSource,
         test: BatchSource,
         stop_asked: Callable[[], bool],
+        group: Alone = ALONE,
     ) -> None:
         self.experiment = experiment
+        self.group = group
         self.folder = folder
         self.net = net
         self.optimizer = optimizer
@@ -61,9 +65,10 @@ class Trainer:
         self.stop_asked = stop_asked
         self.total_steps = experiment.epochs * len(train)
         self._dropouts = Dropouts(net, experiment)
+        self._forward = forward_of(net, experiment, train.device)
         self._saved_at = time.monotonic()
 
-    def run(self, place: Place, recording: Recording, epochs: int) -> Place:
+    def run(self, place: Place, recording: Unrecorded, epochs: int) -> Place:
         """Train from ``place`` until ``epochs`` epochs are done; returns the last place.
 
         Raises Interrupted when asked to stop.
@@ -73,14 +78,15 @@ class Trainer:
         self._forget_passing(place.step + 1)
         return place
 
-    def _epoch(self, place: Place, recording: Recording) -> Place:
+    def _epoch(self, place: Place, recording: Unrecorded) -> Place:
         start, images_before, trail_before = time.perf_counter(), place.seen, recording.trail_seconds
         sums = _Sums(place, self.train_batches.device)
         self.net.train()
         for images, labels in self.train_batches.epoch(place.epoch, place.batch):
-            loss, right = self._step(place.step, images, labels)
-            sums.add(loss, right, len(labels))
-            place = replace(place, step=place.step + 1, batch=place.batch + 1, seen=place.seen + len(labels))
+            count = self.train_batches.images_in(place.batch)
+            loss, right = self._step(place.step, images, labels, count)
+            sums.add(loss, right, count)
+            place = replace(place, step=place.step + 1, batch=place.batch + 1, seen=place.seen + count)
             recording.step(place.step, loss)
             if place.batch < len(self.train_batches) and self._pause_due():
                 self._pause(sums.settle(place), recording)
@@ -91,21 +97,29 @@ class Trainer:
             self._pause(place, recording)
         return place
 
-    def _step(self, step: int, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """One optimizer step; returns the batch's mean loss and its ``right_answers``."""
+    def _step(
+        self, step: int, images: torch.Tensor, labels: torch.Tensor, count: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """One optimizer step; returns the mean loss of the batch of ``count`` images and its ``right_answers``.
+
+        ``images`` and ``labels`` are this process's share of the batch.
+        """
         self.optimizer.zero_grad()
         self._dropouts.seed(step)
-        logits = self.net(images)
-        loss = cross_entropy(logits, labels)
+        self.group.begin_batch(count)
+        logits = self._forward(images)
+        loss = mean_loss(logits, labels, count)
         loss.backward()
+        self.group.sum_gradients(self.net)
         self.optimizer.step(learning_rate(self.experiment, step, self.total_steps))
-        return loss.detach(), right_answers(logits.detach(), labels)
+        self.group.end_step(self.net)
+        return self.group.sum(loss.detach()), self.group.sum(right_answers(logits.detach(), labels))
 
     def _finish_epoch(
-        self, place: Place, recording: Recording, train_seconds: float, images: int, trail_before: float
+        self, place: Place, recording: Unrecorded, train_seconds: float, images: int, trail_before: float
     ) -> Place:
         start = time.perf_counter()
-        test = evaluate(self.net, self.test_batches)
+        test = evaluate(self.net, self.test_batches, self._forward, self.group)
         scores = Scores(
             epoch=place.epoch + 1,
             step=place.step,
@@ -127,26 +141,41 @@ class Trainer:
             peak_device_memory_bytes=torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0,
         )
         recording.epoch(scores, timing)
+        self.group.check_same(self.net)
         return Place(step=place.step, epoch=place.epoch + 1, batch=0)
 
     def _pause_due(self) -> bool:
-        return self.stop_asked() or time.monotonic() - self._saved_at >= self.experiment.checkpoint_seconds
+        late = self.group.rank == 0 and time.monotonic() - self._saved_at >= self.experiment.checkpoint_seconds
+        return any(self.group.any(self.stop_asked(), late))
 
-    def _pause(self, place: Place, recording: Recording) -> None:
+    def _pause(self, place: Place, recording: Unrecorded) -> None:
         """Between two steps: write a checkpoint, and stop if asked to."""
         recording.flush()
-        save_checkpoint(self.folder.checkpoint(place.step), place, self.experiment, self.net, self.optimizer)
+        if self.group.rank == 0:
+            save_checkpoint(self.folder.checkpoint(place.step), place, self.experiment, self.net, self.optimizer)
         self._forget_passing(place.step)
         self._saved_at = time.monotonic()
-        if self.stop_asked() and place.epoch < self.experiment.epochs:
+        (stop,) = self.group.any(self.stop_asked())
+        if stop and place.epoch < self.experiment.epochs:
             raise Interrupted(place)
 
     def _forget_passing(self, newest: int) -> None:
         """Remove older checkpoints that were written for safety only, not after a checkpoint epoch."""
+        if self.group.rank:
+            return
         period = self.experiment.checkpoint_epochs * len(self.train_batches)
         for step in self.folder.checkpoint_steps():
             if step < newest and step % period:
                 self.folder.checkpoint(step).unlink()
+
+
+def mean_loss(logits: torch.Tensor, labels: torch.Tensor, count: int) -> torch.Tensor:
+    """Cross-entropy of this process's share of a batch of ``count`` images, over ``count``: the shares' sum is the
+    batch's mean. A whole batch's is torch's own mean.
+    """
+    if len(labels) == count:
+        return cross_entropy(logits, labels)
+    return cross_entropy(logits, labels, reduction="sum") / count
 
 
 class _Sums:

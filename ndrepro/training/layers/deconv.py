@@ -17,6 +17,11 @@ the paper the docstrings say so.
 share one mean and one covariance, estimated over all of them. The groups interleave: column j of a patch
 (channel-major, j = c k^2 + p) belongs to group j mod G, as feature j // G. With ``groups`` > 1 the
 convolution's own groups are the blocks instead, contiguous, each with a mean and covariance of its own.
+
+*Autocast.* Statistics, roots and the folded weight are computed in the weight's own precision whatever autocast asks
+for: five steps of Newton-Schulz with eight bits of mantissa whiten nothing. The convolution itself follows autocast.
+
+*Several processes.* With ``together`` set, mean and covariance are those of all processes' images.
 """
 
 from __future__ import annotations
@@ -28,9 +33,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ndrepro.spec.errors import UsageError
+from ndrepro.training.compat import full_precision
 from ndrepro.training.layers.arithmetic import TORCH, Arithmetic
 from ndrepro.training.layers.newton_schulz import inverse_sqrt
 from ndrepro.training.layers.stages import stage_done
+from ndrepro.training.layers.together import Together
 
 Pair = int | tuple[int, int]
 
@@ -105,6 +112,7 @@ class Deconv2d(nn.Module):
         self.freeze = freeze
         self.freeze_iter = freeze_iter
         self.arithmetic = TORCH
+        self.together: Together | None = None
         self.num_features = self.kernel_size[0] * self.kernel_size[1] * self.block
 
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, *self.kernel_size))
@@ -124,23 +132,27 @@ class Deconv2d(nn.Module):
         if self.training and self.freeze:
             self.step += 1
             self.step %= 10 * self.freeze_iter
-        if live:
-            rows = self._rows(x)
-            stage_done("patches", rows)
-            mean, deconv = _statistics(rows, self.eps, self.n_iter, self.arithmetic)
-            _average(self.running_mean, mean, self.momentum)
-            _average(self.running_deconv, deconv, self.momentum)
-            stage_done("running averages")
-        else:
-            mean, deconv = self._running()
-        weight = self._weight_rows() @ deconv  # (S, rows, F)
-        shift = (weight @ mean.unsqueeze(-1)).view(self.out_channels, -1).sum(1)
-        bias = -shift if self.bias is None else self.bias - shift
-        kernel = self._as_kernel(weight)
+        with full_precision(x.device.type):
+            mean, deconv = self._measured(x.to(self.weight.dtype)) if live else self._running()
+            weight = self._weight_rows() @ deconv  # (S, rows, F)
+            shift = (weight @ mean.unsqueeze(-1)).view(self.out_channels, -1).sum(1)
+            bias = -shift if self.bias is None else self.bias - shift
+            kernel = self._as_kernel(weight)
         stage_done("weight transform", kernel, bias)
         out = self.arithmetic.conv2d(x, kernel, bias, self.stride, self.padding, self.dilation, self.groups)
         stage_done("convolution", out)
         return out
+
+    def _measured(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The batch's mean (S, F) and D (S, F, F); the averages have moved towards them."""
+        rows = self._rows(x)
+        stage_done("patches", rows)
+        shared = None if self.together is None else (self.together, self._rows_of_all(self.together, x, rows))
+        mean, deconv = _statistics(rows, self.eps, self.n_iter, self.arithmetic, shared)
+        _average(self.running_mean, mean, self.momentum)
+        _average(self.running_deconv, deconv, self.momentum)
+        stage_done("running averages")
+        return mean, deconv
 
     @property
     def frozen(self) -> bool:
@@ -156,7 +168,9 @@ class Deconv2d(nn.Module):
         """The sampled patches of x (N, C, H, W) as (S, rows, F): S = groups, or 1 with interleaved blocks."""
         if self.kernel_size == (1, 1):
             step = self.sampling_stride[0] * self.sampling_stride[1]
-            patches = x.permute(0, 2, 3, 1).reshape(-1, self.in_channels)[::step]
+            # the pixels that are taken of the whole batch, whoever has them
+            before = 0 if self.together is None else self.together.before * x.shape[2] * x.shape[3]
+            patches = x.permute(0, 2, 3, 1).reshape(-1, self.in_channels)[-before % step :: step]
         else:
             columns = F.unfold(x, self.kernel_size, self.dilation, self.padding, self.sampling_stride)
             patches = columns.transpose(1, 2)  # (N, positions, C k^2)
@@ -164,6 +178,14 @@ class Deconv2d(nn.Module):
             return patches.reshape(-1, self.groups, self.num_features).transpose(0, 1)
         interleaved = patches.reshape(-1, self.num_features, self.in_channels // self.block)
         return interleaved.transpose(1, 2).reshape(1, -1, self.num_features)
+
+    def _rows_of_all(self, together: Together, x: Tensor, rows: Tensor) -> int:
+        """How many rows all processes have together, from ``rows`` (S, R, F) of this one's x (N, C, H, W)."""
+        if self.kernel_size != (1, 1):
+            return rows.shape[1] // len(x) * together.images
+        pixels = together.images * x.shape[2] * x.shape[3]
+        blocks = 1 if self.groups > 1 else self.in_channels // self.block
+        return -(-pixels // (self.sampling_stride[0] * self.sampling_stride[1])) * blocks
 
     def _weight_rows(self) -> Tensor:
         """The weight as (S, rows, F), its columns split into blocks as the patches' are."""
@@ -225,6 +247,7 @@ class Delinear(nn.Module):
         self.n_iter = n_iter
         self.momentum = momentum
         self.arithmetic = TORCH
+        self.together: Together | None = None
         self.block = resolve_block(block, in_features)
 
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
@@ -237,22 +260,32 @@ class Delinear(nn.Module):
         """(..., in_features) -> (..., out_features)."""
         if x.dim() < 1 or x.shape[-1] != self.in_features:
             raise UsageError(f"Delinear: input of shape {tuple(x.shape)}, expected (..., {self.in_features})")
-        if self.training:
-            rows = x.reshape(1, -1, self.block)
-            stage_done("rows", rows)
-            mean, deconv = (each.squeeze(0) for each in _statistics(rows, self.eps, self.n_iter, self.arithmetic))
-            _average(self.running_mean, mean, self.momentum)
-            _average(self.running_deconv, deconv, self.momentum)
-            stage_done("running averages")
-        else:
-            mean, deconv = self.running_mean, self.running_deconv
-        weight = self.weight.reshape(-1, self.block) @ deconv
-        shift = (weight @ mean).view(self.out_features, -1).sum(1)
-        bias = -shift if self.bias is None else self.bias - shift
+        with full_precision(x.device.type):
+            if self.training:
+                mean, deconv = self._measured(x.to(self.weight.dtype))
+            else:
+                mean, deconv = self.running_mean, self.running_deconv
+            weight = self.weight.reshape(-1, self.block) @ deconv
+            shift = (weight @ mean).view(self.out_features, -1).sum(1)
+            bias = -shift if self.bias is None else self.bias - shift
         stage_done("weight transform", weight, bias)
         out = F.linear(x, weight.view(self.out_features, self.in_features), bias)
         stage_done("projection", out)
         return out
+
+    def _measured(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The batch's mean (block) and D (block, block); the averages have moved towards them."""
+        rows = x.reshape(1, -1, self.block)
+        stage_done("rows", rows)
+        shared = None
+        if self.together is not None:
+            shared = (self.together, rows.shape[1] // len(x) * self.together.images)
+        found = _statistics(rows, self.eps, self.n_iter, self.arithmetic, shared)
+        mean, deconv = (each.squeeze(0) for each in found)
+        _average(self.running_mean, mean, self.momentum)
+        _average(self.running_deconv, deconv, self.momentum)
+        stage_done("running averages")
+        return mean, deconv
 
     def extra_repr(self) -> str:
         """What distinguishes this layer, as torch prints its own."""
@@ -265,11 +298,16 @@ def resolve_block(block: int, channels: int) -> int:
     return channels if block > channels else math.gcd(block, channels)
 
 
-def _statistics(rows: Tensor, eps: float, n_iter: int, arithmetic: Arithmetic) -> tuple[Tensor, Tensor]:
-    """Mean (S, F) and truncated Cov^(-1/2) (S, F, F) of ``rows`` (S, R, F).
+def _statistics(
+    rows: Tensor, eps: float, n_iter: int, arithmetic: Arithmetic, shared: tuple[Together, int] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Mean (S, F) and truncated Cov^(-1/2) (S, F, F) of ``rows`` (S, R, F), or of the rows of all processes.
 
-    Centred before the product: E[x x^T] - mu mu^T loses all digits where the mean is large beside the spread.
+    ``shared`` are the processes, and how many rows they have together. Centred before the product: E[x x^T] - mu mu^T
+    loses all digits where the mean is large beside the spread.
     """
+    if shared is not None:
+        return _statistics_of_all(rows, eps, n_iter, arithmetic, *shared)
     mean = rows.mean(1)
     centred = rows - mean.unsqueeze(1)
     identity = torch.eye(rows.shape[-1], dtype=rows.dtype, device=rows.device)
@@ -282,6 +320,21 @@ def _statistics(rows: Tensor, eps: float, n_iter: int, arithmetic: Arithmetic) -
     )
     stage_done("mean and covariance", mean, scaled)
     deconv = inverse_sqrt(scaled, n_iter, arithmetic)
+    stage_done("inverse square root", deconv)
+    return mean, deconv
+
+
+def _statistics_of_all(
+    rows: Tensor, eps: float, n_iter: int, arithmetic: Arithmetic, together: Together, count: int
+) -> tuple[Tensor, Tensor]:
+    """As ``_statistics``, of the ``count`` rows that all processes have together."""
+    mean = together.total(rows.sum(1)) / count
+    centred = rows - mean.unsqueeze(1)
+    scatter = together.total(centred.transpose(1, 2) @ centred)
+    identity = torch.eye(rows.shape[-1], dtype=rows.dtype, device=rows.device)
+    covariance = eps * identity + scatter / count
+    stage_done("mean and covariance", mean, covariance)
+    deconv = inverse_sqrt(covariance, n_iter, arithmetic)
     stage_done("inverse square root", deconv)
     return mean, deconv
 

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ndrepro.training.layers.together import Together
+
 _LEVELS = 1 << 16  # of the fraction: a mask takes two random bytes a number
 
 
@@ -22,7 +24,8 @@ class StreamDropout(nn.Module):
     """In training y = x * mask / (1 - p), each number kept with probability 1 - p (Srivastava et al. 2014); else y = x.
 
     ``p`` is held to a multiple of 2^-16. ``source`` must be set before every training batch: whoever trains does so,
-    from the stream "dropout" (``ndrepro.training.dropout``). Shapes are free. Raises RuntimeError without a source,
+    from the stream "dropout" (``ndrepro.training.dropout``). Shapes are free, images along the first axis; with
+    ``together`` set, the masks are drawn for the images of all processes. Raises RuntimeError without a source,
     ValueError for a ``p`` outside 0..1.
     """
 
@@ -32,6 +35,7 @@ class StreamDropout(nn.Module):
             raise ValueError(f"p={p}, expected a fraction from 0 to 1")
         self.p = p
         self.source: RandomBytes | None = None
+        self.together: Together | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape; the same comes out."""
@@ -42,8 +46,10 @@ class StreamDropout(nn.Module):
         dropped = round(self.p * _LEVELS)
         if dropped == _LEVELS:
             return torch.zeros_like(x)
-        drawn = np.frombuffer(self.source.bytes(2 * x.numel()), dtype="<u2")
-        mask = torch.from_numpy(drawn >= dropped).reshape(x.shape).to(x.device)
+        first, images = (0, len(x)) if self.together is None else (self.together.before, self.together.images)
+        # of the whole batch, so that an image has its mask whichever process has the image
+        drawn = np.frombuffer(self.source.bytes(2 * x[:1].numel() * images), dtype="<u2").reshape(images, *x.shape[1:])
+        mask = torch.from_numpy(drawn[first : first + len(x)] >= dropped).to(x.device)
         return x * mask * (_LEVELS / (_LEVELS - dropped))
 
     def extra_repr(self) -> str:
