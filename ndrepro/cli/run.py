@@ -35,10 +35,6 @@ def run(
         str | None, typer.Option("--threads", metavar="N", help="CPU threads; they change bits.")
     ] = None,
     device: Annotated[str | None, typer.Option("--device", metavar="D", help="auto (default), cpu or cuda.")] = None,
-    processes: Annotated[
-        str | None,
-        typer.Option("--processes", metavar="N", help="Share every batch out to N processes here, one a GPU."),
-    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -69,9 +65,7 @@ def run(
     from provenance.signing import default_home
 
     folder = RunsFolder(runs)
-    chosen = _settings(
-        settings or [], seed=seed, determinism=determinism, threads=threads, device=device, processes=processes
-    )
+    chosen = chosen_settings(settings or [], seed=seed, determinism=determinism, threads=threads, device=device)
     container = options.container(engine, image)
     how = execution.Options(folder, default_home(), data=data, environment=environment, container=container)
     if environment is not None:
@@ -99,7 +93,7 @@ def run(
     return output.COULD_NOT
 
 
-def _settings(pairs: list[str], **named: str | None) -> dict[str, str]:
+def chosen_settings(pairs: list[str], **named: str | None) -> dict[str, str]:
     """``--set`` and the named options as one mapping; a setting given twice is refused, not guessed."""
     chosen: dict[str, str] = {}
     given = [("--set", pair.partition("=")) for pair in pairs]

@@ -1,0 +1,279 @@
+"""Which package, and which release of it, changed a result: delta debugging between two environments.
+
+    A and B run ── equal? ── nothing to find
+         │ A again: repeats its own bits, or nothing could be told
+         ├─ changes of the locks, in groups that a resolver keeps together
+         ├─ a smallest set of groups that moves A's result           (``delta.minimal``)
+         ├─ its leading package alone, and the rest without it, put together by force
+         └─ the release of it after which the result is another      (``delta.first_change``)
+
+Every trial is an ordinary recorded run in a cell of its own; what has been run is not run again, so that a bisection
+that was stopped goes on where it was. "Result" is the numerical trail (every step's bits) or the scores. A set that no
+resolver takes, that cannot be installed or whose run fails is unresolved: neither yes nor no, and named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ndrepro.execution import cells, environments
+from ndrepro.execution.delta import CHANGED, SAME, UNRESOLVED, first_change, minimal
+from ndrepro.execution.environments import Cell
+from ndrepro.execution.lock_changes import Change, Group, changes, groups, is_consistent, lead, mixture
+from ndrepro.execution.observer import Silent
+from ndrepro.execution.releases import releases_between
+from ndrepro.execution.run import Options, run
+from ndrepro.execution.survey import DONE, Survey
+from ndrepro.spec.errors import NdreproError
+from ndrepro.spec.experiment import Experiment
+from ndrepro.spec.layout import RunFolder
+from ndrepro.spec.study import StudyRun
+from provenance.digest import file_digest
+from provenance.errors import ProvenanceError
+from provenance.trail import Trail, compare
+
+BITS = "bits"
+SCORES = "scores"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One set of packages: what was changed, the cell, the run, and what came of it.
+
+    ``parting`` is the first step whose bits differ from A's and the tensors that do, None where none differs.
+    """
+
+    title: str
+    cell: str
+    outcome: str
+    run: RunFolder | None = None
+    parting: tuple[int, tuple[str, ...]] | None = None
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "title": self.title,
+            "cell": self.cell,
+            "outcome": self.outcome,
+            "run": str(self.run.root) if self.run else None,
+            "step": self.parting[0] if self.parting else None,
+            "tensors": list(self.parting[1]) if self.parting else [],
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a bisection came to.
+
+    Attributes:
+        trials: all of them, in order; the first three are A, A again and B.
+        groups: the locks' differences, those together that move together.
+        cause: the groups of the smallest set found; empty where A and B agree.
+        alone: what the leading package of the cause does alone, and the rest without it; None where it was not asked.
+        release: the last release that leaves the result as it was, and the next one that does not; None if not asked.
+        unresolved: releases between these two that could not be tried.
+        made: cells that were made for this.
+    """
+
+    experiment: Experiment
+    on: str
+    first: str
+    second: str
+    trials: tuple[Trial, ...] = ()
+    groups: tuple[Group, ...] = ()
+    cause: tuple[Group, ...] = ()
+    alone: tuple[Trial, Trial] | None = None
+    release: tuple[str, str] | None = None
+    unresolved: tuple[str, ...] = ()
+    made: tuple[str, ...] = ()
+
+    @property
+    def package(self) -> str | None:
+        """The package that the cause is called after, None where there is no cause or more than one group in it."""
+        return lead(self.cause[0]).name if len(self.cause) == 1 else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "experiment": self.experiment.to_json(),
+            "on": self.on,
+            "first": self.first,
+            "second": self.second,
+            "identical": not self.cause,
+            "package": self.package,
+            "release": None if self.release is None else list(self.release),
+            "unresolved_releases": list(self.unresolved),
+            "cause": [[str(change) for change in group] for group in self.cause],
+            "groups": [[str(change) for change in group] for group in self.groups],
+            "alone": None if self.alone is None else [trial.to_json() for trial in self.alone],
+            "trials": [trial.to_json() for trial in self.trials],
+            "cells_made": list(self.made),
+        }
+
+
+@dataclass
+class Bisection:
+    """One search. ``tell`` hears every trial as it ends, ``say`` what is being done."""
+
+    experiment: Experiment
+    first: Cell
+    second: Cell
+    options: Options
+    on: str = BITS
+    tell: Callable[[Trial], None] = lambda trial: None
+    say: Callable[[str], None] = lambda text: None
+    _trials: list[Trial] = field(default_factory=list)
+    _known: dict[str, Trial] = field(default_factory=dict)
+    _made: list[str] = field(default_factory=list)
+    _reference: RunFolder | None = None
+
+    def find(self, *, releases: bool = True) -> Finding:
+        """Search. Raises NdreproError where A does not run, does not repeat itself, or B does not run."""
+        blank = Finding(self.experiment, self.on, self.first.name, self.second.name)
+        self._ends()
+        if self._trials[-1].outcome == SAME:
+            return replace(blank, trials=tuple(self._trials))
+        self.say("asking the resolver which packages move together")
+        found = groups(self.first, self.second, lambda chosen: is_consistent(self._mixture(chosen)))
+        cause = minimal(found, lambda chosen: self._test(_flat(chosen)).outcome)
+        blank = replace(blank, groups=found, cause=cause)
+        if len(cause) == 1:
+            blank = replace(blank, alone=self._by_force(cause[0]))
+        if len(cause) == 1 and releases:
+            blank = self._with_release(blank, cause[0])
+        return replace(blank, trials=tuple(self._trials), made=tuple(self._made))
+
+    def _ends(self) -> None:
+        """A, A again, B."""
+        reference = self._run(self.first, f"A: {self.first.name}")
+        if reference.run is None:
+            raise NdreproError(f"{self.first.name}: {reference.reason}", "a bisection begins with two runs that work")
+        self._reference = reference.run
+        self._keep(replace(reference, outcome=SAME))
+        again = self._keep(self._judged(self._run(self.first, f"A again: {self.first.name}", fresh=True)))
+        if again.outcome != SAME:
+            raise NdreproError(
+                f"{self.first.name} does not repeat its own {self.on}, so nothing can be told from another's",
+                "use determinism=deterministic, and a fixed number of threads",
+            )
+        other = self._keep(self._judged(self._run(self.second, f"B: {self.second.name}")))
+        if other.run is None:
+            raise NdreproError(f"{self.second.name}: {other.reason}", "a bisection begins with two runs that work")
+
+    def _test(self, chosen: tuple[Change, ...], forced: bool = False) -> Trial:
+        """A's cell with some changes made. ``forced``: also where no resolver would."""
+        lock = self._mixture(chosen)
+        if lock in self._known:
+            return self._known[lock]
+        title = _title(chosen)
+        if set(chosen) == set(changes(self.first, self.second)):
+            trial = replace(next(trial for trial in self._trials if trial.cell == self.second.name), title=title)
+        elif not forced and not is_consistent(lock):
+            trial = self._keep(Trial(title, "-", UNRESOLVED, reason="no resolver takes these together"))
+        else:
+            trial = self._keep(self._judged(self._run(self._cell(lock, title), title)))
+        self._known[lock] = trial
+        return trial
+
+    def _by_force(self, group: Group) -> tuple[Trial, Trial] | None:
+        """The leading package without what it moves with, and the rest without it; whether a resolver would or not."""
+        leading = lead(group)
+        rest = tuple(change for change in group if change is not leading)
+        if not rest:
+            return None
+        self.say(f"taking {leading.name} apart from what it moves with")
+        return self._test((leading,), forced=True), self._test(rest, forced=True)
+
+    def _with_release(self, finding: Finding, group: Group) -> Finding:
+        leading = lead(group)
+        if leading.before is None or leading.after is None:
+            return finding
+        self.say(f"asking the index for releases of {leading.name}")
+        row = releases_between(leading.name, leading.before, leading.after, self.first.python)
+        step = first_change(row, lambda release: self._release(group, leading, release))
+        return replace(finding, release=(step.last_same, step.first_changed), unresolved=step.unresolved)
+
+    def _release(self, group: Group, leading: Change, release: str) -> str:
+        """What A comes to with another release of the leading package, and of what it moves with as that needs it."""
+        title = f"{leading.name} {release}"
+        moving = {change.name for change in group}
+        pins = [f"{pin.name}=={pin.version}" for pin in self.first.pins if pin.name not in moving]
+        free = [change.name for change in group if change.name in _named(self.first) and change is not leading]
+        try:
+            lock = cells.resolve([f"{leading.name}=={release}", *free, *pins], self.first.python)
+        except ProvenanceError as error:
+            return self._keep(Trial(title, "-", UNRESOLVED, reason=error.message)).outcome
+        return self._keep(self._judged(self._run(self._cell(lock, title), title))).outcome
+
+    def _mixture(self, chosen: Iterable[Change]) -> str:
+        return mixture(self.first, self.second, chosen)
+
+    def _cell(self, lock: str, title: str) -> Cell:
+        """The cell of a lock, named after its content."""
+        name = f"bisect-{hashlib.sha256(lock.encode()).hexdigest()[:10]}"
+        known = {cell.name: cell for cell in environments.added_cells()}
+        if name in known:
+            return known[name]
+        self._made.append(name)
+        return cells.keep(name, [f"# {self.first.name}, but for: {title}"], lock)
+
+    def _run(self, cell: Cell, title: str, fresh: bool = False) -> Trial:
+        """Run the experiment in a cell, or take the run that is there; UNRESOLVED until it has been judged."""
+        options = replace(self.options, environment=cell.name, container=None)
+        standing = Survey(options.runs, options.home).standing(StudyRun("", self.experiment, cell.name))
+        if standing.state == DONE and not fresh:
+            return Trial(title, cell.name, UNRESOLVED, standing.folder)
+        try:
+            environments.create(cell)
+            finished = run(self.experiment, options, Silent())
+        except ProvenanceError as error:
+            return Trial(title, cell.name, UNRESOLVED, reason=error.message)
+        if finished.outcome != "completed":
+            reason = finished.error.message if finished.error else finished.outcome
+            return Trial(title, cell.name, UNRESOLVED, reason=reason)
+        return Trial(title, cell.name, UNRESOLVED, finished.folder)
+
+    def _judged(self, trial: Trial) -> Trial:
+        """The trial with its outcome, by what its run left and what A's did."""
+        if trial.run is None or self._reference is None:
+            return trial
+        ours, theirs = self._judged_by(trial.run), self._judged_by(self._reference)
+        same = file_digest(ours).sha256 == file_digest(theirs).sha256
+        return replace(trial, outcome=SAME if same else CHANGED, parting=_parting(self._reference, trial.run))
+
+    def _judged_by(self, folder: RunFolder) -> Path:
+        return folder.trail if self.on == BITS else folder.metrics
+
+    def _keep(self, trial: Trial) -> Trial:
+        self._trials.append(trial)
+        self.tell(trial)
+        return trial
+
+
+def _parting(first: RunFolder, second: RunFolder) -> tuple[int, tuple[str, ...]] | None:
+    """The first step whose bits differ, and the tensors; None where none does."""
+    found = compare(Trail(first.trail), Trail(second.trail)).divergence
+    return None if found is None else (found.step, found.tensors)
+
+
+def _flat(chosen: Iterable[Group]) -> tuple[Change, ...]:
+    return tuple(change for group in chosen for change in group)
+
+
+def _title(chosen: tuple[Change, ...]) -> str:
+    shown = sorted(chosen, key=lambda change: (change.name != "torch", change.name.startswith("nvidia-"), change.name))
+    more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
+    return ", ".join(map(str, shown[:3])) + more
+
+
+def _named(cell: Cell) -> Iterator[str]:
+    """What the cell's requirements name, as far as they are known."""
+    source = cell.lock.with_suffix(".in")
+    lines = source.read_text(encoding="utf-8").splitlines() if source.is_file() else []
+    return (cells.name_of(line) for line in lines if line and not line.startswith("#"))
