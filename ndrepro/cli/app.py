@@ -9,6 +9,7 @@ import typer
 
 from ndrepro.cli import (
     audit,
+    bisect,
     checklist,
     diff,
     doctor,
@@ -95,6 +96,7 @@ app.command("show")(show.show)
 app.command("list")(list.list_runs)
 app.command("reproduce", short_help="Train a run again, and judge.")(reproduce.reproduce)
 app.command("diff", short_help="Where two runs part, and why.")(diff.diff)
+app.command("bisect", short_help="Which package moved a result.")(bisect.bisect)
 app.command("report", short_help="One HTML folder about a study or its runs.")(report.report)
 app.command("audit", short_help="Compute what papers claim again.")(audit.audit)
 app.command("checklist", short_help="Check guidelines of reproducibility.")(checklist.checklist)
