@@ -35,6 +35,10 @@ def run(
         str | None, typer.Option("--threads", metavar="N", help="CPU threads; they change bits.")
     ] = None,
     device: Annotated[str | None, typer.Option("--device", metavar="D", help="auto (default), cpu or cuda.")] = None,
+    processes: Annotated[
+        str | None,
+        typer.Option("--processes", metavar="N", help="Share every batch out to N processes here, one a GPU."),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -65,7 +69,9 @@ def run(
     from provenance.signing import default_home
 
     folder = RunsFolder(runs)
-    chosen = chosen_settings(settings or [], seed=seed, determinism=determinism, threads=threads, device=device)
+    chosen = chosen_settings(
+        settings or [], seed=seed, determinism=determinism, threads=threads, device=device, processes=processes
+    )
     container = options.container(engine, image)
     how = execution.Options(folder, default_home(), data=data, environment=environment, container=container)
     if environment is not None:
