@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import comparing, indexing, recording
+from benchmarks import comparing, indexing, recording, reporting
 from benchmarks.measure import Result
 
 BENCHMARKS: dict[str, Callable[[], Result]] = {
@@ -22,6 +22,8 @@ BENCHMARKS: dict[str, Callable[[], Result]] = {
     "diff": comparing.diff,
     "index": indexing.first_reading,
     "index-unchanged": indexing.unchanged,
+    "report": reporting.table1,
+    "report-many": reporting.many,
 }
 
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ndrepro.analysis.paired import BETTER as SHOWN
-from ndrepro.analysis.paired import compare_pairs
+from ndrepro.analysis.paired import Superiority, compare_pairs
 from ndrepro.analysis.samples import TooLittle
 from ndrepro.analysis.scores import Score
 from ndrepro.report.cells import settings_text, surroundings
@@ -92,7 +92,7 @@ def _deconvolution_better(runs: Sequence[Score]) -> Finding | None:
         found, gap = compared.superiority, compared.difference
         verdict = HOLDS if found.verdict == SHOWN else FAILS if found.high < 0.5 else OPEN
         reason += (
-            f" P(ND > BN) = {found.share:.2f} [{found.low:.2f}, {found.high:.2f}], mean difference "
+            f" P(ND > BN) = {found.share:.2f} [{found.low:.2f}, {found.high:.2f}]{_wilson(found)}, mean difference "
             f"{gap.estimate:+.2f} points [{gap.low:+.2f}, {gap.high:+.2f}], n = {found.n}."
         )
         alone = len(compared.only_first) + len(compared.only_second)
@@ -106,6 +106,13 @@ def _deconvolution_better(runs: Sequence[Score]) -> Finding | None:
         verdict,
         reason,
     )
+
+
+def _wilson(found: Superiority) -> str:
+    """The other interval, where the bootstrap has none to speak of: all pairs went one way."""
+    if found.wilson is None or found.low != found.high:
+        return ""
+    return f" (Wilson: [{found.wilson[0]:.2f}, {found.wilson[1]:.2f}])"
 
 
 def _deconvolution_slower(runs: Sequence[Score]) -> Finding | None:

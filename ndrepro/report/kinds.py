@@ -50,14 +50,16 @@ def _numbers(run: Score) -> tuple[str, ...]:
 
 
 def _results(tables: Sequence[Table]) -> str:
-    standings = Counter(value.standing for table in tables for row in table.rows for value in row if value.standing)
+    # own values are those that lead to a run; the replication's stand beside them
+    own = [value for table in tables for row in table.rows for value in row if value.href]
+    standings = Counter(value.standing for value in own)
     judged = {name: standings[name] for name in (BETTER, WITHIN, WORSE)}
     if not any(judged.values()):
         return (
             "No published value is about these experiments as they were run (network, data set, epochs, whole recipe)."
         )
     told = ", ".join(f"{SIGNS[name]} {judged[name]} {name}" for name in (BETTER, WITHIN, WORSE))
-    return f"Of {sum(judged.values())} published values with own runs: {told}. See the tables."
+    return f"Own values beside {sum(judged.values())} published accuracies: {told}. See the tables."
 
 
 def _inferential(runs: Sequence[Score], cells: Sequence[Cell]) -> str:

@@ -64,7 +64,7 @@ def accuracy_table(number: int, dataset: str, own: Own) -> Table:
     """Table 4 or 5: test accuracies with batch norm and deconvolution after 1, 20 and 100 epochs."""
     columns = [Column("Network", facet=True), Column("Epochs", numeric=True)]
     for method in METHODS:
-        heads = ("original %", "replication %", "own test %", "own train %", "n")
+        heads = ("original", "replication", "own test", "own train", "n")
         columns += [Column(head, numeric=True, group=method.upper()) for head in heads]
     rows = []
     for (network, epochs), values in _by_row("printed", dataset):
@@ -76,8 +76,8 @@ def accuracy_table(number: int, dataset: str, own: Own) -> Table:
             row += [decimal(original), decimal(mean, standing=standing(original, mean)), *_own_accuracy(cell, original)]
         rows.append(tuple(row))
     caption = (
-        f"Published and own accuracies on {dataset}. Original: Ye et al. 2020, Table 1; replication: mean of three, "
-        "as printed. Own: test accuracy after the last epoch, mean with half its 95 % interval where n is 2 or more."
+        f"Published and own accuracies on {_title(dataset)}, in percent. Original: Ye et al. 2020, Table 1; "
+        "replication: mean of three, as printed. Own: test accuracy after the last epoch, mean with half its 95 % interval where n is 2 or more."
     )
     return Table(f"table{number}", f"Table {number}: {_title(dataset)}", caption, tuple(columns), tuple(rows))
 
@@ -86,9 +86,9 @@ def imagenet_table(number: int, networks: Sequence[str], own: Own) -> Table:
     """Table 6 or 7: top-1 and top-5 accuracies on ImageNet after 90 epochs."""
     columns = [Column("Network", facet=True), Column("Method", facet=True)]
     for top in (1, 5):
-        heads = ("original %", "replication %", "own test %")
+        heads = ("original", "replication", "own test")
         columns += [Column(head, numeric=True, group=f"top {top}") for head in heads]
-    columns += [Column("own train %", numeric=True, group="top 1"), Column("n", numeric=True)]
+    columns += [Column("own train, top 1", numeric=True), Column("n", numeric=True)]
     rows = []
     table = published_tables()["imagenet"]
     for (network, method), part in table.groups(["architecture", "method"]):
@@ -102,7 +102,7 @@ def imagenet_table(number: int, networks: Sequence[str], own: Own) -> Table:
             row += [decimal(original), decimal(other, standing=standing(original, other))]
             row.append(_own_accuracy(cell, original)[0] if top == 1 else _own_top5(cell, original))
         rows.append((*row, *_own_accuracy(cell, 0.0)[1:]))
-    caption = "Published and own accuracies on ImageNet after 90 epochs, one run each in the study."
+    caption = "Published and own accuracies on ImageNet after 90 epochs, in percent; one run each in the study."
     return Table(
         f"table{number}", f"Table {number}: ImageNet, {', '.join(networks)}", caption, tuple(columns), tuple(rows)
     )
@@ -112,7 +112,7 @@ def time_table(number: int, dataset: str, own: Own) -> Table:
     """Table 8 or 9: seconds of training."""
     columns = [Column("Network", facet=True), Column("Epochs", numeric=True)]
     for method in METHODS:
-        columns += [Column(f"{who} s", numeric=True, group=method.upper()) for who in ("replication", "own")]
+        columns += [Column(who, numeric=True, group=method.upper()) for who in ("replication", "own")]
     columns += [Column(who, numeric=True, group="ND / BN") for who in ("replication", "own")]
     rows = []
     for (network, epochs), values in _by_row("times", dataset):
@@ -124,8 +124,8 @@ def time_table(number: int, dataset: str, own: Own) -> Table:
             row += [decimal(said[method]), own_seconds(found[method])]
         rows.append((*row, decimal(said["nd"] / said["bn"]), _ratio(found["nd"], found["bn"])))
     caption = (
-        f"Seconds of training on {dataset}: the replication's means on a V100, as printed, and own means (training "
-        "steps only) on the machines that the runs name. Only the ratio can be compared."
+        f"Seconds of training on {_title(dataset)}: the replication's means on a V100, as printed, and own means "
+        "(training steps only) on the machines that the runs name. Only the ratio can be compared."
     )
     return Table(
         f"table{number}", f"Table {number}: training time, {_title(dataset)}", caption, tuple(columns), tuple(rows)

@@ -44,7 +44,7 @@ def _agreement(each: Sequence[Bits], path: Path) -> tuple[Path, Path]:
     """One square a subject: equal, or the first step at which the pairs part."""
     labels = list(dict.fromkeys(name for bits in each for pair in bits.pairs for name in (pair.first, pair.second)))
     side = 0.62 * len(labels) + 1.6
-    with style.figure(side * len(each) + 0.4, side + 0.2, columns=len(each), squeeze=False) as (figure, axes):
+    with style.figure(side * len(each) + 0.4, side + 0.2, columns=len(each)) as (figure, axes):
         for place, bits in enumerate(each):
             here = axes if len(each) == 1 else axes[0][place]
             _square(_first(here), bits, labels, place == 0)
@@ -82,7 +82,7 @@ def _steps(steps: Sequence[int], equal: int, pairs: int) -> str:
 
 def _growth(each: Sequence[Bits], path: Path) -> tuple[Path, Path]:
     """Median relative difference of the loss from the reference's, by step; zero lies on the floor."""
-    with style.figure(6.8, 3.1, columns=len(each), sharey=True, squeeze=False) as (figure, axes):
+    with style.figure(6.8, 3.1, columns=len(each), sharey=True) as (figure, axes):
         for place, bits in enumerate(each):
             here = _first(axes if len(each) == 1 else axes[0][place])
             for number, grown in enumerate(bits.growths):
@@ -104,7 +104,7 @@ def _differences(found: Sensitivity, path: Path) -> tuple[Path, Path]:
     """A forest plot for each subject: the cell less the reference, and the margin within which it does not matter."""
     numbers = [each for each in found.numbers if any(line.against for line in each.cells)]
     labels = list(dict.fromkeys(line.cell for each in numbers for line in each.cells if line.against))
-    with style.figure(6.8, 0.28 * len(labels) + 1.1, columns=len(numbers), squeeze=False) as (figure, axes):
+    with style.figure(6.8, 0.28 * len(labels) + 1.1, columns=len(numbers)) as (figure, axes):
         for place, each in enumerate(numbers):
             here = _first(axes if len(numbers) == 1 else axes[0][place])
             margin = found.options.margin
@@ -120,7 +120,7 @@ def _contrasts(found: Sensitivity, path: Path) -> tuple[Path, Path]:
     """A forest plot for each contrast: the first method less the second, in every cell."""
     contrasts = [each for each in found.contrasts if each.judged]
     labels = list(dict.fromkeys(item.cell for each in contrasts for item in each.judged))
-    with style.figure(6.8, 0.28 * len(labels) + 1.1, columns=len(contrasts), squeeze=False) as (figure, axes):
+    with style.figure(6.8, 0.28 * len(labels) + 1.1, columns=len(contrasts)) as (figure, axes):
         for place, each in enumerate(contrasts):
             here = _first(axes if len(contrasts) == 1 else axes[0][place])
             rows = {item.cell: item.found.difference for item in each.judged if item.found}

@@ -123,14 +123,16 @@ def _numbers(found: Sensitivity) -> tuple[str, ...]:
 
 def _cells(numbers: Numbers, found: Sensitivity) -> Section:
     head = ("cell", "n", "mean", "sd", "difference", "p (Holm)", f"within {found.options.margin:g}", "can see")
-    said = [f"{line.cell}: {line.why}." for line in numbers.cells if line.why]
+    said = [f"{line.why}." for line in numbers.cells if line.why]
+    lost: list[str] = []
     for line in numbers.cells:
         if line.not_finite:
             said.append(f"{line.cell}: not finite, and in no number: seed {', '.join(map(str, line.not_finite))}.")
         if line.against and (line.against.only_first or line.against.only_second):
             alone = len(line.against.only_first) + len(line.against.only_second)
-            said.append(f"{line.cell}: {alone} runs have no partner, {line.against.difference.n} pairs.")
-    said += [f"no components along {why}." for why in numbers.why_not]
+            lost.append(f"{line.cell} ({alone}, {line.against.difference.n} pairs)")
+    said += [f"Runs without a partner, in no difference: {', '.join(lost)}."] if lost else []
+    said += [f"No components along {why}." for why in numbers.why_not]
     return Section(numbers.subject, tuple(said), head, tuple(_line(line) for line in numbers.cells), level=3)
 
 
@@ -180,8 +182,8 @@ def _conclusion(found: Sensitivity) -> tuple[str, ...]:
     if not found.contrasts:
         return ("There is only one method: no conclusion to test.",)
     said = [
-        "P is the share of pairs that the first wins, ties half, with its bootstrap interval and Wilson's. Better: the "
-        "bootstrap interval lies above 0.5 and P is at least 0.75 (Bouthillier et al. 2021).",
+        "P is the share of pairs that the first wins, ties half, with its bootstrap interval and the exact one. Better: "
+        "both lie above 0.5 and P is at least 0.75 (after Bouthillier et al. 2021; six pairs at least).",
     ]
     for cell, agreement in found.orders.items():
         swapped = ", ".join(" and ".join(names) for names in agreement.swapped[:_NAMED])
@@ -193,25 +195,26 @@ def _conclusion(found: Sensitivity) -> tuple[str, ...]:
 
 
 def _contrast(contrast: Contrast, unit: str) -> Section:
-    rows = []
+    rows, said = [], [_verdict(contrast)]
     for item in contrast.cells:
         if item.found is None:
-            rows.append((item.cell, NOTHING, NOTHING, NOTHING, NOTHING, item.why))
+            rows.append((item.cell, *[NOTHING] * 5))
+            said.append(f"{item.why}.")
             continue
         share = item.found.superiority
-        wilson = f"{share.wilson[0]:.2f} to {share.wilson[1]:.2f}" if share.wilson else NOTHING
+        exact = f"{share.exact[0]:.2f} to {share.exact[1]:.2f}" if share.exact else NOTHING
         rows.append(
             (
                 item.cell,
                 str(share.n),
                 _interval(item.found.difference),
                 f"{share.share:.2f} ({share.low:.2f} to {share.high:.2f})",
-                wilson,
+                exact,
                 share.verdict,
             )
         )
-    head = ("cell", "pairs", f"difference, {unit}", "P(first > second)", "Wilson", "verdict")
-    return Section(f"{contrast.first} against {contrast.second}", (_verdict(contrast),), head, tuple(rows), level=3)
+    head = ("cell", "pairs", f"difference, {unit}", "P(first > second)", "exact", "verdict")
+    return Section(f"{contrast.first} against {contrast.second}", tuple(said), head, tuple(rows), level=3)
 
 
 def _verdict(contrast: Contrast) -> str:

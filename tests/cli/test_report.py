@@ -1,0 +1,72 @@
+"""``ndrepro report`` as people use it: a folder of runs, a study by name, what is missing, what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from recorded_runs import Answer, process
+from signed_runs import SignedRuns, rows
+
+from ndrepro.spec.experiment import Experiment
+
+STUDY = """
+title = "two methods"
+[settings]
+dataset = "digits"
+epochs = 1
+[grids.main]
+axes.method = ["bn", "nd"]
+axes.arch = ["lenet"]
+axes.seed = [0, 1]
+"""
+
+
+@pytest.fixture(scope="module")
+def signed(tmp_path_factory: pytest.TempPathFactory) -> SignedRuns:
+    made = SignedRuns(tmp_path_factory.mktemp("report"))
+    for name, seed, test in (
+        ("lenet_bn_1_digits", "0", 0.7),
+        ("lenet_nd_1_digits", "0", 0.8),
+        ("mlp512_nd_1", "0", 0.3),
+    ):
+        made.add(Experiment.from_name(name, {"seed": seed}), rows(1, test))
+    made.close()
+    (made.root / "mini.toml").write_text(STUDY, encoding="utf-8")
+    return made
+
+
+def report(signed: SignedRuns, *words: str) -> Answer:
+    return process("report", *words, NDREPRO_HOME=str(signed.home))
+
+
+def test_a_folder_of_runs_becomes_a_page(signed: SignedRuns, tmp_path: Path) -> None:
+    answer = report(signed, str(signed.runs), "-o", str(tmp_path / "page"))
+    assert answer.code == 0, answer.err
+    assert "3 runs of 3 experiments, verified" in answer.out and "index.html" in answer.out
+    assert "Runs in" in (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_study_says_which_of_its_runs_are_missing(signed: SignedRuns, tmp_path: Path) -> None:
+    study = str(signed.root / "mini.toml")
+    answer = report(signed, study, "--runs", str(signed.runs), "-o", str(tmp_path / "page"), "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["runs"] == 2
+    notes = " ".join(answer.json["notes"])
+    assert "2 of the study's 4 runs have no verified result" in notes and "seed=1" in notes
+    assert "1 other completed run" in notes
+
+
+def test_what_does_not_verify_makes_the_answer_no(signed: SignedRuns, tmp_path: Path) -> None:
+    answer = process("report", str(signed.runs), "-o", str(tmp_path / "page"), NDREPRO_HOME=str(tmp_path / "nobody"))
+    assert answer.code == 1
+    assert "no trusted key" in answer.out and "0 runs" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("words", "cure"),
+    [(["seeds_smal"], "did you mean"), (["seeds", "table1"], "name one study"), (["-o", "/dev/null"], "-o DIR")],
+)
+def test_a_wrong_word_is_answered_with_the_cure(words: list[str], cure: str, signed: SignedRuns) -> None:
+    answer = report(signed, *words, "--runs", str(signed.runs))
+    assert answer.code == 2 and cure in answer.err
