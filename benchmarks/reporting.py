@@ -1,4 +1,4 @@
-"""What a report costs: the whole command on 360 signed runs of Table 1, and on 10,000; figures, tables, page and all."""
+"""What a report costs: the whole command on 360 signed runs of Table 1, and on 10,000, its figures and page and all."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def _deconvolution_better(runs: Sequence[Score]) -> Finding | None:
         found, gap = compared.superiority, compared.difference
         verdict = HOLDS if found.verdict == SHOWN else FAILS if found.high < 0.5 else OPEN
         reason += (
-            f" P(ND > BN) = {found.share:.2f} [{found.low:.2f}, {found.high:.2f}]{_wilson(found)}, mean difference "
+            f" P(ND > BN) = {found.share:.2f} [{found.low:.2f}, {found.high:.2f}]{_exactly(found)}, mean difference "
             f"{gap.estimate:+.2f} points [{gap.low:+.2f}, {gap.high:+.2f}], n = {found.n}."
         )
         alone = len(compared.only_first) + len(compared.only_second)
@@ -108,11 +108,12 @@ def _deconvolution_better(runs: Sequence[Score]) -> Finding | None:
     )
 
 
-def _wilson(found: Superiority) -> str:
-    """The other interval, where the bootstrap has none to speak of: all pairs went one way."""
-    if found.wilson is None or found.low != found.high:
+def _exactly(found: Superiority) -> str:
+    """The exact interval, where the bootstrap has none to speak of: all pairs went one way."""
+    exact = getattr(found, "exact", None)
+    if exact is None or found.low != found.high:
         return ""
-    return f" (Wilson: [{found.wilson[0]:.2f}, {found.wilson[1]:.2f}])"
+    return f" (exactly: [{exact[0]:.2f}, {exact[1]:.2f}])"
 
 
 def _deconvolution_slower(runs: Sequence[Score]) -> Finding | None:
