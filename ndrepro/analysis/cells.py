@@ -29,7 +29,7 @@ ENVIRONMENT = "environment"
 DEFAULT = "default"
 VARIED = "drawn anew"
 _MANY = 3  # distinct seeds of one stream: it was drawn anew, and not set to another value once
-_SHOWN = 28
+_SHOWN = 14
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def design_of(rows: Iterable[Score], *, reference: Mapping[str, str] | None = No
         if inside.setdefault(_replicate(row, streams), row) is not row:
             repeats.append(row)
     chosen = _reference(list(cells), runs, axes, dict(reference or {}))
-    labels = {cell: Cell(cell.values, _label(cell, chosen)) for cell in cells}
+    labels = {cell: Cell(cell.values, _label(cell, chosen, axes)) for cell in cells}
     order = sorted(labels.values(), key=lambda cell: _cell_order(cell, chosen))
     return Design(
         subjects=tuple(sorted({row.name for row in rows})),
@@ -191,19 +191,25 @@ def _reference(
     return max(allowed, key=closeness)
 
 
-def _label(cell: Cell, reference: Cell) -> str:
+def _label(cell: Cell, reference: Cell, axes: Mapping[str, tuple[Any, ...]]) -> str:
     """The environment, or what else differs from the reference."""
     differing = [(axis, value) for axis, value in cell.values if value != reference[axis]]
     if not differing:
         named = dict(cell.values).get(ENVIRONMENT)
         return str(named) if named else "reference"
-    words = [str(value) if axis == ENVIRONMENT else f"{axis}={_short(value)}" for axis, value in differing]
-    return ", ".join(words)
+    return ", ".join(
+        str(value) if axis == ENVIRONMENT else _words(axis, value, axes[axis]) for axis, value in differing
+    )
 
 
-def _short(value: Any) -> str:
+def _words(axis: str, value: Any, values: tuple[Any, ...]) -> str:
+    """The axis and its value; the axis alone where the value is long and the only one beside the default."""
     text = str(value)
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+    if len(text) <= _SHOWN:
+        return f"{axis}={text}"
+    if len(values) == 2 and DEFAULT in values:
+        return axis
+    return f"{axis}={text[: _SHOWN - 3]}...{values.index(value) + 1}"
 
 
 def _cell_order(cell: Cell, reference: Cell) -> tuple[Any, ...]:

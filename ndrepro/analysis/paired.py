@@ -6,12 +6,12 @@ in the difference of a pair. A run without its partner is named and counted, and
 P(A > B) is the share of pairs in which A wins, ties counted half. Bouthillier et al. (Accounting for Variance in
 Machine Learning Benchmarks, MLSys 2021, section 5) call A better when the lower end of its bootstrap interval is above
 one half (it was no luck) and the share is at least 0.75 (it matters). With few pairs that all go one way the bootstrap
-knows nothing but this one way and gives an interval of no width; Wilson's score interval is given beside it.
+knows nothing but this one way and gives an interval of no width: four wins of four would do. Of pairs the exact
+interval (Clopper and Pearson 1934) is therefore given beside it, and has to lie above one half too; six of six do.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Superiority:
-    """P(A > B) with intervals, and the verdict: one of BETTER, SMALL, UNSHOWN. ``wilson`` is None for unpaired runs."""
+    """P(A > B) with intervals, and the verdict: BETTER, SMALL or UNSHOWN. ``exact`` and ``wilson`` are of pairs."""
 
     share: float
     low: float
@@ -54,6 +54,7 @@ class Superiority:
     ties: int
     verdict: str
     threshold: float = THRESHOLD
+    exact: tuple[float, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -152,9 +153,11 @@ def superiority(
     share = float(wins.mean())
     low, high = (float(end) for end in np.quantile(shares, [(1 - confidence) / 2, (1 + confidence) / 2]))
     count = min(len(a), len(b))
-    wilson = _wilson(share, count, confidence) if paired else None
-    verdict = UNSHOWN if low <= 0.5 else BETTER if share >= threshold else SMALL
-    return Superiority(share, low, high, wilson, count, int((wins == 0.5).sum()), verdict, threshold)
+    exact = _interval(share, count, confidence, "beta") if paired else None
+    wilson = _interval(share, count, confidence, "wilson") if paired else None
+    luck = low <= 0.5 or (exact is not None and exact[0] <= 0.5)
+    verdict = UNSHOWN if luck else BETTER if share >= threshold else SMALL
+    return Superiority(share, low, high, wilson, count, int((wins == 0.5).sum()), verdict, threshold, exact)
 
 
 def sign_flip_test(differences: Iterable[float], *, resamples: int = RESAMPLES, seed: int = 0) -> float:
@@ -218,8 +221,8 @@ def _counts(drawn: Any, count: int) -> Any:
     return np.bincount(flat, minlength=len(drawn) * count).reshape(len(drawn), count)
 
 
-def _wilson(share: float, count: int, confidence: float) -> tuple[float, float]:
+def _interval(share: float, count: int, confidence: float, method: str) -> tuple[float, float]:
     from statsmodels.stats.proportion import proportion_confint
 
-    low, high = proportion_confint(share * count, count, alpha=1 - confidence, method="wilson")
-    return max(float(low), 0.0), min(float(high), 1.0) if not math.isclose(share, 1.0) else 1.0
+    low, high = proportion_confint(share * count, count, alpha=1 - confidence, method=method)
+    return max(float(low), 0.0), min(float(high), 1.0)

@@ -25,7 +25,7 @@ def sample(values: Iterable[float], what: str = "the sample", least: int = 2) ->
     """The values as float64 (n,). Raises TooLittle for fewer than ``least``, or for one that is not finite."""
     import numpy as np
 
-    found: Floats = np.asarray(list(values), dtype=np.float64)
+    found: Floats = np.asarray([*values], dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(found))
     if bad.size:
         some = ", ".join(str(place) for place in bad[:5])
@@ -35,7 +35,8 @@ def sample(values: Iterable[float], what: str = "the sample", least: int = 2) ->
         )
     if len(found) < least:
         cure = "one seed gives no interval: run more seeds" if len(found) == 1 else "run more seeds"
-        raise TooLittle(f"{what}: {len(found)} values, at least {least} are needed", cure)
+        said = "1 value" if len(found) == 1 else f"{len(found)} values"
+        raise TooLittle(f"{what}: {said}, at least {least} are needed", cure)
     return found
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from ndrepro.analysis.cells import Design, design_of
 from ndrepro.analysis.rankings import Agreement
+from ndrepro.analysis.samples import TooLittle
 from ndrepro.analysis.scores import Scores
 from ndrepro.analysis.sensitivity_bits import Bits, compare_bits
 from ndrepro.analysis.sensitivity_conclusion import Contrast, contrasts, methods_of, orders
@@ -84,6 +85,12 @@ def sensitivity_of(scores: Scores, options: Options) -> Sensitivity:
     """Compare every cell of the runs. Raises TooLittle where there are none, UsageError for what no run has."""
     if options.metric not in METRICS:
         raise UsageError(f"metric {options.metric!r} is not known", suggestion(options.metric, METRICS))
+    if not scores.rows and scores.refused:
+        first = scores.refused[0]
+        raise TooLittle(
+            f"none of {len(scores.refused)} manifests counts; {first.path}: {first.reason}",
+            "trust whoever signed them: --key FILE, or ndrepro keys trust FILE --name WHOSE",
+        )
     design = design_of(scores.rows, reference=options.reference)
     methods = options.methods or _usual(methods_of(design))
     unknown = [method for method in options.methods or () if method not in methods_of(design)]

@@ -21,6 +21,7 @@ from ndrepro.cli import (
     reproduce,
     run,
     search,
+    sensitivity,
     show,
     study,
     terminal,
@@ -100,6 +101,7 @@ app.command("bisect", short_help="Which package moved a result.")(bisect.bisect)
 app.command("report", short_help="One HTML folder about a study or its runs.")(report.report)
 app.command("audit", short_help="Compute what papers claim again.")(audit.audit)
 app.command("checklist", short_help="Check guidelines of reproducibility.")(checklist.checklist)
+app.command("sensitivity", short_help="What moves the result, and by how much.")(sensitivity.sensitivity)
 app.command("doctor")(doctor.doctor)
 app.add_typer(study_app, name="study")
 study_app.command("list")(study.list_studies)

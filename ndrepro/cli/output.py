@@ -87,7 +87,12 @@ def print_error(record: dict[str, Any]) -> None:
 
 def print_json(document: Any) -> None:
     """One JSON document on standard output, in ASCII, so that no locale can break it; NaN and infinities are words."""
-    terminal.write_line(json.dumps(_finite(document), indent=1, allow_nan=False))
+    terminal.write_line(json_text(document))
+
+
+def json_text(document: Any) -> str:
+    """The JSON that ``print_json`` prints."""
+    return json.dumps(_finite(document), indent=1, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _EQUAL, _PARTED, _SELF = "#bfbfbf", "#ffffff", "#f0f0f0"
 _LEAST = 1e-9
+_FACES, _RESIDUAL = ("#b9d8ee", "#f6dca4", "#d7e8c8", "#ecc9dd"), "#d9d9d9"
 
 
 def draw(found: Sensitivity, folder: Path) -> tuple[Path, ...]:
@@ -93,8 +94,13 @@ def _growth(each: Sequence[Bits], path: Path) -> tuple[Path, Path]:
                 )
             here.set_yscale("log")
             here.set_ylim(_LEAST, 2)
-            note = f"{bits.subject}, {bits.growths[0].pairs} pairs"
-            style.finish(here, note, "step", "relative difference of the loss" if place == 0 else "")
+            note = f"{bits.subject}, {max(grown.pairs for grown in bits.growths)} pairs"
+            style.finish(
+                here,
+                note,
+                "step",
+                "relative difference of the loss, median\n(on the floor: equal)" if place == 0 else "",
+            )
         handles, labels = here.get_legend_handles_labels()
         figure.legend(handles, [_wrapped(label) for label in labels], loc="outside right center")
         return style.save(figure, path)
@@ -156,41 +162,45 @@ def _forest(axes: Axes, labels: Sequence[str], rows: dict[str, Interval], named:
 def _components(found: Sensitivity, path: Path) -> tuple[Path, Path]:
     """Shares of the variance with their intervals, a group of bars for each breakdown."""
     groups = [
-        (f"{numbers.subject}\n{item.title}, n {item.components.n}", item)
+        (f"{numbers.subject}: {item.title}, {item.components.n} runs", item)
         for numbers in found.numbers
         for item in numbers.breakdowns
         if item.components.total
     ]
     groups += [
-        (f"{contrast.first}\nless {contrast.second}\n{item.title}, n {item.components.n}", item)
+        (f"{contrast.first} less {contrast.second}: {item.title}, {item.components.n} pairs", item)
         for contrast in found.contrasts
         for item in contrast.breakdowns
         if item.components.total
     ]
     heights = [len(item.components.components) for _, item in groups]
-    with style.figure(6.5, 0.24 * sum(heights) + 0.35 * len(groups) + 0.7) as (figure, axes):
+    with style.figure(6.5, 0.22 * sum(heights) + 0.3 * len(groups) + 0.8) as (figure, axes):
         place, ticks, names = 0.0, [], []
         for title, item in groups:
-            first = place
+            axes.text(0, place - 0.55, title, fontsize=6.5, va="bottom", ha="left")
             for number, part in enumerate(item.components.components):
                 share, ends = 100 * part.share, (100 * part.share_low, 100 * part.share_high)
-                axes.barh(place, share, 0.8, **style.bar(number))
+                axes.barh(place, share, 0.8, **_bar(number, len(item.components.components)))
                 axes.plot(ends, [place, place], color="black", linewidth=1)
                 axes.plot(ends, [place, place], color="black", marker="|", linestyle="", markersize=5)
                 ticks.append(place)
                 names.append(part.source)
                 place += 1
-            axes.annotate(
-                title, (1.01, (first + place - 1) / 2), xycoords=("axes fraction", "data"), fontsize=6.5, va="center"
-            )
-            place += 0.9
+            place += 1.1
         axes.set_yticks(ticks, names)
-        axes.set_ylim(place - 0.9, -0.9)
+        axes.set_ylim(place - 1.4, -1.3)
         axes.set_xlim(0, 100)
         axes.grid(True, axis="x")
         axes.grid(False, axis="y")
         style.finish(axes, "Where the variance comes from", "% of the variance, with 95 % interval")
         return style.save(figure, path)
+
+
+def _bar(number: int, count: int) -> dict[str, Any]:
+    """Light bars, told apart by their hatch, on which an interval shows; the residual, which is last, is grey."""
+    face = _RESIDUAL if number == count - 1 else _FACES[number % len(_FACES)]
+    hatch = "" if number == count - 1 else style.HATCHES[1 + number % (len(style.HATCHES) - 1)]
+    return {"facecolor": face, "edgecolor": "#707070", "hatch": hatch, "linewidth": 0.5}
 
 
 def _wrapped(label: str) -> str:

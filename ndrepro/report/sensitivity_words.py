@@ -182,8 +182,8 @@ def _conclusion(found: Sensitivity) -> tuple[str, ...]:
     if not found.contrasts:
         return ("There is only one method: no conclusion to test.",)
     said = [
-        "P is the share of pairs that the first wins, ties half, with its bootstrap interval and the exact one. Better: "
-        "both lie above 0.5 and P is at least 0.75 (after Bouthillier et al. 2021; six pairs at least).",
+        "P is the share of pairs that the first wins, ties half, with its bootstrap interval and the exact one. "
+        "Better: both lie above 0.5 and P is at least 0.75 (after Bouthillier et al. 2021; six pairs at least).",
     ]
     for cell, agreement in found.orders.items():
         swapped = ", ".join(" and ".join(names) for names in agreement.swapped[:_NAMED])

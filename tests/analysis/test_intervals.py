@@ -88,7 +88,7 @@ def test_equal_values_have_an_interval_of_no_width(method: str) -> None:
 
 
 def test_no_interval_is_invented() -> None:
-    with pytest.raises(TooLittle, match="1 values"):
+    with pytest.raises(TooLittle, match="1 value,"):
         mean_interval([3.0])
     with pytest.raises(TooLittle, match=r"1 of 3 values are not finite \(at 1\)"):
         mean_interval([3.0, float("nan"), 4.0])

@@ -48,7 +48,7 @@ def test_the_share_of_wins_counts_ties_half() -> None:
     found = superiority([1, 2, 3, 4], [0, 2, 2, 5])
     assert found.share == 0.625 and found.ties == 1 and found.n == 4
     unpaired = superiority([1, 2, 3], [0, 1.5], paired=False)
-    assert unpaired.share == pytest.approx(5 / 6) and unpaired.wilson is None
+    assert unpaired.share == pytest.approx(5 / 6) and unpaired.exact is None
 
 
 def test_the_rule_asks_for_luck_and_for_size() -> None:
@@ -59,12 +59,15 @@ def test_the_rule_asks_for_luck_and_for_size() -> None:
     assert superiority(a + np.where(np.arange(40) % 2, 1, -1), a).verdict == UNSHOWN
 
 
-def test_wilson_s_interval_knows_that_ten_of_ten_is_not_certain() -> None:
-    found = superiority(np.arange(10.0) + 1, np.arange(10.0))
+def test_four_of_four_is_luck_and_six_of_six_is_not() -> None:
+    found = superiority(np.arange(4.0) + 1, np.arange(4.0))
     assert (found.low, found.high) == (1.0, 1.0), "the bootstrap cannot see it"
-    assert found.wilson is not None
-    # Wilson (1927) at 10 of 10: n / (n + z^2)
-    assert found.wilson == pytest.approx((10 / (10 + 1.959964**2), 1.0), abs=1e-6)
+    # Clopper and Pearson where all are won: the lower end is (alpha / 2)^(1 / n)
+    assert found.exact == pytest.approx((0.025 ** (1 / 4), 1.0)) and found.verdict == UNSHOWN
+    # Wilson (1927) there: n / (n + z^2)
+    assert found.wilson == pytest.approx((4 / (4 + 1.959964**2), 1.0), abs=1e-6)
+    assert superiority(np.arange(5.0) + 1, np.arange(5.0)).verdict == UNSHOWN
+    assert superiority(np.arange(6.0) + 1, np.arange(6.0)).verdict == BETTER
 
 
 def test_the_interval_of_a_share_covers_it() -> None:
@@ -88,7 +91,7 @@ def test_a_run_without_its_partner_is_named() -> None:
 def test_no_pairs_one_pair_and_unequal_lists_are_refused() -> None:
     with pytest.raises(TooLittle, match="no run of one side has a partner"):
         compare_pairs({0: 1.0}, {1: 1.0})
-    with pytest.raises(TooLittle, match="1 values"):
+    with pytest.raises(TooLittle, match="1 value,"):
         compare_pairs({0: 1.0}, {0: 2.0})
     with pytest.raises(TooLittle, match="no pairs"):
         superiority([1, 2, 3], [1, 2])

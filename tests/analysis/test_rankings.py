@@ -44,7 +44,7 @@ def test_equal_values_share_the_better_rank() -> None:
 def test_a_model_that_has_not_run_everywhere_is_named() -> None:
     with pytest.raises(TooLittle, match="y has no runs of b"):
         rank_distribution({"x": {"a": [1, 2], "b": [1, 2]}, "y": {"a": [1, 2]}})
-    with pytest.raises(TooLittle, match="b: 1 values"):
+    with pytest.raises(TooLittle, match="b: 1 value,"):
         rank_distribution({"x": {"a": [1, 2], "b": [1]}})
     with pytest.raises(UsageError, match="draw"):
         rank_distribution({"x": {"a": [1, 2]}}, draw="best")
