@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ndrepro.cli import options, output, terminal, words
-from ndrepro.cli.data_paths import by_dataset
+from ndrepro.cli import data_paths, options, output, terminal, words
 from ndrepro.spec.errors import NdreproError, UsageError
 from ndrepro.spec.search import Found, Search, Target
 
@@ -56,7 +55,7 @@ def search(
     chosen = _chosen(found_study.name, tuple(targets_of(found_study)), networks or [], datasets or [])
     asked = found_study.search
     assert asked is not None
-    paths = by_dataset(data or [], {target[2] for target in chosen}, found_study.name)
+    paths = data_paths.by_dataset(data_paths.parse(data or []), {target[2] for target in chosen}, found_study.name)
     lines = _Lines(asked, error=as_json)
     how = Options(runs=RunsFolder(runs), home=default_home())
     lines.say(f"{found_study.name}, grid {asked.grid}: {_plan(asked, len(chosen))}")

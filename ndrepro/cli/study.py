@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ndrepro.cli import options, output, study_slurm, study_words, terminal, words
+from ndrepro.cli import data_paths, options, output, study_slurm, study_words, terminal, words
 from ndrepro.spec.errors import NdreproError, UsageError
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def run(
         raise UsageError(f"--on {where}: not a place to run", "it is local or slurm")
     found, how = _plan(study, grids, runs)
     how = replace(how, container=options.container(engine, image))
-    paths, again = _data_paths(data or []), _command("resume", study, grids, runs)
+    paths, again = data_paths.parse(data or []), _command("resume", study, grids, runs)
     if where == study_slurm.LOCAL:
         return _carry_out(found, how, jobs or 1, paths, as_json, again)
     cluster = study_slurm.cluster_of(jobs, partition, account, gpus, pack, gpu_memory, minutes, sbatch or [])
@@ -155,7 +155,7 @@ def resume(
             f"nothing of {found.study.name} has been begun in {terminal.here(runs)}",
             f"begin with `{_command('run', study, grids, runs)}`, or name the folder with --runs DIR",
         )
-    paths = {**data_of_begun(begun), **_data_paths(data or [])}
+    paths = {**data_of_begun(begun), **data_paths.parse(data or [])}
     return _carry_out(begun, how, jobs, paths, as_json, _command("resume", study, grids, runs))
 
 
@@ -239,34 +239,16 @@ def _error(outcome: Outcome, again: str) -> dict[str, Any] | None:
     labels = ", ".join(failure.run.label for failure in outcome.failures[:3])
     more = ", …" if len(outcome.failures) > 3 else ""
     which = f" ({labels}{more})" if labels else ""
-    undone = NdreproError(f"{left} of {total} runs of {name} are not done: {states}{which}", f"`{again}` tries again")
+    cure = f"`{again}` tries again"
+    if outcome.plan.states["waiting"] == left:
+        cure = f"search their hyper-parameters first: `{terminal.program()} study search`"
+    undone = NdreproError(f"{left} of {total} runs of {name} are not done: {states}{which}", cure)
     return {**output.record_of(undone), "exit_code": output.NO}
-
-
-def _data_paths(given: Sequence[str]) -> dict[str, Path]:
-    """``--data`` by data set; "" stands for all that are not named."""
-    from ndrepro.spec.catalogue import DATASETS
-
-    paths: dict[str, Path] = {}
-    for text in given:
-        name, equals, path = text.partition("=")
-        name, path = (name, path) if equals and name in DATASETS else ("", text)
-        if name in paths:
-            raise UsageError(f"--data {text}: given twice for {name or 'every data set'}", "give each data set once")
-        paths[name] = Path(path)
-    return paths
 
 
 def _by_dataset(plan: Plan, given: dict[str, Path]) -> dict[str, Path]:
     """The paths for the data sets of this study."""
-    names = {item.run.experiment.dataset for item in plan.items}
-    strangers = sorted(set(given) - names - {""})
-    if strangers:
-        raise UsageError(
-            f"--data {strangers[0]}={given[strangers[0]]}: {plan.study.name} has no runs on it",
-            f"its data sets are {', '.join(sorted(names))}",
-        )
-    return {name: given.get(name, given.get("", Path())) for name in names if name in given or "" in given}
+    return data_paths.by_dataset(given, {item.run.experiment.dataset for item in plan.items}, plan.study.name)
 
 
 def _command(verb: str, study: str, grids: Sequence[str] | None, runs: Path) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ndrepro.spec.study import Study
 
 LABEL = 10
+_FAILURES_SHOWN = 12
 _WIDTHS = (16, 7, 7, 9, 9, 8, 12, 12, 12)
 _HEADINGS = ("grid", "runs", "done", "running", "cut off", "failed", "not counted", "to do", "device time")
 
@@ -53,15 +54,17 @@ def print_status(plan: Plan) -> None:
 
 
 def print_outcome(outcome: Outcome) -> None:
-    """How many are done, and every run that failed this time."""
+    """How many are done, and the runs that failed this time."""
     terminal.write_line("")
-    for failure in outcome.failures:
+    for failure in outcome.failures[:_FAILURES_SHOWN]:
         error = failure.ending.error
         _row(failure.ending.outcome[:LABEL], f"{failure.run.label}: {error.message if error else 'no reason told'}")
         if error and error.cure:
             _row("", f"cure: {error.cure}")
         if failure.ending.folder:
             _row("", terminal.here(failure.ending.folder.root))
+    if len(outcome.failures) > _FAILURES_SHOWN:
+        _row("", f"and {len(outcome.failures) - _FAILURES_SHOWN} more; --json has them all")
     plan = outcome.plan
     _row("done", f"{plan.states['done']} of {words.plural(len(plan.items), 'run')} of {plan.study.name}")
     for item in plan.items:

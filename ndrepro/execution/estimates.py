@@ -64,7 +64,8 @@ class Estimator:
             size = Size.of(experiment)
             images = statistics.median(speed.train for speed in speeds) * size.train_images
             images += statistics.median(speed.test for speed in speeds) * size.test_images
-            seconds, source = START_SECONDS + left * size.epochs * images, RECORDED
+            # what was recorded is the clock of processes that run side by side, each on a device
+            seconds, source = START_SECONDS + left * size.epochs * images * experiment.processes, RECORDED
         else:
             whole = model_seconds(experiment, device)
             seconds, source = START_SECONDS + left * (whole - START_SECONDS), MODEL
@@ -91,6 +92,11 @@ def kind_of(experiment: Experiment, environment: str, device: str) -> Kind:
         experiment.determinism,
         experiment.deconv.n_iter,
         experiment.deconv.block,
+        experiment.deconv.linear_block or 0,
+        experiment.deconv.sampling_stride,
+        experiment.precision,
+        experiment.compile,
+        experiment.processes,
         device,
         environment,
     )

@@ -8,7 +8,8 @@ go on, and nothing else is written. So a study can be started again after any cr
 folder of runs: what is done is passed over, what was cut off is gone on with, what failed is tried once more.
 
 A run that fails does not stop the others. What concerns them all does: a disk that is full, a key that cannot sign, a
-broken ledger. Ctrl-C stops the runs under way at their next step, signed as interrupted, and starts no more.
+broken ledger. Data that two runs in a row could not read are not tried again by all the others. Ctrl-C stops the runs
+under way at their next step, signed as interrupted, and starts no more.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Protocol
 
 from ndrepro.execution import datasets
 from ndrepro.execution.estimates import RECORDED, Estimate, Estimator
-from ndrepro.execution.launchers import Ended, Ending, Event, Job, Launcher
+from ndrepro.execution.launchers import NOT_BEGUN, Ended, Ending, Event, Job, Launcher
 from ndrepro.execution.run import Options
 from ndrepro.execution.runs import read_scores
 from ndrepro.execution.survey import (
@@ -39,6 +40,7 @@ from ndrepro.execution.survey import (
     Survey,
     code_and_data,
 )
+from ndrepro.spec.errors import DataError
 from ndrepro.spec.exchange import Request, read_json
 from ndrepro.spec.study import Study, StudyRun
 from provenance.errors import BusyError, KeyFileError, LedgerError, ProvenanceError, StorageError
@@ -214,6 +216,7 @@ class _Work:
         self._data = data
         self._signals = signals
         self._stops = 0
+        self._unread: dict[str, list[DataError]] = {}  # by data set, what its runs failed with, one after another
 
     def do(self) -> None:
         """Keep the launcher busy until nothing waits, or nothing more may start."""
@@ -246,12 +249,20 @@ class _Work:
         if standing.state in _SETTLED:
             self._observer.passed(item.run, standing)
             return
+        unread = self._unread.get(item.run.experiment.dataset, [])
+        if len(unread) > 1 and unread[-1].message == unread[-2].message:
+            self.failures.append(Failure(item.run, Ending(NOT_BEGUN, error=unread[-1])))
+            return
         resume = standing.folder if standing.resumable else None
         data = self._data.get(item.run.experiment.dataset)
         self._launcher.start(Job(self._study, item.run, data, resume))
 
     def _ended(self, event: Ended) -> None:
-        ending = event.ending
+        ending, dataset = event.ending, event.job.run.experiment.dataset
+        if isinstance(ending.error, DataError):
+            self._unread.setdefault(dataset, []).append(ending.error)
+        else:
+            self._unread.pop(dataset, None)
         if ending.outcome == "completed" and ending.signed:
             return
         if self._stops and ending.outcome != "failed":

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 from real_runs import SMALL, Bench, alive, children_of, wait_for
-from small_studies import Watched, write_study
+from small_studies import SETTINGS, Watched, write_study
 
 from ndrepro.execution.checks import CHECKS
-from ndrepro.execution.launchers import Began, Ended, Ending, LocalLauncher
+from ndrepro.execution.launchers import NOT_BEGUN, Began, Ended, Ending, LocalLauncher
 from ndrepro.execution.run import Finished, Options
 from ndrepro.execution.study import Outcome, Plan, carry_out, data_of_begun, make_plan, only_begun
 from ndrepro.execution.study_file import find_study, load_study, study_files
@@ -392,3 +392,20 @@ def test_resuming_takes_the_grids_and_the_data_that_were_begun(copied: tuple[Ben
 def test_an_unknown_grid_is_refused(bench: Bench) -> None:
     with pytest.raises(UsageError, match="no grid 'mian'"):
         planned(bench, write_study(bench.root, TWO), "mian")
+
+
+def test_data_that_cannot_be_read_are_not_tried_by_every_run(bench: Bench, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (tmp_path / "broken" / split / "airplane").mkdir(parents=True)
+    settings = SETTINGS.replace('dataset = "digits"\n', "")
+    grids = """
+[grids.main]
+include = [
+    { seed = [0, 1, 2, 3, 4], dataset = "cifar10", method = "bn" },
+    { dataset = "digits", method = "bn" },
+]"""
+    path = write_study(bench.root, grids, settings=settings)
+    outcome, _ = carried_out(bench, planned(bench, path), cifar10=tmp_path / "broken")
+    assert [failure.ending.outcome for failure in outcome.failures] == ["failed"] * 2 + [NOT_BEGUN] * 3
+    assert all("class folders" in str(failure.ending.error) for failure in outcome.failures)
+    assert outcome.plan.states == {FAILED: 2, MISSING: 3, DONE: 1}, "the other data set is not held up"
