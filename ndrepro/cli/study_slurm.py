@@ -107,7 +107,7 @@ def print_submitted(runs: RunsFolder, plan: Plan, array: str | None, command: st
     if array is None:
         terminal.write_line("nothing to submit: every run is done or under way")
         return
-    mine = [task for task in _tasks(runs, plan.study.name)[0] if task.number.startswith(f"{array}_")]
+    mine = [task for task in _tasks(runs, plan.study.name)[0] if task.number.partition("_")[0] == array]
     runs_count = words.plural(sum(len(task.labels) for task in mine), "run")
     terminal.write_line(f"{'submitted':<{_LABEL}} array {array}: {words.plural(len(mine), 'task')}, {runs_count}")
     terminal.write_line(f"{'next':<{_LABEL}} {command.replace(' resume ', ' status ')}")

@@ -188,8 +188,8 @@ class SlurmLauncher:
         try:
             self.folder.mkdir(parents=True)
             tasks = [self._task(group, number) for number, group in enumerate(groups)]
-            # a study of one task is an array of one, so that every element has the same kind of number
-            self.array = self._sbatch(tasks, max(each.minutes for group in groups for each in group))
+            cpus = max(sum(each.job.run.experiment.threads for each in group) for group in groups)
+            self.array = self._sbatch(tasks, cpus, max(each.minutes for group in groups for each in group))
         finally:
             waiting, self._waiting = self._waiting, []
         elements = [[each.job for each in group] for group in groups]
@@ -198,7 +198,7 @@ class SlurmLauncher:
         if self._follow:
             for number, task in enumerate(tasks):
                 for line, job in zip(task.lines, elements[number], strict=True):
-                    self._live[line.events] = (job, f"{self.array}_{number}")
+                    self._live[line.events] = (job, element_of(self.array, number, len(tasks)))
 
     def _task(self, group: list[Estimated], number: int) -> Task:
         lines = []
@@ -222,7 +222,7 @@ class SlurmLauncher:
         data = options.data and options.data.absolute()
         return Options(RunsFolder(options.runs.root.absolute()), options.home, data, container=options.container)
 
-    def _sbatch(self, tasks: list[Task], minutes: float) -> str:
+    def _sbatch(self, tasks: list[Task], cpus: int, minutes: float) -> str:
         """Submit; the array's number. Raises EngineError with sbatch's own words."""
         from submitit import AutoExecutor
         from submitit.core.utils import FailedJobError
@@ -230,7 +230,7 @@ class SlurmLauncher:
         if shutil.which("sbatch") is None:
             raise EngineError("sbatch is not there: this is no Slurm cluster's login node", "use --on local")
         executor = AutoExecutor(self.folder / "log", cluster="slurm", slurm_max_num_timeout=1000)
-        executor.update_parameters(**_parameters(self._cluster, minutes))
+        executor.update_parameters(**_parameters(self._cluster, cpus, minutes))
         try:
             with executor.batch():
                 jobs = [executor.submit(task) for task in tasks]
@@ -272,7 +272,8 @@ def tasks(runs: RunsFolder, study: str) -> list[QueuedTask]:
     for folder in submissions(runs, study):
         document = read_json(folder / "submission.json")
         told = states(document["array"])
-        labels = {f"{document['array']}_{number}": tuple(each) for number, each in enumerate(document["tasks"])}
+        count = len(document["tasks"])
+        labels = {element_of(document["array"], n, count): tuple(each) for n, each in enumerate(document["tasks"])}
         these = [QueuedTask(number, told.get(number, "UNKNOWN"), names) for number, names in labels.items()]
         found = [task for task in found if not task.over] + these
     return found
@@ -306,6 +307,11 @@ def states(array: str) -> dict[str, str]:
     return found
 
 
+def element_of(array: str, number: int, count: int) -> str:
+    """Slurm's number of an element; submitit submits a single task as a plain job."""
+    return array if count == 1 else f"{array}_{number}"
+
+
 def _elements(number: str) -> Iterator[str]:
     """12_3 itself; of 12_[0,4-6%2], which wait together, each."""
     array, bracket, rest = number.partition("_[")
@@ -318,11 +324,12 @@ def _elements(number: str) -> Iterator[str]:
             yield from (f"{array}_{each}" for each in range(int(first), int(last or first) + 1))
 
 
-def _parameters(cluster: Cluster, minutes: float) -> dict[str, Any]:
+def _parameters(cluster: Cluster, cpus: int, minutes: float) -> dict[str, Any]:
     """submitit's words for what is asked of the cluster."""
     chosen: dict[str, Any] = {
         "name": "ndrepro",
         "timeout_min": cluster.minutes or max(_LEAST_MINUTES, round(minutes + 0.5)),
+        "cpus_per_task": cpus,
         "slurm_array_parallelism": cluster.at_once,
         "slurm_signal_delay_s": _WARNING_SECONDS,
         "slurm_additional_parameters": {"requeue": True, **cluster.more},

@@ -80,12 +80,23 @@ class Task:
         """Stop what runs, at its next step, and ask to be put back into the queue."""
         from submitit.helpers import DelayedSubmission
 
-        for process in _under_way:
-            process.send_signal(signal.SIGTERM)
+        for process in filter(_lives, _under_way):
+            os.kill(process.pid, signal.SIGTERM)
         deadline = time.monotonic() + _STOP_SECONDS
-        while time.monotonic() < deadline and any(process.poll() is None for process in _under_way):
+        while time.monotonic() < deadline and any(map(_lives, _under_way)):
             time.sleep(_POLL_SECONDS)
         return DelayedSubmission(self)
+
+
+def _lives(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a process has not ended. A signal's handler cannot use ``poll``: it may interrupt the ``wait`` whose lock
+    ``poll`` needs."""
+    if process.returncode is not None:
+        return False
+    try:
+        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except ChildProcessError:
+        return False  # it was reaped just now
 
 
 def read_events(path: Path) -> Iterator[dict[str, Any]]:
