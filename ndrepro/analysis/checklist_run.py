@@ -63,7 +63,7 @@ def container(manifest: Manifest) -> Iterator[Evidence]:
 
 def hardware(manifest: Manifest) -> Iterator[Evidence]:
     """Processor, memory, GPU."""
-    cpu = _at(manifest.machine, "machine", "cpu", "model") or _at(manifest.machine, "machine", "cpu", "name")
+    cpu = _at(manifest.machine, "machine", "cpu", "model_name")
     if isinstance(cpu, str):
         yield said("machine.machine.cpu", cpu)
     gpus = _at(manifest.machine, "gpus")

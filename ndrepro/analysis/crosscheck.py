@@ -216,10 +216,10 @@ def _origin(check: CrossCheck, column: Matrix, raw: _Raw, own: list[int], unit: 
         rounded, near = _hits(values, column, unit * (0.5 + _SLACK)), _hits(values, column, unit * (1 + _SLACK))
         if near.max() < needed:
             continue
-        shared = np.asarray([_shared(raw, pick, own) for pick in chosen])
-        order = np.lexsort((-shared, -rounded, -near))
-        best = order[0]
-        others = int(np.sum((near == near[best]) & (rounded == rounded[best]))) - 1
+        best_rounded = rounded[near == near.max()].max()
+        equals = np.flatnonzero((near == near.max()) & (rounded == best_rounded))
+        best = max(equals.tolist(), key=lambda place: _shared(raw, chosen[place], own))
+        others = len(equals) - 1
         return Origin(
             _words(check, raw, chosen[best]),
             int(near[best]),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ndrepro.cli import options, output, terminal
+from ndrepro.cli import options, output, terminal, words
 from ndrepro.spec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _INDENT = 2
 _LABEL_WIDTH = 32
 _ROWS = 8
+_RUNS = 4
 _STYLES = {
     "re-derives": "green",
     "only under another definition": "yellow",
@@ -31,6 +32,10 @@ def audit(
             metavar="[CLAIMS]", show_default=False, help="A claims file; left out, that of the studies, published/."
         ),
     ] = None,
+    runs: Annotated[
+        Path | None,
+        typer.Option("--runs", metavar="DIR", help="Look at one's own runs instead: what can hardly be right in them."),
+    ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown document instead.")] = False,
     as_json: options.Json = False,
 ) -> int:
@@ -41,6 +46,10 @@ def audit(
 
     if markdown and as_json:
         raise UsageError("--markdown and --json", "choose one of them")
+    if runs is not None:
+        if claims is not None or markdown:
+            raise UsageError("--runs with a claims file, or --markdown", "runs are looked at alone, in text or --json")
+        return _own_runs(runs, as_json)
     path = claims or published_folder() / CLAIMS
     found = check(path / CLAIMS if path.is_dir() else path)
     if as_json:
@@ -50,6 +59,31 @@ def audit(
     else:
         _print(found)
     return output.DONE if found.holds else output.NO
+
+
+def _own_runs(folder: Path, as_json: bool) -> int:
+    """What can hardly be right in the verified runs of a folder."""
+    from ndrepro.analysis.plausibility import CANNOT_BE, doubts
+    from ndrepro.analysis.scores import read_scores
+
+    scores = read_scores(folder)
+    found = doubts(scores.rows)
+    wrong = any(doubt.gravity == CANNOT_BE for doubt in found)
+    if as_json:
+        output.print_json({"runs": scores.account(), "doubts": [doubt.to_json() for doubt in found]})
+        return output.NO if wrong else output.DONE
+    refused = f", {len(scores.refused)} refused" if scores.refused else ""
+    unfinished = f", {len(scores.unfinished)} not finished" if scores.unfinished else ""
+    looked = f"{words.plural(len(scores.rows), 'verified run')}{refused}{unfinished}"
+    terminal.write_line(
+        f"{looked}: {words.plural(len(found), 'doubt') if found else 'nothing that can hardly be right'}"
+    )
+    for doubt in found:
+        some = ", ".join(doubt.runs[:_RUNS]) + (
+            f" and {len(doubt.runs) - _RUNS} more" if len(doubt.runs) > _RUNS else ""
+        )
+        _line(doubt.check, f"{doubt.gravity}: {doubt.text} ({some})", "bold red" if doubt.gravity == CANNOT_BE else "")
+    return output.NO if wrong else output.DONE
 
 
 def _print(found: Audit) -> None:

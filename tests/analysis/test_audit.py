@@ -10,7 +10,7 @@ import pytest
 
 from ndrepro.analysis import audit_words
 from ndrepro.analysis.audit import NOT, OTHERWISE, REDERIVES, UNCHECKABLE, Audit, agrees, audit, half_unit
-from ndrepro.analysis.published import published_folder
+from ndrepro.analysis.published import published_folder, read_table, read_toml, table_specs
 from ndrepro.spec.errors import UsageError
 
 CLAIMS = """
@@ -235,6 +235,27 @@ def test_training_accuracy_reported_as_test_is_suspected(published: Audit) -> No
         ("cifar10", 100), ("cifar100", 100), ("cifar100", 20),
     }  # fmt: skip
     assert [row["architecture"] for row in rows["not-what-its-name-says"]] == ["resnet18d", "efficientnet"]
+
+
+def test_a_work_outside_the_studies_is_audited_too() -> None:
+    """scikit-learn's printed summary of Fisher's irises is that of UCI's copy, not of the irises that it ships."""
+    found = audit(published_folder() / "iris" / "claims.toml")
+    assert statuses(found) == {
+        "ranges": REDERIVES, "balanced": REDERIVES, "means": OTHERWISE, "standard-deviations": OTHERWISE,
+        "correlations": OTHERWISE,
+    }  # fmt: skip
+    means = next(finding for finding in found.claims if finding.claim.name == "means")
+    assert "comes out: 5.8433, 3.0573, 3.7580, 1.1993, 3 of 4 as claimed" in next(audit_words.outcome(means))
+
+
+def test_the_irises_are_those_that_scikit_learn_ships() -> None:
+    datasets = pytest.importorskip("sklearn.datasets")
+    shipped = datasets.load_iris()
+    claims = published_folder() / "iris" / "claims.toml"
+    flowers = read_table(table_specs(read_toml(claims), claims)["flowers"])
+    columns = ("sepal_length_cm", "sepal_width_cm", "petal_length_cm", "petal_width_cm")
+    assert [list(row) for row in flowers.keys(columns)] == shipped.data.tolist()
+    assert flowers["class_number"].tolist() == shipped.target.tolist()
 
 
 def test_one_changed_published_cell_changes_the_audit(tmp_path: Path, published: Audit) -> None:

@@ -16,8 +16,8 @@ from ndrepro.analysis.checklist_run import read_run
 from ndrepro.analysis.checklist_sources import Sources
 from ndrepro.spec.errors import UsageError
 from ndrepro.spec.layout import RunsFolder
-from provenance.signing import default_home
-from provenance.trust import TrustPolicy
+from provenance.signing import PublicKey, default_home
+from provenance.trust import TrustedKey, TrustPolicy
 
 Make = Callable[..., Path]
 BARE = """
@@ -244,6 +244,16 @@ def test_a_runs_manifest_is_evidence_only_where_it_verifies(tmp_path: Path, monk
     assert folder.manifest.read_bytes() != data
     changed = check_run(read_run(folder.root, TrustPolicy.load(default_home())), "run")
     assert changed.points == 0 and "the manifest is no evidence" in changed.notes[0]
+
+
+def test_a_real_run_shows_everything_that_a_run_can() -> None:
+    kept = Path(__file__).resolve().parents[2] / "docs" / "runs" / "vgg16_nd_1"
+    public = PublicKey.from_pem((kept / "author.pub").read_bytes())
+    trust = TrustPolicy(Path(), None, (TrustedKey(public.pem, public.keyid, "the author", ""),))
+    found = check_run(read_run(kept, trust), "run")
+    assert found.points == found.possible == 10
+    assert "AMD EPYC" in str(found.findings[1].good[0].evidence[0])
+    assert check_run(read_run(kept, TrustPolicy(Path(), None, ())), "run").points == 0
 
 
 def test_markdown_and_json_hold_the_evidence(make: Make) -> None:
