@@ -15,7 +15,7 @@ resolver takes, that cannot be installed or whose run fails is unresolved: neith
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -119,7 +119,11 @@ class Finding:
 
 @dataclass
 class Bisection:
-    """One search. ``tell`` hears every trial as it ends, ``say`` what is being done."""
+    """One search. ``tell`` hears every trial as it ends, ``say`` what is being done.
+
+    ``train`` makes the run of a cell, or answers with one that is there unless it is to be fresh; it raises
+    ProvenanceError where there is none. Left out, it is a recorded run.
+    """
 
     experiment: Experiment
     first: Cell
@@ -128,6 +132,7 @@ class Bisection:
     on: str = BITS
     tell: Callable[[Trial], None] = lambda trial: None
     say: Callable[[str], None] = lambda text: None
+    train: Callable[[Cell, bool], RunFolder] | None = None
     _trials: list[Trial] = field(default_factory=list)
     _known: dict[str, Trial] = field(default_factory=dict)
     _made: list[str] = field(default_factory=list)
@@ -196,17 +201,16 @@ class Bisection:
             return finding
         self.say(f"asking the index for releases of {leading.name}")
         row = releases_between(leading.name, leading.before, leading.after, self.first.python)
-        step = first_change(row, lambda release: self._release(group, leading, release))
+        step = first_change(row, lambda release: self._release(leading, release))
         return replace(finding, release=(step.last_same, step.first_changed), unresolved=step.unresolved)
 
-    def _release(self, group: Group, leading: Change, release: str) -> str:
-        """What A comes to with another release of the leading package, and of what it moves with as that needs it."""
+    def _release(self, leading: Change, release: str) -> str:
+        """What A comes to with another release of the leading package; of the rest only what that needs moves."""
         title = f"{leading.name} {release}"
-        moving = {change.name for change in group}
-        pins = [f"{pin.name}=={pin.version}" for pin in self.first.pins if pin.name not in moving]
-        free = [change.name for change in group if change.name in _named(self.first) and change is not leading]
+        others = [name for name in _named(self.first) if name != leading.name]
+        before = self.first.lock.read_text(encoding="utf-8")
         try:
-            lock = cells.resolve([f"{leading.name}=={release}", *free, *pins], self.first.python)
+            lock = cells.resolve([f"{leading.name}=={release}", *others], self.first.python, preferring=before)
         except ProvenanceError as error:
             return self._keep(Trial(title, "-", UNRESOLVED, reason=error.message)).outcome
         return self._keep(self._judged(self._run(self._cell(lock, title), title))).outcome
@@ -224,20 +228,23 @@ class Bisection:
         return cells.keep(name, [f"# {self.first.name}, but for: {title}"], lock)
 
     def _run(self, cell: Cell, title: str, fresh: bool = False) -> Trial:
-        """Run the experiment in a cell, or take the run that is there; UNRESOLVED until it has been judged."""
-        options = replace(self.options, environment=cell.name, container=None)
-        standing = Survey(options.runs, options.home).standing(StudyRun("", self.experiment, cell.name))
-        if standing.state == DONE and not fresh:
-            return Trial(title, cell.name, UNRESOLVED, standing.folder)
+        """The trial of a cell, UNRESOLVED until it has been judged; without a run where there is none to be had."""
         try:
             environments.create(cell)
-            finished = run(self.experiment, options, Silent())
+            return Trial(title, cell.name, UNRESOLVED, (self.train or self._recorded)(cell, fresh))
         except ProvenanceError as error:
             return Trial(title, cell.name, UNRESOLVED, reason=error.message)
+
+    def _recorded(self, cell: Cell, fresh: bool) -> RunFolder:
+        """The recorded run of a cell, made unless there is one that counts."""
+        options = replace(self.options, environment=cell.name, container=None)
+        standing = Survey(options.runs, options.home).standing(StudyRun("", self.experiment, cell.name))
+        if standing.folder is not None and standing.state == DONE and not fresh:
+            return standing.folder
+        finished = run(self.experiment, options, Silent())
         if finished.outcome != "completed":
-            reason = finished.error.message if finished.error else finished.outcome
-            return Trial(title, cell.name, UNRESOLVED, reason=reason)
-        return Trial(title, cell.name, UNRESOLVED, finished.folder)
+            raise finished.error or NdreproError(f"{finished.outcome} before the run was complete")
+        return finished.folder
 
     def _judged(self, trial: Trial) -> Trial:
         """The trial with its outcome, by what its run left and what A's did."""
@@ -272,8 +279,9 @@ def _title(chosen: tuple[Change, ...]) -> str:
     return ", ".join(map(str, shown[:3])) + more
 
 
-def _named(cell: Cell) -> Iterator[str]:
-    """What the cell's requirements name, as far as they are known."""
+def _named(cell: Cell) -> list[str]:
+    """What the cell's requirements name; all that is pinned where they are not known."""
     source = cell.lock.with_suffix(".in")
     lines = source.read_text(encoding="utf-8").splitlines() if source.is_file() else []
-    return (cells.name_of(line) for line in lines if line and not line.startswith("#"))
+    names = [cells.name_of(line) for line in lines if line and not line.startswith("#")]
+    return names or [pin.name for pin in cell.pins]

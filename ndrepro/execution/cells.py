@@ -117,24 +117,29 @@ def name_of(requirement: str) -> str:
     return normalized(found[0]) if found else ""
 
 
-def resolve(requirements: Iterable[str], python: str) -> str:
+def resolve(requirements: Iterable[str], python: str, preferring: str = "") -> str:
     """The hashed lock that uv resolves requirements to, with its ``# python:`` line.
 
-    Raises EnvironmentMissing, in uv's own words, where it finds none.
+    ``preferring`` is a lock whose pins are kept wherever the requirements leave a choice. Raises EnvironmentMissing,
+    in uv's own words, where it finds none.
     """
     find_python(python)  # before anything is resolved for an interpreter that is not here
     with tempfile.TemporaryDirectory(prefix="ndrepro-cell-") as folder:
         source = Path(folder, "cell.in")
         source.write_text("".join(f"{line}\n" for line in requirements), encoding="utf-8")
+        output = Path(folder, "cell.lock")
+        output.write_text(preferring, encoding="utf-8")
         command = [str(uv_executable()), "pip", "compile", "--quiet", "--generate-hashes", "--no-emit-index-url"]
-        command += ["--no-header", "--python-version", python, "--python-platform", PLATFORM, source.name]
+        command += ["--no-header", "--python-version", python, "--python-platform", PLATFORM]
+        command += [source.name, "--output-file", output.name]
         answer = subprocess.run(command, capture_output=True, text=True, env=uv_variables(), cwd=folder)
+        lock = output.read_text(encoding="utf-8")
     if answer.returncode:
         raise EnvironmentMissing(
             f"no environment for Python {python} with these requirements: {' '.join(answer.stderr.split())}",
             "ask for other releases, or another Python with --python; without the index nothing new can be resolved",
         )
-    return f"# python: {python}\n{_without_local_paths(answer.stdout)}"
+    return f"# python: {python}\n{_without_local_paths(lock)}"
 
 
 def _without_local_paths(lock: str) -> str:

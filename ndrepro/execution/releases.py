@@ -13,7 +13,6 @@ from pathlib import Path
 from ndrepro.execution.cells import PLATFORM
 from ndrepro.execution.interpreters import uv_executable, uv_variables
 from ndrepro.execution.lock_changes import entries
-from ndrepro.execution.lockfile import read_pins
 from ndrepro.spec.errors import EnvironmentMissing
 
 _MOST = 200
@@ -51,7 +50,7 @@ def _newest(requirement: str, python: str) -> str | None:
         source = Path(folder, "one.in")
         source.write_text(f"{requirement}\n", encoding="utf-8")
         command = [str(uv_executable()), "pip", "compile", "--quiet", "--no-deps", "--no-annotate", "--no-header"]
-        command += ["--generate-hashes", "--python-version", python, "--python-platform", PLATFORM, source.name]
+        command += ["--python-version", python, "--python-platform", PLATFORM, source.name]
         answer = subprocess.run(command, capture_output=True, text=True, env=uv_variables(), cwd=folder)
     if answer.returncode:
         if "No solution found" in answer.stderr:
@@ -60,4 +59,4 @@ def _newest(requirement: str, python: str) -> str | None:
             f"uv cannot ask for releases of {requirement}: {' '.join(answer.stderr.split())}", "is the index there?"
         )
     (entry,) = entries(answer.stdout).values()
-    return read_pins(entry, "uv")[0].version
+    return entry.partition("==")[2].split(";")[0].strip()

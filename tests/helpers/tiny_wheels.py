@@ -8,12 +8,15 @@ import zipfile
 from pathlib import Path
 
 
-def make_wheel(folder: Path, name: str, version: str, source: str = "answer = 42\n") -> str:
-    """Write a one-module wheel; answer with its line for a lock."""
+def make_wheel(
+    folder: Path, name: str, version: str, source: str = "answer = 42\n", requires: tuple[str, ...] = ()
+) -> str:
+    """Write a one-module wheel; answer with its line for a lock. ``requires`` are its requirements."""
     info = f"{name}-{version}.dist-info"
     files = {
         f"{name}.py": source,
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        + "".join(f"Requires-Dist: {requirement}\n" for requirement in requires),
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     record = [f"{info}/RECORD,,"]

@@ -1,0 +1,74 @@
+"""The set that is found makes the difference and could not be smaller; the release that is found is where it turns."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ndrepro.execution.delta import CHANGED, SAME, UNRESOLVED, first_change, minimal
+
+ITEMS = tuple(range(12))
+
+
+@given(st.sets(st.sampled_from(ITEMS), min_size=1, max_size=4))
+def test_what_is_needed_together_is_found_and_nothing_else(needed: set[int]) -> None:
+    assert set(minimal(ITEMS, lambda chosen: CHANGED if needed <= set(chosen) else SAME)) == needed
+
+
+@given(st.lists(st.sets(st.sampled_from(ITEMS), min_size=1, max_size=3), min_size=1, max_size=3))
+def test_of_several_causes_one_is_found_whole(causes: list[set[int]]) -> None:
+    def test(chosen: tuple[int, ...]) -> str:
+        return CHANGED if any(cause <= set(chosen) for cause in causes) else SAME
+
+    found = minimal(ITEMS, test)
+    assert set(found) in causes
+    assert all(test(tuple(item for item in found if item != left)) == SAME for left in found)
+
+
+def test_a_set_that_cannot_be_put_together_counts_neither_way() -> None:
+    """Item 3 makes the difference, and cannot move without 4."""
+
+    def test(chosen: tuple[int, ...]) -> str:
+        if (3 in chosen) != (4 in chosen):
+            return UNRESOLVED
+        return CHANGED if 3 in chosen else SAME
+
+    assert set(minimal(ITEMS, test)) == {3, 4}
+
+
+def test_an_item_that_makes_the_difference_alone_takes_one_question_each() -> None:
+    asked: list[tuple[int, ...]] = []
+
+    def test(chosen: tuple[int, ...]) -> str:
+        asked.append(chosen)
+        return CHANGED if 1 in chosen else SAME
+
+    assert minimal(ITEMS, test) == (1,)
+    assert asked == [ITEMS, (0,), (1,)]
+
+
+def test_no_difference_at_all_is_refused() -> None:
+    with pytest.raises(ValueError, match="no difference"):
+        minimal(ITEMS, lambda chosen: SAME)
+
+
+@given(st.integers(2, 40).flatmap(lambda count: st.tuples(st.just(count), st.integers(1, count - 1))))
+def test_the_turn_is_found_by_halving(row: tuple[int, int]) -> None:
+    count, first = row
+    asked: list[int] = []
+
+    def test(release: int) -> str:
+        asked.append(release)
+        return CHANGED if release >= first else SAME
+
+    step = first_change(range(count), test)
+    assert (step.last_same, step.first_changed, step.unresolved) == (first - 1, first, ())
+    assert len(asked) <= count.bit_length()
+
+
+def test_what_could_not_be_tried_between_is_named() -> None:
+    row = ["1", "2", "3", "4", "5"]
+    answers = {"2": SAME, "3": UNRESOLVED, "4": CHANGED}
+    step = first_change(row, lambda release: answers[release])
+    assert (step.last_same, step.first_changed, step.unresolved) == ("2", "4", ("3",))
