@@ -37,6 +37,14 @@ def _cpu_autocast_is_on() -> bool:
     return bool(torch.is_autocast_cpu_enabled())
 
 
+def reduces_in_bfloat16() -> bool | dict[str, str]:
+    """Whether products of bfloat16 matrices on a GPU may be summed in bfloat16; torch before 2.0 has no such flag."""
+    try:
+        return bool(torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction)
+    except (AttributeError, AssertionError):  # how 1.13 says that it has not
+        return {"unavailable": "this torch does not say"}
+
+
 def can_compile() -> bool:
     """``torch.compile`` came with 2.0."""
     return hasattr(torch, "compile")

@@ -83,7 +83,7 @@ def flags() -> dict[str, Any]:
         "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
         "matmul_allow_tf32": torch.backends.cuda.matmul.allow_tf32,
         "matmul_fp16_reduced_precision": torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction,
-        "matmul_bf16_reduced_precision": torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction,
+        "matmul_bf16_reduced_precision": compat.reduces_in_bfloat16(),
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "mkldnn_enabled": _mkldnn_enabled(),
         "default_dtype": str(torch.get_default_dtype()).replace("torch.", ""),

@@ -1,15 +1,21 @@
 """The inner half trains inside the study's own environment, with the same first weights and the same record."""
 
 import json
+import math
 import os
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
+import few_steps
 import pytest
+from miniature_imagenet import Miniature, make
 from real_runs import Bench
 
 from ndrepro.execution.checks import CHECKS
 from ndrepro.execution.environments import cell, create
-from ndrepro.execution.run import Finished
+from ndrepro.execution.run import CODE, Finished
+from ndrepro.spec.determinism import variables
 from ndrepro.spec.errors import EnvironmentMissing
 from provenance.ledger import Ledger
 from provenance.trail import Trail, compare
@@ -32,6 +38,11 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bench, Finished]:
     bench = Bench(tmp_path_factory.mktemp("old"))
     bench.options = replace(bench.options, environment=CELL)
     return bench, bench.run()
+
+
+@pytest.fixture(scope="module")
+def miniature(tmp_path_factory: pytest.TempPathFactory) -> Miniature:
+    return make(tmp_path_factory.mktemp("imagenet"))
 
 
 def test_it_trains_and_verifies(old: tuple[Bench, Finished]) -> None:
@@ -59,3 +70,25 @@ def test_first_weights_are_the_same_and_then_arithmetic_differs(
     assert comparison.lengths[0] == comparison.lengths[1]
     assert comparison.divergence is not None
     assert comparison.divergence.step == 1
+
+
+def test_small_networks_and_imagenet_train_there_too(
+    old: tuple[Bench, Finished], miniature: Miniature, tmp_path: Path
+) -> None:
+    level = variables("deterministic", 1)
+    ended = subprocess.run(
+        [create(cell(CELL)), "-W", "error", few_steps.__file__, str(tmp_path / "runs"), str(miniature.folders)],
+        env={**os.environ, **level, "PYTHONPATH": str(CODE), "NDREPRO_CACHE": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    found = json.loads(ended.stdout.splitlines()[-1])
+    refused = found.pop("lenet_bn_1_digits")
+    assert "has no torch.compile, which came with 2.0" in refused["refused"]
+    assert {name: (each["outcome"], each["steps"]) for name, each in found.items()} == {
+        name: ("completed", 2) for name in found
+    }
+    assert len(found) == 5 and all(each["torch"].startswith("1.13.1") and each["weights"] for each in found.values())
+    assert all(math.isfinite(each["loss"]) for each in found.values())

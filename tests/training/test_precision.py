@@ -1,6 +1,9 @@
 """bfloat16 is for convolutions and products; whitening and losses stay float32; what cannot be had is refused."""
 
 import copy
+import os
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -130,3 +133,19 @@ def test_studies_can_vary_them() -> None:
 
 def test_flags_say_what_reductions_may_be_in_bfloat16() -> None:
     assert "matmul_bf16_reduced_precision" in determinism.flags()
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler, and there is none here")
+@pytest.mark.skipif(
+    not os.environ.get("CI") and not os.environ.get("NDREPRO_TEST_COMPILER"),
+    reason="compiling costs half a minute of processor: in CI, or with NDREPRO_TEST_COMPILER=1",
+)
+def test_a_compiled_run_computes_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "kernels"))
+    monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    bench = Bench(tmp_path)
+    plain, compiled = bench.run("mlp512_nd_1_digits"), bench.run("mlp512_nd_1_digits", compile="true")
+    assert compiled.outcome == "completed", compiled.error
+    assert plain.scores is not None and compiled.scores is not None
+    assert compiled.scores.test_loss == pytest.approx(plain.scores.test_loss, rel=1e-4)
+    assert list((tmp_path / "kernels").rglob("*.cpp")), "kernels were made"
