@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import importlib.util
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -248,14 +251,20 @@ def test_a_work_outside_the_studies_is_audited_too() -> None:
     assert "comes out: 5.8433, 3.0573, 3.7580, 1.1993, 3 of 4 as claimed" in next(audit_words.outcome(means))
 
 
-def test_the_irises_are_those_that_scikit_learn_ships() -> None:
-    datasets = pytest.importorskip("sklearn.datasets")
-    shipped = datasets.load_iris()
+def test_the_irises_and_their_summary_are_those_that_scikit_learn_ships() -> None:
+    spec = importlib.util.find_spec("sklearn")  # its files only: importing it takes seconds
+    assert spec is not None and spec.submodule_search_locations
+    shipped = Path(spec.submodule_search_locations[0]) / "datasets"
     claims = published_folder() / "iris" / "claims.toml"
-    flowers = read_table(table_specs(read_toml(claims), claims)["flowers"])
-    columns = ("sepal_length_cm", "sepal_width_cm", "petal_length_cm", "petal_width_cm")
-    assert [list(row) for row in flowers.keys(columns)] == shipped.data.tolist()
-    assert flowers["class_number"].tolist() == shipped.target.tolist()
+    tables = {name: read_table(table) for name, table in table_specs(read_toml(claims), claims).items()}
+    with (shipped / "data" / "iris.csv").open(encoding="utf-8") as stream:
+        rows = [[float(cell) for cell in row] for row in list(csv.reader(stream))[1:]]
+    columns = ("sepal_length_cm", "sepal_width_cm", "petal_length_cm", "petal_width_cm", "class_number")
+    assert [list(row) for row in tables["flowers"].keys(columns)] == rows
+    printed = (shipped / "descr" / "iris.rst").read_text(encoding="utf-8")
+    for row in tables["summary"].rows():
+        (line,) = re.findall(rf"{row['attribute'].replace('_', ' ')}:\s+([-\d. ]+)", printed)
+        assert [float(word) for word in line.split()] == list(row.values())[1:]
 
 
 def test_one_changed_published_cell_changes_the_audit(tmp_path: Path, published: Audit) -> None:

@@ -32,7 +32,8 @@ def test_the_numbers_that_it_tells_are_those_of_the_audit() -> None:
     counts = found.counts
     summary = (
         f"{len(found.claims)} claims: {counts[REDERIVES]} re-derive, "
-        f"{counts[OTHERWISE]} only under another definition, {counts[NOT]} do not, {counts[UNCHECKABLE]} cannot be checked."
+        f"{counts[OTHERWISE]} only under another definition, {counts[NOT]} do not, "
+        f"{counts[UNCHECKABLE]} cannot be checked."
     )
     said = " ".join(DOCUMENT.split())
     assert summary in said
