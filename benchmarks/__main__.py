@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import comparing, indexing, recording, reporting
+from benchmarks import comparing, indexing, recording, replaying, reporting
 from benchmarks.measure import Result
 
 BENCHMARKS: dict[str, Callable[[], Result]] = {
@@ -20,6 +20,12 @@ BENCHMARKS: dict[str, Callable[[], Result]] = {
     "trail-bn": lambda: recording.trail("vgg16_bn_1"),
     "trail-nd": lambda: recording.trail("vgg16_nd_1"),
     "diff": comparing.diff,
+    "spot": replaying.spot_check,
+    "locate-bn": lambda: replaying.located_step("vgg11_bn_1"),
+    "locate-nd": lambda: replaying.located_step("lenet_nd_1"),
+    # what docs/determinism.md says they cost
+    "canonical-bn": lambda: replaying.canonical("vgg11_bn_1", 9.0),
+    "canonical-nd": lambda: replaying.canonical("lenet_nd_1", 4.0),
     "index": indexing.first_reading,
     "index-unchanged": indexing.unchanged,
     "report": reporting.table1,
