@@ -117,6 +117,11 @@ def design_of(rows: Iterable[Score], *, reference: Mapping[str, str] | None = No
     )
 
 
+def described(cell: Cell) -> str:
+    """Every axis of a cell with its value, in words."""
+    return ", ".join(f"{axis} {value}" for axis, value in cell.values)
+
+
 def natural(text: Any) -> tuple[Any, ...]:
     """A key that sorts torch-2.4.1 before torch-2.13.0."""
     parts = re.split(r"(\d+)", str(text))
@@ -180,15 +185,17 @@ def _reference(
         counts: Counter[Any] = Counter()
         for cell, size in sizes.items():
             counts[cell[axis]] += size
-        common[axis] = max(counts, key=lambda value: (counts[value], value == DEFAULT, natural(value)))
+        # of equals the newest environment, and of anything else the default or the least
+        values = sorted(counts, key=natural, reverse=axis == ENVIRONMENT)
+        common[axis] = max(values, key=lambda value: (counts[value], value == DEFAULT))
     allowed = [cell for cell in cells if all(str(cell[axis]) == text for axis, text in wish.items())]
     if not allowed:
         raise UsageError(f"no run has {', '.join(f'{axis}={text}' for axis, text in wish.items())} at once")
 
-    def closeness(cell: Cell) -> tuple[int, int, tuple[Any, ...]]:
-        return sum(cell[axis] == common[axis] for axis in axes), sizes[cell], natural(cell.values)
+    def closeness(cell: Cell) -> tuple[int, int]:
+        return sum(cell[axis] == common[axis] for axis in axes), sizes[cell]
 
-    return max(allowed, key=closeness)
+    return max(sorted(allowed, key=lambda cell: natural(cell.values)), key=closeness)
 
 
 def _label(cell: Cell, reference: Cell, axes: Mapping[str, tuple[Any, ...]]) -> str:

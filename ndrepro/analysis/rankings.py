@@ -159,9 +159,11 @@ def rank_agreement(
         for b in range(a + 1, len(shared))
         if np.sign(means[0][a] - means[0][b]) != np.sign(means[1][a] - means[1][b])
     ]
+    # where all means of a side are equal there is no order to agree on
+    ordered = all(np.ptp(side) > 0 for side in means)
     return Agreement(
-        float(kendalltau(*means).statistic),
-        float(spearmanr(*means).statistic),
+        float(kendalltau(*means).statistic) if ordered else float("nan"),
+        float(spearmanr(*means).statistic) if ordered else float("nan"),
         (float(ends[0]), float(ends[1])),
         tuple(shared),
         tuple(swapped),

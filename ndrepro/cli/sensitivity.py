@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ndrepro.cli import options, output, terminal
-from ndrepro.cli.verify import _trust
+from ndrepro.cli.verify import trust_of
 from provenance.errors import UsageError
 
 if TYPE_CHECKING:
+    from ndrepro.analysis.extract import Score
     from ndrepro.analysis.sensitivity import Options, Sensitivity
     from ndrepro.report.sensitivity_words import Section
 
@@ -59,7 +60,7 @@ def sensitivity(
     from ndrepro.analysis.sensitivity import sensitivity_of
 
     asked = _options(metric, margin, better, reference or [])
-    scores = read_scores(folders or [runs], index=index, policy=_trust(keys or []))
+    scores = read_scores(folders or [runs], index=index, policy=trust_of(keys or []))
     found = sensitivity_of(scores, asked)
     written = _write(found, out) if out else ()
     if as_json:
@@ -132,7 +133,7 @@ def _print_section(section: Section) -> None:
 
 
 def _print_next(found: Sensitivity) -> None:
-    """Which two runs to take apart, where two environments have other bits."""
+    """How to find what it was, where two environments have other bits."""
     from ndrepro.analysis.cells import ENVIRONMENT
 
     design = found.design
@@ -143,9 +144,19 @@ def _print_next(found: Sensitivity) -> None:
             cells = {cell.label: cell for cell in design.along(ENVIRONMENT)}
             if not pair.steps or not {pair.first, pair.second} <= set(cells):
                 continue
-            sides = [design.of(bits.subject, cells[label]) for label in (pair.first, pair.second)]
-            shared = [replicate for replicate in sides[0] if replicate in sides[1]]
-            runs = [side[shared[0]] for side in sides]
-            words = [shlex.quote(terminal.here(run.folder)) for run in runs]
-            terminal.write_line(f"\nwhy        {terminal.program()} diff {' '.join(words)}")
+            runs = [next(iter(design.of(bits.subject, cells[label]).values())) for label in (pair.first, pair.second)]
+            names = [run.cell for run in runs]
+            words = [runs[0].name, *names, *_settings(runs[0])]
+            terminal.write_line(f"\nwhy        {terminal.program()} bisect {' '.join(map(shlex.quote, words))}")
             return
+
+
+def _settings(run: Score) -> list[str]:
+    """What of a run is not told by its name, as ``--set`` takes it."""
+    from ndrepro.spec.study import text_of
+
+    own = {"seed": run.seed, "threads": run.threads, "determinism": run.determinism}
+    own |= {f"seeds.{stream}": value for stream, value in run.seeds.items()} | dict(run.settings)
+    default = {"seed": 0, "threads": 2, "determinism": "deterministic"}
+    pairs = [f"{key}={text_of(value)}" for key, value in own.items() if default.get(key) != value]
+    return [word for each in pairs for word in ("--set", each)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ndrepro.analysis.cells import Design
+from ndrepro.analysis.cells import Design, described
 from ndrepro.analysis.intervals import Interval
 from ndrepro.analysis.sensitivity import Sensitivity
 from ndrepro.analysis.sensitivity_bits import Bits, PairOfCells
@@ -81,7 +81,10 @@ def _runs(found: Sensitivity) -> Section:
     said += [f"refused: {item.path}: {item.reason}" for item in scores.refused[:_NAMED]]
     if len(scores.refused) > _NAMED:
         said.append(f"and {len(scores.refused) - _NAMED} more refused")
-    said.append(f"Compared with: {design.reference.label}. Axes: {', '.join(design.axes) or 'none varies'}.")
+    if design.axes:
+        said.append(f"Every cell is compared with {design.reference.label}: {described(design.reference)}.")
+    else:
+        said.append("Nothing but the seed varies: there is one cell, and nothing to compare it with.")
     missing = design.missing
     if missing:
         total = len(design.subjects) * len(design.cells) * len(design.replicates)
