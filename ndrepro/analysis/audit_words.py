@@ -108,16 +108,11 @@ def markdown(audit: Audit) -> str:
             shown = suspicious.suspicion.shown
             lines += [f"## {suspicious.suspicion.text[0].upper()}{suspicious.suspicion.text[1:]}", ""]
             lines += [f"| {' | '.join(shown)} |", f"|{' --- |' * len(shown)}"]
-            lines += [f"| {' | '.join(_value(row[name]) for name in shown)} |" for row in suspicious.rows] + [""]
+            lines += [f"| {' | '.join(value(row[name]) for name in shown)} |" for row in suspicious.rows] + [""]
     if audit.without_spread:
         lines += [f"Means without a spread: {', '.join(audit.without_spread)}.", ""]
     lines += ["## Papers", ""] + [f"* *{short}*: {full}" for short, full in audit.file.papers.items()] + [""]
     return "\n".join(lines)
-
-
-def value(found: object) -> str:
-    """A number of a row for a reader."""
-    return _value(found)
 
 
 def _items(finding: ClaimFinding) -> str:
@@ -134,7 +129,8 @@ def _items(finding: ClaimFinding) -> str:
     return f", {right} of {len(got)} as claimed"
 
 
-def _value(found: object) -> str:
+def value(found: object) -> str:
+    """A number of a row for a reader."""
     return f"{found:.2f}" if isinstance(found, float) else str(found)
 
 
