@@ -45,7 +45,7 @@ def verify(
     beside = ledger or (None if alone else ledger_of(RunFolder(place)))
     verdict = verify_run(
         place,
-        trust=_trust(keys or []),
+        trust=trust_of(keys or []),
         ledger=Ledger(beside) if beside else None,
         extra_checks=() if manifest_only else CHECKS,
         manifest_only=manifest_only,
@@ -57,7 +57,7 @@ def verify(
     return output.DONE if verdict.ok else output.NO
 
 
-def _trust(files: list[Path]) -> TrustPolicy:
+def trust_of(files: list[Path]) -> TrustPolicy:
     """The keys given, and only those; or the key home's policy."""
     from provenance.signing import PublicKey, default_home
     from provenance.trust import TrustedKey, TrustPolicy
@@ -95,3 +95,6 @@ def _print_check(check: Check) -> None:
     if check.cure and check.status == "fail":
         cure = terminal.hanging(f"cure: {check.cure}", _INDENT)
         terminal.console().print(Text(f"{'':<{_INDENT}}{cure}", style="dim"), soft_wrap=True)
+
+
+_trust = trust_of
