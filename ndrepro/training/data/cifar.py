@@ -123,7 +123,7 @@ class _ArraysOnly(pickle.Unpickler):
             return {"_reconstruct": np.zeros(0).__reduce__()[0], "ndarray": np.ndarray, "dtype": np.dtype}[name]
         if (module, name) == ("_codecs", "encode"):
             return lambda text, encoding: text.encode(encoding)
-        raise DataError(f"a data file asks for {module}.{name}: it is no CIFAR batch")
+        raise DataError(f"a data file asks for {module}.{name}: it is no CIFAR batch", "download the archive afresh")
 
 
 def _unpickle(content: bytes) -> dict[str, Any]:

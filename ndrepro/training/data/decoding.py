@@ -55,5 +55,8 @@ def decode(path: Path, content: bytes, channels: int, size: int) -> np.ndarray:
     """An image of that size as uint8 (C, H, W). Raises DataError naming it, also for another size."""
     pixels = np.asarray(open_image(path, content, channels))
     if pixels.shape[:2] != (size, size):
-        raise DataError(f"{path}: {pixels.shape[1]}x{pixels.shape[0]} pixels, expected {size}x{size}")
+        raise DataError(
+            f"{path}: {pixels.shape[1]}x{pixels.shape[0]} pixels, expected {size}x{size}",
+            "bring every image to that size, or name the data set that these are",
+        )
     return pixels.reshape(size, size, channels).transpose(2, 0, 1)

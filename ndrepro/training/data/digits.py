@@ -35,7 +35,10 @@ def load(root: Path) -> Images:
             f"{path}: damaged ({error})", "install scikit-learn again, or point --data at its file"
         ) from None
     if table.shape != (_COUNT, 65) or table.min() < 0 or table[:, :64].max() > 16 or table[:, 64].max() > 9:
-        raise DataError(f"{path}: a table of shape {table.shape}, expected {(_COUNT, 65)} of 0..16 and a digit")
+        raise DataError(
+            f"{path}: a table of shape {table.shape}, expected {(_COUNT, 65)} of 0..16 and a digit",
+            "leave --data out, or point it at scikit-learn's digits.csv.gz",
+        )
     images = _enlarge(table[:, :64].reshape(-1, 8, 8))
     labels = table[:, 64]
     return Images(

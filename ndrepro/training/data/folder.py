@@ -31,14 +31,16 @@ def load(name: str, root: Path) -> Images:
     if len(classes) != facts.num_classes:
         raise DataError(
             f"{root / 'train'}: {len(classes)} class folders ({', '.join(classes[:12])}), "
-            f"{name} has {facts.num_classes}"
+            f"{name} has {facts.num_classes}",
+            "put the images of each class into a folder train/CLASS, and nothing else there",
         )
     missing = [label for label in classes if not (root / "test" / label).is_dir()]
     extra = sorted(set(_classes(root / "test")) - set(classes))
     if missing or extra:
         raise DataError(
             f"{root / 'test'}: class folders missing: {', '.join(missing) or 'none'}; not in train: "
-            f"{', '.join(extra) or 'none'}"
+            f"{', '.join(extra) or 'none'}",
+            "give train and test the same class folders",
         )
     train, train_files = _read_split(root, "train", classes, (facts.channels, facts.size))
     test, test_files = _read_split(root, "test", classes, (facts.channels, facts.size))

@@ -58,7 +58,10 @@ def load(root: Path, devkit: published.PublishedFile = _DEVKIT_ARCHIVE) -> Photo
     classes = tuple(sorted(set(train.values())))
     expected = DATASETS[_NAME].num_classes
     if len(classes) != expected:
-        raise DataError(f"{layout.train}: {len(classes)} class folders, {_NAME} has {expected}")
+        raise DataError(
+            f"{layout.train}: {len(classes)} class folders, {_NAME} has {expected}",
+            "unpack the whole archive: an interrupted unpacking leaves classes out",
+        )
     flat = not any(path.is_dir() for path in layout.val.iterdir())
     label_files: tuple[SourceFile, ...] = ()
     if flat:
@@ -69,7 +72,8 @@ def load(root: Path, devkit: published.PublishedFile = _DEVKIT_ARCHIVE) -> Photo
     if strangers or (missing and not flat):
         raise DataError(
             f"{layout.val}: classes missing: {', '.join(missing[:5]) or 'none'}; not in {layout.train.name}: "
-            f"{', '.join(strangers[:5]) or 'none'}"
+            f"{', '.join(strangers[:5]) or 'none'}",
+            "unpack the whole archive again",
         )
     files = digests(layout.top, [*train, *val], _check_whole)
     train_split = _split(layout.top, files[: len(train)], list(train.values()), classes)
@@ -159,7 +163,10 @@ def _from_table(path: Path, content: bytes) -> dict[str, str]:
             continue
         words = row[1].split() if len(row) == 2 else []
         if not words:
-            raise DataError(f"{path}: line {line}: {','.join(row)[:60]!r}, expected IMAGE,CLASS and a box")
+            raise DataError(
+                f"{path}: line {line}: {','.join(row)[:60]!r}, expected IMAGE,CLASS and a box",
+                "take it from Kaggle's archive afresh",
+            )
         labels[row[0]] = words[0]
     return labels
 
@@ -173,7 +180,10 @@ def _from_devkit(where: Path, truth: bytes, meta: bytes) -> dict[str, str]:
     labels = {}
     for line, text in enumerate(truth.decode("ascii", "replace").split(), 1):
         if not text.isdigit() or int(text) not in classes:
-            raise DataError(f"{where / _TRUTH}: line {line}: {text[:20]!r}, expected the number of a class")
+            raise DataError(
+                f"{where / _TRUTH}: line {line}: {text[:20]!r}, expected the number of a class",
+                "take it from the development kit afresh",
+            )
         labels[f"ILSVRC2012_val_{line:08d}"] = classes[int(text)]
     return labels
 

@@ -118,14 +118,20 @@ def split_of(name: str, where: Path, images: np.ndarray, labels: np.ndarray) -> 
     facts = DATASETS[name]
     if images.shape[1:] != (facts.channels, facts.size, facts.size):
         shape = "x".join(str(extent) for extent in images.shape[1:])
-        raise DataError(f"{where}: images of {shape}, {name} has {facts.channels}x{facts.size}x{facts.size}")
+        raise DataError(
+            f"{where}: images of {shape}, {name} has {facts.channels}x{facts.size}x{facts.size}",
+            f"copy or download {name} afresh, or name the data set that these are",
+        )
     if len(images) != len(labels):
-        raise DataError(f"{where}: {len(labels)} labels for {len(images)} images")
+        raise DataError(f"{where}: {len(labels)} labels for {len(images)} images", "take both from the same release")
     if not len(labels):
-        raise DataError(f"{where}: it holds no image")
+        raise DataError(f"{where}: it holds no image", f"copy or download {name} afresh")
     wrong = labels[(labels < 0) | (labels >= facts.num_classes)]
     if len(wrong):
-        raise DataError(f"{where}: a label {wrong[0]}, {name} has 0 to {facts.num_classes - 1}")
+        raise DataError(
+            f"{where}: a label {wrong[0]}, {name} has 0 to {facts.num_classes - 1}",
+            f"use the label file that belongs to {name}",
+        )
     return Split(np.ascontiguousarray(images), labels.astype(np.int64))
 
 
@@ -134,5 +140,5 @@ def read_source(path: Path, name: str) -> tuple[bytes, SourceFile]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{path}: cannot be read ({error.strerror})", "see to its rights, or copy it afresh") from None
     return content, SourceFile(name, len(content), hashlib.sha256(content).hexdigest())

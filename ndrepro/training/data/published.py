@@ -87,7 +87,7 @@ def read_tar(path: Path, file: PublishedFile, members: Collection[str]) -> tuple
             while hashing.read(_CHUNK_BYTES):
                 pass
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{path}: cannot be read ({error.strerror})", "see to its rights, or copy it again") from None
     if file.md5:
         check(path, hashing.md5.hexdigest(), file.md5)
     missing = sorted(set(members) - set(contents))

@@ -77,6 +77,8 @@ def _assemble(
 def _split(path: Path, pixels: bytes, labels: bytes) -> Split:
     """Images and labels; the files count classes from 1."""
     if len(pixels) % (3 * _SIDE * _SIDE):
-        raise DataError(f"{path}: {len(pixels)} bytes, no whole number of images of 3x{_SIDE}x{_SIDE}")
+        raise DataError(
+            f"{path}: {len(pixels)} bytes, no whole number of images of 3x{_SIDE}x{_SIDE}", "copy or download it afresh"
+        )
     images = np.frombuffer(pixels, np.uint8).reshape(-1, 3, _SIDE, _SIDE).transpose(0, 1, 3, 2)
     return split_of(_NAME, path, images, np.frombuffer(labels, np.uint8).astype(np.int64) - 1)

@@ -31,6 +31,7 @@ _FOLDER = "tiny-imagenet-200"
 OFFICIAL = PublishedFile(
     f"{_FOLDER}.zip", (f"http://cs231n.stanford.edu/{_FOLDER}.zip",), "90528d7ca1a48142e341f4ef8d21d0de"
 )
+_AFRESH = "unpack tiny-imagenet-200.zip afresh"
 _ANNOTATIONS = "val/val_annotations.txt"
 
 Read = Callable[[str], bytes]  # a file of the data set by its name below the top folder
@@ -78,12 +79,12 @@ def _splits(top: Path, names: Sequence[str], read: Read) -> tuple[Split, Split, 
     classes = tuple(sorted(read("wnids.txt").decode("utf-8").split()))
     expected = DATASETS[_NAME].num_classes
     if len(set(classes)) != expected:
-        raise DataError(f"{top / 'wnids.txt'}: {len(set(classes))} classes, expected {expected}")
+        raise DataError(f"{top / 'wnids.txt'}: {len(set(classes))} classes, expected {expected}", _AFRESH)
     number = {name: label for label, name in enumerate(classes)}
     images = sorted(name for name in names if name.startswith("train/") and name.endswith(".JPEG"))
     strangers = sorted({name.split("/")[1] for name in images} ^ set(classes))
     if strangers:
-        raise DataError(f"{top / 'train'}: class folders and wnids.txt differ in {', '.join(strangers[:5])}")
+        raise DataError(f"{top / 'train'}: class folders and wnids.txt differ in {', '.join(strangers[:5])}", _AFRESH)
     train = _read(top, images, [number[name.split("/")[1]] for name in images], read)
     listed = _annotations(top / _ANNOTATIONS, read(_ANNOTATIONS), number)
     test = _read(top, [f"val/images/{name}" for name in listed], list(listed.values()), read)
@@ -97,7 +98,7 @@ def _annotations(path: Path, content: bytes, number: dict[str, int]) -> dict[str
         name, _, rest = row.partition("\t")
         label = rest.partition("\t")[0]
         if not name or label not in number:
-            raise DataError(f"{path}: line {line}: {row[:60]!r}, expected FILE, a tab, one of the 200 classes")
+            raise DataError(f"{path}: line {line}: {row[:60]!r}, expected FILE, a tab, one of the 200 classes", _AFRESH)
         labels[name] = number[label]
     return dict(sorted(labels.items()))
 
