@@ -47,9 +47,7 @@ def digests(top: Path, names: Sequence[str], check: Callable[[Path, bytes], None
                 return known
             content = path.read_bytes()
         except OSError as error:
-            raise DataError(
-                f"{path}: cannot be read ({error.strerror})", "see to its rights, or copy it"
-            ) from None
+            raise DataError(f"{path}: cannot be read ({error.strerror})", "see to its rights, or copy it") from None
         check(path, content)
         sha256 = hashlib.sha256(content).hexdigest()
         return _Remembered(len(content), status.st_mtime_ns, status.st_ino, sha256)
