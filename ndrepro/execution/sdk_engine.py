@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _LABEL = "ndrepro.run"
 _PARENT = "ndrepro.parent"
 _PATIENCE_SECONDS = 10.0
-_SERVICE_IDLE_SECONDS = 60
+_SERVICE_IDLE_SECONDS = 600
 _CURES = {
     "docker": "start the Docker daemon, or set DOCKER_HOST; and be allowed to use its socket",
     "podman": "start `podman system service`, or set CONTAINER_HOST",
