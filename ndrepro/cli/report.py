@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ndrepro.cli import options, output, terminal, words
-from ndrepro.cli.verify import _trust
+from ndrepro.cli.verify import trust_of
 
 if TYPE_CHECKING:
     from ndrepro.analysis.scores import Scores
@@ -49,7 +49,7 @@ def report(
     from ndrepro.report.write import write_report
 
     study, folders = _sources(what or [], runs)
-    scores = read_scores(folders, index=index, policy=_trust(keys or []))
+    scores = read_scores(folders, index=index, policy=trust_of(keys or []))
     about = _about(study, folders, what or [], out, keys or [])
     if study is not None:
         scores, about = _only(study, scores, about)

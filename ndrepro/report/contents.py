@@ -55,7 +55,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure of the report: its files are ``figures/KEY.svg`` and ``.png``; ``data`` is what was drawn."""
+    """A figure of the report: its file is ``figures/KEY.svg``; ``data`` is what was drawn."""
 
     key: str
     title: str

@@ -236,7 +236,7 @@ def _draw_curves(path: Path, curves: Curves, what: str, label: str, beside: str 
                     axes.plot(curve.steps, getattr(curve, beside), **{**look, "linewidth": 0.5, "marker": ""})
             style.finish(axes, panel, "steps", label)
         panels[-1].legend()
-        style.save(figure, path)
+        style.save_svg(figure, path)
 
 
 def _draw_points(path: Path, points: Mapping[str, Sequence[Mapping[str, Any]]], what: str, label: str) -> None:
@@ -261,4 +261,4 @@ def _draw_points(path: Path, points: Mapping[str, Sequence[Mapping[str, Any]]], 
                         )
         style.finish(axes, "", "share of labels drawn at random", label)
         axes.legend()
-        style.save(figure, path)
+        style.save_svg(figure, path)

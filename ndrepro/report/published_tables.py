@@ -77,7 +77,8 @@ def accuracy_table(number: int, dataset: str, own: Own) -> Table:
         rows.append(tuple(row))
     caption = (
         f"Published and own accuracies on {_title(dataset)}, in percent. Original: Ye et al. 2020, Table 1; "
-        "replication: mean of three, as printed. Own: test accuracy after the last epoch, mean with half its 95 % interval where n is 2 or more."
+        "replication: mean of three, as printed. Own: test accuracy after the last epoch, mean with half its 95 % "
+        "interval where n is 2 or more."
     )
     return Table(f"table{number}", f"Table {number}: {_title(dataset)}", caption, tuple(columns), tuple(rows))
 

@@ -134,7 +134,7 @@ def _draw(
         figure.legend(
             handles, labels, loc="outside upper left", ncols=len(labels), columnspacing=1.2, handletextpad=0.2
         )
-        style.save(figure, path)
+        style.save_svg(figure, path)
 
 
 def _draw_method(

@@ -166,7 +166,7 @@ def _draw_ranks(path: Path, scenario: Scenario) -> None:
             style.finish(axes, dataset, "rank", "seed")
         handles = [Patch(label=model, **style.bar(number)) for number, model in enumerate(models)]
         figure.legend(handles=handles, loc="outside lower center", ncols=across)
-        style.save(figure, path)
+        style.save_svg(figure, path)
 
 
 def _errors_figure(scenario: Scenario) -> Drawn:
@@ -199,14 +199,15 @@ def _draw_errors(path: Path, models: Sequence[str], errors: Mapping[str, Mapping
             tallest = max(int(counts.max()) for counts in counted.values())
             for row, (model, values) in enumerate(by_model.items()):
                 look = style.bar(models.index(model))
-                heights = 0.72 * counted[model] / tallest
-                axes.bar(bins[:-1], heights, np.diff(bins), bottom=row, align="edge", **look)
+                full = counted[model] > 0  # empty bins are not drawn
+                heights = 0.72 * counted[model][full] / tallest
+                axes.bar(bins[:-1][full], heights, np.diff(bins)[full], bottom=row, align="edge", **look)
                 axes.plot(values, [row - 0.1] * len(values), linestyle="none", marker="|", color=look["facecolor"])
             axes.set_yticks(range(len(by_model)), list(by_model) if axes is panels[0] else [""] * len(by_model))
             axes.set_ylim(len(by_model) - 0.1, -0.3)
             axes.invert_yaxis()
             style.finish(axes, dataset, "test error, %", "")
-        style.save(figure, path)
+        style.save_svg(figure, path)
 
 
 def _stacked_figure(scenario: Scenario) -> Drawn:
@@ -242,4 +243,4 @@ def _draw_stacked(path: Path, rankings: Rankings) -> None:
         axes.grid(False)
         axes.legend(title="rank", ncols=min(total.shape[1], 10), loc="lower center", bbox_to_anchor=(0.5, 1.0))
         style.finish(axes, "", "share of samples, %", "")
-        style.save(figure, path)
+        style.save_svg(figure, path)

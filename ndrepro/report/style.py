@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072b2", "#e69f00", "#000000", "#cc79a7", "#009e73", "#56b4e9", "#d55e00", "#8a8200", "#7f7f7f", "#5b3a8e")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
-HATCHES = ("", "////", "xxx", "....", "\\\\\\\\", "++", "oo", "--", "**", "||")
+HATCHES = ("", "///", "xx", "..", "\\\\\\", "++", "o", "--", "*", "||")
 # one for each of the ways in which an own value can stand to a published one
 GOOD, BAD, NEUTRAL = "#00674b", "#a4420a", "#404040"
 
@@ -89,13 +89,21 @@ def figure(width: float = 6.5, height: float = 3.2, rows: int = 1, columns: int 
 
 def save(figure: Figure, path: Path) -> tuple[Path, Path]:
     """Write ``path``.png and ``path``.svg (``path`` has no suffix) and return both. Raises OSError."""
-    png, svg = path.with_name(path.name + ".png"), path.with_name(path.name + ".svg")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    svg = save_svg(figure, path)
+    png = path.with_name(path.name + ".png")
     with settings():
-        figure.savefig(svg, metadata={"Date": None, "Creator": None})
         figure.set_layout_engine("none")  # where everything is has been found out once
         figure.savefig(png, dpi=_DOTS_PER_INCH, metadata={"Software": None})
     return png, svg
+
+
+def save_svg(figure: Figure, path: Path) -> Path:
+    """Write ``path``.svg alone, at half the cost. Raises OSError."""
+    svg = path.with_name(path.name + ".svg")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with settings():
+        figure.savefig(svg, metadata={"Date": None, "Creator": None})
+    return svg
 
 
 def line(number: int) -> dict[str, Any]:

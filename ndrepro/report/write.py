@@ -3,7 +3,7 @@
     DIR/index.html                     the page
     DIR/report.json  DIR/report.md     the same as data, and as text
     DIR/tables/KEY.md KEY.tex          every table of the studies, and that of all experiments
-    DIR/figures/KEY.svg KEY.png
+    DIR/figures/KEY.svg
     DIR/manifests/RUN.dsse.json        copies, with ``manifests``; else the page links to where they lie
 
 Equal runs give equal files. A file that a report wrote before is replaced; nothing else in the folder is touched.
