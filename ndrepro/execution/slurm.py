@@ -27,7 +27,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ndrepro.execution.launchers import Ended, Ending, Event, Job, read_event
+from ndrepro.execution.launchers import NOT_BEGUN, Ended, Ending, Event, Job, read_event
 from ndrepro.execution.run import CODE, Options
 from ndrepro.execution.shared_locks import check_locks
 from ndrepro.execution.slurm_task import Line, Task, read_events
@@ -360,7 +360,7 @@ def _death(state: str, told: list[dict[str, Any]], folder: Path, element: str) -
         "TIMEOUT": "ask for more time: --minutes N",
     }.get(state, f"see {folder / 'log'}")
     message = f"Slurm's task {element} ended as {state} before the run told its own end"
-    return Ending("killed" if began else "not begun", began, error=TrainingFailed(message, cure))
+    return Ending("killed" if began else NOT_BEGUN, began, error=TrainingFailed(message, cure))
 
 
 def _line(document: Mapping[str, Any]) -> str:

@@ -13,13 +13,7 @@ import real_slurm
 from real_engines import need, run
 from small_studies import SETTINGS, write_study
 
-from ndrepro.execution.launchers import Job
-from ndrepro.execution.shared_locks import check_locks
-from ndrepro.execution.slurm import Cluster, Estimated, _elements, packs
-from ndrepro.spec.experiment import Experiment
 from ndrepro.spec.layout import RunFolder
-from ndrepro.spec.study import Resources, StudyRun
-from provenance.errors import StorageError
 from provenance.ledger import Ledger
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(900)]
@@ -215,12 +209,6 @@ def test_a_run_in_a_container_as_a_task(study: Study, sif: Path) -> None:
     assert json.loads(folder.request.read_text())["container"]["engine"] == "apptainer"
 
 
-def append(words: tuple[str, int]) -> None:
-    path, number = words
-    for count in range(50):
-        Ledger(Path(path)).append("begun", f"run-{number}-{count}")
-
-
 def test_many_writers_leave_a_whole_ledger(tmp_path: Path) -> None:
     """Threads of one process would share a lock's owner: these are processes, as the nodes' are."""
     path = tmp_path / "ledger.jsonl"
@@ -231,45 +219,3 @@ def test_many_writers_leave_a_whole_ledger(tmp_path: Path) -> None:
     ledger = Ledger(path)
     assert len(ledger.entries()) == 400
     assert ledger.verify() == []
-
-
-@pytest.mark.parametrize(
-    ("kind", "options", "harmful"),
-    [
-        ("nfs4", "rw,vers=4.2,local_lock=none", False),
-        ("nfs", "rw,nolock", True),
-        ("nfs4", "rw,local_lock=flock", True),
-        ("lustre", "rw,flock", False),
-        ("lustre", "rw", True),
-        ("lustre", "rw,localflock", True),
-        ("ext4", "rw", False),
-        ("fuse.sshfs", "rw", True),
-    ],
-)
-def test_a_mount_whose_locks_do_not_reach_other_nodes_is_refused(
-    kind: str, options: str, harmful: bool, tmp_path: Path
-) -> None:
-    table = tmp_path / "mounts"
-    table.write_text(f"/dev/vda / ext4 rw 0 0\nserver:/x {tmp_path} {kind} {options} 0 0\n", encoding="utf-8")
-    if harmful:
-        with pytest.raises(StorageError, match="does not hold on another"):
-            check_locks(tmp_path / "runs", table)
-    else:
-        check_locks(tmp_path / "runs", table)
-
-
-def job(need_gib: float | None) -> Estimated:
-    experiment = Experiment.from_name("lenet_bn_1_digits", {})
-    return Estimated(Job("s", StudyRun("main", experiment, resources=Resources(need_gib))), 1.0)
-
-
-def test_runs_are_packed_as_far_as_their_memory_fits() -> None:
-    jobs = [job(4), job(4), job(4), job(7), job(None), job(1)]
-    sizes = [len(group) for group in packs(jobs, Cluster(pack=3, gpu_memory_gib=8))]
-    assert sizes == [2, 1, 1, 1, 1]
-    assert [len(group) for group in packs(jobs, Cluster())] == [1] * 6
-
-
-def test_waiting_elements_are_read_from_slurms_brackets() -> None:
-    assert list(_elements("12_[0,4-6%2]")) == ["12_0", "12_4", "12_5", "12_6"]
-    assert list(_elements("12_3")) == ["12_3"]
