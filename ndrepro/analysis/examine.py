@@ -41,7 +41,7 @@ class Unfinished:
 class Examined:
     """One manifest looked at on its own: what it is, and what the ledger is to be asked about it."""
 
-    path: Path
+    path: str
     result: Score | Unfinished | Refused
     run_id: str = ""
     began: tuple[int, str] = (0, "")
@@ -54,11 +54,11 @@ def examine(path: Path, policy: TrustPolicy, deep: bool = False) -> Examined:
     try:
         digest = bytes_digest(path.read_bytes())
     except OSError as error:
-        return Examined(path, Refused(path, f"cannot be read ({error.strerror})"))
+        return Examined(str(path), Refused(path, f"cannot be read ({error.strerror})"))
     verdict = verify(path.parent if deep else path, trust=policy, manifest_only=not deep)
     manifest = verdict.manifest
     if manifest is None or not verdict.ok or verdict.signer is None:
-        return Examined(path, Refused(path, _failure(verdict)))
+        return Examined(str(path), Refused(path, _failure(verdict)))
     result: Score | Unfinished | Refused
     try:
         if manifest.outcome == "completed":
@@ -69,7 +69,7 @@ def examine(path: Path, policy: TrustPolicy, deep: bool = False) -> Examined:
     except NoScore as error:
         result = Refused(path, error.message)
     began = manifest.ledger.sequence, manifest.ledger.digest
-    return Examined(path, result, manifest.invocation_id, began, digest, manifest.outcome)
+    return Examined(str(path), result, manifest.invocation_id, began, digest, manifest.outcome)
 
 
 def _failure(verdict: Verdict) -> str:

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ndrepro.analysis.examine import Examined, Unfinished
 from ndrepro.analysis.extract import Score
@@ -33,6 +33,7 @@ from provenance.storage import write_atomically
 from provenance.trust import TrustPolicy
 
 Stamp = tuple[int, int, int, int, int]
+T = TypeVar("T")
 
 _SCORE = tuple(Score.__dataclass_fields__)
 _STAMP = ("file_size", "file_mtime", "file_ctime", "file_inode", "file_device")
@@ -41,6 +42,7 @@ _HEAD = ("path", *_STAMP, "keyid", "sequence", "entry", "outcome")
 _COLUMNS = (*_HEAD, *(name for name in _SCORE if name not in ("folder", "signer")))
 _QUOTED = ", ".join(f'"{name}"' for name in _COLUMNS)  # "commit" is a word of SQL
 _JSON = ("seeds", "settings")
+_NUMBERS = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
 _KEY_BYTES = 32
 _HERE = Path(__file__).parent
 _RECORDER = _HERE.parents[1] / "provenance"
@@ -115,14 +117,14 @@ def _rows(found: Iterable[tuple[Any, ...]], names: Mapping[str, str]) -> dict[st
     """Every row whose signer is trusted now."""
     rows: dict[str, tuple[Stamp, Examined]] = {}
     texts: dict[str, Any] = {}
+    names_of_fields, head = _COLUMNS[len(_HEAD) :], len(_HEAD)
     for values in found:
-        path, *stamp, keyid, sequence, entry, outcome = values[: len(_HEAD)]
+        path, size, mtime, ctime, inode, device, keyid, sequence, entry, outcome = values[:head]
         signer = names.get(keyid)
         if signer is None:
             continue
-        fields = dict(zip(_COLUMNS[len(_HEAD) :], values[len(_HEAD) :], strict=True))
-        place = Path(path)
-        fields["folder"] = place.parent
+        fields = dict(zip(names_of_fields, values[head:], strict=True))
+        fields["folder"] = Path(os.path.dirname(path))
         fields["signer"] = signer
         result: Score | Unfinished
         if outcome == "completed":
@@ -131,17 +133,23 @@ def _rows(found: Iterable[tuple[Any, ...]], names: Mapping[str, str]) -> dict[st
                 if text not in texts:  # a hundred thousand runs have a handful of different settings
                     texts[text] = json.loads(text)
                 fields[name] = texts[text]
-            for name in ("train_loss", "test_loss", "train_accuracy", "test_accuracy"):
-                fields[name] = float(fields[name])
-            # what __init__ would do, one field at a time and five times as slowly
-            result = object.__new__(Score)
-            result.__dict__.update(fields)
+            for name in _NUMBERS:
+                if type(fields[name]) is str:
+                    fields[name] = float(fields[name])
+            result = _made(Score, fields)
         else:
-            result = Unfinished(fields["run_id"], place.parent, fields["name"], outcome, signer)
-        digest = fields["manifest_digest"]
-        examined = Examined(place, result, fields["run_id"], (sequence, entry), digest, outcome)
-        rows[path] = _stamp_of(stamp), examined
+            result = Unfinished(fields["run_id"], fields["folder"], fields["name"], outcome, signer)
+        examined = {"path": path, "result": result, "run_id": fields["run_id"], "began": (sequence, entry)}
+        examined |= {"digest": fields["manifest_digest"], "outcome": outcome}
+        rows[path] = (size, mtime, ctime, inode, device), _made(Examined, examined)
     return rows
+
+
+def _made(kind: type[T], fields: dict[str, Any]) -> T:
+    """A frozen dataclass with these fields: what its __init__ would do one by one, and five times as slowly."""
+    made = object.__new__(kind)
+    made.__dict__.update(fields)
+    return made
 
 
 def _values(stamp: Stamp, examined: Examined, keyids: Mapping[str, str]) -> tuple[Any, ...]:
@@ -151,11 +159,10 @@ def _values(stamp: Stamp, examined: Examined, keyids: Mapping[str, str]) -> tupl
         fields = dict(vars(result))
         fields |= {name: json.dumps(dict(fields[name]), sort_keys=True) for name in _JSON}
         # SQLite has no NaN, and would store nothing in its place
-        numbers = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
-        fields |= {name: repr(fields[name]) for name in numbers if not -1e308 < fields[name] < 1e308}
+        fields |= {name: repr(fields[name]) for name in _NUMBERS if not -1e308 < fields[name] < 1e308}
     else:
         fields = {"run_id": result.run_id, "name": result.name, "manifest_digest": examined.digest}
-    head = (str(examined.path), *stamp, keyids[result.signer], *examined.began, examined.outcome)
+    head = (examined.path, *stamp, keyids[result.signer], *examined.began, examined.outcome)
     return (*head, *(fields.get(name) for name in _COLUMNS[len(_HEAD) :]))
 
 

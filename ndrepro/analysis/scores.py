@@ -142,7 +142,7 @@ def _read_folder(folder: Path, index: Path | None, policy: TrustPolicy, deep: bo
     fresh = [Path(path) for path, stamp in stamps.items() if path not in known.rows or known.rows[path][0] != stamp]
     found = {path: known.rows[path][1] for path in stamps if path in known.rows and known.rows[path][0] == stamps[path]}
     for examined in examine_all(fresh, policy, deep):
-        found[str(examined.path)] = examined
+        found[examined.path] = examined
     ledger_stamp = stamp_of(ledger)
     whole = folder == ledger.parent
     unchanged = not fresh and len(known.rows) == len(stamps) and known.ledger == ledger_stamp
@@ -155,7 +155,7 @@ def _read_folder(folder: Path, index: Path | None, policy: TrustPolicy, deep: bo
         count = len(begun.runs) if begun.there and whole else None
         lost = _lost(ledger.parent, begun, found.values()) if whole else []
         if index is not None and not deep:
-            rows = {str(item.path): (stamps[str(item.path)], item) for item in kept}
+            rows = {item.path: (stamps[item.path], item) for item in kept}
             entries = [[item.run_id, item.name, item.reason] for item in lost]
             Index(rows, ledger_stamp, count, entries).save(index, policy)
     return Scores(
@@ -172,7 +172,7 @@ def _against_ledger(examined: Examined, begun: Begun | None) -> Examined:
     if begun is None or isinstance(examined.result, Refused):
         return examined
     problem = begun.against(examined.run_id, examined.began, examined.digest, examined.outcome)
-    return replace(examined, result=Refused(examined.path, problem)) if problem else examined
+    return replace(examined, result=Refused(Path(examined.path), problem)) if problem else examined
 
 
 def _once(judged: Iterable[Examined]) -> tuple[list[Refused], list[Examined]]:
@@ -182,7 +182,7 @@ def _once(judged: Iterable[Examined]) -> tuple[list[Refused], list[Examined]]:
     for item in judged:
         first = seen.setdefault(item.run_id, item)
         if first is not item:
-            copies.append(Refused(item.path, f"the same run as {first.path}"))
+            copies.append(Refused(Path(item.path), f"the same run as {first.path}"))
     return copies, list(seen.values())
 
 
@@ -222,7 +222,7 @@ def _ledger_of(folder: Path) -> Path:
 
 def _lost(root: Path, begun: Begun, found: Iterable[Examined]) -> list[Lost]:
     """Runs that were begun and of which there is no manifest."""
-    known = {name for item in found for name in (item.run_id, item.path.parent.name)}
+    known = {name for item in found for name in (item.run_id, os.path.basename(os.path.dirname(item.path)))}
     lost = []
     for run, entry in begun.runs.items():
         if run in known:
