@@ -14,6 +14,7 @@ from ndrepro.cli import (
     diff,
     doctor,
     env,
+    import_,
     keys,
     list,
     output,
@@ -102,6 +103,7 @@ app.command("report", short_help="One HTML folder about a study or its runs.")(r
 app.command("audit", short_help="Compute what papers claim again.")(audit.audit)
 app.command("checklist", short_help="Check guidelines of reproducibility.")(checklist.checklist)
 app.command("sensitivity", short_help="What moves the result, and by how much.")(sensitivity.sensitivity)
+app.command("import", short_help="Take in runs that were made elsewhere.")(import_.import_runs)
 app.command("doctor")(doctor.doctor)
 app.add_typer(study_app, name="study")
 study_app.command("list")(study.list_studies)
