@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ndrepro.cli import options, output, terminal, words
+from ndrepro.cli.verify import trust_of
 from ndrepro.spec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ def audit(
         Path | None,
         typer.Option("--runs", metavar="DIR", help="Look at one's own runs instead: what can hardly be right in them."),
     ] = None,
+    keys: Annotated[
+        list[Path] | None,
+        typer.Option("--key", metavar="FILE", help="Trust this public key, and not those of the key home."),
+    ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown document instead.")] = False,
     as_json: options.Json = False,
 ) -> int:
@@ -49,7 +54,7 @@ def audit(
     if runs is not None:
         if claims is not None or markdown:
             raise UsageError("--runs with a claims file, or --markdown", "runs are looked at alone, in text or --json")
-        return _own_runs(runs, as_json)
+        return _own_runs(runs, keys or [], as_json)
     path = claims or published_folder() / CLAIMS
     found = check(path / CLAIMS if path.is_dir() else path)
     if as_json:
@@ -61,12 +66,12 @@ def audit(
     return output.DONE if found.holds else output.NO
 
 
-def _own_runs(folder: Path, as_json: bool) -> int:
+def _own_runs(folder: Path, keys: list[Path], as_json: bool) -> int:
     """What can hardly be right in the verified runs of a folder."""
     from ndrepro.analysis.plausibility import CANNOT_BE, doubts
     from ndrepro.analysis.scores import read_scores
 
-    scores = read_scores(folder)
+    scores = read_scores(folder, policy=trust_of(keys))
     found = doubts(scores.rows)
     wrong = any(doubt.gravity == CANNOT_BE for doubt in found)
     if as_json:
@@ -83,6 +88,10 @@ def _own_runs(folder: Path, as_json: bool) -> int:
             f" and {len(doubt.runs) - _RUNS} more" if len(doubt.runs) > _RUNS else ""
         )
         _line(doubt.check, f"{doubt.gravity}: {doubt.text} ({some})", "bold red" if doubt.gravity == CANNOT_BE else "")
+    for item in scores.refused[:_ROWS]:
+        _line("refused", f"{terminal.here(item.path)}: {item.reason}")
+    if len(scores.refused) > _ROWS:
+        _line("refused", f"and {len(scores.refused) - _ROWS} more (--json has them)")
     return output.NO if wrong else output.DONE
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ndrepro.cli import options, output, terminal
+from ndrepro.cli.verify import trust_of
 from ndrepro.spec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ def checklist(
         str | None, typer.Option("--form", metavar="FORM", help="Fill in mlcode, acm, neurips or rescience instead.")
     ] = None,
     runs: options.Runs = options.DEFAULT_RUNS,
+    keys: Annotated[
+        list[Path] | None,
+        typer.Option("--key", metavar="FILE", help="Trust this public key, and not those of the key home."),
+    ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown document instead.")] = False,
     as_json: options.Json = False,
 ) -> int:
@@ -46,7 +51,7 @@ def checklist(
         raise UsageError("--markdown and --json", "choose one of them")
     if form is not None and form not in forms.FORMS:
         raise UsageError(f"no form '{form}'", f"one of {', '.join(forms.FORMS)}")
-    code, run = _subject(subject, runs)
+    code, run = _subject(subject, runs, keys or [])
     name = Path(subject).resolve().name if code else subject
     if form is not None:
         filled = forms.fill_in(form, forms.Subject(name, code, run.manifest if run else None))
@@ -59,21 +64,19 @@ def checklist(
     return output.DONE if found.points == found.possible else output.NO
 
 
-def _subject(text: str, runs: Path) -> tuple[Sources | None, Run | None]:
+def _subject(text: str, runs: Path, keys: list[Path]) -> tuple[Sources | None, Run | None]:
     """A folder of code, or a run: a folder that has a manifest or a request, a manifest, or what names a run."""
     from ndrepro.analysis.checklist_run import read_run
     from ndrepro.analysis.checklist_sources import Sources
     from ndrepro.execution.runs import find_run
     from ndrepro.spec.layout import RunFolder, RunsFolder
-    from provenance.signing import default_home
-    from provenance.trust import TrustPolicy
 
     path = Path(text)
     folder = RunFolder(path)
     if path.is_dir() and not folder.manifest.exists() and not folder.request.exists():
         return Sources(path), None
     place = path if path.is_file() else find_run(RunsFolder(runs), text).root
-    return None, read_run(place, TrustPolicy.load(default_home()))
+    return None, read_run(place, trust_of(keys))
 
 
 def _known(code: Sources | None) -> Sources:

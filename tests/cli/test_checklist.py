@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from recorded_runs import Answer, sign_run
+from recorded_runs import ROOT, Answer, sign_run
 
 from ndrepro.spec.layout import RunsFolder
 
@@ -29,6 +29,14 @@ def test_a_run_by_its_name(ndrepro: Command, runs: RunsFolder) -> None:
     answer = ndrepro("checklist", "lenet_bn_2_digits")
     assert answer.code == 1 and "the manifest verifies, signed by this machine's key" in answer.out
     assert "not in a run  It is documented" in answer.out.splitlines()
+
+
+def test_a_run_that_somebody_else_signed_counts_with_their_key(ndrepro: Command) -> None:
+    kept = ROOT / "docs" / "runs" / "vgg16_nd_1"
+    assert ndrepro("checklist", str(kept), "--json").json["points"] == 0
+    answer = ndrepro("checklist", str(kept), "--key", str(kept / "author.pub"))
+    assert answer.code == 0 and f"{kept}: 10 of 10 guidelines have evidence" in answer.out
+    assert ndrepro("audit", "--runs", str(kept), "--key", str(kept / "author.pub")).out.startswith("1 verified run: ")
 
 
 def test_forms(ndrepro: Command) -> None:
