@@ -102,7 +102,9 @@ def score_of(manifest: Manifest, folder: Path, signer: str, digest: str) -> Scor
     if manifest.outcome != "completed":
         raise NoScore(f"it is {manifest.outcome}")
     if manifest.external_parameters.get("segment"):
-        raise NoScore("a piece of a run, trained again to check it")
+        raise NoScore("a piece of a run")
+    if experiment.validation:
+        raise NoScore("scored on validation images: it says nothing of the test images")
     last = _last_row(manifest, experiment)
     versions = _versions(manifest)
     source = _named(manifest, "source")

@@ -171,3 +171,11 @@ def test_one_run_or_manifest_can_be_named(folder: Folder) -> None:
 
 def test_an_empty_folder_has_no_scores(tmp_path: Path) -> None:
     assert read_scores(tmp_path, policy=TrustPolicy.load(tmp_path)).rows == ()
+
+
+def test_what_was_scored_on_validation_images_is_no_test_result(folder: Folder) -> None:
+    folder.add("a", validation="0.25")
+    folder.add("b")
+    scores = folder.read()
+    assert [row.run_id for row in scores.rows] == ["b"]
+    assert "validation images" in scores.refused[0].reason
