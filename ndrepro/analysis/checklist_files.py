@@ -264,6 +264,12 @@ def public_address(sources: Sources) -> Iterator[Evidence]:
         yield from sources.lines(sources.readme, r"git clone \S+|https://(github|gitlab|codeberg)\.\w+/\S+/\S+")
 
 
+def bibliographies(sources: Sources) -> Iterator[Evidence]:
+    """Files of BibTeX."""
+    for name in sources.named(r".+\.bib"):
+        yield Evidence(name, 0, "BibTeX")
+
+
 def tests(sources: Sources) -> Iterator[Evidence]:
     """Tests, and what runs them."""
     found = [name for name in sources.files if is_test(name) and PurePosixPath(name).name.startswith("test_")]

@@ -36,7 +36,7 @@ STATISTICS: Mapping[str, Callable[..., Any]] = {
     "std": lambda values, axis: np.std(values, axis=axis, ddof=1),
 }
 MINIMUM_SHARE, MINIMUM_ROWS = 0.8, 3
-MAX_SELECTIONS = 500_000
+MAX_VALUES = 5_000_000
 EQUAL, CUT_OFF, DIFFERS = "equal", "cut off", "differs"
 _SLACK = 1e-6  # of a unit of the last digit: sums of decimals are not exact in binary
 
@@ -240,7 +240,7 @@ def _whole_columns(check: CrossCheck, raw: _Raw, count: int) -> tuple[list[tuple
 
 
 def _selections(check: CrossCheck, raw: _Raw, count: int) -> tuple[list[tuple[int, ...]], Matrix]:
-    if math.comb(len(raw.columns), count) > MAX_SELECTIONS:
+    if math.comb(len(raw.columns), count) * len(raw.matrix) > MAX_VALUES:
         return [], np.empty((0, 0))
     chosen = list(combinations(range(len(raw.columns)), count))
     values = STATISTICS[check.statistic](raw.matrix[:, np.asarray(chosen)], axis=2).T

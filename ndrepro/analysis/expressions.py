@@ -28,7 +28,7 @@ from ndrepro.analysis.table import Table, from_rows, nearest, stack
 from ndrepro.spec.errors import NdreproError, UsageError
 
 ROWS = "rows"
-MAX_CHARACTERS, MAX_PARTS, MAX_EXPONENT = 2000, 400, 64
+MAX_CHARACTERS, MAX_PARTS, MAX_EXPONENT, MAX_ROWS = 2000, 400, 64, 1_000_000
 
 _BINARY: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -308,7 +308,10 @@ def _join(run: _Evaluation, node: ast.Call, scope: tuple[Table, ...]) -> Table:
 
 def _stack(run: _Evaluation, node: ast.Call, scope: tuple[Table, ...]) -> Table:
     """stack(table, table, ...): the rows of all, with the columns that all have."""
-    return stack("stack", [run.table(argument, scope) for argument in node.args])
+    tables = [run.table(argument, scope) for argument in node.args]
+    if sum(map(len, tables)) > MAX_ROWS:
+        raise run.wrong(node, f"a table of more than {MAX_ROWS:,} rows", "choose rows before they are stacked")
+    return stack("stack", tables)
 
 
 def _extreme(choose: Callable[[Any], Any]) -> Function:

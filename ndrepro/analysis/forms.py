@@ -243,24 +243,25 @@ def _neurips(subject: Subject) -> Iterator[Answer]:
     yield _paper("16. Use of language models as part of the method is told")
 
 
-_CITATION = {
-    "title": "Title of the article",
-    "type": "Type",
-    "abstract": "Abstract",
-    "license": "Licence",
-    "repository-code": "Code, URL",
-    "doi": "Code, DOI",
-    "version": "Code, version",
-}
+_OF_SOFTWARE = "the software's; the article's is the authors' to write"
 
 
 def _rescience(subject: Subject) -> Iterator[Answer]:
-    for key, question in _CITATION.items():
-        yield _citation(subject, key, question)
+    note = f"{_OF_SOFTWARE}: [Re] and the original's title, where it replicates"
+    yield _citation(subject, "title", "Title of the article", note=note)
     yield _citation(subject, "authors", "Authors, with ORCID and affiliation", block=True)
-    yield _citation(subject, "references", "The article that is replicated", block=True)
     yield _citation(subject, "keywords", "Keywords", block=True)
+    yield _citation(subject, "repository-code", "Code, URL")
+    yield _citation(subject, "doi", "Code, DOI")
+    yield _ask(subject, "Code, identifier of Software Heritage", (files.archive_links,))
+    yield _citation(subject, "license", "Code, licence")
+    yield _citation(subject, "version", "Code, version")
     yield _language(subject)
+    yield _citation(subject, "references", "The article that is replicated", block=True, note="its references")
+    yield _citation(subject, "abstract", "Abstract", note=_OF_SOFTWARE)
+    yield _ask(subject, "Bibliography file", (files.bibliographies,))
+    yield _paper("Type of the article: Editorial, Letter or Replication", "the authors say so")
+    yield _paper("Scientific domain", "the authors say so")
     yield _ask(subject, "Data, URL or DOI", (files.data_told,), (run.data,), note="where the data are told")
     yield _paper(
         "Scope: which claims of the original are tested", "published/claims.toml, where there is one, has them"
@@ -280,7 +281,7 @@ def _rescience(subject: Subject) -> Iterator[Answer]:
     yield _paper("Communication with the original authors", "the authors say so")
 
 
-def _citation(subject: Subject, key: str, question: str, *, block: bool = False) -> Answer:
+def _citation(subject: Subject, key: str, question: str, *, block: bool = False, note: str = "") -> Answer:
     """What CITATION.cff has at its top level; of a list, its first lines."""
     name = next(subject.sources.named(r"CITATION\.cff", anywhere=False), None) if subject.sources else None
     if subject.sources is None or name is None:
@@ -295,7 +296,7 @@ def _citation(subject: Subject, key: str, question: str, *, block: bool = False)
         if value in ("", ">", ">-", "|", "|-"):
             value = ("; " if block else " ").join(inside[:8])
         if value:
-            return Answer(question, value, (Evidence(name, number, ""),))
+            return Answer(question, value, (Evidence(name, number, ""),), note)
     return _paper(question, f"{name} does not have it")
 
 

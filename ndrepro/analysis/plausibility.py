@@ -7,7 +7,8 @@
 5. **guessing**              test accuracy no better than the share of one class
 6. **same-seed-again**       runs that asked for the same, seeds and surroundings: they are no independent attempts
 7. **seed-without-effect**   other seeds, and the same results to the last bit, or the same trail
-8. **other-network**         layers that the method's name excludes, or another number of parameters than its kin
+8. **other-network**         layers that the method's name excludes, another number of parameters than the released
+                             code's network of that name, or than others of its name here
 9. **without-spread**        an experiment with one seed only
 
 1, 2, 3, 7 and 8 cannot be; the others are to be looked at. Results are those of ``ndrepro.analysis.scores``, hence of
@@ -129,7 +130,15 @@ def _other_network(scores: Sequence[Score]) -> Iterator[Doubt]:
             told = ", ".join(f"{count:,}" for count in sorted(counts))
             text = f"{rows[0].arch} {rows[0].method} on {rows[0].dataset}: {told} parameters under one name"
             yield Doubt("other-network", CANNOT_BE, _ids(rows), text)
+    built = {line["architecture"] + line["method"]: line for line in published_tables()["networks"].rows()}
     for row in scores:
+        known = built.get(row.arch + row.method)
+        # counted for ten classes of colour images, which is CIFAR-10
+        if known and row.dataset == "cifar10" and row.parameters not in (None, known["trainable_parameters"]):
+            text = (
+                f"{row.name}: {row.parameters:,} parameters, the released code's has {known['trainable_parameters']:,}"
+            )
+            yield Doubt("other-network", CANNOT_BE, (row.run_id,), text)
         if problem := _census_problem(row.method, _census(row)):
             yield Doubt("other-network", _census_gravity(row.method), (row.run_id,), f"{row.name}: {problem}")
 

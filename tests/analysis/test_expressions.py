@@ -113,6 +113,13 @@ def test_it_does_nothing_else(text: str) -> None:
     assert caught.value.cure
 
 
+def test_tables_cannot_be_doubled_without_end() -> None:
+    tables = dict(TABLES)
+    with pytest.raises(UsageError, match="more than 1,000,000 rows"):
+        for _ in range(40):
+            tables["runs"] = evaluate("stack(runs, runs)", tables)
+
+
 @given(st.text(max_size=40))
 def test_whatever_is_written_is_computed_or_refused(text: str) -> None:
     try:

@@ -46,11 +46,23 @@ def test_runs_in_which_all_is_well_raise_no_doubt() -> None:
         ({"train_accuracy": 60.0}, ("above-training", LOOK, 1)),
         ({"test_accuracy": 10.0}, ("guessing", LOOK, 1)),
         ({"seed": 2}, ("same-seed-again", LOOK, 2)),
-        ({"parameters": 14728266}, ("other-network", CANNOT_BE, 3)),
     ],
 )
 def test_what_can_hardly_be_right_is_found(change: dict[str, Any], doubt: tuple[str, str, int]) -> None:
     assert checks(score(1, **change), score(2), score(3)) == [doubt]
+
+
+def test_two_counts_of_parameters_under_one_name_cannot_be() -> None:
+    rows = [score(number, dataset="svhn", parameters=7 if number == 1 else 8) for number in (1, 2, 3)]
+    assert checks(*rows) == [("other-network", CANNOT_BE, 3)]
+
+
+def test_parameters_are_held_against_the_released_networks() -> None:
+    other = [score(number, parameters=14728266) for number in (1, 2, 3)]  # those of batch norm
+    found = doubts(other)
+    assert [doubt.gravity for doubt in found] == [CANNOT_BE] * 3
+    assert found[0].text == "vgg16_nd_100: 14,728,266 parameters, the released code's has 14,719,818"
+    assert checks(*(replace(row, method="bn") for row in other)) == []
 
 
 def test_a_seed_without_effect_is_found_and_a_repeat_is_not_called_one() -> None:
