@@ -7,13 +7,15 @@ bars by hatch.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ndrepro.analysis.intervals import Interval
 from ndrepro.analysis.sensitivity import Sensitivity
 from ndrepro.analysis.sensitivity_bits import Bits
+from ndrepro.analysis.sensitivity_conclusion import Contrast
+from ndrepro.analysis.sensitivity_numbers import Breakdown, Numbers
 from ndrepro.report import style
 
 if TYPE_CHECKING:
@@ -21,23 +23,31 @@ if TYPE_CHECKING:
 
 _EQUAL, _PARTED, _SELF = "#bfbfbf", "#ffffff", "#f0f0f0"
 _LEAST = 1e-9
+_ABREAST, _BARS = 2, 10  # subjects beside each other, groups of bars below each other
 _FACES, _RESIDUAL = ("#b9d8ee", "#f6dca4", "#d7e8c8", "#ecc9dd"), "#d9d9d9"
 
 
 def draw(found: Sensitivity, folder: Path) -> tuple[Path, ...]:
-    """Write every figure that there is something for; returns the PNG and SVG files. Raises OSError."""
+    """Write every figure that there is something for; returns the PNG and SVG files. Raises OSError.
+
+    Each shows a few subjects; where there are more, further files are numbered.
+    """
+    bits = [each for each in found.bits if each.pairs]
+    grown = [each for each in found.bits if each.growths]
+    numbers = [each for each in found.numbers if any(line.against for line in each.cells)]
+    contrasts = [each for each in found.contrasts if each.judged] if len(found.design.cells) > 1 else []
+    figures: list[tuple[str, int, Sequence[Any], Callable[[Sequence[Any], Path], tuple[Path, Path]]]] = [
+        ("agreement", _ABREAST, bits, _agreement),
+        ("divergence", _ABREAST, grown, _growth),
+        ("differences", _ABREAST, numbers, lambda part, path: _differences(part, found, path)),
+        ("conclusion", _ABREAST, contrasts, lambda part, path: _contrasts(part, found, path)),
+        ("components", _BARS, _breakdowns(found), _components),
+    ]
     made: list[Path] = []
-    with_pairs = [bits for bits in found.bits if bits.pairs]
-    if with_pairs:
-        made += _agreement(with_pairs, folder / "agreement")
-    if any(bits.growths for bits in found.bits):
-        made += _growth([bits for bits in found.bits if bits.growths], folder / "divergence")
-    if any(line.against for numbers in found.numbers for line in numbers.cells):
-        made += _differences(found, folder / "differences")
-    if any(contrast.judged for contrast in found.contrasts):
-        made += _contrasts(found, folder / "conclusion")
-    if any(numbers.breakdowns for numbers in found.numbers):
-        made += _components(found, folder / "components")
+    for name, size, items, function in figures:
+        for place in range(0, len(items), size):
+            suffix = f"_{place // size + 1}" if len(items) > size else ""
+            made += function(items[place : place + size], folder / f"{name}{suffix}")
     return tuple(made)
 
 
@@ -106,9 +116,8 @@ def _growth(each: Sequence[Bits], path: Path) -> tuple[Path, Path]:
         return style.save(figure, path)
 
 
-def _differences(found: Sensitivity, path: Path) -> tuple[Path, Path]:
+def _differences(numbers: Sequence[Numbers], found: Sensitivity, path: Path) -> tuple[Path, Path]:
     """A forest plot for each subject: the cell less the reference, and the margin within which it does not matter."""
-    numbers = [each for each in found.numbers if any(line.against for line in each.cells)]
     labels = list(dict.fromkeys(line.cell for each in numbers for line in each.cells if line.against))
     with style.figure(6.8, 0.28 * len(labels) + 1.1, columns=len(numbers)) as (figure, axes):
         for place, each in enumerate(numbers):
@@ -122,9 +131,8 @@ def _differences(found: Sensitivity, path: Path) -> tuple[Path, Path]:
         return style.save(figure, path)
 
 
-def _contrasts(found: Sensitivity, path: Path) -> tuple[Path, Path]:
+def _contrasts(contrasts: Sequence[Contrast], found: Sensitivity, path: Path) -> tuple[Path, Path]:
     """A forest plot for each contrast: the first method less the second, in every cell."""
-    contrasts = [each for each in found.contrasts if each.judged]
     labels = list(dict.fromkeys(item.cell for each in contrasts for item in each.judged))
     with style.figure(6.8, 0.28 * len(labels) + 1.1, columns=len(contrasts)) as (figure, axes):
         for place, each in enumerate(contrasts):
@@ -159,20 +167,20 @@ def _forest(axes: Axes, labels: Sequence[str], rows: dict[str, Interval], named:
     axes.tick_params(axis="y", length=0)
 
 
-def _components(found: Sensitivity, path: Path) -> tuple[Path, Path]:
+def _breakdowns(found: Sensitivity) -> list[tuple[str, Breakdown]]:
+    """Everything that variance was divided of, with its title."""
+    groups = [(each.subject, "runs", each.breakdowns) for each in found.numbers]
+    groups += [(f"{each.first} less {each.second}", "pairs", each.breakdowns) for each in found.contrasts]
+    return [
+        (f"{subject}: {item.title}, {item.components.n} {what}", item)
+        for subject, what, items in groups
+        for item in items
+        if item.components.total
+    ]
+
+
+def _components(groups: Sequence[tuple[str, Breakdown]], path: Path) -> tuple[Path, Path]:
     """Shares of the variance with their intervals, a group of bars for each breakdown."""
-    groups = [
-        (f"{numbers.subject}: {item.title}, {item.components.n} runs", item)
-        for numbers in found.numbers
-        for item in numbers.breakdowns
-        if item.components.total
-    ]
-    groups += [
-        (f"{contrast.first} less {contrast.second}: {item.title}, {item.components.n} pairs", item)
-        for contrast in found.contrasts
-        for item in contrast.breakdowns
-        if item.components.total
-    ]
     heights = [len(item.components.components) for _, item in groups]
     with style.figure(6.5, 0.22 * sum(heights) + 0.3 * len(groups) + 0.8) as (figure, axes):
         place, ticks, names = 0.0, [], []

@@ -33,8 +33,10 @@ class Section:
 
 def sections(found: Sensitivity) -> tuple[Section, ...]:
     """Everything that is said, in the order in which it is asked."""
-    made = [_runs(found), Section("Bits: which cells agree", (_BITS,))]
-    made += [_bits(bits, found.design) for bits in found.bits]
+    made = [_runs(found)]
+    if len(found.design.cells) > 1:
+        made.append(Section("Bits: which cells agree", (_BITS,)))
+        made += [_bits(bits, found.design) for bits in found.bits]
     made.append(Section(f"Numbers: {found.options.metric.replace('_', ' ')} in {found.options.unit}", _numbers(found)))
     for numbers in found.numbers:
         made.append(_cells(numbers, found))
@@ -52,8 +54,8 @@ def sections(found: Sensitivity) -> tuple[Section, ...]:
 
 def findings(found: Sensitivity) -> tuple[str, ...]:
     """The answer in a few lines."""
-    said = []
-    for bits in found.bits:
+    said = [] if len(found.design.cells) > 1 else ["Nothing but the seed varies: there are no cells to compare."]
+    for bits in found.bits if len(found.design.cells) > 1 else ():
         groups = [" = ".join(group) for group in bits.groups]
         if len(groups) > 1:
             said.append(f"{bits.subject}: {len(groups)} groups of equal bits: {' | '.join(groups)}")
