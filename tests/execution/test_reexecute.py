@@ -22,7 +22,7 @@ from ndrepro.execution.observer import Silent
 from ndrepro.execution.record import summary
 from ndrepro.execution.reexecute import Original, drawn_epochs, execute, plan
 from ndrepro.execution.run import Finished
-from ndrepro.spec.errors import UsageError
+from ndrepro.spec.errors import DataError, UsageError
 from ndrepro.spec.exchange import Scores
 from ndrepro.spec.layout import RunFolder
 from provenance.folder import artifacts
@@ -204,3 +204,12 @@ def test_an_interrupted_run_is_not_reproduced(bench: Bench, honest: Finished, tm
     original = Original(folder, replace(manifest_of(folder), outcome="interrupted"))
     with pytest.raises(UsageError, match="only a completed run"):
         plan(original, bench.options, None, "")
+
+
+def test_what_cannot_be_had_is_said_before_anything_is_trained(bench: Bench, honest: Finished) -> None:
+    original = original_of(honest.folder, bench)
+    chosen = plan(original, bench.options, None, "")
+    with pytest.raises(DataError, match="elsewhere: no such file or folder"):
+        execute(original, chosen, replace(bench.options, data=Path("elsewhere")), Silent())
+    with pytest.raises(UsageError, match=r"no environment 'torch-1\.13\.2'"):
+        plan(original, replace(bench.options, environment="torch-1.13.2"), None, "")
