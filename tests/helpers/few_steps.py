@@ -1,7 +1,7 @@
 """Trains networks for a few steps in this interpreter, as a training process does, and prints what came out as JSON.
 
-``python few_steps.py FOLDER IMAGENET``; the variables of the determinism level must be set. Runs in any cell of the
-version matrix.
+``python few_steps.py FOLDER DIGITS IMAGENET``; the variables of the determinism level must be set. Runs in any cell
+of the version matrix.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from ndrepro.spec.experiment import Experiment
 from ndrepro.spec.layout import RunFolder
 from ndrepro.training import session
 
-SMALL = {"train_images": "16", "test_images": "8", "batch_size": "8", "threads": "1"}
-PHOTOGRAPHS = {**SMALL, "size": "32", "train_images": "6", "test_images": "4", "batch_size": "3", "deconv.n_iter": "1"}
+SMALL = {"train_images": "8", "test_images": "4", "batch_size": "8", "threads": "1"}
+PHOTOGRAPHS = {**SMALL, "size": "32", "train_images": "6", "batch_size": "6", "deconv.n_iter": "1"}
 NETWORKS = {
     "small_inception_bn_1_digits": {**SMALL, "jitter": "0.1", "augment": "true", "dropout": "0.05"},
     "small_alexnet_nd_1_digits": {**SMALL, "corrupt.pixels": "gaussian"},
@@ -28,12 +28,12 @@ NETWORKS = {
 }
 
 
-def main(root: Path, imagenet: str) -> None:
+def main(root: Path, digits: str, imagenet: str) -> None:
     found = {}
     for name, settings in NETWORKS.items():
         folder = RunFolder(root / name)
         folder.root.mkdir(parents=True)
-        request = Request(Experiment.from_name(name, settings), imagenet if "imagenet" in name else str(root))
+        request = Request(Experiment.from_name(name, settings), imagenet if "imagenet" in name else digits)
         try:
             outcome = session.train(request, folder, lambda: False, {})
             row = json.loads(folder.metrics.read_text().splitlines()[-1])
@@ -46,4 +46,4 @@ def main(root: Path, imagenet: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), *sys.argv[2:])

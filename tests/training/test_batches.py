@@ -9,6 +9,7 @@ from ndrepro.spec.experiment import Experiment
 from ndrepro.training.batches import Batches, jittered, whitened
 from ndrepro.training.data.images import Split
 from ndrepro.training.randomness import epoch_augmentation, epoch_crops, epoch_jitter, epoch_order
+from ndrepro.training.share import Share
 
 COUNT = 37
 CPU = torch.device("cpu")
@@ -144,3 +145,19 @@ def test_noise_is_taken_as_it_is() -> None:
     (images, _), *_ = list(batches.in_order())
     expected = (torch.from_numpy(noise.images) - batches._mean) * batches._scale
     assert torch.equal(images, expected) and float(images.min()) < -3
+
+
+def test_the_shares_of_several_processes_are_the_batches_of_one(split: Split) -> None:
+    chosen = experiment(jitter="0.1")
+    shares = [Batches(split, chosen, CPU, training=True, share=Share(rank, 3)) for rank in range(3)]
+    for (images, labels), *parts in zip(
+        Batches(split, chosen, CPU, training=True).epoch(0), *(each.epoch(0) for each in shares), strict=True
+    ):
+        assert torch.equal(images, torch.cat([part for part, _ in parts]))
+        assert torch.equal(labels, torch.cat([part for _, part in parts]))
+    assert [shares[0].images_in(batch) for batch in range(4)] == [10, 10, 10, 7]
+    whole = list(Batches(split, chosen, CPU, training=False).in_order())
+    for rank in range(3):
+        dealt = Batches(split, chosen, CPU, training=False, share=Share(rank, 3)).in_order()
+        for (images, labels), (expected, wanted) in zip(dealt, whole[rank::3], strict=True):
+            assert torch.equal(images, expected) and torch.equal(labels, wanted)

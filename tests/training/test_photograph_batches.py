@@ -17,6 +17,7 @@ from ndrepro.training.data.photographs import Photographs
 from ndrepro.training.data.transforms import relabel
 from ndrepro.training.photograph_batches import PhotographBatches
 from ndrepro.training.randomness import epoch_order, stream
+from ndrepro.training.share import Share
 
 CPU = torch.device("cpu")
 COUNT = 37
@@ -139,3 +140,40 @@ def test_labels_are_corrupted_as_those_of_images_are(data: Photographs) -> None:
     assert described is not None and 5 < described["labels_changed"] < 32
     assert (changed.train.labels != data.train.labels).sum() == described["labels_changed"]
     assert changed.test is data.test
+
+
+def test_the_shares_of_two_processes_are_the_batches_of_one(data: Photographs) -> None:
+    whole = list(PhotographBatches(data.train, experiment(jitter="0.1"), CPU, training=True).epoch(1, 2))
+    chosen, halves = experiment(jitter="0.1"), []
+    for rank in range(2):
+        halves.append(list(PhotographBatches(data.train, chosen, CPU, training=True, share=Share(rank, 2)).epoch(1, 2)))
+    assert [[len(labels) for _, labels in half] for half in halves] == [[5, 3], [5, 4]]
+    for batch, first, second in zip(whole, *halves, strict=True):
+        for all_of_it, one, other in zip(batch, first, second, strict=True):
+            assert torch.equal(all_of_it, torch.cat([one, other]))
+
+
+def test_a_process_reads_its_own_share_and_nothing_else(
+    data: Photographs, miniature: Miniature, tmp_path: Path
+) -> None:
+    root = miniature.copy(miniature.folders, tmp_path / "copy")
+    share, order = Share(1, 2), epoch_order(experiment(), 0, COUNT)
+    batches = [range(COUNT)[share.of(start, min(start + 10, COUNT))] for start in range(0, COUNT, 10)]
+    own = {int(order[row]) for batch in batches for row in batch}
+    for index, file in enumerate(data.train.files):
+        if index not in own:
+            (root / file.name).unlink()
+    split = type(data.train)(root, data.train.files, data.train.labels)
+    mine = PhotographBatches(split, experiment(), CPU, training=True, share=share)
+    assert sum(len(labels) for _, labels in mine.epoch(0)) == len(own) == 19
+    with pytest.raises(DataError, match="cannot be read"):
+        list(PhotographBatches(split, experiment(), CPU, training=True).epoch(0))
+
+
+def test_test_batches_are_dealt_out_whole(data: Photographs) -> None:
+    whole = list(PhotographBatches(data.test, experiment(), CPU, training=False).in_order())
+    for rank in range(3):
+        dealt = list(PhotographBatches(data.test, experiment(), CPU, training=False, share=Share(rank, 3)).in_order())
+        assert len(dealt) == len(whole[rank::3])
+        for (images, labels), (expected, wanted) in zip(dealt, whole[rank::3], strict=True):
+            assert torch.equal(images, expected) and torch.equal(labels, wanted)
