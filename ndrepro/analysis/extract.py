@@ -7,14 +7,16 @@ the run could not find out, which stays ``None`` or "".
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ndrepro.spec.errors import NdreproError
-from ndrepro.spec.experiment import STREAMS, Experiment
+from ndrepro.spec.experiment import STREAMS, Experiment, Seeds
 from ndrepro.spec.layout import RunFolder
 from ndrepro.spec.study import leaves
 from provenance.digest import bytes_digest
@@ -119,7 +121,7 @@ def score_of(manifest: Manifest, folder: Path, signer: str, digest: str) -> Scor
         dataset=experiment.dataset,
         seed=experiment.seed,
         seeds={stream: own for stream in STREAMS if (own := getattr(experiment.seeds, stream)) is not None},
-        settings=_settings(experiment),
+        settings=_settings(_text(manifest.external_parameters["experiment"])),
         cell=str(manifest.external_parameters.get("environment") or "main"),
         environment=", ".join(f"{word} {version or 'not known'}" for word, version in versions.items()),
         torch=versions["torch"],
@@ -147,7 +149,7 @@ def experiment_of(manifest: Manifest) -> Experiment:
     """The experiment of a manifest. Raises NoScore where it has none, or says another name than its settings do."""
     asked = manifest.external_parameters
     try:
-        experiment = Experiment.from_json(asked["experiment"])
+        experiment = _experiment(asked["experiment"])
     except (KeyError, TypeError, ProvenanceError) as error:
         raise NoScore(f"it is of no experiment that is known here ({error})") from None
     if asked.get("name") != experiment.name:
@@ -157,6 +159,28 @@ def experiment_of(manifest: Manifest) -> Experiment:
         if isinstance(said, Mapping) and said.get(stream) != str(experiment.seed_of(stream)):
             raise NoScore(f"its seed of {stream} is {said.get(stream)}, and its settings say otherwise")
     return experiment
+
+
+def _experiment(document: Any) -> Experiment:
+    """``Experiment.from_json``, most of whose work is done once for all runs that differ in their seeds."""
+    seed, seeds = document["seed"], document["seeds"]
+    names = {field.name for field in fields(Seeds)}
+    if type(seed) is not int or not isinstance(seeds, dict) or seeds.keys() != names:
+        return Experiment.from_json(document)
+    if not all(own is None or type(own) is int for own in seeds.values()):
+        return Experiment.from_json(document)
+    return replace(_unseeded(_text(document)), seed=seed, seeds=Seeds(**seeds))
+
+
+def _text(document: Mapping[str, Any]) -> str:
+    """An experiment's document without its seeds."""
+    seeds = {field.name: None for field in fields(Seeds)}
+    return json.dumps({**document, "seed": 0, "seeds": seeds}, sort_keys=True)
+
+
+@lru_cache(maxsize=256)
+def _unseeded(text: str) -> Experiment:
+    return Experiment.from_json(json.loads(text))
 
 
 def _last_row(manifest: Manifest, experiment: Experiment) -> dict[str, float]:
@@ -177,7 +201,9 @@ def _last_row(manifest: Manifest, experiment: Experiment) -> dict[str, float]:
     return found
 
 
-def _settings(experiment: Experiment) -> dict[str, Any]:
+@lru_cache(maxsize=256)
+def _settings(text: str) -> dict[str, Any]:
+    experiment = _unseeded(text)
     default = dict(leaves(experiment.defaults()))
     return {
         key: value
