@@ -24,6 +24,8 @@ def test_the_wheel_holds_both_packages_the_version_matrix_and_the_command(tmp_pa
         metadata = wheel.read(f"{info}/METADATA").decode()
     sources = {path for folder in ("ndrepro", "provenance") for path in (ROOT / folder).rglob("*.py")}
     matrix = {f"ndrepro/locks/{path.name}" for path in (ROOT / "environments").iterdir()}
+    published = {path.relative_to(ROOT).as_posix() for path in (ROOT / "published").rglob("*") if path.is_file()}
+    matrix |= {f"ndrepro/{name}" for name in published}
     assert {path.relative_to(ROOT).as_posix() for path in sources} | matrix <= names
     assert {name.split("/")[0] for name in names} == {"ndrepro", "provenance", info}
     assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc")]
