@@ -98,7 +98,10 @@ def _about(study: Study | None, folders: list[Path], what: list[str], out: Path,
 
 
 def _only(study: Study, scores: Scores, about: About) -> tuple[Scores, About]:
-    """The scores that are the study's, and which of its runs are not there."""
+    """The scores that are the study's, and which of its runs are not there.
+
+    What did not complete has no settings to be compared: it is the study's where its name is.
+    """
     from ndrepro.report.planned import asked, of_run
 
     planned = {asked(run.experiment, run.environment): run for run in study.runs()}
@@ -106,7 +109,14 @@ def _only(study: Study, scores: Scores, about: About) -> tuple[Scores, About]:
     found = {of_run(row) for row in rows}
     missing = tuple(run.label for key, run in planned.items() if key not in found)
     others = len(scores.rows) - len(rows)
-    return replace(scores, rows=rows), replace(about, planned=len(planned), missing=missing, others=others)
+    names = {run.experiment.name for run in planned.values()}
+    unfinished = tuple(item for item in scores.unfinished if item.name in names)
+    lost = tuple(item for item in scores.lost if item.name in names)
+    apart = sum(row.name not in names for row in scores.rows)
+    apart += len(scores.unfinished) - len(unfinished) + len(scores.lost) - len(lost)
+    begun = None if scores.begun is None else scores.begun - apart
+    kept = replace(scores, rows=rows, unfinished=unfinished, lost=lost, begun=begun)
+    return kept, replace(about, planned=len(planned), missing=missing, others=others)
 
 
 def _counts(made: Report) -> dict[str, object]:

@@ -1,0 +1,137 @@
+"""Which runs a table or a figure of a study takes, which it refuses, and what a claim's verdict rests on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from signed_runs import SignedRuns, rows
+
+from ndrepro.analysis.scores import Score
+from ndrepro.report.cells import Spread, cells_of
+from ndrepro.report.curves import curve_of
+from ndrepro.report.findings import FAILS, HOLDS, OPEN, findings_of
+from ndrepro.report.generalization_figures import condition, generalization_figures
+from ndrepro.report.plain import latex, latex_text, markdown
+from ndrepro.report.published_tables import own_cells, published_with_own
+from ndrepro.report.seeds_figures import BIASED, UNBIASED, scenarios_of, seeds_figures
+from ndrepro.report.table import MISSING, Column, Table, Value, without_constants, word
+from ndrepro.spec.experiment import Experiment
+
+Made = Callable[..., tuple[Score, ...]]
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    """Signs runs, (name, settings, test accuracy) each, and reads them back."""
+    signed = SignedRuns(tmp_path)
+
+    def make(*planned: tuple[str, dict[str, str], float], **more: Any) -> tuple[Score, ...]:
+        for name, settings, test in planned:
+            one = Experiment.from_name(name, settings)
+            signed.add(one, rows(one.epochs, test, **more))
+        signed.close()
+        return signed.scores().rows
+
+    return make
+
+
+def seeded(name: str, tests: list[float], **settings: str) -> list[tuple[str, dict[str, str], float]]:
+    return [(name, {**settings, "seed": str(seed)}, test) for seed, test in enumerate(tests)]
+
+
+def finding(runs: tuple[Score, ...], key: str) -> Any:
+    return next((found for found in findings_of(runs) if found.key == key), None)
+
+
+def test_one_value_has_no_interval_and_nan_no_mean() -> None:
+    assert (Spread.of([1.0]).low, Spread.of([1.0]).text) == (None, "1.00")
+    assert Spread.of([1.0, float("nan")]).mean is None and Spread.of([]).text == MISSING
+    two = Spread.of([1.0, 3.0])
+    assert two.mean == 2 and two.high == pytest.approx(2 + 12.706 * 2**0.5 / 2**0.5, abs=1e-3)
+
+
+def test_deconvolution_is_called_better_only_by_enough_pairs(made: Made) -> None:
+    runs = made(
+        *seeded("lenet_bn_1_digits", [0.5] * 8), *seeded("lenet_nd_1_digits", [0.6 + 0.01 * n for n in range(8)])
+    )
+    assert finding(runs, "deconvolution_better").verdict == HOLDS
+    assert finding(runs[:1] + runs[8:9], "deconvolution_better").verdict == OPEN
+    assert finding(runs[:8], "deconvolution_better") is None
+
+
+def test_deconvolution_is_called_worse_where_it_is(made: Made) -> None:
+    runs = made(*seeded("lenet_bn_1_digits", [0.7] * 8), *seeded("lenet_nd_1_digits", [0.6] * 8))
+    assert finding(runs, "deconvolution_better").verdict == FAILS
+
+
+def test_runs_of_other_settings_are_no_pair(made: Made) -> None:
+    runs = made(("lenet_bn_1_digits", {}, 0.5), ("lenet_nd_1_digits", {"learning_rate": "0.05"}, 0.6))
+    assert finding(runs, "deconvolution_better") is None
+
+
+def test_an_own_value_needs_the_whole_recipe(made: Made) -> None:
+    runs = made(("vgg16_bn_1", {}, 0.5), ("vgg16_nd_1", {"train_images": "1000"}, 0.9), ("resnet18_bn_1", {}, 0.5))
+    cells = cells_of(runs)
+    assert set(own_cells(cells)) == {("vgg16", "bn", 1, "cifar10"), ("resnet18", "bn", 1, "cifar10")}
+    table4 = published_with_own(cells)[0]
+    owned = [row[0].text for row in table4.rows if any(value.href for value in row)]
+    assert owned == ["vgg16"], "the replication's ResNet-18 is resnet18d, and that was not run"
+    assert published_with_own(cells_of(runs[1:2])) == ()
+
+
+def test_models_with_the_same_hyperparameters_are_biased_and_with_their_own_unbiased(made: Made) -> None:
+    rates = {"lenet": "0.08", "vgg11": "0.05", "resnet18d": "0.02"}
+    planned = [run for arch in rates for run in seeded(f"{arch}_bn_1_digits", [0.5, 0.6])]
+    tuned = [
+        run for arch, rate in rates.items() for run in seeded(f"{arch}_nd_1_digits", [0.5, 0.6], learning_rate=rate)
+    ]
+    biased, unbiased = scenarios_of(made(*planned, *tuned))
+    assert (biased.name, set(biased.models)) == (BIASED, {f"{arch} bn" for arch in rates})
+    assert (unbiased.name, set(unbiased.models)) == (UNBIASED, {f"{arch} nd" for arch in rates})
+    assert scenarios_of(made()[:4]) == (), "two models are no ranking"
+
+
+def test_rankings_use_seeds_that_all_models_have_and_say_what_diverged(made: Made) -> None:
+    planned = [run for arch in ("lenet", "vgg11") for run in seeded(f"{arch}_bn_1_digits", [0.5, 0.6, 0.7])]
+    runs = made(*planned, *seeded("resnet18d_bn_1_digits", [0.4, 0.5]))
+    (scenario,) = scenarios_of(runs)
+    assert {len(seeds) for seeds in scenario.accuracies["digits"].values()} == {2}
+    wild = made(*seeded("mobilenetv2_bn_1_digits", [0.4]), loss=float("nan"))
+    assert any("without a finite result" in note for note in seeds_figures(wild)[1])
+
+
+def test_a_log_that_is_not_the_signed_one_gives_no_curve(made: Made) -> None:
+    (run,) = made(("mlp512_none_2", {"corrupt.labels": "1"}, 0.1))
+    curve = curve_of(run)
+    assert curve is not None and len(curve.steps) == 2 and curve.test_accuracy[-1] == pytest.approx(10)
+    log = run.folder / "metrics.jsonl"
+    log.write_text(log.read_text(encoding="utf-8").replace("0.1", "0.9"), encoding="utf-8")
+    assert curve_of(run) is None
+    figures, notes = generalization_figures([run])
+    assert figures == () and "not the signed one" in notes[0]
+
+
+def test_what_was_done_to_the_data_has_the_words_of_the_figure(made: Made) -> None:
+    planned = [{}, {"corrupt.labels": "1"}, {"corrupt.labels": "0.5"}, {"corrupt.pixels": "gaussian"}]
+    runs = made(*(("mlp512_none_1", settings, 0.1) for settings in planned))
+    assert [condition(run) for run in runs] == ["true labels", "random labels", "", "Gaussian"]
+
+
+def test_a_column_that_never_differs_is_said_once() -> None:
+    columns = (Column("Run"), Column("Seed"), Column("Test", numeric=True))
+    table = Table("t", "T", "C.", columns, tuple((word(name), word("0"), Value(name)) for name in ("a", "b")))
+    assert without_constants(table).heads == ("Run", "Test")
+    assert without_constants(table).caption == "C. The same in every row: Seed 0."
+
+
+def test_text_is_escaped_for_latex_and_markdown() -> None:
+    hostile = r"\input{/etc/passwd} $x$ 50 % a_b | <b> `"
+    assert "\\input" not in latex_text(hostile) and r"\%" in latex_text(hostile) and r"a\_b" in latex_text(hostile)
+    table = Table("t", "T", "C", (Column("A"),), ((word(hostile),),))
+    line = markdown(table).splitlines()[2]
+    assert len(re.findall(r"(?<!\\)\|", line)) == 2 and r"\<b\>" in line
+    assert latex(table).count(r"\\") >= 2
