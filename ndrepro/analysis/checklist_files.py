@@ -154,6 +154,13 @@ def data_told(sources: Sources) -> Iterator[Evidence]:
         yield from sources.lines(name, r"\b(data ?sets?|training images|splits?)\b")
 
 
+def data_address(sources: Sources) -> Iterator[Evidence]:
+    """Lines that say where data can be had."""
+    for found in data_told(sources):
+        if re.search(r"https?://|download|archive|torchvision|kaggle|zenodo|\bdoi\b", found.text, re.IGNORECASE):
+            yield found
+
+
 def configurations(sources: Sources) -> Iterator[Evidence]:
     """Files of settings that set a learning rate, batch size or epochs."""
     for name in sources.files:

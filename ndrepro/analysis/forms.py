@@ -195,7 +195,7 @@ def _neurips(subject: Subject) -> Iterator[Answer]:
     yield _paper("3. Theory: assumptions and proofs are complete")
     yield _all(
         subject,
-        "4. The main results can be reproduced from what is told: commands, training, network, settings, data",
+        "4. What reproducing the main results needs is told: commands, training, network, settings, data",
         (
             ((files.commands_told,), (run.command,)),
             ((code.training_code,), (run.training_and_testing,)),
@@ -257,12 +257,14 @@ def _rescience(subject: Subject) -> Iterator[Answer]:
     yield _citation(subject, "license", "Code, licence")
     yield _citation(subject, "version", "Code, version")
     yield _language(subject)
-    yield _citation(subject, "references", "The article that is replicated", block=True, note="its references")
+    yield _citation(
+        subject, "references", "The article that is replicated", block=True, only="title:", note="titles cited"
+    )
     yield _citation(subject, "abstract", "Abstract", note=_OF_SOFTWARE)
     yield _ask(subject, "Bibliography file", (files.bibliographies,))
     yield _paper("Type of the article: Editorial, Letter or Replication", "the authors say so")
     yield _paper("Scientific domain", "the authors say so")
-    yield _ask(subject, "Data, URL or DOI", (files.data_told,), (run.data,), note="where the data are told")
+    yield _ask(subject, "Data: where they come from", (files.data_address,), (run.data,))
     yield _paper(
         "Scope: which claims of the original are tested", "published/claims.toml, where there is one, has them"
     )
@@ -281,8 +283,10 @@ def _rescience(subject: Subject) -> Iterator[Answer]:
     yield _paper("Communication with the original authors", "the authors say so")
 
 
-def _citation(subject: Subject, key: str, question: str, *, block: bool = False, note: str = "") -> Answer:
-    """What CITATION.cff has at its top level; of a list, its first lines."""
+def _citation(
+    subject: Subject, key: str, question: str, *, block: bool = False, only: str = "", note: str = ""
+) -> Answer:
+    """What CITATION.cff has at its top level; of a list (``block``) its first lines, those that begin with ``only``."""
     name = next(subject.sources.named(r"CITATION\.cff", anywhere=False), None) if subject.sources else None
     if subject.sources is None or name is None:
         return _paper(question, "no CITATION.cff")
@@ -291,7 +295,7 @@ def _citation(subject: Subject, key: str, question: str, *, block: bool = False,
         found = re.match(rf"{key}:\s*(.*)$", line)
         if found is None:
             continue
-        inside = [text.strip() for text in _block(lines[number:])]
+        inside = [text.removeprefix(only).strip() for text in _block(lines[number:]) if text.startswith(only)]
         value = found[1].strip().strip("\"'")
         if value in ("", ">", ">-", "|", "|-"):
             value = ("; " if block else " ").join(inside[:8])
