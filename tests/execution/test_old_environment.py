@@ -88,11 +88,10 @@ def test_small_networks_and_imagenet_train_there_too(
         timeout=240,
     )
     assert ended.returncode == 0, ended.stderr[-3000:]
-    found = json.loads(ended.stdout.splitlines()[-1])
-    refused = found.pop("lenet_bn_1_digits")
+    told = json.loads(ended.stdout.splitlines()[-1])
+    assert told["torch"].startswith("1.13.1") and "unavailable" in told["flags"]["matmul_bf16_reduced_precision"]
+    networks = told["networks"]
+    refused = networks.pop("lenet_bn_1_digits")
     assert "has no torch.compile, which came with 2.0" in refused["refused"]
-    assert {name: (each["outcome"], each["steps"]) for name, each in found.items()} == {
-        name: ("completed", 1) for name in found
-    }
-    assert len(found) == 5 and all(each["torch"].startswith("1.13.1") and each["weights"] for each in found.values())
-    assert all(math.isfinite(each["loss"]) for each in found.values())
+    assert [each.get("steps") for each in networks.values()] == [1] * 5, networks
+    assert all(math.isfinite(each["loss"]) for each in networks.values())
