@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ndrepro.analysis.scores import Score
+from ndrepro.report.signed import manifest_of
 from ndrepro.spec.exchange import Scores as EpochScores
 from ndrepro.spec.layout import RunFolder
 from provenance.digest import bytes_digest
 from provenance.errors import ProvenanceError
 from provenance.scalars import read_scalars
-from provenance.signing import read_envelope
-from provenance.statement import Statement
 
 
 @dataclass(frozen=True)
@@ -32,12 +31,11 @@ class Curve:
 def curve_of(run: Score) -> Curve | None:
     """The curve of a verified run; None where its log is gone or is not the one that was signed."""
     folder = RunFolder(run.folder)
+    manifest = manifest_of(run)
+    if manifest is None:
+        return None
+    signed = {item.path: item.sha256 for item in manifest.artifacts}.get(folder.metrics.name)
     try:
-        envelope = folder.manifest.read_bytes()
-        if bytes_digest(envelope) != run.manifest_digest:
-            return None  # another manifest than the one that was verified
-        manifest = Statement.from_bytes(read_envelope(envelope)[1]).manifest
-        signed = {item.path: item.sha256 for item in manifest.artifacts}.get(folder.metrics.name)
         if bytes_digest(folder.metrics.read_bytes()) != signed:
             return None
         rows = [EpochScores.from_row(row) for row in read_scalars(folder.metrics)]

@@ -110,10 +110,9 @@ def _deconvolution_better(runs: Sequence[Score]) -> Finding | None:
 
 def _exactly(found: Superiority) -> str:
     """The exact interval, where the bootstrap has none to speak of: all pairs went one way."""
-    exact = getattr(found, "exact", None)
-    if exact is None or found.low != found.high:
+    if found.exact is None or found.low != found.high:
         return ""
-    return f" (exactly: [{exact[0]:.2f}, {exact[1]:.2f}])"
+    return f" (exactly: [{found.exact[0]:.2f}, {found.exact[1]:.2f}])"
 
 
 def _deconvolution_slower(runs: Sequence[Score]) -> Finding | None:

@@ -1,9 +1,9 @@
 """Tables 4 to 10 of "[Re] Network Deconvolution" (Obadage et al. 2025) with own values beside the published ones.
 
 An own value stands there only where the whole recipe of the study was kept: network, method, data set, epochs, and no
-setting changed. Everything else says "not run". Where several surroundings have runs of a cell, the one with the most
-runs stands for it; the table of all experiments has the others. Standings are the study's: see ``analysis.colours``,
-rule "relative".
+setting changed; data that were not the published files are marked. Everything else says "not run". Where several
+surroundings have runs of a cell, the one with the most runs stands for it; the table of all experiments has the others.
+Standings are the study's: see ``analysis.colours``, rule "relative".
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ndrepro.analysis.colours import BLACK, GREEN, RED, colours
 from ndrepro.analysis.published import published_tables
 from ndrepro.report.cells import Cell
 from ndrepro.report.run_tables import anchor
+from ndrepro.report.signed import official_data
 from ndrepro.report.table import (
     BETTER,
     NOT_RUN,
@@ -35,6 +36,8 @@ STANDINGS: Mapping[str, str] = {GREEN: BETTER, BLACK: WITHIN, RED: WORSE}
 # the network that the replication ran under the name of ResNet-18 on CIFAR
 OWN_NAMES: Mapping[tuple[str, str], str] = {("resnet18", "cifar10"): "resnet18d", ("resnet18", "cifar100"): "resnet18d"}
 METHODS = ("bn", "nd")
+_OTHER_DATA = "†"
+_OTHER_DATA_WORDS = f" {_OTHER_DATA} Not trained on the published files, or that is not known: see the manifest."
 _ABSENT = Value(NOT_RUN_TEXT, standing=NOT_RUN)
 
 Own = Mapping[tuple[str, str, int, str], Cell]  # (network, method, epochs, data set)
@@ -78,7 +81,7 @@ def accuracy_table(number: int, dataset: str, own: Own) -> Table:
     caption = (
         f"Published and own accuracies on {_title(dataset)}, in percent. Original: Ye et al. 2020, Table 1; "
         "replication: mean of three, as printed. Own: test accuracy after the last epoch, mean with half its 95 % "
-        "interval where n is 2 or more."
+        "interval where n is 2 or more." + _OTHER_DATA_WORDS
     )
     return Table(f"table{number}", f"Table {number}: {_title(dataset)}", caption, tuple(columns), tuple(rows))
 
@@ -104,6 +107,7 @@ def imagenet_table(number: int, networks: Sequence[str], own: Own) -> Table:
             row.append(_own_accuracy(cell, original)[0] if top == 1 else _own_top5(cell, original))
         rows.append((*row, *_own_accuracy(cell, 0.0)[1:]))
     caption = "Published and own accuracies on ImageNet after 90 epochs, in percent; one run each in the study."
+    caption += _OTHER_DATA_WORDS
     return Table(
         f"table{number}", f"Table {number}: ImageNet, {', '.join(networks)}", caption, tuple(columns), tuple(rows)
     )
@@ -177,7 +181,8 @@ def _own_accuracy(cell: Cell | None, original: float) -> tuple[Value, Value, Val
         return _ABSENT, Value(""), Value("")
     mean = cell.test.mean
     how = PLAIN if mean is None else standing(original, mean)
-    test = Value(cell.test.text, mean, how, f"#{anchor(cell.first)}")
+    mark = "" if all(map(official_data, cell.runs)) else f" {_OTHER_DATA}"
+    test = Value(f"{cell.test.text}{mark}", mean, how, f"#{anchor(cell.first)}")
     return test, decimal(cell.train.mean, missing=cell.train.text), count(cell.n)
 
 

@@ -64,6 +64,7 @@ class SignedRuns:
         outcome: str = "completed",
         environment: str = "main",
         versions: Mapping[str, str] | None = None,
+        official: bool = True,
     ) -> Path:
         """One run with these rows of results; returns its folder."""
         number = len(self._lines)
@@ -78,6 +79,7 @@ class SignedRuns:
             (folder / name).write_bytes(data)
         began = self._entry("begun", run, {"name": experiment.name})
         manifest = self._manifest(experiment, rows, run, environment, versions or {})
+        manifest = replace(manifest, dependencies=_with_data(manifest.dependencies, experiment.dataset, official))
         artifacts = tuple(Artifact(name, len(data), bytes_digest(data)) for name, data in files.items())
         ledger = LedgerReference(began.sequence, began.digest)
         manifest = replace(manifest, artifacts=artifacts, ledger=ledger, outcome=outcome)
@@ -166,3 +168,13 @@ def _with_version(item: Resource, versions: Mapping[str, str]) -> Resource:
     if name == item.name or name not in versions:
         return item
     return replace(item, uri=f"pkg:pypi/{name}@{versions[name]}")
+
+
+def _with_data(items: Sequence[Resource], dataset: str, official: bool) -> tuple[Resource, ...]:
+    said = {"canonical": official}
+    return tuple(
+        replace(item, name=f"dataset:{dataset}", annotations={**(item.annotations or {}), **said})
+        if item.name.startswith("dataset:")
+        else item
+        for item in items
+    )

@@ -29,10 +29,10 @@ def made(tmp_path: Path) -> Made:
     """Signs runs, (name, settings, test accuracy) each, and reads them back."""
     signed = SignedRuns(tmp_path)
 
-    def make(*planned: tuple[str, dict[str, str], float], **more: Any) -> tuple[Score, ...]:
+    def make(*planned: tuple[str, dict[str, str], float], official: bool = True, **more: Any) -> tuple[Score, ...]:
         for name, settings, test in planned:
             one = Experiment.from_name(name, settings)
-            signed.add(one, rows(one.epochs, test, **more))
+            signed.add(one, rows(one.epochs, test, **more), official=official)
         signed.close()
         return signed.scores().rows
 
@@ -81,6 +81,13 @@ def test_an_own_value_needs_the_whole_recipe(made: Made) -> None:
     owned = [row[0].text for row in table4.rows if any(value.href for value in row)]
     assert owned == ["vgg16"], "the replication's ResNet-18 is resnet18d, and that was not run"
     assert published_with_own(cells_of(runs[1:2])) == ()
+
+
+@pytest.mark.parametrize("official", [True, False])
+def test_an_own_value_from_other_files_is_marked(official: bool, made: Made) -> None:
+    table4 = published_with_own(cells_of(made(("vgg16_bn_1", {}, 0.5), official=official)))[0]
+    (own,) = [value for row in table4.rows for value in row if value.href]
+    assert own.text == ("50.00" if official else "50.00 †")
 
 
 def test_models_with_the_same_hyperparameters_are_biased_and_with_their_own_unbiased(made: Made) -> None:

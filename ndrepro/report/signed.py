@@ -1,0 +1,32 @@
+"""What else a verified manifest says, read again from the very file that was verified."""
+
+from __future__ import annotations
+
+from ndrepro.analysis.scores import Score
+from ndrepro.spec.layout import RunFolder
+from provenance.digest import bytes_digest
+from provenance.errors import ProvenanceError
+from provenance.manifest import Manifest
+from provenance.signing import read_envelope
+from provenance.statement import Statement
+
+
+def manifest_of(run: Score) -> Manifest | None:
+    """The manifest of a verified run; None where the file is gone, or is another than the one that was verified."""
+    try:
+        envelope = RunFolder(run.folder).manifest.read_bytes()
+        if bytes_digest(envelope) != run.manifest_digest:
+            return None
+        return Statement.from_bytes(read_envelope(envelope)[1]).manifest
+    except (OSError, ProvenanceError):
+        return None
+
+
+def official_data(run: Score) -> bool | None:
+    """Whether the run's data were the published files, by their digests; None where that is not known."""
+    manifest = manifest_of(run)
+    for item in manifest.dependencies if manifest else ():
+        if item.name == f"dataset:{run.dataset}":
+            said = (item.annotations or {}).get("canonical")
+            return said if isinstance(said, bool) else None
+    return None
