@@ -119,7 +119,10 @@ def conclusion(finding: Finding) -> list[str]:
         return [f"{finding.first} and {finding.second} agree: {what} are the same"]
     if len(finding.cause) > 1:
         names = "; ".join(", ".join(map(str, group)) for group in finding.cause)
-        return [f"{what} change with these together, and with none of them alone: {names}"]
+        untold = sum(trial.outcome == "unresolved" for trial in finding.trials)
+        apart = "none of them was seen to do it alone"
+        apart += f", but {words.plural(untold, 'trial')} could not be resolved" if untold else ""
+        return [f"{what} change with these together; {apart}: {names}"]
     (group,) = finding.cause
     others = [change for change in group if change.name != finding.package]
     lines = [f"{what} change with {next(str(change) for change in group if change.name == finding.package)}"]

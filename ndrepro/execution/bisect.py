@@ -23,7 +23,7 @@ from typing import Any
 from ndrepro.execution import cells, environments
 from ndrepro.execution.delta import CHANGED, SAME, UNRESOLVED, first_change, minimal
 from ndrepro.execution.environments import Cell
-from ndrepro.execution.lock_changes import Change, Group, changes, groups, is_consistent, lead, mixture
+from ndrepro.execution.lock_changes import PYTHON, Change, Group, changes, groups, is_consistent, lead, mixture
 from ndrepro.execution.observer import Silent
 from ndrepro.execution.releases import releases_between
 from ndrepro.execution.run import Options, run
@@ -180,7 +180,7 @@ class Bisection:
         if set(chosen) == set(changes(self.first, self.second)):
             trial = replace(next(trial for trial in self._trials if trial.cell == self.second.name), title=title)
         elif not forced and not is_consistent(lock):
-            trial = self._keep(Trial(title, "-", UNRESOLVED, reason="no resolver takes these together"))
+            trial = self._resolved(chosen, title)
         else:
             trial = self._keep(self._judged(self._run(self._cell(lock, title), title)))
         self._known[lock] = trial
@@ -206,14 +206,37 @@ class Bisection:
 
     def _release(self, leading: Change, release: str) -> str:
         """What A comes to with another release of the leading package; of the rest only what that needs moves."""
-        title = f"{leading.name} {release}"
-        others = [name for name in _named(self.first) if name != leading.name]
+        return self._as_needed({leading.name: release}, f"{leading.name} {release}").outcome
+
+    def _resolved(self, chosen: tuple[Change, ...], title: str) -> Trial:
+        """Changes that cannot be made as the locks have them, tried with whatever else they need as it fits A."""
+        wanted = {change.name: change.after for change in chosen if change.name in _named(self.first) and change.after}
+        python = next((change.after for change in chosen if change.name == PYTHON), None)
+        leading = lead(chosen)
+        if leading.name not in wanted and python is None:
+            return self._keep(Trial(title, "-", UNRESOLVED, reason="no resolver takes these together"))
+        moved = {leading.name: wanted[leading.name]} if leading.name in wanted else {}
+        return self._as_needed(moved, f"{leading}, the rest as it needs", chosen, python)
+
+    def _as_needed(
+        self, moved: dict[str, str], title: str, chosen: tuple[Change, ...] = (), python: str | None = None
+    ) -> Trial:
+        """A with the packages of ``moved`` at other versions, on a Python that may be another.
+
+        Of the packages that A's requirements name, those of ``chosen`` may move with them (with none given, all may),
+        and all keep A's version where they can; the others stay as they are.
+        """
+        free = {change.name for change in chosen} if chosen else set(_named(self.first))
+        wanted = [f"{name}=={version}" for name, version in moved.items()]
+        for name in _named(self.first):
+            if name not in moved:
+                wanted.append(name if name in free else f"{name}=={self.first.version(name)}")
         before = self.first.lock.read_text(encoding="utf-8")
         try:
-            lock = cells.resolve([f"{leading.name}=={release}", *others], self.first.python, preferring=before)
+            lock = cells.resolve(wanted, python or self.first.python, preferring=before)
         except ProvenanceError as error:
-            return self._keep(Trial(title, "-", UNRESOLVED, reason=error.message)).outcome
-        return self._keep(self._judged(self._run(self._cell(lock, title), title))).outcome
+            return self._keep(Trial(title, "-", UNRESOLVED, reason=error.message))
+        return self._keep(self._judged(self._run(self._cell(lock, title), title)))
 
     def _mixture(self, chosen: Iterable[Change]) -> str:
         return mixture(self.first, self.second, chosen)
