@@ -47,9 +47,7 @@ class Split:
             return self
         if count > len(self.labels):
             raise DataError(f"{count} images asked for, the split has {len(self.labels)}", "ask for fewer")
-        rows: slice | np.ndarray = slice(count)
-        if self.by_class:
-            rows = np.sort(np.argsort(_place_in_class(self.labels), kind="stable")[:count])
+        rows = first_rows(self.labels, count, self.by_class)
         return Split(self.images[rows], self.labels[rows], self.by_class)
 
 
@@ -98,10 +96,12 @@ class Images:
         )
 
 
-def _place_in_class(labels: np.ndarray) -> np.ndarray:
-    """For each of the labels (N,), in ascending order, how many of its class come before it."""
-    starts = np.searchsorted(labels, labels, side="left")
-    return np.arange(len(labels)) - starts
+def first_rows(labels: np.ndarray, count: int, by_class: bool) -> np.ndarray:
+    """The first ``count`` places, ascending; with ``by_class`` (ascending labels) of every class in turn."""
+    if not by_class:
+        return np.arange(count)
+    in_class = np.arange(len(labels)) - np.searchsorted(labels, labels, side="left")
+    return np.sort(np.argsort(in_class, kind="stable")[:count])
 
 
 def _pixels(split: Split) -> str:

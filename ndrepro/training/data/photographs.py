@@ -18,7 +18,7 @@ from PIL import Image, features
 from ndrepro.spec.errors import DataError
 from ndrepro.training.data.crops import centre_crop
 from ndrepro.training.data.decoding import open_image
-from ndrepro.training.data.images import SourceFile
+from ndrepro.training.data.images import SourceFile, first_rows
 from provenance.digest import FileDigest, tree_digest
 
 _SAMPLE = 8  # test images whose pixels are digested, to tell decoders apart
@@ -34,10 +34,16 @@ class PhotographSplit:
     labels: np.ndarray
 
     def first(self, count: int | None) -> PhotographSplit:
-        """The first ``count`` photographs; all for ``None``. Raises DataError if there are fewer."""
-        if count is not None and count > len(self.files):
+        """The first ``count`` photographs, of every class in turn where they lie by class; all for ``None``.
+
+        Raises DataError if there are fewer.
+        """
+        if count is None:
+            return self
+        if count > len(self.files):
             raise DataError(f"{count} images asked for, the split has {len(self.files)}", "ask for fewer")
-        return PhotographSplit(self.top, self.files[:count], self.labels[:count])
+        rows = first_rows(self.labels, count, by_class=bool((np.diff(self.labels) >= 0).all()))
+        return PhotographSplit(self.top, tuple(self.files[row] for row in rows), self.labels[rows])
 
     def read(self, index: int) -> Image.Image:
         """One photograph, RGB. Raises DataError where it is not what was digested, or no whole image."""

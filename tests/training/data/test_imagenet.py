@@ -120,6 +120,7 @@ def test_a_grey_photograph_and_the_sample_are_decoded(kaggle: Path) -> None:
     assert len(data.describe()["sample_pixels_sha256"]) == 64
     few = data.first(5, 2)
     assert (len(few.train.labels), len(few.test.files)) == (5, 2)
+    assert len(set(few.train.labels)) == 5, "not all of the first class"
     with pytest.raises(DataError, match="1001 images asked for"):
         data.first(1001, None)
 
