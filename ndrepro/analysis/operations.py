@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 NOTHING, UNSEEN = "nothing", "unseen"
 # dtypes as numpy spells them that are kept as whole numbers of the same bits
 _AS_BITS = ("bfloat16",)
+_Only = tuple[tuple[Operation, ...], tuple[Operation, ...]]
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class FirstDifference:
         operations: themselves.
         output: which of its outputs is the first to differ.
         equal: how many operations before it gave equal bits.
-        only: operations right before it that only one of the two has.
+        only: the first operations before it that only one of the two has, and that did not come to equal bits.
     """
 
     part: str
@@ -53,7 +54,12 @@ class FirstDifference:
     operations: tuple[Operation, Operation] | None = None
     output: int = 0
     equal: int = 0
-    only: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    only: tuple[tuple[Operation, ...], tuple[Operation, ...]] = ((), ())
+
+    @property
+    def computed_otherwise(self) -> Operation | None:
+        """The first of the operations that only one has, if there are any."""
+        return next(iter((*self.only[0], *self.only[1])), None)
 
     @property
     def other_arguments(self) -> bool:
@@ -173,22 +179,33 @@ def _unequal(first: Mapping[str, Bits], second: Mapping[str, Bits]) -> tuple[str
 
 def _first_operation(first: StepRecord, second: StepRecord) -> FirstDifference | None:
     equal = 0
-    only: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    suspects: _Only | None = None
+    pending: _Only = ((), ())
     for a, b in _paired(first.operations, second.operations):
-        if isinstance(a, int) and isinstance(b, int):
-            one, other = first.operations[a], second.operations[b]
-            if one.outputs == other.outputs:
-                equal, only = equal + 1, ((), ())
-                continue
-            output = next(
-                i for i, pair in enumerate(zip(one.outputs, other.outputs, strict=True)) if pair[0] != pair[1]
+        if a is None or b is None:
+            pending = (
+                pending[0] if a is None else (*pending[0], first.operations[a]),
+                pending[1] if b is None else (*pending[1], second.operations[b]),
             )
-            return FirstDifference(one.part, "", (), (a, b), (one, other), output, equal, only)
-        only = (
-            (*only[0], *([first.operations[a].name] if isinstance(a, int) else [])),
-            (*only[1], *([second.operations[b].name] if isinstance(b, int) else [])),
-        )
+            continue
+        if suspects is None and not _came_to_the_same(pending):
+            suspects = pending
+        pending = ((), ())
+        one, other = first.operations[a], second.operations[b]
+        if one.outputs == other.outputs:
+            equal += 1
+            continue
+        pairs = enumerate(zip(one.outputs, other.outputs, strict=True))
+        output = next(place for place, pair in pairs if pair[0] != pair[1])
+        return FirstDifference(one.part, "", (), (a, b), (one, other), output, equal, suspects or ((), ()))
     return None
+
+
+def _came_to_the_same(only: _Only) -> bool:
+    """Whether operations that differ between two versions ended in the same bits, so that nothing came of it."""
+    if not only[0] and not only[1]:
+        return True
+    return bool(only[0] and only[1]) and only[0][-1].outputs == only[1][-1].outputs
 
 
 def _paired(

@@ -36,13 +36,14 @@ _PARTS = {
 class Located:
     """What the two replays say, and how far they can be believed.
 
-    ``difference`` is None where nothing differs. ``notes`` say in words what weakens the finding; ``faithful`` tells
-    of each replay whether it left the very bits that its run recorded.
+    ``difference`` is None where nothing differs; ``inputs_equal``: the operation took equal tensors; ``faithful`` tells
+    of each replay whether it left the very bits that its run recorded; ``notes`` say in words what weakens the finding.
     """
 
     step: int
     found: FirstDifference
     difference: TensorDifference | None
+    inputs_equal: bool
     faithful: tuple[bool, bool]
     notes: tuple[str, ...]
     started_from: tuple[int, int]
@@ -58,7 +59,8 @@ class Located:
             "equal_operations": self.found.equal,
             "operations": None if operations is None else [asdict(operation) for operation in operations],
             "output": self.found.output,
-            "only": [list(names) for names in self.found.only],
+            "only": [[asdict(operation) for operation in only] for only in self.found.only],
+            "inputs_equal": self.inputs_equal,
             "difference": None if self.difference is None else self.difference.to_json(),
             "faithful": list(self.faithful),
             "started_from": list(self.started_from),
@@ -88,12 +90,13 @@ def locate(found: RunComparison, data: Path | None, keep: Path | None, say: Call
         notes = [f"{side}: {line}" for side, replay in zip("AB", both, strict=True) for line in replay.differences]
         astray = [_astray(replay, record) for replay, record in zip(both, records, strict=True)]
         notes += [f"{side}: {text}" for side, text in zip("AB", astray, strict=True) if text]
-        if unequal:
+        if unequal and first.computed_otherwise is None:
             notes.append(f"its own {', '.join(unequal)} differs already, by something that is no operation of torch")
         return Located(
             step,
             first,
             difference,
+            not unequal,
             (not astray[0], not astray[1]),
             tuple(notes),
             (records[0].started_from, records[1].started_from),
@@ -121,31 +124,34 @@ def _headline(located: Located) -> str:
         return f"step {located.step:,} ends in other bits, and every operation that both have gave the same"
     if found.operations is None or found.part in ("state", "batch"):
         return f"step {located.step:,}: the first bits that differ are {_PARTS[found.part]}: {found.name}"
-    operation = found.operations[0]
+    operation, how = found.operations[0], ""
+    if not located.inputs_equal and found.computed_otherwise is not None:
+        operation, how = found.computed_otherwise, ", which the two compute by other operations"
     where = f" of {operation.path}" if operation.path else ""
     kind = f" ({operation.kind})" if operation.kind else ""
     stage = f", {operation.stage}" if operation.stage else ""
-    return f"step {located.step:,}: the first bits that differ are {_PARTS[found.part]}{where}{kind}{stage}"
+    return f"step {located.step:,}: the first bits that differ are {_PARTS[operation.part]}{where}{kind}{stage}{how}"
 
 
 def _lines(located: Located) -> Iterator[tuple[str, str]]:
     found = located.found
     brought_in = found.part in ("state", "batch")
+    passed_on = brought_in or (not located.inputs_equal and found.computed_otherwise is not None)
     if brought_in and located.difference is not None:
         yield "differs", _difference(located.difference)
     if len(found.differing) > 1:
         more = f" and {len(found.differing) - 1 - _SHOWN} more" if len(found.differing) - 1 > _SHOWN else ""
         yield "also", ", ".join(found.differing[1 : _SHOWN + 1]) + more
     if found.operations is not None:
-        yield "first seen in" if brought_in else "operation", _operation(found.operations[0], found.output)
+        yield "first seen in" if passed_on else "operation", _operation(found.operations[0], found.output)
         if found.other_arguments:
             yield "called", f"with other arguments: {found.operations[0].arguments} and {found.operations[1].arguments}"
     if not brought_in and located.difference is not None:
         yield "differs", _difference(located.difference)
     yield "before it", f"{words.plural(found.equal, 'operation')} gave equal bits"
-    for side, names in zip("AB", found.only, strict=True):
-        if names:
-            yield f"only in {side}", f"just before it: {', '.join(dict.fromkeys(names))}"
+    for side, only in zip("AB", found.only, strict=True):
+        if only:
+            yield f"only in {side}", ", ".join(dict.fromkeys(operation.name for operation in only))
     if all(located.faithful):
         yield "replayed", f"both replays left the bits that their runs recorded after step {located.step:,}"
 

@@ -150,7 +150,10 @@ def request_of(manifest: Manifest, data: Path | None) -> Request:
 
 def recorded_step(trail: Trail, step: int) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
     """What a trail has of a step: fingerprints, the loss's bits, and the tensors' names."""
-    row = trail.records[step - trail.start]
+    place = step - trail.start
+    if not 0 <= place < len(trail):
+        raise NdreproError(f"{trail.path}: it has no step {step}", "compare the trails again")
+    row = trail.records[place]
     if int(row[0]) != step:
         raise NdreproError(f"{trail.path}: record {step - trail.start} says step {int(row[0])}, expected {step}")
     names = tuple(tensor.name for tensor in trail.tensors)

@@ -87,11 +87,20 @@ def test_what_a_step_starts_from_comes_before_its_operations(place: str, name: s
 
 def test_operations_that_only_one_version_has_are_passed_over() -> None:
     a = record(*STEP, operation("aten.old", "4"), operation("aten.sum", "5"), operation("aten.mm", "6"))
-    b = record(*STEP, operation("aten.new", "4"), operation("aten.more", "9"), operation("aten.sum", "5"), STEP[2])
+    b = record(*STEP, operation("aten.new", "9"), operation("aten.more", "4"), operation("aten.sum", "5"), STEP[2])
     assert first_difference(a, b).part == NOTHING
     parted = replace(b, operations=(*b.operations[:5], operation("aten.sum", "x")))
     found = first_difference(a, parted)
-    assert (found.numbers, found.only) == ((4, 5), (("aten.old",), ("aten.new", "aten.more")))
+    # what they came to was equal, so it is not their doing
+    assert (found.numbers, found.computed_otherwise) == ((4, 5), None)
+
+
+def test_operations_that_only_one_version_has_are_named_where_their_results_differ() -> None:
+    a = record(*STEP, operation("aten.old", "4"), operation("aten.sum", "5"), operation("aten.mm", "6"))
+    b = record(*STEP, operation("aten.new", "7"), operation("aten.sum", "5"), operation("aten.mm", "8"))
+    found = first_difference(a, b)
+    assert (found.numbers, found.equal) == ((5, 5), 4)
+    assert [[each.name for each in only] for only in found.only] == [["aten.old"], ["aten.new"]]
 
 
 def test_another_end_without_another_operation_is_said() -> None:
