@@ -27,7 +27,7 @@ import torchvision
 seed = "random.seed(1)"
 net = torchvision.models.resnet18().cuda()
 optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-data = torch.load("/home/me/data.pt")
+data = torch.load("/scratch/me/data.pt")
 for x, y in data:
     loss = torch.nn.functional.cross_entropy(net(x), y)
     optimizer.zero_grad()
