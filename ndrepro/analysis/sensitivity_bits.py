@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,13 +66,19 @@ class Growth:
 
 @dataclass(frozen=True)
 class Bits:
-    """One subject: every pair of cells, groups of cells with equal bits, growth against the reference, what lacks."""
+    """One subject: every pair of cells, groups of cells with equal bits, growth against the reference, what lacks.
+
+    ``repeated`` counts runs that were run again with nothing changed and have both trails, ``repeated_equal`` those
+    of them whose bits came out again.
+    """
 
     subject: str
     pairs: tuple[PairOfCells, ...]
     groups: tuple[tuple[str, ...], ...]
     growths: tuple[Growth, ...]
     without: Mapping[str, str] = field(default_factory=dict)
+    repeated: int = 0
+    repeated_equal: int = 0
 
     def pair(self, first: str, second: str) -> PairOfCells | None:
         """Two cells by label, in either order."""
@@ -85,6 +92,8 @@ class Bits:
             "groups": [list(group) for group in self.groups],
             "growth": [item.to_json() for item in self.growths],
             "without_trail": dict(self.without),
+            "repeated": self.repeated,
+            "repeated_equal": self.repeated_equal,
         }
 
 
@@ -107,7 +116,20 @@ def compare_bits(design: Design, subject: str) -> Bits:
     reference = trails.get(design.reference, {})
     growths = [_growth(reference, trails[cell], cell.label) for cell in cells if cell != design.reference]
     labels = [cell.label for cell in cells]
-    return Bits(subject, tuple(pairs), _groups(labels, pairs), tuple(filter(None, growths)), without)
+    again = _repeats(design, subject)
+    grown = tuple(filter(None, growths))
+    return Bits(subject, tuple(pairs), _groups(labels, pairs), grown, without, len(again), sum(again))
+
+
+def _repeats(design: Design, subject: str) -> list[bool]:
+    """Of every run that was run again, whether its bits came out again; those without both trails are not among."""
+    first = {run.identity: run for (name, _), runs in design.runs.items() if name == subject for run in runs.values()}
+    found = []
+    for run in design.repeats:
+        if run.identity in first:
+            with suppress(ProvenanceError):
+                found.append(signed_trail(run)[1] == signed_trail(first[run.identity])[1])
+    return found
 
 
 def signed_trail(run: Score) -> tuple[Path, str]:

@@ -100,6 +100,8 @@ def _runs(found: Sensitivity) -> Section:
 
 def _bits(bits: Bits, design: Design) -> Section:
     said = [f"Equal bits: {' | '.join(' = '.join(group) for group in bits.groups)}."] if bits.groups else []
+    if bits.repeated:
+        said.append(f"Run again with nothing changed: {bits.repeated}, of which {bits.repeated_equal} in equal bits.")
     if bits.without:
         some = ", ".join(f"{run} ({why})" for run, why in list(bits.without.items())[:_NAMED])
         said.append(f"{len(bits.without)} runs have no trail to compare: {some}.")
