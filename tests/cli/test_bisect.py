@@ -1,0 +1,60 @@
+"""What makes no search is refused before anything runs; a finding is told in sentences that say no more than it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from recorded_runs import Answer
+
+from ndrepro.cli.bisect import conclusion
+from ndrepro.execution.bisect import Finding, Trial
+from ndrepro.execution.lock_changes import Change
+from ndrepro.spec.experiment import Experiment
+
+EXPERIMENT = Experiment.from_name("lenet_bn_1_digits")
+TORCH = (Change("torch", "2.7.1", "2.8.0"), Change("torchvision", "0.22.1", "0.23.0"))
+NUMPY = (Change("numpy", "1.26.4", "2.4.6"),)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("lenet_bn_1_digits", "torch-2.8.0", "torch-2.8.0"), "nothing between them"),
+        (("lenet_bn_1_digits", "torch-2.8.0", "torch-2.9"), "torch-2.8.0"),
+        (("lenet_bx_1_digits", "torch-2.8.0", "torch-2.13.0"), "lenet_bn_1_digits"),
+        (("lenet_bn_1_digits", "torch-2.8.0", "torch-2.13.0", "--on", "feeling"), "bits or scores"),
+        (("lenet_bn_1_digits", "torch-2.8.0", "torch-2.13.0", "--set", "epochs"), "KEY=VALUE"),
+    ],
+)
+def test_what_makes_no_search_is_refused(ndrepro: Callable[..., Answer], words: tuple[str, ...], said: str) -> None:
+    answer = ndrepro("bisect", *words)
+    assert answer.code == 2
+    assert said in answer.err
+    assert not Path("runs").exists()
+
+
+def finding(**parts: object) -> Finding:
+    return Finding(EXPERIMENT, "bits", "torch-2.4.1", "torch-2.8.0", **parts)  # type: ignore[arg-type]
+
+
+def test_environments_that_agree_are_said_to() -> None:
+    assert conclusion(finding()) == ["torch-2.4.1 and torch-2.8.0 agree: every step's bits are the same"]
+
+
+def test_a_package_and_its_release_are_named_with_what_could_not_be_tried() -> None:
+    told = "\n".join(
+        conclusion(finding(groups=(TORCH,), cause=(TORCH,), release=("2.6.0", "2.8.0"), unresolved=("2.7.0",)))
+    )
+    assert "change with torch 2.7.1 -> 2.8.0" in told and "moves together with torchvision" in told
+    assert "torch 2.6.0 leaves every step's bits as they were, 2.8.0 does not" in told
+    assert "could not be tried: 2.7.0" in told
+
+
+def test_of_several_that_could_not_be_tried_apart_nothing_more_is_claimed() -> None:
+    untold = Trial("numpy 1.26.4 -> 2.4.6", "-", "unresolved", reason="no resolver takes these together")
+    (told,) = conclusion(finding(groups=(TORCH, NUMPY), cause=(TORCH, NUMPY), trials=(untold,)))
+    assert "1 trial could not be resolved" in told
+    (sure,) = conclusion(finding(groups=(TORCH, NUMPY), cause=(TORCH, NUMPY)))
+    assert "resolved" not in sure
