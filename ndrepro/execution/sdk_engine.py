@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 _LABEL = "ndrepro.run"
 _PARENT = "ndrepro.parent"
-_PATIENCE_SECONDS = 10.0
+_PATIENCE_SECONDS = 30.0
+# an engine that builds or loads an image meanwhile answers late
+_ANSWER_SECONDS = 600
 _SERVICE_IDLE_SECONDS = 600
 _CURES = {
     "docker": "start the Docker daemon, or set DOCKER_HOST; and be allowed to use its socket",
@@ -169,9 +171,9 @@ def connect(engine: str) -> DockerClient:
     from docker.errors import DockerException
 
     if engine == "podman":
-        return docker.DockerClient(base_url=_podman_address())
+        return docker.DockerClient(base_url=_podman_address(), timeout=_ANSWER_SECONDS)
     try:
-        return docker.from_env()
+        return docker.from_env(timeout=_ANSWER_SECONDS)
     except DockerException as error:
         raise EngineError(f"docker's daemon does not answer ({error})", _CURES[engine]) from None
 
