@@ -7,7 +7,7 @@ written beside it, and "cannot be told" is one of the verdicts: one seed has no 
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -84,6 +84,12 @@ def _deconvolution_better(runs: Sequence[Score]) -> Finding | None:
         f"{counted(seeds, 'seed')}."
     )
     verdict, reason = OPEN, f"Deconvolution is higher in {wins} of {counted(len(shared), 'pair')}{tied}."
+    by_dataset = Counter(key[2] for key in shared)
+    if len(by_dataset) > 1:  # a pooled share can hide that data sets disagree
+        won = Counter(key[2] for key in shared if sides["nd"][key] > sides["bn"][key])
+        reason += (
+            f" By data set: {', '.join(f'{name} {won[name]} of {by_dataset[name]}' for name in sorted(by_dataset))}."
+        )
     try:
         compared = compare_pairs(sides["nd"], sides["bn"])
     except TooLittle as error:
