@@ -62,7 +62,7 @@ def load(root: Path, devkit: published.PublishedFile = _DEVKIT_ARCHIVE) -> Photo
             f"{layout.train}: {len(classes)} class folders, {_NAME} has {expected}",
             "unpack the whole archive: an interrupted unpacking leaves classes out",
         )
-    flat = not any(path.is_dir() for path in layout.val.iterdir())
+    flat = not any(path.is_dir() for path in layout.val.iterdir() if not path.name.startswith("."))
     label_files: tuple[SourceFile, ...] = ()
     if flat:
         val, label_files, reader = _flat(layout, devkit)

@@ -283,3 +283,21 @@ def test_a_whole_file_of_another_kind_passes_and_padding_after_the_end_too(kaggl
         replace(path, content)
         data = imagenet.load(kaggle)
         assert np.asarray(data.train.read(4)).shape[2] == 3
+
+
+def test_the_first_photographs_are_of_every_class_in_turn(folders: Path) -> None:
+    """A piece of the real thing would else be of its first class alone."""
+    data = imagenet.load(folders)
+    double = [label for label in range(1000) if data.test.labels.tolist().count(label) == 2]
+    assert len(double) == VALIDATION - 1000
+    assert data.test.first(1000).labels.tolist() == list(range(1000))
+    more = data.test.first(1003)
+    assert more.labels.tolist() == sorted([*range(1000), *double[:3]])
+    everything = dict(zip(data.test.files, data.test.labels.tolist(), strict=True))
+    assert dict(zip(more.files, more.labels.tolist(), strict=True)).items() <= everything.items()
+    assert data.test.first(None) is data.test
+
+
+def test_a_hidden_folder_beside_flat_images_is_no_class(kaggle: Path) -> None:
+    (kaggle / KAGGLE / "val" / ".thumbnails").mkdir()
+    assert len(imagenet.load(kaggle).test.files) == VALIDATION
