@@ -62,7 +62,7 @@ def _root(
     _help_if_bare(context)
 
 
-study_app = typer.Typer(help="Whole studies: the runs of a table, a figure, a version matrix.", rich_markup_mode=None)
+study_app = typer.Typer(help="Whole studies: a table's runs, a figure's, a version matrix.", rich_markup_mode=None)
 
 
 @study_app.callback(invoke_without_command=True)
@@ -93,8 +93,8 @@ def _help_if_bare(context: typer.Context) -> None:
 
 
 app.command("run")(run.run)
-app.command("verify")(verify.verify)
-app.command("show")(show.show)
+app.command("verify", short_help="Check a run: signature, files, ledger.")(verify.verify)
+app.command("show", short_help="Show a run on one screen.")(show.show)
 app.command("list")(list.list_runs)
 app.command("reproduce", short_help="Train a run again, and judge.")(reproduce.reproduce)
 app.command("diff", short_help="Where two runs part, and why.")(diff.diff)
@@ -107,16 +107,16 @@ app.command("import", short_help="Take in runs that were made elsewhere.")(impor
 app.command("doctor")(doctor.doctor)
 app.add_typer(study_app, name="study")
 study_app.command("list")(study.list_studies)
-study_app.command("plan")(study.plan)
-study_app.command("run")(study.run)
+study_app.command("plan", short_help="What a study comes to, and what is left of it.")(study.plan)
+study_app.command("run", short_help="Run what is not done.")(study.run)
 study_app.command("status")(study.status)
-study_app.command("resume")(study.resume)
-study_app.command("search")(search.search)
-study_app.command("cancel")(study.cancel)
+study_app.command("resume", short_help="Go on with a study that was begun.")(study.resume)
+study_app.command("search", short_help="Search the hyper-parameters of a grid.")(search.search)
+study_app.command("cancel", short_help="Cancel what Slurm still has of a study.")(study.cancel)
 app.add_typer(env_app, name="env")
 env_app.command("list")(env.list_cells)
-env_app.command("create")(env.create)
-env_app.command("verify")(env.verify)
+env_app.command("create", short_help="Build cells from their locks.")(env.create)
+env_app.command("verify", short_help="Compare built cells with their locks.")(env.verify)
 env_app.command("remove")(env.remove)
 env_app.command("add")(env.add)
 app.add_typer(keys_app, name="keys")
