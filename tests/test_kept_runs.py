@@ -1,15 +1,26 @@
 """The signed manifests that are kept beside the documentation hold, and say what the table says."""
 
 import json
+import lzma
+import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 
+from ndrepro.execution.study_file import find_study, load_study
+from ndrepro.spec.experiment import Experiment
+from ndrepro.spec.layout import RunsFolder
+from ndrepro.spec.study import identity
+from provenance.digest import file_digest
+from provenance.ledger import Ledger
 from provenance.signing import PublicKey
 from provenance.trust import TrustedKey, TrustPolicy
 from provenance.verify import verify
 
-KEPT = sorted((Path(__file__).parents[1] / "docs" / "runs").glob("*/manifest.dsse.json"))
+ROOT = Path(__file__).parents[1]
+KEPT = sorted((ROOT / "docs" / "runs").glob("*/manifest.dsse.json"))
+STUDIES = sorted((ROOT / "docs" / "runs").glob("small_studies/manifests.tar.xz"))
 
 
 def trusting(key: Path) -> TrustPolicy:
@@ -34,3 +45,48 @@ def test_a_changed_one_does_not(tmp_path: Path) -> None:
     changed = tmp_path / "manifest.dsse.json"
     changed.write_bytes(content.replace(b'"payload":"e', b'"payload":"f', 1))
     assert not verify(changed, trust=trusting(KEPT[0].with_name("author.pub")), manifest_only=True).ok
+
+
+@pytest.fixture(params=STUDIES, ids=lambda path: path.parent.name)
+def unpacked(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, RunsFolder]:
+    """The archive of a folder of runs, and that folder again, without what was not kept."""
+    with tarfile.open(request.param) as archive:
+        archive.extractall(tmp_path, filter="data")
+    return request.param, RunsFolder(tmp_path)
+
+
+def test_every_kept_manifest_of_the_studies_verifies(unpacked: tuple[Path, RunsFolder]) -> None:
+    archive, runs = unpacked
+    assert archive.stat().st_size < 3_000_000
+    trust, ledger = trusting(archive.with_name("author.pub")), Ledger(runs.ledger)
+    assert ledger.verify() == []
+    begun = {entry.run for entry in ledger.entries() if entry.run}
+    assert begun == {folder.root.name for folder in runs.runs()}, "no run is left out"
+    done: dict[str, bytes] = {}
+    for folder in runs.runs():
+        verdict = verify(folder.manifest, trust=trust, ledger=ledger, manifest_only=True)
+        assert verdict.ok and verdict.manifest is not None, folder.root
+        assert verdict.manifest.outcome == "completed"
+        signed = {item.path: item.sha256 for item in verdict.manifest.artifacts}
+        assert signed["metrics.jsonl"] == file_digest(folder.metrics).sha256
+        asked = verdict.manifest.external_parameters
+        key = identity(Experiment.from_json(asked["experiment"]), asked["environment"])
+        results = folder.metrics.read_bytes()
+        assert done.setdefault(key, results) == results, "a run that was run twice has the same results, bit for bit"
+    for name in ("seeds_small", "generalization_small"):
+        assert {run.identity for run in load_study(find_study(name)).runs()} <= set(done), "every run is here"
+    assert len(done) == 116
+    assert not verify(folder.manifest, trust=trusting(KEPT[0].with_name("author.pub")), manifest_only=True).ok
+
+
+def test_packing_the_same_runs_again_gives_the_same_archive(unpacked: tuple[Path, RunsFolder]) -> None:
+    sys.path.insert(0, str(ROOT / "tools"))
+    try:
+        import kept_runs
+    finally:
+        sys.path.remove(str(ROOT / "tools"))
+    archive, runs = unpacked
+    packed = lzma.decompress(archive.read_bytes())
+    assert kept_runs.tar(runs) == packed
+    runs.runs()[0].metrics.write_text("other results")
+    assert kept_runs.tar(runs) != packed

@@ -24,8 +24,8 @@ def kept_files(runs: RunsFolder) -> list[Path]:
     return sorted([runs.ledger, *(path for folder in folders for path in _of(folder))])
 
 
-def pack(runs: RunsFolder) -> bytes:
-    """The archive, tar in xz."""
+def tar(runs: RunsFolder) -> bytes:
+    """The archive before it is compressed."""
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for path in kept_files(runs):
@@ -33,7 +33,12 @@ def pack(runs: RunsFolder) -> bytes:
             entry.size = path.stat().st_size
             with path.open("rb") as stream:
                 archive.addfile(entry, stream)
-    return lzma.compress(content.getvalue(), preset=9 | lzma.PRESET_EXTREME)
+    return content.getvalue()
+
+
+def pack(runs: RunsFolder) -> bytes:
+    """The archive, tar in xz."""
+    return lzma.compress(tar(runs), preset=9 | lzma.PRESET_EXTREME)
 
 
 def _of(folder: RunFolder) -> list[Path]:
