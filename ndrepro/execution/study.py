@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ndrepro.execution import datasets
+from ndrepro.execution.claims import Claims
 from ndrepro.execution.estimates import RECORDED, Estimate, Estimator
 from ndrepro.execution.launchers import NOT_BEGUN, Ended, Ending, Event, Job, Launcher
 from ndrepro.execution.run import Options
@@ -184,8 +185,8 @@ def carry_out(
         if item.standing.state not in (CUT_OFF, FAILED):
             datasets.locate(item.run.experiment, data.get(item.run.experiment.dataset))
     observer.started(plan)
-    with _Signals() as signals:
-        work = _Work(plan, options, launcher, observer, data, signals)
+    with _Signals() as signals, Claims(options.runs) as claims:
+        work = _Work(plan, options, launcher, observer, data, signals, claims)
         try:
             work.do()
         finally:
@@ -205,7 +206,9 @@ class _Work:
         observer: StudyObserver,
         data: Mapping[str, Path],
         signals: _Signals,
+        claims: Claims,
     ) -> None:
+        self._claims = claims
         self.failures: list[Failure] = []
         self.trouble: ProvenanceError | None = None
         self._study = plan.study.name
@@ -241,23 +244,32 @@ class _Work:
 
     def _start(self, item: Item) -> None:
         """Start a run, unless its place has been taken since the plan was made."""
+        if not self._claims.take(item.run.identity):
+            self._observer.passed(item.run, Standing(RUNNING))
+        elif not self._begun(item):
+            self._claims.give_back(item.run.identity)
+
+    def _begun(self, item: Item) -> bool:
+        """Whether the run, which is this process's to start, had to be started, and was."""
         try:
             standing = Survey(self._options.runs, self._options.home).standing(item.run)
         except ProvenanceError as error:
             self.trouble = error
-            return
+            return False
         if standing.state in _SETTLED:
             self._observer.passed(item.run, standing)
-            return
+            return False
         unread = self._unread.get(item.run.experiment.dataset, [])
         if len(unread) > 1 and unread[-1].message == unread[-2].message:
             self.failures.append(Failure(item.run, Ending(NOT_BEGUN, error=unread[-1])))
-            return
+            return False
         resume = standing.folder if standing.resumable else None
         data = self._data.get(item.run.experiment.dataset)
         self._launcher.start(Job(self._study, item.run, data, resume))
+        return True
 
     def _ended(self, event: Ended) -> None:
+        self._claims.give_back(event.job.run.identity)
         ending, dataset = event.ending, event.job.run.experiment.dataset
         if isinstance(ending.error, DataError):
             self._unread.setdefault(dataset, []).append(ending.error)
