@@ -142,10 +142,25 @@ def request_of(manifest: Manifest, data: Path | None) -> Request:
     if "experiment" not in parameters:
         raise UsageError(f"{manifest.invocation_id}: not a training run, so it has no steps to replay")
     experiment = Experiment.from_json(parameters["experiment"])
+    _check_watchable(experiment, manifest.invocation_id)
     then = Path(str(parameters["data"]))
     here = datasets.locate(experiment, data or (then if then.exists() else None))
     environment = str(parameters.get("environment", "main"))
     return Request(experiment, str(here), "" if environment == "main" else environment)
+
+
+def _check_watchable(experiment: Experiment, run: str) -> None:
+    """Raises UsageError for what one process cannot watch operation by operation."""
+    if experiment.processes > 1:
+        raise UsageError(
+            f"{run}: {experiment.processes} processes trained it together, and a replay has one",
+            "`ndrepro diff` without --locate names the step and the tensor",
+        )
+    if experiment.compile:
+        raise UsageError(
+            f"{run}: its network was compiled, and operations that a compiler joined cannot be watched",
+            "train both with compile=false and compare those",
+        )
 
 
 def recorded_step(trail: Trail, step: int) -> tuple[tuple[str, ...], str, tuple[str, ...]]:

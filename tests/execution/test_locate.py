@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from compared_runs import manifest
 
 from ndrepro.analysis.operations import NOTHING, first_difference, unfaithful
-from ndrepro.execution.locate import Subject, recorded_step, replays
+from ndrepro.execution.locate import Subject, recorded_step, replays, request_of
 from ndrepro.execution.run import Finished
-from ndrepro.spec.errors import CheckpointError, NdreproError
+from ndrepro.spec.errors import CheckpointError, NdreproError, UsageError
 from ndrepro.spec.layout import RunFolder
 from ndrepro.spec.replay import STATE, Wanted
 from provenance.signing import read_envelope
@@ -63,3 +64,11 @@ def test_a_step_that_no_trail_has_is_said(finished: Finished) -> None:
     trail = Trail(finished.folder.trail)
     with pytest.raises(NdreproError, match="it has no step 31"):
         recorded_step(trail, len(trail))
+
+
+@pytest.mark.parametrize(("setting", "why"), [("processes", "2 processes trained it"), ("compile", "was compiled")])
+def test_what_one_process_cannot_watch_is_refused(setting: str, why: str) -> None:
+    changed = {"processes": "2"} if setting == "processes" else {"compile": "true"}
+    with pytest.raises(UsageError, match=why):
+        request_of(manifest(**changed), None)
+    assert request_of(manifest(), None).experiment.processes == 1
