@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ndrepro.analysis.cells import Design, described
+from ndrepro.analysis.equivalence import EQUIVALENT, NEGLIGIBLE
 from ndrepro.analysis.intervals import Interval
 from ndrepro.analysis.sensitivity import Sensitivity
 from ndrepro.analysis.sensitivity_bits import Bits, PairOfCells
@@ -242,7 +243,9 @@ def _shifts(numbers: Numbers, found: Sensitivity) -> Iterator[str]:
     if lines:
         largest = max(lines, key=lambda line: abs(line.against.difference.estimate) if line.against else 0)
         shown = [line.cell for line in lines if line.p_holm is not None and line.p_holm < 0.05]
-        equal = [line.cell for line in lines if line.equivalence and line.equivalence.verdict == "equivalent"]
+        equal = [
+            line.cell for line in lines if line.equivalence and line.equivalence.verdict in (EQUIVALENT, NEGLIGIBLE)
+        ]
         assert largest.against is not None
         yield (
             f"{numbers.subject}: largest shift {largest.cell}, {_interval(largest.against.difference)} "
