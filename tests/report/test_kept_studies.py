@@ -1,0 +1,76 @@
+"""What docs/seeds.md and docs/generalization.md say comes out of the manifests that are kept beside them."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from ndrepro.analysis.scores import Score, read_scores
+from ndrepro.cli.verify import trust_of
+from ndrepro.report.cells import cells_of
+from ndrepro.report.curves import curve_of
+from ndrepro.report.generalization_figures import FITTED_PERCENT
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+KEPT = DOCS / "runs" / "small_studies"
+SEEDS = re.compile(
+    r"\| (\w+) (\w+) \| (\w+) \| ([\d.]+) \[([\d.]+), ([\d.]+)\] \| ([\d.]+) \| .*? \| ([\d.]+) \| (\d+) \|"
+)
+FITTED = re.compile(r"\| ([\w %]+) \| (\d+) \| ([\d.]+) \| ([\d.]+) \| (\d+|no) \| ([\d.]+) \| ([\d.]+) \|")
+CONDITIONS = {
+    "true labels": {},
+    "25 % random labels": {"corrupt.labels": 0.25},
+    "50 % random labels": {"corrupt.labels": 0.5},
+    "75 % random labels": {"corrupt.labels": 0.75},
+    "random labels": {"corrupt.labels": 1},
+    "shuffled pixels": {"corrupt.pixels": "shuffled"},
+    "random pixels": {"corrupt.pixels": "random"},
+    "Gaussian pixels": {"corrupt.pixels": "gaussian"},
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Score, ...]:
+    folder = tmp_path_factory.mktemp("kept")
+    with tarfile.open(KEPT / "manifests.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    scores = read_scores(folder, policy=trust_of([KEPT / "author.pub"]))
+    assert (scores.refused, scores.unfinished, scores.lost) == ((), (), ())
+    return scores.distinct()[0]
+
+
+def test_the_table_of_seeds_comes_out_again(runs: tuple[Score, ...]) -> None:
+    found = {}
+    for cell in (cell for cell in cells_of(runs) if cell.n > 1):
+        numbers = (cell.test.mean, cell.test.low, cell.test.high, cell.test.deviation, cell.train.mean)
+        found[cell.first.arch, cell.first.method, cell.first.dataset] = [f"{value:.2f}" for value in numbers] + [
+            f"{cell.n}"
+        ]
+    text = (DOCS / "seeds.md").read_text(encoding="utf-8")
+    assert said_of_seeds(text) == found and len(found) == 10
+    assert said_of_seeds(text.replace("91.11 [", "91.12 [")) != found
+
+
+def said_of_seeds(text: str) -> dict[tuple[str, str, str], list[str]]:
+    return {(arch, method, dataset): numbers for arch, method, dataset, *numbers in SEEDS.findall(text)}
+
+
+def test_the_table_of_generalization_comes_out_again(runs: tuple[Score, ...]) -> None:
+    said = FITTED.findall((DOCS / "generalization.md").read_text(encoding="utf-8"))
+    assert [line[0] for line in said] == list(CONDITIONS)
+    for condition, *numbers in said:
+        for arch, (fitted, train, test) in zip(("mlp512", "small_alexnet"), (numbers[:3], numbers[3:]), strict=True):
+            (run,) = (
+                run for run in runs if run.arch == arch and run.epochs == 25 and _done(run) == CONDITIONS[condition]
+            )
+            curve = curve_of(run)
+            assert curve is not None
+            assert str(curve.fitted_at(FITTED_PERCENT) or "no") == fitted
+            assert (f"{run.train_accuracy:.2f}", f"{run.test_accuracy:.2f}") == (train, test)
+
+
+def _done(run: Score) -> dict[str, object]:
+    return {key: value for key, value in run.settings.items() if key.startswith("corrupt.")}
