@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _LABEL = "ndrepro.run"
 _PARENT = "ndrepro.parent"
-_PATIENCE_SECONDS = 30.0
+_PATIENCE_SECONDS = 60.0
 # an engine that builds or loads an image meanwhile answers late
 _ANSWER_SECONDS = 600
 _SERVICE_IDLE_SECONDS = 600
