@@ -23,6 +23,7 @@ def test_the_wheel_holds_both_packages_the_version_matrix_and_the_command(tmp_pa
         commands = wheel.read(f"{info}/entry_points.txt").decode()
         metadata = wheel.read(f"{info}/METADATA").decode()
     sources = {path for folder in ("ndrepro", "provenance") for path in (ROOT / folder).rglob("*.py")}
+    sources |= {path for path in (ROOT / "ndrepro" / "report" / "templates").iterdir() if path.is_file()}
     matrix = {f"ndrepro/locks/{path.name}" for path in (ROOT / "environments").iterdir()}
     published = {path.relative_to(ROOT).as_posix() for path in (ROOT / "published").rglob("*") if path.is_file()}
     matrix |= {f"ndrepro/{name}" for name in published}

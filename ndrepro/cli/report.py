@@ -132,10 +132,12 @@ def _counts(made: Report) -> dict[str, object]:
 
 
 def _print(made: Report, out: Path) -> None:
-    def line(label: str, text: str) -> None:
-        terminal.write_line(f"{label:<{_LABEL}}{terminal.hanging(text, _LABEL)}")
+    from ndrepro.analysis.phrases import visible
 
-    terminal.write_line(made.title)
+    def line(label: str, text: str) -> None:
+        terminal.write_line(f"{label:<{_LABEL}}{terminal.hanging(visible(text), _LABEL)}")
+
+    terminal.write_line(visible(made.title))
     experiments = words.plural(len(made.table_of_cells), "experiment")
     line("runs", f"{words.plural(len(made.scores.rows), 'run')} of {experiments}, verified")
     left = {fact.label: fact.text for fact in made.counts if fact.warn and fact.text != "0"}

@@ -57,6 +57,13 @@ def test_a_study_says_which_of_its_runs_are_missing(signed: SignedRuns, tmp_path
     assert "1 other completed run" in notes
 
 
+def test_a_folder_s_name_writes_no_control_codes_to_the_terminal(signed: SignedRuns, tmp_path: Path) -> None:
+    odd = tmp_path / "\x1b[31mred"
+    (odd / "runs").mkdir(parents=True)
+    answer = report(signed, str(odd / "runs"), "-o", str(tmp_path / "page"))
+    assert answer.code == 1 and "\x1b" not in answer.out and "red" in answer.out
+
+
 def test_what_does_not_verify_makes_the_answer_no(signed: SignedRuns, tmp_path: Path) -> None:
     answer = process("report", str(signed.runs), "-o", str(tmp_path / "page"), NDREPRO_HOME=str(tmp_path / "nobody"))
     assert answer.code == 1
