@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 LABEL = 10
 _FAILURES_SHOWN = 12
-_WIDTHS = (16, 7, 7, 9, 9, 8, 12, 12, 12)
-_HEADINGS = ("grid", "runs", "done", "running", "cut off", "failed", "not counted", "to do", "device time")
+_STATES = ("done", "running", "cut off", "failed", "not counted", "waiting", "to do")
+_WIDTHS = {"grid": 16, "runs": 7, "done": 7, "running": 9, "cut off": 9, "failed": 8, "waiting": 9}
+_WIDTH = 12  # of every other column
 
 
 def print_plan(plan: Plan) -> None:
@@ -172,18 +173,19 @@ def _print_grids(plan: Plan) -> None:
     from rich.text import Text
 
     console = terminal.console()
-    console.print(Text(_columns(_HEADINGS), style="dim"), soft_wrap=True)
+    shown = [state for state in _STATES if state != "waiting" or plan.states[state]]
+    headings = ["grid", "runs", *shown, "device time"]
+    console.print(Text(_columns(headings, headings), style="dim"), soft_wrap=True)
     parts = [(name, plan.of_grid(name)) for name in plan.grids()]
     for name, part in [*parts, ("all", plan)] if len(parts) > 1 else parts:
-        states = part.states
-        counts = [states[key] for key in ("done", "running", "cut off", "failed", "not counted", "to do")]
-        cells = [name, len(part.items), *counts, duration(part.seconds)]
-        console.print(Text(_columns([str(cell) for cell in cells])), soft_wrap=True)
+        counts = [str(part.states[state]) for state in shown]
+        cells = [name, str(len(part.items)), *counts, duration(part.seconds)]
+        console.print(Text(_columns(cells, headings)), soft_wrap=True)
 
 
-def _columns(cells: list[str] | tuple[str, ...]) -> str:
-    first, *rest = cells
-    return f"{first:<{_WIDTHS[0]}}" + "".join(f"{cell:>{width}}" for cell, width in zip(rest, _WIDTHS[1:], strict=True))
+def _columns(cells: list[str], headings: list[str]) -> str:
+    first, *rest = zip(cells, headings, strict=True)
+    return f"{first[0]:<{_WIDTHS['grid']}}" + "".join(f"{cell:>{_WIDTHS.get(key, _WIDTH)}}" for cell, key in rest)
 
 
 def _print_item(item: Item) -> None:
