@@ -54,9 +54,11 @@ class Replay:
 
     def launch(self, request: Request, step: int, code: Path) -> None:
         """Start the process; it waits for ``fetch`` once its record is written."""
-        asked = ReplayRequest(request, step, str(self.start.checkpoint or ""))
+        asked = ReplayRequest(request, step, str(self.start.checkpoint or "")).to_json()
+        # as it was recorded: code of then knows no settings that came later
+        asked["request"]["experiment"] = self.subject.manifest.external_parameters["experiment"]
         self.folder.root.mkdir(parents=True)
-        write_json(self.folder.request, asked.to_json())
+        write_json(self.folder.request, asked)
         with self.folder.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [child_python(request), "-m", "ndrepro.training.replay", str(self.folder.root.absolute())],

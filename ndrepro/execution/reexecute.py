@@ -91,7 +91,10 @@ def execute(original: Original, chosen: Plan, options: Options, observer: Observ
         )
         pieces: tuple[Segment | None, ...] = (None,) if chosen.pieces is None else chosen.pieces
         origin = original.as_resource()
-        return tuple(run(request.experiment, here, observer, origin=origin, segment=piece) for piece in pieces)
+        recorded = original.manifest.external_parameters["experiment"]
+        return tuple(
+            run(request.experiment, here, observer, origin=origin, segment=piece, recorded=recorded) for piece in pieces
+        )
 
 
 def drawn_epochs(challenge: str, original: Original, count: int) -> tuple[int, ...]:

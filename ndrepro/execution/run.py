@@ -12,9 +12,11 @@ import errno
 import secrets
 import shutil
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from ndrepro.execution import containers, datasets, record
 from ndrepro.execution.child import run_child
@@ -77,11 +79,13 @@ def run(
     *,
     origin: Resource | None = None,
     segment: Segment | None = None,
+    recorded: Mapping[str, Any] | None = None,
 ) -> Finished:
     """Train an experiment from the start, or a piece of it, in a folder of its own.
 
-    ``origin`` is the run that this one repeats, and goes into the manifest. Raises UsageError, DataError, EngineError,
-    DeviceError or StorageError before anything is begun; after that every ending is in Finished.
+    ``origin`` is the run that this one repeats, and goes into the manifest; ``recorded`` is the experiment as it was
+    written then, since that run's own code may know no settings that came later. Raises UsageError, DataError,
+    EngineError, DeviceError or StorageError before anything is begun; after that every ending is in Finished.
     """
     data = datasets.locate(experiment, options.data)
     if options.container is not None and options.environment is not None:
@@ -101,7 +105,7 @@ def run(
     if origin is not None:
         # kept for later attempts: a manifest may never come of this one
         write_json(folder.origin, {key: getattr(origin, key) for key in _ORIGIN})
-    return _attempt(folder, request, options, observer)
+    return _attempt(folder, request, options, observer, recorded)
 
 
 def resume(folder: RunFolder, options: Options, observer: Observer) -> Finished:
@@ -139,7 +143,13 @@ def _make_folder(runs: RunsFolder, name: str) -> RunFolder:
     return folder
 
 
-def _attempt(folder: RunFolder, request: Request, options: Options, observer: Observer) -> Finished:
+def _attempt(
+    folder: RunFolder,
+    request: Request,
+    options: Options,
+    observer: Observer,
+    recorded: Mapping[str, Any] | None = None,
+) -> Finished:
     recorder = record.open_recorder(folder, request, options.runs, options.home)
     watcher = Watcher(folder, request, observer)
     started = _now()
@@ -147,7 +157,8 @@ def _attempt(folder: RunFolder, request: Request, options: Options, observer: Ob
     try:
         for result in folder.results(request.experiment.processes):
             result.unlink(missing_ok=True)
-        write_json(folder.request, request.to_json())
+        asked = request.to_json()
+        write_json(folder.request, asked if recorded is None else {**asked, "experiment": recorded})
         observer.began(folder, request)
         captured = record.capture_source(folder, options.runs, options.code)
         exit_code = run_child(request, folder, options.code, recorder.lock_fd, watcher.look)

@@ -22,6 +22,7 @@ from ndrepro.execution.observer import Silent
 from ndrepro.execution.record import summary
 from ndrepro.execution.reexecute import Original, drawn_epochs, execute, plan
 from ndrepro.execution.run import Finished
+from ndrepro.spec.additions import ADDITIONS
 from ndrepro.spec.errors import DataError, UsageError
 from ndrepro.spec.exchange import Scores
 from ndrepro.spec.layout import RunFolder
@@ -85,7 +86,13 @@ def test_an_honest_run_is_identical_when_run_again(bench: Bench, honest: Finishe
     original = original_of(honest.folder, bench)
     chosen = plan(original, bench.options, None, "")
     assert chosen.differences == ()
-    (again,) = execute(original, chosen, bench.options, Silent())
+    # recorded before there were the latest settings: code of then would refuse to read them
+    now = original.manifest.external_parameters["experiment"]
+    older = {key: value for key, value in now.items() if key not in ADDITIONS[-1]}
+    parameters = {**original.manifest.external_parameters, "experiment": older}
+    before = replace(original, manifest=replace(original.manifest, external_parameters=parameters))
+    (again,) = execute(before, chosen, bench.options, Silent())
+    assert json.loads(again.folder.request.read_text())["experiment"] == older != now
     judgement = judge(honest.folder, again.folder)
     assert (judgement.verdict, judgement.divergence, judgement.compared_steps) == ("identical", None, 4 * EPOCH_STEPS)
     points_back = manifest_of(again.folder).dependencies[0]
