@@ -68,6 +68,17 @@ def test_deconvolution_is_called_worse_where_it_is(made: Made) -> None:
     assert finding(runs, "deconvolution_better").verdict == FAILS
 
 
+@pytest.mark.parametrize(("nd", "bn", "verdict"), [(90, 60, HOLDS), (50, 60, FAILS), (4, 2, OPEN)])
+def test_training_times_are_judged_where_they_were_long_enough(
+    nd: float, bn: float, verdict: str, tmp_path: Path
+) -> None:
+    signed = SignedRuns(tmp_path)
+    for name, seconds in (("lenet_nd_1_digits", nd), ("lenet_bn_1_digits", bn)):
+        signed.add(Experiment.from_name(name), rows(1, 0.5), seconds=seconds)
+    signed.close()
+    assert finding(signed.scores().rows, "deconvolution_slower").verdict == verdict
+
+
 def test_runs_of_other_settings_are_no_pair(made: Made) -> None:
     runs = made(("lenet_bn_1_digits", {}, 0.5), ("lenet_nd_1_digits", {"learning_rate": "0.05"}, 0.6))
     assert finding(runs, "deconvolution_better") is None
