@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ndrepro.spec.errors import NdreproError
+from ndrepro.spec.exchange import LATER_SCORES
 from ndrepro.spec.experiment import STREAMS, Experiment, Seeds
 from ndrepro.spec.layout import RunFolder
 from ndrepro.spec.study import leaves
@@ -39,7 +40,8 @@ class Score:
     ``seeds`` holds the streams that have a seed of their own; ``settings`` what else of the experiment is not its
     name's default, by dotted key. ``cell`` is the environment's name ("main", "torch-1.13.1"), ``environment`` its
     versions. ``parameters`` counts the trainable ones. ``train_seconds`` is the time in training steps, ``None``
-    where it was not kept; ``wall_seconds`` the whole of the last attempt. ``signer`` is the name of a trusted key.
+    where it was not kept; ``wall_seconds`` the whole of the last attempt. Top-5 accuracies are ``None`` in runs from
+    before they were recorded. ``signer`` is the name of a trusted key.
     """
 
     run_id: str
@@ -72,6 +74,8 @@ class Score:
     signer: str
     manifest_digest: str
     started: str
+    train_top5_accuracy: float | None = None
+    test_top5_accuracy: float | None = None
 
     @property
     def finite(self) -> bool:
@@ -142,6 +146,7 @@ def score_of(manifest: Manifest, folder: Path, signer: str, digest: str) -> Scor
         signer=signer,
         manifest_digest=digest,
         started=manifest.started_on,
+        **{key: 100 * last[key] for key in LATER_SCORES if key in last},
     )
 
 
@@ -190,13 +195,14 @@ def _last_row(manifest: Manifest, experiment: Experiment) -> dict[str, float]:
         raise NoScore("it completed without a whole epoch, so there is no result")
     try:
         found = {key: float(row[key]) for key in ("train_accuracy", "test_accuracy", "train_loss", "test_loss")}
+        found |= {key: float(row[key]) for key in LATER_SCORES if key in row}
         epoch = row["epoch"]
     except (KeyError, TypeError, ValueError):
         raise NoScore("its metrics summary is not one") from None
     if epoch != experiment.epochs:
         raise NoScore(f"it says completed, and its last result is of epoch {epoch} of {experiment.epochs}")
-    for key in ("train_accuracy", "test_accuracy"):
-        if not (math.isnan(found[key]) or 0 <= found[key] <= 1):
+    for key in ("train_accuracy", "test_accuracy", *LATER_SCORES):
+        if key in found and not (math.isnan(found[key]) or 0 <= found[key] <= 1):
             raise NoScore(f"its {key} is {found[key]}, expected a fraction from 0 to 1")
     return found
 

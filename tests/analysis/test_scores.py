@@ -116,12 +116,20 @@ def test_a_run_copied_under_another_name_counts_once(folder: Folder) -> None:
     assert len(scores.rows) == 1 and "same run" in scores.refused[0].reason
 
 
+def test_the_top_5_are_percent_too_and_none_where_they_were_not_recorded(folder: Folder) -> None:
+    folder.add("a")
+    folder.add("b", last={"test_top5_accuracy": 0.875, "train_top5_accuracy": 0.75})
+    rows = {row.run_id: (row.train_top5_accuracy, row.test_top5_accuracy) for row in folder.read().rows}
+    assert rows == {"a": (None, None), "b": (75.0, 87.5)}
+
+
 @pytest.mark.parametrize(
     ("last", "reason"),
     [
         ({"test_accuracy": 60.0}, "fraction"),
         ({"epoch": 1}, "epoch 1 of 2"),
         ({"test_accuracy": None}, "not one"),
+        ({"test_top5_accuracy": 1.5}, "fraction"),
     ],
 )
 def test_signed_nonsense_is_no_score(folder: Folder, last: dict[str, Any], reason: str) -> None:
