@@ -1,0 +1,54 @@
+"""The page about releases of torch says what its kept, signed manifests say."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from ndrepro.analysis.scores import read_scores
+from ndrepro.analysis.sensitivity import Options, Sensitivity, sensitivity_of
+from ndrepro.report.sensitivity_words import markdown
+from provenance.signing import PublicKey
+from provenance.trust import TrustedKey, TrustPolicy
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+KEPT, PAGE = DOCS / "runs" / "versions", DOCS / "sensitivity" / "sensitivity.md"
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Sensitivity:
+    folder = tmp_path_factory.mktemp("kept")
+    with tarfile.open(KEPT / "study.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    key = PublicKey.from_pem((KEPT / "author.pub").read_bytes())
+    policy = TrustPolicy(Path(), None, (TrustedKey(key.pem, key.keyid, "the author", ""),))
+    return sensitivity_of(read_scores(folder / "study", policy=policy), Options())
+
+
+def numbers(page: str) -> list[str]:
+    """The rows of every table from the numbers on: trails are kept of one seed only, and bits are above them."""
+    return [line for line in page[page.index("## Numbers") :].splitlines() if line.startswith("| ")]
+
+
+def test_every_number_of_the_page_comes_out_of_the_manifests(found: Sensitivity) -> None:
+    assert len(found.scores.rows) == 154 and not found.scores.refused and not found.design.missing
+    kept = numbers(PAGE.read_text(encoding="utf-8"))
+    assert numbers(markdown(found)) == kept and len(kept) > 40
+
+
+def test_the_bits_of_the_seed_that_is_kept_fall_into_the_groups_of_the_page(found: Sensitivity) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    for bits in found.bits:
+        assert ("torch-2.8.0", "torch-2.13.0") in bits.groups
+        assert f"{bits.subject}: {len(bits.groups)} groups of equal bits: " in page
+
+
+def test_another_number_would_be_seen(found: Sensitivity) -> None:
+    from dataclasses import replace
+
+    row = found.scores.rows[0]
+    rows = (replace(row, test_accuracy=row.test_accuracy + 1), *found.scores.rows[1:])
+    changed = sensitivity_of(replace(found.scores, rows=rows), Options())
+    assert numbers(markdown(changed)) != numbers(PAGE.read_text(encoding="utf-8"))
