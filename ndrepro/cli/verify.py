@@ -95,6 +95,3 @@ def _print_check(check: Check) -> None:
     if check.cure and check.status == "fail":
         cure = terminal.hanging(f"cure: {check.cure}", _INDENT)
         terminal.console().print(Text(f"{'':<{_INDENT}}{cure}", style="dim"), soft_wrap=True)
-
-
-_trust = trust_of
