@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from ndrepro.analysis.begun import Begun
 from ndrepro.analysis.examine import Examined, Refused, Unfinished, examine_all
 from ndrepro.analysis.extract import Score
-from ndrepro.analysis.index import Index, stamp_of
+from ndrepro.analysis.index import Index, Stamp, stamp_of
 from ndrepro.spec.layout import RunFolder, RunsFolder
 from provenance.digest import bytes_digest
 from provenance.errors import StorageError, UsageError
@@ -138,7 +138,7 @@ def _read_folder(folder: Path, index: Path | None, policy: TrustPolicy, deep: bo
     folder = folder.absolute()
     ledger = _ledger_of(folder)
     known = Index() if index is None or deep else Index.load(index, policy)
-    stamps = {path: stamp for path in manifests(folder) if (stamp := stamp_of(path)) is not None}
+    stamps = dict(manifests(folder))
     fresh = [Path(path) for path, stamp in stamps.items() if path not in known.rows or known.rows[path][0] != stamp]
     found = {path: known.rows[path][1] for path in stamps if path in known.rows and known.rows[path][0] == stamps[path]}
     for examined in examine_all(fresh, policy, deep):
@@ -186,21 +186,26 @@ def _once(judged: Iterable[Examined]) -> tuple[list[Refused], list[Examined]]:
     return copies, list(seen.values())
 
 
-def manifests(folder: Path) -> Iterator[str]:
-    """Every run's manifest at or below a folder. Those of a run's earlier attempts lie inside it and are left there.
+def manifests(folder: Path) -> Iterator[tuple[str, Stamp]]:
+    """Every run's manifest at or below a folder, with its file's stamp.
+
+    Manifests of a run's earlier attempts lie inside it and are left there.
 
     Raises StorageError for a folder that cannot be listed.
     """
     if folder.is_file():
-        yield str(folder)
+        stamp = stamp_of(folder)
+        if stamp is not None:
+            yield str(folder), stamp
         return
     yield from _walk(str(folder), _DEPTH)
 
 
-def _walk(folder: str, depth: int) -> Iterator[str]:
-    manifest = os.path.join(folder, MANIFEST)
-    if os.path.lexists(manifest):
-        yield manifest
+def _walk(folder: str, depth: int) -> Iterator[tuple[str, Stamp]]:
+    manifest = f"{folder}/{MANIFEST}"
+    stamp = stamp_of(manifest)
+    if stamp is not None:
+        yield manifest, stamp
         return
     if not depth or os.path.lexists(os.path.join(folder, "request.json")):
         return
