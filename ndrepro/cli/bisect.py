@@ -108,7 +108,7 @@ def _print(finding: Finding, *, removed: bool) -> None:
         terminal.write_line(line)
     terminal.write_line(f"\n{words.plural(len(finding.trials), 'trial')}; every one that ran is a signed run")
     if finding.made:
-        what = "removed" if removed else f"kept ({terminal.program()} env remove {finding.made[0]} --lock)"
+        what = "removed" if removed else f"kept ({terminal.program()} env remove {' '.join(finding.made)} --lock)"
         terminal.write_line(f"{words.plural(len(finding.made), 'cell')} made, {what}")
 
 
