@@ -92,7 +92,8 @@ def _deconvolution_better(runs: Sequence[Score]) -> Finding | None:
             f" By data set: {', '.join(f'{name} {won[name]} of {by_dataset[name]}' for name in sorted(by_dataset))}."
         )
     try:
-        compared = compare_pairs(sides["nd"], sides["bn"])
+        blocks = {method: _blocks(sides[method], shared) for method in ("nd", "bn")}
+        compared = compare_pairs(blocks["nd"], blocks["bn"])
     except TooLittle as error:
         reason += f" {error.message[:1].upper()}{error.message[1:]}."
     else:
@@ -102,7 +103,10 @@ def _deconvolution_better(runs: Sequence[Score]) -> Finding | None:
             f" P(ND > BN) = {found.share:.2f} [{found.low:.2f}, {found.high:.2f}]{_exactly(found)}, mean difference "
             f"{gap.estimate:+.2f} points [{gap.low:+.2f}, {gap.high:+.2f}], n = {found.n}."
         )
-        alone = len(compared.only_first) + len(compared.only_second)
+        if len(blocks["nd"]) < len(shared):  # else one seed would count as often as it was run elsewhere
+            told = f"{found.n} for {len(shared)}"
+            reason += f" Pairs of one seed in several surroundings or settings are averaged first: {told}."
+        alone = sum(key not in sides["bn"] for key in sides["nd"]) + sum(key not in sides["nd"] for key in sides["bn"])
         reason += f" {counted(alone, 'run')} without a partner left out." if alone else ""
         reason += " One seed a pair: nothing is said of other seeds." if seeds == 1 else ""
     return Finding(
@@ -113,6 +117,15 @@ def _deconvolution_better(runs: Sequence[Score]) -> Finding | None:
         verdict,
         reason,
     )
+
+
+def _blocks(side: Mapping[Any, float], keys: Iterable[Any]) -> dict[Any, float]:
+    """Means over all surroundings and settings of one network, length, data set and seed: those are not independent."""
+    found: dict[Any, list[float]] = defaultdict(list)
+    for key in keys:
+        arch, epochs, dataset, _, _, drawn = key
+        found[arch, epochs, dataset, drawn].append(side[key])
+    return {block: statistics.fmean(values) for block, values in found.items()}
 
 
 def _exactly(found: Superiority) -> str:

@@ -68,6 +68,17 @@ def test_deconvolution_is_called_worse_where_it_is(made: Made) -> None:
     assert finding(runs, "deconvolution_better").verdict == FAILS
 
 
+def test_a_seed_that_was_run_in_many_places_counts_once(tmp_path: Path) -> None:
+    signed = SignedRuns(tmp_path)
+    for version in ("1.13.1", "2.0.1", "2.4.1", "2.8.0"):
+        for name, test in (("lenet_bn_1_digits", 0.5), ("lenet_nd_1_digits", 0.6)):
+            for seed in ("0", "1"):
+                signed.add(Experiment.from_name(name, {"seed": seed}), rows(1, test), versions={"torch": version})
+    signed.close()
+    found = finding(signed.scores().rows, "deconvolution_better")
+    assert found.verdict == OPEN and "n = 2" in found.reason and "2 for 8" in found.reason
+
+
 @pytest.mark.parametrize(("nd", "bn", "verdict"), [(90, 60, HOLDS), (50, 60, FAILS), (4, 2, OPEN)])
 def test_training_times_are_judged_where_they_were_long_enough(
     nd: float, bn: float, verdict: str, tmp_path: Path
