@@ -25,8 +25,8 @@ def test_the_wheel_holds_both_packages_the_version_matrix_and_the_command(tmp_pa
     sources = {path for folder in ("ndrepro", "provenance") for path in (ROOT / folder).rglob("*.py")}
     sources |= {path for path in (ROOT / "ndrepro" / "report" / "templates").iterdir() if path.is_file()}
     matrix = {f"ndrepro/locks/{path.name}" for path in (ROOT / "environments").iterdir()}
-    published = {path.relative_to(ROOT).as_posix() for path in (ROOT / "published").rglob("*") if path.is_file()}
-    matrix |= {f"ndrepro/{name}" for name in published}
+    data = [path for folder in ("published", "studies") for path in (ROOT / folder).rglob("*") if path.is_file()]
+    matrix |= {f"ndrepro/{path.relative_to(ROOT).as_posix()}" for path in data}
     assert {path.relative_to(ROOT).as_posix() for path in sources} | matrix <= names
     assert {name.split("/")[0] for name in names} == {"ndrepro", "provenance", info}
     assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc")]
@@ -42,8 +42,8 @@ def test_the_installed_wheel_finds_its_version_matrix(tmp_path: Path) -> None:
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         wheel.extractall(tmp_path / "site")
     code = (
-        "import ndrepro.cli, ndrepro.execution.environments as e, provenance; "
-        "print(e.__file__, len(e.list_cells()), sep='\\n')"
+        "import ndrepro.cli, ndrepro.execution.environments as e, ndrepro.execution.study_file as s, provenance; "
+        "print(e.__file__, len(e.list_cells()), len(s.study_files()), sep='\\n')"
     )
     said = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
@@ -52,9 +52,10 @@ def test_the_installed_wheel_finds_its_version_matrix(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
     )
-    place, cells = said.stdout.split() if said.returncode == 0 else (said.stderr, "")
+    place, cells, studies = said.stdout.split() if said.returncode == 0 else (said.stderr, "", "")
     assert place.startswith(str(tmp_path / "site"))
     assert int(cells) == len(list((ROOT / "environments").glob("*.lock")))
+    assert int(studies) == len(list((ROOT / "studies").glob("*.toml")))
 
 
 def test_citation_licence_and_metadata_agree() -> None:

@@ -33,7 +33,10 @@ def verify(
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
-    """Check a run's signature, files and ledger; of the latest run where none is named. Exit 0 only if every check holds, 1 if one fails."""
+    """Check a run's signature, files and ledger; the latest run where none is named.
+
+    Exit 0 only if every check holds, 1 if one fails.
+    """
     from ndrepro.execution.checks import CHECKS
     from ndrepro.execution.runs import find_run, ledger_of
     from ndrepro.spec.layout import RunFolder, RunsFolder

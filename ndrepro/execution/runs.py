@@ -69,7 +69,8 @@ def find_run(runs: RunsFolder, text: str) -> RunFolder:
     """The run that ``text`` means: a folder, a manifest file, an identifier or its unique beginning, an experiment.
 
     An experiment, or the folder of its runs, means its latest run, and "latest" the latest of all. The six digits
-    that an identifier ends with will do too. Raises RunNotFound with the nearest names, or with the runs between which it cannot choose.
+    that an identifier ends with will do too. Raises RunNotFound with the nearest names, or with the runs between which
+    it cannot choose.
     """
     for path in (Path(text), runs.root / text):
         if text and os.path.lexists(path):  # unlike Path.exists, it never raises for a name that is too long
