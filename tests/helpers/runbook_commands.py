@@ -10,6 +10,8 @@ ROOT = Path(__file__).parents[2]
 RUNBOOKS = sorted((ROOT / "runbooks").glob("*.md"))
 # those whose commands need podman, Apptainer or Slurm: tests/engines runs them
 WITH_ENGINES = ("cluster", "laptop")
+# `make test ARGS=…` would hand these on to the runbook's own make
+_OF_AN_OUTER_MAKE = ("ARGS", "MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS")
 
 
 def commands(text: str) -> list[str]:
@@ -22,6 +24,7 @@ def run_all(runbook: Path, variables: Mapping[str, str]) -> None:
     """Run every command of a runbook, in order; the first that fails is the failure."""
     found = commands(runbook.read_text(encoding="utf-8"))
     assert found
+    own = {name: value for name, value in variables.items() if name not in _OF_AN_OUTER_MAKE}
     for command in found:
-        done = subprocess.run(["sh", "-c", command], cwd=ROOT, env=variables, capture_output=True, text=True)
+        done = subprocess.run(["sh", "-c", command], cwd=ROOT, env=own, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
