@@ -37,11 +37,8 @@ def audit(
         Path | None,
         typer.Option("--runs", metavar="DIR", help="Look at one's own runs instead: what can hardly be right in them."),
     ] = None,
-    keys: Annotated[
-        list[Path] | None,
-        typer.Option("--key", metavar="FILE", help="Trust this public key, and not those of the key home."),
-    ] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown document instead.")] = False,
+    keys: options.Keys = None,
+    markdown: options.Markdown = False,
     as_json: options.Json = False,
 ) -> int:
     """Compute what a paper claims again. Exit 1 where a claim does not come out, or a table is not its raw data's."""

@@ -36,11 +36,8 @@ def checklist(
         str | None, typer.Option("--form", metavar="FORM", help="Fill in mlcode, acm, neurips or rescience instead.")
     ] = None,
     runs: options.Runs = options.DEFAULT_RUNS,
-    keys: Annotated[
-        list[Path] | None,
-        typer.Option("--key", metavar="FILE", help="Trust this public key, and not those of the key home."),
-    ] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown document instead.")] = False,
+    keys: options.Keys = None,
+    markdown: options.Markdown = False,
     as_json: options.Json = False,
 ) -> int:
     """Check guidelines of reproducibility, with evidence. Exit 1 where there is none of a guideline."""

@@ -27,10 +27,7 @@ def import_runs(
     into: Annotated[Path, typer.Option("--into", metavar="DIR", help="Where folders of imported runs lie.")] = Path(
         "imported"
     ),
-    keys: Annotated[
-        list[Path] | None,
-        typer.Option("--key", metavar="FILE", help="Trust this public key, and not those of the key home."),
-    ] = None,
+    keys: options.Keys = None,
     as_json: options.Json = False,
 ) -> int:
     """Verify runs from elsewhere and take in those that hold. Exit 1 where one does not; it is left out and named."""

@@ -45,3 +45,10 @@ def container(engine: str | None, image: str | None) -> Wanted | None:
     if engine is None and image is not None:
         raise UsageError(f"--image {image}: no --in", "say the engine too: --in docker, podman or apptainer")
     return None if engine is None else Wanted.from_words(engine, image)
+
+
+Markdown = Annotated[bool, typer.Option("--markdown", help="Print a Markdown document instead.")]
+Keys = Annotated[
+    list[Path] | None,
+    typer.Option("--key", metavar="FILE", help="Trust this public key, and not those of the key home."),
+]

@@ -27,10 +27,7 @@ def report(
         typer.Argument(metavar="STUDY|RUNS", help="A study's name or TOML file, or folders of runs. Left out: --runs."),
     ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="The folder to write.")] = Path("report"),
-    keys: Annotated[
-        list[Path] | None,
-        typer.Option("--key", metavar="FILE", help="Trust this public key, and not those of the key home."),
-    ] = None,
+    keys: options.Keys = None,
     index: Annotated[
         Path | None,
         typer.Option(

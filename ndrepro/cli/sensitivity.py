@@ -41,10 +41,7 @@ def sensitivity(
         list[str] | None,
         typer.Option("--reference", metavar="AXIS=VALUE", help="Compare with this cell; repeat for several axes."),
     ] = None,
-    keys: Annotated[
-        list[Path] | None,
-        typer.Option("--key", metavar="FILE", help="Trust this public key, and not those of the key home."),
-    ] = None,
+    keys: options.Keys = None,
     index: Annotated[
         Path | None, typer.Option("--index", metavar="FILE", help="Remember there what was verified.")
     ] = None,

@@ -19,10 +19,7 @@ _INDENT = len("  1 FAIL ")
 
 def verify(
     run: options.Run = options.LATEST_RUN,
-    keys: Annotated[
-        list[Path] | None,
-        typer.Option("--key", metavar="FILE", help="Trust this public key, and not those of the key home."),
-    ] = None,
+    keys: options.Keys = None,
     ledger: Annotated[
         Path | None,
         typer.Option("--ledger", metavar="FILE", help="The list of runs; left out, the one beside the run."),
