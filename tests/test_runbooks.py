@@ -28,5 +28,6 @@ def test_a_runbooks_commands_run(runbook: Path, tmp_path: Path) -> None:
         "NDREPRO_HOME": str(tmp_path / "keys"),
         "NDREPRO_RUNS": str(tmp_path / "runs"),
         "WORK": str(tmp_path),
+        "ARGS": "",
     }
     run_all(runbook, variables)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+_SCHEDULING_SECONDS = 2  # as the configuration below has it
 PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "mariadb-install-db", "sbatch", "sacctmgr")
 
 
@@ -67,8 +68,15 @@ class Cluster:
         def waits() -> bool:
             return "PENDING" in (self.ask("squeue", "-h", "-j", job, "-o", "%T") or "")
 
+        def leaves() -> bool:
+            # Slurm may set its own time after this one: asked again for as long as the job waits
+            if waits():
+                self.ask("scontrol", "update", f"jobid={job}", "StartTime=now")
+                time.sleep(2 * _SCHEDULING_SECONDS)
+            return not waits()
+
         until(waits, f"job {job} to be put back", 60)
-        self.ask("scontrol", "update", f"jobid={job}", "StartTime=now")
+        until(leaves, f"job {job} to start again", 180)
 
     def _daemon(self, *words: str, **variables: str) -> None:
         with (self.folder / "log" / f"{words[0]}.out").open("ab") as log:

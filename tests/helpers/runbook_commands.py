@@ -10,8 +10,8 @@ ROOT = Path(__file__).parents[2]
 RUNBOOKS = sorted((ROOT / "runbooks").glob("*.md"))
 # those whose commands need podman, Apptainer or Slurm: tests/engines runs them
 WITH_ENGINES = ("cluster", "laptop")
-# `make test ARGS=…` would hand these on to the runbook's own make
-_OF_AN_OUTER_MAKE = ("ARGS", "MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS")
+# the arguments of `make test ARGS=…` are not those of the runbook's own make
+_OF_AN_OUTER_MAKE = ("MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS")
 
 
 def commands(text: str) -> list[str]:
