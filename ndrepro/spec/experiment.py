@@ -46,6 +46,8 @@ STREAMS = ("init", "order", "augment", "dropout", "corrupt", "split")
 SCHEDULES = ("cosine", "step", "constant", "exponential")
 PIXELS = ("none", "shuffled", "random", "gaussian")
 DEVICES = ("auto", "cpu", "cuda")
+# the largest whole number that is signed as a number (``provenance.canonical``)
+LARGEST_INTEGER = 2**53
 # what `make run` trains when nothing is named: minutes on two cores, no download
 DEFAULT_EXPERIMENT = "lenet_nd_5_digits"
 
@@ -341,17 +343,21 @@ def _one_of(key: str, value: object, allowed: tuple[str, ...]) -> None:
 
 def _at_least(key: str, value: Any, lowest: int) -> None:
     if not (value >= lowest and math.isfinite(value)):
-        raise UsageError(f"{key}={value!r}, expected a finite number, at least {lowest}")
+        raise UsageError(f"{key}={value!r}, expected a finite number, at least {lowest}", _leave_out(key))
+
+
+def _leave_out(key: str) -> str:
+    return f"give such a value, or leave {key} out for its default"
 
 
 def _fraction(key: str, value: Any) -> None:
     if not 0 <= value <= 1:
-        raise UsageError(f"{key}={value!r}, expected a number from 0 to 1")
+        raise UsageError(f"{key}={value!r}, expected a number from 0 to 1", _leave_out(key))
 
 
 def _seed(key: str, value: int) -> None:
-    if not 0 <= value < 2**63:
-        raise UsageError(f"{key}={value!r}, expected a whole number from 0 to 2^63 - 1")
+    if not 0 <= value <= LARGEST_INTEGER:
+        raise UsageError(f"{key}={value!r}, expected a whole number from 0 to 2^53", f"e.g. --set {key}=1")
 
 
 def _field_types(kind: type, prefix: str = "") -> dict[str, Any]:
@@ -375,7 +381,7 @@ def _parse(key: str, text: str, annotation: Any) -> Any:
             return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
         return kind(text)
     except (KeyError, ValueError):
-        raise UsageError(f"{key}={text!r}: expected {_kind_name(kinds)}") from None
+        raise UsageError(f"{key}={text!r}: expected {_kind_name(kinds)}", _leave_out(key)) from None
 
 
 def _kind_name(kinds: tuple[Any, ...]) -> str:
@@ -407,6 +413,8 @@ def _check_type(key: str, value: Any) -> None:
     accepted = (*kinds, int) if float in kinds else kinds
     if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in kinds):
         raise UsageError(f"{key}={value!r}: expected {_kind_name(kinds)}")
+    if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+        raise UsageError(f"{key}={value!r}, expected a whole number up to 2^53", _leave_out(key))
 
 
 _TYPES = _field_types(Experiment)

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from ndrepro.spec.compatible import combinations
 from ndrepro.spec.errors import UsageError
 from ndrepro.spec.experiment import DEFAULT_DATASET, DEFAULT_EXPERIMENT, STREAMS, Experiment, nearest_names
+from provenance.canonical import canonical_bytes, parse
+from provenance.errors import CanonicalError
 
 
 @given(st.sampled_from(sorted(combinations())), st.integers(0, 99_999))
@@ -77,7 +79,8 @@ def test_nearly_right_names_are_not_right(wrong: str) -> None:
         ("learning_rate", "inf", "finite"),
         ("augment", "maybe", "true or false"),
         ("seed", "-1", "from 0 to"),
-        ("seeds.init", str(2**63), "from 0 to"),
+        ("seeds.init", str(2**53 + 1), "up to 2\\^53"),
+        ("batch_size", str(10**24), "up to 2\\^53"),
         ("determinism", "strict", "not known"),
         ("schedule", "stairs", "not known"),
         ("train_images", "0", "at least 1"),
@@ -86,6 +89,14 @@ def test_nearly_right_names_are_not_right(wrong: str) -> None:
 def test_a_wrong_setting_is_named(key: str, value: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         Experiment.from_name("vgg16_nd_100", {key: value})
+
+
+@pytest.mark.parametrize("key", ["seed", "batch_size"])
+def test_the_largest_whole_number_can_be_signed(key: str) -> None:
+    largest = Experiment.from_name("vgg16_nd_100", {key: str(2**53)})
+    assert parse(canonical_bytes(largest.to_json())) == largest.to_json()
+    with pytest.raises(CanonicalError, match="beyond 2"):
+        canonical_bytes({**largest.to_json(), key: 2**53 + 1})
 
 
 def test_an_unknown_setting_gets_the_nearest() -> None:
