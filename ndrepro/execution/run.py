@@ -191,7 +191,8 @@ def _ending(folder: RunFolder, exit_code: int, processes: int = 1) -> tuple[str,
     """The outcome, from the child's exit code and its own account; the two must agree to be believed."""
     if exit_code < 0:
         name = signal.Signals(-exit_code).name
-        cure = f"`ndrepro run --resume {folder.root}` goes on from the last checkpoint"
+        how = "goes on from the last checkpoint" if folder.checkpoint_steps() else "starts over: it left no checkpoint"
+        cure = f"`ndrepro run --resume {folder.root}` {how}"
         which = "the training process" if processes == 1 else f"one of the {processes} training processes"
         return "killed", TrainingFailed(f"{which} was killed by {name}", cure)
     failed = _first_failure(folder, processes)

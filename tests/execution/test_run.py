@@ -13,7 +13,7 @@ from real_runs import Bench, alive, children_of, wait_for
 
 from ndrepro.execution.checks import CHECKS
 from ndrepro.execution.observer import Silent
-from ndrepro.execution.run import Finished, Options, run
+from ndrepro.execution.run import Finished, Options, _ending, run
 from ndrepro.spec.errors import DataError, DeviceError, UsageError
 from ndrepro.spec.layout import RunFolder, RunsFolder
 from provenance.errors import BusyError, KeyFileError, StorageError
@@ -105,6 +105,16 @@ def test_a_killed_child_is_signed_as_killed_and_resumes_to_the_same_bits(
     resumed = bench.resume(folder)
     assert resumed.outcome == "completed"
     assert_resumed_like(bench, folder, finished, ["killed", "completed"])
+
+
+def test_a_killed_run_without_a_checkpoint_is_not_told_to_go_on_from_one(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    _, error = _ending(folder, -signal.SIGSEGV)
+    assert error is not None and "SIGSEGV" in error.message and "starts over" in error.cure
+    folder.checkpoints.mkdir()
+    folder.checkpoint(1).touch()
+    _, error = _ending(folder, -signal.SIGSEGV)
+    assert error is not None and "from the last checkpoint" in error.cure, "the control"
 
 
 def test_a_killed_parent_takes_its_child_along_and_leaves_a_beginning(
