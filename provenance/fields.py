@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from provenance.errors import ManifestError, ProvenanceError, UsageError
 
@@ -21,9 +20,11 @@ _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?Z")
 _SHOWN = 60
 
 
-@dataclass(frozen=True)
-class Field:
-    """A JSON value, its path, and the error to raise when it is not what it must be."""
+class Field(NamedTuple):
+    """A JSON value, its path, and the error to raise when it is not what it must be.
+
+    A manifest has hundreds: a tuple is made in a third of the time that a frozen dataclass takes.
+    """
 
     value: Any
     path: str = "$"

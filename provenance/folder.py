@@ -11,7 +11,7 @@ import contextlib
 import fcntl
 import os
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from provenance.digest import file_digest
 from provenance.errors import BusyError, DigestError, StorageError
@@ -96,8 +96,7 @@ def hold(folder: Path) -> int:
 
 def inside(name: str) -> bool:
     """Whether an artifact's name is a plain path inside its folder: no way out, one spelling, not a reserved name."""
-    parts = name.split("/")
-    return str(PurePosixPath(name)) == name and not {"", ".", ".."} & set(parts) and name not in (MANIFEST, LOCK)
+    return not {"", ".", ".."}.intersection(name.split("/")) and name not in (MANIFEST, LOCK)
 
 
 def _holders(descriptor: int) -> str:

@@ -237,7 +237,7 @@ def _read_v1(predicate: Field) -> Manifest:
         build_type=definition["buildType"].text(),
         external_parameters=definition["externalParameters"].mapping(),
         internal_parameters=definition["internalParameters"].mapping(),
-        dependencies=tuple(map(Resource.from_json, definition["resolvedDependencies"].items())),
+        dependencies=_dependencies(definition["resolvedDependencies"]),
         builder=Builder.from_json(details["builder"]),
         invocation_id=metadata["invocationId"].text(),
         started_on=metadata["startedOn"].time(),
@@ -250,6 +250,11 @@ def _read_v1(predicate: Field) -> Manifest:
         ledger=LedgerReference.from_json(details["ledger"]),
         artifacts=tuple(map(Artifact.from_json, details["artifacts"].items())),
     )
+
+
+def _dependencies(field: Field) -> tuple[Resource, ...]:
+    # JSON has no tuple: it was put there by who read the resources already
+    return field.value if isinstance(field.value, tuple) else tuple(map(Resource.from_json, field.items()))
 
 
 def _exit_code(field: Field) -> int | Mapping[str, Any] | None:

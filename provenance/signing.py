@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined, unused-ignore]
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
+_BEFORE_PAYLOAD, _STAND_IN = b'{"payload":"', b"AAAA"
 _CURE_HOME = "set NDREPRO_HOME to a folder of your own, outside any repository"
 
 
@@ -291,6 +292,24 @@ def read_envelope(envelope: Mapping[str, Any] | bytes) -> tuple[str, bytes, list
     if not signatures:
         members["signatures"].refuse("at least one signature")
     return members["payloadType"].text(), _base64(members["payload"]), signatures
+
+
+def written_parts(data: bytes) -> tuple[str, bytes, list[tuple[str, bytes]]] | None:
+    """What ``read_envelope`` gives, of a file byte for byte as ``write_envelope`` writes it; None for any other.
+
+    The payload, nearly all of the file, is decoded once; the rest is read and written again around a short stand-in.
+    """
+    end = data.find(b'"', len(_BEFORE_PAYLOAD))
+    text, short = data[len(_BEFORE_PAYLOAD) : end], _BEFORE_PAYLOAD + _STAND_IN + data[end:]
+    try:
+        payload = binascii.a2b_base64(text)
+        payload_type, stand_in, signatures = read_envelope(short)
+    except (binascii.Error, EnvelopeError):
+        return None
+    as_written = data.startswith(_BEFORE_PAYLOAD) and text == binascii.b2a_base64(payload, newline=False)
+    if not text or not as_written or write_envelope(payload_type, stand_in, signatures) != short:
+        return None
+    return payload_type, payload, signatures
 
 
 def write_envelope(payload_type: str, payload: bytes, signatures: Iterable[tuple[str, bytes]]) -> bytes:

@@ -29,7 +29,7 @@ from provenance.errors import DigestError, EnvelopeError, ProvenanceError, Trust
 from provenance.folder import MANIFEST, Identity, contents, inside
 from provenance.ledger import Ledger
 from provenance.manifest import Artifact, Manifest
-from provenance.signing import read_envelope, verify_parts, write_envelope
+from provenance.signing import read_envelope, verify_parts, written_parts
 from provenance.statement import Statement
 from provenance.trust import TrustPolicy
 
@@ -60,12 +60,16 @@ class Check:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Every check, the manifest (None unless checks 1 to 3 passed), the signer's name (None unless 1 and 2 passed)."""
+    """Every check, the manifest (None unless checks 1 to 3 passed), the signer's name (None unless 1 and 2 passed).
+
+    ``digest`` is the SHA-256 of the very bytes that were verified; None where the file could not be read.
+    """
 
     checks: tuple[Check, ...]
     manifest: Manifest | None
     signer: str | None
     ok: bool
+    digest: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, without the manifest itself."""
@@ -127,7 +131,7 @@ def verify(
     ok = all(check.status == "pass" for check in checks if check.number in needed)
     ok = ok and all(check.status != "fail" for check in checks)
     manifest = case.statement.manifest if case.statement else None
-    return Verdict(tuple(checks), manifest, case.signer, ok)
+    return Verdict(tuple(checks), manifest, case.signer, ok, bytes_digest(case.data) if case.data else None)
 
 
 @dataclass
@@ -201,8 +205,9 @@ def _envelope(case: _Case) -> str:
             f"{case.manifest_path}: cannot be read ({error.strerror})",
             "a run has a manifest when it has ended; one that was killed with its recorder has none",
         ) from None
-    case.envelope = envelope = read_envelope(case.data)
-    if write_envelope(*envelope) != case.data:
+    written = written_parts(case.data)
+    case.envelope = envelope = written or read_envelope(case.data)
+    if written is None:
         # signatures cover the payload only: whitespace, spelling and unknown members would otherwise change unseen
         raise _Failure(f"{case.manifest_path}: not byte for byte as the recorder writes it", "get the original again")
     count = len(envelope[2])

@@ -27,6 +27,7 @@ from provenance.signing import (
     sign_envelope,
     verify_envelope,
     write_envelope,
+    written_parts,
 )
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -161,6 +162,18 @@ def test_a_member_that_comes_twice_is_refused(ring: KeyRing, envelope: dict[str,
     data = json.dumps(envelope).encode()
     with pytest.raises(EnvelopeError, match="'payload' stands twice"):
         verify_envelope(data[:-1] + b',"payload":"QUFB"}', [ring.public_key()])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_one_spelling_is_read_at_once_and_every_other_one_as_ever(ring: KeyRing, data: st.DataObject) -> None:
+    payload = data.draw(st.binary(min_size=1, max_size=40))
+    written = write_envelope(PAYLOAD_TYPE, payload, [(ring.keyid, bytes(64))])
+    assert written_parts(written) == read_envelope(written) == (PAYLOAD_TYPE, payload, [(ring.keyid, bytes(64))])
+    place = data.draw(st.integers(0, len(written) - 1))
+    changed = written[:place] + data.draw(st.binary(max_size=2)) + written[place + data.draw(st.integers(0, 2)) :]
+    parts = written_parts(changed)
+    assert parts is None or write_envelope(*parts) == changed
 
 
 def test_another_type_of_payload_is_refused_although_its_signature_holds(ring: KeyRing) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from provenance.canonical import canonical_bytes, parse
-from provenance.errors import ManifestError
+from provenance.errors import ManifestError, ProvenanceError
+from provenance.manifest import Manifest
 from provenance.signing import read_envelope
 from provenance.statement import STATEMENT_TYPE, Statement, Subject
 
@@ -60,3 +62,64 @@ def test_what_breaks_the_statement_is_named(payload: bytes, change: dict[str, An
 def test_bytes_that_are_no_statement_are_refused(data: bytes) -> None:
     with pytest.raises(ManifestError, match=r"statement is not|statement is the key|\$"):
         Statement.from_bytes(data)
+
+
+LIST, FLAGS = b',"resolvedDependencies":[', b'"internalParameters":{'
+
+
+def whole(payload: bytes) -> Any:
+    """The statement without any list read before: what every reading must give."""
+    document = parse(payload)
+    predicate = Manifest.from_predicate(document["predicate"], document["predicateType"])
+    return tuple(Subject(item["name"], item["digest"]["sha256"]) for item in document["subject"]), predicate
+
+
+def read(payload: bytes) -> Any:
+    statement = Statement.from_bytes(payload)
+    return statement.subjects, statement.manifest
+
+
+def test_dependencies_that_were_read_before_are_those_that_stand_there(payload: bytes) -> None:
+    other = payload.replace(b"pkg:pypi/", b"pkg:pypi/x-", 1)
+    assert payload.count(LIST) == 1 and other != payload
+    for text in (payload, other, payload):
+        assert read(text) == whole(text)
+    first, second = Statement.from_bytes(payload).manifest, Statement.from_bytes(payload).manifest
+    assert first.dependencies is second.dependencies, "the control: the list was read once"
+    assert Statement.from_bytes(other).manifest.dependencies != first.dependencies
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        # a list of that name elsewhere, before the real one
+        lambda p: p.replace(FLAGS, FLAGS + b'"a":1' + LIST + b']},"runDetails":{}', 1),
+        lambda p: p.replace(FLAGS, FLAGS + b'"a":1' + LIST + b"],", 1),
+        # its name spelled with an escape, and the plain spelling inside a string
+        lambda p: p.replace(LIST, b',"resolved\\u0044ependencies":['),
+        lambda p: p.replace(LIST, b',"resolved\\u0044ependencies":[').replace(
+            FLAGS, FLAGS + b'"a":"\\"' + LIST.replace(b'"', b'\\"') + b'",', 1
+        ),
+        # an empty one, and one that is no list of resources
+        lambda p: p[: p.index(LIST) + len(LIST)] + p[p.index(b']},"runDetails":{') :],
+        lambda p: p.replace(LIST, LIST + b"1,"),
+        lambda p: p.replace(LIST, LIST + b'"]},\\"runDetails\\":{",'),
+        # twice
+        lambda p: p.replace(LIST, LIST + b"]" + LIST),
+        lambda p: p.replace(LIST, LIST + b"]},{"),
+    ],
+)
+def test_no_spelling_makes_the_short_reading_differ_from_the_whole(
+    payload: bytes, make: Callable[[bytes], bytes]
+) -> None:
+    Statement.from_bytes(payload)
+    changed = make(payload)
+    assert changed != payload
+    try:
+        expected = whole(changed)
+    except ProvenanceError as error:
+        with pytest.raises(ManifestError) as refused:
+            Statement.from_bytes(changed)
+        assert error.message in refused.value.message
+    else:
+        assert read(changed) == expected
