@@ -2,9 +2,10 @@
 
     subject    what is trained: the experiment's name (architecture, method, epochs, data set)
     axis       whatever else differs between two runs: environment, threads, determinism, device, any setting, the seed
-               of a single stream
+               of a single stream, and which streams the replicates draw anew ("streams")
     cell       one combination of the axes' values
-    replicate  the seed; where a single stream was drawn anew, that stream's seed
+    replicate  the seed; where a single stream was drawn anew, that stream's seed; where several were, each against the
+               others, all of theirs: "init 3, order 5"
 
 The reference is the cell that every other is compared with: on each axis the value that most runs have, so that a study
 that changes one thing at a time is compared with what it started from. Runs of two cells are pairs where their subject
@@ -27,9 +28,12 @@ from ndrepro.spec.study import suggestion
 
 ENVIRONMENT = "environment"
 DEFAULT = "default"
-VARIED = "drawn anew"
+DRAWN = "streams"
+ALL = "all"
 _MANY = 3  # distinct seeds of one stream: it was drawn anew, and not set to another value once
 _SHOWN = 14
+
+Replicate = int | str
 
 
 @dataclass(frozen=True)
@@ -46,34 +50,54 @@ class Cell:
 
 @dataclass(frozen=True)
 class Design:
-    """Runs in order: ``runs[subject, cell]`` maps replicates to runs; ``repeats`` are runs of what had been run."""
+    """Runs in order: ``runs[subject, cell]`` maps replicates to runs; ``repeats`` are runs of what had been run.
+
+    ``streams`` are those that some runs draw anew, each against the others; none where only the seed is.
+    """
 
     subjects: tuple[str, ...]
     axes: Mapping[str, tuple[Any, ...]]
     cells: tuple[Cell, ...]
     reference: Cell
-    runs: Mapping[tuple[str, Cell], Mapping[int, Score]]
+    runs: Mapping[tuple[str, Cell], Mapping[Replicate, Score]]
     repeats: tuple[Score, ...] = ()
+    streams: tuple[str, ...] = ()
 
-    def of(self, subject: str, cell: Cell) -> Mapping[int, Score]:
+    def of(self, subject: str, cell: Cell) -> Mapping[Replicate, Score]:
         """Runs by replicate; none where the cell has none of that subject."""
         return self.runs.get((subject, cell), {})
 
     @property
-    def replicates(self) -> tuple[int, ...]:
+    def replicates(self) -> tuple[Replicate, ...]:
         """Every replicate that any cell has, ascending."""
-        return tuple(sorted({each for runs in self.runs.values() for each in runs}))
+        return tuple(sorted({each for runs in self.runs.values() for each in runs}, key=natural))
 
     @property
-    def missing(self) -> tuple[tuple[str, Cell, int], ...]:
-        """Every run that a full design would have and that is not there: (subject, cell, replicate)."""
+    def full(self) -> tuple[tuple[str, Cell, Replicate], ...]:
+        """Every run of a full design, (subject, cell, replicate): each cell has the replicates of its like."""
+        drawn: dict[Any, set[Replicate]] = {}
+        for (_, cell), runs in self.runs.items():
+            drawn.setdefault(dict(cell.values).get(DRAWN), set()).update(runs)
         return tuple(
             (subject, cell, replicate)
             for subject in self.subjects
             for cell in self.cells
-            for replicate in self.replicates
-            if replicate not in self.of(subject, cell)
+            for replicate in sorted(drawn[dict(cell.values).get(DRAWN)], key=natural)
         )
+
+    @property
+    def missing(self) -> tuple[tuple[str, Cell, Replicate], ...]:
+        """Every run that a full design would have and that is not there."""
+        return tuple(each for each in self.full if each[2] not in self.of(each[0], each[1]))
+
+    def seeds_of(self, replicate: Replicate) -> Mapping[str, int]:
+        """What was drawn anew of a replicate, by axis: its seed, or that of each stream that was."""
+        for runs in self.runs.values():
+            if replicate in runs:
+                own = {f"seeds.{stream}": seed for stream, seed in runs[replicate].seeds.items()}
+                drawn = {key: seed for key, seed in own.items() if key.removeprefix("seeds.") in self.streams}
+                return drawn if isinstance(replicate, str) else {"seed": replicate}
+        raise KeyError(replicate)
 
     def along(self, axis: str) -> tuple[Cell, ...]:
         """Cells that differ from the reference on this axis at most."""
@@ -91,12 +115,12 @@ def design_of(rows: Iterable[Score], *, reference: Mapping[str, str] | None = No
         raise TooLittle("there are no verified, completed runs", "run a study: ndrepro study run versions")
     streams = _replicated_streams(rows)
     names = _environment_names(rows)
-    flat = [_flat(row, streams) | {ENVIRONMENT: names[row.cell, row.environment]} for row in rows]
+    flat = _short([_flat(row, streams) | {ENVIRONMENT: names[row.cell, row.environment]} for row in rows])
     known = {key for each in flat for key in each}
     axes = {key: _values(each.get(key, DEFAULT) for each in flat) for key in sorted(known, key=_axis_order)}
     axes = {key: values for key, values in axes.items() if len(values) > 1}
     cells: dict[Cell, None] = {}
-    runs: dict[tuple[str, Cell], dict[int, Score]] = {}
+    runs: dict[tuple[str, Cell], dict[Replicate, Score]] = {}
     repeats = []
     for row, values in zip(rows, flat, strict=True):
         cell = Cell(tuple((axis, values.get(axis, DEFAULT)) for axis in axes))
@@ -112,8 +136,9 @@ def design_of(rows: Iterable[Score], *, reference: Mapping[str, str] | None = No
         axes=axes,
         cells=tuple(order),
         reference=labels[chosen],
-        runs={(name, labels[cell]): dict(sorted(inside.items())) for (name, cell), inside in runs.items()},
+        runs={(name, labels[cell]): _in_order(inside) for (name, cell), inside in runs.items()},
         repeats=tuple(repeats),
+        streams=tuple(stream for stream in STREAMS if stream in streams),
     )
 
 
@@ -133,22 +158,34 @@ def _replicated_streams(rows: Sequence[Score]) -> frozenset[str]:
     return frozenset(stream for stream, values in seen.items() if len(values) >= _MANY)
 
 
-def _replicate(row: Score, streams: frozenset[str]) -> int:
-    own = [row.seeds[stream] for stream in STREAMS if stream in streams and stream in row.seeds]
-    return own[0] if own else row.seed
+def _drawn(row: Score, streams: frozenset[str]) -> list[str]:
+    """The streams of a run that have a seed of their own and are drawn anew."""
+    return [stream for stream in STREAMS if stream in streams and stream in row.seeds]
+
+
+def _replicate(row: Score, streams: frozenset[str]) -> Replicate:
+    own = _drawn(row, streams)
+    if len(own) > 1:
+        return ", ".join(f"{stream} {row.seeds[stream]}" for stream in own)
+    return row.seeds[own[0]] if own else row.seed
+
+
+def _in_order(runs: Mapping[Replicate, Score]) -> dict[Replicate, Score]:
+    return {replicate: runs[replicate] for replicate in sorted(runs, key=natural)}
 
 
 def _flat(row: Score, streams: frozenset[str]) -> dict[str, Any]:
     """Everything that may be an axis."""
-    seeds = {f"seeds.{stream}": VARIED if stream in streams else value for stream, value in row.seeds.items()}
+    seeds = {f"seeds.{stream}": value for stream, value in row.seeds.items() if stream not in streams}
     surroundings = {
         "determinism": row.determinism,
         "threads": row.threads,
         "device": row.device,
     }
-    # the fixed seed of runs whose one stream was drawn anew is part of what they are
-    fixed = {"seed": row.seed} if any(value == VARIED for value in seeds.values()) else {}
-    return {**surroundings, **seeds, **fixed, **row.settings}
+    drawn = _drawn(row, streams)
+    # the fixed seed of runs of which single streams were drawn anew is part of what they are
+    text = f"{'+'.join(drawn)} of seed {row.seed}" if drawn else ALL
+    return {**surroundings, **seeds, DRAWN: text, **row.settings}
 
 
 def _environment_names(rows: Sequence[Score]) -> dict[tuple[str, str], str]:
@@ -169,7 +206,7 @@ def _axis_order(axis: str) -> tuple[int, str]:
 
 def _reference(
     cells: list[Cell],
-    runs: Mapping[tuple[str, Cell], Mapping[int, Score]],
+    runs: Mapping[tuple[str, Cell], Mapping[Replicate, Score]],
     axes: Mapping[str, Any],
     wish: dict[str, str],
 ) -> Cell:
@@ -196,6 +233,12 @@ def _reference(
         return sum(cell[axis] == common[axis] for axis in axes), sizes[cell]
 
     return max(sorted(allowed, key=lambda cell: natural(cell.values)), key=closeness)
+
+
+def _short(flat: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """``flat`` without the seed that runs of single streams have besides, where it is the same for all of them."""
+    parts = {each[DRAWN].partition(" of ")[2] for each in flat if each[DRAWN] != ALL}
+    return [{**each, DRAWN: each[DRAWN].partition(" of ")[0]} for each in flat] if len(parts) == 1 else flat
 
 
 def _label(cell: Cell, reference: Cell, axes: Mapping[str, tuple[Any, ...]]) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ndrepro.analysis.cells import Cell, Design
+from ndrepro.analysis.cells import Cell, Design, Replicate
 from ndrepro.analysis.divergence import compare_trails, growth
 from ndrepro.analysis.extract import Score
 from ndrepro.spec.layout import RunFolder
@@ -99,7 +99,7 @@ class Bits:
 
 def compare_bits(design: Design, subject: str) -> Bits:
     """Compare the trails of every pair of cells, replicate by replicate."""
-    trails: dict[Cell, dict[int, tuple[Path, str]]] = {}
+    trails: dict[Cell, dict[Replicate, tuple[Path, str]]] = {}
     without: dict[str, str] = {}
     for cell in design.cells:
         for replicate, run in design.of(subject, cell).items():
@@ -151,7 +151,7 @@ def signed_trail(run: Score) -> tuple[Path, str]:
 
 
 def _compare(
-    first: Mapping[int, tuple[Path, str]], second: Mapping[int, tuple[Path, str]], label: str, other: str
+    first: Mapping[Replicate, tuple[Path, str]], second: Mapping[Replicate, tuple[Path, str]], label: str, other: str
 ) -> PairOfCells:
     shared = [replicate for replicate in first if replicate in second]
     equal, forward, problem = 0, 0, ""
@@ -177,7 +177,7 @@ def _compare(
 
 
 def _growth(
-    reference: Mapping[int, tuple[Path, str]], other: Mapping[int, tuple[Path, str]], label: str
+    reference: Mapping[Replicate, tuple[Path, str]], other: Mapping[Replicate, tuple[Path, str]], label: str
 ) -> Growth | None:
     """Relative differences of losses by step, over the replicates that both have."""
     import numpy as np

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ndrepro.analysis.cells import Cell, Design
+from ndrepro.analysis.cells import Cell, Design, Replicate
 from ndrepro.analysis.paired import BETTER, Paired, compare_pairs
 from ndrepro.analysis.power import Power, detectable_difference
 from ndrepro.analysis.rankings import Agreement, rank_agreement
@@ -126,7 +126,7 @@ def _parts(design: Design, subject: str) -> tuple[str, tuple[Any, ...]]:
     return run.method, (run.arch, run.epochs, run.dataset)
 
 
-def _finite(design: Design, subject: str, cell: Cell, metric: str) -> dict[int, float]:
+def _finite(design: Design, subject: str, cell: Cell, metric: str) -> dict[Replicate, float]:
     found = {replicate: float(getattr(run, metric)) for replicate, run in design.of(subject, cell).items()}
     return {replicate: value for replicate, value in found.items() if math.isfinite(value)}
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ndrepro.analysis.cells import Cell, Design
+from ndrepro.analysis.cells import Cell, Design, Replicate
 from ndrepro.analysis.components import Components, complete_block, variance_components
 from ndrepro.analysis.equivalence import Equivalence, paired_equivalence
 from ndrepro.analysis.intervals import Interval, mean_interval
@@ -34,8 +34,8 @@ class CellNumbers:
     """
 
     cell: str
-    values: Mapping[int, float]
-    not_finite: tuple[int, ...] = ()
+    values: Mapping[Replicate, float]
+    not_finite: tuple[Replicate, ...] = ()
     mean: Interval | None = None
     one_more: Interval | None = None
     against: Paired | None = None
@@ -108,7 +108,7 @@ def compare_numbers(design: Design, subject: str, metric: str, margin: float, *,
 
 
 def breakdowns_of(
-    design: Design, values: Mapping[Cell, Mapping[int, float]], confidence: float = 0.95
+    design: Design, values: Mapping[Cell, Mapping[Replicate, float]], confidence: float = 0.95
 ) -> tuple[tuple[Breakdown, ...], tuple[str, ...]]:
     """Components over all axes at once where they are crossed, else along each axis alone; and why one is lacking."""
     axes = list(design.axes)
@@ -130,7 +130,7 @@ def breakdowns_of(
 
 
 def _breakdown(
-    axes: list[str], cells: list[Cell], values: Mapping[Cell, Mapping[int, float]], confidence: float
+    axes: list[str], cells: list[Cell], values: Mapping[Cell, Mapping[Replicate, float]], confidence: float
 ) -> Breakdown:
     points = [(cell, replicate, value) for cell in cells for replicate, value in values[cell].items()]
     levels = {axis: [str(cell[axis]) for cell, _, _ in points] for axis in axes}
@@ -141,7 +141,9 @@ def _breakdown(
     return Breakdown(" x ".join([*axes, SEED]), components, tuple(f"{axis} {level}" for axis, level in block.dropped))
 
 
-def _finite(design: Design, subject: str, cell: Cell, metric: str) -> tuple[dict[int, float], tuple[int, ...]]:
+def _finite(
+    design: Design, subject: str, cell: Cell, metric: str
+) -> tuple[dict[Replicate, float], tuple[Replicate, ...]]:
     found = {replicate: float(getattr(run, metric)) for replicate, run in design.of(subject, cell).items()}
     finite = {replicate: value for replicate, value in found.items() if math.isfinite(value)}
     return finite, tuple(replicate for replicate in found if replicate not in finite)
@@ -149,9 +151,9 @@ def _finite(design: Design, subject: str, cell: Cell, metric: str) -> tuple[dict
 
 def _line(
     cell: Cell,
-    values: dict[int, float],
-    not_finite: tuple[int, ...],
-    reference: Mapping[int, float],
+    values: dict[Replicate, float],
+    not_finite: tuple[Replicate, ...],
+    reference: Mapping[Replicate, float],
     margin: float,
     confidence: float,
 ) -> CellNumbers:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ndrepro.analysis.cells import Design, described
+from ndrepro.analysis.cells import Design, Replicate, described
 from ndrepro.analysis.equivalence import EQUIVALENT, NEGLIGIBLE
 from ndrepro.analysis.intervals import Interval
 from ndrepro.analysis.sensitivity import Sensitivity
@@ -90,8 +90,8 @@ def _runs(found: Sensitivity) -> Section:
         said.append("Nothing but the seed varies: there is one cell, and nothing to compare it with.")
     missing = design.missing
     if missing:
-        total = len(design.subjects) * len(design.cells) * len(design.replicates)
-        some = "; ".join(f"{subject} in {cell.label}, seed {seed}" for subject, cell, seed in missing[:_NAMED])
+        total = len(design.full)
+        some = "; ".join(f"{subject} in {cell.label}, {_seed(seed)}" for subject, cell, seed in missing[:_NAMED])
         more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
         said.append(f"{len(missing)} of {total} runs of the full design are not there: {some}{more}.")
     if design.repeats:
@@ -135,7 +135,7 @@ def _cells(numbers: Numbers, found: Sensitivity) -> Section:
     lost: list[str] = []
     for line in numbers.cells:
         if line.not_finite:
-            said.append(f"{line.cell}: not finite, and in no number: seed {', '.join(map(str, line.not_finite))}.")
+            said.append(f"{line.cell}: not finite, and in no number: {', '.join(map(_seed, line.not_finite))}.")
         if line.against and (line.against.only_first or line.against.only_second):
             alone = len(line.against.only_first) + len(line.against.only_second)
             lost.append(f"{line.cell} ({alone}, {line.against.difference.n} pairs)")
@@ -255,6 +255,10 @@ def _shifts(numbers: Numbers, found: Sensitivity) -> Iterator[str]:
     for item in numbers.breakdowns:
         parts = [f"{part.source} {100 * part.share:.0f} %" for part in item.components.components]
         yield f"{numbers.subject}, variance along {item.title}: {', '.join(parts)}"
+
+
+def _seed(replicate: Replicate) -> str:
+    return f"seed {replicate}" if isinstance(replicate, int) else replicate
 
 
 def _list(names: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ndrepro.analysis.cells import VARIED, Design, design_of, natural
+from ndrepro.analysis.cells import Design, design_of, natural
 from ndrepro.analysis.extract import Score
 from ndrepro.analysis.samples import TooLittle
 from ndrepro.spec.errors import UsageError
@@ -82,12 +82,29 @@ def test_one_name_for_two_sets_of_versions_is_two_cells() -> None:
 def test_a_stream_that_is_drawn_anew_makes_replicates() -> None:
     rows = [run(seed=seed) for seed in range(4)] + [run(seeds={"init": seed}) for seed in range(4)]
     design = design_of(rows)
-    assert labels(design) == ["reference", f"seeds.init={VARIED}"] or len(design.cells) == 2
+    assert labels(design) == ["reference", "streams=init"]
     assert all(tuple(design.of(BASE.name, cell)) == (0, 1, 2, 3) for cell in design.cells)
     fixed = design_of(
         [run(seed=seed) for seed in range(4)] + [run(seed=seed, seeds={"order": 100}) for seed in range(4)]
     )
     assert "seeds.order=100" in labels(fixed) and fixed.replicates == (0, 1, 2, 3)
+
+
+def test_streams_that_are_drawn_against_each_other_make_a_replicate_of_every_pair() -> None:
+    """None of these repeats another, though each seed of a stream comes three times."""
+    crossed = [run(seeds={"init": a, "order": b}) for a in range(3) for b in range(3)]
+    design = design_of(crossed)
+    assert design.repeats == () and design.missing == () and len(design.cells) == 1
+    assert design.replicates[:2] == ("init 0, order 0", "init 0, order 1") and len(design.replicates) == 9
+    assert design.seeds_of("init 2, order 1") == {"seeds.init": 2, "seeds.order": 1}
+    both = design_of([*crossed, *(run(seed=seed) for seed in range(4)), run(settings={"nudge": "a"})])
+    assert labels(both) == ["reference", "streams=all", "nudge=a, streams=all"]
+    assert both.seeds_of(2) == {"seed": 2}
+    assert [(cell.label, seed) for _, cell, seed in both.missing] == [
+        ("nudge=a, streams=all", seed) for seed in (1, 2, 3)
+    ]
+    two = design_of([*crossed, *(run(seed=7, seeds={"order": seed}) for seed in range(4))])
+    assert two.axes["streams"] == ("init+order of seed 0", "order of seed 7")
 
 
 def test_experiments_are_kept_apart_and_repeats_are_no_replicates() -> None:
