@@ -1,24 +1,30 @@
 """The terminal, as it is: wide or narrow, coloured or not, ASCII only, a pipe, or gone.
 
 Output never decides a command's fate: letters that the locale cannot show are written as escapes, and when the
-reader of a pipe leaves (``| head``), the rest is dropped and the exit code stays that of the answer.
+reader of a pipe leaves (``| head``), the rest is dropped and the exit code stays that of the answer. Nor does what is
+shown command the terminal: manifests and file names come from strangers, and their control characters are spelled out.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import shutil
 import sys
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
 
 PIPE_WIDTH = 120
+# C0 but tab and newline, DEL, C1; marks that turn the direction of what follows
+_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def prepare_streams() -> None:
@@ -31,11 +37,16 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def visible(text: str) -> str:
+    """``text`` with every character that would command the terminal written as its escape (``\\x1b``)."""
+    return _COMMANDS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 def write_line(text: str, stream: IO[str] | None = None) -> None:
     """Write one line to ``stream`` (default: standard output), unwrapped; a reader that left is no error."""
     stream = stream or sys.stdout
     try:
-        stream.write(text + "\n")
+        stream.write(visible(text) + "\n")
         stream.flush()
     except BrokenPipeError:
         drop(stream)
@@ -62,9 +73,14 @@ def drop(stream: IO[str]) -> None:
 def console(error: bool = False) -> Console:
     """The rich console on standard output, or on standard error: one each, made when first something is printed."""
     from rich.console import Console
+    from rich.segment import Segment
 
     class PatientConsole(Console):
-        """A console that outlives the reader of its pipe."""
+        """A console that outlives the reader of its pipe, and sends no command that is not its own."""
+
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+            for text, style, control in super().render(renderable, options):
+                yield Segment(text if control else visible(text), style, control)
 
         def on_broken_pipe(self) -> None:
             self.quiet = True
@@ -76,9 +92,10 @@ def console(error: bool = False) -> Console:
 
 
 def hanging(text: str, indent: int) -> str:
-    """``text`` broken so that its further lines stand below its first, ``indent`` columns in; whole in a pipe."""
+    """``text`` broken so that its further lines stand below its first, ``indent`` columns in; one line in a pipe."""
     import textwrap
 
+    text = re.sub(r"\s", " ", text)  # a line of its own would look like the program's
     if not console().is_terminal:
         return text
     width = max(console().width - indent, 30)

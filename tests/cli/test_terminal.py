@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from ndrepro.cli import options, terminal, words
 
@@ -37,6 +39,39 @@ def test_text_hangs_in_a_terminal_and_stays_whole_in_a_pipe(monkeypatch: pytest.
     assert terminal.hanging(text, 10) == f"a word and another and\n{'':10}{'x' * 60}"
     monkeypatch.setattr(terminal, "console", lambda: Console(file=io.StringIO(), width=50))
     assert terminal.hanging(text, 10) == text
+
+
+STRANGER = "lenet\x1b]0;owned\x07\x1b[2J\x9b1A\u202etxt.exe\r"
+SPELLED = r"lenet\x1b]0;owned\x07\x1b[2J\x9b1A\u202etxt.exe\r"
+
+
+def test_a_line_commands_no_terminal() -> None:
+    written = io.StringIO()
+    terminal.write_line(STRANGER, written)
+    assert written.getvalue() == SPELLED + "\n"
+    terminal.write_line("é\tü\nñ 漢", written)
+    assert written.getvalue().endswith("é\tü\nñ 漢\n"), "the control: letters of any script stay"
+
+
+def test_a_console_sends_its_own_commands_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", written)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    table = Table(STRANGER)
+    table.add_row(Text(STRANGER, style="bold"))
+    terminal.console.__wrapped__().print(table, soft_wrap=True)
+    seen = written.getvalue()
+    assert "\x1b[1m" in seen, "the control: bold is the console's own"
+    assert "\x1b]0;" not in seen and "\x1b[2J" not in seen and not {"\x07", "\x9b", "\u202e"} & set(seen)
+    assert seen.count(r"\x1b]0;owned") == 2
+
+
+def test_a_name_with_a_newline_makes_no_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for is_terminal in (True, False):
+        pretended = Console(file=io.StringIO(), force_terminal=is_terminal, width=200)
+        monkeypatch.setattr(terminal, "console", lambda pretended=pretended: pretended)
+        assert terminal.hanging("x\nverified: 12 checks passed", 4) == "x verified: 12 checks passed"
 
 
 def test_a_run_is_named_by_what_will_find_it_again(tmp_path: Path) -> None:
