@@ -114,8 +114,9 @@ def _judge(
 
 def _overall(judgements: list[Judgement]) -> str:
     """The weakest of the verdicts."""
-    order = ("identical", "close", "consistent", "undecided", "inconsistent")
-    return max((judgement.verdict for judgement in judgements), key=order.index)
+    from ndrepro.spec.verdicts import VERDICTS
+
+    return max((judgement.verdict for judgement in judgements), key=VERDICTS.index)
 
 
 def _print_plan(original: Original, chosen: Plan) -> None:

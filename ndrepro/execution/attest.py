@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from ndrepro.spec.layout import RunFolder, RunsFolder
+from ndrepro.spec.verdicts import PREDICATE, STATEMENT
 from provenance.canonical import canonical_bytes
 from provenance.digest import file_digest
 from provenance.signing import KeyRing, read_envelope, sign_envelope, write_envelope
 from provenance.storage import make_folder, write_atomically
-
-STATEMENT = "https://in-toto.io/Statement/v1"
-PREDICATE = "urn:ndrepro:verdict:v1"
 
 
 def attest(
@@ -35,7 +33,7 @@ def attest(
     }
     envelope = sign_envelope(canonical_bytes(statement), keys.signer())
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    path = runs.root / "verdicts" / f"{original.root.name}.{stamp}-{keys.keyid[:8]}.dsse.json"
+    path = runs.verdicts / f"{original.root.name}.{stamp}-{keys.keyid[:8]}.dsse.json"
     make_folder(path.parent)
     write_atomically(path, write_envelope(*read_envelope(envelope)))
     return path

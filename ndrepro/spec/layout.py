@@ -2,6 +2,7 @@
 
     runs/
         ledger.jsonl                        every run begun and ended
+        verdicts/RUN.STAMP-KEY.dsse.json    a reviewer's signed verdicts on runs that were trained again
         vgg16_nd_100/                       one folder an experiment
             20261121T101502Z-3f9a1c/        one folder a run (UTC start, six random hex digits)
                 request.json                what the parent asked for
@@ -139,6 +140,11 @@ class RunsFolder:
     def ledger(self) -> Path:
         """The list of every run begun and ended."""
         return self.root / "ledger.jsonl"
+
+    @property
+    def verdicts(self) -> Path:
+        """The folder of verdicts on runs, each signed by whoever trained one again."""
+        return self.root / "verdicts"
 
     def run(self, experiment: str, run_id: str) -> RunFolder:
         """The folder of one run."""
