@@ -20,8 +20,9 @@ import contextlib
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -122,17 +123,34 @@ class Ledger:
 
     def entries(self) -> tuple[Entry, ...]:
         """Every well-formed entry in the file's order; ``verify`` says whether they can be believed."""
-        return tuple(item for _, item in _lines(self._read()) if isinstance(item, Entry))
+        return tuple(item for item in self.audited() if isinstance(item, Entry))
 
     def verify(self) -> list[Problem]:
         """What is wrong with the chain, line by line; empty when it is whole."""
-        data = self._read()
-        problems = _broken_links(data)
-        torn = data.rpartition(b"\n")[2]
+        return [item for item in self.audited() if isinstance(item, Problem)]
+
+    def audited(self) -> Iterator[Entry | Problem]:
+        """Entries and problems in one pass, which holds one line of the file at a time.
+
+        After a break that was reported once, the walk goes on from the next good entry.
+        """
+        damaged: list[tuple[int, bytes, str]] = []
+        last = 0, _GENESIS
+        all_sequences = cache(lambda: {item.sequence for item in map(_item, self._stream()) if isinstance(item, Entry)})
+        torn = b""
+        for number, line in enumerate(self._stream(), 1):
+            item = _item(line)
+            if item is None:
+                torn = line
+            elif isinstance(item, LedgerError):
+                damaged.append((number, line, item.message))
+            else:
+                yield from _break(number, item, last, damaged, all_sequences)
+                yield item
+                damaged, last = [], (item.sequence, item.digest)
+        yield from (Problem(where, reason) for where, _, reason in damaged)
         if torn:
-            reason = f"torn: it has no end ({len(torn)} bytes); the next entry will end it"
-            problems.append(Problem(data.count(b"\n") + 1, reason))
-        return problems
+            yield Problem(number, f"torn: it has no end ({len(torn)} bytes); the next entry will end it")
 
     @property
     def files(self) -> tuple[Path, Path]:
@@ -172,14 +190,25 @@ class Ledger:
         if not size:
             sync_folder(self.path.parent)
 
-    def _read(self) -> bytes:
+    def _stream(self) -> Iterator[bytes]:
+        """The file's lines as it was when this began, each with its newline; none where there is no file.
+
+        What was there once is never changed by who appends, but for a torn end, while it holds the lock.
+        """
         # a lock file shows that somebody appends; without one, or where it cannot be taken, nobody does
         held = locked(self._lock_path, shared=True) if os.access(self._lock_path, os.W_OK) else contextlib.nullcontext()
         try:
             with held:
-                return self.path.read_bytes()
+                stream = self.path.open("rb")
+                left = os.fstat(stream.fileno()).st_size
+            with stream:
+                for line in stream:
+                    yield line[:left]
+                    left -= len(line)
+                    if left <= 0:
+                        return
         except FileNotFoundError:
-            return b""
+            return
         except OSError as error:
             raise StorageError(f"{self.path}: cannot be read ({error.strerror})") from error
 
@@ -193,13 +222,14 @@ def _with_check(body: bytes) -> bytes:
     return b'{"check":"%b",' % _sha256(body).encode() + body[1:]
 
 
-def _lines(data: bytes) -> Iterator[tuple[bytes, Entry | LedgerError]]:
-    """Every whole line with its entry, or with the reason why it has none."""
-    for line in data.split(b"\n")[:-1]:
-        try:
-            yield line, Entry.from_line(line)
-        except LedgerError as error:
-            yield line, error
+def _item(line: bytes) -> Entry | LedgerError | None:
+    """The entry of a line, or the reason why it is none; None for one that has no end."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        return Entry.from_line(line[:-1])
+    except LedgerError as error:
+        return error
 
 
 def _tail(descriptor: int, size: int) -> tuple[Entry | None, bytes, bool]:
@@ -221,38 +251,32 @@ def _tail(descriptor: int, size: int) -> tuple[Entry | None, bytes, bool]:
         length = min(size, 4 * length)
 
 
-def _broken_links(data: bytes) -> list[Problem]:
-    """Walk the chain. After a break that was reported once, the walk goes on from the next good entry."""
-    items = list(_lines(data))
-    sequences = {item.sequence for _, item in items if isinstance(item, Entry)}
-    problems: list[Problem] = []
-    damaged: list[tuple[int, bytes, str]] = []
-    last: tuple[int, str] | None = (0, _GENESIS)
-    for number, (line, item) in enumerate(items, 1):
-        if isinstance(item, LedgerError):
-            damaged.append((number, line, item.message))
-            continue
-        torn = b"\n".join(raw for _, raw, _ in damaged)
-        closes = item.event == RECOVERED and item.fields == {"bytes": len(torn), "sha256": _sha256(torn)}
-        if damaged and not closes:
-            problems += [Problem(where, reason) for where, _, reason in damaged]
-            last = None
-        elif item.event == RECOVERED and not closes:
-            problems.append(Problem(number, "the torn line that this entry closed was removed or edited"))
-        if last is not None:
-            problems += _link(number, item, last, sequences)
-        damaged, last = [], (item.sequence, item.digest)
-    return problems + [Problem(where, reason) for where, _, reason in damaged]
+def _break(
+    number: int,
+    entry: Entry,
+    last: tuple[int, str],
+    damaged: list[tuple[int, bytes, str]],
+    all_sequences: Callable[[], set[int]],
+) -> Iterator[Problem]:
+    """What is wrong with an entry after the last good one (sequence, digest) and the damaged lines between them."""
+    torn = b"".join(raw for _, raw, _ in damaged).removesuffix(b"\n")
+    closes = entry.event == RECOVERED and entry.fields == {"bytes": len(torn), "sha256": _sha256(torn)}
+    if damaged and not closes:
+        yield from (Problem(where, reason) for where, _, reason in damaged)
+        return
+    if entry.event == RECOVERED and not closes:
+        yield Problem(number, "the torn line that this entry closed was removed or edited")
+    yield from _link(number, entry, last, all_sequences)
 
 
-def _link(number: int, entry: Entry, last: tuple[int, str], sequences: set[int]) -> list[Problem]:
+def _link(number: int, entry: Entry, last: tuple[int, str], all_sequences: Callable[[], set[int]]) -> list[Problem]:
     """What is wrong between an entry and the one before it."""
     sequence, digest = last
     if entry.sequence <= sequence:
         return [Problem(number, f"out of order: entry {entry.sequence} follows entry {sequence}")]
     if entry.sequence > sequence + 1:
         missing = range(sequence + 1, entry.sequence)
-        if any(number in sequences for number in missing):
+        if any(number in missing for number in all_sequences()):
             return [Problem(number, f"out of order: entry {entry.sequence} follows entry {sequence}")]
         names = str(missing[0]) if len(missing) == 1 else f"{missing[0]} to {missing[-1]}"
         return [Problem(number, f"removed: entry {names} before it is not there")]

@@ -16,7 +16,7 @@ import pytest
 from provenance.canonical import canonical_bytes
 from provenance.digest import bytes_digest
 from provenance.errors import CanonicalError, StorageError, UsageError
-from provenance.ledger import Entry, Ledger
+from provenance.ledger import Entry, Ledger, Problem
 
 APPEND = """
 import pathlib, sys
@@ -245,3 +245,22 @@ def test_the_time_is_in_utc(ledger: Ledger) -> None:
         assert json.loads(line)["time"].endswith("Z")
         assert Entry.from_line(line.rstrip(b"\n")).time == json.loads(line)["time"]
     assert os.path.exists(ledger.path)
+
+
+def test_one_pass_gives_entries_and_problems_as_they_stood_when_it_began(ledger: Ledger) -> None:
+    whole = lines(ledger)
+    ledger.path.write_bytes(b"".join([*whole[:2], b"{}\n", *whole[3:]]))
+    walk = ledger.audited()
+    first = next(walk)
+    ledger.append("begun", "later")
+    rest = list(walk)
+    assert [item.sequence for item in (first, *rest) if isinstance(item, Entry)] == [1, 2, 4, 5, 6]
+    assert [item.line for item in rest if isinstance(item, Problem)] == [3] == [one.line for one in ledger.verify()]
+    assert ledger.entries()[-1].run == "later"
+
+
+def test_a_gap_of_any_size_is_told_at_once(ledger: Ledger) -> None:
+    last = ledger.entries()[-1]
+    _, line = Entry.make(2**50, "begun", "far", {}, last.digest)
+    ledger.path.write_bytes(ledger.path.read_bytes() + line + b"\n")
+    assert report(ledger) == [f"line 7: removed: entry 7 to {2**50 - 1} before it is not there"]
