@@ -12,7 +12,9 @@ from typing import Any
 
 from provenance.probe import is_missing, none, unavailable
 
-_NO_DEVICE = "no NVIDIA GPU: neither /dev/nvidia0 nor /proc/driver/nvidia is there"
+_NO_DEVICE = "no NVIDIA GPU: neither /dev/nvidia0 nor /proc/driver/nvidia is there, and none is on the PCI bus"
+# as the kernel names them in sysfs: NVIDIA's number, and the class of display controllers, accelerators among them
+_NVIDIA, _DISPLAY = "0x10de", "0x03"
 
 
 def capture(root: Path = Path("/"), nvml: Any = None) -> dict[str, Any]:
@@ -37,13 +39,31 @@ def capture(root: Path = Path("/"), nvml: Any = None) -> dict[str, Any]:
 
 
 def _without_nvml(root: Path, reason: str) -> dict[str, Any]:
-    """NVML cannot be asked: is there a GPU all the same, as in a container that was given no driver library?"""
+    """NVML cannot be asked: is there a GPU all the same, without a driver, or in a container that was given none?"""
     version = root / "proc/driver/nvidia/version"
-    if not version.exists() and not (root / "dev/nvidia0").exists():
-        return none(f"{_NO_DEVICE} ({reason})")
-    lines = version.read_text(encoding="utf-8").splitlines() if version.is_file() else []
-    driver = f"; the driver says: {lines[0].strip()}" if lines else ""
-    return unavailable(f"there is an NVIDIA device, but {reason}{driver}")
+    on_the_bus = _on_the_bus(root)
+    if version.exists() or (root / "dev/nvidia0").exists():
+        lines = version.read_text(encoding="utf-8").splitlines() if version.is_file() else []
+        driver = f"; the driver says: {lines[0].strip()}" if lines else ""
+        return unavailable(f"there is an NVIDIA device, but {reason}{driver}")
+    if on_the_bus:
+        return unavailable(f"there is an NVIDIA GPU ({', '.join(on_the_bus)}) without NVIDIA's driver ({reason})")
+    return none(f"{_NO_DEVICE} ({reason})")
+
+
+def _on_the_bus(root: Path) -> list[str]:
+    """NVIDIA's display controllers among the PCI devices, each with the kernel's driver that it is bound to."""
+    found = []
+    for device in sorted((root / "sys/bus/pci/devices").glob("*")):
+        try:
+            vendor, kind = ((device / name).read_text(encoding="ascii").strip() for name in ("vendor", "class"))
+        except (OSError, UnicodeDecodeError):
+            continue
+        if vendor == _NVIDIA and kind.startswith(_DISPLAY):
+            driver = device / "driver"
+            bound = f"bound to {driver.resolve().name}" if driver.exists() else "bound to no driver"
+            found.append(f"PCI {device.name}, {bound}")
+    return found
 
 
 def _all(nvml: Any) -> dict[str, Any]:

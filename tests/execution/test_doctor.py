@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,8 +18,15 @@ from provenance.errors import KeyFileError
 from provenance.probe import none, unavailable
 from provenance.signing import KeyRing
 
-H100 = {"driver": "580.95.05", "cuda_driver": "13.0", "devices": [{"name": "NVIDIA H100"}]}
-SEES_IT = Torch("2.13.0", "13.0", (("NVIDIA H100", True),))
+H100: dict[str, Any] = {"driver": "580.95.05", "cuda_driver": "13.0", "devices": [{"name": "NVIDIA H100"}]}
+# what the wheels of these releases were compiled for, as torch._C._cuda_getArchFlags() gave it
+CUDA_13 = ("sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120")
+TORCH = Torch("2.13.0+cu130", "13.0")
+SEES_IT = replace(TORCH, devices=(("NVIDIA H100", "9.0"),), kernels=CUDA_13)
+OLD = Torch("1.13.1+cu117", "11.7", (), ("sm_37", "sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86"))
+# torch's own words where the driver supports CUDA 12.8 and where there is none
+TOO_OLD = "The NVIDIA driver on your system is too old (found version 12080). Please update your GPU driver by …"
+NO_DRIVER = "Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU and installed a driver …"
 
 
 @pytest.fixture(autouse=True)
@@ -53,49 +62,113 @@ def test_a_torch_that_cannot_be_imported_is_a_problem(tmp_path: Path) -> None:
     assert ask_torch(str(python)).error == "ImportError: libcudart.so.13: cannot open"
 
 
+def fit(torch: Torch, driver: dict[str, Any], engine: str = "") -> tuple[str, str, str]:
+    finding = gpu_fit(torch, driver, engine)
+    assert finding.cure or finding.status == OK
+    return finding.status, finding.message, finding.cure
+
+
 @pytest.mark.parametrize(
     ("torch", "driver", "status", "said"),
     [
         (SEES_IT, H100, OK, "supports CUDA 13.0"),
-        (Torch("2.13.0", "13.0"), none("no NVIDIA GPU"), OK, "use the CPU: no NVIDIA GPU"),
-        (
-            Torch("2.13.0", "13.0"),
-            unavailable("there is a device, but no driver library"),
-            WARNING,
-            "no driver library",
-        ),
+        (TORCH, none("no NVIDIA GPU"), OK, "use the CPU: no NVIDIA GPU"),
         (Torch("2.13.0+cpu", ""), H100, WARNING, "CPU build"),
-        (SEES_IT, {**H100, "cuda_driver": "12.4"}, PROBLEM, "supports CUDA 12.4, torch is built for 13.0"),
-        (Torch("2.13.0", "13.0"), H100, WARNING, "torch sees 0 of 1"),
-        (Torch("2.13.0", "13.0", (("Tesla K80", False),)), H100, PROBLEM, "no kernels for Tesla K80"),
+        (replace(TORCH, reason="No CUDA GPUs are available"), H100, WARNING, "sees none: No CUDA GPUs are available"),
         (SEES_IT, {**H100, "cuda_driver": unavailable("NVML: not supported")}, OK, "NVIDIA H100"),
         (SEES_IT, {**H100, "devices": unavailable("NVML: no permission")}, WARNING, "no permission"),
+        (SEES_IT, {**H100, "devices": H100["devices"] * 2}, OK, "torch sees 1 of 2"),
     ],
 )
-def test_driver_cuda_and_torch_must_fit(torch: Torch, driver: dict[str, object], status: str, said: str) -> None:
-    finding = gpu_fit(torch, driver)
-    assert finding.status == status
-    assert said in finding.message
-    assert finding.cure or status == OK
+def test_driver_cuda_and_torch_must_fit(
+    torch: Torch, driver: dict[str, Any], status: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert fit(torch, driver)[0] == status
+    assert said in fit(torch, driver)[1]
+
+
+@pytest.mark.parametrize(
+    ("supported", "driver", "cell"), [("12.8", "570.133.20", "torch-2.8.0"), ("11.8", "520.61.05", "torch-2.0.1")]
+)
+def test_a_driver_too_old_for_torchs_cuda_is_told_with_the_one_needed(supported: str, driver: str, cell: str) -> None:
+    older = {**H100, "driver": driver, "cuda_driver": supported}
+    status, message, cure = fit(replace(TORCH, reason=TOO_OLD), older)
+    assert status == PROBLEM
+    assert message.startswith(f"NVIDIA H100, driver {driver} supports CUDA up to {supported}; torch 2.13.0+cu130 is")
+    assert cure == f"update the driver to 580 or newer, or train in a cell that is: ndrepro run EXP --env {cell}"
+    # a newer minor release than the driver's runs, and what torch does see is not argued with
+    cuda_12 = Torch("2.8.0+cu128", "12.8", (("NVIDIA H100", "9.0"),), ("sm_90",))
+    assert fit(cuda_12, {**H100, "cuda_driver": "12.0"})[0] == OK
+    assert fit(SEES_IT, older)[0] == OK
+
+
+def test_a_gpu_that_torch_was_not_compiled_for_is_told_with_the_way_out() -> None:
+    volta = replace(SEES_IT, devices=(("Tesla V100-SXM2-16GB", "7.0"),))
+    status, message, cure = fit(volta, H100)
+    assert (status, "older cell" in cure) == (PROBLEM, True)
+    assert message == (
+        "torch 2.13.0+cu130 has no kernels for Tesla V100-SXM2-16GB (compute capability 7.0), only for"
+        " sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"
+    )
+    hopper = replace(OLD, devices=(("NVIDIA H100", "9.0"),))
+    assert "newer torch" in fit(hopper, H100)[2]
+    assert fit(replace(OLD, devices=(("Tesla V100-SXM2-16GB", "7.0"),)), H100)[0] == OK
+
+
+@pytest.mark.parametrize(
+    ("reason", "engine", "said", "cure"),
+    [
+        ("NVML: NVML Shared Library Not Found", "apptainer", "was started without the GPU", "--nv"),
+        ("NVML: NVML Shared Library Not Found", "docker", "was started without the GPU", "--gpus all"),
+        ("NVML: NVML Shared Library Not Found", "podman", "was started without the GPU", "nvidia.com/gpu=all"),
+        ("NVML: NVML Shared Library Not Found", "kubernetes", "in a container", "hand in the GPU"),
+        ("NVML: NVML Shared Library Not Found", "", "Not Found", "install NVIDIA's driver"),
+        ("NVML: Driver/library version mismatch", "", "mismatch", "restart the machine"),
+        ("NVML: Insufficient Permissions", "", "Permissions", "asking the scheduler"),
+    ],
+)
+def test_a_gpu_whose_driver_does_not_answer_is_told_by_where_this_is(
+    reason: str, engine: str, said: str, cure: str
+) -> None:
+    found = unavailable(f"there is an NVIDIA device, but {reason}")
+    status, message, way_out = fit(replace(TORCH, reason=NO_DRIVER), found, engine)
+    assert (status, said in message, cure in way_out) == (WARNING, True, True)
+    assert reason in message
+    assert ("container" in message) == bool(engine)
+
+
+def test_gpus_that_a_variable_hides_are_told_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    status, message, cure = fit(TORCH, H100)
+    assert (status, "CUDA_VISIBLE_DEVICES='' leaves torch none" in message) == (WARNING, True)
+    assert cure.startswith("unset CUDA_VISIBLE_DEVICES")
+
+
+def test_torchs_own_word_is_asked_for_where_it_sees_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    torch = ask_torch()
+    assert torch.error == "" and torch.devices == ()
+    assert torch.reason.startswith(("Found no NVIDIA driver", "No CUDA GPUs")) or not torch.cuda
 
 
 @pytest.mark.parametrize(
     ("capability", "kernels", "fits"),
     [
-        ((9, 0), ["sm_80", "sm_90"], True),
-        ((8, 6), ["sm_80"], True),  # a binary runs on a later minor
-        ((8, 0), ["sm_86"], False),
-        ((3, 7), ["sm_75", "sm_80"], False),
-        ((12, 1), ["sm_120"], True),
-        ((13, 0), ["sm_120"], False),
-        ((13, 0), ["sm_120", "compute_120"], True),  # intermediate code is compiled for whatever is later
-        ((9, 0), ["sm_90a"], True),
-        ((10, 0), ["sm_90a"], False),
-        ((9, 0), [], False),
+        ("9.0", ["sm_80", "sm_90"], True),
+        ("8.6", ["sm_80"], True),  # a binary runs on a later minor
+        ("8.0", ["sm_86"], False),
+        ("3.7", ["sm_75", "sm_80"], False),
+        ("12.1", ["sm_120"], True),
+        ("13.0", ["sm_120"], False),
+        ("13.0", ["sm_120", "compute_120"], True),  # intermediate code is compiled for whatever is later
+        ("9.0", ["sm_90a"], True),
+        ("10.0", ["sm_90a"], False),
+        ("9.0", [], False),
     ],
 )
-def test_kernels_by_compute_capability(capability: tuple[int, int], kernels: list[str], fits: bool) -> None:
-    assert has_kernels(*capability, kernels) is fits
+def test_kernels_by_compute_capability(capability: str, kernels: list[str], fits: bool) -> None:
+    assert has_kernels(capability, kernels) is fits
 
 
 def test_the_source_is_clean_dirty_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

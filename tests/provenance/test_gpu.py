@@ -108,11 +108,33 @@ def test_no_gpu_says_why(tmp_path: Path) -> None:
         def nvmlInit(self) -> None:
             raise self.NVMLError("NVML Shared Library Not Found")
 
-    reason = "no NVIDIA GPU: neither /dev/nvidia0 nor /proc/driver/nvidia is there"
+    reason = "no NVIDIA GPU: neither /dev/nvidia0 nor /proc/driver/nvidia is there, and none is on the PCI bus"
     assert gpu.capture(tmp_path, Missing()) == {"none": f"{reason} (NVML: NVML Shared Library Not Found)"}
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev/nvidia0").touch()
     assert "there is an NVIDIA device, but NVML" in gpu.capture(tmp_path, Missing())["unavailable"]
+
+
+def test_a_gpu_without_a_driver_is_not_taken_for_none(driver: Any, tmp_path: Path) -> None:
+    def device(address: str, vendor: str, kind: str) -> Path:
+        folder = tmp_path / "sys/bus/pci/devices" / address
+        folder.mkdir(parents=True)
+        (folder / "vendor").write_text(f"{vendor}\n")
+        (folder / "class").write_text(f"{kind}\n")
+        return folder
+
+    device("0000:00:02.0", "0x8086", "0x030000")  # a display of another maker
+    device("0000:01:00.1", "0x10de", "0x040300")  # the sound device that sits beside a GPU
+    assert list(driver(1, init=9, root=tmp_path)) == ["none"]
+    bound = device("0000:01:00.0", "0x10de", "0x030200")
+    found = driver(1, init=9, root=tmp_path)["unavailable"]
+    assert found == (
+        "there is an NVIDIA GPU (PCI 0000:01:00.0, bound to no driver)"
+        " without NVIDIA's driver (NVML: Driver Not Loaded)"
+    )
+    (tmp_path / "sys/bus/pci/drivers/nouveau").mkdir(parents=True)
+    (bound / "driver").symlink_to("../../drivers/nouveau")
+    assert "bound to nouveau" in driver(1, init=9, root=tmp_path)["unavailable"]
 
 
 def test_every_question_is_one_that_pynvml_knows() -> None:
