@@ -1,5 +1,5 @@
-# The image that runs train in: Python and every library as requirements.lock pins them, hashes checked, and nothing
-# that a run does not need. No compiler, no pip, no root. Built by `make image`, which gives the arguments below; the
+# The image that runs train in: Python and every library as runtime.lock pins them, hashes checked, and nothing that a
+# run does not need. No compiler, no pip, no root. Built by `make image`, which gives the arguments below; the
 # same commit gives the same image, bit for bit: no bytecode is compiled, logs and caches are removed, and the builder
 # sets every time to the commit's.
 #
@@ -30,20 +30,28 @@ RUN apt-get -q -o "APT::Snapshot=${APT_SNAPSHOT}" update \
     && DEBIAN_FRONTEND=noninteractive apt-get -q -y -o "APT::Snapshot=${APT_SNAPSHOT}" \
         install --no-install-recommends python3-venv \
     && rm -rf /var/lib/apt/lists/*
-ARG LOCK=requirements.lock
+ARG LOCK=runtime.lock
 COPY ${LOCK} /tmp/requirements.lock
-# The installer lives in an environment of its own and installs into another, which therefore has none.
+# The installer lives in an environment of its own and installs into another, which therefore has none. The wheels are
+# fetched first, so that what was installed is known by its hashes (the bill of materials has them).
 RUN python3 -m venv /tmp/installer \
     && python3 -m venv --without-pip /opt/ndrepro \
+    && /tmp/installer/bin/pip download --quiet --disable-pip-version-check --no-cache-dir \
+        --no-deps --only-binary :all: --require-hashes --dest /tmp/wheels -r /tmp/requirements.lock \
     && /tmp/installer/bin/pip --python /opt/ndrepro/bin/python3 install --quiet --disable-pip-version-check \
-        --no-cache-dir --no-compile --no-deps --only-binary :all: --require-hashes -r /tmp/requirements.lock \
+        --no-cache-dir --no-compile --no-deps --require-hashes --no-index --find-links /tmp/wheels \
+        -r /tmp/requirements.lock \
+    && (cd /tmp/wheels && sha256sum -- *.whl) > /opt/ndrepro/wheels.sha256 \
     && printf '#!/bin/sh\nexec /opt/ndrepro/bin/python3 -m ndrepro "$@"\n' > /opt/ndrepro/bin/ndrepro \
     && chmod 755 /opt/ndrepro/bin/ndrepro \
-    && find /opt/ndrepro -name __pycache__ -type d -prune -exec rm -rf {} +
+    && find /opt/ndrepro -name __pycache__ -type d -prune -exec rm -rf {} + \
+    && rm -rf /tmp/wheels
 
 FROM python
+ARG LOCK=runtime.lock
 COPY --from=libraries /opt/ndrepro /opt/ndrepro
 COPY . /srv/ndrepro
+COPY ${LOCK} /srv/ndrepro/requirements.lock
 ENV PATH=/opt/ndrepro/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     PYTHONPATH=/srv/ndrepro \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -53,6 +61,7 @@ ENV PATH=/opt/ndrepro/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 WORKDIR /tmp
 USER 65534:65534
 ARG BASE_IMAGE
+ARG BASE_DIGEST=sha256:f8ef28f579ea42a44b415d2c5d46f788e6a9b395c6c83f2929416e1fc192c143
 ARG REVISION=unknown
 ARG CREATED=1970-01-01T00:00:00Z
 LABEL org.opencontainers.image.title="ndrepro" \
@@ -60,5 +69,6 @@ LABEL org.opencontainers.image.title="ndrepro" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.created="${CREATED}" \
-      org.opencontainers.image.base.name="${BASE_IMAGE}"
+      org.opencontainers.image.base.name="${BASE_IMAGE}" \
+      org.opencontainers.image.base.digest="${BASE_DIGEST}"
 CMD ["ndrepro", "--help"]

@@ -51,7 +51,7 @@ lint: env ## ruff (rules, format) and mypy (strict where data crosses a wall)
 bench: env ## the speeds that the README claims, as ratios within one run
 	@exec $(python) -m benchmarks $(ARGS)
 
-lock: env ## write requirements.lock and environments/*.lock from their .in files (ARGS=--upgrade for newer releases)
+lock: env ## write requirements.lock, runtime.lock and environments/*.lock from what is asked for (ARGS=--upgrade for newer releases)
 	@exec $(python) tools/locks.py write $(ARGS)
 
 lock-check: env ## have pip-tools resolve requirements.in too, and say which pins differ (about a minute)

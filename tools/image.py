@@ -21,20 +21,9 @@ import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
 ROOT = Path(__file__).resolve().parents[1]
 TAG = "ndrepro:latest"
-# asked inside the image: every distribution and every Debian package, and where they are from
-_LISTING = """
-import json
-from importlib.metadata import distributions
-found = {each.metadata["Name"]: each.version for each in distributions()}
-packages = [line.split() for line in open("/usr/share/ndrepro/packages.txt")]
-release = dict(line.rstrip().split("=", 1) for line in open("/etc/os-release") if "=" in line)
-print(json.dumps({"distributions": found, "packages": packages, "system": release["ID"].strip('"')}))
-"""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -44,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--engine", choices=("podman", "docker"), default=None)
     parser.add_argument("--tag", default=TAG)
     parser.add_argument("--base", help="another base image than the Dockerfile's")
-    parser.add_argument("--lock", type=Path, help="another lock than requirements.lock")
+    parser.add_argument("--lock", type=Path, help="another lock than runtime.lock")
     parser.add_argument("--volume", action="append", default=[], metavar="HERE:THERE", help="for the build only")
     parser.add_argument("--no-cache", action="store_true")
     parser.add_argument("--out", type=Path)
@@ -66,18 +55,18 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def build(engine: str, tag: str, base: str | None, lock: Path | None, volumes: list[str], no_cache: bool) -> str:
-    """Build and tag; the image's digest. ``lock`` is put beside the tree, where the Dockerfile finds it."""
+    """Build and tag; the image's digest. ``lock`` takes the place of the tree's own."""
     commit = git("rev-parse", "HEAD")
     seconds = int(git("show", "--no-patch", "--format=%ct", "HEAD"))
     created = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     choices = {"REVISION": commit, "CREATED": created}
-    choices |= {"BASE_IMAGE": base} if base else {}
+    choices |= {"BASE_IMAGE": base, "BASE_DIGEST": base_digest(engine, base)} if base else {}
     with tempfile.TemporaryDirectory(prefix="ndrepro-image-") as scratch:
         tree = Path(scratch)
         export(tree)
         if lock is not None:
-            shutil.copyfile(lock, tree / "requirements.lock")
-            (tree / "requirements.lock").chmod(0o644)
+            shutil.copyfile(lock, tree / "runtime.lock")
+            (tree / "runtime.lock").chmod(0o644)
         words = [word for name, value in choices.items() for word in ("--build-arg", f"{name}={value}")]
         words += ["--no-cache"] if no_cache else []
         if engine == "podman":
@@ -108,6 +97,16 @@ def digest(engine: str, tag: str) -> str:
     return said(engine, "image", "inspect", "--format", field, tag)
 
 
+def base_digest(engine: str, base: str) -> str:
+    """The digest of a base image: the one that its name pins, else of what the name means now, fetched if need be."""
+    pinned = base.partition("@")[2]
+    if pinned:
+        return pinned
+    if subprocess.run([engine, "image", "inspect", base], capture_output=True).returncode:
+        subprocess.run([engine, "pull", base], check=True, stdout=sys.stderr)
+    return digest(engine, base)
+
+
 def to_sif(engine: str, tag: str, target: Path) -> str:
     """The image as one file that Apptainer runs; its path."""
     if shutil.which("apptainer") is None:
@@ -124,30 +123,12 @@ def to_sif(engine: str, tag: str, target: Path) -> str:
 
 def sbom(engine: str, tag: str) -> str:
     """The bill of materials of the image, asked inside it."""
-    words = [engine, "run", "--rm", "--network", "none", tag, "python3", "-c", _LISTING]
-    listing = subprocess.run(words, check=True, capture_output=True, text=True).stdout
-    return json.dumps(bill_of_materials(tag, digest(engine, tag), json.loads(listing)), indent=1) + "\n"
+    from bill_of_materials import LISTING, bill
 
-
-def bill_of_materials(name: str, image: str, listing: dict[str, Any]) -> dict[str, Any]:
-    """CycloneDX 1.6: the image, and each thing in it under its package URL. The same image gives the same bytes."""
-    system = listing["system"]
-    parts = []
-    for each, version in listing["distributions"].items():
-        parts.append((f"pkg:pypi/{each.lower()}@{version}", each, version))
-    for each, version, architecture in listing["packages"]:
-        parts.append((f"pkg:deb/{system}/{each}@{quote(version)}?arch={architecture}", each, version))
-    components = [
-        {"type": "library", "bom-ref": url, "name": each, "version": version, "purl": url}
-        for url, each, version in sorted(parts)
-    ]
-    return {
-        "bomFormat": "CycloneDX",
-        "specVersion": "1.6",
-        "version": 1,
-        "metadata": {"component": {"type": "container", "bom-ref": image, "name": name, "version": image}},
-        "components": components,
-    }
+    words = [engine, "run", "--rm", "--network", "none", tag, "python3", "-c", LISTING]
+    listing = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    labels = json.loads(said(engine, "image", "inspect", "--format", "{{json .Config.Labels}}", tag))
+    return bill(tag, digest(engine, tag), labels, listing)
 
 
 def git(*arguments: str) -> str:

@@ -4,7 +4,8 @@
     python tools/locks.py check               exit 1 if pip-tools would not keep the main lock's pins
 
 ``write`` keeps the pins that a lock already has unless told to upgrade. The main lock serves Python 3.11 to
-3.13, the cells of the version matrix one Python each, named in the first line of their ``.in`` file.
+3.13, the cells of the version matrix one Python each, named in the first line of their ``.in`` file. ``runtime.lock``
+is the part of the main lock that the image has: what pyproject.toml says that the packages import, and what that needs.
 ``check`` starts pip-compile from the present pins and without hashes (with them it would download every file
 of every pin): where the two resolvers agree nothing moves. It resolves for the Python that runs it, and
 never writes into the tree.
@@ -13,6 +14,7 @@ never writes into the tree.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,35 +27,32 @@ from ndrepro.execution.interpreters import uv_executable, uv_variables
 from ndrepro.execution.lockfile import normalized, read_pins
 
 ROOT = Path(__file__).resolve().parents[1]
+SERVED = ("--universal", "--python-version", "3.11")
 PLATFORM = "x86_64-unknown-linux-gnu"
 
 
 def write(upgrade: bool) -> None:
     """Compile every ``.in`` file; raises CalledProcessError where uv finds no solution."""
-    for source in [ROOT / "requirements.in", *sorted((ROOT / "environments").glob("*.in"))]:
+    more = ["--upgrade"] if upgrade else []
+    main, runtime = ROOT / "requirements.lock", ROOT / "runtime.lock"
+    compile_lock(ROOT / "requirements.in", main, *SERVED, *more)
+    # uv keeps the pins that it finds where it writes: those of the main lock. The installer stays out of images.
+    shutil.copyfile(main, runtime)
+    compile_lock(ROOT / "pyproject.toml", runtime, *SERVED, "--no-emit-package", "uv")
+    for source in sorted((ROOT / "environments").glob("*.in")):
+        python = python_of(source.read_text(encoding="utf-8"), source.name)
         lock = source.with_suffix(".lock")
-        if source.parent == ROOT:
-            head, target = "", ["--universal", "--python-version", "3.11"]
-        else:
-            python = python_of(source.read_text(encoding="utf-8"), source.name)
-            head, target = (
-                f"# python: {python}\n",
-                ["--python-version", python, "--python-platform", PLATFORM],
-            )
-        command = [
-            str(uv_executable()),
-            "pip",
-            "compile",
-            "--quiet",
-            "--generate-hashes",
-            "--no-emit-index-url",
-            *target,
-        ]
-        command += ["--custom-compile-command", "make lock", *(["--upgrade"] if upgrade else [])]
-        names = [str(source.relative_to(ROOT)), "--output-file", str(lock.relative_to(ROOT))]
-        subprocess.run([*command, *names], cwd=ROOT, check=True, stdout=subprocess.DEVNULL, env=uv_variables())
-        lock.write_text(head + lock.read_text(encoding="utf-8"), encoding="utf-8")
-        print(f"{lock.relative_to(ROOT)}: {len(read_pins(lock.read_text(encoding='utf-8'), lock.name))} pins")
+        compile_lock(source, lock, "--python-version", python, "--python-platform", PLATFORM, *more)
+        lock.write_text(f"# python: {python}\n" + lock.read_text(encoding="utf-8"), encoding="utf-8")
+
+
+def compile_lock(source: Path, lock: Path, *options: str) -> None:
+    """Have uv resolve ``source`` into ``lock``, every file with its hash."""
+    command = [str(uv_executable()), "pip", "compile", "--quiet", "--generate-hashes", "--no-emit-index-url", *options]
+    command += ["--custom-compile-command", "make lock"]
+    names = [str(source.relative_to(ROOT)), "--output-file", str(lock.relative_to(ROOT))]
+    subprocess.run([*command, *names], cwd=ROOT, check=True, stdout=subprocess.DEVNULL, env=uv_variables())
+    print(f"{lock.relative_to(ROOT)}: {len(read_pins(lock.read_text(encoding='utf-8'), lock.name))} pins")
 
 
 def pins_here(lock: str) -> dict[str, str]:

@@ -20,7 +20,7 @@ print(sorted((each.metadata["Name"], each.version) for each in distributions()))
 def built(apptainer: None, clone: Path, cpu_lock: Path, base: str, scratch: Path) -> Path:
     tree, out = scratch / "definition", scratch / "definition-out"
     shutil.copytree(clone, tree, ignore=shutil.ignore_patterns(".git"))
-    shutil.copyfile(cpu_lock, tree / "requirements.lock")
+    shutil.copyfile(cpu_lock, tree / "runtime.lock")
     archive = scratch / "base-archive.tar"
     run("podman", "save", "--quiet", "--format", "docker-archive", "--output", str(archive), base)
     out.mkdir()
