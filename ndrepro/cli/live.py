@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,10 @@ class Display(Silent, ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leave the terminal as it was."""
+
+    def reading(self, dataset: str, data: Path) -> None:
+        """Say why nothing else is seen for a while."""
+        self.say(f"reading {dataset} in {terminal.here(data)}, to see that it is whole")
 
     def began(self, folder: RunFolder, request: Request) -> None:
         """Say what runs and where."""

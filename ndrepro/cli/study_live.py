@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -50,12 +51,20 @@ class PlainLines:
     ) -> None:
         """Leave the terminal as it was."""
 
+    def reading(self, dataset: str, data: Path) -> None:
+        """Say why nothing else is seen for a while."""
+        self.say(f"reading {dataset} in {terminal.here(data)}, to see that it is whole")
+
     def started(self, plan: Plan) -> None:
         """Say what there is to do."""
         self.total, self.done = len(plan.items), plan.states["done"]
         count = words.plural(len(plan.todo), "run")
         estimate = f"about {study_words.duration(plan.seconds)} of device time, {words.size(plan.disk_bytes)} of disk"
         self.say(f"{plan.study.name}: {self.done} of {self.total} done; {count} to do, {estimate}")
+        if where := study_words.where(plan):
+            self.say(f"in {where}")
+        for note in plan.notes:
+            self.say(f"note: {note}")
         if plan.disk_bytes > plan.free_bytes:
             self.say(f"warning: only {words.size(plan.free_bytes)} free on the disk of the runs")
 

@@ -46,6 +46,9 @@ Follow = Annotated[bool, typer.Option("--follow", help="slurm: stay and show how
 class Silent:
     """An observer of a study that says nothing."""
 
+    def reading(self, dataset: str, data: Path) -> None:
+        """Nothing."""
+
     def started(self, plan: Plan) -> None:
         """Nothing."""
 

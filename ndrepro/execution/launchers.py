@@ -102,7 +102,9 @@ Event = Began | Moved | Ended
 
 
 class Launcher(Protocol):
-    """Where the runs of a study run."""
+    """Where the runs of a study run; ``here``: on this machine, which then has the data at hand."""
+
+    here: bool
 
     @property
     def free(self) -> bool:
@@ -167,6 +169,8 @@ class LocalLauncher:
 
     Each holds the other end of its standard input: should this process die, they see it close, and stop.
     """
+
+    here = True
 
     def __init__(self, jobs: int, options: Options) -> None:
         self._jobs = jobs

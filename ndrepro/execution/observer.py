@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from ndrepro.spec.exchange import Request, Scores, Timing
@@ -29,6 +30,9 @@ class Progress:
 class Observer(Protocol):
     """Called from the parent process, in this order: ``began``, then ``progress`` and ``epoch`` as they come."""
 
+    def reading(self, dataset: str, data: Path) -> None:
+        """Before that, if data that are new here are read to see that they are whole."""
+
     def began(self, folder: RunFolder, request: Request) -> None:
         """The run folder is made and the ledger has its entry."""
 
@@ -41,6 +45,9 @@ class Observer(Protocol):
 
 class Silent:
     """An observer that says nothing."""
+
+    def reading(self, dataset: str, data: Path) -> None:
+        """Nothing."""
 
     def began(self, folder: RunFolder, request: Request) -> None:
         """Nothing."""

@@ -95,6 +95,7 @@ def run(
             f"processes={experiment.processes} in a container: one process is started there", "leave one of them out"
         )
     container = None if options.container is None else containers.find(options.container, experiment.device)
+    datasets.check(experiment, data, options.runs, observer.reading)
     request = Request(experiment, str(data), options.environment or "", container=container)
     if segment is not None:
         request = replace(request, resume_step=segment.step, segment_epochs=segment.epochs)
@@ -111,7 +112,8 @@ def run(
 def resume(folder: RunFolder, options: Options, observer: Observer) -> Finished:
     """Go on with a run that was interrupted, killed or failed, from its last checkpoint, to the same final bits.
 
-    Raises UsageError for a run that is complete, BusyError for one that still runs.
+    Raises UsageError for a run that is complete, DataError where its data cannot be read, BusyError for one that
+    still runs.
     """
     request = Request.from_json(read_json(folder.request))
     if folder.result.exists() and Result.from_json(read_json(folder.result)).outcome == "completed":
@@ -124,6 +126,7 @@ def resume(folder: RunFolder, options: Options, observer: Observer) -> Finished:
             "a run is resumed where it began; leave --env out",
         )
     data = datasets.locate(request.experiment, options.data) if options.data else Path(request.data)
+    datasets.check(request.experiment, data, options.runs, observer.reading)
     if request.container is not None:
         here = containers.find(Wanted.recorded(request.container), request.experiment.device)
         request = replace(request, container=here)

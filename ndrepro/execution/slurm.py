@@ -110,6 +110,8 @@ def packs(jobs: Sequence[Estimated], cluster: Cluster) -> list[list[Estimated]]:
 class SlurmLauncher:
     """Takes every job first, then submits them as one array; ``follow`` waits for their ends and tells them."""
 
+    here = False
+
     def __init__(
         self, cluster: Cluster, options: Options, study: Spelled, seconds: Mapping[str, float], follow: bool
     ) -> None:

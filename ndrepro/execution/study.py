@@ -134,6 +134,9 @@ class Outcome:
 class StudyObserver(Protocol):
     """Called from the study's process as its runs go on."""
 
+    def reading(self, dataset: str, data: Path) -> None:
+        """Before anything, if data that are new here are read to see that they are whole."""
+
     def started(self, plan: Plan) -> None:
         """Before the first run."""
 
@@ -179,11 +182,15 @@ def carry_out(
 ) -> Outcome:
     """Run all that is to do. ``data`` says where data sets lie, by name; one that is not there is looked for.
 
-    Raises DataError for a path that is not there, before anything starts.
+    Raises DataError for a path that is not there, before anything starts; and, where the runs are to run here, for
+    data that cannot be read.
     """
     for item in plan.todo:
         if item.standing.state not in (CUT_OFF, FAILED):
-            datasets.locate(item.run.experiment, data.get(item.run.experiment.dataset))
+            experiment = item.run.experiment
+            where = datasets.locate(experiment, data.get(experiment.dataset))
+            if launcher.here:
+                datasets.check(experiment, where, options.runs, observer.reading)
     observer.started(plan)
     with _Signals() as signals, Claims(options.runs) as claims:
         work = _Work(plan, options, launcher, observer, data, signals, claims)

@@ -261,6 +261,9 @@ DATASETS = {
     ),
 }
 
+# digits.csv.gz in scikit-learn 1.9.1
+DIGITS_SHA256 = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"
+
 
 def design_of(arch: str, dataset: str) -> Design | None:
     """The form of a network that is meant for a data set's images; ``None`` where it has none for them."""

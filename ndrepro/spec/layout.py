@@ -146,6 +146,11 @@ class RunsFolder:
         """The folder of verdicts on runs, each signed by whoever trained one again."""
         return self.root / "verdicts"
 
+    @property
+    def data_read(self) -> Path:
+        """What is remembered of data that were found whole; may be removed at any time."""
+        return self.root / ".data"
+
     def run(self, experiment: str, run_id: str) -> RunFolder:
         """The folder of one run."""
         return RunFolder(self.root / experiment / run_id)

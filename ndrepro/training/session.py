@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ndrepro.spec import counts
 from ndrepro.spec.catalogue import DATASETS as FACTS
 from ndrepro.spec.errors import DataError, DeviceError
 from ndrepro.spec.exchange import Request, write_json
@@ -157,12 +158,7 @@ def _check_shares(group: distributed.Alone, experiment: Experiment, described: d
     if len(set(trees)) > 1:
         other = next(rank for rank, tree in enumerate(trees) if tree != trees[0])
         raise DataError(f"process {other} found other data than process 0", "give every machine the same files")
-    last = described["train_images"] % experiment.batch_size
-    if 0 < last < group.size:
-        raise DataError(
-            f"the last batch of an epoch has {last} images, fewer than the {group.size} processes",
-            "choose another batch_size, fewer processes, or train_images",
-        )
+    counts.check_last_batch(experiment, described["train_images"])
 
 
 def read_data(request: Request, folder: RunFolder) -> Images | Photographs:

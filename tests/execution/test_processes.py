@@ -159,7 +159,7 @@ def test_what_torchrun_told_another_job_is_not_told_to_this_one() -> None:
     inherited = {"RANK": "3", "WORLD_SIZE": "8", "MASTER_PORT": "1", "HOME": "/home/a"}
     found = child_variables(Request(Experiment.from_name("lenet_bn_1_digits"), "data"), Path("/code"), inherited)
     assert not set(ranks.VARIABLES) & set(found) and found["HOME"] == "/home/a"
-    places = ranks.places(3)
+    places = ranks.places(3, 3)
     assert [place["RANK"] for place in places] == ["0", "1", "2"]
     assert len({json.dumps({**place, "RANK": "", "LOCAL_RANK": ""}, sort_keys=True) for place in places}) == 1
 
@@ -180,6 +180,6 @@ def test_what_no_processes_could_do_is_refused(settings: dict[str, str], said: s
 
 
 def test_a_last_batch_that_leaves_a_process_without_images_is_refused(bench: Bench) -> None:
-    ended = bench.run("lenet_bn_1_digits", processes="2", train_images="97")
-    assert ended.outcome == "failed" and isinstance(ended.error, DataError)
-    assert "last batch of an epoch has 1 images, fewer than the 2 processes" in ended.error.message
+    with pytest.raises(DataError, match="last batch of an epoch has 1 images, fewer than the 2 processes"):
+        bench.run("lenet_bn_1_digits", processes="2", train_images="97")
+    assert not bench.options.runs.root.exists()

@@ -208,17 +208,6 @@ def replace_data(bench: Bench, data: Path) -> Bench:
     return bench
 
 
-def test_corrupt_data_end_in_a_signed_failure_that_names_the_file(bench: Bench) -> None:
-    damaged = bench.root / "digits.csv.gz"
-    damaged.write_bytes(b"not what it was")
-    ended = replace_data(bench, damaged).run()
-    assert ended.outcome == "failed"
-    assert isinstance(ended.error, DataError)
-    assert "digits.csv.gz" in ended.error.message
-    assert manifest_of(bench, ended.folder).outcome == "failed"
-    assert verified(bench, ended.folder).ok
-
-
 @pytest.mark.skipif(os.path.exists("/dev/nvidiactl"), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_said(bench: Bench) -> None:
     ended = bench.run(device="cuda")

@@ -35,6 +35,11 @@ class Watched:
         self.events: list[Event] = []
         self.passed_over: list[tuple[StudyRun, Standing]] = []
         self.stops = 0
+        self.read: list[str] = []
+
+    def reading(self, dataset: str, data: Path) -> None:
+        """Keep the name."""
+        self.read.append(dataset)
 
     def started(self, plan: Plan) -> None:
         """Nothing."""

@@ -35,7 +35,7 @@ def digests(top: Path, names: Sequence[str], check: Callable[[Path, bytes], None
     ``check`` is given each file that has to be read; what it raises ends the reading. Raises DataError for a file
     that cannot be read.
     """
-    place = _cache_folder() / "digests" / f"{hashlib.sha256(os.fsencode(top.resolve())).hexdigest()[:32]}.tsv"
+    place = cache_folder() / "digests" / f"{hashlib.sha256(os.fsencode(top.resolve())).hexdigest()[:32]}.tsv"
     before = _load(place)
 
     def digest(name: str) -> _Remembered:
@@ -58,7 +58,8 @@ def digests(top: Path, names: Sequence[str], check: Callable[[Path, bytes], None
     return [SourceFile(name, entry.size, entry.sha256) for name, entry in now.items()]
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
+    """Where digests are remembered, as told above."""
     chosen = os.environ.get("NDREPRO_CACHE")
     if chosen:
         return Path(chosen)

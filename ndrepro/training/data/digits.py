@@ -14,12 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ndrepro.spec.catalogue import DIGITS_SHA256
 from ndrepro.spec.errors import DataError
 from ndrepro.training.data.images import Images, Split, read_source
 
 FILE_NAME = "digits.csv.gz"
-# of the file in scikit-learn 1.9.1
-OFFICIAL_SHA256 = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"
 _TRAIN_IMAGES = 1437
 _COUNT = 1797
 
@@ -47,7 +46,7 @@ def load(root: Path) -> Images:
         test=Split(images[_TRAIN_IMAGES:], labels[_TRAIN_IMAGES:]),
         classes=tuple(str(digit) for digit in range(10)),
         files=(source,),
-        canonical=source.sha256 == OFFICIAL_SHA256,
+        canonical=source.sha256 == DIGITS_SHA256,
         reader="digits.csv.gz of scikit-learn",
     )
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ndrepro.spec import counts
 from ndrepro.spec.catalogue import DATASETS
 from ndrepro.spec.errors import DataError
 from provenance.digest import FileDigest, tree_digest
@@ -45,8 +46,7 @@ class Split:
         """
         if count is None:
             return self
-        if count > len(self.labels):
-            raise DataError(f"{count} images asked for, the split has {len(self.labels)}", "ask for fewer")
+        counts.first(count, len(self.labels))
         rows = first_rows(self.labels, count, self.by_class)
         return Split(self.images[rows], self.labels[rows], self.by_class)
 

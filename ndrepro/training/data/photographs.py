@@ -15,6 +15,7 @@ import numpy as np
 import PIL
 from PIL import Image, features
 
+from ndrepro.spec import counts
 from ndrepro.spec.errors import DataError
 from ndrepro.training.data.crops import centre_crop
 from ndrepro.training.data.decoding import open_image
@@ -40,8 +41,7 @@ class PhotographSplit:
         """
         if count is None:
             return self
-        if count > len(self.files):
-            raise DataError(f"{count} images asked for, the split has {len(self.files)}", "ask for fewer")
+        counts.first(count, len(self.files))
         rows = first_rows(self.labels, count, by_class=bool((np.diff(self.labels) >= 0).all()))
         return PhotographSplit(self.top, tuple(self.files[row] for row in rows), self.labels[rows])
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ndrepro.spec.errors import DataError
+from ndrepro.spec import counts
 from ndrepro.spec.experiment import Experiment
 from ndrepro.training.data.images import Images, Split
 from ndrepro.training.randomness import stream
@@ -26,13 +26,7 @@ def hold_out(images: Images, experiment: Experiment) -> tuple[Images, dict[str, 
     order. Raises DataError where either part would be empty.
     """
     count = len(images.train.labels)
-    held = round(experiment.validation * count)
-    if not 0 < held < count:
-        raise DataError(
-            f"validation={experiment.validation} of {count} training images leaves {held} to validate on and "
-            f"{count - held} to train on",
-            "choose another fraction, or more training images",
-        )
+    held = counts.held_out(experiment, count)
     order = stream(experiment, "split", "validation").permutation(count)
     divided = replace(
         images,

@@ -1,0 +1,69 @@
+"""Whether a data set can be read: ``python -m ndrepro.training.data NAME PATH``, before any run on it is begun.
+
+The very reader that a training process would use reads all of it, so that whatever would end a run there is told
+here. The last line of standard output is one JSON document,
+
+    {"train_images": N, "test_images": N, "folders": [...]}   and exit code 0, or
+    {"error": {"type", "message", "cure"}}                     and exit code 1
+
+where ``folders`` are all that were looked into: while nothing in them changes, the answer stays the same. What is
+missing is downloaded, as the training process would. It dies with its parent (NDREPRO_PARENT_PID).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from ndrepro.spec.errors import to_record
+from ndrepro.training.__main__ import die_with_parent
+from ndrepro.training.data import DATASETS
+from ndrepro.training.data.digest_cache import cache_folder
+
+# of the system and of this program, not of the data
+_NOT_DATA = ("/proc", "/sys", "/dev", sys.prefix, sys.base_prefix)
+
+
+def main(arguments: list[str]) -> int:
+    """Read the data set named on the command line, and say how it went."""
+    name, path = arguments
+    die_with_parent()
+    looked = Looked()
+    sys.addaudithook(looked)
+    try:
+        data = DATASETS[name](Path(path))
+    except Exception as error:
+        print(f"\n{json.dumps({'error': to_record(error)})}")
+        return 1
+    counts = {"train_images": len(data.train.labels), "test_images": len(data.test.labels)}
+    print(f"\n{json.dumps({**counts, 'folders': looked.folders()})}")
+    return 0
+
+
+class Looked:
+    """An audit hook (``sys.addaudithook``) that keeps the folders that were listed, and those of files opened."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Called by the interpreter for every event that it tells of."""
+        if event not in ("open", "os.listdir", "os.scandir") or not isinstance(arguments[0], (str, os.PathLike)):
+            return
+        place = os.fspath(arguments[0])
+        if isinstance(place, str):
+            self._seen.add(os.path.dirname(place) if event == "open" else place)
+
+    def folders(self) -> list[str]:
+        """The folders of the data, sorted: neither this program's own, nor those of remembered digests."""
+        own = {os.path.abspath(entry) for entry in sys.path}
+        excluded = (*_NOT_DATA, str(cache_folder()))
+        places = {os.path.abspath(place) for place in self._seen if os.path.isdir(place)} - own
+        return sorted(place for place in places if not any(f"{place}/".startswith(f"{top}/") for top in excluded))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
