@@ -6,7 +6,7 @@ What a manifest says it could not find out (``{"unavailable": reason}``) is said
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ndrepro.cli import words
@@ -45,17 +45,25 @@ def manifest_rows(manifest: Manifest) -> list[Row]:
     data = next((item for item in manifest.dependencies if item.name.startswith("dataset:")), Resource("dataset:?"))
     inner, machine = manifest.internal_parameters, manifest.machine
     return [
-        ("source", source(named.get("source", Resource("source")))),
-        ("data", dataset(data)),
-        ("python", _python(manifest, named)),
-        ("machine", _machine(machine)),
-        ("gpu", _gpu(machine, inner)),
-        ("computed", f"on {word(at(inner, 'device'))}, {words.plural(int(at(inner, 'threads')), 'thread')}"),
-        ("determinism", determinism(at(inner, "determinism"))),
-        ("network", _network(manifest)),
-        ("time", _time(manifest)),
+        ("source", _told(source, named.get("source", Resource("source")))),
+        ("data", _told(dataset, data)),
+        ("python", _told(_python, manifest, named)),
+        ("machine", _told(_machine, machine)),
+        ("gpu", _told(_gpu, machine, inner)),
+        ("computed", _told(_computed, inner)),
+        ("determinism", _told(determinism, at(inner, "determinism"))),
+        ("network", _told(_network, manifest)),
+        ("time", _told(_time, manifest)),
         ("artifacts", artifacts(manifest.artifacts)),
     ]
+
+
+def _told(row: Callable[..., str], *recorded: Any) -> str:
+    """A row's words. A manifest may be anybody's, and what has another form than here hides no other row."""
+    try:
+        return row(*recorded)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return "NOT KNOWN (recorded in another form than this version knows)"
 
 
 def at(document: Any, *keys: str) -> Any:
@@ -163,6 +171,10 @@ def _machine(machine: Any) -> str:
         image = digest if isinstance(digest, str) else "image not known"
         parts.append(f"in {word(at(container, 'engine'))} ({image})")
     return ", ".join(parts)
+
+
+def _computed(inner: Mapping[str, Any]) -> str:
+    return f"on {word(at(inner, 'device'))}, {words.plural(int(at(inner, 'threads')), 'thread')}"
 
 
 def _gpu(machine: Any, inner: Mapping[str, Any]) -> str:

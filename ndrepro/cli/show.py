@@ -61,9 +61,8 @@ def _outcome(short: Summary, recorded: Recorded | None) -> str:
 
 def _rows(short: Summary, recorded: Recorded | None, runs: Path) -> list[Row]:
     from ndrepro.cli import facts
-    from ndrepro.execution.runs import settings_changed
+    from ndrepro.execution.runs import experiment_of, settings_changed
     from ndrepro.spec.exchange import Request, read_json
-    from ndrepro.spec.experiment import Experiment
     from ndrepro.spec.layout import RunFolder
 
     if recorded is None:
@@ -71,7 +70,7 @@ def _rows(short: Summary, recorded: Recorded | None, runs: Path) -> list[Row]:
         signed = "nobody: there is no manifest"
         rest = []
     else:
-        experiment = Experiment.from_json(recorded.manifest.external_parameters["experiment"])
+        experiment = experiment_of(recorded.manifest)
         check = f"{terminal.program()} verify {terminal.run_word(short.folder, runs, options.DEFAULT_RUNS)}"
         signed = f"{', '.join(recorded.signers)}, as the manifest claims; to check: {check}"
         rest = facts.manifest_rows(recorded.manifest)

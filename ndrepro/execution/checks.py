@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from ndrepro.execution.record import summary
+from ndrepro.execution.runs import experiment_of
 from ndrepro.spec.exchange import Request, Result, Scores, read_json
-from ndrepro.spec.experiment import Experiment
 from ndrepro.spec.layout import RunFolder
 from provenance.errors import ManifestError, TrailError
 from provenance.fingerprint import fingerprint
@@ -43,7 +43,7 @@ def request(root: Path, manifest: Manifest) -> Finding:
     """9: the request that the child read is the one that was signed."""
     asked = Request.from_json(read_json(RunFolder(root).request))
     # compared as experiments: what was signed may be older than some settings
-    if asked.experiment != Experiment.from_json(manifest.external_parameters["experiment"]):
+    if asked.experiment != experiment_of(manifest):
         raise ManifestError("request.json: another experiment than the manifest's externalParameters")
     return Finding("request", "pass", f"{asked.experiment.name}, seed {asked.experiment.seed}")
 

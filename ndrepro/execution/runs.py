@@ -16,10 +16,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ndrepro.spec.errors import RunNotFound
+from ndrepro.spec.errors import RunNotFound, UsageError
 from ndrepro.spec.exchange import Request, Scores, read_json
 from ndrepro.spec.experiment import Experiment
 from ndrepro.spec.layout import RunFolder, RunsFolder
+from provenance.errors import ManifestError
 from provenance.folder import LOCK
 from provenance.ledger import Entry, Ledger
 from provenance.manifest import Manifest
@@ -101,6 +102,18 @@ def read_recorded(folder: RunFolder) -> Recorded:
     """The manifest of a run, not verified. Raises EnvelopeError or ManifestError for what is none, OSError."""
     _, payload, signatures = read_envelope(folder.manifest.read_bytes())
     return Recorded(Statement.from_bytes(payload).manifest, tuple(keyid for keyid, _ in signatures))
+
+
+def experiment_of(manifest: Manifest) -> Experiment:
+    """The experiment that a manifest says was run. Raises ManifestError where it says none that is known here."""
+    place = "externalParameters.experiment"
+    document = manifest.external_parameters.get("experiment")
+    if not isinstance(document, dict):
+        raise ManifestError(f"{place}: {str(document)[:80]!r}, expected an object", "it is no run of ndrepro")
+    try:
+        return Experiment.from_json(document)
+    except UsageError as error:
+        raise ManifestError(f"{place}: {error.message}", "read it with the version that wrote it") from None
 
 
 def read_scores(folder: RunFolder) -> tuple[Scores, ...]:

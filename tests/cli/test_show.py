@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
+import pytest
 from recorded_runs import Answer, begin_run, open_run, sign_run
 
 from ndrepro.cli import facts
+from ndrepro.execution.runs import read_recorded
 from ndrepro.spec.exchange import Scores
 from ndrepro.spec.layout import RunsFolder
 from provenance.manifest import Artifact, Resource
@@ -115,6 +117,22 @@ def test_flags_that_stayed_are_told_from_flags_that_were_not_read() -> None:
     )
     unread = facts.determinism({"level": "free", "start": start, "end": unavailable("it was killed")})
     assert unread == "free; flags at the end NOT KNOWN (it was killed); at the start: threads 2"
+
+
+STRANGE = (None, True, -1, "x", [], {}, [[]], {"unavailable": 3}, {"a": {"b": [1]}})
+
+
+@pytest.mark.parametrize("strange", STRANGE)
+def test_what_was_recorded_in_another_form_hides_no_other_row(runs: RunsFolder, strange: object) -> None:
+    manifest = read_recorded(sign_run(runs, "lenet_bn_2_digits", "20261121T100000Z-aaaaaa")).manifest
+    labels = [label for label, _ in facts.manifest_rows(manifest)]
+    assert "another form" not in str(facts.manifest_rows(manifest)), "the control"
+    for key in ("determinism", "usage", "libraries", "threads", "device"):
+        other = replace(manifest, internal_parameters={**manifest.internal_parameters, key: strange})
+        assert [label for label, _ in facts.manifest_rows(other)] == labels
+    for key in ("machine", "container", "gpus", "interpreter"):
+        other = replace(manifest, machine={**manifest.machine, key: strange})
+        assert [label for label, _ in facts.manifest_rows(other)] == labels
 
 
 def test_files_in_folders_are_summed_up() -> None:

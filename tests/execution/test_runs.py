@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from ndrepro.execution.runs import (
     RUNNING,
     UNREADABLE,
     UNSIGNED,
+    experiment_of,
     find_run,
     is_running,
     ledger_of,
@@ -24,7 +26,7 @@ from ndrepro.execution.runs import (
 from ndrepro.spec.errors import RunNotFound
 from ndrepro.spec.experiment import Experiment
 from ndrepro.spec.layout import RunsFolder
-from provenance.errors import ProvenanceError
+from provenance.errors import ManifestError, ProvenanceError
 
 FIRST, SECOND, OTHER = "20261121T100000Z-aaaaaa", "20261121T110000Z-bbbbbb", "20261122T100000Z-cccccc"
 
@@ -159,3 +161,14 @@ def test_settings_beyond_the_name_are_told() -> None:
         "deconv.block": 32,
         "seeds.init": 7,
     }
+
+
+@pytest.mark.parametrize("experiment", [None, [], {}, {"arch": "lenet"}, {"epochs": -1}, {"novel": 1}])
+def test_a_signed_experiment_that_is_not_known_here_is_said(runs: RunsFolder, experiment: object) -> None:
+    manifest = read_recorded(sign_run(runs, "lenet_bn_2_digits", FIRST)).manifest
+    assert experiment_of(manifest) == Experiment.from_name("lenet_bn_2_digits"), "the control"
+    known = manifest.external_parameters["experiment"]
+    if experiment in ({"epochs": -1}, {"novel": 1}):
+        experiment = {**known, **experiment}  # type: ignore[dict-item]
+    with pytest.raises(ManifestError, match=r"externalParameters\.experiment"):
+        experiment_of(replace(manifest, external_parameters={"experiment": experiment}))

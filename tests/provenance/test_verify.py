@@ -485,6 +485,16 @@ def test_the_callers_checks_are_numbered_on_and_count(signed_run: Run) -> None:
     assert verdict.checks[9] == Check(10, "trail is well formed", "fail", "trail.bin: torn", "resume the run")
 
 
+def reads_what_is_not_there(run_dir: Path, manifest: Manifest) -> Check:
+    raise KeyError("experiment")
+
+
+def test_a_check_that_stumbles_over_what_was_signed_fails_and_never_raises(signed_run: Run) -> None:
+    verdict = signed_run.verify(extra_checks=[reads_what_is_not_there, request_agrees])
+    assert not verdict.ok and "KeyError: 'experiment'" in failed(verdict, 9)
+    assert verdict.checks[9].status == "pass", "the control: what can be checked is"
+
+
 def test_the_callers_checks_are_skipped_where_the_files_cannot_be_believed(signed_run: Run) -> None:
     flip(signed_run.folder / "weights.bin")
     verdict = signed_run.verify(extra_checks=[request_agrees, trail_is_well_formed])
