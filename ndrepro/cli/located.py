@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,8 +21,17 @@ if TYPE_CHECKING:
 
 _LABEL_WIDTH = 13
 _SHOWN = 3
-_LAYERS_BACKWARD = ("aten.convolution_backward", "aten.native_batch_norm_backward")
+_LAYERS_BACKWARD = (
+    "aten.convolution_backward",
+    "aten.native_batch_norm_backward",
+    "aten.cudnn_batch_norm_backward",
+    "aten.batch_norm_backward",
+    "aten.native_layer_norm_backward",
+    "aten.native_group_norm_backward",
+)
 _GRADIENTS = ("input", "weight", "bias")
+# the argument that says which of the three are asked for; cuDNN's batch norm has none, and gives all
+_OUTPUT_MASK = re.compile(r"\[(True|False), (True|False), (True|False)\]")
 _PARTS = {
     "state": "in what it starts from",
     "batch": "in the data: another batch",
@@ -167,12 +177,14 @@ def _operation(operation: Operation, output: int) -> str:
 def _which(operation: Operation, output: int) -> str:
     """Which of several outputs, in words where they are the gradients of a layer's input, weight and bias."""
     count = len(operation.outputs)
-    if count == 1:
-        return ""
-    if operation.name in _LAYERS_BACKWARD and count <= len(_GRADIENTS):
-        # a network's first layer has no gradient of its input
-        return f", gradient of the {_GRADIENTS[len(_GRADIENTS) - count + output]}"
-    return f", output {output + 1} of {count}"
+    if operation.name in _LAYERS_BACKWARD:
+        # a first layer has no gradient of its input, a convolution before a batch norm none of a bias
+        asked = _OUTPUT_MASK.search(operation.arguments)
+        mask = asked.groups() if asked else ("True",) * len(_GRADIENTS)
+        given = [name for name, wanted in zip(_GRADIENTS, mask, strict=True) if wanted == "True"]
+        if len(given) == count:
+            return f", gradient of the {given[output]}"
+    return "" if count == 1 else f", output {output + 1} of {count}"
 
 
 def _difference(difference: TensorDifference) -> str:

@@ -6,16 +6,27 @@ torch by tests/execution/test_canonical_versions.py.
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import backward_outputs
 import numpy as np
 import pytest
 from compared_runs import TENSORS, account, parted, records, sign_pair_member
 from recorded_runs import Answer
 
+from ndrepro.cli.located import _which
+from ndrepro.execution.environments import cell, create
+from ndrepro.execution.run import CODE
+from ndrepro.spec.errors import EnvironmentMissing
 from ndrepro.spec.layout import RunFolder
+from ndrepro.spec.replay import Bits, Operation
 
 Command = Callable[..., Answer]
 
@@ -99,3 +110,63 @@ def test_what_is_kept_does_not_go_among_other_files(ndrepro: Command, pair: tupl
     answer = ndrepro("diff", *(str(run.root) for run in pair), "--locate", "--keep", "kept")
     assert answer.code == 2
     assert "--keep kept: it is not empty" in answer.err
+
+
+def told(python: str | Path) -> dict[str, Any]:
+    """What ``backward_outputs`` prints there."""
+    command = [str(python), "-W", "error", backward_outputs.__file__]
+    variables = {**os.environ, "PYTHONPATH": str(CODE)}
+    ended = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=240)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    document: dict[str, Any] = json.loads(ended.stdout)
+    return document
+
+
+def operation_of(document: dict[str, Any], **other: Any) -> Operation:
+    outputs = tuple(Bits(tuple(each["shape"]), each["dtype"], each["bits"]) for each in document["outputs"])
+    return Operation(**{**document, "tensors": tuple(document["tensors"]), "outputs": outputs, **other})
+
+
+@pytest.fixture(scope="module", params=["here", pytest.param("torch-1.13.1", marks=pytest.mark.old_environment)])
+def backward(request: pytest.FixtureRequest) -> dict[str, Any]:
+    if request.param == "here":
+        return told(sys.executable)
+    try:
+        python = create(cell(request.param))
+    except EnvironmentMissing as missing:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"{missing.message}; {missing.cure}")
+    found = told(python)
+    assert found["torch"].startswith("1.13.1")
+    return found
+
+
+def test_every_gradient_of_a_layer_is_called_what_autograd_calls_it(backward: dict[str, Any]) -> None:
+    seen = []
+    for each in backward["operations"]:
+        operation = operation_of(each)
+        if operation.stage == "loss":
+            assert _which(operation, 0) == "", "its one output needs no name"
+            continue
+        layer = operation.path.removeprefix("layers.")
+        for output, bits in enumerate(operation.outputs):
+            gradient = _which(operation, output).removeprefix(", gradient of the ")
+            assert backward["gradients"][layer][gradient] == bits.bits, (layer, output)
+            seen.append((layer, gradient))
+    everything = [(layer, kind) for layer, kinds in backward["gradients"].items() for kind in kinds]
+    assert sorted(seen) == sorted(everything), "none was left out"
+    assert ("unbiased", "input") in seen and ("first", "weight") in seen and ("plain norm", "input") in seen
+
+
+def test_outputs_that_nothing_tells_apart_are_counted(backward: dict[str, Any]) -> None:
+    (each,) = [each for each in backward["operations"] if each["path"] == "layers.unbiased"]
+    assert _which(operation_of(each), 0) == ", gradient of the input"
+    assert _which(operation_of(each, arguments="., ., cut short"), 0) == ", output 1 of 2"
+    assert _which(operation_of(each, name="aten.max_pool2d_with_indices"), 1) == ", output 2 of 2"
+    whole = operation_of(each, name="aten.cudnn_batch_norm_backward", arguments=".", outputs=(Bits((), "", ""),) * 3)
+    assert [_which(whole, output) for output in range(3)] == [
+        ", gradient of the input",
+        ", gradient of the weight",
+        ", gradient of the bias",
+    ]
