@@ -66,7 +66,9 @@ def _print(found: Imported) -> None:
         terminal.write_line(f"{words.plural(count, 'run')} signed by {signer}, on {place}")
     if found.folder is None:
         terminal.write_line(f"nothing was taken in: none of {words.plural(len(found.runs), 'run')} verifies")
-        terminal.write_line(f"  cure: {terminal.program()} keys trust FILE --name N, with a key from whoever ran them")
+        if any(run.problem.startswith("signature") for run in refused):
+            cure = "keys trust FILE --name N, with a key from whoever ran them"
+            terminal.write_line(f"  cure: {terminal.program()} {cure}")
         return
     files = "with every file" if whole == len(taken) else f"{whole} of them with every file that was signed"
     terminal.write_line(f"taken in   {words.plural(len(taken), 'run')}, {files}: {terminal.here(found.folder)}")

@@ -4,8 +4,8 @@
 
 What does not verify is left out and named; a ledger that comes with the runs comes along, so that what was begun there
 and is not here stays visible. Nothing is mixed with the runs that were made here: their ledger tells of these only. The
-folder that comes out is a folder of runs like any other (``--runs INTO/NAME``). Nothing of a run is executed, and the
-archive's names can lead nowhere but into that folder.
+folder that comes out is a folder of runs like any other (``--runs INTO/NAME``). Nothing of a run is executed, the
+archive's names can lead nowhere but into that folder, and a small archive does not fill the disk.
 
 A run of which only the manifest (and some files) was sent is checked as far as it goes: its signature and statement,
 and every file that is there against the signed digest.
@@ -13,10 +13,12 @@ and every file that is there against the signed digest.
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -34,6 +36,10 @@ from provenance.trust import TrustPolicy
 from provenance.verify import verify
 
 _MOST_FILES = 1_000_000
+# a hundredfold is far beyond what manifests and logs shrink to; below a gibibyte nobody is harmed
+_MOST_TIMES, _LEAST_BYTES = 100, 1 << 30
+# zipfile raises RuntimeError for a password, and NotImplementedError, one of its kind, for an unknown compression
+_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, lzma.LZMAError, zlib.error, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -88,9 +94,9 @@ def import_runs(source: Path, into: Path, name: str, trust: TrustPolicy) -> Impo
                     shutil.rmtree(there / run.path)
             if any(run.taken for run in found):
                 _runs_root(there).rename(target)
-    except (OSError, tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+    except OSError as error:
         raise StorageError(
-            f"{source}: cannot be taken in ({error})", "is the archive whole, and is there space?"
+            f"{source}: cannot be taken in ({error.strerror or error})", "is the archive whole, and is there space?"
         ) from None
     return Imported(target if target.exists() else None, found)
 
@@ -100,35 +106,66 @@ def _fetch(source: Path, place: Path) -> None:
     if source.is_dir():
         shutil.copytree(source, place, symlinks=True)
         _refuse_links(place)
-    elif source.is_file() and tarfile.is_tarfile(source):
-        with tarfile.open(source) as archive:
-            for number, member in enumerate(archive):
-                if member.isdir():
-                    continue
-                if not member.isreg():
-                    raise UsageError(f"{source}: {member.name} is a link or a device", "an archive holds files only")
-                _write(archive.extractfile(member), place, member.name, number)
-    elif source.is_file() and zipfile.is_zipfile(source):
-        with zipfile.ZipFile(source) as archive:
-            for number, entry in enumerate(archive.infolist()):
-                if not entry.is_dir():
-                    _write(archive.open(entry), place, entry.filename, number)
-    elif source.exists():
-        raise UsageError(f"{source}: neither a folder nor an archive", "tar, tar.gz, tar.xz, tar.bz2 and zip are read")
+    elif source.is_file():
+        try:
+            _unpack(source, _Unpacked(place, max(_LEAST_BYTES, _MOST_TIMES * source.stat().st_size)))
+        except _DAMAGED as error:
+            raise StorageError(f"{source}: cannot be read ({error})", "is the archive whole?") from None
     else:
         raise UsageError(f"{source}: not there", "check the path")
 
 
-def _write(stream: IO[bytes] | None, place: Path, name: str, number: int) -> None:
-    path = PurePosixPath(name)
-    if stream is None or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
-        raise UsageError(f"{name!r} leads out of the archive", "an archive that does so is not to be trusted")
-    if number >= _MOST_FILES:
-        raise UsageError(f"more than {_MOST_FILES} files", "import the runs in parts")
-    target = place / path
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with stream, target.open("xb") as out:
-        shutil.copyfileobj(stream, out, 1 << 20)
+def _unpack(source: Path, place: _Unpacked) -> None:
+    if tarfile.is_tarfile(source):
+        with tarfile.open(source) as archive:
+            for member in archive:
+                place.count()
+                if member.isdir():
+                    continue
+                if not member.isreg():
+                    raise UsageError(f"{source}: {member.name} is a link or a device", "an archive holds files only")
+                place.write(archive.extractfile(member), member.name)
+    elif zipfile.is_zipfile(source):
+        with zipfile.ZipFile(source) as archive:
+            for entry in archive.infolist():
+                place.count()
+                if not entry.is_dir():
+                    place.write(archive.open(entry), entry.filename)
+    else:
+        raise UsageError(f"{source}: neither a folder nor an archive", "tar, tar.gz, tar.xz, tar.bz2 and zip are read")
+
+
+@dataclass
+class _Unpacked:
+    """The folder that an archive's files go into, and nowhere else; their number and size have an end."""
+
+    root: Path
+    bytes_left: int
+    files_left: int = _MOST_FILES
+
+    def count(self) -> None:
+        """One more member of the archive."""
+        self.files_left -= 1
+        if self.files_left < 0:
+            raise UsageError(f"more than {_MOST_FILES} files", "import the runs in parts")
+
+    def write(self, stream: IO[bytes] | None, name: str) -> None:
+        """One file. Raises UsageError for a name that leads out or comes twice, and beyond the size."""
+        path = PurePosixPath(name)
+        if stream is None or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
+            raise UsageError(f"{name!r} leads out of the archive", "an archive that does so is not to be trusted")
+        target = self.root / path
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with stream, target.open("xb") as out:
+                while piece := stream.read(1 << 20):
+                    self.bytes_left -= len(piece)
+                    if self.bytes_left < 0:
+                        cure = "unpack it where there is space, if its sender is known, and import the folder"
+                        raise UsageError(f"{name!r}: the archive unpacks to over {_MOST_TIMES} times its size", cure)
+                    out.write(piece)
+        except (FileExistsError, NotADirectoryError, IsADirectoryError):
+            raise UsageError(f"{name!r} is in the archive twice", "an archive holds each file once") from None
 
 
 def _refuse_links(folder: Path) -> None:

@@ -108,6 +108,10 @@ def test_a_changed_file_leaves_its_run_out_and_no_other(
     }
     assert "metrics.jsonl" in next(row["problem"] for row in answer.json["runs"] if not row["taken"])
     assert not list(Path("imported/b").glob("lenet_bn*/*/manifest.dsse.json"))
+    for changed in elsewhere.runs():
+        changed.metrics.write_text("")
+    none = ndrepro("import", str(elsewhere.root), "--name", "c", "--key", key)
+    assert "none of 2 runs verifies" in none.out and "keys trust" not in none.out, "no key helps a changed file"
 
 
 def test_a_manifest_without_its_files_is_taken_in_as_that(
