@@ -1,201 +1,229 @@
 """Remembers which manifests were verified, so that a folder of a hundred thousand runs is verified once.
 
-The index is an SQLite database (beside it, ``.seal``) that can be thrown away at any time. It holds what was taken out
-of manifests that verified, with each file's size, times, inode and device; a file that is not exactly as it was is
-verified anew, and what was refused is never remembered. ctime is among them, which no program can set back.
+The index is an SQLite database that can be thrown away at any time. It holds what was taken out of manifests that
+verified, with each file's size, times, inode and device; a file that is not exactly as it was is verified anew, and
+what was refused is never remembered. ctime is among them, which no program can set back; a file that was changed a
+moment before it was read could be changed again within one tick of the file system's clock, so it is verified once
+more the next time. What the ledger, or another copy of the run, says against a manifest stands beside it, until the
+ledger or the folder changes.
 
-Whoever can write to the folder could write numbers into the database. Therefore its bytes are sealed with a keyed
-hash (BLAKE2b); the key is made on first use in the key home, mode 600, and an index whose seal does not hold, that was
-made by other code than this, or elsewhere, counts for nothing and is made anew. It is read from the bytes that were
-hashed. So it guards against an index that was edited, exchanged, or came along with somebody else's runs; not
-against whoever can read the key home, and who could sign runs as well. A signer that is no longer trusted has no
-rows; the ledger is asked again whenever its file has changed. Where there is no key home, there is no index.
+Whoever can write to the folder could write numbers into the database. Therefore it is sealed
+(``ndrepro.analysis.sealed``), and an index whose seal does not hold, that was made by other code than this, or
+elsewhere, counts for nothing and is made anew. A signer that is no longer trusted has no rows. Where there is no key
+home, nothing is remembered; then too the database is what is worked in, so that memory does not grow with the folder.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 import os
-import secrets
-import sqlite3
-from collections.abc import Iterable, Mapping
-from contextlib import closing, suppress
-from dataclasses import dataclass, field
+import time
+import weakref
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from ndrepro.analysis.examine import Examined, Unfinished
+from ndrepro.analysis.begun import Begun
+from ndrepro.analysis.columns import COLUMNS, OWN, Row, score_from, unfinished_from
+from ndrepro.analysis.examine import Refused, Unfinished
 from ndrepro.analysis.extract import Score
-from provenance.errors import StorageError
-from provenance.storage import write_atomically
+from ndrepro.analysis.listing import Found
+from ndrepro.analysis.sealed import PrivateDatabase, key_of
 from provenance.trust import TrustPolicy
 
-Stamp = tuple[int, int, int, int, int]
-T = TypeVar("T")
-
-_SCORE = tuple(Score.__dataclass_fields__)
+# a clock may be as coarse as two seconds (FAT)
+_SETTLED_NS = 2_000_000_000
 _STAMP = ("file_size", "file_mtime", "file_ctime", "file_inode", "file_device")
-_HEAD = ("path", *_STAMP, "keyid", "sequence", "entry", "outcome")
-# "folder" follows from the path and "signer" from the key; both are put back when a row is read
-_COLUMNS = (*_HEAD, *(name for name in _SCORE if name not in ("folder", "signer")))
-_QUOTED = ", ".join(f'"{name}"' for name in _COLUMNS)  # "commit" is a word of SQL
-_JSON = ("seeds", "settings")
-_NUMBERS = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
-_KEY_BYTES = 32
+_TABLES = f"""
+CREATE TABLE notes (name TEXT PRIMARY KEY, text TEXT);
+CREATE TABLE kinds (id INTEGER PRIMARY KEY, keyid TEXT, text TEXT, UNIQUE (keyid, text));
+CREATE TABLE manifests
+    (path BLOB PRIMARY KEY, {", ".join(_STAMP)}, problem TEXT, {", ".join(COLUMNS[1:])}) WITHOUT ROWID;
+"""
 _HERE = Path(__file__).parent
 _RECORDER = _HERE.parents[1] / "provenance"
 # the modules whose change may change what a row says
 _CODE: tuple[Path, ...] = (
-    *(_HERE / name for name in ("index.py", "examine.py", "extract.py", "begun.py", "scores.py")),
-    *(_RECORDER / name for name in ("verify.py", "signing.py", "statement.py", "manifest.py")),
+    *(
+        _HERE / f"{name}.py"
+        for name in ("index", "sealed", "columns", "listing", "examine", "extract", "begun", "scores")
+    ),
+    *(
+        _RECORDER / f"{name}.py"
+        for name in ("verify", "signing", "statement", "manifest", "ledger", "fields", "canonical")
+    ),
 )
 
 
-@dataclass
 class Index:
-    """What is remembered of one folder: examined manifests with their files' stamps, and the ledger's last answer."""
+    """The verified manifests of one folder, in a private database: see the module."""
 
-    rows: dict[str, tuple[Stamp, Examined]] = field(default_factory=dict)
-    ledger: Stamp | None = None
-    begun: int | None = None
-    lost: list[list[str]] = field(default_factory=list)
+    def __init__(self, policy: TrustPolicy, path: Path | None = None) -> None:
+        """What is remembered at ``path`` of signers that ``policy`` trusts; nothing where there is no such index.
 
-    @classmethod
-    def load(cls, path: Path, policy: TrustPolicy) -> Index:
-        """The index at ``path``; an empty one where there is none, its seal does not hold, or other code made it."""
-        key = _key(policy.home, make=False)
-        try:
-            data, seal = path.read_bytes(), _seal_path(path).read_bytes()
-        except OSError:
-            return cls()
-        if key is None or not hmac.compare_digest(_seal(key, data), seal):
-            return cls()
-        with closing(sqlite3.connect(":memory:")) as database:
-            database.deserialize(data)
-            notes = {name: json.loads(text) for name, text in database.execute("SELECT name, text FROM notes")}
-            names = {trusted.keyid: trusted.name for trusted in tuple(policy.keys())}
-            rows = _rows(database.execute(f"SELECT {_QUOTED} FROM manifests"), names)
-        stamp = notes["ledger"]
-        return cls(rows, None if stamp is None else _stamp_of(stamp), notes["begun"], notes["lost"])
+        Raises StorageError or sqlite3.Error where there is no room for a copy.
+        """
+        keys = tuple(policy.keys())
+        self._names = {key.keyid: key.name for key in keys}
+        self._home = policy.home
+        self._settled = time.time_ns() - _SETTLED_NS
+        key = None if path is None else key_of(policy.home, make=False)
+        self._database = PrivateDatabase(path, key, _CODE)
+        weakref.finalize(self, self._database.close)
+        self._sql = self._database.sql
+        if not self._database.copied:
+            self._sql.executescript(_TABLES)
+        self._sql.execute("CREATE TEMP TABLE fresh (path BLOB PRIMARY KEY, size, mtime, ctime, inode, device)")
+        self._sql.execute("BEGIN")
+        marks = ", ".join("?" * len(keys))
+        self._sql.execute(
+            f"DELETE FROM manifests WHERE kind IN (SELECT id FROM kinds WHERE keyid NOT IN ({marks}))",
+            [one.keyid for one in keys],
+        )
+        self._kind = lru_cache(maxsize=4096)(self._kind_of)
+        self._text = lru_cache(maxsize=4096)(self._text_of)
 
-    def save(self, path: Path, policy: TrustPolicy) -> bool:
-        """Write it, sealed; False where that cannot be done, which costs time on the next reading and nothing else."""
-        key = _key(policy.home, make=True)
-        if key is None:
+    def __len__(self) -> int:
+        """How many manifests have a row."""
+        return self._count("manifests")
+
+    def compare(self, found: Iterable[Found]) -> tuple[int, int]:
+        """Forget whatever is not exactly as it was; how many are to be verified, and how many were there and are not.
+
+        ``found`` comes in the order of its paths.
+        """
+        known = self._sql.execute(f"SELECT path, {', '.join(_STAMP)} FROM manifests ORDER BY path")
+        self._sql.executemany("INSERT INTO fresh VALUES (?, ?, ?, ?, ?, ?)", _differing(known, found))
+        self._sql.execute("DELETE FROM manifests WHERE path IN (SELECT path FROM fresh)")
+        gone = self._sql.execute("DELETE FROM fresh WHERE size IS NULL").rowcount
+        return self._count("fresh"), gone
+
+    def fresh(self) -> Iterator[bytes]:
+        """The paths that are to be verified."""
+        return (path for (path,) in self._sql.execute("SELECT path FROM fresh ORDER BY path"))
+
+    def put(self, row: Row) -> None:
+        """Remember a manifest that was verified, with the stamp that its file had before it was read."""
+        values = ", ".join("?" * (len(COLUMNS) - 1))
+        self._sql.execute(
+            "INSERT INTO manifests SELECT path, CASE WHEN ctime < ? THEN size ELSE -1 END, mtime, ctime, inode, device,"
+            f" NULL, {values} FROM fresh WHERE path = ?",
+            (
+                *(self._settled, self._kind(row.keyid, row.kind)),
+                *(row.digest, row.sequence, row.entry, row.outcome, *row.own, row.path),
+            ),
+        )
+
+    def judge(self, begun: Begun) -> None:
+        """Ask the ledger about every manifest; of several of one run the first counts."""
+        self._sql.execute("UPDATE manifests SET problem = NULL WHERE problem IS NOT NULL")
+        for problems in (self._against(begun), self._copies()):
+            self._sql.executemany("UPDATE manifests SET problem = ? WHERE path = ?", problems)
+
+    def names(self) -> Iterator[str]:
+        """What the runs are known by: identifier, and name of the folder."""
+        for run, path in self._sql.execute("SELECT run_id, path FROM manifests"):
+            yield run
+            yield os.fsdecode(os.path.basename(os.path.dirname(path)))
+
+    def scores(self) -> Iterator[Score]:
+        """Every score that nothing speaks against, by start."""
+        for kind, *values in self._sql.execute(
+            f"SELECT kind, path, digest, {', '.join(OWN)} FROM manifests "
+            "WHERE problem IS NULL AND outcome = 'completed' ORDER BY started, run_id"
+        ):
+            keyid, text = self._text(kind)
+            yield score_from(tuple(values), text, self._names[keyid])
+
+    def count(self) -> int:
+        """How many scores there are."""
+        return self._count("manifests WHERE problem IS NULL AND outcome = 'completed'")
+
+    def unfinished(self) -> Iterator[Unfinished]:
+        """Every run that did not complete and that nothing speaks against."""
+        for kind, path, run, outcome in self._sql.execute(
+            "SELECT kind, path, run_id, outcome FROM manifests "
+            "WHERE problem IS NULL AND outcome != 'completed' ORDER BY path"
+        ):
+            keyid, text = self._text(kind)
+            yield unfinished_from(path, run, outcome, text, self._names[keyid])
+
+    def refused(self) -> Iterator[Refused]:
+        """Every manifest that verifies and that something speaks against."""
+        query = "SELECT path, problem FROM manifests WHERE problem IS NOT NULL ORDER BY path"
+        return (Refused(_path(path), problem) for path, problem in self._sql.execute(query))
+
+    def note(self, name: str) -> Any:
+        """What was noted under a name; None where nothing was."""
+        found = self._sql.execute("SELECT text FROM notes WHERE name = ?", (name,)).fetchone()
+        return None if found is None else json.loads(found[0])
+
+    def save(self, path: Path | None, **notes: Any) -> bool:
+        """Note these, and write it to ``path``; False where that cannot be done, which costs time the next time."""
+        texts = [(name, json.dumps(value)) for name, value in notes.items()]
+        self._sql.executemany("INSERT OR REPLACE INTO notes VALUES (?, ?)", texts)
+        self._sql.execute("DELETE FROM kinds WHERE id NOT IN (SELECT kind FROM manifests)")
+        self._sql.execute("COMMIT")
+        key = None if path is None else key_of(self._home, make=True)
+        if path is None or key is None:
             return False
-        keyids = {trusted.name: trusted.keyid for trusted in tuple(policy.keys())}
-        with closing(sqlite3.connect(":memory:")) as database:
-            database.execute("CREATE TABLE notes (name TEXT PRIMARY KEY, text TEXT)")
-            database.execute(f"CREATE TABLE manifests ({_QUOTED})")
-            notes = {"ledger": self.ledger, "begun": self.begun, "lost": self.lost}
-            database.executemany("INSERT INTO notes VALUES (?, ?)", [(n, json.dumps(v)) for n, v in notes.items()])
-            marks = ", ".join("?" * len(_COLUMNS))
-            values = (_values(stamp, examined, keyids) for stamp, examined in self.rows.values())
-            database.executemany(f"INSERT INTO manifests VALUES ({marks})", values)
-            database.commit()
-            data = database.serialize()
         try:
-            write_atomically(path, data)
-            write_atomically(_seal_path(path), _seal(key, data))
-        except StorageError:
+            self._database.publish(path, key, _CODE)
+        except OSError:
             return False
         return True
 
+    def settled(self, stamp: tuple[int, ...] | None) -> list[int] | None:
+        """A stamp to be noted; of a file that may yet change unseen, one that is never found again."""
+        return None if stamp is None else [-1, self._settled] if stamp[2] >= self._settled else list(stamp)
 
-def stamp_of(path: str | Path) -> Stamp | None:
-    """Size, times of change in ns, inode and device of a file; None for one that is not there."""
-    try:
-        status = os.stat(path, follow_symlinks=False)
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev
+    def _against(self, begun: Begun) -> Iterator[tuple[str, bytes]]:
+        for path, run, sequence, entry, digest, outcome in self._sql.execute(
+            "SELECT path, run_id, sequence, entry, digest, outcome FROM manifests"
+        ):
+            problem = begun.against(run, (sequence, entry.hex()), digest.hex(), outcome)
+            if problem:
+                yield problem, path
 
+    def _copies(self) -> Iterator[tuple[str, bytes]]:
+        first: dict[str, bytes] = {}
+        for run, path in self._sql.execute(
+            "SELECT run_id, path FROM manifests WHERE problem IS NULL AND run_id IN "
+            "(SELECT run_id FROM manifests WHERE problem IS NULL GROUP BY run_id HAVING count(*) > 1) ORDER BY path"
+        ).fetchall():
+            if first.setdefault(run, path) is not path:
+                yield f"the same run as {_path(first[run])}", path
 
-def _rows(found: Iterable[tuple[Any, ...]], names: Mapping[str, str]) -> dict[str, tuple[Stamp, Examined]]:
-    """Every row whose signer is trusted now."""
-    rows: dict[str, tuple[Stamp, Examined]] = {}
-    texts: dict[str, Any] = {}
-    names_of_fields, head = _COLUMNS[len(_HEAD) :], len(_HEAD)
-    for values in found:
-        path, size, mtime, ctime, inode, device, keyid, sequence, entry, outcome = values[:head]
-        signer = names.get(keyid)
-        if signer is None:
-            continue
-        fields = dict(zip(names_of_fields, values[head:], strict=True))
-        fields["folder"] = Path(os.path.dirname(path))
-        fields["signer"] = signer
-        result: Score | Unfinished
-        if outcome == "completed":
-            for name in _JSON:
-                text = fields[name]
-                if text not in texts:  # a hundred thousand runs have a handful of different settings
-                    texts[text] = json.loads(text)
-                fields[name] = texts[text]
-            for name in _NUMBERS:
-                if type(fields[name]) is str:
-                    fields[name] = float(fields[name])
-            result = _made(Score, fields)
-        else:
-            result = Unfinished(fields["run_id"], fields["folder"], fields["name"], outcome, signer)
-        examined = {"path": path, "result": result, "run_id": fields["run_id"], "began": (sequence, entry)}
-        examined |= {"digest": fields["manifest_digest"], "outcome": outcome}
-        rows[path] = (size, mtime, ctime, inode, device), _made(Examined, examined)
-    return rows
+    def _count(self, what: str) -> int:
+        (count,) = self._sql.execute(f"SELECT count(*) FROM {what}").fetchone()
+        return int(count)
+
+    def _kind_of(self, keyid: str, text: str) -> int:
+        self._sql.execute("INSERT OR IGNORE INTO kinds (keyid, text) VALUES (?, ?)", (keyid, text))
+        (number,) = self._sql.execute("SELECT id FROM kinds WHERE keyid = ? AND text = ?", (keyid, text)).fetchone()
+        return int(number)
+
+    def _text_of(self, kind: int) -> tuple[str, str]:
+        keyid, text = self._sql.execute("SELECT keyid, text FROM kinds WHERE id = ?", (kind,)).fetchone()
+        return keyid, text
 
 
-def _made(kind: type[T], fields: dict[str, Any]) -> T:
-    """A frozen dataclass with these fields: what its __init__ would do one by one, and five times as slowly."""
-    made = object.__new__(kind)
-    made.__dict__.update(fields)
-    return made
+def _path(path: bytes) -> Path:
+    return Path(os.fsdecode(path))
 
 
-def _values(stamp: Stamp, examined: Examined, keyids: Mapping[str, str]) -> tuple[Any, ...]:
-    result = examined.result
-    assert isinstance(result, Score | Unfinished)  # what was refused is never remembered
-    if isinstance(result, Score):
-        fields = dict(vars(result))
-        fields |= {name: json.dumps(dict(fields[name]), sort_keys=True) for name in _JSON}
-        # SQLite has no NaN, and would store nothing in its place
-        fields |= {name: repr(fields[name]) for name in _NUMBERS if not -1e308 < fields[name] < 1e308}
-    else:
-        fields = {"run_id": result.run_id, "name": result.name, "manifest_digest": examined.digest}
-    head = (examined.path, *stamp, keyids[result.signer], *examined.began, examined.outcome)
-    return (*head, *(fields.get(name) for name in _COLUMNS[len(_HEAD) :]))
-
-
-def _stamp_of(values: Iterable[int]) -> Stamp:
-    size, mtime, ctime, inode, device = values
-    return size, mtime, ctime, inode, device
-
-
-def _seal_path(path: Path) -> Path:
-    return path.with_name(path.name + ".seal")
-
-
-def _seal(key: bytes, data: bytes) -> bytes:
-    """The keyed hash of an index and of the code that reads it, in hexadecimal."""
-    found = hashlib.blake2b(key=key, digest_size=32)
-    for path in _CODE:
-        found.update(hashlib.sha256(path.read_bytes()).digest())
-    found.update(data)
-    return found.hexdigest().encode() + b"\n"
-
-
-def _key(home: Path, *, make: bool) -> bytes | None:
-    """The secret of the key home; None where there is no key home, or others may read it."""
-    path = home / "index.key"
-    if not home.is_absolute() or not home.is_dir():
-        return None
-    if make:
-        with suppress(OSError):
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with open(descriptor, "wb") as stream:
-                stream.write(secrets.token_bytes(_KEY_BYTES))
-    with suppress(OSError), path.open("rb") as stream:
-        key = stream.read()
-        if len(key) == _KEY_BYTES and not os.fstat(stream.fileno()).st_mode & 0o077:
-            return key
-    return None
+def _differing(known: Iterator[Found], found: Iterable[Found]) -> Iterator[tuple[Any, ...]]:
+    """Both in the order of paths: what is found and not known exactly so; without a stamp, what is no longer there."""
+    old = next(known, None)
+    for new in found:
+        while old is not None and old[0] < new[0]:
+            yield old[0], None, None, None, None, None
+            old = next(known, None)
+        if old != new:
+            yield new
+        if old is not None and old[0] == new[0]:
+            old = next(known, None)
+    while old is not None:
+        yield old[0], None, None, None, None, None
+        old = next(known, None)

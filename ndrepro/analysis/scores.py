@@ -10,24 +10,31 @@ known schema whose subjects agree (checks 1 to 4 of ``provenance.verify``), it c
 (``ndrepro.analysis.extract``) nor the ledger beside it (check 8), where there is one. The other files of a run are
 not read but for the clock; ``deep`` has every one of them hashed too (checks 5 to 7). With ``index`` what was
 verified once is not verified again while its file stays as it was (``ndrepro.analysis.index``).
+
+Memory does not grow with the folder: rows lie in a database on the disk, and ``Scores.rows`` reads them one by one.
 """
 
 from __future__ import annotations
 
+import heapq
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from ndrepro.analysis.begun import Begun
-from ndrepro.analysis.examine import Examined, Refused, Unfinished, examine_all
+from ndrepro.analysis.examine import Refused, Unfinished
 from ndrepro.analysis.extract import Score
-from ndrepro.analysis.index import Index, Stamp, stamp_of
+from ndrepro.analysis.index import Index
+from ndrepro.analysis.listing import manifests, stamp_of
+from ndrepro.analysis.workers import examine_all
 from ndrepro.spec.layout import RunFolder, RunsFolder
 from provenance.digest import bytes_digest
 from provenance.errors import StorageError, UsageError
-from provenance.folder import MANIFEST
 from provenance.signing import default_home
 from provenance.trust import TrustPolicy
 
@@ -36,8 +43,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Lost", "Refused", "Score", "Scores", "Unfinished", "read_scores"]
 
-# runs/EXPERIMENT/RUN: a folder of kept runs may lie one deeper
-_DEPTH = 4
+# called with how many manifests were verified, and of how many
+Watch = Callable[[int, int], object]
 
 
 @dataclass(frozen=True)
@@ -49,11 +56,42 @@ class Lost:
     reason: str
 
 
+class Rows(Sequence[Score]):
+    """The scores of one or several indexes by their start: read from the disk at each walk, and never all held."""
+
+    def __init__(self, indexes: Sequence[Index]) -> None:
+        self._indexes = indexes
+
+    @cached_property
+    def _count(self) -> int:
+        return sum(index.count() for index in self._indexes)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Score]:
+        return heapq.merge(*(index.scores() for index in self._indexes), key=lambda row: (row.started, row.run_id))
+
+    @overload
+    def __getitem__(self, place: int) -> Score: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Score, ...]: ...
+    def __getitem__(self, place: int | slice) -> Score | tuple[Score, ...]:
+        """One by its number, or several. It walks there: whoever wants many walks once."""
+        if isinstance(place, slice):
+            return tuple(self)[place]
+        number = range(len(self))[place]
+        return next(islice(self, number, None))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+
 @dataclass(frozen=True)
 class Scores:
     """What a folder of runs, or several, hold: see the module. ``begun`` is None where a folder has no ledger."""
 
-    rows: tuple[Score, ...]
+    rows: Sequence[Score]
     refused: tuple[Refused, ...] = ()
     unfinished: tuple[Unfinished, ...] = ()
     lost: tuple[Lost, ...] = ()
@@ -100,6 +138,7 @@ def read_scores(
     index: Path | None = None,
     policy: TrustPolicy | None = None,
     deep: bool = False,
+    watch: Watch = lambda done, count: None,
 ) -> Scores:
     """The scores of every run below ``folders``, ordered by start.
 
@@ -108,21 +147,39 @@ def read_scores(
         index: a file to remember in what was verified; left out, everything is verified now.
         policy: whose signatures count; left out, this user's own.
         deep: hash every file of every run too; nothing is remembered then.
+        watch: called with how many manifests of a folder have been verified, and how many are to be.
 
-    Raises UsageError for a folder that is not there.
+    Raises UsageError for a folder that is not there, StorageError where there is no room for temporary files.
     """
     given = [Path(folders)] if isinstance(folders, Path | str) else [Path(folder) for folder in folders]
     policy = TrustPolicy.load(default_home()) if policy is None else policy
-    found = [_read_folder(folder, _index_of(index, folder, given), policy, deep) for folder in dict.fromkeys(given)]
-    counts = [scores.begun for scores in found]
+    try:
+        found = [
+            _read_folder(folder, _index_of(index, folder, given), policy, deep, watch)
+            for folder in dict.fromkeys(given)
+        ]
+    except sqlite3.Error as error:
+        raise StorageError(f"the temporary database of scores: {error}", "make room, or set TMPDIR") from error
+    counts = [part.begun for part in found]
     return Scores(
-        rows=tuple(sorted((row for scores in found for row in scores.rows), key=lambda row: (row.started, row.run_id))),
-        refused=tuple(item for scores in found for item in scores.refused),
-        unfinished=tuple(item for scores in found for item in scores.unfinished),
-        lost=tuple(item for scores in found for item in scores.lost),
+        rows=Rows([part.index for part in found]),
+        refused=tuple(item for part in found for item in part.refused),
+        unfinished=tuple(item for part in found for item in part.unfinished),
+        lost=tuple(item for part in found for item in part.lost),
         begun=None if not counts or None in counts else sum(count or 0 for count in counts),
         folders=tuple(given),
     )
+
+
+@dataclass(frozen=True)
+class _Read:
+    """One folder, read."""
+
+    index: Index
+    refused: tuple[Refused, ...]
+    unfinished: tuple[Unfinished, ...]
+    lost: tuple[Lost, ...]
+    begun: int | None
 
 
 def _index_of(index: Path | None, folder: Path, given: list[Path]) -> Path | None:
@@ -132,90 +189,52 @@ def _index_of(index: Path | None, folder: Path, given: list[Path]) -> Path | Non
     return index.with_name(f"{index.name}-{bytes_digest(os.fsencode(folder.absolute()))[:12]}")
 
 
-def _read_folder(folder: Path, index: Path | None, policy: TrustPolicy, deep: bool) -> Scores:
+def _read_folder(folder: Path, remembered: Path | None, policy: TrustPolicy, deep: bool, watch: Watch) -> _Read:
     if not folder.exists():
         raise UsageError(f"{folder}: not there", "name a folder of runs, such as runs/")
     folder = folder.absolute()
     ledger = _ledger_of(folder)
-    known = Index() if index is None or deep else Index.load(index, policy)
-    stamps = dict(manifests(folder))
-    fresh = [Path(path) for path, stamp in stamps.items() if path not in known.rows or known.rows[path][0] != stamp]
-    found = {path: known.rows[path][1] for path in stamps if path in known.rows and known.rows[path][0] == stamps[path]}
-    for examined in examine_all(fresh, policy, deep):
-        found[examined.path] = examined
-    ledger_stamp = stamp_of(ledger)
-    whole = folder == ledger.parent
-    unchanged = not fresh and len(known.rows) == len(stamps) and known.ledger == ledger_stamp
-    begun = None if unchanged else Begun.read(ledger)
-    judged = [_against_ledger(found[path], begun) for path in stamps]
-    refused = [item.result for item in judged if isinstance(item.result, Refused)]
-    twins, kept = _once([item for item in judged if not isinstance(item.result, Refused)])
-    count, lost = known.begun, [Lost(*each) for each in known.lost]
-    if begun is not None:
-        count = len(begun.runs) if begun.there and whole else None
-        lost = _lost(ledger.parent, begun, found.values()) if whole else []
-        if index is not None and not deep:
-            rows = {item.path: (stamps[item.path], item) for item in kept}
-            entries = [[item.run_id, item.name, item.reason] for item in lost]
-            Index(rows, ledger_stamp, count, entries).save(index, policy)
-    return Scores(
-        tuple(item.result for item in kept if isinstance(item.result, Score)),
-        (*refused, *twins),
-        tuple(item.result for item in kept if isinstance(item.result, Unfinished)),
-        tuple(lost),
-        count,
-    )
+    remembered = None if deep else remembered
+    index = Index(policy, remembered)
+    count, gone = index.compare(manifests(folder))
+    refused = list(_verify(index, count, policy, deep, watch))
+    place = [str(folder), index.settled(stamp_of(ledger))]
+    if count or gone or index.note("place") != place or remembered is None:
+        missing, number = _ask(index, ledger, folder == ledger.parent, refused)
+        index.save(remembered, place=place, begun=number, lost=missing)
+    lost = tuple(Lost(*each) for each in index.note("lost"))
+    refused += index.refused()
+    refused.sort(key=lambda item: os.fsencode(item.path))
+    return _Read(index, tuple(refused), tuple(index.unfinished()), lost, index.note("begun"))
 
 
-def _against_ledger(examined: Examined, begun: Begun | None) -> Examined:
-    """The same, refused where the ledger says otherwise; ``None`` where it has been asked before."""
-    if begun is None or isinstance(examined.result, Refused):
-        return examined
-    problem = begun.against(examined.run_id, examined.began, examined.digest, examined.outcome)
-    return replace(examined, result=Refused(Path(examined.path), problem)) if problem else examined
+def _verify(index: Index, count: int, policy: TrustPolicy, deep: bool, watch: Watch) -> Iterator[Refused]:
+    """Verify what is new, remember it, and yield what is refused."""
+    done = 0
+    for batch in examine_all(index.fresh(), count, policy, deep):
+        for item in batch:
+            if isinstance(item, Refused):
+                yield item
+            else:
+                index.put(item)
+        done += len(batch)
+        watch(done, count)
 
 
-def _once(judged: Iterable[Examined]) -> tuple[list[Refused], list[Examined]]:
-    """Every run once: copies of a run, and those that are not."""
-    seen: dict[str, Examined] = {}
-    copies = []
-    for item in judged:
-        first = seen.setdefault(item.run_id, item)
-        if first is not item:
-            copies.append(Refused(Path(item.path), f"the same run as {first.path}"))
-    return copies, list(seen.values())
+def _ask(index: Index, ledger: Path, whole: bool, refused: Iterable[Refused]) -> tuple[list[list[str]], int | None]:
+    """Hold every manifest against the ledger: the runs without one, and how many were begun.
 
-
-def manifests(folder: Path) -> Iterator[tuple[str, Stamp]]:
-    """Every run's manifest at or below a folder, with its file's stamp.
-
-    Manifests of a run's earlier attempts lie inside it and are left there.
-
-    Raises StorageError for a folder that cannot be listed.
+    Both are known of the ``whole`` of a ledger's folder only.
     """
-    if folder.is_file():
-        stamp = stamp_of(folder)
-        if stamp is not None:
-            yield str(folder), stamp
-        return
-    yield from _walk(str(folder), _DEPTH)
-
-
-def _walk(folder: str, depth: int) -> Iterator[tuple[str, Stamp]]:
-    manifest = f"{folder}/{MANIFEST}"
-    stamp = stamp_of(manifest)
-    if stamp is not None:
-        yield manifest, stamp
-        return
-    if not depth or os.path.lexists(os.path.join(folder, "request.json")):
-        return
+    begun = Begun(ledger)
     try:
-        with os.scandir(folder) as entries:
-            inside = sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
-    except OSError as error:
-        raise StorageError(f"{folder}: cannot be listed ({error.strerror})") from None
-    for path in inside:
-        yield from _walk(path, depth - 1)
+        index.judge(begun)
+        if not (whole and begun.there):
+            return [], None
+        known = chain(index.names(), (item.path.parent.name for item in refused))
+        return [_lost(ledger.parent, *run) for run in begun.without(known)], len(begun)
+    finally:
+        begun.close()
 
 
 def _ledger_of(folder: Path) -> Path:
@@ -225,20 +244,14 @@ def _ledger_of(folder: Path) -> Path:
     return RunsFolder(root).ledger
 
 
-def _lost(root: Path, begun: Begun, found: Iterable[Examined]) -> list[Lost]:
-    """Runs that were begun and of which there is no manifest."""
-    known = {name for item in found for name in (item.run_id, os.path.basename(os.path.dirname(item.path)))}
-    lost = []
-    for run, entry in begun.runs.items():
-        if run in known:
-            continue
-        there = RunFolder(root / entry.name / run).root.is_dir()
-        if not entry.open:
-            reason = f"ended without a manifest: {entry.reason}" if there else "it ended, and its folder is gone"
-        else:
-            reason = "no end yet: it runs, or was killed with its recorder" if there else "its folder is gone"
-        lost.append(Lost(run, entry.name, reason))
-    return lost
+def _lost(root: Path, run: str, name: str, reason: str, still_open: bool) -> list[str]:
+    """A run that was begun and of which there is no manifest: the fields of ``Lost``."""
+    there = RunFolder(root / name / run).root.is_dir()
+    if not still_open:
+        why = f"ended without a manifest: {reason}" if there else "it ended, and its folder is gone"
+    else:
+        why = "no end yet: it runs, or was killed with its recorder" if there else "its folder is gone"
+    return [run, name, why]
 
 
 def _text(settings: Any) -> str:
