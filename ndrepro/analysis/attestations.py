@@ -18,7 +18,7 @@ What a reviewer says otherwise is believed as far as the key is trusted: the evi
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ class Attestations:
     """Every verdict that was found: see the module. ``elsewhere`` counts those on runs that are not here."""
 
     held: tuple[Attestation, ...] = ()
-    refused: tuple[Refused, ...] = field(default=())
+    refused: tuple[Refused, ...] = ()
     elsewhere: int = 0
 
     def of_run(self) -> dict[str, tuple[Attestation, ...]]:

@@ -60,11 +60,17 @@ class Form:
 
 @dataclass(frozen=True)
 class Subject:
-    """What a form is filled in from: a folder of code, a verified run, or both."""
+    """What a form is filled in from: a folder of code, a verified run, or both.
+
+    ``spread`` and ``verdicts`` are what is known of many runs together: that results have intervals, and that others
+    trained runs again and signed what came of it.
+    """
 
     name: str
     sources: Sources | None = None
     manifest: Manifest | None = None
+    spread: tuple[Evidence, ...] = ()
+    verdicts: tuple[Evidence, ...] = ()
 
 
 def fill_in(form: str, subject: Subject) -> Form:
@@ -113,10 +119,11 @@ def _ask(
     of_run: Iterable[run.Finder] = (),
     *,
     against: Iterable[CodeFinder] = (),
+    known: tuple[Evidence, ...] = (),
     note: str = "",
 ) -> Answer:
-    """Yes with evidence; no with evidence against it and none for it; else not known."""
-    found = _look(subject, of_code, of_run)
+    """Yes with evidence, ``known`` or found; no with evidence against it and none for it; else not known."""
+    found = (*known, *_look(subject, of_code, of_run))[:SHOWN]
     if found:
         return Answer(question, YES, found, note)
     contrary = _look(subject, against)
@@ -183,8 +190,13 @@ def _acm(subject: Subject) -> Iterator[Answer]:
         _look(subject, (files.licences, files.more_documents, files.tests)),
         "the reviewers' judgement; where there is evidence, it speaks for it",
     )
-    yield _paper(
-        "Results Reproduced: by others, with these artifacts", "others give it: `ndrepro reproduce` signs a verdict"
+    yield Answer(
+        "Results Reproduced: by others, with these artifacts",
+        UNKNOWN,
+        subject.verdicts,
+        "others give it; their signed verdicts speak for it"
+        if subject.verdicts
+        else "others give it: `ndrepro reproduce` signs a verdict",
     )
     yield _paper("Results Replicated: by others, without these artifacts", "others give it")
 
@@ -223,6 +235,7 @@ def _neurips(subject: Subject) -> Iterator[Answer]:
         "7. Results have error bars or tests of significance, and it is told how",
         (files.spread_told,),
         against=(files.bare_results,),
+        known=subject.spread,
         note="one run has none",
     )
     yield _ask(
@@ -277,7 +290,9 @@ def _rescience(subject: Subject) -> Iterator[Answer]:
     )
     yield _ask(subject, "Method: hyperparameters", (files.configurations, code.settings_told), (run.settings,))
     yield _ask(subject, "Method: computing resources", (files.hardware_told,), (run.hardware, run.compute))
-    yield _ask(subject, "Results, with their spread", (files.spread_told,), against=(files.bare_results,))
+    yield _ask(
+        subject, "Results, with their spread", (files.spread_told,), against=(files.bare_results,), known=subject.spread
+    )
     yield _paper("What was easy", "the authors say so")
     yield _paper("What was difficult", "the authors say so")
     yield _paper("Communication with the original authors", "the authors say so")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 DRAWS = ("one", "mean")
 SAMPLES = 1000
+LEAST_DATASETS = 3  # that are drawn with replacement: of two, half of the samples would have one of them twice
 
 Results = Mapping[str, Mapping[str, Iterable[float]]]  # data set -> model -> one value a seed
 
@@ -72,6 +73,28 @@ class Rankings:
             "draw": self.draw,
             "mean_rank": self.mean_rank,
             "first": self.first,
+        }
+
+
+@dataclass(frozen=True)
+class OverallAgreement:
+    """``Agreement`` on every data set that two scenarios share, and the mean of tau over them with its interval.
+
+    ``datasets_drawn`` tells whether the bootstrap draws data sets too, besides seeds: from three of them on.
+    """
+
+    datasets: Mapping[str, Agreement]
+    tau: float
+    interval: tuple[float, float]
+    datasets_drawn: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "datasets": {name: found.to_json() for name, found in self.datasets.items()},
+            "tau": self.tau,
+            "interval": list(self.interval),
+            "datasets_drawn": self.datasets_drawn,
         }
 
 
@@ -144,15 +167,9 @@ def rank_agreement(
     import numpy as np
     from scipy.stats import kendalltau, spearmanr
 
-    shared = [model for model in first if model in second]
-    if len(shared) < 2:
-        raise TooLittle(f"the scenarios share {len(shared)} models, at least 2 are needed for an order")
-    sides = [samples({model: side[model] for model in shared}) for side in (first, second)]
+    shared, sides = _shared(first, second)
     means = [np.array([values.mean() for values in side.values()]) for side in sides]
-    rng = np.random.default_rng(seed)
-    drawn = [np.stack([_drawn(values, "mean", resamples, rng) for values in side.values()], axis=1) for side in sides]
-    taus = _tau(*drawn)
-    ends = np.quantile(taus, [(1 - confidence) / 2, (1 + confidence) / 2])
+    ends = _ends(_drawn_taus(sides, resamples, np.random.default_rng(seed)), confidence)
     swapped = [
         (shared[a], shared[b])
         for a in range(len(shared))
@@ -164,12 +181,63 @@ def rank_agreement(
     return Agreement(
         float(kendalltau(*means).statistic) if ordered else float("nan"),
         float(spearmanr(*means).statistic) if ordered else float("nan"),
-        (float(ends[0]), float(ends[1])),
+        ends,
         tuple(shared),
         tuple(swapped),
         tuple(model for model in first if model not in second),
         tuple(model for model in second if model not in first),
     )
+
+
+def rank_agreement_overall(
+    first: Results, second: Results, *, confidence: float = 0.95, resamples: int = SAMPLES, seed: int = 0
+) -> OverallAgreement:
+    """``rank_agreement`` on every shared data set, and the mean of tau over them.
+
+    The interval of the mean is the percentile bootstrap's: seeds are drawn within every model and data set, and data
+    sets as well from ``LEAST_DATASETS`` on, so that it is then one for other data sets too. Raises TooLittle where
+    the scenarios share no data set, or fewer than two models on one.
+    """
+    import numpy as np
+
+    names = [name for name in first if name in second]
+    if not names:
+        raise TooLittle("the scenarios share no data set")
+    found = {
+        name: rank_agreement(first[name], second[name], confidence=confidence, resamples=resamples, seed=seed)
+        for name in names
+    }
+    rng = np.random.default_rng(seed)
+    taus = np.stack([_drawn_taus(_shared(first[name], second[name])[1], resamples, rng) for name in names], axis=1)
+    drawn = len(names) >= LEAST_DATASETS
+    if drawn:
+        taus = np.take_along_axis(taus, rng.integers(0, len(names), size=taus.shape), axis=1)
+    mean = float(np.mean([agreement.tau for agreement in found.values()]))
+    return OverallAgreement(found, mean, _ends(taus.mean(axis=1), confidence), drawn)
+
+
+def _shared(
+    first: Mapping[str, Iterable[float]], second: Mapping[str, Iterable[float]]
+) -> tuple[list[str], list[dict[str, Floats]]]:
+    """The models that both have, and the values of each side."""
+    shared = [model for model in first if model in second]
+    if len(shared) < 2:
+        raise TooLittle(f"the scenarios share {len(shared)} models, at least 2 are needed for an order")
+    return shared, [samples({model: side[model] for model in shared}) for side in (first, second)]
+
+
+def _drawn_taus(sides: list[dict[str, Floats]], resamples: int, rng: numpy.random.Generator) -> Floats:
+    """Tau of bootstrap samples over the seeds of both sides, (resamples,)."""
+    import numpy as np
+
+    return _tau(*(np.stack([_drawn(each, "mean", resamples, rng) for each in side.values()], axis=1) for side in sides))
+
+
+def _ends(values: Floats, confidence: float) -> tuple[float, float]:
+    import numpy as np
+
+    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
 
 
 def _complete(results: Results) -> dict[str, dict[str, Floats]]:

@@ -38,18 +38,29 @@ def report(
         bool,
         typer.Option("--manifests", help="Copy every manifest into the report, so that it can be handed on alone."),
     ] = False,
+    code: Annotated[
+        Path | None,
+        typer.Option(
+            "--code",
+            metavar="DIR",
+            help="A folder of code: the forms of journals and conferences are filled in from it too.",
+        ),
+    ] = None,
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
     """Write a report that opens from disk. Exit 0 where it has results and every manifest verified, else 1."""
+    from ndrepro.analysis.attestations import read_attestations
     from ndrepro.analysis.scores import read_scores
     from ndrepro.report.write import write_report
 
     study, folders = _sources(what or [], runs)
-    scores = read_scores(folders, index=index, policy=trust_of(keys or []))
-    about = _about(study, folders, what or [], out, keys or [])
+    policy = trust_of(keys or [])
+    scores = read_scores(folders, index=index, policy=policy)
+    about = replace(_about(study, folders, what or [], out, keys or []), code=_code(code))
     if study is not None:
         scores, about = _only(study, scores, about)
+    about = replace(about, verdicts=read_attestations(scores, policy))
     made = write_report(scores, about, out, manifests=manifests)
     if as_json:
         output.print_json(
@@ -72,6 +83,14 @@ def _sources(what: list[str], runs: Path) -> tuple[Study | None, list[Path]]:
     if len(names) > 1:
         raise UsageError(f"{len(names)} studies: {', '.join(names)}", "name one study, or folders of runs")
     return load_study(find_study(names[0])), folders or [runs]
+
+
+def _code(folder: Path | None) -> Path | None:
+    from ndrepro.spec.errors import UsageError
+
+    if folder is not None and not folder.is_dir():
+        raise UsageError(f"--code {folder}: no such folder", "name the folder that holds the code, such as --code .")
+    return folder
 
 
 def _about(study: Study | None, folders: list[Path], what: list[str], out: Path, keys: list[Path]) -> About:
@@ -120,6 +139,8 @@ def _counts(made: Report) -> dict[str, object]:
     return {
         "runs": len(made.scores.rows),
         "experiments": len(made.table_of_cells),
+        "verdicts": made.about.verdicts.to_json(),
+        "forms": {form.name: {"answered": form.answered, "questions": len(form.answers)} for form in made.forms},
         "figures": [drawn.key for drawn in made.figures],
         "tables": [table.key for table in made.tables],
         "account": made.scores.account(),
@@ -142,9 +163,19 @@ def _print(made: Report, out: Path) -> None:
         line("left out", ", ".join(f"{text} {label}" for label, text in left.items()))
     for finding in made.findings:
         line(finding.verdict.split()[0], f"{finding.claim} {finding.reason}")
+    line("again", _reviewed(made))
     line("figures", str(len(made.figures)))
     line("page", terminal.here(out / "index.html"))
     for item in made.scores.refused[:3]:
         line("refused", f"{terminal.here(item.path)}: {item.reason}")
     if len(made.scores.refused) > 3:
         line("", f"and {len(made.scores.refused) - 3} more, in the report")
+
+
+def _reviewed(made: Report) -> str:
+    """How many runs somebody trained again and signed a verdict on."""
+    verdicts = made.about.verdicts
+    refused = f"; {words.plural(len(verdicts.refused), 'verdict')} refused" if verdicts.refused else ""
+    count = len(verdicts.of_run())
+    told = f"{words.plural(count, 'run')} trained again, with a signed verdict" if count else "no signed verdict"
+    return f"{told}{refused}"

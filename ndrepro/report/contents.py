@@ -15,10 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ndrepro.analysis.attestations import Attestations
+from ndrepro.analysis.forms import Form
 from ndrepro.analysis.scores import Score, Scores
 from ndrepro.report.cells import Cell, cells_of, surroundings
 from ndrepro.report.findings import Finding, counted, findings_of
-from ndrepro.report.kinds import kinds_table
+from ndrepro.report.forms_page import filled_in, form_table, overview
+from ndrepro.report.kinds import kinds_table, verdict_table
 from ndrepro.report.run_tables import cell_table, left_out_table, left_out_words, run_table, surroundings_table
 from ndrepro.report.table import Table
 
@@ -32,7 +35,8 @@ class About:
 
     ``planned`` counts the study's runs and ``missing`` those that have no verified result (labels); both are empty for
     a folder of runs. ``again`` are commands to make and check it, (label, command). ``others`` counts completed runs
-    in the folder that are not the study's.
+    in the folder that are not the study's. ``verdicts`` are reviewers' words on the runs; ``code`` is a folder that
+    the forms are filled in from, besides the runs.
     """
 
     title: str
@@ -42,6 +46,16 @@ class About:
     missing: tuple[str, ...] = ()
     others: int = 0
     again: tuple[tuple[str, str], ...] = ()
+    verdicts: Attestations = field(default_factory=Attestations)
+    code: Path | None = None
+
+
+@dataclass(frozen=True)
+class Links:
+    """Where the files behind the numbers lie, seen from the page: a run's manifest, a signed verdict."""
+
+    manifest: Callable[[Score], str]
+    verdict: Callable[[Path], str]
 
 
 @dataclass(frozen=True)
@@ -77,13 +91,16 @@ class Report:
     counts: tuple[Fact, ...]
     findings: tuple[Finding, ...]
     kinds: Table
+    verdicts: Table
     figures: tuple[Drawn, ...]
+    numbers: tuple[Table, ...]
     tables: tuple[Table, ...]
     cells: Table
     runs: Table
     left_out: Table
     left_out_words: str
     surroundings: Table
+    forms: tuple[Form, ...]
     notes: tuple[str, ...]
 
     @property
@@ -100,6 +117,16 @@ class Report:
     def commands(self) -> tuple[tuple[str, str], ...]:
         """How to make and check all of it again."""
         return self.about.again
+
+    @property
+    def form_tables(self) -> tuple[Table, ...]:
+        """Every form as a table."""
+        return tuple(map(form_table, self.forms))
+
+    @property
+    def forms_overview(self) -> Table:
+        """How much of each form could be answered."""
+        return overview(self.forms)
 
     @property
     def lead(self) -> str:
@@ -130,11 +157,14 @@ class Report:
             "repeats": [run.run_id for run in self.repeats],
             "findings": [finding.to_json() for finding in self.findings],
             "kinds": self.kinds.to_json(),
+            "verdicts": self.about.verdicts.to_json(),
             "notes": list(self.notes),
             "cells": [cell.to_json() for cell in self.table_of_cells],
             "runs": [_run_json(run) for run in self.scores.rows],
+            "numbers": [table.to_json() for table in self.numbers],
             "tables": [table.to_json() for table in self.tables],
             "surroundings": self.surroundings.to_json(),
+            "forms": [form.to_json() for form in self.forms],
             "figures": [{"key": drawn.key, "title": drawn.title, "data": drawn.data} for drawn in self.figures],
         }
 
@@ -142,14 +172,15 @@ class Report:
 def contents(
     scores: Scores,
     about: About,
-    manifest: Callable[[Score], str],
+    links: Links,
     tables: Callable[[Sequence[Cell]], tuple[Table, ...]],
+    numbers: Callable[[Sequence[Score]], tuple[Table, ...]],
     figures: Callable[[Sequence[Score], Sequence[Cell]], tuple[tuple[Drawn, ...], tuple[str, ...]]],
 ) -> Report:
     """The report of some verified scores.
 
-    ``manifest`` gives the link to a run's manifest; ``tables`` and ``figures`` choose, of those of the studies, the
-    ones whose runs are there, and ``figures`` also says what could not be drawn.
+    ``tables`` (published values beside own ones), ``numbers`` (what figures show) and ``figures`` choose, of those of
+    the studies, the ones whose runs are there, and ``figures`` also says what could not be drawn.
     """
     distinct, repeats = scores.distinct()
     cells = cells_of(distinct)
@@ -164,14 +195,17 @@ def contents(
         table_of_cells=cells,
         counts=_counts(scores, about, repeats),
         findings=findings_of(distinct),
-        kinds=kinds_table(scores, distinct, cells, of_studies),
+        kinds=kinds_table(scores, distinct, cells, of_studies, about.verdicts),
+        verdicts=verdict_table(about.verdicts, links.verdict),
         figures=drawn,
+        numbers=numbers(distinct),
         tables=of_studies,
         cells=cell_table(cells),
-        runs=run_table(ordered, repeats, about.program, manifest),
+        runs=run_table(ordered, repeats, about.program, links.manifest),
         left_out=left_out_table(scores),
         left_out_words=left_out_words(scores, len(repeats)),
         surroundings=surroundings_table(distinct),
+        forms=filled_in(ordered, cells, about.verdicts, about.code),
         notes=(*_notes(scores, distinct, cells, about), *undrawn),
     )
 
@@ -203,6 +237,9 @@ def _notes(scores: Scores, runs: Sequence[Score], cells: Sequence[Cell], about: 
         notes.append(
             f"{counted(about.others, 'other completed run')} in the folder are not the study's, and not in this report."
         )
+    notes += [f"A verdict is refused: {item.path.name}: {item.reason}." for item in about.verdicts.refused[:_MOST]]
+    if len(about.verdicts.refused) > _MOST:
+        notes.append(f"{len(about.verdicts.refused) - _MOST} more verdicts are refused; report.json has them.")
     if scores.begun is None:
         notes.append("No ledger lies beside all of these runs: whether others were begun cannot be seen.")
     sizes = Counter(cell.n for cell in cells)

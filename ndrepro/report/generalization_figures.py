@@ -6,112 +6,62 @@
     2a  test accuracy by epoch: no regulariser, weight decay, weight decay with augmentation and dropout
     2b  test accuracy by epoch: batch norm everywhere, in the downsampling modules, nowhere
 
-"Fitted" is 98 % train accuracy, as in the EPFL reproduction; their threshold, not zero loss. Curves come from logs that
-are the signed ones. Runs are compared that differ in nothing else, and a figure is drawn where two of its curves are
-there.
+"Fitted" is 98 % train accuracy, as in the EPFL reproduction; their threshold, not zero loss. Which runs make which line
+is told by ``generalization_series``; a figure is drawn where two of its lines are there. A line is the mean over seeds,
+in a band from the lowest to the highest.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ndrepro.analysis.scores import Score
 from ndrepro.report import style
 from ndrepro.report.contents import Drawn
-from ndrepro.report.curves import Curve, curve_of
-from ndrepro.report.designs import design, whole_settings
+from ndrepro.report.curves import Curve
+from ndrepro.report.generalization_series import (
+    Lines,
+    Reader,
+    corrupted,
+    groups_of,
+    normalised,
+    regularised,
+)
 
 FITTED_PERCENT = 98.0
-_CORRUPTION = ("corrupt.labels", "corrupt.pixels", "corrupt.test_pixels")
-_REGULARISERS = ("weight_decay", "augment", "jitter", "dropout")
 
-Curves = Mapping[str, Mapping[str, Curve]]  # panel -> series -> curve
+Values = Callable[[Curve], Sequence[float]]
+Panels = Mapping[str, Lines]
 
 
 def generalization_figures(runs: Sequence[Score]) -> tuple[tuple[Drawn, ...], tuple[str, ...]]:
     """Every figure for which there are runs, and what could not be drawn."""
-    corrupted = [run for run in runs if any(key in run.settings for key in _CORRUPTION)]
-    inception = [run for run in runs if run.arch == "small_inception"]
-    if not corrupted and len(inception) < 2:
-        return (), ()
-    reader = _Reader()
+    reader = Reader()
+    groups = groups_of(runs)
     made: list[Drawn | None] = []
-    if corrupted:
-        groups = _groups(runs, corrupted)
-        made += [_figure1a(groups, reader), *_figures1bc(groups, reader)]
-    made += [_figure2a(inception, reader), _figure2b(inception, reader)]
+    if groups:
+        made += [_figure1a(corrupted(groups, reader)), *_figures1bc(groups, reader)]
+    made += [_figure2a(regularised(runs, reader)), _figure2b(normalised(runs, reader))]
     return tuple(drawn for drawn in made if drawn is not None), reader.notes
 
 
-class _Reader:
-    """Reads curves, and counts those that cannot be believed."""
-
-    def __init__(self) -> None:
-        self._missing: list[str] = []
-
-    def curve(self, run: Score) -> Curve | None:
-        found = curve_of(run)
-        if found is None and run.run_id not in self._missing:
-            self._missing.append(run.run_id)
-        return found
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        if not self._missing:
-            return ()
-        return (f"Curves of {len(self._missing)} runs are not drawn: metrics.jsonl is gone, or is not the signed one.",)
-
-
-def _groups(runs: Sequence[Score], corrupted: Sequence[Score]) -> dict[str, list[Score]]:
-    """Runs that differ in corruption (and seed) alone, by network; true labels and pixels among them."""
-    wanted = {(run.arch, run.method, design(run, _CORRUPTION)) for run in corrupted}
-    grouped: dict[Any, list[Score]] = defaultdict(list)
-    for run in runs:
-        key = (run.arch, run.method, design(run, _CORRUPTION))
-        if key in wanted:
-            grouped[key].append(run)
-    largest: dict[str, list[Score]] = {}
-    for (arch, method, _), found in grouped.items():
-        name = f"{arch} {method}"
-        if len(found) > len(largest.get(name, ())):
-            largest[name] = found
-    return dict(sorted(largest.items()))
-
-
-def condition(run: Score) -> str:
-    """What was done to the data, in the words of figure 1a; "" for what is not in it."""
-    labels, pixels = run.settings.get("corrupt.labels", 0), run.settings.get("corrupt.pixels", "none")
-    names = {"none": "true labels", "shuffled": "shuffled pixels", "random": "random pixels", "gaussian": "Gaussian"}
-    if pixels != "none":
-        return names[pixels] if not labels else ""
-    return {0: "true labels", 1: "random labels"}.get(labels, "")
-
-
-def _figure1a(groups: Mapping[str, Sequence[Score]], reader: _Reader) -> Drawn | None:
-    curves: dict[str, dict[str, Curve]] = {}
-    for name, runs in groups.items():
-        for run in sorted(runs, key=lambda run: run.seed):
-            words = condition(run)
-            found = reader.curve(run) if words else None
-            if found is not None:
-                curves.setdefault(name, {}).setdefault(words, found)
-    curves = {name: series for name, series in curves.items() if len(series) > 1}
-    if not curves:
+def _figure1a(panels: Panels) -> Drawn | None:
+    if not panels:
         return None
     return Drawn(
         "generalization1a",
         "Figure 1a of Zhang et al.: training loss",
-        "Mean training loss of every epoch against optimizer steps, one run each (the lowest seed).",
+        f"Mean training loss of every epoch against optimizer steps. {_seeds(panels)}",
         "Training loss by step under true labels, random labels and changed pixels, one panel for each network",
-        lambda path: _draw_curves(path, curves, "train_loss", "training loss, nats"),
-        _data(curves, "train_loss"),
+        lambda path: _draw_curves(path, panels, _train_loss, "training loss, nats"),
+        _data(panels, train_loss=_train_loss),
     )
 
 
-def _figures1bc(groups: Mapping[str, Sequence[Score]], reader: _Reader) -> list[Drawn | None]:
+def _figures1bc(groups: Mapping[str, Sequence[Score]], reader: Reader) -> list[Drawn | None]:
     points = {name: _points(runs, reader) for name, runs in groups.items()}
     points = {name: found for name, found in points.items() if len({point["labels"] for point in found}) > 1}
     if not points:
@@ -137,7 +87,7 @@ def _figures1bc(groups: Mapping[str, Sequence[Score]], reader: _Reader) -> list[
     return [figure_b if any(point["slowdown"] for found in points.values() for point in found) else None, figure_c]
 
 
-def _points(runs: Sequence[Score], reader: _Reader) -> list[dict[str, Any]]:
+def _points(runs: Sequence[Score], reader: Reader) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for run in runs:
         curve = reader.curve(run) if run.settings.get("corrupt.pixels", "none") == "none" else None
@@ -154,89 +104,95 @@ def _points(runs: Sequence[Score], reader: _Reader) -> list[dict[str, Any]]:
     return sorted(found, key=lambda point: (point["labels"], point["seed"]))
 
 
-def _figure2a(runs: Sequence[Score], reader: _Reader) -> Drawn | None:
-    groups: dict[Any, dict[str, Score]] = defaultdict(dict)
-    for run in sorted(runs, key=lambda run: run.seed):
-        words = _regularisers(run)
-        if run.method == "bn" and words:
-            groups[design(run, _REGULARISERS)].setdefault(words, run)
-    series = _largest(groups, reader)
-    if not series:
-        return None
-    curves = {"small_inception, batch norm": series}
-    return Drawn(
+def _figure2a(lines: Lines) -> Drawn | None:
+    return _accuracy_figure(
         "generalization2a",
         "Figure 2a of Zhang et al.: regularisers",
-        "Test accuracy (lines) and train accuracy (thin) by epoch, one run each (the lowest seed).",
         "Test accuracy by epoch with and without regularisers",
-        lambda path: _draw_curves(path, curves, "test_accuracy", "accuracy, %", beside="train_accuracy"),
-        _data(curves, "test_accuracy"),
+        {"small_inception, batch norm": lines} if lines else {},
     )
 
 
-def _regularisers(run: Score) -> str:
-    """What holds the network back, in the words of figure 2a; "" for what is not in it."""
-    settings = whole_settings(run)
-    if any(key in run.settings for key in _CORRUPTION):
-        return ""
-    decay, augment, dropout = settings["weight_decay"], settings["augment"], settings["dropout"] or 0
-    if augment and dropout and decay:
-        return "weight decay, augmentation, dropout"
-    return "" if augment or dropout else "weight decay" if decay else "no regulariser"
-
-
-def _figure2b(runs: Sequence[Score], reader: _Reader) -> Drawn | None:
-    names = {"bn": "batch norm", "bn_downsample": "only where the image is halved", "none": "no batch norm"}
-    groups: dict[Any, dict[str, Score]] = defaultdict(dict)
-    for run in sorted(runs, key=lambda run: run.seed):
-        if run.method in names and not any(key in run.settings for key in _CORRUPTION):
-            groups[design(run)].setdefault(names[run.method], run)
-    series = _largest(groups, reader)
-    if not series:
-        return None
-    curves = {"small_inception": series}
-    return Drawn(
+def _figure2b(lines: Lines) -> Drawn | None:
+    return _accuracy_figure(
         "generalization2b",
         "Figure 2b of Zhang et al.: batch norm",
-        "Test accuracy (lines) and train accuracy (thin) by epoch, one run each (the lowest seed).",
         "Test accuracy by epoch with batch norm everywhere, in the downsampling modules, and nowhere",
-        lambda path: _draw_curves(path, curves, "test_accuracy", "accuracy, %", beside="train_accuracy"),
-        _data(curves, "test_accuracy"),
+        {"small_inception": lines} if lines else {},
     )
 
 
-def _largest(groups: Mapping[Any, Mapping[str, Score]], reader: _Reader) -> dict[str, Curve]:
-    """The curves of the group with the most of them, if they are two at least."""
-    best = max(groups.values(), key=len, default={})
-    found = (
-        {name: curve for name, run in best.items() if (curve := reader.curve(run)) is not None} if len(best) > 1 else {}
+def _accuracy_figure(key: str, title: str, alternative: str, panels: Panels) -> Drawn | None:
+    if not panels:
+        return None
+    return Drawn(
+        key,
+        title,
+        f"Test accuracy (lines with marks) and train accuracy (thin) by epoch. {_seeds(panels)}",
+        alternative,
+        lambda path: _draw_curves(path, panels, _test_accuracy, "accuracy, %", beside=_train_accuracy),
+        _data(panels, test_accuracy=_test_accuracy, train_accuracy=_train_accuracy),
     )
-    return found if len(found) > 1 else {}
 
 
-def _data(curves: Curves, what: str) -> dict[str, Any]:
+def _train_loss(curve: Curve) -> Sequence[float]:
+    return curve.train_loss
+
+
+def _test_accuracy(curve: Curve) -> Sequence[float]:
+    return curve.test_accuracy
+
+
+def _train_accuracy(curve: Curve) -> Sequence[float]:
+    return curve.train_accuracy
+
+
+def _seeds(panels: Panels) -> str:
+    """How many runs a line stands for, in words."""
+    counts = sorted({len(curves) for lines in panels.values() for curves in lines.values()})
+    if counts == [1]:
+        return "One run each: nothing is said of other seeds."
+    number = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"Means over {number} seeds; the bands reach from the lowest to the highest."
+
+
+def _data(panels: Panels, **values: Values) -> dict[str, Any]:
     return {
         panel: {
-            name: {"run": curve.run.run_id, "steps": list(curve.steps), what: list(getattr(curve, what))}
-            for name, curve in series.items()
+            name: [
+                {"run": curve.run.run_id, "seed": curve.run.seed, "steps": list(curve.steps)}
+                | {what: list(of(curve)) for what, of in values.items()}
+                for curve in curves
+            ]
+            for name, curves in lines.items()
         }
-        for panel, series in curves.items()
+        for panel, lines in panels.items()
     }
 
 
-def _draw_curves(path: Path, curves: Curves, what: str, label: str, beside: str = "") -> None:
-    count = len(curves)
-    with style.figure(3.4 * min(count, 3) + 0.4, 3.1, columns=count) as (figure, all_axes):
-        panels = [all_axes] if count == 1 else list(all_axes[0])
-        for axes, (panel, series) in zip(panels, curves.items(), strict=True):
-            for number, (name, curve) in enumerate(series.items()):
-                look = {**style.line(number), "markevery": max(1, len(curve.steps) // 8)}
-                axes.plot(curve.steps, getattr(curve, what), label=name, **look)
-                if beside:
-                    axes.plot(curve.steps, getattr(curve, beside), **{**look, "linewidth": 0.5, "marker": ""})
+def _draw_curves(path: Path, panels: Panels, values: Values, label: str, beside: Values | None = None) -> None:
+    count = len(panels)
+    with style.figure(3.4 * min(count, 3) + (0.4 if count > 1 else 2.0), 3.1, columns=count) as (figure, all_axes):
+        axes_of = [all_axes] if count == 1 else list(all_axes[0])
+        for axes, (panel, lines) in zip(axes_of, panels.items(), strict=True):
+            for number, (name, curves) in enumerate(lines.items()):
+                _draw_line(axes, curves, values, beside, {**style.line(number), "label": name})
             style.finish(axes, panel, "steps", label)
-        panels[-1].legend()
+        axes_of[-1].legend()
         style.save_svg(figure, path)
+
+
+def _draw_line(axes: Any, curves: Sequence[Curve], values: Values, beside: Values | None, look: dict[str, Any]) -> None:
+    """The mean over seeds, its band, and thin beside it what else there is."""
+    steps = curves[0].steps
+    every = list(zip(*(values(curve) for curve in curves), strict=True))
+    axes.plot(steps, [statistics.fmean(each) for each in every], **look, markevery=max(1, len(steps) // 8))
+    if len(curves) > 1:
+        low, high = [min(each) for each in every], [max(each) for each in every]
+        axes.fill_between(steps, low, high, color=look["color"], alpha=0.15, linewidth=0)
+    if beside is not None:
+        means = [statistics.fmean(each) for each in zip(*(beside(curve) for curve in curves), strict=True)]
+        axes.plot(steps, means, color=look["color"], linestyle=look["linestyle"], linewidth=0.5)
 
 
 def _draw_points(path: Path, points: Mapping[str, Sequence[Mapping[str, Any]]], what: str, label: str) -> None:

@@ -18,6 +18,16 @@ _WORDS = {"better": "better:", "within": "within:", "worse": "worse:"}
 
 def page(report: Report) -> str:
     """The page. Links are relative to the folder that it is written into."""
+    return _render("report.html.j2", report, _sections(report))
+
+
+def forms_page(report: Report) -> str:
+    """The page of filled-in forms, beside the other."""
+    sections = [("index.html", "The report"), *((f"#{table.key}-title", table.title) for table in report.form_tables)]
+    return _render("forms.html.j2", report, sections)
+
+
+def _render(name: str, report: Report, sections: list[tuple[str, str]]) -> str:
     from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -26,29 +36,31 @@ def page(report: Report) -> str:
     )
     script = _template("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template("report.html.j2").render(
+    return environment.get_template(name).render(
         report=report,
         css=Markup(_template("report.css")),
         script=Markup(script),
         script_hash=f"sha256-{digest}",
         signs=SIGNS,
         words=_WORDS,
-        sections=_sections(report),
+        sections=sections,
     )
 
 
 def _sections(report: Report) -> list[tuple[str, str]]:
+    """Every section of the report's page: the link, and what it is called."""
     sections = [("summary", "Summary"), ("kinds", "Which reproducibility")]
     sections += [("figures", "Figures")] if report.figures else []
     sections += [("published", "Published and own")] if report.tables else []
-    return [
-        *sections,
+    sections += [
         ("cells-title", "Experiments"),
         ("runs-title", "Runs"),
         ("left-out-title", "Not in the results"),
         ("surroundings-title", "Where it ran"),
+        ("forms-title", "Forms"),
         ("again", "Check it"),
     ]
+    return [(f"#{key}", name) for key, name in sections]
 
 
 def _template(name: str) -> str:

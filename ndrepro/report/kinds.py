@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+from ndrepro.analysis.attestations import Attestation, Attestations, results_of
 from ndrepro.analysis.scores import Score, Scores
 from ndrepro.report.cells import Cell
 from ndrepro.report.findings import counted
-from ndrepro.report.table import BETTER, SIGNS, WITHIN, WORSE, Column, Table, word
+from ndrepro.report.run_tables import anchor
+from ndrepro.report.table import BETTER, SIGNS, WITHIN, WORSE, Column, Table, Value, count, word
+from ndrepro.spec.verdicts import VERDICTS
 
 
-def kinds_table(scores: Scores, runs: Sequence[Score], cells: Sequence[Cell], tables: Sequence[Table]) -> Table:
+def kinds_table(
+    scores: Scores, runs: Sequence[Score], cells: Sequence[Cell], tables: Sequence[Table], verdicts: Attestations
+) -> Table:
     """One row a kind: what it asks, what these runs say, and what they cannot say."""
     columns = (Column("Kind"), Column("What it asks"), Column("What these runs say"))
     rows = (
-        (word("Methods"), word("Same code, same data, same seeds: the same numbers?"), word(_methods(scores))),
+        (
+            word("Methods"),
+            word("Same code, same data, same seeds: the same numbers?"),
+            word(_methods(scores, verdicts)),
+        ),
         (word("Results"), word("Trained anew: values like the published ones?"), word(_results(tables))),
         (
             word("Inferential"),
@@ -29,24 +39,91 @@ def kinds_table(scores: Scores, runs: Sequence[Score], cells: Sequence[Cell], ta
     )
 
 
-def _methods(scores: Scores) -> str:
+def verdict_table(verdicts: Attestations, link: Callable[[Path], str]) -> Table:
+    """One row a signed verdict: on which run, by whom, what was trained again. ``link`` leads to its file."""
+    columns = (
+        Column("Run"),
+        Column("Experiment", facet=True),
+        Column("Seed", numeric=True),
+        Column("Verdict", facet=True),
+        Column("Trained again"),
+        Column("Signed by", facet=True),
+        Column("Whose key", facet=True),
+        Column("Differed"),
+        Column("Signed verdict"),
+    )
+    rows = tuple(_verdict_row(item, link) for item in verdicts.held)
+    caption = (
+        "Runs that were trained again from their manifests, each verdict signed by whoever did it. Identical: every "
+        "step, the weights and all results, bit for bit; close: the same trajectory within tolerances; consistent: "
+        "another trajectory that ends inside the replicates' prediction interval."
+    )
+    return Table("verdicts", "Runs that were trained again", caption, columns, rows)
+
+
+def _verdict_row(item: Attestation, link: Callable[[Path], str]) -> tuple[Value, ...]:
+    epochs = ", ".join(map(str, item.epochs))
+    part = f"epoch {epochs} of {item.run.epochs}" if len(item.epochs) == 1 else f"epochs {epochs} of {item.run.epochs}"
+    differed = "; ".join(item.differences[:2]) + (
+        f"; and {len(item.differences) - 2} more" if len(item.differences) > 2 else ""
+    )
+    return (
+        Value(item.run.run_id, href=f"#{anchor(item.run)}"),
+        word(item.run.name),
+        count(item.run.seed),
+        Value(item.verdict, float(VERDICTS.index(item.verdict))),
+        word(part if item.epochs else "the whole run"),
+        word(item.signer),
+        word("another's" if item.by_another else "the run's own"),
+        word(differed or "nothing that is recorded"),
+        Value("signed statement", href=link(item.path)),
+    )
+
+
+def _methods(scores: Scores, verdicts: Attestations) -> str:
+    return f"{_reviewed(scores, verdicts)} {_made_twice(scores)}"
+
+
+def _reviewed(scores: Scores, verdicts: Attestations) -> str:
+    """What reviewers signed: of how many runs, who, and what came of it."""
+    by_run = verdicts.of_run()
+    told = ""
+    if verdicts.refused:
+        told += f" {counted(len(verdicts.refused), 'verdict')} refused: see the notes."
+    if verdicts.elsewhere:
+        told += f" {counted(verdicts.elsewhere, 'verdict')} on runs that are not here."
+    if not by_run:
+        return (
+            "No reviewer's verdict: nobody has signed that a run was trained again from its manifest. "
+            f"The command ndrepro reproduce does that.{told}"
+        )
+    counts = Counter(item.verdict for item in verdicts.held)
+    signers = Counter(item.signer for item in verdicts.held)
+    whole = sum(any(not item.epochs for item in items) for items in by_run.values())
+    parts = f", {len(by_run) - whole} of them in part" if whole < len(by_run) else ""
+    own = sum(not item.by_another for item in verdicts.held)
+    alone = f" {own} of the verdicts by the key that signed the run itself: no second party." if own else ""
+    return (
+        f"{len(by_run)} of {counted(len(scores.rows), 'run')} trained again from the manifest{parts}: "
+        f"{', '.join(f'{counts[name]} {name}' for name in VERDICTS if counts[name])}. "
+        f"Signed by {', '.join(f'{name} ({number})' for name, number in sorted(signers.items()))}.{alone}{told}"
+    )
+
+
+def _made_twice(scores: Scores) -> str:
+    """What the runs themselves show, where some were made more than once."""
     groups: dict[Any, list[Score]] = defaultdict(list)
     for run in scores.rows:
         groups[run.identity].append(run)
     repeated = [found for found in groups.values() if len(found) > 1]
     if not repeated:
-        return "Not tested: no run was made twice. The command ndrepro reproduce trains one again and judges it."
-    same = sum(len({_numbers(run) for run in found}) == 1 for found in repeated)
+        return "No run is here twice."
+    same = sum(len({results_of(run) for run in found}) == 1 for found in repeated)
     attempts = sum(map(len, repeated))
     return (
         f"{counted(len(repeated), 'run')} made more than once ({attempts} times in all): "
         f"{same} of {len(repeated)} ended in the same four scores to the last bit."
     )
-
-
-def _numbers(run: Score) -> tuple[str, ...]:
-    # repr, since NaN is a result too
-    return tuple(map(repr, (run.train_accuracy, run.test_accuracy, run.train_loss, run.test_loss)))
 
 
 def _results(tables: Sequence[Table]) -> str:

@@ -82,6 +82,9 @@ def markdown_report(report: Report) -> str:
     ]
     parts += [f"* {markdown_text(note)}" for note in report.notes]
     parts += ["## Which reproducibility", markdown(report.kinds)]
+    parts += (
+        [f"{markdown_text(report.verdicts.caption)}\n\n{markdown(report.verdicts)}"] if report.verdicts.rows else []
+    )
     parts += ["## Figures"] if report.figures else []
     parts += [
         f"### {markdown_text(drawn.title)}\n\n![{markdown_text(drawn.alternative)}](figures/{drawn.key}.svg)\n\n"
@@ -90,14 +93,23 @@ def markdown_report(report: Report) -> str:
     ]
     parts += [
         f"## {markdown_text(table.title)}\n\n{markdown_text(table.caption)}\n\n{markdown(table)}"
-        for table in report.tables
+        for table in (*report.numbers, *report.tables)
     ]
     parts += [f"## {report.cells.title}\n\n{markdown_text(report.cells.caption)}\n\n{markdown(report.cells)}"]
     parts += [f"## Not in the results\n\n{markdown_text(report.left_out_words)}"]
     parts += [markdown(report.left_out)] if report.left_out.rows else []
     parts += [f"## Where it ran\n\n{markdown(report.surroundings)}"]
+    parts += [f"## Forms\n\n{markdown_text(report.forms_overview.caption)}\n\n{markdown(report.forms_overview)}"]
     commands = "\n".join(f"    {_printable(text)}" for _, text in report.commands)
     parts += [f"## Check it, run it again\n\n{commands}"] if report.commands else []
+    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+
+
+def markdown_forms(report: Report) -> str:
+    """The forms of journals and conferences as Markdown."""
+    parts = [f"# Forms: {markdown_text(report.title)}", markdown_text(report.forms_overview.caption)]
+    for table in report.form_tables:
+        parts += [f"## {markdown_text(table.title)}", markdown_text(table.caption), markdown(table)]
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 

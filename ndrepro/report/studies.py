@@ -8,8 +8,10 @@ from ndrepro.analysis.scores import Score
 from ndrepro.report.cells import Cell
 from ndrepro.report.contents import Drawn
 from ndrepro.report.generalization_figures import generalization_figures
+from ndrepro.report.generalization_numbers import generalization_numbers
 from ndrepro.report.published_tables import published_with_own
 from ndrepro.report.replication_figures import replication_figures
+from ndrepro.report.seeds_agreement import agreement_figures, agreement_tables
 from ndrepro.report.seeds_figures import seeds_figures
 from ndrepro.report.table import Table
 
@@ -23,4 +25,10 @@ def study_figures(runs: Sequence[Score], cells: Sequence[Cell]) -> tuple[tuple[D
     """Every figure of the studies whose runs are there, and what could not be drawn."""
     seeds, seeds_notes = seeds_figures(runs)
     general, general_notes = generalization_figures(runs)
-    return (*replication_figures(cells), *seeds, *general), (*seeds_notes, *general_notes)
+    agreement = agreement_figures(runs)
+    return (*replication_figures(cells), *seeds, *agreement, *general), (*seeds_notes, *general_notes)
+
+
+def study_numbers(runs: Sequence[Score]) -> tuple[Table, ...]:
+    """What the studies' figures show, in numbers, where their runs are there."""
+    return (*agreement_tables(runs), *generalization_numbers(runs))

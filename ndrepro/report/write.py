@@ -2,9 +2,10 @@
 
     DIR/index.html                     the page
     DIR/report.json  DIR/report.md     the same as data, and as text
+    DIR/forms.html  DIR/forms.md       the forms of journals and conferences, filled in
     DIR/tables/KEY.md KEY.tex          every table of the studies, and that of all experiments
     DIR/figures/KEY.svg
-    DIR/manifests/RUN.dsse.json        copies, with ``manifests``; else the page links to where they lie
+    DIR/manifests/RUN.dsse.json        copies, with ``manifests``, of signed verdicts too; else the page links to them
 
 Equal runs give equal files. A file that a report wrote before is replaced; nothing else in the folder is touched.
 """
@@ -14,21 +15,21 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from ndrepro.analysis.scores import Score, Scores
-from ndrepro.report.contents import About, Report, contents
-from ndrepro.report.html import page
-from ndrepro.report.plain import latex, markdown, markdown_report
+from ndrepro.report.contents import About, Links, Report, contents
+from ndrepro.report.forms_page import PAGE as FORMS
+from ndrepro.report.html import forms_page, page
+from ndrepro.report.plain import latex, markdown, markdown_forms, markdown_report
 from ndrepro.report.run_tables import relative_link
-from ndrepro.report.studies import study_figures, study_tables
+from ndrepro.report.studies import study_figures, study_numbers, study_tables
 from provenance.errors import StorageError, UsageError
 from provenance.folder import MANIFEST
 
-PAGE, DATA, TEXT = "index.html", "report.json", "report.md"
+PAGE, DATA, TEXT, FORMS_TEXT = "index.html", "report.json", "report.md", "forms.md"
 
 
 def write_report(scores: Scores, about: About, folder: Path, *, manifests: bool = False) -> Report:
@@ -38,20 +39,22 @@ def write_report(scores: Scores, about: About, folder: Path, *, manifests: bool 
     StorageError where it cannot be written.
     """
     _check(folder)
-    link = _copies(scores, folder) if manifests else (lambda run: relative_link(_manifest(run), folder))
-    report = contents(scores, about, link, study_tables, study_figures)
+    links = _copies(scores, about, folder) if manifests else _in_place(folder)
+    report = contents(scores, about, links, study_tables, study_numbers, study_figures)
     try:
         for name in ("tables", "figures"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         for drawn in report.figures:
             drawn.draw(folder / "figures" / drawn.key)
-        for table in (*report.tables, report.cells):
+        for table in (*report.tables, *report.numbers, report.cells):
             _write(folder / "tables" / f"{table.key}.md", markdown(table))
             _write(folder / "tables" / f"{table.key}.tex", latex(table))
         _write(
             folder / DATA, json.dumps(finite(report.to_json()), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         )
         _write(folder / TEXT, markdown_report(report))
+        _write(folder / FORMS_TEXT, markdown_forms(report))
+        _write(folder / FORMS, forms_page(report))
         _write(folder / PAGE, page(report))
     except OSError as error:
         raise StorageError(
@@ -80,17 +83,25 @@ def _manifest(run: Score) -> Path:
     return run.folder / MANIFEST
 
 
-def _copies(scores: Scores, folder: Path) -> Callable[[Score], str]:
+def _in_place(folder: Path) -> Links:
+    return Links(lambda run: relative_link(_manifest(run), folder), lambda path: relative_link(path, folder))
+
+
+def _copies(scores: Scores, about: About, folder: Path) -> Links:
     place = folder / "manifests"
-    names = {}
+    sources = {_manifest(run): f"{quote(run.run_id, safe='')}.dsse.json" for run in scores.rows}
+    sources |= {item.path: f"verdict-{quote(item.path.name, safe='')}" for item in about.verdicts.held}
     try:
         place.mkdir(parents=True, exist_ok=True)
-        for run in scores.rows:
-            names[run.run_id] = f"{quote(run.run_id, safe='')}.dsse.json"
-            shutil.copyfile(_manifest(run), place / names[run.run_id])
+        for path, name in sources.items():
+            shutil.copyfile(path, place / name)
     except OSError as error:
         raise StorageError(f"{error.filename or place}: cannot be copied ({error.strerror})") from error
-    return lambda run: f"manifests/{quote(names[run.run_id])}"
+
+    def link(path: Path) -> str:
+        return f"manifests/{quote(sources[path])}"
+
+    return Links(lambda run: link(_manifest(run)), link)
 
 
 def _write(path: Path, text: str) -> None:

@@ -4,49 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from signed_runs import SignedRuns, rows
+from reviewed_runs import Reviewed
 
-from ndrepro.analysis.attestations import Attestations, read_attestations
-from ndrepro.analysis.scores import Scores, read_scores
-from ndrepro.execution.attest import attest
-from ndrepro.spec.experiment import Experiment
-from ndrepro.spec.layout import RunFolder, RunsFolder
-from provenance.signing import KeyRing
-from provenance.trust import OWN_NAME, TrustPolicy
-
-Sign = Callable[..., Path]
-
-
-class Reviewed:
-    """The author's runs, and a reviewer's folder with repetitions and verdicts of his own."""
-
-    def __init__(self, root: Path) -> None:
-        self.author, self.reviewer = SignedRuns(root / "author"), SignedRuns(root / "reviewer")
-        one, two = (Experiment.from_name("lenet_bn_1_digits", {"seed": seed}) for seed in ("0", "1"))
-        self.run = self.author.add(one, rows(1, 0.5))
-        self.other = self.author.add(two, rows(1, 0.6))
-        self.same = self.reviewer.add(one, rows(1, 0.5), run="20261122T100000Z-same00")
-        self.unlike = self.reviewer.add(two, rows(1, 0.7), run="20261122T110000Z-unlike")
-        self.author.close()
-        self.reviewer.close()
-        self.policy = TrustPolicy.load(self.author.home)
-        self.policy.add(KeyRing(self.reviewer.home).public_key_pem(), "reviewer")
-
-    def sign(self, original: Path, again: Path, verdict: str, **predicate: Any) -> Path:
-        said: dict[str, Any] = {"run": original.name, "verdict": verdict, "challenge": None, "epochs": []}
-        said |= {"differences": [], "repeated": [{"run": again.name}], **predicate}
-        home = predicate.pop("home", self.reviewer.home)
-        said.pop("home", None)
-        return attest(RunFolder(original), [RunFolder(again)], said, RunsFolder(self.reviewer.runs), home)
-
-    def read(self, *folders: Path) -> tuple[Scores, Attestations]:
-        scores = read_scores(folders or (self.author.runs, self.reviewer.runs), policy=self.policy)
-        return scores, read_attestations(scores, self.policy)
+from provenance.trust import OWN_NAME
 
 
 @pytest.fixture

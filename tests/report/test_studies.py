@@ -14,7 +14,8 @@ from ndrepro.analysis.scores import Score
 from ndrepro.report.cells import Spread, cells_of
 from ndrepro.report.curves import curve_of
 from ndrepro.report.findings import FAILS, HOLDS, OPEN, findings_of
-from ndrepro.report.generalization_figures import condition, generalization_figures
+from ndrepro.report.generalization_figures import generalization_figures
+from ndrepro.report.generalization_series import condition
 from ndrepro.report.plain import latex, latex_text, markdown
 from ndrepro.report.published_tables import own_cells, published_with_own
 from ndrepro.report.seeds_figures import BIASED, UNBIASED, scenarios_of, seeds_figures

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -79,14 +80,15 @@ def test_every_link_leads_to_something(made: tuple[Report, Path]) -> None:
     from urllib.parse import unquote
 
     _, folder = made
-    page = Page((folder / "index.html").read_text(encoding="utf-8"))
-    names = {attrs.get("id") for _, attrs in page.tags}
-    for link in page.links():
-        assert not re.match(r"[a-z]+:", link) or link == "data:,"
-        if link.startswith("#"):
-            assert link[1:] in names, link
-        elif link != "data:,":
-            assert (folder / unquote(link)).is_file(), link
+    pages = {name: Page((folder / name).read_text(encoding="utf-8")) for name in ("index.html", "forms.html")}
+    names = {name: {attrs.get("id") for _, attrs in page.tags} for name, page in pages.items()}
+    for name, page in pages.items():
+        for link in page.links():
+            assert not re.match(r"[a-z]+:", link) or link == "data:,"
+            file, _, fragment = link.partition("#")
+            if link != "data:,":
+                assert (folder / unquote(file or name)).is_file(), link
+            assert not fragment or fragment in names[file or name], link
 
 
 def test_equal_runs_give_equal_files(table1: SignedRuns, made: tuple[Report, Path]) -> None:
@@ -152,3 +154,39 @@ def test_mixed_surroundings_are_never_averaged(tmp_path: Path) -> None:
     report = make(signed, tmp_path / "report")
     assert [(cell.n, cell.test.mean) for cell in report.table_of_cells] == [(2, 90.0), (2, 50.0)]
     assert any("never averaged" in note for note in report.notes)
+
+
+def test_forms_are_a_page_of_their_own_with_evidence_or_not_known(made: tuple[Report, Path]) -> None:
+    report, folder = made
+    page = Page((folder / "forms.html").read_text(encoding="utf-8"))
+    assert {"mlcode", "acm", "neurips", "rescience"} <= {attrs.get("id") for _, attrs in page.tags}
+    for form in document(folder)["forms"]:
+        for answer in form["answers"]:
+            assert answer["evidence"] or answer["answer"] == "not known"
+            assert answer["evidence"] or answer["note"], "what is not known says why"
+    text = (folder / "forms.md").read_text(encoding="utf-8")
+    assert all(answer.question.split(":")[0] in text for form in report.forms for answer in form.answers)
+    spread = next(line for line in text.splitlines() if "error bars" in line)
+    assert "| yes |" in spread and "2 of 6 experiments with 3 seeds" in spread
+
+
+def test_forms_of_runs_with_one_seed_have_no_error_bars_to_show(tmp_path: Path) -> None:
+    signed = SignedRuns(tmp_path / "runs")
+    signed.add(Experiment.from_name("lenet_bn_1_digits"), rows(1, 0.5))
+    signed.close()
+    make(signed, tmp_path / "report")
+    text = (tmp_path / "report" / "forms.md").read_text(encoding="utf-8")
+    assert "| not known |" in next(line for line in text.splitlines() if "error bars" in line)
+
+
+def test_forms_are_filled_in_from_code_too_and_nothing_of_it_becomes_part_of_the_page(tmp_path: Path) -> None:
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "README.md").write_text(f"# {HOSTILE}\n\n    python train.py {HOSTILE}\n", encoding="utf-8")
+    (code / "requirements.txt").write_text("torch==2.8.0\n", encoding="utf-8")
+    write_report(Scores(()), replace(ABOUT, code=code), tmp_path / "report")
+    text = (tmp_path / "report" / "forms.html").read_text(encoding="utf-8")
+    assert "requirements.txt" in text and HOSTILE not in text and "&lt;img src=x" in text
+    assert sum(form["answered"] for form in document(tmp_path / "report")["forms"]) > 0
+    write_report(Scores(()), ABOUT, tmp_path / "control")
+    assert sum(form["answered"] for form in document(tmp_path / "control")["forms"]) == 0
