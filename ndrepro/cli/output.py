@@ -13,6 +13,7 @@ An error is one line that says what and where, and one that says what to do. Wit
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import math
@@ -67,15 +68,17 @@ def record_of(error: BaseException) -> dict[str, Any]:
 
 
 def report(error: BaseException, *, as_json: bool, debug: bool) -> int:
-    """Print an error (traceback only where ``debug``); returns its exit code."""
+    """Print an error (traceback only where ``debug``), as far as its streams take it; returns its exit code."""
     record = record_of(error)
-    if debug:
-        import traceback
+    with contextlib.suppress(OSError):
+        if debug:
+            import traceback
 
-        traceback.print_exception(error, file=sys.stderr)
-    if as_json:
-        print_json({"error": record})
-    print_error(record)
+            traceback.print_exception(error, file=sys.stderr)
+        print_error(record)
+    with contextlib.suppress(OSError):
+        if as_json:
+            print_json({"error": record})
     return int(record["exit_code"])
 
 

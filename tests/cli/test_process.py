@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
 from recorded_runs import ROOT, process, sign_run
 
 from ndrepro.spec.layout import RunsFolder
@@ -50,6 +52,19 @@ def test_a_reader_that_leaves_is_no_error(runs: RunsFolder, tmp_path: Path) -> N
     )
     assert answer.stdout.splitlines()[-1].endswith("0")
     assert (tmp_path / "err").read_text() == ""
+
+
+@pytest.mark.parametrize("full", [("stdout",), ("stderr",), ("stdout", "stderr")])
+def test_an_error_that_cannot_be_written_keeps_its_exit_code(full: tuple[str, ...], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ndrepro", "verify", "nope", "--json", "--runs", str(tmp_path)]
+    with open("/dev/full", "wb") as device:
+        streams: dict[str, Any] = {name: device if name in full else subprocess.PIPE for name in ("stdout", "stderr")}
+        answer = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True, **streams)
+    assert answer.returncode == 3, "1 would be an answer"
+    if answer.stderr is not None:
+        assert answer.stderr.startswith("error: no run 'nope'") and "Traceback" not in answer.stderr
+    if answer.stdout is not None:
+        assert json.loads(answer.stdout)["error"]["exit_code"] == 3
 
 
 def test_ascii_locale_no_colour_80_columns_and_a_path_of_other_letters(tmp_path: Path) -> None:
