@@ -30,10 +30,8 @@ test-engines: env ## the tests with real podman, Apptainer and Slurm, where they
 image: env ## build the image from the commit checked out, with podman or docker: ARGS="--engine podman --base IMAGE …"
 	@exec $(python) tools/image.py build $(ARGS)
 
-image-test: env ## train in the image that was built, outside of which the run is recorded and signed; then verify it
-	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && export NDREPRO_HOME="$$scratch/keys" && \
-	$(python) -m ndrepro run lenet_nd_1_digits --in $${ENGINE:-podman} $${IMAGE:+--image "$$IMAGE"} --runs "$$scratch/runs" && \
-	$(python) -m ndrepro verify lenet_nd_1_digits --runs "$$scratch/runs"
+image-test: env ## try the image that was built: enclosed, trains, and what it did verifies outside: ENGINE=podman IMAGE=name
+	@exec $(python) tools/image_test.py --engine $${ENGINE:-podman} $${IMAGE:+--image "$$IMAGE"}
 
 sif: env ## the image as a file for Apptainer: dist/ndrepro.sif
 	@exec $(python) tools/image.py sif $(ARGS)

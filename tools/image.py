@@ -83,7 +83,8 @@ def build(engine: str, tag: str, base: str | None, lock: Path | None, volumes: l
 def export(tree: Path) -> None:
     """The committed files in ``tree``, with the modes that git knows and no others."""
     with tempfile.TemporaryFile() as archive:
-        subprocess.run(["git", "archive", "--format=tar", "HEAD"], cwd=ROOT, stdout=archive, check=True)
+        words = ["git", "-c", "tar.umask=0022", "archive", "--format=tar", "HEAD"]
+        subprocess.run(words, cwd=ROOT, stdout=archive, check=True)
         archive.seek(0)
         with tarfile.open(fileobj=archive) as opened:
             opened.extractall(tree, filter="tar")
