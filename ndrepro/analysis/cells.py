@@ -24,6 +24,7 @@ from ndrepro.analysis.extract import Score
 from ndrepro.analysis.samples import TooLittle
 from ndrepro.spec.errors import UsageError
 from ndrepro.spec.experiment import STREAMS
+from ndrepro.spec.images import is_image
 from ndrepro.spec.study import suggestion
 
 ENVIRONMENT = "environment"
@@ -222,9 +223,9 @@ def _reference(
         counts: Counter[Any] = Counter()
         for cell, size in sizes.items():
             counts[cell[axis]] += size
-        # of equals the newest environment, and of anything else the default or the least
+        # of equals the newest environment that is no image, and of anything else the default or the least
         values = sorted(counts, key=natural, reverse=axis == ENVIRONMENT)
-        common[axis] = max(values, key=lambda value: (counts[value], value == DEFAULT))
+        common[axis] = max(values, key=lambda value: (counts[value], value == DEFAULT, not is_image(str(value))))
     allowed = [cell for cell in cells if all(str(cell[axis]) == text for axis, text in wish.items())]
     if not allowed:
         raise UsageError(f"no run has {', '.join(f'{axis}={text}' for axis, text in wish.items())} at once")

@@ -18,6 +18,7 @@ from typing import Any
 from ndrepro.spec.errors import NdreproError
 from ndrepro.spec.exchange import LATER_SCORES
 from ndrepro.spec.experiment import STREAMS, Experiment, Seeds
+from ndrepro.spec.images import label_of, recorded_in
 from ndrepro.spec.layout import RunFolder
 from ndrepro.spec.study import leaves
 from provenance.digest import bytes_digest
@@ -38,10 +39,12 @@ class Score:
     """One completed run, from its verified manifest: last epoch's accuracies in percent, losses in nats an image.
 
     ``seeds`` holds the streams that have a seed of their own; ``settings`` what else of the experiment is not its
-    name's default, by dotted key. ``cell`` is the environment's name ("main", "torch-1.13.1"), ``environment`` its
-    versions. ``parameters`` counts the trainable ones. ``train_seconds`` is the time in training steps, ``None``
-    where it was not kept; ``wall_seconds`` the whole of the last attempt. Top-5 accuracies are ``None`` in runs from
-    before they were recorded. ``signer`` is the name of a trusted key.
+    name's default, by dotted key. ``cell`` is the environment's name ("main", "torch-1.13.1", of a container image
+    "podman:00be816f81ca"), ``environment`` its versions; ``image`` and ``image_again`` are what a study may call that
+    image (``ndrepro.spec.images``), "" outside of containers. ``parameters`` counts the trainable ones.
+    ``train_seconds`` is the time in training steps, ``None`` where it was not kept; ``wall_seconds`` the whole of the
+    last attempt. Top-5 accuracies are ``None`` in runs from before they were recorded. ``signer`` is the name of a
+    trusted key.
     """
 
     run_id: str
@@ -76,6 +79,8 @@ class Score:
     started: str
     train_top5_accuracy: float | None = None
     test_top5_accuracy: float | None = None
+    image: str = ""
+    image_again: str = ""
 
     @property
     def finite(self) -> bool:
@@ -113,6 +118,9 @@ def score_of(manifest: Manifest, folder: Path, signer: str, digest: str) -> Scor
         raise NoScore("scored on validation images: it says nothing of the test images")
     last = _last_row(manifest, experiment)
     versions = _versions(manifest)
+    names = _environments(manifest)
+    cell, images = label_of(names[0]), names if manifest.external_parameters.get("container") else ("",)
+    where = [f"{word} {version or 'not known'}" for word, version in versions.items()]
     source = _named(manifest, "source")
     internal = manifest.internal_parameters
     return Score(
@@ -126,8 +134,8 @@ def score_of(manifest: Manifest, folder: Path, signer: str, digest: str) -> Scor
         seed=experiment.seed,
         seeds={stream: own for stream in STREAMS if (own := getattr(experiment.seeds, stream)) is not None},
         settings=_settings(_text(manifest.external_parameters["experiment"])),
-        cell=str(manifest.external_parameters.get("environment") or "main"),
-        environment=", ".join(f"{word} {version or 'not known'}" for word, version in versions.items()),
+        cell=cell,
+        environment=", ".join([*where, f"in {cell}"] if images[0] else where),
         torch=versions["torch"],
         numpy=versions["numpy"],
         python=versions["Python"],
@@ -147,6 +155,8 @@ def score_of(manifest: Manifest, folder: Path, signer: str, digest: str) -> Scor
         manifest_digest=digest,
         started=manifest.started_on,
         **{key: 100 * last[key] for key in LATER_SCORES if key in last},
+        image=images[0],
+        image_again=images[-1],
     )
 
 
@@ -164,6 +174,16 @@ def experiment_of(manifest: Manifest) -> Experiment:
         if isinstance(said, Mapping) and said.get(stream) != str(experiment.seed_of(stream)):
             raise NoScore(f"its seed of {stream} is {said.get(stream)}, and its settings say otherwise")
     return experiment
+
+
+def _environments(manifest: Manifest) -> tuple[str, ...]:
+    """What a study may call where it ran. Raises NoScore for a container that is not one."""
+    asked = manifest.external_parameters
+    try:
+        names = recorded_in(str(asked.get("environment") or ""), asked.get("container"))
+        return tuple(name for name in names if label_of(name))
+    except (KeyError, TypeError, ProvenanceError):
+        raise NoScore("its container is not one") from None
 
 
 def _experiment(document: Any) -> Experiment:

@@ -119,10 +119,12 @@ def _only(study: Study, scores: Scores, about: About) -> tuple[Scores, About]:
     What did not complete has no settings to be compared: it is the study's where its name is.
     """
     from ndrepro.report.planned import asked, of_run
+    from ndrepro.spec.images import is_image
 
     planned = {asked(run.experiment, run.environment): run for run in study.runs()}
-    rows = tuple(row for row in scores.rows if of_run(row) in planned)
-    found = {of_run(row) for row in rows}
+    images = any(is_image(run.environment) for run in planned.values())
+    rows = tuple(row for row in scores.rows if any(key in planned for key in of_run(row, images)))
+    found = {key for row in rows for key in of_run(row, images)}
     missing = tuple(run.label for key, run in planned.items() if key not in found)
     others = len(scores.rows) - len(rows)
     names = {run.experiment.name for run in planned.values()}

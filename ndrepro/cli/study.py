@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,8 +14,9 @@ from ndrepro.spec.errors import NdreproError, UsageError
 
 if TYPE_CHECKING:
     from ndrepro.execution.run import Options
-    from ndrepro.execution.slurm import Cluster
+    from ndrepro.execution.slurm import Cluster, Spelled
     from ndrepro.execution.study import Outcome, Plan
+    from ndrepro.spec.images import PinnedImage
 
 Name = Annotated[
     str,
@@ -60,26 +60,36 @@ def list_studies(as_json: options.Json = False) -> int:
 
 
 def plan(
-    study: Name, grids: Grids = None, runs: options.Runs = options.DEFAULT_RUNS, as_json: options.Json = False
+    study: Name,
+    grids: Grids = None,
+    engine: options.Engine = None,
+    image: options.Image = None,
+    runs: options.Runs = options.DEFAULT_RUNS,
+    as_json: options.Json = False,
 ) -> int:
     """Say what a study comes to, and what is left of it, before anything starts."""
-    found, _ = _plan(study, grids, runs)
+    found, _, inside = _plan(study, grids, runs, engine, image, where_begun=True)
     if as_json:
         output.print_json(study_words.plan_document(found))
         return output.DONE
     study_words.print_plan(found)
     if found.todo:
-        terminal.write_line(f"{'next':<{study_words.LABEL}} {_command('run', study, grids, runs)}")
+        terminal.write_line(f"{'next':<{study_words.LABEL}} {_command('run', study, grids, runs, inside)}")
     return output.DONE
 
 
 def status(
-    study: Name, grids: Grids = None, runs: options.Runs = options.DEFAULT_RUNS, as_json: options.Json = False
+    study: Name,
+    grids: Grids = None,
+    engine: options.Engine = None,
+    image: options.Image = None,
+    runs: options.Runs = options.DEFAULT_RUNS,
+    as_json: options.Json = False,
 ) -> int:
     """Say where every run stands. Exit 1 where one failed or does not count."""
     from ndrepro.execution.survey import FAILED, REFUSED
 
-    found, how = _plan(study, grids, runs)
+    found, how, _ = _plan(study, grids, runs, engine, image, where_begun=True)
     wrong = found.states[FAILED] + found.states[REFUSED]
     if as_json:
         output.print_json(
@@ -95,7 +105,7 @@ def cancel(study: Name, runs: options.Runs = options.DEFAULT_RUNS, as_json: opti
     """Cancel what Slurm still has of a study; runs under way end signed, and can be gone on with."""
     from ndrepro.execution.slurm import cancel as cancel_arrays
 
-    found, how = _plan(study, None, runs)
+    found, how, _ = _plan(study, None, runs)
     arrays = cancel_arrays(how.runs, found.study.name)
     if as_json:
         output.print_json({"cancelled": arrays})
@@ -128,13 +138,13 @@ def run(
     """Run what is not done, go on with what was cut off, and try again what failed. Ctrl-C stops it cleanly."""
     if where not in (study_slurm.LOCAL, study_slurm.SLURM):
         raise UsageError(f"--on {where}: not a place to run", "it is local or slurm")
-    found, how = _plan(study, grids, runs)
-    how = replace(how, container=options.container(engine, image))
-    paths, again = data_paths.parse(data or []), _command("resume", study, grids, runs)
+    found, how, inside = _plan(study, grids, runs, engine, image)
+    paths, again = data_paths.parse(data or []), _command("resume", study, grids, runs, inside)
     if where == study_slurm.LOCAL:
         return _carry_out(found, how, jobs or 1, paths, as_json, again)
     cluster = study_slurm.cluster_of(jobs, partition, account, gpus, pack, gpu_memory, minutes, sbatch or [])
-    return _submit(found, how, cluster, paths, study, follow, as_json, again)
+    spelled = study_slurm.spelled(found, study, _inside(inside))
+    return _submit(found, how, cluster, paths, spelled, follow, as_json, again)
 
 
 def resume(
@@ -142,32 +152,52 @@ def resume(
     grids: Grids = None,
     jobs: Jobs = 1,
     data: Data = None,
+    engine: options.Engine = None,
+    image: options.Image = None,
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
-    """Go on with a study that was begun: its grids, its data; else as run."""
+    """Go on with a study that was begun: its grids, its data, its container image; else as run."""
     from ndrepro.execution.study import data_of_begun, only_begun
 
-    found, how = _plan(study, grids, runs)
+    found, how, inside = _plan(study, grids, runs, engine, image, where_begun=True)
     begun = only_begun(found)
     if not begun.items:
-        raise UsageError(
-            f"nothing of {found.study.name} has been begun in {terminal.here(runs)}",
-            f"begin with `{_command('run', study, grids, runs)}`, or name the folder with --runs DIR",
-        )
+        where = f" in {study_words.where(found)}" if study_words.where(found) else ""
+        cure = f"begin with `{_command('run', study, grids, runs, inside)}`, or name the folder with --runs DIR"
+        if found.elsewhere:
+            there = _command("resume", study, grids, runs, study_words.image(next(iter(found.elsewhere))))
+            cure = f"it was begun {study_words.places(found.elsewhere)}: `{there}` goes on"
+        raise UsageError(f"nothing of {found.study.name} has been begun{where} in {terminal.here(runs)}", cure)
     paths = {**data_of_begun(begun), **data_paths.parse(data or [])}
-    return _carry_out(begun, how, jobs, paths, as_json, _command("resume", study, grids, runs))
+    return _carry_out(begun, how, jobs, paths, as_json, _command("resume", study, grids, runs, inside))
 
 
-def _plan(study: str, grids: Sequence[str] | None, runs: Path) -> tuple[Plan, Options]:
+def _plan(
+    study: str,
+    grids: Sequence[str] | None,
+    runs: Path,
+    engine: str | None = None,
+    image: str | None = None,
+    *,
+    where_begun: bool = False,
+) -> tuple[Plan, Options, PinnedImage | None]:
+    """The plan, and the image that the whole study is run in: that asked for, else, if wished, where it was begun."""
+    from ndrepro.execution import containers
     from ndrepro.execution.run import Options
-    from ndrepro.execution.study import make_plan
+    from ndrepro.execution.study import image_begun_in, make_plan
     from ndrepro.execution.study_file import find_study, load_study
     from ndrepro.spec.layout import RunsFolder
+    from ndrepro.spec.study import inside
     from provenance.signing import default_home
 
     how = Options(runs=RunsFolder(runs), home=default_home())
-    return make_plan(load_study(find_study(study)), grids or [], how), how
+    found, wanted = load_study(find_study(study)), options.container(engine, image)
+    pinned = None if wanted is None else containers.pin(wanted)
+    plan = make_plan(inside(found, pinned) if pinned else found, grids or [], how)
+    if pinned is None and where_begun and (pinned := image_begun_in(plan)):
+        plan = make_plan(inside(found, pinned), grids or [], how)
+    return plan, how, pinned
 
 
 def _carry_out(plan: Plan, how: Options, jobs: int, data: dict[str, Path], as_json: bool, again: str) -> int:
@@ -199,7 +229,7 @@ def _submit(
     how: Options,
     cluster: Cluster,
     data: dict[str, Path],
-    word: str,
+    study: Spelled,
     follow: bool,
     as_json: bool,
     again: str,
@@ -210,9 +240,9 @@ def _submit(
     paths = _by_dataset(plan, data)
     if follow:
         with study_live.watching(jobs=cluster.at_once, error=as_json) as observer:
-            outcome, array = study_slurm.submit(plan, how, cluster, paths, word, observer, follow)
+            outcome, array = study_slurm.submit(plan, how, cluster, paths, study, observer, follow)
     else:
-        outcome, array = study_slurm.submit(plan, how, cluster, paths, word, study_slurm.Silent(), follow)
+        outcome, array = study_slurm.submit(plan, how, cluster, paths, study, study_slurm.Silent(), follow)
     if outcome.trouble is not None or follow:
         return _conclude(outcome, again, as_json)
     if as_json:
@@ -251,11 +281,17 @@ def _by_dataset(plan: Plan, given: dict[str, Path]) -> dict[str, Path]:
     return data_paths.by_dataset(given, {item.run.experiment.dataset for item in plan.items}, plan.study.name)
 
 
-def _command(verb: str, study: str, grids: Sequence[str] | None, runs: Path) -> str:
+def _command(verb: str, study: str, grids: Sequence[str] | None, runs: Path, image: PinnedImage | None = None) -> str:
     """What to type for another command on the same study."""
     import shlex
 
     parts = [terminal.program(), "study", verb, shlex.quote(study)]
     parts += [f"--grid {shlex.quote(grid)}" for grid in grids or []]
+    parts += map(shlex.quote, _inside(image))
     parts += [f"--runs {shlex.quote(os.fspath(runs))}"] if runs != options.DEFAULT_RUNS else []
     return " ".join(parts)
+
+
+def _inside(image: PinnedImage | None) -> tuple[str, ...]:
+    """The options that ask for it."""
+    return () if image is None else ("--in", image.engine, "--image", image.reference)

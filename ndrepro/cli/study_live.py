@@ -61,6 +61,10 @@ class PlainLines:
         count = words.plural(len(plan.todo), "run")
         estimate = f"about {study_words.duration(plan.seconds)} of device time, {words.size(plan.disk_bytes)} of disk"
         self.say(f"{plan.study.name}: {self.done} of {self.total} done; {count} to do, {estimate}")
+        if where := study_words.where(plan):
+            self.say(f"in {where}")
+        for note in plan.notes:
+            self.say(f"note: {note}")
         if plan.disk_bytes > plan.free_bytes:
             self.say(f"warning: only {words.size(plan.free_bytes)} free on the disk of the runs")
 

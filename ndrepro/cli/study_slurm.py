@@ -14,7 +14,7 @@ from ndrepro.spec.errors import EngineError, UsageError
 if TYPE_CHECKING:
     from ndrepro.execution.launchers import Event
     from ndrepro.execution.run import Options
-    from ndrepro.execution.slurm import Cluster, QueuedTask
+    from ndrepro.execution.slurm import Cluster, QueuedTask, Spelled
     from ndrepro.execution.study import Outcome, Plan, StudyObserver
     from ndrepro.execution.survey import Standing
     from ndrepro.spec.layout import RunsFolder
@@ -87,21 +87,28 @@ def cluster_of(
     )
 
 
+def spelled(plan: Plan, word: str, options: tuple[str, ...]) -> Spelled:
+    """What a command takes to find the plan's study: ``word``, and ``options``."""
+    from ndrepro.execution.slurm import Spelled
+
+    return Spelled(plan.study.name, word, options)
+
+
 def submit(
     plan: Plan,
     how: Options,
     cluster: Cluster,
     data: Mapping[str, Path],
-    word: str,
+    study: Spelled,
     observer: StudyObserver,
     follow: bool,
 ) -> tuple[Outcome, str | None]:
     """Submit what is to do as one array; how the study stands after, and the array's number."""
-    from ndrepro.execution.slurm import SlurmLauncher, Spelled
+    from ndrepro.execution.slurm import SlurmLauncher
     from ndrepro.execution.study import carry_out
 
     seconds = {item.run.identity: item.left.seconds for item in plan.todo}
-    launcher = SlurmLauncher(cluster, how, Spelled(plan.study.name, word), seconds, follow)
+    launcher = SlurmLauncher(cluster, how, study, seconds, follow)
     return carry_out(plan, how, launcher, observer, data), launcher.array
 
 

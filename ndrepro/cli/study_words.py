@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from ndrepro.spec.search import target_of
 
 if TYPE_CHECKING:
     from ndrepro.execution.study import Item, Outcome, Plan
+    from ndrepro.spec.images import PinnedImage
     from ndrepro.spec.study import Study
 
 LABEL = 10
@@ -25,6 +27,7 @@ def print_plan(plan: Plan) -> None:
     terminal.write_line("")
     _print_grids(plan)
     terminal.write_line("")
+    _print_where(plan)
     if not plan.todo:
         _row("to run", _nothing(plan))
     else:
@@ -49,6 +52,7 @@ def print_status(plan: Plan) -> None:
     done, total = plan.states["done"], len(plan.items)
     left = f"; about {duration(plan.seconds)} of device time left" if plan.todo else ""
     _row("done", f"{done} of {words.plural(total, 'run')}{left}")
+    _print_where(plan)
     _print_waiting(plan)
     for note in plan.notes:
         _row("note", note)
@@ -123,6 +127,28 @@ def outcome_document(outcome: Outcome) -> dict[str, Any]:
     }
 
 
+def where(plan: Plan) -> str:
+    """The environments of a study's runs, an image's with what it is called; "" for the main one alone."""
+    from ndrepro.spec.images import MAIN
+
+    named = [f"{found.label} ({found.image})" if (found := image(each)) else each for each in plan.environments]
+    return "" if named == [MAIN] else ", ".join(named)
+
+
+def image(environment: str) -> PinnedImage | None:
+    """The image that an environment is; None where it is none."""
+    from ndrepro.spec.images import PinnedImage, is_image
+
+    return PinnedImage.from_text(environment) if is_image(environment) else None
+
+
+def places(environments: Iterable[str]) -> str:
+    """In which images, or outside of them: "in podman:00be816f81ca and outside of containers"."""
+    return " and ".join(
+        f"in {found.label}" if (found := image(each)) else "outside of containers" for each in environments
+    )
+
+
 def duration(seconds: float) -> str:
     """``83 s``, ``54 min``, ``12.3 h``: as coarse as an estimate is."""
     if seconds < 120:
@@ -138,6 +164,11 @@ def _nothing(plan: Plan) -> str:
     parts = [f"{running} under way"] if running else []
     parts += [f"{waiting} waiting"] if waiting else []
     return f"nothing: {', '.join(parts)}, the rest done" if parts else "nothing: every run is done"
+
+
+def _print_where(plan: Plan) -> None:
+    if found := where(plan):
+        _row("in", found)
 
 
 def _print_waiting(plan: Plan) -> None:

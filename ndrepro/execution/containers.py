@@ -16,6 +16,7 @@ a command (``apptainer``). Whether the container sees the GPU is asked inside it
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +26,7 @@ from ndrepro.execution.enclosure import Enclosure, Image, Process
 from ndrepro.spec.determinism import variables
 from ndrepro.spec.errors import DeviceError, EngineError, UsageError
 from ndrepro.spec.exchange import Container, Request
+from ndrepro.spec.images import PinnedImage
 from ndrepro.spec.layout import RunFolder
 from provenance import gpu
 from provenance.folder import LOCK
@@ -52,7 +54,7 @@ ENGINES: dict[str, Engine] = {"docker": sdk_engine, "podman": sdk_engine, "appta
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the user asked for: the engine, and the image, ``NAME[:TAG][@sha256:…]`` or an Apptainer file.
+    """What the user asked for: the engine, and the image, ``NAME[:TAG]`` or an Apptainer file, either ``[@sha256:…]``.
 
     ``digests`` are those of which the image must have one, where it was recorded before.
     """
@@ -66,21 +68,20 @@ class Wanted:
         """From the options ``--in`` and ``--image``. Raises UsageError for another engine or a malformed digest."""
         if engine not in ENGINES:
             raise UsageError(f"--in {engine}: not an engine known here", f"it is one of {', '.join(ENGINES)}")
-        if engine == "apptainer":
-            if image is None:
-                raise UsageError("--in apptainer: no --image", "name the file: `make sif` writes dist/ndrepro.sif")
-            return cls(engine, str(Path(image).absolute()))
+        if engine == "apptainer" and image is None:
+            raise UsageError("--in apptainer: no --image", "name the file: `make sif` writes dist/ndrepro.sif")
         name, pin, digest = (image or DEFAULT_IMAGE).partition(_PIN)
         if pin and (len(digest) != 64 or set(digest) - set("0123456789abcdef")):
             raise UsageError(
                 f"--image {image}: {digest!r} is no SHA-256", "@sha256: and 64 lower-case hexadecimal digits"
             )
-        return cls(engine, name, frozenset({f"sha256:{digest}"}) if pin else frozenset())
+        found = str(Path(name).absolute()) if engine == "apptainer" else name
+        return cls(engine, found, frozenset({f"sha256:{digest}"}) if pin else frozenset())
 
-    @property
-    def reference(self) -> str:
-        """The image with the digest asked for, as ``from_words`` takes it."""
-        return self.image + (f"@{min(self.digests)}" if self.digests and self.engine != "apptainer" else "")
+    @classmethod
+    def pinned(cls, image: PinnedImage) -> Wanted:
+        """An environment of a study that is an image."""
+        return cls.from_words(image.engine, image.reference)
 
     @classmethod
     def recorded(cls, container: Container) -> Wanted:
@@ -108,6 +109,22 @@ def find(wanted: Wanted, device: str) -> Container:
     if device != "cpu" and container.driver:
         _ask_for_gpu(container)
     return container
+
+
+def pin(wanted: Wanted) -> PinnedImage:
+    """What was asked for, with its digest: the one asked for, else that of what is there. Raises EngineError."""
+    digest = min(wanted.digests) if wanted.digests else find(wanted, "cpu").identifier
+    return PinnedImage(wanted.engine, wanted.image, digest)
+
+
+def check(images: Iterable[PinnedImage]) -> None:
+    """Whether every image is there, and each is another one. Raises EngineError or UsageError where one is not."""
+    known: dict[tuple[str, str], PinnedImage] = {}
+    for image in images:
+        found = find(Wanted.pinned(image), "cpu")
+        twin = known.setdefault((found.engine, found.identifier), image)
+        if twin is not image:
+            raise UsageError(f"environment={str(image)!r}: the very image that {str(twin)!r} is", "keep one of them")
 
 
 def start(container: Container, request: Request, folder: RunFolder, code: Path) -> Process:

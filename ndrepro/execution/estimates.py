@@ -18,8 +18,9 @@ from ndrepro.execution.costs import START_SECONDS, Size, model_bytes, model_seco
 from ndrepro.spec.errors import UsageError
 from ndrepro.spec.exchange import Request, Result, Timing, read_json
 from ndrepro.spec.experiment import Experiment
+from ndrepro.spec.images import key_of
 from ndrepro.spec.layout import RunFolder, RunsFolder
-from ndrepro.spec.study import MAIN, StudyRun
+from ndrepro.spec.study import StudyRun
 from provenance.errors import ProvenanceError
 from provenance.scalars import read_scalars
 
@@ -98,7 +99,7 @@ def kind_of(experiment: Experiment, environment: str, device: str) -> Kind:
         experiment.compile,
         experiment.processes,
         device,
-        environment,
+        key_of(environment),
     )
 
 
@@ -108,16 +109,14 @@ def _speeds(runs: RunsFolder, networks: set[tuple[str, str]]) -> dict[Kind, list
     for arch, method in sorted(networks):
         timed = sorted(runs.root.glob(f"{arch}_{method}_[0-9]*/*/timing.jsonl"), key=lambda path: path.parent.name)
         for path in reversed(timed):
-            measured = _speed(RunFolder(path.parent))
-            if measured is not None:
-                kind, speed = measured
+            for kind, speed in _speed(RunFolder(path.parent)):
                 if len(found.setdefault(kind, [])) < _LATEST:
                     found[kind].append(speed)
     return found
 
 
-def _speed(folder: RunFolder) -> tuple[Kind, Speed] | None:
-    """One run's speed; None where it did not get far enough, or what it wrote cannot be read."""
+def _speed(folder: RunFolder) -> list[tuple[Kind, Speed]]:
+    """One run's speed, for each name of its environment; none where it did not get far enough, or cannot be read."""
     try:
         request = Request.from_json(read_json(folder.request))
         device = Result.from_json(read_json(folder.result)).device
@@ -127,6 +126,8 @@ def _speed(folder: RunFolder) -> tuple[Kind, Speed] | None:
         train = statistics.median(row.train_seconds for row in rows) / images["train_images"]
         scored = images.get("validation_images") or images["test_images"]
         test = statistics.median(row.test_seconds for row in rows) / scored
+        device = device.partition(":")[0]
+        kinds = [kind_of(request.experiment, environment, device) for environment in request.environments]
     except (ProvenanceError, UsageError, OSError, KeyError, TypeError, ValueError, ZeroDivisionError):
-        return None
-    return kind_of(request.experiment, request.environment or MAIN, device.partition(":")[0]), Speed(train, test)
+        return []
+    return [(kind, Speed(train, test)) for kind in kinds]

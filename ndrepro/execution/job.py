@@ -1,8 +1,8 @@
 """One run of a study, in a process of its own: ``python -m ndrepro.execution.job`` and then
 
-    --study NAME --grid GRID --runs DIR [--data PATH] [--leashed] [--sparse] [--in ENGINE --image IMAGE]
-    and   EXP [--set KEY=VALUE ...] [--env CELL]      to make a run
-    or    --resume FOLDER                             to go on with one
+    --study NAME --grid GRID --runs DIR [--data PATH] [--leashed] [--sparse]
+    and   EXP [--set KEY=VALUE ...] [--env CELL-OR-IMAGE]      to make a run
+    or    --resume FOLDER                                      to go on with one
 
 It trains, records and signs as ``ndrepro run`` does. What it says on standard output is for whoever started it, one
 JSON object a line (``launchers.event_line``): that the run began and where, how it gets on, how it ended. The command
@@ -25,7 +25,6 @@ import time
 from pathlib import Path
 
 from ndrepro.execution import run as execution
-from ndrepro.execution.containers import Wanted
 from ndrepro.execution.launchers import NOT_BEGUN, Began, Ending, Job, Moved, event_line
 from ndrepro.execution.observer import Progress, Silent
 from ndrepro.spec.errors import UsageError
@@ -80,23 +79,20 @@ def parse(arguments: list[str]) -> tuple[Job, execution.Options, argparse.Namesp
     parser.add_argument("--data", type=Path)
     parser.add_argument("--leashed", action="store_true")
     parser.add_argument("--sparse", action="store_true")
-    parser.add_argument("--in", dest="engine")
-    parser.add_argument("--image")
     given = parser.parse_args(arguments)
     folder = RunFolder(given.resume) if given.resume else None
     if folder is not None:
         request = Request.from_json(read_json(folder.request))
-        run = StudyRun(given.grid, request.experiment, request.environment or MAIN)
+        run = StudyRun(given.grid, request.experiment, request.environments[0])
     elif given.name:
         settings = dict(pair.split("=", 1) for pair in given.settings)
         run = StudyRun(given.grid, Experiment.from_name(given.name, settings), given.env)
     else:
         raise UsageError("neither an experiment nor --resume", "see python -m ndrepro.execution.job --help")
     # a run that is gone on with has its own environment and data
-    environment = None if folder or run.environment == MAIN else run.environment
-    container = Wanted.from_words(given.engine, given.image) if given.engine and folder is None else None
-    options = execution.Options(RunsFolder(given.runs), default_home(), given.data, environment, container=container)
-    return Job(given.study, run, given.data, folder), options, given
+    options = execution.Options(RunsFolder(given.runs), default_home(), given.data)
+    here = options if folder else options.inside(run.environment)
+    return Job(given.study, run, given.data, folder), here, given
 
 
 class Stop:

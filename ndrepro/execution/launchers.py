@@ -28,6 +28,7 @@ from ndrepro.execution.observer import Progress
 from ndrepro.execution.run import Options
 from ndrepro.spec.errors import TrainingFailed, from_record, to_record
 from ndrepro.spec.exchange import Scores
+from ndrepro.spec.images import located
 from ndrepro.spec.layout import RunFolder
 from ndrepro.spec.study import MAIN, StudyRun, settings_words
 from provenance.errors import ProvenanceError
@@ -52,11 +53,9 @@ class Job:
         words += ["--data", str(self.data)] if self.data else []
         words += ["--leashed"] if leashed else []
         words += ["--sparse"] if sparse else []
-        if options.container is not None:
-            words += ["--in", options.container.engine, "--image", options.container.reference]
         if self.resume is not None:
             return [*words, "--resume", str(self.resume.root)]
-        words += ["--env", self.run.environment] if self.run.environment != MAIN else []
+        words += ["--env", located(self.run.environment)] if self.run.environment != MAIN else []
         return [*words, *settings_words(self.run.experiment)]
 
 

@@ -26,6 +26,7 @@ from ndrepro.execution.watch import Watcher
 from ndrepro.spec.errors import PeerLost, TrainingFailed, UsageError, from_record
 from ndrepro.spec.exchange import EXIT_COMPLETED, EXIT_INTERRUPTED, Request, Result, Scores, read_json, write_json
 from ndrepro.spec.experiment import Experiment
+from ndrepro.spec.images import MAIN, PinnedImage, is_image
 from ndrepro.spec.layout import RunFolder, RunsFolder
 from provenance.errors import ProvenanceError, StorageError
 from provenance.manifest import Resource
@@ -49,6 +50,13 @@ class Options:
     environment: str | None = None
     code: Path = CODE
     container: Wanted | None = None
+
+    def inside(self, environment: str) -> Options:
+        """The same in an environment of a study: the main one, a cell, or an image."""
+        if is_image(environment):
+            wanted = Wanted.pinned(PinnedImage.from_text(environment))
+            return replace(self, environment=None, container=wanted)
+        return replace(self, environment=None if environment == MAIN else environment, container=None)
 
 
 @dataclass(frozen=True)

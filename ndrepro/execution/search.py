@@ -34,7 +34,7 @@ from ndrepro.spec.errors import CheckpointError, NdreproError, TrainingFailed, U
 from ndrepro.spec.experiment import Experiment
 from ndrepro.spec.layout import RunFolder
 from ndrepro.spec.search import Found, Search, Target, target_of
-from ndrepro.spec.study import MAIN, Study, StudyRun, identity
+from ndrepro.spec.study import Study, StudyRun, identity
 from provenance.digest import file_digest
 from provenance.manifest import Manifest, Resource
 from provenance.trust import TrustPolicy
@@ -148,7 +148,7 @@ def search_study(
     for target in chosen:
         known = {found.target for found in read_found(found_file(file), search)}
         if target not in known:
-            here = replace(options, data=data.get(target[2]), environment=_environment(runs[target]))
+            here = replace(options, data=data.get(target[2])).inside(runs[target].environment)
             found = TargetSearch(search, runs[target], here, observer).run()
             write_found(found_file(file), search, {target: found})
             observer.found(found)
@@ -312,7 +312,3 @@ def _checkpoint(piece: Piece) -> Path:
     if name not in signed or not path.exists() or signed[name] != file_digest(path).sha256:
         raise CheckpointError(f"{path}: not the checkpoint that was signed", "remove this run, and search again")
     return path
-
-
-def _environment(run: StudyRun) -> str | None:
-    return None if run.environment == MAIN else run.environment

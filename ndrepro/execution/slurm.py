@@ -64,10 +64,11 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Spelled:
-    """A study's name, and what a command takes to find it: the name, or its file."""
+    """A study's name, and what a command takes to find it: the name, or its file; with further options."""
 
     name: str
     word: str
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,7 @@ class SlurmLauncher:
         """The options as a node finds them, whatever folder its task starts in."""
         options = self._options
         data = options.data and options.data.absolute()
-        return Options(RunsFolder(options.runs.root.absolute()), options.home, data, container=options.container)
+        return Options(RunsFolder(options.runs.root.absolute()), options.home, data)
 
     def _sbatch(self, tasks: list[Task], cpus: int, minutes: float) -> str:
         """Submit; the array's number. Raises EngineError with sbatch's own words."""
@@ -247,7 +248,7 @@ class SlurmLauncher:
     def _report(self) -> None:
         """The job that waits for all others and writes down how the study stands."""
         words = [sys.executable, "-m", "ndrepro", "study", "status", self._study.word, "--json"]
-        words += ["--runs", str(self._options.runs.root.absolute())]
+        words += ["--runs", str(self._options.runs.root.absolute()), *self._study.options]
         script = self.folder / "report.sh"
         target = self.folder / "status.json"
         script.write_text(

@@ -20,11 +20,11 @@ import signal
 import types
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from ndrepro.execution import datasets
+from ndrepro.execution import containers, datasets
 from ndrepro.execution.claims import Claims
 from ndrepro.execution.estimates import RECORDED, Estimate, Estimator
 from ndrepro.execution.launchers import NOT_BEGUN, Ended, Ending, Event, Job, Launcher
@@ -43,7 +43,9 @@ from ndrepro.execution.survey import (
 )
 from ndrepro.spec.errors import DataError
 from ndrepro.spec.exchange import Request, read_json
-from ndrepro.spec.study import Study, StudyRun
+from ndrepro.spec.images import PinnedImage, is_image, label_of
+from ndrepro.spec.layout import RunFolder
+from ndrepro.spec.study import MAIN, Study, StudyRun
 from provenance.errors import BusyError, KeyFileError, LedgerError, ProvenanceError, StorageError
 
 _LOOK_SECONDS = 0.2
@@ -64,12 +66,22 @@ class Item:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a study, or some grids of it, comes to. ``notes`` are what its author should know."""
+    """What a study, or some grids of it, comes to. ``notes`` are what its author should know.
+
+    ``elsewhere`` counts runs of the same experiments, by environment, that were begun in a container image that the
+    study does not ask for, or outside of all where it asks for one: they do not count.
+    """
 
     study: Study
     items: tuple[Item, ...]
     free_bytes: int
     notes: tuple[str, ...] = ()
+    elsewhere: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def environments(self) -> tuple[str, ...]:
+        """Every environment that a run is for, in the study's order."""
+        return tuple(dict.fromkeys(item.run.environment for item in self.items))
 
     @property
     def todo(self) -> tuple[Item, ...]:
@@ -156,14 +168,23 @@ def make_plan(study: Study, grids: Sequence[str], options: Options) -> Plan:
     survey = Survey(options.runs, options.home)
     estimator = Estimator(options.runs, runs)
     items = tuple(_item(run, survey.standing(run), estimator) for run in runs)
-    return Plan(study, items, _free_bytes(options.runs.root), tuple(_notes(items)))
+    elsewhere = _elsewhere(items, survey)
+    return Plan(study, items, _free_bytes(options.runs.root), tuple(_notes(items, elsewhere)), elsewhere)
 
 
 def only_begun(plan: Plan) -> Plan:
     """The grids of which any run has been begun: what there is to resume."""
     begun = {item.run.grid for item in plan.items if item.standing.state not in (MISSING, WAITING)}
     items = tuple(item for item in plan.items if item.run.grid in begun)
-    return Plan(plan.study, items, plan.free_bytes, plan.notes)
+    return replace(plan, items=items)
+
+
+def image_begun_in(plan: Plan) -> PinnedImage | None:
+    """The one image in which all that was begun of a study of the main environment has been begun."""
+    begun = any(item.standing.state not in (MISSING, WAITING) for item in plan.items)
+    if begun or len(plan.elsewhere) != 1 or plan.environments != (MAIN,):
+        return None
+    return PinnedImage.from_text(next(iter(plan.elsewhere)))
 
 
 def data_of_begun(plan: Plan) -> dict[str, Path]:
@@ -183,7 +204,7 @@ def carry_out(
     """Run all that is to do. ``data`` says where data sets lie, by name; one that is not there is looked for.
 
     Raises DataError for a path that is not there, before anything starts; and, where the runs are to run here, for
-    data that cannot be read.
+    data that cannot be read; EngineError for an image that is not there, or is another one than the study asks for.
     """
     for item in plan.todo:
         if item.standing.state not in (CUT_OFF, FAILED):
@@ -191,6 +212,8 @@ def carry_out(
             where = datasets.locate(experiment, data.get(experiment.dataset))
             if launcher.here:
                 datasets.check(experiment, where, options.runs, observer.reading)
+    asked = dict.fromkeys(item.run.environment for item in plan.todo)
+    containers.check(PinnedImage.from_text(environment) for environment in asked if is_image(environment))
     observer.started(plan)
     with _Signals() as signals, Claims(options.runs) as claims:
         work = _Work(plan, options, launcher, observer, data, signals, claims)
@@ -330,8 +353,23 @@ def _epochs_done(standing: Standing) -> int:
         return 0  # a damaged file: the estimate is the longer, and the run itself will say
 
 
-def _notes(items: Iterable[Item]) -> Iterable[str]:
-    """What would otherwise go unseen: results that were not all made of the same code or data."""
+def _elsewhere(items: Sequence[Item], survey: Survey) -> dict[str, int]:
+    """Runs of these experiments by environment, in images that none of these runs is for, or outside of all images."""
+    asked = {item.standing.folder for item in items}
+    found: dict[str, set[RunFolder]] = {}
+    for run in (item.run for item in items if item.run.environment == MAIN or is_image(item.run.environment)):
+        for environment in (MAIN, *map(str, survey.images(run))):
+            folder = survey.standing(replace(run, environment=environment)).folder
+            if folder is not None and folder not in asked:
+                found.setdefault(environment, set()).add(folder)
+    return {environment: len(folders) for environment, folders in found.items()}
+
+
+def _notes(items: Iterable[Item], elsewhere: Mapping[str, int]) -> Iterable[str]:
+    """What would otherwise go unseen: results that were not all made of the same code or data, and runs elsewhere."""
+    for environment, count in elsewhere.items():
+        where = "outside of containers" if environment == MAIN else f"in {label_of(environment)}"
+        yield f"{count} of the same experiments were run {where}, and do not count in this environment"
     for name, digests in code_and_data(item.standing for item in items).items():
         if len(digests) > 1:
             what = "states of the code" if name == "code" else f"different versions of {name.removeprefix('dataset:')}"

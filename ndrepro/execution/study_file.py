@@ -12,6 +12,7 @@ from pathlib import Path
 from ndrepro.execution import environments
 from ndrepro.execution.found import read_values
 from ndrepro.spec.errors import UsageError
+from ndrepro.spec.images import is_image
 from ndrepro.spec.study import MAIN, Study, suggestion
 from ndrepro.spec.study_document import from_document
 
@@ -55,9 +56,11 @@ def load_study(path: Path) -> Study:
 
 
 def _check_environments(study: Study, path: Path) -> None:
-    """Every environment that a run names is a cell of the version matrix."""
+    """Every environment that a run names is a cell of the version matrix, or an image, which is looked for later."""
     cells = {cell.name for cell in environments.list_cells()} | {MAIN}
     for run in study.runs():
+        if is_image(run.environment):
+            continue
         if run.environment not in cells:
             cells |= {cell.name for cell in environments.added_cells()}
         if run.environment not in cells:

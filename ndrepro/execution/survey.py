@@ -5,8 +5,9 @@ A study keeps no list of its own. A run counts as done when a manifest that comp
     1  a trusted key signed it, and it follows its schema (the recorder's checks 1 to 4)
     2  the ledger is whole, and says that the run ended with this very manifest (check 8)
     3  every file that it names is there, in its size; ``ndrepro verify`` reads them too, which takes minutes a study
-    4  its external parameters are the experiment, seeds and environment that the study asks for
-    5  the libraries that it names are those of that environment today
+    4  its external parameters are the experiment, seeds and environment that the study asks for; of a container image,
+       the engine and the digest
+    5  the libraries that it names are those of that environment today; an image's own cannot change
 
 What falls short of these is said and not counted. A run without a manifest is under way, or was cut off together with
 its recorder. Of several runs that answer the same question the best one stands for it.
@@ -27,6 +28,7 @@ from ndrepro.execution.runs import is_running
 from ndrepro.spec.errors import UsageError
 from ndrepro.spec.exchange import Request, Result, read_json
 from ndrepro.spec.experiment import Experiment
+from ndrepro.spec.images import PinnedImage, is_image, recorded_in
 from ndrepro.spec.layout import RunFolder, RunsFolder
 from ndrepro.spec.study import MAIN, StudyRun, identity
 from provenance.errors import LedgerError, ProvenanceError
@@ -72,6 +74,7 @@ class Survey:
         self._ledger = _Snapshot(runs.ledger)
         self._libraries: dict[str, Mapping[str, str]] = {}
         self._found: dict[str, dict[str, Standing]] = {}
+        self._images: dict[PinnedImage, None] = {}
         problems = [problem for problem in self._ledger.problems if not _torn_end(problem)]
         if problems:
             raise LedgerError(
@@ -83,10 +86,12 @@ class Survey:
         """Where a study's run stands."""
         if run.waits:
             return Standing(WAITING, reason="its hyper-parameters are still to be searched")
-        name = run.experiment.name
-        if name not in self._found:
-            self._found[name] = self._best(name)
-        return self._found[name].get(run.identity, Standing(MISSING))
+        return self._of_name(run.experiment.name).get(run.identity, Standing(MISSING))
+
+    def images(self, run: StudyRun) -> tuple[PinnedImage, ...]:
+        """The container images in which the same experiment has been begun, whatever environment the run is for."""
+        found = self._of_name(run.experiment.name)
+        return tuple(image for image in self._images if identity(run.experiment, str(image)) in found)
 
     def pieces(self, name: str) -> dict[tuple[str, int, int], Standing]:
         """Pieces of runs of that name that were trained by themselves and completed.
@@ -103,32 +108,38 @@ class Survey:
             asked = verdict.manifest.external_parameters
             try:
                 environment, segment = str(asked["environment"]), asked["segment"]
-                whose = identity(Experiment.from_json(asked["experiment"]), environment)
+                whose = _identities(asked["experiment"], environment, asked.get("container"))
                 place = int(segment["fromStep"]), int(segment["epochs"])
             except (UsageError, KeyError, TypeError, ValueError):
                 continue
             if not (_lost(folder, verdict.manifest) or self._other_libraries(verdict.manifest, environment)):
-                found[whose, *place] = Standing(DONE, folder, manifest=verdict.manifest)
+                found |= {(key, *place): Standing(DONE, folder, manifest=verdict.manifest) for key in whose}
         return found
 
+    def _of_name(self, name: str) -> dict[str, Standing]:
+        if name not in self._found:
+            self._found[name] = self._best(name)
+        return self._found[name]
+
     def _best(self, name: str) -> dict[str, Standing]:
-        """Every run of that name by identity; of equals the latest."""
+        """Every run of that name by identity, in an image by both of its digests; of equals the latest."""
         best: dict[str, Standing] = {}
         for request in sorted((self._runs.root / name).glob("*/request.json"), reverse=True):
-            found = self._examine(RunFolder(request.parent))
-            if found is not None:
-                key, standing = found
+            keys, standing = self._examine(RunFolder(request.parent))
+            for key in keys:
                 if STATES.index(standing.state) < STATES.index(best.get(key, Standing(MISSING)).state):
                     best[key] = standing
         return best
 
-    def _examine(self, folder: RunFolder) -> tuple[str, Standing] | None:
-        """A run's identity and where it stands; None for a folder that is nobody's run."""
+    def _examine(self, folder: RunFolder) -> tuple[tuple[str, ...], Standing]:
+        """A run's identities and where it stands; no identity for a folder that is nobody's run."""
         try:
             request = Request.from_json(read_json(folder.request))
+            asked = tuple(identity(request.experiment, environment) for environment in request.environments)
         except (ProvenanceError, KeyError, TypeError, ValueError):
-            return None  # another schema, or damaged: no study can have asked for it
-        asked = identity(request.experiment, request.environment or MAIN)
+            return (), Standing(MISSING)  # another schema, or damaged: no study can have asked for it
+        if is_image(request.environments[0]):
+            self._images[PinnedImage.from_text(request.environments[0])] = None
         if is_running(folder):
             return asked, Standing(RUNNING, folder)
         if not folder.manifest.exists():
@@ -149,26 +160,26 @@ class Survey:
             return Standing(FAILED, folder, f"it ended unsigned: {last.fields.get('reason')}")
         return Standing(CUT_OFF, folder, "killed, and its recorder with it")
 
-    def _believed(self, folder: RunFolder, manifest: Manifest) -> tuple[str, Standing] | None:
+    def _believed(self, folder: RunFolder, manifest: Manifest) -> tuple[tuple[str, ...], Standing] | None:
         """What a verified manifest says; None where it is not of a training run."""
         asked = manifest.external_parameters
         if asked.get("segment"):
             return None  # a piece of a run, wherever its folder was put
         try:
             environment = str(asked["environment"])
-            key = identity(Experiment.from_json(asked["experiment"]), environment)
+            keys = _identities(asked["experiment"], environment, asked.get("container"))
         except (UsageError, KeyError, TypeError):
             return None
         problem = _lost(folder, manifest) or self._other_libraries(manifest, environment)
         if problem:
-            return key, Standing(REFUSED, folder, problem)
+            return keys, Standing(REFUSED, folder, problem)
         state = {"completed": DONE, "failed": FAILED}.get(manifest.outcome, CUT_OFF)
-        return key, Standing(state, folder, _reason(manifest), manifest)
+        return keys, Standing(state, folder, _reason(manifest), manifest)
 
     def _other_libraries(self, manifest: Manifest, environment: str) -> str:
         """How the libraries that a run had differ from those that it would have today; "" where they do not."""
         if manifest.external_parameters.get("container"):
-            return ""  # an image has libraries of its own; its digest is recorded
+            return ""  # an image has libraries of its own, and its digest is part of the run's identity
         if environment not in self._libraries:
             self._libraries[environment] = libraries_of(environment)
         had = {
@@ -181,6 +192,12 @@ class Survey:
             if had.get(name, "" if manifest.outcome == "completed" else now) != now:
                 return f"made with {name} {had.get(name, 'not known')}, where {environment} has {now} now"
         return ""
+
+
+def _identities(experiment: Any, environment: str, container: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """The identities of a run with these external parameters. Raises UsageError, KeyError, TypeError."""
+    asked = Experiment.from_json(experiment)
+    return tuple(identity(asked, name) for name in recorded_in(environment, container))
 
 
 def libraries_of(environment: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ndrepro.analysis.scores import Score
 from ndrepro.spec.experiment import STREAMS, Experiment
+from ndrepro.spec.images import MAIN, key_of
 from ndrepro.spec.study import leaves
 
 # what a row of results has a place of its own for
@@ -21,13 +22,18 @@ def asked(experiment: Experiment, environment: str) -> tuple[Any, ...]:
         if value != default[key] and key not in _OWN and not key.startswith("seeds.")
     }
     drawn = tuple(experiment.seed_of(stream) for stream in STREAMS)
-    return (experiment.name, _sorted(settings), drawn, environment, experiment.determinism, experiment.threads)
+    return (experiment.name, _sorted(settings), drawn, key_of(environment), experiment.determinism, experiment.threads)
 
 
-def of_run(run: Score) -> tuple[Any, ...]:
-    """What a run was, to be compared with ``asked``."""
+def of_run(run: Score, images: bool = False) -> tuple[tuple[Any, ...], ...]:
+    """What a run was, to be compared with ``asked``: once for each name of its environment.
+
+    A run in an image was for the main environment too, unless the study names ``images`` itself.
+    """
     drawn = tuple(run.seed_of(stream) for stream in STREAMS)
-    return (run.name, _sorted(dict(run.settings)), drawn, run.cell, run.determinism, run.threads)
+    names = dict.fromkeys((run.image, run.image_again, *([] if images else [MAIN]))) if run.image else (run.cell,)
+    settings = _sorted(dict(run.settings))
+    return tuple((run.name, settings, drawn, key_of(name), run.determinism, run.threads) for name in names)
 
 
 def _sorted(settings: dict[str, Any]) -> tuple[tuple[str, Any], ...]:

@@ -13,6 +13,7 @@ from ndrepro.analysis.scores import Score, Scores
 from ndrepro.report.cells import Cell
 from ndrepro.report.designs import told_apart
 from ndrepro.report.table import MISSING, Column, Table, Value, count, decimal, duration, without_constants, word
+from ndrepro.spec.images import PinnedImage
 from ndrepro.spec.study import text_of
 
 _OTHER = "repeat of an earlier run"
@@ -130,6 +131,9 @@ def commands(run: Score, program: str) -> tuple[tuple[str, str], ...]:
     given |= {"determinism": run.determinism, "threads": run.threads}
     sets = "".join(f" --set {shlex.quote(f'{key}={text_of(value)}')}" for key, value in given.items())
     environment = "" if run.cell == "main" else f" --env {shlex.quote(run.cell)}"
+    if run.image:
+        image = PinnedImage.from_text(run.image)
+        environment = f" --in {image.engine} --image {shlex.quote(image.reference)}"
     return (
         ("verify", f"{program} verify {folder}"),
         ("reproduce", f"{program} reproduce {folder}"),

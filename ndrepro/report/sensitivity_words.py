@@ -16,6 +16,7 @@ from ndrepro.analysis.sensitivity import Sensitivity
 from ndrepro.analysis.sensitivity_bits import Bits, PairOfCells
 from ndrepro.analysis.sensitivity_conclusion import Contrast
 from ndrepro.analysis.sensitivity_numbers import Breakdown, CellNumbers, Numbers
+from ndrepro.spec.images import PinnedImage
 
 NOTHING = "-"
 _NAMED = 4
@@ -88,6 +89,9 @@ def _runs(found: Sensitivity) -> Section:
         said.append(f"Every cell is compared with {design.reference.label}: {described(design.reference)}.")
     else:
         said.append("Nothing but the seed varies: there is one cell, and nothing to compare it with.")
+    for cell, image in dict.fromkeys((row.cell, row.image) for row in scores.rows if row.image):
+        pinned = PinnedImage.from_text(image)
+        said.append(f"{cell} is the image {pinned.image}, {pinned.digest}.")
     missing = design.missing
     if missing:
         total = len(design.full)

@@ -16,6 +16,7 @@ from typing import Any
 
 from ndrepro.spec.errors import NdreproError
 from ndrepro.spec.experiment import Experiment
+from ndrepro.spec.images import recorded_in
 
 REQUEST_SCHEMA = "urn:ndrepro:request:v1"
 
@@ -65,6 +66,11 @@ class Request:
     resume_step: int = 0
     segment_epochs: int | None = None
     container: Container | None = None
+
+    @property
+    def environments(self) -> tuple[str, ...]:
+        """What a study may call where this runs: one name, or those of its image."""
+        return recorded_in(self.environment, None if self.container is None else asdict(self.container))
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON with its schema's name."""

@@ -1,10 +1,10 @@
 """A study: the runs that answer one question together, as named grids of settings.
 
 A grid is the product of its axes, each an experiment's setting (dotted keys as in ``--set``) or ``environment``, a
-cell of the version matrix, with a list of values. The first axis changes slowest, so a study that is stopped half-way
-has its first values whole. ``settings`` hold what does not change. From the product, every point that a row of
-``exclude`` describes is taken out, then the points of ``include`` are added: a row of it is a small product of its own
-over the same settings. ``Study.runs`` is all that anyone needs of this.
+cell of the version matrix or a container image (``ndrepro.spec.images``), with a list of values. The first axis changes
+slowest, so a study that is stopped half-way has its first values whole. ``settings`` hold what does not change. From
+the product, every point that a row of ``exclude`` describes is taken out, then the points of ``include`` are added: a
+row of it is a small product of its own over the same settings. ``Study.runs`` is all that anyone needs of this.
 
     Study ── Grid ── runs() ──> StudyRun: an Experiment, its environment, what it needs, what to call it
 
@@ -19,15 +19,16 @@ import difflib
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ndrepro.spec.errors import UsageError
 from ndrepro.spec.experiment import STREAMS, Experiment
+from ndrepro.spec.images import MAIN as MAIN
+from ndrepro.spec.images import PinnedImage, is_image, key_of, label_of
 from ndrepro.spec.names import DEFAULT_DATASET, name_of
 from ndrepro.spec.search import Search, Target, target_of, with_values
 
-MAIN = "main"  # the environment that ndrepro itself runs in, as manifests call it
 ENVIRONMENT = "environment"
 _NAMED = ("arch", "method", "epochs", "dataset")  # what an experiment's name tells
 
@@ -146,6 +147,9 @@ class Study:
         if self.search is not None and grid.name == self.search.grid:
             waits = target_of(experiment) not in self.found
             experiment = with_values(experiment, self.found.get(target_of(experiment), {}))
+        if is_image(environment) and experiment.processes > 1:
+            where = f"environment={label_of(environment)!r}"
+            raise UsageError(f"{where}: processes={experiment.processes}", "one process is started in a container")
         resources = Resources()
         for need in self.needs:
             if describes(need.when, point, experiment):
@@ -157,13 +161,30 @@ def identity(experiment: Experiment, environment: str) -> str:
     """Equal for two runs that are the same: every setting, the seed of every stream, the environment, as text.
 
     A stream's seed counts, not how it was asked for: ``seed=3`` and all six of ``seeds.…=3`` are one run. So does a
-    number's value: a manifest's canonical JSON has 300 where an experiment has 300.0.
+    number's value: a manifest's canonical JSON has 300 where an experiment has 300.0. Of an image, engine and digest
+    count.
     """
     document = experiment.to_json()
     del document["seed"]
     document["seeds"] = {stream: experiment.seed_of(stream) for stream in STREAMS}
     settings = {key: _whole(value) for key, value in leaves(document)}
-    return json.dumps({**settings, ENVIRONMENT: environment}, sort_keys=True)
+    return json.dumps({**settings, ENVIRONMENT: key_of(environment)}, sort_keys=True)
+
+
+def inside(study: Study, image: PinnedImage) -> Study:
+    """The whole study in that image: a study of one environment has it in place of the main one.
+
+    Raises UsageError for a study that names environments of its own.
+    """
+    named = next((run for run in study.runs() if run.environment != MAIN), None)
+    moved = replace(study, settings={**study.settings, ENVIRONMENT: str(image)})
+    if named is not None or any(run.environment == MAIN for run in moved.runs()):
+        whose = f"'{named.environment}' in grids.{named.grid}" if named else "environment itself"
+        raise UsageError(
+            f"{study.name} names {whose}, and would all be run in {image.label}",
+            f"leave --in out; to compare with the image, add environment = '{image.engine}:NAME@sha256:…' to the file",
+        )
+    return moved
 
 
 def experiment_of(point: Mapping[str, Value]) -> Experiment:
@@ -240,7 +261,7 @@ def _product(choice: Choice) -> Iterator[dict[str, Value]]:
 
 
 def _label(grid: Grid, experiment: Experiment, environment: str) -> str:
-    parts = [experiment.name]
+    parts, where = [experiment.name], label_of(environment)
     parts += [f"{key}={experiment.value(key)}" for key in grid.varied if key not in (*_NAMED, ENVIRONMENT)]
-    parts += [environment] if ENVIRONMENT in grid.varied and environment != MAIN else []
+    parts += [where] if ENVIRONMENT in grid.varied and environment != MAIN else []
     return " ".join(parts)

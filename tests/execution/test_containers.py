@@ -6,12 +6,13 @@ import pytest
 from real_runs import Bench
 
 from ndrepro.execution import apptainer
-from ndrepro.execution.containers import DEFAULT_IMAGE, Wanted
+from ndrepro.execution.containers import DEFAULT_IMAGE, Wanted, pin
 from ndrepro.execution.enclosure import Enclosure
 from ndrepro.execution.reexecute import container_differences
 from ndrepro.execution.slurm_task import Line, read_events
 from ndrepro.spec.errors import UsageError
 from ndrepro.spec.exchange import Container, Request
+from ndrepro.spec.images import PinnedImage
 
 DIGEST = f"sha256:{'a' * 64}"
 FOUND = Container("podman", "4.3.1", "ndrepro:latest", DIGEST, f"sha256:{'b' * 64}", "580.1")
@@ -34,7 +35,7 @@ def test_an_image_is_read_from_its_option_and_written_back(engine: str) -> None:
     assert Wanted.from_words(engine, None) == Wanted(engine, DEFAULT_IMAGE)
     pinned = Wanted.from_words(engine, f"host:5000/ndrepro:1@{DIGEST}")
     assert (pinned.image, pinned.digests) == ("host:5000/ndrepro:1", frozenset({DIGEST}))
-    assert Wanted.from_words(engine, pinned.reference) == pinned
+    assert Wanted.pinned(PinnedImage(engine, pinned.image, DIGEST)) == pinned == Wanted.pinned(pin(pinned))
 
 
 @pytest.mark.parametrize(
