@@ -101,6 +101,12 @@ class Artifact:
     @classmethod
     def from_json(cls, field: Field) -> Artifact:
         """The artifact that ``to_json`` wrote. Raises the field's error."""
+        value = field.value
+        if type(value) is dict and value.keys() == {"path", "size", "sha256"}:
+            # one that is as it must be, without a Field for each member: see _plain_resource
+            path, size, digest = value["path"], value["size"], value["sha256"]
+            if path and type(path) is str and type(size) is int and size >= 0 and is_sha256(digest):
+                return cls(path, size, digest)
         members = field.members(("path", "size", "sha256"))
         return cls(members["path"].text(), members["size"].integer(0), members["sha256"].sha256())
 

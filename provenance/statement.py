@@ -17,7 +17,7 @@ from typing import Any
 
 from provenance.canonical import canonical_bytes, parse
 from provenance.errors import CanonicalError, ManifestError
-from provenance.fields import Field
+from provenance.fields import Field, is_sha256
 from provenance.manifest import SCHEMA_V1, Manifest, Resource
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -38,6 +38,13 @@ class Subject:
     @classmethod
     def from_json(cls, field: Field) -> Subject:
         """The subject that ``to_json`` wrote. Raises the field's error."""
+        value = field.value
+        if type(value) is dict and value.keys() == {"name", "digest"}:
+            # one that is as it must be, without a Field for each member
+            name, digest = value["name"], value["digest"]
+            whole = type(digest) is dict and digest.keys() == {"sha256"} and is_sha256(digest["sha256"])
+            if name and type(name) is str and whole:
+                return cls(name, digest["sha256"])
         members = field.members(("name", "digest"))
         return cls(members["name"].text(), members["digest"].members(("sha256",))["sha256"].sha256())
 
