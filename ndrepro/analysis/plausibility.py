@@ -1,7 +1,7 @@
 """Own results that can hardly be right: what is looked for in verified runs before anything is concluded from them.
 
 1. **not-finite**            an accuracy or loss that is no finite number
-2. **above-best-known**      test accuracy above the best that we know to be published for the data set
+2. **above-best-known**      test accuracy above the best of the data set in published/best_known.csv, with its source
 3. **train-as-test**         training and test results are the same numbers
 4. **above-training**        test accuracy far above training accuracy: of a short training with augmentation it may be
 5. **guessing**              test accuracy no better than the share of one class

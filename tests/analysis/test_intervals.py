@@ -1,9 +1,10 @@
-"""Intervals against published examples, and against how often they hold what they should."""
+"""Intervals against textbooks, their own definitions, and how often they hold what they should."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from ndrepro.analysis.intervals import bootstrap_interval, mean_interval, stratified_interval
 from ndrepro.analysis.prediction import next_mean, next_run, range_of_next
@@ -12,23 +13,34 @@ from ndrepro.spec.errors import UsageError
 
 # Student's sleep data (1908): hours gained with the second drug over the first, ten patients
 SLEEP = [1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4]
-# Efron and Tibshirani (1993), table 14.1: spatial test A, whose variance (divisor n) is 171.5
-SPATIAL = [48, 36, 20, 29, 42, 42, 20, 42, 22, 41, 45, 14, 6, 0, 33, 28, 34, 4, 32, 24, 47, 41, 24, 26, 30, 41]
+# 26 scores far from normal: their variance (divisor n) is 171.5, and its distribution is skewed
+SCORES = [48, 36, 20, 29, 42, 42, 20, 42, 22, 41, 45, 14, 6, 0, 33, 28, 34, 4, 32, 24, 47, 41, 24, 26, 30, 41]
 
 
-def test_the_t_interval_is_that_of_student_s_sleep_data() -> None:
+def test_the_t_interval_is_the_textbook_s() -> None:
     found = mean_interval(SLEEP)
-    assert (round(found.low, 4), round(found.estimate, 2), round(found.high, 4)) == (0.7001, 1.58, 2.4599)
+    half = 2.262157 * np.std(SLEEP, ddof=1) / np.sqrt(10)  # the t table: 0.975, 9 degrees of freedom
+    assert (found.low, found.high) == (pytest.approx(1.58 - half, abs=1e-6), pytest.approx(1.58 + half, abs=1e-6))
     assert found.n == 10 and round(found.spread, 3) == 1.230
 
 
-def test_bootstrap_intervals_are_those_of_efron_and_tibshirani() -> None:
-    # table 14.2: percentile (100.8, 233.9), BCa (115.8, 259.6), from 2000 bootstrap samples: ends are good to about 2
-    found = bootstrap_interval(SPATIAL, np.var, confidence=0.9)
+def test_bootstrap_intervals_are_those_of_their_definitions() -> None:
+    """Percentile and BCa (Efron 1987, equation 2.3) written out anew, with samples of their own."""
+    values, rng = np.array(SCORES, dtype=float), np.random.default_rng(99)
+    drawn = np.sort(values[rng.integers(0, 26, size=(40_000, 26))].var(axis=1))
+    left_out = np.array([np.delete(values, place).var() for place in range(26)])
+    apart = left_out.mean() - left_out
+    acceleration = np.sum(apart**3) / (6 * np.sum(apart**2) ** 1.5)
+    bias = norm.ppf(np.mean(drawn < values.var()))
+    shifted = bias + norm.ppf([0.05, 0.95])
+    ends = np.quantile(drawn, norm.cdf(bias + shifted / (1 - acceleration * shifted)))
+    found = bootstrap_interval(SCORES, np.var, confidence=0.9)
     assert round(found.estimate, 1) == 171.5
-    assert found.low == pytest.approx(115.8, abs=3) and found.high == pytest.approx(259.6, abs=6)
-    plain = bootstrap_interval(SPATIAL, np.var, confidence=0.9, method="percentile")
-    assert plain.low == pytest.approx(100.8, abs=4) and plain.high == pytest.approx(233.9, abs=4)
+    assert found.low == pytest.approx(ends[0], abs=3) and found.high == pytest.approx(ends[1], abs=6)
+    plain = bootstrap_interval(SCORES, np.var, confidence=0.9, method="percentile")
+    middle = np.quantile(drawn, [0.05, 0.95])
+    assert plain.low == pytest.approx(middle[0], abs=4) and plain.high == pytest.approx(middle[1], abs=4)
+    assert ends[1] - middle[1] > 10, "a control: the two are told apart"
 
 
 def covered(method: str, n: int, simulations: int = 400) -> float:
@@ -57,12 +69,13 @@ def test_seeds_are_drawn_within_their_data_set() -> None:
     assert pooled.high - pooled.low > 20 * (found.high - found.low)
 
 
-def test_one_more_run_falls_where_hahn_and_meeker_say() -> None:
-    # section 4.7: five values of mean 50.10 and standard deviation 1.31, 95 %: 46.1 to 54.1
-    values = np.array([-1.2, -0.5, 0.1, 0.4, 1.2])
-    values = 50.10 + 1.31 * (values - values.mean()) / values.std(ddof=1)
+def test_one_more_run_falls_where_a_textbook_says() -> None:
+    # Montgomery and Runger, Applied Statistics and Probability for Engineers (3rd edition), example 8-8: 22 specimens
+    # of mean 13.71 and standard deviation 3.55, 95 %: 6.16 to 21.26
+    values = np.random.default_rng(0).normal(size=22)
+    values = 13.71 + 3.55 * (values - values.mean()) / values.std(ddof=1)
     found = next_run(values)
-    assert (round(found.low, 1), round(found.high, 1)) == (46.1, 54.1)
+    assert (found.low, found.high) == (pytest.approx(6.16, abs=0.006), pytest.approx(21.26, abs=0.006))
     assert next_mean(values, 10**9).high == pytest.approx(mean_interval(values).high, abs=1e-6)
     assert next_mean(values, 1).low == pytest.approx(found.low)
 

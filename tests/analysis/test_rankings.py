@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 
 from ndrepro.analysis.equivalence import (
     DIFFERENT,
@@ -13,7 +14,7 @@ from ndrepro.analysis.equivalence import (
     independent_equivalence,
     paired_equivalence,
 )
-from ndrepro.analysis.rankings import rank_agreement, rank_distribution
+from ndrepro.analysis.rankings import rank_agreement, rank_agreement_overall, rank_distribution
 from ndrepro.analysis.samples import TooLittle
 from ndrepro.spec.errors import UsageError
 
@@ -62,11 +63,39 @@ def test_scenarios_that_agree_and_that_do_not() -> None:
         rank_agreement({"a": [1, 2]}, {"a": [1, 2]})
 
 
+def test_agreement_over_data_sets_is_the_mean_of_each_and_its_interval_covers_it() -> None:
+    orders = {"a": [1.0, 1.1], "b": [2.0, 2.1], "c": [3.0, 3.1]}
+    turned = {"a": [2.0, 2.1], "b": [1.0, 1.1], "c": [3.0, 3.1]}
+    two = rank_agreement_overall({"x": orders, "y": orders}, {"x": orders, "y": turned, "only here": orders})
+    assert two.tau == pytest.approx((1 + 1 / 3) / 2) and set(two.datasets) == {"x", "y"}
+    assert two.interval == (pytest.approx(two.tau), pytest.approx(two.tau)), "no seed changes these orders"
+    assert not two.datasets_drawn
+    names = "vwxyz"
+    many = rank_agreement_overall(dict.fromkeys(names, orders), {n: turned if n in "vw" else orders for n in names})
+    assert many.datasets_drawn and many.interval[0] < many.tau < many.interval[1], "other data sets may be otherwise"
+    with pytest.raises(TooLittle, match="no data set"):
+        rank_agreement_overall({"x": orders}, {"y": orders})
+
+
+def test_the_interval_of_agreement_holds_the_true_order_s_as_often_as_it_should() -> None:
+    rng = np.random.default_rng(6)
+    true = {"a": 0.0, "b": 3.0, "c": 6.0}  # far apart for ten seeds: the true tau of two scenarios is 1
+
+    def drawn(spread: float) -> dict[str, dict[str, list[float]]]:
+        return {"x": {name: list(mean + spread * rng.normal(size=10)) for name, mean in true.items()}}
+
+    sure = [rank_agreement_overall(drawn(1.0), drawn(1.0), resamples=200) for _ in range(20)]
+    assert all(found.interval == (1.0, 1.0) for found in sure)
+    unsure = [rank_agreement_overall(drawn(9.0), drawn(9.0), resamples=200) for _ in range(40)]
+    assert np.mean([found.interval[1] == 1.0 for found in unsure]) > 0.8
+    assert np.mean([found.interval[0] < 1.0 for found in unsure]) > 0.9, "a control: one order is not shown"
+
+
 def test_equivalence_is_the_ninety_percent_interval_inside_the_margin() -> None:
     sleep = [1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4]  # its 90 % interval is 0.867 to 2.293
     found = paired_equivalence(sleep, 2.0)
     assert (round(found.low, 3), round(found.high, 3), found.verdict) == (0.867, 2.293, DIFFERENT)
-    assert round(found.p_of_zero, 6) == 0.002833  # as R prints it
+    assert found.p_of_zero == pytest.approx(ttest_1samp(sleep, 0).pvalue)  # Student (1908), by scipy's own test
     edge = found.smallest_margin
     assert paired_equivalence(sleep, edge * 1.0001).p_value < 0.05 < paired_equivalence(sleep, edge * 0.9999).p_value
     assert paired_equivalence(sleep, 2.5).verdict == NEGLIGIBLE
