@@ -32,8 +32,13 @@ if TYPE_CHECKING:
     Integers = numpy.typing.NDArray[numpy.int64]
 
 RESIDUAL = "residual"
+ANOVA = "anova"
 _DRAWS = 10_000
 _TIMES = " x "
+
+
+class Unequal(TooLittle):
+    """Not every combination of levels has as many runs as the others."""
 
 
 @dataclass(frozen=True)
@@ -41,19 +46,24 @@ class Component:
     """One source of variance, in squared units, with its interval, and its share of the total.
 
     ``estimate`` is what the equations give and may be below zero, which says that nothing is there; ``variance`` is
-    that or zero. ``p_value`` is of the F-test against the residual, None for the residual itself.
+    that or zero. ``p_value`` is of the F-test against the residual, None for the residual itself. ``total_share`` is
+    what an axis accounts for by itself and in every interaction (its total effect, Homma and Saltelli 1996): the share
+    of the variance that is seen when this axis alone changes. None for what is no single axis. Of a mixed model
+    only shares have intervals, and ``degrees`` is None.
     """
 
     source: str
     estimate: float
     variance: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     share: float
     share_low: float
     share_high: float
-    degrees: int
+    degrees: int | None
     p_value: float | None
+    total_share: float | None = None
+    total_interval: tuple[float, float] | None = None
 
     @property
     def deviation(self) -> float:
@@ -63,13 +73,18 @@ class Component:
 
 @dataclass(frozen=True)
 class Components:
-    """The components, axes first, then interactions, then the residual; ``levels`` counts those of each axis."""
+    """The components, axes first, then interactions, then the residual; ``levels`` counts those of each axis.
+
+    ``method`` is ANOVA, or "reml" of a mixed model; ``notes`` say what about them is not sure.
+    """
 
     components: tuple[Component, ...]
     levels: Mapping[str, int]
     n: int
     replicates: int
     confidence: float
+    method: str = ANOVA
+    notes: tuple[str, ...] = ()
 
     @property
     def total(self) -> float:
@@ -98,19 +113,19 @@ def variance_components(
 ) -> Components:
     """The components of ``values`` (n,) whose ``levels`` are given for each axis, (n,) each.
 
-    Raises TooLittle for an axis with one level, combinations with unequal numbers of runs (``complete_block`` finds
-    the part that is equal), values that are not finite.
+    Raises TooLittle for an axis with one level and values that are not finite, Unequal for combinations with unequal
+    numbers of runs (``ndrepro.analysis.mixed`` takes these).
     """
     import numpy as np
 
     check_level(confidence)
     found = sample(values, "the results")
-    codes = {axis: _codes(each) for axis, each in levels.items()}
+    codes = {axis: codes_of(each) for axis, each in levels.items()}
     counts = {axis: int(each.max()) + 1 for axis, each in codes.items()}
     replicates = _replicates(codes, counts)
-    sources = _sources(list(levels), replicates)
+    sources = sources_of(list(levels), replicates)
     if np.ptp(found) == 0:
-        return _nothing(sources, counts, len(found), replicates, confidence)
+        return nothing(sources, counts, len(found), replicates, confidence)
     squares, degrees, p_values = _analysis_of_variance(codes, found, sources, replicates)
     expected = _expectations(sources, counts, replicates)
     means = squares / degrees
@@ -123,10 +138,11 @@ def variance_components(
     (low, high), (share_low, share_high) = np.quantile(simulated, ends, axis=0), np.quantile(shares, ends, axis=0)
     variances = np.maximum(estimates, 0.0)
     total = float(variances.sum())
+    totals = [_total(source, sources, variances, shares, ends) for source in sources]
     return Components(
         tuple(
             Component(
-                source=_name(source, place == len(sources) - 1),
+                source=name_of(source, place == len(sources) - 1),
                 estimate=float(estimates[place]),
                 variance=float(variances[place]),
                 low=float(low[place]),
@@ -136,6 +152,8 @@ def variance_components(
                 share_high=float(share_high[place]),
                 degrees=int(degrees[place]),
                 p_value=p_values[place],
+                total_share=totals[place][0],
+                total_interval=totals[place][1],
             )
             for place, source in enumerate(sources)
         ),
@@ -144,6 +162,19 @@ def variance_components(
         replicates,
         confidence,
     )
+
+
+def _total(
+    source: tuple[str, ...], sources: Sequence[tuple[str, ...]], variances: Floats, shares: Floats, ends: list[float]
+) -> tuple[float | None, tuple[float, float] | None]:
+    """The share of an axis with all its interactions, and its interval; nothing for what is no single axis."""
+    import numpy as np
+
+    if len(source) != 1 or not variances.sum():
+        return None, None
+    inside = [place for place, other in enumerate(sources) if set(source) <= set(other)]
+    low, high = np.quantile(shares[:, inside].sum(axis=1), ends)
+    return float(variances[inside].sum() / variances.sum()), (float(low), float(high))
 
 
 def complete_block(levels: Mapping[str, Sequence[Hashable]]) -> Block:
@@ -155,7 +186,7 @@ def complete_block(levels: Mapping[str, Sequence[Hashable]]) -> Block:
     """
     import numpy as np
 
-    codes = {axis: _codes(each) for axis, each in levels.items()}
+    codes = {axis: codes_of(each) for axis, each in levels.items()}
     names = {axis: list(dict.fromkeys(each)) for axis, each in levels.items()}
     shape = tuple(len(each) for each in names.values())
     count = np.zeros(shape, dtype=np.int64)
@@ -200,7 +231,8 @@ def _first_runs(codes: Mapping[str, Integers], kept: Sequence[Integers], each: i
     return tuple(places)
 
 
-def _codes(values: Sequence[Hashable]) -> Integers:
+def codes_of(values: Sequence[Hashable]) -> Integers:
+    """Levels as numbers from 0, in the order in which they come."""
     import numpy as np
 
     order = {value: number for number, value in enumerate(dict.fromkeys(values))}
@@ -220,7 +252,7 @@ def _replicates(codes: Mapping[str, Integers], counts: Mapping[str, int]) -> int
     np.add.at(each, tuple(codes.values()), 1)
     if each.min() != each.max():
         missing = int((each == 0).sum())
-        raise TooLittle(
+        raise Unequal(
             f"unequal design: {missing} of {each.size} combinations have no run"
             if missing
             else f"unequal design: from {each.min()} to {each.max()} runs in a combination",
@@ -229,13 +261,14 @@ def _replicates(codes: Mapping[str, Integers], counts: Mapping[str, int]) -> int
     return int(each.min())
 
 
-def _sources(axes: Sequence[str], replicates: int) -> list[tuple[str, ...]]:
+def sources_of(axes: Sequence[str], replicates: int) -> list[tuple[str, ...]]:
     """Every set of axes, the residual last: that of all axes where there are no replicates, else the empty name."""
     sets = [each for size in range(1, len(axes) + 1) for each in itertools.combinations(axes, size)]
     return sets if replicates == 1 else [*sets, ()]
 
 
-def _name(source: tuple[str, ...], last: bool) -> str:
+def name_of(source: tuple[str, ...], last: bool) -> str:
+    """What a source is called; the last one is the residual."""
     return RESIDUAL if last else _TIMES.join(source)
 
 
@@ -285,10 +318,10 @@ def _expectations(sources: Sequence[tuple[str, ...]], counts: Mapping[str, int],
     return found
 
 
-def _nothing(
+def nothing(
     sources: Sequence[tuple[str, ...]], counts: Mapping[str, int], n: int, replicates: int, confidence: float
 ) -> Components:
     """Every value is the same: all components are zero, and no share of nothing is given."""
-    names = [_name(source, place == len(sources) - 1) for place, source in enumerate(sources)]
+    names = [name_of(source, place == len(sources) - 1) for place, source in enumerate(sources)]
     empty = tuple(Component(name, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, None) for name in names)
     return Components(empty, counts, n, replicates, confidence)

@@ -8,20 +8,19 @@ finite enter nothing and are named, and so are replicates without a partner.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ndrepro.analysis.cells import Cell, Design, Replicate
-from ndrepro.analysis.components import Components, complete_block, variance_components
+from ndrepro.analysis.cells import DRAWN, Cell, Design, Replicate
+from ndrepro.analysis.components import Components, Unequal, complete_block, variance_components
 from ndrepro.analysis.equivalence import Equivalence, paired_equivalence
 from ndrepro.analysis.intervals import Interval, mean_interval
+from ndrepro.analysis.mixed import MOST_RUNS, mixed_components, mixed_shares
 from ndrepro.analysis.paired import Paired, compare_pairs, holm
 from ndrepro.analysis.power import Power, detectable_difference
 from ndrepro.analysis.prediction import next_run
 from ndrepro.analysis.samples import TooLittle
-
-SEED = "seed"
 
 
 @dataclass(frozen=True)
@@ -60,15 +59,26 @@ class CellNumbers:
 
 @dataclass(frozen=True)
 class Breakdown:
-    """Variance components along some axes and the seed; ``dropped`` are levels that an unequal design cost."""
+    """Variance components along some axes and the seed, or streams; ``unequal`` says how the design is, where it is.
+
+    ``dropped`` are levels that were left out, ``check`` the shares of a mixed model beside an analysis of variance.
+    """
 
     title: str
     components: Components
+    unequal: str = ""
     dropped: tuple[str, ...] = ()
+    check: Mapping[str, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
-        return {"title": self.title, "dropped": list(self.dropped), **self.components.to_json()}
+        return {
+            "title": self.title,
+            "unequal": self.unequal,
+            "dropped": list(self.dropped),
+            "shares_by_mixed_model": None if self.check is None else dict(self.check),
+            **self.components.to_json(),
+        }
 
 
 @dataclass(frozen=True)
@@ -111,34 +121,64 @@ def breakdowns_of(
     design: Design, values: Mapping[Cell, Mapping[Replicate, float]], confidence: float = 0.95
 ) -> tuple[tuple[Breakdown, ...], tuple[str, ...]]:
     """Components over all axes at once where they are crossed, else along each axis alone; and why one is lacking."""
-    axes = list(design.axes)
+    axes = [axis for axis in design.axes if axis != DRAWN]
     found, why_not = [], []
-    if len(axes) > 1:
+    if DRAWN in design.axes:
+        why_not.append(f"{DRAWN}: other random numbers are drawn there, so that its values are no levels of one axis")
+    if len(axes) > 1 and DRAWN not in design.axes:
         try:
-            whole = _breakdown(axes, list(values), values, confidence)
-            return (whole,), ()
+            return (_breakdown(design, axes, list(values), values, confidence),), ()
         except TooLittle:
             pass  # one thing at a time was changed, as most studies do
-    for axis in axes:
+    for axis in axes or ([""] if _crossed(values.get(design.reference, {})) else []):
+        along = design.along(axis) if axis else (design.reference,)
         try:
-            found.append(
-                _breakdown([axis], [cell for cell in design.along(axis) if cell in values], values, confidence)
-            )
+            names = [axis] if axis else []
+            found.append(_breakdown(design, names, [cell for cell in along if cell in values], values, confidence))
         except TooLittle as error:
-            why_not.append(f"{axis}: {error.message}")
+            why_not.append(f"{axis or 'the streams'}: {error.message}")
     return tuple(found), tuple(why_not)
 
 
+def _crossed(replicates: Iterable[Replicate]) -> bool:
+    """Whether several streams are drawn, each against the others: there is something to divide in a single cell."""
+    return any(isinstance(replicate, str) for replicate in replicates)
+
+
 def _breakdown(
-    axes: list[str], cells: list[Cell], values: Mapping[Cell, Mapping[Replicate, float]], confidence: float
+    design: Design,
+    axes: list[str],
+    cells: list[Cell],
+    values: Mapping[Cell, Mapping[Replicate, float]],
+    confidence: float,
 ) -> Breakdown:
     points = [(cell, replicate, value) for cell in cells for replicate, value in values[cell].items()]
     levels = {axis: [str(cell[axis]) for cell, _, _ in points] for axis in axes}
-    levels[SEED] = [str(replicate) for _, replicate, _ in points]
+    seeds = [design.seeds_of(replicate) for _, replicate, _ in points]
+    drawn = list(dict.fromkeys(key for each in seeds for key in each))
+    if any(set(each) != set(drawn) for each in seeds):
+        raise TooLittle("not all runs draw the same random streams anew")
+    levels |= {key: [str(each[key]) for each in seeds] for key in drawn}
+    return divided(levels, [value for _, _, value in points], confidence)
+
+
+def divided(levels: Mapping[str, Sequence[str]], results: Sequence[float], confidence: float = 0.95) -> Breakdown:
+    """Analysis of variance where every combination has as many runs, else a mixed model of all that there are.
+
+    Where there are too many for that, its complete part. Raises TooLittle where nothing is crossed.
+    """
+    title, few = " x ".join(levels), len(results) <= MOST_RUNS
+    try:
+        components = variance_components(levels, results, confidence=confidence)
+        return Breakdown(title, components, check=mixed_shares(levels, results) if few and components.total else None)
+    except Unequal as error:
+        unequal = error.message
     block = complete_block(levels)
+    if few:
+        return Breakdown(title, mixed_components(levels, results, confidence=confidence), unequal)
     kept = {axis: [each[place] for place in block.places] for axis, each in levels.items()}
-    components = variance_components(kept, [points[place][2] for place in block.places], confidence=confidence)
-    return Breakdown(" x ".join([*axes, SEED]), components, tuple(f"{axis} {level}" for axis, level in block.dropped))
+    components = variance_components(kept, [results[place] for place in block.places], confidence=confidence)
+    return Breakdown(title, components, unequal, tuple(f"{axis} {level}" for axis, level in block.dropped))
 
 
 def _finite(

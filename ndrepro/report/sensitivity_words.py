@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ndrepro.analysis.cells import Design, Replicate, described
 from ndrepro.analysis.equivalence import EQUIVALENT, NEGLIGIBLE
 from ndrepro.analysis.intervals import Interval
+from ndrepro.analysis.mixed import REML
 from ndrepro.analysis.sensitivity import Sensitivity
 from ndrepro.analysis.sensitivity_bits import Bits, PairOfCells
 from ndrepro.analysis.sensitivity_conclusion import Contrast
@@ -174,20 +175,44 @@ def _breakdown(item: Breakdown, unit: str, title: str) -> Section:
         + ", ".join(f"{count} levels of {axis}" for axis, count in components.levels.items())
         + "."
     ]
+    if components.method == REML:
+        said.append(f"A mixed model (REML, intervals of the profile likelihood) of all these runs; {item.unequal}.")
     if item.dropped:
         said.append(f"Left out, since the design is not complete there: {', '.join(item.dropped)}.")
+    if item.check is not None:
+        said.append(_checked(item))
+    said += [f"{note[0].upper()}{note[1:]}." for note in components.notes]
     if not components.total:
         said.append("Every value is the same: there is no variance to divide.")
     rows = [
         (
             component.source,
-            f"{100 * component.share:.0f} % ({100 * component.share_low:.0f} to {100 * component.share_high:.0f})",
+            _share(component.share, component.share_low, component.share_high),
             f"{component.deviation:.2f}",
-            str(component.degrees),
+            NOTHING
+            if component.total_share is None or component.total_interval is None
+            else _share(component.total_share, *component.total_interval),
+            NOTHING if component.degrees is None else str(component.degrees),
         )
         for component in components.components
     ]
-    return Section(title, tuple(said), ("source", "share of the variance", f"sd, {unit}", "df"), tuple(rows), level=4)
+    head = ("source", "share of the variance", f"sd, {unit}", "with interactions", "df")
+    return Section(title, tuple(said), head, tuple(rows), level=4)
+
+
+def _checked(item: Breakdown) -> str:
+    """How far a mixed model of the same runs is from the analysis of variance."""
+    parts = item.components.components
+    apart = 100 * max(abs(part.share - (item.check or {})[part.source]) for part in parts)
+    if apart < 1:
+        return "Analysis of variance; a mixed model (REML) gives the same shares."
+    below = [part.source for part in parts if part.estimate < 0]
+    why = f"; of {' and '.join(below)} the estimate is below zero, and counts as none" if below else ""
+    return f"Analysis of variance; shares by a mixed model (REML) are up to {apart:.0f} % of the variance apart{why}."
+
+
+def _share(share: float, low: float, high: float) -> str:
+    return f"{100 * share:.0f} % ({100 * low:.0f} to {100 * high:.0f})"
 
 
 def _conclusion(found: Sensitivity) -> tuple[str, ...]:
