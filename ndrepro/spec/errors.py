@@ -18,6 +18,7 @@ name (``from_record``), so that a failure reads the same on both sides of the do
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 from provenance import errors as _recorder
@@ -76,7 +77,11 @@ class RunNotFound(NdreproError):
 
 
 def to_record(error: BaseException) -> dict[str, str]:
-    """The JSON form in which an error crosses from the child to its parent."""
+    """The JSON form in which an error crosses from the child to its parent; a full disk is a StorageError."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = error.filename or "the run folder"
+        message = f"{where}: the disk is full or a quota is reached ({error.strerror})"
+        return {"type": "StorageError", "message": message, "cure": ""}
     return {
         "type": type(error).__name__,
         "message": str(error) or type(error).__name__,

@@ -267,6 +267,7 @@ def test_a_full_disk_ends_in_no_half_manifest_and_a_ledger_that_says_so(small_di
     assert events in ([("begun", None), ("ended", "failed")], [("begun", None)])
     if ended is not None:
         assert ended.outcome == "failed"
+        assert isinstance(ended.error, StorageError) and "the disk is full" in ended.error.message
         assert verified(bench, folder).ok
     else:
         assert not folder.manifest.exists()
