@@ -25,7 +25,7 @@ from provenance.redact import redact_arguments, redact_text
 BUILD_TYPE = "urn:ndrepro:training:v1"
 BUILDER = "urn:ndrepro:builder"
 # of an attempt that failed before its source was looked at
-NO_SOURCE: dict[str, Any] = {"unavailable": "the attempt failed before its source was captured"}
+NO_SOURCE: dict[str, Any] = {"unavailable": "the attempt ended before its source was captured"}
 
 
 def open_recorder(folder: RunFolder, request: Request, runs: RunsFolder, home: Path) -> Recorder:

@@ -12,7 +12,8 @@ import errno
 import secrets
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -164,7 +165,7 @@ def _attempt(
     recorder = record.open_recorder(folder, request, options.runs, options.home)
     watcher = Watcher(folder, request, observer)
     started = _now()
-    exit_code, error = None, None
+    captured, exit_code, error = record.NO_SOURCE, None, None
     try:
         for result in folder.results(request.experiment.processes):
             result.unlink(missing_ok=True)
@@ -176,21 +177,35 @@ def _attempt(
         outcome, error = _ending(folder, exit_code, request.experiment.processes)
     except (ProvenanceError, OSError) as failure:
         # nothing was trained, or nobody saw how it ended
-        captured, outcome, error = record.NO_SOURCE, "failed", _as_storage_error(failure)
-    watcher.look("signing")
-    account = record.Account(folder, request, captured, _origin_of(folder))
-    manifest = recorder.close(
-        outcome=outcome,
-        exit_code=exit_code,
-        started=started,
-        finished=_now(),
-        internal_parameters=account.internal_parameters(),
-        dependencies=account.dependencies(),
-        byproducts=account.byproducts(watcher.scores, error),
-        machine=account.machine(),
-    )
+        outcome, error = "failed", _as_storage_error(failure)
+    except KeyboardInterrupt:
+        outcome = "interrupted"  # before the child was there to be asked to stop
+    with _signals_ignored():
+        watcher.look("signing")
+        account = record.Account(folder, request, captured, _origin_of(folder))
+        manifest = recorder.close(
+            outcome=outcome,
+            exit_code=exit_code,
+            started=started,
+            finished=_now(),
+            internal_parameters=account.internal_parameters(),
+            dependencies=account.dependencies(),
+            byproducts=account.byproducts(watcher.scores, error),
+            machine=account.machine(),
+        )
     scores = watcher.scores[-1] if watcher.scores else None
     return Finished(folder, outcome, scores, KeyRing(options.home).keyid, manifest, error)
+
+
+@contextmanager
+def _signals_ignored() -> Iterator[None]:
+    """While open, SIGINT and SIGTERM do nothing: what was trained to its end must not stay unsigned."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _origin_of(folder: RunFolder) -> Resource | None:

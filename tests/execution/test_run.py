@@ -12,9 +12,10 @@ import pytest
 from real_runs import Bench, alive, children_of, wait_for
 
 from ndrepro.execution.checks import CHECKS
-from ndrepro.execution.observer import Silent
+from ndrepro.execution.observer import Progress, Silent
 from ndrepro.execution.run import Finished, Options, _ending, run
 from ndrepro.spec.errors import DataError, DeviceError, UsageError
+from ndrepro.spec.exchange import Request
 from ndrepro.spec.layout import RunFolder, RunsFolder
 from provenance.errors import BusyError, KeyFileError, StorageError
 from provenance.ledger import Ledger
@@ -162,6 +163,40 @@ def test_ctrl_c_stops_cleanly_and_is_signed_as_interrupted(
     assert verified(bench, folder).ok
     bench.resume(folder)
     assert_resumed_like(bench, folder, finished, ["interrupted", "completed"])
+
+
+class Impatient(Silent):
+    """Presses Ctrl-C when the run has begun, or while it is signed."""
+
+    def __init__(self, when: str) -> None:
+        self.when, self.pressed = when, 0
+
+    def began(self, folder: RunFolder, request: Request) -> None:
+        self._press("began")
+
+    def progress(self, progress: Progress) -> None:
+        self._press(progress.phase)
+
+    def _press(self, now: str) -> None:
+        if now == self.when:
+            self.pressed += 1
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_before_the_child_is_there_is_signed_as_interrupted(bench: Bench, finished: Finished) -> None:
+    early = run(bench.experiment(), bench.options, Impatient("began"))
+    assert early.outcome == "interrupted" and verified(bench, early.folder).ok
+    assert bench.resume(early.folder).outcome == "completed"
+    assert_resumed_like(bench, early.folder, finished, ["interrupted", "completed"])
+
+
+def test_ctrl_c_while_signing_leaves_no_run_unsigned(bench: Bench) -> None:
+    late = Impatient("signing")
+    signed = run(bench.experiment("lenet_bn_1_digits"), bench.options, late)
+    assert late.pressed and signed.outcome == "completed" and verified(bench, signed.folder).ok
+    with pytest.raises(KeyboardInterrupt):  # the control: afterwards it is heard again
+        os.kill(os.getpid(), signal.SIGINT)
+        signal.sigtimedwait([], 1)
 
 
 def assert_resumed_like(bench: Bench, folder: RunFolder, undisturbed: Finished, outcomes: list[str]) -> None:
