@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ndrepro.cli import options, output, terminal, words
+from ndrepro.cli.counting import counted
 from ndrepro.cli.verify import trust_of
 from ndrepro.spec.errors import UsageError
 
@@ -68,7 +69,8 @@ def _own_runs(folder: Path, keys: list[Path], as_json: bool) -> int:
     from ndrepro.analysis.plausibility import CANNOT_BE, doubts
     from ndrepro.analysis.scores import read_scores
 
-    scores = read_scores(folder, policy=trust_of(keys))
+    with counted(as_json) as watch:
+        scores = read_scores(folder, policy=trust_of(keys), watch=watch)
     found = doubts(scores.rows)
     wrong = any(doubt.gravity == CANNOT_BE for doubt in found)
     if as_json:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ndrepro.cli import options, output, terminal, words
+from ndrepro.cli.counting import counted
 from ndrepro.cli.verify import trust_of
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ def report(
 
     study, folders = _sources(what or [], runs)
     policy = trust_of(keys or [])
-    scores = read_scores(folders, index=index, policy=policy)
+    with counted(as_json) as watch:
+        scores = read_scores(folders, index=index, policy=policy, watch=watch)
     about = replace(_about(study, folders, what or [], out, keys or []), code=_code(code))
     if study is not None:
         scores, about = _only(study, scores, about)

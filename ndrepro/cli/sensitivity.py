@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ndrepro.cli import options, output, terminal
+from ndrepro.cli.counting import counted
 from ndrepro.cli.verify import trust_of
 from provenance.errors import UsageError
 
@@ -57,7 +58,8 @@ def sensitivity(
     from ndrepro.analysis.sensitivity import sensitivity_of
 
     asked = _options(metric, margin, better, reference or [])
-    scores = read_scores(folders or [runs], index=index, policy=trust_of(keys or []))
+    with counted(as_json) as watch:
+        scores = read_scores(folders or [runs], index=index, policy=trust_of(keys or []), watch=watch)
     found = sensitivity_of(scores, asked)
     written = _write(found, out) if out else ()
     if as_json:
