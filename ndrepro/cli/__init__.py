@@ -13,8 +13,12 @@ from collections.abc import Sequence
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that ``arguments`` (default: the process's own) name; returns the exit code, never raises."""
-    from ndrepro.cli import output, terminal
-    from ndrepro.cli.app import invoke
+    try:
+        from ndrepro.cli import output, terminal
+        from ndrepro.cli.app import invoke
+    except KeyboardInterrupt:  # what tells of errors is not there yet
+        sys.stderr.write("error: interrupted\n  cure: type the command again\n")
+        return 3
 
     # no list() in this file: the command's module, once imported, is this package's attribute of that name
     words = [*(sys.argv[1:] if arguments is None else arguments)]

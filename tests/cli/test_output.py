@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import math
+import sys
 
 import pytest
 
-from ndrepro.cli import output
+from ndrepro.cli import main, output
 from ndrepro.spec.errors import DataError, RunNotFound
 from provenance.errors import ProvenanceError, UsageError
 
@@ -71,3 +72,22 @@ def test_json_is_ascii_and_strict(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert text.isascii() and "NaN" not in text
     assert json.loads(text) == {"loss": ["nan", "inf", "-inf", 1.5], "name": "é \udcff"}
+
+
+class Impatient:
+    """Presses Ctrl-C when a module is looked for."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == "ndrepro.cli.app":
+            raise KeyboardInterrupt
+
+
+def test_ctrl_c_before_anything_is_imported_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--version"]) == 0, "the control"
+    capsys.readouterr()
+    monkeypatch.delitem(sys.modules, "ndrepro.cli.app")
+    monkeypatch.setattr(sys, "meta_path", [Impatient(), *sys.meta_path])
+    assert main(["--version"]) == 3
+    assert capsys.readouterr() == ("", "error: interrupted\n  cure: type the command again\n")
