@@ -15,8 +15,9 @@ from provenance import container, gpu
 
 _PROBE = """
 import importlib.util, json, torch
+vision = ""
 if importlib.util.find_spec("torchvision"):
-    import torchvision
+    from torchvision import __version__ as vision
 seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
 devices = [[torch.cuda.get_device_name(n), "%d.%d" % torch.cuda.get_device_capability(n)] for n in range(seen)]
 reason = ""
@@ -26,7 +27,7 @@ if torch.version.cuda and not seen:
     except Exception as error:
         reason = str(error)
 kernels = torch.cuda.get_arch_list() if seen else []
-print(json.dumps([torch.__version__, torch.version.cuda or "", devices, kernels, reason]))
+print(json.dumps([torch.__version__, torch.version.cuda or "", devices, kernels, reason, vision]))
 """
 _PATIENCE_SECONDS = 300
 # The oldest driver for each major release of CUDA, any minor one (NVIDIA, CUDA Compatibility, "Minor Version
@@ -45,7 +46,8 @@ class Torch:
     """torch as it is here: version, the CUDA it was built for ("" for a CPU build), the GPUs that it sees.
 
     ``devices`` has each GPU's name and compute capability ("9.0"), ``kernels`` what torch was compiled for ("sm_90");
-    ``reason`` is torch's own word where it sees none; ``error`` says why it cannot be imported.
+    ``reason`` is torch's own word where it sees none; ``vision`` is torchvision's version, "" where there is none;
+    ``error`` says why one of them cannot be imported.
     """
 
     version: str = ""
@@ -53,6 +55,7 @@ class Torch:
     devices: tuple[tuple[str, str], ...] = ()
     kernels: tuple[str, ...] = ()
     reason: str = ""
+    vision: str = ""
     error: str = ""
 
 
@@ -64,6 +67,8 @@ def torch_and_gpu() -> Iterator[Finding]:
         yield Finding("torch", PROBLEM, f"cannot be imported: {torch.error}", cure)
         return
     yield Finding("torch", OK, f"{torch.version}, built for {f'CUDA {torch.cuda}' if torch.cuda else 'the CPU'}")
+    if not torch.vision:
+        yield Finding("torchvision", OK, "not installed; only the networks for ImageNet and stl10 would need it")
     yield gpu_fit(torch, gpu.capture(), str(container.capture(os.environ).get("engine", "")))
 
 
@@ -175,8 +180,9 @@ def ask_torch(python: str = sys.executable) -> Torch:
         return Torch(error=f"no answer within {_PATIENCE_SECONDS} s")
     if answer.returncode != 0:
         return Torch(error=(answer.stderr.strip().splitlines() or [f"exit code {answer.returncode}"])[-1])
-    version, cuda, devices, kernels, reason = json.loads(answer.stdout.splitlines()[-1])
-    return Torch(version, cuda, tuple((name, capability) for name, capability in devices), tuple(kernels), reason)
+    version, cuda, devices, kernels, reason, vision = json.loads(answer.stdout.splitlines()[-1])
+    seen = tuple((name, capability) for name, capability in devices)
+    return Torch(version, cuda, seen, tuple(kernels), reason, vision)
 
 
 def has_kernels(capability: str, kernels: Iterable[str]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ndrepro.execution import doctor
+from ndrepro.execution import accelerator, doctor
 from ndrepro.execution.accelerator import Torch, ask_torch, gpu_fit, has_kernels
 from ndrepro.execution.finding import OK, PROBLEM, WARNING, Finding
 from ndrepro.spec.catalogue import DATASETS
@@ -60,6 +60,19 @@ def test_a_torch_that_cannot_be_imported_is_a_problem(tmp_path: Path) -> None:
     python.write_text("#!/bin/sh\necho 'ImportError: libcudart.so.13: cannot open' >&2\nexit 1\n")
     python.chmod(0o755)
     assert ask_torch(str(python)).error == "ImportError: libcudart.so.13: cannot open"
+
+
+def test_a_torch_without_torchvision_is_no_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the image for the CPU."""
+    script = "import json; print(json.dumps(['2.13.0+cpu', '', [], [], '', '']))"
+    (tmp_path / "python").write_text(f'#!/bin/sh\nexec python3 -c "{script}"\n')
+    (tmp_path / "python").chmod(0o755)
+    monkeypatch.setattr(accelerator, "ask_torch", lambda: ask_torch(str(tmp_path / "python")))
+    found = {finding.name: finding for finding in accelerator.torch_and_gpu()}
+    assert {finding.status for finding in found.values()} == {OK}
+    assert "ImageNet" in found["torchvision"].message
+    monkeypatch.undo()
+    assert "torchvision" not in {finding.name for finding in accelerator.torch_and_gpu()}, "the control"
 
 
 def fit(torch: Torch, driver: dict[str, Any], engine: str = "") -> tuple[str, str, str]:
@@ -148,7 +161,7 @@ def test_gpus_that_a_variable_hides_are_told_by_its_name(monkeypatch: pytest.Mon
 def test_torchs_own_word_is_asked_for_where_it_sees_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     torch = ask_torch()
-    assert torch.error == "" and torch.devices == ()
+    assert torch.error == "" and torch.devices == () and torch.vision
     assert torch.reason.startswith(("Found no NVIDIA driver", "No CUDA GPUs")) or not torch.cuda
 
 
