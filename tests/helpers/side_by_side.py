@@ -2,7 +2,7 @@
 
 Every case is trained by the very parts that a run is made of (``distributed``, ``optimizer``, ``trainer.mean_loss``),
 in float64, on batches that do not divide equally; rank 0 writes all of them into OUT.npz. ``alone`` is the same in one
-process.
+process. ``lenet`` is one step of a real network on real images, in float32 and in float64.
 """
 
 from __future__ import annotations
@@ -17,18 +17,24 @@ import numpy as np
 import torch
 from torch import nn
 
+from ndrepro.execution.datasets import locate
+from ndrepro.spec.catalogue import DATASETS
 from ndrepro.spec.experiment import Experiment
 from ndrepro.training import distributed
 from ndrepro.training.checkpoint import state_tensors
+from ndrepro.training.data.digits import load as load_digits
 from ndrepro.training.distributed import ALONE, Alone
 from ndrepro.training.dropout import Dropouts
 from ndrepro.training.layers.deconv import Deconv2d, Delinear
 from ndrepro.training.layers.dropout import StreamDropout
 from ndrepro.training.optimizer import SGD
+from ndrepro.training.session import build
 from ndrepro.training.share import Share
 from ndrepro.training.trainer import mean_loss
 
 BATCH, STEPS = 7, 4
+REAL_BATCH = 16
+PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 CASES = ("global", "process", "global without averaging", "global without gradients of sums")
 Arrays = dict[str, np.ndarray]
 
@@ -91,6 +97,29 @@ def alone() -> tuple[Arrays, list[float]]:
     return train(ALONE, ALONE.sum_gradients)
 
 
+def real_batch(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first of the bundled digits, normalised."""
+    facts = DATASETS["digits"]
+    split = load_digits(locate(experiment(), None)).train
+    images = torch.from_numpy(split.images[:REAL_BATCH]).to(dtype) / 255
+    return (images - facts.mean[0]) / facts.std[0], torch.from_numpy(split.labels[:REAL_BATCH])
+
+
+def lenet(group: Alone, dtype: torch.dtype, sum_gradients: Callable[[nn.Module], None]) -> Arrays:
+    """Parameters of LeNet with deconvolution after one step, at the learning rate of its experiments."""
+    asked = Experiment.from_name("lenet_nd_1_digits")
+    net = build(asked).to(dtype)
+    group.connect(net)
+    optimizer = SGD(net, asked.momentum, asked.weight_decay)
+    images, labels = real_batch(dtype)
+    rows = group.share.of(0, REAL_BATCH)
+    group.begin_batch(REAL_BATCH)
+    mean_loss(net(images[rows]), labels[rows], REAL_BATCH).backward()
+    sum_gradients(net)
+    optimizer.step(asked.learning_rate)
+    return {name: tensor.detach().numpy().copy() for name, tensor in net.named_parameters()}
+
+
 def own_statistics() -> Arrays:
     """What statistics of each process come to, computed in one: a network for each share, gradients added."""
     shares = [Share(0, 2).of(0, BATCH), Share(1, 2).of(0, BATCH)]
@@ -137,6 +166,10 @@ def main(out: Path) -> None:
         except Exception as error:
             parted = str(error)
         found[f"{case}/parted"] = np.array(parted)
+    for precision, dtype in PRECISIONS.items():
+        for case, summed in (("lenet", group.sum_gradients), ("lenet without averaging", ALONE.sum_gradients)):
+            state = lenet(group, dtype, summed)
+            found.update({f"{case} {precision}/{name}": array for name, array in state.items()})
     if group.rank == 0:
         np.savez(out, **found)
     group.close()

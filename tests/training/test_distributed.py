@@ -9,11 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import side_by_side
+import torch
 from side_by_side import CASES, Arrays
 
 from ndrepro.spec.errors import NdreproError
 from ndrepro.spec.experiment import Experiment
 from ndrepro.training import distributed
+from ndrepro.training.distributed import ALONE
+from ndrepro.training.layers.deconv import Deconv2d
+from ndrepro.training.layers.newton_schulz import inverse_sqrt
+from ndrepro.training.session import build
 from ndrepro.training.share import Share
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +66,45 @@ def test_with_statistics_of_each_process_it_is_its_own_share_that_counts(by_two:
 def test_processes_notice_that_their_weights_have_parted(by_two: Arrays) -> None:
     assert str(by_two["global/parted"]) == str(by_two["process/parted"]) == ""
     assert "different weights in first.weight" in str(by_two["global without averaging/parted"])
+
+
+def test_in_float64_two_processes_are_one_on_a_real_network_too(by_two: Arrays) -> None:
+    one = side_by_side.lenet(ALONE, torch.float64, ALONE.sum_gradients)
+    assert farthest(by_two, "lenet float64", one) < 1e-10
+    assert farthest(by_two, "lenet without averaging float64", one) > 1e-3
+
+
+def test_in_float32_two_processes_are_as_near_to_the_exact_step_as_one_is(by_two: Arrays) -> None:
+    """Deconvolution in float32 is not within 1e-6 of anything, itself in float64 included: not two of one either."""
+    exact = side_by_side.lenet(ALONE, torch.float64, ALONE.sum_gradients)
+    one = side_by_side.lenet(ALONE, torch.float32, ALONE.sum_gradients)
+    rounding = max(float(np.abs(array - exact[name]).max()) for name, array in one.items())
+    assert 1e-4 < rounding < 0.02
+    assert farthest(by_two, "lenet float32", exact) < 3 * rounding
+    assert farthest(by_two, "lenet without averaging float32", exact) > 5 * rounding, "an error would show"
+
+
+def test_it_is_the_root_of_the_first_covariance_that_makes_rounding_large() -> None:
+    """Fifteen steps towards the root of a covariance whose eigenvalues are from 1e-5 to 63; the sums are as good as
+    float32 has them."""
+    net = build(Experiment.from_name("lenet_nd_1_digits"))
+    first = next(layer for layer in net.modules() if isinstance(layer, Deconv2d))
+    rows = first._rows(side_by_side.real_batch(torch.float64)[0])
+    eye = torch.eye(rows.shape[-1], dtype=torch.float64)
+
+    def covariance(rows: torch.Tensor) -> torch.Tensor:
+        centred = rows - rows.mean(1, keepdim=True)
+        return first.eps * eye.to(rows.dtype) + centred.transpose(1, 2) @ centred / rows.shape[1]
+
+    def apart(found: torch.Tensor, expected: torch.Tensor) -> float:
+        return float((found.double() - expected).norm() / expected.norm())
+
+    exact, rounded = covariance(rows), covariance(rows.float())
+    assert apart(rounded, exact) < 1e-6
+    root = inverse_sqrt(exact, first.n_iter)
+    assert apart(inverse_sqrt(rounded, first.n_iter), root) > 1e-4
+    assert apart(inverse_sqrt(rounded.double(), first.n_iter), root) > 1e-4, "an exact root of it is no better"
+    assert apart(inverse_sqrt(exact.float(), 5), inverse_sqrt(exact, 5)) < 1e-5, "five steps, as later layers have"
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
