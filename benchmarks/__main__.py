@@ -28,6 +28,8 @@ BENCHMARKS: dict[str, Callable[[], Result]] = {
     "canonical-nd": lambda: replaying.canonical("lenet_nd_1", 4.0),
     "index": indexing.first_reading,
     "index-unchanged": indexing.unchanged,
+    "index-rows": indexing.rows,
+    "index-memory": indexing.memory,
     "report": reporting.table1,
     "report-many": reporting.many,
 }

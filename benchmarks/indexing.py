@@ -1,52 +1,107 @@
 """What reading scores costs: a folder of many manifests, each really signed, verified once and then found unchanged.
 
 The manifests are those of a real run, some 90 distributions and 35 kB each, with another identifier, seed and result;
-``NDREPRO_BENCH_MANIFESTS`` says how many (3,000: 110 MB). Times are processor time for 100,000: of the first reading
-half of it, since it is shared by two cores.
+``NDREPRO_BENCH_MANIFESTS`` says how many (20,000: 750 MB). Times are processor time for 100,000, of the first reading
+half of it, since it is shared by two cores; every reading is a process of its own, and tells its peak memory and that
+of its workers.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
+import subprocess
+import sys
 import tempfile
+import time
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import Result, result
 
-_COUNT = int(os.environ.get("NDREPRO_BENCH_MANIFESTS", "3000"))
+_COUNT = int(os.environ.get("NDREPRO_BENCH_MANIFESTS", "20000"))
+_FEW = _COUNT // 4
+_AGAIN = 3
+# what changed less than two seconds before it was read is verified once more
+_SETTLES_SECONDS = 2.5
+_WHOSE = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
 _SAMPLE = Path(__file__).parents[1] / "docs" / "runs" / "vgg16_nd_1" / "manifest.dsse.json"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One reading: processor seconds until it is known what holds, and of walking through all rows; peaks in MB."""
+
+    known_seconds: float
+    rows_seconds: float
+    megabytes: float
+    worker_megabytes: float
 
 
 def first_reading() -> Result:
     """Every manifest verified, its signature included, and the index written."""
-    return result(f"index of 100,000 manifests (from {_COUNT:,})", [_times()[0] / 2], 60.0, "CPU s a core, of two")
+    seconds = _readings(_COUNT)[0].known_seconds * 100_000 / _COUNT
+    return result(f"index of 100,000 manifests (from {_COUNT:,})", [seconds / 2], 60.0, "CPU s a core, of two")
 
 
 def unchanged() -> Result:
     """The same folder again: every file looked at, nothing read but the index."""
-    values = _times()[1]
+    values = [reading.known_seconds * 100_000 / _COUNT for reading in _readings(_COUNT)[1:]]
     return result(f"the same, unchanged (from {_COUNT:,})", values, 1.0, "CPU s")
 
 
+def rows() -> Result:
+    """Every score out of the index, once it is known that they hold."""
+    values = [reading.rows_seconds * 100_000 / _COUNT for reading in _readings(_COUNT)]
+    return result(f"walking through 100,000 scores (from {_COUNT:,})", values, 1.0, "CPU s")
+
+
+def memory() -> Result:
+    """Peak memory of a folder to that of a folder a quarter as large: 4 where it grows with it, 1 where it does not."""
+    many, few = (_readings(count)[0] for count in (_COUNT, _FEW))
+    ratios = [many.megabytes / few.megabytes]
+    # a folder of a few hundred has no workers
+    ratios += [many.worker_megabytes / few.worker_megabytes] if few.worker_megabytes else []
+    print(f"     peak memory: {many.megabytes:.0f} MB, of a worker {many.worker_megabytes:.0f} MB", flush=True)
+    return result(f"peak memory of {_COUNT:,} manifests to {_FEW:,}", [max(ratios)], 1.25, "times")
+
+
 @cache
-def _times() -> tuple[float, list[float]]:
+def _readings(count: int) -> list[Reading]:
+    """The first reading of a new folder, and those after it."""
+    with tempfile.TemporaryDirectory() as name:
+        make_folder(Path(name) / "runs", Path(name) / "keys", count)
+        time.sleep(_SETTLES_SECONDS)
+        found = []
+        for _ in range(1 + _AGAIN):
+            words = [sys.executable, "-m", __name__, name, str(count)]
+            told = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+            found.append(Reading(**json.loads(told)))
+    return found
+
+
+def read(folder: Path, count: int) -> Reading:
+    """Read a folder that ``make_folder`` made, in this process."""
     from ndrepro.analysis.scores import read_scores
     from provenance.trust import TrustPolicy
 
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        make_folder(folder / "runs", folder / "keys", _COUNT)
-        policy, index, seconds = TrustPolicy.load(folder / "keys"), folder / "index.sqlite", []
-        for _ in range(4):
-            start = sum(os.times()[:4])
-            scores = read_scores(folder / "runs", index=index, policy=policy)
-            seconds.append((sum(os.times()[:4]) - start) * 100_000 / _COUNT)
-            if len(scores.rows) != _COUNT:
-                raise RuntimeError(f"{len(scores.rows)} of {_COUNT} verified: {scores.refused[:1]}")
-    return seconds[0], seconds[1:]
+    policy, start = TrustPolicy.load(folder / "keys"), _cpu_seconds()
+    scores = read_scores(folder / "runs", index=folder / "index.sqlite", policy=policy)
+    known = _cpu_seconds()
+    walked = sum(1 for row in scores.rows if row.finite)
+    end = _cpu_seconds()
+    if not len(scores.rows) == walked == count:
+        raise RuntimeError(f"{walked} of {count} verified: {scores.refused[:1]}")
+    own, workers = (resource.getrusage(whose).ru_maxrss / 1024 for whose in _WHOSE)
+    return Reading(known - start, end - known, own, workers)
+
+
+def _cpu_seconds() -> float:
+    """Processor seconds of this process and of its workers that have ended."""
+    return sum(used.ru_utime + used.ru_stime for used in map(resource.getrusage, _WHOSE))
 
 
 def make_folder(runs: Path, home: Path, count: int) -> None:
@@ -97,3 +152,7 @@ def _variant(payload: bytes, run: str, number: int, begun: Any) -> bytes:
 @cache
 def _parsed(payload: bytes) -> Any:
     return json.loads(payload)
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(read(Path(sys.argv[1]), int(sys.argv[2])))))
