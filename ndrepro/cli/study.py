@@ -14,7 +14,8 @@ from ndrepro.spec.errors import NdreproError, UsageError
 
 if TYPE_CHECKING:
     from ndrepro.execution.run import Options
-    from ndrepro.execution.slurm import Cluster, Spelled
+    from ndrepro.execution.slurm import Spelled
+    from ndrepro.execution.slurm_request import Cluster
     from ndrepro.execution.study import Outcome, Plan
     from ndrepro.spec.images import PinnedImage
 

@@ -14,7 +14,8 @@ from ndrepro.spec.errors import EngineError, UsageError
 if TYPE_CHECKING:
     from ndrepro.execution.launchers import Event
     from ndrepro.execution.run import Options
-    from ndrepro.execution.slurm import Cluster, QueuedTask, Spelled
+    from ndrepro.execution.slurm import QueuedTask, Spelled
+    from ndrepro.execution.slurm_request import Cluster
     from ndrepro.execution.study import Outcome, Plan, StudyObserver
     from ndrepro.execution.survey import Standing
     from ndrepro.spec.layout import RunsFolder
@@ -26,7 +27,9 @@ _LABEL = 10
 On = Annotated[str, typer.Option("--on", metavar="WHERE", help="local (default), or slurm: as one array of a cluster.")]
 Partition = Annotated[str | None, typer.Option("--partition", metavar="P", help="slurm: the partition.")]
 Account = Annotated[str | None, typer.Option("--account", metavar="A", help="slurm: the account that pays.")]
-Gpus = Annotated[int, typer.Option("--gpus", metavar="N", min=0, help="slurm: GPUs for each task.")]
+Gpus = Annotated[
+    int, typer.Option("--gpus", metavar="N", min=0, help="slurm: GPUs for each task, on each of its nodes.")
+]
 Pack = Annotated[
     int, typer.Option("--pack", metavar="N", min=1, help="slurm: up to N small runs share one task and its GPU.")
 ]
@@ -73,7 +76,7 @@ def cluster_of(
     sbatch: Sequence[str],
 ) -> Cluster:
     """What is asked of the cluster. Raises UsageError for ``--sbatch`` that is no pair."""
-    from ndrepro.execution.slurm import Cluster
+    from ndrepro.execution.slurm_request import Cluster
 
     more: dict[str, str] = {}
     for pair in sbatch:

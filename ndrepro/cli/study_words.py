@@ -246,5 +246,5 @@ def _item_document(item: Item) -> dict[str, Any]:
         "seconds": item.left.seconds,
         "bytes": item.left.disk_bytes,
         "estimate": item.left.source,
-        "resources": {"gpu_memory_gib": needs.gpu_memory_gib, "minutes": needs.minutes},
+        "resources": {"gpu_memory_gib": needs.gpu_memory_gib, "minutes": needs.minutes, "nodes": needs.nodes},
     }

@@ -12,14 +12,15 @@ import signal
 import subprocess
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ndrepro.execution import containers, environments, ranks
+from ndrepro.execution import allocation, containers, environments, ranks
 from ndrepro.execution.enclosure import Process
 from ndrepro.spec.determinism import variables
 from ndrepro.spec.exchange import Request
 from ndrepro.spec.layout import RunFolder
+from provenance.folder import LOCK
 
 _POLL_SECONDS = 0.2
 # where keys lie is none of the child's business
@@ -75,16 +76,35 @@ def _start(request: Request, folder: RunFolder, code: Path, lock_fd: int) -> Pro
         return containers.start(request.container, request, folder, code)
     python, variables = child_python(request), child_variables(request, code, os.environ)
 
+    command = (python, "-m", "ndrepro.training", str(folder.root.absolute()))
+    experiment = request.experiment
+    nodes = allocation.find(os.environ) if experiment.processes > 1 else None
+
     def one(place: Mapping[str, str]) -> Process:
-        return _popen(python, {**variables, **place}, folder, lock_fd)
+        return _popen(command, {**variables, **place}, folder, lock_fd)
 
-    return ranks.start(request.experiment.processes, one)
+    if nodes is None:
+        return ranks.start(experiment.processes, one)
+    step = nodes.words(experiment.processes, experiment.threads, command)
+
+    def others(place: Mapping[str, str]) -> Process:
+        return allocation.Step(_popen(step, _elsewhere({**variables, **place}, folder), folder))
+
+    return ranks.start(experiment.processes, one, nodes.share(experiment.processes), others)
 
 
-def _popen(python: str, variables: Mapping[str, str], folder: RunFolder, lock_fd: int) -> Process:
+def _elsewhere(variables: Mapping[str, str], folder: RunFolder) -> dict[str, str]:
+    """The variables of a process on another machine: it has another parent, and looks at the recorder's lock."""
+    kept = {name: value for name, value in variables.items() if name != "NDREPRO_PARENT_PID"}
+    return {**kept, "NDREPRO_PARENT_LOCK": str(folder.root.absolute() / LOCK)}
+
+
+def _popen(
+    command: Sequence[str], variables: Mapping[str, str], folder: RunFolder, *held: int
+) -> subprocess.Popen[bytes]:
     with folder.log.open("ab") as log:
         return subprocess.Popen(
-            [python, "-m", "ndrepro.training", str(folder.root.absolute())],
+            command,
             # python -m looks into the current folder first: in a checkout, that would be other code than ``code``
             cwd=folder.root,
             env=dict(variables),
@@ -92,7 +112,7 @@ def _popen(python: str, variables: Mapping[str, str], folder: RunFolder, lock_fd
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            pass_fds=(lock_fd,),
+            pass_fds=held,
         )
 
 

@@ -2,9 +2,9 @@
 
 Each gets the variables that ``torchrun`` would set (``VARIABLES``), and nothing else tells it that it is one of
 several: the same child may be started by ``torchrun -m ndrepro.training RUN_DIR``. All are children of this process,
-on this machine; under Slurm, ask for one task with as many GPUs and cores as there are processes, and the scheduler's
-CUDA_VISIBLE_DEVICES holds for all of them. Where one ends before its time the others wait for it in vain, so they are
-killed.
+on this machine; under Slurm they share the GPUs and cores of its one task, and in an allocation of several nodes those
+of the others are a job step (``ndrepro.execution.allocation``). Where one ends before its time the others wait for it
+in vain, so they are killed.
 """
 
 from __future__ import annotations
@@ -26,30 +26,43 @@ _POLL_SECONDS = 0.05
 _PATIENCE_SECONDS = 60.0
 
 
-def places(processes: int) -> list[dict[str, str]]:
-    """The variables of each of ``processes`` processes on this machine."""
+def places(processes: int, here: int) -> list[dict[str, str]]:
+    """The variables of each of the first ``here`` of so many processes: those on this machine, where all meet."""
     with socket.socket() as free:
-        free.bind((_LOCALHOST, 0))
+        free.bind(("", 0))
         port = str(free.getsockname()[1])
+    alone = here == processes
     common = {
         "WORLD_SIZE": str(processes),
-        "LOCAL_WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(here),
         "GROUP_RANK": "0",
-        "MASTER_ADDR": _LOCALHOST,
+        "MASTER_ADDR": _LOCALHOST if alone else socket.gethostname(),
         "MASTER_PORT": port,
-        "GLOO_SOCKET_IFNAME": "lo",  # the machine's name need not resolve
+        # the machine's name need not resolve
+        **({"GLOO_SOCKET_IFNAME": "lo"} if alone else {}),
     }
-    return [{**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
+    return [{**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(here)]
 
 
-def start(processes: int, one: Callable[[Mapping[str, str]], Process]) -> Process:
-    """Start that many processes, each by ``one``, given its variables; one alone is told nothing."""
+def start(
+    processes: int,
+    one: Callable[[Mapping[str, str]], Process],
+    here: int | None = None,
+    others: Callable[[Mapping[str, str]], Process] | None = None,
+) -> Process:
+    """Start that many processes, each by ``one``, given its variables; one alone is told nothing.
+
+    Where only ``here`` of them are to be on this machine, ``others`` starts the rest, given the first one's variables.
+    """
     if processes == 1:
         return one({})
     started: list[Process] = []
     try:
-        for variables in places(processes):
+        own = places(processes, here or processes)
+        for variables in own:
             started.append(one(variables))
+        if others is not None:
+            started.append(others(own[0]))
     except BaseException:
         for process in started:
             process.kill()

@@ -9,6 +9,7 @@ keeps an entry without an end, and ``resume`` goes on from the last checkpoint.
 from __future__ import annotations
 
 import errno
+import os
 import secrets
 import shutil
 import signal
@@ -19,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ndrepro.execution import containers, datasets, record
+from ndrepro.execution import allocation, containers, datasets, record
 from ndrepro.execution.child import run_child
 from ndrepro.execution.containers import Wanted
 from ndrepro.execution.observer import Observer
@@ -103,6 +104,7 @@ def run(
         raise UsageError(
             f"processes={experiment.processes} in a container: one process is started there", "leave one of them out"
         )
+    _check_nodes(experiment)
     container = None if options.container is None else containers.find(options.container, experiment.device)
     datasets.check(experiment, data, options.runs, observer.reading)
     request = Request(experiment, str(data), options.environment or "", container=container)
@@ -134,6 +136,7 @@ def resume(folder: RunFolder, options: Options, observer: Observer) -> Finished:
             f"--env {options.environment}: the run began in {request.environment or 'the main environment'}",
             "a run is resumed where it began; leave --env out",
         )
+    _check_nodes(request.experiment)
     data = datasets.locate(request.experiment, options.data) if options.data else Path(request.data)
     datasets.check(request.experiment, data, options.runs, observer.reading)
     if request.container is not None:
@@ -141,6 +144,13 @@ def resume(folder: RunFolder, options: Options, observer: Observer) -> Finished:
         request = replace(request, container=here)
     steps = folder.checkpoint_steps()
     return _attempt(folder, replace(request, data=str(data), resume_step=steps[-1] if steps else 0), options, observer)
+
+
+def _check_nodes(experiment: Experiment) -> None:
+    """Raises UsageError or EngineError where the processes cannot be shared by the nodes of Slurm's allocation."""
+    nodes = allocation.find(os.environ) if experiment.processes > 1 else None
+    if nodes is not None:
+        nodes.share(experiment.processes)
 
 
 def _make_folder(runs: RunsFolder, name: str) -> RunFolder:

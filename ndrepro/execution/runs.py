@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -80,7 +80,8 @@ def find_run(runs: RunsFolder, text: str) -> RunFolder:
                 return found
     known = runs.runs()
     if text == LATEST and known:
-        return max(known, key=lambda run: run.root.name)  # an identifier begins with the time
+        order = begun_order(Ledger(runs.ledger).entries())
+        return max(known, key=lambda run: order(run.root.name))
     matching = [run for run in known if run.root.name == text] or [
         run for run in known if text and (run.root.name.startswith(text) or run.root.name.endswith(f"-{text}"))
     ]
@@ -96,6 +97,18 @@ def ledger_of(folder: RunFolder) -> Path | None:
     """The ledger beside a run, where the run still lies in its folder of runs."""
     ledger = RunsFolder(folder.root.absolute().parents[1]).ledger
     return ledger if ledger.is_file() else None
+
+
+def begun_order(entries: Iterable[Entry]) -> Callable[[str], tuple[int, str]]:
+    """Sorts identifiers of runs as they were begun, whatever their machines' clocks said.
+
+    An identifier begins with the time on the machine where its run began, and nodes' clocks differ; entries of a ledger
+    are written one after the other. Runs that it does not know come first, by their identifiers.
+    """
+    begun: dict[str, int] = {}
+    for entry in entries:
+        begun.setdefault(entry.run, entry.sequence)
+    return lambda run: (begun.get(run, 0), run)
 
 
 def read_recorded(folder: RunFolder) -> Recorded:
@@ -142,14 +155,15 @@ def settings_changed(experiment: Experiment) -> dict[str, Any]:
 
 def summaries(runs: RunsFolder) -> list[Summary]:
     """Every run that left a folder or a ledger entry, oldest first."""
-    ledger = _Ended(Ledger(runs.ledger).entries())
+    entries = Ledger(runs.ledger).entries()
+    ledger = _Ended(entries)
     found = {folder.root.name: _summary(folder, ledger) for folder in runs.runs()}
     for run, entry in ledger.begun.items():
         if run not in found:
             name = str(entry.fields.get("name", ""))
             problem = "the ledger has it; its folder was moved or removed"
             found[run] = Summary(name, run, runs.run(name, run).root, MISSING, problem=problem)
-    return [found[run] for run in sorted(found)]
+    return [found[run] for run in sorted(found, key=begun_order(entries))]
 
 
 def summary(folder: RunFolder) -> Summary:
@@ -219,8 +233,9 @@ def _at(path: Path) -> RunFolder | None:
     folder = RunFolder(path)
     if folder.manifest.exists() or folder.request.exists():
         return folder
-    inside = sorted(path.glob("*/request.json"), key=lambda request: request.parent.name)
-    return RunFolder(inside[-1].parent) if inside else None
+    inside = [request.parent for request in path.glob("*/request.json")]
+    order = begun_order(Ledger(RunsFolder(path.absolute().parent).ledger).entries())
+    return RunFolder(max(inside, key=lambda place: order(place.name))) if inside else None
 
 
 def _not_found(runs: RunsFolder, known: tuple[RunFolder, ...], text: str) -> RunNotFound:

@@ -21,8 +21,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,36 +30,16 @@ from typing import Any
 from ndrepro.execution.launchers import NOT_BEGUN, Ended, Ending, Event, Job, read_event
 from ndrepro.execution.run import CODE, Options
 from ndrepro.execution.shared_locks import check_locks
+from ndrepro.execution.slurm_request import Cluster, Estimated, Shape, packs, parameters, shape_of
 from ndrepro.execution.slurm_task import Line, Task, read_events
 from ndrepro.spec.errors import EngineError, TrainingFailed
 from ndrepro.spec.exchange import read_json, write_json
 from ndrepro.spec.layout import RunFolder, RunsFolder
 
 _FINAL = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT")
-_LEAST_MINUTES = 10
 # what an estimate may be wrong by before a task is stopped, put back and gone on with
 _MARGIN = 1.5
-_WARNING_SECONDS = 120
 _SACCT_SECONDS = 3.0
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """What is asked of the cluster for each element of the array.
-
-    ``at_once`` bounds how many elements run at the same time; ``pack`` how many runs share one element and its GPU,
-    as far as the GPU memory that the study file says they need fits into ``gpu_memory_gib``. ``minutes`` replaces the
-    estimate. ``more`` are options of sbatch by their long names.
-    """
-
-    partition: str | None = None
-    account: str | None = None
-    at_once: int = 256
-    pack: int = 1
-    gpus: int = 0
-    gpu_memory_gib: float | None = None
-    minutes: int | None = None
-    more: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -69,14 +49,6 @@ class Spelled:
     name: str
     word: str
     options: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Estimated:
-    """A job with what it is estimated to take."""
-
-    job: Job
-    minutes: float
 
 
 @dataclass(frozen=True)
@@ -91,21 +63,6 @@ class QueuedTask:
     def over(self) -> bool:
         """Whether nothing more will come of it."""
         return self.state in _FINAL
-
-
-def packs(jobs: Sequence[Estimated], cluster: Cluster) -> list[list[Estimated]]:
-    """The jobs in order, those that fit on one GPU together as one; one whose need nobody has said goes alone."""
-    found: list[list[Estimated]] = []
-    room = 0.0
-    for each in jobs:
-        need = each.job.run.resources.gpu_memory_gib
-        fits = found and need is not None and len(found[-1]) < cluster.pack and need <= room
-        if not fits:
-            found.append([])
-            room = 0.0 if need is None else (cluster.gpu_memory_gib or float("inf"))
-        found[-1].append(each)
-        room -= need or 0.0
-    return found
 
 
 class SlurmLauncher:
@@ -187,14 +144,12 @@ class SlurmLauncher:
 
     def _submit(self) -> None:
         check_locks(self._options.runs.root)
-        groups = packs(self._waiting, self._cluster)
-        try:
-            self.folder.mkdir(parents=True)
-            tasks = [self._task(group, number) for number, group in enumerate(groups)]
-            cpus = max(sum(each.job.run.experiment.threads for each in group) for group in groups)
-            self.array = self._sbatch(tasks, cpus, max(each.minutes for group in groups for each in group))
-        finally:
-            waiting, self._waiting = self._waiting, []
+        waiting, self._waiting = self._waiting, []
+        groups = packs(waiting, self._cluster)
+        shape = shape_of(groups, self._cluster)
+        self.folder.mkdir(parents=True)
+        tasks = [self._task(group, number, shape) for number, group in enumerate(groups)]
+        self.array = self._sbatch(tasks, shape)
         elements = [[each.job for each in group] for group in groups]
         write_json(self.folder / "submission.json", _document(self.array, elements, waiting))
         self._report()
@@ -203,7 +158,7 @@ class SlurmLauncher:
                 for line, job in zip(task.lines, elements[number], strict=True):
                     self._live[line.events] = (job, element_of(self.array, number, len(tasks)))
 
-    def _task(self, group: list[Estimated], number: int) -> Task:
+    def _task(self, group: list[Estimated], number: int, shape: Shape) -> Task:
         lines = []
         for place, each in enumerate(group):
             job = each.job
@@ -216,7 +171,7 @@ class SlurmLauncher:
                 begin = [*resume, "--resume", str(job.resume.root.absolute())]
             events = self.folder / f"{number}-{place}.events"
             lines.append(Line(tuple(begin), tuple(resume), str(events)))
-        return Task(tuple(lines), tuple(_variables(self._options.home).items()))
+        return Task(tuple(lines), tuple(_variables(self._options.home).items()), shape.stop_seconds)
 
     @property
     def _absolute(self) -> Options:
@@ -225,7 +180,7 @@ class SlurmLauncher:
         data = options.data and options.data.absolute()
         return Options(RunsFolder(options.runs.root.absolute()), options.home, data)
 
-    def _sbatch(self, tasks: list[Task], cpus: int, minutes: float) -> str:
+    def _sbatch(self, tasks: list[Task], shape: Shape) -> str:
         """Submit; the array's number. Raises EngineError with sbatch's own words."""
         from submitit import AutoExecutor
         from submitit.core.utils import FailedJobError
@@ -233,7 +188,7 @@ class SlurmLauncher:
         if shutil.which("sbatch") is None:
             raise EngineError("sbatch is not there: this is no Slurm cluster's login node", "use --on local")
         executor = AutoExecutor(self.folder / "log", cluster="slurm", slurm_max_num_timeout=1000)
-        executor.update_parameters(**_parameters(self._cluster, cpus, minutes))
+        executor.update_parameters(**parameters(self._cluster, shape))
         try:
             with executor.batch():
                 jobs = [executor.submit(task) for task in tasks]
@@ -265,8 +220,9 @@ class SlurmLauncher:
 
 
 def submissions(runs: RunsFolder, study: str) -> list[Path]:
-    """The folders of a study's submissions, oldest first."""
-    return sorted(path.parent for path in (runs.root / ".slurm" / study).glob("*/submission.json"))
+    """The folders of a study's submissions, oldest first: by Slurm's own numbers, as login nodes' clocks may differ."""
+    found = [path.parent for path in (runs.root / ".slurm" / study).glob("*/submission.json")]
+    return sorted(found, key=lambda folder: (int(read_json(folder / "submission.json")["array"]), folder.name))
 
 
 def tasks(runs: RunsFolder, study: str) -> list[QueuedTask]:
@@ -325,25 +281,6 @@ def _elements(number: str) -> Iterator[str]:
         first, _, last = part.partition("-")
         if first.isdigit():
             yield from (f"{array}_{each}" for each in range(int(first), int(last or first) + 1))
-
-
-def _parameters(cluster: Cluster, cpus: int, minutes: float) -> dict[str, Any]:
-    """submitit's words for what is asked of the cluster."""
-    chosen: dict[str, Any] = {
-        "name": "ndrepro",
-        "timeout_min": cluster.minutes or max(_LEAST_MINUTES, round(minutes + 0.5)),
-        "cpus_per_task": cpus,
-        "slurm_array_parallelism": cluster.at_once,
-        "slurm_signal_delay_s": _WARNING_SECONDS,
-        "slurm_additional_parameters": {"requeue": True, **cluster.more},
-    }
-    if cluster.gpus:
-        chosen["slurm_gpus_per_node"] = cluster.gpus
-    if cluster.partition:
-        chosen["slurm_partition"] = cluster.partition
-    if cluster.account:
-        chosen["slurm_account"] = cluster.account
-    return chosen
 
 
 def _document(array: str, elements: list[list[Job]], waiting: list[Estimated]) -> dict[str, Any]:

@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_STOP_SECONDS = 75.0
 _POLL_SECONDS = 0.2
 # the processes of the task that runs in this interpreter; not part of the task, which is pickled
 _under_way: list[subprocess.Popen[bytes]] = []
@@ -54,10 +53,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Task:
-    """What one element of the array does: ``lines``, at the same time, with these variables added."""
+    """What one element of the array does: ``lines``, at the same time, with these variables added.
+
+    Warned, it is put back once its runs have stopped, or after ``stop_seconds``.
+    """
 
     lines: tuple[Line, ...]
     variables: tuple[tuple[str, str], ...] = ()
+    stop_seconds: float = 60.0
 
     def __call__(self) -> list[int]:
         """Run to the end; exit codes, 0 for a run that told its ending, whichever."""
@@ -82,7 +85,7 @@ class Task:
 
         for process in filter(_lives, _under_way):
             os.kill(process.pid, signal.SIGTERM)
-        deadline = time.monotonic() + _STOP_SECONDS
+        deadline = time.monotonic() + self.stop_seconds
         while time.monotonic() < deadline and any(map(_lives, _under_way)):
             time.sleep(_POLL_SECONDS)
         return DelayedSubmission(self)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ndrepro.execution import environments
-from ndrepro.execution.runs import is_running
+from ndrepro.execution.runs import begun_order, is_running
 from ndrepro.spec.errors import UsageError
 from ndrepro.spec.exchange import Request, Result, read_json
 from ndrepro.spec.experiment import Experiment
@@ -72,6 +72,7 @@ class Survey:
         self._runs = runs
         self._trust = TrustPolicy.load(home)
         self._ledger = _Snapshot(runs.ledger)
+        self._order = begun_order(self._ledger.entries())
         self._libraries: dict[str, Mapping[str, str]] = {}
         self._found: dict[str, dict[str, Standing]] = {}
         self._images: dict[PinnedImage, None] = {}
@@ -100,8 +101,7 @@ class Survey:
         is asked of them.
         """
         found: dict[tuple[str, int, int], Standing] = {}
-        for path in sorted((self._runs.root / f"{name}.segments").glob("*/manifest.dsse.json")):
-            folder = RunFolder(path.parent)
+        for folder in self._folders(f"{name}.segments", "manifest.dsse.json"):
             verdict = verify(folder.root, trust=self._trust, ledger=self._ledger, manifest_only=True)
             if not verdict.ok or verdict.manifest is None or verdict.manifest.outcome != "completed":
                 continue
@@ -124,12 +124,17 @@ class Survey:
     def _best(self, name: str) -> dict[str, Standing]:
         """Every run of that name by identity, in an image by both of its digests; of equals the latest."""
         best: dict[str, Standing] = {}
-        for request in sorted((self._runs.root / name).glob("*/request.json"), reverse=True):
-            keys, standing = self._examine(RunFolder(request.parent))
+        for folder in reversed(self._folders(name, "request.json")):
+            keys, standing = self._examine(folder)
             for key in keys:
                 if STATES.index(standing.state) < STATES.index(best.get(key, Standing(MISSING)).state):
                     best[key] = standing
         return best
+
+    def _folders(self, name: str, file: str) -> list[RunFolder]:
+        """Every run of that name that has such a file, as they were begun; nodes' clocks may differ."""
+        places = [path.parent for path in (self._runs.root / name).glob(f"*/{file}")]
+        return [RunFolder(place) for place in sorted(places, key=lambda place: self._order(place.name))]
 
     def _examine(self, folder: RunFolder) -> tuple[tuple[str, ...], Standing]:
         """A run's identities and where it stands; no identity for a folder that is nobody's run."""

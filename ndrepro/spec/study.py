@@ -38,16 +38,19 @@ Choice = Mapping[str, tuple[Value, ...]]  # keys, each with the values it may ha
 
 @dataclass(frozen=True)
 class Resources:
-    """What one run needs of a machine that is shared: GPU memory in GiB, minutes; ``None`` where nobody has said."""
+    """What one run needs of machines that are shared: GPU memory in GiB, minutes, and for a run of several processes
+    how many machines they are on; ``None`` where nobody has said."""
 
     gpu_memory_gib: float | None = None
     minutes: float | None = None
+    nodes: int | None = None
 
     def overridden(self, other: Resources) -> Resources:
         """These, but for what ``other`` says."""
         return Resources(
             self.gpu_memory_gib if other.gpu_memory_gib is None else other.gpu_memory_gib,
             self.minutes if other.minutes is None else other.minutes,
+            self.nodes if other.nodes is None else other.nodes,
         )
 
 

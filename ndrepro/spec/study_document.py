@@ -7,6 +7,7 @@
     when = { arch = ["dpn92", "densenet121"] }
     gpu_memory_gib = 16
     minutes = 300
+    nodes = 2                         under Slurm: machines that the run's processes are shared by
     [grids.main]
     title = "one line"
     settings = { dataset = "cifar10" }
@@ -185,10 +186,13 @@ def _needs(place: _Place, document: Any) -> Iterator[Need]:
         for key, amount in amounts.items():
             if isinstance(amount, bool) or not isinstance(amount, (int, float)) or not 0 < amount < float("inf"):
                 raise row_place.error(f"{key}={amount!r}, expected a number above 0")
+            if key == "nodes" and not isinstance(amount, int):
+                raise row_place.error(f"nodes={amount!r}, expected a whole number")
         if not amounts:
             raise row_place.error("says nothing that is needed", f"give {' or '.join(_RESOURCE_KEYS)}")
         when = _choice(row_place.at("when"), table["when"]) if "when" in table else {}
-        yield Need(Resources(**{key: float(amount) for key, amount in amounts.items()}), when)
+        nodes = amounts.pop("nodes", None)
+        yield Need(Resources(**{key: float(amount) for key, amount in amounts.items()}, nodes=nodes), when)
 
 
 def _typed(place: _Place, key: str, value: Any) -> Value:

@@ -253,6 +253,8 @@ def place(group: Alone, device: torch.device) -> dict[str, Any]:
         "rank": group.rank,
         "local_rank": group.local_rank,
         "hostname": socket.gethostname(),
+        # a scheduler's name of the machine, where it gave it
+        **({"slurm_node": node} if (node := os.environ.get("SLURMD_NODENAME")) else {}),
         "pid": os.getpid(),
         "device": str(device),
         "gpu": _gpu(device) if device.type == "cuda" else {"none": "it computes on the CPU"},

@@ -64,6 +64,17 @@ def test_a_run_is_found_by_identifier_beginning_end_experiment_and_path(
     assert find_run(three, text.format(runs=three.root)).root.name == found
 
 
+def test_the_latest_run_was_begun_last_whatever_its_machines_clock_said(runs: RunsFolder) -> None:
+    behind, ahead = FIRST, OTHER
+    for run in (SECOND, ahead, behind):
+        sign_run(runs, "lenet_bn_2_digits", run)
+    for text in ("latest", "lenet_bn_2_digits", str(runs.root / "lenet_bn_2_digits")):
+        assert find_run(runs, text).root.name == behind
+    assert [each.run for each in summaries(runs)] == [SECOND, ahead, behind]
+    runs.ledger.unlink()
+    assert find_run(runs, "latest").root.name == ahead, "without a ledger, by their names: nothing better is known"
+
+
 def test_a_manifest_file_means_its_run(runs: RunsFolder) -> None:
     folder = sign_run(runs, "lenet_bn_2_digits", FIRST)
     assert find_run(runs, str(folder.manifest)) == folder

@@ -1,4 +1,7 @@
-"""A Slurm cluster of one node with accounting, on the loopback, with all its state in one folder; for tests, as root.
+"""A Slurm cluster with accounting, on the loopback, with all its state in one folder; for tests, as root.
+
+Its nodes are all this machine: each has a slurmd of its own, at a port of its own. The partition "main", the
+default one, has the first of them, "all" has every one.
 
 Order: munged, mariadbd, slurmdbd, the cluster's entry, slurmctld, slurmd. Each is asked until it answers, none is
 waited for blindly. Two devices stand for GPUs. Everything that was started is stopped by its own process.
@@ -20,12 +23,13 @@ PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "mariadb-in
 
 
 class Cluster:
-    """One node; ``variables`` are those with which Slurm's commands reach it."""
+    """``nodes`` of them; ``variables`` are those with which Slurm's commands reach it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, nodes: int = 1) -> None:
         self.folder = folder
         self.host = socket.gethostname().split(".")[0]
-        self.ports = _free_ports(3)
+        self.nodes = tuple(f"node{number}" for number in range(1, nodes + 1))
+        self.ports = _free_ports(2 + nodes)
         self.variables = {"SLURM_CONF": str(folder / "slurm.conf")}
         self._started: list[subprocess.Popen[bytes]] = []
 
@@ -43,8 +47,10 @@ class Cluster:
         self.ask("sacctmgr", "-i", "add", "user", "root", "account=ci", "cluster=ci")
         self._daemon("slurmctld", "-D")
         until(lambda: self.ask("scontrol", "ping") is not None, "slurmctld")
-        self._daemon("slurmd", "-D")
-        until(lambda: (self.ask("sinfo", "-h", "-o", "%T") or "").strip() in ("idle", "mixed"), "slurmd")
+        for node in self.nodes:
+            self._daemon("slurmd", "-D", "-N", node)
+        ready = ["idle"] * len(self.nodes)
+        until(lambda: (self.ask("sinfo", "-h", "-N", "-p", "all", "-o", "%T") or "").split() == ready, "slurmd")
 
     def stop(self) -> None:
         """Cancel what runs, then end every process that was started, newest first."""
@@ -77,6 +83,18 @@ class Cluster:
 
         until(waits, f"job {job} to be put back", 60)
         until(leaves, f"job {job} to start again", 180)
+
+    def see_through(self, job: str, seconds: float = 300.0) -> None:
+        """Until a job is over; whenever it was put back it is put forward."""
+
+        def over() -> bool:
+            waiting = self.ask("squeue", "-h", "-j", job, "-o", "%T")
+            if "PENDING" in (waiting or ""):
+                self.ask("scontrol", "update", f"jobid={job}", "StartTime=now")
+                time.sleep(_SCHEDULING_SECONDS)
+            return not waiting
+
+        until(over, f"job {job}", seconds)
 
     def _daemon(self, *words: str, **variables: str) -> None:
         with (self.folder / "log" / f"{words[0]}.out").open("ab") as log:
@@ -116,13 +134,17 @@ class Cluster:
         self.variables["MYSQL_UNIX_PORT"] = str(sock)
 
     def _write_configuration(self) -> None:
-        folder, control, node, database = self.folder, *self.ports
+        folder, (control, database, *ports) = self.folder, self.ports
         gpus = []
         for number in range(2):
             gpus.append(folder / f"fakegpu{number}")
             subprocess.run(["mknod", str(gpus[-1]), "c", "1", "3"], check=True)
         (folder / "gres.conf").write_text("".join(f"Name=gpu File={gpu}\n" for gpu in gpus), encoding="utf-8")
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (1 << 20) * 8 // 10
+        here = f"NodeHostname={self.host} NodeAddr=127.0.0.1 CPUs=4 RealMemory={memory} Gres=gpu:2 State=UNKNOWN"
+        machines = "\n".join(
+            f"NodeName={name} Port={port} {here}" for name, port in zip(self.nodes, ports, strict=True)
+        )
         auth = f"AuthType=auth/munge\nAuthInfo=socket={folder}/run/munge.sock\n"
         (folder / "slurm.conf").write_text(
             f"""ClusterName=ci
@@ -130,13 +152,12 @@ SlurmctldHost={self.host}(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
 {auth}SlurmctldPort={control}
-SlurmdPort={node}
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool/%n
 SlurmctldPidFile={folder}/run/slurmctld.pid
-SlurmdPidFile={folder}/run/slurmd.pid
+SlurmdPidFile={folder}/run/slurmd.%n.pid
 SlurmctldLogFile={folder}/log/slurmctld.log
-SlurmdLogFile={folder}/log/slurmd.log
+SlurmdLogFile={folder}/log/slurmd.%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/linux
@@ -158,8 +179,9 @@ AccountingStorageHost=127.0.0.1
 AccountingStoragePort={database}
 AccountingStoragePass={folder}/run/munge.sock
 AccountingStorageTRES=gres/gpu
-NodeName={self.host} NodeAddr=127.0.0.1 CPUs=4 RealMemory={memory} Gres=gpu:2 State=UNKNOWN
-PartitionName=main Nodes={self.host} Default=YES MaxTime=60 State=UP DefMemPerCPU=1000
+{machines}
+PartitionName=main Nodes={self.nodes[0]} Default=YES MaxTime=60 State=UP DefMemPerCPU=1000
+PartitionName=all Nodes={",".join(self.nodes)} MaxTime=60 State=UP DefMemPerCPU=1000
 """,
             encoding="utf-8",
         )
