@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from copy import copy
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,15 @@ from ndrepro.spec.experiment import STREAMS, Experiment, Seeds
 from ndrepro.spec.images import label_of, recorded_in
 from ndrepro.spec.layout import RunFolder
 from ndrepro.spec.study import leaves
+from provenance.canonical import LARGEST_INTEGER
 from provenance.digest import bytes_digest
 from provenance.errors import ProvenanceError
 from provenance.manifest import Manifest, Resource
-from provenance.scalars import read_scalars
 
 # settings that a row has a place of its own for
 _OWN = ("arch", "method", "epochs", "dataset", "seed", "determinism", "threads", "device")
+
+_NO_SEEDS = {field.name: None for field in fields(Seeds)}
 
 
 class NoScore(NdreproError):
@@ -189,18 +192,21 @@ def _environments(manifest: Manifest) -> tuple[str, ...]:
 def _experiment(document: Any) -> Experiment:
     """``Experiment.from_json``, most of whose work is done once for all runs that differ in their seeds."""
     seed, seeds = document["seed"], document["seeds"]
-    names = {field.name for field in fields(Seeds)}
-    if type(seed) is not int or not isinstance(seeds, dict) or seeds.keys() != names:
+    plain = isinstance(seeds, dict) and seeds.keys() == _NO_SEEDS.keys() and type(seed) is int
+    if not plain or not all(own is None or type(own) is int for own in seeds.values()):
         return Experiment.from_json(document)
-    if not all(own is None or type(own) is int for own in seeds.values()):
+    if not all(0 <= own <= LARGEST_INTEGER for own in (seed, *seeds.values()) if own is not None):
         return Experiment.from_json(document)
-    return replace(_unseeded(_text(document)), seed=seed, seeds=Seeds(**seeds))
+    # what ``replace`` does, but for asking again whether everything else is as it must be
+    experiment = copy(_unseeded(_text(document)))
+    object.__setattr__(experiment, "seed", seed)
+    object.__setattr__(experiment, "seeds", Seeds(**seeds))
+    return experiment
 
 
 def _text(document: Mapping[str, Any]) -> str:
     """An experiment's document without its seeds."""
-    seeds = {field.name: None for field in fields(Seeds)}
-    return json.dumps({**document, "seed": 0, "seeds": seeds}, sort_keys=True)
+    return json.dumps({**document, "seed": 0, "seeds": _NO_SEEDS})
 
 
 @lru_cache(maxsize=256)
@@ -258,10 +264,12 @@ def _train_seconds(manifest: Manifest, folder: Path) -> float | None:
     if signed is None:
         return None
     try:
-        if path.stat().st_size != signed.size or bytes_digest(path.read_bytes()) != signed.sha256:
+        if path.stat().st_size != signed.size or bytes_digest(data := path.read_bytes()) != signed.sha256:
             return None
-        return math.fsum(float(row["train_seconds"] or 0) for row in read_scalars(path))
-    except (OSError, KeyError, ValueError, ProvenanceError):
+        # the very bytes that were hashed, all lines in one go: a long run has a hundred
+        rows = json.loads(b"[%b]" % b",".join(data.splitlines()))
+        return math.fsum(float(row["train_seconds"] or 0) for row in rows)
+    except (OSError, KeyError, TypeError, ValueError):
         return None
 
 

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from compared_runs import account, put, records, sign_pair_member
 
+from ndrepro.analysis.extract import _experiment
 from ndrepro.analysis.scores import Scores, read_scores
+from ndrepro.spec.experiment import Experiment
 from ndrepro.spec.layout import RunFolder
-from provenance.errors import UsageError
+from provenance.errors import ProvenanceError, UsageError
 from provenance.ledger import Ledger
 from provenance.signing import KeyRing
 from provenance.trust import TrustPolicy
@@ -164,6 +166,27 @@ def test_seconds_count_only_if_they_were_signed(folder: Folder) -> None:
     assert folder.read().rows[0].train_seconds == 6.0
     run.timing.write_text(clock.replace("2.5", "0.5"), encoding="utf-8")
     assert folder.read().rows[0].train_seconds is None
+
+
+@pytest.mark.parametrize("clock", [b"", b"[]\n", b"{}\n", b"\xff\n", b'{"train_seconds": "x"}\n', b"1\n"])
+def test_a_signed_clock_that_is_none_gives_no_seconds(folder: Folder, clock: bytes) -> None:
+    folder.add("a", put("files", {"timing.jsonl": clock}))
+    (row,) = folder.read().rows
+    assert row.train_seconds == (0.0 if clock == b"" else None)
+
+
+@pytest.mark.parametrize("seed", [-1, 0, 7, 2**53, 2**53 + 2, 1.0, True, None, "1"])
+@pytest.mark.parametrize("place", ["seed", "seeds"])
+def test_an_experiment_that_differs_in_its_seeds_is_read_as_every_other(seed: Any, place: str) -> None:
+    plain = Experiment.from_name("lenet_bn_2_digits").to_json()
+    document = {**plain, "seed": seed} if place == "seed" else {**plain, "seeds": {**plain["seeds"], "init": seed}}
+    try:
+        expected = Experiment.from_json(document)
+    except (ProvenanceError, KeyError) as error:
+        with pytest.raises(type(error)):
+            _experiment(document)
+    else:
+        assert _experiment(document) == expected
 
 
 def test_one_run_or_manifest_can_be_named(folder: Folder) -> None:
