@@ -19,7 +19,7 @@ from ndrepro.report.contents import Drawn
 from ndrepro.report.seeds_figures import BIASED, UNBIASED, Scenario, scenarios_of
 from ndrepro.report.table import Column, Table, Value, count, decimal, word
 
-KEY = "seeds_agreement"
+FIGURE, TABLE = "seeds_agreement", "rank_agreement"
 _TITLE = "Do both scenarios rank alike?"
 
 
@@ -40,7 +40,7 @@ def agreement_figures(runs: Sequence[Score]) -> tuple[Drawn, ...]:
         for dataset, each in agreement.datasets.items()
     }
     drawn = Drawn(
-        KEY,
+        FIGURE,
         f"{_TITLE} Places of the networks, biased and unbiased",
         f"Every network's place by its mean test accuracy over seeds, left with one set of hyper-parameters for all, "
         f"right with its own. Lines that cross are pairs whose order another tuning turns round. "
@@ -94,7 +94,7 @@ def _table(biased: Scenario, unbiased: Scenario, agreement: OverallAgreement) ->
         f"bootstrap, {SAMPLES} samples in which {drawn}. Where an interval reaches far below 1, these runs do not show "
         "that the orders agree."
     )
-    return Table(KEY, _TITLE, caption, columns, tuple(rows))
+    return Table(TABLE, _TITLE, caption, columns, tuple(rows))
 
 
 def _row(dataset: str, each: Agreement, biased: Scenario, unbiased: Scenario) -> tuple[Value, ...]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
+from reviewed_runs import Reviewed
 from signed_runs import HOSTILE, SignedRuns, noise, rows
 
 from ndrepro.execution.study_file import find_study, load_study
@@ -49,10 +52,28 @@ def seeds(tmp_path_factory: pytest.TempPathFactory) -> SignedRuns:
 
 
 @pytest.fixture(scope="session")
+def reviewed(tmp_path_factory: pytest.TempPathFactory) -> Reviewed:
+    """Seeds in both scenarios on three data sets, some runs of which a reviewer trained again and signed."""
+    found = Reviewed(tmp_path_factory.mktemp("reviewed"))
+    rates = {"lenet": "0.08", "vgg11": "0.05", "resnet18d": "0.02", "mobilenetv2": "0.01"}
+    for dataset, arch, seed, tuned in product(("digits", "svhn", "cifar100"), rates, range(4), (False, True)):
+        settings = {"seed": str(seed), **({"learning_rate": rates[arch]} if tuned else {})}
+        one = Experiment.from_name(f"{arch}_bn_2_{dataset}", settings)
+        test = 0.6 + 0.2 * noise(arch, dataset, tuned) + 0.02 * noise(one.name, seed)
+        found.author.add(one, rows(2, test))
+    found.author.close()
+    found.sign(found.run, found.same, "identical")
+    found.sign(found.other, found.unlike, "consistent", differences=["torch: 2.13.0 then, 2.0.1 now"])
+    found.sign(found.run, found.same, "close", epochs=[1], home=found.author.home)
+    found.sign(found.run, found.same, "identical", home=found.author.root / "stranger")
+    return found
+
+
+@pytest.fixture(scope="session")
 def generalization(tmp_path_factory: pytest.TempPathFactory) -> SignedRuns:
     """The small study of generalization, and figures 2a and 2b of the large one."""
     signed = SignedRuns(tmp_path_factory.mktemp("generalization"))
-    planned = [*load_study(find_study("generalization_small")).runs()]
+    planned = [*load_study(find_study("generalization_small")).runs(["labels", "pixels"])]
     planned += load_study(find_study("generalization")).runs(["regularisers", "batch_norm"])
     for run in planned:
         one = run.experiment

@@ -14,12 +14,14 @@ from typing import Any
 
 import pytest
 from browser import Browser
+from reviewed_runs import Reviewed
 from signed_runs import SignedRuns
 
 from ndrepro.report.contents import About
 from ndrepro.report.write import write_report
 
 PICTURES = Path(__file__).resolve().parents[2] / "build" / "screenshots"
+PAGES = ["table1", "seeds", "generalization", "reviewed", "forms"]
 # what WCAG 2.2 asks at level AA, and axe's own advice
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
@@ -33,15 +35,23 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def pages(
-    table1: SignedRuns, seeds: SignedRuns, generalization: SignedRuns, tmp_path_factory: pytest.TempPathFactory
+    table1: SignedRuns,
+    seeds: SignedRuns,
+    generalization: SignedRuns,
+    reviewed: Reviewed,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Path]:
-    """A page of each study, by name."""
+    """A page of each study, one with verdicts and both scenarios, and its forms, by name."""
     folder = tmp_path_factory.mktemp("pages")
     found = {"table1": table1, "seeds": seeds, "generalization": generalization}
     for name, signed in found.items():
         about = About(f"The study {name}", "0", again=(("This report again", "ndrepro report 'a b'"),))
         write_report(signed.scores(), about, folder / name)
-    return {name: folder / name / "index.html" for name in found}
+    scores, verdicts = reviewed.read()
+    about = About("Runs that were reviewed", "0", verdicts=verdicts)
+    write_report(scores, about, folder / "reviewed")
+    places = {name: folder / name / "index.html" for name in (*found, "reviewed")}
+    return {**places, "forms": folder / "reviewed" / "forms.html"}
 
 
 def column(browser: Browser, table: str, number: int) -> list[str]:
@@ -54,7 +64,7 @@ def head(browser: Browser, table: str, title: str) -> int:
     return list(browser.ask(script)).index(title)
 
 
-@pytest.mark.parametrize("name", ["table1", "seeds", "generalization"])
+@pytest.mark.parametrize("name", PAGES)
 def test_a_page_opens_from_disk_without_a_complaint(name: str, browser: Browser, pages: dict[str, Path]) -> None:
     browser.complaints.clear()
     browser.go(pages[name])
@@ -116,7 +126,7 @@ def test_a_command_is_copied_as_it_is(browser: Browser, pages: dict[str, Path]) 
     assert browser.ask("document.getElementById('told').textContent") == "copied: ndrepro report 'a b'"
 
 
-@pytest.mark.parametrize("name", ["table1", "seeds", "generalization"])
+@pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("look", ["light", "dark", "narrow"])
 def test_axe_finds_nothing(name: str, look: str, browser: Browser, pages: dict[str, Path]) -> None:
     if find_spec("axe_core_python") is None:
@@ -152,3 +162,15 @@ def test_print_shows_all_rows_and_no_controls(browser: Browser, pages: dict[str,
     assert browser.ask("getComputedStyle(document.querySelector('.scroll.long')).maxHeight") == "none"
     browser.picture(PICTURES / "seeds-print.png")
     browser.look()
+
+
+def test_forms_filter_by_answer_and_the_report_leads_to_them(browser: Browser, pages: dict[str, Path]) -> None:
+    browser.go(pages["reviewed"])
+    links = "[...document.querySelectorAll('#forms_overview a')].map((link) => link.getAttribute('href'))"
+    assert browser.ask(links)[1] == "forms.html#acm-title"
+    browser.go(pages["forms"])
+    tools = "document.querySelector('.tools[data-for=neurips]')"
+    browser.ask(f"{{ const select = {tools}.querySelector('select'); select.value = 'not known'; "
+                "select.dispatchEvent(new Event('change')); }")  # fmt: skip
+    answers = column(browser, "neurips", head(browser, "neurips", "Answer"))
+    assert set(answers) == {"not known"} and 0 < len(answers) < 16

@@ -15,9 +15,11 @@ from ndrepro.report.cells import Spread, cells_of
 from ndrepro.report.curves import curve_of
 from ndrepro.report.findings import FAILS, HOLDS, OPEN, findings_of
 from ndrepro.report.generalization_figures import generalization_figures
+from ndrepro.report.generalization_numbers import generalization_numbers
 from ndrepro.report.generalization_series import condition
 from ndrepro.report.plain import latex, latex_text, markdown
 from ndrepro.report.published_tables import own_cells, published_with_own
+from ndrepro.report.seeds_agreement import agreement_figures, agreement_tables
 from ndrepro.report.seeds_figures import BIASED, UNBIASED, scenarios_of, seeds_figures
 from ndrepro.report.table import MISSING, Column, Table, Value, without_constants, word
 from ndrepro.spec.experiment import Experiment
@@ -132,6 +134,80 @@ def test_rankings_use_seeds_that_all_models_have_and_say_what_diverged(made: Mad
     assert {len(seeds) for seeds in scenario.accuracies["digits"].values()} == {2}
     wild = made(*seeded("mobilenetv2_bn_1_digits", [0.4]), loss=float("nan"))
     assert any("without a finite result" in note for note in seeds_figures(wild)[1])
+
+
+def both_scenarios(made: Made, datasets: tuple[str, ...] = ("digits",)) -> tuple[Score, ...]:
+    """Four networks with the same learning rate, and then each with its own, which turns the order of two round."""
+    networks = {"lenet": (0.80, 0.81, "0.08"), "vgg11": (0.70, 0.60, "0.05"), "resnet18d": (0.60, 0.70, "0.02")}
+    networks["mobilenetv2"] = (0.50, 0.51, "0.01")
+    planned = []
+    for dataset in datasets:
+        for arch, (biased, tuned, rate) in networks.items():
+            name = f"{arch}_bn_1_{dataset}"
+            planned += seeded(name, [biased, biased + 0.01, biased - 0.01])
+            planned += seeded(name, [tuned, tuned + 0.01, tuned - 0.01], learning_rate=rate)
+    return made(*planned)
+
+
+def test_both_scenarios_are_held_against_each_other_with_an_interval(made: Made) -> None:
+    runs = both_scenarios(made)
+    (table,) = agreement_tables(runs)
+    heads = [column.title for column in table.columns]
+    (row,) = table.rows
+    told = dict(zip(heads, (value.text for value in row), strict=True))
+    assert (told["Data set"], told["Networks"], told["Seeds"]) == ("digits", "4", "3")
+    assert row[heads.index("Kendall's tau")].number == pytest.approx(4 / 6)  # one pair of six turned round
+    assert told["Pairs in another order"] == "1 of 6: resnet18d bn and vgg11 bn"
+    assert told["First, biased"] == told["First, unbiased"] == "lenet bn"
+    assert "seeds are drawn (too few data sets)" in table.caption
+    (figure,) = agreement_figures(runs)
+    assert figure.data["places"]["digits"]["biased"]["vgg11 bn"] == 2
+    assert figure.data["places"]["digits"]["unbiased"]["vgg11 bn"] == 3
+    biased = [run for run in runs if "learning_rate" not in run.settings]
+    assert agreement_tables(biased) == () == agreement_figures(biased), "one scenario says nothing of the other"
+
+
+def test_agreement_over_several_data_sets_has_a_line_of_its_own(made: Made, tmp_path: Path) -> None:
+    runs = both_scenarios(made, ("digits", "svhn", "cifar100"))
+    (table,) = agreement_tables(runs)
+    assert [row[0].text for row in table.rows] == ["digits", "svhn", "cifar100", "mean of all"]
+    assert "seeds and data sets are drawn" in table.caption
+    (figure,) = agreement_figures(runs)
+    figure.draw(tmp_path / "figure")
+    assert (tmp_path / "figure.svg").stat().st_size > 1000
+
+
+def test_lines_of_several_seeds_are_means_in_a_band_and_say_so(made: Made) -> None:
+    inception = "small_inception_bn_2"
+    planned = seeded(inception, [0.5, 0.6, 0.7]) + seeded(inception, [0.8, 0.8, 0.8], weight_decay="1e-3")
+    planned += seeded("small_inception_none_2", [0.1])
+    runs = made(*planned)
+    figures, notes = generalization_figures(runs)
+    assert [drawn.key for drawn in figures] == ["generalization2a", "generalization2b"] and notes == ()
+    assert "Means over 3 seeds" in figures[0].caption and "Means over 1 to 3 seeds" in figures[1].caption
+    lines = figures[0].data["small_inception, batch norm"]
+    assert [curve["test_accuracy"][-1] for curve in lines["no regulariser"]] == pytest.approx([50, 60, 70])
+    (table,) = generalization_numbers(runs)
+    ends = {(row[0].text, row[2].text): row for row in table.rows}
+    assert set(ends) == {
+        ("2a", "no regulariser"),
+        ("2a", "weight decay"),
+        ("2b", "batch norm"),
+        ("2b", "no batch norm"),
+    }
+    heads = [column.title for column in table.columns]
+    test, n = heads.index("Test %"), heads.index("n")
+    assert (
+        ends["2a", "no regulariser"][test].number == pytest.approx(60) and "±" in ends["2a", "weight decay"][test].text
+    )
+    assert (ends["2b", "no batch norm"][n].text, ends["2b", "no batch norm"][test].text) == ("1", "10.00")
+
+
+def test_a_line_that_is_never_fitted_says_no(made: Made) -> None:
+    fitted, not_fitted = made(("mlp512_none_4", {}, 0.97), ("mlp512_none_4", {"corrupt.labels": "1"}, 0.1))
+    (table,) = generalization_numbers([fitted, not_fitted])
+    place = [column.title for column in table.columns].index("Fitted after")
+    assert [row[place].text for row in table.rows] == ["4", "no"]
 
 
 def test_a_log_that_is_not_the_signed_one_gives_no_curve(made: Made) -> None:
