@@ -34,6 +34,9 @@ def bisect(
     releases: Annotated[
         bool, typer.Option("--releases/--no-releases", help="Search for the release of the package, too.")
     ] = True,
+    everywhere: Annotated[
+        bool, typer.Option("--all", help="Try every release of the package: none can change the result and be missed.")
+    ] = False,
     remove_cells: Annotated[
         bool, typer.Option("--remove-cells", help="Remove the cells that were made for this, when done.")
     ] = False,
@@ -52,6 +55,8 @@ def bisect(
     from ndrepro.spec.layout import RunsFolder
     from provenance.signing import default_home
 
+    if everywhere and not releases:
+        raise UsageError("--all with --no-releases: it is releases that all are tried of", "leave one of them out")
     if on not in (BITS, SCORES):
         raise UsageError(f"--on {on}: it is {BITS} or {SCORES}", f"{BITS} finds what {SCORES} may round away")
     if first == second:
@@ -65,7 +70,7 @@ def bisect(
         tell=(lambda trial: None) if as_json else _print_trial,
         say=(lambda text: None) if as_json else _say,
     )
-    finding = search.find(releases=releases)
+    finding = search.find(releases=releases, everywhere=everywhere)
     if remove_cells:
         _remove(finding)
     if as_json:
@@ -135,9 +140,32 @@ def conclusion(finding: Finding) -> list[str]:
         by_itself, rest = finding.alone
         lines.append(f"  put in by force, {finding.package} alone: {_WORDS[by_itself.outcome]}{_where(by_itself)}")
         lines.append(f"  the others without it: {_WORDS[rest.outcome]}{_where(rest)}")
-    if finding.release is not None:
-        last, next_ = finding.release
-        lines.append(f"release: {finding.package} {last} leaves {what} as they were, {next_} does not")
-    if finding.unresolved:
-        lines.append(f"  between them could not be tried: {', '.join(finding.unresolved)}")
+    if finding.others is not None:
+        lines.append(f"  everything else without it: {_WORDS[finding.others.outcome]}{_where(finding.others)}")
+        if finding.others.outcome == "changed":
+            lines.append("  so there is another cause; this one was found first")
+    return [*lines, *_releases(finding, what)]
+
+
+def _releases(finding: Finding, what: str) -> list[str]:
+    """At which releases of the package the result turns, and what could have been missed."""
+    if finding.turns is None:
+        return []
+    name, lines = finding.package, []
+    for place, turn in enumerate(finding.turns):
+        if place == 0:
+            lines.append(f"release: {name} {turn.last} leaves {what} as they were, {turn.next} does not")
+        else:
+            lines.append(f"  and again: {name} {turn.next} has others than {turn.last}")
+    if not finding.turns:
+        lines.append(f"release: with {name} alone, and what it needs, {what} change nowhere that was tried")
+    if finding.untried:
+        lines.append(f"  could not be tried: {', '.join(finding.untried)}")
+    if finding.everywhere:
+        lines.append(f"  every release was asked, {finding.row[0]} to {finding.row[-1]}: {len(finding.row)}")
+    elif len(finding.row) > 2:
+        lines.append(
+            f"  by halving {len(finding.row)} releases: a change that is undone before the next one tried is not seen;"
+        )
+        lines.append("  --all tries every release")
     return lines

@@ -4,8 +4,9 @@
          │ A again: repeats its own bits, or nothing could be told
          ├─ changes of the locks, in groups that a resolver keeps together
          ├─ a smallest set of groups that moves A's result           (``delta.minimal``)
+         ├─ everything but that set: is there a second cause?
          ├─ its leading package alone, and the rest without it, put together by force
-         └─ the release of it after which the result is another      (``delta.first_change``)
+         └─ the releases of it at which the result turns              (``delta.turns``)
 
 Every trial is an ordinary recorded run in a cell of its own; what has been run is not run again, so that a bisection
 that was stopped goes on where it was. "Result" is the numerical trail (every step's bits) or the scores. A set that no
@@ -16,12 +17,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ndrepro.execution import cells, environments
-from ndrepro.execution.delta import CHANGED, SAME, UNRESOLVED, first_change, minimal
+from ndrepro.execution.delta import CHANGED, SAME, UNRESOLVED, Turn, minimal, turns
 from ndrepro.execution.environments import Cell
 from ndrepro.execution.lock_changes import PYTHON, Change, Group, changes, groups, is_consistent, lead, mixture
 from ndrepro.execution.observer import Silent
@@ -44,7 +45,8 @@ SCORES = "scores"
 class Trial:
     """One set of packages: what was changed, the cell, the run, and what came of it.
 
-    ``parting`` is the first step whose bits differ from A's and the tensors that do, None where none differs.
+    ``parting`` is the first step whose bits differ from A's and the tensors that do, None where none differs;
+    ``result`` the digest of what is compared, by which trials are told from each other.
     """
 
     title: str
@@ -53,6 +55,7 @@ class Trial:
     run: RunFolder | None = None
     parting: tuple[int, tuple[str, ...]] | None = None
     reason: str = ""
+    result: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -63,6 +66,7 @@ class Trial:
             "run": str(self.run.root) if self.run else None,
             "step": self.parting[0] if self.parting else None,
             "tensors": list(self.parting[1]) if self.parting else [],
+            "result": self.result or None,
             "reason": self.reason,
         }
 
@@ -75,9 +79,12 @@ class Finding:
         trials: all of them, in order; the first three are A, A again and B.
         groups: the locks' differences, those together that move together.
         cause: the groups of the smallest set found; empty where A and B agree.
+        others: what all the rest does without the cause: changed, if there is a second cause; None where there is none.
         alone: what the leading package of the cause does alone, and the rest without it; None where it was not asked.
-        release: the last release that leaves the result as it was, and the next one that does not; None if not asked.
-        unresolved: releases between these two that could not be tried.
+        turns: releases of that package, each with the next one that could be tried, whose results differ, in their
+            order. None if not asked.
+        row: all of its releases between A's and B's, these included; ``untried`` are those that were, and could not be.
+        everywhere: whether each of them was tried. If not, results may turn and turn back between two that agree.
         made: cells that were made for this.
     """
 
@@ -88,15 +95,23 @@ class Finding:
     trials: tuple[Trial, ...] = ()
     groups: tuple[Group, ...] = ()
     cause: tuple[Group, ...] = ()
+    others: Trial | None = None
     alone: tuple[Trial, Trial] | None = None
-    release: tuple[str, str] | None = None
-    unresolved: tuple[str, ...] = ()
+    turns: tuple[Turn[str], ...] | None = None
+    row: tuple[str, ...] = ()
+    untried: tuple[str, ...] = ()
+    everywhere: bool = False
     made: tuple[str, ...] = ()
 
     @property
     def package(self) -> str | None:
         """The package that the cause is called after, None where there is no cause or more than one group in it."""
         return lead(self.cause[0]).name if len(self.cause) == 1 else None
+
+    @property
+    def release(self) -> tuple[str, str] | None:
+        """The last release that leaves the result as it was, and the next that does not; None where none is known."""
+        return (self.turns[0].last, self.turns[0].next) if self.turns else None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -108,9 +123,13 @@ class Finding:
             "identical": not self.cause,
             "package": self.package,
             "release": None if self.release is None else list(self.release),
-            "unresolved_releases": list(self.unresolved),
+            "turns": None if self.turns is None else [asdict(turn) for turn in self.turns],
+            "releases": list(self.row),
+            "unresolved_releases": list(self.untried),
+            "every_release_tried": self.everywhere,
             "cause": [[str(change) for change in group] for group in self.cause],
             "groups": [[str(change) for change in group] for group in self.groups],
+            "others": None if self.others is None else self.others.to_json(),
             "alone": None if self.alone is None else [trial.to_json() for trial in self.alone],
             "trials": [trial.to_json() for trial in self.trials],
             "cells_made": list(self.made),
@@ -138,8 +157,11 @@ class Bisection:
     _made: list[str] = field(default_factory=list)
     _reference: RunFolder | None = None
 
-    def find(self, *, releases: bool = True) -> Finding:
-        """Search. Raises NdreproError where A does not run, does not repeat itself, or B does not run."""
+    def find(self, *, releases: bool = True, everywhere: bool = False) -> Finding:
+        """Search. ``everywhere``: try every release of the package that is found.
+
+        Raises NdreproError where A does not run, does not repeat itself, or B does not run.
+        """
         blank = Finding(self.experiment, self.on, self.first.name, self.second.name)
         self._ends()
         if self._trials[-1].outcome == SAME:
@@ -147,11 +169,12 @@ class Bisection:
         self.say("asking the resolver which packages move together")
         found = groups(self.first, self.second, lambda chosen: is_consistent(self._mixture(chosen)))
         cause = minimal(found, lambda chosen: self._test(_flat(chosen)).outcome)
-        blank = replace(blank, groups=found, cause=cause)
+        rest = [group for group in found if group not in cause]
+        blank = replace(blank, groups=found, cause=cause, others=self._test(_flat(rest)) if rest else None)
         if len(cause) == 1:
             blank = replace(blank, alone=self._by_force(cause[0]))
         if len(cause) == 1 and releases:
-            blank = self._with_release(blank, cause[0])
+            blank = self._with_turns(blank, cause[0], everywhere)
         return replace(blank, trials=tuple(self._trials), made=tuple(self._made))
 
     def _ends(self) -> None:
@@ -160,7 +183,7 @@ class Bisection:
         if reference.run is None:
             raise NdreproError(f"{self.first.name}: {reference.reason}", "a bisection begins with two runs that work")
         self._reference = reference.run
-        self._keep(replace(reference, outcome=SAME))
+        self._keep(self._judged(reference))
         again = self._keep(self._judged(self._run(self.first, f"A again: {self.first.name}", fresh=True)))
         if again.outcome != SAME:
             raise NdreproError(
@@ -195,18 +218,27 @@ class Bisection:
         self.say(f"taking {leading.name} apart from what it moves with")
         return self._test((leading,), forced=True), self._test(rest, forced=True)
 
-    def _with_release(self, finding: Finding, group: Group) -> Finding:
+    def _with_turns(self, finding: Finding, group: Group, everywhere: bool) -> Finding:
         leading = lead(group)
         if leading.before is None or leading.after is None:
             return finding
         self.say(f"asking the index for releases of {leading.name}")
         row = releases_between(leading.name, leading.before, leading.after, self.first.python)
-        step = first_change(row, lambda release: self._release(leading, release))
-        return replace(finding, release=(step.last_same, step.first_changed), unresolved=step.unresolved)
+        known: dict[str, str] = {}
+
+        def answer(release: str) -> str:
+            known[release] = self._release(leading, release)
+            return known[release]
+
+        found = turns(row, answer, everywhere=everywhere)
+        untried = tuple(release for release in row if known.get(release) == UNRESOLVED)
+        return replace(finding, turns=found, row=row, untried=untried, everywhere=everywhere)
 
     def _release(self, leading: Change, release: str) -> str:
         """What A comes to with another release of the leading package; of the rest only what that needs moves."""
-        return self._as_needed({leading.name: release}, f"{leading.name} {release}").outcome
+        if release == leading.before:
+            return self._trials[0].result
+        return self._as_needed({leading.name: release}, f"{leading.name} {release}").result or UNRESOLVED
 
     def _resolved(self, chosen: tuple[Change, ...], title: str) -> Trial:
         """Changes that cannot be made as the locks have them, tried with whatever else they need as it fits A."""
@@ -273,9 +305,9 @@ class Bisection:
         """The trial with its outcome, by what its run left and what A's did."""
         if trial.run is None or self._reference is None:
             return trial
-        ours, theirs = self._judged_by(trial.run), self._judged_by(self._reference)
-        same = file_digest(ours).sha256 == file_digest(theirs).sha256
-        return replace(trial, outcome=SAME if same else CHANGED, parting=_parting(self._reference, trial.run))
+        ours, theirs = (file_digest(self._judged_by(run)).sha256 for run in (trial.run, self._reference))
+        outcome = SAME if ours == theirs else CHANGED
+        return replace(trial, outcome=outcome, parting=_parting(self._reference, trial.run), result=ours)
 
     def _judged_by(self, folder: RunFolder) -> Path:
         return folder.trail if self.on == BITS else folder.metrics

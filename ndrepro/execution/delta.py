@@ -1,4 +1,4 @@
-"""Delta debugging: which of many changes makes a difference, and from which of a row of releases on.
+"""Delta debugging: which of many changes makes a difference, and where in a row of releases the result turns.
 
 Zeller and Hildebrandt, Simplifying and isolating failure-inducing input (IEEE Transactions on Software Engineering,
 2002). A test is asked about a set of changes and answers SAME (as without any), CHANGED, or UNRESOLVED where the set
@@ -7,7 +7,7 @@ cannot be put together. Nothing is known here of what a change is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Generic, TypeVar
@@ -59,33 +59,52 @@ def _smaller(kept: tuple[Item, ...], parts: int, test: Callable[[tuple[Item, ...
 
 
 @dataclass(frozen=True)
-class Step(Generic[Item]):
-    """Two neighbours in a row: ``last_same`` answers SAME, ``first_changed`` CHANGED, all between are UNRESOLVED."""
+class Turn(Generic[Item]):
+    """Two places in a row with different answers; of those between, all of them UNRESOLVED, nothing is known."""
 
-    last_same: Item
-    first_changed: Item
-    unresolved: tuple[Item, ...]
+    last: Item
+    next: Item
+    unresolved: tuple[Item, ...] = ()
 
 
-def first_change(row: Sequence[Item], test: Callable[[Item], str]) -> Step[Item]:
-    """Where in ``row`` the answer turns from SAME to CHANGED, by halving.
+def turns(
+    row: Sequence[Item], answer: Callable[[Item], Hashable], *, everywhere: bool = False
+) -> tuple[Turn[Item], ...]:
+    """Where in ``row`` the answer turns, in its order.
 
-    The first of ``row`` is taken to be SAME and the last CHANGED. What comes out is true of its two neighbours,
-    whatever happens elsewhere in the row: should the answer turn more than once, it is one of these places. Raises
-    ValueError for a row of less than two.
+    By halving: every stretch whose ends differ is looked into, down to neighbours. What is found is true whatever
+    happens elsewhere, and all is found unless the answer turns and turns back inside a stretch whose ends are the
+    same; with ``everywhere`` each place is asked, and nothing can hide. Of an end that is UNRESOLVED the nearest
+    place that is not takes its part. Raises ValueError for a row of less than two.
     """
     if len(row) < 2:
         raise ValueError("a row of less than two has no place between")
-    same, changed = 0, len(row) - 1
-    unresolved: set[int] = set()
-    while open_places := [place for place in range(same + 1, changed) if place not in unresolved]:
-        middle = open_places[len(open_places) // 2]
-        answer = test(row[middle])
-        if answer == UNRESOLVED:
-            unresolved.add(middle)
-        elif answer == CHANGED:
-            changed = middle
-        else:
-            same = middle
-    between = tuple(row[place] for place in sorted(unresolved) if same < place < changed)
-    return Step(row[same], row[changed], between)
+    known: dict[int, Hashable] = {}
+
+    def ask(place: int) -> Hashable:
+        if place not in known:
+            known[place] = answer(row[place])
+        return known[place]
+
+    def halve(low: int, high: int) -> Iterator[tuple[int, int]]:
+        """Neighbours, or with nothing but unresolved places between them, of which the answers differ."""
+        if ask(low) == ask(high):
+            return
+        while between := [place for place in range(low + 1, high) if known.get(place) != UNRESOLVED]:
+            middle = between[len(between) // 2]
+            if ask(middle) != UNRESOLVED:
+                yield from halve(low, middle)
+                yield from halve(middle, high)
+                return
+        yield low, high
+
+    if everywhere:
+        resolved = [place for place in range(len(row)) if ask(place) != UNRESOLVED]
+    else:
+        first = next((place for place in range(len(row)) if ask(place) != UNRESOLVED), len(row))
+        resolved = [
+            first,
+            next((place for place in reversed(range(first, len(row))) if ask(place) != UNRESOLVED), first),
+        ]
+    found = [turn for low, high in pairwise(resolved) for turn in halve(low, high)]
+    return tuple(Turn(row[low], row[high], tuple(row[low + 1 : high])) for low, high in found)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from tiny_wheels import make_wheel
 
+from ndrepro.cli.bisect import conclusion
 from ndrepro.execution import cells
 from ndrepro.execution.bisect import Bisection, Finding, Trial
 from ndrepro.execution.environments import Cell, create
@@ -50,7 +51,13 @@ def cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cell]
     return make
 
 
-def search(tmp_path: Path, first: Cell, second: Cell, code: str = "import kernel; print(kernel.value)") -> Finding:
+def search(
+    tmp_path: Path,
+    first: Cell,
+    second: Cell,
+    code: str = "import kernel; print(kernel.value)",
+    everywhere: bool = False,
+) -> Finding:
     """A bisection whose runs are one step of what ``code`` prints as its loss."""
     count = iter(range(1000))
 
@@ -66,7 +73,7 @@ def search(tmp_path: Path, first: Cell, second: Cell, code: str = "import kernel
         return folder
 
     options = Options(RunsFolder(tmp_path / "runs"), tmp_path / "home")
-    return Bisection(EXPERIMENT, first, second, options, train=train).find()
+    return Bisection(EXPERIMENT, first, second, options, train=train).find(everywhere=everywhere)
 
 
 def titles(trials: tuple[Trial, ...], outcome: str) -> list[str]:
@@ -91,6 +98,39 @@ def test_the_package_and_its_release_are_named(tmp_path: Path, cell: Callable[..
     (turned,) = (trial for trial in finding.trials if trial.title == "kernel 1.3")
     assert turned.parting == (1, ("weight",))
     assert finding.to_json()["package"] == "kernel"
+    assert finding.others is not None and finding.others.outcome == "same", "there is no second cause"
+
+
+# what the six releases print: 1.1 and 1.2 undo each other, 1.3 and 1.5 do not
+SEVERAL = """
+from importlib.metadata import version
+print({"1.0": 0.25, "1.1": 0.5, "1.2": 0.25, "1.3": 0.75, "1.4": 0.75, "1.5": 1.0}[version("kernel")])
+"""
+
+
+def test_every_release_that_changes_bits_is_named(tmp_path: Path, cell: Callable[..., Cell]) -> None:
+    old, new = cell("old", "kernel=1.0"), cell("new", "kernel=1.5")
+    halved = search(tmp_path / "halved", old, new, SEVERAL)
+    assert halved.turns is not None and halved.row == ("1.0", "1.1", "1.2", "1.3", "1.4", "1.5")
+    assert [(turn.last, turn.next) for turn in halved.turns] == [("1.2", "1.3"), ("1.4", "1.5")]
+    assert any("is undone" in line for line in conclusion(halved)), "and that 1.1 can hide from it is said"
+    whole = search(tmp_path / "whole", old, new, SEVERAL, everywhere=True)
+    assert whole.turns is not None
+    found = [(turn.last, turn.next) for turn in whole.turns]
+    assert found == [("1.0", "1.1"), ("1.1", "1.2"), ("1.2", "1.3"), ("1.4", "1.5")]
+    said = "\n".join(conclusion(whole))
+    assert "kernel 1.0 leaves every step's bits as they were, 1.1 does not" in said
+    assert "and again: kernel 1.5 has others than 1.4" in said and "every release was asked" in said
+
+
+def test_a_second_cause_is_said_to_be_there(tmp_path: Path, cell: Callable[..., Cell]) -> None:
+    """The bystander changes bits by itself, and so does the kernel, which is found second and is not looked for."""
+    old, new = cell("old", "kernel=1.0", "bystander=3.0"), cell("new", "kernel=1.5", "bystander=4.0")
+    code = "import kernel; from importlib.metadata import version; print(kernel.value * float(version('bystander')))"
+    finding = search(tmp_path, old, new, code)
+    assert finding.package == "bystander"
+    assert finding.others is not None and finding.others.outcome == "changed"
+    assert any("another cause" in line for line in conclusion(finding))
 
 
 def test_environments_that_agree_have_no_cause(tmp_path: Path, cell: Callable[..., Cell]) -> None:

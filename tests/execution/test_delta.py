@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndrepro.execution.delta import CHANGED, SAME, UNRESOLVED, first_change, minimal
+from ndrepro.execution.delta import CHANGED, SAME, UNRESOLVED, Turn, minimal, turns
 
 ITEMS = tuple(range(12))
 
@@ -58,17 +58,39 @@ def test_the_turn_is_found_by_halving(row: tuple[int, int]) -> None:
     count, first = row
     asked: list[int] = []
 
-    def test(release: int) -> str:
+    def answer(release: int) -> str:
         asked.append(release)
         return CHANGED if release >= first else SAME
 
-    step = first_change(range(count), test)
-    assert (step.last_same, step.first_changed, step.unresolved) == (first - 1, first, ())
-    assert len(asked) <= count.bit_length()
+    assert turns(range(count), answer) == (Turn(first - 1, first),)
+    assert len(asked) == len(set(asked)) <= count.bit_length() + 2
+
+
+@given(st.lists(st.integers(0, 3), min_size=2, max_size=30))
+def test_asked_everywhere_no_turn_hides(row: list[int]) -> None:
+    expected = [(at, at + 1) for at in range(len(row) - 1) if row[at] != row[at + 1]]
+    places = range(len(row))
+    assert [(turn.last, turn.next) for turn in turns(places, lambda at: row[at], everywhere=True)] == expected
+    halved = [(turn.last, turn.next) for turn in turns(places, lambda at: row[at])]
+    assert set(halved) <= set(expected), "what halving finds is true"
+    assert bool(halved) == (row[0] != row[-1])
+    if row == sorted(row):
+        assert halved == expected, "and whole, where nothing comes back"
+
+
+def test_halving_does_not_see_what_is_undone_again() -> None:
+    row = "aabba"
+    assert turns(range(5), lambda at: row[at]) == ()
+    assert turns(range(5), lambda at: row[at], everywhere=True) == (Turn(1, 2), Turn(3, 4))
 
 
 def test_what_could_not_be_tried_between_is_named() -> None:
     row = ["1", "2", "3", "4", "5"]
-    answers = {"2": SAME, "3": UNRESOLVED, "4": CHANGED}
-    step = first_change(row, lambda release: answers[release])
-    assert (step.last_same, step.first_changed, step.unresolved) == ("2", "4", ("3",))
+    answers = {"1": SAME, "2": SAME, "3": UNRESOLVED, "4": CHANGED, "5": CHANGED}
+    for everywhere in (False, True):
+        assert turns(row, answers.__getitem__, everywhere=everywhere) == (Turn("2", "4", ("3",)),)
+    last = {**answers, "5": UNRESOLVED}
+    assert turns(row, last.__getitem__) == (Turn("2", "4", ("3",)),), "the nearest place takes the part of an end"
+    assert turns(row, {**dict.fromkeys(row, UNRESOLVED), "1": SAME}.__getitem__) == ()
+    with pytest.raises(ValueError, match="less than two"):
+        turns(["1"], answers.__getitem__)
