@@ -10,6 +10,7 @@ from recorded_runs import Answer
 
 from ndrepro.cli.bisect import conclusion
 from ndrepro.execution.bisect import Finding, Trial
+from ndrepro.execution.delta import Turn
 from ndrepro.execution.lock_changes import Change
 from ndrepro.spec.experiment import Experiment
 
@@ -26,6 +27,7 @@ NUMPY = (Change("numpy", "1.26.4", "2.4.6"),)
         (("lenet_bx_1_digits", "torch-2.8.0", "torch-2.13.0"), "lenet_bn_1_digits"),
         (("lenet_bn_1_digits", "torch-2.8.0", "torch-2.13.0", "--on", "feeling"), "bits or scores"),
         (("lenet_bn_1_digits", "torch-2.8.0", "torch-2.13.0", "--set", "epochs"), "KEY=VALUE"),
+        (("lenet_bn_1_digits", "torch-2.8.0", "torch-2.13.0", "--all", "--no-releases"), "leave one of them out"),
     ],
 )
 def test_what_makes_no_search_is_refused(ndrepro: Callable[..., Answer], words: tuple[str, ...], said: str) -> None:
@@ -44,12 +46,25 @@ def test_environments_that_agree_are_said_to() -> None:
 
 
 def test_a_package_and_its_release_are_named_with_what_could_not_be_tried() -> None:
-    told = "\n".join(
-        conclusion(finding(groups=(TORCH,), cause=(TORCH,), release=("2.6.0", "2.8.0"), unresolved=("2.7.0",)))
-    )
+    turn, row = Turn("2.6.0", "2.8.0", ("2.7.0",)), ("2.6.0", "2.7.0", "2.8.0")
+    search = finding(groups=(TORCH,), cause=(TORCH,), turns=(turn,), row=row, untried=("2.7.0",))
+    told = "\n".join(conclusion(search))
+    assert search.release == ("2.6.0", "2.8.0")
     assert "change with torch 2.7.1 -> 2.8.0" in told and "moves together with torchvision" in told
     assert "torch 2.6.0 leaves every step's bits as they were, 2.8.0 does not" in told
     assert "could not be tried: 2.7.0" in told
+
+
+def test_a_search_that_may_have_missed_a_release_says_so() -> None:
+    rows = {False: "--all tries every release", True: "every release was asked, 2.6.0 to 2.8.0: 3"}
+    for everywhere, words in rows.items():
+        row = ("2.6.0", "2.7.0", "2.8.0")
+        turns = (Turn("2.6.0", "2.7.0"), Turn("2.7.0", "2.8.0"))
+        told = conclusion(finding(groups=(TORCH,), cause=(TORCH,), turns=turns, row=row, everywhere=everywhere))
+        assert told[-1].strip() == words
+        assert "  and again: torch 2.8.0 has others than 2.7.0" in told
+    none = conclusion(finding(groups=(TORCH,), cause=(TORCH,), turns=(), row=("2.6.0", "2.8.0"), untried=("2.8.0",)))
+    assert "change nowhere that was tried" in none[-2] and "could not be tried: 2.8.0" in none[-1]
 
 
 def test_of_several_that_could_not_be_tried_apart_nothing_more_is_claimed() -> None:
