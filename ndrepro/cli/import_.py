@@ -33,7 +33,7 @@ def import_runs(
     """Verify runs from elsewhere and take in those that hold. Exit 1 where one does not; it is left out and named."""
     from ndrepro.execution import imports
 
-    found = imports.import_runs(source, into, name or _name_of(source), trust_of(keys or []))
+    found = imports.import_runs(source, into, _name_of(source) if name is None else name, trust_of(keys or []))
     refused = [run for run in found.runs if not run.taken]
     if as_json:
         folder = str(found.folder.absolute()) if found.folder else None

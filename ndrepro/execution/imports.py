@@ -76,11 +76,13 @@ def import_runs(source: Path, into: Path, name: str, trust: TrustPolicy) -> Impo
     Raises UsageError for a name that is taken, for what is neither archive nor folder, and where no run is in it;
     StorageError for a damaged archive or a full disk.
     """
+    if PurePosixPath(name).name != name or name in ("", ".."):
+        raise UsageError(f"--name {name!r}: expected one word", "e.g. --name lab-b")
+    if into.exists() and not into.is_dir():
+        raise UsageError(f"{into}: a file, expected a folder", "name another one: --into DIR")
     target = into / name
     if target.exists():
         raise UsageError(f"{target}: there are runs of that name already", "give another one: --name NAME")
-    if not name or PurePosixPath(name).name != name:
-        raise UsageError(f"--name {name!r}: expected one word", "e.g. --name lab-b")
     try:
         into.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=into) as scratch:

@@ -100,3 +100,17 @@ def test_an_encrypted_archive_is_said(tmp_path: Path) -> None:
     file.write_bytes(data)
     with pytest.raises(StorageError, match="encrypted"):
         import_of(file)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a"])
+def test_a_name_is_one_word_whatever_is_there(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="expected one word"):
+        imports.import_runs(tmp_path, tmp_path, name, NOBODY)
+    with pytest.raises(UsageError, match="no manifest"):
+        imports.import_runs(tar(tmp_path / "x.tar", ""), tmp_path / "into", "word", NOBODY)  # the control
+
+
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "into").touch()
+    with pytest.raises(UsageError, match="into: a file, expected a folder"):
+        imports.import_runs(tar(tmp_path / "x.tar", ""), tmp_path / "into", "word", NOBODY)
