@@ -54,9 +54,9 @@ def default_home(environ: Mapping[str, str] | None = None) -> Path:
         except KeyError:
             home = ""
     if not home.startswith("/"):
-        raise KeyFileError(
-            f"no folder for the signing key: HOME is not set and user {os.getuid()} has no home folder", _CURE_HOME
-        )
+        unset = f"HOME is not set and user {os.getuid()} has no home folder"
+        said = f"HOME={home!r} is no absolute path" if home else unset
+        raise KeyFileError(f"no folder for the signing key: {said}", _CURE_HOME)
     return Path(home) / ".config" / "ndrepro"
 
 

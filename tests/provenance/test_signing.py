@@ -283,6 +283,8 @@ def test_the_home_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
     assert default_home(everything) == Path("/a")
     assert default_home({**everything, "NDREPRO_HOME": ""}) == Path("/b/ndrepro")
     assert default_home({"XDG_CONFIG_HOME": "relative", "HOME": "/c"}) == Path("/c/.config/ndrepro")
+    with pytest.raises(KeyFileError, match="HOME='relative' is no absolute path"):
+        default_home({"HOME": "relative"})
     for name in everything:
         monkeypatch.delenv(name, raising=False)
     import pwd
