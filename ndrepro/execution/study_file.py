@@ -39,7 +39,7 @@ def find_study(name_or_file: str, folder: Path | None = None) -> Path:
         if path.is_file():
             return path
         raise UsageError(f"{path}: no such study file", "check the path; `ndrepro study list` has the studies by name")
-    raise UsageError(f"no study '{name_or_file}'", f"{suggestion(name_or_file, known)} a file's name ends with .toml")
+    raise UsageError(f"no study '{name_or_file}'", f"{suggestion(name_or_file, known)} (a file's name ends with .toml)")
 
 
 def load_study(path: Path) -> Study:
