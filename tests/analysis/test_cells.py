@@ -74,6 +74,16 @@ def test_releases_stand_in_their_order_and_yardsticks_behind_them() -> None:
     assert natural("torch-2.4.1") < natural("torch-2.13.0")
 
 
+def test_an_image_is_a_cell_of_its_own_whatever_its_libraries_and_the_reference_last() -> None:
+    places = {"main": "torch 2", "podman:00be816f81ca": "torch 2, in podman:00be816f81ca"}
+    rows = [run(seed=seed, cell=cell, environment=text) for seed in range(3) for cell, text in places.items()]
+    design = design_of(rows)
+    assert labels(design) == list(places) and design.reference.label == "main"
+    assert not design.missing and not design.repeats and design.axes.keys() == {"environment"}
+    most = design_of([*rows, run(seed=3, cell="podman:00be816f81ca", environment=places["podman:00be816f81ca"])])
+    assert most.reference.label == "podman:00be816f81ca", "the control: most runs decide"
+
+
 def test_one_name_for_two_sets_of_versions_is_two_cells() -> None:
     design = design_of([run(cell="main", environment="torch 1"), run(cell="main", environment="torch 2", seed=1)])
     assert labels(design) == ["main (torch 1)", "main (torch 2)"]

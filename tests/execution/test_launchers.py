@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from real_runs import Bench, alive, children_of, command_of, wait_for
 
+from ndrepro.execution.containers import Wanted
 from ndrepro.execution.job import Reporter, Stop, Voice, parse, perform
 from ndrepro.execution.launchers import (
     NOT_BEGUN,
@@ -29,6 +30,7 @@ from ndrepro.execution.observer import Progress
 from ndrepro.spec.errors import DataError, TrainingFailed, UsageError
 from ndrepro.spec.exchange import Scores
 from ndrepro.spec.experiment import Experiment
+from ndrepro.spec.images import PinnedImage
 from ndrepro.spec.layout import RunFolder
 from ndrepro.spec.study import StudyRun
 from provenance.trust import TrustPolicy
@@ -74,6 +76,20 @@ def test_a_job_is_its_command_line_and_back(bench: Bench) -> None:
     elsewhere = replace(fresh, run=replace(fresh.run, environment="torch-2.2.2"))
     job, options, given = parse(elsewhere.words(bench.options)[3:])
     assert (job.run.environment, options.environment, given.leashed) == ("torch-2.2.2", "torch-2.2.2", False)
+
+
+def test_a_job_in_an_image_names_it_with_its_digest_and_from_any_folder(bench: Bench) -> None:
+    digest = f"sha256:{'a' * 64}"
+    for image, found in (
+        (f"podman:ndrepro:1@{digest}", "ndrepro:1"),
+        (f"apptainer:x.sif@{digest}", f"{Path.cwd()}/x.sif"),
+    ):
+        fresh = job_of(bench.experiment())
+        words = replace(fresh, run=replace(fresh.run, environment=image)).words(bench.options)
+        job, options, _ = parse(words[3:])
+        assert options.container == Wanted(image.partition(":")[0], found, frozenset({digest}))
+        assert options.environment is None
+        assert PinnedImage.from_text(job.run.environment).key == PinnedImage.from_text(image).key
 
 
 def test_a_command_line_that_names_nothing_is_refused(bench: Bench) -> None:

@@ -89,6 +89,10 @@ def test_a_study_runs_in_an_image_beside_the_main_environment(done: tuple[Bench,
     assert len(containers) == 2
     again, watched = carried_out(bench, planned(bench, "main", str(image)))
     assert again.complete and watched.events == []
+    more = write_study(
+        bench.root, f'[grids.main]\naxes = {{ environment = ["{image}"], method = ["bn"], seed = [1] }}', "more"
+    )
+    assert make_plan(load_study(more), (), bench.options).recorded == 1, "timings of that image are known"
 
 
 def test_the_image_is_a_cell_of_its_own_paired_with_main(done: tuple[Bench, PinnedImage]) -> None:
