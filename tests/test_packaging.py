@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
@@ -10,6 +11,9 @@ import zipfile
 from pathlib import Path
 
 import ndrepro
+from ndrepro.cli import options
+from ndrepro.cli.import_ import import_runs
+from ndrepro.cli.report import report
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -67,3 +71,13 @@ def test_citation_licence_and_metadata_agree() -> None:
     assert field["license"] == project["license"] == "MIT"
     assert "  - name: The ndrepro authors\n" in citation
     assert (ROOT / "LICENSE").read_text(encoding="utf-8").startswith("MIT License\n")
+
+
+def test_what_commands_write_where_none_is_named_makes_no_later_run_look_changed() -> None:
+    written = [
+        inspect.signature(import_runs).parameters["into"].default,
+        inspect.signature(report).parameters["out"].default,
+    ]
+    folders = [f"{folder}/" for folder in (*written, options.DEFAULT_RUNS, "another")]
+    ignored = subprocess.run(["git", "check-ignore", *folders], cwd=ROOT, capture_output=True, text=True)
+    assert ignored.stdout.split() == folders[:-1], "the control: another folder is not ignored"
