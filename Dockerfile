@@ -41,7 +41,7 @@ RUN python3 -m venv /tmp/installer \
     && /tmp/installer/bin/pip --python /opt/ndrepro/bin/python3 install --quiet --disable-pip-version-check \
         --no-cache-dir --no-compile --no-deps --require-hashes --no-index --find-links /tmp/wheels \
         -r /tmp/requirements.lock \
-    && (cd /tmp/wheels && sha256sum -- *.whl) > /opt/ndrepro/wheels.sha256 \
+    && sha256sum /tmp/wheels/*.whl > /opt/ndrepro/wheels.sha256 \
     && printf '#!/bin/sh\nexec /opt/ndrepro/bin/python3 -m ndrepro "$@"\n' > /opt/ndrepro/bin/ndrepro \
     && chmod 755 /opt/ndrepro/bin/ndrepro \
     && find /opt/ndrepro -name __pycache__ -type d -prune -exec rm -rf {} + \

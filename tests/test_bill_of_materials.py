@@ -17,9 +17,9 @@ LABELS = {
 LISTING: dict[str, Any] = {
     "distributions": {"typing_extensions": "4.16.0", "torch": "2.13.0+cpu", "GitPython": "3.1.45"},
     "wheels": [
-        ["a" * 64, "typing_extensions-4.16.0-py3-none-any.whl"],
-        ["b" * 64, "torch-2.13.0+cpu-cp311-cp311-linux_x86_64.whl"],
-        ["c" * 64, "gitpython-3.1.45-py3-none-any.whl"],
+        ["a" * 64, "/tmp/wheels/typing_extensions-4.16.0-py3-none-any.whl"],
+        ["b" * 64, "/tmp/wheels/torch-2.13.0+cpu-cp311-cp311-linux_x86_64.whl"],
+        ["c" * 64, "/tmp/wheels/gitpython-3.1.45-py3-none-any.whl"],
     ],
     "packages": [["libstdc++6", "12.2.0-14+deb12u1", "amd64"], ["perl-base", "1:5.36~rc1", "amd64"]],
     "system": "debian",

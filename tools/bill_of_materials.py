@@ -14,6 +14,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from pathlib import PurePosixPath
 from typing import Any
 
 from cyclonedx.model import HashAlgorithm, HashType
@@ -73,7 +74,8 @@ def _container(name: str, digest: str, pedigree: Pedigree | None = None) -> Comp
 
 def _distributions(listing: Mapping[str, Any]) -> Iterator[Component]:
     """Each Python distribution with the hash of its wheel, whose name says which build of it this is."""
-    wheels = {parse_wheel_filename(file)[:2]: (file, digest) for digest, file in listing["wheels"]}
+    files = [(PurePosixPath(path).name, digest) for digest, path in listing["wheels"]]
+    wheels = {parse_wheel_filename(file)[:2]: (file, digest) for file, digest in files}
     versions = {(str(name), str(version)): of for (name, version), of in wheels.items()}
     for name, version in listing["distributions"].items():
         key = (canonicalize_name(name), version)

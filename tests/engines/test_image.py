@@ -1,6 +1,7 @@
 """The image: the same commit gives the same bits, and nothing is in it that a run does not need."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -26,11 +27,23 @@ def inside(image: str, *command: str) -> str:
 
 
 def test_two_builds_of_a_commit_have_one_digest(clone: Path, cpu_lock: Path, base: str, scratch: Path) -> None:
+    """The second from another folder, cloned later, by somebody whose files and archives nobody else may read."""
     lock = scratch / "small.lock"
     pins = [text for name, text in entries(cpu_lock.read_text(encoding="utf-8")) if name in SMALL_LOCK]
     lock.write_text("".join(pins), encoding="utf-8")
     first = build(clone, "localhost/ndrepro-once:latest", base, lock, "--no-cache")
-    again = build(clone, "localhost/ndrepro-again:latest", base, lock, "--no-cache")
+    private = {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "tar.umask",
+        "GIT_CONFIG_VALUE_0": "0077",
+        "TZ": "Asia/Tokyo",
+    }
+    before = os.umask(0o077)
+    try:
+        run("git", "clone", "--quiet", str(clone), str(scratch / "elsewhere"))
+        again = build(scratch / "elsewhere", "localhost/ndrepro-again:latest", base, lock, "--no-cache", **private)
+    finally:
+        os.umask(before)
     lock.write_text("".join(pins[:-1]), encoding="utf-8")
     other = build(clone, "localhost/ndrepro-other:latest", base, lock)
     run("podman", "rmi", "--force", *(f"localhost/ndrepro-{name}:latest" for name in ("once", "again", "other")))
@@ -112,3 +125,19 @@ def test_the_dockerfile_has_no_lint(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text(text.replace("# hadolint ignore=DL3008\n", "", 1), encoding="utf-8")
     code, said = lint(tmp_path / "Dockerfile")
     assert (code, "DL3008" in said) == (1, True), "the control"
+
+
+def try_image(image: str) -> tuple[int, list[str], str]:
+    words = [sys.executable, str(ROOT / "tools" / "image_test.py"), "--engine=podman", f"--image={image}"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    return done.returncode, done.stdout.splitlines(), done.stderr
+
+
+def test_the_image_is_tried_as_runs_use_it_and_another_does_not_pass(image: str, base: str) -> None:
+    code, lines, error = try_image(image)
+    assert (code, lines[-1]) == (0, "the image trains: 5 of 5 checks held"), (lines, error)
+    code, lines, _ = try_image(base)
+    assert (code, len(lines), lines[-1].startswith(" 2 no   ")) == (1, 2, True), lines
+    code, lines, error = try_image("localhost/no-such-image")
+    assert (code, lines) == (3, [])
+    assert error.startswith("error: podman has no image localhost/no-such-image\n  cure: ")
