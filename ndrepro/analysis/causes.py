@@ -108,8 +108,9 @@ def _by_effect(changes: ManifestDiff) -> list[tuple[Effect, list[Change]]]:
     for group in changes.groups:
         for change in group.changes:
             effect = effect_of(group.name, change.name)
-            # a setting that one version of the code does not have is a matter of the code
-            unheard_of = group.name == "experiment" and ABSENT in (change.first, change.second)
+            # a setting that one version of the code does not have is a matter of the code, and data of which one side
+            # says nothing (it failed before it read them) are not known to be others
+            unheard_of = group.name in ("experiment", "data") and ABSENT in (change.first, change.second)
             if effect is not None and not unheard_of:
                 found.setdefault(effect.title, (effect, []))[1].append(change)
     return list(found.values())
@@ -176,6 +177,8 @@ def _data_causes(changes: ManifestDiff, data: tuple[_Data, ...], seen: Observati
     first, second = data
     if not its or (asked and _same(first.files, second.files)):
         return []
+    if any(each.files is None and each.train is None for each in data):
+        return []  # not known to be others
     evidence = tuple(str(line) for line in fold(its))
     title, why = "other data", "it is trained on other images"
     if _same(first.files, second.files):

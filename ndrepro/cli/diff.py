@@ -143,6 +143,9 @@ def _parting(found: RunComparison) -> str:
         return "nothing to compare: neither run has results"
     if found.other_tensors:
         return "these are runs of different networks: their steps cannot be compared"
+    bare = [label for label, side in zip("AB", found.sides, strict=True) if not side.results]
+    if bare:
+        return f"nothing to compare: {bare[0]} left no results"
     if found.trails is None:
         which = ", ".join(f"{name} {how}" for name, how in found.results.items())
         return f"they differ, and where they part cannot be told: {which}"

@@ -49,6 +49,14 @@ FILES = put("data.tree_sha256", "db" * 32)
 PIXELS = put("data.pixels_sha256", {"train": "ab" * 32, "test": "bb" * 32})
 
 
+def test_data_of_which_one_run_says_nothing_are_not_known_to_be_others(case: Case) -> None:
+    def unread(document: dict[str, Any]) -> None:
+        document["data"] = {}
+
+    assert "other data" in standings(case.causes(None, FILES, PIXELS)), "the control"
+    assert set(standings(case.causes(None, unread))) == {"something that was not recorded"}
+
+
 def test_another_seed_of_the_augmentation_parts_at_step_1(case: Case) -> None:
     causes = case.causes(case.trails(1, loss=0.1), **{"seeds.augment": "1"})
     assert standings(causes) == {"another seed of the augmentation": "likely"}

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ from compared_runs import TENSORS, Edit, account, packages, parted, put, records
 from real_runs import Bench
 from recorded_runs import ROOT, Answer
 
+from ndrepro.analysis.pair import compare_runs, read_side
+from ndrepro.cli.diff import _parting
 from ndrepro.spec.layout import RunFolder
 from provenance.signing import default_home
 from provenance.source import capture
+from provenance.trust import TrustPolicy
 
 Diff = Callable[..., Answer]
 Make = Callable[..., RunFolder]
@@ -96,6 +100,15 @@ def test_a_shorter_run_of_the_same_bits_is_not_identical_and_not_parted(ndrepro:
     assert answer.code == 1
     assert "no bit differs in the 12 steps that both have; A has 0 to 20, B has 0 to 12" in answer.out
     assert "results       exit code 0 -> unset; outcome completed -> killed" in answer.out
+
+
+def test_a_run_that_left_no_results_parts_nowhere(make: Make) -> None:
+    trust = TrustPolicy.load(default_home())
+    sides = [read_side(make(table=parted(records(20), step, range(5), 1e-7)).root, trust) for step in (3, 5)]
+    found = replace(compare_runs(*sides), trails=None)
+    assert _parting(found).startswith("they differ, and where they part cannot be told"), "the control"
+    none = replace(found, sides=(sides[0], replace(sides[1], results={})))
+    assert _parting(none) == "nothing to compare: B left no results"
 
 
 def test_runs_of_different_networks_are_compared_in_the_rest(ndrepro: Diff, make: Make) -> None:
