@@ -36,6 +36,7 @@ _PATIENCE_SECONDS = 60.0
 # an engine that builds or loads an image meanwhile answers late
 _ANSWER_SECONDS = 600
 _SERVICE_IDLE_SECONDS = 600
+_OTHER_SERVICES = ("CONTAINER_HOST", "CONTAINER_CONNECTION")
 _CURES = {
     "docker": "start the Docker daemon, or set DOCKER_HOST; and be allowed to use its socket",
     "podman": "start `podman system service`, or set CONTAINER_HOST",
@@ -210,9 +211,13 @@ def _serve() -> str:
     folder = tempfile.mkdtemp(prefix="ndrepro-podman-")
     address = f"unix://{folder}/podman.sock"
     words = [program, "system", "service", "--time", str(_SERVICE_IDLE_SECONDS), address]
+    # with either of these podman is a client of another service, and has none of its own
+    variables = {name: value for name, value in os.environ.items() if name not in _OTHER_SERVICES}
     with Path(folder, "log").open("wb") as log:
         # a session of its own: Ctrl-C is for this process alone
-        service = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        service = subprocess.Popen(
+            words, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while service.poll() is None and time.monotonic() < deadline:
         if _answers(address):
