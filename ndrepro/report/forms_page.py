@@ -30,9 +30,9 @@ def filled_in(
     """Every form. Of the runs the first one's manifest is evidence of what each of them has."""
     manifest = next((found for run in runs[:1] if (found := manifest_of(run)) is not None), None)
     parts = [f"the manifest of {runs[0].run_id}, the first of {counted(len(runs), 'run')}"] if manifest else []
-    parts += [f"the code in {code.resolve().name}"] if code else []
+    parts += [f"the code in {code.resolve().name}"] if code else ["no folder of code (--code DIR)"]
     subject = Subject(
-        " and ".join(parts) or "nothing",
+        " and ".join(parts),
         Sources(code) if code else None,
         manifest,
         tuple(_spread(cells)),
@@ -92,4 +92,8 @@ def _answer(answer: Answer) -> Value:
 
 
 def _evidence(answer: Answer) -> str:
-    return "; ".join(" ".join(str(item).split()) for item in answer.evidence)
+    told = (
+        (f"{item.place}:{item.line}" if item.line else item.place, " ".join(item.text.split()))
+        for item in answer.evidence
+    )
+    return "; ".join(dict.fromkeys(": ".join(filter(None, each)) for each in told))

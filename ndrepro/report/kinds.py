@@ -48,9 +48,8 @@ def verdict_table(verdicts: Attestations, link: Callable[[Path], str]) -> Table:
         Column("Verdict", facet=True),
         Column("Trained again"),
         Column("Signed by", facet=True),
-        Column("Whose key", facet=True),
         Column("Differed"),
-        Column("Signed verdict"),
+        Column("File"),
     )
     rows = tuple(_verdict_row(item, link) for item in verdicts.held)
     caption = (
@@ -73,10 +72,9 @@ def _verdict_row(item: Attestation, link: Callable[[Path], str]) -> tuple[Value,
         count(item.run.seed),
         Value(item.verdict, float(VERDICTS.index(item.verdict))),
         word(part if item.epochs else "the whole run"),
-        word(item.signer),
-        word("another's" if item.by_another else "the run's own"),
-        word(differed or "nothing that is recorded"),
-        Value("signed statement", href=link(item.path)),
+        word(item.signer if item.by_another else f"{item.signer}, as the run"),
+        word(differed or "nothing recorded"),
+        Value("signed", href=link(item.path)),
     )
 
 
