@@ -184,8 +184,10 @@ def compare_runs(first: Side, second: Side) -> RunComparison:
             "compare runs that have ended",
         )
     causes: tuple[Cause, ...] = ()
-    if manifests and first.manifest and second.manifest and set(results.values()) - {EQUAL}:
-        recorded = first.manifest, second.manifest
+    recorded = (first.manifest, second.manifest) if first.manifest and second.manifest else None
+    # where one left nothing there is no difference to explain: it failed, and says why
+    parted = first.results and second.results and set(results.values()) - {EQUAL}
+    if manifests and recorded and parted:
         causes = find_causes(manifests, recorded, trails, code=code, other_tensors=other_tensors)
     return RunComparison(
         (first, second), results, manifests, code, data, trails, metrics, causes, tuple(notes), other_tensors

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,14 @@ def test_two_runs_that_part_have_causes(make: Make, compare: Callable[..., RunCo
     assert found.trails.parting.step == 1
     assert [cause.title for cause in found.causes] == ["another seed of the order of the images"]
     assert found.results["metrics.jsonl"] == "equal" and found.results["trail.bin"] == "different"
+
+
+def test_a_run_that_left_no_results_has_no_causes(make: Make, home: Path) -> None:
+    other = make(packages(torch=("2.8.0", "71" * 32)), table=parted(records(20), 5, range(5), 1e-7))
+    sides = [read_side(folder.root, TrustPolicy.load(home)) for folder in (make(), other)]
+    assert compare_runs(*sides).causes, "the control"
+    failed = compare_runs(sides[0], replace(sides[1], results={}, folder=None))
+    assert failed.causes == () and not failed.identical
 
 
 def test_metrics_alone_that_differ_are_no_identity(make: Make, compare: Callable[..., RunComparison]) -> None:
