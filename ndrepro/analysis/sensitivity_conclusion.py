@@ -22,12 +22,16 @@ from ndrepro.analysis.sensitivity_numbers import Breakdown, breakdowns_of
 
 @dataclass(frozen=True)
 class InCell:
-    """The contrast in one cell; ``found`` is None where there is none, for the reason in ``why``."""
+    """The contrast in one cell; ``found`` is None where there is none, for the reason in ``why``.
+
+    ``not_finite`` counts runs of both sides whose result is no number: they are in no pair.
+    """
 
     cell: str
     found: Paired | None
     why: str = ""
     detectable: Power | None = None
+    not_finite: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -35,6 +39,7 @@ class InCell:
             "cell": self.cell,
             "found": None if self.found is None else self.found.to_json(),
             "detectable": None if self.detectable is None else self.detectable.to_json(),
+            "not_finite": self.not_finite,
             "why": self.why,
         }
 
@@ -107,16 +112,19 @@ def _contrast(design: Design, first: str, second: str, metric: str, confidence: 
     lines, differences = [], {}
     for cell in design.cells:
         a, b = (_finite(design, subject, cell, metric) for subject in (first, second))
-        if not a and not b:
+        runs = len(design.of(first, cell)) + len(design.of(second, cell))
+        if not runs:
             continue
+        lost = runs - len(a) - len(b)
         differences[cell] = {replicate: a[replicate] - b[replicate] for replicate in a if replicate in b}
         try:
             found = compare_pairs(a, b, confidence=confidence, what=cell.label)
         except TooLittle as error:
-            lines.append(InCell(cell.label, None, error.message))
+            lines.append(InCell(cell.label, None, error.message, not_finite=lost))
             continue
         spread = found.difference
-        lines.append(InCell(cell.label, found, "", detectable_difference(spread.spread, spread.n)))
+        seen = detectable_difference(spread.spread, spread.n) if spread.spread else None
+        lines.append(InCell(cell.label, found, "", seen, lost))
     breakdowns, _ = breakdowns_of(design, differences, confidence)
     return Contrast(first, second, tuple(lines), breakdowns)
 

@@ -18,7 +18,7 @@ from ndrepro.analysis.equivalence import Equivalence, paired_equivalence
 from ndrepro.analysis.intervals import Interval, mean_interval
 from ndrepro.analysis.mixed import MOST_RUNS, mixed_components, mixed_shares
 from ndrepro.analysis.paired import Paired, compare_pairs, holm
-from ndrepro.analysis.power import Power, detectable_difference
+from ndrepro.analysis.power import Power, detectable_difference, seeds_needed
 from ndrepro.analysis.prediction import next_run
 from ndrepro.analysis.samples import TooLittle
 
@@ -28,8 +28,9 @@ class CellNumbers:
     """One cell of one subject. What could not be given is None, and ``why`` says so in words.
 
     ``mean`` has the interval of the mean, ``one_more`` that of one more run; ``against`` is the paired comparison with
-    the reference (this cell less the reference), ``p_holm`` its corrected p-value, ``detectable`` the smallest true
-    difference that so many pairs show.
+    the reference (this cell less the reference), ``bootstrap`` the same difference with its bootstrap interval,
+    ``p_holm`` its corrected p-value, ``detectable`` the smallest true difference that so many pairs show, ``needed``
+    the pairs that show one as large as the margin.
     """
 
     cell: str
@@ -38,14 +39,17 @@ class CellNumbers:
     mean: Interval | None = None
     one_more: Interval | None = None
     against: Paired | None = None
+    bootstrap: Interval | None = None
     p_holm: float | None = None
     equivalence: Equivalence | None = None
     detectable: Power | None = None
+    needed: Power | None = None
     why: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
-        parts = {name: getattr(self, name) for name in ("mean", "one_more", "against", "equivalence", "detectable")}
+        names = ("mean", "one_more", "against", "bootstrap", "equivalence", "detectable", "needed")
+        parts = {name: getattr(self, name) for name in names}
         return {
             "cell": self.cell,
             "n": len(self.values),
@@ -207,10 +211,12 @@ def _line(
         if not reference:
             return line
         against = compare_pairs(values, reference, confidence=confidence, what=cell.label)
-        line = replace(line, against=against)
-        spread, pairs = against.difference.spread, against.difference.n
-        line = replace(line, detectable=detectable_difference(spread, pairs))
         differences = [values[key] - reference[key] for key in values if key in reference]
-        return replace(line, equivalence=paired_equivalence(differences, margin))
+        line = replace(line, against=against, bootstrap=mean_interval(differences, confidence=confidence, method="bca"))
+        line = replace(line, equivalence=paired_equivalence(differences, margin))
+        spread, pairs = against.difference.spread, against.difference.n
+        if not spread:
+            return line  # all differences are one number: nothing can be said of the size that would be seen
+        return replace(line, detectable=detectable_difference(spread, pairs), needed=seeds_needed(spread, margin))
     except TooLittle as error:
         return replace(line, why=error.message)

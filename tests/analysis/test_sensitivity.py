@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from compared_runs import TENSORS, account, parted, put, records, sign_pair_memb
 from ndrepro.analysis.samples import TooLittle
 from ndrepro.analysis.scores import read_scores
 from ndrepro.analysis.sensitivity import Options, Sensitivity, sensitivity_of
+from ndrepro.execution.study_file import load_study
 from ndrepro.report.sensitivity_words import findings, markdown, sections
 from ndrepro.spec.errors import UsageError
 from ndrepro.spec.experiment import Experiment
@@ -89,6 +91,9 @@ def test_numbers_are_paired_with_the_reference(whole: Study) -> None:
     assert threads.detectable is not None and 0.1 < threads.detectable.difference < 1.0
     (breakdown,) = whole.answer().numbers[0].breakdowns
     assert breakdown.components.of("seed").share > 0.95
+    assert threads.bootstrap is not None and threads.bootstrap.method == "bca"
+    assert threads.bootstrap.low < 0 < threads.bootstrap.high
+    assert threads.needed is not None and threads.needed.n < 6, "a point is more than these pairs need"
     narrow = whole.answer(margin=0.05).numbers[0].cells[1].equivalence
     assert narrow is not None and narrow.verdict == "undecided"
 
@@ -109,6 +114,7 @@ def test_it_is_said_in_words_and_as_json(whole: Study) -> None:
     found = whole.answer()
     said = "\n".join(findings(found))
     assert "2 groups of equal bits: reference | threads=2" in said and "better than lenet_bn_2_digits in 2 of 2" in said
+    assert "lenet_bn_2_digits: with 6 pairs a true shift of 0.3 points is seen four times in five" in said
     page = markdown(found, ["agreement.svg"])
     assert "![agreement](agreement.svg)" in page and "| threads=2 | 6 |" in page
     assert "24 verified and completed runs of 24 begun" in page
@@ -143,6 +149,80 @@ def test_what_lacks_is_named_and_counted(tmp_path: Path) -> None:
     assert losses.not_finite == (7,) and len(losses.values) == 4
     said = " ".join(t for section in sections(study.answer(metric="test_loss")) for t in section.sentences)
     assert "not finite, and in no number: seed 7" in said
+
+
+def test_an_unequal_design_is_divided_with_every_run_and_said_to_be_unequal(tmp_path: Path) -> None:
+    study = Study(tmp_path).fill()
+    study.add("bn", 6, 81.0)  # which two threads were not given
+    found = study.answer()
+    (breakdown,) = found.numbers[0].breakdowns
+    assert breakdown.components.method == "reml" and breakdown.components.n == 13
+    said = " ".join(text for section in sections(found) for text in section.sentences)
+    assert (
+        "A mixed model (REML, intervals of the profile likelihood) of all these runs; unequal design: 1 of 14" in said
+    )
+    assert "a mixed model (REML) gives the same shares" in said, "of nd, whose design is whole"
+
+
+def test_a_result_that_is_no_number_is_in_no_pair_and_is_counted(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    for seed in range(3):
+        study.add("bn", seed, 80.0 + seed, loss=1.0 + seed)
+        study.add("nd", seed, 82.0 + 2 * seed, loss=0.5 + 2 * seed if seed else "nan")
+    (contrast,) = study.answer(metric="test_loss").contrasts
+    assert contrast.cells[0].not_finite == 1
+    said = " ".join(t for section in sections(study.answer(metric="test_loss")) for t in section.sentences)
+    assert "whose result is not finite, in no pair: reference (1)" in said
+    assert "Runs without a partner, in no difference: reference (1, 2 pairs)" in said
+
+
+def test_what_only_the_uncorrected_test_calls_different_is_not_called_so(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    for seed, value in enumerate((0.6, 0.9, 1.2, 1.6)):  # of four pairs no sign-flip test shows anything
+        study.add("bn", seed, 80.0 + seed)
+        study.add("bn", seed, 80.0 + seed + value, threads=2)
+    line = study.answer(margin=0.5).numbers[0].cells[1]
+    assert line.equivalence is not None and line.equivalence.verdict == "different"
+    assert line.p_holm == 0.125
+    page = markdown(study.answer(margin=0.5))
+    assert "undecided (1.58)" in page and "| different" not in page
+
+
+AXES = {
+    "environment": ("torch-2.8.0", "torch-2.13.0"),
+    "seed": (0, 1, 2),
+    "seeds.init": (0, 1, 2),
+    "seeds.order": (0, 1, 2),
+    "threads": (1, 2),
+    "determinism": ("deterministic", "free"),
+    "precision": ("fp32", "bf16"),
+    "device": ("cpu", "cuda"),
+    "nudge": ("none", "conv1.weight:0:0"),
+}
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_every_axis_can_be_written_in_a_study_and_is_named(tmp_path: Path, axis: str) -> None:
+    """From a study file, over its plan, to manifests of its runs: what was varied is the axis, and nothing else is."""
+    values = ", ".join(str(value) if isinstance(value, int) else f'"{value}"' for value in AXES[axis])
+    lines = ['title = "one axis"', "[settings]", 'arch = "lenet"', 'method = "bn"', "epochs = 2", 'dataset = "digits"']
+    drawn = axis.startswith("seed")
+    lines += [] if axis == "device" else ['device = "cpu"']
+    lines += ["[grids.main]", f'axes."{axis}" = [{values}]', *([] if drawn else ["axes.seed = [0, 1]"])]
+    path = tmp_path / "one.toml"
+    path.write_text("\n".join(lines))
+    planned = {f"run-{number}": run for number, run in enumerate(load_study(path).runs())}
+    assert len(planned) == len(AXES[axis]) * (1 if drawn else 2)
+    last = {"epoch": 2, "train_accuracy": 0.9, "test_accuracy": 0.8, "train_loss": 1.0, "test_loss": 1.0}
+    for name, run in planned.items():
+        found = account(put("byproducts", {"metrics summary": {"epochs": 2, "last": last}}))
+        found |= {"experiment": run.experiment, "internal": {**found["internal"], "device": run.experiment.device}}
+        sign_pair_member(tmp_path, name, found, records(8), home=tmp_path / "keys", tensors=TENSORS)
+    scores = read_scores(tmp_path / "runs", policy=TrustPolicy.load(tmp_path / "keys"))
+    rows = tuple(replace(row, cell=planned[row.run_id].environment) for row in scores.rows)
+    design = sensitivity_of(replace(scores, rows=rows), Options()).design
+    assert set(design.axes) == (set() if drawn else {axis})
+    assert design.missing == () and design.repeats == () and len(design.replicates) == (3 if drawn else 2)
 
 
 def test_runs_that_were_run_again_are_no_sample_and_are_held_against_the_first(tmp_path: Path) -> None:
