@@ -54,7 +54,7 @@ def _in_processes(
 
     # spawned: a forked copy of a process with threads (of numpy, say) may hang
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
         running: deque[Future[list[Row | Refused]]] = deque()
         while True:
             for batch in islice(batches, _AHEAD * workers - len(running)):
@@ -65,6 +65,21 @@ def _in_processes(
             found = running.popleft().result()
             waiting.popleft()
             yield found
+
+
+def _end_with_parent() -> None:
+    """End this worker when the process that started it is killed; it would wait for work for ever."""
+    import multiprocessing
+    import threading
+
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _examine_batch(
