@@ -242,14 +242,6 @@ def notebooks_only(sources: Sources) -> Iterator[Evidence]:
                 yield Evidence(name, 0, "a notebook, and no script")
 
 
-def citations(sources: Sources) -> Iterator[Evidence]:
-    """How to cite: CITATION.cff, or a BibTeX entry in the README."""
-    for name in sources.named(r"CITATION(\.\w+)?", anywhere=False):
-        yield Evidence(name, 0, "how to cite it")
-    if sources.readme:
-        yield from sources.lines(sources.readme, r"@(article|inproceedings|misc|software)\s*\{")
-
-
 def archive_links(sources: Sources) -> Iterator[Evidence]:
     """A DOI or an archive's identifier in the project's own papers."""
     names = [

@@ -27,10 +27,8 @@ GREEN, BLACK, RED = "green", "black", "red"
 COLOURS = (GREEN, BLACK, RED)
 # for whoever does not see the colours, and for print
 SIGNS: Mapping[str, str] = {GREEN: "+", BLACK: "=", RED: "-"}
-MEANINGS: Mapping[str, str] = {GREEN: "better", BLACK: "lower by 10 % at most", RED: "lower by more than 10 %"}
 RULES = ("relative", "absolute")
 THRESHOLD_PCT = 10.0
-CONSISTENCY_THRESHOLD = 0.5
 _ROUNDING = 1e-9  # decimals such as 0.1 * 72.89 are not exact in binary
 
 
@@ -76,11 +74,6 @@ def time_ratio(nd_seconds: ArrayLike, bn_seconds: ArrayLike) -> NDArray[np.float
     if np.any(bn <= 0):
         raise UsageError("a training time of zero or less", "give seconds")
     return np.asarray(_numbers(nd_seconds, "deconvolution's seconds") / bn, dtype=np.float64)
-
-
-def time_increase_pct(nd_seconds: ArrayLike, bn_seconds: ArrayLike) -> NDArray[np.float64]:
-    """How much longer deconvolution takes, in percent of batch norm's time."""
-    return (time_ratio(nd_seconds, bn_seconds) - 1) * 100
 
 
 def _numbers(values: Any, what: str) -> NDArray[np.float64]:
