@@ -112,6 +112,7 @@ class _Place:
 
     def error(self, message: str, cure: str = "") -> UsageError:
         where = ".".join(self.keys)
+        cure = cure or "see studies/smoke.toml for how one is written"
         return UsageError(f"{self.file}: {where}: {message}" if where else f"{self.file}: {message}", cure)
 
     def table(self, value: Any) -> Mapping[str, Any]:

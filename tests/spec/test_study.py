@@ -222,7 +222,7 @@ def test_what_is_wrong_is_named_with_its_file_and_place_and_cure(
         from_document("trial", {**sound, **change, **settings}, "trial.toml")
     assert wrong.value.message.startswith("trial.toml: ")
     assert message in wrong.value.message
-    assert cure in wrong.value.cure
+    assert cure in wrong.value.cure and wrong.value.cure
 
 
 def test_a_run_needs_a_network_a_method_and_epochs() -> None:
