@@ -148,7 +148,8 @@ def artifacts(listed: tuple[Artifact, ...]) -> str:
 
 def _python(manifest: Manifest, named: Mapping[str, Resource]) -> str:
     interpreter, libraries = at(manifest.machine, "interpreter"), at(manifest.internal_parameters, "libraries")
-    cell = manifest.external_parameters.get("environment", "main")
+    asked = manifest.external_parameters
+    cell = "of the image" if asked.get("container") else asked.get("environment", "main")
     parts = [f"Python {word(at(interpreter, 'version'))}", f"torch {word(at(libraries, 'torch'))}"]
     for library in _LIBRARIES:
         uri = getattr(named.get(f"distribution:{library}"), "uri", None)
