@@ -19,6 +19,7 @@ Nothing is changed, nothing is fetched, and nothing of the run is executed.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -244,7 +245,7 @@ def _subjects(case: _Case) -> str:
     listed = [(artifact.path, artifact.sha256) for artifact in case.artifacts]
     subjects = [(subject.name, subject.sha256) for subject in case.statement.subjects] if case.statement else []
     for kind, names in (("subject", [name for name, _ in subjects]), ("artifact", [name for name, _ in listed])):
-        twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
         if twice:
             raise _Failure(f"the {kind} {_names(twice)} comes twice")
     outside = [name for name, _ in listed if not inside(name)]
