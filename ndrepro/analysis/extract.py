@@ -46,8 +46,8 @@ class Score:
     "podman:00be816f81ca"), ``environment`` its versions; ``image`` and ``image_again`` are what a study may call that
     image (``ndrepro.spec.images``), "" outside of containers. ``parameters`` counts the trainable ones.
     ``train_seconds`` is the time in training steps, ``None`` where it was not kept; ``wall_seconds`` the whole of the
-    last attempt. Top-5 accuracies are ``None`` in runs from before they were recorded. ``signer`` is the name of a
-    trusted key.
+    last attempt. Top-5 accuracies are ``None`` in runs from before they were recorded. ``official_data`` says
+    whether the data were the published files, by their digests. ``signer`` is the name of a trusted key.
     """
 
     run_id: str
@@ -84,6 +84,7 @@ class Score:
     test_top5_accuracy: float | None = None
     image: str = ""
     image_again: str = ""
+    official_data: bool | None = None
 
     @property
     def finite(self) -> bool:
@@ -160,6 +161,7 @@ def score_of(manifest: Manifest, folder: Path, signer: str, digest: str) -> Scor
         **{key: 100 * last[key] for key in LATER_SCORES if key in last},
         image=images[0],
         image_again=images[-1],
+        official_data=_official_data(manifest, experiment.dataset),
     )
 
 
@@ -255,6 +257,12 @@ def _versions(manifest: Manifest) -> dict[str, str]:
     python = interpreter.get("version") if isinstance(interpreter, Mapping) else None
     torch, numpy = had.values()
     return {"torch": torch, "numpy": numpy, "Python": python if isinstance(python, str) else ""}
+
+
+def _official_data(manifest: Manifest, dataset: str) -> bool | None:
+    data = _named(manifest, f"dataset:{dataset}")
+    said = (data.annotations or {}).get("canonical") if data else None
+    return said if isinstance(said, bool) else None
 
 
 def _train_seconds(manifest: Manifest, folder: Path) -> float | None:

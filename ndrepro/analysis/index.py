@@ -41,18 +41,17 @@ CREATE TABLE kinds (id INTEGER PRIMARY KEY, keyid TEXT, text TEXT, UNIQUE (keyid
 CREATE TABLE manifests
     (path BLOB PRIMARY KEY, {", ".join(_STAMP)}, problem TEXT, {", ".join(COLUMNS[1:])}) WITHOUT ROWID;
 """
-_HERE = Path(__file__).parent
-_RECORDER = _HERE.parents[1] / "provenance"
 # the modules whose change may change what a row says
-_CODE: tuple[Path, ...] = (
-    *(
-        _HERE / f"{name}.py"
-        for name in ("index", "sealed", "columns", "listing", "examine", "extract", "begun", "scores")
-    ),
-    *(
-        _RECORDER / f"{name}.py"
-        for name in ("verify", "signing", "statement", "manifest", "ledger", "fields", "canonical")
-    ),
+_MODULES = """
+    ndrepro/analysis: index sealed columns listing examine extract begun scores
+    ndrepro/spec: experiment study images
+    provenance: verify signing statement manifest folder ledger fields canonical
+"""
+_ROOT = Path(__file__).parents[2]
+_CODE: tuple[Path, ...] = tuple(
+    _ROOT / package.strip() / f"{name}.py"
+    for package, names in (line.split(":") for line in _MODULES.split("\n") if ":" in line)
+    for name in names.split()
 )
 
 
@@ -169,7 +168,7 @@ class Index:
         if path is None or key is None:
             return False
         try:
-            self._database.publish(path, key, _CODE)
+            self._database.publish(path, key)
         except OSError:
             return False
         return True

@@ -34,16 +34,18 @@ class PrivateDatabase:
 
         Raises StorageError where no temporary file can be made.
         """
+        # as it is now: what is written later was made by this code, whatever is installed meanwhile
+        self._code = _digest(code)
         try:
-            self._open(source, key, code)
+            self._open(source, key)
         except OSError as error:
             raise StorageError(f"no temporary database ({error.strerror})", "make room, or set TMPDIR") from error
 
-    def _open(self, source: Path | None, key: bytes | None, code: Iterable[Path]) -> None:
+    def _open(self, source: Path | None, key: bytes | None) -> None:
         with tempfile.TemporaryDirectory(prefix="ndrepro-index-") as folder:
             path = Path(folder) / "database"
             self._file: BinaryIO = path.open("w+b")
-            self.copied = source is not None and key is not None and _copied(source, self._file, key, code)
+            self.copied = source is not None and key is not None and _copied(source, self._file, _hash(key, self._code))
             if not self.copied:
                 self._file.truncate(0)
             self._file.flush()
@@ -52,10 +54,10 @@ class PrivateDatabase:
             for pragma in ("journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE", "user_version = 1"):
                 self.sql.execute(f"PRAGMA {pragma}")
 
-    def publish(self, path: Path, key: bytes, code: Iterable[Path]) -> None:
+    def publish(self, path: Path, key: bytes) -> None:
         """Write what was committed to ``path``, sealed, whole or not at all. Raises OSError."""
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-        hashed = _hash(key, code)
+        hashed = _hash(key, self._code)
         try:
             with temporary.open("xb") as target:
                 for chunk in self._chunks():
@@ -80,7 +82,7 @@ class PrivateDatabase:
 
 def seal(data: bytes, key: bytes, code: Iterable[Path]) -> bytes:
     """The seal of a whole database."""
-    hashed = _hash(key, code)
+    hashed = _hash(key, _digest(code))
     hashed.update(data)
     return hashed.digest()
 
@@ -102,9 +104,8 @@ def key_of(home: Path, *, make: bool) -> bytes | None:
     return None
 
 
-def _copied(source: Path, target: BinaryIO, key: bytes, code: Iterable[Path]) -> bool:
+def _copied(source: Path, target: BinaryIO, hashed: hashlib.blake2b) -> bool:
     """Copy the database; whether its seal holds."""
-    hashed = _hash(key, code)
     try:
         with source.open("rb") as stream:
             left = os.fstat(stream.fileno()).st_size - SEAL_BYTES
@@ -117,8 +118,12 @@ def _copied(source: Path, target: BinaryIO, key: bytes, code: Iterable[Path]) ->
         return False
 
 
-def _hash(key: bytes, code: Iterable[Path]) -> hashlib.blake2b:
+def _digest(code: Iterable[Path]) -> bytes:
+    return b"".join(hashlib.sha256(path.read_bytes()).digest() for path in code)
+
+
+def _hash(key: bytes, code: bytes) -> hashlib.blake2b:
+    """A keyed hash that has the code's digests in it already."""
     found = hashlib.blake2b(key=key, digest_size=SEAL_BYTES)
-    for path in code:
-        found.update(hashlib.sha256(path.read_bytes()).digest())
+    found.update(code)
     return found

@@ -16,7 +16,6 @@ from ndrepro.analysis.colours import BLACK, GREEN, RED, colours
 from ndrepro.analysis.published import published_tables
 from ndrepro.report.cells import Cell
 from ndrepro.report.run_tables import anchor
-from ndrepro.report.signed import official_data
 from ndrepro.report.table import (
     BETTER,
     NOT_RUN,
@@ -181,7 +180,7 @@ def _own_accuracy(cell: Cell | None, original: float) -> tuple[Value, Value, Val
         return _ABSENT, Value(""), Value("")
     mean = cell.test.mean
     how = PLAIN if mean is None else standing(original, mean)
-    mark = "" if all(map(official_data, cell.runs)) else f" {_OTHER_DATA}"
+    mark = "" if all(run.official_data for run in cell.runs) else f" {_OTHER_DATA}"
     test = Value(f"{cell.test.text}{mark}", mean, how, f"#{anchor(cell.first)}")
     return test, decimal(cell.train.mean, missing=cell.train.text), count(cell.n)
 

@@ -20,13 +20,3 @@ def manifest_of(run: Score) -> Manifest | None:
         return Statement.from_bytes(read_envelope(envelope)[1]).manifest
     except (OSError, ProvenanceError):
         return None
-
-
-def official_data(run: Score) -> bool | None:
-    """Whether the run's data were the published files, by their digests; None where that is not known."""
-    manifest = manifest_of(run)
-    for item in manifest.dependencies if manifest else ():
-        if item.name == f"dataset:{run.dataset}":
-            said = (item.annotations or {}).get("canonical")
-            return said if isinstance(said, bool) else None
-    return None
