@@ -13,6 +13,8 @@ from ndrepro.cli.verify import trust_of
 from ndrepro.report.cells import cells_of
 from ndrepro.report.curves import curve_of
 from ndrepro.report.generalization_figures import FITTED_PERCENT
+from ndrepro.report.generalization_numbers import generalization_numbers
+from ndrepro.report.generalization_series import Reader, normalised, regularised
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 KEPT = DOCS / "runs" / "small_studies"
@@ -20,6 +22,9 @@ SEEDS = re.compile(
     r"\| (\w+) (\w+) \| (\w+) \| ([\d.]+) \[([\d.]+), ([\d.]+)\] \| ([\d.]+) \| .*? \| ([\d.]+) \| (\d+) \|"
 )
 FITTED = re.compile(r"\| ([\w %]+) \| (\d+) \| ([\d.]+) \| ([\d.]+) \| (\d+|no) \| ([\d.]+) \| ([\d.]+) \|")
+LINES = re.compile(
+    r"\| (batch norm[\w ,]*|no batch norm) \| (\d) \| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|"
+)
 CONDITIONS = {
     "true labels": {},
     "25 % random labels": {"corrupt.labels": 0.25},
@@ -44,7 +49,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Score, ...]:
 
 def test_the_table_of_seeds_comes_out_again(runs: tuple[Score, ...]) -> None:
     found = {}
-    for cell in (cell for cell in cells_of(runs) if cell.n > 1):
+    for cell in (cell for cell in cells_of(runs) if cell.first.epochs == 6):
         numbers = (cell.test.mean, cell.test.low, cell.test.high, cell.test.deviation, cell.train.mean)
         found[cell.first.arch, cell.first.method, cell.first.dataset] = [f"{value:.2f}" for value in numbers] + [
             f"{cell.n}"
@@ -70,6 +75,30 @@ def test_the_table_of_generalization_comes_out_again(runs: tuple[Score, ...]) ->
             assert curve is not None
             assert str(curve.fitted_at(FITTED_PERCENT) or "no") == fitted
             assert (f"{run.train_accuracy:.2f}", f"{run.test_accuracy:.2f}") == (train, test)
+
+
+def test_the_table_of_regularisers_and_batch_norm_comes_out_again(runs: tuple[Score, ...]) -> None:
+    runs = tuple(run for run in runs if run.arch == "small_inception" and run.seed < 2)
+    (table,) = generalization_numbers(runs)
+    place = {column.title: number for number, column in enumerate(table.columns)}
+    found = {}
+    for row in table.rows[:3] + table.rows[4:]:  # batch norm without a regulariser is in both figures
+        figure, line = row[0].text, row[place["Line"]].text
+        name = f"batch norm, {line}" if figure == "2a" else line.replace("only", "batch norm only")
+        found[name] = [row[place[head]].text for head in ("n", "Train %", "Test %", "Highest test %")]
+    reader = Reader()
+    for lines in (regularised(runs, reader), normalised(runs, reader)):
+        for line, curves in lines.items():
+            name = next((name for name in (f"batch norm, {line}", f"batch norm {line}", line) if name in found), "")
+            if name and len(found[name]) == 4:
+                found[name] += [f"{curve.test_accuracy[-1]:.2f}" for curve in curves]
+    text = (DOCS / "generalization.md").read_text(encoding="utf-8")
+    assert said_of_lines(text) == found and len(found) == 5
+    assert said_of_lines(text.replace("| 29.33 | 26.00 |", "| 29.33 | 26.01 |")) != found
+
+
+def said_of_lines(text: str) -> dict[str, list[str]]:
+    return {name: numbers for name, *numbers in LINES.findall(text)}
 
 
 def _done(run: Score) -> dict[str, object]:
