@@ -59,7 +59,7 @@ def find_causes(
     seen = Observation.of(trails, same_pixels=_same(data[0].train, data[1].train), other_tensors=other_tensors)
     seen = replace(seen, on_cpu=all(manifest.internal_parameters.get("device") == "cpu" for manifest in manifests))
     found = [_judge(effect, tuple(str(line) for line in fold(its)), seen) for effect, its in _by_effect(changes)]
-    found += _ended_early(trails)
+    found += _ended_early(trails, manifests)
     found += _code(changes, manifests, code, seen)
     found += _data_causes(changes, data, seen)
     found += _resumed(manifests, seen)
@@ -89,12 +89,23 @@ class _Data:
         found = dict(sets[0].annotations or {}) if len(sets) == 1 else {}
         pixels = found.get("pixels_sha256")
         pixels = pixels if isinstance(pixels, Mapping) else {}
-        last = next(
-            (dict(item.annotations or {}) for item in manifest.byproducts if item.name == "metrics summary"), {}
-        )
-        row = last.get("last", {})
+        row = _last_row(manifest)
         steps = row["step"] // row["epoch"] if row.get("epoch") and "step" in row else None
         return cls(found.get("tree_sha256"), pixels.get("train"), pixels.get("test"), steps)
+
+
+def _last_row(manifest: Manifest) -> dict[str, Any]:
+    """The last epoch's results, as the manifest sums them up."""
+    for item in manifest.byproducts:
+        if item.name == "metrics summary":
+            return dict((item.annotations or {}).get("last", {}))
+    return {}
+
+
+def _signed_steps(manifest: Manifest) -> int | None:
+    """The step at which the last epoch ended; None where no epoch did."""
+    step = _last_row(manifest).get("step")
+    return step if isinstance(step, int) else None
 
 
 def _same(first: Any, second: Any) -> bool:
@@ -122,12 +133,20 @@ def _judge(effect: Effect, evidence: tuple[str, ...], seen: Observation) -> Caus
     return Cause(effect.title, standing, (*evidence, remark) if remark else evidence, effect.why, effect.weight)
 
 
-def _ended_early(trails: TrailComparison | None) -> list[Cause]:
+def _ended_early(trails: TrailComparison | None, manifests: tuple[Manifest, Manifest]) -> list[Cause]:
+    """One run took more steps, or one has lost some of those that it signed."""
     if trails is None or trails.parting is not None or trails.last_steps[0] == trails.last_steps[1]:
         return []
     first, second = trails.last_steps
-    evidence = f"they end at step {first:,} and step {second:,}; every step that both have is equal"
-    return [Cause("one took more steps", LIKELY, (evidence,), "so far they have not parted", 100)]
+    ends = f"they end at step {first:,} and step {second:,}; every step that both have is equal"
+    lost = [
+        f"the {name} run signed {signed:,} steps, its trail ends at step {last:,}"
+        for name, manifest, last in zip(("first", "second"), manifests, trails.last_steps, strict=True)
+        if (signed := _signed_steps(manifest)) is not None and signed > last
+    ]
+    if lost:
+        return [Cause("a trail that was cut short", LIKELY, (*lost, ends), "so far they have not parted", 100)]
+    return [Cause("one took more steps", LIKELY, (ends,), "so far they have not parted", 100)]
 
 
 def _code(

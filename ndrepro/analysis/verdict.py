@@ -4,7 +4,7 @@
     close         the same trajectory: every step's loss and the last accuracy within stated tolerances
     consistent    another trajectory, and the last accuracy inside the prediction interval of the replicates
     inconsistent  another trajectory, and outside it
-    undecided     another trajectory, and too few replicates to tell
+    undecided     another trajectory, and too few replicates to tell; or it was repeated on other data
 
 A piece of a run is judged against the same steps of the whole: identical or close, or it does not pass. The
 prediction interval for one more run from n replicates is mean ± t(0.975, n - 1) s sqrt(1 + 1/n) (e.g. Hahn and Meeker
@@ -99,7 +99,21 @@ def judge(
         verdict, because = _of_a_piece(found, tolerance or Tolerance())
     else:
         verdict, because = _of_another_trajectory(found, tolerance or Tolerance())
+    if verdict != "identical" and _other_data(original, again):
+        # nothing is said against a run, nor for it, by other images than its own
+        verdict, because = "undecided", "it was repeated on other data than it says it was trained on"
     return replace(found, verdict=verdict, because=because)
+
+
+def _other_data(original: RunFolder, again: RunFolder) -> bool:
+    """Whether the two read other data: neither the same files nor the same pixels, nor photographs and labels."""
+    then, now = read_json(original.dataset), read_json(again.dataset)
+    shared = [key for key in ("tree_sha256", "pixels_sha256", "labelled_sha256") if key in then and key in now]
+    return bool(shared) and not any(then[key] == now[key] and not _untold(then[key]) for key in shared)
+
+
+def _untold(digest: Any) -> bool:
+    return isinstance(digest, dict) and "unavailable" in digest
 
 
 def _of_equal_steps(found: Judgement, same_results: bool, same_weights: bool) -> tuple[str, str]:

@@ -206,11 +206,17 @@ def _replaying(both: list[Replay], step: int) -> str:
 
 def _step_of(found: RunComparison) -> int:
     if found.other_tensors:
-        raise UsageError("--locate: these are runs of different networks, which have no step in common")
+        raise UsageError(
+            "--locate: these are runs of different networks, which have no step in common",
+            "leave --locate out, or give two runs of one network",
+        )
     if found.trails is None:
         raise UsageError(f"--locate: there is no step to replay: {'; '.join(found.notes)}", "give two run folders")
     if found.trails.parting is None:
-        raise UsageError("--locate: no step differs, so there is none to replay")
+        raise UsageError(
+            "--locate: no step that both have differs, so there is none to replay",
+            "leave --locate out; `verify` says whether a trail was cut short",
+        )
     # first weights compute nothing: the step after them shows what their difference reaches
     return max(found.trails.parting.step, min(1, found.trails.shared - 1))
 

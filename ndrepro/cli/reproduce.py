@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ndrepro.cli import live, options, output, terminal, words
-from ndrepro.spec.errors import TrainingFailed, UsageError
+from ndrepro.spec.errors import NdreproError, TrainingFailed, UsageError
 
 if TYPE_CHECKING:
     from ndrepro.analysis.verdict import Judgement
@@ -48,8 +48,11 @@ def reproduce(
     container = options.container(engine, image)
     how = Options(folder, default_home(), data=data, environment=environment, container=container)
     original = _verified(find_run(folder, run).root, how)
-    if original is None:
-        output.print_error(output.record_of(_not_verified(run)))
+    if isinstance(original, NotReproduced):
+        record = {**output.record_of(original), "exit_code": output.NO}
+        if as_json:
+            output.print_json({"error": record})
+        output.print_error(record)
         return output.NO
     chosen = reexecute.plan(original, how, spot, challenge or "")
     if not as_json:
@@ -62,8 +65,12 @@ def reproduce(
     return _judge(original, chosen, finished, how, challenge, as_json)
 
 
-def _verified(root: Path, how: Options) -> Original | None:
-    """The run, if every check of its signature, files and story holds."""
+class NotReproduced(NdreproError):
+    """The run does not verify, so there is nothing to reproduce."""
+
+
+def _verified(root: Path, how: Options) -> Original | NotReproduced:
+    """The run, if every check of its signature, files and story holds; else the first that does not."""
     from ndrepro.execution.checks import CHECKS
     from ndrepro.execution.reexecute import Original
     from ndrepro.spec.layout import RunFolder
@@ -71,14 +78,14 @@ def _verified(root: Path, how: Options) -> Original | None:
     from provenance.verify import verify
 
     verdict = verify(root, trust=TrustPolicy.load(how.home), extra_checks=CHECKS)
-    if not verdict.ok or verdict.manifest is None:
-        return None
-    return Original(RunFolder(root), verdict.manifest)
-
-
-def _not_verified(run: str) -> TrainingFailed:
-    said = f"{run}: it does not verify, so there is nothing to reproduce"
-    return TrainingFailed(said, f"see which check fails with `{terminal.program()} verify {run}`")
+    if verdict.ok and verdict.manifest is not None:
+        return Original(RunFolder(root), verdict.manifest)
+    where = terminal.here(root)
+    first = next(f"{check.name}: {check.message}" for check in verdict.checks if check.status == "fail")
+    return NotReproduced(
+        f"{where}: it does not verify, so there is nothing to reproduce: {first}",
+        f"see every check, and what to do, with `{terminal.program()} verify {where}`",
+    )
 
 
 def _judge(

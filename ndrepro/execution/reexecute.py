@@ -15,7 +15,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ndrepro.execution import containers
+from ndrepro.execution import containers, datasets
 from ndrepro.execution.containers import Wanted
 from ndrepro.execution.observer import Observer
 from ndrepro.execution.rebuild import environment_differences, recorded_code
@@ -67,6 +67,7 @@ def plan(original: Original, options: Options, spot: int | None, challenge: str)
         raise UsageError(f"{original.folder.root}: it {original.manifest.outcome}; only a completed run is reproduced")
     request = _request(original, options)
     differences = (
+        *_data_differences(original, options),
         *container_differences(original.request, request),
         *environment_differences(original.manifest, request),
     )
@@ -149,6 +150,15 @@ def _request(original: Original, options: Options) -> Request:
     if wanted is None:
         return request
     return replace(request, environment="", container=containers.find(wanted, request.experiment.device))
+
+
+def _data_differences(original: Original, options: Options) -> tuple[str, ...]:
+    """In words, where the data are looked for if not where the author had them; the bundled digits are everywhere."""
+    request = original.request
+    if options.data is not None or request.experiment.dataset == "digits" or Path(request.data).exists():
+        return ()
+    here = datasets.locate(request.experiment, None)
+    return (f"data: read from {request.data} then, which is not here; looked for in {here} now (--data names them)",)
 
 
 def _data(original: Original, options: Options) -> Path | None:

@@ -207,6 +207,13 @@ def test_a_run_that_ended_earlier_has_not_parted(case: Case, tmp_path: Path) -> 
     assert causes[0].evidence == ("they end at step 20 and step 15; every step that both have is equal",)
 
 
+def test_a_trail_that_is_shorter_than_what_was_signed_was_cut(case: Case, tmp_path: Path) -> None:
+    short = compare_trails(write_trail(tmp_path / "a", records(20)), write_trail(tmp_path / "b", records(8)))
+    causes = case.causes(short)
+    assert standings(causes) == {"a trail that was cut short": "likely"}
+    assert causes[0].evidence[0] == "the second run signed 12 steps, its trail ends at step 8"
+
+
 def test_a_setting_that_one_version_does_not_know_is_left_to_the_code(case: Case) -> None:
     first = manifest(SIX_STEPS)
     experiment = {**first.external_parameters["experiment"], "of_tomorrow": 0}

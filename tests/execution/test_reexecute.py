@@ -206,6 +206,37 @@ def test_a_cheat_that_verifies_does_not_pass(
     assert not judgement.passes
 
 
+def test_a_repetition_on_other_data_says_nothing_of_the_run(bench: Bench, honest: Finished, tmp_path: Path) -> None:
+    again = copied(honest.folder, tmp_path)
+    content = np.frombuffer(again.trail.read_bytes(), dtype="<u8").copy()
+    content[-1] ^= 1  # another bit in the last tensor
+    again.trail.write_bytes(content.tobytes())
+    assert judge(honest.folder, again).verdict == "close", "the control: the same data"
+    said = json.loads(again.dataset.read_text())
+    other = {**said, "tree_sha256": "0" * 64}
+    again.dataset.write_text(json.dumps(other))
+    assert judge(honest.folder, again).verdict == "close", "other files of the same pixels"
+    again.dataset.write_text(json.dumps({**other, "pixels_sha256": {"train": "1" * 64, "test": "2" * 64}}))
+    found = judge(honest.folder, again)
+    assert found.verdict == "undecided" and not found.passes
+    assert found.because == "it was repeated on other data than it says it was trained on"
+
+
+def test_data_that_are_no_longer_where_they_were_are_listed_first(
+    bench: Bench, honest: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NDREPRO_DATA", str(tmp_path / "here"))
+    original = original_of(honest.folder, bench)
+    assert not any("data:" in line for line in plan(original, bench.options, None, "").differences)
+    folder = copied(honest.folder, tmp_path)
+    asked = json.loads(folder.request.read_text())
+    asked["data"], asked["experiment"]["dataset"] = str(tmp_path / "gone"), "cifar10"
+    folder.request.write_text(json.dumps(asked))
+    lines = plan(Original(folder, original.manifest), bench.options, None, "").differences
+    (line,) = [line for line in lines if "data:" in line]
+    assert f"{tmp_path / 'gone'} then, which is not here; looked for in {tmp_path / 'here'}" in line
+
+
 def test_an_interrupted_run_is_not_reproduced(bench: Bench, honest: Finished, tmp_path: Path) -> None:
     folder = copied(honest.folder, tmp_path)
     original = Original(folder, replace(manifest_of(folder), outcome="interrupted"))
