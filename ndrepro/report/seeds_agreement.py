@@ -91,8 +91,8 @@ def _table(biased: Scenario, unbiased: Scenario, agreement: OverallAgreement) ->
     caption = (
         "Networks ordered by mean test accuracy, once with the same hyper-parameters for all (biased) and once each "
         "with its own (unbiased): tau 1 is the same order, 0 no order in common, -1 the reverse. Intervals: percentile "
-        f"bootstrap, {SAMPLES} samples in which {drawn}. Where an interval reaches far below 1, these runs do not show "
-        "that the orders agree."
+        f"bootstrap, {SAMPLES} samples in which {drawn}; drawing adds noise of its own, so that they lean towards 0. "
+        "Where an interval reaches far below 1, these runs do not show that the orders agree."
     )
     return Table(TABLE, _TITLE, caption, columns, tuple(rows))
 

@@ -57,6 +57,21 @@ def test_a_study_says_which_of_its_runs_are_missing(signed: SignedRuns, tmp_path
     assert "1 other completed run" in notes
 
 
+def test_verdicts_and_forms_are_counted_and_code_is_looked_at_where_it_is_named(
+    signed: SignedRuns, tmp_path: Path
+) -> None:
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "requirements.txt").write_text("torch==2.8.0\n", encoding="utf-8")
+    answer = report(signed, str(signed.runs), "-o", str(tmp_path / "page"), "--code", str(code), "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["verdicts"] == {"verdicts": [], "refused": [], "elsewhere": 0}
+    assert answer.json["forms"]["neurips"]["questions"] == 16
+    assert "requirements.txt" in (tmp_path / "page" / "forms.html").read_text(encoding="utf-8")
+    wrong = report(signed, str(signed.runs), "-o", str(tmp_path / "other"), "--code", str(tmp_path / "nowhere"))
+    assert wrong.code == 2 and "no such folder" in wrong.err
+
+
 def test_a_folder_s_name_writes_no_control_codes_to_the_terminal(signed: SignedRuns, tmp_path: Path) -> None:
     odd = tmp_path / "\x1b[31mred"
     (odd / "runs").mkdir(parents=True)
