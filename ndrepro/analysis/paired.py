@@ -12,7 +12,7 @@ interval (Clopper and Pearson 1934) is therefore given beside it, and has to lie
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ndrepro.analysis.samples import Floats
 
 THRESHOLD = 0.75
+# numbers in memory at once: resamples of thousands of pairs, all together, would be gigabytes
+_AT_ONCE = 1_000_000
 BETTER, SMALL, UNSHOWN = "better", "better, by too little to matter", "not shown"
 
 
@@ -142,8 +144,7 @@ def superiority(
         if len(a) != len(b):
             raise TooLittle(f"{len(a)} values against {len(b)}: these are no pairs", "pair them by their seeds first")
         wins = (np.sign(a - b) + 1) / 2
-        drawn = _draw(len(wins), resamples, seed)
-        shares = wins[drawn].mean(axis=1)
+        shares = np.concatenate([wins[drawn].mean(axis=1) for drawn in _draws(len(wins), resamples, seed)])
     else:
         wins = (np.sign(a[:, None] - b[None, :]) + 1) / 2
         rows, columns = _draw(len(a), resamples, seed), _draw(len(b), resamples, seed + 1)
@@ -175,6 +176,7 @@ def sign_flip_test(differences: Iterable[float], *, resamples: int = RESAMPLES, 
         permutation_type="samples",
         vectorized=True,
         n_resamples=resamples,
+        batch=max(1, _AT_ONCE // len(found)),
         axis=-1,
         rng=np.random.default_rng(seed),
     )
@@ -207,10 +209,19 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     return tuple(float(value) for value in multipletests(found, method="holm")[1])
 
 
+def _draws(count: int, resamples: int, seed: int) -> Iterator[Any]:
+    """Places that are drawn with replacement, a row a resample, so many rows at a time as memory is given to."""
+    import numpy as np
+
+    rng, rows = np.random.default_rng(seed), max(1, _AT_ONCE // count)
+    for begun in range(0, resamples, rows):
+        yield rng.integers(0, count, size=(min(rows, resamples - begun), count))
+
+
 def _draw(count: int, resamples: int, seed: int) -> Any:
     import numpy as np
 
-    return np.random.default_rng(seed).integers(0, count, size=(resamples, count))
+    return np.concatenate([*_draws(count, resamples, seed)])
 
 
 def _counts(drawn: Any, count: int) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ndrepro.analysis import paired
 from ndrepro.analysis.paired import (
     BETTER,
     SMALL,
@@ -24,6 +25,19 @@ SLEEP = [1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4]  # Student (1908)
 def test_all_exchanges_are_counted() -> None:
     # nine differences are positive and one is zero: of 2^10 exchanges four are as extreme as what was seen
     assert sign_flip_test(SLEEP) == 4 / 2**10
+
+
+@pytest.mark.parametrize("count", [5, 40])
+def test_what_is_drawn_piece_by_piece_is_what_is_drawn_at_once(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(7)
+    first, second = rng.normal(0.3, 1, count), rng.normal(0, 1, count)
+    found = []
+    for at_once in (10**9, 1000, 1):
+        monkeypatch.setattr(paired, "_AT_ONCE", at_once)
+        test = sign_flip_test(first - second, resamples=499)
+        shares = [superiority(first, second, resamples=499, paired=pairs) for pairs in (True, False)]
+        found.append((test, *((share.low, share.high) for share in shares)))
+    assert found[0] == found[1] == found[2]
 
 
 def test_two_samples_are_exchanged_too() -> None:
