@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from real_runs import SMALL
 from recorded_runs import Answer, process
 from signed_runs import SignedRuns, rows
 
@@ -92,3 +94,24 @@ def test_what_does_not_verify_makes_the_answer_no(signed: SignedRuns, tmp_path: 
 def test_a_wrong_word_is_answered_with_the_cure(words: list[str], cure: str, signed: SignedRuns) -> None:
     answer = report(signed, *words, "--runs", str(signed.runs))
     assert answer.code == 2 and cure in answer.err
+
+
+def test_what_a_reviewer_signs_is_what_the_report_counts(
+    ndrepro: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real runs: an author's, trained again by a reviewer with a key of his own, whose report trusts both."""
+    settings = [f"--set={key}={value}" for key, value in {**SMALL, "train_images": "32"}.items()]
+    keys = {who: tmp_path / f"{who}.pub" for who in ("author", "reviewer")}
+    for who, key in keys.items():
+        monkeypatch.setenv("NDREPRO_HOME", str(tmp_path / f"{who}-keys"))
+        if who == "author":
+            made = ndrepro("run", "lenet_bn_1_digits", *settings, "--runs", "author", "-q")
+        key.write_text(ndrepro("keys", "export").out, encoding="utf-8")
+    ndrepro("keys", "trust", str(keys["author"]), "--name", "author")
+    again = ndrepro("reproduce", made.out.strip(), "--runs", "reviewer", "--json")
+    assert again.json["verdict"] == "identical", again.err
+    words = ["report", "author", "reviewer", "-o", "page", "--json"]
+    both = ndrepro(*words, *(f"--key={key}" for key in keys.values())).json["verdicts"]["verdicts"]
+    assert [(item["verdict"], item["by_another"]) for item in both] == [("identical", True)]
+    alone = ndrepro(*words, f"--key={keys['author']}").json["verdicts"]
+    assert alone["verdicts"] == [] and "no trusted key" in alone["refused"][0]["reason"]
