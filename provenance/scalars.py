@@ -162,7 +162,7 @@ def _writable(value: Scalar) -> Scalar:
 def _row(path: Path, number: int, line: bytes) -> Row:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StorageError(f"{path}, line {number}: not JSON ({error})") from None
     if not isinstance(row, dict):
         raise StorageError(f"{path}, line {number}: a {type(row).__name__}, expected an object")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
-from ndrepro.spec.errors import NdreproError, UsageError
+from ndrepro.analysis.extract import NoScore, experiment_of, score_of
 from ndrepro.spec.experiment import Experiment, Seeds
 from ndrepro.spec.layout import RunFolder, RunsFolder
 from provenance.manifest import Manifest
@@ -22,8 +23,9 @@ class Replicates:
 
 def replicates_of(original: Manifest, runs: RunsFolder, trust: TrustPolicy) -> Replicates:
     """Completed runs below ``runs`` that differ from ``original`` in nothing but their seeds, one for each seed."""
-    wanted = _experiment(original)
-    if wanted is None:
+    try:
+        wanted = experiment_of(original)
+    except NoScore:
         return Replicates((), 0)
     accuracies: dict[tuple[int, Seeds], float] = {}
     refused = 0
@@ -34,11 +36,13 @@ def replicates_of(original: Manifest, runs: RunsFolder, trust: TrustPolicy) -> R
         if manifest is None:
             refused += 1
             continue
-        found = _experiment(manifest)
-        if found is None or manifest.outcome != "completed" or _unseeded(found) != _unseeded(wanted):
+        try:
+            found = experiment_of(manifest)
+            accuracy = score_of(manifest, folder.root, "", "").test_accuracy / 100
+        except NoScore:
             continue
-        accuracy = _last_accuracy(manifest)
-        if accuracy is not None and (found.seed, found.seeds) != (wanted.seed, wanted.seeds):
+        other = (found.seed, found.seeds) != (wanted.seed, wanted.seeds)
+        if other and _unseeded(found) == _unseeded(wanted) and math.isfinite(accuracy):
             accuracies[found.seed, found.seeds] = accuracy
     return Replicates(tuple(accuracies.values()), refused)
 
@@ -48,19 +52,5 @@ def _believed(folder: RunFolder, trust: TrustPolicy) -> Manifest | None:
     return verdict.manifest if verdict.ok else None
 
 
-def _experiment(manifest: Manifest) -> Experiment | None:
-    try:
-        return Experiment.from_json(manifest.external_parameters["experiment"])
-    except (KeyError, UsageError, NdreproError):
-        return None
-
-
 def _unseeded(experiment: Experiment) -> Experiment:
     return replace(experiment, seed=0, seeds=Seeds())
-
-
-def _last_accuracy(manifest: Manifest) -> float | None:
-    for resource in manifest.byproducts:
-        if resource.name == "metrics summary" and resource.annotations and "last" in resource.annotations:
-            return float(resource.annotations["last"]["test_accuracy"])
-    return None

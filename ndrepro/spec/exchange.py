@@ -145,11 +145,16 @@ class Scores:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Scores:
-        """The scores of a row of ``metrics.jsonl``; a loss that is not finite may be a word there."""
-        numbers = {
-            key: float(value) for key, value in row.items() if key not in ("epoch", "step") and value is not None
-        }
-        return cls(epoch=int(row["epoch"]), step=int(row["step"]), **numbers)
+        """The scores of a row of ``metrics.jsonl``; a loss that is not finite may be a word there.
+
+        Raises NdreproError for a row of anything else.
+        """
+        counts = ("epoch", "step")
+        try:
+            numbers = {key: float(value) for key, value in row.items() if key not in counts and value is not None}
+            return cls(epoch=int(row["epoch"]), step=int(row["step"]), **numbers)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise NdreproError(f"no row of an epoch's results ({error})", "get the original file again") from None
 
     def agrees_with(self, other: Scores) -> bool:
         """Whether every number that both have is the same in both to its last bit."""
@@ -176,7 +181,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise NdreproError(f"{path}: not there") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise NdreproError(f"{path}: not JSON ({error})") from None
 
 
