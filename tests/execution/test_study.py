@@ -15,7 +15,7 @@ from real_runs import SMALL, Bench, alive, children_of, wait_for
 from small_studies import SETTINGS, Watched, write_study
 
 from ndrepro.execution.checks import CHECKS
-from ndrepro.execution.launchers import NOT_BEGUN, Began, Ended, Ending, LocalLauncher
+from ndrepro.execution.launchers import NOT_BEGUN, Began, Ended, Ending, Job, LocalLauncher
 from ndrepro.execution.run import Finished, Options
 from ndrepro.execution.study import Outcome, Plan, carry_out, data_of_begun, make_plan, only_begun
 from ndrepro.execution.study_file import find_study, load_study, study_files
@@ -394,6 +394,20 @@ def test_an_unknown_grid_is_refused(bench: Bench) -> None:
         planned(bench, write_study(bench.root, TWO), "mian")
 
 
+class Elsewhere(LocalLauncher):
+    """A launcher as a cluster's: what its runs will read is not at hand, so each of them looks for itself."""
+
+    here = False
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(1, options)
+        self.started: list[str] = []
+
+    def start(self, job: Job) -> None:
+        self.started.append(job.run.experiment.dataset)
+        super().start(job)
+
+
 def test_data_that_cannot_be_read_are_not_tried_by_every_run(bench: Bench, tmp_path: Path) -> None:
     for split in ("train", "test"):
         (tmp_path / "broken" / split / "airplane").mkdir(parents=True)
@@ -405,7 +419,13 @@ include = [
     { dataset = "digits", method = "bn" },
 ]"""
     path = write_study(bench.root, grids, settings=settings)
-    outcome, _ = carried_out(bench, planned(bench, path), cifar10=tmp_path / "broken")
-    assert [failure.ending.outcome for failure in outcome.failures] == ["failed"] * 2 + [NOT_BEGUN] * 3
+    plan, data = planned(bench, path), {"cifar10": tmp_path / "broken"}
+    with pytest.raises(DataError, match="1 class folders"):
+        carried_out(bench, plan, **data)
+    assert not bench.options.runs.root.exists(), "here nothing is tried at all"
+    launcher = Elsewhere(bench.options)
+    outcome = carry_out(plan, bench.options, launcher, Watched(), data)
+    assert launcher.started == ["cifar10", "cifar10", "digits"], "the other data set is not held up"
+    assert [failure.ending.outcome for failure in outcome.failures] == [NOT_BEGUN] * 5
     assert all("class folders" in str(failure.ending.error) for failure in outcome.failures)
-    assert outcome.plan.states == {FAILED: 2, MISSING: 3, DONE: 1}, "the other data set is not held up"
+    assert outcome.plan.states == {MISSING: 5, DONE: 1}
