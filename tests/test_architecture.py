@@ -49,7 +49,9 @@ WALLS: dict[str, Wall] = {
     # Compares the final weights with the trail; safetensors reads them without torch.
     "ndrepro.execution.checks": wall("ndrepro.execution ndrepro.spec provenance", "safetensors"),
     "ndrepro.execution.doctor": wall("ndrepro.execution ndrepro.spec provenance", "packaging psutil git"),
-    "ndrepro.analysis": wall("ndrepro.analysis ndrepro.spec provenance", "numpy scipy pandas statsmodels"),
+    "ndrepro.analysis": wall(
+        "ndrepro.analysis ndrepro.spec provenance", "numpy scipy pandas statsmodels threadpoolctl"
+    ),
     "ndrepro.report": wall(
         "ndrepro.report ndrepro.analysis ndrepro.spec provenance", "numpy jinja2 markupsafe matplotlib"
     ),

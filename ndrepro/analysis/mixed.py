@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,8 @@ REML = "reml"
 MOST_RUNS = 600  # a step of the search takes a time that grows with their cube
 _FLOOR = 1e-6  # of the variance: where the residual is nothing, the likelihood has no top
 _SAME = 1e-3  # deviances that differ by less are one
+_LEAST, _STARTS = 1e-6, 6
+_FLAT = 1e-2  # of the deviance, by a root of a share
 _FAR = 50.0  # a deviance of no interest, however exact
 _ALIKE = 1e-9  # two sources whose parts of V are so alike cannot be told apart
 
@@ -52,6 +55,11 @@ def mixed_components(
     Raises TooLittle for an axis with one level, values that are not finite, and runs of which two sources cannot be
     told apart, as where one thing at a time was varied.
     """
+    with _one_thread():
+        return _components(levels, values, confidence)
+
+
+def _components(levels: Mapping[str, Sequence[Hashable]], values: Sequence[float], confidence: float) -> Components:
     import numpy as np
 
     check_level(confidence)
@@ -95,14 +103,20 @@ def mixed_components(
     )
 
 
-def mixed_shares(levels: Mapping[str, Sequence[Hashable]], values: Sequence[float]) -> dict[str, float]:
-    """The share of every source in the variance, as ``mixed_components`` estimates it, without intervals."""
+def mixed_shares(levels: Mapping[str, Sequence[Hashable]], values: Sequence[float]) -> dict[str, float] | None:
+    """The share of every source in the variance, as ``mixed_components`` estimates it, without intervals.
+
+    None where the search does not converge.
+    """
     found = sample(values, "the results")
     codes = {axis: codes_of(each) for axis, each in levels.items()}
     sources, _ = _sources(codes, {axis: int(each.max()) + 1 for axis, each in codes.items()})
-    shares = _model(codes, sources, found).fit().shares
+    with _one_thread():
+        best = _model(codes, sources, found).fit()
+    if not best.converged:
+        return None
     names = [name_of(source, place == len(sources) - 1) for place, source in enumerate(sources)]
-    return {name: float(share) for name, share in zip(names, shares, strict=True)}
+    return {name: float(share) for name, share in zip(names, best.shares, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -155,35 +169,48 @@ class _Model:
     def held(self, inside: Bools, share: float, start: Floats) -> _Fit:
         """The likeliest components of which those ``inside`` have ``share`` of the whole.
 
-        Searched for are weights (k,), which are divided by their sum inside and outside: no constraint is left.
+        Searched for are the roots of weights (k,), which are divided by their sum inside and outside: no constraint
+        is left, and shares of a ten-thousandth are found as well as large ones.
         """
         import numpy as np
         from scipy.optimize import minimize
 
-        def divided(weights: Floats) -> Floats:
+        def factors(weights: Floats) -> Floats:
             sums = np.where(inside, weights[inside].sum(), weights[~inside].sum())
-            held: Floats = np.where(inside, share, 1 - share) / sums
-            return held
+            found: Floats = np.where(inside, share, 1 - share) / sums
+            return found
 
-        def function(weights: Floats) -> tuple[float, Floats]:
-            factors = divided(weights)
-            value, slope, _ = self.criterion(np.maximum(factors * weights, floor))
+        def function(roots: Floats) -> tuple[float, Floats]:
+            weights = roots**2
+            scales = factors(weights)
+            value, slope, _ = self.criterion(np.maximum(scales * weights, floor))
             means = np.where(inside, _mean(slope, weights, inside), _mean(slope, weights, ~inside))
-            return value, factors * (slope - means)
+            return value, 2 * roots * scales * (slope - means)
 
         floor = np.zeros(len(self.parts))
         floor[-1] = _FLOOR
-        found = minimize(
-            function,
-            np.maximum(start, 1e-3),
-            jac=True,
-            bounds=[(1e-9, 1e3)] * len(self.parts),
-            method="L-BFGS-B",
-            options={"maxiter": 500, "ftol": 1e-10, "gtol": 1e-5},
-        )
-        shares = np.maximum(divided(found.x) * found.x, floor)
+        roots = np.sqrt(np.maximum(start, 1e-3))
+        for _ in range(_STARTS):
+            found = minimize(
+                function,
+                roots,
+                jac=True,
+                bounds=[(_LEAST, 1e2)] * len(self.parts),
+                method="L-BFGS-B",
+                options={"maxiter": 500, "ftol": 1e-11, "gtol": 1e-4},
+            )
+            roots = found.x
+            # a root at zero has no slope, whatever lies beside it: by its square it may still be uphill
+            stuck = (roots < 10 * _LEAST) & (found.jac < -_FLAT * roots)
+            if not stuck.any():
+                break
+            roots = np.where(stuck, 0.2 * np.linalg.norm(roots), roots)
+        shares = np.maximum(factors(roots**2) * roots**2, floor)
         value, _, total = self.criterion(shares)
-        return _Fit(shares, total, value, bool(found.success))
+        # a search that is at the top already may fail to take another step, and says so as if it had failed
+        uphill = np.where((roots <= _LEAST) & (found.jac > 0), 0.0, found.jac)
+        ended = bool(found.success) or float(np.abs(uphill).max()) < _FLAT
+        return _Fit(shares, total, value, ended and not stuck.any())
 
 
 @dataclass
@@ -231,6 +258,14 @@ class _Limits:
         if more < -_SAME or (not found.converged and more < _FAR):
             self.notes.append("a search for the end of an interval did not converge: take intervals as approximate")
         return more
+
+
+def _one_thread() -> AbstractContextManager[object]:
+    """Of the linear algebra: thousands of small matrices, at which several threads mostly wait for each other."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    limits: AbstractContextManager[object] = threadpool_limits(1)
+    return limits
 
 
 def _mean(slope: Floats, weights: Floats, chosen: Bools) -> float:

@@ -65,7 +65,8 @@ class CellNumbers:
 class Breakdown:
     """Variance components along some axes and the seed, or streams; ``unequal`` says how the design is, where it is.
 
-    ``dropped`` are levels that were left out, ``check`` the shares of a mixed model beside an analysis of variance.
+    ``dropped`` are levels that were left out, ``check`` the shares of a mixed model beside an analysis of
+    variance, None where none was made, for the reason in ``unchecked``.
     """
 
     title: str
@@ -73,6 +74,7 @@ class Breakdown:
     unequal: str = ""
     dropped: tuple[str, ...] = ()
     check: Mapping[str, float] | None = None
+    unchecked: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -174,7 +176,9 @@ def divided(levels: Mapping[str, Sequence[str]], results: Sequence[float], confi
     title, few = " x ".join(levels), len(results) <= MOST_RUNS
     try:
         components = variance_components(levels, results, confidence=confidence)
-        return Breakdown(title, components, check=mixed_shares(levels, results) if few and components.total else None)
+        check = mixed_shares(levels, results) if few and components.total else None
+        why = "" if check or not components.total else "it did not converge" if few else f"more than {MOST_RUNS} runs"
+        return Breakdown(title, components, check=check, unchecked=why)
     except Unequal as error:
         unequal = error.message
     block = complete_block(levels)

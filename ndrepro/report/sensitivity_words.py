@@ -76,6 +76,12 @@ _BITS = (
 )
 
 
+_CROSSED = (
+    "Replicates draw several streams each against the others, so that many share a draw: intervals of means and of P, "
+    "which take them for independent, are too narrow where the streams matter. The components are not."
+)
+
+
 def _runs(found: Sensitivity) -> Section:
     scores, design = found.scores, found.design
     begun = "an unknown number (there is no ledger)" if scores.begun is None else str(scores.begun)
@@ -132,6 +138,7 @@ def _numbers(found: Sensitivity) -> tuple[str, ...]:
         f"Within {margin}: equivalent, two one-sided tests at 5 % put the difference inside; different, it is shown by "
         "the corrected test too; undecided, neither, and behind it the least margin that would have been shown. "
         "Can see: the true difference that so many pairs show four times in five.",
+        *([_CROSSED] if any(isinstance(each, str) for each in found.design.replicates) else []),
     )
 
 
@@ -204,6 +211,8 @@ def _breakdown(item: Breakdown, unit: str, title: str) -> Section:
         said.append(f"Left out, since the design is not complete there: {', '.join(item.dropped)}.")
     if item.check is not None:
         said.append(_checked(item))
+    if item.unchecked:
+        said.append(f"Analysis of variance, without a mixed model beside it: {item.unchecked}.")
     said += [f"{note[0].upper()}{note[1:]}." for note in components.notes]
     if not components.total:
         said.append("Every value is the same: there is no variance to divide.")

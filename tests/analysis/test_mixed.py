@@ -57,7 +57,7 @@ def test_a_published_example_has_the_components_that_lme4_prints() -> None:
     assert found.method == "reml" and found.notes == ()
     assert shares(found) == pytest.approx(shares(variance_components(PLATES, DIAMETERS)), abs=1e-4)
     other = mixed_shares(PLATES, [*DIAMETERS[:-1], DIAMETERS[-1] + 3])
-    assert [*other.values()] != pytest.approx(shares(found), abs=1e-3)
+    assert other is not None and [*other.values()] != pytest.approx(shares(found), abs=1e-3)
 
 
 def test_of_an_unequal_design_they_are_those_of_statsmodels() -> None:
@@ -99,6 +99,14 @@ def test_a_component_of_nothing_is_at_the_edge_and_nothing_is_shown() -> None:
     found = mixed_components(*part(levels, values, np.arange(3, 32)))
     assert found.of("a").share_low == 0 and found.of("a").p_value is not None and found.of("a").p_value > 0.05
     assert found.of("b").p_value is not None and found.of("b").p_value < 0.01
+
+
+def test_components_of_very_different_sizes_are_found() -> None:
+    """A residual of a hundredth of a percent, as where bits hardly matter: the same as of the analysis of variance."""
+    levels, values = crossed(np.random.default_rng(8), 3.0, 5.0, 0.05, sizes=(6, 12))
+    found = mixed_shares(levels, [float(value) for value in values])
+    assert found is not None and found["residual"] < 2e-4
+    assert [*found.values()] == pytest.approx(shares(variance_components(levels, values)), rel=2e-2)
 
 
 def test_interactions_and_totals_of_three_axes() -> None:
