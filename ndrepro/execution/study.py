@@ -43,6 +43,7 @@ from ndrepro.execution.survey import (
 )
 from ndrepro.spec.errors import DataError
 from ndrepro.spec.exchange import Request, read_json
+from ndrepro.spec.experiment import Experiment
 from ndrepro.spec.images import PinnedImage, is_image, label_of
 from ndrepro.spec.layout import RunFolder
 from ndrepro.spec.study import MAIN, Study, StudyRun
@@ -211,7 +212,7 @@ def carry_out(
             experiment = item.run.experiment
             where = datasets.locate(experiment, data.get(experiment.dataset))
             if launcher.here:
-                datasets.check(experiment, where, options.runs, observer.reading)
+                _check_data(plan, experiment, where, options, observer)
     asked = dict.fromkeys(item.run.environment for item in plan.todo)
     containers.check(PinnedImage.from_text(environment) for environment in asked if is_image(environment))
     observer.started(plan)
@@ -223,6 +224,17 @@ def carry_out(
             launcher.close()
     after = make_plan(plan.study, plan.grids(), options)
     return Outcome(after, tuple(work.failures), bool(signals.count), work.trouble)
+
+
+def _check_data(plan: Plan, experiment: Experiment, data: Path, options: Options, observer: StudyObserver) -> None:
+    """Raises DataError where ``data`` cannot be read, saying which grids do without them."""
+    try:
+        datasets.check(experiment, data, options.runs, observer.reading)
+    except DataError as error:
+        needing = {item.run.grid for item in plan.todo if item.run.experiment.dataset == experiment.dataset}
+        others = [grid for grid in plan.grids() if grid not in needing]
+        instead = f"; or run what does without {experiment.dataset}: {', '.join(others)}" if others else ""
+        raise DataError(error.message, f"{error.cure}{instead}") from None
 
 
 class _Work:

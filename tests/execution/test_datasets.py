@@ -226,10 +226,12 @@ def test_data_that_are_damaged_after_they_were_looked_at_end_in_a_signed_failure
 def test_a_study_with_damaged_data_starts_none_of_its_runs(bench: Bench, images: Path) -> None:
     said = truncate(images)
     grid = "[grids.main]\naxes = { method = ['bn'], dataset = ['digits', 'cifar10'] }"
+    grid += "\n[grids.small]\naxes = { method = ['bn'], dataset = ['digits'], seed = [1] }"
     study = load_study(write_study(bench.root, grid))
     plan = make_plan(study, (), bench.options)
     watched = Watched()
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=said) as refused:
         carry_out(plan, bench.options, LocalLauncher(1, bench.options), watched, {"cifar10": images})
+    assert refused.value.cure.endswith("; or run what does without cifar10: small")
     assert watched.read == ["cifar10"] and watched.events == []
     assert not bench.options.runs.root.exists()
