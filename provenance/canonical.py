@@ -140,7 +140,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise CanonicalError(f"the key {key!r} stands twice in one object")
+                raise CanonicalError(f"JSON in which the key {key!r} stands twice in one object")
             seen.add(key)
     return members
 
@@ -165,9 +165,9 @@ def _integer(text: str) -> int | float:
 def _finite(text: str) -> float:
     value = float(text)
     if value in (float("inf"), float("-inf")):
-        raise CanonicalError(f"the number {text[:40]} is beyond a double")
+        raise CanonicalError(f"JSON with a number beyond a double: {text[:40]}")
     return value
 
 
 def _constant(text: str) -> NoReturn:
-    raise CanonicalError(f"{text} is not JSON")
+    raise CanonicalError(f"not JSON: {text}")

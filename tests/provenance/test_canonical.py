@@ -152,9 +152,9 @@ def test_a_float_beyond_2_to_53_stays_the_same_float() -> None:
 @pytest.mark.parametrize(
     ("data", "what"),
     [
-        (b'{"a":1,"a":2}', "'a' stands twice"),
-        (b"[NaN]", "NaN"),
-        (b"[1e999]", "beyond a double"),
+        (b'{"a":1,"a":2}', "JSON in which the key 'a' stands twice"),
+        (b"[NaN]", "not JSON: NaN"),
+        (b"[1e999]", "JSON with a number beyond a double: 1e999"),
         (b'["\xff"]', "not UTF-8 at byte 2"),
         (b"[1,]", "not JSON"),
         (b"", "not JSON"),
@@ -162,5 +162,7 @@ def test_a_float_beyond_2_to_53_stays_the_same_float() -> None:
     ],
 )
 def test_parsing_refuses_what_json_readers_disagree_on(data: bytes, what: str) -> None:
-    with pytest.raises(CanonicalError, match=what):
+    with pytest.raises(CanonicalError, match=what) as refused:
         parse(data)
+    # what is said of it begins a sentence's end: "the envelope is …"
+    assert refused.value.message.startswith(("not ", "JSON "))
