@@ -196,6 +196,7 @@ def _components(groups: Sequence[tuple[str, Breakdown]], path: Path) -> tuple[Pa
                 place += 1
             place += 1.1
         axes.set_yticks(ticks, names)
+        figure.get_layout_engine().set(w_pad=0.12)  # names of three axes' interactions are long
         axes.set_ylim(place - 1.4, -1.3)
         axes.set_xlim(0, 100)
         axes.grid(True, axis="x")

@@ -1,0 +1,68 @@
+"""The study of first weights, order and bits that is kept: every signature holds, no run is left out, and its page says
+what its manifests say."""
+
+from __future__ import annotations
+
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ndrepro.analysis.scores import read_scores
+from ndrepro.analysis.sensitivity import Options, Sensitivity, sensitivity_of
+from ndrepro.execution.study_file import find_study, load_study
+from ndrepro.report.sensitivity_words import markdown
+from ndrepro.spec.exchange import Request, read_json
+from ndrepro.spec.layout import RunsFolder
+from ndrepro.spec.study import MAIN, identity
+from provenance.ledger import Ledger
+from provenance.signing import PublicKey
+from provenance.trust import TrustedKey, TrustPolicy
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+KEPT, PAGE = DOCS / "runs" / "axes", DOCS / "sensitivity" / "axes" / "sensitivity.md"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> RunsFolder:
+    folder = tmp_path_factory.mktemp("axes")
+    with tarfile.open(KEPT / "manifests.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return RunsFolder(folder)
+
+
+@pytest.fixture(scope="module")
+def found(runs: RunsFolder) -> Sensitivity:
+    key = PublicKey.from_pem((KEPT / "author.pub").read_bytes())
+    policy = TrustPolicy(Path(), None, (TrustedKey(key.pem, key.keyid, "the author", ""),))
+    return sensitivity_of(read_scores(runs.root, policy=policy), Options())
+
+
+def numbers(page: str) -> list[str]:
+    """Rows of every table from the numbers on: trails are not kept, and bits are above them."""
+    return [line for line in page[page.index("## Numbers") :].splitlines() if line.startswith("| ")]
+
+
+def test_every_run_that_was_begun_is_kept_and_verifies(runs: RunsFolder, found: Sensitivity) -> None:
+    ledger = Ledger(runs.ledger)
+    assert ledger.verify() == []
+    assert {entry.run for entry in ledger.entries() if entry.run} == {folder.root.name for folder in runs.runs()}
+    scores = found.scores
+    assert (len(scores.rows), scores.begun, scores.refused, scores.unfinished) == (288, 288, (), ())
+
+
+def test_every_run_of_the_study_file_is_there(runs: RunsFolder, found: Sensitivity) -> None:
+    requests = [Request.from_json(read_json(folder.request)) for folder in runs.runs()]
+    there = {identity(request.experiment, request.environment or MAIN) for request in requests}
+    assert there == {run.identity for run in load_study(find_study("axes_small")).runs()}
+    assert found.design.missing == () and found.design.repeats == ()
+    assert set(found.design.axes) == {"threads", "nudge", "precision"} and len(found.design.replicates) == 36
+
+
+def test_every_number_of_the_page_comes_out_of_the_manifests(found: Sensitivity) -> None:
+    kept = numbers(PAGE.read_text(encoding="utf-8"))
+    assert numbers(markdown(found)) == kept and len(kept) > 60
+    row = found.scores.rows[0]
+    rows = (replace(row, test_accuracy=row.test_accuracy + 1), *found.scores.rows[1:])
+    assert numbers(markdown(sensitivity_of(replace(found.scores, rows=rows), Options()))) != kept
