@@ -370,7 +370,8 @@ def _elsewhere(items: Sequence[Item], survey: Survey) -> dict[str, int]:
     asked = {item.standing.folder for item in items}
     found: dict[str, set[RunFolder]] = {}
     for run in (item.run for item in items if item.run.environment == MAIN or is_image(item.run.environment)):
-        for environment in (MAIN, *map(str, survey.images(run))):
+        outside = [] if run.environment == MAIN else [MAIN]
+        for environment in (*outside, *map(str, survey.images(run))):
             folder = survey.standing(replace(run, environment=environment)).folder
             if folder is not None and folder not in asked:
                 found.setdefault(environment, set()).add(folder)

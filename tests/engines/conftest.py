@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from real_engines import BASE, IMAGE, ROOT, build, need, run
 
+from ndrepro.execution.interpreters import find_python
+
 # Some machines have control groups in both versions, which crun refuses, and limits that cannot be raised.
 CONTAINERS_CONF = """
 [containers]
@@ -96,6 +98,19 @@ def image(podman: None, request: pytest.FixtureRequest) -> Iterator[str]:
     subprocess.run(["podman", "rmi", "--force", IMAGE], capture_output=True)
     if os.environ.get("CI"):  # elsewhere, what else is untagged may be somebody's
         subprocess.run(["podman", "image", "prune", "--force"], capture_output=True)
+
+
+@pytest.fixture(scope="session")
+def python(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Python outside of containers that has the image's own libraries: the very files, none installed anew."""
+    root = run("podman", "image", "mount", image).strip()
+    version = next(Path(root).glob("opt/ndrepro/lib/python3.*")).name
+    folder = tmp_path_factory.mktemp("outside") / "venv"
+    run(str(find_python(version.removeprefix("python"))), "-m", "venv", "--without-pip", str(folder))
+    link = folder / "lib" / version / "site-packages" / "image.pth"
+    link.write_text(f"{root}/opt/ndrepro/lib/{version}/site-packages\n", encoding="utf-8")
+    yield str(folder / "bin" / "python")
+    run("podman", "image", "unmount", image)
 
 
 @pytest.fixture(scope="session")

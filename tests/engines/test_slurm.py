@@ -13,6 +13,7 @@ import real_slurm
 from real_engines import need, run
 from small_studies import SETTINGS, write_study
 
+from ndrepro.execution.containers import Wanted, pin
 from ndrepro.spec.layout import RunFolder
 from provenance.ledger import Ledger
 
@@ -209,6 +210,17 @@ def test_a_run_in_a_container_as_a_task(study: Study, sif: Path) -> None:
     (folder,) = study.folders()
     study.verify(folder)
     assert json.loads(folder.request.read_text())["container"]["engine"] == "apptainer"
+
+
+def test_an_image_of_the_study_file_is_a_task_beside_the_others(study: Study, sif: Path) -> None:
+    image = pin(Wanted.from_words("apptainer", str(sif)))
+    study.write(grid(f'axes.method = ["nd"]\naxes.environment = ["main", "{image}"]'))
+    study.wait_over(study.submit())
+    assert study.status()["states"] == {"done": 2}
+    inside = [json.loads(folder.request.read_text())["container"] for folder in study.folders()]
+    assert sorted(each["digest"] if each else "" for each in inside) == ["", image.digest]
+    for folder in study.folders():
+        study.verify(folder)
 
 
 def test_many_writers_leave_a_whole_ledger(tmp_path: Path) -> None:
