@@ -32,6 +32,7 @@ from ndrepro.spec.images import MAIN, PinnedImage, is_image
 from ndrepro.spec.layout import RunFolder, RunsFolder
 from provenance.errors import ProvenanceError, StorageError
 from provenance.manifest import Resource
+from provenance.scalars import ScalarLog, read_scalars
 from provenance.signing import KeyRing
 
 CODE = Path(__file__).resolve().parents[2]
@@ -123,6 +124,8 @@ def run(
 def resume(folder: RunFolder, options: Options, observer: Observer) -> Finished:
     """Go on with a run that was interrupted, killed or failed, from its last checkpoint, to the same final bits.
 
+    It is told in the ledger beside the run, where its beginning is, whatever folder of runs the options name.
+
     Raises UsageError for a run that is complete, DataError where its data cannot be read, BusyError for one that
     still runs.
     """
@@ -137,6 +140,9 @@ def resume(folder: RunFolder, options: Options, observer: Observer) -> Finished:
             "a run is resumed where it began; leave --env out",
         )
     _check_nodes(request.experiment)
+    beside = folder.root.absolute().parents[1]
+    if options.runs.root.absolute() != beside:
+        options = replace(options, runs=RunsFolder(beside))
     data = datasets.locate(request.experiment, options.data) if options.data else Path(request.data)
     datasets.check(request.experiment, data, options.runs, observer.reading)
     if request.container is not None:
@@ -179,6 +185,7 @@ def _attempt(
     try:
         for result in folder.results(request.experiment.processes):
             result.unlink(missing_ok=True)
+        _cut_back(folder, request.resume_step)
         asked = request.to_json()
         write_json(folder.request, asked if recorded is None else {**asked, "experiment": recorded})
         observer.began(folder, request)
@@ -205,6 +212,21 @@ def _attempt(
         )
     scores = watcher.scores[-1] if watcher.scores else None
     return Finished(folder, outcome, scores, KeyRing(options.home).keyid, manifest, error)
+
+
+def _cut_back(folder: RunFolder, step: int) -> None:
+    """Keep the epochs up to ``step`` alone: what an attempt told after its last checkpoint is told again.
+
+    The child would cut them too; here nobody reads along yet.
+    """
+    if not step:
+        for log in (folder.metrics, folder.timing):
+            log.unlink(missing_ok=True)
+    elif folder.metrics.exists():
+        rows = read_scalars(folder.metrics, tolerate_torn=True)
+        kept = sum(int(row["step"] or 0) <= step for row in rows)
+        for log in (folder.metrics, folder.timing):
+            ScalarLog(log, keep_rows=kept).close()
 
 
 @contextmanager

@@ -56,7 +56,8 @@ class Recording(Unrecorded):
         self._kept: list[tuple[int, torch.Tensor, torch.Tensor]] = []
         self.trail_seconds = 0.0
         self._trail = TrailWriter(folder.trail, tensor_names(tensors), keep=place.step + 1 if resumed else 0)
-        rows = place.epoch if resumed else None
+        # an attempt that left no checkpoint may have left rows: the run starts over, and they do not stay
+        rows = place.epoch if resumed else 0
         self._metrics = ScalarLog(folder.metrics, keep_rows=rows)
         self._timing = ScalarLog(folder.timing, keep_rows=rows)
         if not resumed:

@@ -307,4 +307,9 @@ def test_a_full_disk_ends_in_no_half_manifest_and_a_ledger_that_says_so(small_di
     else:
         assert not folder.manifest.exists()
     assert not list(folder.root.glob("*.tmp"))
-    assert bench.resume(folder).outcome == "completed"
+
+    elsewhere = Bench(tmp_path / "elsewhere")
+    elsewhere.options = replace(elsewhere.options, home=bench.options.home)
+    assert elsewhere.resume(folder).outcome == "completed"
+    assert verified(bench, folder).ok, "what the first attempt wrote is gone, and the ledger is the run's own"
+    assert not elsewhere.options.runs.ledger.exists()
