@@ -75,10 +75,10 @@ def _table(biased: Scenario, unbiased: Scenario, agreement: OverallAgreement) ->
         Column("Data set"),
         Column("Networks", numeric=True),
         Column("Seeds"),
-        Column("Kendall's tau", numeric=True),
+        Column("Tau", numeric=True),
         Column("95 % interval", numeric=True),
-        Column("Spearman's rho", numeric=True),
-        Column("Pairs in another order"),
+        Column("Rho", numeric=True),
+        Column("Pairs turned round"),
         Column("First, biased"),
         Column("First, unbiased"),
     )
@@ -90,7 +90,8 @@ def _table(biased: Scenario, unbiased: Scenario, agreement: OverallAgreement) ->
     drawn = "seeds and data sets are drawn" if agreement.datasets_drawn else "seeds are drawn (too few data sets)"
     caption = (
         "Networks ordered by mean test accuracy, once with the same hyper-parameters for all (biased) and once each "
-        "with its own (unbiased): tau 1 is the same order, 0 no order in common, -1 the reverse. Intervals: percentile "
+        "with its own (unbiased). Kendall's tau, and Spearman's rho beside it: 1 is the same order, 0 no order in "
+        "common, -1 the reverse. Intervals of tau: percentile "
         f"bootstrap, {SAMPLES} samples in which {drawn}; drawing adds noise of its own, so that they lean towards 0. "
         "Where an interval reaches far below 1, these runs do not show that the orders agree."
     )

@@ -156,8 +156,8 @@ def test_both_scenarios_are_held_against_each_other_with_an_interval(made: Made)
     (row,) = table.rows
     told = dict(zip(heads, (value.text for value in row), strict=True))
     assert (told["Data set"], told["Networks"], told["Seeds"]) == ("digits", "4", "3")
-    assert row[heads.index("Kendall's tau")].number == pytest.approx(4 / 6)  # one pair of six turned round
-    assert told["Pairs in another order"] == "1 of 6: resnet18d bn and vgg11 bn"
+    assert row[heads.index("Tau")].number == pytest.approx(4 / 6)  # one pair of six turned round
+    assert told["Pairs turned round"] == "1 of 6: resnet18d bn and vgg11 bn"
     assert told["First, biased"] == told["First, unbiased"] == "lenet bn"
     assert "seeds are drawn (too few data sets)" in table.caption
     (figure,) = agreement_figures(runs)
