@@ -19,7 +19,8 @@ from ndrepro.execution.enclosure import Enclosure
 from ndrepro.execution.interpreters import find_python
 from ndrepro.execution.runs import is_running, read_recorded
 from ndrepro.spec.errors import DeviceError, EngineError
-from ndrepro.spec.layout import RunFolder
+from ndrepro.spec.layout import RunFolder, RunsFolder
+from provenance.ledger import Ledger
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(1200)]
 NAME = "lenet_nd_2_digits"
@@ -173,23 +174,81 @@ def cli(*words: str, **variables: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-def test_what_is_not_there_is_said_and_nothing_begun(image: str, tmp_path: Path) -> None:
-    runs = f"--runs={tmp_path / 'runs'}"
+def refused(error: str, said: str, code: int) -> bool:
+    """Said in one line, with the cure in another, and exit code 3."""
+    lines = error.splitlines()
+    return (code, len(lines), said in lines[0], lines[1].startswith("  cure: ")) == (3, 2, True, True)
+
+
+def test_what_is_not_there_is_said_and_nothing_begun(image: str, sif: Path, tmp_path: Path) -> None:
     wrong = f"{image}@sha256:{'0' * 64}"
-    empty = tmp_path / "empty"
+    empty, conf = tmp_path / "empty", tmp_path / "containers.conf"
     empty.mkdir()
+    conf.write_text('[engine]\nruntime = "no-such-runtime"\n', encoding="utf-8")
+    no_socket = {"CONTAINER_HOST": "", "XDG_RUNTIME_DIR": str(empty)}
     for words, variables, said in (
         (("--in=podman", "--image=localhost/no-such-image"), {}, "no image localhost/no-such-image"),
         (("--in=podman", f"--image={wrong}"), {}, "asked for is sha256:0000"),
+        (("--in=podman", f"--image={image}", "--device=cuda"), {}, "no NVIDIA driver"),
+        (("--in=podman",), {"PATH": str(empty), **no_socket}, "podman is not installed"),
+        (("--in=podman",), {"CONTAINERS_CONF": str(conf), **no_socket}, 'runtime "no-such-runtime" not found'),
         (("--in=docker",), {"DOCKER_HOST": f"unix://{tmp_path}/none.sock"}, "daemon does not answer"),
         (("--in=apptainer", f"--image={tmp_path}/none.sif"), {}, "no such image file"),
-        (("--in=podman",), {"PATH": str(empty), "CONTAINER_HOST": ""}, "podman is not installed"),
-        (("--in=podman", f"--image={image}", "--device=cuda"), {}, "no NVIDIA driver"),
+        (("--in=apptainer", f"--image={sif}", "--device=cuda"), {}, "no NVIDIA driver"),
+        (("--in=apptainer", f"--image={sif}"), {"PATH": str(empty)}, "apptainer is not installed"),
     ):
-        code, error = cli(runs, *words, NDREPRO_HOME=str(tmp_path / "keys"), **variables)
-        assert (code, said in error) == (3, True), error
-        assert error.count("\n") == 2
+        code, error = cli(f"--runs={tmp_path / 'runs'}", *words, NDREPRO_HOME=str(tmp_path / "keys"), **variables)
+        assert refused(error, said, code), (words, code, error)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of sixteen megabytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.getuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", folder]).returncode:
+        pytest.fail("no tmpfs can be mounted") if os.environ.get("CI") else pytest.skip("no tmpfs can be mounted")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_a_full_disk_ends_in_no_half_manifest_and_a_ledger_that_says_so(
+    place: Wanted, small_disk: Path, tmp_path: Path
+) -> None:
+    runs = RunsFolder(small_disk / "runs")
+    runs.root.mkdir()
+    filler, room = small_disk / "filler", os.statvfs(small_disk)
+    filler.write_bytes(bytes(room.f_bavail * room.f_frsize - 150_000))
+    words = [f"--runs={runs.root}", f"--in={place.engine}", f"--image={place.image}"]
+    code, error = cli(*words, NDREPRO_HOME=str(tmp_path / "keys"))
+    assert refused(error, "space", code) or refused(error, "disk is full", code), (code, error)
+    filler.unlink()
+
+    (folder,) = runs.runs()
+    events = [(entry.event, entry.fields.get("outcome")) for entry in Ledger(runs.ledger).entries()]
+    assert events in ([("begun", None), ("ended", "failed")], [("begun", None)])
+    verify = [sys.executable, "-m", "ndrepro", "verify", str(folder.root)]
+    if folder.manifest.exists():
+        assert read_recorded(folder).manifest.outcome == "failed"
+        run(*verify, NDREPRO_HOME=str(tmp_path / "keys"))
+    assert not list(folder.root.glob("*.tmp"))
+    resume = [sys.executable, "-m", "ndrepro", "run", f"--resume={folder.root}", "--quiet"]
+    run(*resume, NDREPRO_HOME=str(tmp_path / "keys"))
+    assert read_recorded(folder).manifest.outcome == "completed"
+    run(*verify, NDREPRO_HOME=str(tmp_path / "keys"))
+
+
+def test_a_file_that_is_not_the_recorded_image_is_refused(sif: Path, tmp_path: Path) -> None:
+    image = tmp_path / "image.sif"
+    image.symlink_to(sif)
+    folder = train(sys.executable, tmp_path, "--in=apptainer", f"--image={image}")
+    image.unlink()
+    image.write_bytes(b"another")
+    words = [sys.executable, "-m", "ndrepro", "reproduce", str(folder.root), f"--runs={tmp_path / 'runs'}"]
+    variables = {**os.environ, "NDREPRO_HOME": str(tmp_path / "keys")}
+    done = subprocess.run(words, env=variables, capture_output=True, text=True)
+    assert refused(done.stderr, "asked for is sha256:", done.returncode), done.stderr
 
 
 def test_a_run_is_reproduced_in_its_own_image_and_in_no_other(image: str, tmp_path: Path) -> None:
