@@ -12,7 +12,9 @@ import signal
 import subprocess
 import sys
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from ndrepro.execution import allocation, containers, environments, ranks
@@ -23,6 +25,7 @@ from ndrepro.spec.layout import RunFolder
 from provenance.folder import LOCK
 
 _POLL_SECONDS = 0.2
+_STOPS = (signal.SIGINT, signal.SIGTERM)
 # where keys lie is none of the child's business
 _WITHHELD = ("NDREPRO_HOME",)
 # Threads that have nothing to do sleep: spinning, they keep the cores from each other as soon as anything else runs
@@ -61,8 +64,9 @@ def run_child(request: Request, folder: RunFolder, code: Path, lock_fd: int, loo
 
     The first SIGINT or SIGTERM asks the child to stop at the next step, a second one kills it.
     """
-    process = _start(request, folder, code, lock_fd)
-    with _Forwarding(process) as forwarding:
+    start = _prepared(request, folder, code, lock_fd)
+    with _Forwarding() as forwarding:
+        process = forwarding.to(start())
         while True:
             try:
                 return process.wait(timeout=_POLL_SECONDS)
@@ -70,10 +74,10 @@ def run_child(request: Request, folder: RunFolder, code: Path, lock_fd: int, loo
                 look("stopping" if forwarding.asked else "training")
 
 
-def _start(request: Request, folder: RunFolder, code: Path, lock_fd: int) -> Process:
-    """The child's process, here or in the request's container; or its processes, as one."""
+def _prepared(request: Request, folder: RunFolder, code: Path, lock_fd: int) -> Callable[[], Process]:
+    """What starts the child, here or in the request's container; or its processes, as one."""
     if request.container is not None:
-        return containers.start(request.container, request, folder, code)
+        return partial(containers.start, request.container, request, folder, code)
     python, variables = child_python(request), child_variables(request, code, os.environ)
 
     command = (python, "-m", "ndrepro.training", str(folder.root.absolute()))
@@ -81,16 +85,17 @@ def _start(request: Request, folder: RunFolder, code: Path, lock_fd: int) -> Pro
     nodes = allocation.find(os.environ) if experiment.processes > 1 else None
 
     def one(place: Mapping[str, str]) -> Process:
-        return _popen(command, {**variables, **place}, folder, lock_fd)
+        with _stops_wait():
+            return _popen(command, {**variables, **place}, folder, lock_fd)
 
     if nodes is None:
-        return ranks.start(experiment.processes, one)
+        return partial(ranks.start, experiment.processes, one)
     step = nodes.words(experiment.processes, experiment.threads, command)
 
     def others(place: Mapping[str, str]) -> Process:
         return allocation.Step(_popen(step, _elsewhere({**variables, **place}, folder), folder))
 
-    return ranks.start(experiment.processes, one, nodes.share(experiment.processes), others)
+    return partial(ranks.start, experiment.processes, one, nodes.share(experiment.processes), others)
 
 
 def _elsewhere(variables: Mapping[str, str], folder: RunFolder) -> dict[str, str]:
@@ -116,27 +121,48 @@ def _popen(
         )
 
 
+@contextmanager
+def _stops_wait() -> Iterator[None]:
+    """While open, SIGINT and SIGTERM wait; for a process started meanwhile until it says that it can take them.
+
+    A child whose handlers do not stand yet would die of the signal that asks it to stop in order.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class _Forwarding:
     """While open, SIGINT and SIGTERM to this process go to the child: first as SIGTERM, then as SIGKILL."""
 
-    def __init__(self, process: Process) -> None:
-        self._process = process
+    def __init__(self) -> None:
+        self._process: Process | None = None
         self.asked = False
         self._before: dict[int, Callable[[int, types.FrameType | None], object] | int | None] = {}
 
     def __enter__(self) -> _Forwarding:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _STOPS:
             self._before[number] = signal.signal(number, self._forward)
         return self
+
+    def to(self, process: Process) -> Process:
+        """The child; a stop that came before it is handed on now."""
+        self._process = process
+        if self.asked:
+            process.send_signal(signal.SIGTERM)
+        return process
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        if self._process.poll() is None:
+        if self._process is not None and self._process.poll() is None:
             # an error in this process while the child trains: it must not go on unrecorded
             self._process.kill()
             self._process.wait()
 
     def _forward(self, number: int, frame: types.FrameType | None) -> None:
-        self._process.send_signal(signal.SIGKILL if self.asked else signal.SIGTERM)
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL if self.asked else signal.SIGTERM)
         self.asked = True

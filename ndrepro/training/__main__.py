@@ -64,12 +64,14 @@ def main(arguments: list[str]) -> int:
 
 
 class StopFlag:
-    """True once SIGTERM or SIGINT has come; the handler does nothing else."""
+    """True once SIGTERM or SIGINT has come; the handler does nothing else. One that came before it has waited."""
 
     def __init__(self) -> None:
         self.raised = False
-        for number in (signal.SIGTERM, signal.SIGINT):
+        stops = (signal.SIGTERM, signal.SIGINT)
+        for number in stops:
             signal.signal(number, self._raise)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, stops)
 
     def _raise(self, number: int, frame: object) -> None:
         self.raised = True

@@ -1,8 +1,17 @@
-"""What the training process gets of its parent's environment variables."""
+"""What the training process gets of its parent: environment variables, and a stop that comes early."""
 
+import os
+import signal
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
+import pytest
+from real_runs import Bench
+
+from ndrepro.execution import child, ranks
 from ndrepro.execution.child import child_variables
+from ndrepro.execution.enclosure import Process
 from ndrepro.spec.exchange import Request
 from ndrepro.spec.experiment import Experiment
 
@@ -26,3 +35,21 @@ def test_where_keys_lie_is_withheld() -> None:
 def test_idle_threads_sleep_unless_they_are_told_to_spin() -> None:
     assert child_variables(REQUEST, CODE, {})["OMP_WAIT_POLICY"] == "PASSIVE"
     assert child_variables(REQUEST, CODE, {"OMP_WAIT_POLICY": "ACTIVE"})["OMP_WAIT_POLICY"] == "ACTIVE"
+
+
+@pytest.mark.parametrize(("waits", "outcome"), [(True, "interrupted"), (False, "killed")])
+def test_a_stop_in_the_instant_that_the_child_starts_waits_for_its_handlers(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, waits: bool, outcome: str
+) -> None:
+    """And would kill it, were it not made to wait."""
+    start = ranks.start
+
+    def start_and_stop(*how: Any) -> Process:
+        process = start(*how)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return process
+
+    monkeypatch.setattr(ranks, "start", start_and_stop)
+    if not waits:
+        monkeypatch.setattr(child, "_stops_wait", nullcontext)
+    assert bench.run(epochs="500").outcome == outcome
