@@ -1,24 +1,35 @@
-"""A study on a real cluster of one node: one array, put back and gone on with to the same bits, told, cancelled."""
+"""A study on a real cluster: one array, put back and gone on with to the same bits, told, cancelled.
+
+Its two nodes are both this machine, each with a slurmd of its own: everything of several nodes is seen here but a
+network between them, and a second kernel. Only what asks for the partition "all" uses the second.
+"""
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import real_slurm
-from real_engines import need, run
+from real_engines import ROOT, SMALL, need, run
 from small_studies import SETTINGS, write_study
 
 from ndrepro.execution.containers import Wanted, pin
 from ndrepro.spec.layout import RunFolder
 from provenance.ledger import Ledger
+from provenance.signing import read_envelope
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(900)]
 LONG = 'arch = "lenet"\nepochs = 60\ncheckpoint_epochs = 1\n'
+LONG_SETTINGS = SETTINGS.replace('arch = "lenet"\nepochs = 1\n', LONG)
+# two processes share two cores: each step takes longer
+TWO = '{ method = "nd", processes = 2, epochs = 16 }'
 RESULTS = ("trail.bin", "metrics.jsonl", "weights.safetensors")
 
 
@@ -27,7 +38,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real_slurm.Clu
     need(*real_slurm.PROGRAMS)
     if os.getuid():
         pytest.fail("needs root") if os.environ.get("CI") else pytest.skip("needs root")
-    made = real_slurm.Cluster(tmp_path_factory.mktemp("slurm"))
+    made = real_slurm.Cluster(tmp_path_factory.mktemp("slurm"), nodes=2)
     try:
         made.start()
         for name, value in made.variables.items():
@@ -37,6 +48,18 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real_slurm.Clu
         made.stop()
         for name in made.variables:
             os.environ.pop(name, None)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, cluster: real_slurm.Cluster) -> "Study":
+    """What the long run comes to on this machine, without Slurm."""
+    return without_slurm(Study(tmp_path_factory.mktemp("undisturbed"), cluster), 'axes.method = ["nd"]')
+
+
+@pytest.fixture(scope="module")
+def undisturbed_two(tmp_path_factory: pytest.TempPathFactory, cluster: real_slurm.Cluster) -> "Study":
+    """And that of two processes."""
+    return without_slurm(Study(tmp_path_factory.mktemp("undisturbed"), cluster), f"include = [{TWO}]")
 
 
 @pytest.fixture
@@ -64,9 +87,9 @@ class Study:
             text=True,
         )
 
-    def submit(self, *words: str) -> str:
+    def submit(self, *words: str, minutes: int = 20) -> str:
         """The array's number."""
-        done = self.command("run", "--on=slurm", "--minutes=20", "--json", *words)
+        done = self.command("run", "--on=slurm", f"--minutes={minutes}", "--json", *words)
         assert done.returncode == 0, done.stderr
         return str(json.loads(done.stdout)["array"])
 
@@ -94,6 +117,21 @@ class Study:
         words = ["-m", "ndrepro", "verify", str(folder.root)]
         run(sys.executable, *words, cwd=self.folder, NDREPRO_HOME=str(self.folder / "keys"))
 
+    def same_as(self, other: "Study") -> None:
+        """The one run here has the bits of the other's."""
+        (folder,), (reference,) = self.folders(), other.folders()
+        for name in RESULTS:
+            assert (folder.root / name).read_bytes() == (reference.root / name).read_bytes(), name
+
+    def wait_warned(self) -> None:
+        """Until Slurm's warning has reached a task, which is then between stopping its runs and being put back."""
+        logs = self.runs / ".slurm" / "mini"
+        real_slurm.until(
+            lambda: any("Caught signal SIGUSR2" in log.read_text() for log in logs.glob("*/log/*.err")),
+            "a warning",
+            150,
+        )
+
     def outcomes(self) -> list[str]:
         return [
             json.loads(line)["fields"].get("outcome", "")
@@ -103,6 +141,38 @@ class Study:
 
 def grid(text: str) -> str:
     return f'[grids.main]\ntitle = "runs"\n{text}\n'
+
+
+def without_slurm(made: "Study", text: str) -> "Study":
+    made.write(grid(text), settings=LONG_SETTINGS)
+    assert made.command("run").returncode == 0
+    return made
+
+
+def manifest(folder: RunFolder) -> dict[str, Any]:
+    _, payload, _ = read_envelope(folder.manifest.read_bytes())
+    predicate: dict[str, Any] = json.loads(payload)["predicate"]
+    return predicate
+
+
+def pids(words: str) -> list[int]:
+    """The processes whose command line has these words."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if words in path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"):
+                found.append(int(path.parent.name))
+    return [number for number in found if number != os.getpid()]
+
+
+def variable(number: int, name: str) -> str:
+    entries = Path(f"/proc/{number}/environ").read_bytes().decode().split("\0")
+    return dict(entry.split("=", 1) for entry in entries if "=" in entry).get(name, "")
+
+
+def send(sig: signal.Signals, words: str) -> None:
+    for number in pids(words):
+        os.kill(number, sig)
 
 
 def test_a_study_is_one_array_with_a_failing_task_told_and_a_report(study: Study) -> None:
@@ -123,8 +193,8 @@ def test_a_study_is_one_array_with_a_failing_task_told_and_a_report(study: Study
     assert report["study"] == "mini"
 
 
-def test_a_task_that_is_put_back_goes_on_to_the_same_bits(study: Study, tmp_path: Path) -> None:
-    study.write(grid('axes.method = ["nd"]'), settings=SETTINGS.replace('arch = "lenet"\nepochs = 1\n', LONG))
+def test_a_task_that_is_put_back_goes_on_to_the_same_bits(study: Study, undisturbed: Study) -> None:
+    study.write(grid('axes.method = ["nd"]'), settings=LONG_SETTINGS)
     array = study.submit()
     folder = study.wait_checkpoint()
     # as before a time limit: a warning, upon which the task is stopped, signed as interrupted and put back
@@ -141,13 +211,105 @@ def test_a_task_that_is_put_back_goes_on_to_the_same_bits(study: Study, tmp_path
     assert next(each for each in study.outcomes() if each) == "interrupted"
     assert study.outcomes()[-1] == "completed"
     study.verify(folder)
-    other = Study(tmp_path / "undisturbed", study.cluster)
-    other.folder.mkdir()
-    other.write(grid('axes.method = ["nd"]'), settings=SETTINGS.replace('arch = "lenet"\nepochs = 1\n', LONG))
-    assert other.command("run").returncode == 0
-    (reference,) = other.folders()
-    for name in RESULTS:
-        assert (folder.root / name).read_bytes() == (reference.root / name).read_bytes(), name
+    study.same_as(undisturbed)
+
+
+def test_a_task_that_meets_its_time_limit_is_put_back_and_goes_on_to_the_same_bits(
+    study: Study, undisturbed: Study
+) -> None:
+    """Slurm's own clock: the training is halted until the warning has come."""
+    study.write(grid('axes.method = ["nd"]'), settings=LONG_SETTINGS)
+    array = study.submit(minutes=2)
+    folder = study.wait_checkpoint()
+    send(signal.SIGSTOP, f"ndrepro.training {folder.root}")
+    study.wait_warned()
+    send(signal.SIGCONT, f"ndrepro.training {folder.root}")
+    study.cluster.see_through(array)
+    study.wait_over(array)
+    told = [each for each in study.outcomes() if each]
+    assert (told[0], told[-1]) == ("interrupted", "completed"), "on a slow machine it may meet its limit again"
+    study.verify(folder)
+    study.same_as(undisturbed)
+
+
+def test_a_task_that_dies_without_a_word_is_told_with_slurms_reason(study: Study) -> None:
+    study.write(grid('axes.method = ["nd"]'))
+    done = study.command("run", "--on=slurm", "--minutes=10", "--sbatch=mem=150M", "--follow")
+    assert done.returncode == 1, done.stderr
+    (state,) = study.queue().values()
+    assert state in ("FAILED", "OUT_OF_MEMORY"), "which of them is for what watches over its memory"
+    assert f"ended as {state} before the run told its own end" in done.stderr + done.stdout
+    assert study.outcomes() in ([], [""]), "not begun, or never ended"
+
+
+def test_two_processes_in_a_task_are_one_run_killed_and_gone_on_with(study: Study, undisturbed_two: Study) -> None:
+    study.write(grid(f"include = [{TWO}]"), settings=LONG_SETTINGS)
+    array = study.submit()
+    folder = study.wait_checkpoint()
+    assert study.cluster.ask("squeue", "-h", "-j", array, "-o", "%C") == "2\n", "a core for each"
+    study.cluster.ask("scontrol", "requeue", array)
+    study.cluster.put_forward(array)
+    study.wait_over(array)
+    assert study.outcomes()[-1] == "completed"
+    study.verify(folder)
+    study.same_as(undisturbed_two)
+    told = manifest(folder)["buildDefinition"]["internalParameters"]["processes"]
+    assert (told["count"], [each["slurm_node"] for each in told["ranks"]]) == (2, ["node1", "node1"])
+    variables = json.loads(folder.environment.read_text())["start"]["environment"]["variables"]["recorded"]
+    assert (variables["SLURM_JOB_ID"], variables["SLURM_RESTART_COUNT"]) == (array, "1")
+
+
+def test_two_nodes_share_the_processes_of_a_run_stopped_killed_and_gone_on_with(
+    study: Study, undisturbed_two: Study
+) -> None:
+    nodes = "\n[[resources]]\nnodes = 2\n"
+    study.write(grid(f"include = [{TWO}]") + nodes, settings=LONG_SETTINGS)
+    array = study.submit("--partition=all")
+    folder = study.wait_checkpoint()
+    study.cluster.ask("scancel", "--signal=USR2", array)
+    study.cluster.put_forward(array)
+    real_slurm.until(lambda: study.outcomes().count("") >= 2, "the task to go on", 120)
+    steps = folder.checkpoint_steps()
+    real_slurm.until(lambda: folder.checkpoint_steps() > steps, "another checkpoint", 120)
+    (lost,) = [number for number in pids(f"ndrepro.training {folder.root}") if variable(number, "RANK") == "1"]
+    assert variable(lost, "SLURMD_NODENAME") == "node2"
+    os.kill(lost, signal.SIGKILL)
+    study.wait_over(array)
+    assert [each for each in study.outcomes() if each] == ["interrupted", "killed"]
+    study.verify(folder)
+    study.wait_over(study.submit("--partition=all"))
+    assert study.outcomes()[-1] == "completed"
+    study.verify(folder)
+    study.same_as(undisturbed_two)
+    told = manifest(folder)["buildDefinition"]["internalParameters"]["processes"]
+    assert [(each["rank"], each["local_rank"], each["slurm_node"]) for each in told["ranks"]] == [
+        (0, 0, "node1"),
+        (1, 0, "node2"),
+    ]
+    assert not pids(f"ndrepro.training {folder.root}")
+
+
+def test_a_single_run_is_spread_over_the_nodes_of_its_allocation_where_it_divides(study: Study) -> None:
+    (study.folder / "start.sh").write_text(
+        f"""#!/bin/sh
+one="{sys.executable} -m ndrepro run lenet_nd_1_digits --runs={study.runs} {" ".join(SMALL)}"
+$one --processes=3
+srun --nodes=1 --ntasks=1 --overlap $one --processes=2
+"""
+    )
+    words = ["--nodes=2", "--partition=all", "--ntasks-per-node=1", "--wait", "--output=said", "start.sh"]
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), "NDREPRO_HOME": str(study.folder / "keys")}
+    done = subprocess.run(["sbatch", *words], cwd=study.folder, env=variables, capture_output=True, text=True)
+    said = (study.folder / "said").read_text()
+    assert done.returncode == 0, (done.stderr, said)
+    assert "processes=3 on the 2 nodes of Slurm's job" in said
+    (folder,) = study.folders()
+    study.verify(folder)
+    told = manifest(folder)["buildDefinition"]["internalParameters"]["processes"]
+    assert [each["slurm_node"] for each in told["ranks"]] == ["node1", "node2"]
+    study.write(grid('axes.method = ["nd"]\naxes.processes = [3]') + "\n[[resources]]\nnodes = 2\n")
+    refused = study.command("run", "--on=slurm", "--partition=all")
+    assert (refused.returncode, "processes=3 on 2 nodes" in refused.stderr) == (2, True), refused.stderr
 
 
 def test_cancelling_ends_runs_signed_and_resumable(study: Study) -> None:

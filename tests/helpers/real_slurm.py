@@ -82,6 +82,7 @@ class Cluster:
             return not waits()
 
         until(waits, f"job {job} to be put back", 60)
+        time.sleep(_SCHEDULING_SECONDS)  # in the second in which it was put back another node would refuse it
         until(leaves, f"job {job} to start again", 180)
 
     def see_through(self, job: str, seconds: float = 300.0) -> None:
@@ -90,8 +91,8 @@ class Cluster:
         def over() -> bool:
             waiting = self.ask("squeue", "-h", "-j", job, "-o", "%T")
             if "PENDING" in (waiting or ""):
-                self.ask("scontrol", "update", f"jobid={job}", "StartTime=now")
                 time.sleep(_SCHEDULING_SECONDS)
+                self.ask("scontrol", "update", f"jobid={job}", "StartTime=now")
             return not waiting
 
         until(over, f"job {job}", seconds)
