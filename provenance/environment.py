@@ -26,6 +26,8 @@ from provenance import container, distributions, gpu, machine
 from provenance.probe import none, printable, probe, unavailable
 from provenance.redact import redact_tree
 
+_LOADED = time.monotonic()
+
 # Prefixes of variables that move numbers (threads, kernels, devices) or say where libraries are found.
 _PREFIXES = (
     "ATEN_ BLIS_ CONDA_ CUBLAS_ CUBLASLT_ CUDA_ CUDNN_ DNNL_ GLIBC_ GOMP_ GOTO_ HIP_ KMP_ LC_ MALLOC_ MIOPEN_ MKL_ "
@@ -57,12 +59,13 @@ def capture() -> dict[str, Any]:
 def usage() -> dict[str, float]:
     """What this process, and those of its children that ended, have used so far: seconds, bytes, page faults.
 
-    The difference of two is what was used between them, except for the peaks. ``wall_seconds`` counts from an
-    arbitrary moment. The kernel counts a child's peak from its fork: it is never below what this process then held.
+    The difference of two is what was used between them, except for the peaks. ``wall_seconds`` counts from this
+    process's beginning, as its CPU seconds do. The kernel counts a child's peak from its fork: it is never below what
+    this process then held.
     """
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
-        "wall_seconds": time.monotonic(),
+        "wall_seconds": _wall_seconds(),
         "user_seconds": own.ru_utime,
         "system_seconds": own.ru_stime,
         "children_user_seconds": children.ru_utime,
@@ -74,6 +77,17 @@ def usage() -> dict[str, float]:
         "children_minor_page_faults": children.ru_minflt,
         "children_major_page_faults": children.ru_majflt,
     }
+
+
+def _wall_seconds() -> float:
+    """Since this process began, by the kernel's account; where it gives none, since this module was loaded."""
+    try:
+        with open("/proc/self/stat", encoding="utf-8", errors="replace") as stat:
+            # field 22 of proc(5), counted behind the command's name, which may hold spaces and brackets
+            began = int(stat.read().rpartition(")")[2].split()[19])
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - began / os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError, IndexError, ValueError):
+        return time.monotonic() - _LOADED
 
 
 def _peak_memory_bytes(own: resource.struct_rusage) -> int:

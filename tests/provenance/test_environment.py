@@ -9,6 +9,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,16 @@ def test_usage_grows_by_what_was_used() -> None:
     assert before["minor_page_faults"] <= faults <= after["minor_page_faults"]
     assert after["peak_memory_bytes"] >= 1 << 26
     assert all(value >= 0 for value in grown.values())
+
+
+def test_wall_time_counts_from_the_process_own_beginning() -> None:
+    """And not from the machine's, which would be signed as a run's time."""
+    began = time.monotonic()
+    program = "import time; from provenance.environment import usage; time.sleep(0.3); print(usage()['wall_seconds'])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    waited = time.monotonic() - began
+    assert 0.3 <= float(done.stdout) <= waited + 0.02, "in ticks of the kernel's clock, of which a second has 100"
+    assert began > waited + 0.02, "the control: the machine has been up for longer than that"
 
 
 def test_a_large_parent_is_not_its_childs_peak() -> None:
