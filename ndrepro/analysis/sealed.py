@@ -49,7 +49,8 @@ class PrivateDatabase:
             if not self.copied:
                 self._file.truncate(0)
             self._file.flush()
-            self.sql = sqlite3.connect(path, isolation_level=None)
+            # whichever thread collects what is no longer used closes it
+            self.sql = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             # it can be made again at any time: no journal, no waiting for the disk; and opened before its name goes
             for pragma in ("journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE", "user_version = 1"):
                 self.sql.execute(f"PRAGMA {pragma}")
@@ -70,8 +71,8 @@ class PrivateDatabase:
 
     def close(self) -> None:
         """Give it up."""
-        self.sql.close()
         self._file.close()
+        self.sql.close()
 
     def _chunks(self) -> Iterator[bytes]:
         place = 0
