@@ -116,11 +116,12 @@ class ContainerProcess:
             self._code = 128 - status if 128 < status <= 128 + signal.SIGRTMAX else status
         except Exception:  # the engine went away: whether the container did is not known, so it counts as killed
             self._code = -signal.SIGKILL
-        finally:
-            self._over.set()
+        # before anybody hears of its end: this process may be over at once, and podman's service with it
         with suppress(Exception):
             self._container.remove(force=True)
-        self._client.close()
+        with suppress(Exception):
+            self._client.close()
+        self._over.set()
 
 
 def _options(engine: str, enclosure: Enclosure) -> dict[str, Any]:

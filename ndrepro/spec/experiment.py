@@ -48,6 +48,7 @@ PIXELS = ("none", "shuffled", "random", "gaussian")
 DEVICES = ("auto", "cpu", "cuda")
 # the largest whole number that is signed as a number (``provenance.canonical``)
 LARGEST_INTEGER = 2**53
+_MOST_THREADS = 4096  # some operations of torch crash on a million
 # what `make run` trains when nothing is named: minutes on two cores, no download
 DEFAULT_EXPERIMENT = "lenet_nd_5_digits"
 
@@ -160,6 +161,8 @@ class Experiment:
         _one_of("precision", self.precision, modes.PRECISIONS)
         for key in ("batch_size", "threads", "processes", "checkpoint_epochs", "deconv.block", "deconv.n_iter"):
             _at_least(key, self.value(key), 1)
+        if self.threads > _MOST_THREADS:
+            raise UsageError(f"threads={self.threads}, expected at most {_MOST_THREADS}", _leave_out("threads"))
         _at_least("deconv.sampling_stride", self.deconv.sampling_stride, 1)
         for key in (
             "epochs",

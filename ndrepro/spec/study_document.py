@@ -23,6 +23,7 @@ the key and the nearest right words. Law: ``from_document(name, to_document(stud
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
@@ -52,6 +53,7 @@ _GRID_KEYS = ("title", "settings", "axes", "exclude", "include")
 _TAKEN: dict[Any, tuple[type, ...]] = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}
 _EXPECTED = {bool: "true or false", int: "a whole number", float: "a number", str: "a word in quotes"}
 _MOST_EPOCHS = 99_999  # what a name can hold
+_MOST_POINTS = 100_000  # every one is made and checked before any is run: a slip of the pen must not take a day
 _RESOURCE_KEYS = tuple(item.name for item in fields(Resources))
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -155,6 +157,9 @@ def _grid(name: str, place: _Place, document: Any) -> Grid:
     for key in axes:
         if key in settings:
             raise place.at("axes").error(f"'{key}' is an axis and one of the grid's settings", "take it out of one")
+    points = sum(math.prod(len(values) for values in row.values()) for row in (axes, *include) if row)
+    if points > _MOST_POINTS:
+        raise place.error(f"{points:,} points, at most {_MOST_POINTS:,}", "take values out, or make several studies")
     return Grid(name, title, settings, axes, exclude, include)
 
 
