@@ -182,7 +182,11 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"grids": {"main": {"axes": {"epochs": [-1]}}}}, "epochs=-1, expected 0 to", ""),
     ({"grids": {"main": {"axes": {"seed": [1, 2, 1]}}}}, "grids.main.axes: seed has 1 twice", "once"),
     ({"grids": {"main": {"axes": {"batch_size": [0]}}}}, "grids.main.axes: batch_size=0", ""),
-    ({"grids": {"main": {"axes": {"seed": [*range(400)], "batch_size": [*range(1, 400)]}}}}, "159,600 points", "values"),
+    (
+        {"grids": {"main": {"axes": {"seed": [*range(400)], "batch_size": [*range(1, 400)]}}}},
+        "159,600 points",
+        "values",
+    ),
     ({"settings": {"learning_rate": "fast"}}, "settings: learning_rate='fast', expected a number", ""),
     ({"settings": {"schedule": "cosin"}}, "settings: schedule='cosin' is not known", "cosine"),
     ({"settings": 3}, "settings: 3, expected a table", ""),
