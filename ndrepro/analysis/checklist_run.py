@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -159,10 +160,12 @@ def weights(manifest: Manifest) -> Iterator[Evidence]:
 def compute(manifest: Manifest) -> Iterator[Evidence]:
     """Time and memory that it took."""
     usage = manifest.internal_parameters.get("usage")
-    if isinstance(usage, Mapping) and isinstance(usage.get("wall_seconds"), (int, float)):
+    if isinstance(usage, Mapping) and isinstance(usage.get("user_seconds"), (int, float)):
         memory = usage.get("peak_memory_bytes")
         more = f", {memory / 2**30:.1f} GiB of memory" if isinstance(memory, (int, float)) else ""
-        yield said("internalParameters.usage", f"{usage['wall_seconds']:.0f} s{more}")
+        whole = datetime.fromisoformat(manifest.finished_on) - datetime.fromisoformat(manifest.started_on)
+        times = f"{usage['user_seconds']:.0f} CPU s in {whole.total_seconds():.0f} s"
+        yield said("internalParameters.usage", times + more)
 
 
 Finder = Callable[[Manifest], Iterator[Evidence]]

@@ -26,7 +26,6 @@ NUMBERS = (
     "train_top5_accuracy",
     "test_top5_accuracy",
     "train_seconds",
-    "wall_seconds",
 )
 # "folder" follows from the path, "signer" from the key, "manifest_digest" is a column of every manifest
 OWN = ("run_id", "started", "seed", "seeds", *NUMBERS)

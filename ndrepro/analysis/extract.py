@@ -45,9 +45,9 @@ class Score:
     name's default, by dotted key. ``cell`` is the environment's name ("main", "torch-1.13.1", of a container image
     "podman:00be816f81ca"), ``environment`` its versions; ``image`` and ``image_again`` are what a study may call that
     image (``ndrepro.spec.images``), "" outside of containers. ``parameters`` counts the trainable ones.
-    ``train_seconds`` is the time in training steps, ``None`` where it was not kept; ``wall_seconds`` the whole of the
-    last attempt. Top-5 accuracies are ``None`` in runs from before they were recorded. ``official_data`` says
-    whether the data were the published files, by their digests. ``signer`` is the name of a trusted key.
+    ``train_seconds`` is the time in training steps, ``None`` where it was not kept. Top-5 accuracies are ``None`` in
+    runs from before they were recorded. ``official_data`` says whether the data were the published files, by their
+    digests. ``signer`` is the name of a trusted key.
     """
 
     run_id: str
@@ -74,7 +74,6 @@ class Score:
     test_loss: float
     parameters: int | None
     train_seconds: float | None
-    wall_seconds: float | None
     commit: str
     code: str
     signer: str
@@ -152,7 +151,6 @@ def score_of(manifest: Manifest, folder: Path, signer: str, digest: str) -> Scor
         test_loss=last["test_loss"],
         parameters=_whole(_annotations(manifest, "layer census").get("trainable_parameters")),
         train_seconds=_train_seconds(manifest, folder),
-        wall_seconds=_wall_seconds(internal),
         commit=str((source.digest or {}).get("gitCommit", "")) if source else "",
         code=str((code.digest or {}).get("sha256", "")) if (code := _named(manifest, "code")) else "",
         signer=signer,
@@ -279,12 +277,6 @@ def _train_seconds(manifest: Manifest, folder: Path) -> float | None:
         return math.fsum(float(row["train_seconds"] or 0) for row in rows)
     except (OSError, KeyError, TypeError, ValueError):
         return None
-
-
-def _wall_seconds(internal: Mapping[str, Any]) -> float | None:
-    usage = internal.get("usage")
-    seconds = usage.get("wall_seconds") if isinstance(usage, Mapping) else None
-    return float(seconds) if isinstance(seconds, int | float) else None
 
 
 def _annotations(manifest: Manifest, name: str) -> Mapping[str, Any]:

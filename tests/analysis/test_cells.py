@@ -38,7 +38,6 @@ BASE = Score(
     test_loss=0.2,
     parameters=10,
     train_seconds=1.0,
-    wall_seconds=2.0,
     commit="c",
     code="d",
     signer="me",

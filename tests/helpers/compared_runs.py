@@ -42,7 +42,7 @@ _ACCOUNT: dict[str, Any] = {
             "build": "PyTorch built with:\n  - GCC 13.3",
             "gpus": [],
         },
-        "usage": {"wall_seconds": 12.5},
+        "usage": {"wall_seconds": 12.5, "user_seconds": 12.0},
         "resumedFromStep": 0,
     },
     "machine": {

@@ -84,7 +84,7 @@ def sign_run(runs: RunsFolder, name: str, run: str, outcome: str = "completed", 
             "threads": experiment.threads,
             "device": "cpu",
             "libraries": {"torch": "2.13.0", "cuda": "13.0"},
-            "usage": {"wall_seconds": 70.0},
+            "usage": {"wall_seconds": 70.0, "user_seconds": 60.0},
         },
         dependencies=[
             Resource(
