@@ -16,7 +16,6 @@ from real_runs import wait_for
 from ndrepro.execution import containers, sdk_engine
 from ndrepro.execution.containers import ENGINES, Wanted
 from ndrepro.execution.enclosure import Enclosure
-from ndrepro.execution.interpreters import find_python
 from ndrepro.execution.runs import is_running, read_recorded
 from ndrepro.spec.errors import DeviceError, EngineError
 from ndrepro.spec.layout import RunFolder, RunsFolder
@@ -32,19 +31,6 @@ def place(request: pytest.FixtureRequest) -> Wanted:
     """An engine and the image as that engine has it."""
     fixture = {"podman": "image", "apptainer": "sif"}[request.param]
     return Wanted.from_words(request.param, str(request.getfixturevalue(fixture)))
-
-
-@pytest.fixture(scope="session")
-def python(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Python outside of containers that has the image's own libraries: the very files, none installed anew."""
-    root = run("podman", "image", "mount", image).strip()
-    version = next(Path(root).glob("opt/ndrepro/lib/python3.*")).name
-    folder = tmp_path_factory.mktemp("outside") / "venv"
-    run(str(find_python(version.removeprefix("python"))), "-m", "venv", "--without-pip", str(folder))
-    link = folder / "lib" / version / "site-packages" / "image.pth"
-    link.write_text(f"{root}/opt/ndrepro/lib/{version}/site-packages\n", encoding="utf-8")
-    yield str(folder / "bin" / "python")
-    run("podman", "image", "unmount", image)
 
 
 def train(python: str, folder: Path, *more: str) -> RunFolder:
