@@ -196,7 +196,14 @@ def permutation_test_of_means(
     data = sample(first, "the first sample"), sample(second, "the second sample")
     rng = np.random.default_rng(seed)
     found = permutation_test(
-        data, difference, permutation_type="independent", vectorized=True, n_resamples=resamples, axis=-1, rng=rng
+        data,
+        difference,
+        permutation_type="independent",
+        vectorized=True,
+        n_resamples=resamples,
+        batch=max(1, _AT_ONCE // sum(map(len, data))),
+        axis=-1,
+        rng=rng,
     )
     return float(found.pvalue)
 

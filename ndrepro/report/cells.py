@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ndrepro.analysis.intervals import mean_interval
+from ndrepro.analysis.prediction import next_run
 from ndrepro.analysis.scores import Score
 from ndrepro.report.table import MISSING
 
@@ -21,7 +22,8 @@ from ndrepro.report.table import MISSING
 class Spread:
     """Some replicates of one quantity. ``low`` and ``high`` are the interval of the mean: ``None`` below two values.
 
-    The interval is Student's, of 95 %: see ``ndrepro.analysis.intervals``.
+    The interval is Student's, of 95 %: see ``ndrepro.analysis.intervals``. ``next`` is that of one more run
+    (``ndrepro.analysis.prediction``), which does not shrink to nothing as runs are added.
     """
 
     n: int
@@ -30,6 +32,7 @@ class Spread:
     low: float | None
     high: float | None
     values: tuple[float, ...]
+    next: tuple[float, float] | None = None
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Spread:
@@ -40,7 +43,9 @@ class Spread:
         if len(found) == 1:
             return cls(1, found[0], None, None, None, found)
         interval = mean_interval(found)
-        return cls(len(found), interval.estimate, interval.spread, interval.low, interval.high, found)
+        more = next_run(found)
+        ends = (more.low, more.high)
+        return cls(len(found), interval.estimate, interval.spread, interval.low, interval.high, found, ends)
 
     @property
     def text(self) -> str:
@@ -59,6 +64,7 @@ class Spread:
             "mean": self.mean,
             "standard_deviation": self.deviation,
             "interval_95": None if self.low is None else [self.low, self.high],
+            "one_more_run_95": None if self.next is None else [*self.next],
             "values": values,
         }
 

@@ -19,6 +19,7 @@ from ndrepro.analysis.attestations import Attestations
 from ndrepro.analysis.forms import Form
 from ndrepro.analysis.scores import Score, Scores
 from ndrepro.report.cells import Cell, cells_of, surroundings
+from ndrepro.report.comparisons import comparison_tables
 from ndrepro.report.findings import Finding, counted, findings_of
 from ndrepro.report.forms_page import filled_in, form_table, overview
 from ndrepro.report.kinds import kinds_table, verdict_table
@@ -95,6 +96,7 @@ class Report:
     figures: tuple[Drawn, ...]
     numbers: tuple[Table, ...]
     tables: tuple[Table, ...]
+    comparisons: tuple[Table, ...]
     cells: Table
     runs: Table
     left_out: Table
@@ -163,6 +165,7 @@ class Report:
             "runs": [_run_json(run) for run in self.scores.rows],
             "numbers": [table.to_json() for table in self.numbers],
             "tables": [table.to_json() for table in self.tables],
+            "comparisons": [table.to_json() for table in self.comparisons],
             "surroundings": self.surroundings.to_json(),
             "forms": [form.to_json() for form in self.forms],
             "figures": [{"key": drawn.key, "title": drawn.title, "data": drawn.data} for drawn in self.figures],
@@ -200,6 +203,7 @@ def contents(
         figures=drawn,
         numbers=numbers(distinct),
         tables=of_studies,
+        comparisons=comparison_tables(distinct),
         cells=cell_table(cells),
         runs=run_table(ordered, repeats, about.program, links.manifest),
         left_out=left_out_table(scores),

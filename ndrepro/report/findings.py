@@ -14,6 +14,7 @@ from typing import Any
 
 from ndrepro.analysis.paired import BETTER as SHOWN
 from ndrepro.analysis.paired import Superiority, compare_pairs
+from ndrepro.analysis.power import runs_for_superiority
 from ndrepro.analysis.samples import TooLittle
 from ndrepro.analysis.scores import Score
 from ndrepro.report.cells import settings_text, surroundings
@@ -108,6 +109,8 @@ def _deconvolution_better(runs: Sequence[Score]) -> Finding | None:
             reason += f" Pairs of one seed in several surroundings or settings are averaged first: {told}."
         alone = sum(key not in sides["bn"] for key in sides["nd"]) + sum(key not in sides["nd"] for key in sides["bn"])
         reason += f" {counted(alone, 'run')} without a partner left out." if alone else ""
+        if verdict == OPEN and found.n < (needed := runs_for_superiority(found.threshold)):
+            reason += f" P = {found.threshold:g} takes {needed} independent pairs to be shown (Noether 1987)."
         reason += " One seed a pair: nothing is said of other seeds." if seeds == 1 else ""
     return Finding(
         "deconvolution_better",

@@ -52,6 +52,7 @@ def _sections(report: Report) -> list[tuple[str, str]]:
     sections = [("summary", "Summary"), ("kinds", "Which reproducibility")]
     sections += [("figures", "Figures")] if report.figures else []
     sections += [("published", "Published and own")] if report.tables else []
+    sections += [("comparisons-title", "Compared")] if report.comparisons else []
     sections += [
         ("cells-title", "Experiments"),
         ("runs-title", "Runs"),

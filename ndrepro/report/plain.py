@@ -93,7 +93,7 @@ def markdown_report(report: Report) -> str:
     ]
     parts += [
         f"## {markdown_text(table.title)}\n\n{markdown_text(table.caption)}\n\n{markdown(table)}"
-        for table in (*report.numbers, *report.tables)
+        for table in (*report.numbers, *report.tables, *report.comparisons)
     ]
     parts += [f"## {report.cells.title}\n\n{markdown_text(report.cells.caption)}\n\n{markdown(report.cells)}"]
     parts += [f"## Not in the results\n\n{markdown_text(report.left_out_words)}"]

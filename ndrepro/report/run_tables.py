@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ndrepro.analysis.scores import Score, Scores
-from ndrepro.report.cells import Cell
+from ndrepro.report.cells import Cell, Spread
 from ndrepro.report.designs import told_apart
 from ndrepro.report.table import MISSING, Column, Table, Value, count, decimal, duration, without_constants, word
 from ndrepro.spec.images import PinnedImage
@@ -31,7 +31,8 @@ def cell_table(cells: Sequence[Cell]) -> Table:
         Column("Train %", numeric=True),
         Column("Test %", numeric=True),
         Column("s", numeric=True),
-        Column("95 % interval", numeric=True),
+        Column("Mean ±", numeric=True),
+        Column("One more run", numeric=True),
         Column("Lowest", numeric=True),
         Column("Highest", numeric=True),
         Column("Training", numeric=True),
@@ -39,8 +40,10 @@ def cell_table(cells: Sequence[Cell]) -> Table:
     )
     caption = (
         "Accuracies after the last epoch, means over n runs that differ by nothing but their seed; s is the standard "
-        "deviation (n - 1). The interval is that of the mean test accuracy; one run has none. The train accuracy is "
-        "met while training, on augmented images. A mean links to its runs."
+        "deviation (n - 1). Mean ± is half the 95 % interval of the mean test accuracy (Student), and one more run "
+        "falls between the ends beside it with 95 %, if runs are normal; whatever they are, between lowest and highest "
+        "with (n - 1)/(n + 1). One run has neither. The train accuracy is met while training, on augmented "
+        "images. A mean links to its runs."
     )
     shared, apart = told_apart([cell.first for cell in cells])
     rows = tuple(_cell_row(cell, apart[cell.first.run_id]) for cell in cells)
@@ -50,8 +53,6 @@ def cell_table(cells: Sequence[Cell]) -> Table:
 def _cell_row(cell: Cell, settings: str) -> tuple[Value, ...]:
     one, test = cell.first, cell.test
     link = f"#{anchor(one)}"
-    interval = MISSING if test.low is None or test.high is None else f"{test.low:.2f} to {test.high:.2f}"
-    width = None if test.low is None or test.high is None else test.high - test.low
     finite = test.mean is not None
     return (
         word(one.arch),
@@ -63,12 +64,21 @@ def _cell_row(cell: Cell, settings: str) -> tuple[Value, ...]:
         decimal(cell.train.mean, missing=cell.train.text),
         decimal(test.mean, missing=test.text, href=link),
         decimal(test.deviation),
-        Value(interval, width),
+        decimal(None if test.low is None or test.high is None else (test.high - test.low) / 2),
+        _one_more(test),
         decimal(min(test.values) if finite and cell.n > 1 else None),
         decimal(max(test.values) if finite and cell.n > 1 else None),
         duration(cell.seconds.mean),
         word(place_text(one)),
     )
+
+
+def _one_more(test: Spread) -> Value:
+    """Where one more run falls, sorted by how wide that is."""
+    if test.next is None:
+        return Value(MISSING)
+    low, high = test.next
+    return Value(f"{decimal(low).text} to {decimal(high).text}", high - low)
 
 
 def run_table(runs: Sequence[Score], repeats: Iterable[Score], program: str, manifest: Callable[[Score], str]) -> Table:

@@ -46,7 +46,7 @@ def write_report(scores: Scores, about: About, folder: Path, *, manifests: bool 
             (folder / name).mkdir(parents=True, exist_ok=True)
         for drawn in report.figures:
             drawn.draw(folder / "figures" / drawn.key)
-        for table in (*report.tables, *report.numbers, report.cells):
+        for table in (*report.tables, *report.numbers, *report.comparisons, report.cells):
             _write(folder / "tables" / f"{table.key}.md", markdown(table))
             _write(folder / "tables" / f"{table.key}.tex", latex(table))
         _write(
