@@ -9,6 +9,7 @@ import pytest
 
 from ndrepro.analysis.scores import read_scores
 from ndrepro.analysis.sensitivity import Options, Sensitivity, sensitivity_of
+from ndrepro.report.plain import markdown_text
 from ndrepro.report.sensitivity_words import markdown
 from provenance.signing import PublicKey
 from provenance.trust import TrustedKey, TrustPolicy
@@ -42,7 +43,7 @@ def test_the_bits_of_the_seed_that_is_kept_fall_into_the_groups_of_the_page(foun
     page = PAGE.read_text(encoding="utf-8")
     for bits in found.bits:
         assert ("torch-2.8.0", "torch-2.13.0") in bits.groups
-        assert f"{bits.subject}: {len(bits.groups)} groups of equal bits: " in page
+        assert f"{markdown_text(bits.subject)}: {len(bits.groups)} groups of equal bits: " in page
 
 
 def test_another_number_would_be_seen(found: Sensitivity) -> None:

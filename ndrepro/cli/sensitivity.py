@@ -58,6 +58,8 @@ def sensitivity(
     from ndrepro.analysis.sensitivity import sensitivity_of
 
     asked = _options(metric, margin, better, reference or [])
+    if out and out.exists() and not out.is_dir():
+        raise UsageError(f"{out}: a file, expected a folder", "name another folder with -o DIR")
     with counted(as_json) as watch:
         scores = read_scores(folders or [runs], index=index, policy=trust_of(keys or []), watch=watch)
     found = sensitivity_of(scores, asked)

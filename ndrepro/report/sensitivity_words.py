@@ -17,6 +17,7 @@ from ndrepro.analysis.sensitivity import Sensitivity
 from ndrepro.analysis.sensitivity_bits import Bits, PairOfCells
 from ndrepro.analysis.sensitivity_conclusion import Contrast
 from ndrepro.analysis.sensitivity_numbers import Breakdown, CellNumbers, Numbers
+from ndrepro.report.plain import markdown_text
 from ndrepro.spec.images import PinnedImage
 
 NOTHING = "-"
@@ -133,8 +134,9 @@ def _pair(pair: PairOfCells) -> tuple[str, ...]:
 def _numbers(found: Sensitivity) -> tuple[str, ...]:
     level, margin = f"{100 * found.options.confidence:g} %", f"{found.options.margin:g} {found.options.unit}"
     return (
-        f"Means and differences with {level} t intervals; beside the difference the bootstrap's (BCa, over pairs), too "
-        "narrow at few seeds. p-values of sign-flip tests, corrected (Holm) over the cells of one subject.",
+        f"Means and differences with {level} t intervals; one more run falls within so much of the mean, if runs are "
+        "normal. Beside the difference its bootstrap interval (BCa, over pairs), too narrow at few seeds. p-values of "
+        "sign-flip tests, corrected (Holm) over the cells of one subject.",
         f"Within {margin}: equivalent, two one-sided tests at 5 % put the difference inside; different, it is shown by "
         "the corrected test too; undecided, neither, and behind it the least margin that would have been shown. "
         "Can see: the true difference that so many pairs show four times in five.",
@@ -148,6 +150,7 @@ def _cells(numbers: Numbers, found: Sensitivity) -> Section:
         "n",
         "mean",
         "sd",
+        "one more",
         "difference",
         "bootstrap",
         "p (Holm)",
@@ -172,8 +175,9 @@ def _line(line: CellNumbers) -> tuple[str, ...]:
     return (
         line.cell,
         str(len(line.values)),
-        f"{mean.estimate:.2f} ({mean.low:.2f} to {mean.high:.2f})" if mean else _only(line),
+        f"{mean.estimate:.2f} ± {_half(mean)}" if mean else _only(line),
         f"{mean.spread:.2f}" if mean else NOTHING,
+        f"± {_half(line.one_more)}" if line.one_more else NOTHING,
         _interval(line.against.difference) if line.against else NOTHING,
         f"{line.bootstrap.low:+.2f} to {line.bootstrap.high:+.2f}" if line.bootstrap else NOTHING,
         f"{line.p_holm:.3f}" if line.p_holm is not None else NOTHING,
@@ -348,6 +352,11 @@ def _interval(found: Interval) -> str:
     return f"{found.estimate:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
 
 
+def _half(found: Interval) -> str:
+    """Half the width of an interval that lies evenly about its estimate."""
+    return f"{(found.high - found.low) / 2:.2f}"
+
+
 def _ends(values: Sequence[float], form: str) -> str:
     """The first and the last of some numbers, once where they are the same."""
     first, last = (f"{value:{form}}" for value in (values[0], values[-1]))
@@ -362,17 +371,17 @@ def _span(steps: Iterable[int]) -> str:
 
 
 def markdown(found: Sensitivity, figures: Sequence[str] = ()) -> str:
-    """The whole answer as Markdown; ``figures`` are names of image files beside it."""
-    lines = ["# What moves the result", "", *(f"* {said}" for said in findings(found)), ""]
+    """The whole answer as Markdown, what comes from runs escaped; ``figures`` are names of image files beside it."""
+    lines = ["# What moves the result", "", *(f"* {markdown_text(said)}" for said in findings(found)), ""]
     for name in figures:
         lines += [f"![{name.rpartition('.')[0].replace('_', ' ')}]({name})", ""]
     for section in sections(found):
-        lines += [f"{'#' * section.level} {section.title}", ""]
+        lines += [f"{'#' * section.level} {markdown_text(section.title)}", ""]
         for said in section.sentences:
-            lines += [said, ""]
+            lines += [markdown_text(said), ""]
         if section.head:
-            lines.append(f"| {' | '.join(section.head)} |")
+            lines.append(f"| {' | '.join(map(markdown_text, section.head))} |")
             lines.append(f"| {' | '.join(['---', *['---:'] * (len(section.head) - 1)])} |")
-            lines += [f"| {' | '.join(row)} |" for row in section.rows]
+            lines += [f"| {' | '.join(map(markdown_text, row))} |" for row in section.rows]
             lines.append("")
     return "\n".join(lines)

@@ -13,7 +13,6 @@ same release of matplotlib.
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -128,19 +127,6 @@ def bar(number: int) -> dict[str, Any]:
 def colour(number: int) -> str:
     """The ``number``-th colour."""
     return COLOURS[number % len(COLOURS)]
-
-
-def lightness(hex_colour: str) -> float:
-    """Relative luminance of ``#rrggbb`` (WCAG 2.2), from 0 (black) to 1 (white)."""
-    channels = [int(hex_colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
-    return math.fsum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-
-
-def text_on(hex_colour: str) -> str:
-    """Black or white, whichever is read more easily on that colour."""
-    light = lightness(hex_colour)
-    return "#000000" if (light + 0.05) / 0.05 > 1.05 / (light + 0.05) else "#ffffff"
 
 
 def finish(axes: Axes, title: str, x: str = "", y: str = "") -> None:

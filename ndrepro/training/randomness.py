@@ -27,11 +27,6 @@ def epoch_order(experiment: Experiment, epoch: int, count: int) -> np.ndarray:
     return stream(experiment, "order", epoch).permutation(count).astype(np.int64)
 
 
-def epoch_augmentation(experiment: Experiment, epoch: int, count: int, padding: int) -> np.ndarray:
-    """As ``epoch_crops``, where images are padded by so many pixels on each side and cropped to their size."""
-    return epoch_crops(experiment, epoch, count, 2 * padding)
-
-
 def epoch_jitter(experiment: Experiment, epoch: int, count: int) -> np.ndarray:
     """Per place in the order: factors of contrast, saturation, brightness in 1 +- jitter; float32 (count, 3)."""
     generator = stream(experiment, "augment", f"{epoch}/jitter")

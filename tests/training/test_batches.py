@@ -8,7 +8,7 @@ from ndrepro.spec.catalogue import DATASETS
 from ndrepro.spec.experiment import Experiment
 from ndrepro.training.batches import Batches, jittered, whitened
 from ndrepro.training.data.images import Split
-from ndrepro.training.randomness import epoch_augmentation, epoch_crops, epoch_jitter, epoch_order
+from ndrepro.training.randomness import epoch_crops, epoch_jitter, epoch_order
 from ndrepro.training.share import Share
 
 COUNT = 37
@@ -29,7 +29,7 @@ def one_by_one(split: Split, chosen: Experiment, epoch: int) -> np.ndarray:
     """The epoch's images by numpy, one at a time, the way torchvision crops and flips."""
     facts = DATASETS["cifar10"]
     order = epoch_order(chosen, epoch, COUNT)
-    draws = epoch_augmentation(chosen, epoch, COUNT, facts.crop_padding)
+    draws = epoch_crops(chosen, epoch, COUNT, 2 * facts.crop_padding)
     out = []
     for index, (top, left, flip) in zip(order, draws, strict=True):
         padded = np.pad(split.images[index], ((0, 0), (4, 4), (4, 4)))
@@ -126,7 +126,7 @@ def test_jitter_has_draws_of_its_own_and_only_in_training(split: Split) -> None:
     without, with_it = experiment(), experiment(jitter="0.1")
     factors = epoch_jitter(with_it, 0, COUNT)
     assert factors.min() >= 0.9 and factors.max() <= 1.1 and factors.std() > 0.04
-    assert (epoch_augmentation(without, 0, COUNT, 4) == epoch_augmentation(with_it, 0, COUNT, 4)).all()
+    assert (epoch_crops(without, 0, COUNT, 8) == epoch_crops(with_it, 0, COUNT, 8)).all()
     plain = torch.cat([images for images, _ in Batches(split, without, CPU, training=True).epoch(0)])
     changed = torch.cat([images for images, _ in Batches(split, with_it, CPU, training=True).epoch(0)])
     assert 0.01 < (plain - changed).abs().mean() < 0.3

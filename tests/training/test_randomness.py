@@ -3,7 +3,7 @@
 import numpy as np
 
 from ndrepro.spec.experiment import Experiment
-from ndrepro.training.randomness import epoch_augmentation, epoch_order, stream
+from ndrepro.training.randomness import epoch_crops, epoch_order, stream
 
 EXPERIMENT = Experiment.from_name("vgg16_nd_100")
 
@@ -20,7 +20,7 @@ def test_an_epoch_orders_every_image_once_and_anew() -> None:
 
 
 def test_augmentation_stays_within_the_padding_and_uses_all_of_it() -> None:
-    draws = epoch_augmentation(EXPERIMENT, 3, 5000, padding=4)
+    draws = epoch_crops(EXPERIMENT, 3, 5000, 2 * 4)
     assert set(draws[:, 0]) == set(draws[:, 1]) == set(range(9))
     assert set(draws[:, 2]) == {0, 1}
 
@@ -28,7 +28,7 @@ def test_augmentation_stays_within_the_padding_and_uses_all_of_it() -> None:
 def test_one_stream_can_be_varied_alone() -> None:
     varied = Experiment.from_name("vgg16_nd_100", {"seeds.order": "1"})
     assert (epoch_order(varied, 0, 100) != epoch_order(EXPERIMENT, 0, 100)).any()
-    assert (epoch_augmentation(varied, 0, 100, 4) == epoch_augmentation(EXPERIMENT, 0, 100, 4)).all()
+    assert (epoch_crops(varied, 0, 100, 8) == epoch_crops(EXPERIMENT, 0, 100, 8)).all()
     assert stream(varied, "init", "a").uniform() == stream(EXPERIMENT, "init", "a").uniform()
 
 
