@@ -11,10 +11,12 @@ import pytest
 from ndrepro.analysis.scores import Score, read_scores
 from ndrepro.cli.verify import trust_of
 from ndrepro.report.cells import cells_of
+from ndrepro.report.comparisons import comparison_tables
 from ndrepro.report.curves import curve_of
 from ndrepro.report.generalization_figures import FITTED_PERCENT
 from ndrepro.report.generalization_numbers import generalization_numbers
 from ndrepro.report.generalization_series import Reader, normalised, regularised
+from ndrepro.report.table import MINUS, Table
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 KEPT = DOCS / "runs" / "small_studies"
@@ -24,6 +26,9 @@ SEEDS = re.compile(
 FITTED = re.compile(r"\| ([\w %]+) \| (\d+) \| ([\d.]+) \| ([\d.]+) \| (\d+|no) \| ([\d.]+) \| ([\d.]+) \|")
 LINES = re.compile(
     r"\| (batch norm[\w ,]*|no batch norm) \| (\d) \| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|"
+)
+DIFFERENCES = re.compile(
+    r"\| (\w+) \| \d+ of 10 \| [^|]+ \| \+?([-\d.]+) \[\+?([-\d.]+), \+?([-\d.]+)\] \| ([\d.]+) \| (\d+) \| (\d+) \|"
 )
 CONDITIONS = {
     "true labels": {},
@@ -61,6 +66,28 @@ def test_the_table_of_seeds_comes_out_again(runs: tuple[Score, ...]) -> None:
 
 def said_of_seeds(text: str) -> dict[tuple[str, str, str], list[str]]:
     return {(arch, method, dataset): numbers for arch, method, dataset, *numbers in SEEDS.findall(text)}
+
+
+def test_deconvolution_against_batch_norm_comes_out_again(runs: tuple[Score, ...]) -> None:
+    text = (DOCS / "seeds.md").read_text(encoding="utf-8")
+    each, overall = (table_rows(table) for table in comparison_tables(runs))
+    places = ("ND - BN", "95 % interval", "p (Holm)", "Seeds to see it", "Seeds to see 1 point")
+    found = {row["Data set"]: [row[place] for place in places] for row in each}
+    assert said_of_differences(text) == found and len(found) == 2
+    assert said_of_differences(text.replace("| 0.004 | 3 |", "| 0.004 | 4 |")) != found
+    (both,) = overall
+    low, high = both["95 % interval"].split(" to ")
+    assert f"+{both['ND - BN']} [+{low}, +{high}]" in text
+
+
+def table_rows(table: Table) -> list[dict[str, str]]:
+    heads = [head.replace(MINUS, "-") for head in table.heads]
+    return [dict(zip(heads, (value.text.replace(MINUS, "-") for value in row), strict=True)) for row in table.rows]
+
+
+def said_of_differences(text: str) -> dict[str, list[str]]:
+    said = DIFFERENCES.findall(text)
+    return {data: [mean, f"{low} to {high}", *numbers] for data, mean, low, high, *numbers in said}
 
 
 def test_the_table_of_generalization_comes_out_again(runs: tuple[Score, ...]) -> None:

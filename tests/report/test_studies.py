@@ -62,6 +62,9 @@ def test_deconvolution_is_called_better_only_by_enough_pairs(made: Made) -> None
         *seeded("lenet_bn_1_digits", [0.5] * 8), *seeded("lenet_nd_1_digits", [0.6 + 0.01 * n for n in range(8)])
     )
     assert finding(runs, "deconvolution_better").verdict == HOLDS
+    assert "takes 29" not in finding(runs, "deconvolution_better").reason
+    few = finding(runs[:3] + runs[8:11], "deconvolution_better")
+    assert few.verdict == OPEN and "P = 0.75 takes 29 independent pairs to be shown" in few.reason
     assert finding(runs[:1] + runs[8:9], "deconvolution_better").verdict == OPEN
     assert finding(runs[:8], "deconvolution_better") is None
 
