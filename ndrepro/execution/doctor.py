@@ -22,6 +22,7 @@ from provenance.errors import ProvenanceError, SourceError
 
 _PROJECT = Path(__file__).resolve().parents[2]
 _GIGABYTE = 10**9
+_TOLD = 3  # packages by name, of any number that are not as they should be
 # what an environment holds beside its lock: the installers, and this project itself
 _NOT_LOCKED = {"pip", "setuptools", "wheel", "ndrepro"}
 # by which a data set is known in the data folder: an archive or a folder, as published or as torchvision names it
@@ -87,9 +88,11 @@ def _packages() -> Iterator[Finding]:
     ]
     if not wrong:
         yield Finding("packages", OK, f"{len(pins)} as requirements.lock pins them")
-    for sentence in wrong:
-        extra = sentence.endswith("not in the lock")
-        yield Finding("packages", WARNING if extra else PROBLEM, sentence, "make env installs what the lock has")
+    extra = [sentence for sentence in wrong if sentence.endswith("not in the lock")]
+    for level, sentences in ((PROBLEM, [each for each in wrong if each not in extra]), (WARNING, extra)):
+        if sentences:
+            more = f"; and {len(sentences) - _TOLD} more" if len(sentences) > _TOLD else ""
+            yield Finding("packages", level, "; ".join(sentences[:_TOLD]) + more, "make env installs what the lock has")
 
 
 def _applies(marker: str) -> bool:

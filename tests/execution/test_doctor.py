@@ -221,6 +221,9 @@ def test_pins_are_compared_and_what_differs_is_named(tmp_path: Path, monkeypatch
     (tmp_path / "requirements.lock").write_text(lock)
     found = [finding.message for finding in doctor._packages() if finding.status == PROBLEM]
     assert len(found) == 1 and found[0].startswith("typer ") and found[0].endswith("the lock has 0.0.1")
+    (tmp_path / "requirements.lock").write_text("".join(f"nowhere{number}==1.0{hashed}" for number in range(50)))
+    (found,) = (finding.message for finding in doctor._packages() if finding.status == PROBLEM)
+    assert found.count("not installed") == 3 and found.endswith("; and 47 more")
 
 
 def test_a_folder_that_cannot_be_written_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
