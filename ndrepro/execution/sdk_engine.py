@@ -10,7 +10,6 @@ a container was killed for its memory (its exit code is that of any SIGKILL).
 from __future__ import annotations
 
 import atexit
-import functools
 import os
 import shutil
 import signal
@@ -36,6 +35,8 @@ _PATIENCE_SECONDS = 60.0
 # an engine that builds or loads an image meanwhile answers late
 _ANSWER_SECONDS = 600
 _SERVICE_IDLE_SECONDS = 600
+# where services that this process started answer, until they idle
+_started: list[str] = []
 _OTHER_SERVICES = ("CONTAINER_HOST", "CONTAINER_CONNECTION")
 _CURES = {
     "docker": "start the Docker daemon, or set DOCKER_HOST; and be allowed to use its socket",
@@ -180,10 +181,9 @@ def connect(engine: str) -> DockerClient:
         raise EngineError(f"docker's daemon does not answer ({error})", _CURES[engine]) from None
 
 
-@functools.cache
 def _podman_address() -> str:
-    """Where podman's service answers; it is started where it does not."""
-    return next((address for address in _podman_sockets() if _answers(address)), None) or _serve()
+    """Where podman's service answers; it is started where it does not, or no longer: one that idles ends."""
+    return next((address for address in (*_started, *_podman_sockets()) if _answers(address)), None) or _serve()
 
 
 def _answers(address: str) -> bool:
@@ -223,6 +223,7 @@ def _serve() -> str:
     while service.poll() is None and time.monotonic() < deadline:
         if _answers(address):
             atexit.register(_end, service, folder)
+            _started.append(address)
             return address
         time.sleep(0.05)
     said = Path(folder, "log").read_text(errors="replace").strip().splitlines()

@@ -256,6 +256,21 @@ def test_a_run_is_reproduced_in_its_own_image_and_in_no_other(image: str, tmp_pa
 def test_no_podman_at_all_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CONTAINER_HOST", f"unix://{tmp_path}/none.sock")
+    monkeypatch.setattr(sdk_engine, "_started", [])
     assert shutil.which("podman") is None
     with pytest.raises(EngineError, match="not installed"):
-        sdk_engine._podman_address.__wrapped__()
+        sdk_engine._podman_address()
+
+
+def test_podmans_own_service_that_ended_of_idleness_is_started_again(
+    image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sdk_engine, "_SERVICE_IDLE_SECONDS", 1)
+    monkeypatch.setattr(sdk_engine, "_podman_sockets", lambda: iter(()))
+    monkeypatch.setattr(sdk_engine, "_started", [])
+    found = sdk_engine.find("podman", image)
+    (address,) = sdk_engine._started
+    wait_for(lambda: not Path(address.removeprefix("unix://")).exists(), seconds=30)
+    assert not sdk_engine._answers(address)
+    assert sdk_engine.find("podman", image) == found
+    assert len(sdk_engine._started) == 2
