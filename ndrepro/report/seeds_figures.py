@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ndrepro.analysis.phrases import plural
 from ndrepro.analysis.rankings import SAMPLES, Rankings, rank_distribution
 from ndrepro.analysis.samples import TooLittle
 from ndrepro.analysis.scores import Score
@@ -58,7 +59,9 @@ def scenarios_of(runs: Sequence[Score]) -> tuple[Scenario, ...]:
         else:
             wild[run.dataset] += 1
     tables: dict[str, dict[str, list[Any]]] = {BIASED: {}, UNBIASED: {}}
-    notes = [f"{count} runs on {dataset} without a finite result are in no ranking" for dataset, count in wild.items()]
+    notes = [
+        f"{plural(count, 'run')} on {dataset} without a finite result: in no ranking." for dataset, count in wild.items()
+    ]
     for key, by_hyper in grouped.items():
         for name, models in _split(by_hyper).items():
             whole = _whole(models)
