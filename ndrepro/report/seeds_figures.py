@@ -60,7 +60,8 @@ def scenarios_of(runs: Sequence[Score]) -> tuple[Scenario, ...]:
             wild[run.dataset] += 1
     tables: dict[str, dict[str, list[Any]]] = {BIASED: {}, UNBIASED: {}}
     notes = [
-        f"{plural(count, 'run')} on {dataset} without a finite result: in no ranking." for dataset, count in wild.items()
+        f"{plural(count, 'run')} on {dataset} without a finite result: in no ranking."
+        for dataset, count in wild.items()
     ]
     for key, by_hyper in grouped.items():
         for name, models in _split(by_hyper).items():
