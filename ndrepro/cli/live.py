@@ -56,7 +56,7 @@ class Display(Silent, ABC):
 
     def reading(self, dataset: str, data: Path) -> None:
         """Say why nothing else is seen for a while."""
-        self.say(f"reading {dataset} in {terminal.here(data)}, to see that it is whole")
+        self.say(words.reading(dataset, terminal.here(data)))
 
     def began(self, folder: RunFolder, request: Request) -> None:
         """Say what runs and where."""

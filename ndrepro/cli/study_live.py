@@ -53,7 +53,7 @@ class PlainLines:
 
     def reading(self, dataset: str, data: Path) -> None:
         """Say why nothing else is seen for a while."""
-        self.say(f"reading {dataset} in {terminal.here(data)}, to see that it is whole")
+        self.say(words.reading(dataset, terminal.here(data)))
 
     def started(self, plan: Plan) -> None:
         """Say what there is to do."""

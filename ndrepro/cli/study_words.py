@@ -144,9 +144,9 @@ def image(environment: str) -> PinnedImage | None:
 
 def places(environments: Iterable[str]) -> str:
     """In which images, or outside of them: "in podman:00be816f81ca and outside of containers"."""
-    return " and ".join(
-        f"in {found.label}" if (found := image(each)) else "outside of containers" for each in environments
-    )
+    from ndrepro.spec.images import whereabouts
+
+    return " and ".join(map(whereabouts, environments))
 
 
 def duration(seconds: float) -> str:

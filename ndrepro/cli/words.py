@@ -56,6 +56,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def reading(dataset: str, where: str) -> str:
+    """Why nothing else is seen for a while."""
+    return f"reading {dataset} in {where}, to see that it is whole"
+
+
 def summary(experiment: Experiment) -> str:
     """An experiment in one line."""
     return ", ".join(

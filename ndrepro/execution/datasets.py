@@ -24,9 +24,11 @@ from typing import Any
 import ndrepro
 from ndrepro.spec import counts
 from ndrepro.spec.catalogue import DATASETS, DIGITS_SHA256
-from ndrepro.spec.errors import DataError, from_record
+from ndrepro.spec.errors import DataError, NdreproError, from_record
+from ndrepro.spec.exchange import read_json, write_json
 from ndrepro.spec.experiment import Experiment
 from ndrepro.spec.layout import RunsFolder
+from provenance.digest import bytes_digest
 
 _CODE = Path(__file__).resolve().parents[2]
 
@@ -78,7 +80,7 @@ class _Found:
 def _known(dataset: str, data: Path) -> _Found | None:
     """Data that are known by their digest: the bundled digits."""
     with suppress(OSError):
-        if dataset == "digits" and data.is_file() and hashlib.sha256(data.read_bytes()).hexdigest() == DIGITS_SHA256:
+        if dataset == "digits" and data.is_file() and bytes_digest(data.read_bytes()) == DIGITS_SHA256:
             return _Found(DATASETS[dataset].train_images, DATASETS[dataset].test_images)
     return None
 
@@ -107,27 +109,25 @@ def _read(dataset: str, data: Path) -> _Found | None:
 
 
 def _place(runs: RunsFolder, dataset: str, data: Path) -> Path:
-    return runs.data_read / f"{hashlib.sha256(os.fsencode(f'{dataset} {data}')).hexdigest()[:32]}.json"
+    return runs.data_read / f"{bytes_digest(os.fsencode(f'{dataset} {data}'))[:32]}.json"
 
 
 def _remembered(place: Path, data: Path) -> _Found | None:
     """What was found before, if all is as it was."""
     try:
-        document = json.loads(place.read_text(encoding="utf-8"))
+        document = read_json(place)
         found = _Found(**{**document, "folders": tuple(document["folders"])})
         same = found.version == ndrepro.__version__ and found.state == _state(data, found.folders)
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, NdreproError, ValueError, TypeError, KeyError):
         return None
     return found if same else None
 
 
 def _remember(place: Path, found: _Found) -> None:
     """Keep it for the next run; where it cannot be kept, the next run reads again."""
-    temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     with suppress(OSError):
         place.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(asdict(found)), encoding="utf-8")
-        temporary.replace(place)
+        write_json(place, asdict(found))
 
 
 def _state(data: Path, folders: Iterable[str]) -> str:

@@ -44,7 +44,7 @@ from ndrepro.execution.survey import (
 from ndrepro.spec.errors import DataError
 from ndrepro.spec.exchange import Request, read_json
 from ndrepro.spec.experiment import Experiment
-from ndrepro.spec.images import PinnedImage, is_image, label_of
+from ndrepro.spec.images import PinnedImage, is_image, whereabouts
 from ndrepro.spec.layout import RunFolder
 from ndrepro.spec.study import MAIN, Study, StudyRun
 from provenance.errors import BusyError, KeyFileError, LedgerError, ProvenanceError, StorageError
@@ -381,7 +381,7 @@ def _elsewhere(items: Sequence[Item], survey: Survey) -> dict[str, int]:
 def _notes(items: Iterable[Item], elsewhere: Mapping[str, int]) -> Iterable[str]:
     """What would otherwise go unseen: results that were not all made of the same code or data, and runs elsewhere."""
     for environment, count in elsewhere.items():
-        where = "outside of containers" if environment == MAIN else f"in {label_of(environment)}"
+        where = whereabouts(environment)
         yield f"{count} of the same experiments were run {where}, and do not count in this environment"
     for name, digests in code_and_data(item.standing for item in items).items():
         if len(digests) > 1:

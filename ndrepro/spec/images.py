@@ -98,6 +98,11 @@ def label_of(environment: str) -> str:
     return PinnedImage.from_text(environment).label if is_image(environment) else environment
 
 
+def whereabouts(environment: str) -> str:
+    """Where runs in that environment are, for people: in an image, "in podman:00be816f81ca", or in none."""
+    return f"in {label_of(environment)}" if is_image(environment) else "outside of containers"
+
+
 def recorded_in(environment: str, container: Mapping[str, Any] | None) -> tuple[str, ...]:
     """Where a recorded run was, under every name that a study may ask for it: an image's ID first, then its digest.
 
