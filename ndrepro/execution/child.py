@@ -65,7 +65,7 @@ def run_child(request: Request, folder: RunFolder, code: Path, lock_fd: int, loo
     The first SIGINT or SIGTERM asks the child to stop at the next step, a second one kills it.
     """
     start = _prepared(request, folder, code, lock_fd)
-    with _Forwarding() as forwarding:
+    with _Forwarding() as forwarding, stops_taken(forwarding.forward):
         process = forwarding.to(start())
         while True:
             try:
@@ -134,17 +134,25 @@ def _stops_wait() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@contextmanager
+def stops_taken(handler: Callable[[int, types.FrameType | None], object] | signal.Handlers) -> Iterator[None]:
+    """While open, ``handler`` gets the SIGINT and SIGTERM that come to this process."""
+    before = {number: signal.signal(number, handler) for number in _STOPS}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
 class _Forwarding:
-    """While open, SIGINT and SIGTERM to this process go to the child: first as SIGTERM, then as SIGKILL."""
+    """Hands what asks this process to stop to the child: first as SIGTERM, then as SIGKILL; closed, there is none."""
 
     def __init__(self) -> None:
         self._process: Process | None = None
         self.asked = False
-        self._before: dict[int, Callable[[int, types.FrameType | None], object] | int | None] = {}
 
     def __enter__(self) -> _Forwarding:
-        for number in _STOPS:
-            self._before[number] = signal.signal(number, self._forward)
         return self
 
     def to(self, process: Process) -> Process:
@@ -155,14 +163,13 @@ class _Forwarding:
         return process
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
         if self._process is not None and self._process.poll() is None:
             # an error in this process while the child trains: it must not go on unrecorded
             self._process.kill()
             self._process.wait()
 
-    def _forward(self, number: int, frame: types.FrameType | None) -> None:
+    def forward(self, number: int, frame: types.FrameType | None) -> None:
+        """A signal's handler."""
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL if self.asked else signal.SIGTERM)
         self.asked = True

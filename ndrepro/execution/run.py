@@ -13,15 +13,14 @@ import os
 import secrets
 import shutil
 import signal
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ndrepro.execution import allocation, containers, datasets, record
-from ndrepro.execution.child import run_child
+from ndrepro.execution.child import run_child, stops_taken
 from ndrepro.execution.containers import Wanted
 from ndrepro.execution.observer import Observer
 from ndrepro.execution.watch import Watcher
@@ -197,7 +196,8 @@ def _attempt(
         outcome, error = "failed", _as_storage_error(failure)
     except KeyboardInterrupt:
         outcome = "interrupted"  # before the child was there to be asked to stop
-    with _signals_ignored():
+    # what was trained to its end must not stay unsigned
+    with stops_taken(signal.SIG_IGN):
         watcher.look("signing")
         account = record.Account(folder, request, captured, _origin_of(folder))
         manifest = recorder.close(
@@ -227,17 +227,6 @@ def _cut_back(folder: RunFolder, step: int) -> None:
         kept = sum(int(row["step"] or 0) <= step for row in rows)
         for log in (folder.metrics, folder.timing):
             ScalarLog(log, keep_rows=kept).close()
-
-
-@contextmanager
-def _signals_ignored() -> Iterator[None]:
-    """While open, SIGINT and SIGTERM do nothing: what was trained to its end must not stay unsigned."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _origin_of(folder: RunFolder) -> Resource | None:
