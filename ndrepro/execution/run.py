@@ -23,6 +23,7 @@ from ndrepro.execution import allocation, containers, datasets, record
 from ndrepro.execution.child import run_child, stops_taken
 from ndrepro.execution.containers import Wanted
 from ndrepro.execution.observer import Observer
+from ndrepro.execution.runs import read_recorded
 from ndrepro.execution.watch import Watcher
 from ndrepro.spec.errors import PeerLost, TrainingFailed, UsageError, from_record
 from ndrepro.spec.exchange import EXIT_COMPLETED, EXIT_INTERRUPTED, Request, Result, Scores, read_json, write_json
@@ -123,13 +124,15 @@ def run(
 def resume(folder: RunFolder, options: Options, observer: Observer) -> Finished:
     """Go on with a run that was interrupted, killed or failed, from its last checkpoint, to the same final bits.
 
+    One that was trained to its end, but not signed as complete, is gone on with too, and has little left to do.
+
     It is told in the ledger beside the run, where its beginning is, whatever folder of runs the options name.
 
     Raises UsageError for a run that is complete, DataError where its data cannot be read, BusyError for one that
     still runs.
     """
     request = Request.from_json(read_json(folder.request))
-    if folder.result.exists() and Result.from_json(read_json(folder.result)).outcome == "completed":
+    if folder.manifest.exists() and read_recorded(folder).manifest.outcome == "completed":
         raise UsageError(f"{folder.root}: this run is complete", "start a new one with `ndrepro run`")
     if request.segment_epochs is not None:
         raise UsageError(f"{folder.root}: a piece of a run, which is not resumed", "check the run again")

@@ -26,7 +26,7 @@ from typing import Any
 from ndrepro.execution import environments
 from ndrepro.execution.runs import begun_order, is_running
 from ndrepro.spec.errors import UsageError
-from ndrepro.spec.exchange import Request, Result, read_json
+from ndrepro.spec.exchange import Request, read_json
 from ndrepro.spec.experiment import Experiment
 from ndrepro.spec.images import PinnedImage, is_image, recorded_in
 from ndrepro.spec.layout import RunFolder, RunsFolder
@@ -159,11 +159,11 @@ class Survey:
         last = self._ledger.last.get(folder.root.name)
         if last is None:
             return Standing(REFUSED, folder, "it has no manifest, and the ledger does not know it")
-        if _completed(folder):
-            return Standing(REFUSED, folder, "it was trained to its end and never signed")
-        if last.event == "ended":
-            return Standing(FAILED, folder, f"it ended unsigned: {last.fields.get('reason')}")
-        return Standing(CUT_OFF, folder, "killed, and its recorder with it")
+        if last.event != "ended":
+            return Standing(CUT_OFF, folder, "killed, and its recorder with it")
+        if last.fields.get("manifest") is not None:
+            return Standing(REFUSED, folder, "its manifest, which the ledger knows, is gone")
+        return Standing(FAILED, folder, f"it ended unsigned: {last.fields.get('reason')}")
 
     def _believed(self, folder: RunFolder, manifest: Manifest) -> tuple[tuple[str, ...], Standing] | None:
         """What a verified manifest says; None where it is not of a training run."""
@@ -250,13 +250,6 @@ class _Snapshot(Ledger):
 def _torn_end(problem: Problem) -> bool:
     """A last line that a power cut tore: the next entry ends it."""
     return problem.reason.startswith("torn")
-
-
-def _completed(folder: RunFolder) -> bool:
-    try:
-        return Result.from_json(read_json(folder.result)).outcome == "completed"
-    except (ProvenanceError, TypeError):
-        return False
 
 
 def _lost(folder: RunFolder, manifest: Manifest) -> str:

@@ -13,10 +13,10 @@ variable that must precede the interpreter. The child
 6. writes ``weights.safetensors``, seals again (key "end"), and says how it ended: ``result.json``.
 
 SIGTERM or SIGINT: the step under way is finished, a checkpoint written, and the child ends with exit code 75, outcome
-"interrupted". An error ends it with exit code 1, outcome "failed", and its class, message and cure in
-``result.json``; the traceback is on standard error. Exit code 0 means that every file is there and whole. It never
-sees a signing key, and writes nowhere but in RUN_DIR (and the data folder, when data are downloaded; the folder of
-digests, for photographs; the compiler's cache, for compile=true).
+"interrupted"; once the outcome stands they change nothing. An error ends it with exit code 1, outcome "failed", and
+its class, message and cure in ``result.json``; the traceback is on standard error. Exit code 0 means that every file
+is there and whole. It never sees a signing key, and writes nowhere but in RUN_DIR (and the data folder, when data are
+downloaded; the folder of digests, for photographs; the compiler's cache, for compile=true).
 
 One of several processes is told so by torchrun's variables (``ndrepro.training.distributed``). Rank 0 writes all of
 the above; another one writes ``result-rank-N.json``, if it fails, and nothing else. Every one ends with the exit code.
@@ -39,6 +39,7 @@ from ndrepro.spec.exchange import EXIT_COMPLETED, EXIT_FAILED, EXIT_INTERRUPTED,
 from ndrepro.spec.layout import RunFolder
 
 _PR_SET_PDEATHSIG = 1
+_STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 def main(arguments: list[str]) -> int:
@@ -54,6 +55,7 @@ def main(arguments: list[str]) -> int:
     except (Exception, KeyboardInterrupt) as failure:
         traceback.print_exc()
         outcome, error = "failed", to_record(failure)
+    stop.close()
     result = Result(outcome, error=error, **progress).to_json()
     rank = int(os.environ.get("RANK", "0"))
     if rank == 0:
@@ -68,10 +70,14 @@ class StopFlag:
 
     def __init__(self) -> None:
         self.raised = False
-        stops = (signal.SIGTERM, signal.SIGINT)
-        for number in stops:
+        for number in _STOPS:
             signal.signal(number, self._raise)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, stops)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+
+    def close(self) -> None:
+        """From now on a stop is too late: one in the interpreter's last moments would kill it, its work done."""
+        for number in _STOPS:
+            signal.signal(number, signal.SIG_IGN)
 
     def _raise(self, number: int, frame: object) -> None:
         self.raised = True

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from real_runs import wait_for
-from recorded_runs import ROOT, Answer, begin_run, sign_run
+from recorded_runs import ROOT, Answer, sign_run
 
 from ndrepro.execution import run as execution
 from ndrepro.spec.errors import DataError
@@ -149,10 +149,7 @@ def test_the_child_s_own_error_and_cure_reach_the_terminal(ndrepro: Callable[...
 
 
 def test_a_complete_run_is_not_resumed(ndrepro: Callable[..., Answer], runs: RunsFolder) -> None:
-    folder = begin_run(runs, "lenet_bn_2_digits", "20261121T100000Z-aaaaaa")
-    folder.result.write_text(
-        json.dumps({"outcome": "completed", "epochs": 2, "steps": 4, "device": "cpu", "error": None})
-    )
+    sign_run(runs, "lenet_bn_2_digits", "20261121T100000Z-aaaaaa")
     answer = ndrepro("run", "--resume", "aaaaaa")
     assert answer.code == 2 and "this run is complete" in answer.err
 

@@ -1,19 +1,25 @@
 """What the training process gets of its parent: environment variables, and a stop that comes early."""
 
 import os
+import shutil
 import signal
-from contextlib import nullcontext
+import threading
+from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from real_runs import Bench
+from real_runs import Bench, alive, children_of, command_of, wait_for
 
 from ndrepro.execution import child, ranks
+from ndrepro.execution import run as execution
 from ndrepro.execution.child import child_variables
 from ndrepro.execution.enclosure import Process
+from ndrepro.execution.observer import Silent
 from ndrepro.spec.exchange import Request
 from ndrepro.spec.experiment import Experiment
+from ndrepro.spec.layout import RunFolder
 
 REQUEST = Request(Experiment.from_name("lenet_bn_1_digits"), "data", "")
 CODE = Path("/code")
@@ -53,3 +59,33 @@ def test_a_stop_in_the_instant_that_the_child_starts_waits_for_its_handlers(
     if not waits:
         monkeypatch.setattr(child, "_stops_wait", nullcontext)
     assert bench.run(epochs="500").outcome == outcome
+
+
+class Insisting(Silent):
+    """Asks the child to stop again and again, from when it has said how it ended until it is gone."""
+
+    def began(self, folder: RunFolder, request: Request) -> None:
+        threading.Thread(target=self._insist, args=(folder,), daemon=True).start()
+
+    @staticmethod
+    def _insist(folder: RunFolder) -> None:
+        wait_for(folder.result.exists)
+        (process,) = (pid for pid in children_of(os.getpid()) if os.fsencode(folder.root) in command_of(pid))
+        while alive(process):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGTERM)
+
+
+@pytest.mark.parametrize(("deaf", "outcome"), [(True, "completed"), (False, "killed")])
+def test_a_stop_in_the_last_moments_of_the_child_is_too_late(
+    bench: Bench, tmp_path: Path, deaf: bool, outcome: str
+) -> None:
+    """And would kill it, its work done, were it not deaf by then."""
+    code = tmp_path / "code"
+    for package in ("ndrepro", "provenance"):
+        shutil.copytree(execution.CODE / package, code / package, ignore=shutil.ignore_patterns("__pycache__"))
+    if not deaf:
+        main = code / "ndrepro" / "training" / "__main__.py"
+        main.write_text(main.read_text(encoding="utf-8").replace("    stop.close()\n", ""), encoding="utf-8")
+    finished = execution.run(bench.experiment(epochs="1"), replace(bench.options, code=code), Insisting())
+    assert finished.outcome == outcome

@@ -24,10 +24,13 @@ GRID = '[grids.main]\naxes = { method = ["bn"] }\n[grids.main.settings]\nepochs 
 
 
 class Stopping(Silent):
-    """Asks the run to stop as soon as it trains."""
+    """Asks the run to stop, once, as soon as the child is there: it stops after its first step."""
+
+    asked = False
 
     def progress(self, progress: Progress) -> None:
-        if progress.phase == "training":
+        if not self.asked:
+            self.asked = True
             os.kill(os.getpid(), signal.SIGTERM)
 
 

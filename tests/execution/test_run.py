@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,9 @@ from real_runs import Bench, alive, children_of, wait_for
 
 from ndrepro.execution.checks import CHECKS
 from ndrepro.execution.observer import Progress, Silent
-from ndrepro.execution.run import Finished, Options, _ending, run
+from ndrepro.execution.run import CODE, Finished, Options, _ending, run
 from ndrepro.spec.errors import DataError, DeviceError, UsageError
-from ndrepro.spec.exchange import Request
+from ndrepro.spec.exchange import Request, Result, read_json
 from ndrepro.spec.layout import RunFolder, RunsFolder
 from provenance.errors import BusyError, KeyFileError, StorageError
 from provenance.ledger import Ledger
@@ -165,6 +166,23 @@ def test_ctrl_c_stops_cleanly_and_is_signed_as_interrupted(
     assert_resumed_like(bench, folder, finished, ["interrupted", "completed"])
 
 
+KILLED_WHILE_SIGNING = """
+import os, signal, sys
+from pathlib import Path
+from real_runs import Bench
+from ndrepro.execution import run
+from ndrepro.execution.observer import Silent
+
+class Dying(Silent):
+    def progress(self, progress):
+        if progress.phase == "signing":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+bench = Bench(Path(sys.argv[1]))
+run.run(bench.experiment(), bench.options, Dying())
+"""
+
+
 class Impatient(Silent):
     """Presses Ctrl-C when the run has begun, or while it is signed."""
 
@@ -197,6 +215,24 @@ def test_ctrl_c_while_signing_leaves_no_run_unsigned(bench: Bench) -> None:
     with pytest.raises(KeyboardInterrupt):  # the control: afterwards it is heard again
         os.kill(os.getpid(), signal.SIGINT)
         signal.sigtimedwait([], 1)
+
+
+def test_what_was_trained_to_its_end_when_its_recorder_was_killed_is_signed_by_going_on(
+    bench: Bench, finished: Finished, tmp_path: Path
+) -> None:
+    """From its last checkpoint, the run's end, to the same bits; signed as complete, it is not resumed once more."""
+    script = tmp_path / "killed_while_signing.py"
+    script.write_text(KILLED_WHILE_SIGNING, encoding="utf-8")
+    helpers = Path(__file__).resolve().parents[1] / "helpers"
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(CODE), str(helpers)])}
+    killed = subprocess.run([sys.executable, str(script), str(bench.root)], env=variables)
+    assert killed.returncode == -signal.SIGKILL
+    (folder,) = bench.options.runs.runs()
+    assert Result.from_json(read_json(folder.result)).outcome == "completed" and not folder.manifest.exists()
+    assert bench.resume(folder).outcome == "completed"
+    assert_resumed_like(bench, folder, finished, ["killed", "completed"])
+    with pytest.raises(UsageError, match="this run is complete"):
+        bench.resume(folder)
 
 
 def assert_resumed_like(bench: Bench, folder: RunFolder, undisturbed: Finished, outcomes: list[str]) -> None:

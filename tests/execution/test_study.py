@@ -343,12 +343,24 @@ def test_a_run_of_other_libraries_is_not_counted(copied: tuple[Bench, Path], mon
     assert state == REFUSED and "where main has 9.9.9 now" in said
 
 
-def test_a_run_that_was_never_signed_is_made_again(copied: tuple[Bench, Path]) -> None:
-    """Killed between training and signing: there is nothing to go on with, and nothing to believe."""
+def test_a_run_whose_manifest_is_gone_is_made_again(copied: tuple[Bench, Path]) -> None:
+    """The ledger knows that it was signed: who took it away is not ours to guess, and there is nothing to believe."""
     bench, path = copied
     folder_of_first(bench, path).manifest.unlink()
     state, said = first_item_after(bench, path)
-    assert state == REFUSED and "never signed" in said
+    assert state == REFUSED and "is gone" in said
+
+
+def test_a_run_whose_recorder_was_killed_while_it_signed_is_gone_on_with(copied: tuple[Bench, Path]) -> None:
+    bench, path = copied
+    ledger = bench.options.runs.ledger
+    last = Ledger(ledger).entries()[-1]
+    (folder,) = (folder for folder in bench.options.runs.runs() if folder.root.name == last.run)
+    ledger.write_bytes(b"".join(ledger.read_bytes().splitlines(keepends=True)[:-1]))
+    folder.manifest.unlink()
+    plan = planned(bench, path)
+    assert plan.states == {DONE: 1, CUT_OFF: 1}
+    assert [item.standing.folder for item in plan.todo] == [folder]
 
 
 def test_an_edited_ledger_stops_everything_and_a_torn_end_nothing(copied: tuple[Bench, Path]) -> None:
