@@ -39,9 +39,13 @@ def reason(value: Any) -> str:
 
 
 def equal(first: Any, second: Any) -> bool:
-    """Whether two leaves say the same: true is not 1, and nothing is like any other nothing, whatever the reason."""
+    """Whether two leaves say the same, lists in every item: true is not 1, and nothing is like any other nothing."""
     if is_missing(first) and is_missing(second):
         return (first == ABSENT) is (second == ABSENT)
+    if isinstance(first, list) and isinstance(second, list):
+        return len(first) == len(second) and all(map(equal, first, second))
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        return first.keys() == second.keys() and all(equal(first[key], second[key]) for key in first)
     return isinstance(first, bool) is isinstance(second, bool) and bool(first == second)
 
 

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -201,14 +201,24 @@ class Impatient(Silent):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_ctrl_c_before_the_child_is_there_is_signed_as_interrupted(bench: Bench, finished: Finished) -> None:
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """As at a terminal: shells start what runs in their background deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_before_the_child_is_there_is_signed_as_interrupted(
+    bench: Bench, finished: Finished, hears_ctrl_c: None
+) -> None:
     early = run(bench.experiment(), bench.options, Impatient("began"))
     assert early.outcome == "interrupted" and verified(bench, early.folder).ok
     assert bench.resume(early.folder).outcome == "completed"
     assert_resumed_like(bench, early.folder, finished, ["interrupted", "completed"])
 
 
-def test_ctrl_c_while_signing_leaves_no_run_unsigned(bench: Bench) -> None:
+def test_ctrl_c_while_signing_leaves_no_run_unsigned(bench: Bench, hears_ctrl_c: None) -> None:
     late = Impatient("signing")
     signed = run(bench.experiment("lenet_bn_1_digits"), bench.options, late)
     assert late.pressed and signed.outcome == "completed" and verified(bench, signed.folder).ok

@@ -6,10 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provenance.leaves import ABSENT, equal, leaves, only_what_differs, reason
+from provenance.probe import is_missing
 
+MISSING = {"none": "nothing"}
 _KEYS = st.text("abc", min_size=1, max_size=2)
 _PLAIN = st.one_of(st.integers(0, 3), st.booleans(), st.sampled_from(["x", "y"]))
-_VALUES = st.one_of(_PLAIN, st.just({"none": "nothing"}))
+_VALUES = st.one_of(_PLAIN, st.just(MISSING))
 DOCUMENTS = st.recursive(
     _VALUES,
     lambda below: st.one_of(st.dictionaries(_KEYS, below, max_size=3), st.lists(_PLAIN, max_size=3)),
@@ -36,13 +38,26 @@ def test_exchanging_the_sides_exchanges_the_values(first: Any, second: Any) -> N
 @given(DOCUMENTS, DOCUMENTS)
 def test_unequal_documents_have_a_leaf_that_differs(first: Any, second: Any) -> None:
     # an empty object and an absent one hold the same: nothing
-    if _solid(first) != _solid(second):
+    if _solid(_missing_as_a_whole(first)) != _solid(_missing_as_a_whole(second)):
         assert differing(first, second)
+
+
+def _missing_as_a_whole(value: Any) -> Any:
+    """With one answer in place of an object that has the same in every part: it says the same."""
+    if not isinstance(value, dict) or is_missing(value):
+        return value
+    below = {key: _missing_as_a_whole(part) for key, part in value.items()}
+    return MISSING if below and all(part == MISSING for part in below.values()) else below
 
 
 def _solid(value: Any) -> Any:
     """Leaves by path, with what makes them different."""
     return {path: (type(a) is bool, repr(a)) for path, a, _ in leaves(value, value) if a != {}}
+
+
+def test_what_is_missing_as_a_whole_is_missing_in_every_part() -> None:
+    assert differing(MISSING, {"a": MISSING, "b": {"c": MISSING}}) == []
+    assert differing(MISSING, {"a": MISSING, "b": {"c": 1}}) == ["b.c"]
 
 
 def test_nothing_is_like_another_nothing_but_not_like_something_left_out() -> None:
@@ -53,6 +68,8 @@ def test_nothing_is_like_another_nothing_but_not_like_something_left_out() -> No
 
 def test_true_is_not_one() -> None:
     assert differing({"a": True}, {"a": 1}) == ["a"]
+    assert differing({"a": [0, True]}, {"a": [0, 1]}) == ["a"]
+    assert differing([0, {"a": True}], [0, {"a": 1}]) == [""]
 
 
 def test_what_could_not_be_found_out_ends_the_walk() -> None:
