@@ -127,8 +127,6 @@ def test_a_distance_counts_the_numbers_between(start: float, steps: int) -> None
     taken = 0
     for _ in range(steps):
         following = np.nextafter(second, np.float32(np.inf))
-        if not np.isfinite(following[0]):
-            break
         # both zeros are one number
         second, taken = following, taken + 1
     found = compare_tensors(first, second, "float32")
