@@ -118,7 +118,9 @@ class KeyRing:
 
     @property
     def exists(self) -> bool:
-        """Whether the key has been made."""
+        """Whether the key has been made. Raises KeyFileError where the home is no folder: none can be made there."""
+        if self.home.exists() and not self.home.is_dir():
+            raise KeyFileError(f"{self.home}: not a folder that can hold a key", _CURE_HOME)
         return os.path.lexists(self.path)
 
     def signer(self) -> CryptoSigner:

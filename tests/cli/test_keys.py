@@ -60,6 +60,17 @@ def test_no_home_at_all_is_an_error_with_a_cure(
     assert "  cure: set NDREPRO_HOME" in answer.err
 
 
+@pytest.mark.parametrize(("words", "code"), [(("keys", "show"), 3), (("keys", "list"), 3), (("doctor",), 1)])
+def test_a_home_that_is_a_file_is_no_home_of_keys(
+    words: tuple[str, ...], code: int, ndrepro: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "file"
+    home.touch()
+    monkeypatch.setenv("NDREPRO_HOME", str(home))
+    answer = ndrepro(*words)
+    assert answer.code == code and "not a folder that can hold a key" in " ".join((answer.out + answer.err).split())
+
+
 def test_a_key_that_others_can_read_is_refused_with_the_cure(ndrepro: Callable[..., Answer], own_home: Path) -> None:
     ndrepro("keys", "export")
     path = KeyRing(own_home).path
