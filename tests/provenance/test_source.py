@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import os
@@ -106,7 +105,6 @@ def capture(start: Path, into: Path | None = None, **options: Any) -> dict[str, 
         *("root", "commit", "tree", "branch", "describe", "remotes", "shallow", "dirty", "changed"),
         *("submodules", "unwatched", "patch", "untracked", "excluded", "code"),
     }
-    gc.collect()
     assert psutil.Process().children() == []
     return found
 
