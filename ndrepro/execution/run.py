@@ -132,7 +132,7 @@ def resume(folder: RunFolder, options: Options, observer: Observer) -> Finished:
     still runs.
     """
     request = Request.from_json(read_json(folder.request))
-    if folder.manifest.exists() and read_recorded(folder).manifest.outcome == "completed":
+    if _is_complete(folder):
         raise UsageError(f"{folder.root}: this run is complete", "start a new one with `ndrepro run`")
     if request.segment_epochs is not None:
         raise UsageError(f"{folder.root}: a piece of a run, which is not resumed", "check the run again")
@@ -152,6 +152,16 @@ def resume(folder: RunFolder, options: Options, observer: Observer) -> Finished:
         request = replace(request, container=here)
     steps = folder.checkpoint_steps()
     return _attempt(folder, replace(request, data=str(data), resume_step=steps[-1] if steps else 0), options, observer)
+
+
+def _is_complete(folder: RunFolder) -> bool:
+    """Whether a run is signed as complete; where its manifest cannot be read, whether its child said so."""
+    if not folder.manifest.exists():
+        return False
+    try:
+        return read_recorded(folder).manifest.outcome == "completed"
+    except ProvenanceError:
+        return folder.result.exists() and Result.from_json(read_json(folder.result)).outcome == "completed"
 
 
 def _check_nodes(experiment: Experiment) -> None:

@@ -241,8 +241,10 @@ def test_what_was_trained_to_its_end_when_its_recorder_was_killed_is_signed_by_g
     assert Result.from_json(read_json(folder.result)).outcome == "completed" and not folder.manifest.exists()
     assert bench.resume(folder).outcome == "completed"
     assert_resumed_like(bench, folder, finished, ["killed", "completed"])
-    with pytest.raises(UsageError, match="this run is complete"):
-        bench.resume(folder)
+    for damage in ("", "{"):
+        folder.manifest.write_text(damage + folder.manifest.read_text(encoding="utf-8"), encoding="utf-8")
+        with pytest.raises(UsageError, match="this run is complete"):
+            bench.resume(folder)
 
 
 def assert_resumed_like(bench: Bench, folder: RunFolder, undisturbed: Finished, outcomes: list[str]) -> None:
