@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -69,11 +70,16 @@ class Insisting(Silent):
 
     @staticmethod
     def _insist(folder: RunFolder) -> None:
-        wait_for(folder.result.exists)
-        (process,) = (pid for pid in children_of(os.getpid()) if os.fsencode(folder.root) in command_of(pid))
+        def child() -> list[int]:
+            return [pid for pid in children_of(os.getpid()) if os.fsencode(folder.root) in command_of(pid)]
+
+        wait_for(child)
+        (process,) = child()
         while alive(process):
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGTERM)
+            if folder.result.exists():
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGTERM)
+            time.sleep(0.001)
 
 
 @pytest.mark.parametrize(("deaf", "outcome"), [(True, "completed"), (False, "killed")])
