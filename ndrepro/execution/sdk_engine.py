@@ -215,9 +215,16 @@ def _serve() -> str:
     # with either of these podman is a client of another service, and has none of its own
     variables = {name: value for name, value in os.environ.items() if name not in _OTHER_SERVICES}
     with Path(folder, "log").open("wb") as log:
-        # a session of its own: Ctrl-C is for this process alone
         service = subprocess.Popen(
-            words, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            words,
+            env=variables,
+            # a container that is out of memory leaves an empty file there
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            # a session of its own: Ctrl-C is for this process alone
+            start_new_session=True,
         )
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while service.poll() is None and time.monotonic() < deadline:

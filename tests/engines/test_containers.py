@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from real_engines import SMALL, run
+from real_engines import ROOT, SMALL, run
 from real_runs import wait_for
 
 from ndrepro.execution import containers, sdk_engine
@@ -103,6 +103,7 @@ def test_the_key_and_the_callers_files_and_variables_are_not_inside(
 def test_one_that_asks_for_more_memory_than_its_limit_is_killed(image: str) -> None:
     enclosure = Enclosure(("python3", "-c", "x = b'1' * (1 << 30)"), {}, memory_bytes=128 << 20)
     assert sdk_engine.start("podman", image, enclosure).wait(60) == -signal.SIGKILL
+    assert not (ROOT / "oom").exists(), "what the engine notes of it is no dirt in the source"
     enough = replace(enclosure, memory_bytes=2 << 30)
     assert sdk_engine.start("podman", image, enough).wait(60) == 0
 
