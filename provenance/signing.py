@@ -120,7 +120,7 @@ class KeyRing:
     def exists(self) -> bool:
         """Whether the key has been made. Raises KeyFileError where the home is no folder: none can be made there."""
         if self.home.exists() and not self.home.is_dir():
-            raise KeyFileError(f"{self.home}: not a folder that can hold a key", _CURE_HOME)
+            raise self._no_folder()
         return os.path.lexists(self.path)
 
     def signer(self) -> CryptoSigner:
@@ -181,9 +181,12 @@ class KeyRing:
                 temporary.unlink()
         except FileExistsError:
             if not self.path.is_file():
-                raise KeyFileError(f"{self.home}: not a folder that can hold a key", _CURE_HOME) from None
+                raise self._no_folder() from None
         except OSError as error:
             raise KeyFileError(f"{self.home}: no key can be made there ({error.strerror})", _CURE_HOME) from error
+
+    def _no_folder(self) -> KeyFileError:
+        return KeyFileError(f"{self.home}: not a folder that can hold a key", _CURE_HOME)
 
     def _read(self) -> bytes:
         try:

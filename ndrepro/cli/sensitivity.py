@@ -56,10 +56,11 @@ def sensitivity(
     """
     from ndrepro.analysis.scores import read_scores
     from ndrepro.analysis.sensitivity import sensitivity_of
+    from ndrepro.spec.layout import expect_folder
 
     asked = _options(metric, margin, better, reference or [])
-    if out and out.exists() and not out.is_dir():
-        raise UsageError(f"{out}: a file, expected a folder", "name another folder with -o DIR")
+    if out:
+        expect_folder(out, "name another folder with -o DIR")
     with counted(as_json) as watch:
         scores = read_scores(folders or [runs], index=index, policy=trust_of(keys or []), watch=watch)
     found = sensitivity_of(scores, asked)

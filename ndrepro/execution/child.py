@@ -12,20 +12,19 @@ import signal
 import subprocess
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from ndrepro.execution import allocation, containers, environments, ranks
 from ndrepro.execution.enclosure import Process
+from ndrepro.execution.stops import stops_taken, stops_wait
 from ndrepro.spec.determinism import variables
 from ndrepro.spec.exchange import Request
 from ndrepro.spec.layout import RunFolder
 from provenance.folder import LOCK
 
 _POLL_SECONDS = 0.2
-_STOPS = (signal.SIGINT, signal.SIGTERM)
 # where keys lie is none of the child's business
 _WITHHELD = ("NDREPRO_HOME",)
 # Threads that have nothing to do sleep: spinning, they keep the cores from each other as soon as anything else runs
@@ -85,7 +84,7 @@ def _prepared(request: Request, folder: RunFolder, code: Path, lock_fd: int) -> 
     nodes = allocation.find(os.environ) if experiment.processes > 1 else None
 
     def one(place: Mapping[str, str]) -> Process:
-        with _stops_wait():
+        with stops_wait():
             return _popen(command, {**variables, **place}, folder, lock_fd)
 
     if nodes is None:
@@ -119,30 +118,6 @@ def _popen(
             start_new_session=True,
             pass_fds=held,
         )
-
-
-@contextmanager
-def _stops_wait() -> Iterator[None]:
-    """While open, SIGINT and SIGTERM wait; for a process started meanwhile until it says that it can take them.
-
-    A child whose handlers do not stand yet would die of the signal that asks it to stop in order.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def stops_taken(handler: Callable[[int, types.FrameType | None], object] | signal.Handlers) -> Iterator[None]:
-    """While open, ``handler`` gets the SIGINT and SIGTERM that come to this process."""
-    before = {number: signal.signal(number, handler) for number in _STOPS}
-    try:
-        yield
-    finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
 
 
 class _Forwarding:

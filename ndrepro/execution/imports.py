@@ -26,7 +26,7 @@ from typing import IO, Any
 
 from ndrepro.execution.checks import CHECKS
 from ndrepro.spec.errors import UsageError
-from ndrepro.spec.layout import RunFolder, RunsFolder
+from ndrepro.spec.layout import RunFolder, RunsFolder, expect_folder
 from provenance.digest import file_digest
 from provenance.errors import StorageError
 from provenance.folder import MANIFEST
@@ -78,8 +78,7 @@ def import_runs(source: Path, into: Path, name: str, trust: TrustPolicy) -> Impo
     """
     if PurePosixPath(name).name != name or name in ("", ".."):
         raise UsageError(f"--name {name!r}: expected one word", "e.g. --name lab-b")
-    if into.exists() and not into.is_dir():
-        raise UsageError(f"{into}: a file, expected a folder", "name another one: --into DIR")
+    expect_folder(into, "name another one: --into DIR")
     target = into / name
     if target.exists():
         raise UsageError(f"{target}: there are runs of that name already", "give another one: --name NAME")

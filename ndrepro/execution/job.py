@@ -27,6 +27,7 @@ from pathlib import Path
 from ndrepro.execution import run as execution
 from ndrepro.execution.launchers import NOT_BEGUN, Began, Ending, Job, Moved, event_line
 from ndrepro.execution.observer import Progress, Silent
+from ndrepro.execution.stops import STOPS
 from ndrepro.spec.errors import UsageError
 from ndrepro.spec.exchange import Request, read_json
 from ndrepro.spec.experiment import Experiment
@@ -100,7 +101,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.asked = False
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOPS:
             signal.signal(number, self._ask)
 
     def _ask(self, number: int, frame: object) -> None:

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from ndrepro.execution import allocation, containers, datasets, record
-from ndrepro.execution.child import run_child, stops_taken
+from ndrepro.execution.child import run_child
 from ndrepro.execution.containers import Wanted
 from ndrepro.execution.observer import Observer
 from ndrepro.execution.runs import read_recorded
+from ndrepro.execution.stops import stops_taken
 from ndrepro.execution.watch import Watcher
 from ndrepro.spec.errors import PeerLost, TrainingFailed, UsageError, from_record
 from ndrepro.spec.exchange import EXIT_COMPLETED, EXIT_INTERRUPTED, Request, Result, Scores, read_json, write_json

@@ -16,10 +16,9 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import types
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -30,6 +29,7 @@ from ndrepro.execution.estimates import RECORDED, Estimate, Estimator
 from ndrepro.execution.launchers import NOT_BEGUN, Ended, Ending, Event, Job, Launcher
 from ndrepro.execution.run import Options
 from ndrepro.execution.runs import read_scores
+from ndrepro.execution.stops import stops_taken
 from ndrepro.execution.survey import (
     CUT_OFF,
     DONE,
@@ -216,7 +216,8 @@ def carry_out(
     asked = dict.fromkeys(item.run.environment for item in plan.todo)
     containers.check(PinnedImage.from_text(environment) for environment in asked if is_image(environment))
     observer.started(plan)
-    with _Signals() as signals, Claims(options.runs) as claims:
+    signals = _Signals()
+    with stops_taken(signals.came), Claims(options.runs) as claims:
         work = _Work(plan, options, launcher, observer, data, signals, claims)
         try:
             work.do()
@@ -330,22 +331,13 @@ class _Work:
 
 
 class _Signals:
-    """Counts SIGINT and SIGTERM while open, and lets nothing else happen on them."""
+    """Counts SIGINT and SIGTERM, and lets nothing else happen on them."""
 
     def __init__(self) -> None:
         self.count = 0
-        self._before: dict[int, Callable[[int, types.FrameType | None], object] | int | None] = {}
 
-    def __enter__(self) -> _Signals:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._came)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _came(self, number: int, frame: types.FrameType | None) -> None:
+    def came(self, number: int, frame: types.FrameType | None) -> None:
+        """A signal's handler."""
         self.count += 1
 
 

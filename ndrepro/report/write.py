@@ -26,6 +26,7 @@ from ndrepro.report.html import forms_page, page
 from ndrepro.report.plain import latex, markdown, markdown_forms, markdown_report
 from ndrepro.report.run_tables import relative_link
 from ndrepro.report.studies import study_figures, study_numbers, study_tables
+from ndrepro.spec.layout import expect_folder
 from provenance.errors import StorageError, UsageError
 from provenance.folder import MANIFEST
 
@@ -73,8 +74,7 @@ def finite(value: Any) -> Any:
 
 
 def _check(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder}: a file, expected a folder", "name another folder with -o DIR")
+    expect_folder(folder, "name another folder with -o DIR")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / DATA).is_file():
         raise UsageError(f"{folder}: not empty, and no report", "name another folder with -o DIR")
 

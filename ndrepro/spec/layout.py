@@ -31,7 +31,15 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ndrepro.spec.errors import UsageError
+
 _CHECKPOINT = re.compile(r"step-(\d{9})\.safetensors")
+
+
+def expect_folder(place: Path, cure: str) -> None:
+    """Raises UsageError where a file stands in the place of a folder that is to be written."""
+    if place.exists() and not place.is_dir():
+        raise UsageError(f"{place}: a file, expected a folder", cure)
 
 
 @dataclass(frozen=True)

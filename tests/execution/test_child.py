@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from real_runs import Bench, alive, children_of, command_of, wait_for
+from real_runs import Bench, alive, children_named, wait_for
 
 from ndrepro.execution import child, ranks
 from ndrepro.execution import run as execution
@@ -58,7 +58,7 @@ def test_a_stop_in_the_instant_that_the_child_starts_waits_for_its_handlers(
 
     monkeypatch.setattr(ranks, "start", start_and_stop)
     if not waits:
-        monkeypatch.setattr(child, "_stops_wait", nullcontext)
+        monkeypatch.setattr(child, "stops_wait", nullcontext)
     assert bench.run(epochs="500").outcome == outcome
 
 
@@ -70,11 +70,9 @@ class Insisting(Silent):
 
     @staticmethod
     def _insist(folder: RunFolder) -> None:
-        def child() -> list[int]:
-            return [pid for pid in children_of(os.getpid()) if os.fsencode(folder.root) in command_of(pid)]
-
-        wait_for(child)
-        (process,) = child()
+        word = os.fsencode(folder.root)
+        wait_for(lambda: children_named(word))
+        (process,) = children_named(word)
         while alive(process):
             if folder.result.exists():
                 with suppress(ProcessLookupError):

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from real_runs import Bench, alive, children_of, command_of, wait_for
+from real_runs import Bench, alive, children_named, children_of, wait_for
 
 from ndrepro.execution.containers import Wanted
 from ndrepro.execution.job import Reporter, Stop, Voice, parse, perform
@@ -157,8 +157,7 @@ def test_a_job_that_dies_without_a_word_is_told_by_its_death(bench: Bench, launc
 
     def kill(event: Event) -> None:
         if isinstance(event, Moved) and event.progress.phase == "training" and not trained:
-            # this process may have helpers of its own, such as multiprocessing's
-            (process,) = [pid for pid in children_of(os.getpid()) if b"ndrepro.execution.job" in command_of(pid)]
+            (process,) = children_named(b"ndrepro.execution.job")
             trained.extend(children_of(process))
             os.kill(process, signal.SIGKILL)
 

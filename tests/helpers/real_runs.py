@@ -69,6 +69,11 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for child in listing.read_text().split()] if listing.exists() else []
 
 
+def children_named(word: bytes) -> list[int]:
+    """This process's children with that word in their command lines; it may have others, multiprocessing's for one."""
+    return [pid for pid in children_of(os.getpid()) if word in command_of(pid)]
+
+
 def command_of(pid: int) -> bytes:
     """The command line of a process, its words apart by zeros; empty for one that has ended."""
     try:
