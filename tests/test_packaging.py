@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -32,6 +33,7 @@ def test_the_wheel_holds_both_packages_the_version_matrix_and_the_command(tmp_pa
     data = [path for folder in ("published", "studies") for path in (ROOT / folder).rglob("*") if path.is_file()]
     matrix |= {f"ndrepro/{path.relative_to(ROOT).as_posix()}" for path in data}
     assert {path.relative_to(ROOT).as_posix() for path in sources} | matrix <= names
+    assert {"ndrepro/py.typed", "provenance/py.typed"} <= names, "type checkers read the annotations of both"
     assert {name.split("/")[0] for name in names} == {"ndrepro", "provenance", info}
     assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc")]
     assert "ndrepro = ndrepro.cli:main" in commands
@@ -81,3 +83,48 @@ def test_what_commands_write_where_none_is_named_makes_no_later_run_look_changed
     folders = [f"{folder}/" for folder in (*written, options.DEFAULT_RUNS, "another")]
     ignored = subprocess.run(["git", "check-ignore", *folders], cwd=ROOT, capture_output=True, text=True)
     assert ignored.stdout.split() == folders[:-1], "the control: another folder is not ignored"
+
+
+def git(folder: Path, *arguments: str) -> str:
+    settings = ["-c", "user.name=A", "-c", "user.email=a@b.example", "-c", "core.excludesFile="]
+    command = ["git", *settings, *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+def test_links_to_scratch_space_leave_a_checkout_unchanged(tmp_path: Path) -> None:
+    checkout, scratch = tmp_path / "checkout", tmp_path / "scratch"
+    for folder in (checkout, scratch):
+        folder.mkdir()
+    git(checkout, "init", "--quiet")
+    shutil.copy(ROOT / ".gitignore", checkout)
+    git(checkout, "add", ".gitignore")
+    git(checkout, "commit", "--quiet", "--message", "rules")
+    for name in ("data", "runs", ".venv", "report", "imported", "dist", "build", "data2"):
+        (checkout / name).symlink_to(scratch)
+    assert git(checkout, "status", "--porcelain") == "?? data2\n", "the control: another link is a change"
+
+
+def test_a_clone_that_converts_line_ends_keeps_every_byte(tmp_path: Path) -> None:
+    origin = tmp_path / "origin"
+    origin.mkdir()
+    contents = {
+        "manifest.dsse.json": b'{"payload":"AAAA"}\n',
+        "bootstrap.sh": b"set -eu\nexit 0\n",
+        "table.csv": b"a,b\r\n1,2\r\n",
+        "figure.svg": b"<svg>\n</svg>\n",
+        "figure.png": b"\x89PNG\r\n\x1a\n\x00",
+        "runs.tar.xz": b"\xfd7zXZ\x00\n",
+    }
+
+    def cloned(name: str) -> dict[str, bytes]:
+        git(origin, "add", "--all")
+        git(origin, "commit", "--quiet", "--message", name)
+        git(tmp_path, "-c", "core.autocrlf=true", "clone", "--quiet", "origin", name)
+        return {each: (tmp_path / name / each).read_bytes() for each in contents}
+
+    git(origin, "init", "--quiet")
+    for name, content in contents.items():
+        (origin / name).write_bytes(content)
+    assert cloned("without")["bootstrap.sh"] == b"set -eu\r\nexit 0\r\n", "the control: git converts"
+    shutil.copy(ROOT / ".gitattributes", origin)
+    assert cloned("with") == contents
