@@ -46,6 +46,11 @@ _NAMING = (
     "VIRTUAL_ENV|PYTHONPATH|CONDA_\\w+|SLURM_\\w+|LSB_JOBID|PBS_JOBID|MASTER_\\w+|NDREPRO_(?!IMAGE)\\w+|"
     "NVIDIA_VISIBLE_DEVICES"
 )
+# lines of torch's descriptions of its own build that tell how this process uses it, not what was built
+_IN_USE = re.compile(
+    r"[\s-]*(CPU capability usage|(?:at::|omp_|mkl_)\w+\(\)|std::thread::hardware_concurrency\(\)|\w+_NUM_THREADS)"
+    r" *: *(.*)"
+)
 # path -> group, name in it; the first that matches. No group: the same is said elsewhere.
 _RULES = (
     (r"external\.(command|data)", "circumstances", r"\1"),
@@ -63,6 +68,10 @@ _RULES = (
     (r"internal\.determinism\.(start|end)\.(.+)", "flags", r"\2 at \1"),
     (r"internal\.determinism\.(.+)", "flags", r"\1"),
     (r"internal\.libraries\.gpus(.*)", "gpus", r"libraries\1"),
+    (r"internal\.libraries\.in use\.CPU capability usage", "flags", "cpu_capability in use"),
+    (r"internal\.libraries\.in use\.std::thread::(hardware_concurrency)\(\)", "machine", r"\1"),
+    (r"internal\.libraries\.in use\.at::get_num_(interop_threads)\(\)", "threads", r"\1 in use"),
+    (r"internal\.libraries\.in use\.(.+)", "threads", r"\1 in use"),
     (r"internal\.libraries\.(.+)", "libraries", r"\1"),
     (rf"machine\.variables\.recorded\.({_NAMING})", "circumstances", r"variable \1"),
     (rf"internal\.variables\.(\w+)\.recorded\.({_NAMING})", "circumstances", r"variable \2 at \1"),
@@ -110,7 +119,7 @@ def document(manifest: Manifest, results: Collection[str] | None) -> dict[str, A
     named = {resource.name: resource for resource in manifest.dependencies}
     return {
         "external": manifest.external_parameters,
-        "internal": {key: value for key, value in manifest.internal_parameters.items() if key != "usage"},
+        "internal": _internal(manifest.internal_parameters),
         "machine": manifest.machine,
         "source": _source(named.get("source"), named.get("code")),
         "data": _data(manifest.dependencies),
@@ -166,6 +175,27 @@ def untracked_identities(untracked: Any) -> dict[str, Any]:
         for kind in ("copied", "left_out")
         for entry in untracked.get(kind, ())
     }
+
+
+def _internal(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """All but what was used of time and memory; state that stands amid the libraries' versions under a key of its own.
+
+    ``torch.__config__`` reports the instruction set and the threads of this process among the versions of what torch
+    was built with: two runs of one build differ in those lines, which is no other build.
+    """
+    found = {key: value for key, value in parameters.items() if key != "usage"}
+    libraries = found.get("libraries")
+    if not isinstance(libraries, Mapping) or is_missing(libraries):
+        return found
+    state: dict[str, str] = {}
+    built: dict[str, Any] = {}
+    for name, value in libraries.items():
+        lines = value.split("\n") if isinstance(value, str) else []
+        matches = [_IN_USE.fullmatch(line) for line in lines]
+        state.update(match.groups() for match in matches if match)  # type: ignore[misc]  # two groups
+        kept = (line for line, match in zip(lines, matches, strict=True) if not match)
+        built[name] = "\n".join(kept) if any(matches) else value
+    return {**found, "libraries": {**built, **({"in use": state} if state else {})}}
 
 
 def _source(source: Resource | None, code: Resource | None) -> dict[str, Any]:

@@ -63,7 +63,8 @@ class Check:
 class Verdict:
     """Every check, the manifest (None unless checks 1 to 3 passed), the signer's name (None unless 1 and 2 passed).
 
-    ``digest`` is the SHA-256 of the very bytes that were verified; None where the file could not be read.
+    ``digest`` is the SHA-256 of the very bytes that were verified; None where the file could not be read. ``changed``
+    names the files that are in the folder and are not those that were signed (check 6).
     """
 
     checks: tuple[Check, ...]
@@ -71,6 +72,18 @@ class Verdict:
     signer: str | None
     ok: bool
     digest: str | None = None
+    changed: tuple[str, ...] = ()
+
+    @property
+    def manifest_ok(self) -> bool:
+        """Whether the manifest itself verifies (checks 1 to 4, and 8 where there is a ledger), whatever the files."""
+        checks = {check.number: check.status for check in self.checks}
+        return all(checks[number] == "pass" for number in range(1, 5)) and checks[8] != "fail"
+
+    @property
+    def failure(self) -> Check | None:
+        """The first check that failed."""
+        return next((check for check in self.checks if check.status == "fail"), None)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, without the manifest itself."""
@@ -132,7 +145,8 @@ def verify(
     ok = all(check.status == "pass" for check in checks if check.number in needed)
     ok = ok and all(check.status != "fail" for check in checks)
     manifest = case.statement.manifest if case.statement else None
-    return Verdict(tuple(checks), manifest, case.signer, ok, bytes_digest(case.data) if case.data else None)
+    digest = bytes_digest(case.data) if case.data else None
+    return Verdict(tuple(checks), manifest, case.signer, ok, digest, case.changed)
 
 
 @dataclass
@@ -148,6 +162,7 @@ class _Case:
     payload: bytes = b""
     signer: str | None = None
     statement: Statement | None = None
+    changed: tuple[str, ...] = ()
 
     @property
     def artifacts(self) -> tuple[Artifact, ...]:
@@ -288,6 +303,7 @@ def _digests(case: _Case) -> str:
     here = [artifact for artifact in case.artifacts if artifact.path in files]
     found: dict[str, FileDigest | None] = {artifact.path: _digest(case, artifact.path) for artifact in here}
     wrong = {artifact.path: artifact for artifact in here if found[artifact.path] != _expected(artifact)}
+    case.changed = tuple(wrong)
     problems = []
     for name, artifact in wrong.items():
         other = next((twin for twin in wrong.values() if found[name] == _expected(twin)), None)

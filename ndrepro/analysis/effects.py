@@ -180,7 +180,7 @@ EFFECTS = (
     ),
     Effect(
         "another release or build of torch",
-        (("packages", "torch"), ("libraries", "(?!parallel).+")),
+        (("packages", "torch"), ("libraries", ".+")),
         "arithmetic",
         75,
         "kernels and the orders of sums change between releases",
@@ -260,7 +260,7 @@ EFFECTS = (
     ),
     Effect(
         "another interpreter, or other variables",
-        (("interpreter", ".+"), ("variables", ".+"), ("threads", "interop_.+"), ("libraries", "parallel")),
+        (("interpreter", ".+"), ("variables", ".+"), ("threads", "interop_.+")),
         "arithmetic",
         8,
         "rarely: by the order of sets, by what is loaded first",

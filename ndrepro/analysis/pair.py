@@ -1,27 +1,31 @@
 """Two runs side by side: their manifests, verified first, and whatever of their files is at hand.
 
-Nothing is refused for being incomplete: a manifest that does not verify, a trail that was cut short, a run of another
-network or one of which only the manifest is left is compared as far as it goes, and ``problems`` says what is wrong.
+Both are verified first, every file included. A file that is not the one that was signed is named before anything
+else, and such a run is neither verified nor identical to another. Nothing is refused for being incomplete: a manifest
+that does not verify, a trail that was cut short, a run of another network or one of which only the manifest is left is
+compared as far as it goes, and ``problems`` says what is wrong.
 Two runs are identical when everything that is a result (every step of the trail, final weights, every epoch's
 metrics) is equal bit for bit; where the files are not at hand, the digests that were signed stand for them.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ndrepro.analysis.causes import Cause, find_causes
 from ndrepro.analysis.divergence import TrailComparison, compare_trails
 from ndrepro.analysis.rows import MetricsComparison, compare_metrics
+from ndrepro.analysis.standing import LIKELY
 from ndrepro.spec.errors import NdreproError
 from ndrepro.spec.layout import RunFolder
 from provenance.codediff import CodeDiff, SourceState, code_diff
 from provenance.diff import ManifestDiff, diff
 from provenance.digest import file_digest
-from provenance.errors import ProvenanceError
+from provenance.errors import DigestError, ProvenanceError
 from provenance.listing import ListingDiff, compare_listings
 from provenance.manifest import Manifest
 from provenance.places import result_names
@@ -29,7 +33,7 @@ from provenance.signing import read_envelope
 from provenance.statement import Statement
 from provenance.trail import Trail
 from provenance.trust import TrustPolicy
-from provenance.verify import verify
+from provenance.verify import Verdict, verify
 
 EQUAL, DIFFERENT = "equal", "different"
 _TRAIL, _METRICS, _WEIGHTS = (
@@ -39,8 +43,17 @@ _TRAIL, _METRICS, _WEIGHTS = (
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two runs: its folder (None where there is only a manifest), its manifest (None where there is none
-    that can be read), who signed it (None where it does not verify), the digests of its results, and what is wrong.
+    """One of the two runs.
+
+    Attributes:
+        path: as it was given.
+        folder: None where there is only a manifest.
+        manifest: None where there is none that can be read.
+        signer: who signed the manifest; None where it does not verify, or a file is not the one that was signed.
+        results: digests of the results, by name.
+        problems: what is wrong, in words.
+        changed: names of the files that are not those that were signed.
+        whole: whether the run verifies with every file; False too where only the manifest is at hand.
     """
 
     path: Path
@@ -49,6 +62,17 @@ class Side:
     signer: str | None
     results: Mapping[str, str]
     problems: tuple[str, ...]
+    changed: tuple[str, ...] = ()
+    whole: bool = False
+
+    @property
+    def status(self) -> str:
+        """What may be said of the run, at most, in words for a reader."""
+        if self.changed:
+            return "CHANGED AFTER SIGNING"
+        if self.signer is None:
+            return "NOT VERIFIED"
+        return f"{'verified' if self.whole else 'manifest verified'}, signed by {self.signer}"
 
     @property
     def name(self) -> str:
@@ -69,6 +93,8 @@ class Side:
             "run": self.run,
             "outcome": self.manifest.outcome if self.manifest else None,
             "verified": self.signer is not None,
+            "every_file_verified": self.whole,
+            "changed": list(self.changed),
             "signer": self.signer,
             "problems": list(self.problems),
         }
@@ -95,8 +121,14 @@ class RunComparison:
 
     @property
     def identical(self) -> bool:
-        """Whether every result is known to be equal bit for bit."""
-        return bool(self.results) and all(found == EQUAL for found in self.results.values())
+        """Whether every result is known to be equal bit for bit, in runs whose files are those that were signed."""
+        return bool(self.results) and all(found == EQUAL for found in self.results.values()) and not self.changed
+
+    @property
+    def changed(self) -> tuple[tuple[str, ...], ...]:
+        """The files of either side that are not those that were signed; () where there are none."""
+        found = tuple(side.changed for side in self.sides)
+        return found if any(found) else ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON but for NaN and infinities, which the printer puts into words."""
@@ -119,45 +151,69 @@ def read_side(path: Path, trust: TrustPolicy) -> Side:
     if not path.is_dir() and not path.is_file():
         raise NdreproError(f"{path}: neither a run folder nor a manifest", "`ndrepro list` has the runs")
     folder = RunFolder(manifest_path.parent) if manifest_path == RunFolder(manifest_path.parent).manifest else None
-    problems: list[str] = []
-    signer = None
-    manifest = None
-    if manifest_path.is_file():
-        verdict = verify(manifest_path, trust=trust, manifest_only=True)
-        signer = verdict.signer if verdict.ok else None
-        failed = next((check for check in verdict.checks if check.status == "fail"), None)
-        problems += [f"the manifest does not verify: {failed.name}: {failed.message}"] if failed else []
-        manifest = verdict.manifest or _unverified(manifest_path, problems)
-    else:
-        problems.append("there is no manifest: the run still goes on, or was killed with its recorder")
-    return Side(path, folder, manifest, signer, _result_digests(folder, manifest, problems), tuple(problems))
+    if not manifest_path.is_file():
+        problem = "there is no manifest: the run still goes on, or was killed with its recorder"
+        return _unsigned(Side(path, folder, None, None, {}, (problem,)))
+    verdict = verify(folder.root if folder else manifest_path, trust=trust, manifest_only=folder is None)
+    if verdict.manifest is not None and verdict.manifest_ok:
+        return _signed(path, folder, verdict, verdict.manifest)
+    failure = verdict.failure
+    problems = [f"the manifest does not verify: {failure.name}: {failure.message}"] if failure else []
+    manifest, changed = _unverified(manifest_path, trust, problems)
+    return _unsigned(Side(path, folder, manifest, None, {}, tuple(problems), changed))
 
 
-def _unverified(path: Path, problems: list[str]) -> Manifest | None:
-    """The manifest as it lies there; None, with a further problem, for one that cannot be read at all."""
+def _signed(path: Path, folder: RunFolder | None, verdict: Verdict, manifest: Manifest) -> Side:
+    """A run whose manifest verifies. The digests are those that were signed, but for files that are others now."""
+    names = _results(manifest)
+    results = {item.path: item.sha256 for item in manifest.artifacts if item.path in names}
+    changed = verdict.changed
+    if folder is not None:
+        # a result that was put there later is no better than one that was changed
+        changed += tuple(name for name in names if name not in results and os.path.lexists(folder.root / name))
+        results |= {name: _digest(folder.root / name) for name in changed if name in names}
+    problems = tuple(check.message for check in verdict.checks if check.status == "fail")
+    signer = None if changed else verdict.signer
+    return Side(path, folder, manifest, signer, results, problems, changed, verdict.ok and folder is not None)
+
+
+def _unsigned(side: Side) -> Side:
+    """A run that nobody trusted signed: its results as they lie there, compared with what its manifest claims."""
+    claimed = {item.path: item.sha256 for item in side.manifest.artifacts} if side.manifest else {}
+    names = _results(side.manifest)
+    results = {name: claimed[name] for name in names if name in claimed}
+    if side.folder is None:
+        return replace(side, results=results)
+    files = {name: side.folder.root / name for name in names}
+    results |= {name: _digest(file) for name, file in files.items() if file.is_file()}
+    changed = tuple(name for name in results if results[name] != claimed.get(name, results[name]))
+    problems = [f"{name} is not the file that its manifest names" for name in changed]
+    problems += [f"{name} is not there any more" for name in claimed if name in files and not files[name].is_file()]
+    return replace(side, results=results, problems=(*side.problems, *problems), changed=(*side.changed, *changed))
+
+
+def _unverified(path: Path, trust: TrustPolicy, problems: list[str]) -> tuple[Manifest | None, tuple[str, ...]]:
+    """The manifest as it lies there, None with a further problem where it cannot be read; and its name if changed.
+
+    That a stranger signed it is no sign of a change; that a trusted key is named and did not sign it is one.
+    """
+    changed: tuple[str, ...] = ()
     try:
-        return Statement.from_bytes(read_envelope(path.read_bytes())[1]).manifest
+        _, payload, signatures = read_envelope(path.read_bytes())
+        if any(trust.name_of(claimed) for claimed, _ in signatures):
+            changed = (path.name,)
+        return Statement.from_bytes(payload).manifest, changed
     except (ProvenanceError, OSError) as error:
         if not problems or str(error) not in problems[-1]:
             problems.append(f"the manifest cannot be read: {error}")
-        return None
+        return None, changed
 
 
-def _result_digests(folder: RunFolder | None, manifest: Manifest | None, problems: list[str]) -> dict[str, str]:
-    """Digests of the results: of the files that are read here themselves, of the others as they were signed."""
-    signed = {item.path: item.sha256 for item in manifest.artifacts} if manifest else {}
-    names = _results(manifest)
-    found = {name: signed[name] for name in names if name in signed}
-    for name in names if folder else ():
-        path = folder.root / name if folder else Path()
-        if not path.is_file():
-            problems.extend([f"{name} is not there any more"] if name in signed else [])
-        elif name not in found or name in (_TRAIL, _METRICS):
-            # weights can be large; their bits are those of the trail's last step, and verify reads them
-            found[name] = file_digest(path).sha256
-            if manifest and found[name] != signed.get(name):
-                problems.append(f"{name} is not the file that was signed")
-    return found
+def _digest(path: Path) -> str:
+    try:
+        return file_digest(path).sha256
+    except DigestError as error:
+        return f"unreadable: {error.message}"  # equal to no digest
 
 
 def _results(*manifests: Manifest | None) -> tuple[str, ...]:
@@ -187,11 +243,27 @@ def compare_runs(first: Side, second: Side) -> RunComparison:
     recorded = (first.manifest, second.manifest) if first.manifest and second.manifest else None
     # where one left nothing there is no difference to explain: it failed, and says why
     parted = first.results and second.results and set(results.values()) - {EQUAL}
-    if manifests and recorded and parted:
+    if parted and (changed := _changed_results(first, second, results)):
+        causes = (changed,)
+    elif manifests and recorded and parted:
         causes = find_causes(manifests, recorded, trails, code=code, other_tensors=other_tensors)
     return RunComparison(
         (first, second), results, manifests, code, data, trails, metrics, causes, tuple(notes), other_tensors
     )
+
+
+def _changed_results(first: Side, second: Side, results: Mapping[str, str]) -> Cause | None:
+    """The cause that leaves no room for another: a result that differs is not the one that was signed."""
+    evidence = [
+        f"{name} of the {which} run is not the file that was signed"
+        for which, side in (("first", first), ("second", second))
+        for name in side.changed
+        if results.get(name, EQUAL) != EQUAL
+    ]
+    if not evidence:
+        return None
+    why = "nothing follows from it about the runs: get the original files and compare again"
+    return Cause("a file that was changed after signing", LIKELY, tuple(evidence), why, 100)
 
 
 def _code(first: Side, second: Side, manifests: ManifestDiff) -> CodeDiff | None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _LABEL_WIDTH = 13
 _POINTS, _VALUES, _CHANGES, _FILES, _CAUSES, _EVIDENCE = 7, 3, 5, 4, 4, 4
+_SAME_RESULTS = "the results are equal bit for bit, in a folder that is not the one that was signed"
 _STYLES = {"likely": "bold yellow", "possible": "", "ruled out": "dim"}
 _HELP = "A run folder, a manifest file, an identifier or the start of it, or an experiment (its latest run)."
 
@@ -39,7 +40,10 @@ def diff(
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
-    """Compare two runs: where they part, why, in what they differ. Exit 0 if identical bit for bit, 1 if not."""
+    """Compare two runs: where they part, why, in what they differ. Both are verified first, every file included.
+
+    Exit 0 if identical bit for bit, 1 if not, or if a file of either was changed after signing.
+    """
     from ndrepro.analysis.pair import compare_runs, read_side
     from ndrepro.analysis.phrases import visible
     from provenance.signing import default_home
@@ -87,6 +91,7 @@ def _place(runs: Path, text: str) -> Path:
 
 
 def _print(found: RunComparison) -> None:
+    _print_changed(found)
     for label, side in zip("AB", found.sides, strict=True):
         _row(label, _side(side), alarm=side.signer is None)
         for problem in side.problems:
@@ -110,17 +115,28 @@ def _print(found: RunComparison) -> None:
         _print_differences(found.manifests, found)
 
 
+def _print_changed(found: RunComparison) -> None:
+    """Before anything else: what is compared is not what was signed."""
+    from rich.text import Text
+
+    for label, names in zip("AB", found.changed, strict=False):
+        if names:
+            more = f" and {len(names) - _FILES} more" if len(names) > _FILES else ""
+            text = f"{label} was changed after signing: {', '.join(names[:_FILES])}{more}"
+            terminal.console().print(Text(terminal.hanging(text, 0), style="bold red"), soft_wrap=True)
+
+
 def _side(side: Side) -> str:
     outcome = side.manifest.outcome if side.manifest else "no manifest"
-    verified = f"verified, signed by {side.signer}" if side.signer else "NOT VERIFIED"
-    return f"{side.name} {side.run}, {outcome}, {verified}"
+    return f"{side.name} {side.run}, {outcome}, {side.status}"
 
 
 def _headline(found: RunComparison) -> None:
     """The one line that answers the question."""
     from rich.text import Text
 
-    text = _identical(found) if found.identical else _parting(found)
+    same = found.changed and set(found.results.values()) == {"equal"}
+    text = _identical(found) if found.identical else _SAME_RESULTS if same else _parting(found)
     style = "bold green" if found.identical else "bold yellow"
     terminal.console().print(Text(terminal.hanging(text, 0), style=style), soft_wrap=True)
 
@@ -296,5 +312,5 @@ def _row(label: str, text: str, style: str = "", *, alarm: bool = False) -> None
     line = Text(f"{label:<{_LABEL_WIDTH}} ", style="dim")
     body = Text(terminal.hanging(visible(text), _LABEL_WIDTH + 1), style=style)
     if alarm:
-        body.highlight_words(["NOT VERIFIED"], style="bold yellow")
+        body.highlight_words(["NOT VERIFIED", "CHANGED AFTER SIGNING"], style="bold yellow")
     terminal.console().print(Text.assemble(line, body), soft_wrap=True)

@@ -85,6 +85,15 @@ def test_threads_and_torch_part_by_rounding_and_seeds_do_not(case: Case) -> None
     assert standings(with_seed)["another seed of the order of the images"] == "possible"
 
 
+def test_other_vector_instructions_are_no_other_build_of_torch(case: Case) -> None:
+    def uses(name: str) -> Edit:
+        return put("internal.libraries.build", f"PyTorch built with:\n  - GCC 13.3\n  - CPU capability usage: {name}")
+
+    first, second = manifest(SIX_STEPS, uses("AVX512")), manifest(SIX_STEPS, uses("DEFAULT"))
+    found = find_causes(diff(first, second, ()), (first, second), case.trails(1, loss=1e-7))
+    assert standings(found) == {"other vector instructions": "likely"}
+
+
 def test_a_large_first_difference_is_more_than_rounding(case: Case) -> None:
     causes = case.causes(case.trails(1, loss=0.1), TORCH, **{"seeds.order": "1"})
     assert list(standings(causes).items()) == [

@@ -94,21 +94,51 @@ def test_weights_that_were_swapped_are_no_identity(make: Make, compare: Callable
     found = compare(first, second)
     assert found.trails is not None and found.trails.identical
     assert found.results["weights.safetensors"] == "different" and not found.identical
-    assert "trail.bin is not the file that was signed" in found.sides[1].problems
+    assert found.sides[1].changed == ("trail.bin",) and "trail.bin was added after signing" in found.sides[1].problems
 
 
-@pytest.mark.parametrize("tampered", ["trail.bin", "metrics.jsonl", "manifest.dsse.json"])
-def test_what_does_not_verify_is_said_and_compared(
-    make: Make, compare: Callable[..., RunComparison], tampered: str
-) -> None:
-    first, second = make(), make()
-    path = second.root / tampered
+def flip(path: Path) -> None:
+    """Change one byte, in the same length."""
     data = path.read_bytes()
-    path.write_bytes(data[:-9] + b"0" + data[-8:] if tampered != "metrics.jsonl" else data.replace(b"0.6", b"0.7"))
-    found = compare(first, second)
-    assert found.sides[0].problems == () and len(found.sides[1].problems) >= 1
-    assert tampered in found.sides[1].problems[0] or "does not verify" in found.sides[1].problems[0]
-    assert found.identical == (tampered == "manifest.dsse.json")
+    path.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+
+
+TAMPERED = ["trail.bin", "metrics.jsonl", "weights.safetensors", "request.json", "manifest.dsse.json"]
+
+
+@pytest.mark.parametrize("tampered", TAMPERED)
+def test_a_copy_that_was_changed_is_neither_verified_nor_identical(
+    make: Make, compare: Callable[..., RunComparison], tmp_path: Path, tampered: str
+) -> None:
+    first = make()
+    copy = RunFolder(tmp_path / "copy")
+    shutil.copytree(first.root, copy.root)
+    control = compare(first, copy)
+    assert control.identical and control.sides[1].whole and control.changed == ()
+    path = copy.root / tampered
+    # in a manifest the payload, or it would be no envelope
+    path.write_bytes(path.read_bytes().replace(b"ey", b"ez", 1)) if tampered == copy.manifest.name else flip(path)
+    found = compare(first, copy)
+    assert found.changed == ((), (tampered,)) and not found.identical
+    side = found.sides[1]
+    assert side.signer is None and not side.whole and side.status == "CHANGED AFTER SIGNING"
+    assert found.sides[0].problems == () and len(side.problems) >= 1
+    assert tampered in side.problems[0] or "does not verify" in side.problems[0]
+    if tampered in found.results:
+        assert found.results[tampered] == "different"
+        assert [cause.title for cause in found.causes] == ["a file that was changed after signing"]
+    else:
+        assert found.causes == () and set(found.results.values()) == {"equal"}
+
+
+def test_a_stranger_s_run_whose_file_was_changed_is_said_to_be_changed(make: Make, tmp_path: Path) -> None:
+    first, second = make(), make()
+    KeyRing(tmp_path / "another").public_key()
+    stranger = TrustPolicy.load(tmp_path / "another")
+    flip(second.weights)
+    found = compare_runs(*(read_side(folder.root, stranger) for folder in (first, second)))
+    assert found.changed == ((), ("weights.safetensors",)) and not found.identical
+    assert "weights.safetensors is not the file that its manifest names" in found.sides[1].problems
 
 
 def test_a_signer_who_is_not_trusted_is_said_and_compared(make: Make, tmp_path: Path) -> None:
@@ -142,7 +172,8 @@ def test_a_folder_with_nothing_but_its_manifest_is_compared(make: Make, compare:
             path.unlink()
     found = compare(first, second)
     assert found.identical and found.trails is None
-    assert found.sides[1].problems[0] == "trail.bin is not there any more"
+    assert "trail.bin is missing" in found.sides[1].problems[0] and found.changed == ()
+    assert found.sides[1].status == "manifest verified, signed by this machine's key" and not found.sides[1].whole
 
 
 def test_a_trail_that_was_cut_short_is_compared_to_its_end(make: Make, compare: Callable[..., RunComparison]) -> None:

@@ -124,11 +124,28 @@ def test_a_run_that_does_not_verify_is_marked_and_compared(ndrepro: Diff, make: 
     second.metrics.write_text(second.metrics.read_text().replace("0.6", "0.7"))
     answer = ndrepro("diff", str(first.root), str(second.root))
     assert answer.code == 1
-    assert "\n              metrics.jsonl is not the file that was signed\n" in answer.out
+    assert answer.out.startswith("B was changed after signing: metrics.jsonl\n")
+    assert (
+        "\n              metrics.jsonl was changed\n" in answer.out and "completed, CHANGED AFTER SIGNING" in answer.out
+    )
+    assert "cause 1       likely: a file that was changed after signing" in answer.out
+    assert "identical" not in answer.out and "processor" not in answer.out
     shutil.rmtree(default_home())
     untrusted = ndrepro("diff", str(first.root), str(first.root))
     assert untrusted.code == 0 and untrusted.out.count("completed, NOT VERIFIED") == 2
     assert "the manifest does not verify: signature: signed by" in untrusted.out
+
+
+def test_a_changed_file_that_is_no_result_is_said_first_and_exits_1(ndrepro: Diff, make: Make) -> None:
+    first, second = make(), make()
+    assert ndrepro("diff", str(first.root), str(second.root)).code == 0, "the control"
+    second.request.write_text(second.request.read_text().replace("/data/digits", "/data/others"))
+    answer = ndrepro("diff", str(first.root), str(second.root))
+    assert answer.code == 1 and answer.out.startswith("B was changed after signing: request.json\n")
+    assert "the results are equal bit for bit, in a folder that is not the one that was signed" in answer.out
+    told = ndrepro("diff", str(first.root), str(second.root), "--json")
+    assert told.code == 1 and told.json["identical"] is False
+    assert told.json["second"]["verified"] is False and told.json["second"]["changed"] == ["request.json"]
 
 
 def test_runs_are_found_by_identifier_beginning_experiment_and_file(ndrepro: Diff, make: Make, tmp_path: Path) -> None:

@@ -73,6 +73,42 @@ def test_a_difference_is_named_in_its_group(edit: Edit, group: str, change: Chan
     assert found[group].get(change.name) == change and found[group].get("no such name") is None
 
 
+BUILD = """PyTorch built with:
+  - GCC 13.3
+  - Intel(R) MKL-DNN v3.12.0 (Git Hash 80afa71)
+  - CPU capability usage: {0}
+  - Build settings: BLAS_INFO=mkl, CXX_FLAGS= -O2 -fopenmp, TORCH_VERSION={1}, \n"""
+PARALLEL = """ATen/Parallel:
+\tat::get_num_threads() : {0}
+\tat::get_num_interop_threads() : {0}
+OpenMP 201511 (a.k.a. OpenMP 4.5)
+\tomp_get_max_threads() : {0}
+\tmkl_get_max_threads() : {0}
+Intel(R) MKL-DNN v{1} (Git Hash 80afa71)
+std::thread::hardware_concurrency() : {0}
+Environment variables:
+\tOMP_NUM_THREADS : {0}
+\tMKL_NUM_THREADS : [not set]
+"""
+
+
+def test_what_a_process_uses_is_no_other_build() -> None:
+    def libraries(*state: str, version: str = "2.13.0") -> Manifest:
+        described = {"build": BUILD.format(state[0], version), "parallel": PARALLEL.format(state[1], version)}
+        return manifest(put("internal.libraries", {"torch": version, **described}))
+
+    used = changes_of(diff(libraries("AVX512", "1"), libraries("DEFAULT", "8"), RESULTS))
+    assert used.keys() == {"flags", "threads", "machine"}
+    assert used["flags"] == ["cpu_capability in use"] and used["machine"] == ["hardware_concurrency"]
+    assert set(used["threads"]) == {
+        f"{name} in use"
+        for name in ("interop_threads", "at::get_num_threads()", "OMP_NUM_THREADS", "mkl_get_max_threads()")
+    } | {"omp_get_max_threads() in use"}
+    # the control: another build is still one
+    built = changes_of(diff(libraries("AVX512", "1"), libraries("AVX512", "1", version="2.8.0"), RESULTS))
+    assert built == {"libraries": ["build", "parallel", "torch"]}
+
+
 def test_a_setting_is_told_by_its_key_and_a_seed_once() -> None:
     assert changes_of(between(learning_rate="0.2")) == {"experiment": ["learning_rate"]}
     assert changes_of(between(**{"seeds.augment": "1"})) == {"seeds": ["augment"]}
