@@ -18,7 +18,7 @@ run: env ## train, record, sign: EXP=name DATA=folder SET="key=value …" ARGS="
 	@set -f --; for pair in $$SET; do set -- "$$@" --set "$$pair"; done; \
 	exec $(python) -m ndrepro run $${EXP:+"$$EXP"} $${DATA:+--data "$$DATA"} "$$@" $(ARGS)
 
-verify: env ## check the latest run, or RUN=folder: its manifest and files
+verify: env ## check the latest completed run, or RUN=folder: its manifest and files
 	@exec $(python) -m ndrepro verify $${RUN:+"$$RUN"} $(ARGS)
 
 test: env ## the test suite: ARGS="pytest options"

@@ -49,7 +49,7 @@ def checklist(
     if form is not None and form not in forms.FORMS:
         raise UsageError(f"no form '{form}'", f"one of {', '.join(forms.FORMS)}")
     code, run = _subject(subject, runs, keys or [])
-    name = Path(subject).resolve().name if code else subject
+    name = terminal.here(run.path) if run else Path(subject).resolve().name
     if form is not None:
         filled = forms.fill_in(form, forms.Subject(name, code, run.manifest if run else None))
         if not _put(filled.to_json(), forms.markdown(filled), as_json, markdown):
@@ -62,18 +62,17 @@ def checklist(
 
 
 def _subject(text: str, runs: Path, keys: list[Path]) -> tuple[Sources | None, Run | None]:
-    """A folder of code, or a run: a folder that has a manifest or a request, a manifest, or what names a run."""
+    """A folder of code, or a run: whatever else names one."""
     from ndrepro.analysis.checklist_run import read_run
     from ndrepro.analysis.checklist_sources import Sources
-    from ndrepro.execution.runs import find_run
-    from ndrepro.spec.layout import RunFolder, RunsFolder
+    from ndrepro.execution.run_resolver import experiment_runs
+    from ndrepro.spec.layout import RunFolder
 
     path = Path(text)
     folder = RunFolder(path)
-    if path.is_dir() and not folder.manifest.exists() and not folder.request.exists():
+    if path.is_dir() and not (folder.manifest.exists() or folder.request.exists() or experiment_runs(path)):
         return Sources(path), None
-    place = path if path.is_file() else find_run(RunsFolder(runs), text).root
-    return None, read_run(place, trust_of(keys))
+    return None, read_run(options.run_or_manifest(runs, text), trust_of(keys))
 
 
 def _known(code: Sources | None) -> Sources:

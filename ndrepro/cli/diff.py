@@ -23,7 +23,7 @@ _LABEL_WIDTH = 13
 _POINTS, _VALUES, _CHANGES, _FILES, _CAUSES, _EVIDENCE = 7, 3, 5, 4, 4, 4
 _SAME_RESULTS = "the results are equal bit for bit, in a folder that is not the one that was signed"
 _STYLES = {"likely": "bold yellow", "possible": "", "ruled out": "dim"}
-_HELP = "A run folder, a manifest file, an identifier or the start of it, or an experiment (its latest run)."
+_HELP = "A run: a folder, a manifest file, an identifier, an experiment or latest, as for `ndrepro verify`."
 
 
 def diff(
@@ -50,7 +50,7 @@ def diff(
     from provenance.trust import TrustPolicy
 
     trust = TrustPolicy.load(default_home())
-    found = compare_runs(*(read_side(_place(runs, text), trust) for text in (first, second)))
+    found = compare_runs(*(read_side(options.run_or_manifest(runs, text), trust) for text in (first, second)))
     if as_json:
         located = _locate(found, data, keep, quiet=True) if locate and not found.identical else None
         output.print_json({**found.to_json(), **({"located": located and located.to_json()} if locate else {})})
@@ -77,17 +77,6 @@ def _print_located(found: RunComparison, data: Path | None, keep: Path | None) -
         terminal.write_line("nothing to locate: every step left the same bits")
         return
     print_located(_locate(found, data, keep, quiet=False))
-
-
-def _place(runs: Path, text: str) -> Path:
-    """The run's folder; a manifest under any other name is a run of its own."""
-    from ndrepro.execution.runs import find_run
-    from ndrepro.spec.layout import RunFolder, RunsFolder
-
-    file = Path(text)
-    if file.is_file() and file.name != RunFolder(file.parent).manifest.name:
-        return file
-    return find_run(RunsFolder(runs), text).root
 
 
 def _print(found: RunComparison) -> None:

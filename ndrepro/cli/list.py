@@ -80,8 +80,8 @@ def _print(found: list[Summary]) -> None:
         console.print(Text(experiment, style="bold"), soft_wrap=True)
         for summary in members:
             console.print(_line(summary), soft_wrap=True)
-            if summary.problem:
-                console.print(Text(f"    {terminal.hanging(summary.problem, 4)}", style="dim"), soft_wrap=True)
+            for remark in filter(None, (summary.repeats, summary.problem)):
+                console.print(Text(f"    {terminal.hanging(remark, 4)}", style="dim"), soft_wrap=True)
 
 
 def _line(summary: Summary) -> Text:

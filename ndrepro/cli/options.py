@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ndrepro.cli import terminal
 from ndrepro.spec.errors import UsageError
 
 if TYPE_CHECKING:
     from ndrepro.execution.containers import Wanted
+    from ndrepro.spec.layout import RunFolder
 
 DEFAULT_RUNS = Path("runs")
 
@@ -19,11 +22,11 @@ Run = Annotated[
     typer.Argument(
         metavar="RUN",
         show_default=False,
-        help="A run folder, a manifest file, a run's identifier or the start of it, an experiment (its latest run), "
-        "or the word latest.",
+        help="A run folder, a manifest file, a run's identifier or the start of it, an experiment (its latest "
+        "completed run that is no repetition), or the word latest.",
     ),
 ]
-LATEST_RUN = "latest"  # as ndrepro.execution.runs.LATEST
+LATEST_RUN = "latest"  # as ndrepro.execution.run_resolver.LATEST
 Runs = Annotated[
     Path,
     typer.Option("--runs", metavar="DIR", envvar="NDREPRO_RUNS", help="The folder of runs and their ledger."),
@@ -36,6 +39,30 @@ Image = Annotated[
     typer.Option("--image", metavar="IMAGE", help="NAME[:TAG][@sha256:…], or an Apptainer file; by default ndrepro."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
+
+
+def run_folder(runs: Path, text: str, *, completed: bool = True) -> RunFolder:
+    """The run that RUN means; what was passed over for it is reported on standard error.
+
+    ``completed`` is False for a run that is to be resumed. Raises RunNotFound.
+    """
+    from ndrepro.execution.run_resolver import resolve_run
+    from ndrepro.spec.layout import RunsFolder
+
+    resolved = resolve_run(RunsFolder(runs), text, completed=completed)
+    if resolved.note:
+        terminal.write_line(f"note: {resolved.note}", sys.stderr)
+    return resolved.folder
+
+
+def run_or_manifest(runs: Path, text: str) -> Path:
+    """The folder of the run that RUN means; a manifest under a name of its own is a run by itself."""
+    from ndrepro.spec.layout import RunFolder
+
+    file = Path(text)
+    if file.is_file() and file.name != RunFolder(file.parent).manifest.name:
+        return file
+    return run_folder(runs, text).root
 
 
 def container(engine: str | None, image: str | None) -> Wanted | None:

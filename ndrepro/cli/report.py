@@ -25,7 +25,10 @@ _LABEL = 11
 def report(
     what: Annotated[
         list[str] | None,
-        typer.Argument(metavar="STUDY|RUNS", help="A study's name or TOML file, or folders of runs. Left out: --runs."),
+        typer.Argument(
+            metavar="STUDY|EXP|RUNS",
+            help="A study's name or TOML file, experiments of --runs, or folders of runs. Left out: --runs.",
+        ),
     ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="The folder to write.")] = Path("report"),
     keys: options.Keys = None,
@@ -75,11 +78,18 @@ def report(
 
 def _sources(what: list[str], runs: Path) -> tuple[Study | None, list[Path]]:
     """The study that is meant, if one is, and the folders to read."""
-    from ndrepro.execution.study_file import find_study, load_study
+    from ndrepro.execution.study_file import find_study, load_study, study_files
     from ndrepro.spec.errors import UsageError
 
-    folders = [Path(text) for text in what if Path(text).is_dir()]
-    names = [text for text in what if not Path(text).is_dir()]
+    studies = {path.stem for path in study_files()}
+    folders, names = [], []
+    for text in what:
+        if Path(text).is_dir():
+            folders.append(Path(text))
+        elif text not in studies and (runs / text).is_dir():
+            folders.append(runs / text)
+        else:
+            names.append(text)
     if not names:
         return None, folders or [runs]
     if len(names) > 1:

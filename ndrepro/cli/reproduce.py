@@ -38,7 +38,6 @@ def reproduce(
     """Verify a run, train it again, judge: identical, close, consistent, inconsistent. Exit 0 if the run stands."""
     from ndrepro.execution import reexecute
     from ndrepro.execution.run import Options
-    from ndrepro.execution.runs import find_run
     from ndrepro.spec.layout import RunsFolder
     from provenance.signing import default_home
 
@@ -47,7 +46,7 @@ def reproduce(
     folder = RunsFolder(runs)
     container = options.container(engine, image)
     how = Options(folder, default_home(), data=data, environment=environment, container=container)
-    original = _verified(find_run(folder, run).root, how)
+    original = _verified(options.run_folder(runs, run).root, how)
     if isinstance(original, NotReproduced):
         record = {**output.record_of(original), "exit_code": output.NO}
         if as_json:

@@ -63,7 +63,6 @@ def run(
     """Train, record and sign. Ctrl-C stops it cleanly; --resume goes on to the same bits."""
     from ndrepro.execution import run as execution
     from ndrepro.execution.environments import cell
-    from ndrepro.execution.runs import find_run
     from ndrepro.spec.experiment import DEFAULT_EXPERIMENT, Experiment
     from ndrepro.spec.layout import RunsFolder
     from provenance.signing import default_home
@@ -82,7 +81,7 @@ def run(
         raise UsageError("--resume with --in: a run is resumed where it began", "leave out --in and --image")
     with live.watching(quiet=quiet, error=as_json) as observer:
         if resume is not None:
-            finished = execution.resume(find_run(folder, resume), how, observer)
+            finished = execution.resume(options.run_folder(runs, resume, completed=False), how, observer)
         else:
             finished = execution.run(Experiment.from_name(experiment or DEFAULT_EXPERIMENT, chosen), how, observer)
     word = terminal.run_word(finished.folder.root, runs, options.DEFAULT_RUNS)

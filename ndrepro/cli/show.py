@@ -20,17 +20,16 @@ def show(
     run: options.Run = options.LATEST_RUN, runs: options.Runs = options.DEFAULT_RUNS, as_json: options.Json = False
 ) -> int:
     """Show a run, the latest where none is named, on one screen. Nothing is verified: that is what verify is for."""
-    from ndrepro.execution.runs import find_run, read_recorded, read_scores, summary
-    from ndrepro.spec.layout import RunsFolder
+    from ndrepro.execution.runs import read_recorded, read_scores, summary
 
-    folder = find_run(RunsFolder(runs), run)
+    folder = options.run_folder(runs, run)
     short = summary(folder)
     recorded = read_recorded(folder) if folder.manifest.exists() else None
     if as_json:
         output.print_json(_document(short, read_scores(folder), recorded))
         return output.DONE
     scores = read_scores(folder)
-    _print_row("run", f"{short.experiment} {short.run}")
+    _print_row("run", ", ".join(filter(None, (f"{short.experiment} {short.run}", short.repeats))))
     _print_row("outcome", _outcome(short, recorded))
     _print_scores(scores)
     for row in _rows(short, recorded, runs):

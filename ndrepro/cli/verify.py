@@ -35,13 +35,13 @@ def verify(
     Exit 0 only if every check holds, 1 if one fails.
     """
     from ndrepro.execution.checks import CHECKS
-    from ndrepro.execution.runs import find_run, ledger_of
-    from ndrepro.spec.layout import RunFolder, RunsFolder
+    from ndrepro.execution.runs import ledger_of
+    from ndrepro.spec.layout import RunFolder
     from provenance.ledger import Ledger
     from provenance.verify import verify as verify_run
 
     alone = manifest_only and Path(run).is_file()
-    place = Path(run) if alone else find_run(RunsFolder(runs), run).root
+    place = Path(run) if alone else options.run_folder(runs, run).root
     beside = ledger or (None if alone else ledger_of(RunFolder(place)))
     verdict = verify_run(
         place,

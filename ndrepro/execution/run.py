@@ -30,7 +30,7 @@ from ndrepro.spec.errors import PeerLost, TrainingFailed, UsageError, from_recor
 from ndrepro.spec.exchange import EXIT_COMPLETED, EXIT_INTERRUPTED, Request, Result, Scores, read_json, write_json
 from ndrepro.spec.experiment import Experiment
 from ndrepro.spec.images import MAIN, PinnedImage, is_image
-from ndrepro.spec.layout import RunFolder, RunsFolder
+from ndrepro.spec.layout import SEGMENTS, RunFolder, RunsFolder
 from provenance.errors import ProvenanceError, StorageError
 from provenance.manifest import Resource
 from provenance.scalars import ScalarLog, read_scalars
@@ -112,7 +112,7 @@ def run(
     request = Request(experiment, str(data), options.environment or "", container=container)
     if segment is not None:
         request = replace(request, resume_step=segment.step, segment_epochs=segment.epochs)
-    folder = _make_folder(options.runs, experiment.name if segment is None else f"{experiment.name}.segments")
+    folder = _make_folder(options.runs, experiment.name if segment is None else experiment.name + SEGMENTS)
     if segment is not None and segment.checkpoint is not None:
         folder.checkpoints.mkdir()
         shutil.copyfile(segment.checkpoint, folder.checkpoint(segment.step))

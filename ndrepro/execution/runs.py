@@ -1,4 +1,4 @@
-"""Finds runs and reads what was recorded of them, from the folder of runs alone.
+"""Reads what was recorded of runs, from the folder of runs alone; ``run_resolver`` says which run a name means.
 
 Nothing here verifies: a summary says "signed", and who claims to have signed; ``provenance.verify`` says whether it is
 true. Runs that the ledger has begun but that left no manifest are part of the answer, not left out of it.
@@ -6,9 +6,7 @@ true. Runs that the ledger has begun but that left no manifest are part of the a
 
 from __future__ import annotations
 
-import difflib
 import fcntl
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,10 +14,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ndrepro.spec.errors import RunNotFound, UsageError
+from ndrepro.spec.errors import UsageError
 from ndrepro.spec.exchange import Request, Scores, read_json
 from ndrepro.spec.experiment import Experiment
-from ndrepro.spec.layout import RunFolder, RunsFolder
+from ndrepro.spec.layout import SEGMENTS, RunFolder, RunsFolder
 from provenance.errors import ManifestError
 from provenance.folder import LOCK
 from provenance.ledger import Entry, Ledger
@@ -33,7 +31,10 @@ NO_END = "no end"  # begun, not ended, and no process has it: whoever ran it was
 UNSIGNED = "unsigned"  # ended without a manifest, for the reason in the ledger
 MISSING = "folder gone"
 UNREADABLE = "unreadable"
-LATEST = "latest"  # the run that was begun last
+
+ORIGINAL = "original"
+REPETITION = "repetition"  # a whole run that `reproduce` trained again
+SEGMENT = "segment"  # some epochs of a run: a spot check's, or a search's
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class Summary:
 
     ``outcome`` is the manifest's, or one of the words above. ``epochs`` counts whole ones, of ``total_epochs``;
     accuracies are fractions, of the last whole epoch; ``duration_seconds`` is that of all attempts; ``signers`` are
-    claimed key identifiers; ``problem`` says what is wrong.
+    claimed key identifiers; ``problem`` says what is wrong. ``kind`` is "original", "repetition" or "segment"; of the
+    latter two ``origin`` is the identifier of the run that they repeat or continue, where one was recorded.
     """
 
     experiment: str
@@ -64,33 +66,15 @@ class Summary:
     duration_seconds: float | None = None
     signers: tuple[str, ...] = ()
     problem: str = ""
+    kind: str = ORIGINAL
+    origin: str = ""
 
-
-def find_run(runs: RunsFolder, text: str) -> RunFolder:
-    """The run that ``text`` means: a folder, a manifest file, an identifier or its unique beginning, an experiment.
-
-    An experiment, or the folder of its runs, means its latest run, and "latest" the latest of all. The six digits
-    that an identifier ends with will do too. Raises RunNotFound with the nearest names, or with the runs between which
-    it cannot choose.
-    """
-    for path in (Path(text), runs.root / text):
-        if text and os.path.lexists(path):  # unlike Path.exists, it never raises for a name that is too long
-            found = _at(path)
-            if found is not None:
-                return found
-    known = runs.runs()
-    if text == LATEST and known:
-        order = begun_order(Ledger(runs.ledger).entries())
-        return max(known, key=lambda run: order(run.root.name))
-    matching = [run for run in known if run.root.name == text] or [
-        run for run in known if text and (run.root.name.startswith(text) or run.root.name.endswith(f"-{text}"))
-    ]
-    if len(matching) > 1:
-        names = ", ".join(run.root.name for run in matching[-3:])
-        raise RunNotFound(f"'{text}' is the beginning of {len(matching)} runs", f"type more of it: {names}")
-    if not matching:
-        raise _not_found(runs, known, text)
-    return matching[0]
+    @property
+    def repeats(self) -> str:
+        """What a run that is no original is, for people: "repetition of RUN", "segment"; "" for an original."""
+        if self.kind == ORIGINAL:
+            return ""
+        return f"{self.kind} of {self.origin}" if self.origin else self.kind
 
 
 def ledger_of(folder: RunFolder) -> Path | None:
@@ -172,6 +156,14 @@ def summary(folder: RunFolder) -> Summary:
     return _summary(folder, _Ended(Ledger(ledger).entries() if ledger else ()))
 
 
+def latest_first(folders: Iterable[RunFolder], ledger: Path) -> Iterator[Summary]:
+    """Runs in short, the one that started last first; each is read when it is asked for."""
+    entries = Ledger(ledger).entries()
+    ended, order = _Ended(entries), begun_order(entries)
+    for folder in sorted(folders, key=lambda folder: order(folder.root.name), reverse=True):
+        yield _summary(folder, ended)
+
+
 class _Ended:
     """The ledger by run: the entry that began it, and the reason why it ended without a manifest."""
 
@@ -185,9 +177,11 @@ class _Ended:
 
 
 def _summary(folder: RunFolder, ledger: _Ended) -> Summary:
-    blank = Summary(folder.root.parent.name, folder.root.name, folder.root, NO_END)
+    name = folder.root.parent.name
+    kind = SEGMENT if name.endswith(SEGMENTS) else REPETITION if folder.origin.exists() else ORIGINAL
+    blank = Summary(name, folder.root.name, folder.root, NO_END, kind=kind)
     try:
-        blank = _with_scores(folder, blank)
+        blank = _with_scores(folder, _with_request(folder, blank))
         if is_running(folder):
             return replace(blank, outcome=RUNNING)
         if folder.manifest.exists():
@@ -206,9 +200,15 @@ def _summary(folder: RunFolder, ledger: _Ended) -> Summary:
         return replace(blank, outcome=UNREADABLE, problem=str(error) or type(error).__name__)
 
 
+def _with_request(folder: RunFolder, blank: Summary) -> Summary:
+    """Epochs asked for, and which run this one repeats: a segment is one wherever its folder was moved to."""
+    request = Request.from_json(read_json(folder.request))
+    kind = blank.kind if request.segment_epochs is None else SEGMENT
+    origin = str(read_json(folder.origin)["annotations"]["run"]) if folder.origin.exists() else ""
+    return replace(blank, total_epochs=request.experiment.epochs, kind=kind, origin=origin)
+
+
 def _with_scores(folder: RunFolder, blank: Summary) -> Summary:
-    experiment = Request.from_json(read_json(folder.request)).experiment
-    blank = replace(blank, total_epochs=experiment.epochs)
     scores = read_scores(folder)
     if not scores:
         return blank
@@ -221,33 +221,6 @@ def duration_seconds(manifest: Manifest) -> float:
     spans = [(attempt.started_on, attempt.finished_on) for attempt in manifest.attempts if attempt.finished_on]
     spans = spans or [(manifest.started_on, manifest.finished_on)]
     return sum((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds() for start, end in spans)
-
-
-def _at(path: Path) -> RunFolder | None:
-    """The run at a path: the folder itself, its manifest, or the latest run of an experiment's folder."""
-    if path.is_file():
-        folder = RunFolder(path.parent)
-        if path.name == folder.manifest.name:
-            return folder
-        raise RunNotFound(f"{path}: a file, and no {folder.manifest.name}", "name the run's folder")
-    folder = RunFolder(path)
-    if folder.manifest.exists() or folder.request.exists():
-        return folder
-    inside = [request.parent for request in path.glob("*/request.json")]
-    order = begun_order(Ledger(RunsFolder(path.absolute().parent).ledger).entries())
-    return RunFolder(max(inside, key=lambda place: order(place.name))) if inside else None
-
-
-def _not_found(runs: RunsFolder, known: tuple[RunFolder, ...], text: str) -> RunNotFound:
-    if text and os.path.isdir(text):
-        return RunNotFound(f"{text}: a folder with neither request.json nor manifest.dsse.json", "name a run's folder")
-    if not known:
-        cure = "`ndrepro run` makes one; --runs DIR names another folder"
-        return RunNotFound(f"no run '{text}': {runs.root} has no runs", cure)
-    names = dict.fromkeys(name for run in known for name in (run.root.name, run.root.parent.name))
-    near = difflib.get_close_matches(text, names, n=3, cutoff=0.4)
-    nearest = f"did you mean {', '.join(near)}? " if near else ""
-    return RunNotFound(f"no run '{text}' in {runs.root}", f"{nearest}`ndrepro list` has them all")
 
 
 def _flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -29,7 +29,7 @@ from ndrepro.spec.errors import UsageError
 from ndrepro.spec.exchange import Request, read_json
 from ndrepro.spec.experiment import Experiment
 from ndrepro.spec.images import PinnedImage, is_image, recorded_in
-from ndrepro.spec.layout import RunFolder, RunsFolder
+from ndrepro.spec.layout import SEGMENTS, RunFolder, RunsFolder
 from ndrepro.spec.study import MAIN, StudyRun, identity
 from provenance.errors import LedgerError, ProvenanceError
 from provenance.ledger import Entry, Ledger, Problem
@@ -101,7 +101,7 @@ class Survey:
         is asked of them.
         """
         found: dict[tuple[str, int, int], Standing] = {}
-        for folder in self._folders(f"{name}.segments", "manifest.dsse.json"):
+        for folder in self._folders(name + SEGMENTS, "manifest.dsse.json"):
             verdict = verify(folder.root, trust=self._trust, ledger=self._ledger, manifest_only=True)
             if not verdict.ok or verdict.manifest is None or verdict.manifest.outcome != "completed":
                 continue
@@ -122,7 +122,7 @@ class Survey:
         return self._found[name]
 
     def _best(self, name: str) -> dict[str, Standing]:
-        """Every run of that name by identity, in an image by both of its digests; of equals the latest."""
+        """Every run of that name by identity, in an image by both of its digests; of equals the latest original."""
         best: dict[str, Standing] = {}
         for folder in reversed(self._folders(name, "request.json")):
             keys, standing = self._examine(folder)
@@ -132,9 +132,9 @@ class Survey:
         return best
 
     def _folders(self, name: str, file: str) -> list[RunFolder]:
-        """Every run of that name that has such a file, as they were begun; nodes' clocks may differ."""
-        places = [path.parent for path in (self._runs.root / name).glob(f"*/{file}")]
-        return [RunFolder(place) for place in sorted(places, key=lambda place: self._order(place.name))]
+        """Every run of that name that has such a file, in the order of their starts, repetitions before originals."""
+        folders = [RunFolder(path.parent) for path in (self._runs.root / name).glob(f"*/{file}")]
+        return sorted(folders, key=lambda folder: (not folder.origin.exists(), self._order(folder.root.name)))
 
     def _examine(self, folder: RunFolder) -> tuple[tuple[str, ...], Standing]:
         """A run's identities and where it stands; no identity for a folder that is nobody's run."""

@@ -33,6 +33,8 @@ from pathlib import Path
 
 from ndrepro.spec.errors import UsageError
 
+# pieces of runs lie apart from the runs of their experiment: runs/EXPERIMENT.segments/RUN
+SEGMENTS = ".segments"
 _CHECKPOINT = re.compile(r"step-(\d{9})\.safetensors")
 
 

@@ -28,6 +28,8 @@ def test_a_run_by_its_name(ndrepro: Command, runs: RunsFolder) -> None:
     sign_run(runs, "lenet_bn_2_digits", "20261121T101501Z-aaaaaa")
     answer = ndrepro("checklist", "lenet_bn_2_digits")
     assert answer.code == 1 and "the manifest verifies, signed by this machine's key" in answer.out
+    assert answer.out.startswith("runs/lenet_bn_2_digits/20261121T101501Z-aaaaaa: "), "which run it is about"
+    assert ndrepro("checklist", "runs/lenet_bn_2_digits").out == answer.out, "no folder of code"
     assert "not in a run  It is documented" in answer.out.splitlines()
 
 

@@ -31,6 +31,22 @@ def test_signed_running_and_vanished_runs_are_told_apart(ndrepro: Callable[..., 
     assert max(map(len, lines)) <= 80
 
 
+def test_repetitions_and_segments_are_marked(ndrepro: Callable[..., Answer], runs: RunsFolder) -> None:
+    first = "20261121T100000Z-aaaaaa"
+    sign_run(runs, "lenet_bn_2_digits", first)
+    sign_run(runs, "lenet_bn_2_digits", "20261121T110000Z-bbbbbb", repeats=first)
+    sign_run(runs, "lenet_bn_2_digits", "20261121T120000Z-cccccc", repeats=first, segment_epochs=1)
+    sign_run(runs, "lenet_bn_2_digits", "20261121T130000Z-dddddd", segment_epochs=1)
+    lines = ndrepro("list").out.splitlines()
+    remarks = {line.split()[0]: after.strip() for line, after in zip(lines, [*lines[1:], ""], strict=True)}
+    assert remarks["20261121T110000Z-bbbbbb"] == f"repetition of {first}"
+    assert remarks["20261121T120000Z-cccccc"] == f"segment of {first}"
+    assert remarks["20261121T130000Z-dddddd"] == "segment"
+    assert not remarks[first].startswith(("repetition", "segment"))
+    kinds = [run["kind"] for run in ndrepro("list", "--json").json["runs"]]
+    assert kinds == ["original", "repetition", "segment", "segment"]
+
+
 def test_json_has_every_field_of_every_run(ndrepro: Callable[..., Answer], runs: RunsFolder) -> None:
     folder = sign_run(runs, "lenet_bn_2_digits", "20261121T100000Z-aaaaaa")
     (entry,) = ndrepro("list", "--json").json["runs"]

@@ -49,6 +49,14 @@ def test_a_folder_of_runs_becomes_a_page(signed: SignedRuns, tmp_path: Path) -> 
     assert "Runs in" in (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
 
 
+def test_an_experiment_becomes_a_page(signed: SignedRuns, tmp_path: Path) -> None:
+    words = ("lenet_nd_1_digits", "mlp512_nd_1", "--runs", str(signed.runs), "-o", str(tmp_path / "page"), "--json")
+    answer = report(signed, *words)
+    assert answer.code == 0, answer.err
+    assert answer.json["runs"] == 2
+    assert [Path(place).name for place in answer.json["account"]["folders"]] == list(words[:2])
+
+
 def test_a_study_says_which_of_its_runs_are_missing(signed: SignedRuns, tmp_path: Path) -> None:
     study = str(signed.root / "mini.toml")
     answer = report(signed, study, "--runs", str(signed.runs), "-o", str(tmp_path / "page"), "--json")

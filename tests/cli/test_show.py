@@ -46,15 +46,15 @@ def test_everything_of_a_signed_run(ndrepro: Callable[..., Answer], runs: RunsFo
 
 def test_the_top_5_are_shown_where_they_were_recorded(ndrepro: Callable[..., Answer], runs: RunsFolder) -> None:
     folder = begin_run(runs, "lenet_bn_1_digits", "20261121T100000Z-aaaaaa")
-    assert "top 5" not in rows(ndrepro("show", "lenet_bn_1_digits")), "a run from before they were"
+    assert "top 5" not in rows(ndrepro("show", "aaaaaa")), "a run from before they were"
     scores = Scores(1, 12, 2.0, 0.3, 1.9, 0.25, 0.1, 0.75, 0.7)
     folder.metrics.write_text(json.dumps(asdict(scores)) + "\n", encoding="utf-8")
-    assert rows(ndrepro("show", "lenet_bn_1_digits"))["top 5"] == "train 75.00 %, test 70.00 %"
+    assert rows(ndrepro("show", "aaaaaa"))["top 5"] == "train 75.00 %, test 70.00 %"
 
 
 def test_of_many_epochs_the_last_are_shown(ndrepro: Callable[..., Answer], runs: RunsFolder) -> None:
     begin_run(runs, "lenet_bn_9_digits", "20261121T100000Z-aaaaaa", epochs=9)
-    text = ndrepro("show", "lenet_bn_9_digits").out
+    text = ndrepro("show", "aaaaaa").out
     assert "the last 5 of 9" in text
     assert [line.split()[0] for line in text.splitlines() if line.startswith("             ")][1:6] == list("56789")
 
@@ -62,11 +62,11 @@ def test_of_many_epochs_the_last_are_shown(ndrepro: Callable[..., Answer], runs:
 def test_a_run_without_a_manifest_says_so(ndrepro: Callable[..., Answer], runs: RunsFolder) -> None:
     folder = begin_run(runs, "lenet_bn_2_digits", "20261121T100000Z-aaaaaa", epochs=0)
     open_run(runs, folder).release()
-    found = rows(ndrepro("show", "lenet_bn_2_digits"))
+    found = rows(ndrepro("show", "aaaaaa"))
     assert found["outcome"] == "no end: begun, never ended, and no process has it"
     assert found["accuracy"] == "no epoch was finished"
     assert found["signed by"] == "nobody: there is no manifest"
-    assert ndrepro("show", "lenet_bn_2_digits", "--json").json["manifest"] is None
+    assert ndrepro("show", "aaaaaa", "--json").json["manifest"] is None
 
 
 def test_json_holds_the_whole_predicate(ndrepro: Callable[..., Answer], runs: RunsFolder) -> None:

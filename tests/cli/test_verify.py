@@ -27,6 +27,19 @@ def test_a_manifest_alone_verifies_with_exit_0(ndrepro: Callable[..., Answer], f
     assert document["ok"] is True and [check["number"] for check in document["checks"]] == list(range(1, 9))
 
 
+def test_what_was_passed_over_for_the_run_is_reported(
+    ndrepro: Callable[..., Answer], folder: RunFolder, runs: RunsFolder
+) -> None:
+    first, second = folder.root.name, "20261121T110000Z-bbbbbb"
+    sign_run(runs, "lenet_bn_2_digits", second, repeats=first)
+    for words in (("lenet_bn_2_digits",), ()):
+        answer = ndrepro("verify", *words, "--manifest-only", "--json")
+        assert answer.json["run"].endswith(first)
+        asked = words[0] if words else "latest"
+        assert answer.err == f"note: {asked} is {first}; passed over: {second} (repetition of {first})\n"
+    assert ndrepro("verify", second, "--manifest-only", "--json").err == ""
+
+
 def test_a_changed_file_exits_1_and_is_named(ndrepro: Callable[..., Answer], folder: RunFolder) -> None:
     folder.weights.write_bytes(b"WEIGHTS")
     answer = ndrepro("verify", str(folder.root))

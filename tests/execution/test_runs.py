@@ -1,4 +1,4 @@
-"""Finding a run by what people type, and telling what became of every run that was begun."""
+"""The outcome of every run that was started, read from its folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from ndrepro.execution.runs import (
     UNREADABLE,
     UNSIGNED,
     experiment_of,
-    find_run,
     is_running,
     ledger_of,
     read_recorded,
@@ -23,87 +22,17 @@ from ndrepro.execution.runs import (
     summaries,
     summary,
 )
-from ndrepro.spec.errors import RunNotFound
 from ndrepro.spec.experiment import Experiment
 from ndrepro.spec.layout import RunsFolder
 from provenance.errors import ManifestError, ProvenanceError
 
-FIRST, SECOND, OTHER = "20261121T100000Z-aaaaaa", "20261121T110000Z-bbbbbb", "20261122T100000Z-cccccc"
+FIRST, SECOND = "20261121T100000Z-aaaaaa", "20261121T110000Z-bbbbbb"
 
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunsFolder:
     monkeypatch.setenv("NDREPRO_HOME", str(tmp_path / "home"))
     return RunsFolder(tmp_path / "läufe und mehr")
-
-
-@pytest.fixture
-def three(runs: RunsFolder) -> RunsFolder:
-    begin_run(runs, "lenet_bn_2_digits", FIRST)
-    begin_run(runs, "lenet_bn_2_digits", SECOND)
-    begin_run(runs, "vgg16_nd_1", OTHER)
-    return runs
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        (FIRST, FIRST),
-        ("20261122", OTHER),
-        ("latest", OTHER),
-        ("bbbbbb", SECOND),
-        ("lenet_bn_2_digits", SECOND),
-        (f"lenet_bn_2_digits/{FIRST}", FIRST),
-        ("{runs}/lenet_bn_2_digits/" + FIRST, FIRST),
-        ("{runs}/vgg16_nd_1", OTHER),
-    ],
-)
-def test_a_run_is_found_by_identifier_beginning_end_experiment_and_path(
-    text: str, found: str, three: RunsFolder
-) -> None:
-    assert find_run(three, text.format(runs=three.root)).root.name == found
-
-
-def test_the_latest_run_was_begun_last_whatever_its_machines_clock_said(runs: RunsFolder) -> None:
-    behind, ahead = FIRST, OTHER
-    for run in (SECOND, ahead, behind):
-        sign_run(runs, "lenet_bn_2_digits", run)
-    for text in ("latest", "lenet_bn_2_digits", str(runs.root / "lenet_bn_2_digits")):
-        assert find_run(runs, text).root.name == behind
-    assert [each.run for each in summaries(runs)] == [SECOND, ahead, behind]
-    runs.ledger.unlink()
-    assert find_run(runs, "latest").root.name == ahead, "without a ledger, by their names: nothing better is known"
-
-
-def test_a_manifest_file_means_its_run(runs: RunsFolder) -> None:
-    folder = sign_run(runs, "lenet_bn_2_digits", FIRST)
-    assert find_run(runs, str(folder.manifest)) == folder
-    with pytest.raises(RunNotFound, match=r"weights\.safetensors: a file"):
-        find_run(runs, str(folder.weights))
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("20261121", f"type more of it: {FIRST}, {SECOND}"),
-        ("lenet_nb_2_digits", "did you mean lenet_bn_2_digits"),
-        ("20261123T100000Z-cccccc", f"did you mean {OTHER}"),
-        ("", "`ndrepro list` has them all"),
-        ("x" * 5000, "`ndrepro list` has them all"),
-        ("nul\0byte", "`ndrepro list` has them all"),
-    ],
-)
-def test_what_cannot_be_found_offers_what_is_near(text: str, said: str, three: RunsFolder) -> None:
-    with pytest.raises(RunNotFound) as raised:
-        find_run(three, text)
-    assert said in raised.value.cure
-
-
-def test_an_empty_folder_of_runs_and_a_folder_that_is_none(runs: RunsFolder, tmp_path: Path) -> None:
-    with pytest.raises(RunNotFound, match="has no runs"):
-        find_run(runs, "a")
-    with pytest.raises(RunNotFound, match=r"neither request\.json nor"):
-        find_run(runs, str(tmp_path))
 
 
 def test_a_summary_says_what_became_of_a_run(runs: RunsFolder) -> None:

@@ -16,6 +16,10 @@ from small_studies import SETTINGS, Watched, write_study
 
 from ndrepro.execution.checks import CHECKS
 from ndrepro.execution.launchers import NOT_BEGUN, Began, Ended, Ending, Job, LocalLauncher
+from ndrepro.execution.observer import Silent
+from ndrepro.execution.reexecute import Original
+from ndrepro.execution.reexecute import execute as reexecute
+from ndrepro.execution.reexecute import plan as reexecution_plan
 from ndrepro.execution.run import Finished, Options
 from ndrepro.execution.study import Outcome, Plan, carry_out, data_of_begun, make_plan, only_begun
 from ndrepro.execution.study_file import find_study, load_study, study_files
@@ -131,6 +135,18 @@ def test_a_run_is_known_by_what_it_did_not_by_the_study_that_asked(
     assert planned(bench, write_study(tmp_path, unlike, name="unlike")).states == {MISSING: 1}
     cell = "[grids.other]\ninclude = [{ method = 'bn', seed = 1, environment = 'torch-2.2.2' }]"
     assert planned(bench, write_study(tmp_path, cell, name="cell")).states == {MISSING: 1}
+
+
+def test_a_study_s_run_is_its_original_and_not_a_later_repetition(copied: tuple[Bench, Path]) -> None:
+    bench, path = copied
+    item = planned(bench, path).items[0]
+    folder = item.standing.folder
+    assert folder is not None
+    original = Original(folder, manifest_of(bench.options, folder))
+    nothing_seen = Silent()
+    (again,) = reexecute(original, reexecution_plan(original, bench.options, None, ""), bench.options, nothing_seen)
+    assert again.outcome == "completed" and again.folder.root.parent == folder.root.parent
+    assert planned(bench, path).items[0].standing.folder == folder
 
 
 def test_a_failing_run_is_told_and_stops_no_other(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from ndrepro.execution import record
 from ndrepro.spec.exchange import Request, Scores, read_json, write_json
 from ndrepro.spec.experiment import Experiment
-from ndrepro.spec.layout import RunFolder, RunsFolder
+from ndrepro.spec.layout import SEGMENTS, RunFolder, RunsFolder
 from provenance.manifest import Resource
 from provenance.recorder import Recorder
 from provenance.signing import default_home
@@ -47,12 +47,28 @@ def process(*words: str, **variables: str | None) -> Answer:
     return Answer(done.returncode, done.stdout, done.stderr)
 
 
-def begin_run(runs: RunsFolder, name: str, run: str, epochs: int = 2, **settings: str) -> RunFolder:
-    """A run folder as training leaves it: the request, and the results of some epochs."""
+def begin_run(
+    runs: RunsFolder,
+    name: str,
+    run: str,
+    epochs: int = 2,
+    *,
+    repeats: str = "",
+    segment_epochs: int | None = None,
+    **settings: str,
+) -> RunFolder:
+    """A run folder as training leaves it: the request, and the results of some epochs.
+
+    ``repeats`` is the run that it repeats, or of which it is a segment of ``segment_epochs`` epochs.
+    """
     experiment = Experiment.from_name(name, settings)
-    folder = runs.run(experiment.name, run)
+    folder = runs.run(experiment.name + (SEGMENTS if segment_epochs else ""), run)
     folder.root.mkdir(parents=True)
-    write_json(folder.request, Request(experiment, "digits.csv.gz").to_json())
+    write_json(folder.request, Request(experiment, "digits.csv.gz", segment_epochs=segment_epochs).to_json())
+    if repeats:
+        write_json(
+            folder.origin, {"name": "reproduced run", "digest": {"sha256": "0" * 64}, "annotations": {"run": repeats}}
+        )
     rows = [asdict(Scores(n, 12 * n, 2.0 / n, 0.3 * n, 1.9 / n, 0.25 * n, 0.1)) for n in range(1, epochs + 1)]
     folder.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     folder.weights.write_bytes(b"weights")
@@ -64,9 +80,18 @@ def open_run(runs: RunsFolder, folder: RunFolder) -> Recorder:
     return record.open_recorder(folder, Request.from_json(read_json(folder.request)), runs, default_home())
 
 
-def sign_run(runs: RunsFolder, name: str, run: str, outcome: str = "completed", **settings: str) -> RunFolder:
+def sign_run(
+    runs: RunsFolder,
+    name: str,
+    run: str,
+    outcome: str = "completed",
+    *,
+    repeats: str = "",
+    segment_epochs: int | None = None,
+    **settings: str,
+) -> RunFolder:
     """A run folder with a signed manifest and a ledger that has its beginning and end."""
-    folder = begin_run(runs, name, run, **settings)
+    folder = begin_run(runs, name, run, repeats=repeats, segment_epochs=segment_epochs, **settings)
     experiment = Experiment.from_name(name, settings)
     recorder = open_run(runs, folder)
     began = datetime(2026, 11, 21, 10, 15, tzinfo=UTC)
