@@ -4,7 +4,7 @@
 # sets every time to the commit's.
 #
 # One file for every variant: BASE_IMAGE and LOCK choose. The default base brings CUDA; a machine without a GPU is
-# served by any Debian or Ubuntu whose Python is 3.11 to 3.13, with a lock that has the CPU build of torch
+# served by any Debian or Ubuntu whose Python is 3.11 to 3.14, with a lock that has the CPU build of torch
 # (tools/cpu_lock.py).
 
 ARG BASE_IMAGE=docker.io/nvidia/cuda:13.0.1-base-ubuntu24.04@sha256:f8ef28f579ea42a44b415d2c5d46f788e6a9b395c6c83f2929416e1fc192c143

@@ -1,5 +1,6 @@
-# One command each. All of them first see to .venv (bootstrap.sh), so a fresh clone needs nothing installed by hand
-# but a Python 3.11, 3.12 or 3.13. Make itself answers 0 or 2; the finer exit codes are those of `.venv/bin/ndrepro`.
+# One command each. All of them first see to .venv (bootstrap.sh), so a fresh clone needs nothing installed by hand;
+# where there is no Python 3.11 to 3.14, uv downloads one. Make itself answers 0 or 2; the finer exit codes are those of
+# `.venv/bin/ndrepro`.
 
 .DEFAULT_GOAL := help
 .PHONY: help env run verify test test-engines image image-test sif sbom lint bench lock lock-check clean

@@ -17,9 +17,13 @@ from pathlib import Path
 
 import pytest
 
+from ndrepro.execution.interpreters import find_python
+from ndrepro.spec.errors import EnvironmentMissing
+
 ROOT = Path(__file__).resolve().parents[1]
 NEEDED = ("uv", "hatchling", "packaging", "pathspec", "pluggy", "trove-classifiers", "pip", "setuptools")
-TOOLS = ("sh", "cat", "sha256sum", "dirname", "uname", "awk", "flock", "make", "rm", "find")
+TOOLS = ("sh", "cat", "sha256sum", "dirname", "uname", "awk", "flock", "make", "rm", "find", "mktemp")
+NO_OTHER = {"HOME": "/nonexistent", "PYENV_ROOT": "/nonexistent", "UV_PYTHON_INSTALL_DIR": "/nonexistent"}
 
 
 @pytest.fixture
@@ -124,17 +128,80 @@ def test_what_is_up_to_date_is_told_by_content_never_by_times(project: Path, tmp
         untouched = make(project, "env", PATH=path, PYTHON="")
         assert (untouched.returncode, untouched.stdout, untouched.stderr) == (0, "", "")
     moved = project.rename(project.with_name("moved"))
-    assert (
-        "no working Python" in make(moved, "env", PATH=path, PYTHON="", HOME="/nonexistent", PYENV_ROOT="/none").stderr
-    )
+    assert "no working Python" in make(moved, "env", PATH=path, PYTHON="", **NO_OTHER).stderr
 
 
-def test_without_a_python_that_runs_the_message_says_what_to_install(project: Path, tmp_path: Path) -> None:
-    refused = make(project, "env", PATH=only_tools(tmp_path / "bin"), PYTHON="", PYENV_ROOT="/nonexistent")
+def test_without_a_python_or_uv_the_message_says_what_to_install(project: Path, tmp_path: Path) -> None:
+    refused = make(project, "env", PATH=only_tools(tmp_path / "bin"), PYTHON="", **NO_OTHER)
     assert refused.returncode != 0
-    assert "error: no working Python 3.11, 3.12 or 3.13" in refused.stderr
+    assert "error: no working Python 3.11 to 3.14" in refused.stderr
+    assert "hint: install one" in refused.stderr
     assert "make PYTHON=/path/to/python3" in refused.stderr
+    assert "did not finish" not in refused.stderr, "one error is enough"
     assert not (project / ".venv").exists()
+
+
+def wrapper(path: Path, body: str) -> Path:
+    """An executable shell script."""
+    path.write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
+def test_a_python_that_is_too_old_installs_the_uv_that_downloads_a_fitting_one(project: Path, tmp_path: Path) -> None:
+    old = next((each for each in ("3.10", "3.9", "3.8") if available(each)), None)
+    if old is None:
+        pytest.skip("no Python from 3.8 to 3.10 on this machine")
+    path = only_tools(tmp_path / "bin")
+    wrapper(tmp_path / "bin" / f"python{old}", f'exec "{available(old)}" "$@"')
+    refused = make(project, "env", PATH=path, PYTHON="", UV_PYTHON_INSTALL_MIRROR="file:///nonexistent", **NO_OTHER)
+    assert refused.returncode != 0
+    said = refused.stderr
+    assert said.index("No Python 3.11 to 3.14 was found: uv is downloading") < said.index(
+        "error: uv could not download"
+    )
+    assert "file:///nonexistent" in said, "what uv says of it"
+    assert "UV_PYTHON_INSTALL_MIRROR" in said
+    assert not (project / ".venv").exists()
+
+
+def available(version: str) -> Path | None:
+    try:
+        return find_python(version)
+    except EnvironmentMissing:
+        return None
+
+
+def test_the_python_that_uv_downloads_is_used(project: Path, tmp_path: Path) -> None:
+    """The download itself stands in for here: uv's own source of Pythons is no package index."""
+    path = only_tools(tmp_path / "bin")
+    uv, log = Path(sys.executable).with_name("uv"), tmp_path / "log"
+    arrives = f'ln -sf "{sys.executable}" "{tmp_path}/bin/python3.13"'
+    wrapper(
+        tmp_path / "bin" / "uv",
+        f'echo "$*" >>"{log}"\ncase "$*" in\n'
+        f'"python install"*) {arrives} ;;\n'
+        f'"python find"*) [ -e "{tmp_path}/bin/python3.13" ] && echo "{tmp_path}/bin/python3.13" ;;\n'
+        f'*) exec "{uv}" "$@" ;;\nesac',
+    )
+    (tmp_path / "bin" / "ln").symlink_to(shutil.which("ln") or "/bin/ln")
+    made = make(project, "run", PATH=path, PYTHON="", **NO_OTHER, UV_CACHE_DIR=str(tmp_path / "cache"))
+    assert (made.returncode, made.stdout) == (0, "['run']\n"), made.stderr
+    asked = log.read_text(encoding="utf-8").splitlines()
+    assert [line for line in asked if line.startswith("python install")] == ["python install 3.13"]
+    assert made.stderr.index("uv is downloading Python 3.13") < made.stderr.index("Setting up .venv")
+
+
+def test_a_python_without_its_venv_module_and_a_linked_folder_will_do(project: Path, tmp_path: Path) -> None:
+    """As Debian installs it where python3-venv is left out; .venv is a link to scratch space."""
+    python = wrapper(tmp_path / "python3", f'case "$*" in *ensurepip*) exit 1 ;; esac\nexec "{sys.executable}" "$@"')
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    (project / ".venv").symlink_to(scratch)
+    made = make(project, "run", PYTHON=str(python))
+    assert (made.returncode, made.stdout) == (0, "['run']\n"), made.stderr
+    assert (scratch / "bin" / "ndrepro").is_file()
+    assert not list(scratch.glob("lib/python3.*/site-packages/_virtualenv*"))
 
 
 def test_another_platform_is_refused(project: Path, tmp_path: Path) -> None:

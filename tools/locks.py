@@ -4,8 +4,8 @@
     python tools/locks.py check               exit 1 if pip-tools would not keep the main lock's pins
 
 ``write`` keeps the pins that a lock already has unless told to upgrade. The main lock serves Python 3.11 to
-3.13, the cells of the version matrix one Python each, named in the first line of their ``.in`` file. ``runtime.lock``
-is the part of the main lock that the image has: what pyproject.toml says that the packages import, and what that needs.
+3.14 on Linux, x86-64 and aarch64; the cells of the version matrix serve x86-64 and one Python each, named in the first
+line of their ``.in`` file. ``runtime.lock`` is the part of the main lock that the image has: what pyproject.toml says that the packages import, and what that needs.
 ``check`` starts pip-compile from the present pins and without hashes (with them it would download every file
 of every pin): where the two resolvers agree nothing moves. It resolves for the Python that runs it, and
 never writes into the tree.

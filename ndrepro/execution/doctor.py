@@ -66,10 +66,10 @@ def examine(runs: RunsFolder) -> Iterator[Finding]:
 def _python() -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
     message = f"{version} ({sys.executable})"
-    if (3, 11) <= sys.version_info < (3, 14):
+    if (3, 11) <= sys.version_info < (3, 15):
         yield Finding("python", OK, message)
     else:
-        yield Finding("python", WARNING, message, "the lock is for Python 3.11 to 3.13: make clean, then make env")
+        yield Finding("python", WARNING, message, "the lock is for Python 3.11 to 3.14: make clean, then make env")
 
 
 def _packages() -> Iterator[Finding]:
