@@ -43,7 +43,7 @@ sbom: env ## the bill of materials of the image, CycloneDX: ARGS="--out FILE"
 lint: env ## ruff (rules, format) and mypy (strict where data crosses a wall)
 	$(python) -m ruff check .
 	$(python) -m ruff format --check .
-	$(python) -m mypy --strict provenance ndrepro/spec
+	$(python) -m mypy --strict provenance ndrepro/protocol
 	$(python) -m mypy
 	.venv/bin/hadolint Dockerfile
 

@@ -7,14 +7,14 @@ the weights. What a recorded run costs beyond this is recording.
 import sys
 from pathlib import Path
 
-from ndrepro.execution.datasets import locate
-from ndrepro.spec.experiment import Experiment
-from ndrepro.training import determinism
-from ndrepro.training.batches import Batches
+from ndrepro.execution.runs.data_check import locate
+from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.training.checkpoint import save_weights
+from ndrepro.training.compute import determinism
 from ndrepro.training.data import DATASETS
+from ndrepro.training.data.batches import Batches
 from ndrepro.training.optimizer import make_optimizer
-from ndrepro.training.session import build, choose_device
+from ndrepro.training.train_run import build, choose_device
 
 experiment = Experiment.from_name(sys.argv[1])
 determinism.apply(experiment)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import Result, process_cpu_seconds, result
-from ndrepro.spec.layout import RunFolder
+from ndrepro.protocol.layout import RunFolder
 
 _STEPS, _TENSORS, _PARTS_AT = 40_000, 120, 2
 
@@ -47,9 +47,9 @@ def _records() -> Any:
 
 
 def _signed_run(folder: Path, name: str, table: Any) -> RunFolder:
-    from provenance.manifest import Builder
-    from provenance.recorder import Recorder
-    from provenance.trail import TensorName, TrailWriter
+    from provenance.attestation.manifest import Builder
+    from provenance.formats.trail import TensorName, TrailWriter
+    from provenance.recording.recorder import Recorder
 
     run = RunFolder(folder / "runs" / "vgg16_nd_100" / name)
     run.root.mkdir(parents=True)

@@ -85,8 +85,8 @@ def _readings(count: int) -> list[Reading]:
 
 def read(folder: Path, count: int) -> Reading:
     """Read a folder that ``make_folder`` made, in this process."""
-    from ndrepro.analysis.scores import read_scores
-    from provenance.trust import TrustPolicy
+    from ndrepro.analysis.results.results import read_scores
+    from provenance.attestation.trust import TrustPolicy
 
     policy, start = TrustPolicy.load(folder / "keys"), _cpu_seconds()
     scores = read_scores(folder / "runs", index=folder / "index.sqlite", policy=policy)
@@ -106,9 +106,9 @@ def _cpu_seconds() -> float:
 
 def make_folder(runs: Path, home: Path, count: int) -> None:
     """A folder of ``count`` signed runs and their ledger."""
-    from provenance.digest import bytes_digest
-    from provenance.ledger import Entry
-    from provenance.signing import PAYLOAD_TYPE, KeyRing, pae, read_envelope, write_envelope
+    from provenance.attestation.dsse import PAYLOAD_TYPE, KeyRing, pae, read_envelope, write_envelope
+    from provenance.attestation.ledger import Entry
+    from provenance.formats.digest import bytes_digest
 
     signer = KeyRing(home).signer()
     payload = read_envelope(_SAMPLE.read_bytes())[1]

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 from benchmarks.measure import Result, cpu_seconds, process_cpu_seconds, ratios, result
-from ndrepro.spec.determinism import variables
-from ndrepro.spec.experiment import Experiment
+from ndrepro.protocol.experiment.determinism import variables
+from ndrepro.protocol.experiment.experiment import Experiment
 
 _EMPTY = "lenet_bn_0_digits"
 
@@ -42,7 +42,7 @@ def empty_run() -> Result:
 
 def logged_scalar() -> Result:
     """One row of scalars, against a plain line of JSON with a flush."""
-    from provenance.scalars import ScalarLog
+    from provenance.formats.metrics_log import ScalarLog
 
     row = {"step": 12345, "loss": 0.6931471805599453, "learning_rate": 0.05}
     count = 20_000
@@ -71,7 +71,7 @@ def logged_scalar() -> Result:
 
 def hashed_file() -> Result:
     """The digest of a file, against hashlib on the same bytes in memory."""
-    from provenance.digest import file_digest
+    from provenance.formats.digest import file_digest
 
     content = os.urandom(1 << 20) * 128
     with tempfile.TemporaryDirectory() as folder:
@@ -91,9 +91,9 @@ def trail(name: str = "vgg16_bn_1") -> Result:
     from torch.nn.functional import cross_entropy
 
     from ndrepro.training.checkpoint import state_tensors
-    from ndrepro.training.fingerprint import fingerprints_of
+    from ndrepro.training.compute.fingerprint import fingerprints_of
     from ndrepro.training.optimizer import make_optimizer
-    from ndrepro.training.session import build, choose_device
+    from ndrepro.training.train_run import build, choose_device
 
     experiment = Experiment.from_name(name)
     device = choose_device(experiment.device)

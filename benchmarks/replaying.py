@@ -9,8 +9,8 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.measure import Result, cpu_seconds, process_cpu_seconds, ratios, result
-from ndrepro.spec.determinism import variables
-from ndrepro.spec.experiment import Experiment
+from ndrepro.protocol.experiment.determinism import variables
+from ndrepro.protocol.experiment.experiment import Experiment
 
 _EPOCHS = 2
 _SPOT = "vgg11_bn_{epochs}_digits"
@@ -41,9 +41,9 @@ def located_step(name: str) -> Result:
     from torch.nn.functional import cross_entropy
 
     from ndrepro.training.checkpoint import Place, load_checkpoint, save_checkpoint, state_tensors
-    from ndrepro.training.observe import Observer, bits_of
     from ndrepro.training.optimizer import make_optimizer
-    from ndrepro.training.session import build
+    from ndrepro.training.replay.operation_recorder import Observer, bits_of
+    from ndrepro.training.train_run import build
 
     experiment = Experiment.from_name(name, {"device": "cpu"})
     net = build(experiment)

@@ -43,7 +43,7 @@ def _measured(count: int, rounds: int) -> list[float]:
 
 
 def _signed(folder: Path, count: int) -> Path:
-    from ndrepro.execution.study_file import find_study, load_study
+    from ndrepro.execution.studies.study_file import find_study, load_study
 
     helpers = str(Path(__file__).resolve().parents[1] / "tests" / "helpers")
     if helpers not in sys.path:

@@ -11,10 +11,10 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from benchmarks.measure import cpu_seconds
-from ndrepro.spec.experiment import Experiment
-from ndrepro.training import determinism
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.training.compute import determinism
 from ndrepro.training.optimizer import make_optimizer
-from ndrepro.training.session import build
+from ndrepro.training.train_run import build
 
 settings = {"determinism": sys.argv[2], "threads": "1", "device": "cpu"}
 experiment = Experiment.from_name(sys.argv[1], settings)

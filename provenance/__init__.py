@@ -10,14 +10,14 @@ from __future__ import annotations
 import typing
 
 if typing.TYPE_CHECKING:
-    from provenance.session import record
+    from provenance.recording.script_run import record
 
 __all__ = ["record"]
 
 
 def __getattr__(name: str) -> typing.Any:
     if name == "record":
-        from provenance.session import record
+        from provenance.recording.script_run import record
 
         return record
     raise AttributeError(f"module 'provenance' has no attribute {name!r}")

@@ -14,7 +14,7 @@
     ├── TrailError             a numerical trail that cannot be read, or two that cannot be compared
     └── BusyError              another process holds the run folder
 
-``ndrepro.spec.errors`` adds the experiment's own below the same root, so that one handler serves the command line.
+``ndrepro.protocol.errors`` adds the experiment's own below the same root, so that one handler serves the command line.
 """
 
 from __future__ import annotations

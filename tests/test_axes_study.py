@@ -9,16 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from ndrepro.analysis.scores import read_scores
-from ndrepro.analysis.sensitivity import Options, Sensitivity, sensitivity_of
-from ndrepro.execution.study_file import find_study, load_study
-from ndrepro.report.sensitivity_words import markdown
-from ndrepro.spec.exchange import Request, read_json
-from ndrepro.spec.layout import RunsFolder
-from ndrepro.spec.study import MAIN, identity
-from provenance.ledger import Ledger
-from provenance.signing import PublicKey
-from provenance.trust import TrustedKey, TrustPolicy
+from ndrepro.analysis.results.results import read_scores
+from ndrepro.analysis.sensitivity.analysis import Options, Sensitivity, sensitivity_of
+from ndrepro.execution.studies.study_file import find_study, load_study
+from ndrepro.protocol.image_reference import MAIN
+from ndrepro.protocol.layout import RunsFolder
+from ndrepro.protocol.messages import Request, read_json
+from ndrepro.protocol.study.study import identity
+from ndrepro.report.sections.sensitivity_text import markdown
+from provenance.attestation.dsse import PublicKey
+from provenance.attestation.ledger import Ledger
+from provenance.attestation.trust import TrustedKey, TrustPolicy
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 KEPT, PAGE = DOCS / "runs" / "axes", DOCS / "sensitivity" / "axes" / "sensitivity.md"

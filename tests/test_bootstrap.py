@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from ndrepro.execution.interpreters import find_python
-from ndrepro.spec.errors import EnvironmentMissing
+from ndrepro.execution.environments.interpreters import find_python
+from ndrepro.protocol.errors import EnvironmentMissing
 
 ROOT = Path(__file__).resolve().parents[1]
 NEEDED = ("uv", "hatchling", "packaging", "pathspec", "pluggy", "trove-classifiers", "pip", "setuptools")

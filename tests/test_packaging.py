@@ -12,9 +12,9 @@ import zipfile
 from pathlib import Path
 
 import ndrepro
-from ndrepro.cli import options
-from ndrepro.cli.import_ import import_runs
-from ndrepro.cli.report import report
+from ndrepro.cli.commands.import_ import import_runs
+from ndrepro.cli.commands.report import report
+from ndrepro.cli.display import options
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -48,7 +48,8 @@ def test_the_installed_wheel_finds_its_version_matrix(tmp_path: Path) -> None:
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         wheel.extractall(tmp_path / "site")
     code = (
-        "import ndrepro.cli, ndrepro.execution.environments as e, ndrepro.execution.study_file as s, provenance; "
+        "import ndrepro.cli, ndrepro.execution.environments.matrix as e, "
+        "ndrepro.execution.studies.study_file as s, provenance; "
         "print(e.__file__, len(e.list_cells()), len(s.study_files()), sep='\\n')"
     )
     said = subprocess.run(

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from ndrepro.analysis.scores import read_scores
-from ndrepro.analysis.sensitivity import Options, Sensitivity, sensitivity_of
-from ndrepro.report.plain import markdown_text
-from ndrepro.report.sensitivity_words import markdown
-from provenance.signing import PublicKey
-from provenance.trust import TrustedKey, TrustPolicy
+from ndrepro.analysis.results.results import read_scores
+from ndrepro.analysis.sensitivity.analysis import Options, Sensitivity, sensitivity_of
+from ndrepro.report.page.markdown import markdown_text
+from ndrepro.report.sections.sensitivity_text import markdown
+from provenance.attestation.dsse import PublicKey
+from provenance.attestation.trust import TrustedKey, TrustPolicy
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 KEPT, PAGE = DOCS / "runs" / "versions", DOCS / "sensitivity" / "sensitivity.md"

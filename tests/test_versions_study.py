@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from ndrepro.execution.imports import Imported, import_runs
-from ndrepro.execution.runs import read_recorded
-from ndrepro.execution.study_file import load_study
-from ndrepro.spec.exchange import Request, read_json
-from ndrepro.spec.layout import RunFolder, RunsFolder
-from ndrepro.spec.study import MAIN, identity
-from provenance.signing import PublicKey
-from provenance.trail import Trail, compare
-from provenance.trust import TrustedKey, TrustPolicy
+from ndrepro.execution.runs.run_import import Imported, import_runs
+from ndrepro.execution.runs.run_lookup import read_recorded
+from ndrepro.execution.studies.study_file import load_study
+from ndrepro.protocol.image_reference import MAIN
+from ndrepro.protocol.layout import RunFolder, RunsFolder
+from ndrepro.protocol.messages import Request, read_json
+from ndrepro.protocol.study.study import identity
+from provenance.attestation.dsse import PublicKey
+from provenance.attestation.trust import TrustedKey, TrustPolicy
+from provenance.formats.trail import Trail, compare
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "docs" / "runs" / "versions"

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from ndrepro.execution.lockfile import normalized
+from ndrepro.execution.environments.lockfile import normalized
 
 ROOT = Path(__file__).resolve().parents[1]
 # what belongs to the CUDA build

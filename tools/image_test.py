@@ -23,9 +23,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ndrepro.execution.containers import ENGINES, Wanted, find
-from ndrepro.execution.enclosure import Enclosure
-from ndrepro.spec.errors import EngineError
+from ndrepro.execution.containers.container_spec import Enclosure
+from ndrepro.execution.containers.engines import ENGINES, Wanted, find
+from ndrepro.protocol.errors import EngineError
 from provenance.errors import ProvenanceError
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,7 +15,7 @@ import sys
 import tarfile
 from pathlib import Path
 
-from ndrepro.spec.layout import RunFolder, RunsFolder
+from ndrepro.protocol.layout import RunFolder, RunsFolder
 
 
 def kept_files(runs: RunsFolder) -> list[Path]:

@@ -5,10 +5,10 @@
 
 ``write`` keeps the pins that a lock already has unless told to upgrade. The main lock serves Python 3.11 to
 3.14 on Linux, x86-64 and aarch64; the cells of the version matrix serve x86-64 and one Python each, named in the first
-line of their ``.in`` file. ``runtime.lock`` is the part of the main lock that the image has: what pyproject.toml says that the packages import, and what that needs.
-``check`` starts pip-compile from the present pins and without hashes (with them it would download every file
-of every pin): where the two resolvers agree nothing moves. It resolves for the Python that runs it, and
-never writes into the tree.
+line of their ``.in`` file. ``runtime.lock`` is the part of the main lock that the image has: what pyproject.toml says
+that the packages import, and what that needs. ``check`` starts pip-compile from the present pins and without hashes
+(with them it would download every file of every pin): where the two resolvers agree nothing moves. It resolves for the
+Python that runs it, and never writes into the tree.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from pathlib import Path
 
 from packaging.markers import Marker
 
-from ndrepro.execution.environments import python_of
-from ndrepro.execution.interpreters import uv_executable, uv_variables
-from ndrepro.execution.lockfile import normalized, read_pins
+from ndrepro.execution.environments.interpreters import uv_executable, uv_variables
+from ndrepro.execution.environments.lockfile import normalized, read_pins
+from ndrepro.execution.environments.matrix import python_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SERVED = ("--universal", "--python-version", "3.11")

@@ -1,9 +1,9 @@
-"""Writes ndrepro/execution/network_costs.csv: what each network costs, counted off the network itself.
+"""Writes ndrepro/execution/studies/network_costs.csv: what each network costs, counted off the network itself.
 
     python tools/network_costs.py [ARCH ...]     the rows of these (default: of all); other rows stay
 
 One row a design, network and method, for colour images of 32x32 and 10 classes, or of 224x224 and 1000; the columns
-are ``ndrepro.execution.costs.Cost``.
+are ``ndrepro.execution.studies.cost_model.Cost``.
 Run it after a network or a method was added or changed; a test says when that was forgotten.
 """
 
@@ -13,8 +13,8 @@ import csv
 import sys
 from dataclasses import asdict
 
-from ndrepro.execution.costs import PIXELS, TABLE, Cost, read_costs
-from ndrepro.spec.catalogue import ARCHITECTURES, DESIGNS
+from ndrepro.execution.studies.cost_model import PIXELS, TABLE, Cost, read_costs
+from ndrepro.protocol.experiment.catalogue import ARCHITECTURES, DESIGNS
 from ndrepro.training import models
 from ndrepro.training.checkpoint import state_tensors
 from ndrepro.training.layers.census import Row, census

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that ``arguments`` (default: the process's own) name; returns the exit code, never raises."""
     try:
-        from ndrepro.cli import output, terminal
         from ndrepro.cli.app import invoke
+        from ndrepro.cli.display import output, terminal
     except KeyboardInterrupt:  # what tells of errors is not there yet
         sys.stderr.write("error: interrupted\n  cure: type the command again\n")
         return 3

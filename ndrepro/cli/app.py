@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ndrepro.cli import (
+from ndrepro.cli.commands import (
     audit,
     bisect,
     checklist,
@@ -16,8 +16,7 @@ from ndrepro.cli import (
     env,
     import_,
     keys,
-    list,
-    output,
+    list_runs,
     report,
     reproduce,
     run,
@@ -25,9 +24,9 @@ from ndrepro.cli import (
     sensitivity,
     show,
     study,
-    terminal,
     verify,
 )
+from ndrepro.cli.display import output, terminal
 
 app = typer.Typer(
     add_completion=False,
@@ -95,7 +94,7 @@ def _help_if_bare(context: typer.Context) -> None:
 app.command("run")(run.run)
 app.command("verify", short_help="Check a run: signature, files, ledger.")(verify.verify)
 app.command("show", short_help="Show a run on one screen.")(show.show)
-app.command("list")(list.list_runs)
+app.command("list")(list_runs.list_runs)
 app.command("reproduce", short_help="Train a run again, and judge.")(reproduce.reproduce)
 app.command("diff", short_help="Where two runs part, and why.")(diff.diff)
 app.command("bisect", short_help="Which package moved a result.")(bisect.bisect)

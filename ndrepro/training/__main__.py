@@ -1,6 +1,6 @@
 """The training child: ``python -m ndrepro.training RUN_DIR``.
 
-The parent has made RUN_DIR with ``request.json`` in it (``ndrepro.spec.exchange.Request``) and has set every
+The parent has made RUN_DIR with ``request.json`` in it (``ndrepro.protocol.messages.Request``) and has set every
 variable that must precede the interpreter. The child
 
 1. dies with its parent (Linux), so that nobody trains unrecorded: the kernel sees to it where the parent is its own
@@ -18,7 +18,7 @@ its class, message and cure in ``result.json``; the traceback is on standard err
 is there and whole. It never sees a signing key, and writes nowhere but in RUN_DIR (and the data folder, when data are
 downloaded; the folder of digests, for photographs; the compiler's cache, for compile=true).
 
-One of several processes is told so by torchrun's variables (``ndrepro.training.distributed``). Rank 0 writes all of
+One of several processes is told so by torchrun's variables (``ndrepro.training.process_group``). Rank 0 writes all of
 the above; another one writes ``result-rank-N.json``, if it fails, and nothing else. Every one ends with the exit code.
 """
 
@@ -34,9 +34,17 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from ndrepro.spec.errors import to_record
-from ndrepro.spec.exchange import EXIT_COMPLETED, EXIT_FAILED, EXIT_INTERRUPTED, Request, Result, read_json, write_json
-from ndrepro.spec.layout import RunFolder
+from ndrepro.protocol.errors import to_record
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.messages import (
+    EXIT_COMPLETED,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    Request,
+    Result,
+    read_json,
+    write_json,
+)
 
 _PR_SET_PDEATHSIG = 1
 _STOPS = (signal.SIGTERM, signal.SIGINT)
@@ -109,10 +117,11 @@ def _end_with_lock(descriptor: int) -> None:
 
 def _train(request: Request, folder: RunFolder, stop: StopFlag, progress: dict[str, Any]) -> str:
     # torch is loaded only here, after the signal handlers stand
-    from ndrepro.training import determinism, session
+    from ndrepro.training import train_run
+    from ndrepro.training.compute import determinism
 
     with determinism.naming_operations(request.experiment.determinism):
-        return session.train(request, folder, stop, progress)
+        return train_run.train(request, folder, stop, progress)
 
 
 if __name__ == "__main__":

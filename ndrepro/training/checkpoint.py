@@ -2,8 +2,8 @@
 
 A checkpoint holds every parameter and buffer (running statistics, freeze counters), the optimizer's momentum, and
 as text the place in the run: step, epoch, batch, and the sums of the epoch under way. Random streams need no state:
-they are made again from their names (``ndrepro.training.randomness``). Files appear under their name only when whole
-and on disk: a kill at any moment leaves the previous one.
+they are made again from their names (``ndrepro.training.compute.randomness``). Files appear under their name only when
+whole and on disk: a kill at any moment leaves the previous one.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch import nn
 
-from ndrepro.spec.errors import CheckpointError
-from ndrepro.spec.experiment import Experiment
+from ndrepro.protocol.errors import CheckpointError
+from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.training.optimizer import SGD
 
 SCHEMA = "urn:ndrepro:checkpoint:v1"

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from ndrepro.training.batches import BatchSource
-from ndrepro.training.distributed import ALONE, Alone
-from ndrepro.training.precision import Forward
+from ndrepro.training.compute.precision import Forward
+from ndrepro.training.data.batches import BatchSource
+from ndrepro.training.process_group import ALONE, Alone
 
 TOP = 5
 

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from ndrepro.spec.catalogue import DATASETS
-from ndrepro.spec.experiment import Experiment
+from ndrepro.protocol.experiment.catalogue import DATASETS
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.training.compute.randomness import stream
 from ndrepro.training.models.released import INITIALISATION, INITIALISATION_IMAGENET, STARTS
-from ndrepro.training.randomness import stream
 
 _NORMS = (nn.BatchNorm2d, nn.BatchNorm1d)
 

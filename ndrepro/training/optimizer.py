@@ -12,7 +12,7 @@ import math
 import torch
 from torch import nn
 
-from ndrepro.spec.experiment import Experiment
+from ndrepro.protocol.experiment.experiment import Experiment
 
 
 class SGD:

@@ -19,18 +19,18 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from ndrepro.spec.exchange import Scores, Timing
-from ndrepro.spec.experiment import Experiment
-from ndrepro.spec.layout import RunFolder
-from ndrepro.training.batches import BatchSource
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.messages import Scores, Timing
 from ndrepro.training.checkpoint import Place, save_checkpoint
-from ndrepro.training.distributed import ALONE, Alone
-from ndrepro.training.dropout import Dropouts
+from ndrepro.training.compute.precision import forward_of
+from ndrepro.training.data.batches import BatchSource
+from ndrepro.training.dropout_streams import Dropouts
 from ndrepro.training.evaluate import evaluate, right_answers
 from ndrepro.training.optimizer import SGD, learning_rate
-from ndrepro.training.precision import forward_of
-from ndrepro.training.recording import Unrecorded
-from provenance.environment import usage
+from ndrepro.training.process_group import ALONE, Alone
+from ndrepro.training.run_logs import Unrecorded
+from provenance.capture.environment import usage
 
 
 class Interrupted(Exception):

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from recorded_runs import Answer
 
-from ndrepro.cli import main, terminal
-from ndrepro.spec.layout import RunsFolder
+from ndrepro.cli import main
+from ndrepro.cli.display import terminal
+from ndrepro.protocol.layout import RunsFolder
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,8 @@ from recorded_runs import Answer
 
 import ndrepro as package
 from ndrepro.cli.app import app
-from ndrepro.spec.determinism import LEVELS
-from ndrepro.spec.experiment import DEVICES
+from ndrepro.protocol.experiment.determinism import LEVELS
+from ndrepro.protocol.experiment.experiment import DEVICES
 
 TREE = typer.main.get_command(app)
 GROUPS = [name for name, command in TREE.commands.items() if hasattr(command, "commands")]
@@ -85,10 +85,10 @@ def test_debug_counts_wherever_it_stands(ndrepro: Callable[..., Answer]) -> None
 
 
 def test_a_defect_of_our_own_is_two_lines_too(ndrepro: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
-    from ndrepro.execution import runs
+    from ndrepro.execution.runs import run_lookup
 
-    assert inspect.isfunction(runs.summaries)
-    monkeypatch.setattr(runs, "summaries", lambda folder: 1 / 0)
+    assert inspect.isfunction(run_lookup.summaries)
+    monkeypatch.setattr(run_lookup, "summaries", lambda folder: 1 / 0)
     answer = ndrepro("list")
     assert answer.code == 3
     assert answer.err == (

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from recorded_runs import ROOT, process, sign_run
 
-from ndrepro.spec.layout import RunsFolder
+from ndrepro.protocol.layout import RunsFolder
 
 HEAVY = ("torch", "numpy", "git", "cryptography", "securesystemslib", "rich", "psutil", "pynvml")
 

@@ -9,10 +9,10 @@ from collections.abc import Callable
 import pytest
 from recorded_runs import ROOT, Answer
 
-from ndrepro.cli import output
-from ndrepro.spec.catalogue import METHODS
-from ndrepro.spec.determinism import LEVELS
-from ndrepro.spec.experiment import Experiment
+from ndrepro.cli.display import output
+from ndrepro.protocol.experiment.catalogue import METHODS
+from ndrepro.protocol.experiment.determinism import LEVELS
+from ndrepro.protocol.experiment.experiment import Experiment
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = [line[4:] for line in README.splitlines() if line.startswith("    ")]

@@ -12,7 +12,7 @@ from recorded_runs import Answer
 from small_studies import write_study
 from stand_in_engine import write_engine, write_image
 
-from ndrepro.spec.images import PinnedImage
+from ndrepro.protocol.image_reference import PinnedImage
 
 Command = Callable[..., Answer]
 ONE = "[grids.main]\naxes = { method = ['bn'], seed = [0] }"

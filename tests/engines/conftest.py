@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from real_engines import BASE, IMAGE, ROOT, build, need, run
 
-from ndrepro.execution.interpreters import find_python
+from ndrepro.execution.environments.interpreters import find_python
 
 # Some machines have control groups in both versions, which crun refuses, and limits that cannot be raised.
 CONTAINERS_CONF = """

@@ -13,13 +13,13 @@ import pytest
 from real_engines import ROOT, SMALL, run
 from real_runs import wait_for
 
-from ndrepro.execution import containers, sdk_engine
-from ndrepro.execution.containers import ENGINES, Wanted
-from ndrepro.execution.enclosure import Enclosure
-from ndrepro.execution.runs import is_running, read_recorded
-from ndrepro.spec.errors import DeviceError, EngineError
-from ndrepro.spec.layout import RunFolder, RunsFolder
-from provenance.ledger import Ledger
+from ndrepro.execution.containers import docker_engine, engines
+from ndrepro.execution.containers.container_spec import Enclosure
+from ndrepro.execution.containers.engines import ENGINES, Wanted
+from ndrepro.execution.runs.run_lookup import is_running, read_recorded
+from ndrepro.protocol.errors import DeviceError, EngineError
+from ndrepro.protocol.layout import RunFolder, RunsFolder
+from provenance.attestation.ledger import Ledger
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(1200)]
 NAME = "lenet_nd_2_digits"
@@ -102,19 +102,19 @@ def test_the_key_and_the_callers_files_and_variables_are_not_inside(
 
 def test_one_that_asks_for_more_memory_than_its_limit_is_killed(image: str) -> None:
     enclosure = Enclosure(("python3", "-c", "x = b'1' * (1 << 30)"), {}, memory_bytes=128 << 20)
-    assert sdk_engine.start("podman", image, enclosure).wait(60) == -signal.SIGKILL
+    assert docker_engine.start("podman", image, enclosure).wait(60) == -signal.SIGKILL
     assert not (ROOT / "oom").exists(), "what the engine notes of it is no dirt in the source"
     enough = replace(enclosure, memory_bytes=2 << 30)
-    assert sdk_engine.start("podman", image, enough).wait(60) == 0
+    assert docker_engine.start("podman", image, enough).wait(60) == 0
 
 
 def test_a_gpu_that_the_engine_did_not_hand_in_is_missed(place: Wanted) -> None:
     """podman ignores the request without a word, and Apptainer warns: the question must be asked inside."""
     status, _ = inside(place, "true", gpu=True)
     assert status == 0, "the engine itself sees nothing wrong"
-    found = containers.find(place, "cpu")
+    found = engines.find(place, "cpu")
     with pytest.raises(DeviceError, match="sees no GPU"):
-        containers._ask_for_gpu(replace(found, driver="580.0"))
+        engines._ask_for_gpu(replace(found, driver="580.0"))
 
 
 def start(place: Wanted, folder: Path, *more: str) -> "subprocess.Popen[str]":
@@ -257,21 +257,21 @@ def test_a_run_is_reproduced_in_its_own_image_and_in_no_other(image: str, tmp_pa
 def test_no_podman_at_all_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CONTAINER_HOST", f"unix://{tmp_path}/none.sock")
-    monkeypatch.setattr(sdk_engine, "_started", [])
+    monkeypatch.setattr(docker_engine, "_started", [])
     assert shutil.which("podman") is None
     with pytest.raises(EngineError, match="not installed"):
-        sdk_engine._podman_address()
+        docker_engine._podman_address()
 
 
 def test_podmans_own_service_that_ended_of_idleness_is_started_again(
     image: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sdk_engine, "_SERVICE_IDLE_SECONDS", 1)
-    monkeypatch.setattr(sdk_engine, "_podman_sockets", lambda: iter(()))
-    monkeypatch.setattr(sdk_engine, "_started", [])
-    found = sdk_engine.find("podman", image)
-    (address,) = sdk_engine._started
+    monkeypatch.setattr(docker_engine, "_SERVICE_IDLE_SECONDS", 1)
+    monkeypatch.setattr(docker_engine, "_podman_sockets", lambda: iter(()))
+    monkeypatch.setattr(docker_engine, "_started", [])
+    found = docker_engine.find("podman", image)
+    (address,) = docker_engine._started
     wait_for(lambda: not Path(address.removeprefix("unix://")).exists(), seconds=30)
-    assert not sdk_engine._answers(address)
-    assert sdk_engine.find("podman", image) == found
-    assert len(sdk_engine._started) == 2
+    assert not docker_engine._answers(address)
+    assert docker_engine.find("podman", image) == found
+    assert len(docker_engine._started) == 2

@@ -14,7 +14,7 @@ from bill_of_materials import check
 from cpu_lock import entries
 from real_engines import BASE, ROOT, build, run
 
-from ndrepro.execution.lockfile import normalized, read_pins
+from ndrepro.execution.environments.lockfile import normalized, read_pins
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(1200)]
 # enough for the build's every step, without the gigabyte of torch

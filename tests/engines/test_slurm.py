@@ -20,10 +20,10 @@ import real_slurm
 from real_engines import ROOT, SMALL, need, run
 from small_studies import SETTINGS, write_study
 
-from ndrepro.execution.containers import Wanted, pin
-from ndrepro.spec.layout import RunFolder
-from provenance.ledger import Ledger
-from provenance.signing import read_envelope
+from ndrepro.execution.containers.engines import Wanted, pin
+from ndrepro.protocol.layout import RunFolder
+from provenance.attestation.dsse import read_envelope
+from provenance.attestation.ledger import Ledger
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(900)]
 LONG = 'arch = "lenet"\nepochs = 60\ncheckpoint_epochs = 1\n'
@@ -388,7 +388,9 @@ def test_an_image_of_the_study_file_is_a_task_beside_the_others(study: Study, si
 def test_many_writers_leave_a_whole_ledger(tmp_path: Path) -> None:
     """Threads of one process would share a lock's owner: these are processes, as the nodes' are."""
     path = tmp_path / "ledger.jsonl"
-    script = f"from pathlib import Path; from provenance.ledger import Ledger; l = Ledger(Path({str(path)!r}))\n"
+    script = (
+        f"from pathlib import Path; from provenance.attestation.ledger import Ledger; l = Ledger(Path({str(path)!r}))\n"
+    )
     script += "import sys\nfor n in range(50): l.append('begun', f'run-{sys.argv[1]}-{n}')"
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: run(sys.executable, "-c", script, str(number)), range(8)))

@@ -10,10 +10,10 @@ import pytest
 from real_engines import BASE, ROOT, run
 from small_studies import write_study
 
-from ndrepro.execution.containers import Wanted, pin
-from ndrepro.spec.exchange import Request, read_json
-from ndrepro.spec.images import PinnedImage
-from ndrepro.spec.layout import RunFolder
+from ndrepro.execution.containers.engines import Wanted, pin
+from ndrepro.protocol.image_reference import PinnedImage
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.messages import Request, read_json
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(1200)]
 SEEDS = 'seed = [0, 1], method = ["nd"]'

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from real_runs import Bench, children_of
 
-from ndrepro.execution.run import Finished
+from ndrepro.execution.runs.run import Finished
 
 
 @pytest.fixture

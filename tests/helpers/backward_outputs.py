@@ -1,8 +1,8 @@
 """Backward operations of layers, and the gradients that autograd says they gave: ``python backward_outputs.py``.
 
-Prints JSON: the operations as ``ndrepro.training.observe`` records them, and for each layer the fingerprints of the
-gradients of its input, weight and bias, which were taken from autograd and not from the operations. Runs in any
-environment of the version matrix.
+Prints JSON: the operations as ``ndrepro.training.replay.operation_recorder`` records them, and for each layer the
+fingerprints of the gradients of its input, weight and bias, which were taken from autograd and not from the operations.
+Runs in any environment of the version matrix.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ndrepro.training.observe import Observer, bits_of
 from ndrepro.training.optimizer import SGD
+from ndrepro.training.replay.operation_recorder import Observer, bits_of
 
 
 class Layers(nn.Module):

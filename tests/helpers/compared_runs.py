@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from ndrepro.spec.exchange import Request, Scores, write_json
-from ndrepro.spec.experiment import STREAMS, Experiment
-from ndrepro.spec.layout import RunFolder
-from provenance.ledger import Ledger
-from provenance.manifest import Builder, LedgerReference, Manifest, Resource
-from provenance.recorder import Recorder
-from provenance.trail import TensorName, TrailWriter
+from ndrepro.protocol.experiment.experiment import STREAMS, Experiment
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.messages import Request, Scores, write_json
+from provenance.attestation.ledger import Ledger
+from provenance.attestation.manifest import Builder, LedgerReference, Manifest, Resource
+from provenance.formats.trail import TensorName, TrailWriter
+from provenance.recording.recorder import Recorder
 
 NAME = "lenet_bn_2_digits"
 TENSORS = (

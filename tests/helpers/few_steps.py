@@ -12,14 +12,15 @@ from pathlib import Path
 
 import torch
 
-from ndrepro.spec.errors import NdreproError
-from ndrepro.spec.exchange import Request, Scores
-from ndrepro.spec.experiment import Experiment
-from ndrepro.spec.layout import RunFolder
-from ndrepro.training import determinism, session
+from ndrepro.protocol.errors import NdreproError
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.messages import Request, Scores
+from ndrepro.training import train_run
 from ndrepro.training.checkpoint import Place
+from ndrepro.training.compute import determinism
 from ndrepro.training.optimizer import make_optimizer
-from ndrepro.training.recording import Unrecorded
+from ndrepro.training.run_logs import Unrecorded
 from ndrepro.training.trainer import Trainer
 
 SMALL = {"train_images": "8", "test_images": "4", "batch_size": "8", "threads": "1"}
@@ -47,9 +48,9 @@ def train(request: Request, folder: RunFolder) -> Scores:
     """The parts of ``session.train`` that compute; what a run records of its surroundings costs seconds."""
     experiment, kept = request.experiment, Kept()
     determinism.apply(experiment)
-    data, _ = session.read_and_describe(request, folder, write=False)
-    net = session.build(experiment)
-    batches = session.make_batches(data, experiment, torch.device("cpu"))
+    data, _ = train_run.read_and_describe(request, folder, write=False)
+    net = train_run.build(experiment)
+    batches = train_run.make_batches(data, experiment, torch.device("cpu"))
     trainer = Trainer(experiment, folder, net, make_optimizer(net, experiment), *batches, lambda: False)
     trainer.run(Place(step=0, epoch=0, batch=0), kept, experiment.epochs)
     return kept.scores

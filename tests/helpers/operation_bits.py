@@ -1,8 +1,8 @@
 """Digests of the networks' operations, forward and backward, on fixed inputs: ``python operation_bits.py`` prints JSON.
 
 Runs in any environment of the version matrix, under the level's variables; needs only numpy, torch and the inner
-half. Names that begin with "torch " are those of torch itself for what ``ndrepro.training.canonical`` computes in its
-own way.
+half. Names that begin with "torch " are those of torch itself for what ``ndrepro.training.layers.canonical_arithmetic``
+computes in its own way.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ndrepro.training import canonical, compat
-from ndrepro.training.canonical import CANONICAL
+from ndrepro.training.compute import torch_compat
+from ndrepro.training.layers import canonical_arithmetic
 from ndrepro.training.layers.arithmetic import TORCH, Arithmetic
+from ndrepro.training.layers.canonical_arithmetic import CANONICAL
 from ndrepro.training.layers.newton_schulz import inverse_sqrt
 
 Operation = Callable[..., Tensor]
@@ -59,7 +60,7 @@ def convolutions() -> Iterator[Case]:
         )
 
         def convolve(x: Tensor, w: Tensor, b: Tensor, rest: tuple[int, ...] = (stride, padding, 1, groups)) -> Tensor:
-            return canonical.conv2d(x, w, b, *rest)
+            return canonical_arithmetic.conv2d(x, w, b, *rest)
 
         yield f"conv2d {shape}", convolve, inputs
 
@@ -67,7 +68,7 @@ def convolutions() -> Iterator[Case]:
 def pointwise() -> Iterator[Case]:
     values = draw("values", 4097)
     yield "torch sqrt", lambda x: torch.sqrt(x.abs()), (values,)
-    yield "sqrt", lambda x: canonical.sqrt(x.abs()), (values,)
+    yield "sqrt", lambda x: canonical_arithmetic.sqrt(x.abs()), (values,)
     yield "relu", torch.relu, (values,)
     yield "sigmoid", torch.sigmoid, (values,)
     yield "sgd", lambda w, g: w.detach().clone().mul_(0.9).add_(g).add_(w, alpha=-0.0371), (values, draw("g", 4097))
@@ -125,7 +126,7 @@ def digest(tensor: Tensor) -> str:
 def main() -> None:
     torch.set_num_threads(1)
     torch.backends.mkldnn.enabled = False
-    compat.set_deterministic_algorithms(True)
+    torch_compat.set_deterministic_algorithms(True)
     found = {}
     for cases in (convolutions(), pointwise(), images(), matrices()):
         for name, operation, inputs in cases:

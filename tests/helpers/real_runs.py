@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ndrepro.execution import run as runs_module
-from ndrepro.execution.observer import Silent
-from ndrepro.execution.run import Finished, Options
-from ndrepro.spec.experiment import Experiment
-from ndrepro.spec.layout import RunFolder, RunsFolder
+from ndrepro.execution.runs import run as runs_module
+from ndrepro.execution.runs.observer import Silent
+from ndrepro.execution.runs.run import Finished, Options
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.layout import RunFolder, RunsFolder
 
 # kept checkpoints: a test that kills a run finds one to resume from
 SMALL = {"train_images": "96", "test_images": "32", "batch_size": "16", "threads": "1", "checkpoint_epochs": "1"}

@@ -11,13 +11,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ndrepro.execution import record
-from ndrepro.spec.exchange import Request, Scores, read_json, write_json
-from ndrepro.spec.experiment import Experiment
-from ndrepro.spec.layout import SEGMENTS, RunFolder, RunsFolder
-from provenance.manifest import Resource
-from provenance.recorder import Recorder
-from provenance.signing import default_home
+from ndrepro.execution.runs import run_account
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.layout import SEGMENTS, RunFolder, RunsFolder
+from ndrepro.protocol.messages import Request, Scores, read_json, write_json
+from provenance.attestation.dsse import default_home
+from provenance.attestation.manifest import Resource
+from provenance.recording.recorder import Recorder
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -77,7 +77,7 @@ def begin_run(
 
 def open_run(runs: RunsFolder, folder: RunFolder) -> Recorder:
     """The recorder on a run folder: lock taken, ledger told."""
-    return record.open_recorder(folder, Request.from_json(read_json(folder.request)), runs, default_home())
+    return run_account.open_recorder(folder, Request.from_json(read_json(folder.request)), runs, default_home())
 
 
 def sign_run(

@@ -7,13 +7,13 @@ from typing import Any
 
 from signed_runs import SignedRuns, rows
 
-from ndrepro.analysis.attestations import Attestations, read_attestations
-from ndrepro.analysis.scores import Scores, read_scores
-from ndrepro.execution.attest import attest
-from ndrepro.spec.experiment import Experiment
-from ndrepro.spec.layout import RunFolder, RunsFolder
-from provenance.signing import KeyRing
-from provenance.trust import TrustPolicy
+from ndrepro.analysis.results.results import Scores, read_scores
+from ndrepro.analysis.results.reviewer_verdicts import Attestations, read_attestations
+from ndrepro.execution.reproduce.verdict_attestation import attest
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.layout import RunFolder, RunsFolder
+from provenance.attestation.dsse import KeyRing
+from provenance.attestation.trust import TrustPolicy
 
 
 class Reviewed:

@@ -17,19 +17,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from ndrepro.execution.datasets import locate
-from ndrepro.spec.catalogue import DATASETS
-from ndrepro.spec.experiment import Experiment
-from ndrepro.training import distributed
+from ndrepro.execution.runs.data_check import locate
+from ndrepro.protocol.experiment.catalogue import DATASETS
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.training import process_group
 from ndrepro.training.checkpoint import state_tensors
-from ndrepro.training.data.digits import load as load_digits
-from ndrepro.training.distributed import ALONE, Alone
-from ndrepro.training.dropout import Dropouts
+from ndrepro.training.compute.batch_share import Share
+from ndrepro.training.data.readers.digits import load as load_digits
+from ndrepro.training.dropout_streams import Dropouts
 from ndrepro.training.layers.deconv import Deconv2d, Delinear
 from ndrepro.training.layers.dropout import StreamDropout
 from ndrepro.training.optimizer import SGD
-from ndrepro.training.session import build
-from ndrepro.training.share import Share
+from ndrepro.training.process_group import ALONE, Alone
+from ndrepro.training.train_run import build
 from ndrepro.training.trainer import mean_loss
 
 BATCH, STEPS = 7, 4
@@ -148,8 +148,8 @@ def arrays(net: nn.Module) -> Arrays:
 
 
 def main(out: Path) -> None:
-    group = distributed.join(experiment("global", 2), torch.device("cpu"))
-    assert isinstance(group, distributed.Several)
+    group = process_group.join(experiment("global", 2), torch.device("cpu"))
+    assert isinstance(group, process_group.Several)
     found: Arrays = {}
     for case in CASES:
         one = copy.copy(group)

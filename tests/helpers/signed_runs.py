@@ -15,14 +15,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ndrepro.analysis.scores import Scores, read_scores
-from ndrepro.spec.experiment import STREAMS, Experiment
-from provenance.digest import bytes_digest
-from provenance.ledger import Entry
-from provenance.manifest import Artifact, LedgerReference, Manifest, Resource
-from provenance.signing import PAYLOAD_TYPE, KeyRing, pae, read_envelope, write_envelope
-from provenance.statement import Statement
-from provenance.trust import TrustPolicy
+from ndrepro.analysis.results.results import Scores, read_scores
+from ndrepro.protocol.experiment.experiment import STREAMS, Experiment
+from provenance.attestation.dsse import PAYLOAD_TYPE, KeyRing, pae, read_envelope, write_envelope
+from provenance.attestation.ledger import Entry
+from provenance.attestation.manifest import Artifact, LedgerReference, Manifest, Resource
+from provenance.attestation.statement import Statement
+from provenance.attestation.trust import TrustPolicy
+from provenance.formats.digest import bytes_digest
 
 SAMPLE = Path(__file__).resolve().parents[2] / "docs" / "runs" / "vgg16_nd_1" / "manifest.dsse.json"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ndrepro.execution.launchers import Event
-from ndrepro.execution.study import Plan
-from ndrepro.execution.survey import Standing
-from ndrepro.spec.study import StudyRun
+from ndrepro.execution.studies.launchers import Event
+from ndrepro.execution.studies.plan import Plan
+from ndrepro.execution.studies.run_status import Standing
+from ndrepro.protocol.study.study import StudyRun
 
 SETTINGS = """
 [settings]

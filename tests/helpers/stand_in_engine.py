@@ -8,8 +8,8 @@ import stat
 import sys
 from pathlib import Path
 
-from ndrepro.spec.images import PinnedImage
-from provenance.digest import file_digest
+from ndrepro.protocol.image_reference import PinnedImage
+from provenance.formats.digest import file_digest
 
 _PROGRAM = """#!{python}
 import os, sys

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from provenance.ledger import Ledger
-from provenance.manifest import Builder, Resource
-from provenance.recorder import Recorder
-from provenance.trust import TrustPolicy
-from provenance.verify import Verdict, verify
+from provenance.attestation.ledger import Ledger
+from provenance.attestation.manifest import Builder, Resource
+from provenance.attestation.trust import TrustPolicy
+from provenance.attestation.verify import Verdict, verify
+from provenance.recording.recorder import Recorder
 
 MOMENT = "2026-11-21T10:15:02.000001Z"
 

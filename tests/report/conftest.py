@@ -8,8 +8,8 @@ import pytest
 from reviewed_runs import Reviewed
 from signed_runs import HOSTILE, SignedRuns, noise, rows
 
-from ndrepro.execution.study_file import find_study, load_study
-from ndrepro.spec.experiment import Experiment
+from ndrepro.execution.studies.study_file import find_study, load_study
+from ndrepro.protocol.experiment.experiment import Experiment
 
 
 @pytest.fixture(scope="session")

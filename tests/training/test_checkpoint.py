@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ndrepro.spec.errors import CheckpointError
-from ndrepro.spec.experiment import Experiment
+from ndrepro.protocol.errors import CheckpointError
+from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.training import models
 from ndrepro.training.checkpoint import Place, _read, _write, load_checkpoint, save_checkpoint, state_tensors
 from ndrepro.training.initialise import initialise

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ndrepro.spec.experiment import Experiment
+from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.training import models
 from ndrepro.training.initialise import initialise
 

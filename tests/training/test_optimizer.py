@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from ndrepro.spec.errors import UsageError
-from ndrepro.spec.experiment import Experiment
+from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.training.optimizer import SGD, learning_rate
 
 

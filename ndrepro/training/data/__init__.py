@@ -7,9 +7,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ndrepro.training.data import cifar, digits, idx, imagenet, stl10, svhn, tiny_imagenet
-from ndrepro.training.data.images import Images
-from ndrepro.training.data.photographs import Photographs
+from ndrepro.training.data.readers import cifar, digits, idx, imagenet, stl10, svhn, tiny_imagenet
+from ndrepro.training.data.readers.images import Images
+from ndrepro.training.data.readers.photographs import Photographs
 
 DATASETS: dict[str, Callable[[Path], Images | Photographs]] = {
     "digits": digits.load,

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ndrepro.spec.errors import to_record
+from ndrepro.protocol.errors import to_record
 from ndrepro.training.__main__ import die_with_parent
 from ndrepro.training.data import DATASETS
 from ndrepro.training.data.digest_cache import cache_folder

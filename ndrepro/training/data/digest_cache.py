@@ -15,9 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from ndrepro.spec.errors import DataError
-from ndrepro.training.data.decoding import in_threads
-from ndrepro.training.data.images import SourceFile
+from ndrepro.protocol.errors import DataError
+from ndrepro.training.data.readers.decoding import in_threads
+from ndrepro.training.data.readers.images import SourceFile
 
 _HEADER = "name\tsize\tmtime_ns\tinode\tsha256"
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from ndrepro.spec.errors import DataError
-from ndrepro.training.data.images import SourceFile, read_source
+from ndrepro.protocol.errors import DataError
+from ndrepro.training.data.readers.images import SourceFile, read_source
 
 _CHUNK_BYTES = 1 << 20
 _DAMAGE = (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile)

@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from ndrepro.spec.catalogue import DATASETS
-from ndrepro.spec.experiment import Experiment
-from ndrepro.training.data.images import Images, Split
-from ndrepro.training.data.photographs import Photographs
-from ndrepro.training.randomness import stream
+from ndrepro.protocol.experiment.catalogue import DATASETS
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.training.compute.randomness import stream
+from ndrepro.training.data.readers.images import Images, Split
+from ndrepro.training.data.readers.photographs import Photographs
 
 _CHUNK = 1000  # images handled at a time, where a copy of all would be large
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ndrepro.spec import counts
-from ndrepro.spec.experiment import Experiment
-from ndrepro.training.data.images import Images, Split
-from ndrepro.training.randomness import stream
+from ndrepro.protocol.experiment import split_sizes
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.training.compute.randomness import stream
+from ndrepro.training.data.readers.images import Images, Split
 
 
 def hold_out(images: Images, experiment: Experiment) -> tuple[Images, dict[str, Any]]:
@@ -26,7 +26,7 @@ def hold_out(images: Images, experiment: Experiment) -> tuple[Images, dict[str, 
     order. Raises DataError where either part would be empty.
     """
     count = len(images.train.labels)
-    held = counts.held_out(experiment, count)
+    held = split_sizes.held_out(experiment, count)
     order = stream(experiment, "split", "validation").permutation(count)
     divided = replace(
         images,

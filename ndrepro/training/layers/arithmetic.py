@@ -1,7 +1,7 @@
 """The few operations that a determinism level may compute in a way of its own, as one value to hand over.
 
 A layer that takes part holds an ``Arithmetic`` and calls its operations; ``TORCH`` is what every layer starts with.
-``ndrepro.training.canonical`` has the other one.
+``ndrepro.training.layers.canonical_arithmetic`` has the other one.
 """
 
 from __future__ import annotations

@@ -32,8 +32,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ndrepro.spec.errors import UsageError
-from ndrepro.training.compat import full_precision
+from ndrepro.protocol.errors import UsageError
+from ndrepro.training.compute.torch_compat import full_precision
 from ndrepro.training.layers.arithmetic import TORCH, Arithmetic
 from ndrepro.training.layers.newton_schulz import inverse_sqrt
 from ndrepro.training.layers.stages import stage_done

@@ -24,7 +24,7 @@ class StreamDropout(nn.Module):
     """In training y = x * mask / (1 - p), each number kept with probability 1 - p (Srivastava et al. 2014); else y = x.
 
     ``p`` is held to a multiple of 2^-16. ``source`` must be set before every training batch: whoever trains does so,
-    from the stream "dropout" (``ndrepro.training.dropout``). Shapes are free, images along the first axis; with
+    from the stream "dropout" (``ndrepro.training.dropout_streams``). Shapes are free, images along the first axis; with
     ``together`` set, the masks are drawn for the images of all processes. Raises RuntimeError without a source,
     ValueError for a ``p`` outside 0..1.
     """

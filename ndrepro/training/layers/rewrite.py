@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from torch import nn
 
-from ndrepro.spec.errors import UsageError
+from ndrepro.protocol.errors import UsageError
 from ndrepro.training.layers.conversion import Change, Conversion
 from ndrepro.training.layers.deconv import Deconv2d, Delinear
 from ndrepro.training.layers.obstacles import obstacle, unreadable

@@ -1,7 +1,8 @@
 """Says where within a layer a computation has got to, to whoever replays a step to find an operation.
 
 A layer that computes in several stages calls ``stage_done`` at the end of each. While nobody watches, which is always
-but in a replay (``ndrepro.training.observe``), that is one comparison with None: no tensor is touched.
+but in a replay (``ndrepro.training.replay.operation_recorder``), that is one comparison with None: no tensor is
+touched.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What a layer that looks at a whole batch needs of the other processes, where a batch is shared out to several.
 
 Such a layer holds ``together``: ``None`` while its process has the whole batch, else whoever can sum over all
-processes (``ndrepro.training.distributed``). A sum taken for the statistics of all must send its gradient back to all:
-with s = sum of x_r over the processes r, and each process's loss L_q a function of s, the gradient of the total loss
-with respect to x_r is the sum of dL_q/ds over all q. So ``total`` sums in both directions.
+processes (``ndrepro.training.process_group``). A sum taken for the statistics of all must send its gradient back to
+all: with s = sum of x_r over the processes r, and each process's loss L_q a function of s, the gradient of the total
+loss with respect to x_r is the sum of dL_q/ds over all q. So ``total`` sums in both directions.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ from typing import Any
 
 from torch import nn
 
-from ndrepro.spec.catalogue import DESIGNS
-from ndrepro.spec.errors import UsageError
+from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.experiment.catalogue import DESIGNS
 from ndrepro.training.layers.conversion import Conversion
 from ndrepro.training.layers.convert import deconvolve, remove_batch_norm
 from ndrepro.training.layers.dropout import StreamDropout

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from ndrepro.spec.errors import UsageError
+from ndrepro.protocol.errors import UsageError
 from ndrepro.training.layers.dropout import StreamDropout
 
 _NAMES: dict[str, tuple[str, dict[str, Any]]] = {

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ndrepro.spec.errors import UsageError
+from ndrepro.protocol.errors import UsageError
 
 
 class LeNet(nn.Module):

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ndrepro.spec.errors import UsageError
+from ndrepro.protocol.errors import UsageError
 from ndrepro.training.layers.dropout import StreamDropout
 
 _CHANNELS = 64

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ndrepro.spec.errors import UsageError
+from ndrepro.protocol.errors import UsageError
 
 # channels of the convolutions between one max-pool and the next
 STAGES = {

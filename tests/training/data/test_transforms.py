@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ndrepro.spec.experiment import Experiment
-from ndrepro.training.data.images import Images, Split
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.training.data.readers.images import Images, Split
 from ndrepro.training.data.transforms import corrupt_labels, crop, fit, prepare
 
 COUNT = 400

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ndrepro.execution.costs import Size
-from ndrepro.spec.errors import DataError, UsageError
-from ndrepro.spec.exchange import Request, read_json
-from ndrepro.spec.experiment import Experiment
-from ndrepro.spec.layout import RunFolder
-from ndrepro.training.data.images import Images
-from ndrepro.training.session import read_data
+from ndrepro.execution.studies.cost_model import Size
+from ndrepro.protocol.errors import DataError, UsageError
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.messages import Request, read_json
+from ndrepro.training.data.readers.images import Images
+from ndrepro.training.train_run import read_data
 
 TEN = 10
 

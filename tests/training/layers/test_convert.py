@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from ndrepro.spec.errors import UsageError
+from ndrepro.protocol.errors import UsageError
 from ndrepro.training.layers import Conversion, First, Override, deconvolve, remove_batch_norm
 from ndrepro.training.layers.deconv import Deconv2d, Delinear
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ndrepro.spec.errors import UsageError
+from ndrepro.protocol.errors import UsageError
 from ndrepro.training.layers.deconv import Deconv2d, Delinear, resolve_block
 
 VECTORS = sorted((Path(__file__).parent / "vectors").glob("*.npz"))

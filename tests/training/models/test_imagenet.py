@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torchvision import models as theirs
 
-from ndrepro.spec.catalogue import DESIGNS
-from ndrepro.spec.errors import UsageError
-from ndrepro.spec.experiment import Experiment
-from ndrepro.training.dropout import Dropouts
+from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.experiment.catalogue import DESIGNS
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.training.dropout_streams import Dropouts
 from ndrepro.training.initialise import initialise
 from ndrepro.training.layers.census import census, never_called, summary
 from ndrepro.training.layers.deconv import Deconv2d, Delinear

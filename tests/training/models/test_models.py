@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from ndrepro.spec.catalogue import ARCHITECTURES, DESIGNS
-from ndrepro.spec.catalogue import METHODS as NAMED_METHODS
-from ndrepro.spec.errors import UsageError
+from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.experiment.catalogue import ARCHITECTURES, DESIGNS
+from ndrepro.protocol.experiment.catalogue import METHODS as NAMED_METHODS
 from ndrepro.training.layers.census import census, summary
 from ndrepro.training.layers.deconv import Deconv2d
 from ndrepro.training.models import METHODS, NETWORKS, build

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from ndrepro.spec.catalogue import DESIGNS
-from ndrepro.spec.errors import UsageError
-from ndrepro.spec.experiment import Experiment
+from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.experiment.catalogue import DESIGNS
+from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.training.initialise import initialise
 from ndrepro.training.layers.census import census, summary
 from ndrepro.training.layers.dropout import StreamDropout

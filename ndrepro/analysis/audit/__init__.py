@@ -1,0 +1,1 @@
+"""What papers claim, recomputed from their published data."""

@@ -1,0 +1,266 @@
+"""Claims files: what a paper claims in numbers, as data. ``docs/auditing.md`` tells how one is written.
+
+    title = "..."
+    [papers]                      short name = full reference
+    [tables.NAME]                 see ndrepro.analysis.audit.published_tables
+    [derived]                     name = expression that makes a further table; may use those above it
+    [[claims]]
+    name = "..."                  one word
+    paper = "..."                 a short name
+    place = "section 6"
+    text = "..."                  what is claimed, in our own words
+    claimed = "116"               as printed: its digits give the tolerance; a list of such, a text, true or false
+    relation = ">="               of what comes out to what is claimed; = when left out
+    tolerance = 0.5               instead of half a unit of the last digit
+    definition = "..."            how the paper says that it is computed
+    expression = "..."            that, over the published tables
+    raw = "..."                   the same over raw data
+    missing = "..."               instead of an expression: why it cannot be computed
+    [[claims.otherwise]]          another definition that might be meant
+    definition = "..."
+    expression = "..."
+    [[crosschecks]]               a printed column against raw data, see ndrepro.analysis.audit.crosscheck
+    [[suspicions]]                rows that can hardly be right
+    name = "..."
+    text = "..."
+    rows = "expression that gives a table"
+    shown = ["column", ...]       what to say of each row
+
+A file is read strictly: everything that is named must exist, before anything is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ndrepro.analysis.audit.expressions import check_words, new_columns
+from ndrepro.analysis.audit.published_tables import TableSpec, read_toml, table_specs
+from ndrepro.analysis.audit.table import nearest
+from ndrepro.protocol.errors import UsageError
+
+RELATIONS = ("=", ">", ">=", "<", "<=")
+Claimed = bool | str | tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Definition:
+    """One way to compute a claimed number."""
+
+    definition: str
+    expression: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One quantitative claim, see the module."""
+
+    name: str
+    paper: str
+    place: str
+    text: str
+    claimed: Claimed
+    relation: str = "="
+    tolerance: float | None = None
+    definition: str = ""
+    expression: str = ""
+    raw: str = ""
+    missing: str = ""
+    otherwise: tuple[Definition, ...] = ()
+
+    @property
+    def expressions(self) -> tuple[str, ...]:
+        """Every expression of the claim."""
+        return tuple(filter(None, (self.expression, self.raw, *(other.expression for other in self.otherwise))))
+
+
+@dataclass(frozen=True)
+class CrossCheck:
+    """A printed column that raw data should give again.
+
+    ``printed.column`` should be the ``statistic`` of ``raw.values`` over its column ``replicate``. ``row`` names the
+    lines of the printed table, ``heads`` its columns. ``among`` are further columns of ``raw`` in which the numbers of
+    a column that does not agree are looked for.
+    """
+
+    name: str
+    text: str
+    printed: str
+    column: str
+    raw: str
+    values: str
+    row: str
+    heads: tuple[str, ...]
+    replicate: str
+    statistic: str = "mean"
+    among: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """Rows that can hardly be right: ``rows`` is an expression that gives them, ``shown`` the columns to tell."""
+
+    name: str
+    text: str
+    rows: str
+    shown: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ClaimsFile:
+    """A claims file, read and checked."""
+
+    path: Path
+    title: str
+    papers: Mapping[str, str]
+    tables: Mapping[str, TableSpec]
+    derived: Mapping[str, str]
+    claims: tuple[Claim, ...]
+    crosschecks: tuple[CrossCheck, ...]
+    suspicions: tuple[Suspicion, ...]
+
+
+def read_claims(path: Path) -> ClaimsFile:
+    """Read and check a claims file. Raises UsageError with the file, the place in it and the cure."""
+    document = read_toml(path)
+    _known(document, {"title", "papers", "tables", "derived", "claims", "crosschecks", "suspicions"}, f"{path}")
+    papers, derived = (_texts(document.get(key, {}), f"{path}: {key}") for key in ("papers", "derived"))
+    found = ClaimsFile(
+        path,
+        _text(document, "title", f"{path}"),
+        papers,
+        table_specs(document, path),
+        derived,
+        tuple(_claim(body, path, number) for number, body in enumerate(_list(document, "claims", path), 1)),
+        tuple(
+            _entry(CrossCheck, body, f"{path}: crosscheck {n}")
+            for n, body in enumerate(_list(document, "crosschecks", path), 1)
+        ),
+        tuple(
+            _entry(Suspicion, body, f"{path}: suspicion {n}")
+            for n, body in enumerate(_list(document, "suspicions", path), 1)
+        ),
+    )
+    _check(found)
+    return found
+
+
+def _claim(body: Any, path: Path, number: int) -> Claim:
+    name = body.get("name") if isinstance(body, dict) else None
+    place = f"{path}: claim {name or number}"
+    if not isinstance(body, dict):
+        raise UsageError(f"{place}: no table", "begin each claim with [[claims]]")
+    others = tuple(_entry(Definition, item, f"{place}: otherwise") for item in body.get("otherwise", ()))
+    claimed = body.get("claimed")
+    if isinstance(claimed, list):
+        claimed = tuple(claimed)
+    if not isinstance(claimed, (bool, str)) and not (
+        isinstance(claimed, tuple) and claimed and all(isinstance(item, str) for item in claimed)
+    ):
+        raise UsageError(f"{place}: claimed is {claimed!r}", 'as printed, in quotes: "0.23"; or true, false, or a list')
+    found: Claim = _entry(Claim, {**body, "claimed": claimed, "otherwise": others}, place)
+    if found.relation not in RELATIONS:
+        raise UsageError(f"{place}: relation is '{found.relation}'", f"one of {' '.join(RELATIONS)}")
+    if bool(found.expression or found.raw) == bool(found.missing):
+        raise UsageError(f"{place}: needs an expression, or says in 'missing' why there is none", "one of the two")
+    return found
+
+
+def _check(file: ClaimsFile) -> None:
+    """Every name in use exists, and none twice."""
+    entries: tuple[Claim | CrossCheck | Suspicion, ...] = (*file.claims, *file.crosschecks, *file.suspicions)
+    names = [entry.name for entry in entries]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"{file.path}: two entries are called '{name}'", "rename one")
+    columns = {column for spec in file.tables.values() for column in spec.columns}
+    # a pivot makes columns of the values that a column may have
+    columns |= {word for spec in file.tables.values() for column in spec.columns.values() for word in column.choices}
+    columns |= {column for text in file.derived.values() for column in new_columns(text)}
+    tables: dict[str, Any] = dict(file.tables)
+    for name, text in file.derived.items():
+        _words(text, tables, columns, f"{file.path}: derived.{name}")
+        tables[name] = None
+    for claim in file.claims:
+        if claim.paper not in file.papers:
+            raise UsageError(
+                f"{file.path}: claim {claim.name}: no paper '{claim.paper}'", nearest(claim.paper, file.papers)
+            )
+        for text in claim.expressions:
+            _words(text, tables, columns, f"{file.path}: claim {claim.name}")
+    for suspicion in file.suspicions:
+        _words(suspicion.rows, tables, columns, f"{file.path}: suspicion {suspicion.name}")
+    for check in file.crosschecks:
+        _cross(check, file, f"{file.path}: crosscheck {check.name}")
+
+
+def _cross(check: CrossCheck, file: ClaimsFile, place: str) -> None:
+    for table, columns in (
+        (check.printed, (check.column, check.row, *check.heads)),
+        (check.raw, (check.values, check.row, *check.heads, check.replicate, *check.among)),
+    ):
+        if table not in file.tables:
+            raise UsageError(f"{place}: no table '{table}'", nearest(table, file.tables))
+        for column in columns:
+            if column not in file.tables[table].columns:
+                raise UsageError(
+                    f"{place}: '{table}' has no column '{column}'", nearest(column, file.tables[table].columns)
+                )
+    if file.tables[check.printed].columns[check.column].decimals is None:
+        raise UsageError(f"{place}: how many decimals of {check.column} are printed is not said", "decimals = 2")
+
+
+def _words(text: str, tables: Mapping[str, Any], columns: set[str], place: str) -> None:
+    try:
+        check_words(text, tables, columns)
+    except UsageError as error:
+        raise UsageError(f"{place}: {error.message}", error.cure) from None
+
+
+def _entry(kind: Any, body: Any, place: str) -> Any:
+    """A dataclass of texts and lists of texts, from a table that has its required members and no others."""
+    if not isinstance(body, dict):
+        raise UsageError(f"{place}: no table", "docs/auditing.md has a whole example")
+    _known(body, {field.name for field in fields(kind)}, place)
+    values: dict[str, Any] = {}
+    for field in fields(kind):
+        if field.name not in body:
+            if field.default is field.default_factory:  # both MISSING: it is required
+                raise UsageError(f"{place}: '{field.name}' is missing", "docs/auditing.md has a whole example")
+            continue
+        value = body[field.name]
+        if field.type == "str" and (not isinstance(value, str) or not value.strip()):
+            raise UsageError(f"{place}: {field.name} is no text", "write it in quotes")
+        if field.type == "tuple[str, ...]":
+            if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+                raise UsageError(f"{place}: {field.name} is no list of names", '["architecture", "epochs"]')
+            value = tuple(value)
+        values[field.name] = value
+    return kind(**values)
+
+
+def _known(body: Mapping[str, Any], known: set[str], place: str) -> None:
+    for key in body:
+        if key not in known:
+            raise UsageError(f"{place}: unknown key '{key}'", nearest(key, sorted(known)))
+
+
+def _text(body: Mapping[str, Any], key: str, place: str) -> str:
+    if not isinstance(body.get(key), str) or not body[key].strip():
+        raise UsageError(f"{place}: '{key}' is missing or no text", "say it in a line")
+    return str(body[key])
+
+
+def _texts(body: Any, place: str) -> dict[str, str]:
+    if not isinstance(body, dict) or not all(isinstance(value, str) for value in body.values()):
+        raise UsageError(f"{place}: names and texts are expected", 'name = "text"')
+    return body
+
+
+def _list(document: Mapping[str, Any], key: str, path: Path) -> list[Any]:
+    found = document.get(key, [])
+    if not isinstance(found, list):
+        raise UsageError(f"{path}: {key} is no list", f"begin each with [[{key}]]")
+    return found

@@ -1,0 +1,83 @@
+"""The replication study's own verdicts, as it defines them, and next to them what it left open.
+
+Obadage et al. 2025 ("[Re] Network Deconvolution", ReScience C), captions of Tables 4 and 6: **green** where the
+reproduced value is greater than the original, **black** where it is less but by no more than 10 %, **red** where it is
+lower by more than 10 %. Whether "10 %" is relative to the original or percentage points is not said there; its
+discussion says relative, its printed colours follow points. Both rules are here, under their names. Equal values are
+black, as the paper prints them.
+
+Section 5.1: consistency is the "averaged squared deviation" of the attempts from the original value, in fractions of
+one (not percent), below 0.5. Whether the sum was divided by n or n - 1 is not said; ``ddof`` says it here.
+
+Pure functions over arrays of accuracies in percent, and times in seconds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ndrepro.protocol.errors import UsageError
+
+GREEN, BLACK, RED = "green", "black", "red"
+COLOURS = (GREEN, BLACK, RED)
+# for whoever does not see the colours, and for print
+SIGNS: Mapping[str, str] = {GREEN: "+", BLACK: "=", RED: "-"}
+RULES = ("relative", "absolute")
+THRESHOLD_PCT = 10.0
+_ROUNDING = 1e-9  # decimals such as 0.1 * 72.89 are not exact in binary
+
+
+def colours(
+    original_pct: ArrayLike, reproduced_pct: ArrayLike, rule: str = "relative", threshold_pct: float = THRESHOLD_PCT
+) -> NDArray[np.str_]:
+    """The colour of every pair. ``rule``: "relative" to the original value, or "absolute" percentage points.
+
+    Raises UsageError for another rule, unequal lengths, or values that are no finite numbers.
+    """
+    original, reproduced = _numbers(original_pct, "original"), _numbers(reproduced_pct, "reproduced")
+    if original.shape != reproduced.shape:
+        raise UsageError(
+            f"{original.shape} original and {reproduced.shape} reproduced values", "give one reproduced value for each"
+        )
+    if rule not in RULES:
+        raise UsageError(f"no rule '{rule}'", f"one of {', '.join(RULES)}")
+    allowed = threshold_pct / 100 * np.abs(original) if rule == "relative" else threshold_pct
+    inside = original - reproduced <= allowed + _ROUNDING
+    return np.where(reproduced > original, GREEN, np.where(inside, BLACK, RED))
+
+
+def counts(found: ArrayLike) -> dict[str, int]:
+    """How many there are of each colour, all three named."""
+    counted = Counter(str(colour) for colour in np.asarray(found).ravel())
+    return {colour: counted[colour] for colour in COLOURS}
+
+
+def squared_deviation(attempts_pct: ArrayLike, original_pct: float, ddof: int = 0) -> float:
+    """Averaged squared deviation of attempts from the original, in squared fractions; ``ddof`` 1 divides by n - 1.
+
+    Raises UsageError where there are no more attempts than ``ddof``: one attempt has no such value with n - 1.
+    """
+    attempts = _numbers(attempts_pct, "attempts")
+    if attempts.size <= ddof:
+        raise UsageError(f"{attempts.size} attempts, divided by n - {ddof}", f"at least {ddof + 1} attempts are needed")
+    return float(np.sum(((attempts - original_pct) / 100) ** 2) / (attempts.size - ddof))
+
+
+def time_ratio(nd_seconds: ArrayLike, bn_seconds: ArrayLike) -> NDArray[np.float64]:
+    """Training time with deconvolution over that with batch norm; 1.02 is 2 % more."""
+    bn = _numbers(bn_seconds, "batch norm's seconds")
+    if np.any(bn <= 0):
+        raise UsageError("a training time of zero or less", "give seconds")
+    return np.asarray(_numbers(nd_seconds, "deconvolution's seconds") / bn, dtype=np.float64)
+
+
+def _numbers(values: Any, what: str) -> NDArray[np.float64]:
+    numbers = np.asarray(values, dtype=np.float64)
+    if not np.all(np.isfinite(numbers)):
+        raise UsageError(f"{what}: not all are finite numbers", "leave out what has no value, and say so")
+    return numbers

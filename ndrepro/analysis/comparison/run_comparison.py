@@ -1,0 +1,353 @@
+"""Two runs side by side: their manifests, verified first, and whatever of their files is at hand.
+
+Both are verified first, every file included. A file that is not the one that was signed is named before anything
+else, and such a run is neither verified nor identical to another. Nothing is refused for being incomplete: a manifest
+that does not verify, a trail that was cut short, a run of another network or one of which only the manifest is left is
+compared as far as it goes, and ``problems`` says what is wrong.
+Two runs are identical when everything that is a result (every step of the trail, final weights, every epoch's
+metrics) is equal bit for bit; where the files are not at hand, the digests that were signed stand for them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ndrepro.analysis.comparison.cause_ranking import LIKELY
+from ndrepro.analysis.comparison.causes import Cause, find_causes
+from ndrepro.analysis.comparison.metrics_diff import MetricsComparison, compare_metrics
+from ndrepro.analysis.comparison.trail_divergence import TrailComparison, compare_trails
+from ndrepro.protocol.errors import NdreproError
+from ndrepro.protocol.layout import RunFolder
+from provenance.attestation.dsse import read_envelope
+from provenance.attestation.manifest import Manifest
+from provenance.attestation.statement import Statement
+from provenance.attestation.trust import TrustPolicy
+from provenance.attestation.verify import Verdict, verify
+from provenance.comparison.code_diff import CodeDiff, SourceState, code_diff
+from provenance.comparison.groups import result_names
+from provenance.comparison.manifest_diff import ManifestDiff, diff
+from provenance.errors import DigestError, ProvenanceError
+from provenance.formats.digest import file_digest
+from provenance.formats.listing import ListingDiff, compare_listings
+from provenance.formats.trail import Trail
+
+EQUAL, DIFFERENT = "equal", "different"
+_TRAIL, _METRICS, _WEIGHTS = (
+    path.name for path in (RunFolder(Path()).trail, RunFolder(Path()).metrics, RunFolder(Path()).weights)
+)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two runs.
+
+    Attributes:
+        path: as it was given.
+        folder: None where there is only a manifest.
+        manifest: None where there is none that can be read.
+        signer: who signed the manifest; None where it does not verify, or a file is not the one that was signed.
+        results: digests of the results, by name.
+        problems: what is wrong, in words.
+        changed: names of the files that are not those that were signed.
+        whole: whether the run verifies with every file; False too where only the manifest is at hand.
+    """
+
+    path: Path
+    folder: RunFolder | None
+    manifest: Manifest | None
+    signer: str | None
+    results: Mapping[str, str]
+    problems: tuple[str, ...]
+    changed: tuple[str, ...] = ()
+    whole: bool = False
+
+    @property
+    def status(self) -> str:
+        """What may be said of the run, at most, in words for a reader."""
+        if self.changed:
+            return "CHANGED AFTER SIGNING"
+        if self.signer is None:
+            return "NOT VERIFIED"
+        return f"{'verified' if self.whole else 'manifest verified'}, signed by {self.signer}"
+
+    @property
+    def name(self) -> str:
+        """The experiment's name, the recorded one before that of the folder."""
+        recorded = self.manifest.external_parameters.get("name") if self.manifest else None
+        return str(recorded or (self.folder.root.absolute().parent.name if self.folder else self.path.name))
+
+    @property
+    def run(self) -> str:
+        """The run's identifier."""
+        return self.manifest.invocation_id if self.manifest else self.path.absolute().name
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON, without the manifest itself."""
+        return {
+            "path": str(self.path.absolute()),
+            "name": self.name,
+            "run": self.run,
+            "outcome": self.manifest.outcome if self.manifest else None,
+            "verified": self.signer is not None,
+            "every_file_verified": self.whole,
+            "changed": list(self.changed),
+            "signer": self.signer,
+            "problems": list(self.problems),
+        }
+
+
+@dataclass(frozen=True)
+class RunComparison:
+    """Everything that was found; ``None`` where it could not be compared, ``notes`` say why.
+
+    ``results`` tells of each result file "equal", "different", or which of the two alone has it. ``causes`` is empty
+    where the results are identical. ``other_tensors``: the trails follow the tensors of different networks.
+    """
+
+    sides: tuple[Side, Side]
+    results: Mapping[str, str]
+    manifests: ManifestDiff | None
+    code: CodeDiff | None
+    data: ListingDiff | None
+    trails: TrailComparison | None
+    metrics: MetricsComparison | None
+    causes: tuple[Cause, ...]
+    notes: tuple[str, ...]
+    other_tensors: bool = False
+
+    @property
+    def identical(self) -> bool:
+        """Whether every result is known to be equal bit for bit, in runs whose files are those that were signed."""
+        return bool(self.results) and all(found == EQUAL for found in self.results.values()) and not self.changed
+
+    @property
+    def changed(self) -> tuple[tuple[str, ...], ...]:
+        """The files of either side that are not those that were signed; () where there are none."""
+        found = tuple(side.changed for side in self.sides)
+        return found if any(found) else ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON but for NaN and infinities, which the printer puts into words."""
+        parts = {name: getattr(self, name) for name in ("manifests", "code", "data", "trails", "metrics")}
+        return {
+            "identical": self.identical,
+            "results": dict(self.results),
+            "first": self.sides[0].to_json(),
+            "second": self.sides[1].to_json(),
+            "causes": [cause.to_json() for cause in self.causes],
+            **{name: None if part is None else part.to_json() for name, part in parts.items()},
+            "other_tensors": self.other_tensors,
+            "notes": list(self.notes),
+        }
+
+
+def read_side(path: Path, trust: TrustPolicy) -> Side:
+    """Read a run folder, or the file of a manifest under any name. Raises NdreproError where there is neither."""
+    manifest_path = RunFolder(path).manifest if path.is_dir() else path
+    if not path.is_dir() and not path.is_file():
+        raise NdreproError(f"{path}: neither a run folder nor a manifest", "`ndrepro list` has the runs")
+    folder = RunFolder(manifest_path.parent) if manifest_path == RunFolder(manifest_path.parent).manifest else None
+    if not manifest_path.is_file():
+        problem = "there is no manifest: the run still goes on, or was killed with its recorder"
+        return _unsigned(Side(path, folder, None, None, {}, (problem,)))
+    verdict = verify(folder.root if folder else manifest_path, trust=trust, manifest_only=folder is None)
+    if verdict.manifest is not None and verdict.manifest_ok:
+        return _signed(path, folder, verdict, verdict.manifest)
+    failure = verdict.failure
+    problems = [f"the manifest does not verify: {failure.name}: {failure.message}"] if failure else []
+    manifest, changed = _unverified(manifest_path, trust, problems)
+    return _unsigned(Side(path, folder, manifest, None, {}, tuple(problems), changed))
+
+
+def _signed(path: Path, folder: RunFolder | None, verdict: Verdict, manifest: Manifest) -> Side:
+    """A run whose manifest verifies. The digests are those that were signed, but for files that are others now."""
+    names = _results(manifest)
+    results = {item.path: item.sha256 for item in manifest.artifacts if item.path in names}
+    changed = verdict.changed
+    if folder is not None:
+        # a result that was put there later is no better than one that was changed
+        changed += tuple(name for name in names if name not in results and os.path.lexists(folder.root / name))
+        results |= {name: _digest(folder.root / name) for name in changed if name in names}
+    problems = tuple(check.message for check in verdict.checks if check.status == "fail")
+    signer = None if changed else verdict.signer
+    return Side(path, folder, manifest, signer, results, problems, changed, verdict.ok and folder is not None)
+
+
+def _unsigned(side: Side) -> Side:
+    """A run that nobody trusted signed: its results as they lie there, compared with what its manifest claims."""
+    claimed = {item.path: item.sha256 for item in side.manifest.artifacts} if side.manifest else {}
+    names = _results(side.manifest)
+    results = {name: claimed[name] for name in names if name in claimed}
+    if side.folder is None:
+        return replace(side, results=results)
+    files = {name: side.folder.root / name for name in names}
+    results |= {name: _digest(file) for name, file in files.items() if file.is_file()}
+    changed = tuple(name for name in results if results[name] != claimed.get(name, results[name]))
+    problems = [f"{name} is not the file that its manifest names" for name in changed]
+    problems += [f"{name} is not there any more" for name in claimed if name in files and not files[name].is_file()]
+    return replace(side, results=results, problems=(*side.problems, *problems), changed=(*side.changed, *changed))
+
+
+def _unverified(path: Path, trust: TrustPolicy, problems: list[str]) -> tuple[Manifest | None, tuple[str, ...]]:
+    """The manifest as it lies there, None with a further problem where it cannot be read; and its name if changed.
+
+    That a stranger signed it is no sign of a change; that a trusted key is named and did not sign it is one.
+    """
+    changed: tuple[str, ...] = ()
+    try:
+        _, payload, signatures = read_envelope(path.read_bytes())
+        if any(trust.name_of(claimed) for claimed, _ in signatures):
+            changed = (path.name,)
+        return Statement.from_bytes(payload).manifest, changed
+    except (ProvenanceError, OSError) as error:
+        if not problems or str(error) not in problems[-1]:
+            problems.append(f"the manifest cannot be read: {error}")
+        return None, changed
+
+
+def _digest(path: Path) -> str:
+    try:
+        return file_digest(path).sha256
+    except DigestError as error:
+        return f"unreadable: {error.message}"  # equal to no digest
+
+
+def _results(*manifests: Manifest | None) -> tuple[str, ...]:
+    """The files that are results: a training's own, or all that another recorded script left."""
+    others = [manifest for manifest in manifests if manifest and "experiment" not in manifest.external_parameters]
+    names = (name for manifest in others for name in result_names(manifest))
+    return tuple(dict.fromkeys(names)) if others else (_TRAIL, _METRICS, _WEIGHTS)
+
+
+def compare_runs(first: Side, second: Side) -> RunComparison:
+    """Compare two runs in everything that is at hand. Raises NdreproError where there is nothing to compare."""
+    notes: list[str] = []
+    manifests = code = data = None
+    if first.manifest and second.manifest:
+        manifests = diff(first.manifest, second.manifest, _results(first.manifest, second.manifest))
+        code = _code(first, second, manifests)
+        data = _data(first, second, manifests, notes)
+    trails, other_tensors = _trails(first, second, notes)
+    metrics = _metrics(first, second, notes)
+    results = _judged(first, second, trails, metrics)
+    if manifests is None and not results:
+        raise NdreproError(
+            f"{first.path} and {second.path}: nothing to compare: {'; '.join((*first.problems, *second.problems))}",
+            "compare runs that have ended",
+        )
+    causes: tuple[Cause, ...] = ()
+    recorded = (first.manifest, second.manifest) if first.manifest and second.manifest else None
+    # where one left nothing there is no difference to explain: it failed, and says why
+    parted = first.results and second.results and set(results.values()) - {EQUAL}
+    if parted and (changed := _changed_results(first, second, results)):
+        causes = (changed,)
+    elif manifests and recorded and parted:
+        causes = find_causes(manifests, recorded, trails, code=code, other_tensors=other_tensors)
+    return RunComparison(
+        (first, second), results, manifests, code, data, trails, metrics, causes, tuple(notes), other_tensors
+    )
+
+
+def _changed_results(first: Side, second: Side, results: Mapping[str, str]) -> Cause | None:
+    """The cause that leaves no room for another: a result that differs is not the one that was signed."""
+    evidence = [
+        f"{name} of the {which} run is not the file that was signed"
+        for which, side in (("first", first), ("second", second))
+        for name in side.changed
+        if results.get(name, EQUAL) != EQUAL
+    ]
+    if not evidence:
+        return None
+    why = "nothing follows from it about the runs: get the original files and compare again"
+    return Cause("a file that was changed after signing", LIKELY, tuple(evidence), why, 100)
+
+
+def _code(first: Side, second: Side, manifests: ManifestDiff) -> CodeDiff | None:
+    """The diff of the code where the source differs or cannot be told; repositories are looked for where it ran."""
+    if not manifests["source"].changes:
+        return None
+    before, after = (_source(side) for side in (first, second))
+    roots = [state.recorded.get("root") for state in (before, after)]
+    return code_diff(before, after, [*(Path(root) for root in roots if isinstance(root, str)), Path.cwd()])
+
+
+def _source(side: Side) -> SourceState:
+    resources = side.manifest.dependencies if side.manifest else ()
+    recorded = next((item.annotations or {} for item in resources if item.name == "source"), {})
+    return SourceState(recorded, side.folder.root if side.folder else None)
+
+
+def _data(first: Side, second: Side, manifests: ManifestDiff, notes: list[str]) -> ListingDiff | None:
+    """Which files of the data differ, where the digests do and both runs hold the listing."""
+    listings = [side.folder.dataset_listing for side in (first, second) if side.folder]
+    if not manifests["data"].changes or len(listings) < 2 or not all(path.is_file() for path in listings):
+        return None
+    try:
+        return compare_listings(*listings)
+    except ProvenanceError as error:
+        notes.append(error.message)
+        return None
+
+
+def _trails(first: Side, second: Side, notes: list[str]) -> tuple[TrailComparison | None, bool]:
+    """The trails' comparison, or None with a note; and whether they follow other tensors."""
+    paths = [side.folder.trail if side.folder else None for side in (first, second)]
+    missing = [
+        f"the {name} run's trail is not at hand"
+        for name, path in zip(("first", "second"), paths, strict=True)
+        if path is None or not path.is_file()
+    ]
+    if missing or None in paths:
+        notes.extend(missing)
+        return None, False
+    try:
+        opened = [Trail(path) for path in paths if path]
+        if opened[0].tensors != opened[1].tensors:
+            notes.append(_other_tensors(*opened))
+            return None, True
+        return compare_trails(opened[0].path, opened[1].path), False
+    except ProvenanceError as error:
+        notes.append(error.message)
+        return None, False
+
+
+def _other_tensors(first: Trail, second: Trail) -> str:
+    names = [dict.fromkeys(tensor.name for tensor in trail.tensors) for trail in (first, second)]
+    only = [[name for name in names[side] if name not in names[1 - side]] for side in (0, 1)]
+    some = "; ".join(
+        f"only the {which} has {', '.join(mine[:2])}{' and others' * (len(mine) > 2)}"
+        for which, mine in zip(("first", "second"), only, strict=True)
+        if mine
+    )
+    shapes = "the same names in other shapes, types or order"
+    return f"the trails follow the tensors of different networks and cannot be compared ({some or shapes})"
+
+
+def _metrics(first: Side, second: Side, notes: list[str]) -> MetricsComparison | None:
+    paths = [side.folder.metrics for side in (first, second) if side.folder]
+    if len(paths) < 2 or not all(path.is_file() for path in paths):
+        return None
+    try:
+        return compare_metrics(*paths)
+    except ProvenanceError as error:
+        notes.append(error.message)
+        return None
+
+
+def _judged(
+    first: Side, second: Side, trails: TrailComparison | None, metrics: MetricsComparison | None
+) -> dict[str, str]:
+    """Each result that either has: what was compared counts before digests."""
+    found = {}
+    for name in dict.fromkeys([*first.results, *second.results]):
+        a, b = first.results.get(name), second.results.get(name)
+        if a is None or b is None:
+            found[name] = f"only the {'second' if a is None else 'first'} has it"
+        else:
+            found[name] = EQUAL if a == b else DIFFERENT
+    compared = {_TRAIL: trails, _METRICS: metrics}
+    return found | {name: EQUAL if part.identical else DIFFERENT for name, part in compared.items() if part}

@@ -1,0 +1,80 @@
+"""Recorded values and changes as short words, the same on the screen and in a cause's evidence. ASCII arrows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from provenance.capture.unavailable import is_missing
+from provenance.comparison.json_leaves import ABSENT
+from provenance.comparison.manifest_diff import Change
+
+_DIGEST = re.compile(r"((?:sha256:)?[0-9a-f]{12})(?:[0-9a-f]{28}|[0-9a-f]{52})")
+_SHOWN = 44
+_ITEMS = 3
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Changes of several names from one value to one other."""
+
+    names: tuple[str, ...]
+    first: str
+    second: str
+    note: str
+
+    def __str__(self) -> str:
+        names = ", ".join(self.names[:_ITEMS]) + (f" and {len(self.names) - _ITEMS} more" * (len(self.names) > _ITEMS))
+        return f"{names} {self.first} -> {self.second}" + (f" ({self.note})" if self.note else "")
+
+
+def fold(changes: Iterable[Change]) -> tuple[Folded, ...]:
+    """Changes with those of equal values put together: threads are set in many places."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for change in changes:
+        found.setdefault((value(change.first), value(change.second), change.note), []).append(change.name)
+    return tuple(Folded(tuple(sorted(names, key=len)), *key) for key, names in found.items())
+
+
+def value(recorded: Any) -> str:
+    """A recorded value: digests by their first 12 digits, nothing as "none", a list by its first items or length."""
+    if recorded == ABSENT:
+        return "absent"
+    if is_missing(recorded):
+        return "none" if "none" in recorded else "unknown"
+    if isinstance(recorded, bool):
+        return "yes" if recorded else "no"
+    if recorded is None:
+        return "unset"
+    if isinstance(recorded, (list, tuple)):
+        if any(len(str(item)) > _SHOWN // 2 for item in recorded):
+            return plural(len(recorded), "line")
+        items = [value(item) for item in recorded[:_ITEMS]]
+        more = f" and {len(recorded) - _ITEMS} more" if len(recorded) > _ITEMS else ""
+        return shortened(", ".join(items) or "nothing") + more
+    if isinstance(recorded, str) and (digest := _DIGEST.fullmatch(recorded)):
+        return digest[1]
+    return shortened(" ".join(str(recorded).split()))
+
+
+def shortened(text: str, limit: int = _SHOWN) -> str:
+    """``text``, its middle left out where it is long: the ends tell most."""
+    half = (limit - 3) // 2
+    return text if len(text) <= limit else f"{text[:half]}...{text[-half:]}"
+
+
+def visible(text: str) -> str:
+    """``text`` with what does not print, such as a terminal's control codes, written out; lines and tabs stay."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 tensor``, ``3 tensors``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -1,0 +1,1 @@
+"""Verified manifests to rows of results, replicates and verdicts."""

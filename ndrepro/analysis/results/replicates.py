@@ -1,0 +1,56 @@
+"""Other runs of the same experiment, told from verified manifests: what a result is judged by."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from ndrepro.analysis.results.result_row import NoScore, experiment_of, score_of
+from ndrepro.protocol.experiment.experiment import Experiment, Seeds
+from ndrepro.protocol.layout import RunFolder, RunsFolder
+from provenance.attestation.manifest import Manifest
+from provenance.attestation.trust import TrustPolicy
+from provenance.attestation.verify import verify
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """Last test accuracies (fractions) of completed runs with other seeds, and how many runs were not believed."""
+
+    accuracies: tuple[float, ...]
+    refused: int
+
+
+def replicates_of(original: Manifest, runs: RunsFolder, trust: TrustPolicy) -> Replicates:
+    """Completed runs below ``runs`` that differ from ``original`` in nothing but their seeds, one for each seed."""
+    try:
+        wanted = experiment_of(original)
+    except NoScore:
+        return Replicates((), 0)
+    accuracies: dict[tuple[int, Seeds], float] = {}
+    refused = 0
+    for folder in RunsFolder(runs.root).runs():
+        if folder.root.parent.name != wanted.name or not folder.manifest.exists():
+            continue
+        manifest = _believed(folder, trust)
+        if manifest is None:
+            refused += 1
+            continue
+        try:
+            found = experiment_of(manifest)
+            accuracy = score_of(manifest, folder.root, "", "").test_accuracy / 100
+        except NoScore:
+            continue
+        other = (found.seed, found.seeds) != (wanted.seed, wanted.seeds)
+        if other and _unseeded(found) == _unseeded(wanted) and math.isfinite(accuracy):
+            accuracies[found.seed, found.seeds] = accuracy
+    return Replicates(tuple(accuracies.values()), refused)
+
+
+def _believed(folder: RunFolder, trust: TrustPolicy) -> Manifest | None:
+    verdict = verify(folder.manifest, trust=trust, manifest_only=True)
+    return verdict.manifest if verdict.ok else None
+
+
+def _unseeded(experiment: Experiment) -> Experiment:
+    return replace(experiment, seed=0, seeds=Seeds())

@@ -1,0 +1,172 @@
+"""Who trained a run again, and what came of it: reviewers' signed verdicts beside verified runs.
+
+    RUNS/verdicts/*.dsse.json ── verified ──> Attestation   on a run that is here
+                                         ├──> elsewhere     on a run that is not: counted
+                                         └──> Refused       path and reason
+
+``ndrepro reproduce`` signs them. One counts when
+
+1. a trusted key signed it,
+2. it is a statement of the verdict's predicate, in full,
+3. its first subject is, by digest, the manifest of a verified run that is here, and it names that run,
+4. no repetition that it names is that run itself,
+5. it does not say "identical" of a repetition that is here and has other results.
+
+What a reviewer says otherwise is believed as far as the key is trusted: the evidence is in the repetitions' manifests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ndrepro.analysis.results.examine import Refused
+from ndrepro.analysis.results.results import Score, Scores
+from ndrepro.protocol.layout import RunsFolder
+from ndrepro.protocol.verdicts import IDENTICAL, PREDICATE, STATEMENT, VERDICTS
+from provenance.attestation.dsse import verify_envelope
+from provenance.attestation.trust import TrustPolicy
+from provenance.errors import ManifestError, ProvenanceError
+from provenance.formats.canonical_json import parse
+from provenance.formats.strict_json import Field
+
+_ABOVE = 2  # runs/EXPERIMENT/RUN: verdicts lie beside the first of these
+
+
+@dataclass(frozen=True)
+class Attestation:
+    """One signed verdict on ``run``. ``epochs`` are those that were trained again, empty for the whole run;
+    ``repeated`` the identifiers of the runs that did; ``differences`` what of code and surroundings was another."""
+
+    path: Path
+    run: Score
+    verdict: str
+    signer: str
+    epochs: tuple[int, ...]
+    repeated: tuple[str, ...]
+    differences: tuple[str, ...]
+
+    @property
+    def by_another(self) -> bool:
+        """Whether another key signed it than the run's own."""
+        return self.signer != self.run.signer
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "run": self.run.run_id,
+            "verdict": self.verdict,
+            "signer": self.signer,
+            "by_another": self.by_another,
+            "epochs": list(self.epochs),
+            "repeated": list(self.repeated),
+            "differences": list(self.differences),
+        }
+
+
+@dataclass(frozen=True)
+class Attestations:
+    """Every verdict that was found: see the module. ``elsewhere`` counts those on runs that are not here."""
+
+    held: tuple[Attestation, ...] = ()
+    refused: tuple[Refused, ...] = ()
+    elsewhere: int = 0
+
+    def of_run(self) -> dict[str, tuple[Attestation, ...]]:
+        """The verdicts on each run that has any, by its identifier."""
+        found: dict[str, list[Attestation]] = {}
+        for item in self.held:
+            found.setdefault(item.run.run_id, []).append(item)
+        return {run: tuple(items) for run, items in found.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "verdicts": [item.to_json() for item in self.held],
+            "refused": [{"path": str(item.path), "reason": item.reason} for item in self.refused],
+            "elsewhere": self.elsewhere,
+        }
+
+
+class _NotHeld(ProvenanceError):
+    """A verdict does not count: the message says why."""
+
+
+def read_attestations(scores: Scores, policy: TrustPolicy) -> Attestations:
+    """The verdicts that lie beside the runs of ``scores``. Copies of one count once."""
+    by_digest = {row.manifest_digest: row for row in scores.rows}
+    held: dict[bytes, Attestation] = {}
+    refused: list[Refused] = []
+    elsewhere: set[bytes] = set()
+    for path in _files(scores.folders):
+        try:
+            verified = verify_envelope(path.read_bytes(), policy.keys())
+            signer = policy.name_of(verified.signers[0]) or verified.signers[0]
+            found = _attestation(path, verified.payload, signer, by_digest)
+        except OSError as error:
+            refused.append(Refused(path, f"cannot be read ({error.strerror})"))
+        except ProvenanceError as error:
+            refused.append(Refused(path, error.message))
+        else:
+            if found is None:
+                elsewhere.add(verified.payload)
+            else:
+                held.setdefault(verified.payload, found)
+    ordered = sorted(held.values(), key=lambda item: (item.run.started, item.run.run_id, item.path.name))
+    return Attestations(tuple(ordered), tuple(refused), len(elsewhere))
+
+
+def _files(folders: Iterable[Path]) -> Iterator[Path]:
+    """Every verdict's file beside some folders of runs, or beside the runs that they lie in."""
+    seen: set[Path] = set()
+    for folder in (folder.absolute() for folder in folders):
+        for place in (folder, *folder.parents[:_ABOVE]):
+            verdicts = RunsFolder(place).verdicts
+            if verdicts.is_dir() and (place == folder or RunsFolder(place).ledger.is_file()) and verdicts not in seen:
+                seen.add(verdicts)
+                yield from sorted(verdicts.glob("*.dsse.json"))
+
+
+def _attestation(path: Path, payload: bytes, signer: str, by_digest: dict[str, Score]) -> Attestation | None:
+    """What is attested; None where it is of a run that is not here. Raises ProvenanceError for what does not count."""
+    top = Field(parse(payload), "$", ManifestError).members(("_type", "subject", "predicateType", "predicate"))
+    top["_type"].one_of((STATEMENT,))
+    top["predicateType"].one_of((PREDICATE,))
+    digests = [_digest(item) for item in top["subject"].items()]
+    said = top["predicate"].members(("run", "verdict", "challenge", "epochs", "differences", "repeated"))
+    verdict = said["verdict"].one_of(VERDICTS)
+    epochs = tuple(item.integer(minimum=1) for item in said["epochs"].items())
+    differences = tuple(item.text() for item in said["differences"].items())
+    repeated = tuple(
+        Field(item.mapping().get("run"), f"{item.path}.run", ManifestError).text() for item in said["repeated"].items()
+    )
+    if len(digests) != 1 + len(repeated) or not repeated:
+        raise _NotHeld(f"{len(digests)} subjects for a run and {len(repeated)} repetitions")
+    run = by_digest.get(digests[0])
+    if run is None:
+        return None
+    if said["run"].text() != run.run_id:
+        raise _NotHeld(f"it names the run {said['run'].value}, and its first subject is the manifest of {run.run_id}")
+    if digests[0] in digests[1:]:
+        raise _NotHeld("the run is named as its own repetition")
+    if verdict == IDENTICAL and not epochs:
+        _same_results(run, [by_digest[digest] for digest in digests[1:] if digest in by_digest])
+    return Attestation(path, run, verdict, signer, epochs, repeated, differences)
+
+
+def _same_results(run: Score, repeats: Sequence[Score]) -> None:
+    for row in repeats:
+        if results_of(row) != results_of(run):
+            raise _NotHeld(f"it says identical, and the results of {row.run_id} are others than those of {run.run_id}")
+
+
+def results_of(run: Score) -> tuple[str, ...]:
+    """The four results of a run to the last bit; NaN is a result too."""
+    return tuple(map(repr, (run.train_accuracy, run.test_accuracy, run.train_loss, run.test_loss)))
+
+
+def _digest(subject: Field) -> str:
+    members = subject.members(("name", "digest"))
+    return members["digest"].members(("sha256",))["sha256"].sha256()

@@ -1,0 +1,1 @@
+"""What moves a result: library versions, seeds, threads, hardware."""

@@ -1,0 +1,119 @@
+"""What moves the result, and by how much: bits, numbers, conclusion, from the verified runs of a study.
+
+    read_scores ──> design_of ──> compare_bits          which cells agree, where the others part
+                              ├─> compare_numbers       means, paired differences, equivalence, components, power
+                              └─> contrasts, orders     does "ND beats BN" hold everywhere
+
+Which package it was that moved a bit is not for this to say: ``ndrepro bisect`` finds it by running.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ndrepro.analysis.results.results import Scores
+from ndrepro.analysis.sensitivity.bits import Bits, compare_bits
+from ndrepro.analysis.sensitivity.conclusion import Contrast, contrasts, methods_of, orders
+from ndrepro.analysis.sensitivity.experimental_design import Design, design_of
+from ndrepro.analysis.sensitivity.numbers import Numbers, compare_numbers
+from ndrepro.analysis.statistics.rankings import Agreement
+from ndrepro.analysis.statistics.samples import TooLittle
+from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.study.study import suggestion
+
+METRICS = {
+    "test_accuracy": "points",
+    "train_accuracy": "points",
+    "test_loss": "nats",
+    "train_loss": "nats",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked: the metric, the margin within which a difference does not matter, the methods to be compared."""
+
+    metric: str = "test_accuracy"
+    margin: float = 1.0
+    methods: tuple[str, str] | None = None
+    reference: Mapping[str, str] | None = None
+    confidence: float = 0.95
+
+    @property
+    def unit(self) -> str:
+        """Of the metric."""
+        return METRICS[self.metric]
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """The whole answer; ``scores`` says which runs it rests on, and what was refused."""
+
+    options: Options
+    scores: Scores
+    design: Design
+    bits: tuple[Bits, ...]
+    numbers: tuple[Numbers, ...]
+    contrasts: tuple[Contrast, ...]
+    orders: Mapping[str, Agreement]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON but for NaN and infinities."""
+        design = self.design
+        return {
+            "metric": self.options.metric,
+            "unit": self.options.unit,
+            "margin": self.options.margin,
+            "confidence": self.options.confidence,
+            "runs": self.scores.account(),
+            "repeats": [row.run_id for row in design.repeats],
+            "subjects": list(design.subjects),
+            "axes": {axis: [str(value) for value in values] for axis, values in design.axes.items()},
+            "reference": design.reference.label,
+            "cells": {cell.label: {axis: str(value) for axis, value in cell.values} for cell in design.cells},
+            "missing": [[subject, cell.label, replicate] for subject, cell, replicate in design.missing],
+            "bits": [item.to_json() for item in self.bits],
+            "numbers": [item.to_json() for item in self.numbers],
+            "conclusion": [item.to_json() for item in self.contrasts],
+            "order": {cell: agreement.to_json() for cell, agreement in self.orders.items()},
+        }
+
+
+def sensitivity_of(scores: Scores, options: Options) -> Sensitivity:
+    """Compare every cell of the runs. Raises TooLittle where there are none, UsageError for what no run has."""
+    if options.metric not in METRICS:
+        raise UsageError(f"metric {options.metric!r} is not known", suggestion(options.metric, METRICS))
+    if not scores.rows and scores.refused:
+        first = scores.refused[0]
+        raise TooLittle(
+            f"none of {len(scores.refused)} manifests counts; {first.path}: {first.reason}",
+            "trust whoever signed them: --key FILE, or ndrepro keys trust FILE --name WHOSE",
+        )
+    design = design_of(scores.rows, reference=options.reference)
+    methods = options.methods or _usual(methods_of(design))
+    unknown = [method for method in options.methods or () if method not in methods_of(design)]
+    if unknown:
+        raise UsageError(f"no run has the method {unknown[0]!r}", suggestion(unknown[0], methods_of(design)))
+    larger_is_better = not options.metric.endswith("loss")
+    pair = methods if larger_is_better or methods is None else (methods[1], methods[0])
+    return Sensitivity(
+        options,
+        scores,
+        design,
+        tuple(compare_bits(design, subject) for subject in design.subjects),
+        tuple(
+            compare_numbers(design, subject, options.metric, options.margin, confidence=options.confidence)
+            for subject in design.subjects
+        ),
+        contrasts(design, options.metric, pair, options.confidence) if pair else (),
+        orders(design, options.metric),
+    )
+
+
+def _usual(methods: tuple[str, ...]) -> tuple[str, str] | None:
+    """Deconvolution against batch norm, else the first two that there are."""
+    if {"nd", "bn"} <= set(methods):
+        return "nd", "bn"
+    return (methods[0], methods[1]) if len(methods) > 1 else None

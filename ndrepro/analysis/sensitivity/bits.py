@@ -1,0 +1,212 @@
+"""Which cells have equal bits, where each pair parts, and how the difference grows: read off signed trails.
+
+A trail counts only with the digest that the run's manifest signed. Two runs agree when their trails are equal in every
+step; a cell agrees with another when all their pairs (same subject, same replicate) do. What has no trail, or another
+one than was signed, is listed and compared with nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ndrepro.analysis.comparison.trail_divergence import compare_trails, growth
+from ndrepro.analysis.results.result_row import Score
+from ndrepro.analysis.sensitivity.experimental_design import Cell, Design, Replicate
+from ndrepro.protocol.layout import RunFolder
+from provenance.attestation.dsse import read_envelope
+from provenance.attestation.statement import Statement
+from provenance.errors import ProvenanceError, TrailError
+from provenance.formats.digest import bytes_digest, file_digest
+from provenance.formats.trail import Trail
+
+
+@dataclass(frozen=True)
+class PairOfCells:
+    """Two cells of one subject: pairs that could be compared, how many have equal bits, where the others part.
+
+    ``steps`` are the first steps that differ, of the pairs that part; ``tensor`` is the one nearest to where the
+    difference came in, most often, and ``forward`` how many pairs part in the loss (the forward pass) already.
+    ``problem`` says why pairs that have both trails could not be compared.
+    """
+
+    first: str
+    second: str
+    pairs: int
+    equal: int
+    steps: tuple[int, ...] = ()
+    tensor: str = ""
+    forward: int = 0
+    problem: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {**vars(self), "steps": list(self.steps)}
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How two cells' losses part: of every step the median, least and largest relative difference over replicates."""
+
+    cell: str
+    steps: tuple[int, ...]
+    median: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    pairs: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON but for infinities."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
+
+
+@dataclass(frozen=True)
+class Bits:
+    """One subject: every pair of cells, groups of cells with equal bits, growth against the reference, what lacks.
+
+    ``repeated`` counts runs that were run again with nothing changed and have both trails, ``repeated_equal`` those
+    of them whose bits came out again.
+    """
+
+    subject: str
+    pairs: tuple[PairOfCells, ...]
+    groups: tuple[tuple[str, ...], ...]
+    growths: tuple[Growth, ...]
+    without: Mapping[str, str] = field(default_factory=dict)
+    repeated: int = 0
+    repeated_equal: int = 0
+
+    def pair(self, first: str, second: str) -> PairOfCells | None:
+        """Two cells by label, in either order."""
+        return next((item for item in self.pairs if {item.first, item.second} == {first, second}), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON but for infinities."""
+        return {
+            "subject": self.subject,
+            "pairs": [item.to_json() for item in self.pairs],
+            "groups": [list(group) for group in self.groups],
+            "growth": [item.to_json() for item in self.growths],
+            "without_trail": dict(self.without),
+            "repeated": self.repeated,
+            "repeated_equal": self.repeated_equal,
+        }
+
+
+def compare_bits(design: Design, subject: str) -> Bits:
+    """Compare the trails of every pair of cells, replicate by replicate."""
+    trails: dict[Cell, dict[Replicate, tuple[Path, str]]] = {}
+    without: dict[str, str] = {}
+    for cell in design.cells:
+        for replicate, run in design.of(subject, cell).items():
+            try:
+                trails.setdefault(cell, {})[replicate] = signed_trail(run)
+            except ProvenanceError as error:
+                without[run.run_id] = error.message
+    cells = [cell for cell in design.cells if cell in trails]
+    pairs = [
+        _compare(trails[first], trails[second], first.label, second.label)
+        for place, first in enumerate(cells)
+        for second in cells[place + 1 :]
+    ]
+    reference = trails.get(design.reference, {})
+    growths = [_growth(reference, trails[cell], cell.label) for cell in cells if cell != design.reference]
+    labels = [cell.label for cell in cells]
+    again = _repeats(design, subject)
+    grown = tuple(filter(None, growths))
+    return Bits(subject, tuple(pairs), _groups(labels, pairs), grown, without, len(again), sum(again))
+
+
+def _repeats(design: Design, subject: str) -> list[bool]:
+    """Of every run that was run again, whether its bits came out again; those without both trails are not among."""
+    first = {run.identity: run for (name, _), runs in design.runs.items() if name == subject for run in runs.values()}
+    found = []
+    for run in design.repeats:
+        if run.identity in first:
+            with suppress(ProvenanceError):
+                found.append(signed_trail(run)[1] == signed_trail(first[run.identity])[1])
+    return found
+
+
+def signed_trail(run: Score) -> tuple[Path, str]:
+    """A run's trail and its digest, as its manifest has it. Raises TrailError where it is not there or another."""
+    folder = RunFolder(run.folder)
+    data = folder.manifest.read_bytes()
+    if bytes_digest(data) != run.manifest_digest:
+        raise TrailError("its manifest has changed meanwhile")
+    # the score came from these very bytes, so they have been verified
+    manifest = Statement.from_bytes(read_envelope(data)[1]).manifest
+    signed = next((item for item in manifest.artifacts if item.path == folder.trail.name), None)
+    if signed is None:
+        raise TrailError("it recorded no trail")
+    if not folder.trail.is_file():
+        raise TrailError("its trail was not kept")
+    if file_digest(folder.trail).sha256 != signed.sha256:
+        raise TrailError("its trail is not the one that was signed")
+    return folder.trail, signed.sha256
+
+
+def _compare(
+    first: Mapping[Replicate, tuple[Path, str]], second: Mapping[Replicate, tuple[Path, str]], label: str, other: str
+) -> PairOfCells:
+    shared = [replicate for replicate in first if replicate in second]
+    equal, forward, problem = 0, 0, ""
+    steps, tensors = [], []
+    for replicate in shared:
+        (path, digest), (other_path, other_digest) = first[replicate], second[replicate]
+        if digest == other_digest:
+            equal += 1
+            continue
+        try:
+            found = compare_trails(path, other_path)
+        except TrailError as error:
+            problem = error.message
+            continue
+        if found.parting is None:
+            problem = "they are of unequal length, and equal as far as both go"
+            continue
+        steps.append(found.parting.step)
+        tensors.append(found.parting.nearest_tensor)
+        forward += found.parting.loss_differs
+    tensor = Counter(tensors).most_common(1)[0][0] if tensors else ""
+    return PairOfCells(label, other, len(shared), equal, tuple(sorted(steps)), tensor, forward, problem)
+
+
+def _growth(
+    reference: Mapping[Replicate, tuple[Path, str]], other: Mapping[Replicate, tuple[Path, str]], label: str
+) -> Growth | None:
+    """Relative differences of losses by step, over the replicates that both have."""
+    import numpy as np
+
+    curves, steps = [], None
+    for replicate in (each for each in other if each in reference):
+        trails = Trail(reference[replicate][0]), Trail(other[replicate][0])
+        if trails[0].tensors != trails[1].tensors:
+            continue
+        numbers, _, _, relative = growth(*trails)
+        if steps is None or len(numbers) < len(steps):
+            steps = numbers
+        curves.append(np.nan_to_num(relative, nan=np.inf))
+    if steps is None:
+        return None
+    table = np.stack([curve[: len(steps)] for curve in curves])
+    columns = (np.quantile(table, 0.5, axis=0, method="lower"), table.min(axis=0), table.max(axis=0))
+    median, low, high = (tuple(float(value) for value in column) for column in columns)
+    return Growth(label, tuple(int(step) for step in steps), median, low, high, len(curves))
+
+
+def _groups(labels: Sequence[str], pairs: Sequence[PairOfCells]) -> tuple[tuple[str, ...], ...]:
+    """Cells put together whose pairs are all equal, in the order of the cells."""
+    same = {frozenset((item.first, item.second)) for item in pairs if item.pairs and item.equal == item.pairs}
+    groups: list[list[str]] = []
+    for label in labels:
+        home = next((group for group in groups if frozenset((group[0], label)) in same), None)
+        if home is None:
+            groups.append([label])
+        else:
+            home.append(label)
+    return tuple(tuple(group) for group in groups)

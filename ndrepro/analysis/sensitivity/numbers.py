@@ -1,0 +1,226 @@
+"""How far a result moves from cell to cell: means and spreads, paired differences, equivalence, power, components.
+
+Every cell is compared with the reference over the replicates that both have (t interval, sign-flip test, two one-sided
+tests within a stated margin); p-values are corrected over all comparisons of a subject (Holm). Values that are not
+finite enter nothing and are named, and so are replicates without a partner.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ndrepro.analysis.sensitivity.experimental_design import DRAWN, Cell, Design, Replicate
+from ndrepro.analysis.statistics.anova import Components, Unequal, complete_block, variance_components
+from ndrepro.analysis.statistics.equivalence import Equivalence, paired_equivalence
+from ndrepro.analysis.statistics.intervals import Interval, mean_interval
+from ndrepro.analysis.statistics.paired import Paired, compare_pairs, holm
+from ndrepro.analysis.statistics.power import Power, detectable_difference, seeds_needed
+from ndrepro.analysis.statistics.prediction import next_run
+from ndrepro.analysis.statistics.reml import MOST_RUNS, mixed_components, mixed_shares
+from ndrepro.analysis.statistics.samples import TooLittle
+
+
+@dataclass(frozen=True)
+class CellNumbers:
+    """One cell of one subject. What could not be given is None, and ``why`` says so in words.
+
+    ``mean`` has the interval of the mean, ``one_more`` that of one more run; ``against`` is the paired comparison with
+    the reference (this cell less the reference), ``bootstrap`` the same difference with its bootstrap interval,
+    ``p_holm`` its corrected p-value, ``detectable`` the smallest true difference that so many pairs show, ``needed``
+    the pairs that show one as large as the margin.
+    """
+
+    cell: str
+    values: Mapping[Replicate, float]
+    not_finite: tuple[Replicate, ...] = ()
+    mean: Interval | None = None
+    one_more: Interval | None = None
+    against: Paired | None = None
+    bootstrap: Interval | None = None
+    p_holm: float | None = None
+    equivalence: Equivalence | None = None
+    detectable: Power | None = None
+    needed: Power | None = None
+    why: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        names = ("mean", "one_more", "against", "bootstrap", "equivalence", "detectable", "needed")
+        parts = {name: getattr(self, name) for name in names}
+        return {
+            "cell": self.cell,
+            "n": len(self.values),
+            "values": {str(replicate): value for replicate, value in self.values.items()},
+            "not_finite": list(self.not_finite),
+            "p_holm": self.p_holm,
+            **{name: None if part is None else part.to_json() for name, part in parts.items()},
+            "why": self.why,
+        }
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """Variance components along some axes and the seed, or streams; ``unequal`` says how the design is, where it is.
+
+    ``dropped`` are levels that were left out, ``check`` the shares of a mixed model beside an analysis of
+    variance, None where none was made, for the reason in ``unchecked``.
+    """
+
+    title: str
+    components: Components
+    unequal: str = ""
+    dropped: tuple[str, ...] = ()
+    check: Mapping[str, float] | None = None
+    unchecked: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "title": self.title,
+            "unequal": self.unequal,
+            "dropped": list(self.dropped),
+            "shares_by_mixed_model": None if self.check is None else dict(self.check),
+            **self.components.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """One subject: a line for every cell, and what accounts for the spread; ``why_not`` what could not be said."""
+
+    subject: str
+    cells: tuple[CellNumbers, ...]
+    breakdowns: tuple[Breakdown, ...]
+    why_not: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "subject": self.subject,
+            "cells": [item.to_json() for item in self.cells],
+            "components": [item.to_json() for item in self.breakdowns],
+            "why_not": list(self.why_not),
+        }
+
+
+def compare_numbers(design: Design, subject: str, metric: str, margin: float, *, confidence: float = 0.95) -> Numbers:
+    """Everything that is said of one subject's ``metric``, a field of ``Score``."""
+    values = {cell: _finite(design, subject, cell, metric) for cell in design.cells if design.of(subject, cell)}
+    reference = values.get(design.reference, ({}, ()))[0]
+    lines = [
+        _line(cell, *found, {} if cell == design.reference else reference, margin, confidence)
+        for cell, found in values.items()
+    ]
+    tested = [line for line in lines if line.against is not None]
+    corrected = holm([line.against.p_value for line in tested if line.against]) if tested else ()
+    by_cell = {line.cell: p_value for line, p_value in zip(tested, corrected, strict=True)}
+    lines = [replace(line, p_holm=by_cell.get(line.cell)) for line in lines]
+    known = {cell: found for cell, (found, _) in values.items()}
+    breakdowns, why_not = breakdowns_of(design, known, confidence)
+    return Numbers(subject, tuple(lines), breakdowns, why_not)
+
+
+def breakdowns_of(
+    design: Design, values: Mapping[Cell, Mapping[Replicate, float]], confidence: float = 0.95
+) -> tuple[tuple[Breakdown, ...], tuple[str, ...]]:
+    """Components over all axes at once where they are crossed, else along each axis alone; and why one is lacking."""
+    axes = [axis for axis in design.axes if axis != DRAWN]
+    found, why_not = [], []
+    if DRAWN in design.axes:
+        why_not.append(f"{DRAWN}: other random numbers are drawn there, so that its values are no levels of one axis")
+    if len(axes) > 1 and DRAWN not in design.axes:
+        try:
+            return (_breakdown(design, axes, list(values), values, confidence),), ()
+        except TooLittle:
+            pass  # one thing at a time was changed, as most studies do
+    for axis in axes or ([""] if _crossed(values.get(design.reference, {})) else []):
+        along = design.along(axis) if axis else (design.reference,)
+        try:
+            names = [axis] if axis else []
+            found.append(_breakdown(design, names, [cell for cell in along if cell in values], values, confidence))
+        except TooLittle as error:
+            why_not.append(f"{axis or 'the streams'}: {error.message}")
+    return tuple(found), tuple(why_not)
+
+
+def _crossed(replicates: Iterable[Replicate]) -> bool:
+    """Whether several streams are drawn, each against the others: there is something to divide in a single cell."""
+    return any(isinstance(replicate, str) for replicate in replicates)
+
+
+def _breakdown(
+    design: Design,
+    axes: list[str],
+    cells: list[Cell],
+    values: Mapping[Cell, Mapping[Replicate, float]],
+    confidence: float,
+) -> Breakdown:
+    points = [(cell, replicate, value) for cell in cells for replicate, value in values[cell].items()]
+    levels = {axis: [str(cell[axis]) for cell, _, _ in points] for axis in axes}
+    seeds = [design.seeds_of(replicate) for _, replicate, _ in points]
+    drawn = list(dict.fromkeys(key for each in seeds for key in each))
+    if any(set(each) != set(drawn) for each in seeds):
+        raise TooLittle("not all runs draw the same random streams anew")
+    levels |= {key: [str(each[key]) for each in seeds] for key in drawn}
+    return divided(levels, [value for _, _, value in points], confidence)
+
+
+def divided(levels: Mapping[str, Sequence[str]], results: Sequence[float], confidence: float = 0.95) -> Breakdown:
+    """Analysis of variance where every combination has as many runs, else a mixed model of all that there are.
+
+    Where there are too many for that, its complete part. Raises TooLittle where nothing is crossed.
+    """
+    title, few = " x ".join(levels), len(results) <= MOST_RUNS
+    try:
+        components = variance_components(levels, results, confidence=confidence)
+        check = mixed_shares(levels, results) if few and components.total else None
+        why = "" if check or not components.total else "it did not converge" if few else f"more than {MOST_RUNS} runs"
+        return Breakdown(title, components, check=check, unchecked=why)
+    except Unequal as error:
+        unequal = error.message
+    block = complete_block(levels)
+    if few:
+        return Breakdown(title, mixed_components(levels, results, confidence=confidence), unequal)
+    kept = {axis: [each[place] for place in block.places] for axis, each in levels.items()}
+    components = variance_components(kept, [results[place] for place in block.places], confidence=confidence)
+    return Breakdown(title, components, unequal, tuple(f"{axis} {level}" for axis, level in block.dropped))
+
+
+def _finite(
+    design: Design, subject: str, cell: Cell, metric: str
+) -> tuple[dict[Replicate, float], tuple[Replicate, ...]]:
+    found = {replicate: float(getattr(run, metric)) for replicate, run in design.of(subject, cell).items()}
+    finite = {replicate: value for replicate, value in found.items() if math.isfinite(value)}
+    return finite, tuple(replicate for replicate in found if replicate not in finite)
+
+
+def _line(
+    cell: Cell,
+    values: dict[Replicate, float],
+    not_finite: tuple[Replicate, ...],
+    reference: Mapping[Replicate, float],
+    margin: float,
+    confidence: float,
+) -> CellNumbers:
+    line = CellNumbers(cell.label, values, not_finite)
+    try:
+        line = replace(
+            line,
+            mean=mean_interval(values.values(), confidence=confidence, what=cell.label),
+            one_more=next_run(values.values(), confidence=confidence, what=cell.label),
+        )
+        if not reference:
+            return line
+        against = compare_pairs(values, reference, confidence=confidence, what=cell.label)
+        differences = [values[key] - reference[key] for key in values if key in reference]
+        line = replace(line, against=against, bootstrap=mean_interval(differences, confidence=confidence, method="bca"))
+        line = replace(line, equivalence=paired_equivalence(differences, margin))
+        spread, pairs = against.difference.spread, against.difference.n
+        if not spread:
+            return line  # all differences are one number: nothing can be said of the size that would be seen
+        return replace(line, detectable=detectable_difference(spread, pairs), needed=seeds_needed(spread, margin))
+    except TooLittle as error:
+        return replace(line, why=error.message)

@@ -1,0 +1,1 @@
+"""Guidelines of reproducibility and reviewers' forms, answered with evidence."""

@@ -1,0 +1,266 @@
+"""What Python code does, read from its syntax tree: seeds really set, training, testing, networks, data, weights.
+
+A comment, a name or a text that says "seed" is no evidence; a call that sets one is. Every finder yields evidence
+with file and line, and nothing where there is nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from ndrepro.checklists.checklist_sources import Evidence, Module, Sources
+
+# calls that set a generator's seed: dotted name, or the last part for a method of some object
+_SEEDERS = {
+    "random.seed", "numpy.random.seed", "torch.manual_seed", "torch.random.manual_seed", "torch.cuda.manual_seed",
+    "torch.cuda.manual_seed_all", "tensorflow.random.set_seed", "tensorflow.set_random_seed",
+    "keras.utils.set_random_seed",
+    "tensorflow.keras.utils.set_random_seed", "pytorch_lightning.seed_everything", "lightning.seed_everything",
+    "lightning.pytorch.seed_everything", "transformers.set_seed", "accelerate.utils.set_seed", "jax.random.PRNGKey",
+    "jax.random.key",
+}  # fmt: skip
+_GENERATORS = {
+    "random.Random", "numpy.random.RandomState", "numpy.random.default_rng", "numpy.random.SeedSequence",
+    "numpy.random.PCG64", "numpy.random.MT19937", "numpy.random.Philox",
+}  # fmt: skip
+_FRAMEWORKS = ("torch", "tensorflow", "keras", "jax", "flax", "sklearn", "mxnet", "lightning", "pytorch_lightning")
+_MODULES = {"Module", "LightningModule", "Model", "Layer"}
+_HARDWARE = {
+    "torch.cuda.get_device_name", "torch.cuda.get_device_properties", "platform.processor", "pynvml.nvmlInit",
+    "psutil.virtual_memory", "tensorflow.config.list_physical_devices", "pynvml.nvmlDeviceGetName",
+}  # fmt: skip
+_SAVERS = {
+    "torch.save", "safetensors.torch.save_file", "safetensors.torch.save_model", "safetensors.numpy.save_file",
+    "joblib.dump", "torch.jit.save",
+}  # fmt: skip
+_DATA_CLASSES = {"Dataset", "IterableDataset", "VisionDataset", "LightningDataModule"}
+_HEX = re.compile(r"[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}")
+_ABSOLUTE = re.compile(r"(/home/|/Users/|/mnt/|/data\d*/|/scratch/|[A-Z]:\\\\?)\w")
+_SETTINGS = re.compile(r"-*(lr|learning[_-]rate|batch[_-]size|epochs|weight[_-]decay|momentum|optimi[sz]er)")
+
+
+def seeds_set(sources: Sources) -> Iterator[Evidence]:
+    """Calls that give a random generator a seed of its own."""
+    for module in sources.modules:
+        for name, call in module.calls:
+            method = name.rpartition(".")[2]
+            seeder = name in _SEEDERS or name in _GENERATORS or (method == "manual_seed" and "." in name)
+            if seeder and _fixed(call):
+                yield module.at(call)
+
+
+def seeds_not_fixed(sources: Sources) -> Iterator[Evidence]:
+    """Generators that are made, or seeds that are set, from nothing or from the clock."""
+    for module in sources.modules:
+        for name, call in module.calls:
+            if (name in _SEEDERS or name in _GENERATORS) and not _fixed(call):
+                yield module.at(call)
+
+
+def _fixed(call: ast.Call) -> bool:
+    """Whether a seed is given that does not change from run to run."""
+    given = [*call.args, *(keyword.value for keyword in call.keywords)]
+    if not given or (isinstance(given[0], ast.Constant) and given[0].value is None):
+        return False
+    clocks = {"time", "time_ns", "now", "urandom", "getrandbits", "entropy", "getpid"}
+    words = {node.attr for node in ast.walk(given[0]) if isinstance(node, ast.Attribute)}
+    return not words & clocks
+
+
+def determinism_asked(sources: Sources) -> Iterator[Evidence]:
+    """Deterministic algorithms switched on."""
+    for module in sources.modules:
+        for name, call in module.calls:
+            on = bool(call.args) and not (isinstance(call.args[0], ast.Constant) and call.args[0].value is False)
+            if name in (
+                "torch.use_deterministic_algorithms",
+                "tensorflow.config.experimental.enable_op_determinism",
+            ) and (on or not name.startswith("torch")):
+                yield module.at(call)
+        yield from _assigned(module, "torch.backends.cudnn.deterministic", or_computed=True)
+
+
+def benchmarking_asked(sources: Sources) -> Iterator[Evidence]:
+    """Kernels chosen by timing them, which changes results from run to run."""
+    for module in sources.modules:
+        yield from _assigned(module, "torch.backends.cudnn.benchmark")
+
+
+def _assigned(module: Module, name: str, *, or_computed: bool = False) -> Iterator[Evidence]:
+    """Assignments of True to a dotted name, and of what is computed where that counts too."""
+    for node in module.nodes:
+        if not isinstance(node, ast.Assign):
+            continue
+        constant = isinstance(node.value, ast.Constant)
+        if (isinstance(node.value, ast.Constant) and node.value.value is True) or (or_computed and not constant):
+            for target in node.targets:
+                dotted = module.dotted(target)
+                if dotted == name or (dotted.startswith("cudnn.") and name.endswith(dotted)):
+                    yield module.at(node)
+
+
+def training_code(sources: Sources) -> Iterator[Evidence]:
+    """A backward pass with an optimizer's step in the same file, or a call of ``fit`` in a file of a framework."""
+    for module in sources.modules:
+        calls = [(name.rpartition(".")[2], call) for name, call in module.calls if "." in name]
+        backward = [call for name, call in calls if name in ("backward", "gradient", "value_and_grad", "minimize")]
+        steps = [call for name, call in calls if name in ("step", "apply_gradients", "update")]
+        if backward and steps:
+            yield module.at(backward[0])
+        if _uses_framework(module):
+            yield from (module.at(call) for name, call in calls if name in ("fit", "fit_generator"))
+
+
+def testing_code(sources: Sources) -> Iterator[Evidence]:
+    """The network switched to evaluation, or a framework's own evaluation."""
+    for module in sources.modules:
+        if not _uses_framework(module):
+            continue
+        for name, call in module.calls:
+            method = name.rpartition(".")[2]
+            if (method == "eval" and "." in name and not call.args) or method in ("evaluate", "score", "test_step"):
+                yield module.at(call)
+
+
+def entry_points(sources: Sources) -> Iterator[Evidence]:
+    """Scripts that are meant to be started."""
+    for module in sources.modules:
+        for node in module.tree.body:
+            if isinstance(node, ast.If) and "__name__" in ast.dump(node.test) and "__main__" in ast.dump(node.test):
+                yield module.at(node)
+
+
+def networks_defined(sources: Sources) -> Iterator[Evidence]:
+    """Classes of networks and layers."""
+    for module in sources.modules:
+        for node in module.nodes:
+            if isinstance(node, ast.ClassDef) and _uses_framework(module):
+                bases = {module.dotted(base).rpartition(".")[2] for base in node.bases}
+                if bases & _MODULES:
+                    yield module.at(node)
+
+
+def whole_networks_loaded(sources: Sources) -> Iterator[Evidence]:
+    """Networks taken ready-made from elsewhere by a name that may come to mean another."""
+    for module in sources.modules:
+        for name, call in module.calls:
+            if name == "torch.hub.load":
+                yield module.at(call)
+
+
+def data_code(sources: Sources) -> Iterator[Evidence]:
+    """Classes of data sets, transforms, loaders."""
+    for module in sources.modules:
+        for node in module.nodes:
+            if isinstance(node, ast.ClassDef):
+                bases = {module.dotted(base).rpartition(".")[2] for base in node.bases}
+                if bases & _DATA_CLASSES:
+                    yield module.at(node)
+        for name, call in module.calls:
+            if name.startswith("torchvision.transforms") or name.endswith((".DataLoader", "tensorflow.data.Dataset")):
+                yield module.at(call)
+
+
+def data_checked(sources: Sources) -> Iterator[Evidence]:
+    """Checksums that data are held against: hexadecimal digests in code that computes digests."""
+    for module in sources.modules:
+        hashing = {"hashlib"} & {name.partition(".")[0] for name in module.names.values()}
+        digests = [
+            node
+            for node in module.nodes
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and _HEX.fullmatch(node.value)
+        ]
+        uses = any(
+            "md5" in name.lower() or "sha256" in name.lower() or "digest" in name.lower() for name in module.names
+        )
+        if digests and (hashing or uses or "data" in module.path):
+            yield module.at(digests[0])
+
+
+def absolute_paths(sources: Sources) -> Iterator[Evidence]:
+    """Paths of one machine, written into code."""
+    for module in sources.modules:
+        for node in module.nodes:
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and _ABSOLUTE.match(node.value):
+                yield module.at(node)
+
+
+def settings_told(sources: Sources) -> Iterator[Evidence]:
+    """Learning rate, batch size and the like as options or defaults that can be read."""
+    for module in sources.modules:
+        for name, call in module.calls:
+            first = call.args[0] if call.args else None
+            if (
+                name.endswith(".add_argument")
+                and isinstance(first, ast.Constant)
+                and _SETTINGS.fullmatch(str(first.value))
+            ):
+                yield module.at(call)
+        for node in module.nodes:
+            if (
+                isinstance(node, ast.AnnAssign)
+                and isinstance(node.target, ast.Name)
+                and isinstance(node.value, ast.Constant)
+                and node.value.value
+                and _SETTINGS.fullmatch(node.target.id)
+            ):
+                yield module.at(node)
+
+
+def settings_buried(sources: Sources) -> Iterator[Evidence]:
+    """An optimizer whose learning rate is a bare number in the middle of the code."""
+    for module in sources.modules:
+        for name, call in module.calls:
+            rates = [keyword.value for keyword in call.keywords if keyword.arg in ("lr", "learning_rate")]
+            if ".optim" in name and any(isinstance(rate, ast.Constant) for rate in rates):
+                yield module.at(call)
+
+
+def weights_written(sources: Sources) -> Iterator[Evidence]:
+    """Code that keeps the trained weights."""
+    for module in sources.modules:
+        for name, call in module.calls:
+            if name in _SAVERS or (
+                name.rpartition(".")[2] in ("save_weights", "save_pretrained", "save_checkpoint") and "." in name
+            ):
+                yield module.at(call)
+
+
+def hardware_recorded(sources: Sources) -> Iterator[Evidence]:
+    """Code that writes down what it ran on."""
+    for module in sources.modules:
+        yield from (module.at(call) for name, call in module.calls if name in _HARDWARE)
+
+
+def gpu_assumed(sources: Sources) -> Iterator[Evidence]:
+    """Code that needs a GPU without asking whether there is one."""
+    for module in sources.modules:
+        asks = any(name == "torch.cuda.is_available" for name, _ in module.calls)
+        if not asks:
+            yield from (
+                module.at(call)
+                for name, call in module.calls
+                if name.endswith(".cuda") and not name.startswith("torch")
+            )
+
+
+def documented(sources: Sources) -> tuple[int, int, Evidence | None]:
+    """(public functions and classes with a docstring, all of them, the first one)."""
+    have = total = 0
+    first: Evidence | None = None
+    for module in sources.modules:
+        for node in module.nodes:
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and not node.name.startswith(
+                "_"
+            ):
+                total += 1
+                if ast.get_docstring(node):
+                    have += 1
+                    first = first or module.at(node)
+    return have, total, first
+
+
+def _uses_framework(module: Module) -> bool:
+    return any(name.partition(".")[0] in _FRAMEWORKS for name in module.names.values())

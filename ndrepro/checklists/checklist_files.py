@@ -1,0 +1,276 @@
+"""What the other files of a folder say: dependencies pinned or not, containers, instructions, hardware, weights, seeds.
+
+Finders as in ``checklist_code``: evidence with file and line, and nothing where there is nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+from ndrepro.checklists.checklist_sources import Evidence, Sources, is_test
+
+_REQUIREMENTS = r"(requirements[\w.-]*|constraints[\w.-]*)\.(txt|in|lock)"
+_LOCKS = r"(poetry|uv|pdm|Pipfile|conda|pixi)[\w.-]*\.lock|conda-lock\.ya?ml|package-lock\.json|[\w.-]+\.lock"
+_CONTAINERS = r"(Dockerfile|Containerfile)([.\w-]*)?|[\w.-]+\.(def|Dockerfile)|docker-compose\.ya?ml"
+_PIN = re.compile(r"^\s*([A-Za-z0-9][\w.-]*)(\[[\w, .-]*\])?\s*(===?)\s*[\w.+!*-]+")
+_NAME = re.compile(r"^\s*([A-Za-z0-9][\w.-]*)(\[[\w, .-]*\])?\s*($|[<>~!;#,\[ ])")
+_PROGRAMS = (
+    r"python3?|make|bash|sh|docker|podman|apptainer|singularity|sbatch|torchrun|accelerate|conda|pip3?|uv|\./[\w./-]+"
+)
+_COMMAND = re.compile(rf"^\s*[$>]?\s*({_PROGRAMS}|[\w./-]+ (run|train)) +\S")
+_HARDWARE = (
+    r"\b(V100|A100|H100|H200|P100|T4|L40S?|RTX\s*\w?\d{4}|GTX\s*\d{3,4}|Titan|TPU\s?v?\d?|Xeon|EPYC|Ryzen|Core i\d|"
+    r"\d+\s*(GB|GiB)\s+(of\s+)?(RAM|memory|GPU|VRAM)|\d+\s+CPU\s+cores?)\b"
+)
+_WEIGHTS = r"(https?://\S*|\S*)\.(pth|pt|ckpt|safetensors|h5|npz|onnx)\b|https?://(zenodo\.org|osf\.io|huggingface\.co|drive\.google\.com|figshare\.com)\S*"
+_WEIGHT_WORDS = r"pre-?trained|weights|checkpoints?"
+_SPREAD = r"±|\\pm|\+/-|standard deviation|standard error|confidence interval|bootstrap|\bstd\b"
+_RESULT = r"\|\s*\**\d{1,3}\.\d+\s*%?\**\s*(±[^|]*)?\|"
+_SEED_KEY = re.compile(r"seeds?(_list)?", re.IGNORECASE)
+
+
+def pinned(sources: Sources) -> Iterator[Evidence]:
+    """Files in which every dependency has one version: locks, and requirements with == throughout."""
+    for name in sources.named(_LOCKS):
+        if sources.text(name).strip():
+            yield Evidence(name, 0, "a lock")
+    for name in sources.named(_REQUIREMENTS):
+        if name.endswith(".lock"):
+            continue
+        lines = _requirements(sources.text(name))
+        if lines and all(_PIN.match(text) for _, text in lines):
+            yield Evidence(name, lines[0][0], f"all {len(lines)} with one version each")
+    for name in sources.named(r"environment[\w.-]*\.ya?ml"):
+        pins = [text for text in sources.text(name).splitlines() if re.match(r"\s*-\s*[\w.-]+=+\d", text)]
+        loose = [text for text in sources.text(name).splitlines() if re.match(r"\s*-\s*[\w.-]+\s*$", text)]
+        if pins and len(pins) > len(loose):
+            yield Evidence(name, 0, f"{len(pins)} packages with a version")
+
+
+def unpinned(sources: Sources) -> Iterator[Evidence]:
+    """Requirements without a version, where no lock has them."""
+    if any(True for _ in sources.named(_LOCKS)):
+        return
+    for name in sources.named(_REQUIREMENTS):
+        for number, text in _requirements(sources.text(name)):
+            if not _PIN.match(text):
+                yield Evidence(name, number, text.strip()[:100])
+
+
+def _requirements(text: str) -> list[tuple[int, str]]:
+    lines = [(number, line.partition(" #")[0]) for number, line in enumerate(text.splitlines(), 1)]
+    return [(number, line) for number, line in lines if _PIN.match(line) or _NAME.match(line)]
+
+
+def containers(sources: Sources) -> Iterator[Evidence]:
+    """Recipes of containers that say what they start from."""
+    for name in sources.named(_CONTAINERS):
+        yield from list(sources.lines(name, r"^\s*(FROM|From:|Bootstrap:|image:)\s*\S"))[:1]
+
+
+def floating_images(sources: Sources) -> Iterator[Evidence]:
+    """Containers that start from whatever an image's name means today."""
+    for name in sources.named(_CONTAINERS):
+        stages = {stage.lower() for stage in re.findall(r"(?im)^\s*FROM\s.*\sAS\s+(\S+)", sources.text(name))}
+        for found in sources.lines(name, r"^\s*(FROM|From:)\s*\S"):
+            image = re.sub(r"(?i)^(From:|FROM)\s*(--\S+\s+)*", "", found.text).split()[0]
+            if image.startswith(("$", "{")) or image.lower() in {"scratch", *stages} or "@sha256:" in image:
+                continue
+            tag = image.rpartition("/")[2].partition(":")[2]
+            if tag in ("", "latest"):
+                yield found
+
+
+def readme(sources: Sources) -> Iterator[Evidence]:
+    """A README that says something."""
+    if sources.readme and len(sources.text(sources.readme).split()) >= 30:
+        yield Evidence(sources.readme, 0, f"{len(sources.text(sources.readme).split())} words")
+
+
+def thin_readme(sources: Sources) -> Iterator[Evidence]:
+    """A README of a few words."""
+    if sources.readme and len(sources.text(sources.readme).split()) < 30:
+        yield Evidence(sources.readme, 0, f"{len(sources.text(sources.readme).split())} words")
+
+
+def more_documents(sources: Sources) -> Iterator[Evidence]:
+    """Documents beside the README."""
+    for name in sources.documents():
+        words = len(sources.text(name).split())
+        if name != sources.readme and words >= 50:
+            yield Evidence(name, 0, f"{words} words")
+
+
+def commands_told(sources: Sources) -> Iterator[Evidence]:
+    """Commands in the documents: lines of a code block, fenced or indented."""
+    for name in ([sources.readme] if sources.readme else []) + [n for n in sources.documents() if n != sources.readme]:
+        fenced = False
+        for number, line in enumerate(sources.text(name).splitlines(), 1):
+            if line.lstrip().startswith(("```", "~~~")):
+                fenced = not fenced
+            elif (fenced or line.startswith(("    ", "\t"))) and _COMMAND.match(line):
+                yield Evidence(name, number, line.strip()[:100])
+
+
+def make_targets(sources: Sources) -> Iterator[Evidence]:
+    """Targets of a Makefile at the top that run or train."""
+    for name in sources.named(r"(GNU)?Makefile", anywhere=False):
+        yield from sources.lines(name, r"^(run|train|reproduce|all|experiments?|test)\b[^=]*:")
+
+
+def hardware_told(sources: Sources) -> Iterator[Evidence]:
+    """Documents that name the hardware."""
+    for name in sources.documents():
+        yield from sources.lines(name, _HARDWARE)
+
+
+def licences(sources: Sources) -> Iterator[Evidence]:
+    """A licence at the top."""
+    for name in sources.named(r"(licen[cs]e|copying)([.-]\w+)*", anywhere=False):
+        first = next((line.strip() for line in sources.text(name).splitlines() if line.strip()), "")
+        if first:
+            yield Evidence(name, 1, first[:100])
+
+
+def weights_released(sources: Sources) -> Iterator[Evidence]:
+    """Weights that can be had: files, or links in lines that speak of weights."""
+    for name in sources.named(r".+\.(pth|pt|ckpt|safetensors|h5|onnx)"):
+        if not is_test(name):
+            yield Evidence(name, 0, "weights")
+    for name in sources.documents():
+        for found in sources.lines(name, _WEIGHTS):
+            if re.search(_WEIGHT_WORDS, found.text, re.IGNORECASE) and "http" in found.text:
+                yield found
+
+
+def data_told(sources: Sources) -> Iterator[Evidence]:
+    """Documents that say which data are used and where they come from."""
+    for name in sources.documents():
+        yield from sources.lines(name, r"\b(data ?sets?|training images|splits?)\b")
+
+
+def data_address(sources: Sources) -> Iterator[Evidence]:
+    """Lines that say where data can be had."""
+    for found in data_told(sources):
+        if re.search(r"https?://|download|archive|torchvision|kaggle|zenodo|\bdoi\b", found.text, re.IGNORECASE):
+            yield found
+
+
+def configurations(sources: Sources) -> Iterator[Evidence]:
+    """Files of settings that set a learning rate, batch size or epochs."""
+    for name in sources.files:
+        if PurePosixPath(name).suffix in (".toml", ".yaml", ".yml", ".json") and not is_test(name):
+            found = next(
+                sources.lines(name, r"[\"']?\b(learning_rate|lr|batch_size|epochs)\b[\"']?\s*[:=]\s*[\d\[\"']"), None
+            )
+            if found:
+                yield found
+
+
+def many_seeds(sources: Sources) -> Iterator[Evidence]:
+    """Settings that run more than one seed: a list of seeds in TOML, JSON or YAML."""
+    for name in sources.files:
+        suffix = PurePosixPath(name).suffix
+        if is_test(name) or suffix not in (".toml", ".json", ".yaml", ".yml"):
+            continue
+        text = sources.text(name)
+        if suffix in (".yaml", ".yml"):
+            yield from sources.lines(name, r"^\s*seeds?\s*:\s*\[[^\]]*,[^\]]*\]")
+            continue
+        try:
+            document = tomllib.loads(text) if suffix == ".toml" else json.loads(text)
+        except ValueError:
+            continue
+        if _seed_list(document):
+            yield next(sources.lines(name, r"\bseeds?\b\"?\s*[=:]\s*\["), Evidence(name, 0, "a list of seeds"))
+
+
+def _seed_list(value: Any) -> bool:
+    if isinstance(value, dict):
+        own = any(
+            _SEED_KEY.fullmatch(str(key)) and isinstance(item, list) and len(set(map(str, item))) > 1
+            for key, item in value.items()
+        )
+        return own or any(_seed_list(item) for item in value.values())
+    return isinstance(value, list) and any(_seed_list(item) for item in value)
+
+
+def many_environments(sources: Sources) -> Iterator[Evidence]:
+    """Locks or test matrices of more than one version of a library or interpreter."""
+    by_folder: dict[str, list[str]] = {}
+    for name in sources.named(r"[\w.-]*\d+\.\d+[\w.-]*\.(lock|txt|ya?ml)"):
+        by_folder.setdefault(str(PurePosixPath(name).parent), []).append(name)
+    for folder, names in by_folder.items():
+        if len(names) > 1:
+            yield Evidence(names[0], 0, f"one of {len(names)} environments in {folder}")
+    for name in sources.named(r"tox\.ini|noxfile\.py"):
+        yield from sources.lines(name, r"envlist\s*=.*,|parametrize\(.*,")
+    for name in (name for name in sources.files if name.startswith(".github/workflows/")):
+        yield from sources.lines(name, r"(python|torch)[\w-]*\s*:\s*\[[^\]]*,")
+
+
+def spread_told(sources: Sources) -> Iterator[Evidence]:
+    """Results with a spread."""
+    for name in sources.documents():
+        for found in sources.lines(name, _SPREAD):
+            if re.search(r"\d", found.text):
+                yield found
+
+
+def results_told(sources: Sources) -> Iterator[Evidence]:
+    """Tables of results in the documents."""
+    for name in sources.documents():
+        yield from sources.lines(name, _RESULT)
+
+
+def bare_results(sources: Sources) -> Iterator[Evidence]:
+    """Tables of results where no document tells any spread."""
+    if not any(True for _ in spread_told(sources)):
+        yield from results_told(sources)
+
+
+def notebooks_only(sources: Sources) -> Iterator[Evidence]:
+    """Training in a notebook, and no script at all."""
+    if not any(name.endswith(".py") for name in sources.files):
+        for name in sources.named(r".+\.ipynb"):
+            if re.search(r"\.backward\(|\.fit\(", sources.text(name)):
+                yield Evidence(name, 0, "a notebook, and no script")
+
+
+def archive_links(sources: Sources) -> Iterator[Evidence]:
+    """A DOI or an archive's identifier in the project's own papers."""
+    names = [
+        name
+        for name in (sources.readme, *sources.named(r"CITATION(\.\w+)?|codemeta\.json|\.zenodo\.json", anywhere=False))
+        if name
+    ]
+    for name in names:
+        yield from sources.lines(
+            name, r"^\s*-?\s*(doi|identifiers?)\s*:\s*\"?10\.|zenodo\.org/(badge|doi|record)|swh:1:"
+        )
+
+
+def public_address(sources: Sources) -> Iterator[Evidence]:
+    """Where the code can be had: CITATION.cff's repository, or a link to a host of code in the README."""
+    for name in sources.named(r"CITATION\.cff", anywhere=False):
+        yield from sources.lines(name, r"^(repository-code|repository|url)\s*:\s*\S")
+    if sources.readme:
+        yield from sources.lines(sources.readme, r"git clone \S+|https://(github|gitlab|codeberg)\.\w+/\S+/\S+")
+
+
+def bibliographies(sources: Sources) -> Iterator[Evidence]:
+    """Files of BibTeX."""
+    for name in sources.named(r".+\.bib"):
+        yield Evidence(name, 0, "BibTeX")
+
+
+def tests(sources: Sources) -> Iterator[Evidence]:
+    """Tests, and what runs them."""
+    found = [name for name in sources.files if is_test(name) and PurePosixPath(name).name.startswith("test_")]
+    if found:
+        yield Evidence(found[0], 0, f"one of {len(found)} files of tests")

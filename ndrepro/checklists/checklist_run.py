@@ -1,0 +1,187 @@
+"""What a run's verified manifest says, as evidence: the field, and what stands there.
+
+Only what was signed counts: of a manifest that does not verify, nothing is evidence of anything. A field that says
+that something could not be found out is no evidence either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ndrepro.checklists.checklist_sources import Evidence
+from provenance.attestation.manifest import Manifest, Resource
+from provenance.attestation.trust import TrustPolicy
+from provenance.attestation.verify import verify
+
+_PREFIX = "manifest.dsse.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that was looked at: its manifest where it verifies, and who signed it, or what is wrong."""
+
+    path: Path
+    manifest: Manifest | None
+    signer: str | None
+    problem: str = ""
+
+
+def read_run(path: Path, trust: TrustPolicy) -> Run:
+    """A run folder or manifest file, its manifest verified (checks 1 to 4; the files are ``ndrepro verify``'s)."""
+    manifest = path / _PREFIX if path.is_dir() else path
+    verdict = verify(manifest, trust=trust, manifest_only=True)
+    failed = next((check for check in verdict.checks if check.status == "fail"), None)
+    if not verdict.ok or verdict.manifest is None:
+        problem = f"{failed.message}; {failed.cure}" if failed else "it does not verify"
+        return Run(path, None, None, problem)
+    return Run(path, verdict.manifest, verdict.signer)
+
+
+def said(field: str, text: str) -> Evidence:
+    """Evidence of a field."""
+    return Evidence(f"{_PREFIX} {field}", 0, text)
+
+
+def environment(manifest: Manifest) -> Iterator[Evidence]:
+    """Every distribution with its version and digest, and the interpreter."""
+    found = [item for item in manifest.dependencies if item.name.startswith("distribution:") and _hashed(item)]
+    if found:
+        yield said("resolvedDependencies", f"{len(found)} distributions with version and digest")
+    if build := _at(manifest.machine, "interpreter", "build"):
+        yield said("machine.interpreter", f"Python {build}"[:100])
+
+
+def container(manifest: Manifest) -> Iterator[Evidence]:
+    """The image that the run was in, by digest."""
+    digest = _at(manifest.machine, "container", "image", "digest")
+    if isinstance(digest, str) and digest:
+        yield said("machine.container.image", digest)
+
+
+def hardware(manifest: Manifest) -> Iterator[Evidence]:
+    """Processor, memory, GPU."""
+    cpu = _at(manifest.machine, "machine", "cpu", "model_name")
+    if isinstance(cpu, str):
+        yield said("machine.machine.cpu", cpu)
+    gpus = _at(manifest.machine, "gpus")
+    if isinstance(gpus, Mapping) and gpus and "unavailable" not in gpus:
+        yield said("machine.gpus", str(gpus.get("none") or gpus)[:100])
+
+
+def seeds(manifest: Manifest) -> Iterator[Evidence]:
+    """The seed of every random stream."""
+    streams = manifest.external_parameters.get("seeds")
+    if isinstance(streams, Mapping) and streams:
+        yield said("externalParameters.seeds", ", ".join(f"{name} {seed}" for name, seed in streams.items())[:100])
+
+
+def determinism(manifest: Manifest) -> Iterator[Evidence]:
+    """Deterministic algorithms, on at the start and still at the end."""
+    found = manifest.internal_parameters.get("determinism")
+    if isinstance(found, Mapping) and found.get("level") not in (None, "free"):
+        states = [_at(found, when, "deterministic_algorithms") for when in ("start", "end")]
+        if states == [True, True] or found.get("level") == "seeded":
+            yield said("internalParameters.determinism", f"level {found['level']}")
+
+
+def changed_flags(manifest: Manifest) -> Iterator[Evidence]:
+    """Flags that were others at the end than at the start."""
+    found = manifest.internal_parameters.get("determinism")
+    start, end = _at(found, "start"), _at(found, "end")
+    if isinstance(start, Mapping) and isinstance(end, Mapping):
+        for name in sorted({*start, *end}):
+            if start.get(name) != end.get(name):
+                text = f"{start.get(name)} at the start, {end.get(name)} at the end"
+                yield said(f"internalParameters.determinism {name}", text)
+
+
+def training_and_testing(manifest: Manifest) -> Iterator[Evidence]:
+    """Training and test results, side by side, of a run that was completed."""
+    last = _at(_byproduct(manifest, "metrics summary"), "last")
+    if (
+        isinstance(last, Mapping)
+        and {"train_accuracy", "test_accuracy"} <= set(last)
+        and manifest.outcome == "completed"
+    ):
+        text = f"train {100 * float(last['train_accuracy']):.2f} %, test {100 * float(last['test_accuracy']):.2f} %"
+        yield said("byproducts metrics summary", text)
+
+
+def command(manifest: Manifest) -> Iterator[Evidence]:
+    """The command that started it."""
+    words = manifest.external_parameters.get("command")
+    if isinstance(words, list) and words:
+        yield said("externalParameters.command", " ".join(str(word) for word in words)[:100])
+
+
+def architecture(manifest: Manifest) -> Iterator[Evidence]:
+    """Layers and parameters of the network."""
+    census = _byproduct(manifest, "layer census")
+    if census.get("trainable_parameters"):
+        text = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in census.items())
+        yield said("byproducts layer census", text[:100])
+
+
+def data(manifest: Manifest) -> Iterator[Evidence]:
+    """The data, by digest."""
+    for item in manifest.dependencies:
+        if item.name.startswith("dataset:") and _hashed(item):
+            yield said(f"resolvedDependencies {item.name}", f"sha256 {dict(item.digest or {})['sha256'][:16]}…")
+
+
+def settings(manifest: Manifest) -> Iterator[Evidence]:
+    """Every setting of the experiment."""
+    experiment = manifest.external_parameters.get("experiment")
+    if isinstance(experiment, Mapping) and "learning_rate" in experiment:
+        names = ("learning_rate", "batch_size", "epochs", "momentum", "weight_decay")
+        yield said("externalParameters.experiment", ", ".join(f"{name} {experiment.get(name)}" for name in names))
+
+
+def source(manifest: Manifest) -> Iterator[Evidence]:
+    """The commit, and what differed from it."""
+    for item in manifest.dependencies:
+        notes = item.annotations or {}
+        if item.name == "source" and isinstance(notes.get("commit"), str):
+            state = "with local changes, which are kept" if notes.get("dirty") else "without local changes"
+            yield said("resolvedDependencies source", f"commit {notes['commit'][:12]}, {state}")
+
+
+def weights(manifest: Manifest) -> Iterator[Evidence]:
+    """The final weights, by digest."""
+    for item in manifest.artifacts:
+        if item.path == "weights.safetensors":
+            yield said("artifacts weights.safetensors", f"{item.size} bytes, sha256 {item.sha256[:16]}…")
+
+
+def compute(manifest: Manifest) -> Iterator[Evidence]:
+    """Time and memory that it took."""
+    usage = manifest.internal_parameters.get("usage")
+    if isinstance(usage, Mapping) and isinstance(usage.get("user_seconds"), (int, float)):
+        memory = usage.get("peak_memory_bytes")
+        more = f", {memory / 2**30:.1f} GiB of memory" if isinstance(memory, (int, float)) else ""
+        whole = datetime.fromisoformat(manifest.finished_on) - datetime.fromisoformat(manifest.started_on)
+        times = f"{usage['user_seconds']:.0f} CPU s in {whole.total_seconds():.0f} s"
+        yield said("internalParameters.usage", times + more)
+
+
+Finder = Callable[[Manifest], Iterator[Evidence]]
+
+
+def _byproduct(manifest: Manifest, name: str) -> Mapping[str, Any]:
+    return next((item.annotations or {} for item in manifest.byproducts if item.name == name), {})
+
+
+def _hashed(item: Resource) -> bool:
+    return bool(item.digest) and "unavailable" not in (item.digest or {})
+
+
+def _at(value: Any, *path: str) -> Any:
+    for name in path:
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(name)
+    return None if isinstance(value, Mapping) and "unavailable" in value else value

@@ -1,0 +1,172 @@
+"""``ndrepro audit``: what papers claim, computed again from their tables and from the raw data behind them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ndrepro.cli.commands.verify import trust_of
+from ndrepro.cli.display import options, output, terminal, words
+from ndrepro.cli.display.counting import counted
+from ndrepro.protocol.errors import UsageError
+
+if TYPE_CHECKING:
+    from ndrepro.analysis.audit.audit import Audit, ClaimFinding
+
+_INDENT = 2
+_LABEL_WIDTH = 32
+_ROWS = 8
+_RUNS = 4
+_STYLES = {
+    "re-derives": "green",
+    "only under another definition": "yellow",
+    "does not re-derive": "bold red",
+    "cannot be checked": "dim",
+}
+
+
+def audit(
+    claims: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[CLAIMS]", show_default=False, help="A claims file; left out, that of the studies, published/."
+        ),
+    ] = None,
+    runs: Annotated[
+        Path | None,
+        typer.Option("--runs", metavar="DIR", help="Look at one's own runs instead: what can hardly be right in them."),
+    ] = None,
+    keys: options.Keys = None,
+    markdown: options.Markdown = False,
+    as_json: options.Json = False,
+) -> int:
+    """Compute what a paper claims again. Exit 1 where a claim does not come out, or a table is not its raw data's."""
+    from ndrepro.analysis.audit import audit_text
+    from ndrepro.analysis.audit.audit import audit as check
+    from ndrepro.analysis.audit.published_tables import CLAIMS, published_folder
+
+    if markdown and as_json:
+        raise UsageError("--markdown and --json", "choose one of them")
+    if runs is not None:
+        if claims is not None or markdown:
+            raise UsageError("--runs with a claims file, or --markdown", "runs are looked at alone, in text or --json")
+        return _own_runs(runs, keys or [], as_json)
+    path = claims or published_folder() / CLAIMS
+    found = check(path / CLAIMS if path.is_dir() else path)
+    if as_json:
+        output.print_json(found.to_json())
+    elif markdown:
+        terminal.write_line(audit_text.markdown(found).rstrip("\n"))
+    else:
+        _print(found)
+    return output.DONE if found.holds else output.NO
+
+
+def _own_runs(folder: Path, keys: list[Path], as_json: bool) -> int:
+    """What can hardly be right in the verified runs of a folder."""
+    from ndrepro.analysis.audit.plausibility import CANNOT_BE, doubts
+    from ndrepro.analysis.results.results import read_scores
+
+    with counted(as_json) as watch:
+        scores = read_scores(folder, policy=trust_of(keys), watch=watch)
+    found = doubts(scores.rows)
+    wrong = any(doubt.gravity == CANNOT_BE for doubt in found)
+    if as_json:
+        output.print_json({"runs": scores.account(), "doubts": [doubt.to_json() for doubt in found]})
+        return output.NO if wrong else output.DONE
+    refused = f", {len(scores.refused)} refused" if scores.refused else ""
+    unfinished = f", {len(scores.unfinished)} not finished" if scores.unfinished else ""
+    looked = f"{words.plural(len(scores.rows), 'verified run')}{refused}{unfinished}"
+    terminal.write_line(
+        f"{looked}: {words.plural(len(found), 'doubt') if found else 'nothing that can hardly be right'}"
+    )
+    for doubt in found:
+        some = ", ".join(doubt.runs[:_RUNS]) + (
+            f" and {len(doubt.runs) - _RUNS} more" if len(doubt.runs) > _RUNS else ""
+        )
+        _line(doubt.check, f"{doubt.gravity}: {doubt.text} ({some})", "bold red" if doubt.gravity == CANNOT_BE else "")
+    for item in scores.refused[:_ROWS]:
+        _line("refused", f"{terminal.here(item.path)}: {item.reason}")
+    if len(scores.refused) > _ROWS:
+        _line("refused", f"and {len(scores.refused) - _ROWS} more (--json has them)")
+    return output.NO if wrong else output.DONE
+
+
+def _print(found: Audit) -> None:
+    from ndrepro.analysis.audit import audit_text
+    from ndrepro.analysis.audit.audit import REDERIVES
+
+    terminal.write_line(found.file.title)
+    terminal.write_line(audit_text.summary(found))
+    for status in audit_text.ORDER:
+        findings = [finding for finding in found.claims if finding.status == status]
+        if findings:
+            _heading(status, _STYLES[status])
+        for finding in findings:
+            (_print_short if status == REDERIVES and not finding.only_in_print else _print_claim)(finding)
+    if found.crosschecks:
+        _heading("tables against raw data")
+        _print_crosschecks(found)
+    _print_suspicions(found)
+    if found.without_spread:
+        _heading("means without a spread")
+        _line("", ", ".join(f"{name} ({found.file.tables[name].source})" for name in found.without_spread))
+
+
+def _print_claim(finding: ClaimFinding) -> None:
+    from ndrepro.analysis.audit import audit_text
+
+    claim = finding.claim
+    _line(claim.name, f"{claim.text} ({claim.paper}, {claim.place})")
+    _line("", f"claimed {audit_text.claimed(finding)}", style="bold")
+    for line in audit_text.outcome(finding):
+        _line("", line)
+
+
+def _print_short(finding: ClaimFinding) -> None:
+    from ndrepro.analysis.audit import audit_text
+
+    _line(finding.claim.name, f"{audit_text.claimed(finding)}: {finding.claim.text}")
+
+
+def _print_crosschecks(found: Audit) -> None:
+    from ndrepro.analysis.audit import audit_text
+
+    for cross in found.crosschecks:
+        _line(cross.check.name, f"{cross.check.text}: {audit_text.cross_summary(cross)}")
+        for head in cross.heads:
+            for number, line in enumerate(audit_text.column(head)):
+                _line("" if number else f"  {head.head}", line)
+
+
+def _print_suspicions(found: Audit) -> None:
+    from ndrepro.analysis.audit import audit_text
+
+    suspicious = [finding for finding in found.suspicions if finding.rows]
+    if suspicious:
+        _heading("can hardly be right")
+    for finding in suspicious:
+        _line(finding.suspicion.name, finding.suspicion.text)
+        for row in finding.rows[:_ROWS]:
+            _line("", ", ".join(f"{name} {audit_text.value(row[name])}" for name in finding.suspicion.shown))
+        if len(finding.rows) > _ROWS:
+            _line("", f"and {len(finding.rows) - _ROWS} more (--json has them)")
+
+
+def _heading(text: str, style: str = "bold") -> None:
+    from rich.text import Text
+
+    terminal.write_line("")
+    terminal.console().print(Text(text, style=style), soft_wrap=True)
+
+
+def _line(label: str, text: str, style: str = "") -> None:
+    from rich.text import Text
+
+    from ndrepro.analysis.comparison.wording import visible
+
+    start = f"{'':<{_INDENT}}{label:<{_LABEL_WIDTH - _INDENT}} "
+    body = terminal.hanging(visible(text), _LABEL_WIDTH + 1)
+    terminal.console().print(Text.assemble((start, "dim"), (body, style)), soft_wrap=True)

@@ -1,0 +1,171 @@
+"""``ndrepro bisect``: which package, and which release of it, moved a result between two environments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ndrepro.cli.commands.run import chosen_settings
+from ndrepro.cli.display import options, output, terminal, words
+from ndrepro.protocol.errors import UsageError
+
+if TYPE_CHECKING:
+    from ndrepro.execution.bisect.bisect import Finding, Trial
+
+_CELL = "A cell of the version matrix, e.g. torch-2.4.1; see `ndrepro env list`."
+_WORDS = {"same": "same", "changed": "CHANGED", "unresolved": "unresolved"}
+_SHOWN = 6
+
+
+def bisect(
+    experiment: Annotated[
+        str, typer.Argument(metavar="EXP", show_default=False, help="What to run, e.g. small_inception_bn_1_digits.")
+    ],
+    first: Annotated[str, typer.Argument(metavar="A", show_default=False, help=_CELL)],
+    second: Annotated[str, typer.Argument(metavar="B", show_default=False, help="The other cell, likewise.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting; may be given many times.")
+    ] = None,
+    on: Annotated[
+        str, typer.Option("--on", metavar="WHAT", help="bits: every step's bits; scores: the epochs' results.")
+    ] = "bits",
+    releases: Annotated[
+        bool, typer.Option("--releases/--no-releases", help="Search for the release of the package, too.")
+    ] = True,
+    everywhere: Annotated[
+        bool, typer.Option("--all", help="Try every release of the package: none can change the result and be missed.")
+    ] = False,
+    remove_cells: Annotated[
+        bool, typer.Option("--remove-cells", help="Remove the cells that were made for this, when done.")
+    ] = False,
+    data: Annotated[Path | None, typer.Option("--data", metavar="PATH", help="Where the data set lies.")] = None,
+    runs: options.Runs = options.DEFAULT_RUNS,
+    as_json: options.Json = False,
+) -> int:
+    """Swap one package at a time between two environments until the one is found that changes the result.
+
+    Every trial is a recorded run. Exit 0 where the two agree, 1 where they do not.
+    """
+    from ndrepro.execution.bisect.bisect import BITS, SCORES, Bisection
+    from ndrepro.execution.environments.matrix import cell
+    from ndrepro.execution.runs.run import Options
+    from ndrepro.protocol.experiment.experiment import Experiment
+    from ndrepro.protocol.layout import RunsFolder
+    from provenance.attestation.dsse import default_home
+
+    if everywhere and not releases:
+        raise UsageError("--all with --no-releases: it is releases that all are tried of", "leave one of them out")
+    if on not in (BITS, SCORES):
+        raise UsageError(f"--on {on}: it is {BITS} or {SCORES}", f"{BITS} finds what {SCORES} may round away")
+    if first == second:
+        raise UsageError(f"{first} twice: there is nothing between them", "name two cells")
+    search = Bisection(
+        Experiment.from_name(experiment, chosen_settings(settings or [])),
+        cell(first),
+        cell(second),
+        Options(runs=RunsFolder(runs), home=default_home(), data=data),
+        on=on,
+        tell=(lambda trial: None) if as_json else _print_trial,
+        say=(lambda text: None) if as_json else _say,
+    )
+    finding = search.find(releases=releases, everywhere=everywhere)
+    if remove_cells:
+        _remove(finding)
+    if as_json:
+        output.print_json({**finding.to_json(), "cells_removed": remove_cells})
+    else:
+        _print(finding, removed=remove_cells)
+    return output.NO if finding.cause else output.DONE
+
+
+def _remove(finding: Finding) -> None:
+    from ndrepro.execution.environments import add_cell, matrix
+
+    for name in finding.made:
+        add_cell.forget(matrix.cell(name))
+
+
+def _say(text: str) -> None:
+    terminal.write_line(f"... {text}")
+
+
+def _print_trial(trial: Trial) -> None:
+    terminal.write_line(f"{_WORDS[trial.outcome]:<11} {trial.title}{_where(trial)}")
+    if trial.outcome == "unresolved":
+        terminal.write_line(f"{'':<11} {trial.reason[:300]}")
+
+
+def _where(trial: Trial) -> str:
+    """Where its bits part from A's, and which run says so."""
+    at = ""
+    if trial.parting is not None:
+        step, tensors = trial.parting
+        at = f": from step {step}, in {words.plural(len(tensors), 'tensor')}"
+        at += f" ({tensors[0]}{', ...' if len(tensors) > 1 else ''})" if tensors else ""
+    return f"{at}  [{trial.run.root.name}]" if trial.run is not None else at
+
+
+def _print(finding: Finding, *, removed: bool) -> None:
+    terminal.write_line("")
+    for line in conclusion(finding):
+        terminal.write_line(line)
+    terminal.write_line(f"\n{words.plural(len(finding.trials), 'trial')}; every one that ran is a signed run")
+    if finding.made:
+        what = "removed" if removed else f"kept ({terminal.program()} env remove {' '.join(finding.made)} --lock)"
+        terminal.write_line(f"{words.plural(len(finding.made), 'cell')} made, {what}")
+
+
+def conclusion(finding: Finding) -> list[str]:
+    """What a bisection found, in sentences."""
+    what = "every step's bits" if finding.on == "bits" else "the scores"
+    if not finding.cause:
+        return [f"{finding.first} and {finding.second} agree: {what} are the same"]
+    if len(finding.cause) > 1:
+        names = "; ".join(", ".join(map(str, group)) for group in finding.cause)
+        untold = sum(trial.outcome == "unresolved" for trial in finding.trials)
+        apart = "none of them was seen to do it alone"
+        apart += f", but {words.plural(untold, 'trial')} could not be resolved" if untold else ""
+        return [f"{what} change with these together; {apart}: {names}"]
+    (group,) = finding.cause
+    others = [change for change in group if change.name != finding.package]
+    lines = [f"{what} change with {next(str(change) for change in group if change.name == finding.package)}"]
+    if others:
+        shown = ", ".join(map(str, others[:_SHOWN])) + (
+            f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
+        )
+        lines.append(f"  which moves together with {shown}")
+    if finding.alone is not None:
+        by_itself, rest = finding.alone
+        lines.append(f"  put in by force, {finding.package} alone: {_WORDS[by_itself.outcome]}{_where(by_itself)}")
+        lines.append(f"  the others without it: {_WORDS[rest.outcome]}{_where(rest)}")
+    if finding.others is not None:
+        lines.append(f"  everything else without it: {_WORDS[finding.others.outcome]}{_where(finding.others)}")
+        if finding.others.outcome == "changed":
+            lines.append("  so there is another cause; this one was found first")
+    return [*lines, *_releases(finding, what)]
+
+
+def _releases(finding: Finding, what: str) -> list[str]:
+    """At which releases of the package the result turns, and what could have been missed."""
+    if finding.turns is None:
+        return []
+    name, lines = finding.package, []
+    for place, turn in enumerate(finding.turns):
+        if place == 0:
+            lines.append(f"release: {name} {turn.last} leaves {what} as they were, {turn.next} does not")
+        else:
+            lines.append(f"  and again: {name} {turn.next} has others than {turn.last}")
+    if not finding.turns:
+        lines.append(f"release: with {name} alone, and what it needs, {what} change nowhere that was tried")
+    if finding.untried:
+        lines.append(f"  could not be tried: {', '.join(finding.untried)}")
+    if finding.everywhere:
+        lines.append(f"  every release was asked, {finding.row[0]} to {finding.row[-1]}: {len(finding.row)}")
+    elif len(finding.row) > 2:
+        lines.append(
+            f"  by halving {len(finding.row)} releases: a change that is undone before the next one tried is not seen;"
+        )
+        lines.append("  --all tries every release")
+    return lines

@@ -1,0 +1,193 @@
+"""``ndrepro env``: the environments of the version matrix: list, create, verify, remove, and add one."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ndrepro.cli.display import options, output, terminal, words
+from ndrepro.protocol.errors import UsageError
+
+if TYPE_CHECKING:
+    from ndrepro.execution.environments.matrix import Cell
+
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", show_default=False, help="A cell, e.g. torch-2.4.1; see `ndrepro env list`.")
+]
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[NAME]...", show_default=False, help="Cells, e.g. torch-2.4.1; see `ndrepro env list`."),
+]
+_VERSIONS = ("torch", "torchvision", "numpy")
+
+
+def list_cells(as_json: options.Json = False) -> int:
+    """List the cells: the project's, and those that were added here. Nothing is built."""
+    from ndrepro.execution.environments import matrix
+
+    project = matrix.list_cells()
+    added = matrix.added_cells()
+    if as_json:
+        rows = [_document(cell, cell in added) for cell in (*project, *added)]
+        output.print_json({"cache": str(matrix.cache_folder()), "cells": rows})
+        return output.DONE
+    width = max(len(cell.name) for cell in (*project, *added))
+    terminal.write_line(f"{'name':<{width}}  python  {'torch':<10} {'torchvision':<12} {'numpy':<8} built  lock sha256")
+    for cell in (*project, *added):
+        torch, torchvision, numpy = (cell.version(name) or "-" for name in _VERSIONS)
+        built = "yes" if _built(cell) else "no"
+        origin = "  added here" if cell in added else ""
+        terminal.write_line(
+            f"{cell.name:<{width}}  {cell.python:<7} {torch:<10} {torchvision:<12} {numpy:<8} {built:<6} "
+            f"{cell.digest[:12]}{origin}"
+        )
+    terminal.write_line(f"\nbuilt below {terminal.here(matrix.cache_folder())}, on first use or by `env create`")
+    return output.DONE
+
+
+def create(names: Names = None, as_json: options.Json = False) -> int:
+    """Build cells from their locks, and compare them with these; one that is there is only compared."""
+    from ndrepro.execution.environments import matrix
+
+    rows = []
+    for cell in _cells(names, "create"):
+        started = time.monotonic()
+        there = _built(cell)
+        python = matrix.create(cell)
+        problems = matrix.verify(cell)
+        seconds = time.monotonic() - started
+        rows.append({"name": cell.name, "python": str(python), "built_now": not there, "problems": problems})
+        if not as_json:
+            how = "was there" if there else f"built in {seconds:.1f} s"
+            terminal.write_line(f"{cell.name}: {how}: {terminal.here(python)}")
+            _print_problems(problems)
+    if as_json:
+        output.print_json({"cells": rows})
+    return output.NO if any(row["problems"] for row in rows) else output.DONE
+
+
+def verify(
+    names: Names = None,
+    files: Annotated[
+        bool, typer.Option("--files", help="Hash every installed file against its distribution's RECORD, too.")
+    ] = False,
+    as_json: options.Json = False,
+) -> int:
+    """Compare built cells with their locks; all that are built where none is named. Exit 1 where one is not sound."""
+    from ndrepro.execution.environments import matrix
+
+    chosen = _cells(names, "verify") if names else [cell for cell in _known() if _built(cell)]
+    found = [(cell, matrix.verify(cell, deep=files)) for cell in chosen]
+    if as_json:
+        rows = [{"name": cell.name, "ok": not problems, "problems": problems} for cell, problems in found]
+        output.print_json({"files": files, "cells": rows})
+    for cell, problems in [] if as_json else found:
+        what = "as locked, and every file as its RECORD has it" if files else "as locked"
+        counted = f"{words.plural(len(cell.pins), 'distribution')} {what}"
+        terminal.write_line(f"{cell.name}: {f'NOT as locked: {_count(problems)}' if problems else counted}")
+        _print_problems(problems)
+        if problems:
+            again = f"{terminal.program()} env remove {cell.name} && {terminal.program()} env create {cell.name}"
+            terminal.write_line(f"  cure: {again}; files are hard links: see that uv's cache is sound (uv cache clean)")
+    if not found and not as_json:
+        terminal.write_line(f"none is built; `{terminal.program()} env create NAME` builds one")
+    return output.NO if any(problems for _, problems in found) else output.DONE
+
+
+def remove(
+    names: Names = None,
+    lock: Annotated[bool, typer.Option("--lock", help="Forget the lock of an added cell, too.")] = False,
+    as_json: options.Json = False,
+) -> int:
+    """Remove what was built of cells. Their locks stay, and uv's cache, so building again takes seconds."""
+    from ndrepro.execution.environments import add_cell, matrix
+
+    rows = []
+    for cell in _cells(names, "remove"):
+        place, there = matrix.location(cell), _built(cell)
+        if lock:
+            add_cell.forget(cell)
+        else:
+            matrix.remove(cell)
+        rows.append({"name": cell.name, "folder": str(place), "removed": there, "lock_removed": lock})
+        if not as_json:
+            terminal.write_line(f"{cell.name}: {'removed' if there else 'was not built'}{', lock too' if lock else ''}")
+    if as_json:
+        output.print_json({"cells": rows})
+    return output.DONE
+
+
+def add(
+    name: Name,
+    requirements: Annotated[
+        list[str],
+        typer.Argument(metavar="NAME=VERSION...", show_default=False, help="E.g. torch=2.3.1 numpy=1.26.4."),
+    ],
+    python: Annotated[
+        str | None,
+        typer.Option("--python", metavar="V", help="Its Python; left out, 3.10 for torch 1, else 3.11."),
+    ] = None,
+    bare: Annotated[bool, typer.Option("--bare", help="Nothing else, not even what training needs.")] = False,
+    as_json: options.Json = False,
+) -> int:
+    """Resolve a new cell and keep its hashed lock. What training needs is added; it is built on first use."""
+    from ndrepro.execution.environments import add_cell
+
+    cell = add_cell.add(name, requirements, python=python, bare=bare)
+    if as_json:
+        output.print_json(_document(cell, added=True))
+        return output.DONE
+    versions = ", ".join(f"{each} {cell.version(each)}" for each in _VERSIONS if cell.version(each))
+    terminal.write_line(f"{cell.name}: Python {cell.python}, {words.plural(len(cell.pins), 'pin')}: {versions or '-'}")
+    terminal.write_line(f"lock       {terminal.here(cell.lock)} (sha256 {cell.digest[:12]})")
+    terminal.write_line(f"next       {terminal.program()} run --env {cell.name}, or env create {cell.name}")
+    return output.DONE
+
+
+def _cells(names: list[str] | None, verb: str) -> list[Cell]:
+    from ndrepro.execution.environments.matrix import cell
+
+    if not names:
+        raise UsageError(f"env {verb}: no cell is named", f"e.g. `{terminal.program()} env {verb} torch-2.13.0`")
+    return [cell(name) for name in dict.fromkeys(names)]
+
+
+def _known() -> tuple[Cell, ...]:
+    from ndrepro.execution.environments import matrix
+
+    return (*matrix.list_cells(), *matrix.added_cells())
+
+
+def _built(cell: Cell) -> bool:
+    from ndrepro.execution.environments.matrix import location
+
+    return Path(location(cell), "bin", "python").exists()
+
+
+def _document(cell: Cell, added: bool) -> dict[str, Any]:
+    from ndrepro.execution.environments.matrix import location
+
+    return {
+        "name": cell.name,
+        "python": cell.python,
+        "lock": str(cell.lock),
+        "lock_sha256": cell.digest,
+        "added_here": added,
+        "built": _built(cell),
+        "folder": str(location(cell)),
+        "pins": {pin.name: pin.version for pin in cell.pins},
+    }
+
+
+def _count(problems: tuple[str, ...]) -> str:
+    return words.plural(len(problems), "problem")
+
+
+def _print_problems(problems: tuple[str, ...]) -> None:
+    for problem in problems[:20]:
+        terminal.write_line(f"  {problem}")
+    if len(problems) > 20:
+        terminal.write_line(f"  and {len(problems) - 20} more (--json has them)")

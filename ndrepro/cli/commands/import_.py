@@ -1,0 +1,75 @@
+"""``ndrepro import``: take in runs that were made elsewhere, verified, to compare them like one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ndrepro.cli.commands.verify import trust_of
+from ndrepro.cli.display import options, output, terminal, words
+
+if TYPE_CHECKING:
+    from ndrepro.execution.runs.run_import import Imported
+
+_SUFFIXES = {".tar", ".gz", ".tgz", ".xz", ".txz", ".bz2", ".zip"}
+_SHOWN = 20
+
+
+def import_runs(
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", show_default=False, help="An archive (tar, zip) or a folder of runs.")
+    ],
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="What to call them here; left out, as the source.")
+    ] = None,
+    into: Annotated[Path, typer.Option("--into", metavar="DIR", help="Where folders of imported runs lie.")] = Path(
+        "imported"
+    ),
+    keys: options.Keys = None,
+    as_json: options.Json = False,
+) -> int:
+    """Verify runs from elsewhere and take in those that hold. Exit 1 where one does not; it is left out and named."""
+    from ndrepro.execution.runs import run_import
+
+    found = run_import.import_runs(source, into, _name_of(source) if name is None else name, trust_of(keys or []))
+    refused = [run for run in found.runs if not run.taken]
+    if as_json:
+        folder = str(found.folder.absolute()) if found.folder else None
+        output.print_json({"folder": folder, "runs": [run.to_json() for run in found.runs]})
+    else:
+        _print(found)
+    return output.NO if refused else output.DONE
+
+
+def _name_of(source: Path) -> str:
+    name = Path(source.name or source.resolve().name)
+    while name.suffix in _SUFFIXES:
+        name = name.with_suffix("")
+    return name.name
+
+
+def _print(found: Imported) -> None:
+    taken = [run for run in found.runs if run.taken]
+    refused = [run for run in found.runs if not run.taken]
+    whole = sum(run.whole for run in taken)
+    for run in refused[:_SHOWN]:
+        terminal.write_line(f"left out: {run.path}: {run.problem}")
+    if len(refused) > _SHOWN:
+        terminal.write_line(f"and {len(refused) - _SHOWN} more left out (--json has them)")
+    counts: dict[tuple[str, str], int] = {}
+    for run in taken:
+        key = (run.signer or "-", run.place or "unknown hardware")
+        counts[key] = counts.get(key, 0) + 1
+    for (signer, place), count in sorted(counts.items()):
+        terminal.write_line(f"{words.plural(count, 'run')} signed by {signer}, on {place}")
+    if found.folder is None:
+        terminal.write_line(f"nothing was taken in: none of {words.plural(len(found.runs), 'run')} verifies")
+        if any(run.problem.startswith("signature") for run in refused):
+            cure = "keys trust FILE --name N, with a key from whoever ran them"
+            terminal.write_line(f"  cure: {terminal.program()} {cure}")
+        return
+    files = "with every file" if whole == len(taken) else f"{whole} of them with every file that was signed"
+    terminal.write_line(f"taken in   {words.plural(len(taken), 'run')}, {files}: {terminal.here(found.folder)}")
+    terminal.write_line(f"next       {terminal.program()} list --runs {terminal.here(found.folder)}")

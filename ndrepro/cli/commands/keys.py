@@ -1,0 +1,98 @@
+"""``ndrepro keys``: this author's signing key, and the keys of others whose runs are trusted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ndrepro.cli.display import options, output, terminal
+
+
+def show(as_json: options.Json = False) -> int:
+    """Show the key that signs this author's runs. None is made."""
+    from provenance.attestation.dsse import KeyRing, default_home
+
+    ring = KeyRing(default_home())
+    key = ring.public_key() if ring.exists else None
+    if as_json:
+        output.print_json({"keyid": key and key.keyid, "public_key": key and key.pem, "file": str(ring.path)})
+        return output.DONE
+    if key is None:
+        terminal.write_line(f"no key yet: the first run, or `{terminal.program()} keys export`, makes {ring.path}")
+        return output.DONE
+    terminal.write_line(f"keyid      {key.keyid}")
+    terminal.write_line(f"file       {ring.path} (private: it never leaves this machine)")
+    terminal.write_line(f"to give    {terminal.program()} keys export --out author.pub")
+    return output.DONE
+
+
+def export(
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write it there; left out, it is printed.")
+    ] = None,
+    as_json: options.Json = False,
+) -> int:
+    """Print the public key, for those who verify. Makes the pair where there is none yet."""
+    from provenance.attestation.dsse import KeyRing, default_home
+
+    key = KeyRing(default_home()).public_key()
+    if out is not None:
+        out.write_text(key.pem, encoding="ascii")
+    if as_json:
+        output.print_json({"keyid": key.keyid, "public_key": key.pem, "file": str(out) if out else None})
+    elif out is not None:
+        terminal.write_line(f"{out}: public key {key.keyid}")
+    else:
+        terminal.write_line(key.pem.rstrip("\n"))
+    return output.DONE
+
+
+def trust(
+    file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="A public key in PEM.")],
+    name: Annotated[str, typer.Option("--name", metavar="N", show_default=False, help="Whose key it is.")],
+    as_json: options.Json = False,
+) -> int:
+    """Trust another author's key. Get it over a channel that you trust, and not with the run."""
+    from provenance.attestation.dsse import default_home
+    from provenance.attestation.trust import TrustPolicy
+
+    key = TrustPolicy.load(default_home()).add(file.read_bytes(), name)
+    if as_json:
+        output.print_json(key.to_json())
+    else:
+        terminal.write_line(f"trusted: {key.keyid} as {key.name}")
+    return output.DONE
+
+
+def list_keys(as_json: options.Json = False) -> int:
+    """List the keys that verify accepts."""
+    from provenance.attestation.dsse import default_home
+    from provenance.attestation.trust import TrustPolicy
+
+    keys = TrustPolicy.load(default_home()).keys()
+    if as_json:
+        output.print_json({"keys": [key.to_json() for key in keys]})
+        return output.DONE
+    for key in keys:
+        terminal.write_line(f"{key.keyid}  {key.name}" + (f", since {key.added[:10]}" if key.added else ""))
+    if not keys:
+        terminal.write_line("none yet: this author's own key is made by the first run")
+    return output.DONE
+
+
+def remove(
+    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The key's name or identifier.")],
+    as_json: options.Json = False,
+) -> int:
+    """No longer trust a key that was added."""
+    from provenance.attestation.dsse import default_home
+    from provenance.attestation.trust import TrustPolicy
+
+    key = TrustPolicy.load(default_home()).remove(name)
+    if as_json:
+        output.print_json(key.to_json())
+    else:
+        terminal.write_line(f"no longer trusted: {key.keyid}, {key.name}")
+    return output.DONE

@@ -1,0 +1,96 @@
+"""``ndrepro list``: the runs that were begun, whatever became of them; or the names that experiments are made of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ndrepro.cli.display import options, output, terminal, words
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from ndrepro.execution.runs.run_lookup import Summary
+
+_STYLES = {"completed": "", "running": "cyan", "interrupted": "yellow"}
+
+
+def list_runs(
+    names: Annotated[bool, typer.Option("--names", help="List architectures, methods and data sets instead.")] = False,
+    runs: options.Runs = options.DEFAULT_RUNS,
+    as_json: options.Json = False,
+) -> int:
+    """List the runs, latest last. "signed" is what a manifest claims; verify says whether it is true."""
+    from ndrepro.execution.runs.run_lookup import summaries
+    from ndrepro.protocol.layout import RunsFolder
+
+    if names:
+        return _names(as_json)
+    found = summaries(RunsFolder(runs))
+    if as_json:
+        output.print_json({"runs": [_document(summary) for summary in found]})
+    elif found:
+        _print(found)
+    else:
+        terminal.write_line(f"no runs in {terminal.here(runs)}; `{terminal.program()} run` makes one")
+    return output.DONE
+
+
+def _names(as_json: bool) -> int:
+    from ndrepro.protocol.experiment.catalogue import ARCHITECTURES, DATASETS, METHODS
+
+    if as_json:
+        titles = {name: facts.title for name, facts in DATASETS.items()}
+        output.print_json({"architectures": ARCHITECTURES, "methods": METHODS, "datasets": titles})
+        return output.DONE
+    from rich.text import Text
+
+    console = terminal.console()
+    console.print("An experiment is ARCH_METHOD_EPOCHS[_DATASET], e.g. vgg16_nd_100 or resnet18_bn_20_cifar100.\n")
+    console.print("ARCH")
+    console.print(Text("  " + ", ".join(ARCHITECTURES)))
+    for heading, rows in (
+        ("METHOD", METHODS.items()),
+        ("DATASET (cifar10 where left out)", ((name, facts.title) for name, facts in DATASETS.items())),
+    ):
+        console.print(f"\n{heading}")
+        for name, text in rows:
+            console.print(f"  {name:<15} {text}", soft_wrap=True)
+    return output.DONE
+
+
+def _document(summary: Summary) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {**asdict(summary), "folder": str(summary.folder.absolute())}
+
+
+def _print(found: list[Summary]) -> None:
+    """Runs under their experiments; the experiment with the latest run comes last, so that it stands at the prompt."""
+    from rich.text import Text
+
+    console = terminal.console()
+    groups: dict[str, list[Summary]] = {}
+    for summary in reversed(found):
+        groups.setdefault(summary.experiment, []).insert(0, summary)
+    heading = f"{'run':<25} {'outcome':<11} {'epochs':>7} {'train':>8} {'test':>8} {'time':>8}  signed"
+    console.print(Text(heading, style="dim"), soft_wrap=True)
+    for experiment, members in reversed(groups.items()):
+        console.print(Text(experiment, style="bold"), soft_wrap=True)
+        for summary in members:
+            console.print(_line(summary), soft_wrap=True)
+            for remark in filter(None, (summary.repeats, summary.problem)):
+                console.print(Text(f"    {terminal.hanging(remark, 4)}", style="dim"), soft_wrap=True)
+
+
+def _line(summary: Summary) -> Text:
+    from rich.text import Text
+
+    epochs = f"{summary.epochs}/{'?' if summary.total_epochs is None else summary.total_epochs}"
+    line = Text(f"  {summary.run:<23} ")
+    line.append(f"{summary.outcome:<11}", style=_STYLES.get(summary.outcome, "red"))
+    line.append(f" {epochs:>7} {words.percent(summary.train_accuracy):>8} {words.percent(summary.test_accuracy):>8}")
+    line.append(f" {words.clock(summary.duration_seconds):>8}")
+    line.append("  yes" if summary.signers else "  no")
+    return line

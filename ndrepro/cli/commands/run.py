@@ -1,0 +1,150 @@
+"""``ndrepro run``: train, record, sign; or go on with a run that was cut off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ndrepro.cli.display import live, options, output, terminal, words
+from ndrepro.protocol.errors import TrainingFailed, UsageError
+
+if TYPE_CHECKING:
+    from ndrepro.execution.runs.run import Finished
+
+
+def run(
+    experiment: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="EXP",
+            show_default=False,
+            help="ARCH_METHOD_EPOCHS[_DATASET], e.g. vgg16_nd_100; left out, a small one on digits.",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting; may be given many times.")
+    ] = None,
+    seed: Annotated[str | None, typer.Option("--seed", metavar="N", help="The seed of every random stream.")] = None,
+    determinism: Annotated[
+        str | None,
+        typer.Option("--determinism", metavar="LEVEL", help="free, seeded, deterministic (default) or canonical."),
+    ] = None,
+    threads: Annotated[
+        str | None, typer.Option("--threads", metavar="N", help="CPU threads; they change bits.")
+    ] = None,
+    device: Annotated[str | None, typer.Option("--device", metavar="D", help="auto (default), cpu or cuda.")] = None,
+    processes: Annotated[
+        str | None,
+        typer.Option("--processes", metavar="N", help="Share every batch out to N processes here, one a GPU."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="PATH",
+            help="Where the data set lies: its archive's folder, or train/CLASS/*, test/CLASS/*.",
+        ),
+    ] = None,
+    environment: Annotated[
+        str | None,
+        typer.Option("--env", metavar="CELL", help="Train in a cell of environments/, e.g. torch-1.13.1."),
+    ] = None,
+    engine: options.Engine = None,
+    image: options.Image = None,
+    resume: Annotated[
+        str | None, typer.Option("--resume", metavar="RUN", help="Go on with this run from its last checkpoint.")
+    ] = None,
+    runs: options.Runs = options.DEFAULT_RUNS,
+    as_json: options.Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the run folder and nothing else.")] = False,
+) -> int:
+    """Train, record and sign. Ctrl-C stops it cleanly; --resume goes on to the same bits."""
+    from ndrepro.execution.environments.matrix import cell
+    from ndrepro.execution.runs import run as execution
+    from ndrepro.protocol.experiment.experiment import DEFAULT_EXPERIMENT, Experiment
+    from ndrepro.protocol.layout import RunsFolder
+    from provenance.attestation.dsse import default_home
+
+    folder = RunsFolder(runs)
+    chosen = chosen_settings(
+        settings or [], seed=seed, determinism=determinism, threads=threads, device=device, processes=processes
+    )
+    container = options.container(engine, image)
+    how = execution.Options(folder, default_home(), data=data, environment=environment, container=container)
+    if environment is not None:
+        cell(environment)  # a wrong name is wrong usage, not a run that failed
+    if resume is not None and (experiment is not None or chosen):
+        raise UsageError(f"--resume {resume}: a resumed run keeps its own settings", "leave out EXP and every setting")
+    if resume is not None and container is not None:
+        raise UsageError("--resume with --in: a run is resumed where it began", "leave out --in and --image")
+    with live.watching(quiet=quiet, error=as_json) as observer:
+        if resume is not None:
+            finished = execution.resume(options.run_folder(runs, resume, completed=False), how, observer)
+        else:
+            finished = execution.run(Experiment.from_name(experiment or DEFAULT_EXPERIMENT, chosen), how, observer)
+    word = terminal.run_word(finished.folder.root, runs, options.DEFAULT_RUNS)
+    error = None if finished.outcome == "completed" else _error(finished, word)
+    if as_json:
+        output.print_json(_document(finished, error))
+    elif quiet:
+        terminal.write_line(terminal.here(finished.folder.root))
+    else:
+        _print_end(finished, word)
+    if error is None:
+        return output.DONE
+    output.print_error(error)
+    return output.COULD_NOT
+
+
+def chosen_settings(pairs: list[str], **named: str | None) -> dict[str, str]:
+    """``--set`` and the named options as one mapping; a setting given twice is refused, not guessed."""
+    chosen: dict[str, str] = {}
+    given = [("--set", pair.partition("=")) for pair in pairs]
+    given += [(f"--{key}", (key, "=", value)) for key, value in named.items() if value is not None]
+    for option, (key, equals, value) in given:
+        if not equals or not key:
+            raise UsageError(f"{option} {key!r}: expected KEY=VALUE", "e.g. --set learning_rate=0.05")
+        if key in chosen:
+            raise UsageError(f"{option}: '{key}' is given twice", "give it once")
+        chosen[key] = value
+    return chosen
+
+
+def _error(finished: Finished, word: str) -> dict[str, Any]:
+    """Why a run is not complete, and how to go on; ``word`` is what to type for it."""
+    error = finished.error or TrainingFailed(f"{finished.outcome} before the run was complete")
+    cure = error.cure or f"go on with `{terminal.program()} run --resume {word}`"
+    return {**output.record_of(type(error)(error.message, cure)), "exit_code": output.COULD_NOT}
+
+
+def _document(finished: Finished, error: dict[str, Any] | None) -> dict[str, Any]:
+    """The JSON of a run: what became of it, and where it is."""
+    from dataclasses import asdict
+
+    document: dict[str, Any] = {
+        "experiment": finished.folder.root.parent.name,
+        "run": finished.folder.root.name,
+        "folder": str(finished.folder.root.absolute()),
+        "outcome": finished.outcome,
+        "scores": asdict(finished.scores) if finished.scores else None,
+        "signer": finished.signer,
+        "manifest": str(finished.manifest.absolute()) if finished.manifest else None,
+    }
+    return {**document, "error": error} if error else document
+
+
+def _print_end(finished: Finished, word: str) -> None:
+    rows = [("outcome", finished.outcome)]
+    if finished.scores:
+        accuracies = words.accuracies(finished.scores)
+        rows.append(("accuracy", f"{accuracies} after {words.plural(finished.scores.epoch, 'epoch')}"))
+    rows.append(("run", terminal.here(finished.folder.root)))
+    rows.append(("signed by", finished.signer if finished.manifest else "nobody: there is no manifest"))
+    nexts = ["verify", "show"] if finished.outcome == "completed" else ["run --resume", "show"]
+    for command in nexts:
+        rows.append(("" if rows[-1][0] == "next" else "next", f"{terminal.program()} {command} {word}"))
+    terminal.write_line("")
+    for name, text in rows:
+        terminal.write_line(f"{name:<10} {text}")

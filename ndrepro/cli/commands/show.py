@@ -1,0 +1,112 @@
+"""``ndrepro show``: one run on one screen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ndrepro.cli.display import options, output, terminal, words
+
+if TYPE_CHECKING:
+    from ndrepro.cli.display.facts import Row
+    from ndrepro.execution.runs.run_lookup import Recorded, Summary
+    from ndrepro.protocol.messages import Scores
+
+_EPOCHS_SHOWN = 5
+_LABEL_WIDTH = 12
+
+
+def show(
+    run: options.Run = options.LATEST_RUN, runs: options.Runs = options.DEFAULT_RUNS, as_json: options.Json = False
+) -> int:
+    """Show a run, the latest where none is named, on one screen. Nothing is verified: that is what verify is for."""
+    from ndrepro.execution.runs.run_lookup import read_recorded, read_scores, summary
+
+    folder = options.run_folder(runs, run)
+    short = summary(folder)
+    recorded = read_recorded(folder) if folder.manifest.exists() else None
+    if as_json:
+        output.print_json(_document(short, read_scores(folder), recorded))
+        return output.DONE
+    scores = read_scores(folder)
+    _print_row("run", ", ".join(filter(None, (f"{short.experiment} {short.run}", short.repeats))))
+    _print_row("outcome", _outcome(short, recorded))
+    _print_scores(scores)
+    for row in _rows(short, recorded, runs):
+        _print_row(*row)
+    # in one piece, to be copied
+    terminal.write_line(f"{'folder':<{_LABEL_WIDTH}} {terminal.here(short.folder)}")
+    return output.DONE
+
+
+def _document(short: Summary, scores: tuple[Scores, ...], recorded: Recorded | None) -> dict[str, object]:
+    from dataclasses import asdict
+
+    predicate = recorded.manifest.to_predicate() if recorded else None
+    folder = str(short.folder.absolute())
+    return {**asdict(short), "folder": folder, "scores": [asdict(row) for row in scores], "manifest": predicate}
+
+
+def _outcome(short: Summary, recorded: Recorded | None) -> str:
+    text = short.outcome + (f": {short.problem}" if short.problem else "")
+    if recorded and len(recorded.manifest.attempts) > 1:
+        attempts = ", ".join(attempt.outcome for attempt in recorded.manifest.attempts)
+        text += f" ({len(recorded.manifest.attempts)} attempts: {attempts})"
+    errors = (
+        [item.annotations or {} for item in recorded.manifest.byproducts if item.name == "error"] if recorded else []
+    )
+    return "; ".join([text, *(str(error.get("message")) for error in errors)])
+
+
+def _rows(short: Summary, recorded: Recorded | None, runs: Path) -> list[Row]:
+    from ndrepro.cli.display import facts
+    from ndrepro.execution.runs.run_lookup import experiment_of, settings_changed
+    from ndrepro.protocol.layout import RunFolder
+    from ndrepro.protocol.messages import Request, read_json
+
+    if recorded is None:
+        experiment = Request.from_json(read_json(RunFolder(short.folder).request)).experiment
+        signed = "nobody: there is no manifest"
+        rest = []
+    else:
+        experiment = experiment_of(recorded.manifest)
+        check = f"{terminal.program()} verify {terminal.run_word(short.folder, runs, options.DEFAULT_RUNS)}"
+        signed = f"{', '.join(recorded.signers)}, as the manifest claims; to check: {check}"
+        rest = facts.manifest_rows(recorded.manifest)
+    rows = facts.experiment_rows(experiment, settings_changed(experiment)) + rest
+    return [*rows, ("signed by", signed)]
+
+
+def _print_scores(scores: tuple[Scores, ...]) -> None:
+    """Train beside test, an epoch a line; of many the last."""
+    if not scores:
+        _print_row("accuracy", "no epoch was finished")
+        return
+    best = max(scores, key=lambda row: row.test_accuracy)
+    _print_row(
+        "accuracy", f"{words.accuracies(scores[-1])}; best test {words.percent(best.test_accuracy)}, epoch {best.epoch}"
+    )
+    if scores[-1].test_top5_accuracy is not None:
+        last = scores[-1]
+        train, test = words.percent(last.train_top5_accuracy), words.percent(last.test_top5_accuracy)
+        _print_row("top 5", f"train {train}, test {test}")
+    console = terminal.console()
+    heading = f"{'':<{_LABEL_WIDTH}} epoch      train       test   train loss    test loss"
+    console.print(heading, style="dim", soft_wrap=True)
+    for row in scores[-_EPOCHS_SHOWN:]:
+        accuracies = f"{words.percent(row.train_accuracy):>10} {words.percent(row.test_accuracy):>10}"
+        losses = f"{words.loss(row.train_loss):>12} {words.loss(row.test_loss):>12}"
+        console.print(f"{'':<{_LABEL_WIDTH}} {row.epoch:>5} {accuracies} {losses}", soft_wrap=True)
+    if len(scores) > _EPOCHS_SHOWN:
+        console.print(f"{'':<{_LABEL_WIDTH}} the last {_EPOCHS_SHOWN} of {len(scores)}", style="dim", soft_wrap=True)
+
+
+def _print_row(label: str, text: str) -> None:
+    from rich.text import Text
+
+    from ndrepro.cli.display.facts import ALARMS
+
+    line = Text(f"{label:<{_LABEL_WIDTH}} ", style="dim")
+    body = Text(terminal.hanging(text, _LABEL_WIDTH + 1))
+    body.highlight_words(ALARMS, style="bold yellow")
+    terminal.console().print(Text.assemble(line, body), soft_wrap=True)

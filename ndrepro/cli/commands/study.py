@@ -1,0 +1,298 @@
+"""``ndrepro study``: list, plan, run, status, resume. A study is a TOML file; its runs are ordinary signed runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ndrepro.cli.display import data_paths, options, output, study_slurm, study_words, terminal, words
+from ndrepro.protocol.errors import NdreproError, UsageError
+
+if TYPE_CHECKING:
+    from ndrepro.execution.runs.run import Options
+    from ndrepro.execution.slurm.launcher import Spelled
+    from ndrepro.execution.slurm.request import Cluster
+    from ndrepro.execution.studies.plan import Outcome, Plan
+    from ndrepro.protocol.image_reference import PinnedImage
+
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="STUDY", show_default=False, help="A study's name, or a TOML file; see `ndrepro study list`."
+    ),
+]
+Grids = Annotated[
+    list[str] | None, typer.Option("--grid", metavar="G", help="Only this grid; may be given many times.")
+]
+Jobs = Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=1, help="Runs at the same time on this machine.")]
+JobsOrDefault = Annotated[
+    int | None, typer.Option("--jobs", "-j", metavar="N", min=1, help="Runs at the same time (slurm: tasks).")
+]
+Data = Annotated[
+    list[str] | None,
+    typer.Option("--data", metavar="PATH", help="Where the data lie; DATASET=PATH for one data set of several."),
+]
+
+
+def list_studies(as_json: options.Json = False) -> int:
+    """List the studies that are known by name."""
+    from ndrepro.execution.studies.study_file import load_study, study_files
+
+    found, wrong = [], []
+    for path in study_files():
+        try:
+            found.append((path, load_study(path)))
+        except UsageError as error:
+            wrong.append(error)
+    if as_json:
+        output.print_json({"studies": [study_words.study_document(path, study) for path, study in found]})
+    for _, study in [] if as_json else found:
+        terminal.write_line(f"{study.name:<16} {study.title}")
+        for grid in study.grids:
+            count = words.plural(len(study.runs([grid.name])), "run")
+            terminal.write_line(f"  {grid.name:<14} {count:>8}  {grid.title}")
+    for problem in wrong:
+        output.print_error(output.record_of(problem))
+    return output.NO if wrong else output.DONE
+
+
+def plan(
+    study: Name,
+    grids: Grids = None,
+    engine: options.Engine = None,
+    image: options.Image = None,
+    runs: options.Runs = options.DEFAULT_RUNS,
+    as_json: options.Json = False,
+) -> int:
+    """Say what a study comes to, and what is left of it, before anything starts."""
+    found, _, inside = _plan(study, grids, runs, engine, image, where_begun=True)
+    if as_json:
+        output.print_json(study_words.plan_document(found))
+        return output.DONE
+    study_words.print_plan(found)
+    if found.todo:
+        terminal.write_line(f"{'next':<{study_words.LABEL}} {_command('run', study, grids, runs, inside)}")
+    return output.DONE
+
+
+def status(
+    study: Name,
+    grids: Grids = None,
+    engine: options.Engine = None,
+    image: options.Image = None,
+    runs: options.Runs = options.DEFAULT_RUNS,
+    as_json: options.Json = False,
+) -> int:
+    """Say where every run stands. Exit 1 where one failed or does not count."""
+    from ndrepro.execution.studies.run_status import FAILED, REFUSED
+
+    found, how, _ = _plan(study, grids, runs, engine, image, where_begun=True)
+    wrong = found.states[FAILED] + found.states[REFUSED]
+    if as_json:
+        output.print_json(
+            {**study_words.plan_document(found), "slurm": study_slurm.document(how.runs, found.study.name)}
+        )
+    else:
+        study_words.print_status(found)
+        study_slurm.print_tasks(how.runs, found.study.name)
+    return output.NO if wrong else output.DONE
+
+
+def cancel(study: Name, runs: options.Runs = options.DEFAULT_RUNS, as_json: options.Json = False) -> int:
+    """Cancel what Slurm still has of a study; runs under way end signed, and can be gone on with."""
+    from ndrepro.execution.slurm.launcher import cancel as cancel_arrays
+
+    found, how, _ = _plan(study, None, runs)
+    arrays = cancel_arrays(how.runs, found.study.name)
+    if as_json:
+        output.print_json({"cancelled": arrays})
+    elif arrays:
+        terminal.write_line(f"cancelled  {', '.join(f'array {array}' for array in arrays)}")
+    else:
+        terminal.write_line(f"nothing of {found.study.name} is in Slurm's queue")
+    return output.DONE
+
+
+def run(
+    study: Name,
+    grids: Grids = None,
+    jobs: JobsOrDefault = None,
+    data: Data = None,
+    where: study_slurm.On = study_slurm.LOCAL,
+    engine: options.Engine = None,
+    image: options.Image = None,
+    partition: study_slurm.Partition = None,
+    account: study_slurm.Account = None,
+    gpus: study_slurm.Gpus = 0,
+    pack: study_slurm.Pack = 1,
+    gpu_memory: study_slurm.GpuMemory = None,
+    minutes: study_slurm.Minutes = None,
+    sbatch: study_slurm.Sbatch = None,
+    follow: study_slurm.Follow = False,
+    runs: options.Runs = options.DEFAULT_RUNS,
+    as_json: options.Json = False,
+) -> int:
+    """Run what is not done, go on with what was cut off, and try again what failed. Ctrl-C stops it cleanly."""
+    if where not in (study_slurm.LOCAL, study_slurm.SLURM):
+        raise UsageError(f"--on {where}: not a place to run", "it is local or slurm")
+    found, how, inside = _plan(study, grids, runs, engine, image)
+    paths, again = data_paths.parse(data or []), _command("resume", study, grids, runs, inside)
+    if where == study_slurm.LOCAL:
+        return _carry_out(found, how, jobs or 1, paths, as_json, again)
+    cluster = study_slurm.cluster_of(jobs, partition, account, gpus, pack, gpu_memory, minutes, sbatch or [])
+    spelled = study_slurm.spelled(found, study, _inside(inside))
+    return _submit(found, how, cluster, paths, spelled, follow, as_json, again)
+
+
+def resume(
+    study: Name,
+    grids: Grids = None,
+    jobs: Jobs = 1,
+    data: Data = None,
+    engine: options.Engine = None,
+    image: options.Image = None,
+    runs: options.Runs = options.DEFAULT_RUNS,
+    as_json: options.Json = False,
+) -> int:
+    """Go on with a study that was begun: its grids, its data, its container image; else as run."""
+    from ndrepro.execution.studies.plan import data_of_begun, only_begun
+
+    found, how, inside = _plan(study, grids, runs, engine, image, where_begun=True)
+    begun = only_begun(found)
+    if not begun.items:
+        where = f" in {study_words.where(found)}" if study_words.where(found) else ""
+        cure = f"begin with `{_command('run', study, grids, runs, inside)}`, or name the folder with --runs DIR"
+        if found.elsewhere:
+            there = _command("resume", study, grids, runs, study_words.image(next(iter(found.elsewhere))))
+            cure = f"it was begun {study_words.places(found.elsewhere)}: `{there}` goes on"
+        raise UsageError(f"nothing of {found.study.name} has been begun{where} in {terminal.here(runs)}", cure)
+    paths = {**data_of_begun(begun), **data_paths.parse(data or [])}
+    return _carry_out(begun, how, jobs, paths, as_json, _command("resume", study, grids, runs, inside))
+
+
+def _plan(
+    study: str,
+    grids: Sequence[str] | None,
+    runs: Path,
+    engine: str | None = None,
+    image: str | None = None,
+    *,
+    where_begun: bool = False,
+) -> tuple[Plan, Options, PinnedImage | None]:
+    """The plan, and the image that the whole study is run in: that asked for, else, if wished, where it was begun."""
+    from ndrepro.execution.containers import engines
+    from ndrepro.execution.runs.run import Options
+    from ndrepro.execution.studies.plan import image_begun_in, make_plan
+    from ndrepro.execution.studies.study_file import find_study, load_study
+    from ndrepro.protocol.layout import RunsFolder
+    from ndrepro.protocol.study.study import inside
+    from provenance.attestation.dsse import default_home
+
+    how = Options(runs=RunsFolder(runs), home=default_home())
+    found, wanted = load_study(find_study(study)), options.container(engine, image)
+    pinned = None if wanted is None else engines.pin(wanted)
+    plan = make_plan(inside(found, pinned) if pinned else found, grids or [], how)
+    if pinned is None and where_begun and (pinned := image_begun_in(plan)):
+        plan = make_plan(inside(found, pinned), grids or [], how)
+    return plan, how, pinned
+
+
+def _carry_out(plan: Plan, how: Options, jobs: int, data: dict[str, Path], as_json: bool, again: str) -> int:
+    from ndrepro.cli.display import study_live
+    from ndrepro.execution.studies.launchers import LocalLauncher
+    from ndrepro.execution.studies.plan import carry_out
+
+    with study_live.watching(jobs=jobs, error=as_json) as observer:
+        outcome = carry_out(plan, how, LocalLauncher(jobs, how), observer, _by_dataset(plan, data))
+    return _conclude(outcome, again, as_json)
+
+
+def _conclude(outcome: Outcome, again: str, as_json: bool) -> int:
+    """Say how the study stands."""
+    error = _error(outcome, again)
+    if as_json:
+        document = study_words.outcome_document(outcome)
+        output.print_json({**document, "error": error} if error else document)
+    else:
+        study_words.print_outcome(outcome)
+    if error:
+        output.print_error(error)
+        return int(error["exit_code"])
+    return output.DONE
+
+
+def _submit(
+    plan: Plan,
+    how: Options,
+    cluster: Cluster,
+    data: dict[str, Path],
+    study: Spelled,
+    follow: bool,
+    as_json: bool,
+    again: str,
+) -> int:
+    """To Slurm; without ``follow`` it is done when the array is submitted."""
+    from ndrepro.cli.display import study_live
+
+    paths = _by_dataset(plan, data)
+    if follow:
+        with study_live.watching(jobs=cluster.at_once, error=as_json) as observer:
+            outcome, array = study_slurm.submit(plan, how, cluster, paths, study, observer, follow)
+    else:
+        outcome, array = study_slurm.submit(plan, how, cluster, paths, study, study_slurm.Silent(), follow)
+    if outcome.trouble is not None or follow:
+        return _conclude(outcome, again, as_json)
+    if as_json:
+        output.print_json({"array": array, **study_words.plan_document(outcome.plan)})
+    else:
+        study_slurm.print_submitted(how.runs, plan, array, again)
+    return output.DONE
+
+
+def _error(outcome: Outcome, again: str) -> dict[str, Any] | None:
+    """Why the study is not complete, and how to go on; None where it is."""
+    name, total = outcome.plan.study.name, len(outcome.plan.items)
+    left = total - outcome.plan.states["done"]
+    if outcome.trouble is not None:
+        record = output.record_of(outcome.trouble)
+        message = f"{name} stopped with {left} of {total} runs not done: {record['message']}"
+        return {**record, "message": message, "exit_code": output.COULD_NOT}
+    if outcome.interrupted and not outcome.complete:
+        stopped = NdreproError(f"{name} was interrupted, {left} of {total} runs not done", f"go on with `{again}`")
+        return {**output.record_of(stopped), "exit_code": output.COULD_NOT}
+    if outcome.complete:
+        return None
+    states = ", ".join(f"{count} {state}" for state, count in outcome.plan.states.items() if state != "done")
+    labels = ", ".join(failure.run.label for failure in outcome.failures[:3])
+    more = ", …" if len(outcome.failures) > 3 else ""
+    which = f" ({labels}{more})" if labels else ""
+    cure = f"`{again}` tries again"
+    if outcome.plan.states["waiting"] == left:
+        cure = f"search their hyper-parameters first: `{terminal.program()} study search`"
+    undone = NdreproError(f"{left} of {total} runs of {name} are not done: {states}{which}", cure)
+    return {**output.record_of(undone), "exit_code": output.NO}
+
+
+def _by_dataset(plan: Plan, given: dict[str, Path]) -> dict[str, Path]:
+    """The paths for the data sets of this study."""
+    return data_paths.by_dataset(given, {item.run.experiment.dataset for item in plan.items}, plan.study.name)
+
+
+def _command(verb: str, study: str, grids: Sequence[str] | None, runs: Path, image: PinnedImage | None = None) -> str:
+    """What to type for another command on the same study."""
+    import shlex
+
+    parts = [terminal.program(), "study", verb, shlex.quote(study)]
+    parts += [f"--grid {shlex.quote(grid)}" for grid in grids or []]
+    parts += map(shlex.quote, _inside(image))
+    parts += [f"--runs {shlex.quote(os.fspath(runs))}"] if runs != options.DEFAULT_RUNS else []
+    return " ".join(parts)
+
+
+def _inside(image: PinnedImage | None) -> tuple[str, ...]:
+    """The options that ask for it."""
+    return () if image is None else ("--in", image.engine, "--image", image.reference)

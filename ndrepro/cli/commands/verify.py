@@ -1,0 +1,97 @@
+"""``ndrepro verify``: is this run what its signed manifest says?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ndrepro.cli.display import options, output, terminal, words
+
+if TYPE_CHECKING:
+    from provenance.attestation.trust import TrustPolicy
+    from provenance.attestation.verify import Check, Verdict
+
+_STYLES = {"pass": ("ok", "green"), "fail": ("FAIL", "bold red"), "skip": ("skip", "dim")}
+_INDENT = len("  1 FAIL ")
+
+
+def verify(
+    run: options.Run = options.LATEST_RUN,
+    keys: options.Keys = None,
+    ledger: Annotated[
+        Path | None,
+        typer.Option("--ledger", metavar="FILE", help="The list of runs; left out, the one beside the run."),
+    ] = None,
+    manifest_only: Annotated[
+        bool, typer.Option("--manifest-only", help="Check the manifest alone, without the files that it names.")
+    ] = False,
+    runs: options.Runs = options.DEFAULT_RUNS,
+    as_json: options.Json = False,
+) -> int:
+    """Check a run's signature, files and ledger; the latest run where none is named.
+
+    Exit 0 only if every check holds, 1 if one fails.
+    """
+    from ndrepro.execution.runs.run_checks import CHECKS
+    from ndrepro.execution.runs.run_lookup import ledger_of
+    from ndrepro.protocol.layout import RunFolder
+    from provenance.attestation.ledger import Ledger
+    from provenance.attestation.verify import verify as verify_run
+
+    alone = manifest_only and Path(run).is_file()
+    place = Path(run) if alone else options.run_folder(runs, run).root
+    beside = ledger or (None if alone else ledger_of(RunFolder(place)))
+    verdict = verify_run(
+        place,
+        trust=trust_of(keys or []),
+        ledger=Ledger(beside) if beside else None,
+        extra_checks=() if manifest_only else CHECKS,
+        manifest_only=manifest_only,
+    )
+    if as_json:
+        output.print_json({"run": str(place.absolute()), **verdict.to_json()})
+    else:
+        _print(verdict, place)
+    return output.DONE if verdict.ok else output.NO
+
+
+def trust_of(files: list[Path]) -> TrustPolicy:
+    """The keys given, and only those; or the key home's policy."""
+    from provenance.attestation.dsse import PublicKey, default_home
+    from provenance.attestation.trust import TrustedKey, TrustPolicy
+
+    if not files:
+        return TrustPolicy.load(default_home())
+    keys = [(file, PublicKey.from_pem(file.read_bytes())) for file in files]
+    return TrustPolicy(Path(), None, tuple(TrustedKey(key.pem, key.keyid, str(file), "") for file, key in keys))
+
+
+def _print(verdict: Verdict, root: Path) -> None:
+    for check in verdict.checks:
+        _print_check(check)
+    failed = sum(check.status == "fail" for check in verdict.checks)
+    skipped = sum(check.status == "skip" for check in verdict.checks)
+    counted = words.plural(len(verdict.checks) - failed - skipped, "check")
+    rest = f", {skipped} skipped" if skipped else ""
+    terminal.write_line("")
+    if verdict.ok:
+        terminal.write_line(f"verified: {counted} passed{rest}; signed by {verdict.signer}")
+    else:
+        terminal.write_line(f"NOT verified: {failed} failed, {counted} passed{rest}")
+    terminal.write_line(terminal.here(root))
+
+
+def _print_check(check: Check) -> None:
+    """Number, verdict, name and what was found; the cure of a failure on the next line."""
+    from rich.text import Text
+
+    word, style = _STYLES[check.status]
+    line = Text(f"{check.number:>3} ")
+    line.append(f"{word:<5}", style=style)
+    line.append(terminal.hanging(f"{check.name}: {check.message}" if check.message else check.name, _INDENT))
+    terminal.console().print(line, soft_wrap=True)
+    if check.cure and check.status == "fail":
+        cure = terminal.hanging(f"cure: {check.cure}", _INDENT)
+        terminal.console().print(Text(f"{'':<{_INDENT}}{cure}", style="dim"), soft_wrap=True)

@@ -1,0 +1,213 @@
+"""A manifest in words: one row a subject, and nothing in it that would make a dirty or changed run look clean.
+
+What a manifest says it could not find out (``{"unavailable": reason}``) is said here too, with its reason.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ndrepro.cli.display import words
+from ndrepro.protocol.experiment.experiment import STREAMS, Experiment
+from provenance.attestation.manifest import Artifact, Manifest, Resource
+from provenance.capture.unavailable import is_missing, unavailable
+
+Row = tuple[str, str]
+# what a reader must not overlook; a terminal shows these words in another colour
+ALARMS = (
+    "WITH UNCOMMITTED CHANGES",
+    "NO COMMIT",
+    "MAY DIFFER FROM IT",
+    "NOT KEPT",
+    "NOT KNOWN",
+    "NOT the official files",
+    "FLAGS CHANGED UNDER WAY",
+)
+_LIBRARIES = ("torchvision", "numpy", "pillow")
+
+
+def experiment_rows(experiment: Experiment, changed: Mapping[str, Any]) -> list[Row]:
+    """Every setting that the name does not tell (``changed``), and the seeds."""
+    settings = ", ".join(f"{key}={value}" for key, value in changed.items() if not key.startswith("seed"))
+    seeds = {stream: experiment.seed_of(stream) for stream in STREAMS}
+    own = ", ".join(f"{stream} {seed}" for stream, seed in seeds.items() if seed != experiment.seed)
+    return [
+        ("settings", settings or "the defaults"),
+        ("seeds", f"{experiment.seed} for every stream" if not own else f"{experiment.seed}, but for {own}"),
+    ]
+
+
+def manifest_rows(manifest: Manifest) -> list[Row]:
+    """Everything else that the manifest says, shortest first where it matters most."""
+    named = {resource.name: resource for resource in manifest.dependencies}
+    data = next((item for item in manifest.dependencies if item.name.startswith("dataset:")), Resource("dataset:?"))
+    inner, machine = manifest.internal_parameters, manifest.machine
+    return [
+        ("source", _told(source, named.get("source", Resource("source")))),
+        ("data", _told(dataset, data)),
+        ("python", _told(_python, manifest, named)),
+        ("machine", _told(_machine, machine)),
+        ("gpu", _told(_gpu, machine, inner)),
+        ("computed", _told(_computed, inner)),
+        ("determinism", _told(determinism, at(inner, "determinism"))),
+        ("network", _told(_network, manifest)),
+        ("time", _told(_time, manifest)),
+        ("artifacts", artifacts(manifest.artifacts)),
+    ]
+
+
+def _told(row: Callable[..., str], *recorded: Any) -> str:
+    """A row's words. A manifest may be anybody's, and what has another form than here hides no other row."""
+    try:
+        return row(*recorded)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return "NOT KNOWN (recorded in another form than this version knows)"
+
+
+def at(document: Any, *keys: str) -> Any:
+    """The value below some keys; the marker of what is missing where the way to it ends earlier."""
+    for key in keys:
+        if is_missing(document):
+            return document
+        if not isinstance(document, Mapping) or key not in document:
+            return unavailable("not recorded")
+        document = document[key]
+    return document
+
+
+def word(value: Any) -> str:
+    """A recorded value as text; what is missing with its reason."""
+    if is_missing(value):
+        ((kind, reason),) = value.items()
+        return f"none ({reason})" if kind == "none" else f"NOT KNOWN ({reason})"
+    return str(value)
+
+
+def source(resource: Resource) -> str:
+    """The commit and, in capitals, whether the work tree differed from it."""
+    found = resource.annotations or {}
+    commit, dirty = at(found, "commit"), at(found, "dirty")
+    name = f"commit {commit[:12]}" if isinstance(commit, str) else f"NO COMMIT: {word(commit)}"
+    if dirty is False:
+        return f"{name}, clean"
+    if is_missing(dirty):
+        return f"{name}; MAY DIFFER FROM IT: {word(dirty)}"
+    changed, untracked = at(found, "changed", "count"), at(found, "untracked")
+    parts = [f"{words.plural(changed, 'file')} changed" if isinstance(changed, int) else "changed"]
+    copied, left_out = at(untracked, "copied"), at(untracked, "left_out")
+    if isinstance(copied, list) and isinstance(left_out, list) and copied + left_out:
+        lost = f", {len(left_out)} of them NOT KEPT" if left_out else ""
+        parts.append(f"{len(copied) + len(left_out)} untracked{lost}")
+    if not is_missing(at(found, "patch", "left_out")):
+        parts.append("the patch was NOT KEPT")
+    return f"{name} WITH UNCOMMITTED CHANGES: {', '.join(parts)}"
+
+
+def dataset(resource: Resource) -> str:
+    """What the data were, whether the official files, and their digest."""
+    found = resource.annotations or {}
+    name = resource.name.removeprefix("dataset:")
+    if is_missing(found) or "tree_sha256" not in found:
+        return f"{name}: {word(found) if is_missing(found) else 'NOT KNOWN'}"
+    official = {True: "the official files", False: "NOT the official files", None: "no official digest is known"}
+    images = f"{word(at(found, 'train_images'))} + {word(at(found, 'test_images'))} images"
+    read = f"read as {word(at(found, 'reader'))}; sha256 {str(found['tree_sha256'])[:16]}..."
+    return f"{name}, {images}, {official.get(found.get('canonical'), '?')}; {read}"
+
+
+def determinism(found: Any) -> str:
+    """The level, then every flag; one that changed under way stands first, in capitals."""
+    level, start, end = at(found, "level"), at(found, "start"), at(found, "end")
+    if is_missing(start):
+        return f"{word(level)}; flags {word(start)}"
+    if is_missing(end):
+        verdict = f"flags at the end {word(end)}; at the start"
+    else:
+        changed = [f"{key} {word(start[key])} -> {word(end.get(key))}" for key in start if start[key] != end.get(key)]
+        verdict = (
+            f"FLAGS CHANGED UNDER WAY: {', '.join(changed)}; at the start" if changed else "the same at start and end"
+        )
+    return f"{word(level)}; {verdict}: " + ", ".join(f"{key} {word(value)}" for key, value in start.items())
+
+
+def artifacts(listed: tuple[Artifact, ...]) -> str:
+    """Files with their sizes; those in folders summed up by folder."""
+    folders: dict[str, list[int]] = defaultdict(list)
+    for artifact in listed:
+        top, slash, _ = artifact.path.partition("/")
+        folders[top + slash].append(artifact.size)
+    parts = [
+        f"{name} {words.size(sum(sizes))}" + (f" ({words.plural(len(sizes), 'file')})" if name.endswith("/") else "")
+        for name, sizes in folders.items()
+    ]
+    total = words.size(sum(artifact.size for artifact in listed))
+    return f"{words.plural(len(listed), 'file')}, {total}: {', '.join(parts)}"
+
+
+def _python(manifest: Manifest, named: Mapping[str, Resource]) -> str:
+    interpreter, libraries = at(manifest.machine, "interpreter"), at(manifest.internal_parameters, "libraries")
+    asked = manifest.external_parameters
+    cell = "of the image" if asked.get("container") else asked.get("environment", "main")
+    parts = [f"Python {word(at(interpreter, 'version'))}", f"torch {word(at(libraries, 'torch'))}"]
+    for library in _LIBRARIES:
+        uri = getattr(named.get(f"distribution:{library}"), "uri", None)
+        parts += [f"{library} {uri.rpartition('@')[2]}"] if uri else []
+    count = sum(name.startswith("distribution:") for name in named)
+    return f"{', '.join(parts)}; {words.plural(count, 'distribution')}; environment {cell}"
+
+
+def _machine(machine: Any) -> str:
+    found = at(machine, "machine")
+    if is_missing(found):
+        return word(found)
+    memory = at(found, "memory_bytes")
+    container = at(machine, "container")
+    cores = f"{word(at(found, 'cores', 'affinity', 'count'))} of {word(at(found, 'cores', 'logical'))} cores"
+    parts = [word(at(found, "cpu", "model_name")), cores]
+    parts += [words.size(memory) if isinstance(memory, int) else word(memory), word(at(found, "operating_system"))]
+    if "none" not in container:
+        digest = at(container, "image", "digest")
+        image = digest if isinstance(digest, str) else "image not known"
+        parts.append(f"in {word(at(container, 'engine'))} ({image})")
+    return ", ".join(parts)
+
+
+def _computed(inner: Mapping[str, Any]) -> str:
+    return f"on {word(at(inner, 'device'))}, {words.plural(int(at(inner, 'threads')), 'thread')}"
+
+
+def _gpu(machine: Any, inner: Mapping[str, Any]) -> str:
+    gpus, seen = at(machine, "gpus"), at(inner, "libraries", "gpus")
+    if is_missing(gpus):
+        return word(gpus)
+    devices = at(gpus, "devices")
+    names = ", ".join(word(at(device, "name")) for device in devices) if isinstance(devices, list) else word(devices)
+    counts = [str(at(device, "multiprocessors")) for device in seen] if isinstance(seen, list) else []
+    sizes = f" ({', '.join(counts)} multiprocessors)" if counts else ""
+    cuda = f"CUDA {word(at(inner, 'libraries', 'cuda'))}, cuDNN {word(at(inner, 'libraries', 'cudnn'))}"
+    return f"{names}{sizes}, driver {word(at(gpus, 'driver'))}, {cuda}"
+
+
+def _network(manifest: Manifest) -> str:
+    census = next((item.annotations for item in manifest.byproducts if item.name == "layer census"), None)
+    parameters = at(census or {}, "trainable_parameters")
+    if is_missing(parameters):
+        return word(parameters)
+    layers = [
+        f"{count} {key.removesuffix('_layers')}"
+        for key, count in (census or {}).items()
+        if key.endswith("_layers") and count
+    ]
+    return f"{parameters:,} parameters; layers: {', '.join(layers)}"
+
+
+def _time(manifest: Manifest) -> str:
+    usage = at(manifest.internal_parameters, "usage")
+    started = f"{manifest.started_on[:19].replace('T', ' ')} to {manifest.finished_on[:19].replace('T', ' ')} UTC"
+    if is_missing(usage):
+        return f"{started}; CPU time and memory {word(usage)}"
+    cpu = sum(float(usage.get(key, 0.0)) for key in ("user_seconds", "system_seconds"))
+    peak = at(usage, "peak_memory_bytes")
+    return f"{started}; {cpu:.0f} CPU s; peak memory {words.size(peak) if isinstance(peak, int) else word(peak)}"

@@ -1,0 +1,81 @@
+"""Arguments and options that several commands take, described once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ndrepro.cli.display import terminal
+from ndrepro.protocol.errors import UsageError
+
+if TYPE_CHECKING:
+    from ndrepro.execution.containers.engines import Wanted
+    from ndrepro.protocol.layout import RunFolder
+
+DEFAULT_RUNS = Path("runs")
+
+Run = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        show_default=False,
+        help="A run folder, a manifest file, a run's identifier or the start of it, an experiment (its latest "
+        "completed run that is no repetition), or the word latest.",
+    ),
+]
+LATEST_RUN = "latest"  # as ndrepro.execution.runs.run_resolver.LATEST
+Runs = Annotated[
+    Path,
+    typer.Option("--runs", metavar="DIR", envvar="NDREPRO_RUNS", help="The folder of runs and their ledger."),
+]
+Engine = Annotated[
+    str | None, typer.Option("--in", metavar="ENGINE", help="Train in a container: docker, podman or apptainer.")
+]
+Image = Annotated[
+    str | None,
+    typer.Option("--image", metavar="IMAGE", help="NAME[:TAG][@sha256:…], or an Apptainer file; by default ndrepro."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
+
+
+def run_folder(runs: Path, text: str, *, completed: bool = True) -> RunFolder:
+    """The run that RUN means; what was passed over for it is reported on standard error.
+
+    ``completed`` is False for a run that is to be resumed. Raises RunNotFound.
+    """
+    from ndrepro.execution.runs.run_resolver import resolve_run
+    from ndrepro.protocol.layout import RunsFolder
+
+    resolved = resolve_run(RunsFolder(runs), text, completed=completed)
+    if resolved.note:
+        terminal.write_line(f"note: {resolved.note}", sys.stderr)
+    return resolved.folder
+
+
+def run_or_manifest(runs: Path, text: str) -> Path:
+    """The folder of the run that RUN means; a manifest under a name of its own is a run by itself."""
+    from ndrepro.protocol.layout import RunFolder
+
+    file = Path(text)
+    if file.is_file() and file.name != RunFolder(file.parent).manifest.name:
+        return file
+    return run_folder(runs, text).root
+
+
+def container(engine: str | None, image: str | None) -> Wanted | None:
+    """What ``--in`` and ``--image`` ask for. Raises UsageError where they make no sense together."""
+    from ndrepro.execution.containers.engines import Wanted
+
+    if engine is None and image is not None:
+        raise UsageError(f"--image {image}: no --in", "say the engine too: --in docker, podman or apptainer")
+    return None if engine is None else Wanted.from_words(engine, image)
+
+
+Markdown = Annotated[bool, typer.Option("--markdown", help="Print a Markdown document instead.")]
+Keys = Annotated[
+    list[Path] | None,
+    typer.Option("--key", metavar="FILE", help="Trust this public key, and not those of the key home."),
+]

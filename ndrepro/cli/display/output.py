@@ -1,0 +1,112 @@
+"""How a command ends: the exit code, the two lines of an error, the JSON of a result.
+
+| code | meaning                                                                          |
+| ---- | -------------------------------------------------------------------------------- |
+| 0    | done; the answer is yes                                                          |
+| 1    | the answer is no: a check of ``verify`` fails, ``doctor`` finds a problem        |
+| 2    | wrong usage: an unknown command, option, experiment or setting                   |
+| 3    | could not run: a run that failed or was interrupted, no such run, a full disk … |
+
+An error is one line that says what and where, and one that says what to do. With ``--json`` it is also
+``{"error": {"type", "message", "cure", "exit_code"}}`` on standard output.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import math
+import sys
+from typing import Any
+
+import typer
+
+from ndrepro.cli.display import terminal
+from ndrepro.protocol.errors import to_record
+from provenance.errors import ProvenanceError, UsageError
+
+DONE = 0
+NO = 1
+USAGE = 2
+COULD_NOT = 3
+
+_OS_CURES = {
+    errno.ENOSPC: "free space there, or choose another folder (--runs DIR)",
+    errno.EDQUOT: "the quota is used up: free space there, or choose another folder (--runs DIR)",
+    errno.EACCES: "ask for the permission, or choose another folder (--runs DIR)",
+    errno.EPERM: "ask for the permission, or choose another folder (--runs DIR)",
+    errno.EROFS: "the file system is read-only: choose another folder (--runs DIR)",
+    errno.ENOENT: "check the path",
+}
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code that an error leaves with."""
+    return USAGE if isinstance(error, (UsageError, typer.TyperException)) else COULD_NOT
+
+
+def record_of(error: BaseException) -> dict[str, Any]:
+    """Class, message, cure and exit code of any error, each on one line; no error is without a cure."""
+    record = to_record(error)
+    if isinstance(error, typer.TyperException):
+        context = getattr(error, "ctx", None)
+        record["message"] = error.format_message()
+        record["cure"] = f"see `{context.command_path if context else 'ndrepro'} --help`"
+    elif isinstance(error, KeyboardInterrupt):
+        record["message"] = "interrupted"
+        record["cure"] = "type the command again"
+    elif isinstance(error, OSError):
+        record["message"] = ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
+        record["cure"] = _OS_CURES.get(error.errno or 0, "check the path and the disk, then type the command again")
+    elif not isinstance(error, ProvenanceError):
+        record["message"] = f"{record['type']}: {record['message']}"
+        record["cure"] = "this is a defect of ndrepro: the same command with --debug shows where"
+    record["cure"] = record["cure"] or _general_cure(error)
+    one_line = {key: " ".join(text.split()) for key, text in record.items()}
+    return {**one_line, "exit_code": exit_code(error)}
+
+
+def report(error: BaseException, *, as_json: bool, debug: bool) -> int:
+    """Print an error (traceback only where ``debug``), as far as its streams take it; returns its exit code."""
+    record = record_of(error)
+    with contextlib.suppress(OSError):
+        if debug:
+            import traceback
+
+            traceback.print_exception(error, file=sys.stderr)
+        print_error(record)
+    with contextlib.suppress(OSError):
+        if as_json:
+            print_json({"error": record})
+    return int(record["exit_code"])
+
+
+def print_error(record: dict[str, Any]) -> None:
+    """The two lines of an error on standard error: what, and the cure."""
+    terminal.write_line(f"error: {record['message']}", sys.stderr)
+    terminal.write_line(f"  cure: {record['cure']}", sys.stderr)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on standard output, in ASCII, so that no locale can break it; NaN and infinities are words."""
+    terminal.write_line(json_text(document))
+
+
+def json_text(document: Any) -> str:
+    """The JSON that ``print_json`` prints."""
+    return json.dumps(_finite(document), indent=1, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _general_cure(error: BaseException) -> str:
+    if isinstance(error, UsageError):
+        return "see `ndrepro --help`, and `ndrepro list --names` for the names"
+    return "`ndrepro doctor` looks for the usual causes"

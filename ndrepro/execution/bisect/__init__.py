@@ -1,0 +1,1 @@
+"""Which package, and which release of it, changed a result."""

@@ -1,0 +1,262 @@
+"""docker and podman, through the Docker SDK.
+
+docker answers on its own socket (``DOCKER_HOST`` names another). podman has a socket where its service runs; where it
+does not, this starts one of its own, which ends with this process, or by itself when nobody asks any more.
+
+Two things that podman's answer cannot be trusted with: that GPUs were handed in (``containers`` asks inside), and that
+a container was killed for its memory (its exit code is that of any SIGKILL).
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ndrepro.execution.containers.container_spec import PROCESSES, Enclosure, Image
+from ndrepro.protocol.errors import EngineError
+from provenance.errors import StorageError
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+_LABEL = "ndrepro.run"
+_PARENT = "ndrepro.parent"
+_PATIENCE_SECONDS = 60.0
+# an engine that builds or loads an image meanwhile answers late
+_ANSWER_SECONDS = 600
+_SERVICE_IDLE_SECONDS = 600
+# where services that this process started answer, until they idle
+_started: list[str] = []
+_OTHER_SERVICES = ("CONTAINER_HOST", "CONTAINER_CONNECTION")
+_CURES = {
+    "docker": "start the Docker daemon, or set DOCKER_HOST; and be allowed to use its socket",
+    "podman": "start `podman system service`, or set CONTAINER_HOST",
+}
+
+
+def find(engine: str, image: str) -> Image:
+    """Ask the engine for its version and the image's digests."""
+    with _telling(engine, image), closing(connect(engine)) as client:
+        found = client.images.get(image)
+        identifier = str(found.id)
+        # an image that was never in a registry has no digest of a manifest with docker: its identifier stands for it
+        pins = [name.rpartition("@")[2] for name in found.attrs.get("RepoDigests") or ()]
+        return Image(str(client.version()["Version"]), pins[0] if pins else identifier, identifier)
+
+
+def start(engine: str, image: str, enclosure: Enclosure) -> ContainerProcess:
+    """Create and start the container."""
+    with _telling(engine, image), ExitStack() as undo:
+        client = connect(engine)
+        undo.callback(client.close)
+        _clear(client)
+        container = client.containers.create(image, **_options(engine, enclosure))
+        undo.callback(container.remove, force=True)
+        container.start()
+        undo.pop_all()
+        return ContainerProcess(client, container)
+
+
+def output(engine: str, image: str, enclosure: Enclosure) -> tuple[int, str]:
+    """Run a short command to its end."""
+    with _telling(engine, image), closing(connect(engine)) as client:
+        container = client.containers.create(image, **{**_options(engine, enclosure), "log_config": None})
+        try:
+            container.start()
+            status = int(container.wait()["StatusCode"])
+            return status, container.logs().decode("utf-8", "replace")
+        finally:
+            container.remove(force=True)
+
+
+class ContainerProcess:
+    """A container as the process that it is for. It is removed when its end has been seen."""
+
+    def __init__(self, client: DockerClient, container: Any) -> None:
+        self._client = client
+        self._container = container
+        self._code: int | None = None
+        self._over = threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end."""
+        if not self._over.wait(timeout):
+            raise subprocess.TimeoutExpired(str(self._container.name), timeout or 0.0)
+        assert self._code is not None
+        return self._code
+
+    def poll(self) -> int | None:
+        """Its exit code, None while it runs."""
+        return self._code if self._over.is_set() else None
+
+    def send_signal(self, sig: int) -> None:
+        """Signal its first process."""
+        from docker.errors import APIError
+
+        with suppress(APIError):  # it ended just now
+            self._container.kill(signal=int(sig))
+
+    def kill(self) -> None:
+        """Kill it."""
+        self.send_signal(signal.SIGKILL)
+
+    def _watch(self) -> None:
+        try:
+            status = int(self._container.wait()["StatusCode"])
+            self._code = 128 - status if 128 < status <= 128 + signal.SIGRTMAX else status
+        except Exception:  # the engine went away: whether the container did is not known, so it counts as killed
+            self._code = -signal.SIGKILL
+        # before anybody hears of its end: this process may be over at once, and podman's service with it
+        with suppress(Exception):
+            self._container.remove(force=True)
+        with suppress(Exception):
+            self._client.close()
+        self._over.set()
+
+
+def _options(engine: str, enclosure: Enclosure) -> dict[str, Any]:
+    """The container's settings in the SDK's words."""
+    from docker.types import DeviceRequest, LogConfig, Mount
+
+    mounts = [Mount(str(path), str(path), "bind") for path in enclosure.writable]
+    mounts += [Mount(str(path), str(path), "bind", read_only=True) for path in enclosure.readable]
+    command = list(enclosure.command)
+    if enclosure.log is not None:
+        command = ["sh", "-c", 'exec "$@" >>"$0" 2>&1', str(enclosure.log), *command]
+    options: dict[str, Any] = {
+        "entrypoint": command[:1],
+        "command": command[1:],
+        "environment": dict(enclosure.variables),
+        "user": f"{os.getuid()}:{os.getgid()}",
+        "mounts": mounts,
+        "read_only": True,
+        "tmpfs": {"/tmp": "size=1g"},
+        "network_mode": "none",
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges"],
+        "mem_limit": enclosure.memory_bytes,
+        "pids_limit": PROCESSES,
+        "working_dir": "/tmp",
+        "labels": {_LABEL: enclosure.label, _PARENT: str(os.getpid())},
+        "log_config": LogConfig(type="none"),
+    }
+    if engine == "podman" and os.getuid():
+        options["userns_mode"] = "keep-id"
+    if enclosure.gpu:
+        cdi = DeviceRequest(driver="cdi", device_ids=["nvidia.com/gpu=all"])
+        options["device_requests"] = [cdi if engine == "podman" else DeviceRequest(count=-1, capabilities=[["gpu"]])]
+    return options
+
+
+def _clear(client: DockerClient) -> None:
+    """Remove what runs left whose parent was killed: their containers have ended by themselves."""
+    for old in client.containers.list(all=True, filters={"label": _LABEL, "status": "exited"}):
+        parent = old.labels.get(_PARENT, "")
+        if parent.isdigit() and not Path(f"/proc/{parent}").exists():
+            with suppress(Exception):
+                old.remove(force=True)
+
+
+def connect(engine: str) -> DockerClient:
+    """A client of the engine's daemon, to be closed. Raises EngineError where there is none."""
+    import docker
+    from docker.errors import DockerException
+
+    if engine == "podman":
+        return docker.DockerClient(base_url=_podman_address(), timeout=_ANSWER_SECONDS)
+    try:
+        return docker.from_env(timeout=_ANSWER_SECONDS)
+    except DockerException as error:
+        raise EngineError(f"docker's daemon does not answer ({error})", _CURES[engine]) from None
+
+
+def _podman_address() -> str:
+    """Where podman's service answers; it is started where it does not, or no longer: one that idles ends."""
+    return next((address for address in (*_started, *_podman_sockets()) if _answers(address)), None) or _serve()
+
+
+def _answers(address: str) -> bool:
+    import docker
+    from docker.errors import DockerException
+
+    try:
+        with closing(docker.DockerClient(base_url=address)) as client:
+            return bool(client.ping())
+    except DockerException:
+        return False
+
+
+def _podman_sockets() -> Iterator[str]:
+    if host := os.environ.get("CONTAINER_HOST"):
+        yield host
+    folder = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}") if os.getuid() else Path("/run")
+    yield f"unix://{folder}/podman/podman.sock"
+
+
+def _serve() -> str:
+    """podman's service on a socket of our own; its address."""
+    program = shutil.which("podman")
+    if program is None:
+        raise EngineError("podman is not installed", "install podman, or choose another engine: --in docker")
+    folder = tempfile.mkdtemp(prefix="ndrepro-podman-")
+    address = f"unix://{folder}/podman.sock"
+    words = [program, "system", "service", "--time", str(_SERVICE_IDLE_SECONDS), address]
+    # with either of these podman is a client of another service, and has none of its own
+    variables = {name: value for name, value in os.environ.items() if name not in _OTHER_SERVICES}
+    with Path(folder, "log").open("wb") as log:
+        service = subprocess.Popen(
+            words,
+            env=variables,
+            # a container that is out of memory leaves an empty file there
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            # a session of its own: Ctrl-C is for this process alone
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while service.poll() is None and time.monotonic() < deadline:
+        if _answers(address):
+            atexit.register(_end, service, folder)
+            _started.append(address)
+            return address
+        time.sleep(0.05)
+    said = Path(folder, "log").read_text(errors="replace").strip().splitlines()
+    _end(service, folder)
+    raise EngineError(f"podman's service does not answer: {said[-1] if said else 'it said nothing'}", _CURES["podman"])
+
+
+def _end(service: subprocess.Popen[bytes], folder: str) -> None:
+    service.kill()
+    service.wait()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _telling(engine: str, image: str) -> Iterator[None]:
+    """The SDK's errors as this project's own."""
+    from docker.errors import APIError, DockerException, ImageNotFound
+
+    try:
+        yield
+    except ImageNotFound:
+        raise EngineError(f"{engine} has no image {image}", "`make image` builds one; --image names another") from None
+    except APIError as error:
+        said = str(error.explanation or error)
+        if "no space left" in said:
+            raise StorageError(f"{engine}: {said}", f"free some space where {engine} keeps its images") from None
+        raise EngineError(f"{engine}: {said}", f"see what `{engine} info` says") from None
+    except (DockerException, OSError) as error:
+        raise EngineError(f"{engine}: {error}", _CURES[engine]) from None

@@ -1,0 +1,1 @@
+"""The cells of the version matrix, and what this machine has."""

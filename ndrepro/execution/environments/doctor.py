@@ -1,0 +1,212 @@
+"""Looks at this machine and says what a run would meet: one finding a line, each with its cure.
+
+Each probe answers for one question and never stops the others: what it cannot find out is itself a finding. Nothing
+is changed and nothing is built. torch is asked in a process of its own (``accelerator``).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from ndrepro.execution.environments.finding import OK, PROBLEM, WARNING, Finding
+from ndrepro.execution.environments.gpu_fit import torch_and_gpu
+from ndrepro.protocol.experiment.catalogue import DATASETS
+from ndrepro.protocol.layout import RunsFolder
+from provenance.errors import ProvenanceError, SourceError
+
+_PROJECT = Path(__file__).resolve().parents[3]
+_GIGABYTE = 10**9
+_TOLD = 3  # packages by name, of any number that are not as they should be
+# what an environment holds beside its lock: the installers, and this project itself
+_NOT_LOCKED = {"pip", "setuptools", "wheel", "ndrepro"}
+# by which a data set is known in the data folder: an archive or a folder, as published or as torchvision names it
+_DATA_MARKS = {
+    "cifar10": ("cifar-10-batches-py", "cifar-10-python.tar.gz"),
+    "cifar100": ("cifar-100-python", "cifar-100-python.tar.gz"),
+    "mnist": ("MNIST", "train-images-idx3-ubyte.gz"),
+    "fashion_mnist": ("FashionMNIST",),
+    "emnist_balanced": ("EMNIST", "gzip.zip"),
+    "svhn": ("train_32x32.mat",),
+    "stl10": ("stl10_binary", "stl10_binary.tar.gz"),
+    "tiny_imagenet": ("tiny-imagenet-200", "tiny-imagenet-200.zip"),
+    "imagenet": ("ILSVRC",),
+}
+_ENGINES = {"docker": "containers", "podman": "containers", "apptainer": "containers", "sbatch": "Slurm"}
+
+
+def examine(runs: RunsFolder) -> Iterator[Finding]:
+    """Every finding, each as soon as it is known; ``runs`` is the folder whose disk is looked at."""
+    probes: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
+        ("python", _python),
+        ("packages", _packages),
+        ("torch", torch_and_gpu),
+        ("machine", _machine),
+        ("disk", lambda: _disk(runs)),
+        ("source", _source),
+        ("key", _key),
+        ("data", _data),
+        ("environments", _environments),
+        ("engines", _engines),
+    ]
+    for name, probe in probes:
+        try:
+            yield from probe()
+        except ProvenanceError as error:
+            yield Finding(name, PROBLEM, error.message, error.cure)
+        except Exception as error:  # a doctor that dies of what it finds helps nobody
+            yield Finding(name, PROBLEM, f"could not be examined: {type(error).__name__}: {error}")
+
+
+def _python() -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    message = f"{version} ({sys.executable})"
+    if (3, 11) <= sys.version_info < (3, 15):
+        yield Finding("python", OK, message)
+    else:
+        yield Finding("python", WARNING, message, "the lock is for Python 3.11 to 3.14: make clean, then make env")
+
+
+def _packages() -> Iterator[Finding]:
+    from ndrepro.execution.environments.lockfile import read_pins
+    from ndrepro.execution.environments.verify_installed import problems_with_pins
+
+    lock = _PROJECT / "requirements.lock"
+    if not lock.is_file():
+        yield Finding("packages", WARNING, f"{lock} is not there: versions not compared", "run from a checkout")
+        return
+    pins = [pin for pin in read_pins(lock.read_text(encoding="utf-8"), lock.name) if _applies(pin.marker)]
+    wrong = [
+        sentence
+        for sentence in problems_with_pins(Path(sysconfig.get_path("purelib")), pins)
+        if sentence.split()[0] not in _NOT_LOCKED
+    ]
+    if not wrong:
+        yield Finding("packages", OK, f"{len(pins)} as requirements.lock pins them")
+    extra = [sentence for sentence in wrong if sentence.endswith("not in the lock")]
+    for level, sentences in ((PROBLEM, [each for each in wrong if each not in extra]), (WARNING, extra)):
+        if sentences:
+            more = f"; and {len(sentences) - _TOLD} more" if len(sentences) > _TOLD else ""
+            yield Finding("packages", level, "; ".join(sentences[:_TOLD]) + more, "make env installs what the lock has")
+
+
+def _applies(marker: str) -> bool:
+    """Whether a pin is for this Python and platform (PEP 508)."""
+    from packaging.markers import Marker
+
+    return not marker or Marker(marker).evaluate()
+
+
+def _machine() -> Iterator[Finding]:
+    import psutil
+
+    cores = len(os.sched_getaffinity(0))
+    yield Finding("cores", OK, f"{cores} for this process, {os.cpu_count()} in the machine")
+    free = psutil.virtual_memory().available
+    message = f"{free / _GIGABYTE:.1f} GB available"
+    if free < 3 * _GIGABYTE:
+        yield Finding("memory", WARNING, message, "CIFAR runs need about 3 GB: end other programs, or lower batch_size")
+    else:
+        yield Finding("memory", OK, message)
+
+
+def _disk(runs: RunsFolder) -> Iterator[Finding]:
+    from ndrepro.execution.environments.matrix import list_cells, location
+
+    cache = location(list_cells()[0]).parent
+    for name, folder, needed, advice in (
+        ("disk for runs", runs.root.absolute(), 2, "free some, or choose another folder: --runs DIR"),
+        ("disk for environments", cache, 8, "free some, or set NDREPRO_CACHE to another disk"),
+    ):
+        place = next(path for path in (folder, *folder.parents) if path.exists())
+        if not os.access(place, os.W_OK | os.X_OK):
+            yield Finding(name, PROBLEM, f"{place} cannot be written", advice)
+            continue
+        free = shutil.disk_usage(place).free
+        message = f"{free / _GIGABYTE:.1f} GB free at {folder}"
+        yield Finding(name, OK, message) if free > needed * _GIGABYTE else Finding(name, WARNING, message, advice)
+
+
+def _source() -> Iterator[Finding]:
+    """Whether a run can name its code: a commit, and nothing beside it."""
+    from provenance.capture.git import Repository, status
+
+    repository = Repository(_PROJECT)
+    try:
+        commit = repository.line("rev-parse", "HEAD")
+        found = status(repository)
+    except SourceError as error:
+        yield Finding("source", WARNING, error.message, error.cure)
+        return
+    changed = [*(path for path, _ in found.changed), *found.untracked]
+    if changed:
+        shown = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
+        cure = "commit first, if others are to find the code; a run keeps the differences either way"
+        yield Finding("source", WARNING, f"{commit[:12]}, DIRTY: {len(changed)} changed or new ({shown})", cure)
+    else:
+        yield Finding("source", OK, f"{commit[:12]}, clean")
+
+
+def _data() -> Iterator[Finding]:
+    """Which data sets lie where they are looked for; a run finds out whether they are whole."""
+    if find_spec("sklearn") is None:
+        yield Finding("data digits", PROBLEM, "scikit-learn, which ships them, is not installed", "make env")
+    else:
+        yield Finding("data digits", OK, "in scikit-learn")
+    folder = Path(os.environ.get("NDREPRO_DATA") or "data").absolute()
+    absent = []
+    for name in (each for each in DATASETS if each != "digits"):
+        place = next((folder / mark for mark in _DATA_MARKS.get(name, ()) if (folder / mark).exists()), None)
+        if place is None:
+            absent.append(name)
+        else:
+            yield Finding(f"data {name}", OK, str(place))
+    if absent:
+        yield Finding("data", OK, f"not in {folder}: {', '.join(absent)}; name another folder with --data")
+
+
+def _environments() -> Iterator[Finding]:
+    from ndrepro.execution.environments import matrix
+    from ndrepro.execution.environments.interpreters import find_python
+    from ndrepro.protocol.errors import EnvironmentMissing
+
+    cells = matrix.list_cells()
+    for python in sorted(
+        {cell.python for cell in cells}, key=lambda version: [int(part) for part in version.split(".")]
+    ):
+        mine = [cell for cell in cells if cell.python == python]
+        built = sum((matrix.location(cell) / "bin" / "python").exists() for cell in mine)
+        names = f"{', '.join(cell.name.removeprefix('torch-') for cell in mine)} ({built} of {len(mine)} built)"
+        try:
+            yield Finding(f"cells, Python {python}", OK, f"torch {names}: {find_python(python)}")
+        except EnvironmentMissing as error:
+            yield Finding(f"cells, Python {python}", WARNING, f"torch {names}: {error.message}", error.cure)
+
+
+def _engines() -> Iterator[Finding]:
+    for engine, purpose in _ENGINES.items():
+        found = shutil.which(engine)
+        yield Finding(engine, OK, found or f"not found; only {purpose} would need it")
+
+
+def _key() -> Iterator[Finding]:
+    """The key home: there or possible, private, and outside of any repository."""
+    from provenance.attestation.dsse import KeyRing, default_home
+
+    ring = KeyRing(default_home())
+    if not ring.exists:
+        place = next(path for path in ring.path.parents if path.exists())
+        if os.access(place, os.W_OK | os.X_OK):
+            yield Finding("key", OK, f"none yet; the first run makes {ring.path}")
+        else:
+            yield Finding(
+                "key", PROBLEM, f"none yet, and {place} cannot be written", "set NDREPRO_HOME to a folder of your own"
+            )
+        return
+    # raises where others can read the key, or put another there
+    yield Finding("key", OK, f"{ring.keyid} in {ring.path}")

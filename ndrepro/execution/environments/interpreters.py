@@ -1,0 +1,85 @@
+"""Finds Python interpreters on this machine, and the uv that builds environments for them.
+
+An interpreter counts only when it has been run and has said what it is: version managers put shims on the
+PATH that exist for every version and fail for most. Nothing is installed here.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from ndrepro.protocol.errors import EnvironmentMissing
+
+# Where Debian's and Red Hat's families keep the certificate authorities of the machine.
+_AUTHORITIES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
+
+_WHO_ARE_YOU = (
+    "import platform, sys; "
+    "print(platform.python_implementation(), '%d.%d' % sys.version_info[:2], sys.executable, sep='\\n')"
+)
+
+
+def uv_executable() -> Path:
+    """The uv of this environment (it is in requirements.lock), else the PATH's; raises EnvironmentMissing."""
+    beside = Path(sys.executable).with_name("uv")
+    found = str(beside) if beside.is_file() else shutil.which("uv")
+    if found is None:
+        raise EnvironmentMissing(
+            "uv, which builds the environments of the version matrix, is not here",
+            "install it into this environment: pip install uv",
+        )
+    return Path(found)
+
+
+def uv_variables() -> dict[str, str]:
+    """This process's variables, with uv told to trust the certificate authorities of this machine."""
+    variables = dict(os.environ)
+    if any(Path(store).is_file() for store in _AUTHORITIES):
+        variables.setdefault("UV_SYSTEM_CERTS", "true")
+    return variables
+
+
+def find_python(version: str) -> Path:
+    """A CPython of ``version`` ("3.10") that runs: this one, the PATH's, pyenv's, or one that uv knows.
+
+    Looked for in this order; raises EnvironmentMissing if none of them has one.
+    """
+    for candidate in _candidates(version):
+        executable = _identify(candidate, version)
+        if executable is not None:
+            return executable
+    raise EnvironmentMissing(
+        f"no working CPython {version} on the PATH, among pyenv's versions or known to uv",
+        f"install one: uv python install {version}, or pyenv install {version}",
+    )
+
+
+def _candidates(version: str) -> Iterator[Path]:
+    yield Path(sys.executable)
+    for folder in os.get_exec_path():
+        yield from (Path(folder, name) for name in (f"python{version}", "python3", "python"))
+    pyenv = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
+    yield from sorted(Path(pyenv, "versions").glob(f"{version}*/bin/python{version}"))
+    command = [str(uv_executable()), "python", "find", "--no-python-downloads", "--no-project", version]
+    answer = subprocess.run(command, capture_output=True, text=True, env=uv_variables())
+    if answer.returncode == 0:
+        yield Path(answer.stdout.strip())
+
+
+def _identify(candidate: Path, version: str) -> Path | None:
+    """The interpreter behind ``candidate`` if it runs and is a CPython of ``version``, else None."""
+    if not os.access(candidate, os.X_OK):
+        return None
+    try:
+        answer = subprocess.run(
+            [candidate, "-I", "-c", _WHO_ARE_YOU], capture_output=True, text=True, timeout=30, check=True
+        )
+        implementation, found, executable = answer.stdout.splitlines()
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+    return Path(executable) if (implementation, found) == ("CPython", version) else None

@@ -1,0 +1,117 @@
+"""Rebuilds what a manifest says ran: its code at the recorded commit and patch; and says what could not be had.
+
+The digest of the recorded code decides, not the commit's name: where this checkout's packages have that digest they
+are used as they are, else the commit is checked out beside it and the recorded patch and untracked files are put in.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ndrepro.execution.containers import engines
+from ndrepro.execution.runs.child_process import child_python
+from ndrepro.execution.runs.run import CODE
+from ndrepro.protocol.messages import Request
+from provenance.attestation.manifest import Manifest, Resource
+from provenance.capture import source
+from provenance.errors import SourceError
+
+_PREFIX = "distribution:"
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """The folder that holds the packages to run, and in words where they are not the recorded ones."""
+
+    code: Path
+    differences: tuple[str, ...]
+
+
+@contextmanager
+def recorded_code(manifest: Manifest, run_dir: Path) -> Iterator[Rebuilt]:
+    """The recorded code, for as long as the context is open; this checkout's, with the reason, where it is not had."""
+    wanted = _digest_of(_resource(manifest, "code"), "sha256")
+    if wanted is not None and _code_digest(CODE) == wanted:
+        yield Rebuilt(CODE, ())
+        return
+    commit = _digest_of(_resource(manifest, "source"), "gitCommit")
+    with tempfile.TemporaryDirectory(prefix="ndrepro-code-") as scratch:
+        place = Path(scratch) / "code"
+        try:
+            _check_out(commit, place, run_dir)
+            found = _code_digest(place)
+            if found != wanted:
+                raise SourceError(f"commit {commit} with the recorded patch gives code {found}, recorded is {wanted}")
+            yield Rebuilt(place, ())
+        except SourceError as error:
+            yield Rebuilt(CODE, (f"code: {error.message}; this checkout's code is used",))
+        finally:
+            _git("worktree", "remove", "--force", str(place), check=False)
+
+
+def environment_differences(manifest: Manifest, request: Request) -> tuple[str, ...]:
+    """Distributions of the environment that will be used which are not those recorded, one line each."""
+    script = "import json; from provenance.capture.distributions import capture; print(json.dumps(capture()))"
+    if request.container is not None:
+        listing = engines.python_output(request.container, script, CODE)
+    else:
+        words = [child_python(request), "-c", script]
+        listing = subprocess.run(words, cwd=CODE, capture_output=True, text=True, check=True).stdout
+    installed = json.loads(listing.splitlines()[-1])["installed"]
+    here = {item["name"]: (item["version"], item["record_sha256"]) for item in installed}
+    then = {
+        resource.name[len(_PREFIX) :]: ((resource.uri or "").rpartition("@")[2], _digest_of(resource, "sha256"))
+        for resource in manifest.dependencies
+        if resource.name.startswith(_PREFIX)
+    }
+    lines = []
+    for name in sorted(set(here) | set(then)):
+        before, now = then.get(name), here.get(name)
+        if before is None or now is None:
+            lines.append(f"{name}: {'not there then' if before is None else 'not here now'}")
+        elif before[0] != now[0]:
+            lines.append(f"{name}: {before[0]} then, {now[0]} now")
+        elif isinstance(now[1], str) and before[1] != now[1]:
+            lines.append(f"{name} {now[0]}: other files than then")
+    return tuple(lines)
+
+
+def _resource(manifest: Manifest, name: str) -> Resource | None:
+    return next((resource for resource in manifest.dependencies if resource.name == name), None)
+
+
+def _digest_of(resource: Resource | None, algorithm: str) -> str | None:
+    return None if resource is None or resource.digest is None else resource.digest.get(algorithm)
+
+
+def _code_digest(folder: Path) -> Any:
+    return source.package_digest([folder / "ndrepro", folder / "provenance"]).get("tree_sha256")
+
+
+def _check_out(commit: str | None, place: Path, run_dir: Path) -> None:
+    """The commit in a work tree of its own, with what the run recorded beside it. Raises SourceError."""
+    if commit is None:
+        raise SourceError("the run recorded no commit")
+    _git("worktree", "add", "--detach", "--quiet", str(place), commit)
+    patch = run_dir / "source.patch"
+    if patch.exists():
+        _git("apply", "--whitespace=nowarn", str(patch.resolve()), folder=place)
+    if (run_dir / "untracked").is_dir():
+        shutil.copytree(run_dir / "untracked", place, dirs_exist_ok=True)
+
+
+def _git(*arguments: str, folder: Path = CODE, check: bool = True) -> None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise SourceError("git is not installed", "install git") from None
+    if check and done.returncode:
+        raise SourceError(f"git {arguments[0]}: {done.stderr.strip().splitlines()[-1] if done.stderr else 'failed'}")

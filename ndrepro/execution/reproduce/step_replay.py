@@ -1,0 +1,194 @@
+"""Replays one step of two recorded runs, each with its own code in its own environment, to find an operation.
+
+Each run is taken from what was signed (experiment, environment, code, the digest of the nearest checkpoint before the
+step); what could not be had is listed. The two processes run side by side and write what they saw
+(``ndrepro.protocol.replay_messages``); comparing that is ``ndrepro.analysis.comparison.operation_diff``' part, after
+which the tensors of one operation can be asked of both. Nothing is recorded or signed: this is an investigation, not a
+run.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ndrepro.execution.reproduce.checkpoint_start import Start, nearest_start
+from ndrepro.execution.reproduce.recorded_code import environment_differences, recorded_code
+from ndrepro.execution.runs import data_check
+from ndrepro.execution.runs.child_process import child_python, child_variables
+from ndrepro.execution.runs.run import CODE
+from ndrepro.protocol.errors import NdreproError, TrainingFailed, UsageError, from_record
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.messages import EXIT_COMPLETED, Request, read_json, write_json
+from ndrepro.protocol.replay_messages import ReplayFolder, ReplayRequest, StepRecord, Wanted
+from provenance.attestation.manifest import Manifest
+from provenance.errors import ProvenanceError
+from provenance.formats.trail import Trail
+
+# what can replay a step: the package, or the module that it was in earlier commits
+_REPLAY = (Path("ndrepro/training/replay/__main__.py"), Path("ndrepro/training/replay.py"))
+_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run whose manifest was verified by the caller, and its folder."""
+
+    folder: RunFolder
+    manifest: Manifest
+
+
+class Replay:
+    """One of the two: its process, from its start to its end."""
+
+    def __init__(self, subject: Subject, start: Start, differences: tuple[str, ...], folder: ReplayFolder) -> None:
+        self.subject = subject
+        self.start = start
+        self.differences = differences
+        self.folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def launch(self, request: Request, step: int, code: Path) -> None:
+        """Start the process; it waits for ``fetch`` once its record is written."""
+        asked = ReplayRequest(request, step, str(self.start.checkpoint or "")).to_json()
+        # as it was recorded: code of then knows no settings that came later
+        asked["request"]["experiment"] = self.subject.manifest.external_parameters["experiment"]
+        self.folder.root.mkdir(parents=True)
+        write_json(self.folder.request, asked)
+        with self.folder.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [child_python(request), "-m", "ndrepro.training.replay", str(self.folder.root.absolute())],
+                cwd=self.folder.root,  # and not in a checkout, whose code would come before the recorded one
+                env=child_variables(request, code, os.environ),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def record(self) -> StepRecord:
+        """What it saw; waits for it. Raises what the process died of."""
+        self._wait_for(self.folder.record)
+        return StepRecord.from_json(read_json(self.folder.record))
+
+    def fetch(self, wanted: Wanted) -> None:
+        """Ask for tensors, or, with nothing wanted, for its end."""
+        write_json(self.folder.wanted, wanted.to_json())
+
+    def tensors(self) -> Path:
+        """The file of the tensors that were asked for; waits for the process to end."""
+        self._wait_for(None)
+        return self.folder.tensors
+
+    def kill(self) -> None:
+        """End the process, whatever it does."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+    def _wait_for(self, path: Path | None) -> None:
+        assert self._process is not None
+        while path is None or not path.exists():
+            code = self._process.poll()
+            if code is None:
+                time.sleep(_POLL_SECONDS)
+            elif code == EXIT_COMPLETED:
+                return
+            else:
+                raise self._failure(code)
+
+    def _failure(self, code: int) -> ProvenanceError:
+        name = self.subject.manifest.invocation_id
+        if self.folder.error.exists():
+            error = from_record(read_json(self.folder.error))
+            return type(error)(f"replaying {name}: {error.message}", error.cure)
+        lines = self.folder.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        last = next((line.strip()[:300] for line in reversed(lines) if line.strip()), "it printed nothing")
+        return TrainingFailed(f"replaying {name}: the process ended with exit code {code}: {last}")
+
+
+@contextmanager
+def replays(subjects: tuple[Subject, Subject], step: int, scratch: Path, data: Path | None) -> Iterator[list[Replay]]:
+    """Both processes, started; they are gone when the context closes.
+
+    ``step``: the one after which the runs first differ (0: the first weights). ``data``: where the data lie here.
+    Raises UsageError for a run that cannot be replayed step by step, CheckpointError, DataError.
+    """
+    with ExitStack() as stack:
+        found = []
+        for index, subject in enumerate(subjects):
+            request = request_of(subject.manifest, data)
+            start = nearest_start(subject.folder, subject.manifest, max(step - 1, 0))
+            rebuilt = stack.enter_context(recorded_code(subject.manifest, subject.folder.root))
+            code, differences = _with_door(rebuilt.code, rebuilt.differences)
+            differences = (
+                *_outside(subject.manifest),
+                *differences,
+                *environment_differences(subject.manifest, request),
+            )
+            replay = Replay(subject, start, differences, ReplayFolder(scratch / "AB"[index]))
+            stack.callback(replay.kill)
+            found.append((replay, request, code))
+        for replay, request, code in found:
+            replay.launch(request, step, code)
+        yield [replay for replay, _, _ in found]
+
+
+def request_of(manifest: Manifest, data: Path | None) -> Request:
+    """What the manifest says was asked, with the data where they lie here. Raises UsageError, DataError."""
+    parameters = manifest.external_parameters
+    if "experiment" not in parameters:
+        raise UsageError(f"{manifest.invocation_id}: not a training run, so it has no steps to replay")
+    experiment = Experiment.from_json(parameters["experiment"])
+    _check_watchable(experiment, manifest.invocation_id)
+    then = Path(str(parameters["data"]))
+    here = data_check.locate(experiment, data or (then if then.exists() else None))
+    environment = str(parameters.get("environment", "main"))
+    return Request(experiment, str(here), "" if environment == "main" else environment)
+
+
+def _check_watchable(experiment: Experiment, run: str) -> None:
+    """Raises UsageError for what one process cannot watch operation by operation."""
+    if experiment.processes > 1:
+        raise UsageError(
+            f"{run}: {experiment.processes} processes trained it together, and a replay has one",
+            "`ndrepro diff` without --locate names the step and the tensor",
+        )
+    if experiment.compile:
+        raise UsageError(
+            f"{run}: its network was compiled, and operations that a compiler joined cannot be watched",
+            "train both with compile=false and compare those",
+        )
+
+
+def recorded_step(trail: Trail, step: int) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
+    """What a trail has of a step: fingerprints, the loss's bits, and the tensors' names."""
+    place = step - trail.start
+    if not 0 <= place < len(trail):
+        raise NdreproError(f"{trail.path}: it has no step {step}", "compare the trails again")
+    row = trail.records[place]
+    if int(row[0]) != step:
+        raise NdreproError(f"{trail.path}: record {step - trail.start} says step {int(row[0])}, expected {step}")
+    names = tuple(tensor.name for tensor in trail.tensors)
+    return tuple(f"{int(value):016x}" for value in row[2:]), f"{int(row[1]):016x}", names
+
+
+def _outside(manifest: Manifest) -> tuple[str, ...]:
+    """A run that was made in a container is replayed beside it, on this system's own interpreter."""
+    container = manifest.external_parameters.get("container")
+    if not isinstance(container, Mapping):
+        return ()
+    return (f"container: made in {container.get('image')}, replayed outside of it",)
+
+
+def _with_door(code: Path, differences: tuple[str, ...]) -> tuple[Path, tuple[str, ...]]:
+    """Code from before there were replays cannot be replayed with; this checkout's is used, and that is said."""
+    if any((code / path).exists() for path in _REPLAY):
+        return code, differences
+    return CODE, (*differences, "code: the recorded code cannot replay a step; this checkout's is used")

@@ -1,0 +1,44 @@
+"""The reviewer's own word on somebody's run: a signed statement beside it, never inside the author's folder.
+
+An in-toto statement whose subjects are the author's manifest and the manifests of the runs that repeated it, by
+digest; its predicate is the verdict with its evidence. Signed with the reviewer's key, it lies in the reviewer's
+folder of runs under ``verdicts/``, named after the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ndrepro.protocol.layout import RunFolder, RunsFolder
+from ndrepro.protocol.verdicts import PREDICATE, STATEMENT
+from provenance.attestation.dsse import KeyRing, read_envelope, sign_envelope, write_envelope
+from provenance.formats.atomic_io import make_folder, write_atomically
+from provenance.formats.canonical_json import canonical_bytes
+from provenance.formats.digest import file_digest
+
+
+def attest(
+    original: RunFolder, repeated: Sequence[RunFolder], predicate: dict[str, Any], runs: RunsFolder, home: Path
+) -> Path:
+    """Sign ``predicate`` about these runs and write the envelope; returns its path."""
+    keys = KeyRing(home)
+    statement = {
+        "_type": STATEMENT,
+        "subject": [_subject(folder) for folder in (original, *repeated)],
+        "predicateType": PREDICATE,
+        "predicate": predicate,
+    }
+    envelope = sign_envelope(canonical_bytes(statement), keys.signer())
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    path = runs.verdicts / f"{original.root.name}.{stamp}-{keys.keyid[:8]}.dsse.json"
+    make_folder(path.parent)
+    write_atomically(path, write_envelope(*read_envelope(envelope)))
+    return path
+
+
+def _subject(folder: RunFolder) -> dict[str, Any]:
+    name = f"{folder.root.parent.name}/{folder.root.name}/{folder.manifest.name}"
+    return {"name": name, "digest": {"sha256": file_digest(folder.manifest).sha256}}

@@ -1,0 +1,1 @@
+"""One run: its child process, its progress, its account, its import."""

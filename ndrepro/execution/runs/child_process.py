@@ -1,0 +1,152 @@
+"""Starts the training child and waits for it: the only place that knows how its process is made.
+
+The child gets every variable that must precede its interpreter, a session of its own (so that Ctrl-C reaches only the
+parent, which decides), the run folder's lock (so that the folder stays busy while it lives), and no way to the key
+home's name. Its output goes to ``log.txt``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import types
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from ndrepro.execution.containers import engines
+from ndrepro.execution.containers.container_spec import Process
+from ndrepro.execution.environments import matrix
+from ndrepro.execution.runs import process_group, slurm_allocation
+from ndrepro.execution.runs.signals import stops_taken, stops_wait
+from ndrepro.protocol.experiment.determinism import variables
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.messages import Request
+from provenance.attestation.run_files import LOCK
+
+_POLL_SECONDS = 0.2
+# where keys lie is none of the child's business
+_WITHHELD = ("NDREPRO_HOME",)
+# Threads that have nothing to do sleep: spinning, they keep the cores from each other as soon as anything else runs
+# (a small net on two busy cores took 12 s instead of 18 to 54). It moves no bits; a variable that is set wins.
+_PATIENCE = {"OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def child_python(request: Request) -> str:
+    """This interpreter, or that of the environment asked for, which is made if need be."""
+    if request.environment:
+        return str(matrix.create(matrix.cell(request.environment)))
+    return sys.executable
+
+
+def child_variables(request: Request, code: Path, inherited: Mapping[str, str]) -> dict[str, str]:
+    """The child's environment variables: the inherited ones, those of its determinism level, where its code lies."""
+    kept = {name: value for name, value in inherited.items() if name not in (*_WITHHELD, *process_group.VARIABLES)}
+    experiment = request.experiment
+    return {
+        **_PATIENCE,
+        **kept,
+        **variables(experiment.determinism, experiment.threads),
+        "PYTHONPATH": str(code),
+        "PYTHONNOUSERSITE": "1",
+        "PYTHONUNBUFFERED": "1",
+        "NDREPRO_PARENT_PID": str(os.getpid()),
+    }
+
+
+def run_child(request: Request, folder: RunFolder, code: Path, lock_fd: int, look: Callable[[str], None]) -> int:
+    """Run the child to its end; returns its exit code, -n for signal n.
+
+    ``look`` is called a few times a second with "training", or "stopping" once the child was asked to stop.
+
+    ``code`` is the folder that holds the packages ``ndrepro`` and ``provenance`` which the child imports.
+
+    The first SIGINT or SIGTERM asks the child to stop at the next step, a second one kills it.
+    """
+    start = _prepared(request, folder, code, lock_fd)
+    with _Forwarding() as forwarding, stops_taken(forwarding.forward):
+        process = forwarding.to(start())
+        while True:
+            try:
+                return process.wait(timeout=_POLL_SECONDS)
+            except subprocess.TimeoutExpired:
+                look("stopping" if forwarding.asked else "training")
+
+
+def _prepared(request: Request, folder: RunFolder, code: Path, lock_fd: int) -> Callable[[], Process]:
+    """What starts the child, here or in the request's container; or its processes, as one."""
+    if request.container is not None:
+        return partial(engines.start, request.container, request, folder, code)
+    python, variables = child_python(request), child_variables(request, code, os.environ)
+
+    command = (python, "-m", "ndrepro.training", str(folder.root.absolute()))
+    experiment = request.experiment
+    nodes = slurm_allocation.find(os.environ) if experiment.processes > 1 else None
+
+    def one(place: Mapping[str, str]) -> Process:
+        with stops_wait():
+            return _popen(command, {**variables, **place}, folder, lock_fd)
+
+    if nodes is None:
+        return partial(process_group.start, experiment.processes, one)
+    step = nodes.words(experiment.processes, experiment.threads, command)
+
+    def others(place: Mapping[str, str]) -> Process:
+        return slurm_allocation.Step(_popen(step, _elsewhere({**variables, **place}, folder), folder))
+
+    return partial(process_group.start, experiment.processes, one, nodes.share(experiment.processes), others)
+
+
+def _elsewhere(variables: Mapping[str, str], folder: RunFolder) -> dict[str, str]:
+    """The variables of a process on another machine: it has another parent, and looks at the recorder's lock."""
+    kept = {name: value for name, value in variables.items() if name != "NDREPRO_PARENT_PID"}
+    return {**kept, "NDREPRO_PARENT_LOCK": str(folder.root.absolute() / LOCK)}
+
+
+def _popen(
+    command: Sequence[str], variables: Mapping[str, str], folder: RunFolder, *held: int
+) -> subprocess.Popen[bytes]:
+    with folder.log.open("ab") as log:
+        return subprocess.Popen(
+            command,
+            # python -m looks into the current folder first: in a checkout, that would be other code than ``code``
+            cwd=folder.root,
+            env=dict(variables),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=held,
+        )
+
+
+class _Forwarding:
+    """Hands what asks this process to stop to the child: first as SIGTERM, then as SIGKILL; closed, there is none."""
+
+    def __init__(self) -> None:
+        self._process: Process | None = None
+        self.asked = False
+
+    def __enter__(self) -> _Forwarding:
+        return self
+
+    def to(self, process: Process) -> Process:
+        """The child; a stop that came before it is handed on now."""
+        self._process = process
+        if self.asked:
+            process.send_signal(signal.SIGTERM)
+        return process
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            # an error in this process while the child trains: it must not go on unrecorded
+            self._process.kill()
+            self._process.wait()
+
+    def forward(self, number: int, frame: types.FrameType | None) -> None:
+        """A signal's handler."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL if self.asked else signal.SIGTERM)
+        self.asked = True

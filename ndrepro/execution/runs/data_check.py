@@ -1,0 +1,165 @@
+"""An experiment's data before its run is begun: where they lie, and whether they can be read.
+
+The reader of the training process reads them once, in a process of its own (``ndrepro.training.data.__main__``), and
+whatever is wrong is told before there is a folder or a ledger entry. That they could be read is remembered in the
+folder of runs, with the names, sizes, times and inodes of all that lies in the folders of the data; while those stay,
+nothing is read again. It is a courtesy, and nothing rests on it: the training process digests and checks what it
+reads itself, and data that were damaged in between end its run as failed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import ndrepro
+from ndrepro.protocol.errors import DataError, NdreproError, from_record
+from ndrepro.protocol.experiment import split_sizes
+from ndrepro.protocol.experiment.catalogue import DATASETS, DIGITS_SHA256
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.layout import RunsFolder
+from ndrepro.protocol.messages import read_json, write_json
+from provenance.formats.digest import bytes_digest
+
+_CODE = Path(__file__).resolve().parents[3]
+
+
+def locate(experiment: Experiment, asked: Path | None) -> Path:
+    """The folder or file to read: ``asked``, else scikit-learn's file for digits, else $NDREPRO_DATA or ``data``.
+
+    Raises DataError where ``asked`` does not exist. A data folder need not exist yet: data are downloaded into it.
+    """
+    if asked is not None:
+        if not asked.exists():
+            raise DataError(f"--data {asked}: no such file or folder", "name a folder that holds the archive or images")
+        return asked.resolve()
+    if experiment.dataset == "digits":
+        return _bundled_digits()
+    return Path(os.environ.get("NDREPRO_DATA") or "data").resolve()
+
+
+def check(experiment: Experiment, data: Path, runs: RunsFolder, reading: Callable[[str, Path], None]) -> None:
+    """Raises DataError, naming the file and the cure, where ``data`` cannot be read or hold too few images.
+
+    ``reading`` is called with the data set and its path if they have to be read for it, which takes as long as a
+    training process takes to read them.
+    """
+    found = _known(experiment.dataset, data)
+    place = _place(runs, experiment.dataset, data)
+    if found is None:
+        found = _remembered(place, data)
+    if found is None:
+        reading(experiment.dataset, data)
+        found = _read(experiment.dataset, data)
+        if found is None:
+            return
+        _remember(place, found)
+    split_sizes.check(experiment, found.train_images, found.test_images)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Data that could be read: images in each split; the folders that they lie in; what those held, as a digest."""
+
+    train_images: int
+    test_images: int
+    folders: tuple[str, ...] = ()
+    state: str = ""
+    version: str = ndrepro.__version__
+
+
+def _known(dataset: str, data: Path) -> _Found | None:
+    """Data that are known by their digest: the bundled digits."""
+    with suppress(OSError):
+        if dataset == "digits" and data.is_file() and bytes_digest(data.read_bytes()) == DIGITS_SHA256:
+            return _Found(DATASETS[dataset].train_images, DATASETS[dataset].test_images)
+    return None
+
+
+def _read(dataset: str, data: Path) -> _Found | None:
+    """Have the data read. ``None`` where that failed for another reason than the data: the run itself will tell."""
+    command = [sys.executable, "-m", "ndrepro.training.data", dataset, str(data)]
+    variables = {
+        **os.environ,
+        "PYTHONPATH": str(_CODE),
+        "PYTHONSAFEPATH": "1",  # python -m looks into the current folder first
+        "NDREPRO_PARENT_PID": str(os.getpid()),
+    }
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=variables)
+    try:
+        answer: dict[str, Any] = json.loads(ended.stdout.strip().rpartition("\n")[2])
+    except ValueError:
+        return None
+    if "error" in answer:
+        error = from_record(answer["error"])
+        if isinstance(error, DataError):
+            raise error
+        return None
+    folders = tuple(answer.pop("folders"))
+    return _Found(**answer, folders=folders, state=_state(data, folders))
+
+
+def _place(runs: RunsFolder, dataset: str, data: Path) -> Path:
+    return runs.data_read / f"{bytes_digest(os.fsencode(f'{dataset} {data}'))[:32]}.json"
+
+
+def _remembered(place: Path, data: Path) -> _Found | None:
+    """What was found before, if all is as it was."""
+    try:
+        document = read_json(place)
+        found = _Found(**{**document, "folders": tuple(document["folders"])})
+        same = found.version == ndrepro.__version__ and found.state == _state(data, found.folders)
+    except (OSError, NdreproError, ValueError, TypeError, KeyError):
+        return None
+    return found if same else None
+
+
+def _remember(place: Path, found: _Found) -> None:
+    """Keep it for the next run; where it cannot be kept, the next run reads again."""
+    with suppress(OSError):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_json(place, asdict(found))
+
+
+def _state(data: Path, folders: Iterable[str]) -> str:
+    """A digest of all entries of the folders, and of ``data`` itself. Raises OSError where one is not there."""
+    digest = hashlib.sha256()
+    for folder in sorted({*folders, *([str(data)] if data.is_dir() else [])}):
+        digest.update(f"{folder}\n".encode(errors="surrogateescape"))
+        for line in _entries(folder):
+            digest.update(f"{line}\n".encode(errors="surrogateescape"))
+    if data.is_file():
+        digest.update(_line(data.name, data.stat()).encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _entries(folder: str) -> Iterator[str]:
+    """The folder's entries as lines, sorted; of folders in it the names alone."""
+    with os.scandir(folder) as found:
+        for entry in sorted(found, key=lambda entry: entry.name):
+            try:
+                yield entry.name if entry.is_dir() else _line(entry.name, entry.stat())
+            except FileNotFoundError:  # a link that leads nowhere
+                yield f"{entry.name}\tnot there"
+
+
+def _line(name: str, status: os.stat_result) -> str:
+    return f"{name}\t{status.st_size}\t{status.st_mtime_ns}\t{status.st_ctime_ns}\t{status.st_ino}"
+
+
+def _bundled_digits() -> Path:
+    """The file that scikit-learn ships; the library is found, not imported."""
+    spec = importlib.util.find_spec("sklearn")
+    origin = spec.origin if spec else None
+    if origin is None:
+        raise DataError("digits: scikit-learn is not installed here", "install requirements.lock, or name --data FILE")
+    return Path(origin).parent / "datasets" / "data" / "digits.csv.gz"

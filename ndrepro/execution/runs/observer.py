@@ -1,0 +1,59 @@
+"""What a run tells whoever watches it: the terminal's live table is one observer, a study's progress bar another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.messages import Request, Scores, Timing
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands: steps done of all, the last step's loss (``None`` before the first), seconds so far.
+
+    ``phase`` is starting, training, stopping or signing; ``images_per_second`` and ``seconds_left`` are those of the
+    last minute, ``None`` until they can be measured.
+    """
+
+    phase: str
+    step: int
+    total_steps: int | None
+    loss: float | None
+    elapsed_seconds: float
+    images_per_second: float | None
+    seconds_left: float | None
+
+
+class Observer(Protocol):
+    """Called from the parent process, in this order: ``began``, then ``progress`` and ``epoch`` as they come."""
+
+    def reading(self, dataset: str, data: Path) -> None:
+        """Before that, if data that are new here are read to see that they are whole."""
+
+    def began(self, folder: RunFolder, request: Request) -> None:
+        """The run folder is made and the ledger has its entry."""
+
+    def progress(self, progress: Progress) -> None:
+        """A few times a second."""
+
+    def epoch(self, scores: Scores, timing: Timing) -> None:
+        """A whole epoch was trained and evaluated."""
+
+
+class Silent:
+    """An observer that says nothing."""
+
+    def reading(self, dataset: str, data: Path) -> None:
+        """Nothing."""
+
+    def began(self, folder: RunFolder, request: Request) -> None:
+        """Nothing."""
+
+    def progress(self, progress: Progress) -> None:
+        """Nothing."""
+
+    def epoch(self, scores: Scores, timing: Timing) -> None:
+        """Nothing."""

@@ -1,0 +1,205 @@
+"""From a run folder's files to what the recorder signs: this is where training's facts get the manifest's names.
+
+The child's own account (``environment.json``, ``dataset.json``, ``model.json``) is copied into the predicate; its
+files are hashed by the recorder. What the child did not live to write is said to be missing, with the reason.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import ndrepro
+from ndrepro.protocol.experiment.experiment import STREAMS
+from ndrepro.protocol.layout import RunFolder, RunsFolder
+from ndrepro.protocol.messages import Container, Request, Scores, read_json
+from provenance.attestation.ledger import Ledger
+from provenance.attestation.manifest import Builder, Resource
+from provenance.capture import source
+from provenance.errors import ProvenanceError
+from provenance.recording.recorder import Recorder
+from provenance.redaction.redact import redact_arguments, redact_text
+
+BUILD_TYPE = "urn:ndrepro:training:v1"
+BUILDER = "urn:ndrepro:builder"
+# of an attempt that failed before its source was looked at
+NO_SOURCE: dict[str, Any] = {"unavailable": "the attempt ended before its source was captured"}
+
+
+def open_recorder(folder: RunFolder, request: Request, runs: RunsFolder, home: Path) -> Recorder:
+    """Take the folder's lock and write the ledger's first entry of this attempt."""
+    return Recorder.open(
+        folder.root,
+        ledger=Ledger(runs.ledger),
+        home=home,
+        build_type=BUILD_TYPE,
+        name=request.experiment.name,
+        run_id=folder.root.name,
+        external_parameters=external_parameters(request),
+        builder=Builder(BUILDER, {"ndrepro": ndrepro.__version__, "python": sys.version.split()[0]}),
+    )
+
+
+def external_parameters(request: Request) -> dict[str, Any]:
+    """What the user chose: the experiment in full, the seed of every stream, data, environment, command line."""
+    experiment = request.experiment
+    return {
+        "experiment": experiment.to_json(),
+        "name": experiment.name,
+        "seeds": {name: str(experiment.seed_of(name)) for name in STREAMS},
+        "data": redact_text(request.data),
+        "environment": request.environment or "main",
+        "segment": _segment(request),
+        "container": None if request.container is None else asdict(request.container),
+        "command": redact_arguments(sys.argv),
+    }
+
+
+def _segment(request: Request) -> dict[str, int] | None:
+    """The piece of the run that was asked for; None for a whole run."""
+    if request.segment_epochs is None:
+        return None
+    return {"fromStep": request.resume_step, "epochs": request.segment_epochs}
+
+
+def capture_source(folder: RunFolder, runs: RunsFolder, code: Path) -> dict[str, Any]:
+    """The commit, what differs from it, and the digest of the very code that will run."""
+    packages = [code / "ndrepro", code / "provenance"]
+    return source.capture(code, folder.root, packages=packages, exclude=[runs.root])
+
+
+class Account:
+    """What the child said of its run; anything it did not write is ``{"unavailable": reason}``."""
+
+    def __init__(
+        self, folder: RunFolder, request: Request, captured: dict[str, Any], origin: Resource | None = None
+    ) -> None:
+        self._request = request
+        self._origin = origin
+        self._source = captured
+        self._seals = self._read(folder.environment)
+        self._dataset = self._read(folder.dataset)
+        self._model = self._read(folder.model)
+        self._result = self._read(folder.result)
+
+    @staticmethod
+    def _read(path: Path) -> dict[str, Any]:
+        try:
+            document: dict[str, Any] = read_json(path)
+            return document
+        except ProvenanceError:
+            return {"unavailable": f"the training process did not write {path.name}"}
+
+    def _sealed(self, moment: str, part: str) -> Any:
+        if "unavailable" in self._seals:
+            return self._seals
+        if moment not in self._seals:
+            return {"unavailable": f"the training process did not live to its {moment}"}
+        return self._seals[moment][part]
+
+    def internal_parameters(self) -> dict[str, Any]:
+        """What the run chose or found: determinism level and flags, threads, device, libraries, use of resources."""
+        experiment = self._request.experiment
+        return {
+            "determinism": {
+                "level": experiment.determinism,
+                "start": self._sealed("start", "flags"),
+                "end": self._sealed("end", "flags"),
+            },
+            "threads": experiment.threads,
+            "device": self._result.get("device", self._result),
+            "libraries": self._sealed("start", "libraries"),
+            "usage": self._sealed("end", "usage"),
+            "resumedFromStep": self._request.resume_step,
+            **self._processes(),
+        }
+
+    def _processes(self) -> dict[str, Any]:
+        """Of a run by several processes: how many, how they talk, and where each was, with its GPU."""
+        count = self._request.experiment.processes
+        if count == 1:
+            return {}
+        missing = {"unavailable": "the training processes did not meet"}
+        return {"processes": {"count": count, **self._seals.get("processes", missing)}}
+
+    def machine(self) -> Any:
+        """The machine, its GPUs, container, interpreter and variables, as the child saw them.
+
+        The distributions are among the dependencies; here stay their count and what was odd about them.
+        """
+        environment = dict(self._sealed("start", "environment"))
+        if "installed" in environment.get("distributions", {}):
+            rest = environment["distributions"].items()
+            environment["distributions"] = {key: value for key, value in rest if key != "installed"}
+        return environment
+
+    def dependencies(self) -> tuple[Resource, ...]:
+        """The run that this one repeats, if any; source, code, data and every installed distribution."""
+        origin = [] if self._origin is None else [self._origin]
+        image = [] if self._request.container is None else [_image(self._request.container)]
+        return (*origin, *self._source_resources(), *image, self._data_resource(), *self._distributions())
+
+    def _source_resources(self) -> list[Resource]:
+        commit = self._source.get("commit")
+        digest = {"gitCommit": commit} if isinstance(commit, str) else None
+        annotations = {key: value for key, value in self._source.items() if key != "code"}
+        found = [Resource("source", digest=digest, annotations=annotations)]
+        if "code" in self._source:
+            code = self._source["code"]
+            found.append(Resource("code", digest={"sha256": code["tree_sha256"]}, annotations=code))
+        return found
+
+    def _data_resource(self) -> Resource:
+        name = f"dataset:{self._request.experiment.dataset}"
+        tree = self._dataset.get("tree_sha256")
+        return Resource(name, digest={"sha256": tree} if tree else None, annotations=self._dataset)
+
+    def _distributions(self) -> list[Resource]:
+        environment = self._sealed("start", "environment")
+        captured = environment.get("distributions", environment)
+        if "installed" not in captured:
+            return [Resource("distributions", annotations=captured)]
+        return [_distribution(item) for item in captured["installed"]]
+
+    def byproducts(self, scores: tuple[Scores, ...], error: ProvenanceError | None) -> tuple[Resource, ...]:
+        """Results and counts, so that a manifest alone says what came out."""
+        census = self._model.get("summary", self._model)
+        found = [
+            Resource("metrics summary", annotations=summary(scores)),
+            Resource("layer census", annotations=census),
+        ]
+        if error is not None:
+            said = {"type": type(error).__name__, "message": redact_text(error.message), "cure": error.cure}
+            found.append(Resource("error", annotations=said))
+        return tuple(found)
+
+
+def summary(scores: tuple[Scores, ...]) -> dict[str, Any]:
+    """The last epoch's results and the best test accuracy; losses that are not finite as words."""
+    if not scores:
+        return {"epochs": 0}
+    known = {key: value for key, value in asdict(scores[-1]).items() if value is not None}
+    last = {key: value if isinstance(value, int) else _plain(value) for key, value in known.items()}
+    best = max(scores, key=lambda row: row.test_accuracy)
+    return {"epochs": len(scores), "last": last, "best": {"epoch": best.epoch, "test_accuracy": best.test_accuracy}}
+
+
+def _plain(value: float) -> float | str:
+    return value if value - value == 0 else str(value)
+
+
+def _image(container: Container) -> Resource:
+    """The image that the child ran in, the engine that ran it, and the host's driver, which the child cannot choose."""
+    digest = {"sha256": container.digest.removeprefix("sha256:")}
+    return Resource("container image", uri=container.image, digest=digest, annotations=asdict(container))
+
+
+def _distribution(item: dict[str, Any]) -> Resource:
+    record = item["record_sha256"]
+    return Resource(
+        f"distribution:{item['name']}",
+        uri=f"pkg:pypi/{item['name']}@{item['version']}",
+        digest={"sha256": record} if isinstance(record, str) else record,
+    )

@@ -1,0 +1,128 @@
+"""What can be checked of a training run beyond its signature and digests: do its own files tell one story?
+
+After the recorder's checks 1 to 8 (``provenance.attestation.verify``):
+
+    9  request   the experiment in request.json is the one that was signed
+    10 trail     every step from 0 on, as many as the run says, and no torn record
+    11 weights   the final weights are those of the trail's last step, tensor by tensor
+    12 metrics   one row an epoch, ending where the trail ends, and the summary that was signed
+
+Reading them needs numpy, not torch. A run that was interrupted or failed is checked as far as it got.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ndrepro.execution.runs.run_account import summary
+from ndrepro.execution.runs.run_lookup import experiment_of
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.messages import Request, Result, Scores, read_json
+from provenance.attestation.manifest import Manifest
+from provenance.attestation.verify import Status
+from provenance.errors import ManifestError, TrailError
+from provenance.formats.fingerprint import fingerprint
+from provenance.formats.metrics_log import read_scalars
+from provenance.formats.trail import Trail
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check's result, as ``provenance.attestation.verify`` takes it."""
+
+    name: str
+    status: Status
+    message: str
+    cure: str = ""
+
+
+def request(root: Path, manifest: Manifest) -> Finding:
+    """9: the request that the child read is the one that was signed."""
+    asked = Request.from_json(read_json(RunFolder(root).request))
+    # compared as experiments: what was signed may be older than some settings
+    if asked.experiment != experiment_of(manifest):
+        raise ManifestError("request.json: another experiment than the manifest's externalParameters")
+    return Finding("request", "pass", f"{asked.experiment.name}, seed {asked.experiment.seed}")
+
+
+def trail(root: Path, manifest: Manifest) -> Finding:
+    """10: the trail is whole and as long as the run."""
+    folder = RunFolder(root)
+    if not folder.trail.exists():
+        return _absent("trail", manifest, "no step was recorded")
+    recorded = Trail(folder.trail)
+    problems = recorded.problems()
+    # a killed process may leave half a record, and what was signed is what it left
+    if problems and not (manifest.outcome == "killed" and recorded.torn_bytes and len(problems) == 1):
+        raise TrailError(f"{folder.trail.name}: {'; '.join(problems)}")
+    asked = Request.from_json(read_json(folder.request))
+    first = int(recorded.records[0, 0]) if len(recorded) else 0
+    if first != (0 if asked.segment_epochs is None else asked.resume_step):
+        raise TrailError(f"{folder.trail.name}: it begins at step {first}")
+    steps = first + len(recorded) - 1
+    if manifest.outcome in ("completed", "interrupted"):
+        said = Result.from_json(read_json(folder.result)).steps
+        if said != steps:
+            raise TrailError(f"{folder.trail.name}: {steps} steps, result.json says {said}")
+    return Finding("trail", "pass", f"{steps} steps of {len(recorded.tensors)} tensors")
+
+
+def weights(root: Path, manifest: Manifest) -> Finding:
+    """11: every tensor of the final weights has the hash that the trail has for it at the last step."""
+    folder = RunFolder(root)
+    if not folder.weights.exists():
+        return _absent("weights", manifest, "no final weights were written")
+    from safetensors.numpy import load_file
+
+    recorded = Trail(folder.trail)
+    final = load_file(folder.weights)
+    if set(final) != {tensor.name for tensor in recorded.tensors}:
+        raise TrailError(f"{folder.weights.name}: other tensors than the trail's")
+    hashes = recorded.records[-1, 2:].tolist()
+    differ = [
+        t.name for t, hashed in zip(recorded.tensors, hashes, strict=True) if fingerprint(final[t.name]) != hashed
+    ]
+    if differ:
+        raise TrailError(f"{folder.weights.name}: not the trail's last step in {', '.join(differ[:5])}")
+    return Finding("weights", "pass", f"{len(final)} tensors as in the trail's last step")
+
+
+def metrics(root: Path, manifest: Manifest) -> Finding:
+    """12: a row an epoch, in order, ending with the trail, and summed up as it was signed."""
+    folder = RunFolder(root)
+    if not folder.metrics.exists():
+        return _absent("metrics", manifest, "no epoch was finished")
+    logged = read_scalars(folder.metrics, tolerate_torn=manifest.outcome == "killed")
+    rows = tuple(Scores.from_row(row) for row in logged)
+    asked = Request.from_json(read_json(folder.request))
+    first = rows[0].epoch if rows and asked.segment_epochs is not None else 1
+    if [row.epoch for row in rows] != list(range(first, first + len(rows))):
+        raise ManifestError(f"{folder.metrics.name}: its rows are not one epoch after the other from {first} on")
+    if manifest.outcome == "completed":
+        epochs = asked.experiment.epochs if asked.segment_epochs is None else asked.segment_epochs
+        last = Trail(folder.trail).last()
+        if len(rows) != epochs or (rows and last and rows[-1].step != last[0]):
+            raise ManifestError(f"{folder.metrics.name}: {len(rows)} epochs, expected {epochs} ending with the trail")
+    if _signed(manifest, "metrics summary") != summary(rows):
+        raise ManifestError(f"{folder.metrics.name}: not what the manifest's summary says")
+    return Finding("metrics", "pass", f"{len(rows)} epochs, as the manifest sums them up")
+
+
+CHECKS: tuple[Callable[[Path, Manifest], Finding], ...] = (request, trail, weights, metrics)
+
+
+def _signed(manifest: Manifest, name: str) -> dict[str, Any] | None:
+    for resource in manifest.byproducts:
+        if resource.name == name:
+            return dict(resource.annotations or {})
+    return None
+
+
+def _absent(name: str, manifest: Manifest, why: str) -> Finding:
+    """A file that only a completed run must have."""
+    if manifest.outcome == "completed":
+        raise ManifestError(f"{name}: {why}, though the run says it completed")
+    return Finding(name, "skip", f"{why}: the run {manifest.outcome}")

@@ -1,0 +1,235 @@
+"""Reads what was recorded of runs, from the folder of runs alone; ``run_resolver`` says which run a name means.
+
+Nothing here verifies: a summary says "signed", and who claims to have signed; ``provenance.attestation.verify`` says
+whether it is true. Runs that the ledger has begun but that left no manifest are part of the answer, not left out of it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.layout import SEGMENTS, RunFolder, RunsFolder
+from ndrepro.protocol.messages import Request, Scores, read_json
+from provenance.attestation.dsse import read_envelope
+from provenance.attestation.ledger import Entry, Ledger
+from provenance.attestation.manifest import Manifest
+from provenance.attestation.run_files import LOCK
+from provenance.attestation.statement import Statement
+from provenance.errors import ManifestError
+from provenance.formats.metrics_log import read_scalars
+
+RUNNING = "running"
+NO_END = "no end"  # begun, not ended, and no process has it: whoever ran it was killed too
+UNSIGNED = "unsigned"  # ended without a manifest, for the reason in the ledger
+MISSING = "folder gone"
+UNREADABLE = "unreadable"
+
+ORIGINAL = "original"
+REPETITION = "repetition"  # a whole run that `reproduce` trained again
+SEGMENT = "segment"  # some epochs of a run: a spot check's, or a search's
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A run's manifest as it lies there, not verified, and the key identifiers that its envelope claims."""
+
+    manifest: Manifest
+    signers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One line of a list of runs; what is not known is None or "".
+
+    ``outcome`` is the manifest's, or one of the words above. ``epochs`` counts whole ones, of ``total_epochs``;
+    accuracies are fractions, of the last whole epoch; ``duration_seconds`` is that of all attempts; ``signers`` are
+    claimed key identifiers; ``problem`` says what is wrong. ``kind`` is "original", "repetition" or "segment"; of the
+    latter two ``origin`` is the identifier of the run that they repeat or continue, where one was recorded.
+    """
+
+    experiment: str
+    run: str
+    folder: Path
+    outcome: str
+    epochs: int = 0
+    total_epochs: int | None = None
+    train_accuracy: float | None = None
+    test_accuracy: float | None = None
+    duration_seconds: float | None = None
+    signers: tuple[str, ...] = ()
+    problem: str = ""
+    kind: str = ORIGINAL
+    origin: str = ""
+
+    @property
+    def repeats(self) -> str:
+        """What a run that is no original is, for people: "repetition of RUN", "segment"; "" for an original."""
+        if self.kind == ORIGINAL:
+            return ""
+        return f"{self.kind} of {self.origin}" if self.origin else self.kind
+
+
+def ledger_of(folder: RunFolder) -> Path | None:
+    """The ledger beside a run, where the run still lies in its folder of runs."""
+    ledger = RunsFolder(folder.root.absolute().parents[1]).ledger
+    return ledger if ledger.is_file() else None
+
+
+def begun_order(entries: Iterable[Entry]) -> Callable[[str], tuple[int, str]]:
+    """Sorts identifiers of runs as they were begun, whatever their machines' clocks said.
+
+    An identifier begins with the time on the machine where its run began, and nodes' clocks differ; entries of a ledger
+    are written one after the other. Runs that it does not know come first, by their identifiers.
+    """
+    begun: dict[str, int] = {}
+    for entry in entries:
+        begun.setdefault(entry.run, entry.sequence)
+    return lambda run: (begun.get(run, 0), run)
+
+
+def read_recorded(folder: RunFolder) -> Recorded:
+    """The manifest of a run, not verified. Raises EnvelopeError or ManifestError for what is none, OSError."""
+    _, payload, signatures = read_envelope(folder.manifest.read_bytes())
+    return Recorded(Statement.from_bytes(payload).manifest, tuple(keyid for keyid, _ in signatures))
+
+
+def experiment_of(manifest: Manifest) -> Experiment:
+    """The experiment that a manifest says was run. Raises ManifestError where it says none that is known here."""
+    place = "externalParameters.experiment"
+    document = manifest.external_parameters.get("experiment")
+    if not isinstance(document, dict):
+        raise ManifestError(f"{place}: {str(document)[:80]!r}, expected an object", "it is no run of ndrepro")
+    try:
+        return Experiment.from_json(document)
+    except UsageError as error:
+        raise ManifestError(f"{place}: {error.message}", "read it with the version that wrote it") from None
+
+
+def read_scores(folder: RunFolder) -> tuple[Scores, ...]:
+    """Every whole epoch's results as they lie in the folder; none where there is no such file yet."""
+    if not folder.metrics.exists():
+        return ()
+    rows: list[dict[str, Any]] = read_scalars(folder.metrics, tolerate_torn=True)
+    return tuple(Scores.from_row(row) for row in rows)
+
+
+def is_running(folder: RunFolder) -> bool:
+    """Whether a process holds the run folder."""
+    with suppress(OSError), (folder.root / LOCK).open("rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def settings_changed(experiment: Experiment) -> dict[str, Any]:
+    """Every setting that the experiment's name does not tell: dotted key and value, where it is not the default."""
+    default = _flat(experiment.defaults())
+    return {key: value for key, value in _flat(experiment.to_json()).items() if value != default[key]}
+
+
+def summaries(runs: RunsFolder) -> list[Summary]:
+    """Every run that left a folder or a ledger entry, oldest first."""
+    entries = Ledger(runs.ledger).entries()
+    ledger = _Ended(entries)
+    found = {folder.root.name: _summary(folder, ledger) for folder in runs.runs()}
+    for run, entry in ledger.begun.items():
+        if run not in found:
+            name = str(entry.fields.get("name", ""))
+            problem = "the ledger has it; its folder was moved or removed"
+            found[run] = Summary(name, run, runs.run(name, run).root, MISSING, problem=problem)
+    return [found[run] for run in sorted(found, key=begun_order(entries))]
+
+
+def summary(folder: RunFolder) -> Summary:
+    """One run in short."""
+    ledger = ledger_of(folder)
+    return _summary(folder, _Ended(Ledger(ledger).entries() if ledger else ()))
+
+
+def latest_first(folders: Iterable[RunFolder], ledger: Path) -> Iterator[Summary]:
+    """Runs in short, the one that started last first; each is read when it is asked for."""
+    entries = Ledger(ledger).entries()
+    ended, order = _Ended(entries), begun_order(entries)
+    for folder in sorted(folders, key=lambda folder: order(folder.root.name), reverse=True):
+        yield _summary(folder, ended)
+
+
+class _Ended:
+    """The ledger by run: the entry that began it, and the reason why it ended without a manifest."""
+
+    def __init__(self, entries: tuple[Entry, ...]) -> None:
+        self.begun: dict[str, Entry] = {}
+        self.last: dict[str, Entry] = {}
+        for entry in entries:
+            if entry.run:
+                self.begun.setdefault(entry.run, entry)
+                self.last[entry.run] = entry
+
+
+def _summary(folder: RunFolder, ledger: _Ended) -> Summary:
+    name = folder.root.parent.name
+    kind = SEGMENT if name.endswith(SEGMENTS) else REPETITION if folder.origin.exists() else ORIGINAL
+    blank = Summary(name, folder.root.name, folder.root, NO_END, kind=kind)
+    try:
+        blank = _with_scores(folder, _with_request(folder, blank))
+        if is_running(folder):
+            return replace(blank, outcome=RUNNING)
+        if folder.manifest.exists():
+            recorded = read_recorded(folder)
+            return replace(
+                blank,
+                outcome=recorded.manifest.outcome,
+                duration_seconds=duration_seconds(recorded.manifest),
+                signers=recorded.signers,
+            )
+        last = ledger.last.get(folder.root.name)
+        if last is not None and last.event == "ended":
+            return replace(blank, outcome=UNSIGNED, problem=str(last.fields.get("reason") or ""))
+        return replace(blank, problem="begun, never ended, and no process has it")
+    except Exception as error:  # whatever is in a damaged folder, it must not hide the others
+        return replace(blank, outcome=UNREADABLE, problem=str(error) or type(error).__name__)
+
+
+def _with_request(folder: RunFolder, blank: Summary) -> Summary:
+    """Epochs asked for, and which run this one repeats: a segment is one wherever its folder was moved to."""
+    request = Request.from_json(read_json(folder.request))
+    kind = blank.kind if request.segment_epochs is None else SEGMENT
+    origin = str(read_json(folder.origin)["annotations"]["run"]) if folder.origin.exists() else ""
+    return replace(blank, total_epochs=request.experiment.epochs, kind=kind, origin=origin)
+
+
+def _with_scores(folder: RunFolder, blank: Summary) -> Summary:
+    scores = read_scores(folder)
+    if not scores:
+        return blank
+    last = scores[-1]
+    return replace(blank, epochs=last.epoch, train_accuracy=last.train_accuracy, test_accuracy=last.test_accuracy)
+
+
+def duration_seconds(manifest: Manifest) -> float:
+    """Wall time of all attempts whose end was seen."""
+    spans = [(attempt.started_on, attempt.finished_on) for attempt in manifest.attempts if attempt.finished_on]
+    spans = spans or [(manifest.started_on, manifest.finished_on)]
+    return sum((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds() for start, end in spans)
+
+
+def _flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    return dict(_leaves(document, prefix))
+
+
+def _leaves(document: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in document.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

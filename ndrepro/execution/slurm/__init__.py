@@ -1,0 +1,1 @@
+"""Slurm: requests, tasks, the launcher."""

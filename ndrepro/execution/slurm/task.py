@@ -1,0 +1,117 @@
+"""One element of a Slurm array, in the allocation: the processes of its runs, and what becomes of them on a signal.
+
+submitit calls a ``Task`` in the job. It starts one process for each run (``ndrepro.execution.studies.job``), side by
+side where several small runs share one GPU, and waits. What a run tells goes to its own file on the shared file system.
+
+* Before the time limit submitit calls ``checkpoint``: every run is asked to stop, which leaves a checkpoint and a
+  signed manifest that says so; then the job is put back into the queue.
+* Put back for that reason, or because its node was lost or taken away, the task starts anew: a run that has begun is
+  gone on with from its last checkpoint, one that is complete is left alone.
+
+The pickle that submitit writes holds nothing but the words of command lines and paths.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_POLL_SECONDS = 0.2
+# the processes of the task that runs in this interpreter; not part of the task, which is pickled
+_under_way: list[subprocess.Popen[bytes]] = []
+# Slurm sends the warning to every process of the job, and only submitit knows what to do with it
+_DEAF = ("sh", "-c", 'trap "" USR1 USR2 CONT; exec "$@"', "sh")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One run of a task: the command that begins it, the one that goes on with it but for the folder, its events."""
+
+    begin: tuple[str, ...]
+    resume: tuple[str, ...]
+    events: str
+
+    def command(self) -> tuple[str, ...] | None:
+        """What to start now, by what earlier starts told; None where the run is complete."""
+        folder = None
+        for event in read_events(Path(self.events)):
+            if event["event"] == "began":
+                folder = event["folder"]
+            elif event["event"] == "ended" and event["outcome"] == "completed" and event["signed"]:
+                return None
+        if folder is None or not Path(folder, "request.json").exists():
+            return self.begin
+        return (*self.resume, "--resume", folder)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one element of the array does: ``lines``, at the same time, with these variables added.
+
+    Warned, it is put back once its runs have stopped, or after ``stop_seconds``.
+    """
+
+    lines: tuple[Line, ...]
+    variables: tuple[tuple[str, str], ...] = ()
+    stop_seconds: float = 60.0
+
+    def __call__(self) -> list[int]:
+        """Run to the end; exit codes, 0 for a run that told its ending, whichever."""
+        environment = {**os.environ, **dict(self.variables)}
+        for line in self.lines:
+            command = line.command()
+            if command is not None:
+                with open(line.events, "ab") as events:
+                    events.write(b"\n")  # whatever a killed process left torn ends here
+                    events.flush()
+                    process = subprocess.Popen(
+                        [*_DEAF, *command], stdin=subprocess.DEVNULL, stdout=events, env=environment
+                    )
+                _under_way.append(process)
+        codes = [process.wait() for process in _under_way]
+        _under_way.clear()
+        return codes
+
+    def checkpoint(self) -> Any:
+        """Stop what runs, at its next step, and ask to be put back into the queue."""
+        from submitit.helpers import DelayedSubmission
+
+        for process in filter(_lives, _under_way):
+            os.kill(process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + self.stop_seconds
+        while time.monotonic() < deadline and any(map(_lives, _under_way)):
+            time.sleep(_POLL_SECONDS)
+        return DelayedSubmission(self)
+
+
+def _lives(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a process has not ended. A signal's handler cannot use ``poll``: it may interrupt the ``wait`` whose lock
+    ``poll`` needs."""
+    if process.returncode is not None:
+        return False
+    try:
+        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except ChildProcessError:
+        return False  # it was reaped just now
+
+
+def read_events(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole lines of a run's events; a line that a killed process left torn is passed over."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return
+    for line in text.split("\n"):
+        try:
+            document = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(document, dict) and "event" in document:
+            yield document

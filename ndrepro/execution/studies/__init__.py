@@ -1,0 +1,1 @@
+"""Many runs: plan, status, estimates, launchers, hyper-parameter search."""

@@ -1,0 +1,164 @@
+"""One run of a study, in a process of its own: ``python -m ndrepro.execution.studies.job`` and then
+
+    --study NAME --grid GRID --runs DIR [--data PATH] [--leashed] [--sparse]
+    and   EXP [--set KEY=VALUE ...] [--env CELL-OR-IMAGE]      to make a run
+    or    --resume FOLDER                                      to go on with one
+
+It trains, records and signs as ``ndrepro run`` does. What it says on standard output is for whoever started it, one
+JSON object a line (``launchers.event_line``): that the run began and where, how it gets on, how it ended. The command
+line goes into the manifest, so that a run tells the study that it was made for.
+
+SIGTERM or SIGINT, at any time: the run stops at the next step, signed as interrupted; a second one kills the training,
+which is signed as killed. With ``--sparse`` it tells its progress every ten seconds and not a few times a second,
+for readers of a file. With ``--leashed`` the end of standard input, which the parent holds, does the same as
+SIGTERM. Exit code 0 where it told an ending, whichever.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from ndrepro.execution.runs import run as execution
+from ndrepro.execution.runs.observer import Progress, Silent
+from ndrepro.execution.runs.signals import STOPS
+from ndrepro.execution.studies.launchers import NOT_BEGUN, Began, Ending, Job, Moved, event_line
+from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.image_reference import MAIN
+from ndrepro.protocol.layout import RunFolder, RunsFolder
+from ndrepro.protocol.messages import Request, read_json
+from ndrepro.protocol.study.study import StudyRun
+from provenance.attestation.dsse import default_home
+from provenance.errors import ProvenanceError, StorageError
+
+_SPARSE_SECONDS = 10.0
+
+
+def main(arguments: list[str]) -> int:
+    """Do the job that the command line names."""
+    job, options, given = parse(arguments)
+    stop, voice = Stop(), Voice()
+    if given.leashed:
+        threading.Thread(target=_stop_with_parent, daemon=True).start()
+    voice.say(perform(job, options, Reporter(job, stop, voice, _SPARSE_SECONDS if given.sparse else 0.0), stop))
+    return 0
+
+
+def perform(job: Job, options: execution.Options, observer: Reporter, stop: Stop) -> Ending:
+    """Make the run, or go on with it; whatever happens is in the ending."""
+    if stop.asked:
+        return Ending(NOT_BEGUN)
+    try:
+        if job.resume is not None:
+            finished = execution.resume(job.resume, options, observer)
+        else:
+            finished = execution.run(job.run.experiment, options, observer)
+    except ProvenanceError as error:
+        return Ending("failed" if observer.folder else NOT_BEGUN, observer.folder, error=error)
+    except OSError as error:
+        where = error.filename or "the run folder"
+        return Ending("failed", observer.folder, error=StorageError(f"{where}: {error.strerror}"))
+    signed = finished.manifest is not None
+    return Ending(finished.outcome, finished.folder, finished.scores, finished.error, signed)
+
+
+def parse(arguments: list[str]) -> tuple[Job, execution.Options, argparse.Namespace]:
+    """The job, its options, and all that was given. Raises UsageError for settings that make no experiment."""
+    parser = argparse.ArgumentParser(prog="python -m ndrepro.execution.studies.job", allow_abbrev=False)
+    parser.add_argument("name", nargs="?")
+    parser.add_argument("--set", action="append", default=[], dest="settings")
+    parser.add_argument("--env", default=MAIN)
+    parser.add_argument("--resume", type=Path)
+    parser.add_argument("--study", required=True)
+    parser.add_argument("--grid", required=True)
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--leashed", action="store_true")
+    parser.add_argument("--sparse", action="store_true")
+    given = parser.parse_args(arguments)
+    folder = RunFolder(given.resume) if given.resume else None
+    if folder is not None:
+        request = Request.from_json(read_json(folder.request))
+        run = StudyRun(given.grid, request.experiment, request.environments[0])
+    elif given.name:
+        settings = dict(pair.split("=", 1) for pair in given.settings)
+        run = StudyRun(given.grid, Experiment.from_name(given.name, settings), given.env)
+    else:
+        raise UsageError("neither an experiment nor --resume", "see python -m ndrepro.execution.studies.job --help")
+    # a run that is gone on with has its own environment and data
+    options = execution.Options(RunsFolder(given.runs), default_home(), given.data)
+    here = options if folder else options.inside(run.environment)
+    return Job(given.study, run, given.data, folder), here, given
+
+
+class Stop:
+    """True in ``asked`` once SIGTERM or SIGINT has come while no child was there to take it."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in STOPS:
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: object) -> None:
+        self.asked = True
+
+
+class Voice:
+    """Tells events to the parent; one that is gone hears nothing, and the run is signed all the same."""
+
+    def __init__(self) -> None:
+        self._heard = True
+
+    def say(self, event: Began | Moved | Ending) -> None:
+        """Write one line."""
+        if self._heard:
+            try:
+                sys.stdout.write(event_line(event) + "\n")
+                sys.stdout.flush()
+            except OSError:
+                self._heard = False
+                sys.stdout = None  # nothing to flush at the end of the process
+
+
+class Reporter(Silent):
+    """An observer that passes on what a run tells; and hands a stop that came before the child to the child."""
+
+    def __init__(self, job: Job, stop: Stop, voice: Voice, every_seconds: float = 0.0) -> None:
+        self._job = job
+        self._stop = stop
+        self._voice = voice
+        self._every_seconds = every_seconds
+        self._told = float("-inf")
+        self.folder: RunFolder | None = None
+
+    def began(self, folder: RunFolder, request: Request) -> None:
+        """Tell where the run is."""
+        self.folder = folder
+        self._voice.say(Began(self._job, folder))
+
+    def progress(self, progress: Progress) -> None:
+        """Tell how it gets on."""
+        if self._stop.asked and progress.phase != "signing":
+            # the child is there now, and signals to this process reach it
+            self._stop.asked = False
+            os.kill(os.getpid(), signal.SIGTERM)
+        if time.monotonic() - self._told >= self._every_seconds:
+            self._told = time.monotonic()
+            self._voice.say(Moved(self._job, progress))
+
+
+def _stop_with_parent() -> None:
+    """Wait for the end of standard input, then stop as if told to."""
+    while os.read(0, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,280 @@
+"""Where every run of a study stands, read off the folder of runs: its signed manifests, its ledger, its locks.
+
+A study keeps no list of its own. A run counts as done when a manifest that completed says so and
+
+    1  a trusted key signed it, and it follows its schema (the recorder's checks 1 to 4)
+    2  the ledger is whole, and says that the run ended with this very manifest (check 8)
+    3  every file that it names is there, in its size; ``ndrepro verify`` reads them too, which takes minutes a study
+    4  its external parameters are the experiment, seeds and environment that the study asks for; of a container image,
+       the engine and the digest
+    5  the libraries that it names are those of that environment today; an image's own cannot change
+
+What falls short of these is said and not counted. A run without a manifest is under way, or was cut off together with
+its recorder. Of several runs that answer the same question the best one stands for it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ndrepro.execution.environments import matrix
+from ndrepro.execution.runs.run_lookup import begun_order, is_running
+from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.image_reference import MAIN, PinnedImage, is_image, recorded_in
+from ndrepro.protocol.layout import SEGMENTS, RunFolder, RunsFolder
+from ndrepro.protocol.messages import Request, read_json
+from ndrepro.protocol.study.study import StudyRun, identity
+from provenance.attestation.ledger import Entry, Ledger, Problem
+from provenance.attestation.manifest import Manifest
+from provenance.attestation.trust import TrustPolicy
+from provenance.attestation.verify import verify
+from provenance.errors import LedgerError, ProvenanceError
+
+DONE = "done"
+RUNNING = "running"  # a process holds it now
+CUT_OFF = "cut off"  # interrupted, or killed with or without its recorder: it can be gone on with
+FAILED = "failed"
+REFUSED = "not counted"  # it may have completed, but a check above says no
+MISSING = "to do"  # never begun
+WAITING = "waiting"  # for its hyper-parameters to be searched: it cannot be begun
+# the first that any run of the same identity has is where the study's run stands
+STATES = (DONE, RUNNING, CUT_OFF, FAILED, REFUSED, MISSING, WAITING)
+
+_LIBRARIES = ("torch", "torchvision", "numpy")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where one run stands: a state above, the folder that says so, why, and the manifest where it was believed."""
+
+    state: str
+    folder: RunFolder | None = None
+    reason: str = ""
+    manifest: Manifest | None = None
+
+    @property
+    def resumable(self) -> bool:
+        """Whether there is something to go on with."""
+        return self.state in (CUT_OFF, FAILED)
+
+
+class Survey:
+    """A folder of runs as it is when this is made. Raises LedgerError where its ledger is broken."""
+
+    def __init__(self, runs: RunsFolder, home: Path) -> None:
+        self._runs = runs
+        self._trust = TrustPolicy.load(home)
+        self._ledger = _Snapshot(runs.ledger)
+        self._order = begun_order(self._ledger.entries())
+        self._libraries: dict[str, Mapping[str, str]] = {}
+        self._found: dict[str, dict[str, Standing]] = {}
+        self._images: dict[PinnedImage, None] = {}
+        problems = [problem for problem in self._ledger.problems if not _torn_end(problem)]
+        if problems:
+            raise LedgerError(
+                f"{runs.ledger}: {problems[0]}; what is done cannot be told from what is not",
+                "get the original ledger again, or begin in another folder of runs: --runs DIR",
+            )
+
+    def standing(self, run: StudyRun) -> Standing:
+        """Where a study's run stands."""
+        if run.waits:
+            return Standing(WAITING, reason="its hyper-parameters are still to be searched")
+        return self._of_name(run.experiment.name).get(run.identity, Standing(MISSING))
+
+    def images(self, run: StudyRun) -> tuple[PinnedImage, ...]:
+        """The container images in which the same experiment has been begun, whatever environment the run is for."""
+        found = self._of_name(run.experiment.name)
+        return tuple(image for image in self._images if identity(run.experiment, str(image)) in found)
+
+    def pieces(self, name: str) -> dict[tuple[str, int, int], Standing]:
+        """Pieces of runs of that name that were trained by themselves and completed.
+
+        By the run's identity, first step and count of epochs; of equals the latest. What is asked of whole runs above
+        is asked of them.
+        """
+        found: dict[tuple[str, int, int], Standing] = {}
+        for folder in self._folders(name + SEGMENTS, "manifest.dsse.json"):
+            verdict = verify(folder.root, trust=self._trust, ledger=self._ledger, manifest_only=True)
+            if not verdict.ok or verdict.manifest is None or verdict.manifest.outcome != "completed":
+                continue
+            asked = verdict.manifest.external_parameters
+            try:
+                environment, segment = str(asked["environment"]), asked["segment"]
+                whose = _identities(asked["experiment"], environment, asked.get("container"))
+                place = int(segment["fromStep"]), int(segment["epochs"])
+            except (UsageError, KeyError, TypeError, ValueError):
+                continue
+            if not (_lost(folder, verdict.manifest) or self._other_libraries(verdict.manifest, environment)):
+                found |= {(key, *place): Standing(DONE, folder, manifest=verdict.manifest) for key in whose}
+        return found
+
+    def _of_name(self, name: str) -> dict[str, Standing]:
+        if name not in self._found:
+            self._found[name] = self._best(name)
+        return self._found[name]
+
+    def _best(self, name: str) -> dict[str, Standing]:
+        """Every run of that name by identity, in an image by both of its digests; of equals the latest original."""
+        best: dict[str, Standing] = {}
+        for folder in reversed(self._folders(name, "request.json")):
+            keys, standing = self._examine(folder)
+            for key in keys:
+                if STATES.index(standing.state) < STATES.index(best.get(key, Standing(MISSING)).state):
+                    best[key] = standing
+        return best
+
+    def _folders(self, name: str, file: str) -> list[RunFolder]:
+        """Every run of that name that has such a file, in the order of their starts, repetitions before originals."""
+        folders = [RunFolder(path.parent) for path in (self._runs.root / name).glob(f"*/{file}")]
+        return sorted(folders, key=lambda folder: (not folder.origin.exists(), self._order(folder.root.name)))
+
+    def _examine(self, folder: RunFolder) -> tuple[tuple[str, ...], Standing]:
+        """A run's identities and where it stands; no identity for a folder that is nobody's run."""
+        try:
+            request = Request.from_json(read_json(folder.request))
+            asked = tuple(identity(request.experiment, environment) for environment in request.environments)
+        except (ProvenanceError, KeyError, TypeError, ValueError):
+            return (), Standing(MISSING)  # another schema, or damaged: no study can have asked for it
+        if is_image(request.environments[0]):
+            self._images[PinnedImage.from_text(request.environments[0])] = None
+        if is_running(folder):
+            return asked, Standing(RUNNING, folder)
+        if not folder.manifest.exists():
+            return asked, self._without_manifest(folder)
+        verdict = verify(folder.root, trust=self._trust, ledger=self._ledger, manifest_only=True)
+        if verdict.manifest is None or not verdict.ok:
+            failed = next(check for check in verdict.checks if check.status == "fail")
+            return asked, Standing(REFUSED, folder, f"its manifest does not verify: {failed.message}")
+        return self._believed(folder, verdict.manifest) or (asked, Standing(REFUSED, folder, "signed by another kind"))
+
+    def _without_manifest(self, folder: RunFolder) -> Standing:
+        last = self._ledger.last.get(folder.root.name)
+        if last is None:
+            return Standing(REFUSED, folder, "it has no manifest, and the ledger does not know it")
+        if last.event != "ended":
+            return Standing(CUT_OFF, folder, "killed, and its recorder with it")
+        if last.fields.get("manifest") is not None:
+            return Standing(REFUSED, folder, "its manifest, which the ledger knows, is gone")
+        return Standing(FAILED, folder, f"it ended unsigned: {last.fields.get('reason')}")
+
+    def _believed(self, folder: RunFolder, manifest: Manifest) -> tuple[tuple[str, ...], Standing] | None:
+        """What a verified manifest says; None where it is not of a training run."""
+        asked = manifest.external_parameters
+        if asked.get("segment"):
+            return None  # a piece of a run, wherever its folder was put
+        try:
+            environment = str(asked["environment"])
+            keys = _identities(asked["experiment"], environment, asked.get("container"))
+        except (UsageError, KeyError, TypeError):
+            return None
+        problem = _lost(folder, manifest) or self._other_libraries(manifest, environment)
+        if problem:
+            return keys, Standing(REFUSED, folder, problem)
+        state = {"completed": DONE, "failed": FAILED}.get(manifest.outcome, CUT_OFF)
+        return keys, Standing(state, folder, _reason(manifest), manifest)
+
+    def _other_libraries(self, manifest: Manifest, environment: str) -> str:
+        """How the libraries that a run had differ from those that it would have today; "" where they do not."""
+        if manifest.external_parameters.get("container"):
+            return ""  # an image has libraries of its own, and its digest is part of the run's identity
+        if environment not in self._libraries:
+            self._libraries[environment] = libraries_of(environment)
+        had = {
+            item.name.removeprefix("distribution:"): _release((item.uri or "").rpartition("@")[2])
+            for item in manifest.dependencies
+            if item.name.startswith("distribution:")
+        }
+        for name, now in self._libraries[environment].items():
+            # an attempt that failed early may have told none
+            if had.get(name, "" if manifest.outcome == "completed" else now) != now:
+                return f"made with {name} {had.get(name, 'not known')}, where {environment} has {now} now"
+        return ""
+
+
+def _identities(experiment: Any, environment: str, container: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """The identities of a run with these external parameters. Raises UsageError, KeyError, TypeError."""
+    asked = Experiment.from_json(experiment)
+    return tuple(identity(asked, name) for name in recorded_in(environment, container))
+
+
+def libraries_of(environment: str) -> dict[str, str]:
+    """The versions that decide a run's arithmetic, as that environment has them now."""
+    if environment == MAIN:
+        return {name: _release(found) for name in _LIBRARIES if (found := _installed(name))}
+    cell = matrix.cell(environment)
+    return {name: _release(pinned) for name in _LIBRARIES if (pinned := cell.version(name))}
+
+
+def code_and_data(standings: Iterable[Standing]) -> dict[str, set[str]]:
+    """The digests of the code, and of each data set, that runs which are done had: more than one is worth a word."""
+    seen: dict[str, set[str]] = {}
+    for standing in standings:
+        for item in standing.manifest.dependencies if standing.manifest and standing.state == DONE else ():
+            if (item.name == "code" or item.name.startswith("dataset:")) and item.digest:
+                seen.setdefault(item.name, set()).add(json.dumps(dict(item.digest), sort_keys=True))
+    return seen
+
+
+@dataclass(frozen=True)
+class _Snapshot(Ledger):
+    """A ledger that is read and checked once, for the verification of many runs."""
+
+    @cached_property
+    def problems(self) -> list[Problem]:
+        return super().verify()
+
+    @cached_property
+    def _entries(self) -> tuple[Entry, ...]:
+        return super().entries()
+
+    @cached_property
+    def last(self) -> dict[str, Entry]:
+        """The last entry of every run."""
+        return {entry.run: entry for entry in self._entries if entry.run}
+
+    def entries(self) -> tuple[Entry, ...]:
+        return self._entries
+
+    def verify(self) -> list[Problem]:
+        return []  # the survey has looked at them all, once
+
+
+def _torn_end(problem: Problem) -> bool:
+    """A last line that a power cut tore: the next entry ends it."""
+    return problem.reason.startswith("torn")
+
+
+def _lost(folder: RunFolder, manifest: Manifest) -> str:
+    for artifact in manifest.artifacts:
+        try:
+            size = (folder.root / artifact.path).stat().st_size
+        except OSError:
+            return f"{artifact.path} is missing"
+        if size != artifact.size:
+            return f"{artifact.path} has {size} bytes, its manifest says {artifact.size}"
+    return ""
+
+
+def _reason(manifest: Manifest) -> str:
+    errors: list[Any] = [item.annotations or {} for item in manifest.byproducts if item.name == "error"]
+    return str(errors[0].get("message", "")) if errors else ""
+
+
+def _release(version: str) -> str:
+    """2.13.0 of 2.13.0+cu130: builds of one release are told apart by a run's own manifest, not here."""
+    return version.partition("+")[0]
+
+
+def _installed(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return ""

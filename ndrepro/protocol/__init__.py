@@ -1,0 +1,1 @@
+"""What the parent and the training process agree on; standard library only."""

@@ -1,0 +1,1 @@
+"""What one run is: its settings, names, limits and schema."""

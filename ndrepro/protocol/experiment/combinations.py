@@ -1,0 +1,91 @@
+"""Which network takes which images under which method: asked before a run starts, answered from facts alone.
+
+1. the network has a form for the data set (``catalogue.DESIGNS``)
+2. that form has the method
+3. the images can be brought to the size asked for: ``size`` pads them with black or averages squares of pixels,
+   ``crop`` cuts out the middle (or, with augmentation, anywhere)
+4. what the network then gets is neither too small nor too large for it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.experiment.catalogue import ARCHITECTURES, DATASETS, DESIGNS, METHODS, Design, design_of
+
+
+def image_size(dataset: str, size: int | None, crop: int | None) -> int:
+    """The side in pixels of the images that a network gets."""
+    return crop or size or DATASETS[dataset].size
+
+
+def combinations() -> Iterator[tuple[str, str, str]]:
+    """Every (architecture, method, data set) that makes an experiment, by names, without any setting."""
+    for dataset, facts in DATASETS.items():
+        for arch, design in DESIGNS[facts.design].items():
+            side = image_size(dataset, None, design.recipe.crop)
+            if _fits(design, side):
+                yield from ((arch, method, dataset) for method in METHODS if method in design.methods)
+
+
+def check(arch: str, method: str, dataset: str, size: int | None, crop: int | None) -> None:
+    """Raises UsageError, with a cure, for a combination that no run could mean."""
+    design = design_of(arch, dataset)
+    if design is None:  # 1
+        takes = ", ".join(DESIGNS[DATASETS[dataset].design])
+        raise UsageError(f"{arch} on {dataset}: there is no such network for it", f"{dataset} takes {takes}")
+    if method not in design.methods:  # 2
+        raise UsageError(
+            f"{method} for {arch}: {_why_not(arch, method)}", f"methods of {arch} are {', '.join(design.methods)}"
+        )
+    _check_sizes(dataset, size, crop)  # 3
+    side = image_size(dataset, size, crop)
+    if not _fits(design, side):  # 4
+        raise UsageError(
+            f"{arch} takes images of {_range(design)}, and {dataset} gives it {side}x{side}",
+            _cure(design, dataset, crop),
+        )
+
+
+def _check_sizes(dataset: str, size: int | None, crop: int | None) -> None:
+    own = DATASETS[dataset].size
+    lazily = DATASETS[dataset].design == "imagenet"  # cut from photographs of any size
+    if size is not None and size < own and own % size and not lazily:
+        divisors = [str(own // part) for part in range(2, own // 4 + 1) if own % part == 0]
+        raise UsageError(
+            f"size={size}: images of {dataset} are {own}x{own}, which are averaged over whole squares only",
+            f"smaller sizes are {', '.join(divisors)}; larger ones are padded with black",
+        )
+    if crop is not None and lazily:
+        raise UsageError(f"crop={crop}: images of {dataset} are cropped to their size as they are read", "set size")
+    if crop is not None and crop > (size or own):
+        raise UsageError(f"crop={crop}: images are {size or own}x{size or own}", f"crop at most {size or own}")
+
+
+def _fits(design: Design, side: int) -> bool:
+    return design.smallest <= side and (design.largest is None or side <= design.largest)
+
+
+def _range(design: Design) -> str:
+    if design.largest is None:
+        return f"{design.smallest}x{design.smallest} or more"
+    return f"{design.smallest}x{design.smallest} to {design.largest}x{design.largest}"
+
+
+def _why_not(arch: str, method: str) -> str:
+    if method == "bn":
+        return "it has no batch norm"
+    return "it is meant for small_inception" if method == "bn_downsample" else "it has no such form"
+
+
+def _cure(design: Design, dataset: str, crop: int | None) -> str:
+    """The size nearest to the images' own that the network takes and that they can be brought to, if there is one."""
+    own = DATASETS[dataset].size
+    if crop is not None:
+        return f"leave crop out, or crop to {_range(design)}"
+    sides = [own // part for part in range(1, own + 1) if own % part == 0 and _fits(design, own // part)]
+    sides += [design.smallest] if design.smallest > own else []
+    others = [arch for arch in ARCHITECTURES if (other := design_of(arch, dataset)) and _fits(other, own)]
+    choose = f"choose a network that takes {own}x{own}, such as {', '.join(others[:3])}" if others else ""
+    return " or ".join(filter(None, [f"add --set size={max(sides)}" if sides else "", choose]))

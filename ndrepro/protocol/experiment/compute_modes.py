@@ -1,0 +1,54 @@
+"""How a run may be carried out beyond the plain way, and what cannot be had together: asked before anything starts.
+
+* ``processes``: each batch is shared out to so many processes, one a GPU; ``statistics`` says over what the layers
+  that look at the whole batch (batch norm, deconvolution) look then: "global", the whole batch, or "process", the
+  process's own share.
+* ``precision``: "fp32"; "tf32", products of matrices with ten bits of mantissa on NVIDIA GPUs since Ampere; "bf16",
+  autocast, parameters and whitening stay float32; "auto", what the determinism level has: tf32 for free, else fp32.
+* ``compile``: ``torch.compile``.
+
+What only the machine can tell (no such GPU, no compiler) is told by ``ndrepro.training.compute.precision``.
+"""
+
+from __future__ import annotations
+
+from ndrepro.protocol.errors import UsageError
+
+STATISTICS = ("global", "process")
+PRECISIONS = ("auto", "fp32", "tf32", "bf16")
+
+
+def check(
+    *, determinism: str, device: str, batch_size: int, processes: int, statistics: str, precision: str, compile: bool
+) -> None:
+    """Raises UsageError, with a cure, for settings that no run could mean together."""
+    if determinism == "canonical":
+        _check_canonical(processes, precision, compile)
+    if processes > batch_size:
+        raise UsageError(
+            f"processes={processes}, batch_size={batch_size}: a process would have no image of a batch",
+            "choose fewer processes or a larger batch",
+        )
+    if precision == "tf32" and device == "cpu":
+        raise UsageError(
+            "precision=tf32 with device=cpu: TF32 is a mode of NVIDIA GPUs", "choose precision=fp32, or device=cuda"
+        )
+    if compile and processes > 1 and statistics == "global":
+        raise UsageError(
+            f"compile=true with processes={processes} and statistics=global: statistics are exchanged in between",
+            "add --set statistics=process, or leave compile out",
+        )
+
+
+def _check_canonical(processes: int, precision: str, compile: bool) -> None:
+    """The canonical level is one order of float32 operations, written out."""
+    for key, value, plain in (
+        ("processes", processes, processes == 1),
+        ("precision", precision, precision in ("auto", "fp32")),
+        ("compile", str(compile).lower(), not compile),
+    ):
+        if not plain:
+            raise UsageError(
+                f"{key}={value} under determinism=canonical: it is defined for one process, in float32, not compiled",
+                f"leave {key} out, or choose --determinism deterministic",
+            )

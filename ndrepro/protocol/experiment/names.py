@@ -1,0 +1,54 @@
+"""Names of experiments, ``ARCH_METHOD_EPOCHS[_DATASET]``: taken apart, and the nearest right ones to a wrong one."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.experiment.catalogue import ARCHITECTURES, DATASETS, METHODS
+from ndrepro.protocol.experiment.combinations import combinations
+
+DEFAULT_DATASET = "cifar10"
+
+
+def name_of(arch: str, method: str, epochs: int, dataset: str) -> str:
+    """The name; a data set that is the default is left out."""
+    return f"{arch}_{method}_{epochs}" + ("" if dataset == DEFAULT_DATASET else f"_{dataset}")
+
+
+def parts_of(name: str) -> tuple[str, str, int, str]:
+    """(arch, method, epochs, dataset) of a name. Raises UsageError with the nearest right names."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise UsageError(f"unknown experiment '{name}'", _cure(name))
+    return match["arch"], match["method"], int(match["epochs"]), match["dataset"] or DEFAULT_DATASET
+
+
+def nearest_names(name: str, count: int = 3) -> list[str]:
+    """The experiment names nearest to a wrong one: same epochs where it names any."""
+    numbers = re.findall(r"\d+", name.split("_", 1)[-1]) or ["1", "20", "100"]
+    candidates = [
+        name_of(arch, method, int(epochs), dataset)
+        for arch, method, dataset in combinations()
+        for epochs in dict.fromkeys(number[:5] for number in numbers)
+    ]
+    return difflib.get_close_matches(name.lower(), candidates, n=count, cutoff=0.5)
+
+
+def _longest_first(names: Iterable[str]) -> str:
+    return "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+
+
+# longest first, so that nd_full is not read as nd with a rest
+_NAME = re.compile(
+    rf"(?P<arch>{_longest_first(ARCHITECTURES)})_(?P<method>{_longest_first(METHODS)})"
+    rf"_(?P<epochs>\d{{1,5}})(_(?P<dataset>{_longest_first(DATASETS)}))?"
+)
+
+
+def _cure(name: str) -> str:
+    near = nearest_names(name)
+    form = "names are ARCH_METHOD_EPOCHS[_DATASET], e.g. vgg16_nd_100 or resnet18_bn_20_cifar100"
+    return f"did you mean {', '.join(near)}? {form}" if near else f"{form}; `ndrepro list --names` has them all"

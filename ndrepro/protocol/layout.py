@@ -1,0 +1,171 @@
+"""Where everything lies: one object owns every path of a run folder, another those of the folder of runs.
+
+    runs/
+        ledger.jsonl                        every run begun and ended
+        verdicts/RUN.STAMP-KEY.dsse.json    a reviewer's signed verdicts on runs that were trained again
+        vgg16_nd_100/                       one folder an experiment
+            20261121T101502Z-3f9a1c/        one folder a run (UTC start, six random hex digits)
+                request.json                what the parent asked for
+                origin.json                 the run that this one repeats, if any
+                environment.json            what the child saw, at start and end
+                dataset.json dataset.sha256 what the data were, file by file
+                model.json                  every layer, counts
+                metrics.jsonl               one row an epoch: results only, no clock
+                timing.jsonl                one row an epoch: the clock, throughput, memory
+                trail.bin                   the numerical trail, one record a step
+                checkpoints/step-000000391.safetensors
+                weights.safetensors         the final weights
+                result.json                 how the child ended
+                result-rank-1.json          of a child of several processes: the one that failed, and why
+                log.txt                     what it printed
+                source.patch untracked/     what the commit alone does not hold
+                attempts/1/                 manifests of earlier attempts, where a run was resumed
+                manifest.dsse.json          the signed manifest
+
+Results carry no clock, so the same run twice gives the same bytes in metrics.jsonl, trail.bin, weights.safetensors.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ndrepro.protocol.errors import UsageError
+
+# pieces of runs lie apart from the runs of their experiment: runs/EXPERIMENT.segments/RUN
+SEGMENTS = ".segments"
+_CHECKPOINT = re.compile(r"step-(\d{9})\.safetensors")
+
+
+def expect_folder(place: Path, cure: str) -> None:
+    """Raises UsageError where a file stands in the place of a folder that is to be written."""
+    if place.exists() and not place.is_dir():
+        raise UsageError(f"{place}: a file, expected a folder", cure)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Every path of one run."""
+
+    root: Path
+
+    @property
+    def request(self) -> Path:
+        """What the parent asked for."""
+        return self.root / "request.json"
+
+    @property
+    def origin(self) -> Path:
+        """The run that this one repeats, where it repeats one."""
+        return self.root / "origin.json"
+
+    @property
+    def environment(self) -> Path:
+        """What the child saw of its surroundings, at start and end."""
+        return self.root / "environment.json"
+
+    @property
+    def dataset(self) -> Path:
+        """What the data were."""
+        return self.root / "dataset.json"
+
+    @property
+    def dataset_listing(self) -> Path:
+        """Every file of the data with its digest, as ``sha256sum`` writes them."""
+        return self.root / "dataset.sha256"
+
+    @property
+    def model(self) -> Path:
+        """Every layer of the network, and counts."""
+        return self.root / "model.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One row an epoch: results, no clock."""
+        return self.root / "metrics.jsonl"
+
+    @property
+    def timing(self) -> Path:
+        """One row an epoch: seconds, throughput, memory."""
+        return self.root / "timing.jsonl"
+
+    @property
+    def trail(self) -> Path:
+        """The numerical trail."""
+        return self.root / "trail.bin"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.root / "checkpoints"
+
+    @property
+    def weights(self) -> Path:
+        """The final weights."""
+        return self.root / "weights.safetensors"
+
+    @property
+    def result(self) -> Path:
+        """How the child ended."""
+        return self.root / "result.json"
+
+    def rank_result(self, rank: int) -> Path:
+        """How process ``rank`` of several ended, where it failed; rank 0 writes ``result``."""
+        return self.root / f"result-rank-{rank}.json"
+
+    def results(self, processes: int) -> tuple[Path, ...]:
+        """Where each of so many processes may say how it ended, by rank."""
+        return (self.result, *(self.rank_result(rank) for rank in range(1, processes)))
+
+    @property
+    def log(self) -> Path:
+        """What the child printed."""
+        return self.root / "log.txt"
+
+    @property
+    def manifest(self) -> Path:
+        """The signed manifest."""
+        return self.root / "manifest.dsse.json"
+
+    def checkpoint(self, step: int) -> Path:
+        """The checkpoint after ``step`` optimizer steps."""
+        return self.checkpoints / f"step-{step:09d}.safetensors"
+
+    def checkpoint_steps(self) -> tuple[int, ...]:
+        """Steps of the checkpoints that lie there, ascending."""
+        if not self.checkpoints.is_dir():
+            return ()
+        matches = (_CHECKPOINT.fullmatch(path.name) for path in self.checkpoints.iterdir())
+        return tuple(sorted(int(match.group(1)) for match in matches if match))
+
+
+@dataclass(frozen=True)
+class RunsFolder:
+    """The folder that holds every run and the ledger."""
+
+    root: Path
+
+    @property
+    def ledger(self) -> Path:
+        """The list of every run begun and ended."""
+        return self.root / "ledger.jsonl"
+
+    @property
+    def verdicts(self) -> Path:
+        """The folder of verdicts on runs, each signed by whoever trained one again."""
+        return self.root / "verdicts"
+
+    @property
+    def data_read(self) -> Path:
+        """What is remembered of data that were found whole; may be removed at any time."""
+        return self.root / ".data"
+
+    def run(self, experiment: str, run_id: str) -> RunFolder:
+        """The folder of one run."""
+        return RunFolder(self.root / experiment / run_id)
+
+    def runs(self) -> tuple[RunFolder, ...]:
+        """Every run folder, oldest first (run identifiers begin with their UTC start)."""
+        found = (path.parent for path in self.root.glob("*/*/request.json"))
+        return tuple(RunFolder(path) for path in sorted(found, key=lambda path: path.name))

@@ -1,0 +1,199 @@
+"""The files that cross the door between the parent and the training child, as dataclasses.
+
+Down: ``request.json`` (Request). Up: ``result.json`` (Result), and one row an epoch in ``metrics.jsonl`` (Scores)
+and in ``timing.jsonl`` (Timing). Everything is JSON; nothing is pickled. The child ends with one of the exit codes
+below, and ``result.json`` says the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ndrepro.protocol.errors import NdreproError
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.image_reference import recorded_in
+
+REQUEST_SCHEMA = "urn:ndrepro:request:v1"
+
+# numbers of an epoch that rows of earlier releases lack
+LATER_SCORES = ("train_top5_accuracy", "test_top5_accuracy")
+
+EXIT_COMPLETED = 0
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: come back later, with --resume
+
+
+@dataclass(frozen=True)
+class Container:
+    """The container that the child runs in, as the parent found it.
+
+    ``engine`` and its version; ``image`` as it was asked for; ``digest`` ("sha256:…") of the image's manifest where
+    the engine knows it (of the file, for Apptainer); ``identifier`` is the digest of its configuration, which stays
+    when an image is saved and loaded elsewhere; ``driver`` is the host's NVIDIA driver, "" without one.
+    """
+
+    engine: str
+    engine_version: str
+    image: str
+    digest: str
+    identifier: str
+    driver: str = ""
+
+    @property
+    def digests(self) -> frozenset[str]:
+        """Every digest that names this very image."""
+        return frozenset(filter(None, (self.digest, self.identifier)))
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the parent asks of the child: the experiment, where the data are, the step to resume from (0: afresh).
+
+    ``environment`` is the cell of the version matrix that the child runs in, empty for the project's own.
+    ``segment_epochs`` asks for so many epochs only, from ``resume_step`` on, with logs that begin there: a piece of a
+    run, trained again to compare it with the whole. ``None`` is a whole run. ``container`` is what the child runs in,
+    ``None`` where it runs on this system itself.
+    """
+
+    experiment: Experiment
+    data: str
+    environment: str = ""
+    resume_step: int = 0
+    segment_epochs: int | None = None
+    container: Container | None = None
+
+    @property
+    def environments(self) -> tuple[str, ...]:
+        """What a study may call where this runs: one name, or those of its image."""
+        return recorded_in(self.environment, None if self.container is None else asdict(self.container))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON with its schema's name."""
+        return {
+            "schema": REQUEST_SCHEMA,
+            "experiment": self.experiment.to_json(),
+            "data": self.data,
+            "environment": self.environment,
+            "resume_step": self.resume_step,
+            "segment_epochs": self.segment_epochs,
+            "container": None if self.container is None else asdict(self.container),
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Request:
+        """The request that ``to_json`` wrote. Raises NdreproError for another schema."""
+        if document.get("schema") != REQUEST_SCHEMA:
+            raise NdreproError(
+                f"request.json: schema {document.get('schema')!r}, expected {REQUEST_SCHEMA!r}",
+                "use the version of ndrepro that wrote it",
+            )
+        container = document.get("container")  # requests from before there were any lack it
+        return cls(
+            experiment=Experiment.from_json(document["experiment"]),
+            data=str(document["data"]),
+            environment=str(document["environment"]),
+            resume_step=int(document["resume_step"]),
+            segment_epochs=document["segment_epochs"],
+            container=Container(**container) if container else None,
+        )
+
+
+@dataclass(frozen=True)
+class Result:
+    """How the child ended: outcome, whole epochs and steps done, the device used, and the error if any."""
+
+    outcome: str
+    epochs: int
+    steps: int
+    device: str
+    error: dict[str, str] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Result:
+        """The result that ``to_json`` wrote."""
+        return cls(**document)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One epoch's results; losses are means per image, accuracies fractions of 1. No clock in here.
+
+    ``train_loss`` and ``train_accuracy`` are those met while training (augmented images, moving weights);
+    ``learning_rate`` is that of the epoch's last step. Of the images that count for the top 5 the right class is among
+    the five with the highest scores (equal scores in the order of the classes, as top 1 has it); ``None`` in rows from
+    before these were recorded.
+    """
+
+    epoch: int
+    step: int
+    train_loss: float
+    train_accuracy: float
+    test_loss: float
+    test_accuracy: float
+    learning_rate: float
+    train_top5_accuracy: float | None = None
+    test_top5_accuracy: float | None = None
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Scores:
+        """The scores of a row of ``metrics.jsonl``; a loss that is not finite may be a word there.
+
+        Raises NdreproError for a row of anything else.
+        """
+        counts = ("epoch", "step")
+        try:
+            numbers = {key: float(value) for key, value in row.items() if key not in counts and value is not None}
+            return cls(epoch=int(row["epoch"]), step=int(row["step"]), **numbers)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise NdreproError(f"no row of an epoch's results ({error})", "get the original file again") from None
+
+    def agrees_with(self, other: Scores) -> bool:
+        """Whether every number that both have is the same in both to its last bit."""
+        pairs = zip(asdict(self).values(), asdict(other).values(), strict=True)
+        return all(repr(a) == repr(b) for a, b in pairs if a is not None and b is not None)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One epoch's clock: seconds of training, of evaluation, of the trail; images per training second; memory."""
+
+    epoch: int
+    train_seconds: float
+    test_seconds: float
+    trail_seconds: float
+    images_per_second: float
+    peak_memory_bytes: int
+    peak_device_memory_bytes: int
+
+
+def read_json(path: Path) -> Any:
+    """The JSON in ``path``. Raises NdreproError naming the file where it is missing or not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NdreproError(f"{path}: not there") from None
+    except (ValueError, RecursionError) as error:
+        raise NdreproError(f"{path}: not JSON ({error})") from None
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write JSON whole or not at all: a temporary file beside it, then a rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

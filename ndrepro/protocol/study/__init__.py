@@ -1,0 +1,1 @@
+"""What a grid of runs is: its schema and its search space."""

@@ -1,0 +1,1 @@
+"""Tables and styles that every page uses."""

@@ -1,0 +1,80 @@
+"""What the lines of Zhang et al.'s figures 1a, 2a and 2b come to, in numbers: fitted when, and what at the end.
+
+The highest test accuracy of any epoch stands beside the last one, as "early stopping" does in their figure 2a. It was
+chosen on the test images, so that it is too high by as much as that choice gains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ndrepro.analysis.results.results import Score
+from ndrepro.report.elements.table import MISSING, Column, Table, Value, count, decimal, word
+from ndrepro.report.figures.curves import Curve
+from ndrepro.report.figures.generalization_figures import FITTED_PERCENT
+from ndrepro.report.figures.generalization_series import Lines, Reader, corrupted, groups_of, normalised, regularised
+from ndrepro.report.sections.run_tables import anchor
+from ndrepro.report.sections.seed_groups import Spread
+
+
+def generalization_numbers(runs: Sequence[Score]) -> tuple[Table, ...]:
+    """The table of every line that is drawn; none where none is."""
+    rows = tuple(_rows(runs))
+    if not rows:
+        return ()
+    columns = (
+        Column("Figure", facet=True),
+        Column("Network", facet=True),
+        Column("Line"),
+        Column("Epochs", numeric=True),
+        Column("n", numeric=True),
+        Column("Fitted after", numeric=True),
+        Column("Train loss", numeric=True),
+        Column("Train %", numeric=True),
+        Column("Test %", numeric=True),
+        Column("Highest test %", numeric=True),
+    )
+    caption = (
+        f"The lines of the figures. Fitted after: the epochs until the train accuracy first reached {FITTED_PERCENT:g} "
+        "%, of every seed. Loss and accuracies are those of the last epoch, means over n seeds with half the 95 % "
+        "interval (Student); one seed has none. Highest: the best epoch, chosen on the test images and so too high."
+    )
+    return (Table("generalization_ends", "Where the lines end", caption, columns, rows),)
+
+
+def _rows(runs: Sequence[Score]) -> Iterator[tuple[Value, ...]]:
+    reader = Reader()
+    for network, lines in corrupted(groups_of(runs), reader).items():
+        yield from _lines("1a", network, lines)
+    yield from _lines("2a", "small_inception bn", regularised(runs, reader))
+    yield from _lines("2b", "small_inception", normalised(runs, reader))
+
+
+def _lines(figure: str, network: str, lines: Lines) -> Iterator[tuple[Value, ...]]:
+    for name, curves in lines.items():
+        one = curves[0].run
+        tests = Spread.of(curve.test_accuracy[-1] for curve in curves)
+        yield (
+            word(figure),
+            word(network),
+            word(name),
+            count(one.epochs),
+            count(len(curves)),
+            _fitted(curves),
+            decimal(Spread.of(curve.train_loss[-1] for curve in curves).mean, 3, missing="NaN"),
+            _spread(Spread.of(curve.train_accuracy[-1] for curve in curves)),
+            Value(tests.text, tests.mean, href=f"#{anchor(one)}"),
+            _spread(Spread.of(max(curve.test_accuracy) for curve in curves)),
+        )
+
+
+def _spread(found: Spread) -> Value:
+    return Value(found.text, found.mean)
+
+
+def _fitted(curves: Sequence[Curve]) -> Value:
+    """Every seed's epochs until fitted; sorted by the first of them."""
+    epochs = [curve.fitted_at(FITTED_PERCENT) for curve in curves]
+    if not any(epochs):
+        return Value("no", float("inf"))
+    return Value(", ".join(str(each) if each else MISSING for each in epochs), float(next(filter(None, epochs)) or 0))

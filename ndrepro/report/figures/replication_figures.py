@@ -1,0 +1,159 @@
+"""Figures 2 to 5 of "[Re] Network Deconvolution" (Obadage et al. 2025), with own values beside the published ones.
+
+Figures 2 and 3: accuracies on CIFAR-10 and CIFAR-100 after 1, 20 and 100 epochs, original, replication and own.
+Figures 4 and 5: seconds of training. Only panels with own runs are drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ndrepro.analysis.audit.published_tables import published_tables
+from ndrepro.report.elements import style
+from ndrepro.report.figures.published_tables import METHODS, Own, own_cells, own_name
+from ndrepro.report.page.contents import Drawn
+from ndrepro.report.sections.seed_groups import Cell
+
+_TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+# (who, marker, filled): colour tells the method, shape who says it
+_WHO = (("original", "o", False), ("replication", "s", False), ("own", "D", True))
+
+Point = Mapping[str, Any]
+
+
+def replication_figures(cells: Sequence[Cell]) -> tuple[Drawn, ...]:
+    """Those of the four figures for which there are own runs."""
+    own = own_cells(cells)
+    made = [
+        _accuracy_figure(2, "cifar10", own),
+        _accuracy_figure(3, "cifar100", own),
+        _time_figure(4, "cifar10", own),
+        _time_figure(5, "cifar100", own),
+    ]
+    return tuple(drawn for drawn in made if drawn is not None)
+
+
+def accuracy_points(dataset: str, own: Own) -> list[dict[str, Any]]:
+    """One point for every network, method and length: original, replication, own mean with interval and n."""
+    points = []
+    for line in published_tables()["printed"].matching(dataset=dataset).rows():
+        name = own_name(line["architecture"], dataset)
+        cell = own.get((name, line["method"], line["epochs"], dataset))
+        points.append(
+            {
+                "network": name,
+                "method": line["method"],
+                "epochs": line["epochs"],
+                "original": line["original_accuracy_pct"],
+                "replication": line["reproduced_mean_accuracy_pct"],
+                "own": cell.test.mean if cell else None,
+                "low": cell.test.low if cell else None,
+                "high": cell.test.high if cell else None,
+                "n": cell.n if cell else 0,
+            }
+        )
+    return points
+
+
+def time_points(dataset: str, own: Own) -> list[dict[str, Any]]:
+    """One point for every network, method and length: the replication's seconds and own ones."""
+    points = []
+    for line in published_tables()["times"].matching(dataset=dataset).rows():
+        name = own_name(line["architecture"], dataset)
+        cell = own.get((name, line["method"], line["epochs"], dataset))
+        said = line["printed_mean_train_seconds"]
+        mean = cell.seconds.mean if cell else None
+        point = {"network": name, "method": line["method"], "epochs": line["epochs"], "replication": said}
+        points.append({**point, "own": mean, "n": cell.n if cell else 0})
+    return points
+
+
+def _accuracy_figure(number: int, dataset: str, own: Own) -> Drawn | None:
+    points = accuracy_points(dataset, own)
+    lengths = _lengths_with_own(points)
+    if not lengths:
+        return None
+    return Drawn(
+        f"figure{number}",
+        f"Figure {number} of the replication: accuracy on {_TITLES[dataset]}",
+        "Accuracies of the original, of the replication (mean of three, as printed; after 100 epochs these are train "
+        "accuracies, see the audit) and own test accuracies. Bars: 95 % interval of own means; without one, n = 1. "
+        "Networks without an own point were not run.",
+        f"Accuracy by network on {_TITLES[dataset]}, published and own, one panel for each length of training",
+        lambda path: _draw(path, points, lengths, "accuracy, %", _WHO),
+        points,
+    )
+
+
+def _time_figure(number: int, dataset: str, own: Own) -> Drawn | None:
+    points = time_points(dataset, own)
+    lengths = _lengths_with_own(points)
+    if not lengths:
+        return None
+    return Drawn(
+        f"figure{number}",
+        f"Figure {number} of the replication: training time on {_TITLES[dataset]}",
+        "Seconds of training: the replication's means on a V100, and own ones on the machines that the runs name. "
+        "What can be compared is how far apart the two methods are.",
+        f"Seconds of training by network on {_TITLES[dataset]}, published and own, on a logarithmic scale",
+        lambda path: _draw(path, points, lengths, "seconds of training", _WHO[1:], logarithmic=True),
+        points,
+    )
+
+
+def _lengths_with_own(points: Sequence[Point]) -> list[int]:
+    return sorted({point["epochs"] for point in points if point["own"] is not None})
+
+
+def _draw(
+    path: Path,
+    points: Sequence[Point],
+    lengths: Sequence[int],
+    label: str,
+    who: Sequence[tuple[str, str, bool]],
+    logarithmic: bool = False,
+) -> None:
+    networks = list(dict.fromkeys(point["network"] for point in points))
+    with style.figure(7.2, 2.4 * len(lengths) + 0.4, rows=len(lengths), columns=1) as (figure, all_axes):
+        panels = [all_axes] if len(lengths) == 1 else list(all_axes[:, 0])
+        for axes, epochs in zip(panels, lengths, strict=True):
+            for place, method in enumerate(METHODS):
+                chosen = {
+                    point["network"]: point
+                    for point in points
+                    if (point["epochs"], point["method"]) == (epochs, method)
+                }
+                _draw_method(axes, networks, chosen, place, who)
+            if logarithmic:
+                axes.set_yscale("log")
+            axes.set_xticks(range(len(networks)), networks, rotation=20, ha="right")
+            style.finish(axes, f"{epochs} epoch{'s' if epochs != 1 else ''}", "", label)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(
+            handles, labels, loc="outside upper left", ncols=len(labels), columnspacing=1.2, handletextpad=0.2
+        )
+        style.save_svg(figure, path)
+
+
+def _draw_method(
+    axes: Any, networks: Sequence[str], chosen: Mapping[str, Point], place: int, who: Sequence[tuple[str, str, bool]]
+) -> None:
+    colour, method = style.colour(place), METHODS[place]
+    for step, (name, marker, filled) in enumerate(who):
+        shift = (place - 0.5) * 0.42 + (step - (len(who) - 1) / 2) * 0.12
+        found = [
+            (at + shift, chosen[network]) for at, network in enumerate(networks) if chosen[network][name] is not None
+        ]
+        where, values = [at for at, _ in found], [point[name] for _, point in found]
+        look = {
+            "color": colour,
+            "marker": marker,
+            "linestyle": "none",
+            "markerfacecolor": colour if filled else "white",
+        }
+        axes.plot(where, values, label=f"{method.upper()}, {name}", **look)
+        bars = [(at, point) for at, point in found if name == "own" and point.get("low") is not None]
+        for at, point in bars:
+            axes.plot([at, at], [point["low"], point["high"]], color=colour, linewidth=1)

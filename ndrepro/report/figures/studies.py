@@ -1,0 +1,34 @@
+"""The studies' own tables and figures, chosen by the runs that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ndrepro.analysis.results.results import Score
+from ndrepro.report.elements.table import Table
+from ndrepro.report.figures.generalization_figures import generalization_figures
+from ndrepro.report.figures.generalization_numbers import generalization_numbers
+from ndrepro.report.figures.published_tables import published_with_own
+from ndrepro.report.figures.replication_figures import replication_figures
+from ndrepro.report.figures.seeds_agreement import agreement_figures, agreement_tables
+from ndrepro.report.figures.seeds_figures import seeds_figures
+from ndrepro.report.page.contents import Drawn
+from ndrepro.report.sections.seed_groups import Cell
+
+
+def study_tables(cells: Sequence[Cell]) -> tuple[Table, ...]:
+    """Every table of the studies in which at least one cell has own runs."""
+    return published_with_own(cells)
+
+
+def study_figures(runs: Sequence[Score], cells: Sequence[Cell]) -> tuple[tuple[Drawn, ...], tuple[str, ...]]:
+    """Every figure of the studies whose runs are there, and what could not be drawn."""
+    seeds, seeds_notes = seeds_figures(runs)
+    general, general_notes = generalization_figures(runs)
+    agreement = agreement_figures(runs)
+    return (*replication_figures(cells), *seeds, *agreement, *general), (*seeds_notes, *general_notes)
+
+
+def study_numbers(runs: Sequence[Score]) -> tuple[Table, ...]:
+    """What the studies' figures show, in numbers, where their runs are there."""
+    return (*agreement_tables(runs), *generalization_numbers(runs))

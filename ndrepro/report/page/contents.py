@@ -1,0 +1,289 @@
+"""What a report says, before it is a page: counts, findings, kinds of reproducibility, figures, tables, notes.
+
+    Scores (verified) ── contents() ──> Report ── html, plain, report.json
+
+Nothing is dropped on the way: runs that did not complete or do not verify are counted and named, repeats of a run are
+shown and kept out of the statistics, numbers that are not finite keep their cell from having a mean, and whatever
+limits a conclusion (one seed, unequal replicates, unlike surroundings) is among the notes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ndrepro.analysis.results.results import Score, Scores
+from ndrepro.analysis.results.reviewer_verdicts import Attestations
+from ndrepro.checklists.forms import Form
+from ndrepro.report.elements.table import Table
+from ndrepro.report.sections.claims_held import Finding, counted, findings_of
+from ndrepro.report.sections.comparisons import comparison_tables
+from ndrepro.report.sections.forms_page import filled_in, form_table, overview
+from ndrepro.report.sections.reproducibility_kinds import kinds_table, verdict_table
+from ndrepro.report.sections.run_tables import (
+    cell_table,
+    left_out_table,
+    left_out_words,
+    run_table,
+    surroundings_table,
+)
+from ndrepro.report.sections.seed_groups import Cell, cells_of, surroundings
+
+SCHEMA = "urn:ndrepro:report:v1"
+_MOST = 3
+
+
+@dataclass(frozen=True)
+class About:
+    """What a report is about, as its maker knows it: title, the program's name, a study's planned runs if it is one.
+
+    ``planned`` counts the study's runs and ``missing`` those that have no verified result (labels); both are empty for
+    a folder of runs. ``again`` are commands to make and check it, (label, command). ``others`` counts completed runs
+    in the folder that are not the study's. ``verdicts`` are reviewers' words on the runs; ``code`` is a folder that
+    the forms are filled in from, besides the runs.
+    """
+
+    title: str
+    version: str
+    program: str = "ndrepro"
+    planned: int | None = None
+    missing: tuple[str, ...] = ()
+    others: int = 0
+    again: tuple[tuple[str, str], ...] = ()
+    verdicts: Attestations = field(default_factory=Attestations)
+    code: Path | None = None
+
+
+@dataclass(frozen=True)
+class Links:
+    """Where the files behind the numbers lie, seen from the page: a run's manifest, a signed verdict."""
+
+    manifest: Callable[[Score], str]
+    verdict: Callable[[Path], str]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One number of the strip below the title."""
+
+    label: str
+    text: str
+    warn: bool = False
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure of the report: its file is ``figures/KEY.svg``; ``data`` is what was drawn."""
+
+    key: str
+    title: str
+    caption: str
+    alternative: str
+    draw: Callable[[Path], object] = field(compare=False, repr=False)
+    data: Any = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that a report says, in the order of the page."""
+
+    about: About
+    scores: Scores
+    distinct: tuple[Score, ...]
+    repeats: tuple[Score, ...]
+    table_of_cells: tuple[Cell, ...]
+    counts: tuple[Fact, ...]
+    findings: tuple[Finding, ...]
+    kinds: Table
+    verdicts: Table
+    figures: tuple[Drawn, ...]
+    numbers: tuple[Table, ...]
+    tables: tuple[Table, ...]
+    comparisons: tuple[Table, ...]
+    cells: Table
+    runs: Table
+    left_out: Table
+    left_out_words: str
+    surroundings: Table
+    forms: tuple[Form, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """The study's title, or the folder's name."""
+        return self.about.title
+
+    @property
+    def version(self) -> str:
+        """The version of ndrepro that made it."""
+        return self.about.version
+
+    @property
+    def commands(self) -> tuple[tuple[str, str], ...]:
+        """How to make and check all of it again."""
+        return self.about.again
+
+    @property
+    def form_tables(self) -> tuple[Table, ...]:
+        """Every form as a table."""
+        return tuple(map(form_table, self.forms))
+
+    @property
+    def forms_overview(self) -> Table:
+        """How much of each form could be answered."""
+        return overview(self.forms)
+
+    @property
+    def lead(self) -> str:
+        """One line: what was run, when, where."""
+        if not self.distinct:
+            return "No run with a verified result."
+        networks = sorted({run.arch for run in self.distinct})
+        datasets = sorted({run.dataset for run in self.distinct})
+        days = sorted({run.started[:10] for run in self.distinct})
+        seeds = {run.seed for run in self.distinct}
+        devices = sorted({run.device or "unknown device" for run in self.distinct})
+        when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+        return (
+            f"{counted(len(networks), 'network')} on {', '.join(datasets)}, {counted(len(seeds), 'seed')}, "
+            f"{', '.join(devices)}, {when}. Every number is from a signed manifest that was verified."
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON of all of it; figures with their data."""
+        return {
+            "schema": SCHEMA,
+            "title": self.title,
+            "ndrepro": self.version,
+            "lead": self.lead,
+            "planned": self.about.planned,
+            "not_run": list(self.about.missing),
+            "account": self.scores.account(),
+            "repeats": [run.run_id for run in self.repeats],
+            "findings": [finding.to_json() for finding in self.findings],
+            "kinds": self.kinds.to_json(),
+            "verdicts": self.about.verdicts.to_json(),
+            "notes": list(self.notes),
+            "cells": [cell.to_json() for cell in self.table_of_cells],
+            "runs": [_run_json(run) for run in self.scores.rows],
+            "numbers": [table.to_json() for table in self.numbers],
+            "tables": [table.to_json() for table in self.tables],
+            "comparisons": [table.to_json() for table in self.comparisons],
+            "surroundings": self.surroundings.to_json(),
+            "forms": [form.to_json() for form in self.forms],
+            "figures": [{"key": drawn.key, "title": drawn.title, "data": drawn.data} for drawn in self.figures],
+        }
+
+
+def contents(
+    scores: Scores,
+    about: About,
+    links: Links,
+    tables: Callable[[Sequence[Cell]], tuple[Table, ...]],
+    numbers: Callable[[Sequence[Score]], tuple[Table, ...]],
+    figures: Callable[[Sequence[Score], Sequence[Cell]], tuple[tuple[Drawn, ...], tuple[str, ...]]],
+) -> Report:
+    """The report of some verified scores.
+
+    ``tables`` (published values beside own ones), ``numbers`` (what figures show) and ``figures`` choose, of those of
+    the studies, the ones whose runs are there, and ``figures`` also says what could not be drawn.
+    """
+    distinct, repeats = scores.distinct()
+    cells = cells_of(distinct)
+    of_studies = tables(cells)
+    drawn, undrawn = figures(distinct, cells)
+    ordered = [run for cell in cells for run in cell.runs] + list(repeats)
+    return Report(
+        about=about,
+        scores=scores,
+        distinct=distinct,
+        repeats=repeats,
+        table_of_cells=cells,
+        counts=_counts(scores, about, repeats),
+        findings=findings_of(distinct),
+        kinds=kinds_table(scores, distinct, cells, of_studies, about.verdicts),
+        verdicts=verdict_table(about.verdicts, links.verdict),
+        figures=drawn,
+        numbers=numbers(distinct),
+        tables=of_studies,
+        comparisons=comparison_tables(distinct),
+        cells=cell_table(cells),
+        runs=run_table(ordered, repeats, about.program, links.manifest),
+        left_out=left_out_table(scores),
+        left_out_words=left_out_words(scores, len(repeats)),
+        surroundings=surroundings_table(distinct),
+        forms=filled_in(ordered, cells, about.verdicts, about.code),
+        notes=(*_notes(scores, distinct, cells, about), *undrawn),
+    )
+
+
+def _counts(scores: Scores, about: About, repeats: Sequence[Score]) -> tuple[Fact, ...]:
+    begun = "not known" if scores.begun is None else str(scores.begun)
+    facts = [Fact("begun, by the ledger", begun, scores.begun is None)]
+    if about.planned is not None:
+        facts.insert(0, Fact("planned by the study", str(about.planned)))
+        facts.append(Fact("planned, not run", str(len(about.missing)), bool(about.missing)))
+    facts += [
+        Fact("completed and verified", str(len(scores.rows)), not scores.rows),
+        Fact("failed or interrupted", str(len(scores.unfinished)), bool(scores.unfinished)),
+        Fact("without a manifest", str(len(scores.lost)), bool(scores.lost)),
+        Fact("refused", str(len(scores.refused)), bool(scores.refused)),
+    ]
+    return (*facts, Fact("repeats", str(len(repeats)))) if repeats else tuple(facts)
+
+
+def _notes(scores: Scores, runs: Sequence[Score], cells: Sequence[Cell], about: About) -> tuple[str, ...]:
+    notes: list[str] = []
+    if not runs:
+        return ("There is no completed run whose manifest verifies: this report has no numbers.",)
+    if about.missing:
+        notes.append(
+            f"{len(about.missing)} of the study's {about.planned} runs have no verified result: {_few(about.missing)}."
+        )
+    if about.others:
+        notes.append(
+            f"{counted(about.others, 'other completed run')} in the folder are not the study's, and not in this report."
+        )
+    notes += [f"A verdict is refused: {item.path.name}: {item.reason}." for item in about.verdicts.refused[:_MOST]]
+    if len(about.verdicts.refused) > _MOST:
+        notes.append(f"{len(about.verdicts.refused) - _MOST} more verdicts are refused; report.json has them.")
+    if scores.begun is None:
+        notes.append("No ledger lies beside all of these runs: whether others were begun cannot be seen.")
+    sizes = Counter(cell.n for cell in cells)
+    if set(sizes) == {1}:
+        notes.append("One seed of everything: no value has an interval, and no difference is more than one draw.")
+    elif len(sizes) > 1:
+        told = ", ".join(f"{counted(size, 'run')} in {number}" for size, number in sorted(sizes.items()))
+        notes.append(f"Replicates are unequal ({told} of {len(cells)} experiments).")
+    wild = [run for run in runs if not run.finite]
+    if wild:
+        names = _few([f"{run.name} seed {run.seed}" for run in wild])
+        notes.append(
+            f"{counted(len(wild), 'run')} ended with a number that is not finite: {names}. See the tables: NaN."
+        )
+    places = {surroundings(run) for run in runs}
+    if len(places) > 1:
+        notes.append(
+            f"{len(places)} kinds of surroundings (versions, device, threads, determinism): never averaged together."
+        )
+    codes = {run.code for run in runs}
+    if len(codes) > 1:
+        notes.append(f"The runs were made with {len(codes)} states of the code.")
+    reduced = sum("train_images" in run.settings for run in runs)
+    if reduced:
+        notes.append(
+            f"{reduced} of {len(runs)} runs were trained on a part of their data set: the setting train_images."
+        )
+    return tuple(notes)
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+    return ", ".join(names[:_MOST]) + more
+
+
+def _run_json(run: Score) -> dict[str, Any]:
+    return {**vars(run), "folder": str(run.folder), "seeds": dict(run.seeds), "settings": dict(run.settings)}

@@ -1,0 +1,109 @@
+"""Writes a report's folder: index.html, report.json, report.md, tables/, figures/, and the manifests on demand.
+
+    DIR/index.html                     the page
+    DIR/report.json  DIR/report.md     the same as data, and as text
+    DIR/forms.html  DIR/forms.md       the forms of journals and conferences, filled in
+    DIR/tables/KEY.md KEY.tex          every table of the studies, and that of all experiments
+    DIR/figures/KEY.svg
+    DIR/manifests/RUN.dsse.json        copies, with ``manifests``, of signed verdicts too; else the page links to them
+
+Equal runs give equal files. A file that a report wrote before is replaced; nothing else in the folder is touched.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from ndrepro.analysis.results.results import Score, Scores
+from ndrepro.protocol.layout import expect_folder
+from ndrepro.report.figures.studies import study_figures, study_numbers, study_tables
+from ndrepro.report.page.contents import About, Links, Report, contents
+from ndrepro.report.page.html import forms_page, page
+from ndrepro.report.page.markdown import latex, markdown, markdown_forms, markdown_report
+from ndrepro.report.sections.forms_page import PAGE as FORMS
+from ndrepro.report.sections.run_tables import relative_link
+from provenance.attestation.run_files import MANIFEST
+from provenance.errors import StorageError, UsageError
+
+PAGE, DATA, TEXT, FORMS_TEXT = "index.html", "report.json", "report.md", "forms.md"
+
+
+def write_report(scores: Scores, about: About, folder: Path, *, manifests: bool = False) -> Report:
+    """Make the report of ``scores`` and write it into ``folder``, which is made where it is not there.
+
+    ``manifests`` copies every manifest into it. Raises UsageError where ``folder`` holds something that is no report,
+    StorageError where it cannot be written.
+    """
+    _check(folder)
+    links = _copies(scores, about, folder) if manifests else _in_place(folder)
+    report = contents(scores, about, links, study_tables, study_numbers, study_figures)
+    try:
+        for name in ("tables", "figures"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        for drawn in report.figures:
+            drawn.draw(folder / "figures" / drawn.key)
+        for table in (*report.tables, *report.numbers, *report.comparisons, report.cells):
+            _write(folder / "tables" / f"{table.key}.md", markdown(table))
+            _write(folder / "tables" / f"{table.key}.tex", latex(table))
+        _write(
+            folder / DATA, json.dumps(finite(report.to_json()), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        )
+        _write(folder / TEXT, markdown_report(report))
+        _write(folder / FORMS_TEXT, markdown_forms(report))
+        _write(folder / FORMS, forms_page(report))
+        _write(folder / PAGE, page(report))
+    except OSError as error:
+        raise StorageError(
+            f"{error.filename or folder}: cannot be written ({error.strerror})", "another -o DIR"
+        ) from error
+    return report
+
+
+def finite(value: Any) -> Any:
+    """JSON with NaN and infinities as words."""
+    if isinstance(value, dict):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _check(folder: Path) -> None:
+    expect_folder(folder, "name another folder with -o DIR")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / DATA).is_file():
+        raise UsageError(f"{folder}: not empty, and no report", "name another folder with -o DIR")
+
+
+def _manifest(run: Score) -> Path:
+    return run.folder / MANIFEST
+
+
+def _in_place(folder: Path) -> Links:
+    return Links(lambda run: relative_link(_manifest(run), folder), lambda path: relative_link(path, folder))
+
+
+def _copies(scores: Scores, about: About, folder: Path) -> Links:
+    place = folder / "manifests"
+    sources = {_manifest(run): f"{quote(run.run_id, safe='')}.dsse.json" for run in scores.rows}
+    sources |= {item.path: f"verdict-{quote(item.path.name, safe='')}" for item in about.verdicts.held}
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        for path, name in sources.items():
+            shutil.copyfile(path, place / name)
+    except OSError as error:
+        raise StorageError(f"{error.filename or place}: cannot be copied ({error.strerror})") from error
+
+    def link(path: Path) -> str:
+        return f"manifests/{quote(sources[path])}"
+
+    return Links(lambda run: link(_manifest(run)), link)
+
+
+def _write(path: Path, text: str) -> None:
+    # a name of a file need not be UTF-8; what cannot be written is shown as it is escaped
+    path.write_bytes(text.encode("utf-8", errors="backslashreplace"))

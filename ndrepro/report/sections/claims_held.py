@@ -1,0 +1,236 @@
+"""What the studies claimed, what was run here that bears on it, and what of it holds: one line of the summary each.
+
+A finding is made only where there are runs about it. Its verdict follows from the verified runs by a rule that is
+written beside it, and "cannot be told" is one of the verdicts: one seed has no interval.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ndrepro.analysis.results.results import Score
+from ndrepro.analysis.statistics.paired import BETTER as SHOWN
+from ndrepro.analysis.statistics.paired import Superiority, compare_pairs
+from ndrepro.analysis.statistics.power import runs_for_superiority
+from ndrepro.analysis.statistics.samples import TooLittle
+from ndrepro.protocol.experiment.experiment import STREAMS
+from ndrepro.report.elements.table import BETTER, WITHIN, WORSE
+from ndrepro.report.sections.seed_groups import settings_text, surroundings
+from ndrepro.report.sections.settings import design
+
+HOLDS, OPEN, FAILS = "holds here", "cannot be told", "does not hold here"
+_STANDINGS = {HOLDS: BETTER, OPEN: WITHIN, FAILS: WORSE}
+_SHORT_SECONDS = 5.0
+_FITTED_PERCENT = 98.0  # what the EPFL reproduction of Zhang et al. took for a perfect fit
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One claim: who made it, the runs that bear on it, the verdict (a word above) and its reason in numbers."""
+
+    key: str
+    claim: str
+    source: str
+    evidence: str
+    verdict: str
+    reason: str
+
+    @property
+    def standing(self) -> str:
+        """How its verdict is shown."""
+        return _STANDINGS[self.verdict]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return asdict(self)
+
+
+def findings_of(runs: Sequence[Score]) -> tuple[Finding, ...]:
+    """Every claim on which these distinct runs bear."""
+    found = (make(runs) for make in _FINDINGS)
+    return tuple(finding for finding in found if finding is not None)
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 run``, ``3 runs``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def pairs_of(runs: Iterable[Score], value: Callable[[Score], float | None]) -> dict[str, dict[Any, float]]:
+    """``value`` of every run by method, keyed by all else: pairs with equal keys differ in their method alone."""
+    sides: dict[str, dict[Any, float]] = defaultdict(dict)
+    for run in runs:
+        number = value(run)
+        if number is not None:
+            drawn = tuple(run.seed_of(stream) for stream in STREAMS)
+            key = (run.arch, run.epochs, run.dataset, settings_text(run), surroundings(run), drawn)
+            sides[run.method][key] = number
+    return sides
+
+
+def _deconvolution_better(runs: Sequence[Score]) -> Finding | None:
+    sides = pairs_of(runs, lambda run: run.test_accuracy)
+    shared = [key for key in sides["nd"] if key in sides["bn"]]
+    if not shared:
+        return None
+    wins = sum(sides["nd"][key] > sides["bn"][key] for key in shared)
+    ties = sum(sides["nd"][key] == sides["bn"][key] for key in shared)
+    tied = f", {ties} equal" if ties else ""
+    seeds = len({key[-1] for key in shared})
+    evidence = (
+        f"{counted(len(shared), 'pair')} alike in seed, settings and surroundings: {_scope(shared)}, "
+        f"{counted(seeds, 'seed')}."
+    )
+    verdict, reason = OPEN, f"Deconvolution is higher in {wins} of {counted(len(shared), 'pair')}{tied}."
+    by_dataset = Counter(key[2] for key in shared)
+    if len(by_dataset) > 1:  # a pooled share can hide that data sets disagree
+        won = Counter(key[2] for key in shared if sides["nd"][key] > sides["bn"][key])
+        reason += (
+            f" By data set: {', '.join(f'{name} {won[name]} of {by_dataset[name]}' for name in sorted(by_dataset))}."
+        )
+    try:
+        blocks = {method: _blocks(sides[method], shared) for method in ("nd", "bn")}
+        compared = compare_pairs(blocks["nd"], blocks["bn"])
+    except TooLittle as error:
+        reason += f" {error.message[:1].upper()}{error.message[1:]}."
+    else:
+        found, gap = compared.superiority, compared.difference
+        verdict = HOLDS if found.verdict == SHOWN else FAILS if found.high < 0.5 else OPEN
+        reason += (
+            f" P(ND > BN) = {found.share:.2f} [{found.low:.2f}, {found.high:.2f}]{_exactly(found)}, mean difference "
+            f"{gap.estimate:+.2f} points [{gap.low:+.2f}, {gap.high:+.2f}], n = {found.n}."
+        )
+        if len(blocks["nd"]) < len(shared):  # else one seed would count as often as it was run elsewhere
+            told = f"{found.n} for {len(shared)}"
+            reason += f" Pairs of one seed in several surroundings or settings are averaged first: {told}."
+        alone = sum(key not in sides["bn"] for key in sides["nd"]) + sum(key not in sides["nd"] for key in sides["bn"])
+        reason += f" {counted(alone, 'run')} without a partner left out." if alone else ""
+        if verdict == OPEN and found.n < (needed := runs_for_superiority(found.threshold)):
+            reason += f" P = {found.threshold:g} takes {needed} independent pairs to be shown (Noether 1987)."
+        reason += " One seed a pair: nothing is said of other seeds." if seeds == 1 else ""
+    return Finding(
+        "deconvolution_better",
+        "Networks with deconvolution reach a higher test accuracy than with batch norm.",
+        "Ye et al. 2020, Table 1; Obadage et al. 2025. Held to P ≥ 0.75 with the interval above one half.",
+        evidence,
+        verdict,
+        reason,
+    )
+
+
+def _blocks(side: Mapping[Any, float], keys: Iterable[Any]) -> dict[Any, float]:
+    """Means over all surroundings and settings of one network, length, data set and seed: those are not independent."""
+    found: dict[Any, list[float]] = defaultdict(list)
+    for key in keys:
+        arch, epochs, dataset, _, _, drawn = key
+        found[arch, epochs, dataset, drawn].append(side[key])
+    return {block: statistics.fmean(values) for block, values in found.items()}
+
+
+def _exactly(found: Superiority) -> str:
+    """The exact interval, where the bootstrap has none to speak of: all pairs went one way."""
+    if found.exact is None or found.low != found.high:
+        return ""
+    return f" (exactly: [{found.exact[0]:.2f}, {found.exact[1]:.2f}])"
+
+
+def _deconvolution_slower(runs: Sequence[Score]) -> Finding | None:
+    sides = pairs_of(runs, lambda run: run.train_seconds or None)
+    pairs = [(seconds, sides["bn"][key]) for key, seconds in sides["nd"].items() if key in sides["bn"]]
+    if not pairs:
+        return None
+    ratios = [nd / bn for nd, bn in pairs]
+    longer = sum(ratio > 1 for ratio in ratios)
+    short = sum(min(pair) < _SHORT_SECONDS for pair in pairs)
+    verdict = OPEN if short else HOLDS if longer == len(ratios) else FAILS
+    told = f" {short} of the pairs trained for less than {_SHORT_SECONDS:g} s, where starting counts." if short else ""
+    return Finding(
+        "deconvolution_slower",
+        "Training takes longer with deconvolution than with batch norm, always (2 % to 358 % more).",
+        "Obadage et al. 2025, section 5.3. Held to every pair.",
+        f"The clock of {counted(len(ratios), 'pair')} of training, alike in all but the method.",
+        verdict,
+        f"Longer in {longer} of {len(ratios)}; {min(ratios):.2f} to {max(ratios):.2f} times as long, "
+        f"median {statistics.median(ratios):.2f}. Other work on the machine moves these.{told}",
+    )
+
+
+def _seed_decides(runs: Sequence[Score]) -> Finding | None:
+    """Bouthillier et al. 2019: who is best depends on the seed."""
+    by_design: dict[Any, dict[int, dict[Any, float]]] = defaultdict(lambda: defaultdict(dict))
+    for run in runs:
+        if run.finite:
+            by_design[(run.dataset, *design(run))][run.seed][(run.arch, run.method)] = run.test_accuracy
+    tables = {asked: whole for asked, seeds in by_design.items() if (whole := _complete(seeds))}
+    if not tables:
+        return None
+    winners = {asked: [max(models, key=models.__getitem__) for models in seeds] for asked, seeds in tables.items()}
+    changing = sum(len(set(found)) > 1 for found in winners.values())
+    models = {model for seeds in tables.values() for model in seeds[0]}
+    lines = []
+    for asked, found in winners.items():
+        best = statistics.mode(found)
+        lines.append(f"{asked[0]}: {best[0]} {best[1]} is first under {found.count(best)} of {len(found)} seeds")
+    some = "; ".join(lines[:4]) + ("; …" if len(lines) > 4 else "")
+    return Finding(
+        "seed_decides",
+        "Which network comes out best depends on the seed, so that one run of each supports no ranking.",
+        "Bouthillier et al. 2019. Held where the first place changes hands between seeds.",
+        f"{counted(len(models), 'model')} (network and method), "
+        f"{counted(len(tables), 'comparison')} of {_spread(tables)} seeds each.",
+        HOLDS if changing == len(tables) else FAILS if not changing else OPEN,
+        f"The first place changes hands in {changing} of {len(tables)}. {some}.",
+    )
+
+
+def _complete(seeds: Mapping[int, dict[Any, float]]) -> list[dict[Any, float]]:
+    """The seeds under which every model was run; none where there are fewer than three models or two seeds."""
+    models = {model for found in seeds.values() for model in found}
+    whole = [seeds[seed] for seed in sorted(seeds) if set(seeds[seed]) == models]
+    return whole if len(models) >= 3 and len(whole) >= 2 else []
+
+
+def _spread(tables: Mapping[Any, list[Any]]) -> str:
+    counts = sorted({len(seeds) for seeds in tables.values()})
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+
+
+def _random_labels(runs: Sequence[Score]) -> Finding | None:
+    """Zhang et al. 2017: random labels are fitted."""
+    random = [run for run in runs if run.settings.get("corrupt.labels") == 1]
+    if not random:
+        return None
+    fitted = sum(run.train_accuracy >= _FITTED_PERCENT for run in random)
+    best = max(random, key=lambda run: run.train_accuracy)
+    tests = [run.test_accuracy for run in random]
+    return Finding(
+        "random_labels",
+        "Networks fit labels that are drawn at random, and then know nothing of the test images.",
+        f"Zhang et al. 2017, Figure 1. Held where every run ends above {_FITTED_PERCENT:g} % on its training labels.",
+        f"{counted(len(random), 'run')} on labels drawn at random: "
+        f"{', '.join(sorted({f'{run.arch} {run.method}, {run.epochs} epochs' for run in random}))}.",
+        HOLDS if fitted == len(random) else OPEN,
+        f"{fitted} of {len(random)} fitted; the best {best.train_accuracy:.2f} % ({best.arch}). "
+        f"Test accuracy {min(tests):.2f} to {max(tests):.2f} %."
+        + ("" if fitted == len(random) else " More epochs may fit the others: not run."),
+    )
+
+
+def _scope(keys: Iterable[tuple[Any, ...]]) -> str:
+    found = list(keys)
+    networks, datasets = len({key[0] for key in found}), sorted({key[2] for key in found})
+    lengths = sorted({key[1] for key in found})
+    epochs = f"{', '.join(map(str, lengths))} epoch{'' if lengths == [1] else 's'}"
+    return f"{counted(networks, 'network')} on {', '.join(datasets)}, {epochs}"
+
+
+_FINDINGS: tuple[Callable[[Sequence[Score]], Finding | None], ...] = (
+    _deconvolution_better,
+    _deconvolution_slower,
+    _seed_decides,
+    _random_labels,
+)

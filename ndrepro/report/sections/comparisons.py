@@ -1,0 +1,207 @@
+"""Deconvolution against batch norm, network by network and over data sets: the differences that the means hide.
+
+A row of the first table is one network on one data set, in one set of settings and surroundings; the second takes
+those of several data sets together. What the runs cannot say is said: "n too small" of one seed, "NaN" of a run that
+did not end with a number.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ndrepro.analysis.results.results import Score
+from ndrepro.analysis.statistics.differences import Difference, corrected, difference_of, over_strata
+from ndrepro.analysis.statistics.equivalence import DIFFERENT, EQUIVALENT, NEGLIGIBLE, UNDECIDED
+from ndrepro.analysis.statistics.intervals import Interval
+from ndrepro.analysis.statistics.power import Power
+from ndrepro.report.elements.table import MISSING, Column, Table, Value, count, decimal, without_constants, word
+from ndrepro.report.sections.claims_held import pairs_of
+from ndrepro.report.sections.run_tables import place_text
+from ndrepro.report.sections.settings import told_apart
+
+MARGIN = 1.0  # points of accuracy
+_MANY = 10_000  # seeds: nobody runs more, and how many more is of no use
+
+_PARTS = ("train_images=", "test_images=")
+
+# network, epochs, data set, settings, surroundings
+Place = tuple[Any, ...]
+
+
+def comparison_tables(runs: Sequence[Score]) -> tuple[Table, ...]:
+    """The tables for which these distinct runs hold both methods; the second where there are several data sets."""
+    found = differences_of(runs)
+    if not found:
+        return ()
+    samples = {place: run for run in runs for place in [_place(run)]}
+    told = told_apart([samples[place] for place in found])[1]
+    ends = {place: (word(told[samples[place].run_id]), word(place_text(samples[place]))) for place in found}
+    return (_table(found, ends), *_overall(found, ends))
+
+
+def differences_of(runs: Sequence[Score]) -> dict[Place, Difference]:
+    """ND less BN in points of test accuracy at every place where both were run, p-values corrected over all."""
+    grouped: dict[Place, dict[str, dict[Any, float]]] = defaultdict(lambda: {"nd": {}, "bn": {}})
+    for method, side in pairs_of(runs, lambda run: run.test_accuracy).items():
+        if method in ("nd", "bn"):
+            for (*place, drawn), value in side.items():
+                grouped[tuple(place)][method][drawn] = value
+    both = {place: sides for place, sides in grouped.items() if sides["nd"] and sides["bn"]}
+    order = sorted(both, key=lambda place: (place[2], place[0], place[1], str(place[3:])))
+    found = corrected([difference_of(both[place]["nd"], both[place]["bn"], margin=MARGIN) for place in order])
+    return dict(zip(order, found, strict=True))
+
+
+def _place(run: Score) -> Place:
+    (side,) = pairs_of([run], lambda _: 0.0).values()
+    (key,) = side
+    return tuple(key[:-1])
+
+
+def _table(found: Mapping[Place, Difference], ends: Mapping[Place, tuple[Value, Value]]) -> Table:
+    columns = (
+        Column("Network", facet=True),
+        Column("Epochs", numeric=True),
+        Column("Data set", facet=True),
+        Column("Settings"),
+        Column("Seeds", numeric=True),
+        Column("ND \N{MINUS SIGN} BN", numeric=True),
+        Column("95 % interval", numeric=True),
+        Column("p (Holm)", numeric=True),
+        Column(f"Within {MARGIN:g} point"),
+        Column("Seeds to see it", numeric=True),
+        Column(f"Seeds to see {MARGIN:g} point", numeric=True),
+        Column("Environment", facet=True),
+    )
+    rows = tuple(
+        (word(place[0]), count(place[1]), word(place[2]), ends[place][0], *_numbers(each), ends[place][1])
+        for place, each in found.items()
+    )
+    tested = sum(each.p_value is not None for each in found.values())
+    caption = (
+        "Test accuracy with deconvolution less that with batch norm, in points, over runs with equal seeds (Student's "
+        "interval; sign flips); marked *, over all runs of each side, since their seeds differ (Welch's interval; "
+        f"permutations). p is corrected (Holm) over {tested} comparisons; n pairs give none below 2 / 2^n. "
+        f"Within {MARGIN:g} point: two one-sided tests at 5 %, and different only where p is below that "
+        f"too. Seeds to see it: those that find a true difference as large as this one, or of {MARGIN:g} point, four "
+        "times in five (t-test at 5 %, alone), as far as so few runs know the spread. + counts runs without a partner."
+    )
+    return without_constants(Table("comparisons", "Deconvolution against batch norm", caption, columns, rows))
+
+
+def _numbers(each: Difference) -> tuple[Value, ...]:
+    size = f"{each.sizes[0]}" if len(set(each.sizes)) == 1 else f"{each.sizes[0]} and {each.sizes[1]}"
+    marks = f"{' +' + str(each.alone) if each.alone else ''}{'' if each.paired or each.why else ' *'}"
+    seeds = Value(size + marks, float(min(each.sizes)))
+    if each.interval is None:
+        return (seeds, word(each.why), *[Value(MISSING)] * 5)
+    return (
+        seeds,
+        decimal(each.interval.estimate),
+        _ends(each.interval),
+        decimal(each.p_holm, 3),
+        word(_within(each)),
+        _needed(each.needed),
+        _needed(each.needed_for_margin),
+    )
+
+
+def _within(each: Difference) -> str:
+    """The verdict on equivalence; what only the uncorrected test calls different is not called so."""
+    if each.equivalence is None:
+        return MISSING
+    verdict, shown = each.equivalence.verdict, each.p_holm is not None and each.p_holm < 0.05
+    if verdict in (EQUIVALENT, NEGLIGIBLE):
+        return verdict if shown else EQUIVALENT
+    return DIFFERENT if shown and verdict == DIFFERENT else UNDECIDED
+
+
+def _needed(power: Power | None) -> Value:
+    if power is None:
+        return Value(MISSING)
+    return count(power.n) if power.n <= _MANY else Value(f"over {count(_MANY).text}", float(power.n))
+
+
+def _ends(interval: Interval) -> Value:
+    return Value(f"{decimal(interval.low).text} to {decimal(interval.high).text}", interval.high - interval.low)
+
+
+def _overall(found: Mapping[Place, Difference], ends: Mapping[Place, tuple[Value, Value]]) -> tuple[Table, ...]:
+    """Several data sets in one number, of each network and of all of them; none where there is one data set."""
+    alike = _alike(found)
+    asked = [
+        (network, [place for place in places if place[0] == network])
+        for places in alike
+        for network in sorted({place[0] for place in places})
+    ]
+    several = [(len({place[0] for place in places}), places) for places in alike]
+    asked += [(f"all {networks}", places) for networks, places in several if networks > 1]
+    rows = tuple(
+        (
+            word(name),
+            count(places[0][1]),
+            word(_without_parts(ends[places[0]][0].text)),
+            *_stratified(places, found),
+            ends[places[0]][1],
+        )
+        for name, places in asked
+        if len({place[2] for place in places}) > 1
+    )
+    columns = (
+        Column("Network", facet=True),
+        Column("Epochs", numeric=True),
+        Column("Settings"),
+        Column("Data sets"),
+        Column("Pairs", numeric=True),
+        Column("ND \N{MINUS SIGN} BN", numeric=True),
+        Column("95 % interval", numeric=True),
+        Column("ND higher in"),
+        Column("Left out", numeric=True),
+        Column("Environment", facet=True),
+    )
+    caption = (
+        "The mean over data sets (of all networks: over networks and data sets) of the mean differences above, each "
+        "counting alike. The interval is the bootstrap's, the pairs of each data set drawn among themselves, since "
+        "data sets were chosen and seeds were not: it says nothing of other data sets, and is too narrow at few seeds. "
+        "Left out are those with fewer than two pairs, or with a result that is not finite."
+    )
+    table = Table("comparisons_overall", "Over data sets", caption, columns, rows)
+    return (without_constants(table),) if rows else ()
+
+
+def _alike(places: Iterable[Place]) -> list[list[Place]]:
+    """Places that differ in their network and data set alone, and in how much of the data set was taken.
+
+    Where a network was run on several parts of one data set, those are told apart again: each data set counts once.
+    """
+    groups: dict[tuple[Any, ...], list[Place]] = defaultdict(list)
+    for place in places:
+        groups[(place[1], _without_parts(place[3]), *place[4:])].append(place)
+    found: list[list[Place]] = []
+    for group in groups.values():
+        split: dict[str, list[Place]] = defaultdict(list)
+        once = len({(place[0], place[2]) for place in group}) == len(group)
+        for place in group:
+            split["" if once else place[3]].append(place)
+        found += split.values()
+    return found
+
+
+def _without_parts(settings: str) -> str:
+    """Settings as text, less those that say how many images of a data set were taken."""
+    return " ".join(part for part in settings.split(" ") if not part.startswith(_PARTS))
+
+
+def _stratified(places: Sequence[Place], found: Mapping[Place, Difference]) -> tuple[Value, ...]:
+    strata = {f"{place[0]} on {place[2]}": found[place] for place in places}
+    kept = [place for place in places if found[place].values]
+    interval, left = over_strata(strata), count(len(places) - len(kept))
+    names = word(", ".join(sorted({place[2] for place in kept or places})))
+    pairs = count(sum(len(found[place].values) for place in kept))
+    if interval is None or len({place[2] for place in kept}) < 2:
+        return (names, pairs, word("n too small"), Value(MISSING), Value(MISSING), left)
+    higher = sum(each.interval is not None and each.interval.estimate > 0 for each in map(found.__getitem__, kept))
+    share = Value(f"{higher} of {len(kept)}", higher / len(kept))
+    return (names, pairs, decimal(interval.estimate), _ends(interval), share, left)

@@ -1,0 +1,150 @@
+"""Methods, results and inferential reproducibility (Goodman, Fanelli and Ioannidis 2016), told apart by evidence."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ndrepro.analysis.results.results import Score, Scores
+from ndrepro.analysis.results.reviewer_verdicts import Attestation, Attestations, results_of
+from ndrepro.protocol.verdicts import VERDICTS
+from ndrepro.report.elements.table import BETTER, SIGNS, WITHIN, WORSE, Column, Table, Value, count, word
+from ndrepro.report.sections.claims_held import counted
+from ndrepro.report.sections.run_tables import anchor
+from ndrepro.report.sections.seed_groups import Cell
+
+
+def kinds_table(
+    scores: Scores, runs: Sequence[Score], cells: Sequence[Cell], tables: Sequence[Table], verdicts: Attestations
+) -> Table:
+    """One row a kind: what it asks, what these runs say, and what they cannot say."""
+    columns = (Column("Kind"), Column("What it asks"), Column("What these runs say"))
+    rows = (
+        (
+            word("Methods"),
+            word("Same code, same data, same seeds: the same numbers?"),
+            word(_methods(scores, verdicts)),
+        ),
+        (word("Results"), word("Trained anew: values like the published ones?"), word(_results(tables))),
+        (
+            word("Inferential"),
+            word("Do conclusions hold for other seeds, data, environments?"),
+            word(_inferential(runs, cells)),
+        ),
+    )
+    return Table(
+        "kinds_of", "Which reproducibility", "The evidence for each kind, and where there is none.", columns, rows
+    )
+
+
+def verdict_table(verdicts: Attestations, link: Callable[[Path], str]) -> Table:
+    """One row a signed verdict: on which run, by whom, what was trained again. ``link`` leads to its file."""
+    columns = (
+        Column("Run"),
+        Column("Experiment", facet=True),
+        Column("Seed", numeric=True),
+        Column("Verdict", facet=True),
+        Column("Trained again"),
+        Column("Signed by", facet=True),
+        Column("Differed"),
+        Column("File"),
+    )
+    rows = tuple(_verdict_row(item, link) for item in verdicts.held)
+    caption = (
+        "Runs that were trained again from their manifests, each verdict signed by whoever did it. Identical: every "
+        "step, the weights and all results, bit for bit; close: the same trajectory within tolerances; consistent: "
+        "another trajectory that ends inside the replicates' prediction interval."
+    )
+    return Table("verdicts", "Runs that were trained again", caption, columns, rows)
+
+
+def _verdict_row(item: Attestation, link: Callable[[Path], str]) -> tuple[Value, ...]:
+    epochs = ", ".join(map(str, item.epochs))
+    part = f"epoch {epochs} of {item.run.epochs}" if len(item.epochs) == 1 else f"epochs {epochs} of {item.run.epochs}"
+    differed = "; ".join(item.differences[:2]) + (
+        f"; and {len(item.differences) - 2} more" if len(item.differences) > 2 else ""
+    )
+    return (
+        Value(item.run.run_id, href=f"#{anchor(item.run)}"),
+        word(item.run.name),
+        count(item.run.seed),
+        Value(item.verdict, float(VERDICTS.index(item.verdict))),
+        word(part if item.epochs else "the whole run"),
+        word(item.signer if item.by_another else f"{item.signer}, as the run"),
+        word(differed or "nothing recorded"),
+        Value("signed", href=link(item.path)),
+    )
+
+
+def _methods(scores: Scores, verdicts: Attestations) -> str:
+    return f"{_reviewed(scores, verdicts)} {_made_twice(scores)}"
+
+
+def _reviewed(scores: Scores, verdicts: Attestations) -> str:
+    """What reviewers signed: of how many runs, who, and what came of it."""
+    by_run = verdicts.of_run()
+    told = ""
+    if verdicts.refused:
+        told += f" {counted(len(verdicts.refused), 'verdict')} refused: see the notes."
+    if verdicts.elsewhere:
+        told += f" {counted(verdicts.elsewhere, 'verdict')} on runs that are not here."
+    if not by_run:
+        return (
+            "No reviewer's verdict: nobody has signed that a run was trained again from its manifest. "
+            f"The command ndrepro reproduce does that.{told}"
+        )
+    counts = Counter(item.verdict for item in verdicts.held)
+    signers = Counter(item.signer for item in verdicts.held)
+    whole = sum(any(not item.epochs for item in items) for items in by_run.values())
+    parts = f", {len(by_run) - whole} of them in part" if whole < len(by_run) else ""
+    own = sum(not item.by_another for item in verdicts.held)
+    alone = f" {own} of the verdicts by the key that signed the run itself: no second party." if own else ""
+    return (
+        f"{len(by_run)} of {counted(len(scores.rows), 'run')} trained again from the manifest{parts}: "
+        f"{', '.join(f'{counts[name]} {name}' for name in VERDICTS if counts[name])}. "
+        f"Signed by {', '.join(f'{name} ({number})' for name, number in sorted(signers.items()))}.{alone}{told}"
+    )
+
+
+def _made_twice(scores: Scores) -> str:
+    """What the runs themselves show, where some were made more than once."""
+    groups: dict[Any, list[Score]] = defaultdict(list)
+    for run in scores.rows:
+        groups[run.identity].append(run)
+    repeated = [found for found in groups.values() if len(found) > 1]
+    if not repeated:
+        return "No run is here twice."
+    same = sum(len({results_of(run) for run in found}) == 1 for found in repeated)
+    attempts = sum(map(len, repeated))
+    return (
+        f"{counted(len(repeated), 'run')} made more than once ({attempts} times in all): "
+        f"{same} of {len(repeated)} ended in the same four scores to the last bit."
+    )
+
+
+def _results(tables: Sequence[Table]) -> str:
+    # own values are those that lead to a run; the replication's stand beside them
+    own = [value for table in tables for row in table.rows for value in row if value.href]
+    standings = Counter(value.standing for value in own)
+    judged = {name: standings[name] for name in (BETTER, WITHIN, WORSE)}
+    if not any(judged.values()):
+        return (
+            "No published value is about these experiments as they were run (network, data set, epochs, whole recipe)."
+        )
+    told = ", ".join(f"{SIGNS[name]} {judged[name]} {name}" for name in (BETTER, WITHIN, WORSE))
+    return f"Own values beside {sum(judged.values())} published accuracies: {told}. See the tables."
+
+
+def _inferential(runs: Sequence[Score], cells: Sequence[Cell]) -> str:
+    seeds, places = {run.seed for run in runs}, {run.environment for run in runs}
+    scope = (
+        f"{counted(len(seeds), 'seed')}, {counted(len({run.dataset for run in runs}), 'data set')}, "
+        f"{counted(len(places), 'environment')}"
+    )
+    if not cells or max(cell.n for cell in cells) < 2:
+        return f"Cannot be told: {scope}; no experiment has a second seed, so what a seed does is not known."
+    few = sum(cell.n < 2 for cell in cells)
+    rest = f" {counted(few, 'experiment')} with one seed say nothing of it." if few else ""
+    return f"{scope}: the summary says which conclusions hold over them, with intervals.{rest}"

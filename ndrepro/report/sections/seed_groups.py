@@ -1,0 +1,156 @@
+"""Runs that differ by nothing but their seeds, gathered: a cell has n, a mean and a spread, or says that it cannot.
+
+Runs of unlike surroundings (versions, threads, device, determinism) are never averaged into one another. Where a run
+diverged its accuracies may still be finite; a number that is not finite keeps its cell from having a mean, and is said.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ndrepro.analysis.results.results import Score
+from ndrepro.analysis.statistics.intervals import mean_interval
+from ndrepro.analysis.statistics.prediction import next_run
+from ndrepro.report.elements.table import MISSING
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Some replicates of one quantity. ``low`` and ``high`` are the interval of the mean: ``None`` below two values.
+
+    The interval is Student's, of 95 %: see ``ndrepro.analysis.statistics.intervals``. ``next`` is that of one more run
+    (``ndrepro.analysis.statistics.prediction``), which does not shrink to nothing as runs are added.
+    """
+
+    n: int
+    mean: float | None
+    deviation: float | None
+    low: float | None
+    high: float | None
+    values: tuple[float, ...]
+    next: tuple[float, float] | None = None
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Spread:
+        """The spread of some values; nothing is said of a mean where one of them is not finite, or there is none."""
+        found = tuple(values)
+        if not found or not all(map(math.isfinite, found)):
+            return cls(len(found), None, None, None, None, found)
+        if len(found) == 1:
+            return cls(1, found[0], None, None, None, found)
+        interval = mean_interval(found)
+        more = next_run(found)
+        ends = (more.low, more.high)
+        return cls(len(found), interval.estimate, interval.spread, interval.low, interval.high, found, ends)
+
+    @property
+    def text(self) -> str:
+        """``91.94 ± 0.45``: mean and half the interval; the mean alone of one."""
+        if self.mean is None:
+            return "NaN" if self.values else MISSING
+        if self.low is None or self.high is None:
+            return f"{self.mean:.2f}"
+        return f"{self.mean:.2f} ± {(self.high - self.low) / 2:.2f}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON; what is not finite becomes a word."""
+        values = [value if math.isfinite(value) else str(value) for value in self.values]
+        return {
+            "n": self.n,
+            "mean": self.mean,
+            "standard_deviation": self.deviation,
+            "interval_95": None if self.low is None else [self.low, self.high],
+            "one_more_run_95": None if self.next is None else [*self.next],
+            "values": values,
+        }
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Runs of one experiment in one set of surroundings, a seed each. ``key`` is short, and its own for ever."""
+
+    key: str
+    runs: tuple[Score, ...]
+    test: Spread
+    train: Spread
+    seconds: Spread
+
+    @property
+    def first(self) -> Score:
+        """Any of its runs, for what they share."""
+        return self.runs[0]
+
+    @property
+    def settings(self) -> str:
+        """What else of the experiment is not its name's default."""
+        return settings_text(self.first)
+
+    @property
+    def n(self) -> int:
+        """How many runs."""
+        return len(self.runs)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        one = self.first
+        return {
+            "key": self.key,
+            "name": one.name,
+            "settings": dict(one.settings),
+            "cell": one.cell,
+            "environment": one.environment,
+            "determinism": one.determinism,
+            "threads": one.threads,
+            "device": one.device,
+            "test_accuracy_percent": self.test.to_json(),
+            "train_accuracy_percent": self.train.to_json(),
+            "train_seconds": self.seconds.to_json(),
+            "runs": [run.run_id for run in self.runs],
+        }
+
+
+def cells_of(runs: Iterable[Score]) -> tuple[Cell, ...]:
+    """Every cell of some distinct runs, in the order of data set, architecture, epochs, method."""
+    grouped: dict[tuple[Any, ...], list[Score]] = {}
+    for run in runs:
+        grouped.setdefault((*run.experiment, *surroundings(run)), []).append(run)
+    cells = [_cell(key, tuple(found)) for key, found in grouped.items()]
+    return tuple(sorted(cells, key=_order))
+
+
+def surroundings(run: Score) -> tuple[Any, ...]:
+    """All that may move a result's bits besides the experiment and its seeds."""
+    return (run.cell, run.environment, run.determinism, run.threads, run.device)
+
+
+def settings_text(run: Score) -> str:
+    """``train_images=32 deconv.block=16``."""
+    return " ".join(f"{key}={_plain(value)}" for key, value in sorted(run.settings.items()))
+
+
+def _cell(key: Sequence[Any], runs: tuple[Score, ...]) -> Cell:
+    digest = hashlib.sha256("\0".join(map(str, key)).encode()).hexdigest()[:10]
+    ordered = tuple(sorted(runs, key=lambda run: (run.seed, run.started)))
+    seconds = [run.train_seconds for run in ordered if run.train_seconds is not None]
+    return Cell(
+        f"cell-{digest}",
+        ordered,
+        Spread.of(run.test_accuracy for run in ordered),
+        Spread.of(run.train_accuracy for run in ordered),
+        Spread.of(seconds),
+    )
+
+
+def _order(cell: Cell) -> tuple[Any, ...]:
+    one = cell.first
+    return (one.dataset, one.arch, one.epochs, one.method, cell.settings, one.environment, cell.key)
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)

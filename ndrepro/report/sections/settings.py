@@ -1,0 +1,56 @@
+"""Everything that was asked of a run but its seed, written out, so that runs of unlike networks can be compared.
+
+A row of results holds the settings that are not its *name's* defaults, and networks bring defaults of their own: two
+runs with equal settings may so have been written down differently. Here every setting is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+from typing import Any
+
+from ndrepro.analysis.results.results import Score
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.study.study import leaves, text_of
+
+# what tells networks, seeds and surroundings apart, and not what is asked of all of them
+_NOT_ASKED = ("arch", "method", "seed", "device")
+HYPERPARAMETERS = ("learning_rate", "momentum", "weight_decay", "decay")
+
+
+def whole_settings(run: Score) -> dict[str, Any]:
+    """Every setting of a run by dotted key, defaults included, but not its seeds."""
+    early = tuple((key, run.settings[key]) for key in ("size", "crop") if key in run.settings)
+    known = {**_defaults(run.arch, run.method, run.epochs, run.dataset, early), **run.settings}
+    return {**known, "determinism": run.determinism, "threads": run.threads}
+
+
+def design(run: Score, without: Collection[str] = ()) -> tuple[Any, ...]:
+    """Equal for runs that were asked for the same but for network, method, seed and the settings ``without``."""
+    asked = {key: value for key, value in whole_settings(run).items() if key not in without}
+    return (run.environment, run.device, *(f"{key}={text_of(value)}" for key, value in sorted(asked.items())))
+
+
+def hyperparameters(run: Score) -> tuple[Any, ...]:
+    """What a search would have chosen."""
+    settings = whole_settings(run)
+    return tuple(settings[key] for key in HYPERPARAMETERS)
+
+
+def told_apart(runs: Sequence[Score]) -> tuple[str, dict[str, str]]:
+    """Of the settings that any run changed: those that all share, as text, and by run what it has of the others."""
+    changed = sorted({key for run in runs for key in run.settings})
+    settings = {run.run_id: whole_settings(run) for run in runs} if changed else {}
+    values = {key: {text_of(whole[key]) for whole in settings.values()} for key in changed}
+    shared = " ".join(f"{key}={next(iter(found))}" for key, found in values.items() if len(found) == 1)
+    apart = [key for key, found in values.items() if len(found) > 1]
+    return shared, {
+        run.run_id: " ".join(f"{key}={text_of(settings[run.run_id][key])}" for key in apart) for run in runs
+    }
+
+
+@lru_cache(maxsize=4096)
+def _defaults(arch: str, method: str, epochs: int, dataset: str, early: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
+    document = dict(leaves(Experiment.of(arch, method, epochs, dataset, **dict(early)).defaults()))
+    return {key: value for key, value in document.items() if key not in _NOT_ASKED and not key.startswith("seeds.")}

@@ -1,1 +1,0 @@
-"""What both halves agree on: names, experiments, folders, files that cross the door. Standard library only."""

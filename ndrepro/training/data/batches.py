@@ -1,0 +1,164 @@
+"""The training set on the device: one uint8 tensor, cropped, flipped and normalised a batch at a time.
+
+Crop and flip choose pixels, they compute none, so augmented images are the same on every device; normalising is two
+float32 operations per pixel. Padding is black, before normalising, as torchvision's RandomCrop pads. Where the
+experiment crops to fewer pixels, a training image is cropped without padding.
+
+Whitening and jitter need sums over an image; those are of whole numbers, and so the same in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch.nn.functional import pad
+
+from ndrepro.protocol.experiment.catalogue import DATASETS
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.training.compute.batch_share import WHOLE, Share
+from ndrepro.training.compute.randomness import epoch_crops, epoch_jitter, epoch_order
+from ndrepro.training.data.readers.images import Split
+
+
+class BatchSource(Protocol):
+    """What training and evaluation need of a split: ``Batches`` of images in memory, or of photographs on disk."""
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the batches come out."""
+
+    @property
+    def count(self) -> int:
+        """Images."""
+
+    def images_in(self, batch: int) -> int:
+        """Images of one batch, in all processes together."""
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The epoch's training batches from batch ``start`` on: images float32 (B, C, S, S), labels int64 (B,).
+
+        Of several processes each gets its share of every batch.
+        """
+
+    def in_order(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Every image once, as evaluation sees it; of several processes each gets its share of the batches, whole."""
+
+
+class Batches:
+    """Batches of one split: images float32 (B, C, H, W), normalised, and labels int64 (B,)."""
+
+    def __init__(
+        self, split: Split, experiment: Experiment, device: torch.device, *, training: bool, share: Share = WHOLE
+    ) -> None:
+        facts = DATASETS[experiment.dataset]
+        self._experiment = experiment
+        self._share = share
+        self._augment = training and experiment.augment
+        self._flip = facts.flip
+        images = torch.from_numpy(np.ascontiguousarray(split.images)).to(device)
+        self._side = experiment.image_size
+        padding = facts.crop_padding * self._side // facts.size if self._augment and not experiment.crop else 0
+        self._images = pad(images, [padding] * 4)
+        self._room = self._images.shape[-1] - self._side
+        self._labels = torch.from_numpy(split.labels).to(device)
+        self._mean = torch.tensor(facts.mean, device=device).mul(255).view(1, -1, 1, 1)
+        self._scale = torch.tensor(facts.std, device=device).mul(255).reciprocal().view(1, -1, 1, 1)
+
+    def __len__(self) -> int:
+        """Batches in an epoch; the last may be smaller."""
+        return -(-self.count // self._experiment.batch_size)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images lie."""
+        return self._images.device
+
+    @property
+    def count(self) -> int:
+        """Images."""
+        return len(self._labels)
+
+    def images_in(self, batch: int) -> int:
+        """Images of one batch, in all processes together."""
+        return min(self._experiment.batch_size, self.count - batch * self._experiment.batch_size)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """This process's rows of the epoch's training batches from ``start`` on, in its random order, augmented."""
+        order = torch.from_numpy(epoch_order(self._experiment, epoch, self.count)).to(self.device)
+        draws = factors = None
+        if self._augment:
+            draws = torch.from_numpy(epoch_crops(self._experiment, epoch, self.count, self._room)).to(self.device)
+        if self._augment and self._experiment.jitter:
+            factors = torch.from_numpy(epoch_jitter(self._experiment, epoch, self.count)).to(self.device)
+        for batch in range(start, len(self)):
+            first = batch * self._experiment.batch_size
+            rows = self._share.of(first, first + self.images_in(batch))
+            pixels = self._take(order[rows], None if draws is None else draws[rows])
+            if factors is not None:
+                pixels = jittered(pixels, factors[rows])
+            yield self._normalised(pixels), self._labels[order[rows]]
+
+    def in_order(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """This process's batches of the split in its order, images as they are."""
+        batches = torch.arange(self.count, device=self.device).split(self._experiment.batch_size)
+        for rows in (batches[batch] for batch in self._share.whole(len(batches))):
+            yield self._normalised(self._take(rows, None)), self._labels[rows]
+
+    def _take(self, rows: torch.Tensor, draws: torch.Tensor | None) -> torch.Tensor:
+        """Pixels (B, C, H, W) as they are stored; the middle of each image where nothing was drawn."""
+        if draws is None:
+            inner = slice(self._room // 2, self._room // 2 + self._side)
+            return self._images[rows, :, inner, inner]
+        window = torch.arange(self._side, device=rows.device)
+        down = draws[:, 0, None] + window  # (B, H): rows of the padded image
+        across = draws[:, 1, None] + window  # (B, W)
+        if self._flip:
+            across = torch.where(draws[:, 2, None] == 1, across.flip(1), across)
+        channels = torch.arange(self._images.shape[1], device=rows.device)
+        return self._images[
+            rows[:, None, None, None], channels[None, :, None, None], down[:, None, :, None], across[:, None, None]
+        ]
+
+    def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
+        if self._experiment.whiten:
+            return whitened(pixels)
+        return (pixels.to(torch.float32) - self._mean) * self._scale
+
+
+def whitened(pixels: torch.Tensor) -> torch.Tensor:
+    """Each image (C, H, W) of a batch less its own mean, divided by its own standard deviation, float32.
+
+    The deviation is kept from below by 1/sqrt(CHW) of the scale, as TensorFlow's ``per_image_whitening`` had it, so
+    that an image of one colour becomes zeros.
+    """
+    numbers = pixels.to(torch.float64).flatten(1)  # sums of whole numbers this small are exact
+    count = numbers.shape[1]
+    mean = numbers.sum(1) / count
+    variance = numbers.square().sum(1) / count - mean.square()
+    deviation = variance.clamp(min=0).sqrt().clamp(min=255 / count**0.5)
+    shape = (-1, 1, 1, 1)
+    return (pixels.to(torch.float32) - mean.to(torch.float32).view(shape)) * deviation.reciprocal().to(
+        torch.float32
+    ).view(shape)
+
+
+def jittered(pixels: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+    """uint8 (B, 3, H, W) with contrast, saturation and brightness multiplied by ``factors`` (B, 3); float32, 0..255.
+
+    Contrast is about the image's mean grey, saturation about each pixel's grey (ITU-R BT.601).
+    """
+    weights = torch.tensor([299, 587, 114], device=pixels.device).view(1, 3, 1, 1)
+    grey_thousandths = (pixels.to(torch.int64) * weights).sum(1, keepdim=True)
+    count = pixels.shape[-1] * pixels.shape[-2]
+    mean = (grey_thousandths.sum((1, 2, 3), keepdim=True).to(torch.float64) / (1000 * count)).to(torch.float32)
+    contrast, saturation, brightness = factors.view(-1, 3, 1, 1, 1).unbind(1)
+    out = mean + (pixels.to(torch.float32) - mean) * contrast
+    grey = out[:, :1] * 0.299 + out[:, 1:2] * 0.587 + out[:, 2:] * 0.114
+    out = grey + (out - grey) * saturation
+    return (out * brightness).clamp(0, 255)

@@ -1,0 +1,1 @@
+"""One reader a family of data sets."""

@@ -1,0 +1,85 @@
+"""STL-10 (Coates, Ng and Lee 2011), its labelled images of 96x96: the official archive, or unpacked, or a folder.
+
+The archive is 2.6 GB, most of it images without labels, which are not used: it is read in one pass that keeps only
+the labelled ones. Each image lies in the files plane by plane, column by column.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ndrepro.protocol.errors import DataError
+from ndrepro.training.data import published
+from ndrepro.training.data.published import PublishedFile
+from ndrepro.training.data.readers import folder
+from ndrepro.training.data.readers.images import Images, SourceFile, Split, split_of
+
+_NAME = "stl10"
+_SIDE = 96
+_CLASS_NAMES = "class_names.txt"
+
+
+@dataclass(frozen=True)
+class Official:
+    """The archive; the folder in it; images and labels of the training split, then of the test split; class names."""
+
+    archive: PublishedFile
+    folder: str
+    files: tuple[PublishedFile, ...]
+
+
+def official() -> Official:
+    """The official files as torchvision knows them."""
+    from torchvision.datasets import STL10
+
+    listed = [*STL10.train_list, *STL10.test_list]
+    files = tuple(PublishedFile(name, (), md5) for name, md5 in listed if not name.startswith("unlabeled"))
+    archive = PublishedFile(STL10.filename, (STL10.url,), STL10.tgz_md5)
+    return Official(archive, STL10.base_folder, (*files, PublishedFile(_CLASS_NAMES, (), "")))
+
+
+def load(root: Path, files: Official | None = None) -> Images:
+    """The data set from wherever ``root`` has it. Raises DataError naming the file and the cure."""
+    if folder.is_image_folder(root):
+        return folder.load(_NAME, root)
+    files = files or official()
+    if (root / files.folder).is_dir():
+        return _from_unpacked(files, root)
+    path = published.find(root, files.archive.name) or published.download(_NAME, root, files.archive)
+    members = {file.name: f"{files.folder}/{file.name}" for file in files.files}
+    contents, source = published.read_tar(path, files.archive, members.values())
+    contents = {name: contents[member] for name, member in members.items()}
+    return _assemble(files, path, contents, (source,), f"{files.archive.name}, official")
+
+
+def _from_unpacked(files: Official, root: Path) -> Images:
+    contents: dict[str, bytes] = {}
+    sources = []
+    for file in files.files:
+        name = f"{files.folder}/{file.name}"
+        contents[file.name], source = published.read(root / name, name, file.md5)
+        sources.append(source)
+    return _assemble(files, root / files.folder, contents, tuple(sources), f"{files.folder}, official")
+
+
+def _assemble(
+    files: Official, where: Path, contents: dict[str, bytes], sources: tuple[SourceFile, ...], reader: str
+) -> Images:
+    train_images, train_labels, test_images, test_labels, _ = (file.name for file in files.files)
+    train = _split(where / train_images, contents[train_images], contents[train_labels])
+    test = _split(where / test_images, contents[test_images], contents[test_labels])
+    classes = tuple(contents[_CLASS_NAMES].decode("utf-8").split())
+    return Images(_NAME, train, test, classes, sources, True, reader)
+
+
+def _split(path: Path, pixels: bytes, labels: bytes) -> Split:
+    """Images and labels; the files count classes from 1."""
+    if len(pixels) % (3 * _SIDE * _SIDE):
+        raise DataError(
+            f"{path}: {len(pixels)} bytes, no whole number of images of 3x{_SIDE}x{_SIDE}", "copy or download it afresh"
+        )
+    images = np.frombuffer(pixels, np.uint8).reshape(-1, 3, _SIDE, _SIDE).transpose(0, 1, 3, 2)
+    return split_of(_NAME, path, images, np.frombuffer(labels, np.uint8).astype(np.int64) - 1)

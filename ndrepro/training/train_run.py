@@ -1,0 +1,199 @@
+"""One request from seal to seal: the order in which the child does its work (see ``ndrepro.training.__main__``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ndrepro.protocol.errors import DataError, DeviceError
+from ndrepro.protocol.experiment import split_sizes
+from ndrepro.protocol.experiment.catalogue import DATASETS as FACTS
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.messages import Request, write_json
+from ndrepro.training import models, process_group
+from ndrepro.training.bit_flip import nudge
+from ndrepro.training.checkpoint import Place, load_checkpoint, save_weights, state_tensors
+from ndrepro.training.compute import determinism, precision
+from ndrepro.training.compute.batch_share import WHOLE, Share
+from ndrepro.training.data import DATASETS
+from ndrepro.training.data.batches import Batches, BatchSource
+from ndrepro.training.data.photograph_batches import PhotographBatches
+from ndrepro.training.data.readers.images import Images
+from ndrepro.training.data.readers.photographs import Photographs
+from ndrepro.training.data.transforms import prepare, relabel
+from ndrepro.training.data.validation import hold_out
+from ndrepro.training.initialise import initialise
+from ndrepro.training.layers.canonical_arithmetic import make_canonical
+from ndrepro.training.layers.census import census, summary
+from ndrepro.training.optimizer import make_optimizer
+from ndrepro.training.run_logs import Recording, Unrecorded
+from ndrepro.training.trainer import Interrupted, Trainer
+from provenance.capture.environment import capture, usage
+from provenance.formats.digest import FileDigest, listing
+
+
+def train(request: Request, folder: RunFolder, stop_asked: Callable[[], bool], progress: dict[str, Any]) -> str:
+    """Train what is asked; returns the outcome, "completed" or "interrupted". ``progress`` is kept up to date."""
+    experiment = request.experiment
+    determinism.apply(experiment)
+    device = process_group.own_device(choose_device(determinism.device_asked(experiment)), experiment)
+    progress["device"] = str(device)
+    precision.check(experiment, device)
+    group = process_group.join(experiment, device)
+    writes = group.rank == 0
+    sealed = {"start": _seal(), **_processes(group, device)}
+    if writes:
+        write_json(folder.environment, sealed)
+
+    data, described = group.in_turn(lambda: read_and_describe(request, folder, write=writes))
+    _check_shares(group, experiment, described)
+    net = build(experiment).to(device)
+    if writes:
+        _describe(net, experiment, folder)
+    group.connect(net)
+    optimizer = make_optimizer(net, experiment)
+    place = Place(step=0, epoch=0, batch=0)
+    if request.resume_step:
+        place = load_checkpoint(folder.checkpoint(request.resume_step), experiment, net, optimizer)
+
+    train_batches, test_batches = make_batches(data, experiment, device, group.share)
+    trainer = Trainer(experiment, folder, net, optimizer, train_batches, test_batches, stop_asked, group)
+    resumed = place.step > 0 and request.segment_epochs is None
+    recording = Recording(folder, net, place, resumed=resumed) if writes else Unrecorded()
+    epochs = experiment.epochs if request.segment_epochs is None else place.epoch + request.segment_epochs
+    try:
+        place = trainer.run(place, recording, epochs)
+        outcome = "completed"
+    except Interrupted as stopped:
+        place, outcome = stopped.place, "interrupted"
+    finally:
+        recording.close()
+    progress.update(epochs=place.epoch, steps=place.step)
+    if writes and outcome == "completed":
+        save_weights(folder.weights, net, {"experiment": experiment.name, "steps": place.step})
+    if writes:
+        write_json(folder.environment, {**sealed, "end": _seal()})
+    group.close()
+    return outcome
+
+
+def choose_device(asked: str) -> torch.device:
+    """The device of that name; "auto" is the GPU where there is one. Raises DeviceError if it is not there."""
+    there = torch.cuda.is_available()
+    if asked == "cuda" and not there:
+        raise DeviceError(
+            "device=cuda: torch sees no GPU here", "use --set device=cpu, or see `ndrepro doctor` for driver and CUDA"
+        )
+    return torch.device("cuda" if there and asked != "cpu" else "cpu")
+
+
+def make_batches(
+    data: Images | Photographs, experiment: Experiment, device: torch.device, share: Share = WHOLE
+) -> tuple[BatchSource, BatchSource]:
+    """Training and test batches: of images in memory, or of photographs that are read as they are needed."""
+    if isinstance(data, Photographs):
+        return (
+            PhotographBatches(data.train, experiment, device, training=True, share=share),
+            PhotographBatches(data.test, experiment, device, training=False, share=share),
+        )
+    return (
+        Batches(data.train, experiment, device, training=True, share=share),
+        Batches(data.test, experiment, device, training=False, share=share),
+    )
+
+
+def build(experiment: Experiment) -> nn.Module:
+    """The experiment's network with its first weights, on the CPU."""
+    facts = FACTS[experiment.dataset]
+    options = experiment.deconv
+    net = models.build(
+        experiment.arch,
+        experiment.method,
+        facts.num_classes,
+        in_channels=facts.channels,
+        image_size=experiment.image_size,
+        design=facts.design,
+        dropout=experiment.dropout,
+        block=options.block,
+        linear_block=options.linear_block,
+        eps=options.eps,
+        n_iter=options.n_iter,
+        momentum=options.momentum,
+        sampling_stride=options.sampling_stride,
+    )
+    initialise(net, experiment)
+    nudge(net, experiment)
+    if experiment.determinism == "canonical":
+        make_canonical(net)
+    return net
+
+
+def _seal() -> dict[str, Any]:
+    return {
+        "environment": capture(),
+        "flags": determinism.flags(),
+        "libraries": determinism.libraries(),
+        "usage": usage(),
+    }
+
+
+def _processes(group: process_group.Alone, device: torch.device) -> dict[str, Any]:
+    """Where each of several processes is, and how they talk; nothing of one alone."""
+    if not isinstance(group, process_group.Several):
+        return {}
+    ranks = group.gather(process_group.place(group, device))
+    return {"processes": {"backend": group.backend, "ranks": ranks}}
+
+
+def _check_shares(group: process_group.Alone, experiment: Experiment, described: dict[str, Any]) -> None:
+    """Raises DataError where processes read other data, or one of them would have no image of the last batch."""
+    if group.size == 1:
+        return
+    trees = group.gather(described["tree_sha256"])
+    if len(set(trees)) > 1:
+        other = next(rank for rank, tree in enumerate(trees) if tree != trees[0])
+        raise DataError(f"process {other} found other data than process 0", "give every machine the same files")
+    split_sizes.check_last_batch(experiment, described["train_images"])
+
+
+def read_data(request: Request, folder: RunFolder) -> Images | Photographs:
+    """The data asked for, digested and prepared; what they were is written into ``folder``."""
+    return read_and_describe(request, folder, write=True)[0]
+
+
+def read_and_describe(
+    request: Request, folder: RunFolder, *, write: bool
+) -> tuple[Images | Photographs, dict[str, Any]]:
+    """The data asked for, digested and prepared, and what they were, which is written into ``folder`` where asked."""
+    experiment = request.experiment
+    data = DATASETS[experiment.dataset](Path(request.data))
+    data = data.first(experiment.train_images, experiment.test_images)
+    held_out: dict[str, Any] = {}
+    if experiment.validation and isinstance(data, Images):
+        data, held_out = hold_out(data, experiment)
+    described = {**data.describe(), **held_out}
+    prepared: Images | Photographs
+    if isinstance(data, Photographs):
+        prepared, changes = relabel(data, experiment)
+    else:
+        prepared, changes = prepare(data, experiment)
+    described = described if changes is None else {**described, "prepared": changes}
+    if not write:
+        return prepared, described
+    write_json(folder.dataset, described)
+    entries = [(item.name, FileDigest(item.size, item.sha256)) for item in data.files]
+    folder.dataset_listing.write_text(listing(entries), encoding="utf-8", errors="surrogateescape")
+    return prepared, described
+
+
+def _describe(net: nn.Module, experiment: Experiment, folder: RunFolder) -> None:
+    shape = (2, FACTS[experiment.dataset].channels, experiment.image_size, experiment.image_size)
+    rows = [asdict(row) for row in census(net, shape)]
+    tensors = {name: list(tensor.shape) for name, tensor in state_tensors(net).items()}
+    write_json(folder.model, {"summary": asdict(summary(net)), "layers": rows, "tensors": tensors})

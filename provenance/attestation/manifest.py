@@ -1,0 +1,275 @@
+"""The predicate: what is said of a run, as frozen dataclasses, and its versioned schema.
+
+The shape is SLSA provenance v1's (https://slsa.dev/spec/v1.0/provenance), so that tools which read that find their
+way, with our extension fields under ``runDetails``:
+
+    buildDefinition     buildType, externalParameters, internalParameters, resolvedDependencies[]
+    runDetails          builder {id, version}, metadata {invocationId, startedOn, finishedOn}, byproducts[]
+                        outcome, exitCode, attempts[], machine, ledger {sequence, digest}, artifacts[]
+
+A schema version is a URI, the statement's predicateType. ``READERS`` maps each to the function that reads it; readers
+of old versions stay. Law: ``Manifest.from_predicate(m.to_predicate()) == m``.
+
+Reading is strict: an unknown or missing member is an error that names its JSON path. What could not be captured is
+given by the caller as ``{"unavailable": reason}`` and kept verbatim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from provenance.errors import ManifestError
+from provenance.formats.strict_json import Field, is_sha256
+
+SCHEMA_V1 = "urn:ndrepro:run:v1"
+OUTCOMES = ("completed", "interrupted", "failed", "killed")
+
+
+@dataclass(frozen=True)
+class Resource:
+    """An in-toto ResourceDescriptor: something used or made, named by ``uri``, ``digest`` or both.
+
+    ``digest`` maps an algorithm (sha256, gitCommit, ...) to its value, or is ``{"unavailable": reason}``.
+    """
+
+    name: str
+    uri: str | None = None
+    digest: Mapping[str, str] | None = None
+    media_type: str | None = None
+    annotations: Mapping[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The descriptor, without what is not set."""
+        members = {
+            "name": self.name,
+            "uri": self.uri,
+            "digest": None if self.digest is None else dict(self.digest),
+            "mediaType": self.media_type,
+            "annotations": None if self.annotations is None else dict(self.annotations),
+        }
+        return {key: value for key, value in members.items() if value is not None}
+
+    @classmethod
+    def from_json(cls, field: Field) -> Resource:
+        """The resource that ``to_json`` wrote. Raises the field's error."""
+        plain = _plain_resource(field.value)
+        if plain is not None:
+            return plain
+        members = field.members(("name",), ("uri", "digest", "mediaType", "annotations"))
+        digest = members["digest"].texts() if "digest" in members else None
+        if digest is not None and "sha256" in digest:
+            Field(digest["sha256"], f"{field.path}.digest.sha256", field.error).sha256()
+        return cls(
+            name=members["name"].text(),
+            uri=members["uri"].text() if "uri" in members else None,
+            digest=digest,
+            media_type=members["mediaType"].text() if "mediaType" in members else None,
+            annotations=members["annotations"].mapping() if "annotations" in members else None,
+        )
+
+
+def _plain_resource(value: Any) -> Resource | None:
+    """A resource of a name, a uri and a SHA-256 that are as they must be; None for any other, good or bad.
+
+    Most of a manifest are distributions of this one shape, and a Field for each of their members doubles the time that
+    reading it takes.
+    """
+    if type(value) is not dict or value.keys() != {"name", "uri", "digest"}:
+        return None
+    name, uri, digest = value["name"], value["uri"], value["digest"]
+    if not (name and type(name) is str and uri and type(uri) is str):
+        return None
+    if type(digest) is not dict or digest.keys() != {"sha256"} or not is_sha256(digest["sha256"]):
+        return None
+    return Resource(name, uri, digest)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file of the run folder: its path inside the folder with "/" between the parts, size in bytes, SHA-256."""
+
+    path: str
+    size: int
+    sha256: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {"path": self.path, "size": self.size, "sha256": self.sha256}
+
+    @classmethod
+    def from_json(cls, field: Field) -> Artifact:
+        """The artifact that ``to_json`` wrote. Raises the field's error."""
+        value = field.value
+        if type(value) is dict and value.keys() == {"path", "size", "sha256"}:
+            # one that is as it must be, without a Field for each member: see _plain_resource
+            path, size, digest = value["path"], value["size"], value["sha256"]
+            if path and type(path) is str and type(size) is int and size >= 0 and is_sha256(digest):
+                return cls(path, size, digest)
+        members = field.members(("path", "size", "sha256"))
+        return cls(members["path"].text(), members["size"].integer(0), members["sha256"].sha256())
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt at the run. ``finished_on`` is None where nothing saw its end."""
+
+    started_on: str
+    finished_on: str | None
+    outcome: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {"startedOn": self.started_on, "finishedOn": self.finished_on, "outcome": self.outcome}
+
+    @classmethod
+    def from_json(cls, field: Field) -> Attempt:
+        """The attempt that ``to_json`` wrote. Raises the field's error."""
+        members = field.members(("startedOn", "finishedOn", "outcome"))
+        finished = members["finishedOn"]
+        return cls(
+            members["startedOn"].time(),
+            None if finished.value is None else finished.time(),
+            members["outcome"].one_of(OUTCOMES),
+        )
+
+
+@dataclass(frozen=True)
+class Builder:
+    """Who ran it: a URI, and the versions of what it is made of."""
+
+    id: str
+    version: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {"id": self.id, "version": dict(self.version)}
+
+    @classmethod
+    def from_json(cls, field: Field) -> Builder:
+        """The builder that ``to_json`` wrote. Raises the field's error."""
+        members = field.members(("id", "version"))
+        return cls(members["id"].text(), members["version"].texts())
+
+
+@dataclass(frozen=True)
+class LedgerReference:
+    """The ledger's entry that began this attempt: its sequence number and the SHA-256 of its line."""
+
+    sequence: int
+    digest: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {"sequence": self.sequence, "digest": self.digest}
+
+    @classmethod
+    def from_json(cls, field: Field) -> LedgerReference:
+        """The reference that ``to_json`` wrote. Raises the field's error."""
+        members = field.members(("sequence", "digest"))
+        return cls(members["sequence"].integer(1), members["digest"].sha256())
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that is said of one run. Times are RFC 3339 in UTC; ``machine`` is free JSON."""
+
+    build_type: str
+    external_parameters: Mapping[str, Any]
+    internal_parameters: Mapping[str, Any]
+    dependencies: tuple[Resource, ...]
+    builder: Builder
+    invocation_id: str
+    started_on: str
+    finished_on: str
+    byproducts: tuple[Resource, ...]
+    outcome: str
+    exit_code: int | Mapping[str, Any] | None
+    attempts: tuple[Attempt, ...]
+    machine: Any
+    ledger: LedgerReference
+    artifacts: tuple[Artifact, ...]
+
+    def to_predicate(self) -> dict[str, Any]:
+        """The predicate of schema v1."""
+        exit_code = dict(self.exit_code) if isinstance(self.exit_code, Mapping) else self.exit_code
+        return {
+            "buildDefinition": {
+                "buildType": self.build_type,
+                "externalParameters": dict(self.external_parameters),
+                "internalParameters": dict(self.internal_parameters),
+                "resolvedDependencies": [resource.to_json() for resource in self.dependencies],
+            },
+            "runDetails": {
+                "builder": self.builder.to_json(),
+                "metadata": {
+                    "invocationId": self.invocation_id,
+                    "startedOn": self.started_on,
+                    "finishedOn": self.finished_on,
+                },
+                "byproducts": [resource.to_json() for resource in self.byproducts],
+                "outcome": self.outcome,
+                "exitCode": exit_code,
+                "attempts": [attempt.to_json() for attempt in self.attempts],
+                "machine": self.machine,
+                "ledger": self.ledger.to_json(),
+                "artifacts": [artifact.to_json() for artifact in self.artifacts],
+            },
+        }
+
+    @classmethod
+    def from_predicate(cls, predicate: Any, schema: str = SCHEMA_V1) -> Manifest:
+        """The manifest in a predicate. Raises ManifestError for an unknown schema or a predicate that breaks it."""
+        reader = READERS.get(schema)
+        if reader is None:
+            raise ManifestError(
+                f"predicateType {schema!r} is unknown; known: {', '.join(sorted(READERS))}",
+                "read it with the version of ndrepro that wrote it, or a later one",
+            )
+        return reader(Field(predicate, "$.predicate"))
+
+
+def _read_v1(predicate: Field) -> Manifest:
+    parts = predicate.members(("buildDefinition", "runDetails"))
+    definition = parts["buildDefinition"].members(
+        ("buildType", "externalParameters", "internalParameters", "resolvedDependencies")
+    )
+    details = parts["runDetails"].members(
+        ("builder", "metadata", "byproducts", "outcome", "exitCode", "attempts", "machine", "ledger", "artifacts")
+    )
+    metadata = details["metadata"].members(("invocationId", "startedOn", "finishedOn"))
+    return Manifest(
+        build_type=definition["buildType"].text(),
+        external_parameters=definition["externalParameters"].mapping(),
+        internal_parameters=definition["internalParameters"].mapping(),
+        dependencies=_dependencies(definition["resolvedDependencies"]),
+        builder=Builder.from_json(details["builder"]),
+        invocation_id=metadata["invocationId"].text(),
+        started_on=metadata["startedOn"].time(),
+        finished_on=metadata["finishedOn"].time(),
+        byproducts=tuple(map(Resource.from_json, details["byproducts"].items())),
+        outcome=details["outcome"].one_of(OUTCOMES),
+        exit_code=_exit_code(details["exitCode"]),
+        attempts=tuple(map(Attempt.from_json, details["attempts"].items())),
+        machine=details["machine"].value,
+        ledger=LedgerReference.from_json(details["ledger"]),
+        artifacts=tuple(map(Artifact.from_json, details["artifacts"].items())),
+    )
+
+
+def _dependencies(field: Field) -> tuple[Resource, ...]:
+    # JSON has no tuple: it was put there by who read the resources already
+    return field.value if isinstance(field.value, tuple) else tuple(map(Resource.from_json, field.items()))
+
+
+def _exit_code(field: Field) -> int | Mapping[str, Any] | None:
+    if field.value is None:
+        return None
+    if isinstance(field.value, dict):
+        field.members(("unavailable",))["unavailable"].text()
+        return field.mapping()
+    return field.integer()
+
+
+READERS: dict[str, Callable[[Field], Manifest]] = {SCHEMA_V1: _read_v1}

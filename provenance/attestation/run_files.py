@@ -1,0 +1,146 @@
+"""A run folder: who holds it, which files are in it, and their digests, taken while nothing moves.
+
+Every regular file counts, at any depth, except the two that cannot be in their own list: the manifest and the lock.
+Symbolic links, pipes, sockets and devices are refused, since what they name lies outside or has no bytes to sign, and
+so are names that are not UTF-8, which JSON cannot hold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from provenance.attestation.manifest import Artifact
+from provenance.errors import BusyError, DigestError, StorageError
+from provenance.formats.atomic_io import storage_error
+from provenance.formats.digest import file_digest
+
+MANIFEST = "manifest.dsse.json"
+LOCK = ".lock"
+# the lock holds a process identifier; anything longer is somebody's data
+_LOCK_BYTES = 20
+
+Identity = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What lies in a folder: regular files with (size, mtime in ns, inode), and what else, with what it is."""
+
+    files: dict[str, Identity]
+    others: dict[str, str]
+
+
+def contents(folder: Path) -> Contents:
+    """Everything in ``folder`` but the manifest, the lock and folders. Raises StorageError if it cannot be listed."""
+    found = Contents({}, {})
+    try:
+        _walk(folder, "", found)
+    except OSError as error:
+        raise storage_error(Path(error.filename or folder), error) from error
+    return found
+
+
+def artifacts(folder: Path) -> tuple[Artifact, ...]:
+    """Every file of ``folder`` with size and digest, sorted by path.
+
+    Raises StorageError naming what may not be there, DigestError naming a file that changed, came or went meanwhile.
+    """
+    before = contents(folder)
+    for name, kind in before.others.items():
+        raise StorageError(
+            f"{folder / name}: {kind}; a run folder holds regular files only", "put the file itself there, or remove it"
+        )
+    found = []
+    for name in sorted(before.files):
+        digest = file_digest(folder / name, follow_symlinks=False)
+        found.append(Artifact(name, digest.size, digest.sha256))
+    after = contents(folder)
+    if after != before:
+        moved = sorted(set(after.files.items()) ^ set(before.files.items()) | set(after.others.items()))[0][0]
+        raise DigestError(
+            f"{folder / moved}: changed, came or went while the folder was read",
+            "wait until nothing writes to it any more",
+        )
+    return tuple(found)
+
+
+def hold(folder: Path) -> int:
+    """Take the folder's lock and return its file descriptor, which children may inherit.
+
+    The lock belongs to the open file, so it lasts until the last process that inherited the descriptor is gone: a
+    child that outlives its parent keeps the folder busy. Raises BusyError naming the processes that hold it.
+    """
+    path = folder / LOCK
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        raise storage_error(path, error) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+        os.set_inheritable(descriptor, True)
+    except BlockingIOError:
+        who = _holders(descriptor)
+        os.close(descriptor)
+        raise BusyError(f"{folder}: held by {who}", "wait until it ends, or stop it") from None
+    except OSError as error:
+        os.close(descriptor)
+        raise storage_error(path, error) from error
+    return descriptor
+
+
+def inside(name: str) -> bool:
+    """Whether an artifact's name is a plain path inside its folder: no way out, one spelling, not a reserved name."""
+    return not {"", ".", ".."}.intersection(name.split("/")) and name not in (MANIFEST, LOCK)
+
+
+def _holders(descriptor: int) -> str:
+    """The processes that have the lock file open; where none can be seen, the one that wrote its identifier in it."""
+    lock = os.fstat(descriptor)
+    found = []
+    for table in Path("/proc").glob("[0-9]*/fd"):
+        # processes of other users, and those that end meanwhile, cannot be looked into
+        with contextlib.suppress(OSError):
+            if any(os.path.samestat(link.stat(), lock) for link in table.iterdir()):
+                found.append(table.parent.name)
+    found = [pid for pid in found if int(pid) != os.getpid()]
+    if not found:
+        found = [os.pread(descriptor, _LOCK_BYTES, 0).decode("ascii", "replace").strip() or "unknown"]
+    return "process " + ", ".join(sorted(found, key=lambda pid: (len(pid), pid)))
+
+
+def _walk(folder: Path, prefix: str, found: Contents) -> None:
+    with os.scandir(folder) as listing:
+        for entry in listing:
+            name = prefix + entry.name
+            kind = _kind(entry)
+            if kind:
+                # the name is for people only: a surrogate in it could not even be printed
+                found.others[name.encode("utf-8", "backslashreplace").decode()] = kind
+            elif entry.is_dir(follow_symlinks=False):
+                _walk(folder / entry.name, name + "/", found)
+            elif not _reserved(name, entry):
+                status = entry.stat(follow_symlinks=False)
+                found.files[name] = (status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """What an entry is that may not be in a run folder; empty for one that may."""
+    if entry.is_symlink():
+        return "a symbolic link"
+    if not (entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)):
+        return "no regular file"
+    try:
+        entry.name.encode("utf-8")
+    except UnicodeEncodeError:
+        return "a name that is not UTF-8"
+    return ""
+
+
+def _reserved(name: str, entry: os.DirEntry[str]) -> bool:
+    return name == MANIFEST or (name == LOCK and entry.stat(follow_symlinks=False).st_size <= _LOCK_BYTES)

@@ -1,0 +1,394 @@
+"""Is this run what its manifest says, and who says so? Numbered checks, each with a name.
+
+    1 envelope       the manifest is a DSSE envelope, byte for byte as the recorder writes it
+    2 signature      a trusted key signed exactly these bytes
+    3 statement      they are an in-toto statement of a known schema
+    4 subjects       subjects and artifacts agree, none twice, and no name leads out of the folder
+    5 present        every artifact is there as a regular file
+    6 digests        every artifact has its size and digest
+    7 nothing added  nothing else is in the folder
+    8 ledger         the chain is whole, the run began where the manifest says, and this manifest is how it ended
+    9 ...            the caller's own checks, in the order given
+
+A check that depends on one that did not pass is skipped and says so: nothing is read out of bytes that no trusted
+key signed. A run verifies (``Verdict.ok``) when checks 1 to 7 pass and none fails. Of a manifest alone, 5 to 7 cannot
+be done: that is no verified run unless ``manifest_only`` says that only the manifest was to be verified.
+
+Nothing is changed, nothing is fetched, and nothing of the run is executed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from provenance.attestation.dsse import read_envelope, verify_parts, written_parts
+from provenance.attestation.ledger import Ledger
+from provenance.attestation.manifest import Artifact, Manifest
+from provenance.attestation.run_files import MANIFEST, Identity, contents, inside
+from provenance.attestation.statement import Statement
+from provenance.attestation.trust import TrustPolicy
+from provenance.errors import DigestError, EnvelopeError, ProvenanceError, TrustError
+from provenance.formats.digest import FileDigest, bytes_digest, file_digest
+
+Status = Literal["pass", "fail", "skip"]
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check's result: what was found, and what to do about it where it failed."""
+
+    number: int
+    name: str
+    status: Status
+    message: str
+    cure: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "number": self.number,
+            "name": self.name,
+            "status": self.status,
+            "message": self.message,
+            "cure": self.cure,
+        }
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Every check, the manifest (None unless checks 1 to 3 passed), the signer's name (None unless 1 and 2 passed).
+
+    ``digest`` is the SHA-256 of the very bytes that were verified; None where the file could not be read. ``changed``
+    names the files that are in the folder and are not those that were signed (check 6).
+    """
+
+    checks: tuple[Check, ...]
+    manifest: Manifest | None
+    signer: str | None
+    ok: bool
+    digest: str | None = None
+    changed: tuple[str, ...] = ()
+
+    @property
+    def manifest_ok(self) -> bool:
+        """Whether the manifest itself verifies (checks 1 to 4, and 8 where there is a ledger), whatever the files."""
+        checks = {check.number: check.status for check in self.checks}
+        return all(checks[number] == "pass" for number in range(1, 5)) and checks[8] != "fail"
+
+    @property
+    def failure(self) -> Check | None:
+        """The first check that failed."""
+        return next((check for check in self.checks if check.status == "fail"), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON, without the manifest itself."""
+        return {"ok": self.ok, "signer": self.signer, "checks": [check.to_json() for check in self.checks]}
+
+
+class CheckLike(Protocol):
+    """What a caller's own check returns."""
+
+    @property
+    def name(self) -> str:
+        """What is checked."""
+
+    @property
+    def status(self) -> Status:
+        """How it came out."""
+
+    @property
+    def message(self) -> str:
+        """What was found."""
+
+    @property
+    def cure(self) -> str:
+        """What to do."""
+
+
+ExtraCheck = Callable[[Path, Manifest], CheckLike]
+
+
+def verify(
+    run_dir_or_manifest: Path | str,
+    *,
+    trust: TrustPolicy,
+    ledger: Ledger | Path | None = None,
+    extra_checks: Iterable[ExtraCheck] = (),
+    manifest_only: bool = False,
+) -> Verdict:
+    """Run every check on a run folder, or on a manifest file alone.
+
+    Args:
+        run_dir_or_manifest: a run folder, or the file of a manifest.
+        trust: whose signatures count.
+        ledger: the list of runs beside it, or its path; check 8 is skipped without one.
+        extra_checks: called with (run_dir, manifest) once checks 1 to 7 have passed, numbered on from 9.
+        manifest_only: verify the manifest and leave the files, for whoever has no more than that.
+
+    A failing check is a result and never raises.
+    """
+    path = Path(run_dir_or_manifest)
+    folder = path if path.is_dir() else None
+    ledger = Ledger(ledger) if isinstance(ledger, Path) else ledger
+    case = _Case(path / MANIFEST if folder else path, None if manifest_only else folder, trust, ledger)
+    checks: list[Check] = []
+    for number, name, function, needs in _CHECKS:
+        checks.append(_run(number, name, function, needs, case, checks))
+    for number, extra in enumerate(extra_checks, len(_CHECKS) + 1):
+        checks.append(_run_extra(number, extra, case, checks))
+    needed = range(1, 5 if manifest_only else 8)
+    ok = all(check.status == "pass" for check in checks if check.number in needed)
+    ok = ok and all(check.status != "fail" for check in checks)
+    manifest = case.statement.manifest if case.statement else None
+    digest = bytes_digest(case.data) if case.data else None
+    return Verdict(tuple(checks), manifest, case.signer, ok, digest, case.changed)
+
+
+@dataclass
+class _Case:
+    """What the checks hand to each other."""
+
+    manifest_path: Path
+    folder: Path | None
+    trust: TrustPolicy
+    ledger: Ledger | None
+    data: bytes = b""
+    envelope: tuple[str, bytes, list[tuple[str, bytes]]] = ("", b"", [])
+    payload: bytes = b""
+    signer: str | None = None
+    statement: Statement | None = None
+    changed: tuple[str, ...] = ()
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        return self.statement.manifest.artifacts if self.statement else ()
+
+    @property
+    def run_dir(self) -> Path:
+        if self.folder is None:
+            raise _Skip("only the manifest is verified, there is no folder")
+        return self.folder
+
+
+class _Failure(Exception):
+    def __init__(self, message: str, cure: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.cure = cure
+
+
+class _Skip(Exception):
+    """The reason why a check cannot be done."""
+
+
+def _run(
+    number: int, name: str, function: Callable[[_Case], str], needs: tuple[int, ...], case: _Case, done: list[Check]
+) -> Check:
+    blocked = [check for check in done if check.number in needs and check.status != "pass"]
+    if blocked:
+        return Check(number, name, "skip", f"check {blocked[0].number} ({blocked[0].name}) did not pass")
+    try:
+        return Check(number, name, "pass", function(case))
+    except _Skip as reason:
+        return Check(number, name, "skip", str(reason))
+    except (_Failure, ProvenanceError) as failure:
+        return Check(number, name, "fail", failure.message, failure.cure)
+
+
+def _run_extra(number: int, extra: ExtraCheck, case: _Case, done: list[Check]) -> Check:
+    name = getattr(extra, "__name__", type(extra).__name__).strip("_").replace("_", " ")
+    blocked = [check for check in done if check.number <= 7 and check.status != "pass"]
+    if blocked or case.folder is None or case.statement is None:
+        return Check(number, name, "skip", f"check {blocked[0].number} ({blocked[0].name}) did not pass")
+    try:
+        result = extra(case.folder, case.statement.manifest)
+    except ProvenanceError as error:
+        return Check(number, name, "fail", error.message, error.cure)
+    except Exception as error:  # whatever a signer put into the files, what cannot be checked is not verified
+        found = f"nothing that can be checked is in the files ({type(error).__name__}: {error})"
+        return Check(number, name, "fail", found, "it was signed like this: ask its author")
+    return Check(number, result.name, result.status, result.message, result.cure)
+
+
+def _envelope(case: _Case) -> str:
+    """1: a DSSE envelope, in the bytes that the recorder writes."""
+    try:
+        case.data = case.manifest_path.read_bytes()
+    except OSError as error:
+        raise _Failure(
+            f"{case.manifest_path}: cannot be read ({error.strerror})",
+            "a run has a manifest when it has ended; one that was killed with its recorder has none",
+        ) from None
+    written = written_parts(case.data)
+    case.envelope = envelope = written or read_envelope(case.data)
+    if written is None:
+        # signatures cover the payload only: whitespace, spelling and unknown members would otherwise change unseen
+        raise _Failure(f"{case.manifest_path}: not byte for byte as the recorder writes it", "get the original again")
+    count = len(envelope[2])
+    return f"{count} signature{'s' if count > 1 else ''} over {len(envelope[1])} bytes"
+
+
+def _signature(case: _Case) -> str:
+    """2: a trusted key signed exactly these bytes."""
+    try:
+        verified = verify_parts(*case.envelope, case.trust.keys())
+    except TrustError as error:
+        raise _Failure(error.message, error.cure) from None
+    except EnvelopeError as error:
+        raise _Failure(error.message, error.cure or "get the original again") from None
+    keyid = verified.signers[0]
+    if keyid not in [claimed for claimed, _ in case.envelope[2]]:
+        raise _Failure(f"the key {keyid} made the signature, but the envelope names another", "get the original again")
+    case.payload = verified.payload
+    case.signer = case.trust.name_of(keyid)
+    return f"by {case.signer} ({keyid})"
+
+
+def _statement(case: _Case) -> str:
+    """3: an in-toto statement of a known schema."""
+    case.statement = Statement.from_bytes(case.payload)
+    return case.statement.schema
+
+
+def _subjects(case: _Case) -> str:
+    """4: subjects and artifacts agree, none twice, and no name leads out of the folder."""
+    listed = [(artifact.path, artifact.sha256) for artifact in case.artifacts]
+    subjects = [(subject.name, subject.sha256) for subject in case.statement.subjects] if case.statement else []
+    for kind, names in (("subject", [name for name, _ in subjects]), ("artifact", [name for name, _ in listed])):
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
+        if twice:
+            raise _Failure(f"the {kind} {_names(twice)} comes twice")
+    outside = [name for name, _ in listed if not inside(name)]
+    if outside:
+        raise _Failure(f"{_names(outside)} leads out of the run folder", "do not unpack or run anything of it")
+    differ = sorted({name for name, _ in set(subjects) ^ set(listed)})
+    if differ:
+        raise _Failure(f"subjects and artifacts differ in {_names(differ)}")
+    return f"{len(listed)} artifacts"
+
+
+def _present(case: _Case) -> str:
+    """5: every artifact is there as a regular file."""
+    found = contents(case.run_dir)
+    listed = {artifact.path for artifact in case.artifacts}
+    unlisted = {name: identity for name, identity in found.files.items() if name not in listed}
+    problems = []
+    for artifact in case.artifacts:
+        if artifact.path in found.others:
+            problems.append(f"{artifact.path} is {found.others[artifact.path]} now")
+        elif artifact.path not in found.files:
+            twin = _twin(case, artifact, unlisted)
+            problems.append(f"{artifact.path} is missing" + (f"; {twin} has its digest (renamed?)" if twin else ""))
+    if problems:
+        raise _Failure(_some(problems), "put the files back under their own names")
+    return f"{len(listed)} files"
+
+
+def _twin(case: _Case, artifact: Artifact, unlisted: dict[str, Identity]) -> str | None:
+    """A file that was not listed and has the artifact's size and digest."""
+    for name, (size, _, _) in sorted(unlisted.items()):
+        if size == artifact.size and _digest(case, name) == _expected(artifact):
+            return name
+    return None
+
+
+def _digests(case: _Case) -> str:
+    """6: every artifact that is there has its size and digest."""
+    files = contents(case.run_dir).files
+    here = [artifact for artifact in case.artifacts if artifact.path in files]
+    found: dict[str, FileDigest | None] = {artifact.path: _digest(case, artifact.path) for artifact in here}
+    wrong = {artifact.path: artifact for artifact in here if found[artifact.path] != _expected(artifact)}
+    case.changed = tuple(wrong)
+    problems = []
+    for name, artifact in wrong.items():
+        other = next((twin for twin in wrong.values() if found[name] == _expected(twin)), None)
+        if other is None:
+            actual = found[name]
+            size = f", {actual.size} bytes, expected {artifact.size}" if actual and actual.size != artifact.size else ""
+            problems.append(f"{name} was changed{size}")
+        elif found[other.path] != _expected(artifact):
+            problems.append(f"{name} holds what {other.path} held")
+        elif name < other.path:
+            problems.append(f"{name} and {other.path} were swapped")
+    if problems:
+        raise _Failure(_some(problems), "get the original files again")
+    return f"{len(here)} files, {sum(artifact.size for artifact in here)} bytes"
+
+
+def _nothing_added(case: _Case) -> str:
+    """7: nothing else is in the folder."""
+    listed = {artifact.path for artifact in case.artifacts}
+    found = contents(case.run_dir)
+    added = [name for name in found.files if name not in listed]
+    added += [f"{name} ({kind})" for name, kind in found.others.items() if name not in listed]
+    if added:
+        raise _Failure(f"{_names(sorted(added))} was added after signing", "move it out of the run folder")
+    return "no other file"
+
+
+def _ledger(case: _Case) -> str:
+    """8: the chain is whole, the run began where the manifest says, and this manifest is how it ended."""
+    ledger, manifest = case.ledger, case.statement.manifest if case.statement else None
+    if ledger is None or manifest is None or not ledger.path.exists():
+        raise _Skip("no ledger was given" if ledger is None else f"there is no ledger at {ledger.path}")
+    problems = ledger.verify()
+    if problems:
+        raise _Failure(f"{ledger.path}: {_some([str(problem) for problem in problems])}", "get the original again")
+    entries = [entry for entry in ledger.entries() if entry.run == manifest.invocation_id]
+    began = manifest.ledger
+    if not any((e.sequence, e.digest) == (began.sequence, began.digest) and e.event != "ended" for e in entries):
+        raise _Failure(
+            f"{ledger.path}: entry {began.sequence}, which began this run, is not there",
+            "its tail was cut off, or it is another ledger: get the one that was beside the run",
+        )
+    last = entries[-1]
+    if last.event != "ended":
+        ends = [entry for entry in entries if entry.event == "ended"]
+        what = f"a later attempt began at entry {last.sequence} and has no end" if ends else "the run has no end in it"
+        raise _Failure(f"{ledger.path}: {what}", "its tail was cut off, or the run goes on: ndrepro run --resume")
+    if last.fields.get("manifest") != bytes_digest(case.data):
+        raise _Failure(
+            f"{ledger.path}: the run ended (entry {last.sequence}) with another manifest than this one",
+            "this one was replaced, perhaps by that of an earlier attempt: get the last one",
+        )
+    if last.fields.get("outcome") != manifest.outcome:
+        raise _Failure(f"{ledger.path}: entry {last.sequence} says another outcome than {manifest.outcome!r}")
+    return f"begun at entry {began.sequence}, ended at entry {last.sequence}"
+
+
+def _digest(case: _Case, name: str) -> FileDigest | None:
+    """A file's digest; None for one that cannot be read, which then has not the digest that it should have."""
+    try:
+        return file_digest(case.run_dir / name, follow_symlinks=False)
+    except DigestError:
+        return None
+
+
+def _expected(artifact: Artifact) -> FileDigest:
+    return FileDigest(artifact.size, artifact.sha256)
+
+
+def _names(names: list[str]) -> str:
+    return _some(names, ", ")
+
+
+def _some(items: list[str], separator: str = "; ") -> str:
+    more = len(items) - _SHOWN
+    return separator.join(items[:_SHOWN]) + (f"{separator}and {more} more" if more > 0 else "")
+
+
+_CHECKS: tuple[tuple[int, str, Callable[[_Case], str], tuple[int, ...]], ...] = (
+    (1, "envelope", _envelope, ()),
+    (2, "signature", _signature, (1,)),
+    (3, "statement", _statement, (2,)),
+    (4, "subjects", _subjects, (3,)),
+    (5, "present", _present, (4,)),
+    (6, "digests", _digests, (4,)),
+    (7, "nothing added", _nothing_added, (4,)),
+    (8, "ledger", _ledger, (3,)),
+)

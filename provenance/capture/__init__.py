@@ -1,0 +1,1 @@
+"""What this machine, environment and source are."""

@@ -1,0 +1,143 @@
+"""What this process runs in, as it sees it itself: sealed into every run's manifest at its start and at its end.
+
+    interpreter      implementation, version, build, flags, hash seed, path, command line
+    distributions    every installed distribution with the digest of its RECORD
+    variables        those that move numbers or find libraries, by allow-list; the rest are counted, not named
+    machine          kernel, C library, processor, cores, memory, limits
+    gpus             driver and each GPU, or why there is none
+    container        engine and image, or why there is none
+
+A field that could not be captured is ``{"unavailable": reason}``; one probe's failure never loses the others. Secrets
+are redacted before anything is handed out. It runs in the training process, and so under Python 3.10 too, needs
+nothing but the standard library, and imports neither torch nor numpy: whoever has them adds what they say.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from provenance.capture import container, distributions, gpu, machine
+from provenance.capture.unavailable import none, printable, probe, unavailable
+from provenance.redaction.redact import redact_tree
+
+_LOADED = time.monotonic()
+
+# Prefixes of variables that move numbers (threads, kernels, devices) or say where libraries are found.
+_PREFIXES = (
+    "ATEN_ BLIS_ CONDA_ CUBLAS_ CUBLASLT_ CUDA_ CUDNN_ DNNL_ GLIBC_ GOMP_ GOTO_ HIP_ KMP_ LC_ MALLOC_ MIOPEN_ MKL_ "
+    "NCCL_ NDREPRO_ NPY_ NUMEXPR_ NVIDIA_ NVPL_ OMP_ ONEDNN_ OPENBLAS_ PYTHON PYTORCH_ ROCR_ SLURM_ARRAY_ SLURM_CPU "
+    "SLURM_GPU SLURM_JOB SLURM_MEM SLURM_N SLURM_PROC SLURM_STEP TBB_ TORCH TRITON_ VECLIB_"
+)
+_NAMES = (
+    "GROUP_RANK LANG LANGUAGE LD_BIND_NOW LD_LIBRARY_PATH LD_PRELOAD LOCAL_RANK LOCAL_WORLD_SIZE LSB_JOBID "
+    "MASTER_ADDR MASTER_PORT MKLROOT PBS_JOBID RANK SLURM_CLUSTER_NAME SLURM_LOCALID SLURM_RESTART_COUNT "
+    "SOURCE_DATE_EPOCH TZ VIRTUAL_ENV WORLD_SIZE"
+)
+_ALLOWED = re.compile(f"(?:{'|'.join(_PREFIXES.split())}).*|{'|'.join(_NAMES.split())}", re.DOTALL)
+
+
+def capture() -> dict[str, Any]:
+    """Everything above, as JSON: strings are valid Unicode, secrets are redacted."""
+    found = {
+        "interpreter": probe(_interpreter),
+        "distributions": probe(distributions.capture),
+        "variables": probe(_variables, os.environ),
+        "machine": probe(machine.capture),
+        "gpus": probe(gpu.capture),
+        "container": probe(container.capture, os.environ),
+    }
+    redacted: dict[str, Any] = redact_tree(printable(found))
+    return redacted
+
+
+def usage() -> dict[str, float]:
+    """What this process, and those of its children that ended, have used so far: seconds, bytes, page faults.
+
+    The difference of two is what was used between them, except for the peaks. ``wall_seconds`` counts from this
+    process's beginning, as its CPU seconds do. The kernel counts a child's peak from its fork: it is never below what
+    this process then held.
+    """
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "wall_seconds": _wall_seconds(),
+        "user_seconds": own.ru_utime,
+        "system_seconds": own.ru_stime,
+        "children_user_seconds": children.ru_utime,
+        "children_system_seconds": children.ru_stime,
+        "peak_memory_bytes": _peak_memory_bytes(own),
+        "children_peak_memory_bytes": _maxrss_bytes(children),
+        "minor_page_faults": own.ru_minflt,
+        "major_page_faults": own.ru_majflt,
+        "children_minor_page_faults": children.ru_minflt,
+        "children_major_page_faults": children.ru_majflt,
+    }
+
+
+def _wall_seconds() -> float:
+    """Since this process began, by the kernel's account; where it gives none, since this module was loaded."""
+    try:
+        with open("/proc/self/stat", encoding="utf-8", errors="replace") as stat:
+            # field 22 of proc(5), counted behind the command's name, which may hold spaces and brackets
+            began = int(stat.read().rpartition(")")[2].split()[19])
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - began / os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError, IndexError, ValueError):
+        return time.monotonic() - _LOADED
+
+
+def _peak_memory_bytes(own: resource.struct_rusage) -> int:
+    """The peak of this program alone: ``ru_maxrss`` also holds the parent's memory at the moment of the fork."""
+    try:
+        with open("/proc/self/status", encoding="utf-8") as lines:
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration, ValueError):
+        return _maxrss_bytes(own)
+
+
+def _maxrss_bytes(used: resource.struct_rusage) -> int:
+    return used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _interpreter() -> dict[str, Any]:
+    """This interpreter, how it was started and where it looks for modules."""
+    import platform
+
+    return {
+        "implementation": sys.implementation.name,
+        "version": platform.python_version(),
+        "build": sys.version,
+        "executable": sys.executable or unavailable("the interpreter does not know its own path"),
+        "prefix": sys.prefix,
+        "base_prefix": sys.base_prefix,
+        "path": list(sys.path),
+        "flags": {name: getattr(sys.flags, name) for name in dir(sys.flags) if _is_flag(name)},
+        "options": {name: str(value) for name, value in sys._xoptions.items()},
+        "warnings": list(sys.warnoptions),
+        "hash_seed": _hash_seed(),
+        "command": list(sys.orig_argv),
+        "encoding": {"file_system": sys.getfilesystemencoding(), "default": sys.getdefaultencoding()},
+    }
+
+
+def _is_flag(name: str) -> bool:
+    return not name.startswith(("_", "n_")) and not callable(getattr(sys.flags, name))
+
+
+def _hash_seed() -> Any:
+    """The seed of str.__hash__, which orders sets: 0 means that hashing is not randomised."""
+    seed = os.environ.get("PYTHONHASHSEED", "random")
+    if not sys.flags.hash_randomization:
+        return 0
+    if seed.isdigit() and not sys.flags.ignore_environment:
+        return int(seed)
+    return none("drawn anew by every interpreter: PYTHONHASHSEED is not set")
+
+
+def _variables(variables: Mapping[str, str]) -> dict[str, Any]:
+    recorded = {name: variables[name] for name in sorted(variables) if _ALLOWED.fullmatch(name)}
+    return {"recorded": recorded, "not_recorded": len(variables) - len(recorded)}

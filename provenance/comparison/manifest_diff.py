@@ -1,0 +1,148 @@
+"""What differs between two manifests, group by group; what could not be compared; and how much is the same.
+
+Every leaf of both predicates is compared and has its place in one of the groups (``provenance.comparison.groups``), the
+installed packages one by one. What a run could not find out (``{"unavailable": reason}``) is never taken for equal: it
+is named as unknown, with the reason. What there truly was not (``{"none": reason}``) is equal to another nothing.
+
+Laws: ``diff(m, m)`` has no change; ``diff(b, a)`` is ``diff(a, b)`` with its sides exchanged. Pure: nothing is read
+but the two manifests, and neither needs to be of the newest schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from provenance.attestation.manifest import Manifest
+from provenance.comparison.groups import GROUPS, distributions, document, place
+from provenance.comparison.json_leaves import ABSENT, equal, leaves, only_what_differs, reason
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that is not the same: its name, its value on each side (JSON, or ``ABSENT``), and a remark.
+
+    Of lists and of texts with several lines, each side holds only what the other has not.
+    """
+
+    name: str
+    first: Any
+    second: Any
+    note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {"name": self.name, "first": self.first, "second": self.second, "note": self.note}
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """One thing that cannot be compared, since a side could not find it out: each side's reason, "" where it could."""
+
+    name: str
+    first: str
+    second: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {"name": self.name, "first": self.first, "second": self.second}
+
+
+@dataclass(frozen=True)
+class Group:
+    """One of GROUPS: what changed, what is unknown, and how many values were compared and found the same."""
+
+    name: str
+    changes: tuple[Change, ...]
+    unknown: tuple[Unknown, ...]
+    same: int
+
+    def get(self, name: str) -> Change | None:
+        """The change of that name."""
+        return next((change for change in self.changes if change.name == name), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "name": self.name,
+            "same": self.same,
+            "changes": [change.to_json() for change in self.changes],
+            "unknown": [item.to_json() for item in self.unknown],
+        }
+
+
+@dataclass(frozen=True)
+class ManifestDiff:
+    """Every group, in the order of GROUPS."""
+
+    groups: tuple[Group, ...]
+
+    def __getitem__(self, name: str) -> Group:
+        """The group of that name."""
+        return self.groups[GROUPS.index(name)]
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """The groups in which something changed."""
+        return tuple(group.name for group in self.groups if group.changes)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Plain JSON: the groups in their order."""
+        return [group.to_json() for group in self.groups]
+
+
+def diff(first: Manifest, second: Manifest, results: Collection[str] | None = None) -> ManifestDiff:
+    """Compare two manifests.
+
+    ``results`` names the artifacts that are results; where it is left out, all are but the recorder's own files.
+    """
+    found = {name: _Gathered() for name in GROUPS}
+    for path, a, b in leaves(document(first, results), document(second, results)):
+        group, name = place(path)
+        if group:
+            found[group].add(name, a, b)
+    installed = distributions(first), distributions(second)
+    if any(map(reason, installed)):
+        found["packages"].add("every distribution", *installed)
+    else:
+        for name in sorted(installed[0].keys() | installed[1].keys()):
+            found["packages"].add_package(name, installed[0].get(name), installed[1].get(name))
+    return ManifestDiff(tuple(gathered.group(name) for name, gathered in found.items()))
+
+
+@dataclass
+class _Gathered:
+    """A group while it is gathered."""
+
+    changes: list[Change] = field(default_factory=list)
+    unknown: list[Unknown] = field(default_factory=list)
+    same: int = 0
+
+    def add(self, name: str, first: Any, second: Any) -> None:
+        reasons = reason(first), reason(second)
+        if any(reasons):
+            self.unknown.append(Unknown(name, *reasons))
+        elif equal(first, second):
+            self.same += 1
+        else:
+            self.changes.append(Change(name, *only_what_differs(first, second)))
+
+    def add_package(self, name: str, first: dict[str, Any] | None, second: dict[str, Any] | None) -> None:
+        """By version; of the same version by RECORD; of the same RECORD by where it was installed from."""
+        if first is None or second is None:
+            versions = [ABSENT if side is None else side["version"] for side in (first, second)]
+            self.add(name, versions[0], versions[1])
+        elif not equal(first["version"], second["version"]) or reason(first["version"]):
+            self.add(name, first["version"], second["version"])
+        elif isinstance(first["record"], str) and isinstance(second["record"], str):
+            if first["record"] == second["record"]:
+                self.add(f"{name}: origin", first["origin"], second["origin"])
+            else:
+                note = f"version {first['version']} on both sides, but another RECORD: installed files differ"
+                self.changes.append(Change(name, first["record"], second["record"], note))
+        else:
+            self.add(f"{name}: RECORD", first["record"], second["record"])
+
+    def group(self, name: str) -> Group:
+        return Group(name, tuple(self.changes), tuple(self.unknown), self.same)

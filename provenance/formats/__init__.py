@@ -1,0 +1,1 @@
+"""Bytes on disk: canonical JSON, digests, the trail, metrics, atomic writing."""

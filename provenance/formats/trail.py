@@ -1,0 +1,255 @@
+"""The numerical trail: after every step, the loss's bits and a 64-bit hash of every tensor of the state.
+
+Two runs whose trails are equal had, step for step, the same bits; where they differ, the trails name the first step
+and the first tensors. Written by the training process, read anywhere with numpy alone.
+
+File: 8 bytes magic, a little-endian uint32 length, that many bytes of JSON header padded with spaces so that records
+begin at a multiple of 64 bytes, then records of little-endian uint64: step, bits of the loss as float64, one hash per
+tensor (``provenance.formats.fingerprint``). The first record is the state before the first step taken here (step 0,
+unless the trail follows a piece of a run), with loss bits 0; every other one the state after its step. A file cut
+inside a record (a kill, a full disk) is read up to its last whole record, and says so.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from provenance.errors import TrailError
+
+if typing.TYPE_CHECKING:
+    import numpy
+    import numpy.typing
+
+    Records = numpy.typing.NDArray[numpy.uint64]
+
+MAGIC = b"NDTRAIL\x01"
+SCHEMA = "urn:ndrepro:trail:v1"
+_COLUMNS_BEFORE_TENSORS = 2
+_ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class TensorName:
+    """One tensor of the state: its name, shape, and dtype as numpy spells it."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def float_bits(value: float) -> int:
+    """The bits of a float64, as an unsigned integer. A float32 or bfloat16 loss is exact in it."""
+    return int(struct.unpack("<Q", struct.pack("<d", value))[0])
+
+
+def float_of(bits: int) -> float:
+    """The float64 of those bits: ``float_of(float_bits(x))`` has x's bits."""
+    return float(struct.unpack("<d", struct.pack("<Q", bits))[0])
+
+
+def encode_header(tensors: Sequence[TensorName]) -> bytes:
+    """The bytes before the first record."""
+    document = {"schema": SCHEMA, "tensors": [asdict(tensor) for tensor in tensors]}
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=True).encode()
+    fixed = len(MAGIC) + 4
+    padding = -(fixed + len(text)) % _ALIGNMENT
+    return MAGIC + struct.pack("<I", len(text) + padding) + text + b" " * padding
+
+
+class TrailWriter:
+    """Appends records; each reaches the file whole, so that a reader sees every step that was taken.
+
+    With ``keep`` an existing trail is cut to its first ``keep`` records and continued: a resumed run takes up its
+    trail at the checkpoint's step. Raises TrailError if there are fewer records or the tensors are others.
+    """
+
+    def __init__(self, path: Path, tensors: Sequence[TensorName], keep: int = 0) -> None:
+        self._width = _COLUMNS_BEFORE_TENSORS + len(tensors)
+        header = encode_header(tensors)
+        if keep:
+            existing = Trail(path)
+            if existing.tensors != tuple(tensors):
+                raise TrailError(f"{path}: its tensors are not this network's", "resume with the same experiment")
+            if len(existing) < keep:
+                raise TrailError(f"{path}: {len(existing)} records, {keep} needed", "resume from an earlier step")
+            self._stream: typing.BinaryIO = path.open("r+b")
+            self._stream.truncate(len(header) + keep * self._width * 8)
+            self._stream.seek(0, 2)
+        else:
+            self._stream = path.open("wb")
+            self._stream.write(header)
+        self._stream.flush()
+
+    def append(self, records: Records) -> None:
+        """Append records, uint64 of shape (n, 2 + tensors): step, loss bits, hashes."""
+        if records.ndim != 2 or records.shape[1] != self._width:
+            raise TrailError(f"records of shape {records.shape}, expected (n, {self._width})")
+        self._stream.write(records.astype("<u8", copy=False).tobytes())
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+
+    def __enter__(self) -> TrailWriter:
+        """The writer itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> None:
+        """Close the file, whatever happened."""
+        self.close()
+
+
+class Trail:
+    """A trail as it lies on disk. Records are mapped, not loaded.
+
+    Raises TrailError naming the file where it is missing, is no trail, or is of another schema.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.tensors, self._offset = _read_header(path)
+        self._width = _COLUMNS_BEFORE_TENSORS + len(self.tensors)
+        body = path.stat().st_size - self._offset
+        self._count, self.torn_bytes = divmod(max(body, 0), self._width * 8)
+
+    def __len__(self) -> int:
+        """Whole records, the one before the first step included."""
+        return self._count
+
+    @property
+    def records(self) -> Records:
+        """All whole records, uint64 (n, 2 + tensors), read-only."""
+        import numpy as np
+
+        if not self._count:
+            return np.empty((0, self._width), dtype=np.uint64)
+        shape = (self._count, self._width)
+        return np.memmap(self.path, dtype="<u8", mode="r", offset=self._offset, shape=shape)
+
+    def last(self) -> tuple[int, float] | None:
+        """Step and loss of the last whole record; ``None`` in an empty trail. Reads 16 bytes, needs no numpy."""
+        if not self._count:
+            return None
+        with self.path.open("rb") as stream:
+            stream.seek(self._offset + (self._count - 1) * self._width * 8)
+            step, bits = struct.unpack("<QQ", stream.read(16))
+        return step, float_of(bits)
+
+    @property
+    def start(self) -> int:
+        """The step of the first record: 0 but in the trail of a piece of a run; 0 in an empty trail."""
+        return int(self.records[0, 0]) if self._count else 0
+
+    def problems(self) -> list[str]:
+        """What is wrong with it, in words; empty for a whole trail whose steps count up one by one."""
+        import numpy as np
+
+        found = []
+        if self.torn_bytes:
+            found.append(f"{self.torn_bytes} bytes after record {self._count - 1} are no whole record")
+        if not self._count:
+            found.append("it has no record")
+        steps = np.asarray(self.records[:, 0])
+        wrong = np.flatnonzero(steps[1:] != steps[:-1] + np.uint64(1)) + 1
+        if wrong.size:
+            found.append(f"record {int(wrong[0])} says step {int(steps[wrong[0]])}")
+        return found
+
+
+def _read_header(path: Path) -> tuple[tuple[TensorName, ...], int]:
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(len(MAGIC) + 4)
+            if len(start) < len(MAGIC) + 4 or not start.startswith(MAGIC):
+                raise TrailError(f"{path}: not a numerical trail")
+            (length,) = struct.unpack("<I", start[len(MAGIC) :])
+            text = stream.read(length)
+    except OSError as error:
+        raise TrailError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        document = json.loads(text)
+        if document["schema"] != SCHEMA:
+            raise TrailError(f"{path}: schema {document['schema']!r}, expected {SCHEMA!r}")
+        names = tuple(TensorName(t["name"], tuple(t["shape"]), t["dtype"]) for t in document["tensors"])
+    except (ValueError, KeyError, TypeError):
+        raise TrailError(f"{path}: its header is damaged") from None
+    return names, len(start) + length
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Where two trails part: the first step, whether the loss differs there, and every tensor that does, in order."""
+
+    step: int
+    loss_differs: bool
+    tensors: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two trails side by side: ``divergence`` is ``None`` where all ``compared`` records are equal bit for bit.
+
+    ``lengths`` and ``starts`` are each trail's number of records and its first step.
+    """
+
+    compared: int
+    lengths: tuple[int, int]
+    divergence: Divergence | None
+    starts: tuple[int, int] = (0, 0)
+
+    @property
+    def identical(self) -> bool:
+        """Equal, and equally long."""
+        return self.divergence is None and self.lengths[0] == self.lengths[1] and self.starts[0] == self.starts[1]
+
+
+def shared_records(first: Trail, second: Trail) -> tuple[Records, Records]:
+    """The records of the steps that both trails have, side by side: two mapped arrays of one length.
+
+    The trail of a piece of a run begins at that piece's first step. Its first record is a state and has no loss, so
+    the loss of the first shared record says nothing where the two begin at different steps.
+    """
+    a, b = first.records, second.records
+    if len(a) and len(b):
+        start = max(int(a[0, 0]), int(b[0, 0]))
+        a, b = a[start - int(a[0, 0]) :], b[start - int(b[0, 0]) :]
+    count = min(len(a), len(b))
+    return a[:count], b[:count]
+
+
+def compare(first: Trail, second: Trail, chunk: int = 1024) -> Comparison:
+    """The first step and tensors whose bits differ. Raises TrailError if the two have other tensors.
+
+    ``chunk`` records are compared at once: what is compared should stay in a core's cache.
+    """
+    import numpy as np
+
+    if first.tensors != second.tensors:
+        names = {t for t in first.tensors} ^ {t for t in second.tensors}
+        some = ", ".join(sorted(f"{t.name}{list(t.shape)}" for t in names)[:3]) or "the same, in another order"
+        raise TrailError(
+            f"{first.path} and {second.path} follow different tensors ({some} …)", "compare runs of the same network"
+        )
+    a, b = shared_records(first, second)
+    lengths = len(first), len(second)
+    starts = first.start, second.start
+    for place in range(0, len(a), chunk):
+        unequal = a[place : place + chunk] != b[place : place + chunk]
+        if place == 0 and starts[0] != starts[1]:
+            unequal[0, 1] = False
+        rows = np.flatnonzero(unequal.any(axis=1))
+        if rows.size:
+            row = unequal[rows[0]]
+            names_there = tuple(first.tensors[i].name for i in np.flatnonzero(row[_COLUMNS_BEFORE_TENSORS:]))
+            step = int(a[place + int(rows[0]), 0])
+            return Comparison(len(a), lengths, Divergence(step, bool(row[1]), names_there), starts)
+    return Comparison(len(a), lengths, None, starts)

@@ -1,0 +1,257 @@
+"""Open, observe, close: one attempt at a run, from the ledger's "begun" to the signed manifest and its "ended".
+
+``open`` takes the folder's lock, makes sure that signing will work, and writes "begun" (or "resumed") to the ledger
+before anything is done. ``close`` hashes every file of the folder itself, whatever the run said of them, builds the
+manifest, signs it, writes it whole or not at all, and then writes "ended" with the manifest's digest. Between the two
+the caller runs whatever is recorded, best in a process that never sees the key.
+
+Nothing false is signed: if a file is still changing or cannot be recorded, or the disk is full, no manifest is
+written, and the ledger (which may lie on another disk) is told why. If this process dies as well, the ledger has a
+beginning without an end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from provenance.attestation.dsse import KeyRing, default_home, read_envelope, sign_envelope, write_envelope
+from provenance.attestation.ledger import Entry, Ledger
+from provenance.attestation.manifest import OUTCOMES, Attempt, Builder, LedgerReference, Manifest, Resource
+from provenance.attestation.run_files import MANIFEST, artifacts, hold
+from provenance.attestation.statement import Statement
+from provenance.errors import ProvenanceError, UsageError
+from provenance.formats.atomic_io import make_folder, storage_error, sync_folder, write_atomically
+from provenance.formats.canonical_json import canonical_bytes
+from provenance.formats.digest import bytes_digest
+from provenance.formats.strict_json import Field, timestamp
+
+
+class Recorder:
+    """One attempt at a run. Make one with ``open``; end it with ``close``, or with ``release`` to leave it unsigned.
+
+    Attributes:
+        folder: the run folder.
+        run_id: the run's name in the ledger and the manifest's invocationId.
+        entry: the ledger's entry that began this attempt; ``entry.event`` is "begun" or "resumed".
+        lock_fd: the lock's file descriptor; a child that inherits it keeps the folder busy while it lives.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        run_id: str,
+        *,
+        ledger: Ledger,
+        keys: KeyRing,
+        build_type: str,
+        external_parameters: Mapping[str, Any],
+        builder: Builder,
+        lock_fd: int,
+        entry: Entry,
+    ) -> None:
+        self.folder = folder
+        self.run_id = run_id
+        self.lock_fd = lock_fd
+        self.entry = entry
+        self._ledger = ledger
+        self._keys = keys
+        self._build_type = build_type
+        self._external_parameters = external_parameters
+        self._builder = builder
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        *,
+        ledger: Ledger | Path,
+        home: Path | None = None,
+        build_type: str,
+        name: str,
+        run_id: str,
+        external_parameters: Mapping[str, Any],
+        builder: Builder | Mapping[str, Any],
+    ) -> Recorder:
+        """Hold ``folder`` and tell the ledger that the run begins, or goes on where it has been begun before.
+
+        Args:
+            folder: the run folder, made where it is missing.
+            ledger: the list of runs, or its path.
+            home: the key home; ``default_home()`` where it is left out.
+            build_type: the URI of what kind of run this is.
+            name: what the run is called by people; it goes into the ledger.
+            run_id: the run's identifier, never used for another.
+            external_parameters: what was asked for, as JSON.
+            builder: who runs it, with ``id`` and ``version``.
+
+        Raises:
+            BusyError: another process holds the folder.
+            KeyFileError: there is no key to sign with and none can be made.
+            CanonicalError: a parameter has no JSON form.
+            StorageError: the folder or the ledger cannot be written.
+        """
+        folder = Path(folder)
+        ledger = ledger if isinstance(ledger, Ledger) else Ledger(Path(ledger))
+        builder = builder if isinstance(builder, Builder) else Builder.from_json(Field(dict(builder), "builder"))
+        parameters = canonical_bytes(external_parameters)
+        if ledger.path.resolve().is_relative_to(folder.resolve()):
+            raise UsageError(f"{ledger.path}: lies inside the run folder, which is signed", "keep the ledger beside it")
+        keys = KeyRing(default_home() if home is None else Path(home))
+        make_folder(folder)
+        lock_fd = hold(folder)
+        try:
+            # now, not after hours of training
+            keys.signer()
+            event = "resumed" if _was_begun(folder, ledger, run_id) else "begun"
+            entry = ledger.append(event, run_id, name=name, parameters=bytes_digest(parameters))
+        except BaseException:
+            os.close(lock_fd)
+            raise
+        recorder = cls(
+            folder,
+            run_id,
+            ledger=ledger,
+            keys=keys,
+            build_type=build_type,
+            external_parameters=external_parameters,
+            builder=builder,
+            lock_fd=lock_fd,
+            entry=entry,
+        )
+        try:
+            _put_aside(folder)
+        except BaseException as error:
+            recorder._tell("failed", error)
+            recorder.release()
+            raise
+        return recorder
+
+    def close(
+        self,
+        *,
+        outcome: str,
+        exit_code: int | Mapping[str, Any] | None,
+        started: datetime | str,
+        finished: datetime | str,
+        internal_parameters: Mapping[str, Any],
+        dependencies: Iterable[Resource] = (),
+        byproducts: Iterable[Resource] = (),
+        machine: Any = None,
+        attempts: Iterable[Attempt] | None = None,
+    ) -> Path:
+        """Hash, sign, write the manifest, tell the ledger, release the folder; the manifest's path.
+
+        ``attempts`` are taken from the ledger where they are left out. Whatever goes wrong, the ledger is told (if it
+        can be written) and the folder is released.
+
+        Raises:
+            ManifestError: a value breaks the schema. CanonicalError: a value has no JSON form.
+            StorageError: the disk is full, or the folder holds what cannot be recorded.
+            DigestError: a file was still changing.
+            UsageError: the recorder was closed before, or the outcome is none of ``OUTCOMES``.
+        """
+        if self.lock_fd < 0:
+            raise UsageError(f"{self.folder}: this recorder is closed", "open another")
+        if outcome not in OUTCOMES:
+            raise UsageError(f"outcome {outcome!r}, expected one of {', '.join(OUTCOMES)}")
+        try:
+            began, ended = _time(started), _time(finished)
+            manifest = Manifest(
+                build_type=self._build_type,
+                external_parameters=self._external_parameters,
+                internal_parameters=internal_parameters,
+                dependencies=tuple(dependencies),
+                builder=self._builder,
+                invocation_id=self.run_id,
+                started_on=began,
+                finished_on=ended,
+                byproducts=tuple(byproducts),
+                outcome=outcome,
+                exit_code=exit_code,
+                attempts=self._attempts(Attempt(began, ended, outcome)) if attempts is None else tuple(attempts),
+                machine=machine,
+                ledger=LedgerReference(self.entry.sequence, self.entry.digest),
+                artifacts=artifacts(self.folder),
+            )
+            path, digest = self._sign(manifest)
+        except BaseException as error:
+            self._tell(outcome, error)
+            self.release()
+            raise
+        try:
+            self._ledger.append("ended", self.run_id, outcome=outcome, manifest=digest)
+        finally:
+            self.release()
+        return path
+
+    def release(self) -> None:
+        """Let go of the folder without a manifest; after ``close`` it does nothing.
+
+        The descriptor is closed and not unlocked: a child that still has it keeps the folder busy.
+        """
+        if self.lock_fd >= 0:
+            os.close(self.lock_fd)
+            self.lock_fd = -1
+
+    def _sign(self, manifest: Manifest) -> tuple[Path, str]:
+        """Sign and write the manifest; its path and digest."""
+        payload = Statement.about(manifest).to_bytes()
+        # read back before it is signed: what breaks the schema is found here and not by whoever verifies
+        Statement.from_bytes(payload)
+        data = write_envelope(*read_envelope(sign_envelope(payload, self._keys.signer())))
+        path = self.folder / MANIFEST
+        write_atomically(path, data)
+        return path, bytes_digest(data)
+
+    def _tell(self, outcome: str, error: BaseException) -> None:
+        """Note in the ledger why there is no manifest; the error itself is on its way to the caller."""
+        reason = f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()
+        with contextlib.suppress(ProvenanceError, OSError):
+            self._ledger.append("ended", self.run_id, outcome=outcome, manifest=None, reason=reason)
+
+    def _attempts(self, this: Attempt) -> tuple[Attempt, ...]:
+        """Every attempt that the ledger knows of, and this one. One without an end was killed with its recorder."""
+        done: list[Attempt] = []
+        started: str | None = None
+        for entry in self._ledger.entries():
+            if entry.run != self.run_id or entry.sequence >= self.entry.sequence:
+                continue
+            if entry.event == "ended" and started is not None:
+                done.append(Attempt(started, entry.time, str(entry.fields.get("outcome"))))
+                started = None
+            elif entry.event != "ended":
+                done += [Attempt(started, None, "killed")] if started else []
+                started = entry.time
+        done += [Attempt(started, None, "killed")] if started else []
+        return (*done, this)
+
+
+def _was_begun(folder: Path, ledger: Ledger, run_id: str) -> bool:
+    return (folder / MANIFEST).exists() or any(entry.run == run_id for entry in ledger.entries())
+
+
+def _put_aside(folder: Path) -> None:
+    """Move an earlier attempt's manifest into attempts/<n>/, and remove what a power cut left of another."""
+    try:
+        for leftover in folder.glob(f".{MANIFEST}.*.tmp"):
+            leftover.unlink()
+        if not (folder / MANIFEST).exists():
+            return
+        number = 1
+        while (folder / "attempts" / str(number)).exists():
+            number += 1
+        aside = folder / "attempts" / str(number)
+        aside.mkdir(parents=True)
+        os.rename(folder / MANIFEST, aside / MANIFEST)
+        sync_folder(folder)
+    except OSError as error:
+        raise storage_error(folder, error) from error
+
+
+def _time(when: datetime | str) -> str:
+    return timestamp(when) if isinstance(when, datetime) else when

@@ -1,0 +1,249 @@
+"""``provenance.record``: a run of any Python script, recorded from inside the script itself.
+
+    with provenance.record("runs/fit-1", name="fit", parameters={"lr": 0.1}, seeds={"numpy": 3}) as run:
+        for step in range(100):
+            run.log(step=step, loss=train())
+        run.artifact("model.bin")
+        run.note("converged", True)
+
+In: a folder that is new or empty. Out, in that folder: metrics.jsonl, artifacts/, environment.json (at start and
+end), the source as it was, and the signed manifest; beside it the ledger. An exception ends in a signed manifest that
+says "failed" with its type and message, Ctrl-C in one that says "interrupted"; both go on to the caller.
+
+The script runs in the process that signs. What it says of itself is believed, which is less than SLSA asks and less
+than ``ndrepro run`` gives, where the training process never sees the key: the builder's identifier says which it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from provenance.attestation.ledger import Ledger
+from provenance.attestation.manifest import Builder, Resource
+from provenance.attestation.run_files import inside
+from provenance.errors import ProvenanceError, UsageError
+from provenance.formats.atomic_io import make_folder, storage_error, write_atomically
+from provenance.formats.canonical_json import canonical_bytes
+from provenance.formats.metrics_log import Row, ScalarLog
+from provenance.formats.strict_json import timestamp
+from provenance.recording.recorder import Recorder
+from provenance.redaction.redact import redact_arguments, redact_text, redact_tree
+
+BUILD_TYPE = "urn:ndrepro:script:v1"
+BUILDER = "urn:ndrepro:builder:in-process"
+_INTERRUPTED = 130
+
+
+@contextmanager
+def record(
+    folder: str | os.PathLike[str],
+    *,
+    name: str,
+    parameters: Mapping[str, Any] | None = None,
+    seeds: Mapping[str, int] | None = None,
+    ledger: Ledger | Path | None = None,
+    home: Path | None = None,
+) -> Iterator[Session]:
+    """Record what the body of the ``with`` statement does, and sign it.
+
+    Args:
+        folder: the run folder, new or empty.
+        name: what the run is called by people.
+        parameters: what was asked for, as JSON; values that look like secrets are redacted.
+        seeds: every seed by the name of what it seeds.
+        ledger: the list of runs; ``ledger.jsonl`` beside the folder where it is left out.
+        home: the key home; ``default_home()`` where it is left out.
+
+    Raises:
+        UsageError: the folder is not empty.
+        StorageError, KeyFileError, BusyError, CanonicalError: as ``Recorder.open`` and ``close``. Where the body
+            raised as well, its own exception goes on, with a note that the run is not signed.
+    """
+    folder = Path(folder)
+    make_folder(folder)
+    if any(folder.iterdir()):
+        raise UsageError(f"{folder}: not empty", "name a new folder for every run, for instance with the time in it")
+    path = folder.absolute().parent / "ledger.jsonl" if ledger is None else ledger
+    ledger = path if isinstance(path, Ledger) else Ledger(Path(path))
+    recorder = Recorder.open(
+        folder,
+        ledger=ledger,
+        home=home,
+        build_type=BUILD_TYPE,
+        name=name,
+        run_id=f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}",
+        external_parameters={
+            "name": name,
+            "parameters": redact_tree(dict(parameters or {})),
+            # as text: a seed of 64 bits does not fit into a double
+            "seeds": {key: str(seed) for key, seed in (seeds or {}).items()},
+            "command": redact_arguments(sys.orig_argv),
+        },
+        builder=Builder(BUILDER, {"python": sys.version.split()[0]}),
+    )
+    session = Session(recorder)
+    try:
+        session._begin(ledger)
+        yield session
+    except BaseException as error:
+        try:
+            session._end(error)
+        except ProvenanceError as problem:
+            error.add_note(f"and the run could not be signed: {problem.message}")
+        raise
+    session._end(None)
+
+
+class Session:
+    """What the body of ``record`` holds: log scalars, keep files, note facts."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.folder = recorder.folder
+        self.run_id = recorder.run_id
+        self._recorder = recorder
+        self._started = timestamp()
+        self._log: ScalarLog | None = None
+        self._notes: dict[str, Any] = {}
+        self._seals: dict[str, Any] = {}
+        self._source: dict[str, Any] = {"unavailable": "not captured yet"}
+
+    def log(self, step: int | None = None, **scalars: Any) -> None:
+        """Add one row to metrics.jsonl: int, float, str or None; what has ``item()`` (an array's scalar) is converted.
+
+        Raises UsageError naming the scalar for another type, StorageError if the disk is full.
+        """
+        row: Row = {} if step is None else {"step": step}
+        for key, value in scalars.items():
+            row[key] = value.item() if hasattr(value, "item") else value
+        if self._log is None:
+            self._log = ScalarLog(self.folder / "metrics.jsonl")
+        self._log.append(row)
+
+    def artifact(self, path: str | os.PathLike[str], name: str | None = None) -> Path:
+        """Copy a file into the run folder, as ``artifacts/name`` (its own name where that is left out); the copy.
+
+        A file that is in the run folder already stays where it is. Raises UsageError for what is no file, or a name
+        that is taken or leads elsewhere; StorageError if it cannot be copied.
+        """
+        source = Path(path)
+        if not source.is_file():
+            raise UsageError(f"{source}: not a file", "give the path of a file; pack a folder first")
+        if source.resolve().is_relative_to(self.folder.resolve()) and name is None:
+            return source
+        name = f"artifacts/{source.name if name is None else name}"
+        target = self.folder / name
+        if not inside(name):
+            raise UsageError(f"the artifact's name {name!r} leads out of the run folder", "give a plain relative name")
+        if target.exists():
+            raise UsageError(f"{target}: there already", "give the artifact another name")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+        except OSError as error:
+            target.unlink(missing_ok=True)
+            raise storage_error(target, error) from error
+        return target
+
+    def note(self, key: str, value: Any) -> None:
+        """Put a fact, as JSON, under ``internalParameters.notes``. Raises CanonicalError for what is no JSON."""
+        canonical_bytes({key: value})
+        self._notes[key] = redact_tree(value)
+
+    def _begin(self, ledger: Ledger) -> None:
+        from provenance.capture import environment, source
+
+        try:
+            # the ledger grows by what is recorded here: it is no part of the program
+            self._source = source.capture(_program_folder(), self.folder, exclude=ledger.files)
+        except ProvenanceError as error:
+            self._source = {"unavailable": redact_text(error.message)}
+        self._seal("start", environment.capture())
+
+    def _seal(self, moment: str, captured: dict[str, Any]) -> None:
+        self._seals[moment] = captured
+        text = json.dumps(self._seals, indent=1, ensure_ascii=False) + "\n"
+        write_atomically(self.folder / "environment.json", text.encode("utf-8"))
+
+    def _end(self, error: BaseException | None) -> None:
+        from provenance.capture import environment
+
+        outcome, exit_code = _outcome(error)
+        if self._log is not None:
+            self._log.close()
+        try:
+            self._seal("end", environment.capture())
+        except ProvenanceError as problem:
+            # a full disk, most likely: closing will meet it again, and tell the ledger
+            self._seals["end"] = {"unavailable": redact_text(problem.message)}
+        start = self._seals.get("start", {"unavailable": "the run ended before it was captured"})
+        self._recorder.close(
+            outcome=outcome,
+            exit_code=exit_code,
+            started=self._started,
+            finished=timestamp(),
+            internal_parameters={
+                "variables": {moment: seal.get("variables", seal) for moment, seal in self._seals.items()},
+                "usage": environment.usage(),
+                "notes": self._notes,
+            },
+            dependencies=(_source_resource(self._source), *_distributions(start)),
+            byproducts=() if error is None else (_error(error),),
+            machine={key: value for key, value in start.items() if key != "distributions"},
+        )
+
+
+def _program_folder() -> Path:
+    """Where the running script lies; the working folder for an interpreter without one."""
+    path = getattr(sys.modules.get("__main__"), "__file__", None)
+    return Path(path).absolute().parent if path else Path.cwd()
+
+
+def _outcome(error: BaseException | None) -> tuple[str, int]:
+    if error is None:
+        return "completed", 0
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", _INTERRUPTED
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+        return ("failed" if code else "completed"), code
+    return "failed", 1
+
+
+def _error(error: BaseException) -> Resource:
+    said = {"type": type(error).__qualname__, "message": redact_text(str(error))}
+    return Resource(
+        "error", annotations={key: text.encode(errors="backslashreplace").decode() for key, text in said.items()}
+    )
+
+
+def _source_resource(captured: Mapping[str, Any]) -> Resource:
+    commit = captured.get("commit")
+    return Resource("source", digest={"gitCommit": commit} if isinstance(commit, str) else None, annotations=captured)
+
+
+def _distributions(environment: Mapping[str, Any]) -> list[Resource]:
+    """One resource a distribution, its digest that of its RECORD."""
+    captured = environment.get("distributions", environment)
+    if "installed" not in captured:
+        return [Resource("distributions", annotations=captured)]
+    found = []
+    for item in captured["installed"]:
+        record = item.get("record_sha256")
+        found.append(
+            Resource(
+                f"distribution:{item['name']}",
+                uri=f"pkg:pypi/{item['name']}@{item['version']}",
+                digest={"sha256": record} if isinstance(record, str) else record,
+                annotations={"origin": item["origin"]} if "origin" in item else None,
+            )
+        )
+    return found

@@ -1,0 +1,1 @@
+"""Secrets, found and removed before anything is written."""

@@ -1,0 +1,63 @@
+"""The study's own verdicts: what green, black and red mean, both readings of 10 %, n and n - 1."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from ndrepro.analysis.audit import replication_colours as verdicts
+from ndrepro.analysis.audit.published_tables import published_tables
+from ndrepro.protocol.errors import UsageError
+
+
+def test_a_colour_depends_on_what_ten_percent_means() -> None:
+    original, reproduced = [50.0, 50.0, 50.0, 50.0, 5.0], [50.1, 50.0, 45.0, 44.9, 4.0]
+    assert verdicts.colours(original, reproduced).tolist() == ["green", "black", "black", "red", "red"]
+    assert verdicts.colours(original, reproduced, "absolute").tolist() == ["green", "black", "black", "black", "black"]
+    assert verdicts.colours([72.89], [65.601]).tolist() == ["black"], "exactly 10 % lower, which is not exact in binary"
+    assert verdicts.counts(["green", "red", "green"]) == {"green": 2, "black": 0, "red": 1}
+
+
+def test_the_published_tables_give_the_known_counts() -> None:
+    tables = published_tables()
+    counted = {
+        rule: [
+            verdicts.counts(verdicts.colours(table["original_accuracy_pct"], table[column], rule))
+            for table, column in (
+                (tables["printed"], "reproduced_mean_accuracy_pct"),
+                (tables["imagenet"], "reproduced_accuracy_pct"),
+            )
+        ]
+        for rule in verdicts.RULES
+    }
+    total = {rule: {c: sum(part[c] for part in parts) for c in verdicts.COLOURS} for rule, parts in counted.items()}
+    assert total["relative"] == {"green": 83, "black": 22, "red": 29}
+    assert total["absolute"] == {"green": 83, "black": 35, "red": 16}
+
+
+def test_deviation_with_n_and_with_n_minus_1() -> None:
+    attempts = [90.0, 80.0, 70.0]  # 0, 0.1, 0.2 below 0.9
+    assert math.isclose(verdicts.squared_deviation(attempts, 90.0), 0.05 / 3)
+    assert math.isclose(verdicts.squared_deviation(attempts, 90.0, ddof=1), 0.05 / 2)
+    with pytest.raises(UsageError, match="1 attempts, divided by n - 1"):
+        verdicts.squared_deviation([90.0], 90.0, ddof=1)
+
+
+def test_time_ratios() -> None:
+    assert verdicts.time_ratio([102.0], [100.0]).tolist() == [1.02]
+    with pytest.raises(UsageError, match="zero or less"):
+        verdicts.time_ratio([1.0], [0.0])
+
+
+@pytest.mark.parametrize(
+    ("original", "reproduced", "rule", "said"),
+    [
+        ([1.0], [1.0, 2.0], "relative", "reproduced values"),
+        ([1.0], [float("nan")], "relative", "not all are finite"),
+        ([1.0], [1.0], "squared", "no rule 'squared'"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused(original: list[float], reproduced: list[float], rule: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        verdicts.colours(original, reproduced, rule)

@@ -1,0 +1,56 @@
+"""Tables of a paper: rows, groups, and what cannot be done without guessing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ndrepro.analysis.audit.table import Table, from_rows, nearest, stack
+from ndrepro.protocol.errors import UsageError
+
+RUNS = from_rows(
+    "runs",
+    [
+        {"net": "b", "seed": 1, "score": 2.5},
+        {"net": "a", "seed": 1, "score": 1.5},
+        {"net": "b", "seed": 2, "score": 3.5},
+    ],
+    ["net", "seed", "score"],
+)
+
+
+def test_rows_keep_their_order_and_their_plain_values() -> None:
+    assert len(RUNS) == 3 and next(RUNS.rows()) == {"net": "b", "seed": 1, "score": 2.5}
+    assert [type(value) for value in next(RUNS.rows()).values()] == [str, int, float]
+    assert [(key, len(part)) for key, part in RUNS.groups(["net"])] == [(("b",), 2), (("a",), 1)]
+    assert [key for key, _ in RUNS.groups([])] == [()]
+    assert list(RUNS.frame().columns) == ["net", "seed", "score"]
+
+
+def test_a_table_is_never_changed() -> None:
+    more = RUNS.extend({"score": np.asarray([0.0, 0.0, 0.0]), "one": np.asarray(1)})
+    assert RUNS["score"].tolist() == [2.5, 1.5, 3.5] and more["score"].tolist() == [0.0, 0.0, 0.0]
+    assert more["one"].tolist() == [1, 1, 1] and "one" not in RUNS.columns
+    assert RUNS.matching(net="b", seed=2)["score"].tolist() == [3.5]
+
+
+def test_stacking_keeps_the_columns_that_all_have() -> None:
+    both = stack("both", [RUNS, RUNS.select(["net", "score"])])
+    assert len(both) == 6 and list(both.columns) == ["net", "score"]
+
+
+def test_what_would_have_to_be_guessed_is_refused() -> None:
+    with pytest.raises(UsageError, match="has no column 'scores'"):
+        RUNS["scores"]
+    with pytest.raises(UsageError, match="has no score for 2 at net a"):
+        RUNS.pivot("seed", "score")
+    with pytest.raises(UsageError, match="has net b twice"):
+        RUNS.join(RUNS, ["net"])
+    with pytest.raises(UsageError, match="chosen by a comparison"):
+        RUNS.where(np.asarray([1, 0, 1]))
+    assert Table("empty", {}).columns == {} and len(Table("empty", {})) == 0
+
+
+def test_the_nearest_names_are_the_cure() -> None:
+    assert nearest("scor", ["score", "net"]) == "did you mean score?"
+    assert nearest("xyz", ["score", "net"]) == "there are: score, net"

@@ -1,0 +1,175 @@
+"""Where two trails part, which tensor lies nearest, how the difference grows; and that no difference is a finding."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from compared_runs import TENSORS, parted, records, write_trail
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ndrepro.analysis.comparison.trail_divergence import compare_trails, growth
+from provenance.errors import TrailError
+from provenance.formats.trail import Trail, float_bits
+
+ALL = range(len(TENSORS))
+
+
+def test_equal_trails_are_identical_to_the_last_step(tmp_path: Path) -> None:
+    first, second = (write_trail(tmp_path / name, records(40)) for name in "ab")
+    found = compare_trails(first, second)
+    assert found.identical and found.parting is None
+    assert (found.last_steps, found.shared, found.notes) == ((40, 40), 41, ())
+
+
+def test_the_first_step_the_losses_and_the_growth_are_told(tmp_path: Path) -> None:
+    first = write_trail(tmp_path / "a", records(100))
+    second = write_trail(tmp_path / "b", parted(records(100), 7, ALL, loss=1e-7, grows=1.1))
+    parting = compare_trails(first, second).parting
+    assert parting is not None
+    assert (parting.step, parting.equal_steps, parting.loss_differs) == (7, 6, True)
+    assert parting.losses is not None and parting.losses[1] == pytest.approx(parting.losses[0], rel=1e-6)
+    assert (parting.tensors, parting.of) == (tuple(tensor.name for tensor in TENSORS), 5)
+    assert [point.step for point in parting.growth] == [7, 8, 9, 11, 15, 23, 39, 71, 100]
+    for point in parting.growth:
+        size = 1e-7 * 1.1 ** (point.step - 7)
+        assert point.tensors == 5
+        assert point.relative == pytest.approx(size / (1 + size), rel=1e-6)
+    assert parting.everywhere_from == 7
+    assert parting.largest == parting.growth[-1]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 30), st.sets(st.integers(0, 4), min_size=1))
+def test_any_first_difference_is_found(tmp_path_factory: pytest.TempPathFactory, step: int, columns: set[int]) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    first = write_trail(folder / "a", records(30))
+    second = write_trail(folder / "b", parted(records(30), step, sorted(columns)))
+    parting = compare_trails(first, second).parting
+    assert parting is not None and parting.step == step
+    assert parting.tensors == tuple(TENSORS[column].name for column in sorted(columns))
+    assert not parting.loss_differs and all(point.relative == 0 for point in parting.growth)
+
+
+def test_nearest_is_the_first_statistic_in_the_forward_pass_and_the_last_tensor_on_the_way_back(tmp_path: Path) -> None:
+    plain = write_trail(tmp_path / "a", records(9))
+
+    def nearest(name: str, step: int, columns: list[int], loss: float | None) -> str:
+        parting = compare_trails(plain, write_trail(tmp_path / name, parted(records(9), step, columns, loss))).parting
+        assert parting is not None
+        return parting.nearest_tensor
+
+    assert nearest("forward", 3, [0, 1, 2, 3, 4], 1e-6) == "bn1.running_mean"
+    assert nearest("later", 3, [0, 2, 3, 4], 1e-6) == "bn1.running_var"
+    assert nearest("no statistics", 3, [0, 3], 1e-6) == "conv1.weight"
+    assert nearest("backward", 3, [0, 3], None) == "fc.weight"
+    assert nearest("first weights", 0, [3, 4], None) == "fc.weight"
+    assert nearest("loss alone", 3, [], 1e-6) == ""
+
+
+def test_statistics_that_the_step_changed_alike_show_that_both_saw_the_same_batch(tmp_path: Path) -> None:
+    plain = write_trail(tmp_path / "a", records(9))
+
+    def witness(name: str, table: object, other: Path = plain) -> str:
+        parting = compare_trails(other, write_trail(tmp_path / name, table)).parting
+        assert parting is not None
+        return parting.same_batch_by
+
+    assert witness("same", parted(records(9), 1, [0, 3], 1e-6)) == "bn1.running_mean"
+    assert witness("other", parted(records(9), 1, [0, 1, 3], 1e-6)) == ""
+    assert witness("at the start", parted(records(9), 0, [0])) == ""
+    frozen = records(9)
+    frozen[1:, 3] = frozen[0, 3]  # statistics that stand still are no witness
+    still = write_trail(tmp_path / "still", frozen)
+    assert witness("frozen", parted(frozen, 1, [0, 3], 1e-6), still) == ""
+
+
+def test_first_weights_that_differ_have_no_loss(tmp_path: Path) -> None:
+    found = compare_trails(
+        write_trail(tmp_path / "a", records(5)), write_trail(tmp_path / "b", parted(records(5), 0, [0]))
+    )
+    assert found.parting is not None
+    assert (found.parting.step, found.parting.losses, found.parting.tensors) == (0, None, ("conv1.weight",))
+
+
+@pytest.mark.parametrize("cut", [0, 11])
+def test_a_trail_that_was_cut_short_is_compared_as_far_as_it_goes(tmp_path: Path, cut: int) -> None:
+    first = write_trail(tmp_path / "a", records(40))
+    second = write_trail(tmp_path / "b", records(20))
+    if cut:
+        second.write_bytes(second.read_bytes()[:-cut])
+    found = compare_trails(first, second)
+    assert found.parting is None and not found.identical
+    assert found.last_steps == ((40, 20) if not cut else (40, 19))
+    assert found.notes == (() if not cut else ("the second trail: 45 bytes after record 19 are no whole record",))
+
+
+def test_a_piece_is_compared_with_its_own_steps(tmp_path: Path) -> None:
+    whole = write_trail(tmp_path / "whole", records(30))
+    piece = write_trail(tmp_path / "piece", records(10, first=20))
+    found = compare_trails(whole, piece)
+    assert (found.shared, found.parting) == (11, None)
+    assert found.notes == ("the second trail begins at step 20",)
+    other = parted(records(10, first=20), 23, [3])
+    parting = compare_trails(whole, write_trail(tmp_path / "other", other)).parting
+    assert parting is not None and (parting.step, parting.equal_steps) == (23, 2)
+    started = parted(records(10, first=20), 20, [3])
+    parting = compare_trails(whole, write_trail(tmp_path / "started", started)).parting
+    assert parting is not None and (parting.step, parting.losses, parting.loss_differs) == (20, None, False)
+
+
+def test_losses_that_are_no_numbers_are_compared_by_their_bits(tmp_path: Path) -> None:
+    one, two = records(6), records(6)
+    one[3:, 1] = two[3:, 1] = float_bits(math.nan)
+    two[5:, 1] = float_bits(math.inf)
+    paths = write_trail(tmp_path / "a", one), write_trail(tmp_path / "b", two)
+    steps, counts, difference, relative = growth(*map(Trail, paths))
+    assert steps.tolist() == list(range(7)) and counts.tolist() == [0] * 7
+    assert difference[:5].tolist() == [0.0] * 5 and relative[:5].tolist() == [0.0] * 5
+    assert np.isnan(difference[5:]).all()
+    parting = compare_trails(*paths).parting
+    assert parting is not None and parting.step == 5 and parting.tensors == ()
+    assert math.isnan(parting.largest.relative)
+
+
+def test_other_networks_are_refused_and_damaged_trails_named(tmp_path: Path) -> None:
+    first = write_trail(tmp_path / "a", records(5))
+    narrow = write_trail(tmp_path / "b", records(5, tensors=2), TENSORS[:2])
+    with pytest.raises(TrailError, match="different tensors"):
+        compare_trails(first, narrow)
+    (tmp_path / "c").write_bytes(b"no trail")
+    with pytest.raises(TrailError, match=r"/c: not a numerical trail"):
+        compare_trails(first, tmp_path / "c")
+
+
+def test_a_trail_whose_steps_are_miscounted_is_compared_by_place(tmp_path: Path) -> None:
+    wrong = records(9)
+    wrong[4:, 0] += np.uint64(1)
+    found = compare_trails(write_trail(tmp_path / "a", records(9)), write_trail(tmp_path / "b", wrong))
+    assert found.notes == ("the second trail: record 4 says step 5",)
+    assert found.parting is not None and found.parting.step == 4 and found.parting.tensors == ()
+
+
+def test_the_json_holds_what_was_found(tmp_path: Path) -> None:
+    first = write_trail(tmp_path / "a", records(10))
+    found = compare_trails(first, write_trail(tmp_path / "b", parted(records(10), 2, [1], loss=1e-3)))
+    written = json.loads(json.dumps(found.to_json()))
+    assert written["identical"] is False and written["shared_records"] == 11
+    assert written["parting"]["step"] == 2 and written["parting"]["nearest_tensor"] == "bn1.running_mean"
+    assert len(written["parting"]["growth"]) == 5
+
+
+def test_comparing_loads_no_torch(tmp_path: Path) -> None:
+    path = write_trail(tmp_path / "a", records(3))
+    script = (
+        "import sys; from pathlib import Path; from ndrepro.analysis import divergence, pair\n"
+        "print(divergence.compare_trails(*[Path(sys.argv[1])] * 2).identical, 'torch' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["True", "False"]

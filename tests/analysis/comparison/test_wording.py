@@ -1,0 +1,53 @@
+"""Recorded values in few words, and changes of one value put together."""
+
+from typing import Any
+
+import pytest
+
+from ndrepro.analysis.comparison.wording import fold, plural, shortened, value, visible
+from provenance.comparison.manifest_diff import Change
+
+
+@pytest.mark.parametrize(
+    ("recorded", "said"),
+    [
+        ("ab" * 32, "abababababab"),
+        ("ab" * 20, "abababababab"),
+        ("sha256:" + "ab" * 32, "sha256:abababababab"),
+        ("ab" * 21, "ab" * 21),
+        ({"none": "no GPU"}, "none"),
+        ({"none": "not there"}, "absent"),
+        ({"unavailable": "no driver"}, "unknown"),
+        (True, "yes"),
+        (None, "unset"),
+        ([], "nothing"),
+        (["avx", "sse", "amx", "neon"], "avx, sse, amx and 1 more"),
+        (["OpenMP 201511 (a.k.a. OpenMP 4.5)", "MKL 2024"], "2 lines"),
+        ("two\nlines", "two lines"),
+        (0.1, "0.1"),
+    ],
+)
+def test_a_value_is_said_in_few_words(recorded: Any, said: str) -> None:
+    assert value(recorded) == said
+
+
+def test_a_long_text_keeps_its_ends() -> None:
+    short = shortened("a" * 50 + "z" * 50, 21)
+    assert short == "a" * 9 + "..." + "z" * 9 and shortened("abc", 3) == "abc"
+
+
+def test_changes_between_the_same_values_are_one_line_shortest_name_first() -> None:
+    names = ["OMP_NUM_THREADS", "threads", "MKL_NUM_THREADS", "threads at end"]
+    changes = [Change(name, "1" if name.isupper() else 1, 2) for name in names] + [Change("level", "a", "b", "why")]
+    assert [str(line) for line in fold(changes)] == [
+        "threads, threads at end, OMP_NUM_THREADS and 1 more 1 -> 2",
+        "level a -> b (why)",
+    ]
+
+
+def test_counts_have_their_noun() -> None:
+    assert (plural(1, "file"), plural(1234, "file")) == ("1 file", "1,234 files")
+
+
+def test_control_codes_are_written_out() -> None:
+    assert visible("a\x1b[31mž\r\n\tb") == "a\\x1b[31mž\\r\n\tb" and visible("plain") == "plain"

@@ -1,0 +1,212 @@
+"""Only what verifies becomes a number, and what does not is counted with its reason."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from compared_runs import account, put, records, sign_pair_member
+
+from ndrepro.analysis.results.result_row import _experiment
+from ndrepro.analysis.results.results import Scores, read_scores
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.layout import RunFolder
+from provenance.attestation.dsse import KeyRing
+from provenance.attestation.ledger import Ledger
+from provenance.attestation.trust import TrustPolicy
+from provenance.errors import ProvenanceError, UsageError
+
+LAST = {"epoch": 2, "step": 12, "train_accuracy": 0.5, "test_accuracy": 0.6, "train_loss": 1.0, "test_loss": 1.1}
+
+
+class Folder:
+    """A folder of signed runs, made without training."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.runs = root / "runs"
+        self.home = root / "keys"
+
+    def add(self, run: str, *edits: Any, last: dict[str, Any] | None = None, **settings: str) -> RunFolder:
+        row = {**LAST, **(last or {})}
+        summary = put("byproducts", {"metrics summary": {"epochs": 2, "last": row}})
+        found = account(summary, *edits, **settings)
+        return sign_pair_member(self.root, run, found, records(4), home=self.home)
+
+    def read(self, **options: Any) -> Scores:
+        options.setdefault("policy", TrustPolicy.load(self.home))
+        return read_scores(self.runs, **options)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+def test_a_row_holds_what_was_signed(folder: Folder) -> None:
+    run = folder.add("a", seed="3", learning_rate="0.05", last={"test_accuracy": 0.625})
+    scores = folder.read()
+    (row,) = scores.rows
+    assert (row.run_id, row.folder, row.name, row.seed) == ("a", run.root, "lenet_bn_2_digits", 3)
+    assert (row.test_accuracy, row.train_accuracy, row.test_loss) == (62.5, 50.0, 1.1)
+    assert row.settings == {"learning_rate": 0.05} and row.seeds == {}
+    assert row.environment == "torch 2.13.0, numpy 2.3.1, Python 3.11.7"
+    assert row.signer == "this machine's key" and row.finite
+    assert (scores.begun, scores.refused, scores.unfinished, scores.lost) == (1, (), (), ())
+    frame = scores.frame()
+    assert frame.shape[0] == 1 and frame.loc[0, "settings"] == "learning_rate=0.05"
+
+
+def test_a_changed_manifest_gives_no_number(folder: Folder) -> None:
+    folder.add("a"), folder.add("b", seed="1")
+    manifest = folder.add("c", seed="2").manifest
+    assert len(folder.read().rows) == 3
+    manifest.write_bytes(manifest.read_bytes().replace(b'"payload":"e', b'"payload":"f', 1))
+    scores = folder.read()
+    assert [row.run_id for row in scores.rows] == ["a", "b"]
+    (refused,) = scores.refused
+    assert refused.path == manifest and "signature" in refused.reason
+
+
+def test_a_stranger_s_signature_gives_no_number(folder: Folder, tmp_path: Path) -> None:
+    folder.add("a")
+    stranger = TrustPolicy.load(tmp_path / "other")
+    assert folder.read(policy=stranger).rows == ()
+    (refused,) = folder.read(policy=stranger).refused
+    assert "no trusted key" in refused.reason
+    stranger.add(KeyRing(folder.home).public_key_pem(), "Ada")
+    assert [row.signer for row in folder.read(policy=stranger).rows] == ["Ada"]
+
+
+def test_what_failed_or_vanished_is_counted(folder: Folder) -> None:
+    folder.add("a")
+    folder.add("b", put("outcome", "failed"), seed="1")
+    shutil.rmtree(folder.add("c", seed="2").root)
+    Ledger(folder.runs / "ledger.jsonl").append("begun", "d", name="lenet_bn_2_digits")
+    scores = folder.read()
+    assert scores.begun == 4 and len(scores.rows) == 1
+    assert [(item.run_id, item.outcome) for item in scores.unfinished] == [("b", "failed")]
+    assert {item.run_id: item.reason for item in scores.lost} == {
+        "c": "it ended, and its folder is gone",
+        "d": "its folder is gone",
+    }
+    assert json.dumps(scores.account())
+
+
+def test_an_older_manifest_put_back_is_refused(folder: Folder) -> None:
+    folder.add("a")
+    Ledger(folder.runs / "ledger.jsonl").append("resumed", "a")
+    assert "no end" in folder.read().refused[0].reason
+    Ledger(folder.runs / "ledger.jsonl").append("ended", "a", outcome="completed", manifest="0" * 64)
+    assert "another manifest" in folder.read().refused[0].reason
+
+
+def test_a_damaged_ledger_takes_the_numbers_with_it(folder: Folder) -> None:
+    folder.add("a")
+    ledger = folder.runs / "ledger.jsonl"
+    ledger.write_bytes(ledger.read_bytes().replace(b'"sequence":1', b'"sequence":7'))
+    assert "ledger is damaged" in folder.read().refused[0].reason
+
+
+def test_a_run_copied_under_another_name_counts_once(folder: Folder) -> None:
+    run = folder.add("a")
+    shutil.copytree(run.root, run.root.with_name("b"))
+    scores = folder.read()
+    assert len(scores.rows) == 1 and "same run" in scores.refused[0].reason
+
+
+def test_the_top_5_are_percent_too_and_none_where_they_were_not_recorded(folder: Folder) -> None:
+    folder.add("a")
+    folder.add("b", last={"test_top5_accuracy": 0.875, "train_top5_accuracy": 0.75})
+    rows = {row.run_id: (row.train_top5_accuracy, row.test_top5_accuracy) for row in folder.read().rows}
+    assert rows == {"a": (None, None), "b": (75.0, 87.5)}
+
+
+@pytest.mark.parametrize(
+    ("last", "reason"),
+    [
+        ({"test_accuracy": 60.0}, "fraction"),
+        ({"epoch": 1}, "epoch 1 of 2"),
+        ({"test_accuracy": None}, "not one"),
+        ({"test_top5_accuracy": 1.5}, "fraction"),
+    ],
+)
+def test_signed_nonsense_is_no_score(folder: Folder, last: dict[str, Any], reason: str) -> None:
+    folder.add("a", last=last)
+    scores = folder.read()
+    assert scores.rows == () and reason in scores.refused[0].reason
+
+
+def test_a_loss_that_is_not_finite_stays_and_shows(folder: Folder) -> None:
+    folder.add("a", last={"test_loss": "nan"})
+    (row,) = folder.read().rows
+    assert not row.finite
+
+
+def test_deep_reads_every_file(folder: Folder) -> None:
+    run = folder.add("a")
+    assert len(folder.read(deep=True).rows) == 1
+    run.weights.write_bytes(b"other")
+    assert len(folder.read().rows) == 1, "weights are not read without it"
+    assert "weights" in folder.read(deep=True).refused[0].reason
+
+
+def test_a_repeat_is_no_second_sample(folder: Folder) -> None:
+    folder.add("a"), folder.add("b"), folder.add("c", seed="1")
+    rows, repeats = folder.read().distinct()
+    assert [row.run_id for row in rows] == ["a", "c"] and [row.run_id for row in repeats] == ["b"]
+
+
+def test_seconds_count_only_if_they_were_signed(folder: Folder) -> None:
+    clock = '{"epoch": 1, "train_seconds": 2.5}\n{"epoch": 2, "train_seconds": 3.5}\n'
+    run = folder.add("a", put("files", {"timing.jsonl": clock.encode()}))
+    assert folder.read().rows[0].train_seconds == 6.0
+    run.timing.write_text(clock.replace("2.5", "0.5"), encoding="utf-8")
+    assert folder.read().rows[0].train_seconds is None
+
+
+@pytest.mark.parametrize("clock", [b"", b"[]\n", b"{}\n", b"\xff\n", b'{"train_seconds": "x"}\n', b"1\n"])
+def test_a_signed_clock_that_is_none_gives_no_seconds(folder: Folder, clock: bytes) -> None:
+    folder.add("a", put("files", {"timing.jsonl": clock}))
+    (row,) = folder.read().rows
+    assert row.train_seconds == (0.0 if clock == b"" else None)
+
+
+@pytest.mark.parametrize("seed", [-1, 0, 7, 2**53, 2**53 + 2, 1.0, True, None, "1"])
+@pytest.mark.parametrize("place", ["seed", "seeds"])
+def test_an_experiment_that_differs_in_its_seeds_is_read_as_every_other(seed: Any, place: str) -> None:
+    plain = Experiment.from_name("lenet_bn_2_digits").to_json()
+    document = {**plain, "seed": seed} if place == "seed" else {**plain, "seeds": {**plain["seeds"], "init": seed}}
+    try:
+        expected = Experiment.from_json(document)
+    except (ProvenanceError, KeyError) as error:
+        with pytest.raises(type(error)):
+            _experiment(document)
+    else:
+        assert _experiment(document) == expected
+
+
+def test_one_run_or_manifest_can_be_named(folder: Folder) -> None:
+    run = folder.add("a")
+    folder.add("b", seed="1")
+    policy = TrustPolicy.load(folder.home)
+    for place in (run.root, run.manifest, run.root.parent):
+        found = read_scores(place, policy=policy)
+        assert "a" in [row.run_id for row in found.rows] and found.begun is None and not found.refused
+    with pytest.raises(UsageError, match="not there"):
+        read_scores(folder.root / "nowhere", policy=policy)
+
+
+def test_an_empty_folder_has_no_scores(tmp_path: Path) -> None:
+    assert read_scores(tmp_path, policy=TrustPolicy.load(tmp_path)).rows == ()
+
+
+def test_what_was_scored_on_validation_images_is_no_test_result(folder: Folder) -> None:
+    folder.add("a", validation="0.25")
+    folder.add("b")
+    scores = folder.read()
+    assert [row.run_id for row in scores.rows] == ["b"]
+    assert "validation images" in scores.refused[0].reason

@@ -1,0 +1,94 @@
+"""What can be said of containers without an engine; with real ones: tests/engines/test_containers.py."""
+
+from pathlib import Path
+
+import pytest
+from real_runs import Bench
+
+from ndrepro.execution.containers import apptainer
+from ndrepro.execution.containers.container_spec import Enclosure
+from ndrepro.execution.containers.engines import DEFAULT_IMAGE, Wanted, pin
+from ndrepro.execution.reproduce.reexecute import container_differences
+from ndrepro.execution.slurm.task import Line, read_events
+from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.image_reference import PinnedImage
+from ndrepro.protocol.messages import Container, Request
+
+DIGEST = f"sha256:{'a' * 64}"
+FOUND = Container("podman", "4.3.1", "ndrepro:latest", DIGEST, f"sha256:{'b' * 64}", "580.1")
+
+
+def test_a_request_keeps_its_container(bench: Bench) -> None:
+    request = Request(bench.experiment(), "data", container=FOUND)
+    assert Request.from_json(request.to_json()) == request
+    older = {key: value for key, value in request.to_json().items() if key != "container"}
+    assert Request.from_json(older).container is None
+
+
+def test_a_recorded_container_is_asked_for_by_either_digest() -> None:
+    wanted = Wanted.recorded(FOUND)
+    assert (wanted.engine, wanted.image, wanted.digests) == ("podman", "ndrepro:latest", FOUND.digests)
+
+
+@pytest.mark.parametrize("engine", ["docker", "podman"])
+def test_an_image_is_read_from_its_option_and_written_back(engine: str) -> None:
+    assert Wanted.from_words(engine, None) == Wanted(engine, DEFAULT_IMAGE)
+    pinned = Wanted.from_words(engine, f"host:5000/ndrepro:1@{DIGEST}")
+    assert (pinned.image, pinned.digests) == ("host:5000/ndrepro:1", frozenset({DIGEST}))
+    assert Wanted.pinned(PinnedImage(engine, pinned.image, DIGEST)) == pinned == Wanted.pinned(pin(pinned))
+
+
+@pytest.mark.parametrize(
+    ("engine", "image", "said"),
+    [
+        ("rkt", None, "not an engine"),
+        ("apptainer", None, "no --image"),
+        ("podman", "ndrepro@sha256:12", "no SHA-256"),
+        ("podman", f"ndrepro@sha256:{'A' * 64}", "no SHA-256"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(engine: str, image: str | None, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Wanted.from_words(engine, image)
+
+
+def test_paths_with_commas_and_quotes_stay_whole_in_apptainers_mounts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "apptainer"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    words = apptainer.words("x.sif", Enclosure(("true",), {}, writable=(Path('/a,b"c'),), readable=(Path("/d"),)))
+    assert 'type=bind,"source=/a,b""c","destination=/a,b""c"' in words
+    assert 'type=bind,"source=/d","destination=/d",ro' in words
+    assert words[words.index("--network") + 1] == "none"
+    assert "--nv" not in words
+    assert "--nv" in apptainer.words("x.sif", Enclosure(("true",), {}, gpu=True))
+
+
+def test_another_container_than_the_recorded_one_is_a_difference(bench: Bench) -> None:
+    inside, outside = (Request(bench.experiment(), "data", container=each) for each in (FOUND, None))
+    assert container_differences(inside, inside) == ()
+    assert container_differences(outside, outside) == ()
+    (said,) = container_differences(inside, outside)
+    assert said == f"container: podman, ndrepro:latest ({DIGEST}) then, none now"
+
+
+def test_a_task_put_back_goes_on_with_the_run_that_it_began(tmp_path: Path) -> None:
+    events = tmp_path / "0-0.events"
+    line = Line(("begin",), ("resume",), str(events))
+    assert line.command() == ("begin",)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    events.write_text(f'{{"event": "began", "folder": "{folder}"}}\n{{"event": "mov', encoding="utf-8")
+    assert line.command() == ("begin",), "killed before its request was written"
+    (folder / "request.json").touch()
+    assert line.command() == ("resume", "--resume", str(folder))
+    with events.open("a") as stream:
+        stream.write('\n{"event": "ended", "outcome": "interrupted", "signed": true}\n')
+    assert line.command() == ("resume", "--resume", str(folder))
+    with events.open("a") as stream:
+        stream.write('{"event": "ended", "outcome": "completed", "signed": true}\n')
+    assert line.command() is None
+    assert [event["event"] for event in read_events(events)] == ["began", "ended", "ended"], "the torn line is left out"

@@ -1,0 +1,95 @@
+"""What the training process gets of its parent: environment variables, and a stop that comes early."""
+
+import os
+import shutil
+import signal
+import threading
+import time
+from contextlib import nullcontext, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from real_runs import Bench, alive, children_named, wait_for
+
+from ndrepro.execution.containers.container_spec import Process
+from ndrepro.execution.runs import child_process, process_group
+from ndrepro.execution.runs import run as execution
+from ndrepro.execution.runs.child_process import child_variables
+from ndrepro.execution.runs.observer import Silent
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.messages import Request
+
+REQUEST = Request(Experiment.from_name("lenet_bn_1_digits"), "data", "")
+CODE = Path("/code")
+
+
+def test_the_level_of_determinism_wins_over_what_is_set() -> None:
+    inherited = {"OMP_NUM_THREADS": "64", "CUBLAS_WORKSPACE_CONFIG": ":16:8", "HOME": "/home/a"}
+    made = child_variables(REQUEST, CODE, inherited)
+    assert made["OMP_NUM_THREADS"] == str(REQUEST.experiment.threads)
+    assert made["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert made["HOME"] == "/home/a"
+    assert made["PYTHONPATH"] == str(CODE)
+
+
+def test_where_keys_lie_is_withheld() -> None:
+    assert "NDREPRO_HOME" not in child_variables(REQUEST, CODE, {"NDREPRO_HOME": "/keys"})
+
+
+def test_idle_threads_sleep_unless_they_are_told_to_spin() -> None:
+    assert child_variables(REQUEST, CODE, {})["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert child_variables(REQUEST, CODE, {"OMP_WAIT_POLICY": "ACTIVE"})["OMP_WAIT_POLICY"] == "ACTIVE"
+
+
+@pytest.mark.parametrize(("waits", "outcome"), [(True, "interrupted"), (False, "killed")])
+def test_a_stop_in_the_instant_that_the_child_starts_waits_for_its_handlers(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, waits: bool, outcome: str
+) -> None:
+    """And would kill it, were it not made to wait."""
+    start = process_group.start
+
+    def start_and_stop(*how: Any) -> Process:
+        process = start(*how)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return process
+
+    monkeypatch.setattr(process_group, "start", start_and_stop)
+    if not waits:
+        monkeypatch.setattr(child_process, "stops_wait", nullcontext)
+    assert bench.run(epochs="500").outcome == outcome
+
+
+class Insisting(Silent):
+    """Asks the child to stop again and again, from when it has said how it ended until it is gone."""
+
+    def began(self, folder: RunFolder, request: Request) -> None:
+        threading.Thread(target=self._insist, args=(folder,), daemon=True).start()
+
+    @staticmethod
+    def _insist(folder: RunFolder) -> None:
+        word = os.fsencode(folder.root)
+        wait_for(lambda: children_named(word))
+        (process,) = children_named(word)
+        while alive(process):
+            if folder.result.exists():
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGTERM)
+            time.sleep(0.001)
+
+
+@pytest.mark.parametrize(("deaf", "outcome"), [(True, "completed"), (False, "killed")])
+def test_a_stop_in_the_last_moments_of_the_child_is_too_late(
+    bench: Bench, tmp_path: Path, deaf: bool, outcome: str
+) -> None:
+    """And would kill it, its work done, were it not deaf by then."""
+    code = tmp_path / "code"
+    for package in ("ndrepro", "provenance"):
+        shutil.copytree(execution.CODE / package, code / package, ignore=shutil.ignore_patterns("__pycache__"))
+    if not deaf:
+        main = code / "ndrepro" / "training" / "__main__.py"
+        main.write_text(main.read_text(encoding="utf-8").replace("    stop.close()\n", ""), encoding="utf-8")
+    finished = execution.run(bench.experiment(epochs="1"), replace(bench.options, code=code), Insisting())
+    assert finished.outcome == outcome

@@ -1,0 +1,506 @@
+"""One attack a test, each on a run that verifies untouched; the check that must find it, and what it must say."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provenance.attestation.dsse import KeyRing, PublicKey, read_envelope, sign_envelope, write_envelope
+from provenance.attestation.ledger import Ledger
+from provenance.attestation.manifest import Artifact, Manifest
+from provenance.attestation.statement import Statement, Subject
+from provenance.attestation.trust import TrustedKey, TrustPolicy
+from provenance.attestation.verify import Check, Verdict
+from provenance.errors import TrailError
+from provenance.formats.canonical_json import canonical_bytes, parse
+from provenance.formats.digest import bytes_digest
+
+GOLDEN = Path(__file__).parent / "golden"
+NAMES = ["envelope", "signature", "statement", "subjects", "present", "digests", "nothing added", "ledger"]
+Run = Any
+
+
+def failed(verdict: Verdict, *numbers: int) -> str:
+    """The message of the first failing check; exactly these checks fail, and so does the whole."""
+    assert [check.number for check in verdict.checks if check.status == "fail"] == list(numbers)
+    assert not verdict.ok
+    return verdict.checks[numbers[0] - 1].message
+
+
+def skipped(verdict: Verdict) -> list[int]:
+    return [check.number for check in verdict.checks if check.status == "skip"]
+
+
+def edit_envelope(run: Run, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the envelope and write it as the recorder would."""
+    document = parse(run.manifest.read_bytes())
+    change(document)
+    run.manifest.write_bytes(canonical_bytes(document) + b"\n")
+
+
+def resign(run: Run, change: Callable[[Statement], Statement], home: Path | None = None) -> None:
+    """Another statement signed with the run's own key (or another): what the signer could do, and no one else."""
+    statement = Statement.from_bytes(read_envelope(run.manifest.read_bytes())[1])
+    envelope = sign_envelope(change(statement).to_bytes(), KeyRing(home or run.home).signer())
+    run.manifest.write_bytes(write_envelope(*read_envelope(envelope)))
+
+
+def with_artifacts(statement: Statement, *artifacts: Artifact) -> Statement:
+    return Statement.about(replace(statement.manifest, artifacts=artifacts))
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    status = path.stat()
+    path.write_bytes(data)
+    # size and times as they were: only the bytes tell
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+# -- the control ----------------------------------------------------------------------------------------------------
+
+
+def test_an_untouched_run_passes_every_check(signed_run: Run) -> None:
+    verdict = signed_run.verify()
+    assert [(check.number, check.name, check.status) for check in verdict.checks] == [
+        (number, name, "pass") for number, name in enumerate(NAMES, 1)
+    ]
+    assert verdict.ok
+    assert verdict.signer == "this machine's key"
+    assert isinstance(verdict.manifest, Manifest)
+    assert json.loads(json.dumps(verdict.to_json()))["ok"] is True
+
+
+def test_a_run_that_was_moved_verifies_elsewhere_without_its_ledger(signed_run: Run, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere" / "renamed"
+    moved.parent.mkdir()
+    shutil.copytree(signed_run.folder, moved)
+    verdict = signed_run.verify(path=moved, ledger=None)
+    assert verdict.ok
+    assert skipped(verdict) == [8]
+    assert verdict.checks[7].message == "no ledger was given"
+    verdict = signed_run.verify(path=moved, ledger=moved.parent / "ledger.jsonl")
+    assert verdict.ok and "there is no ledger at" in verdict.checks[7].message
+
+
+def test_verifying_changes_nothing(signed_run: Run) -> None:
+    def state() -> list[tuple[str, int]]:
+        return sorted((str(path), path.stat().st_mtime_ns) for path in signed_run.folder.parent.rglob("*"))
+
+    before = state()
+    signed_run.verify()
+    assert state() == before
+
+
+# -- 1: the envelope ------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_manifest(signed_run: Run) -> None:
+    signed_run.manifest.unlink()
+    verdict = signed_run.verify()
+    assert "manifest.dsse.json: cannot be read" in failed(verdict, 1)
+    assert skipped(verdict) == [2, 3, 4, 5, 6, 7, 8]
+    assert verdict.checks[1].message == "check 1 (envelope) did not pass"
+    assert verdict.manifest is None and verdict.signer is None
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"\xff", b"null"])
+def test_a_manifest_that_is_no_envelope(signed_run: Run, data: bytes) -> None:
+    signed_run.manifest.write_bytes(data)
+    failed(signed_run.verify(), 1)
+
+
+def test_every_changed_byte_of_the_manifest_fails_a_check_even_without_the_ledger(signed_run: Run) -> None:
+    original = signed_run.manifest.read_bytes()
+    step = max(1, len(original) // 150)
+    for at in [*range(0, len(original), step), *range(len(original) - 150, len(original))]:
+        changed = bytearray(original)
+        changed[at] ^= 1 << (at % 7)
+        signed_run.manifest.write_bytes(bytes(changed))
+        verdict = signed_run.verify(ledger=None, manifest_only=True)
+        assert not verdict.ok, at
+        assert {check.number for check in verdict.checks if check.status == "fail"} <= {1, 2}
+    signed_run.manifest.write_bytes(original)
+    assert signed_run.verify(ledger=None, manifest_only=True).ok
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data + b"\n",
+        lambda data: json.dumps(json.loads(data)).encode(),
+        lambda data: data.replace(b'{"payload"', b'{"comment":"x","payload"'),
+    ],
+)
+def test_an_envelope_that_was_written_anew(signed_run: Run, change: Callable[[bytes], bytes]) -> None:
+    signed_run.manifest.write_bytes(change(signed_run.manifest.read_bytes()))
+    assert "not byte for byte as the recorder writes it" in failed(signed_run.verify(), 1)
+
+
+# -- 2: the signature -----------------------------------------------------------------------------------------------
+
+
+def test_a_changed_payload(signed_run: Run) -> None:
+    def change(document: dict[str, Any]) -> None:
+        payload = base64.b64decode(document["payload"]).replace(b'"completed"', b'"interrupt"')
+        document["payload"] = base64.b64encode(payload).decode()
+
+    edit_envelope(signed_run, change)
+    verdict = signed_run.verify()
+    assert "the payload, its type, the signature or the name was changed" in failed(verdict, 2)
+    assert skipped(verdict) == [3, 4, 5, 6, 7, 8]
+    assert verdict.manifest is None
+
+
+def test_a_changed_signature(signed_run: Run) -> None:
+    def change(document: dict[str, Any]) -> None:
+        signature = bytearray(base64.b64decode(document["signatures"][0]["sig"]))
+        signature[10] ^= 1
+        document["signatures"][0]["sig"] = base64.b64encode(signature).decode()
+
+    edit_envelope(signed_run, change)
+    failed(signed_run.verify(), 2)
+
+
+def test_a_changed_payload_type(signed_run: Run) -> None:
+    edit_envelope(signed_run, lambda document: document.update(payloadType="application/json"))
+    failed(signed_run.verify(), 2)
+
+
+def test_a_changed_name_of_the_key(signed_run: Run) -> None:
+    edit_envelope(signed_run, lambda document: document["signatures"][0].update(keyid="0" * 64))
+    assert "the envelope names another" in failed(signed_run.verify(), 2)
+
+
+def test_another_key_that_claims_to_be_the_trusted_one(signed_run: Run, tmp_path: Path) -> None:
+    keyid = KeyRing(signed_run.home).keyid
+    resign(signed_run, lambda statement: statement, tmp_path / "other")
+    edit_envelope(signed_run, lambda document: document["signatures"][0].update(keyid=keyid))
+    assert "is not that key's" in failed(signed_run.verify(), 2)
+
+
+def test_an_unknown_key(signed_run: Run, tmp_path: Path) -> None:
+    other = KeyRing(tmp_path / "other")
+    resign(signed_run, lambda statement: statement, other.home)
+    verdict = signed_run.verify()
+    assert f"signed by {other.keyid}, which is no trusted key" in failed(verdict, 2)
+    assert "ndrepro keys trust" in verdict.checks[1].cure
+
+
+def test_a_key_that_is_trusted_by_name(signed_run: Run, tmp_path: Path) -> None:
+    policy = TrustPolicy.load(tmp_path / "reviewer")
+    failed(signed_run.verify(trust=policy), 2)
+    policy.add(KeyRing(signed_run.home).public_key_pem(), "the author")
+    verdict = signed_run.verify(trust=policy)
+    assert verdict.ok and verdict.signer == "the author"
+    policy.remove("the author")
+    failed(signed_run.verify(trust=policy), 2)
+
+
+# -- 3: the statement -----------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_schema(signed_run: Run) -> None:
+    resign(signed_run, lambda statement: replace(statement, schema="urn:ndrepro:run:v99"))
+    verdict = signed_run.verify()
+    assert "'urn:ndrepro:run:v99' is unknown; known: urn:ndrepro:run:v1" in failed(verdict, 3)
+    assert skipped(verdict) == [4, 5, 6, 7, 8]
+
+
+def test_a_statement_of_another_type(signed_run: Run) -> None:
+    payload = read_envelope(signed_run.manifest.read_bytes())[1].replace(b"in-toto.io/Statement/v1", b"example.com/v1")
+    envelope = sign_envelope(payload, KeyRing(signed_run.home).signer())
+    signed_run.manifest.write_bytes(write_envelope(*read_envelope(envelope)))
+    assert "$._type" in failed(signed_run.verify(), 3)
+
+
+# -- 4: the subjects ------------------------------------------------------------------------------------------------
+
+
+def test_a_renamed_subject(signed_run: Run) -> None:
+    def rename(statement: Statement) -> Statement:
+        first, *rest = statement.subjects
+        return replace(statement, subjects=(Subject("renamed", first.sha256), *rest))
+
+    resign(signed_run, rename)
+    verdict = signed_run.verify()
+    assert "subjects and artifacts differ in checkpoints/step 1.bin, renamed" in failed(verdict, 4, 8)
+    assert skipped(verdict) == [5, 6, 7]
+
+
+def test_two_subjects_whose_names_were_swapped(signed_run: Run) -> None:
+    """in-toto itself matches by digest only and would not see it."""
+
+    def swap(statement: Statement) -> Statement:
+        one, two, *rest = statement.subjects
+        return replace(statement, subjects=(Subject(one.name, two.sha256), Subject(two.name, one.sha256), *rest))
+
+    resign(signed_run, swap)
+    assert "differ in checkpoints/step 1.bin, log.txt" in failed(signed_run.verify(), 4, 8)
+
+
+def test_a_subject_that_is_missing_or_comes_twice(signed_run: Run) -> None:
+    original = signed_run.manifest.read_bytes()
+    resign(signed_run, lambda statement: replace(statement, subjects=statement.subjects[1:]))
+    assert "differ in checkpoints/step 1.bin" in failed(signed_run.verify(), 4, 8)
+    signed_run.manifest.write_bytes(original)
+    resign(signed_run, lambda statement: replace(statement, subjects=statement.subjects * 2))
+    assert "comes twice" in failed(signed_run.verify(), 4, 8)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../outside",
+        "/etc/passwd",
+        "a/../../b",
+        "checkpoints/./x",
+        "a//b",
+        ".",
+        "..",
+        "a/",
+        "manifest.dsse.json",
+        ".lock",
+    ],
+)
+def test_a_name_that_leads_out_of_the_folder(signed_run: Run, name: str) -> None:
+    digest = bytes_digest(b"")
+    resign(signed_run, lambda statement: with_artifacts(statement, Artifact(name, 0, digest)))
+    assert "leads out of the run folder" in failed(signed_run.verify(), 4, 8)
+
+
+# -- 5, 6, 7: the files ---------------------------------------------------------------------------------------------
+
+
+def test_a_changed_byte_of_a_file(signed_run: Run) -> None:
+    flip(signed_run.folder / "weights.bin")
+    assert failed(signed_run.verify(), 6) == "weights.bin was changed"
+
+
+def test_a_file_that_was_cut(signed_run: Run) -> None:
+    os.truncate(signed_run.folder / "weights.bin", 100)
+    assert failed(signed_run.verify(), 6) == "weights.bin was changed, 100 bytes, expected 256"
+
+
+def test_an_added_file(signed_run: Run) -> None:
+    (signed_run.folder / "checkpoints" / "extra.bin").write_bytes(b"")
+    assert "checkpoints/extra.bin was added after signing" in failed(signed_run.verify(), 7)
+
+
+def test_something_hidden_in_the_lock(signed_run: Run) -> None:
+    (signed_run.folder / ".lock").write_bytes(bytes(100))
+    assert ".lock was added" in failed(signed_run.verify(), 7)
+
+
+def test_a_missing_file(signed_run: Run) -> None:
+    (signed_run.folder / "metrics.jsonl").unlink()
+    assert failed(signed_run.verify(), 5) == "metrics.jsonl is missing"
+
+
+def test_a_missing_folder(signed_run: Run) -> None:
+    shutil.rmtree(signed_run.folder / "checkpoints")
+    assert failed(signed_run.verify(), 5) == "checkpoints/step 1.bin is missing"
+
+
+def test_a_renamed_file(signed_run: Run) -> None:
+    (signed_run.folder / "weights.bin").rename(signed_run.folder / "best.bin")
+    verdict = signed_run.verify()
+    assert failed(verdict, 5, 7) == "weights.bin is missing; best.bin has its digest (renamed?)"
+    assert "best.bin was added" in verdict.checks[6].message
+
+
+def test_two_swapped_files(signed_run: Run) -> None:
+    one, other = signed_run.folder / "weights.bin", signed_run.folder / "checkpoints" / "step 1.bin"
+    first, second = one.read_bytes(), other.read_bytes()
+    one.write_bytes(second)
+    other.write_bytes(first)
+    assert failed(signed_run.verify(), 6) == "checkpoints/step 1.bin and weights.bin were swapped"
+
+
+def test_a_file_overwritten_by_a_copy_of_another(signed_run: Run) -> None:
+    shutil.copy(signed_run.folder / "weights.bin", signed_run.folder / "metrics.jsonl")
+    assert failed(signed_run.verify(), 6) == "metrics.jsonl was changed, 256 bytes, expected 12"
+
+
+def test_three_files_in_a_ring(signed_run: Run) -> None:
+    names = ["checkpoints/step 1.bin", "metrics.jsonl", "weights.bin"]
+    contents = [(signed_run.folder / name).read_bytes() for name in names]
+    for name, content in zip(names, contents[1:] + contents[:1], strict=True):
+        (signed_run.folder / name).write_bytes(content)
+    message = failed(signed_run.verify(), 6)
+    assert "checkpoints/step 1.bin holds what metrics.jsonl held" in message
+
+
+@pytest.mark.parametrize("where", ["added", "in place of a file", "in place of a folder", "the manifest"])
+def test_a_symbolic_link_slipped_in(signed_run: Run, tmp_path: Path, where: str) -> None:
+    """The link leads to the very bytes that were signed: today they are the right ones."""
+    folder = signed_run.folder
+    if where == "added":
+        (folder / "link").symlink_to("weights.bin")
+        assert "link (a symbolic link) was added" in failed(signed_run.verify(), 7)
+        return
+    name = {"in place of a file": "weights.bin", "in place of a folder": "checkpoints"}.get(where, "manifest.dsse.json")
+    (folder / name).rename(tmp_path / "moved")
+    (folder / name).symlink_to(tmp_path / "moved")
+    if where == "in place of a file":
+        assert failed(signed_run.verify(), 5) == "weights.bin is a symbolic link now"
+    elif where == "in place of a folder":
+        verdict = signed_run.verify()
+        assert failed(verdict, 5, 7) == "checkpoints/step 1.bin is missing"
+        assert "checkpoints (a symbolic link) was added" in verdict.checks[6].message
+    else:
+        assert "manifest.dsse.json (a symbolic link)" in failed(signed_run.verify(), 7)
+
+
+def test_many_problems_are_counted_and_not_all_listed(signed_run: Run) -> None:
+    for number in range(20):
+        (signed_run.folder / f"extra {number:02}").write_text("")
+    assert "extra 04, and 15 more was added" in failed(signed_run.verify(), 7)
+
+
+# -- 8: the ledger --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def long_ledger(signed_run: Run) -> list[bytes]:
+    """The run's two entries between those of other runs."""
+    path = signed_run.ledger.path
+    for name in ("later", "last"):
+        signed_run.ledger.append("begun", name)
+        signed_run.ledger.append("ended", name, outcome="completed", manifest=None)
+    return path.read_bytes().splitlines(keepends=True)
+
+
+def test_an_edited_ledger_line(signed_run: Run, long_ledger: list[bytes]) -> None:
+    assert signed_run.verify().ok
+    for number, line in enumerate(long_ledger):
+        edited = [*long_ledger[:number], line.replace(b'"time":"2', b'"time":"1'), *long_ledger[number + 1 :]]
+        signed_run.ledger.path.write_bytes(b"".join(edited))
+        message = failed(signed_run.verify(), 8)
+        assert f"ledger.jsonl: line {number + 1}: edited" in message
+
+
+def test_a_deleted_ledger_line(signed_run: Run, long_ledger: list[bytes]) -> None:
+    for number in range(len(long_ledger) - 1):
+        signed_run.ledger.path.write_bytes(b"".join(long_ledger[:number] + long_ledger[number + 1 :]))
+        assert f"line {number + 1}: removed: entry {number + 1}" in failed(signed_run.verify(), 8)
+
+
+@pytest.mark.parametrize(("keep", "what"), [(0, "entry 1, which began this run"), (1, "the run has no end in it")])
+def test_a_ledger_whose_tail_was_cut_off(signed_run: Run, long_ledger: list[bytes], keep: int, what: str) -> None:
+    signed_run.ledger.path.write_bytes(b"".join(long_ledger[:keep]))
+    assert signed_run.ledger.verify() == []  # the chain alone cannot tell
+    verdict = signed_run.verify()
+    assert what in failed(verdict, 8)
+    assert "tail was cut off" in verdict.checks[7].cure
+
+
+def test_the_ledger_of_someone_else(signed_run: Run, tmp_path: Path) -> None:
+    other = Ledger(tmp_path / "other.jsonl")
+    other.append("begun", signed_run.folder.name)
+    assert "is not there" in failed(signed_run.verify(ledger=other), 8)
+
+
+def test_a_manifest_replaced_by_an_older_one_of_the_same_run(signed_run: Run) -> None:
+    """The older attempt's manifest is genuine, and its files are put back as they were: only the ledger tells."""
+    folder = signed_run.folder
+    old = folder.parent / "old"
+    shutil.copytree(folder, old)
+    (folder / "weights.bin").write_bytes(b"worse")
+    signed_run.record(outcome="failed", exit_code=1)
+    assert signed_run.verify().ok
+    shutil.rmtree(folder)
+    old.rename(folder)
+    message = failed(signed_run.verify(), 8)
+    assert "ended (entry 4) with another manifest than this one" in message
+    assert signed_run.verify(ledger=None).ok  # the control: everything else is genuine
+
+
+def test_a_manifest_of_an_attempt_that_was_followed_by_one_without_an_end(signed_run: Run) -> None:
+    data = signed_run.manifest.read_bytes()
+    signed_run.open().release()
+    shutil.rmtree(signed_run.folder / "attempts")
+    signed_run.manifest.write_bytes(data)
+    assert "a later attempt began at entry 3 and has no end" in failed(signed_run.verify(), 8)
+
+
+def test_a_ledger_that_tells_another_outcome(signed_run: Run) -> None:
+    """The last line, rewritten by someone who makes its own check right again."""
+    *rest, last = signed_run.ledger.path.read_bytes().splitlines(keepends=True)
+    document = json.loads(last)
+    document.pop("check")
+    document["fields"]["outcome"] = "failed"
+    document["check"] = bytes_digest(canonical_bytes(document))
+    signed_run.ledger.path.write_bytes(b"".join(rest) + canonical_bytes(document) + b"\n")
+    assert signed_run.ledger.verify() == []
+    assert "says another outcome than 'completed'" in failed(signed_run.verify(), 8)
+
+
+# -- a manifest alone, and the caller's own checks ------------------------------------------------------------------
+
+
+def test_a_manifest_alone_is_no_verified_run_unless_that_was_asked(signed_run: Run) -> None:
+    verdict = signed_run.verify(path=signed_run.manifest)
+    assert skipped(verdict) == [5, 6, 7]
+    assert not verdict.ok and verdict.manifest is not None
+    assert signed_run.verify(path=signed_run.manifest, manifest_only=True).ok
+    flip(signed_run.folder / "weights.bin")
+    assert signed_run.verify(manifest_only=True).ok
+    flip(signed_run.manifest)
+    assert not signed_run.verify(manifest_only=True).ok
+
+
+def test_the_golden_manifest_still_verifies(signed_run: Run) -> None:
+    key = PublicKey.from_pem((GOLDEN / "v1.public-key.pem").read_text())
+    trust = TrustPolicy(signed_run.home, None, (TrustedKey(key.pem, key.keyid, "golden", ""),))
+    path = GOLDEN / "v1.manifest.dsse.json"
+    verdict = signed_run.verify(path=path, trust=trust, ledger=None, manifest_only=True)
+    assert verdict.ok and verdict.signer == "golden"
+    assert [check.status for check in verdict.checks] == ["pass"] * 4 + ["skip"] * 4
+
+
+def request_agrees(run_dir: Path, manifest: Manifest) -> Check:
+    same = json.loads((run_dir / "metrics.jsonl").read_text()) == {"step": manifest.external_parameters["seed"] + 1}
+    return Check(0, "request agrees", "pass" if same else "fail", "looked", "" if same else "look again")
+
+
+def trail_is_well_formed(run_dir: Path, manifest: Manifest) -> Check:
+    raise TrailError("trail.bin: torn", "resume the run")
+
+
+def test_the_callers_checks_are_numbered_on_and_count(signed_run: Run) -> None:
+    verdict = signed_run.verify(extra_checks=[request_agrees])
+    assert verdict.ok and verdict.checks[8] == Check(9, "request agrees", "pass", "looked")
+    verdict = signed_run.verify(extra_checks=[request_agrees, trail_is_well_formed])
+    failed(verdict, 10)
+    assert verdict.checks[9] == Check(10, "trail is well formed", "fail", "trail.bin: torn", "resume the run")
+
+
+def reads_what_is_not_there(run_dir: Path, manifest: Manifest) -> Check:
+    raise KeyError("experiment")
+
+
+def test_a_check_that_stumbles_over_what_was_signed_fails_and_never_raises(signed_run: Run) -> None:
+    verdict = signed_run.verify(extra_checks=[reads_what_is_not_there, request_agrees])
+    assert not verdict.ok and "KeyError: 'experiment'" in failed(verdict, 9)
+    assert verdict.checks[9].status == "pass", "the control: what can be checked is"
+
+
+def test_the_callers_checks_are_skipped_where_the_files_cannot_be_believed(signed_run: Run) -> None:
+    flip(signed_run.folder / "weights.bin")
+    verdict = signed_run.verify(extra_checks=[request_agrees, trail_is_well_formed])
+    failed(verdict, 6)
+    reason = "check 6 (digests) did not pass"
+    assert verdict.checks[8:] == (
+        Check(9, "request agrees", "skip", reason),
+        Check(10, "trail is well formed", "skip", reason),
+    )

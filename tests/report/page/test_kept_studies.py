@@ -1,0 +1,132 @@
+"""What docs/seeds.md and docs/generalization.md say comes out of the manifests that are kept beside them."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from ndrepro.analysis.results.results import Score, read_scores
+from ndrepro.cli.commands.verify import trust_of
+from ndrepro.report.elements.table import MINUS, Table
+from ndrepro.report.figures.curves import curve_of
+from ndrepro.report.figures.generalization_figures import FITTED_PERCENT
+from ndrepro.report.figures.generalization_numbers import generalization_numbers
+from ndrepro.report.figures.generalization_series import Reader, normalised, regularised
+from ndrepro.report.sections.comparisons import comparison_tables
+from ndrepro.report.sections.seed_groups import cells_of
+
+DOCS = Path(__file__).resolve().parents[3] / "docs"
+KEPT = DOCS / "runs" / "small_studies"
+SEEDS = re.compile(
+    r"\| (\w+) (\w+) \| (\w+) \| ([\d.]+) \[([\d.]+), ([\d.]+)\] \| ([\d.]+) \| .*? \| ([\d.]+) \| (\d+) \|"
+)
+FITTED = re.compile(r"\| ([\w %]+) \| (\d+) \| ([\d.]+) \| ([\d.]+) \| (\d+|no) \| ([\d.]+) \| ([\d.]+) \|")
+LINES = re.compile(
+    r"\| (batch norm[\w ,]*|no batch norm) \| (\d) \| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|"
+)
+DIFFERENCES = re.compile(
+    r"\| (\w+) \| \d+ of 10 \| [^|]+ \| \+?([-\d.]+) \[\+?([-\d.]+), \+?([-\d.]+)\] \| ([\d.]+) \| (\d+) \| (\d+) \|"
+)
+CONDITIONS = {
+    "true labels": {},
+    "25 % random labels": {"corrupt.labels": 0.25},
+    "50 % random labels": {"corrupt.labels": 0.5},
+    "75 % random labels": {"corrupt.labels": 0.75},
+    "random labels": {"corrupt.labels": 1},
+    "shuffled pixels": {"corrupt.pixels": "shuffled"},
+    "random pixels": {"corrupt.pixels": "random"},
+    "Gaussian pixels": {"corrupt.pixels": "gaussian"},
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Score, ...]:
+    folder = tmp_path_factory.mktemp("kept")
+    with tarfile.open(KEPT / "manifests.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    scores = read_scores(folder, policy=trust_of([KEPT / "author.pub"]))
+    assert (scores.refused, scores.unfinished, scores.lost) == ((), (), ())
+    return scores.distinct()[0]
+
+
+def test_the_table_of_seeds_comes_out_again(runs: tuple[Score, ...]) -> None:
+    found = {}
+    for cell in (cell for cell in cells_of(runs) if cell.first.epochs == 6):
+        numbers = (cell.test.mean, cell.test.low, cell.test.high, cell.test.deviation, cell.train.mean)
+        found[cell.first.arch, cell.first.method, cell.first.dataset] = [f"{value:.2f}" for value in numbers] + [
+            f"{cell.n}"
+        ]
+    text = (DOCS / "seeds.md").read_text(encoding="utf-8")
+    assert said_of_seeds(text) == found and len(found) == 10
+    assert said_of_seeds(text.replace("91.11 [", "91.12 [")) != found
+
+
+def said_of_seeds(text: str) -> dict[tuple[str, str, str], list[str]]:
+    return {(arch, method, dataset): numbers for arch, method, dataset, *numbers in SEEDS.findall(text)}
+
+
+def test_deconvolution_against_batch_norm_comes_out_again(runs: tuple[Score, ...]) -> None:
+    text = (DOCS / "seeds.md").read_text(encoding="utf-8")
+    each, overall = (table_rows(table) for table in comparison_tables(runs))
+    places = ("ND - BN", "95 % interval", "p (Holm)", "Seeds to see it", "Seeds to see 1 point")
+    found = {row["Data set"]: [row[place] for place in places] for row in each}
+    assert said_of_differences(text) == found and len(found) == 2
+    assert said_of_differences(text.replace("| 0.004 | 3 |", "| 0.004 | 4 |")) != found
+    (both,) = overall
+    low, high = both["95 % interval"].split(" to ")
+    assert f"+{both['ND - BN']} [+{low}, +{high}]" in text
+
+
+def table_rows(table: Table) -> list[dict[str, str]]:
+    heads = [head.replace(MINUS, "-") for head in table.heads]
+    return [dict(zip(heads, (value.text.replace(MINUS, "-") for value in row), strict=True)) for row in table.rows]
+
+
+def said_of_differences(text: str) -> dict[str, list[str]]:
+    said = DIFFERENCES.findall(text)
+    return {data: [mean, f"{low} to {high}", *numbers] for data, mean, low, high, *numbers in said}
+
+
+def test_the_table_of_generalization_comes_out_again(runs: tuple[Score, ...]) -> None:
+    said = FITTED.findall((DOCS / "generalization.md").read_text(encoding="utf-8"))
+    assert [line[0] for line in said] == list(CONDITIONS)
+    for condition, *numbers in said:
+        for arch, (fitted, train, test) in zip(("mlp512", "small_alexnet"), (numbers[:3], numbers[3:]), strict=True):
+            (run,) = (
+                run for run in runs if run.arch == arch and run.epochs == 25 and _done(run) == CONDITIONS[condition]
+            )
+            curve = curve_of(run)
+            assert curve is not None
+            assert str(curve.fitted_at(FITTED_PERCENT) or "no") == fitted
+            assert (f"{run.train_accuracy:.2f}", f"{run.test_accuracy:.2f}") == (train, test)
+
+
+def test_the_table_of_regularisers_and_batch_norm_comes_out_again(runs: tuple[Score, ...]) -> None:
+    runs = tuple(run for run in runs if run.arch == "small_inception" and run.seed < 2)
+    (table,) = generalization_numbers(runs)
+    place = {column.title: number for number, column in enumerate(table.columns)}
+    found = {}
+    for row in table.rows[:3] + table.rows[4:]:  # batch norm without a regulariser is in both figures
+        figure, line = row[0].text, row[place["Line"]].text
+        name = f"batch norm, {line}" if figure == "2a" else line.replace("only", "batch norm only")
+        found[name] = [row[place[head]].text for head in ("n", "Train %", "Test %", "Highest test %")]
+    reader = Reader()
+    for lines in (regularised(runs, reader), normalised(runs, reader)):
+        for line, curves in lines.items():
+            name = next((name for name in (f"batch norm, {line}", f"batch norm {line}", line) if name in found), "")
+            if name and len(found[name]) == 4:
+                found[name] += [f"{curve.test_accuracy[-1]:.2f}" for curve in curves]
+    text = (DOCS / "generalization.md").read_text(encoding="utf-8")
+    assert said_of_lines(text) == found and len(found) == 5
+    assert said_of_lines(text.replace("| 29.33 | 26.00 |", "| 29.33 | 26.01 |")) != found
+
+
+def said_of_lines(text: str) -> dict[str, list[str]]:
+    return {name: numbers for name, *numbers in LINES.findall(text)}
+
+
+def _done(run: Score) -> dict[str, object]:
+    return {key: value for key, value in run.settings.items() if key.startswith("corrupt.")}
