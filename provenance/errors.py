@@ -2,6 +2,7 @@
 
     ProvenanceError            message (what, where) and cure (what to do)
     ├── UsageError             the caller asked for something that cannot be
+    ├── NotFoundError          a file, a folder or a key that was named is not there
     ├── StorageError           the disk is full, read-only or the folder cannot be written
     ├── SourceError            the source repository cannot be read
     ├── CanonicalError         a value has no canonical JSON form (NaN, a set, a key that is no string)
@@ -35,6 +36,10 @@ class ProvenanceError(Exception):
 
 class UsageError(ProvenanceError):
     """The caller asked for something that cannot be."""
+
+
+class NotFoundError(ProvenanceError):
+    """A file, a folder or a key that was named is not there."""
 
 
 class StorageError(ProvenanceError):

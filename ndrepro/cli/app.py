@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated
 
 import typer
@@ -27,6 +30,12 @@ from ndrepro.cli.commands import (
     verify,
 )
 from ndrepro.cli.display import output, terminal
+from ndrepro.protocol.errors import UsageError
+
+# a file's name is bytes and need not be text; every other word is
+PATH_OPTIONS = frozenset(
+    {"--code", "--data", "--index", "--into", "--keep", "--key", "--ledger", "--out", "-o", "--runs"}
+)
 
 app = typer.Typer(
     add_completion=False,
@@ -128,8 +137,26 @@ keys_app.command("remove")(keys.remove)
 
 def invoke(words: Sequence[str]) -> int:
     """Parse ``words`` and run their command; returns its exit code, and lets its errors through."""
+    _expect_text(words)
     command = typer.main.get_command(app)
     code = command.main(args=[*words], prog_name="ndrepro", standalone_mode=False)
     if code == 130:  # typer's own word for Ctrl-C
         raise KeyboardInterrupt
     return int(code or output.DONE)
+
+
+def _expect_text(words: Sequence[str]) -> None:
+    """Raises UsageError for a word that is no text, unless it is a path: of an option that takes one, or one there.
+
+    Bytes that the locale's encoding cannot decode arrive as lone surrogates (PEP 383). They can be passed on to the
+    file system, but not be written to a manifest, a key's name or a job script.
+    """
+    for before, word in pairwise(("", *words)):
+        if word.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in word):
+            continue
+        option = word.partition("=")[0]
+        if not (before in PATH_OPTIONS or option in PATH_OPTIONS or os.path.lexists(word)):
+            raise UsageError(
+                f"{word}: not {sys.getfilesystemencoding().upper()} text, and no path that exists",
+                "type it in this terminal's encoding, or choose a UTF-8 locale (LANG=C.UTF-8)",
+            )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from provenance.attestation.dsse import KeyRing, PublicKey
-from provenance.errors import CanonicalError, KeyFileError, TrustError, UsageError
+from provenance.errors import CanonicalError, KeyFileError, NotFoundError, TrustError, UsageError
 from provenance.formats.atomic_io import locked, make_folder, storage_error, write_atomically
 from provenance.formats.canonical_json import parse
 from provenance.formats.strict_json import Field, timestamp
@@ -94,12 +94,16 @@ class TrustPolicy:
         return trusted
 
     def remove(self, name_or_keyid: str) -> TrustedKey:
-        """No longer trust a key, and keep that. Raises UsageError for this machine's own or one that is not there."""
+        """No longer trust a key, and keep that. Raises NotFoundError for one not added, UsageError for one's own."""
         with self._editing():
             found = [key for key in self._added if name_or_keyid in (key.name, key.keyid)]
             if not found:
+                if name_or_keyid in (OWN_NAME, self._own and self._own.keyid):
+                    raise UsageError(
+                        f"{name_or_keyid!r}: this machine's own key is always trusted", "name an added one"
+                    )
                 names = ", ".join(repr(key.name) for key in self._added) or "none"
-                raise UsageError(f"{name_or_keyid!r}: no key that was added (added: {names})", "name one of those")
+                raise NotFoundError(f"{name_or_keyid!r}: no key that was added (added: {names})", "name one of those")
             self._added = tuple(key for key in self._added if key is not found[0])
         return found[0]
 

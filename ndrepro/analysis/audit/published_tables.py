@@ -32,6 +32,7 @@ from typing import Any
 
 from ndrepro.analysis.audit.table import Table, from_rows, nearest
 from ndrepro.protocol.errors import UsageError
+from provenance.errors import StorageError
 
 CLAIMS = "claims.toml"
 KINDS = ("text", "whole", "number")
@@ -101,11 +102,11 @@ def published_tables() -> Mapping[str, Table]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """A claims file as a document. Raises UsageError for what cannot be read or is not TOML."""
+    """A claims file as a document. Raises StorageError for what cannot be read, UsageError for what is not TOML."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})", "name a claims file") from None
+        raise StorageError(f"{path}: cannot be read ({error.strerror})", "name a claims file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not TOML: {error}", "docs/auditing.md has a whole example") from None
 

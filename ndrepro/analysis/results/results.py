@@ -35,7 +35,7 @@ from ndrepro.analysis.results.workers import examine_all
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from provenance.attestation.dsse import default_home
 from provenance.attestation.trust import TrustPolicy
-from provenance.errors import StorageError, UsageError
+from provenance.errors import NotFoundError, StorageError
 from provenance.formats.digest import bytes_digest
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def read_scores(
         deep: hash every file of every run too; nothing is remembered then.
         watch: called with how many manifests of a folder have been verified, and how many are to be.
 
-    Raises UsageError for a folder that is not there, StorageError where there is no room for temporary files.
+    Raises NotFoundError for a folder that is not there, StorageError where there is no room for temporary files.
     """
     given = [Path(folders)] if isinstance(folders, Path | str) else [Path(folder) for folder in folders]
     policy = TrustPolicy.load(default_home()) if policy is None else policy
@@ -191,7 +191,7 @@ def _index_of(index: Path | None, folder: Path, given: list[Path]) -> Path | Non
 
 def _read_folder(folder: Path, remembered: Path | None, policy: TrustPolicy, deep: bool, watch: Watch) -> _Read:
     if not folder.exists():
-        raise UsageError(f"{folder}: not there", "name a folder of runs, such as runs/")
+        raise NotFoundError(f"{folder}: not there", "name a folder of runs, such as runs/")
     folder = folder.absolute()
     ledger = _ledger_of(folder)
     remembered = None if deep else remembered

@@ -98,10 +98,10 @@ def _sources(what: list[str], runs: Path) -> tuple[Study | None, list[Path]]:
 
 
 def _code(folder: Path | None) -> Path | None:
-    from ndrepro.protocol.errors import UsageError
+    from provenance.errors import NotFoundError
 
     if folder is not None and not folder.is_dir():
-        raise UsageError(f"--code {folder}: no such folder", "name the folder that holds the code, such as --code .")
+        raise NotFoundError(f"--code {folder}: no such folder", "name the folder that holds the code, such as --code .")
     return folder
 
 

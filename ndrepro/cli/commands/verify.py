@@ -39,9 +39,12 @@ def verify(
     from ndrepro.protocol.layout import RunFolder
     from provenance.attestation.ledger import Ledger
     from provenance.attestation.verify import verify as verify_run
+    from provenance.errors import NotFoundError
 
     alone = manifest_only and Path(run).is_file()
     place = Path(run) if alone else options.run_folder(runs, run).root
+    if ledger is not None and not ledger.is_file():
+        raise NotFoundError(f"--ledger {ledger}: no such file", "name a ledger.jsonl; left out, the one beside the run")
     beside = ledger or (None if alone else ledger_of(RunFolder(place)))
     verdict = verify_run(
         place,

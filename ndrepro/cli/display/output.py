@@ -1,11 +1,14 @@
 """How a command ends: the exit code, the two lines of an error, the JSON of a result.
 
-| code | meaning                                                                          |
-| ---- | -------------------------------------------------------------------------------- |
-| 0    | done; the answer is yes                                                          |
-| 1    | the answer is no: a check of ``verify`` fails, ``doctor`` finds a problem        |
-| 2    | wrong usage: an unknown command, option, experiment or setting                   |
-| 3    | could not run: a run that failed or was interrupted, no such run, a full disk … |
+| code | meaning                                                                           |
+| ---- | --------------------------------------------------------------------------------- |
+| 0    | done; the answer is yes                                                           |
+| 1    | the answer is no: a check of ``verify`` fails, ``doctor`` finds a problem         |
+| 2    | wrong usage: an unknown command, option, experiment, study, environment, setting  |
+| 3    | could not run: a run that failed or was interrupted, a full disk …                |
+
+What is not there is the one or the other in every command: a name that the program should know is wrong usage, a run,
+file, folder or key that should be on this machine could not be had (3).
 
 An error is one line that says what and where, and one that says what to do. With ``--json`` it is also
 ``{"error": {"type", "message", "cure", "exit_code"}}`` on standard output.

@@ -32,7 +32,7 @@ from provenance.attestation.manifest import Manifest
 from provenance.attestation.run_files import MANIFEST
 from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verify import verify
-from provenance.errors import StorageError
+from provenance.errors import NotFoundError, StorageError
 from provenance.formats.digest import file_digest
 
 _MOST_FILES = 1_000_000
@@ -73,11 +73,13 @@ class Imported:
 def import_runs(source: Path, into: Path, name: str, trust: TrustPolicy) -> Imported:
     """Take in the runs of an archive (tar of any compression, zip) or a folder as ``into/name``.
 
-    Raises UsageError for a name that is taken, for what is neither archive nor folder, and where no run is in it;
-    StorageError for a damaged archive or a full disk.
+    Raises NotFoundError where there is no such source, UsageError for a name that is taken, for what is neither archive
+    nor folder, and where no run is in it; StorageError for a damaged archive or a full disk.
     """
     if PurePosixPath(name).name != name or name in ("", ".."):
         raise UsageError(f"--name {name!r}: expected one word", "e.g. --name lab-b")
+    if not source.exists():
+        raise NotFoundError(f"{source}: not there", "check the path")
     expect_folder(into, "name another one: --into DIR")
     target = into / name
     if target.exists():
@@ -107,13 +109,11 @@ def _fetch(source: Path, place: Path) -> None:
     if source.is_dir():
         shutil.copytree(source, place, symlinks=True)
         _refuse_links(place)
-    elif source.is_file():
-        try:
-            _unpack(source, _Unpacked(place, max(_LEAST_BYTES, _MOST_TIMES * source.stat().st_size)))
-        except _DAMAGED as error:
-            raise StorageError(f"{source}: cannot be read ({error})", "is the archive whole?") from None
-    else:
-        raise UsageError(f"{source}: not there", "check the path")
+        return
+    try:
+        _unpack(source, _Unpacked(place, max(_LEAST_BYTES, _MOST_TIMES * source.stat().st_size)))
+    except _DAMAGED as error:
+        raise StorageError(f"{source}: cannot be read ({error})", "is the archive whole?") from None
 
 
 def _unpack(source: Path, place: _Unpacked) -> None:

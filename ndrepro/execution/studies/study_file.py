@@ -15,6 +15,7 @@ from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.image_reference import MAIN, is_image
 from ndrepro.protocol.study.study import Study, suggestion
 from ndrepro.protocol.study.study_schema import from_document
+from provenance.errors import NotFoundError, StorageError
 
 
 def studies_folder() -> Path:
@@ -30,7 +31,7 @@ def study_files(folder: Path | None = None) -> tuple[Path, ...]:
 
 
 def find_study(name_or_file: str, folder: Path | None = None) -> Path:
-    """The file of a study. Raises UsageError with the nearest names where there is none."""
+    """The file of a study. Raises UsageError with the nearest names for an unknown one, NotFoundError for a path."""
     known = {path.stem: path for path in study_files(folder)}
     if name_or_file in known:
         return known[name_or_file]
@@ -38,16 +39,18 @@ def find_study(name_or_file: str, folder: Path | None = None) -> Path:
     if path.suffix == ".toml" or "/" in name_or_file:
         if path.is_file():
             return path
-        raise UsageError(f"{path}: no such study file", "check the path; `ndrepro study list` has the studies by name")
+        raise NotFoundError(
+            f"{path}: no such study file", "check the path; `ndrepro study list` has the studies by name"
+        )
     raise UsageError(f"no study '{name_or_file}'", f"{suggestion(name_or_file, known)} (a file's name ends with .toml)")
 
 
 def load_study(path: Path) -> Study:
-    """Read and check a study file. Raises UsageError for whatever is wrong with it."""
+    """Read and check a study file. Raises UsageError for whatever is wrong with it, StorageError for no file."""
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})", "check the path") from None
+        raise StorageError(f"{path}: cannot be read ({error.strerror})", "check the path") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not TOML: {error}", "see studies/smoke.toml for how one is written") from None
     study = from_document(path.stem, document, str(path), found=lambda search: read_values(path, search))

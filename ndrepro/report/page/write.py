@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def _in_place(folder: Path) -> Links:
 def _copies(scores: Scores, about: About, folder: Path) -> Links:
     place = folder / "manifests"
     sources = {_manifest(run): f"{quote(run.run_id, safe='')}.dsse.json" for run in scores.rows}
-    sources |= {item.path: f"verdict-{quote(item.path.name, safe='')}" for item in about.verdicts.held}
+    sources |= {item.path: f"verdict-{quote(os.fsencode(item.path.name), safe='')}" for item in about.verdicts.held}
     try:
         place.mkdir(parents=True, exist_ok=True)
         for path, name in sources.items():

@@ -231,7 +231,7 @@ def anchor(run: Score) -> str:
 
 def relative_link(path: Path, folder: Path) -> str:
     """The link from a page in ``folder`` to a file."""
-    return quote(os.path.relpath(path.absolute(), folder.absolute()))
+    return quote(os.fsencode(os.path.relpath(path.absolute(), folder.absolute())))
 
 
 def _tail(path: Path) -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from ndrepro.analysis.audit.published_tables import published_tables, read_table, read_toml, table_specs
 from ndrepro.protocol.errors import UsageError
+from provenance.errors import StorageError
 
 CLAIMS = """
 [tables.scores]
@@ -89,5 +90,5 @@ def test_a_declaration_that_is_none_is_refused(tmp_path: Path, old: str, new: st
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(StorageError, match="cannot be read"):
         read_toml(tmp_path / "none.toml")

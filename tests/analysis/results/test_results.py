@@ -17,7 +17,7 @@ from ndrepro.protocol.layout import RunFolder
 from provenance.attestation.dsse import KeyRing
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.trust import TrustPolicy
-from provenance.errors import ProvenanceError, UsageError
+from provenance.errors import NotFoundError, ProvenanceError
 
 LAST = {"epoch": 2, "step": 12, "train_accuracy": 0.5, "test_accuracy": 0.6, "train_loss": 1.0, "test_loss": 1.1}
 
@@ -196,7 +196,7 @@ def test_one_run_or_manifest_can_be_named(folder: Folder) -> None:
     for place in (run.root, run.manifest, run.root.parent):
         found = read_scores(place, policy=policy)
         assert "a" in [row.run_id for row in found.rows] and found.begun is None and not found.refused
-    with pytest.raises(UsageError, match="not there"):
+    with pytest.raises(NotFoundError, match="not there"):
         read_scores(folder.root / "nowhere", policy=policy)
 
 

@@ -42,5 +42,5 @@ def test_a_wrong_file_is_two_lines_and_exit_2(ndrepro: Command) -> None:
     assert answer.code == 2 and answer.out == ""
     what, cure = answer.err.splitlines()
     assert what.startswith("error: claims.toml: claim sum: `__import__('os')`") and cure.startswith("  cure: ")
-    assert ndrepro("audit", "none.toml").code == 2
+    assert ndrepro("audit", "none.toml").code == 3
     assert ndrepro("audit", "--json", "--markdown").code == 2

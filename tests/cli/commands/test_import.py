@@ -154,7 +154,7 @@ def test_a_name_that_leads_out_and_a_link_are_refused_and_nothing_is_written(
 @pytest.mark.parametrize(
     ("make", "code", "said"),
     [
-        (lambda folder: folder / "none.tar", 2, "not there"),
+        (lambda folder: folder / "none.tar", 3, "not there"),
         (lambda folder: folder / "text", 2, "neither a folder nor an archive"),
         (lambda folder: folder / "torn.tar.gz", 2, ""),
         (lambda folder: folder / "empty", 2, "no manifest.dsse.json"),

@@ -79,7 +79,7 @@ def test_verdicts_and_forms_are_counted_and_code_is_looked_at_where_it_is_named(
     assert answer.json["forms"]["neurips"]["questions"] == 16
     assert "requirements.txt" in (tmp_path / "page" / "forms.html").read_text(encoding="utf-8")
     wrong = report(signed, str(signed.runs), "-o", str(tmp_path / "other"), "--code", str(tmp_path / "nowhere"))
-    assert wrong.code == 2 and "no such folder" in wrong.err
+    assert wrong.code == 3 and "no such folder" in wrong.err
 
 
 def test_a_folder_s_name_writes_no_control_codes_to_the_terminal(signed: SignedRuns, tmp_path: Path) -> None:

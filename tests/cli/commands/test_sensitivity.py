@@ -79,7 +79,6 @@ def test_nothing_of_a_stranger_s_folder_becomes_part_of_the_page(study: Path, tm
         (["--contrast", "nd:bn"], "no run has the method 'nd'"),
         (["--reference", "threads"], "expected AXIS=VALUE"),
         (["--metric", "tst_loss"], "did you mean"),
-        (["nowhere"], "not there"),
     ],
 )
 def test_wrong_usage(study: Path, words: list[str], said: str, ndrepro: Run) -> None:

@@ -10,6 +10,7 @@ from ndrepro.execution.studies.study_file import find_study, load_study, studies
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.study.study_schema import from_document, to_document
 from ndrepro.training import models
+from provenance.errors import NotFoundError, StorageError
 
 SEEDS = "[grids.main]\naxes = { method = ['bn'], seed = [0] }"
 
@@ -84,7 +85,7 @@ def test_a_study_is_found_by_name_and_by_path(tmp_path: Path) -> None:
     ],
 )
 def test_a_study_that_is_not_there_is_said_with_the_nearest(asked: str, message: str, cure: str) -> None:
-    with pytest.raises(UsageError) as wrong:
+    with pytest.raises(NotFoundError if "/" in asked else UsageError) as wrong:
         find_study(asked)
     assert message in wrong.value.message and cure in wrong.value.cure
 
@@ -99,7 +100,7 @@ def test_a_file_that_is_not_toml_is_said_to_be_none(tmp_path: Path, content: byt
 
 
 def test_a_folder_is_no_study(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(StorageError, match="cannot be read"):
         load_study(tmp_path)
 
 
