@@ -1,7 +1,9 @@
 """What this process runs in, as it sees it itself: sealed into every run's manifest at its start and at its end.
 
     interpreter      implementation, version, build, flags, hash seed, path, command line
-    distributions    every installed distribution with the digest of its RECORD
+    distributions    every distribution that would be imported, with the digest of its RECORD
+    imported_files   the files of imported packages that are not as their RECORDs list them
+    conda            the packages of a conda environment, where this is one
     variables        those that move numbers or find libraries, by allow-list; the rest are counted, not named
     machine          kernel, C library, processor, cores, memory, limits
     gpus             driver and each GPU, or why there is none
@@ -20,10 +22,11 @@ import resource
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from provenance.capture import container, distributions, gpu, machine
-from provenance.capture.unavailable import none, printable, probe, unavailable
+from provenance.capture import conda, container, distributions, gpu, imported_files, machine
+from provenance.capture.unavailable import is_missing, none, printable, probe, unavailable
 from provenance.redaction.redact import redact_tree
 
 _LOADED = time.monotonic()
@@ -46,7 +49,7 @@ def capture() -> dict[str, Any]:
     """Everything above, as JSON: strings are valid Unicode, secrets are redacted."""
     found = {
         "interpreter": probe(_interpreter),
-        "distributions": probe(distributions.capture),
+        **_packages(),
         "variables": probe(_variables, os.environ),
         "machine": probe(machine.capture),
         "gpus": probe(gpu.capture),
@@ -54,6 +57,18 @@ def capture() -> dict[str, Any]:
     }
     redacted: dict[str, Any] = redact_tree(printable(found))
     return redacted
+
+
+def _packages() -> dict[str, Any]:
+    searched = probe(distributions.search)
+    if is_missing(searched):
+        return {"distributions": searched, "imported_files": searched}
+    packages = probe(conda.capture, Path(sys.prefix))
+    return {
+        "distributions": probe(searched.to_json),
+        "imported_files": probe(imported_files.compare, searched.installed.values(), imported_files.loaded_files()),
+        **({} if packages is None else {"conda": packages}),
+    }
 
 
 def usage() -> dict[str, float]:

@@ -19,6 +19,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from provenance.attestation.manifest import Manifest, Resource
+from provenance.attestation.packages import edited_files
 from provenance.capture.unavailable import is_missing, unavailable
 from provenance.comparison.json_leaves import ABSENT
 
@@ -84,6 +85,8 @@ _RULES = (
     (r"machine\.interpreter\.(.+)", "interpreter", r"\1"),
     (r"machine\.distributions\.count", "", ""),
     (r"machine\.distributions\.(.+)", "packages", r"\1"),
+    (r"machine\.conda\.(.+)\.(\w+)", "packages", r"conda \1: \2"),
+    (r"edited(?:\.(.+))?", "packages", r"edited file \1"),
     (r"machine\.machine\.hostname", "circumstances", "host name"),
     (r"machine\.machine\.(.+)", "machine", r"\1"),
     (r"machine\.container\.(id|seen_by)", "circumstances", r"container's \1"),
@@ -121,7 +124,7 @@ def document(manifest: Manifest, results: Collection[str] | None) -> dict[str, A
     return {
         "external": manifest.external_parameters,
         "internal": _internal(manifest.internal_parameters),
-        "machine": manifest.machine,
+        **_machine(manifest),
         "source": _source(named.get("source"), named.get("code")),
         "data": _data(manifest.dependencies),
         "builder": dict(manifest.builder.version),
@@ -134,29 +137,20 @@ def document(manifest: Manifest, results: Collection[str] | None) -> dict[str, A
     }
 
 
+def _machine(manifest: Manifest) -> dict[str, Any]:
+    """The machine, and apart from it the files that were edited after installation, as far as that was looked at."""
+    edited = edited_files(manifest)
+    if edited is None or not isinstance(manifest.machine, Mapping):
+        return {"machine": manifest.machine}
+    return {
+        "machine": {key: value for key, value in manifest.machine.items() if key != "imported_files"},
+        "edited": edited,
+    }
+
+
 def result_names(manifest: Manifest) -> tuple[str, ...]:
     """The artifacts that may be results: all but the recorder's own files."""
     return tuple(item.path for item in manifest.artifacts if not _ABOUT_THE_RUN.fullmatch(item.path))
-
-
-def distributions(manifest: Manifest) -> dict[str, dict[str, Any]]:
-    """Name -> version, record (digest or marker), origin, of every installed distribution; or why none is known.
-
-    The reason is ``{"unavailable": reason}``, which is no name of a distribution.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    for item in manifest.dependencies:
-        kind, _, name = item.name.partition(":")
-        if kind == "distribution":
-            digest = dict(item.digest or unavailable("not recorded"))
-            found[name] = {
-                "version": (item.uri or "").rpartition("@")[2] or unavailable("not recorded"),
-                "record": digest.get("sha256", digest),
-                "origin": (item.annotations or {}).get("origin", ABSENT),
-            }
-        elif item.name == "distributions":
-            return dict(item.annotations or unavailable("not recorded"))
-    return found
 
 
 def patch_identity(patch: Any) -> Any:

@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from provenance.attestation.manifest import Manifest
-from provenance.comparison.groups import GROUPS, distributions, document, place
+from provenance.attestation.packages import distributions
+from provenance.capture.unavailable import is_missing
+from provenance.comparison.groups import GROUPS, document, place
 from provenance.comparison.json_leaves import ABSENT, equal, leaves, only_what_differs, reason
 
 
@@ -137,12 +139,19 @@ class _Gathered:
             self.add(name, first["version"], second["version"])
         elif isinstance(first["record"], str) and isinstance(second["record"], str):
             if first["record"] == second["record"]:
-                self.add(f"{name}: origin", first["origin"], second["origin"])
+                self.add(f"{name}: origin", first.get("origin", ABSENT), second.get("origin", ABSENT))
+                self.add_source(name, first.get("source", ABSENT), second.get("source", ABSENT))
             else:
                 note = f"version {first['version']} on both sides, but another RECORD: installed files differ"
                 self.changes.append(Change(name, first["record"], second["record"], note))
         else:
             self.add(f"{name}: RECORD", first["record"], second["record"])
+
+    def add_source(self, name: str, first: Any, second: Any) -> None:
+        """The state of the source of an editable installation, where a side has one."""
+        for path, a, b in leaves(first, second, f"{name}: source"):
+            if not is_missing(a) or not is_missing(b) or reason(a) or reason(b):
+                self.add(path, a, b)
 
     def group(self, name: str) -> Group:
         return Group(name, tuple(self.changes), tuple(self.unknown), self.same)

@@ -174,6 +174,7 @@ class Session:
         write_atomically(self.folder / "environment.json", text.encode("utf-8"))
 
     def _end(self, error: BaseException | None) -> None:
+        from provenance.attestation import packages
         from provenance.capture import environment
 
         outcome, exit_code = _outcome(error)
@@ -195,9 +196,9 @@ class Session:
                 "usage": environment.usage(),
                 "notes": self._notes,
             },
-            dependencies=(_source_resource(self._source), *_distributions(start)),
+            dependencies=(_source_resource(self._source), *packages.resources(start)),
             byproducts=() if error is None else (_error(error),),
-            machine={key: value for key, value in start.items() if key != "distributions"},
+            machine=packages.machine(start, self._seals["end"]),
         )
 
 
@@ -228,22 +229,3 @@ def _error(error: BaseException) -> Resource:
 def _source_resource(captured: Mapping[str, Any]) -> Resource:
     commit = captured.get("commit")
     return Resource("source", digest={"gitCommit": commit} if isinstance(commit, str) else None, annotations=captured)
-
-
-def _distributions(environment: Mapping[str, Any]) -> list[Resource]:
-    """One resource a distribution, its digest that of its RECORD."""
-    captured = environment.get("distributions", environment)
-    if "installed" not in captured:
-        return [Resource("distributions", annotations=captured)]
-    found = []
-    for item in captured["installed"]:
-        record = item.get("record_sha256")
-        found.append(
-            Resource(
-                f"distribution:{item['name']}",
-                uri=f"pkg:pypi/{item['name']}@{item['version']}",
-                digest={"sha256": record} if isinstance(record, str) else record,
-                annotations={"origin": item["origin"]} if "origin" in item else None,
-            )
-        )
-    return found

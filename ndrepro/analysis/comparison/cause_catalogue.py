@@ -81,6 +81,20 @@ _MORE_KERNELS = "OPENBLAS_|PYTORCH_|TBB_|TORCH|TRITON_|VECLIB_"
 
 # in the order in which a change is looked up: the first that covers it explains it
 EFFECTS = (
+    Effect(
+        "a library file edited by hand",
+        (("packages", "edited file .+"),),
+        "anything",
+        99,
+        "it computes something else under the version and the RECORD of what was installed",
+    ),
+    Effect(
+        "a package imported from another folder",
+        (("packages", "disagreements.*"),),
+        "anything",
+        70,
+        "what is imported is not what is installed",
+    ),
     Effect("another network", (("experiment", "arch|method"),), "anything", 100, "it computes something else"),
     Effect("another seed of the first weights", (("seeds", "init"),), "weights", 95, "they are drawn from it"),
     Effect("a flipped bit in the first weights", (("experiment", "nudge"),), "weights", 95, "one weight is another"),
@@ -181,7 +195,7 @@ EFFECTS = (
     ),
     Effect(
         "another release or build of torch",
-        (("packages", "torch"), ("libraries", ".+")),
+        (("packages", "torch|pytorch|libtorch"), ("libraries", ".+")),
         "arithmetic",
         75,
         "kernels and the orders of sums change between releases",
@@ -231,15 +245,18 @@ EFFECTS = (
     ),
     Effect(
         "other GPU libraries or driver",
-        (("packages", "nvidia-.+|triton|cuda-.+|.*cudnn.*"), ("gpus", "driver|cuda_driver|nvml|.*vbios")),
+        (
+            ("packages", "nvidia-.+|triton|cuda-.+|cudatoolkit|libcu.+|.*cudnn.*"),
+            ("gpus", "driver|cuda_driver|nvml|.*vbios"),
+        ),
         "arithmetic",
         45,
         "they hold the kernels",
         gpu_only=True,
     ),
     Effect(
-        "another MKL",
-        (("packages", "mkl.*|intel-.+|onednn.*"),),
+        "another MKL or BLAS",
+        (("packages", "mkl.*|intel-.+|onednn.*|libblas|liblapack|openblas|libopenblas"),),
         "arithmetic",
         45,
         "it holds the kernels of matrix products and convolutions",
@@ -275,7 +292,7 @@ _WITHOUT_EFFECT = (
     ("experiment", r"name|environment|segment|checkpoint_\w+|network's .+"),
     ("seeds", "seed"),
     ("gpus", r"device asked for|.*(?:power_limit|persistence|compute_mode|ecc).*"),
-    ("packages", "ndrepro|shadowed.*|unreadable.*"),
+    ("packages", "ndrepro|shadowed.*|unreadable.*|leftovers.*"),
     ("machine", r"(?!cpu\.|kernel\.architecture|libc).+"),
     ("variables", "OMP_WAIT_POLICY"),  # how idle threads wait
 )
@@ -283,6 +300,9 @@ _WITHOUT_EFFECT = (
 
 def effect_of(group: str, name: str) -> Effect | None:
     """What a change can do; None for what moves no number. A setting that is not known here can do anything."""
+    if group == "packages" and not name.startswith("edited file "):
+        # "conda mkl: version", "torch: origin": each a difference of that package
+        name = name.removeprefix("conda ").partition(": ")[0]
     if any(group == its and re.fullmatch(pattern, name) for its, pattern in _WITHOUT_EFFECT):
         return None
     known = next((effect for effect in EFFECTS if effect.covers(group, name)), None)

@@ -15,6 +15,7 @@ import ndrepro
 from ndrepro.protocol.experiment.experiment import STREAMS
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.messages import Container, Request, Scores, read_json
+from provenance.attestation import packages
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Builder, Resource
 from provenance.capture import source
@@ -129,17 +130,14 @@ class Account:
 
         The distributions are among the dependencies; here stay their count and what was odd about them.
         """
-        environment = dict(self._sealed("start", "environment"))
-        if "installed" in environment.get("distributions", {}):
-            rest = environment["distributions"].items()
-            environment["distributions"] = {key: value for key, value in rest if key != "installed"}
-        return environment
+        return packages.machine(self._sealed("start", "environment"), self._sealed("end", "environment"))
 
     def dependencies(self) -> tuple[Resource, ...]:
         """The run that this one repeats, if any; source, code, data and every installed distribution."""
+        environment = self._sealed("start", "environment")
         origin = [] if self._origin is None else [self._origin]
         image = [] if self._request.container is None else [_image(self._request.container)]
-        return (*origin, *self._source_resources(), *image, self._data_resource(), *self._distributions())
+        return (*origin, *self._source_resources(), *image, self._data_resource(), *packages.resources(environment))
 
     def _source_resources(self) -> list[Resource]:
         commit = self._source.get("commit")
@@ -155,13 +153,6 @@ class Account:
         name = f"dataset:{self._request.experiment.dataset}"
         tree = self._dataset.get("tree_sha256")
         return Resource(name, digest={"sha256": tree} if tree else None, annotations=self._dataset)
-
-    def _distributions(self) -> list[Resource]:
-        environment = self._sealed("start", "environment")
-        captured = environment.get("distributions", environment)
-        if "installed" not in captured:
-            return [Resource("distributions", annotations=captured)]
-        return [_distribution(item) for item in captured["installed"]]
 
     def byproducts(self, scores: tuple[Scores, ...], error: ProvenanceError | None) -> tuple[Resource, ...]:
         """Results and counts, so that a manifest alone says what came out."""
@@ -194,12 +185,3 @@ def _image(container: Container) -> Resource:
     """The image that the child ran in, the engine that ran it, and the host's driver, which the child cannot choose."""
     digest = {"sha256": container.digest.removeprefix("sha256:")}
     return Resource("container image", uri=container.image, digest=digest, annotations=asdict(container))
-
-
-def _distribution(item: dict[str, Any]) -> Resource:
-    record = item["record_sha256"]
-    return Resource(
-        f"distribution:{item['name']}",
-        uri=f"pkg:pypi/{item['name']}@{item['version']}",
-        digest={"sha256": record} if isinstance(record, str) else record,
-    )

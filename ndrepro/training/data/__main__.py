@@ -21,7 +21,7 @@ from typing import Any
 from ndrepro.protocol.errors import to_record
 from ndrepro.training.__main__ import die_with_parent
 from ndrepro.training.data import DATASETS
-from ndrepro.training.data.digest_cache import cache_folder
+from provenance.formats.digest_cache import cache_folder
 
 # of the system and of this program, not of the data
 _NOT_DATA = ("/proc", "/sys", "/dev", sys.prefix, sys.base_prefix)

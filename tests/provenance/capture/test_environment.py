@@ -21,7 +21,7 @@ from provenance.capture.unavailable import is_missing, none, printable, probe, u
 from provenance.formats.canonical_json import canonical_bytes
 
 ROOT = Path(__file__).parents[3]
-PARTS = ["interpreter", "distributions", "variables", "machine", "gpus", "container"]
+PARTS = ["interpreter", "distributions", "imported_files", "variables", "machine", "gpus", "container"]
 
 
 def leaves(tree: Any, path: str = "") -> list[tuple[str, Any]]:

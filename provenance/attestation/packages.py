@@ -1,0 +1,102 @@
+"""Captured packages as a manifest holds them, and back: each distribution is one of its dependencies.
+
+Beside the dependencies, under ``machine``, stay the count, what is odd (``shadowed``, ``leftovers``,
+``disagreements``), the packages of a conda environment, and ``imported_files``: those files of imported packages that
+were edited after they were installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from provenance.attestation.manifest import Manifest, Resource
+from provenance.capture.imported_files import merged
+from provenance.capture.unavailable import is_missing, unavailable
+
+_PREFIX = "distribution:"
+_ANNOTATED = ("origin", "source", "imported_from")
+
+
+def resources(environment: Mapping[str, Any]) -> list[Resource]:
+    """One resource a distribution of a captured environment, its digest that of its RECORD; or why none is known."""
+    captured = environment.get("distributions", environment)
+    if "installed" not in captured:
+        return [Resource("distributions", annotations=captured)]
+    return [_resource(item) for item in captured["installed"]]
+
+
+def _resource(item: Mapping[str, Any]) -> Resource:
+    record, version = item["record_sha256"], item["version"]
+    annotations = {key: item[key] for key in _ANNOTATED if key in item}
+    if not isinstance(version, str):
+        annotations["version"] = version
+    return Resource(
+        f"{_PREFIX}{item['name']}",
+        uri=f"pkg:pypi/{item['name']}" + (f"@{version}" if isinstance(version, str) else ""),
+        digest={"sha256": record} if isinstance(record, str) else record,
+        annotations=annotations or None,
+    )
+
+
+def machine(start: Mapping[str, Any], end: Mapping[str, Any]) -> dict[str, Any]:
+    """The environment at the start, without what ``resources`` has; files that were edited at either moment."""
+    found = dict(start)
+    if "installed" in found.get("distributions", {}):
+        found["distributions"] = {key: value for key, value in found["distributions"].items() if key != "installed"}
+    if "imported_files" in found:
+        found["imported_files"] = merged(found["imported_files"], end.get("imported_files"))
+    return found
+
+
+def distributions(manifest: Manifest) -> dict[str, dict[str, Any]]:
+    """Name -> version and record (digest or marker) of every distribution; or why none is known.
+
+    With ``origin`` and ``source``, those that have them.
+
+    The reason is ``{"unavailable": reason}``, which is no name of a distribution.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for item in manifest.dependencies:
+        kind, _, name = item.name.partition(":")
+        if kind == "distribution":
+            digest = dict(item.digest or unavailable("not recorded"))
+            annotations = item.annotations or {}
+            _, at, version = (item.uri or "").rpartition("@")
+            found[name] = {
+                "version": version if at else annotations.get("version", unavailable("not recorded")),
+                "record": digest.get("sha256", digest),
+            }
+            if "origin" in annotations:
+                found[name]["origin"] = _public(annotations["origin"])
+            if "source" in annotations:
+                found[name]["source"] = annotations["source"]
+        elif item.name == "distributions":
+            return dict(item.annotations or unavailable("not recorded"))
+    return found
+
+
+def _public(origin: Any) -> Any:
+    """An origin without the folder of this machine that it may be."""
+    if isinstance(origin, Mapping) and str(origin.get("url", "")).startswith("file:"):
+        return {key: value for key, value in origin.items() if key != "url"}
+    return origin
+
+
+def edited_files(manifest: Manifest) -> dict[str, Any] | None:
+    """ "DISTRIBUTION: FILE" -> the file's digest, for every file edited after installation; None if not recorded.
+
+    ``{"unavailable": reason}`` where it was not found out.
+    """
+    captured = manifest.machine.get("imported_files") if isinstance(manifest.machine, Mapping) else None
+    if captured is None or is_missing(captured):
+        return captured
+    if not isinstance(captured, Mapping) or not isinstance(captured.get("edited"), Mapping):
+        return unavailable("recorded in another form than this version knows")
+    return dict(_edited(captured["edited"]))
+
+
+def _edited(files: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, found in files.items():
+        known = found if isinstance(found, Mapping) else {}
+        yield f"{known.get('distribution', '?')}: {name}", known.get("actual", unavailable("not recorded"))

@@ -1,0 +1,62 @@
+"""Where a distribution came from that was not installed from an index (PEP 610), and what its source is now.
+
+An editable installation's files are those of a folder that may change at any time: its commit says which they are
+only where nothing differs from it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from provenance.capture.distribution_metadata import Metadata
+from provenance.capture.unavailable import none, probe, unavailable
+from provenance.errors import SourceError
+
+_OWN = Path(__file__).resolve().parents[2]
+_NAMED = 20
+_SITES = ("site-packages", "dist-packages")
+
+
+def origin_of(metadata: Metadata) -> dict[str, Any]:
+    """``origin``, as direct_url.json has it, and of an editable installation ``source``; nothing for any other."""
+    place = metadata.place / "direct_url.json"
+    if metadata.place.is_file() or not place.is_file():
+        # setuptools' "develop" puts the source itself on the path, with its .egg-info in it
+        developed = metadata.place.name.endswith(".egg-info") and metadata.folder.name not in _SITES
+        return {"source": source_state(metadata.folder)} if developed and _versioned(metadata.folder) else {}
+    origin = probe(lambda: json.loads(place.read_text(encoding="utf-8")))
+    if not isinstance(origin, dict):
+        return {"origin": unavailable("direct_url.json holds no object")}
+    details = origin.get("dir_info")
+    if not isinstance(details, dict) or details.get("editable") is not True:
+        return {"origin": origin}
+    return {"origin": origin, "source": source_state(_folder(str(origin.get("url", ""))))}
+
+
+def source_state(folder: Path) -> dict[str, Any]:
+    """The folder's ``commit``, whether it is ``dirty``, and up to twenty of the files that differ."""
+    if folder.resolve() == _OWN:
+        return none("this project itself: its state is recorded as the run's source")
+    # GitPython takes longer to load than all the rest; hardly any environment has editable installations
+    from provenance.capture.git import Repository, status
+
+    repository = Repository(folder)
+    try:
+        commit = repository.line("rev-parse", "HEAD")
+        found = status(repository)
+    except SourceError as error:
+        return unavailable(error.message)
+    differing = sorted([*(path for path, _ in found.changed), *found.untracked])
+    named = {"differing": differing[:_NAMED], "count": len(differing)} if differing else {}
+    return {"commit": commit, "dirty": bool(differing), **named}
+
+
+def _versioned(folder: Path) -> bool:
+    return any((each / ".git").exists() for each in (folder.absolute(), *folder.absolute().parents))
+
+
+def _folder(url: str) -> Path:
+    return Path(unquote(urlsplit(url).path))

@@ -1,0 +1,110 @@
+"""Remembers the digests of the files below a folder, so that those that did not change are not read again.
+
+One file a folder, ``digests/HASH.tsv`` in the cache folder (``$NDREPRO_CACHE``, else ``$XDG_CACHE_HOME/ndrepro``,
+else ``~/.cache/ndrepro``): name, size, time of modification and of change in ns, inode, sha256. A file is known while
+all of these are as remembered; the time of change is the kernel's own, which no program sets back. Where the cache
+cannot be written, nothing is remembered. It may be removed at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from provenance.formats.digest import file_digest
+
+_HEADER = "name\tsize\tmtime_ns\tctime_ns\tinode\tsha256"
+
+
+class Remembered(NamedTuple):
+    """A file's size in bytes, its times in ns, its inode, and its SHA-256 in hexadecimal."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    sha256: str
+
+    @classmethod
+    def of(cls, status: os.stat_result, sha256: str) -> Remembered:
+        """A file's digest, with the status that it was read under."""
+        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, sha256)
+
+
+class DigestCache:
+    """The remembered digests of the files below ``top``; names are paths relative to it."""
+
+    def __init__(self, top: Path) -> None:
+        self._top = top
+        place = hashlib.sha256(os.fsencode(top.resolve())).hexdigest()[:32]
+        self._place = cache_folder() / "digests" / f"{place}.tsv"
+        self._entries = _load(self._place)
+        self._changed = False
+
+    def known(self, name: str, status: os.stat_result) -> str | None:
+        """The file's digest, if it is remembered and the file is as it was then."""
+        entry = self._entries.get(name)
+        return entry.sha256 if entry is not None and entry == Remembered.of(status, entry.sha256) else None
+
+    def add(self, name: str, status: os.stat_result, sha256: str) -> None:
+        """Remember a digest that was just computed."""
+        self._entries[name] = Remembered.of(status, sha256)
+        self._changed = True
+
+    def sha256(self, name: str) -> str:
+        """The file's digest, remembered or read. Raises OSError or DigestError for a file that cannot be read."""
+        path = os.path.join(self._top, name)
+        status = os.stat(path)
+        digest = self.known(name, status)
+        if digest is None:
+            digest = file_digest(path).sha256
+            self.add(name, status, digest)
+        return digest
+
+    def save(self) -> str:
+        """Write what was added; returns why that cannot be done, "" where it was."""
+        if not self._changed:
+            return ""
+        rows = [
+            f"{name}\t{each.size}\t{each.mtime_ns}\t{each.ctime_ns}\t{each.inode}\t{each.sha256}"
+            for name, each in self._entries.items()
+            if not {"\t", "\n"} & set(name)  # which this format cannot hold
+        ]
+        temporary = self._place.with_name(f".{self._place.name}.{os.getpid()}.tmp")
+        try:
+            self._place.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text("\n".join([_HEADER, *rows, ""]), encoding="utf-8", errors="surrogateescape")
+            temporary.replace(self._place)
+        except OSError as error:
+            return f"{self._place}: {error.strerror}"
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        self._changed = False
+        return ""
+
+
+def cache_folder() -> Path:
+    """Where digests are remembered, see above."""
+    chosen = os.environ.get("NDREPRO_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ndrepro"
+
+
+def _load(place: Path) -> dict[str, Remembered]:
+    """What is remembered; nothing of a file that is not whole or not one of ours."""
+    try:
+        header, *rows = place.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+        if header != _HEADER or rows.pop() != "":
+            return {}
+        split = [row.split("\t") for row in rows]
+        return {
+            name: Remembered(int(size), int(modified), int(changed), int(inode), sha256)
+            for name, size, modified, changed, inode, sha256 in split
+        }
+    except (OSError, ValueError, IndexError):
+        return {}
