@@ -27,9 +27,9 @@ def test_the_wheel_holds_both_packages_the_version_matrix_and_the_command(tmp_pa
         info = next(name.split("/")[0] for name in names if ".dist-info/" in name)
         commands = wheel.read(f"{info}/entry_points.txt").decode()
         metadata = wheel.read(f"{info}/METADATA").decode()
-    sources = {path for folder in ("ndrepro", "provenance") for path in (ROOT / folder).rglob("*.py")}
-    sources |= {path for path in (ROOT / "ndrepro" / "report" / "templates").iterdir() if path.is_file()}
-    matrix = {f"ndrepro/locks/{path.name}" for path in (ROOT / "environments").iterdir()}
+    sources = {path for folder in ("ndrepro", "provenance") for path in (ROOT / folder).rglob("*") if path.is_file()}
+    sources = {path for path in sources if path.parent.name != "__pycache__"}
+    matrix = {f"ndrepro/environments/{path.name}" for path in (ROOT / "environments").iterdir()}
     data = [path for folder in ("published", "studies") for path in (ROOT / folder).rglob("*") if path.is_file()]
     matrix |= {f"ndrepro/{path.relative_to(ROOT).as_posix()}" for path in data}
     assert {path.relative_to(ROOT).as_posix() for path in sources} | matrix <= names

@@ -32,6 +32,7 @@ from typing import Any
 
 from ndrepro.analysis.audit.table import Table, from_rows, nearest
 from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.project_folders import project_folder
 from provenance.errors import StorageError
 
 CLAIMS = "claims.toml"
@@ -88,10 +89,8 @@ class TableSpec:
 
 
 def published_folder() -> Path:
-    """``published/`` at the top of a checkout, else the copy that a wheel carries."""
-    here = Path(__file__).resolve()
-    checkout = here.parents[2] / "published"
-    return checkout if checkout.is_dir() else here.parents[1] / "published"
+    """The folder of the published tables and claims."""
+    return project_folder("published")
 
 
 @cache

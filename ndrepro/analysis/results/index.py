@@ -30,6 +30,7 @@ from ndrepro.analysis.results.examine import Refused, Unfinished
 from ndrepro.analysis.results.listing import Found
 from ndrepro.analysis.results.result_row import Score
 from ndrepro.analysis.results.sealed import PrivateDatabase, key_of
+from ndrepro.protocol.project_folders import CODE
 from provenance.attestation.trust import TrustPolicy
 
 # a clock may be as coarse as two seconds (FAT)
@@ -50,9 +51,8 @@ _MODULES = """
     provenance/attestation: verify dsse statement manifest run_files ledger
     provenance/formats: strict_json canonical_json
 """
-_ROOT = Path(__file__).parents[3]
 _CODE: tuple[Path, ...] = tuple(
-    _ROOT / package.strip() / f"{name}.py"
+    CODE / package.strip() / f"{name}.py"
     for package, names in (line.split(":") for line in _MODULES.split("\n") if ":" in line)
     for name in names.split()
 )

@@ -18,9 +18,9 @@ from ndrepro.execution.environments.finding import OK, PROBLEM, WARNING, Finding
 from ndrepro.execution.environments.gpu_fit import torch_and_gpu
 from ndrepro.protocol.experiment.catalogue import DATASETS
 from ndrepro.protocol.layout import RunsFolder
+from ndrepro.protocol.project_folders import CODE
 from provenance.errors import ProvenanceError, SourceError
 
-_PROJECT = Path(__file__).resolve().parents[3]
 _GIGABYTE = 10**9
 _TOLD = 3  # packages by name, of any number that are not as they should be
 # what an environment holds beside its lock: the installers, and this project itself
@@ -76,7 +76,7 @@ def _packages() -> Iterator[Finding]:
     from ndrepro.execution.environments.lockfile import read_pins
     from ndrepro.execution.environments.verify_installed import problems_with_pins
 
-    lock = _PROJECT / "requirements.lock"
+    lock = CODE / "requirements.lock"
     if not lock.is_file():
         yield Finding("packages", WARNING, f"{lock} is not there: versions not compared", "run from a checkout")
         return
@@ -136,7 +136,7 @@ def _source() -> Iterator[Finding]:
     """Whether a run can name its code: a commit, and nothing beside it."""
     from provenance.capture.git import Repository, status
 
-    repository = Repository(_PROJECT)
+    repository = Repository(CODE)
     try:
         commit = repository.line("rev-parse", "HEAD")
         found = status(repository)

@@ -35,6 +35,7 @@ from ndrepro.execution.environments.interpreters import find_python, uv_executab
 from ndrepro.execution.environments.lockfile import Pin, read_pins
 from ndrepro.execution.environments.verify_installed import problems_with_files, problems_with_pins
 from ndrepro.protocol.errors import EnvironmentMissing, UsageError
+from ndrepro.protocol.project_folders import project_folder
 from provenance.errors import StorageError
 
 
@@ -71,7 +72,7 @@ def python_of(text: str, where: str) -> str:
 
 def list_cells(folder: Path | None = None) -> tuple[Cell, ...]:
     """Every cell, oldest torch first; ``folder`` holds the locks (default: this project's own)."""
-    cells = [Cell.from_lock(lock) for lock in (folder or _locks_folder()).glob("*.lock")]
+    cells = [Cell.from_lock(lock) for lock in (folder or project_folder("environments")).glob("*.lock")]
     return tuple(sorted(cells, key=lambda cell: [int(part) for part in re.findall(r"\d+", cell.name)]))
 
 
@@ -208,10 +209,3 @@ def cache_folder() -> Path:
 def added_locks_folder() -> Path:
     """Where the locks of added cells lie; it need not be there."""
     return cache_folder().parent / "cells"
-
-
-def _locks_folder() -> Path:
-    """``environments/`` at the top of a checkout, else the copy that a wheel carries."""
-    here = Path(__file__).resolve()
-    checkout = here.parents[2] / "environments"
-    return checkout if checkout.is_dir() else here.parents[1] / "locks"

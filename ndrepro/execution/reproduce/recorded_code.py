@@ -18,8 +18,8 @@ from typing import Any
 
 from ndrepro.execution.containers import engines
 from ndrepro.execution.runs.child_process import child_python
-from ndrepro.execution.runs.run import CODE
 from ndrepro.protocol.messages import Request
+from ndrepro.protocol.project_folders import CODE
 from provenance.attestation.manifest import Manifest, Resource
 from provenance.capture import source
 from provenance.errors import SourceError

@@ -21,11 +21,11 @@ from ndrepro.execution.reproduce.checkpoint_start import Start, nearest_start
 from ndrepro.execution.reproduce.recorded_code import environment_differences, recorded_code
 from ndrepro.execution.runs import data_check
 from ndrepro.execution.runs.child_process import child_python, child_variables
-from ndrepro.execution.runs.run import CODE
 from ndrepro.protocol.errors import NdreproError, TrainingFailed, UsageError, from_record
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import EXIT_COMPLETED, Request, read_json, write_json
+from ndrepro.protocol.project_folders import CODE
 from ndrepro.protocol.replay_messages import ReplayFolder, ReplayRequest, StepRecord, Wanted
 from provenance.attestation.manifest import Manifest
 from provenance.errors import ProvenanceError

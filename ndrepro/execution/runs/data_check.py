@@ -28,9 +28,8 @@ from ndrepro.protocol.experiment.catalogue import DATASETS, DIGITS_SHA256
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.messages import read_json, write_json
+from ndrepro.protocol.project_folders import CODE
 from provenance.formats.digest import bytes_digest
-
-_CODE = Path(__file__).resolve().parents[3]
 
 
 def locate(experiment: Experiment, asked: Path | None) -> Path:
@@ -90,7 +89,7 @@ def _read(dataset: str, data: Path) -> _Found | None:
     command = [sys.executable, "-m", "ndrepro.training.data", dataset, str(data)]
     variables = {
         **os.environ,
-        "PYTHONPATH": str(_CODE),
+        "PYTHONPATH": str(CODE),
         "PYTHONSAFEPATH": "1",  # python -m looks into the current folder first
         "NDREPRO_PARENT_PID": str(os.getpid()),
     }

@@ -27,7 +27,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ndrepro.execution.runs.run import CODE, Options
+from ndrepro.execution.runs.run import Options
 from ndrepro.execution.slurm.filesystem_locks import check_locks
 from ndrepro.execution.slurm.request import Cluster, Estimated, Shape, packs, parameters, shape_of
 from ndrepro.execution.slurm.task import Line, Task, read_events
@@ -35,6 +35,7 @@ from ndrepro.execution.studies.launchers import NOT_BEGUN, Ended, Ending, Event,
 from ndrepro.protocol.errors import EngineError, TrainingFailed
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.messages import read_json, write_json
+from ndrepro.protocol.project_folders import CODE
 
 _FINAL = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT")
 # what an estimate may be wrong by before a task is stopped, put back and gone on with

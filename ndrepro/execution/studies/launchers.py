@@ -30,10 +30,10 @@ from ndrepro.protocol.errors import TrainingFailed, from_record, to_record
 from ndrepro.protocol.image_reference import MAIN, located
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Scores
+from ndrepro.protocol.project_folders import CODE
 from ndrepro.protocol.study.study import StudyRun, settings_words
 from provenance.errors import ProvenanceError
 
-_PACKAGES = Path(__file__).resolve().parents[3]
 NOT_BEGUN = "not begun"
 
 
@@ -280,5 +280,5 @@ def _death(code: int, printed: str, folder: RunFolder | None) -> Ending:
 
 def _variables(inherited: Mapping[str, str], home: Path) -> dict[str, str]:
     """The job finds this very code, and the key home of the study."""
-    path = [str(_PACKAGES), *filter(None, [inherited.get("PYTHONPATH")])]
+    path = [str(CODE), *filter(None, [inherited.get("PYTHONPATH")])]
     return {**inherited, "PYTHONPATH": os.pathsep.join(path), "NDREPRO_HOME": str(home)}

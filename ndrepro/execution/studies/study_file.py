@@ -13,16 +13,15 @@ from ndrepro.execution.environments import matrix
 from ndrepro.execution.studies.search_results import read_values
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.image_reference import MAIN, is_image
+from ndrepro.protocol.project_folders import project_folder
 from ndrepro.protocol.study.study import Study, suggestion
 from ndrepro.protocol.study.study_schema import from_document
 from provenance.errors import NotFoundError, StorageError
 
 
 def studies_folder() -> Path:
-    """``studies/`` at the top of a checkout, else the copy that a wheel carries."""
-    here = Path(__file__).resolve()
-    checkout = here.parents[2] / "studies"
-    return checkout if checkout.is_dir() else here.parents[1] / "studies"
+    """The folder of the studies that are known by name."""
+    return project_folder("studies")
 
 
 def study_files(folder: Path | None = None) -> tuple[Path, ...]:

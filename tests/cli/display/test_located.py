@@ -23,9 +23,9 @@ from recorded_runs import Answer
 
 from ndrepro.cli.display.located import _which
 from ndrepro.execution.environments.matrix import cell, create
-from ndrepro.execution.runs.run import CODE
 from ndrepro.protocol.errors import EnvironmentMissing
 from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.project_folders import CODE
 from ndrepro.protocol.replay_messages import Bits, Operation
 
 Command = Callable[..., Answer]

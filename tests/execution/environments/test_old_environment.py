@@ -14,11 +14,12 @@ from real_runs import Bench
 
 from ndrepro.execution.environments.matrix import cell, create
 from ndrepro.execution.runs import data_check
-from ndrepro.execution.runs.run import CODE, Finished
+from ndrepro.execution.runs.run import Finished
 from ndrepro.execution.runs.run_checks import CHECKS
 from ndrepro.protocol.errors import EnvironmentMissing
 from ndrepro.protocol.experiment.determinism import variables
 from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.project_folders import CODE
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verify import verify

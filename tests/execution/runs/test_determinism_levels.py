@@ -12,10 +12,10 @@ import pytest
 
 from ndrepro.execution.runs import data_check
 from ndrepro.execution.runs.child_process import child_variables
-from ndrepro.execution.runs.run import CODE
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, write_json
+from ndrepro.protocol.project_folders import CODE
 from provenance.formats.trail import Trail, compare
 
 # both trainings in one process: torch is loaded once

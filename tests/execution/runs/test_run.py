@@ -13,11 +13,12 @@ import pytest
 from real_runs import Bench, alive, children_of, wait_for
 
 from ndrepro.execution.runs.observer import Progress, Silent
-from ndrepro.execution.runs.run import CODE, Finished, Options, _ending, run
+from ndrepro.execution.runs.run import Finished, Options, _ending, run
 from ndrepro.execution.runs.run_checks import CHECKS
 from ndrepro.protocol.errors import DataError, DeviceError, UsageError
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.messages import Request, Result, read_json
+from ndrepro.protocol.project_folders import CODE
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Manifest, Resource
 from provenance.attestation.trust import TrustPolicy
