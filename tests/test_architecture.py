@@ -41,6 +41,7 @@ WALLS: dict[str, Wall] = {
     "ndrepro.protocol": wall("ndrepro.protocol provenance.errors"),
     "ndrepro.training": wall(
         "ndrepro ndrepro.training ndrepro.protocol provenance.errors provenance.capture.environment "
+        "provenance.capture.unavailable "
         "provenance.formats.canonical_json provenance.formats.digest provenance.formats.digest_cache "
         "provenance.formats.fingerprint provenance.formats.metrics_log provenance.formats.trail",
         "numpy torch torchvision PIL safetensors",

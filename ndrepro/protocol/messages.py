@@ -190,7 +190,8 @@ def write_json(path: Path, document: Any) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     try:
-        with temporary.open("w", encoding="utf-8") as stream:
+        # a lone surrogate, as in a path that is not UTF-8, becomes its JSON escape, which ``read_json`` reverses
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())

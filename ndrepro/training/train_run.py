@@ -35,6 +35,7 @@ from ndrepro.training.optimizer import make_optimizer
 from ndrepro.training.run_logs import Recording, Unrecorded
 from ndrepro.training.trainer import Interrupted, Trainer
 from provenance.capture.environment import capture, usage
+from provenance.capture.unavailable import printable
 from provenance.formats.digest import FileDigest, listing
 
 
@@ -186,7 +187,7 @@ def read_and_describe(
     described = described if changes is None else {**described, "prepared": changes}
     if not write:
         return prepared, described
-    write_json(folder.dataset, described)
+    write_json(folder.dataset, printable(described))
     entries = [(item.name, FileDigest(item.size, item.sha256)) for item in data.files]
     folder.dataset_listing.write_text(listing(entries), encoding="utf-8", errors="surrogateescape")
     return prepared, described

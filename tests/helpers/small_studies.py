@@ -41,6 +41,9 @@ class Watched:
         """Keep the name."""
         self.read.append(dataset)
 
+    def left_out(self, dataset: str, summary: str) -> None:
+        """Nothing."""
+
     def started(self, plan: Plan) -> None:
         """Nothing."""
 

@@ -114,7 +114,9 @@ def dataset(resource: Resource) -> str:
     official = {True: "the official files", False: "NOT the official files", None: "no official digest is known"}
     images = f"{word(at(found, 'train_images'))} + {word(at(found, 'test_images'))} images"
     read = f"read as {word(at(found, 'reader'))}; sha256 {str(found['tree_sha256'])[:16]}..."
-    return f"{name}, {images}, {official.get(found.get('canonical'), '?')}; {read}"
+    left_out = found.get("left_out", {}).get("count", 0)
+    lost = f"; {words.plural(left_out, 'file')} in its folders LEFT OUT" if left_out else ""
+    return f"{name}, {images}, {official.get(found.get('canonical'), '?')}; {read}{lost}"
 
 
 def determinism(found: Any) -> str:

@@ -58,6 +58,10 @@ class Display(Silent, ABC):
         """Say why nothing else is seen for a while."""
         self.say(words.reading(dataset, terminal.here(data)))
 
+    def left_out(self, dataset: str, summary: str) -> None:
+        """Say which files are not trained on."""
+        self.say(f"{dataset}: {summary}")
+
     def began(self, folder: RunFolder, request: Request) -> None:
         """Say what runs and where."""
         self.experiment = request.experiment

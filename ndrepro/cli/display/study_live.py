@@ -55,6 +55,10 @@ class PlainLines:
         """Say why nothing else is seen for a while."""
         self.say(words.reading(dataset, terminal.here(data)))
 
+    def left_out(self, dataset: str, summary: str) -> None:
+        """Say which files are not trained on."""
+        self.say(f"{dataset}: {summary}")
+
     def started(self, plan: Plan) -> None:
         """Say what there is to do."""
         self.total, self.done = len(plan.items), plan.states["done"]

@@ -52,6 +52,9 @@ class Silent:
     def reading(self, dataset: str, data: Path) -> None:
         """Nothing."""
 
+    def left_out(self, dataset: str, summary: str) -> None:
+        """Nothing."""
+
     def started(self, plan: Plan) -> None:
         """Nothing."""
 

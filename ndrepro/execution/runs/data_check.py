@@ -15,11 +15,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import ndrepro
 from ndrepro.protocol.errors import DataError, NdreproError, from_record
@@ -46,31 +46,40 @@ def locate(experiment: Experiment, asked: Path | None) -> Path:
     return Path(os.environ.get("NDREPRO_DATA") or "data").resolve()
 
 
-def check(experiment: Experiment, data: Path, runs: RunsFolder, reading: Callable[[str, Path], None]) -> None:
-    """Raises DataError, naming the file and the cure, where ``data`` cannot be read or hold too few images.
+class DataObserver(Protocol):
+    """What is reported while data are checked."""
 
-    ``reading`` is called with the data set and its path if they have to be read for it, which takes as long as a
-    training process takes to read them.
-    """
+    def reading(self, dataset: str, data: Path) -> None:
+        """The data have to be read, which takes as long as a training process takes to read them."""
+
+    def left_out(self, dataset: str, summary: str) -> None:
+        """Files in the data's folders are not read: how many, why, and one by name."""
+
+
+def check(experiment: Experiment, data: Path, runs: RunsFolder, observer: DataObserver) -> None:
+    """Raises DataError, naming the file and the cure, where ``data`` cannot be read or hold too few images."""
     found = _known(experiment.dataset, data)
     place = _place(runs, experiment.dataset, data)
     if found is None:
         found = _remembered(place, data)
     if found is None:
-        reading(experiment.dataset, data)
+        observer.reading(experiment.dataset, data)
         found = _read(experiment.dataset, data)
         if found is None:
             return
         _remember(place, found)
+    if found.left_out:
+        observer.left_out(experiment.dataset, found.left_out)
     split_sizes.check(experiment, found.train_images, found.test_images)
 
 
 @dataclass(frozen=True)
 class _Found:
-    """Data that could be read: images in each split; the folders that they lie in; what those held, as a digest."""
+    """Data that could be read: images in each split; what is left out; their folders; what those held, as a digest."""
 
     train_images: int
     test_images: int
+    left_out: str
     folders: tuple[str, ...] = ()
     state: str = ""
     version: str = ndrepro.__version__
@@ -80,7 +89,7 @@ def _known(dataset: str, data: Path) -> _Found | None:
     """Data that are known by their digest: the bundled digits."""
     with suppress(OSError):
         if dataset == "digits" and data.is_file() and bytes_digest(data.read_bytes()) == DIGITS_SHA256:
-            return _Found(DATASETS[dataset].train_images, DATASETS[dataset].test_images)
+            return _Found(DATASETS[dataset].train_images, DATASETS[dataset].test_images, "")
     return None
 
 

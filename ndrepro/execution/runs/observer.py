@@ -33,6 +33,9 @@ class Observer(Protocol):
     def reading(self, dataset: str, data: Path) -> None:
         """Before that, if data that are new here are read to see that they are whole."""
 
+    def left_out(self, dataset: str, summary: str) -> None:
+        """Before that, if files in the data's folders are not read: how many, why, and one by name."""
+
     def began(self, folder: RunFolder, request: Request) -> None:
         """The run folder is made and the ledger has its entry."""
 
@@ -47,6 +50,9 @@ class Silent:
     """An observer that says nothing."""
 
     def reading(self, dataset: str, data: Path) -> None:
+        """Nothing."""
+
+    def left_out(self, dataset: str, summary: str) -> None:
         """Nothing."""
 
     def began(self, folder: RunFolder, request: Request) -> None:

@@ -109,7 +109,7 @@ def run(
         )
     _check_nodes(experiment)
     container = None if options.container is None else engines.find(options.container, experiment.device)
-    data_check.check(experiment, data, options.runs, observer.reading)
+    data_check.check(experiment, data, options.runs, observer)
     request = Request(experiment, str(data), options.environment or "", container=container)
     if segment is not None:
         request = replace(request, resume_step=segment.step, segment_epochs=segment.epochs)
@@ -148,7 +148,7 @@ def resume(folder: RunFolder, options: Options, observer: Observer) -> Finished:
     if options.runs.root.absolute() != beside:
         options = replace(options, runs=RunsFolder(beside))
     data = data_check.locate(request.experiment, options.data) if options.data else Path(request.data)
-    data_check.check(request.experiment, data, options.runs, observer.reading)
+    data_check.check(request.experiment, data, options.runs, observer)
     if request.container is not None:
         here = engines.find(Wanted.recorded(request.container), request.experiment.device)
         request = replace(request, container=here)

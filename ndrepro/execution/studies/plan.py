@@ -151,6 +151,9 @@ class StudyObserver(Protocol):
     def reading(self, dataset: str, data: Path) -> None:
         """Before anything, if data that are new here are read to see that they are whole."""
 
+    def left_out(self, dataset: str, summary: str) -> None:
+        """Before anything, if files in the data's folders are not read: how many, why, and one by name."""
+
     def started(self, plan: Plan) -> None:
         """Before the first run."""
 
@@ -231,7 +234,7 @@ def carry_out(
 def _check_data(plan: Plan, experiment: Experiment, data: Path, options: Options, observer: StudyObserver) -> None:
     """Raises DataError where ``data`` cannot be read, saying which grids do without them."""
     try:
-        data_check.check(experiment, data, options.runs, observer.reading)
+        data_check.check(experiment, data, options.runs, observer)
     except DataError as error:
         needing = {item.run.grid for item in plan.todo if item.run.experiment.dataset == experiment.dataset}
         others = [grid for grid in plan.grids() if grid not in needing]

@@ -3,11 +3,12 @@
 The very reader that a training process would use reads all of it, so that whatever would end a run there is told
 here. The last line of standard output is one JSON document,
 
-    {"train_images": N, "test_images": N, "folders": [...]}   and exit code 0, or
-    {"error": {"type", "message", "cure"}}                     and exit code 1
+    {"train_images": N, "test_images": N, "left_out": "...", "folders": [...]}   and exit code 0, or
+    {"error": {"type", "message", "cure"}}                                        and exit code 1
 
-where ``folders`` are all that were looked into: while nothing in them changes, the answer stays the same. What is
-missing is downloaded, as the training process would. It dies with its parent (NDREPRO_PARENT_PID).
+where ``left_out`` says what an image folder holds besides ("": nothing), and ``folders`` are all that were looked
+into: while nothing in them changes, the answer stays the same. What is missing is downloaded, as the training process
+would. It dies with its parent (NDREPRO_PARENT_PID).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 from ndrepro.protocol.errors import to_record
 from ndrepro.training.__main__ import die_with_parent
 from ndrepro.training.data import DATASETS
+from ndrepro.training.data.readers.class_folders import LeftOut
 from provenance.formats.digest_cache import cache_folder
 
 # of the system and of this program, not of the data
@@ -38,8 +40,13 @@ def main(arguments: list[str]) -> int:
     except Exception as error:
         print(f"\n{json.dumps({'error': to_record(error)})}")
         return 1
-    counts = {"train_images": len(data.train.labels), "test_images": len(data.test.labels)}
-    print(f"\n{json.dumps({**counts, 'folders': looked.folders()})}")
+    answer = {
+        "train_images": len(data.train.labels),
+        "test_images": len(data.test.labels),
+        "left_out": (data.left_out or LeftOut()).summary(),
+        "folders": looked.folders(),
+    }
+    print(f"\n{json.dumps(answer)}")
     return 0
 
 

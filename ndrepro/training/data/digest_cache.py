@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ndrepro.protocol.errors import DataError
 from ndrepro.training.data.readers.decoding import in_threads
-from ndrepro.training.data.readers.images import SourceFile
+from ndrepro.training.data.readers.images import SourceFile, read_bytes
 from provenance.formats.digest_cache import DigestCache
 
 
@@ -32,7 +32,7 @@ def digests(top: Path, names: Sequence[str], check: Callable[[Path, bytes], None
             known = cache.known(name, status)
             if known is not None:
                 return status, known, False
-            content = path.read_bytes()
+            content = read_bytes(path)
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})", "see to its rights, or copy it") from None
         check(path, content)

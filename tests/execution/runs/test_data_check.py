@@ -22,7 +22,7 @@ from ndrepro.execution.studies.study_file import load_study
 from ndrepro.protocol.errors import DataError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder, RunsFolder
-from ndrepro.protocol.messages import Request
+from ndrepro.protocol.messages import Request, read_json
 from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verify import verify
 
@@ -44,17 +44,21 @@ def images(tmp_path: Path) -> Path:
 
 
 class Reader:
-    """Checks data, and counts how often they had to be read."""
+    """Checks data, and counts how often they had to be read; the observer of its own checks."""
 
     def __init__(self, runs: Path) -> None:
         self.runs = RunsFolder(runs)
         self.times = 0
+        self.said: list[str] = []
 
     def check(self, name: str, data: Path, **settings: str) -> None:
-        data_check.check(Experiment.from_name(name, settings), data, self.runs, self._count)
+        data_check.check(Experiment.from_name(name, settings), data, self.runs, self)
 
-    def _count(self, dataset: str, data: Path) -> None:
+    def reading(self, dataset: str, data: Path) -> None:
         self.times += 1
+
+    def left_out(self, dataset: str, summary: str) -> None:
+        self.said.append(summary)
 
 
 @pytest.fixture
@@ -84,7 +88,19 @@ def empty_class(images: Path) -> str:
     return "train/c0: no image"
 
 
-@pytest.mark.parametrize("damage", [lose_class, truncate, resize, empty_class])
+def a_bomb(images: Path) -> str:
+    path = images / "train" / "c5" / "1.png"
+    path.write_bytes(path.read_bytes().replace(b"\0\0\0\x20\0\0\0\x20", b"\0\0\xff\xff\0\0\xff\xff"))
+    return r"train/c5/1\.png: "
+
+
+def a_pipe(images: Path) -> str:
+    (images / "train" / "c5" / "1.png").unlink()
+    os.mkfifo(images / "train" / "c5" / "1.png")
+    return r"train/c5/1\.png: not a regular file"
+
+
+@pytest.mark.parametrize("damage", [lose_class, truncate, resize, empty_class, a_bomb, a_pipe])
 def test_a_damaged_image_folder_starts_no_run(bench: Bench, images: Path, damage: Callable[[Path], str]) -> None:
     said = damage(images)
     bench.options = replace(bench.options, data=images)
@@ -149,6 +165,39 @@ def test_labels_that_do_not_match_start_no_run_and_those_that_do_start_one(reade
     write_idx(root / "t10k-labels-idx1-ubyte", np.arange(11, dtype=np.uint8) % 10)
     with pytest.raises(DataError, match="11 labels for 12 images"):
         reader.check("lenet_bn_1_mnist", root)
+
+
+def test_files_that_are_left_out_are_said_before_every_run(reader: Reader, images: Path) -> None:
+    reader.check("lenet_bn_1_cifar10", images)
+    assert reader.said == []
+    (images / "train" / "c1" / "._0.png").write_bytes(b"")
+    for times in (1, 2):
+        reader.check("lenet_bn_1_cifar10", images)
+        said = "1 left out: 1 hidden (the name begins with a dot); e.g. train/c1/._0.png"
+        assert reader.said == [said] * times and reader.times == 2
+
+
+def test_class_folders_and_files_whose_names_are_not_utf_8_are_read_recorded_and_remembered(
+    bench: Bench, images: Path
+) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    for split in ("train", "test"):
+        (images / split / "c1").rename(images / split / name)
+    (images / "train" / name / "0.png").rename(images / "train" / name / name)
+    (images / "train" / name / f"{name}.txt").write_text("")
+    bench.options = replace(bench.options, data=images)
+    ended = bench.run("lenet_bn_1_cifar10", train_images="16", test_images="16")
+    assert ended.outcome == "completed", ended.error
+    assert verify(ended.folder.root, trust=TrustPolicy.load(bench.options.home)).ok
+    recorded = read_json(ended.folder.dataset)
+    assert recorded["classes"][9] == r"caf\xe9" and recorded["left_out"]["examples"] == [r"train/caf\xe9/caf\xe9.txt"]
+    assert b"train/caf\xe9/caf\xe9\n" in ended.folder.dataset_listing.read_bytes()
+    reader = Reader(bench.options.runs.root)
+    reader.check("lenet_bn_1_cifar10", images)
+    assert reader.times == 0
+    (images / "train" / name / "1.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"1\.png: not a whole image"):
+        bench.run("lenet_bn_1_cifar10")
 
 
 def changed(path: Path) -> None:

@@ -1,22 +1,23 @@
-"""Images in folders: ``train/CLASS/*.{png,jpg,jpeg}`` and ``test/CLASS/*``, all of one size.
+"""Images in folders: ``train/CLASS/`` and ``test/CLASS/``, all of one size.
 
 Classes are numbered in the sorted order of their names, images come in the sorted order of their file names. Every
 file is hashed and decoded from one read. Anything that is not what it should be is refused by name before a run
-starts: a class missing from the test split, a truncated image, a wrong size.
+starts: a class missing from the test split, a truncated image, a wrong size. What is not read is counted
+(``class_folders``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ndrepro.protocol.errors import DataError
 from ndrepro.protocol.experiment.catalogue import DATASETS
+from ndrepro.training.data.readers.class_folders import LeftOut, check_same_classes, class_names, images_below
 from ndrepro.training.data.readers.decoding import decode
 from ndrepro.training.data.readers.images import Images, SourceFile, Split, read_source
-
-SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def is_image_folder(root: Path) -> bool:
@@ -26,47 +27,41 @@ def is_image_folder(root: Path) -> bool:
 
 def load(name: str, root: Path) -> Images:
     """The data set ``name`` from an image folder. Raises DataError naming the folder or file."""
-    classes = _classes(root / "train")
+    classes, beside_train = class_names(root, "train")
     facts = DATASETS[name]
     if len(classes) != facts.num_classes:
         raise DataError(
             f"{root / 'train'}: {len(classes)} class folders ({', '.join(classes[:12])}), "
             f"{name} has {facts.num_classes}",
-            "put the images of each class into a folder train/CLASS, and nothing else there",
+            "put the images of each class into a folder train/CLASS, and no other folder there",
         )
-    missing = [label for label in classes if not (root / "test" / label).is_dir()]
-    extra = sorted(set(_classes(root / "test")) - set(classes))
-    if missing or extra:
-        raise DataError(
-            f"{root / 'test'}: class folders missing: {', '.join(missing) or 'none'}; not in train: "
-            f"{', '.join(extra) or 'none'}",
-            "give train and test the same class folders",
-        )
-    train, train_files = _read_split(root, "train", classes, (facts.channels, facts.size))
-    test, test_files = _read_split(root, "test", classes, (facts.channels, facts.size))
-    return Images(name, train, test, classes, (*train_files, *test_files), False, "image folder")
-
-
-def _classes(folder: Path) -> tuple[str, ...]:
-    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
+    test_classes, beside_test = class_names(root, "test")
+    check_same_classes(root / "test", test_classes, classes, "train")
+    shape = (facts.channels, facts.size)
+    train, train_files, among_train = _read_split(root, "train", classes, shape)
+    test, test_files, among_test = _read_split(root, "test", classes, shape)
+    left_out = beside_train + among_train + beside_test + among_test
+    return Images(name, train, test, classes, (*train_files, *test_files), False, "image folder", left_out)
 
 
 def _read_split(
-    root: Path, split: str, classes: tuple[str, ...], shape: tuple[int, int]
-) -> tuple[Split, list[SourceFile]]:
-    paths: list[Path] = []
+    root: Path, split: str, classes: Sequence[str], shape: tuple[int, int]
+) -> tuple[Split, list[SourceFile], LeftOut]:
+    names: list[str] = []
     labels: list[int] = []
-    for label, name in enumerate(classes):
-        found = sorted(path for path in (root / split / name).iterdir() if path.suffix.lower() in SUFFIXES)
-        if not found:
-            raise DataError(f"{root / split / name}: no image", f"images end in {', '.join(SUFFIXES)}")
-        paths += found
-        labels += [label] * len(found)
+    left_out = LeftOut()
+    for label, class_name in enumerate(classes):
+        images, others = images_below(root, f"{split}/{class_name}")
+        if not images:
+            raise DataError(f"{root / split / class_name}: no image", "put images there, e.g. PNG or JPEG files")
+        names += images
+        labels += [label] * len(images)
+        left_out += others
     channels, size = shape
-    images = np.empty((len(paths), channels, size, size), dtype=np.uint8)
+    pixels = np.empty((len(names), channels, size, size), dtype=np.uint8)
     files = []
-    for index, path in enumerate(paths):
-        content, source = read_source(path, path.relative_to(root).as_posix())
-        images[index] = decode(path, content, channels, size)
+    for index, name in enumerate(names):
+        content, source = read_source(root / name, name)
+        pixels[index] = decode(root / name, content, channels, size)
         files.append(source)
-    return Split(images, np.array(labels, dtype=np.int64), by_class=True), files
+    return Split(pixels, np.array(labels, dtype=np.int64), by_class=True), files, left_out

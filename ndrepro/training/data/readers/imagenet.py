@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,14 +26,14 @@ from ndrepro.protocol.errors import DataError
 from ndrepro.protocol.experiment.catalogue import DATASETS
 from ndrepro.training.data import published
 from ndrepro.training.data.digest_cache import digests
-from ndrepro.training.data.readers.decoding import open_image
+from ndrepro.training.data.readers.class_folders import LeftOut, check_same_classes, class_names, images_below
+from ndrepro.training.data.readers.decoding import check_whole
 from ndrepro.training.data.readers.images import SourceFile, read_source
 from ndrepro.training.data.readers.matlab import read_mat
 from ndrepro.training.data.readers.photographs import Photographs, PhotographSplit
 
 _NAME = "imagenet"
 _KAGGLE = "ILSVRC/Data/CLS-LOC"
-_SUFFIXES = (".jpeg", ".jpg", ".png")
 _TABLE = "LOC_val_solution.csv"
 _DEVKIT = "ILSVRC2012_devkit_t12"
 # digests are the organisers', as torchvision has them
@@ -50,36 +50,42 @@ class _Layout:
     val: Path
     labels: tuple[Path, ...]
 
+    def named(self, path: Path) -> str:
+        """The name of a file or folder below ``top``."""
+        return path.relative_to(self.top).as_posix()
+
 
 def load(root: Path, devkit: published.PublishedFile = _DEVKIT_ARCHIVE) -> Photographs:
     """The data set from wherever ``root`` has it. Raises DataError naming the folder or file, and the cure."""
     layout = _layout(root)
-    train = _in_class_folders(layout, layout.train)
-    classes = tuple(sorted(set(train.values())))
+    classes, beside_train = class_names(layout.top, layout.named(layout.train))
     expected = DATASETS[_NAME].num_classes
     if len(classes) != expected:
         raise DataError(
             f"{layout.train}: {len(classes)} class folders, {_NAME} has {expected}",
             "unpack the whole archive: an interrupted unpacking leaves classes out",
         )
-    flat = not any(path.is_dir() for path in layout.val.iterdir() if not path.name.startswith("."))
+    train, among_train = _in_class_folders(layout, layout.train, classes)
+    val_classes, beside_val = class_names(layout.top, layout.named(layout.val))
     label_files: tuple[SourceFile, ...] = ()
-    if flat:
-        val, label_files, reader = _flat(layout, devkit)
+    if val_classes:
+        check_same_classes(layout.val, val_classes, classes, layout.train.name)
+        val, among_val = _in_class_folders(layout, layout.val, val_classes)
+        reader, left_out = "class folders", beside_val + among_val
     else:
-        val, reader = _in_class_folders(layout, layout.val), "class folders"
-    strangers, missing = sorted(set(val.values()) - set(classes)), sorted(set(classes) - set(val.values()))
-    if strangers or (missing and not flat):
-        raise DataError(
-            f"{layout.val}: classes missing: {', '.join(missing[:5]) or 'none'}; not in {layout.train.name}: "
-            f"{', '.join(strangers[:5]) or 'none'}",
-            "unpack the whole archive again",
-        )
-    files = digests(layout.top, [*train, *val], _check_whole)
+        val, label_files, reader, left_out = _flat(layout, devkit)
+        strangers = sorted(set(val.values()) - set(classes))
+        if strangers:
+            raise DataError(
+                f"{layout.val}: labels that are no class folder of {layout.train.name}: {', '.join(strangers[:5])}",
+                "unpack the whole archive again",
+            )
+    files = digests(layout.top, [*train, *val], check_whole)
     train_split = _split(layout.top, files[: len(train)], list(train.values()), classes)
     test_split = _split(layout.top, files[len(train) :], list(val.values()), classes)
     everything = tuple(sorted((*files, *label_files), key=lambda file: file.name))
-    return Photographs(_NAME, train_split, test_split, classes, everything, None, reader)
+    left_out = beside_train + among_train + left_out
+    return Photographs(_NAME, train_split, test_split, classes, everything, None, reader, left_out)
 
 
 def _layout(root: Path) -> _Layout:
@@ -99,26 +105,26 @@ def _layout(root: Path) -> _Layout:
     )
 
 
-def _in_class_folders(layout: _Layout, folder: Path) -> dict[str, str]:
-    """File name -> class, of every image below ``folder``, by class and then by name."""
-    found = {}
-    for label in sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        names = sorted(_images(folder / label))
+def _in_class_folders(layout: _Layout, folder: Path, classes: Sequence[str]) -> tuple[dict[str, str], LeftOut]:
+    """File name -> class, of every image below ``folder``, by class and then by name; and what else is there."""
+    found: dict[str, str] = {}
+    left_out = LeftOut()
+    for label in classes:
+        names, others = images_below(layout.top, f"{layout.named(folder)}/{label}")
         if not names:
-            raise DataError(f"{folder / label}: no image", f"images end in {', '.join(_SUFFIXES)}")
-        prefix = (folder / label).relative_to(layout.top).as_posix()
-        found.update({f"{prefix}/{name}": label for name in names})
-    return found
+            raise DataError(f"{folder / label}: no image", "unpack the whole archive again")
+        found.update(dict.fromkeys(names, label))
+        left_out += others
+    return found, left_out
 
 
-def _images(folder: Path) -> Iterator[str]:
-    return (path.name for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES and path.name[0] != ".")
-
-
-def _flat(layout: _Layout, devkit: published.PublishedFile) -> tuple[dict[str, str], tuple[SourceFile, ...], str]:
-    """Validation images that lie side by side: file name -> class, in order; the files of labels; the reader."""
+def _flat(
+    layout: _Layout, devkit: published.PublishedFile
+) -> tuple[dict[str, str], tuple[SourceFile, ...], str, LeftOut]:
+    """Validation images side by side: name -> class, in order; the files of labels; the reader; what is left out."""
     where, labels, sources, reader = _labels(layout, devkit)
-    names = {Path(name).stem: name for name in _images(layout.val)}
+    images, left_out = images_below(layout.top, layout.named(layout.val))
+    names = {Path(name).stem: name for name in images}
     without, absent = sorted(set(names) - set(labels)), sorted(set(labels) - set(names))
     if without or absent:
         raise DataError(
@@ -126,9 +132,8 @@ def _flat(layout: _Layout, devkit: published.PublishedFile) -> tuple[dict[str, s
             f"{', '.join(without[:3]) or 'none'}; not there: {', '.join(absent[:3]) or 'none'}",
             "use the label file that belongs to these images",
         )
-    prefix = layout.val.relative_to(layout.top).as_posix()
     ordered = sorted(names, key=lambda stem: (labels[stem], names[stem]))
-    return {f"{prefix}/{names[stem]}": labels[stem] for stem in ordered}, sources, f"{reader}, flat val"
+    return {names[stem]: labels[stem] for stem in ordered}, sources, f"{reader}, flat val", left_out
 
 
 def _labels(
@@ -137,11 +142,11 @@ def _labels(
     """Where labels were found; image name without suffix -> class; the files; what they are."""
     for place in layout.labels:
         if (place / _TABLE).is_file():
-            content, source = read_source(place / _TABLE, _named(layout, place / _TABLE))
+            content, source = read_source(place / _TABLE, layout.named(place / _TABLE))
             return place / _TABLE, _from_table(place / _TABLE, content), (source,), f"Kaggle's {_TABLE}"
         for folder in (place / _DEVKIT / "data", place / "data", place):
             if (folder / _TRUTH).is_file() and (folder / _META).is_file():
-                read = [read_source(folder / name, _named(layout, folder / name)) for name in (_TRUTH, _META)]
+                read = [read_source(folder / name, layout.named(folder / name)) for name in (_TRUTH, _META)]
                 labels = _from_devkit(folder, *(content for content, _ in read))
                 return folder / _TRUTH, labels, tuple(source for _, source in read), "development kit"
         if (archive := place / devkit.name).is_file():
@@ -191,14 +196,3 @@ def _from_devkit(where: Path, truth: bytes, meta: bytes) -> dict[str, str]:
 def _split(top: Path, files: Sequence[SourceFile], names: Sequence[str], classes: tuple[str, ...]) -> PhotographSplit:
     number = {name: label for label, name in enumerate(classes)}
     return PhotographSplit(top, tuple(files), np.array([number[name] for name in names], dtype=np.int64))
-
-
-def _named(layout: _Layout, path: Path) -> str:
-    return path.relative_to(layout.top).as_posix()
-
-
-def _check_whole(path: Path, content: bytes) -> None:
-    """Raises DataError for an image that is cut short. A whole JPEG ends after its last scan; others are decoded."""
-    start, end = content.rfind(b"\xff\xda"), content.rfind(b"\xff\xd9")
-    if not (content[:2] == b"\xff\xd8" and 0 < start < end):
-        open_image(path, content)

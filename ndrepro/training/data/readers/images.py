@@ -6,8 +6,10 @@ trained on. ``pixels_sha256`` is over the decoded arrays, since decoders of comp
 
 from __future__ import annotations
 
+import errno
 import hashlib
-from dataclasses import dataclass
+import stat
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import numpy as np
 from ndrepro.protocol.errors import DataError
 from ndrepro.protocol.experiment import split_sizes
 from ndrepro.protocol.experiment.catalogue import DATASETS
+from ndrepro.training.data.readers.class_folders import LeftOut
 from provenance.formats.digest import FileDigest, tree_digest
 
 
@@ -56,7 +59,8 @@ class Images:
     """A data set as read: both splits, the classes' names in the order of labels, the files, and how it was read.
 
     ``canonical`` is true where the files are the official ones by digest, false where they are not, ``None`` where
-    no official digest is known; ``reader`` says which reader decoded them.
+    no official digest is known; ``reader`` says which reader decoded them. ``left_out`` is what an image folder holds
+    besides, ``None`` for readers that look at named files only.
     """
 
     name: str
@@ -66,6 +70,7 @@ class Images:
     files: tuple[SourceFile, ...]
     canonical: bool | None
     reader: str
+    left_out: LeftOut | None = None
 
     def describe(self) -> dict[str, Any]:
         """The JSON that goes into ``dataset.json``."""
@@ -81,19 +86,12 @@ class Images:
             "bytes": sum(item.size for item in self.files),
             "tree_sha256": tree_digest(entries),
             "pixels_sha256": {"train": _pixels(self.train), "test": _pixels(self.test)},
+            **({} if self.left_out is None else {"left_out": self.left_out.to_json()}),
         }
 
     def first(self, train: int | None, test: int | None) -> Images:
         """The same data set with only the first images of each split."""
-        return Images(
-            self.name,
-            self.train.first(train),
-            self.test.first(test),
-            self.classes,
-            self.files,
-            self.canonical,
-            self.reader,
-        )
+        return replace(self, train=self.train.first(train), test=self.test.first(test))
 
 
 def first_rows(labels: np.ndarray, count: int, by_class: bool) -> np.ndarray:
@@ -135,10 +133,17 @@ def split_of(name: str, where: Path, images: np.ndarray, labels: np.ndarray) -> 
     return Split(np.ascontiguousarray(images), labels.astype(np.int64))
 
 
+def read_bytes(path: Path) -> bytes:
+    """A whole regular file. Raises OSError, and never waits for somebody to write into a FIFO."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return path.read_bytes()
+
+
 def read_source(path: Path, name: str) -> tuple[bytes, SourceFile]:
     """A whole file and its digest, from one read. Raises DataError naming it."""
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})", "see to its rights, or copy it afresh") from None
     return content, SourceFile(name, len(content), hashlib.sha256(content).hexdigest())

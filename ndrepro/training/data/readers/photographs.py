@@ -18,8 +18,9 @@ from PIL import Image, features
 from ndrepro.protocol.errors import DataError
 from ndrepro.protocol.experiment import split_sizes
 from ndrepro.training.data.crops import centre_crop
+from ndrepro.training.data.readers.class_folders import LeftOut
 from ndrepro.training.data.readers.decoding import open_image
-from ndrepro.training.data.readers.images import SourceFile, first_rows
+from ndrepro.training.data.readers.images import SourceFile, first_rows, read_bytes
 from provenance.formats.digest import FileDigest, tree_digest
 
 _SAMPLE = 8  # test images whose pixels are digested, to tell decoders apart
@@ -50,7 +51,7 @@ class PhotographSplit:
         file = self.files[index]
         path = self.top / file.name
         try:
-            content = path.read_bytes()
+            content = read_bytes(path)
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})", "put it back and resume the run") from None
         if hashlib.sha256(content).hexdigest() != file.sha256:
@@ -62,7 +63,7 @@ class PhotographSplit:
 class Photographs:
     """A data set: both splits, the classes' names in the order of labels, and every file, also those of labels.
 
-    ``canonical`` and ``reader`` are as in ``Images``.
+    ``canonical``, ``reader`` and ``left_out`` are as in ``Images``.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Photographs:
     files: tuple[SourceFile, ...]
     canonical: bool | None
     reader: str
+    left_out: LeftOut
 
     def first(self, train: int | None, test: int | None) -> Photographs:
         """The same data set with only the first photographs of each split."""
@@ -92,12 +94,13 @@ class Photographs:
             "labelled_sha256": {"train": self._labelled(self.train), "test": self._labelled(self.test)},
             "pixels_sha256": {"unavailable": "photographs are decoded when they are needed"},
             "sample_pixels_sha256": self._sample(),
+            "left_out": self.left_out.to_json(),
         }
 
     def _labelled(self, split: PhotographSplit) -> str:
         rows = zip(split.files, split.labels.tolist(), strict=True)
         text = "".join(f"{self.classes[label]} {file.sha256}\n" for file, label in rows)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
     def _sample(self) -> str:
         """Of the middles of the first test images, decoded, resized and cropped: decoders and resizers differ."""

@@ -53,10 +53,32 @@ def test_one_changed_pixel_changes_the_digests(root: Path) -> None:
     assert after["pixels_sha256"]["train"] == before["pixels_sha256"]["train"]
 
 
-def test_grey_jpegs_and_other_suffixes_are_taken_as_they_are(root: Path) -> None:
+def test_other_suffixes_and_deeper_folders_are_read_and_what_is_left_out_is_recorded(root: Path) -> None:
+    assert DATASETS["cifar10"](root).describe()["left_out"] == {"count": 0, "reasons": {}, "examples": []}
     picture(root / "train" / CLASSES[0] / "2.JPG", 1, mode="L")
-    (root / "train" / CLASSES[0] / "notes.txt").write_text("not an image")
-    assert len(DATASETS["cifar10"](root).train.labels) == 21
+    picture(root / "train" / CLASSES[0] / "deeper" / "0.webp", 1)
+    (root / "train" / CLASSES[0] / "1.png").rename(root / "train" / CLASSES[0] / "1")
+    (root / "test" / CLASSES[0] / "notes.txt").write_text("not an image")
+    (root / "test" / CLASSES[0] / "._0.png").write_bytes(b"")
+    images = DATASETS["cifar10"](root)
+    assert len(images.train.labels) == 22 and len(images.test.labels) == 20
+    few = images.first(10, 10).describe()
+    assert few["left_out"]["count"] == 2
+    assert few["left_out"]["examples"] == [f"test/{CLASSES[0]}/._0.png", f"test/{CLASSES[0]}/notes.txt"]
+
+
+def test_the_same_pictures_in_8_and_16_bits_are_the_same_pixels(tmp_path: Path) -> None:
+    """16 bits used to be clipped: all but the darkest 255 of 65,536 levels were white."""
+    grey = np.random.RandomState(3).randint(0, 256, (28, 28))
+    for kind, pixels in (("8", grey.astype(np.uint8)), ("16", (grey * 257).astype(np.uint16))):
+        for split in ("train", "test"):
+            for number in range(10):
+                path = tmp_path / kind / split / str(number) / "0.png"
+                path.parent.mkdir(parents=True)
+                Image.fromarray(pixels).save(path)
+    described = [DATASETS["mnist"](tmp_path / kind).describe() for kind in ("8", "16")]
+    assert described[0]["pixels_sha256"] == described[1]["pixels_sha256"]
+    assert len(np.unique(DATASETS["mnist"](tmp_path / "16").train.images)) == len(np.unique(grey))
 
 
 def truncated(root: Path) -> str:
@@ -77,7 +99,7 @@ def wrong_size(root: Path) -> str:
 
 def missing_class(root: Path) -> str:
     (root / "test" / CLASSES[4]).rename(root / "test" / "other")
-    return "missing: class 4 ü; not in train: other"
+    return "missing: class 4 ü; not in train: other$"
 
 
 def too_few_classes(root: Path) -> str:

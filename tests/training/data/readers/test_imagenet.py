@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from miniature_imagenet import KAGGLE, VALIDATION, WNIDS, Miniature
+from PIL import Image
 
 from ndrepro.protocol.errors import DataError
 from ndrepro.training.data.published import PublishedFile
@@ -187,6 +188,29 @@ def truncated(root: Path) -> str:
     return f"{path.name}: not a whole image"
 
 
+def cut_after_the_thumbnail(root: Path) -> str:
+    """What is left has the start, the scan and the end of a whole JPEG, the thumbnail's."""
+    path = next((root / KAGGLE / "train" / WNIDS[4]).iterdir())
+    whole = path.read_bytes()
+    header = b"\xff\xe1" + (len(whole) + 8).to_bytes(2, "big") + b"Exif\0\0" + whole
+    replace(path, whole[:2] + header + whole[2 : whole.rindex(b"\xff\xda")])
+    return f"{path.name}: not a whole image"
+
+
+def pipe(root: Path) -> str:
+    path = next((root / KAGGLE / "train" / WNIDS[4]).iterdir())
+    path.unlink()
+    os.mkfifo(path)
+    return f"{path.name}: not a regular file"
+
+
+def transparent(root: Path) -> str:
+    path, png = next((root / KAGGLE / "train" / WNIDS[4]).iterdir()), io.BytesIO()
+    Image.new("RGBA", (30, 20)).save(png, "PNG")
+    replace(path, png.getvalue())
+    return f"{path.name}: transparent pixels"
+
+
 def no_image(root: Path) -> str:
     replace(root / KAGGLE / "val" / "ILSVRC2012_val_00000003.JPEG", b"")
     return "ILSVRC2012_val_00000003.JPEG: not a whole image"
@@ -210,7 +234,7 @@ def image_missing(root: Path) -> str:
 
 def label_unknown(root: Path) -> str:
     (root / TABLE).write_text((root / TABLE).read_text().replace(WNIDS[1], "n99999999"))
-    return "val: classes missing: .*; not in train: n99999999"
+    return "val: labels that are no class folder of train: n99999999"
 
 
 def table_damaged(root: Path) -> str:
@@ -223,6 +247,9 @@ DAMAGES = [
     missing_class,
     empty_class,
     truncated,
+    cut_after_the_thumbnail,
+    pipe,
+    transparent,
     no_image,
     no_labels,
     label_missing,
@@ -260,7 +287,7 @@ def test_what_is_wrong_with_a_devkit_is_named(miniature: Miniature, kaggle: Path
 
 def test_class_folders_must_have_the_same_classes(folders: Path) -> None:
     (folders / "val" / WNIDS[2]).rename(folders / "val" / "n99999999")
-    with pytest.raises(DataError, match=f"val: classes missing: {WNIDS[2]}; not in train: n99999999"):
+    with pytest.raises(DataError, match=f"val: class folders missing: {WNIDS[2]}; not in train: n99999999"):
         imagenet.load(folders)
     (folders / "val").rename(folders / "test")
     (folders / "test" / "n99999999").rename(folders / "test" / WNIDS[2])
@@ -275,14 +302,27 @@ def test_where_there_is_nothing_the_cure_is_said(tmp_path: Path) -> None:
 
 def test_a_whole_file_of_another_kind_passes_and_padding_after_the_end_too(kaggle: Path) -> None:
     path = next((kaggle / KAGGLE / "train" / WNIDS[4]).iterdir())
-    from PIL import Image
-
     png, jpeg = io.BytesIO(), path.read_bytes()
     Image.new("CMYK", (30, 20)).convert("RGB").save(png, "PNG")
     for content in (png.getvalue(), jpeg + b"\0" * 5, jpeg + b"\xff\xda trailing"):
         replace(path, content)
         data = imagenet.load(kaggle)
         assert np.asarray(data.train.read(4)).shape[2] == 3
+
+
+def test_what_is_left_out_of_both_splits_is_recorded(kaggle: Path, folders: Path) -> None:
+    for root, val in ((kaggle / KAGGLE, "val"), (folders, f"val/{WNIDS[0]}")):
+        assert imagenet.load(root).describe()["left_out"]["count"] == 0
+        (root / "train" / WNIDS[0] / "._x.JPEG").write_bytes(b"")
+        (root / val / "list.txt").write_text("")
+        assert imagenet.load(root).describe()["left_out"]["count"] == 2
+
+
+def test_a_photograph_that_becomes_a_pipe_is_refused_and_not_waited_for(kaggle: Path) -> None:
+    data = imagenet.load(kaggle)
+    pipe(kaggle)
+    with pytest.raises(DataError, match=r"cannot be read \(not a regular file\)"):
+        data.train.read(4)
 
 
 def test_the_first_photographs_are_of_every_class_in_turn(folders: Path) -> None:
