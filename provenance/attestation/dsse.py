@@ -2,7 +2,9 @@
 
 The envelope is DSSE 1.0.2 with an in-toto payload; the signature is over the payload's type and its very bytes, and
 the bytes that come back from ``verify_envelope`` are those that were verified. A key identifier in an envelope is a
-hint that nobody signed: every signature is tried against every key given, whatever it claims.
+hint that nobody signed: every signature is tried against every key given, whatever it claims. Spelling (white space,
+standard or URL-safe base64) and further signatures, a countersigner's or a stranger's, change nothing of what was
+signed: ``Verified`` lists the signatures that hold and counts the others.
 
 The private key (Ed25519) is made on first use in the key home, mode 600 in a folder of mode 700, outside any git work
 tree, and is refused when others can read it. It never leaves this module's ``KeyRing``; training processes are never
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined, unused-ignore]
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
-_BEFORE_PAYLOAD, _STAND_IN = b'{"payload":"', b"AAAA"
 _CURE_HOME = "set NDREPRO_HOME to a folder of your own, outside any repository"
 
 
@@ -213,10 +214,22 @@ class KeyRing:
 
 @dataclass(frozen=True)
 class Verified:
-    """The bytes that were verified, and the identifiers of the keys whose signatures over them hold."""
+    """The bytes that were verified.
+
+    Attributes:
+        payload: the very bytes that are signed.
+        signatures: (identifier of the key, signature) of every key given whose signature over them holds, in order.
+        others: how many further signatures no key given has made.
+    """
 
     payload: bytes
-    signers: tuple[str, ...]
+    signatures: tuple[tuple[str, bytes], ...]
+    others: int = 0
+
+    @property
+    def signers(self) -> tuple[str, ...]:
+        """The identifiers of the keys whose signatures hold."""
+        return tuple(keyid for keyid, _ in self.signatures)
 
 
 def pae(payload_type: str, payload: bytes) -> bytes:
@@ -258,21 +271,25 @@ def verify_parts(
         raise UsageError(f"threshold {threshold}, expected at least 1")
     message = pae(payload_type, payload)
     known = {key.keyid: key for key in keys}
-    signers: list[str] = []
+    valid: dict[str, bytes] = {}
+    others = []
     for claimed, signature in signatures:
         made_by = next((keyid for keyid, key in known.items() if key.verifies(signature, message)), None)
-        if claimed in known and made_by != claimed:
-            raise EnvelopeError(
-                f"the signature that names the key {claimed} is not that key's: the payload, its type, the signature "
-                "or the name was changed"
-            )
-        if made_by is not None and made_by not in signers:
-            signers.append(made_by)
-    if len(signers) < threshold:
-        raise _too_few(signers, threshold, [claimed or "(no name)" for claimed, _ in signatures])
+        if made_by is None:
+            others.append(claimed)
+        else:
+            valid.setdefault(made_by, signature)
+    false = next((claimed for claimed in others if claimed in known), None)
+    if not valid and false is not None:
+        raise EnvelopeError(
+            f"the signature that names the key {false} is not that key's: the payload, its type, the signature or the "
+            "name was changed"
+        )
+    if len(valid) < threshold:
+        raise _too_few(list(valid), threshold, [claimed or "(no name)" for claimed, _ in signatures])
     if payload_type != PAYLOAD_TYPE:
         raise EnvelopeError(f"payloadType {payload_type!r}, expected {PAYLOAD_TYPE!r}")
-    return Verified(payload, tuple(signers))
+    return Verified(payload, tuple(valid.items()), len(others))
 
 
 def read_envelope(envelope: Mapping[str, Any] | bytes) -> tuple[str, bytes, list[tuple[str, bytes]]]:
@@ -297,24 +314,6 @@ def read_envelope(envelope: Mapping[str, Any] | bytes) -> tuple[str, bytes, list
     if not signatures:
         members["signatures"].refuse("at least one signature")
     return members["payloadType"].text(), _base64(members["payload"]), signatures
-
-
-def written_parts(data: bytes) -> tuple[str, bytes, list[tuple[str, bytes]]] | None:
-    """What ``read_envelope`` gives, of a file byte for byte as ``write_envelope`` writes it; None for any other.
-
-    The payload, nearly all of the file, is decoded once; the rest is read and written again around a short stand-in.
-    """
-    end = data.find(b'"', len(_BEFORE_PAYLOAD))
-    text, short = data[len(_BEFORE_PAYLOAD) : end], _BEFORE_PAYLOAD + _STAND_IN + data[end:]
-    try:
-        payload = binascii.a2b_base64(text)
-        payload_type, stand_in, signatures = read_envelope(short)
-    except (binascii.Error, EnvelopeError):
-        return None
-    as_written = data.startswith(_BEFORE_PAYLOAD) and text == binascii.b2a_base64(payload, newline=False)
-    if not text or not as_written or write_envelope(payload_type, stand_in, signatures) != short:
-        return None
-    return payload_type, payload, signatures
 
 
 def write_envelope(payload_type: str, payload: bytes, signatures: Iterable[tuple[str, bytes]]) -> bytes:

@@ -1,7 +1,7 @@
 """Is this run what its manifest says, and who says so? Numbered checks, each with a name.
 
-    1 envelope       the manifest is a DSSE envelope, byte for byte as the recorder writes it
-    2 signature      a trusted key signed exactly these bytes
+    1 envelope       the manifest is a DSSE envelope
+    2 signature      a trusted key signed exactly its payload; every trusted signer is named, other signatures counted
     3 statement      they are an in-toto statement of a known schema
     4 subjects       subjects and artifacts agree, none twice, and no name leads out of the folder
     5 present        every artifact is there as a regular file
@@ -9,6 +9,10 @@
     7 nothing added  nothing else is in the folder
     8 ledger         the chain is whole, the run began where the manifest says, and this manifest is how it ended
     9 ...            the caller's own checks, in the order given
+
+Signatures cover the payload alone, so the envelope is not compared with a file of bytes: another spelling of it, or a
+countersignature, leaves a run verified. What stands for the manifest in the ledger and elsewhere is its digest as the
+recorder wrote it, one signature and canonical JSON, into which nothing that is unsigned enters (``Verdict.digest``).
 
 A check that depends on one that did not pass is skipped and says so: nothing is read out of bytes that no trusted
 key signed. A run verifies (``Verdict.ok``) when checks 1 to 7 pass and none fails. Of a manifest alone, 5 to 7 cannot
@@ -25,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from provenance.attestation.dsse import read_envelope, verify_parts, written_parts
+from provenance.attestation.dsse import read_envelope, verify_parts, write_envelope
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Artifact, Manifest
 from provenance.attestation.run_files import MANIFEST, Identity, contents, inside
@@ -61,10 +65,17 @@ class Check:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Every check, the manifest (None unless checks 1 to 3 passed), the signer's name (None unless 1 and 2 passed).
+    """What was found.
 
-    ``digest`` is the SHA-256 of the very bytes that were verified; None where the file could not be read. ``changed``
-    names the files that are in the folder and are not those that were signed (check 6).
+    Attributes:
+        checks: every check, in order.
+        manifest: None unless checks 1 to 3 passed.
+        signer: the name of the first trusted key that signed; None unless checks 1 and 2 passed.
+        ok: whether the run verifies.
+        digest: SHA-256 of the manifest as its recorder wrote it, with that signer's signature, or with the one that
+            the ledger names; None without a trusted signature.
+        payload_digest: SHA-256 of the bytes that were signed; None likewise.
+        changed: names of the files that are in the folder and are not those that were signed (check 6).
     """
 
     checks: tuple[Check, ...]
@@ -72,6 +83,7 @@ class Verdict:
     signer: str | None
     ok: bool
     digest: str | None = None
+    payload_digest: str | None = None
     changed: tuple[str, ...] = ()
 
     @property
@@ -145,8 +157,8 @@ def verify(
     ok = all(check.status == "pass" for check in checks if check.number in needed)
     ok = ok and all(check.status != "fail" for check in checks)
     manifest = case.statement.manifest if case.statement else None
-    digest = bytes_digest(case.data) if case.data else None
-    return Verdict(tuple(checks), manifest, case.signer, ok, digest, case.changed)
+    payload = bytes_digest(case.payload) if case.payload else None
+    return Verdict(tuple(checks), manifest, case.signer, ok, case.digest, payload, case.changed)
 
 
 @dataclass
@@ -157,9 +169,10 @@ class _Case:
     folder: Path | None
     trust: TrustPolicy
     ledger: Ledger | None
-    data: bytes = b""
     envelope: tuple[str, bytes, list[tuple[str, bytes]]] = ("", b"", [])
     payload: bytes = b""
+    digests: tuple[str, ...] = ()
+    digest: str | None = None
     signer: str | None = None
     statement: Statement | None = None
     changed: tuple[str, ...] = ()
@@ -216,21 +229,17 @@ def _run_extra(number: int, extra: ExtraCheck, case: _Case, done: list[Check]) -
 
 
 def _envelope(case: _Case) -> str:
-    """1: a DSSE envelope, in the bytes that the recorder writes."""
+    """1: a DSSE envelope."""
     try:
-        case.data = case.manifest_path.read_bytes()
+        data = case.manifest_path.read_bytes()
     except OSError as error:
         raise _Failure(
             f"{case.manifest_path}: cannot be read ({error.strerror})",
             "a run has a manifest when it has ended; one that was killed with its recorder has none",
         ) from None
-    written = written_parts(case.data)
-    case.envelope = envelope = written or read_envelope(case.data)
-    if written is None:
-        # signatures cover the payload only: whitespace, spelling and unknown members would otherwise change unseen
-        raise _Failure(f"{case.manifest_path}: not byte for byte as the recorder writes it", "get the original again")
-    count = len(envelope[2])
-    return f"{count} signature{'s' if count > 1 else ''} over {len(envelope[1])} bytes"
+    case.envelope = read_envelope(data)
+    _, payload, signatures = case.envelope
+    return f"{len(signatures)} signature{'s' if len(signatures) > 1 else ''} over {len(payload)} bytes"
 
 
 def _signature(case: _Case) -> str:
@@ -241,12 +250,16 @@ def _signature(case: _Case) -> str:
         raise _Failure(error.message, error.cure) from None
     except EnvelopeError as error:
         raise _Failure(error.message, error.cure or "get the original again") from None
-    keyid = verified.signers[0]
-    if keyid not in [claimed for claimed, _ in case.envelope[2]]:
-        raise _Failure(f"the key {keyid} made the signature, but the envelope names another", "get the original again")
     case.payload = verified.payload
-    case.signer = case.trust.name_of(keyid)
-    return f"by {case.signer} ({keyid})"
+    case.digests = tuple(
+        bytes_digest(write_envelope(case.envelope[0], verified.payload, [signature]))
+        for signature in verified.signatures
+    )
+    case.digest = case.digests[0]
+    case.signer = case.trust.name_of(verified.signers[0])
+    named = ", ".join(f"{case.trust.name_of(keyid)} ({keyid})" for keyid in verified.signers)
+    more = f"; {verified.others} more that no trusted key made" if verified.others else ""
+    return f"by {named}{more}"
 
 
 def _statement(case: _Case) -> str:
@@ -351,7 +364,8 @@ def _ledger(case: _Case) -> str:
         ends = [entry for entry in entries if entry.event == "ended"]
         what = f"a later attempt began at entry {last.sequence} and has no end" if ends else "the run has no end in it"
         raise _Failure(f"{ledger.path}: {what}", "its tail was cut off, or the run goes on: ndrepro run --resume")
-    if last.fields.get("manifest") != bytes_digest(case.data):
+    case.digest = next((digest for digest in case.digests if digest == last.fields.get("manifest")), case.digest)
+    if last.fields.get("manifest") != case.digest:
         raise _Failure(
             f"{ledger.path}: the run ended (entry {last.sequence}) with another manifest than this one",
             "this one was replaced, perhaps by that of an earlier attempt: get the last one",

@@ -23,14 +23,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from ndrepro.analysis.audit.published_tables import published_tables
-from ndrepro.analysis.results.result_row import Score
+from ndrepro.analysis.results.result_row import Score, manifest_of
 from ndrepro.protocol.experiment.catalogue import DATASETS
 from ndrepro.protocol.experiment.experiment import STREAMS
 from ndrepro.protocol.layout import RunFolder
-from provenance.attestation.dsse import read_envelope
-from provenance.attestation.manifest import Manifest
-from provenance.attestation.statement import Statement
-from provenance.errors import ProvenanceError
 
 Item = TypeVar("Item")
 CANNOT_BE, LOOK = "cannot be", "look"
@@ -198,21 +194,13 @@ def _together(items: Iterable[Item], key: Callable[[Item], Hashable]) -> Iterato
     yield from groups.values()
 
 
-def _manifest(row: Score) -> Manifest | None:
-    """The manifest that the row is from, verified when the row was read; None where it has gone since."""
-    try:
-        return Statement.from_bytes(read_envelope(RunFolder(row.folder).manifest.read_bytes())[1]).manifest
-    except (OSError, ProvenanceError):
-        return None
-
-
 def _census(row: Score) -> Mapping[str, Any]:
-    manifest = _manifest(row)
+    manifest = manifest_of(row)
     items = manifest.byproducts if manifest else ()
     return next((item.annotations or {} for item in items if item.name == "layer census"), {})
 
 
 def _trail(row: Score) -> str | None:
-    manifest = _manifest(row)
+    manifest = manifest_of(row)
     name = RunFolder(row.folder).trail.name
     return next((item.sha256 for item in manifest.artifacts if item.path == name), None) if manifest else None

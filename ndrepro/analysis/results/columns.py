@@ -28,7 +28,7 @@ NUMBERS = (
     "train_seconds",
 )
 # "folder" follows from the path, "signer" from the key, "manifest_digest" is a column of every manifest
-OWN = ("run_id", "started", "seed", "seeds", *NUMBERS)
+OWN = ("run_id", "started", "payload_digest", "seed", "seeds", *NUMBERS)
 _KIND = tuple(name for name in Score.__dataclass_fields__ if name not in (*OWN, "folder", "signer", "manifest_digest"))
 COLUMNS = ("path", "kind", "digest", "sequence", "entry", "outcome", *OWN)
 
@@ -54,9 +54,10 @@ def row_of(examined: Examined, keyids: Mapping[str, str]) -> Row:
         fields = vars(result)
         kind = {name: fields[name] for name in _KIND}
         numbers = (_stored(fields[name]) for name in NUMBERS)
-        own = (result.run_id, result.started, result.seed, json.dumps(dict(result.seeds), sort_keys=True), *numbers)
+        seeds = json.dumps(dict(result.seeds), sort_keys=True)
+        own = (result.run_id, result.started, bytes.fromhex(result.payload_digest), result.seed, seeds, *numbers)
     else:
-        kind, own = {"name": result.name}, (result.run_id, "", 0, "{}", *(None for _ in NUMBERS))
+        kind, own = {"name": result.name}, (result.run_id, "", b"", 0, "{}", *(None for _ in NUMBERS))
     sequence, entry = examined.began
     ids = bytes.fromhex(examined.digest), sequence, bytes.fromhex(entry), examined.outcome
     return Row(keyids[result.signer], json.dumps(kind), os.fsencode(examined.path), *ids, own)
@@ -64,11 +65,11 @@ def row_of(examined: Examined, keyids: Mapping[str, str]) -> Row:
 
 def score_from(values: tuple[Any, ...], kind: str, signer: str) -> Score:
     """The score in the values of "path", "digest" and ``OWN``."""
-    path, digest, run_id, started, seed, seeds, *numbers = values
+    path, digest, run_id, started, payload, seed, seeds, *numbers = values
     fields = dict(_parsed(kind))
     fields["folder"] = Path(os.fsdecode(os.path.dirname(path)))
     fields |= {"signer": signer, "manifest_digest": digest.hex(), "run_id": run_id, "started": started, "seed": seed}
-    fields["seeds"] = _parsed(seeds)
+    fields |= {"payload_digest": payload.hex(), "seeds": _parsed(seeds)}
     for name, number in zip(NUMBERS, numbers, strict=True):
         fields[name] = float(number) if type(number) is str else number
     return _made(Score, fields)

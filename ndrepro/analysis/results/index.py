@@ -1,11 +1,12 @@
 """Remembers which manifests were verified, so that a folder of a hundred thousand runs is verified once.
 
 The index is an SQLite database that can be thrown away at any time. It holds what was taken out of manifests that
-verified, with each file's size, times, inode and device; a file that is not exactly as it was is verified anew, and
-what was refused is never remembered. ctime is among them, which no program can set back; a file that was changed a
-moment before it was read could be changed again within one tick of the file system's clock, so it is verified once
-more the next time. What the ledger, or another copy of the run, says against a manifest stands beside it, until the
-ledger or the folder changes.
+verified, with each file's size, times, inode and device; a manifest that is not exactly as it was, or a run of which
+any file or folder was changed since, is verified anew, and what was refused is never remembered. Changes are told by
+the latest ctime of the whole run folder, which no program can set back; a file that was changed a moment before it was
+read could be changed again within one tick of the file system's clock, so it is verified once more the next time. What
+the ledger, or another copy of the run, says against a manifest stands beside it, until the ledger or the folder
+changes.
 
 Whoever can write to the folder could write numbers into the database. Therefore it is sealed
 (``ndrepro.analysis.results.sealed``), and an index whose seal does not hold, that was made by other code than this, or

@@ -12,7 +12,7 @@ from pathlib import Path
 from provenance.attestation.run_files import MANIFEST
 from provenance.errors import StorageError
 
-# size, times of modification and change in ns, inode, device
+# size, times of modification and change in ns, inode, device; of a run's manifest the latest change of the whole run
 Stamp = tuple[int, int, int, int, int]
 # path, and its stamp
 Found = tuple[bytes, int, int, int, int, int]
@@ -49,14 +49,26 @@ def stamp_of(path: bytes | Path) -> Stamp | None:
 def _walk(folder: bytes, depth: int) -> Iterator[Found]:
     manifest = folder + _MANIFEST
     try:
-        # what stamp_of does, in the loop that a hundred thousand runs go through
         status = os.stat(manifest, follow_symlinks=False)
     except OSError:
         if depth and not os.path.lexists(folder + b"/request.json"):
             for inside in _inside(folder):
                 yield from _walk(inside, depth - 1)
         return
-    yield manifest, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev
+    changed = max(status.st_ctime_ns, _latest_change(folder))
+    yield manifest, status.st_size, status.st_mtime_ns, changed, status.st_ino, status.st_dev
+
+
+def _latest_change(folder: bytes) -> int:
+    """When the folder or anything in it was changed last, in ns: a file's content, name or place."""
+    latest = os.stat(folder, follow_symlinks=False).st_ctime_ns
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                latest = max(latest, _latest_change(folder + b"/" + entry.name))
+            else:
+                latest = max(latest, entry.stat(follow_symlinks=False).st_ctime_ns)
+    return latest
 
 
 def _inside(folder: bytes) -> list[bytes]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ndrepro.analysis.results.result_row import NoScore, experiment_of, score_of
 from ndrepro.protocol.experiment.experiment import Experiment, Seeds
-from ndrepro.protocol.layout import RunFolder, RunsFolder
+from ndrepro.protocol.layout import RunsFolder
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verify import verify
@@ -32,24 +32,19 @@ def replicates_of(original: Manifest, runs: RunsFolder, trust: TrustPolicy) -> R
     for folder in RunsFolder(runs.root).runs():
         if folder.root.parent.name != wanted.name or not folder.manifest.exists():
             continue
-        manifest = _believed(folder, trust)
-        if manifest is None:
+        verdict = verify(folder.root, trust=trust)
+        if verdict.manifest is None or not verdict.manifest_ok or verdict.changed:
             refused += 1
             continue
         try:
-            found = experiment_of(manifest)
-            accuracy = score_of(manifest, folder.root, "", "").test_accuracy / 100
+            found = experiment_of(verdict.manifest)
+            accuracy = score_of(verdict.manifest, folder.root, verdict).test_accuracy / 100
         except NoScore:
             continue
         other = (found.seed, found.seeds) != (wanted.seed, wanted.seeds)
         if other and _unseeded(found) == _unseeded(wanted) and math.isfinite(accuracy):
             accuracies[found.seed, found.seeds] = accuracy
     return Replicates(tuple(accuracies.values()), refused)
-
-
-def _believed(folder: RunFolder, trust: TrustPolicy) -> Manifest | None:
-    verdict = verify(folder.manifest, trust=trust, manifest_only=True)
-    return verdict.manifest if verdict.ok else None
 
 
 def _unseeded(experiment: Experiment) -> Experiment:

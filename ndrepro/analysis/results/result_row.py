@@ -10,27 +10,25 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from copy import copy
-from dataclasses import dataclass, fields
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ndrepro.protocol.errors import NdreproError
-from ndrepro.protocol.experiment.experiment import STREAMS, Experiment, Seeds
+from ndrepro.protocol.experiment.experiment import STREAMS, Experiment
 from ndrepro.protocol.image_reference import label_of, recorded_in
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import LATER_SCORES
 from ndrepro.protocol.study.study import leaves
+from provenance.attestation.dsse import read_envelope
 from provenance.attestation.manifest import Manifest, Resource
+from provenance.attestation.statement import Statement
+from provenance.attestation.verify import Verdict
 from provenance.errors import ProvenanceError
-from provenance.formats.canonical_json import LARGEST_INTEGER
 from provenance.formats.digest import bytes_digest
 
 # settings that a row has a place of its own for
 _OWN = ("arch", "method", "epochs", "dataset", "seed", "determinism", "threads", "device")
-
-_NO_SEEDS = {field.name: None for field in fields(Seeds)}
 
 
 class NoScore(NdreproError):
@@ -47,7 +45,8 @@ class Score:
     image (``ndrepro.protocol.image_reference``), "" outside of containers. ``parameters`` counts the trainable ones.
     ``train_seconds`` is the time in training steps, ``None`` where it was not kept. Top-5 accuracies are ``None`` in
     runs from before they were recorded. ``official_data`` says whether the data were the published files, by their
-    digests. ``signer`` is the name of a trusted key.
+    digests. ``signer`` is the name of a trusted key. ``manifest_digest`` is the manifest's as its recorder wrote it,
+    ``payload_digest`` that of the bytes that are signed in it (``provenance.attestation.verify``).
     """
 
     run_id: str
@@ -78,6 +77,7 @@ class Score:
     code: str
     signer: str
     manifest_digest: str
+    payload_digest: str
     started: str
     train_top5_accuracy: float | None = None
     test_top5_accuracy: float | None = None
@@ -106,8 +106,8 @@ class Score:
         return (*self.experiment, drawn, self.environment, self.determinism, self.threads, self.device)
 
 
-def score_of(manifest: Manifest, folder: Path, signer: str, digest: str) -> Score:
-    """The row of a completed run. ``digest`` is that of the manifest's file, ``signer`` the name of who signed it.
+def score_of(manifest: Manifest, folder: Path, verdict: Verdict) -> Score:
+    """The row of a completed run whose manifest, that of ``verdict``, verifies.
 
     Raises NoScore for a manifest that is of no training run, of a piece of one, that did not complete, whose results
     are missing or are no accuracies, or that contradicts itself.
@@ -136,7 +136,7 @@ def score_of(manifest: Manifest, folder: Path, signer: str, digest: str) -> Scor
         dataset=experiment.dataset,
         seed=experiment.seed,
         seeds={stream: own for stream in STREAMS if (own := getattr(experiment.seeds, stream)) is not None},
-        settings=_settings(_text(manifest.external_parameters["experiment"])),
+        settings=_settings(experiment),
         cell=cell,
         environment=", ".join([*where, f"in {cell}"] if images[0] else where),
         torch=versions["torch"],
@@ -153,8 +153,9 @@ def score_of(manifest: Manifest, folder: Path, signer: str, digest: str) -> Scor
         train_seconds=_train_seconds(manifest, folder),
         commit=str((source.digest or {}).get("gitCommit", "")) if source else "",
         code=str((code.digest or {}).get("sha256", "")) if (code := _named(manifest, "code")) else "",
-        signer=signer,
-        manifest_digest=digest,
+        signer=verdict.signer or "",
+        manifest_digest=verdict.digest or "",
+        payload_digest=verdict.payload_digest or "",
         started=manifest.started_on,
         **{key: 100 * last[key] for key in LATER_SCORES if key in last},
         image=images[0],
@@ -167,7 +168,7 @@ def experiment_of(manifest: Manifest) -> Experiment:
     """The experiment of a manifest. Raises NoScore where it has none, or says another name than its settings do."""
     asked = manifest.external_parameters
     try:
-        experiment = _experiment(asked["experiment"])
+        experiment = Experiment.from_json(asked["experiment"])
     except (KeyError, TypeError, ProvenanceError) as error:
         raise NoScore(f"it is of no experiment that is known here ({error})") from None
     if asked.get("name") != experiment.name:
@@ -179,6 +180,16 @@ def experiment_of(manifest: Manifest) -> Experiment:
     return experiment
 
 
+def manifest_of(run: Score) -> Manifest | None:
+    """The manifest of a row, read again; None where it is gone or signs anything else than what was verified."""
+    try:
+        payload = read_envelope(RunFolder(run.folder).manifest.read_bytes())[1]
+        # what is read is what a trusted key signed, whatever has become of the envelope around it
+        return Statement.from_bytes(payload).manifest if bytes_digest(payload) == run.payload_digest else None
+    except (OSError, ProvenanceError):
+        return None
+
+
 def _environments(manifest: Manifest) -> tuple[str, ...]:
     """What a study may call where it ran. Raises NoScore for a container that is not one."""
     asked = manifest.external_parameters
@@ -187,31 +198,6 @@ def _environments(manifest: Manifest) -> tuple[str, ...]:
         return tuple(name for name in names if label_of(name))
     except (KeyError, TypeError, ProvenanceError):
         raise NoScore("its container is not one") from None
-
-
-def _experiment(document: Any) -> Experiment:
-    """``Experiment.from_json``, most of whose work is done once for all runs that differ in their seeds."""
-    seed, seeds = document["seed"], document["seeds"]
-    plain = isinstance(seeds, dict) and seeds.keys() == _NO_SEEDS.keys() and type(seed) is int
-    if not plain or not all(own is None or type(own) is int for own in seeds.values()):
-        return Experiment.from_json(document)
-    if not all(0 <= own <= LARGEST_INTEGER for own in (seed, *seeds.values()) if own is not None):
-        return Experiment.from_json(document)
-    # what ``replace`` does, but for asking again whether everything else is as it must be
-    experiment = copy(_unseeded(_text(document)))
-    object.__setattr__(experiment, "seed", seed)
-    object.__setattr__(experiment, "seeds", Seeds(**seeds))
-    return experiment
-
-
-def _text(document: Mapping[str, Any]) -> str:
-    """An experiment's document without its seeds."""
-    return json.dumps({**document, "seed": 0, "seeds": _NO_SEEDS})
-
-
-@lru_cache(maxsize=256)
-def _unseeded(text: str) -> Experiment:
-    return Experiment.from_json(json.loads(text))
 
 
 def _last_row(manifest: Manifest, experiment: Experiment) -> dict[str, float]:
@@ -233,9 +219,7 @@ def _last_row(manifest: Manifest, experiment: Experiment) -> dict[str, float]:
     return found
 
 
-@lru_cache(maxsize=256)
-def _settings(text: str) -> dict[str, Any]:
-    experiment = _unseeded(text)
+def _settings(experiment: Experiment) -> dict[str, Any]:
     default = dict(leaves(experiment.defaults()))
     return {
         key: value

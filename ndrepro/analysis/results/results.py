@@ -7,9 +7,9 @@
 
 A manifest counts when it is an envelope as the recorder writes it, a trusted key signed it, it is a statement of a
 known schema whose subjects agree (checks 1 to 4 of ``provenance.attestation.verify``), it contradicts neither itself
-(``ndrepro.analysis.results.result_row``) nor the ledger beside it (check 8), where there is one. The other files of a
-run are not read but for the clock; ``deep`` has every one of them hashed too (checks 5 to 7). With ``index`` what was
-verified once is not verified again while its file stays as it was (``ndrepro.analysis.results.index``).
+(``ndrepro.analysis.results.result_row``) nor the ledger beside it (check 8), where there is one, and every file of the
+run that lies beside it is the one that was signed (check 6). Files that are missing refuse no run. With ``index`` what
+was verified once is not verified again while the run's folder stays as it was (``ndrepro.analysis.results.index``).
 
 Memory does not grow with the folder: rows lie in a database on the disk, and ``Scores.rows`` reads them one by one.
 """
@@ -137,7 +137,6 @@ def read_scores(
     *,
     index: Path | None = None,
     policy: TrustPolicy | None = None,
-    deep: bool = False,
     watch: Watch = lambda done, count: None,
 ) -> Scores:
     """The scores of every run below ``folders``, ordered by start.
@@ -146,7 +145,6 @@ def read_scores(
         folders: folders of runs, run folders, or manifest files.
         index: a file to remember in what was verified; left out, everything is verified now.
         policy: whose signatures count; left out, this user's own.
-        deep: hash every file of every run too; nothing is remembered then.
         watch: called with how many manifests of a folder have been verified, and how many are to be.
 
     Raises NotFoundError for a folder that is not there, StorageError where there is no room for temporary files.
@@ -155,8 +153,7 @@ def read_scores(
     policy = TrustPolicy.load(default_home()) if policy is None else policy
     try:
         found = [
-            _read_folder(folder, _index_of(index, folder, given), policy, deep, watch)
-            for folder in dict.fromkeys(given)
+            _read_folder(folder, _index_of(index, folder, given), policy, watch) for folder in dict.fromkeys(given)
         ]
     except sqlite3.Error as error:
         raise StorageError(f"the temporary database of scores: {error}", "make room, or set TMPDIR") from error
@@ -189,15 +186,14 @@ def _index_of(index: Path | None, folder: Path, given: list[Path]) -> Path | Non
     return index.with_name(f"{index.name}-{bytes_digest(os.fsencode(folder.absolute()))[:12]}")
 
 
-def _read_folder(folder: Path, remembered: Path | None, policy: TrustPolicy, deep: bool, watch: Watch) -> _Read:
+def _read_folder(folder: Path, remembered: Path | None, policy: TrustPolicy, watch: Watch) -> _Read:
     if not folder.exists():
         raise NotFoundError(f"{folder}: not there", "name a folder of runs, such as runs/")
     folder = folder.absolute()
     ledger = _ledger_of(folder)
-    remembered = None if deep else remembered
     index = Index(policy, remembered)
     count, gone = index.compare(manifests(folder))
-    refused = list(_verify(index, count, policy, deep, watch))
+    refused = list(_verify(index, count, policy, watch))
     place = [str(folder), index.settled(stamp_of(ledger))]
     if count or gone or index.note("place") != place or remembered is None:
         missing, number = _ask(index, ledger, folder == ledger.parent, refused)
@@ -208,10 +204,10 @@ def _read_folder(folder: Path, remembered: Path | None, policy: TrustPolicy, dee
     return _Read(index, tuple(refused), tuple(index.unfinished()), lost, index.note("begun"))
 
 
-def _verify(index: Index, count: int, policy: TrustPolicy, deep: bool, watch: Watch) -> Iterator[Refused]:
+def _verify(index: Index, count: int, policy: TrustPolicy, watch: Watch) -> Iterator[Refused]:
     """Verify what is new, remember it, and yield what is refused."""
     done = 0
-    for batch in examine_all(index.fresh(), count, policy, deep):
+    for batch in examine_all(index.fresh(), count, policy):
         for item in batch:
             if isinstance(item, Refused):
                 yield item

@@ -20,9 +20,7 @@ _BATCH = 200
 _AHEAD = 3
 
 
-def examine_all(
-    paths: Iterator[bytes], count: int, policy: TrustPolicy, deep: bool = False
-) -> Iterator[list[Row | Refused]]:
+def examine_all(paths: Iterator[bytes], count: int, policy: TrustPolicy) -> Iterator[list[Row | Refused]]:
     """What every one of ``count`` manifests is, batch by batch, in order; in worker processes where that pays.
 
     A script that reads scores outside ``if __name__ == "__main__"`` cannot have them, and is served by one.
@@ -35,9 +33,9 @@ def examine_all(
         from concurrent.futures.process import BrokenProcessPool
 
         with suppress(BrokenProcessPool):
-            yield from _in_processes(batches, waiting, workers, keys, policy.home, deep)
+            yield from _in_processes(batches, waiting, workers, keys, policy.home)
     for batch in chain(waiting, batches):
-        yield _examine_batch(batch, keys, policy.home, deep)
+        yield _examine_batch(batch, keys, policy.home)
 
 
 def _in_processes(
@@ -46,7 +44,6 @@ def _in_processes(
     workers: int,
     keys: tuple[tuple[str, str, str, str], ...],
     home: Path,
-    deep: bool,
 ) -> Iterator[list[Row | Refused]]:
     """What came out of every batch; those in ``waiting`` were taken and have not been yielded."""
     import multiprocessing
@@ -59,7 +56,7 @@ def _in_processes(
         while True:
             for batch in islice(batches, _AHEAD * workers - len(running)):
                 waiting.append(batch)
-                running.append(pool.submit(_examine_batch, batch, keys, home, deep))
+                running.append(pool.submit(_examine_batch, batch, keys, home))
             if not running:
                 return
             found = running.popleft().result()
@@ -82,14 +79,12 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _examine_batch(
-    batch: list[bytes], keys: tuple[tuple[str, str, str, str], ...], home: Path, deep: bool
-) -> list[Row | Refused]:
+def _examine_batch(batch: list[bytes], keys: tuple[tuple[str, str, str, str], ...], home: Path) -> list[Row | Refused]:
     policy = TrustPolicy(home, None, tuple(TrustedKey(*key) for key in keys))
     keyids = {key.name: key.keyid for key in tuple(policy.keys())}
     found: list[Row | Refused] = []
     for path in batch:
-        examined = examine(Path(os.fsdecode(path)), policy, deep)
+        examined = examine(Path(os.fsdecode(path)), policy)
         result = examined.result
         found.append(result if isinstance(result, Refused) else row_of(examined, keyids))
     return found

@@ -15,13 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from ndrepro.analysis.comparison.trail_divergence import compare_trails, growth
-from ndrepro.analysis.results.result_row import Score
+from ndrepro.analysis.results.result_row import Score, manifest_of
 from ndrepro.analysis.sensitivity.experimental_design import Cell, Design, Replicate
 from ndrepro.protocol.layout import RunFolder
-from provenance.attestation.dsse import read_envelope
-from provenance.attestation.statement import Statement
 from provenance.errors import ProvenanceError, TrailError
-from provenance.formats.digest import bytes_digest, file_digest
+from provenance.formats.digest import file_digest
 from provenance.formats.trail import Trail
 
 
@@ -134,12 +132,9 @@ def _repeats(design: Design, subject: str) -> list[bool]:
 
 def signed_trail(run: Score) -> tuple[Path, str]:
     """A run's trail and its digest, as its manifest has it. Raises TrailError where it is not there or another."""
-    folder = RunFolder(run.folder)
-    data = folder.manifest.read_bytes()
-    if bytes_digest(data) != run.manifest_digest:
+    folder, manifest = RunFolder(run.folder), manifest_of(run)
+    if manifest is None:
         raise TrailError("its manifest has changed meanwhile")
-    # the score came from these very bytes, so they have been verified
-    manifest = Statement.from_bytes(read_envelope(data)[1]).manifest
     signed = next((item for item in manifest.artifacts if item.path == folder.trail.name), None)
     if signed is None:
         raise TrailError("it recorded no trail")

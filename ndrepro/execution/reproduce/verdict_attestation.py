@@ -17,7 +17,7 @@ from ndrepro.protocol.verdicts import PREDICATE, STATEMENT
 from provenance.attestation.dsse import KeyRing, read_envelope, sign_envelope, write_envelope
 from provenance.formats.atomic_io import make_folder, write_atomically
 from provenance.formats.canonical_json import canonical_bytes
-from provenance.formats.digest import file_digest
+from provenance.formats.digest import bytes_digest
 
 
 def attest(
@@ -41,4 +41,7 @@ def attest(
 
 def _subject(folder: RunFolder) -> dict[str, Any]:
     name = f"{folder.root.parent.name}/{folder.root.name}/{folder.manifest.name}"
-    return {"name": name, "digest": {"sha256": file_digest(folder.manifest).sha256}}
+    payload_type, payload, signatures = read_envelope(folder.manifest.read_bytes())
+    # as its recorder wrote it: a countersignature that was added since is not part of the run
+    recorded = write_envelope(payload_type, payload, signatures[:1])
+    return {"name": name, "digest": {"sha256": bytes_digest(recorded)}}

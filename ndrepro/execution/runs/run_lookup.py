@@ -21,9 +21,10 @@ from ndrepro.protocol.messages import Request, Scores, read_json
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.ledger import Entry, Ledger
 from provenance.attestation.manifest import Manifest
-from provenance.attestation.run_files import LOCK
+from provenance.attestation.run_files import LOCK, inside
 from provenance.attestation.statement import Statement
 from provenance.errors import ManifestError
+from provenance.formats.digest import file_digest
 from provenance.formats.metrics_log import read_scalars
 
 RUNNING = "running"
@@ -51,8 +52,9 @@ class Summary:
 
     ``outcome`` is the manifest's, or one of the words above. ``epochs`` counts whole ones, of ``total_epochs``;
     accuracies are fractions, of the last whole epoch; ``duration_seconds`` is that of all attempts; ``signers`` are
-    claimed key identifiers; ``problem`` says what is wrong. ``kind`` is "original", "repetition" or "segment"; of the
-    latter two ``origin`` is the identifier of the run that they repeat or continue, where one was recorded.
+    claimed key identifiers, none where a file was changed after signing; ``problem`` says what is wrong. ``kind`` is
+    "original", "repetition" or "segment"; of the latter two ``origin`` is the identifier of the run that they repeat
+    or continue, where one was recorded.
     """
 
     experiment: str
@@ -185,19 +187,40 @@ def _summary(folder: RunFolder, ledger: _Ended) -> Summary:
         if is_running(folder):
             return replace(blank, outcome=RUNNING)
         if folder.manifest.exists():
-            recorded = read_recorded(folder)
-            return replace(
-                blank,
-                outcome=recorded.manifest.outcome,
-                duration_seconds=duration_seconds(recorded.manifest),
-                signers=recorded.signers,
-            )
+            return _with_manifest(folder, blank)
         last = ledger.last.get(folder.root.name)
         if last is not None and last.event == "ended":
             return replace(blank, outcome=UNSIGNED, problem=str(last.fields.get("reason") or ""))
         return replace(blank, problem="begun, never ended, and no process has it")
     except Exception as error:  # whatever is in a damaged folder, it must not hide the others
         return replace(blank, outcome=UNREADABLE, problem=str(error) or type(error).__name__)
+
+
+def _with_manifest(folder: RunFolder, blank: Summary) -> Summary:
+    recorded = read_recorded(folder)
+    duration = duration_seconds(recorded.manifest)
+    found = replace(blank, outcome=recorded.manifest.outcome, duration_seconds=duration, signers=recorded.signers)
+    changed = _changed(folder, recorded.manifest)
+    if not changed:
+        return found
+    if folder.metrics.name in changed:  # its numbers are nobody's
+        found = replace(found, epochs=0, train_accuracy=None, test_accuracy=None)
+    more = f" and {len(changed) - 1} more files" if len(changed) > 1 else ""
+    return replace(found, signers=(), problem=f"{changed[0]}{more} changed after signing: `ndrepro verify` has details")
+
+
+def _changed(folder: RunFolder, manifest: Manifest) -> tuple[str, ...]:
+    """Files that are not those of the manifest: all by their size, the results by every byte."""
+    found = []
+    for item in manifest.artifacts:
+        path = folder.root / item.path
+        # a name may lead out of the folder: verify says so, and nothing is read there
+        if not inside(item.path) or not path.is_file():
+            continue
+        same = path.stat().st_size == item.size
+        if not same or (path == folder.metrics and file_digest(path).sha256 != item.sha256):
+            found.append(item.path)
+    return tuple(sorted(found, key=lambda name: name != folder.metrics.name))
 
 
 def _with_request(folder: RunFolder, blank: Summary) -> Summary:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ndrepro.analysis.results.results import Score
+from ndrepro.analysis.results.result_row import Score, manifest_of
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Scores as EpochScores
-from ndrepro.report.sections.signed_manifest import manifest_of
 from provenance.errors import ProvenanceError
 from provenance.formats.digest import bytes_digest
 from provenance.formats.metrics_log import read_scalars

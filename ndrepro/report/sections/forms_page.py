@@ -11,14 +11,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from ndrepro.analysis.results.results import Score
+from ndrepro.analysis.results.result_row import Score, manifest_of
 from ndrepro.analysis.results.reviewer_verdicts import Attestations
 from ndrepro.checklists.checklist_sources import Evidence, Sources
 from ndrepro.checklists.forms import FORMS, UNKNOWN, Answer, Form, Subject, fill_in
 from ndrepro.report.elements.table import NOT_RUN, Column, Table, Value, count, word
 from ndrepro.report.sections.claims_held import counted
 from ndrepro.report.sections.seed_groups import Cell
-from ndrepro.report.sections.signed_manifest import manifest_of
 
 PAGE = "forms.html"
 _RUNS = "report.json"

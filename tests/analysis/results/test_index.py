@@ -127,6 +127,21 @@ def test_a_manifest_changed_behind_its_back_is_verified_again(folder: Folder) ->
     assert len(folder.read().refused) == 1, "what was refused is not remembered as good"
 
 
+def test_a_file_changed_behind_its_back_is_verified_again(folder: Folder) -> None:
+    folder.read()
+    assert folder.verified() == 0, "the control: nothing is verified twice"
+    weights = folder.manifest("a").with_name("weights.safetensors")
+    before, data = weights.stat(), weights.read_bytes()
+    weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    scores = folder.read()
+    assert [row.run_id for row in scores.rows] == ["b"] and "weights.safetensors was changed" in scores.refused[
+        0
+    ].reason
+    weights.write_bytes(data)
+    assert len(folder.read().rows) == 2 and folder.verified() == 0
+
+
 def test_runs_come_and_go(folder: Folder) -> None:
     folder.read()
     folder.add("d", seed="4")

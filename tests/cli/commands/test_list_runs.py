@@ -47,6 +47,16 @@ def test_repetitions_and_segments_are_marked(ndrepro: Callable[..., Answer], run
     assert kinds == ["original", "repetition", "segment", "segment"]
 
 
+def test_a_run_whose_files_were_changed_is_not_called_signed(ndrepro: Callable[..., Answer], runs: RunsFolder) -> None:
+    folder = sign_run(runs, "lenet_bn_2_digits", "20261121T100000Z-aaaaaa")
+    assert ndrepro("list").out.splitlines()[-1].endswith("50.00 %     1:12  yes"), "the control"
+    # the same length: 50 % becomes 90 %
+    folder.metrics.write_text(folder.metrics.read_text().replace("0.5", "0.9"))
+    lines = ndrepro("list").out.splitlines()
+    assert lines[-2].endswith("completed       0/2        -        -     1:12  no")
+    assert lines[-1] == "    metrics.jsonl changed after signing: `ndrepro verify` has details"
+
+
 def test_json_has_every_field_of_every_run(ndrepro: Callable[..., Answer], runs: RunsFolder) -> None:
     folder = sign_run(runs, "lenet_bn_2_digits", "20261121T100000Z-aaaaaa")
     (entry,) = ndrepro("list", "--json").json["runs"]
