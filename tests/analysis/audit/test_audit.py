@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ndrepro.analysis.audit import audit, audit_text
-from ndrepro.analysis.audit.audit import NOT, OTHERWISE, REDERIVES, UNCHECKABLE, Audit, agrees, half_unit
+from ndrepro.analysis.audit import audit_text
+from ndrepro.analysis.audit.audit import NOT, OTHERWISE, REDERIVES, UNCHECKABLE, Audit, agrees, audit, half_unit
 from ndrepro.analysis.audit.published_tables import published_folder, read_table, read_toml, table_specs
 from ndrepro.protocol.errors import UsageError
 

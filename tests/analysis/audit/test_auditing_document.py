@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ndrepro.analysis.audit import audit
-from ndrepro.analysis.audit.audit import NOT, OTHERWISE, REDERIVES, UNCHECKABLE
+from ndrepro.analysis.audit.audit import NOT, OTHERWISE, REDERIVES, UNCHECKABLE, audit
 from ndrepro.analysis.audit.expressions import FUNCTIONS
 from ndrepro.analysis.audit.published_tables import published_folder
 

@@ -168,8 +168,9 @@ def test_the_json_holds_what_was_found(tmp_path: Path) -> None:
 def test_comparing_loads_no_torch(tmp_path: Path) -> None:
     path = write_trail(tmp_path / "a", records(3))
     script = (
-        "import sys; from pathlib import Path; from ndrepro.analysis import divergence, pair\n"
-        "print(divergence.compare_trails(*[Path(sys.argv[1])] * 2).identical, 'torch' in sys.modules)"
+        "import sys; from pathlib import Path\n"
+        "from ndrepro.analysis.comparison import run_comparison, trail_divergence\n"
+        "print(trail_divergence.compare_trails(*[Path(sys.argv[1])] * 2).identical, 'torch' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
     assert run.stdout.split() == ["True", "False"]

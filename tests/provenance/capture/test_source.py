@@ -459,7 +459,7 @@ def test_not_a_repository(tmp_path: Path) -> None:
 
 def test_git_is_not_installed(repository: Path) -> None:
     code = (
-        "import sys, json, pathlib; from provenance import source; path = pathlib.Path(sys.argv[1]);"
+        "import sys, json, pathlib; from provenance.capture import source; path = pathlib.Path(sys.argv[1]);"
         "print(json.dumps([source.capture(path, None) for _ in range(2)]))"
     )
     for variables in ({}, {"GIT_PYTHON_REFRESH": "quiet"}):
