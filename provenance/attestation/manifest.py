@@ -166,6 +166,14 @@ class Manifest:
     ledger: LedgerReference
     artifacts: tuple[Artifact, ...]
 
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """The environment variables that the run's process recorded; none where it recorded none."""
+        machine = self.machine if isinstance(self.machine, Mapping) else {}
+        captured = machine.get("variables")
+        recorded = captured.get("recorded") if isinstance(captured, Mapping) else None
+        return recorded if isinstance(recorded, Mapping) else {}
+
     def to_predicate(self) -> dict[str, Any]:
         """The predicate of schema v1."""
         exit_code = dict(self.exit_code) if isinstance(self.exit_code, Mapping) else self.exit_code

@@ -39,7 +39,7 @@ OPTIONS = (
     "--force-color-profile=srgb",
     "--remote-debugging-pipe",
 )
-_SECONDS = 120.0
+_SECONDS = 3600.0
 
 
 def chromium() -> str:

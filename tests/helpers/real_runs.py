@@ -54,7 +54,7 @@ class Bench:
 
 
 def wait_for(
-    condition: Callable[[], object], process: "subprocess.Popen[str] | None" = None, seconds: float = 60.0
+    condition: Callable[[], object], process: "subprocess.Popen[str] | None" = None, seconds: float = 3600.0
 ) -> None:
     """Wait until something holds; a failure after ``seconds``, or when ``process`` ends before."""
     deadline = time.monotonic() + seconds

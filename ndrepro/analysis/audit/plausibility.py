@@ -105,7 +105,9 @@ def _same_seed_again(scores: Sequence[Score]) -> Iterator[Doubt]:
 
 
 def _seed_without_effect(scores: Sequence[Score]) -> Iterator[Doubt]:
-    for rows in _together(scores, lambda row: (*row.experiment, *row.identity[-4:])):  # in the same surroundings
+    for rows in _together(
+        scores, lambda row: (*row.experiment, *row.surroundings[1:])
+    ):  # whatever the environment is called
         for same in _together((row for row in rows if row.finite), _results):
             seeds = {tuple(row.seed_of(stream) for stream in STREAMS) for row in same}
             if len(seeds) > 1:

@@ -25,6 +25,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from ndrepro.protocol.experiment.determinism import INSTRUCTION_LIMITS
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -76,6 +78,7 @@ class Effect:
         return any(group == its and re.fullmatch(pattern, name) for its, pattern in self.sources)
 
 
+_LIMITS = "|".join(INSTRUCTION_LIMITS)
 _KERNELS = "ATEN_|BLIS_|CUBLAS|CUDA_|CUDNN_|DNNL_|GOMP_|GOTO_|HIP_|KMP_|MIOPEN_|MKL_|NCCL_|NVIDIA_TF32|OMP_|ONEDNN_"
 _MORE_KERNELS = "OPENBLAS_|PYTORCH_|TBB_|TORCH|TRITON_|VECLIB_"
 
@@ -206,6 +209,13 @@ EFFECTS = (
         "arithmetic",
         72,
         "sums are split among the threads, and floating-point addition is not associative",
+    ),
+    Effect(
+        "another limit of the instruction sets",
+        (("variables", f"(?:{_LIMITS})(?: at .+)?"),),
+        "arithmetic",
+        73,
+        "numerical libraries choose their kernels by the instruction sets that they may use",
     ),
     Effect(
         "other vector instructions",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ndrepro.protocol.errors import NdreproError
+from ndrepro.protocol.experiment.determinism import instruction_limits, limits_text
 from ndrepro.protocol.experiment.experiment import STREAMS, Experiment
 from ndrepro.protocol.image_reference import label_of, recorded_in
 from ndrepro.protocol.layout import RunFolder
@@ -46,7 +47,8 @@ class Score:
     ``train_seconds`` is the time in training steps, ``None`` where it was not kept. Top-5 accuracies are ``None`` in
     runs from before they were recorded. ``official_data`` says whether the data were the published files, by their
     digests. ``signer`` is the name of a trusted key. ``manifest_digest`` is the manifest's as its recorder wrote it,
-    ``payload_digest`` that of the bytes that are signed in it (``provenance.attestation.verify``).
+    ``payload_digest`` that of the bytes that are signed in it (``provenance.attestation.verify``). ``instructions`` are
+    the variables that limit instruction sets, "" where none is set (``ndrepro.protocol.experiment.determinism``).
     """
 
     run_id: str
@@ -84,6 +86,7 @@ class Score:
     image: str = ""
     image_again: str = ""
     official_data: bool | None = None
+    instructions: str = ""
 
     @property
     def finite(self) -> bool:
@@ -103,7 +106,13 @@ class Score:
     def identity(self) -> tuple[Any, ...]:
         """Equal for two runs that ask for the same: experiment, seed of every stream, surroundings."""
         drawn = tuple(self.seed_of(stream) for stream in STREAMS)
-        return (*self.experiment, drawn, self.environment, self.determinism, self.threads, self.device)
+        _, *surroundings = self.surroundings  # two names of one environment are one
+        return (*self.experiment, drawn, *surroundings)
+
+    @property
+    def surroundings(self) -> tuple[Any, ...]:
+        """All that may move a result's bits besides the experiment and its seeds."""
+        return (self.cell, self.environment, self.determinism, self.threads, self.device, self.instructions)
 
 
 def score_of(manifest: Manifest, folder: Path, verdict: Verdict) -> Score:
@@ -161,6 +170,7 @@ def score_of(manifest: Manifest, folder: Path, verdict: Verdict) -> Score:
         image=images[0],
         image_again=images[-1],
         official_data=_official_data(manifest, experiment.dataset),
+        instructions=limits_text(instruction_limits(manifest.variables, experiment.determinism)),
     )
 
 

@@ -1,8 +1,9 @@
 """What was varied in a folder of runs: subjects, axes, cells and the replicates inside them.
 
     subject    what is trained: the experiment's name (architecture, method, epochs, data set)
-    axis       whatever else differs between two runs: environment, threads, determinism, device, any setting, the seed
-               of a single stream, and which streams the replicates draw anew ("streams")
+    axis       whatever else differs between two runs: environment, threads, determinism, device, the limits of the
+               instruction sets ("instructions"), any setting, the seed of a single stream, and which streams the
+               replicates draw anew ("streams")
     cell       one combination of the axes' values
     replicate  the seed; where a single stream was drawn anew, that stream's seed; where several were, each against the
                others, all of theirs: "init 3, order 5"
@@ -182,6 +183,7 @@ def _flat(row: Score, streams: frozenset[str]) -> dict[str, Any]:
         "determinism": row.determinism,
         "threads": row.threads,
         "device": row.device,
+        "instructions": row.instructions or DEFAULT,
     }
     drawn = _drawn(row, streams)
     # the fixed seed of runs of which single streams were drawn anew is part of what they are
@@ -201,7 +203,7 @@ def _values(values: Iterable[Any]) -> tuple[Any, ...]:
 
 
 def _axis_order(axis: str) -> tuple[int, str]:
-    first = (ENVIRONMENT, "determinism", "threads", "device")
+    first = (ENVIRONMENT, "determinism", "threads", "device", "instructions")
     return (first.index(axis) if axis in first else len(first), axis)
 
 

@@ -77,7 +77,7 @@ def _identify(candidate: Path, version: str) -> Path | None:
         return None
     try:
         answer = subprocess.run(
-            [candidate, "-I", "-c", _WHO_ARE_YOU], capture_output=True, text=True, timeout=30, check=True
+            [candidate, "-I", "-c", _WHO_ARE_YOU], capture_output=True, text=True, timeout=300, check=True
         )
         implementation, found, executable = answer.stdout.splitlines()
     except (OSError, ValueError, subprocess.SubprocessError):

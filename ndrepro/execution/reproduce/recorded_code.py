@@ -7,6 +7,7 @@ are used as they are, else the commit is checked out beside it and the recorded 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -18,6 +19,7 @@ from typing import Any
 
 from ndrepro.execution.containers import engines
 from ndrepro.execution.runs.child_process import child_python
+from ndrepro.protocol.experiment.determinism import instruction_limits
 from ndrepro.protocol.messages import Request
 from ndrepro.protocol.project_folders import CODE
 from provenance.attestation.manifest import Manifest, Resource
@@ -82,6 +84,21 @@ def environment_differences(manifest: Manifest, request: Request) -> tuple[str, 
         elif isinstance(now[1], str) and before[1] != now[1]:
             lines.append(f"{name} {now[0]}: other files than then")
     return tuple(lines)
+
+
+def limit_differences(manifest: Manifest, request: Request) -> tuple[str, ...]:
+    """Instruction limits that a run would inherit here which are not those recorded, one line each.
+
+    A container is started with none of this process's variables.
+    """
+    level = request.experiment.determinism
+    then = instruction_limits(manifest.variables, level)
+    now = {} if request.container is not None else instruction_limits(os.environ, level)
+    return tuple(
+        f"{name}: {then.get(name, 'not set')} then, {now.get(name, 'not set')} now"
+        for name in sorted(then.keys() | now.keys())
+        if then.get(name) != now.get(name)
+    )
 
 
 def _resource(manifest: Manifest, name: str) -> Resource | None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from ndrepro.execution.containers import engines
 from ndrepro.execution.containers.engines import Wanted
 from ndrepro.execution.reproduce.checkpoint_start import nearest_start
-from ndrepro.execution.reproduce.recorded_code import environment_differences, recorded_code
+from ndrepro.execution.reproduce.recorded_code import environment_differences, limit_differences, recorded_code
 from ndrepro.execution.runs import data_check
 from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import Finished, Options, Segment, run
@@ -71,6 +71,7 @@ def plan(original: Original, options: Options, spot: int | None, challenge: str)
         *_data_differences(original, options),
         *container_differences(original.request, request),
         *environment_differences(original.manifest, request),
+        *limit_differences(original.manifest, request),
     )
     with recorded_code(original.manifest, original.folder.root) as rebuilt:
         differences = (*rebuilt.differences, *differences)

@@ -22,6 +22,7 @@ from ndrepro.execution.reproduce.recorded_code import environment_differences, r
 from ndrepro.execution.runs import data_check
 from ndrepro.execution.runs.child_process import child_python, child_variables
 from ndrepro.protocol.errors import NdreproError, TrainingFailed, UsageError, from_record
+from ndrepro.protocol.experiment.determinism import limited_as
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import EXIT_COMPLETED, Request, read_json, write_json
@@ -65,7 +66,7 @@ class Replay:
             self._process = subprocess.Popen(
                 [child_python(request), "-m", "ndrepro.training.replay", str(self.folder.root.absolute())],
                 cwd=self.folder.root,  # and not in a checkout, whose code would come before the recorded one
-                env=child_variables(request, code, os.environ),
+                env=child_variables(request, code, limited_as(self.subject.manifest.variables, os.environ)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -22,8 +22,8 @@ from ndrepro.protocol.messages import EXIT_COMPLETED, EXIT_FAILED, EXIT_INTERRUP
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 _LOCALHOST = "127.0.0.1"
 _POLL_SECONDS = 0.05
-# how long a process may take to notice that another has ended
-_PATIENCE_SECONDS = 60.0
+# how long a process may take to notice that another has ended, and to write its results; a busy machine is slow
+_PATIENCE_SECONDS = 600.0
 
 
 def places(processes: int, here: int) -> list[dict[str, str]]:

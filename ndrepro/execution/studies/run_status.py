@@ -7,7 +7,8 @@ A study keeps no list of its own. A run counts as done when a manifest that comp
     3  every file that it names is there, in its size; ``ndrepro verify`` reads them too, which takes minutes a study
     4  its external parameters are the experiment, seeds and environment that the study asks for; of a container image,
        the engine and the digest
-    5  the libraries that it names are those of that environment today; an image's own cannot change
+    5  the libraries that it names are those of that environment today, and so are the instruction sets that they may
+       use (``ndrepro.protocol.experiment.determinism``); an image's own cannot change
 
 What falls short of these is said and not counted. A run without a manifest is under way, or was cut off together with
 its recorder. Of several runs that answer the same question the best one stands for it.
@@ -16,6 +17,7 @@ its recorder. Of several runs that answer the same question the best one stands 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +28,7 @@ from typing import Any
 from ndrepro.execution.environments import matrix
 from ndrepro.execution.runs.run_lookup import begun_order, is_running
 from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.experiment.determinism import instruction_limits, limits_text
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.image_reference import MAIN, PinnedImage, is_image, recorded_in
 from ndrepro.protocol.layout import SEGMENTS, RunFolder, RunsFolder
@@ -112,7 +115,7 @@ class Survey:
                 place = int(segment["fromStep"]), int(segment["epochs"])
             except (UsageError, KeyError, TypeError, ValueError):
                 continue
-            if not (_lost(folder, verdict.manifest) or self._other_libraries(verdict.manifest, environment)):
+            if not (_lost(folder, verdict.manifest) or self._other_conditions(verdict.manifest, environment)):
                 found |= {(key, *place): Standing(DONE, folder, manifest=verdict.manifest) for key in whose}
         return found
 
@@ -175,14 +178,14 @@ class Survey:
             keys = _identities(asked["experiment"], environment, asked.get("container"))
         except (UsageError, KeyError, TypeError):
             return None
-        problem = _lost(folder, manifest) or self._other_libraries(manifest, environment)
+        problem = _lost(folder, manifest) or self._other_conditions(manifest, environment)
         if problem:
             return keys, Standing(REFUSED, folder, problem)
         state = {"completed": DONE, "failed": FAILED}.get(manifest.outcome, CUT_OFF)
         return keys, Standing(state, folder, _reason(manifest), manifest)
 
-    def _other_libraries(self, manifest: Manifest, environment: str) -> str:
-        """How the libraries that a run had differ from those that it would have today; "" where they do not."""
+    def _other_conditions(self, manifest: Manifest, environment: str) -> str:
+        """How libraries or instruction limits of a run differ from those that it would have today; "" where none do."""
         if manifest.external_parameters.get("container"):
             return ""  # an image has libraries of its own, and its digest is part of the run's identity
         if environment not in self._libraries:
@@ -196,7 +199,17 @@ class Survey:
             # an attempt that failed early may have told none
             if had.get(name, "" if manifest.outcome == "completed" else now) != now:
                 return f"made with {name} {had.get(name, 'not known')}, where {environment} has {now} now"
-        return ""
+        return _other_limits(manifest)
+
+
+def _other_limits(manifest: Manifest) -> str:
+    """How the instruction limits of a run differ from those that it would inherit here; "" where they do not."""
+    if not manifest.variables:
+        return ""  # an attempt that failed early recorded none
+    determinism = manifest.internal_parameters.get("determinism")
+    level = str(determinism.get("level")) if isinstance(determinism, Mapping) else ""
+    then, now = (limits_text(instruction_limits(each, level)) for each in (manifest.variables, os.environ))
+    return "" if then == now else f"made with {then or 'no instruction limits'}, where {now or 'none'} would be set now"
 
 
 def _identities(experiment: Any, environment: str, container: Mapping[str, Any] | None) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from ndrepro.report.sections.run_tables import (
     run_table,
     surroundings_table,
 )
-from ndrepro.report.sections.seed_groups import Cell, cells_of, surroundings
+from ndrepro.report.sections.seed_groups import Cell, cells_of
 
 SCHEMA = "urn:ndrepro:report:v1"
 _MOST = 3
@@ -264,7 +264,7 @@ def _notes(scores: Scores, runs: Sequence[Score], cells: Sequence[Cell], about: 
         notes.append(
             f"{counted(len(wild), 'run')} ended with a number that is not finite: {names}. See the tables: NaN."
         )
-    places = {surroundings(run) for run in runs}
+    places = {run.surroundings for run in runs}
     if len(places) > 1:
         notes.append(
             f"{len(places)} kinds of surroundings (versions, device, threads, determinism): never averaged together."

@@ -19,7 +19,7 @@ from ndrepro.analysis.statistics.power import runs_for_superiority
 from ndrepro.analysis.statistics.samples import TooLittle
 from ndrepro.protocol.experiment.experiment import STREAMS
 from ndrepro.report.elements.table import BETTER, WITHIN, WORSE
-from ndrepro.report.sections.seed_groups import settings_text, surroundings
+from ndrepro.report.sections.seed_groups import settings_text
 from ndrepro.report.sections.settings import design
 
 HOLDS, OPEN, FAILS = "holds here", "cannot be told", "does not hold here"
@@ -67,7 +67,7 @@ def pairs_of(runs: Iterable[Score], value: Callable[[Score], float | None]) -> d
         number = value(run)
         if number is not None:
             drawn = tuple(run.seed_of(stream) for stream in STREAMS)
-            key = (run.arch, run.epochs, run.dataset, settings_text(run), surroundings(run), drawn)
+            key = (run.arch, run.epochs, run.dataset, settings_text(run), run.surroundings, drawn)
             sides[run.method][key] = number
     return sides
 

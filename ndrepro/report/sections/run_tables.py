@@ -204,6 +204,7 @@ def surroundings_table(runs: Sequence[Score]) -> Table:
         ("Device", lambda run: run.device),
         ("Threads", lambda run: str(run.threads)),
         ("Determinism", lambda run: run.determinism),
+        ("Instruction limits", lambda run: run.instructions or "none"),
         ("Code that ran", lambda run: run.code[:12]),
         ("Commit", lambda run: run.commit[:12]),
         ("Signed by", lambda run: run.signer),
@@ -221,7 +222,9 @@ def surroundings_table(runs: Sequence[Score]) -> Table:
 
 def place_text(run: Score) -> str:
     """Environment, device, threads and level in one line."""
-    return f"{run.environment}; {run.device}, {run.threads} thread{'s' if run.threads != 1 else ''}, {run.determinism}"
+    limits = f", {run.instructions}" if run.instructions else ""
+    threads = f"{run.threads} thread{'s' if run.threads != 1 else ''}"
+    return f"{run.environment}; {run.device}, {threads}, {run.determinism}{limits}"
 
 
 def anchor(run: Score) -> str:

@@ -106,6 +106,7 @@ class Cell:
             "determinism": one.determinism,
             "threads": one.threads,
             "device": one.device,
+            "instructions": one.instructions,
             "test_accuracy_percent": self.test.to_json(),
             "train_accuracy_percent": self.train.to_json(),
             "train_seconds": self.seconds.to_json(),
@@ -117,14 +118,9 @@ def cells_of(runs: Iterable[Score]) -> tuple[Cell, ...]:
     """Every cell of some distinct runs, in the order of data set, architecture, epochs, method."""
     grouped: dict[tuple[Any, ...], list[Score]] = {}
     for run in runs:
-        grouped.setdefault((*run.experiment, *surroundings(run)), []).append(run)
+        grouped.setdefault((*run.experiment, *run.surroundings), []).append(run)
     cells = [_cell(key, tuple(found)) for key, found in grouped.items()]
     return tuple(sorted(cells, key=_order))
-
-
-def surroundings(run: Score) -> tuple[Any, ...]:
-    """All that may move a result's bits besides the experiment and its seeds."""
-    return (run.cell, run.environment, run.determinism, run.threads, run.device)
 
 
 def settings_text(run: Score) -> str:

@@ -29,7 +29,8 @@ def whole_settings(run: Score) -> dict[str, Any]:
 def design(run: Score, without: Collection[str] = ()) -> tuple[Any, ...]:
     """Equal for runs that were asked for the same but for network, method, seed and the settings ``without``."""
     asked = {key: value for key, value in whole_settings(run).items() if key not in without}
-    return (run.environment, run.device, *(f"{key}={text_of(value)}" for key, value in sorted(asked.items())))
+    surroundings = (run.environment, run.device, run.instructions)
+    return (*surroundings, *(f"{key}={text_of(value)}" for key, value in sorted(asked.items())))
 
 
 def hyperparameters(run: Score) -> tuple[Any, ...]:

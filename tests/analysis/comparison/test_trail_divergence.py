@@ -45,7 +45,7 @@ def test_the_first_step_the_losses_and_the_growth_are_told(tmp_path: Path) -> No
     assert parting.largest == parting.growth[-1]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 30), st.sets(st.integers(0, 4), min_size=1))
 def test_any_first_difference_is_found(tmp_path_factory: pytest.TempPathFactory, step: int, columns: set[int]) -> None:
     folder = tmp_path_factory.mktemp("any")

@@ -6,10 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from real_runs import wait_for
 
 from ndrepro.analysis.results import workers
 from ndrepro.analysis.results.examine import Refused
@@ -52,10 +52,7 @@ def test_workers_end_when_who_started_them_is_killed(tmp_path: Path) -> None:
         started = children(process.pid)
         assert len(started) >= 2, "the control: there are workers"
         process.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 30
-    while any(Path(f"/proc/{pid}").exists() for pid in started) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert [pid for pid in started if Path(f"/proc/{pid}").exists()] == []
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started))
 
 
 def children(pid: int) -> list[int]:

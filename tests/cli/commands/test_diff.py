@@ -278,6 +278,7 @@ def test_real_runs_with_other_augmentation_part_at_the_first_batch(
     assert same.code == 0 and "identical: 3 steps, 1 epoch of results" in same.out
 
 
+@pytest.mark.numerics
 def test_real_runs_with_another_number_of_threads_part_by_rounding_or_not_at_all(
     trained: tuple[Bench, dict[str, str]], ndrepro: Diff, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,5 +292,9 @@ def test_real_runs_with_another_number_of_threads_part_by_rounding_or_not_at_all
     else:
         # not necessarily the first: the code may have been edited between the runs
         threads = next(cause for cause in found.json["causes"] if cause["title"] == "another number of threads")
-        assert threads["standing"] == "likely" and "the size of rounding" in threads["evidence"][-1]
-        assert found.json["trails"]["parting"]["growth"][0]["relative"] < 1e-4
+        other = ndrepro("diff", runs["plain"], runs["augment"], "--json")
+        sizes = [answer.json["trails"]["parting"]["growth"][0]["relative"] for answer in (found, other)]
+        assert sizes[0] < sizes[1], "rounding is less than other images are"
+        # how large rounding is once the losses show it is a matter of the processor
+        assert threads["standing"] == "likely" or (threads["standing"] == "possible" and sizes[0] > 1e-3)
+        assert "more than rounding" not in threads["evidence"][-1]

@@ -198,7 +198,7 @@ def test_ctrl_c_ends_in_a_signed_run_that_can_go_on(ndrepro: Callable[..., Answe
     )
     wait_for(lambda: any(run.metrics.exists() and run.metrics.stat().st_size for run in runs.runs()), process)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate()
     assert process.returncode == 3, err
     document = json.loads(out)
     assert document["outcome"] == "interrupted" and Path(document["manifest"]).is_file()

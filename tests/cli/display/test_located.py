@@ -116,7 +116,7 @@ def told(python: str | Path) -> dict[str, Any]:
     """What ``backward_outputs`` prints there."""
     command = [str(python), "-W", "error", backward_outputs.__file__]
     variables = {**os.environ, "PYTHONPATH": str(CODE)}
-    ended = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=240)
+    ended = subprocess.run(command, env=variables, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr[-2000:]
     document: dict[str, Any] = json.loads(ended.stdout)
     return document

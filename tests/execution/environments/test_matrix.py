@@ -128,7 +128,7 @@ def test_a_changed_lock_is_another_environment(small: Cell) -> None:
 def test_two_processes_at_once_get_the_same_whole_environment(small: Cell) -> None:
     command = [sys.executable, "-c", CREATE, str(small.lock)]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    answers = [process.communicate(timeout=120) for process in both]
+    answers = [process.communicate() for process in both]
     assert [process.returncode for process in both] == [0, 0], answers
     assert answers[0][0] == answers[1][0]
     assert verify(small, deep=True) == ()
@@ -137,8 +137,7 @@ def test_two_processes_at_once_get_the_same_whole_environment(small: Cell) -> No
 def test_a_killed_builder_leaves_nothing_that_looks_finished(small: Cell) -> None:
     partial = location(small).with_name(f"{location(small).name}.partial")
     builder = subprocess.Popen([sys.executable, "-c", CREATE, str(small.lock)], stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not partial.exists() and time.monotonic() < deadline:
+    while not partial.exists():
         time.sleep(0.001)
     os.kill(builder.pid, signal.SIGKILL)
     assert builder.wait() == -signal.SIGKILL

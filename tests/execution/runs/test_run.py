@@ -99,7 +99,7 @@ def test_a_killed_child_is_signed_as_killed_and_resumes_to_the_same_bits(
     wait_for(lambda: any(folder.checkpoint_steps() for folder in bench.options.runs.runs()), process)
     for child in children_of(process.pid):
         os.kill(child, signal.SIGKILL)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate()
     assert process.returncode == 3
     assert "killed by SIGKILL" in errors and "--resume" in errors
     (folder,) = bench.options.runs.runs()
@@ -157,7 +157,7 @@ def test_ctrl_c_stops_cleanly_and_is_signed_as_interrupted(
     reap(process)
     wait_for(lambda: any(folder.trail.exists() for folder in bench.options.runs.runs()), process)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate()
     (folder,) = bench.options.runs.runs()
     assert process.returncode == 3
     assert "Traceback" not in errors
@@ -273,7 +273,7 @@ def test_two_runs_at_once_share_one_ledger(bench: Bench, reap: Callable[[object]
     for process in processes:
         reap(process)
     for process in processes:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate()
         assert process.returncode == 0, errors
     first, second = bench.options.runs.runs()
     assert first.root != second.root

@@ -206,7 +206,7 @@ def test_ctrl_c_ends_the_study_signed_and_it_goes_on_to_the_same_bits(
     reap(process)
     wait_for(lambda: any(folder.checkpoint_steps() for folder in bench.options.runs.runs()), process)
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate()
     assert process.returncode == 3
     assert "interrupted" in errors and "study resume" in errors and "Traceback" not in errors
     assert "stopping" in output
@@ -230,7 +230,7 @@ def test_a_study_that_is_killed_with_all_its_processes_goes_on_to_the_same_bits(
     (training,) = children_of(job)
     for pid in (process.pid, job, training):
         os.kill(pid, signal.SIGKILL)
-    process.wait(60)
+    process.wait()
     wait_for(lambda: not alive(job) and not alive(training))
     (standing,) = [item.standing for item in planned(bench, path).items]
     assert standing.state == CUT_OFF and "killed" in standing.reason

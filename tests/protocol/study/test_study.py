@@ -135,7 +135,7 @@ def test_a_number_is_the_same_however_canonical_json_spells_it() -> None:
     stream=st.none() | st.integers(0, 5),
     level=st.sampled_from(["deterministic", "canonical", "free"]),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_an_experiment_is_its_words_on_a_command_line(
     method: str, seed: int, rate: float, train: int | None, augment: bool, stream: int | None, level: str
 ) -> None:

@@ -144,7 +144,7 @@ def test_a_threshold_counts_different_keys(ring: KeyRing, tmp_path: Path, envelo
 
 
 @given(data=st.data())
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 def test_no_changed_byte_of_an_envelope_changes_what_verifies(ring: KeyRing, data: st.DataObject) -> None:
     """A changed byte is refused, or it is of the spelling or of the key's name: payload, signature and key stay."""
     original = write_envelope(*read_envelope(sign_envelope(PAYLOAD, ring.signer())))

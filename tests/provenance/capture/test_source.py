@@ -555,7 +555,6 @@ def test_a_package_installed_below_a_repository_is_not_its_source(repository: Pa
     assert capture(repository / "code")["dirty"] is True, "tracked all the same"
 
 
-@pytest.mark.timeout(60)
 def test_a_talkative_filter_stops_nobody(repository: Path) -> None:
     (repository / ".gitattributes").write_text("*.md filter=loud\n")
     git(repository, "config", "filter.loud.clean", "head -c 300000 /dev/zero | tr '\\0' x >&2; cat")

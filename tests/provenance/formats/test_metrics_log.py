@@ -31,7 +31,7 @@ def same(one: object, other: object) -> bool:
 
 
 @given(rows)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 def test_reading_gives_the_rows_that_were_logged(tmp_path: Path, rows: list[dict[str, object]]) -> None:
     path = tmp_path / "metrics.jsonl"
     path.unlink(missing_ok=True)

@@ -35,7 +35,7 @@ def test_the_shortened_steps_equal_the_definition(n_iter: int) -> None:
     assert not torch.allclose(inverse_sqrt(matrix, n_iter), by_the_definition(matrix, n_iter + 1), atol=1e-6)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, derandomize=True)
 @given(size=st.integers(1, 12), seed=st.integers(0, 10_000))
 def test_many_steps_reach_the_inverse_root(size: int, seed: int) -> None:
     matrix = covariance(size, seed)
