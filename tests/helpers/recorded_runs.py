@@ -41,9 +41,7 @@ def process(*words: str, **variables: str | None) -> Answer:
         environment.pop(name, None)
         if value is not None:
             environment[name] = value
-    done = subprocess.run(
-        [sys.executable, "-m", "ndrepro", *words], env=environment, capture_output=True, text=True, timeout=100
-    )
+    done = subprocess.run([sys.executable, "-m", "ndrepro", *words], env=environment, capture_output=True, text=True)
     return Answer(done.returncode, done.stdout, done.stderr)
 
 
