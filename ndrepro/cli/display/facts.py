@@ -111,7 +111,8 @@ def dataset(resource: Resource) -> str:
     name = resource.name.removeprefix("dataset:")
     if is_missing(found) or "tree_sha256" not in found:
         return f"{name}: {word(found) if is_missing(found) else 'NOT KNOWN'}"
-    official = {True: "the official files", False: "NOT the official files", None: "no official digest is known"}
+    by = f" by {word(found['official_by'])}" if "official_by" in found else ""
+    official = {True: f"the official files{by}", False: "NOT the official files", None: "no official digest is known"}
     images = f"{word(at(found, 'train_images'))} + {word(at(found, 'test_images'))} images"
     read = f"read as {word(at(found, 'reader'))}; sha256 {str(found['tree_sha256'])[:16]}..."
     left_out = found.get("left_out", {}).get("count", 0)

@@ -32,10 +32,28 @@ from ndrepro.protocol.project_folders import CODE
 from provenance.formats.digest import bytes_digest
 
 
+@dataclass(frozen=True)
+class Packaged:
+    """Where a package of the distribution installs a data set, and what in a data folder is used instead of it."""
+
+    folder: Path
+    instead: tuple[str, ...]
+
+
+PACKAGED = {
+    # Debian's dataset-fashion-mnist; a folder of images, torchvision's folder, the official files
+    "fashion_mnist": Packaged(
+        Path("/usr/share/datasets/fashion-mnist"),
+        ("train", "FashionMNIST", "train-images-idx3-ubyte.gz", "train-images-idx3-ubyte"),
+    )
+}
+
+
 def locate(experiment: Experiment, asked: Path | None) -> Path:
     """The folder or file to read: ``asked``, else scikit-learn's file for digits, else $NDREPRO_DATA or ``data``.
 
-    Raises DataError where ``asked`` does not exist. A data folder need not exist yet: data are downloaded into it.
+    Where that folder has no Fashion-MNIST and a package of Debian has installed it, it is the package's folder. Raises
+    DataError where ``asked`` does not exist. A data folder need not exist yet: data are downloaded into it.
     """
     if asked is not None:
         if not asked.exists():
@@ -43,7 +61,12 @@ def locate(experiment: Experiment, asked: Path | None) -> Path:
         return asked.resolve()
     if experiment.dataset == "digits":
         return _bundled_digits()
-    return Path(os.environ.get("NDREPRO_DATA") or "data").resolve()
+    folder = Path(os.environ.get("NDREPRO_DATA") or "data").resolve()
+    packaged = PACKAGED.get(experiment.dataset)
+    if packaged is not None and packaged.folder.is_dir():
+        own = any((folder / name).exists() for name in packaged.instead)
+        return folder if own else packaged.folder
+    return folder
 
 
 class DataObserver(Protocol):

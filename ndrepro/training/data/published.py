@@ -1,8 +1,9 @@
 """Published files: found, fetched, and checked against their distributor's digest before they are used.
 
-The digests are md5, as torchvision knows them: they guard against damage, not against malice, and ``dataset.json``
-records sha256 beside them. Everything is read once, and hashed as it is read: what was checked is what was decoded.
-Whatever is wrong is a DataError that names the file and says what to do.
+The digests of files are md5, as torchvision knows them: they guard against damage, not against malice, and
+``dataset.json`` records sha256 beside them. A file that somebody compressed anew is another file with the same content,
+so that digests of the content count as well, where they are known. Everything is read once, and hashed as it is read:
+what was checked is what was decoded. Whatever is wrong is a DataError that names the file and says what to do.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import io
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -20,17 +21,23 @@ from typing import IO
 from ndrepro.protocol.errors import DataError
 from ndrepro.training.data.readers.images import SourceFile, read_source
 
+BY_FILE = "md5 of the published files, from torchvision"
+BY_CONTENT = "digests of the uncompressed content"
 _CHUNK_BYTES = 1 << 20
 _DAMAGE = (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """A file as it is published: its name, the addresses that have it, its md5 ("" where none was published)."""
+    """A file as it is published: its name, the addresses that have it, its md5 ("" where none was published).
+
+    ``content`` is the digest ("sha256:…") of what a compressed file holds, "" where it is not known.
+    """
 
     name: str
     urls: tuple[str, ...]
     md5: str
+    content: str = ""
 
 
 def find(root: Path, name: str, folders: Collection[str] = ()) -> Path | None:
@@ -61,25 +68,56 @@ def download(dataset: str, root: Path, file: PublishedFile) -> Path:
     ) from None
 
 
-def read(path: Path, name: str, md5: str) -> tuple[bytes, SourceFile]:
-    """A whole file, named ``name`` in the record, with its md5 checked where one is published."""
+def read(path: Path, name: str, digest: str) -> tuple[bytes, SourceFile]:
+    """A whole file, named ``name`` in the record, with its digest ("md5:…") checked where one is published."""
     content, source = read_source(path, name)
-    if md5:
-        check(path, hashlib.md5(content, usedforsecurity=False).hexdigest(), md5)
+    check(path, content, digest)
     return content, source
 
 
-def check(path: Path, found: str, expected: str) -> None:
-    """Raises DataError unless the digests are equal."""
-    if found != expected:
-        raise DataError(
-            f"{path}: md5 {found}, the official file has {expected}: damaged, cut short, or another file",
-            "remove it and let it be downloaded again, or copy it afresh",
-        )
+def check(path: Path, content: bytes, digest: str) -> None:
+    """Raises DataError unless ``content`` has the digest ("md5:…"), where there is one."""
+    if digest and not is_official(content, digest):
+        raise not_official(path, content, digest)
 
 
-def read_tar(path: Path, file: PublishedFile, members: Collection[str]) -> tuple[dict[str, bytes], SourceFile]:
-    """The named members of a .tar.gz, read in one pass that also hashes it: an archive may be larger than memory."""
+def is_official(content: bytes, digest: str) -> bool:
+    """Whether ``content`` has the digest, "md5:…", "sha1:…" or "sha256:…"; "" is the digest of nothing."""
+    return bool(digest) and _digest(content, digest.partition(":")[0]) == digest
+
+
+def not_official(path: Path, content: bytes, digest: str) -> DataError:
+    """The error for a file that has another digest than the official one."""
+    algorithm, _, expected = digest.partition(":")
+    return _another(path, algorithm, _digest(content, algorithm).partition(":")[2], expected)
+
+
+def _digest(content: bytes, algorithm: str) -> str:
+    return f"{algorithm}:{hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()}"
+
+
+def _another(path: Path, algorithm: str, found: str, expected: str) -> DataError:
+    return DataError(
+        f"{path}: {algorithm} {found}, the official file has {expected}: damaged, cut short, or another file",
+        "remove it and let it be downloaded again, or copy it afresh",
+    )
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What was read of an archive: the members' bytes, the archive as a file, the digests that say it is official."""
+
+    contents: dict[str, bytes]
+    source: SourceFile
+    official_by: str
+
+
+def read_tar(path: Path, file: PublishedFile, members: Mapping[str, str]) -> Archive:
+    """The members named by ``members`` with their digests ("md5:…", "" where not known) of a tar, however compressed.
+
+    It is read in one pass that also hashes it: an archive may be larger than memory. Raises DataError where neither
+    the archive nor what is in it is official.
+    """
     try:
         with path.open("rb") as stream:
             hashing = _Hashing(stream)
@@ -88,17 +126,23 @@ def read_tar(path: Path, file: PublishedFile, members: Collection[str]) -> tuple
                 pass
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})", "see to its rights, or copy it again") from None
-    if file.md5:
-        check(path, hashing.md5.hexdigest(), file.md5)
     missing = sorted(set(members) - set(contents))
+    by_file = hashing.md5.hexdigest() == file.md5
+    known = {} if damage or missing else {name: digest for name, digest in members.items() if digest}
+    by_content = bool(known) and all(is_official(contents[name], digest) for name, digest in known.items())
+    if file.md5 and not by_file and not by_content:
+        raise _another(path, "md5", hashing.md5.hexdigest(), file.md5)
     if damage or missing:
         raise DataError(f"{path}: {damage or f'{missing[0]} is not in it'}", "copy or download it afresh")
-    return contents, SourceFile(file.name, hashing.size, hashing.sha256.hexdigest())
+    for name, digest in () if by_file else known.items():
+        check(path / name, contents[name], digest)
+    source = SourceFile(file.name if by_file else path.name, hashing.size, hashing.sha256.hexdigest())
+    return Archive(contents, source, BY_FILE if by_file else BY_CONTENT)
 
 
 def open_zip(path: Path, file: PublishedFile) -> tuple[zipfile.ZipFile, SourceFile]:
     """A .zip, held in memory, with its md5 checked."""
-    content, source = read(path, file.name, file.md5)
+    content, source = read(path, file.name, file.md5 and f"md5:{file.md5}")
     try:
         return zipfile.ZipFile(io.BytesIO(content)), source
     except _DAMAGE as error:
@@ -109,7 +153,7 @@ def _members(stream: _Hashing, wanted: frozenset[str]) -> tuple[dict[str, bytes]
     """The members' bytes; and what was wrong, in words, which the digest may tell better."""
     contents: dict[str, bytes] = {}
     try:
-        with tarfile.open(fileobj=stream, mode="r|gz", bufsize=_CHUNK_BYTES) as tar:  # type: ignore[call-overload]
+        with tarfile.open(fileobj=stream, mode="r|*", bufsize=_CHUNK_BYTES) as tar:  # type: ignore[call-overload]
             for entry in tar:
                 if entry.name in wanted and (file := tar.extractfile(entry)) is not None:
                     contents[entry.name] = file.read()

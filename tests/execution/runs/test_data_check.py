@@ -200,6 +200,22 @@ def test_class_folders_and_files_whose_names_are_not_utf_8_are_read_recorded_and
         bench.run("lenet_bn_1_cifar10")
 
 
+def test_a_packaged_data_set_is_found_unless_the_data_folder_has_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packaged = data_check.Packaged(tmp_path / "packaged", data_check.PACKAGED["fashion_mnist"].instead)
+    monkeypatch.setitem(data_check.PACKAGED, "fashion_mnist", packaged)
+    monkeypatch.setenv("NDREPRO_DATA", str(tmp_path / "data"))
+    fashion, mnist = (Experiment.from_name(f"lenet_bn_1_{name}") for name in ("fashion_mnist", "mnist"))
+    assert data_check.locate(fashion, None) == tmp_path / "data", "where nothing is installed"
+    packaged.folder.mkdir()
+    assert data_check.locate(fashion, None) == packaged.folder
+    assert data_check.locate(mnist, None) == tmp_path / "data"
+    assert data_check.locate(fashion, tmp_path) == tmp_path, "what is asked for"
+    (tmp_path / "data" / "FashionMNIST").mkdir(parents=True)
+    assert data_check.locate(fashion, None) == tmp_path / "data"
+
+
 def changed(path: Path) -> None:
     status = path.stat()
     content = bytearray(path.read_bytes())

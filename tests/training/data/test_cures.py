@@ -18,7 +18,7 @@ def without_cure(source: str) -> list[int]:
 
 
 def test_every_error_about_data_has_a_cure() -> None:
-    found = {path.name: without_cure(path.read_text(encoding="utf-8")) for path in FOLDER.glob("*.py")}
+    found = {path.name: without_cure(path.read_text(encoding="utf-8")) for path in FOLDER.rglob("*.py")}
     assert len(found) > 10
     assert {name: lines for name, lines in found.items() if lines} == {}
 

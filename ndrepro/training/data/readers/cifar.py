@@ -1,15 +1,16 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009): the official archive, its unpacked files, or a folder of images.
 
 ``root`` may be the archive, a folder that holds it, a folder that holds its unpacked files, or an image folder; where
-it holds none of them the archive is downloaded into it by torchvision. Official files are checked against the digests
-that torchvision knows before anything in them is read.
+it holds none of them the archive is downloaded into it by torchvision. The data were published in several versions
+with the same images in the same order; the one for Python and the binary one are read. Batches are checked against
+published digests before anything in them is read, so that an archive packed anew is official as well.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,102 +18,160 @@ from typing import Any
 import numpy as np
 
 from ndrepro.protocol.errors import DataError
+from ndrepro.protocol.experiment.catalogue import DATASETS
 from ndrepro.training.data import published
 from ndrepro.training.data.readers import folder
-from ndrepro.training.data.readers.images import Images, SourceFile, Split
+from ndrepro.training.data.readers.images import Images, SourceFile, Split, split_of
 
 _SIDE = 32
+_PIXELS = 3 * _SIDE * _SIDE
 
 
 @dataclass(frozen=True)
 class Official:
-    """The official files of one data set: the archive, and within it one file a batch, each with its md5.
+    """One published version of a data set: the archive, and within it one file a batch, each with its digest.
 
-    md5 is what the distributor published; it guards against damage, and ``dataset.json`` records sha256 beside it.
+    ``names`` is the file of class names, ``names_digest`` its digest. Batches for Python are pickled, with labels
+    under ``label_key``; binary ones (no ``label_key``) have ``label_bytes`` before each image, of which the last is
+    the label.
     """
 
     name: str
-    url: str
-    archive: str
-    archive_md5: str
+    file: published.PublishedFile
     folder: str
-    train: tuple[tuple[str, str], ...]
-    test: tuple[tuple[str, str], ...]
-    label_key: str
-    names: tuple[str, str]  # the file of class names, and the key in it
+    train: Mapping[str, str]
+    test: Mapping[str, str]
+    names: str
+    names_key: str = ""
+    names_digest: str = ""
+    label_key: str = ""
+    label_bytes: int = 1
 
     @property
-    def file(self) -> published.PublishedFile:
-        """The archive."""
-        return published.PublishedFile(self.archive, (self.url,), self.archive_md5)
+    def digests(self) -> dict[str, str]:
+        """The digest of every file that is read, "" where none was published."""
+        return {**self.train, **self.test, self.names: self.names_digest}
 
 
 def official(name: str) -> Official:
-    """The official files as torchvision knows them."""
+    """The version for Python as torchvision knows it."""
     from torchvision.datasets import CIFAR10, CIFAR100
 
     kind = {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
     return Official(
         name=name,
-        url=kind.url,
-        archive=kind.filename,
-        archive_md5=kind.tgz_md5,
+        file=published.PublishedFile(kind.filename, (kind.url,), kind.tgz_md5),
         folder=kind.base_folder,
-        train=tuple((file, md5) for file, md5 in kind.train_list),
-        test=tuple((file, md5) for file, md5 in kind.test_list),
+        train={file: f"md5:{md5}" for file, md5 in kind.train_list},
+        test={file: f"md5:{md5}" for file, md5 in kind.test_list},
+        names=kind.meta["filename"],
+        names_key=kind.meta["key"],
+        names_digest=f"md5:{kind.meta['md5']}",
         label_key="labels" if name == "cifar10" else "fine_labels",
-        names=(kind.meta["filename"], kind.meta["key"]),
     )
 
 
-def load(name: str, root: Path, files: Official | None = None) -> Images:
+# The digests are those that Apache MXNet publishes with its own reader (gluon.data.vision).
+BINARY = {
+    "cifar10": Official(
+        name="cifar10",
+        file=published.PublishedFile("cifar-10-binary.tar.gz", (), ""),
+        folder="cifar-10-batches-bin",
+        train={
+            "data_batch_1.bin": "sha1:aadd24acce27caa71bf4b10992e9e7b2d74c2540",
+            "data_batch_2.bin": "sha1:c0ba65cce70568cd57b4e03e9ac8d2a5367c1795",
+            "data_batch_3.bin": "sha1:1dd00a74ab1d17a6e7d73e185b69dbf31242f295",
+            "data_batch_4.bin": "sha1:aab85764eb3584312d3c7f65fd2fd016e36a258e",
+            "data_batch_5.bin": "sha1:26e2849e66a845b7f1e4614ae70f4889ae604628",
+        },
+        test={"test_batch.bin": "sha1:67eb016db431130d61cd03c7ad570b013799c88c"},
+        names="batches.meta.txt",
+    ),
+    "cifar100": Official(
+        name="cifar100",
+        file=published.PublishedFile("cifar-100-binary.tar.gz", (), ""),
+        folder="cifar-100-binary",
+        train={"train.bin": "sha1:e207cd2e05b73b1393c74c7f5e7bea451d63e08e"},
+        test={"test.bin": "sha1:8fb6623e830365ff53cf14adec797474f5478006"},
+        names="fine_label_names.txt",
+        label_bytes=2,
+    ),
+}
+
+
+def load(name: str, root: Path, files: Official | None = None, binary: Official | None = None) -> Images:
     """The data set from wherever ``root`` has it. Raises DataError naming the file and the cure."""
     if folder.is_image_folder(root):
         return folder.load(name, root)
-    files = files or official(name)
-    if (root / files.folder).is_dir():
-        return _from_unpacked(files, root)
-    archive = published.find(root, files.archive) or published.download(name, root, files.file)
-    return _from_archive(files, archive)
+    versions = (files or official(name), binary or BINARY[name])
+    for version in versions:
+        if (root / version.folder).is_dir():
+            return _from_unpacked(version, root)
+    if root.is_file():
+        return _from_archive(versions["binary" in root.name], root)
+    for version in versions:
+        if (archive := published.find(root, version.file.name)) is not None:
+            return _from_archive(version, archive)
+    return _from_archive(versions[0], published.download(name, root, versions[0].file))
 
 
-def _from_archive(files: Official, archive: Path) -> Images:
-    members = [f"{files.folder}/{name}" for name, _ in (*files.train, *files.test, files.names)]
-    contents, source = published.read_tar(archive, files.file, members)
+def _from_archive(version: Official, path: Path) -> Images:
+    members = {f"{version.folder}/{name}": digest for name, digest in version.digests.items()}
+    archive = published.read_tar(path, version.file, members)
+    contents = {name: archive.contents[f"{version.folder}/{name}"] for name in version.digests}
+    return _assemble(
+        version, path, contents, (archive.source,), f"{archive.source.name}, official", archive.official_by
+    )
 
-    def read(member: str) -> bytes:
-        return contents[f"{files.folder}/{member}"]
 
-    return _assemble(files, read, (source,), f"{files.archive}, official")
-
-
-def _from_unpacked(files: Official, root: Path) -> Images:
-    sources: list[SourceFile] = []
-    expected = dict(files.train + files.test)
-
-    def read(member: str) -> bytes:
-        path = root / files.folder / member
-        content, source = published.read(path, f"{files.folder}/{member}", expected.get(member, ""))
+def _from_unpacked(version: Official, root: Path) -> Images:
+    contents, sources = {}, []
+    for name, digest in version.digests.items():
+        contents[name], source = published.read(root / version.folder / name, f"{version.folder}/{name}", digest)
         sources.append(source)
-        return content
-
-    images = _assemble(files, read, (), f"{files.folder}, official")
-    return Images(images.name, images.train, images.test, images.classes, tuple(sources), True, images.reader)
+    by = published.BY_CONTENT if version.file.md5 == "" else published.BY_FILE
+    return _assemble(version, root / version.folder, contents, tuple(sources), f"{version.folder}, official", by)
 
 
-def _assemble(files: Official, read: Callable[[str], bytes], sources: tuple[SourceFile, ...], reader: str) -> Images:
-    train = _batches([read(member) for member, _ in files.train], files.label_key)
-    test = _batches([read(member) for member, _ in files.test], files.label_key)
-    member, key = files.names
-    classes = tuple(_unpickle(read(member))[key])
-    return Images(files.name, train, test, classes, sources, True, reader)
+def _assemble(
+    version: Official, where: Path, contents: dict[str, bytes], sources: tuple[SourceFile, ...], reader: str, by: str
+) -> Images:
+    train = _split(version, where, [contents[name] for name in version.train])
+    test = _split(version, where, [contents[name] for name in version.test])
+    classes = _damage(where / version.names, lambda: _class_names(version, contents[version.names]))
+    if len(classes) != DATASETS[version.name].num_classes:
+        raise DataError(f"{where / version.names}: {len(classes)} class names", "copy or download it afresh")
+    unpacked = tuple(SourceFile.of(f"{version.folder}/{name}", content) for name, content in contents.items())
+    return Images(version.name, train, test, classes, sources, True, reader, official_by=by, contents=unpacked)
 
 
-def _batches(contents: list[bytes], label_key: str) -> Split:
-    batches = [_unpickle(content) for content in contents]
-    images = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, _SIDE, _SIDE)
-    labels = np.concatenate([np.asarray(batch[label_key], dtype=np.int64) for batch in batches])
-    return Split(images, labels)
+def _split(version: Official, where: Path, contents: list[bytes]) -> Split:
+    batches = _damage(where, lambda: [_batch(version, content) for content in contents])
+    images = np.concatenate([pixels for pixels, _ in batches]).reshape(-1, 3, _SIDE, _SIDE)
+    return split_of(version.name, where, images, np.concatenate([labels for _, labels in batches]))
+
+
+def _batch(version: Official, content: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels uint8 (N, 3072) and labels int64 (N,) of one file."""
+    if version.label_key:
+        batch = _unpickle(content)
+        return batch["data"].reshape(-1, _PIXELS), np.asarray(batch[version.label_key], dtype=np.int64)
+    rows = np.frombuffer(content, np.uint8).reshape(-1, version.label_bytes + _PIXELS)
+    return rows[:, version.label_bytes :], rows[:, version.label_bytes - 1].astype(np.int64)
+
+
+def _class_names(version: Official, content: bytes) -> tuple[str, ...]:
+    return tuple(_unpickle(content)[version.names_key] if version.names_key else content.decode("utf-8").split())
+
+
+def _damage(path: Path, parse: Callable[[], Any]) -> Any:
+    """What ``parse`` returns. Raises DataError naming ``path`` for whatever parsing runs into."""
+    try:
+        return parse()
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{path}: damaged ({error or type(error).__name__})", "copy or download it afresh") from None
 
 
 class _ArraysOnly(pickle.Unpickler):

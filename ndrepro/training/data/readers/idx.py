@@ -1,10 +1,10 @@
 """MNIST, Fashion-MNIST and EMNIST Balanced: grey images of 28x28 in IDX files (LeCun, Cortes and Burges 1998).
 
 ``root`` may be an image folder, or hold the official files, where torchvision puts them (``MNIST/raw``) or directly:
-four ``.gz`` files; for EMNIST the one ``gzip.zip`` that has all its splits. Files that somebody has unpacked are read
-too, but no digest of those was ever published, so ``canonical`` is then not known. What is missing is downloaded from
-the addresses that torchvision knows. Images of EMNIST lie on their side, rows and columns exchanged, as the files
-have them and torchvision reads them.
+four ``.gz`` files; for EMNIST the one ``gzip.zip`` that has all its splits. Files that somebody has unpacked or packed
+anew are read too, and are official if what is in them is, where that is known (not of EMNIST). What is missing is
+downloaded from the addresses that torchvision knows. Images of EMNIST lie on their side, rows and columns exchanged, as
+the files have them and torchvision reads them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from __future__ import annotations
 import gzip
 import zipfile
 import zlib
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +23,26 @@ from ndrepro.protocol.errors import DataError
 from ndrepro.training.data import published
 from ndrepro.training.data.published import PublishedFile
 from ndrepro.training.data.readers import folder
-from ndrepro.training.data.readers.images import Images, SourceFile, split_of
+from ndrepro.training.data.readers.images import Images, SourceFile, read_source, split_of
 
 _UNSIGNED_BYTE = 0x08
+# SHA-256 of the uncompressed files. Of MNIST as several projects publish it for the files of torchvision's mirror; of
+# Fashion-MNIST as computed from Debian's dataset-fashion-mnist, whose compressed data have the official md5 with the
+# gzip header of 2017 (tests/training/data/readers/test_idx.py).
+_CONTENT = {
+    "mnist": (
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    ),
+    "fashion_mnist": (
+        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -52,7 +71,8 @@ def official(name: str) -> Official:
         return Official(name, "EMNIST/raw", inside, archive, tuple(EMNIST.classes_split_dict["balanced"]))
     kind = {"mnist": MNIST, "fashion_mnist": FashionMNIST}[name]
     files = tuple(
-        PublishedFile(file, tuple(f"{url}{file}" for url in kind.mirrors), md5) for file, md5 in kind.resources
+        PublishedFile(file, tuple(f"{url}{file}" for url in kind.mirrors), md5, f"sha256:{content}")
+        for (file, md5), content in zip(kind.resources, _CONTENT[name], strict=True)
     )
     return Official(name, f"{kind.__name__}/raw", files, None, tuple(kind.classes))
 
@@ -72,14 +92,14 @@ def load(name: str, root: Path, files: Official | None = None) -> Images:
 
 def _from_zip(files: Official, file: PublishedFile, path: Path) -> Images:
     archive, source = published.open_zip(path, file)
-    arrays = []
-    for member in (f"gzip/{each.name}" for each in files.files):
-        where = path / member  # a name for messages only
+    members, contents = [f"gzip/{each.name}" for each in files.files], []
+    for member in members:
         try:
-            arrays.append(_parse(where, _gunzip(where, archive.read(member))))
+            contents.append(_gunzip(path / member, archive.read(member)))
         except (KeyError, zipfile.BadZipFile) as error:
             raise DataError(f"{path}: {error}", "copy or download it afresh") from None
-    return _assemble(files, path, arrays, (source,), True, f"{file.name}, official")
+    paths = [path / member for member in members]  # names for messages only
+    return _assemble(files, path, paths, contents, (source,), True, f"{file.name}, official", published.BY_FILE)
 
 
 def _from_files(files: Official, root: Path) -> Images:
@@ -87,16 +107,38 @@ def _from_files(files: Official, root: Path) -> Images:
         raise DataError(
             f"{root}: a file; {files.name} has several", f"name the folder that holds {files.files[0].name}"
         )
-    arrays, sources, all_official = [], [], True
+    paths, contents, sources, official_by = [], [], [], []
     for file in files.files:
         path = _find(root, files, file) or published.download(files.name, root / files.folder, file)
-        packed = path.name == file.name
-        content, source = published.read(path, path.relative_to(root).as_posix(), file.md5 if packed else "")
-        arrays.append(_parse(path, _gunzip(path, content) if packed else content))
+        content, source, by = _read(path, path.relative_to(root).as_posix(), file)
+        paths.append(path)
+        contents.append(content)
         sources.append(source)
-        all_official = all_official and packed and bool(file.md5)
-    reader = "IDX files, official" if all_official else "IDX files, unpacked"
-    return _assemble(files, root, arrays, tuple(sources), True if all_official else None, reader)
+        official_by.append(by)
+    known = all(file.content for file in files.files)
+    canonical = True if all(official_by) else False if known else None
+    by = published.BY_CONTENT if published.BY_CONTENT in official_by else published.BY_FILE
+    reader = "IDX files, official" if canonical else "IDX files, unpacked"
+    return _assemble(files, root, paths, contents, tuple(sources), canonical, reader, by if canonical else "")
+
+
+def _read(path: Path, name: str, file: PublishedFile) -> tuple[bytes, SourceFile, str]:
+    """A file's content, uncompressed; the file; the digests that say it is official, "" where none does.
+
+    Raises DataError for a compressed file of the official name that is official by neither digest.
+    """
+    content, source = read_source(path, name)
+    if path.name != file.name:
+        return content, source, published.BY_CONTENT if published.is_official(content, file.content) else ""
+    if not file.md5:
+        return _gunzip(path, content), source, ""
+    if published.is_official(content, f"md5:{file.md5}"):
+        return _gunzip(path, content), source, published.BY_FILE
+    with suppress(DataError):
+        unpacked = _gunzip(path, content)
+        if published.is_official(unpacked, file.content):
+            return unpacked, source, published.BY_CONTENT
+    raise published.not_official(path, content, f"md5:{file.md5}")
 
 
 def _unpacked(root: Path, files: Official) -> bool:
@@ -112,14 +154,21 @@ def _find(root: Path, files: Official, file: PublishedFile) -> Path | None:
 def _assemble(
     files: Official,
     where: Path,
-    arrays: list[np.ndarray],
+    paths: Sequence[Path],
+    contents: Sequence[bytes],
     sources: tuple[SourceFile, ...],
     canonical: bool | None,
     reader: str,
+    official_by: str,
 ) -> Images:
+    names = [file.name.removesuffix(".gz") for file in files.files]
+    arrays = [_parse(path, content) for path, content in zip(paths, contents, strict=True)]
+    unpacked = tuple(SourceFile.of(name, content) for name, content in zip(names, contents, strict=True))
     train = split_of(files.name, where, arrays[0][:, None], arrays[1].astype(np.int64))
     test = split_of(files.name, where, arrays[2][:, None], arrays[3].astype(np.int64))
-    return Images(files.name, train, test, files.classes, sources, canonical, reader)
+    return Images(
+        files.name, train, test, files.classes, sources, canonical, reader, official_by=official_by, contents=unpacked
+    )
 
 
 def _gunzip(path: Path, content: bytes) -> bytes:

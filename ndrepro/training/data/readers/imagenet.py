@@ -151,9 +151,9 @@ def _labels(
                 return folder / _TRUTH, labels, tuple(source for _, source in read), "development kit"
         if (archive := place / devkit.name).is_file():
             members = [f"{_DEVKIT}/data/{name}" for name in (_TRUTH, _META)]
-            contents, source = published.read_tar(archive, devkit, members)
-            labels = _from_devkit(archive, *(contents[name] for name in members))
-            return archive, labels, (source,), "development kit"
+            read_archive = published.read_tar(archive, devkit, dict.fromkeys(members, ""))
+            labels = _from_devkit(archive, *(read_archive.contents[name] for name in members))
+            return archive, labels, (read_archive.source,), "development kit"
     raise DataError(
         f"{layout.val}: images side by side, and their labels are nowhere in {', '.join(map(str, layout.labels[:4]))}",
         f"put {_TABLE} (Kaggle) or {_DEVKIT}.tar.gz (image-net.org) beside ILSVRC",

@@ -30,6 +30,11 @@ class SourceFile:
     size: int
     sha256: str
 
+    @classmethod
+    def of(cls, name: str, content: bytes) -> SourceFile:
+        """The file of that name and content."""
+        return cls(name, len(content), hashlib.sha256(content).hexdigest())
+
 
 @dataclass(frozen=True)
 class Split:
@@ -59,7 +64,9 @@ class Images:
     """A data set as read: both splits, the classes' names in the order of labels, the files, and how it was read.
 
     ``canonical`` is true where the files are the official ones by digest, false where they are not, ``None`` where
-    no official digest is known; ``reader`` says which reader decoded them. ``left_out`` is what an image folder holds
+    no official digest is known; ``official_by`` says which digests say so; ``reader`` says which reader decoded them.
+    ``contents`` are files as they were before somebody compressed or archived them, so that copies that were packed
+    differently compare equal. ``left_out`` is what an image folder holds
     besides, ``None`` for readers that look at named files only.
     """
 
@@ -71,6 +78,8 @@ class Images:
     canonical: bool | None
     reader: str
     left_out: LeftOut | None = None
+    official_by: str = ""
+    contents: tuple[SourceFile, ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """The JSON that goes into ``dataset.json``."""
@@ -86,6 +95,8 @@ class Images:
             "bytes": sum(item.size for item in self.files),
             "tree_sha256": tree_digest(entries),
             "pixels_sha256": {"train": _pixels(self.train), "test": _pixels(self.test)},
+            **({"official_by": self.official_by} if self.official_by else {}),
+            **({"content_sha256": {item.name: item.sha256 for item in self.contents}} if self.contents else {}),
             **({} if self.left_out is None else {"left_out": self.left_out.to_json()}),
         }
 
@@ -146,4 +157,4 @@ def read_source(path: Path, name: str) -> tuple[bytes, SourceFile]:
         content = read_bytes(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})", "see to its rights, or copy it afresh") from None
-    return content, SourceFile(name, len(content), hashlib.sha256(content).hexdigest())
+    return content, SourceFile.of(name, content)

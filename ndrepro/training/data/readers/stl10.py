@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ndrepro.protocol.errors import DataError
+from ndrepro.protocol.experiment.catalogue import DATASETS
 from ndrepro.training.data import published
 from ndrepro.training.data.published import PublishedFile
 from ndrepro.training.data.readers import folder
@@ -49,10 +50,11 @@ def load(root: Path, files: Official | None = None) -> Images:
     if (root / files.folder).is_dir():
         return _from_unpacked(files, root)
     path = published.find(root, files.archive.name) or published.download(_NAME, root, files.archive)
-    members = {file.name: f"{files.folder}/{file.name}" for file in files.files}
-    contents, source = published.read_tar(path, files.archive, members.values())
-    contents = {name: contents[member] for name, member in members.items()}
-    return _assemble(files, path, contents, (source,), f"{files.archive.name}, official")
+    members = {f"{files.folder}/{file.name}": file.md5 and f"md5:{file.md5}" for file in files.files}
+    archive = published.read_tar(path, files.archive, members)
+    contents = {file.name: archive.contents[f"{files.folder}/{file.name}"] for file in files.files}
+    reader = f"{archive.source.name}, official"
+    return _assemble(files, path, contents, (archive.source,), reader, archive.official_by)
 
 
 def _from_unpacked(files: Official, root: Path) -> Images:
@@ -60,19 +62,24 @@ def _from_unpacked(files: Official, root: Path) -> Images:
     sources = []
     for file in files.files:
         name = f"{files.folder}/{file.name}"
-        contents[file.name], source = published.read(root / name, name, file.md5)
+        contents[file.name], source = published.read(root / name, name, file.md5 and f"md5:{file.md5}")
         sources.append(source)
-    return _assemble(files, root / files.folder, contents, tuple(sources), f"{files.folder}, official")
+    return _assemble(
+        files, root / files.folder, contents, tuple(sources), f"{files.folder}, official", published.BY_FILE
+    )
 
 
 def _assemble(
-    files: Official, where: Path, contents: dict[str, bytes], sources: tuple[SourceFile, ...], reader: str
+    files: Official, where: Path, contents: dict[str, bytes], sources: tuple[SourceFile, ...], reader: str, by: str
 ) -> Images:
     train_images, train_labels, test_images, test_labels, _ = (file.name for file in files.files)
     train = _split(where / train_images, contents[train_images], contents[train_labels])
     test = _split(where / test_images, contents[test_images], contents[test_labels])
-    classes = tuple(contents[_CLASS_NAMES].decode("utf-8").split())
-    return Images(_NAME, train, test, classes, sources, True, reader)
+    classes = tuple(contents[_CLASS_NAMES].decode("utf-8", "backslashreplace").split())
+    if len(classes) != DATASETS[_NAME].num_classes:
+        raise DataError(f"{where / _CLASS_NAMES}: {len(classes)} class names", "copy or download it afresh")
+    unpacked = tuple(SourceFile.of(f"{files.folder}/{name}", content) for name, content in contents.items())
+    return Images(_NAME, train, test, classes, sources, True, reader, official_by=by, contents=unpacked)
 
 
 def _split(path: Path, pixels: bytes, labels: bytes) -> Split:

@@ -50,12 +50,13 @@ def load(root: Path, files: Official | None = None) -> Images:
         raise DataError(f"{root}: a file; {_NAME} has two", f"name the folder that holds {files.train.name}")
     (train, train_file), (test, test_file) = _split(root, files.train), _split(root, files.test)
     classes = tuple(str(digit) for digit in range(10))
-    return Images(_NAME, train, test, classes, (train_file, test_file), True, "MATLAB files, official")
+    sources = (train_file, test_file)
+    return Images(_NAME, train, test, classes, sources, True, "MATLAB files, official", official_by=published.BY_FILE)
 
 
 def _split(root: Path, file: PublishedFile) -> tuple[Split, SourceFile]:
     path = published.find(root, file.name) or published.download(_NAME, root, file)
-    content, source = published.read(path, file.name, file.md5)
+    content, source = published.read(path, file.name, f"md5:{file.md5}")
     variables = read_mat(path, content)
     images, labels = _array(path, variables, "X", 4), _array(path, variables, "y", 2)
     # (H, W, C, N), the first index fastest

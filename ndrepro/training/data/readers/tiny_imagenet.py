@@ -60,7 +60,8 @@ def _from_zip(path: Path, file: PublishedFile) -> Images:
         return contents[name]
 
     train, test, classes = _splits(path / _FOLDER, list(contents), read)
-    return Images(_NAME, train, test, classes, (source,), True, f"{file.name}, official")
+    by = "md5 of the published file, as many have recorded it"
+    return Images(_NAME, train, test, classes, (source,), True, f"{file.name}, official", official_by=by)
 
 
 def _from_unpacked(top: Path) -> Images:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import pickle
 import tarfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,14 @@ def batch(number: int) -> bytes:
     return pickled({"data": data, "labels": [number % 10, 1, 2, 3]})
 
 
+def pack(path: Path, mode: str, members: Mapping[str, bytes]) -> None:
+    with tarfile.open(path, mode) as tar:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+
+
 @pytest.fixture(scope="module")
 def contents() -> dict[str, bytes]:
     names = [f"data_batch_{number}" for number in range(1, 6)]
@@ -39,11 +48,7 @@ def contents() -> dict[str, bytes]:
 @pytest.fixture
 def archive(tmp_path: Path, contents: dict[str, bytes]) -> Path:
     path = tmp_path / "cifar-10-python.tar.gz"
-    with tarfile.open(path, "w:gz") as tar:
-        for name, content in contents.items():
-            member = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
+    pack(path, "w:gz", {f"cifar-10-batches-py/{name}": content for name, content in contents.items()})
     return path
 
 
@@ -52,17 +57,19 @@ def files(archive: Path, contents: dict[str, bytes]) -> cifar.Official:
     """torchvision's facts of CIFAR-10, with the digests of the files made here."""
     facts = cifar.official("cifar10")
 
-    def ours(listed: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-        return tuple((name, hashlib.md5(contents[name]).hexdigest()) for name, _ in listed)
+    def ours(listed: Mapping[str, str]) -> dict[str, str]:
+        return {name: f"md5:{hashlib.md5(contents[name]).hexdigest()}" for name in listed}
 
-    archive_md5 = hashlib.md5(archive.read_bytes()).hexdigest()
-    return replace(facts, archive_md5=archive_md5, train=ours(facts.train), test=ours(facts.test))
+    file = replace(facts.file, md5=hashlib.md5(archive.read_bytes()).hexdigest())
+    names_digest = ours({facts.names: ""})[facts.names]
+    return replace(facts, file=file, train=ours(facts.train), test=ours(facts.test), names_digest=names_digest)
 
 
 def test_the_facts_are_those_of_the_official_files() -> None:
-    assert cifar.official("cifar10").archive_md5 == "c58f30108f718f92721af3b95e74349a"
+    assert cifar.official("cifar10").file.md5 == "c58f30108f718f92721af3b95e74349a"
     assert cifar.official("cifar100").label_key == "fine_labels"
-    assert cifar.official("cifar100").archive == "cifar-100-python.tar.gz"
+    assert cifar.official("cifar100").file.name == "cifar-100-python.tar.gz"
+    assert cifar.official("cifar10").digests["test_batch"] == "md5:40351d587109b95175f43aff81a1287e"
 
 
 def test_archive_folder_and_unpacked_files_give_the_same_images(archive: Path, files: cifar.Official) -> None:
@@ -78,6 +85,68 @@ def test_archive_folder_and_unpacked_files_give_the_same_images(archive: Path, f
         assert (other.test.images == from_archive.test.images).all()
         assert other.describe()["pixels_sha256"] == from_archive.describe()["pixels_sha256"]
     assert len(other.files) == 7
+
+
+@pytest.mark.parametrize(("mode", "name"), [("w:gz", "again.tgz"), ("w:xz", "x.tar.xz"), ("w", "x.tar")])
+def test_an_archive_packed_anew_is_official_by_what_is_in_it(
+    archive: Path, files: cifar.Official, contents: dict[str, bytes], mode: str, name: str
+) -> None:
+    other = archive.with_name(name)
+    pack(other, mode, {f"cifar-10-batches-py/{member}": content for member, content in contents.items()})
+    official, again = cifar.load("cifar10", archive, files), cifar.load("cifar10", other, files)
+    assert again.canonical is True
+    assert official.official_by == "md5 of the published files, from torchvision"
+    assert again.official_by == "digests of the uncompressed content" and again.files[0].name == name
+    assert again.describe()["content_sha256"] == official.describe()["content_sha256"]
+    spoilt = {**contents, "data_batch_2": contents["data_batch_1"]}
+    pack(other, mode, {f"cifar-10-batches-py/{member}": content for member, content in spoilt.items()})
+    with pytest.raises(DataError, match=f"{name}: md5"):
+        cifar.load("cifar10", other, files)
+
+
+@pytest.mark.parametrize(("name", "label_bytes"), [("cifar10", 1), ("cifar100", 2)])
+def test_the_binary_version_is_the_same_images(
+    tmp_path: Path, files: cifar.Official, contents: dict[str, bytes], name: str, label_bytes: int
+) -> None:
+    facts = cifar.BINARY[name]
+    rows, binary = (
+        [],
+        {facts.names: "".join(f"class{number}\n" for number in range(100 if label_bytes > 1 else 10)).encode()},
+    )
+    for number, member in enumerate((*facts.train, *facts.test)):
+        batch = pickle.loads(contents["test_batch" if member in facts.test else f"data_batch_{number + 1}"])
+        labels = np.array(batch["labels"], np.uint8)
+        coarse = [np.full_like(labels, 77)] * (label_bytes - 1)
+        rows.append(np.column_stack([*coarse, labels, batch["data"]]))
+        binary[member] = rows[-1].tobytes()
+    digests = {member: f"sha1:{hashlib.sha1(content).hexdigest()}" for member, content in binary.items()}
+    train, test = ({member: digests[member] for member in listed} for listed in (facts.train, facts.test))
+    version = replace(facts, train=train, test=test)
+    packed, unpacked = tmp_path / "packed", tmp_path / "unpacked"
+    packed.mkdir()
+    pack(packed / facts.file.name, "w:gz", {f"{facts.folder}/{member}": content for member, content in binary.items()})
+    with tarfile.open(packed / facts.file.name) as tar:
+        tar.extractall(unpacked, filter="data")
+    places = (packed, packed / facts.file.name, unpacked)
+    for images in (cifar.load(name, root, replace(files, name=name), version) for root in places):
+        assert images.canonical is True and images.official_by == "digests of the uncompressed content"
+        assert images.train.labels.tolist() == np.concatenate(rows[:-1])[:, label_bytes - 1].tolist()
+        assert (images.test.images.reshape(-1, 3072) == rows[-1][:, label_bytes:]).all()
+        assert images.classes[3] == "class3"
+    (unpacked / facts.folder / next(iter(facts.test))).write_bytes(b"")
+    with pytest.raises(DataError, match="sha1"):
+        cifar.load(name, unpacked, replace(files, name=name), version)
+
+
+@pytest.mark.parametrize("content", [b"", b"no pickle", pickled({"other": 1}), pickled({"label_names": ["one"]})])
+def test_damaged_class_names_are_named(archive: Path, files: cifar.Official, content: bytes) -> None:
+    with tarfile.open(archive) as tar:
+        tar.extractall(archive.parent, filter="data")
+    (archive.parent / "cifar-10-batches-py" / "batches.meta").write_bytes(content)
+    with pytest.raises(DataError, match=r"batches\.meta: md5"):
+        cifar.load("cifar10", archive.parent, files)
+    with pytest.raises(DataError, match=r"batches\.meta: (damaged|1 class names)"):
+        cifar.load("cifar10", archive.parent, replace(files, names_digest=""))
 
 
 def test_a_damaged_archive_is_named(archive: Path, files: cifar.Official) -> None:
@@ -108,7 +177,7 @@ def test_a_file_that_would_run_something_is_refused(contents: dict[str, bytes]) 
 
 
 def test_without_data_or_network_the_cure_is_said(tmp_path: Path, files: cifar.Official) -> None:
-    unreachable = replace(files, url="http://127.0.0.1:9/cifar-10-python.tar.gz")
+    unreachable = replace(files, file=replace(files.file, urls=("http://127.0.0.1:9/cifar-10-python.tar.gz",)))
     with pytest.raises(DataError, match=r"has no cifar-10-python\.tar\.gz") as caught:
         cifar.load("cifar10", tmp_path / "nothing", unreachable)
     assert "train/CLASS" in caught.value.cure and "--data" in caught.value.cure

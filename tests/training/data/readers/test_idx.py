@@ -6,6 +6,7 @@ The real files cannot be had offline, so those here are made in their format, wi
 import gzip
 import hashlib
 import io
+import os
 import struct
 import zipfile
 from dataclasses import replace
@@ -42,12 +43,21 @@ def ours(name: str, arrays: list[np.ndarray]) -> idx.Official:
     """torchvision's facts, with the digests of the files made here and no address that answers."""
     facts = idx.official(name)
     pairs = zip(facts.files, arrays, strict=True)
-    files = (PublishedFile(file.name, ("http://127.0.0.1:9/x",), md5(packed(array))) for file, array in pairs)
+    files = (
+        PublishedFile(
+            file.name, ("http://127.0.0.1:9/x",), md5(packed(array)), file.content and sha256(idx_file(array))
+        )
+        for file, array in pairs
+    )
     return replace(facts, files=tuple(files))
 
 
 def md5(content: bytes) -> str:
     return hashlib.md5(content).hexdigest()
+
+
+def sha256(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def write(folder: Path, files: idx.Official, arrays: list[np.ndarray]) -> None:
@@ -97,13 +107,67 @@ def test_torchvision_reads_the_same_images(tmp_path: Path, arrays: list) -> None
     assert (ours_read.test.labels == theirs.targets.numpy()).all()
 
 
-def test_unpacked_files_are_read_but_nobody_published_their_digests(tmp_path: Path, arrays: list) -> None:
+def unpacked(path: Path, array: np.ndarray) -> None:
+    path.with_suffix("").write_bytes(idx_file(array))
+
+
+def packed_anew(path: Path, array: np.ndarray) -> None:
+    path.write_bytes(gzip.compress(idx_file(array), compresslevel=1, mtime=1))
+
+
+@pytest.mark.parametrize("rewrite", [unpacked, packed_anew])
+def test_files_are_official_by_what_is_in_them(tmp_path: Path, arrays: list, rewrite) -> None:  # type: ignore[no-untyped-def]
+    files = ours("mnist", arrays)
+    write(tmp_path / "official", files, arrays)
+    (tmp_path / "other").mkdir()
+    for file, array in zip(files.files, arrays, strict=True):
+        rewrite(tmp_path / "other" / file.name, array)
+    official, other = (idx.load("mnist", tmp_path / folder, files).describe() for folder in ("official", "other"))
+    assert official["canonical"] is other["canonical"] is True
+    assert official["official_by"] == "md5 of the published files, from torchvision"
+    assert other["official_by"] == "digests of the uncompressed content"
+    assert official["tree_sha256"] != other["tree_sha256"]
+    assert official["content_sha256"] == other["content_sha256"]
+    assert f"sha256:{other['content_sha256']['t10k-labels-idx1-ubyte']}" == files.files[3].content
+
+
+def test_files_with_other_content_are_not_official(tmp_path: Path, arrays: list) -> None:
     files = ours("mnist", arrays)
     for file, array in zip(files.files, arrays, strict=True):
-        (tmp_path / file.name[:-3]).write_bytes(idx_file(array))
+        unpacked(tmp_path / file.name, array)
+    unpacked(tmp_path / files.files[3].name, arrays[3][::-1].copy())
     images = idx.load("mnist", tmp_path, files)
-    assert images.canonical is None and images.reader == "IDX files, unpacked"
-    assert (images.train.images[:, 0] == arrays[0]).all()
+    assert images.canonical is False and images.reader == "IDX files, unpacked"
+    assert "official_by" not in images.describe()
+    with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte\.gz: md5"):
+        packed_anew(tmp_path / files.files[3].name, arrays[3][::-1].copy())
+        idx.load("mnist", tmp_path, files)
+
+
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+
+
+@pytest.fixture
+def debian() -> Path:
+    if not DEBIAN.is_dir():
+        reason = "Debian's dataset-fashion-mnist is not installed"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    return DEBIAN
+
+
+def test_debians_fashion_mnist_is_official_by_its_content(debian: Path) -> None:
+    images = idx.load("fashion_mnist", debian)
+    assert images.canonical is True and images.official_by == "digests of the uncompressed content"
+    assert images.train.images.shape == (60000, 1, 28, 28) and images.test.images.shape == (10000, 1, 28, 28)
+    assert np.bincount(images.train.labels).tolist() == [6000] * 10
+
+
+def test_debians_fashion_mnist_in_the_headers_of_2017_is_the_published_file(debian: Path) -> None:
+    """Which shows that the digests of content are those of the official files: their md5 is torchvision's."""
+    for file in idx.official("fashion_mnist").files:
+        seconds = 1504176627 if file.name.startswith("t10k") else 1504176606
+        header = struct.pack("<4BIBB", 0x1F, 0x8B, 8, 8, seconds, 0, 3) + file.name.removesuffix(".gz").encode() + b"\0"
+        assert md5(header + (debian / file.name).read_bytes()[10:]) == file.md5
 
 
 def emnist_zip(path: Path, facts: idx.Official, arrays: list[np.ndarray]) -> idx.Official:
