@@ -49,8 +49,10 @@ WALLS: dict[str, Wall] = {
     "ndrepro.execution": wall("ndrepro ndrepro.execution ndrepro.protocol provenance", "docker submitit optuna"),
     # Compares the final weights with the trail; safetensors reads them without torch.
     "ndrepro.execution.runs.run_checks": wall("ndrepro.execution ndrepro.protocol provenance", "safetensors"),
-    "ndrepro.execution.environments.doctor": wall(
-        "ndrepro.execution ndrepro.protocol provenance", "packaging psutil git"
+    "ndrepro.execution.environments.doctor": wall("ndrepro.execution ndrepro.protocol provenance", "psutil git"),
+    # Which pins of the lock are for this platform.
+    "ndrepro.execution.environments.main_environment": wall(
+        "ndrepro.execution ndrepro.protocol provenance", "packaging"
     ),
     "ndrepro.analysis": wall(
         "ndrepro.analysis ndrepro.protocol provenance", "numpy scipy pandas statsmodels threadpoolctl"

@@ -100,3 +100,48 @@ def _edited(files: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, found in files.items():
         known = found if isinstance(found, Mapping) else {}
         yield f"{known.get('distribution', '?')}: {name}", known.get("actual", unavailable("not recorded"))
+
+
+def warnings(manifest: Manifest) -> tuple[str, ...]:
+    """A sentence for each fact of the packages that puts the recorded versions in doubt.
+
+    These are files that were edited after installation, files that could not be compared, modules imported from
+    elsewhere than the installed package, and metadata that an interrupted installation left behind.
+    """
+    machine = manifest.machine if isinstance(manifest.machine, Mapping) else {}
+    return (*_file_warnings(machine.get("imported_files")), *_metadata_warnings(machine.get("distributions")))
+
+
+def _file_warnings(captured: Any) -> Iterator[str]:
+    if captured is None:
+        return  # a run recorded before the files were compared
+    if not isinstance(captured, Mapping) or not isinstance(captured.get("edited"), Mapping):
+        reason = captured.get("unavailable", "no files named") if isinstance(captured, Mapping) else "no files named"
+        yield f"files of imported packages NOT COMPARED with their RECORDs: {reason}"
+        return
+    for name, found in captured["edited"].items():
+        known = found if isinstance(found, Mapping) else {}
+        owner, recorded, actual = (known.get(key, "?") for key in ("distribution", "recorded", "actual"))
+        yield f"{owner}: {name} EDITED AFTER INSTALLATION: {_digest(recorded)} in RECORD, {_digest(actual)} on disk"
+    unlisted = captured.get("unlisted")
+    if isinstance(unlisted, Mapping):
+        names = unlisted.get("first")
+        shown = ", ".join(map(str, names[:3])) if isinstance(names, list) else "?"
+        yield f"imported files that NO RECORD lists: {unlisted.get('count')} ({shown})"
+
+
+def _metadata_warnings(captured: Any) -> Iterator[str]:
+    known = captured if isinstance(captured, Mapping) else {}
+    for item in known.get("disagreements") or ():
+        if isinstance(item, Mapping):
+            yield f"{item.get('name')}: metadata DISAGREE: {item.get('reason')}"
+    for item in known.get("leftovers") or ():
+        if isinstance(item, Mapping):
+            yield f"{item.get('name')}: LEFTOVER metadata {item.get('metadata')}: {item.get('reason')}"
+
+
+def _digest(value: Any) -> str:
+    """The beginning of a digest; of one that is missing, the reason."""
+    if isinstance(value, Mapping):
+        return str(next(iter(value.values()), "?"))
+    return f"{str(value)[:12]}..."

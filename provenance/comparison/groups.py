@@ -19,7 +19,6 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from provenance.attestation.manifest import Manifest, Resource
-from provenance.attestation.packages import edited_files
 from provenance.capture.unavailable import is_missing, unavailable
 from provenance.comparison.json_leaves import ABSENT
 
@@ -86,7 +85,6 @@ _RULES = (
     (r"machine\.distributions\.count", "", ""),
     (r"machine\.distributions\.(.+)", "packages", r"\1"),
     (r"machine\.conda\.(.+)\.(\w+)", "packages", r"conda \1: \2"),
-    (r"edited(?:\.(.+))?", "packages", r"edited file \1"),
     (r"machine\.machine\.hostname", "circumstances", "host name"),
     (r"machine\.machine\.(.+)", "machine", r"\1"),
     (r"machine\.container\.(id|seen_by)", "circumstances", r"container's \1"),
@@ -124,7 +122,7 @@ def document(manifest: Manifest, results: Collection[str] | None) -> dict[str, A
     return {
         "external": manifest.external_parameters,
         "internal": _internal(manifest.internal_parameters),
-        **_machine(manifest),
+        "machine": _machine(manifest),
         "source": _source(named.get("source"), named.get("code")),
         "data": _data(manifest.dependencies),
         "builder": dict(manifest.builder.version),
@@ -137,15 +135,11 @@ def document(manifest: Manifest, results: Collection[str] | None) -> dict[str, A
     }
 
 
-def _machine(manifest: Manifest) -> dict[str, Any]:
-    """The machine, and apart from it the files that were edited after installation, as far as that was looked at."""
-    edited = edited_files(manifest)
-    if edited is None or not isinstance(manifest.machine, Mapping):
-        return {"machine": manifest.machine}
-    return {
-        "machine": {key: value for key, value in manifest.machine.items() if key != "imported_files"},
-        "edited": edited,
-    }
+def _machine(manifest: Manifest) -> Any:
+    """The machine without the files of its packages, which are compared one by one."""
+    if not isinstance(manifest.machine, Mapping):
+        return manifest.machine
+    return {key: value for key, value in manifest.machine.items() if key != "imported_files"}
 
 
 def result_names(manifest: Manifest) -> tuple[str, ...]:

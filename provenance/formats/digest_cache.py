@@ -38,7 +38,7 @@ class DigestCache:
     """The remembered digests of the files below ``top``; names are paths relative to it."""
 
     def __init__(self, top: Path) -> None:
-        self._top = top
+        self.top = top
         place = hashlib.sha256(os.fsencode(top.resolve())).hexdigest()[:32]
         self._place = cache_folder() / "digests" / f"{place}.tsv"
         self._entries = _load(self._place)
@@ -56,7 +56,7 @@ class DigestCache:
 
     def sha256(self, name: str) -> str:
         """The file's digest, remembered or read. Raises OSError or DigestError for a file that cannot be read."""
-        path = os.path.join(self._top, name)
+        path = os.path.join(self.top, name)
         status = os.stat(path)
         digest = self.known(name, status)
         if digest is None:

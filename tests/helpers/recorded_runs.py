@@ -86,6 +86,7 @@ def sign_run(
     *,
     repeats: str = "",
     segment_epochs: int | None = None,
+    machine: dict[str, Any] | None = None,
     **settings: str,
 ) -> RunFolder:
     """A run folder with a signed manifest and a ledger that has its beginning and end."""
@@ -120,6 +121,6 @@ def sign_run(
             ),
         ],
         byproducts=[Resource("layer census", annotations={"trainable_parameters": 61706, "conv2d_layers": 2})],
-        machine={"python": {"version": "3.11.2"}},
+        machine=machine or {"python": {"version": "3.11.2"}},
     )
     return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -76,25 +77,55 @@ def verify(
     ] = False,
     as_json: options.Json = False,
 ) -> int:
-    """Compare built cells with their locks; all that are built where none is named. Exit 1 where one is not sound."""
-    from ndrepro.execution.environments import matrix
+    """Compare built cells with their locks; all that are built where none is named. Exit 1 where one is not sound.
 
-    chosen = _cells(names, "verify") if names else [cell for cell in _known() if _built(cell)]
-    found = [(cell, matrix.verify(cell, deep=files)) for cell in chosen]
+    "main" is the environment that ndrepro itself runs in: `ndrepro env verify --files main`.
+    """
+    chosen = [_compared(name, files) for name in dict.fromkeys(names or _built_names())]
     if as_json:
-        rows = [{"name": cell.name, "ok": not problems, "problems": problems} for cell, problems in found]
+        rows = [{"name": each.name, "ok": not each.problems, "problems": each.problems} for each in chosen]
         output.print_json({"files": files, "cells": rows})
-    for cell, problems in [] if as_json else found:
+    for each in [] if as_json else chosen:
         what = "as locked, and every file as its RECORD has it" if files else "as locked"
-        counted = f"{words.plural(len(cell.pins), 'distribution')} {what}"
-        terminal.write_line(f"{cell.name}: {f'NOT as locked: {_count(problems)}' if problems else counted}")
-        _print_problems(problems)
-        if problems:
-            again = f"{terminal.program()} env remove {cell.name} && {terminal.program()} env create {cell.name}"
-            terminal.write_line(f"  cure: {again}; files are hard links: see that uv's cache is sound (uv cache clean)")
-    if not found and not as_json:
+        counted = f"{words.plural(each.pins, 'distribution')} {what}"
+        terminal.write_line(f"{each.name}: {f'NOT as locked: {_count(each.problems)}' if each.problems else counted}")
+        _print_problems(each.problems)
+        if each.problems:
+            terminal.write_line(
+                f"  cure: {each.cure}; files are hard links: see that uv's cache is sound (uv cache clean)"
+            )
+    if not chosen and not as_json:
         terminal.write_line(f"none is built; `{terminal.program()} env create NAME` builds one")
-    return output.NO if any(problems for _, problems in found) else output.DONE
+    return output.NO if any(each.problems for each in chosen) else output.DONE
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """An environment beside its lock: how many distributions are pinned, what differs, how to build it again."""
+
+    name: str
+    pins: int
+    problems: tuple[str, ...]
+    cure: str
+
+
+def _compared(name: str, files: bool) -> _Compared:
+    from ndrepro.execution.environments import main_environment, matrix
+    from ndrepro.protocol.image_reference import MAIN
+
+    if name != MAIN:
+        cell = matrix.cell(name)
+        again = f"{terminal.program()} env remove {cell.name} && {terminal.program()} env create {cell.name}"
+        return _Compared(cell.name, len(cell.pins), matrix.verify(cell, deep=files), again)
+    pins = main_environment.locked_pins()
+    if pins is None:
+        raise UsageError("env verify main: there is no requirements.lock to compare with", "run from a checkout")
+    problems = main_environment.pin_problems(pins) + (main_environment.file_problems() if files else ())
+    return _Compared(MAIN, len(pins), problems, "make clean, then make env")
+
+
+def _built_names() -> list[str]:
+    return [cell.name for cell in _known() if _built(cell)]
 
 
 def remove(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,12 +33,14 @@ def verify(
 ) -> int:
     """Check a run's signature, files and ledger; the latest run where none is named.
 
-    Exit 0 only if every check holds, 1 if one fails.
+    A library file that was edited after its installation, and whatever else puts the recorded packages in doubt, is a
+    warning: it was truthfully signed. Exit 0 only if every check holds, 1 if one fails.
     """
     from ndrepro.execution.runs.run_checks import CHECKS
     from ndrepro.execution.runs.run_lookup import ledger_of
     from ndrepro.protocol.layout import RunFolder
     from provenance.attestation.ledger import Ledger
+    from provenance.attestation.packages import warnings
     from provenance.attestation.verify import verify as verify_run
     from provenance.errors import NotFoundError
 
@@ -53,10 +56,11 @@ def verify(
         extra_checks=() if manifest_only else CHECKS,
         manifest_only=manifest_only,
     )
+    flagged = warnings(verdict.manifest) if verdict.manifest else ()
     if as_json:
-        output.print_json({"run": str(place.absolute()), **verdict.to_json()})
+        output.print_json({"run": str(place.absolute()), **verdict.to_json(), "warnings": list(flagged)})
     else:
-        _print(verdict, place)
+        _print(verdict, flagged, place)
     return output.DONE if verdict.ok else output.NO
 
 
@@ -71,19 +75,31 @@ def trust_of(files: list[Path]) -> TrustPolicy:
     return TrustPolicy(Path(), None, tuple(TrustedKey(key.pem, key.keyid, str(file), "") for file, key in keys))
 
 
-def _print(verdict: Verdict, root: Path) -> None:
+def _print(verdict: Verdict, flagged: Sequence[str], root: Path) -> None:
     for check in verdict.checks:
         _print_check(check)
+    for warning in flagged:
+        _print_warning(warning)
     failed = sum(check.status == "fail" for check in verdict.checks)
     skipped = sum(check.status == "skip" for check in verdict.checks)
     counted = words.plural(len(verdict.checks) - failed - skipped, "check")
     rest = f", {skipped} skipped" if skipped else ""
+    rest += f", {words.plural(len(flagged), 'warning')}" if flagged else ""
     terminal.write_line("")
     if verdict.ok:
         terminal.write_line(f"verified: {counted} passed{rest}; signed by {verdict.signer}")
     else:
         terminal.write_line(f"NOT verified: {failed} failed, {counted} passed{rest}")
     terminal.write_line(terminal.here(root))
+
+
+def _print_warning(warning: str) -> None:
+    from rich.text import Text
+
+    line = Text("    ")
+    line.append(f"{'warn':<5}", style="bold yellow")
+    line.append(terminal.hanging(warning, _INDENT))
+    terminal.console().print(line, soft_wrap=True)
 
 
 def _print_check(check: Check) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from ndrepro.cli.display import words
 from ndrepro.protocol.experiment.experiment import STREAMS, Experiment
 from provenance.attestation.manifest import Artifact, Manifest, Resource
+from provenance.attestation.packages import warnings
 from provenance.capture.unavailable import is_missing, unavailable
 
 Row = tuple[str, str]
@@ -24,6 +25,11 @@ ALARMS = (
     "NOT KNOWN",
     "NOT the official files",
     "FLAGS CHANGED UNDER WAY",
+    "EDITED AFTER INSTALLATION",
+    "NOT COMPARED",
+    "NO RECORD",
+    "DISAGREE",
+    "LEFTOVER",
 )
 _LIBRARIES = ("torchvision", "numpy", "pillow")
 
@@ -48,6 +54,7 @@ def manifest_rows(manifest: Manifest) -> list[Row]:
         ("source", _told(source, named.get("source", Resource("source")))),
         ("data", _told(dataset, data)),
         ("python", _told(_python, manifest, named)),
+        *([("packages", _told("; ".join, flagged))] if (flagged := warnings(manifest)) else []),
         ("machine", _told(_machine, machine)),
         ("gpu", _told(_gpu, machine, inner)),
         ("computed", _told(_computed, inner)),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import sysconfig
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,8 +22,6 @@ from provenance.errors import ProvenanceError, SourceError
 
 _GIGABYTE = 10**9
 _TOLD = 3  # packages by name, of any number that are not as they should be
-# what an environment holds beside its lock: the installers, and this project itself
-_NOT_LOCKED = {"pip", "setuptools", "wheel", "ndrepro"}
 # by which a data set is known in the data folder: an archive or a folder, as published or as torchvision names it
 _DATA_MARKS = {
     "cifar10": ("cifar-10-batches-py", "cifar-10-python.tar.gz"),
@@ -73,33 +70,35 @@ def _python() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    from ndrepro.execution.environments.lockfile import read_pins
-    from ndrepro.execution.environments.verify_installed import problems_with_pins
+    from ndrepro.execution.environments import main_environment
 
-    lock = CODE / "requirements.lock"
-    if not lock.is_file():
-        yield Finding("packages", WARNING, f"{lock} is not there: versions not compared", "run from a checkout")
-        return
-    pins = [pin for pin in read_pins(lock.read_text(encoding="utf-8"), lock.name) if _applies(pin.marker)]
-    wrong = [
-        sentence
-        for sentence in problems_with_pins(Path(sysconfig.get_path("purelib")), pins)
-        if sentence.split()[0] not in _NOT_LOCKED
-    ]
-    if not wrong:
-        yield Finding("packages", OK, f"{len(pins)} as requirements.lock pins them")
-    extra = [sentence for sentence in wrong if sentence.endswith("not in the lock")]
-    for level, sentences in ((PROBLEM, [each for each in wrong if each not in extra]), (WARNING, extra)):
+    pins = main_environment.locked_pins()
+    if pins is None:
+        yield Finding(
+            "packages", WARNING, "there is no requirements.lock: versions not compared", "run from a checkout"
+        )
+    else:
+        wrong = main_environment.pin_problems(pins)
+        extra = [sentence for sentence in wrong if sentence.endswith("not in the lock")]
+        yield from _differences("packages", [each for each in wrong if each not in extra], extra)
+        if not wrong:
+            yield Finding("packages", OK, f"{len(pins)} as requirements.lock pins them")
+    edited = main_environment.file_problems()
+    added = [sentence for sentence in edited if sentence.endswith("no distribution lists it")]
+    yield from _differences("package files", [each for each in edited if each not in added], added)
+    if not edited:
+        yield Finding("package files", OK, "every file as it was installed")
+
+
+def _differences(name: str, wrong: list[str], extra: list[str]) -> Iterator[Finding]:
+    """What is not as it should be is a problem, what is there beside it a warning."""
+    cure = "make env installs what the lock has"
+    if name == "package files":
+        cure = "make clean, then make env; files are hard links: where it comes back, uv cache clean first"
+    for level, sentences in ((PROBLEM, wrong), (WARNING, extra)):
         if sentences:
             more = f"; and {len(sentences) - _TOLD} more" if len(sentences) > _TOLD else ""
-            yield Finding("packages", level, "; ".join(sentences[:_TOLD]) + more, "make env installs what the lock has")
-
-
-def _applies(marker: str) -> bool:
-    """Whether a pin is for this Python and platform (PEP 508)."""
-    from packaging.markers import Marker
-
-    return not marker or Marker(marker).evaluate()
+            yield Finding(name, level, "; ".join(sentences[:_TOLD]) + more, cure)
 
 
 def _machine() -> Iterator[Finding]:

@@ -3,30 +3,33 @@
 Numbered, as the problems that they report:
 
 1. every pinned distribution is installed, with the pinned version;
-2. nothing is installed that is not pinned;
-3. every file that a RECORD lists is there with the listed sha256;
+2. nothing is installed that is not pinned, and no metadata are left over or disagree;
+3. every file that a RECORD lists is there with the listed digest;
 4. there is no file that no RECORD lists.
 
 3 and 4 find a library that was patched after it was installed: files are hard links into uv's cache, so an
 edit in place reaches every environment on the machine. Python's own compiled files (``__pycache__``) are not
-checked, and neither is a RECORD itself: a run's signed manifest holds the digest of each. It reads; it
-changes nothing.
+checked, and neither is a RECORD itself: a run's signed manifest holds the digest of each. Digests are remembered
+(``provenance.formats.digest_cache``). Nothing else is written.
 """
 
 from __future__ import annotations
 
-import base64
-import csv
-import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ndrepro.execution.environments.lockfile import Pin, normalized
+from ndrepro.execution.environments.lockfile import Pin
+from provenance.capture.distribution_metadata import RecordedFile, recorded_files
+from provenance.capture.distributions import search
+from provenance.errors import DigestError
+from provenance.formats.digest_cache import DigestCache
 
 
 def problems_with_pins(site: Path, pins: Iterable[Pin]) -> Iterator[str]:
     """Checks 1 and 2: a sentence for each distribution in ``site`` (site-packages) that is not as pinned."""
-    installed = dict(_name_and_version(info) for info in site.glob("*.dist-info"))
+    found = search([str(site)])
+    installed = {name: metadata.version for name, metadata in found.installed.items()}
     pinned = {pin.name: pin.version for pin in pins}
     for name in sorted(pinned.keys() | installed.keys()):
         here, wanted = installed.get(name), pinned.get(name)
@@ -36,34 +39,39 @@ def problems_with_pins(site: Path, pins: Iterable[Pin]) -> Iterator[str]:
             yield f"{name} {here} is installed and not in the lock"
         elif here != wanted:
             yield f"{name} {here} is installed, the lock has {wanted}"
+    for name, reason in found.disagreements:
+        yield f"{name} has metadata that disagree: {reason}"
+    for metadata, reason in found.leftovers:
+        yield f"{metadata.name} has leftover metadata, {metadata.place.name}: {reason}"
 
 
 def problems_with_files(site: Path) -> Iterator[str]:
     """Checks 3 and 4: a sentence for each file in ``site`` that is not as a RECORD lists it."""
-    listed: set[Path] = set()
+    listed: set[str] = set()
+    cache = DigestCache(site)
     for record in sorted(site.glob("*.dist-info/RECORD")):
         owner = record.parent.name.removesuffix(".dist-info")
-        with record.open(newline="", encoding="utf-8") as lines:
-            for name, digest, _ in csv.reader(lines):
-                path = Path(site, name)
-                listed.add(path)
-                if not path.is_file():
-                    yield f"{owner}: {name} is missing"
-                elif digest and _record_digest(path, digest.partition("=")[0]) != digest:
-                    yield f"{owner}: {name} is not the file that was installed"
-    for path in sorted(site.rglob("*")):
-        if path not in listed and not path.is_dir() and path.parent.name != "__pycache__":
-            yield f"{path.relative_to(site)} was added; no distribution lists it"
+        for row in recorded_files(record.read_bytes()):
+            listed.add(row.path)
+            if problem := _problem(cache, row):
+                yield f"{owner}: {row.path} {problem}"
+    cache.save()
+    for folder, _, names in os.walk(site):
+        below = "" if folder == str(site) else f"{os.path.relpath(folder, site)}{os.sep}"
+        if os.path.basename(folder) != "__pycache__":
+            added = sorted(name for name in names if below + name not in listed)
+            yield from (f"{below}{name} was added; no distribution lists it" for name in added)
 
 
-def _name_and_version(info: Path) -> tuple[str, str]:
-    """From the folder's name, ``NAME-VERSION.dist-info``: neither part may hold a hyphen there."""
-    name, _, version = info.name.removesuffix(".dist-info").partition("-")
-    return normalized(name), version
-
-
-def _record_digest(path: Path, algorithm: str) -> str:
-    """The file's digest as RECORD writes it: ``sha256=`` and URL-safe base64 without padding."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, algorithm).digest()
-    return f"{algorithm}={base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
+def _problem(cache: DigestCache, row: RecordedFile) -> str:
+    """What is wrong with a file that a RECORD lists; "" where it is as listed, or listed without a digest."""
+    try:
+        if not row.digest:
+            return "" if (cache.top / row.path).is_file() else "is missing"
+        if not row.sha256:
+            return f"is listed with a digest that is no SHA-256 ({row.digest.partition('=')[0]}): not compared"
+        return "" if cache.sha256(row.path) == row.sha256 else "is not the file that was installed"
+    except FileNotFoundError:
+        return "is missing"
+    except (OSError, DigestError) as error:
+        return f"cannot be read ({getattr(error, 'strerror', None) or error})"

@@ -263,3 +263,44 @@ def test_without_trails_everything_is_possible_and_the_network_first(case: Case)
 def test_the_json_is_plain(case: Case) -> None:
     (cause,) = case.causes(case.trails(1, loss=0.1), **{"seeds.augment": "1"})
     assert json.loads(json.dumps(cause.to_json()))["standing"] == "likely"
+
+
+EDITED = {"distribution": "numpy", "recorded": "01" * 32, "actual": "02" * 32}
+
+
+def edited(**files: dict[str, Any]) -> Edit:
+    found = {"imported": ["numpy"], "checked": 9, "edited": files}
+    return put("machine.imported_files", found)
+
+
+def test_a_library_file_edited_by_hand_stands_before_every_other_cause(case: Case) -> None:
+    """Behind an equal version and an equal RECORD."""
+    name = "numpy/_core/numeric.py"
+    first = manifest(SIX_STEPS, edited())
+
+    def causes(*edits: Edit) -> tuple[Cause, ...]:
+        second = manifest(SIX_STEPS, put("internal.threads", 2), TORCH, *edits)
+        return find_causes(diff(first, second, ()), (first, second), case.trails(1, loss=1e-7))
+
+    found = causes(edited(**{name: EDITED}))
+    assert found[0].title == "a library file edited by hand" and found[0].standing == "likely"
+    assert found[0].evidence[0] == f"edited file numpy: {name} absent -> 020202020202"
+    assert "another number of threads" in standings(found)
+    # the control: no file was edited
+    assert "a library file edited by hand" not in standings(causes(edited()))
+
+
+def test_two_runs_with_the_same_edit_do_not_differ_by_it() -> None:
+    name = "numpy/_core/numeric.py"
+    first, second = manifest(edited(**{name: EDITED})), manifest(edited(**{name: EDITED}))
+    assert not diff(first, second, ())["packages"].changes
+    other = manifest(edited(**{name: {**EDITED, "actual": "03" * 32}}))
+    (change,) = diff(first, other, ())["packages"].changes
+    assert (change.first, change.second) == ("02" * 32, "03" * 32)
+    unknown = manifest(put("machine.imported_files", {"unavailable": "killed before"}))
+    assert [item.second for item in diff(first, unknown, ())["packages"].unknown] == ["killed before"]
+    (unlooked,) = diff(manifest(), first, ())["packages"].unknown
+    assert (
+        unlooked.first.startswith("recorded before")
+        and not diff(manifest(), manifest(edited()), ())["packages"].unknown
+    )

@@ -76,10 +76,24 @@ def test_another_release_than_the_locks_is_found(ndrepro: Callable[..., Answer])
     add_tiny(ndrepro)
     ndrepro("env", "create", "tiny")
     site = next(location(cell("tiny")).glob("lib/python*/site-packages"))
-    (site / "tiny_one-1.0.dist-info").rename(site / "tiny_one-1.1.dist-info")
+    info = (site / "tiny_one-1.0.dist-info").rename(site / "tiny_one-1.1.dist-info")
     found = ndrepro("env", "verify", "tiny", "--json")
     assert found.code == 1
-    assert found.json["cells"][0]["problems"] == ["tiny-one 1.1 is installed, the lock has 1.0"]
+    (problem,) = found.json["cells"][0]["problems"]
+    assert problem.startswith("tiny-one has metadata that disagree: ")
+    text = (info / "METADATA").read_text()
+    (info / "METADATA").unlink()  # never write through the hard link
+    (info / "METADATA").write_text(text.replace("Version: 1.0", "Version: 1.1"))
+    (site / "~iny_one-0.9.dist-info").mkdir()
+    first, second = ndrepro("env", "verify", "tiny", "--json").json["cells"][0]["problems"]
+    assert first == "tiny-one 1.1 is installed, the lock has 1.0"
+    assert "leftover metadata, ~iny_one-0.9.dist-info" in second
+
+
+def test_the_environment_that_ndrepro_runs_in_is_compared_too(ndrepro: Callable[..., Answer]) -> None:
+    answer = ndrepro("env", "verify", "main", "--json")
+    (found,) = answer.json["cells"]
+    assert found["name"] == "main" and answer.code == (0 if found["ok"] else 1)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,25 @@ def test_a_manifest_alone_verifies_with_exit_0(ndrepro: Callable[..., Answer], f
     assert document["ok"] is True and [check["number"] for check in document["checks"]] == list(range(1, 9))
 
 
+def test_a_library_file_edited_by_hand_is_a_warning_and_the_run_still_verifies(
+    ndrepro: Callable[..., Answer], runs: RunsFolder
+) -> None:
+    found = {"distribution": "numpy", "recorded": "01" * 32, "actual": "02" * 32}
+    sign_run(
+        runs,
+        "lenet_bn_2_digits",
+        "20261121T100000Z-aaaaaa",
+        machine={"imported_files": {"imported": ["numpy"], "checked": 1, "edited": {"numpy/linalg.py": found}}},
+    )
+    answer = ndrepro("verify", "latest", "--manifest-only")
+    assert answer.code == 0
+    warning = "numpy: numpy/linalg.py EDITED AFTER INSTALLATION: 010101010101... in RECORD, 020202020202... on disk"
+    assert f"    warn {warning}" in answer.out
+    assert "verified: 5 checks passed, 3 skipped, 1 warning; signed" in answer.out
+    assert ndrepro("verify", "latest", "--manifest-only", "--json").json["warnings"] == [warning]
+    assert f"packages     {warning}" in ndrepro("show", "latest").out
+
+
 def test_what_was_passed_over_for_the_run_is_reported(
     ndrepro: Callable[..., Answer], folder: RunFolder, runs: RunsFolder
 ) -> None:

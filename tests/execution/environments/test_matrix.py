@@ -158,29 +158,41 @@ def test_a_missing_an_extra_and_another_version_are_named(small: Cell) -> None:
     create(small)
     site = site_of(small)
     assert verify(small) == ()
-    (site / "tiny_one-1.0.dist-info").rename(site / "tiny_one-1.1.dist-info")
+    info = (site / "tiny_one-1.0.dist-info").rename(site / "tiny_one-1.1.dist-info")
+    text = (info / "METADATA").read_text()
+    (info / "METADATA").unlink()  # never write through the hard link
+    (info / "METADATA").write_text(text.replace("Version: 1.0", "Version: 1.1"))
     assert verify(small) == ("tiny-one 1.1 is installed, the lock has 1.0",)
-    (site / "tiny_one-1.1.dist-info").rename(site / "Other-3.dist-info")
+    (info / "METADATA").write_text("Name: Other\nVersion: 3\n")
+    info.rename(site / "Other-3.dist-info")
     assert verify(small) == (
         "other 3 is installed and not in the lock",
         "tiny-one 1.0 is in the lock and not installed",
     )
 
 
-def test_a_patched_a_removed_and_an_added_file_are_named_by_the_deep_check_only(small: Cell) -> None:
+def test_a_patched_and_an_added_file_are_named_by_the_deep_check_only(small: Cell) -> None:
     create(small)
     site = site_of(small)
     assert verify(small, deep=True) == ()
-    for name in ("tiny_one.py", "tiny_two.py"):
-        (site / name).unlink()  # never write through the hard link
+    (site / "tiny_one.py").unlink()  # never write through the hard link
     (site / "tiny_one.py").write_text("answer = 43\n", encoding="utf-8")
     (site / "sitecustomize.py").write_text("", encoding="utf-8")
     assert verify(small) == ()
     assert verify(small, deep=True) == (
         "tiny_one-1.0: tiny_one.py is not the file that was installed",
-        "tiny_two-2.0: tiny_two.py is missing",
         "sitecustomize.py was added; no distribution lists it",
     )
+
+
+def test_a_distribution_whose_files_were_removed_is_not_installed(small: Cell) -> None:
+    create(small)
+    site = site_of(small)
+    (site / "tiny_two.py").unlink()
+    missing, leftover = verify(small)
+    assert missing == "tiny-two 2.0 is in the lock and not installed"
+    assert leftover.startswith("tiny-two has leftover metadata, tiny_two-2.0.dist-info: none of the files")
+    assert verify(small, deep=True)[2:] == ("tiny_two-2.0: tiny_two.py is missing",)
 
 
 def test_what_was_not_built_or_was_removed_cannot_be_verified(small: Cell) -> None:
