@@ -190,7 +190,7 @@ def test_the_source_is_clean_dirty_or_none(tmp_path: Path, monkeypatch: pytest.M
         author = ["-c", "user.name=a", "-c", "user.email=a@b"]
         subprocess.run(["git", *author, *words], cwd=tmp_path / "clone", check=True, capture_output=True)
 
-    monkeypatch.setattr(doctor, "_PROJECT", tmp_path / "clone")
+    monkeypatch.setattr(doctor, "CODE", tmp_path / "clone")
     (tmp_path / "clone").mkdir()
     assert only(doctor._source()).status == WARNING
     git("init", "-q")

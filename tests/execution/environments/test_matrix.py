@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from tiny_wheels import make_wheel
 
-from ndrepro.execution.environments import matrix
 from ndrepro.execution.environments.interpreters import find_python
 from ndrepro.execution.environments.matrix import Cell, cell, create, list_cells, location, remove, verify
+from ndrepro.protocol import project_folders
 from ndrepro.protocol.errors import EnvironmentMissing, UsageError
 from provenance.errors import StorageError
 
@@ -235,11 +235,11 @@ def test_this_python_is_found_even_off_the_path(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_locks_are_found_beside_an_installed_copy_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = tmp_path / "lib" / "ndrepro" / "execution" / "environments.py"
-    monkeypatch.setattr(matrix, "__file__", str(module))
-    (tmp_path / "lib" / "ndrepro" / "locks").mkdir(parents=True)
     original = cell_lock("torch-2.13.0")
-    (tmp_path / "lib" / "ndrepro" / "locks" / original.name).write_bytes(original.read_bytes())
+    package = tmp_path / "lib" / "ndrepro"
+    (package / "environments").mkdir(parents=True)
+    (package / "environments" / original.name).write_bytes(original.read_bytes())
+    monkeypatch.setattr(project_folders, "_PACKAGE", package)
     assert [each.name for each in list_cells()] == ["torch-2.13.0"]
 
 
