@@ -1,40 +1,39 @@
-"""Re-derives what a paper claims, from its tables and from raw data, and says what comes out.
+"""Re-derives what a paper claims, from its tables and from raw data.
 
-Of each claim one of four things is said:
+Each claim gets one of five verdicts:
 
-* **re-derives**: computed as the paper says, the claimed number comes out, to the digits that were printed;
+* **re-derives**: computed as the paper says, the claimed number is the result, to the digits that were printed;
+* **contradicted by the raw data**: it is the result of the printed tables, and not of the raw data behind them;
 * **only under another definition**: it does not, but another definition that might be meant gives it;
-* **does not re-derive**: what comes out instead is told, under every definition;
+* **does not re-derive**: the report has what results instead, under every definition;
 * **cannot be checked**: what it would be computed from was not published, or gives no value.
 
-"To the digits printed" means within half a unit of the last digit, whatever the claim's relation. Raw data are
-compared in the same way beside the published tables: a claim that re-derives from the tables and not from the raw
-data says so. Tables are compared with raw data cell by cell, and rows that can hardly be right are listed.
+"To the digits printed" means within half a unit of the last digit, whatever the claim's relation. Tables are compared
+with raw data cell by cell, and rows that can hardly be right are listed.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ndrepro.analysis.audit.claims import Claim, Claimed, ClaimsFile, Suspicion, read_claims
+from ndrepro.analysis.audit.claims_sql import ClaimsDatabase, Incomputable
 from ndrepro.analysis.audit.crosscheck import CrossFinding, HeadFinding, cross_check
-from ndrepro.analysis.audit.expressions import Incomputable, evaluate, plain
 from ndrepro.analysis.audit.published_tables import read_table
-from ndrepro.analysis.audit.table import Table
 from ndrepro.protocol.errors import UsageError
 
 REDERIVES = "re-derives"
+CONTRADICTED = "contradicted by the raw data"
 OTHERWISE = "only under another definition"
 NOT = "does not re-derive"
 UNCHECKABLE = "cannot be checked"
-STATUSES = (REDERIVES, OTHERWISE, NOT, UNCHECKABLE)
+STATUSES = (REDERIVES, CONTRADICTED, OTHERWISE, NOT, UNCHECKABLE)
 
 
 @dataclass(frozen=True)
@@ -57,15 +56,10 @@ class ClaimFinding:
     raw: Derivation | None
     others: tuple[Derivation, ...]
 
-    @property
-    def only_in_print(self) -> bool:
-        """Whether it comes out of the published tables, and something else of the raw data."""
-        return bool(self.table and self.table.agrees and self.raw and not self.raw.agrees)
-
 
 @dataclass(frozen=True)
 class SuspicionFinding:
-    """Rows that can hardly be right: what of them is shown, and of how many."""
+    """Rows that can hardly be right, by column."""
 
     suspicion: Suspicion
     rows: tuple[dict[str, Any], ...]
@@ -117,45 +111,47 @@ def audit(path: Path) -> Audit:
     """
     file = read_claims(path)
     tables = {name: read_table(spec) for name, spec in file.tables.items()}
-    for name, text in file.derived.items():
-        found = _named(f"{path}: derived.{name}", text, tables)
-        if not isinstance(found, Table):
-            raise UsageError(f"{path}: derived.{name} is no table", "each of [derived] makes a table")
-        tables[name] = Table(name, found.columns)
+    database = ClaimsDatabase(tables)
+    for name, query in file.derived.items():
+        with _at(f"{path}: derived.{name}"):
+            database.derive(name, query)
     return Audit(
         file,
-        tuple(check_claim(claim, tables, str(path)) for claim in file.claims),
+        tuple(check_claim(claim, database, str(path)) for claim in file.claims),
         tuple(
             cross_check(check, tables, file.tables[check.printed].columns[check.column].decimals or 0)
             for check in file.crosschecks
         ),
-        tuple(_suspicion(suspicion, tables, path) for suspicion in file.suspicions),
+        tuple(_suspicion(suspicion, database, path) for suspicion in file.suspicions),
         _without_spread(file),
     )
 
 
-def check_claim(claim: Claim, tables: Mapping[str, Table], place: str = "") -> ClaimFinding:
-    """What can be said of one claim, over tables by name. Raises UsageError where its expression is wrong."""
-    where = f"{place}: claim {claim.name}"
+def check_claim(claim: Claim, database: ClaimsDatabase, place: str = "") -> ClaimFinding:
+    """What can be said of one claim. Raises UsageError where a query of it is wrong."""
 
-    def derive(definition: str, expression: str) -> Derivation:
+    def derive(definition: str, query: str) -> Derivation:
         try:
-            value = plain(_named(where, expression, tables))
+            with _at(f"{place}: claim {claim.name}"):
+                value = database.value(query, like=claim.claimed)
         except Incomputable as error:
             return Derivation(definition, None, False, error.message)
         return Derivation(definition, value, agrees(claim.claimed, value, claim.relation, claim.tolerance))
 
-    table = derive(claim.definition, claim.expression) if claim.expression else None
+    table = derive(claim.definition, claim.query) if claim.query else None
     raw = derive(claim.definition, claim.raw) if claim.raw else None
-    others = tuple(derive(other.definition, other.expression) for other in claim.otherwise)
+    others = tuple(derive(other.definition, other.query) for other in claim.otherwise)
+    return ClaimFinding(claim, _status(table, raw, others), table, raw, others)
+
+
+def _status(table: Derivation | None, raw: Derivation | None, others: tuple[Derivation, ...]) -> str:
     first = table or raw
     if first is None or first.problem:
-        status = UNCHECKABLE
-    elif first.agrees:
-        status = REDERIVES
-    else:
-        status = OTHERWISE if any(other.agrees for other in others) else NOT
-    return ClaimFinding(claim, status, table, raw, others)
+        return UNCHECKABLE
+    if first.agrees:
+        contradicted = raw is not None and not raw.agrees and not raw.problem
+        return CONTRADICTED if contradicted else REDERIVES
+    return OTHERWISE if any(other.agrees for other in others) else NOT
 
 
 def agrees(claimed: Claimed, value: Any, relation: str = "=", tolerance: float | None = None) -> bool:
@@ -212,18 +208,19 @@ def _number(text: Any) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def _named(place: str, expression: str, tables: Mapping[str, Table]) -> Any:
+@contextmanager
+def _at(place: str) -> Iterator[None]:
+    """Say where the query stands that is wrong."""
     try:
-        return evaluate(expression, tables)
+        yield
     except UsageError as error:
         raise UsageError(f"{place}: {error.message}", error.cure) from None
 
 
-def _suspicion(suspicion: Suspicion, tables: Mapping[str, Table], path: Path) -> SuspicionFinding:
-    found = _named(f"{path}: suspicion {suspicion.name}", suspicion.rows, tables)
-    if not isinstance(found, Table):
-        raise UsageError(f"{path}: suspicion {suspicion.name}: rows is no table", "e.g. where(table, condition)")
-    return SuspicionFinding(suspicion, tuple(found.select(suspicion.shown).rows()))
+def _suspicion(suspicion: Suspicion, database: ClaimsDatabase, path: Path) -> SuspicionFinding:
+    with _at(f"{path}: suspicion {suspicion.name}"):
+        columns, rows = database.rows(suspicion.rows)
+    return SuspicionFinding(suspicion, tuple(dict(zip(columns, row, strict=True)) for row in rows))
 
 
 def _without_spread(file: ClaimsFile) -> tuple[str, ...]:
@@ -245,20 +242,17 @@ def _claim_json(finding: ClaimFinding) -> dict[str, Any]:
         "claimed": list(claim.claimed) if isinstance(claim.claimed, tuple) else claim.claimed,
         "relation": claim.relation,
         "status": finding.status,
-        "only_in_print": finding.only_in_print,
         "missing": claim.missing,
-        "from_tables": None if finding.table is None else _derivation_json(finding.table, claim.expression),
+        "from_tables": None if finding.table is None else _derivation_json(finding.table, claim.query),
         "from_raw": None if finding.raw is None else _derivation_json(finding.raw, claim.raw),
         "otherwise": [
-            _derivation_json(found, other.expression)
-            for found, other in zip(finding.others, claim.otherwise, strict=True)
+            _derivation_json(found, other.query) for found, other in zip(finding.others, claim.otherwise, strict=True)
         ],
     }
 
 
-def _derivation_json(found: Derivation, expression: str) -> dict[str, Any]:
-    value = None if isinstance(found.value, (Table, np.ndarray)) else found.value
-    return {**asdict(found), "value": value, "expression": expression}
+def _derivation_json(found: Derivation, query: str) -> dict[str, Any]:
+    return {**asdict(found), "query": query}
 
 
 def _cross_json(finding: CrossFinding) -> dict[str, Any]:

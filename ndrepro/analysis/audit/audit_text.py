@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ndrepro.analysis.audit.audit import (
+    CONTRADICTED,
     NOT,
     OTHERWISE,
     REDERIVES,
@@ -18,7 +19,7 @@ from ndrepro.analysis.audit.audit import (
 from ndrepro.analysis.audit.crosscheck import DIFFERS, Cell, CrossFinding, HeadFinding
 
 # the order in which a reader wants them: what is wrong first
-ORDER = (NOT, OTHERWISE, UNCHECKABLE, REDERIVES)
+ORDER = (NOT, CONTRADICTED, OTHERWISE, UNCHECKABLE, REDERIVES)
 
 
 def summary(audit: Audit) -> str:
@@ -52,7 +53,9 @@ def outcome(finding: ClaimFinding) -> Iterator[str]:
         text = finding.raw.problem or told(finding.raw.value, claim.claimed)
         if finding.table and text == told(finding.table.value, claim.claimed):
             text = "the same"
-        yield f"from the raw data: {text}" + (", which is not what is claimed" if finding.only_in_print else "")
+        yield f"from the raw data: {text}" + (
+            ", which is not what is claimed" if finding.status == CONTRADICTED else ""
+        )
     for other in finding.others:
         mark = ", which is what is claimed" if other.agrees else ""
         yield f"otherwise: {other.problem or told(other.value, claim.claimed)}{mark} ({other.definition})"
@@ -115,7 +118,7 @@ def markdown(audit: Audit) -> str:
             lines += [f"| {head.head} | {_cellular('; '.join(column(head)))} |" for _, head in columns] + [""]
     for suspicious in audit.suspicions:
         if suspicious.rows:
-            shown = suspicious.suspicion.shown
+            shown = list(suspicious.rows[0])
             lines += [f"## {suspicious.suspicion.text[0].upper()}{suspicious.suspicion.text[1:]}", ""]
             lines += [f"| {' | '.join(shown)} |", f"|{' --- |' * len(shown)}"]
             lines += [f"| {' | '.join(value(row[name]) for name in shown)} |" for row in suspicious.rows] + [""]
@@ -132,7 +135,7 @@ def _items(finding: ClaimFinding) -> str:
         not isinstance(wanted, tuple)
         or not isinstance(got, list)
         or len(wanted) != len(got)
-        or finding.status == REDERIVES
+        or finding.status in (REDERIVES, CONTRADICTED)
     ):
         return ""
     right = sum(agrees(a, b, finding.claim.relation, finding.claim.tolerance) for a, b in zip(wanted, got, strict=True))
@@ -166,7 +169,7 @@ def _title(status: str) -> str:
 def _plural(status: str, count: int) -> str:
     if count == 1:
         return status
-    return {REDERIVES: "re-derive", NOT: "do not re-derive", OTHERWISE: OTHERWISE, UNCHECKABLE: UNCHECKABLE}[status]
+    return {REDERIVES: "re-derive", NOT: "do not re-derive"}.get(status, status)
 
 
 def _are(count: int) -> str:

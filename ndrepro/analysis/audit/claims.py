@@ -3,7 +3,7 @@
     title = "..."
     [papers]                      short name = full reference
     [tables.NAME]                 see ndrepro.analysis.audit.published_tables
-    [derived]                     name = expression that makes a further table; may use those above it
+    [derived]                     name = query that makes a further table; may use those above it
     [[claims]]
     name = "..."                  one word
     paper = "..."                 a short name
@@ -13,20 +13,19 @@
     relation = ">="               of what comes out to what is claimed; = when left out
     tolerance = 0.5               instead of half a unit of the last digit
     definition = "..."            how the paper says that it is computed
-    expression = "..."            that, over the published tables
-    raw = "..."                   the same over raw data
-    missing = "..."               instead of an expression: why it cannot be computed
+    query = "SELECT ..."          that, over the published tables
+    raw = "SELECT ..."            the same over raw data
+    missing = "..."               instead of a query: why it cannot be computed
     [[claims.otherwise]]          another definition that might be meant
     definition = "..."
-    expression = "..."
+    query = "SELECT ..."
     [[crosschecks]]               a printed column against raw data, see ndrepro.analysis.audit.crosscheck
     [[suspicions]]                rows that can hardly be right
     name = "..."
     text = "..."
-    rows = "expression that gives a table"
-    shown = ["column", ...]       what to say of each row
+    rows = "SELECT ..."           what to show of each
 
-A file is read strictly: everything that is named must exist, before anything is computed.
+A file is read strictly. Its queries are SQL (``ndrepro.analysis.audit.claims_sql``); an audit refuses a wrong one.
 """
 
 from __future__ import annotations
@@ -36,7 +35,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ndrepro.analysis.audit.expressions import check_words, new_columns
 from ndrepro.analysis.audit.published_tables import TableSpec, read_toml, table_specs
 from ndrepro.analysis.audit.table import nearest
 from ndrepro.protocol.errors import UsageError
@@ -50,7 +48,7 @@ class Definition:
     """One way to compute a claimed number."""
 
     definition: str
-    expression: str
+    query: str
 
 
 @dataclass(frozen=True)
@@ -65,15 +63,10 @@ class Claim:
     relation: str = "="
     tolerance: float | None = None
     definition: str = ""
-    expression: str = ""
+    query: str = ""
     raw: str = ""
     missing: str = ""
     otherwise: tuple[Definition, ...] = ()
-
-    @property
-    def expressions(self) -> tuple[str, ...]:
-        """Every expression of the claim."""
-        return tuple(filter(None, (self.expression, self.raw, *(other.expression for other in self.otherwise))))
 
 
 @dataclass(frozen=True)
@@ -100,12 +93,11 @@ class CrossCheck:
 
 @dataclass(frozen=True)
 class Suspicion:
-    """Rows that can hardly be right: ``rows`` is an expression that gives them, ``shown`` the columns to tell."""
+    """Rows that can hardly be right, and the query that gives them."""
 
     name: str
     text: str
     rows: str
-    shown: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -163,35 +155,23 @@ def _claim(body: Any, path: Path, number: int) -> Claim:
     found: Claim = _entry(Claim, {**body, "claimed": claimed, "otherwise": others}, place)
     if found.relation not in RELATIONS:
         raise UsageError(f"{place}: relation is '{found.relation}'", f"one of {' '.join(RELATIONS)}")
-    if bool(found.expression or found.raw) == bool(found.missing):
-        raise UsageError(f"{place}: needs an expression, or says in 'missing' why there is none", "one of the two")
+    if bool(found.query or found.raw) == bool(found.missing):
+        raise UsageError(f"{place}: needs a query, or says in 'missing' why there is none", "one of the two")
     return found
 
 
 def _check(file: ClaimsFile) -> None:
-    """Every name in use exists, and none twice."""
+    """Every paper, table and column that is named exists, and no name is there twice."""
     entries: tuple[Claim | CrossCheck | Suspicion, ...] = (*file.claims, *file.crosschecks, *file.suspicions)
     names = [entry.name for entry in entries]
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"{file.path}: two entries are called '{name}'", "rename one")
-    columns = {column for spec in file.tables.values() for column in spec.columns}
-    # a pivot makes columns of the values that a column may have
-    columns |= {word for spec in file.tables.values() for column in spec.columns.values() for word in column.choices}
-    columns |= {column for text in file.derived.values() for column in new_columns(text)}
-    tables: dict[str, Any] = dict(file.tables)
-    for name, text in file.derived.items():
-        _words(text, tables, columns, f"{file.path}: derived.{name}")
-        tables[name] = None
     for claim in file.claims:
         if claim.paper not in file.papers:
             raise UsageError(
                 f"{file.path}: claim {claim.name}: no paper '{claim.paper}'", nearest(claim.paper, file.papers)
             )
-        for text in claim.expressions:
-            _words(text, tables, columns, f"{file.path}: claim {claim.name}")
-    for suspicion in file.suspicions:
-        _words(suspicion.rows, tables, columns, f"{file.path}: suspicion {suspicion.name}")
     for check in file.crosschecks:
         _cross(check, file, f"{file.path}: crosscheck {check.name}")
 
@@ -210,13 +190,6 @@ def _cross(check: CrossCheck, file: ClaimsFile, place: str) -> None:
                 )
     if file.tables[check.printed].columns[check.column].decimals is None:
         raise UsageError(f"{place}: how many decimals of {check.column} are printed is not said", "decimals = 2")
-
-
-def _words(text: str, tables: Mapping[str, Any], columns: set[str], place: str) -> None:
-    try:
-        check_words(text, tables, columns)
-    except UsageError as error:
-        raise UsageError(f"{place}: {error.message}", error.cure) from None
 
 
 def _entry(kind: Any, body: Any, place: str) -> Any:

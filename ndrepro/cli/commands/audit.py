@@ -21,6 +21,7 @@ _ROWS = 8
 _RUNS = 4
 _STYLES = {
     "re-derives": "green",
+    "contradicted by the raw data": "bold red",
     "only under another definition": "yellow",
     "does not re-derive": "bold red",
     "cannot be checked": "dim",
@@ -105,7 +106,7 @@ def _print(found: Audit) -> None:
         if findings:
             _heading(status, _STYLES[status])
         for finding in findings:
-            (_print_short if status == REDERIVES and not finding.only_in_print else _print_claim)(finding)
+            (_print_short if status == REDERIVES else _print_claim)(finding)
     if found.crosschecks:
         _heading("tables against raw data")
         _print_crosschecks(found)
@@ -150,7 +151,7 @@ def _print_suspicions(found: Audit) -> None:
     for finding in suspicious:
         _line(finding.suspicion.name, finding.suspicion.text)
         for row in finding.rows[:_ROWS]:
-            _line("", ", ".join(f"{name} {audit_text.value(row[name])}" for name in finding.suspicion.shown))
+            _line("", ", ".join(f"{name} {audit_text.value(value)}" for name, value in row.items()))
         if len(finding.rows) > _ROWS:
             _line("", f"and {len(finding.rows) - _ROWS} more (--json has them)")
 

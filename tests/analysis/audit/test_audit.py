@@ -12,7 +12,17 @@ from pathlib import Path
 import pytest
 
 from ndrepro.analysis.audit import audit_text
-from ndrepro.analysis.audit.audit import NOT, OTHERWISE, REDERIVES, UNCHECKABLE, Audit, agrees, audit, half_unit
+from ndrepro.analysis.audit.audit import (
+    CONTRADICTED,
+    NOT,
+    OTHERWISE,
+    REDERIVES,
+    UNCHECKABLE,
+    Audit,
+    agrees,
+    audit,
+    half_unit,
+)
 from ndrepro.analysis.audit.published_tables import published_folder, read_table, read_toml, table_specs
 from ndrepro.protocol.errors import UsageError
 
@@ -38,7 +48,7 @@ keys = ["net"]
 net = { kind = "text", meaning = "network" }
 mean = { kind = "number", decimals = 1, role = "mean", meaning = "mean accuracy" }
 [derived]
-per_net = 'group(raw, "net", mean=mean(score), low=std(score), high=std(score, 1))'
+per_net = "SELECT net, avg(score) AS mean, stddev_pop(score) AS low, stddev_samp(score) AS high FROM raw GROUP BY net"
 [[claims]]
 name = "best"
 paper = "small"
@@ -46,8 +56,8 @@ place = "Table 1"
 text = "the best mean is 92.0"
 claimed = "92.0"
 definition = "largest mean"
-expression = "max(means.mean)"
-raw = "max(per_net.mean)"
+query = "SELECT max(mean) FROM means"
+raw = "SELECT max(mean) FROM per_net"
 [[claims]]
 name = "spread"
 paper = "small"
@@ -55,17 +65,17 @@ place = "text"
 text = "the spread of a is 2.0"
 claimed = "2.0"
 definition = "with n"
-expression = 'only(where(per_net, net == "a").low)'
+query = "SELECT low FROM per_net WHERE net = 'a'"
 [[claims.otherwise]]
 definition = "with n - 1"
-expression = 'only(where(per_net, net == "a").high)'
+query = "SELECT high FROM per_net WHERE net = 'a'"
 [[claims]]
 name = "gap"
 paper = "small"
 place = "text"
 text = "b is better by 5 points"
 claimed = "5"
-expression = 'only(where(means, net == "b").mean) - only(where(means, net == "a").mean)'
+query = "SELECT b.mean - a.mean FROM means AS a, means AS b WHERE a.net = 'a' AND b.net = 'b'"
 [[claims]]
 name = "data"
 paper = "small"
@@ -79,7 +89,7 @@ paper = "small"
 place = "text"
 text = "the mean of c"
 claimed = "1.0"
-expression = 'mean(where(means, net == "c").mean)'
+query = "SELECT avg(mean) FROM means WHERE net = 'c'"
 [[crosschecks]]
 name = "table-1"
 text = "Table 1"
@@ -93,8 +103,7 @@ replicate = "seed"
 [[suspicions]]
 name = "perfect"
 text = "scores of 100"
-rows = "where(raw, score == 100)"
-shown = ["net", "seed"]
+rows = "SELECT net, seed FROM raw WHERE score = 100"
 """
 RAW = "net,seed,score\na,1,88.0\na,2,90.0\na,3,92.0\nb,1,91.0\nb,2,93.0\nb,3,92.0\n"
 MEANS = "net,mean\na,90.0\nb,92.0\n"
@@ -120,7 +129,7 @@ def test_each_claim_gets_its_status(tmp_path: Path) -> None:
     assert statuses(found) == {
         "best": REDERIVES, "spread": OTHERWISE, "gap": NOT, "data": UNCHECKABLE, "nothing": UNCHECKABLE
     }  # fmt: skip
-    assert found.counts == {REDERIVES: 1, OTHERWISE: 1, NOT: 1, UNCHECKABLE: 2} and not found.holds
+    assert found.counts == {REDERIVES: 1, CONTRADICTED: 0, OTHERWISE: 1, NOT: 1, UNCHECKABLE: 2} and not found.holds
     assert found.crosschecks[0].agrees and found.suspicions[0].rows == () and found.without_spread == ("means",)
 
 
@@ -132,10 +141,17 @@ def test_a_changed_cell_makes_the_claim_fail_and_the_table_differ(tmp_path: Path
     assert [cell.row for cell in found.crosschecks[0].heads[0].cells] == ["b"]
 
 
-def test_what_comes_out_of_print_and_not_of_raw_data_is_said(tmp_path: Path) -> None:
+def test_what_the_raw_data_contradict_does_not_re_derive(tmp_path: Path) -> None:
+    assert check(tmp_path).claims[0].status == REDERIVES, "the control"
     found = check(tmp_path, raw=RAW.replace("b,1,91.0", "b,1,81.0"))
     best = found.claims[0]
-    assert best.status == REDERIVES and best.only_in_print
+    assert best.status == CONTRADICTED and best.table is not None and best.table.agrees
+    assert found.counts[REDERIVES] == 0 and not found.holds
+    # raw data that give no value contradict nothing
+    without = check(
+        tmp_path, claims=CLAIMS.replace("SELECT max(mean) FROM per_net", "SELECT max(mean) / 0 FROM per_net")
+    )
+    assert without.claims[0].status == REDERIVES and without.claims[0].raw is not None and without.claims[0].raw.problem
     assert "from the raw data: 90.000, which is not what is claimed" in list(audit_text.outcome(best))
 
 
@@ -185,19 +201,27 @@ def test_half_a_unit_of_the_last_digit() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("max(means.mean)", "max(mean.mean)", "claim best: `max(mean.mean)`, character 5: no table or column 'mean'"),
-        ("max(means.mean)", "max(means.median)", "claim best: `max(means.median)`, character 5: no column 'median'"),
-        ("max(means.mean)", "maximum(means.mean)", "claim best: `maximum(means.mean)`, character 1: no function"),
+        ("(mean) FROM means", "(mean) FROM mean", "claim best: `SELECT max(mean) FROM mean`: no such table: mean"),
+        ("(mean) FROM means", "(men) FROM means", "claim best: `SELECT max(men) FROM means`: no such column: men"),
+        (
+            "max(mean) FROM means",
+            "most(mean) FROM means",
+            "claim best: `SELECT most(mean) FROM means`: no such function",
+        ),
         ('claimed = "92.0"', "claimed = 92.0", "claim best: claimed is 92.0"),
         ('paper = "small"', 'paper = "large"', "claim best: no paper 'large'"),
         ('name = "best"', 'name = "gap"', "two entries are called 'gap'"),
-        ('missing = "no table of machines"', "", "claim data: needs an expression"),
+        ('missing = "no table of machines"', "", "claim data: needs a query"),
         ('place = "Table 1"', 'palce = "Table 1"', "claim best: unknown key 'palce'"),
         ('text = "the best mean is 92.0"', "", "claim best: 'text' is missing"),
         ('printed = "means"', 'printed = "mean"', "crosscheck table-1: no table 'mean'"),
         ('values = "score"', 'values = "scores"', "crosscheck table-1: 'raw' has no column 'scores'"),
-        ("where(raw, score == 100)", "count(raw)", "suspicion perfect: rows is no table"),
-        ("per_net = 'group", "per_net = 'goup", "derived.per_net: `goup"),
+        (
+            "SELECT net, seed FROM raw",
+            "DELETE FROM raw",
+            "suspicion perfect: `DELETE FROM raw WHERE score = 100`: not auth",
+        ),
+        ('per_net = "SELECT', 'per_net = "SELEKT', "derived.per_net: `SELEKT"),
         ('claimed = "92.0"', 'claimed = "92.0"\nrelation = "~"', "claim best: relation is '~'"),
     ],
 )
@@ -226,8 +250,8 @@ def test_the_published_claims_come_out_as_they_do(published: Audit) -> None:
     low, high = value(published, "deviation-cifar100")
     assert low == pytest.approx([0, 0.070], abs=5e-4) and high == pytest.approx([0, 0.105], abs=5e-4)  # type: ignore[comparison-overlap]
     assert value(published, "more-time")[1] == pytest.approx([2, 358], abs=0.5)
-    assert published.counts[REDERIVES] == 22 and published.counts[UNCHECKABLE] == 6
-    assert {finding.claim.name for finding in published.claims if finding.only_in_print} == {
+    assert published.counts == {REDERIVES: 20, CONTRADICTED: 2, OTHERWISE: 6, NOT: 8, UNCHECKABLE: 6}
+    assert {finding.claim.name for finding in published.claims if finding.status == CONTRADICTED} == {
         "always-slower", "shortest-gap-cifar100",
     }  # fmt: skip
 

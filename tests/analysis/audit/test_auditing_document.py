@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ndrepro.analysis.audit.audit import NOT, OTHERWISE, REDERIVES, UNCHECKABLE, audit
-from ndrepro.analysis.audit.expressions import FUNCTIONS
+from ndrepro.analysis.audit.audit import CONTRADICTED, NOT, OTHERWISE, REDERIVES, UNCHECKABLE, audit
+from ndrepro.analysis.audit.claims_sql import FUNCTIONS
 from ndrepro.analysis.audit.published_tables import published_folder
 
 DOCUMENT = (Path(__file__).resolve().parents[3] / "docs" / "auditing.md").read_text(encoding="utf-8")
@@ -32,6 +32,7 @@ def test_the_numbers_that_it_tells_are_those_of_the_audit() -> None:
     counts = found.counts
     summary = (
         f"{len(found.claims)} claims: {counts[REDERIVES]} re-derive, "
+        f"{counts[CONTRADICTED]} are contradicted by the raw data, "
         f"{counts[OTHERWISE]} only under another definition, {counts[NOT]} do not, "
         f"{counts[UNCHECKABLE]} cannot be checked."
     )

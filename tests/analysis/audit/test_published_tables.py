@@ -40,7 +40,7 @@ def test_the_published_tables_are_whole() -> None:
     attempts, printed = tables["attempts"].matching(attempt=1), tables["printed"]
     keys = ("architecture", "dataset", "method", "epochs", "original_accuracy_pct")
     assert sorted(attempts.keys(keys)) == sorted(printed.keys(keys)), "the same experiments, the same original values"
-    assert len(printed.frame()) == 120
+    assert len(printed) == 120
 
 
 def test_what_is_as_declared_is_read(tmp_path: Path) -> None:

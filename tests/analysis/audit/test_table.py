@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ndrepro.analysis.audit.table import Table, from_rows, nearest, stack
+from ndrepro.analysis.audit.table import Table, from_rows, nearest
 from ndrepro.protocol.errors import UsageError
 
 RUNS = from_rows(
@@ -24,28 +24,15 @@ def test_rows_keep_their_order_and_their_plain_values() -> None:
     assert [type(value) for value in next(RUNS.rows()).values()] == [str, int, float]
     assert [(key, len(part)) for key, part in RUNS.groups(["net"])] == [(("b",), 2), (("a",), 1)]
     assert [key for key, _ in RUNS.groups([])] == [()]
-    assert list(RUNS.frame().columns) == ["net", "seed", "score"]
 
 
-def test_a_table_is_never_changed() -> None:
-    more = RUNS.extend({"score": np.asarray([0.0, 0.0, 0.0]), "one": np.asarray(1)})
-    assert RUNS["score"].tolist() == [2.5, 1.5, 3.5] and more["score"].tolist() == [0.0, 0.0, 0.0]
-    assert more["one"].tolist() == [1, 1, 1] and "one" not in RUNS.columns
-    assert RUNS.matching(net="b", seed=2)["score"].tolist() == [3.5]
-
-
-def test_stacking_keeps_the_columns_that_all_have() -> None:
-    both = stack("both", [RUNS, RUNS.select(["net", "score"])])
-    assert len(both) == 6 and list(both.columns) == ["net", "score"]
+def test_choosing_rows_makes_another_table() -> None:
+    assert RUNS.matching(net="b", seed=2)["score"].tolist() == [3.5] and len(RUNS) == 3
 
 
 def test_what_would_have_to_be_guessed_is_refused() -> None:
     with pytest.raises(UsageError, match="has no column 'scores'"):
         RUNS["scores"]
-    with pytest.raises(UsageError, match="has no score for 2 at net a"):
-        RUNS.pivot("seed", "score")
-    with pytest.raises(UsageError, match="has net b twice"):
-        RUNS.join(RUNS, ["net"])
     with pytest.raises(UsageError, match="chosen by a comparison"):
         RUNS.where(np.asarray([1, 0, 1]))
     assert Table("empty", {}).columns == {} and len(Table("empty", {})) == 0

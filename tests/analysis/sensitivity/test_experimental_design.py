@@ -42,6 +42,7 @@ BASE = Score(
     code="d",
     signer="me",
     manifest_digest="0",
+    payload_digest="0",
     started="2026-11-21T00:00:00Z",
 )
 
