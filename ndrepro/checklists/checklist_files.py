@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from ndrepro.checklists.checklist_sources import Evidence, Sources, is_test
+from ndrepro.checklists.checklist_sources import Evidence, Sources, code_lines, is_test
 
 _REQUIREMENTS = r"(requirements[\w.-]*|constraints[\w.-]*)\.(txt|in|lock)"
 _LOCKS = r"(poetry|uv|pdm|Pipfile|conda|pixi)[\w.-]*\.lock|conda-lock\.ya?ml|package-lock\.json|[\w.-]+\.lock"
@@ -31,6 +31,8 @@ _WEIGHTS = r"(https?://\S*|\S*)\.(pth|pt|ckpt|safetensors|h5|npz|onnx)\b|https?:
 _WEIGHT_WORDS = r"pre-?trained|weights|checkpoints?"
 _SPREAD = r"±|\\pm|\+/-|standard deviation|standard error|confidence interval|bootstrap|\bstd\b"
 _RESULT = r"\|\s*\**\d{1,3}\.\d+\s*%?\**\s*(±[^|]*)?\|"
+_SETTING = re.compile(r"learning_rate|lr|batch_size|epochs", re.IGNORECASE)
+_SETTING_LINE = rf"^[\s{{,-]*[\"']?\b({_SETTING.pattern})\b[\"']?\s*[:=]\s*[\d\[\"']"
 _SEED_KEY = re.compile(r"seeds?(_list)?", re.IGNORECASE)
 
 
@@ -107,14 +109,27 @@ def more_documents(sources: Sources) -> Iterator[Evidence]:
 
 
 def commands_told(sources: Sources) -> Iterator[Evidence]:
-    """Commands in the documents: lines of a code block, fenced or indented."""
+    """Commands in the documents that start something of this folder: in a code block, not as an example of others'."""
     for name in ([sources.readme] if sources.readme else []) + [n for n in sources.documents() if n != sources.readme]:
-        fenced = False
-        for number, line in enumerate(sources.text(name).splitlines(), 1):
-            if line.lstrip().startswith(("```", "~~~")):
-                fenced = not fenced
-            elif (fenced or line.startswith(("    ", "\t"))) and _COMMAND.match(line):
+        lines = sources.text(name).splitlines()
+        for number in code_lines(sources.text(name)):
+            line = lines[number - 1]
+            if _COMMAND.match(line) and _starts_something(sources, line.strip().lstrip("$> ").split()):
                 yield Evidence(name, number, line.strip()[:100])
+
+
+def _starts_something(sources: Sources, words: list[str]) -> bool:
+    """Whether a command names a target, file, module or command that there is."""
+    program = PurePosixPath(words[0]).name
+    if program == "make":
+        asked = [word for word in words[1:] if re.fullmatch(r"[\w.-]+", word) and not word.startswith("-")][:1]
+        makefiles = list(sources.named(r"(GNU)?Makefile", anywhere=False))
+        return any(not asked or next(sources.lines(name, rf"^{asked[0]}\b[^=]*:"), None) for name in makefiles)
+    if program in sources.commands or any(word.removeprefix("./") in sources.files for word in words):
+        return True
+    module = words[words.index("-m") + 1 :][:1] if "-m" in words else []
+    places = [f"{one.replace('.', '/')}{end}" for one in module for end in (".py", "/__main__.py")]
+    return any(place in sources.files or f"src/{place}" in sources.files for place in places)
 
 
 def make_targets(sources: Sources) -> Iterator[Evidence]:
@@ -126,7 +141,7 @@ def make_targets(sources: Sources) -> Iterator[Evidence]:
 def hardware_told(sources: Sources) -> Iterator[Evidence]:
     """Documents that name the hardware."""
     for name in sources.documents():
-        yield from sources.lines(name, _HARDWARE)
+        yield from sources.statements(name, _HARDWARE)
 
 
 def licences(sources: Sources) -> Iterator[Evidence]:
@@ -143,7 +158,7 @@ def weights_released(sources: Sources) -> Iterator[Evidence]:
         if not is_test(name):
             yield Evidence(name, 0, "weights")
     for name in sources.documents():
-        for found in sources.lines(name, _WEIGHTS):
+        for found in sources.statements(name, _WEIGHTS):
             if re.search(_WEIGHT_WORDS, found.text, re.IGNORECASE) and "http" in found.text:
                 yield found
 
@@ -151,7 +166,7 @@ def weights_released(sources: Sources) -> Iterator[Evidence]:
 def data_told(sources: Sources) -> Iterator[Evidence]:
     """Documents that say which data are used and where they come from."""
     for name in sources.documents():
-        yield from sources.lines(name, r"\b(data ?sets?|training images|splits?)\b")
+        yield from sources.statements(name, r"\b(data ?sets?|training images|splits?)\b")
 
 
 def data_address(sources: Sources) -> Iterator[Evidence]:
@@ -162,14 +177,32 @@ def data_address(sources: Sources) -> Iterator[Evidence]:
 
 
 def configurations(sources: Sources) -> Iterator[Evidence]:
-    """Files of settings that set a learning rate, batch size or epochs."""
+    """Files of settings that set a learning rate, batch size or epochs: as a key with a value, not in a text."""
     for name in sources.files:
-        if PurePosixPath(name).suffix in (".toml", ".yaml", ".yml", ".json") and not is_test(name):
-            found = next(
-                sources.lines(name, r"[\"']?\b(learning_rate|lr|batch_size|epochs)\b[\"']?\s*[:=]\s*[\d\[\"']"), None
-            )
-            if found:
-                yield found
+        suffix = PurePosixPath(name).suffix
+        if suffix not in (".toml", ".yaml", ".yml", ".json") or is_test(name):
+            continue
+        line = next(sources.lines(name, _SETTING_LINE), None)
+        if line and (suffix in (".yaml", ".yml") or _has_setting(_document(sources, name))):
+            yield line
+
+
+def _document(sources: Sources, name: str) -> Any:
+    """A file of TOML or JSON as a value; None for what is neither."""
+    try:
+        return tomllib.loads(sources.text(name)) if name.endswith(".toml") else json.loads(sources.text(name))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _has_setting(value: Any) -> bool:
+    """Whether a setting of training has a number, a text or a list of them somewhere in a document."""
+    if isinstance(value, dict):
+        own = any(
+            _SETTING.fullmatch(str(key)) and isinstance(item, int | float | str | list) for key, item in value.items()
+        )
+        return own or any(_has_setting(item) for item in value.values())
+    return isinstance(value, list) and any(_has_setting(item) for item in value)
 
 
 def many_seeds(sources: Sources) -> Iterator[Evidence]:
@@ -178,15 +211,10 @@ def many_seeds(sources: Sources) -> Iterator[Evidence]:
         suffix = PurePosixPath(name).suffix
         if is_test(name) or suffix not in (".toml", ".json", ".yaml", ".yml"):
             continue
-        text = sources.text(name)
         if suffix in (".yaml", ".yml"):
             yield from sources.lines(name, r"^\s*seeds?\s*:\s*\[[^\]]*,[^\]]*\]")
             continue
-        try:
-            document = tomllib.loads(text) if suffix == ".toml" else json.loads(text)
-        except ValueError:
-            continue
-        if _seed_list(document):
+        if _seed_list(_document(sources, name)):
             yield next(sources.lines(name, r"\bseeds?\b\"?\s*[=:]\s*\["), Evidence(name, 0, "a list of seeds"))
 
 
@@ -215,17 +243,15 @@ def many_environments(sources: Sources) -> Iterator[Evidence]:
 
 
 def spread_told(sources: Sources) -> Iterator[Evidence]:
-    """Results with a spread."""
+    """Results with a spread: a line with a number that speaks of one."""
     for name in sources.documents():
-        for found in sources.lines(name, _SPREAD):
-            if re.search(r"\d", found.text):
-                yield found
+        yield from sources.statements(name, rf"^(?=.*\d).*({_SPREAD})")
 
 
 def results_told(sources: Sources) -> Iterator[Evidence]:
     """Tables of results in the documents."""
     for name in sources.documents():
-        yield from sources.lines(name, _RESULT)
+        yield from sources.statements(name, _RESULT)
 
 
 def bare_results(sources: Sources) -> Iterator[Evidence]:
@@ -244,15 +270,11 @@ def notebooks_only(sources: Sources) -> Iterator[Evidence]:
 
 def archive_links(sources: Sources) -> Iterator[Evidence]:
     """A DOI or an archive's identifier in the project's own papers."""
-    names = [
-        name
-        for name in (sources.readme, *sources.named(r"CITATION(\.\w+)?|codemeta\.json|\.zenodo\.json", anywhere=False))
-        if name
-    ]
-    for name in names:
-        yield from sources.lines(
-            name, r"^\s*-?\s*(doi|identifiers?)\s*:\s*\"?10\.|zenodo\.org/(badge|doi|record)|swh:1:"
-        )
+    identifier = r"^\s*-?\s*(doi|identifiers?)\s*:\s*\"?10\.|zenodo\.org/(badge|doi|record)|swh:1:"
+    if sources.readme:
+        yield from sources.statements(sources.readme, identifier)
+    for name in sources.named(r"CITATION(\.\w+)?|codemeta\.json|\.zenodo\.json", anywhere=False):
+        yield from sources.lines(name, identifier)
 
 
 def public_address(sources: Sources) -> Iterator[Evidence]:

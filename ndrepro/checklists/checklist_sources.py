@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,8 @@ MAX_BYTES = 1_000_000
 _SKIPPED = {"__pycache__", "node_modules", "site-packages", "venv", "env", "build", "dist"}
 _TESTS = {"tests", "test", "testing", "benchmarks"}
 _DOCS = {".md", ".rst", ".txt", ".adoc"}
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+_INLINE_CODE = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)")
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,44 @@ class Sources:
         for number, line in enumerate(self.text(name).splitlines(), 1):
             if re.search(pattern, line, flags):
                 yield Evidence(name, number, line.strip()[:100])
+
+    def statements(self, name: str, pattern: str) -> Iterator[Evidence]:
+        """Lines of a document that state it; code blocks, inline code and comments are examples of how to write."""
+        text = _COMMENT.sub(lambda found: "\n" * found[0].count("\n"), self.text(name))
+        code = set(code_lines(text))
+        for number, line in enumerate(text.splitlines(), 1):
+            if number not in code and re.search(pattern, _INLINE_CODE.sub("", line), re.IGNORECASE):
+                yield Evidence(name, number, line.strip()[:100])
+
+    @cached_property
+    def commands(self) -> frozenset[str]:
+        """The commands that the project installs, by pyproject.toml."""
+        try:
+            project = tomllib.loads(self.text("pyproject.toml") if "pyproject.toml" in self.files else "")
+        except tomllib.TOMLDecodeError:
+            return frozenset()
+        scripts = project.get("project", {}).get("scripts", {})
+        return frozenset(scripts if isinstance(scripts, dict) else ())
+
+
+def code_lines(text: str) -> Iterator[int]:
+    """The numbers of the lines of a Markdown text that lie in a code block, fenced or indented."""
+    fence, before = "", ""
+    for number, line in enumerate(text.splitlines(), 1):
+        marker = re.match(r"\s*(`{3,}|~{3,})", line)  # in an item of a list it is indented
+        if fence:
+            closes = marker is not None and marker[1].startswith(fence) and not line.strip(" `~")
+            fence = "" if closes else fence
+            if fence:
+                yield number
+        elif marker is not None:
+            fence = marker[1]
+        # an indented line goes on with a paragraph or a list's item, unless a blank line or more code is before it
+        elif re.match(r"( {4}|\t)\s*\S", line) and before in ("", "code"):
+            before = "code"
+            yield number
+            continue
+        before = "code" if before == "code" and not line.strip() else line.strip()
 
 
 def is_test(name: str) -> bool:

@@ -4,9 +4,10 @@ Four forms: the ML Code Completeness Checklist (Papers with Code, 2020), the bad
 Badging, version 1.1), the NeurIPS Paper Checklist (sixteen questions), and what a ReScience C article asks for (its
 ``metadata.yaml``, and the questions of a reproducibility report). Questions are in our own words.
 
-An answer is "yes" only with evidence, a file with line or a field of a manifest; "no" only where something was found
-that speaks against it; else "not known", with what would have to be looked at. What is about the paper, or is somebody
-else's to give, is not known here: a program that answers such a question makes it up.
+An answer is "yes" only with evidence, a file with line or a field of a manifest; an example in a document (a code
+block, inline code, a comment) is none, and a command counts where what it starts is there. It is "no" only where
+something was found that speaks against it; else "not known", with what would have to be looked at. What is about the
+paper, or is somebody else's to give, is not known here: a program that answers such a question makes it up.
 """
 
 from __future__ import annotations

@@ -55,6 +55,44 @@ def test_code_completeness_counts_what_is_there(tmp_path: Path) -> None:
     assert list(answers(fill_in("mlcode", folder(tmp_path, {}))).values()) == [YES, YES, UNKNOWN, UNKNOWN, YES]
 
 
+EXAMPLE = """# How a report is written
+
+Give each result with its spread, as in this example:
+
+    | net | 91.20 ± 0.10 |
+    Trained on one A100 with 64 GB RAM, from the data set at https://example.org/data.tar.gz
+    Trained weights: https://example.org/weights.safetensors holds the pretrained network
+    doi: 10.5281/zenodo.1 (https://zenodo.org/record/1)
+
+and the command, `python elsewhere.py --seeds 3`, whose standard deviation is `0.1 ± 0.2`:
+
+```sh
+python elsewhere.py
+make nothing
+```
+<!-- | net | 91.20 ± 0.10 | of three seeds on an A100 -->
+"""
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_an_example_in_a_document_answers_nothing(tmp_path: Path, name: str) -> None:
+    quoted = fill_in(name, folder(tmp_path, {"README.md": EXAMPLE, "notes.toml": 'text = "set epochs = 1 here"\n'}))
+    documented = {"Functional: documented", "13. New assets are documented"}
+    assert {question for question, answer in answers(quoted).items() if answer == YES} <= documented
+
+
+def test_the_same_words_outside_an_example_do(tmp_path: Path) -> None:
+    """The control: what the example above says, said of the work itself."""
+    said = "\n\n".join(line.strip() for line in EXAMPLE.splitlines() if line.startswith("    "))
+    files = {"README.md": f"{said}\n\n```sh\npython elsewhere.py\n```\n", "elsewhere.py": "", "a.toml": "epochs = 1\n"}
+    subject = folder(tmp_path, files)
+    assert answers(fill_in("mlcode", subject))["Trained models can be had"] == YES
+    assert answers(fill_in("mlcode", subject))["A table of results, and the commands that give them"] == YES
+    neurips = answers(fill_in("neurips", subject))
+    assert [answer for question, answer in neurips.items() if question.startswith(("6.", "7.", "8."))] == [YES] * 3
+    assert next(iter(answers(fill_in("acm", subject)).values())) == YES
+
+
 def test_results_without_a_spread_are_a_no(tmp_path: Path) -> None:
     question = "7. Results have error bars or tests of significance, and it is told how"
     assert answers(fill_in("neurips", folder(tmp_path, FILES)))[question] == YES
