@@ -3,7 +3,7 @@
 # `.venv/bin/ndrepro`.
 
 .DEFAULT_GOAL := help
-.PHONY: help env run verify test test-engines image image-test sif sbom lint bench lock lock-check clean
+.PHONY: help env run verify test test-all test-isa test-engines image image-test sif sbom lint bench lock lock-check clean
 python := .venv/bin/python
 
 # Values reach the recipes through the shell's variables, where quoting keeps spaces and other letters whole.
@@ -22,8 +22,19 @@ run: env ## train, record, sign: EXP=name DATA=folder SET="key=value …" ARGS="
 verify: env ## check the latest completed run, or RUN=folder: its manifest and files
 	@exec $(python) -m ndrepro verify $${RUN:+"$$RUN"} $(ARGS)
 
-test: env ## the test suite: ARGS="pytest options"
+test: env ## the test suite but for the slowest tests: ARGS="pytest options"
 	@exec $(python) -m pytest $(ARGS)
+
+test-all: env ## the whole test suite, the slowest tests included
+	@exec $(python) -m pytest -m "not engines" $(ARGS)
+
+# the processor's best is what `make test` runs with; what has no tests of kernels is not even collected
+test-isa: env ## the tests that depend on kernels, once for each of several limited instruction sets
+	@for limits in "ONEDNN_MAX_CPU_ISA=AVX2" "ONEDNN_MAX_CPU_ISA=SSE41 ATEN_CPU_CAPABILITY=default" \
+	    "MKL_ENABLE_INSTRUCTIONS=AVX2 ATEN_CPU_CAPABILITY=avx2"; do \
+	    echo "instruction sets: $$limits"; \
+	    env $$limits $(python) -m pytest -q -m numerics tests/training tests/execution/runs tests/cli $(ARGS) || exit; \
+	done
 
 test-engines: env ## the tests with real podman, Apptainer and Slurm, where they are installed (.ci/engines does)
 	@exec $(python) -m pytest -n0 -m engines tests/engines $(ARGS)

@@ -21,6 +21,8 @@ from ndrepro.training.layers.newton_schulz import inverse_sqrt
 from ndrepro.training.process_group import ALONE
 from ndrepro.training.train_run import build
 
+pytestmark = pytest.mark.numerics
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -24,10 +24,9 @@ from provenance.attestation.manifest import Manifest
 from provenance.attestation.statement import Statement
 from provenance.attestation.trust import TrustPolicy
 
-pytestmark = [
-    pytest.mark.numerics,
-    pytest.mark.skipif("avx2" not in Path("/proc/cpuinfo").read_text(), reason="this processor has but one of the two"),
-]
+pytestmark = pytest.mark.skipif(
+    "avx2" not in Path("/proc/cpuinfo").read_text(), reason="this processor has but one of the two"
+)
 NAME = "lenet_nd_1_digits"
 FEW = {"train_images": "48", "test_images": "16"}
 LIMIT = "ATEN_CPU_CAPABILITY"

@@ -18,6 +18,8 @@ from ndrepro.protocol.messages import Request, write_json
 from ndrepro.protocol.project_folders import CODE
 from provenance.formats.trail import Trail, compare
 
+pytestmark = pytest.mark.numerics
+
 # both trainings in one process: torch is loaded once
 TRAIN = "import sys; from ndrepro.training.__main__ import main; sys.exit(max(main([f]) for f in sys.argv[1:]))"
 FEW = {"train_images": "32", "test_images": "16", "batch_size": "16", "threads": "1", "device": "cpu"}

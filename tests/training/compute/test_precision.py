@@ -19,6 +19,8 @@ from ndrepro.training.train_run import build
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.statement import Statement
 
+pytestmark = pytest.mark.numerics
+
 CPU = torch.device("cpu")
 
 

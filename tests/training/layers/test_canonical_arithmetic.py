@@ -18,6 +18,8 @@ from ndrepro.training.layers.canonical_arithmetic import CANONICAL, Conv2d, badd
 from ndrepro.training.layers.deconv import Deconv2d, Delinear
 from ndrepro.training.train_run import build
 
+pytestmark = pytest.mark.numerics
+
 # stride, padding, dilation, groups
 CONVOLUTIONS = [(1, 0, 1, 1), (2, 1, 1, 1), ((1, 2), (2, 0), 1, 1), (1, 2, 2, 1), (2, 1, 1, 2), (1, 2, (1, 2), 4)]
 

@@ -14,6 +14,8 @@ from ndrepro.protocol.errors import UsageError
 from ndrepro.training.layers import Conversion, First, Override, deconvolve, remove_batch_norm
 from ndrepro.training.layers.deconv import Deconv2d, Delinear
 
+pytestmark = pytest.mark.numerics
+
 
 class Mixed(nn.Module):
     """Grouped, dilated, strided, with and without bias, one convolution in two places, tied linear layers."""

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from ndrepro.protocol.errors import UsageError
 from ndrepro.training.layers.deconv import Deconv2d, Delinear, resolve_block
 
+pytestmark = pytest.mark.numerics
+
 VECTORS = sorted((Path(__file__).parent / "vectors").glob("*.npz"))
 CLOSE = 1e-10
 

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from ndrepro.training.layers.newton_schulz import inverse_sqrt
 
+pytestmark = pytest.mark.numerics
+
 
 def covariance(size: int, seed: int, batch: tuple[int, ...] = (), condition: float = 30.0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
