@@ -9,8 +9,8 @@ import pytest
 
 from ndrepro.analysis.results.results import read_scores
 from ndrepro.analysis.sensitivity.analysis import Options, Sensitivity, sensitivity_of
-from ndrepro.report.page.markdown import markdown_text
 from ndrepro.report.sections.sensitivity_text import markdown
+from ndrepro.text.markdown import markdown_text
 from provenance.attestation.dsse import PublicKey
 from provenance.attestation.trust import TrustedKey, TrustPolicy
 

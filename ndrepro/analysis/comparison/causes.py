@@ -15,7 +15,8 @@ from typing import Any
 from ndrepro.analysis.comparison.cause_catalogue import NEVER, Effect, effect_of
 from ndrepro.analysis.comparison.cause_ranking import LIKELY, POSSIBLE, RULED_OUT, Observation, standing_of
 from ndrepro.analysis.comparison.trail_divergence import TrailComparison
-from ndrepro.analysis.comparison.wording import fold, plural
+from ndrepro.analysis.comparison.wording import fold
+from ndrepro.text.plurals import plural
 from provenance.attestation.manifest import Manifest
 from provenance.comparison.code_diff import CodeDiff, FileChange
 from provenance.comparison.json_leaves import ABSENT

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ndrepro.text.plurals import plural
 from provenance.capture.unavailable import is_missing
 from provenance.comparison.json_leaves import ABSENT
 from provenance.comparison.manifest_diff import Change
@@ -73,8 +74,3 @@ def visible(text: str) -> str:
         letter if letter.isprintable() or letter in "\n\t" else letter.encode("unicode_escape").decode()
         for letter in text
     )
-
-
-def plural(count: int, noun: str) -> str:
-    """``1 tensor``, ``3 tensors``."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

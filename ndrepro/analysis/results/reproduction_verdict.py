@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import json
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from ndrepro.analysis.statistics.intervals import prediction_interval
+from ndrepro.analysis.statistics.samples import TooLittle
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, Scores, read_json
 from provenance.formats.digest import file_digest
@@ -89,7 +90,7 @@ def judge(
         divergence=divergence,
         largest_loss_difference=difference,
         accuracies=_last_accuracies(rows_then, rows_now),
-        interval=prediction_interval(replicates),
+        interval=_one_more(replicates),
         replicates=len(replicates),
     )
     if divergence is None:
@@ -149,15 +150,13 @@ def _how_close(found: Judgement, tolerance: Tolerance) -> str:
     return f"losses differ by at most {found.largest_loss_difference:.2g} (relative), tolerance {tolerance.loss:g}"
 
 
-def prediction_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
-    """Where one more value from the same normal distribution falls; None for fewer than two values."""
-    if len(values) < 2:
+def _one_more(replicates: Sequence[float]) -> tuple[float, float] | None:
+    """Where one more replicate falls; None where there are fewer than two finite ones."""
+    try:
+        found = prediction_interval(replicates)
+    except TooLittle:
         return None
-    from scipy.stats import t
-
-    mean, spread = statistics.fmean(values), statistics.stdev(values)
-    half = float(t.ppf(0.5 + confidence / 2, len(values) - 1)) * spread * math.sqrt(1 + 1 / len(values))
-    return mean - half, mean + half
+    return found.low, found.high
 
 
 def _compare_trails(then: Trail, now: Trail, whole: bool) -> tuple[int, Divergence | None, float, bool]:

@@ -15,10 +15,9 @@ from typing import Any
 from ndrepro.analysis.sensitivity.experimental_design import DRAWN, Cell, Design, Replicate
 from ndrepro.analysis.statistics.anova import Components, Unequal, complete_block, variance_components
 from ndrepro.analysis.statistics.equivalence import Equivalence, paired_equivalence
-from ndrepro.analysis.statistics.intervals import Interval, mean_interval
+from ndrepro.analysis.statistics.intervals import Interval, mean_interval, prediction_interval
 from ndrepro.analysis.statistics.paired import Paired, compare_pairs, holm
 from ndrepro.analysis.statistics.power import Power, detectable_difference, seeds_needed
-from ndrepro.analysis.statistics.prediction import next_run
 from ndrepro.analysis.statistics.reml import MOST_RUNS, mixed_components, mixed_shares
 from ndrepro.analysis.statistics.samples import TooLittle
 
@@ -210,7 +209,7 @@ def _line(
         line = replace(
             line,
             mean=mean_interval(values.values(), confidence=confidence, what=cell.label),
-            one_more=next_run(values.values(), confidence=confidence, what=cell.label),
+            one_more=prediction_interval(values.values(), confidence=confidence, what=cell.label),
         )
         if not reference:
             return line

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ndrepro.cli.commands.run import chosen_settings
-from ndrepro.cli.display import options, output, terminal, words
+from ndrepro.cli.display import options, output, terminal
 from ndrepro.protocol.errors import UsageError
+from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
     from ndrepro.execution.bisect.bisect import Finding, Trial
@@ -102,7 +103,7 @@ def _where(trial: Trial) -> str:
     at = ""
     if trial.parting is not None:
         step, tensors = trial.parting
-        at = f": from step {step}, in {words.plural(len(tensors), 'tensor')}"
+        at = f": from step {step}, in {plural(len(tensors), 'tensor')}"
         at += f" ({tensors[0]}{', ...' if len(tensors) > 1 else ''})" if tensors else ""
     return f"{at}  [{trial.run.root.name}]" if trial.run is not None else at
 
@@ -111,10 +112,10 @@ def _print(finding: Finding, *, removed: bool) -> None:
     terminal.write_line("")
     for line in conclusion(finding):
         terminal.write_line(line)
-    terminal.write_line(f"\n{words.plural(len(finding.trials), 'trial')}; every one that ran is a signed run")
+    terminal.write_line(f"\n{plural(len(finding.trials), 'trial')}; every one that ran is a signed run")
     if finding.made:
         what = "removed" if removed else f"kept ({terminal.program()} env remove {' '.join(finding.made)} --lock)"
-        terminal.write_line(f"{words.plural(len(finding.made), 'cell')} made, {what}")
+        terminal.write_line(f"{plural(len(finding.made), 'cell')} made, {what}")
 
 
 def conclusion(finding: Finding) -> list[str]:
@@ -126,7 +127,7 @@ def conclusion(finding: Finding) -> list[str]:
         names = "; ".join(", ".join(map(str, group)) for group in finding.cause)
         untold = sum(trial.outcome == "unresolved" for trial in finding.trials)
         apart = "none of them was seen to do it alone"
-        apart += f", but {words.plural(untold, 'trial')} could not be resolved" if untold else ""
+        apart += f", but {plural(untold, 'trial')} could not be resolved" if untold else ""
         return [f"{what} change with these together; {apart}: {names}"]
     (group,) = finding.cause
     others = [change for change in group if change.name != finding.package]

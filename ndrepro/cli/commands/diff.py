@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ndrepro.cli.display import options, output, terminal, words
+from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
     from ndrepro.analysis.comparison.causes import Cause
@@ -136,7 +137,7 @@ def _identical(found: RunComparison) -> str:
     if RunFolder(Path()).trail.name not in found.results:
         return f"identical: {', '.join(found.results)} are equal bit for bit"
     steps = f"{found.trails.last_steps[0]:,} steps" if found.trails else "the trail"
-    epochs = f"{words.plural(found.metrics.rows[0], 'epoch')} of results" if found.metrics else "the results"
+    epochs = f"{plural(found.metrics.rows[0], 'epoch')} of results" if found.metrics else "the results"
     signed = "" if found.trails else ", by the digests that were signed"
     differ = [name for name in (found.manifests.changed if found.manifests else ()) if name not in ("circumstances",)]
     although = f", although these differ: {', '.join(differ)}" if differ else ""
@@ -167,7 +168,7 @@ def _parting(found: RunComparison) -> str:
     )
     if parting.step == 0:
         return f"they part before the first step: the first weights differ in {where}"
-    after = f"{words.plural(parting.equal_steps, 'equal step')}" if parting.equal_steps else "equal first weights"
+    after = f"{plural(parting.equal_steps, 'equal step')}" if parting.equal_steps else "equal first weights"
     return f"they part at step {parting.step:,} in {where}, after {after}"
 
 
@@ -230,7 +231,7 @@ def _print_causes(causes: tuple[Cause, ...]) -> None:
         _row("", "; ".join(told))  # the last one is what the trails say
         _row("", f"({cause.why})", style="dim")
     if len(standing) > _CAUSES:
-        _row("", f"and {words.plural(len(standing) - _CAUSES, 'other difference')} that are possible (--json has them)")
+        _row("", f"and {plural(len(standing) - _CAUSES, 'other difference')} that are possible (--json has them)")
     out = [f"{cause.title} ({cause.evidence[-1]})" for cause in causes if cause.standing == "ruled out"]
     if out:
         _row("ruled out", "; ".join(out[:_VALUES]) + (f"; and {len(out) - _VALUES} more" if len(out) > _VALUES else ""))
@@ -272,9 +273,7 @@ def _group(group: Group, found: RunComparison) -> str:
     if group.name == "data" and found.data:
         listed = found.data
         counts = (("changed", listed.changed), ("only in A", listed.only_first), ("only in B", listed.only_second))
-        parts += [
-            f"{words.plural(len(names), 'file')} {how}: {', '.join(names[:_VALUES])}" for how, names in counts if names
-        ]
+        parts += [f"{plural(len(names), 'file')} {how}: {', '.join(names[:_VALUES])}" for how, names in counts if names]
     return "; ".join(parts)
 
 
@@ -289,7 +288,7 @@ def _code(code: CodeDiff) -> Iterator[str]:
             for file in ordered[:_FILES]
         )
         more = f" and {len(ordered) - _FILES} more" if len(ordered) > _FILES else ""
-        yield f"{words.plural(len(ordered), 'file')}: {told}{more}" + (" (--code prints them)" if code.text else "")
+        yield f"{plural(len(ordered), 'file')}: {told}{more}" + (" (--code prints them)" if code.text else "")
     yield from code.caveats
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ndrepro.cli.display import options, output, terminal, words
+from ndrepro.cli.display import options, output, terminal
+from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
     from ndrepro.execution.environments.finding import Finding
@@ -30,7 +31,7 @@ def doctor(runs: options.Runs = options.DEFAULT_RUNS, as_json: options.Json = Fa
         output.print_json({"ok": not problems, "findings": [finding.to_json() for finding in findings]})
     else:
         warnings = sum(finding.status == WARNING for finding in findings)
-        terminal.write_line(f"\n{words.plural(problems, 'problem')}, {words.plural(warnings, 'warning')}")
+        terminal.write_line(f"\n{plural(problems, 'problem')}, {plural(warnings, 'warning')}")
     return output.NO if problems else output.DONE
 
 

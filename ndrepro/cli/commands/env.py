@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ndrepro.cli.display import options, output, terminal, words
+from ndrepro.cli.display import options, output, terminal
 from ndrepro.protocol.errors import UsageError
+from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
     from ndrepro.execution.environments.matrix import Cell
@@ -87,7 +88,7 @@ def verify(
         output.print_json({"files": files, "cells": rows})
     for each in [] if as_json else chosen:
         what = "as locked, and every file as its RECORD has it" if files else "as locked"
-        counted = f"{words.plural(each.pins, 'distribution')} {what}"
+        counted = f"{plural(each.pins, 'distribution')} {what}"
         terminal.write_line(f"{each.name}: {f'NOT as locked: {_count(each.problems)}' if each.problems else counted}")
         _print_problems(each.problems)
         if each.problems:
@@ -172,7 +173,7 @@ def add(
         output.print_json(_document(cell, added=True))
         return output.DONE
     versions = ", ".join(f"{each} {cell.version(each)}" for each in _VERSIONS if cell.version(each))
-    terminal.write_line(f"{cell.name}: Python {cell.python}, {words.plural(len(cell.pins), 'pin')}: {versions or '-'}")
+    terminal.write_line(f"{cell.name}: Python {cell.python}, {plural(len(cell.pins), 'pin')}: {versions or '-'}")
     terminal.write_line(f"lock       {terminal.here(cell.lock)} (sha256 {cell.digest[:12]})")
     terminal.write_line(f"next       {terminal.program()} run --env {cell.name}, or env create {cell.name}")
     return output.DONE
@@ -214,7 +215,7 @@ def _document(cell: Cell, added: bool) -> dict[str, Any]:
 
 
 def _count(problems: tuple[str, ...]) -> str:
-    return words.plural(len(problems), "problem")
+    return plural(len(problems), "problem")
 
 
 def _print_problems(problems: tuple[str, ...]) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ndrepro.cli.commands.verify import trust_of
-from ndrepro.cli.display import options, output, terminal, words
+from ndrepro.cli.display import options, output, terminal
+from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
     from ndrepro.execution.runs.run_import import Imported
@@ -63,13 +64,13 @@ def _print(found: Imported) -> None:
         key = (run.signer or "-", run.place or "unknown hardware")
         counts[key] = counts.get(key, 0) + 1
     for (signer, place), count in sorted(counts.items()):
-        terminal.write_line(f"{words.plural(count, 'run')} signed by {signer}, on {place}")
+        terminal.write_line(f"{plural(count, 'run')} signed by {signer}, on {place}")
     if found.folder is None:
-        terminal.write_line(f"nothing was taken in: none of {words.plural(len(found.runs), 'run')} verifies")
+        terminal.write_line(f"nothing was taken in: none of {plural(len(found.runs), 'run')} verifies")
         if any(run.problem.startswith("signature") for run in refused):
             cure = "keys trust FILE --name N, with a key from whoever ran them"
             terminal.write_line(f"  cure: {terminal.program()} {cure}")
         return
     files = "with every file" if whole == len(taken) else f"{whole} of them with every file that was signed"
-    terminal.write_line(f"taken in   {words.plural(len(taken), 'run')}, {files}: {terminal.here(found.folder)}")
+    terminal.write_line(f"taken in   {plural(len(taken), 'run')}, {files}: {terminal.here(found.folder)}")
     terminal.write_line(f"next       {terminal.program()} list --runs {terminal.here(found.folder)}")

@@ -9,6 +9,7 @@ import typer
 
 from ndrepro.cli.display import live, options, output, terminal, words
 from ndrepro.protocol.errors import NdreproError, TrainingFailed, UsageError
+from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
     from ndrepro.analysis.results.reproduction_verdict import Judgement
@@ -130,9 +131,7 @@ def _print_plan(original: Original, chosen: Plan) -> None:
     if chosen.pieces is not None:
         total = original.request.experiment.epochs
         drawn = ", ".join(map(str, chosen.epochs))
-        terminal.write_line(
-            f"epochs drawn: {drawn} of {total}; {words.plural(chosen.trained_epochs or 0, 'epoch')} to train"
-        )
+        terminal.write_line(f"epochs drawn: {drawn} of {total}; {plural(chosen.trained_epochs or 0, 'epoch')} to train")
     if not chosen.differences:
         terminal.write_line("code and environment are those recorded")
     for line in chosen.differences[:_SHOWN]:

@@ -9,6 +9,7 @@ import typer
 
 from ndrepro.cli.display import live, options, output, terminal, words
 from ndrepro.protocol.errors import TrainingFailed, UsageError
+from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
     from ndrepro.execution.runs.run import Finished
@@ -139,7 +140,7 @@ def _print_end(finished: Finished, word: str) -> None:
     rows = [("outcome", finished.outcome)]
     if finished.scores:
         accuracies = words.accuracies(finished.scores)
-        rows.append(("accuracy", f"{accuracies} after {words.plural(finished.scores.epoch, 'epoch')}"))
+        rows.append(("accuracy", f"{accuracies} after {plural(finished.scores.epoch, 'epoch')}"))
     rows.append(("run", terminal.here(finished.folder.root)))
     rows.append(("signed by", finished.signer if finished.manifest else "nobody: there is no manifest"))
     nexts = ["verify", "show"] if finished.outcome == "completed" else ["run --resume", "show"]

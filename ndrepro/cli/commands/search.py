@@ -9,6 +9,7 @@ import typer
 from ndrepro.cli.display import data_paths, options, output, terminal, words
 from ndrepro.protocol.errors import NdreproError, UsageError
 from ndrepro.protocol.study.search_space import Found, Search, Target
+from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
     from ndrepro.execution.runs.observer import Observer
@@ -97,7 +98,7 @@ class _Lines:
         values = ", ".join(f"{key} {value:g}" for key, value in trial.values.items())
         error = f"validation error {words.percent(trial.error)}"
         known = " (recorded)" if recorded else ""
-        self.say(f"  trial {trial.number}, {words.plural(epochs, 'epoch')}: {error}, {fate}{known}; {values}")
+        self.say(f"  trial {trial.number}, {plural(epochs, 'epoch')}: {error}, {fate}{known}; {values}")
 
     def failed(self, target: Target, trial: Trial, error: NdreproError) -> None:
         """Say that a trial broke."""

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ndrepro.cli.display import data_paths, options, output, study_slurm, study_words, terminal, words
+from ndrepro.cli.display import data_paths, options, output, study_slurm, study_words, terminal
 from ndrepro.protocol.errors import NdreproError, UsageError
+from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
     from ndrepro.execution.runs.run import Options
@@ -53,7 +54,7 @@ def list_studies(as_json: options.Json = False) -> int:
     for _, study in [] if as_json else found:
         terminal.write_line(f"{study.name:<16} {study.title}")
         for grid in study.grids:
-            count = words.plural(len(study.runs([grid.name])), "run")
+            count = plural(len(study.runs([grid.name])), "run")
             terminal.write_line(f"  {grid.name:<14} {count:>8}  {grid.title}")
     for problem in wrong:
         output.print_error(output.record_of(problem))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ndrepro.cli.display import options, output, terminal, words
+from ndrepro.cli.display import options, output, terminal
+from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
     from provenance.attestation.trust import TrustPolicy
@@ -82,7 +83,7 @@ def _print(verdict: Verdict, flagged: Sequence[str], root: Path) -> None:
         _print_warning(warning)
     failed = sum(check.status == "fail" for check in verdict.checks)
     skipped = sum(check.status == "skip" for check in verdict.checks)
-    counted = words.plural(len(verdict.checks) - failed - skipped, "check")
+    counted = plural(len(verdict.checks) - failed - skipped, "check")
     rest = f", {skipped} skipped" if skipped else ""
     rest += f", {words.plural(len(flagged), 'warning')}" if flagged else ""
     terminal.write_line("")

@@ -11,6 +11,7 @@ from typing import Any
 
 from ndrepro.cli.display import words
 from ndrepro.protocol.experiment.experiment import STREAMS, Experiment
+from ndrepro.text.plurals import plural
 from provenance.attestation.manifest import Artifact, Manifest, Resource
 from provenance.attestation.packages import warnings
 from provenance.capture.unavailable import is_missing, unavailable
@@ -102,7 +103,7 @@ def source(resource: Resource) -> str:
     if is_missing(dirty):
         return f"{name}; MAY DIFFER FROM IT: {word(dirty)}"
     changed, untracked = at(found, "changed", "count"), at(found, "untracked")
-    parts = [f"{words.plural(changed, 'file')} changed" if isinstance(changed, int) else "changed"]
+    parts = [f"{plural(changed, 'file')} changed" if isinstance(changed, int) else "changed"]
     copied, left_out = at(untracked, "copied"), at(untracked, "left_out")
     if isinstance(copied, list) and isinstance(left_out, list) and copied + left_out:
         lost = f", {len(left_out)} of them NOT KEPT" if left_out else ""
@@ -123,7 +124,7 @@ def dataset(resource: Resource) -> str:
     images = f"{word(at(found, 'train_images'))} + {word(at(found, 'test_images'))} images"
     read = f"read as {word(at(found, 'reader'))}; sha256 {str(found['tree_sha256'])[:16]}..."
     left_out = found.get("left_out", {}).get("count", 0)
-    lost = f"; {words.plural(left_out, 'file')} in its folders LEFT OUT" if left_out else ""
+    lost = f"; {plural(left_out, 'file')} in its folders LEFT OUT" if left_out else ""
     return f"{name}, {images}, {official.get(found.get('canonical'), '?')}; {read}{lost}"
 
 
@@ -149,11 +150,11 @@ def artifacts(listed: tuple[Artifact, ...]) -> str:
         top, slash, _ = artifact.path.partition("/")
         folders[top + slash].append(artifact.size)
     parts = [
-        f"{name} {words.size(sum(sizes))}" + (f" ({words.plural(len(sizes), 'file')})" if name.endswith("/") else "")
+        f"{name} {words.size(sum(sizes))}" + (f" ({plural(len(sizes), 'file')})" if name.endswith("/") else "")
         for name, sizes in folders.items()
     ]
     total = words.size(sum(artifact.size for artifact in listed))
-    return f"{words.plural(len(listed), 'file')}, {total}: {', '.join(parts)}"
+    return f"{plural(len(listed), 'file')}, {total}: {', '.join(parts)}"
 
 
 def _python(manifest: Manifest, named: Mapping[str, Resource]) -> str:
@@ -165,7 +166,7 @@ def _python(manifest: Manifest, named: Mapping[str, Resource]) -> str:
         uri = getattr(named.get(f"distribution:{library}"), "uri", None)
         parts += [f"{library} {uri.rpartition('@')[2]}"] if uri else []
     count = sum(name.startswith("distribution:") for name in named)
-    return f"{', '.join(parts)}; {words.plural(count, 'distribution')}; environment {cell}"
+    return f"{', '.join(parts)}; {plural(count, 'distribution')}; environment {cell}"
 
 
 def _machine(machine: Any) -> str:
@@ -185,7 +186,7 @@ def _machine(machine: Any) -> str:
 
 
 def _computed(inner: Mapping[str, Any]) -> str:
-    return f"on {word(at(inner, 'device'))}, {words.plural(int(at(inner, 'threads')), 'thread')}"
+    return f"on {word(at(inner, 'device'))}, {plural(int(at(inner, 'threads')), 'thread')}"
 
 
 def _gpu(machine: Any, inner: Mapping[str, Any]) -> str:

@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ndrepro.cli.display import terminal, words
+from ndrepro.cli.display import terminal
 from ndrepro.protocol.errors import UsageError
+from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
     from ndrepro.analysis.comparison.operation_diff import FirstDifference, TensorDifference
@@ -158,7 +159,7 @@ def _lines(located: Located) -> Iterator[tuple[str, str]]:
             yield "called", f"with other arguments: {found.operations[0].arguments} and {found.operations[1].arguments}"
     if not brought_in and located.difference is not None:
         yield "differs", _difference(located.difference)
-    yield "before it", f"{words.plural(found.equal, 'operation')} gave equal bits"
+    yield "before it", f"{plural(found.equal, 'operation')} gave equal bits"
     for side, only in zip("AB", found.only, strict=True):
         if only:
             yield f"only in {side}", ", ".join(dict.fromkeys(operation.name for operation in only))

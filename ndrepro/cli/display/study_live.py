@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from ndrepro.cli.display import study_words, terminal, words
 from ndrepro.execution.runs.observer import Progress
 from ndrepro.execution.studies.launchers import Began, Ended, Event, Job, Moved
+from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -62,7 +63,7 @@ class PlainLines:
     def started(self, plan: Plan) -> None:
         """Say what there is to do."""
         self.total, self.done = len(plan.items), plan.states["done"]
-        count = words.plural(len(plan.todo), "run")
+        count = plural(len(plan.todo), "run")
         estimate = f"about {study_words.duration(plan.seconds)} of device time, {words.size(plan.disk_bytes)} of disk"
         self.say(f"{plan.study.name}: {self.done} of {self.total} done; {count} to do, {estimate}")
         if where := study_words.where(plan):

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ndrepro.cli.display import terminal, words
+from ndrepro.cli.display import terminal
 from ndrepro.protocol.errors import EngineError, UsageError
+from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
     from ndrepro.execution.runs.run import Options
@@ -124,8 +125,8 @@ def print_submitted(runs: RunsFolder, plan: Plan, array: str | None, command: st
         terminal.write_line("nothing to submit: every run is done or under way")
         return
     mine = [task for task in _tasks(runs, plan.study.name)[0] if task.number.partition("_")[0] == array]
-    runs_count = words.plural(sum(len(task.labels) for task in mine), "run")
-    terminal.write_line(f"{'submitted':<{_LABEL}} array {array}: {words.plural(len(mine), 'task')}, {runs_count}")
+    runs_count = plural(sum(len(task.labels) for task in mine), "run")
+    terminal.write_line(f"{'submitted':<{_LABEL}} array {array}: {plural(len(mine), 'task')}, {runs_count}")
     terminal.write_line(f"{'next':<{_LABEL}} {command.replace(' resume ', ' status ')}")
     terminal.write_line(f"{'':<{_LABEL}} {command.replace(' resume ', ' cancel ')}")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ndrepro.cli.display import terminal, words
 from ndrepro.protocol.study.search_space import target_of
+from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
     from ndrepro.execution.studies.plan import Item, Outcome, Plan
@@ -33,7 +34,7 @@ def print_plan(plan: Plan) -> None:
     else:
         time = f"about {duration(plan.seconds)} of device time"
         disk = f"{words.size(plan.disk_bytes)} of disk ({words.size(plan.free_bytes)} free)"
-        _row("to run", f"{words.plural(len(plan.todo), 'run')}, {time}, {disk}")
+        _row("to run", f"{plural(len(plan.todo), 'run')}, {time}, {disk}")
         _row("estimate", _sources(plan))
     if plan.todo and plan.disk_bytes > plan.free_bytes:
         _row("warning", "more than is free on the disk of the runs: free some, or choose another with --runs DIR")
@@ -51,7 +52,7 @@ def print_status(plan: Plan) -> None:
             _print_item(item)
     done, total = plan.states["done"], len(plan.items)
     left = f"; about {duration(plan.seconds)} of device time left" if plan.todo else ""
-    _row("done", f"{done} of {words.plural(total, 'run')}{left}")
+    _row("done", f"{done} of {plural(total, 'run')}{left}")
     _print_where(plan)
     _print_waiting(plan)
     for note in plan.notes:
@@ -71,7 +72,7 @@ def print_outcome(outcome: Outcome) -> None:
     if len(outcome.failures) > _FAILURES_SHOWN:
         _row("", f"and {len(outcome.failures) - _FAILURES_SHOWN} more; --json has them all")
     plan = outcome.plan
-    _row("done", f"{plan.states['done']} of {words.plural(len(plan.items), 'run')} of {plan.study.name}")
+    _row("done", f"{plan.states['done']} of {plural(len(plan.items), 'run')} of {plan.study.name}")
     for item in plan.items:
         if item.standing.state == "not counted":
             _print_item(item)
@@ -179,7 +180,7 @@ def _print_waiting(plan: Plan) -> None:
         return
     seconds = {target_of(item.run.experiment): item.left.seconds for item in waiting}
     time = duration(sum(seconds.values()) * search.budget_epochs / search.rungs[-1])
-    what = f"{words.plural(len(waiting), 'run')} of {search.grid} until hyper-parameters are searched"
+    what = f"{plural(len(waiting), 'run')} of {search.grid} until hyper-parameters are searched"
     each = f"{len(seconds)} times a network on a data set, {search.budget_epochs} epochs each"
     _row("waiting", f"{what}: {each}, about {time} of device time")
     _row("", f"{terminal.program()} study search {plan.study.name}")
@@ -190,7 +191,7 @@ def _sources(plan: Plan) -> str:
 
     recorded, modelled = plan.recorded, len(plan.todo) - plan.recorded
     if not modelled:
-        return f"from recorded timings of earlier runs in {words.plural(recorded, 'case')}"
+        return f"from recorded timings of earlier runs in {plural(recorded, 'case')}"
     others = [item for item in plan.todo if item.run.experiment.device == "auto"]
     rates = f"{CPU_RATE / 1e9:.0f} GFLOP/s a CPU thread, {GPU_RATE / 1e12:.0f} TFLOP/s and launch times of a V100"
     text = f"by the model ({rates})" + (f" for {modelled}, recorded timings for {recorded}" if recorded else "")

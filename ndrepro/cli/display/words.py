@@ -6,6 +6,7 @@ import math
 
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.messages import Scores
+from ndrepro.text.plurals import plural
 
 
 def percent(fraction: float | None) -> str:
@@ -49,11 +50,6 @@ def size(count: float) -> str:
 def accuracies(scores: Scores) -> str:
     """Train beside test: one without the other has misled readers before."""
     return f"train {percent(scores.train_accuracy)}, test {percent(scores.test_accuracy)}"
-
-
-def plural(count: int, noun: str) -> str:
-    """``1 epoch``, ``3 epochs``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def reading(dataset: str, where: str) -> str:

@@ -20,9 +20,9 @@ from typing import Any
 
 from ndrepro.analysis.results.results import Score
 from ndrepro.report.elements import style
+from ndrepro.report.elements.figure import Figure
 from ndrepro.report.figures.curves import Curve
 from ndrepro.report.figures.generalization_series import Lines, Reader, corrupted, groups_of, normalised, regularised
-from ndrepro.report.page.contents import Drawn
 
 FITTED_PERCENT = 98.0
 
@@ -30,21 +30,21 @@ Values = Callable[[Curve], Sequence[float]]
 Panels = Mapping[str, Lines]
 
 
-def generalization_figures(runs: Sequence[Score]) -> tuple[tuple[Drawn, ...], tuple[str, ...]]:
+def generalization_figures(runs: Sequence[Score]) -> tuple[tuple[Figure, ...], tuple[str, ...]]:
     """Every figure for which there are runs, and what could not be drawn."""
     reader = Reader()
     groups = groups_of(runs)
-    made: list[Drawn | None] = []
+    made: list[Figure | None] = []
     if groups:
         made += [_figure1a(corrupted(groups, reader)), *_figures1bc(groups, reader)]
     made += [_figure2a(regularised(runs, reader)), _figure2b(normalised(runs, reader))]
     return tuple(drawn for drawn in made if drawn is not None), reader.notes
 
 
-def _figure1a(panels: Panels) -> Drawn | None:
+def _figure1a(panels: Panels) -> Figure | None:
     if not panels:
         return None
-    return Drawn(
+    return Figure(
         "generalization1a",
         "Figure 1a of Zhang et al.: training loss",
         f"Mean training loss of every epoch against optimizer steps. {_seeds(panels)}",
@@ -54,12 +54,12 @@ def _figure1a(panels: Panels) -> Drawn | None:
     )
 
 
-def _figures1bc(groups: Mapping[str, Sequence[Score]], reader: Reader) -> list[Drawn | None]:
+def _figures1bc(groups: Mapping[str, Sequence[Score]], reader: Reader) -> list[Figure | None]:
     points = {name: _points(runs, reader) for name, runs in groups.items()}
     points = {name: found for name, found in points.items() if len({point["labels"] for point in found}) > 1}
     if not points:
         return [None]
-    figure_b = Drawn(
+    figure_b = Figure(
         "generalization1b",
         "Figure 1b of Zhang et al.: how much longer corrupted labels take to fit",
         f"Epochs until the train accuracy first reaches {FITTED_PERCENT:g} %, as a multiple of those for true labels. "
@@ -68,7 +68,7 @@ def _figures1bc(groups: Mapping[str, Sequence[Score]], reader: Reader) -> list[D
         lambda path: _draw_points(path, points, "slowdown", "epochs to fit, relative"),
         points,
     )
-    figure_c = Drawn(
+    figure_c = Figure(
         "generalization1c",
         "Figure 1c of Zhang et al.: test error against random labels",
         f"Test error after the last epoch. Hollow: the train accuracy ended below {FITTED_PERCENT:g} %, so the network "
@@ -97,7 +97,7 @@ def _points(runs: Sequence[Score], reader: Reader) -> list[dict[str, Any]]:
     return sorted(found, key=lambda point: (point["labels"], point["seed"]))
 
 
-def _figure2a(lines: Lines) -> Drawn | None:
+def _figure2a(lines: Lines) -> Figure | None:
     return _accuracy_figure(
         "generalization2a",
         "Figure 2a of Zhang et al.: regularisers",
@@ -106,7 +106,7 @@ def _figure2a(lines: Lines) -> Drawn | None:
     )
 
 
-def _figure2b(lines: Lines) -> Drawn | None:
+def _figure2b(lines: Lines) -> Figure | None:
     return _accuracy_figure(
         "generalization2b",
         "Figure 2b of Zhang et al.: batch norm",
@@ -115,10 +115,10 @@ def _figure2b(lines: Lines) -> Drawn | None:
     )
 
 
-def _accuracy_figure(key: str, title: str, alternative: str, panels: Panels) -> Drawn | None:
+def _accuracy_figure(key: str, title: str, alternative: str, panels: Panels) -> Figure | None:
     if not panels:
         return None
-    return Drawn(
+    return Figure(
         key,
         title,
         f"Test accuracy (lines with marks) and train accuracy (thin) by epoch. {_seeds(panels)}",

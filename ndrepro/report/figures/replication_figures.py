@@ -12,8 +12,8 @@ from typing import Any
 
 from ndrepro.analysis.audit.published_tables import published_tables
 from ndrepro.report.elements import style
+from ndrepro.report.elements.figure import Figure
 from ndrepro.report.figures.published_tables import METHODS, Own, own_cells, own_name
-from ndrepro.report.page.contents import Drawn
 from ndrepro.report.sections.seed_groups import Cell
 
 _TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
@@ -23,7 +23,7 @@ _WHO = (("original", "o", False), ("replication", "s", False), ("own", "D", True
 Point = Mapping[str, Any]
 
 
-def replication_figures(cells: Sequence[Cell]) -> tuple[Drawn, ...]:
+def replication_figures(cells: Sequence[Cell]) -> tuple[Figure, ...]:
     """Those of the four figures for which there are own runs."""
     own = own_cells(cells)
     made = [
@@ -70,12 +70,12 @@ def time_points(dataset: str, own: Own) -> list[dict[str, Any]]:
     return points
 
 
-def _accuracy_figure(number: int, dataset: str, own: Own) -> Drawn | None:
+def _accuracy_figure(number: int, dataset: str, own: Own) -> Figure | None:
     points = accuracy_points(dataset, own)
     lengths = _lengths_with_own(points)
     if not lengths:
         return None
-    return Drawn(
+    return Figure(
         f"figure{number}",
         f"Figure {number} of the replication: accuracy on {_TITLES[dataset]}",
         "Accuracies of the original, of the replication (mean of three, as printed; after 100 epochs these are train "
@@ -87,12 +87,12 @@ def _accuracy_figure(number: int, dataset: str, own: Own) -> Drawn | None:
     )
 
 
-def _time_figure(number: int, dataset: str, own: Own) -> Drawn | None:
+def _time_figure(number: int, dataset: str, own: Own) -> Figure | None:
     points = time_points(dataset, own)
     lengths = _lengths_with_own(points)
     if not lengths:
         return None
-    return Drawn(
+    return Figure(
         f"figure{number}",
         f"Figure {number} of the replication: training time on {_TITLES[dataset]}",
         "Seconds of training: the replication's means on a V100, and own ones on the machines that the runs name. "

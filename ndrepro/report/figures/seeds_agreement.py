@@ -15,9 +15,9 @@ from ndrepro.analysis.results.results import Score
 from ndrepro.analysis.statistics.rankings import SAMPLES, Agreement, OverallAgreement, rank_agreement_overall
 from ndrepro.analysis.statistics.samples import TooLittle
 from ndrepro.report.elements import style
+from ndrepro.report.elements.figure import Figure
 from ndrepro.report.elements.table import Column, Table, Value, count, decimal, word
 from ndrepro.report.figures.seeds_figures import BIASED, UNBIASED, Scenario, scenarios_of
-from ndrepro.report.page.contents import Drawn
 
 FIGURE, TABLE = "seeds_agreement", "rank_agreement"
 _TITLE = "Do both scenarios rank alike?"
@@ -29,7 +29,7 @@ def agreement_tables(runs: Sequence[Score]) -> tuple[Table, ...]:
     return (_table(*found),) if found else ()
 
 
-def agreement_figures(runs: Sequence[Score]) -> tuple[Drawn, ...]:
+def agreement_figures(runs: Sequence[Score]) -> tuple[Figure, ...]:
     """Every network's place in both scenarios, where these distinct runs hold both."""
     found = _both(runs)
     if not found:
@@ -39,7 +39,7 @@ def agreement_figures(runs: Sequence[Score]) -> tuple[Drawn, ...]:
         dataset: {side.name: _places(side, dataset, each.models) for side in (biased, unbiased)}
         for dataset, each in agreement.datasets.items()
     }
-    drawn = Drawn(
+    drawn = Figure(
         FIGURE,
         f"{_TITLE} Places of the networks, biased and unbiased",
         f"Every network's place by its mean test accuracy over seeds, left with one set of hyper-parameters for all, "

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ndrepro.analysis.comparison.wording import plural
 from ndrepro.analysis.results.results import Score
 from ndrepro.analysis.statistics.rankings import SAMPLES, Rankings, rank_distribution
 from ndrepro.analysis.statistics.samples import TooLittle
 from ndrepro.report.elements import style
-from ndrepro.report.page.contents import Drawn
+from ndrepro.report.elements.figure import Figure
 from ndrepro.report.sections.settings import HYPERPARAMETERS, design, hyperparameters
+from ndrepro.text.plurals import plural
 
 BIASED, UNBIASED = "biased", "unbiased"
 _LEAST_MODELS, _LEAST_SEEDS = 3, 2
@@ -104,9 +104,9 @@ def _whole(models: Mapping[str, dict[int, float]]) -> dict[str, dict[int, float]
     return {model: {seed: models[model][seed] for seed in seeds} for model in sorted(models)}
 
 
-def seeds_figures(runs: Sequence[Score]) -> tuple[tuple[Drawn, ...], tuple[str, ...]]:
+def seeds_figures(runs: Sequence[Score]) -> tuple[tuple[Figure, ...], tuple[str, ...]]:
     """Every figure for which there are runs, and what could not be drawn."""
-    drawn: list[Drawn] = []
+    drawn: list[Figure] = []
     notes: list[str] = []
     for scenario in scenarios_of(runs):
         drawn += [_ranks_figure(scenario), _errors_figure(scenario)]
@@ -126,8 +126,8 @@ def _counted(scenario: Scenario) -> str:
     )
 
 
-def _ranks_figure(scenario: Scenario) -> Drawn:
-    return Drawn(
+def _ranks_figure(scenario: Scenario) -> Figure:
+    return Figure(
         f"seeds1_{scenario.name}",
         f"Figure 1 of Bouthillier et al.: rankings, seed by seed ({scenario.name})",
         f"Each row is one seed: the networks from best (left) to worst by test accuracy. {_counted(scenario)}. If one "
@@ -173,12 +173,12 @@ def _draw_ranks(path: Path, scenario: Scenario) -> None:
         style.save_svg(figure, path)
 
 
-def _errors_figure(scenario: Scenario) -> Drawn:
+def _errors_figure(scenario: Scenario) -> Figure:
     errors = {
         dataset: {model: [100 - value for value in seeds.values()] for model, seeds in models.items()}
         for dataset, models in scenario.accuracies.items()
     }
-    return Drawn(
+    return Figure(
         f"seeds2_{scenario.name}",
         f"Figure 2 of Bouthillier et al.: test errors over seeds ({scenario.name})",
         f"Histograms of the test error of every network over its seeds, and a tick for each run. {_counted(scenario)}. "
@@ -214,14 +214,14 @@ def _draw_errors(path: Path, models: Sequence[str], errors: Mapping[str, Mapping
         style.save_svg(figure, path)
 
 
-def _stacked_figure(scenario: Scenario) -> Drawn:
+def _stacked_figure(scenario: Scenario) -> Figure:
     accuracies = {
         dataset: {model: list(seeds.values()) for model, seeds in models.items()}
         for dataset, models in scenario.accuracies.items()
     }
     rankings = rank_distribution(accuracies)
     best = max(rankings.first, key=rankings.first.__getitem__)
-    return Drawn(
+    return Figure(
         f"seeds3_{scenario.name}",
         f"Figure 3 of Bouthillier et al.: how often each rank ({scenario.name})",
         f"Of every network and data set one seed is drawn, {SAMPLES} times: the share of samples in which it has each "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ndrepro.analysis.results.results import Score
+from ndrepro.report.elements.figure import Figure
 from ndrepro.report.elements.table import Table
 from ndrepro.report.figures.generalization_figures import generalization_figures
 from ndrepro.report.figures.generalization_numbers import generalization_numbers
@@ -12,7 +13,6 @@ from ndrepro.report.figures.published_tables import published_with_own
 from ndrepro.report.figures.replication_figures import replication_figures
 from ndrepro.report.figures.seeds_agreement import agreement_figures, agreement_tables
 from ndrepro.report.figures.seeds_figures import seeds_figures
-from ndrepro.report.page.contents import Drawn
 from ndrepro.report.sections.seed_groups import Cell
 
 
@@ -21,7 +21,7 @@ def study_tables(cells: Sequence[Cell]) -> tuple[Table, ...]:
     return published_with_own(cells)
 
 
-def study_figures(runs: Sequence[Score], cells: Sequence[Cell]) -> tuple[tuple[Drawn, ...], tuple[str, ...]]:
+def study_figures(runs: Sequence[Score], cells: Sequence[Cell]) -> tuple[tuple[Figure, ...], tuple[str, ...]]:
     """Every figure of the studies whose runs are there, and what could not be drawn."""
     seeds, seeds_notes = seeds_figures(runs)
     general, general_notes = generalization_figures(runs)

@@ -18,8 +18,9 @@ from typing import Any
 from ndrepro.analysis.results.results import Score, Scores
 from ndrepro.analysis.results.reviewer_verdicts import Attestations
 from ndrepro.checklists.forms import Form
+from ndrepro.report.elements.figure import Figure
 from ndrepro.report.elements.table import Table
-from ndrepro.report.sections.claims_held import Finding, counted, findings_of
+from ndrepro.report.sections.claims_held import Finding, findings_of
 from ndrepro.report.sections.comparisons import comparison_tables
 from ndrepro.report.sections.forms_page import filled_in, form_table, overview
 from ndrepro.report.sections.reproducibility_kinds import kinds_table, verdict_table
@@ -31,6 +32,7 @@ from ndrepro.report.sections.run_tables import (
     surroundings_table,
 )
 from ndrepro.report.sections.seed_groups import Cell, cells_of
+from ndrepro.text.plurals import plural
 
 SCHEMA = "urn:ndrepro:report:v1"
 _MOST = 3
@@ -75,18 +77,6 @@ class Fact:
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A figure of the report: its file is ``figures/KEY.svg``; ``data`` is what was drawn."""
-
-    key: str
-    title: str
-    caption: str
-    alternative: str
-    draw: Callable[[Path], object] = field(compare=False, repr=False)
-    data: Any = None
-
-
-@dataclass(frozen=True)
 class Report:
     """Everything that a report says, in the order of the page."""
 
@@ -99,7 +89,7 @@ class Report:
     findings: tuple[Finding, ...]
     kinds: Table
     verdicts: Table
-    figures: tuple[Drawn, ...]
+    figures: tuple[Figure, ...]
     numbers: tuple[Table, ...]
     tables: tuple[Table, ...]
     comparisons: tuple[Table, ...]
@@ -148,7 +138,7 @@ class Report:
         devices = sorted({run.device or "unknown device" for run in self.distinct})
         when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
         return (
-            f"{counted(len(networks), 'network')} on {', '.join(datasets)}, {counted(len(seeds), 'seed')}, "
+            f"{plural(len(networks), 'network')} on {', '.join(datasets)}, {plural(len(seeds), 'seed')}, "
             f"{', '.join(devices)}, {when}. Every number is from a signed manifest that was verified."
         )
 
@@ -184,7 +174,7 @@ def contents(
     links: Links,
     tables: Callable[[Sequence[Cell]], tuple[Table, ...]],
     numbers: Callable[[Sequence[Score]], tuple[Table, ...]],
-    figures: Callable[[Sequence[Score], Sequence[Cell]], tuple[tuple[Drawn, ...], tuple[str, ...]]],
+    figures: Callable[[Sequence[Score], Sequence[Cell]], tuple[tuple[Figure, ...], tuple[str, ...]]],
 ) -> Report:
     """The report of some verified scores.
 
@@ -245,7 +235,7 @@ def _notes(scores: Scores, runs: Sequence[Score], cells: Sequence[Cell], about: 
         )
     if about.others:
         notes.append(
-            f"{counted(about.others, 'other completed run')} in the folder are not the study's, and not in this report."
+            f"{plural(about.others, 'other completed run')} in the folder are not the study's, and not in this report."
         )
     notes += [f"A verdict is refused: {item.path.name}: {item.reason}." for item in about.verdicts.refused[:_MOST]]
     if len(about.verdicts.refused) > _MOST:
@@ -256,13 +246,13 @@ def _notes(scores: Scores, runs: Sequence[Score], cells: Sequence[Cell], about: 
     if set(sizes) == {1}:
         notes.append("One seed of everything: no value has an interval, and no difference is more than one draw.")
     elif len(sizes) > 1:
-        told = ", ".join(f"{counted(size, 'run')} in {number}" for size, number in sorted(sizes.items()))
+        told = ", ".join(f"{plural(size, 'run')} in {number}" for size, number in sorted(sizes.items()))
         notes.append(f"Replicates are unequal ({told} of {len(cells)} experiments).")
     wild = [run for run in runs if not run.finite]
     if wild:
         names = _few([f"{run.name} seed {run.seed}" for run in wild])
         notes.append(
-            f"{counted(len(wild), 'run')} ended with a number that is not finite: {names}. See the tables: NaN."
+            f"{plural(len(wild), 'run')} ended with a number that is not finite: {names}. See the tables: NaN."
         )
     places = {run.surroundings for run in runs}
     if len(places) > 1:

@@ -22,10 +22,11 @@ from urllib.parse import quote
 
 from ndrepro.analysis.results.results import Score, Scores
 from ndrepro.protocol.layout import expect_folder
+from ndrepro.report.elements.text_formats import latex, markdown
 from ndrepro.report.figures.studies import study_figures, study_numbers, study_tables
 from ndrepro.report.page.contents import About, Links, Report, contents
 from ndrepro.report.page.html import forms_page, page
-from ndrepro.report.page.markdown import latex, markdown, markdown_forms, markdown_report
+from ndrepro.report.page.markdown import markdown_forms, markdown_report
 from ndrepro.report.sections.forms_page import PAGE as FORMS
 from ndrepro.report.sections.run_tables import relative_link
 from provenance.attestation.run_files import MANIFEST

@@ -21,6 +21,7 @@ from ndrepro.protocol.experiment.experiment import STREAMS
 from ndrepro.report.elements.table import BETTER, WITHIN, WORSE
 from ndrepro.report.sections.seed_groups import settings_text
 from ndrepro.report.sections.settings import design
+from ndrepro.text.plurals import plural
 
 HOLDS, OPEN, FAILS = "holds here", "cannot be told", "does not hold here"
 _STANDINGS = {HOLDS: BETTER, OPEN: WITHIN, FAILS: WORSE}
@@ -55,11 +56,6 @@ def findings_of(runs: Sequence[Score]) -> tuple[Finding, ...]:
     return tuple(finding for finding in found if finding is not None)
 
 
-def counted(number: int, noun: str) -> str:
-    """``1 run``, ``3 runs``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def pairs_of(runs: Iterable[Score], value: Callable[[Score], float | None]) -> dict[str, dict[Any, float]]:
     """``value`` of every run by method, keyed by all else: pairs with equal keys differ in their method alone."""
     sides: dict[str, dict[Any, float]] = defaultdict(dict)
@@ -82,10 +78,10 @@ def _deconvolution_better(runs: Sequence[Score]) -> Finding | None:
     tied = f", {ties} equal" if ties else ""
     seeds = len({key[-1] for key in shared})
     evidence = (
-        f"{counted(len(shared), 'pair')} alike in seed, settings and surroundings: {_scope(shared)}, "
-        f"{counted(seeds, 'seed')}."
+        f"{plural(len(shared), 'pair')} alike in seed, settings and surroundings: {_scope(shared)}, "
+        f"{plural(seeds, 'seed')}."
     )
-    verdict, reason = OPEN, f"Deconvolution is higher in {wins} of {counted(len(shared), 'pair')}{tied}."
+    verdict, reason = OPEN, f"Deconvolution is higher in {wins} of {plural(len(shared), 'pair')}{tied}."
     by_dataset = Counter(key[2] for key in shared)
     if len(by_dataset) > 1:  # a pooled share can hide that data sets disagree
         won = Counter(key[2] for key in shared if sides["nd"][key] > sides["bn"][key])
@@ -108,7 +104,7 @@ def _deconvolution_better(runs: Sequence[Score]) -> Finding | None:
             told = f"{found.n} for {len(shared)}"
             reason += f" Pairs of one seed in several surroundings or settings are averaged first: {told}."
         alone = sum(key not in sides["bn"] for key in sides["nd"]) + sum(key not in sides["nd"] for key in sides["bn"])
-        reason += f" {counted(alone, 'run')} without a partner left out." if alone else ""
+        reason += f" {plural(alone, 'run')} without a partner left out." if alone else ""
         if verdict == OPEN and found.n < (needed := runs_for_superiority(found.threshold)):
             reason += f" P = {found.threshold:g} takes {needed} independent pairs to be shown (Noether 1987)."
         reason += " One seed a pair: nothing is said of other seeds." if seeds == 1 else ""
@@ -152,7 +148,7 @@ def _deconvolution_slower(runs: Sequence[Score]) -> Finding | None:
         "deconvolution_slower",
         "Training takes longer with deconvolution than with batch norm, always (2 % to 358 % more).",
         "Obadage et al. 2025, section 5.3. Held to every pair.",
-        f"The clock of {counted(len(ratios), 'pair')} of training, alike in all but the method.",
+        f"The clock of {plural(len(ratios), 'pair')} of training, alike in all but the method.",
         verdict,
         f"Longer in {longer} of {len(ratios)}; {min(ratios):.2f} to {max(ratios):.2f} times as long, "
         f"median {statistics.median(ratios):.2f}. Other work on the machine moves these.{told}",
@@ -180,8 +176,8 @@ def _seed_decides(runs: Sequence[Score]) -> Finding | None:
         "seed_decides",
         "Which network comes out best depends on the seed, so that one run of each supports no ranking.",
         "Bouthillier et al. 2019. Held where the first place changes hands between seeds.",
-        f"{counted(len(models), 'model')} (network and method), "
-        f"{counted(len(tables), 'comparison')} of {_spread(tables)} seeds each.",
+        f"{plural(len(models), 'model')} (network and method), "
+        f"{plural(len(tables), 'comparison')} of {_spread(tables)} seeds each.",
         HOLDS if changing == len(tables) else FAILS if not changing else OPEN,
         f"The first place changes hands in {changing} of {len(tables)}. {some}.",
     )
@@ -211,7 +207,7 @@ def _random_labels(runs: Sequence[Score]) -> Finding | None:
         "random_labels",
         "Networks fit labels that are drawn at random, and then know nothing of the test images.",
         f"Zhang et al. 2017, Figure 1. Held where every run ends above {_FITTED_PERCENT:g} % on its training labels.",
-        f"{counted(len(random), 'run')} on labels drawn at random: "
+        f"{plural(len(random), 'run')} on labels drawn at random: "
         f"{', '.join(sorted({f'{run.arch} {run.method}, {run.epochs} epochs' for run in random}))}.",
         HOLDS if fitted == len(random) else OPEN,
         f"{fitted} of {len(random)} fitted; the best {best.train_accuracy:.2f} % ({best.arch}). "
@@ -225,7 +221,7 @@ def _scope(keys: Iterable[tuple[Any, ...]]) -> str:
     networks, datasets = len({key[0] for key in found}), sorted({key[2] for key in found})
     lengths = sorted({key[1] for key in found})
     epochs = f"{', '.join(map(str, lengths))} epoch{'' if lengths == [1] else 's'}"
-    return f"{counted(networks, 'network')} on {', '.join(datasets)}, {epochs}"
+    return f"{plural(networks, 'network')} on {', '.join(datasets)}, {epochs}"
 
 
 _FINDINGS: tuple[Callable[[Sequence[Score]], Finding | None], ...] = (

@@ -16,8 +16,8 @@ from ndrepro.analysis.results.reviewer_verdicts import Attestations
 from ndrepro.checklists.checklist_sources import Evidence, Sources
 from ndrepro.checklists.forms import FORMS, UNKNOWN, Answer, Form, Subject, fill_in
 from ndrepro.report.elements.table import NOT_RUN, Column, Table, Value, count, word
-from ndrepro.report.sections.claims_held import counted
 from ndrepro.report.sections.seed_groups import Cell
+from ndrepro.text.plurals import plural
 
 PAGE = "forms.html"
 _RUNS = "report.json"
@@ -28,7 +28,7 @@ def filled_in(
 ) -> tuple[Form, ...]:
     """Every form. Of the runs the first one's manifest is evidence of what each of them has."""
     manifest = next((found for run in runs[:1] if (found := manifest_of(run)) is not None), None)
-    parts = [f"the manifest of {runs[0].run_id}, the first of {counted(len(runs), 'run')}"] if manifest else []
+    parts = [f"the manifest of {runs[0].run_id}, the first of {plural(len(runs), 'run')}"] if manifest else []
     parts += [f"the code in {code.resolve().name}"] if code else ["no folder of code (--code DIR)"]
     subject = Subject(
         " and ".join(parts),
@@ -46,7 +46,7 @@ def _spread(cells: Sequence[Cell]) -> list[Evidence]:
         return []
     sizes = sorted({cell.n for cell in several})
     seeds = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
-    told = f"{len(several)} of {counted(len(cells), 'experiment')} with {seeds} seeds: 95 % intervals (Student), s, n"
+    told = f"{len(several)} of {plural(len(cells), 'experiment')} with {seeds} seeds: 95 % intervals (Student), s, n"
     return [Evidence(f"{_RUNS} cells", 0, told)]
 
 
@@ -54,7 +54,7 @@ def _verdicts(verdicts: Attestations) -> list[Evidence]:
     others = [item for item in verdicts.held if item.by_another]
     counts = Counter((item.signer, item.verdict) for item in others)
     return [
-        Evidence(f"{_RUNS} verdicts", 0, f"{signer} signed {verdict} {counted(number, 'time')}")
+        Evidence(f"{_RUNS} verdicts", 0, f"{signer} signed {verdict} {plural(number, 'time')}")
         for (signer, verdict), number in sorted(counts.items())
     ]
 
@@ -82,7 +82,7 @@ def form_table(form: Form) -> Table:
     """Every question with its answer, its evidence, and what else there is to say."""
     columns = (Column("Question"), Column("Answer", facet=True), Column("Evidence"), Column("To be said with it"))
     rows = tuple((word(each.question), _answer(each), word(_evidence(each)), word(each.note)) for each in form.answers)
-    caption = f"{form.source}. {form.answered} of {counted(len(form.answers), 'question')} answered."
+    caption = f"{form.source}. {form.answered} of {plural(len(form.answers), 'question')} answered."
     return Table(form.name, form.title, caption, columns, rows)
 
 

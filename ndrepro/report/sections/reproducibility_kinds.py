@@ -11,9 +11,9 @@ from ndrepro.analysis.results.results import Score, Scores
 from ndrepro.analysis.results.reviewer_verdicts import Attestation, Attestations, results_of
 from ndrepro.protocol.verdicts import VERDICTS
 from ndrepro.report.elements.table import BETTER, SIGNS, WITHIN, WORSE, Column, Table, Value, count, word
-from ndrepro.report.sections.claims_held import counted
 from ndrepro.report.sections.run_tables import anchor
 from ndrepro.report.sections.seed_groups import Cell
+from ndrepro.text.plurals import plural
 
 
 def kinds_table(
@@ -87,9 +87,9 @@ def _reviewed(scores: Scores, verdicts: Attestations) -> str:
     by_run = verdicts.of_run()
     told = ""
     if verdicts.refused:
-        told += f" {counted(len(verdicts.refused), 'verdict')} refused: see the notes."
+        told += f" {plural(len(verdicts.refused), 'verdict')} refused: see the notes."
     if verdicts.elsewhere:
-        told += f" {counted(verdicts.elsewhere, 'verdict')} on runs that are not here."
+        told += f" {plural(verdicts.elsewhere, 'verdict')} on runs that are not here."
     if not by_run:
         return (
             "No reviewer's verdict: nobody has signed that a run was trained again from its manifest. "
@@ -102,7 +102,7 @@ def _reviewed(scores: Scores, verdicts: Attestations) -> str:
     own = sum(not item.by_another for item in verdicts.held)
     alone = f" {own} of the verdicts by the key that signed the run itself: no second party." if own else ""
     return (
-        f"{len(by_run)} of {counted(len(scores.rows), 'run')} trained again from the manifest{parts}: "
+        f"{len(by_run)} of {plural(len(scores.rows), 'run')} trained again from the manifest{parts}: "
         f"{', '.join(f'{counts[name]} {name}' for name in VERDICTS if counts[name])}. "
         f"Signed by {', '.join(f'{name} ({number})' for name, number in sorted(signers.items()))}.{alone}{told}"
     )
@@ -119,7 +119,7 @@ def _made_twice(scores: Scores) -> str:
     same = sum(len({results_of(run) for run in found}) == 1 for found in repeated)
     attempts = sum(map(len, repeated))
     return (
-        f"{counted(len(repeated), 'run')} made more than once ({attempts} times in all): "
+        f"{plural(len(repeated), 'run')} made more than once ({attempts} times in all): "
         f"{same} of {len(repeated)} ended in the same four scores to the last bit."
     )
 
@@ -140,11 +140,11 @@ def _results(tables: Sequence[Table]) -> str:
 def _inferential(runs: Sequence[Score], cells: Sequence[Cell]) -> str:
     seeds, places = {run.seed for run in runs}, {run.environment for run in runs}
     scope = (
-        f"{counted(len(seeds), 'seed')}, {counted(len({run.dataset for run in runs}), 'data set')}, "
-        f"{counted(len(places), 'environment')}"
+        f"{plural(len(seeds), 'seed')}, {plural(len({run.dataset for run in runs}), 'data set')}, "
+        f"{plural(len(places), 'environment')}"
     )
     if not cells or max(cell.n for cell in cells) < 2:
         return f"Cannot be told: {scope}; no experiment has a second seed, so what a seed does is not known."
     few = sum(cell.n < 2 for cell in cells)
-    rest = f" {counted(few, 'experiment')} with one seed say nothing of it." if few else ""
+    rest = f" {plural(few, 'experiment')} with one seed say nothing of it." if few else ""
     return f"{scope}: the summary says which conclusions hold over them, with intervals.{rest}"

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ndrepro.analysis.results.results import Score
-from ndrepro.analysis.statistics.intervals import mean_interval
-from ndrepro.analysis.statistics.prediction import next_run
+from ndrepro.analysis.statistics.intervals import mean_interval, prediction_interval
 from ndrepro.report.elements.table import MISSING
 
 
@@ -43,7 +42,7 @@ class Spread:
         if len(found) == 1:
             return cls(1, found[0], None, None, None, found)
         interval = mean_interval(found)
-        more = next_run(found)
+        more = prediction_interval(found)
         ends = (more.low, more.high)
         return cls(len(found), interval.estimate, interval.spread, interval.low, interval.high, found, ends)
 

@@ -18,7 +18,7 @@ from ndrepro.analysis.statistics.equivalence import DIFFERENT, EQUIVALENT, NEGLI
 from ndrepro.analysis.statistics.intervals import Interval
 from ndrepro.analysis.statistics.reml import REML
 from ndrepro.protocol.image_reference import PinnedImage
-from ndrepro.report.page.markdown import markdown_text
+from ndrepro.text.markdown import markdown_table, markdown_text
 
 NOTHING = "-"
 _NAMED = 4
@@ -380,8 +380,5 @@ def markdown(found: Sensitivity, figures: Sequence[str] = ()) -> str:
         for said in section.sentences:
             lines += [markdown_text(said), ""]
         if section.head:
-            lines.append(f"| {' | '.join(map(markdown_text, section.head))} |")
-            lines.append(f"| {' | '.join(['---', *['---:'] * (len(section.head) - 1)])} |")
-            lines += [f"| {' | '.join(map(markdown_text, row))} |" for row in section.rows]
-            lines.append("")
+            lines.append(markdown_table(section.head, section.rows, range(1, len(section.head))))
     return "\n".join(lines)

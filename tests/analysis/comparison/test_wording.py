@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from ndrepro.analysis.comparison.wording import fold, plural, shortened, value, visible
+from ndrepro.analysis.comparison.wording import fold, shortened, value, visible
+from ndrepro.text.plurals import plural
 from provenance.comparison.manifest_diff import Change
 
 

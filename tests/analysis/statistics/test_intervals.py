@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from ndrepro.analysis.statistics.intervals import bootstrap_interval, mean_interval, stratified_interval
-from ndrepro.analysis.statistics.prediction import next_run
+from ndrepro.analysis.statistics.intervals import (
+    bootstrap_interval,
+    mean_interval,
+    prediction_interval,
+    stratified_interval,
+)
 from ndrepro.analysis.statistics.samples import TooLittle
 from ndrepro.protocol.errors import UsageError
 
@@ -74,14 +78,14 @@ def test_one_more_run_falls_where_a_textbook_says() -> None:
     # of mean 13.71 and standard deviation 3.55, 95 %: 6.16 to 21.26
     values = np.random.default_rng(0).normal(size=22)
     values = 13.71 + 3.55 * (values - values.mean()) / values.std(ddof=1)
-    found = next_run(values)
+    found = prediction_interval(values)
     assert (found.low, found.high) == (pytest.approx(6.16, abs=0.006), pytest.approx(21.26, abs=0.006))
 
 
 def test_prediction_covers_one_more_and_a_confidence_interval_does_not() -> None:
     rng = np.random.default_rng(1)
     drawn = rng.normal(size=(1000, 6))
-    inside = [next_run(row[:5]).holds(row[5]) for row in drawn]
+    inside = [prediction_interval(row[:5]).holds(row[5]) for row in drawn]
     mean_only = [mean_interval(row[:5]).holds(row[5]) for row in drawn]
     between = [row[:5].min() <= row[5] <= row[:5].max() for row in drawn]
     assert np.mean(inside) == pytest.approx(0.95, abs=0.025) and np.mean(mean_only) < 0.75

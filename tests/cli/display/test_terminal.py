@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ndrepro.cli.display import options, terminal, words
+from ndrepro.text.plurals import plural
 
 
 def test_numbers_as_people_read_them() -> None:
@@ -29,7 +30,7 @@ def test_numbers_as_people_read_them() -> None:
     ]
     assert [words.loss(value) for value in (2.30261, 1e9, math.nan, None)] == ["2.3026", "1.0e+09", "nan", "-"]
     assert [words.size(value) for value in (0, 999, 61_200_000, 10**15)] == ["0 B", "999 B", "61.2 MB", "1000.0 TB"]
-    assert [words.plural(count, "epoch") for count in (0, 1, 2)] == ["0 epochs", "1 epoch", "2 epochs"]
+    assert [plural(count, "epoch") for count in (0, 1, 2)] == ["0 epochs", "1 epoch", "2 epochs"]
     assert [words.rate(value) for value in (None, 3.25, 1234.5)] == ["-", "3.2", "1234"]
 
 

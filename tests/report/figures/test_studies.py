@@ -13,6 +13,7 @@ from signed_runs import SignedRuns, rows
 from ndrepro.analysis.results.results import Score
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.report.elements.table import MISSING, Column, Table, Value, without_constants, word
+from ndrepro.report.elements.text_formats import latex, latex_text, markdown
 from ndrepro.report.figures.curves import curve_of
 from ndrepro.report.figures.generalization_figures import generalization_figures
 from ndrepro.report.figures.generalization_numbers import generalization_numbers
@@ -20,7 +21,6 @@ from ndrepro.report.figures.generalization_series import condition
 from ndrepro.report.figures.published_tables import own_cells, published_with_own
 from ndrepro.report.figures.seeds_agreement import agreement_figures, agreement_tables
 from ndrepro.report.figures.seeds_figures import BIASED, UNBIASED, scenarios_of, seeds_figures
-from ndrepro.report.page.markdown import latex, latex_text, markdown
 from ndrepro.report.sections.claims_held import FAILS, HOLDS, OPEN, findings_of
 from ndrepro.report.sections.seed_groups import Spread, cells_of
 

@@ -19,8 +19,7 @@ import numpy as np
 
 from ndrepro.protocol.errors import DataError
 from ndrepro.protocol.experiment.catalogue import DATASETS
-from ndrepro.training.data import published
-from ndrepro.training.data.readers import folder
+from ndrepro.training.data.readers import folder, published
 from ndrepro.training.data.readers.images import Images, SourceFile, Split, split_of
 
 _SIDE = 32

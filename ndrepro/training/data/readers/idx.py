@@ -20,10 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from ndrepro.protocol.errors import DataError
-from ndrepro.training.data import published
-from ndrepro.training.data.published import PublishedFile
-from ndrepro.training.data.readers import folder
+from ndrepro.training.data.readers import folder, published
 from ndrepro.training.data.readers.images import Images, SourceFile, read_source, split_of
+from ndrepro.training.data.readers.published import PublishedFile
 
 _UNSIGNED_BYTE = 0x08
 # SHA-256 of the uncompressed files. Of MNIST as several projects publish it for the files of torchvision's mirror; of

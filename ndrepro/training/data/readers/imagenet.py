@@ -24,10 +24,10 @@ import numpy as np
 
 from ndrepro.protocol.errors import DataError
 from ndrepro.protocol.experiment.catalogue import DATASETS
-from ndrepro.training.data import published
-from ndrepro.training.data.digest_cache import digests
+from ndrepro.training.data.readers import published
 from ndrepro.training.data.readers.class_folders import LeftOut, check_same_classes, class_names, images_below
 from ndrepro.training.data.readers.decoding import check_whole
+from ndrepro.training.data.readers.digest_cache import digests
 from ndrepro.training.data.readers.images import SourceFile, read_source
 from ndrepro.training.data.readers.matlab import read_mat
 from ndrepro.training.data.readers.photographs import Photographs, PhotographSplit

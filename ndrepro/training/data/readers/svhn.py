@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 
 from ndrepro.protocol.errors import DataError
-from ndrepro.training.data import published
-from ndrepro.training.data.published import PublishedFile
-from ndrepro.training.data.readers import folder
+from ndrepro.training.data.readers import folder, published
 from ndrepro.training.data.readers.images import Images, SourceFile, Split, split_of
 from ndrepro.training.data.readers.matlab import read_mat
+from ndrepro.training.data.readers.published import PublishedFile
 
 _NAME = "svhn"
 

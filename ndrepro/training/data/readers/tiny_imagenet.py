@@ -20,11 +20,10 @@ import numpy as np
 
 from ndrepro.protocol.errors import DataError
 from ndrepro.protocol.experiment.catalogue import DATASETS
-from ndrepro.training.data import published
-from ndrepro.training.data.published import PublishedFile
-from ndrepro.training.data.readers import folder
+from ndrepro.training.data.readers import folder, published
 from ndrepro.training.data.readers.decoding import decode, in_threads
 from ndrepro.training.data.readers.images import Images, SourceFile, Split, read_source, split_of
+from ndrepro.training.data.readers.published import PublishedFile
 
 _NAME = "tiny_imagenet"
 _FOLDER = "tiny-imagenet-200"

@@ -17,8 +17,8 @@ import pytest
 
 from ndrepro.protocol.errors import DataError
 from ndrepro.training.data import DATASETS
-from ndrepro.training.data.published import PublishedFile
 from ndrepro.training.data.readers import idx
+from ndrepro.training.data.readers.published import PublishedFile
 
 COUNTS = (12, 12, 5, 5)
 

@@ -12,9 +12,9 @@ from miniature_imagenet import KAGGLE, VALIDATION, WNIDS, Miniature
 from PIL import Image
 
 from ndrepro.protocol.errors import DataError
-from ndrepro.training.data.published import PublishedFile
 from ndrepro.training.data.readers import imagenet
 from ndrepro.training.data.readers.photographs import Photographs
+from ndrepro.training.data.readers.published import PublishedFile
 
 TABLE = "LOC_val_solution.csv"
 

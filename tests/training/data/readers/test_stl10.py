@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from ndrepro.protocol.errors import DataError
-from ndrepro.training.data.published import PublishedFile
 from ndrepro.training.data.readers import stl10
+from ndrepro.training.data.readers.published import PublishedFile
 
 
 def md5(content: bytes) -> str:

@@ -8,8 +8,8 @@ import pytest
 from scipy.io import savemat
 
 from ndrepro.protocol.errors import DataError
-from ndrepro.training.data.published import PublishedFile
 from ndrepro.training.data.readers import svhn
+from ndrepro.training.data.readers.published import PublishedFile
 
 
 def write(path: Path, count: int, **changed: np.ndarray) -> PublishedFile:

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from ndrepro.protocol.errors import DataError
-from ndrepro.training.data.published import PublishedFile
 from ndrepro.training.data.readers import tiny_imagenet
+from ndrepro.training.data.readers.published import PublishedFile
 
 # the file lists them in an order of its own
 WNIDS = [f"n{(number * 37) % 200:08d}" for number in range(200)]
