@@ -109,3 +109,15 @@ def test_no_interval_is_invented() -> None:
         mean_interval([1.0, 2.0], method="jackknife")
     with pytest.raises(UsageError, match="confidence"):
         mean_interval([1.0, 2.0], confidence=95)
+
+
+def test_the_prediction_interval_is_the_closed_form() -> None:
+    found = prediction_interval([1.0, 2.0, 3.0, 4.0, 5.0])
+    half = 2.7764451 * 2.5**0.5 * (1 + 1 / 5) ** 0.5  # t(0.975, 4) = 2.776; mean 3, s = sqrt 2.5
+    assert (found.low, found.high) == (pytest.approx(3 - half, abs=1e-6), pytest.approx(3 + half, abs=1e-6))
+
+
+@pytest.mark.parametrize("values", [[], [0.9], [0.9, float("nan")]])
+def test_a_prediction_needs_two_finite_values(values: list[float]) -> None:
+    with pytest.raises(TooLittle):
+        prediction_interval(values)
