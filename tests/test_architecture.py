@@ -412,6 +412,25 @@ def test_every_package_has_a_wall(project: Sources) -> None:
     assert {"provenance", "ndrepro.protocol", "ndrepro.training", "ndrepro.execution", "ndrepro.cli"} <= packages
 
 
+def rooms_of_the_page(sources: Sources) -> list[str]:
+    """The list of docs/architecture.md: ``room -> rooms of the same package``, without the package's name."""
+    lines = []
+    for room, targets in sorted(room_arrows(sources).items()):
+        package = next(
+            (each for each in sorted(WALLS, key=len) if "." in each and f"{room}.".startswith(f"{each}.")), ""
+        )
+        package = package or room.partition(".")[0]
+        inside = sorted(target.removeprefix(f"{package}.") for target in targets if target.startswith(f"{package}."))
+        lines.append(f"{room:34} -> {' '.join(inside)}" if inside else room)
+    return lines
+
+
+def test_the_architecture_page_lists_the_rooms_and_their_arrows(project: Sources) -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    listed = page.rpartition("```text\n")[2].partition("```")[0].splitlines()
+    assert listed == rooms_of_the_page(project)
+
+
 # Traces of the machine or the network that something was written on, put together so that this file has none.
 WORK, HOME, INDEX, OPTION = "/" + "work/", "/" + "root/", "py" + "pi.org/" + "simple", "--index" + "-url "
 TRACES = {
