@@ -416,10 +416,7 @@ def rooms_of_the_page(sources: Sources) -> list[str]:
     """The list of docs/architecture.md: ``room -> rooms of the same package``, without the package's name."""
     lines = []
     for room, targets in sorted(room_arrows(sources).items()):
-        package = next(
-            (each for each in sorted(WALLS, key=len) if "." in each and f"{room}.".startswith(f"{each}.")), ""
-        )
-        package = package or room.partition(".")[0]
+        package = ".".join(room.split(".")[: 2 if room.startswith("ndrepro.") else 1])
         inside = sorted(target.removeprefix(f"{package}.") for target in targets if target.startswith(f"{package}."))
         lines.append(f"{room:34} -> {' '.join(inside)}" if inside else room)
     return lines

@@ -85,7 +85,7 @@ def _print(verdict: Verdict, flagged: Sequence[str], root: Path) -> None:
     skipped = sum(check.status == "skip" for check in verdict.checks)
     counted = plural(len(verdict.checks) - failed - skipped, "check")
     rest = f", {skipped} skipped" if skipped else ""
-    rest += f", {words.plural(len(flagged), 'warning')}" if flagged else ""
+    rest += f", {plural(len(flagged), 'warning')}" if flagged else ""
     terminal.write_line("")
     if verdict.ok:
         terminal.write_line(f"verified: {counted} passed{rest}; signed by {verdict.signer}")
