@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import comparing, indexing, recording, replaying, reporting
+from benchmarks import comparing, recording, replaying, reporting, verifying
 from benchmarks.measure import Result
 
 BENCHMARKS: dict[str, Callable[[], Result]] = {
@@ -26,10 +26,9 @@ BENCHMARKS: dict[str, Callable[[], Result]] = {
     # what docs/determinism.md says they cost
     "canonical-bn": lambda: replaying.canonical("vgg11_bn_1", 9.0),
     "canonical-nd": lambda: replaying.canonical("lenet_nd_1", 4.0),
-    "index": indexing.first_reading,
-    "index-unchanged": indexing.unchanged,
-    "index-rows": indexing.rows,
-    "index-memory": indexing.memory,
+    "verify-many": verifying.first_reading,
+    "verify-unchanged": verifying.unchanged,
+    "verify-memory": verifying.memory,
     "report": reporting.table1,
     "report-many": reporting.many,
 }

@@ -33,9 +33,7 @@ from ndrepro.cli.display import output, terminal
 from ndrepro.protocol.errors import UsageError
 
 # a file's name is bytes and need not be text; every other word is
-PATH_OPTIONS = frozenset(
-    {"--code", "--data", "--index", "--into", "--keep", "--key", "--ledger", "--out", "-o", "--runs"}
-)
+PATH_OPTIONS = frozenset({"--code", "--data", "--into", "--keep", "--key", "--ledger", "--out", "-o", "--runs"})
 
 app = typer.Typer(
     add_completion=False,

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ndrepro.analysis.results.result_row import NoScore, Score, experiment_of, score_of
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.run_files import MANIFEST
 from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verify import Verdict, verify
+
+# the outcome of a segment that was trained to its end
+SEGMENT = "segment"
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A verified manifest of a run that did not complete."""
+    """A verified manifest that has no result of its own: of a run that did not complete, or of a segment of one."""
 
     run_id: str
     folder: Path
@@ -33,14 +39,35 @@ class Unfinished:
 
 @dataclass(frozen=True)
 class Examined:
-    """One manifest looked at on its own: what it is, and what the ledger is to be asked about it."""
+    """One manifest looked at on its own: what it is, and what the ledger is to be asked about it.
 
-    path: str
+    ``began`` is the ledger entry that the manifest points at, by sequence and digest; ``digest`` that of its file.
+    """
+
+    path: Path
     result: Score | Unfinished | Refused
     run_id: str = ""
     began: tuple[int, str] = (0, "")
     digest: str = ""
     outcome: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON but for NaN and infinities; the path, and what follows from it, is left out."""
+        kind = type(self.result).__name__
+        fields = {name: value for name, value in vars(self.result).items() if name not in ("folder", "path")}
+        rest = {"run_id": self.run_id, "began": self.began, "digest": self.digest, "outcome": self.outcome}
+        return {"kind": kind, "fields": fields, **rest}
+
+    @classmethod
+    def from_json(cls, path: Path, document: Mapping[str, Any]) -> Examined:
+        """What ``to_json`` wrote of the manifest at ``path``."""
+        kind = {"Score": Score, "Unfinished": Unfinished}[document["kind"]]
+        fields = document["fields"]
+        # runs have most texts in common: each is held once
+        shared = {name: sys.intern(value) for name, value in fields.items() if type(value) is str}
+        sequence, entry = document["began"]
+        rest = document["run_id"], (sequence, entry), document["digest"], document["outcome"]
+        return cls(path, kind(folder=path.parent, **{**fields, **shared}), *rest)
 
 
 def examine(path: Path, policy: TrustPolicy) -> Examined:
@@ -53,18 +80,20 @@ def examine(path: Path, policy: TrustPolicy) -> Examined:
     verdict = verify(path.parent if in_folder else path, trust=policy, manifest_only=not in_folder)
     manifest, digest, signer = verdict.manifest, verdict.digest, verdict.signer
     if manifest is None or digest is None or signer is None or not verdict.manifest_ok or verdict.changed:
-        return Examined(str(path), Refused(path, _failure(verdict)))
+        return Examined(path, Refused(path, _failure(verdict)))
     result: Score | Unfinished | Refused
     try:
         run = _identifier(manifest)
-        if manifest.outcome == "completed":
-            result = score_of(manifest, path.parent, verdict)
-        else:
+        if manifest.outcome != "completed":
             result = Unfinished(run, path.parent, experiment_of(manifest).name, manifest.outcome, signer)
+        elif manifest.external_parameters.get("segment"):
+            result = Unfinished(run, path.parent, experiment_of(manifest).name, SEGMENT, signer)
+        else:
+            result = score_of(manifest, path.parent, verdict)
     except NoScore as error:
-        return Examined(str(path), Refused(path, error.message))
+        return Examined(path, Refused(path, error.message))
     began = manifest.ledger.sequence, manifest.ledger.digest
-    return Examined(str(path), result, run, began, digest, manifest.outcome)
+    return Examined(path, result, run, began, digest, manifest.outcome)
 
 
 def _identifier(manifest: Manifest) -> str:

@@ -32,12 +32,7 @@ def report(
     ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="The folder to write.")] = Path("report"),
     keys: options.Keys = None,
-    index: Annotated[
-        Path | None,
-        typer.Option(
-            "--index", metavar="FILE", help="Remember there what was verified; unchanged files are not again."
-        ),
-    ] = None,
+    cache: options.Cache = False,
     manifests: Annotated[
         bool,
         typer.Option("--manifests", help="Copy every manifest into the report, so that it can be handed on alone."),
@@ -61,7 +56,7 @@ def report(
     study, folders = _sources(what or [], runs)
     policy = trust_of(keys or [])
     with counted(as_json) as watch:
-        scores = read_scores(folders, index=index, policy=policy, watch=watch)
+        scores = read_scores(folders, cache=options.cache_path(cache), policy=policy, watch=watch)
     about = replace(_about(study, folders, what or [], out, keys or []), code=_code(code))
     if study is not None:
         scores, about = _only(study, scores, about)
@@ -141,11 +136,13 @@ def _only(study: Study, scores: Scores, about: About) -> tuple[Scores, About]:
     others = len(scores.rows) - len(rows)
     names = {run.experiment.name for run in planned.values()}
     unfinished = tuple(item for item in scores.unfinished if item.name in names)
+    segments = tuple(item for item in scores.segments if item.name in names)
     lost = tuple(item for item in scores.lost if item.name in names)
     apart = sum(row.name not in names for row in scores.rows)
-    apart += len(scores.unfinished) - len(unfinished) + len(scores.lost) - len(lost)
+    apart += len(scores.unfinished) - len(unfinished) + len(scores.segments) - len(segments)
+    apart += len(scores.lost) - len(lost)
     begun = None if scores.begun is None else scores.begun - apart
-    kept = replace(scores, rows=rows, unfinished=unfinished, lost=lost, begun=begun)
+    kept = replace(scores, rows=rows, unfinished=unfinished, segments=segments, lost=lost, begun=begun)
     return kept, replace(about, planned=len(planned), missing=missing, others=others)
 
 

@@ -43,9 +43,7 @@ def sensitivity(
         typer.Option("--reference", metavar="AXIS=VALUE", help="Compare with this cell; repeat for several axes."),
     ] = None,
     keys: options.Keys = None,
-    index: Annotated[
-        Path | None, typer.Option("--index", metavar="FILE", help="Remember there what was verified.")
-    ] = None,
+    cache: options.Cache = False,
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
@@ -62,7 +60,9 @@ def sensitivity(
     if out:
         expect_folder(out, "name another folder with -o DIR")
     with counted(as_json) as watch:
-        scores = read_scores(folders or [runs], index=index, policy=trust_of(keys or []), watch=watch)
+        scores = read_scores(
+            folders or [runs], cache=options.cache_path(cache), policy=trust_of(keys or []), watch=watch
+        )
     found = sensitivity_of(scores, asked)
     written = _write(found, out) if out else ()
     if as_json:

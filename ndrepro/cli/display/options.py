@@ -79,3 +79,14 @@ Keys = Annotated[
     list[Path] | None,
     typer.Option("--key", metavar="FILE", help="Trust this public key, and not those of the key home."),
 ]
+Cache = Annotated[
+    bool, typer.Option("--cache", help="Do not verify again what you verified before and did not change since.")
+]
+
+
+def cache_path(wanted: bool) -> Path | None:
+    """The cache of verified manifests in the key home, where ``--cache`` asks for it."""
+    from ndrepro.analysis.results.manifest_cache import cache_file
+    from provenance.attestation.dsse import default_home
+
+    return cache_file(default_home()) if wanted else None

@@ -222,7 +222,8 @@ def _counts(scores: Scores, about: About, repeats: Sequence[Score]) -> tuple[Fac
         Fact("without a manifest", str(len(scores.lost)), bool(scores.lost)),
         Fact("refused", str(len(scores.refused)), bool(scores.refused)),
     ]
-    return (*facts, Fact("repeats", str(len(repeats)))) if repeats else tuple(facts)
+    extra = (("segments", len(scores.segments)), ("repeats", len(repeats)))
+    return (*facts, *(Fact(label, str(number)) for label, number in extra if number))
 
 
 def _notes(scores: Scores, runs: Sequence[Score], cells: Sequence[Cell], about: About) -> tuple[str, ...]:

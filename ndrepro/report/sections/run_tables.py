@@ -186,6 +186,7 @@ def left_out_words(scores: Scores, repeats: int) -> str:
         begun = f"The ledger has {scores.begun} runs that were begun; {kept} of them are reported. "
     parts = (
         (len(scores.unfinished), "failed or interrupted, signed as such"),
+        (len(scores.segments), "segments of runs (spot checks, a search), which have no result of their own"),
         (len(scores.lost), "without a manifest"),
         (len(scores.refused), "refused, since the manifest does not verify or has no result"),
         (repeats, "repeats of a run with the same seeds and surroundings: shown, but no further sample"),

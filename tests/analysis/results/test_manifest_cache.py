@@ -1,4 +1,4 @@
-"""The index saves time and never puts a number into a report."""
+"""The cache saves time and never puts a number into a report."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 from compared_runs import account, put, records, sign_pair_member
 
-from ndrepro.analysis.results import index as module
-from ndrepro.analysis.results import sealed, workers
-from ndrepro.analysis.results.index import Index
+from ndrepro.analysis.results import manifest_cache as module
+from ndrepro.analysis.results.manifest_cache import cache_file
 from ndrepro.analysis.results.results import Scores, read_scores
 from ndrepro.protocol.layout import RunFolder
 from provenance.attestation.dsse import KeyRing
@@ -24,11 +23,11 @@ from provenance.attestation.trust import TrustPolicy
 
 
 class Folder:
-    """Signed runs and the index beside them."""
+    """Signed runs, and the cache in the key home."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.runs, self.home = root, root / "runs", root / "keys"
-        self.index = root / "index.sqlite"
+        self.cache = cache_file(self.home)
 
     def add(self, run: str, *edits: Any, test_loss: Any = 1.1, **settings: str) -> RunFolder:
         row = {"epoch": 2, "step": 12, "train_accuracy": 0.5, "test_accuracy": 0.6, "train_loss": 1.0}
@@ -37,28 +36,17 @@ class Folder:
         return sign_pair_member(self.root, run, found, records(1), home=self.home)
 
     def read(self, policy: TrustPolicy | None = None, *, fresh: bool = False) -> Scores:
-        return read_scores(self.runs, index=None if fresh else self.index, policy=policy or self.policy)
+        return read_scores(self.runs, cache=None if fresh else self.cache, policy=policy or self.policy)
 
     @property
     def policy(self) -> TrustPolicy:
         return TrustPolicy.load(self.home)
 
-    def write_number(self, number: float) -> None:
-        with sqlite3.connect(self.index) as database:
-            database.execute("UPDATE manifests SET test_accuracy = ?", (number,))
-
-    def reseal(self) -> None:
-        data = self.index.read_bytes()[: -sealed.SEAL_BYTES]
-        key = (self.home / "index.key").read_bytes()
-        self.index.write_bytes(data + sealed.seal(data, key, module._CODE))
-
-    def remembered(self, policy: TrustPolicy | None = None) -> int:
-        return len(Index(policy or self.policy, self.index))
-
-    def verified(self) -> int:
-        """How many manifests the next reading verifies, then having done so."""
+    def verified(self, policy: TrustPolicy | None = None) -> int:
+        """How many manifests this reading verifies; the rest are out of the cache."""
         counts = [0]
-        read_scores(self.runs, index=self.index, policy=self.policy, watch=lambda done, count: counts.append(count))
+        watch = lambda done, count: counts.append(count)  # noqa: E731
+        read_scores(self.runs, cache=self.cache, policy=policy or self.policy, watch=watch)
         return max(counts)
 
     def manifest(self, run: str) -> Path:
@@ -80,9 +68,9 @@ def numbers(scores: Scores) -> list[tuple[str, float]]:
     return [(row.run_id, row.test_accuracy) for row in scores.rows]
 
 
-def test_what_comes_from_the_index_is_what_was_verified(folder: Folder) -> None:
+def test_what_comes_from_the_cache_is_what_was_verified(folder: Folder) -> None:
     first = folder.read()
-    assert folder.remembered() == 3
+    assert folder.verified() == 0
     again = folder.read()
     assert again.rows[0] == first.rows[0] and again.unfinished == first.unfinished and again.begun == first.begun == 3
     assert math.isnan(again.rows[1].test_loss) and again.rows[0].seeds == {"init": 3}
@@ -90,27 +78,30 @@ def test_what_comes_from_the_index_is_what_was_verified(folder: Folder) -> None:
     assert numbers(again) == numbers(folder.read(fresh=True))
 
 
-def test_a_number_written_into_it_reaches_no_report(folder: Folder) -> None:
-    folder.read()
-    folder.write_number(99.0)
-    assert numbers(folder.read()) == [("a", 60.0), ("b", 60.0)]
-    # with the key of the key home it would: so this is what keeps it out
-    folder.write_number(99.0)
-    folder.reseal()
-    assert numbers(folder.read()) == [("a", 99.0), ("b", 99.0)]
-
-
-def test_one_made_elsewhere_or_by_other_code_counts_for_nothing(
-    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_other_code_finds_nothing_and_leaves_nothing_of_the_first(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder.read()
-    other = tmp_path / "other"
-    TrustPolicy.load(other).add(KeyRing(folder.home).public_key_pem(), "Ada")
-    assert folder.remembered(TrustPolicy.load(other)) == 0
-    code = tmp_path / "code.py"
-    code.write_text("changed")
-    monkeypatch.setattr(module, "_CODE", (*module._CODE, code))
-    assert folder.remembered() == 0 and len(folder.read().rows) == 2
+    assert (folder.verified(), folder.verified()) == (3, 0)
+    before = module._code()
+    monkeypatch.setattr(module, "_code", lambda: bytes(32))
+    assert (folder.verified(), folder.verified()) == (3, 0)
+    monkeypatch.setattr(module, "_code", lambda: before)
+    assert folder.verified() == 3
+
+
+def test_a_change_of_any_module_is_other_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recipe's default, for one, is in no module that reads manifests."""
+    for package in ("ndrepro", "provenance"):
+        shutil.copytree(module.CODE / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(module, "CODE", tmp_path)
+    digest = module._code.__wrapped__
+    seen = {digest()}
+    assert seen == {module._code()}, "the control: the same code elsewhere"
+    for path in ("provenance/errors.py", "ndrepro/protocol/experiment/catalogue.py", "ndrepro/report/new.py"):
+        with (tmp_path / path).open("a") as stream:
+            stream.write("#")
+        assert digest() not in seen
+        seen.add(digest())
 
 
 def test_a_manifest_changed_behind_its_back_is_verified_again(folder: Folder) -> None:
@@ -135,9 +126,8 @@ def test_a_file_changed_behind_its_back_is_verified_again(folder: Folder) -> Non
     weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
     scores = folder.read()
-    assert [row.run_id for row in scores.rows] == ["b"] and "weights.safetensors was changed" in scores.refused[
-        0
-    ].reason
+    assert [row.run_id for row in scores.rows] == ["b"]
+    assert "weights.safetensors was changed" in scores.refused[0].reason
     weights.write_bytes(data)
     assert len(folder.read().rows) == 2 and folder.verified() == 0
 
@@ -159,34 +149,26 @@ def test_the_ledger_is_asked_again_when_it_has_changed(folder: Folder) -> None:
     assert [row.run_id for row in scores.rows] == ["b"] and "no end" in scores.refused[0].reason
 
 
-def test_who_is_no_longer_trusted_has_no_rows(folder: Folder, tmp_path: Path) -> None:
+def test_a_change_of_trust_verifies_all_again(folder: Folder, tmp_path: Path) -> None:
     reader = TrustPolicy.load(tmp_path / "reader")
     reader.add(KeyRing(folder.home).public_key_pem(), "Ada")
+    assert {row.signer for row in folder.read().rows} == {"this machine's key"}
     assert {row.signer for row in folder.read(reader).rows} == {"Ada"}
-    assert folder.remembered(reader) == 3
+    assert folder.verified() == folder.verified(reader) == 0, "each has rows of its own"
     reader.remove("Ada")
     assert folder.read(reader).rows == () and len(folder.read(reader).refused) == 3
 
 
-@pytest.mark.parametrize("home", ["relative", "absent", "open to others"])
-def test_without_a_secret_there_is_no_index_and_no_harm(folder: Folder, home: str, tmp_path: Path) -> None:
-    keys = tuple(folder.policy.keys())
-    if home == "open to others":
-        (folder.home / "index.key").write_bytes(bytes(32))
-        os.chmod(folder.home / "index.key", 0o644)
-        policy = folder.policy
+@pytest.mark.parametrize("harm", ["its folder", "its file", "a link"])
+def test_a_cache_that_others_may_write_is_not_used(folder: Folder, harm: str) -> None:
+    policy = folder.policy
+    assert (folder.verified(policy), folder.verified(policy)) == (3, 0), "the control"
+    if harm == "a link":
+        folder.cache.rename(folder.root / "elsewhere")
+        folder.cache.symlink_to(folder.root / "elsewhere")
     else:
-        policy = TrustPolicy(Path() if home == "relative" else tmp_path / "nowhere", None, keys)
-    assert len(folder.read(policy).rows) == 2
-    assert not folder.index.exists()
-
-
-def test_many_are_verified_by_several_processes_alike(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    alone = folder.read(fresh=True)
-    monkeypatch.setattr(workers, "_WORTH", 1)
-    monkeypatch.setattr(workers, "_BATCH", 1)
-    together = folder.read(fresh=True)
-    assert numbers(together) == numbers(alone) and together.unfinished == alone.unfinished
+        (folder.cache if harm == "its file" else folder.home).chmod(0o777)
+    assert (folder.verified(policy), folder.verified(policy)) == (3, 3)
 
 
 def test_what_changed_a_moment_ago_is_verified_once_more(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,43 +190,40 @@ def test_a_run_folder_swapped_for_another_is_verified_again(folder: Folder) -> N
     assert [row.run_id for row in folder.read().rows] == ["b"], "a copy of one is no other run"
 
 
-@pytest.mark.parametrize("harm", ["cut", "empty", "no database", "one bit", "no seal"])
-def test_an_index_that_is_damaged_counts_for_nothing_and_is_made_anew(folder: Folder, harm: str) -> None:
+@pytest.mark.parametrize("harm", ["cut", "empty", "no database", "a number"])
+def test_a_cache_that_is_damaged_gives_no_number_and_is_made_anew(folder: Folder, harm: str) -> None:
     expected = numbers(folder.read())
-    data = folder.index.read_bytes()
-    damaged = {
-        "cut": data[: len(data) // 2],
-        "empty": b"",
-        "no database": b"x" * len(data),
-        "one bit": data[:2000] + bytes([data[2000] ^ 1]) + data[2001:],
-        "no seal": data[: -sealed.SEAL_BYTES],
-    }[harm]
-    folder.index.write_bytes(damaged)
-    assert folder.remembered() == 0
-    assert numbers(folder.read()) == expected and folder.remembered() == 3
+    data = folder.cache.read_bytes()
+    if harm == "a number":
+        with sqlite3.connect(folder.cache) as database:
+            database.execute("UPDATE verified SET text = replace(text, '60.0', '99.0')")
+        assert folder.cache.read_bytes() != data
+    else:
+        harmed = {"cut": data[: len(data) // 2], "empty": b"", "no database": b"x" * len(data)}
+        folder.cache.write_bytes(harmed[harm])
+    assert numbers(folder.read()) == expected
+    assert numbers(folder.read()) == expected and folder.verified() == 0
 
 
-def test_a_folder_that_cannot_be_written_is_read_all_the_same(folder: Folder) -> None:
-    for index in (folder.root / "nowhere" / "index.sqlite", folder.runs / "ledger.jsonl" / "index.sqlite"):
-        for _ in range(2):
-            assert len(read_scores(folder.runs, index=index, policy=folder.policy).rows) == 2
-        assert not index.exists()
+def test_a_cache_that_is_locked_is_not_waited_for_for_ever(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_WAIT_SECONDS", 0)
+    folder.read()
+    with sqlite3.connect(folder.cache, isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        assert folder.verified() == 3 and len(folder.read().rows) == 2
+        other.execute("ROLLBACK")
+    assert folder.verified() == 0
+
+
+def test_a_key_home_that_cannot_be_written_is_no_harm(folder: Folder) -> None:
+    for cache in (folder.runs / "ledger.jsonl" / "cache", Path("/proc/nowhere/cache")):
+        assert len(read_scores(folder.runs, cache=cache, policy=folder.policy).rows) == 2
 
 
 def test_another_folder_with_the_same_manifests_is_asked_anew(folder: Folder) -> None:
     assert folder.read().begun == 3
-    inside = read_scores(folder.manifest("a").parents[1], index=folder.index, policy=folder.policy)
+    inside = read_scores(folder.manifest("a").parents[1], cache=folder.cache, policy=folder.policy)
     assert inside.begun is None and len(inside.rows) == 2
-
-
-def test_rows_are_as_they_were_when_they_were_read(folder: Folder) -> None:
-    scores = folder.read()
-    folder.manifest("a").unlink()
-    folder.write_number(99.0)
-    assert numbers(scores) == [("a", 60.0), ("b", 60.0)]
-    assert scores.rows[-1].run_id == "b" and [row.run_id for row in scores.rows[:1]] == ["a"]
-    with pytest.raises(IndexError):
-        scores.rows[2]
 
 
 def test_names_that_are_no_text_are_read_too(folder: Folder) -> None:
@@ -255,21 +234,19 @@ def test_names_that_are_no_text_are_read_too(folder: Folder) -> None:
         assert sorted(os.fsencode(row.folder.name) for row in scores.rows) == [b"b", b"\xff-a"]
 
 
-def test_two_processes_that_index_at_once_leave_one_that_holds(folder: Folder) -> None:
+def test_two_processes_at_once_leave_one_cache_that_holds(folder: Folder) -> None:
     context = multiprocessing.get_context("spawn")
-    both = [context.Process(target=_read_often, args=(folder.runs, folder.index, folder.home)) for _ in range(2)]
+    both = [context.Process(target=_read_often, args=(folder.runs, folder.cache, folder.home)) for _ in range(2)]
     for process in both:
         process.start()
     for process in both:
         process.join(60)
     assert [process.exitcode for process in both] == [0, 0]
-    assert folder.remembered() == 3 and numbers(folder.read()) == [("a", 60.0), ("b", 60.0)]
-    assert [path.name for path in folder.root.iterdir() if path.name.endswith(".tmp")] == []
+    assert folder.verified() in (0, 3) and folder.verified() == 0, "3 where the last one removed it"
 
 
-def _read_often(runs: Path, index: Path, home: Path) -> None:
+def _read_often(runs: Path, cache: Path, home: Path) -> None:
     for _ in range(5):
-        scores = read_scores(runs, index=index, policy=TrustPolicy.load(home))
+        scores = read_scores(runs, cache=cache, policy=TrustPolicy.load(home))
         assert numbers(scores) == [("a", 60.0), ("b", 60.0)]
-        index.unlink(missing_ok=True)
-    read_scores(runs, index=index, policy=TrustPolicy.load(home))
+        cache.unlink(missing_ok=True)
