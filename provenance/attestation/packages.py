@@ -62,7 +62,7 @@ def distributions(manifest: Manifest) -> dict[str, dict[str, Any]]:
         if kind == "distribution":
             digest = dict(item.digest or unavailable("not recorded"))
             annotations = item.annotations or {}
-            _, at, version = (item.uri or "").rpartition("@")
+            _, at, version = (item.uri or "").partition("@")
             found[name] = {
                 "version": version if at else annotations.get("version", unavailable("not recorded")),
                 "record": digest.get("sha256", digest),

@@ -243,7 +243,7 @@ def _versions(manifest: Manifest) -> dict[str, str]:
     had = {"distribution:torch": "", "distribution:numpy": ""}
     for item in manifest.dependencies:
         if item.name in had:
-            had[item.name] = (item.uri or "").rpartition("@")[2]
+            had[item.name] = (item.uri or "").partition("@")[2]
     machine = manifest.machine if isinstance(manifest.machine, Mapping) else {}
     interpreter = machine.get("interpreter")
     python = interpreter.get("version") if isinstance(interpreter, Mapping) else None

@@ -164,7 +164,7 @@ def _python(manifest: Manifest, named: Mapping[str, Resource]) -> str:
     parts = [f"Python {word(at(interpreter, 'version'))}", f"torch {word(at(libraries, 'torch'))}"]
     for library in _LIBRARIES:
         uri = getattr(named.get(f"distribution:{library}"), "uri", None)
-        parts += [f"{library} {uri.rpartition('@')[2]}"] if uri else []
+        parts += [f"{library} {uri.partition('@')[2] or 'of no known version'}"] if uri else []
     count = sum(name.startswith("distribution:") for name in named)
     return f"{', '.join(parts)}; {plural(count, 'distribution')}; environment {cell}"
 

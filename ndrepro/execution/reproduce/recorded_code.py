@@ -68,9 +68,11 @@ def environment_differences(manifest: Manifest, request: Request) -> tuple[str, 
         words = [child_python(request), "-c", script]
         listing = subprocess.run(words, cwd=CODE, capture_output=True, text=True, check=True).stdout
     installed = json.loads(listing.splitlines()[-1])["installed"]
-    here = {item["name"]: (item["version"], item["record_sha256"]) for item in installed}
+    # a version that is not known is told by the digest alone
+    known = {item["name"]: item["version"] if isinstance(item["version"], str) else "" for item in installed}
+    here = {item["name"]: (known[item["name"]], item["record_sha256"]) for item in installed}
     then = {
-        resource.name[len(_PREFIX) :]: ((resource.uri or "").rpartition("@")[2], _digest_of(resource, "sha256"))
+        resource.name[len(_PREFIX) :]: ((resource.uri or "").partition("@")[2], _digest_of(resource, "sha256"))
         for resource in manifest.dependencies
         if resource.name.startswith(_PREFIX)
     }

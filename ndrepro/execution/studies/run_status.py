@@ -191,7 +191,7 @@ class Survey:
         if environment not in self._libraries:
             self._libraries[environment] = libraries_of(environment)
         had = {
-            item.name.removeprefix("distribution:"): _release((item.uri or "").rpartition("@")[2])
+            item.name.removeprefix("distribution:"): _release((item.uri or "").partition("@")[2])
             for item in manifest.dependencies
             if item.name.startswith("distribution:")
         }
