@@ -47,6 +47,8 @@ WALLS: dict[str, Wall] = {
         "provenance.formats.fingerprint provenance.formats.metrics_log provenance.formats.trail",
         "numpy torch torchvision PIL safetensors",
     ),
+    # Only MATLAB files need it; what trains does not compute with it.
+    "ndrepro.training.data.readers.matlab": wall("ndrepro.protocol", "scipy"),
     "ndrepro.execution": wall("ndrepro ndrepro.execution ndrepro.protocol provenance", "docker submitit optuna"),
     # Compares the final weights with the trail; safetensors reads them without torch.
     "ndrepro.execution.runs.run_checks": wall("ndrepro.execution ndrepro.protocol provenance", "safetensors"),

@@ -178,8 +178,10 @@ def _from_table(path: Path, content: bytes) -> dict[str, str]:
 
 def _from_devkit(where: Path, truth: bytes, meta: bytes) -> dict[str, str]:
     """Line i has the number, in the kit's own order, of the class of validation image i."""
-    synsets = read_mat(where / _META, meta).get("synsets")
-    if not isinstance(synsets, list) or not all({"ILSVRC2012_ID", "WNID"} <= set(row) for row in synsets):
+    synsets = read_mat(where / _META, meta, simplified=True).get("synsets")
+    if not isinstance(synsets, list) or not all(
+        isinstance(row, dict) and {"ILSVRC2012_ID", "WNID"} <= row.keys() for row in synsets
+    ):
         raise DataError(f"{where / _META}: no table of synsets", "take it from the development kit afresh")
     classes = {int(np.asarray(row["ILSVRC2012_ID"]).item()): str(row["WNID"]) for row in synsets}
     labels = {}

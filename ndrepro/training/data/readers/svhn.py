@@ -57,13 +57,16 @@ def _split(root: Path, file: PublishedFile) -> tuple[Split, SourceFile]:
     path = published.find(root, file.name) or published.download(_NAME, root, file)
     content, source = published.read(path, file.name, f"md5:{file.md5}")
     variables = read_mat(path, content)
-    images, labels = _array(path, variables, "X", 4), _array(path, variables, "y", 2)
+    images, labels = _array(path, variables, "X", 4, "u"), _array(path, variables, "y", 2, "uif")
     # (H, W, C, N), the first index fastest
     return split_of(_NAME, path, images.transpose(3, 2, 0, 1), labels.reshape(-1).astype(np.int64) % 10), source
 
 
-def _array(path: Path, variables: dict[str, Any], name: str, dimensions: int) -> np.ndarray:
+def _array(path: Path, variables: dict[str, Any], name: str, dimensions: int, kinds: str) -> np.ndarray:
+    """A variable with so many dimensions, of a type of one of the ``kinds`` (numpy's letters)."""
     found = variables.get(name)
-    if not isinstance(found, np.ndarray) or found.ndim != dimensions:
-        raise DataError(f"{path}: no array '{name}' of {dimensions} dimensions", "copy or download it afresh")
+    if not isinstance(found, np.ndarray) or found.ndim != dimensions or found.dtype.kind not in kinds:
+        raise DataError(
+            f"{path}: no array '{name}' of {dimensions} dimensions with numbers", "copy or download it afresh"
+        )
     return found

@@ -60,6 +60,8 @@ def test_a_damaged_file_is_named(tmp_path: Path, files: svhn.Official) -> None:
     [
         ({"y": np.zeros((12, 1), np.uint8)}, "12 labels for 13 images"),
         ({"X": np.zeros((32, 3, 13), np.uint8)}, "no array 'X' of 4 dimensions"),
+        ({"X": np.zeros((32, 32, 3, 13))}, "no array 'X' of 4 dimensions with numbers"),
+        ({"y": np.full((13, 1), 1j)}, "no array 'y' of 2 dimensions with numbers"),
         ({"X": np.zeros((28, 28, 3, 13), np.uint8)}, "images of 3x28x28, svhn has 3x32x32"),
     ],
 )
