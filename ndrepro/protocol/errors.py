@@ -5,6 +5,7 @@
     └── NdreproError           could not run (exit 3)
         ├── DataError          the data set is missing, corrupt, or not what its name says
         ├── EnvironmentMissing an interpreter or an environment of the version matrix cannot be had
+        ├── MissingExtra       a library that only an extra of this project brings is not installed
         ├── EngineError        a container engine, its image or the cluster's scheduler cannot be had
         ├── DeviceError        the device asked for is not there
         ├── PeerLost           another process of the same run is gone
@@ -30,6 +31,7 @@ __all__ = [
     "DeviceError",
     "EngineError",
     "EnvironmentMissing",
+    "MissingExtra",
     "NdreproError",
     "PeerLost",
     "RunNotFound",
@@ -50,6 +52,10 @@ class DataError(NdreproError):
 
 class EnvironmentMissing(NdreproError):
     """An interpreter or an environment of the version matrix cannot be had."""
+
+
+class MissingExtra(NdreproError):
+    """A library that only an extra of this project brings is not installed."""
 
 
 class EngineError(NdreproError):

@@ -10,6 +10,7 @@ import typer
 from ndrepro.cli.commands.verify import trust_of
 from ndrepro.cli.display import options, output, terminal, words
 from ndrepro.cli.display.counting import counted
+from ndrepro.protocol import extras
 from ndrepro.protocol.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def audit(
     as_json: options.Json = False,
 ) -> int:
     """Compute what a paper claims again. Exit 1 where a claim does not come out, or a table is not its raw data's."""
+    extras.require("statsmodels", "matplotlib")
     from ndrepro.analysis.audit import audit_text
     from ndrepro.analysis.audit.audit import audit as check
     from ndrepro.analysis.audit.published_tables import CLAIMS, published_folder

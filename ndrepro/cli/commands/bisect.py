@@ -50,12 +50,14 @@ def bisect(
     Every trial is a recorded run. Exit 0 where the two agree, 1 where they do not.
     """
     from ndrepro.execution.bisect.bisect import BITS, SCORES, Bisection
+    from ndrepro.execution.environments.interpreters import uv_executable
     from ndrepro.execution.environments.matrix import cell
     from ndrepro.execution.runs.run import Options
     from ndrepro.protocol.experiment.experiment import Experiment
     from ndrepro.protocol.layout import RunsFolder
     from provenance.attestation.dsse import default_home
 
+    uv_executable()  # raises MissingExtra: every trial has an environment of its own
     if everywhere and not releases:
         raise UsageError("--all with --no-releases: it is releases that all are tried of", "leave one of them out")
     if on not in (BITS, SCORES):

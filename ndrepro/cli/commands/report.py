@@ -13,6 +13,7 @@ import typer
 from ndrepro.cli.commands.verify import trust_of
 from ndrepro.cli.display import options, output, terminal, words
 from ndrepro.cli.display.counting import counted
+from ndrepro.protocol import extras
 
 if TYPE_CHECKING:
     from ndrepro.analysis.results.results import Scores
@@ -49,6 +50,7 @@ def report(
     as_json: options.Json = False,
 ) -> int:
     """Write a report that opens from disk. Exit 0 where it has results and every manifest verified, else 1."""
+    extras.require("statsmodels", "matplotlib")
     from ndrepro.analysis.results.results import read_scores
     from ndrepro.analysis.results.reviewer_verdicts import read_attestations
     from ndrepro.report.page.write import write_report

@@ -11,6 +11,7 @@ import typer
 from ndrepro.cli.commands.verify import trust_of
 from ndrepro.cli.display import options, output, terminal
 from ndrepro.cli.display.counting import counted
+from ndrepro.protocol import extras
 from provenance.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def sensitivity(
     Cells are what was varied: environment, threads, determinism, any setting; seeds are the replicates. Exit 0 where
     every manifest verified, else 1.
     """
+    extras.require("statsmodels", "matplotlib")
     from ndrepro.analysis.results.results import read_scores
     from ndrepro.analysis.sensitivity.analysis import sensitivity_of
     from ndrepro.protocol.layout import expect_folder

@@ -26,6 +26,7 @@ from typing import Any
 import typer
 
 from ndrepro.cli.display import terminal
+from ndrepro.protocol import extras
 from ndrepro.protocol.errors import to_record
 from provenance.errors import ProvenanceError, UsageError
 
@@ -51,6 +52,7 @@ def exit_code(error: BaseException) -> int:
 
 def record_of(error: BaseException) -> dict[str, Any]:
     """Class, message, cure and exit code of any error, each on one line; no error is without a cure."""
+    error = extras.translated(error)
     record = to_record(error)
     if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)

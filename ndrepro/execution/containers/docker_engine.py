@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ndrepro.execution.containers.container_spec import PROCESSES, Enclosure, Image
+from ndrepro.protocol import extras
 from ndrepro.protocol.errors import EngineError
 from provenance.errors import StorageError
 
@@ -169,7 +170,8 @@ def _clear(client: DockerClient) -> None:
 
 
 def connect(engine: str) -> DockerClient:
-    """A client of the engine's daemon, to be closed. Raises EngineError where there is none."""
+    """A client of the engine's daemon, to be closed. Raises EngineError where there is none, or MissingExtra."""
+    extras.require("docker")
     import docker
     from docker.errors import DockerException
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ndrepro.execution.environments.finding import OK, PROBLEM, WARNING, Finding
 from ndrepro.execution.environments.gpu_fit import torch_and_gpu
+from ndrepro.protocol import extras
 from ndrepro.protocol.experiment.catalogue import DATASETS
 from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.project_folders import CODE
@@ -42,7 +43,8 @@ def examine(runs: RunsFolder) -> Iterator[Finding]:
     probes: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("python", _python),
         ("packages", _packages),
-        ("torch", torch_and_gpu),
+        ("extras", _extras),
+        ("torch", _torch),
         ("machine", _machine),
         ("disk", lambda: _disk(runs)),
         ("source", _source),
@@ -101,10 +103,25 @@ def _differences(name: str, wrong: list[str], extra: list[str]) -> Iterator[Find
             yield Finding(name, level, "; ".join(sentences[:_TOLD]) + more, cure)
 
 
+def _extras() -> Iterator[Finding]:
+    """What the light installation leaves out: nothing is wrong with it, and some commands need it."""
+    for extra, modules in extras.EXTRAS.items():
+        absent = [module for module in modules if find_spec(module) is None]
+        if absent:
+            cure = f"pip install 'ndrepro[{extra}]', for the commands that need it"
+            yield Finding(f"extra {extra}", WARNING, f"not installed: {', '.join(absent)}", cure)
+
+
+def _torch() -> Iterator[Finding]:
+    """Nothing where torch is not installed: that is the extra's finding."""
+    if find_spec("torch") is not None:
+        yield from torch_and_gpu()
+
+
 def _machine() -> Iterator[Finding]:
     import psutil
 
-    cores = len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     yield Finding("cores", OK, f"{cores} for this process, {os.cpu_count()} in the machine")
     free = psutil.virtual_memory().available
     message = f"{free / _GIGABYTE:.1f} GB available"
@@ -153,9 +170,7 @@ def _source() -> Iterator[Finding]:
 
 def _data() -> Iterator[Finding]:
     """Which data sets lie where they are looked for; a run finds out whether they are whole."""
-    if find_spec("sklearn") is None:
-        yield Finding("data digits", PROBLEM, "scikit-learn, which ships them, is not installed", "make env")
-    else:
+    if find_spec("sklearn") is not None:
         yield Finding("data digits", OK, "in scikit-learn")
     folder = Path(os.environ.get("NDREPRO_DATA") or "data").absolute()
     absent = []
@@ -172,7 +187,7 @@ def _data() -> Iterator[Finding]:
 def _environments() -> Iterator[Finding]:
     from ndrepro.execution.environments import matrix
     from ndrepro.execution.environments.interpreters import find_python
-    from ndrepro.protocol.errors import EnvironmentMissing
+    from ndrepro.protocol.errors import EnvironmentMissing, MissingExtra
 
     cells = matrix.list_cells()
     for python in sorted(
@@ -183,7 +198,7 @@ def _environments() -> Iterator[Finding]:
         names = f"{', '.join(cell.name.removeprefix('torch-') for cell in mine)} ({built} of {len(mine)} built)"
         try:
             yield Finding(f"cells, Python {python}", OK, f"torch {names}: {find_python(python)}")
-        except EnvironmentMissing as error:
+        except (EnvironmentMissing, MissingExtra) as error:
             yield Finding(f"cells, Python {python}", WARNING, f"torch {names}: {error.message}", error.cure)
 
 

@@ -6,11 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from ndrepro.execution.environments.finding import OK, PROBLEM, WARNING, Finding
+from ndrepro.protocol.errors import DeviceError
 from provenance.capture import container, gpu
 
 _PROBE = """
@@ -70,6 +71,21 @@ def torch_and_gpu() -> Iterator[Finding]:
     if not torch.vision:
         yield Finding("torchvision", OK, "not installed; only the networks for ImageNet and stl10 would need it")
     yield gpu_fit(torch, gpu.capture(), str(container.capture(os.environ).get("engine", "")))
+
+
+def expect_gpu(python: Callable[[], str]) -> None:
+    """Raises DeviceError where torch sees no GPU; it is asked only where the machine has one.
+
+    ``python`` gives the interpreter whose torch is meant.
+    """
+    driver = gpu.capture()
+    torch = Torch() if "none" in driver else ask_torch(python())
+    if torch.devices:
+        return
+    found = gpu_fit(torch, driver, str(container.capture(os.environ).get("engine", "")))
+    why = driver.get("none") or torch.error or found.message
+    cure = "choose --device cpu, or see `ndrepro doctor` for driver and CUDA"
+    raise DeviceError(f"device=cuda: torch sees no GPU here: {why}", found.cure or cure)
 
 
 def gpu_fit(torch: Torch, driver: dict[str, Any], engine: str = "") -> Finding:

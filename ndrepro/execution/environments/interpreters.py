@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from ndrepro.protocol import extras
 from ndrepro.protocol.errors import EnvironmentMissing
 
 # Where Debian's and Red Hat's families keep the certificate authorities of the machine.
@@ -25,14 +26,11 @@ _WHO_ARE_YOU = (
 
 
 def uv_executable() -> Path:
-    """The uv of this environment (it is in requirements.lock), else the PATH's; raises EnvironmentMissing."""
+    """The uv of this environment (it is in requirements.lock), else the PATH's; raises MissingExtra."""
     beside = Path(sys.executable).with_name("uv")
     found = str(beside) if beside.is_file() else shutil.which("uv")
     if found is None:
-        raise EnvironmentMissing(
-            "uv, which builds the environments of the version matrix, is not here",
-            "install it into this environment: pip install uv",
-        )
+        raise extras.missing("uv")
     return Path(found)
 
 
@@ -47,7 +45,7 @@ def uv_variables() -> dict[str, str]:
 def find_python(version: str) -> Path:
     """A CPython of ``version`` ("3.10") that runs: this one, the PATH's, pyenv's, or one that uv knows.
 
-    Looked for in this order; raises EnvironmentMissing if none of them has one.
+    Looked for in this order; raises EnvironmentMissing if none of them has one, MissingExtra where there is no uv.
     """
     for candidate in _candidates(version):
         executable = _identify(candidate, version)

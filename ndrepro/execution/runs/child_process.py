@@ -21,6 +21,7 @@ from ndrepro.execution.containers.container_spec import Process
 from ndrepro.execution.environments import matrix
 from ndrepro.execution.runs import process_group, slurm_allocation
 from ndrepro.execution.runs.signals import stops_taken, stops_wait
+from ndrepro.protocol import extras
 from ndrepro.protocol.experiment.determinism import variables
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request
@@ -35,9 +36,13 @@ _PATIENCE = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def child_python(request: Request) -> str:
-    """This interpreter, or that of the environment asked for, which is made if need be."""
+    """This interpreter, or that of the environment asked for, which is made if need be.
+
+    Raises MissingExtra where this one has no torch, EnvironmentMissing where the other cannot be made.
+    """
     if request.environment:
         return str(matrix.create(matrix.cell(request.environment)))
+    extras.require("torch")
     return sys.executable
 
 

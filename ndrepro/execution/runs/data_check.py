@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import ndrepro
+from ndrepro.protocol import extras
 from ndrepro.protocol.errors import DataError, NdreproError, from_record
 from ndrepro.protocol.experiment import split_sizes
 from ndrepro.protocol.experiment.catalogue import DATASETS, DIGITS_SHA256
@@ -188,9 +189,10 @@ def _line(name: str, status: os.stat_result) -> str:
 
 
 def _bundled_digits() -> Path:
-    """The file that scikit-learn ships; the library is found, not imported."""
+    """The file that scikit-learn ships; the library is found, not imported. Raises DataError."""
     spec = importlib.util.find_spec("sklearn")
     origin = spec.origin if spec else None
     if origin is None:
-        raise DataError("digits: scikit-learn is not installed here", "install requirements.lock, or name --data FILE")
+        missing = extras.missing("sklearn")
+        raise DataError(f"digits: {missing.message}", f"{missing.cure}, or name --data FILE")
     return Path(origin).parent / "datasets" / "data" / "digits.csv.gz"

@@ -21,12 +21,14 @@ from typing import Any
 
 from ndrepro.execution.containers import engines
 from ndrepro.execution.containers.engines import Wanted
+from ndrepro.execution.environments.gpu_fit import expect_gpu
 from ndrepro.execution.runs import data_check, run_account, slurm_allocation
-from ndrepro.execution.runs.child_process import run_child
+from ndrepro.execution.runs.child_process import child_python, run_child
 from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.progress import Watcher
 from ndrepro.execution.runs.run_lookup import read_recorded
 from ndrepro.execution.runs.signals import stops_taken
+from ndrepro.protocol import extras
 from ndrepro.protocol.errors import PeerLost, TrainingFailed, UsageError, from_record
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.image_reference import MAIN, PinnedImage, is_image
@@ -98,9 +100,9 @@ def run(
 
     ``origin`` is the run that this one repeats, and goes into the manifest; ``recorded`` is the experiment as it was
     written then, since that run's own code may know no settings that came later. Raises UsageError, DataError,
-    EngineError, DeviceError or StorageError before anything is begun; after that every ending is in Finished.
+    EngineError, MissingExtra, DeviceError or StorageError before anything is begun; after that every ending is in
+    Finished.
     """
-    data = data_check.locate(experiment, options.data)
     if options.container is not None and options.environment is not None:
         raise UsageError("a cell of the version matrix in a container", "the image has one environment: leave one out")
     if options.container is not None and experiment.processes > 1:
@@ -108,6 +110,9 @@ def run(
             f"processes={experiment.processes} in a container: one process is started there", "leave one of them out"
         )
     _check_nodes(experiment)
+    if options.container is None:
+        _check_trainer(experiment, options.environment or "")
+    data = data_check.locate(experiment, options.data)
     container = None if options.container is None else engines.find(options.container, experiment.device)
     data_check.check(experiment, data, options.runs, observer)
     request = Request(experiment, str(data), options.environment or "", container=container)
@@ -147,6 +152,8 @@ def resume(folder: RunFolder, options: Options, observer: Observer) -> Finished:
     beside = folder.root.absolute().parents[1]
     if options.runs.root.absolute() != beside:
         options = replace(options, runs=RunsFolder(beside))
+    if request.container is None:
+        _check_trainer(request.experiment, request.environment)
     data = data_check.locate(request.experiment, options.data) if options.data else Path(request.data)
     data_check.check(request.experiment, data, options.runs, observer)
     if request.container is not None:
@@ -164,6 +171,14 @@ def _is_complete(folder: RunFolder) -> bool:
         return read_recorded(folder).manifest.outcome == "completed"
     except ProvenanceError:
         return folder.result.exists() and Result.from_json(read_json(folder.result)).outcome == "completed"
+
+
+def _check_trainer(experiment: Experiment, environment: str) -> None:
+    """Raises MissingExtra or DeviceError where the training process would find no torch, or torch no GPU it needs."""
+    if not environment:
+        extras.require("torch")
+    if experiment.device == "cuda":
+        expect_gpu(lambda: child_python(Request(experiment, "", environment)))
 
 
 def _check_nodes(experiment: Experiment) -> None:

@@ -32,6 +32,7 @@ from ndrepro.execution.slurm.filesystem_locks import check_locks
 from ndrepro.execution.slurm.request import Cluster, Estimated, Shape, packs, parameters, shape_of
 from ndrepro.execution.slurm.task import Line, Task, read_events
 from ndrepro.execution.studies.launchers import NOT_BEGUN, Ended, Ending, Event, Job, read_event
+from ndrepro.protocol import extras
 from ndrepro.protocol.errors import EngineError, TrainingFailed
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.messages import read_json, write_json
@@ -74,6 +75,7 @@ class SlurmLauncher:
     def __init__(
         self, cluster: Cluster, options: Options, study: Spelled, seconds: Mapping[str, float], follow: bool
     ) -> None:
+        extras.require("submitit")
         self._study = study
         self._cluster = cluster
         self._options = options

@@ -30,6 +30,7 @@ from ndrepro.execution.runs.observer import Observer, Silent
 from ndrepro.execution.runs.run import Options, Segment
 from ndrepro.execution.studies.run_status import Standing, Survey
 from ndrepro.execution.studies.search_results import found_file, read_found, write_found
+from ndrepro.protocol import extras
 from ndrepro.protocol.errors import CheckpointError, NdreproError, TrainingFailed, UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder
@@ -143,6 +144,7 @@ def search_study(
     Returns the rows of all of ``chosen``. A trial whose training process dies is told and left out. Raises what no
     trial would escape: a full disk, a broken ledger, missing data, an interruption.
     """
+    extras.require("optuna", "torch")
     runs, search = targets_of(study), study.search
     assert search is not None
     for target in chosen:

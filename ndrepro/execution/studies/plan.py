@@ -42,6 +42,7 @@ from ndrepro.execution.studies.run_status import (
     Survey,
     code_and_data,
 )
+from ndrepro.protocol import extras
 from ndrepro.protocol.errors import DataError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.image_reference import MAIN, PinnedImage, is_image, whereabouts
@@ -208,9 +209,12 @@ def carry_out(
 ) -> Outcome:
     """Run all that is to do. ``data`` says where data sets lie, by name; one that is not there is looked for.
 
-    Raises DataError for a path that is not there, before anything starts; and, where the runs are to run here, for
-    data that cannot be read; EngineError for an image that is not there, or is another one than the study asks for.
+    Raises, before anything starts, MissingExtra where there is no torch for runs of the main environment; DataError for
+    a path that is not there and, where the runs are to run here, for data that cannot be read; EngineError for an image
+    that is not there, or is another one than the study asks for.
     """
+    if any(item.run.environment == MAIN for item in plan.todo):
+        extras.require("torch")
     for item in plan.todo:
         if item.standing.state not in (CUT_OFF, FAILED):
             experiment = item.run.experiment

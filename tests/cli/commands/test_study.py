@@ -142,20 +142,20 @@ def test_a_failing_run_is_exit_1_with_its_reason_there_and_in_the_status(
     ndrepro: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    path = str(write_study(tmp_path, "[grids.main]\naxes = { method = ['bn'], device = ['cuda'] }"))
+    path = str(write_study(tmp_path, "[grids.main]\naxes = { method = ['bn'], precision = ['tf32'] }"))
     answer = ndrepro("study", "run", path, "--json")
     assert answer.code == 1
     assert answer.json["failures"][0]["outcome"] == "failed"
     assert answer.json["failures"][0]["error"]["type"] == "DeviceError"
     assert answer.json["error"]["exit_code"] == 1
-    assert "1 of 1 runs of mini are not done: 1 failed (lenet_bn_1_digits device=cuda)" in answer.err
+    assert "1 of 1 runs of mini are not done: 1 failed (lenet_bn_1_digits precision=tf32)" in answer.err
 
     status = ndrepro("study", "status", path)
     assert status.code == 1
-    assert "device=cuda: torch sees no GPU" in status.out
+    assert "precision=tf32 on the CPU" in status.out
     told = ndrepro("study", "run", path)
     assert told.code == 1
-    assert "goes on in runs/" in told.out and "cure: use --set device=cpu" in told.out
+    assert "goes on in runs/" in told.out and "cure: choose precision=fp32" in told.out
 
 
 @pytest.fixture

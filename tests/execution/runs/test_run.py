@@ -293,10 +293,11 @@ def replace_data(bench: Bench, data: Path) -> Bench:
 
 
 @pytest.mark.skipif(os.path.exists("/dev/nvidiactl"), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_said(bench: Bench) -> None:
-    ended = bench.run(device="cuda")
-    assert (ended.outcome, type(ended.error)) == ("failed", DeviceError)
-    assert verified(bench, ended.folder).ok
+def test_a_gpu_that_is_not_there_starts_no_run(bench: Bench) -> None:
+    with pytest.raises(DeviceError, match="device=cuda: torch sees no GPU here: no NVIDIA GPU") as refused:
+        bench.run(device="cuda")
+    assert "--device cpu" in refused.value.cure
+    assert not bench.options.runs.root.exists()
 
 
 def test_an_odd_path_is_as_good_as_any(tmp_path: Path, finished: Finished) -> None:

@@ -151,14 +151,14 @@ def test_a_study_s_run_is_its_original_and_not_a_later_repetition(copied: tuple[
 
 def test_a_failing_run_is_told_and_stops_no_other(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    path = write_study(bench.root, "[grids.main]\naxes = { method = ['bn'], device = ['cuda', 'cpu'] }")
+    path = write_study(bench.root, "[grids.main]\naxes = { method = ['bn'], precision = ['tf32', 'fp32'] }")
     outcome, _ = carried_out(bench, planned(bench, path))
     assert not outcome.complete and not outcome.trouble
     (failure,) = outcome.failures
-    assert failure.run.label == "lenet_bn_1_digits device=cuda"
+    assert failure.run.label == "lenet_bn_1_digits precision=tf32"
     assert isinstance(failure.ending.error, DeviceError)
     assert outcome.plan.states == {FAILED: 1, DONE: 1}
-    assert "no GPU" in outcome.plan.items[0].standing.reason
+    assert "TF32 is a mode of NVIDIA GPUs" in outcome.plan.items[0].standing.reason
     assert all(verified(bench.options, folder).ok for folder in bench.options.runs.runs())
 
     again, watched = carried_out(bench, planned(bench, path))
@@ -166,6 +166,18 @@ def test_a_failing_run_is_told_and_stops_no_other(bench: Bench, monkeypatch: pyt
         "tried once more, in its own folder"
     )
     assert again.plan.states == {FAILED: 1, DONE: 1}
+
+
+def test_a_run_that_needs_another_device_is_not_started_and_stops_no_other(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    path = write_study(bench.root, "[grids.main]\naxes = { method = ['bn'], device = ['cuda', 'cpu'] }")
+    outcome, _ = carried_out(bench, planned(bench, path))
+    (failure,) = outcome.failures
+    assert isinstance(failure.ending.error, DeviceError) and "torch sees no GPU" in failure.ending.error.message
+    assert failure.ending.folder is None
+    assert outcome.plan.states == {MISSING: 1, DONE: 1}
 
 
 def test_data_that_are_not_there_are_refused_before_anything_starts(bench: Bench) -> None:
