@@ -16,7 +16,6 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-import pwd
 import secrets
 import stat
 from collections.abc import Iterable, Mapping, Sequence
@@ -49,16 +48,25 @@ def default_home(environ: Mapping[str, str] | None = None) -> Path:
     if environ.get("XDG_CONFIG_HOME", "").startswith("/"):
         return Path(environ["XDG_CONFIG_HOME"]) / "ndrepro"
     home = environ.get("HOME", "")
-    if not home:
-        try:
-            home = pwd.getpwuid(os.getuid()).pw_dir
-        except KeyError:
-            home = ""
-    if not home.startswith("/"):
-        unset = f"HOME is not set and user {os.getuid()} has no home folder"
-        said = f"HOME={home!r} is no absolute path" if home else unset
-        raise KeyFileError(f"no folder for the signing key: {said}", _CURE_HOME)
-    return Path(home) / ".config" / "ndrepro"
+    if home and not Path(home).is_absolute():
+        raise KeyFileError(f"no folder for the signing key: HOME={home!r} is no absolute path", _CURE_HOME)
+    return (Path(home) if home else _account_home()) / ".config" / "ndrepro"
+
+
+def _account_home() -> Path:
+    """The home folder of this user's account, where no variable names one."""
+    try:
+        import pwd
+    except ImportError:  # Windows, which has other variables for it
+        return Path.home()
+    try:
+        home = Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
+        home = Path()
+    if home.is_absolute():
+        return home
+    unset = f"HOME is not set and user {os.getuid()} has no home folder"
+    raise KeyFileError(f"no folder for the signing key: {unset}", _CURE_HOME)
 
 
 @dataclass(frozen=True)
@@ -170,7 +178,7 @@ class KeyRing:
         temporary = self.home / f".signing-key.{secrets.token_hex(6)}.tmp"
         try:
             self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             try:
                 with open(descriptor, "wb") as stream:
                     stream.write(CryptoSigner.generate_ed25519().private_bytes)
@@ -191,7 +199,7 @@ class KeyRing:
 
     def _read(self) -> bytes:
         try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(self.path, os.O_RDONLY)
             with open(descriptor, "rb") as stream:
                 self._refuse_open_modes(os.fstat(descriptor).st_mode)
                 return stream.read()
@@ -199,6 +207,8 @@ class KeyRing:
             raise KeyFileError(f"{self.path}: cannot be read ({error.strerror})", _CURE_HOME) from error
 
     def _refuse_open_modes(self, mode: int) -> None:
+        if os.name == "nt":
+            return  # a file's mode says nothing there; a profile's folders are its user's alone
         if mode & 0o077:
             raise KeyFileError(
                 f"{self.path}: mode {stat.S_IMODE(mode):o}, others may read the private key (expected 600)",

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from provenance.errors import CanonicalError, LedgerError, StorageError, UsageError
+from provenance.formats import portable
 from provenance.formats.atomic_io import locked, make_folder, storage_error, sync_folder
 from provenance.formats.canonical_json import canonical_bytes, parse
 from provenance.formats.strict_json import Field, timestamp
@@ -111,7 +112,7 @@ class Ledger:
         make_folder(self.path.parent)
         with locked(self._lock_path):
             try:
-                descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+                descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | portable.BINARY, 0o644)
             except OSError as error:
                 raise storage_error(self.path, error) from error
             try:
@@ -236,7 +237,7 @@ def _tail(descriptor: int, size: int) -> tuple[Entry | None, bytes, bool]:
     """The last good entry, the damaged bytes after it (normally none), and whether the file ends with a newline."""
     length = min(size, _TAIL_BYTES)
     while True:
-        data = os.pread(descriptor, length, size - length)
+        data = portable.read_at(descriptor, length, size - length)
         closed = not data or data.endswith(b"\n")
         end = len(data) - 1 if closed else len(data)
         while end >= 0:

@@ -8,13 +8,13 @@ so are names that are not UTF-8, which JSON cannot hold.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from provenance.attestation.manifest import Artifact
 from provenance.errors import BusyError, DigestError, StorageError
+from provenance.formats import portable
 from provenance.formats.atomic_io import storage_error
 from provenance.formats.digest import file_digest
 
@@ -76,13 +76,14 @@ def hold(folder: Path) -> int:
     """
     path = folder / LOCK
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | portable.NO_FOLLOW, 0o644)
     except OSError as error:
         raise storage_error(path, error) from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        portable.lock(descriptor)
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, b"%d\n" % os.getpid())
         os.set_inheritable(descriptor, True)
     except BlockingIOError:
         who = _holders(descriptor)
@@ -110,7 +111,7 @@ def _holders(descriptor: int) -> str:
                 found.append(table.parent.name)
     found = [pid for pid in found if int(pid) != os.getpid()]
     if not found:
-        found = [os.pread(descriptor, _LOCK_BYTES, 0).decode("ascii", "replace").strip() or "unknown"]
+        found = [portable.read_at(descriptor, _LOCK_BYTES, 0).decode("ascii", "replace").strip() or "unknown"]
     return "process " + ", ".join(sorted(found, key=lambda pid: (len(pid), pid)))
 
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 import sys
 import time
 from collections.abc import Mapping
@@ -76,8 +75,12 @@ def usage() -> dict[str, float]:
 
     The difference of two is what was used between them, except for the peaks. ``wall_seconds`` counts from this
     process's beginning, as its CPU seconds do. The kernel counts a child's peak from its fork: it is never below what
-    this process then held.
+    this process then held. Windows has no such account: nothing is told there.
     """
+    try:
+        import resource
+    except ImportError:
+        return {}
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "wall_seconds": _wall_seconds(),
@@ -85,8 +88,8 @@ def usage() -> dict[str, float]:
         "system_seconds": own.ru_stime,
         "children_user_seconds": children.ru_utime,
         "children_system_seconds": children.ru_stime,
-        "peak_memory_bytes": _peak_memory_bytes(own),
-        "children_peak_memory_bytes": _maxrss_bytes(children),
+        "peak_memory_bytes": _peak_memory_bytes(own.ru_maxrss),
+        "children_peak_memory_bytes": _maxrss_bytes(children.ru_maxrss),
         "minor_page_faults": own.ru_minflt,
         "major_page_faults": own.ru_majflt,
         "children_minor_page_faults": children.ru_minflt,
@@ -105,17 +108,17 @@ def _wall_seconds() -> float:
         return time.monotonic() - _LOADED
 
 
-def _peak_memory_bytes(own: resource.struct_rusage) -> int:
+def _peak_memory_bytes(maxrss: int) -> int:
     """The peak of this program alone: ``ru_maxrss`` also holds the parent's memory at the moment of the fork."""
     try:
         with open("/proc/self/status", encoding="utf-8") as lines:
             return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
     except (OSError, StopIteration, ValueError):
-        return _maxrss_bytes(own)
+        return _maxrss_bytes(maxrss)
 
 
-def _maxrss_bytes(used: resource.struct_rusage) -> int:
-    return used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+def _maxrss_bytes(maxrss: int) -> int:
+    return maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _interpreter() -> dict[str, Any]:

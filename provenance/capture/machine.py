@@ -8,6 +8,7 @@ Every path is taken below ``root``, so that the records of another machine can b
 from __future__ import annotations
 
 import os
+import platform
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -35,7 +36,7 @@ _NO_LIMIT_V1 = 1 << 62  # version 1 writes "no limit" as the largest multiple of
 def capture(root: Path = Path("/")) -> dict[str, Any]:
     """Everything that is known of the machine; what is not says why."""
     return {
-        "hostname": probe(lambda: os.uname().nodename),
+        "hostname": probe(platform.node),
         "kernel": probe(_kernel),
         "libc": probe(_libc),
         "operating_system": probe(_operating_system, root),
@@ -52,16 +53,14 @@ def capture(root: Path = Path("/")) -> dict[str, Any]:
 
 
 def _kernel() -> dict[str, str]:
-    name = os.uname()
-    return {"name": name.sysname, "release": name.release, "version": name.version, "architecture": name.machine}
+    name = platform.uname()
+    return {"name": name.system, "release": name.release, "version": name.version, "architecture": name.machine}
 
 
 def _libc() -> str:
     try:
         return os.confstr("CS_GNU_LIBC_VERSION") or ""
     except (ValueError, OSError):  # not the GNU one
-        import platform
-
         return " ".join(platform.libc_ver()).strip() or "unknown, not glibc"
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import secrets
 import time
@@ -15,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from provenance.errors import StorageError
+from provenance.formats import portable
 
 _LOCK_SECONDS = 60.0
 
@@ -27,7 +27,7 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | portable.BINARY, mode)
         try:
             with open(descriptor, "wb") as stream:
                 stream.write(data)
@@ -44,8 +44,13 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder's own entries to the disk, so that a rename in it outlives a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Flush a folder's own entries to the disk, so that a rename in it outlives a power cut.
+
+    Windows opens no folders; there this does nothing.
+    """
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -66,16 +71,16 @@ def make_folder(folder: Path, mode: int = 0o777) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold an flock on the lock file ``path``, made where it is missing; waits for others for up to a minute.
+    """Hold the lock of the lock file ``path``, made where it is missing; waits for others for up to a minute.
 
     Raises StorageError if the lock file cannot be made or the lock cannot be had.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise storage_error(path, error) from error
     try:
-        _wait(descriptor, path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        _wait(descriptor, path, shared)
         yield
     finally:
         os.close(descriptor)
@@ -90,12 +95,12 @@ def storage_error(path: Path, error: OSError) -> StorageError:
     return StorageError(f"{path}: {error.strerror or error}", "")
 
 
-def _wait(descriptor: int, path: Path, operation: int) -> None:
+def _wait(descriptor: int, path: Path, shared: bool) -> None:
     deadline = time.monotonic() + _LOCK_SECONDS
     pause = 0.0005
     while True:
         try:
-            fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
+            portable.lock(descriptor, shared=shared)
             return
         except BlockingIOError:
             if time.monotonic() > deadline:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provenance.errors import DigestError
+from provenance.formats import portable
 
 # 256 KiB stay in a core's second-level cache: measured as fast as hashing from memory, and faster than 16 KiB or 4 MiB
 _CHUNK_BYTES = 1 << 18
@@ -41,7 +42,7 @@ def file_digest(path: str | os.PathLike[str], *, follow_symlinks: bool = True) -
     """
     path = Path(path)
     # O_NONBLOCK: opening a FIFO must not wait for a writer
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow_symlinks else os.O_NOFOLLOW)
+    flags = os.O_RDONLY | portable.BINARY | portable.NO_WAIT | (0 if follow_symlinks else portable.NO_FOLLOW)
     try:
         descriptor = os.open(path, flags)
     except OSError as error:

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any
 
 from provenance.errors import StorageError, UsageError
+from provenance.formats import portable
 
 Scalar = int | float | str | None
 Row = dict[str, Scalar]
@@ -53,7 +54,7 @@ class ScalarLog:
         self.path = Path(path)
         self._descriptor = -1
         try:
-            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | portable.BINARY, 0o644)
             self._size = self._settle(keep_rows)
         except OSError as error:
             self.close()

@@ -20,7 +20,6 @@ first.
 from __future__ import annotations
 
 import difflib
-import fcntl
 import hashlib
 import os
 import re
@@ -174,6 +173,8 @@ def _uv(lock: int, *arguments: str) -> None:
 @contextmanager
 def _sole_builder(place: Path) -> Iterator[int]:
     """Hold the right to build or remove ``place``; what an earlier one left unfinished is cleared first."""
+    import fcntl
+
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with open(place.with_name(f"{place.name}.lock"), "a") as handle:

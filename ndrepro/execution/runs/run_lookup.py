@@ -6,7 +6,6 @@ whether it is true. Runs that the ledger has begun but that left no manifest are
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from provenance.attestation.manifest import Manifest
 from provenance.attestation.run_files import LOCK, inside
 from provenance.attestation.statement import Statement
 from provenance.errors import ManifestError
+from provenance.formats import portable
 from provenance.formats.digest import file_digest
 from provenance.formats.metrics_log import read_scalars
 
@@ -127,7 +127,7 @@ def is_running(folder: RunFolder) -> bool:
     """Whether a process holds the run folder."""
     with suppress(OSError), (folder.root / LOCK).open("rb") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            portable.lock(lock.fileno(), shared=True)
         except BlockingIOError:
             return True
     return False

@@ -9,7 +9,6 @@ of a process that dies; nothing is ever written into the file.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
 from types import TracebackType
@@ -38,10 +37,12 @@ class Claims:
 
     def take(self, identity: str) -> bool:
         """Whether the run is this process's to start. On a file system without locks it always is."""
+        import fcntl
+
         try:
             if self._file is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _place(identity))
         except OSError as error:
             return error.errno not in (errno.EACCES, errno.EAGAIN) or self._file is None
@@ -49,6 +50,8 @@ class Claims:
 
     def give_back(self, identity: str) -> None:
         """The run has ended."""
+        import fcntl
+
         if self._file is not None:
             fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _place(identity))
 

@@ -171,7 +171,7 @@ KILLED_WHILE_SIGNING = """
 import os, signal, sys
 from pathlib import Path
 from real_runs import Bench
-from ndrepro.execution import run
+from ndrepro.execution.runs import run
 from ndrepro.execution.runs.observer import Silent
 
 class Dying(Silent):
