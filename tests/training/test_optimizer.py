@@ -9,8 +9,6 @@ from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.training.optimizer import SGD, learning_rate
 
-pytestmark = pytest.mark.numerics
-
 
 def network() -> torch.nn.Module:
     torch.manual_seed(0)

@@ -199,17 +199,20 @@ class _Model:
                 method="L-BFGS-B",
                 options={"maxiter": 500, "ftol": 1e-11, "gtol": 1e-4},
             )
-            roots = found.x
+            roots, size = found.x, float(np.linalg.norm(found.x))
+            shares = factors(roots**2) * roots**2
+            # a search that is at the top already may fail to take another step, and says so as if it had failed
+            uphill = np.where((roots <= _LEAST) & (found.jac > 0), 0.0, found.jac)
+            ended = bool(found.success) or float(np.abs(uphill).max()) < _FLAT
             # a root at zero has no slope, whatever lies beside it: by its square it may still be uphill
             stuck = (roots < 10 * _LEAST) & (found.jac < -_FLAT * roots)
-            if not stuck.any():
+            # and below the floor the criterion does not change: a search that fails there starts again from above
+            stuck |= (shares < floor) & (not ended)
+            if ended and not stuck.any():
                 break
-            roots = np.where(stuck, 0.2 * np.linalg.norm(roots), roots)
-        shares = np.maximum(factors(roots**2) * roots**2, floor)
+            roots = np.where(stuck, 0.2, roots / size)  # only ratios count; within the bounds again
+        shares = np.maximum(shares, floor)
         value, _, total = self.criterion(shares)
-        # a search that is at the top already may fail to take another step, and says so as if it had failed
-        uphill = np.where((roots <= _LEAST) & (found.jac > 0), 0.0, found.jac)
-        ended = bool(found.success) or float(np.abs(uphill).max()) < _FLAT
         return _Fit(shares, total, value, ended and not stuck.any())
 
 

@@ -101,6 +101,7 @@ def test_a_component_of_nothing_is_at_the_edge_and_nothing_is_shown() -> None:
     assert found.of("b").p_value is not None and found.of("b").p_value < 0.01
 
 
+@pytest.mark.numerics
 def test_components_of_very_different_sizes_are_found() -> None:
     """A residual of a hundredth of a percent, as where bits hardly matter: the same as of the analysis of variance."""
     levels, values = crossed(np.random.default_rng(8), 3.0, 5.0, 0.05, sizes=(6, 12))

@@ -11,8 +11,6 @@ from ndrepro.training.compute.randomness import epoch_crops, epoch_jitter, epoch
 from ndrepro.training.data.batches import Batches, jittered, whitened
 from ndrepro.training.data.readers.images import Split
 
-pytestmark = pytest.mark.numerics
-
 COUNT = 37
 CPU = torch.device("cpu")
 

@@ -18,8 +18,6 @@ from ndrepro.training.layers.canonical_arithmetic import CANONICAL, Conv2d, badd
 from ndrepro.training.layers.deconv import Deconv2d, Delinear
 from ndrepro.training.train_run import build
 
-pytestmark = pytest.mark.numerics
-
 # stride, padding, dilation, groups
 CONVOLUTIONS = [(1, 0, 1, 1), (2, 1, 1, 1), ((1, 2), (2, 0), 1, 1), (1, 2, 2, 1), (2, 1, 1, 2), (1, 2, (1, 2), 4)]
 
@@ -69,6 +67,7 @@ def test_a_convolution_passes_gradcheck() -> None:
     )
 
 
+@pytest.mark.numerics
 def test_an_image_convolves_to_the_same_bits_in_any_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch's own choice without oneDNN goes by the batch; this is where NNPACK would come in."""
     x, weight = draw(32, 16, 8, 8, dtype=torch.float32).detach(), draw(32, 16, 3, 3, dtype=torch.float32).detach()

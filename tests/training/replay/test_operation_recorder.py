@@ -17,7 +17,6 @@ from ndrepro.training.layers.deconv import Deconv2d, Delinear
 from ndrepro.training.optimizer import SGD
 from ndrepro.training.replay.operation_recorder import Observer, as_array, bits_of
 
-pytestmark = pytest.mark.numerics
 STAGES = ["patches", "mean and covariance", "inverse square root", "running averages", "weight transform"]
 
 
