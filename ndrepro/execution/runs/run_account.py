@@ -19,6 +19,7 @@ from provenance.attestation import packages
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Builder, Resource
 from provenance.capture import source
+from provenance.capture.unavailable import printable
 from provenance.errors import ProvenanceError
 from provenance.recording.recorder import Recorder
 from provenance.redaction.redact import redact_arguments, redact_text
@@ -163,7 +164,7 @@ class Account:
         ]
         if error is not None:
             said = {"type": type(error).__name__, "message": redact_text(error.message), "cure": error.cure}
-            found.append(Resource("error", annotations=said))
+            found.append(Resource("error", annotations=printable(said)))
         return tuple(found)
 
 

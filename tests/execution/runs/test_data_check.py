@@ -288,6 +288,22 @@ def test_data_that_are_damaged_after_they_were_looked_at_end_in_a_signed_failure
     assert verify(ended.folder.root, trust=TrustPolicy.load(options.home)).ok
 
 
+def test_a_failure_that_names_a_file_that_is_not_utf_8_is_signed(bench: Bench, images: Path) -> None:
+    (images / "train" / "c5").rename(images / "train" / os.fsdecode(b"c\xe9"))
+    (images / "test" / "c5").rename(images / "test" / os.fsdecode(b"c\xe9"))
+    damaged = images / "train" / os.fsdecode(b"c\xe9") / "1.png"
+
+    class Emptying(Silent):
+        def began(self, folder: RunFolder, request: Request) -> None:
+            damaged.write_bytes(b"")
+
+    options = replace(bench.options, data=images)
+    ended = run(bench.experiment("lenet_bn_1_cifar10", train_images="16", test_images="16"), options, Emptying())
+    assert ended.outcome == "failed" and isinstance(ended.error, DataError), ended.error
+    assert "1.png: not a whole image" in ended.error.message
+    assert verify(ended.folder.root, trust=TrustPolicy.load(options.home)).ok
+
+
 def test_a_study_with_damaged_data_starts_none_of_its_runs(bench: Bench, images: Path) -> None:
     said = truncate(images)
     grid = "[grids.main]\naxes = { method = ['bn'], dataset = ['digits', 'cifar10'] }"
