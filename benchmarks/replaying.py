@@ -42,7 +42,7 @@ def located_step(name: str) -> Result:
 
     from ndrepro.training.checkpoint import Place, load_checkpoint, save_checkpoint, state_tensors
     from ndrepro.training.optimizer import make_optimizer
-    from ndrepro.training.replay.operation_recorder import Observer, bits_of
+    from ndrepro.training.replay.operation_recorder import StepObserver, bits_of
     from ndrepro.training.train_run import build
 
     experiment = Experiment.from_name(name, {"device": "cpu"})
@@ -58,7 +58,7 @@ def located_step(name: str) -> Result:
 
     def watched(wanted: int) -> None:
         bits_of(state_tensors(net))
-        observer = Observer(net, optimizer, wanted)
+        observer = StepObserver(net, optimizer, wanted)
         observer.open()
         step()
         observer.close()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ndrepro.analysis.results.results import read_scores
-from ndrepro.analysis.sensitivity.analysis import Options, Sensitivity, sensitivity_of
+from ndrepro.analysis.results.results import read_results
+from ndrepro.analysis.sensitivity.analysis import AnalysisOptions, Sensitivity, sensitivity_of
 from ndrepro.execution.studies.study_file import find_study, load_study
 from ndrepro.protocol.image_reference import MAIN
 from ndrepro.protocol.layout import RunsFolder
@@ -37,7 +37,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> RunsFolder:
 def found(runs: RunsFolder) -> Sensitivity:
     key = PublicKey.from_pem((KEPT / "author.pub").read_bytes())
     policy = TrustPolicy(Path(), None, (TrustedKey(key.pem, key.keyid, "the author", ""),))
-    return sensitivity_of(read_scores(runs.root, policy=policy), Options())
+    return sensitivity_of(read_results(runs.root, policy=policy), AnalysisOptions())
 
 
 def numbers(page: str) -> list[str]:
@@ -66,4 +66,4 @@ def test_every_number_of_the_page_comes_out_of_the_manifests(found: Sensitivity)
     assert numbers(markdown(found)) == kept and len(kept) > 60
     row = found.scores.rows[0]
     rows = (replace(row, test_accuracy=row.test_accuracy + 1), *found.scores.rows[1:])
-    assert numbers(markdown(sensitivity_of(replace(found.scores, rows=rows), Options()))) != kept
+    assert numbers(markdown(sensitivity_of(replace(found.scores, rows=rows), AnalysisOptions()))) != kept

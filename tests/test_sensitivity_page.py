@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ndrepro.analysis.results.results import read_scores
-from ndrepro.analysis.sensitivity.analysis import Options, Sensitivity, sensitivity_of
+from ndrepro.analysis.results.results import read_results
+from ndrepro.analysis.sensitivity.analysis import AnalysisOptions, Sensitivity, sensitivity_of
 from ndrepro.report.sections.sensitivity_text import markdown
 from ndrepro.text.markdown import markdown_text
 from provenance.attestation.dsse import PublicKey
@@ -25,7 +25,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Sensitivity:
         archive.extractall(folder, filter="data")
     key = PublicKey.from_pem((KEPT / "author.pub").read_bytes())
     policy = TrustPolicy(Path(), None, (TrustedKey(key.pem, key.keyid, "the author", ""),))
-    return sensitivity_of(read_scores(folder / "study", policy=policy), Options())
+    return sensitivity_of(read_results(folder / "study", policy=policy), AnalysisOptions())
 
 
 def numbers(page: str) -> list[str]:
@@ -51,5 +51,5 @@ def test_another_number_would_be_seen(found: Sensitivity) -> None:
 
     row = found.scores.rows[0]
     rows = (replace(row, test_accuracy=row.test_accuracy + 1), *found.scores.rows[1:])
-    changed = sensitivity_of(replace(found.scores, rows=rows), Options())
+    changed = sensitivity_of(replace(found.scores, rows=rows), AnalysisOptions())
     assert numbers(markdown(changed)) != numbers(PAGE.read_text(encoding="utf-8"))

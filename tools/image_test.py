@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ndrepro.execution.containers.container_spec import Enclosure
-from ndrepro.execution.containers.engines import ENGINES, Wanted, find
+from ndrepro.execution.containers.engines import ENGINES, ContainerChoice, find
 from ndrepro.protocol.errors import EngineError
 from provenance.errors import ProvenanceError
 
@@ -59,7 +59,7 @@ class Missed(Exception):
     """What did not hold."""
 
 
-def check(wanted: Wanted, scratch: Path) -> Iterator[tuple[str, str]]:
+def check(wanted: ContainerChoice, scratch: Path) -> Iterator[tuple[str, str]]:
     """What held, numbered as above: its name and what was seen. Raises Missed with what did not hold."""
     container = find(wanted, "cpu")
     yield "image", f"{container.image}, {container.digest}, in {container.engine} {container.engine_version}"
@@ -107,7 +107,7 @@ def main(arguments: Sequence[str]) -> int:
     number = 0
     with tempfile.TemporaryDirectory(prefix="ndrepro-image-test-") as scratch:
         try:
-            for name, seen in check(Wanted.from_words(given.engine, given.image), Path(scratch)):
+            for name, seen in check(ContainerChoice.from_words(given.engine, given.image), Path(scratch)):
                 number += 1
                 print(f"{number:>2} ok   {name + ':':<10} {seen}", flush=True)
         except Missed as error:

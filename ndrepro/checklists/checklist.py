@@ -46,7 +46,7 @@ class Guideline:
 
 
 @dataclass(frozen=True)
-class Found:
+class Pattern:
     """A pattern that was found: what it is, how often, and the first pieces of evidence."""
 
     what: str
@@ -55,13 +55,13 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Finding:
+class GuidelineFinding:
     """What was found of one guideline."""
 
     guideline: Guideline
     status: str
-    good: tuple[Found, ...]
-    bad: tuple[Found, ...]
+    good: tuple[Pattern, ...]
+    bad: tuple[Pattern, ...]
     absent: tuple[str, ...]
 
 
@@ -71,7 +71,7 @@ class Checklist:
 
     subject: str
     kind: str
-    findings: tuple[Finding, ...]
+    findings: tuple[GuidelineFinding, ...]
     notes: tuple[str, ...] = ()
 
     @property
@@ -108,34 +108,34 @@ def check_run(subject: run.Run, name: str) -> Checklist:
     """The checklist of one run, from its verified manifest; of one that does not verify, nothing is evidence."""
     if subject.manifest is None:
         nothing = tuple(
-            Finding(guideline, MISSING if guideline.in_run else ELSEWHERE, (), (), _names(guideline.in_run))
+            GuidelineFinding(guideline, MISSING if guideline.in_run else ELSEWHERE, (), (), _names(guideline.in_run))
             for guideline in GUIDELINES
         )
         return Checklist(name, "run", nothing, (f"the manifest is no evidence: {subject.problem}",))
     found = tuple(
         _finding(guideline, guideline.in_run, guideline.bad_in_run, subject.manifest)
         if guideline.in_run
-        else Finding(guideline, ELSEWHERE, (), (), ())
+        else GuidelineFinding(guideline, ELSEWHERE, (), (), ())
         for guideline in GUIDELINES
     )
     return Checklist(name, "run", found, (f"the manifest verifies, signed by {subject.signer}",))
 
 
-def _finding(guideline: Guideline, good: Any, bad: Any, subject: Sources | Manifest) -> Finding:
+def _finding(guideline: Guideline, good: Any, bad: Any, subject: Sources | Manifest) -> GuidelineFinding:
     have, had = _look(good, subject), _look(bad, subject)
     found = {item.what for item in have}
     status = (GAPS if had else FOUND) if have else (ANTI if had else MISSING)
-    return Finding(guideline, status, have, had, tuple(name for name in _names(good) if name not in found))
+    return GuidelineFinding(guideline, status, have, had, tuple(name for name in _names(good) if name not in found))
 
 
-def _look(finders: Any, subject: Any) -> tuple[Found, ...]:
+def _look(finders: Any, subject: Any) -> tuple[Pattern, ...]:
     """What the finders find, those that find nothing left out. Repeated lines count once."""
     looked = []
     for what, find in finders:
         # what trains comes first: it is what a reader asks about
         evidence = sorted(dict.fromkeys(find(subject)), key=lambda item: "train" not in item.place.lower())
         if evidence:
-            looked.append(Found(what, len(evidence), tuple(evidence[:SHOWN])))
+            looked.append(Pattern(what, len(evidence), tuple(evidence[:SHOWN])))
     return tuple(looked)
 
 
@@ -322,7 +322,7 @@ def markdown(checklist: Checklist) -> str:
     return "\n".join(lines)
 
 
-def told(finding: Finding) -> Iterator[tuple[bool, str]]:
+def told(finding: GuidelineFinding) -> Iterator[tuple[bool, str]]:
     """(for or against, line) of everything that was found, with its first evidence."""
     for good, items in ((True, finding.good), (False, finding.bad)):
         for item in items:
@@ -330,7 +330,7 @@ def told(finding: Finding) -> Iterator[tuple[bool, str]]:
             yield good, f"{item.what}: {'; '.join(map(str, item.evidence))}{more}"
 
 
-def _finding_json(finding: Finding) -> dict[str, Any]:
+def _finding_json(finding: GuidelineFinding) -> dict[str, Any]:
     guideline = finding.guideline
     return {
         "name": guideline.name,

@@ -60,7 +60,7 @@ class Form:
 
 
 @dataclass(frozen=True)
-class Subject:
+class FormSubject:
     """What a form is filled in from: a folder of code, a verified run, or both.
 
     ``spread`` and ``verdicts`` are what is known of many runs together: that results have intervals, and that others
@@ -74,7 +74,7 @@ class Subject:
     verdicts: tuple[Evidence, ...] = ()
 
 
-def fill_in(form: str, subject: Subject) -> Form:
+def fill_in(form: str, subject: FormSubject) -> Form:
     """Fill in a form. Raises UsageError for a form that there is not."""
     if form not in FORMS:
         raise UsageError(f"no form '{form}'", f"one of {', '.join(FORMS)}")
@@ -102,7 +102,7 @@ CodeFinder = Callable[[Sources], Iterator[Evidence]]
 
 
 def _look(
-    subject: Subject, of_code: Iterable[CodeFinder] = (), of_run: Iterable[run.Finder] = ()
+    subject: FormSubject, of_code: Iterable[CodeFinder] = (), of_run: Iterable[run.Finder] = ()
 ) -> tuple[Evidence, ...]:
     """The first evidence of each finder that finds any."""
     found: list[Iterator[Evidence]] = []
@@ -114,7 +114,7 @@ def _look(
 
 
 def _ask(
-    subject: Subject,
+    subject: FormSubject,
     question: str,
     of_code: Iterable[CodeFinder] = (),
     of_run: Iterable[run.Finder] = (),
@@ -132,7 +132,7 @@ def _ask(
 
 
 def _all(
-    subject: Subject, question: str, groups: Iterable[tuple[Iterable[CodeFinder], Iterable[run.Finder]]], note: str
+    subject: FormSubject, question: str, groups: Iterable[tuple[Iterable[CodeFinder], Iterable[run.Finder]]], note: str
 ) -> Answer:
     """Yes where each group has evidence; else not known, with what there is."""
     found = [_look(subject, of_code, of_run)[:1] for of_code, of_run in groups]
@@ -143,7 +143,7 @@ def _paper(question: str, note: str = "about the paper") -> Answer:
     return Answer(question, UNKNOWN, (), note)
 
 
-def _mlcode(subject: Subject) -> Iterator[Answer]:
+def _mlcode(subject: FormSubject) -> Iterator[Answer]:
     yield _ask(
         subject, "Dependencies are specified", (files.pinned, files.unpinned, files.containers), (run.environment,)
     )
@@ -163,7 +163,7 @@ def _mlcode(subject: Subject) -> Iterator[Answer]:
     )
 
 
-def _acm(subject: Subject) -> Iterator[Answer]:
+def _acm(subject: FormSubject) -> Iterator[Answer]:
     yield _ask(
         subject,
         "Artifacts Available: in an archive that keeps them, with an identifier",
@@ -202,7 +202,7 @@ def _acm(subject: Subject) -> Iterator[Answer]:
     yield _paper("Results Replicated: by others, without these artifacts", "others give it")
 
 
-def _neurips(subject: Subject) -> Iterator[Answer]:
+def _neurips(subject: FormSubject) -> Iterator[Answer]:
     yield _paper("1. Abstract and introduction claim what is shown", "`ndrepro audit` holds claims against tables")
     yield _paper("2. Limitations are discussed")
     yield _paper("3. Theory: assumptions and proofs are complete")
@@ -260,7 +260,7 @@ def _neurips(subject: Subject) -> Iterator[Answer]:
 _OF_SOFTWARE = "the software's; the article's is the authors' to write"
 
 
-def _rescience(subject: Subject) -> Iterator[Answer]:
+def _rescience(subject: FormSubject) -> Iterator[Answer]:
     note = f"{_OF_SOFTWARE}: [Re] and the original's title, where it replicates"
     yield _citation(subject, "title", "Title of the article", note=note)
     yield _citation(subject, "authors", "Authors, with ORCID and affiliation", block=True)
@@ -300,7 +300,7 @@ def _rescience(subject: Subject) -> Iterator[Answer]:
 
 
 def _citation(
-    subject: Subject, key: str, question: str, *, block: bool = False, only: str = "", note: str = ""
+    subject: FormSubject, key: str, question: str, *, block: bool = False, only: str = "", note: str = ""
 ) -> Answer:
     """What CITATION.cff has at its top level; of a list (``block``) its first lines, those that begin with ``only``."""
     name = next(subject.sources.named(r"CITATION\.cff", anywhere=False), None) if subject.sources else None
@@ -328,7 +328,7 @@ def _block(lines: list[str]) -> Iterator[str]:
             yield line.strip().removeprefix("- ")
 
 
-def _language(subject: Subject) -> Answer:
+def _language(subject: FormSubject) -> Answer:
     question = "Language of the code"
     modules = subject.sources.modules if subject.sources else ()
     if not modules:
@@ -336,7 +336,7 @@ def _language(subject: Subject) -> Answer:
     return Answer(question, "Python", (Evidence(modules[0].path, 0, f"one of {len(modules)} files"),))
 
 
-FORMS: dict[str, tuple[str, str, Callable[[Subject], Iterator[Answer]]]] = {
+FORMS: dict[str, tuple[str, str, Callable[[FormSubject], Iterator[Answer]]]] = {
     "mlcode": ("ML Code Completeness Checklist", "Papers with Code, 2020", _mlcode),
     "acm": ("ACM badges", "Artifact Review and Badging, version 1.1", _acm),
     "neurips": ("NeurIPS Paper Checklist", "NeurIPS, sixteen questions", _neurips),

@@ -109,7 +109,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Bits:
+class TensorBits:
     """One tensor: its shape, its dtype as numpy spells it, the fingerprint of its bits."""
 
     shape: tuple[int, ...]
@@ -141,7 +141,7 @@ class Operation:
     node: str
     arguments: str
     tensors: tuple[str, ...]
-    outputs: tuple[Bits, ...]
+    outputs: tuple[TensorBits, ...]
 
 
 @dataclass(frozen=True)
@@ -165,9 +165,9 @@ class StepRecord:
     device: str
     torch: str
     threads: int
-    state: Mapping[str, Bits]
-    momentum: Mapping[str, Bits]
-    batch: Mapping[str, Bits]
+    state: Mapping[str, TensorBits]
+    momentum: Mapping[str, TensorBits]
+    batch: Mapping[str, TensorBits]
     operations: tuple[Operation, ...]
     leaving: tuple[str, ...]
     loss_bits: str
@@ -188,8 +188,8 @@ class StepRecord:
         return cls(**rest)
 
 
-def _bits(item: Mapping[str, Any]) -> Bits:
-    return Bits(tuple(item["shape"]), item["dtype"], item["bits"])
+def _bits(item: Mapping[str, Any]) -> TensorBits:
+    return TensorBits(tuple(item["shape"]), item["dtype"], item["bits"])
 
 
 def _operation(item: Mapping[str, Any]) -> Operation:

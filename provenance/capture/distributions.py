@@ -27,7 +27,7 @@ from provenance.capture.distribution_metadata import Metadata, describe, normali
 from provenance.capture.editable_source import origin_of
 from provenance.capture.unavailable import unavailable
 
-__all__ = ["Search", "capture", "normalized", "search"]
+__all__ = ["DistributionSearch", "capture", "normalized", "search"]
 # rows of a RECORD that are compared to tell two distributions of one name apart
 _COMPARED = 64
 
@@ -48,7 +48,7 @@ class Folder:
 
 
 @dataclass
-class Search:
+class DistributionSearch:
     """What a search found.
 
     Attributes:
@@ -104,9 +104,9 @@ def capture(path: Sequence[str] | None = None) -> dict[str, Any]:
     return search(path).to_json()
 
 
-def search(path: Sequence[str] | None = None) -> Search:
+def search(path: Sequence[str] | None = None) -> DistributionSearch:
     """Look through the folders of ``path``, ``sys.path`` where it is left out, in their order."""
-    found = Search()
+    found = DistributionSearch()
     folders: list[Folder] = []
     for place in _entries(sys.path if path is None else path):
         try:
@@ -134,7 +134,7 @@ def _missing_files(metadata: Metadata, folder: Folder) -> str:
     return "none of the files that its RECORD lists is there: its removal was interrupted"
 
 
-def _decide(name: str, several: list[Metadata], importable: _Importable, found: Search) -> None:
+def _decide(name: str, several: list[Metadata], importable: _Importable, found: DistributionSearch) -> None:
     """Choose the one of ``several`` that is imported, and say what became of the others."""
     chosen = several[0]
     if len(several) > 1:

@@ -22,7 +22,7 @@ from provenance.comparison.json_leaves import ABSENT, equal, leaves, only_what_d
 
 
 @dataclass(frozen=True)
-class Change:
+class FieldChange:
     """One thing that is not the same: its name, its value on each side (JSON, or ``ABSENT``), and a remark.
 
     Of lists and of texts with several lines, each side holds only what the other has not.
@@ -56,11 +56,11 @@ class Group:
     """One of GROUPS: what changed, what is unknown, and how many values were compared and found the same."""
 
     name: str
-    changes: tuple[Change, ...]
+    changes: tuple[FieldChange, ...]
     unknown: tuple[Unknown, ...]
     same: int
 
-    def get(self, name: str) -> Change | None:
+    def get(self, name: str) -> FieldChange | None:
         """The change of that name."""
         return next((change for change in self.changes if change.name == name), None)
 
@@ -118,7 +118,7 @@ def diff(first: Manifest, second: Manifest, results: Collection[str] | None = No
 class _Gathered:
     """A group while it is gathered."""
 
-    changes: list[Change] = field(default_factory=list)
+    changes: list[FieldChange] = field(default_factory=list)
     unknown: list[Unknown] = field(default_factory=list)
     same: int = 0
 
@@ -129,7 +129,7 @@ class _Gathered:
         elif equal(first, second):
             self.same += 1
         else:
-            self.changes.append(Change(name, *only_what_differs(first, second)))
+            self.changes.append(FieldChange(name, *only_what_differs(first, second)))
 
     def add_package(self, name: str, first: dict[str, Any] | None, second: dict[str, Any] | None) -> None:
         """By version; of the same version by RECORD; of the same RECORD by where it was installed from."""
@@ -144,7 +144,7 @@ class _Gathered:
                 self.add_source(name, first.get("source", ABSENT), second.get("source", ABSENT))
             else:
                 note = f"version {first['version']} on both sides, but another RECORD: installed files differ"
-                self.changes.append(Change(name, first["record"], second["record"], note))
+                self.changes.append(FieldChange(name, first["record"], second["record"], note))
         else:
             self.add(f"{name}: RECORD", first["record"], second["record"])
 

@@ -10,7 +10,7 @@ from recorded_runs import sign_run
 
 from ndrepro.checklists.checklist_run import read_run
 from ndrepro.checklists.checklist_sources import Sources
-from ndrepro.checklists.forms import FORMS, NO, UNKNOWN, YES, Form, Subject, fill_in, markdown
+from ndrepro.checklists.forms import FORMS, NO, UNKNOWN, YES, Form, FormSubject, fill_in, markdown
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunsFolder
 from provenance.attestation.dsse import default_home
@@ -26,10 +26,10 @@ FILES = {
 }
 
 
-def folder(root: Path, files: dict[str, str]) -> Subject:
+def folder(root: Path, files: dict[str, str]) -> FormSubject:
     for name, text in files.items():
         (root / name).write_text(text, encoding="utf-8")
-    return Subject("it", Sources(root))
+    return FormSubject("it", Sources(root))
 
 
 def answers(form: Form) -> dict[str, str]:
@@ -118,7 +118,7 @@ def test_sixteen_questions_and_a_verified_run_answers_some(tmp_path: Path, monke
     monkeypatch.setenv("NDREPRO_HOME", str(tmp_path / "home"))
     run = sign_run(RunsFolder(tmp_path / "runs"), "lenet_bn_2_digits", "20261121T101501Z-aaaaaa")
     manifest = read_run(run.root, TrustPolicy.load(default_home())).manifest
-    form = fill_in("neurips", Subject("run", None, manifest))
+    form = fill_in("neurips", FormSubject("run", None, manifest))
     assert len(form.answers) == 16
     settings = next(answer for answer in form.answers if answer.question.startswith("6."))
     assert settings.answer == YES and "learning_rate" in settings.evidence[0].text

@@ -15,7 +15,7 @@ from real_runs import wait_for
 
 from ndrepro.execution.containers import docker_engine, engines
 from ndrepro.execution.containers.container_spec import Enclosure
-from ndrepro.execution.containers.engines import ENGINES, Wanted
+from ndrepro.execution.containers.engines import ENGINES, ContainerChoice
 from ndrepro.execution.runs.run_lookup import is_running, read_recorded
 from ndrepro.protocol.errors import DeviceError, EngineError
 from ndrepro.protocol.layout import RunFolder, RunsFolder
@@ -27,10 +27,10 @@ RESULTS = ("trail.bin", "metrics.jsonl", "weights.safetensors")
 
 
 @pytest.fixture(params=["podman", "apptainer"])
-def place(request: pytest.FixtureRequest) -> Wanted:
+def place(request: pytest.FixtureRequest) -> ContainerChoice:
     """An engine and the image as that engine has it."""
     fixture = {"podman": "image", "apptainer": "sif"}[request.param]
-    return Wanted.from_words(request.param, str(request.getfixturevalue(fixture)))
+    return ContainerChoice.from_words(request.param, str(request.getfixturevalue(fixture)))
 
 
 def train(python: str, folder: Path, *more: str) -> RunFolder:
@@ -45,13 +45,13 @@ def outside(python: str, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return train(python, tmp_path_factory.mktemp("native"))
 
 
-def inside(place: Wanted, *command: str, **changes: object) -> tuple[int, str]:
+def inside(place: ContainerChoice, *command: str, **changes: object) -> tuple[int, str]:
     enclosure = replace(Enclosure(command, {}), **changes)  # type: ignore[arg-type]
     return ENGINES[place.engine].output(place.engine, place.image, enclosure)
 
 
 def test_inside_and_outside_one_run_has_the_same_bits(
-    place: Wanted, python: str, outside: RunFolder, tmp_path: Path
+    place: ContainerChoice, python: str, outside: RunFolder, tmp_path: Path
 ) -> None:
     folder = train(sys.executable, tmp_path, f"--in={place.engine}", f"--image={place.image}")
     for name in RESULTS:
@@ -71,14 +71,14 @@ def test_inside_and_outside_one_run_has_the_same_bits(
     run(sys.executable, "-m", "ndrepro", "verify", str(folder.root), NDREPRO_HOME=str(tmp_path / "keys"))
 
 
-def test_there_is_no_network_inside(place: Wanted) -> None:
+def test_there_is_no_network_inside(place: ContainerChoice) -> None:
     script = "import socket; print([name for _, name in socket.if_nameindex()])"
     status, said = inside(place, "python3", "-c", script)
     assert status == 0
     assert set(eval(said.splitlines()[-1])) <= {"lo", "tunl0", "sit0", "ip6tnl0", "gre0", "erspan0", "gretap0"}
 
 
-def test_nothing_can_be_written_but_what_was_named(place: Wanted, tmp_path: Path) -> None:
+def test_nothing_can_be_written_but_what_was_named(place: ContainerChoice, tmp_path: Path) -> None:
     own, foreign = tmp_path / "own", tmp_path / "foreign"
     own.mkdir()
     foreign.mkdir()
@@ -89,7 +89,7 @@ def test_nothing_can_be_written_but_what_was_named(place: Wanted, tmp_path: Path
 
 
 def test_the_key_and_the_callers_files_and_variables_are_not_inside(
-    place: Wanted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: ContainerChoice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "secret").write_text("s", encoding="utf-8")
     monkeypatch.setenv("NDREPRO_HOME", str(tmp_path))
@@ -108,7 +108,7 @@ def test_one_that_asks_for_more_memory_than_its_limit_is_killed(image: str) -> N
     assert docker_engine.start("podman", image, enough).wait(60) == 0
 
 
-def test_a_gpu_that_the_engine_did_not_hand_in_is_missed(place: Wanted) -> None:
+def test_a_gpu_that_the_engine_did_not_hand_in_is_missed(place: ContainerChoice) -> None:
     """podman ignores the request without a word, and Apptainer warns: the question must be asked inside."""
     status, _ = inside(place, "true", gpu=True)
     assert status == 0, "the engine itself sees nothing wrong"
@@ -117,7 +117,7 @@ def test_a_gpu_that_the_engine_did_not_hand_in_is_missed(place: Wanted) -> None:
         engines._ask_for_gpu(replace(found, driver="580.0"))
 
 
-def start(place: Wanted, folder: Path, *more: str) -> "subprocess.Popen[str]":
+def start(place: ContainerChoice, folder: Path, *more: str) -> "subprocess.Popen[str]":
     """A run long enough to be stopped."""
     words = [sys.executable, "-m", "ndrepro", "run", "lenet_nd_40_digits", *SMALL, f"--runs={folder / 'runs'}"]
     words += ["--set=checkpoint_epochs=1", f"--in={place.engine}", f"--image={place.image}", *more]
@@ -130,7 +130,7 @@ def folder_with_checkpoint(process: "subprocess.Popen[str]", tmp_path: Path) -> 
     return RunFolder(next(tmp_path.glob("runs/lenet_nd_40_digits/*")))
 
 
-def test_ctrl_c_reaches_the_child_which_ends_signed(place: Wanted, tmp_path: Path) -> None:
+def test_ctrl_c_reaches_the_child_which_ends_signed(place: ContainerChoice, tmp_path: Path) -> None:
     process = start(place, tmp_path)
     folder = folder_with_checkpoint(process, tmp_path)
     process.send_signal(signal.SIGINT)
@@ -139,7 +139,7 @@ def test_ctrl_c_reaches_the_child_which_ends_signed(place: Wanted, tmp_path: Pat
     assert read_recorded(folder).manifest.outcome == "interrupted"
 
 
-def test_a_child_whose_parent_is_killed_ends_too(place: Wanted, tmp_path: Path) -> None:
+def test_a_child_whose_parent_is_killed_ends_too(place: ContainerChoice, tmp_path: Path) -> None:
     process = start(place, tmp_path)
     folder = folder_with_checkpoint(process, tmp_path)
     process.kill()
@@ -201,7 +201,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_ends_in_no_half_manifest_and_a_ledger_that_says_so(
-    place: Wanted, small_disk: Path, tmp_path: Path
+    place: ContainerChoice, small_disk: Path, tmp_path: Path
 ) -> None:
     runs = RunsFolder(small_disk / "runs")
     runs.root.mkdir()

@@ -20,7 +20,7 @@ import real_slurm
 from real_engines import ROOT, SMALL, need, run
 from small_studies import SETTINGS, write_study
 
-from ndrepro.execution.containers.engines import Wanted, pin
+from ndrepro.execution.containers.engines import ContainerChoice, pin
 from ndrepro.protocol.layout import RunFolder
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.ledger import Ledger
@@ -375,7 +375,7 @@ def test_a_run_in_a_container_as_a_task(study: Study, sif: Path) -> None:
 
 
 def test_an_image_of_the_study_file_is_a_task_beside_the_others(study: Study, sif: Path) -> None:
-    image = pin(Wanted.from_words("apptainer", str(sif)))
+    image = pin(ContainerChoice.from_words("apptainer", str(sif)))
     study.write(grid(f'axes.method = ["nd"]\naxes.environment = ["main", "{image}"]'))
     study.wait_over(study.submit())
     assert study.status()["states"] == {"done": 2}

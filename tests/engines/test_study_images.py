@@ -10,7 +10,7 @@ import pytest
 from real_engines import BASE, ROOT, run
 from small_studies import write_study
 
-from ndrepro.execution.containers.engines import Wanted, pin
+from ndrepro.execution.containers.engines import ContainerChoice, pin
 from ndrepro.protocol.image_reference import PinnedImage
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, read_json
@@ -23,7 +23,7 @@ SEEDS = 'seed = [0, 1], method = ["nd"]'
 def pinned(request: pytest.FixtureRequest) -> PinnedImage:
     """The image as each engine has it, with its digest."""
     fixture = {"podman": "image", "apptainer": "sif"}[request.param]
-    return pin(Wanted.from_words(request.param, str(request.getfixturevalue(fixture))))
+    return pin(ContainerChoice.from_words(request.param, str(request.getfixturevalue(fixture))))
 
 
 class Bench:

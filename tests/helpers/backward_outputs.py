@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ndrepro.training.optimizer import SGD
-from ndrepro.training.replay.operation_recorder import Observer, bits_of
+from ndrepro.training.replay.operation_recorder import StepObserver, bits_of
 
 
 class Layers(nn.Module):
@@ -49,7 +49,7 @@ def main() -> None:
     net = Layers()
     optimizer = SGD(net, 0.9, 1e-3)
     images = torch.arange(6 * 3 * 16, dtype=torch.float32).view(6, 3, 4, 4).sin()
-    observer = Observer(net, optimizer)
+    observer = StepObserver(net, optimizer)
     observer.open()
     out, inputs = net(images)
     for tensor in inputs.values():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ndrepro.execution.runs import run as runs_module
 from ndrepro.execution.runs.observer import Silent
-from ndrepro.execution.runs.run import Finished, Options
+from ndrepro.execution.runs.run import Finished, RunOptions
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 
@@ -24,10 +24,10 @@ class Bench:
     """A folder of runs with its own key home."""
 
     root: Path
-    options: Options = field(init=False)
+    options: RunOptions = field(init=False)
 
     def __post_init__(self) -> None:
-        self.options = Options(runs=RunsFolder(self.root / "runs"), home=self.root / "keys")
+        self.options = RunOptions(runs=RunsFolder(self.root / "runs"), home=self.root / "keys")
 
     def experiment(self, name: str = NAME, **settings: str) -> Experiment:
         return Experiment.from_name(name, {**SMALL, **settings})

@@ -7,7 +7,7 @@ from typing import Any
 
 from signed_runs import SignedRuns, rows
 
-from ndrepro.analysis.results.results import Scores, read_scores
+from ndrepro.analysis.results.results import Results, read_results
 from ndrepro.analysis.results.reviewer_verdicts import Attestations, read_attestations
 from ndrepro.execution.reproduce.verdict_attestation import attest
 from ndrepro.protocol.experiment.experiment import Experiment
@@ -38,7 +38,7 @@ class Reviewed:
         said |= {"differences": [], "repeated": [{"run": again.name}], **predicate}
         return attest(RunFolder(original), [RunFolder(again)], said, RunsFolder(self.reviewer.runs), home)
 
-    def read(self, *folders: Path) -> tuple[Scores, Attestations]:
+    def read(self, *folders: Path) -> tuple[Results, Attestations]:
         """What verifies below ``folders``, by default both, and the verdicts on it."""
-        scores = read_scores(folders or (self.author.runs, self.reviewer.runs), policy=self.policy)
+        scores = read_results(folders or (self.author.runs, self.reviewer.runs), policy=self.policy)
         return scores, read_attestations(scores, self.policy)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ndrepro.analysis.results.results import Scores, read_scores
+from ndrepro.analysis.results.results import Results, read_results
 from ndrepro.protocol.experiment.experiment import STREAMS, Experiment
 from provenance.attestation.dsse import PAYLOAD_TYPE, KeyRing, pae, read_envelope, write_envelope
 from provenance.attestation.ledger import Entry
@@ -100,9 +100,9 @@ class SignedRuns:
         (self.runs / "ledger.jsonl").write_bytes(b"\n".join([*self._lines, b""]))
         return self.runs
 
-    def scores(self) -> Scores:
+    def scores(self) -> Results:
         """What verifies of it."""
-        return read_scores(self.runs, policy=TrustPolicy.load(self.home))
+        return read_results(self.runs, policy=TrustPolicy.load(self.home))
 
     def _entry(self, event: str, run: str, fields: dict[str, Any]) -> Entry:
         entry, line = Entry.make(len(self._lines) + 1, event, run, fields, self._previous)

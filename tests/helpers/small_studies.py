@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ndrepro.execution.studies.launchers import Event
-from ndrepro.execution.studies.plan import Plan
+from ndrepro.execution.studies.plan import StudyPlan
 from ndrepro.execution.studies.run_status import Standing
 from ndrepro.protocol.study.study import StudyRun
 
@@ -44,7 +44,7 @@ class Watched:
     def left_out(self, dataset: str, summary: str) -> None:
         """Nothing."""
 
-    def started(self, plan: Plan) -> None:
+    def started(self, plan: StudyPlan) -> None:
         """Nothing."""
 
     def event(self, event: Event) -> None:

@@ -16,7 +16,7 @@ from ndrepro.analysis.audit.audit import (
     agrees,
     told,
 )
-from ndrepro.analysis.audit.crosscheck import DIFFERS, Cell, CrossFinding, HeadFinding
+from ndrepro.analysis.audit.crosscheck import DIFFERS, CrossFinding, HeadFinding, PrintedCell
 
 # the order in which a reader wants them: what is wrong first
 ORDER = (NOT, CONTRADICTED, OTHERWISE, UNCHECKABLE, REDERIVES)
@@ -157,7 +157,7 @@ def _cellular(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: PrintedCell) -> str:
     note = f", {cell.note}" if cell.note else ""
     return f"{cell.row} {cell.printed:.2f}, raw {cell.computed:.2f}{note}"
 

@@ -22,7 +22,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ndrepro.analysis.audit.table import Table, nearest
+from ndrepro.analysis.audit.table import DataTable, nearest
 from ndrepro.protocol.errors import NdreproError, UsageError
 
 MAX_STEPS, MAX_ROWS, MAX_CHARACTERS = 50_000_000, 100_000, 4000
@@ -86,7 +86,7 @@ FUNCTIONS = frozenset({*_OF_SQLITE, *AGGREGATES, *SCALARS})
 class ClaimsDatabase:
     """Tables by name, and the queries that may be asked of them."""
 
-    def __init__(self, tables: Mapping[str, Table]) -> None:
+    def __init__(self, tables: Mapping[str, DataTable]) -> None:
         # without a cache of statements: none that was made to fill a table can be asked for again
         self._sql = sqlite3.connect(":memory:", cached_statements=0)
         for limit, value in _LIMITS.items():

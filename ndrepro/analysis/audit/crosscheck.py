@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from ndrepro.analysis.audit.claims import CrossCheck
-from ndrepro.analysis.audit.table import Table
+from ndrepro.analysis.audit.table import DataTable
 from ndrepro.protocol.errors import UsageError
 
 STATISTICS: Mapping[str, Callable[..., Any]] = {
@@ -44,7 +44,7 @@ Matrix = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
-class Cell:
+class PrintedCell:
     """A printed cell that is not the rounded statistic of its raw values."""
 
     row: str
@@ -74,7 +74,7 @@ class HeadFinding:
     rows: int
     equal: int
     cut_off: int
-    cells: tuple[Cell, ...]
+    cells: tuple[PrintedCell, ...]
     origin: Origin | None = None
 
     @property
@@ -114,7 +114,7 @@ class _Raw:
     columns: tuple[tuple[str, tuple[Any, ...], Any], ...]  # (quantity, head, replicate)
 
 
-def cross_check(check: CrossCheck, tables: Mapping[str, Table], decimals: int) -> CrossFinding:
+def cross_check(check: CrossCheck, tables: Mapping[str, DataTable], decimals: int) -> CrossFinding:
     """Compare a printed column with raw data; ``decimals`` are the digits printed behind the point.
 
     Raises UsageError where a printed cell has no raw values, or replicates are unequal in number.
@@ -139,7 +139,7 @@ def cross_check(check: CrossCheck, tables: Mapping[str, Table], decimals: int) -
     return CrossFinding(check, tuple(heads))
 
 
-def _gather(check: CrossCheck, raw: Table, rows: Sequence[Any]) -> _Raw:
+def _gather(check: CrossCheck, raw: DataTable, rows: Sequence[Any]) -> _Raw:
     places = {row: place for place, row in enumerate(rows)}
     quantities = (check.values, *check.among)
     found: dict[tuple[str, tuple[Any, ...], Any], Matrix] = {}
@@ -175,7 +175,7 @@ def _head_finding(
     present = np.isfinite(column)
     how = [_how(p, c, unit) for p, c in zip(column[present], computed[present], strict=True)]
     cells = tuple(
-        Cell(str(row), float(p), float(c), word, _digits(p, c, unit) if word == DIFFERS else "")
+        PrintedCell(str(row), float(p), float(c), word, _digits(p, c, unit) if word == DIFFERS else "")
         for row, p, c, word in zip(np.asarray(rows)[present], column[present], computed[present], how, strict=True)
         if word != EQUAL
     )

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from ndrepro.analysis.audit.published_tables import published_tables
-from ndrepro.analysis.results.result_row import Score, manifest_of
+from ndrepro.analysis.results.result_row import ResultRow, manifest_of
 from ndrepro.protocol.experiment.catalogue import DATASETS
 from ndrepro.protocol.experiment.experiment import STREAMS
 from ndrepro.protocol.layout import RunFolder
@@ -48,13 +48,13 @@ class Doubt:
         return asdict(self)
 
 
-def doubts(scores: Sequence[Score]) -> tuple[Doubt, ...]:
+def doubts(scores: Sequence[ResultRow]) -> tuple[Doubt, ...]:
     """Everything that is found in some verified, completed runs; what cannot be comes first."""
     found = [doubt for check in CHECKS for doubt in check(scores)]
     return tuple(sorted(found, key=lambda doubt: doubt.gravity != CANNOT_BE))
 
 
-def _not_finite(scores: Sequence[Score]) -> Iterator[Doubt]:
+def _not_finite(scores: Sequence[ResultRow]) -> Iterator[Doubt]:
     for row in scores:
         if not row.finite:
             values = (
@@ -63,7 +63,7 @@ def _not_finite(scores: Sequence[Score]) -> Iterator[Doubt]:
             yield Doubt("not-finite", CANNOT_BE, (row.run_id,), f"{row.name}, seed {row.seed}: {values}")
 
 
-def _above_best_known(scores: Sequence[Score]) -> Iterator[Doubt]:
+def _above_best_known(scores: Sequence[ResultRow]) -> Iterator[Doubt]:
     best = {line["dataset"]: line for line in published_tables()["best_known"].rows()}
     for row in scores:
         known = best.get(row.dataset)
@@ -73,21 +73,21 @@ def _above_best_known(scores: Sequence[Score]) -> Iterator[Doubt]:
             yield Doubt("above-best-known", CANNOT_BE, (row.run_id,), text)
 
 
-def _train_as_test(scores: Sequence[Score]) -> Iterator[Doubt]:
+def _train_as_test(scores: Sequence[ResultRow]) -> Iterator[Doubt]:
     for row in scores:
         if row.finite and (row.train_accuracy, row.train_loss) == (row.test_accuracy, row.test_loss):
             text = f"{row.name}, seed {row.seed}: training and test have the same accuracy and loss to the last bit"
             yield Doubt("train-as-test", CANNOT_BE, (row.run_id,), text)
 
 
-def _above_training(scores: Sequence[Score]) -> Iterator[Doubt]:
+def _above_training(scores: Sequence[ResultRow]) -> Iterator[Doubt]:
     for row in scores:
         if row.finite and row.test_accuracy > row.train_accuracy + FAR_ABOVE_POINTS:
             text = f"{row.name}, seed {row.seed}: test {row.test_accuracy:.2f} %, train {row.train_accuracy:.2f} %"
             yield Doubt("above-training", LOOK, (row.run_id,), text)
 
 
-def _guessing(scores: Sequence[Score]) -> Iterator[Doubt]:
+def _guessing(scores: Sequence[ResultRow]) -> Iterator[Doubt]:
     for row in scores:
         classes = DATASETS[row.dataset].num_classes if row.dataset in DATASETS else 0
         if classes and row.finite and row.test_accuracy <= GUESSING_MARGIN * 100 / classes:
@@ -95,7 +95,7 @@ def _guessing(scores: Sequence[Score]) -> Iterator[Doubt]:
             yield Doubt("guessing", LOOK, (row.run_id,), text)
 
 
-def _same_seed_again(scores: Sequence[Score]) -> Iterator[Doubt]:
+def _same_seed_again(scores: Sequence[ResultRow]) -> Iterator[Doubt]:
     for rows in _together(scores, lambda row: row.identity):
         if len(rows) > 1:
             text = (
@@ -104,7 +104,7 @@ def _same_seed_again(scores: Sequence[Score]) -> Iterator[Doubt]:
             yield Doubt("same-seed-again", LOOK, _ids(rows), text)
 
 
-def _seed_without_effect(scores: Sequence[Score]) -> Iterator[Doubt]:
+def _seed_without_effect(scores: Sequence[ResultRow]) -> Iterator[Doubt]:
     for rows in _together(
         scores, lambda row: (*row.experiment, *row.surroundings[1:])
     ):  # whatever the environment is called
@@ -121,7 +121,7 @@ def _seed_without_effect(scores: Sequence[Score]) -> Iterator[Doubt]:
                 yield Doubt("seed-without-effect", CANNOT_BE, _ids([row for row, _ in pairs]), text)
 
 
-def _other_network(scores: Sequence[Score]) -> Iterator[Doubt]:
+def _other_network(scores: Sequence[ResultRow]) -> Iterator[Doubt]:
     for rows in _together(scores, lambda row: (row.arch, row.method, row.dataset, str(row.settings))):
         counts = {row.parameters for row in rows if row.parameters is not None}
         if len(counts) > 1:
@@ -160,13 +160,13 @@ def _census_gravity(method: str) -> str:
     return LOOK if method == "nd" else CANNOT_BE
 
 
-def _without_spread(scores: Sequence[Score]) -> Iterator[Doubt]:
+def _without_spread(scores: Sequence[ResultRow]) -> Iterator[Doubt]:
     for rows in _together(scores, lambda row: (*row.experiment, row.environment)):
         if len({tuple(row.seed_of(stream) for stream in STREAMS) for row in rows}) == 1:
             yield Doubt("without-spread", LOOK, _ids(rows), f"{rows[0].name}: one seed, hence no spread")
 
 
-Check = Callable[[Sequence[Score]], Iterator[Doubt]]
+Check = Callable[[Sequence[ResultRow]], Iterator[Doubt]]
 CHECKS: tuple[Check, ...] = (
     _not_finite,
     _above_best_known,
@@ -180,11 +180,11 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-def _results(row: Score) -> tuple[float, ...]:
+def _results(row: ResultRow) -> tuple[float, ...]:
     return row.train_accuracy, row.test_accuracy, row.train_loss, row.test_loss
 
 
-def _ids(rows: Iterable[Score]) -> tuple[str, ...]:
+def _ids(rows: Iterable[ResultRow]) -> tuple[str, ...]:
     return tuple(row.run_id for row in rows)
 
 
@@ -196,13 +196,13 @@ def _together(items: Iterable[Item], key: Callable[[Item], Hashable]) -> Iterato
     yield from groups.values()
 
 
-def _census(row: Score) -> Mapping[str, Any]:
+def _census(row: ResultRow) -> Mapping[str, Any]:
     manifest = manifest_of(row)
     items = manifest.byproducts if manifest else ()
     return next((item.annotations or {} for item in items if item.name == "layer census"), {})
 
 
-def _trail(row: Score) -> str | None:
+def _trail(row: ResultRow) -> str | None:
     manifest = manifest_of(row)
     name = RunFolder(row.folder).trail.name
     return next((item.sha256 for item in manifest.artifacts if item.path == name), None) if manifest else None

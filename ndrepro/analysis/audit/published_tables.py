@@ -30,7 +30,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ndrepro.analysis.audit.table import Table, from_rows, nearest
+from ndrepro.analysis.audit.table import DataTable, from_rows, nearest
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.project_folders import project_folder
 from provenance.errors import StorageError
@@ -94,7 +94,7 @@ def published_folder() -> Path:
 
 
 @cache
-def published_tables() -> Mapping[str, Table]:
+def published_tables() -> Mapping[str, DataTable]:
     """The tables of the studies that this project is about, by name: attempts, printed, imagenet, ..."""
     claims = published_folder() / CLAIMS
     return {spec.name: read_table(spec) for spec in table_specs(read_toml(claims), claims).values()}
@@ -116,7 +116,7 @@ def table_specs(document: Mapping[str, Any], path: Path) -> dict[str, TableSpec]
     return {name: _spec(name, _mapping(body, path, f"tables.{name}"), path) for name, body in declared.items()}
 
 
-def read_table(spec: TableSpec) -> Table:
+def read_table(spec: TableSpec) -> DataTable:
     """Read one table strictly. Raises UsageError with file, line, column, the value and what was expected."""
     try:
         with spec.file.open(encoding="utf-8", newline="") as stream:

@@ -19,7 +19,7 @@ Column = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
-class Table:
+class DataTable:
     """Named columns of one length, and what the table is called in messages."""
 
     name: str
@@ -38,27 +38,27 @@ class Table:
         for values in zip(*(column.tolist() for column in self.columns.values()), strict=True):
             yield dict(zip(self.columns, values, strict=True))
 
-    def where(self, mask: Column) -> Table:
+    def where(self, mask: Column) -> DataTable:
         """The rows where ``mask``, a column of yes or no, says yes."""
         mask = np.asarray(mask)
         if mask.dtype != np.bool_ or mask.shape != (len(self),):
             raise UsageError(f"rows of '{self.name}' are chosen by a comparison of its columns", "e.g. epochs == 100")
-        return Table(self.name, {name: column[mask] for name, column in self.columns.items()})
+        return DataTable(self.name, {name: column[mask] for name, column in self.columns.items()})
 
-    def matching(self, **values: Any) -> Table:
+    def matching(self, **values: Any) -> DataTable:
         """The rows that have these values."""
         mask = np.ones(len(self), dtype=bool)
         for name, value in values.items():
             mask &= self[name] == value
         return self.where(mask)
 
-    def groups(self, keys: Sequence[str]) -> Iterator[tuple[tuple[Any, ...], Table]]:
+    def groups(self, keys: Sequence[str]) -> Iterator[tuple[tuple[Any, ...], DataTable]]:
         """(values of the keys, the rows that have them), in the order of their first rows."""
         places: dict[tuple[Any, ...], list[int]] = {}
         for place, key in enumerate(self.keys(keys)):
             places.setdefault(key, []).append(place)
         for key, chosen in places.items():
-            yield key, Table(self.name, {name: column[chosen] for name, column in self.columns.items()})
+            yield key, DataTable(self.name, {name: column[chosen] for name, column in self.columns.items()})
 
     def keys(self, names: Sequence[str]) -> list[tuple[Any, ...]]:
         """The values of some columns, row by row."""
@@ -67,9 +67,9 @@ class Table:
         return list(zip(*(self[name].tolist() for name in names), strict=True))
 
 
-def from_rows(name: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
+def from_rows(name: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> DataTable:
     """A table of rows of plain values; each column gets the type that holds all of its values."""
-    return Table(name, {column: np.asarray([row[column] for row in rows]) for column in columns})
+    return DataTable(name, {column: np.asarray([row[column] for row in rows]) for column in columns})
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

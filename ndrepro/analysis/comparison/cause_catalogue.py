@@ -29,7 +29,7 @@ from ndrepro.protocol.experiment.determinism import INSTRUCTION_LIMITS
 
 
 @dataclass(frozen=True)
-class Stage:
+class Onset:
     """When a difference shows, see above. ``None``: no last record; the loss may differ or not; any size."""
 
     earliest: int
@@ -40,16 +40,16 @@ class Stage:
 
 NEVER = 2**63
 STAGES = {
-    "weights": Stage(0, 0, None, None),
-    "batch": Stage(1, 1, True, False),
-    "data": Stage(1, None, True, False),
-    "forward": Stage(1, 1, True, None),
-    "update": Stage(1, 1, False, None),
-    "schedule": Stage(2, None, False, None),
-    "noise": Stage(1, None, True, False),
-    "arithmetic": Stage(1, None, None, True),
-    "evaluation": Stage(NEVER, None, None, None),
-    "anything": Stage(0, None, None, None),
+    "weights": Onset(0, 0, None, None),
+    "batch": Onset(1, 1, True, False),
+    "data": Onset(1, None, True, False),
+    "forward": Onset(1, 1, True, None),
+    "update": Onset(1, 1, False, None),
+    "schedule": Onset(2, None, False, None),
+    "noise": Onset(1, None, True, False),
+    "arithmetic": Onset(1, None, None, True),
+    "evaluation": Onset(NEVER, None, None, None),
+    "anything": Onset(0, None, None, None),
 }
 
 

@@ -20,7 +20,7 @@ from ndrepro.text.plurals import plural
 from provenance.attestation.manifest import Manifest
 from provenance.comparison.code_diff import CodeDiff, FileChange
 from provenance.comparison.json_leaves import ABSENT
-from provenance.comparison.manifest_diff import Change, ManifestDiff
+from provenance.comparison.manifest_diff import FieldChange, ManifestDiff
 
 # the files of this project that compute numbers or write them down
 _TRAINING_HALF = (
@@ -120,9 +120,9 @@ def _same(first: Any, second: Any) -> bool:
     return isinstance(first, str) and first == second
 
 
-def _by_effect(changes: ManifestDiff) -> list[tuple[Effect, list[Change]]]:
+def _by_effect(changes: ManifestDiff) -> list[tuple[Effect, list[FieldChange]]]:
     """Changes put together by what they can do; code, data and results are looked at on their own."""
-    found: dict[str, tuple[Effect, list[Change]]] = {}
+    found: dict[str, tuple[Effect, list[FieldChange]]] = {}
     for group in changes.groups:
         for change in group.changes:
             effect = effect_of(group.name, change.name)

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ndrepro.protocol.replay_messages import BATCH, STATE, Bits, Operation, StepRecord, Wanted
+from ndrepro.protocol.replay_messages import BATCH, STATE, Operation, StepRecord, TensorBits, Wanted
 
 if TYPE_CHECKING:
     import numpy
@@ -164,17 +164,17 @@ def unfaithful(record: StepRecord, recorded: tuple[str, ...], loss_bits: str, na
     return found + [name for name, then, now in zip(names, recorded, record.leaving, strict=True) if then != now]
 
 
-def _entering(first: StepRecord, second: StepRecord) -> tuple[Mapping[str, Bits], Mapping[str, Bits]]:
+def _entering(first: StepRecord, second: StepRecord) -> tuple[Mapping[str, TensorBits], Mapping[str, TensorBits]]:
     """State and momentum before the step, in one list."""
 
-    def together(record: StepRecord) -> dict[str, Bits]:
+    def together(record: StepRecord) -> dict[str, TensorBits]:
         momentum = {f"momentum of {name}": bits for name, bits in record.momentum.items()}
         return {**record.state, **momentum}
 
     return together(first), together(second)
 
 
-def _unequal(first: Mapping[str, Bits], second: Mapping[str, Bits]) -> tuple[str, ...]:
+def _unequal(first: Mapping[str, TensorBits], second: Mapping[str, TensorBits]) -> tuple[str, ...]:
     return tuple(name for name in dict.fromkeys([*first, *second]) if first.get(name) != second.get(name))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from ndrepro.text.plurals import plural
 from provenance.capture.unavailable import is_missing
 from provenance.comparison.json_leaves import ABSENT
-from provenance.comparison.manifest_diff import Change
+from provenance.comparison.manifest_diff import FieldChange
 
 _DIGEST = re.compile(r"((?:sha256:)?[0-9a-f]{12})(?:[0-9a-f]{28}|[0-9a-f]{52})")
 _SHOWN = 44
@@ -31,7 +31,7 @@ class Folded:
         return f"{names} {self.first} -> {self.second}" + (f" ({self.note})" if self.note else "")
 
 
-def fold(changes: Iterable[Change]) -> tuple[Folded, ...]:
+def fold(changes: Iterable[FieldChange]) -> tuple[Folded, ...]:
     """Changes with those of equal values put together: threads are set in many places."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for change in changes:

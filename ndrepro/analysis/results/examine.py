@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ndrepro.analysis.results.result_row import NoScore, Score, experiment_of, score_of
+from ndrepro.analysis.results.result_row import NoScore, ResultRow, experiment_of, score_of
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.run_files import MANIFEST
 from provenance.attestation.trust import TrustPolicy
@@ -45,7 +45,7 @@ class Examined:
     """
 
     path: Path
-    result: Score | Unfinished | Refused
+    result: ResultRow | Unfinished | Refused
     run_id: str = ""
     began: tuple[int, str] = (0, "")
     digest: str = ""
@@ -61,7 +61,7 @@ class Examined:
     @classmethod
     def from_json(cls, path: Path, document: Mapping[str, Any]) -> Examined:
         """What ``to_json`` wrote of the manifest at ``path``."""
-        kind = {"Score": Score, "Unfinished": Unfinished}[document["kind"]]
+        kind = {"Score": ResultRow, "Unfinished": Unfinished}[document["kind"]]
         fields = document["fields"]
         # runs have most texts in common: each is held once
         shared = {name: sys.intern(value) for name, value in fields.items() if type(value) is str}
@@ -81,7 +81,7 @@ def examine(path: Path, policy: TrustPolicy) -> Examined:
     manifest, digest, signer = verdict.manifest, verdict.digest, verdict.signer
     if manifest is None or digest is None or signer is None or not verdict.manifest_ok or verdict.changed:
         return Examined(path, Refused(path, _failure(verdict)))
-    result: Score | Unfinished | Refused
+    result: ResultRow | Unfinished | Refused
     try:
         run = _identifier(manifest)
         if manifest.outcome != "completed":

@@ -37,7 +37,7 @@ class NoScore(NdreproError):
 
 
 @dataclass(frozen=True)
-class Score:
+class ResultRow:
     """One completed run, from its verified manifest: last epoch's accuracies in percent, losses in nats an image.
 
     ``seeds`` holds the streams that have a seed of their own; ``settings`` what else of the experiment is not its
@@ -115,7 +115,7 @@ class Score:
         return (self.cell, self.environment, self.determinism, self.threads, self.device, self.instructions)
 
 
-def score_of(manifest: Manifest, folder: Path, verdict: Verdict) -> Score:
+def score_of(manifest: Manifest, folder: Path, verdict: Verdict) -> ResultRow:
     """The row of a completed run whose manifest, that of ``verdict``, verifies.
 
     Raises NoScore for a manifest that is of no training run, of a piece of one, that did not complete, whose results
@@ -135,7 +135,7 @@ def score_of(manifest: Manifest, folder: Path, verdict: Verdict) -> Score:
     where = [f"{word} {version or 'not known'}" for word, version in versions.items()]
     source = _named(manifest, "source")
     internal = manifest.internal_parameters
-    return Score(
+    return ResultRow(
         run_id=manifest.invocation_id,
         folder=folder,
         name=experiment.name,
@@ -190,7 +190,7 @@ def experiment_of(manifest: Manifest) -> Experiment:
     return experiment
 
 
-def manifest_of(run: Score) -> Manifest | None:
+def manifest_of(run: ResultRow) -> Manifest | None:
     """The manifest of a row, read again; None where it is gone or signs anything else than what was verified."""
     try:
         payload = read_envelope(RunFolder(run.folder).manifest.read_bytes())[1]

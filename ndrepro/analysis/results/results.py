@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from ndrepro.analysis.results.examine import SEGMENT, Examined, Refused, Unfinished
 from ndrepro.analysis.results.ledger_check import LedgerCheck, LedgerRun
 from ndrepro.analysis.results.manifest_cache import ManifestCache
-from ndrepro.analysis.results.result_row import Score
+from ndrepro.analysis.results.result_row import ResultRow
 from ndrepro.analysis.results.verification import Watch, examine_folder
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from provenance.attestation.dsse import default_home
@@ -33,7 +33,7 @@ from provenance.errors import NotFoundError
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["Lost", "Refused", "Score", "Scores", "Unfinished", "read_scores"]
+__all__ = ["Lost", "Refused", "ResultRow", "Results", "Unfinished", "read_results"]
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,13 @@ class Lost:
 
 
 @dataclass(frozen=True)
-class Scores:
+class Results:
     """What a folder of runs, or several, hold: see the module. ``begun`` is None where a folder has no ledger.
 
     ``rows`` are in the order of their starts; ``segments`` were trained to their end, and have no result of their own.
     """
 
-    rows: tuple[Score, ...]
+    rows: tuple[ResultRow, ...]
     refused: tuple[Refused, ...] = ()
     unfinished: tuple[Unfinished, ...] = ()
     segments: tuple[Unfinished, ...] = ()
@@ -60,13 +60,13 @@ class Scores:
     begun: int | None = None
     folders: tuple[Path, ...] = ()
 
-    def distinct(self) -> tuple[tuple[Score, ...], tuple[Score, ...]]:
+    def distinct(self) -> tuple[tuple[ResultRow, ...], tuple[ResultRow, ...]]:
         """One row for each identity (the first that was started), and the repeats of those.
 
         A run that was run again is no second sample of its seed: statistics take the first list and say how many
         are in the second.
         """
-        first: dict[tuple[Any, ...], Score] = {}
+        first: dict[tuple[Any, ...], ResultRow] = {}
         repeats = []
         for row in sorted(self.rows, key=lambda row: (row.started, row.run_id)):
             if first.setdefault(row.identity, row) is not row:
@@ -74,11 +74,11 @@ class Scores:
         return tuple(first.values()), tuple(repeats)
 
     def frame(self) -> pandas.DataFrame:
-        """One line a run, the fields of ``Score`` as columns; ``seeds`` and ``settings`` as text "key=value ..."."""
+        """One line a run, the fields of ``ResultRow`` as columns; ``seeds`` and ``settings`` as "key=value ..."."""
         import pandas
 
         lines = [{**vars(row), "seeds": _text(row.seeds), "settings": _text(row.settings)} for row in self.rows]
-        return pandas.DataFrame(lines, columns=list(Score.__dataclass_fields__))
+        return pandas.DataFrame(lines, columns=list(ResultRow.__dataclass_fields__))
 
     def account(self) -> dict[str, Any]:
         """How many runs were begun, and what became of them, for the head of every report."""
@@ -95,13 +95,13 @@ class Scores:
         }
 
 
-def read_scores(
+def read_results(
     folders: Path | str | Iterable[Path | str],
     *,
     cache: Path | None = None,
     policy: TrustPolicy | None = None,
     watch: Watch = lambda done, count: None,
-) -> Scores:
+) -> Results:
     """The scores of every run below ``folders``, ordered by start.
 
     Args:
@@ -124,7 +124,7 @@ def read_scores(
             path = _ledger_of(absolute)
             parts.append(_checked(absolute, found, path, _read_ledger(path, kept)))
     counts = [part.begun for part in parts]
-    return Scores(
+    return Results(
         rows=tuple(sorted((row for part in parts for row in part.rows), key=lambda row: (row.started, row.run_id))),
         refused=tuple(item for part in parts for item in part.refused),
         unfinished=tuple(item for part in parts for item in part.unfinished),
@@ -145,7 +145,7 @@ def _read_ledger(path: Path, cache: ManifestCache) -> LedgerCheck:
     return ledger
 
 
-def _checked(folder: Path, examined: list[Examined], path: Path, ledger: LedgerCheck) -> Scores:
+def _checked(folder: Path, examined: list[Examined], path: Path, ledger: LedgerCheck) -> Results:
     """One folder's manifests, each compared with the ledger at ``path``; of several of one run the first counts."""
     found: dict[str, Examined] = {}
     refused: list[Refused] = []
@@ -162,8 +162,8 @@ def _checked(folder: Path, examined: list[Examined], path: Path, ledger: LedgerC
     whole = ledger.exists and folder == path.parent
     known = {name for item in examined for name in (item.run_id, item.path.parent.name)}
     lost = [_lost(folder, name, ledger.runs[name]) for name in sorted(ledger.runs.keys() - known)] if whole else []
-    return Scores(
-        rows=tuple(result for result in results if isinstance(result, Score)),
+    return Results(
+        rows=tuple(result for result in results if isinstance(result, ResultRow)),
         refused=tuple(refused),
         unfinished=tuple(result for result in others if result.outcome != SEGMENT),
         segments=tuple(result for result in others if result.outcome == SEGMENT),

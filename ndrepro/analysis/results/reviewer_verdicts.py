@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ndrepro.analysis.results.examine import Refused
-from ndrepro.analysis.results.results import Score, Scores
+from ndrepro.analysis.results.results import ResultRow, Results
 from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.verdicts import IDENTICAL, PREDICATE, STATEMENT, VERDICTS
 from provenance.attestation.dsse import verify_envelope
@@ -41,7 +41,7 @@ class Attestation:
     ``repeated`` the identifiers of the runs that did; ``differences`` what of code and surroundings was another."""
 
     path: Path
-    run: Score
+    run: ResultRow
     verdict: str
     signer: str
     epochs: tuple[int, ...]
@@ -94,7 +94,7 @@ class _NotHeld(ProvenanceError):
     """A verdict does not count: the message says why."""
 
 
-def read_attestations(scores: Scores, policy: TrustPolicy) -> Attestations:
+def read_attestations(scores: Results, policy: TrustPolicy) -> Attestations:
     """The verdicts that lie beside the runs of ``scores``. Copies of one count once."""
     by_digest = {row.manifest_digest: row for row in scores.rows}
     held: dict[bytes, Attestation] = {}
@@ -129,7 +129,7 @@ def _files(folders: Iterable[Path]) -> Iterator[Path]:
                 yield from sorted(verdicts.glob("*.dsse.json"))
 
 
-def _attestation(path: Path, payload: bytes, signer: str, by_digest: dict[str, Score]) -> Attestation | None:
+def _attestation(path: Path, payload: bytes, signer: str, by_digest: dict[str, ResultRow]) -> Attestation | None:
     """What is attested; None where it is of a run that is not here. Raises ProvenanceError for what does not count."""
     top = Field(parse(payload), "$", ManifestError).members(("_type", "subject", "predicateType", "predicate"))
     top["_type"].one_of((STATEMENT,))
@@ -156,13 +156,13 @@ def _attestation(path: Path, payload: bytes, signer: str, by_digest: dict[str, S
     return Attestation(path, run, verdict, signer, epochs, repeated, differences)
 
 
-def _same_results(run: Score, repeats: Sequence[Score]) -> None:
+def _same_results(run: ResultRow, repeats: Sequence[ResultRow]) -> None:
     for row in repeats:
         if results_of(row) != results_of(run):
             raise _NotHeld(f"it says identical, and the results of {row.run_id} are others than those of {run.run_id}")
 
 
-def results_of(run: Score) -> tuple[str, ...]:
+def results_of(run: ResultRow) -> tuple[str, ...]:
     """The four results of a run to the last bit; NaN is a result too."""
     return tuple(map(repr, (run.train_accuracy, run.test_accuracy, run.train_loss, run.test_loss)))
 

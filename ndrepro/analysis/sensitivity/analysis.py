@@ -1,6 +1,6 @@
 """What moves the result, and by how much: bits, numbers, conclusion, from the verified runs of a study.
 
-    read_scores ──> design_of ──> compare_bits          which cells agree, where the others part
+    read_results ──> design_of ──> compare_bits          which cells agree, where the others part
                               ├─> compare_numbers       means, paired differences, equivalence, components, power
                               └─> contrasts, orders     does "ND beats BN" hold everywhere
 
@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ndrepro.analysis.results.results import Scores
-from ndrepro.analysis.sensitivity.bits import Bits, compare_bits
+from ndrepro.analysis.results.results import Results
+from ndrepro.analysis.sensitivity.bits import BitComparison, compare_bits
 from ndrepro.analysis.sensitivity.conclusion import Contrast, contrasts, methods_of, orders
-from ndrepro.analysis.sensitivity.experimental_design import Design, design_of
+from ndrepro.analysis.sensitivity.experimental_design import ExperimentalDesign, design_of
 from ndrepro.analysis.sensitivity.numbers import Numbers, compare_numbers
 from ndrepro.analysis.statistics.rankings import Agreement
 from ndrepro.analysis.statistics.samples import TooLittle
@@ -32,7 +32,7 @@ METRICS = {
 
 
 @dataclass(frozen=True)
-class Options:
+class AnalysisOptions:
     """What is asked: the metric, the margin within which a difference does not matter, the methods to be compared."""
 
     metric: str = "test_accuracy"
@@ -51,10 +51,10 @@ class Options:
 class Sensitivity:
     """The whole answer; ``scores`` says which runs it rests on, and what was refused."""
 
-    options: Options
-    scores: Scores
-    design: Design
-    bits: tuple[Bits, ...]
+    options: AnalysisOptions
+    scores: Results
+    design: ExperimentalDesign
+    bits: tuple[BitComparison, ...]
     numbers: tuple[Numbers, ...]
     contrasts: tuple[Contrast, ...]
     orders: Mapping[str, Agreement]
@@ -81,7 +81,7 @@ class Sensitivity:
         }
 
 
-def sensitivity_of(scores: Scores, options: Options) -> Sensitivity:
+def sensitivity_of(scores: Results, options: AnalysisOptions) -> Sensitivity:
     """Compare every cell of the runs. Raises TooLittle where there are none, UsageError for what no run has."""
     if options.metric not in METRICS:
         raise UsageError(f"metric {options.metric!r} is not known", suggestion(options.metric, METRICS))

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ndrepro.analysis.comparison.trail_divergence import compare_trails, growth
-from ndrepro.analysis.results.result_row import Score, manifest_of
-from ndrepro.analysis.sensitivity.experimental_design import Cell, Design, Replicate
+from ndrepro.analysis.results.result_row import ResultRow, manifest_of
+from ndrepro.analysis.sensitivity.experimental_design import Condition, ExperimentalDesign, Replicate
 from ndrepro.protocol.layout import RunFolder
 from provenance.errors import ProvenanceError, TrailError
 from provenance.formats.digest import file_digest
@@ -63,7 +63,7 @@ class Growth:
 
 
 @dataclass(frozen=True)
-class Bits:
+class BitComparison:
     """One subject: every pair of cells, groups of cells with equal bits, growth against the reference, what lacks.
 
     ``repeated`` counts runs that were run again with nothing changed and have both trails, ``repeated_equal`` those
@@ -95,9 +95,9 @@ class Bits:
         }
 
 
-def compare_bits(design: Design, subject: str) -> Bits:
+def compare_bits(design: ExperimentalDesign, subject: str) -> BitComparison:
     """Compare the trails of every pair of cells, replicate by replicate."""
-    trails: dict[Cell, dict[Replicate, tuple[Path, str]]] = {}
+    trails: dict[Condition, dict[Replicate, tuple[Path, str]]] = {}
     without: dict[str, str] = {}
     for cell in design.cells:
         for replicate, run in design.of(subject, cell).items():
@@ -116,10 +116,10 @@ def compare_bits(design: Design, subject: str) -> Bits:
     labels = [cell.label for cell in cells]
     again = _repeats(design, subject)
     grown = tuple(filter(None, growths))
-    return Bits(subject, tuple(pairs), _groups(labels, pairs), grown, without, len(again), sum(again))
+    return BitComparison(subject, tuple(pairs), _groups(labels, pairs), grown, without, len(again), sum(again))
 
 
-def _repeats(design: Design, subject: str) -> list[bool]:
+def _repeats(design: ExperimentalDesign, subject: str) -> list[bool]:
     """Of every run that was run again, whether its bits came out again; those without both trails are not among."""
     first = {run.identity: run for (name, _), runs in design.runs.items() if name == subject for run in runs.values()}
     found = []
@@ -130,7 +130,7 @@ def _repeats(design: Design, subject: str) -> list[bool]:
     return found
 
 
-def signed_trail(run: Score) -> tuple[Path, str]:
+def signed_trail(run: ResultRow) -> tuple[Path, str]:
     """A run's trail and its digest, as its manifest has it. Raises TrailError where it is not there or another."""
     folder, manifest = RunFolder(run.folder), manifest_of(run)
     if manifest is None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ndrepro.analysis.sensitivity.experimental_design import Cell, Design, Replicate
+from ndrepro.analysis.sensitivity.experimental_design import Condition, ExperimentalDesign, Replicate
 from ndrepro.analysis.sensitivity.numbers import Breakdown, breakdowns_of
 from ndrepro.analysis.statistics.paired import BETTER, Paired, compare_pairs
 from ndrepro.analysis.statistics.power import Power, detectable_difference
@@ -81,7 +81,9 @@ class Contrast:
         }
 
 
-def contrasts(design: Design, metric: str, methods: tuple[str, str], confidence: float = 0.95) -> tuple[Contrast, ...]:
+def contrasts(
+    design: ExperimentalDesign, metric: str, methods: tuple[str, str], confidence: float = 0.95
+) -> tuple[Contrast, ...]:
     """Every network, data set and number of epochs that both methods have been run on. Larger is better."""
     subjects = {_parts(design, subject): subject for subject in design.subjects}
     others = list(dict.fromkeys(rest for _, rest in subjects))
@@ -92,12 +94,12 @@ def contrasts(design: Design, metric: str, methods: tuple[str, str], confidence:
     )
 
 
-def methods_of(design: Design) -> tuple[str, ...]:
+def methods_of(design: ExperimentalDesign) -> tuple[str, ...]:
     """Methods among the runs, by name."""
     return tuple(sorted({run.method for runs in design.runs.values() for run in runs.values()}))
 
 
-def orders(design: Design, metric: str) -> dict[str, Agreement]:
+def orders(design: ExperimentalDesign, metric: str) -> dict[str, Agreement]:
     """How far each cell puts the subjects in the reference's order; only cells with two subjects in common."""
     found: dict[str, Agreement] = {}
     first = _results(design, design.reference, metric)
@@ -108,7 +110,7 @@ def orders(design: Design, metric: str) -> dict[str, Agreement]:
     return found
 
 
-def _contrast(design: Design, first: str, second: str, metric: str, confidence: float) -> Contrast:
+def _contrast(design: ExperimentalDesign, first: str, second: str, metric: str, confidence: float) -> Contrast:
     lines, differences = [], {}
     for cell in design.cells:
         a, b = (_finite(design, subject, cell, metric) for subject in (first, second))
@@ -129,16 +131,16 @@ def _contrast(design: Design, first: str, second: str, metric: str, confidence: 
     return Contrast(first, second, tuple(lines), breakdowns)
 
 
-def _parts(design: Design, subject: str) -> tuple[str, tuple[Any, ...]]:
+def _parts(design: ExperimentalDesign, subject: str) -> tuple[str, tuple[Any, ...]]:
     run = next(run for (name, _), runs in design.runs.items() if name == subject for run in runs.values())
     return run.method, (run.arch, run.epochs, run.dataset)
 
 
-def _finite(design: Design, subject: str, cell: Cell, metric: str) -> dict[Replicate, float]:
+def _finite(design: ExperimentalDesign, subject: str, cell: Condition, metric: str) -> dict[Replicate, float]:
     found = {replicate: float(getattr(run, metric)) for replicate, run in design.of(subject, cell).items()}
     return {replicate: value for replicate, value in found.items() if math.isfinite(value)}
 
 
-def _results(design: Design, cell: Cell, metric: str) -> Mapping[str, list[float]]:
+def _results(design: ExperimentalDesign, cell: Condition, metric: str) -> Mapping[str, list[float]]:
     found = {subject: list(_finite(design, subject, cell, metric).values()) for subject in design.subjects}
     return {subject: values for subject, values in found.items() if len(values) > 1}

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ndrepro.analysis.results.result_row import Score
+from ndrepro.analysis.results.result_row import ResultRow
 from ndrepro.analysis.statistics.samples import TooLittle
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment.experiment import STREAMS
@@ -39,7 +39,7 @@ Replicate = int | str
 
 
 @dataclass(frozen=True)
-class Cell:
+class Condition:
     """One combination of values, by axis; ``label`` is what tells it from the reference."""
 
     values: tuple[tuple[str, Any], ...]
@@ -51,7 +51,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Design:
+class ExperimentalDesign:
     """Runs in order: ``runs[subject, cell]`` maps replicates to runs; ``repeats`` are runs of what had been run.
 
     ``streams`` are those that some runs draw anew, each against the others; none where only the seed is.
@@ -59,13 +59,13 @@ class Design:
 
     subjects: tuple[str, ...]
     axes: Mapping[str, tuple[Any, ...]]
-    cells: tuple[Cell, ...]
-    reference: Cell
-    runs: Mapping[tuple[str, Cell], Mapping[Replicate, Score]]
-    repeats: tuple[Score, ...] = ()
+    cells: tuple[Condition, ...]
+    reference: Condition
+    runs: Mapping[tuple[str, Condition], Mapping[Replicate, ResultRow]]
+    repeats: tuple[ResultRow, ...] = ()
     streams: tuple[str, ...] = ()
 
-    def of(self, subject: str, cell: Cell) -> Mapping[Replicate, Score]:
+    def of(self, subject: str, cell: Condition) -> Mapping[Replicate, ResultRow]:
         """Runs by replicate; none where the cell has none of that subject."""
         return self.runs.get((subject, cell), {})
 
@@ -75,7 +75,7 @@ class Design:
         return tuple(sorted({each for runs in self.runs.values() for each in runs}, key=natural))
 
     @property
-    def full(self) -> tuple[tuple[str, Cell, Replicate], ...]:
+    def full(self) -> tuple[tuple[str, Condition, Replicate], ...]:
         """Every run of a full design, (subject, cell, replicate): each cell has the replicates of its like."""
         drawn: dict[Any, set[Replicate]] = {}
         for (_, cell), runs in self.runs.items():
@@ -88,7 +88,7 @@ class Design:
         )
 
     @property
-    def missing(self) -> tuple[tuple[str, Cell, Replicate], ...]:
+    def missing(self) -> tuple[tuple[str, Condition, Replicate], ...]:
         """Every run that a full design would have and that is not there."""
         return tuple(each for each in self.full if each[2] not in self.of(each[0], each[1]))
 
@@ -101,13 +101,13 @@ class Design:
                 return drawn if isinstance(replicate, str) else {"seed": replicate}
         raise KeyError(replicate)
 
-    def along(self, axis: str) -> tuple[Cell, ...]:
+    def along(self, axis: str) -> tuple[Condition, ...]:
         """Cells that differ from the reference on this axis at most."""
         others = [name for name in self.axes if name != axis]
         return tuple(cell for cell in self.cells if all(cell[name] == self.reference[name] for name in others))
 
 
-def design_of(rows: Iterable[Score], *, reference: Mapping[str, str] | None = None) -> Design:
+def design_of(rows: Iterable[ResultRow], *, reference: Mapping[str, str] | None = None) -> ExperimentalDesign:
     """The design that these runs are of. ``reference`` sets values of the reference cell, as text, by axis.
 
     Raises TooLittle where there are no runs, UsageError for an axis or a value that no run has.
@@ -121,19 +121,19 @@ def design_of(rows: Iterable[Score], *, reference: Mapping[str, str] | None = No
     known = {key for each in flat for key in each}
     axes = {key: _values(each.get(key, DEFAULT) for each in flat) for key in sorted(known, key=_axis_order)}
     axes = {key: values for key, values in axes.items() if len(values) > 1}
-    cells: dict[Cell, None] = {}
-    runs: dict[tuple[str, Cell], dict[Replicate, Score]] = {}
+    cells: dict[Condition, None] = {}
+    runs: dict[tuple[str, Condition], dict[Replicate, ResultRow]] = {}
     repeats = []
     for row, values in zip(rows, flat, strict=True):
-        cell = Cell(tuple((axis, values.get(axis, DEFAULT)) for axis in axes))
+        cell = Condition(tuple((axis, values.get(axis, DEFAULT)) for axis in axes))
         cells[cell] = None
         inside = runs.setdefault((row.name, cell), {})
         if inside.setdefault(_replicate(row, streams), row) is not row:
             repeats.append(row)
     chosen = _reference(list(cells), runs, axes, dict(reference or {}))
-    labels = {cell: Cell(cell.values, _label(cell, chosen, axes)) for cell in cells}
+    labels = {cell: Condition(cell.values, _label(cell, chosen, axes)) for cell in cells}
     order = sorted(labels.values(), key=lambda cell: _cell_order(cell, chosen))
-    return Design(
+    return ExperimentalDesign(
         subjects=tuple(sorted({row.name for row in rows})),
         axes=axes,
         cells=tuple(order),
@@ -144,7 +144,7 @@ def design_of(rows: Iterable[Score], *, reference: Mapping[str, str] | None = No
     )
 
 
-def described(cell: Cell) -> str:
+def described(cell: Condition) -> str:
     """Every axis of a cell with its value, in words."""
     return ", ".join(f"{axis} {value}" for axis, value in cell.values)
 
@@ -155,28 +155,28 @@ def natural(text: Any) -> tuple[Any, ...]:
     return tuple((1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts)
 
 
-def _replicated_streams(rows: Sequence[Score]) -> frozenset[str]:
+def _replicated_streams(rows: Sequence[ResultRow]) -> frozenset[str]:
     seen = {stream: {row.seeds[stream] for row in rows if stream in row.seeds} for stream in STREAMS}
     return frozenset(stream for stream, values in seen.items() if len(values) >= _MANY)
 
 
-def _drawn(row: Score, streams: frozenset[str]) -> list[str]:
+def _drawn(row: ResultRow, streams: frozenset[str]) -> list[str]:
     """The streams of a run that have a seed of their own and are drawn anew."""
     return [stream for stream in STREAMS if stream in streams and stream in row.seeds]
 
 
-def _replicate(row: Score, streams: frozenset[str]) -> Replicate:
+def _replicate(row: ResultRow, streams: frozenset[str]) -> Replicate:
     own = _drawn(row, streams)
     if len(own) > 1:
         return ", ".join(f"{stream} {row.seeds[stream]}" for stream in own)
     return row.seeds[own[0]] if own else row.seed
 
 
-def _in_order(runs: Mapping[Replicate, Score]) -> dict[Replicate, Score]:
+def _in_order(runs: Mapping[Replicate, ResultRow]) -> dict[Replicate, ResultRow]:
     return {replicate: runs[replicate] for replicate in sorted(runs, key=natural)}
 
 
-def _flat(row: Score, streams: frozenset[str]) -> dict[str, Any]:
+def _flat(row: ResultRow, streams: frozenset[str]) -> dict[str, Any]:
     """Everything that may be an axis."""
     seeds = {f"seeds.{stream}": value for stream, value in row.seeds.items() if stream not in streams}
     surroundings = {
@@ -191,7 +191,7 @@ def _flat(row: Score, streams: frozenset[str]) -> dict[str, Any]:
     return {**surroundings, **seeds, DRAWN: text, **row.settings}
 
 
-def _environment_names(rows: Sequence[Score]) -> dict[tuple[str, str], str]:
+def _environment_names(rows: Sequence[ResultRow]) -> dict[tuple[str, str], str]:
     """An environment by its name; with its versions where one name has stood for several."""
     pairs = {(row.cell, row.environment) for row in rows}
     counts = Counter(cell for cell, _ in pairs)
@@ -208,11 +208,11 @@ def _axis_order(axis: str) -> tuple[int, str]:
 
 
 def _reference(
-    cells: list[Cell],
-    runs: Mapping[tuple[str, Cell], Mapping[Replicate, Score]],
+    cells: list[Condition],
+    runs: Mapping[tuple[str, Condition], Mapping[Replicate, ResultRow]],
     axes: Mapping[str, Any],
     wish: dict[str, str],
-) -> Cell:
+) -> Condition:
     """The cell whose values are most runs' own, on as many axes as can be; of equals the one with most runs."""
     for axis, text in wish.items():
         if axis not in axes:
@@ -232,7 +232,7 @@ def _reference(
     if not allowed:
         raise UsageError(f"no run has {', '.join(f'{axis}={text}' for axis, text in wish.items())} at once")
 
-    def closeness(cell: Cell) -> tuple[int, int]:
+    def closeness(cell: Condition) -> tuple[int, int]:
         return sum(cell[axis] == common[axis] for axis in axes), sizes[cell]
 
     return max(sorted(allowed, key=lambda cell: natural(cell.values)), key=closeness)
@@ -244,7 +244,7 @@ def _short(flat: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**each, DRAWN: each[DRAWN].partition(" of ")[0]} for each in flat] if len(parts) == 1 else flat
 
 
-def _label(cell: Cell, reference: Cell, axes: Mapping[str, tuple[Any, ...]]) -> str:
+def _label(cell: Condition, reference: Condition, axes: Mapping[str, tuple[Any, ...]]) -> str:
     """The environment, or what else differs from the reference."""
     differing = [(axis, value) for axis, value in cell.values if value != reference[axis]]
     if not differing:
@@ -265,7 +265,7 @@ def _words(axis: str, value: Any, values: tuple[Any, ...]) -> str:
     return f"{axis}={text[: _SHOWN - 3]}...{values.index(value) + 1}"
 
 
-def _cell_order(cell: Cell, reference: Cell) -> tuple[Any, ...]:
+def _cell_order(cell: Condition, reference: Condition) -> tuple[Any, ...]:
     """Cells that differ in their environment only come first, oldest release first; then by what else differs."""
     others = [
         axis for axis, value in cell.values if value != reference[axis] and axis not in (ENVIRONMENT, "libraries")

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ndrepro.analysis.sensitivity.experimental_design import DRAWN, Cell, Design, Replicate
+from ndrepro.analysis.sensitivity.experimental_design import DRAWN, Condition, ExperimentalDesign, Replicate
 from ndrepro.analysis.statistics.anova import Components, Unequal, complete_block, variance_components
 from ndrepro.analysis.statistics.equivalence import Equivalence, paired_equivalence
 from ndrepro.analysis.statistics.intervals import Interval, mean_interval, prediction_interval
@@ -105,8 +105,10 @@ class Numbers:
         }
 
 
-def compare_numbers(design: Design, subject: str, metric: str, margin: float, *, confidence: float = 0.95) -> Numbers:
-    """Everything that is said of one subject's ``metric``, a field of ``Score``."""
+def compare_numbers(
+    design: ExperimentalDesign, subject: str, metric: str, margin: float, *, confidence: float = 0.95
+) -> Numbers:
+    """Everything that is said of one subject's ``metric``, a field of ``ResultRow``."""
     values = {cell: _finite(design, subject, cell, metric) for cell in design.cells if design.of(subject, cell)}
     reference = values.get(design.reference, ({}, ()))[0]
     lines = [
@@ -123,7 +125,7 @@ def compare_numbers(design: Design, subject: str, metric: str, margin: float, *,
 
 
 def breakdowns_of(
-    design: Design, values: Mapping[Cell, Mapping[Replicate, float]], confidence: float = 0.95
+    design: ExperimentalDesign, values: Mapping[Condition, Mapping[Replicate, float]], confidence: float = 0.95
 ) -> tuple[tuple[Breakdown, ...], tuple[str, ...]]:
     """Components over all axes at once where they are crossed, else along each axis alone; and why one is lacking."""
     axes = [axis for axis in design.axes if axis != DRAWN]
@@ -151,10 +153,10 @@ def _crossed(replicates: Iterable[Replicate]) -> bool:
 
 
 def _breakdown(
-    design: Design,
+    design: ExperimentalDesign,
     axes: list[str],
-    cells: list[Cell],
-    values: Mapping[Cell, Mapping[Replicate, float]],
+    cells: list[Condition],
+    values: Mapping[Condition, Mapping[Replicate, float]],
     confidence: float,
 ) -> Breakdown:
     points = [(cell, replicate, value) for cell in cells for replicate, value in values[cell].items()]
@@ -189,7 +191,7 @@ def divided(levels: Mapping[str, Sequence[str]], results: Sequence[float], confi
 
 
 def _finite(
-    design: Design, subject: str, cell: Cell, metric: str
+    design: ExperimentalDesign, subject: str, cell: Condition, metric: str
 ) -> tuple[dict[Replicate, float], tuple[Replicate, ...]]:
     found = {replicate: float(getattr(run, metric)) for replicate, run in design.of(subject, cell).items()}
     finite = {replicate: value for replicate, value in found.items() if math.isfinite(value)}
@@ -197,7 +199,7 @@ def _finite(
 
 
 def _line(
-    cell: Cell,
+    cell: Condition,
     values: dict[Replicate, float],
     not_finite: tuple[Replicate, ...],
     reference: Mapping[Replicate, float],

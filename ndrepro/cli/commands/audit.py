@@ -70,10 +70,10 @@ def audit(
 def _own_runs(folder: Path, keys: list[Path], as_json: bool) -> int:
     """What can hardly be right in the verified runs of a folder."""
     from ndrepro.analysis.audit.plausibility import CANNOT_BE, doubts
-    from ndrepro.analysis.results.results import read_scores
+    from ndrepro.analysis.results.results import read_results
 
     with counted(as_json) as watch:
-        scores = read_scores(folder, policy=trust_of(keys), watch=watch)
+        scores = read_results(folder, policy=trust_of(keys), watch=watch)
     found = doubts(scores.rows)
     wrong = any(doubt.gravity == CANNOT_BE for doubt in found)
     if as_json:

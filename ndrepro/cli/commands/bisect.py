@@ -13,7 +13,7 @@ from ndrepro.protocol.errors import UsageError
 from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
-    from ndrepro.execution.bisect.bisect import Finding, Trial
+    from ndrepro.execution.bisect.bisect import BisectResult, PackageTrial
 
 _CELL = "A cell of the version matrix, e.g. torch-2.4.1; see `ndrepro env list`."
 _WORDS = {"same": "same", "changed": "CHANGED", "unresolved": "unresolved"}
@@ -52,7 +52,7 @@ def bisect(
     from ndrepro.execution.bisect.bisect import BITS, SCORES, Bisection
     from ndrepro.execution.environments.interpreters import uv_executable
     from ndrepro.execution.environments.matrix import cell
-    from ndrepro.execution.runs.run import Options
+    from ndrepro.execution.runs.run import RunOptions
     from ndrepro.protocol.experiment.experiment import Experiment
     from ndrepro.protocol.layout import RunsFolder
     from provenance.attestation.dsse import default_home
@@ -68,7 +68,7 @@ def bisect(
         Experiment.from_name(experiment, chosen_settings(settings or [])),
         cell(first),
         cell(second),
-        Options(runs=RunsFolder(runs), home=default_home(), data=data),
+        RunOptions(runs=RunsFolder(runs), home=default_home(), data=data),
         on=on,
         tell=(lambda trial: None) if as_json else _print_trial,
         say=(lambda text: None) if as_json else _say,
@@ -83,7 +83,7 @@ def bisect(
     return output.NO if finding.cause else output.DONE
 
 
-def _remove(finding: Finding) -> None:
+def _remove(finding: BisectResult) -> None:
     from ndrepro.execution.environments import add_cell, matrix
 
     for name in finding.made:
@@ -94,13 +94,13 @@ def _say(text: str) -> None:
     terminal.write_line(f"... {text}")
 
 
-def _print_trial(trial: Trial) -> None:
+def _print_trial(trial: PackageTrial) -> None:
     terminal.write_line(f"{_WORDS[trial.outcome]:<11} {trial.title}{_where(trial)}")
     if trial.outcome == "unresolved":
         terminal.write_line(f"{'':<11} {trial.reason[:300]}")
 
 
-def _where(trial: Trial) -> str:
+def _where(trial: PackageTrial) -> str:
     """Where its bits part from A's, and which run says so."""
     at = ""
     if trial.parting is not None:
@@ -110,7 +110,7 @@ def _where(trial: Trial) -> str:
     return f"{at}  [{trial.run.root.name}]" if trial.run is not None else at
 
 
-def _print(finding: Finding, *, removed: bool) -> None:
+def _print(finding: BisectResult, *, removed: bool) -> None:
     terminal.write_line("")
     for line in conclusion(finding):
         terminal.write_line(line)
@@ -120,7 +120,7 @@ def _print(finding: Finding, *, removed: bool) -> None:
         terminal.write_line(f"{plural(len(finding.made), 'cell')} made, {what}")
 
 
-def conclusion(finding: Finding) -> list[str]:
+def conclusion(finding: BisectResult) -> list[str]:
     """What a bisection found, in sentences."""
     what = "every step's bits" if finding.on == "bits" else "the scores"
     if not finding.cause:
@@ -150,7 +150,7 @@ def conclusion(finding: Finding) -> list[str]:
     return [*lines, *_releases(finding, what)]
 
 
-def _releases(finding: Finding, what: str) -> list[str]:
+def _releases(finding: BisectResult, what: str) -> list[str]:
     """At which releases of the package the result turns, and what could have been missed."""
     if finding.turns is None:
         return []

@@ -51,7 +51,7 @@ def checklist(
     code, run = _subject(subject, runs, keys or [])
     name = terminal.here(run.path) if run else Path(subject).resolve().name
     if form is not None:
-        filled = forms.fill_in(form, forms.Subject(name, code, run.manifest if run else None))
+        filled = forms.fill_in(form, forms.FormSubject(name, code, run.manifest if run else None))
         if not _put(filled.to_json(), forms.markdown(filled), as_json, markdown):
             _print_form(filled)
         return output.DONE if filled.answered == len(filled.answers) else output.NO

@@ -11,7 +11,7 @@ from ndrepro.cli.display import options, output, terminal, words
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from ndrepro.execution.runs.run_lookup import Summary
+    from ndrepro.execution.runs.run_lookup import RunSummary
 
 _STYLES = {"completed": "", "running": "cyan", "interrupted": "yellow"}
 
@@ -60,18 +60,18 @@ def _names(as_json: bool) -> int:
     return output.DONE
 
 
-def _document(summary: Summary) -> dict[str, Any]:
+def _document(summary: RunSummary) -> dict[str, Any]:
     from dataclasses import asdict
 
     return {**asdict(summary), "folder": str(summary.folder.absolute())}
 
 
-def _print(found: list[Summary]) -> None:
+def _print(found: list[RunSummary]) -> None:
     """Runs under their experiments; the experiment with the latest run comes last, so that it stands at the prompt."""
     from rich.text import Text
 
     console = terminal.console()
-    groups: dict[str, list[Summary]] = {}
+    groups: dict[str, list[RunSummary]] = {}
     for summary in reversed(found):
         groups.setdefault(summary.experiment, []).insert(0, summary)
     heading = f"{'run':<25} {'outcome':<11} {'epochs':>7} {'train':>8} {'test':>8} {'time':>8}  signed"
@@ -84,7 +84,7 @@ def _print(found: list[Summary]) -> None:
                 console.print(Text(f"    {terminal.hanging(remark, 4)}", style="dim"), soft_wrap=True)
 
 
-def _line(summary: Summary) -> Text:
+def _line(summary: RunSummary) -> Text:
     from rich.text import Text
 
     epochs = f"{summary.epochs}/{'?' if summary.total_epochs is None else summary.total_epochs}"

@@ -16,7 +16,7 @@ from ndrepro.cli.display.counting import counted
 from ndrepro.protocol import extras
 
 if TYPE_CHECKING:
-    from ndrepro.analysis.results.results import Scores
+    from ndrepro.analysis.results.results import Results
     from ndrepro.protocol.study.study import Study
     from ndrepro.report.page.contents import About, Report
 
@@ -51,14 +51,14 @@ def report(
 ) -> int:
     """Write a report that opens from disk. Exit 0 where it has results and every manifest verified, else 1."""
     extras.require("statsmodels", "matplotlib")
-    from ndrepro.analysis.results.results import read_scores
+    from ndrepro.analysis.results.results import read_results
     from ndrepro.analysis.results.reviewer_verdicts import read_attestations
     from ndrepro.report.page.write import write_report
 
     study, folders = _sources(what or [], runs)
     policy = trust_of(keys or [])
     with counted(as_json) as watch:
-        scores = read_scores(folders, cache=options.cache_path(cache), policy=policy, watch=watch)
+        scores = read_results(folders, cache=options.cache_path(cache), policy=policy, watch=watch)
     about = replace(_about(study, folders, what or [], out, keys or []), code=_code(code))
     if study is not None:
         scores, about = _only(study, scores, about)
@@ -122,7 +122,7 @@ def _about(study: Study | None, folders: list[Path], what: list[str], out: Path,
     return About(title, ndrepro.__version__, program, again=tuple(commands))
 
 
-def _only(study: Study, scores: Scores, about: About) -> tuple[Scores, About]:
+def _only(study: Study, scores: Results, about: About) -> tuple[Results, About]:
     """The scores that are the study's, and which of its runs are not there.
 
     What did not complete has no settings to be compared: it is the study's where its name is.

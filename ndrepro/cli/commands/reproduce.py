@@ -13,8 +13,8 @@ from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
     from ndrepro.analysis.results.reproduction_verdict import Judgement
-    from ndrepro.execution.reproduce.reexecute import Original, Plan
-    from ndrepro.execution.runs.run import Finished, Options
+    from ndrepro.execution.reproduce.reexecute import Original, ReexecutionPlan
+    from ndrepro.execution.runs.run import Finished, RunOptions
 
 _SHOWN = 8
 
@@ -38,7 +38,7 @@ def reproduce(
 ) -> int:
     """Verify a run, train it again, judge: identical, close, consistent, inconsistent. Exit 0 if the run stands."""
     from ndrepro.execution.reproduce import reexecute
-    from ndrepro.execution.runs.run import Options
+    from ndrepro.execution.runs.run import RunOptions
     from ndrepro.protocol.layout import RunsFolder
     from provenance.attestation.dsse import default_home
 
@@ -46,7 +46,7 @@ def reproduce(
         raise UsageError("--spot and --challenge belong together", "e.g. --spot 3 --challenge walnut")
     folder = RunsFolder(runs)
     container = options.container(engine, image)
-    how = Options(folder, default_home(), data=data, environment=environment, container=container)
+    how = RunOptions(folder, default_home(), data=data, environment=environment, container=container)
     original = _verified(options.run_folder(runs, run).root, how)
     if isinstance(original, NotReproduced):
         record = {**output.record_of(original), "exit_code": output.NO}
@@ -69,7 +69,7 @@ class NotReproduced(NdreproError):
     """The run does not verify, so there is nothing to reproduce."""
 
 
-def _verified(root: Path, how: Options) -> Original | NotReproduced:
+def _verified(root: Path, how: RunOptions) -> Original | NotReproduced:
     """The run, if every check of its signature, files and story holds; else the first that does not."""
     from ndrepro.execution.reproduce.reexecute import Original
     from ndrepro.execution.runs.run_checks import CHECKS
@@ -89,7 +89,12 @@ def _verified(root: Path, how: Options) -> Original | NotReproduced:
 
 
 def _judge(
-    original: Original, chosen: Plan, finished: tuple[Finished, ...], how: Options, challenge: str | None, as_json: bool
+    original: Original,
+    chosen: ReexecutionPlan,
+    finished: tuple[Finished, ...],
+    how: RunOptions,
+    challenge: str | None,
+    as_json: bool,
 ) -> int:
     from ndrepro.analysis.results.replicates import replicates_of
     from ndrepro.analysis.results.reproduction_verdict import judge
@@ -126,7 +131,7 @@ def _overall(judgements: list[Judgement]) -> str:
     return max((judgement.verdict for judgement in judgements), key=VERDICTS.index)
 
 
-def _print_plan(original: Original, chosen: Plan) -> None:
+def _print_plan(original: Original, chosen: ReexecutionPlan) -> None:
     terminal.write_line(f"reproducing {terminal.here(original.folder.root)}")
     if chosen.pieces is not None:
         total = original.request.experiment.epochs
@@ -141,7 +146,7 @@ def _print_plan(original: Original, chosen: Plan) -> None:
     terminal.write_line("")
 
 
-def _print_verdict(chosen: Plan, judgements: list[Judgement], verdict: str, path: Path) -> None:
+def _print_verdict(chosen: ReexecutionPlan, judgements: list[Judgement], verdict: str, path: Path) -> None:
     terminal.write_line("")
     labels = [f"epoch {epoch}" for epoch in chosen.epochs] or ["run"]
     for label, judgement in zip(labels, judgements, strict=True):

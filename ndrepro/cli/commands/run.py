@@ -73,7 +73,7 @@ def run(
         settings or [], seed=seed, determinism=determinism, threads=threads, device=device, processes=processes
     )
     container = options.container(engine, image)
-    how = execution.Options(folder, default_home(), data=data, environment=environment, container=container)
+    how = execution.RunOptions(folder, default_home(), data=data, environment=environment, container=container)
     if environment is not None:
         cell(environment)  # a wrong name is wrong usage, not a run that failed
     if resume is not None and (experiment is not None or chosen):

@@ -8,7 +8,7 @@ import typer
 
 from ndrepro.cli.display import data_paths, options, output, terminal, words
 from ndrepro.protocol.errors import NdreproError, UsageError
-from ndrepro.protocol.study.search_space import Found, Search, Target
+from ndrepro.protocol.study.search_space import Search, SearchOutcome, Target
 from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def search(
     Trials are signed runs, scored on validation images: no test image is used. What is found is written beside the
     study's file, where the grid reads it. Several of these commands may run at once, on different networks.
     """
-    from ndrepro.execution.runs.run import Options
+    from ndrepro.execution.runs.run import RunOptions
     from ndrepro.execution.studies.hyperparameter_search import search_study, targets_of
     from ndrepro.execution.studies.search_results import found_file
     from ndrepro.execution.studies.study_file import find_study, load_study
@@ -58,7 +58,7 @@ def search(
     assert asked is not None
     paths = data_paths.by_dataset(data_paths.parse(data or []), {target[2] for target in chosen}, found_study.name)
     lines = _Lines(asked, error=as_json)
-    how = Options(runs=RunsFolder(runs), home=default_home())
+    how = RunOptions(runs=RunsFolder(runs), home=default_home())
     lines.say(f"{found_study.name}, grid {asked.grid}: {_plan(asked, len(chosen))}")
     rows = search_study(found_study, file, chosen, how, lines, paths)
     if as_json:
@@ -104,7 +104,7 @@ class _Lines:
         """Say that a trial broke."""
         self.say(f"  trial {trial.number} broke: {' '.join(error.message.split())}")
 
-    def found(self, found: Found) -> None:
+    def found(self, found: SearchOutcome) -> None:
         """Say what was found."""
         counts = ", ".join(
             f"{count} with {epochs} epochs" for count, epochs in zip(found.reached, self._search.rungs, strict=True)
@@ -146,7 +146,7 @@ def _chosen(study: str, targets: tuple[Target, ...], networks: list[str], datase
     )
 
 
-def _print_table(search: Search, rows: tuple[Found, ...]) -> None:
+def _print_table(search: Search, rows: tuple[SearchOutcome, ...]) -> None:
     from rich.text import Text
 
     keys = tuple(search.space)
@@ -161,11 +161,11 @@ def _print_table(search: Search, rows: tuple[Found, ...]) -> None:
         terminal.console().print(Text(text, style="" if number else "dim"), soft_wrap=True)
 
 
-def _counts(row: Found, keys: tuple[str, ...]) -> list[Any]:
+def _counts(row: SearchOutcome, keys: tuple[str, ...]) -> list[Any]:
     return [str(row.epochs), str(row.reached[0]), *(f"{row.values[key]:g}" for key in keys)]
 
 
-def _arch(row: Found) -> str:
+def _arch(row: SearchOutcome) -> str:
     return f"{row.arch} {row.method}"
 
 

@@ -15,8 +15,8 @@ from ndrepro.protocol import extras
 from provenance.errors import UsageError
 
 if TYPE_CHECKING:
-    from ndrepro.analysis.results.result_row import Score
-    from ndrepro.analysis.sensitivity.analysis import Options, Sensitivity
+    from ndrepro.analysis.results.result_row import ResultRow
+    from ndrepro.analysis.sensitivity.analysis import AnalysisOptions, Sensitivity
     from ndrepro.report.sections.sensitivity_text import Section
 
 
@@ -54,7 +54,7 @@ def sensitivity(
     every manifest verified, else 1.
     """
     extras.require("statsmodels", "matplotlib")
-    from ndrepro.analysis.results.results import read_scores
+    from ndrepro.analysis.results.results import read_results
     from ndrepro.analysis.sensitivity.analysis import sensitivity_of
     from ndrepro.protocol.layout import expect_folder
 
@@ -62,7 +62,7 @@ def sensitivity(
     if out:
         expect_folder(out, "name another folder with -o DIR")
     with counted(as_json) as watch:
-        scores = read_scores(
+        scores = read_results(
             folders or [runs], cache=options.cache_path(cache), policy=trust_of(keys or []), watch=watch
         )
     found = sensitivity_of(scores, asked)
@@ -79,8 +79,8 @@ def sensitivity(
     return output.NO if scores.refused else output.DONE
 
 
-def _options(metric: str, margin: float, better: str | None, reference: list[str]) -> Options:
-    from ndrepro.analysis.sensitivity.analysis import Options
+def _options(metric: str, margin: float, better: str | None, reference: list[str]) -> AnalysisOptions:
+    from ndrepro.analysis.sensitivity.analysis import AnalysisOptions
 
     methods = None
     if better is not None:
@@ -92,7 +92,7 @@ def _options(metric: str, margin: float, better: str | None, reference: list[str
     for text, (axis, equals, value) in zip(reference, pairs, strict=True):
         if not (axis and equals and value):
             raise UsageError(f"--reference {text!r}: expected AXIS=VALUE", "such as environment=torch-2.8.0")
-    return Options(metric, margin, methods, {axis: value for axis, _, value in pairs})
+    return AnalysisOptions(metric, margin, methods, {axis: value for axis, _, value in pairs})
 
 
 def _write(found: Sensitivity, out: Path) -> tuple[Path, ...]:
@@ -155,7 +155,7 @@ def _print_next(found: Sensitivity) -> None:
             return
 
 
-def _settings(run: Score) -> list[str]:
+def _settings(run: ResultRow) -> list[str]:
     """What of a run is not told by its name, as ``--set`` takes it."""
     from ndrepro.protocol.study.study import text_of
 

@@ -9,7 +9,7 @@ from ndrepro.cli.display import options, output, terminal, words
 
 if TYPE_CHECKING:
     from ndrepro.cli.display.facts import Row
-    from ndrepro.execution.runs.run_lookup import Recorded, Summary
+    from ndrepro.execution.runs.run_lookup import Recorded, RunSummary
     from ndrepro.protocol.messages import Scores
 
 _EPOCHS_SHOWN = 5
@@ -20,15 +20,15 @@ def show(
     run: options.Run = options.LATEST_RUN, runs: options.Runs = options.DEFAULT_RUNS, as_json: options.Json = False
 ) -> int:
     """Show a run, the latest where none is named, on one screen. Nothing is verified: that is what verify is for."""
-    from ndrepro.execution.runs.run_lookup import read_recorded, read_scores, summary
+    from ndrepro.execution.runs.run_lookup import read_recorded, read_results, summary
 
     folder = options.run_folder(runs, run)
     short = summary(folder)
     recorded = read_recorded(folder) if folder.manifest.exists() else None
     if as_json:
-        output.print_json(_document(short, read_scores(folder), recorded))
+        output.print_json(_document(short, read_results(folder), recorded))
         return output.DONE
-    scores = read_scores(folder)
+    scores = read_results(folder)
     _print_row("run", ", ".join(filter(None, (f"{short.experiment} {short.run}", short.repeats))))
     _print_row("outcome", _outcome(short, recorded))
     _print_scores(scores)
@@ -39,7 +39,7 @@ def show(
     return output.DONE
 
 
-def _document(short: Summary, scores: tuple[Scores, ...], recorded: Recorded | None) -> dict[str, object]:
+def _document(short: RunSummary, scores: tuple[Scores, ...], recorded: Recorded | None) -> dict[str, object]:
     from dataclasses import asdict
 
     predicate = recorded.manifest.to_predicate() if recorded else None
@@ -47,7 +47,7 @@ def _document(short: Summary, scores: tuple[Scores, ...], recorded: Recorded | N
     return {**asdict(short), "folder": folder, "scores": [asdict(row) for row in scores], "manifest": predicate}
 
 
-def _outcome(short: Summary, recorded: Recorded | None) -> str:
+def _outcome(short: RunSummary, recorded: Recorded | None) -> str:
     text = short.outcome + (f": {short.problem}" if short.problem else "")
     if recorded and len(recorded.manifest.attempts) > 1:
         attempts = ", ".join(attempt.outcome for attempt in recorded.manifest.attempts)
@@ -58,7 +58,7 @@ def _outcome(short: Summary, recorded: Recorded | None) -> str:
     return "; ".join([text, *(str(error.get("message")) for error in errors)])
 
 
-def _rows(short: Summary, recorded: Recorded | None, runs: Path) -> list[Row]:
+def _rows(short: RunSummary, recorded: Recorded | None, runs: Path) -> list[Row]:
     from ndrepro.cli.display import facts
     from ndrepro.execution.runs.run_lookup import experiment_of, settings_changed
     from ndrepro.protocol.layout import RunFolder

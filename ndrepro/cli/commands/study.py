@@ -14,10 +14,10 @@ from ndrepro.protocol.errors import NdreproError, UsageError
 from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
-    from ndrepro.execution.runs.run import Options
+    from ndrepro.execution.runs.run import RunOptions
     from ndrepro.execution.slurm.launcher import Spelled
     from ndrepro.execution.slurm.request import Cluster
-    from ndrepro.execution.studies.plan import Outcome, Plan
+    from ndrepro.execution.studies.plan import Outcome, StudyPlan
     from ndrepro.protocol.image_reference import PinnedImage
 
 Name = Annotated[
@@ -183,17 +183,17 @@ def _plan(
     image: str | None = None,
     *,
     where_begun: bool = False,
-) -> tuple[Plan, Options, PinnedImage | None]:
+) -> tuple[StudyPlan, RunOptions, PinnedImage | None]:
     """The plan, and the image that the whole study is run in: that asked for, else, if wished, where it was begun."""
     from ndrepro.execution.containers import engines
-    from ndrepro.execution.runs.run import Options
+    from ndrepro.execution.runs.run import RunOptions
     from ndrepro.execution.studies.plan import image_begun_in, make_plan
     from ndrepro.execution.studies.study_file import find_study, load_study
     from ndrepro.protocol.layout import RunsFolder
     from ndrepro.protocol.study.study import inside
     from provenance.attestation.dsse import default_home
 
-    how = Options(runs=RunsFolder(runs), home=default_home())
+    how = RunOptions(runs=RunsFolder(runs), home=default_home())
     found, wanted = load_study(find_study(study)), options.container(engine, image)
     pinned = None if wanted is None else engines.pin(wanted)
     plan = make_plan(inside(found, pinned) if pinned else found, grids or [], how)
@@ -202,7 +202,7 @@ def _plan(
     return plan, how, pinned
 
 
-def _carry_out(plan: Plan, how: Options, jobs: int, data: dict[str, Path], as_json: bool, again: str) -> int:
+def _carry_out(plan: StudyPlan, how: RunOptions, jobs: int, data: dict[str, Path], as_json: bool, again: str) -> int:
     from ndrepro.cli.display import study_live
     from ndrepro.execution.studies.launchers import LocalLauncher
     from ndrepro.execution.studies.plan import carry_out
@@ -227,8 +227,8 @@ def _conclude(outcome: Outcome, again: str, as_json: bool) -> int:
 
 
 def _submit(
-    plan: Plan,
-    how: Options,
+    plan: StudyPlan,
+    how: RunOptions,
     cluster: Cluster,
     data: dict[str, Path],
     study: Spelled,
@@ -244,7 +244,7 @@ def _submit(
         with study_live.watching(jobs=cluster.at_once, error=as_json) as observer:
             outcome, array = study_slurm.submit(plan, how, cluster, paths, study, observer, follow)
     else:
-        outcome, array = study_slurm.submit(plan, how, cluster, paths, study, study_slurm.Silent(), follow)
+        outcome, array = study_slurm.submit(plan, how, cluster, paths, study, study_slurm.SilentStudy(), follow)
     if outcome.trouble is not None or follow:
         return _conclude(outcome, again, as_json)
     if as_json:
@@ -278,7 +278,7 @@ def _error(outcome: Outcome, again: str) -> dict[str, Any] | None:
     return {**output.record_of(undone), "exit_code": output.NO}
 
 
-def _by_dataset(plan: Plan, given: dict[str, Path]) -> dict[str, Path]:
+def _by_dataset(plan: StudyPlan, given: dict[str, Path]) -> dict[str, Path]:
     """The paths for the data sets of this study."""
     return data_paths.by_dataset(given, {item.run.experiment.dataset for item in plan.items}, plan.study.name)
 

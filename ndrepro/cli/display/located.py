@@ -224,14 +224,14 @@ def _step_of(found: RunComparison) -> int:
 
 def _subject(side: Side) -> Any:
     """A run whose code may be started: only one whose manifest verifies."""
-    from ndrepro.execution.reproduce.step_replay import Subject
+    from ndrepro.execution.reproduce.step_replay import VerifiedRun
 
     if side.manifest is None or side.signer is None or side.folder is None:
         raise UsageError(
             f"--locate: {side.path} is not verified, and a replay would start its code",
             f"see `{terminal.program()} verify {side.path}`",
         )
-    return Subject(side.folder, side.manifest)
+    return VerifiedRun(side.folder, side.manifest)
 
 
 def _astray(replay: Replay, record: StepRecord) -> str:

@@ -12,7 +12,7 @@ from ndrepro.cli.display import terminal
 from ndrepro.protocol.errors import UsageError
 
 if TYPE_CHECKING:
-    from ndrepro.execution.containers.engines import Wanted
+    from ndrepro.execution.containers.engines import ContainerChoice
     from ndrepro.protocol.layout import RunFolder
 
 DEFAULT_RUNS = Path("runs")
@@ -65,13 +65,13 @@ def run_or_manifest(runs: Path, text: str) -> Path:
     return run_folder(runs, text).root
 
 
-def container(engine: str | None, image: str | None) -> Wanted | None:
+def container(engine: str | None, image: str | None) -> ContainerChoice | None:
     """What ``--in`` and ``--image`` ask for. Raises UsageError where they make no sense together."""
-    from ndrepro.execution.containers.engines import Wanted
+    from ndrepro.execution.containers.engines import ContainerChoice
 
     if engine is None and image is not None:
         raise UsageError(f"--image {image}: no --in", "say the engine too: --in docker, podman or apptainer")
-    return None if engine is None else Wanted.from_words(engine, image)
+    return None if engine is None else ContainerChoice.from_words(engine, image)
 
 
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print a Markdown document instead.")]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
 
-    from ndrepro.execution.studies.plan import Plan, StudyObserver
+    from ndrepro.execution.studies.plan import StudyObserver, StudyPlan
     from ndrepro.execution.studies.run_status import Standing
     from ndrepro.protocol.study.study import StudyRun
 
@@ -33,7 +33,7 @@ _BAR_WIDTH = 30
 _LEAST_WIDTH = 80
 
 
-class PlainLines:
+class StudyLines:
     """One line as a run begins and one as it ends; for pipes, log files and narrow terminals."""
 
     def __init__(self, console: Console, jobs: int) -> None:
@@ -43,7 +43,7 @@ class PlainLines:
         self.began_at: dict[str, float] = {}
         self.under_way: dict[str, tuple[Job, Progress | None]] = {}
 
-    def __enter__(self) -> PlainLines:
+    def __enter__(self) -> StudyLines:
         """Nothing is shown before ``started``."""
         return self
 
@@ -60,7 +60,7 @@ class PlainLines:
         """Say which files are not trained on."""
         self.say(f"{dataset}: {summary}")
 
-    def started(self, plan: Plan) -> None:
+    def started(self, plan: StudyPlan) -> None:
         """Say what there is to do."""
         self.total, self.done = len(plan.items), plan.states["done"]
         count = plural(len(plan.todo), "run")
@@ -123,7 +123,7 @@ class PlainLines:
             self.console.quiet = True
 
 
-class LiveBar(PlainLines):
+class LiveBar(StudyLines):
     """A bar over the whole study and a line for each run under way, below the lines that stay."""
 
     def __init__(self, console: Console, jobs: int) -> None:
@@ -133,7 +133,7 @@ class LiveBar(PlainLines):
         self._seconds: dict[str, float] = {}  # estimated, of what was to do
         self._over = 0.0  # estimated seconds of what has ended since
 
-    def started(self, plan: Plan) -> None:
+    def started(self, plan: StudyPlan) -> None:
         """Say what there is to do, and begin to draw."""
         from rich.live import Live
 
@@ -205,7 +205,7 @@ def watching(*, jobs: int, error: bool) -> AbstractContextManager[StudyObserver]
     """
     console = terminal.console(error)
     live = console.is_terminal and not console.is_dumb_terminal and console.width >= _LEAST_WIDTH
-    return LiveBar(console, jobs) if live else PlainLines(console, jobs)
+    return LiveBar(console, jobs) if live else StudyLines(console, jobs)
 
 
 def _fraction(progress: Progress | None) -> float:

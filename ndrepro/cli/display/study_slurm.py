@@ -13,11 +13,11 @@ from ndrepro.protocol.errors import EngineError, UsageError
 from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
-    from ndrepro.execution.runs.run import Options
+    from ndrepro.execution.runs.run import RunOptions
     from ndrepro.execution.slurm.launcher import QueuedTask, Spelled
     from ndrepro.execution.slurm.request import Cluster
     from ndrepro.execution.studies.launchers import Event
-    from ndrepro.execution.studies.plan import Outcome, Plan, StudyObserver
+    from ndrepro.execution.studies.plan import Outcome, StudyObserver, StudyPlan
     from ndrepro.execution.studies.run_status import Standing
     from ndrepro.protocol.layout import RunsFolder
     from ndrepro.protocol.study.study import StudyRun
@@ -47,7 +47,7 @@ Sbatch = Annotated[
 Follow = Annotated[bool, typer.Option("--follow", help="slurm: stay and show how the runs go, until all are over.")]
 
 
-class Silent:
+class SilentStudy:
     """An observer of a study that says nothing."""
 
     def reading(self, dataset: str, data: Path) -> None:
@@ -56,7 +56,7 @@ class Silent:
     def left_out(self, dataset: str, summary: str) -> None:
         """Nothing."""
 
-    def started(self, plan: Plan) -> None:
+    def started(self, plan: StudyPlan) -> None:
         """Nothing."""
 
     def event(self, event: Event) -> None:
@@ -94,7 +94,7 @@ def cluster_of(
     )
 
 
-def spelled(plan: Plan, word: str, options: tuple[str, ...]) -> Spelled:
+def spelled(plan: StudyPlan, word: str, options: tuple[str, ...]) -> Spelled:
     """What a command takes to find the plan's study: ``word``, and ``options``."""
     from ndrepro.execution.slurm.launcher import Spelled
 
@@ -102,8 +102,8 @@ def spelled(plan: Plan, word: str, options: tuple[str, ...]) -> Spelled:
 
 
 def submit(
-    plan: Plan,
-    how: Options,
+    plan: StudyPlan,
+    how: RunOptions,
     cluster: Cluster,
     data: Mapping[str, Path],
     study: Spelled,
@@ -119,7 +119,7 @@ def submit(
     return carry_out(plan, how, launcher, observer, data), launcher.array
 
 
-def print_submitted(runs: RunsFolder, plan: Plan, array: str | None, command: str) -> None:
+def print_submitted(runs: RunsFolder, plan: StudyPlan, array: str | None, command: str) -> None:
     """The array's number, and how to see and to cancel it."""
     if array is None:
         terminal.write_line("nothing to submit: every run is done or under way")

@@ -11,7 +11,7 @@ from ndrepro.protocol.study.search_space import target_of
 from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
-    from ndrepro.execution.studies.plan import Item, Outcome, Plan
+    from ndrepro.execution.studies.plan import Item, Outcome, StudyPlan
     from ndrepro.protocol.image_reference import PinnedImage
     from ndrepro.protocol.study.study import Study
 
@@ -22,7 +22,7 @@ _WIDTHS = {"grid": 16, "runs": 7, "done": 7, "running": 9, "cut off": 9, "failed
 _WIDTH = 12  # of every other column
 
 
-def print_plan(plan: Plan) -> None:
+def print_plan(plan: StudyPlan) -> None:
     """Grids in a table, then totals, and where the estimates are from."""
     terminal.write_line(f"{plan.study.name}: {plan.study.title}")
     terminal.write_line("")
@@ -43,7 +43,7 @@ def print_plan(plan: Plan) -> None:
         _row("note", note)
 
 
-def print_status(plan: Plan) -> None:
+def print_status(plan: StudyPlan) -> None:
     """Grids in a table, then every run that is neither done nor waiting, with the reason."""
     _print_grids(plan)
     terminal.write_line("")
@@ -90,7 +90,7 @@ def study_document(path: Path, study: Study) -> dict[str, Any]:
     }
 
 
-def plan_document(plan: Plan) -> dict[str, Any]:
+def plan_document(plan: StudyPlan) -> dict[str, Any]:
     """A plan in JSON, run by run. Seconds and bytes are those of what is left."""
     return {
         "study": plan.study.name,
@@ -128,7 +128,7 @@ def outcome_document(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def where(plan: Plan) -> str:
+def where(plan: StudyPlan) -> str:
     """The environments of a study's runs, an image's with what it is called; "" for the main one alone."""
     from ndrepro.protocol.image_reference import MAIN
 
@@ -159,7 +159,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 360_000 else f"{seconds / 3600:,.0f} h"
 
 
-def _nothing(plan: Plan) -> str:
+def _nothing(plan: StudyPlan) -> str:
     """Why there is nothing to run."""
     running, waiting = plan.states["running"], plan.states["waiting"]
     parts = [f"{running} under way"] if running else []
@@ -167,12 +167,12 @@ def _nothing(plan: Plan) -> str:
     return f"nothing: {', '.join(parts)}, the rest done" if parts else "nothing: every run is done"
 
 
-def _print_where(plan: Plan) -> None:
+def _print_where(plan: StudyPlan) -> None:
     if found := where(plan):
         _row("in", found)
 
 
-def _print_waiting(plan: Plan) -> None:
+def _print_waiting(plan: StudyPlan) -> None:
     """What a search must come before, and what it comes to."""
     waiting = [item for item in plan.items if item.standing.state == "waiting"]
     search = plan.study.search
@@ -186,7 +186,7 @@ def _print_waiting(plan: Plan) -> None:
     _row("", f"{terminal.program()} study search {plan.study.name}")
 
 
-def _sources(plan: Plan) -> str:
+def _sources(plan: StudyPlan) -> str:
     from ndrepro.execution.studies.cost_model import CPU_RATE, GPU_RATE, model_seconds
 
     recorded, modelled = plan.recorded, len(plan.todo) - plan.recorded
@@ -201,7 +201,7 @@ def _sources(plan: Plan) -> str:
     return text
 
 
-def _print_grids(plan: Plan) -> None:
+def _print_grids(plan: StudyPlan) -> None:
     from rich.text import Text
 
     console = terminal.console()

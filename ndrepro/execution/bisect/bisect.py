@@ -22,12 +22,21 @@ from pathlib import Path
 from typing import Any
 
 from ndrepro.execution.bisect.delta_debugging import CHANGED, SAME, UNRESOLVED, Turn, minimal, turns
-from ndrepro.execution.bisect.lock_diff import PYTHON, Change, Group, changes, groups, is_consistent, lead, mixture
+from ndrepro.execution.bisect.lock_diff import (
+    PYTHON,
+    Group,
+    VersionChange,
+    changes,
+    groups,
+    is_consistent,
+    lead,
+    mixture,
+)
 from ndrepro.execution.bisect.releases import releases_between
 from ndrepro.execution.environments import add_cell, matrix
 from ndrepro.execution.environments.matrix import Cell
 from ndrepro.execution.runs.observer import Silent
-from ndrepro.execution.runs.run import Options, run
+from ndrepro.execution.runs.run import RunOptions, run
 from ndrepro.execution.studies.run_status import DONE, Survey
 from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.experiment.experiment import Experiment
@@ -42,7 +51,7 @@ SCORES = "scores"
 
 
 @dataclass(frozen=True)
-class Trial:
+class PackageTrial:
     """One set of packages: what was changed, the cell, the run, and what came of it.
 
     ``parting`` is the first step whose bits differ from A's and the tensors that do, None where none differs;
@@ -72,7 +81,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Finding:
+class BisectResult:
     """What a bisection came to.
 
     Attributes:
@@ -92,11 +101,11 @@ class Finding:
     on: str
     first: str
     second: str
-    trials: tuple[Trial, ...] = ()
+    trials: tuple[PackageTrial, ...] = ()
     groups: tuple[Group, ...] = ()
     cause: tuple[Group, ...] = ()
-    others: Trial | None = None
-    alone: tuple[Trial, Trial] | None = None
+    others: PackageTrial | None = None
+    alone: tuple[PackageTrial, PackageTrial] | None = None
     turns: tuple[Turn[str], ...] | None = None
     row: tuple[str, ...] = ()
     untried: tuple[str, ...] = ()
@@ -147,22 +156,22 @@ class Bisection:
     experiment: Experiment
     first: Cell
     second: Cell
-    options: Options
+    options: RunOptions
     on: str = BITS
-    tell: Callable[[Trial], None] = lambda trial: None
+    tell: Callable[[PackageTrial], None] = lambda trial: None
     say: Callable[[str], None] = lambda text: None
     train: Callable[[Cell, bool], RunFolder] | None = None
-    _trials: list[Trial] = field(default_factory=list)
-    _known: dict[str, Trial] = field(default_factory=dict)
+    _trials: list[PackageTrial] = field(default_factory=list)
+    _known: dict[str, PackageTrial] = field(default_factory=dict)
     _made: list[str] = field(default_factory=list)
     _reference: RunFolder | None = None
 
-    def find(self, *, releases: bool = True, everywhere: bool = False) -> Finding:
+    def find(self, *, releases: bool = True, everywhere: bool = False) -> BisectResult:
         """Search. ``everywhere``: try every release of the package that is found.
 
         Raises NdreproError where A does not run, does not repeat itself, or B does not run.
         """
-        blank = Finding(self.experiment, self.on, self.first.name, self.second.name)
+        blank = BisectResult(self.experiment, self.on, self.first.name, self.second.name)
         self._ends()
         if self._trials[-1].outcome == SAME:
             return replace(blank, trials=tuple(self._trials))
@@ -194,7 +203,7 @@ class Bisection:
         if other.run is None:
             raise NdreproError(f"{self.second.name}: {other.reason}", "a bisection begins with two runs that work")
 
-    def _test(self, chosen: tuple[Change, ...], forced: bool = False) -> Trial:
+    def _test(self, chosen: tuple[VersionChange, ...], forced: bool = False) -> PackageTrial:
         """A's cell with some changes made. ``forced``: also where no resolver would."""
         lock = self._mixture(chosen)
         if lock in self._known:
@@ -209,7 +218,7 @@ class Bisection:
         self._known[lock] = trial
         return trial
 
-    def _by_force(self, group: Group) -> tuple[Trial, Trial] | None:
+    def _by_force(self, group: Group) -> tuple[PackageTrial, PackageTrial] | None:
         """The leading package without what it moves with, and the rest without it; whether a resolver would or not."""
         leading = lead(group)
         rest = tuple(change for change in group if change is not leading)
@@ -218,7 +227,7 @@ class Bisection:
         self.say(f"taking {leading.name} apart from what it moves with")
         return self._test((leading,), forced=True), self._test(rest, forced=True)
 
-    def _with_turns(self, finding: Finding, group: Group, everywhere: bool) -> Finding:
+    def _with_turns(self, finding: BisectResult, group: Group, everywhere: bool) -> BisectResult:
         leading = lead(group)
         if leading.before is None or leading.after is None:
             return finding
@@ -234,25 +243,25 @@ class Bisection:
         untried = tuple(release for release in row if known.get(release) == UNRESOLVED)
         return replace(finding, turns=found, row=row, untried=untried, everywhere=everywhere)
 
-    def _release(self, leading: Change, release: str) -> str:
+    def _release(self, leading: VersionChange, release: str) -> str:
         """What A comes to with another release of the leading package; of the rest only what that needs moves."""
         if release == leading.before:
             return self._trials[0].result
         return self._as_needed({leading.name: release}, f"{leading.name} {release}").result or UNRESOLVED
 
-    def _resolved(self, chosen: tuple[Change, ...], title: str) -> Trial:
+    def _resolved(self, chosen: tuple[VersionChange, ...], title: str) -> PackageTrial:
         """Changes that cannot be made as the locks have them, tried with whatever else they need as it fits A."""
         wanted = {change.name: change.after for change in chosen if change.name in _named(self.first) and change.after}
         python = next((change.after for change in chosen if change.name == PYTHON), None)
         leading = lead(chosen)
         if leading.name not in wanted and python is None:
-            return self._keep(Trial(title, "-", UNRESOLVED, reason="no resolver takes these together"))
+            return self._keep(PackageTrial(title, "-", UNRESOLVED, reason="no resolver takes these together"))
         moved = {leading.name: wanted[leading.name]} if leading.name in wanted else {}
         return self._as_needed(moved, f"{leading}, the rest as it needs", chosen, python)
 
     def _as_needed(
-        self, moved: dict[str, str], title: str, chosen: tuple[Change, ...] = (), python: str | None = None
-    ) -> Trial:
+        self, moved: dict[str, str], title: str, chosen: tuple[VersionChange, ...] = (), python: str | None = None
+    ) -> PackageTrial:
         """A with the packages of ``moved`` at other versions, on a Python that may be another.
 
         Of the packages that A's requirements name, those of ``chosen`` may move with them (with none given, all may),
@@ -267,10 +276,10 @@ class Bisection:
         try:
             lock = add_cell.resolve(wanted, python or self.first.python, preferring=before)
         except ProvenanceError as error:
-            return self._keep(Trial(title, "-", UNRESOLVED, reason=error.message))
+            return self._keep(PackageTrial(title, "-", UNRESOLVED, reason=error.message))
         return self._keep(self._judged(self._run(self._cell(lock, title), title)))
 
-    def _mixture(self, chosen: Iterable[Change]) -> str:
+    def _mixture(self, chosen: Iterable[VersionChange]) -> str:
         return mixture(self.first, self.second, chosen)
 
     def _cell(self, lock: str, title: str) -> Cell:
@@ -282,13 +291,13 @@ class Bisection:
         self._made.append(name)
         return add_cell.keep(name, [f"# {self.first.name}, but for: {title}"], lock)
 
-    def _run(self, cell: Cell, title: str, fresh: bool = False) -> Trial:
+    def _run(self, cell: Cell, title: str, fresh: bool = False) -> PackageTrial:
         """The trial of a cell, UNRESOLVED until it has been judged; without a run where there is none to be had."""
         try:
             matrix.create(cell)
-            return Trial(title, cell.name, UNRESOLVED, (self.train or self._recorded)(cell, fresh))
+            return PackageTrial(title, cell.name, UNRESOLVED, (self.train or self._recorded)(cell, fresh))
         except ProvenanceError as error:
-            return Trial(title, cell.name, UNRESOLVED, reason=error.message)
+            return PackageTrial(title, cell.name, UNRESOLVED, reason=error.message)
 
     def _recorded(self, cell: Cell, fresh: bool) -> RunFolder:
         """The recorded run of a cell, made unless there is one that counts."""
@@ -301,7 +310,7 @@ class Bisection:
             raise finished.error or NdreproError(f"{finished.outcome} before the run was complete")
         return finished.folder
 
-    def _judged(self, trial: Trial) -> Trial:
+    def _judged(self, trial: PackageTrial) -> PackageTrial:
         """The trial with its outcome, by what its run left and what A's did."""
         if trial.run is None or self._reference is None:
             return trial
@@ -312,7 +321,7 @@ class Bisection:
     def _judged_by(self, folder: RunFolder) -> Path:
         return folder.trail if self.on == BITS else folder.metrics
 
-    def _keep(self, trial: Trial) -> Trial:
+    def _keep(self, trial: PackageTrial) -> PackageTrial:
         self._trials.append(trial)
         self.tell(trial)
         return trial
@@ -324,11 +333,11 @@ def _parting(first: RunFolder, second: RunFolder) -> tuple[int, tuple[str, ...]]
     return None if found is None else (found.step, found.tensors)
 
 
-def _flat(chosen: Iterable[Group]) -> tuple[Change, ...]:
+def _flat(chosen: Iterable[Group]) -> tuple[VersionChange, ...]:
     return tuple(change for group in chosen for change in group)
 
 
-def _title(chosen: tuple[Change, ...]) -> str:
+def _title(chosen: tuple[VersionChange, ...]) -> str:
     shown = sorted(chosen, key=lambda change: (change.name != "torch", change.name.startswith("nvidia-"), change.name))
     more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
     return ", ".join(map(str, shown[:3])) + more

@@ -27,7 +27,7 @@ _HEAD = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?==")
 
 
 @dataclass(frozen=True)
-class Change:
+class VersionChange:
     """A distribution (or "python") with its versions in A and B; None where it is not there."""
 
     name: str
@@ -40,19 +40,19 @@ class Change:
         return f"{self.name} {self.before} -> {self.after}" if self.after else f"{self.name} {self.before} removed"
 
 
-Group = tuple[Change, ...]
+Group = tuple[VersionChange, ...]
 
 
-def changes(first: Cell, second: Cell) -> tuple[Change, ...]:
+def changes(first: Cell, second: Cell) -> tuple[VersionChange, ...]:
     """Every difference of two cells, Python first, then distributions by name."""
     before = {PYTHON: first.python, **{pin.name: pin.version for pin in first.pins}}
     after = {PYTHON: second.python, **{pin.name: pin.version for pin in second.pins}}
     names = sorted(before.keys() | after.keys(), key=lambda name: (name != PYTHON, name))
-    found = (Change(name, before.get(name), after.get(name)) for name in names)
+    found = (VersionChange(name, before.get(name), after.get(name)) for name in names)
     return tuple(change for change in found if change.before != change.after)
 
 
-def groups(first: Cell, second: Cell, consistent: Callable[[Iterable[Change]], bool]) -> tuple[Group, ...]:
+def groups(first: Cell, second: Cell, consistent: Callable[[Iterable[VersionChange]], bool]) -> tuple[Group, ...]:
     """The changes, those together that only move together: see below. The group with torch comes first.
 
     A change of version that ``consistent`` refuses by itself is joined with the changes of what requires it, or what it
@@ -63,9 +63,9 @@ def groups(first: Cell, second: Cell, consistent: Callable[[Iterable[Change]], b
     everything = changes(first, second)
     before, after = (requirers(cell.lock.read_text("utf-8")) for cell in (first, second))
     neighbours = _neighbours(before, after)
-    found: list[set[Change]] = [{change} for change in everything]
+    found: list[set[VersionChange]] = [{change} for change in everything]
     bound = {change for change in everything if not _moves_alone(change, before, consistent)}
-    kinds: tuple[Callable[[Change], bool], ...] = (
+    kinds: tuple[Callable[[VersionChange], bool], ...] = (
         lambda change: change in bound,
         lambda change: change.before is None or change.after is None,
         lambda change: True,
@@ -89,7 +89,7 @@ def groups(first: Cell, second: Cell, consistent: Callable[[Iterable[Change]], b
 
 
 def _moves_alone(
-    change: Change, before: Mapping[str, frozenset[str]], consistent: Callable[[Iterable[Change]], bool]
+    change: VersionChange, before: Mapping[str, frozenset[str]], consistent: Callable[[Iterable[VersionChange]], bool]
 ) -> bool:
     """Whether a change may be made by itself; asked only where the locks do not tell."""
     if change.name == PYTHON or change.before is None:
@@ -99,13 +99,13 @@ def _moves_alone(
     return consistent((change,))
 
 
-def lead(group: Sequence[Change]) -> Change:
+def lead(group: Sequence[VersionChange]) -> VersionChange:
     """The change that a group is called after: torch's where it is there, else the first that both cells have."""
     torch = next((change for change in group if change.name == "torch"), None)
     return torch or next((change for change in group if change.before and change.after), group[0])
 
 
-def mixture(first: Cell, second: Cell, chosen: Iterable[Change]) -> str:
+def mixture(first: Cell, second: Cell, chosen: Iterable[VersionChange]) -> str:
     """The lock of ``first`` with the changes made that are ``chosen``; it begins with its ``# python:`` line."""
     moved = {change.name for change in chosen}
     python = second.python if PYTHON in moved else first.python

@@ -53,7 +53,7 @@ ENGINES: dict[str, Engine] = {"docker": docker_engine, "podman": docker_engine, 
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ContainerChoice:
     """What the user asked for: the engine, and the image, ``NAME[:TAG]`` or an Apptainer file, either ``[@sha256:…]``.
 
     ``digests`` are those of which the image must have one, where it was recorded before.
@@ -64,7 +64,7 @@ class Wanted:
     digests: frozenset[str] = frozenset()
 
     @classmethod
-    def from_words(cls, engine: str, image: str | None) -> Wanted:
+    def from_words(cls, engine: str, image: str | None) -> ContainerChoice:
         """From the options ``--in`` and ``--image``. Raises UsageError for another engine or a malformed digest."""
         if engine not in ENGINES:
             raise UsageError(f"--in {engine}: not an engine known here", f"it is one of {', '.join(ENGINES)}")
@@ -79,17 +79,17 @@ class Wanted:
         return cls(engine, found, frozenset({f"sha256:{digest}"}) if pin else frozenset())
 
     @classmethod
-    def pinned(cls, image: PinnedImage) -> Wanted:
+    def pinned(cls, image: PinnedImage) -> ContainerChoice:
         """An environment of a study that is an image."""
         return cls.from_words(image.engine, image.reference)
 
     @classmethod
-    def recorded(cls, container: Container) -> Wanted:
+    def recorded(cls, container: Container) -> ContainerChoice:
         """The container of a run that was recorded: the same engine, and the very image."""
         return cls(container.engine, container.image, container.digests)
 
 
-def find(wanted: Wanted, device: str) -> Container:
+def find(wanted: ContainerChoice, device: str) -> Container:
     """What is there of what was asked for, as it will be recorded; ``device`` is the experiment's.
 
     Raises EngineError: no engine, no daemon, no such image, or another digest than the one asked for; DeviceError where
@@ -111,7 +111,7 @@ def find(wanted: Wanted, device: str) -> Container:
     return container
 
 
-def pin(wanted: Wanted) -> PinnedImage:
+def pin(wanted: ContainerChoice) -> PinnedImage:
     """What was asked for, with its digest: the one asked for, else that of what is there. Raises EngineError."""
     digest = min(wanted.digests) if wanted.digests else find(wanted, "cpu").identifier
     return PinnedImage(wanted.engine, wanted.image, digest)
@@ -121,7 +121,7 @@ def check(images: Iterable[PinnedImage]) -> None:
     """Whether every image is there, and each is another one. Raises EngineError or UsageError where one is not."""
     known: dict[tuple[str, str], PinnedImage] = {}
     for image in images:
-        found = find(Wanted.pinned(image), "cpu")
+        found = find(ContainerChoice.pinned(image), "cpu")
         twin = known.setdefault((found.engine, found.identifier), image)
         if twin is not image:
             raise UsageError(f"environment={str(image)!r}: the very image that {str(twin)!r} is", "keep one of them")

@@ -16,12 +16,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ndrepro.execution.containers import engines
-from ndrepro.execution.containers.engines import Wanted
+from ndrepro.execution.containers.engines import ContainerChoice
 from ndrepro.execution.reproduce.checkpoint_start import nearest_start
 from ndrepro.execution.reproduce.recorded_code import environment_differences, limit_differences, recorded_code
 from ndrepro.execution.runs import data_check
 from ndrepro.execution.runs.observer import Observer
-from ndrepro.execution.runs.run import Finished, Options, Segment, run
+from ndrepro.execution.runs.run import Finished, RunOptions, Segment, run
 from ndrepro.protocol.errors import NdreproError, UsageError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, read_json
@@ -49,7 +49,7 @@ class Original:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ReexecutionPlan:
     """What a re-execution will do: the pieces to train (None: the whole run), and what differs from the record."""
 
     pieces: tuple[Segment, ...] | None
@@ -62,7 +62,7 @@ class Plan:
         return None if self.pieces is None else sum(piece.epochs for piece in self.pieces)
 
 
-def plan(original: Original, options: Options, spot: int | None, challenge: str) -> Plan:
+def plan(original: Original, options: RunOptions, spot: int | None, challenge: str) -> ReexecutionPlan:
     """What to do. Raises UsageError where the run has no end to reproduce, CheckpointError where a start is missing."""
     if original.manifest.outcome != "completed":
         raise UsageError(f"{original.folder.root}: it {original.manifest.outcome}; only a completed run is reproduced")
@@ -76,12 +76,14 @@ def plan(original: Original, options: Options, spot: int | None, challenge: str)
     with recorded_code(original.manifest, original.folder.root) as rebuilt:
         differences = (*rebuilt.differences, *differences)
     if spot is None:
-        return Plan(None, (), differences)
+        return ReexecutionPlan(None, (), differences)
     epochs = drawn_epochs(challenge, original, spot)
-    return Plan(tuple(_segment(original, epoch) for epoch in epochs), epochs, differences)
+    return ReexecutionPlan(tuple(_segment(original, epoch) for epoch in epochs), epochs, differences)
 
 
-def execute(original: Original, chosen: Plan, options: Options, observer: Observer) -> tuple[Finished, ...]:
+def execute(
+    original: Original, chosen: ReexecutionPlan, options: RunOptions, observer: Observer
+) -> tuple[Finished, ...]:
     """Train what was planned; one Finished for the whole run, or one for each piece."""
     request = _request(original, options)
     with recorded_code(original.manifest, original.folder.root) as rebuilt:
@@ -89,7 +91,7 @@ def execute(original: Original, chosen: Plan, options: Options, observer: Observ
             options,
             code=rebuilt.code,
             environment=request.environment or None,
-            container=None if request.container is None else Wanted.recorded(request.container),
+            container=None if request.container is None else ContainerChoice.recorded(request.container),
             data=_data(original, options),
         )
         pieces: tuple[Segment | None, ...] = (None,) if chosen.pieces is None else chosen.pieces
@@ -136,7 +138,7 @@ def _steps_per_epoch(original: Original) -> int:
     return steps // epochs
 
 
-def _request(original: Original, options: Options) -> Request:
+def _request(original: Original, options: RunOptions) -> Request:
     """The recorded request, in the environment or the container that the reviewer asks for instead, if any.
 
     A run that was made in a container is run again in that very image: EngineError where it is not there.
@@ -148,13 +150,13 @@ def _request(original: Original, options: Options) -> Request:
         return replace(request, environment=options.environment, container=None)
     wanted = options.container
     if wanted is None and request.container is not None:
-        wanted = Wanted.recorded(request.container)
+        wanted = ContainerChoice.recorded(request.container)
     if wanted is None:
         return request
     return replace(request, environment="", container=engines.find(wanted, request.experiment.device))
 
 
-def _data_differences(original: Original, options: Options) -> tuple[str, ...]:
+def _data_differences(original: Original, options: RunOptions) -> tuple[str, ...]:
     """In words, where the data are looked for if not where the author had them; the bundled digits are everywhere."""
     request = original.request
     if options.data is not None or request.experiment.dataset == "digits" or Path(request.data).exists():
@@ -163,7 +165,7 @@ def _data_differences(original: Original, options: Options) -> tuple[str, ...]:
     return (f"data: read from {request.data} then, which is not here; looked for in {here} now (--data names them)",)
 
 
-def _data(original: Original, options: Options) -> Path | None:
+def _data(original: Original, options: RunOptions) -> Path | None:
     """The reviewer's data, else where the author had them if that is here, else where they are looked for."""
     then = Path(original.request.data)
     return options.data or (then if then.exists() else None)

@@ -38,7 +38,7 @@ _POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
-class Subject:
+class VerifiedRun:
     """A run whose manifest was verified by the caller, and its folder."""
 
     folder: RunFolder
@@ -48,7 +48,7 @@ class Subject:
 class Replay:
     """One of the two: its process, from its start to its end."""
 
-    def __init__(self, subject: Subject, start: Start, differences: tuple[str, ...], folder: ReplayFolder) -> None:
+    def __init__(self, subject: VerifiedRun, start: Start, differences: tuple[str, ...], folder: ReplayFolder) -> None:
         self.subject = subject
         self.start = start
         self.differences = differences
@@ -115,7 +115,9 @@ class Replay:
 
 
 @contextmanager
-def replays(subjects: tuple[Subject, Subject], step: int, scratch: Path, data: Path | None) -> Iterator[list[Replay]]:
+def replays(
+    subjects: tuple[VerifiedRun, VerifiedRun], step: int, scratch: Path, data: Path | None
+) -> Iterator[list[Replay]]:
     """Both processes, started; they are gone when the context closes.
 
     ``step``: the one after which the runs first differ (0: the first weights). ``data``: where the data lie here.

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ndrepro.execution.containers import engines
-from ndrepro.execution.containers.engines import Wanted
+from ndrepro.execution.containers.engines import ContainerChoice
 from ndrepro.execution.environments.gpu_fit import expect_gpu
 from ndrepro.execution.runs import data_check, run_account, slurm_allocation
 from ndrepro.execution.runs.child_process import child_python, run_child
@@ -44,7 +44,7 @@ _ORIGIN = ("name", "digest", "annotations")
 
 
 @dataclass(frozen=True)
-class Options:
+class RunOptions:
     """Where things are: the folder of runs, the key home, the data (``None``: look), a cell of the version matrix,
     or a container to train in.
 
@@ -56,12 +56,12 @@ class Options:
     data: Path | None = None
     environment: str | None = None
     code: Path = CODE
-    container: Wanted | None = None
+    container: ContainerChoice | None = None
 
-    def inside(self, environment: str) -> Options:
+    def inside(self, environment: str) -> RunOptions:
         """The same in an environment of a study: the main one, a cell, or an image."""
         if is_image(environment):
-            wanted = Wanted.pinned(PinnedImage.from_text(environment))
+            wanted = ContainerChoice.pinned(PinnedImage.from_text(environment))
             return replace(self, environment=None, container=wanted)
         return replace(self, environment=None if environment == MAIN else environment, container=None)
 
@@ -89,7 +89,7 @@ class Segment:
 
 def run(
     experiment: Experiment,
-    options: Options,
+    options: RunOptions,
     observer: Observer,
     *,
     origin: Resource | None = None,
@@ -128,7 +128,7 @@ def run(
     return _attempt(folder, request, options, observer, recorded)
 
 
-def resume(folder: RunFolder, options: Options, observer: Observer) -> Finished:
+def resume(folder: RunFolder, options: RunOptions, observer: Observer) -> Finished:
     """Go on with a run that was interrupted, killed or failed, from its last checkpoint, to the same final bits.
 
     One that was trained to its end, but not signed as complete, is gone on with too, and has little left to do.
@@ -157,7 +157,7 @@ def resume(folder: RunFolder, options: Options, observer: Observer) -> Finished:
     data = data_check.locate(request.experiment, options.data) if options.data else Path(request.data)
     data_check.check(request.experiment, data, options.runs, observer)
     if request.container is not None:
-        here = engines.find(Wanted.recorded(request.container), request.experiment.device)
+        here = engines.find(ContainerChoice.recorded(request.container), request.experiment.device)
         request = replace(request, container=here)
     steps = folder.checkpoint_steps()
     return _attempt(folder, replace(request, data=str(data), resume_step=steps[-1] if steps else 0), options, observer)
@@ -203,7 +203,7 @@ def _make_folder(runs: RunsFolder, name: str) -> RunFolder:
 def _attempt(
     folder: RunFolder,
     request: Request,
-    options: Options,
+    options: RunOptions,
     observer: Observer,
     recorded: Mapping[str, Any] | None = None,
 ) -> Finished:

@@ -30,7 +30,7 @@ from provenance.formats.trail import Trail
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One check's result, as ``provenance.attestation.verify`` takes it."""
 
     name: str
@@ -39,16 +39,16 @@ class Finding:
     cure: str = ""
 
 
-def request(root: Path, manifest: Manifest) -> Finding:
+def request(root: Path, manifest: Manifest) -> CheckResult:
     """9: the request that the child read is the one that was signed."""
     asked = Request.from_json(read_json(RunFolder(root).request))
     # compared as experiments: what was signed may be older than some settings
     if asked.experiment != experiment_of(manifest):
         raise ManifestError("request.json: another experiment than the manifest's externalParameters")
-    return Finding("request", "pass", f"{asked.experiment.name}, seed {asked.experiment.seed}")
+    return CheckResult("request", "pass", f"{asked.experiment.name}, seed {asked.experiment.seed}")
 
 
-def trail(root: Path, manifest: Manifest) -> Finding:
+def trail(root: Path, manifest: Manifest) -> CheckResult:
     """10: the trail is whole and as long as the run."""
     folder = RunFolder(root)
     if not folder.trail.exists():
@@ -67,10 +67,10 @@ def trail(root: Path, manifest: Manifest) -> Finding:
         said = Result.from_json(read_json(folder.result)).steps
         if said != steps:
             raise TrailError(f"{folder.trail.name}: {steps} steps, result.json says {said}")
-    return Finding("trail", "pass", f"{steps} steps of {len(recorded.tensors)} tensors")
+    return CheckResult("trail", "pass", f"{steps} steps of {len(recorded.tensors)} tensors")
 
 
-def weights(root: Path, manifest: Manifest) -> Finding:
+def weights(root: Path, manifest: Manifest) -> CheckResult:
     """11: every tensor of the final weights has the hash that the trail has for it at the last step."""
     folder = RunFolder(root)
     if not folder.weights.exists():
@@ -87,10 +87,10 @@ def weights(root: Path, manifest: Manifest) -> Finding:
     ]
     if differ:
         raise TrailError(f"{folder.weights.name}: not the trail's last step in {', '.join(differ[:5])}")
-    return Finding("weights", "pass", f"{len(final)} tensors as in the trail's last step")
+    return CheckResult("weights", "pass", f"{len(final)} tensors as in the trail's last step")
 
 
-def metrics(root: Path, manifest: Manifest) -> Finding:
+def metrics(root: Path, manifest: Manifest) -> CheckResult:
     """12: a row an epoch, in order, ending with the trail, and summed up as it was signed."""
     folder = RunFolder(root)
     if not folder.metrics.exists():
@@ -108,10 +108,10 @@ def metrics(root: Path, manifest: Manifest) -> Finding:
             raise ManifestError(f"{folder.metrics.name}: {len(rows)} epochs, expected {epochs} ending with the trail")
     if _signed(manifest, "metrics summary") != summary(rows):
         raise ManifestError(f"{folder.metrics.name}: not what the manifest's summary says")
-    return Finding("metrics", "pass", f"{len(rows)} epochs, as the manifest sums them up")
+    return CheckResult("metrics", "pass", f"{len(rows)} epochs, as the manifest sums them up")
 
 
-CHECKS: tuple[Callable[[Path, Manifest], Finding], ...] = (request, trail, weights, metrics)
+CHECKS: tuple[Callable[[Path, Manifest], CheckResult], ...] = (request, trail, weights, metrics)
 
 
 def _signed(manifest: Manifest, name: str) -> dict[str, Any] | None:
@@ -121,8 +121,8 @@ def _signed(manifest: Manifest, name: str) -> dict[str, Any] | None:
     return None
 
 
-def _absent(name: str, manifest: Manifest, why: str) -> Finding:
+def _absent(name: str, manifest: Manifest, why: str) -> CheckResult:
     """A file that only a completed run must have."""
     if manifest.outcome == "completed":
         raise ManifestError(f"{name}: {why}, though the run says it completed")
-    return Finding(name, "skip", f"{why}: the run {manifest.outcome}")
+    return CheckResult(name, "skip", f"{why}: the run {manifest.outcome}")

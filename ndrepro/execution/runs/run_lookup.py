@@ -47,7 +47,7 @@ class Recorded:
 
 
 @dataclass(frozen=True)
-class Summary:
+class RunSummary:
     """One line of a list of runs; what is not known is None or "".
 
     ``outcome`` is the manifest's, or one of the words above. ``epochs`` counts whole ones, of ``total_epochs``;
@@ -115,7 +115,7 @@ def experiment_of(manifest: Manifest) -> Experiment:
         raise ManifestError(f"{place}: {error.message}", "read it with the version that wrote it") from None
 
 
-def read_scores(folder: RunFolder) -> tuple[Scores, ...]:
+def read_results(folder: RunFolder) -> tuple[Scores, ...]:
     """Every whole epoch's results as they lie in the folder; none where there is no such file yet."""
     if not folder.metrics.exists():
         return ()
@@ -139,7 +139,7 @@ def settings_changed(experiment: Experiment) -> dict[str, Any]:
     return {key: value for key, value in _flat(experiment.to_json()).items() if value != default[key]}
 
 
-def summaries(runs: RunsFolder) -> list[Summary]:
+def summaries(runs: RunsFolder) -> list[RunSummary]:
     """Every run that left a folder or a ledger entry, oldest first."""
     entries = Ledger(runs.ledger).entries()
     ledger = _Ended(entries)
@@ -148,17 +148,17 @@ def summaries(runs: RunsFolder) -> list[Summary]:
         if run not in found:
             name = str(entry.fields.get("name", ""))
             problem = "the ledger has it; its folder was moved or removed"
-            found[run] = Summary(name, run, runs.run(name, run).root, MISSING, problem=problem)
+            found[run] = RunSummary(name, run, runs.run(name, run).root, MISSING, problem=problem)
     return [found[run] for run in sorted(found, key=begun_order(entries))]
 
 
-def summary(folder: RunFolder) -> Summary:
+def summary(folder: RunFolder) -> RunSummary:
     """One run in short."""
     ledger = ledger_of(folder)
     return _summary(folder, _Ended(Ledger(ledger).entries() if ledger else ()))
 
 
-def latest_first(folders: Iterable[RunFolder], ledger: Path) -> Iterator[Summary]:
+def latest_first(folders: Iterable[RunFolder], ledger: Path) -> Iterator[RunSummary]:
     """Runs in short, the one that started last first; each is read when it is asked for."""
     entries = Ledger(ledger).entries()
     ended, order = _Ended(entries), begun_order(entries)
@@ -178,10 +178,10 @@ class _Ended:
                 self.last[entry.run] = entry
 
 
-def _summary(folder: RunFolder, ledger: _Ended) -> Summary:
+def _summary(folder: RunFolder, ledger: _Ended) -> RunSummary:
     name = folder.root.parent.name
     kind = SEGMENT if name.endswith(SEGMENTS) else REPETITION if folder.origin.exists() else ORIGINAL
-    blank = Summary(name, folder.root.name, folder.root, NO_END, kind=kind)
+    blank = RunSummary(name, folder.root.name, folder.root, NO_END, kind=kind)
     try:
         blank = _with_scores(folder, _with_request(folder, blank))
         if is_running(folder):
@@ -196,7 +196,7 @@ def _summary(folder: RunFolder, ledger: _Ended) -> Summary:
         return replace(blank, outcome=UNREADABLE, problem=str(error) or type(error).__name__)
 
 
-def _with_manifest(folder: RunFolder, blank: Summary) -> Summary:
+def _with_manifest(folder: RunFolder, blank: RunSummary) -> RunSummary:
     recorded = read_recorded(folder)
     duration = duration_seconds(recorded.manifest)
     found = replace(blank, outcome=recorded.manifest.outcome, duration_seconds=duration, signers=recorded.signers)
@@ -223,7 +223,7 @@ def _changed(folder: RunFolder, manifest: Manifest) -> tuple[str, ...]:
     return tuple(sorted(found, key=lambda name: name != folder.metrics.name))
 
 
-def _with_request(folder: RunFolder, blank: Summary) -> Summary:
+def _with_request(folder: RunFolder, blank: RunSummary) -> RunSummary:
     """Epochs asked for, and which run this one repeats: a segment is one wherever its folder was moved to."""
     request = Request.from_json(read_json(folder.request))
     kind = blank.kind if request.segment_epochs is None else SEGMENT
@@ -231,8 +231,8 @@ def _with_request(folder: RunFolder, blank: Summary) -> Summary:
     return replace(blank, total_epochs=request.experiment.epochs, kind=kind, origin=origin)
 
 
-def _with_scores(folder: RunFolder, blank: Summary) -> Summary:
-    scores = read_scores(folder)
+def _with_scores(folder: RunFolder, blank: RunSummary) -> RunSummary:
+    scores = read_results(folder)
     if not scores:
         return blank
     last = scores[-1]

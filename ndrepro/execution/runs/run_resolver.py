@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ndrepro.execution.runs.run_lookup import ORIGINAL, Summary, latest_first
+from ndrepro.execution.runs.run_lookup import ORIGINAL, RunSummary, latest_first
 from ndrepro.protocol.errors import RunNotFound
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 
@@ -62,7 +62,7 @@ def experiment_runs(path: Path) -> tuple[RunFolder, ...]:
 
 
 def _latest(text: str, folders: Iterable[RunFolder], ledger: Path, completed: bool) -> ResolvedRun:
-    passed_over: list[Summary] = []
+    passed_over: list[RunSummary] = []
     for summary in latest_first(folders, ledger):
         if summary.kind == ORIGINAL and (summary.outcome == "completed" or not completed):
             note = f"{text} is {summary.run}; passed over: {_listed(passed_over)}" if passed_over else ""
@@ -72,7 +72,7 @@ def _latest(text: str, folders: Iterable[RunFolder], ledger: Path, completed: bo
     raise RunNotFound(f"no {'completed ' if completed else ''}original run of '{text}'", cure)
 
 
-def _listed(passed_over: list[Summary]) -> str:
+def _listed(passed_over: list[RunSummary]) -> str:
     """Runs with why each was passed over, the latest first."""
     shown = ", ".join(f"{each.run} ({each.repeats or each.outcome})" for each in passed_over[:_SHOWN])
     more = len(passed_over) - _SHOWN

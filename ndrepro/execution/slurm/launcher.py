@@ -27,7 +27,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ndrepro.execution.runs.run import Options
+from ndrepro.execution.runs.run import RunOptions
 from ndrepro.execution.slurm.filesystem_locks import check_locks
 from ndrepro.execution.slurm.request import Cluster, Estimated, Shape, packs, parameters, shape_of
 from ndrepro.execution.slurm.task import Line, Task, read_events
@@ -73,7 +73,7 @@ class SlurmLauncher:
     here = False
 
     def __init__(
-        self, cluster: Cluster, options: Options, study: Spelled, seconds: Mapping[str, float], follow: bool
+        self, cluster: Cluster, options: RunOptions, study: Spelled, seconds: Mapping[str, float], follow: bool
     ) -> None:
         extras.require("submitit")
         self._study = study
@@ -177,11 +177,11 @@ class SlurmLauncher:
         return Task(tuple(lines), tuple(_variables(self._options.home).items()), shape.stop_seconds)
 
     @property
-    def _absolute(self) -> Options:
+    def _absolute(self) -> RunOptions:
         """The options as a node finds them, whatever folder its task starts in."""
         options = self._options
         data = options.data and options.data.absolute()
-        return Options(RunsFolder(options.runs.root.absolute()), options.home, data)
+        return RunOptions(RunsFolder(options.runs.root.absolute()), options.home, data)
 
     def _sbatch(self, tasks: list[Task], shape: Shape) -> str:
         """Submit; the array's number. Raises EngineError with sbatch's own words."""

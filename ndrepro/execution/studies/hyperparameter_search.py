@@ -27,14 +27,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ndrepro.execution.runs import run as execution
 from ndrepro.execution.runs.observer import Observer, Silent
-from ndrepro.execution.runs.run import Options, Segment
+from ndrepro.execution.runs.run import RunOptions, Segment
 from ndrepro.execution.studies.run_status import Standing, Survey
 from ndrepro.execution.studies.search_results import found_file, read_found, write_found
 from ndrepro.protocol import extras
 from ndrepro.protocol.errors import CheckpointError, NdreproError, TrainingFailed, UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.study.search_space import Found, Search, Target, target_of
+from ndrepro.protocol.study.search_space import Search, SearchOutcome, Target, target_of
 from ndrepro.protocol.study.study import Study, StudyRun, identity
 from provenance.attestation.manifest import Manifest, Resource
 from provenance.attestation.trust import TrustPolicy
@@ -90,7 +90,7 @@ class SearchObserver(Protocol):
     def failed(self, target: Target, trial: Trial, error: NdreproError) -> None:
         """A trial broke; the search goes on without it."""
 
-    def found(self, found: Found) -> None:
+    def found(self, found: SearchOutcome) -> None:
         """A network and data set are done."""
 
     def training(self) -> Observer:
@@ -109,7 +109,7 @@ class Quiet:
     def failed(self, target: Target, trial: Trial, error: NdreproError) -> None:
         """Nothing."""
 
-    def found(self, found: Found) -> None:
+    def found(self, found: SearchOutcome) -> None:
         """Nothing."""
 
     def training(self) -> Observer:
@@ -135,10 +135,10 @@ def search_study(
     study: Study,
     file: Path,
     chosen: Sequence[Target],
-    options: Options,
+    options: RunOptions,
     observer: SearchObserver,
     data: Mapping[str, Path],
-) -> tuple[Found, ...]:
+) -> tuple[SearchOutcome, ...]:
     """Search every one of ``chosen`` that is not found yet, and write each into the study's file as it is found.
 
     Returns the rows of all of ``chosen``. A trial whose training process dies is told and left out. Raises what no
@@ -160,7 +160,7 @@ def search_study(
 class TargetSearch:
     """The search of one network on one data set; ``base`` is any run of it in the grid. Raises LedgerError."""
 
-    def __init__(self, search: Search, base: StudyRun, options: Options, observer: SearchObserver) -> None:
+    def __init__(self, search: Search, base: StudyRun, options: RunOptions, observer: SearchObserver) -> None:
         self._search = search
         self._base = base
         self._options = options
@@ -171,7 +171,7 @@ class TargetSearch:
         self._spent = 0
         self._failed = 0
 
-    def run(self) -> Found:
+    def run(self) -> SearchOutcome:
         """Trials until the budget allows no further one. Raises NdreproError where not one came to its first rung."""
         self._observer.begins(self._target, self._recorded_epochs(), self._search.budget_epochs)
         study, trials = _optuna_study(self._search), []
@@ -243,7 +243,7 @@ class TargetSearch:
             raise NdreproError(f"{finished.folder.root}: its manifest does not verify", "see `ndrepro verify`")
         return _read_piece(Standing("done", finished.folder, manifest=verdict.manifest))
 
-    def _outcome(self, trials: Sequence[Trial]) -> Found:
+    def _outcome(self, trials: Sequence[Trial]) -> SearchOutcome:
         """The best of those that reached the highest rung; of equals the first."""
         if not trials:
             raise NdreproError(
@@ -252,7 +252,7 @@ class TargetSearch:
         farthest = max(len(trial.pieces) for trial in trials)
         best = min((trial for trial in trials if len(trial.pieces) == farthest), key=lambda trial: trial.error)
         rungs = self._search.rungs
-        return Found(
+        return SearchOutcome(
             *self._target,
             values=best.values,
             trial=best.number,

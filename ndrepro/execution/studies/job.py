@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def perform(job: Job, options: execution.Options, observer: Reporter, stop: Stop) -> Ending:
+def perform(job: Job, options: execution.RunOptions, observer: Reporter, stop: Stop) -> Ending:
     """Make the run, or go on with it; whatever happens is in the ending."""
     if stop.asked:
         return Ending(NOT_BEGUN)
@@ -68,7 +68,7 @@ def perform(job: Job, options: execution.Options, observer: Reporter, stop: Stop
     return Ending(finished.outcome, finished.folder, finished.scores, finished.error, signed)
 
 
-def parse(arguments: list[str]) -> tuple[Job, execution.Options, argparse.Namespace]:
+def parse(arguments: list[str]) -> tuple[Job, execution.RunOptions, argparse.Namespace]:
     """The job, its options, and all that was given. Raises UsageError for settings that make no experiment."""
     parser = argparse.ArgumentParser(prog="python -m ndrepro.execution.studies.job", allow_abbrev=False)
     parser.add_argument("name", nargs="?")
@@ -92,7 +92,7 @@ def parse(arguments: list[str]) -> tuple[Job, execution.Options, argparse.Namesp
     else:
         raise UsageError("neither an experiment nor --resume", "see python -m ndrepro.execution.studies.job --help")
     # a run that is gone on with has its own environment and data
-    options = execution.Options(RunsFolder(given.runs), default_home(), given.data)
+    options = execution.RunOptions(RunsFolder(given.runs), default_home(), given.data)
     here = options if folder else options.inside(run.environment)
     return Job(given.study, run, given.data, folder), here, given
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from ndrepro.execution.runs.observer import Progress
-from ndrepro.execution.runs.run import Options
+from ndrepro.execution.runs.run import RunOptions
 from ndrepro.protocol.errors import TrainingFailed, from_record, to_record
 from ndrepro.protocol.image_reference import MAIN, located
 from ndrepro.protocol.layout import RunFolder
@@ -46,7 +46,7 @@ class Job:
     data: Path | None = None
     resume: RunFolder | None = None
 
-    def words(self, options: Options, leashed: bool = False, sparse: bool = False) -> list[str]:
+    def words(self, options: RunOptions, leashed: bool = False, sparse: bool = False) -> list[str]:
         """The command that does it. ``leashed``: it stops when its input is closed; ``sparse``: it says little."""
         words = [sys.executable, "-m", "ndrepro.execution.studies.job", "--study", self.study, "--grid", self.run.grid]
         words += ["--runs", str(options.runs.root)]
@@ -171,7 +171,7 @@ class LocalLauncher:
 
     here = True
 
-    def __init__(self, jobs: int, options: Options) -> None:
+    def __init__(self, jobs: int, options: RunOptions) -> None:
         self._jobs = jobs
         self._options = options
         self._selector = selectors.DefaultSelector()
@@ -221,7 +221,7 @@ class LocalLauncher:
 class _Process:
     """One job's process, and what it has said so far."""
 
-    def __init__(self, job: Job, options: Options) -> None:
+    def __init__(self, job: Job, options: RunOptions) -> None:
         self.job = job
         self.over = False
         self._ending: Ended | None = None

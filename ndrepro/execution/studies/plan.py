@@ -25,8 +25,8 @@ from typing import Protocol
 
 from ndrepro.execution.containers import engines
 from ndrepro.execution.runs import data_check
-from ndrepro.execution.runs.run import Options
-from ndrepro.execution.runs.run_lookup import read_scores
+from ndrepro.execution.runs.run import RunOptions
+from ndrepro.execution.runs.run_lookup import read_results
 from ndrepro.execution.runs.signals import stops_taken
 from ndrepro.execution.studies.estimates import RECORDED, Estimate, Estimator
 from ndrepro.execution.studies.launchers import NOT_BEGUN, Ended, Ending, Event, Job, Launcher
@@ -68,7 +68,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudyPlan:
     """What a study, or some grids of it, comes to. ``notes`` are what its author should know.
 
     ``elsewhere`` counts runs of the same experiments, by environment, that were begun in a container image that the
@@ -111,9 +111,9 @@ class Plan:
         """How many of the runs to do are estimated from recorded timings, and not by the model."""
         return sum(item.left.source == RECORDED for item in self.todo)
 
-    def of_grid(self, name: str) -> Plan:
+    def of_grid(self, name: str) -> StudyPlan:
         """The part of one grid."""
-        return Plan(self.study, tuple(item for item in self.items if item.run.grid == name), self.free_bytes)
+        return StudyPlan(self.study, tuple(item for item in self.items if item.run.grid == name), self.free_bytes)
 
     def grids(self) -> tuple[str, ...]:
         """The grids that have runs here, in the study's order."""
@@ -135,7 +135,7 @@ class Outcome:
     ``failures`` are this time's; ``interrupted`` by Ctrl-C; ``trouble`` is what stopped the whole of it.
     """
 
-    plan: Plan
+    plan: StudyPlan
     failures: tuple[Failure, ...]
     interrupted: bool
     trouble: ProvenanceError | None
@@ -155,7 +155,7 @@ class StudyObserver(Protocol):
     def left_out(self, dataset: str, summary: str) -> None:
         """Before anything, if files in the data's folders are not read: how many, why, and one by name."""
 
-    def started(self, plan: Plan) -> None:
+    def started(self, plan: StudyPlan) -> None:
         """Before the first run."""
 
     def event(self, event: Event) -> None:
@@ -168,24 +168,24 @@ class StudyObserver(Protocol):
         """Ctrl-C came, for the ``times``-th time: runs under way are asked to stop, from the second time on killed."""
 
 
-def make_plan(study: Study, grids: Sequence[str], options: Options) -> Plan:
+def make_plan(study: Study, grids: Sequence[str], options: RunOptions) -> StudyPlan:
     """Survey and estimate. Raises UsageError for an unknown grid, LedgerError for a broken ledger."""
     runs = study.runs(grids)
     survey = Survey(options.runs, options.home)
     estimator = Estimator(options.runs, runs)
     items = tuple(_item(run, survey.standing(run), estimator) for run in runs)
     elsewhere = _elsewhere(items, survey)
-    return Plan(study, items, _free_bytes(options.runs.root), tuple(_notes(items, elsewhere)), elsewhere)
+    return StudyPlan(study, items, _free_bytes(options.runs.root), tuple(_notes(items, elsewhere)), elsewhere)
 
 
-def only_begun(plan: Plan) -> Plan:
+def only_begun(plan: StudyPlan) -> StudyPlan:
     """The grids of which any run has been begun: what there is to resume."""
     begun = {item.run.grid for item in plan.items if item.standing.state not in (MISSING, WAITING)}
     items = tuple(item for item in plan.items if item.run.grid in begun)
     return replace(plan, items=items)
 
 
-def image_begun_in(plan: Plan) -> PinnedImage | None:
+def image_begun_in(plan: StudyPlan) -> PinnedImage | None:
     """The one image in which all that was begun of a study of the main environment has been begun."""
     begun = any(item.standing.state not in (MISSING, WAITING) for item in plan.items)
     if begun or len(plan.elsewhere) != 1 or plan.environments != (MAIN,):
@@ -193,7 +193,7 @@ def image_begun_in(plan: Plan) -> PinnedImage | None:
     return PinnedImage.from_text(next(iter(plan.elsewhere)))
 
 
-def data_of_begun(plan: Plan) -> dict[str, Path]:
+def data_of_begun(plan: StudyPlan) -> dict[str, Path]:
     """Where the data of runs that were begun lay, by data set: a study is resumed with the same."""
     found: dict[str, Path] = {}
     for item in plan.items:
@@ -205,7 +205,7 @@ def data_of_begun(plan: Plan) -> dict[str, Path]:
 
 
 def carry_out(
-    plan: Plan, options: Options, launcher: Launcher, observer: StudyObserver, data: Mapping[str, Path]
+    plan: StudyPlan, options: RunOptions, launcher: Launcher, observer: StudyObserver, data: Mapping[str, Path]
 ) -> Outcome:
     """Run all that is to do. ``data`` says where data sets lie, by name; one that is not there is looked for.
 
@@ -235,7 +235,9 @@ def carry_out(
     return Outcome(after, tuple(work.failures), bool(signals.count), work.trouble)
 
 
-def _check_data(plan: Plan, experiment: Experiment, data: Path, options: Options, observer: StudyObserver) -> None:
+def _check_data(
+    plan: StudyPlan, experiment: Experiment, data: Path, options: RunOptions, observer: StudyObserver
+) -> None:
     """Raises DataError where ``data`` cannot be read, saying which grids do without them."""
     try:
         data_check.check(experiment, data, options.runs, observer)
@@ -251,8 +253,8 @@ class _Work:
 
     def __init__(
         self,
-        plan: Plan,
-        options: Options,
+        plan: StudyPlan,
+        options: RunOptions,
         launcher: Launcher,
         observer: StudyObserver,
         data: Mapping[str, Path],
@@ -360,7 +362,7 @@ def _epochs_done(standing: Standing) -> int:
     if standing.folder is None:
         return 0
     try:
-        return len(read_scores(standing.folder))
+        return len(read_results(standing.folder))
     except (ProvenanceError, OSError, TypeError):
         return 0  # a damaged file: the estimate is the longer, and the run itself will say
 

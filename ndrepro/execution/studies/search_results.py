@@ -16,7 +16,7 @@ from typing import Any
 
 from ndrepro.protocol.errors import NdreproError, UsageError
 from ndrepro.protocol.messages import read_json, write_json
-from ndrepro.protocol.study.search_space import Found, Search, Target, values_by_target
+from ndrepro.protocol.study.search_space import Search, SearchOutcome, Target, values_by_target
 
 SCHEMA = "urn:ndrepro:found:v1"
 
@@ -31,7 +31,7 @@ def read_values(study: Path, search: Search) -> dict[Target, Mapping[str, float]
     return values_by_target(search, read_found(found_file(study), search))
 
 
-def read_found(path: Path, search: Search) -> tuple[Found, ...]:
+def read_found(path: Path, search: Search) -> tuple[SearchOutcome, ...]:
     """The rows of this very search in the order of the file. Raises UsageError for a file that is not one."""
     if not path.exists():
         return ()
@@ -40,7 +40,7 @@ def read_found(path: Path, search: Search) -> tuple[Found, ...]:
         document = read_json(path)
         if document["schema"] != SCHEMA:
             raise UsageError(f"schema {document['schema']!r}, expected {SCHEMA!r}")
-        rows = [(row.pop("search"), Found.from_json(row)) for row in document["found"]]
+        rows = [(row.pop("search"), SearchOutcome.from_json(row)) for row in document["found"]]
     except UsageError as error:
         raise UsageError(f"{path}: {error.message}", error.cure or cure) from None
     except NdreproError as error:
@@ -50,7 +50,7 @@ def read_found(path: Path, search: Search) -> tuple[Found, ...]:
     return tuple(found for asked, found in rows if asked == _plain(search))
 
 
-def write_found(path: Path, search: Search, rows: Mapping[Target, Found]) -> None:
+def write_found(path: Path, search: Search, rows: Mapping[Target, SearchOutcome]) -> None:
     """Put the rows into the file, in place of older ones for the same targets; written whole or not at all."""
     kept = {found.target: found for found in read_found(path, search)} | dict(rows)
     document = {

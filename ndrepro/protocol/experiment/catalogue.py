@@ -49,7 +49,7 @@ _FREE = Recipe()
 
 
 @dataclass(frozen=True)
-class Design:
+class NetworkVariant:
     """One form of a network: the images that it takes, its methods, and what it brings to an experiment.
 
     ``smallest`` and ``largest`` are sides in pixels, both included (``None``: no limit). ``dropout`` is the fraction
@@ -76,38 +76,38 @@ _ZHANG = Recipe(
     whiten=True,
 )
 
-DESIGNS: dict[str, Mapping[str, Design]] = {
+DESIGNS: dict[str, Mapping[str, NetworkVariant]] = {
     "small": {
-        "vgg11": Design(32, 63),
-        "vgg16": Design(32, 63),
-        "vgg19": Design(32, 63),
-        "resnet18": Design(),
-        "resnet18d": Design(),
-        "resnet101": Design(),
-        "preact18": Design(),
-        "preact101": Design(),
-        "densenet121": Design(8),
-        "densenet201": Design(8),
-        "resnext29": Design(),
-        "mobilenetv2": Design(),
-        "dpn92": Design(),
-        "pnasnet18": Design(),
-        "senet18": Design(),
-        "efficientnet": Design(),
-        "lenet": Design(16),
-        "small_inception": Design(
+        "vgg11": NetworkVariant(32, 63),
+        "vgg16": NetworkVariant(32, 63),
+        "vgg19": NetworkVariant(32, 63),
+        "resnet18": NetworkVariant(),
+        "resnet18d": NetworkVariant(),
+        "resnet101": NetworkVariant(),
+        "preact18": NetworkVariant(),
+        "preact101": NetworkVariant(),
+        "densenet121": NetworkVariant(8),
+        "densenet201": NetworkVariant(8),
+        "resnext29": NetworkVariant(),
+        "mobilenetv2": NetworkVariant(),
+        "dpn92": NetworkVariant(),
+        "pnasnet18": NetworkVariant(),
+        "senet18": NetworkVariant(),
+        "efficientnet": NetworkVariant(),
+        "lenet": NetworkVariant(16),
+        "small_inception": NetworkVariant(
             methods=("bn", "bn_downsample", "none", "nd", "nd_full"),
             dropout=0.0,
             recipe=replace(_ZHANG, learning_rate=0.1),
         ),
-        "small_alexnet": Design(8, methods=("none", "nd", "nd_full"), dropout=0.0, recipe=_ZHANG),
-        "mlp512": Design(methods=("none", "nd", "nd_full"), dropout=0.0, recipe=_ZHANG),
+        "small_alexnet": NetworkVariant(8, methods=("none", "nd", "nd_full"), dropout=0.0, recipe=_ZHANG),
+        "mlp512": NetworkVariant(methods=("none", "nd", "nd_full"), dropout=0.0, recipe=_ZHANG),
     },
     "imagenet": {
         # the paper's table; the released commands name no rate for it, hence 0.1, under which it does not train
-        "vgg11": Design(32, dropout=0.5, recipe=Recipe(learning_rate=0.01)),
-        "resnet18": Design(32),
-        "densenet121": Design(32),
+        "vgg11": NetworkVariant(32, dropout=0.5, recipe=Recipe(learning_rate=0.01)),
+        "resnet18": NetworkVariant(32),
+        "densenet121": NetworkVariant(32),
     },
 }
 ARCHITECTURES = tuple(DESIGNS["small"])
@@ -265,6 +265,6 @@ DATASETS = {
 DIGITS_SHA256 = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"
 
 
-def design_of(arch: str, dataset: str) -> Design | None:
+def design_of(arch: str, dataset: str) -> NetworkVariant | None:
     """The form of a network that is meant for a data set's images; ``None`` where it has none for them."""
     return DESIGNS[DATASETS[dataset].design].get(arch)

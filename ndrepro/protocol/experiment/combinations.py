@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ndrepro.protocol.errors import UsageError
-from ndrepro.protocol.experiment.catalogue import ARCHITECTURES, DATASETS, DESIGNS, METHODS, Design, design_of
+from ndrepro.protocol.experiment.catalogue import ARCHITECTURES, DATASETS, DESIGNS, METHODS, NetworkVariant, design_of
 
 
 def image_size(dataset: str, size: int | None, crop: int | None) -> int:
@@ -63,11 +63,11 @@ def _check_sizes(dataset: str, size: int | None, crop: int | None) -> None:
         raise UsageError(f"crop={crop}: images are {size or own}x{size or own}", f"crop at most {size or own}")
 
 
-def _fits(design: Design, side: int) -> bool:
+def _fits(design: NetworkVariant, side: int) -> bool:
     return design.smallest <= side and (design.largest is None or side <= design.largest)
 
 
-def _range(design: Design) -> str:
+def _range(design: NetworkVariant) -> str:
     if design.largest is None:
         return f"{design.smallest}x{design.smallest} or more"
     return f"{design.smallest}x{design.smallest} to {design.largest}x{design.largest}"
@@ -79,7 +79,7 @@ def _why_not(arch: str, method: str) -> str:
     return "it is meant for small_inception" if method == "bn_downsample" else "it has no such form"
 
 
-def _cure(design: Design, dataset: str, crop: int | None) -> str:
+def _cure(design: NetworkVariant, dataset: str, crop: int | None) -> str:
     """The size nearest to the images' own that the network takes and that they can be brought to, if there is one."""
     own = DATASETS[dataset].size
     if crop is not None:

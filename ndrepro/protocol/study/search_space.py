@@ -12,7 +12,7 @@
 Rungs and reduction are two things: budgets double from rung to rung while three trials of four end at each. So it is
 in Bouthillier et al. (2019), who count about 30,000 trainings of 15 epochs, 7,000 of 30 and 1,000 of 60.
 
-What a search found is a table of rows (``Found``), in a file beside the study's
+What a search found is a table of rows (``SearchOutcome``), in a file beside the study's
 (``ndrepro.execution.studies.search_results``). A run of the grid takes the row of its network, method and data set; one
 without a row waits for the search. The rows of another search than the study describes count for nothing.
 """
@@ -112,7 +112,7 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchOutcome:
     """What the search of one network on one data set came to.
 
     ``values`` are those of the trial ``trial``, which had ``epochs`` epochs and ``validation_error`` (a fraction);
@@ -142,7 +142,7 @@ class Found:
         return {**asdict(self), "reached": list(self.reached)}
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Found:
+    def from_json(cls, document: Mapping[str, Any]) -> SearchOutcome:
         """What ``to_json`` wrote. Raises UsageError for missing, unknown or impossible values."""
         names = tuple(item.name for item in fields(cls))
         _check_keys(document, names, names)
@@ -163,7 +163,7 @@ def with_values(experiment: Experiment, values: Mapping[str, float]) -> Experime
     return replace(experiment, **settings)
 
 
-def values_by_target(search: Search, rows: Iterable[Found]) -> dict[Target, Mapping[str, float]]:
+def values_by_target(search: Search, rows: Iterable[SearchOutcome]) -> dict[Target, Mapping[str, float]]:
     """The values of every target that has them for every key of the space."""
     return {row.target: row.values for row in rows if set(row.values) == set(search.space)}
 

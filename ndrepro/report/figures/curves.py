@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ndrepro.analysis.results.result_row import Score, manifest_of
+from ndrepro.analysis.results.result_row import ResultRow, manifest_of
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Scores as EpochScores
 from provenance.errors import ProvenanceError
@@ -16,7 +16,7 @@ from provenance.formats.metrics_log import read_scalars
 class Curve:
     """One run's epochs in order, accuracies in percent."""
 
-    run: Score
+    run: ResultRow
     steps: tuple[int, ...]
     train_loss: tuple[float, ...]
     train_accuracy: tuple[float, ...]
@@ -27,7 +27,7 @@ class Curve:
         return next((epoch for epoch, value in enumerate(self.train_accuracy, 1) if value >= percent), None)
 
 
-def curve_of(run: Score) -> Curve | None:
+def curve_of(run: ResultRow) -> Curve | None:
     """The curve of a verified run; None where its log is gone or is not the one that was signed."""
     folder = RunFolder(run.folder)
     manifest = manifest_of(run)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ndrepro.analysis.results.results import Score
+from ndrepro.analysis.results.results import ResultRow
 from ndrepro.report.elements import style
 from ndrepro.report.elements.figure import Figure
 from ndrepro.report.figures.curves import Curve
@@ -30,7 +30,7 @@ Values = Callable[[Curve], Sequence[float]]
 Panels = Mapping[str, Lines]
 
 
-def generalization_figures(runs: Sequence[Score]) -> tuple[tuple[Figure, ...], tuple[str, ...]]:
+def generalization_figures(runs: Sequence[ResultRow]) -> tuple[tuple[Figure, ...], tuple[str, ...]]:
     """Every figure for which there are runs, and what could not be drawn."""
     reader = Reader()
     groups = groups_of(runs)
@@ -54,7 +54,7 @@ def _figure1a(panels: Panels) -> Figure | None:
     )
 
 
-def _figures1bc(groups: Mapping[str, Sequence[Score]], reader: Reader) -> list[Figure | None]:
+def _figures1bc(groups: Mapping[str, Sequence[ResultRow]], reader: Reader) -> list[Figure | None]:
     points = {name: _points(runs, reader) for name, runs in groups.items()}
     points = {name: found for name, found in points.items() if len({point["labels"] for point in found}) > 1}
     if not points:
@@ -80,7 +80,7 @@ def _figures1bc(groups: Mapping[str, Sequence[Score]], reader: Reader) -> list[F
     return [figure_b if any(point["slowdown"] for found in points.values() for point in found) else None, figure_c]
 
 
-def _points(runs: Sequence[Score], reader: Reader) -> list[dict[str, Any]]:
+def _points(runs: Sequence[ResultRow], reader: Reader) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for run in runs:
         curve = reader.curve(run) if run.settings.get("corrupt.pixels", "none") == "none" else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ndrepro.analysis.results.results import Score
+from ndrepro.analysis.results.results import ResultRow
 from ndrepro.report.elements.table import MISSING, Column, Table, Value, count, decimal, word
 from ndrepro.report.figures.curves import Curve
 from ndrepro.report.figures.generalization_figures import FITTED_PERCENT
@@ -17,7 +17,7 @@ from ndrepro.report.sections.run_tables import anchor
 from ndrepro.report.sections.seed_groups import Spread
 
 
-def generalization_numbers(runs: Sequence[Score]) -> tuple[Table, ...]:
+def generalization_numbers(runs: Sequence[ResultRow]) -> tuple[Table, ...]:
     """The table of every line that is drawn; none where none is."""
     rows = tuple(_rows(runs))
     if not rows:
@@ -42,7 +42,7 @@ def generalization_numbers(runs: Sequence[Score]) -> tuple[Table, ...]:
     return (Table("generalization_ends", "Where the lines end", caption, columns, rows),)
 
 
-def _rows(runs: Sequence[Score]) -> Iterator[tuple[Value, ...]]:
+def _rows(runs: Sequence[ResultRow]) -> Iterator[tuple[Value, ...]]:
     reader = Reader()
     for network, lines in corrupted(groups_of(runs), reader).items():
         yield from _lines("1a", network, lines)

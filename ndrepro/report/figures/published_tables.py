@@ -29,7 +29,7 @@ from ndrepro.report.elements.table import (
     word,
 )
 from ndrepro.report.sections.run_tables import anchor
-from ndrepro.report.sections.seed_groups import Cell
+from ndrepro.report.sections.seed_groups import SeedGroup
 
 STANDINGS: Mapping[str, str] = {GREEN: BETTER, BLACK: WITHIN, RED: WORSE}
 # the network that the replication ran under the name of ResNet-18 on CIFAR
@@ -39,12 +39,12 @@ _OTHER_DATA = "†"
 _OTHER_DATA_WORDS = f" {_OTHER_DATA} Not trained on the published files, or that is not known: see the manifest."
 _ABSENT = Value(NOT_RUN_TEXT, standing=NOT_RUN)
 
-Own = Mapping[tuple[str, str, int, str], Cell]  # (network, method, epochs, data set)
+Own = Mapping[tuple[str, str, int, str], SeedGroup]  # (network, method, epochs, data set)
 
 
-def own_cells(cells: Sequence[Cell]) -> dict[tuple[str, str, int, str], Cell]:
+def own_cells(cells: Sequence[SeedGroup]) -> dict[tuple[str, str, int, str], SeedGroup]:
     """The cells that kept a study's whole recipe, by what they are; of several surroundings that with the most runs."""
-    found: dict[tuple[str, str, int, str], Cell] = {}
+    found: dict[tuple[str, str, int, str], SeedGroup] = {}
     for cell in cells:
         one = cell.first
         key = (one.arch, one.method, one.epochs, one.dataset)
@@ -53,7 +53,7 @@ def own_cells(cells: Sequence[Cell]) -> dict[tuple[str, str, int, str], Cell]:
     return found
 
 
-def published_with_own(cells: Sequence[Cell]) -> tuple[Table, ...]:
+def published_with_own(cells: Sequence[SeedGroup]) -> tuple[Table, ...]:
     """Every table of the study in which at least one cell has own runs."""
     own = own_cells(cells)
     made = [accuracy_table(4, "cifar10", own), accuracy_table(5, "cifar100", own)]
@@ -167,14 +167,14 @@ def own_name(network: str, dataset: str) -> str:
     return OWN_NAMES.get((network, dataset), network)
 
 
-def own_seconds(cell: Cell | None) -> Value:
+def own_seconds(cell: SeedGroup | None) -> Value:
     """Own mean seconds of training."""
     if cell is None:
         return _ABSENT
     return decimal(cell.seconds.mean, missing="not kept", href=f"#{anchor(cell.first)}")
 
 
-def _own_accuracy(cell: Cell | None, original: float) -> tuple[Value, Value, Value]:
+def _own_accuracy(cell: SeedGroup | None, original: float) -> tuple[Value, Value, Value]:
     """Test with its interval and standing, train, n."""
     if cell is None:
         return _ABSENT, Value(""), Value("")
@@ -185,7 +185,7 @@ def _own_accuracy(cell: Cell | None, original: float) -> tuple[Value, Value, Val
     return test, decimal(cell.train.mean, missing=cell.train.text), count(cell.n)
 
 
-def _own_top5(cell: Cell | None, original: float) -> Value:
+def _own_top5(cell: SeedGroup | None, original: float) -> Value:
     if cell is None:
         return _ABSENT
     found: list[Any] = [getattr(run, "test_top5_accuracy", None) for run in cell.runs]
@@ -195,7 +195,7 @@ def _own_top5(cell: Cell | None, original: float) -> Value:
     return decimal(mean, standing=standing(original, mean), href=f"#{anchor(cell.first)}")
 
 
-def _ratio(nd: Cell | None, bn: Cell | None) -> Value:
+def _ratio(nd: SeedGroup | None, bn: SeedGroup | None) -> Value:
     if nd is None or bn is None:
         return _ABSENT
     if nd.seconds.mean is None or not bn.seconds.mean:

@@ -14,7 +14,7 @@ from ndrepro.analysis.audit.published_tables import published_tables
 from ndrepro.report.elements import style
 from ndrepro.report.elements.figure import Figure
 from ndrepro.report.figures.published_tables import METHODS, Own, own_cells, own_name
-from ndrepro.report.sections.seed_groups import Cell
+from ndrepro.report.sections.seed_groups import SeedGroup
 
 _TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 # (who, marker, filled): colour tells the method, shape who says it
@@ -23,7 +23,7 @@ _WHO = (("original", "o", False), ("replication", "s", False), ("own", "D", True
 Point = Mapping[str, Any]
 
 
-def replication_figures(cells: Sequence[Cell]) -> tuple[Figure, ...]:
+def replication_figures(cells: Sequence[SeedGroup]) -> tuple[Figure, ...]:
     """Those of the four figures for which there are own runs."""
     own = own_cells(cells)
     made = [

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ndrepro.analysis.results.results import Score
+from ndrepro.analysis.results.results import ResultRow
 from ndrepro.analysis.statistics.rankings import SAMPLES, Agreement, OverallAgreement, rank_agreement_overall
 from ndrepro.analysis.statistics.samples import TooLittle
 from ndrepro.report.elements import style
@@ -23,13 +23,13 @@ FIGURE, TABLE = "seeds_agreement", "rank_agreement"
 _TITLE = "Do both scenarios rank alike?"
 
 
-def agreement_tables(runs: Sequence[Score]) -> tuple[Table, ...]:
+def agreement_tables(runs: Sequence[ResultRow]) -> tuple[Table, ...]:
     """The table of agreement, where these distinct runs hold both scenarios."""
     found = _both(runs)
     return (_table(*found),) if found else ()
 
 
-def agreement_figures(runs: Sequence[Score]) -> tuple[Figure, ...]:
+def agreement_figures(runs: Sequence[ResultRow]) -> tuple[Figure, ...]:
     """Every network's place in both scenarios, where these distinct runs hold both."""
     found = _both(runs)
     if not found:
@@ -52,7 +52,7 @@ def agreement_figures(runs: Sequence[Score]) -> tuple[Figure, ...]:
     return (drawn,)
 
 
-def _both(runs: Sequence[Score]) -> tuple[Scenario, Scenario, OverallAgreement] | None:
+def _both(runs: Sequence[ResultRow]) -> tuple[Scenario, Scenario, OverallAgreement] | None:
     by_name = {scenario.name: scenario for scenario in scenarios_of(runs)}
     if set(by_name) != {BIASED, UNBIASED}:
         return None

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ndrepro.analysis.results.results import Score
+from ndrepro.analysis.results.results import ResultRow
 from ndrepro.analysis.statistics.rankings import SAMPLES, Rankings, rank_distribution
 from ndrepro.analysis.statistics.samples import TooLittle
 from ndrepro.report.elements import style
@@ -47,7 +47,7 @@ class Scenario:
         return tuple(sorted({model for models in self.accuracies.values() for model in models}))
 
 
-def scenarios_of(runs: Sequence[Score]) -> tuple[Scenario, ...]:
+def scenarios_of(runs: Sequence[ResultRow]) -> tuple[Scenario, ...]:
     """The scenarios that these distinct runs hold, biased first. Runs with NaN are left out with a note."""
     grouped: dict[Any, dict[Any, dict[str, dict[int, float]]]] = defaultdict(lambda: defaultdict(dict))
     wild: dict[str, int] = defaultdict(int)
@@ -104,7 +104,7 @@ def _whole(models: Mapping[str, dict[int, float]]) -> dict[str, dict[int, float]
     return {model: {seed: models[model][seed] for seed in seeds} for model in sorted(models)}
 
 
-def seeds_figures(runs: Sequence[Score]) -> tuple[tuple[Figure, ...], tuple[str, ...]]:
+def seeds_figures(runs: Sequence[ResultRow]) -> tuple[tuple[Figure, ...], tuple[str, ...]]:
     """Every figure for which there are runs, and what could not be drawn."""
     drawn: list[Figure] = []
     notes: list[str] = []

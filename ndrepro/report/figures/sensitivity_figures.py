@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ndrepro.analysis.sensitivity.analysis import Sensitivity
-from ndrepro.analysis.sensitivity.bits import Bits
+from ndrepro.analysis.sensitivity.bits import BitComparison
 from ndrepro.analysis.sensitivity.conclusion import Contrast
 from ndrepro.analysis.sensitivity.numbers import Breakdown, Numbers
 from ndrepro.analysis.statistics.intervals import Interval
@@ -51,7 +51,7 @@ def draw(found: Sensitivity, folder: Path) -> tuple[Path, ...]:
     return tuple(made)
 
 
-def _agreement(each: Sequence[Bits], path: Path) -> tuple[Path, Path]:
+def _agreement(each: Sequence[BitComparison], path: Path) -> tuple[Path, Path]:
     """One square a subject: equal, or the first step at which the pairs part."""
     labels = list(dict.fromkeys(name for bits in each for pair in bits.pairs for name in (pair.first, pair.second)))
     side = 0.62 * len(labels) + 1.6
@@ -62,7 +62,7 @@ def _agreement(each: Sequence[Bits], path: Path) -> tuple[Path, Path]:
         return style.save(figure, path)
 
 
-def _square(axes: Axes, bits: Bits, labels: Sequence[str], named: bool) -> None:
+def _square(axes: Axes, bits: BitComparison, labels: Sequence[str], named: bool) -> None:
     from matplotlib.patches import Rectangle
 
     for row, first in enumerate(labels):
@@ -91,7 +91,7 @@ def _steps(steps: Sequence[int], equal: int, pairs: int) -> str:
     return f"{span}\n{equal} of {pairs} =" if equal else span
 
 
-def _growth(each: Sequence[Bits], path: Path) -> tuple[Path, Path]:
+def _growth(each: Sequence[BitComparison], path: Path) -> tuple[Path, Path]:
     """Median relative difference of the loss from the reference's, by step; zero lies on the floor."""
     with style.figure(6.8, 3.1, columns=len(each), sharey=True) as (figure, axes):
         for place, bits in enumerate(each):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ndrepro.analysis.results.results import Score
+from ndrepro.analysis.results.results import ResultRow
 from ndrepro.report.elements.figure import Figure
 from ndrepro.report.elements.table import Table
 from ndrepro.report.figures.generalization_figures import generalization_figures
@@ -13,15 +13,15 @@ from ndrepro.report.figures.published_tables import published_with_own
 from ndrepro.report.figures.replication_figures import replication_figures
 from ndrepro.report.figures.seeds_agreement import agreement_figures, agreement_tables
 from ndrepro.report.figures.seeds_figures import seeds_figures
-from ndrepro.report.sections.seed_groups import Cell
+from ndrepro.report.sections.seed_groups import SeedGroup
 
 
-def study_tables(cells: Sequence[Cell]) -> tuple[Table, ...]:
+def study_tables(cells: Sequence[SeedGroup]) -> tuple[Table, ...]:
     """Every table of the studies in which at least one cell has own runs."""
     return published_with_own(cells)
 
 
-def study_figures(runs: Sequence[Score], cells: Sequence[Cell]) -> tuple[tuple[Figure, ...], tuple[str, ...]]:
+def study_figures(runs: Sequence[ResultRow], cells: Sequence[SeedGroup]) -> tuple[tuple[Figure, ...], tuple[str, ...]]:
     """Every figure of the studies whose runs are there, and what could not be drawn."""
     seeds, seeds_notes = seeds_figures(runs)
     general, general_notes = generalization_figures(runs)
@@ -29,6 +29,6 @@ def study_figures(runs: Sequence[Score], cells: Sequence[Cell]) -> tuple[tuple[F
     return (*replication_figures(cells), *seeds, *agreement, *general), (*seeds_notes, *general_notes)
 
 
-def study_numbers(runs: Sequence[Score]) -> tuple[Table, ...]:
+def study_numbers(runs: Sequence[ResultRow]) -> tuple[Table, ...]:
     """What the studies' figures show, in numbers, where their runs are there."""
     return (*agreement_tables(runs), *generalization_numbers(runs))

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ndrepro.analysis.results.results import Score, Scores
+from ndrepro.analysis.results.results import ResultRow, Results
 from ndrepro.analysis.results.reviewer_verdicts import Attestations
 from ndrepro.checklists.forms import Form
 from ndrepro.report.elements.figure import Figure
 from ndrepro.report.elements.table import Table
-from ndrepro.report.sections.claims_held import Finding, findings_of
+from ndrepro.report.sections.claims_held import ClaimOutcome, findings_of
 from ndrepro.report.sections.comparisons import comparison_tables
 from ndrepro.report.sections.forms_page import filled_in, form_table, overview
 from ndrepro.report.sections.reproducibility_kinds import kinds_table, verdict_table
@@ -31,7 +31,7 @@ from ndrepro.report.sections.run_tables import (
     run_table,
     surroundings_table,
 )
-from ndrepro.report.sections.seed_groups import Cell, cells_of
+from ndrepro.report.sections.seed_groups import SeedGroup, cells_of
 from ndrepro.text.plurals import plural
 
 SCHEMA = "urn:ndrepro:report:v1"
@@ -63,7 +63,7 @@ class About:
 class Links:
     """Where the files behind the numbers lie, seen from the page: a run's manifest, a signed verdict."""
 
-    manifest: Callable[[Score], str]
+    manifest: Callable[[ResultRow], str]
     verdict: Callable[[Path], str]
 
 
@@ -81,12 +81,12 @@ class Report:
     """Everything that a report says, in the order of the page."""
 
     about: About
-    scores: Scores
-    distinct: tuple[Score, ...]
-    repeats: tuple[Score, ...]
-    table_of_cells: tuple[Cell, ...]
+    scores: Results
+    distinct: tuple[ResultRow, ...]
+    repeats: tuple[ResultRow, ...]
+    table_of_cells: tuple[SeedGroup, ...]
     counts: tuple[Fact, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[ClaimOutcome, ...]
     kinds: Table
     verdicts: Table
     figures: tuple[Figure, ...]
@@ -169,12 +169,12 @@ class Report:
 
 
 def contents(
-    scores: Scores,
+    scores: Results,
     about: About,
     links: Links,
-    tables: Callable[[Sequence[Cell]], tuple[Table, ...]],
-    numbers: Callable[[Sequence[Score]], tuple[Table, ...]],
-    figures: Callable[[Sequence[Score], Sequence[Cell]], tuple[tuple[Figure, ...], tuple[str, ...]]],
+    tables: Callable[[Sequence[SeedGroup]], tuple[Table, ...]],
+    numbers: Callable[[Sequence[ResultRow]], tuple[Table, ...]],
+    figures: Callable[[Sequence[ResultRow], Sequence[SeedGroup]], tuple[tuple[Figure, ...], tuple[str, ...]]],
 ) -> Report:
     """The report of some verified scores.
 
@@ -210,7 +210,7 @@ def contents(
     )
 
 
-def _counts(scores: Scores, about: About, repeats: Sequence[Score]) -> tuple[Fact, ...]:
+def _counts(scores: Results, about: About, repeats: Sequence[ResultRow]) -> tuple[Fact, ...]:
     begun = "not known" if scores.begun is None else str(scores.begun)
     facts = [Fact("begun, by the ledger", begun, scores.begun is None)]
     if about.planned is not None:
@@ -226,7 +226,7 @@ def _counts(scores: Scores, about: About, repeats: Sequence[Score]) -> tuple[Fac
     return (*facts, *(Fact(label, str(number)) for label, number in extra if number))
 
 
-def _notes(scores: Scores, runs: Sequence[Score], cells: Sequence[Cell], about: About) -> tuple[str, ...]:
+def _notes(scores: Results, runs: Sequence[ResultRow], cells: Sequence[SeedGroup], about: About) -> tuple[str, ...]:
     notes: list[str] = []
     if not runs:
         return ("There is no completed run whose manifest verifies: this report has no numbers.",)
@@ -276,5 +276,5 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST]) + more
 
 
-def _run_json(run: Score) -> dict[str, Any]:
+def _run_json(run: ResultRow) -> dict[str, Any]:
     return {**vars(run), "folder": str(run.folder), "seeds": dict(run.seeds), "settings": dict(run.settings)}

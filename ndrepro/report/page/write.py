@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ndrepro.analysis.results.results import Score, Scores
+from ndrepro.analysis.results.results import ResultRow, Results
 from ndrepro.protocol.layout import expect_folder
 from ndrepro.report.elements.text_formats import latex, markdown
 from ndrepro.report.figures.studies import study_figures, study_numbers, study_tables
@@ -35,7 +35,7 @@ from provenance.errors import StorageError, UsageError
 PAGE, DATA, TEXT, FORMS_TEXT = "index.html", "report.json", "report.md", "forms.md"
 
 
-def write_report(scores: Scores, about: About, folder: Path, *, manifests: bool = False) -> Report:
+def write_report(scores: Results, about: About, folder: Path, *, manifests: bool = False) -> Report:
     """Make the report of ``scores`` and write it into ``folder``, which is made where it is not there.
 
     ``manifests`` copies every manifest into it. Raises UsageError where ``folder`` holds something that is no report,
@@ -81,7 +81,7 @@ def _check(folder: Path) -> None:
         raise UsageError(f"{folder}: not empty, and no report", "name another folder with -o DIR")
 
 
-def _manifest(run: Score) -> Path:
+def _manifest(run: ResultRow) -> Path:
     return run.folder / MANIFEST
 
 
@@ -89,7 +89,7 @@ def _in_place(folder: Path) -> Links:
     return Links(lambda run: relative_link(_manifest(run), folder), lambda path: relative_link(path, folder))
 
 
-def _copies(scores: Scores, about: About, folder: Path) -> Links:
+def _copies(scores: Results, about: About, folder: Path) -> Links:
     place = folder / "manifests"
     sources = {_manifest(run): f"{quote(run.run_id, safe='')}.dsse.json" for run in scores.rows}
     sources |= {item.path: f"verdict-{quote(os.fsencode(item.path.name), safe='')}" for item in about.verdicts.held}

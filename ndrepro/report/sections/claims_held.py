@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ndrepro.analysis.results.results import Score
+from ndrepro.analysis.results.results import ResultRow
 from ndrepro.analysis.statistics.paired import BETTER as SHOWN
 from ndrepro.analysis.statistics.paired import Superiority, compare_pairs
 from ndrepro.analysis.statistics.power import runs_for_superiority
@@ -30,7 +30,7 @@ _FITTED_PERCENT = 98.0  # what the EPFL reproduction of Zhang et al. took for a 
 
 
 @dataclass(frozen=True)
-class Finding:
+class ClaimOutcome:
     """One claim: who made it, the runs that bear on it, the verdict (a word above) and its reason in numbers."""
 
     key: str
@@ -50,13 +50,13 @@ class Finding:
         return asdict(self)
 
 
-def findings_of(runs: Sequence[Score]) -> tuple[Finding, ...]:
+def findings_of(runs: Sequence[ResultRow]) -> tuple[ClaimOutcome, ...]:
     """Every claim on which these distinct runs bear."""
     found = (make(runs) for make in _FINDINGS)
     return tuple(finding for finding in found if finding is not None)
 
 
-def pairs_of(runs: Iterable[Score], value: Callable[[Score], float | None]) -> dict[str, dict[Any, float]]:
+def pairs_of(runs: Iterable[ResultRow], value: Callable[[ResultRow], float | None]) -> dict[str, dict[Any, float]]:
     """``value`` of every run by method, keyed by all else: pairs with equal keys differ in their method alone."""
     sides: dict[str, dict[Any, float]] = defaultdict(dict)
     for run in runs:
@@ -68,7 +68,7 @@ def pairs_of(runs: Iterable[Score], value: Callable[[Score], float | None]) -> d
     return sides
 
 
-def _deconvolution_better(runs: Sequence[Score]) -> Finding | None:
+def _deconvolution_better(runs: Sequence[ResultRow]) -> ClaimOutcome | None:
     sides = pairs_of(runs, lambda run: run.test_accuracy)
     shared = [key for key in sides["nd"] if key in sides["bn"]]
     if not shared:
@@ -108,7 +108,7 @@ def _deconvolution_better(runs: Sequence[Score]) -> Finding | None:
         if verdict == OPEN and found.n < (needed := runs_for_superiority(found.threshold)):
             reason += f" P = {found.threshold:g} takes {needed} independent pairs to be shown (Noether 1987)."
         reason += " One seed a pair: nothing is said of other seeds." if seeds == 1 else ""
-    return Finding(
+    return ClaimOutcome(
         "deconvolution_better",
         "Networks with deconvolution reach a higher test accuracy than with batch norm.",
         "Ye et al. 2020, Table 1; Obadage et al. 2025. Held to P ≥ 0.75 with the interval above one half.",
@@ -134,7 +134,7 @@ def _exactly(found: Superiority) -> str:
     return f" (exactly: [{found.exact[0]:.2f}, {found.exact[1]:.2f}])"
 
 
-def _deconvolution_slower(runs: Sequence[Score]) -> Finding | None:
+def _deconvolution_slower(runs: Sequence[ResultRow]) -> ClaimOutcome | None:
     sides = pairs_of(runs, lambda run: run.train_seconds or None)
     pairs = [(seconds, sides["bn"][key]) for key, seconds in sides["nd"].items() if key in sides["bn"]]
     if not pairs:
@@ -144,7 +144,7 @@ def _deconvolution_slower(runs: Sequence[Score]) -> Finding | None:
     short = sum(min(pair) < _SHORT_SECONDS for pair in pairs)
     verdict = OPEN if short else HOLDS if longer == len(ratios) else FAILS
     told = f" {short} of the pairs trained for less than {_SHORT_SECONDS:g} s, where starting counts." if short else ""
-    return Finding(
+    return ClaimOutcome(
         "deconvolution_slower",
         "Training takes longer with deconvolution than with batch norm, always (2 % to 358 % more).",
         "Obadage et al. 2025, section 5.3. Held to every pair.",
@@ -155,7 +155,7 @@ def _deconvolution_slower(runs: Sequence[Score]) -> Finding | None:
     )
 
 
-def _seed_decides(runs: Sequence[Score]) -> Finding | None:
+def _seed_decides(runs: Sequence[ResultRow]) -> ClaimOutcome | None:
     """Bouthillier et al. 2019: who is best depends on the seed."""
     by_design: dict[Any, dict[int, dict[Any, float]]] = defaultdict(lambda: defaultdict(dict))
     for run in runs:
@@ -172,7 +172,7 @@ def _seed_decides(runs: Sequence[Score]) -> Finding | None:
         best = statistics.mode(found)
         lines.append(f"{asked[0]}: {best[0]} {best[1]} is first under {found.count(best)} of {len(found)} seeds")
     some = "; ".join(lines[:4]) + ("; …" if len(lines) > 4 else "")
-    return Finding(
+    return ClaimOutcome(
         "seed_decides",
         "Which network comes out best depends on the seed, so that one run of each supports no ranking.",
         "Bouthillier et al. 2019. Held where the first place changes hands between seeds.",
@@ -195,7 +195,7 @@ def _spread(tables: Mapping[Any, list[Any]]) -> str:
     return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
-def _random_labels(runs: Sequence[Score]) -> Finding | None:
+def _random_labels(runs: Sequence[ResultRow]) -> ClaimOutcome | None:
     """Zhang et al. 2017: random labels are fitted."""
     random = [run for run in runs if run.settings.get("corrupt.labels") == 1]
     if not random:
@@ -203,7 +203,7 @@ def _random_labels(runs: Sequence[Score]) -> Finding | None:
     fitted = sum(run.train_accuracy >= _FITTED_PERCENT for run in random)
     best = max(random, key=lambda run: run.train_accuracy)
     tests = [run.test_accuracy for run in random]
-    return Finding(
+    return ClaimOutcome(
         "random_labels",
         "Networks fit labels that are drawn at random, and then know nothing of the test images.",
         f"Zhang et al. 2017, Figure 1. Held where every run ends above {_FITTED_PERCENT:g} % on its training labels.",
@@ -224,7 +224,7 @@ def _scope(keys: Iterable[tuple[Any, ...]]) -> str:
     return f"{plural(networks, 'network')} on {', '.join(datasets)}, {epochs}"
 
 
-_FINDINGS: tuple[Callable[[Sequence[Score]], Finding | None], ...] = (
+_FINDINGS: tuple[Callable[[Sequence[ResultRow]], ClaimOutcome | None], ...] = (
     _deconvolution_better,
     _deconvolution_slower,
     _seed_decides,

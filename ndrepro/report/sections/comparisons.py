@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ndrepro.analysis.results.results import Score
+from ndrepro.analysis.results.results import ResultRow
 from ndrepro.analysis.statistics.differences import Difference, corrected, difference_of, over_strata
 from ndrepro.analysis.statistics.equivalence import DIFFERENT, EQUIVALENT, NEGLIGIBLE, UNDECIDED
 from ndrepro.analysis.statistics.intervals import Interval
@@ -30,7 +30,7 @@ _PARTS = ("train_images=", "test_images=")
 Place = tuple[Any, ...]
 
 
-def comparison_tables(runs: Sequence[Score]) -> tuple[Table, ...]:
+def comparison_tables(runs: Sequence[ResultRow]) -> tuple[Table, ...]:
     """The tables for which these distinct runs hold both methods; the second where there are several data sets."""
     found = differences_of(runs)
     if not found:
@@ -41,7 +41,7 @@ def comparison_tables(runs: Sequence[Score]) -> tuple[Table, ...]:
     return (_table(found, ends), *_overall(found, ends))
 
 
-def differences_of(runs: Sequence[Score]) -> dict[Place, Difference]:
+def differences_of(runs: Sequence[ResultRow]) -> dict[Place, Difference]:
     """ND less BN in points of test accuracy at every place where both were run, p-values corrected over all."""
     grouped: dict[Place, dict[str, dict[Any, float]]] = defaultdict(lambda: {"nd": {}, "bn": {}})
     for method, side in pairs_of(runs, lambda run: run.test_accuracy).items():
@@ -54,7 +54,7 @@ def differences_of(runs: Sequence[Score]) -> dict[Place, Difference]:
     return dict(zip(order, found, strict=True))
 
 
-def _place(run: Score) -> Place:
+def _place(run: ResultRow) -> Place:
     (side,) = pairs_of([run], lambda _: 0.0).values()
     (key,) = side
     return tuple(key[:-1])

@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from ndrepro.analysis.results.result_row import Score, manifest_of
+from ndrepro.analysis.results.result_row import ResultRow, manifest_of
 from ndrepro.analysis.results.reviewer_verdicts import Attestations
 from ndrepro.checklists.checklist_sources import Evidence, Sources
-from ndrepro.checklists.forms import FORMS, UNKNOWN, Answer, Form, Subject, fill_in
+from ndrepro.checklists.forms import FORMS, UNKNOWN, Answer, Form, FormSubject, fill_in
 from ndrepro.report.elements.table import NOT_RUN, Column, Table, Value, count, word
-from ndrepro.report.sections.seed_groups import Cell
+from ndrepro.report.sections.seed_groups import SeedGroup
 from ndrepro.text.plurals import plural
 
 PAGE = "forms.html"
@@ -24,13 +24,13 @@ _RUNS = "report.json"
 
 
 def filled_in(
-    runs: Sequence[Score], cells: Sequence[Cell], verdicts: Attestations, code: Path | None
+    runs: Sequence[ResultRow], cells: Sequence[SeedGroup], verdicts: Attestations, code: Path | None
 ) -> tuple[Form, ...]:
     """Every form. Of the runs the first one's manifest is evidence of what each of them has."""
     manifest = next((found for run in runs[:1] if (found := manifest_of(run)) is not None), None)
     parts = [f"the manifest of {runs[0].run_id}, the first of {plural(len(runs), 'run')}"] if manifest else []
     parts += [f"the code in {code.resolve().name}"] if code else ["no folder of code (--code DIR)"]
-    subject = Subject(
+    subject = FormSubject(
         " and ".join(parts),
         Sources(code) if code else None,
         manifest,
@@ -40,7 +40,7 @@ def filled_in(
     return tuple(fill_in(name, subject) for name in FORMS)
 
 
-def _spread(cells: Sequence[Cell]) -> list[Evidence]:
+def _spread(cells: Sequence[SeedGroup]) -> list[Evidence]:
     several = [cell for cell in cells if cell.test.low is not None]
     if not several:
         return []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ndrepro.analysis.results.results import Score
+from ndrepro.analysis.results.results import ResultRow
 from ndrepro.protocol.experiment.experiment import STREAMS, Experiment
 from ndrepro.protocol.image_reference import MAIN, key_of
 from ndrepro.protocol.study.study import leaves
@@ -25,7 +25,7 @@ def asked(experiment: Experiment, environment: str) -> tuple[Any, ...]:
     return (experiment.name, _sorted(settings), drawn, key_of(environment), experiment.determinism, experiment.threads)
 
 
-def of_run(run: Score, images: bool = False) -> tuple[tuple[Any, ...], ...]:
+def of_run(run: ResultRow, images: bool = False) -> tuple[tuple[Any, ...], ...]:
     """What a run was, to be compared with ``asked``: once for each name of its environment.
 
     A run in an image was for the main environment too, unless the study names ``images`` itself.

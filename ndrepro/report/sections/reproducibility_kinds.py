@@ -7,17 +7,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ndrepro.analysis.results.results import Score, Scores
+from ndrepro.analysis.results.results import ResultRow, Results
 from ndrepro.analysis.results.reviewer_verdicts import Attestation, Attestations, results_of
 from ndrepro.protocol.verdicts import VERDICTS
 from ndrepro.report.elements.table import BETTER, SIGNS, WITHIN, WORSE, Column, Table, Value, count, word
 from ndrepro.report.sections.run_tables import anchor
-from ndrepro.report.sections.seed_groups import Cell
+from ndrepro.report.sections.seed_groups import SeedGroup
 from ndrepro.text.plurals import plural
 
 
 def kinds_table(
-    scores: Scores, runs: Sequence[Score], cells: Sequence[Cell], tables: Sequence[Table], verdicts: Attestations
+    scores: Results,
+    runs: Sequence[ResultRow],
+    cells: Sequence[SeedGroup],
+    tables: Sequence[Table],
+    verdicts: Attestations,
 ) -> Table:
     """One row a kind: what it asks, what these runs say, and what they cannot say."""
     columns = (Column("Kind"), Column("What it asks"), Column("What these runs say"))
@@ -78,11 +82,11 @@ def _verdict_row(item: Attestation, link: Callable[[Path], str]) -> tuple[Value,
     )
 
 
-def _methods(scores: Scores, verdicts: Attestations) -> str:
+def _methods(scores: Results, verdicts: Attestations) -> str:
     return f"{_reviewed(scores, verdicts)} {_made_twice(scores)}"
 
 
-def _reviewed(scores: Scores, verdicts: Attestations) -> str:
+def _reviewed(scores: Results, verdicts: Attestations) -> str:
     """What reviewers signed: of how many runs, who, and what came of it."""
     by_run = verdicts.of_run()
     told = ""
@@ -108,9 +112,9 @@ def _reviewed(scores: Scores, verdicts: Attestations) -> str:
     )
 
 
-def _made_twice(scores: Scores) -> str:
+def _made_twice(scores: Results) -> str:
     """What the runs themselves show, where some were made more than once."""
-    groups: dict[Any, list[Score]] = defaultdict(list)
+    groups: dict[Any, list[ResultRow]] = defaultdict(list)
     for run in scores.rows:
         groups[run.identity].append(run)
     repeated = [found for found in groups.values() if len(found) > 1]
@@ -137,7 +141,7 @@ def _results(tables: Sequence[Table]) -> str:
     return f"Own values beside {sum(judged.values())} published accuracies: {told}. See the tables."
 
 
-def _inferential(runs: Sequence[Score], cells: Sequence[Cell]) -> str:
+def _inferential(runs: Sequence[ResultRow], cells: Sequence[SeedGroup]) -> str:
     seeds, places = {run.seed for run in runs}, {run.environment for run in runs}
     scope = (
         f"{plural(len(seeds), 'seed')}, {plural(len({run.dataset for run in runs}), 'data set')}, "

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from ndrepro.analysis.results.results import Score, Scores
+from ndrepro.analysis.results.results import ResultRow, Results
 from ndrepro.protocol.image_reference import PinnedImage
 from ndrepro.protocol.study.study import text_of
 from ndrepro.report.elements.table import (
@@ -23,13 +23,13 @@ from ndrepro.report.elements.table import (
     without_constants,
     word,
 )
-from ndrepro.report.sections.seed_groups import Cell, Spread
+from ndrepro.report.sections.seed_groups import SeedGroup, Spread
 from ndrepro.report.sections.settings import told_apart
 
 _OTHER = "repeat of an earlier run"
 
 
-def cell_table(cells: Sequence[Cell]) -> Table:
+def cell_table(cells: Sequence[SeedGroup]) -> Table:
     """One row an experiment in one set of surroundings: train beside test, n, spread, interval."""
     columns = (
         Column("Network", facet=True),
@@ -60,7 +60,7 @@ def cell_table(cells: Sequence[Cell]) -> Table:
     return without_constants(Table("cells", "Every experiment", _with_shared(caption, shared), columns, rows))
 
 
-def _cell_row(cell: Cell, settings: str) -> tuple[Value, ...]:
+def _cell_row(cell: SeedGroup, settings: str) -> tuple[Value, ...]:
     one, test = cell.first, cell.test
     link = f"#{anchor(one)}"
     finite = test.mean is not None
@@ -91,7 +91,9 @@ def _one_more(test: Spread) -> Value:
     return Value(f"{decimal(low).text} to {decimal(high).text}", high - low)
 
 
-def run_table(runs: Sequence[Score], repeats: Iterable[Score], program: str, manifest: Callable[[Score], str]) -> Table:
+def run_table(
+    runs: Sequence[ResultRow], repeats: Iterable[ResultRow], program: str, manifest: Callable[[ResultRow], str]
+) -> Table:
     """One row a run, in the order of their experiments: the manifest behind it, and how to check it.
 
     ``manifest`` gives the link to a run's manifest.
@@ -144,7 +146,7 @@ def _with_shared(caption: str, shared: str) -> str:
     return f"{caption} Settings of all: {shared}." if shared else caption
 
 
-def commands(run: Score, program: str) -> tuple[tuple[str, str], ...]:
+def commands(run: ResultRow, program: str) -> tuple[tuple[str, str], ...]:
     """How to verify a run, to have it judged against a second training, and to train the same experiment elsewhere."""
     folder = shlex.quote(os.fspath(run.folder))
     given = {**run.settings, **{f"seeds.{stream}": seed for stream, seed in run.seeds.items()}}
@@ -161,7 +163,7 @@ def commands(run: Score, program: str) -> tuple[tuple[str, str], ...]:
     )
 
 
-def left_out_table(scores: Scores) -> Table:
+def left_out_table(scores: Results) -> Table:
     """Every run that is in no number: failed, interrupted, without a manifest, refused."""
     columns = (Column("Run"), Column("Experiment"), Column("What became of it", facet=True), Column("Reason"))
     rows = [
@@ -174,7 +176,7 @@ def left_out_table(scores: Scores) -> Table:
     return Table("left_out", "Not in the results", caption, columns, tuple(rows))
 
 
-def left_out_words(scores: Scores, repeats: int) -> str:
+def left_out_words(scores: Results, repeats: int) -> str:
     """How many were begun, and how many of those are reported."""
     kept = len(scores.rows)
     if scores.begun is None:
@@ -195,9 +197,9 @@ def left_out_words(scores: Scores, repeats: int) -> str:
     return begun + (f"Left out of the statistics: {named}." if named else "Nothing was left out.")
 
 
-def surroundings_table(runs: Sequence[Score]) -> Table:
+def surroundings_table(runs: Sequence[ResultRow]) -> Table:
     """What the runs ran on, and in what of it they differ."""
-    aspects: tuple[tuple[str, Callable[[Score], str]], ...] = (
+    aspects: tuple[tuple[str, Callable[[ResultRow], str]], ...] = (
         ("Environment", lambda run: run.cell),
         ("torch", lambda run: run.torch),
         ("numpy", lambda run: run.numpy),
@@ -221,14 +223,14 @@ def surroundings_table(runs: Sequence[Score]) -> Table:
     return Table("surroundings", "Where it ran", caption, columns, tuple(rows))
 
 
-def place_text(run: Score) -> str:
+def place_text(run: ResultRow) -> str:
     """Environment, device, threads and level in one line."""
     limits = f", {run.instructions}" if run.instructions else ""
     threads = f"{run.threads} thread{'s' if run.threads != 1 else ''}"
     return f"{run.environment}; {run.device}, {threads}, {run.determinism}{limits}"
 
 
-def anchor(run: Score) -> str:
+def anchor(run: ResultRow) -> str:
     """The name of a run's row in the page."""
     return f"run-{quote(run.run_id, safe='')}"
 

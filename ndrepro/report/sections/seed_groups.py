@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ndrepro.analysis.results.results import Score
+from ndrepro.analysis.results.results import ResultRow
 from ndrepro.analysis.statistics.intervals import mean_interval, prediction_interval
 from ndrepro.report.elements.table import MISSING
 
@@ -69,17 +69,17 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Cell:
+class SeedGroup:
     """Runs of one experiment in one set of surroundings, a seed each. ``key`` is short, and its own for ever."""
 
     key: str
-    runs: tuple[Score, ...]
+    runs: tuple[ResultRow, ...]
     test: Spread
     train: Spread
     seconds: Spread
 
     @property
-    def first(self) -> Score:
+    def first(self) -> ResultRow:
         """Any of its runs, for what they share."""
         return self.runs[0]
 
@@ -113,25 +113,25 @@ class Cell:
         }
 
 
-def cells_of(runs: Iterable[Score]) -> tuple[Cell, ...]:
+def cells_of(runs: Iterable[ResultRow]) -> tuple[SeedGroup, ...]:
     """Every cell of some distinct runs, in the order of data set, architecture, epochs, method."""
-    grouped: dict[tuple[Any, ...], list[Score]] = {}
+    grouped: dict[tuple[Any, ...], list[ResultRow]] = {}
     for run in runs:
         grouped.setdefault((*run.experiment, *run.surroundings), []).append(run)
     cells = [_cell(key, tuple(found)) for key, found in grouped.items()]
     return tuple(sorted(cells, key=_order))
 
 
-def settings_text(run: Score) -> str:
+def settings_text(run: ResultRow) -> str:
     """``train_images=32 deconv.block=16``."""
     return " ".join(f"{key}={_plain(value)}" for key, value in sorted(run.settings.items()))
 
 
-def _cell(key: Sequence[Any], runs: tuple[Score, ...]) -> Cell:
+def _cell(key: Sequence[Any], runs: tuple[ResultRow, ...]) -> SeedGroup:
     digest = hashlib.sha256("\0".join(map(str, key)).encode()).hexdigest()[:10]
     ordered = tuple(sorted(runs, key=lambda run: (run.seed, run.started)))
     seconds = [run.train_seconds for run in ordered if run.train_seconds is not None]
-    return Cell(
+    return SeedGroup(
         f"cell-{digest}",
         ordered,
         Spread.of(run.test_accuracy for run in ordered),
@@ -140,7 +140,7 @@ def _cell(key: Sequence[Any], runs: tuple[Score, ...]) -> Cell:
     )
 
 
-def _order(cell: Cell) -> tuple[Any, ...]:
+def _order(cell: SeedGroup) -> tuple[Any, ...]:
     one = cell.first
     return (one.dataset, one.arch, one.epochs, one.method, cell.settings, one.environment, cell.key)
 

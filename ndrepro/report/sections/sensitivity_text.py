@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ndrepro.analysis.sensitivity.analysis import Sensitivity
-from ndrepro.analysis.sensitivity.bits import Bits, PairOfCells
+from ndrepro.analysis.sensitivity.bits import BitComparison, PairOfCells
 from ndrepro.analysis.sensitivity.conclusion import Contrast
-from ndrepro.analysis.sensitivity.experimental_design import Design, Replicate, described
+from ndrepro.analysis.sensitivity.experimental_design import ExperimentalDesign, Replicate, described
 from ndrepro.analysis.sensitivity.numbers import Breakdown, CellNumbers, Numbers
 from ndrepro.analysis.statistics.equivalence import DIFFERENT, EQUIVALENT, NEGLIGIBLE, UNDECIDED
 from ndrepro.analysis.statistics.intervals import Interval
@@ -111,7 +111,7 @@ def _runs(found: Sensitivity) -> Section:
     return Section("Runs", tuple(said))
 
 
-def _bits(bits: Bits, design: Design) -> Section:
+def _bits(bits: BitComparison, design: ExperimentalDesign) -> Section:
     said = [f"Equal bits: {' | '.join(' = '.join(group) for group in bits.groups)}."] if bits.groups else []
     if bits.repeated:
         said.append(f"Run again with nothing changed: {bits.repeated}, of which {bits.repeated_equal} in equal bits.")

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Any
 
-from ndrepro.analysis.results.results import Score
+from ndrepro.analysis.results.results import ResultRow
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.study.study import leaves, text_of
 
@@ -19,27 +19,27 @@ _NOT_ASKED = ("arch", "method", "seed", "device")
 HYPERPARAMETERS = ("learning_rate", "momentum", "weight_decay", "decay")
 
 
-def whole_settings(run: Score) -> dict[str, Any]:
+def whole_settings(run: ResultRow) -> dict[str, Any]:
     """Every setting of a run by dotted key, defaults included, but not its seeds."""
     early = tuple((key, run.settings[key]) for key in ("size", "crop") if key in run.settings)
     known = {**_defaults(run.arch, run.method, run.epochs, run.dataset, early), **run.settings}
     return {**known, "determinism": run.determinism, "threads": run.threads}
 
 
-def design(run: Score, without: Collection[str] = ()) -> tuple[Any, ...]:
+def design(run: ResultRow, without: Collection[str] = ()) -> tuple[Any, ...]:
     """Equal for runs that were asked for the same but for network, method, seed and the settings ``without``."""
     asked = {key: value for key, value in whole_settings(run).items() if key not in without}
     surroundings = (run.environment, run.device, run.instructions)
     return (*surroundings, *(f"{key}={text_of(value)}" for key, value in sorted(asked.items())))
 
 
-def hyperparameters(run: Score) -> tuple[Any, ...]:
+def hyperparameters(run: ResultRow) -> tuple[Any, ...]:
     """What a search would have chosen."""
     settings = whole_settings(run)
     return tuple(settings[key] for key in HYPERPARAMETERS)
 
 
-def told_apart(runs: Sequence[Score]) -> tuple[str, dict[str, str]]:
+def told_apart(runs: Sequence[ResultRow]) -> tuple[str, dict[str, str]]:
     """Of the settings that any run changed: those that all share, as text, and by run what it has of the others."""
     changed = sorted({key for run in runs for key in run.settings})
     settings = {run.run_id: whole_settings(run) for run in runs} if changed else {}

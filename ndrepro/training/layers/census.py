@@ -74,7 +74,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Summary:
+class NetworkSummary:
     """What a network registers. ``trainable_parameters`` and ``buffers`` count numbers, not tensors."""
 
     trainable_parameters: int
@@ -112,10 +112,10 @@ def never_called(net: nn.Module, input_shape: Sequence[int]) -> tuple[str, ...]:
     )
 
 
-def summary(net: nn.Module) -> Summary:
+def summary(net: nn.Module) -> NetworkSummary:
     """How many layers of each kind ``net`` registers, and how many numbers it learns and keeps."""
     kinds = [type(layer) for layer in net.modules()]
-    return Summary(
+    return NetworkSummary(
         trainable_parameters=sum(each.numel() for each in net.parameters() if each.requires_grad),
         deconv2d_layers=sum(issubclass(kind, Deconv2d) for kind in kinds),
         conv2d_layers=sum(issubclass(kind, nn.Conv2d) for kind in kinds),

@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Change:
+class LayerChange:
     """One layer: its name, its kind before and after, and why."""
 
     name: str
@@ -27,9 +27,9 @@ class Conversion:
     ``Conversion.from_record(conversion.to_record()) == conversion``.
     """
 
-    replaced: tuple[Change, ...]
-    removed: tuple[Change, ...]
-    left: tuple[Change, ...]
+    replaced: tuple[LayerChange, ...]
+    removed: tuple[LayerChange, ...]
+    left: tuple[LayerChange, ...]
     out_of_place: tuple[str, ...] = ()
 
     def to_record(self) -> dict[str, Any]:
@@ -41,7 +41,7 @@ class Conversion:
     def from_record(cls, record: Mapping[str, Any]) -> Conversion:
         """The conversion that ``to_record`` wrote."""
         replaced, removed, left = (
-            tuple(Change(**each) for each in record[key]) for key in ("replaced", "removed", "left")
+            tuple(LayerChange(**each) for each in record[key]) for key in ("replaced", "removed", "left")
         )
         return cls(replaced, removed, left, tuple(record["out_of_place"]))
 

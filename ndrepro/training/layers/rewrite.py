@@ -14,7 +14,7 @@ from typing import TypeVar
 from torch import nn
 
 from ndrepro.protocol.errors import UsageError
-from ndrepro.training.layers.conversion import Change, Conversion
+from ndrepro.training.layers.conversion import Conversion, LayerChange
 from ndrepro.training.layers.deconv import Deconv2d, Delinear
 from ndrepro.training.layers.obstacles import obstacle, unreadable
 
@@ -39,7 +39,7 @@ class Rewrite:
         attentions = [layer for layer in module.modules() if isinstance(layer, nn.MultiheadAttention)]
         self.read_directly = {id(layer) for attention in attentions for layer in attention.modules()}
         self._replacements: dict[int, nn.Module] = {}
-        self._changes: dict[str, list[Change]] = {"replaced": [], "removed": [], "left": []}
+        self._changes: dict[str, list[LayerChange]] = {"replaced": [], "removed": [], "left": []}
         self._seen: set[int] = set()
         self._refused: list[str] = []
 
@@ -120,7 +120,7 @@ class Rewrite:
         self._seen.add(id(layer))
         name, *others = self.names[id(layer)]
         shared = f", also used as {', '.join(others)}" if others else ""
-        self._changes[group].append(Change(name, type(layer).__name__, type(new).__name__, why + shared))
+        self._changes[group].append(LayerChange(name, type(layer).__name__, type(new).__name__, why + shared))
 
     def _refuse(self, layer: nn.Module, why: str) -> None:
         self._seen.add(id(layer))

@@ -32,7 +32,7 @@ from ndrepro.training.models.mlp import MLP
 from ndrepro.training.models.mobilenetv2 import MobileNetV2
 from ndrepro.training.models.pnasnet import PNASNet
 from ndrepro.training.models.preact import PreActBlock, PreActBottleneck, PreActResNet
-from ndrepro.training.models.released import RELEASED, RELEASED_IMAGENET, Recipe
+from ndrepro.training.models.released import RELEASED, RELEASED_IMAGENET, ReleasedNetwork
 from ndrepro.training.models.resnet import BasicBlock, Bottleneck, ResNet
 from ndrepro.training.models.resnet_imagenet import ImageNetResNet
 from ndrepro.training.models.resnext import ResNeXt
@@ -113,28 +113,28 @@ def apply_method(net: nn.Module, name: str, method: str, *, design: str = "small
     return _known("method", method, METHODS)(net, recipe, **options)
 
 
-def _batch_norm(net: nn.Module, recipe: Recipe, **options: Any) -> Conversion:
+def _batch_norm(net: nn.Module, recipe: ReleasedNetwork, **options: Any) -> Conversion:
     return Conversion((), (), ())
 
 
-def _nothing(net: nn.Module, recipe: Recipe, **options: Any) -> Conversion:
+def _nothing(net: nn.Module, recipe: ReleasedNetwork, **options: Any) -> Conversion:
     return remove_batch_norm(net)
 
 
-def _in_downsampling(net: nn.Module, recipe: Recipe, **options: Any) -> Conversion:
+def _in_downsampling(net: nn.Module, recipe: ReleasedNetwork, **options: Any) -> Conversion:
     return remove_batch_norm(net, keep=("downsample?",))
 
 
-def _as_released(net: nn.Module, recipe: Recipe, **options: Any) -> Conversion:
+def _as_released(net: nn.Module, recipe: ReleasedNetwork, **options: Any) -> Conversion:
     return _deconvolved(net, recipe, recipe.keep, **options)
 
 
-def _in_full(net: nn.Module, recipe: Recipe, **options: Any) -> Conversion:
+def _in_full(net: nn.Module, recipe: ReleasedNetwork, **options: Any) -> Conversion:
     return _deconvolved(net, recipe, (), **options)
 
 
 def _deconvolved(
-    net: nn.Module, recipe: Recipe, keep: tuple[str, ...], linear_block: int | None = None, **options: Any
+    net: nn.Module, recipe: ReleasedNetwork, keep: tuple[str, ...], linear_block: int | None = None, **options: Any
 ) -> Conversion:
     linear_block = recipe.linear_block if linear_block is None else linear_block
     return deconvolve(

@@ -16,7 +16,7 @@ from ndrepro.training.models.blocks import conv1x1, conv3x3, global_average_pool
 
 
 @dataclass(frozen=True)
-class Stage:
+class DpnStage:
     """``width`` of the grouped convolution, channels of the residual path, channels that each block appends."""
 
     width: int
@@ -27,17 +27,17 @@ class Stage:
 
 
 DPN92 = (
-    Stage(width=96, residual=256, growth=16, depth=3, stride=1),
-    Stage(width=192, residual=512, growth=32, depth=4, stride=2),
-    Stage(width=384, residual=1024, growth=24, depth=20, stride=2),
-    Stage(width=768, residual=2048, growth=128, depth=3, stride=2),
+    DpnStage(width=96, residual=256, growth=16, depth=3, stride=1),
+    DpnStage(width=192, residual=512, growth=32, depth=4, stride=2),
+    DpnStage(width=384, residual=1024, growth=24, depth=20, stride=2),
+    DpnStage(width=768, residual=2048, growth=128, depth=3, stride=2),
 )
 
 
 class DualPathBlock(nn.Module):
     """A 3x3 convolution of 32 groups between two 1x1 ones, its output split between the two paths."""
 
-    def __init__(self, in_channels: int, stage: Stage, first: bool) -> None:
+    def __init__(self, in_channels: int, stage: DpnStage, first: bool) -> None:
         super().__init__()
         out_channels = stage.residual + stage.growth
         stride = stage.stride if first else 1
@@ -63,7 +63,7 @@ class DualPathBlock(nn.Module):
 class DPN(nn.Module):
     """Input (N, in_channels, H, W), output (N, num_classes)."""
 
-    def __init__(self, stages: tuple[Stage, ...], num_classes: int, in_channels: int = 3) -> None:
+    def __init__(self, stages: tuple[DpnStage, ...], num_classes: int, in_channels: int = 3) -> None:
         super().__init__()
         self.conv1 = conv3x3(in_channels, 64)
         self.bn1 = nn.BatchNorm2d(64)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ndrepro.training.models.blocks import conv1x1, conv3x3, global_average_pool
 
 
-class Cell(nn.Module):
+class PNASCell(nn.Module):
     """Norm of a depthwise 7x7 convolution, plus a max-pool (brought to the same channels at stride 2), ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
@@ -41,10 +41,10 @@ class PNASNet(nn.Module):
         super().__init__()
         self.conv1 = conv3x3(in_channels, width)
         self.bn1 = nn.BatchNorm2d(width)
-        layers = [Cell(width, width, 1) for _ in range(cells)]
+        layers = [PNASCell(width, width, 1) for _ in range(cells)]
         for channels in (width, 2 * width):
-            layers.append(Cell(channels, 2 * channels, 2))
-            layers += [Cell(2 * channels, 2 * channels, 1) for _ in range(cells)]
+            layers.append(PNASCell(channels, 2 * channels, 2))
+            layers += [PNASCell(2 * channels, 2 * channels, 1) for _ in range(cells)]
         self.layers = nn.Sequential(*layers)
         self.linear = nn.Linear(4 * width, num_classes)
 

@@ -23,7 +23,7 @@ LINEAR_BLOCK = 512
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ReleasedNetwork:
     """One network. ``first`` is its first convolution; ``keep`` names what ``nd`` leaves as ``bn`` has it.
 
     ``linear_block`` is the block of the linear layers.
@@ -38,50 +38,50 @@ class Recipe:
 # the input channels of MobileNetV2's blocks, in which its last, narrowing convolutions are whitened
 _MOBILENETV2_INPUTS = (32, 16, 24, 24, 32, 32, 32, 64, 64, 64, 64, 96, 96, 96, 160, 160, 160)
 
-RELEASED: dict[str, Recipe] = {
-    "vgg11": Recipe(First(15)),
-    "vgg16": Recipe(First(15)),
-    "vgg19": Recipe(First(15)),
-    "resnet18": Recipe(None),  # the first layer as any other: 5 steps, never frozen
-    "resnet101": Recipe(None),
-    "resnet18d": Recipe(
+RELEASED: dict[str, ReleasedNetwork] = {
+    "vgg11": ReleasedNetwork(First(15)),
+    "vgg16": ReleasedNetwork(First(15)),
+    "vgg19": ReleasedNetwork(First(15)),
+    "resnet18": ReleasedNetwork(None),  # the first layer as any other: 5 steps, never frozen
+    "resnet101": ReleasedNetwork(None),
+    "resnet18d": ReleasedNetwork(
         First(15),
         keep=("layer?.0.shortcut.1",),  # the three batch norms after a 1x1 shortcut
         overrides={"conv1": Override(sampling_stride=3)},  # fixed there, whatever is asked for
     ),
-    "preact18": Recipe(First(10)),
-    "preact101": Recipe(First(10)),
-    "densenet121": Recipe(None),
-    "densenet201": Recipe(None),
-    "resnext29": Recipe(First(10), overrides={"layer?.?.conv2": Override(n_iter=3)}),
-    "mobilenetv2": Recipe(
+    "preact18": ReleasedNetwork(First(10)),
+    "preact101": ReleasedNetwork(First(10)),
+    "densenet121": ReleasedNetwork(None),
+    "densenet201": ReleasedNetwork(None),
+    "resnext29": ReleasedNetwork(First(10), overrides={"layer?.?.conv2": Override(n_iter=3)}),
+    "mobilenetv2": ReleasedNetwork(
         First(10),
         overrides={
             "layers.*.conv2": Override(n_iter=1),
             **{f"layers.{i}.conv3": Override(block, 1) for i, block in enumerate(_MOBILENETV2_INPUTS)},
         },
     ),
-    "dpn92": Recipe(First(10)),
-    "pnasnet18": Recipe(First(10)),
-    "senet18": Recipe(First(15)),
-    "efficientnet": Recipe(First(10), keep=("layers",)),  # only the first convolution is deconvolved
-    "lenet": Recipe(First(15)),
-    "small_inception": Recipe(First(15)),
-    "small_alexnet": Recipe(First(15)),
-    "mlp512": Recipe(None),  # no convolution
+    "dpn92": ReleasedNetwork(First(10)),
+    "pnasnet18": ReleasedNetwork(First(10)),
+    "senet18": ReleasedNetwork(First(15)),
+    "efficientnet": ReleasedNetwork(First(10), keep=("layers",)),  # only the first convolution is deconvolved
+    "lenet": ReleasedNetwork(First(15)),
+    "small_inception": ReleasedNetwork(First(15)),
+    "small_alexnet": ReleasedNetwork(First(15)),
+    "mlp512": ReleasedNetwork(None),  # no convolution
 }
 
 # The networks for ImageNet (its main_imagenet.py: --block-fc 64, the first layer's sampling stride fixed but in
 # DenseNet, the batch norms after ResNet's 1x1 shortcuts kept).
-RELEASED_IMAGENET: dict[str, Recipe] = {
-    "vgg11": Recipe(First(15), overrides={"features.0": Override(sampling_stride=3)}, linear_block=64),
-    "resnet18": Recipe(
+RELEASED_IMAGENET: dict[str, ReleasedNetwork] = {
+    "vgg11": ReleasedNetwork(First(15), overrides={"features.0": Override(sampling_stride=3)}, linear_block=64),
+    "resnet18": ReleasedNetwork(
         First(15),
         keep=("layer?.0.downsample.1",),
         overrides={"conv1": Override(sampling_stride=3)},
         linear_block=64,
     ),
-    "densenet121": Recipe(First(15), linear_block=64),
+    "densenet121": ReleasedNetwork(First(15), linear_block=64),
 }
 
 # How parameters start, by rule and kind of layer: (weight, bias), each one of

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ndrepro.protocol.replay_messages import BACKWARD, BATCH, FORWARD, LOSS, OPTIMIZER, Bits, Operation
+from ndrepro.protocol.replay_messages import BACKWARD, BATCH, FORWARD, LOSS, OPTIMIZER, Operation, TensorBits
 from ndrepro.training.compute import torch_compat
 from ndrepro.training.compute.fingerprint import fingerprints_of
 from ndrepro.training.layers.stages import watching
@@ -57,7 +57,7 @@ class Captured:
     outputs: list[Tensor] = field(default_factory=list)
 
 
-class Observer(TorchDispatchMode):
+class StepObserver(TorchDispatchMode):
     """Watches from ``open`` to ``close``. ``wanted`` is the number of the operation whose tensors are kept."""
 
     def __init__(self, net: nn.Module, optimizer: SGD, wanted: int = -1) -> None:
@@ -105,7 +105,7 @@ class Observer(TorchDispatchMode):
                 node=seen.node,
                 arguments=seen.arguments,
                 tensors=seen.tensors,
-                outputs=tuple(Bits(shape, dtype, next(bits)) for shape, dtype, _ in seen.outputs),
+                outputs=tuple(TensorBits(shape, dtype, next(bits)) for shape, dtype, _ in seen.outputs),
             )
             for seen in self._seen
         )
@@ -255,11 +255,11 @@ def fingerprint_of(tensor: Tensor) -> Tensor:
     return fingerprints_of({"": plain}).compute()[0]
 
 
-def bits_of(tensors: dict[str, Tensor]) -> dict[str, Bits]:
+def bits_of(tensors: dict[str, Tensor]) -> dict[str, TensorBits]:
     """Shape, dtype and fingerprint of every tensor, by name."""
     bits = _hexadecimal([fingerprint_of(tensor) for tensor in tensors.values()])
     return {
-        name: Bits(tuple(tensor.shape), str(tensor.dtype).replace("torch.", ""), one)
+        name: TensorBits(tuple(tensor.shape), str(tensor.dtype).replace("torch.", ""), one)
         for (name, tensor), one in zip(tensors.items(), bits, strict=True)
     }
 

@@ -26,7 +26,7 @@ from typing import Any
 from ndrepro.protocol.errors import NdreproError, UsageError, to_record
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import EXIT_COMPLETED, EXIT_FAILED, read_json, write_json
-from ndrepro.protocol.replay_messages import BATCH, STATE, Bits, ReplayFolder, ReplayRequest, StepRecord, Wanted
+from ndrepro.protocol.replay_messages import BATCH, STATE, ReplayFolder, ReplayRequest, StepRecord, TensorBits, Wanted
 from ndrepro.training.__main__ import die_with_parent
 
 _POLL_SECONDS = 0.02
@@ -52,7 +52,7 @@ def _replay(request: ReplayRequest, folder: ReplayFolder) -> None:
     from ndrepro.training.compute import determinism
 
     with determinism.naming_operations(request.request.experiment.determinism):
-        stage = Stage(request, folder)
+        stage = ReplayStage(request, folder)
         record, _ = stage.take(request.checkpoint)
         write_json(folder.record, record.to_json())
         wanted = _await_wanted(folder)
@@ -74,7 +74,7 @@ def _write_tensors(path: Path, tensors: dict[str, Any]) -> None:
     np.savez(path, **tensors)
 
 
-class Stage:
+class ReplayStage:
     """Everything that a replay needs and that is the same at each: experiment, device, data."""
 
     def __init__(self, request: ReplayRequest, folder: ReplayFolder) -> None:
@@ -138,7 +138,7 @@ class Reached(Exception):
 class Watch:
     """Stands where a training has its logs: told of every step, it watches one of them."""
 
-    def __init__(self, stage: Stage, net: Any, optimizer: Any, start: int, wanted: Wanted) -> None:
+    def __init__(self, stage: ReplayStage, net: Any, optimizer: Any, start: int, wanted: Wanted) -> None:
         self._stage = stage
         self._net = net
         self._optimizer = optimizer
@@ -193,12 +193,12 @@ class Watch:
         )
 
     def _arm(self) -> None:
-        from ndrepro.training.replay.operation_recorder import Observer
+        from ndrepro.training.replay.operation_recorder import StepObserver
 
         self._keep_checkpoint()
         self._enter()
         self._stage._batches.watched = True
-        self._observer = Observer(self._net, self._optimizer, self._wanted.operation)
+        self._observer = StepObserver(self._net, self._optimizer, self._wanted.operation)
         self._observer.open()
 
     def _enter(self) -> None:
@@ -266,7 +266,7 @@ class _WatchedBatches:
                 self.tensors = {"images": images, "labels": labels}
             yield images, labels
 
-    def bits(self) -> dict[str, Bits]:
+    def bits(self) -> dict[str, TensorBits]:
         """The fingerprints of the batch that was watched."""
         from ndrepro.training.replay.operation_recorder import bits_of
 

@@ -11,14 +11,14 @@ import pytest
 from ndrepro.analysis.audit.claims import CrossCheck
 from ndrepro.analysis.audit.crosscheck import CrossFinding, cross_check
 from ndrepro.analysis.audit.published_tables import published_tables
-from ndrepro.analysis.audit.table import Table, from_rows
+from ndrepro.analysis.audit.table import DataTable, from_rows
 from ndrepro.protocol.errors import UsageError
 
 CHECK = CrossCheck("t", "t", "printed", "mean", "raw", "score", "net", ("size",), "seed", among=("seconds",))
 NETS = [f"net{number}" for number in range(8)]
 
 
-def made_up(**printed: str | float) -> dict[str, Table]:
+def made_up(**printed: str | float) -> dict[str, DataTable]:
     """Eight networks in three sizes, three seeds each; ``printed`` replaces columns or single cells of the means."""
     generator = np.random.RandomState(7)
     places = [(net, size, seed) for net in NETS for size in ("small", "middle", "large") for seed in (1, 2, 3)]
@@ -40,7 +40,7 @@ def made_up(**printed: str | float) -> dict[str, Table]:
     return {"raw": from_rows("raw", raw, list(raw[0])), "printed": from_rows("printed", rows, ["net", "size", "mean"])}
 
 
-def values(tables: dict[str, Table], size: str, seed: int | None, quantity: str = "score") -> list[float]:
+def values(tables: dict[str, DataTable], size: str, seed: int | None, quantity: str = "score") -> list[float]:
     part = tables["raw"].matching(size=size) if seed is None else tables["raw"].matching(size=size, seed=seed)
     return [float(np.mean(part.matching(net=net)[quantity])) for net in NETS]
 

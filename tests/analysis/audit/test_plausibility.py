@@ -11,15 +11,15 @@ from compared_runs import account, put, records, sign_pair_member
 from recorded_runs import Answer
 
 from ndrepro.analysis.audit.plausibility import CANNOT_BE, LOOK, doubts
-from ndrepro.analysis.results.result_row import Score
-from ndrepro.analysis.results.results import read_scores
+from ndrepro.analysis.results.result_row import ResultRow
+from ndrepro.analysis.results.results import read_results
 from ndrepro.cli import main
 from ndrepro.cli.display import terminal
 from provenance.attestation.trust import TrustPolicy
 
 
-def score(number: int = 1, **changes: Any) -> Score:
-    base = Score(
+def score(number: int = 1, **changes: Any) -> ResultRow:
+    base = ResultRow(
         run_id=f"run{number}", folder=Path("none"), name="vgg16_nd_100", arch="vgg16", method="nd", epochs=100,
         dataset="cifar10", seed=number, seeds={}, settings={}, cell="main", environment="torch 2.13.0", torch="2.13.0",
         numpy="2", python="3.11", determinism="deterministic", threads=2, device="cpu",
@@ -30,7 +30,7 @@ def score(number: int = 1, **changes: Any) -> Score:
     return replace(base, **changes)
 
 
-def checks(*scores: Score) -> list[tuple[str, str, int]]:
+def checks(*scores: ResultRow) -> list[tuple[str, str, int]]:
     return [(doubt.check, doubt.gravity, len(doubt.runs)) for doubt in doubts(scores)]
 
 
@@ -93,12 +93,12 @@ def signed(root: Path, run: str, census: dict[str, int], accuracy: float = 0.6, 
 def test_a_network_that_is_not_its_name_is_found_in_its_manifest(tmp_path: Path) -> None:
     signed(tmp_path, "20261121T101501Z-aaaaaa", {"batchnorm2d_layers": 2, "conv2d_layers": 2})
     policy = TrustPolicy.load(tmp_path / "home")
-    right = read_scores(tmp_path / "runs", policy=policy).rows
+    right = read_results(tmp_path / "runs", policy=policy).rows
     assert [row.method for row in right] == ["bn"]
     assert not [doubt for doubt in doubts(right) if doubt.check == "other-network"]
     signed(tmp_path, "20261121T101502Z-bbbbbb", {"batchnorm2d_layers": 2, "deconv2d_layers": 2}, 0.7, seed="1")
     found = [
-        doubt for doubt in doubts(read_scores(tmp_path / "runs", policy=policy).rows) if doubt.gravity == CANNOT_BE
+        doubt for doubt in doubts(read_results(tmp_path / "runs", policy=policy).rows) if doubt.gravity == CANNOT_BE
     ]
     told = [(doubt.check, doubt.text) for doubt in found]
     assert ("other-network", "lenet_bn_2_digits: called bn, and has 2 deconvolutions") in told

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ndrepro.analysis.audit.table import Table, from_rows, nearest
+from ndrepro.analysis.audit.table import DataTable, from_rows, nearest
 from ndrepro.protocol.errors import UsageError
 
 RUNS = from_rows(
@@ -35,7 +35,7 @@ def test_what_would_have_to_be_guessed_is_refused() -> None:
         RUNS["scores"]
     with pytest.raises(UsageError, match="chosen by a comparison"):
         RUNS.where(np.asarray([1, 0, 1]))
-    assert Table("empty", {}).columns == {} and len(Table("empty", {})) == 0
+    assert DataTable("empty", {}).columns == {} and len(DataTable("empty", {})) == 0
 
 
 def test_the_nearest_names_are_the_cure() -> None:

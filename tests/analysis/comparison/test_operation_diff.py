@@ -20,11 +20,11 @@ from ndrepro.analysis.comparison.operation_diff import (
     unfaithful,
 )
 from ndrepro.protocol.errors import NdreproError
-from ndrepro.protocol.replay_messages import BACKWARD, BATCH, FORWARD, STATE, Bits, Operation, StepRecord, Wanted
+from ndrepro.protocol.replay_messages import BACKWARD, BATCH, FORWARD, STATE, Operation, StepRecord, TensorBits, Wanted
 
 
-def bits(word: str) -> Bits:
-    return Bits((2, 3), "float32", word)
+def bits(word: str) -> TensorBits:
+    return TensorBits((2, 3), "float32", word)
 
 
 def operation(name: str, *words: str, part: str = FORWARD, path: str = "conv1", arguments: str = "") -> Operation:

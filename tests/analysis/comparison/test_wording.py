@@ -6,7 +6,7 @@ import pytest
 
 from ndrepro.analysis.comparison.wording import fold, shortened, value, visible
 from ndrepro.text.plurals import plural
-from provenance.comparison.manifest_diff import Change
+from provenance.comparison.manifest_diff import FieldChange
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,9 @@ def test_a_long_text_keeps_its_ends() -> None:
 
 def test_changes_between_the_same_values_are_one_line_shortest_name_first() -> None:
     names = ["OMP_NUM_THREADS", "threads", "MKL_NUM_THREADS", "threads at end"]
-    changes = [Change(name, "1" if name.isupper() else 1, 2) for name in names] + [Change("level", "a", "b", "why")]
+    changes = [FieldChange(name, "1" if name.isupper() else 1, 2) for name in names] + [
+        FieldChange("level", "a", "b", "why")
+    ]
     assert [str(line) for line in fold(changes)] == [
         "threads, threads at end, OMP_NUM_THREADS and 1 more 1 -> 2",
         "level a -> b (why)",

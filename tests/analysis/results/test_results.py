@@ -11,7 +11,7 @@ import pytest
 from compared_runs import account, put, records, sign_pair_member
 
 from ndrepro.analysis.results.result_row import manifest_of
-from ndrepro.analysis.results.results import Scores, read_scores
+from ndrepro.analysis.results.results import Results, read_results
 from ndrepro.protocol.layout import RunFolder
 from provenance.attestation.dsse import KeyRing, read_envelope, sign_envelope, write_envelope
 from provenance.attestation.ledger import Ledger
@@ -35,9 +35,9 @@ class Folder:
         found = account(summary, *edits, **settings)
         return sign_pair_member(self.root, run, found, records(4), home=self.home)
 
-    def read(self, **options: Any) -> Scores:
+    def read(self, **options: Any) -> Results:
         options.setdefault("policy", TrustPolicy.load(self.home))
-        return read_scores(self.runs, **options)
+        return read_results(self.runs, **options)
 
 
 @pytest.fixture
@@ -196,14 +196,14 @@ def test_one_run_or_manifest_can_be_named(folder: Folder) -> None:
     folder.add("b", seed="1")
     policy = TrustPolicy.load(folder.home)
     for place in (run.root, run.manifest, run.root.parent):
-        found = read_scores(place, policy=policy)
+        found = read_results(place, policy=policy)
         assert "a" in [row.run_id for row in found.rows] and found.begun is None and not found.refused
     with pytest.raises(NotFoundError, match="not there"):
-        read_scores(folder.root / "nowhere", policy=policy)
+        read_results(folder.root / "nowhere", policy=policy)
 
 
 def test_an_empty_folder_has_no_scores(tmp_path: Path) -> None:
-    assert read_scores(tmp_path, policy=TrustPolicy.load(tmp_path)).rows == ()
+    assert read_results(tmp_path, policy=TrustPolicy.load(tmp_path)).rows == ()
 
 
 def test_what_was_scored_on_validation_images_is_no_test_result(folder: Folder) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from compared_runs import TENSORS, account, parted, put, records, sign_pair_member
 
-from ndrepro.analysis.results.results import read_scores
-from ndrepro.analysis.sensitivity.analysis import Options, Sensitivity, sensitivity_of
+from ndrepro.analysis.results.results import read_results
+from ndrepro.analysis.sensitivity.analysis import AnalysisOptions, Sensitivity, sensitivity_of
 from ndrepro.analysis.statistics.samples import TooLittle
 from ndrepro.execution.studies.study_file import load_study
 from ndrepro.protocol.errors import UsageError
@@ -49,8 +49,8 @@ class Study:
         return self
 
     def answer(self, **options: Any) -> Sensitivity:
-        scores = read_scores(self.root / "runs", policy=TrustPolicy.load(self.home))
-        return sensitivity_of(scores, Options(**options))
+        scores = read_results(self.root / "runs", policy=TrustPolicy.load(self.home))
+        return sensitivity_of(scores, AnalysisOptions(**options))
 
 
 class Whole(Study):
@@ -218,9 +218,9 @@ def test_every_axis_can_be_written_in_a_study_and_is_named(tmp_path: Path, axis:
         found = account(put("byproducts", {"metrics summary": {"epochs": 2, "last": last}}))
         found |= {"experiment": run.experiment, "internal": {**found["internal"], "device": run.experiment.device}}
         sign_pair_member(tmp_path, name, found, records(8), home=tmp_path / "keys", tensors=TENSORS)
-    scores = read_scores(tmp_path / "runs", policy=TrustPolicy.load(tmp_path / "keys"))
+    scores = read_results(tmp_path / "runs", policy=TrustPolicy.load(tmp_path / "keys"))
     rows = tuple(replace(row, cell=planned[row.run_id].environment) for row in scores.rows)
-    design = sensitivity_of(replace(scores, rows=rows), Options()).design
+    design = sensitivity_of(replace(scores, rows=rows), AnalysisOptions()).design
     assert set(design.axes) == (set() if drawn else {axis})
     assert design.missing == () and design.repeats == () and len(design.replicates) == (3 if drawn else 2)
 
@@ -252,9 +252,9 @@ def test_no_runs_and_no_trust_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(TooLittle, match="no verified, completed runs"):
         study.answer()
     study.add("bn", 0, 80.0)
-    scores = read_scores(tmp_path / "runs", policy=TrustPolicy.load(tmp_path / "stranger"))
+    scores = read_results(tmp_path / "runs", policy=TrustPolicy.load(tmp_path / "stranger"))
     with pytest.raises(TooLittle, match="none of 1 manifests counts") as caught:
-        sensitivity_of(scores, Options())
+        sensitivity_of(scores, AnalysisOptions())
     assert "--key" in caught.value.cure
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from ndrepro.analysis.results.result_row import Score
-from ndrepro.analysis.sensitivity.experimental_design import Design, design_of, natural
+from ndrepro.analysis.results.result_row import ResultRow
+from ndrepro.analysis.sensitivity.experimental_design import ExperimentalDesign, design_of, natural
 from ndrepro.analysis.statistics.samples import TooLittle
 from ndrepro.protocol.errors import UsageError
 
-BASE = Score(
+BASE = ResultRow(
     run_id="r",
     folder=Path("r"),
     name="lenet_bn_2_digits",
@@ -47,11 +47,11 @@ BASE = Score(
 )
 
 
-def run(**fields: Any) -> Score:
+def run(**fields: Any) -> ResultRow:
     return replace(BASE, run_id=str(sorted(fields.items())), **fields)
 
 
-def labels(design: Design) -> list[str]:
+def labels(design: ExperimentalDesign) -> list[str]:
     return [cell.label for cell in design.cells]
 
 

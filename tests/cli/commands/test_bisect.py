@@ -9,14 +9,14 @@ import pytest
 from recorded_runs import Answer
 
 from ndrepro.cli.commands.bisect import conclusion
-from ndrepro.execution.bisect.bisect import Finding, Trial
+from ndrepro.execution.bisect.bisect import BisectResult, PackageTrial
 from ndrepro.execution.bisect.delta_debugging import Turn
-from ndrepro.execution.bisect.lock_diff import Change
+from ndrepro.execution.bisect.lock_diff import VersionChange
 from ndrepro.protocol.experiment.experiment import Experiment
 
 EXPERIMENT = Experiment.from_name("lenet_bn_1_digits")
-TORCH = (Change("torch", "2.7.1", "2.8.0"), Change("torchvision", "0.22.1", "0.23.0"))
-NUMPY = (Change("numpy", "1.26.4", "2.4.6"),)
+TORCH = (VersionChange("torch", "2.7.1", "2.8.0"), VersionChange("torchvision", "0.22.1", "0.23.0"))
+NUMPY = (VersionChange("numpy", "1.26.4", "2.4.6"),)
 
 
 @pytest.mark.parametrize(
@@ -37,8 +37,8 @@ def test_what_makes_no_search_is_refused(ndrepro: Callable[..., Answer], words: 
     assert not Path("runs").exists()
 
 
-def finding(**parts: object) -> Finding:
-    return Finding(EXPERIMENT, "bits", "torch-2.4.1", "torch-2.8.0", **parts)  # type: ignore[arg-type]
+def finding(**parts: object) -> BisectResult:
+    return BisectResult(EXPERIMENT, "bits", "torch-2.4.1", "torch-2.8.0", **parts)  # type: ignore[arg-type]
 
 
 def test_environments_that_agree_are_said_to() -> None:
@@ -68,7 +68,7 @@ def test_a_search_that_may_have_missed_a_release_says_so() -> None:
 
 
 def test_of_several_that_could_not_be_tried_apart_nothing_more_is_claimed() -> None:
-    untold = Trial("numpy 1.26.4 -> 2.4.6", "-", "unresolved", reason="no resolver takes these together")
+    untold = PackageTrial("numpy 1.26.4 -> 2.4.6", "-", "unresolved", reason="no resolver takes these together")
     (told,) = conclusion(finding(groups=(TORCH, NUMPY), cause=(TORCH, NUMPY), trials=(untold,)))
     assert "1 trial could not be resolved" in told
     (sure,) = conclusion(finding(groups=(TORCH, NUMPY), cause=(TORCH, NUMPY)))

@@ -12,7 +12,7 @@ import pytest
 from real_runs import Bench
 from recorded_runs import Answer
 
-from ndrepro.analysis.results.results import read_scores
+from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.sensitivity.experimental_design import design_of
 from ndrepro.execution.reproduce.reexecute import Original, plan
 from ndrepro.execution.studies.run_status import DONE, REFUSED, Standing, Survey
@@ -125,7 +125,7 @@ def test_a_study_counts_a_run_only_under_the_limits_it_would_have(bench: Bench, 
 
 
 def test_the_table_of_sensitivity_has_a_cell_for_each(bench: Bench, runs: dict[str, Path]) -> None:
-    rows = read_scores(bench.options.runs.root, policy=TrustPolicy.load(bench.options.home)).rows
+    rows = read_results(bench.options.runs.root, policy=TrustPolicy.load(bench.options.home)).rows
     design = design_of(row for row in rows if row.determinism == "deterministic")
     assert list(design.axes) == ["instructions"] and len(design.cells) == 2
     assert not design.repeats, "the same seed under other instructions is no repetition"

@@ -7,7 +7,7 @@ from dataclasses import fields
 
 from recorded_runs import Answer, begin_run, open_run, sign_run
 
-from ndrepro.execution.runs.run_lookup import Summary
+from ndrepro.execution.runs.run_lookup import RunSummary
 from ndrepro.protocol.experiment.catalogue import ARCHITECTURES, DATASETS, METHODS
 from ndrepro.protocol.layout import RunsFolder
 
@@ -60,7 +60,7 @@ def test_a_run_whose_files_were_changed_is_not_called_signed(ndrepro: Callable[.
 def test_json_has_every_field_of_every_run(ndrepro: Callable[..., Answer], runs: RunsFolder) -> None:
     folder = sign_run(runs, "lenet_bn_2_digits", "20261121T100000Z-aaaaaa")
     (entry,) = ndrepro("list", "--json").json["runs"]
-    assert set(entry) == {field.name for field in fields(Summary)}
+    assert set(entry) == {field.name for field in fields(RunSummary)}
     assert (entry["outcome"], entry["test_accuracy"], entry["folder"]) == (
         "completed",
         0.5,

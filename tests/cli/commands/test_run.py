@@ -73,9 +73,9 @@ class Told:
     def __init__(self, finished: execution.Finished) -> None:
         self.finished = finished
         self.experiment: Experiment | None = None
-        self.options: execution.Options | None = None
+        self.options: execution.RunOptions | None = None
 
-    def __call__(self, experiment: Experiment, options: execution.Options, observer: object) -> execution.Finished:
+    def __call__(self, experiment: Experiment, options: execution.RunOptions, observer: object) -> execution.Finished:
         self.experiment, self.options = experiment, options
         return self.finished
 

@@ -10,11 +10,11 @@ from rich.console import Console
 from small_studies import write_study
 
 from ndrepro.cli.display import study_words
-from ndrepro.cli.display.study_live import LiveBar, PlainLines
+from ndrepro.cli.display.study_live import LiveBar, StudyLines
 from ndrepro.execution.runs.observer import Progress
-from ndrepro.execution.runs.run import Options
+from ndrepro.execution.runs.run import RunOptions
 from ndrepro.execution.studies.launchers import Began, Ended, Ending, Job, Moved
-from ndrepro.execution.studies.plan import Plan, make_plan
+from ndrepro.execution.studies.plan import StudyPlan, make_plan
 from ndrepro.execution.studies.run_status import DONE, Standing
 from ndrepro.execution.studies.study_file import load_study
 from ndrepro.protocol.errors import TrainingFailed
@@ -159,12 +159,12 @@ def test_a_failing_run_is_exit_1_with_its_reason_there_and_in_the_status(
 
 
 @pytest.fixture
-def plan(tmp_path: Path) -> Plan:
+def plan(tmp_path: Path) -> StudyPlan:
     path = write_study(tmp_path, "[grids.main]\naxes = { method = ['bn'], seed = [0, 1, 2] }")
-    return make_plan(load_study(path), (), Options(RunsFolder(tmp_path / "runs"), tmp_path / "keys"))
+    return make_plan(load_study(path), (), RunOptions(RunsFolder(tmp_path / "runs"), tmp_path / "keys"))
 
 
-def play(display: PlainLines, plan: Plan) -> None:
+def play(display: StudyLines, plan: StudyPlan) -> None:
     """One run that completes, one that fails, one that was done already; then Ctrl-C, twice."""
     first, second, third = (Job("mini", item.run) for item in plan.items)
     folder = RunFolder(Path("runs/lenet_bn_1_digits/20261121T101502Z-3f9a1c"))
@@ -180,9 +180,9 @@ def play(display: PlainLines, plan: Plan) -> None:
         display.stopping(2)
 
 
-def test_in_a_pipe_every_line_stands_for_itself(plan: Plan) -> None:
+def test_in_a_pipe_every_line_stands_for_itself(plan: StudyPlan) -> None:
     stream = io.StringIO()
-    play(PlainLines(Console(file=stream, width=120, highlight=False, markup=False), 1), plan)
+    play(StudyLines(Console(file=stream, width=120, highlight=False, markup=False), 1), plan)
     lines = stream.getvalue().splitlines()
     assert lines[1].startswith("[1/3] lenet_bn_1_digits seed=0 begins in runs/")
     assert lines[2].startswith("lenet_bn_1_digits seed=0: completed, train 50.00 %, test 25.00 %, 0:0")
@@ -192,7 +192,7 @@ def test_in_a_pipe_every_line_stands_for_itself(plan: Plan) -> None:
     assert lines[6].startswith("stopping:") and lines[7].startswith("killing")
 
 
-def test_in_a_terminal_one_bar_covers_the_study(plan: Plan) -> None:
+def test_in_a_terminal_one_bar_covers_the_study(plan: StudyPlan) -> None:
     stream = io.StringIO()
     console = Console(file=stream, width=100, force_terminal=True, highlight=False, markup=False, color_system=None)
     play(LiveBar(console, 1), plan)
@@ -203,8 +203,8 @@ def test_in_a_terminal_one_bar_covers_the_study(plan: Plan) -> None:
     assert drawn.endswith("\x1b[?25h") or "\x1b[?25h" in drawn, "the cursor is shown again"
 
 
-@pytest.mark.parametrize("kind", [PlainLines, LiveBar])
-def test_a_display_that_cannot_print_stops_nothing(plan: Plan, kind: type[PlainLines]) -> None:
+@pytest.mark.parametrize("kind", [StudyLines, LiveBar])
+def test_a_display_that_cannot_print_stops_nothing(plan: StudyPlan, kind: type[StudyLines]) -> None:
     class Broken(io.StringIO):
         def write(self, text: str) -> int:
             raise OSError("no space left on device")

@@ -26,7 +26,7 @@ from ndrepro.execution.environments.matrix import cell, create
 from ndrepro.protocol.errors import EnvironmentMissing
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.project_folders import CODE
-from ndrepro.protocol.replay_messages import Bits, Operation
+from ndrepro.protocol.replay_messages import Operation, TensorBits
 
 Command = Callable[..., Answer]
 
@@ -126,7 +126,7 @@ def told(python: str | Path) -> dict[str, Any]:
 
 
 def operation_of(document: dict[str, Any], **other: Any) -> Operation:
-    outputs = tuple(Bits(tuple(each["shape"]), each["dtype"], each["bits"]) for each in document["outputs"])
+    outputs = tuple(TensorBits(tuple(each["shape"]), each["dtype"], each["bits"]) for each in document["outputs"])
     return Operation(**{**document, "tensors": tuple(document["tensors"]), "outputs": outputs, **other})
 
 
@@ -167,7 +167,9 @@ def test_outputs_that_nothing_tells_apart_are_counted(backward: dict[str, Any]) 
     assert _which(operation_of(each), 0) == ", gradient of the input"
     assert _which(operation_of(each, arguments="., ., cut short"), 0) == ", output 1 of 2"
     assert _which(operation_of(each, name="aten.max_pool2d_with_indices"), 1) == ", output 2 of 2"
-    whole = operation_of(each, name="aten.cudnn_batch_norm_backward", arguments=".", outputs=(Bits((), "", ""),) * 3)
+    whole = operation_of(
+        each, name="aten.cudnn_batch_norm_backward", arguments=".", outputs=(TensorBits((), "", ""),) * 3
+    )
     assert [_which(whole, output) for output in range(3)] == [
         ", gradient of the input",
         ", gradient of the weight",

@@ -12,11 +12,11 @@ import pytest
 from tiny_wheels import make_wheel
 
 from ndrepro.cli.commands.bisect import conclusion
-from ndrepro.execution.bisect.bisect import Bisection, Finding, Trial
+from ndrepro.execution.bisect.bisect import Bisection, BisectResult, PackageTrial
 from ndrepro.execution.bisect.lock_diff import changes, groups, is_consistent, mixture, requirers
 from ndrepro.execution.environments import add_cell
 from ndrepro.execution.environments.matrix import Cell, create
-from ndrepro.execution.runs.run import Options
+from ndrepro.execution.runs.run import RunOptions
 from ndrepro.protocol.errors import NdreproError, TrainingFailed
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder, RunsFolder
@@ -57,7 +57,7 @@ def search(
     second: Cell,
     code: str = "import kernel; print(kernel.value)",
     everywhere: bool = False,
-) -> Finding:
+) -> BisectResult:
     """A bisection whose runs are one step of what ``code`` prints as its loss."""
     count = iter(range(1000))
 
@@ -72,11 +72,11 @@ def search(
             writer.append(np.array([[0, 0, 1], [1, float_bits(loss), int(loss * 8)]], dtype=np.uint64))
         return folder
 
-    options = Options(RunsFolder(tmp_path / "runs"), tmp_path / "home")
+    options = RunOptions(RunsFolder(tmp_path / "runs"), tmp_path / "home")
     return Bisection(EXPERIMENT, first, second, options, train=train).find(everywhere=everywhere)
 
 
-def titles(trials: tuple[Trial, ...], outcome: str) -> list[str]:
+def titles(trials: tuple[PackageTrial, ...], outcome: str) -> list[str]:
     return [trial.title for trial in trials if trial.outcome == outcome]
 
 

@@ -7,7 +7,7 @@ from real_runs import Bench
 
 from ndrepro.execution.containers import apptainer
 from ndrepro.execution.containers.container_spec import Enclosure
-from ndrepro.execution.containers.engines import DEFAULT_IMAGE, Wanted, pin
+from ndrepro.execution.containers.engines import DEFAULT_IMAGE, ContainerChoice, pin
 from ndrepro.execution.reproduce.reexecute import container_differences
 from ndrepro.execution.slurm.task import Line, read_events
 from ndrepro.protocol.errors import UsageError
@@ -26,16 +26,20 @@ def test_a_request_keeps_its_container(bench: Bench) -> None:
 
 
 def test_a_recorded_container_is_asked_for_by_either_digest() -> None:
-    wanted = Wanted.recorded(FOUND)
+    wanted = ContainerChoice.recorded(FOUND)
     assert (wanted.engine, wanted.image, wanted.digests) == ("podman", "ndrepro:latest", FOUND.digests)
 
 
 @pytest.mark.parametrize("engine", ["docker", "podman"])
 def test_an_image_is_read_from_its_option_and_written_back(engine: str) -> None:
-    assert Wanted.from_words(engine, None) == Wanted(engine, DEFAULT_IMAGE)
-    pinned = Wanted.from_words(engine, f"host:5000/ndrepro:1@{DIGEST}")
+    assert ContainerChoice.from_words(engine, None) == ContainerChoice(engine, DEFAULT_IMAGE)
+    pinned = ContainerChoice.from_words(engine, f"host:5000/ndrepro:1@{DIGEST}")
     assert (pinned.image, pinned.digests) == ("host:5000/ndrepro:1", frozenset({DIGEST}))
-    assert Wanted.pinned(PinnedImage(engine, pinned.image, DIGEST)) == pinned == Wanted.pinned(pin(pinned))
+    assert (
+        ContainerChoice.pinned(PinnedImage(engine, pinned.image, DIGEST))
+        == pinned
+        == ContainerChoice.pinned(pin(pinned))
+    )
 
 
 @pytest.mark.parametrize(
@@ -49,7 +53,7 @@ def test_an_image_is_read_from_its_option_and_written_back(engine: str) -> None:
 )
 def test_options_that_make_no_sense_are_refused(engine: str, image: str | None, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        Wanted.from_words(engine, image)
+        ContainerChoice.from_words(engine, image)
 
 
 def test_paths_with_commas_and_quotes_stay_whole_in_apptainers_mounts(

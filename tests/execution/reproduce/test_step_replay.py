@@ -9,7 +9,7 @@ import pytest
 from compared_runs import manifest
 
 from ndrepro.analysis.comparison.operation_diff import NOTHING, first_difference, unfaithful
-from ndrepro.execution.reproduce.step_replay import Subject, recorded_step, replays, request_of
+from ndrepro.execution.reproduce.step_replay import VerifiedRun, recorded_step, replays, request_of
 from ndrepro.execution.runs.run import Finished
 from ndrepro.protocol.errors import CheckpointError, NdreproError, UsageError
 from ndrepro.protocol.layout import RunFolder
@@ -21,8 +21,8 @@ from provenance.formats.trail import Trail
 EPOCH_STEPS = 6
 
 
-def subject_of(folder: RunFolder) -> Subject:
-    return Subject(folder, Statement.from_bytes(read_envelope(folder.manifest.read_bytes())[1]).manifest)
+def subject_of(folder: RunFolder) -> VerifiedRun:
+    return VerifiedRun(folder, Statement.from_bytes(read_envelope(folder.manifest.read_bytes())[1]).manifest)
 
 
 def test_a_step_is_replayed_from_the_checkpoint_before_it(finished: Finished, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from real_runs import Bench, alive, children_of, wait_for
 
 from ndrepro.execution.runs.observer import Progress, Silent
-from ndrepro.execution.runs.run import Finished, Options, _ending, run
+from ndrepro.execution.runs.run import Finished, RunOptions, _ending, run
 from ndrepro.execution.runs.run_checks import CHECKS
 from ndrepro.protocol.errors import DataError, DeviceError, UsageError
 from ndrepro.protocol.layout import RunFolder, RunsFolder
@@ -29,19 +29,19 @@ from provenance.formats.trail import Trail, compare
 RESULTS = ("metrics.jsonl", "trail.bin", "weights.safetensors")
 
 
-def verified(bench_or_options: Bench | Options, folder: RunFolder) -> Verdict:
-    options = bench_or_options if isinstance(bench_or_options, Options) else bench_or_options.options
+def verified(bench_or_options: Bench | RunOptions, folder: RunFolder) -> Verdict:
+    options = bench_or_options if isinstance(bench_or_options, RunOptions) else bench_or_options.options
     return verify(
         folder.root, trust=TrustPolicy.load(options.home), ledger=Ledger(options.runs.ledger), extra_checks=CHECKS
     )
 
 
-def options_of(finished: Finished) -> Options:
+def options_of(finished: Finished) -> RunOptions:
     runs = RunsFolder(finished.folder.root.parents[1])
-    return Options(runs=runs, home=runs.root.parent / "keys")
+    return RunOptions(runs=runs, home=runs.root.parent / "keys")
 
 
-def manifest_of(bench_or_options: Bench | Options, folder: RunFolder) -> Manifest:
+def manifest_of(bench_or_options: Bench | RunOptions, folder: RunFolder) -> Manifest:
     manifest = verified(bench_or_options, folder).manifest
     assert manifest is not None
     return manifest

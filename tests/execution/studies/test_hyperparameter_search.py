@@ -22,7 +22,7 @@ from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import read_json
-from ndrepro.protocol.study.search_space import Found, Target
+from ndrepro.protocol.study.search_space import SearchOutcome, Target
 from ndrepro.protocol.study.study import StudyRun
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Manifest
@@ -57,14 +57,14 @@ class Kept(Quiet):
         self.pieces[trial.number, epochs] = trial.pieces[-1].folder
 
 
-def search(bench: Bench, path: Path) -> tuple[Found, Kept]:
+def search(bench: Bench, path: Path) -> tuple[SearchOutcome, Kept]:
     study, kept = load_study(path), Kept()
     (found,) = search_study(study, path, list(targets_of(study)), bench.options, kept, {})
     return found, kept
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Bench, Path, Found, Kept]]:
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Bench, Path, SearchOutcome, Kept]]:
     """A whole search; no test changes it."""
     bench = Bench(tmp_path_factory.mktemp("search"))
     path = write_study(bench.root, STUDY)
@@ -74,7 +74,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Bench, 
 
 
 @pytest.fixture
-def copied(searched: tuple[Bench, Path, Found, Kept], tmp_path: Path) -> tuple[Bench, Path]:
+def copied(searched: tuple[Bench, Path, SearchOutcome, Kept], tmp_path: Path) -> tuple[Bench, Path]:
     """The same folder of runs, keys and study, without what was found."""
     original, path, *_ = searched
     bench = Bench(tmp_path)
@@ -91,7 +91,7 @@ def manifest_of(bench: Bench, folder: RunFolder) -> Manifest:
     return verdict.manifest
 
 
-def test_every_piece_verifies_and_all_are_in_the_budget(searched: tuple[Bench, Path, Found, Kept]) -> None:
+def test_every_piece_verifies_and_all_are_in_the_budget(searched: tuple[Bench, Path, SearchOutcome, Kept]) -> None:
     bench, _, found, kept = searched
     folders = bench.options.runs.runs()
     assert len(folders) == len(kept.rungs) == sum(found.reached) >= 3
@@ -102,7 +102,9 @@ def test_every_piece_verifies_and_all_are_in_the_budget(searched: tuple[Bench, P
         assert (said["train_images"], said["validation_images"], said["test_images"]) == (36, 12, 0)
 
 
-def test_who_goes_on_is_among_the_best_so_far_and_the_best_is_found(searched: tuple[Bench, Path, Found, Kept]) -> None:
+def test_who_goes_on_is_among_the_best_so_far_and_the_best_is_found(
+    searched: tuple[Bench, Path, SearchOutcome, Kept],
+) -> None:
     _, _, found, kept = searched
     errors: list[float] = []
     for (trial, epochs), folder in kept.pieces.items():
@@ -120,7 +122,7 @@ def test_who_goes_on_is_among_the_best_so_far_and_the_best_is_found(searched: tu
 
 
 def test_a_trial_that_goes_on_names_the_piece_before_and_is_the_whole_training(
-    searched: tuple[Bench, Path, Found, Kept], tmp_path: Path
+    searched: tuple[Bench, Path, SearchOutcome, Kept], tmp_path: Path
 ) -> None:
     bench, path, found, kept = searched
     first, second = kept.pieces[found.trial, 1], kept.pieces[found.trial, 2]
@@ -139,7 +141,7 @@ def test_a_trial_that_goes_on_names_the_piece_before_and_is_the_whole_training(
 
 
 def test_the_grid_waits_for_the_search_and_then_runs_with_what_was_found(
-    searched: tuple[Bench, Path, Found, Kept], tmp_path: Path
+    searched: tuple[Bench, Path, SearchOutcome, Kept], tmp_path: Path
 ) -> None:
     bench, path, found, _ = searched
     plan = make_plan(load_study(path), (), bench.options)
@@ -153,7 +155,7 @@ def test_the_grid_waits_for_the_search_and_then_runs_with_what_was_found(
 
 
 def test_started_again_nothing_is_trained_twice(
-    copied: tuple[Bench, Path], searched: tuple[Bench, Path, Found, Kept]
+    copied: tuple[Bench, Path], searched: tuple[Bench, Path, SearchOutcome, Kept]
 ) -> None:
     bench, path = copied
     before = bench.options.runs.ledger.read_bytes()
@@ -164,7 +166,7 @@ def test_started_again_nothing_is_trained_twice(
 
 
 def test_after_a_crash_what_is_missing_is_trained_and_the_rest_is_not(
-    copied: tuple[Bench, Path], searched: tuple[Bench, Path, Found, Kept]
+    copied: tuple[Bench, Path], searched: tuple[Bench, Path, SearchOutcome, Kept]
 ) -> None:
     bench, path = copied
     *_, last = bench.options.runs.runs()
@@ -175,7 +177,9 @@ def test_after_a_crash_what_is_missing_is_trained_and_the_rest_is_not(
     assert len(bench.options.runs.runs()) == len(searched[3].rungs) + 1, "the one that was cut off stays on record"
 
 
-def test_a_forged_piece_is_not_counted(copied: tuple[Bench, Path], searched: tuple[Bench, Path, Found, Kept]) -> None:
+def test_a_forged_piece_is_not_counted(
+    copied: tuple[Bench, Path], searched: tuple[Bench, Path, SearchOutcome, Kept]
+) -> None:
     bench, _ = copied
     (name,) = {folder.root.parent.name for folder in bench.options.runs.runs()}
     known = Survey(bench.options.runs, bench.options.home).pieces(name.removesuffix(".segments"))
@@ -186,7 +190,7 @@ def test_a_forged_piece_is_not_counted(copied: tuple[Bench, Path], searched: tup
 
 
 def test_a_piece_in_the_place_of_a_run_is_no_run(
-    copied: tuple[Bench, Path], searched: tuple[Bench, Path, Found, Kept]
+    copied: tuple[Bench, Path], searched: tuple[Bench, Path, SearchOutcome, Kept]
 ) -> None:
     bench, _ = copied
     runs = bench.options.runs
@@ -206,7 +210,7 @@ def test_rows_of_another_search_count_for_nothing(tmp_path: Path) -> None:
     path = write_study(tmp_path, STUDY)
     study = load_study(path)
     assert study.search is not None
-    row = Found("lenet", "bn", "digits", {"learning_rate": 0.5}, 0, 2, 0.1, 4, (3, 1))
+    row = SearchOutcome("lenet", "bn", "digits", {"learning_rate": 0.5}, 0, 2, 0.1, 4, (3, 1))
     write_found(found_file(path), study.search, {row.target: row})
     assert read_found(found_file(path), study.search) == (row,)
     assert not any(run.waits for run in load_study(path).runs())

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from real_runs import Bench, alive, children_named, children_of, wait_for
 
-from ndrepro.execution.containers.engines import Wanted
+from ndrepro.execution.containers.engines import ContainerChoice
 from ndrepro.execution.runs.observer import Progress
 from ndrepro.execution.studies.job import Reporter, Stop, Voice, parse, perform
 from ndrepro.execution.studies.launchers import (
@@ -85,7 +85,7 @@ def test_a_job_in_an_image_names_it_with_its_digest_and_from_any_folder(bench: B
         fresh = job_of(bench.experiment())
         words = replace(fresh, run=replace(fresh.run, environment=image)).words(bench.options)
         job, options, _ = parse(words[3:])
-        assert options.container == Wanted(image.partition(":")[0], found, frozenset({digest}))
+        assert options.container == ContainerChoice(image.partition(":")[0], found, frozenset({digest}))
         assert options.environment is None
         assert PinnedImage.from_text(job.run.environment).key == PinnedImage.from_text(image).key
 

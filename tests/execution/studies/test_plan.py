@@ -18,10 +18,10 @@ from ndrepro.execution.reproduce.reexecute import Original
 from ndrepro.execution.reproduce.reexecute import execute as reexecute
 from ndrepro.execution.reproduce.reexecute import plan as reexecution_plan
 from ndrepro.execution.runs.observer import Silent
-from ndrepro.execution.runs.run import Finished, Options
+from ndrepro.execution.runs.run import Finished, RunOptions
 from ndrepro.execution.runs.run_checks import CHECKS
 from ndrepro.execution.studies.launchers import NOT_BEGUN, Began, Ended, Ending, Job, LocalLauncher
-from ndrepro.execution.studies.plan import Outcome, Plan, carry_out, data_of_begun, make_plan, only_begun
+from ndrepro.execution.studies.plan import Outcome, StudyPlan, carry_out, data_of_begun, make_plan, only_begun
 from ndrepro.execution.studies.run_status import CUT_OFF, DONE, FAILED, MISSING, REFUSED, WAITING, Survey
 from ndrepro.execution.studies.study_file import find_study, load_study, study_files
 from ndrepro.protocol.errors import DataError, DeviceError, TrainingFailed, UsageError
@@ -40,21 +40,21 @@ LONG = "[grids.main]\naxes = { seed = [0], method = ['nd'], epochs = [5] }\n[gri
 RESULTS = ("metrics.jsonl", "trail.bin", "weights.safetensors")
 
 
-def planned(bench: Bench, path: Path, *grids: str) -> Plan:
+def planned(bench: Bench, path: Path, *grids: str) -> StudyPlan:
     return make_plan(load_study(path), grids, bench.options)
 
 
-def carried_out(bench: Bench, plan: Plan, jobs: int = 1, **data: Path) -> tuple[Outcome, Watched]:
+def carried_out(bench: Bench, plan: StudyPlan, jobs: int = 1, **data: Path) -> tuple[Outcome, Watched]:
     watched = Watched()
     return carry_out(plan, bench.options, LocalLauncher(jobs, bench.options), watched, data), watched
 
 
-def verified(options: Options, folder: RunFolder) -> Verdict:
+def verified(options: RunOptions, folder: RunFolder) -> Verdict:
     trust = TrustPolicy.load(options.home)
     return verify(folder.root, trust=trust, ledger=Ledger(options.runs.ledger), extra_checks=CHECKS)
 
 
-def manifest_of(options: Options, folder: RunFolder) -> Manifest:
+def manifest_of(options: RunOptions, folder: RunFolder) -> Manifest:
     manifest = verified(options, folder).manifest
     assert manifest is not None
     return manifest
@@ -262,7 +262,7 @@ def test_a_key_that_cannot_sign_stops_the_whole_study(copied: tuple[Bench, Path]
 class Refusing(LocalLauncher):
     """A launcher whose jobs end as they are told to, without a process."""
 
-    def __init__(self, options: Options, ending: object) -> None:
+    def __init__(self, options: RunOptions, ending: object) -> None:
         super().__init__(1, options)
         self.started = 0
         self._told = ending
@@ -439,7 +439,7 @@ class Elsewhere(LocalLauncher):
 
     here = False
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: RunOptions) -> None:
         super().__init__(1, options)
         self.started: list[str] = []
 

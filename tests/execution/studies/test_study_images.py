@@ -12,11 +12,11 @@ from real_runs import Bench
 from small_studies import Watched, write_study
 from stand_in_engine import write_engine, write_image
 
-from ndrepro.analysis.results.results import read_scores
+from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.sensitivity.bits import compare_bits
 from ndrepro.analysis.sensitivity.experimental_design import design_of
 from ndrepro.execution.studies.launchers import LocalLauncher
-from ndrepro.execution.studies.plan import Outcome, Plan, carry_out, image_begun_in, make_plan
+from ndrepro.execution.studies.plan import Outcome, StudyPlan, carry_out, image_begun_in, make_plan
 from ndrepro.execution.studies.run_status import DONE, MISSING
 from ndrepro.execution.studies.study_file import load_study
 from ndrepro.protocol.errors import EngineError, UsageError
@@ -46,11 +46,11 @@ def study_of(folder: Path, *environments: str, name: str = "mini") -> Path:
     return write_study(folder, f'[grids.main]\naxes = {{ environment = [{listed}], method = ["bn"] }}', name=name)
 
 
-def planned(bench: Bench, *environments: str) -> Plan:
+def planned(bench: Bench, *environments: str) -> StudyPlan:
     return make_plan(load_study(study_of(bench.root, *environments)), (), bench.options)
 
 
-def carried_out(bench: Bench, plan: Plan) -> tuple[Outcome, Watched]:
+def carried_out(bench: Bench, plan: StudyPlan) -> tuple[Outcome, Watched]:
     watched = Watched()
     return carry_out(plan, bench.options, LocalLauncher(2, bench.options), watched, {}), watched
 
@@ -97,7 +97,7 @@ def test_a_study_runs_in_an_image_beside_the_main_environment(done: tuple[Bench,
 
 def test_the_image_is_a_cell_of_its_own_paired_with_main(done: tuple[Bench, PinnedImage]) -> None:
     bench, image = done
-    scores = read_scores(bench.options.runs.root, policy=TrustPolicy.load(bench.options.home))
+    scores = read_results(bench.options.runs.root, policy=TrustPolicy.load(bench.options.home))
     design = design_of(scores.rows)
     assert {cell.label for cell in design.cells} == {"main", image.label}
     assert design.reference.label == "main" and not design.missing and not design.repeats

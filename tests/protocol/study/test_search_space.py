@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ndrepro.protocol.errors import UsageError
-from ndrepro.protocol.study.search_space import Found, Search
+from ndrepro.protocol.study.search_space import Search, SearchOutcome
 from ndrepro.protocol.study.study import Study
 from ndrepro.protocol.study.study_schema import from_document, to_document
 
@@ -119,10 +119,10 @@ def test_a_network_has_one_setting_in_a_searched_grid() -> None:
 
 
 def test_what_was_found_reads_back_and_nothing_else_does() -> None:
-    found = Found("lenet", "bn", "digits", {"momentum": 0.8}, 3, 20, 0.25, 90, (9, 3, 1), 0, {"run": "ab"})
+    found = SearchOutcome("lenet", "bn", "digits", {"momentum": 0.8}, 3, 20, 0.25, 90, (9, 3, 1), 0, {"run": "ab"})
     document = json.loads(json.dumps(found.to_json()))
-    assert Found.from_json(document) == found
+    assert SearchOutcome.from_json(document) == found
     with pytest.raises(UsageError, match="trial: not given"):
-        Found.from_json({key: value for key, value in document.items() if key != "trial"})
+        SearchOutcome.from_json({key: value for key, value in document.items() if key != "trial"})
     with pytest.raises(UsageError, match="values="):
-        Found.from_json({**document, "values": {"momentum": "0.8"}})
+        SearchOutcome.from_json({**document, "values": {"momentum": "0.8"}})

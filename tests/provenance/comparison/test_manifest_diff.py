@@ -9,7 +9,7 @@ from compared_runs import Edit, account, manifest, put
 
 from provenance.attestation.manifest import SCHEMA_V1, Artifact, Manifest, Resource
 from provenance.comparison.groups import document, place
-from provenance.comparison.manifest_diff import GROUPS, Change, ManifestDiff, diff
+from provenance.comparison.manifest_diff import GROUPS, FieldChange, ManifestDiff, diff
 
 RESULTS = ("trail.bin", "metrics.jsonl")
 
@@ -33,41 +33,45 @@ def test_a_manifest_does_not_differ_from_itself() -> None:
 
 ABSENT = {"none": "not there"}
 XEON = {"model_name": "EPYC", "flags": ["avx", "amx"]}
-CASES: dict[str, tuple[Edit, str, Change]] = {
-    "data": (put("data.tree_sha256", "db" * 32), "data", Change("tree_sha256", "da" * 32, "db" * 32)),
-    "code": (put("code", "c1" * 32), "source", Change("code", "c0" * 32, "c1" * 32)),
+CASES: dict[str, tuple[Edit, str, FieldChange]] = {
+    "data": (put("data.tree_sha256", "db" * 32), "data", FieldChange("tree_sha256", "da" * 32, "db" * 32)),
+    "code": (put("code", "c1" * 32), "source", FieldChange("code", "c0" * 32, "c1" * 32)),
     "flag": (
         put("internal.determinism.end", {"cudnn_benchmark": True}),
         "flags",
-        Change("cudnn_benchmark at end", False, True),
+        FieldChange("cudnn_benchmark at end", False, True),
     ),
     "variable": (
         put("machine.variables.recorded.MKL_CBWR", "AVX2"),
         "variables",
-        Change("MKL_CBWR", ABSENT, "AVX2"),
+        FieldChange("MKL_CBWR", ABSENT, "AVX2"),
     ),
     "threads": (
         put("machine.variables.recorded.OMP_NUM_THREADS", "2"),
         "threads",
-        Change("OMP_NUM_THREADS", "1", "2"),
+        FieldChange("OMP_NUM_THREADS", "1", "2"),
     ),
-    "device": (put("internal.device", "cuda:0"), "gpus", Change("device", "cpu", "cuda:0")),
-    "version": (put("machine.interpreter.version", "3.12.0"), "interpreter", Change("version", "3.11.7", "3.12.0")),
-    "processor": (put("machine.machine.cpu", XEON), "machine", Change("cpu.flags", ["avx2"], ["amx"])),
+    "device": (put("internal.device", "cuda:0"), "gpus", FieldChange("device", "cpu", "cuda:0")),
+    "version": (
+        put("machine.interpreter.version", "3.12.0"),
+        "interpreter",
+        FieldChange("version", "3.11.7", "3.12.0"),
+    ),
+    "processor": (put("machine.machine.cpu", XEON), "machine", FieldChange("cpu.flags", ["avx2"], ["amx"])),
     "container": (
         put("machine.container", {"engine": "docker"}),
         "container",
-        Change("engine", {"none": "no sign of docker"}, "docker"),
+        FieldChange("engine", {"none": "no sign of docker"}, "docker"),
     ),
-    "libraries": (put("internal.libraries.cuda", "12.8"), "libraries", Change("cuda", "13.0", "12.8")),
-    "host": (put("machine.machine.hostname", "two"), "circumstances", Change("host name", "one", "two")),
-    "outcome": (put("outcome", "killed"), "results", Change("outcome", "completed", "killed")),
-    "notes": (put("internal.notes", {"done": True}), "experiment", Change("notes.done", ABSENT, True)),
+    "libraries": (put("internal.libraries.cuda", "12.8"), "libraries", FieldChange("cuda", "13.0", "12.8")),
+    "host": (put("machine.machine.hostname", "two"), "circumstances", FieldChange("host name", "one", "two")),
+    "outcome": (put("outcome", "killed"), "results", FieldChange("outcome", "completed", "killed")),
+    "notes": (put("internal.notes", {"done": True}), "experiment", FieldChange("notes.done", ABSENT, True)),
 }
 
 
 @pytest.mark.parametrize(("edit", "group", "change"), CASES.values(), ids=CASES)
-def test_a_difference_is_named_in_its_group(edit: Edit, group: str, change: Change) -> None:
+def test_a_difference_is_named_in_its_group(edit: Edit, group: str, change: FieldChange) -> None:
     found = between(edit)
     assert change in found[group].changes
     assert found[group].get(change.name) == change and found[group].get("no such name") is None
@@ -173,7 +177,7 @@ def test_a_patch_counts_by_what_it_was_before_it_was_redacted() -> None:
     assert (
         diff(manifest(put("source.patch", redacted)), manifest(put("source.patch", left_out)))["source"].changes == ()
     )
-    assert between(put("source.patch", redacted))["source"].get("patch") == Change(
+    assert between(put("source.patch", redacted))["source"].get("patch") == FieldChange(
         "patch", {"none": "clean"}, "02" * 32
     )
 
@@ -193,7 +197,7 @@ def test_other_data_sets_are_compared_with_each_other() -> None:
         for item in first.dependencies
     ]
     found = diff(first, Manifest(**{**first.__dict__, "dependencies": tuple(other)}))["data"]
-    assert found.changes == (Change("name", "digits", "cifar10"),)
+    assert found.changes == (FieldChange("name", "digits", "cifar10"),)
 
 
 def test_only_named_artifacts_are_results_and_all_but_the_recorders_own_where_none_is_named() -> None:

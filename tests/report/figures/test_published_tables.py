@@ -19,7 +19,7 @@ from signed_runs import SignedRuns, rows
 from ndrepro.analysis.audit.claims import read_claims
 from ndrepro.analysis.audit.crosscheck import cross_check
 from ndrepro.analysis.audit.published_tables import CLAIMS, published_tables
-from ndrepro.analysis.results.results import Score
+from ndrepro.analysis.results.results import ResultRow
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.report.elements.table import Table, Value
 from ndrepro.report.figures.published_tables import own_name, published_with_own
@@ -29,21 +29,21 @@ PUBLISHED = Path(__file__).resolve().parents[3] / "published"
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Score:
+def sample(tmp_path_factory: pytest.TempPathFactory) -> ResultRow:
     signed = SignedRuns(tmp_path_factory.mktemp("sample"))
     signed.add(Experiment.from_name("vgg16_bn_1"), rows(1, 0.5))
     signed.close()
     return signed.scores().rows[0]
 
 
-def as_run(sample: Score, arch: str, method: str, epochs: int, dataset: str, **values: Any) -> Score:
+def as_run(sample: ResultRow, arch: str, method: str, epochs: int, dataset: str, **values: Any) -> ResultRow:
     name = f"{arch}_{method}_{epochs}" + ("" if dataset == "cifar10" else f"_{dataset}")
     new = {"arch": arch, "method": method, "epochs": epochs, "dataset": dataset, "name": name, "seed": 0}
     return replace(sample, **{**new, "run_id": f"{name}-{values.get('seed', 0)}", **values})
 
 
 @pytest.fixture(scope="module")
-def tables(sample: Score) -> dict[str, Table]:
+def tables(sample: ResultRow) -> dict[str, Table]:
     """Tables 4 to 10, their own columns from the published attempts."""
     found = published_tables()
     runs = [
@@ -145,7 +145,7 @@ def test_imagenet_s_seconds_are_printed_in_days_hours_and_minutes(tables: dict[s
         assert row[2].number == row[3].number
 
 
-def test_a_wrong_column_would_show(sample: Score) -> None:
+def test_a_wrong_column_would_show(sample: ResultRow) -> None:
     """A control: the first attempt alone, in place of the mean, is not what was printed."""
     lines = published_tables()["attempts"].matching(attempt=1, dataset="cifar10").rows()
     runs = [

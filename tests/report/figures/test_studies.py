@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from signed_runs import SignedRuns, rows
 
-from ndrepro.analysis.results.results import Score
+from ndrepro.analysis.results.results import ResultRow
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.report.elements.table import MISSING, Column, Table, Value, without_constants, word
 from ndrepro.report.elements.text_formats import latex, latex_text, markdown
@@ -24,7 +24,7 @@ from ndrepro.report.figures.seeds_figures import BIASED, UNBIASED, scenarios_of,
 from ndrepro.report.sections.claims_held import FAILS, HOLDS, OPEN, findings_of
 from ndrepro.report.sections.seed_groups import Spread, cells_of
 
-Made = Callable[..., tuple[Score, ...]]
+Made = Callable[..., tuple[ResultRow, ...]]
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def made(tmp_path: Path) -> Made:
     """Signs runs, (name, settings, test accuracy) each, and reads them back."""
     signed = SignedRuns(tmp_path)
 
-    def make(*planned: tuple[str, dict[str, str], float], official: bool = True, **more: Any) -> tuple[Score, ...]:
+    def make(*planned: tuple[str, dict[str, str], float], official: bool = True, **more: Any) -> tuple[ResultRow, ...]:
         for name, settings, test in planned:
             one = Experiment.from_name(name, settings)
             signed.add(one, rows(one.epochs, test, **more), official=official)
@@ -46,7 +46,7 @@ def seeded(name: str, tests: list[float], **settings: str) -> list[tuple[str, di
     return [(name, {**settings, "seed": str(seed)}, test) for seed, test in enumerate(tests)]
 
 
-def finding(runs: tuple[Score, ...], key: str) -> Any:
+def finding(runs: tuple[ResultRow, ...], key: str) -> Any:
     return next((found for found in findings_of(runs) if found.key == key), None)
 
 
@@ -139,7 +139,7 @@ def test_rankings_use_seeds_that_all_models_have_and_say_what_diverged(made: Mad
     assert any("without a finite result" in note for note in seeds_figures(wild)[1])
 
 
-def both_scenarios(made: Made, datasets: tuple[str, ...] = ("digits",)) -> tuple[Score, ...]:
+def both_scenarios(made: Made, datasets: tuple[str, ...] = ("digits",)) -> tuple[ResultRow, ...]:
     """Four networks with the same learning rate, and then each with its own, which turns the order of two round."""
     networks = {"lenet": (0.80, 0.81, "0.08"), "vgg11": (0.70, 0.60, "0.05"), "resnet18d": (0.60, 0.70, "0.02")}
     networks["mobilenetv2"] = (0.50, 0.51, "0.01")

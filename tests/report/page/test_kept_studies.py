@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ndrepro.analysis.results.results import Score, read_scores
+from ndrepro.analysis.results.results import ResultRow, read_results
 from ndrepro.cli.commands.verify import trust_of
 from ndrepro.report.elements.table import MINUS, Table
 from ndrepro.report.figures.curves import curve_of
@@ -43,16 +43,16 @@ CONDITIONS = {
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Score, ...]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[ResultRow, ...]:
     folder = tmp_path_factory.mktemp("kept")
     with tarfile.open(KEPT / "manifests.tar.xz") as archive:
         archive.extractall(folder, filter="data")
-    scores = read_scores(folder, policy=trust_of([KEPT / "author.pub"]))
+    scores = read_results(folder, policy=trust_of([KEPT / "author.pub"]))
     assert (scores.refused, scores.unfinished, scores.lost) == ((), (), ())
     return scores.distinct()[0]
 
 
-def test_the_table_of_seeds_comes_out_again(runs: tuple[Score, ...]) -> None:
+def test_the_table_of_seeds_comes_out_again(runs: tuple[ResultRow, ...]) -> None:
     found = {}
     for cell in (cell for cell in cells_of(runs) if cell.first.epochs == 6):
         numbers = (cell.test.mean, cell.test.low, cell.test.high, cell.test.deviation, cell.train.mean)
@@ -68,7 +68,7 @@ def said_of_seeds(text: str) -> dict[tuple[str, str, str], list[str]]:
     return {(arch, method, dataset): numbers for arch, method, dataset, *numbers in SEEDS.findall(text)}
 
 
-def test_deconvolution_against_batch_norm_comes_out_again(runs: tuple[Score, ...]) -> None:
+def test_deconvolution_against_batch_norm_comes_out_again(runs: tuple[ResultRow, ...]) -> None:
     text = (DOCS / "seeds.md").read_text(encoding="utf-8")
     each, overall = (table_rows(table) for table in comparison_tables(runs))
     places = ("ND - BN", "95 % interval", "p (Holm)", "Seeds to see it", "Seeds to see 1 point")
@@ -90,7 +90,7 @@ def said_of_differences(text: str) -> dict[str, list[str]]:
     return {data: [mean, f"{low} to {high}", *numbers] for data, mean, low, high, *numbers in said}
 
 
-def test_the_table_of_generalization_comes_out_again(runs: tuple[Score, ...]) -> None:
+def test_the_table_of_generalization_comes_out_again(runs: tuple[ResultRow, ...]) -> None:
     said = FITTED.findall((DOCS / "generalization.md").read_text(encoding="utf-8"))
     assert [line[0] for line in said] == list(CONDITIONS)
     for condition, *numbers in said:
@@ -104,7 +104,7 @@ def test_the_table_of_generalization_comes_out_again(runs: tuple[Score, ...]) ->
             assert (f"{run.train_accuracy:.2f}", f"{run.test_accuracy:.2f}") == (train, test)
 
 
-def test_the_table_of_regularisers_and_batch_norm_comes_out_again(runs: tuple[Score, ...]) -> None:
+def test_the_table_of_regularisers_and_batch_norm_comes_out_again(runs: tuple[ResultRow, ...]) -> None:
     runs = tuple(run for run in runs if run.arch == "small_inception" and run.seed < 2)
     (table,) = generalization_numbers(runs)
     place = {column.title: number for number, column in enumerate(table.columns)}
@@ -128,5 +128,5 @@ def said_of_lines(text: str) -> dict[str, list[str]]:
     return {name: numbers for name, *numbers in LINES.findall(text)}
 
 
-def _done(run: Score) -> dict[str, object]:
+def _done(run: ResultRow) -> dict[str, object]:
     return {key: value for key, value in run.settings.items() if key.startswith("corrupt.")}

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from signed_runs import HOSTILE, SignedRuns, rows
 
-from ndrepro.analysis.results.results import Scores
+from ndrepro.analysis.results.results import Results
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.report.page.contents import About, Report
 from ndrepro.report.page.write import write_report
@@ -130,7 +130,7 @@ def test_manifests_can_be_handed_on_with_the_report(table1: SignedRuns, tmp_path
 
 
 def test_no_runs_make_an_honest_report(tmp_path: Path) -> None:
-    report = write_report(Scores((), begun=0), ABOUT, tmp_path / "report")
+    report = write_report(Results((), begun=0), ABOUT, tmp_path / "report")
     assert report.findings == () and "no numbers" in report.notes[0]
     assert (tmp_path / "report" / "index.html").is_file()
 
@@ -138,10 +138,10 @@ def test_no_runs_make_an_honest_report(tmp_path: Path) -> None:
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work", encoding="utf-8")
     with pytest.raises(UsageError, match="not empty"):
-        write_report(Scores(()), ABOUT, tmp_path)
+        write_report(Results(()), ABOUT, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
-    write_report(Scores(()), ABOUT, tmp_path / "report")
-    write_report(Scores(()), ABOUT, tmp_path / "report")
+    write_report(Results(()), ABOUT, tmp_path / "report")
+    write_report(Results(()), ABOUT, tmp_path / "report")
 
 
 def test_mixed_surroundings_are_never_averaged(tmp_path: Path) -> None:
@@ -184,9 +184,9 @@ def test_forms_are_filled_in_from_code_too_and_nothing_of_it_becomes_part_of_the
     code.mkdir()
     (code / "README.md").write_text(f"# {HOSTILE}\n\n    python train.py {HOSTILE}\n", encoding="utf-8")
     (code / "requirements.txt").write_text("torch==2.8.0\n", encoding="utf-8")
-    write_report(Scores(()), replace(ABOUT, code=code), tmp_path / "report")
+    write_report(Results(()), replace(ABOUT, code=code), tmp_path / "report")
     text = (tmp_path / "report" / "forms.html").read_text(encoding="utf-8")
     assert "requirements.txt" in text and HOSTILE not in text and "&lt;img src=x" in text
     assert sum(form["answered"] for form in document(tmp_path / "report")["forms"]) > 0
-    write_report(Scores(()), ABOUT, tmp_path / "control")
+    write_report(Results(()), ABOUT, tmp_path / "control")
     assert sum(form["answered"] for form in document(tmp_path / "control")["forms"]) == 0

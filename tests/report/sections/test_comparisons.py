@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from signed_runs import SignedRuns, rows
 
-from ndrepro.analysis.results.results import Score
+from ndrepro.analysis.results.results import ResultRow
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.report.elements.table import MINUS, MISSING, Table
 from ndrepro.report.page.contents import About
@@ -41,7 +41,7 @@ def made(tmp_path: Path) -> Made:
     return make
 
 
-def runs(signed: SignedRuns) -> tuple[Score, ...]:
+def runs(signed: SignedRuns) -> tuple[ResultRow, ...]:
     return signed.scores().distinct()[0]
 
 

@@ -15,7 +15,7 @@ from ndrepro.protocol.replay_messages import BACKWARD, BATCH, FORWARD, LOSS, OPT
 from ndrepro.training.layers import stages
 from ndrepro.training.layers.deconv import Deconv2d, Delinear
 from ndrepro.training.optimizer import SGD
-from ndrepro.training.replay.operation_recorder import Observer, as_array, bits_of
+from ndrepro.training.replay.operation_recorder import StepObserver, as_array, bits_of
 
 STAGES = ["patches", "mean and covariance", "inverse square root", "running averages", "weight transform"]
 
@@ -44,12 +44,12 @@ def step(net: nn.Module, optimizer: SGD) -> Tensor:
     return loss.detach()
 
 
-def watched(wanted: int = -1) -> tuple[Small, Observer, tuple[Operation, ...]]:
+def watched(wanted: int = -1) -> tuple[Small, StepObserver, tuple[Operation, ...]]:
     """The second step of a training, watched."""
     net = Small()
     optimizer = SGD(net, 0.9, 1e-3)
     step(net, optimizer)
-    observer = Observer(net, optimizer, wanted)
+    observer = StepObserver(net, optimizer, wanted)
     observer.open()
     step(net, optimizer)
     observer.close()

@@ -27,7 +27,7 @@ _PIXELS = 3 * _SIDE * _SIDE
 
 
 @dataclass(frozen=True)
-class Official:
+class OfficialBatches:
     """One published version of a data set: the archive, and within it one file a batch, each with its digest.
 
     ``names`` is the file of class names, ``names_digest`` its digest. Batches for Python are pickled, with labels
@@ -52,12 +52,12 @@ class Official:
         return {**self.train, **self.test, self.names: self.names_digest}
 
 
-def official(name: str) -> Official:
+def official(name: str) -> OfficialBatches:
     """The version for Python as torchvision knows it."""
     from torchvision.datasets import CIFAR10, CIFAR100
 
     kind = {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
-    return Official(
+    return OfficialBatches(
         name=name,
         file=published.PublishedFile(kind.filename, (kind.url,), kind.tgz_md5),
         folder=kind.base_folder,
@@ -72,7 +72,7 @@ def official(name: str) -> Official:
 
 # The digests are those that Apache MXNet publishes with its own reader (gluon.data.vision).
 BINARY = {
-    "cifar10": Official(
+    "cifar10": OfficialBatches(
         name="cifar10",
         file=published.PublishedFile("cifar-10-binary.tar.gz", (), ""),
         folder="cifar-10-batches-bin",
@@ -86,7 +86,7 @@ BINARY = {
         test={"test_batch.bin": "sha1:67eb016db431130d61cd03c7ad570b013799c88c"},
         names="batches.meta.txt",
     ),
-    "cifar100": Official(
+    "cifar100": OfficialBatches(
         name="cifar100",
         file=published.PublishedFile("cifar-100-binary.tar.gz", (), ""),
         folder="cifar-100-binary",
@@ -98,7 +98,7 @@ BINARY = {
 }
 
 
-def load(name: str, root: Path, files: Official | None = None, binary: Official | None = None) -> Images:
+def load(name: str, root: Path, files: OfficialBatches | None = None, binary: OfficialBatches | None = None) -> Images:
     """The data set from wherever ``root`` has it. Raises DataError naming the file and the cure."""
     if folder.is_image_folder(root):
         return folder.load(name, root)
@@ -114,7 +114,7 @@ def load(name: str, root: Path, files: Official | None = None, binary: Official 
     return _from_archive(versions[0], published.download(name, root, versions[0].file))
 
 
-def _from_archive(version: Official, path: Path) -> Images:
+def _from_archive(version: OfficialBatches, path: Path) -> Images:
     members = {f"{version.folder}/{name}": digest for name, digest in version.digests.items()}
     archive = published.read_tar(path, version.file, members)
     contents = {name: archive.contents[f"{version.folder}/{name}"] for name in version.digests}
@@ -123,7 +123,7 @@ def _from_archive(version: Official, path: Path) -> Images:
     )
 
 
-def _from_unpacked(version: Official, root: Path) -> Images:
+def _from_unpacked(version: OfficialBatches, root: Path) -> Images:
     contents, sources = {}, []
     for name, digest in version.digests.items():
         contents[name], source = published.read(root / version.folder / name, f"{version.folder}/{name}", digest)
@@ -133,7 +133,12 @@ def _from_unpacked(version: Official, root: Path) -> Images:
 
 
 def _assemble(
-    version: Official, where: Path, contents: dict[str, bytes], sources: tuple[SourceFile, ...], reader: str, by: str
+    version: OfficialBatches,
+    where: Path,
+    contents: dict[str, bytes],
+    sources: tuple[SourceFile, ...],
+    reader: str,
+    by: str,
 ) -> Images:
     train = _split(version, where, [contents[name] for name in version.train])
     test = _split(version, where, [contents[name] for name in version.test])
@@ -144,13 +149,13 @@ def _assemble(
     return Images(version.name, train, test, classes, sources, True, reader, official_by=by, contents=unpacked)
 
 
-def _split(version: Official, where: Path, contents: list[bytes]) -> Split:
+def _split(version: OfficialBatches, where: Path, contents: list[bytes]) -> Split:
     batches = _damage(where, lambda: [_batch(version, content) for content in contents])
     images = np.concatenate([pixels for pixels, _ in batches]).reshape(-1, 3, _SIDE, _SIDE)
     return split_of(version.name, where, images, np.concatenate([labels for _, labels in batches]))
 
 
-def _batch(version: Official, content: bytes) -> tuple[np.ndarray, np.ndarray]:
+def _batch(version: OfficialBatches, content: bytes) -> tuple[np.ndarray, np.ndarray]:
     """Pixels uint8 (N, 3072) and labels int64 (N,) of one file."""
     if version.label_key:
         batch = _unpickle(content)
@@ -159,7 +164,7 @@ def _batch(version: Official, content: bytes) -> tuple[np.ndarray, np.ndarray]:
     return rows[:, version.label_bytes :], rows[:, version.label_bytes - 1].astype(np.int64)
 
 
-def _class_names(version: Official, content: bytes) -> tuple[str, ...]:
+def _class_names(version: OfficialBatches, content: bytes) -> tuple[str, ...]:
     return tuple(_unpickle(content)[version.names_key] if version.names_key else content.decode("utf-8").split())
 
 

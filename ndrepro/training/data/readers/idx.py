@@ -45,7 +45,7 @@ _CONTENT = {
 
 
 @dataclass(frozen=True)
-class Official:
+class OfficialIdxFiles:
     """The official files of one data set.
 
     ``files`` are images and labels of the training split, then of the test split. ``archive`` is a zip that holds
@@ -59,7 +59,7 @@ class Official:
     classes: tuple[str, ...]
 
 
-def official(name: str) -> Official:
+def official(name: str) -> OfficialIdxFiles:
     """The official files as torchvision knows them."""
     from torchvision.datasets import EMNIST, MNIST, FashionMNIST
 
@@ -67,16 +67,16 @@ def official(name: str) -> Official:
         parts = [f"{split}-{kind}" for split in ("train", "test") for kind in ("images-idx3", "labels-idx1")]
         inside = tuple(PublishedFile(f"emnist-balanced-{part}-ubyte.gz", (), "") for part in parts)
         archive = PublishedFile("gzip.zip", (EMNIST.url,), EMNIST.md5)
-        return Official(name, "EMNIST/raw", inside, archive, tuple(EMNIST.classes_split_dict["balanced"]))
+        return OfficialIdxFiles(name, "EMNIST/raw", inside, archive, tuple(EMNIST.classes_split_dict["balanced"]))
     kind = {"mnist": MNIST, "fashion_mnist": FashionMNIST}[name]
     files = tuple(
         PublishedFile(file, tuple(f"{url}{file}" for url in kind.mirrors), md5, f"sha256:{content}")
         for (file, md5), content in zip(kind.resources, _CONTENT[name], strict=True)
     )
-    return Official(name, f"{kind.__name__}/raw", files, None, tuple(kind.classes))
+    return OfficialIdxFiles(name, f"{kind.__name__}/raw", files, None, tuple(kind.classes))
 
 
-def load(name: str, root: Path, files: Official | None = None) -> Images:
+def load(name: str, root: Path, files: OfficialIdxFiles | None = None) -> Images:
     """The data set from wherever ``root`` has it. Raises DataError naming the file and the cure."""
     if folder.is_image_folder(root):
         return folder.load(name, root)
@@ -89,7 +89,7 @@ def load(name: str, root: Path, files: Official | None = None) -> Images:
     return _from_files(files, root)
 
 
-def _from_zip(files: Official, file: PublishedFile, path: Path) -> Images:
+def _from_zip(files: OfficialIdxFiles, file: PublishedFile, path: Path) -> Images:
     archive, source = published.open_zip(path, file)
     members, contents = [f"gzip/{each.name}" for each in files.files], []
     for member in members:
@@ -101,7 +101,7 @@ def _from_zip(files: Official, file: PublishedFile, path: Path) -> Images:
     return _assemble(files, path, paths, contents, (source,), True, f"{file.name}, official", published.BY_FILE)
 
 
-def _from_files(files: Official, root: Path) -> Images:
+def _from_files(files: OfficialIdxFiles, root: Path) -> Images:
     if root.is_file():
         raise DataError(
             f"{root}: a file; {files.name} has several", f"name the folder that holds {files.files[0].name}"
@@ -140,18 +140,18 @@ def _read(path: Path, name: str, file: PublishedFile) -> tuple[bytes, SourceFile
     raise published.not_official(path, content, f"md5:{file.md5}")
 
 
-def _unpacked(root: Path, files: Official) -> bool:
+def _unpacked(root: Path, files: OfficialIdxFiles) -> bool:
     return all(_find(root, files, file) is not None for file in files.files)
 
 
-def _find(root: Path, files: Official, file: PublishedFile) -> Path | None:
+def _find(root: Path, files: OfficialIdxFiles, file: PublishedFile) -> Path | None:
     """The file as published, else unpacked."""
     below = (files.folder, f"{files.folder}/gzip")
     return published.find(root, file.name, below) or published.find(root, file.name[: -len(".gz")], below)
 
 
 def _assemble(
-    files: Official,
+    files: OfficialIdxFiles,
     where: Path,
     paths: Sequence[Path],
     contents: Sequence[bytes],

@@ -23,7 +23,7 @@ _CLASS_NAMES = "class_names.txt"
 
 
 @dataclass(frozen=True)
-class Official:
+class OfficialArchive:
     """The archive; the folder in it; images and labels of the training split, then of the test split; class names."""
 
     archive: PublishedFile
@@ -31,17 +31,17 @@ class Official:
     files: tuple[PublishedFile, ...]
 
 
-def official() -> Official:
+def official() -> OfficialArchive:
     """The official files as torchvision knows them."""
     from torchvision.datasets import STL10
 
     listed = [*STL10.train_list, *STL10.test_list]
     files = tuple(PublishedFile(name, (), md5) for name, md5 in listed if not name.startswith("unlabeled"))
     archive = PublishedFile(STL10.filename, (STL10.url,), STL10.tgz_md5)
-    return Official(archive, STL10.base_folder, (*files, PublishedFile(_CLASS_NAMES, (), "")))
+    return OfficialArchive(archive, STL10.base_folder, (*files, PublishedFile(_CLASS_NAMES, (), "")))
 
 
-def load(root: Path, files: Official | None = None) -> Images:
+def load(root: Path, files: OfficialArchive | None = None) -> Images:
     """The data set from wherever ``root`` has it. Raises DataError naming the file and the cure."""
     if folder.is_image_folder(root):
         return folder.load(_NAME, root)
@@ -56,7 +56,7 @@ def load(root: Path, files: Official | None = None) -> Images:
     return _assemble(files, path, contents, (archive.source,), reader, archive.official_by)
 
 
-def _from_unpacked(files: Official, root: Path) -> Images:
+def _from_unpacked(files: OfficialArchive, root: Path) -> Images:
     contents: dict[str, bytes] = {}
     sources = []
     for file in files.files:
@@ -69,7 +69,12 @@ def _from_unpacked(files: Official, root: Path) -> Images:
 
 
 def _assemble(
-    files: Official, where: Path, contents: dict[str, bytes], sources: tuple[SourceFile, ...], reader: str, by: str
+    files: OfficialArchive,
+    where: Path,
+    contents: dict[str, bytes],
+    sources: tuple[SourceFile, ...],
+    reader: str,
+    by: str,
 ) -> Images:
     train_images, train_labels, test_images, test_labels, _ = (file.name for file in files.files)
     train = _split(where / train_images, contents[train_images], contents[train_labels])

@@ -22,14 +22,14 @@ _NAME = "svhn"
 
 
 @dataclass(frozen=True)
-class Official:
+class OfficialMatFiles:
     """The official files of the two splits."""
 
     train: PublishedFile
     test: PublishedFile
 
 
-def official() -> Official:
+def official() -> OfficialMatFiles:
     """The official files as torchvision knows them."""
     from torchvision.datasets import SVHN
 
@@ -37,10 +37,10 @@ def official() -> Official:
         url, name, md5 = SVHN.split_list[split]
         return PublishedFile(name, (url,), md5)
 
-    return Official(file("train"), file("test"))
+    return OfficialMatFiles(file("train"), file("test"))
 
 
-def load(root: Path, files: Official | None = None) -> Images:
+def load(root: Path, files: OfficialMatFiles | None = None) -> Images:
     """The data set from wherever ``root`` has it. Raises DataError naming the file and the cure."""
     if folder.is_image_folder(root):
         return folder.load(_NAME, root)

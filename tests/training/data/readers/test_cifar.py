@@ -53,7 +53,7 @@ def archive(tmp_path: Path, contents: dict[str, bytes]) -> Path:
 
 
 @pytest.fixture
-def files(archive: Path, contents: dict[str, bytes]) -> cifar.Official:
+def files(archive: Path, contents: dict[str, bytes]) -> cifar.OfficialBatches:
     """torchvision's facts of CIFAR-10, with the digests of the files made here."""
     facts = cifar.official("cifar10")
 
@@ -72,7 +72,7 @@ def test_the_facts_are_those_of_the_official_files() -> None:
     assert cifar.official("cifar10").digests["test_batch"] == "md5:40351d587109b95175f43aff81a1287e"
 
 
-def test_archive_folder_and_unpacked_files_give_the_same_images(archive: Path, files: cifar.Official) -> None:
+def test_archive_folder_and_unpacked_files_give_the_same_images(archive: Path, files: cifar.OfficialBatches) -> None:
     from_archive = cifar.load("cifar10", archive, files)
     assert from_archive.train.images.shape == (20, 3, 32, 32)
     assert from_archive.train.labels.tolist()[::4] == [0, 1, 2, 3, 4]
@@ -89,7 +89,7 @@ def test_archive_folder_and_unpacked_files_give_the_same_images(archive: Path, f
 
 @pytest.mark.parametrize(("mode", "name"), [("w:gz", "again.tgz"), ("w:xz", "x.tar.xz"), ("w", "x.tar")])
 def test_an_archive_packed_anew_is_official_by_what_is_in_it(
-    archive: Path, files: cifar.Official, contents: dict[str, bytes], mode: str, name: str
+    archive: Path, files: cifar.OfficialBatches, contents: dict[str, bytes], mode: str, name: str
 ) -> None:
     other = archive.with_name(name)
     pack(other, mode, {f"cifar-10-batches-py/{member}": content for member, content in contents.items()})
@@ -106,7 +106,7 @@ def test_an_archive_packed_anew_is_official_by_what_is_in_it(
 
 @pytest.mark.parametrize(("name", "label_bytes"), [("cifar10", 1), ("cifar100", 2)])
 def test_the_binary_version_is_the_same_images(
-    tmp_path: Path, files: cifar.Official, contents: dict[str, bytes], name: str, label_bytes: int
+    tmp_path: Path, files: cifar.OfficialBatches, contents: dict[str, bytes], name: str, label_bytes: int
 ) -> None:
     facts = cifar.BINARY[name]
     rows, binary = (
@@ -139,7 +139,7 @@ def test_the_binary_version_is_the_same_images(
 
 
 @pytest.mark.parametrize("content", [b"", b"no pickle", pickled({"other": 1}), pickled({"label_names": ["one"]})])
-def test_damaged_class_names_are_named(archive: Path, files: cifar.Official, content: bytes) -> None:
+def test_damaged_class_names_are_named(archive: Path, files: cifar.OfficialBatches, content: bytes) -> None:
     with tarfile.open(archive) as tar:
         tar.extractall(archive.parent, filter="data")
     (archive.parent / "cifar-10-batches-py" / "batches.meta").write_bytes(content)
@@ -149,7 +149,7 @@ def test_damaged_class_names_are_named(archive: Path, files: cifar.Official, con
         cifar.load("cifar10", archive.parent, replace(files, names_digest=""))
 
 
-def test_a_damaged_archive_is_named(archive: Path, files: cifar.Official) -> None:
+def test_a_damaged_archive_is_named(archive: Path, files: cifar.OfficialBatches) -> None:
     content = bytearray(archive.read_bytes())
     content[100] ^= 1
     archive.write_bytes(content)
@@ -157,7 +157,7 @@ def test_a_damaged_archive_is_named(archive: Path, files: cifar.Official) -> Non
         cifar.load("cifar10", archive, files)
 
 
-def test_a_damaged_batch_is_named(archive: Path, files: cifar.Official) -> None:
+def test_a_damaged_batch_is_named(archive: Path, files: cifar.OfficialBatches) -> None:
     with tarfile.open(archive) as tar:
         tar.extractall(archive.parent, filter="data")
     path = archive.parent / "cifar-10-batches-py" / "data_batch_3"
@@ -176,7 +176,7 @@ def test_a_file_that_would_run_something_is_refused(contents: dict[str, bytes]) 
     assert len(cifar._unpickle(contents["data_batch_1"])["data"]) == 4, "the control"
 
 
-def test_without_data_or_network_the_cure_is_said(tmp_path: Path, files: cifar.Official) -> None:
+def test_without_data_or_network_the_cure_is_said(tmp_path: Path, files: cifar.OfficialBatches) -> None:
     unreachable = replace(files, file=replace(files.file, urls=("http://127.0.0.1:9/cifar-10-python.tar.gz",)))
     with pytest.raises(DataError, match=r"has no cifar-10-python\.tar\.gz") as caught:
         cifar.load("cifar10", tmp_path / "nothing", unreachable)

@@ -39,7 +39,7 @@ def packed(array: np.ndarray) -> bytes:
     return gzip.compress(idx_file(array), mtime=0)
 
 
-def ours(name: str, arrays: list[np.ndarray]) -> idx.Official:
+def ours(name: str, arrays: list[np.ndarray]) -> idx.OfficialIdxFiles:
     """torchvision's facts, with the digests of the files made here and no address that answers."""
     facts = idx.official(name)
     pairs = zip(facts.files, arrays, strict=True)
@@ -60,7 +60,7 @@ def sha256(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def write(folder: Path, files: idx.Official, arrays: list[np.ndarray]) -> None:
+def write(folder: Path, files: idx.OfficialIdxFiles, arrays: list[np.ndarray]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for file, array in zip(files.files, arrays, strict=True):
         (folder / file.name).write_bytes(packed(array))
@@ -170,7 +170,7 @@ def test_debians_fashion_mnist_in_the_headers_of_2017_is_the_published_file(debi
         assert md5(header + (debian / file.name).read_bytes()[10:]) == file.md5
 
 
-def emnist_zip(path: Path, facts: idx.Official, arrays: list[np.ndarray]) -> idx.Official:
+def emnist_zip(path: Path, facts: idx.OfficialIdxFiles, arrays: list[np.ndarray]) -> idx.OfficialIdxFiles:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         for file, array in zip(facts.files, arrays, strict=True):

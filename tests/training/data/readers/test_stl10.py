@@ -33,7 +33,7 @@ def contents() -> dict[str, bytes]:
 
 
 @pytest.fixture
-def files(tmp_path: Path, contents: dict[str, bytes]) -> stl10.Official:
+def files(tmp_path: Path, contents: dict[str, bytes]) -> stl10.OfficialArchive:
     """torchvision's facts, with the digests of the archive made here in ``tmp_path``."""
     facts = stl10.official()
     path = tmp_path / facts.archive.name
@@ -61,7 +61,7 @@ def test_the_facts_are_those_of_the_official_files() -> None:
 
 
 def test_archive_and_unpacked_files_give_what_torchvision_reads(
-    tmp_path: Path, files: stl10.Official, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, files: stl10.OfficialArchive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from torchvision.datasets import STL10
 
@@ -78,7 +78,7 @@ def test_archive_and_unpacked_files_give_what_torchvision_reads(
     assert list(from_archive.classes) == theirs.classes
 
 
-def test_a_damaged_archive_or_file_is_named(tmp_path: Path, files: stl10.Official) -> None:
+def test_a_damaged_archive_or_file_is_named(tmp_path: Path, files: stl10.OfficialArchive) -> None:
     path = tmp_path / files.archive.name
     with tarfile.open(path) as tar:
         tar.extractall(tmp_path / "unpacked", filter="data")
@@ -95,7 +95,7 @@ def test_a_damaged_archive_or_file_is_named(tmp_path: Path, files: stl10.Officia
         stl10.load(tmp_path / "unpacked", files)
 
 
-def test_an_archive_packed_anew_is_official_by_what_is_in_it(tmp_path: Path, files: stl10.Official) -> None:
+def test_an_archive_packed_anew_is_official_by_what_is_in_it(tmp_path: Path, files: stl10.OfficialArchive) -> None:
     path = tmp_path / files.archive.name
     official = stl10.load(path, files)
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), mtime=1))
@@ -105,14 +105,14 @@ def test_an_archive_packed_anew_is_official_by_what_is_in_it(tmp_path: Path, fil
     assert again.describe()["tree_sha256"] != official.describe()["tree_sha256"]
 
 
-def test_an_archive_without_a_file_says_which(tmp_path: Path, files: stl10.Official) -> None:
+def test_an_archive_without_a_file_says_which(tmp_path: Path, files: stl10.OfficialArchive) -> None:
     more = replace(files, files=(*files.files[:4], PublishedFile("names.txt", (), "")))
     with pytest.raises(DataError, match=r"stl10_binary/names\.txt is not in it"):
         stl10.load(tmp_path, more)
 
 
 def test_labels_that_do_not_match_are_refused(
-    tmp_path: Path, files: stl10.Official, contents: dict[str, bytes]
+    tmp_path: Path, files: stl10.OfficialArchive, contents: dict[str, bytes]
 ) -> None:
     folder = tmp_path / "unpacked" / "stl10_binary"
     folder.mkdir(parents=True)
@@ -126,7 +126,7 @@ def test_labels_that_do_not_match_are_refused(
         stl10.load(tmp_path / "unpacked", unchecked)
 
 
-def test_without_data_or_network_the_cure_is_said(tmp_path: Path, files: stl10.Official) -> None:
+def test_without_data_or_network_the_cure_is_said(tmp_path: Path, files: stl10.OfficialArchive) -> None:
     with pytest.raises(DataError, match=r"has no stl10_binary\.tar\.gz") as caught:
         stl10.load(tmp_path / "nothing", files)
     assert "--data" in caught.value.cure

@@ -24,8 +24,8 @@ def write(path: Path, count: int, **changed: np.ndarray) -> PublishedFile:
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> svhn.Official:
-    return svhn.Official(write(tmp_path / "train_32x32.mat", 13), write(tmp_path / "test_32x32.mat", 4))
+def files(tmp_path: Path) -> svhn.OfficialMatFiles:
+    return svhn.OfficialMatFiles(write(tmp_path / "train_32x32.mat", 13), write(tmp_path / "test_32x32.mat", 4))
 
 
 def test_the_facts_are_those_of_the_official_files() -> None:
@@ -35,7 +35,7 @@ def test_the_facts_are_those_of_the_official_files() -> None:
 
 
 def test_torchvision_reads_the_same_images(
-    tmp_path: Path, files: svhn.Official, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, files: svhn.OfficialMatFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from torchvision.datasets import SVHN
 
@@ -48,7 +48,7 @@ def test_torchvision_reads_the_same_images(
         assert (split.images == theirs.data).all() and (split.labels == theirs.labels).all()
 
 
-def test_a_damaged_file_is_named(tmp_path: Path, files: svhn.Official) -> None:
+def test_a_damaged_file_is_named(tmp_path: Path, files: svhn.OfficialMatFiles) -> None:
     path = tmp_path / "test_32x32.mat"
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(DataError, match=r"test_32x32\.mat: md5"):
@@ -66,14 +66,14 @@ def test_a_damaged_file_is_named(tmp_path: Path, files: svhn.Official) -> None:
     ],
 )
 def test_files_that_do_not_match_are_refused(
-    tmp_path: Path, files: svhn.Official, changed: dict[str, np.ndarray], said: str
+    tmp_path: Path, files: svhn.OfficialMatFiles, changed: dict[str, np.ndarray], said: str
 ) -> None:
-    wrong = svhn.Official(write(tmp_path / "train_32x32.mat", 13, **changed), files.test)
+    wrong = svhn.OfficialMatFiles(write(tmp_path / "train_32x32.mat", 13, **changed), files.test)
     with pytest.raises(DataError, match=rf"train_32x32\.mat: {said}"):
         svhn.load(tmp_path, wrong)
 
 
-def test_without_data_or_network_the_cure_is_said(tmp_path: Path, files: svhn.Official) -> None:
+def test_without_data_or_network_the_cure_is_said(tmp_path: Path, files: svhn.OfficialMatFiles) -> None:
     with pytest.raises(DataError, match=r"has no train_32x32\.mat") as caught:
         svhn.load(tmp_path / "nothing", files)
     assert "--data" in caught.value.cure
