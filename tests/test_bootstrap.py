@@ -148,6 +148,7 @@ def wrapper(path: Path, body: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_python_that_is_too_old_installs_the_uv_that_downloads_a_fitting_one(project: Path, tmp_path: Path) -> None:
     old = next((each for each in ("3.10", "3.9", "3.8") if available(each)), None)
     if old is None:
@@ -172,6 +173,7 @@ def available(version: str) -> Path | None:
         return None
 
 
+@pytest.mark.slow
 def test_the_python_that_uv_downloads_is_used(project: Path, tmp_path: Path) -> None:
     """The download itself stands in for here: uv's own source of Pythons is no package index."""
     path = only_tools(tmp_path / "bin")
@@ -192,6 +194,7 @@ def test_the_python_that_uv_downloads_is_used(project: Path, tmp_path: Path) -> 
     assert made.stderr.index("uv is downloading Python 3.13") < made.stderr.index("Setting up .venv")
 
 
+@pytest.mark.slow
 def test_a_python_without_its_venv_module_and_a_linked_folder_will_do(project: Path, tmp_path: Path) -> None:
     """As Debian installs it where python3-venv is left out; .venv is a link to scratch space."""
     python = wrapper(tmp_path / "python3", f'case "$*" in *ensurepip*) exit 1 ;; esac\nexec "{sys.executable}" "$@"')

@@ -11,22 +11,20 @@ import re
 import subprocess
 import sys
 import tarfile
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
 from recorded_runs import process
 
 from ndrepro.execution.environments.interpreters import uv_executable, uv_variables
-from ndrepro.execution.environments.lockfile import normalized
-from ndrepro.protocol.extras import EXTRAS
 
 ROOT = Path(__file__).resolve().parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+ANOTHER = ROOT / "tests" / "helpers" / "another_system.py"
 SMALL = ("--set", "train_images=96", "--set", "test_images=32", "--threads", "1", "--quiet")
 MEGABYTE = 10**6
+
+pytestmark = pytest.mark.slow
 
 
 @dataclass(frozen=True)
@@ -120,6 +118,24 @@ def test_what_a_reader_of_runs_needs_works_in_it(light: Installed) -> None:
         assert expected in answer.stdout, words
 
 
+def test_they_need_nothing_that_only_linux_has(light: Installed) -> None:
+    first, second = sorted((light.folder / "runs" / "lenet_bn_1_digits").iterdir())
+    light.ndrepro("keys", "trust", "author.pub", "--name", "The author")
+    for words, code, expected in (
+        (("verify", str(first)), 0, "verified: 12 checks passed"),
+        (("show", str(first)), 0, "lenet_bn_1_digits"),
+        (("list",), 0, "completed"),
+        (("diff", str(first), str(second)), 1, "seed"),
+        (("import", "runs.tar.gz", "--into", "elsewhere"), 0, "2 runs"),
+        (("keys", "export", "--out", "mine.pub"), 0, "public key"),
+    ):
+        answer = light.python(str(ANOTHER), *words)
+        assert (answer.returncode, answer.stderr) == (code, ""), f"{words}: {answer.stdout}"
+        assert expected in answer.stdout, words
+    control = light.python("-c", f"import runpy; runpy.run_path({str(ANOTHER)!r})['become'](); import pwd")
+    assert "import of pwd halted" in control.stderr, "the control: what is taken away is away"
+
+
 def test_a_script_of_ones_own_is_recorded_in_it(light: Installed) -> None:
     script = "import provenance\nwith provenance.record('mine/run', name='mine'):\n    pass\n"
     assert light.python("-c", script).stderr == ""
@@ -182,26 +198,6 @@ def test_other_places_to_run_answer_for_themselves(analysis: Installed, words: s
     assert answer.returncode == 3
     assert problem in answer.stderr
     assert "defect" not in answer.stderr
-
-
-def modules_of(requirements: list[str]) -> set[str]:
-    """The modules that the distributions of these requirements install, in this environment."""
-    asked = {normalized(Requirement(each).name) for each in requirements}
-    found = importlib.metadata.packages_distributions().items()
-    return {module for module, names in found if asked & {normalized(name) for name in names}}
-
-
-def test_the_extras_of_the_code_are_those_of_the_package() -> None:
-    declared = dict(PROJECT["optional-dependencies"])
-    assert declared.pop("all") == [f"ndrepro[{','.join(EXTRAS)}]"]
-    assert declared.keys() == EXTRAS.keys()
-    for extra, modules in EXTRAS.items():
-        assert set(modules) <= modules_of(declared[extra]), extra
-        assert len(modules) == len(declared[extra]), extra
-
-
-def test_the_light_dependencies_bring_no_module_of_an_extra() -> None:
-    assert not modules_of(PROJECT["dependencies"]) & {module for modules in EXTRAS.values() for module in modules}
 
 
 @pytest.mark.parametrize("platform", ["x86_64-apple-darwin", "aarch64-apple-darwin", "x86_64-pc-windows-msvc"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import inspect
 import re
 import shutil
@@ -10,11 +11,16 @@ import sys
 import tomllib
 import zipfile
 from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
 
 import ndrepro
 from ndrepro.cli.commands.import_ import import_runs
 from ndrepro.cli.commands.report import report
 from ndrepro.cli.display import options
+from ndrepro.execution.environments.lockfile import normalized
+from ndrepro.protocol.extras import EXTRAS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -129,3 +135,28 @@ def test_a_clone_that_converts_line_ends_keeps_every_byte(tmp_path: Path) -> Non
     assert cloned("without")["bootstrap.sh"] == b"set -eu\r\nexit 0\r\n", "the control: git converts"
     shutil.copy(ROOT / ".gitattributes", origin)
     assert cloned("with") == contents
+
+
+def project() -> dict[str, Any]:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    return dict(tomllib.loads(text)["project"])
+
+
+def modules_of(requirements: list[str]) -> set[str]:
+    """The modules that the distributions of these requirements install, in this environment."""
+    asked = {normalized(Requirement(each).name) for each in requirements}
+    found = importlib.metadata.packages_distributions().items()
+    return {module for module, names in found if asked & {normalized(name) for name in names}}
+
+
+def test_the_extras_of_the_code_are_those_of_the_package() -> None:
+    declared = dict(project()["optional-dependencies"])
+    assert declared.pop("all") == [f"ndrepro[{','.join(EXTRAS)}]"]
+    assert declared.keys() == EXTRAS.keys()
+    for extra, modules in EXTRAS.items():
+        assert set(modules) <= modules_of(declared[extra]), extra
+        assert len(modules) == len(declared[extra]), extra
+
+
+def test_the_light_dependencies_bring_no_module_of_an_extra() -> None:
+    assert not modules_of(project()["dependencies"]) & {module for modules in EXTRAS.values() for module in modules}

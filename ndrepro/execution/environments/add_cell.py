@@ -10,6 +10,7 @@ named, as the project's own cells have it.
 
 from __future__ import annotations
 
+import platform
 import re
 import subprocess
 import tempfile
@@ -26,7 +27,7 @@ from provenance.errors import StorageError
 # what the training process imports, and what describes its surroundings to the recorder; Pillow as everywhere, so that
 # the same JPEG gives the same pixels
 NEEDS = ("torch", "torchvision", "numpy", "pillow==12.3.0", "safetensors", "scipy", "psutil", "nvidia-ml-py")
-PLATFORM = "x86_64-unknown-linux-gnu"
+PLATFORM = f"{platform.machine()}-unknown-linux-gnu"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,62}", re.IGNORECASE)
 _EQUAL = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)\s*={1,2}\s*(?P<version>[\w.+!]+)", re.ASCII)
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
