@@ -353,7 +353,9 @@ PACKAGE_FILES = {
     "ndrepro/training/trainer.py": "import torch\nfrom ..protocol import layout\n",
     "ndrepro/execution/__init__.py": '"""Launches."""\n',
     "ndrepro/execution/runs/__init__.py": '"""One run."""\n',
-    "ndrepro/execution/runs/run.py": "from ndrepro.protocol import layout\nfrom provenance.attestation import dsse\nclass Runner: ...\n",
+    "ndrepro/execution/runs/run.py": (
+        "from ndrepro.protocol import layout\nfrom provenance.attestation import dsse\nclass Runner: ...\n"
+    ),
 }
 BROKEN: list[tuple[Rule, str, str]] = [
     (imports_across_walls, "ndrepro/protocol/layout.py", "import numpy"),
