@@ -128,15 +128,13 @@ def test_what_lacks_is_named_and_counted(tmp_path: Path) -> None:
         study.add("bn", seed, 80 + seed)
         if seed != 2:
             study.add("bn", seed, 80.5 + seed, threads=2)
-    lost, changed = study.root / "runs" / "lenet_bn_2_digits" / "bn-0-1", None
-    (lost / "trail.bin").unlink()
-    changed = lost.with_name("bn-1-1") / "trail.bin"
-    changed.write_bytes(changed.read_bytes()[:-8] + b"\0" * 8)
+    for run in ("bn-0-1", "bn-1-1"):
+        (study.root / "runs" / "lenet_bn_2_digits" / run / "trail.bin").unlink()
     study.add("bn", 7, 50.0, loss="nan")
     found = study.answer()
     assert dict(found.bits[0].without) == {
         "bn-0-1": "its trail was not kept",
-        "bn-1-1": "its trail is not the one that was signed",
+        "bn-1-1": "its trail was not kept",
     }
     assert found.bits[0].pairs[0].pairs == 1, "only seed 3 is left with both trails"
     line = found.numbers[0].cells[1]
@@ -149,6 +147,19 @@ def test_what_lacks_is_named_and_counted(tmp_path: Path) -> None:
     assert losses.not_finite == (7,) and len(losses.values) == 4
     said = " ".join(t for section in sections(study.answer(metric="test_loss")) for t in section.sentences)
     assert "not finite, and in no number: seed 7" in said
+
+
+def test_a_run_whose_trail_was_changed_is_in_no_number(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    for seed in range(3):
+        study.add("bn", seed, 80 + seed)
+        study.add("bn", seed, 80.5 + seed, threads=2)
+    assert study.answer().bits[0].pairs[0].pairs == 3, "the control"
+    changed = study.root / "runs" / "lenet_bn_2_digits" / "bn-1-1" / "trail.bin"
+    changed.write_bytes(changed.read_bytes()[:-8] + b"\0" * 8)
+    found = study.answer()
+    assert found.bits[0].pairs[0].pairs == 2 and dict(found.bits[0].without) == {}
+    assert [item.reason for item in found.scores.refused] == ["check 6 (digests): trail.bin was changed"]
 
 
 def test_an_unequal_design_is_divided_with_every_run_and_said_to_be_unequal(tmp_path: Path) -> None:

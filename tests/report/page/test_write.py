@@ -184,6 +184,7 @@ def test_forms_are_filled_in_from_code_too_and_nothing_of_it_becomes_part_of_the
     code.mkdir()
     (code / "README.md").write_text(f"# {HOSTILE}\n\n    python train.py {HOSTILE}\n", encoding="utf-8")
     (code / "requirements.txt").write_text("torch==2.8.0\n", encoding="utf-8")
+    (code / "train.py").write_text("", encoding="utf-8")
     write_report(Results(()), replace(ABOUT, code=code), tmp_path / "report")
     text = (tmp_path / "report" / "forms.html").read_text(encoding="utf-8")
     assert "requirements.txt" in text and HOSTILE not in text and "&lt;img src=x" in text
