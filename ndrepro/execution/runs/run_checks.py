@@ -7,17 +7,19 @@ After the recorder's checks 1 to 8 (``provenance.attestation.verify``):
     11 weights   the final weights are those of the trail's last step, tensor by tensor
     12 metrics   one row an epoch, ending where the trail ends, and the summary that was signed
 
-Reading them needs numpy, not torch. A run that was interrupted or failed is checked as far as it got.
+Reading them needs numpy, not torch. A run that was interrupted or failed is checked as far as it got;
+these checks are skipped for a run that is no training.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from ndrepro.execution.runs.run_account import summary
+from ndrepro.execution.runs.run_account import BUILD_TYPE, summary
 from ndrepro.execution.runs.run_lookup import experiment_of
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, Result, Scores, read_json
@@ -111,7 +113,22 @@ def metrics(root: Path, manifest: Manifest) -> CheckResult:
     return CheckResult("metrics", "pass", f"{len(rows)} epochs, as the manifest sums them up")
 
 
-CHECKS: tuple[Callable[[Path, Manifest], CheckResult], ...] = (request, trail, weights, metrics)
+TrainingCheck = Callable[[Path, Manifest], CheckResult]
+
+
+def _of_training(check: TrainingCheck) -> TrainingCheck:
+    """The check for training runs; skipped for a run of anything else, such as a script with ``provenance.record``."""
+
+    @wraps(check)
+    def checked(root: Path, manifest: Manifest) -> CheckResult:
+        if manifest.build_type != BUILD_TYPE and "experiment" not in manifest.external_parameters:
+            return CheckResult(check.__name__, "skip", "not a training run")
+        return check(root, manifest)
+
+    return checked
+
+
+CHECKS: tuple[TrainingCheck, ...] = tuple(map(_of_training, (request, trail, weights, metrics)))
 
 
 def _signed(manifest: Manifest, name: str) -> dict[str, Any] | None:
