@@ -6,14 +6,14 @@ after its PEM text came over a channel that is trusted: an envelope never brings
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from provenance.attestation.dsse import KeyRing, PublicKey
-from provenance.errors import CanonicalError, KeyFileError, NotFoundError, TrustError, UsageError
+from provenance.attestation.dsse import KeyRing, PublicKey, default_home
+from provenance.errors import CanonicalError, KeyFileError, NotFoundError, StorageError, TrustError, UsageError
 from provenance.formats.atomic_io import locked, make_folder, storage_error, write_atomically
 from provenance.formats.canonical_json import parse
 from provenance.formats.strict_json import Field, timestamp
@@ -65,6 +65,19 @@ class TrustPolicy:
             key = ring.public_key()
             own = TrustedKey(key.pem, key.keyid, OWN_NAME, "")
         return cls(Path(home), own, _read(_file(Path(home))))
+
+    @classmethod
+    def from_files(cls, files: Iterable[Path]) -> TrustPolicy:
+        """The keys in these PEM files, named by their paths, and no other; those of the key home without any file.
+
+        Raises NotFoundError or StorageError for a file that cannot be read, KeyFileError for one that is no public
+        key, and what ``load`` raises.
+        """
+        files = list(files)
+        if not files:
+            return cls.load(default_home())
+        keys = [(file, PublicKey.from_pem(_key_file(file))) for file in files]
+        return cls(Path(), None, tuple(TrustedKey(key.pem, key.keyid, str(file), "") for file, key in keys))
 
     def keys(self) -> tuple[TrustedKey, ...]:
         """Every trusted key, this machine's own first."""
@@ -118,6 +131,15 @@ class TrustPolicy:
             if self._added != before:
                 keys = [key.to_json() for key in self._added]
                 write_atomically(path, _text({"schema": SCHEMA, "keys": keys}))
+
+
+def _key_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise NotFoundError(f"{path}: no such file", "name the file of a public key") from None
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _file(home: Path) -> Path:

@@ -14,7 +14,7 @@ was verified once is not verified again while the run's folder stays as it was (
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -59,6 +59,9 @@ class Results:
     lost: tuple[Lost, ...] = ()
     begun: int | None = None
     folders: tuple[Path, ...] = ()
+
+    def __iter__(self) -> Iterator[ResultRow]:
+        return iter(self.rows)
 
     def distinct(self) -> tuple[tuple[ResultRow, ...], tuple[ResultRow, ...]]:
         """One row for each identity (the first that was started), and the repeats of those.

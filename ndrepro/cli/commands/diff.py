@@ -45,13 +45,10 @@ def diff(
 
     Exit 0 if identical bit for bit, 1 if not, or if a file of either was changed after signing.
     """
-    from ndrepro.analysis.comparison.run_comparison import compare_runs, read_side
+    from ndrepro import api
     from ndrepro.analysis.comparison.wording import visible
-    from provenance.attestation.dsse import default_home
-    from provenance.attestation.trust import TrustPolicy
 
-    trust = TrustPolicy.load(default_home())
-    found = compare_runs(*(read_side(options.run_or_manifest(runs, text), trust) for text in (first, second)))
+    found = api.diff(*(options.run_or_manifest(runs, text) for text in (first, second)))
     if as_json:
         located = _locate(found, data, keep, quiet=True) if locate and not found.identical else None
         output.print_json({**found.to_json(), **({"located": located and located.to_json()} if locate else {})})

@@ -37,26 +37,12 @@ def verify(
     A library file that was edited after its installation, and whatever else puts the recorded packages in doubt, is a
     warning: it was truthfully signed. Exit 0 only if every check holds, 1 if one fails.
     """
-    from ndrepro.execution.runs.run_checks import CHECKS
-    from ndrepro.execution.runs.run_lookup import ledger_of
-    from ndrepro.protocol.layout import RunFolder
-    from provenance.attestation.ledger import Ledger
+    from ndrepro import api
     from provenance.attestation.packages import warnings
-    from provenance.attestation.verify import verify as verify_run
-    from provenance.errors import NotFoundError
 
     alone = manifest_only and Path(run).is_file()
     place = Path(run) if alone else options.run_folder(runs, run).root
-    if ledger is not None and not ledger.is_file():
-        raise NotFoundError(f"--ledger {ledger}: no such file", "name a ledger.jsonl; left out, the one beside the run")
-    beside = ledger or (None if alone else ledger_of(RunFolder(place)))
-    verdict = verify_run(
-        place,
-        trust=trust_of(keys or []),
-        ledger=Ledger(beside) if beside else None,
-        extra_checks=() if manifest_only else CHECKS,
-        manifest_only=manifest_only,
-    )
+    verdict = api.verify(place, ledger=ledger, keys=keys or (), manifest_only=manifest_only)
     flagged = warnings(verdict.manifest) if verdict.manifest else ()
     if as_json:
         output.print_json({"run": str(place.absolute()), **verdict.to_json(), "warnings": list(flagged)})
@@ -67,13 +53,9 @@ def verify(
 
 def trust_of(files: list[Path]) -> TrustPolicy:
     """The keys given, and only those; or the key home's policy."""
-    from provenance.attestation.dsse import PublicKey, default_home
-    from provenance.attestation.trust import TrustedKey, TrustPolicy
+    from provenance.attestation.trust import TrustPolicy
 
-    if not files:
-        return TrustPolicy.load(default_home())
-    keys = [(file, PublicKey.from_pem(file.read_bytes())) for file in files]
-    return TrustPolicy(Path(), None, tuple(TrustedKey(key.pem, key.keyid, str(file), "") for file, key in keys))
+    return TrustPolicy.from_files(files)
 
 
 def _print(verdict: Verdict, flagged: Sequence[str], root: Path) -> None:

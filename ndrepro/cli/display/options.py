@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ndrepro.cli.display import terminal
-from ndrepro.protocol.errors import UsageError
 
 if TYPE_CHECKING:
     from ndrepro.execution.containers.engines import ContainerChoice
@@ -69,9 +68,7 @@ def container(engine: str | None, image: str | None) -> ContainerChoice | None:
     """What ``--in`` and ``--image`` ask for. Raises UsageError where they make no sense together."""
     from ndrepro.execution.containers.engines import ContainerChoice
 
-    if engine is None and image is not None:
-        raise UsageError(f"--image {image}: no --in", "say the engine too: --in docker, podman or apptainer")
-    return None if engine is None else ContainerChoice.from_words(engine, image)
+    return ContainerChoice.from_options(engine, image)
 
 
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print a Markdown document instead.")]

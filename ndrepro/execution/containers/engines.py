@@ -7,7 +7,7 @@ The parent stays outside, with the key; only the child runs in the image. What i
   path as outside, so that what is recorded names the same files;
 * the variables of the determinism level and none of the caller's; the GPUs where the experiment may use one.
 
-    Wanted ── find ──> Container (what is recorded) ── start ──> a process as subprocess.Popen has it
+    ContainerChoice ── find ──> Container (what is recorded) ── start ──> a process as subprocess.Popen has it
 
 ``ENGINES`` has a module for each kind: docker and podman answer through the Docker SDK (``sdk_engine``), Apptainer is
 a command (``apptainer``). Whether the container sees the GPU is asked inside it: an engine may ignore the request.
@@ -77,6 +77,13 @@ class ContainerChoice:
             )
         found = str(Path(name).absolute()) if engine == "apptainer" else name
         return cls(engine, found, frozenset({f"sha256:{digest}"}) if pin else frozenset())
+
+    @classmethod
+    def from_options(cls, engine: str | None, image: str | None) -> ContainerChoice | None:
+        """The container asked for, None without an engine. Raises UsageError for an image without an engine too."""
+        if engine is None and image is not None:
+            raise UsageError(f"--image {image}: no --in", "say the engine too: --in docker, podman or apptainer")
+        return None if engine is None else cls.from_words(engine, image)
 
     @classmethod
     def pinned(cls, image: PinnedImage) -> ContainerChoice:

@@ -1,0 +1,300 @@
+"""The public functions that read, check and repeat recorded runs; ``import ndrepro`` offers them by name.
+
+A run is named as on the command line: the path of its folder or of its manifest, its identifier or the beginning of
+it, an experiment, or "latest"; all but paths are looked for in the folder ``runs``. Signatures count when a key of the
+key home made them (``$NDREPRO_HOME``, else ``~/.config/ndrepro``), or, where ``keys`` names files of public keys, one
+of those and no other. Errors are subclasses of ``provenance.errors.ProvenanceError`` with ``message`` and ``cure``.
+
+Nothing is printed. docs/api.md has an example of each function.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ndrepro.protocol.errors import NdreproError, TrainingFailed, UsageError
+from ndrepro.protocol.verdicts import VERDICTS
+
+if TYPE_CHECKING:
+    from ndrepro.analysis.comparison.run_comparison import RunComparison
+    from ndrepro.analysis.results.reproduction_verdict import Judgement
+    from ndrepro.analysis.results.results import Results
+    from ndrepro.execution.reproduce.reexecute import Original, ReexecutionPlan
+    from ndrepro.execution.runs.observer import Observer
+    from ndrepro.execution.runs.run import Finished, RunOptions
+    from ndrepro.protocol.layout import RunFolder
+    from provenance.attestation.verify import Verdict
+
+__all__ = ["NotReproduced", "Reproduction", "diff", "read_runs", "reproduce", "verify"]
+
+AnyPath = str | os.PathLike[str]
+
+
+def verify(
+    run: AnyPath,
+    *,
+    runs: AnyPath = "runs",
+    ledger: AnyPath | None = None,
+    keys: Iterable[AnyPath] = (),
+    manifest_only: bool = False,
+) -> Verdict:
+    """Check a run's signature, files, ledger and contents, as ``ndrepro verify`` does.
+
+    Args:
+        run: the run; with ``manifest_only`` also a manifest file under any name.
+        runs: the folder of runs.
+        ledger: the ledger file; the one beside the run where it is left out.
+        keys: files of the public keys to trust instead of those of the key home.
+        manifest_only: check the manifest alone, without the files that it names.
+
+    Returns:
+        ``ok`` says whether the run verifies, ``checks`` what each check found; a failed check never raises.
+
+    Raises:
+        RunNotFound: there is no such run.
+        NotFoundError: ``ledger`` or a key file does not exist.
+    """
+    from ndrepro.execution.runs.run_checks import CHECKS
+    from ndrepro.execution.runs.run_lookup import ledger_of
+    from ndrepro.protocol.layout import RunFolder
+    from provenance.attestation.ledger import Ledger
+    from provenance.attestation.trust import TrustPolicy
+    from provenance.attestation.verify import verify as verify_run
+    from provenance.errors import NotFoundError
+
+    alone = manifest_only and Path(run).is_file()
+    path = Path(run) if alone else _run_folder(run, runs).root
+    if ledger is not None and not Path(ledger).is_file():
+        raise NotFoundError(f"ledger {ledger}: no such file", "name a ledger.jsonl; left out, the one beside the run")
+    beside = Path(ledger) if ledger is not None else None if alone else ledger_of(RunFolder(path))
+    return verify_run(
+        path,
+        trust=TrustPolicy.from_files(map(Path, keys)),
+        ledger=Ledger(beside) if beside else None,
+        extra_checks=() if manifest_only else CHECKS,
+        manifest_only=manifest_only,
+    )
+
+
+def read_runs(folders: AnyPath | Iterable[AnyPath] = "runs", *, keys: Iterable[AnyPath] = ()) -> Results:
+    """Read every run below ``folders`` into a table; only verified, completed runs become rows.
+
+    Args:
+        folders: a folder of runs, a run folder or a manifest file, or several of them.
+        keys: files of the public keys to trust instead of those of the key home.
+
+    Returns:
+        Iterating gives one frozen row a run, in the order of their starts: accuracies in percent, losses in nats.
+        ``frame()`` and ``pandas.DataFrame(...)`` make a table of them. ``refused``, ``unfinished`` and ``lost`` say
+        which runs became no row, and why.
+
+    Raises:
+        NotFoundError: a folder or key file does not exist.
+    """
+    from ndrepro.analysis.results.results import read_results
+    from provenance.attestation.trust import TrustPolicy
+
+    given = [folders] if isinstance(folders, str | os.PathLike) else folders
+    return read_results([Path(folder) for folder in given], policy=TrustPolicy.from_files(map(Path, keys)))
+
+
+def diff(first: AnyPath, second: AnyPath, *, runs: AnyPath = "runs", keys: Iterable[AnyPath] = ()) -> RunComparison:
+    """Compare two runs: where they diverge, why, and in what else they differ. Both are verified first.
+
+    Args:
+        first: a run, or a manifest file under any name.
+        second: the other run.
+        runs: the folder of runs.
+        keys: files of the public keys to trust instead of those of the key home.
+
+    Returns:
+        ``identical`` says whether every result is equal bit for bit; ``trails.parting`` is the first step that
+        differs, ``causes`` are the likely reasons, most likely first.
+
+    Raises:
+        RunNotFound: there is no such run.
+        NdreproError: neither has anything to compare.
+    """
+    from ndrepro.analysis.comparison.run_comparison import compare_runs, read_side
+    from ndrepro.protocol.layout import RunFolder
+    from provenance.attestation.trust import TrustPolicy
+
+    trust = TrustPolicy.from_files(map(Path, keys))
+    sides = []
+    for run in map(Path, (first, second)):
+        manifest = run.is_file() and run.name != RunFolder(run.parent).manifest.name
+        sides.append(read_side(run if manifest else _run_folder(run, runs).root, trust))
+    return compare_runs(*sides)
+
+
+class NotReproduced(NdreproError):
+    """The run does not verify, so there is nothing to reproduce."""
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A run that was trained again, whole or in segments, and the signed verdict on it.
+
+    Attributes:
+        run: the identifier of the run.
+        plan: the epochs that were drawn, and what differed from the recorded code, data and environment.
+        challenge: the word that drew the epochs; None where the whole run was repeated.
+        folders: the folder of each repetition.
+        judgements: the verdict on each, with its evidence.
+        attestation: the file of the signed verdict.
+    """
+
+    run: str
+    plan: ReexecutionPlan
+    challenge: str | None
+    folders: tuple[Path, ...]
+    judgements: tuple[Judgement, ...]
+    attestation: Path
+
+    @property
+    def verdict(self) -> str:
+        """The weakest of the verdicts: identical, close, consistent, undecided or inconsistent."""
+        return _weakest(self.judgements)
+
+    @property
+    def passes(self) -> bool:
+        """Whether every verdict is identical, close or consistent."""
+        return all(judgement.passes for judgement in self.judgements)
+
+    def to_json(self) -> dict[str, Any]:
+        """The signed verdict's predicate, and ``attestation``, the path of its file."""
+        predicate = _predicate(self.run, self.plan, self.challenge, self.folders, self.judgements)
+        return {**predicate, "attestation": str(self.attestation)}
+
+
+def reproduce(
+    run: AnyPath,
+    *,
+    spot: int | None = None,
+    challenge: str | None = None,
+    data: AnyPath | None = None,
+    environment: str | None = None,
+    engine: str | None = None,
+    image: str | None = None,
+    runs: AnyPath = "runs",
+    on_plan: Callable[[Original, ReexecutionPlan], None] = lambda original, plan: None,
+    watching: AbstractContextManager[Observer] | None = None,
+) -> Reproduction:
+    """Verify a run, train it again from its manifest, judge the result and sign the verdict.
+
+    Args:
+        run: the run.
+        spot: train this many epochs only, which ``challenge`` draws; the whole run where it is left out.
+        challenge: any word of the reviewer's own, given together with ``spot``.
+        data: the path of the data set here; left out, the recorded one or the default.
+        environment: a cell of ``environments/`` to train in instead of the recorded environment.
+        engine: a container engine to train in: docker, podman or apptainer.
+        image: the image for ``engine``.
+        runs: the folder of runs, which the repetitions and the verdict go into.
+        on_plan: called with what will be trained before the training starts.
+        watching: gives the observer that is called while the training runs.
+
+    Raises:
+        RunNotFound: there is no such run.
+        UsageError: ``spot`` without ``challenge``, or the run did not complete.
+        NotReproduced: the run does not verify.
+        TrainingFailed: a repetition did not complete; or the error that ended it.
+    """
+    from ndrepro.execution.containers.engines import ContainerChoice
+    from ndrepro.execution.reproduce import reexecute
+    from ndrepro.execution.runs.observer import Silent
+    from ndrepro.execution.runs.run import RunOptions
+    from ndrepro.protocol.layout import RunsFolder
+    from provenance.attestation.dsse import default_home
+
+    if (spot is None) != (challenge is None):
+        raise UsageError("spot and challenge belong together", "e.g. --spot 3 --challenge walnut")
+    options = RunOptions(
+        RunsFolder(Path(runs)),
+        default_home(),
+        data=None if data is None else Path(data),
+        environment=environment,
+        container=ContainerChoice.from_options(engine, image),
+    )
+    original = _verified(_run_folder(run, runs), options)
+    plan = reexecute.plan(original, options, spot, challenge or "")
+    on_plan(original, plan)
+    with nullcontext(Silent()) if watching is None else watching as observer:
+        repetitions = reexecute.execute(original, plan, options, observer)
+    for piece in repetitions:
+        if piece.outcome != "completed":
+            raise piece.error or TrainingFailed(f"{piece.folder.root}: {piece.outcome} before it was complete")
+    return _judged(original, plan, challenge, repetitions, options)
+
+
+def _run_folder(run: AnyPath, runs: AnyPath) -> RunFolder:
+    from ndrepro.execution.runs.run_resolver import resolve_run
+    from ndrepro.protocol.layout import RunsFolder
+
+    return resolve_run(RunsFolder(Path(runs)), os.fspath(run)).folder
+
+
+def _verified(folder: RunFolder, options: RunOptions) -> Original:
+    """The run, if it verifies. Raises NotReproduced naming the first check that fails."""
+    from ndrepro.execution.reproduce.reexecute import Original
+    from ndrepro.execution.runs.run_checks import CHECKS
+    from provenance.attestation.trust import TrustPolicy
+    from provenance.attestation.verify import verify as verify_run
+
+    verdict = verify_run(folder.root, trust=TrustPolicy.load(options.home), extra_checks=CHECKS)
+    if verdict.ok and verdict.manifest is not None:
+        return Original(folder, verdict.manifest)
+    first = verdict.failure
+    raise NotReproduced(
+        f"{folder.root}: it does not verify, so there is nothing to reproduce"
+        + (f": {first.name}: {first.message}" if first else ""),
+        f"see every check, and what to do, with `ndrepro verify {folder.root}`",
+    )
+
+
+def _judged(
+    original: Original,
+    plan: ReexecutionPlan,
+    challenge: str | None,
+    repeated: tuple[Finished, ...],
+    options: RunOptions,
+) -> Reproduction:
+    from ndrepro.analysis.results.replicates import replicates_of
+    from ndrepro.analysis.results.reproduction_verdict import judge
+    from ndrepro.execution.reproduce.verdict_attestation import attest
+    from provenance.attestation.trust import TrustPolicy
+
+    accuracies: tuple[float, ...] = ()
+    if plan.pieces is None:
+        accuracies = replicates_of(original.manifest, options.runs, TrustPolicy.load(options.home)).accuracies
+    judgements = tuple(judge(original.folder, piece.folder, accuracies) for piece in repeated)
+    run, folders = original.manifest.invocation_id, [piece.folder for piece in repeated]
+    roots = tuple(folder.root for folder in folders)
+    predicate = _predicate(run, plan, challenge, roots, judgements)
+    attestation = attest(original.folder, folders, predicate, options.runs, options.home)
+    return Reproduction(run, plan, challenge, roots, judgements, attestation)
+
+
+def _predicate(
+    run: str, plan: ReexecutionPlan, challenge: str | None, folders: tuple[Path, ...], judgements: tuple[Judgement, ...]
+) -> dict[str, Any]:
+    """What is signed: run, verdict, challenge, epochs, differences, and each repetition's judgement."""
+    return {
+        "run": run,
+        "verdict": _weakest(judgements),
+        "challenge": challenge,
+        "epochs": list(plan.epochs),
+        "differences": list(plan.differences),
+        "repeated": [
+            {"run": folder.name, **judgement.to_json()} for folder, judgement in zip(folders, judgements, strict=True)
+        ],
+    }
+
+
+def _weakest(judgements: tuple[Judgement, ...]) -> str:
+    return max((judgement.verdict for judgement in judgements), key=VERDICTS.index)
