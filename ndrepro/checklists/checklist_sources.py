@@ -17,8 +17,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from ndrepro.protocol.errors import UsageError
-from provenance.capture.git import Repository
 from provenance.errors import SourceError
+from provenance.git.repository import Repository
 
 MAX_FILES = 20_000
 MAX_BYTES = 1_000_000

@@ -18,7 +18,7 @@
                 result.json                 how the child ended
                 result-rank-1.json          of a child of several processes: the one that failed, and why
                 log.txt                     what it printed
-                source.patch untracked/     what the commit alone does not hold
+                source.patch untracked/ submodules/     what the commit alone does not hold
                 attempts/1/                 manifests of earlier attempts, where a run was resumed
                 manifest.dsse.json          the signed manifest
 

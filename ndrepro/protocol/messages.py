@@ -186,9 +186,14 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Write JSON whole or not at all: a temporary file beside it, then a rename."""
+    """Write JSON whole or not at all: a temporary file beside it, then a rename.
+
+    Paths that are not UTF-8 (lone surrogates, as ``os.fsdecode`` gives them) are written as escapes and read back.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        text = json.dumps(document, indent=1, allow_nan=False) + "\n"
     try:
         # a lone surrogate, as in a path that is not UTF-8, becomes its JSON escape, which ``read_json`` reverses
         with temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream:

@@ -30,6 +30,7 @@ from provenance.errors import CanonicalError, LedgerError, StorageError, UsageEr
 from provenance.formats import portable
 from provenance.formats.atomic_io import locked, make_folder, storage_error, sync_folder
 from provenance.formats.canonical_json import canonical_bytes, parse
+from provenance.formats.run_markers import LEDGER_MEMBERS
 from provenance.formats.strict_json import Field, timestamp
 
 EVENTS = ("begun", "resumed", "ended")
@@ -67,9 +68,7 @@ class Entry:
             document = parse(line)
         except CanonicalError as error:
             raise LedgerError(error.message) from None
-        members = Field(document, "$", LedgerError).members(
-            ("sequence", "time", "event", "run", "fields", "previous", "check")
-        )
+        members = Field(document, "$", LedgerError).members(LEDGER_MEMBERS)
         event = members["event"].one_of((*EVENTS, RECOVERED))
         if line != _with_check(b"{" + line[_CHECK_BYTES:]):
             raise LedgerError("edited: it does not match its own check")

@@ -14,14 +14,11 @@ from pathlib import Path
 
 from provenance.attestation.manifest import Artifact
 from provenance.errors import BusyError, DigestError, StorageError
-from provenance.formats import portable
+from provenance.formats import portable, run_markers
 from provenance.formats.atomic_io import storage_error
 from provenance.formats.digest import file_digest
 
-MANIFEST = "manifest.dsse.json"
-LOCK = ".lock"
-# the lock holds a process identifier; anything longer is somebody's data
-_LOCK_BYTES = 20
+MANIFEST, LOCK = run_markers.MANIFEST, run_markers.LOCK
 
 Identity = tuple[int, int, int]
 
@@ -111,7 +108,9 @@ def _holders(descriptor: int) -> str:
                 found.append(table.parent.name)
     found = [pid for pid in found if int(pid) != os.getpid()]
     if not found:
-        found = [portable.read_at(descriptor, _LOCK_BYTES, 0).decode("ascii", "replace").strip() or "unknown"]
+        found = [
+            portable.read_at(descriptor, run_markers.LOCK_BYTES, 0).decode("ascii", "replace").strip() or "unknown"
+        ]
     return "process " + ", ".join(sorted(found, key=lambda pid: (len(pid), pid)))
 
 
@@ -144,4 +143,4 @@ def _kind(entry: os.DirEntry[str]) -> str:
 
 
 def _reserved(name: str, entry: os.DirEntry[str]) -> bool:
-    return name == MANIFEST or (name == LOCK and entry.stat(follow_symlinks=False).st_size <= _LOCK_BYTES)
+    return name == MANIFEST or (name == LOCK and entry.stat(follow_symlinks=False).st_size <= run_markers.LOCK_BYTES)

@@ -12,8 +12,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from provenance.capture.distribution_metadata import Metadata
-from provenance.capture.unavailable import none, probe, unavailable
-from provenance.errors import SourceError
+from provenance.capture.unavailable import is_missing, none, probe, unavailable
 
 _OWN = Path(__file__).resolve().parents[2]
 _NAMED = 20
@@ -40,18 +39,15 @@ def source_state(folder: Path) -> dict[str, Any]:
     """The folder's ``commit``, whether it is ``dirty``, and up to twenty of the files that differ."""
     if folder.resolve() == _OWN:
         return none("this project itself: its state is recorded as the run's source")
-    # GitPython takes longer to load than all the rest; hardly any environment has editable installations
-    from provenance.capture.git import Repository, status
+    # takes longer to load than all the rest; hardly any environment has editable installations
+    from provenance.capture.source import capture, differing_files
 
-    repository = Repository(folder)
-    try:
-        commit = repository.line("rev-parse", "HEAD")
-        found = status(repository)
-    except SourceError as error:
-        return unavailable(error.message)
-    differing = sorted([*(path for path, _ in found.changed), *found.untracked])
-    named = {"differing": differing[:_NAMED], "count": len(differing)} if differing else {}
-    return {"commit": commit, "dirty": bool(differing), **named}
+    captured = capture(folder, None)
+    if is_missing(captured["commit"]):
+        return dict(captured["commit"])
+    differing, count = differing_files(captured)
+    named = {"differing": sorted(differing)[:_NAMED], "count": count} if count else {}
+    return {"commit": captured["commit"], "dirty": captured["dirty"], **named}
 
 
 def _versioned(folder: Path) -> bool:

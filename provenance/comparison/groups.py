@@ -40,7 +40,7 @@ GROUPS = (
     "circumstances",
 )
 # files that tell how a run was made; every other artifact is taken for a result where the caller names none
-_ABOUT_THE_RUN = re.compile(r"environment\.json|source\.patch|(?:untracked|attempts)/.*")
+_ABOUT_THE_RUN = re.compile(r"environment\.json|source\.patch|(?:untracked|submodules|attempts)/.*")
 # variables that name places and jobs
 _NAMING = (
     "VIRTUAL_ENV|PYTHONPATH|CONDA_\\w+|SLURM_\\w+|LSB_JOBID|PBS_JOBID|MASTER_\\w+|NDREPRO_(?!IMAGE)\\w+|"
@@ -152,7 +152,9 @@ def patch_identity(patch: Any) -> Any:
     if not isinstance(patch, Mapping) or is_missing(patch):
         return patch
     kept = patch.get("left_out") or patch.get("unredacted") or patch
-    return kept.get("sha256", unavailable("the patch has no digest"))
+    digest = kept.get("sha256", unavailable("the patch has no digest"))
+    omitted = patch.get("omitted", {}).get("listing_sha256")
+    return f"{digest}, and files not in it: {omitted}" if omitted else digest
 
 
 def untracked_identities(untracked: Any) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from typing import Any
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Builder, Resource
 from provenance.attestation.run_files import inside
+from provenance.capture.unavailable import printable
 from provenance.errors import ProvenanceError, UsageError
 from provenance.formats.atomic_io import make_folder, storage_error, write_atomically
 from provenance.formats.canonical_json import canonical_bytes
@@ -86,7 +87,7 @@ def record(
             "parameters": redact_tree(dict(parameters or {})),
             # as text: a seed of 64 bits does not fit into a double
             "seeds": {key: str(seed) for key, seed in (seeds or {}).items()},
-            "command": redact_arguments(sys.orig_argv),
+            "command": printable(redact_arguments(sys.orig_argv)),
         },
         builder=Builder(BUILDER, {"python": sys.version.split()[0]}),
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -77,3 +79,25 @@ def test_ascii_locale_no_colour_80_columns_and_a_path_of_other_letters(tmp_path:
     assert "\x1b[3" not in answer.out  # styles at most, no colour
     assert all(len(line) <= 80 for line in answer.out.splitlines() if "\x1b" not in line and "/" not in line)
     assert json.loads(process("show", "lenet_bn_2_digits", "--runs", str(folder.root), "--json").out)
+
+
+def test_paths_that_are_not_utf8_train_sign_and_verify(tmp_path: Path) -> None:
+    place = os.fsencode(tmp_path) + b"/caf\xe9"
+    os.mkdir(place)
+    digits = Path(importlib.util.find_spec("sklearn").origin).parent / "datasets/data/digits.csv.gz"  # type: ignore
+    shutil.copyfile(digits, place + b"/digits.csv.gz")
+    settings = [b"--set=train_images=64", b"--set=test_images=32", b"--set=batch_size=32", b"--threads=1"]
+    paths = [b"--data", place + b"/digits.csv.gz", b"--runs", place + b"/runs"]
+    command = [os.fsencode(sys.executable), b"-m", b"ndrepro"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NDREPRO_HOME": str(tmp_path / "home")}
+    run = subprocess.run(
+        [*command, b"run", b"lenet_bn_1_digits", *settings, *paths, b"-q"], env=environment, capture_output=True
+    )
+    assert (run.returncode, run.stderr) == (0, b"")
+    folder = run.stdout.rstrip(b"\n")
+    assert os.path.isdir(folder), "the path that is printed leads to the run"
+    verify = subprocess.run([*command, b"verify", folder, b"--json"], env=environment, capture_output=True)
+    assert verify.returncode == 0
+    show = subprocess.run([*command, b"show", folder, b"--json"], env=environment, capture_output=True)
+    chosen = json.loads(show.stdout)["manifest"]["buildDefinition"]["externalParameters"]
+    assert chosen["data"] == f"{tmp_path}/caf\\xe9/digits.csv.gz"

@@ -106,10 +106,18 @@ def source(resource: Resource) -> str:
     parts = [f"{plural(changed, 'file')} changed" if isinstance(changed, int) else "changed"]
     copied, left_out = at(untracked, "copied"), at(untracked, "left_out")
     if isinstance(copied, list) and isinstance(left_out, list) and copied + left_out:
-        lost = f", {len(left_out)} of them NOT KEPT" if left_out else ""
-        parts.append(f"{len(copied) + len(left_out)} untracked{lost}")
+        summed_up = at(untracked, "left_out_too", "files")
+        not_kept = len(left_out) + (summed_up if isinstance(summed_up, int) else 0)
+        lost = f", {not_kept} of them NOT KEPT" if not_kept else ""
+        parts.append(f"{len(copied) + not_kept} untracked{lost}")
+    omitted = at(found, "patch", "omitted", "count")
     if not is_missing(at(found, "patch", "left_out")):
         parts.append("the patch was NOT KEPT")
+    elif isinstance(omitted, int):
+        parts.append(f"{words.plural(omitted, 'changed file')} NOT KEPT")
+    modules = at(found, "submodules", "changed")
+    if isinstance(modules, list) and modules:
+        parts.append(f"{words.plural(len(modules), 'submodule')} changed")
     return f"{name} WITH UNCOMMITTED CHANGES: {', '.join(parts)}"
 
 

@@ -7,6 +7,7 @@ shown command the terminal: manifests and file names come from strangers, and th
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import re
@@ -28,13 +29,29 @@ _COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2
 
 
 def prepare_streams() -> None:
-    """Make standard output and error safe to write any text to; a closed one becomes the null device."""
+    """Make standard output and error safe to write any text to; a closed one becomes the null device.
+
+    Paths that are not UTF-8 reach a pipe or file byte for byte, so that a script can use them, and a terminal escaped.
+    """
+    codecs.register_error("ndrepro-path", _bytes_of_path)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (open as long as the process)
         elif hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="backslashreplace" if stream.isatty() else "ndrepro-path")
+
+
+def _bytes_of_path(error: UnicodeError) -> tuple[bytes, int]:
+    """The bytes that ``os.fsdecode`` kept as lone surrogates; what else cannot be encoded as an escape."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letters = error.object[error.start : error.end]
+    pieces = (
+        bytes([ord(letter) - 0xDC00]) if "\udc80" <= letter <= "\udcff" else letter.encode("ascii", "backslashreplace")
+        for letter in letters
+    )
+    return b"".join(pieces), error.end
 
 
 def visible(text: str) -> str:

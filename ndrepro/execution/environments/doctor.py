@@ -19,7 +19,10 @@ from ndrepro.protocol import extras
 from ndrepro.protocol.experiment.catalogue import DATASETS
 from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.project_folders import CODE
+from provenance.capture import source
+from provenance.capture.unavailable import is_missing
 from provenance.errors import ProvenanceError, SourceError
+from provenance.git.repository import Repository
 
 _GIGABYTE = 10**9
 _TOLD = 3  # packages by name, of any number that are not as they should be
@@ -47,7 +50,7 @@ def examine(runs: RunsFolder) -> Iterator[Finding]:
         ("torch", _torch),
         ("machine", _machine),
         ("disk", lambda: _disk(runs)),
-        ("source", _source),
+        ("source", lambda: _source(runs)),
         ("key", _key),
         ("data", _data),
         ("environments", _environments),
@@ -148,22 +151,23 @@ def _disk(runs: RunsFolder) -> Iterator[Finding]:
         yield Finding(name, OK, message) if free > needed * _GIGABYTE else Finding(name, WARNING, message, advice)
 
 
-def _source() -> Iterator[Finding]:
+def _source(runs: RunsFolder) -> Iterator[Finding]:
     """Whether a run can name its code: a commit, and nothing beside it."""
-    from provenance.capture.git import Repository, status
-
-    repository = Repository(CODE)
     try:
-        commit = repository.line("rev-parse", "HEAD")
-        found = status(repository)
+        Repository(CODE).facts()
     except SourceError as error:
         yield Finding("source", WARNING, error.message, error.cure)
         return
-    changed = [*(path for path, _ in found.changed), *found.untracked]
-    if changed:
-        shown = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
+    captured = source.capture(CODE, None, exclude=[runs.root])
+    commit, dirty = captured["commit"], captured["dirty"]
+    unknown = next((field["unavailable"] for field in (commit, dirty) if is_missing(field)), "")
+    if unknown:
+        yield Finding("source", WARNING, unknown, "see what `git status` says there")
+    elif dirty:
+        changed, count = source.differing_files(captured)
+        shown = ", ".join(changed[:3]) + (", ..." if count > 3 else "")
         cure = "commit first, if others are to find the code; a run keeps the differences either way"
-        yield Finding("source", WARNING, f"{commit[:12]}, DIRTY: {len(changed)} changed or new ({shown})", cure)
+        yield Finding("source", WARNING, f"{commit[:12]}, DIRTY: {count} changed or new ({shown})", cure)
     else:
         yield Finding("source", OK, f"{commit[:12]}, clean")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from ndrepro.protocol.messages import Request
 from ndrepro.protocol.project_folders import CODE
 from provenance.attestation.manifest import Manifest, Resource
 from provenance.capture import source
+from provenance.comparison.recorded_tree import SourceState, check_out
 from provenance.errors import SourceError
 
 _PREFIX = "distribution:"
@@ -44,19 +44,21 @@ def recorded_code(manifest: Manifest, run_dir: Path) -> Iterator[Rebuilt]:
     if wanted is not None and _code_digest(CODE) == wanted:
         yield Rebuilt(CODE, ())
         return
-    commit = _digest_of(_resource(manifest, "source"), "gitCommit")
+    recorded = _resource(manifest, "source")
+    state = SourceState((recorded.annotations if recorded else None) or {}, run_dir)
     with tempfile.TemporaryDirectory(prefix="ndrepro-code-") as scratch:
         place = Path(scratch) / "code"
         try:
-            _check_out(commit, place, run_dir)
-            found = _code_digest(place)
-            if found != wanted:
-                raise SourceError(f"commit {commit} with the recorded patch gives code {found}, recorded is {wanted}")
-            yield Rebuilt(place, ())
+            missing = check_out(state, CODE, place)
+            if (found := _code_digest(place)) != wanted:
+                why = "".join(f"; {caveat}" for caveat in missing)
+                raise SourceError(
+                    f"commit {state.commit} with the recorded patch gives code {found}, recorded is {wanted}{why}"
+                )
+            rebuilt = Rebuilt(place, ())
         except SourceError as error:
-            yield Rebuilt(CODE, (f"code: {error.message}; this checkout's code is used",))
-        finally:
-            _git("worktree", "remove", "--force", str(place), check=False)
+            rebuilt = Rebuilt(CODE, (f"code: {error.message}; this checkout's code is used",))
+        yield rebuilt
 
 
 def environment_differences(manifest: Manifest, request: Request) -> tuple[str, ...]:
@@ -113,24 +115,3 @@ def _digest_of(resource: Resource | None, algorithm: str) -> str | None:
 
 def _code_digest(folder: Path) -> Any:
     return source.package_digest([folder / "ndrepro", folder / "provenance"]).get("tree_sha256")
-
-
-def _check_out(commit: str | None, place: Path, run_dir: Path) -> None:
-    """The commit in a work tree of its own, with what the run recorded beside it. Raises SourceError."""
-    if commit is None:
-        raise SourceError("the run recorded no commit")
-    _git("worktree", "add", "--detach", "--quiet", str(place), commit)
-    patch = run_dir / "source.patch"
-    if patch.exists():
-        _git("apply", "--whitespace=nowarn", str(patch.resolve()), folder=place)
-    if (run_dir / "untracked").is_dir():
-        shutil.copytree(run_dir / "untracked", place, dirs_exist_ok=True)
-
-
-def _git(*arguments: str, folder: Path = CODE, check: bool = True) -> None:
-    try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True)
-    except FileNotFoundError:
-        raise SourceError("git is not installed", "install git") from None
-    if check and done.returncode:
-        raise SourceError(f"git {arguments[0]}: {done.stderr.strip().splitlines()[-1] if done.stderr else 'failed'}")

@@ -218,7 +218,7 @@ def _attempt(
         asked = request.to_json()
         write_json(folder.request, asked if recorded is None else {**asked, "experiment": recorded})
         observer.began(folder, request)
-        captured = run_account.capture_source(folder, options.runs, options.code)
+        captured = run_account.capture_source(folder, options.runs, options.code, Path(request.data))
         exit_code = run_child(request, folder, options.code, recorder.lock_fd, watcher.look)
         outcome, error = _ending(folder, exit_code, request.experiment.processes)
     except (ProvenanceError, OSError) as failure:

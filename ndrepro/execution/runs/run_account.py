@@ -45,9 +45,12 @@ def open_recorder(folder: RunFolder, request: Request, runs: RunsFolder, home: P
 
 
 def external_parameters(request: Request) -> dict[str, Any]:
-    """What the user chose: the experiment in full, the seed of every stream, data, environment, command line."""
+    """What the user chose: the experiment in full, the seed of every stream, data, environment, command line.
+
+    A path that is not UTF-8 has ``\\xNN`` for each byte that is none: a manifest holds no other text.
+    """
     experiment = request.experiment
-    return {
+    chosen: dict[str, Any] = {
         "experiment": experiment.to_json(),
         "name": experiment.name,
         "seeds": {name: str(experiment.seed_of(name)) for name in STREAMS},
@@ -57,6 +60,7 @@ def external_parameters(request: Request) -> dict[str, Any]:
         "container": None if request.container is None else asdict(request.container),
         "command": redact_arguments(sys.argv),
     }
+    return dict(printable(chosen))
 
 
 def _segment(request: Request) -> dict[str, int] | None:
@@ -66,10 +70,10 @@ def _segment(request: Request) -> dict[str, int] | None:
     return {"fromStep": request.resume_step, "epochs": request.segment_epochs}
 
 
-def capture_source(folder: RunFolder, runs: RunsFolder, code: Path) -> dict[str, Any]:
-    """The commit, what differs from it, and the digest of the very code that will run."""
+def capture_source(folder: RunFolder, runs: RunsFolder, code: Path, data: Path) -> dict[str, Any]:
+    """The commit, what differs from it, and the digest of the very code that will run. ``data`` is no code."""
     packages = [code / "ndrepro", code / "provenance"]
-    return source.capture(code, folder.root, packages=packages, exclude=[runs.root])
+    return source.capture(code, folder.root, packages=packages, exclude=[runs.root], data=[data])
 
 
 class Account:
@@ -89,7 +93,7 @@ class Account:
     @staticmethod
     def _read(path: Path) -> dict[str, Any]:
         try:
-            document: dict[str, Any] = read_json(path)
+            document: dict[str, Any] = printable(read_json(path))
             return document
         except ProvenanceError:
             return {"unavailable": f"the training process did not write {path.name}"}

@@ -93,6 +93,12 @@ def test_a_source_in_doubt_never_looks_clean() -> None:
         "commit 0123456789ab WITH UNCOMMITTED CHANGES: 1 file changed, 2 untracked, 1 of them NOT KEPT, "
         "the patch was NOT KEPT"
     )
+    counted = {**untracked, "left_out_too": {"files": 58000}}
+    some = {"file": "source.patch", "omitted": {"count": 2}}
+    assert said(dirty=True, changed={"count": 3}, untracked=counted, patch=some, submodules={"changed": [{}]}) == (
+        "commit 0123456789ab WITH UNCOMMITTED CHANGES: 3 files changed, 58002 untracked, 58001 of them NOT KEPT, "
+        "2 changed files NOT KEPT, 1 submodule changed"
+    )
     assert facts.source(Resource("source")).startswith("NO COMMIT: NOT KNOWN")
 
 

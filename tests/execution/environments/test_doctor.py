@@ -192,15 +192,15 @@ def test_the_source_is_clean_dirty_or_none(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(doctor, "CODE", tmp_path / "clone")
     (tmp_path / "clone").mkdir()
-    assert only(doctor._source()).status == WARNING
+    assert only(doctor._source(RunsFolder(tmp_path / "runs"))).status == WARNING
     git("init", "-q")
     (tmp_path / "clone" / "a file").write_text("a")
-    assert only(doctor._source()).status == WARNING  # no commit yet
+    assert only(doctor._source(RunsFolder(tmp_path / "runs"))).status == WARNING  # no commit yet
     git("add", "-A")
     git("commit", "-qm", "a")
-    assert only(doctor._source()).message.endswith("clean")
+    assert only(doctor._source(RunsFolder(tmp_path / "runs"))).message.endswith("clean")
     (tmp_path / "clone" / "new").write_text("b")
-    assert "DIRTY: 1 changed or new (new)" in only(doctor._source()).message
+    assert "DIRTY: 1 changed or new (new)" in only(doctor._source(RunsFolder(tmp_path / "runs"))).message
 
 
 def test_the_key_is_looked_at_and_not_made(home: Path) -> None:

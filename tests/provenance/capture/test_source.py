@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
-import stat
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
+from captured_source import capture, git, reason, sha256, tree_of
 
 from provenance.capture import source
-from provenance.capture.worktree import redact_patch
+from provenance.capture.source_patch import redact_patch
 from provenance.errors import StorageError
+
+pytestmark = pytest.mark.usefixtures("own_git_settings")
 
 ROOT = Path(__file__).parents[3]
 HOSTILE_CONFIGURATION = """
@@ -50,79 +49,6 @@ HOSTILE_CONFIGURATION = """
  relativePaths = true
  renames = copies
 """
-
-
-def git(folder: Path, *arguments: str, **variables: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(folder), *arguments], env={**os.environ, **variables}, capture_output=True, check=True
-    )
-    return os.fsdecode(done.stdout).strip()
-
-
-@pytest.fixture(autouse=True)
-def own_git_settings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No setting of whoever runs the tests counts."""
-    home = tmp_path_factory.mktemp("home")
-    for name in [name for name in os.environ if name.startswith("GIT_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(home))
-    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    (home / ".gitconfig").write_text(
-        '[user]\n name = A\n email = a@example.org\n[init]\n defaultBranch = main\n[protocol "file"]\n allow = always\n'
-    )
-    return home / ".gitconfig"
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    """A small repository in a folder whose name is not simple, with everything committed."""
-    top = tmp_path / "žluťoučký kůň"
-    files = {
-        "code/a.py": "one\ntwo\nthree\n\nfour\nfive\nsix\n",
-        "code/b.py": "b\n",
-        "code/naïve name.txt": "text",
-        "dos.txt": "a\r\nb\r\n",
-        "notes.md": "notes\n",
-        ".gitignore": "ignored/\n*.log\n",
-    }
-    for name, text in files.items():
-        (top / name).parent.mkdir(parents=True, exist_ok=True)
-        (top / name).write_bytes(text.encode())
-    (top / "image.bin").write_bytes(bytes(range(256)) * 4)
-    (top / "link").symlink_to("notes.md")
-    git(tmp_path, "init", "-q", str(top))
-    git(top, "add", "-A")
-    git(top, "commit", "-q", "-m", "first")
-    return top
-
-
-def capture(start: Path, into: Path | None = None, **options: Any) -> dict[str, Any]:
-    """The captured source; it must be JSON, name every field, and leave no process behind."""
-    found = source.capture(start, into, **options)
-    json.dumps(found, ensure_ascii=False).encode("utf-8")
-    assert set(found) == {
-        *("root", "commit", "tree", "branch", "describe", "remotes", "shallow", "dirty", "changed"),
-        *("submodules", "unwatched", "patch", "untracked", "excluded", "code"),
-    }
-    assert psutil.Process().children() == []
-    return found
-
-
-def tree_of(top: Path) -> dict[str, tuple[str, bytes]]:
-    """Every file of a work tree: kind, and content or target."""
-    found = {}
-    for path in sorted(top.rglob("*")):
-        name = path.relative_to(top).as_posix()
-        if name.split("/")[0] == ".git" or (path.is_dir() and not path.is_symlink()):
-            continue
-        kind = "x" if path.stat().st_mode & stat.S_IXUSR else "f"
-        found[name] = ("l", os.fsencode(os.readlink(path))) if path.is_symlink() else (kind, path.read_bytes())
-    return found
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def test_a_clean_tree(repository: Path) -> None:
@@ -241,7 +167,7 @@ def test_patch_and_untracked_files_bring_a_fresh_clone_to_the_same_tree(reposito
     shutil.copytree(run / "untracked", fresh, dirs_exist_ok=True)
     assert tree_of(fresh) == wanted
     copied = {entry["path"]: entry for entry in found["untracked"]["copied"]}
-    assert set(copied) == {"new/ünî code.py", "new/deep/er.txt", "script.sh", "by\\xfftes.txt", "empty", "new/blob.bin"}
+    assert set(copied) == {"new/ünî code.py", "new/deep/er.txt", "script.sh", "empty", "new/blob.bin"}
     assert copied["new/blob.bin"]["sha256"] == sha256(b"\0\1\2" * 100)
 
 
@@ -346,6 +272,18 @@ def test_a_patch_over_its_share_is_left_out_and_named(repository: Path, tmp_path
     assert capture(repository, tmp_path / "run", limit_bytes=4000)["patch"]["file"] == "source.patch"
 
 
+def test_a_large_change_does_not_take_the_others_with_it(repository: Path, tmp_path: Path) -> None:
+    (repository / "notes.md").write_text("x" * 3000)
+    (repository / "dos.txt").unlink()
+    found = capture(repository, tmp_path / "run", limit_bytes=1000)
+    (omitted,) = found["patch"]["omitted"]["files"]
+    assert (omitted["path"], omitted["bytes"], omitted["sha256"]) == ("notes.md", 3000, sha256(b"x" * 3000))
+    assert found["patch"]["omitted"]["count"] == 1 and "larger than 1000" in omitted["reason"]
+    git(repository, "checkout", "-q", ".")
+    git(repository, "apply", str(tmp_path / "run/source.patch"))
+    assert not (repository / "dos.txt").exists()
+
+
 def test_untracked_files_over_their_share_are_left_out_and_named(repository: Path, tmp_path: Path) -> None:
     for name, size in {"big": 300, **{f"small{n}": 190 for n in range(6)}, "tiny": 10}.items():
         (repository / name).write_bytes(b"x" * size)
@@ -393,7 +331,7 @@ def test_the_run_folder_in_the_tree_is_no_dirt(repository: Path) -> None:
     run.mkdir(parents=True)
     (run / "request.json").write_text("{}")
     found = capture(repository, run)
-    assert found["dirty"] is False and found["excluded"] == ["runs/first"]
+    assert found["dirty"] is False and found["excluded"] == [{"path": "runs/first", "reason": "the run itself"}]
     assert capture(repository, run)["dirty"] is False
     (repository / "runs/ledger.jsonl").touch()
     assert capture(repository, run)["dirty"] is True
@@ -431,21 +369,49 @@ def test_submodules(repository: Path, tmp_path: Path) -> None:
     shutil.copytree(repository, library)
     git(repository, "submodule", "add", "-q", str(library), "lib")
     git(repository, "commit", "-q", "-m", "with a library")
+    first = git(library, "rev-parse", "HEAD")
     found = capture(repository)
     assert found["dirty"] is False and found["submodules"] == {"dirty": False, "changed": []}
-    (repository / "lib/new.py").touch()
-    found = capture(repository)
-    assert found["dirty"] is True and found["submodules"]["changed"] == [{"path": "lib", "how": "untracked files"}]
+    (repository / "lib/new.py").write_text("new = 1\n")
+    found = capture(repository, tmp_path / "run")
+    (module,) = found["submodules"]["changed"]
+    assert (found["dirty"], module["path"], module["how"], module["commit"]) == (True, "lib", "untracked files", first)
+    assert (tmp_path / "run/submodules/lib/untracked/new.py").read_text() == "new = 1\n"
     (repository / "lib/notes.md").write_text("x")
     git(repository / "lib", "commit", "-q", "--allow-empty", "-m", "x")
-    found = capture(repository)
-    assert found["submodules"]["changed"] == [{"path": "lib", "how": "another commit, changed files, untracked files"}]
+    moved = git(repository / "lib", "rev-parse", "HEAD")
+    found = capture(repository, tmp_path / "run")
+    (module,) = found["submodules"]["changed"]
+    assert (module["how"], module["commit"]) == ("another commit, changed files, untracked files", moved)
+    patch = (tmp_path / "run/source.patch").read_text()
+    assert f"-Subproject commit {first}\n+Subproject commit {moved}\n" in patch
+    assert "+x\n" in (tmp_path / "run/submodules/lib/source.patch").read_text()
     assert capture(repository / "lib")["dirty"] is True
+    shutil.rmtree(repository / "lib")
+    shutil.copytree(library, repository / "lib", ignore=shutil.ignore_patterns(".git"))
+    found = capture(repository, tmp_path / "run")
+    assert found["submodules"]["changed"][0]["how"] == "files without their repository" and found["dirty"] is True
+    assert not (tmp_path / "run/submodules").exists(), "what an earlier attempt captured is gone"
 
 
-def reason(found: dict[str, Any], field: str) -> str:
-    assert list(found[field]) == ["unavailable"], found[field]
-    return str(found[field]["unavailable"])
+def test_a_submodule_that_is_not_checked_out_is_no_change(repository: Path, tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    shutil.copytree(repository, library)
+    git(repository, "submodule", "add", "-q", str(library), "lib")
+    git(repository, "commit", "-q", "-m", "with a library")
+    git(tmp_path, "clone", "-q", str(repository), "clone")
+    assert list((tmp_path / "clone/lib").iterdir()) == []
+    assert capture(tmp_path / "clone")["dirty"] is False
+
+
+def test_a_repository_inside_is_named_with_its_commit_and_state(repository: Path) -> None:
+    shutil.copytree(repository, repository.parent / "copy", symlinks=True)
+    (repository.parent / "copy").rename(repository / "inner")
+    (entry,) = capture(repository)["untracked"]["left_out"]
+    commit = git(repository, "rev-parse", "HEAD")
+    assert (entry["path"], entry["commit"], entry["dirty"]) == ("inner/", commit, False)
+    (repository / "inner/notes.md").write_text("other\n")
+    assert capture(repository)["untracked"]["left_out"][0]["dirty"] is True
 
 
 def test_not_a_repository(tmp_path: Path) -> None:
@@ -513,11 +479,47 @@ def test_a_linked_work_tree(repository: Path, tmp_path: Path) -> None:
     assert (found["branch"], found["dirty"], found["root"]) == ("other", True, str(tmp_path / "linked"))
 
 
-def test_an_unreadable_index(repository: Path) -> None:
+def test_an_unreadable_index_hides_nothing(repository: Path, tmp_path: Path) -> None:
     (repository / ".git/index").write_bytes(b"no index")
-    found = capture(repository)
+    found = capture(repository, tmp_path / "run")
     assert found["commit"] == git(repository, "rev-parse", "HEAD")
-    assert all("index" in reason(found, field) for field in ("dirty", "patch", "changed", "untracked", "unwatched"))
+    assert "index" in reason(found, "unwatched") and found["dirty"] is False
+    (repository / "notes.md").write_text("other\n")
+    (repository / "new.py").write_text("new = 1\n")
+    found = capture(repository, tmp_path / "run")
+    assert found["dirty"] is True and found["changed"]["files"] == [{"path": "notes.md", "how": "modified"}]
+    assert b"+other\n" in (tmp_path / "run/source.patch").read_bytes()
+    assert (tmp_path / "run/untracked/new.py").read_text() == "new = 1\n"
+
+
+def remove_object(repository: Path, name: str) -> None:
+    oid = git(repository, "rev-parse", name)
+    (repository / ".git/objects" / oid[:2] / oid[2:]).unlink()
+
+
+@pytest.mark.parametrize("missing", ["HEAD", "HEAD:", "HEAD:code"])
+def test_where_the_commit_cannot_be_read_the_rest_is_captured(repository: Path, tmp_path: Path, missing: str) -> None:
+    commit = git(repository, "rev-parse", "HEAD")
+    remove_object(repository, missing)
+    found = capture(repository, tmp_path / "run")
+    assert found["commit"] == commit and reason(found, "dirty"), "nobody knows what the commit holds"
+    (repository / "notes.md").write_text("other\n")
+    (repository / "new.py").write_text("new = 1\n")
+    found = capture(repository, tmp_path / "run")
+    assert found["changed"]["files"] == [{"path": "notes.md", "how": "modified"}] and reason(found, "dirty")
+    assert "the index, because of the commit" in found["changed"]["against"]
+    assert b"-notes\n+other\n" in (tmp_path / "run/source.patch").read_bytes()
+    assert (tmp_path / "run/untracked/new.py").read_text() == "new = 1\n"
+
+
+def test_a_missing_blob_loses_no_other_file(repository: Path, tmp_path: Path) -> None:
+    remove_object(repository, "HEAD:code/a.py")
+    (repository / "code/a.py").write_text("all of it\n")
+    (repository / "notes.md").write_text("other\n")
+    found = capture(repository, tmp_path / "run")
+    assert found["dirty"] is True and found["patch"]["whole_files"] == ["code/a.py"]
+    patch = (tmp_path / "run/source.patch").read_bytes()
+    assert b"+all of it\n" in patch and b"-notes\n+other\n" in patch
 
 
 def test_a_broken_repository(repository: Path) -> None:
@@ -525,7 +527,9 @@ def test_a_broken_repository(repository: Path) -> None:
     shutil.rmtree(repository / ".git/objects")
     (repository / ".git/objects").mkdir()
     found = capture(repository)
-    assert "unavailable" in found["tree"] and found["dirty"] is not False and commit not in str(found["tree"])
+    assert found["commit"] == commit and "unavailable" in found["tree"] and reason(found, "dirty")
+    (repository / ".git/refs/heads/main").write_text("rubbish")
+    assert "HEAD is damaged" in reason(capture(repository), "commit")
     (repository / ".git/HEAD").write_text("rubbish")
     assert reason(capture(repository), "commit")
 
@@ -563,7 +567,7 @@ def test_a_talkative_filter_stops_nobody(repository: Path) -> None:
 
 
 def test_a_file_that_vanishes_or_grows_is_named(repository: Path, tmp_path: Path) -> None:
-    from provenance.capture.worktree import capture_untracked
+    from provenance.capture.untracked_copies import capture_untracked
 
     (repository / "here").write_text("x")
     found = capture_untracked(repository, ["here", "vanished", "no/folder"], tmp_path / "run", 1000)
@@ -572,7 +576,7 @@ def test_a_file_that_vanishes_or_grows_is_named(repository: Path, tmp_path: Path
 
 
 def test_a_link_above_a_file_is_not_followed(repository: Path, tmp_path: Path) -> None:
-    from provenance.capture.worktree import capture_untracked
+    from provenance.capture.untracked_copies import capture_untracked
 
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside/file").write_text("outside the tree")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -56,13 +56,16 @@ class Sink(Protocol):
 
 @dataclass(frozen=True)
 class Repository:
-    """The repository that holds ``folder``. ``variables`` are set for every question, e.g. another index file.
+    """The repository that holds ``folder``.
+
+    ``variables`` are set for every question, e.g. another index file, and ``settings`` are its configuration.
 
     Every method raises SourceError with git's own first line where git cannot answer.
     """
 
     folder: Path
     variables: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     def ask(self, *arguments: str, stdin: Path | None = None) -> str:
         """What git prints, names that are not UTF-8 with surrogate escapes. ``stdin`` is the file that it reads."""
@@ -109,8 +112,11 @@ class Repository:
 
     def _command(self, git: Any, arguments: tuple[str, ...]) -> list[str]:
         # GitPython can set variables and not take them away; `env` replaces itself by git
-        pointers = [word for name in _POINTERS.split() if name in os.environ for word in ("-u", name)]
-        settings = [word for name, value in _SETTINGS.items() for word in ("-c", f"{name}={value}")]
+        foreign = [name for name in _POINTERS.split() if name in os.environ and name not in self.variables]
+        pointers = [word for name in foreign for word in ("-u", name)]
+        settings = [
+            word for name, value in {**_SETTINGS, **self.settings}.items() for word in ("-c", f"{name}={value}")
+        ]
         executable = git.Git.GIT_PYTHON_GIT_EXECUTABLE or "git"
         prefix = ["env", *pointers] if pointers else []
         return [*prefix, executable, "-C", str(self.folder), *settings, *arguments]
@@ -127,6 +133,22 @@ class Repository:
         inside, bare, shallow = (answer == "true" for answer in answers[:3])
         top = Path(self.line("rev-parse", "--show-toplevel")) if inside else None
         return Facts(top, Path(answers[3]), bare, shallow)
+
+    def head(self) -> str:
+        """The name of the commit that HEAD names, whether its objects are there or not. Raises NoCommit for none."""
+        try:
+            return self.line("rev-parse", "--verify", "HEAD")
+        except SourceError:
+            if self._is_unborn():
+                raise NoCommit(f"{self.folder}: no commit yet on branch {self.branch()}") from None
+            raise SourceError(f"{self.folder}: HEAD is damaged: it names no commit") from None
+
+    def _is_unborn(self) -> bool:
+        try:
+            path = self.line("rev-parse", "--git-path", self.line("symbolic-ref", "HEAD"))
+            return not (self.folder / path).exists()
+        except SourceError:
+            return False
 
     def branch(self) -> str:
         """The branch's name, also where it has no commit yet; "detached" where HEAD names a commit."""
@@ -149,6 +171,10 @@ class Repository:
         return {key.removeprefix("remote.").removesuffix(".url"): url for key, _, url in pairs}
 
 
+class NoCommit(SourceError):
+    """A branch that has no commit yet."""
+
+
 @dataclass(frozen=True)
 class Facts:
     """``top``: the work tree's folder, None in a bare repository or inside of ``.git``."""
@@ -157,58 +183,6 @@ class Facts:
     git_folder: Path
     bare: bool
     shallow: bool
-
-
-@dataclass(frozen=True)
-class Status:
-    """What differs from the commit: (path, what), and of the submodules; files that git does not know."""
-
-    changed: tuple[tuple[str, str], ...]
-    submodules: tuple[tuple[str, str], ...]
-    untracked: tuple[str, ...]
-
-
-_ABOUT_SUBMODULE = {"C": "another commit", "M": "changed files", "U": "untracked files"}
-_STATUS = ("status", "--porcelain=v2", "-z", "--untracked-files=all", "--ignore-submodules=none", "--no-renames")
-
-
-def status(repository: Repository) -> Status:
-    """What differs from the commit. Raises SourceError."""
-    changed, submodules, untracked = [], [], []
-    # git-status(1), "Porcelain Format Version 2": 1 XY sub mH mI mW hH hI path; u XY sub m1 m2 m3 mW h1 h2 h3 path
-    for entry in _entries(repository.ask(*_STATUS)):
-        kind, _, rest = entry.partition(" ")
-        if kind == "?":
-            untracked.append(rest)
-        elif kind in ("1", "u"):
-            state, submodule, *_, path = rest.split(" ", 7 if kind == "1" else 9)
-            if submodule.startswith("S"):
-                submodules.append((path, ", ".join(_ABOUT_SUBMODULE[flag] for flag in submodule[1:] if flag != ".")))
-            changed.append((path, "unmerged" if kind == "u" else _what_changed(state)))
-    return Status(tuple(changed), tuple(submodules), tuple(untracked))
-
-
-def unwatched(repository: Repository) -> tuple[tuple[str, str], ...]:
-    """Files that the index was told not to look at, (path, "assume-unchanged" or "skip-worktree").
-
-    A change of theirs is in no status and no difference.
-    """
-    found = []
-    for entry in _entries(repository.ask("ls-files", "-v", "-z")):
-        tag, path = entry[0], entry[2:]
-        if tag.islower() or tag == "S":
-            found.append((path, "skip-worktree" if tag in "Ss" else "assume-unchanged"))
-    return tuple(found)
-
-
-def _entries(output: str) -> Iterator[str]:
-    return (entry for entry in output.split("\0") if entry)
-
-
-def _what_changed(state: str) -> str:
-    """XY of git-status(1), index and work tree together."""
-    words = {"A": "added", "D": "deleted", "M": "modified", "T": "type changed"}
-    return words.get(state[1]) or words.get(state[0]) or state
 
 
 _SILENT = "no reason given"

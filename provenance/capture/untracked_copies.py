@@ -1,9 +1,9 @@
-"""What a work tree holds that its commit does not, kept: one patch, and a copy of each file that git does not know.
+"""A copy of each untracked file of a work tree, as far as the room goes.
 
-The patch is the difference to the commit, staged and unstaged together, binary files included, written the same
-whatever the user's configuration says; ``git apply`` takes it. Both are redacted line by line before they are written:
-a patch that held a secret says that it does, with the digest of what it was. What is larger than its share is left
-out and named with its size and digest. Symbolic links are never followed.
+Files are redacted line by line before they are written; one that held a secret says that it does, with the digest of
+what it was. What is larger than its share is left out and named with its size and digest. Symbolic links are never
+followed. Of thousands of files, such as a data set, a few are looked at, Python files and those with few others beside
+them first; the rest is counted, and neither measured nor read.
 
 A digest of a short secret can be guessed by trying: whoever publishes one should change the secret too.
 """
@@ -11,108 +11,60 @@ A digest of a short secret can be guessed by trying: whoever publishes one shoul
 from __future__ import annotations
 
 import codecs
-import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from provenance.capture.git import Repository
-from provenance.capture.unavailable import none, unavailable
+from provenance.capture.unavailable import unavailable
 from provenance.errors import DigestError
-from provenance.formats.atomic_io import make_folder, storage_error, write_atomically
+from provenance.formats.atomic_io import make_folder, storage_error
 from provenance.formats.digest import bytes_digest, file_digest
 from provenance.redaction.redact import redact_text
 
-PATCH = "source.patch"
 UNTRACKED = "untracked"
 
-# A submodule's own changes are in the status; a patch cannot hold them.
-_DIFF = (
-    "diff --binary --full-index --no-color --no-ext-diff --no-textconv --no-renames "
-    "--no-indent-heuristic --unified=3 --inter-hunk-context=0 --diff-algorithm=myers --src-prefix=a/ --dst-prefix=b/ "
-    "--submodule=short --ignore-submodules=dirty -O/dev/null"
-)
 # files that hold nothing but credentials, in formats that redaction does not read
 _KEPT_OUT = (".p12", ".pfx", ".jks", ".keystore", ".kdbx", ".ppk", ".pgpass", ".htpasswd", ".netrc", "_netrc")
 _FILE_SHARE = 5  # no untracked file may take more than a fifth of the room
 _LISTED = 1000  # files left out that are named one by one
+_LOOKED_AT = 2000  # files that are measured, and read as far as the room goes
 _HASHED_BYTES = 1 << 30  # how much of what is left out is read for its digest: about a second
 
 
-def capture_patch(repository: Repository, commit: str, into: Path | None, limit_bytes: int) -> dict[str, Any]:
-    """Write ``into/source.patch``: the work tree against ``commit`` (a commit or tree).
-
-    Returns ``{"none": reason}`` where they are equal; file, bytes, sha256, whether it was redacted, and what it was
-    before; or ``left_out`` with bytes, sha256 and the reason. A patch that lay there before is replaced. Raises
-    SourceError, StorageError.
-    """
-    if into is not None:
-        _remove(into / PATCH)
-    kept = _Kept(limit_bytes)
-    repository.stream(kept, *_DIFF.split(), commit, "--")
-    if not kept.size:
-        return none("the tracked files are those of the commit")
-    original = {"bytes": kept.size, "sha256": kept.sha256}
-    if kept.data is None:
-        return {"left_out": {**original, "reason": f"larger than {limit_bytes} bytes"}}
-    if into is None:
-        return {"left_out": {**original, "reason": "no folder was given to write it to"}}
-    patch = bytes(kept.data)
-    redacted = redact_patch(patch)
-    make_folder(into)
-    write_atomically(into / PATCH, redacted)
-    return {"file": PATCH, **_written(redacted, patch)}
-
-
-def redact_patch(patch: bytes) -> bytes:
-    """A patch whose text is redacted and whose binary parts, which are compressed, are as they were."""
-    pieces: list[bytes] = []
-    for index, section in enumerate(patch.split(b"\ndiff --git ")):
-        head, binary, body = section.partition(b"\nGIT binary patch\n")
-        pieces.append((b"\ndiff --git " if index else b"") + _redact_bytes(head) + binary + body)
-    return b"".join(pieces)
-
-
-def capture_untracked(top: Path, names: Iterable[str], into: Path | None, limit_bytes: int) -> dict[str, Any]:
+def capture_untracked(
+    top: Path,
+    names: Sequence[str],
+    into: Path | None,
+    limit_bytes: int,
+    nested: Callable[[Path, int], dict[str, Any]] | None = None,
+) -> dict[str, Any]:
     """Copy the files ``names`` below ``top`` to ``into/untracked/``, small ones first, as far as the room goes.
 
     Returns ``copied`` (path, bytes, sha256, redacted, and what they were) and ``left_out`` (path, bytes, sha256,
-    reason), both sorted by path. What lay in ``into/untracked`` before is replaced. Raises StorageError.
+    reason; of a repository inside what ``nested`` says of it and how many came before it), both sorted by path;
+    ``left_out_too`` sums up further ones. What lay in ``into/untracked`` before is replaced. Raises StorageError.
     """
     target = None if into is None else into / UNTRACKED
     if target is not None:
-        _remove(target)
+        remove(target)
     found = _Untracked(top, target, limit_bytes)
-    for size, name in sorted((_size(top / name), name) for name in names):
+    repositories = [name for name in names if name.endswith("/")]
+    for number, name in enumerate(repositories):
+        reason = "a git repository of its own"
+        state = {} if nested is None else nested(top / name, number)
+        found.left_out.append({"path": name, "bytes": 0, "sha256": unavailable(reason), "reason": reason, **state})
+    files = sorted(set(names).difference(repositories))
+    siblings = Counter(map(os.path.dirname, files))
+    if len(files) > _LOOKED_AT:
+        files.sort(key=lambda name: (not name.endswith(".py"), siblings[os.path.dirname(name)]))
+    for size, name in sorted((_size(top / name), name) for name in files[:_LOOKED_AT]):
         found.take(name, size)
-    return found.report()
-
-
-class _Kept:
-    """Bytes as they come: counted, hashed, and kept up to a limit; ``data`` is None beyond it."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        self.size = 0
-        self.data: bytearray | None = bytearray()
-        self._limit, self._digest = limit_bytes, hashlib.sha256()
-
-    def write(self, data: bytes) -> None:
-        """Take some more."""
-        self.size += len(data)
-        self._digest.update(data)
-        if self.data is not None:
-            self.data += data
-            if self.size > self._limit:
-                self.data = None
-
-    @property
-    def sha256(self) -> str:
-        """Of all that came."""
-        return self._digest.hexdigest()
+    return found.report(sorted(files[_LOOKED_AT:]))
 
 
 @dataclass
@@ -136,40 +88,40 @@ class _Untracked:
             self.left_out.append(self._left_out(name, size, reason))
             return
         try:
-            data, mode = _read(self.top, name, size)
+            data, mode = read_regular(self.top, name, size)
         except OSError as error:
             reason = f"cannot be read: {error.strerror or error}"
             self.left_out.append({"path": name, "bytes": size, "sha256": unavailable(reason), "reason": reason})
             return
-        redacted = _redact_bytes(data)
+        redacted = redact_bytes(data)
         assert self.target is not None
         _write(self.target / name, redacted, mode)
         self.room -= size
-        self.copied.append({"path": name, **_written(redacted, data)})
+        self.copied.append({"path": name, **written(redacted, data)})
 
-    def report(self) -> dict[str, Any]:
-        """Both lists by path; beyond a thousand what was left out is summed up."""
+    def report(self, uncounted: Sequence[str]) -> dict[str, Any]:
+        """Both lists by path; beyond a thousand what was left out is summed up, with the files not looked at."""
         rest = sorted(self.left_out, key=lambda entry: str(entry["path"]))
         report: dict[str, Any] = {
             "copied": sorted(self.copied, key=lambda entry: str(entry["path"])),
             "left_out": rest[:_LISTED],
         }
-        if rest[_LISTED:]:
-            more = rest[_LISTED:]
-            text = "\n".join(f"{entry['bytes']} {entry['sha256']} {entry['path']}" for entry in more)
-            digest = bytes_digest(text.encode("utf-8", "surrogateescape"))
+        if rest[_LISTED:] or uncounted:
+            more = [f"{entry['bytes']} {entry['sha256']} {entry['path']}" for entry in rest[_LISTED:]]
+            text = "\n".join([*more, *uncounted])
+            measured = sum(entry["bytes"] for entry in rest[_LISTED:])
             report["left_out_too"] = {
-                "files": len(more),
-                "bytes": sum(entry["bytes"] for entry in more),
-                "listing_sha256": digest,
+                "files": len(more) + len(uncounted),
+                "bytes": unavailable(f"more than {_LOOKED_AT} files: not measured") if uncounted else measured,
+                "listing_sha256": bytes_digest(text.encode("utf-8", "surrogateescape")),
                 "reason": f"more than {_LISTED} files were left out",
             }
+            if uncounted:
+                report["left_out_too"]["reason"] = f"more than {_LOOKED_AT} untracked files: the others are not read"
         return report
 
     def _objection(self, name: str, size: int) -> str:
         path = self.top / name
-        if name.endswith("/"):
-            return "a git repository of its own"
         try:
             kind = path.lstat().st_mode
         except OSError as error:
@@ -214,7 +166,7 @@ def _size(path: Path) -> int:
     return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
-def _read(top: Path, name: str, size: int) -> tuple[bytes, int]:
+def read_regular(top: Path, name: str, size: int) -> tuple[bytes, int]:
     """A regular file's bytes and mode. Every folder above it is opened without following links too."""
     folder = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     *above, last = name.split("/")
@@ -234,7 +186,7 @@ def _read(top: Path, name: str, size: int) -> tuple[bytes, int]:
         return data, os.fstat(stream.fileno()).st_mode
 
 
-def _redact_bytes(data: bytes) -> bytes:
+def redact_bytes(data: bytes) -> bytes:
     """Text redacted; what is no text as it was."""
     for mark, encoding in ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")):
         if data.startswith(mark):
@@ -250,7 +202,8 @@ def _redact_as(data: bytes, encoding: str) -> bytes:
         return data
 
 
-def _written(redacted: bytes, original: bytes) -> dict[str, Any]:
+def written(redacted: bytes, original: bytes) -> dict[str, Any]:
+    """What is recorded of a file that is kept: bytes, sha256, redacted; of one that was, ``unredacted`` as well."""
     found: dict[str, Any] = {"bytes": len(redacted), "sha256": bytes_digest(redacted), "redacted": redacted != original}
     if found["redacted"]:  # then it is not the file that ran, and a patch may not apply
         found["unredacted"] = {"bytes": len(original), "sha256": bytes_digest(original)}
@@ -267,7 +220,8 @@ def _write(path: Path, data: bytes, mode: int) -> None:
         raise storage_error(path, error) from error
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there. Raises StorageError."""
     try:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -1,0 +1,175 @@
+"""The code of a run as a tree of git's: the recorded commit, the patch over it and the kept untracked files.
+
+Where a repository at hand has the commit, its objects are borrowed: it is not written to, its work tree is not looked
+at, and no configuration of its own is in force. Patches and files are believed only with the digests that were signed.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from provenance.attestation.run_files import inside
+from provenance.capture.source_patch import PATCH
+from provenance.capture.unavailable import is_missing
+from provenance.capture.untracked_copies import UNTRACKED
+from provenance.capture.work_tree import CONVERSION_SETTINGS
+from provenance.comparison.groups import patch_identity, untracked_identities
+from provenance.comparison.json_leaves import reason
+from provenance.errors import DigestError, SourceError
+from provenance.formats.digest import file_digest
+from provenance.git.repository import Repository
+from provenance.git.scratch_repository import EXECUTABLE, FILE, ScratchRepository, TreeEntry, add_to_index
+
+
+@dataclass(frozen=True)
+class SourceState:
+    """The code of one run: what its manifest says of its source, and its run folder where that is at hand."""
+
+    recorded: Mapping[str, Any]
+    folder: Path | None = None
+
+    @property
+    def commit(self) -> str | None:
+        """The commit's name; None where it is not known."""
+        commit = self.recorded.get("commit")
+        return commit if isinstance(commit, str) else None
+
+    @property
+    def identity(self) -> tuple[Any, ...] | None:
+        """What stands for the whole state; None where a part of it is not known."""
+        patch, untracked = patch_identity(self.recorded.get("patch")), self.recorded.get("untracked")
+        if self.commit is None or reason(patch) or patch is None or not _is_known(untracked):
+            return None
+        files = untracked_identities(untracked)
+        if any(map(is_missing, files.values())) or "left_out_too" in untracked:
+            return None
+        return self.commit, None if is_missing(patch) else patch, tuple(sorted(files.items()))
+
+
+def _object_folders(repositories: Sequence[Path]) -> Iterator[Path]:
+    for folder in repositories:
+        try:
+            if folder.is_dir():
+                yield (folder / Repository(folder).line("rev-parse", "--git-path", "objects")).resolve()
+        except SourceError:  # not a repository, or one that git refuses
+            continue
+
+
+def borrowing(folder: Path, repositories: Sequence[Path], commit: str) -> ScratchRepository:
+    """A scratch repository, of the commit's own kind of hash, with the objects of those that are at hand.
+
+    Raises SourceError where none is.
+    """
+    borrowed = list(dict.fromkeys(_object_folders(repositories)))
+    if not borrowed:
+        raise SourceError("no git repository is at hand")
+    return ScratchRepository(folder, borrowed, len(commit))
+
+
+def recorded_tree(at_hand: ScratchRepository, state: SourceState, whose: str, caveats: list[str]) -> str:
+    """The name of the state's tree: commit, patch, untracked files. What is not at hand is a caveat.
+
+    Raises SourceError where the commit is not at hand, or the patch is not the recorded one.
+    """
+    index = at_hand.new_index()
+    try:
+        index.ask("read-tree", f"{state.commit}^{{tree}}")
+    except SourceError:
+        raise SourceError(f"no repository at hand has {whose} commit {(state.commit or '')[:12]}") from None
+    patch = state.recorded.get("patch")
+    if not is_clean(patch):
+        path = signed_file(state, PATCH, patch, f"{whose} {PATCH}")
+        assert isinstance(patch, Mapping)
+        _apply(index, path, patch)
+        if patch.get("redacted"):
+            caveats.append(f"{whose} patch was redacted: lines that held secrets are not what they were")
+        if omitted := patch.get("omitted", {}).get("count"):
+            caveats.append(f"{omitted} of {whose} changed files are not in its patch")
+    _add_untracked(at_hand, index, state, whose, caveats)
+    return index.line("write-tree", "--missing-ok")
+
+
+def check_out(state: SourceState, repository: Path, place: Path) -> tuple[str, ...]:
+    """Write the recorded files to the new folder ``place``, byte for byte as they were; what is missing of them.
+
+    Args:
+        state: the recorded source, with the run folder that holds its patch and untracked files.
+        repository: a folder in a git repository that has the commit.
+
+    Raises SourceError where the commit is not at hand, or the patch is not the recorded one.
+    """
+    if state.commit is None:
+        raise SourceError("the run recorded no commit")
+    caveats: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="ndrepro-tree-") as scratch:
+        at_hand = borrowing(Path(scratch), [repository], state.commit)
+        tree = recorded_tree(at_hand, state, "the run's", caveats)
+        converted = state.recorded.get("converted", {})
+        names, settings = converted.get("files", ()), converted.get("settings", {})
+        if len(names) < converted.get("count", 0):  # too many to be named: all that git would convert
+            names = at_hand.repository.ask("ls-tree", "-r", "-z", "--name-only", tree).rstrip("\0").split("\0")
+        settings = {name: value for name, value in settings.items() if name in CONVERSION_SETTINGS}
+        at_hand.check_out(tree, place, names, settings)
+    return tuple(caveats)
+
+
+def _apply(index: Repository, path: Path, patch: Mapping[str, Any]) -> None:
+    """Apply a recorded patch to the index, where no conversion of git's is in force."""
+    for name in patch.get("whole_files", ()):  # the commit's version could not be read: the patch creates them
+        index.ask("--literal-pathspecs", "update-index", "--force-remove", "--", name)
+    index.ask("apply", "--cached", "--whitespace=nowarn", str(path.resolve()))
+
+
+def _is_known(untracked: Any) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(untracked, Mapping) and not is_missing(untracked)
+
+
+def is_clean(patch: Any) -> bool:
+    """Whether there was nothing to patch; what is not known is not clean."""
+    return is_missing(patch) and "none" in patch
+
+
+def signed_file(state: SourceState, name: str, recorded: Any, what: str) -> Path:
+    """A file of the run folder whose digest is the recorded one. Raises SourceError."""
+    if not isinstance(recorded, Mapping) or "left_out" in recorded or "sha256" not in recorded:
+        raise SourceError(f"{what} was not kept")
+    if state.folder is None:
+        raise SourceError(f"{what} is not at hand: only the manifest is")
+    if not inside(name):
+        raise SourceError(f"{what} leads out of the run folder")
+    path = state.folder / name
+    try:
+        if file_digest(path, follow_symlinks=False).sha256 == recorded["sha256"]:
+            return path
+    except DigestError:
+        raise SourceError(f"{what} cannot be read") from None
+    raise SourceError(f"{what} is not the one that was recorded")
+
+
+def _add_untracked(
+    at_hand: ScratchRepository, index: Repository, state: SourceState, whose: str, caveats: list[str]
+) -> None:
+    """Put the kept untracked files into the index; name those that were not."""
+    recorded = state.recorded.get("untracked")
+    if not _is_known(recorded):
+        caveats.append(f"{whose} untracked files are not known")
+        return
+    lost = len(recorded.get("left_out", ())) + recorded.get("left_out_too", {}).get("files", 0)
+    if lost:
+        caveats.append(f"{lost} of {whose} untracked files were not kept")
+    entries = []
+    for entry in recorded.get("copied", ()):
+        try:
+            path = signed_file(state, f"{UNTRACKED}/{entry['path']}", entry, f"{whose} untracked {entry['path']}")
+        except SourceError as error:
+            caveats.append(error.message)
+            continue
+        mode = EXECUTABLE if os.access(path, os.X_OK) else FILE
+        entries.append((entry["path"], TreeEntry(mode, at_hand.add_blob(path.read_bytes()))))
+    if entries:
+        add_to_index(index, entries)

@@ -1,0 +1,110 @@
+"""A git repository in a temporary folder that sees the objects of others: states of a work tree become trees in it.
+
+Nothing is written to the repositories whose objects are borrowed, and no attribute or filter of theirs is in force:
+bytes go in and come out as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from provenance.git.repository import Repository
+
+FILE, EXECUTABLE, LINK, SUBMODULE = "100644", "100755", "120000", "160000"
+# what gitattributes(5) can change of a file's bytes, or of how two of them are compared
+_NEUTRAL = "* -text -filter -ident -working-tree-encoding !eol !crlf !diff\n"
+
+
+@dataclass(frozen=True)
+class TreeEntry:
+    """What a commit or an index holds for one path: the mode as git writes it, and the object's name."""
+
+    mode: str
+    oid: str
+
+
+def blob_hash(name_length: int, size: int) -> hashlib._Hash:
+    """A hash that, fed with ``size`` bytes, becomes their blob's name, in a repository whose names are so long."""
+    digest = hashlib.sha256() if name_length == 64 else hashlib.sha1(usedforsecurity=False)
+    digest.update(b"blob %d\0" % size)
+    return digest
+
+
+class ScratchRepository:
+    """An empty repository in ``folder`` with the objects of others at hand.
+
+    Args:
+        folder: an empty folder.
+        borrowed: object folders of other repositories.
+        name_length: 40 for SHA-1, 64 for SHA-256: the same as that of the repositories borrowed from.
+    """
+
+    def __init__(self, folder: Path, borrowed: Sequence[Path], name_length: int) -> None:
+        self.repository = Repository(folder)
+        self._objects = folder / ".git" / "objects"
+        self._name_length = name_length
+        self._numbers = itertools.count()
+        sha256 = ("--object-format=sha256",) if name_length == 64 else ()
+        self.repository.ask("init", "--quiet", "--template=", *sha256)
+        # git reads a path in double quotes as a C string (gitrepository-layout(5))
+        quoted = [str(path).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") for path in borrowed]
+        information = self._objects / "info"
+        information.mkdir(exist_ok=True)
+        (information / "alternates").write_bytes(os.fsencode("".join(f'"{path}"\n' for path in quoted)))
+        self._attributes = folder / ".git" / "info" / "attributes"
+        self._attributes.parent.mkdir(exist_ok=True)
+        self._attributes.write_text(_NEUTRAL)
+
+    def add_blob(self, data: bytes) -> str:
+        """Store bytes as a loose object (gitformat-loose: header and content, deflated) and return its name."""
+        digest = blob_hash(self._name_length, len(data))
+        digest.update(data)
+        oid = digest.hexdigest()
+        path = self._objects / oid[:2] / oid[2:]
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(zlib.compress(b"blob %d\0" % len(data) + data, 1))
+        return oid
+
+    def tree(self, entries: Mapping[str, TreeEntry]) -> str:
+        """The name of a tree with just these paths; their objects need not be at hand."""
+        index = self.new_index()
+        add_to_index(index, entries.items())
+        return index.line("write-tree", "--missing-ok")
+
+    def check_out(self, tree: str, place: Path, converted: Sequence[str], settings: Mapping[str, str]) -> None:
+        """Write a tree's files to the new folder ``place``: as they are stored, those in ``converted`` as git checks
+        them out under ``settings`` and the attributes of the tree itself. Raises SourceError.
+        """
+        index = self.new_index()
+        index.ask("read-tree", tree)
+        index.ask("checkout-index", "--all", "--quiet", f"--prefix={place}/")
+        if converted:
+            listing = self.repository.folder / "converted"
+            listing.write_bytes(b"".join(os.fsencode(path) + b"\0" for path in converted))
+            self._attributes.unlink()
+            there = {"GIT_DIR": str(self.repository.folder / ".git"), "GIT_WORK_TREE": str(place)}
+            converting = Repository(place, {**index.variables, **there}, settings)
+            try:
+                converting.ask("checkout-index", "--force", "--quiet", "-z", "--stdin", stdin=listing)
+            finally:
+                self._attributes.write_text(_NEUTRAL)
+
+    def new_index(self) -> Repository:
+        """This repository with another, empty index."""
+        path = self.repository.folder / ".git" / f"index-{next(self._numbers)}"
+        return Repository(self.repository.folder, {"GIT_INDEX_FILE": str(path)})
+
+
+def add_to_index(index: Repository, entries: Iterable[tuple[str, TreeEntry]]) -> None:
+    """Put paths into an index that has a file of its own (``GIT_INDEX_FILE``)."""
+    lines = [f"{entry.mode} {entry.oid}\t{path}\0" for path, entry in entries]
+    listing = Path(index.variables["GIT_INDEX_FILE"] + ".entries")
+    listing.write_bytes(os.fsencode("".join(lines)))
+    index.ask("update-index", "-z", "--index-info", stdin=listing)

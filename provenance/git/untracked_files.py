@@ -1,0 +1,148 @@
+"""Which files of a work tree are source that git does not know, and which are not source at all.
+
+Not source, and named as ``excluded`` with the reason: what the caller names (the run's own folder, the data that it
+reads); folders that hold a run, and what lies beside the ledger of any folder of runs; a symbolic link to a folder
+whose name git ignores for a folder, or that leads to one of the others. All else that git does not ignore is source.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from provenance.errors import SourceError
+from provenance.formats.run_markers import LEDGER, is_ledger, is_run_folder
+from provenance.git.repository import Repository
+
+# what programs keep beside a ledger: digests of data, locks, submitted jobs, reviewers' verdicts
+_BESIDE_A_LEDGER = (LEDGER, f"{LEDGER}.lock", ".data", ".claims", ".slurm", "verdicts")
+
+
+@dataclass(frozen=True)
+class Untracked:
+    """Names of untracked source files (a nested repository's ends in a slash), and what is excluded, with reasons."""
+
+    names: tuple[str, ...]
+    excluded: tuple[tuple[str, str], ...]
+
+
+def list_untracked(repository: Repository, tracked: Collection[str], named: Sequence[tuple[Path, str]]) -> Untracked:
+    """The untracked files of the work tree at ``repository.folder``. ``named``: folders or files, with the reason.
+
+    Raises SourceError.
+    """
+    top = repository.folder
+    listed = repository.ask("ls-files", "--others", "--exclude-standard", "-z").split("\0")
+    names = [name for name in listed if name and name not in tracked]
+    inside = dict(_inside(top, named))
+    places = {place: reason for place, reason in inside.items() if not _is_below(place, inside.keys() - {place})}
+    names = [name for name in names if not _is_below(name, places)]
+    runs = dict(_run_places(top, names, _parents(tracked)))
+    names = [name for name in names if not _is_below(name, runs)]
+    links = dict(_links(repository, names, named))
+    names = [name for name in names if name not in links]
+    excluded = [*places.items(), *_by_folder(runs), *links.items()]
+    return Untracked(tuple(names), tuple(sorted(excluded)))
+
+
+def _inside(top: Path, named: Iterable[tuple[Path, str]]) -> Iterator[tuple[str, str]]:
+    """Those of the places that lie in the work tree, relative to it. The work tree itself is source, whatever it is."""
+    for place, reason in named:
+        relative = os.path.relpath(os.path.realpath(place), os.path.realpath(top))
+        if relative != os.curdir and relative.split(os.sep)[0] != os.pardir:
+            yield relative, reason
+
+
+def _is_below(name: str, places: Collection[str]) -> bool:
+    """Whether a name is one of the places, or below one."""
+    name = name.rstrip("/")
+    while name and places:
+        if name in places:
+            return True
+        name = os.path.dirname(name)
+    return False
+
+
+def _parents(names: Iterable[str]) -> set[str]:
+    """Every folder above the names, but for the top."""
+    found: set[str] = set()
+    for name in names:
+        while (name := os.path.dirname(name.rstrip("/"))) and name not in found:
+            found.add(name)
+    return found
+
+
+def _run_places(top: Path, names: Sequence[str], tracked: set[str]) -> Iterator[tuple[str, str]]:
+    """Folders of runs, and what lies beside their ledgers. A folder with a tracked file is no run's."""
+    folders = _parents(names)
+    for folder in folders - tracked:
+        if is_run_folder(top / folder):
+            yield folder, "a run"
+    for folder in ("", *folders):
+        if is_ledger(top / folder / LEDGER):
+            for name in _BESIDE_A_LEDGER:
+                yield os.path.join(folder, name), "a ledger, or what is kept beside it"
+
+
+def _by_folder(runs: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Runs summed up by the folder that holds them."""
+    counts: dict[str, int] = {}
+    for place, reason in runs.items():
+        if reason == "a run":
+            counts[os.path.dirname(place)] = counts.get(os.path.dirname(place), 0) + 1
+        else:
+            yield place, reason
+    for folder, count in counts.items():
+        yield folder or ".", f"{count} folders of runs in it" if count > 1 else "a folder of a run in it"
+
+
+def _links(
+    repository: Repository, names: Iterable[str], named: Sequence[tuple[Path, str]]
+) -> Iterator[tuple[str, str]]:
+    """Symbolic links that are no source, with the reason."""
+    links = [
+        name for name in _symbolic_links(repository.folder, set(names)) if not (repository.folder / name).is_file()
+    ]
+    for name in links:
+        link = os.path.abspath(repository.folder / name)
+        target = os.path.realpath(link)
+        for place, reason in named:
+            if target == os.path.realpath(place) or f"{os.path.abspath(place)}/".startswith(f"{link}/"):
+                yield name, f"a link: {reason}"
+        if is_ledger(Path(target, LEDGER)):
+            yield name, "a link to a folder of runs"
+    for name in _ignored_as_folders(repository, links) if links else ():
+        yield name, "a link, where git ignores a folder of that name"
+
+
+def _symbolic_links(top: Path, names: set[str]) -> Iterator[str]:
+    """Those of the names that are links; listing their folders is cheaper than asking for each file."""
+    for folder in {os.path.dirname(name.rstrip("/")) for name in names}:
+        with contextlib.suppress(OSError), os.scandir(top / folder) as listing:
+            for entry in listing:
+                if entry.is_symlink() and (name := os.path.join(folder, entry.name)) in names:
+                    yield name
+
+
+def _ignored_as_folders(repository: Repository, names: Sequence[str]) -> list[str]:
+    """Those of the names that git would ignore if they were folders: asked in a work tree in which they are."""
+    top = repository.folder
+    with tempfile.TemporaryDirectory(prefix="ndrepro-ignored-") as scratch:
+        listing, work_tree = Path(scratch, "names"), Path(scratch, "tree")
+        for name in names:
+            (work_tree / name).mkdir(parents=True, exist_ok=True)
+        for folder in {"", *_parents(names)}:
+            if (top / folder / ".gitignore").is_file():
+                shutil.copyfile(top / folder / ".gitignore", work_tree / folder / ".gitignore")
+        listing.write_bytes(b"".join(os.fsencode(name) + b"\0" for name in names))
+        there = {"GIT_WORK_TREE": str(work_tree), "GIT_DIR": repository.line("rev-parse", "--absolute-git-dir")}
+        try:
+            answer = Repository(work_tree, there).ask("check-ignore", "-z", "--stdin", "--no-index", stdin=listing)
+        except SourceError:  # it answers 1 for "none of them"
+            return []
+    return [name for name in answer.split("\0") if name]
