@@ -15,11 +15,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ndrepro.cli.display import terminal, words
+from ndrepro.cli.display.lines import LineDisplay
 from ndrepro.execution.runs.observer import Observer, Progress, Silent
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder
@@ -27,7 +26,6 @@ from ndrepro.protocol.messages import Request, Scores, Timing
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-    from rich.live import Live
 
 _HEADINGS = ("epoch", "loss", "train", "test", "images/s", "left")
 _WIDTHS = (11, 10, 11, 11, 11, 10)
@@ -36,31 +34,14 @@ _BAR_INDENT = 4
 _BAR_WIDTH = _WIDTHS[2] + _WIDTHS[3] - _BAR_INDENT
 
 
-class Display(Silent, ABC):
+class Display(LineDisplay, Silent, ABC):
     """An observer that prints to ``console`` and knows how far the run is; used as a context manager."""
 
     def __init__(self, console: Console) -> None:
-        self.console = console
+        super().__init__(console)
         self.experiment: Experiment | None = None
         self.epochs_done = 0
         self.seconds_left: float | None = None
-
-    def __enter__(self) -> Display:
-        """Nothing is shown before ``began``."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Leave the terminal as it was."""
-
-    def reading(self, dataset: str, data: Path) -> None:
-        """Say why nothing else is seen for a while."""
-        self.say(words.reading(dataset, terminal.here(data)))
-
-    def left_out(self, dataset: str, summary: str) -> None:
-        """Say which files are not trained on."""
-        self.say(f"{dataset}: {summary}")
 
     def began(self, folder: RunFolder, request: Request) -> None:
         """Say what runs and where."""
@@ -85,13 +66,6 @@ class Display(Silent, ABC):
         """``2/3``."""
         return f"{epoch}/{self.experiment.epochs if self.experiment else '?'}"
 
-    def say(self, line: RenderableType) -> None:
-        """Print one line, in one piece; where printing fails, nothing more is printed."""
-        try:
-            self.console.print(line, soft_wrap=True)
-        except OSError:
-            self.console.quiet = True
-
 
 class PlainLines(Display):
     """For pipes, log files and dumb terminals: one line an epoch, nothing that moves."""
@@ -112,10 +86,6 @@ class PlainLines(Display):
 
 class LiveTable(Display):
     """For terminals: finished epochs as rows, and one moving row below them."""
-
-    def __init__(self, console: Console) -> None:
-        super().__init__(console)
-        self._live: Live | None = None
 
     def began(self, folder: RunFolder, request: Request) -> None:
         """Print the heading and start the moving row."""
@@ -151,17 +121,6 @@ class LiveTable(Display):
                 words.clock(self.seconds_left),
             )
         )
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Take the moving row away and show the cursor again."""
-        if self._live is not None:
-            try:
-                self._live.stop()
-            except OSError:
-                self.console.quiet = True
-            self._live = None
 
     def _moving_row(self, progress: Progress) -> RenderableType:
         from rich.padding import Padding

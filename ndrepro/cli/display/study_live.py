@@ -12,18 +12,16 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager
-from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ndrepro.cli.display import study_words, terminal, words
+from ndrepro.cli.display.lines import LineDisplay
 from ndrepro.execution.runs.observer import Progress
 from ndrepro.execution.studies.launchers import Began, Ended, Event, Job, Moved
 from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-    from rich.live import Live
 
     from ndrepro.execution.studies.plan import StudyObserver, StudyPlan
     from ndrepro.execution.studies.run_status import Standing
@@ -33,32 +31,15 @@ _BAR_WIDTH = 30
 _LEAST_WIDTH = 80
 
 
-class StudyLines:
+class StudyLines(LineDisplay):
     """One line as a run begins and one as it ends; for pipes, log files and narrow terminals."""
 
     def __init__(self, console: Console, jobs: int) -> None:
-        self.console = console
+        super().__init__(console)
         self.jobs = jobs
         self.total = self.done = self.failed = 0
         self.began_at: dict[str, float] = {}
         self.under_way: dict[str, tuple[Job, Progress | None]] = {}
-
-    def __enter__(self) -> StudyLines:
-        """Nothing is shown before ``started``."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Leave the terminal as it was."""
-
-    def reading(self, dataset: str, data: Path) -> None:
-        """Say why nothing else is seen for a while."""
-        self.say(words.reading(dataset, terminal.here(data)))
-
-    def left_out(self, dataset: str, summary: str) -> None:
-        """Say which files are not trained on."""
-        self.say(f"{dataset}: {summary}")
 
     def started(self, plan: StudyPlan) -> None:
         """Say what there is to do."""
@@ -115,7 +96,7 @@ class StudyLines:
         else:
             self.say("killing what is under way; it is signed as killed")
 
-    def say(self, line: str) -> None:
+    def say(self, line: RenderableType) -> None:
         """Print one line; where printing fails, nothing more is printed."""
         try:
             self.console.print(line, overflow="fold", soft_wrap=not self.console.is_terminal)
@@ -128,7 +109,6 @@ class LiveBar(StudyLines):
 
     def __init__(self, console: Console, jobs: int) -> None:
         super().__init__(console, jobs)
-        self._live: Live | None = None
         self._started_at = time.monotonic()
         self._seconds: dict[str, float] = {}  # estimated, of what was to do
         self._over = 0.0  # estimated seconds of what has ended since
@@ -153,17 +133,6 @@ class LiveBar(StudyLines):
 
     def began(self, event: Began) -> None:
         """Its line below the bar says so."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Take the bar away and show the cursor again."""
-        if self._live is not None:
-            try:
-                self._live.stop()
-            except OSError:
-                self.console.quiet = True
-            self._live = None
 
     def _draw(self) -> None:
         if self._live is None:

@@ -50,23 +50,20 @@ class BatchSource(Protocol):
         """Every image once, as evaluation sees it; of several processes each gets its share of the batches, whole."""
 
 
-class Batches:
-    """Batches of one split: images float32 (B, C, H, W), normalised, and labels int64 (B,)."""
+class SplitBatches:
+    """What batches of any split have in common: how many there are, and how their pixels are normalised.
+
+    ``count`` images, each batch shared among processes as ``share`` has it.
+    """
 
     def __init__(
-        self, split: Split, experiment: Experiment, device: torch.device, *, training: bool, share: Share = WHOLE
+        self, count: int, experiment: Experiment, device: torch.device, *, training: bool, share: Share
     ) -> None:
         facts = DATASETS[experiment.dataset]
+        self.count = count
         self._experiment = experiment
         self._share = share
         self._augment = training and experiment.augment
-        self._flip = facts.flip
-        images = torch.from_numpy(np.ascontiguousarray(split.images)).to(device)
-        self._side = experiment.image_size
-        padding = facts.crop_padding * self._side // facts.size if self._augment and not experiment.crop else 0
-        self._images = pad(images, [padding] * 4)
-        self._room = self._images.shape[-1] - self._side
-        self._labels = torch.from_numpy(split.labels).to(device)
         self._mean = torch.tensor(facts.mean, device=device).mul(255).view(1, -1, 1, 1)
         self._scale = torch.tensor(facts.std, device=device).mul(255).reciprocal().view(1, -1, 1, 1)
 
@@ -76,17 +73,39 @@ class Batches:
 
     @property
     def device(self) -> torch.device:
-        """Where the images lie."""
-        return self._images.device
-
-    @property
-    def count(self) -> int:
-        """Images."""
-        return len(self._labels)
+        """Where the batches are made."""
+        return self._mean.device
 
     def images_in(self, batch: int) -> int:
         """Images of one batch, in all processes together."""
         return min(self._experiment.batch_size, self.count - batch * self._experiment.batch_size)
+
+    def _rows(self, batch: int) -> slice:
+        """This process's rows of a training batch, as places in the epoch's order."""
+        first = batch * self._experiment.batch_size
+        return self._share.of(first, first + self.images_in(batch))
+
+    def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
+        if self._experiment.whiten:
+            return whitened(pixels)
+        return (pixels.to(torch.float32) - self._mean) * self._scale
+
+
+class Batches(SplitBatches):
+    """Batches of one split: images float32 (B, C, H, W), normalised, and labels int64 (B,)."""
+
+    def __init__(
+        self, split: Split, experiment: Experiment, device: torch.device, *, training: bool, share: Share = WHOLE
+    ) -> None:
+        super().__init__(len(split.labels), experiment, device, training=training, share=share)
+        facts = DATASETS[experiment.dataset]
+        self._flip = facts.flip
+        images = torch.from_numpy(np.ascontiguousarray(split.images)).to(device)
+        self._side = experiment.image_size
+        padding = facts.crop_padding * self._side // facts.size if self._augment and not experiment.crop else 0
+        self._images = pad(images, [padding] * 4)
+        self._room = self._images.shape[-1] - self._side
+        self._labels = torch.from_numpy(split.labels).to(device)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """This process's rows of the epoch's training batches from ``start`` on, in its random order, augmented."""
@@ -97,8 +116,7 @@ class Batches:
         if self._augment and self._experiment.jitter:
             factors = torch.from_numpy(epoch_jitter(self._experiment, epoch, self.count)).to(self.device)
         for batch in range(start, len(self)):
-            first = batch * self._experiment.batch_size
-            rows = self._share.of(first, first + self.images_in(batch))
+            rows = self._rows(batch)
             pixels = self._take(order[rows], None if draws is None else draws[rows])
             if factors is not None:
                 pixels = jittered(pixels, factors[rows])
@@ -124,11 +142,6 @@ class Batches:
         return self._images[
             rows[:, None, None, None], channels[None, :, None, None], down[:, None, :, None], across[:, None, None]
         ]
-
-    def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
-        if self._experiment.whiten:
-            return whitened(pixels)
-        return (pixels.to(torch.float32) - self._mean) * self._scale
 
 
 def whitened(pixels: torch.Tensor) -> torch.Tensor:

@@ -15,11 +15,10 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from ndrepro.protocol.experiment.catalogue import DATASETS
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.training.compute.batch_share import WHOLE, Share
 from ndrepro.training.compute.randomness import epoch_jitter, epoch_order, stream
-from ndrepro.training.data.batches import jittered
+from ndrepro.training.data.batches import SplitBatches, jittered
 from ndrepro.training.data.crops import DRAWS, centre_crop, training_crop
 from ndrepro.training.data.readers.decoding import in_threads
 from ndrepro.training.data.readers.photographs import PhotographSplit
@@ -28,7 +27,7 @@ _BATCHES_AHEAD = 2
 _Task = tuple[int, "np.ndarray | None"]  # an image's number, and the draws of its crop
 
 
-class PhotographBatches:
+class PhotographBatches(SplitBatches):
     """Batches of one split: images float32 (B, 3, S, S), normalised, and labels int64 (B,)."""
 
     def __init__(
@@ -40,32 +39,9 @@ class PhotographBatches:
         training: bool,
         share: Share = WHOLE,
     ) -> None:
-        facts = DATASETS[experiment.dataset]
+        super().__init__(len(split.labels), experiment, device, training=training, share=share)
         self._split = split
-        self._experiment = experiment
-        self._share = share
-        self._augment = training and experiment.augment
         self._size = experiment.image_size
-        self._mean = torch.tensor(facts.mean, device=device).mul(255).view(1, -1, 1, 1)
-        self._scale = torch.tensor(facts.std, device=device).mul(255).reciprocal().view(1, -1, 1, 1)
-
-    def __len__(self) -> int:
-        """Batches in an epoch; the last may be smaller."""
-        return -(-self.count // self._experiment.batch_size)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the batches come out."""
-        return self._mean.device
-
-    @property
-    def count(self) -> int:
-        """Images."""
-        return len(self._split.labels)
-
-    def images_in(self, batch: int) -> int:
-        """Images of one batch, in all processes together."""
-        return min(self._experiment.batch_size, self.count - batch * self._experiment.batch_size)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """This process's rows of the epoch's training batches from ``start`` on, in its random order, augmented."""
@@ -88,11 +64,6 @@ class PhotographBatches:
         tasks: Iterator[list[_Task]] = ([(int(index), None) for index in chosen] for chosen in batches)
         for chosen, pixels in zip(batches, self._stacked(tasks), strict=True):
             yield self._normalised(pixels), self._labels(chosen)
-
-    def _rows(self, batch: int) -> slice:
-        """This process's rows of a training batch, as places in the epoch's order."""
-        first = batch * self._experiment.batch_size
-        return self._share.of(first, first + self.images_in(batch))
 
     def _tasks(self, order: np.ndarray, epoch: int, batch: int) -> list[_Task]:
         rows = self._rows(batch)
@@ -132,6 +103,3 @@ class PhotographBatches:
 
     def _labels(self, chosen: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(self._split.labels[chosen]).to(self.device)
-
-    def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
-        return (pixels.to(torch.float32) - self._mean) * self._scale

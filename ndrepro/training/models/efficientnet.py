@@ -10,13 +10,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ndrepro.training.models.blocks import (
-    SqueezeExcitation,
-    conv1x1,
-    conv3x3,
-    global_average_pool,
-    projection,
-)
+from ndrepro.training.models.blocks import SqueezeExcitation, conv3x3, global_average_pool
+from ndrepro.training.models.mobilenetv2 import InvertedResidual
 
 # (expansion, out_channels, depth, stride of the first block)
 STAGES = (
@@ -30,29 +25,16 @@ STAGES = (
 )
 
 
-class SqueezedInvertedResidual(nn.Module):
-    """1x1 to ``expansion`` x in_channels, 3x3 on each channel, 1x1 to out_channels, squeeze and excitation."""
+class SqueezedInvertedResidual(InvertedResidual):
+    """An inverted residual whose branch is weighted by squeeze and excitation; at stride 2 it adds itself."""
 
     def __init__(self, in_channels: int, out_channels: int, expansion: int, stride: int) -> None:
-        super().__init__()
-        width = expansion * in_channels
-        self.conv1 = conv1x1(in_channels, width)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = conv3x3(width, width, stride, groups=width)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = conv1x1(width, out_channels)
-        self.bn3 = nn.BatchNorm2d(out_channels)
-        self.shortcut: nn.Module | None = None
-        if stride == 1:
-            same = in_channels == out_channels
-            self.shortcut = nn.Identity() if same else projection(in_channels, out_channels, 1)
+        super().__init__(in_channels, out_channels, expansion, stride)
         self.excitation = SqueezeExcitation(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, H / stride, W / stride)."""
-        out = F.relu(self.bn1(self.conv1(x)))
-        out = F.relu(self.bn2(self.conv2(out)))
-        out = self.bn3(self.conv3(out))
+        out = self.branch(x)
         shortcut = out if self.shortcut is None else self.shortcut(x)
         return self.excitation(out) + shortcut
 

@@ -40,11 +40,15 @@ class InvertedResidual(nn.Module):
             same = in_channels == out_channels
             self.shortcut = nn.Identity() if same else projection(in_channels, out_channels, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) -> (N, out_channels, H / stride, W / stride)."""
+    def branch(self, x: Tensor) -> Tensor:
+        """What stands beside the shortcut: (N, in_channels, H, W) -> (N, out_channels, H / stride, W / stride)."""
         out = F.relu(self.bn1(self.conv1(x)))
         out = F.relu(self.bn2(self.conv2(out)))
-        out = self.bn3(self.conv3(out))
+        return self.bn3(self.conv3(out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, out_channels, H / stride, W / stride)."""
+        out = self.branch(x)
         return out if self.shortcut is None else out + self.shortcut(x)
 
 

@@ -33,7 +33,11 @@ class PreActBlock(nn.Module):
         shortcut = x if self.shortcut is None else self.shortcut(out)
         out = self.conv1(out)
         out = self.conv2(F.relu(self.bn2(out)))
-        return out + shortcut
+        return self.weighted(out) + shortcut
+
+    def weighted(self, branch: Tensor) -> Tensor:
+        """The branch as it is added to the shortcut."""
+        return branch
 
 
 class PreActBottleneck(nn.Module):

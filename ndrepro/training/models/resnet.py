@@ -34,16 +34,16 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """A 3x3 convolution between two 1x1 ones, beside a shortcut; gives 4 x width channels."""
+    """A 3x3 convolution between two 1x1 ones, beside a shortcut; gives ``expansion`` x width channels."""
 
     expansion = 4
 
-    def __init__(self, in_channels: int, width: int, stride: int) -> None:
+    def __init__(self, in_channels: int, width: int, stride: int, groups: int = 1) -> None:
         super().__init__()
         out_channels = self.expansion * width
         self.conv1 = conv1x1(in_channels, width)
         self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = conv3x3(width, width, stride)
+        self.conv2 = conv3x3(width, width, stride, groups)
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = conv1x1(width, out_channels)
         self.bn3 = nn.BatchNorm2d(out_channels)
@@ -51,7 +51,7 @@ class Bottleneck(nn.Module):
         self.shortcut = nn.Identity() if keeps_shape else projection(in_channels, out_channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) -> (N, 4 width, H / stride, W / stride)."""
+        """(N, in_channels, H, W) -> (N, expansion x width, H / stride, W / stride)."""
         out = F.relu(self.bn1(self.conv1(x)))
         out = F.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))

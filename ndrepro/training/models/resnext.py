@@ -9,32 +9,17 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ndrepro.training.models.blocks import conv1x1, conv3x3, global_average_pool, projection
+from ndrepro.training.models.blocks import conv1x1, global_average_pool
+from ndrepro.training.models.resnet import Bottleneck
 
 
-class GroupedBlock(nn.Module):
-    """A grouped 3x3 convolution between two 1x1 ones, beside a shortcut; gives 2 x ``width`` channels."""
+class GroupedBlock(Bottleneck):
+    """A bottleneck whose 3x3 convolution has ``cardinality`` groups; gives 2 x ``width`` channels."""
 
     expansion = 2
 
     def __init__(self, in_channels: int, width: int, stride: int, cardinality: int) -> None:
-        super().__init__()
-        out_channels = self.expansion * width
-        self.conv1 = conv1x1(in_channels, width)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = conv3x3(width, width, stride, groups=cardinality)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = conv1x1(width, out_channels)
-        self.bn3 = nn.BatchNorm2d(out_channels)
-        keeps_shape = stride == 1 and in_channels == out_channels
-        self.shortcut = nn.Identity() if keeps_shape else projection(in_channels, out_channels, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) -> (N, 2 width, H / stride, W / stride)."""
-        out = F.relu(self.bn1(self.conv1(x)))
-        out = F.relu(self.bn2(self.conv2(out)))
-        out = self.bn3(self.conv3(out))
-        return F.relu(out + self.shortcut(x))
+        super().__init__(in_channels, width, stride, groups=cardinality)
 
 
 class ResNeXt(nn.Module):

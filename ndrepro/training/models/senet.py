@@ -9,29 +9,20 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ndrepro.training.models.blocks import SqueezeExcitation, conv1x1, conv3x3, global_average_pool
+from ndrepro.training.models.blocks import SqueezeExcitation, conv3x3, global_average_pool
+from ndrepro.training.models.preact import PreActBlock
 
 
-class SEBlock(nn.Module):
-    """Two 3x3 convolutions, each after norm and ReLU, then squeeze and excitation, beside a shortcut."""
+class SEBlock(PreActBlock):
+    """A pre-activation block whose branch is weighted by squeeze and excitation."""
 
     def __init__(self, in_channels: int, width: int, stride: int) -> None:
-        super().__init__()
-        self.bn1 = nn.BatchNorm2d(in_channels)
-        self.conv1 = conv3x3(in_channels, width, stride)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv2 = conv3x3(width, width)
-        keeps_shape = stride == 1 and in_channels == width
-        self.shortcut = None if keeps_shape else conv1x1(in_channels, width, stride)
+        super().__init__(in_channels, width, stride)
         self.excitation = SqueezeExcitation(width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) -> (N, width, H / stride, W / stride)."""
-        out = F.relu(self.bn1(x))
-        shortcut = x if self.shortcut is None else self.shortcut(out)
-        out = self.conv1(out)
-        out = self.conv2(F.relu(self.bn2(out)))
-        return self.excitation(out) + shortcut
+    def weighted(self, branch: Tensor) -> Tensor:
+        """(N, width, H, W), the same shape out."""
+        return self.excitation(branch)
 
 
 class SENet(nn.Module):

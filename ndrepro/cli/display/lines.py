@@ -1,0 +1,53 @@
+"""What every live display does: it is a context, it says why it waits, it prints lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from ndrepro.cli.display import terminal, words
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from rich.console import Console, RenderableType
+    from rich.live import Live
+
+
+class LineDisplay:
+    """Prints to ``console``, a line at a time; used as a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._live: Live | None = None  # what moves below the lines that stay, if anything does
+
+    def __enter__(self) -> Self:
+        """Show nothing before there is something to show."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take away what moves, and show the cursor again."""
+        if self._live is not None:
+            try:
+                self._live.stop()
+            except OSError:
+                self.console.quiet = True
+            self._live = None
+
+    def reading(self, dataset: str, data: Path) -> None:
+        """Say why nothing else is seen for a while."""
+        self.say(words.reading(dataset, terminal.here(data)))
+
+    def left_out(self, dataset: str, summary: str) -> None:
+        """Say which files are not trained on."""
+        self.say(f"{dataset}: {summary}")
+
+    def say(self, line: RenderableType) -> None:
+        """Print one line, in one piece; where printing fails, nothing more is printed."""
+        try:
+            self.console.print(line, soft_wrap=True)
+        except OSError:
+            self.console.quiet = True
