@@ -230,7 +230,7 @@ def test_processes_that_start_at_once_end_with_one_key(tmp_path: Path) -> None:
     assert len(list((tmp_path / "home").iterdir())) == 1
 
 
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o622])
+@pytest.mark.parametrize("mode", [0o640, 0o620, 0o610, 0o604, 0o602, 0o601, 0o660, 0o622])
 def test_a_key_that_others_can_read_is_refused(ring: KeyRing, mode: int) -> None:
     ring.signer()
     ring.path.chmod(mode)
@@ -241,12 +241,21 @@ def test_a_key_that_others_can_read_is_refused(ring: KeyRing, mode: int) -> None
     ring.signer()
 
 
-def test_a_folder_where_others_can_put_their_key_is_refused(ring: KeyRing) -> None:
+@pytest.mark.parametrize("mode", [0o777, 0o720, 0o702])
+def test_a_folder_where_others_can_put_their_key_is_refused(ring: KeyRing, mode: int) -> None:
     ring.signer()
-    ring.home.chmod(0o777)
-    with pytest.raises(KeyFileError, match="mode 777") as caught:
+    ring.home.chmod(mode)
+    with pytest.raises(KeyFileError, match=f"mode {mode:o}") as caught:
         ring.signer()
     assert caught.value.cure == f"chmod 700 {ring.home}"
+
+
+@pytest.mark.parametrize("mode", [0o701, 0o704, 0o710, 0o740, 0o755])
+def test_a_folder_that_others_can_only_look_into_is_accepted(ring: KeyRing, mode: int) -> None:
+    """The key in it is private all the same."""
+    keyid = ring.keyid
+    ring.home.chmod(mode)
+    assert ring.keyid == keyid
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])

@@ -53,6 +53,13 @@ def test_entries_come_back_as_they_were_appended(ledger: Ledger) -> None:
     assert ledger.verify() == []
 
 
+def test_its_files_are_the_list_and_the_lock(ledger: Ledger) -> None:
+    """All that an append makes: what captures a folder's source leaves both out."""
+    ledger.append("begun", "a")
+    assert sorted(ledger.files) == sorted(ledger.path.parent.iterdir())
+    assert ledger.files == (ledger.path, Path(f"{ledger.path}.lock"))
+
+
 def test_every_entry_names_the_line_before_it(ledger: Ledger) -> None:
     """Recomputed here with nothing but hashlib: another program can check the chain."""
     previous = "0" * 64

@@ -80,6 +80,36 @@ def test_an_untouched_run_passes_every_check(signed_run: Run) -> None:
     assert json.loads(json.dumps(verdict.to_json()))["ok"] is True
 
 
+def test_a_verdict_is_written_with_every_field_of_its_checks(signed_run: Run) -> None:
+    flip(signed_run.folder / "weights.bin")
+    verdict = signed_run.verify()
+    document = verdict.to_json()
+    assert document == {
+        "ok": False,
+        "signer": "this machine's key",
+        "checks": [
+            {name: getattr(check, name) for name in ("number", "name", "status", "message", "cure")}
+            for check in verdict.checks
+        ],
+    }
+    assert document["checks"][5] == {
+        "number": 6,
+        "name": "digests",
+        "status": "fail",
+        "message": "weights.bin was changed",
+        "cure": "get the original files again",
+    }
+
+
+def test_the_digests_are_those_of_the_manifest_and_of_what_is_signed_in_it(signed_run: Run) -> None:
+    data = signed_run.manifest.read_bytes()
+    verdict = signed_run.verify()
+    assert verdict.digest == bytes_digest(data)
+    assert verdict.payload_digest == bytes_digest(read_envelope(data)[1])
+    stranger = signed_run.verify(trust=TrustPolicy(signed_run.home, None, ()))
+    assert (stranger.digest, stranger.payload_digest, stranger.signer) == (None, None, None)
+
+
 def test_a_run_that_was_moved_verifies_elsewhere_without_its_ledger(signed_run: Run, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere" / "renamed"
     moved.parent.mkdir()
@@ -364,6 +394,21 @@ def test_a_missing_file(signed_run: Run) -> None:
     assert failed(signed_run.verify(), 5) == "metrics.jsonl is missing"
 
 
+def test_a_missing_file_hides_neither_a_changed_nor_an_added_one(signed_run: Run) -> None:
+    """Checks 5, 6 and 7 depend on the subjects alone."""
+    (signed_run.folder / "metrics.jsonl").unlink()
+    flip(signed_run.folder / "weights.bin")
+    (signed_run.folder / "extra.bin").write_bytes(b"")
+    verdict = signed_run.verify()
+    failed(verdict, 5, 6, 7)
+    assert [check.message for check in verdict.checks[4:7]] == [
+        "metrics.jsonl is missing",
+        "weights.bin was changed",
+        "extra.bin was added after signing",
+    ]
+    assert verdict.changed == ("weights.bin",)
+
+
 def test_a_missing_folder(signed_run: Run) -> None:
     shutil.rmtree(signed_run.folder / "checkpoints")
     assert failed(signed_run.verify(), 5) == "checkpoints/step 1.bin is missing"
@@ -551,6 +596,14 @@ def test_a_check_that_stumbles_over_what_was_signed_fails_and_never_raises(signe
     verdict = signed_run.verify(extra_checks=[reads_what_is_not_there, request_agrees])
     assert not verdict.ok and "KeyError: 'experiment'" in failed(verdict, 9)
     assert verdict.checks[9].status == "pass", "the control: what can be checked is"
+
+
+@pytest.mark.parametrize("manifest_only", [True, False])
+def test_the_callers_checks_are_skipped_where_there_are_no_files(signed_run: Run, manifest_only: bool) -> None:
+    path = signed_run.folder if manifest_only else signed_run.manifest
+    verdict = signed_run.verify(path=path, manifest_only=manifest_only, extra_checks=[reads_what_is_not_there])
+    assert verdict.checks[8:] == (Check(9, "reads what is not there", "skip", "check 5 (present) did not pass"),)
+    assert verdict.ok is manifest_only
 
 
 def test_the_callers_checks_are_skipped_where_the_files_cannot_be_believed(signed_run: Run) -> None:

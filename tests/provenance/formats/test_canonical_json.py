@@ -149,6 +149,20 @@ def test_a_float_beyond_2_to_53_stays_the_same_float() -> None:
     assert json.loads(canonical_bytes(value)) != value  # the control: as a Python int it is another number
 
 
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_a_whole_number_is_an_integer_up_to_2_to_53_and_a_float_beyond(sign: str) -> None:
+    for text in ("0", "9007199254740991", "9007199254740992"):
+        value = parse(f"{sign}{text}".encode())
+        assert type(value) is int and canonical_bytes(value) == canonical_bytes(float(value))
+    for text in ("9007199254740993", "9007199254740994", "10000000000000000", "123456789012345678901"):
+        value = parse(f"{sign}{text}".encode())
+        assert type(value) is float and value == float(f"{sign}{text}")
+    largest = int(f"{sign}{2**53}")
+    assert canonical_bytes(largest) == f"{sign}9007199254740992".encode()
+    with pytest.raises(CanonicalError, match="beyond 2\\^53"):
+        canonical_bytes(largest + (-1 if sign else 1))
+
+
 @pytest.mark.parametrize(
     ("data", "what"),
     [
