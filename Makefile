@@ -3,7 +3,7 @@
 # `.venv/bin/ndrepro`.
 
 .DEFAULT_GOAL := help
-.PHONY: help env run verify test test-all test-isa test-engines image image-test sif sbom lint bench lock lock-check clean
+.PHONY: help env run verify test test-all test-isa test-engines mutants image image-test sif sbom lint bench lock lock-check clean
 python := .venv/bin/python
 
 # Values reach the recipes through the shell's variables, where quoting keeps spaces and other letters whole.
@@ -39,6 +39,9 @@ test-isa: env ## the tests that depend on kernels, once for each of several limi
 
 test-engines: env ## the tests with real podman, Apptainer and Slurm, where they are installed (.ci/engines does)
 	@exec $(python) -m pytest -n0 -m engines tests/engines $(ARGS)
+
+mutants: env ## mutation tests of verification and statistics, hours: ARGS="dsse trust" names modules; not part of CI
+	@exec $(python) tools/mutants.py $(ARGS)
 
 image: env ## build the image from the commit checked out, with podman or docker: ARGS="--engine podman --base IMAGE …"
 	@exec $(python) tools/image.py build $(ARGS)
