@@ -14,11 +14,15 @@ from collections.abc import Sequence
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that ``arguments`` (default: the process's own) name; returns the exit code, never raises."""
     try:
-        from ndrepro.cli.app import invoke
-        from ndrepro.cli.display import output, terminal
-    except KeyboardInterrupt:  # what tells of errors is not there yet
+        return _main(arguments)
+    except KeyboardInterrupt:  # before what reports errors is there, or while it reports one
         sys.stderr.write("error: interrupted\n  cure: type the command again\n")
         return 3
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    from ndrepro.cli.app import invoke
+    from ndrepro.cli.display import output, terminal
 
     # no list() in this file: the command's module, once imported, is this package's attribute of that name
     words = [*(sys.argv[1:] if arguments is None else arguments)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -141,7 +142,8 @@ def run(
     if where not in (study_slurm.LOCAL, study_slurm.SLURM):
         raise UsageError(f"--on {where}: not a place to run", "it is local or slurm")
     found, how, inside = _plan(study, grids, runs, engine, image)
-    paths, again = data_paths.parse(data or []), _command("resume", study, grids, runs, inside)
+    paths = data_paths.parse(data or [])
+    again = _Again(*(_command(verb, study, grids, runs, inside, data or []) for verb in ("run", "resume")))
     if where == study_slurm.LOCAL:
         return _carry_out(found, how, jobs or 1, paths, as_json, again)
     cluster = study_slurm.cluster_of(jobs, partition, account, gpus, pack, gpu_memory, minutes, sbatch or [])
@@ -172,7 +174,8 @@ def resume(
             cure = f"it was begun {study_words.places(found.elsewhere)}: `{there}` goes on"
         raise UsageError(f"nothing of {found.study.name} has been begun{where} in {terminal.here(runs)}", cure)
     paths = {**data_of_begun(begun), **data_paths.parse(data or [])}
-    return _carry_out(begun, how, jobs, paths, as_json, _command("resume", study, grids, runs, inside))
+    again = _Again(*(_command(verb, study, grids, runs, inside, data or []) for verb in ("run", "resume")))
+    return _carry_out(begun, how, jobs, paths, as_json, again)
 
 
 def _plan(
@@ -202,7 +205,21 @@ def _plan(
     return plan, how, pinned
 
 
-def _carry_out(plan: StudyPlan, how: RunOptions, jobs: int, data: dict[str, Path], as_json: bool, again: str) -> int:
+@dataclass(frozen=True)
+class _Again:
+    """The commands that carry a study on: ``resume`` goes on with grids that were begun, ``run`` with all of them."""
+
+    run: str
+    resume: str
+
+    def command(self, plan: StudyPlan) -> str:
+        """What to type to get the rest of a plan done."""
+        from ndrepro.execution.studies.plan import only_begun
+
+        return self.resume if only_begun(plan).items == plan.items else self.run
+
+
+def _carry_out(plan: StudyPlan, how: RunOptions, jobs: int, data: dict[str, Path], as_json: bool, again: _Again) -> int:
     from ndrepro.cli.display import study_live
     from ndrepro.execution.studies.launchers import LocalLauncher
     from ndrepro.execution.studies.plan import carry_out
@@ -212,7 +229,7 @@ def _carry_out(plan: StudyPlan, how: RunOptions, jobs: int, data: dict[str, Path
     return _conclude(outcome, again, as_json)
 
 
-def _conclude(outcome: Outcome, again: str, as_json: bool) -> int:
+def _conclude(outcome: Outcome, again: _Again, as_json: bool) -> int:
     """Say how the study stands."""
     error = _error(outcome, again)
     if as_json:
@@ -234,7 +251,7 @@ def _submit(
     study: Spelled,
     follow: bool,
     as_json: bool,
-    again: str,
+    again: _Again,
 ) -> int:
     """To Slurm; without ``follow`` it is done when the array is submitted."""
     from ndrepro.cli.display import study_live
@@ -250,20 +267,21 @@ def _submit(
     if as_json:
         output.print_json({"array": array, **study_words.plan_document(outcome.plan)})
     else:
-        study_slurm.print_submitted(how.runs, plan, array, again)
+        study_slurm.print_submitted(how.runs, plan, array, again.resume)
     return output.DONE
 
 
-def _error(outcome: Outcome, again: str) -> dict[str, Any] | None:
+def _error(outcome: Outcome, again: _Again) -> dict[str, Any] | None:
     """Why the study is not complete, and how to go on; None where it is."""
     name, total = outcome.plan.study.name, len(outcome.plan.items)
+    command = again.command(outcome.plan)
     left = total - outcome.plan.states["done"]
     if outcome.trouble is not None:
         record = output.record_of(outcome.trouble)
         message = f"{name} stopped with {left} of {total} runs not done: {record['message']}"
         return {**record, "message": message, "exit_code": output.COULD_NOT}
     if outcome.interrupted and not outcome.complete:
-        stopped = NdreproError(f"{name} was interrupted, {left} of {total} runs not done", f"go on with `{again}`")
+        stopped = NdreproError(f"{name} was interrupted, {left} of {total} runs not done", f"go on with `{command}`")
         return {**output.record_of(stopped), "exit_code": output.COULD_NOT}
     if outcome.complete:
         return None
@@ -271,7 +289,7 @@ def _error(outcome: Outcome, again: str) -> dict[str, Any] | None:
     labels = ", ".join(failure.run.label for failure in outcome.failures[:3])
     more = ", …" if len(outcome.failures) > 3 else ""
     which = f" ({labels}{more})" if labels else ""
-    cure = f"`{again}` tries again"
+    cure = f"`{command}` tries again"
     if outcome.plan.states["waiting"] == left:
         cure = f"search their hyper-parameters first: `{terminal.program()} study search`"
     undone = NdreproError(f"{left} of {total} runs of {name} are not done: {states}{which}", cure)
@@ -283,12 +301,20 @@ def _by_dataset(plan: StudyPlan, given: dict[str, Path]) -> dict[str, Path]:
     return data_paths.by_dataset(given, {item.run.experiment.dataset for item in plan.items}, plan.study.name)
 
 
-def _command(verb: str, study: str, grids: Sequence[str] | None, runs: Path, image: PinnedImage | None = None) -> str:
+def _command(
+    verb: str,
+    study: str,
+    grids: Sequence[str] | None,
+    runs: Path,
+    image: PinnedImage | None = None,
+    data: Sequence[str] = (),
+) -> str:
     """What to type for another command on the same study."""
     import shlex
 
     parts = [terminal.program(), "study", verb, shlex.quote(study)]
     parts += [f"--grid {shlex.quote(grid)}" for grid in grids or []]
+    parts += [f"--data {shlex.quote(path)}" for path in data]
     parts += map(shlex.quote, _inside(image))
     parts += [f"--runs {shlex.quote(os.fspath(runs))}"] if runs != options.DEFAULT_RUNS else []
     return " ".join(parts)

@@ -23,7 +23,7 @@ def stops_taken(handler: Callable[[int, types.FrameType | None], object] | signa
 
 @contextmanager
 def stops_wait() -> Iterator[None]:
-    """While open, SIGINT and SIGTERM wait; for a process started meanwhile until it says that it can take them.
+    """While open, SIGINT and SIGTERM wait; for a process started meanwhile until it calls ``stops_wait_no_longer``.
 
     A child whose handlers do not stand yet would die of the signal that asks it to stop in order.
     """
@@ -32,3 +32,8 @@ def stops_wait() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def stops_wait_no_longer() -> None:
+    """Take the SIGINT and SIGTERM that came since ``stops_wait`` started this process, and those that come."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)

@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ndrepro.execution.runs.signals import stops_wait
+
 _POLL_SECONDS = 0.2
 # the processes of the task that runs in this interpreter; not part of the task, which is pickled
 _under_way: list[subprocess.Popen[bytes]] = []
@@ -71,9 +73,10 @@ class Task:
                 with open(line.events, "ab") as events:
                     events.write(b"\n")  # whatever a killed process left torn ends here
                     events.flush()
-                    process = subprocess.Popen(
-                        [*_DEAF, *command], stdin=subprocess.DEVNULL, stdout=events, env=environment
-                    )
+                    with stops_wait():
+                        process = subprocess.Popen(
+                            [*_DEAF, *command], stdin=subprocess.DEVNULL, stdout=events, env=environment
+                        )
                 _under_way.append(process)
         codes = [process.wait() for process in _under_way]
         _under_way.clear()

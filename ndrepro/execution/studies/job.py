@@ -26,7 +26,7 @@ from pathlib import Path
 
 from ndrepro.execution.runs import run as execution
 from ndrepro.execution.runs.observer import Progress, Silent
-from ndrepro.execution.runs.signals import STOPS
+from ndrepro.execution.runs.signals import STOPS, stops_wait_no_longer
 from ndrepro.execution.studies.launchers import NOT_BEGUN, Began, Ending, Job, Moved, event_line
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
@@ -42,8 +42,9 @@ _SPARSE_SECONDS = 10.0
 
 def main(arguments: list[str]) -> int:
     """Do the job that the command line names."""
-    job, options, given = parse(arguments)
     stop, voice = Stop(), Voice()
+    stops_wait_no_longer()
+    job, options, given = parse(arguments)
     if given.leashed:
         threading.Thread(target=_stop_with_parent, daemon=True).start()
     voice.say(perform(job, options, Reporter(job, stop, voice, _SPARSE_SECONDS if given.sparse else 0.0), stop))

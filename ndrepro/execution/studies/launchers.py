@@ -26,6 +26,7 @@ from typing import IO, Any, Protocol
 
 from ndrepro.execution.runs.observer import Progress
 from ndrepro.execution.runs.run import RunOptions
+from ndrepro.execution.runs.signals import stops_wait
 from ndrepro.protocol.errors import TrainingFailed, from_record, to_record
 from ndrepro.protocol.image_reference import MAIN, located
 from ndrepro.protocol.layout import RunFolder
@@ -228,14 +229,15 @@ class _Process:
         self._folder: RunFolder | None = None
         self._rest = b""
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by finish)
-        self._process = subprocess.Popen(
-            job.words(options, leashed=True),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env=_variables(os.environ, options.home),
-            start_new_session=True,
-        )
+        with stops_wait():
+            self._process = subprocess.Popen(
+                job.words(options, leashed=True),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                env=_variables(os.environ, options.home),
+                start_new_session=True,
+            )
 
     @property
     def output(self) -> IO[bytes]:

@@ -316,6 +316,8 @@ class _Work:
         if len(unread) > 1 and unread[-1].message == unread[-2].message:
             self.failures.append(Failure(item.run, Ending(NOT_BEGUN, error=unread[-1])))
             return False
+        if self._over:
+            return False  # asked to stop meanwhile
         resume = standing.folder if standing.resumable else None
         data = self._data.get(item.run.experiment.dataset)
         self._launcher.start(Job(self._study, item.run, data, resume))
