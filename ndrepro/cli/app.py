@@ -154,7 +154,8 @@ def _expect_text(words: Sequence[str]) -> None:
             continue
         option = word.partition("=")[0]
         if not (before in PATH_OPTIONS or option in PATH_OPTIONS or os.path.lexists(word)):
+            shown = os.fsencode(word).decode("utf-8", "backslashreplace")
             raise UsageError(
-                f"{word}: not {sys.getfilesystemencoding().upper()} text, and no path that exists",
+                f"{shown}: not {sys.getfilesystemencoding().upper()} text, and no path that exists",
                 "type it in this terminal's encoding, or choose a UTF-8 locale (LANG=C.UTF-8)",
             )

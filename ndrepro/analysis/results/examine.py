@@ -61,7 +61,7 @@ class Examined:
     @classmethod
     def from_json(cls, path: Path, document: Mapping[str, Any]) -> Examined:
         """What ``to_json`` wrote of the manifest at ``path``."""
-        kind = {"Score": ResultRow, "Unfinished": Unfinished}[document["kind"]]
+        kind = {made.__name__: made for made in (ResultRow, Unfinished)}[document["kind"]]
         fields = document["fields"]
         # runs have most texts in common: each is held once
         shared = {name: sys.intern(value) for name, value in fields.items() if type(value) is str}
