@@ -6,6 +6,9 @@
 .PHONY: help env run verify test test-all test-isa test-engines mutants image image-test sif sbom lint bench lock lock-check clean
 python := .venv/bin/python
 
+# Where this is set every process compiles all of torch's Python anew, two seconds each; .venv may hold the result.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Values reach the recipes through the shell's variables, where quoting keeps spaces and other letters whole.
 export EXP DATA SET RUN PYTHON ENGINE IMAGE
 

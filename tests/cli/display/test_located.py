@@ -31,6 +31,7 @@ from ndrepro.protocol.replay_messages import Operation, TensorBits
 Command = Callable[..., Answer]
 
 
+@pytest.mark.slow
 def test_one_thread_against_two_is_located_to_the_operation(ndrepro: Command, tmp_path: Path) -> None:
     """Two instruction sets are located in tests/cli/commands/test_instruction_sets.py, on every processor."""
     words = ("run", "lenet_nd_1_digits", "--device", "cpu", "--quiet")

@@ -108,6 +108,7 @@ print({"1.0": 0.25, "1.1": 0.5, "1.2": 0.25, "1.3": 0.75, "1.4": 0.75, "1.5": 1.
 """
 
 
+@pytest.mark.slow
 def test_every_release_that_changes_bits_is_named(tmp_path: Path, cell: Callable[..., Cell]) -> None:
     old, new = cell("old", "kernel=1.0"), cell("new", "kernel=1.5")
     halved = search(tmp_path / "halved", old, new, SEVERAL)

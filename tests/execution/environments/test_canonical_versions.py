@@ -25,7 +25,7 @@ from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, write_json
 from provenance.formats.trail import Trail, compare
 
-pytestmark = pytest.mark.old_environment
+pytestmark = [pytest.mark.old_environment, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[3]
 CELLS = ("torch-1.13.1", "torch-2.4.1", "")
 NAMES = ("lenet_nd_2_digits", "vgg11_bn_1_digits")

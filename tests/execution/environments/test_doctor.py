@@ -63,6 +63,7 @@ def test_a_torch_that_cannot_be_imported_is_a_problem(tmp_path: Path) -> None:
     assert ask_torch(str(python)).error == "ImportError: libcudart.so.13: cannot open"
 
 
+@pytest.mark.slow
 def test_a_torch_without_torchvision_is_no_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in the image for the CPU."""
     script = "import json; print(json.dumps(['2.13.0+cpu', '', [], [], '', '']))"
@@ -159,6 +160,7 @@ def test_gpus_that_a_variable_hides_are_told_by_its_name(monkeypatch: pytest.Mon
     assert cure.startswith("unset CUDA_VISIBLE_DEVICES")
 
 
+@pytest.mark.slow
 def test_torchs_own_word_is_asked_for_where_it_sees_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     torch = ask_torch()

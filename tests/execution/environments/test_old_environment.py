@@ -73,6 +73,7 @@ def test_first_weights_are_the_same(old: tuple[Bench, Finished], finished: Finis
     assert comparison.divergence is None or comparison.divergence.step >= 1
 
 
+@pytest.mark.slow
 def test_small_networks_and_imagenet_train_there_too(
     old: tuple[Bench, Finished], miniature: Miniature, tmp_path: Path
 ) -> None:

@@ -100,7 +100,7 @@ def test_an_honest_run_is_identical_when_run_again(bench: Bench, honest: Finishe
     assert points_back.annotations == {"run": honest.folder.root.name}
 
 
-@pytest.mark.parametrize("epoch", [1, 3])
+@pytest.mark.parametrize("epoch", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_an_honest_epoch_is_identical_at_an_epochs_cost(bench: Bench, honest: Finished, epoch: int) -> None:
     original = original_of(honest.folder, bench)
     judgement = spot(original, bench, epoch)
@@ -193,7 +193,8 @@ def final_weights_of(folder: RunFolder, checkpoint: Path) -> None:
     save_file(state, folder.weights)
 
 
-CHEATS = [edited_metrics, slipped_in_checkpoint, another_learning_rate, swapped_data, shortened_run]
+SLOWER = [pytest.param(cheat, marks=pytest.mark.slow) for cheat in (another_learning_rate, swapped_data, shortened_run)]
+CHEATS = [edited_metrics, slipped_in_checkpoint, *SLOWER]
 
 
 @pytest.mark.parametrize("cheat", CHEATS)

@@ -25,6 +25,7 @@ def subject_of(folder: RunFolder) -> VerifiedRun:
     return VerifiedRun(folder, Statement.from_bytes(read_envelope(folder.manifest.read_bytes())[1]).manifest)
 
 
+@pytest.mark.slow
 def test_a_step_is_replayed_from_the_checkpoint_before_it(finished: Finished, tmp_path: Path) -> None:
     """Twice the same run: nothing differs, and that is told by every operation of the step."""
     subject, step = subject_of(finished.folder), EPOCH_STEPS + 2

@@ -46,6 +46,7 @@ def on_a_machine(monkeypatch: pytest.MonkeyPatch, minutes: float) -> None:
     monkeypatch.setattr(strict_json, "datetime", Clock)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_on_a_machine_whose_clock_is_behind(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_study(bench.root, GRID)
     (item,) = make_plan(load_study(path), [], bench.options).items
@@ -70,6 +71,7 @@ def test_a_run_goes_on_on_a_machine_whose_clock_is_behind(bench: Bench, monkeypa
     assert Survey(bench.options.runs, bench.options.home).standing(item.run).state == DONE
 
 
+@pytest.mark.slow
 def test_of_equal_runs_the_one_that_was_begun_last_stands_for_them(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

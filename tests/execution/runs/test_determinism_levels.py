@@ -36,6 +36,7 @@ def train(request: Request, folders: list[RunFolder]) -> None:
 
 
 # "deterministic" is the level of every run that tests repeat (test_reexecute.py)
+@pytest.mark.slow
 @pytest.mark.parametrize("level", ["seeded", "canonical"])
 def test_a_level_repeats_itself_bit_for_bit(level: str, tmp_path: Path) -> None:
     """On one processor; "free" promises nothing, and is not asked."""

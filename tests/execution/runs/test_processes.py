@@ -47,6 +47,7 @@ def by_two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bench, Finished]:
     return bench, bench.run(NAME, **TWO)
 
 
+@pytest.mark.slow
 @pytest.mark.numerics
 def test_two_processes_compute_what_one_does_but_for_rounding(bench: Bench) -> None:
     """That it is the same algebra is shown in float64 (tests/training/test_process_group.py); here it is a whole run.

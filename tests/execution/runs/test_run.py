@@ -82,6 +82,7 @@ def test_the_key_stays_away_from_the_child(finished: Finished) -> None:
     assert "NDREPRO_HOME" not in finished.folder.environment.read_text()
 
 
+@pytest.mark.slow
 def test_the_same_run_twice_gives_the_same_bits(bench: Bench, finished: Finished) -> None:
     again = bench.run()
     for name in RESULTS:
@@ -268,6 +269,7 @@ def test_a_running_run_cannot_be_resumed(bench: Bench, reap: Callable[[object], 
         bench.resume(folder)
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_share_one_ledger(bench: Bench, reap: Callable[[object], None]) -> None:
     processes = [bench.start(), bench.start()]
     for process in processes:

@@ -149,6 +149,7 @@ def test_what_cannot_be_run_is_told_and_leaves_the_launcher_free(bench: Bench, l
     assert not launcher.busy
 
 
+@pytest.mark.slow
 def test_a_job_that_dies_without_a_word_is_told_by_its_death(bench: Bench, launcher: LocalLauncher) -> None:
     """Killed in the middle of training: the training goes with it, and the folder is known."""
     trained: list[int] = []

@@ -149,6 +149,7 @@ def test_a_study_s_run_is_its_original_and_not_a_later_repetition(copied: tuple[
     assert planned(bench, path).items[0].standing.folder == folder
 
 
+@pytest.mark.slow
 def test_a_failing_run_is_told_and_stops_no_other(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     path = write_study(bench.root, "[grids.main]\naxes = { method = ['bn'], precision = ['tf32', 'fp32'] }")
@@ -231,6 +232,7 @@ def test_ctrl_c_ends_the_study_signed_and_it_goes_on_to_the_same_bits(
     assert_went_on_to_the_same_bits(bench, one, finished, ["interrupted", "completed"])
 
 
+@pytest.mark.slow
 def test_a_study_that_is_killed_with_all_its_processes_goes_on_to_the_same_bits(
     bench: Bench, finished: Finished, reap: Callable[[object], None]
 ) -> None:

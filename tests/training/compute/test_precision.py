@@ -113,6 +113,7 @@ def test_what_this_machine_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch)
     assert "install a C++ compiler" in refused.value.cure
 
 
+@pytest.mark.slow
 def test_a_run_in_bfloat16_is_recorded_as_one(tmp_path_factory: pytest.TempPathFactory) -> None:
     bench = Bench(tmp_path_factory.mktemp("bf16"))
     plain, ended = bench.run("lenet_bn_2_digits"), bench.run("lenet_bn_2_digits", precision="bf16")
