@@ -227,7 +227,7 @@ def sign_pair_member(
         build_type="urn:ndrepro:training:v1",
         name=experiment.name,
         run_id=run,
-        external_parameters=external(experiment, ("ndrepro", "run", run)),
+        external_parameters={**external(experiment, ("ndrepro", "run", run)), **found.get("external", {})},
         builder=Builder("urn:ndrepro:builder", {"ndrepro": "0.1.0"}),
     )
     recorder.close(

@@ -95,6 +95,15 @@ def test_what_failed_or_vanished_is_counted(folder: Folder) -> None:
     assert json.dumps(scores.account())
 
 
+def test_a_segment_is_counted_and_neither_a_result_nor_refused(folder: Folder) -> None:
+    folder.add("a")
+    folder.add("b", put("external", {"segment": {"fromStep": 6, "epochs": 1}}))
+    scores = folder.read()
+    assert [row.run_id for row in scores.rows] == ["a"] and scores.begun == 2
+    assert (scores.refused, scores.unfinished, scores.lost) == ((), (), ())
+    assert [item.run_id for item in scores.segments] == ["b"] and scores.account()["segments"] == 1
+
+
 def test_an_older_manifest_put_back_is_refused(folder: Folder) -> None:
     folder.add("a")
     Ledger(folder.runs / "ledger.jsonl").append("resumed", "a")
