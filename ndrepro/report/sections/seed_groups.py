@@ -22,7 +22,7 @@ class Spread:
     """Some replicates of one quantity. ``low`` and ``high`` are the interval of the mean: ``None`` below two values.
 
     The interval is Student's, of 95 %: see ``ndrepro.analysis.statistics.intervals``. ``next`` is that of one more run
-    (``ndrepro.analysis.statistics.prediction``), which does not shrink to nothing as runs are added.
+    (``ndrepro.analysis.statistics.intervals``), which does not shrink to nothing as runs are added.
     """
 
     n: int

@@ -19,7 +19,7 @@ import json, os
 from ndrepro.protocol.experiment.determinism import LEVELS, variables
 from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.experiment.experiment import Experiment
-from ndrepro.training import determinism
+from ndrepro.training.compute import determinism
 
 found = {}
 for level in LEVELS:
