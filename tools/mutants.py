@@ -219,6 +219,8 @@ def survivors(file: str, tree: Path, lines: range) -> Iterator[Mutant]:
     """The mutants of ``file`` on ``lines`` that its tests let pass, as they are found; a summary at the end."""
     tests, source = TARGETS[file], (ROOT / file).read_text(encoding="utf-8")
     began = time.monotonic()
+    # the control is spelled as the mutants are: what differs is the change alone
+    (tree / file).write_text(ast.unparse(ast.parse(source)), encoding="utf-8")
     if not passes(tree, tests, timeout=3600):
         raise SystemExit(f"error: {file}: its tests fail without a mutation\nhint: mend them first")
     timeout = max(_TIMEOUT_SECONDS, _TIMEOUT_FACTOR * (time.monotonic() - began))

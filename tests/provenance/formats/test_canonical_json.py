@@ -66,6 +66,13 @@ def test_the_numbers_of_the_rfc(bits: str, text: str) -> None:
     assert canonical_bytes(value).decode() == text
 
 
+@pytest.mark.parametrize(
+    "text", ["1.5e+300", "-2.5e-7", "1.2e+21", "1e-7", "0.0000015", "150000000000000000000", "4.5"]
+)
+def test_few_digits_are_all_written(text: str) -> None:
+    assert canonical_bytes(float(text)).decode() == text
+
+
 def test_the_example_of_the_rfc() -> None:
     """Section 3.2.2 and 3.2.3: escapes, numbers and the order of keys in one object."""
     value = {
@@ -167,7 +174,9 @@ def test_a_whole_number_is_an_integer_up_to_2_to_53_and_a_float_beyond(sign: str
     ("data", "what"),
     [
         (b'{"a":1,"a":2}', "JSON in which the key 'a' stands twice"),
+        (b'{"b":1,"a":1,"c":1,"a":2}', "JSON in which the key 'a' stands twice"),
         (b"[NaN]", "not JSON: NaN"),
+        (b"1" * 400, "JSON with a number beyond a double: 1{40}$"),
         (b"[1e999]", "JSON with a number beyond a double: 1e999"),
         (b'["\xff"]', "not UTF-8 at byte 2"),
         (b"[1,]", "not JSON"),
