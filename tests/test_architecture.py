@@ -42,6 +42,10 @@ WALLS: dict[str, Wall] = {
     "ndrepro": wall("ndrepro.cli ndrepro.api ndrepro.training.layers.convert provenance.recording.script_run"),
     "ndrepro.api": wall("ndrepro.execution ndrepro.analysis ndrepro.protocol provenance"),
     "ndrepro.protocol": wall("ndrepro.protocol provenance.errors"),
+    # Reads and writes the parts of a manifest that are training's own.
+    "ndrepro.protocol.training_record": wall(
+        "ndrepro.protocol provenance.errors provenance.attestation.manifest provenance.capture.unavailable"
+    ),
     "ndrepro.training": wall(
         "ndrepro ndrepro.training ndrepro.protocol provenance.errors provenance.capture.environment "
         "provenance.capture.unavailable "

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from ndrepro.checklists.checklist_sources import Evidence
-from provenance.attestation.manifest import Manifest, Resource
+from ndrepro.protocol.training_record import LAYER_CENSUS, METRICS_SUMMARY, SOURCE, TrainingRecord
+from provenance.attestation.manifest import Manifest
 from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verify import verify
+from provenance.capture.unavailable import at, is_missing
 
 _PREFIX = "manifest.dsse.json"
 
@@ -48,51 +49,49 @@ def said(field: str, text: str) -> Evidence:
 
 def environment(manifest: Manifest) -> Iterator[Evidence]:
     """Every distribution with its version and digest, and the interpreter."""
-    found = [item for item in manifest.dependencies if item.name.startswith("distribution:") and _hashed(item)]
-    if found:
+    if found := [each for each in TrainingRecord.of(manifest).distributions.values() if each.digest]:
         yield said("resolvedDependencies", f"{len(found)} distributions with version and digest")
-    if build := _at(manifest.machine, "interpreter", "build"):
+    if not is_missing(build := at(manifest.machine, "interpreter", "build")):
         yield said("machine.interpreter", f"Python {build}"[:100])
 
 
 def container(manifest: Manifest) -> Iterator[Evidence]:
     """The image that the run was in, by digest."""
-    digest = _at(manifest.machine, "container", "image", "digest")
+    digest = at(manifest.machine, "container", "image", "digest")
     if isinstance(digest, str) and digest:
         yield said("machine.container.image", digest)
 
 
 def hardware(manifest: Manifest) -> Iterator[Evidence]:
     """Processor, memory, GPU."""
-    cpu = _at(manifest.machine, "machine", "cpu", "model_name")
+    cpu = at(manifest.machine, "machine", "cpu", "model_name")
     if isinstance(cpu, str):
         yield said("machine.machine.cpu", cpu)
-    gpus = _at(manifest.machine, "gpus")
+    gpus = at(manifest.machine, "gpus")
     if isinstance(gpus, Mapping) and gpus and "unavailable" not in gpus:
         yield said("machine.gpus", str(gpus.get("none") or gpus)[:100])
 
 
 def seeds(manifest: Manifest) -> Iterator[Evidence]:
     """The seed of every random stream."""
-    streams = manifest.external_parameters.get("seeds")
-    if isinstance(streams, Mapping) and streams:
+    if streams := TrainingRecord.of(manifest).seeds:
         yield said("externalParameters.seeds", ", ".join(f"{name} {seed}" for name, seed in streams.items())[:100])
 
 
 def determinism(manifest: Manifest) -> Iterator[Evidence]:
     """Deterministic algorithms, on at the start and still at the end."""
-    found = manifest.internal_parameters.get("determinism")
-    if isinstance(found, Mapping) and found.get("level") not in (None, "free"):
-        states = [_at(found, when, "deterministic_algorithms") for when in ("start", "end")]
-        if states == [True, True] or found.get("level") == "seeded":
-            yield said("internalParameters.determinism", f"level {found['level']}")
+    record = TrainingRecord.of(manifest)
+    level = record.determinism_level
+    if level not in ("", "free"):
+        states = [at(record.determinism, when, "deterministic_algorithms") for when in ("start", "end")]
+        if states == [True, True] or level == "seeded":
+            yield said("internalParameters.determinism", f"level {level}")
 
 
 def changed_flags(manifest: Manifest) -> Iterator[Evidence]:
     """Flags that were others at the end than at the start."""
-    found = manifest.internal_parameters.get("determinism")
-    start, end = _at(found, "start"), _at(found, "end")
-    if isinstance(start, Mapping) and isinstance(end, Mapping):
+    start, end = (at(TrainingRecord.of(manifest).determinism, when) for when in ("start", "end"))
+    if isinstance(start, Mapping) and isinstance(end, Mapping) and not (is_missing(start) or is_missing(end)):
         for name in sorted({*start, *end}):
             if start.get(name) != end.get(name):
                 text = f"{start.get(name)} at the start, {end.get(name)} at the end"
@@ -101,36 +100,31 @@ def changed_flags(manifest: Manifest) -> Iterator[Evidence]:
 
 def training_and_testing(manifest: Manifest) -> Iterator[Evidence]:
     """Training and test results, side by side, of a run that was completed."""
-    last = _at(_byproduct(manifest, "metrics summary"), "last")
-    if (
-        isinstance(last, Mapping)
-        and {"train_accuracy", "test_accuracy"} <= set(last)
-        and manifest.outcome == "completed"
-    ):
-        text = f"train {100 * float(last['train_accuracy']):.2f} %, test {100 * float(last['test_accuracy']):.2f} %"
-        yield said("byproducts metrics summary", text)
+    last = TrainingRecord.of(manifest).last_scores
+    if last and manifest.outcome == "completed":
+        text = f"train {100 * last.train_accuracy:.2f} %, test {100 * last.test_accuracy:.2f} %"
+        yield said(f"byproducts {METRICS_SUMMARY}", text)
 
 
 def command(manifest: Manifest) -> Iterator[Evidence]:
     """The command that started it."""
-    words = manifest.external_parameters.get("command")
-    if isinstance(words, list) and words:
-        yield said("externalParameters.command", " ".join(str(word) for word in words)[:100])
+    if words := TrainingRecord.of(manifest).command:
+        yield said("externalParameters.command", " ".join(words)[:100])
 
 
 def architecture(manifest: Manifest) -> Iterator[Evidence]:
     """Layers and parameters of the network."""
-    census = _byproduct(manifest, "layer census")
+    census = TrainingRecord.of(manifest).census
     if census.get("trainable_parameters"):
         text = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in census.items())
-        yield said("byproducts layer census", text[:100])
+        yield said(f"byproducts {LAYER_CENSUS}", text[:100])
 
 
 def data(manifest: Manifest) -> Iterator[Evidence]:
     """The data, by digest."""
-    for item in manifest.dependencies:
-        if item.name.startswith("dataset:") and _hashed(item):
-            yield said(f"resolvedDependencies {item.name}", f"sha256 {dict(item.digest or {})['sha256'][:16]}…")
+    for each in TrainingRecord.of(manifest).datasets:
+        if digest := (each.resource.digest or {}).get("sha256"):
+            yield said(f"resolvedDependencies {each.resource.name}", f"sha256 {digest[:16]}…")
 
 
 def settings(manifest: Manifest) -> Iterator[Evidence]:
@@ -143,24 +137,22 @@ def settings(manifest: Manifest) -> Iterator[Evidence]:
 
 def source(manifest: Manifest) -> Iterator[Evidence]:
     """The commit, and what differed from it."""
-    for item in manifest.dependencies:
-        notes = item.annotations or {}
-        if item.name == "source" and isinstance(notes.get("commit"), str):
-            state = "with local changes, which are kept" if notes.get("dirty") else "without local changes"
-            yield said("resolvedDependencies source", f"commit {notes['commit'][:12]}, {state}")
+    notes = TrainingRecord.of(manifest).source.annotations or {}
+    if isinstance(notes.get("commit"), str):
+        state = "with local changes, which are kept" if notes.get("dirty") else "without local changes"
+        yield said(f"resolvedDependencies {SOURCE}", f"commit {notes['commit'][:12]}, {state}")
 
 
 def weights(manifest: Manifest) -> Iterator[Evidence]:
     """The final weights, by digest."""
-    for item in manifest.artifacts:
-        if item.path == "weights.safetensors":
-            yield said("artifacts weights.safetensors", f"{item.size} bytes, sha256 {item.sha256[:16]}…")
+    if item := manifest.artifact("weights.safetensors"):
+        yield said(f"artifacts {item.path}", f"{item.size} bytes, sha256 {item.sha256[:16]}…")
 
 
 def compute(manifest: Manifest) -> Iterator[Evidence]:
     """Time and memory that it took."""
-    usage = manifest.internal_parameters.get("usage")
-    if isinstance(usage, Mapping) and isinstance(usage.get("user_seconds"), (int, float)):
+    usage = TrainingRecord.of(manifest).usage
+    if isinstance(usage.get("user_seconds"), (int, float)):
         memory = usage.get("peak_memory_bytes")
         more = f", {memory / 2**30:.1f} GiB of memory" if isinstance(memory, (int, float)) else ""
         whole = datetime.fromisoformat(manifest.finished_on) - datetime.fromisoformat(manifest.started_on)
@@ -169,19 +161,3 @@ def compute(manifest: Manifest) -> Iterator[Evidence]:
 
 
 Finder = Callable[[Manifest], Iterator[Evidence]]
-
-
-def _byproduct(manifest: Manifest, name: str) -> Mapping[str, Any]:
-    return next((item.annotations or {} for item in manifest.byproducts if item.name == name), {})
-
-
-def _hashed(item: Resource) -> bool:
-    return bool(item.digest) and "unavailable" not in (item.digest or {})
-
-
-def _at(value: Any, *path: str) -> Any:
-    for name in path:
-        if not isinstance(value, Mapping):
-            return None
-        value = value.get(name)
-    return None if isinstance(value, Mapping) and "unavailable" in value else value

@@ -24,6 +24,8 @@ from provenance.errors import ManifestError
 from provenance.formats.strict_json import Field
 
 SCHEMA_V1 = "urn:ndrepro:run:v1"
+# a dependency's name: one of these, then the distribution's or the data set's own
+DISTRIBUTION, DATASET = "distribution:", "dataset:"
 OUTCOMES = ("completed", "interrupted", "failed", "killed")
 
 
@@ -173,6 +175,18 @@ class Manifest:
         captured = machine.get("variables")
         recorded = captured.get("recorded") if isinstance(captured, Mapping) else None
         return recorded if isinstance(recorded, Mapping) else {}
+
+    def dependency(self, name: str) -> Resource | None:
+        """The first dependency of that name."""
+        return next((item for item in self.dependencies if item.name == name), None)
+
+    def byproduct(self, name: str) -> Resource | None:
+        """The first byproduct of that name."""
+        return next((item for item in self.byproducts if item.name == name), None)
+
+    def artifact(self, path: str) -> Artifact | None:
+        """The file with that path in the run folder, as it was signed."""
+        return next((item for item in self.artifacts if item.path == path), None)
 
     def to_predicate(self) -> dict[str, Any]:
         """The predicate of schema v1."""

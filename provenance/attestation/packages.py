@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from provenance.attestation.manifest import Manifest, Resource
+from provenance.attestation.manifest import DISTRIBUTION, Manifest, Resource
 from provenance.capture.imported_files import merged
 from provenance.capture.unavailable import is_missing, unavailable
 
-_PREFIX = "distribution:"
 _ANNOTATED = ("origin", "source", "imported_from")
 
 
@@ -32,7 +31,7 @@ def _resource(item: Mapping[str, Any]) -> Resource:
     if not isinstance(version, str):
         annotations["version"] = version
     return Resource(
-        f"{_PREFIX}{item['name']}",
+        f"{DISTRIBUTION}{item['name']}",
         uri=f"pkg:pypi/{item['name']}" + (f"@{version}" if isinstance(version, str) else ""),
         digest={"sha256": record} if isinstance(record, str) else record,
         annotations=annotations or None,

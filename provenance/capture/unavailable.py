@@ -7,7 +7,7 @@ the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
@@ -24,6 +24,17 @@ def none(reason: str) -> dict[str, str]:
 def is_missing(value: object) -> bool:
     """Whether a captured field is one of the two answers above instead of a value."""
     return isinstance(value, dict) and (value.keys() == {"unavailable"} or value.keys() == {"none"})
+
+
+def at(document: Any, *keys: str) -> Any:
+    """The value below some keys; the marker of what is missing where the way to it ends earlier."""
+    for key in keys:
+        if is_missing(document):
+            return document
+        if not isinstance(document, Mapping) or key not in document:
+            return unavailable("not recorded")
+        document = document[key]
+    return document
 
 
 def probe(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -18,7 +18,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from provenance.attestation.manifest import Manifest, Resource
+from provenance.attestation.manifest import DATASET, Manifest, Resource
 from provenance.capture.unavailable import is_missing, unavailable
 from provenance.comparison.json_leaves import ABSENT
 
@@ -209,11 +209,11 @@ def _source(source: Resource | None, code: Resource | None) -> dict[str, Any]:
 def _data(dependencies: tuple[Resource, ...]) -> dict[str, Any]:
     """Every input that is neither code nor package. A data set that stands alone is compared with another's."""
     inputs = [item for item in dependencies if not re.match(r"(?:source|code|distributions?)(?::|$)", item.name)]
-    sets = [item for item in inputs if item.name.startswith("dataset:")]
+    sets = [item for item in inputs if item.name.startswith(DATASET)]
     found: dict[str, Any] = {item.name: _described(item) for item in inputs if [item] != sets}
     if len(sets) == 1:
         alone = _described(sets[0])
-        found["name"] = sets[0].name.removeprefix("dataset:")
+        found["name"] = sets[0].name.removeprefix(DATASET)
         found.update({"files": alone} if is_missing(alone) else alone)
     return found
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any, NamedTuple, NoReturn
 
 from provenance.errors import ManifestError, ProvenanceError, UsageError
@@ -114,7 +114,7 @@ def timestamp(when: datetime | None = None) -> str:
 
     Raises UsageError for a naive datetime: whose clock it was is then unknown.
     """
-    when = datetime.now(UTC) if when is None else when
+    when = datetime.now(timezone.utc) if when is None else when
     if when.tzinfo is None:
         raise UsageError(f"{when!r} has no time zone", "take datetime.now(UTC)")
-    return when.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+    return when.astimezone(timezone.utc).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"

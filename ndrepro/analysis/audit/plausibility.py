@@ -27,6 +27,7 @@ from ndrepro.analysis.results.result_row import ResultRow, manifest_of
 from ndrepro.protocol.experiment.catalogue import DATASETS
 from ndrepro.protocol.experiment.experiment import STREAMS
 from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.training_record import TrainingRecord
 
 Item = TypeVar("Item")
 CANNOT_BE, LOOK = "cannot be", "look"
@@ -198,11 +199,10 @@ def _together(items: Iterable[Item], key: Callable[[Item], Hashable]) -> Iterato
 
 def _census(row: ResultRow) -> Mapping[str, Any]:
     manifest = manifest_of(row)
-    items = manifest.byproducts if manifest else ()
-    return next((item.annotations or {} for item in items if item.name == "layer census"), {})
+    return TrainingRecord.of(manifest).census if manifest else {}
 
 
 def _trail(row: ResultRow) -> str | None:
     manifest = manifest_of(row)
-    name = RunFolder(row.folder).trail.name
-    return next((item.sha256 for item in manifest.artifacts if item.path == name), None) if manifest else None
+    trail = manifest.artifact(RunFolder(row.folder).trail.name) if manifest else None
+    return trail.sha256 if trail else None

@@ -8,7 +8,7 @@ with that one thing changed back. Where nothing recorded can be the cause, what 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from ndrepro.analysis.comparison.cause_catalogue import NEVER, Effect, effect_of
 from ndrepro.analysis.comparison.cause_ranking import LIKELY, POSSIBLE, RULED_OUT, Observation, standing_of
 from ndrepro.analysis.comparison.trail_divergence import TrailComparison
 from ndrepro.analysis.comparison.wording import fold
+from ndrepro.protocol.training_record import CODE, TrainingRecord
 from ndrepro.text.plurals import plural
 from provenance.attestation.manifest import Manifest
 from provenance.comparison.code_diff import CodeDiff, FileChange
@@ -64,7 +65,7 @@ def find_causes(
     """
     data = tuple(map(_Data.of, manifests))
     seen = Observation.of(trails, same_pixels=_same(data[0].train, data[1].train), other_tensors=other_tensors)
-    seen = replace(seen, on_cpu=all(manifest.internal_parameters.get("device") == "cpu" for manifest in manifests))
+    seen = replace(seen, on_cpu=all(TrainingRecord.of(manifest).device == "cpu" for manifest in manifests))
     found = [_judge(effect, tuple(str(line) for line in fold(its)), seen) for effect, its in _by_effect(changes)]
     found += _ended_early(trails, manifests)
     found += _code(changes, manifests, code, seen)
@@ -84,35 +85,21 @@ def find_causes(
 class _Data:
     """A run's data: digests of the files, and of the pixels read from them for training and for testing."""
 
-    files: Any
-    train: Any
-    test: Any
+    files: str | None
+    train: str | None
+    test: str | None
     epoch_steps: int | None
 
     @classmethod
     def of(cls, manifest: Manifest) -> _Data:
         """As far as they were recorded."""
-        sets = [item for item in manifest.dependencies if item.name.startswith("dataset:")]
-        found = dict(sets[0].annotations or {}) if len(sets) == 1 else {}
-        pixels = found.get("pixels_sha256")
-        pixels = pixels if isinstance(pixels, Mapping) else {}
-        row = _last_row(manifest)
-        steps = row["step"] // row["epoch"] if row.get("epoch") and "step" in row else None
-        return cls(found.get("tree_sha256"), pixels.get("train"), pixels.get("test"), steps)
-
-
-def _last_row(manifest: Manifest) -> dict[str, Any]:
-    """The last epoch's results, as the manifest sums them up."""
-    for item in manifest.byproducts:
-        if item.name == "metrics summary":
-            return dict((item.annotations or {}).get("last", {}))
-    return {}
-
-
-def _signed_steps(manifest: Manifest) -> int | None:
-    """The step at which the last epoch ended; None where no epoch did."""
-    step = _last_row(manifest).get("step")
-    return step if isinstance(step, int) else None
+        record = TrainingRecord.of(manifest)
+        row = record.last_scores
+        steps = row.step // row.epoch if row and row.epoch else None
+        if len(record.datasets) != 1:
+            return cls(None, None, None, steps)
+        (found,) = record.datasets
+        return cls(found.files, found.train_pixels, found.test_pixels, steps)
 
 
 def _same(first: Any, second: Any) -> bool:
@@ -147,9 +134,9 @@ def _ended_early(trails: TrailComparison | None, manifests: tuple[Manifest, Mani
     first, second = trails.last_steps
     ends = f"they end at step {first:,} and step {second:,}; every step that both have is equal"
     lost = [
-        f"the {name} run signed {signed:,} steps, its trail ends at step {last:,}"
+        f"the {name} run signed {signed.step:,} steps, its trail ends at step {last:,}"
         for name, manifest, last in zip(("first", "second"), manifests, trails.last_steps, strict=True)
-        if (signed := _signed_steps(manifest)) is not None and signed > last
+        if (signed := TrainingRecord.of(manifest).last_scores) is not None and signed.step > last
     ]
     if lost:
         return [Cause("a trail that was cut short", LIKELY, (*lost, ends), "so far they have not parted", 100)]
@@ -160,11 +147,11 @@ def _code(
     changes: ManifestDiff, manifests: tuple[Manifest, Manifest], code: CodeDiff | None, seen: Observation
 ) -> list[Cause]:
     """Another digest of the code that ran; where none was recorded, another commit, patch or file."""
-    digests = [_code_digest(manifest) for manifest in manifests]
+    digests = [TrainingRecord.of(manifest).code_digest for manifest in manifests]
     if _same(*digests):
         return []
     known = None not in digests
-    its = [item for item in changes["source"].changes if (item.name == "code" if known else item.name != "dirty")]
+    its = [item for item in changes["source"].changes if (item.name == CODE if known else item.name != "dirty")]
     if not its or (code is not None and code.how == "same" and not known):
         return []
     weight, remark = 78, ""
@@ -174,11 +161,6 @@ def _code(
         remark = f"differs in {_names(inside)}" if inside else "no file that computes differs"
     effect = Effect("other code", (), "anything", weight, "it may compute something else")
     return [_judge(effect, (*(str(line) for line in fold(its)), *filter(None, [remark])), seen)]
-
-
-def _code_digest(manifest: Manifest) -> str | None:
-    code = next((item for item in manifest.dependencies if item.name == "code"), None)
-    return dict(code.digest or {}).get("sha256") if code else None
 
 
 def _computes(file: FileChange) -> bool:
@@ -220,8 +202,8 @@ def _data_causes(changes: ManifestDiff, data: tuple[_Data, ...], seen: Observati
 
 def _resumed(manifests: tuple[Manifest, Manifest], seen: Observation) -> list[Cause]:
     """One was resumed, or both from other steps: that must not move a bit, and where they part tells."""
-    steps = [manifest.internal_parameters.get("resumedFromStep") or 0 for manifest in manifests]
-    if steps[0] == steps[1] or not all(isinstance(step, int) for step in steps) or seen.step in (None, NEVER):
+    steps = [TrainingRecord.of(manifest).resumed_from_step for manifest in manifests]
+    if steps[0] == steps[1] or seen.step in (None, NEVER):
         return []
     evidence = f"resumed from step {steps[0]:,} and step {steps[1]:,} (0: not resumed)"
     behind = seen.step is not None and seen.step - 1 in [step for step in steps if step]
@@ -240,16 +222,15 @@ def _nothing_recorded(changes: ManifestDiff, manifest: Manifest, seen: Observati
     unknown = [f"{group.name}: {item.name}" for group in changes.groups for item in group.unknown]
     evidence += [f"not known: {_names(unknown)}"] if unknown else []
     evidence += [f"only {seen.tensors[0]} differs, as after a flipped bit"] if len(seen.tensors) == 1 else []
-    level = manifest.internal_parameters.get("determinism")
-    level = level.get("level") if isinstance(level, Mapping) else None
-    device = str(manifest.internal_parameters.get("device"))
+    record = TrainingRecord.of(manifest)
+    level = record.determinism_level
     if seen.step == 0:
         title = "first weights that were changed"
         why = "a seed draws the same ones on every device and version: they were altered after, or other code drew them"
     elif level in ("free", "seeded"):
         title = "operations whose sums have no fixed order"
         why = f"determinism={level} allows them; under determinism=deterministic torch refuses them by name"
-    elif device.startswith("cuda"):
+    elif record.device.startswith("cuda"):
         title = "an operation that is not deterministic on this GPU"
         why = "or a fault of the hardware: run both again, and see which of the two repeats itself"
     else:

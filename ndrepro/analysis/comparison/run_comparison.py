@@ -22,6 +22,7 @@ from ndrepro.analysis.comparison.metrics_diff import MetricsComparison, compare_
 from ndrepro.analysis.comparison.trail_divergence import TrailComparison, compare_trails
 from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.training_record import TrainingRecord
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.statement import Statement
@@ -77,7 +78,7 @@ class Side:
     @property
     def name(self) -> str:
         """The experiment's name, the recorded one before that of the folder."""
-        recorded = self.manifest.external_parameters.get("name") if self.manifest else None
+        recorded = TrainingRecord.of(self.manifest).name if self.manifest else ""
         return str(recorded or (self.folder.root.absolute().parent.name if self.folder else self.path.name))
 
     @property
@@ -218,7 +219,7 @@ def _digest(path: Path) -> str:
 
 def _results(*manifests: Manifest | None) -> tuple[str, ...]:
     """The files that are results: a training's own, or all that another recorded script left."""
-    others = [manifest for manifest in manifests if manifest and "experiment" not in manifest.external_parameters]
+    others = [manifest for manifest in manifests if manifest and not TrainingRecord.of(manifest).is_training]
     names = (name for manifest in others for name in result_names(manifest))
     return tuple(dict.fromkeys(names)) if others else (_TRAIL, _METRICS, _WEIGHTS)
 
@@ -276,8 +277,7 @@ def _code(first: Side, second: Side, manifests: ManifestDiff) -> CodeDiff | None
 
 
 def _source(side: Side) -> SourceState:
-    resources = side.manifest.dependencies if side.manifest else ()
-    recorded = next((item.annotations or {} for item in resources if item.name == "source"), {})
+    recorded = (TrainingRecord.of(side.manifest).source.annotations if side.manifest else None) or {}
     return SourceState(recorded, side.folder.root if side.folder else None)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ndrepro.analysis.results.result_row import NoScore, ResultRow, experiment_of, score_of
+from ndrepro.protocol.training_record import TrainingRecord
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.run_files import MANIFEST
 from provenance.attestation.trust import TrustPolicy
@@ -86,7 +87,7 @@ def examine(path: Path, policy: TrustPolicy) -> Examined:
         run = _identifier(manifest)
         if manifest.outcome != "completed":
             result = Unfinished(run, path.parent, experiment_of(manifest).name, manifest.outcome, signer)
-        elif manifest.external_parameters.get("segment"):
+        elif TrainingRecord.of(manifest).is_segment:
             result = Unfinished(run, path.parent, experiment_of(manifest).name, SEGMENT, signer)
         else:
             result = score_of(manifest, path.parent, verdict)

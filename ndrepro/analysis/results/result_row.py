@@ -17,15 +17,16 @@ from typing import Any
 from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.experiment.determinism import instruction_limits, limits_text
 from ndrepro.protocol.experiment.experiment import STREAMS, Experiment
-from ndrepro.protocol.image_reference import label_of, recorded_in
+from ndrepro.protocol.experiment.settings import changed_settings
+from ndrepro.protocol.image_reference import label_of
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.messages import LATER_SCORES
-from ndrepro.protocol.study.study import leaves
+from ndrepro.protocol.messages import LATER_SCORES, Scores
+from ndrepro.protocol.training_record import TrainingRecord
 from provenance.attestation.dsse import read_envelope
-from provenance.attestation.manifest import Manifest, Resource
+from provenance.attestation.manifest import Manifest
 from provenance.attestation.statement import Statement
 from provenance.attestation.verify import Verdict
-from provenance.errors import ProvenanceError
+from provenance.errors import ManifestError, ProvenanceError
 from provenance.formats.digest import bytes_digest
 
 # settings that a row has a place of its own for
@@ -121,20 +122,21 @@ def score_of(manifest: Manifest, folder: Path, verdict: Verdict) -> ResultRow:
     Raises NoScore for a manifest that is of no training run, of a piece of one, that did not complete, whose results
     are missing or are no accuracies, or that contradicts itself.
     """
-    experiment = experiment_of(manifest)
+    experiment, record = experiment_of(manifest), TrainingRecord.of(manifest)
     if manifest.outcome != "completed":
         raise NoScore(f"it is {manifest.outcome}")
-    if manifest.external_parameters.get("segment"):
+    if record.is_segment:
         raise NoScore("a piece of a run")
     if experiment.validation:
         raise NoScore("scored on validation images: it says nothing of the test images")
-    last = _last_row(manifest, experiment)
-    versions = _versions(manifest)
-    names = _environments(manifest)
-    cell, images = label_of(names[0]), names if manifest.external_parameters.get("container") else ("",)
-    where = [f"{word} {version or 'not known'}" for word, version in versions.items()]
-    source = _named(manifest, "source")
-    internal = manifest.internal_parameters
+    last = _last_row(record, experiment)
+    try:
+        names = record.environments
+    except ManifestError as error:
+        raise NoScore(error.message) from None
+    cell, images = label_of(names[0]), names if record.container else ("",)
+    versions = {name: had.version if (had := record.distributions.get(name)) else "" for name in ("torch", "numpy")}
+    where = [f"{word} {version or 'not known'}" for word, version in {**versions, "Python": record.python}.items()]
     return ResultRow(
         run_id=manifest.invocation_id,
         folder=folder,
@@ -145,48 +147,47 @@ def score_of(manifest: Manifest, folder: Path, verdict: Verdict) -> ResultRow:
         dataset=experiment.dataset,
         seed=experiment.seed,
         seeds={stream: own for stream in STREAMS if (own := getattr(experiment.seeds, stream)) is not None},
-        settings=_settings(experiment),
+        settings=settings_of(experiment),
         cell=cell,
         environment=", ".join([*where, f"in {cell}"] if images[0] else where),
         torch=versions["torch"],
         numpy=versions["numpy"],
-        python=versions["Python"],
+        python=record.python,
         determinism=experiment.determinism,
         threads=experiment.threads,
-        device=internal["device"] if isinstance(internal.get("device"), str) else "",
-        train_accuracy=100 * last["train_accuracy"],
-        test_accuracy=100 * last["test_accuracy"],
-        train_loss=last["train_loss"],
-        test_loss=last["test_loss"],
-        parameters=_whole(_annotations(manifest, "layer census").get("trainable_parameters")),
+        device=record.device,
+        train_accuracy=100 * last.train_accuracy,
+        test_accuracy=100 * last.test_accuracy,
+        train_loss=last.train_loss,
+        test_loss=last.test_loss,
+        parameters=record.parameters,
         train_seconds=_train_seconds(manifest, folder),
-        commit=str((source.digest or {}).get("gitCommit", "")) if source else "",
-        code=str((code.digest or {}).get("sha256", "")) if (code := _named(manifest, "code")) else "",
+        commit=record.commit or "",
+        code=record.code_digest or "",
         signer=verdict.signer or "",
         manifest_digest=verdict.digest or "",
         payload_digest=verdict.payload_digest or "",
         started=manifest.started_on,
-        **{key: 100 * last[key] for key in LATER_SCORES if key in last},
+        **{key: 100 * value for key in LATER_SCORES if (value := getattr(last, key)) is not None},
         image=images[0],
         image_again=images[-1],
-        official_data=_official_data(manifest, experiment.dataset),
+        official_data=next((each.official for each in record.datasets if each.name == experiment.dataset), None),
         instructions=limits_text(instruction_limits(manifest.variables, experiment.determinism)),
     )
 
 
 def experiment_of(manifest: Manifest) -> Experiment:
     """The experiment of a manifest. Raises NoScore where it has none, or says another name than its settings do."""
-    asked = manifest.external_parameters
+    record = TrainingRecord.of(manifest)
     try:
-        experiment = Experiment.from_json(asked["experiment"])
-    except (KeyError, TypeError, ProvenanceError) as error:
+        experiment = record.experiment
+    except ManifestError as error:
         raise NoScore(f"it is of no experiment that is known here ({error})") from None
-    if asked.get("name") != experiment.name:
-        raise NoScore(f"it is named {asked.get('name')!r}, and its settings are those of {experiment.name}")
-    said = asked.get("seeds", {})
+    if record.name != experiment.name:
+        raise NoScore(f"it is named {record.name!r}, and its settings are those of {experiment.name}")
     for stream in STREAMS:
-        if isinstance(said, Mapping) and said.get(stream) != str(experiment.seed_of(stream)):
-            raise NoScore(f"its seed of {stream} is {said.get(stream)}, and its settings say otherwise")
+        if (seed := record.seeds.get(stream)) != str(experiment.seed_of(stream)):
+            raise NoScore(f"its seed of {stream} is {seed}, and its settings say otherwise")
     return experiment
 
 
@@ -200,67 +201,31 @@ def manifest_of(run: ResultRow) -> Manifest | None:
         return None
 
 
-def _environments(manifest: Manifest) -> tuple[str, ...]:
-    """What a study may call where it ran. Raises NoScore for a container that is not one."""
-    asked = manifest.external_parameters
-    try:
-        names = recorded_in(str(asked.get("environment") or ""), asked.get("container"))
-        return tuple(name for name in names if label_of(name))
-    except (KeyError, TypeError, ProvenanceError):
-        raise NoScore("its container is not one") from None
-
-
-def _last_row(manifest: Manifest, experiment: Experiment) -> dict[str, float]:
-    """The last epoch's accuracies (fractions) and losses."""
-    row = _annotations(manifest, "metrics summary").get("last")
-    if not isinstance(row, Mapping):
+def _last_row(record: TrainingRecord, experiment: Experiment) -> Scores:
+    """The last epoch's results. Raises NoScore where they are none, or of another epoch."""
+    last = record.last_scores
+    if last is None and "last" in record.summary:
+        raise NoScore("its metrics summary is not one")
+    if last is None:
         raise NoScore("it completed without a whole epoch, so there is no result")
-    try:
-        found = {key: float(row[key]) for key in ("train_accuracy", "test_accuracy", "train_loss", "test_loss")}
-        found |= {key: float(row[key]) for key in LATER_SCORES if key in row}
-        epoch = row["epoch"]
-    except (KeyError, TypeError, ValueError):
-        raise NoScore("its metrics summary is not one") from None
-    if epoch != experiment.epochs:
-        raise NoScore(f"it says completed, and its last result is of epoch {epoch} of {experiment.epochs}")
+    if last.epoch != experiment.epochs:
+        raise NoScore(f"it says completed, and its last result is of epoch {last.epoch} of {experiment.epochs}")
     for key in ("train_accuracy", "test_accuracy", *LATER_SCORES):
-        if key in found and not (math.isnan(found[key]) or 0 <= found[key] <= 1):
-            raise NoScore(f"its {key} is {found[key]}, expected a fraction from 0 to 1")
-    return found
+        if (value := getattr(last, key)) is not None and not (math.isnan(value) or 0 <= value <= 1):
+            raise NoScore(f"its {key} is {value}, expected a fraction from 0 to 1")
+    return last
 
 
-def _settings(experiment: Experiment) -> dict[str, Any]:
-    default = dict(leaves(experiment.defaults()))
-    return {
-        key: value
-        for key, value in leaves(experiment.to_json())
-        if value != default[key] and key not in _OWN and not key.startswith("seeds.")
-    }
-
-
-def _versions(manifest: Manifest) -> dict[str, str]:
-    """Versions of torch, numpy and Python, "" where they were not recorded."""
-    had = {"distribution:torch": "", "distribution:numpy": ""}
-    for item in manifest.dependencies:
-        if item.name in had:
-            had[item.name] = (item.uri or "").partition("@")[2]
-    machine = manifest.machine if isinstance(manifest.machine, Mapping) else {}
-    interpreter = machine.get("interpreter")
-    python = interpreter.get("version") if isinstance(interpreter, Mapping) else None
-    torch, numpy = had.values()
-    return {"torch": torch, "numpy": numpy, "Python": python if isinstance(python, str) else ""}
-
-
-def _official_data(manifest: Manifest, dataset: str) -> bool | None:
-    data = _named(manifest, f"dataset:{dataset}")
-    said = (data.annotations or {}).get("canonical") if data else None
-    return said if isinstance(said, bool) else None
+def settings_of(experiment: Experiment) -> dict[str, Any]:
+    """What is not the default of the experiment's name, but for seeds and what a row has a place of its own for."""
+    changed = changed_settings(experiment)
+    return {key: value for key, value in changed.items() if key not in _OWN and not key.startswith("seeds.")}
 
 
 def _train_seconds(manifest: Manifest, folder: Path) -> float | None:
     """Seconds in training steps over all epochs; None where ``timing.jsonl`` is not the one that was signed."""
     path = RunFolder(folder).timing
-    signed = next((item for item in manifest.artifacts if item.path == path.name), None)
+    signed = manifest.artifact(path.name)
     if signed is None:
         return None
     try:
@@ -271,16 +236,3 @@ def _train_seconds(manifest: Manifest, folder: Path) -> float | None:
         return math.fsum(float(row["train_seconds"] or 0) for row in rows)
     except (OSError, KeyError, TypeError, ValueError):
         return None
-
-
-def _annotations(manifest: Manifest, name: str) -> Mapping[str, Any]:
-    found = next((item for item in manifest.byproducts if item.name == name), None)
-    return found.annotations or {} if found else {}
-
-
-def _named(manifest: Manifest, name: str) -> Resource | None:
-    return next((item for item in manifest.dependencies if item.name == name), None)
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -135,7 +135,7 @@ def signed_trail(run: ResultRow) -> tuple[Path, str]:
     folder, manifest = RunFolder(run.folder), manifest_of(run)
     if manifest is None:
         raise TrailError("its manifest has changed meanwhile")
-    signed = next((item for item in manifest.artifacts if item.path == folder.trail.name), None)
+    signed = manifest.artifact(folder.trail.name)
     if signed is None:
         raise TrailError("it recorded no trail")
     if not folder.trail.is_file():

@@ -48,32 +48,33 @@ def _document(short: RunSummary, scores: tuple[Scores, ...], recorded: Recorded 
 
 
 def _outcome(short: RunSummary, recorded: Recorded | None) -> str:
+    from ndrepro.protocol.training_record import TrainingRecord
+
     text = short.outcome + (f": {short.problem}" if short.problem else "")
     if recorded and len(recorded.manifest.attempts) > 1:
         attempts = ", ".join(attempt.outcome for attempt in recorded.manifest.attempts)
         text += f" ({len(recorded.manifest.attempts)} attempts: {attempts})"
-    errors = (
-        [item.annotations or {} for item in recorded.manifest.byproducts if item.name == "error"] if recorded else []
-    )
-    return "; ".join([text, *(str(error.get("message")) for error in errors)])
+    error = TrainingRecord.of(recorded.manifest).error if recorded else ""
+    return "; ".join(filter(None, (text, error)))
 
 
 def _rows(short: RunSummary, recorded: Recorded | None, runs: Path) -> list[Row]:
     from ndrepro.cli.display import facts
-    from ndrepro.execution.runs.run_lookup import experiment_of, settings_changed
+    from ndrepro.protocol.experiment.settings import changed_settings
     from ndrepro.protocol.layout import RunFolder
     from ndrepro.protocol.messages import Request, read_json
+    from ndrepro.protocol.training_record import TrainingRecord
 
     if recorded is None:
         experiment = Request.from_json(read_json(RunFolder(short.folder).request)).experiment
         signed = "nobody: there is no manifest"
         rest = []
     else:
-        experiment = experiment_of(recorded.manifest)
+        experiment = TrainingRecord.of(recorded.manifest).experiment
         check = f"{terminal.program()} verify {terminal.run_word(short.folder, runs, options.DEFAULT_RUNS)}"
         signed = f"{', '.join(recorded.signers)}, as the manifest claims; to check: {check}"
         rest = facts.manifest_rows(recorded.manifest)
-    rows = facts.experiment_rows(experiment, settings_changed(experiment)) + rest
+    rows = facts.experiment_rows(experiment, changed_settings(experiment)) + rest
     return [*rows, ("signed by", signed)]
 
 

@@ -11,10 +11,12 @@ from typing import Any
 
 from ndrepro.cli.display import words
 from ndrepro.protocol.experiment.experiment import STREAMS, Experiment
+from ndrepro.protocol.training_record import TrainingRecord
 from ndrepro.text.plurals import plural
-from provenance.attestation.manifest import Artifact, Manifest, Resource
+from provenance.attestation.manifest import DATASET, Artifact, Manifest, Resource
 from provenance.attestation.packages import warnings
-from provenance.capture.unavailable import is_missing, unavailable
+from provenance.capture.unavailable import at, is_missing
+from provenance.errors import ManifestError
 
 Row = tuple[str, str]
 # what a reader must not overlook; a terminal shows these words in another colour
@@ -48,20 +50,19 @@ def experiment_rows(experiment: Experiment, changed: Mapping[str, Any]) -> list[
 
 def manifest_rows(manifest: Manifest) -> list[Row]:
     """Everything else that the manifest says, shortest first where it matters most."""
-    named = {resource.name: resource for resource in manifest.dependencies}
-    data = next((item for item in manifest.dependencies if item.name.startswith("dataset:")), Resource("dataset:?"))
-    inner, machine = manifest.internal_parameters, manifest.machine
+    record, machine = TrainingRecord.of(manifest), manifest.machine
+    data = next((each.resource for each in record.datasets), Resource(f"{DATASET}?"))
     return [
-        ("source", _told(source, named.get("source", Resource("source")))),
+        ("source", _told(source, record.source)),
         ("data", _told(dataset, data)),
-        ("python", _told(_python, manifest, named)),
+        ("python", _told(_python, record)),
         *([("packages", _told("; ".join, flagged))] if (flagged := warnings(manifest)) else []),
         ("machine", _told(_machine, machine)),
-        ("gpu", _told(_gpu, machine, inner)),
-        ("computed", _told(_computed, inner)),
-        ("determinism", _told(determinism, at(inner, "determinism"))),
-        ("network", _told(_network, manifest)),
-        ("time", _told(_time, manifest)),
+        ("gpu", _told(_gpu, machine, record.libraries)),
+        ("computed", _told(_computed, manifest.internal_parameters)),
+        ("determinism", _told(determinism, record.determinism)),
+        ("network", _told(_network, record.census)),
+        ("time", _told(_time, record)),
         ("artifacts", artifacts(manifest.artifacts)),
     ]
 
@@ -70,19 +71,8 @@ def _told(row: Callable[..., str], *recorded: Any) -> str:
     """A row's words. A manifest may be anybody's, and what has another form than here hides no other row."""
     try:
         return row(*recorded)
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, ManifestError):
         return "NOT KNOWN (recorded in another form than this version knows)"
-
-
-def at(document: Any, *keys: str) -> Any:
-    """The value below some keys; the marker of what is missing where the way to it ends earlier."""
-    for key in keys:
-        if is_missing(document):
-            return document
-        if not isinstance(document, Mapping) or key not in document:
-            return unavailable("not recorded")
-        document = document[key]
-    return document
 
 
 def word(value: Any) -> str:
@@ -124,7 +114,7 @@ def source(resource: Resource) -> str:
 def dataset(resource: Resource) -> str:
     """What the data were, whether the official files, and their digest."""
     found = resource.annotations or {}
-    name = resource.name.removeprefix("dataset:")
+    name = resource.name.removeprefix(DATASET)
     if is_missing(found) or "tree_sha256" not in found:
         return f"{name}: {word(found) if is_missing(found) else 'NOT KNOWN'}"
     by = f" by {word(found['official_by'])}" if "official_by" in found else ""
@@ -165,16 +155,13 @@ def artifacts(listed: tuple[Artifact, ...]) -> str:
     return f"{plural(len(listed), 'file')}, {total}: {', '.join(parts)}"
 
 
-def _python(manifest: Manifest, named: Mapping[str, Resource]) -> str:
-    interpreter, libraries = at(manifest.machine, "interpreter"), at(manifest.internal_parameters, "libraries")
-    asked = manifest.external_parameters
-    cell = "of the image" if asked.get("container") else asked.get("environment", "main")
-    parts = [f"Python {word(at(interpreter, 'version'))}", f"torch {word(at(libraries, 'torch'))}"]
-    for library in _LIBRARIES:
-        uri = getattr(named.get(f"distribution:{library}"), "uri", None)
-        parts += [f"{library} {uri.partition('@')[2] or 'of no known version'}"] if uri else []
-    count = sum(name.startswith("distribution:") for name in named)
-    return f"{', '.join(parts)}; {plural(count, 'distribution')}; environment {cell}"
+def _python(record: TrainingRecord) -> str:
+    cell = "of the image" if record.container else record.environment
+    interpreter = at(record.manifest.machine, "interpreter", "version")
+    parts = [f"Python {word(interpreter)}", f"torch {word(at(record.libraries, 'torch'))}"]
+    had = record.distributions
+    parts += [f"{name} {had[name].version or 'of no known version'}" for name in _LIBRARIES if name in had]
+    return f"{', '.join(parts)}; {plural(len(had), 'distribution')}; environment {cell}"
 
 
 def _machine(machine: Any) -> str:
@@ -197,33 +184,30 @@ def _computed(inner: Mapping[str, Any]) -> str:
     return f"on {word(at(inner, 'device'))}, {plural(int(at(inner, 'threads')), 'thread')}"
 
 
-def _gpu(machine: Any, inner: Mapping[str, Any]) -> str:
-    gpus, seen = at(machine, "gpus"), at(inner, "libraries", "gpus")
+def _gpu(machine: Any, libraries: Mapping[str, Any]) -> str:
+    gpus, seen = at(machine, "gpus"), at(libraries, "gpus")
     if is_missing(gpus):
         return word(gpus)
     devices = at(gpus, "devices")
     names = ", ".join(word(at(device, "name")) for device in devices) if isinstance(devices, list) else word(devices)
     counts = [str(at(device, "multiprocessors")) for device in seen] if isinstance(seen, list) else []
     sizes = f" ({', '.join(counts)} multiprocessors)" if counts else ""
-    cuda = f"CUDA {word(at(inner, 'libraries', 'cuda'))}, cuDNN {word(at(inner, 'libraries', 'cudnn'))}"
+    cuda = f"CUDA {word(at(libraries, 'cuda'))}, cuDNN {word(at(libraries, 'cudnn'))}"
     return f"{names}{sizes}, driver {word(at(gpus, 'driver'))}, {cuda}"
 
 
-def _network(manifest: Manifest) -> str:
-    census = next((item.annotations for item in manifest.byproducts if item.name == "layer census"), None)
-    parameters = at(census or {}, "trainable_parameters")
+def _network(census: Mapping[str, Any]) -> str:
+    parameters = at(census, "trainable_parameters")
     if is_missing(parameters):
         return word(parameters)
     layers = [
-        f"{count} {key.removesuffix('_layers')}"
-        for key, count in (census or {}).items()
-        if key.endswith("_layers") and count
+        f"{count} {key.removesuffix('_layers')}" for key, count in census.items() if key.endswith("_layers") and count
     ]
     return f"{parameters:,} parameters; layers: {', '.join(layers)}"
 
 
-def _time(manifest: Manifest) -> str:
-    usage = at(manifest.internal_parameters, "usage")
+def _time(record: TrainingRecord) -> str:
+    manifest, usage = record.manifest, record.usage
     started = f"{manifest.started_on[:19].replace('T', ' ')} to {manifest.finished_on[:19].replace('T', ' ')} UTC"
     if is_missing(usage):
         return f"{started}; CPU time and memory {word(usage)}"

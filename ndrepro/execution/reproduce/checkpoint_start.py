@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ndrepro.execution.runs.run_checks import signed_checkpoint
 from ndrepro.protocol.errors import CheckpointError
 from ndrepro.protocol.layout import RunFolder
 from provenance.attestation.manifest import Manifest
-from provenance.formats.digest import file_digest
 from provenance.formats.trail import Trail
 
 
@@ -37,8 +37,4 @@ def nearest_start(folder: RunFolder, manifest: Manifest, at_most: int, multiple_
                 "compare with a folder that still has its checkpoints",
             )
         return Start(0, None)
-    path = folder.checkpoint(steps[-1])
-    signed = {artifact.path: artifact.sha256 for artifact in manifest.artifacts}
-    if signed.get(path.relative_to(folder.root).as_posix()) != file_digest(path).sha256:
-        raise CheckpointError(f"{path}: not the checkpoint that was signed", "verify the run first")
-    return Start(steps[-1], path)
+    return Start(steps[-1], signed_checkpoint(folder, manifest, steps[-1], "verify the run first"))

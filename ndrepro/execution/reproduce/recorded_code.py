@@ -21,12 +21,11 @@ from ndrepro.execution.runs.child_process import child_python
 from ndrepro.protocol.experiment.determinism import instruction_limits
 from ndrepro.protocol.messages import Request
 from ndrepro.protocol.project_folders import CODE
-from provenance.attestation.manifest import Manifest, Resource
+from ndrepro.protocol.training_record import TrainingRecord
+from provenance.attestation.manifest import Manifest
 from provenance.capture import source
 from provenance.comparison.recorded_tree import SourceState, check_out
 from provenance.errors import SourceError
-
-_PREFIX = "distribution:"
 
 
 @dataclass(frozen=True)
@@ -40,12 +39,12 @@ class Rebuilt:
 @contextmanager
 def recorded_code(manifest: Manifest, run_dir: Path) -> Iterator[Rebuilt]:
     """The recorded code, for as long as the context is open; this checkout's, with the reason, where it is not had."""
-    wanted = _digest_of(_resource(manifest, "code"), "sha256")
+    record = TrainingRecord.of(manifest)
+    wanted = record.code_digest
     if wanted is not None and _code_digest(CODE) == wanted:
         yield Rebuilt(CODE, ())
         return
-    recorded = _resource(manifest, "source")
-    state = SourceState((recorded.annotations if recorded else None) or {}, run_dir)
+    state = SourceState(record.source.annotations or {}, run_dir)
     with tempfile.TemporaryDirectory(prefix="ndrepro-code-") as scratch:
         place = Path(scratch) / "code"
         try:
@@ -73,11 +72,7 @@ def environment_differences(manifest: Manifest, request: Request) -> tuple[str, 
     # a version that is not known is told by the digest alone
     known = {item["name"]: item["version"] if isinstance(item["version"], str) else "" for item in installed}
     here = {item["name"]: (known[item["name"]], item["record_sha256"]) for item in installed}
-    then = {
-        resource.name[len(_PREFIX) :]: ((resource.uri or "").partition("@")[2], _digest_of(resource, "sha256"))
-        for resource in manifest.dependencies
-        if resource.name.startswith(_PREFIX)
-    }
+    then = {name: (each.version, each.digest) for name, each in TrainingRecord.of(manifest).distributions.items()}
     lines = []
     for name in sorted(set(here) | set(then)):
         before, now = then.get(name), here.get(name)
@@ -103,14 +98,6 @@ def limit_differences(manifest: Manifest, request: Request) -> tuple[str, ...]:
         for name in sorted(then.keys() | now.keys())
         if then.get(name) != now.get(name)
     )
-
-
-def _resource(manifest: Manifest, name: str) -> Resource | None:
-    return next((resource for resource in manifest.dependencies if resource.name == name), None)
-
-
-def _digest_of(resource: Resource | None, algorithm: str) -> str | None:
-    return None if resource is None or resource.digest is None else resource.digest.get(algorithm)
 
 
 def _code_digest(folder: Path) -> Any:

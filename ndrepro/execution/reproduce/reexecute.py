@@ -25,6 +25,7 @@ from ndrepro.execution.runs.run import Finished, RunOptions, Segment, run
 from ndrepro.protocol.errors import NdreproError, UsageError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, read_json
+from ndrepro.protocol.training_record import REPRODUCED_RUN, TrainingRecord
 from provenance.attestation.manifest import Manifest, Resource
 from provenance.formats.digest import file_digest
 from provenance.formats.trail import Trail
@@ -45,7 +46,7 @@ class Original:
     def as_resource(self) -> Resource:
         """What the new manifest says of it."""
         digest = {"sha256": file_digest(self.folder.manifest).sha256}
-        return Resource("reproduced run", digest=digest, annotations={"run": self.manifest.invocation_id})
+        return Resource(REPRODUCED_RUN, digest=digest, annotations={"run": self.manifest.invocation_id})
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def execute(
         )
         pieces: tuple[Segment | None, ...] = (None,) if chosen.pieces is None else chosen.pieces
         origin = original.as_resource()
-        recorded = original.manifest.external_parameters["experiment"]
+        recorded = TrainingRecord.of(original.manifest).experiment_document
         return tuple(
             run(request.experiment, here, observer, origin=origin, segment=piece, recorded=recorded) for piece in pieces
         )

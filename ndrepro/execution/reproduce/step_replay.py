@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +24,12 @@ from ndrepro.execution.runs.child_process import child_python, child_variables
 from ndrepro.protocol.errors import NdreproError, TrainingFailed, UsageError, from_record
 from ndrepro.protocol.experiment.determinism import limited_as
 from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.image_reference import MAIN
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import EXIT_COMPLETED, Request, read_json, write_json
 from ndrepro.protocol.project_folders import CODE
 from ndrepro.protocol.replay_messages import ReplayFolder, ReplayRequest, StepRecord, Wanted
+from ndrepro.protocol.training_record import TrainingRecord
 from provenance.attestation.manifest import Manifest
 from provenance.errors import ProvenanceError
 from provenance.formats.trail import Trail
@@ -59,7 +61,7 @@ class Replay:
         """Start the process; it waits for ``fetch`` once its record is written."""
         asked = ReplayRequest(request, step, str(self.start.checkpoint or "")).to_json()
         # as it was recorded: code of then knows no settings that came later
-        asked["request"]["experiment"] = self.subject.manifest.external_parameters["experiment"]
+        asked["request"]["experiment"] = TrainingRecord.of(self.subject.manifest).experiment_document
         self.folder.root.mkdir(parents=True)
         write_json(self.folder.request, asked)
         with self.folder.log.open("wb") as log:
@@ -145,15 +147,13 @@ def replays(
 
 def request_of(manifest: Manifest, data: Path | None) -> Request:
     """What the manifest says was asked, with the data where they lie here. Raises UsageError, DataError."""
-    parameters = manifest.external_parameters
-    if "experiment" not in parameters:
+    record = TrainingRecord.of(manifest)
+    if not record.is_training:
         raise UsageError(f"{manifest.invocation_id}: not a training run, so it has no steps to replay")
-    experiment = Experiment.from_json(parameters["experiment"])
+    experiment, then = record.experiment, record.data
     _check_watchable(experiment, manifest.invocation_id)
-    then = Path(str(parameters["data"]))
-    here = data_check.locate(experiment, data or (then if then.exists() else None))
-    environment = str(parameters.get("environment", "main"))
-    return Request(experiment, str(here), "" if environment == "main" else environment)
+    here = data_check.locate(experiment, data or (then if then and then.exists() else None))
+    return Request(experiment, str(here), "" if record.environment == MAIN else record.environment)
 
 
 def _check_watchable(experiment: Experiment, run: str) -> None:
@@ -184,10 +184,8 @@ def recorded_step(trail: Trail, step: int) -> tuple[tuple[str, ...], str, tuple[
 
 def _outside(manifest: Manifest) -> tuple[str, ...]:
     """A run that was made in a container is replayed beside it, on this system's own interpreter."""
-    container = manifest.external_parameters.get("container")
-    if not isinstance(container, Mapping):
-        return ()
-    return (f"container: made in {container.get('image')}, replayed outside of it",)
+    container = TrainingRecord.of(manifest).container
+    return (f"container: made in {container.image}, replayed outside of it",) if container else ()
 
 
 def _with_door(code: Path, differences: tuple[str, ...]) -> tuple[Path, tuple[str, ...]]:

@@ -12,12 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import ndrepro
-from ndrepro.protocol.experiment.experiment import STREAMS
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.messages import Container, Request, Scores, read_json
+from ndrepro.protocol.training_record import (
+    CODE,
+    CONTAINER_IMAGE,
+    ERROR,
+    LAYER_CENSUS,
+    METRICS_SUMMARY,
+    SOURCE,
+    external_parameters,
+    internal_parameters,
+    metrics_summary,
+)
 from provenance.attestation import packages
 from provenance.attestation.ledger import Ledger
-from provenance.attestation.manifest import Builder, Resource
+from provenance.attestation.manifest import DATASET, Builder, Resource
 from provenance.capture import source
 from provenance.capture.unavailable import printable
 from provenance.errors import ProvenanceError
@@ -39,35 +49,12 @@ def open_recorder(folder: RunFolder, request: Request, runs: RunsFolder, home: P
         build_type=BUILD_TYPE,
         name=request.experiment.name,
         run_id=folder.root.name,
-        external_parameters=external_parameters(request),
+        # of a path that is not UTF-8 each byte that is none becomes \\xNN: a manifest holds no other text
+        external_parameters=printable(
+            external_parameters(request, data=redact_text(request.data), command=redact_arguments(sys.argv))
+        ),
         builder=Builder(BUILDER, {"ndrepro": ndrepro.__version__, "python": sys.version.split()[0]}),
     )
-
-
-def external_parameters(request: Request) -> dict[str, Any]:
-    """What the user chose: the experiment in full, the seed of every stream, data, environment, command line.
-
-    A path that is not UTF-8 has ``\\xNN`` for each byte that is none: a manifest holds no other text.
-    """
-    experiment = request.experiment
-    chosen: dict[str, Any] = {
-        "experiment": experiment.to_json(),
-        "name": experiment.name,
-        "seeds": {name: str(experiment.seed_of(name)) for name in STREAMS},
-        "data": redact_text(request.data),
-        "environment": request.environment or "main",
-        "segment": _segment(request),
-        "container": None if request.container is None else asdict(request.container),
-        "command": redact_arguments(sys.argv),
-    }
-    return dict(printable(chosen))
-
-
-def _segment(request: Request) -> dict[str, int] | None:
-    """The piece of the run that was asked for; None for a whole run."""
-    if request.segment_epochs is None:
-        return None
-    return {"fromStep": request.resume_step, "epochs": request.segment_epochs}
 
 
 def capture_source(folder: RunFolder, runs: RunsFolder, code: Path, data: Path) -> dict[str, Any]:
@@ -107,20 +94,14 @@ class Account:
 
     def internal_parameters(self) -> dict[str, Any]:
         """What the run chose or found: determinism level and flags, threads, device, libraries, use of resources."""
-        experiment = self._request.experiment
-        return {
-            "determinism": {
-                "level": experiment.determinism,
-                "start": self._sealed("start", "flags"),
-                "end": self._sealed("end", "flags"),
-            },
-            "threads": experiment.threads,
-            "device": self._result.get("device", self._result),
-            "libraries": self._sealed("start", "libraries"),
-            "usage": self._sealed("end", "usage"),
-            "resumedFromStep": self._request.resume_step,
+        return internal_parameters(
+            self._request,
+            flags=(self._sealed("start", "flags"), self._sealed("end", "flags")),
+            device=self._result.get("device", self._result),
+            libraries=self._sealed("start", "libraries"),
+            usage=self._sealed("end", "usage"),
             **self._processes(),
-        }
+        )
 
     def _processes(self) -> dict[str, Any]:
         """Of a run by several processes: how many, how they talk, and where each was, with its GPU."""
@@ -148,14 +129,14 @@ class Account:
         commit = self._source.get("commit")
         digest = {"gitCommit": commit} if isinstance(commit, str) else None
         annotations = {key: value for key, value in self._source.items() if key != "code"}
-        found = [Resource("source", digest=digest, annotations=annotations)]
+        found = [Resource(SOURCE, digest=digest, annotations=annotations)]
         if "code" in self._source:
             code = self._source["code"]
-            found.append(Resource("code", digest={"sha256": code["tree_sha256"]}, annotations=code))
+            found.append(Resource(CODE, digest={"sha256": code["tree_sha256"]}, annotations=code))
         return found
 
     def _data_resource(self) -> Resource:
-        name = f"dataset:{self._request.experiment.dataset}"
+        name = f"{DATASET}{self._request.experiment.dataset}"
         tree = self._dataset.get("tree_sha256")
         return Resource(name, digest={"sha256": tree} if tree else None, annotations=self._dataset)
 
@@ -163,30 +144,16 @@ class Account:
         """Results and counts, so that a manifest alone says what came out."""
         census = self._model.get("summary", self._model)
         found = [
-            Resource("metrics summary", annotations=summary(scores)),
-            Resource("layer census", annotations=census),
+            Resource(METRICS_SUMMARY, annotations=metrics_summary(scores)),
+            Resource(LAYER_CENSUS, annotations=census),
         ]
         if error is not None:
             said = {"type": type(error).__name__, "message": redact_text(error.message), "cure": error.cure}
-            found.append(Resource("error", annotations=printable(said)))
+            found.append(Resource(ERROR, annotations=printable(said)))
         return tuple(found)
-
-
-def summary(scores: tuple[Scores, ...]) -> dict[str, Any]:
-    """The last epoch's results and the best test accuracy; losses that are not finite as words."""
-    if not scores:
-        return {"epochs": 0}
-    known = {key: value for key, value in asdict(scores[-1]).items() if value is not None}
-    last = {key: value if isinstance(value, int) else _plain(value) for key, value in known.items()}
-    best = max(scores, key=lambda row: row.test_accuracy)
-    return {"epochs": len(scores), "last": last, "best": {"epoch": best.epoch, "test_accuracy": best.test_accuracy}}
-
-
-def _plain(value: float) -> float | str:
-    return value if value - value == 0 else str(value)
 
 
 def _image(container: Container) -> Resource:
     """The image that the child ran in, the engine that ran it, and the host's driver, which the child cannot choose."""
     digest = {"sha256": container.digest.removeprefix("sha256:")}
-    return Resource("container image", uri=container.image, digest=digest, annotations=asdict(container))
+    return Resource(CONTAINER_IMAGE, uri=container.image, digest=digest, annotations=asdict(container))

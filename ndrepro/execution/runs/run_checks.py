@@ -17,15 +17,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any
 
-from ndrepro.execution.runs.run_account import BUILD_TYPE, summary
-from ndrepro.execution.runs.run_lookup import experiment_of
+from ndrepro.execution.runs.run_account import BUILD_TYPE
+from ndrepro.protocol.errors import CheckpointError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, Result, Scores, read_json
+from ndrepro.protocol.training_record import TrainingRecord, metrics_summary
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.verify import Status
 from provenance.errors import ManifestError, TrailError
+from provenance.formats.digest import file_digest
 from provenance.formats.fingerprint import fingerprint
 from provenance.formats.metrics_log import read_scalars
 from provenance.formats.trail import Trail
@@ -45,7 +46,7 @@ def request(root: Path, manifest: Manifest) -> CheckResult:
     """9: the request that the child read is the one that was signed."""
     asked = Request.from_json(read_json(RunFolder(root).request))
     # compared as experiments: what was signed may be older than some settings
-    if asked.experiment != experiment_of(manifest):
+    if asked.experiment != TrainingRecord.of(manifest).experiment:
         raise ManifestError("request.json: another experiment than the manifest's externalParameters")
     return CheckResult("request", "pass", f"{asked.experiment.name}, seed {asked.experiment.seed}")
 
@@ -108,9 +109,18 @@ def metrics(root: Path, manifest: Manifest) -> CheckResult:
         last = Trail(folder.trail).last()
         if len(rows) != epochs or (rows and last and rows[-1].step != last[0]):
             raise ManifestError(f"{folder.metrics.name}: {len(rows)} epochs, expected {epochs} ending with the trail")
-    if _signed(manifest, "metrics summary") != summary(rows):
+    if TrainingRecord.of(manifest).summary != metrics_summary(rows):
         raise ManifestError(f"{folder.metrics.name}: not what the manifest's summary says")
     return CheckResult("metrics", "pass", f"{len(rows)} epochs, as the manifest sums them up")
+
+
+def signed_checkpoint(folder: RunFolder, manifest: Manifest, step: int, cure: str) -> Path:
+    """The checkpoint after ``step`` steps. Raises CheckpointError with ``cure`` where it is not what was signed."""
+    path = folder.checkpoint(step)
+    signed = manifest.artifact(path.relative_to(folder.root).as_posix())
+    if signed is None or not path.exists() or signed.sha256 != file_digest(path).sha256:
+        raise CheckpointError(f"{path}: not the checkpoint that was signed", cure)
+    return path
 
 
 TrainingCheck = Callable[[Path, Manifest], CheckResult]
@@ -121,7 +131,7 @@ def _of_training(check: TrainingCheck) -> TrainingCheck:
 
     @wraps(check)
     def checked(root: Path, manifest: Manifest) -> CheckResult:
-        if manifest.build_type != BUILD_TYPE and "experiment" not in manifest.external_parameters:
+        if manifest.build_type != BUILD_TYPE and not TrainingRecord.of(manifest).is_training:
             return CheckResult(check.__name__, "skip", "not a training run")
         return check(root, manifest)
 
@@ -129,13 +139,6 @@ def _of_training(check: TrainingCheck) -> TrainingCheck:
 
 
 CHECKS: tuple[TrainingCheck, ...] = tuple(map(_of_training, (request, trail, weights, metrics)))
-
-
-def _signed(manifest: Manifest, name: str) -> dict[str, Any] | None:
-    for resource in manifest.byproducts:
-        if resource.name == name:
-            return dict(resource.annotations or {})
-    return None
 
 
 def _absent(name: str, manifest: Manifest, why: str) -> CheckResult:

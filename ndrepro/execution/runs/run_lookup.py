@@ -13,8 +13,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ndrepro.protocol.errors import UsageError
-from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import SEGMENTS, RunFolder, RunsFolder
 from ndrepro.protocol.messages import Request, Scores, read_json
 from provenance.attestation.dsse import read_envelope
@@ -22,7 +20,6 @@ from provenance.attestation.ledger import Entry, Ledger
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.run_files import LOCK, inside
 from provenance.attestation.statement import Statement
-from provenance.errors import ManifestError
 from provenance.formats import portable
 from provenance.formats.digest import file_digest
 from provenance.formats.metrics_log import read_scalars
@@ -103,18 +100,6 @@ def read_recorded(folder: RunFolder) -> Recorded:
     return Recorded(Statement.from_bytes(payload).manifest, tuple(keyid for keyid, _ in signatures))
 
 
-def experiment_of(manifest: Manifest) -> Experiment:
-    """The experiment that a manifest says was run. Raises ManifestError where it says none that is known here."""
-    place = "externalParameters.experiment"
-    document = manifest.external_parameters.get("experiment")
-    if not isinstance(document, dict):
-        raise ManifestError(f"{place}: {str(document)[:80]!r}, expected an object", "it is no run of ndrepro")
-    try:
-        return Experiment.from_json(document)
-    except UsageError as error:
-        raise ManifestError(f"{place}: {error.message}", "read it with the version that wrote it") from None
-
-
 def read_results(folder: RunFolder) -> tuple[Scores, ...]:
     """Every whole epoch's results as they lie in the folder; none where there is no such file yet."""
     if not folder.metrics.exists():
@@ -131,12 +116,6 @@ def is_running(folder: RunFolder) -> bool:
         except BlockingIOError:
             return True
     return False
-
-
-def settings_changed(experiment: Experiment) -> dict[str, Any]:
-    """Every setting that the experiment's name does not tell: dotted key and value, where it is not the default."""
-    default = _flat(experiment.defaults())
-    return {key: value for key, value in _flat(experiment.to_json()).items() if value != default[key]}
 
 
 def summaries(runs: RunsFolder) -> list[RunSummary]:
@@ -244,15 +223,3 @@ def duration_seconds(manifest: Manifest) -> float:
     spans = [(attempt.started_on, attempt.finished_on) for attempt in manifest.attempts if attempt.finished_on]
     spans = spans or [(manifest.started_on, manifest.finished_on)]
     return sum((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds() for start, end in spans)
-
-
-def _flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    return dict(_leaves(document, prefix))
-
-
-def _leaves(document: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for key, value in document.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

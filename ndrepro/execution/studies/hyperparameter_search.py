@@ -20,7 +20,7 @@ the same time by as many processes. Each may train ``budget_epochs`` epochs in a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,14 +28,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ndrepro.execution.runs import run as execution
 from ndrepro.execution.runs.observer import Observer, Silent
 from ndrepro.execution.runs.run import RunOptions, Segment
+from ndrepro.execution.runs.run_checks import signed_checkpoint
 from ndrepro.execution.studies.run_status import Standing, Survey
 from ndrepro.execution.studies.search_results import found_file, read_found, write_found
 from ndrepro.protocol import extras
-from ndrepro.protocol.errors import CheckpointError, NdreproError, TrainingFailed, UsageError
+from ndrepro.protocol.errors import NdreproError, TrainingFailed, UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.study.search_space import Search, SearchOutcome, Target, target_of
 from ndrepro.protocol.study.study import Study, StudyRun, identity
+from ndrepro.protocol.training_record import CONTINUED_RUN, TrainingRecord
 from provenance.attestation.manifest import Manifest, Resource
 from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verify import verify
@@ -43,8 +45,6 @@ from provenance.formats.digest import file_digest
 
 if TYPE_CHECKING:
     import optuna
-
-CONTINUED = "continued run"  # a manifest's name for the piece that another begins with
 
 
 @dataclass(frozen=True)
@@ -219,15 +219,16 @@ class TargetSearch:
         standing = self._recorded.get(key)
         if standing is not None:
             piece = _read_piece(standing)
-            if _continued(piece.manifest) == (last.digest if last else None):
+            if TrainingRecord.of(piece.manifest).continued_digest == (last.digest if last else None):
                 return piece, True
         return self._train(trial, last, epochs), False
 
     def _train(self, trial: Trial, last: Piece | None, epochs: int) -> Piece:
-        segment = Segment(0, epochs, None) if last is None else Segment(last.step, epochs, _checkpoint(last))
-        origin = None
+        segment, origin = Segment(0, epochs, None), None
         if last is not None:
-            origin = Resource(CONTINUED, digest={"sha256": last.digest}, annotations={"run": last.run})
+            cure = "remove this run, and search again"
+            segment = Segment(last.step, epochs, signed_checkpoint(last.folder, last.manifest, last.step, cure))
+            origin = Resource(CONTINUED_RUN, digest={"sha256": last.digest}, annotations={"run": last.run})
         watching = self._observer.training()
         finished = execution.run(trial.experiment, self._options, watching, origin=origin, segment=segment)
         if finished.outcome in ("interrupted", "killed"):
@@ -290,27 +291,8 @@ def _read_piece(standing: Standing) -> Piece:
     """What a verified manifest of a piece says."""
     folder, manifest = standing.folder, standing.manifest
     assert folder is not None and manifest is not None
-    last: Mapping[str, Any] = next(_annotations(manifest, "metrics summary"), {}).get("last", {})
-    if "step" not in last:
+    last = TrainingRecord.of(manifest).last_scores
+    if last is None:
         raise NdreproError(f"{folder.root}: it completed without a whole epoch", "remove it, and search again")
     digest = file_digest(folder.manifest).sha256
-    return Piece(folder, manifest, digest, int(last["step"]), 1.0 - float(last["test_accuracy"]))
-
-
-def _annotations(manifest: Manifest, name: str) -> Iterator[Mapping[str, Any]]:
-    return (item.annotations or {} for item in manifest.byproducts if item.name == name)
-
-
-def _continued(manifest: Manifest) -> str | None:
-    """The digest of the manifest of the piece that this one began with."""
-    return next(((item.digest or {}).get("sha256") for item in manifest.dependencies if item.name == CONTINUED), None)
-
-
-def _checkpoint(piece: Piece) -> Path:
-    """The checkpoint that a piece ended with, which must be the one that was signed."""
-    path = piece.folder.checkpoint(piece.step)
-    name = path.relative_to(piece.folder.root).as_posix()
-    signed = {artifact.path: artifact.sha256 for artifact in piece.manifest.artifacts}
-    if name not in signed or not path.exists() or signed[name] != file_digest(path).sha256:
-        raise CheckpointError(f"{path}: not the checkpoint that was signed", "remove this run, and search again")
-    return path
+    return Piece(folder, manifest, digest, last.step, 1.0 - last.test_accuracy)

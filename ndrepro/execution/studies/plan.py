@@ -49,6 +49,8 @@ from ndrepro.protocol.image_reference import MAIN, PinnedImage, is_image, wherea
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, read_json
 from ndrepro.protocol.study.study import Study, StudyRun
+from ndrepro.protocol.training_record import CODE
+from provenance.attestation.manifest import DATASET
 from provenance.errors import BusyError, KeyFileError, LedgerError, ProvenanceError, StorageError
 
 _LOOK_SECONDS = 0.2
@@ -389,7 +391,7 @@ def _notes(items: Iterable[Item], elsewhere: Mapping[str, int]) -> Iterable[str]
         yield f"{count} of the same experiments were run {where}, and do not count in this environment"
     for name, digests in code_and_data(item.standing for item in items).items():
         if len(digests) > 1:
-            what = "states of the code" if name == "code" else f"different versions of {name.removeprefix('dataset:')}"
+            what = "states of the code" if name == CODE else f"different versions of {name.removeprefix(DATASET)}"
             yield f"the runs that are done were made with {len(digests)} {what}"
 
 

@@ -23,22 +23,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from ndrepro.execution.environments import matrix
 from ndrepro.execution.runs.run_lookup import begun_order, is_running
-from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment.determinism import instruction_limits, limits_text
-from ndrepro.protocol.experiment.experiment import Experiment
-from ndrepro.protocol.image_reference import MAIN, PinnedImage, is_image, recorded_in
+from ndrepro.protocol.image_reference import MAIN, PinnedImage, is_image
 from ndrepro.protocol.layout import SEGMENTS, RunFolder, RunsFolder
 from ndrepro.protocol.messages import Request, read_json
 from ndrepro.protocol.study.study import StudyRun, identity
+from ndrepro.protocol.training_record import TrainingRecord
 from provenance.attestation.ledger import Entry, Ledger, Problem
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verify import verify
-from provenance.errors import LedgerError, ProvenanceError
+from provenance.errors import LedgerError, ManifestError, ProvenanceError
 
 DONE = "done"
 RUNNING = "running"  # a process holds it now
@@ -108,14 +106,12 @@ class Survey:
             verdict = verify(folder.root, trust=self._trust, ledger=self._ledger, manifest_only=True)
             if not verdict.ok or verdict.manifest is None or verdict.manifest.outcome != "completed":
                 continue
-            asked = verdict.manifest.external_parameters
+            record = TrainingRecord.of(verdict.manifest)
             try:
-                environment, segment = str(asked["environment"]), asked["segment"]
-                whose = _identities(asked["experiment"], environment, asked.get("container"))
-                place = int(segment["fromStep"]), int(segment["epochs"])
-            except (UsageError, KeyError, TypeError, ValueError):
+                whose, place = _identities(record), record.segment
+            except ManifestError:
                 continue
-            if not (_lost(folder, verdict.manifest) or self._other_conditions(verdict.manifest, environment)):
+            if place and not (_lost(folder, verdict.manifest) or self._other_conditions(record)):
                 found |= {(key, *place): Standing(DONE, folder, manifest=verdict.manifest) for key in whose}
         return found
 
@@ -170,52 +166,47 @@ class Survey:
 
     def _believed(self, folder: RunFolder, manifest: Manifest) -> tuple[tuple[str, ...], Standing] | None:
         """What a verified manifest says; None where it is not of a training run."""
-        asked = manifest.external_parameters
-        if asked.get("segment"):
-            return None  # a piece of a run, wherever its folder was put
+        record = TrainingRecord.of(manifest)
+        if record.is_segment:
+            return None  # wherever its folder was put
         try:
-            environment = str(asked["environment"])
-            keys = _identities(asked["experiment"], environment, asked.get("container"))
-        except (UsageError, KeyError, TypeError):
+            keys = _identities(record)
+        except ManifestError:
             return None
-        problem = _lost(folder, manifest) or self._other_conditions(manifest, environment)
+        problem = _lost(folder, manifest) or self._other_conditions(record)
         if problem:
             return keys, Standing(REFUSED, folder, problem)
         state = {"completed": DONE, "failed": FAILED}.get(manifest.outcome, CUT_OFF)
-        return keys, Standing(state, folder, _reason(manifest), manifest)
+        return keys, Standing(state, folder, record.error, manifest)
 
-    def _other_conditions(self, manifest: Manifest, environment: str) -> str:
+    def _other_conditions(self, record: TrainingRecord) -> str:
         """How libraries or instruction limits of a run differ from those that it would have today; "" where none do."""
-        if manifest.external_parameters.get("container"):
+        environment = record.environment
+        if record.container:
             return ""  # an image has libraries of its own, and its digest is part of the run's identity
         if environment not in self._libraries:
             self._libraries[environment] = libraries_of(environment)
-        had = {
-            item.name.removeprefix("distribution:"): _release((item.uri or "").partition("@")[2])
-            for item in manifest.dependencies
-            if item.name.startswith("distribution:")
-        }
+        had = {name: _release(each.version) for name, each in record.distributions.items()}
         for name, now in self._libraries[environment].items():
             # an attempt that failed early may have told none
-            if had.get(name, "" if manifest.outcome == "completed" else now) != now:
+            if had.get(name, "" if record.manifest.outcome == "completed" else now) != now:
                 return f"made with {name} {had.get(name, 'not known')}, where {environment} has {now} now"
-        return _other_limits(manifest)
+        return _other_limits(record)
 
 
-def _other_limits(manifest: Manifest) -> str:
+def _other_limits(record: TrainingRecord) -> str:
     """How the instruction limits of a run differ from those that it would inherit here; "" where they do not."""
-    if not manifest.variables:
+    variables, level = record.manifest.variables, record.determinism_level
+    if not variables:
         return ""  # an attempt that failed early recorded none
-    determinism = manifest.internal_parameters.get("determinism")
-    level = str(determinism.get("level")) if isinstance(determinism, Mapping) else ""
-    then, now = (limits_text(instruction_limits(each, level)) for each in (manifest.variables, os.environ))
+    then, now = (limits_text(instruction_limits(each, level)) for each in (variables, os.environ))
     return "" if then == now else f"made with {then or 'no instruction limits'}, where {now or 'none'} would be set now"
 
 
-def _identities(experiment: Any, environment: str, container: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """The identities of a run with these external parameters. Raises UsageError, KeyError, TypeError."""
-    asked = Experiment.from_json(experiment)
-    return tuple(identity(asked, name) for name in recorded_in(environment, container))
+def _identities(record: TrainingRecord) -> tuple[str, ...]:
+    """The identities of a run, one for each name of its environment. Raises ManifestError."""
+    experiment = record.experiment
+    return tuple(identity(experiment, name) for name in record.environments)
 
 
 def libraries_of(environment: str) -> dict[str, str]:
@@ -230,8 +221,11 @@ def code_and_data(standings: Iterable[Standing]) -> dict[str, set[str]]:
     """The digests of the code, and of each data set, that runs which are done had: more than one is worth a word."""
     seen: dict[str, set[str]] = {}
     for standing in standings:
-        for item in standing.manifest.dependencies if standing.manifest and standing.state == DONE else ():
-            if (item.name == "code" or item.name.startswith("dataset:")) and item.digest:
+        if standing.manifest is None or standing.state != DONE:
+            continue
+        record = TrainingRecord.of(standing.manifest)
+        for item in (record.code, *(dataset.resource for dataset in record.datasets)):
+            if item.digest:
                 seen.setdefault(item.name, set()).add(json.dumps(dict(item.digest), sort_keys=True))
     return seen
 
@@ -274,11 +268,6 @@ def _lost(folder: RunFolder, manifest: Manifest) -> str:
         if size != artifact.size:
             return f"{artifact.path} has {size} bytes, its manifest says {artifact.size}"
     return ""
-
-
-def _reason(manifest: Manifest) -> str:
-    errors: list[Any] = [item.annotations or {} for item in manifest.byproducts if item.name == "error"]
-    return str(errors[0].get("message", "")) if errors else ""
 
 
 def _release(version: str) -> str:

@@ -26,6 +26,7 @@ from typing import Any
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment.experiment import STREAMS, Experiment
 from ndrepro.protocol.experiment.names import DEFAULT_DATASET, name_of
+from ndrepro.protocol.experiment.settings import changed_settings, leaves
 from ndrepro.protocol.image_reference import MAIN, PinnedImage, is_image, key_of, label_of
 from ndrepro.protocol.study.search_space import Search, Target, target_of, with_values
 
@@ -208,18 +209,8 @@ def settings_words(experiment: Experiment) -> list[str]:
 
     Law: ``Experiment.from_name(name, settings) == experiment``.
     """
-    own, default = dict(leaves(experiment.to_json())), dict(leaves(experiment.defaults()))
-    changed = {key: value for key, value in own.items() if value != default[key]}
-    return [experiment.name, *(word for key, value in changed.items() for word in ("--set", f"{key}={text_of(value)}"))]
-
-
-def leaves(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values of a document of tables."""
-    for key, value in document.items():
-        if isinstance(value, Mapping):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    changed = changed_settings(experiment).items()
+    return [experiment.name, *(word for key, value in changed for word in ("--set", f"{key}={text_of(value)}"))]
 
 
 def text_of(value: Value) -> str:

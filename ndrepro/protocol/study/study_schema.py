@@ -32,6 +32,7 @@ from typing import Any
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment.catalogue import ARCHITECTURES, DATASETS, METHODS
 from ndrepro.protocol.experiment.experiment import Experiment, Seeds
+from ndrepro.protocol.experiment.settings import leaves
 from ndrepro.protocol.image_reference import MAIN
 from ndrepro.protocol.study.search_space import Search, Target, target_of
 from ndrepro.protocol.study.study import (
@@ -44,7 +45,6 @@ from ndrepro.protocol.study.study import (
     StudyRun,
     Value,
     describes,
-    leaves,
     suggestion,
 )
 

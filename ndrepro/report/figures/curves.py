@@ -33,9 +33,9 @@ def curve_of(run: ResultRow) -> Curve | None:
     manifest = manifest_of(run)
     if manifest is None:
         return None
-    signed = {item.path: item.sha256 for item in manifest.artifacts}.get(folder.metrics.name)
+    signed = manifest.artifact(folder.metrics.name)
     try:
-        if bytes_digest(folder.metrics.read_bytes()) != signed:
+        if signed is None or bytes_digest(folder.metrics.read_bytes()) != signed.sha256:
             return None
         rows = [EpochScores.from_row(row) for row in read_scalars(folder.metrics)]
     except (OSError, ProvenanceError, KeyError, TypeError, ValueError):

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from ndrepro.analysis.results.results import ResultRow
+from ndrepro.analysis.results.result_row import ResultRow, settings_of
 from ndrepro.protocol.experiment.experiment import STREAMS, Experiment
 from ndrepro.protocol.image_reference import MAIN, key_of
-from ndrepro.protocol.study.study import leaves
-
-# what a row of results has a place of its own for
-_OWN = ("arch", "method", "epochs", "dataset", "seed", "determinism", "threads", "device")
 
 
 def asked(experiment: Experiment, environment: str) -> tuple[Any, ...]:
     """What a study asks for, to be compared with ``of_run``."""
-    default = dict(leaves(experiment.defaults()))
-    settings = {
-        key: value
-        for key, value in leaves(experiment.to_json())
-        if value != default[key] and key not in _OWN and not key.startswith("seeds.")
-    }
+    settings = settings_of(experiment)
     drawn = tuple(experiment.seed_of(stream) for stream in STREAMS)
     return (experiment.name, _sorted(settings), drawn, key_of(environment), experiment.determinism, experiment.threads)
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from ndrepro.analysis.results.results import ResultRow
 from ndrepro.protocol.experiment.experiment import Experiment
-from ndrepro.protocol.study.study import leaves, text_of
+from ndrepro.protocol.experiment.settings import leaves
+from ndrepro.protocol.study.study import text_of
 
 # what tells networks, seeds and surroundings apart, and not what is asked of all of them
 _NOT_ASKED = ("arch", "method", "seed", "device")

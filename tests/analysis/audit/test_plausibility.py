@@ -81,6 +81,7 @@ def signed(root: Path, run: str, census: dict[str, int], accuracy: float = 0.6, 
     last = {
         "epoch": 2,
         "step": 12,
+        "learning_rate": 0.1,
         "train_accuracy": 0.5,
         "train_loss": 1.0,
         "test_loss": 1.1,

@@ -12,11 +12,13 @@ from compared_runs import Edit, manifest, packages, parted, put, records, write_
 
 from ndrepro.analysis.comparison.causes import Cause, find_causes
 from ndrepro.analysis.comparison.trail_divergence import TrailComparison, compare_trails
+from ndrepro.protocol.messages import Scores
+from ndrepro.protocol.training_record import METRICS_SUMMARY, metrics_summary
 from provenance.comparison.code_diff import CodeDiff, FileChange
 from provenance.comparison.manifest_diff import diff
 
 ALL = range(5)
-SIX_STEPS = put("byproducts", {"metrics summary": {"epochs": 2, "last": {"epoch": 2, "step": 12}}})
+SIX_STEPS = put("byproducts", {METRICS_SUMMARY: metrics_summary((Scores(2, 12, 1.0, 0.5, 1.1, 0.6, 0.1),))})
 
 
 class Case:

@@ -31,7 +31,7 @@ class Folder:
 
     def add(self, run: str, *edits: Any, test_loss: Any = 1.1, **settings: str) -> RunFolder:
         row = {"epoch": 2, "step": 12, "train_accuracy": 0.5, "test_accuracy": 0.6, "train_loss": 1.0}
-        summary = {"metrics summary": {"epochs": 2, "last": {**row, "test_loss": test_loss}}}
+        summary = {"metrics summary": {"epochs": 2, "last": {**row, "learning_rate": 0.1, "test_loss": test_loss}}}
         found = account(put("byproducts", summary), *edits, **settings)
         return sign_pair_member(self.root, run, found, records(1), home=self.home)
 

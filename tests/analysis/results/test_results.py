@@ -19,6 +19,7 @@ from provenance.attestation.trust import TrustPolicy
 from provenance.errors import NotFoundError
 
 LAST = {"epoch": 2, "step": 12, "train_accuracy": 0.5, "test_accuracy": 0.6, "train_loss": 1.0, "test_loss": 1.1}
+LAST["learning_rate"] = 0.1
 
 
 class Folder:

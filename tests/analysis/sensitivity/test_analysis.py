@@ -16,6 +16,8 @@ from ndrepro.analysis.statistics.samples import TooLittle
 from ndrepro.execution.studies.study_file import load_study
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.messages import Scores
+from ndrepro.protocol.training_record import METRICS_SUMMARY, metrics_summary
 from ndrepro.report.sections.sensitivity_text import findings, markdown, sections
 from provenance.attestation.trust import TrustPolicy
 
@@ -32,7 +34,13 @@ class Study:
         self, method: str, seed: int, accuracy: float, threads: int = 1, loss: Any = 1.0, run: str = "", flip: int = 0
     ) -> Path:
         row = {"epoch": 2, "step": 12, "train_accuracy": 0.9, "test_accuracy": accuracy / 100, "train_loss": loss}
-        found = account(put("byproducts", {"metrics summary": {"epochs": 2, "last": {**row, "test_loss": loss}}}))
+        row["learning_rate"] = 0.1
+        found = account(
+            put(
+                "byproducts",
+                {"metrics summary": {"epochs": 2, "last": {**row, "test_loss": loss}}},
+            )
+        )
         settings = {"threads": str(threads), "seed": str(seed)}
         found["experiment"] = Experiment.from_name(f"lenet_{method}_2_digits", settings)
         table = records(8, rate=1e-3 * (seed + 1))
@@ -224,9 +232,9 @@ def test_every_axis_can_be_written_in_a_study_and_is_named(tmp_path: Path, axis:
     path.write_text("\n".join(lines))
     planned = {f"run-{number}": run for number, run in enumerate(load_study(path).runs())}
     assert len(planned) == len(AXES[axis]) * (1 if drawn else 2)
-    last = {"epoch": 2, "train_accuracy": 0.9, "test_accuracy": 0.8, "train_loss": 1.0, "test_loss": 1.0}
+    last = metrics_summary((Scores(2, 12, 1.0, 0.9, 1.0, 0.8, 0.1),))
     for name, run in planned.items():
-        found = account(put("byproducts", {"metrics summary": {"epochs": 2, "last": last}}))
+        found = account(put("byproducts", {METRICS_SUMMARY: last}))
         found |= {"experiment": run.experiment, "internal": {**found["internal"], "device": run.experiment.device}}
         sign_pair_member(tmp_path, name, found, records(8), home=tmp_path / "keys", tensors=TENSORS)
     scores = read_results(tmp_path / "runs", policy=TrustPolicy.load(tmp_path / "keys"))

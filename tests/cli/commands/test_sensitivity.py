@@ -21,6 +21,7 @@ def study(tmp_path: Path, own_home: Path) -> Path:
     for threads in ("1", "2"):
         for seed in range(3):
             row = {"epoch": 2, "step": 12, "train_accuracy": 0.9, "train_loss": 1.0, "test_loss": 1.0}
+            row["learning_rate"] = 0.1
             row["test_accuracy"] = 0.8 + 0.01 * seed * int(threads)
             found = account(put("byproducts", {"metrics summary": {"epochs": 2, "last": row}}))
             settings = {"threads": threads, "seed": str(seed)}

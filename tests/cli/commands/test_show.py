@@ -14,7 +14,7 @@ from ndrepro.execution.runs.run_lookup import read_recorded
 from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.messages import Scores
 from provenance.attestation.manifest import Artifact, Resource
-from provenance.capture.unavailable import none, unavailable
+from provenance.capture.unavailable import at, none, unavailable
 
 
 def rows(answer: Answer) -> dict[str, str]:
@@ -112,8 +112,8 @@ def test_data_that_is_not_the_official_says_so() -> None:
 def test_what_is_missing_is_said_with_its_reason() -> None:
     assert facts.word(none("no GPU")) == "none (no GPU)"
     assert facts.word(unavailable("no /proc")) == "NOT KNOWN (no /proc)"
-    assert facts.word(facts.at({"a": {"b": 1}}, "a", "b")) == "1"
-    assert facts.word(facts.at({"a": unavailable("why")}, "a", "b")) == "NOT KNOWN (why)"
+    assert facts.word(at({"a": {"b": 1}}, "a", "b")) == "1"
+    assert facts.word(at({"a": unavailable("why")}, "a", "b")) == "NOT KNOWN (why)"
 
 
 def test_flags_that_stayed_are_told_from_flags_that_were_not_read() -> None:

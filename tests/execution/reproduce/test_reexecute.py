@@ -20,12 +20,12 @@ from ndrepro.execution.reproduce.reexecute import Original, drawn_epochs, execut
 from ndrepro.execution.runs.data_check import locate
 from ndrepro.execution.runs.observer import Silent
 from ndrepro.execution.runs.run import Finished
-from ndrepro.execution.runs.run_account import summary
 from ndrepro.execution.runs.run_checks import CHECKS
 from ndrepro.protocol.errors import DataError, UsageError
 from ndrepro.protocol.experiment.schema_migrations import ADDITIONS
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Scores
+from ndrepro.protocol.training_record import METRICS_SUMMARY, metrics_summary
 from provenance.attestation.dsse import KeyRing, read_envelope, sign_envelope, write_envelope
 from provenance.attestation.manifest import Manifest, Resource
 from provenance.attestation.run_files import artifacts
@@ -123,7 +123,7 @@ def edited_metrics(bench: Bench, honest: Finished, into: Path) -> tuple[RunFolde
     rows[2] = replace(rows[2], test_accuracy=0.99)
     folder.metrics.write_text("".join(json.dumps(vars(row)) + "\n" for row in rows))
     byproducts = tuple(
-        Resource("metrics summary", annotations=summary(tuple(rows))) if item.name == "metrics summary" else item
+        Resource(item.name, annotations=metrics_summary(tuple(rows))) if item.name == METRICS_SUMMARY else item
         for item in manifest_of(folder).byproducts
     )
     sign_again(folder, bench, byproducts=byproducts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,17 +13,14 @@ from ndrepro.execution.runs.run_lookup import (
     RUNNING,
     UNREADABLE,
     UNSIGNED,
-    experiment_of,
     is_running,
     ledger_of,
     read_recorded,
-    settings_changed,
     summaries,
     summary,
 )
-from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunsFolder
-from provenance.errors import ManifestError, ProvenanceError
+from provenance.errors import ProvenanceError
 
 FIRST, SECOND = "20261121T100000Z-aaaaaa", "20261121T110000Z-bbbbbb"
 
@@ -91,24 +87,3 @@ def test_the_ledger_is_the_one_beside_the_run(runs: RunsFolder, tmp_path: Path) 
     folder = sign_run(runs, "lenet_bn_2_digits", FIRST)
     assert ledger_of(folder) == runs.ledger
     assert ledger_of(type(folder)(tmp_path / "a" / "b")) is None
-
-
-def test_settings_beyond_the_name_are_told() -> None:
-    assert settings_changed(Experiment.from_name("vgg16_nd_100")) == {}
-    settings = {"learning_rate": "0.05", "deconv.block": "32", "seeds.init": "7"}
-    assert settings_changed(Experiment.from_name("resnet18_bn_20_cifar100", settings)) == {
-        "learning_rate": 0.05,
-        "deconv.block": 32,
-        "seeds.init": 7,
-    }
-
-
-@pytest.mark.parametrize("experiment", [None, [], {}, {"arch": "lenet"}, {"epochs": -1}, {"novel": 1}])
-def test_a_signed_experiment_that_is_not_known_here_is_said(runs: RunsFolder, experiment: object) -> None:
-    manifest = read_recorded(sign_run(runs, "lenet_bn_2_digits", FIRST)).manifest
-    assert experiment_of(manifest) == Experiment.from_name("lenet_bn_2_digits"), "the control"
-    known = manifest.external_parameters["experiment"]
-    if experiment in ({"epochs": -1}, {"novel": 1}):
-        experiment = {**known, **experiment}  # type: ignore[dict-item]
-    with pytest.raises(ManifestError, match=r"externalParameters\.experiment"):
-        experiment_of(replace(manifest, external_parameters={"experiment": experiment}))

@@ -12,7 +12,7 @@ from real_runs import Bench
 from small_studies import Watched, write_study
 
 from ndrepro.execution.runs.run_checks import CHECKS
-from ndrepro.execution.studies.hyperparameter_search import CONTINUED, Quiet, Trial, search_study, targets_of
+from ndrepro.execution.studies.hyperparameter_search import Quiet, Trial, search_study, targets_of
 from ndrepro.execution.studies.launchers import LocalLauncher
 from ndrepro.execution.studies.plan import carry_out, make_plan
 from ndrepro.execution.studies.run_status import DONE, MISSING, WAITING, Survey
@@ -24,6 +24,7 @@ from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import read_json
 from ndrepro.protocol.study.search_space import SearchOutcome, Target
 from ndrepro.protocol.study.study import StudyRun
+from ndrepro.protocol.training_record import CONTINUED_RUN
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.trust import TrustPolicy
@@ -126,7 +127,7 @@ def test_a_trial_that_goes_on_names_the_piece_before_and_is_the_whole_training(
 ) -> None:
     bench, path, found, kept = searched
     first, second = kept.pieces[found.trial, 1], kept.pieces[found.trial, 2]
-    (origin,) = (item for item in manifest_of(bench, second).dependencies if item.name == CONTINUED)
+    (origin,) = (item for item in manifest_of(bench, second).dependencies if item.name == CONTINUED_RUN)
     assert origin.digest == {"sha256": file_digest(first.manifest).sha256}
     assert list(found.runs) == [first.root.name, second.root.name]
     study = load_study(path)
