@@ -132,6 +132,13 @@ def test_an_unknown_key_is_named(ring: KeyRing, tmp_path: Path, envelope: dict[s
         verify_envelope(envelope, [])
 
 
+def test_a_key_answers_yes_or_no(ring: KeyRing, tmp_path: Path, envelope: dict[str, Any]) -> None:
+    signature, message = base64.b64decode(envelope["signatures"][0]["sig"]), pae(PAYLOAD_TYPE, PAYLOAD)
+    assert ring.public_key().verifies(signature, message) is True
+    assert ring.public_key().verifies(signature, message + b" ") is False
+    assert KeyRing(tmp_path / "other").public_key().verifies(signature, message) is False
+
+
 def test_a_threshold_counts_different_keys(ring: KeyRing, tmp_path: Path, envelope: dict[str, Any]) -> None:
     other = KeyRing(tmp_path / "other")
     keys = [ring.public_key(), other.public_key()]
@@ -281,6 +288,13 @@ def test_a_file_that_is_no_key_is_refused(ring: KeyRing, content: bytes) -> None
     ring.path.chmod(0o600)
     with pytest.raises(KeyFileError, match="not an unencrypted private key"):
         ring.signer()
+
+
+def test_a_home_is_made_with_the_folders_above_it_or_used_as_it_is(tmp_path: Path) -> None:
+    deep = tmp_path / "a" / "b" / "home"
+    assert KeyRing(deep).keyid and stat.S_IMODE(deep.stat().st_mode) == 0o700
+    (tmp_path / "empty").mkdir(mode=0o700)
+    assert KeyRing(tmp_path / "empty").keyid
 
 
 def test_a_home_that_cannot_be_made_says_so(tmp_path: Path) -> None:
