@@ -19,9 +19,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import ndrepro
+from ndrepro.execution.runs.observer import DataObserver
 from ndrepro.protocol import extras
 from ndrepro.protocol.errors import DataError, NdreproError, from_record
 from ndrepro.protocol.experiment import split_sizes
@@ -68,16 +69,6 @@ def locate(experiment: Experiment, asked: Path | None) -> Path:
         own = any((folder / name).exists() for name in packaged.instead)
         return folder if own else packaged.folder
     return folder
-
-
-class DataObserver(Protocol):
-    """What is reported while data are checked."""
-
-    def reading(self, dataset: str, data: Path) -> None:
-        """The data have to be read, which takes as long as a training process takes to read them."""
-
-    def left_out(self, dataset: str, summary: str) -> None:
-        """Files in the data's folders are not read: how many, why, and one by name."""
 
 
 def check(experiment: Experiment, data: Path, runs: RunsFolder, observer: DataObserver) -> None:

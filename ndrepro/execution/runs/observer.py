@@ -27,14 +27,18 @@ class Progress:
     seconds_left: float | None
 
 
-class Observer(Protocol):
-    """Called from the parent process, in this order: ``began``, then ``progress`` and ``epoch`` as they come."""
+class DataObserver(Protocol):
+    """Called while data are checked, before anything starts."""
 
     def reading(self, dataset: str, data: Path) -> None:
-        """Before that, if data that are new here are read to see that they are whole."""
+        """Data that are new here are read to see that they are whole, which takes as long as in training."""
 
     def left_out(self, dataset: str, summary: str) -> None:
-        """Before that, if files in the data's folders are not read: how many, why, and one by name."""
+        """Files in the data's folders are not read: how many, why, and one by name."""
+
+
+class Observer(DataObserver, Protocol):
+    """Called from the parent process, in this order: ``began``, then ``progress`` and ``epoch`` as they come."""
 
     def began(self, folder: RunFolder, request: Request) -> None:
         """The run folder is made and the ledger has its entry."""

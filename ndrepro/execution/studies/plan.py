@@ -25,6 +25,7 @@ from typing import Protocol
 
 from ndrepro.execution.containers import engines
 from ndrepro.execution.runs import data_check
+from ndrepro.execution.runs.observer import DataObserver
 from ndrepro.execution.runs.run import RunOptions
 from ndrepro.execution.runs.run_lookup import read_results
 from ndrepro.execution.runs.signals import stops_taken
@@ -148,14 +149,8 @@ class Outcome:
         return self.plan.states[DONE] == len(self.plan.items)
 
 
-class StudyObserver(Protocol):
+class StudyObserver(DataObserver, Protocol):
     """Called from the study's process as its runs go on."""
-
-    def reading(self, dataset: str, data: Path) -> None:
-        """Before anything, if data that are new here are read to see that they are whole."""
-
-    def left_out(self, dataset: str, summary: str) -> None:
-        """Before anything, if files in the data's folders are not read: how many, why, and one by name."""
 
     def started(self, plan: StudyPlan) -> None:
         """Before the first run."""
