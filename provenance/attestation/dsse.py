@@ -234,7 +234,7 @@ class Verified:
 
     payload: bytes
     signatures: tuple[tuple[str, bytes], ...]
-    others: int = 0
+    others: int
 
     @property
     def signers(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from provenance.attestation.dsse import (
     read_envelope,
     sign_envelope,
     verify_envelope,
+    verify_parts,
     write_envelope,
 )
 from provenance.errors import EnvelopeError, KeyFileError, ProvenanceError, TrustError, UsageError
@@ -130,6 +132,13 @@ def test_an_unknown_key_is_named(ring: KeyRing, tmp_path: Path, envelope: dict[s
         verify_envelope(envelope, [KeyRing(tmp_path / "other").public_key()])
     with pytest.raises(TrustError):
         verify_envelope(envelope, [])
+
+
+def test_one_trusted_signature_is_enough_and_any_mapping_is_read(ring: KeyRing, envelope: dict[str, Any]) -> None:
+    parts = read_envelope(MappingProxyType(envelope))
+    assert verify_parts(*parts, [ring.public_key()]).signers == (ring.keyid,)
+    with pytest.raises(EnvelopeError, match=r"\$: \[\], expected an object"):
+        read_envelope(b"[]")
 
 
 def test_a_key_answers_yes_or_no(ring: KeyRing, tmp_path: Path, envelope: dict[str, Any]) -> None:
