@@ -57,7 +57,7 @@ def test_grey_images_stay_grey_and_are_padded_where_asked(bench: Bench, tmp_path
     own = Bench(tmp_path / "bench")
     own.options = replace(own.options, data=tmp_path)
     documents = checked(own, own.run("lenet_nd_1_mnist", size="32"))
-    assert documents["dataset"]["canonical"] is None
+    assert documents["dataset"]["canonical"] is False
     assert documents["model"]["layers"][0]["input_shape"] == [2, 1, 32, 32]
     assert documents["dataset"]["prepared"]["labels_changed"] == 0
 
