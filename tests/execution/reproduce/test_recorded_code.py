@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from captured_source import git
+from compared_runs import manifest
 
 from ndrepro.execution.reproduce import recorded_code as module
 from ndrepro.execution.reproduce.recorded_code import recorded_code
-from provenance.attestation.manifest import Resource
+from provenance.attestation.manifest import Manifest, Resource
 from provenance.capture import source
 
 
@@ -31,7 +32,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return top
 
 
-def recorded(checkout: Path, run: Path, **options: Any) -> Any:
+def recorded(checkout: Path, run: Path, **options: Any) -> Manifest:
     """What a manifest says of the code as it is now; the files are kept in ``run``."""
     captured = source.capture(
         checkout, run, packages=[checkout / "ndrepro", checkout / "provenance"], exclude=[], **options
@@ -41,7 +42,7 @@ def recorded(checkout: Path, run: Path, **options: Any) -> Any:
         Resource("source", digest={"gitCommit": captured["commit"]}, annotations=captured),
         Resource("code", digest={"sha256": code["tree_sha256"]}, annotations=code),
     )
-    return SimpleNamespace(dependencies=resources)
+    return replace(manifest(), dependencies=resources)
 
 
 def change(checkout: Path) -> None:
