@@ -33,3 +33,11 @@ def reap() -> Iterator[Callable[["subprocess.Popen[str]"], None]]:
             os.kill(child, signal.SIGKILL)
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """As at a terminal: shells start what runs in their background deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -201,14 +201,6 @@ class Impatient(Silent):
         if now == self.when:
             self.pressed += 1
             os.kill(os.getpid(), signal.SIGINT)
-
-
-@pytest.fixture
-def hears_ctrl_c() -> Iterator[None]:
-    """As at a terminal: shells start what runs in their background deaf to it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def test_ctrl_c_before_the_child_is_there_is_signed_as_interrupted(
