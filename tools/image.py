@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     engine = given.engine or next((each for each in ("podman", "docker") if shutil.which(each)), None)
     if engine is None:
-        sys.exit("error: neither podman nor docker is there\n  cure: install one, e.g. apt install podman")
+        sys.exit("error: neither podman nor docker is there\n  hint: install one, e.g. apt install podman")
     try:
         if given.command == "build":
             print(build(engine, given.tag, given.base, given.lock, given.volume, given.no_cache))
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
             text = sbom(engine, given.tag)
             given.out.write_text(text, encoding="utf-8") if given.out else print(text, end="")
     except subprocess.CalledProcessError as error:
-        sys.exit(f"error: {error.cmd[0]} ended with exit code {error.returncode}\n  cure: see what it printed above")
+        sys.exit(f"error: {error.cmd[0]} ended with exit code {error.returncode}\n  hint: see what it printed above")
     return 0
 
 
@@ -111,7 +111,7 @@ def base_digest(engine: str, base: str) -> str:
 def to_sif(engine: str, tag: str, target: Path) -> str:
     """The image as one file that Apptainer runs; its path."""
     if shutil.which("apptainer") is None:
-        sys.exit("error: apptainer is not there\n  cure: install it, or run this where it is")
+        sys.exit("error: apptainer is not there\n  hint: install it, or run this where it is")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".sif-", dir=target.parent) as scratch:
         archive = Path(scratch, "image.tar")

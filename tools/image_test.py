@@ -114,7 +114,7 @@ def main(arguments: Sequence[str]) -> int:
             print(f"{number + 1:>2} no   {error}", flush=True)
             return 1
         except ProvenanceError as error:
-            print(f"error: {error.message}\n  cure: {error.cure}", file=sys.stderr)
+            print(f"error: {error.message}\n  hint: {error.cure}", file=sys.stderr)
             return 3
     print(f"\nthe image trains: {number} of {number} checks held")
     return 0

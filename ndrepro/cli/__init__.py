@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _main(arguments)
     except KeyboardInterrupt:  # before what reports errors is there, or while it reports one
-        sys.stderr.write("error: interrupted\n  cure: type the command again\n")
+        sys.stderr.write("error: interrupted\n  hint: type the command again\n")
         return 3
 
 

@@ -74,7 +74,7 @@ def test_words_that_cannot_be_parsed_are_two_lines_and_exit_2(
     assert (answer.code, answer.out) == (2, "")
     what, cure = answer.err.splitlines()
     assert what.startswith("error: ") and said in what
-    assert cure.startswith("  cure: see `ndrepro") and cure.endswith("--help`")
+    assert cure.startswith("  hint: see `ndrepro") and cure.endswith("--help`")
     assert ndrepro(*words, "--json").json["error"]["exit_code"] == 2
 
 
@@ -93,5 +93,5 @@ def test_a_defect_of_our_own_is_two_lines_too(ndrepro: Callable[..., Answer], mo
     assert answer.code == 3
     assert answer.err == (
         "error: ZeroDivisionError: division by zero\n"
-        "  cure: this is a defect of ndrepro: the same command with --debug shows where\n"
+        "  hint: this is a defect of ndrepro: the same command with --debug shows where\n"
     )

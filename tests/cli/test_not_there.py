@@ -87,7 +87,7 @@ def test_what_is_not_there_has_one_exit_code_in_every_command(
     answer = ndrepro(*command.split())
     assert answer.code == code, answer.err
     what, cure = answer.err.splitlines()
-    assert what.startswith("error: ") and cure.startswith("  cure: ")
+    assert what.startswith("error: ") and cure.startswith("  hint: ")
     assert sorted(Path().rglob("*")) == before, "nothing is made"
 
 

@@ -35,7 +35,7 @@ def test_wrong_names_offer_the_nearest_and_exit_2() -> None:
     assert (answer.code, answer.out) == (2, "")
     what, cure = answer.err.splitlines()
     assert what == "error: unknown experiment 'vgg16_dn_100'"
-    assert cure.startswith("  cure: did you mean vgg16_nd_100")
+    assert cure.startswith("  hint: did you mean vgg16_nd_100")
 
 
 def test_without_home_what_needs_no_key_works(runs: RunsFolder) -> None:

@@ -164,7 +164,7 @@ def cli(*words: str, **variables: str) -> tuple[int, str]:
 def refused(error: str, said: str, code: int) -> bool:
     """Said in one line, with the cure in another, and exit code 3."""
     lines = error.splitlines()
-    return (code, len(lines), said in lines[0], lines[1].startswith("  cure: ")) == (3, 2, True, True)
+    return (code, len(lines), said in lines[0], lines[1].startswith("  hint: ")) == (3, 2, True, True)
 
 
 def test_what_is_not_there_is_said_and_nothing_begun(image: str, sif: Path, tmp_path: Path) -> None:

@@ -140,4 +140,4 @@ def test_the_image_is_tried_as_runs_use_it_and_another_does_not_pass(image: str,
     assert (code, len(lines), lines[-1].startswith(" 2 no   ")) == (1, 2, True), lines
     code, lines, error = try_image("localhost/no-such-image")
     assert (code, lines) == (3, [])
-    assert error.startswith("error: podman has no image localhost/no-such-image\n  cure: ")
+    assert error.startswith("error: podman has no image localhost/no-such-image\n  hint: ")

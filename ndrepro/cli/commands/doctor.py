@@ -44,5 +44,5 @@ def _print(finding: Finding) -> None:
     line.append(f" {finding.name:<{_NAME_WIDTH}} {terminal.hanging(finding.message, _INDENT)}", style="default")
     console.print(line, soft_wrap=True)
     if finding.cure and finding.status != "ok":
-        cure = terminal.hanging(f"cure: {finding.cure}", _INDENT)
+        cure = terminal.hanging(f"hint: {finding.cure}", _INDENT)
         console.print(Text(f"{'':<{_INDENT}}{cure}", style="dim"), soft_wrap=True)

@@ -93,7 +93,7 @@ def verify(
         _print_problems(each.problems)
         if each.problems:
             terminal.write_line(
-                f"  cure: {each.cure}; files are hard links: see that uv's cache is sound (uv cache clean)"
+                f"  hint: {each.cure}; files are hard links: see that uv's cache is sound (uv cache clean)"
             )
     if not chosen and not as_json:
         terminal.write_line(f"none is built; `{terminal.program()} env create NAME` builds one")

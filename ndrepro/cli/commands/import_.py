@@ -69,7 +69,7 @@ def _print(found: Imported) -> None:
         terminal.write_line(f"nothing was taken in: none of {plural(len(found.runs), 'run')} verifies")
         if any(run.problem.startswith("signature") for run in refused):
             cure = "keys trust FILE --name N, with a key from whoever ran them"
-            terminal.write_line(f"  cure: {terminal.program()} {cure}")
+            terminal.write_line(f"  hint: {terminal.program()} {cure}")
         return
     files = "with every file" if whole == len(taken) else f"{whole} of them with every file that was signed"
     terminal.write_line(f"taken in   {plural(len(taken), 'run')}, {files}: {terminal.here(found.folder)}")

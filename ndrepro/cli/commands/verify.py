@@ -95,5 +95,5 @@ def _print_check(check: Check) -> None:
     line.append(terminal.hanging(f"{check.name}: {check.message}" if check.message else check.name, _INDENT))
     terminal.console().print(line, soft_wrap=True)
     if check.cure and check.status == "fail":
-        cure = terminal.hanging(f"cure: {check.cure}", _INDENT)
+        cure = terminal.hanging(f"hint: {check.cure}", _INDENT)
         terminal.console().print(Text(f"{'':<{_INDENT}}{cure}", style="dim"), soft_wrap=True)

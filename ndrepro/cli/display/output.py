@@ -90,7 +90,7 @@ def report(error: BaseException, *, as_json: bool, debug: bool) -> int:
 def print_error(record: dict[str, Any]) -> None:
     """The two lines of an error on standard error: what, and the cure."""
     terminal.write_line(f"error: {record['message']}", sys.stderr)
-    terminal.write_line(f"  cure: {record['cure']}", sys.stderr)
+    terminal.write_line(f"  hint: {record['cure']}", sys.stderr)
 
 
 def print_json(document: Any) -> None:

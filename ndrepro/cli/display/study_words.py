@@ -66,7 +66,7 @@ def print_outcome(outcome: Outcome) -> None:
         error = failure.ending.error
         _row(failure.ending.outcome[:LABEL], f"{failure.run.label}: {error.message if error else 'no reason told'}")
         if error and error.cure:
-            _row("", f"cure: {error.cure}")
+            _row("", f"hint: {error.cure}")
         if failure.ending.folder:
             _row("", terminal.here(failure.ending.folder.root))
     if len(outcome.failures) > _FAILURES_SHOWN:

@@ -43,6 +43,6 @@ def test_a_wrong_file_is_two_lines_and_exit_2(ndrepro: Command) -> None:
     answer = ndrepro("audit", claims('claimed = "4"\nquery = "DROP TABLE t"\n'))
     assert answer.code == 2 and answer.out == ""
     what, cure = answer.err.splitlines()
-    assert what.startswith("error: claims.toml: claim sum: `DROP TABLE t`") and cure.startswith("  cure: ")
+    assert what.startswith("error: claims.toml: claim sum: `DROP TABLE t`") and cure.startswith("  hint: ")
     assert ndrepro("audit", "none.toml").code == 3
     assert ndrepro("audit", "--json", "--markdown").code == 2

@@ -177,7 +177,7 @@ def test_wrong_usage_and_missing_runs_end_with_their_codes(ndrepro: Diff, make: 
     assert ndrepro("diff", str(run.root)).code == 2
     answer = ndrepro("diff", str(run.root), "lenet_bn_2_digts")
     assert answer.code == 3 and answer.out == ""
-    assert answer.err.splitlines()[1].startswith("  cure: did you mean lenet_bn_2_digits")
+    assert answer.err.splitlines()[1].startswith("  hint: did you mean lenet_bn_2_digits")
     (tmp_path / "a folder").mkdir()
     assert ndrepro("diff", str(run.root), str(tmp_path / "a folder")).code == 3
 

@@ -23,7 +23,7 @@ def test_a_problem_is_exit_1_and_a_warning_is_not(
     answer = ndrepro("doctor")
     assert answer.code == code
     assert answer.out.startswith("ok       python                3.11.7\nwarning  source                DIRTY\n")
-    assert "cure: commit first" in answer.out and "nobody needs" not in answer.out
+    assert "hint: commit first" in answer.out and "nobody needs" not in answer.out
     assert ndrepro("doctor", "--json").json == {
         "ok": code == 0,
         "findings": [finding.to_json() for finding in findings],

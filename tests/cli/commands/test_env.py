@@ -124,7 +124,7 @@ def test_what_cannot_be_had_is_said_with_the_cure(
 ) -> None:
     answer = ndrepro(*command)
     assert answer.code == code
-    assert said in answer.err and "cure:" in answer.err
+    assert said in answer.err and "hint:" in answer.err
 
 
 def test_the_projects_cells_are_listed_without_being_built(ndrepro: Callable[..., Answer], tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def test_what_holds_no_runs_is_said(
     (tmp_path / "torn.tar.gz").write_bytes(whole[: len(whole) // 2])
     answer = ndrepro("import", str(make(tmp_path)))
     assert answer.code in (code, 3) if not said else answer.code == code
-    assert said in answer.err and "cure:" in answer.err
+    assert said in answer.err and "hint:" in answer.err
 
 
 def test_a_name_that_is_taken_is_not_written_over(

@@ -57,7 +57,7 @@ def test_no_home_at_all_is_an_error_with_a_cure(
     monkeypatch.setattr(pwd, "getpwuid", lambda uid: {}[uid])  # a user whom the password database does not know
     answer = ndrepro(*words)
     assert answer.code == 3 and "HOME is not set" in answer.err
-    assert "  cure: set NDREPRO_HOME" in answer.err
+    assert "  hint: set NDREPRO_HOME" in answer.err
 
 
 @pytest.mark.parametrize(("words", "code"), [(("keys", "show"), 3), (("keys", "list"), 3), (("doctor",), 1)])

@@ -145,7 +145,7 @@ def test_the_child_s_own_error_and_cure_reach_the_terminal(ndrepro: Callable[...
     answer = ndrepro("run", "--json")
     assert answer.code == 3
     assert answer.json["error"]["type"] == "DataError" and answer.json["manifest"] is None
-    assert answer.err.endswith("error: data/a.png: not a whole image\n  cure: replace the file\n")
+    assert answer.err.endswith("error: data/a.png: not a whole image\n  hint: replace the file\n")
 
 
 def test_a_complete_run_is_not_resumed(ndrepro: Callable[..., Answer], runs: RunsFolder) -> None:

@@ -155,7 +155,7 @@ def test_a_failing_run_is_exit_1_with_its_reason_there_and_in_the_status(
     assert "precision=tf32 on the CPU" in status.out
     told = ndrepro("study", "run", path)
     assert told.code == 1
-    assert "goes on in runs/" in told.out and "cure: choose precision=fp32" in told.out
+    assert "goes on in runs/" in told.out and "hint: choose precision=fp32" in told.out
 
 
 @pytest.fixture

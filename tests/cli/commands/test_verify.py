@@ -63,7 +63,7 @@ def test_a_changed_file_exits_1_and_is_named(ndrepro: Callable[..., Answer], fol
     folder.weights.write_bytes(b"WEIGHTS")
     answer = ndrepro("verify", str(folder.root))
     assert answer.code == 1 and answer.err == ""
-    assert "  6 FAIL digests: weights.safetensors was changed\n         cure: " in answer.out
+    assert "  6 FAIL digests: weights.safetensors was changed\n         hint: " in answer.out
     assert "NOT verified: 1 failed" in answer.out
     assert ndrepro("verify", str(folder.root), "--json").json["ok"] is False
 

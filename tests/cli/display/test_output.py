@@ -33,19 +33,19 @@ def test_every_error_has_an_exit_code_a_line_and_a_cure(
     captured = capsys.readouterr()
     what, cure = captured.err.splitlines()
     assert what.startswith("error: ") and len(what) > len("error: ")
-    assert cure.startswith("  cure: ") and len(cure) > len("  cure: ")
+    assert cure.startswith("  hint: ") and len(cure) > len("  hint: ")
     assert captured.out == ""
 
 
 def test_an_error_s_own_cure_is_kept_and_lines_are_joined(capsys: pytest.CaptureFixture[str]) -> None:
     output.report(DataError("cut\n  short", "copy it\nagain"), as_json=False, debug=False)
-    assert capsys.readouterr().err == "error: cut short\n  cure: copy it again\n"
+    assert capsys.readouterr().err == "error: cut short\n  hint: copy it again\n"
 
 
 def test_a_full_disk_names_the_path_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     output.report(OSError(errno.ENOSPC, "No space left on device", "/full/x"), as_json=False, debug=False)
     assert capsys.readouterr().err == (
-        "error: /full/x: No space left on device\n  cure: free space there, or choose another folder (--runs DIR)\n"
+        "error: /full/x: No space left on device\n  hint: free space there, or choose another folder (--runs DIR)\n"
     )
 
 
@@ -56,7 +56,7 @@ def test_json_goes_to_standard_output_and_the_lines_still_to_standard_error(
     captured = capsys.readouterr()
     expected = {"type": "UsageError", "message": "what", "cure": "do", "exit_code": 2}
     assert json.loads(captured.out) == {"error": expected}
-    assert captured.err == "error: what\n  cure: do\n"
+    assert captured.err == "error: what\n  hint: do\n"
 
 
 def test_a_traceback_only_with_debug(capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,4 +91,4 @@ def test_ctrl_c_before_anything_is_imported_is_no_traceback(
     monkeypatch.delitem(sys.modules, "ndrepro.cli.app")
     monkeypatch.setattr(sys, "meta_path", [Impatient(), *sys.meta_path])
     assert main(["--version"]) == 3
-    assert capsys.readouterr() == ("", "error: interrupted\n  cure: type the command again\n")
+    assert capsys.readouterr() == ("", "error: interrupted\n  hint: type the command again\n")

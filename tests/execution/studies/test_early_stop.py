@@ -119,5 +119,5 @@ def test_a_stop_while_the_study_is_planned_makes_nothing(bench: Bench, hears_ctr
         output, errors = process.communicate()
     os.close(held[0])
     assert (process.returncode, output) == (3, "")
-    assert errors == "error: interrupted\n  cure: type the command again\n"
+    assert errors == "error: interrupted\n  hint: type the command again\n"
     assert sorted(path.name for path in bench.root.rglob("*")) == ["ledger.jsonl", "mini.toml", "runs"]
