@@ -1,1 +1,1 @@
-"""From verified runs to what they mean: verdicts, where two runs part and why. Files and manifests only, no torch."""
+"""From verified runs to verdicts, causes and intervals. Reads files and manifests only, no torch."""

@@ -164,7 +164,7 @@ def data_code(sources: Sources) -> Iterator[Evidence]:
 
 
 def data_checked(sources: Sources) -> Iterator[Evidence]:
-    """Checksums that data are held against: hexadecimal digests in code that computes digests."""
+    """Checksums that data are compared with: hexadecimal digests in code that computes digests."""
     for module in sources.modules:
         hashing = {"hashlib"} & {name.partition(".")[0] for name in module.names.values()}
         digests = [

@@ -193,7 +193,7 @@ def code_lines(text: str) -> Iterator[int]:
                 yield number
         elif marker is not None:
             fence = marker[1]
-        # an indented line goes on with a paragraph or a list's item, unless a blank line or more code is before it
+        # an indented line resumes a paragraph or a list's item, unless a blank line or more code is before it
         elif re.match(r"( {4}|\t)\s*\S", line) and before in ("", "code"):
             before = "code"
             yield number

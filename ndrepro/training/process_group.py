@@ -15,7 +15,7 @@ computes its rows of each batch. Then
    through the sums (``layers.together``); with "process" each takes its own share's, and the running statistics of
    rank 0 are copied to all after every step, as torch's DistributedDataParallel does before it;
 3. every process takes the same optimizer step on the same numbers. After every epoch they compare their weights, bit
-   for bit, and stop with an error where they have parted.
+   for bit, and stop with an error where they have diverged.
 
 Processes stop together: whether one was asked to is agreed on after every step. Only rank 0 writes the run's files.
 """

@@ -77,7 +77,7 @@ class Recorder:
         external_parameters: Mapping[str, Any],
         builder: Builder | Mapping[str, Any],
     ) -> Recorder:
-        """Hold ``folder`` and tell the ledger that the run begins, or goes on where it has been begun before.
+        """Hold ``folder`` and tell the ledger that the run begins, or goes on where it has been started before.
 
         Args:
             folder: the run folder, made where it is missing.

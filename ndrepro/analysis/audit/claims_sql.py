@@ -76,7 +76,7 @@ SCALARS: Mapping[str, tuple[int, Callable[..., Any]]] = {
     "sqrt": (1, math.sqrt),
     "ln": (1, math.log),
     "exp": (1, math.exp),
-    # what a number is when it is cut off instead of rounded; decimals are not exact in binary
+    # what a number is when it is truncated instead of rounded; decimals are not exact in binary
     "truncate": (2, lambda value, digits: math.trunc(round(value * 10.0**digits, 6)) / 10.0**digits),
 }
 _OF_SQLITE = {"count", "min", "max", "abs", "round", "coalesce", "nullif", "row_number", "rank"}

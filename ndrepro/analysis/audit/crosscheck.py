@@ -1,8 +1,8 @@
 """A printed table against the raw data behind it, cell by cell; and where the numbers of a wrong column come from.
 
 Each printed cell should be a statistic (the mean, say) of the raw values of its replicates. A cell agrees if it is
-that number rounded to the digits printed; it is told apart whether it was cut off instead of rounded, and whether one
-digit differs from what should stand there.
+that number rounded to the digits printed; it is distinguished whether it was truncated instead of rounded, and whether
+one digit differs from what should stand there.
 
 Where several cells of a column disagree, its origin is looked for, by computation alone, among
 

@@ -2,10 +2,10 @@
 
     likely      it shows exactly there, in that way
     possible    nothing speaks against it, and nothing but its being there for it
-    ruled out   it acts later than the runs part, or would have shown before, or in another way
+    ruled out   it acts later than the runs diverge, or would have shown before, or in another way
 
 Held against each other are the stage at which the difference enters (``ndrepro.analysis.comparison.cause_catalogue``)
-and the step, the loss, the size and the running statistics with which the runs part. Every standing comes with what
+and the step, the loss, the size and the running statistics with which the runs diverge. Every standing comes with what
 decided it.
 """
 
@@ -54,7 +54,7 @@ class Observation:
 
 
 def _first_size(parting: Parting) -> float | None:
-    """The size of the first difference that the losses show, soon after the runs part."""
+    """The size of the first difference that the losses show, soon after the runs diverge."""
     if parting.growth[-1].step == 0:
         return None
     soon = (point.relative for point in parting.growth if point.step <= parting.step + 2)

@@ -1,6 +1,6 @@
-"""Why two runs part: the differences that were found, ranked by whether they could show where and as they did.
+"""Why two runs diverge: the differences that were found, ranked by whether they could show where and as they did.
 
-Every change of two manifests has an effect (``ndrepro.analysis.comparison.cause_catalogue``), which is held against
+Every change of two manifests has an effect (``ndrepro.analysis.comparison.cause_catalogue``), which is compared with
 what the trails show (``ndrepro.analysis.comparison.cause_ranking``): likely, possible or ruled out, and within each by
 how often such a difference is the cause. This is an argument from what was recorded, and no proof: the proof is a run
 with that one thing changed back. Where nothing recorded can be the cause, what is left is said instead.
@@ -201,7 +201,7 @@ def _data_causes(changes: ManifestDiff, data: tuple[_Data, ...], seen: Observati
 
 
 def _resumed(manifests: tuple[Manifest, Manifest], seen: Observation) -> list[Cause]:
-    """One was resumed, or both from other steps: that must not move a bit, and where they part tells."""
+    """One was resumed, or both from other steps: that must not move a bit, and where they diverge tells."""
     steps = [TrainingRecord.of(manifest).resumed_from_step for manifest in manifests]
     if steps[0] == steps[1] or seen.step in (None, NEVER):
         return []

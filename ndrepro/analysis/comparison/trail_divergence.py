@@ -1,4 +1,4 @@
-"""Where the numbers of two runs part, and how their difference grows, step by step, from their numerical trails.
+"""Where the numbers of two runs diverge, and how their difference grows, step by step, from their numerical trails.
 
 Trails are read as plain files (numpy, no torch). Losses come from the trail's bits and are those of single steps. A
 difference of zero is a finding like any other; a trail that is torn, cut short or begins later than the other is
@@ -107,7 +107,7 @@ class Parting:
 
 @dataclass(frozen=True)
 class TrailComparison:
-    """Two trails: each one's first and last step (-1: no record), records compared, where they part, what is odd."""
+    """Two trails: each one's first and last step (-1: no record), records compared, where they diverge, what is odd."""
 
     first_steps: tuple[int, int]
     last_steps: tuple[int, int]

@@ -84,7 +84,7 @@ class Results:
         return pandas.DataFrame(lines, columns=list(ResultRow.__dataclass_fields__))
 
     def account(self) -> dict[str, Any]:
-        """How many runs were begun, and what became of them, for the head of every report."""
+        """How many runs were started, and what became of them, for the head of every report."""
         return {
             "folders": [str(folder) for folder in self.folders],
             "begun": self.begun,

@@ -44,7 +44,7 @@ _SAME = 1e-3  # deviances that differ by less are one
 _LEAST, _STARTS = 1e-6, 6
 _FLAT = 1e-2  # of the deviance, by a root of a share
 _FAR = 50.0  # a deviance of no interest, however exact
-_ALIKE = 1e-9  # two sources whose parts of V are so alike cannot be told apart
+_ALIKE = 1e-9  # two sources whose parts of V are so alike cannot be distinguished
 
 
 def mixed_components(
@@ -53,7 +53,7 @@ def mixed_components(
     """The components of ``values`` (n,) whose ``levels`` are given for each axis, (n,) each, n not the same everywhere.
 
     Raises TooLittle for an axis with one level, values that are not finite, and runs of which two sources cannot be
-    told apart, as where one thing at a time was varied.
+    distinguished, as where one thing at a time was varied.
     """
     with _one_thread():
         return _components(levels, values, confidence)

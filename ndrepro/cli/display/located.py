@@ -1,4 +1,4 @@
-"""``ndrepro diff A B --locate``: replays the step at which two runs part, names the first operation that differs."""
+"""``ndrepro diff A B --locate``: replays the step at which two runs diverge, names the first operation that differs."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Located:
 
 
 def locate(found: RunComparison, data: Path | None, keep: Path | None, say: Callable[[str], None]) -> Located:
-    """Replay the step at which the two runs part. Raises UsageError where there is none, or a run is not verified."""
+    """Replay the step at which two runs diverge. Raises UsageError where there is none, or a run is not verified."""
     from ndrepro.analysis.comparison.operation_diff import first_difference, read_difference
     from ndrepro.execution.reproduce.step_replay import replays
 

@@ -1,4 +1,4 @@
-"""An experiment's data before its run is begun: where they lie, and whether they can be read.
+"""An experiment's data before its run is started: where they lie, and whether they can be read.
 
 The reader of the training process reads them once, in a process of its own (``ndrepro.training.data.__main__``), and
 whatever is wrong is told before there is a folder or a ledger entry. That they could be read is remembered in the

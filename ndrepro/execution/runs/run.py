@@ -100,7 +100,7 @@ def run(
 
     ``origin`` is the run that this one repeats, and goes into the manifest; ``recorded`` is the experiment as it was
     written then, since that run's own code may know no settings that came later. Raises UsageError, DataError,
-    EngineError, MissingExtra, DeviceError or StorageError before anything is begun; after that every ending is in
+    EngineError, MissingExtra, DeviceError or StorageError before anything is started; after that every ending is in
     Finished.
     """
     if options.container is not None and options.environment is not None:
@@ -131,7 +131,7 @@ def run(
 def resume(folder: RunFolder, options: RunOptions, observer: Observer) -> Finished:
     """Go on with a run that was interrupted, killed or failed, from its last checkpoint, to the same final bits.
 
-    One that was trained to its end, but not signed as complete, is gone on with too, and has little left to do.
+    One that was trained to its end, but not signed as complete, is resumed too, and has little left to do.
 
     It is told in the ledger beside the run, where its beginning is, whatever folder of runs the options name.
 

@@ -2,10 +2,10 @@
 
     archive or folder ── unpacked, regular files only ── every manifest verified ──> INTO/NAME/  as it was laid out
 
-What does not verify is left out and named; a ledger that comes with the runs comes along, so that what was begun there
-and is not here stays visible. Nothing is mixed with the runs that were made here: their ledger tells of these only. The
-folder that comes out is a folder of runs like any other (``--runs INTO/NAME``). Nothing of a run is executed, the
-archive's names can lead nowhere but into that folder, and a small archive does not fill the disk.
+What does not verify is left out and named; a ledger that comes with the runs comes along, so that what was started
+there and is not here stays visible. Nothing is mixed with the runs that were made here: their ledger tells of these
+only. The folder that comes out is a folder of runs like any other (``--runs INTO/NAME``). Nothing of a run is executed,
+the archive's names can lead nowhere but into that folder, and a small archive does not fill the disk.
 
 A run of which only the manifest (and some files) was sent is checked as far as it goes: its signature and statement,
 and every file that is there against the signed digest.

@@ -83,7 +83,7 @@ def ledger_of(folder: RunFolder) -> Path | None:
 
 
 def begun_order(entries: Iterable[Entry]) -> Callable[[str], tuple[int, str]]:
-    """Sorts identifiers of runs as they were begun, whatever their machines' clocks said.
+    """Sorts identifiers of runs as they were started, whatever their machines' clocks said.
 
     An identifier begins with the time on the machine where its run began, and nodes' clocks differ; entries of a ledger
     are written one after the other. Runs that it does not know come first, by their identifiers.

@@ -39,7 +39,7 @@ from ndrepro.protocol.messages import read_json, write_json
 from ndrepro.protocol.project_folders import CODE
 
 _FINAL = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT")
-# what an estimate may be wrong by before a task is stopped, put back and gone on with
+# what an estimate may be wrong by before a task is stopped, put back and resumed
 _MARGIN = 1.5
 _SACCT_SECONDS = 3.0
 

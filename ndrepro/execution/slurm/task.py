@@ -6,7 +6,7 @@ side where several small runs share one GPU, and waits. What a run tells goes to
 * Before the time limit submitit calls ``checkpoint``: every run is asked to stop, which leaves a checkpoint and a
   signed manifest that says so; then the job is put back into the queue.
 * Put back for that reason, or because its node was lost or taken away, the task starts anew: a run that has begun is
-  gone on with from its last checkpoint, one that is complete is left alone.
+  resumed from its last checkpoint, one that is complete is left alone.
 
 The pickle that submitit writes holds nothing but the words of command lines and paths.
 """
@@ -34,7 +34,7 @@ _DEAF = ("sh", "-c", 'trap "" USR1 USR2 CONT; exec "$@"', "sh")
 
 @dataclass(frozen=True)
 class Line:
-    """One run of a task: the command that begins it, the one that goes on with it but for the folder, its events."""
+    """One run of a task: the command that begins it, the one that resumes it but for the folder, its events."""
 
     begin: tuple[str, ...]
     resume: tuple[str, ...]

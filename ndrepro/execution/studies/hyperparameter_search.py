@@ -82,7 +82,7 @@ class SearchObserver(Protocol):
     """Called as a search goes on."""
 
     def begins(self, target: Target, spent: int, budget: int) -> None:
-        """A network and data set begin, or are gone on with: ``spent`` of ``budget`` epochs are recorded."""
+        """A network and data set begin, or are resumed: ``spent`` of ``budget`` epochs are recorded."""
 
     def reached(self, target: Target, trial: Trial, epochs: int, goes_on: bool, recorded: bool) -> None:
         """A trial has come to a rung of so many epochs; ``recorded``: it had been trained before."""

@@ -2,7 +2,7 @@
 
     --study NAME --grid GRID --runs DIR [--data PATH] [--leashed] [--sparse]
     and   EXP [--set KEY=VALUE ...] [--env CELL-OR-IMAGE]      to make a run
-    or    --resume FOLDER                                      to go on with one
+    or    --resume FOLDER                                      to resume one
 
 It trains, records and signs as ``ndrepro run`` does. What it says on standard output is for whoever started it, one
 JSON object a line (``launchers.event_line``): that the run began and where, how it gets on, how it ended. The command
@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> int:
 
 
 def perform(job: Job, options: execution.RunOptions, observer: Reporter, stop: Stop) -> Ending:
-    """Make the run, or go on with it; whatever happens is in the ending."""
+    """Make the run, or resume it; whatever happens is in the ending."""
     if stop.asked:
         return Ending(NOT_BEGUN)
     try:
@@ -92,7 +92,7 @@ def parse(arguments: list[str]) -> tuple[Job, execution.RunOptions, argparse.Nam
         run = StudyRun(given.grid, Experiment.from_name(given.name, settings), given.env)
     else:
         raise UsageError("neither an experiment nor --resume", "see python -m ndrepro.execution.studies.job --help")
-    # a run that is gone on with has its own environment and data
+    # a run that is resumed has its own environment and data
     options = execution.RunOptions(RunsFolder(given.runs), default_home(), given.data)
     here = options if folder else options.inside(run.environment)
     return Job(given.study, run, given.data, folder), here, given

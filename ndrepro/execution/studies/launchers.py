@@ -40,7 +40,7 @@ NOT_BEGUN = "not begun"
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a study to be made, or to be gone on with in the folder ``resume``."""
+    """One run of a study to be made, or to be resumed in the folder ``resume``."""
 
     study: str
     run: StudyRun

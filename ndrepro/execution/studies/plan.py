@@ -5,7 +5,7 @@
 
 What a study remembers is in its runs: signed manifests and the ledger say which are done, their folders say where to
 go on, and nothing else is written. So a study can be started again after any crash, on any day, by anyone with the
-folder of runs: what is done is passed over, what was cut off is gone on with, what failed is tried once more.
+folder of runs: what is done is passed over, what was interrupted is resumed, what failed is tried once more.
 
 A run that fails does not stop the others. What concerns them all does: a disk that is full, a key that cannot sign, a
 broken ledger. Data that two runs in a row could not read are not tried again by all the others. Ctrl-C stops the runs
@@ -74,7 +74,7 @@ class Item:
 class StudyPlan:
     """What a study, or some grids of it, comes to. ``notes`` are what its author should know.
 
-    ``elsewhere`` counts runs of the same experiments, by environment, that were begun in a container image that the
+    ``elsewhere`` counts runs of the same experiments, by environment, that were started in a container image that the
     study does not ask for, or outside of all where it asks for one: they do not count.
     """
 
@@ -176,14 +176,14 @@ def make_plan(study: Study, grids: Sequence[str], options: RunOptions) -> StudyP
 
 
 def only_begun(plan: StudyPlan) -> StudyPlan:
-    """The grids of which any run has been begun: what there is to resume."""
+    """The grids of which any run has been started: what there is to resume."""
     begun = {item.run.grid for item in plan.items if item.standing.state not in (MISSING, WAITING)}
     items = tuple(item for item in plan.items if item.run.grid in begun)
     return replace(plan, items=items)
 
 
 def image_begun_in(plan: StudyPlan) -> PinnedImage | None:
-    """The one image in which all that was begun of a study of the main environment has been begun."""
+    """The one image in which all that was started of a study of the main environment has been started."""
     begun = any(item.standing.state not in (MISSING, WAITING) for item in plan.items)
     if begun or len(plan.elsewhere) != 1 or plan.environments != (MAIN,):
         return None
@@ -191,7 +191,7 @@ def image_begun_in(plan: StudyPlan) -> PinnedImage | None:
 
 
 def data_of_begun(plan: StudyPlan) -> dict[str, Path]:
-    """Where the data of runs that were begun lay, by data set: a study is resumed with the same."""
+    """Where the data of runs that were started lay, by data set: a study is resumed with the same."""
     found: dict[str, Path] = {}
     for item in plan.items:
         if item.standing.folder is not None and item.run.experiment.dataset not in found:

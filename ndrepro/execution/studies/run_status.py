@@ -10,8 +10,8 @@ A study keeps no list of its own. A run counts as done when a manifest that comp
     5  the libraries that it names are those of that environment today, and so are the instruction sets that they may
        use (``ndrepro.protocol.experiment.determinism``); an image's own cannot change
 
-What falls short of these is said and not counted. A run without a manifest is under way, or was cut off together with
-its recorder. Of several runs that answer the same question the best one stands for it.
+What falls short of these is said and not counted. A run without a manifest is under way, or was interrupted together
+with its recorder. Of several runs that answer the same question the best one stands for it.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from provenance.errors import LedgerError, ManifestError, ProvenanceError
 
 DONE = "done"
 RUNNING = "running"  # a process holds it now
-CUT_OFF = "cut off"  # interrupted, or killed with or without its recorder: it can be gone on with
+CUT_OFF = "cut off"  # interrupted, or killed with or without its recorder: it can be resumed
 FAILED = "failed"
 REFUSED = "not counted"  # it may have completed, but a check above says no
 MISSING = "to do"  # never begun
-WAITING = "waiting"  # for its hyper-parameters to be searched: it cannot be begun
+WAITING = "waiting"  # for its hyper-parameters to be searched: it cannot be started
 # the first that any run of the same identity has is where the study's run stands
 STATES = (DONE, RUNNING, CUT_OFF, FAILED, REFUSED, MISSING, WAITING)
 
@@ -62,7 +62,7 @@ class Standing:
 
     @property
     def resumable(self) -> bool:
-        """Whether there is something to go on with."""
+        """Whether there is something to resume."""
         return self.state in (CUT_OFF, FAILED)
 
 
@@ -91,7 +91,7 @@ class Survey:
         return self._of_name(run.experiment.name).get(run.identity, Standing(MISSING))
 
     def images(self, run: StudyRun) -> tuple[PinnedImage, ...]:
-        """The container images in which the same experiment has been begun, whatever environment the run is for."""
+        """The container images in which the same experiment has been started, whatever environment the run is for."""
         found = self._of_name(run.experiment.name)
         return tuple(image for image in self._images if identity(run.experiment, str(image)) in found)
 
@@ -271,7 +271,7 @@ def _lost(folder: RunFolder, manifest: Manifest) -> str:
 
 
 def _release(version: str) -> str:
-    """2.13.0 of 2.13.0+cu130: builds of one release are told apart by a run's own manifest, not here."""
+    """2.13.0 of 2.13.0+cu130: builds of one release are distinguished by a run's own manifest, not here."""
     return version.partition("+")[0]
 
 

@@ -1,6 +1,6 @@
 """How many images an experiment takes of its data set, and whether there are enough of them.
 
-Asked before a run is begun, and again by the training process, which has the images themselves.
+Asked before a run is started, and again by the training process, which has the images themselves.
 """
 
 from __future__ import annotations

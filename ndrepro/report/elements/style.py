@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette (2008), told apart by readers of every kind of colour vision; ordered so that the
+# Okabe and Ito's palette (2008), distinguished by readers of every kind of colour vision; ordered so that the
 # first ones differ in lightness too
 COLOURS = ("#0072b2", "#e69f00", "#000000", "#cc79a7", "#009e73", "#56b4e9", "#d55e00", "#8a8200", "#7f7f7f", "#5b3a8e")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")

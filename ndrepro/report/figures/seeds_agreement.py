@@ -1,7 +1,7 @@
 """Whether networks that were tuned each on its own come in the same order as with one set of hyper-parameters for all.
 
 Bouthillier et al. (ICML 2019) rank their networks in both scenarios: *biased*, the hyper-parameters of He et al. for
-all, and *unbiased*, those that a search found for each. Here the two orders are held against each other, data set by
+all, and *unbiased*, those that a search found for each. Here the two orders are compared with each other, data set by
 data set and over all of them: Kendall's tau (1: the same order, -1: the reverse), with a bootstrap interval, since
 an order of means over ten seeds is itself uncertain. Runs of one scenario alone say nothing of this.
 """

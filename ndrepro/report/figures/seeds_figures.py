@@ -4,9 +4,9 @@
     2  the test errors of every network over its seeds, as histograms on one axis
     3  how often each network has each rank, in 1000 samples of one seed of each over all data sets
 
-Two scenarios are told apart, as there: *biased*, in which all networks have the same hyper-parameters, and *unbiased*,
-in which each has its own. Each needs three networks and two seeds that all of them have; of figure 3 all data sets
-have all networks, or it is not drawn, and the report says so.
+Two scenarios are distinguished, as there: *biased*, in which all networks have the same hyper-parameters, and
+*unbiased*, in which each has its own. Each needs three networks and two seeds that all of them have; of figure 3 all
+data sets have all networks, or it is not drawn, and the report says so.
 """
 
 from __future__ import annotations

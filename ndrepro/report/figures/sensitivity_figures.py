@@ -206,7 +206,7 @@ def _components(groups: Sequence[tuple[str, Breakdown]], path: Path) -> tuple[Pa
 
 
 def _bar(number: int, count: int) -> dict[str, Any]:
-    """Light bars, told apart by their hatch, on which an interval shows; the residual, which is last, is grey."""
+    """Light bars, distinguished by their hatch, on which an interval shows; the residual, which is last, is grey."""
     face = _RESIDUAL if number == count - 1 else _FACES[number % len(_FACES)]
     hatch = "" if number == count - 1 else style.HATCHES[1 + number % (len(style.HATCHES) - 1)]
     return {"facecolor": face, "edgecolor": "#707070", "hatch": hatch, "linewidth": 0.5}

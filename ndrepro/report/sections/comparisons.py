@@ -174,7 +174,7 @@ def _overall(found: Mapping[Place, Difference], ends: Mapping[Place, tuple[Value
 def _alike(places: Iterable[Place]) -> list[list[Place]]:
     """Places that differ in their network and data set alone, and in how much of the data set was taken.
 
-    Where a network was run on several parts of one data set, those are told apart again: each data set counts once.
+    Where a network was run on several parts of one data set, those are distinguished again: each data set counts once.
     """
     groups: dict[tuple[Any, ...], list[Place]] = defaultdict(list)
     for place in places:

@@ -1,4 +1,4 @@
-"""Methods, results and inferential reproducibility (Goodman, Fanelli and Ioannidis 2016), told apart by evidence."""
+"""Methods, results and inferential reproducibility (Goodman, Fanelli and Ioannidis 2016), distinguished by evidence."""
 
 from __future__ import annotations
 

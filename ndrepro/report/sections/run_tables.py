@@ -177,7 +177,7 @@ def left_out_table(scores: Results) -> Table:
 
 
 def left_out_words(scores: Results, repeats: int) -> str:
-    """How many were begun, and how many of those are reported."""
+    """How many were started, and how many of those are reported."""
     kept = len(scores.rows)
     if scores.begun is None:
         begun = (

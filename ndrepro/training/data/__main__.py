@@ -1,4 +1,4 @@
-"""Whether a data set can be read: ``python -m ndrepro.training.data NAME PATH``, before any run on it is begun.
+"""Whether a data set can be read: ``python -m ndrepro.training.data NAME PATH``, before any run on it is started.
 
 The very reader that a training process would use reads all of it, so that whatever would end a run there is told
 here. The last line of standard output is one JSON document,
