@@ -176,12 +176,14 @@ def send(sig: signal.Signals, words: str) -> None:
 
 
 def test_a_study_is_one_array_with_a_failing_task_told_and_a_report(study: Study) -> None:
-    study.write(grid('axes.method = ["bn", "nd"]\naxes.seed = [0, 1]\naxes.device = ["cpu", "cuda"]'))
+    # a last batch of one image, whose last feature map has one value a channel: batch norm refuses it while training
+    fails = '{ arch = "resnet18d", method = "bn", train_images = 65, batch_size = 64, seed = [0, 1, 2, 3] }'
+    study.write(grid(f'include = [{{ method = ["bn", "nd"], seed = [0, 1] }}, {fails}]'))
     array = study.submit("--jobs=3")
     states = study.wait_over(array)
     assert set(states) == {f"{array}_{number}" for number in range(8)}
     status = study.command("status")
-    assert status.returncode == 1, "runs without their GPU failed, and are told"
+    assert status.returncode == 1, "what failed is reported"
     assert "done       4 of 8 runs" in status.stdout
     assert status.stdout.count("failed") >= 4
     assert Ledger(study.runs / "ledger.jsonl").verify() == []
