@@ -16,6 +16,7 @@ import pytest
 from real_engines import BASE, IMAGE, ROOT, build, need, run
 
 from ndrepro.execution.environments.interpreters import find_python
+from ndrepro.protocol.experiment.determinism import INSTRUCTION_LIMITS
 
 # Some machines have control groups in both versions, which crun refuses, and limits that cannot be raised.
 CONTAINERS_CONF = """
@@ -28,6 +29,13 @@ events_logger = "file"
 [network]
 network_backend = "netavark"
 """
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_instruction_limits() -> None:
+    """A container gets none of this machine's, so that what is compared with it must have none either."""
+    for name in INSTRUCTION_LIMITS:
+        os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session")
