@@ -98,7 +98,7 @@ def label_of(environment: str) -> str:
     return PinnedImage.from_text(environment).label if is_image(environment) else environment
 
 
-def whereabouts(environment: str) -> str:
+def location_words(environment: str) -> str:
     """Where runs in that environment are, for people: in an image, "in podman:00be816f81ca", or in none."""
     return f"in {label_of(environment)}" if is_image(environment) else "outside of containers"
 

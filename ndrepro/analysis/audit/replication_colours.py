@@ -6,10 +6,7 @@ lower by more than 10 %. Whether "10 %" is relative to the original or percentag
 discussion says relative, its printed colours follow points. Both rules are here, under their names. Equal values are
 black, as the paper prints them.
 
-Section 5.1: consistency is the "averaged squared deviation" of the attempts from the original value, in fractions of
-one (not percent), below 0.5. Whether the sum was divided by n or n - 1 is not said; ``ddof`` says it here.
-
-Pure functions over arrays of accuracies in percent, and times in seconds.
+Pure functions over arrays of accuracies in percent.
 """
 
 from __future__ import annotations
@@ -55,25 +52,6 @@ def counts(found: ArrayLike) -> dict[str, int]:
     """How many there are of each colour, all three named."""
     counted = Counter(str(colour) for colour in np.asarray(found).ravel())
     return {colour: counted[colour] for colour in COLOURS}
-
-
-def squared_deviation(attempts_pct: ArrayLike, original_pct: float, ddof: int = 0) -> float:
-    """Averaged squared deviation of attempts from the original, in squared fractions; ``ddof`` 1 divides by n - 1.
-
-    Raises UsageError where there are no more attempts than ``ddof``: one attempt has no such value with n - 1.
-    """
-    attempts = _numbers(attempts_pct, "attempts")
-    if attempts.size <= ddof:
-        raise UsageError(f"{attempts.size} attempts, divided by n - {ddof}", f"at least {ddof + 1} attempts are needed")
-    return float(np.sum(((attempts - original_pct) / 100) ** 2) / (attempts.size - ddof))
-
-
-def time_ratio(nd_seconds: ArrayLike, bn_seconds: ArrayLike) -> NDArray[np.float64]:
-    """Training time with deconvolution over that with batch norm; 1.02 is 2 % more."""
-    bn = _numbers(bn_seconds, "batch norm's seconds")
-    if np.any(bn <= 0):
-        raise UsageError("a training time of zero or less", "give seconds")
-    return np.asarray(_numbers(nd_seconds, "deconvolution's seconds") / bn, dtype=np.float64)
 
 
 def _numbers(values: Any, what: str) -> NDArray[np.float64]:

@@ -145,9 +145,9 @@ def image(environment: str) -> PinnedImage | None:
 
 def places(environments: Iterable[str]) -> str:
     """In which images, or outside of them: "in podman:00be816f81ca and outside of containers"."""
-    from ndrepro.protocol.image_reference import whereabouts
+    from ndrepro.protocol.image_reference import location_words
 
-    return " and ".join(map(whereabouts, environments))
+    return " and ".join(map(location_words, environments))
 
 
 def duration(seconds: float) -> str:

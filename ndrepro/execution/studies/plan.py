@@ -46,7 +46,7 @@ from ndrepro.execution.studies.run_status import (
 from ndrepro.protocol import extras
 from ndrepro.protocol.errors import DataError
 from ndrepro.protocol.experiment.experiment import Experiment
-from ndrepro.protocol.image_reference import MAIN, PinnedImage, is_image, whereabouts
+from ndrepro.protocol.image_reference import MAIN, PinnedImage, is_image, location_words
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, read_json
 from ndrepro.protocol.study.study import Study, StudyRun
@@ -382,7 +382,7 @@ def _elsewhere(items: Sequence[Item], survey: Survey) -> dict[str, int]:
 def _notes(items: Iterable[Item], elsewhere: Mapping[str, int]) -> Iterable[str]:
     """What would otherwise go unseen: results that were not all made of the same code or data, and runs elsewhere."""
     for environment, count in elsewhere.items():
-        where = whereabouts(environment)
+        where = location_words(environment)
         yield f"{count} of the same experiments were run {where}, and do not count in this environment"
     for name, digests in code_and_data(item.standing for item in items).items():
         if len(digests) > 1:

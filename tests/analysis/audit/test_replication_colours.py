@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 
 from ndrepro.analysis.audit import replication_colours as verdicts
@@ -34,20 +32,6 @@ def test_the_published_tables_give_the_known_counts() -> None:
     total = {rule: {c: sum(part[c] for part in parts) for c in verdicts.COLOURS} for rule, parts in counted.items()}
     assert total["relative"] == {"green": 83, "black": 22, "red": 29}
     assert total["absolute"] == {"green": 83, "black": 35, "red": 16}
-
-
-def test_deviation_with_n_and_with_n_minus_1() -> None:
-    attempts = [90.0, 80.0, 70.0]  # 0, 0.1, 0.2 below 0.9
-    assert math.isclose(verdicts.squared_deviation(attempts, 90.0), 0.05 / 3)
-    assert math.isclose(verdicts.squared_deviation(attempts, 90.0, ddof=1), 0.05 / 2)
-    with pytest.raises(UsageError, match="1 attempts, divided by n - 1"):
-        verdicts.squared_deviation([90.0], 90.0, ddof=1)
-
-
-def test_time_ratios() -> None:
-    assert verdicts.time_ratio([102.0], [100.0]).tolist() == [1.02]
-    with pytest.raises(UsageError, match="zero or less"):
-        verdicts.time_ratio([1.0], [0.0])
 
 
 @pytest.mark.parametrize(
