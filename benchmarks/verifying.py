@@ -94,7 +94,8 @@ def _cpu_seconds() -> float:
 
 def make_folder(runs: Path, home: Path, count: int) -> None:
     """A folder of ``count`` signed runs and their ledger."""
-    from provenance.attestation.dsse import PAYLOAD_TYPE, KeyRing, pae, read_envelope, write_envelope
+    from provenance.attestation.dsse import PAYLOAD_TYPE, pae, read_envelope, write_envelope
+    from provenance.attestation.key_home import KeyRing
     from provenance.attestation.ledger import Entry
     from provenance.formats.digest import bytes_digest
 

@@ -210,7 +210,7 @@ def reproduce(
     from ndrepro.execution.runs.observer import Silent
     from ndrepro.execution.runs.run import RunOptions
     from ndrepro.protocol.layout import RunsFolder
-    from provenance.attestation.dsse import default_home
+    from provenance.attestation.key_home import default_home
 
     if (spot is None) != (challenge is None):
         raise UsageError("spot and challenge belong together", "e.g. --spot 3 --challenge walnut")

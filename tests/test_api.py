@@ -20,7 +20,7 @@ from ndrepro.execution.runs.run import RunOptions
 from ndrepro.protocol.errors import RunNotFound, UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder, RunsFolder
-from provenance.attestation.dsse import KeyRing
+from provenance.attestation.key_home import KeyRing
 from provenance.errors import KeyFileError, NotFoundError
 
 PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")

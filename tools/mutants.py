@@ -37,6 +37,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "provenance/formats/canonical_json.py": ("tests/provenance/formats/test_canonical_json.py",),
     "provenance/attestation/trust.py": (f"{_ATTESTATION}/test_trust.py",),
     "provenance/attestation/dsse.py": (f"{_ATTESTATION}/test_dsse.py",),
+    "provenance/attestation/key_home.py": (f"{_ATTESTATION}/test_key_home.py",),
     "provenance/attestation/ledger.py": (f"{_ATTESTATION}/test_ledger.py",),
     "provenance/attestation/verify.py": (f"{_ATTESTATION}/test_verify.py",),
     **{

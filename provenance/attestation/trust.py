@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from provenance.attestation.dsse import KeyRing, PublicKey, default_home
+from provenance.attestation.dsse import PublicKey
+from provenance.attestation.key_home import KeyRing, default_home
 from provenance.errors import CanonicalError, KeyFileError, NotFoundError, StorageError, TrustError, UsageError
 from provenance.formats.atomic_io import locked, make_folder, storage_error, write_atomically
 from provenance.formats.canonical_json import parse

@@ -19,7 +19,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from provenance.attestation.dsse import KeyRing, default_home, read_envelope, sign_envelope, write_envelope
+from provenance.attestation.dsse import read_envelope, sign_envelope, write_envelope
+from provenance.attestation.key_home import KeyRing, default_home
 from provenance.attestation.ledger import Entry, Ledger
 from provenance.attestation.manifest import OUTCOMES, Attempt, Builder, LedgerReference, Manifest, Resource
 from provenance.attestation.run_files import MANIFEST, artifacts, hold

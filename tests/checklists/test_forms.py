@@ -13,7 +13,7 @@ from ndrepro.checklists.checklist_sources import Sources
 from ndrepro.checklists.forms import FORMS, NO, UNKNOWN, YES, Form, FormSubject, fill_in, markdown
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunsFolder
-from provenance.attestation.dsse import default_home
+from provenance.attestation.key_home import default_home
 from provenance.attestation.trust import TrustPolicy
 
 FILES = {

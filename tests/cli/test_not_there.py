@@ -14,7 +14,7 @@ from typer.main import get_command
 from ndrepro.cli.app import PATH_OPTIONS, app
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunsFolder
-from provenance.attestation.dsse import KeyRing
+from provenance.attestation.key_home import KeyRing
 
 SMALL = "lenet_bn_1_digits"
 UNKNOWN_NAMES = {

@@ -15,7 +15,7 @@ from ndrepro.execution.runs import run_account
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import SEGMENTS, RunFolder, RunsFolder
 from ndrepro.protocol.messages import Request, Scores, read_json, write_json
-from provenance.attestation.dsse import default_home
+from provenance.attestation.key_home import default_home
 from provenance.attestation.manifest import Resource
 from provenance.recording.recorder import Recorder
 

@@ -12,7 +12,7 @@ from ndrepro.analysis.results.reviewer_verdicts import Attestations, read_attest
 from ndrepro.execution.reproduce.verdict_attestation import attest
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder, RunsFolder
-from provenance.attestation.dsse import KeyRing
+from provenance.attestation.key_home import KeyRing
 from provenance.attestation.trust import TrustPolicy
 
 

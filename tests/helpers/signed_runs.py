@@ -17,7 +17,8 @@ from typing import Any
 
 from ndrepro.analysis.results.results import Results, read_results
 from ndrepro.protocol.experiment.experiment import STREAMS, Experiment
-from provenance.attestation.dsse import PAYLOAD_TYPE, KeyRing, pae, read_envelope, write_envelope
+from provenance.attestation.dsse import PAYLOAD_TYPE, pae, read_envelope, write_envelope
+from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Entry
 from provenance.attestation.manifest import Artifact, LedgerReference, Manifest, Resource
 from provenance.attestation.statement import Statement

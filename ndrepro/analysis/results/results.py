@@ -26,7 +26,7 @@ from ndrepro.analysis.results.manifest_cache import ManifestCache
 from ndrepro.analysis.results.result_row import ResultRow
 from ndrepro.analysis.results.verification import Watch, examine_folder
 from ndrepro.protocol.layout import RunFolder, RunsFolder
-from provenance.attestation.dsse import default_home
+from provenance.attestation.key_home import default_home
 from provenance.attestation.trust import TrustPolicy
 from provenance.errors import NotFoundError
 

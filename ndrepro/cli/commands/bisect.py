@@ -55,7 +55,7 @@ def bisect(
     from ndrepro.execution.runs.run import RunOptions
     from ndrepro.protocol.experiment.experiment import Experiment
     from ndrepro.protocol.layout import RunsFolder
-    from provenance.attestation.dsse import default_home
+    from provenance.attestation.key_home import default_home
 
     uv_executable()  # raises MissingExtra: every trial has an environment of its own
     if everywhere and not releases:

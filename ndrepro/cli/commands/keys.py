@@ -12,7 +12,7 @@ from ndrepro.cli.display import options, output, terminal
 
 def show(as_json: options.Json = False) -> int:
     """Show the key that signs this author's runs. None is made."""
-    from provenance.attestation.dsse import KeyRing, default_home
+    from provenance.attestation.key_home import KeyRing, default_home
 
     ring = KeyRing(default_home())
     key = ring.public_key() if ring.exists else None
@@ -35,7 +35,7 @@ def export(
     as_json: options.Json = False,
 ) -> int:
     """Print the public key, for those who verify. Makes the pair where there is none yet."""
-    from provenance.attestation.dsse import KeyRing, default_home
+    from provenance.attestation.key_home import KeyRing, default_home
 
     key = KeyRing(default_home()).public_key()
     if out is not None:
@@ -55,7 +55,7 @@ def trust(
     as_json: options.Json = False,
 ) -> int:
     """Trust another author's key. Get it over a channel that you trust, and not with the run."""
-    from provenance.attestation.dsse import default_home
+    from provenance.attestation.key_home import default_home
     from provenance.attestation.trust import TrustPolicy
 
     key = TrustPolicy.load(default_home()).add(file.read_bytes(), name)
@@ -68,7 +68,7 @@ def trust(
 
 def list_keys(as_json: options.Json = False) -> int:
     """List the keys that verify accepts."""
-    from provenance.attestation.dsse import default_home
+    from provenance.attestation.key_home import default_home
     from provenance.attestation.trust import TrustPolicy
 
     keys = TrustPolicy.load(default_home()).keys()
@@ -87,7 +87,7 @@ def remove(
     as_json: options.Json = False,
 ) -> int:
     """No longer trust a key that was added."""
-    from provenance.attestation.dsse import default_home
+    from provenance.attestation.key_home import default_home
     from provenance.attestation.trust import TrustPolicy
 
     key = TrustPolicy.load(default_home()).remove(name)

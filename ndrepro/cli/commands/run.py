@@ -66,7 +66,7 @@ def run(
     from ndrepro.execution.runs import run as execution
     from ndrepro.protocol.experiment.experiment import DEFAULT_EXPERIMENT, Experiment
     from ndrepro.protocol.layout import RunsFolder
-    from provenance.attestation.dsse import default_home
+    from provenance.attestation.key_home import default_home
 
     folder = RunsFolder(runs)
     chosen = chosen_settings(

@@ -49,7 +49,7 @@ def search(
     from ndrepro.execution.studies.search_results import found_file
     from ndrepro.execution.studies.study_file import find_study, load_study
     from ndrepro.protocol.layout import RunsFolder
-    from provenance.attestation.dsse import default_home
+    from provenance.attestation.key_home import default_home
 
     file = find_study(study)
     found_study = load_study(file)

@@ -194,7 +194,7 @@ def _plan(
     from ndrepro.execution.studies.study_file import find_study, load_study
     from ndrepro.protocol.layout import RunsFolder
     from ndrepro.protocol.study.study import inside
-    from provenance.attestation.dsse import default_home
+    from provenance.attestation.key_home import default_home
 
     how = RunOptions(runs=RunsFolder(runs), home=default_home())
     found, wanted = load_study(find_study(study)), options.container(engine, image)

@@ -84,6 +84,6 @@ Cache = Annotated[
 def cache_path(wanted: bool) -> Path | None:
     """The cache of verified manifests in the key home, where ``--cache`` asks for it."""
     from ndrepro.analysis.results.manifest_cache import cache_file
-    from provenance.attestation.dsse import default_home
+    from provenance.attestation.key_home import default_home
 
     return cache_file(default_home()) if wanted else None

@@ -214,7 +214,7 @@ def _engines() -> Iterator[Finding]:
 
 def _key() -> Iterator[Finding]:
     """The key home: there or possible, private, and outside of any repository."""
-    from provenance.attestation.dsse import KeyRing, default_home
+    from provenance.attestation.key_home import KeyRing, default_home
 
     ring = KeyRing(default_home())
     if not ring.exists:

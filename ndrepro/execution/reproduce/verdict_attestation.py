@@ -14,7 +14,8 @@ from typing import Any
 
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.verdicts import PREDICATE, STATEMENT
-from provenance.attestation.dsse import KeyRing, read_envelope, sign_envelope, write_envelope
+from provenance.attestation.dsse import read_envelope, sign_envelope, write_envelope
+from provenance.attestation.key_home import KeyRing
 from provenance.formats.atomic_io import make_folder, write_atomically
 from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.digest import bytes_digest

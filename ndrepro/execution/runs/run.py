@@ -35,7 +35,7 @@ from ndrepro.protocol.image_reference import MAIN, PinnedImage, is_image
 from ndrepro.protocol.layout import SEGMENTS, RunFolder, RunsFolder
 from ndrepro.protocol.messages import EXIT_COMPLETED, EXIT_INTERRUPTED, Request, Result, Scores, read_json, write_json
 from ndrepro.protocol.project_folders import CODE
-from provenance.attestation.dsse import KeyRing
+from provenance.attestation.key_home import KeyRing
 from provenance.attestation.manifest import Resource
 from provenance.errors import ProvenanceError, StorageError
 from provenance.formats.metrics_log import ScalarLog, read_scalars

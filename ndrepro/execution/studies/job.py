@@ -34,7 +34,7 @@ from ndrepro.protocol.image_reference import MAIN
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.messages import Request, read_json
 from ndrepro.protocol.study.study import StudyRun
-from provenance.attestation.dsse import default_home
+from provenance.attestation.key_home import default_home
 from provenance.errors import ProvenanceError, StorageError
 
 _SPARSE_SECONDS = 10.0

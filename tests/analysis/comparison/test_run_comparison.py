@@ -15,7 +15,7 @@ from compared_runs import TENSORS, Edit, account, packages, parted, put, records
 from ndrepro.analysis.comparison.run_comparison import RunComparison, compare_runs, read_side
 from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.layout import RunFolder
-from provenance.attestation.dsse import KeyRing
+from provenance.attestation.key_home import KeyRing
 from provenance.attestation.trust import TrustPolicy
 from provenance.formats.digest import FileDigest, listing
 

@@ -17,7 +17,7 @@ from ndrepro.analysis.results import manifest_cache as module
 from ndrepro.analysis.results.manifest_cache import cache_file
 from ndrepro.analysis.results.results import Results, read_results
 from ndrepro.protocol.layout import RunFolder
-from provenance.attestation.dsse import KeyRing
+from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.trust import TrustPolicy
 

@@ -13,7 +13,8 @@ from compared_runs import account, put, records, sign_pair_member
 from ndrepro.analysis.results.result_row import manifest_of
 from ndrepro.analysis.results.results import Results, read_results
 from ndrepro.protocol.layout import RunFolder
-from provenance.attestation.dsse import KeyRing, read_envelope, sign_envelope, write_envelope
+from provenance.attestation.dsse import read_envelope, sign_envelope, write_envelope
+from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.trust import TrustPolicy
 from provenance.errors import NotFoundError

@@ -20,7 +20,7 @@ from recorded_runs import ROOT, Answer
 from ndrepro.analysis.comparison.run_comparison import compare_runs, read_side
 from ndrepro.cli.commands.diff import _parting
 from ndrepro.protocol.layout import RunFolder
-from provenance.attestation.dsse import default_home
+from provenance.attestation.key_home import default_home
 from provenance.attestation.trust import TrustPolicy
 from provenance.capture.source import capture
 

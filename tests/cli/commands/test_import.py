@@ -14,7 +14,7 @@ from real_runs import Bench
 from recorded_runs import Answer
 
 from ndrepro.protocol.layout import RunFolder, RunsFolder
-from provenance.attestation.dsse import KeyRing
+from provenance.attestation.key_home import KeyRing
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from recorded_runs import Answer, begin_run
 
 from ndrepro.protocol.layout import RunsFolder
-from provenance.attestation.dsse import KeyRing
+from provenance.attestation.key_home import KeyRing
 
 
 def test_show_makes_no_key_and_export_does(ndrepro: Callable[..., Answer], own_home: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from recorded_runs import Answer, sign_run
 
 from ndrepro.protocol.layout import RunFolder, RunsFolder
-from provenance.attestation.dsse import KeyRing, default_home
+from provenance.attestation.key_home import KeyRing, default_home
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from ndrepro.execution.environments.finding import OK, PROBLEM, WARNING, Finding
 from ndrepro.execution.environments.gpu_fit import Torch, ask_torch, gpu_fit, has_kernels
 from ndrepro.protocol.experiment.catalogue import DATASETS
 from ndrepro.protocol.layout import RunsFolder
-from provenance.attestation.dsse import KeyRing
+from provenance.attestation.key_home import KeyRing
 from provenance.capture.unavailable import none, unavailable
 from provenance.errors import KeyFileError
 

@@ -26,7 +26,8 @@ from ndrepro.protocol.experiment.schema_migrations import ADDITIONS
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Scores
 from ndrepro.protocol.training_record import METRICS_SUMMARY, metrics_summary
-from provenance.attestation.dsse import KeyRing, read_envelope, sign_envelope, write_envelope
+from provenance.attestation.dsse import read_envelope, sign_envelope, write_envelope
+from provenance.attestation.key_home import KeyRing
 from provenance.attestation.manifest import Manifest, Resource
 from provenance.attestation.run_files import artifacts
 from provenance.attestation.statement import Statement

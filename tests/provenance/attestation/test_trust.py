@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from provenance.attestation.dsse import KeyRing
+from provenance.attestation.key_home import KeyRing
 from provenance.attestation.trust import OWN_NAME, TrustPolicy
 from provenance.errors import KeyFileError, NotFoundError, StorageError, TrustError, UsageError
 
@@ -177,7 +177,7 @@ def test_key_files_take_the_place_of_the_key_home(
 
 def test_two_that_add_at_once_both_stay(home: Path, tmp_path: Path) -> None:
     script = (
-        "import sys, pathlib\nfrom provenance.attestation.dsse import KeyRing\n"
+        "import sys, pathlib\nfrom provenance.attestation.key_home import KeyRing\n"
         "from provenance.attestation.trust import TrustPolicy\n"
         "home, name = map(pathlib.Path, sys.argv[1:])\n"
         "TrustPolicy.load(home).add(KeyRing(name).public_key_pem(), name.name)"

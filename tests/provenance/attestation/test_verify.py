@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from provenance.attestation.dsse import KeyRing, PublicKey, read_envelope, sign_envelope, write_envelope
+from provenance.attestation.dsse import PublicKey, read_envelope, sign_envelope, write_envelope
+from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Artifact, Manifest
 from provenance.attestation.statement import Statement, Subject
