@@ -119,7 +119,7 @@ def make_folder(runs: Path, home: Path, count: int) -> None:
     (runs / "ledger.jsonl").write_bytes(b"\n".join([*lines, b""]))
 
 
-def _variant(payload: bytes, run: str, number: int, begun: Any) -> bytes:
+def _variant(payload: bytes, run: str, number: int, started: Any) -> bytes:
     """The payload of another run: identifier, seed, accuracy and ledger entry, in canonical JSON as before."""
     document = _parsed(payload)
     details, definition = document["predicate"]["runDetails"], document["predicate"]["buildDefinition"]
@@ -129,8 +129,8 @@ def _variant(payload: bytes, run: str, number: int, begun: Any) -> bytes:
         ('"seed":0,', f'"seed":{number},'),
         *((f'"{stream}":"0"', f'"{stream}":"{number}"') for stream in asked["seeds"]),
         ('"test_accuracy":0.6926,"test_loss"', f'"test_accuracy":0.{5000 + number % 4999},"test_loss"'),
-        (f'"digest":"{details["ledger"]["digest"]}"', f'"digest":"{begun.digest}"'),
-        (f'"sequence":{details["ledger"]["sequence"]}', f'"sequence":{begun.sequence}'),
+        (f'"digest":"{details["ledger"]["digest"]}"', f'"digest":"{started.digest}"'),
+        (f'"sequence":{details["ledger"]["sequence"]}', f'"sequence":{started.sequence}'),
     )
     text = payload.decode("utf-8")
     for before, after in changes:

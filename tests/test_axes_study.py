@@ -50,7 +50,7 @@ def test_every_run_that_was_begun_is_kept_and_verifies(runs: RunsFolder, found: 
     assert ledger.verify() == []
     assert {entry.run for entry in ledger.entries() if entry.run} == {folder.root.name for folder in runs.runs()}
     scores = found.scores
-    assert (len(scores.rows), scores.begun, scores.refused, scores.unfinished) == (288, 288, (), ())
+    assert (len(scores.rows), scores.started, scores.refused, scores.unfinished) == (288, 288, (), ())
 
 
 def test_every_run_of_the_study_file_is_there(runs: RunsFolder, found: Sensitivity) -> None:

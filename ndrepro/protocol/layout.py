@@ -1,7 +1,7 @@
 """Where everything lies: one object owns every path of a run folder, another those of the folder of runs.
 
     runs/
-        ledger.jsonl                        every run begun and ended
+        ledger.jsonl                        every run started and ended
         verdicts/RUN.STAMP-KEY.dsse.json    a reviewer's signed verdicts on runs that were trained again
         vgg16_nd_100/                       one folder an experiment
             20261121T101502Z-3f9a1c/        one folder a run (UTC start, six random hex digits)
@@ -62,7 +62,7 @@ class RunFolder:
 
     @property
     def environment(self) -> Path:
-        """What the child saw of its surroundings, at start and end."""
+        """What the child saw of its environment, at start and end."""
         return self.root / "environment.json"
 
     @property
@@ -148,7 +148,7 @@ class RunsFolder:
 
     @property
     def ledger(self) -> Path:
-        """The list of every run begun and ended."""
+        """The list of every run started and ended."""
         return self.root / "ledger.jsonl"
 
     @property

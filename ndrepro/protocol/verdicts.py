@@ -2,7 +2,7 @@
 
 Its subjects are manifests by digest, the run's first and then those of the runs that repeated it; its predicate has
 ``run``, ``verdict`` (one of the words below), ``challenge``, ``epochs`` (those drawn; none for the whole run),
-``differences`` (of code and surroundings, in words) and ``repeated``, one object a repetition with its evidence.
+``differences`` (of code and environment, in words) and ``repeated``, one object a repetition with its evidence.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class Unrecorded:
 
 
 class Recording(Unrecorded):
-    """The run's three logs, begun at ``place`` or, where ``resumed``, cut back to it and continued.
+    """The run's three logs, started at ``place`` or, where ``resumed``, cut back to it and continued.
 
     ``trail_seconds`` is the time that the trail has taken in this process.
     """

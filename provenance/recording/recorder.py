@@ -108,7 +108,7 @@ class Recorder:
         try:
             # now, not after hours of training
             keys.signer()
-            event = "resumed" if _was_begun(folder, ledger, run_id) else "begun"
+            event = "resumed" if _was_started(folder, ledger, run_id) else "begun"
             entry = ledger.append(event, run_id, name=name, parameters=bytes_digest(parameters))
         except BaseException:
             os.close(lock_fd)
@@ -232,7 +232,7 @@ class Recorder:
         return (*done, this)
 
 
-def _was_begun(folder: Path, ledger: Ledger, run_id: str) -> bool:
+def _was_started(folder: Path, ledger: Ledger, run_id: str) -> bool:
     return (folder / MANIFEST).exists() or any(entry.run == run_id for entry in ledger.entries())
 
 

@@ -30,8 +30,8 @@ def test_a_study_is_resumed_in_the_image_that_it_was_begun_in_and_in_no_other(
 ) -> None:
     study = str(write_study(tmp_path, ONE))
     inside = ("--in", "apptainer", "--image")
-    begun = ndrepro("study", "run", study, *inside, image.image)
-    assert begun.code == 0 and f"in {image.label} ({image.image})" in begun.out
+    started = ndrepro("study", "run", study, *inside, image.image)
+    assert started.code == 0 and f"in {image.label} ({image.image})" in started.out
     (request,) = Path("runs").glob("*/*/request.json")
     assert json.loads(request.read_text())["container"]["digest"] == image.digest
 
@@ -45,8 +45,8 @@ def test_a_study_is_resumed_in_the_image_that_it_was_begun_in_and_in_no_other(
     refused = ndrepro("study", "resume", study, *inside, other.image)
     what, cure = refused.err.splitlines()
     assert refused.code == 2
-    assert f"nothing of mini has been begun in {other.label} ({other.image})" in what
-    assert f"it was begun in {image.label}" in cure and f"--image {image.image}@{image.digest}" in cure
+    assert f"nothing of mini has been started in {other.label} ({other.image})" in what
+    assert f"it was started in {image.label}" in cure and f"--image {image.image}@{image.digest}" in cure
 
     outside = ndrepro("study", "plan", study, *inside, other.image)
     assert f"note       1 of the same experiments were run in {image.label}, and do not count" in outside.out
@@ -80,7 +80,7 @@ def test_an_image_that_is_another_one_by_now_starts_nothing(
     write_image(Path(image.image), "written anew")
     for verb, code, said in (
         ("run", 3, f"asked for is {image.digest}"),
-        ("resume", 2, "nothing of mini has been begun"),
+        ("resume", 2, "nothing of mini has been started"),
     ):
         answer = ndrepro("study", verb, study, "--in", "apptainer", "--image", pinned)
         assert (answer.code, said in answer.err) == (code, True), answer.err

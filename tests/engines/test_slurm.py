@@ -241,7 +241,7 @@ def test_a_task_that_dies_without_a_word_is_told_with_slurms_reason(study: Study
     (state,) = study.queue().values()
     assert state in ("FAILED", "OUT_OF_MEMORY"), "which of them is for what watches over its memory"
     assert f"ended as {state} before the run told its own end" in done.stderr + done.stdout
-    assert study.outcomes() in ([], [""]), "not begun, or never ended"
+    assert study.outcomes() in ([], [""]), "not started, or never ended"
 
 
 def test_two_processes_in_a_task_are_one_run_killed_and_gone_on_with(study: Study, undisturbed_two: Study) -> None:
@@ -395,7 +395,7 @@ def test_many_writers_leave_a_whole_ledger(tmp_path: Path) -> None:
     script = (
         f"from pathlib import Path; from provenance.attestation.ledger import Ledger; l = Ledger(Path({str(path)!r}))\n"
     )
-    script += "import sys\nfor n in range(50): l.append('begun', f'run-{sys.argv[1]}-{n}')"
+    script += "import sys\nfor n in range(50): l.append('started', f'run-{sys.argv[1]}-{n}')"
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: run(sys.executable, "-c", script, str(number)), range(8)))
     ledger = Ledger(path)

@@ -120,6 +120,6 @@ def test_a_study_is_resumed_in_the_image_that_it_was_begun_in(bench: Bench, imag
     assert "2 of 2" in bench.ndrepro("study", "status", "mini.toml")
     run("podman", "image", "exists", BASE)
     said = bench.ndrepro("study", "resume", "mini.toml", "--in=podman", f"--image={BASE}", code=2)
-    assert "nothing of mini has been begun in podman:" in said and "study resume mini.toml --in podman" in said
+    assert "nothing of mini has been started in podman:" in said and "study resume mini.toml --in podman" in said
     bench.ndrepro("study", "resume", "mini.toml", "--in=podman", "--image=localhost/no-such-image", code=3)
     assert len(bench.requests()) == 2

@@ -45,7 +45,7 @@ class Kept(Unrecorded):
 
 
 def train(request: Request, folder: RunFolder) -> Scores:
-    """The parts of ``session.train`` that compute; what a run records of its surroundings costs seconds."""
+    """The parts of ``session.train`` that compute; what a run records of its environment costs seconds."""
     experiment, kept = request.experiment, Kept()
     determinism.apply(experiment)
     data, _ = train_run.read_and_describe(request, folder, write=False)

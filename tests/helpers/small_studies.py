@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ndrepro.execution.studies.launchers import Event
 from ndrepro.execution.studies.plan import StudyPlan
-from ndrepro.execution.studies.run_status import Standing
+from ndrepro.execution.studies.run_status import RunStatus
 from ndrepro.protocol.study.study import StudyRun
 
 SETTINGS = """
@@ -33,7 +33,7 @@ class Watched:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
-        self.passed_over: list[tuple[StudyRun, Standing]] = []
+        self.passed_over: list[tuple[StudyRun, RunStatus]] = []
         self.stops = 0
         self.read: list[str] = []
 
@@ -51,9 +51,9 @@ class Watched:
         """Keep it."""
         self.events.append(event)
 
-    def passed(self, run: StudyRun, standing: Standing) -> None:
+    def passed(self, run: StudyRun, status: RunStatus) -> None:
         """Keep it."""
-        self.passed_over.append((run, standing))
+        self.passed_over.append((run, status))
 
     def stopping(self, times: int) -> None:
         """Keep the count."""

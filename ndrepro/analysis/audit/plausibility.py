@@ -5,7 +5,7 @@
 3. **train-as-test**         training and test results are the same numbers
 4. **above-training**        test accuracy far above training accuracy: of a short training with augmentation it may be
 5. **guessing**              test accuracy no better than the share of one class
-6. **same-seed-again**       runs that asked for the same, seeds and surroundings: they are no independent attempts
+6. **same-seed-again**       runs that asked for the same, seeds and environments: they are no independent attempts
 7. **seed-without-effect**   other seeds, and the same results to the last bit, or the same trail
 8. **other-network**         layers that the method's name excludes, another number of parameters than the released
                              code's network of that name, or than others of its name here
@@ -107,7 +107,7 @@ def _same_seed_again(scores: Sequence[ResultRow]) -> Iterator[Doubt]:
 
 def _seed_without_effect(scores: Sequence[ResultRow]) -> Iterator[Doubt]:
     for rows in _together(
-        scores, lambda row: (*row.experiment, *row.surroundings[1:])
+        scores, lambda row: (*row.experiment, *row.execution_environment[1:])
     ):  # whatever the environment is called
         for same in _together((row for row in rows if row.finite), _results):
             seeds = {tuple(row.seed_of(stream) for stream in STREAMS) for row in same}

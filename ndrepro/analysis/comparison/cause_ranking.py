@@ -5,8 +5,8 @@
     ruled out   it acts later than the runs diverge, or would have shown before, or in another way
 
 Held against each other are the stage at which the difference enters (``ndrepro.analysis.comparison.cause_catalogue``)
-and the step, the loss, the size and the running statistics with which the runs diverge. Every standing comes with what
-decided it.
+and the step, the loss, the size and the running statistics with which the runs diverge. Every assessment comes with its
+evidence.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _first_size(parting: Parting) -> float | None:
     return next((size for size in soon if size != 0), 0.0)
 
 
-def standing_of(effect: Effect, seen: Observation) -> tuple[str, str]:
+def assess(effect: Effect, seen: Observation) -> tuple[str, str]:
     """How an effect stands, and what the trails say of it."""
     stage = STAGES[effect.stage]
     if effect.gpu_only and seen.on_cpu:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ndrepro.analysis.comparison.cause_catalogue import NEVER, Effect, effect_of
-from ndrepro.analysis.comparison.cause_ranking import LIKELY, POSSIBLE, RULED_OUT, Observation, standing_of
+from ndrepro.analysis.comparison.cause_ranking import LIKELY, POSSIBLE, RULED_OUT, Observation, assess
 from ndrepro.analysis.comparison.trail_divergence import TrailComparison
 from ndrepro.analysis.comparison.wording import fold
 from ndrepro.protocol.training_record import CODE, TrainingRecord
@@ -41,14 +41,14 @@ class Cause:
     """One candidate: its title, how it stands, the evidence (changes and what the trails say), how it moves numbers."""
 
     title: str
-    standing: str
+    assessment: str
     evidence: tuple[str, ...]
     why: str
     weight: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
-        return {"title": self.title, "standing": self.standing, "evidence": list(self.evidence), "why": self.why}
+        return {"title": self.title, "assessment": self.assessment, "evidence": list(self.evidence), "why": self.why}
 
 
 def find_causes(
@@ -71,14 +71,14 @@ def find_causes(
     found += _code(changes, manifests, code, seen)
     found += _data_causes(changes, data, seen)
     found += _resumed(manifests, seen)
-    open_ones = [cause for cause in found if cause.standing != RULED_OUT and cause.weight >= _NEGLIGIBLE]
+    open_ones = [cause for cause in found if cause.assessment != RULED_OUT and cause.weight >= _NEGLIGIBLE]
     if not open_ones:
         found.append(_nothing_recorded(changes, manifests[0], seen))
-    elif len(open_ones) == 1 and open_ones[0].standing == POSSIBLE:
-        alone = replace(open_ones[0], standing=LIKELY, evidence=(*open_ones[0].evidence, "no other change could"))
+    elif len(open_ones) == 1 and open_ones[0].assessment == POSSIBLE:
+        alone = replace(open_ones[0], assessment=LIKELY, evidence=(*open_ones[0].evidence, "no other change could"))
         found[found.index(open_ones[0])] = alone
     order = (LIKELY, POSSIBLE, RULED_OUT)
-    return tuple(sorted(found, key=lambda cause: (order.index(cause.standing), -cause.weight)))
+    return tuple(sorted(found, key=lambda cause: (order.index(cause.assessment), -cause.weight)))
 
 
 @dataclass(frozen=True)
@@ -123,8 +123,8 @@ def _by_effect(changes: ManifestDiff) -> list[tuple[Effect, list[FieldChange]]]:
 
 def _judge(effect: Effect, evidence: tuple[str, ...], seen: Observation) -> Cause:
     """Hold an effect against what was seen."""
-    standing, remark = standing_of(effect, seen)
-    return Cause(effect.title, standing, (*evidence, remark) if remark else evidence, effect.why, effect.weight)
+    assessment, remark = assess(effect, seen)
+    return Cause(effect.title, assessment, (*evidence, remark) if remark else evidence, effect.why, effect.weight)
 
 
 def _ended_early(trails: TrailComparison | None, manifests: tuple[Manifest, Manifest]) -> list[Cause]:
@@ -194,9 +194,9 @@ def _data_causes(changes: ManifestDiff, data: tuple[_Data, ...], seen: Observati
     elif seen.same_pixels and not _same(first.test, second.test):
         return [_judge(Effect("other test images", (), "evaluation", 88, "only results see them"), evidence, seen)]
     cause = _judge(Effect(title, (), "data", 88, why), evidence, seen)
-    if cause.standing != RULED_OUT and first.epoch_steps and seen.step is not None and seen.step > first.epoch_steps:
+    if cause.assessment != RULED_OUT and first.epoch_steps and seen.step is not None and seen.step > first.epoch_steps:
         remark = f"every training image is seen in the first epoch, {first.epoch_steps:,} steps, which are equal"
-        return [replace(cause, standing=RULED_OUT, evidence=(*evidence, remark))]
+        return [replace(cause, assessment=RULED_OUT, evidence=(*evidence, remark))]
     return [cause]
 
 
@@ -207,10 +207,10 @@ def _resumed(manifests: tuple[Manifest, Manifest], seen: Observation) -> list[Ca
         return []
     evidence = f"resumed from step {steps[0]:,} and step {steps[1]:,} (0: not resumed)"
     behind = seen.step is not None and seen.step - 1 in [step for step in steps if step]
-    standing = LIKELY if behind else POSSIBLE if seen.step is not None and seen.step > max(steps) else RULED_OUT
+    assessment = LIKELY if behind else POSSIBLE if seen.step is not None and seen.step > max(steps) else RULED_OUT
     remark = {LIKELY: "they part in the step behind it", POSSIBLE: "", RULED_OUT: f"they part at step {seen.step:,}"}
-    evidence_lines = (evidence, *filter(None, [remark[standing]]))
-    return [Cause("a resumed run", standing, evidence_lines, "its state was read back from a checkpoint", 40)]
+    evidence_lines = (evidence, *filter(None, [remark[assessment]]))
+    return [Cause("a resumed run", assessment, evidence_lines, "its state was read back from a checkpoint", 40)]
 
 
 def _nothing_recorded(changes: ManifestDiff, manifest: Manifest, seen: Observation) -> Cause:

@@ -89,7 +89,7 @@ class LedgerCheck:
         if found is None or [*start] not in found.starts:
             return f"ledger entry {start[0]}, which began it, is not there"
         if found.open:
-            return "it was begun again and has no end in the ledger"
+            return "it was started again and has no end in the ledger"
         if found.manifest != manifest:
             return "the ledger says that it ended with another manifest than this one"
         return "" if found.outcome == outcome else f"the ledger says another outcome than {outcome!r}"

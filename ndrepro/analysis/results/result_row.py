@@ -100,18 +100,18 @@ class ResultRow:
 
     @property
     def experiment(self) -> tuple[Any, ...]:
-        """What was run but for seeds and surroundings: name and settings."""
+        """What was run but for seeds and environments: name and settings."""
         return (self.name, *(f"{key}={value}" for key, value in sorted(self.settings.items())))
 
     @property
     def identity(self) -> tuple[Any, ...]:
-        """Equal for two runs that ask for the same: experiment, seed of every stream, surroundings."""
+        """Equal for two runs that ask for the same: experiment, seed of every stream, execution environment."""
         drawn = tuple(self.seed_of(stream) for stream in STREAMS)
-        _, *surroundings = self.surroundings  # two names of one environment are one
-        return (*self.experiment, drawn, *surroundings)
+        _, *conditions = self.execution_environment  # two names of one environment are one
+        return (*self.experiment, drawn, *conditions)
 
     @property
-    def surroundings(self) -> tuple[Any, ...]:
+    def execution_environment(self) -> tuple[Any, ...]:
         """All that may move a result's bits besides the experiment and its seeds."""
         return (self.cell, self.environment, self.determinism, self.threads, self.device, self.instructions)
 

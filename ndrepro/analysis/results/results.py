@@ -3,7 +3,7 @@
     folder ── every manifest.dsse.json ── verified ──> Score       completed, one row
                                                   ├──> Unfinished  verified; failed, interrupted, killed or a segment
                                                   └──> Refused     path and reason
-    ledger ── every run begun ──────────────────────── Lost        begun, and there is no manifest
+    ledger ── every run started ─────────────────────── Lost        started, and there is no manifest
 
 A manifest counts when it is an envelope as the recorder writes it, a trusted key signed it, it is a statement of a
 known schema whose subjects agree (checks 1 to 4 of ``provenance.attestation.verify``), it contradicts neither itself
@@ -38,7 +38,7 @@ __all__ = ["Lost", "Refused", "ResultRow", "Results", "Unfinished", "read_result
 
 @dataclass(frozen=True)
 class Lost:
-    """A run that the ledger has begun and that has no manifest in the folder, with what is known of it."""
+    """A run that the ledger has started and that has no manifest in the folder, with what is known of it."""
 
     run_id: str
     name: str
@@ -47,7 +47,7 @@ class Lost:
 
 @dataclass(frozen=True)
 class Results:
-    """What a folder of runs, or several, hold: see the module. ``begun`` is None where a folder has no ledger.
+    """What a folder of runs, or several, hold: see the module. ``started`` is None where a folder has no ledger.
 
     ``rows`` are in the order of their starts; ``segments`` were trained to their end, and have no result of their own.
     """
@@ -57,7 +57,7 @@ class Results:
     unfinished: tuple[Unfinished, ...] = ()
     segments: tuple[Unfinished, ...] = ()
     lost: tuple[Lost, ...] = ()
-    begun: int | None = None
+    started: int | None = None
     folders: tuple[Path, ...] = ()
 
     def __iter__(self) -> Iterator[ResultRow]:
@@ -87,7 +87,7 @@ class Results:
         """How many runs were started, and what became of them, for the head of every report."""
         return {
             "folders": [str(folder) for folder in self.folders],
-            "begun": self.begun,
+            "begun": self.started,
             "completed": len(self.rows),
             "unfinished": [
                 {"run": item.run_id, "name": item.name, "outcome": item.outcome} for item in self.unfinished
@@ -126,14 +126,14 @@ def read_results(
             found = examine_folder(absolute, policy, kept, watch)
             path = _ledger_of(absolute)
             parts.append(_checked(absolute, found, path, _read_ledger(path, kept)))
-    counts = [part.begun for part in parts]
+    counts = [part.started for part in parts]
     return Results(
         rows=tuple(sorted((row for part in parts for row in part.rows), key=lambda row: (row.started, row.run_id))),
         refused=tuple(item for part in parts for item in part.refused),
         unfinished=tuple(item for part in parts for item in part.unfinished),
         segments=tuple(item for part in parts for item in part.segments),
         lost=tuple(item for part in parts for item in part.lost),
-        begun=None if not counts or None in counts else sum(count or 0 for count in counts),
+        started=None if not counts or None in counts else sum(count or 0 for count in counts),
         folders=tuple(given),
     )
 
@@ -171,7 +171,7 @@ def _checked(folder: Path, examined: list[Examined], path: Path, ledger: LedgerC
         unfinished=tuple(result for result in others if result.outcome != SEGMENT),
         segments=tuple(result for result in others if result.outcome == SEGMENT),
         lost=tuple(lost),
-        begun=len(ledger.runs) if whole else None,
+        started=len(ledger.runs) if whole else None,
     )
 
 

@@ -38,7 +38,7 @@ _ABOVE = 2  # runs/EXPERIMENT/RUN: verdicts lie beside the first of these
 @dataclass(frozen=True)
 class Attestation:
     """One signed verdict on ``run``. ``epochs`` are those that were trained again, empty for the whole run;
-    ``repeated`` the identifiers of the runs that did; ``differences`` what of code and surroundings was another."""
+    ``repeated`` the identifiers of the runs that did; ``differences`` what of code and environment differed."""
 
     path: Path
     run: ResultRow

@@ -179,7 +179,7 @@ def _in_order(runs: Mapping[Replicate, ResultRow]) -> dict[Replicate, ResultRow]
 def _flat(row: ResultRow, streams: frozenset[str]) -> dict[str, Any]:
     """Everything that may be an axis."""
     seeds = {f"seeds.{stream}": value for stream, value in row.seeds.items() if stream not in streams}
-    surroundings = {
+    conditions = {
         "determinism": row.determinism,
         "threads": row.threads,
         "device": row.device,
@@ -188,7 +188,7 @@ def _flat(row: ResultRow, streams: frozenset[str]) -> dict[str, Any]:
     drawn = _drawn(row, streams)
     # the fixed seed of runs of which single streams were drawn anew is part of what they are
     text = f"{'+'.join(drawn)} of seed {row.seed}" if drawn else ALL
-    return {**surroundings, **seeds, DRAWN: text, **row.settings}
+    return {**conditions, **seeds, DRAWN: text, **row.settings}
 
 
 def _environment_names(rows: Sequence[ResultRow]) -> dict[tuple[str, str], str]:

@@ -1,4 +1,4 @@
-"""Is A better than B? Answered over pairs that share their seed, data and surroundings.
+"""Is A better than B? Answered over pairs that share their seed, data and execution environment.
 
 The same seed draws the same first weights, order and augmentation for both, so that much of what a seed does cancels
 in the difference of a pair. A run without its partner is named and counted, and enters no difference.
@@ -221,8 +221,8 @@ def _draws(count: int, resamples: int, seed: int) -> Iterator[Any]:
     import numpy as np
 
     rng, rows = np.random.default_rng(seed), max(1, _AT_ONCE // count)
-    for begun in range(0, resamples, rows):
-        yield rng.integers(0, count, size=(min(rows, resamples - begun), count))
+    for first in range(0, resamples, rows):
+        yield rng.integers(0, count, size=(min(rows, resamples - first), count))
 
 
 def _draw(count: int, resamples: int, seed: int) -> Any:

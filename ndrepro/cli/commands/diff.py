@@ -214,11 +214,11 @@ def _print_causes(causes: tuple[Cause, ...]) -> None:
     from rich.text import Text
 
     terminal.write_line("")
-    standing = [cause for cause in causes if cause.standing != "ruled out"]
-    for number, cause in enumerate(standing[:_CAUSES], 1):
+    assessment = [cause for cause in causes if cause.assessment != "ruled out"]
+    for number, cause in enumerate(assessment[:_CAUSES], 1):
         line = Text(f"cause {number}".ljust(_LABEL_WIDTH) + " ", style="dim")
-        body = f"{cause.standing}: {cause.title}"
-        line.append(terminal.hanging(body, _LABEL_WIDTH + 1), style=_STYLES[cause.standing])
+        body = f"{cause.assessment}: {cause.title}"
+        line.append(terminal.hanging(body, _LABEL_WIDTH + 1), style=_STYLES[cause.assessment])
         terminal.console().print(line, soft_wrap=True)
         told = (
             cause.evidence
@@ -227,9 +227,9 @@ def _print_causes(causes: tuple[Cause, ...]) -> None:
         )
         _row("", "; ".join(told))  # the last one is what the trails say
         _row("", f"({cause.why})", style="dim")
-    if len(standing) > _CAUSES:
-        _row("", f"and {plural(len(standing) - _CAUSES, 'other difference')} that are possible (--json has them)")
-    out = [f"{cause.title} ({cause.evidence[-1]})" for cause in causes if cause.standing == "ruled out"]
+    if len(assessment) > _CAUSES:
+        _row("", f"and {plural(len(assessment) - _CAUSES, 'other difference')} that are possible (--json has them)")
+    out = [f"{cause.title} ({cause.evidence[-1]})" for cause in causes if cause.assessment == "ruled out"]
     if out:
         _row("ruled out", "; ".join(out[:_VALUES]) + (f"; and {len(out) - _VALUES} more" if len(out) > _VALUES else ""))
 

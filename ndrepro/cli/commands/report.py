@@ -143,8 +143,8 @@ def _only(study: Study, scores: Results, about: About) -> tuple[Results, About]:
     apart = sum(row.name not in names for row in scores.rows)
     apart += len(scores.unfinished) - len(unfinished) + len(scores.segments) - len(segments)
     apart += len(scores.lost) - len(lost)
-    begun = None if scores.begun is None else scores.begun - apart
-    kept = replace(scores, rows=rows, unfinished=unfinished, segments=segments, lost=lost, begun=begun)
+    started = None if scores.started is None else scores.started - apart
+    kept = replace(scores, rows=rows, unfinished=unfinished, segments=segments, lost=lost, started=started)
     return kept, replace(about, planned=len(planned), missing=missing, others=others)
 
 

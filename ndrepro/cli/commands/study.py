@@ -161,21 +161,21 @@ def resume(
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
-    """Go on with a study that was begun: its grids, its data, its container image; else as run."""
-    from ndrepro.execution.studies.plan import data_of_begun, only_begun
+    """Go on with a study that was started: its grids, its data, its container image; else as run."""
+    from ndrepro.execution.studies.plan import data_of_started_runs, only_started
 
     found, how, inside = _plan(study, grids, runs, engine, image, where_begun=True)
-    begun = only_begun(found)
-    if not begun.items:
+    started = only_started(found)
+    if not started.items:
         where = f" in {study_words.where(found)}" if study_words.where(found) else ""
         cure = f"begin with `{_command('run', study, grids, runs, inside)}`, or name the folder with --runs DIR"
         if found.elsewhere:
             there = _command("resume", study, grids, runs, study_words.image(next(iter(found.elsewhere))))
-            cure = f"it was begun {study_words.places(found.elsewhere)}: `{there}` goes on"
-        raise UsageError(f"nothing of {found.study.name} has been begun{where} in {terminal.here(runs)}", cure)
-    paths = {**data_of_begun(begun), **data_paths.parse(data or [])}
+            cure = f"it was started {study_words.places(found.elsewhere)}: `{there}` goes on"
+        raise UsageError(f"nothing of {found.study.name} has been started{where} in {terminal.here(runs)}", cure)
+    paths = {**data_of_started_runs(started), **data_paths.parse(data or [])}
     again = _Again(*(_command(verb, study, grids, runs, inside, data or []) for verb in ("run", "resume")))
-    return _carry_out(begun, how, jobs, paths, as_json, again)
+    return _carry_out(started, how, jobs, paths, as_json, again)
 
 
 def _plan(
@@ -187,10 +187,10 @@ def _plan(
     *,
     where_begun: bool = False,
 ) -> tuple[StudyPlan, RunOptions, PinnedImage | None]:
-    """The plan, and the image that the whole study is run in: that asked for, else, if wished, where it was begun."""
+    """The plan, and the image that the whole study is run in: that asked for, else, if wished, where it was started."""
     from ndrepro.execution.containers import engines
     from ndrepro.execution.runs.run import RunOptions
-    from ndrepro.execution.studies.plan import image_begun_in, make_plan
+    from ndrepro.execution.studies.plan import image_of_started_runs, make_plan
     from ndrepro.execution.studies.study_file import find_study, load_study
     from ndrepro.protocol.layout import RunsFolder
     from ndrepro.protocol.study.study import inside
@@ -200,23 +200,23 @@ def _plan(
     found, wanted = load_study(find_study(study)), options.container(engine, image)
     pinned = None if wanted is None else engines.pin(wanted)
     plan = make_plan(inside(found, pinned) if pinned else found, grids or [], how)
-    if pinned is None and where_begun and (pinned := image_begun_in(plan)):
+    if pinned is None and where_begun and (pinned := image_of_started_runs(plan)):
         plan = make_plan(inside(found, pinned), grids or [], how)
     return plan, how, pinned
 
 
 @dataclass(frozen=True)
 class _Again:
-    """The commands that carry a study on: ``resume`` goes on with grids that were begun, ``run`` with all of them."""
+    """The commands that carry a study on: ``resume`` goes on with grids that were started, ``run`` with all of them."""
 
     run: str
     resume: str
 
     def command(self, plan: StudyPlan) -> str:
         """What to type to get the rest of a plan done."""
-        from ndrepro.execution.studies.plan import only_begun
+        from ndrepro.execution.studies.plan import only_started
 
-        return self.resume if only_begun(plan).items == plan.items else self.run
+        return self.resume if only_started(plan).items == plan.items else self.run
 
 
 def _carry_out(plan: StudyPlan, how: RunOptions, jobs: int, data: dict[str, Path], as_json: bool, again: _Again) -> int:

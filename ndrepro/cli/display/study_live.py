@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from ndrepro.execution.studies.plan import StudyObserver, StudyPlan
-    from ndrepro.execution.studies.run_status import Standing
+    from ndrepro.execution.studies.run_status import RunStatus
     from ndrepro.protocol.study.study import StudyRun
 
 _BAR_WIDTH = 30
@@ -84,10 +84,10 @@ class StudyLines(LineDisplay):
         error = f": {' '.join(ending.error.message.split())}" if ending.error else ""
         return f"{label}: {ending.outcome}{scores}{spent}{error}"
 
-    def passed(self, run: StudyRun, standing: Standing) -> None:
+    def passed(self, run: StudyRun, status: RunStatus) -> None:
         """Say why a run is not run."""
-        self.done += standing.state == "done"
-        self.say(f"{run.label}: {standing.state} already")
+        self.done += status.state == "done"
+        self.say(f"{run.label}: {status.state} already")
 
     def stopping(self, times: int) -> None:
         """Say that Ctrl-C was heard."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ndrepro.execution.slurm.request import Cluster
     from ndrepro.execution.studies.launchers import Event
     from ndrepro.execution.studies.plan import Outcome, StudyObserver, StudyPlan
-    from ndrepro.execution.studies.run_status import Standing
+    from ndrepro.execution.studies.run_status import RunStatus
     from ndrepro.protocol.layout import RunsFolder
     from ndrepro.protocol.study.study import StudyRun
 
@@ -62,7 +62,7 @@ class SilentStudy:
     def event(self, event: Event) -> None:
         """Nothing."""
 
-    def passed(self, run: StudyRun, standing: Standing) -> None:
+    def passed(self, run: StudyRun, status: RunStatus) -> None:
         """Nothing."""
 
     def stopping(self, times: int) -> None:

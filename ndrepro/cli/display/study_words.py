@@ -48,7 +48,7 @@ def print_status(plan: StudyPlan) -> None:
     _print_grids(plan)
     terminal.write_line("")
     for item in plan.items:
-        if item.standing.state not in ("done", "to do", "waiting"):
+        if item.status.state not in ("done", "to do", "waiting"):
             _print_item(item)
     done, total = plan.states["done"], len(plan.items)
     left = f"; about {duration(plan.seconds)} of device time left" if plan.todo else ""
@@ -74,7 +74,7 @@ def print_outcome(outcome: Outcome) -> None:
     plan = outcome.plan
     _row("done", f"{plan.states['done']} of {plural(len(plan.items), 'run')} of {plan.study.name}")
     for item in plan.items:
-        if item.standing.state == "not counted":
+        if item.status.state == "not counted":
             _print_item(item)
 
 
@@ -174,7 +174,7 @@ def _print_where(plan: StudyPlan) -> None:
 
 def _print_waiting(plan: StudyPlan) -> None:
     """What a search must come before, and what it comes to."""
-    waiting = [item for item in plan.items if item.standing.state == "waiting"]
+    waiting = [item for item in plan.items if item.status.state == "waiting"]
     search = plan.study.search
     if not waiting or search is None:
         return
@@ -221,12 +221,12 @@ def _columns(cells: list[str], headings: list[str]) -> str:
 
 
 def _print_item(item: Item) -> None:
-    standing = item.standing
-    epochs = f", {item.epochs_done}/{item.run.experiment.epochs} epochs" if standing.state != "not counted" else ""
-    reason = f": {standing.reason}" if standing.reason else ""
-    _row(standing.state, f" {item.run.label}{epochs}{reason}")
-    if standing.folder:
-        _row("", f" {terminal.here(standing.folder.root)}")
+    status = item.status
+    epochs = f", {item.epochs_done}/{item.run.experiment.epochs} epochs" if status.state != "not counted" else ""
+    reason = f": {status.reason}" if status.reason else ""
+    _row(status.state, f" {item.run.label}{epochs}{reason}")
+    if status.folder:
+        _row("", f" {terminal.here(status.folder.root)}")
 
 
 def _row(label: str, text: str) -> None:
@@ -234,14 +234,14 @@ def _row(label: str, text: str) -> None:
 
 
 def _item_document(item: Item) -> dict[str, Any]:
-    folder, needs = item.standing.folder, item.run.resources
+    folder, needs = item.status.folder, item.run.resources
     return {
         "label": item.run.label,
         "grid": item.run.grid,
         "experiment": item.run.experiment.to_json(),
         "environment": item.run.environment,
-        "state": item.standing.state,
-        "reason": item.standing.reason,
+        "state": item.status.state,
+        "reason": item.status.reason,
         "folder": str(folder.root.absolute()) if folder else None,
         "epochs_done": item.epochs_done,
         "seconds": item.left.seconds,

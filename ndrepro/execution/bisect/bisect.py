@@ -302,9 +302,9 @@ class Bisection:
     def _recorded(self, cell: Cell, fresh: bool) -> RunFolder:
         """The recorded run of a cell, made unless there is one that counts."""
         options = replace(self.options, environment=cell.name, container=None)
-        standing = Survey(options.runs, options.home).standing(StudyRun("", self.experiment, cell.name))
-        if standing.folder is not None and standing.state == DONE and not fresh:
-            return standing.folder
+        status = Survey(options.runs, options.home).status(StudyRun("", self.experiment, cell.name))
+        if status.folder is not None and status.state == DONE and not fresh:
+            return status.folder
         finished = run(self.experiment, options, Silent())
         if finished.outcome != "completed":
             raise finished.error or NdreproError(f"{finished.outcome} before the run was complete")

@@ -24,7 +24,7 @@ from ndrepro.protocol.errors import EnvironmentMissing, UsageError
 from ndrepro.protocol.image_reference import MAIN
 from provenance.errors import StorageError
 
-# what the training process imports, and what describes its surroundings to the recorder; Pillow as everywhere, so that
+# what the training process imports, and what describes its environment to the recorder; Pillow as everywhere, so that
 # the same JPEG gives the same pixels
 NEEDS = ("torch", "torchvision", "numpy", "pillow==12.3.0", "safetensors", "scipy", "psutil", "nvidia-ml-py")
 PLATFORM = f"{platform.machine()}-unknown-linux-gnu"

@@ -1,7 +1,7 @@
 """Reads what was recorded of runs, from the folder of runs alone; ``run_resolver`` says which run a name means.
 
 Nothing here verifies: a summary says "signed", and who claims to have signed; ``provenance.attestation.verify`` says
-whether it is true. Runs that the ledger has begun but that left no manifest are part of the answer, not left out of it.
+whether it is true. Runs that have an entry in the ledger and no manifest are listed as well.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from provenance.formats.digest import file_digest
 from provenance.formats.metrics_log import read_scalars
 
 RUNNING = "running"
-NO_END = "no end"  # begun, not ended, and no process has it: whoever ran it was killed too
+NO_END = "no end"  # started, not ended, and no process runs it: whoever ran it was killed too
 UNSIGNED = "unsigned"  # ended without a manifest, for the reason in the ledger
 MISSING = "folder gone"
 UNREADABLE = "unreadable"
@@ -82,16 +82,16 @@ def ledger_of(folder: RunFolder) -> Path | None:
     return ledger if ledger.is_file() else None
 
 
-def begun_order(entries: Iterable[Entry]) -> Callable[[str], tuple[int, str]]:
+def start_order(entries: Iterable[Entry]) -> Callable[[str], tuple[int, str]]:
     """Sorts identifiers of runs as they were started, whatever their machines' clocks said.
 
     An identifier begins with the time on the machine where its run began, and nodes' clocks differ; entries of a ledger
     are written one after the other. Runs that it does not know come first, by their identifiers.
     """
-    begun: dict[str, int] = {}
+    started: dict[str, int] = {}
     for entry in entries:
-        begun.setdefault(entry.run, entry.sequence)
-    return lambda run: (begun.get(run, 0), run)
+        started.setdefault(entry.run, entry.sequence)
+    return lambda run: (started.get(run, 0), run)
 
 
 def read_recorded(folder: RunFolder) -> Recorded:
@@ -123,12 +123,12 @@ def summaries(runs: RunsFolder) -> list[RunSummary]:
     entries = Ledger(runs.ledger).entries()
     ledger = _Ended(entries)
     found = {folder.root.name: _summary(folder, ledger) for folder in runs.runs()}
-    for run, entry in ledger.begun.items():
+    for run, entry in ledger.started.items():
         if run not in found:
             name = str(entry.fields.get("name", ""))
             problem = "the ledger has it; its folder was moved or removed"
             found[run] = RunSummary(name, run, runs.run(name, run).root, MISSING, problem=problem)
-    return [found[run] for run in sorted(found, key=begun_order(entries))]
+    return [found[run] for run in sorted(found, key=start_order(entries))]
 
 
 def summary(folder: RunFolder) -> RunSummary:
@@ -140,7 +140,7 @@ def summary(folder: RunFolder) -> RunSummary:
 def latest_first(folders: Iterable[RunFolder], ledger: Path) -> Iterator[RunSummary]:
     """Runs in short, the one that started last first; each is read when it is asked for."""
     entries = Ledger(ledger).entries()
-    ended, order = _Ended(entries), begun_order(entries)
+    ended, order = _Ended(entries), start_order(entries)
     for folder in sorted(folders, key=lambda folder: order(folder.root.name), reverse=True):
         yield _summary(folder, ended)
 
@@ -149,11 +149,11 @@ class _Ended:
     """The ledger by run: the entry that began it, and the reason why it ended without a manifest."""
 
     def __init__(self, entries: tuple[Entry, ...]) -> None:
-        self.begun: dict[str, Entry] = {}
+        self.started: dict[str, Entry] = {}
         self.last: dict[str, Entry] = {}
         for entry in entries:
             if entry.run:
-                self.begun.setdefault(entry.run, entry)
+                self.started.setdefault(entry.run, entry)
                 self.last[entry.run] = entry
 
 
@@ -170,7 +170,7 @@ def _summary(folder: RunFolder, ledger: _Ended) -> RunSummary:
         last = ledger.last.get(folder.root.name)
         if last is not None and last.event == "ended":
             return replace(blank, outcome=UNSIGNED, problem=str(last.fields.get("reason") or ""))
-        return replace(blank, problem="begun, never ended, and no process has it")
+        return replace(blank, problem="started, never ended, and no process runs it")
     except Exception as error:  # whatever is in a damaged folder, it must not hide the others
         return replace(blank, outcome=UNREADABLE, problem=str(error) or type(error).__name__)
 

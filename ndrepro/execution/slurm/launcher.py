@@ -31,7 +31,7 @@ from ndrepro.execution.runs.run import RunOptions
 from ndrepro.execution.slurm.filesystem_locks import check_locks
 from ndrepro.execution.slurm.request import Cluster, Estimated, Shape, packs, parameters, shape_of
 from ndrepro.execution.slurm.task import Line, Task, read_events
-from ndrepro.execution.studies.launchers import NOT_BEGUN, Ended, Ending, Event, Job, read_event
+from ndrepro.execution.studies.launchers import NOT_STARTED, Ended, Ending, Event, Job, read_event
 from ndrepro.protocol import extras
 from ndrepro.protocol.errors import EngineError, TrainingFailed
 from ndrepro.protocol.layout import RunFolder, RunsFolder
@@ -303,7 +303,7 @@ def _death(state: str, told: list[dict[str, Any]], folder: Path, element: str) -
         "TIMEOUT": "ask for more time: --minutes N",
     }.get(state, f"see {folder / 'log'}")
     message = f"Slurm's task {element} ended as {state} before the run told its own end"
-    return Ending("killed" if began else NOT_BEGUN, began, error=TrainingFailed(message, cure))
+    return Ending("killed" if began else NOT_STARTED, began, error=TrainingFailed(message, cure))
 
 
 def _line(document: Mapping[str, Any]) -> str:

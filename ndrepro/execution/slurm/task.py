@@ -5,7 +5,7 @@ side where several small runs share one GPU, and waits. What a run tells goes to
 
 * Before the time limit submitit calls ``checkpoint``: every run is asked to stop, which leaves a checkpoint and a
   signed manifest that says so; then the job is put back into the queue.
-* Put back for that reason, or because its node was lost or taken away, the task starts anew: a run that has begun is
+* Put back for that reason, or because its node was lost or taken away, the task starts anew: a run that has started is
   resumed from its last checkpoint, one that is complete is left alone.
 
 The pickle that submitit writes holds nothing but the words of command lines and paths.

@@ -29,7 +29,7 @@ from ndrepro.execution.runs import run as execution
 from ndrepro.execution.runs.observer import Observer, Silent
 from ndrepro.execution.runs.run import RunOptions, Segment
 from ndrepro.execution.runs.run_checks import signed_checkpoint
-from ndrepro.execution.studies.run_status import Standing, Survey
+from ndrepro.execution.studies.run_status import RunStatus, Survey
 from ndrepro.execution.studies.search_results import found_file, read_found, write_found
 from ndrepro.protocol import extras
 from ndrepro.protocol.errors import NdreproError, TrainingFailed, UsageError
@@ -216,9 +216,9 @@ class TargetSearch:
         """The trial's next piece, taken from its record or trained now. Raises TrainingFailed where it broke."""
         last = trial.pieces[-1] if trial.pieces else None
         key = identity(trial.experiment, self._base.environment), last.step if last else 0, epochs
-        standing = self._recorded.get(key)
-        if standing is not None:
-            piece = _read_piece(standing)
+        status = self._recorded.get(key)
+        if status is not None:
+            piece = _read_piece(status)
             if TrainingRecord.of(piece.manifest).continued_digest == (last.digest if last else None):
                 return piece, True
         return self._train(trial, last, epochs), False
@@ -242,7 +242,7 @@ class TargetSearch:
         verdict = verify(finished.folder.root, trust=TrustPolicy.load(self._options.home), manifest_only=True)
         if verdict.manifest is None or not verdict.ok:
             raise NdreproError(f"{finished.folder.root}: its manifest does not verify", "see `ndrepro verify`")
-        return _read_piece(Standing("done", finished.folder, manifest=verdict.manifest))
+        return _read_piece(RunStatus("done", finished.folder, manifest=verdict.manifest))
 
     def _outcome(self, trials: Sequence[Trial]) -> SearchOutcome:
         """The best of those that reached the highest rung; of equals the first."""
@@ -287,9 +287,9 @@ def _distributions(search: Search) -> dict[str, Any]:
     return {key: FloatDistribution(span.low, span.high, log=span.log) for key, span in sorted(search.space.items())}
 
 
-def _read_piece(standing: Standing) -> Piece:
+def _read_piece(status: RunStatus) -> Piece:
     """What a verified manifest of a piece says."""
-    folder, manifest = standing.folder, standing.manifest
+    folder, manifest = status.folder, status.manifest
     assert folder is not None and manifest is not None
     last = TrainingRecord.of(manifest).last_scores
     if last is None:

@@ -27,7 +27,7 @@ from pathlib import Path
 from ndrepro.execution.runs import run as execution
 from ndrepro.execution.runs.observer import Progress, Silent
 from ndrepro.execution.runs.signals import STOPS, stops_wait_no_longer
-from ndrepro.execution.studies.launchers import NOT_BEGUN, Began, Ending, Job, Moved, event_line
+from ndrepro.execution.studies.launchers import NOT_STARTED, Began, Ending, Job, Moved, event_line
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.image_reference import MAIN
@@ -54,14 +54,14 @@ def main(arguments: list[str]) -> int:
 def perform(job: Job, options: execution.RunOptions, observer: Reporter, stop: Stop) -> Ending:
     """Make the run, or resume it; whatever happens is in the ending."""
     if stop.asked:
-        return Ending(NOT_BEGUN)
+        return Ending(NOT_STARTED)
     try:
         if job.resume is not None:
             finished = execution.resume(job.resume, options, observer)
         else:
             finished = execution.run(job.run.experiment, options, observer)
     except ProvenanceError as error:
-        return Ending("failed" if observer.folder else NOT_BEGUN, observer.folder, error=error)
+        return Ending("failed" if observer.folder else NOT_STARTED, observer.folder, error=error)
     except OSError as error:
         where = error.filename or "the run folder"
         return Ending("failed", observer.folder, error=StorageError(f"{where}: {error.strerror}"))

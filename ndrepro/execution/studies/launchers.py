@@ -35,7 +35,7 @@ from ndrepro.protocol.project_folders import CODE
 from ndrepro.protocol.study.study import StudyRun, settings_words
 from provenance.errors import ProvenanceError
 
-NOT_BEGUN = "not begun"
+NOT_STARTED = "not started"
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a job ended: the run's outcome, or NOT_BEGUN; its folder if it has one, last scores, what went wrong.
+    """How a job ended: the run's outcome, or NOT_STARTED; its folder if it has one, last scores, what went wrong.
 
     ``signed`` says whether there is a manifest that says so.
     """

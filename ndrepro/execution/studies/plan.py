@@ -30,7 +30,7 @@ from ndrepro.execution.runs.run import RunOptions
 from ndrepro.execution.runs.run_lookup import read_results
 from ndrepro.execution.runs.signals import stops_taken
 from ndrepro.execution.studies.estimates import RECORDED, Estimate, Estimator
-from ndrepro.execution.studies.launchers import NOT_BEGUN, Ended, Ending, Event, Job, Launcher
+from ndrepro.execution.studies.launchers import NOT_STARTED, Ended, Ending, Event, Job, Launcher
 from ndrepro.execution.studies.run_locks import Claims
 from ndrepro.execution.studies.run_status import (
     CUT_OFF,
@@ -39,7 +39,7 @@ from ndrepro.execution.studies.run_status import (
     MISSING,
     RUNNING,
     WAITING,
-    Standing,
+    RunStatus,
     Survey,
     code_and_data,
 )
@@ -65,7 +65,7 @@ class Item:
     """One run of a study: where it stands, and what is left of it."""
 
     run: StudyRun
-    standing: Standing
+    status: RunStatus
     epochs_done: int
     left: Estimate
 
@@ -92,12 +92,12 @@ class StudyPlan:
     @property
     def todo(self) -> tuple[Item, ...]:
         """What would be run: all that is neither done nor under way, nor waits for a search."""
-        return tuple(item for item in self.items if item.standing.state not in _SETTLED)
+        return tuple(item for item in self.items if item.status.state not in _SETTLED)
 
     @property
     def states(self) -> Counter[str]:
         """How many runs stand where."""
-        return Counter(item.standing.state for item in self.items)
+        return Counter(item.status.state for item in self.items)
 
     @property
     def seconds(self) -> float:
@@ -158,7 +158,7 @@ class StudyObserver(DataObserver, Protocol):
     def event(self, event: Event) -> None:
         """A run began, got on or ended."""
 
-    def passed(self, run: StudyRun, standing: Standing) -> None:
+    def passed(self, run: StudyRun, status: RunStatus) -> None:
         """A run was found done, or under way elsewhere, when its turn came."""
 
     def stopping(self, times: int) -> None:
@@ -170,32 +170,32 @@ def make_plan(study: Study, grids: Sequence[str], options: RunOptions) -> StudyP
     runs = study.runs(grids)
     survey = Survey(options.runs, options.home)
     estimator = Estimator(options.runs, runs)
-    items = tuple(_item(run, survey.standing(run), estimator) for run in runs)
+    items = tuple(_item(run, survey.status(run), estimator) for run in runs)
     elsewhere = _elsewhere(items, survey)
     return StudyPlan(study, items, _free_bytes(options.runs.root), tuple(_notes(items, elsewhere)), elsewhere)
 
 
-def only_begun(plan: StudyPlan) -> StudyPlan:
+def only_started(plan: StudyPlan) -> StudyPlan:
     """The grids of which any run has been started: what there is to resume."""
-    begun = {item.run.grid for item in plan.items if item.standing.state not in (MISSING, WAITING)}
-    items = tuple(item for item in plan.items if item.run.grid in begun)
+    started = {item.run.grid for item in plan.items if item.status.state not in (MISSING, WAITING)}
+    items = tuple(item for item in plan.items if item.run.grid in started)
     return replace(plan, items=items)
 
 
-def image_begun_in(plan: StudyPlan) -> PinnedImage | None:
+def image_of_started_runs(plan: StudyPlan) -> PinnedImage | None:
     """The one image in which all that was started of a study of the main environment has been started."""
-    begun = any(item.standing.state not in (MISSING, WAITING) for item in plan.items)
-    if begun or len(plan.elsewhere) != 1 or plan.environments != (MAIN,):
+    started = any(item.status.state not in (MISSING, WAITING) for item in plan.items)
+    if started or len(plan.elsewhere) != 1 or plan.environments != (MAIN,):
         return None
     return PinnedImage.from_text(next(iter(plan.elsewhere)))
 
 
-def data_of_begun(plan: StudyPlan) -> dict[str, Path]:
+def data_of_started_runs(plan: StudyPlan) -> dict[str, Path]:
     """Where the data of runs that were started lay, by data set: a study is resumed with the same."""
     found: dict[str, Path] = {}
     for item in plan.items:
-        if item.standing.folder is not None and item.run.experiment.dataset not in found:
-            request = Request.from_json(read_json(item.standing.folder.request))
+        if item.status.folder is not None and item.run.experiment.dataset not in found:
+            request = Request.from_json(read_json(item.status.folder.request))
             if Path(request.data).exists():
                 found[item.run.experiment.dataset] = Path(request.data)
     return found
@@ -213,7 +213,7 @@ def carry_out(
     if any(item.run.environment == MAIN for item in plan.todo):
         extras.require("torch")
     for item in plan.todo:
-        if item.standing.state not in (CUT_OFF, FAILED):
+        if item.status.state not in (CUT_OFF, FAILED):
             experiment = item.run.experiment
             where = data_check.locate(experiment, data.get(experiment.dataset))
             if launcher.here:
@@ -295,27 +295,27 @@ class _Work:
     def _start(self, item: Item) -> None:
         """Start a run, unless its place has been taken since the plan was made."""
         if not self._claims.take(item.run.identity):
-            self._observer.passed(item.run, Standing(RUNNING))
-        elif not self._begun(item):
+            self._observer.passed(item.run, RunStatus(RUNNING))
+        elif not self._started(item):
             self._claims.give_back(item.run.identity)
 
-    def _begun(self, item: Item) -> bool:
+    def _started(self, item: Item) -> bool:
         """Whether the run, which is this process's to start, had to be started, and was."""
         try:
-            standing = Survey(self._options.runs, self._options.home).standing(item.run)
+            status = Survey(self._options.runs, self._options.home).status(item.run)
         except ProvenanceError as error:
             self.trouble = error
             return False
-        if standing.state in _SETTLED:
-            self._observer.passed(item.run, standing)
+        if status.state in _SETTLED:
+            self._observer.passed(item.run, status)
             return False
         unread = self._unread.get(item.run.experiment.dataset, [])
         if len(unread) > 1 and unread[-1].message == unread[-2].message:
-            self.failures.append(Failure(item.run, Ending(NOT_BEGUN, error=unread[-1])))
+            self.failures.append(Failure(item.run, Ending(NOT_STARTED, error=unread[-1])))
             return False
         if self._over:
             return False  # asked to stop meanwhile
-        resume = standing.folder if standing.resumable else None
+        resume = status.folder if status.resumable else None
         data = self._data.get(item.run.experiment.dataset)
         self._launcher.start(Job(self._study, item.run, data, resume))
         return True
@@ -332,7 +332,7 @@ class _Work:
         if self._stops and ending.outcome != "failed":
             return  # as it was asked to
         if isinstance(ending.error, BusyError):
-            self._observer.passed(event.job.run, Standing(RUNNING, ending.folder))
+            self._observer.passed(event.job.run, RunStatus(RUNNING, ending.folder))
             return
         self.failures.append(Failure(event.job.run, ending))
         if isinstance(ending.error, _COMMON_TROUBLE) and not ending.signed:
@@ -350,30 +350,30 @@ class _Signals:
         self.count += 1
 
 
-def _item(run: StudyRun, standing: Standing, estimator: Estimator) -> Item:
-    if standing.state == DONE:
-        return Item(run, standing, run.experiment.epochs, Estimate(0.0, 0, RECORDED))
-    epochs = _epochs_done(standing) if standing.state in (CUT_OFF, FAILED, RUNNING) else 0
-    return Item(run, standing, epochs, estimator.estimate(run, epochs))
+def _item(run: StudyRun, status: RunStatus, estimator: Estimator) -> Item:
+    if status.state == DONE:
+        return Item(run, status, run.experiment.epochs, Estimate(0.0, 0, RECORDED))
+    epochs = _epochs_done(status) if status.state in (CUT_OFF, FAILED, RUNNING) else 0
+    return Item(run, status, epochs, estimator.estimate(run, epochs))
 
 
-def _epochs_done(standing: Standing) -> int:
-    if standing.folder is None:
+def _epochs_done(status: RunStatus) -> int:
+    if status.folder is None:
         return 0
     try:
-        return len(read_results(standing.folder))
+        return len(read_results(status.folder))
     except (ProvenanceError, OSError, TypeError):
         return 0  # a damaged file: the estimate is the longer, and the run itself will say
 
 
 def _elsewhere(items: Sequence[Item], survey: Survey) -> dict[str, int]:
     """Runs of these experiments by environment, in images that none of these runs is for, or outside of all images."""
-    asked = {item.standing.folder for item in items}
+    asked = {item.status.folder for item in items}
     found: dict[str, set[RunFolder]] = {}
     for run in (item.run for item in items if item.run.environment == MAIN or is_image(item.run.environment)):
         outside = [] if run.environment == MAIN else [MAIN]
         for environment in (*outside, *map(str, survey.images(run))):
-            folder = survey.standing(replace(run, environment=environment)).folder
+            folder = survey.status(replace(run, environment=environment)).folder
             if folder is not None and folder not in asked:
                 found.setdefault(environment, set()).add(folder)
     return {environment: len(folders) for environment, folders in found.items()}
@@ -384,7 +384,7 @@ def _notes(items: Iterable[Item], elsewhere: Mapping[str, int]) -> Iterable[str]
     for environment, count in elsewhere.items():
         where = location_words(environment)
         yield f"{count} of the same experiments were run {where}, and do not count in this environment"
-    for name, digests in code_and_data(item.standing for item in items).items():
+    for name, digests in code_and_data(item.status for item in items).items():
         if len(digests) > 1:
             what = "states of the code" if name == CODE else f"different versions of {name.removeprefix(DATASET)}"
             yield f"the runs that are done were made with {len(digests)} {what}"

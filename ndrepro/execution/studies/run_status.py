@@ -25,7 +25,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ndrepro.execution.environments import matrix
-from ndrepro.execution.runs.run_lookup import begun_order, is_running
+from ndrepro.execution.runs.run_lookup import is_running, start_order
 from ndrepro.protocol.experiment.determinism import instruction_limits, limits_text
 from ndrepro.protocol.image_reference import MAIN, PinnedImage, is_image
 from ndrepro.protocol.layout import SEGMENTS, RunFolder, RunsFolder
@@ -43,7 +43,7 @@ RUNNING = "running"  # a process holds it now
 CUT_OFF = "cut off"  # interrupted, or killed with or without its recorder: it can be resumed
 FAILED = "failed"
 REFUSED = "not counted"  # it may have completed, but a check above says no
-MISSING = "to do"  # never begun
+MISSING = "to do"  # never started
 WAITING = "waiting"  # for its hyper-parameters to be searched: it cannot be started
 # the first that any run of the same identity has is where the study's run stands
 STATES = (DONE, RUNNING, CUT_OFF, FAILED, REFUSED, MISSING, WAITING)
@@ -52,7 +52,7 @@ _LIBRARIES = ("torch", "torchvision", "numpy")
 
 
 @dataclass(frozen=True)
-class Standing:
+class RunStatus:
     """Where one run stands: a state above, the folder that says so, why, and the manifest where it was believed."""
 
     state: str
@@ -73,9 +73,9 @@ class Survey:
         self._runs = runs
         self._trust = TrustPolicy.load(home)
         self._ledger = _Snapshot(runs.ledger)
-        self._order = begun_order(self._ledger.entries())
+        self._order = start_order(self._ledger.entries())
         self._libraries: dict[str, Mapping[str, str]] = {}
-        self._found: dict[str, dict[str, Standing]] = {}
+        self._found: dict[str, dict[str, RunStatus]] = {}
         self._images: dict[PinnedImage, None] = {}
         problems = [problem for problem in self._ledger.problems if not _torn_end(problem)]
         if problems:
@@ -84,24 +84,24 @@ class Survey:
                 "get the original ledger again, or begin in another folder of runs: --runs DIR",
             )
 
-    def standing(self, run: StudyRun) -> Standing:
+    def status(self, run: StudyRun) -> RunStatus:
         """Where a study's run stands."""
         if run.waits:
-            return Standing(WAITING, reason="its hyper-parameters are still to be searched")
-        return self._of_name(run.experiment.name).get(run.identity, Standing(MISSING))
+            return RunStatus(WAITING, reason="its hyper-parameters are still to be searched")
+        return self._of_name(run.experiment.name).get(run.identity, RunStatus(MISSING))
 
     def images(self, run: StudyRun) -> tuple[PinnedImage, ...]:
         """The container images in which the same experiment has been started, whatever environment the run is for."""
         found = self._of_name(run.experiment.name)
         return tuple(image for image in self._images if identity(run.experiment, str(image)) in found)
 
-    def pieces(self, name: str) -> dict[tuple[str, int, int], Standing]:
+    def pieces(self, name: str) -> dict[tuple[str, int, int], RunStatus]:
         """Pieces of runs of that name that were trained by themselves and completed.
 
         By the run's identity, first step and count of epochs; of equals the latest. What is asked of whole runs above
         is asked of them.
         """
-        found: dict[tuple[str, int, int], Standing] = {}
+        found: dict[tuple[str, int, int], RunStatus] = {}
         for folder in self._folders(name + SEGMENTS, "manifest.dsse.json"):
             verdict = verify(folder.root, trust=self._trust, ledger=self._ledger, manifest_only=True)
             if not verdict.ok or verdict.manifest is None or verdict.manifest.outcome != "completed":
@@ -112,22 +112,22 @@ class Survey:
             except ManifestError:
                 continue
             if place and not (_lost(folder, verdict.manifest) or self._other_conditions(record)):
-                found |= {(key, *place): Standing(DONE, folder, manifest=verdict.manifest) for key in whose}
+                found |= {(key, *place): RunStatus(DONE, folder, manifest=verdict.manifest) for key in whose}
         return found
 
-    def _of_name(self, name: str) -> dict[str, Standing]:
+    def _of_name(self, name: str) -> dict[str, RunStatus]:
         if name not in self._found:
             self._found[name] = self._best(name)
         return self._found[name]
 
-    def _best(self, name: str) -> dict[str, Standing]:
+    def _best(self, name: str) -> dict[str, RunStatus]:
         """Every run of that name by identity, in an image by both of its digests; of equals the latest original."""
-        best: dict[str, Standing] = {}
+        best: dict[str, RunStatus] = {}
         for folder in reversed(self._folders(name, "request.json")):
-            keys, standing = self._examine(folder)
+            keys, status = self._examine(folder)
             for key in keys:
-                if STATES.index(standing.state) < STATES.index(best.get(key, Standing(MISSING)).state):
-                    best[key] = standing
+                if STATES.index(status.state) < STATES.index(best.get(key, RunStatus(MISSING)).state):
+                    best[key] = status
         return best
 
     def _folders(self, name: str, file: str) -> list[RunFolder]:
@@ -135,36 +135,36 @@ class Survey:
         folders = [RunFolder(path.parent) for path in (self._runs.root / name).glob(f"*/{file}")]
         return sorted(folders, key=lambda folder: (not folder.origin.exists(), self._order(folder.root.name)))
 
-    def _examine(self, folder: RunFolder) -> tuple[tuple[str, ...], Standing]:
+    def _examine(self, folder: RunFolder) -> tuple[tuple[str, ...], RunStatus]:
         """A run's identities and where it stands; no identity for a folder that is nobody's run."""
         try:
             request = Request.from_json(read_json(folder.request))
             asked = tuple(identity(request.experiment, environment) for environment in request.environments)
         except (ProvenanceError, KeyError, TypeError, ValueError):
-            return (), Standing(MISSING)  # another schema, or damaged: no study can have asked for it
+            return (), RunStatus(MISSING)  # another schema, or damaged: no study can have asked for it
         if is_image(request.environments[0]):
             self._images[PinnedImage.from_text(request.environments[0])] = None
         if is_running(folder):
-            return asked, Standing(RUNNING, folder)
+            return asked, RunStatus(RUNNING, folder)
         if not folder.manifest.exists():
             return asked, self._without_manifest(folder)
         verdict = verify(folder.root, trust=self._trust, ledger=self._ledger, manifest_only=True)
         if verdict.manifest is None or not verdict.ok:
             failed = next(check for check in verdict.checks if check.status == "fail")
-            return asked, Standing(REFUSED, folder, f"its manifest does not verify: {failed.message}")
-        return self._believed(folder, verdict.manifest) or (asked, Standing(REFUSED, folder, "signed by another kind"))
+            return asked, RunStatus(REFUSED, folder, f"its manifest does not verify: {failed.message}")
+        return self._believed(folder, verdict.manifest) or (asked, RunStatus(REFUSED, folder, "signed by another kind"))
 
-    def _without_manifest(self, folder: RunFolder) -> Standing:
+    def _without_manifest(self, folder: RunFolder) -> RunStatus:
         last = self._ledger.last.get(folder.root.name)
         if last is None:
-            return Standing(REFUSED, folder, "it has no manifest, and the ledger does not know it")
+            return RunStatus(REFUSED, folder, "it has no manifest, and the ledger does not know it")
         if last.event != "ended":
-            return Standing(CUT_OFF, folder, "killed, and its recorder with it")
+            return RunStatus(CUT_OFF, folder, "killed, and its recorder with it")
         if last.fields.get("manifest") is not None:
-            return Standing(REFUSED, folder, "its manifest, which the ledger knows, is gone")
-        return Standing(FAILED, folder, f"it ended unsigned: {last.fields.get('reason')}")
+            return RunStatus(REFUSED, folder, "its manifest, which the ledger knows, is gone")
+        return RunStatus(FAILED, folder, f"it ended unsigned: {last.fields.get('reason')}")
 
-    def _believed(self, folder: RunFolder, manifest: Manifest) -> tuple[tuple[str, ...], Standing] | None:
+    def _believed(self, folder: RunFolder, manifest: Manifest) -> tuple[tuple[str, ...], RunStatus] | None:
         """What a verified manifest says; None where it is not of a training run."""
         record = TrainingRecord.of(manifest)
         if record.is_segment:
@@ -175,9 +175,9 @@ class Survey:
             return None
         problem = _lost(folder, manifest) or self._other_conditions(record)
         if problem:
-            return keys, Standing(REFUSED, folder, problem)
+            return keys, RunStatus(REFUSED, folder, problem)
         state = {"completed": DONE, "failed": FAILED}.get(manifest.outcome, CUT_OFF)
-        return keys, Standing(state, folder, record.error, manifest)
+        return keys, RunStatus(state, folder, record.error, manifest)
 
     def _other_conditions(self, record: TrainingRecord) -> str:
         """How libraries or instruction limits of a run differ from those that it would have today; "" where none do."""
@@ -217,13 +217,13 @@ def libraries_of(environment: str) -> dict[str, str]:
     return {name: _release(pinned) for name in _LIBRARIES if (pinned := cell.version(name))}
 
 
-def code_and_data(standings: Iterable[Standing]) -> dict[str, set[str]]:
+def code_and_data(standings: Iterable[RunStatus]) -> dict[str, set[str]]:
     """The digests of the code, and of each data set, that runs which are done had: more than one is worth a word."""
     seen: dict[str, set[str]] = {}
-    for standing in standings:
-        if standing.manifest is None or standing.state != DONE:
+    for status in standings:
+        if status.manifest is None or status.state != DONE:
             continue
-        record = TrainingRecord.of(standing.manifest)
+        record = TrainingRecord.of(status.manifest)
         for item in (record.code, *(dataset.resource for dataset in record.datasets)):
             if item.digest:
                 seen.setdefault(item.name, set()).add(json.dumps(dict(item.digest), sort_keys=True))

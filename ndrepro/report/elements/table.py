@@ -19,19 +19,19 @@ MINUS = "\N{MINUS SIGN}"
 class Value:
     """One cell of a table. ``number`` is what it is sorted by; ``href`` leads to what is behind it.
 
-    ``standing`` is one of the words above; ``copies`` are commands to be copied, (label, command).
+    ``status`` is one of the words above; ``copies`` are commands to be copied, (label, command).
     """
 
     text: str
     number: float | None = None
-    standing: str = PLAIN
+    status: str = PLAIN
     href: str = ""
     copies: tuple[tuple[str, str], ...] = ()
 
     @property
     def sign(self) -> str:
-        """The sign of its standing, "" where it has none."""
-        return SIGNS[self.standing]
+        """The sign of its status, "" where it has none."""
+        return SIGNS[self.status]
 
     @property
     def signed(self) -> str:
@@ -39,11 +39,11 @@ class Value:
         return f"{self.sign} {self.text}" if self.sign else self.text
 
     def to_json(self) -> Any:
-        """The number where there is a finite one, the text, the standing and the link."""
+        """The number where there is a finite one, the text, the status and the link."""
         document: dict[str, Any] = {"text": self.text}
         if self.number is not None:
             document["number"] = self.number if math.isfinite(self.number) else str(self.number)
-        for key, value in (("standing", self.standing), ("href", self.href)):
+        for key, value in (("status", self.status), ("href", self.href)):
             if value:
                 document[key] = value
         if self.copies:
@@ -108,7 +108,7 @@ def without_constants(table: Table) -> Table:
     constant = {
         place: {row[place].text for row in table.rows}.pop()
         for place in range(1, len(table.columns))
-        if len({(row[place].text, row[place].copies, row[place].standing) for row in table.rows}) == 1
+        if len({(row[place].text, row[place].copies, row[place].status) for row in table.rows}) == 1
     }
     told = [f"{table.columns[place].title} {text}" for place, text in constant.items() if text and text != MISSING]
     kept = [place for place in range(len(table.columns)) if place not in constant]

@@ -2,8 +2,8 @@
 
 An own value stands there only where the whole recipe of the study was kept: network, method, data set, epochs, and no
 setting changed; data that were not the published files are marked. Everything else says "not run". Where several
-surroundings have runs of a cell, the one with the most runs stands for it; the table of all experiments has the others.
-Standings are the study's: see ``analysis.colours``, rule "relative".
+execution environments have runs of a cell, the one with the most runs is shown; the table of all experiments has the
+others. A cell's status follows the study's rule: see ``analysis.colours``, rule "relative".
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ OWN_NAMES: Mapping[tuple[str, str], str] = {("resnet18", "cifar10"): "resnet18d"
 METHODS = ("bn", "nd")
 _OTHER_DATA = "†"
 _OTHER_DATA_WORDS = f" {_OTHER_DATA} Not trained on the published files, or that is not known: see the manifest."
-_ABSENT = Value(NOT_RUN_TEXT, standing=NOT_RUN)
+_ABSENT = Value(NOT_RUN_TEXT, status=NOT_RUN)
 
 Own = Mapping[tuple[str, str, int, str], SeedGroup]  # (network, method, epochs, data set)
 
 
 def own_cells(cells: Sequence[SeedGroup]) -> dict[tuple[str, str, int, str], SeedGroup]:
-    """The cells that kept a study's whole recipe, by what they are; of several surroundings that with the most runs."""
+    """Cells that kept a study's whole recipe, by what they are; of several environments the one with most runs."""
     found: dict[tuple[str, str, int, str], SeedGroup] = {}
     for cell in cells:
         one = cell.first
@@ -75,7 +75,7 @@ def accuracy_table(number: int, dataset: str, own: Own) -> Table:
             said = values[method]
             cell = own.get((own_name(network, dataset), method, epochs, dataset))
             original, mean = said["original_accuracy_pct"], said["reproduced_mean_accuracy_pct"]
-            row += [decimal(original), decimal(mean, standing=standing(original, mean)), *_own_accuracy(cell, original)]
+            row += [decimal(original), decimal(mean, status=status(original, mean)), *_own_accuracy(cell, original)]
         rows.append(tuple(row))
     caption = (
         f"Published and own accuracies on {_title(dataset)}, in percent. Original: Ye et al. 2020, Table 1; "
@@ -102,7 +102,7 @@ def imagenet_table(number: int, networks: Sequence[str], own: Own) -> Table:
         row = [word(network), word(method)]
         for top in (1, 5):
             original, other = by_top[top]["original_accuracy_pct"], by_top[top]["reproduced_accuracy_pct"]
-            row += [decimal(original), decimal(other, standing=standing(original, other))]
+            row += [decimal(original), decimal(other, status=status(original, other))]
             row.append(_own_accuracy(cell, original)[0] if top == 1 else _own_top5(cell, original))
         rows.append((*row, *_own_accuracy(cell, 0.0)[1:]))
     caption = "Published and own accuracies on ImageNet after 90 epochs, in percent; one run each in the study."
@@ -157,7 +157,7 @@ def imagenet_time_table(own: Own) -> Table:
     return Table("table10", "Table 10: training time, ImageNet", caption, columns, rows)
 
 
-def standing(original: float, reproduced: float) -> str:
+def status(original: float, reproduced: float) -> str:
     """How a value stands to the original one, by the study's rule."""
     return STANDINGS[str(colours([original], [reproduced])[0])]
 
@@ -175,11 +175,11 @@ def own_seconds(cell: SeedGroup | None) -> Value:
 
 
 def _own_accuracy(cell: SeedGroup | None, original: float) -> tuple[Value, Value, Value]:
-    """Test with its interval and standing, train, n."""
+    """Test with its interval and status, train, n."""
     if cell is None:
         return _ABSENT, Value(""), Value("")
     mean = cell.test.mean
-    how = PLAIN if mean is None else standing(original, mean)
+    how = PLAIN if mean is None else status(original, mean)
     mark = "" if all(run.official_data for run in cell.runs) else f" {_OTHER_DATA}"
     test = Value(f"{cell.test.text}{mark}", mean, how, f"#{anchor(cell.first)}")
     return test, decimal(cell.train.mean, missing=cell.train.text), count(cell.n)
@@ -192,7 +192,7 @@ def _own_top5(cell: SeedGroup | None, original: float) -> Value:
     if None in found:
         return Value("not recorded")
     mean = statistics.fmean(found)
-    return decimal(mean, standing=standing(original, mean), href=f"#{anchor(cell.first)}")
+    return decimal(mean, status=status(original, mean), href=f"#{anchor(cell.first)}")
 
 
 def _ratio(nd: SeedGroup | None, bn: SeedGroup | None) -> Value:

@@ -4,7 +4,7 @@
 
 Nothing is dropped on the way: runs that did not complete or do not verify are counted and named, repeats of a run are
 shown and kept out of the statistics, numbers that are not finite keep their cell from having a mean, and whatever
-limits a conclusion (one seed, unequal replicates, unlike surroundings) is among the notes.
+limits a conclusion (one seed, unequal replicates, unlike environments) is among the notes.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from ndrepro.report.sections.forms_page import filled_in, form_table, overview
 from ndrepro.report.sections.reproducibility_kinds import kinds_table, verdict_table
 from ndrepro.report.sections.run_tables import (
     cell_table,
+    environments_table,
     left_out_table,
     left_out_words,
     run_table,
-    surroundings_table,
 )
 from ndrepro.report.sections.seed_groups import SeedGroup, cells_of
 from ndrepro.text.plurals import plural
@@ -97,7 +97,7 @@ class Report:
     runs: Table
     left_out: Table
     left_out_words: str
-    surroundings: Table
+    environments: Table
     forms: tuple[Form, ...]
     notes: tuple[str, ...]
 
@@ -162,7 +162,7 @@ class Report:
             "numbers": [table.to_json() for table in self.numbers],
             "tables": [table.to_json() for table in self.tables],
             "comparisons": [table.to_json() for table in self.comparisons],
-            "surroundings": self.surroundings.to_json(),
+            "environments": self.environments.to_json(),
             "forms": [form.to_json() for form in self.forms],
             "figures": [{"key": drawn.key, "title": drawn.title, "data": drawn.data} for drawn in self.figures],
         }
@@ -204,15 +204,15 @@ def contents(
         runs=run_table(ordered, repeats, about.program, links.manifest),
         left_out=left_out_table(scores),
         left_out_words=left_out_words(scores, len(repeats)),
-        surroundings=surroundings_table(distinct),
+        environments=environments_table(distinct),
         forms=filled_in(ordered, cells, about.verdicts, about.code),
         notes=(*_notes(scores, distinct, cells, about), *undrawn),
     )
 
 
 def _counts(scores: Results, about: About, repeats: Sequence[ResultRow]) -> tuple[Fact, ...]:
-    begun = "not known" if scores.begun is None else str(scores.begun)
-    facts = [Fact("begun, by the ledger", begun, scores.begun is None)]
+    started = "not known" if scores.started is None else str(scores.started)
+    facts = [Fact("started, by the ledger", started, scores.started is None)]
     if about.planned is not None:
         facts.insert(0, Fact("planned by the study", str(about.planned)))
         facts.append(Fact("planned, not run", str(len(about.missing)), bool(about.missing)))
@@ -241,8 +241,8 @@ def _notes(scores: Results, runs: Sequence[ResultRow], cells: Sequence[SeedGroup
     notes += [f"A verdict is refused: {item.path.name}: {item.reason}." for item in about.verdicts.refused[:_MOST]]
     if len(about.verdicts.refused) > _MOST:
         notes.append(f"{len(about.verdicts.refused) - _MOST} more verdicts are refused; report.json has them.")
-    if scores.begun is None:
-        notes.append("No ledger lies beside all of these runs: whether others were begun cannot be seen.")
+    if scores.started is None:
+        notes.append("No ledger lies beside all of these runs: whether others were started cannot be seen.")
     sizes = Counter(cell.n for cell in cells)
     if set(sizes) == {1}:
         notes.append("One seed of everything: no value has an interval, and no difference is more than one draw.")
@@ -255,10 +255,10 @@ def _notes(scores: Results, runs: Sequence[ResultRow], cells: Sequence[SeedGroup
         notes.append(
             f"{plural(len(wild), 'run')} ended with a number that is not finite: {names}. See the tables: NaN."
         )
-    places = {run.surroundings for run in runs}
+    places = {run.execution_environment for run in runs}
     if len(places) > 1:
         notes.append(
-            f"{len(places)} kinds of surroundings (versions, device, threads, determinism): never averaged together."
+            f"{len(places)} execution environments (versions, device, threads, determinism): never averaged together."
         )
     codes = {run.code for run in runs}
     if len(codes) > 1:

@@ -57,7 +57,7 @@ def _sections(report: Report) -> list[tuple[str, str]]:
         ("cells-title", "Experiments"),
         ("runs-title", "Runs"),
         ("left-out-title", "Not in the results"),
-        ("surroundings-title", "Where it ran"),
+        ("environments-title", "Where it ran"),
         ("forms-title", "Forms"),
         ("again", "Check it"),
     ]

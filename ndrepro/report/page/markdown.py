@@ -16,7 +16,7 @@ def markdown_report(report: Report) -> str:
     parts += [
         f"* **{markdown_text(finding.claim)}** ({markdown_text(finding.source)})\n"
         f"  * run: {markdown_text(finding.evidence)}\n"
-        f"  * {SIGNS[finding.standing]} **{finding.verdict}**: {markdown_text(finding.reason)}"
+        f"  * {SIGNS[finding.status]} **{finding.verdict}**: {markdown_text(finding.reason)}"
         for finding in report.findings
     ]
     parts += [f"* {markdown_text(note)}" for note in report.notes]
@@ -37,7 +37,7 @@ def markdown_report(report: Report) -> str:
     parts += [f"## {report.cells.title}\n\n{markdown_text(report.cells.caption)}\n\n{markdown(report.cells)}"]
     parts += [f"## Not in the results\n\n{markdown_text(report.left_out_words)}"]
     parts += [markdown(report.left_out)] if report.left_out.rows else []
-    parts += [f"## Where it ran\n\n{markdown(report.surroundings)}"]
+    parts += [f"## Where it ran\n\n{markdown(report.environments)}"]
     parts += [f"## Forms\n\n{markdown_text(report.forms_overview.caption)}\n\n{markdown(report.forms_overview)}"]
     commands = "\n".join(f"    {printable(text)}" for _, text in report.commands)
     parts += [f"## Check it, run it again\n\n{commands}"] if report.commands else []

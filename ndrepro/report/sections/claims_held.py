@@ -41,7 +41,7 @@ class ClaimOutcome:
     reason: str
 
     @property
-    def standing(self) -> str:
+    def status(self) -> str:
         """How its verdict is shown."""
         return _STANDINGS[self.verdict]
 
@@ -63,7 +63,7 @@ def pairs_of(runs: Iterable[ResultRow], value: Callable[[ResultRow], float | Non
         number = value(run)
         if number is not None:
             drawn = tuple(run.seed_of(stream) for stream in STREAMS)
-            key = (run.arch, run.epochs, run.dataset, settings_text(run), run.surroundings, drawn)
+            key = (run.arch, run.epochs, run.dataset, settings_text(run), run.execution_environment, drawn)
             sides[run.method][key] = number
     return sides
 
@@ -78,7 +78,7 @@ def _deconvolution_better(runs: Sequence[ResultRow]) -> ClaimOutcome | None:
     tied = f", {ties} equal" if ties else ""
     seeds = len({key[-1] for key in shared})
     evidence = (
-        f"{plural(len(shared), 'pair')} alike in seed, settings and surroundings: {_scope(shared)}, "
+        f"{plural(len(shared), 'pair')} alike in seed, settings and environments: {_scope(shared)}, "
         f"{plural(seeds, 'seed')}."
     )
     verdict, reason = OPEN, f"Deconvolution is higher in {wins} of {plural(len(shared), 'pair')}{tied}."
@@ -102,7 +102,7 @@ def _deconvolution_better(runs: Sequence[ResultRow]) -> ClaimOutcome | None:
         )
         if len(blocks["nd"]) < len(shared):  # else one seed would count as often as it was run elsewhere
             told = f"{found.n} for {len(shared)}"
-            reason += f" Pairs of one seed in several surroundings or settings are averaged first: {told}."
+            reason += f" Pairs of one seed in several execution environments or settings are averaged first: {told}."
         alone = sum(key not in sides["bn"] for key in sides["nd"]) + sum(key not in sides["nd"] for key in sides["bn"])
         reason += f" {plural(alone, 'run')} without a partner left out." if alone else ""
         if verdict == OPEN and found.n < (needed := runs_for_superiority(found.threshold)):
@@ -119,7 +119,7 @@ def _deconvolution_better(runs: Sequence[ResultRow]) -> ClaimOutcome | None:
 
 
 def _blocks(side: Mapping[Any, float], keys: Iterable[Any]) -> dict[Any, float]:
-    """Means over all surroundings and settings of one network, length, data set and seed: those are not independent."""
+    """Means over all environments and settings of one network, length, data set and seed, which are not independent."""
     found: dict[Any, list[float]] = defaultdict(list)
     for key in keys:
         arch, epochs, dataset, _, _, drawn = key

@@ -1,7 +1,7 @@
 """Deconvolution against batch norm, network by network and over data sets: the differences that the means hide.
 
-A row of the first table is one network on one data set, in one set of settings and surroundings; the second takes
-those of several data sets together. What the runs cannot say is said: "n too small" of one seed, "NaN" of a run that
+A row of the first table is one network on one data set, with one set of settings in one environment; the second combines
+those of several data sets. What the runs cannot say is said: "n too small" of one seed, "NaN" of a run that
 did not end with a number.
 """
 
@@ -26,7 +26,7 @@ _MANY = 10_000  # seeds: nobody runs more, and how many more is of no use
 
 _PARTS = ("train_images=", "test_images=")
 
-# network, epochs, data set, settings, surroundings
+# network, epochs, data set, settings, execution environment
 Place = tuple[Any, ...]
 
 

@@ -87,7 +87,7 @@ def form_table(form: Form) -> Table:
 
 
 def _answer(answer: Answer) -> Value:
-    return Value(UNKNOWN, standing=NOT_RUN) if answer.answer == UNKNOWN else word(answer.answer)
+    return Value(UNKNOWN, status=NOT_RUN) if answer.answer == UNKNOWN else word(answer.answer)
 
 
 def _evidence(answer: Answer) -> str:

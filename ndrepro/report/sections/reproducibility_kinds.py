@@ -131,7 +131,7 @@ def _made_twice(scores: Results) -> str:
 def _results(tables: Sequence[Table]) -> str:
     # own values are those that lead to a run; the replication's stand beside them
     own = [value for table in tables for row in table.rows for value in row if value.href]
-    standings = Counter(value.standing for value in own)
+    standings = Counter(value.status for value in own)
     judged = {name: standings[name] for name in (BETTER, WITHIN, WORSE)}
     if not any(judged.values()):
         return (

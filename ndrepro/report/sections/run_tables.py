@@ -30,7 +30,7 @@ _OTHER = "repeat of an earlier run"
 
 
 def cell_table(cells: Sequence[SeedGroup]) -> Table:
-    """One row an experiment in one set of surroundings: train beside test, n, spread, interval."""
+    """One row an experiment in one set of environments: train beside test, n, spread, interval."""
     columns = (
         Column("Network", facet=True),
         Column("Method", facet=True),
@@ -172,32 +172,32 @@ def left_out_table(scores: Results) -> Table:
     ]
     rows += [(word(item.run_id), word(item.name), word("no manifest"), word(item.reason)) for item in scores.lost]
     rows += [(word(_tail(item.path)), word(""), word("refused"), word(item.reason)) for item in scores.refused]
-    caption = "Runs that were begun, or manifests that were found, and enter no number of this report."
+    caption = "Runs that were started, or manifests that were found, and enter no number of this report."
     return Table("left_out", "Not in the results", caption, columns, tuple(rows))
 
 
 def left_out_words(scores: Results, repeats: int) -> str:
     """How many were started, and how many of those are reported."""
     kept = len(scores.rows)
-    if scores.begun is None:
-        begun = (
-            "There is no ledger for all of these runs, so how many were begun is not known, and good ones may have "
+    if scores.started is None:
+        started = (
+            "There is no ledger for all of these runs, so how many were started is not known, and good ones may have "
             "been picked. "
         )
     else:
-        begun = f"The ledger has {scores.begun} runs that were begun; {kept} of them are reported. "
+        started = f"The ledger has {scores.started} runs that were started; {kept} of them are reported. "
     parts = (
         (len(scores.unfinished), "failed or interrupted, signed as such"),
         (len(scores.segments), "segments of runs (spot checks, a search), which have no result of their own"),
         (len(scores.lost), "without a manifest"),
         (len(scores.refused), "refused, since the manifest does not verify or has no result"),
-        (repeats, "repeats of a run with the same seeds and surroundings: shown, but no further sample"),
+        (repeats, "repeats of a run with the same seeds and environments: shown, but no further sample"),
     )
     named = "; ".join(f"{number} {what}" for number, what in parts if number)
-    return begun + (f"Left out of the statistics: {named}." if named else "Nothing was left out.")
+    return started + (f"Left out of the statistics: {named}." if named else "Nothing was left out.")
 
 
-def surroundings_table(runs: Sequence[ResultRow]) -> Table:
+def environments_table(runs: Sequence[ResultRow]) -> Table:
     """What the runs ran on, and in what of it they differ."""
     aspects: tuple[tuple[str, Callable[[ResultRow], str]], ...] = (
         ("Environment", lambda run: run.cell),
@@ -220,7 +220,7 @@ def surroundings_table(runs: Sequence[ResultRow]) -> Table:
         rows.append((word(title), Value("the same" if same else f"{len(counts)} differ"), word(words or MISSING)))
     caption = "Every surrounding that is recorded in a row of results, and the values it had (number of runs)."
     columns = (Column("What"), Column("Over all runs"), Column("Values"))
-    return Table("surroundings", "Where it ran", caption, columns, tuple(rows))
+    return Table("environments", "Where it ran", caption, columns, tuple(rows))
 
 
 def place_text(run: ResultRow) -> str:

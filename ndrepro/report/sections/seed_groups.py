@@ -1,6 +1,6 @@
 """Runs that differ by nothing but their seeds, gathered: a cell has n, a mean and a spread, or says that it cannot.
 
-Runs of unlike surroundings (versions, threads, device, determinism) are never averaged into one another. Where a run
+Runs of unlike environments (versions, threads, device, determinism) are never averaged into one another. Where a run
 diverged its accuracies may still be finite; a number that is not finite keeps its cell from having a mean, and is said.
 """
 
@@ -70,7 +70,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class SeedGroup:
-    """Runs of one experiment in one set of surroundings, a seed each. ``key`` is short, and its own for ever."""
+    """Runs of one experiment in one execution environment, a seed each. ``key`` is short, and its own for ever."""
 
     key: str
     runs: tuple[ResultRow, ...]
@@ -117,7 +117,7 @@ def cells_of(runs: Iterable[ResultRow]) -> tuple[SeedGroup, ...]:
     """Every cell of some distinct runs, in the order of data set, architecture, epochs, method."""
     grouped: dict[tuple[Any, ...], list[ResultRow]] = {}
     for run in runs:
-        grouped.setdefault((*run.experiment, *run.surroundings), []).append(run)
+        grouped.setdefault((*run.experiment, *run.execution_environment), []).append(run)
     cells = [_cell(key, tuple(found)) for key, found in grouped.items()]
     return tuple(sorted(cells, key=_order))
 

@@ -85,9 +85,10 @@ _CROSSED = (
 
 def _runs(found: Sensitivity) -> Section:
     scores, design = found.scores, found.design
-    begun = "an unknown number (there is no ledger)" if scores.begun is None else str(scores.begun)
+    started = "an unknown number (there is no ledger)" if scores.started is None else str(scores.started)
     said = [
-        f"{len(scores.rows)} verified and completed runs of {begun} begun; {len(scores.unfinished)} did not complete, "
+        f"{len(scores.rows)} verified and completed runs of {started} started; "
+        f"{len(scores.unfinished)} did not complete, "
         f"{len(scores.lost)} have no manifest, {len(scores.refused)} were refused."
     ]
     said += [f"refused: {item.path}: {item.reason}" for item in scores.refused[:_NAMED]]

@@ -15,7 +15,7 @@ from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.experiment.settings import leaves
 from ndrepro.protocol.study.study import text_of
 
-# what tells networks, seeds and surroundings apart, and not what is asked of all of them
+# what tells networks, seeds and environments apart, and not what is asked of all of them
 _NOT_ASKED = ("arch", "method", "seed", "device")
 HYPERPARAMETERS = ("learning_rate", "momentum", "weight_decay", "decay")
 
@@ -30,8 +30,8 @@ def whole_settings(run: ResultRow) -> dict[str, Any]:
 def design(run: ResultRow, without: Collection[str] = ()) -> tuple[Any, ...]:
     """Equal for runs that were asked for the same but for network, method, seed and the settings ``without``."""
     asked = {key: value for key, value in whole_settings(run).items() if key not in without}
-    surroundings = (run.environment, run.device, run.instructions)
-    return (*surroundings, *(f"{key}={text_of(value)}" for key, value in sorted(asked.items())))
+    conditions = (run.environment, run.device, run.instructions)
+    return (*conditions, *(f"{key}={text_of(value)}" for key, value in sorted(asked.items())))
 
 
 def hyperparameters(run: ResultRow) -> tuple[Any, ...]:

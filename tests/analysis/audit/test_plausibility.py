@@ -70,7 +70,7 @@ def test_a_seed_without_effect_is_found_and_a_repeat_is_not_called_one() -> None
     same = {name: getattr(score(1), name) for name in ("train_accuracy", "test_accuracy", "train_loss", "test_loss")}
     assert checks(score(1), replace(score(2), **same)) == [("seed-without-effect", CANNOT_BE, 2)]
     assert checks(score(1), replace(score(4, seed=1), **same), score(3)) == [("same-seed-again", LOOK, 2)]
-    assert checks(score(1), replace(score(2), **same, threads=1)) == [], "other surroundings are no same attempt"
+    assert checks(score(1), replace(score(2), **same, threads=1)) == [], "another environment is no same attempt"
 
 
 def test_one_seed_has_no_spread() -> None:

@@ -9,7 +9,7 @@ import pytest
 from compared_runs import parted, records, write_trail
 
 from ndrepro.analysis.comparison.cause_catalogue import NEVER, STAGES, Effect
-from ndrepro.analysis.comparison.cause_ranking import LIKELY, POSSIBLE, RULED_OUT, Observation, standing_of
+from ndrepro.analysis.comparison.cause_ranking import LIKELY, POSSIBLE, RULED_OUT, Observation, assess
 from ndrepro.analysis.comparison.trail_divergence import compare_trails
 
 ROUNDING, OTHER = 1e-7, 1e-1
@@ -21,7 +21,7 @@ def effect(stage: str, weight: int = 50) -> Effect:
 
 
 @pytest.mark.parametrize(
-    ("stage", "seen", "standing", "remark"),
+    ("stage", "seen", "assessment", "remark"),
     [
         ("weights", Observation(0), LIKELY, EXACT),
         ("weights", Observation(1, True, OTHER), RULED_OUT, "it would have shown at step 0, which is equal"),
@@ -51,41 +51,41 @@ def effect(stage: str, weight: int = 50) -> Effect:
         ("anything", Observation(5, True, OTHER), POSSIBLE, ""),
     ],
 )  # fmt: skip
-def test_a_difference_stands(stage: str, seen: Observation, standing: str, remark: str) -> None:
-    assert standing_of(effect(stage), seen) == (standing, remark)
+def test_a_difference_stands(stage: str, seen: Observation, assessment: str, remark: str) -> None:
+    assert assess(effect(stage), seen) == (assessment, remark)
 
 
 def test_a_strong_candidate_for_anything_needs_no_further_sign() -> None:
-    assert standing_of(effect("anything", 85), Observation(5, True, OTHER)) == (LIKELY, "")
+    assert assess(effect("anything", 85), Observation(5, True, OTHER)) == (LIKELY, "")
 
 
 def test_what_seldom_moves_the_last_bits_is_only_possible() -> None:
     seen = Observation(9, True, ROUNDING)
-    assert [standing_of(effect("arithmetic", weight), seen)[0] for weight in (39, 40)] == [POSSIBLE, LIKELY]
+    assert [assess(effect("arithmetic", weight), seen)[0] for weight in (39, 40)] == [POSSIBLE, LIKELY]
 
 
 def test_what_acts_on_a_gpu_alone_is_ruled_out_on_the_cpu() -> None:
     driver = replace(effect("arithmetic"), gpu_only=True)
     seen = Observation(9, True, ROUNDING)
-    assert standing_of(driver, seen)[0] == LIKELY
-    assert standing_of(driver, replace(seen, on_cpu=True)) == (RULED_OUT, "both ran on the CPU")
-    assert standing_of(effect("arithmetic"), replace(seen, on_cpu=True))[0] == LIKELY
+    assert assess(driver, seen)[0] == LIKELY
+    assert assess(driver, replace(seen, on_cpu=True)) == (RULED_OUT, "both ran on the CPU")
+    assert assess(effect("arithmetic"), replace(seen, on_cpu=True))[0] == LIKELY
 
 
 def test_another_network_is_told_by_its_tensors() -> None:
     seen = Observation(None, other_tensors=True)
-    assert standing_of(effect("anything", 100), seen) == (LIKELY, "the trails follow other tensors")
-    assert standing_of(effect("anything", 85), seen) == (POSSIBLE, "")
+    assert assess(effect("anything", 100), seen) == (LIKELY, "the trails follow other tensors")
+    assert assess(effect("anything", 85), seen) == (POSSIBLE, "")
 
 
 def test_equal_statistics_of_the_batch_rule_another_batch_out() -> None:
     seen = Observation(1, True, OTHER, same_batch_by="bn1.running_mean")
     for stage in ("batch", "data"):
-        assert standing_of(effect(stage), seen) == (
+        assert assess(effect(stage), seen) == (
             RULED_OUT,
             "both saw the same batch at step 1: bn1.running_mean agrees",
         )
-    assert standing_of(effect("arithmetic"), seen)[0] == POSSIBLE
+    assert assess(effect("arithmetic"), seen)[0] == POSSIBLE
 
 
 def test_every_stage_can_stand_in_more_than_one_way() -> None:
@@ -98,7 +98,7 @@ def test_every_stage_can_stand_in_more_than_one_way() -> None:
     ]
     for stage in STAGES:
         weights = (50, 85) if stage == "anything" else (50,)
-        assert len({standing_of(effect(stage, weight), seen)[0] for seen in cases for weight in weights}) > 1, stage
+        assert len({assess(effect(stage, weight), seen)[0] for seen in cases for weight in weights}) > 1, stage
 
 
 def test_an_observation_is_what_the_trails_show(tmp_path: Path) -> None:

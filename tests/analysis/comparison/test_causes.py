@@ -43,7 +43,7 @@ def case(tmp_path: Path) -> Case:
 
 
 def standings(causes: tuple[Cause, ...]) -> dict[str, str]:
-    return {cause.title: cause.standing for cause in causes}
+    return {cause.title: cause.assessment for cause in causes}
 
 
 TORCH = packages(torch=("2.8.0", "71" * 32))
@@ -72,15 +72,15 @@ def test_another_seed_of_the_augmentation_parts_at_step_1(case: Case) -> None:
 
 def test_another_seed_of_everything_is_told_by_the_first_weights(case: Case) -> None:
     causes = case.causes(case.trails(0), seed="3")
-    assert causes[0].title == "another seed of the first weights" and causes[0].standing == "likely"
-    assert {cause.standing for cause in causes[1:]} == {"ruled out"}
+    assert causes[0].title == "another seed of the first weights" and causes[0].assessment == "likely"
+    assert {cause.assessment for cause in causes[1:]} == {"ruled out"}
 
 
 def test_threads_and_torch_part_by_rounding_and_seeds_do_not(case: Case) -> None:
     edits = (put("internal.threads", 2), put("machine.variables.recorded.OMP_NUM_THREADS", "2"), TORCH)
     causes = case.causes(case.trails(1, loss=1e-7), *edits)
     assert [cause.title for cause in causes] == ["another release or build of torch", "another number of threads"]
-    assert {cause.standing for cause in causes} == {"likely"}
+    assert {cause.assessment for cause in causes} == {"likely"}
     assert causes[0].evidence[0] == "torch 2.13.0 -> 2.8.0"
     assert causes[1].evidence[0] in ("threads, OMP_NUM_THREADS 1 -> 2", "threads 1 -> 2; OMP_NUM_THREADS 1 -> 2")
     with_seed = case.causes(case.trails(1, loss=1e-7), *edits, **{"seeds.order": "1"})
@@ -249,7 +249,7 @@ def test_where_nothing_recorded_differs_what_is_left_is_said(
     edits = put("internal.determinism.level", level), put("internal.device", device)
     both = manifest(*edits, put("machine.container", {"unavailable": "not told"}))
     (cause,) = find_causes(diff(both, both), (both, both), case.trails(step, [3], loss=None))
-    assert (cause.title, cause.standing) == (title, "possible")
+    assert (cause.title, cause.assessment) == (title, "possible")
     assert cause.evidence == (
         "the same on both sides: source, data, packages, flags, threads, machine",
         "not known: container: container",
@@ -259,12 +259,12 @@ def test_where_nothing_recorded_differs_what_is_left_is_said(
 
 def test_without_trails_everything_is_possible_and_the_network_first(case: Case) -> None:
     causes = case.causes(None, TORCH, arch="vgg16", learning_rate="0.2")
-    assert {cause.standing for cause in causes} == {"possible"} and causes[0].title == "another network"
+    assert {cause.assessment for cause in causes} == {"possible"} and causes[0].title == "another network"
 
 
 def test_the_json_is_plain(case: Case) -> None:
     (cause,) = case.causes(case.trails(1, loss=0.1), **{"seeds.augment": "1"})
-    assert json.loads(json.dumps(cause.to_json()))["standing"] == "likely"
+    assert json.loads(json.dumps(cause.to_json()))["assessment"] == "likely"
 
 
 EDITED = {"distribution": "numpy", "recorded": "01" * 32, "actual": "02" * 32}
@@ -285,7 +285,7 @@ def test_a_library_file_edited_by_hand_stands_before_every_other_cause(case: Cas
         return find_causes(diff(first, second, ()), (first, second), case.trails(1, loss=1e-7))
 
     found = causes(edited(**{name: EDITED}))
-    assert found[0].title == "a library file edited by hand" and found[0].standing == "likely"
+    assert found[0].title == "a library file edited by hand" and found[0].assessment == "likely"
     assert found[0].evidence[0] == f"edited file numpy: {name} absent -> 020202020202"
     assert "another number of threads" in standings(found)
     # the control: no file was edited

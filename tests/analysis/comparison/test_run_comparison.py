@@ -162,7 +162,7 @@ def test_a_manifest_alone_is_compared_by_the_digests_that_were_signed(
     assert same.notes == ("the second run's trail is not at hand",)
     assert same.sides[1].run == second.root.name and same.sides[1].folder is None
     parts = compare(other, alone)
-    assert not parts.identical and [cause.standing for cause in parts.causes] == ["likely"]
+    assert not parts.identical and [cause.assessment for cause in parts.causes] == ["likely"]
 
 
 def test_a_folder_with_nothing_but_its_manifest_is_compared(make: Make, compare: Callable[..., RunComparison]) -> None:
@@ -194,7 +194,7 @@ def test_runs_of_different_networks_are_compared_in_all_but_their_steps(
         "(only the first has bn1.running_var, fc.weight and others)",
     )
     assert found.metrics is not None and found.metrics.identical
-    assert (found.causes[0].title, found.causes[0].standing) == ("another network", "likely")
+    assert (found.causes[0].title, found.causes[0].assessment) == ("another network", "likely")
 
 
 def test_a_damaged_trail_is_noted_and_the_rest_compared(make: Make, compare: Callable[..., RunComparison]) -> None:
@@ -270,7 +270,7 @@ def test_the_json_has_every_part(make: Make, compare: Callable[..., RunCompariso
     found = compare(make(), make(table=parted(records(20), 4, [0], loss=1e-6)))
     written = json.loads(json.dumps(found.to_json()))
     assert written["identical"] is False and written["second"]["verified"] is True
-    assert written["trails"]["parting"]["step"] == 4 and written["causes"][0]["standing"] == "possible"
+    assert written["trails"]["parting"]["step"] == 4 and written["causes"][0]["assessment"] == "possible"
     assert [group["name"] for group in written["manifests"]][:2] == ["experiment", "seeds"]
     assert written["code"] is None and written["data"] is None
 

@@ -72,7 +72,9 @@ def test_what_comes_from_the_cache_is_what_was_verified(folder: Folder) -> None:
     first = folder.read()
     assert folder.verified() == 0
     again = folder.read()
-    assert again.rows[0] == first.rows[0] and again.unfinished == first.unfinished and again.begun == first.begun == 3
+    assert (
+        again.rows[0] == first.rows[0] and again.unfinished == first.unfinished and again.started == first.started == 3
+    )
     assert math.isnan(again.rows[1].test_loss) and again.rows[0].seeds == {"init": 3}
     assert again.rows[0].settings == {"learning_rate": 0.05} and isinstance(again.rows[0].folder, Path)
     assert numbers(again) == numbers(folder.read(fresh=True))
@@ -221,9 +223,9 @@ def test_a_key_home_that_cannot_be_written_is_no_harm(folder: Folder) -> None:
 
 
 def test_another_folder_with_the_same_manifests_is_asked_anew(folder: Folder) -> None:
-    assert folder.read().begun == 3
+    assert folder.read().started == 3
     inside = read_results(folder.manifest("a").parents[1], cache=folder.cache, policy=folder.policy)
-    assert inside.begun is None and len(inside.rows) == 2
+    assert inside.started is None and len(inside.rows) == 2
 
 
 def test_names_that_are_no_text_are_read_too(folder: Folder) -> None:

@@ -56,7 +56,7 @@ def test_a_row_holds_what_was_signed(folder: Folder) -> None:
     assert row.settings == {"learning_rate": 0.05} and row.seeds == {}
     assert row.environment == "torch 2.13.0, numpy 2.3.1, Python 3.11.7"
     assert row.signer == "this machine's key" and row.finite
-    assert (scores.begun, scores.refused, scores.unfinished, scores.lost) == (1, (), (), ())
+    assert (scores.started, scores.refused, scores.unfinished, scores.lost) == (1, (), (), ())
     frame = scores.frame()
     assert frame.shape[0] == 1 and frame.loc[0, "settings"] == "learning_rate=0.05"
 
@@ -88,7 +88,7 @@ def test_what_failed_or_vanished_is_counted(folder: Folder) -> None:
     shutil.rmtree(folder.add("c", seed="2").root)
     Ledger(folder.runs / "ledger.jsonl").append("begun", "d", name="lenet_bn_2_digits")
     scores = folder.read()
-    assert scores.begun == 4 and len(scores.rows) == 1
+    assert scores.started == 4 and len(scores.rows) == 1
     assert [(item.run_id, item.outcome) for item in scores.unfinished] == [("b", "failed")]
     assert {item.run_id: item.reason for item in scores.lost} == {
         "c": "it ended, and its folder is gone",
@@ -101,7 +101,7 @@ def test_a_segment_is_counted_and_neither_a_result_nor_refused(folder: Folder) -
     folder.add("a")
     folder.add("b", put("external", {"segment": {"fromStep": 6, "epochs": 1}}))
     scores = folder.read()
-    assert [row.run_id for row in scores.rows] == ["a"] and scores.begun == 2
+    assert [row.run_id for row in scores.rows] == ["a"] and scores.started == 2
     assert (scores.refused, scores.unfinished, scores.lost) == ((), (), ())
     assert [item.run_id for item in scores.segments] == ["b"] and scores.account()["segments"] == 1
 
@@ -208,7 +208,7 @@ def test_one_run_or_manifest_can_be_named(folder: Folder) -> None:
     policy = TrustPolicy.load(folder.home)
     for place in (run.root, run.manifest, run.root.parent):
         found = read_results(place, policy=policy)
-        assert "a" in [row.run_id for row in found.rows] and found.begun is None and not found.refused
+        assert "a" in [row.run_id for row in found.rows] and found.started is None and not found.refused
     with pytest.raises(NotFoundError, match="not there"):
         read_results(folder.root / "nowhere", policy=policy)
 

@@ -125,7 +125,7 @@ def test_it_is_said_in_words_and_as_json(whole: Study) -> None:
     assert "lenet_bn_2_digits: with 6 pairs a true shift of 0.3 points is seen four times in five" in said
     page = markdown(found, ["agreement.svg"])
     assert "![agreement](agreement.svg)" in page and "| threads=2 | 6 |" in page
-    assert "24 verified and completed runs of 24 begun" in page
+    assert "24 verified and completed runs of 24 started" in page
     document = json.loads(json.dumps(found.to_json()))
     assert document["bits"][0]["groups"] == [["reference"], ["threads=2"]] and document["runs"]["begun"] == 24
 

@@ -296,5 +296,5 @@ def test_real_runs_with_another_number_of_threads_part_by_rounding_or_not_at_all
         sizes = [answer.json["trails"]["parting"]["growth"][0]["relative"] for answer in (found, other)]
         assert sizes[0] < sizes[1], "rounding is less than other images are"
         # how large rounding is once the losses show it is a matter of the processor
-        assert threads["standing"] == "likely" or (threads["standing"] == "possible" and sizes[0] > 1e-3)
+        assert threads["assessment"] == "likely" or (threads["assessment"] == "possible" and sizes[0] > 1e-3)
         assert "more than rounding" not in threads["evidence"][-1]

@@ -15,7 +15,7 @@ from recorded_runs import Answer
 from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.sensitivity.experimental_design import design_of
 from ndrepro.execution.reproduce.reexecute import Original, plan
-from ndrepro.execution.studies.run_status import DONE, REFUSED, Standing, Survey
+from ndrepro.execution.studies.run_status import DONE, REFUSED, RunStatus, Survey
 from ndrepro.protocol.experiment.determinism import INSTRUCTION_LIMITS
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.study.study import StudyRun
@@ -88,7 +88,7 @@ def test_diff_names_it_as_the_cause_and_locates_what_it_moved(ndrepro: Command, 
     assert answer.code == 1, answer.err
     causes = answer.json["causes"]
     (cause,) = [each for each in causes if each["title"] == TITLE]
-    assert cause["standing"] != "ruled out" and any(f"{LIMIT} default -> avx2" in line for line in cause["evidence"])
+    assert cause["assessment"] != "ruled out" and any(f"{LIMIT} default -> avx2" in line for line in cause["evidence"])
     assert causes.index(cause) == 0 or "code" in causes[0]["title"], "it comes before what follows from it"
     located = answer.json["located"]
     assert located["faithful"] == [True, True], "each was replayed under its own limits"
@@ -112,15 +112,15 @@ def test_a_repetition_under_other_limits_says_so(bench: Bench, runs: dict[str, P
 def test_a_study_counts_a_run_only_under_the_limits_it_would_have(bench: Bench, runs: dict[str, Path]) -> None:
     asked = StudyRun("main", bench.experiment(NAME, **FEW))
 
-    def standing() -> Standing:
-        return Survey(bench.options.runs, bench.options.home).standing(asked)
+    def status() -> RunStatus:
+        return Survey(bench.options.runs, bench.options.home).status(asked)
 
-    other = standing()
+    other = status()
     assert (other.state, "made with ATEN_CPU_CAPABILITY=" in other.reason) == (REFUSED, True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(LIMIT, "avx2")
         patch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-        same = standing()
+        same = status()
     assert same.state == DONE and same.folder is not None and same.folder.root == runs["deterministic avx2"]
 
 

@@ -1,4 +1,4 @@
-"""Every run that was begun is in the list, whatever became of it."""
+"""Every run that was started is in the list, whatever became of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_signed_running_and_vanished_runs_are_told_apart(ndrepro: Callable[..., 
         "run                       outcome      epochs    train     test     time  signed",
         "lenet_nd_2_digits",
         "  20261121T110000Z-bbbbbb no end          1/2  30.00 %  25.00 %        -  no",
-        "    begun, never ended, and no process has it",
+        "    started, never ended, and no process runs it",
         "lenet_bn_2_digits",
         "  20261121T100000Z-aaaaaa completed       2/2  60.00 %  50.00 %     1:12  yes",
         "  20261121T120000Z-cccccc running         0/2        -        -        -  no",

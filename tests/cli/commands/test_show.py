@@ -63,7 +63,7 @@ def test_a_run_without_a_manifest_says_so(ndrepro: Callable[..., Answer], runs: 
     folder = begin_run(runs, "lenet_bn_2_digits", "20261121T100000Z-aaaaaa", epochs=0)
     open_run(runs, folder).release()
     found = rows(ndrepro("show", "aaaaaa"))
-    assert found["outcome"] == "no end: begun, never ended, and no process has it"
+    assert found["outcome"] == "no end: started, never ended, and no process runs it"
     assert found["accuracy"] == "no epoch was finished"
     assert found["signed by"] == "nobody: there is no manifest"
     assert ndrepro("show", "aaaaaa", "--json").json["manifest"] is None

@@ -15,7 +15,7 @@ from ndrepro.execution.runs.observer import Progress
 from ndrepro.execution.runs.run import RunOptions
 from ndrepro.execution.studies.launchers import Began, Ended, Ending, Job, Moved
 from ndrepro.execution.studies.plan import StudyPlan, make_plan
-from ndrepro.execution.studies.run_status import DONE, Standing
+from ndrepro.execution.studies.run_status import DONE, RunStatus
 from ndrepro.execution.studies.study_file import load_study
 from ndrepro.protocol.errors import TrainingFailed
 from ndrepro.protocol.layout import RunFolder, RunsFolder
@@ -107,7 +107,7 @@ def test_a_plan_in_json_has_every_run(ndrepro: Command) -> None:
         (("run", "smoke", "--data", "cifar10=x"), 2, "smoke has no runs on it", "digits"),
         (("run", "smoke", "--data", "a", "--data", "b"), 2, "given twice", "once"),
         (("run", "smoke", "--data", "nowhere"), 3, "nowhere: no such file", "folder"),
-        (("resume", "smoke"), 2, "nothing of smoke has been begun", "study run smoke"),
+        (("resume", "smoke"), 2, "nothing of smoke has been started", "study run smoke"),
     ],
 )
 def test_what_cannot_be_meant_is_said_and_starts_nothing(
@@ -175,7 +175,7 @@ def play(display: StudyLines, plan: StudyPlan) -> None:
         display.event(Ended(first, Ending("completed", folder, Scores(1, 3, 2.3, 0.5, 2.2, 0.25, 0.1), signed=True)))
         display.event(Began(second, folder))
         display.event(Ended(second, Ending("failed", folder, error=TrainingFailed("it\nbroke", "mend it"))))
-        display.passed(third.run, Standing(DONE))
+        display.passed(third.run, RunStatus(DONE))
         display.stopping(1)
         display.stopping(2)
 

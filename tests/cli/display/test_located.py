@@ -1,4 +1,4 @@
-"""Real runs that part are replayed in their own surroundings, and the first operation is named; nothing else is.
+"""Real runs that diverge are replayed in their own environments, and the first operation is named; nothing else is.
 
 One bit flipped in one weight is followed by the investigator's runbook (tests/test_runbooks.py), other versions of
 torch by tests/execution/environments/test_canonical_versions.py.

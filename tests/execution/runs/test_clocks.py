@@ -68,7 +68,7 @@ def test_a_run_goes_on_on_a_machine_whose_clock_is_behind(bench: Bench, monkeypa
     assert (first.outcome, second.outcome) == ("interrupted", "completed")
     assert second.started_on < first.started_on, "in the order in which they were, not in that of their clocks"
     assert 0 < duration_seconds(verdict.manifest) < 600
-    assert Survey(bench.options.runs, bench.options.home).standing(item.run).state == DONE
+    assert Survey(bench.options.runs, bench.options.home).status(item.run).state == DONE
 
 
 @pytest.mark.slow
@@ -82,5 +82,5 @@ def test_of_equal_runs_the_one_that_was_begun_last_stands_for_them(
     on_a_machine(monkeypatch, -20)
     behind = execution.run(item.run.experiment, bench.options, Silent())
     assert behind.folder.root.name < ahead.folder.root.name, "by their names it would be the other"
-    standing = Survey(bench.options.runs, bench.options.home).standing(item.run)
-    assert (standing.state, standing.folder) == (DONE, behind.folder)
+    status = Survey(bench.options.runs, bench.options.home).status(item.run)
+    assert (status.state, status.folder) == (DONE, behind.folder)

@@ -1,4 +1,4 @@
-"""Data are read before a run is begun: what is wrong is told, and neither a folder nor a ledger entry is left."""
+"""Data are read before a run is started: what is wrong is told, and neither a folder nor a ledger entry is left."""
 
 import gzip
 import os
@@ -269,7 +269,7 @@ def test_a_memory_that_is_no_memory_or_cannot_be_kept_costs_a_reading(reader: Re
 
 
 class Damaging(Silent):
-    """Damages the data when the run has begun, after they were looked at."""
+    """Damages the data when the run has started, after they were looked at."""
 
     def __init__(self, images: Path) -> None:
         self.images = images

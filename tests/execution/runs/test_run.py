@@ -186,7 +186,7 @@ run.run(bench.experiment(), bench.options, Dying())
 
 
 class Impatient(Silent):
-    """Presses Ctrl-C when the run has begun, or while it is signed."""
+    """Presses Ctrl-C when the run has started, or while it is signed."""
 
     def __init__(self, when: str) -> None:
         self.when, self.pressed = when, 0

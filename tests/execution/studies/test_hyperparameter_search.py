@@ -152,7 +152,7 @@ def test_the_grid_waits_for_the_search_and_then_runs_with_what_was_found(
     waiting = make_plan(load_study(unsearched), (), bench.options)
     assert waiting.states == {WAITING: 2} and not waiting.todo
     outcome = carry_out(waiting, bench.options, LocalLauncher(1, bench.options), Watched(), {})
-    assert not outcome.complete and not outcome.failures, "nothing was begun"
+    assert not outcome.complete and not outcome.failures, "nothing was started"
 
 
 def test_started_again_nothing_is_trained_twice(
@@ -201,7 +201,7 @@ def test_a_piece_in_the_place_of_a_run_is_no_run(
     study = load_study(write_study(bench.root, "[grids.a]\naxes = { method = ['bn'], epochs = [2] }", name="other"))
     experiment = manifest_of(bench, folder).external_parameters["experiment"]
     run = StudyRun("a", Experiment.from_json(experiment))
-    assert Survey(runs, bench.options.home).standing(run).state not in (DONE,)
+    assert Survey(runs, bench.options.home).status(run).state not in (DONE,)
     assert study.search is None
     with pytest.raises(UsageError, match="other has no search"):
         targets_of(study)

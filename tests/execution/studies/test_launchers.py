@@ -15,7 +15,7 @@ from ndrepro.execution.containers.engines import ContainerChoice
 from ndrepro.execution.runs.observer import Progress
 from ndrepro.execution.studies.job import Reporter, Stop, Voice, parse, perform
 from ndrepro.execution.studies.launchers import (
-    NOT_BEGUN,
+    NOT_STARTED,
     Began,
     Ended,
     Ending,
@@ -104,7 +104,7 @@ def test_what_a_job_says_is_read_back(bench: Bench) -> None:
     assert read_event(job, event_line(Moved(job, progress))) == Moved(job, progress)
     ending = Ending("completed", folder, scores, None, True)
     assert read_event(job, event_line(ending)) == Ended(job, ending)
-    said = read_event(job, event_line(Ending(NOT_BEGUN, error=DataError("no such file", "name it"))))
+    said = read_event(job, event_line(Ending(NOT_STARTED, error=DataError("no such file", "name it"))))
     assert isinstance(said, Ended) and isinstance(said.ending.error, DataError)
     assert (said.ending.error.message, said.ending.error.cure) == ("no such file", "name it")
 
@@ -113,7 +113,7 @@ def test_a_job_that_was_stopped_before_it_began_leaves_nothing(bench: Bench, sig
     job, stop = job_of(bench.experiment()), Stop()
     os.kill(os.getpid(), signal.SIGTERM)
     assert stop.asked
-    assert perform(job, bench.options, Reporter(job, stop, Voice()), stop) == Ending(NOT_BEGUN)
+    assert perform(job, bench.options, Reporter(job, stop, Voice()), stop) == Ending(NOT_STARTED)
     assert not bench.options.runs.root.exists()
 
 
@@ -144,7 +144,7 @@ def test_what_cannot_be_run_is_told_and_leaves_the_launcher_free(bench: Bench, l
     launcher.start(job_of(bench.experiment(), data=bench.root / "nowhere"))
     assert launcher.free and launcher.busy
     (ended,) = until_ended(launcher)
-    assert ended.ending.outcome == NOT_BEGUN
+    assert ended.ending.outcome == NOT_STARTED
     assert isinstance(ended.ending.error, DataError)
     assert not launcher.busy
 

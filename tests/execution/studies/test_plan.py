@@ -20,8 +20,8 @@ from ndrepro.execution.reproduce.reexecute import plan as reexecution_plan
 from ndrepro.execution.runs.observer import Silent
 from ndrepro.execution.runs.run import Finished, RunOptions
 from ndrepro.execution.runs.run_checks import CHECKS
-from ndrepro.execution.studies.launchers import NOT_BEGUN, Began, Ended, Ending, Job, LocalLauncher
-from ndrepro.execution.studies.plan import Outcome, StudyPlan, carry_out, data_of_begun, make_plan, only_begun
+from ndrepro.execution.studies.launchers import NOT_STARTED, Began, Ended, Ending, Job, LocalLauncher
+from ndrepro.execution.studies.plan import Outcome, StudyPlan, carry_out, data_of_started_runs, make_plan, only_started
 from ndrepro.execution.studies.run_status import CUT_OFF, DONE, FAILED, MISSING, REFUSED, WAITING, Survey
 from ndrepro.execution.studies.study_file import find_study, load_study, study_files
 from ndrepro.protocol.errors import DataError, DeviceError, TrainingFailed, UsageError
@@ -82,7 +82,7 @@ def copied(done: tuple[Bench, Path, Outcome, Watched], tmp_path: Path) -> tuple[
 def test_every_study_that_ships_plans(path: Path, bench: Bench) -> None:
     plan = planned(bench, path)
     searched = {plan.study.search.grid} if plan.study.search else set()
-    assert {item.run.grid for item in plan.items if item.standing.state == WAITING} == searched
+    assert {item.run.grid for item in plan.items if item.status.state == WAITING} == searched
     assert plan.states[MISSING] + plan.states[WAITING] == len(plan.items)
     assert len(plan.todo) == plan.states[MISSING] > 0
     assert plan.seconds > 0 and plan.disk_bytes > 0 and plan.free_bytes > 0
@@ -140,13 +140,13 @@ def test_a_run_is_known_by_what_it_did_not_by_the_study_that_asked(
 def test_a_study_s_run_is_its_original_and_not_a_later_repetition(copied: tuple[Bench, Path]) -> None:
     bench, path = copied
     item = planned(bench, path).items[0]
-    folder = item.standing.folder
+    folder = item.status.folder
     assert folder is not None
     original = Original(folder, manifest_of(bench.options, folder))
     nothing_seen = Silent()
     (again,) = reexecute(original, reexecution_plan(original, bench.options, None, ""), bench.options, nothing_seen)
     assert again.outcome == "completed" and again.folder.root.parent == folder.root.parent
-    assert planned(bench, path).items[0].standing.folder == folder
+    assert planned(bench, path).items[0].status.folder == folder
 
 
 @pytest.mark.slow
@@ -159,7 +159,7 @@ def test_a_failing_run_is_told_and_stops_no_other(bench: Bench, monkeypatch: pyt
     assert failure.run.label == "lenet_bn_1_digits precision=tf32"
     assert isinstance(failure.ending.error, DeviceError)
     assert outcome.plan.states == {FAILED: 1, DONE: 1}
-    assert "TF32 is a mode of NVIDIA GPUs" in outcome.plan.items[0].standing.reason
+    assert "TF32 is a mode of NVIDIA GPUs" in outcome.plan.items[0].status.reason
     assert all(verified(bench.options, folder).ok for folder in bench.options.runs.runs())
 
     again, watched = carried_out(bench, planned(bench, path))
@@ -246,8 +246,8 @@ def test_a_study_that_is_killed_with_all_its_processes_goes_on_to_the_same_bits(
         os.kill(pid, signal.SIGKILL)
     process.wait()
     wait_for(lambda: not alive(job) and not alive(training))
-    (standing,) = [item.standing for item in planned(bench, path).items]
-    assert standing.state == CUT_OFF and "killed" in standing.reason
+    (status,) = [item.status for item in planned(bench, path).items]
+    assert status.state == CUT_OFF and "killed" in status.reason
     assert_went_on_to_the_same_bits(bench, path, finished, ["killed", "completed"])
 
 
@@ -304,16 +304,16 @@ def test_a_run_that_another_study_has_meanwhile_done_is_passed_over(copied: tupl
     assert stale.states == {MISSING: 2}
     outcome, watched = carried_out(bench, stale)
     assert outcome.complete and watched.events == []
-    assert [standing.state for _, standing in watched.passed_over] == [DONE, DONE]
+    assert [status.state for _, status in watched.passed_over] == [DONE, DONE]
 
 
 def first_item_after(bench: Bench, path: Path) -> tuple[str, str]:
-    standing = planned(bench, path).items[0].standing
-    return standing.state, standing.reason
+    status = planned(bench, path).items[0].status
+    return status.state, status.reason
 
 
 def folder_of_first(bench: Bench, path: Path) -> RunFolder:
-    folder = planned(bench, path).items[0].standing.folder
+    folder = planned(bench, path).items[0].status.folder
     assert folder is not None
     return folder
 
@@ -352,7 +352,7 @@ def test_a_run_that_does_not_hold_is_not_counted(
 
 def test_the_manifest_of_another_run_in_its_place_is_not_counted(copied: tuple[Bench, Path]) -> None:
     bench, path = copied
-    first, second = (item.standing.folder for item in planned(bench, path).items)
+    first, second = (item.status.folder for item in planned(bench, path).items)
     assert first is not None and second is not None
     shutil.copyfile(second.manifest, first.manifest)
     state, _ = first_item_after(bench, path)
@@ -390,7 +390,7 @@ def test_a_run_whose_recorder_was_killed_while_it_signed_is_gone_on_with(copied:
     folder.manifest.unlink()
     plan = planned(bench, path)
     assert plan.states == {DONE: 1, CUT_OFF: 1}
-    assert [item.standing.folder for item in plan.todo] == [folder]
+    assert [item.status.folder for item in plan.todo] == [folder]
 
 
 def test_an_edited_ledger_stops_everything_and_a_torn_end_nothing(copied: tuple[Bench, Path]) -> None:
@@ -418,7 +418,7 @@ def test_runs_of_two_states_of_the_code_are_worth_a_note(
 def test_a_survey_sees_only_its_own_folder(done: tuple[Bench, Path, Outcome, Watched], tmp_path: Path) -> None:
     bench, path, _, _ = done
     elsewhere = Survey(RunsFolder(tmp_path), bench.options.home)
-    assert {elsewhere.standing(run).state for run in load_study(path).runs()} == {MISSING}
+    assert {elsewhere.status(run).state for run in load_study(path).runs()} == {MISSING}
 
 
 def test_resuming_takes_the_grids_and_the_data_that_were_begun(copied: tuple[Bench, Path]) -> None:
@@ -426,9 +426,9 @@ def test_resuming_takes_the_grids_and_the_data_that_were_begun(copied: tuple[Ben
     path = write_study(bench.root, f"{TWO}\n[grids.later]\naxes = {{ method = ['nd'], seed = [0] }}")
     plan = planned(bench, path)
     assert plan.grids() == ("main", "later")
-    begun = only_begun(plan)
-    assert begun.grids() == ("main",)
-    assert data_of_begun(begun)["digits"].name == "digits.csv.gz"
+    started = only_started(plan)
+    assert started.grids() == ("main",)
+    assert data_of_started_runs(started)["digits"].name == "digits.csv.gz"
 
 
 def test_an_unknown_grid_is_refused(bench: Bench) -> None:
@@ -468,6 +468,6 @@ include = [
     launcher = Elsewhere(bench.options)
     outcome = carry_out(plan, bench.options, launcher, Watched(), data)
     assert launcher.started == ["cifar10", "cifar10", "digits"], "the other data set is not held up"
-    assert [failure.ending.outcome for failure in outcome.failures] == [NOT_BEGUN] * 5
+    assert [failure.ending.outcome for failure in outcome.failures] == [NOT_STARTED] * 5
     assert all("class folders" in str(failure.ending.error) for failure in outcome.failures)
     assert outcome.plan.states == {MISSING: 5, DONE: 1}

@@ -61,4 +61,4 @@ def test_a_run_that_another_study_is_about_to_start_is_passed_over(bench: Bench)
         assert told == "True"
         outcome = carry_out(plan, bench.options, LocalLauncher(1, bench.options), watched, {})
     assert watched.events == [] and outcome.plan.states == {MISSING: 1}
-    assert [standing.state for _, standing in watched.passed_over] == [RUNNING]
+    assert [status.state for _, status in watched.passed_over] == [RUNNING]

@@ -16,7 +16,7 @@ from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.sensitivity.bits import compare_bits
 from ndrepro.analysis.sensitivity.experimental_design import design_of
 from ndrepro.execution.studies.launchers import LocalLauncher
-from ndrepro.execution.studies.plan import Outcome, StudyPlan, carry_out, image_begun_in, make_plan
+from ndrepro.execution.studies.plan import Outcome, StudyPlan, carry_out, image_of_started_runs, make_plan
 from ndrepro.execution.studies.run_status import DONE, MISSING
 from ndrepro.execution.studies.study_file import load_study
 from ndrepro.protocol.errors import EngineError, UsageError
@@ -101,7 +101,7 @@ def test_the_image_is_a_cell_of_its_own_paired_with_main(done: tuple[Bench, Pinn
     design = design_of(scores.rows)
     assert {cell.label for cell in design.cells} == {"main", image.label}
     assert design.reference.label == "main" and not design.missing and not design.repeats
-    assert len(scores.distinct()[0]) == 2, "the same seed in other surroundings is no repeat"
+    assert len(scores.distinct()[0]) == 2, "the same seed in another environment is no repeat"
     (pair,) = compare_bits(design, NAME).pairs
     assert (pair.pairs, pair.equal) == (1, 1), "the stand-in runs the very same libraries"
     study = load_study(study_of(bench.root, "main", str(image)))
@@ -116,7 +116,7 @@ def test_a_run_is_known_by_its_digest_and_not_by_its_images_name(copied: tuple[B
     assert planned(bench, "main", str(elsewhere)).states == {DONE: 2}
     other = write_image(bench.root / "other.sif", "another image")
     plan = planned(bench, "main", str(other))
-    assert [item.standing.state for item in plan.items] == [DONE, MISSING]
+    assert [item.status.state for item in plan.items] == [DONE, MISSING]
     assert list(plan.elsewhere.values()) == [1]
     assert any(image.label in note and "do not count" in note for note in plan.notes)
 
@@ -144,13 +144,15 @@ def test_a_study_that_was_begun_in_an_image_is_known_to_be(copied: tuple[Bench, 
     bench, image = copied
     study = load_study(write_study(bench.root, "[grids.main]\naxes = { method = ['bn'] }", name="whole"))
     plan = make_plan(study, (), bench.options)
-    assert plan.states == {DONE: 1} and plan.elsewhere and image_begun_in(plan) is None, "begun outside as well"
+    assert plan.states == {DONE: 1} and plan.elsewhere and image_of_started_runs(plan) is None, (
+        "started outside as well"
+    )
     for folder in bench.options.runs.runs():
         if Request.from_json(read_json(folder.request)).container is None:
             shutil.rmtree(folder.root)
     plan = make_plan(study, (), bench.options)
     assert plan.states == {MISSING: 1}, "a run in an image is none of the main environment"
-    begun_in = image_begun_in(plan)
+    begun_in = image_of_started_runs(plan)
     assert begun_in is not None and begun_in.key == image.key
     there = make_plan(inside(study, begun_in), (), bench.options)
     assert there.states == {DONE: 1} and not there.elsewhere

@@ -1,4 +1,4 @@
-"""What a process sees of its surroundings: whole, fit for JSON, free of secrets, whatever is missing."""
+"""What a process sees of its environments: whole, fit for JSON, free of secrets, whatever is missing."""
 
 from __future__ import annotations
 

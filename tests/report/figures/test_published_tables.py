@@ -132,7 +132,7 @@ def test_own_and_replicated_values_stand_alike_to_the_original(tables: dict[str,
     """The same rule for both: but for cells that differ from their attempts, and ties of the last digit."""
     for key, name, dataset in (("table4", "tables-4-5", "cifar10"), ("table5", "tables-4-5", "cifar100")):
         other = {
-            cell for cell, said, own in columns(tables[key], "replication", "own test") if said.standing != own.standing
+            cell for cell, said, own in columns(tables[key], "replication", "own test") if said.status != own.status
         }
         assert other <= audited(name, dataset)
 

@@ -115,7 +115,7 @@ def test_a_run_that_was_not_the_study_s_is_no_value_of_it(made: tuple[Report, Pa
     assert set(tables) == {"table4", "table8"}
     row = next(row for row in tables["table4"]["rows"] if [row[0]["text"], row[1]["text"]] == ["vgg16", "1"])
     own = row[tables["table4"]["columns"].index("ND own test")]
-    assert own["number"] == pytest.approx(80, abs=1) and own["standing"] == "better" and own["href"].startswith("#run-")
+    assert own["number"] == pytest.approx(80, abs=1) and own["status"] == "better" and own["href"].startswith("#run-")
     other = next(row for row in tables["table4"]["rows"] if row[0]["text"] == "senet18")
     assert other[4]["text"] == "not run"
 
@@ -130,7 +130,7 @@ def test_manifests_can_be_handed_on_with_the_report(table1: SignedRuns, tmp_path
 
 
 def test_no_runs_make_an_honest_report(tmp_path: Path) -> None:
-    report = write_report(Results((), begun=0), ABOUT, tmp_path / "report")
+    report = write_report(Results((), started=0), ABOUT, tmp_path / "report")
     assert report.findings == () and "no numbers" in report.notes[0]
     assert (tmp_path / "report" / "index.html").is_file()
 
