@@ -1,8 +1,8 @@
 """Deconvolution against batch norm, network by network and over data sets: the differences that the means hide.
 
-A row of the first table is one network on one data set, with one set of settings in one environment; the second combines
-those of several data sets. What the runs cannot say is said: "n too small" of one seed, "NaN" of a run that
-did not end with a number.
+A row of the first table is one network on one data set, with one set of settings in one environment; the second
+combines those of several data sets. Missing values are named: "n too small" for one seed, "NaN" for a run that did not
+end with a number.
 """
 
 from __future__ import annotations

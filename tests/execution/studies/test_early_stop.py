@@ -93,7 +93,7 @@ def test_a_stop_leaves_nothing_half_made_and_the_offered_command_carries_on(
         assert verdict.ok and verdict.manifest is not None
         assert verdict.manifest.outcome in ("interrupted", "completed")
     events = [entry.event for entry in Ledger(runs.ledger).entries()]
-    assert events.count("started") == events.count("ended") == len(runs.runs())
+    assert events.count("begun") == events.count("ended") == len(runs.runs())
     command = next(iter(re.findall(r"`(.+)`", cure)), f"ndrepro study run {file} --runs {runs.root}")
     assert ("study resume" if len(runs.runs()) == 2 else "study run") in command, "resume: both grids have been started"
     words = command.split()[command.split().index("study") :]
