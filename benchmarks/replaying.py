@@ -40,7 +40,8 @@ def located_step(name: str) -> Result:
     import torch
     from torch.nn.functional import cross_entropy
 
-    from ndrepro.training.checkpoint import Place, load_checkpoint, save_checkpoint, state_tensors
+    from ndrepro.protocol.training_state import Place
+    from ndrepro.training.checkpoint import load_checkpoint, save_checkpoint, state_tensors
     from ndrepro.training.optimizer import make_optimizer
     from ndrepro.training.replay.operation_recorder import StepObserver, bits_of
     from ndrepro.training.train_run import build

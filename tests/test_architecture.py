@@ -38,6 +38,7 @@ WALLS: dict[str, Wall] = {
     "provenance": wall("provenance", "psutil pynvml git securesystemslib cryptography"),
     "provenance.formats.trail": wall("provenance", "numpy"),
     "provenance.formats.fingerprint": wall("provenance", "numpy"),
+    "provenance.formats.state_digest": wall("provenance", "numpy"),
     # __main__ starts the command line; the initialiser looks the public names up, deconvolve where torch is imported
     "ndrepro": wall("ndrepro.cli ndrepro.api ndrepro.training.layers.convert provenance.recording.script_run"),
     "ndrepro.api": wall("ndrepro.execution ndrepro.analysis ndrepro.protocol provenance"),
@@ -46,11 +47,13 @@ WALLS: dict[str, Wall] = {
     "ndrepro.protocol.training_record": wall(
         "ndrepro.protocol provenance.errors provenance.attestation.manifest provenance.capture.unavailable"
     ),
+    "ndrepro.protocol.training_state": wall("ndrepro.protocol provenance.errors provenance.formats.state_digest"),
     "ndrepro.training": wall(
         "ndrepro ndrepro.training ndrepro.protocol provenance.errors provenance.capture.environment "
         "provenance.capture.unavailable "
         "provenance.formats.canonical_json provenance.formats.digest provenance.formats.digest_cache "
-        "provenance.formats.fingerprint provenance.formats.metrics_log provenance.formats.trail",
+        "provenance.formats.fingerprint provenance.formats.metrics_log provenance.formats.state_digest "
+        "provenance.formats.trail",
         "numpy torch torchvision PIL safetensors",
     ),
     # Only MATLAB files need it; what trains does not compute with it.
@@ -58,6 +61,8 @@ WALLS: dict[str, Wall] = {
     "ndrepro.execution": wall("ndrepro ndrepro.execution ndrepro.protocol provenance", "docker submitit optuna"),
     # Compares the final weights with the trail; safetensors reads them without torch.
     "ndrepro.execution.runs.run_checks": wall("ndrepro.execution ndrepro.protocol provenance", "safetensors"),
+    # Reads checkpoints, also without torch.
+    "ndrepro.execution.runs.recorded_states": wall("ndrepro.execution ndrepro.protocol provenance", "safetensors"),
     "ndrepro.execution.environments.doctor": wall("ndrepro.execution ndrepro.protocol provenance", "psutil git"),
     # Which pins of the lock are for this platform.
     "ndrepro.execution.environments.main_environment": wall(

@@ -12,6 +12,7 @@
                 model.json                  every layer, counts
                 metrics.jsonl               one row an epoch: results only, no clock
                 timing.jsonl                one row an epoch: the clock, throughput, memory
+                states.jsonl                SHA-256 of the complete state, at the start and after every epoch
                 trail.bin                   the numerical trail, one record a step
                 checkpoints/step-000000391.safetensors
                 weights.safetensors         the final weights
@@ -22,7 +23,8 @@
                 attempts/1/                 manifests of earlier attempts, where a run was resumed
                 manifest.dsse.json          the signed manifest
 
-Results carry no clock, so the same run twice gives the same bytes in metrics.jsonl, trail.bin, weights.safetensors.
+Results carry no clock, so the same run twice gives the same bytes in metrics.jsonl, states.jsonl, trail.bin,
+weights.safetensors.
 """
 
 from __future__ import annotations
@@ -89,6 +91,11 @@ class RunFolder:
     def timing(self) -> Path:
         """One row an epoch: seconds, throughput, memory."""
         return self.root / "timing.jsonl"
+
+    @property
+    def states(self) -> Path:
+        """SHA-256 of the complete state: one row before the first epoch, and one an epoch."""
+        return self.root / "states.jsonl"
 
     @property
     def trail(self) -> Path:

@@ -9,7 +9,7 @@ variable that must precede the interpreter. The child
 2. sets the determinism level and seals what it sees: ``environment.json``, key "start";
 3. reads the data, digesting every file: ``dataset.json``, ``dataset.sha256``;
 4. builds the network, draws its weights or loads the checkpoint asked for: ``model.json``;
-5. trains: ``trail.bin``, ``metrics.jsonl``, ``timing.jsonl``, ``checkpoints/``;
+5. trains: ``trail.bin``, ``metrics.jsonl``, ``states.jsonl``, ``timing.jsonl``, ``checkpoints/``;
 6. writes ``weights.safetensors``, seals again (key "end"), and says how it ended: ``result.json``.
 
 SIGTERM or SIGINT: the step under way is finished, a checkpoint written, and the child ends with exit code 75, outcome

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +22,11 @@ from torch import nn
 
 from ndrepro.protocol.errors import CheckpointError
 from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.training_state import Place, StateDigest
 from ndrepro.training.optimizer import SGD
 
 SCHEMA = "urn:ndrepro:checkpoint:v1"
 _METADATA = "ndrepro"
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where in a run: ``step`` steps done; ``batch`` of ``epoch`` is next; sums over the epoch's batches so far.
-
-    ``correct_top5`` is ``None`` within an epoch that began before it was counted.
-    """
-
-    step: int
-    epoch: int
-    batch: int
-    loss_sum: float = 0.0
-    correct: int = 0
-    seen: int = 0
-    correct_top5: int | None = 0
 
 
 def state_tensors(net: nn.Module) -> dict[str, torch.Tensor]:
@@ -66,11 +51,15 @@ def load_checkpoint(path: Path, experiment: Experiment, net: nn.Module, optimize
     tensors, document = _read(path)
     if Experiment.from_json(document["experiment"]) != experiment:
         raise CheckpointError(f"{path}: written by another experiment", "resume with the run's own request")
+    try:
+        place = Place.from_json(document["place"])
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error.message}", error.cure) from None
     state = state_tensors(net)
     expected = {f"net.{name}" for name in state}
-    found = {name for name in tensors if name.startswith("net.")}
-    if expected != found:
-        raise CheckpointError(f"{path}: another network's tensors: {', '.join(sorted(expected ^ found)[:4])} …")
+    momentum_names = {f"momentum.{name}" for name, _ in net.named_parameters()}
+    if odd := (expected - set(tensors)) | (set(tensors) - expected - momentum_names):
+        raise CheckpointError(f"{path}: another network's tensors: {', '.join(sorted(odd)[:4])} …")
     with torch.no_grad():
         for name, tensor in state.items():
             tensor.copy_(torch.from_numpy(tensors[f"net.{name}"]))
@@ -78,18 +67,18 @@ def load_checkpoint(path: Path, experiment: Experiment, net: nn.Module, optimize
         momentum = tensors.get(f"momentum.{name}")
         if momentum is not None:
             optimizer.momentum_buffers[name] = torch.from_numpy(momentum).to(parameter.device)
-    return _place(document["place"])
+    return place
+
+
+def digest_state(place: Place, net: nn.Module, optimizer: SGD) -> StateDigest:
+    """The digests of the whole state, at ``place``."""
+    network = {name: _array(tensor) for name, tensor in state_tensors(net).items()}
+    return StateDigest.of(place, network, {name: _array(v) for name, v in optimizer.momentum_buffers.items()})
 
 
 def save_weights(path: Path, net: nn.Module, document: dict[str, Any]) -> None:
     """Write the final state of the network; ``document`` goes into the header."""
     _write(path, {name: _array(tensor) for name, tensor in state_tensors(net).items()}, document)
-
-
-def _place(document: dict[str, Any]) -> Place:
-    """The place in a checkpoint; one from before the top 5 were counted has none of its epoch's."""
-    uncounted = {"correct_top5": None} if document["seen"] else {}
-    return Place(**{**uncounted, **document})
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

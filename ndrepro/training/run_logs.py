@@ -1,4 +1,4 @@
-"""What a run writes while it trains: its trail, metrics, timing; opened afresh, or cut back to a checkpoint's place.
+"""What a run writes while it trains: trail, metrics, state digests, timing; opened afresh, or cut back to a checkpoint.
 
 On a GPU, losses and hashes of a few steps are kept on the device and written together, so that recording does not
 wait for the device at every step; ``flush`` writes what is kept.
@@ -15,8 +15,10 @@ from torch import nn
 
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Scores, Timing
-from ndrepro.training.checkpoint import Place, state_tensors
+from ndrepro.protocol.training_state import Place
+from ndrepro.training.checkpoint import digest_state, state_tensors
 from ndrepro.training.compute.fingerprint import fingerprints_of, tensor_names
+from ndrepro.training.optimizer import SGD
 from provenance.formats.metrics_log import ScalarLog
 from provenance.formats.trail import TrailWriter
 
@@ -38,18 +40,22 @@ class Unrecorded:
     def epoch(self, scores: Scores, timing: Timing) -> None:
         """Nothing."""
 
+    def state(self, place: Place, optimizer: SGD) -> None:
+        """Nothing."""
+
     def close(self) -> None:
         """Nothing."""
 
 
 class Recording(Unrecorded):
-    """The run's three logs, started at ``place`` or, where ``resumed``, cut back to it and continued.
+    """The run's four logs, started at ``place`` or, where ``resumed``, cut back to it and continued.
 
     ``trail_seconds`` is the time that the trail has taken in this process.
     """
 
     def __init__(self, folder: RunFolder, net: nn.Module, place: Place, *, resumed: bool) -> None:
         tensors = state_tensors(net)
+        self._net = net
         self._fingerprints = fingerprints_of(tensors)
         self._device = next(iter(tensors.values())).device
         self._limit = 1 if self._device.type == "cpu" else _KEEP_ON_DEVICE
@@ -60,6 +66,9 @@ class Recording(Unrecorded):
         rows = place.epoch if resumed else 0
         self._metrics = ScalarLog(folder.metrics, keep_rows=rows)
         self._timing = ScalarLog(folder.timing, keep_rows=rows)
+        # a run that an earlier release started has none, and gets none: they would lack the first
+        records_states = folder.states.exists() or not resumed
+        self._states = ScalarLog(folder.states, keep_rows=rows + resumed) if records_states else None
         if not resumed:
             self.step(place.step, torch.zeros((), device=self._device))
 
@@ -86,9 +95,16 @@ class Recording(Unrecorded):
         self._metrics.append(asdict(scores))
         self._timing.append(asdict(timing))
 
+    def state(self, place: Place, optimizer: SGD) -> None:
+        """Append the digests of the state at the start of an epoch, ``place``."""
+        if self._states is not None:
+            self._states.append(digest_state(place, self._net, optimizer).to_row())
+
     def close(self) -> None:
         """Write what waits and close the files."""
         self.flush()
         self._trail.close()
         self._metrics.close()
         self._timing.close()
+        if self._states is not None:
+            self._states.close()

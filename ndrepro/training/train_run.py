@@ -16,9 +16,10 @@ from ndrepro.protocol.experiment.catalogue import DATASETS as FACTS
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, write_json
+from ndrepro.protocol.training_state import Place
 from ndrepro.training import models, process_group
 from ndrepro.training.bit_flip import nudge
-from ndrepro.training.checkpoint import Place, load_checkpoint, save_weights, state_tensors
+from ndrepro.training.checkpoint import load_checkpoint, save_weights, state_tensors
 from ndrepro.training.compute import determinism, precision
 from ndrepro.training.compute.batch_share import WHOLE, Share
 from ndrepro.training.data import DATASETS
@@ -67,6 +68,8 @@ def train(request: Request, folder: RunFolder, stop_asked: Callable[[], bool], p
     trainer = Trainer(experiment, folder, net, optimizer, train_batches, test_batches, stop_asked, group)
     resumed = place.step > 0 and request.segment_epochs is None
     recording = Recording(folder, net, place, resumed=resumed) if writes else Unrecorded()
+    if not resumed:
+        recording.state(place, optimizer)
     epochs = experiment.epochs if request.segment_epochs is None else place.epoch + request.segment_epochs
     try:
         place = trainer.run(place, recording, epochs)

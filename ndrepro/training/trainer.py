@@ -2,7 +2,7 @@
 
     for every epoch, for every batch:
         forward, cross-entropy, backward, learning rate, SGD step, trail record
-    after every epoch: evaluation, one row of results, a checkpoint where one is due
+    after every epoch: evaluation, one row of results, the state's digests, a checkpoint where one is due
 
 A run goes on from a checkpoint, to its end or for some epochs, with the same bits as if it had never stopped: the
 random streams of any epoch are made again from its number, and the sums of the epoch under way are part of the
@@ -22,7 +22,8 @@ from torch.nn.functional import cross_entropy
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Scores, Timing
-from ndrepro.training.checkpoint import Place, save_checkpoint
+from ndrepro.protocol.training_state import Place
+from ndrepro.training.checkpoint import save_checkpoint
 from ndrepro.training.compute.precision import forward_of
 from ndrepro.training.data.batches import BatchSource
 from ndrepro.training.dropout_streams import Dropouts
@@ -93,6 +94,7 @@ class Trainer:
         place = sums.settle(place)
         train_seconds = time.perf_counter() - start
         place = self._finish_epoch(place, recording, train_seconds, place.seen - images_before, trail_before)
+        recording.state(place, self.optimizer)
         if place.epoch % self.experiment.checkpoint_epochs == 0 or self._pause_due():
             self._pause(place, recording)
         return place

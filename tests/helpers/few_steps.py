@@ -16,8 +16,8 @@ from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, Scores
+from ndrepro.protocol.training_state import Place
 from ndrepro.training import train_run
-from ndrepro.training.checkpoint import Place
 from ndrepro.training.compute import determinism
 from ndrepro.training.optimizer import make_optimizer
 from ndrepro.training.run_logs import Unrecorded

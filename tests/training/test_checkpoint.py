@@ -8,8 +8,9 @@ import torch
 
 from ndrepro.protocol.errors import CheckpointError
 from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.training_state import Place
 from ndrepro.training import models
-from ndrepro.training.checkpoint import Place, _read, _write, load_checkpoint, save_checkpoint, state_tensors
+from ndrepro.training.checkpoint import _read, _write, load_checkpoint, save_checkpoint, state_tensors
 from ndrepro.training.initialise import initialise
 from ndrepro.training.optimizer import make_optimizer
 
@@ -49,6 +50,14 @@ def test_freeze_counters_and_running_statistics_are_in_it() -> None:
     assert 2 in counters
 
 
+def test_sums_at_the_start_of_an_epoch_are_refused(tmp_path: Path) -> None:
+    net, optimizer = trained(1)
+    for sums in ({"correct": 7, "seen": 48}, {"loss_sum": 0.5}, {"seen": 1}):
+        save_checkpoint(tmp_path / "c", Place(step=6, epoch=1, batch=0, **sums), EXPERIMENT, net, optimizer)
+        with pytest.raises(CheckpointError, match="sums of epoch 2, which starts here, are not zero"):
+            load_checkpoint(tmp_path / "c", EXPERIMENT, net, optimizer)
+
+
 def test_a_cut_file_is_refused_by_name(tmp_path: Path) -> None:
     net, optimizer = trained(1)
     path = tmp_path / "step-000000003.safetensors"
@@ -85,8 +94,7 @@ def test_nothing_half_written_has_the_name(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_checkpoint_from_before_the_top_5_were_counted_says_that_they_are_not(tmp_path: Path) -> None:
     net, optimizer = trained(1)
-    for seen, expected in ((48, None), (0, 0)):
-        place = replace(PLACE, seen=seen)
+    for place, expected in ((PLACE, None), (Place(step=3, epoch=1, batch=0), 0)):
         save_checkpoint(tmp_path / "c", place, EXPERIMENT, net, optimizer)
         tensors, document = _read(tmp_path / "c")
         del document["place"]["correct_top5"]

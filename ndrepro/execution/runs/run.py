@@ -250,13 +250,15 @@ def _cut_back(folder: RunFolder, step: int) -> None:
     The child would cut them too; here nobody reads along yet.
     """
     if not step:
-        for log in (folder.metrics, folder.timing):
+        for log in (folder.metrics, folder.timing, folder.states):
             log.unlink(missing_ok=True)
     elif folder.metrics.exists():
         rows = read_scalars(folder.metrics, tolerate_torn=True)
         kept = sum(int(row["step"] or 0) <= step for row in rows)
         for log in (folder.metrics, folder.timing):
             ScalarLog(log, keep_rows=kept).close()
+        if folder.states.exists():
+            ScalarLog(folder.states, keep_rows=kept + 1).close()
 
 
 def _origin_of(folder: RunFolder) -> Resource | None:

@@ -6,6 +6,8 @@ After the recorder's checks 1 to 8 (``provenance.attestation.verify``):
     10 trail     every step from 0 on, as many as the run says, and no torn record
     11 weights   the final weights are those of the trail's last step, tensor by tensor
     12 metrics   one row an epoch, ending where the trail ends, and the summary that was signed
+    13 states    one state digest at the start and one an epoch; every checkpoint between two epochs and the final
+                 weights have the SHA-256 that is recorded there
 
 Reading them needs numpy, not torch. A run that was interrupted or failed is checked as far as it got;
 these checks are skipped for a run that is no training.
@@ -18,17 +20,20 @@ from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 
+from ndrepro.execution.runs.recorded_states import expect_state, read_states
 from ndrepro.execution.runs.run_account import BUILD_TYPE
 from ndrepro.protocol.errors import CheckpointError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, Result, Scores, read_json
 from ndrepro.protocol.training_record import TrainingRecord, metrics_summary
+from ndrepro.protocol.training_state import StateDigest
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.verify import Status
 from provenance.errors import ManifestError, TrailError
 from provenance.formats.digest import file_digest
 from provenance.formats.fingerprint import fingerprint
 from provenance.formats.metrics_log import read_scalars
+from provenance.formats.state_digest import tensors_digest
 from provenance.formats.trail import Trail
 
 
@@ -114,6 +119,52 @@ def metrics(root: Path, manifest: Manifest) -> CheckResult:
     return CheckResult("metrics", "pass", f"{len(rows)} epochs, as the manifest sums them up")
 
 
+def states(root: Path, manifest: Manifest) -> CheckResult:
+    """13: one row at the start and one an epoch, and every checkpoint and the final weights have these digests."""
+    folder = RunFolder(root)
+    if not folder.states.exists():
+        return CheckResult("states", "skip", "recorded by a release without state digests: states are not bound")
+    rows = read_states(folder, tolerate_torn=manifest.outcome == "killed")
+    _check_rows(folder, manifest, rows)
+    by_step = {row.step: row for row in rows}
+    compared = [step for step in folder.checkpoint_steps() if step in by_step]
+    for step in compared:
+        expect_state(folder.checkpoint(step), by_step[step])
+    if manifest.outcome == "completed":
+        _check_weights(folder, rows[-1])
+    return CheckResult("states", "pass", f"{len(rows)} states, {len(compared)} checkpoints")
+
+
+def _check_rows(folder: RunFolder, manifest: Manifest, rows: tuple[StateDigest, ...]) -> None:
+    name, asked = folder.states.name, Request.from_json(read_json(folder.request))
+    first = rows[0].epoch if rows and asked.segment_epochs is not None else 0
+    if [row.epoch for row in rows] != list(range(first, first + len(rows))):
+        raise ManifestError(f"{name}: its rows are not one epoch after the other from {first} on")
+    if odd := next((row for row in rows if not row.consistent), None):
+        raise ManifestError(f"{name}: the digest of the state after epoch {odd.epoch} is not that of its parts")
+    steps = [int(row["step"] or 0) for row in read_scalars(folder.metrics, tolerate_torn=True)]
+    start = 0 if asked.segment_epochs is None else asked.resume_step
+    # a process that is killed between the two logs leaves the results of one epoch more
+    if [row.step for row in rows] not in (
+        [start, *steps],
+        [start, *steps[:-1]] if manifest.outcome == "killed" else [],
+    ):
+        raise ManifestError(f"{name}: its rows are not after the steps that {folder.metrics.name} has")
+    last = Trail(folder.trail).last()
+    if manifest.outcome == "completed" and (not rows or last is None or rows[-1].step != last[0]):
+        raise ManifestError(f"{name}: its last row is not after the trail's last step")
+
+
+def _check_weights(folder: RunFolder, last: StateDigest) -> None:
+    from safetensors.numpy import load_file
+
+    if folder.weights.exists() and tensors_digest(load_file(folder.weights)) != last.network:
+        raise ManifestError(
+            f"{folder.weights.name}: not the network of the recorded state after epoch {last.epoch}",
+            "get the original file",
+        )
+
+
 def signed_checkpoint(folder: RunFolder, manifest: Manifest, step: int, cure: str) -> Path:
     """The checkpoint after ``step`` steps. Raises CheckpointError with ``cure`` where it is not what was signed."""
     path = folder.checkpoint(step)
@@ -138,7 +189,7 @@ def _of_training(check: TrainingCheck) -> TrainingCheck:
     return checked
 
 
-CHECKS: tuple[TrainingCheck, ...] = tuple(map(_of_training, (request, trail, weights, metrics)))
+CHECKS: tuple[TrainingCheck, ...] = tuple(map(_of_training, (request, trail, weights, metrics, states)))
 
 
 def _absent(name: str, manifest: Manifest, why: str) -> CheckResult:

@@ -102,7 +102,8 @@ class ReplayStage:
 
     def take(self, checkpoint: str, wanted: Wanted | None = None) -> tuple[StepRecord, dict[str, Any]]:
         """Go from ``checkpoint`` ("": the start) to the step, and take it; what was seen, and the tensors wanted."""
-        from ndrepro.training.checkpoint import Place, load_checkpoint
+        from ndrepro.protocol.training_state import Place
+        from ndrepro.training.checkpoint import load_checkpoint
         from ndrepro.training.optimizer import make_optimizer
         from ndrepro.training.train_run import build
         from ndrepro.training.trainer import Trainer
@@ -236,7 +237,8 @@ class Watch:
 
     def _keep_checkpoint(self) -> None:
         """The state before the step, so that it can be taken again without the steps before it."""
-        from ndrepro.training.checkpoint import Place, save_checkpoint
+        from ndrepro.protocol.training_state import Place
+        from ndrepro.training.checkpoint import save_checkpoint
 
         epoch, batch = divmod(self._stage._step - 1, len(self._stage._batches))
         place = Place(step=self._stage._step - 1, epoch=epoch, batch=batch)

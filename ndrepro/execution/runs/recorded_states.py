@@ -1,0 +1,56 @@
+"""The state digests that a run recorded, and the states in its checkpoints, read without torch.
+
+``states.jsonl`` has the SHA-256 of the complete state at the start and after every epoch
+(``ndrepro.protocol.training_state``). A checkpoint between two epochs must hold the state of its row.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ndrepro.protocol.errors import CheckpointError
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.training_state import Place, StateDigest
+from provenance.formats.metrics_log import read_scalars
+
+
+def read_states(folder: RunFolder, *, tolerate_torn: bool = False) -> tuple[StateDigest, ...]:
+    """Every row of ``states.jsonl``; empty for a run that has none. Raises NdreproError or StorageError."""
+    if not folder.states.exists():
+        return ()
+    return tuple(StateDigest.from_row(row) for row in read_scalars(folder.states, tolerate_torn=tolerate_torn))
+
+
+def checkpoint_state(path: Path) -> tuple[Place, StateDigest]:
+    """The place and the digests of a checkpoint's state, read without torch.
+
+    Raises CheckpointError where it is damaged, or holds sums that no training leaves there.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            place = Place.from_json(json.loads((file.metadata() or {})["ndrepro"])["place"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator there)
+        return place, StateDigest.of_checkpoint(place, tensors)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error.message}", error.cure) from None
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: damaged ({type(error).__name__}: {error})", "get the original file") from None
+
+
+def expect_state(path: Path, expected: StateDigest) -> None:
+    """Raises CheckpointError where a checkpoint does not hold that state, with the sums of a new epoch."""
+    place, found = checkpoint_state(path)
+    if found == expected:
+        return
+    if (place.epoch, place.step, place.batch) != (expected.epoch, expected.step, 0):
+        what = f"epoch {place.epoch}, step {place.step}, batch {place.batch}"
+    else:
+        parts = (part for part in ("network", "momentum") if getattr(found, part) != getattr(expected, part))
+        what = " and ".join(parts) or "sums"
+    raise CheckpointError(
+        f"{path}: not the recorded state after epoch {expected.epoch}: the {what} in it differs",
+        "start from an earlier checkpoint, or ask the run's author",
+    )
