@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ndrepro.execution.runs.run_import import Imported, import_runs
+from ndrepro.execution.imports.run_import import Imported, import_runs
 from ndrepro.execution.runs.run_lookup import read_recorded
 from ndrepro.execution.studies.study_file import load_study
 from ndrepro.protocol.image_reference import MAIN

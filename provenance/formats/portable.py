@@ -13,7 +13,7 @@ try:
 except ImportError:  # Windows
     import msvcrt
 
-    def lock(descriptor: int, *, shared: bool = False) -> None:
+    def lock(descriptor: int, *, shared: bool = False, wait: bool = False) -> None:
         """Take the lock of an open file at once. Raises BlockingIOError where another process holds it."""
         os.lseek(descriptor, _FAR, os.SEEK_SET)
         try:
@@ -23,9 +23,12 @@ except ImportError:  # Windows
 
 else:
 
-    def lock(descriptor: int, *, shared: bool = False) -> None:
-        """Take the lock of an open file at once. Raises BlockingIOError where another process holds it."""
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    def lock(descriptor: int, *, shared: bool = False, wait: bool = False) -> None:
+        """Take the lock of an open file or folder, at once or when it is free.
+
+        Raises BlockingIOError where another process holds it and this one does not wait.
+        """
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
 
 
 _FAR = 1 << 30

@@ -12,7 +12,7 @@ from ndrepro.cli.display import options, output, terminal
 from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
-    from ndrepro.execution.runs.run_import import Imported
+    from ndrepro.execution.imports.run_import import Imported
 
 _SUFFIXES = {".tar", ".gz", ".tgz", ".xz", ".txz", ".bz2", ".zip"}
 _SHOWN = 20
@@ -32,13 +32,15 @@ def import_runs(
     as_json: options.Json = False,
 ) -> int:
     """Verify runs from elsewhere and take in those that hold. Exit 1 where one does not; it is left out and named."""
-    from ndrepro.execution.runs import run_import
+    from ndrepro.execution.imports import run_import
 
     found = run_import.import_runs(source, into, _name_of(source) if name is None else name, trust_of(keys or []))
     refused = [run for run in found.runs if not run.taken]
     if as_json:
         folder = str(found.folder.absolute()) if found.folder else None
-        output.print_json({"folder": folder, "runs": [run.to_json() for run in found.runs]})
+        output.print_json(
+            {"folder": folder, "runs": [run.to_json() for run in found.runs], "unlisted": list(found.unlisted)}
+        )
     else:
         _print(found)
     return output.NO if refused else output.DONE
@@ -59,6 +61,7 @@ def _print(found: Imported) -> None:
         terminal.write_line(f"left out: {run.path}: {run.problem}")
     if len(refused) > _SHOWN:
         terminal.write_line(f"and {len(refused) - _SHOWN} more left out (--json has them)")
+    _print_unlisted(found.unlisted)
     counts: dict[tuple[str, str], int] = {}
     for run in taken:
         key = (run.signer or "-", run.place or "unknown hardware")
@@ -74,3 +77,10 @@ def _print(found: Imported) -> None:
     files = "with every file" if whole == len(taken) else f"{whole} of them with every file that was signed"
     terminal.write_line(f"taken in   {plural(len(taken), 'run')}, {files}: {terminal.here(found.folder)}")
     terminal.write_line(f"next       {terminal.program()} list --runs {terminal.here(found.folder)}")
+
+
+def _print_unlisted(paths: tuple[str, ...]) -> None:
+    for path in paths[:_SHOWN]:
+        terminal.write_line(f"left out: {path}: no manifest lists it")
+    if len(paths) > _SHOWN:
+        terminal.write_line(f"and {len(paths) - _SHOWN} more files that no manifest lists (--json has them)")

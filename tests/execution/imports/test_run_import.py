@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ndrepro.execution.runs import run_import
+from ndrepro.execution.imports import archive, run_import
 from ndrepro.protocol.errors import UsageError
 from provenance.attestation.trust import TrustPolicy
 from provenance.errors import StorageError
@@ -47,20 +47,20 @@ def test_a_small_archive_does_not_fill_the_disk(tmp_path: Path, kind: str, monke
     file = tar(tmp_path / "bomb.tar", kind, zeros=bytes(4 << 20))
     with pytest.raises(UsageError, match=r"no manifest\.dsse\.json"):
         import_of(file)  # the control: 4 MiB are within what anybody may send
-    monkeypatch.setattr(run_import, "_LEAST_BYTES", 1 << 20)
+    monkeypatch.setattr(archive, "_LEAST_BYTES", 1 << 20)
     with pytest.raises(UsageError, match="over 100 times its size"):
         import_of(file)
 
 
 def test_members_are_counted_be_they_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "many.tar"
-    with tarfile.open(file, "w") as archive:
+    with tarfile.open(file, "w") as packed:
         for number in range(4):
             member = tarfile.TarInfo(str(number))
             member.type = tarfile.DIRTYPE
-            archive.addfile(member)
+            packed.addfile(member)
     for most, said in ((4, "no manifest"), (3, "more than")):
-        monkeypatch.setattr(run_import._Unpacked.__init__, "__defaults__", (most,))
+        monkeypatch.setattr(archive, "_MOST_FILES", most)
         with pytest.raises(UsageError, match=said):
             import_of(file)
 

@@ -1,0 +1,269 @@
+"""Imports runs that were made elsewhere: from a folder or an archive into a folder of runs of their own, verified.
+
+    archive or folder ── unpacked, regular files only ── every manifest verified ──> INTO/NAME/  as it was laid out
+
+A run that does not verify is left out and named, and so is every file that no signed manifest lists; a ledger and the
+verdicts that come with the runs are kept, so that runs that were started there and are not here stay visible. Nothing
+is mixed with the runs that were made here, whose ledger lists these only. The result is a folder of runs like any other
+(``--runs INTO/NAME``). Nothing of a run is executed, the archive's names lead nowhere but into that folder, and neither
+memory nor disk grows beyond bounds (``ndrepro.execution.imports.archive``).
+
+A run of which only the manifest (and some files) was sent is checked as far as possible: its signature and statement,
+and every file that is present against the signed digest.
+
+Everything is unpacked beside the target and renamed at the end. What an import that was killed left there is removed by
+the next one into the same folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ndrepro.execution.imports.archive import unpack
+from ndrepro.execution.runs.run_checks import CHECKS
+from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.layout import RunFolder, RunsFolder, expect_folder
+from provenance.attestation.ledger import Ledger
+from provenance.attestation.manifest import Manifest
+from provenance.attestation.run_files import LOCK, MANIFEST
+from provenance.attestation.trust import TrustPolicy
+from provenance.attestation.verify import verify
+from provenance.errors import NotFoundError, StorageError
+from provenance.formats import portable
+from provenance.formats.digest import file_digest
+
+# A manifest is parsed whole before anybody knows who signed it: 2 kB a distribution, 0.3 kB a file of the run.
+_MANIFEST_BYTES = 8 << 20
+_LEDGER_BYTES, _LEDGER_LINE_BYTES = 32 << 20, 1 << 16
+_SCRATCH = ".import-"
+# what a folder of runs holds for its own use, and nobody misses elsewhere
+_HOUSEKEEPING = (".data", ".claims", ".slurm", LOCK)
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """One run that came: its path below the folder, whether it was imported, and why not.
+
+    ``whole`` is whether every file that was signed is there; ``signer`` who signed; ``place`` what it ran on.
+    """
+
+    path: str
+    taken: bool
+    whole: bool
+    signer: str | None = None
+    run: str = ""
+    place: str = ""
+    problem: str = ""
+    files: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Every attribute but ``files``, the run's signed files that came."""
+        return {key: value for key, value in vars(self).items() if key != "files"}
+
+
+@dataclass(frozen=True)
+class Imported:
+    """The folder of runs that was made (None where nothing was imported), every run that came, and the paths of the
+    files that no manifest lists, which were left out.
+    """
+
+    folder: Path | None
+    runs: tuple[Incoming, ...]
+    unlisted: tuple[str, ...] = ()
+
+
+def import_runs(source: Path, into: Path, name: str, trust: TrustPolicy) -> Imported:
+    """Import the runs of an archive (tar of any compression, zip) or a folder as ``into/name``.
+
+    Raises NotFoundError where there is no such source, UsageError for a name that is taken, for a source that is
+    neither archive nor folder or holds no run, and for an archive beyond the bounds; StorageError for a damaged archive
+    or a full disk.
+    """
+    if PurePosixPath(name).name != name or name in ("", ".."):
+        raise UsageError(f"--name {name!r}: expected one word", "e.g. --name lab-b")
+    if not source.exists():
+        raise NotFoundError(f"{source}: not there", "check the path")
+    expect_folder(into, "name another one: --into DIR")
+    target = into / name
+    if target.exists():
+        raise UsageError(f"{target}: there are runs of that name already", "give another one: --name NAME")
+    try:
+        into.mkdir(parents=True, exist_ok=True)
+        with _scratch_folder(into) as scratch:
+            there = scratch / "runs"
+            unpack(source, there)
+            found = tuple(_examine(path, there, trust) for path in _manifests(there))
+            if not found:
+                raise UsageError(f"{source}: no {MANIFEST} in it", "name an archive or a folder with run folders in it")
+            unlisted: tuple[str, ...] = ()
+            if any(run.taken for run in found):
+                root = _runs_root(there)
+                unlisted = _remove_unlisted(there, root, found)
+                _placed(there, root).rename(target)
+    except OSError as error:
+        raise StorageError(
+            f"{source}: cannot be imported ({error.strerror or error})", "is the archive whole, and is there space?"
+        ) from None
+    return Imported(target if target.exists() else None, found, unlisted)
+
+
+@contextlib.contextmanager
+def _scratch_folder(into: Path) -> Iterator[Path]:
+    """A folder in ``into`` that is gone afterwards; those of imports that were killed are removed first.
+
+    Each import holds a lock on its own, which the system releases when its process ends, however it ends.
+    """
+    with _locked(into, wait=True):
+        for stale in into.glob(_SCRATCH + "*"):
+            with contextlib.suppress(BlockingIOError), _locked(stale):
+                shutil.rmtree(stale)
+        scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=into))
+        held = contextlib.ExitStack()
+        held.enter_context(_locked(scratch))
+    with held:
+        try:
+            yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold the lock of a folder. Raises BlockingIOError where another process holds it and this one does not wait."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows opens no folders: there a leftover stays
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        portable.lock(descriptor, wait=wait)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _manifests(folder: Path) -> Iterator[Path]:
+    """Manifests of runs, without those of a run's earlier attempts."""
+    found = {path.parent for path in folder.rglob(MANIFEST)}
+    for path in sorted(found):
+        if not found.intersection(path.parents):
+            yield path / MANIFEST
+
+
+def _runs_root(folder: Path) -> Path:
+    """The folder that holds the ledger, else the one above the experiments, else the run itself."""
+    ledgers = sorted(folder.rglob(RunsFolder(Path()).ledger.name), key=lambda path: len(path.parts))
+    if ledgers:
+        return ledgers[0].parent
+    run = next(_manifests(folder)).parent
+    return run.parent.parent if len(run.relative_to(folder).parts) >= 2 else folder
+
+
+def _placed(folder: Path, root: Path) -> Path:
+    """The folder of runs to keep; a run by itself gets folders above it."""
+    above = {folder / MANIFEST: "runs/run", **dict.fromkeys(folder.glob(f"*/{MANIFEST}"), "runs")}
+    place = next((place for path, place in above.items() if path.exists()), "")
+    if root != folder or not place:
+        return root
+    inside = folder.with_name("whole")
+    (inside / place).parent.mkdir(parents=True)
+    folder.rename(inside / place)
+    return inside
+
+
+def _remove_unlisted(folder: Path, root: Path, found: tuple[Incoming, ...]) -> tuple[str, ...]:
+    """Remove what no manifest of an imported run lists, but for the ledger and verdicts; what was removed.
+
+    Runs that are not imported have been named with their reason, their files need not be.
+    """
+    kept = {folder / run.path / name for run in found if run.taken for name in (MANIFEST, *run.files)}
+    refused = {folder / run.path for run in found if not run.taken}
+    verdicts = RunsFolder(root).verdicts
+    removed = []
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir():
+            with contextlib.suppress(OSError):  # it still holds files
+                path.rmdir()
+        elif path not in kept and not _is_of_the_folder(path, root, verdicts):
+            path.unlink()
+            if not refused.intersection(path.parents) and not set(_HOUSEKEEPING).intersection(path.parts):
+                removed.append(path.relative_to(folder).as_posix())
+    return tuple(reversed(removed))
+
+
+def _is_of_the_folder(path: Path, root: Path, verdicts: Path) -> bool:
+    ledger = path.parent == root and path.name.startswith("ledger.") and not path.name.endswith(".lock")
+    return ledger or (path.parent == verdicts and path.name.endswith(".dsse.json"))
+
+
+def _examine(path: Path, there: Path, trust: TrustPolicy) -> Incoming:
+    """Verify one run, with the ledger that came with it."""
+    folder = RunFolder(path.parent)
+    relative = str(path.parent.relative_to(there))
+    ledger = next((RunsFolder(up).ledger for up in path.parents if RunsFolder(up).ledger.is_file()), None)
+    oversized = _oversized(path, ledger)
+    if oversized:
+        return Incoming(relative, False, False, problem=oversized)
+    book = Ledger(ledger) if ledger else None
+    verdict = verify(path, trust=trust, ledger=book, manifest_only=True)
+    if not verdict.ok or verdict.manifest is None:
+        failed = next(check for check in verdict.checks if check.status == "fail")
+        return Incoming(
+            relative, False, False, verdict.signer, problem=f"{failed.name}: {failed.message}; {failed.cure}"
+        )
+    manifest = verdict.manifest
+    listed = tuple(artifact.path for artifact in manifest.artifacts)
+    told = Incoming(relative, False, False, verdict.signer, manifest.invocation_id, place_of(manifest), files=listed)
+    wrong, missing = _files(folder, manifest)
+    if wrong:
+        return replace(told, problem=f"not the file that was signed: {wrong}")
+    if missing:
+        return replace(told, taken=True)
+    deep = verify(folder.root, trust=trust, ledger=book, extra_checks=CHECKS)
+    problem = "; ".join(f"{check.name}: {check.message}" for check in deep.checks if check.status == "fail")
+    return replace(told, taken=deep.ok, whole=True, problem=problem)
+
+
+def _oversized(manifest: Path, ledger: Path | None) -> str:
+    """Why a manifest or its ledger is too large to be parsed before its signature is known; "" where neither is."""
+    if manifest.stat().st_size > _MANIFEST_BYTES:
+        return f"envelope: {MANIFEST} is larger than {_MANIFEST_BYTES} bytes"
+    if ledger is None:
+        return ""
+    if ledger.stat().st_size > _LEDGER_BYTES:
+        return f"ledger: {ledger.name} is larger than {_LEDGER_BYTES} bytes; import the runs in parts"
+    with ledger.open("rb") as lines:
+        while line := lines.readline(_LEDGER_LINE_BYTES):
+            if len(line) == _LEDGER_LINE_BYTES:
+                return f"ledger: {ledger.name} has a line of over {_LEDGER_LINE_BYTES} bytes"
+    return ""
+
+
+def _files(folder: RunFolder, manifest: Manifest) -> tuple[str, int]:
+    """The first file that is not as signed ("" for none), and how many are not there."""
+    missing = 0
+    for artifact in manifest.artifacts:
+        file = folder.root / artifact.path
+        if not file.is_file():
+            missing += 1
+        elif file_digest(file).sha256 != artifact.sha256:
+            return artifact.path, missing
+    return "", missing
+
+
+def place_of(manifest: Manifest) -> str:
+    """The hardware that a run names, in a few words: its GPUs, else its processor."""
+    machine = manifest.machine if isinstance(manifest.machine, dict) else {}
+    devices = machine.get("gpus", {}).get("devices") if isinstance(machine.get("gpus"), dict) else None
+    if isinstance(devices, list) and devices:
+        names = sorted({str(device.get("name", "a GPU")) for device in devices if isinstance(device, dict)})
+        return f"{len(devices)} x {', '.join(names)}"
+    inner = machine.get("machine", {})
+    cpu = inner.get("cpu", {}) if isinstance(inner, dict) else {}
+    return str(cpu.get("model_name", "")) if isinstance(cpu, dict) else ""
