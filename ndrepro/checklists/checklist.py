@@ -191,7 +191,7 @@ GUIDELINES: tuple[Guideline, ...] = (
     Guideline(
         "hardware",
         "The hardware is documented",
-        "processor, GPU and memory are told, or recorded by the code",
+        "processor, GPU and memory are stated, or recorded by the code",
         "code that needs a GPU, and says neither which nor how much of it",
         (("hardware in the documents", files.hardware_told), ("code that records it", code.hardware_recorded)),
         (("a GPU is taken for granted", code.gpu_assumed),),
@@ -266,7 +266,7 @@ GUIDELINES: tuple[Guideline, ...] = (
     ),
     Guideline(
         "instructions",
-        "It is told how to run it",
+        "Instructions say how to run it",
         "commands in the documents, a Makefile",
         "a README without a command",
         (("commands in the documents", files.commands_told), ("targets of a Makefile", files.make_targets)),
@@ -317,12 +317,12 @@ def markdown(checklist: Checklist) -> str:
     ]
     for finding in checklist.findings:
         lines += [f"## {finding.guideline.title}: {finding.status}", ""]
-        lines += [f"* {'' if good else '**against it** '}{line}" for good, line in told(finding)]
+        lines += [f"* {'' if good else '**against it** '}{line}" for good, line in evidence_lines(finding)]
         lines += [""]
     return "\n".join(lines)
 
 
-def told(finding: GuidelineFinding) -> Iterator[tuple[bool, str]]:
+def evidence_lines(finding: GuidelineFinding) -> Iterator[tuple[bool, str]]:
     """(for or against, line) of everything that was found, with its first evidence."""
     for good, items in ((True, finding.good), (False, finding.bad)):
         for item in items:

@@ -208,7 +208,7 @@ def _neurips(subject: FormSubject) -> Iterator[Answer]:
     yield _paper("3. Theory: assumptions and proofs are complete")
     yield _all(
         subject,
-        "4. What reproducing the main results needs is told: commands, training, network, settings, data",
+        "4. What reproducing the main results needs is stated: commands, training, network, settings, data",
         (
             ((files.commands_told,), (run.command,)),
             ((code.training_code,), (run.training_and_testing,)),
@@ -226,14 +226,14 @@ def _neurips(subject: FormSubject) -> Iterator[Answer]:
     )
     yield _ask(
         subject,
-        "6. Settings of training and testing are told: splits, hyperparameters, optimizer",
+        "6. Settings of training and testing are stated: splits, hyperparameters, optimizer",
         (files.configurations, code.settings_told, code.data_code),
         (run.settings,),
         against=(code.settings_buried,),
     )
     yield _ask(
         subject,
-        "7. Results have error bars or tests of significance, and it is told how",
+        "7. Results have error bars or tests of significance, and it is stated how",
         (files.spread_told,),
         against=(files.bare_results,),
         known=subject.spread,
@@ -241,7 +241,7 @@ def _neurips(subject: FormSubject) -> Iterator[Answer]:
     )
     yield _ask(
         subject,
-        "8. Computing resources are told: hardware, memory, time",
+        "8. Computing resources are stated: hardware, memory, time",
         (files.hardware_told,),
         (run.hardware, run.compute),
     )
@@ -254,7 +254,7 @@ def _neurips(subject: FormSubject) -> Iterator[Answer]:
     yield _ask(subject, "13. New assets are documented", (files.readme, files.more_documents, files.licences))
     yield _paper("14. Work with people: instructions, payment")
     yield _paper("15. Work with people: approval of a review board")
-    yield _paper("16. Use of language models as part of the method is told")
+    yield _paper("16. Use of language models as part of the method is stated")
 
 
 _OF_SOFTWARE = "the software's; the article's is the authors' to write"

@@ -38,7 +38,7 @@ STATUSES = (REDERIVES, CONTRADICTED, OTHERWISE, NOT, UNCHECKABLE)
 
 @dataclass(frozen=True)
 class Derivation:
-    """One computation of a claim: by which definition, what came out (None: nothing), whether it is what is claimed."""
+    """One computation of a claim: by which definition, its result (None: none), whether it equals the claim."""
 
     definition: str
     value: Any
@@ -155,7 +155,7 @@ def _status(table: Derivation | None, raw: Derivation | None, others: tuple[Deri
 
 
 def agrees(claimed: Claimed, value: Any, relation: str = "=", tolerance: float | None = None) -> bool:
-    """Whether what comes out is what is claimed: a list item by item, numbers to the digits that are printed."""
+    """Whether the result equals the claim: a list item by item, numbers to the digits that are printed."""
     if isinstance(claimed, tuple):
         return (
             isinstance(value, list)
@@ -187,11 +187,11 @@ def half_unit(printed: str) -> float:
     return 0.5 * 10.0**-decimals if decimals else 0.0
 
 
-def told(value: Any, claimed: Claimed = "") -> str:
+def value_text(value: Any, claimed: Claimed = "") -> str:
     """A value for a reader: two digits more than are claimed."""
     if isinstance(value, list):
         likes = claimed if isinstance(claimed, tuple) and len(claimed) == len(value) else [""] * len(value)
-        return ", ".join(told(item, like) for item, like in zip(value, likes, strict=True))
+        return ", ".join(value_text(item, like) for item, like in zip(value, likes, strict=True))
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

@@ -14,7 +14,7 @@ from ndrepro.analysis.audit.audit import (
     Audit,
     ClaimFinding,
     agrees,
-    told,
+    value_text,
 )
 from ndrepro.analysis.audit.crosscheck import DIFFERS, CrossFinding, HeadFinding, PrintedCell
 
@@ -42,23 +42,24 @@ def claimed(finding: ClaimFinding) -> str:
 
 
 def outcome(finding: ClaimFinding) -> Iterator[str]:
-    """What came out, line by line: as the paper says, from raw data, under other definitions."""
+    """The results, line by line: as the paper says, from raw data, under other definitions."""
     claim = finding.claim
     if claim.missing:
         yield claim.missing
     if finding.table:
         by = f" ({claim.definition})" if claim.definition else ""
-        yield f"comes out: {finding.table.problem or told(finding.table.value, claim.claimed)}{_items(finding)}{by}"
+        value = finding.table.problem or value_text(finding.table.value, claim.claimed)
+        yield f"recomputes to: {value}{_items(finding)}{by}"
     if finding.raw:
-        text = finding.raw.problem or told(finding.raw.value, claim.claimed)
-        if finding.table and text == told(finding.table.value, claim.claimed):
+        text = finding.raw.problem or value_text(finding.raw.value, claim.claimed)
+        if finding.table and text == value_text(finding.table.value, claim.claimed):
             text = "the same"
         yield f"from the raw data: {text}" + (
             ", which is not what is claimed" if finding.status == CONTRADICTED else ""
         )
     for other in finding.others:
         mark = ", which is what is claimed" if other.agrees else ""
-        yield f"otherwise: {other.problem or told(other.value, claim.claimed)}{mark} ({other.definition})"
+        yield f"otherwise: {other.problem or value_text(other.value, claim.claimed)}{mark} ({other.definition})"
 
 
 def cross_summary(found: CrossFinding) -> str:

@@ -126,8 +126,8 @@ def _other_network(scores: Sequence[ResultRow]) -> Iterator[Doubt]:
     for rows in _together(scores, lambda row: (row.arch, row.method, row.dataset, str(row.settings))):
         counts = {row.parameters for row in rows if row.parameters is not None}
         if len(counts) > 1:
-            told = ", ".join(f"{count:,}" for count in sorted(counts))
-            text = f"{rows[0].arch} {rows[0].method} on {rows[0].dataset}: {told} parameters under one name"
+            text_of_counts = ", ".join(f"{count:,}" for count in sorted(counts))
+            text = f"{rows[0].arch} {rows[0].method} on {rows[0].dataset}: {text_of_counts} parameters under one name"
             yield Doubt("other-network", CANNOT_BE, _ids(rows), text)
     built = {line["architecture"] + line["method"]: line for line in published_tables()["networks"].rows()}
     for row in scores:

@@ -134,8 +134,8 @@ def read_table(spec: TableSpec) -> DataTable:
     seen: set[tuple[Any, ...]] = set()
     for line, key in enumerate(table.keys(spec.keys), 2):
         if spec.keys and key in seen:
-            told = ", ".join(f"{name} {value}" for name, value in zip(spec.keys, key, strict=True))
-            raise UsageError(f"{spec.file}: row {line}: {told} for the second time", "one row for each key")
+            key_text = ", ".join(f"{name} {value}" for name, value in zip(spec.keys, key, strict=True))
+            raise UsageError(f"{spec.file}: row {line}: {key_text} for the second time", "one row for each key")
         seen.add(key)
     return table
 

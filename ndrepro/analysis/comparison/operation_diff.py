@@ -3,7 +3,7 @@
 Two records of the same step (``ndrepro.protocol.replay_messages``) are walked side by side: what the step starts from,
 its batch, then every operation in its order, forward, backward and in the optimizer. Before the first that differs
 everything was equal, so what it took was equal too; its tensors, fetched afterwards, prove it. Versions of torch may
-compute a thing by other operations: those that only one has are passed over, and told where they stand before the first
+compute a thing by other operations: those that only one has are passed over, and reported where they precede the first
 difference.
 
 How far two numbers are apart is counted in units in the last place: how many numbers of their type lie between them.
@@ -103,8 +103,8 @@ def first_difference(first: StepRecord, second: StepRecord) -> FirstDifference:
     for part, pairs in ((STATE, _entering(first, second)), (BATCH, (first.batch, second.batch))):
         names = _unequal(*pairs)
         if names:
-            told = _first_operation(first, second) or FirstDifference(part)
-            return replace(told, part=part, name=names[0], differing=names)
+            difference = _first_operation(first, second) or FirstDifference(part)
+            return replace(difference, part=part, name=names[0], differing=names)
     found = _first_operation(first, second)
     if found is not None:
         return found
@@ -125,7 +125,7 @@ def compare_tensors(first: Array, second: Array, dtype: str) -> TensorDifference
     x, y = _as_floats(first, dtype), _as_floats(second, dtype)
     finite = np.isfinite(x) & np.isfinite(y)
     both = unequal & finite
-    # of infinities and of what is no number no distance can be told
+    # infinities and NaN have no distance
     ulps = np.abs(_ordered(a)[both] - _ordered(b)[both])
     absolute = np.abs(x[both].astype(np.float64) - y[both].astype(np.float64))
     return TensorDifference(

@@ -268,7 +268,7 @@ def _changed_results(first: Side, second: Side, results: Mapping[str, str]) -> C
 
 
 def _code(first: Side, second: Side, manifests: ManifestDiff) -> CodeDiff | None:
-    """The diff of the code where the source differs or cannot be told; repositories are looked for where it ran."""
+    """The diff of the code where the source differs or is unknown; repositories are looked for where it ran."""
     if not manifests["source"].changes:
         return None
     before, after = (_source(side) for side in (first, second))

@@ -1,4 +1,4 @@
-"""Other runs of the same experiment, told from verified manifests: what a result is judged by."""
+"""Other runs of the same experiment, read from verified manifests, by which a result is judged."""
 
 from __future__ import annotations
 

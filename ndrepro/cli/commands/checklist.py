@@ -92,7 +92,7 @@ def _put(document: Any, text: str, as_json: bool, markdown: bool) -> bool:
 def _print(found: Checklist) -> None:
     from rich.text import Text
 
-    from ndrepro.checklists.checklist import SOURCE, told
+    from ndrepro.checklists.checklist import SOURCE, evidence_lines
 
     terminal.write_line(f"{found.subject}: {found.points} of {found.possible} guidelines have evidence ({SOURCE})")
     for note in found.notes:
@@ -100,7 +100,7 @@ def _print(found: Checklist) -> None:
     for finding in found.findings:
         head = Text.assemble((f"{finding.status:<{_LABEL_WIDTH}}", _STYLES[finding.status]), finding.guideline.title)
         terminal.console().print(head, soft_wrap=True)
-        for good, line in told(finding):
+        for good, line in evidence_lines(finding):
             _line(line if good else f"against it: {line}", "" if good else "yellow")
         if finding.status in ("not found", "anti-pattern") and finding.absent:
             _line(f"looked for: {', '.join(finding.absent)}", "dim")

@@ -151,7 +151,7 @@ def _parting(found: RunComparison) -> str:
         return f"nothing to compare: {bare[0]} left no results"
     if found.trails is None:
         which = ", ".join(f"{name} {how}" for name, how in found.results.items())
-        return f"they differ, and where they part cannot be told: {which}"
+        return f"they differ; where they diverge is unknown: {which}"
     parting = found.trails.parting
     if parting is None:
         shared = f"no bit differs in the {max(found.trails.shared - 1, 0):,} steps that both have"
@@ -198,10 +198,10 @@ def _metrics(metrics: MetricsComparison) -> str:
         return counted
     pairs = [(name, a, b) for name, (a, b) in metrics.last.values.items() if repr(a) != repr(b)]
     pairs.sort(key=lambda item: ("accuracy" not in item[0], "test" not in item[0]))
-    told = "; ".join(
+    texts = "; ".join(
         f"{name.replace('_', ' ')} {_number(name, a)} and {_number(name, b)}" for name, a, b in pairs[:_VALUES]
     )
-    return f"{counted}; {metrics.last.row}: {told or 'equal'}"
+    return f"{counted}; {metrics.last.row}: {texts or 'equal'}"
 
 
 def _number(name: str, value: object) -> str:
@@ -220,12 +220,12 @@ def _print_causes(causes: tuple[Cause, ...]) -> None:
         body = f"{cause.assessment}: {cause.title}"
         line.append(terminal.hanging(body, _LABEL_WIDTH + 1), style=_STYLES[cause.assessment])
         terminal.console().print(line, soft_wrap=True)
-        told = (
+        texts = (
             cause.evidence
             if len(cause.evidence) <= _EVIDENCE
             else (*cause.evidence[: _EVIDENCE - 1], cause.evidence[-1])
         )
-        _row("", "; ".join(told))  # the last one is what the trails say
+        _row("", "; ".join(texts))  # the last one is what the trails say
         _row("", f"({cause.why})", style="dim")
     if len(assessment) > _CAUSES:
         _row("", f"and {plural(len(assessment) - _CAUSES, 'other difference')} that are possible (--json has them)")
@@ -255,7 +255,7 @@ def _group(group: Group, found: RunComparison) -> str:
     if group.name == "circumstances":
         return ", ".join(change.name for change in group.changes)
     changes = group.changes
-    if group.name == "results":  # files and numbers are told above
+    if group.name == "results":  # files and numbers are printed above
         changes = tuple(
             change for change in changes if change.name in ("outcome", "exit code") or "error" in change.name
         )
@@ -280,12 +280,12 @@ def _code(code: CodeDiff) -> Iterator[str]:
         yield "the files are the same"
     elif code.files:
         ordered = sorted(code.files, key=lambda file: -((file.added or 0) + (file.removed or 0)))
-        told = ", ".join(
+        texts = ", ".join(
             f"{file.path} +{file.added} -{file.removed}" if file.added is not None else file.path
             for file in ordered[:_FILES]
         )
         more = f" and {len(ordered) - _FILES} more" if len(ordered) > _FILES else ""
-        yield f"{plural(len(ordered), 'file')}: {told}{more}" + (" (--code prints them)" if code.text else "")
+        yield f"{plural(len(ordered), 'file')}: {texts}{more}" + (" (--code prints them)" if code.text else "")
     yield from code.caveats
 
 

@@ -190,5 +190,5 @@ def _reviewed(made: Report) -> str:
     verdicts = made.about.verdicts
     refused = f"; {words.plural(len(verdicts.refused), 'verdict')} refused" if verdicts.refused else ""
     count = len(verdicts.of_run())
-    told = f"{words.plural(count, 'run')} trained again, with a signed verdict" if count else "no signed verdict"
-    return f"{told}{refused}"
+    summary = f"{words.plural(count, 'run')} trained again, with a signed verdict" if count else "no signed verdict"
+    return f"{summary}{refused}"

@@ -156,7 +156,7 @@ def _print_next(found: Sensitivity) -> None:
 
 
 def _settings(run: ResultRow) -> list[str]:
-    """What of a run is not told by its name, as ``--set`` takes it."""
+    """What of a run its name does not say, as ``--set`` takes it."""
     from ndrepro.protocol.study.study import text_of
 
     own = {"seed": run.seed, "threads": run.threads, "determinism": run.determinism}

@@ -16,7 +16,7 @@ _WORTH = 500
 
 @contextmanager
 def counted(as_json: bool) -> Iterator[Callable[[int, int], None]]:
-    """A function to be told how many manifests are verified, and of how many."""
+    """A function that is called with how many manifests are verified, and of how many."""
     if as_json or not terminal.console(error=True).is_terminal:
         yield lambda done, count: None
         return

@@ -244,8 +244,8 @@ def _astray(replay: Replay, record: StepRecord) -> str:
     other = unfaithful(record, recorded, loss_bits, names)
     if not other:
         return ""
-    told = ", ".join(other[:2]) + (" …" if len(other) > 2 else "")
-    return f"the replay does not leave the bits that this run recorded ({told}): what is found here is not proven of it"
+    differing = ", ".join(other[:2]) + (" …" if len(other) > 2 else "")
+    return f"the replay does not reproduce the recorded bits ({differing}): the operation named may not be this run's"
 
 
 def _statistics_alone(first: FirstDifference) -> bool:

@@ -64,7 +64,7 @@ def print_outcome(outcome: Outcome) -> None:
     terminal.write_line("")
     for failure in outcome.failures[:_FAILURES_SHOWN]:
         error = failure.ending.error
-        _row(failure.ending.outcome[:LABEL], f"{failure.run.label}: {error.message if error else 'no reason told'}")
+        _row(failure.ending.outcome[:LABEL], f"{failure.run.label}: {error.message if error else 'no reason given'}")
         if error and error.cure:
             _row("", f"hint: {error.cure}")
         if failure.ending.folder:

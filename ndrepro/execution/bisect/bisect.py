@@ -1,7 +1,7 @@
 """Which package, and which release of it, changed a result: delta debugging between two environments.
 
     A and B run ── equal? ── nothing to find
-         │ A again: repeats its own bits, or nothing could be told
+         │ A again: repeats its own bits, else no difference could be attributed
          ├─ changes of the locks, in groups that a resolver keeps together
          ├─ a smallest set of groups that moves A's result           (``delta.minimal``)
          ├─ everything but that set: is there a second cause?
@@ -55,7 +55,7 @@ class PackageTrial:
     """One set of packages: what was changed, the cell, the run, and what came of it.
 
     ``parting`` is the first step whose bits differ from A's and the tensors that do, None where none differs;
-    ``result`` the digest of what is compared, by which trials are told from each other.
+    ``result`` the digest of what is compared, by which trials are distinguished.
     """
 
     title: str
@@ -196,7 +196,7 @@ class Bisection:
         again = self._keep(self._judged(self._run(self.first, f"A again: {self.first.name}", fresh=True)))
         if again.outcome != SAME:
             raise NdreproError(
-                f"{self.first.name} does not repeat its own {self.on}, so nothing can be told from another's",
+                f"{self.first.name} does not repeat its own {self.on}, so no difference can be attributed",
                 "use determinism=deterministic, and a fixed number of threads",
             )
         other = self._keep(self._judged(self._run(self.second, f"B: {self.second.name}")))

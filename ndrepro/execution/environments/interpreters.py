@@ -35,7 +35,7 @@ def uv_executable() -> Path:
 
 
 def uv_variables() -> dict[str, str]:
-    """This process's variables, with uv told to trust the certificate authorities of this machine."""
+    """This process's variables, with uv set to trust the certificate authorities of this machine."""
     variables = dict(os.environ)
     if any(Path(store).is_file() for store in _AUTHORITIES):
         variables.setdefault("UV_SYSTEM_CERTS", "true")

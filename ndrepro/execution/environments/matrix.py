@@ -194,7 +194,7 @@ def _partial(place: Path) -> Path:
 
 
 def cache_folder() -> Path:
-    """Where environments are kept, as told above; StorageError where there is not even a home folder."""
+    """Where environments are kept, as described above; StorageError where there is not even a home folder."""
     if own := os.environ.get("NDREPRO_CACHE"):
         return Path(own).absolute() / "environments"
     try:

@@ -2,7 +2,7 @@
 
 The ledger's writers take a lock on a file beside it (``provenance.formats.atomic_io.locked``, flock) before they read
 its end and write, and flush before they let it go. Linux sends such a lock to the server of an NFS mount, of Lustre,
-GPFS and CephFS as well, so that one node at a time appends and reads what the last one wrote. A mount can be told
+GPFS and CephFS as well, so that one node at a time appends and reads what the last one wrote. A mount can be set
 otherwise, by options that make a lock hold on its own node only; then two nodes would chain to the same entry.
 """
 

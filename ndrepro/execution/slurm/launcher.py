@@ -7,7 +7,7 @@ only submits, and ``tasks`` tells on any login node what the queue says. A last 
 becomes of it, and writes down how the study stands.
 
     runs/.slurm/STUDY/STAMP/submission.json    the array's number, and which runs are in which element
-                            RUN.events         what a run told, line by line
+                            RUN.events         what a run reported, line by line
                             log/               submitit's own files, and what Slurm's tasks printed
                             status.json        how the study stood when the array was over
 """
@@ -83,7 +83,7 @@ class SlurmLauncher:
         self._follow = follow
         self._waiting: list[Estimated] = []
         self._live: dict[str, tuple[Job, str]] = {}
-        self._told: dict[str, int] = {}
+        self._reported: dict[str, int] = {}
         self._states: dict[str, str] = {}
         self._asked = 0.0
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
@@ -107,7 +107,7 @@ class SlurmLauncher:
         self._waiting.append(Estimated(job, minutes if minutes is not None else _MARGIN * seconds / 60))
 
     def events(self, seconds: float) -> Iterable[Event]:
-        """Submit what waits; then what the runs have told, and the ends of tasks that told nothing."""
+        """Submit what waits; then yield what the runs reported, and the ends of tasks that reported nothing."""
         if self._waiting:
             self._submit()
             return
@@ -127,15 +127,15 @@ class SlurmLauncher:
         """Nothing: what was submitted is the cluster's."""
 
     def _news(self, path: str, job: Job, element: str) -> Iterator[Event]:
-        told = [event for event in read_events(Path(path))]
+        reported = [event for event in read_events(Path(path))]
         ending = None
-        for document in told[self._told.get(path, 0) :]:
+        for document in reported[self._reported.get(path, 0) :]:
             event = read_event(job, _line(document))
             if not isinstance(event, Ended):
                 yield event
-        self._told[path] = len(told)
-        if told and told[-1]["event"] == "ended":
-            ending = read_event(job, _line(told[-1]))
+        self._reported[path] = len(reported)
+        if reported and reported[-1]["event"] == "ended":
+            ending = read_event(job, _line(reported[-1]))
         over = self._states.get(element, "") in _FINAL
         # an interrupted run goes on when its task is put back; what completed or failed stays so
         if isinstance(ending, Ended) and (over or ending.ending.outcome in ("completed", "failed")):
@@ -143,7 +143,7 @@ class SlurmLauncher:
             yield ending
         elif over:
             del self._live[path]
-            yield Ended(job, _death(self._states[element], told, self.folder, element))
+            yield Ended(job, _death(self._states[element], reported, self.folder, element))
 
     def _submit(self) -> None:
         check_locks(self._options.runs.root)
@@ -233,10 +233,10 @@ def tasks(runs: RunsFolder, study: str) -> list[QueuedTask]:
     found: list[QueuedTask] = []
     for folder in submissions(runs, study):
         document = read_json(folder / "submission.json")
-        told = states(document["array"])
+        reported = states(document["array"])
         count = len(document["tasks"])
         labels = {element_of(document["array"], n, count): tuple(each) for n, each in enumerate(document["tasks"])}
-        these = [QueuedTask(number, told.get(number, "UNKNOWN"), names) for number, names in labels.items()]
+        these = [QueuedTask(number, reported.get(number, "UNKNOWN"), names) for number, names in labels.items()]
         found = [task for task in found if not task.over] + these
     return found
 
@@ -259,7 +259,7 @@ def cancel_array(array: str) -> None:
 
 
 def states(array: str) -> dict[str, str]:
-    """Slurm's state of every element of an array that it knows, by number as 12_3; elements that wait are told too."""
+    """Slurm's state of every element of an array that it knows, by number as 12_3; waiting elements included."""
     said = _ask("sacct", "--jobs", array, "--allocations", "--parsable2", "--noheader", "--format=JobID,State")
     found: dict[str, str] = {}
     for line in said.splitlines():
@@ -295,14 +295,14 @@ def _document(array: str, elements: list[list[Job]], waiting: list[Estimated]) -
     }
 
 
-def _death(state: str, told: list[dict[str, Any]], folder: Path, element: str) -> Ending:
-    """The ending of a run whose task is over and that told none."""
-    began = next((RunFolder(Path(event["folder"])) for event in reversed(told) if event["event"] == "began"), None)
+def _death(state: str, reported: list[dict[str, Any]], folder: Path, element: str) -> Ending:
+    """The ending of a run whose task is over and that reported none."""
+    began = next((RunFolder(Path(event["folder"])) for event in reversed(reported) if event["event"] == "began"), None)
     cure = {
         "OUT_OF_MEMORY": "ask for more memory: --sbatch mem=16G",
         "TIMEOUT": "ask for more time: --minutes N",
     }.get(state, f"see {folder / 'log'}")
-    message = f"Slurm's task {element} ended as {state} before the run told its own end"
+    message = f"Slurm's task {element} ended as {state} before the run reported its own end"
     return Ending("killed" if began else NOT_STARTED, began, error=TrainingFailed(message, cure))
 
 

@@ -41,7 +41,7 @@ class Line:
     events: str
 
     def command(self) -> tuple[str, ...] | None:
-        """What to start now, by what earlier starts told; None where the run is complete."""
+        """What to start now, by what earlier starts reported; None where the run is complete."""
         folder = None
         for event in read_events(Path(self.events)):
             if event["event"] == "began":
@@ -65,7 +65,7 @@ class Task:
     stop_seconds: float = 60.0
 
     def __call__(self) -> list[int]:
-        """Run to the end; exit codes, 0 for a run that told its ending, whichever."""
+        """Run to the end; exit codes, 0 for a run that reported any ending."""
         environment = {**os.environ, **dict(self.variables)}
         for line in self.lines:
             command = line.command()

@@ -141,7 +141,7 @@ def search_study(
 ) -> tuple[SearchOutcome, ...]:
     """Search every one of ``chosen`` that is not found yet, and write each into the study's file as it is found.
 
-    Returns the rows of all of ``chosen``. A trial whose training process dies is told and left out. Raises what no
+    Returns the rows of all of ``chosen``. A trial whose training process dies is reported and left out. Raises what no
     trial would escape: a full disk, a broken ledger, missing data, an interruption.
     """
     extras.require("optuna", "torch")

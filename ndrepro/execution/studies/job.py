@@ -11,7 +11,7 @@ line goes into the manifest, so that a run tells the study that it was made for.
 SIGTERM or SIGINT, at any time: the run stops at the next step, signed as interrupted; a second one kills the training,
 which is signed as killed. With ``--sparse`` it tells its progress every ten seconds and not a few times a second,
 for readers of a file. With ``--leashed`` the end of standard input, which the parent holds, does the same as
-SIGTERM. Exit code 0 where it told an ending, whichever.
+SIGTERM. Exit code 0 where it reported any ending.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class Reporter(Silent):
 
 
 def _stop_with_parent() -> None:
-    """Wait for the end of standard input, then stop as if told to."""
+    """Wait for the end of standard input, then stop as on a signal."""
     while os.read(0, 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

@@ -7,7 +7,7 @@ without delay. ``LocalLauncher`` has N processes on this machine; a cluster's la
 face, and starts the same command (``Job.words``, which is ``python -m ndrepro.execution.studies.job``) in its own way.
 
 Events cross from the job's process as one JSON object a line on its standard output. A process that dies without a
-word has its death told by whoever started it.
+report has its death reported by whoever started it.
 """
 
 from __future__ import annotations
@@ -255,13 +255,13 @@ class _Process:
         for line in lines:
             event = read_event(self.job, line.decode())
             if isinstance(event, Ended):
-                self._ending = event  # told when the process is gone
+                self._ending = event  # reported when the process is gone
             else:
                 self._folder = event.folder if isinstance(event, Began) else self._folder
                 yield event
 
     def finish(self) -> Ended:
-        """Wait for its end; the ending that it told, or what its death says."""
+        """Wait for its end; the ending that it reported, or that its death implies."""
         with self._process as process, self._errors as errors:
             code = process.wait()
             errors.seek(0)
@@ -270,7 +270,7 @@ class _Process:
 
 
 def _death(code: int, printed: str, folder: RunFolder | None) -> Ending:
-    """The ending of a process that told none."""
+    """The ending of a process that reported none."""
     if code < 0:
         name = signal.Signals(-code).name
         message = f"the process that recorded this run was killed by {name}"

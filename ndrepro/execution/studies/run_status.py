@@ -80,7 +80,7 @@ class Survey:
         problems = [problem for problem in self._ledger.problems if not _torn_end(problem)]
         if problems:
             raise LedgerError(
-                f"{runs.ledger}: {problems[0]}; what is done cannot be told from what is not",
+                f"{runs.ledger}: {problems[0]}; which runs are complete is unknown",
                 "get the original ledger again, or begin in another folder of runs: --runs DIR",
             )
 
@@ -188,7 +188,7 @@ class Survey:
             self._libraries[environment] = libraries_of(environment)
         had = {name: _release(each.version) for name, each in record.distributions.items()}
         for name, now in self._libraries[environment].items():
-            # an attempt that failed early may have told none
+            # an attempt that failed early may have reported none
             if had.get(name, "" if record.manifest.outcome == "completed" else now) != now:
                 return f"made with {name} {had.get(name, 'not known')}, where {environment} has {now} now"
         return _other_limits(record)

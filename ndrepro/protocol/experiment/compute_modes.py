@@ -7,7 +7,7 @@
   autocast, parameters and whitening stay float32; "auto", what the determinism level has: tf32 for free, else fp32.
 * ``compile``: ``torch.compile``.
 
-What only the machine can tell (no such GPU, no compiler) is told by ``ndrepro.training.compute.precision``.
+What only the machine can tell (no such GPU, no compiler) is checked by ``ndrepro.training.compute.precision``.
 """
 
 from __future__ import annotations

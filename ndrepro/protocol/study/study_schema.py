@@ -296,7 +296,7 @@ def _run_at(study: Study, grid: Grid, point: Mapping[str, Value], place: _Place)
 
 
 def _origin(study: Study, grid: Grid, place: _Place, message: str) -> _Place:
-    """Where the key that a complaint begins with was given, as far as that can be told."""
+    """Where the key that a complaint begins with was given, as far as is known."""
     key = message.partition("=")[0]
     if key in grid.axes:
         return place.at("axes")

@@ -110,11 +110,11 @@ def without_constants(table: Table) -> Table:
         for place in range(1, len(table.columns))
         if len({(row[place].text, row[place].copies, row[place].status) for row in table.rows}) == 1
     }
-    told = [f"{table.columns[place].title} {text}" for place, text in constant.items() if text and text != MISSING]
+    constants = [f"{table.columns[place].title} {text}" for place, text in constant.items() if text and text != MISSING]
     kept = [place for place in range(len(table.columns)) if place not in constant]
     return replace(
         table,
-        caption=f"{table.caption} The same in every row: {'; '.join(told)}." if told else table.caption,
+        caption=f"{table.caption} The same in every row: {'; '.join(constants)}." if constants else table.caption,
         columns=tuple(table.columns[place] for place in kept),
         rows=tuple(tuple(row[place] for place in kept) for row in table.rows),
     )

@@ -7,8 +7,8 @@
     2b  test accuracy by epoch: batch norm everywhere, in the downsampling modules, nowhere
 
 "Fitted" is 98 % train accuracy, as in the EPFL reproduction; their threshold, not zero loss. Which runs make which line
-is told by ``generalization_series``; a figure is drawn where two of its lines are there. A line is the mean over seeds,
-in a band from the lowest to the highest.
+is chosen by ``generalization_series``; a figure is drawn where two of its lines are there. Lines are means over
+seeds, in a band from the lowest to the highest.
 """
 
 from __future__ import annotations

@@ -76,8 +76,8 @@ def _scenario(name: str, tables: Mapping[str, list[Any]], notes: Sequence[str]) 
     chosen = {dataset: max(found, key=lambda each: (len(each[1]), each[0])) for dataset, found in tables.items()}
     lengths = {epochs for epochs, _ in chosen.values()}
     said = [f"{name}: {', '.join(f'{epochs} epochs on {dataset}' for dataset, (epochs, _) in chosen.items())}"]
-    told = said if len(lengths) > 1 or any(len(found) > 1 for found in tables.values()) else []
-    words = [f"Of several comparisons on a data set the figures of seeds show one, {line}." for line in told]
+    choices = said if len(lengths) > 1 or any(len(found) > 1 for found in tables.values()) else []
+    words = [f"Of several comparisons on a data set the figures of seeds show one, {line}." for line in choices]
     return Scenario(name, {dataset: whole for dataset, (_, whole) in chosen.items()}, (*notes, *words))
 
 

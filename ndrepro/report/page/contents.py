@@ -247,8 +247,8 @@ def _notes(scores: Results, runs: Sequence[ResultRow], cells: Sequence[SeedGroup
     if set(sizes) == {1}:
         notes.append("One seed of everything: no value has an interval, and no difference is more than one draw.")
     elif len(sizes) > 1:
-        told = ", ".join(f"{plural(size, 'run')} in {number}" for size, number in sorted(sizes.items()))
-        notes.append(f"Replicates are unequal ({told} of {len(cells)} experiments).")
+        counts = ", ".join(f"{plural(size, 'run')} in {number}" for size, number in sorted(sizes.items()))
+        notes.append(f"Replicates are unequal ({counts} of {len(cells)} experiments).")
     wild = [run for run in runs if not run.finite]
     if wild:
         names = _few([f"{run.name} seed {run.seed}" for run in wild])

@@ -1,7 +1,7 @@
 """What the studies claimed, what was run here that bears on it, and what of it holds: one line of the summary each.
 
 A finding is made only where there are runs about it. Its verdict follows from the verified runs by a rule that is
-written beside it, and "cannot be told" is one of the verdicts: one seed has no interval.
+written beside it, and "undecided" is one of the verdicts: one seed has no interval.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ndrepro.report.sections.seed_groups import settings_text
 from ndrepro.report.sections.settings import design
 from ndrepro.text.plurals import plural
 
-HOLDS, OPEN, FAILS = "holds here", "cannot be told", "does not hold here"
+HOLDS, OPEN, FAILS = "holds here", "undecided", "does not hold here"
 _STANDINGS = {HOLDS: BETTER, OPEN: WITHIN, FAILS: WORSE}
 _SHORT_SECONDS = 5.0
 _FITTED_PERCENT = 98.0  # what the EPFL reproduction of Zhang et al. took for a perfect fit
@@ -101,8 +101,8 @@ def _deconvolution_better(runs: Sequence[ResultRow]) -> ClaimOutcome | None:
             f"{gap.estimate:+.2f} points [{gap.low:+.2f}, {gap.high:+.2f}], n = {found.n}."
         )
         if len(blocks["nd"]) < len(shared):  # else one seed would count as often as it was run elsewhere
-            told = f"{found.n} for {len(shared)}"
-            reason += f" Pairs of one seed in several execution environments or settings are averaged first: {told}."
+            note = f"{found.n} for {len(shared)}"
+            reason += f" Pairs of one seed in several execution environments or settings are averaged first: {note}."
         alone = sum(key not in sides["bn"] for key in sides["nd"]) + sum(key not in sides["nd"] for key in sides["bn"])
         reason += f" {plural(alone, 'run')} without a partner left out." if alone else ""
         if verdict == OPEN and found.n < (needed := runs_for_superiority(found.threshold)):
@@ -143,7 +143,7 @@ def _deconvolution_slower(runs: Sequence[ResultRow]) -> ClaimOutcome | None:
     longer = sum(ratio > 1 for ratio in ratios)
     short = sum(min(pair) < _SHORT_SECONDS for pair in pairs)
     verdict = OPEN if short else HOLDS if longer == len(ratios) else FAILS
-    told = f" {short} of the pairs trained for less than {_SHORT_SECONDS:g} s, where starting counts." if short else ""
+    note = f" {short} of the pairs trained for less than {_SHORT_SECONDS:g} s, where starting counts." if short else ""
     return ClaimOutcome(
         "deconvolution_slower",
         "Training takes longer with deconvolution than with batch norm, always (2 % to 358 % more).",
@@ -151,7 +151,7 @@ def _deconvolution_slower(runs: Sequence[ResultRow]) -> ClaimOutcome | None:
         f"The clock of {plural(len(ratios), 'pair')} of training, alike in all but the method.",
         verdict,
         f"Longer in {longer} of {len(ratios)}; {min(ratios):.2f} to {max(ratios):.2f} times as long, "
-        f"median {statistics.median(ratios):.2f}. Other work on the machine moves these.{told}",
+        f"median {statistics.median(ratios):.2f}. Other work on the machine moves these.{note}",
     )
 
 

@@ -19,7 +19,7 @@ from ndrepro.analysis.statistics.power import Power
 from ndrepro.report.elements.table import MISSING, Column, Table, Value, count, decimal, without_constants, word
 from ndrepro.report.sections.claims_held import pairs_of
 from ndrepro.report.sections.run_tables import place_text
-from ndrepro.report.sections.settings import told_apart
+from ndrepro.report.sections.settings import split_settings
 
 MARGIN = 1.0  # points of accuracy
 _MANY = 10_000  # seeds: nobody runs more, and how many more is of no use
@@ -36,8 +36,8 @@ def comparison_tables(runs: Sequence[ResultRow]) -> tuple[Table, ...]:
     if not found:
         return ()
     samples = {place: run for run in runs for place in [_place(run)]}
-    told = told_apart([samples[place] for place in found])[1]
-    ends = {place: (word(told[samples[place].run_id]), word(place_text(samples[place]))) for place in found}
+    settings = split_settings([samples[place] for place in found])[1]
+    ends = {place: (word(settings[samples[place].run_id]), word(place_text(samples[place]))) for place in found}
     return (_table(found, ends), *_overall(found, ends))
 
 

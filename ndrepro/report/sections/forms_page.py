@@ -46,8 +46,8 @@ def _spread(cells: Sequence[SeedGroup]) -> list[Evidence]:
         return []
     sizes = sorted({cell.n for cell in several})
     seeds = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
-    told = f"{len(several)} of {plural(len(cells), 'experiment')} with {seeds} seeds: 95 % intervals (Student), s, n"
-    return [Evidence(f"{_RUNS} cells", 0, told)]
+    text = f"{len(several)} of {plural(len(cells), 'experiment')} with {seeds} seeds: 95 % intervals (Student), s, n"
+    return [Evidence(f"{_RUNS} cells", 0, text)]
 
 
 def _verdicts(verdicts: Attestations) -> list[Evidence]:
@@ -91,8 +91,8 @@ def _answer(answer: Answer) -> Value:
 
 
 def _evidence(answer: Answer) -> str:
-    told = (
+    texts = (
         (f"{item.place}:{item.line}" if item.line else item.place, " ".join(item.text.split()))
         for item in answer.evidence
     )
-    return "; ".join(dict.fromkeys(": ".join(filter(None, each)) for each in told))
+    return "; ".join(dict.fromkeys(": ".join(filter(None, each)) for each in texts))

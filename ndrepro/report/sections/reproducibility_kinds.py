@@ -89,15 +89,15 @@ def _methods(scores: Results, verdicts: Attestations) -> str:
 def _reviewed(scores: Results, verdicts: Attestations) -> str:
     """What reviewers signed: of how many runs, who, and what came of it."""
     by_run = verdicts.of_run()
-    told = ""
+    notes = ""
     if verdicts.refused:
-        told += f" {plural(len(verdicts.refused), 'verdict')} refused: see the notes."
+        notes += f" {plural(len(verdicts.refused), 'verdict')} refused: see the notes."
     if verdicts.elsewhere:
-        told += f" {plural(verdicts.elsewhere, 'verdict')} on runs that are not here."
+        notes += f" {plural(verdicts.elsewhere, 'verdict')} on runs that are not here."
     if not by_run:
         return (
             "No reviewer's verdict: nobody has signed that a run was trained again from its manifest. "
-            f"The command ndrepro reproduce does that.{told}"
+            f"The command ndrepro reproduce does that.{notes}"
         )
     counts = Counter(item.verdict for item in verdicts.held)
     signers = Counter(item.signer for item in verdicts.held)
@@ -108,7 +108,7 @@ def _reviewed(scores: Results, verdicts: Attestations) -> str:
     return (
         f"{len(by_run)} of {plural(len(scores.rows), 'run')} trained again from the manifest{parts}: "
         f"{', '.join(f'{counts[name]} {name}' for name in VERDICTS if counts[name])}. "
-        f"Signed by {', '.join(f'{name} ({number})' for name, number in sorted(signers.items()))}.{alone}{told}"
+        f"Signed by {', '.join(f'{name} ({number})' for name, number in sorted(signers.items()))}.{alone}{notes}"
     )
 
 
@@ -137,8 +137,8 @@ def _results(tables: Sequence[Table]) -> str:
         return (
             "No published value is about these experiments as they were run (network, data set, epochs, whole recipe)."
         )
-    told = ", ".join(f"{SIGNS[name]} {judged[name]} {name}" for name in (BETTER, WITHIN, WORSE))
-    return f"Own values beside {sum(judged.values())} published accuracies: {told}. See the tables."
+    ratings = ", ".join(f"{SIGNS[name]} {judged[name]} {name}" for name in (BETTER, WITHIN, WORSE))
+    return f"Own values beside {sum(judged.values())} published accuracies: {ratings}. See the tables."
 
 
 def _inferential(runs: Sequence[ResultRow], cells: Sequence[SeedGroup]) -> str:
@@ -148,7 +148,7 @@ def _inferential(runs: Sequence[ResultRow], cells: Sequence[SeedGroup]) -> str:
         f"{plural(len(places), 'environment')}"
     )
     if not cells or max(cell.n for cell in cells) < 2:
-        return f"Cannot be told: {scope}; no experiment has a second seed, so what a seed does is not known."
+        return f"Undecided: {scope}; no experiment has a second seed, so what a seed does is not known."
     few = sum(cell.n < 2 for cell in cells)
     rest = f" {plural(few, 'experiment')} with one seed say nothing of it." if few else ""
     return f"{scope}: the summary says which conclusions hold over them, with intervals.{rest}"

@@ -24,7 +24,7 @@ from ndrepro.report.elements.table import (
     word,
 )
 from ndrepro.report.sections.seed_groups import SeedGroup, Spread
-from ndrepro.report.sections.settings import told_apart
+from ndrepro.report.sections.settings import split_settings
 
 _OTHER = "repeat of an earlier run"
 
@@ -55,7 +55,7 @@ def cell_table(cells: Sequence[SeedGroup]) -> Table:
         "with (n - 1)/(n + 1). One run has neither. The train accuracy is met while training, on augmented "
         "images. A mean links to its runs."
     )
-    shared, apart = told_apart([cell.first for cell in cells])
+    shared, apart = split_settings([cell.first for cell in cells])
     rows = tuple(_cell_row(cell, apart[cell.first.run_id]) for cell in cells)
     return without_constants(Table("cells", "Every experiment", _with_shared(caption, shared), columns, rows))
 
@@ -113,7 +113,7 @@ def run_table(
         Column("Copy the command"),
     )
     again = {run.run_id for run in repeats}
-    shared, apart = told_apart(runs)
+    shared, apart = split_settings(runs)
     rows = []
     for run in runs:
         settings = " ".join(filter(None, (apart[run.run_id], _OTHER if run.run_id in again else "")))

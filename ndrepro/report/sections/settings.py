@@ -40,7 +40,7 @@ def hyperparameters(run: ResultRow) -> tuple[Any, ...]:
     return tuple(settings[key] for key in HYPERPARAMETERS)
 
 
-def told_apart(runs: Sequence[ResultRow]) -> tuple[str, dict[str, str]]:
+def split_settings(runs: Sequence[ResultRow]) -> tuple[str, dict[str, str]]:
     """Of the settings that any run changed: those that all share, as text, and by run what it has of the others."""
     changed = sorted({key for run in runs for key in run.settings})
     settings = {run.run_id: whole_settings(run) for run in runs} if changed else {}

@@ -166,7 +166,8 @@ def test_an_audit_in_words_and_json(tmp_path: Path) -> None:
     assert document["claims"][1]["otherwise"][0]["agrees"] is True and document["counts"][NOT] == 1
     text = audit_text.markdown(found)
     assert (
-        "| the spread of a is 2.0 | small, text | 2.0 | comes out: 1.633 (with n); otherwise: 2.000, which is" in text
+        "| the spread of a is 2.0 | small, text | 2.0 | recomputes to: 1.633 (with n); otherwise: 2.000, which is"
+        in text
     )
     assert "* Table 1: all 2 cells agree." in text and "Means without a spread: means." in text
 
@@ -272,7 +273,7 @@ def test_a_work_outside_the_studies_is_audited_too() -> None:
         "correlations": OTHERWISE,
     }  # fmt: skip
     means = next(finding for finding in found.claims if finding.claim.name == "means")
-    assert "comes out: 5.8433, 3.0573, 3.7580, 1.1993, 3 of 4 as claimed" in next(audit_text.outcome(means))
+    assert "recomputes to: 5.8433, 3.0573, 3.7580, 1.1993, 3 of 4 as claimed" in next(audit_text.outcome(means))
 
 
 def test_the_irises_and_their_summary_are_those_that_scikit_learn_ships() -> None:
