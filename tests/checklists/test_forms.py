@@ -94,7 +94,7 @@ def test_the_same_words_outside_an_example_do(tmp_path: Path) -> None:
 
 
 def test_results_without_a_spread_are_a_no(tmp_path: Path) -> None:
-    question = "7. Results have error bars or tests of significance, and it is told how"
+    question = "7. Results have error bars or tests of significance, and it is stated how"
     assert answers(fill_in("neurips", folder(tmp_path, FILES)))[question] == YES
     bare = FILES | {"README.md": "# Code\n\n| net | 91.20 |\n"}
     assert answers(fill_in("neurips", folder(tmp_path, bare)))[question] == NO
