@@ -4,7 +4,8 @@ The envelope is DSSE 1.0.2 with an in-toto payload; the signature is over the pa
 the bytes that come back from ``verify_envelope`` are those that were verified. A key identifier in an envelope is a
 hint that nobody signed: every signature is tried against every key given, whatever it claims. Spelling (white space,
 standard or URL-safe base64) and further signatures, a countersigner's or a stranger's, change nothing of what was
-signed: ``Verified`` lists the signatures that hold and counts the others.
+signed: ``Verified`` lists the signatures that hold and names the others. Weak keys neither sign nor verify
+(``key_strength``); an Ed25519 signature has one spelling (S below the group's order, which the library checks).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from provenance.attestation.key_strength import refuse_weak_key
 from provenance.errors import CanonicalError, EnvelopeError, KeyFileError, ProvenanceError, TrustError, UsageError
 from provenance.formats.canonical_json import canonical_bytes, parse
 from provenance.formats.strict_json import Field
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined, unused-ignore]
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
+# the manifest of some 200,000 files; every signature is tried against every trusted key
+MOST_BYTES, MOST_SIGNATURES = 1 << 27, 32
+_SHOWN_CHARACTERS = 80
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class PublicKey:
 
     @classmethod
     def from_pem(cls, pem: str | bytes) -> PublicKey:
-        """The key in PEM text. Raises KeyFileError for anything else, a private key among it."""
+        """The key in PEM text. Raises KeyFileError for anything else, a private key among it, and for a weak key."""
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
@@ -46,6 +51,16 @@ class PublicKey:
             raise KeyFileError(
                 f"not a public key in PEM ({error})", "give the file that `ndrepro keys export --out FILE` wrote"
             ) from None
+
+    @classmethod
+    def of_signer(cls, signer: CryptoSigner) -> PublicKey:
+        """The key with which a signer's signatures are verified. Raises KeyFileError for a weak one."""
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+        text = signer.public_key.keyval["public"]
+        if signer.public_key.keytype != "ed25519":
+            return cls.from_pem(text)
+        return cls._of(Ed25519PublicKey.from_public_bytes(bytes.fromhex(text)))
 
     @classmethod
     def _of(cls, public: PublicKeyTypes) -> PublicKey:
@@ -79,12 +94,12 @@ class Verified:
     Attributes:
         payload: the very bytes that are signed.
         signatures: (identifier of the key, signature) of every key given whose signature over them holds, in order.
-        others: how many further signatures no key given has made.
+        others: the key identifiers that all further signatures claim, as text that can be printed.
     """
 
     payload: bytes
     signatures: tuple[tuple[str, bytes], ...]
-    others: int
+    others: tuple[str, ...]
 
     @property
     def signers(self) -> tuple[str, ...]:
@@ -99,9 +114,10 @@ def pae(payload_type: str, payload: bytes) -> bytes:
 
 
 def sign_envelope(payload: bytes, signer: CryptoSigner) -> dict[str, Any]:
-    """A DSSE envelope of in-toto bytes, signed."""
+    """A DSSE envelope of in-toto bytes, signed. Raises KeyFileError for a signer whose key is weak."""
     from securesystemslib.dsse import Envelope
 
+    PublicKey.of_signer(signer)
     envelope = Envelope(payload, PAYLOAD_TYPE, {})
     envelope.sign(signer)
     document: dict[str, Any] = envelope.to_dict()
@@ -135,10 +151,10 @@ def verify_parts(
     others = []
     for claimed, signature in signatures:
         made_by = next((keyid for keyid, key in known.items() if key.verifies(signature, message)), None)
-        if made_by is None:
+        if made_by is None or made_by in valid:
             others.append(claimed)
         else:
-            valid.setdefault(made_by, signature)
+            valid[made_by] = signature
     false = next((claimed for claimed in others if claimed in known), None)
     if not valid and false is not None:
         raise EnvelopeError(
@@ -146,10 +162,10 @@ def verify_parts(
             "name was changed"
         )
     if len(valid) < threshold:
-        raise _too_few(list(valid), threshold, [claimed or "(no name)" for claimed, _ in signatures])
+        raise _too_few(list(valid), threshold, [_printable(claimed) for claimed, _ in signatures])
     if payload_type != PAYLOAD_TYPE:
         raise EnvelopeError(f"payloadType {payload_type!r}, expected {PAYLOAD_TYPE!r}")
-    return Verified(payload, tuple(valid.items()), len(others))
+    return Verified(payload, tuple(valid.items()), tuple(map(_printable, others)))
 
 
 def read_envelope(envelope: Mapping[str, Any] | bytes) -> tuple[str, bytes, list[tuple[str, bytes]]]:
@@ -158,18 +174,24 @@ def read_envelope(envelope: Mapping[str, Any] | bytes) -> tuple[str, bytes, list
     Raises EnvelopeError naming the JSON path of what is wrong.
     """
     if isinstance(envelope, bytes):
+        _expect_size(len(envelope))
         try:
             envelope = parse(envelope)
         except CanonicalError as error:
             raise EnvelopeError(f"the envelope is {error.message}", error.cure) from None
     document = Field(dict(envelope) if isinstance(envelope, Mapping) else envelope, "$", EnvelopeError)
     members = _known(document, ("payload", "payloadType", "signatures"))
-    signatures = []
-    for item in members["signatures"].items():
+    signatures: list[tuple[str, bytes]] = []
+    items = members["signatures"].items()
+    if len(items) > MOST_SIGNATURES:
+        raise EnvelopeError(f"$.signatures: {len(items)} signatures, expected at most {MOST_SIGNATURES}")
+    for item in items:
         signature = _known(item, ("sig",), ("keyid",))
         keyid = signature["keyid"].value if "keyid" in signature else ""
         if not isinstance(keyid, str):
             signature["keyid"].refuse("a string")
+        if keyid and keyid in (claimed for claimed, _ in signatures):
+            signature["keyid"].refuse("a key that no other signature names")
         signatures.append((keyid, _base64(signature["sig"])))
     if not signatures:
         members["signatures"].refuse("at least one signature")
@@ -177,8 +199,11 @@ def read_envelope(envelope: Mapping[str, Any] | bytes) -> tuple[str, bytes, list
 
 
 def write_envelope(payload_type: str, payload: bytes, signatures: Iterable[tuple[str, bytes]]) -> bytes:
-    """The file of an envelope, in the one spelling that the recorder writes: canonical JSON and a newline."""
-    return (
+    """The file of an envelope, in the one spelling that the recorder writes: canonical JSON and a newline.
+
+    Raises EnvelopeError for one that is too large to be read again.
+    """
+    data = (
         canonical_bytes(
             {
                 "payload": base64.standard_b64encode(payload).decode("ascii"),
@@ -191,6 +216,19 @@ def write_envelope(payload_type: str, payload: bytes, signatures: Iterable[tuple
         )
         + b"\n"
     )
+    _expect_size(len(data))
+    return data
+
+
+def _expect_size(size: int) -> None:
+    if size > MOST_BYTES:
+        raise EnvelopeError(f"an envelope of {size} bytes, expected at most {MOST_BYTES}", "split what it describes")
+
+
+def _printable(claimed: str) -> str:
+    """A claimed key identifier, which nobody signed, for people."""
+    text = claimed or "(no name)"
+    return text if text.isprintable() and len(text) <= _SHOWN_CHARACTERS else ascii(text[:_SHOWN_CHARACTERS])
 
 
 def _known(field: Field, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, Field]:
@@ -222,4 +260,5 @@ def _too_few(signers: list[str], threshold: int, claimed: list[str]) -> Provenan
 def _scheme(public: PublicKeyTypes) -> SSlibKey:
     from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined, unused-ignore]
 
+    refuse_weak_key(public)
     return SSlibKey.from_crypto(public)

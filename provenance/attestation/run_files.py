@@ -2,13 +2,15 @@
 
 Every regular file counts, at any depth, except the two that cannot be in their own list: the manifest and the lock.
 Symbolic links, pipes, sockets and devices are refused, since what they name lies outside or has no bytes to sign, and
-so are names that are not UTF-8, which JSON cannot hold.
+so are names that are not UTF-8, which JSON cannot hold, and files that run with their owner's rights. Signed are names
+and bytes: the folder's own name, empty folders, other modes, times, owners and extended attributes are not.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,8 @@ from provenance.formats.atomic_io import storage_error
 from provenance.formats.digest import file_digest
 
 MANIFEST, LOCK = run_markers.MANIFEST, run_markers.LOCK
+
+_SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID
 
 Identity = tuple[int, int, int]
 
@@ -35,7 +39,7 @@ def contents(folder: Path) -> Contents:
     """Everything in ``folder`` but the manifest, the lock and folders. Raises StorageError if it cannot be listed."""
     found = Contents({}, {})
     try:
-        _walk(folder, "", found)
+        _walk(folder, found)
     except OSError as error:
         raise storage_error(Path(error.filename or folder), error) from error
     return found
@@ -114,27 +118,36 @@ def _holders(descriptor: int) -> str:
     return "process " + ", ".join(sorted(found, key=lambda pid: (len(pid), pid)))
 
 
-def _walk(folder: Path, prefix: str, found: Contents) -> None:
-    with os.scandir(folder) as listing:
-        for entry in listing:
-            name = prefix + entry.name
-            kind = _kind(entry)
-            if kind:
-                # the name is for people only: a surrogate in it could not even be printed
-                found.others[name.encode("utf-8", "backslashreplace").decode()] = kind
-            elif entry.is_dir(follow_symlinks=False):
-                _walk(folder / entry.name, name + "/", found)
-            elif not _reserved(name, entry):
-                status = entry.stat(follow_symlinks=False)
-                found.files[name] = (status.st_size, status.st_mtime_ns, status.st_ino)
+def _walk(folder: Path, found: Contents) -> None:
+    # no recursion: folders can be nested more deeply than functions
+    prefixes = [""]
+    while prefixes:
+        prefix = prefixes.pop()
+        with os.scandir(folder / prefix) as listing:
+            for entry in listing:
+                name = prefix + entry.name
+                kind = _kind(entry)
+                if kind:
+                    # the name is for people only: a surrogate in it could not even be printed
+                    found.others[name.encode("utf-8", "backslashreplace").decode()] = kind
+                elif entry.is_dir(follow_symlinks=False):
+                    prefixes.append(name + "/")
+                elif not _reserved(name, entry):
+                    status = entry.stat(follow_symlinks=False)
+                    found.files[name] = (status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
-    """What an entry is that may not be in a run folder; empty for one that may."""
+    """What an entry is that may not be in a run folder; empty for one that may.
+
+    A file that is executed with its owner's rights is none: whoever unpacks a run as root would give them away.
+    """
     if entry.is_symlink():
         return "a symbolic link"
     if not (entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)):
         return "no regular file"
+    if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mode & _SPECIAL_BITS:
+        return "a file with a set-user-ID or set-group-ID bit"
     try:
         entry.name.encode("utf-8")
     except UnicodeEncodeError:

@@ -23,19 +23,23 @@ Nothing is changed, nothing is fetched, and nothing of the run is executed.
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from provenance.attestation.dsse import read_envelope, verify_parts, write_envelope
+from provenance.attestation.dsse import MOST_BYTES, read_envelope, verify_parts, write_envelope
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Artifact, Manifest
 from provenance.attestation.run_files import MANIFEST, Identity, contents, inside
 from provenance.attestation.statement import Statement
 from provenance.attestation.trust import TrustPolicy
 from provenance.errors import DigestError, EnvelopeError, ProvenanceError, TrustError
+from provenance.formats import portable
 from provenance.formats.digest import FileDigest, bytes_digest, file_digest
 
 Status = Literal["pass", "fail", "skip"]
@@ -70,21 +74,28 @@ class Verdict:
     Attributes:
         checks: every check, in order.
         manifest: None unless checks 1 to 3 passed.
-        signer: the name of the first trusted key that signed; None unless checks 1 and 2 passed.
+        signers: the names of all trusted keys that signed, in the order of their signatures; none unless checks 1 and
+            2 passed.
         ok: whether the run verifies.
-        digest: SHA-256 of the manifest as its recorder wrote it, with that signer's signature, or with the one that
-            the ledger names; None without a trusted signature.
+        digests: SHA-256 of the manifest as its recorder wrote it, once with each trusted signature.
+        digest: the one that the ledger names, else the first; None without a trusted signature.
         payload_digest: SHA-256 of the bytes that were signed; None likewise.
         changed: names of the files that are in the folder and are not those that were signed (check 6).
     """
 
     checks: tuple[Check, ...]
     manifest: Manifest | None
-    signer: str | None
+    signers: tuple[str, ...]
     ok: bool
+    digests: tuple[str, ...] = ()
     digest: str | None = None
     payload_digest: str | None = None
     changed: tuple[str, ...] = ()
+
+    @property
+    def signer(self) -> str | None:
+        """The names of all trusted keys that signed, in one text; None where there is none."""
+        return ", ".join(self.signers) or None
 
     @property
     def manifest_ok(self) -> bool:
@@ -99,7 +110,8 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, without the manifest itself."""
-        return {"ok": self.ok, "signer": self.signer, "checks": [check.to_json() for check in self.checks]}
+        checks = [check.to_json() for check in self.checks]
+        return {"ok": self.ok, "signer": self.signer, "signers": list(self.signers), "checks": checks}
 
 
 class CheckLike(Protocol):
@@ -158,7 +170,7 @@ def verify(
     ok = ok and all(check.status != "fail" for check in checks)
     manifest = case.statement.manifest if case.statement else None
     payload = bytes_digest(case.payload) if case.payload else None
-    return Verdict(tuple(checks), manifest, case.signer, ok, case.digest, payload, case.changed)
+    return Verdict(tuple(checks), manifest, case.signers, ok, case.digests, case.digest, payload, case.changed)
 
 
 @dataclass
@@ -173,7 +185,7 @@ class _Case:
     payload: bytes = b""
     digests: tuple[str, ...] = ()
     digest: str | None = None
-    signer: str | None = None
+    signers: tuple[str, ...] = ()
     statement: Statement | None = None
     changed: tuple[str, ...] = ()
 
@@ -231,7 +243,7 @@ def _run_extra(number: int, extra: ExtraCheck, case: _Case, done: list[Check]) -
 def _envelope(case: _Case) -> str:
     """1: a DSSE envelope."""
     try:
-        data = case.manifest_path.read_bytes()
+        data = _bounded_bytes(case.manifest_path)
     except OSError as error:
         raise _Failure(
             f"{case.manifest_path}: cannot be read ({error.strerror})",
@@ -256,16 +268,21 @@ def _signature(case: _Case) -> str:
         for signature in verified.signatures
     )
     case.digest = case.digests[0]
-    case.signer = case.trust.name_of(verified.signers[0])
-    named = ", ".join(f"{case.trust.name_of(keyid)} ({keyid})" for keyid in verified.signers)
-    more = f"; {verified.others} more that no trusted key made" if verified.others else ""
+    names = {keyid: case.trust.name_of(keyid) or keyid for keyid in verified.signers}
+    case.signers = tuple(names.values())
+    named = ", ".join(f"{name} ({keyid})" for keyid, name in names.items())
+    count = len(verified.others)
+    more = f"; {count} more that no trusted key made, in the name of {_names(list(verified.others))}" if count else ""
     return f"by {named}{more}"
 
 
 def _statement(case: _Case) -> str:
     """3: an in-toto statement of a known schema."""
     case.statement = Statement.from_bytes(case.payload)
-    return case.statement.schema
+    run = case.statement.manifest.invocation_id
+    # a folder may be renamed, so that its name is no failure; whose run it holds is said
+    renamed = case.folder is not None and case.folder.resolve().name != run
+    return f"{case.statement.schema}{f', of the run {run}' if renamed else ''}"
 
 
 def _subjects(case: _Case) -> str:
@@ -373,6 +390,16 @@ def _ledger(case: _Case) -> str:
     if last.fields.get("outcome") != manifest.outcome:
         raise _Failure(f"{ledger.path}: entry {last.sequence} says another outcome than {manifest.outcome!r}")
     return f"begun at entry {began.sequence}, ended at entry {last.sequence}"
+
+
+def _bounded_bytes(path: Path) -> bytes:
+    """A regular file's bytes, one more than an envelope may have at most; a pipe or device is refused unread."""
+    # O_NONBLOCK: opening a FIFO must not wait for a writer
+    descriptor = os.open(path, os.O_RDONLY | portable.BINARY | portable.NO_WAIT)
+    with open(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        return stream.read(MOST_BYTES + 1)
 
 
 def _digest(case: _Case, name: str) -> FileDigest | None:

@@ -34,6 +34,10 @@ class Reviewed:
     def sign(self, original: Path, again: Path, verdict: str, **predicate: Any) -> Path:
         """A verdict of the reviewer's, or of whose ``home`` is given; ``predicate`` overrides what it says."""
         home = predicate.pop("home", self.reviewer.home)
+        policy = TrustPolicy.load(home)
+        for whose, runs in (("author", self.author), ("reviewer", self.reviewer)):
+            if policy.name_of(KeyRing(runs.home).keyid) is None:
+                policy.add(KeyRing(runs.home).public_key_pem(), whose)
         said: dict[str, Any] = {"run": original.name, "verdict": verdict, "challenge": None, "epochs": []}
         said |= {"differences": [], "repeated": [{"run": again.name}], **predicate}
         return attest(RunFolder(original), [RunFolder(again)], said, RunsFolder(self.reviewer.runs), home)

@@ -42,21 +42,22 @@ class Unfinished:
 class Examined:
     """One manifest looked at on its own: what it is, and what the ledger is to be asked about it.
 
-    ``began`` is the ledger entry that the manifest points at, by sequence and digest; ``digest`` that of its file.
+    ``began`` is the ledger entry that the manifest points at, by sequence and digest; ``digests`` those of its file, by
+    signer.
     """
 
     path: Path
     result: ResultRow | Unfinished | Refused
     run_id: str = ""
     began: tuple[int, str] = (0, "")
-    digest: str = ""
+    digests: tuple[str, ...] = ()
     outcome: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON but for NaN and infinities; the path, and what follows from it, is left out."""
         kind = type(self.result).__name__
         fields = {name: value for name, value in vars(self.result).items() if name not in ("folder", "path")}
-        rest = {"run_id": self.run_id, "began": self.began, "digest": self.digest, "outcome": self.outcome}
+        rest = {"run_id": self.run_id, "began": self.began, "digests": self.digests, "outcome": self.outcome}
         return {"kind": kind, "fields": fields, **rest}
 
     @classmethod
@@ -65,9 +66,11 @@ class Examined:
         kind = {made.__name__: made for made in (ResultRow, Unfinished)}[document["kind"]]
         fields = document["fields"]
         # runs have most texts in common: each is held once
-        shared = {name: sys.intern(value) for name, value in fields.items() if type(value) is str}
+        shared: dict[str, Any] = {name: sys.intern(value) for name, value in fields.items() if type(value) is str}
+        if "manifest_digests" in fields:
+            shared["manifest_digests"] = tuple(fields["manifest_digests"])
         sequence, entry = document["began"]
-        rest = document["run_id"], (sequence, entry), document["digest"], document["outcome"]
+        rest = document["run_id"], (sequence, entry), tuple(document["digests"]), document["outcome"]
         return cls(path, kind(folder=path.parent, **{**fields, **shared}), *rest)
 
 
@@ -79,8 +82,8 @@ def examine(path: Path, policy: TrustPolicy) -> Examined:
     """
     in_folder = path.name == MANIFEST
     verdict = verify(path.parent if in_folder else path, trust=policy, manifest_only=not in_folder)
-    manifest, digest, signer = verdict.manifest, verdict.digest, verdict.signer
-    if manifest is None or digest is None or signer is None or not verdict.manifest_ok or verdict.changed:
+    manifest, signer = verdict.manifest, verdict.signer
+    if manifest is None or signer is None or not verdict.manifest_ok or verdict.changed:
         return Examined(path, Refused(path, _failure(verdict)))
     result: ResultRow | Unfinished | Refused
     try:
@@ -94,7 +97,7 @@ def examine(path: Path, policy: TrustPolicy) -> Examined:
     except NoScore as error:
         return Examined(path, Refused(path, error.message))
     began = manifest.ledger.sequence, manifest.ledger.digest
-    return Examined(path, result, run, began, digest, manifest.outcome)
+    return Examined(path, result, run, began, verdict.digests, manifest.outcome)
 
 
 def _identifier(manifest: Manifest) -> str:

@@ -6,7 +6,7 @@ entry ends it; any other damage is a reason to trust none of its runs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,13 +72,13 @@ class LedgerCheck:
         runs = {name: LedgerRun(*values) for name, values in document["runs"].items()}
         return cls(document["exists"], runs, document["problems"])
 
-    def objection(self, run: str, start: tuple[int, str], manifest: str, outcome: str) -> str:
+    def objection(self, run: str, start: tuple[int, str], manifests: Collection[str], outcome: str) -> str:
         """Why a manifest is not how its run ended, by check 8 of ``verify``; "" where it is.
 
         Args:
             run: the identifier in the manifest.
             start: sequence and digest of the ledger entry that the manifest points at.
-            manifest: SHA-256 of the manifest's file.
+            manifests: SHA-256 of the manifest's file, by signer.
             outcome: the outcome in the manifest.
         """
         if not self.exists:
@@ -90,6 +90,6 @@ class LedgerCheck:
             return f"ledger entry {start[0]}, which began it, is not there"
         if found.open:
             return "it was started again and has no end in the ledger"
-        if found.manifest != manifest:
+        if found.manifest not in manifests:
             return "the ledger says that it ended with another manifest than this one"
         return "" if found.outcome == outcome else f"the ledger says another outcome than {outcome!r}"

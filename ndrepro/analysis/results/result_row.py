@@ -47,9 +47,10 @@ class ResultRow:
     image (``ndrepro.protocol.image_reference``), "" outside of containers. ``parameters`` counts the trainable ones.
     ``train_seconds`` is the time in training steps, ``None`` where it was not kept. Top-5 accuracies are ``None`` in
     runs from before they were recorded. ``official_data`` says whether the data were the published files, by their
-    digests. ``signer`` is the name of a trusted key. ``manifest_digest`` is the manifest's as its recorder wrote it,
-    ``payload_digest`` that of the bytes that are signed in it (``provenance.attestation.verify``). ``instructions`` are
-    the variables that limit instruction sets, "" where none is set (``ndrepro.protocol.experiment.determinism``).
+    digests. ``signer`` names the trusted keys; ``manifest_digests`` are the manifest's as its recorder wrote it, one
+    for each, ``payload_digest`` that of the bytes that are signed in it (``provenance.attestation.verify``).
+    ``instructions`` are the variables that limit instruction sets, "" where none is set
+    (``ndrepro.protocol.experiment.determinism``).
     """
 
     run_id: str
@@ -79,7 +80,7 @@ class ResultRow:
     commit: str
     code: str
     signer: str
-    manifest_digest: str
+    manifest_digests: tuple[str, ...]
     payload_digest: str
     started: str
     train_top5_accuracy: float | None = None
@@ -165,7 +166,7 @@ def score_of(manifest: Manifest, folder: Path, verdict: Verdict) -> ResultRow:
         commit=record.commit or "",
         code=record.code_digest or "",
         signer=verdict.signer or "",
-        manifest_digest=verdict.digest or "",
+        manifest_digests=verdict.digests,
         payload_digest=verdict.payload_digest or "",
         started=manifest.started_on,
         **{key: 100 * value for key in LATER_SCORES if (value := getattr(last, key)) is not None},

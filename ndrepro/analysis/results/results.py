@@ -155,7 +155,7 @@ def _checked(folder: Path, examined: list[Examined], path: Path, ledger: LedgerC
     for item in examined:
         if isinstance(item.result, Refused):
             refused.append(item.result)
-        elif problem := ledger.objection(item.run_id, item.began, item.digest, item.outcome):
+        elif problem := ledger.objection(item.run_id, item.began, item.digests, item.outcome):
             refused.append(Refused(item.path, problem))
         elif (first := found.setdefault(item.run_id, item)) is not item:
             refused.append(Refused(item.path, f"the same run as {first.path}"))

@@ -50,8 +50,9 @@ class Attestation:
 
     @property
     def by_another(self) -> bool:
-        """Whether another key signed it than the run's own."""
-        return self.signer != self.run.signer
+        """Whether a key signed it that did not sign the run."""
+        own = {self.run.signer, *self.run.signer.split(", ")}
+        return self.signer not in own and not set(self.signer.split(", ")) <= own
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -96,14 +97,14 @@ class _NotHeld(ProvenanceError):
 
 def read_attestations(scores: Results, policy: TrustPolicy) -> Attestations:
     """The verdicts that lie beside the runs of ``scores``. Copies of one count once."""
-    by_digest = {row.manifest_digest: row for row in scores.rows}
+    by_digest = {digest: row for row in scores.rows for digest in row.manifest_digests}
     held: dict[bytes, Attestation] = {}
     refused: list[Refused] = []
     elsewhere: set[bytes] = set()
     for path in _files(scores.folders):
         try:
             verified = verify_envelope(path.read_bytes(), policy.keys())
-            signer = policy.name_of(verified.signers[0]) or verified.signers[0]
+            signer = ", ".join(policy.name_of(keyid) or keyid for keyid in verified.signers)
             found = _attestation(path, verified.payload, signer, by_digest)
         except OSError as error:
             refused.append(Refused(path, f"cannot be read ({error.strerror})"))

@@ -14,8 +14,16 @@ from typing import Any
 
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.verdicts import PREDICATE, STATEMENT
-from provenance.attestation.dsse import read_envelope, sign_envelope, write_envelope
+from provenance.attestation.dsse import (
+    PAYLOAD_TYPE,
+    PublicKey,
+    read_envelope,
+    sign_envelope,
+    verify_envelope,
+    write_envelope,
+)
 from provenance.attestation.key_home import KeyRing
+from provenance.attestation.trust import TrustPolicy
 from provenance.formats.atomic_io import make_folder, write_atomically
 from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.digest import bytes_digest
@@ -24,11 +32,15 @@ from provenance.formats.digest import bytes_digest
 def attest(
     original: RunFolder, repeated: Sequence[RunFolder], predicate: dict[str, Any], runs: RunsFolder, home: Path
 ) -> Path:
-    """Sign ``predicate`` about these runs and write the envelope; returns its path."""
+    """Sign ``predicate`` about these runs and write the envelope; returns its path.
+
+    Raises TrustError for a run that no key trusted in ``home`` signed.
+    """
     keys = KeyRing(home)
+    trusted = TrustPolicy.load(home).keys()
     statement = {
         "_type": STATEMENT,
-        "subject": [_subject(folder) for folder in (original, *repeated)],
+        "subject": [_subject(folder, trusted) for folder in (original, *repeated)],
         "predicateType": PREDICATE,
         "predicate": predicate,
     }
@@ -40,9 +52,9 @@ def attest(
     return path
 
 
-def _subject(folder: RunFolder) -> dict[str, Any]:
+def _subject(folder: RunFolder, trusted: Sequence[PublicKey]) -> dict[str, Any]:
     name = f"{folder.root.parent.name}/{folder.root.name}/{folder.manifest.name}"
-    payload_type, payload, signatures = read_envelope(folder.manifest.read_bytes())
-    # as its recorder wrote it: a countersignature that was added since is not part of the run
-    recorded = write_envelope(payload_type, payload, signatures[:1])
+    verified = verify_envelope(folder.manifest.read_bytes(), trusted)
+    # as its recorder wrote it: a signature that was added since, in whatever place, is not part of the run
+    recorded = write_envelope(PAYLOAD_TYPE, verified.payload, verified.signatures[:1])
     return {"name": name, "digest": {"sha256": bytes_digest(recorded)}}

@@ -25,7 +25,8 @@ def score(number: int = 1, **changes: Any) -> ResultRow:
         numpy="2", python="3.11", determinism="deterministic", threads=2, device="cpu",
         train_accuracy=99.0 + number / 100,
         test_accuracy=93.0 + number / 10, train_loss=0.01 * number, test_loss=0.2 * number, parameters=14719818,
-        train_seconds=None, commit="", code="", signer="me", manifest_digest="", payload_digest="", started=str(number),
+        train_seconds=None, commit="", code="", signer="me", manifest_digests=(), payload_digest="",
+        started=str(number),
     )  # fmt: skip
     return replace(base, **changes)
 

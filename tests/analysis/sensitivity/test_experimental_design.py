@@ -41,7 +41,7 @@ BASE = ResultRow(
     commit="c",
     code="d",
     signer="me",
-    manifest_digest="0",
+    manifest_digests=("0",),
     payload_digest="0",
     started="2026-11-21T00:00:00Z",
 )

@@ -88,6 +88,7 @@ def test_a_verdict_is_written_with_every_field_of_its_checks(signed_run: Run) ->
     assert document == {
         "ok": False,
         "signer": "this machine's key",
+        "signers": ["this machine's key"],
         "checks": [
             {name: getattr(check, name) for name in ("number", "name", "status", "message", "cure")}
             for check in verdict.checks
@@ -258,12 +259,14 @@ def test_a_countersigned_run_names_every_trusted_signer_and_keeps_its_digest(sig
     own = KeyRing(signed_run.home).keyid
     verdict = signed_run.verify()
     assert verdict.ok and verdict.digest == original and verdict.checks[0].message.startswith("3 signatures over")
-    assert verdict.checks[1].message == f"by this machine's key ({own}); 2 more that no trusted key made"
+    more = f"2 more that no trusted key made, in the name of {stranger.keyid}, {reviewer.keyid}"
+    assert verdict.checks[1].message == f"by this machine's key ({own}); {more}"
     policy = TrustPolicy.load(signed_run.home)
     policy.add(reviewer.public_key_pem(), "a reviewer")
     verdict = signed_run.verify(trust=policy)
     named = f"by a reviewer ({reviewer.keyid}), this machine's key ({own}); 1 more that no trusted key made"
-    assert verdict.checks[1].message == named and verdict.ok
+    assert verdict.checks[1].message == f"{named}, in the name of {stranger.keyid}" and verdict.ok
+    assert verdict.signer == "a reviewer, this machine's key"
     assert verdict.digest == original, "that of the signature which the ledger knows"
     # the control: a signature over other bytes is none
     edit_envelope(signed_run, lambda document: document.update(payload=base64.b64encode(payload + b" ").decode()))
