@@ -1,4 +1,4 @@
-"""Do locks hold between nodes? One keeps the ledger whole, so a study on many nodes starts only where they do.
+"""Checks that file locks hold between nodes: the ledger depends on one, so a study on many nodes needs them.
 
 The ledger's writers take a lock on a file beside it (``provenance.formats.atomic_io.locked``, flock) before they read
 its end and write, and flush before they let it go. Linux sends such a lock to the server of an NFS mount, of Lustre,

@@ -1,15 +1,15 @@
 """A study on a Slurm cluster: one array, whose elements each do a run, or a few small ones side by side on one GPU.
 
-The launcher has the same face as the local one (``launchers.Launcher``). The jobs that it is given become one array
-through submitit; what they tell comes back through files in the folder of runs, which every node must see, and what
-becomes of a task that tells nothing, through sacct. Nothing has to stay behind: a launcher that does not ``follow``
-only submits, and ``tasks`` tells on any login node what the queue says. A last job waits for the array, whatever
-becomes of it, and writes down how the study stands.
+The launcher has the interface of the local one (``launchers.Launcher``). The jobs that it is given become one array
+through submitit; they report through files in the folder of runs, which every node must see; the state of a
+task that reports nothing is asked of sacct. No process has to keep running: a launcher that does not ``follow`` only
+submits, and ``tasks`` reads the queue from any login node. A last job waits for the array, however it ends, and
+writes the study's status.
 
     runs/.slurm/STUDY/STAMP/submission.json    the array's number, and which runs are in which element
                             RUN.events         what a run reported, line by line
                             log/               submitit's own files, and what Slurm's tasks printed
-                            status.json        how the study stood when the array was over
+                            status.json        the study's status when the array was over
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ class QueuedTask:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will come of it."""
+        """Whether the task is over."""
         return self.state in _FINAL
 
 
 class SlurmLauncher:
-    """Takes every job first, then submits them as one array; ``follow`` waits for their ends and tells them."""
+    """Takes every job first, then submits them as one array; ``follow`` waits for their ends and reports them."""
 
     here = False
 
@@ -204,7 +204,7 @@ class SlurmLauncher:
             ) from None
 
     def _report(self) -> None:
-        """The job that waits for all others and writes down how the study stands."""
+        """The job that waits for all others and writes the study's status."""
         words = [sys.executable, "-m", "ndrepro", "study", "status", self._study.word, "--json"]
         words += ["--runs", str(self._options.runs.root.absolute()), *self._study.options]
         script = self.folder / "report.sh"
@@ -229,7 +229,7 @@ def submissions(runs: RunsFolder, study: str) -> list[Path]:
 
 
 def tasks(runs: RunsFolder, study: str) -> list[QueuedTask]:
-    """Every element of every array of a study that is not over, and of the last one all, as Slurm tells."""
+    """Every element of every array of a study that is not over, and all of the last one, as Slurm reports them."""
     found: list[QueuedTask] = []
     for folder in submissions(runs, study):
         document = read_json(folder / "submission.json")

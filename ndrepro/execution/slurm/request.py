@@ -1,5 +1,5 @@
-"""What is asked of a Slurm cluster for a study: how runs are put together into the elements of one array, and what
-each element gets. Nothing here talks to a cluster.
+"""The resources that a study requests of a Slurm cluster: how runs are packed into the elements of one array, and what
+each element gets. Nothing here contacts a cluster.
 
 A run of several processes has each node's share of them, with their threads and (where GPUs are asked for) a GPU each,
 on as many nodes as the study file's resources say; ``ndrepro.execution.runs.slurm_allocation`` starts them there.
@@ -23,7 +23,7 @@ _STOP_FRACTION = 0.6
 
 @dataclass(frozen=True)
 class Cluster:
-    """What is asked of the cluster for each element of the array.
+    """The options of a submission, for each element of the array.
 
     ``at_once`` bounds how many elements run at the same time; ``pack`` how many runs share one element and its GPU,
     as far as the GPU memory that the study file says they need fits into ``gpu_memory_gib``. ``gpus`` are those of
@@ -43,7 +43,7 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Estimated:
-    """A job with what it is estimated to take."""
+    """A job with its estimate."""
 
     job: Job
     minutes: float
@@ -110,7 +110,7 @@ def packs(jobs: Sequence[Estimated], cluster: Cluster) -> list[list[Estimated]]:
 
 
 def shape_of(groups: Sequence[Sequence[Estimated]], cluster: Cluster) -> Shape:
-    """What is enough for every element. Raises UsageError for runs that want different numbers of nodes."""
+    """The resources that suffice for every element. Raises UsageError for runs that want different numbers of nodes."""
     each = [one for group in groups for one in group]
     nodes = sorted({one.nodes for one in each})
     if len(nodes) > 1:
@@ -128,7 +128,7 @@ def shape_of(groups: Sequence[Sequence[Estimated]], cluster: Cluster) -> Shape:
 
 
 def parameters(cluster: Cluster, shape: Shape) -> dict[str, Any]:
-    """submitit's words for what is asked of the cluster."""
+    """The request as submitit's parameters."""
     chosen: dict[str, Any] = {
         "name": "ndrepro",
         "timeout_min": shape.minutes,

@@ -1,14 +1,14 @@
-"""One element of a Slurm array, in the allocation: the processes of its runs, and what becomes of them on a signal.
+"""One element of a Slurm array, in the allocation: the processes of its runs, and how they stop on a signal.
 
 submitit calls a ``Task`` in the job. It starts one process for each run (``ndrepro.execution.studies.job``), side by
-side where several small runs share one GPU, and waits. What a run tells goes to its own file on the shared file system.
+side where several small runs share one GPU, and waits. A run's events go to its own file on the shared file system.
 
 * Before the time limit submitit calls ``checkpoint``: every run is asked to stop, which leaves a checkpoint and a
   signed manifest that says so; then the job is put back into the queue.
 * Put back for that reason, or because its node was lost or taken away, the task starts anew: a run that has started is
   resumed from its last checkpoint, one that is complete is left alone.
 
-The pickle that submitit writes holds nothing but the words of command lines and paths.
+The pickle that submitit writes holds only command lines and paths.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Line:
 class Task:
     """What one element of the array does: ``lines``, at the same time, with these variables added.
 
-    Warned, it is put back once its runs have stopped, or after ``stop_seconds``.
+    On a warning it is put back once its runs have stopped, or after ``stop_seconds``.
     """
 
     lines: tuple[Line, ...]

@@ -1,4 +1,4 @@
-"""What a run costs where none like it has been timed: a simple model, its figures stated, and the size on disk.
+"""Cost model of a run without recorded timings of its kind: seconds from stated rates, and bytes on disk.
 
 Seconds. Every network's multiplications are counted (``network_costs.csv``, by ``tools/network_costs.py``): ``i`` for
 an image forward, covariances included, and ``s`` for a step whatever its batch (Newton-Schulz, weight transform).
@@ -9,7 +9,7 @@ Backward costs twice forward, two operations a multiplication:
 
 On a GPU small kernels wait for each other, so layers count rather than products. The GPU's figures were fitted to the
 training times that the replication study logged on a V100 (``table1_attempts.csv``, 100 epochs): the twenty networks
-come out within a factor of two. The CPU's are of two cores of an AMD EPYC, torch 2.13.0; ND/BN ratios follow.
+are predicted within a factor of two. The CPU's are of two cores of an AMD EPYC, torch 2.13.0; ND/BN ratios follow.
 
 Bytes. Weights, kept checkpoints (state and momentum) and the trail have known shapes; the rest is ``ACCOUNT_BYTES``.
 """
@@ -53,7 +53,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Size:
-    """How much of everything a run does: images of training and test an epoch, steps an epoch, epochs."""
+    """The amount of work of a run: training and test images per epoch, steps per epoch, epochs."""
 
     epochs: int
     train_images: int
@@ -62,7 +62,7 @@ class Size:
 
     @classmethod
     def of(cls, experiment: Experiment) -> Size:
-        """As the data set's catalogue entry has it, cut down to what the experiment keeps."""
+        """Sizes of the data set's catalogue entry, limited to the images that the experiment keeps."""
         facts = DATASETS[experiment.dataset]
         train = min(experiment.train_images or facts.train_images, facts.train_images)
         test = min(experiment.test_images or facts.test_images, facts.test_images)
@@ -74,7 +74,7 @@ class Size:
 
 @cache
 def read_costs() -> dict[tuple[str, str, str], Cost]:
-    """The table, by design, network and method."""
+    """The table of costs, by design, network and method."""
     with TABLE.open(encoding="utf-8", newline="") as stream:
         rows = [
             Cost(row.pop("design"), row.pop("arch"), row.pop("method"), **_whole(row)) for row in csv.DictReader(stream)

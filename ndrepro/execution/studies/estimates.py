@@ -1,9 +1,9 @@
-"""How long a run will take and how much it will leave on disk, before anything starts, and where the figures are from.
+"""Estimates of a run's time and disk space before it starts, each with the source of its figures.
 
 Recorded: an earlier run in the same folder of runs, of the same network, method, image size, batch, threads and
 device, wrote down its seconds an epoch; they are scaled to the images asked for. Model: where there is none,
 ``ndrepro.execution.studies.cost_model``. Every figure says which of the two it is; neither is a promise. Bytes always
-come from the networks' shapes. Timings are taken as they lie there: they decide nothing but what the screen says.
+come from the networks' shapes. Timings are not verified: they decide nothing but what is displayed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds an image, in training and in evaluation, as one run had them."""
+    """Seconds per image, in training and in evaluation, of one recorded run."""
 
     train: float
     test: float
@@ -104,7 +104,7 @@ def kind_of(experiment: Experiment, environment: str, device: str) -> Kind:
 
 
 def _speeds(runs: RunsFolder, networks: set[tuple[str, str]]) -> dict[Kind, list[Speed]]:
-    """What earlier runs of these networks took; the latest few of each kind."""
+    """Recorded speeds of earlier runs of these networks; the latest few of each kind."""
     found: dict[Kind, list[Speed]] = {}
     for arch, method in sorted(networks):
         timed = sorted(runs.root.glob(f"{arch}_{method}_[0-9]*/*/timing.jsonl"), key=lambda path: path.parent.name)
@@ -116,7 +116,7 @@ def _speeds(runs: RunsFolder, networks: set[tuple[str, str]]) -> dict[Kind, list
 
 
 def _speed(folder: RunFolder) -> list[tuple[Kind, Speed]]:
-    """One run's speed, for each name of its environment; none where it did not get far enough, or cannot be read."""
+    """One run's speed, for each name of its environment; none where it has too few epochs or cannot be read."""
     try:
         request = Request.from_json(read_json(folder.request))
         device = Result.from_json(read_json(folder.result)).device

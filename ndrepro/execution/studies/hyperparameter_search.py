@@ -1,21 +1,21 @@
 """Searches hyper-parameters for every network and data set of a study's grid, by asynchronous successive halving.
 
-    trial n ── values drawn ── piece of 15 epochs ── judged ── goes on from its checkpoint: 15 more, 30 more, 60 more
+    trial n ── values drawn ── piece of 15 epochs ── judged ── resumed from its checkpoint: 15 more, 30 more, 60 more
 
-The values are drawn and trials are judged by Optuna (``RandomSampler``, ``SuccessiveHalvingPruner``; Li et al. 2020):
-a trial that comes to a rung goes on if it is among the best 1/reduction that came there so far. Optuna's pruner takes
+The values are drawn and trials are judged by Optuna (``RandomSampler``, ``SuccessiveHalvingPruner``; Li et al. 2020): a
+trial that reaches a rung is continued if it is among the best 1/reduction that reached it so far. Optuna's pruner takes
 the ratio of one rung's budget to the next for the ratio of those that are kept; here they differ (``spec.search``), so
 a rung is reported to it as step reduction^k, whatever its epochs.
 
 Every piece is a run of its own: recorded, signed, in the ledger. It trains the trial's whole experiment from one rung
 to the next, with the learning rate that the whole training has there; its manifest names the piece before it, whose
-signed checkpoint it began with. Scores are errors on validation images that come out of the training images
+signed checkpoint it began with. Scores are errors on validation images that are held out of the training images
 (``training.data.validation``); no test image is used.
 
-Nothing is remembered but the runs. The search goes through its trials from the first again whenever it is started:
-what has been trained is taken from the signed manifests, so it comes to the same decisions, and goes on where it was
-cut off. One network on one data set is searched trial after trial, which keeps it repeatable; several are searched at
-the same time by as many processes. Each may train ``budget_epochs`` epochs in all, and equally many for every network.
+The runs are the only state. Whenever the search is started it replays its trials from the first: what has been trained
+is read from the signed manifests, so it reaches the same decisions, and resumes where it was interrupted. One network
+on one data set is searched trial after trial, which keeps it repeatable; several are searched at the same time by as
+many processes. Each may train ``budget_epochs`` epochs in all, and equally many for every network.
 """
 
 from __future__ import annotations
@@ -79,19 +79,19 @@ class Trial:
 
 
 class SearchObserver(Protocol):
-    """Called as a search goes on."""
+    """Receives the events of a search."""
 
     def begins(self, target: Target, spent: int, budget: int) -> None:
-        """A network and data set begin, or are resumed: ``spent`` of ``budget`` epochs are recorded."""
+        """A network and data set are started or resumed: ``spent`` of ``budget`` epochs are recorded."""
 
     def reached(self, target: Target, trial: Trial, epochs: int, goes_on: bool, recorded: bool) -> None:
-        """A trial has come to a rung of so many epochs; ``recorded``: it had been trained before."""
+        """A trial has reached a rung of ``epochs``; ``recorded``: it had been trained before."""
 
     def failed(self, target: Target, trial: Trial, error: NdreproError) -> None:
-        """A trial broke; the search goes on without it."""
+        """A trial failed; the search continues without it."""
 
     def found(self, found: SearchOutcome) -> None:
-        """A network and data set are done."""
+        """A network and data set are complete."""
 
     def training(self) -> Observer:
         """What watches the training of a piece."""
@@ -139,7 +139,7 @@ def search_study(
     observer: SearchObserver,
     data: Mapping[str, Path],
 ) -> tuple[SearchOutcome, ...]:
-    """Search every one of ``chosen`` that is not found yet, and write each into the study's file as it is found.
+    """Search every one of ``chosen`` without a result yet, and write each result into the study's file.
 
     Returns the rows of all of ``chosen``. A trial whose training process dies is reported and left out. Raises what no
     trial would escape: a full disk, a broken ledger, missing data, an interruption.
@@ -172,7 +172,7 @@ class TargetSearch:
         self._failed = 0
 
     def run(self) -> SearchOutcome:
-        """Trials until the budget allows no further one. Raises NdreproError where not one came to its first rung."""
+        """Run trials until the budget allows no further one. Raises NdreproError where none reached its first rung."""
         self._observer.begins(self._target, self._recorded_epochs(), self._search.budget_epochs)
         study, trials = _optuna_study(self._search), []
         while self._spent + self._search.rungs[0] <= self._search.budget_epochs:
@@ -180,7 +180,7 @@ class TargetSearch:
         return self._outcome([trial for trial in trials if trial.pieces])
 
     def _trial(self, study: optuna.Study) -> Trial:
-        """One trial, rung by rung, until it is stopped, breaks, is whole, or the budget is used up."""
+        """One trial, rung by rung, until it is stopped, fails, completes, or the budget is used up."""
         import optuna
 
         asked = study.ask(_distributions(self._search))
@@ -213,7 +213,7 @@ class TargetSearch:
         return trial
 
     def _piece(self, trial: Trial, epochs: int) -> tuple[Piece, bool]:
-        """The trial's next piece, taken from its record or trained now. Raises TrainingFailed where it broke."""
+        """The trial's next piece, taken from its record or trained now. Raises TrainingFailed."""
         last = trial.pieces[-1] if trial.pieces else None
         key = identity(trial.experiment, self._base.environment), last.step if last else 0, epochs
         status = self._recorded.get(key)

@@ -4,12 +4,12 @@
     and   EXP [--set KEY=VALUE ...] [--env CELL-OR-IMAGE]      to make a run
     or    --resume FOLDER                                      to resume one
 
-It trains, records and signs as ``ndrepro run`` does. What it says on standard output is for whoever started it, one
-JSON object a line (``launchers.event_line``): that the run began and where, how it gets on, how it ended. The command
-line goes into the manifest, so that a run tells the study that it was made for.
+It trains, records and signs as ``ndrepro run`` does. Its standard output is read by the process that started it: one
+JSON object a line (``launchers.event_line``) for the start with its folder, for progress, and for the end. The command
+line is recorded in the manifest, so that a run names the study that it was made for.
 
 SIGTERM or SIGINT, at any time: the run stops at the next step, signed as interrupted; a second one kills the training,
-which is signed as killed. With ``--sparse`` it tells its progress every ten seconds and not a few times a second,
+which is signed as killed. With ``--sparse`` it reports progress every ten seconds instead of several times a second,
 for readers of a file. With ``--leashed`` the end of standard input, which the parent holds, does the same as
 SIGTERM. Exit code 0 where it reported any ending.
 """
@@ -41,7 +41,7 @@ _SPARSE_SECONDS = 10.0
 
 
 def main(arguments: list[str]) -> int:
-    """Do the job that the command line names."""
+    """Run the job that the command line names."""
     stop, voice = Stop(), Voice()
     stops_wait_no_longer()
     job, options, given = parse(arguments)
@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> int:
 
 
 def perform(job: Job, options: execution.RunOptions, observer: Reporter, stop: Stop) -> Ending:
-    """Make the run, or resume it; whatever happens is in the ending."""
+    """Start or resume the run; every outcome is returned as an ending."""
     if stop.asked:
         return Ending(NOT_STARTED)
     try:
@@ -111,7 +111,7 @@ class Stop:
 
 
 class Voice:
-    """Tells events to the parent; one that is gone hears nothing, and the run is signed all the same."""
+    """Writes events for the parent process; if that is gone, the run is signed all the same."""
 
     def __init__(self) -> None:
         self._heard = True
@@ -128,7 +128,7 @@ class Voice:
 
 
 class Reporter(Silent):
-    """An observer that passes on what a run tells; and hands a stop that came before the child to the child."""
+    """An observer that writes a run's events, and passes to the child a stop that arrived before it started."""
 
     def __init__(self, job: Job, stop: Stop, voice: Voice, every_seconds: float = 0.0) -> None:
         self._job = job
@@ -139,12 +139,12 @@ class Reporter(Silent):
         self.folder: RunFolder | None = None
 
     def began(self, folder: RunFolder, request: Request) -> None:
-        """Tell where the run is."""
+        """Report the run's folder."""
         self.folder = folder
         self._voice.say(Began(self._job, folder))
 
     def progress(self, progress: Progress) -> None:
-        """Tell how it gets on."""
+        """Report progress."""
         if self._stop.asked and progress.phase != "signing":
             # the child is there now, and signals to this process reach it
             self._stop.asked = False

@@ -1,10 +1,10 @@
-"""What starts the runs of a study, one process each, and tells how they go: here, and wherever else runs can run.
+"""Starts the runs of a study, one process each, and reports their events: on this machine or on a cluster.
 
 A study (``ndrepro.execution.studies.plan``) hands out ``Job``s and reads ``Event``s; it knows nothing of processes. A
-launcher is that and no more: ``free`` says whether it takes another job now, ``start`` takes it, ``events`` waits a
-little and tells what happened, ``stop`` asks every job under way to end, signed and resumable, and a second time
-without delay. ``LocalLauncher`` has N processes on this machine; a cluster's launcher stands beside it with the same
-face, and starts the same command (``Job.words``, which is ``python -m ndrepro.execution.studies.job``) in its own way.
+launcher has four methods: ``free`` says whether it takes another job now, ``start`` takes it, ``events`` waits a little
+and returns what happened, ``stop`` asks every job under way to end, signed and resumable, and a second time without
+delay. ``LocalLauncher`` has N processes on this machine; a cluster's launcher has the same interface, and starts the
+same command (``Job.words``, which is ``python -m ndrepro.execution.studies.job``) in its own way.
 
 Events cross from the job's process as one JSON object a line on its standard output. A process that dies without a
 report has its death reported by whoever started it.
@@ -48,7 +48,7 @@ class Job:
     resume: RunFolder | None = None
 
     def words(self, options: RunOptions, leashed: bool = False, sparse: bool = False) -> list[str]:
-        """The command that does it. ``leashed``: it stops when its input is closed; ``sparse``: it says little."""
+        """The job's command line. ``leashed``: it stops when its input is closed; ``sparse``: it reports rarely."""
         words = [sys.executable, "-m", "ndrepro.execution.studies.job", "--study", self.study, "--grid", self.run.grid]
         words += ["--runs", str(options.runs.root)]
         words += ["--data", str(self.data)] if self.data else []
@@ -84,7 +84,7 @@ class Began:
 
 @dataclass(frozen=True)
 class Moved:
-    """The run got on."""
+    """The run made progress."""
 
     job: Job
     progress: Progress
@@ -102,7 +102,7 @@ Event = Began | Moved | Ended
 
 
 class Launcher(Protocol):
-    """Where the runs of a study run; ``here``: on this machine, which then has the data at hand."""
+    """Interface of what starts a study's runs; ``here``: on this machine, which then must have the data."""
 
     here: bool
 
@@ -115,16 +115,16 @@ class Launcher(Protocol):
         """Whether any job is under way."""
 
     def start(self, job: Job) -> None:
-        """Begin a job."""
+        """Start a job."""
 
     def events(self, seconds: float) -> Iterable[Event]:
-        """What has happened, after at most so many seconds; every job ends with one ``Ended``."""
+        """Events of at most the next ``seconds``; every job ends with one ``Ended``."""
 
     def stop(self) -> None:
         """Ask the jobs under way to stop at their next step; called again: at once."""
 
     def close(self) -> None:
-        """End whatever is still under way; nothing is left behind."""
+        """Kill whatever is still under way."""
 
 
 def event_line(event: Began | Moved | Ending) -> str:
@@ -220,7 +220,7 @@ class LocalLauncher:
 
 
 class _Process:
-    """One job's process, and what it has said so far."""
+    """One job's process and its output so far."""
 
     def __init__(self, job: Job, options: RunOptions) -> None:
         self.job = job
@@ -281,6 +281,6 @@ def _death(code: int, printed: str, folder: RunFolder | None) -> Ending:
 
 
 def _variables(inherited: Mapping[str, str], home: Path) -> dict[str, str]:
-    """The job finds this very code, and the key home of the study."""
+    """Variables by which the job uses this very code and the study's key home."""
     path = [str(CODE), *filter(None, [inherited.get("PYTHONPATH")])]
     return {**inherited, "PYTHONPATH": os.pathsep.join(path), "NDREPRO_HOME": str(home)}

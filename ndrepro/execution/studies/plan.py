@@ -1,11 +1,11 @@
-"""A study: what it comes to before anything starts, and getting it done.
+"""Plans a study (what is complete, and the estimated cost of the rest) and carries it out.
 
-    make_plan ── Survey (what stands) + Estimator (what it takes) ──> Plan
+    make_plan ── Survey (status of runs) + Estimator (cost of the rest) ──> Plan
     carry_out ── Plan ──> Launcher, run by run ──> Outcome
 
-What a study remembers is in its runs: signed manifests and the ledger say which are done, their folders say where to
-go on, and nothing else is written. So a study can be started again after any crash, on any day, by anyone with the
-folder of runs: what is done is passed over, what was interrupted is resumed, what failed is tried once more.
+The runs are a study's only state: signed manifests and the ledger show which are complete, their folders where to
+resume. So a study can be started again after any crash, on any day, by anyone with the folder of runs: what is
+complete is skipped, what was interrupted is resumed, what failed is tried once more.
 
 A run that fails does not stop the others. What concerns them all does: a disk that is full, a key that cannot sign, a
 broken ledger. Data that two runs in a row could not read are not tried again by all the others. Ctrl-C stops the runs
@@ -62,7 +62,7 @@ _SETTLED = (DONE, RUNNING, WAITING)
 
 @dataclass(frozen=True)
 class Item:
-    """One run of a study: where it stands, and what is left of it."""
+    """One run of a study: its status, and the estimated cost of the rest."""
 
     run: StudyRun
     status: RunStatus
@@ -72,7 +72,7 @@ class Item:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """What a study, or some grids of it, comes to. ``notes`` are what its author should know.
+    """The size and estimated cost of a study or of some of its grids. ``notes`` are warnings for its author.
 
     ``elsewhere`` counts runs of the same experiments, by environment, that were started in a container image that the
     study does not ask for, or outside of all where it asks for one: they do not count.
@@ -91,12 +91,12 @@ class StudyPlan:
 
     @property
     def todo(self) -> tuple[Item, ...]:
-        """What would be run: all that is neither done nor under way, nor waits for a search."""
+        """Runs to start: those neither complete nor under way, nor waiting for a search."""
         return tuple(item for item in self.items if item.status.state not in _SETTLED)
 
     @property
     def states(self) -> Counter[str]:
-        """How many runs stand where."""
+        """How many runs have each status."""
         return Counter(item.status.state for item in self.items)
 
     @property
@@ -115,7 +115,7 @@ class StudyPlan:
         return sum(item.left.source == RECORDED for item in self.todo)
 
     def of_grid(self, name: str) -> StudyPlan:
-        """The part of one grid."""
+        """The plan of one grid."""
         return StudyPlan(self.study, tuple(item for item in self.items if item.run.grid == name), self.free_bytes)
 
     def grids(self) -> tuple[str, ...]:
@@ -125,7 +125,7 @@ class StudyPlan:
 
 @dataclass(frozen=True)
 class Failure:
-    """A run that did not get done, and how it ended."""
+    """A run that did not complete, and how it ended."""
 
     run: StudyRun
     ending: Ending
@@ -133,7 +133,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the study stands after all: ``plan`` is made anew from what was signed.
+    """The study's status afterwards: ``plan`` is made anew from signed manifests.
 
     ``failures`` are this time's; ``interrupted`` by Ctrl-C; ``trouble`` is what stopped the whole of it.
     """
@@ -150,19 +150,19 @@ class Outcome:
 
 
 class StudyObserver(DataObserver, Protocol):
-    """Called from the study's process as its runs go on."""
+    """Receives the events of a study, in the study's process."""
 
     def started(self, plan: StudyPlan) -> None:
         """Before the first run."""
 
     def event(self, event: Event) -> None:
-        """A run began, got on or ended."""
+        """A run started, made progress or ended."""
 
     def passed(self, run: StudyRun, status: RunStatus) -> None:
-        """A run was found done, or under way elsewhere, when its turn came."""
+        """A run is skipped: it is complete, or under way elsewhere."""
 
     def stopping(self, times: int) -> None:
-        """Ctrl-C came, for the ``times``-th time: runs under way are asked to stop, from the second time on killed."""
+        """Ctrl-C was received for the ``times``-th time: runs stop at their next step, from the second on at once."""
 
 
 def make_plan(study: Study, grids: Sequence[str], options: RunOptions) -> StudyPlan:
@@ -176,7 +176,7 @@ def make_plan(study: Study, grids: Sequence[str], options: RunOptions) -> StudyP
 
 
 def only_started(plan: StudyPlan) -> StudyPlan:
-    """The grids of which any run has been started: what there is to resume."""
+    """The grids of which any run has been started, which can be resumed."""
     started = {item.run.grid for item in plan.items if item.status.state not in (MISSING, WAITING)}
     items = tuple(item for item in plan.items if item.run.grid in started)
     return replace(plan, items=items)
@@ -191,7 +191,7 @@ def image_of_started_runs(plan: StudyPlan) -> PinnedImage | None:
 
 
 def data_of_started_runs(plan: StudyPlan) -> dict[str, Path]:
-    """Where the data of runs that were started lay, by data set: a study is resumed with the same."""
+    """Data paths of the started runs, by data set: a study is resumed with the same."""
     found: dict[str, Path] = {}
     for item in plan.items:
         if item.status.folder is not None and item.run.experiment.dataset not in found:
@@ -204,7 +204,7 @@ def data_of_started_runs(plan: StudyPlan) -> dict[str, Path]:
 def carry_out(
     plan: StudyPlan, options: RunOptions, launcher: Launcher, observer: StudyObserver, data: Mapping[str, Path]
 ) -> Outcome:
-    """Run all that is to do. ``data`` says where data sets lie, by name; one that is not there is looked for.
+    """Run all that is to do. ``data`` has the paths of data sets, by name; others are searched for.
 
     Raises, before anything starts, MissingExtra where there is no torch for runs of the main environment; DataError for
     a path that is not there and, where the runs are to run here, for data that cannot be read; EngineError for an image
@@ -246,7 +246,7 @@ def _check_data(
 
 
 class _Work:
-    """One go at a study."""
+    """One execution of a study's plan."""
 
     def __init__(
         self,
@@ -272,7 +272,7 @@ class _Work:
         self._unread: dict[str, list[DataError]] = {}  # by data set, what its runs failed with, one after another
 
     def do(self) -> None:
-        """Keep the launcher busy until nothing waits, or nothing more may start."""
+        """Keep the launcher busy until no run waits, or no more may start."""
         while True:
             while self._waiting and self._launcher.free and not self._over:
                 self._start(self._waiting.popleft())
@@ -293,14 +293,14 @@ class _Work:
         return bool(self._signals.count or self.trouble)
 
     def _start(self, item: Item) -> None:
-        """Start a run, unless its place has been taken since the plan was made."""
+        """Start a run, unless another process has started it since the plan was made."""
         if not self._claims.take(item.run.identity):
             self._observer.passed(item.run, RunStatus(RUNNING))
         elif not self._started(item):
             self._claims.give_back(item.run.identity)
 
     def _started(self, item: Item) -> bool:
-        """Whether the run, which is this process's to start, had to be started, and was."""
+        """Start the run, which this process has claimed, if that is still needed; whether it was started."""
         try:
             status = Survey(self._options.runs, self._options.home).status(item.run)
         except ProvenanceError as error:
@@ -340,7 +340,7 @@ class _Work:
 
 
 class _Signals:
-    """Counts SIGINT and SIGTERM, and lets nothing else happen on them."""
+    """Counts SIGINT and SIGTERM in place of their default actions."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -380,7 +380,7 @@ def _elsewhere(items: Sequence[Item], survey: Survey) -> dict[str, int]:
 
 
 def _notes(items: Iterable[Item], elsewhere: Mapping[str, int]) -> Iterable[str]:
-    """What would otherwise go unseen: results that were not all made of the same code or data, and runs elsewhere."""
+    """Warnings: results that were not all made of the same code or data, and runs elsewhere."""
     for environment, count in elsewhere.items():
         where = location_words(environment)
         yield f"{count} of the same experiments were run {where}, and do not count in this environment"

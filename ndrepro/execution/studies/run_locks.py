@@ -1,4 +1,4 @@
-"""Who starts which run of a study, where several processes work on the same one: each run is started by one of them.
+"""Claims on the runs of a study, so that of several processes that work on it one starts each run.
 
 Between the moment when a study sees that a run is to do and the moment when the run's folder says so lie seconds, in
 which another process may see the same. So whoever is about to start a run locks one byte of ``.claims`` in the folder
@@ -17,7 +17,7 @@ from ndrepro.protocol.layout import RunsFolder
 
 
 class Claims:
-    """This process's claims in one folder of runs; a context manager. A process opens one at a time."""
+    """This process's claims in one folder of runs; a context manager, one at a time in a process."""
 
     def __init__(self, runs: RunsFolder) -> None:
         self._path = runs.root / ".claims"
@@ -36,7 +36,7 @@ class Claims:
             self._file = None
 
     def take(self, identity: str) -> bool:
-        """Whether the run is this process's to start. On a file system without locks it always is."""
+        """Claim a run; whether this process may start it. On a file system without locks it always may."""
         import fcntl
 
         try:

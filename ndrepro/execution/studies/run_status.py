@@ -1,4 +1,4 @@
-"""Where every run of a study stands, read off the folder of runs: its signed manifests, its ledger, its locks.
+"""The status of every run of a study, derived from the folder of runs: signed manifests, ledger and locks.
 
 A study keeps no list of its own. A run counts as done when a manifest that completed says so and
 
@@ -10,8 +10,8 @@ A study keeps no list of its own. A run counts as done when a manifest that comp
     5  the libraries that it names are those of that environment today, and so are the instruction sets that they may
        use (``ndrepro.protocol.experiment.determinism``); an image's own cannot change
 
-What falls short of these is said and not counted. A run without a manifest is under way, or was interrupted together
-with its recorder. Of several runs that answer the same question the best one stands for it.
+A run that fails any of these is reported and not counted. A run without a manifest is under way, or was interrupted
+together with its recorder. Of several runs of the same identity the best one counts.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _LIBRARIES = ("torch", "torchvision", "numpy")
 
 @dataclass(frozen=True)
 class RunStatus:
-    """Where one run stands: a state above, the folder that says so, why, and the manifest where it was believed."""
+    """One run's status: a state above, its folder, the reason, and the manifest where it verified."""
 
     state: str
     folder: RunFolder | None = None
@@ -85,7 +85,7 @@ class Survey:
             )
 
     def status(self, run: StudyRun) -> RunStatus:
-        """Where a study's run stands."""
+        """The status of a study's run."""
         if run.waits:
             return RunStatus(WAITING, reason="its hyper-parameters are still to be searched")
         return self._of_name(run.experiment.name).get(run.identity, RunStatus(MISSING))
@@ -131,12 +131,12 @@ class Survey:
         return best
 
     def _folders(self, name: str, file: str) -> list[RunFolder]:
-        """Every run of that name that has such a file, in the order of their starts, repetitions before originals."""
+        """Folders of runs of that name with such a file, in the order of their starts, repetitions before originals."""
         folders = [RunFolder(path.parent) for path in (self._runs.root / name).glob(f"*/{file}")]
         return sorted(folders, key=lambda folder: (not folder.origin.exists(), self._order(folder.root.name)))
 
     def _examine(self, folder: RunFolder) -> tuple[tuple[str, ...], RunStatus]:
-        """A run's identities and where it stands; no identity for a folder that is nobody's run."""
+        """A run's identities and its status; no identity for a folder that is no run."""
         try:
             request = Request.from_json(read_json(folder.request))
             asked = tuple(identity(request.experiment, environment) for environment in request.environments)
@@ -165,7 +165,7 @@ class Survey:
         return RunStatus(FAILED, folder, f"it ended unsigned: {last.fields.get('reason')}")
 
     def _believed(self, folder: RunFolder, manifest: Manifest) -> tuple[tuple[str, ...], RunStatus] | None:
-        """What a verified manifest says; None where it is not of a training run."""
+        """The record of a verified manifest; None where it is not of a training run."""
         record = TrainingRecord.of(manifest)
         if record.is_segment:
             return None  # wherever its folder was put
@@ -218,7 +218,7 @@ def libraries_of(environment: str) -> dict[str, str]:
 
 
 def code_and_data(standings: Iterable[RunStatus]) -> dict[str, set[str]]:
-    """The digests of the code, and of each data set, that runs which are done had: more than one is worth a word."""
+    """The digests of the code, and of each data set, of complete runs: more than one is worth a warning."""
     seen: dict[str, set[str]] = {}
     for status in standings:
         if status.manifest is None or status.state != DONE:

@@ -1,10 +1,10 @@
-"""What a search has found, in a file beside the study's: ``studies/seeds.toml`` and ``studies/seeds.found.json``.
+"""The results of a search, in a file beside the study's: ``studies/seeds.toml`` and ``studies/seeds.found.json``.
 
 The file holds the description of the search and a row for every network and data set that has been searched to the
 end of its budget, with the winner's values and the digests of its signed manifests. It is kept with the study, so that
 everyone who runs the grid runs it with the same values. It is not signed: each run of the grid signs the values that
-it had, and whoever doubts a row searches again, in the same folder of runs, where nothing is trained twice. Rows of a
-search that was described otherwise are left where they are, and count for nothing.
+it had, and anyone can repeat the search in the same folder of runs, where nothing is trained twice. Rows of a
+search with another description are kept and ignored.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ SCHEMA = "urn:ndrepro:found:v1"
 
 
 def found_file(study: Path) -> Path:
-    """Where the study in the file ``study`` has what its search found."""
+    """The file of search results of the study in the file ``study``."""
     return study.with_suffix(".found.json")
 
 
 def read_values(study: Path, search: Search) -> dict[Target, Mapping[str, float]]:
-    """The values that the search has found so far; none where there is no file. Raises UsageError for a wrong one."""
+    """The values found so far; none where there is no file. Raises UsageError for a wrong one."""
     return values_by_target(search, read_found(found_file(study), search))
 
 
