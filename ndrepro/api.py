@@ -113,7 +113,7 @@ def diff(first: AnyPath, second: AnyPath, *, runs: AnyPath = "runs", keys: Itera
         keys: files of the public keys to trust instead of those of the key home.
 
     Returns:
-        ``identical`` says whether every result is equal bit for bit; ``trails.parting`` is the first step that
+        ``identical`` says whether every result is equal bit for bit; ``trails.divergence`` is the first step that
         differs, ``causes`` are the likely reasons, most likely first.
 
     Raises:

@@ -84,8 +84,12 @@ def test_the_bisection_turns_between_the_releases_that_it_names(tmp_path: Path) 
     versions = {name: Trail(run.trail) for name, run in runs.items()}
     same = [name for name, trail in versions.items() if compare(trail, Trail(first.trail)).identical]
     assert len(same) == len(runs) - 1 and last.root.name not in same
-    parting = compare(Trail(first.trail), Trail(last.trail)).divergence
-    assert parting is not None and (parting.step, parting.loss_differs, len(parting.tensors)) == (1, False, 26)
+    divergence = compare(Trail(first.trail), Trail(last.trail)).divergence
+    assert divergence is not None and (divergence.step, divergence.loss_differs, len(divergence.tensors)) == (
+        1,
+        False,
+        26,
+    )
 
 
 def test_a_kept_manifest_that_was_changed_is_left_out(tmp_path: Path) -> None:

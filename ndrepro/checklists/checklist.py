@@ -1,14 +1,14 @@
 """The guidelines of Ravi et al. 2025 as checks that show their evidence.
 
 Ravi, Goel, Davis, Thiruvathukal, "Improving the Reproducibility of Deep Learning Software" (arXiv 2505.03165), gather
-what is recommended to whoever releases deep learning software, with patterns and anti-patterns. Here each guideline,
+recommendations for releases of deep learning software, with patterns and anti-patterns. Here each guideline,
 in our own words, has patterns that a program can look for, and anti-patterns. A pattern is found only with evidence:
 a file and line, or a field of a verified manifest; nothing is inferred from a name or a comment.
 
-Of a guideline is said: **found** (evidence of a pattern and of no anti-pattern), **with gaps** (of both),
-**anti-pattern** (of an anti-pattern only), **not found**, or, of a single run, **not in a run** (a manifest cannot
-show it: documents, other seeds). Only "found" and "with gaps" count as points. A point says that something was found,
-not that it is good.
+Each guideline gets one of five results: **found** (evidence of a pattern and of no anti-pattern), **with gaps** (of
+both), **anti-pattern** (of an anti-pattern only), **not found**, or, of a single run, **not in a run** (a manifest
+cannot show it: documents, other seeds). Only "found" and "with gaps" count as points. A point states that evidence
+exists, not that it is good.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def _finding(guideline: Guideline, good: Any, bad: Any, subject: Sources | Manif
 
 
 def _look(finders: Any, subject: Any) -> tuple[Pattern, ...]:
-    """What the finders find, those that find nothing left out. Repeated lines count once."""
+    """The patterns of the finders that have evidence. Repeated lines count once."""
     looked = []
     for what, find in finders:
         # what trains comes first: it is what a reader asks about

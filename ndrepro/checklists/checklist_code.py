@@ -1,4 +1,4 @@
-"""What Python code does, read from its syntax tree: seeds really set, training, testing, networks, data, weights.
+"""Evidence from Python code, read from its syntax tree: seeds really set, training, testing, networks, data, weights.
 
 A comment, a name or a text that says "seed" is no evidence; a call that sets one is. Every finder yields evidence
 with file and line, and nothing where there is nothing.

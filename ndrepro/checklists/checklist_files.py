@@ -1,4 +1,4 @@
-"""What the other files of a folder say: dependencies pinned or not, containers, instructions, hardware, weights, seeds.
+"""Evidence from the other files of a folder: pinned dependencies, containers, instructions, hardware, weights, seeds.
 
 Finders as in ``checklist_code``: evidence with file and line, and nothing where there is nothing.
 """

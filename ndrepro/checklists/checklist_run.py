@@ -1,7 +1,7 @@
-"""What a run's verified manifest says, as evidence: the field, and what stands there.
+"""Evidence from a run's verified manifest: the field and its value.
 
-Only what was signed counts: of a manifest that does not verify, nothing is evidence of anything. A field that says
-that something could not be found out is no evidence either.
+Only what was signed counts: of a manifest that does not verify, nothing is evidence of anything. A field that states
+that something was unavailable is no evidence either.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PREFIX = "manifest.dsse.json"
 
 @dataclass(frozen=True)
 class Run:
-    """A run that was looked at: its manifest where it verifies, and who signed it, or what is wrong."""
+    """An examined run: its manifest where it verifies, and its signer, or the problem."""
 
     path: Path
     manifest: Manifest | None

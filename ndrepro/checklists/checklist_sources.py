@@ -1,4 +1,4 @@
-"""What a checklist looks at: the files of a folder, its Python parsed, and pieces of evidence with file and line.
+"""The sources of a checklist: the files of a folder, its parsed Python, and evidence with file and line.
 
 Of a git repository the files are those that git tracks: what is not committed is not released. Of any other folder
 they are all but hidden ones, caches and installed environments. Links are not followed, large files and binaries are

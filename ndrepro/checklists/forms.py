@@ -7,7 +7,7 @@ Badging, version 1.1), the NeurIPS Paper Checklist (sixteen questions), and what
 An answer is "yes" only with evidence, a file with line or a field of a manifest; an example in a document (a code
 block, inline code, a comment) is none, and a command counts where what it starts is there. It is "no" only where
 something was found that speaks against it; else "not known", with what would have to be looked at. What is about the
-paper, or is somebody else's to give, is not known here: a program that answers such a question makes it up.
+paper, or is somebody else's to give, is not known here: a program could only invent an answer.
 """
 
 from __future__ import annotations

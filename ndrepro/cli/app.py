@@ -103,7 +103,7 @@ app.command("verify", short_help="Check a run: signature, files, ledger.")(verif
 app.command("show", short_help="Show a run on one screen.")(show.show)
 app.command("list")(list_runs.list_runs)
 app.command("reproduce", short_help="Train a run again, and judge.")(reproduce.reproduce)
-app.command("diff", short_help="Where two runs part, and why.")(diff.diff)
+app.command("diff", short_help="Where two runs diverge, and why.")(diff.diff)
 app.command("bisect", short_help="Which package moved a result.")(bisect.bisect)
 app.command("report", short_help="One HTML folder about a study or its runs.")(report.report)
 app.command("audit", short_help="Compute what papers claim again.")(audit.audit)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ndrepro.analysis.comparison.cause_catalogue import NEVER, STAGES, Effect
-from ndrepro.analysis.comparison.trail_divergence import Parting, TrailComparison
+from ndrepro.analysis.comparison.trail_divergence import TrailComparison, TrailDivergence
 
 LIKELY, POSSIBLE, RULED_OUT = "likely", "possible", "ruled out"
 # Relative differences of the first losses that part. In float32 a sum of many terms rounds at 1e-7 to 1e-5; inverse
@@ -46,18 +46,20 @@ class Observation:
     @classmethod
     def of(cls, trails: TrailComparison | None, *, same_pixels: bool, other_tensors: bool) -> Observation:
         """What a comparison shows."""
-        parting = trails.parting if trails else None
-        if parting is None:
+        divergence = trails.divergence if trails else None
+        if divergence is None:
             return cls(None if trails is None else NEVER, same_pixels=same_pixels, other_tensors=other_tensors)
-        size = _first_size(parting)
-        return cls(parting.step, parting.loss_differs, size, parting.tensors, parting.same_batch_by, same_pixels)
+        size = _first_size(divergence)
+        return cls(
+            divergence.step, divergence.loss_differs, size, divergence.tensors, divergence.same_batch_by, same_pixels
+        )
 
 
-def _first_size(parting: Parting) -> float | None:
+def _first_size(divergence: TrailDivergence) -> float | None:
     """The size of the first difference that the losses show, soon after the runs diverge."""
-    if parting.growth[-1].step == 0:
+    if divergence.growth[-1].step == 0:
         return None
-    soon = (point.relative for point in parting.growth if point.step <= parting.step + 2)
+    soon = (point.relative for point in divergence.growth if point.step <= divergence.step + 2)
     return next((size for size in soon if size != 0), 0.0)
 
 
@@ -76,7 +78,7 @@ def assess(effect: Effect, seen: Observation) -> tuple[str, str]:
         return (RULED_OUT, "every step is equal") if must_show else (POSSIBLE, "")
     if seen.step < stage.earliest:
         where = "in no step" if stage.earliest == NEVER else f"from step {stage.earliest} on"
-        return RULED_OUT, f"it can show {where}, and they part at step {seen.step}"
+        return RULED_OUT, f"it can show {where}, and they diverge at step {seen.step}"
     if effect.stage == "data" and seen.same_pixels:
         return RULED_OUT, "the pixels are the same"
     if effect.stage in ("batch", "data") and seen.same_batch_by:
@@ -94,7 +96,7 @@ def _by_size(rounding: bool | None, seen: Observation, *, exact: bool, often: bo
     """By the first difference of the losses: of rounding's size, or larger."""
     size = ""
     if seen.relative is not None:
-        size = f"the losses part by {seen.relative:.0e}" if seen.relative else "the losses do not differ yet"
+        size = f"the losses diverge by {seen.relative:.0e}" if seen.relative else "the losses do not differ yet"
     relative = 0.0 if seen.relative is None else seen.relative
     if rounding is True:
         likely = seen.relative is not None and relative < _GROWN
@@ -104,5 +106,5 @@ def _by_size(rounding: bool | None, seen: Observation, *, exact: bool, often: bo
     if rounding is False and seen.relative is not None and relative < _ROUNDING:
         return POSSIBLE, f"{size}, no more than rounding"
     if exact:
-        return LIKELY, "they part exactly where it first shows" + (f"; {size}" if size else "")
+        return LIKELY, "they diverge exactly where it first shows" + (f"; {size}" if size else "")
     return POSSIBLE, size

@@ -129,7 +129,7 @@ def _judge(effect: Effect, evidence: tuple[str, ...], seen: Observation) -> Caus
 
 def _ended_early(trails: TrailComparison | None, manifests: tuple[Manifest, Manifest]) -> list[Cause]:
     """One run took more steps, or one has lost some of those that it signed."""
-    if trails is None or trails.parting is not None or trails.last_steps[0] == trails.last_steps[1]:
+    if trails is None or trails.divergence is not None or trails.last_steps[0] == trails.last_steps[1]:
         return []
     first, second = trails.last_steps
     ends = f"they end at step {first:,} and step {second:,}; every step that both have is equal"
@@ -208,7 +208,11 @@ def _resumed(manifests: tuple[Manifest, Manifest], seen: Observation) -> list[Ca
     evidence = f"resumed from step {steps[0]:,} and step {steps[1]:,} (0: not resumed)"
     behind = seen.step is not None and seen.step - 1 in [step for step in steps if step]
     assessment = LIKELY if behind else POSSIBLE if seen.step is not None and seen.step > max(steps) else RULED_OUT
-    remark = {LIKELY: "they part in the step behind it", POSSIBLE: "", RULED_OUT: f"they part at step {seen.step:,}"}
+    remark = {
+        LIKELY: "they diverge in the step behind it",
+        POSSIBLE: "",
+        RULED_OUT: f"they diverge at step {seen.step:,}",
+    }
     evidence_lines = (evidence, *filter(None, [remark[assessment]]))
     return [Cause("a resumed run", assessment, evidence_lines, "its state was read back from a checkpoint", 40)]
 

@@ -68,7 +68,7 @@ class Side:
 
     @property
     def status(self) -> str:
-        """What may be said of the run, at most, in words for a reader."""
+        """The strongest statement that the checks allow of the run, for a reader."""
         if self.changed:
             return "CHANGED AFTER SIGNING"
         if self.signer is None:
@@ -103,9 +103,9 @@ class Side:
 
 @dataclass(frozen=True)
 class RunComparison:
-    """Everything that was found; ``None`` where it could not be compared, ``notes`` say why.
+    """The comparison of two runs; ``None`` where something could not be compared, with the reason in ``notes``.
 
-    ``results`` tells of each result file "equal", "different", or which of the two alone has it. ``causes`` is empty
+    ``results`` has for each result file "equal", "different", or the only run that has it. ``causes`` is empty
     where the results are identical. ``other_tensors``: the trails follow the tensors of different networks.
     """
 
@@ -179,7 +179,7 @@ def _signed(path: Path, folder: RunFolder | None, verdict: Verdict, manifest: Ma
 
 
 def _unsigned(side: Side) -> Side:
-    """A run that nobody trusted signed: its results as they lie there, compared with what its manifest claims."""
+    """A run that nobody trusted signed: its results as they are, compared with its manifest's claims."""
     claimed = {item.path: item.sha256 for item in side.manifest.artifacts} if side.manifest else {}
     names = _results(side.manifest)
     results = {name: claimed[name] for name in names if name in claimed}
@@ -194,9 +194,9 @@ def _unsigned(side: Side) -> Side:
 
 
 def _unverified(path: Path, trust: TrustPolicy, problems: list[str]) -> tuple[Manifest | None, tuple[str, ...]]:
-    """The manifest as it lies there, None with a further problem where it cannot be read; and its name if changed.
+    """The manifest as it is, None with a further problem where it cannot be read; and its name if changed.
 
-    That a stranger signed it is no sign of a change; that a trusted key is named and did not sign it is one.
+    A stranger's signature is no sign of a change; a trusted key that is named and did not sign is one.
     """
     changed: tuple[str, ...] = ()
     try:
@@ -225,7 +225,7 @@ def _results(*manifests: Manifest | None) -> tuple[str, ...]:
 
 
 def compare_runs(first: Side, second: Side) -> RunComparison:
-    """Compare two runs in everything that is at hand. Raises NdreproError where there is nothing to compare."""
+    """Compare two runs in everything available. Raises NdreproError where there is nothing to compare."""
     notes: list[str] = []
     manifests = code = data = None
     if first.manifest and second.manifest:
@@ -254,7 +254,7 @@ def compare_runs(first: Side, second: Side) -> RunComparison:
 
 
 def _changed_results(first: Side, second: Side, results: Mapping[str, str]) -> Cause | None:
-    """The cause that leaves no room for another: a result that differs is not the one that was signed."""
+    """The cause that excludes every other: a result that differs is not the signed one."""
     evidence = [
         f"{name} of the {which} run is not the file that was signed"
         for which, side in (("first", first), ("second", second))

@@ -1,8 +1,8 @@
 """Where the numbers of two runs diverge, and how their difference grows, step by step, from their numerical trails.
 
 Trails are read as plain files (numpy, no torch). Losses come from the trail's bits and are those of single steps. A
-difference of zero is a finding like any other; a trail that is torn, cut short or begins later than the other is
-compared as far as both go, with a note.
+difference of zero is a finding like any other; a trail that is truncated or starts later than the other is
+compared over their common steps, with a note.
 
 The relative difference of two losses a and b is |a - b| / max(|a|, |b|), 0 where their bits are equal.
 """
@@ -47,7 +47,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Parting:
+class TrailDivergence:
     """The first step whose bits differ.
 
     Attributes:
@@ -107,12 +107,12 @@ class Parting:
 
 @dataclass(frozen=True)
 class TrailComparison:
-    """Two trails: each one's first and last step (-1: no record), records compared, where they diverge, what is odd."""
+    """Two trails: each one's first and last step (-1: no record), records compared, where they diverge, notes."""
 
     first_steps: tuple[int, int]
     last_steps: tuple[int, int]
     shared: int
-    parting: Parting | None
+    divergence: TrailDivergence | None
     identical: bool
     notes: tuple[str, ...] = ()
 
@@ -123,7 +123,7 @@ class TrailComparison:
             "first_steps": list(self.first_steps),
             "last_steps": list(self.last_steps),
             "shared_records": self.shared,
-            "parting": None if self.parting is None else self.parting.to_json(),
+            "divergence": None if self.divergence is None else self.divergence.to_json(),
             "notes": list(self.notes),
         }
 
@@ -135,9 +135,9 @@ def compare_trails(first: Path, second: Path) -> TrailComparison:
     notes = [f"the {name} trail: {problem}" for name, trail in _named(a, b) for problem in trail.problems()]
     notes += [f"the {name} trail begins at step {trail.start:,}" for name, trail in _named(a, b) if trail.start]
     lasts = [trail.last() or (-1, math.nan) for trail in (a, b)]
-    parting = _parting(a, b, found.divergence.step) if found.divergence else None
+    divergence = _divergence(a, b, found.divergence.step) if found.divergence else None
     return TrailComparison(
-        found.starts, (lasts[0][0], lasts[1][0]), found.compared, parting, found.identical, tuple(notes)
+        found.starts, (lasts[0][0], lasts[1][0]), found.compared, divergence, found.identical, tuple(notes)
     )
 
 
@@ -170,7 +170,7 @@ def _is_statistic(name: str) -> bool:
     return name.rpartition(".")[2].startswith("running_")
 
 
-def _parting(first: Trail, second: Trail, step: int) -> Parting:
+def _divergence(first: Trail, second: Trail, step: int) -> TrailDivergence:
     import numpy as np
 
     a, b = shared_records(first, second)
@@ -188,7 +188,7 @@ def _parting(first: Trail, second: Trail, step: int) -> Parting:
     everywhere = np.flatnonzero(counts[at:] == width)
     # a loss that is no number in one of them differs more than any number
     worst = at + int(np.nan_to_num(relative[at:], nan=np.inf).argmax())
-    return Parting(
+    return TrailDivergence(
         step=step,
         equal_steps=max(at - 1, 0),
         loss_differs=bool(loss_differs[at]),

@@ -61,7 +61,7 @@ def value(recorded: Any) -> str:
 
 
 def shortened(text: str, limit: int = _SHOWN) -> str:
-    """``text``, its middle left out where it is long: the ends tell most."""
+    """``text``, its middle left out where it is long."""
     half = (limit - 3) // 2
     return text if len(text) <= limit else f"{text[:half]}...{text[-half:]}"
 

@@ -1,1 +1,1 @@
-"""What moves a result: library versions, seeds, threads, hardware."""
+"""Sensitivity of results: library versions, seeds, threads, hardware."""

@@ -1,10 +1,10 @@
-"""What moves the result, and by how much: bits, numbers, conclusion, from the verified runs of a study.
+"""Sensitivity of a study's results to what was varied: bits, numbers and conclusion, from its verified runs.
 
-    read_results ──> design_of ──> compare_bits          which cells agree, where the others part
+    read_results ──> design_of ──> compare_bits          which cells agree, where the others diverge
                               ├─> compare_numbers       means, paired differences, equivalence, components, power
                               └─> contrasts, orders     does "ND beats BN" hold everywhere
 
-Which package it was that moved a bit is not for this to say: ``ndrepro bisect`` finds it by running.
+``ndrepro bisect`` finds the package that changed a bit, by running trials.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ METRICS = {
 
 @dataclass(frozen=True)
 class AnalysisOptions:
-    """What is asked: the metric, the margin within which a difference does not matter, the methods to be compared."""
+    """Options of the analysis: metric, equivalence margin, methods to compare."""
 
     metric: str = "test_accuracy"
     margin: float = 1.0
@@ -49,7 +49,7 @@ class AnalysisOptions:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """The whole answer; ``scores`` says which runs it rests on, and what was refused."""
+    """The whole result; ``scores`` are the runs it is based on, with those refused."""
 
     options: AnalysisOptions
     scores: Results
@@ -113,7 +113,7 @@ def sensitivity_of(scores: Results, options: AnalysisOptions) -> Sensitivity:
 
 
 def _usual(methods: tuple[str, ...]) -> tuple[str, str] | None:
-    """Deconvolution against batch norm, else the first two that there are."""
+    """Deconvolution against batch norm, else the first two methods."""
     if {"nd", "bn"} <= set(methods):
         return "nd", "bn"
     return (methods[0], methods[1]) if len(methods) > 1 else None

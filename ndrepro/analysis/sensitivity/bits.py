@@ -1,8 +1,8 @@
-"""Which cells have equal bits, where each pair parts, and how the difference grows: read off signed trails.
+"""Which cells have equal bits, where each pair diverges, and how the difference grows: from signed trails.
 
 A trail counts only with the digest that the run's manifest signed. Two runs agree when their trails are equal in every
-step; a cell agrees with another when all their pairs (same subject, same replicate) do. What has no trail, or another
-one than was signed, is listed and compared with nothing.
+step; a cell agrees with another when all their pairs (same subject, same replicate) do. Runs without a trail, or with
+another than was signed, are listed and not compared.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from provenance.formats.trail import Trail
 
 @dataclass(frozen=True)
 class PairOfCells:
-    """Two cells of one subject: pairs that could be compared, how many have equal bits, where the others part.
+    """Two cells of one subject: pairs that could be compared, how many have equal bits, where the others diverge.
 
-    ``steps`` are the first steps that differ, of the pairs that part; ``tensor`` is the one nearest to where the
-    difference came in, most often, and ``forward`` how many pairs part in the loss (the forward pass) already.
+    ``steps`` are the first steps that differ, of the pairs that diverge; ``tensor`` is the one nearest to where the
+    difference came in, most often, and ``forward`` how many pairs diverge in the loss (the forward pass) already.
     ``problem`` says why pairs that have both trails could not be compared.
     """
 
@@ -48,7 +48,7 @@ class PairOfCells:
 
 @dataclass(frozen=True)
 class Growth:
-    """How two cells' losses part: of every step the median, least and largest relative difference over replicates."""
+    """Divergence of two cells' losses: per step the median, least and largest relative difference over replicates."""
 
     cell: str
     steps: tuple[int, ...]
@@ -67,7 +67,7 @@ class BitComparison:
     """One subject: every pair of cells, groups of cells with equal bits, growth against the reference, what lacks.
 
     ``repeated`` counts runs that were run again with nothing changed and have both trails, ``repeated_equal`` those
-    of them whose bits came out again.
+    of them with bit-identical trails.
     """
 
     subject: str
@@ -120,7 +120,7 @@ def compare_bits(design: ExperimentalDesign, subject: str) -> BitComparison:
 
 
 def _repeats(design: ExperimentalDesign, subject: str) -> list[bool]:
-    """Of every run that was run again, whether its bits came out again; those without both trails are not among."""
+    """For every repeated run that has both trails, whether its bits were reproduced."""
     first = {run.identity: run for (name, _), runs in design.runs.items() if name == subject for run in runs.values()}
     found = []
     for run in design.repeats:
@@ -161,12 +161,12 @@ def _compare(
         except TrailError as error:
             problem = error.message
             continue
-        if found.parting is None:
+        if found.divergence is None:
             problem = "they are of unequal length, and equal as far as both go"
             continue
-        steps.append(found.parting.step)
-        tensors.append(found.parting.nearest_tensor)
-        forward += found.parting.loss_differs
+        steps.append(found.divergence.step)
+        tensors.append(found.divergence.nearest_tensor)
+        forward += found.divergence.loss_differs
     tensor = Counter(tensors).most_common(1)[0][0] if tensors else ""
     return PairOfCells(label, other, len(shared), equal, tuple(sorted(steps)), tensor, forward, problem)
 

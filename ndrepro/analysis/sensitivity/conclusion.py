@@ -1,8 +1,8 @@
 """Does the conclusion hold in every cell? "A beats B" with P(A > B), and where the order of the subjects changes.
 
 A contrast is two methods on the same network, data and epochs. In each cell the pairs are the replicates that both
-methods have there; which cell a pair is from is one more thing that may move the difference, and its share of the
-variance is the interaction of axis and method.
+methods have there; the cell is one more factor of the difference, and its share of the variance is the
+interaction of axis and method.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def methods_of(design: ExperimentalDesign) -> tuple[str, ...]:
 
 
 def orders(design: ExperimentalDesign, metric: str) -> dict[str, Agreement]:
-    """How far each cell puts the subjects in the reference's order; only cells with two subjects in common."""
+    """Rank agreement of each cell with the reference; only cells with two subjects in common."""
     found: dict[str, Agreement] = {}
     first = _results(design, design.reference, metric)
     for cell in design.cells:

@@ -1,4 +1,4 @@
-"""What was varied in a folder of runs: subjects, axes, cells and the replicates inside them.
+"""The experimental design of a folder of runs: subjects, axes, cells and their replicates.
 
     subject    what is trained: the experiment's name (architecture, method, epochs, data set)
     axis       whatever else differs between two runs: environment, threads, determinism, device, the limits of the
@@ -9,7 +9,7 @@
                others, all of theirs: "init 3, order 5"
 
 The reference is the cell that every other is compared with: on each axis the value that most runs have, so that a study
-that changes one thing at a time is compared with what it started from. Runs of two cells are pairs where their subject
+that varies one factor at a time is compared with its starting point. Runs of two cells are pairs where their subject
 and replicate are the same.
 """
 
@@ -40,7 +40,7 @@ Replicate = int | str
 
 @dataclass(frozen=True)
 class Condition:
-    """One combination of values, by axis; ``label`` is what tells it from the reference."""
+    """One combination of values, by axis; ``label`` names its difference from the reference."""
 
     values: tuple[tuple[str, Any], ...]
     label: str = ""
@@ -52,7 +52,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class ExperimentalDesign:
-    """Runs in order: ``runs[subject, cell]`` maps replicates to runs; ``repeats`` are runs of what had been run.
+    """Runs in order: ``runs[subject, cell]`` maps replicates to runs; ``repeats`` are repeated runs.
 
     ``streams`` are those that some runs draw anew, each against the others; none where only the seed is.
     """

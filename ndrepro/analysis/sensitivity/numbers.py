@@ -1,8 +1,8 @@
-"""How far a result moves from cell to cell: means and spreads, paired differences, equivalence, power, components.
+"""Differences of results between cells: means and spreads, paired differences, equivalence, power, components.
 
 Every cell is compared with the reference over the replicates that both have (t interval, sign-flip test, two one-sided
 tests within a stated margin); p-values are corrected over all comparisons of a subject (Holm). Values that are not
-finite enter nothing and are named, and so are replicates without a partner.
+finite are excluded and named, and so are replicates without a partner.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ndrepro.analysis.statistics.samples import TooLittle
 
 @dataclass(frozen=True)
 class CellNumbers:
-    """One cell of one subject. What could not be given is None, and ``why`` says so in words.
+    """One cell of one subject. Unavailable values are None, with the reason in ``why``.
 
     ``mean`` has the interval of the mean, ``one_more`` that of one more run; ``against`` is the paired comparison with
     the reference (this cell less the reference), ``bootstrap`` the same difference with its bootstrap interval,
@@ -88,7 +88,7 @@ class Breakdown:
 
 @dataclass(frozen=True)
 class Numbers:
-    """One subject: a line for every cell, and what accounts for the spread; ``why_not`` what could not be said."""
+    """One subject: a row per cell, and the components of variance; ``why_not`` has reasons for missing values."""
 
     subject: str
     cells: tuple[CellNumbers, ...]
@@ -108,7 +108,7 @@ class Numbers:
 def compare_numbers(
     design: ExperimentalDesign, subject: str, metric: str, margin: float, *, confidence: float = 0.95
 ) -> Numbers:
-    """Everything that is said of one subject's ``metric``, a field of ``ResultRow``."""
+    """All comparisons of one subject's ``metric``, a field of ``ResultRow``."""
     values = {cell: _finite(design, subject, cell, metric) for cell in design.cells if design.of(subject, cell)}
     reference = values.get(design.reference, ({}, ()))[0]
     lines = [

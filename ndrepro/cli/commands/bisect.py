@@ -103,8 +103,8 @@ def _print_trial(trial: PackageTrial) -> None:
 def _where(trial: PackageTrial) -> str:
     """Where its bits part from A's, and which run says so."""
     at = ""
-    if trial.parting is not None:
-        step, tensors = trial.parting
+    if trial.divergence is not None:
+        step, tensors = trial.divergence
         at = f": from step {step}, in {plural(len(tensors), 'tensor')}"
         at += f" ({tensors[0]}{', ...' if len(tensors) > 1 else ''})" if tensors else ""
     return f"{at}  [{trial.run.root.name}]" if trial.run is not None else at

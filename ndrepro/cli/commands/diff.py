@@ -1,4 +1,4 @@
-"""``ndrepro diff``: where the numbers of two runs part, why, and everything in which the runs differ."""
+"""``ndrepro diff``: where the numbers of two runs diverge, why, and everything in which the runs differ."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ndrepro.analysis.comparison.causes import Cause
     from ndrepro.analysis.comparison.metrics_diff import MetricsComparison
     from ndrepro.analysis.comparison.run_comparison import RunComparison, Side
-    from ndrepro.analysis.comparison.trail_divergence import Parting
+    from ndrepro.analysis.comparison.trail_divergence import TrailDivergence
     from ndrepro.cli.display.located import Located
     from provenance.comparison.code_diff import CodeDiff
     from provenance.comparison.manifest_diff import Group, ManifestDiff
@@ -32,7 +32,7 @@ def diff(
     second: Annotated[str, typer.Argument(metavar="B", show_default=False, help="The other run, likewise.")],
     code: Annotated[bool, typer.Option("--code", help="Print the difference of the code, too.")] = False,
     locate: Annotated[
-        bool, typer.Option("--locate", help="Replay the step at which they part, and name the first operation.")
+        bool, typer.Option("--locate", help="Replay the step at which they diverge, and name the first operation.")
     ] = False,
     keep: Annotated[
         Path | None, typer.Option("--keep", metavar="DIR", help="Keep what --locate replayed, tensors included.")
@@ -41,7 +41,7 @@ def diff(
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
-    """Compare two runs: where they part, why, in what they differ. Both are verified first, every file included.
+    """Compare two runs: where they diverge, why, in what they differ. Both are verified first, every file included.
 
     Exit 0 if identical bit for bit, 1 if not, or if a file of either was changed after signing.
     """
@@ -91,8 +91,8 @@ def _print(found: RunComparison) -> None:
         *(found.metrics.notes if found.metrics else ()),
     ):
         _row("note", note, style="yellow")
-    if found.trails and found.trails.parting:
-        _print_growth(found.trails.parting)
+    if found.trails and found.trails.divergence:
+        _print_growth(found.trails.divergence)
     if found.metrics and not found.metrics.identical:
         _row("results", _metrics(found.metrics))
     if found.causes:
@@ -123,7 +123,7 @@ def _headline(found: RunComparison) -> None:
     from rich.text import Text
 
     same = found.changed and set(found.results.values()) == {"equal"}
-    text = _identical(found) if found.identical else _SAME_RESULTS if same else _parting(found)
+    text = _identical(found) if found.identical else _SAME_RESULTS if same else _divergence(found)
     style = "bold green" if found.identical else "bold yellow"
     terminal.console().print(Text(terminal.hanging(text, 0), style=style), soft_wrap=True)
 
@@ -141,7 +141,7 @@ def _identical(found: RunComparison) -> str:
     return f"identical: {steps}, {epochs} and the final weights are equal bit for bit{signed}{although}"
 
 
-def _parting(found: RunComparison) -> str:
+def _divergence(found: RunComparison) -> str:
     if not found.results:
         return "nothing to compare: neither run has results"
     if found.other_tensors:
@@ -152,8 +152,8 @@ def _parting(found: RunComparison) -> str:
     if found.trails is None:
         which = ", ".join(f"{name} {how}" for name, how in found.results.items())
         return f"they differ; where they diverge is unknown: {which}"
-    parting = found.trails.parting
-    if parting is None:
+    divergence = found.trails.divergence
+    if divergence is None:
         shared = f"no bit differs in the {max(found.trails.shared - 1, 0):,} steps that both have"
         if not found.trails.identical:
             spans = zip("AB", found.trails.first_steps, found.trails.last_steps, strict=True)
@@ -161,21 +161,23 @@ def _parting(found: RunComparison) -> str:
         wrong = ", ".join(name for name, how in found.results.items() if how != "equal")
         return f"{shared}, but these do: {wrong}"
     where = (
-        f"{parting.nearest_tensor} ({len(parting.tensors)} of {parting.of} tensors)" if parting.tensors else "no tensor"
+        f"{divergence.nearest_tensor} ({len(divergence.tensors)} of {divergence.of} tensors)"
+        if divergence.tensors
+        else "no tensor"
     )
-    if parting.step == 0:
-        return f"they part before the first step: the first weights differ in {where}"
-    after = f"{plural(parting.equal_steps, 'equal step')}" if parting.equal_steps else "equal first weights"
-    return f"they part at step {parting.step:,} in {where}, after {after}"
+    if divergence.step == 0:
+        return f"they diverge before the first step: the first weights differ in {where}"
+    after = f"{plural(divergence.equal_steps, 'equal step')}" if divergence.equal_steps else "equal first weights"
+    return f"they diverge at step {divergence.step:,} in {where}, after {after}"
 
 
-def _print_growth(parting: Parting) -> None:
+def _print_growth(divergence: TrailDivergence) -> None:
     """The losses of the first step that differs, and a few steps of how the difference grows."""
-    if parting.losses is not None:
-        how = "differs" if parting.loss_differs else "is equal"
-        values = f": {parting.losses[0]!r} and {parting.losses[1]!r}" if parting.loss_differs else ""
+    if divergence.losses is not None:
+        how = "differs" if divergence.loss_differs else "is equal"
+        values = f": {divergence.losses[0]!r} and {divergence.losses[1]!r}" if divergence.loss_differs else ""
         _row("", f"the loss of that step {how}{values}")
-    points = parting.growth
+    points = divergence.growth
     if len(points) > _POINTS:
         chosen = sorted({round(place * (len(points) - 1) / (_POINTS - 1)) for place in range(_POINTS)})
         points = tuple(points[place] for place in chosen)

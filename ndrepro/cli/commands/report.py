@@ -116,7 +116,7 @@ def _about(study: Study | None, folders: list[Path], what: list[str], out: Path,
     commands += [
         ("One run: signature, every file, ledger, trail, weights", f"{program} verify RUN{trusted}"),
         ("Train one run again and have it judged, bit by bit", f"{program} reproduce RUN"),
-        ("Where two runs part, and why", f"{program} diff RUN OTHER"),
+        ("Where two runs diverge, and why", f"{program} diff RUN OTHER"),
     ]
     title = f"{study.name}: {study.title}" if study else f"Runs in {', '.join(map(os.fspath, folders))}"
     return About(title, ndrepro.__version__, program, again=tuple(commands))

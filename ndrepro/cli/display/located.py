@@ -213,13 +213,13 @@ def _step_of(found: RunComparison) -> int:
         )
     if found.trails is None:
         raise UsageError(f"--locate: there is no step to replay: {'; '.join(found.notes)}", "give two run folders")
-    if found.trails.parting is None:
+    if found.trails.divergence is None:
         raise UsageError(
             "--locate: no step that both have differs, so there is none to replay",
             "leave --locate out; `verify` says whether a trail was cut short",
         )
     # first weights compute nothing: the step after them shows what their difference reaches
-    return max(found.trails.parting.step, min(1, found.trails.shared - 1))
+    return max(found.trails.divergence.step, min(1, found.trails.shared - 1))
 
 
 def _subject(side: Side) -> Any:

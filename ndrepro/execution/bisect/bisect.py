@@ -8,8 +8,8 @@
          ├─ its leading package alone, and the rest without it, put together by force
          └─ the releases of it at which the result turns              (``delta.turns``)
 
-Every trial is an ordinary recorded run in a cell of its own; what has been run is not run again, so that a bisection
-that was stopped goes on where it was. "Result" is the numerical trail (every step's bits) or the scores. A set that no
+Every trial is an ordinary recorded run in a cell of its own; what has been run is not run again, so that an
+interrupted bisection resumes. "Result" is the numerical trail (every step's bits) or the scores. A set that no
 resolver takes, that cannot be installed or whose run fails is unresolved: neither yes nor no, and named.
 """
 
@@ -52,9 +52,9 @@ SCORES = "scores"
 
 @dataclass(frozen=True)
 class PackageTrial:
-    """One set of packages: what was changed, the cell, the run, and what came of it.
+    """One set of packages: the changes, the cell, the run, and its outcome.
 
-    ``parting`` is the first step whose bits differ from A's and the tensors that do, None where none differs;
+    ``divergence`` is the first step whose bits differ from A's and the tensors that do, None where none differs;
     ``result`` the digest of what is compared, by which trials are distinguished.
     """
 
@@ -62,7 +62,7 @@ class PackageTrial:
     cell: str
     outcome: str
     run: RunFolder | None = None
-    parting: tuple[int, tuple[str, ...]] | None = None
+    divergence: tuple[int, tuple[str, ...]] | None = None
     reason: str = ""
     result: str = ""
 
@@ -73,8 +73,8 @@ class PackageTrial:
             "cell": self.cell,
             "outcome": self.outcome,
             "run": str(self.run.root) if self.run else None,
-            "step": self.parting[0] if self.parting else None,
-            "tensors": list(self.parting[1]) if self.parting else [],
+            "step": self.divergence[0] if self.divergence else None,
+            "tensors": list(self.divergence[1]) if self.divergence else [],
             "result": self.result or None,
             "reason": self.reason,
         }
@@ -82,15 +82,14 @@ class PackageTrial:
 
 @dataclass(frozen=True)
 class BisectResult:
-    """What a bisection came to.
+    """The result of a bisection.
 
     Attributes:
-        trials: all of them, in order; the first three are A, A again and B.
-        groups: the locks' differences, those together that move together.
-        cause: the groups of the smallest set found; empty where A and B agree.
-        others: what all the rest does without the cause: changed, if there is a second cause; None where there is none.
-        alone: what the leading package of the cause does alone, and the rest without it; None where it was not asked.
-        turns: releases of that package, each with the next one that could be tried, whose results differ, in their
+        trials: all of them, in order; the first three are A, A again and B. groups: the locks' differences, those
+        together that move together. cause: the groups of the smallest set found; empty where A and B agree. others: the
+        effect of all the rest without the cause: changed, if there is a second cause; None where there is none. alone:
+        the effect of the cause's leading package alone, and of the rest without it; None where not tested. turns:
+        releases of that package, each with the next one that could be tried, whose results differ, in their
             order. None if not asked.
         row: all of its releases between A's and B's, these included; ``untried`` are those that were, and could not be.
         everywhere: whether each of them was tried. If not, results may turn and turn back between two that agree.
@@ -147,7 +146,7 @@ class BisectResult:
 
 @dataclass
 class Bisection:
-    """One search. ``tell`` hears every trial as it ends, ``say`` what is being done.
+    """One search. ``tell`` is called with every trial as it ends, ``say`` with progress messages.
 
     ``train`` makes the run of a cell, or answers with one that is there unless it is to be fresh; it raises
     ProvenanceError where there is none. Left out, it is a recorded run.
@@ -244,7 +243,7 @@ class Bisection:
         return replace(finding, turns=found, row=row, untried=untried, everywhere=everywhere)
 
     def _release(self, leading: VersionChange, release: str) -> str:
-        """What A comes to with another release of the leading package; of the rest only what that needs moves."""
+        """A with another release of the leading package; of the rest only what that needs changes."""
         if release == leading.before:
             return self._trials[0].result
         return self._as_needed({leading.name: release}, f"{leading.name} {release}").result or UNRESOLVED
@@ -316,7 +315,7 @@ class Bisection:
             return trial
         ours, theirs = (file_digest(self._judged_by(run)).sha256 for run in (trial.run, self._reference))
         outcome = SAME if ours == theirs else CHANGED
-        return replace(trial, outcome=outcome, parting=_parting(self._reference, trial.run), result=ours)
+        return replace(trial, outcome=outcome, divergence=_divergence(self._reference, trial.run), result=ours)
 
     def _judged_by(self, folder: RunFolder) -> Path:
         return folder.trail if self.on == BITS else folder.metrics
@@ -327,7 +326,7 @@ class Bisection:
         return trial
 
 
-def _parting(first: RunFolder, second: RunFolder) -> tuple[int, tuple[str, ...]] | None:
+def _divergence(first: RunFolder, second: RunFolder) -> tuple[int, tuple[str, ...]] | None:
     """The first step whose bits differ, and the tensors; None where none does."""
     found = compare(Trail(first.trail), Trail(second.trail)).divergence
     return None if found is None else (found.step, found.tensors)

@@ -1,4 +1,4 @@
-"""What differs between two locks, what of it must move together, and the locks that lie between the two.
+"""Differences of two locks, the groups of them that must change together, and locks between the two.
 
     lock A, lock B ──> changes: one a distribution (another version, only in A, only in B), and one for Python
                    ──> groups: changes that no resolver would take apart, such as torch with the torchvision built on it
@@ -56,9 +56,9 @@ def groups(first: Cell, second: Cell, consistent: Callable[[Iterable[VersionChan
     """The changes, those together that only move together: see below. The group with torch comes first.
 
     A change of version that ``consistent`` refuses by itself is joined with the changes of what requires it, or what it
-    requires, as the locks' own comments tell: with those that cannot move alone either, then with what only one of the
+    requires, as the locks' own comments say: with those that cannot move alone either, then with what only one of the
     cells has, then with the rest, until the set is consistent or there is nothing more to join. Python stays by itself:
-    what it cannot move without, the trials tell.
+    what it depends on, the trials show.
     """
     everything = changes(first, second)
     before, after = (requirers(cell.lock.read_text("utf-8")) for cell in (first, second))
@@ -91,7 +91,7 @@ def groups(first: Cell, second: Cell, consistent: Callable[[Iterable[VersionChan
 def _moves_alone(
     change: VersionChange, before: Mapping[str, frozenset[str]], consistent: Callable[[Iterable[VersionChange]], bool]
 ) -> bool:
-    """Whether a change may be made by itself; asked only where the locks do not tell."""
+    """Whether a change may be made by itself; asked only where the locks do not say."""
     if change.name == PYTHON or change.before is None:
         return True  # one more distribution hurts nobody
     if change.after is None:

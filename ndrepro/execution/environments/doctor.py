@@ -1,6 +1,6 @@
-"""Looks at this machine and says what a run would meet: one finding a line, each with its cure.
+"""Diagnoses this machine before a run: one finding a line, each with its remedy.
 
-Each probe answers for one question and never stops the others: what it cannot find out is itself a finding. Nothing
+Each probe answers one question and never stops the others: a failed probe is itself a finding. Nothing
 is changed and nothing is built. torch is asked in a process of its own (``accelerator``).
 """
 
@@ -96,7 +96,7 @@ def _packages() -> Iterator[Finding]:
 
 
 def _differences(name: str, wrong: list[str], extra: list[str]) -> Iterator[Finding]:
-    """What is not as it should be is a problem, what is there beside it a warning."""
+    """A wrong version is a problem, a surplus distribution a warning."""
     cure = "make env installs what the lock has"
     if name == "package files":
         cure = "make clean, then make env; files are hard links: where it comes back, uv cache clean first"

@@ -1,4 +1,4 @@
-"""One thing that was looked at before a run, how it stands, and what to do about it."""
+"""One diagnostic finding: its subject, status and remedy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PROBLEM = "problem"  # a run that needs this fails
 
 @dataclass(frozen=True)
 class Finding:
-    """What was looked at, its status ("ok", "warning", "problem"), what was found, and the cure ("" where none)."""
+    """The subject, its status ("ok", "warning", "problem"), the finding, and the remedy ("" where none)."""
 
     name: str
     status: str

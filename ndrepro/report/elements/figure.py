@@ -1,4 +1,4 @@
-"""One figure of a report: its words, its data, and the function that draws it."""
+"""One figure of a report: its text, its data, and the function that draws it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How every figure looks, and how it is written: the same bits from the same numbers.
+"""The style of every figure, and its files: the same bits from the same numbers.
 
 Figures are read on paper too: series differ by line, marker and hatch besides colour, and the colours differ in
 lightness, so that a black-and-white print keeps them apart. Two files are written, a PNG and an SVG. Neither holds a

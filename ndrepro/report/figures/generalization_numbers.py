@@ -1,4 +1,4 @@
-"""What the lines of Zhang et al.'s figures 1a, 2a and 2b come to, in numbers: fitted when, and what at the end.
+"""The numbers of Zhang et al.'s figures 1a, 2a and 2b: epoch of the fit, and results at the end.
 
 The highest test accuracy of any epoch stands beside the last one, as "early stopping" does in their figure 2a. It was
 chosen on the test images, so that it is too high by as much as that choice gains.

@@ -4,7 +4,7 @@
         ├── regularised() ────> figure 2a: a line a set of regularisers
         └── normalised() ─────> figure 2b: a line a place of batch norm
 
-Runs stand together that differ in nothing but what a line is about, and their seeds. Curves come from logs that are
+Runs of a group differ only in what its lines show, and in their seeds. Curves come from logs that are
 the signed ones; a run whose log is not gives none, and is counted.
 """
 
@@ -28,7 +28,7 @@ Lines = Mapping[str, Sequence[Curve]]  # what a line is about -> one curve a see
 
 @dataclass
 class Reader:
-    """Reads curves once each, and counts those that cannot be believed."""
+    """Reads each curve once, and counts those that are not the signed ones."""
 
     _read: dict[str, Curve | None] = field(default_factory=dict)
 

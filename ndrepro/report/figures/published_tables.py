@@ -1,6 +1,6 @@
 """Tables 4 to 10 of "[Re] Network Deconvolution" (Obadage et al. 2025) with own values beside the published ones.
 
-An own value stands there only where the whole recipe of the study was kept: network, method, data set, epochs, and no
+An own value is shown only where the whole recipe of the study was kept: network, method, data set, epochs, and no
 setting changed; data that were not the published files are marked. Everything else says "not run". Where several
 execution environments have runs of a cell, the one with the most runs is shown; the table of all experiments has the
 others. A cell's status follows the study's rule: see ``analysis.colours``, rule "relative".
@@ -158,7 +158,7 @@ def imagenet_time_table(own: Own) -> Table:
 
 
 def status(original: float, reproduced: float) -> str:
-    """How a value stands to the original one, by the study's rule."""
+    """A value's status against the original, by the study's rule."""
     return STANDINGS[str(colours([original], [reproduced])[0])]
 
 

@@ -1,4 +1,4 @@
-"""Figures of a sensitivity analysis: which cells agree, how differences grow, how far means move, what spread is from.
+"""Figures of a sensitivity analysis: agreement of cells, growth and means of differences, components of variance.
 
 Every figure is readable in black and white: agreement is written into its field, lines differ by dash and marker,
 bars by hatch.
@@ -52,7 +52,7 @@ def draw(found: Sensitivity, folder: Path) -> tuple[Path, ...]:
 
 
 def _agreement(each: Sequence[BitComparison], path: Path) -> tuple[Path, Path]:
-    """One square a subject: equal, or the first step at which the pairs part."""
+    """One square a subject: equal, or the first step at which the pairs diverge."""
     labels = list(dict.fromkeys(name for bits in each for pair in bits.pairs for name in (pair.first, pair.second)))
     side = 0.62 * len(labels) + 1.6
     with style.figure(side * len(each) + 0.4, side + 0.2, columns=len(each)) as (figure, axes):
@@ -168,7 +168,7 @@ def _forest(axes: Axes, labels: Sequence[str], rows: dict[str, Interval], named:
 
 
 def _breakdowns(found: Sensitivity) -> list[tuple[str, Breakdown]]:
-    """Everything that variance was divided of, with its title."""
+    """Every breakdown of variance, with its title."""
     groups = [(each.subject, "runs", each.breakdowns) for each in found.numbers]
     groups += [(f"{each.first} less {each.second}", "pairs", each.breakdowns) for each in found.contrasts]
     return [

@@ -1,9 +1,9 @@
-"""What a report says, before it is a page: counts, findings, kinds of reproducibility, figures, tables, notes.
+"""The contents of a report: counts, findings, kinds of reproducibility, figures, tables, notes.
 
     Scores (verified) ── contents() ──> Report ── html, plain, report.json
 
-Nothing is dropped on the way: runs that did not complete or do not verify are counted and named, repeats of a run are
-shown and kept out of the statistics, numbers that are not finite keep their cell from having a mean, and whatever
+Nothing is dropped: runs that did not complete or do not verify are counted and named, repeats of a run are
+shown and kept out of the statistics, numbers that are not finite leave their cell without a mean, and what
 limits a conclusion (one seed, unequal replicates, unlike environments) is among the notes.
 """
 
@@ -40,7 +40,7 @@ _MOST = 3
 
 @dataclass(frozen=True)
 class About:
-    """What a report is about, as its maker knows it: title, the program's name, a study's planned runs if it is one.
+    """The subject of a report: title, the program's name, and the planned runs of a study.
 
     ``planned`` counts the study's runs and ``missing`` those that have no verified result (labels); both are empty for
     a folder of runs. ``again`` are commands to make and check it, (label, command). ``others`` counts completed runs
@@ -61,7 +61,7 @@ class About:
 
 @dataclass(frozen=True)
 class Links:
-    """Where the files behind the numbers lie, seen from the page: a run's manifest, a signed verdict."""
+    """Links from the page to a run's manifest or a signed verdict."""
 
     manifest: Callable[[ResultRow], str]
     verdict: Callable[[Path], str]
@@ -78,7 +78,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that a report says, in the order of the page."""
+    """Everything in a report, in the order of the page."""
 
     about: About
     scores: Results

@@ -13,7 +13,7 @@ from ndrepro.analysis.comparison.cause_ranking import LIKELY, POSSIBLE, RULED_OU
 from ndrepro.analysis.comparison.trail_divergence import compare_trails
 
 ROUNDING, OTHER = 1e-7, 1e-1
-EXACT = "they part exactly where it first shows"
+EXACT = "they diverge exactly where it first shows"
 
 
 def effect(stage: str, weight: int = 50) -> Effect:
@@ -25,25 +25,25 @@ def effect(stage: str, weight: int = 50) -> Effect:
     [
         ("weights", Observation(0), LIKELY, EXACT),
         ("weights", Observation(1, True, OTHER), RULED_OUT, "it would have shown at step 0, which is equal"),
-        ("batch", Observation(1, True, OTHER), LIKELY, f"{EXACT}; the losses part by 1e-01"),
-        ("batch", Observation(1, True, ROUNDING), POSSIBLE, "the losses part by 1e-07, no more than rounding"),
-        ("batch", Observation(0), RULED_OUT, "it can show from step 1 on, and they part at step 0"),
+        ("batch", Observation(1, True, OTHER), LIKELY, f"{EXACT}; the losses diverge by 1e-01"),
+        ("batch", Observation(1, True, ROUNDING), POSSIBLE, "the losses diverge by 1e-07, no more than rounding"),
+        ("batch", Observation(0), RULED_OUT, "it can show from step 1 on, and they diverge at step 0"),
         ("batch", Observation(2, True, OTHER), RULED_OUT, "it would have shown at step 1, which is equal"),
         ("batch", Observation(1, False, 0.0), RULED_OUT, "the loss of step 1 is still equal"),
-        ("data", Observation(40, True, OTHER), POSSIBLE, "the losses part by 1e-01"),
+        ("data", Observation(40, True, OTHER), POSSIBLE, "the losses diverge by 1e-01"),
         ("data", Observation(1, True, OTHER, same_pixels=True), RULED_OUT, "the pixels are the same"),
-        ("update", Observation(1, False, OTHER), LIKELY, f"{EXACT}; the losses part by 1e-01"),
+        ("update", Observation(1, False, OTHER), LIKELY, f"{EXACT}; the losses diverge by 1e-01"),
         ("update", Observation(1, True, OTHER), RULED_OUT, "the loss of step 1 differs already"),
-        ("schedule", Observation(1, False, OTHER), RULED_OUT, "it can show from step 2 on, and they part at step 1"),
-        ("schedule", Observation(2, False, 1e-3), POSSIBLE, "the losses part by 1e-03"),
-        ("arithmetic", Observation(9, True, ROUNDING), LIKELY, "the losses part by 1e-07, the size of rounding"),
+        ("schedule", Observation(1, False, OTHER), RULED_OUT, "it can show from step 2 on, and they diverge at step 1"),
+        ("schedule", Observation(2, False, 1e-3), POSSIBLE, "the losses diverge by 1e-03"),
+        ("arithmetic", Observation(9, True, ROUNDING), LIKELY, "the losses diverge by 1e-07, the size of rounding"),
         ("arithmetic", Observation(9, False, 0.0), LIKELY, "the losses do not differ yet"),
-        ("arithmetic", Observation(9, True, OTHER), POSSIBLE, "the losses part by 1e-01, more than rounding"),
-        ("arithmetic", Observation(9, True, 2e-3), POSSIBLE, "the losses part by 2e-03"),
-        ("arithmetic", Observation(9, True, 2e-4), LIKELY, "the losses part by 2e-04, not too much for rounding"),
-        ("batch", Observation(1, True, 2e-4), LIKELY, f"{EXACT}; the losses part by 2e-04"),
-        ("arithmetic", Observation(0), RULED_OUT, "it can show from step 1 on, and they part at step 0"),
-        ("evaluation", Observation(9, True, OTHER), RULED_OUT, "it can show in no step, and they part at step 9"),
+        ("arithmetic", Observation(9, True, OTHER), POSSIBLE, "the losses diverge by 1e-01, more than rounding"),
+        ("arithmetic", Observation(9, True, 2e-3), POSSIBLE, "the losses diverge by 2e-03"),
+        ("arithmetic", Observation(9, True, 2e-4), LIKELY, "the losses diverge by 2e-04, not too much for rounding"),
+        ("batch", Observation(1, True, 2e-4), LIKELY, f"{EXACT}; the losses diverge by 2e-04"),
+        ("arithmetic", Observation(0), RULED_OUT, "it can show from step 1 on, and they diverge at step 0"),
+        ("evaluation", Observation(9, True, OTHER), RULED_OUT, "it can show in no step, and they diverge at step 9"),
         ("evaluation", Observation(NEVER), LIKELY, "every step is equal, and only the evaluation sees it"),
         ("batch", Observation(NEVER), RULED_OUT, "every step is equal"),
         ("arithmetic", Observation(NEVER), POSSIBLE, ""),

@@ -67,8 +67,8 @@ def test_two_runs_of_the_same_bits_are_identical(make: Make, compare: Callable[.
 
 def test_two_runs_that_part_have_causes(make: Make, compare: Callable[..., RunComparison]) -> None:
     found = compare(make(), make(table=parted(records(20), 1, range(5), loss=0.1), **{"seeds.order": "4"}))
-    assert not found.identical and found.trails is not None and found.trails.parting is not None
-    assert found.trails.parting.step == 1
+    assert not found.identical and found.trails is not None and found.trails.divergence is not None
+    assert found.trails.divergence.step == 1
     assert [cause.title for cause in found.causes] == ["another seed of the order of the images"]
     assert found.results["metrics.jsonl"] == "equal" and found.results["trail.bin"] == "different"
 
@@ -178,7 +178,7 @@ def test_a_folder_with_nothing_but_its_manifest_is_compared(make: Make, compare:
 
 def test_a_trail_that_was_cut_short_is_compared_to_its_end(make: Make, compare: Callable[..., RunComparison]) -> None:
     found = compare(make(), make(put("outcome", "killed"), table=records(12)))
-    assert not found.identical and found.trails is not None and found.trails.parting is None
+    assert not found.identical and found.trails is not None and found.trails.divergence is None
     assert found.causes[0].title == "one took more steps"
     assert found.manifests is not None and found.manifests["results"].get("outcome") is not None
 
@@ -217,7 +217,7 @@ def test_a_manifest_of_a_schema_that_is_not_known_leaves_the_trails(
     finally:
         schema.READERS[schema.SCHEMA_V1] = reader
     assert found.manifests is None and "predicateType 'urn:ndrepro:run:v1' is unknown" in found.sides[0].problems[0]
-    assert found.trails is not None and found.trails.parting is not None and found.trails.parting.step == 4
+    assert found.trails is not None and found.trails.divergence is not None and found.trails.divergence.step == 4
     assert found.causes == () and not found.identical
     assert compare(first, second).manifests is not None, "the control"
 
@@ -229,7 +229,7 @@ def test_a_run_that_has_no_manifest_yet_is_compared_by_its_files(
     second.manifest.unlink()
     found = compare(first, second)
     assert found.sides[1].problems == ("there is no manifest: the run still goes on, or was killed with its recorder",)
-    assert found.trails is not None and found.trails.parting is not None
+    assert found.trails is not None and found.trails.divergence is not None
     assert (found.sides[1].name, found.sides[1].run) == (second.root.parent.name, second.root.name)
 
 
@@ -270,7 +270,7 @@ def test_the_json_has_every_part(make: Make, compare: Callable[..., RunCompariso
     found = compare(make(), make(table=parted(records(20), 4, [0], loss=1e-6)))
     written = json.loads(json.dumps(found.to_json()))
     assert written["identical"] is False and written["second"]["verified"] is True
-    assert written["trails"]["parting"]["step"] == 4 and written["causes"][0]["assessment"] == "possible"
+    assert written["trails"]["divergence"]["step"] == 4 and written["causes"][0]["assessment"] == "possible"
     assert [group["name"] for group in written["manifests"]][:2] == ["experiment", "seeds"]
     assert written["code"] is None and written["data"] is None
 

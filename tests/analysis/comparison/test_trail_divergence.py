@@ -24,25 +24,25 @@ ALL = range(len(TENSORS))
 def test_equal_trails_are_identical_to_the_last_step(tmp_path: Path) -> None:
     first, second = (write_trail(tmp_path / name, records(40)) for name in "ab")
     found = compare_trails(first, second)
-    assert found.identical and found.parting is None
+    assert found.identical and found.divergence is None
     assert (found.last_steps, found.shared, found.notes) == ((40, 40), 41, ())
 
 
 def test_the_first_step_the_losses_and_the_growth_are_told(tmp_path: Path) -> None:
     first = write_trail(tmp_path / "a", records(100))
     second = write_trail(tmp_path / "b", parted(records(100), 7, ALL, loss=1e-7, grows=1.1))
-    parting = compare_trails(first, second).parting
-    assert parting is not None
-    assert (parting.step, parting.equal_steps, parting.loss_differs) == (7, 6, True)
-    assert parting.losses is not None and parting.losses[1] == pytest.approx(parting.losses[0], rel=1e-6)
-    assert (parting.tensors, parting.of) == (tuple(tensor.name for tensor in TENSORS), 5)
-    assert [point.step for point in parting.growth] == [7, 8, 9, 11, 15, 23, 39, 71, 100]
-    for point in parting.growth:
+    divergence = compare_trails(first, second).divergence
+    assert divergence is not None
+    assert (divergence.step, divergence.equal_steps, divergence.loss_differs) == (7, 6, True)
+    assert divergence.losses is not None and divergence.losses[1] == pytest.approx(divergence.losses[0], rel=1e-6)
+    assert (divergence.tensors, divergence.of) == (tuple(tensor.name for tensor in TENSORS), 5)
+    assert [point.step for point in divergence.growth] == [7, 8, 9, 11, 15, 23, 39, 71, 100]
+    for point in divergence.growth:
         size = 1e-7 * 1.1 ** (point.step - 7)
         assert point.tensors == 5
         assert point.relative == pytest.approx(size / (1 + size), rel=1e-6)
-    assert parting.everywhere_from == 7
-    assert parting.largest == parting.growth[-1]
+    assert divergence.everywhere_from == 7
+    assert divergence.largest == divergence.growth[-1]
 
 
 @settings(max_examples=25)
@@ -51,19 +51,21 @@ def test_any_first_difference_is_found(tmp_path_factory: pytest.TempPathFactory,
     folder = tmp_path_factory.mktemp("any")
     first = write_trail(folder / "a", records(30))
     second = write_trail(folder / "b", parted(records(30), step, sorted(columns)))
-    parting = compare_trails(first, second).parting
-    assert parting is not None and parting.step == step
-    assert parting.tensors == tuple(TENSORS[column].name for column in sorted(columns))
-    assert not parting.loss_differs and all(point.relative == 0 for point in parting.growth)
+    divergence = compare_trails(first, second).divergence
+    assert divergence is not None and divergence.step == step
+    assert divergence.tensors == tuple(TENSORS[column].name for column in sorted(columns))
+    assert not divergence.loss_differs and all(point.relative == 0 for point in divergence.growth)
 
 
 def test_nearest_is_the_first_statistic_in_the_forward_pass_and_the_last_tensor_on_the_way_back(tmp_path: Path) -> None:
     plain = write_trail(tmp_path / "a", records(9))
 
     def nearest(name: str, step: int, columns: list[int], loss: float | None) -> str:
-        parting = compare_trails(plain, write_trail(tmp_path / name, parted(records(9), step, columns, loss))).parting
-        assert parting is not None
-        return parting.nearest_tensor
+        divergence = compare_trails(
+            plain, write_trail(tmp_path / name, parted(records(9), step, columns, loss))
+        ).divergence
+        assert divergence is not None
+        return divergence.nearest_tensor
 
     assert nearest("forward", 3, [0, 1, 2, 3, 4], 1e-6) == "bn1.running_mean"
     assert nearest("later", 3, [0, 2, 3, 4], 1e-6) == "bn1.running_var"
@@ -77,9 +79,9 @@ def test_statistics_that_the_step_changed_alike_show_that_both_saw_the_same_batc
     plain = write_trail(tmp_path / "a", records(9))
 
     def witness(name: str, table: object, other: Path = plain) -> str:
-        parting = compare_trails(other, write_trail(tmp_path / name, table)).parting
-        assert parting is not None
-        return parting.same_batch_by
+        divergence = compare_trails(other, write_trail(tmp_path / name, table)).divergence
+        assert divergence is not None
+        return divergence.same_batch_by
 
     assert witness("same", parted(records(9), 1, [0, 3], 1e-6)) == "bn1.running_mean"
     assert witness("other", parted(records(9), 1, [0, 1, 3], 1e-6)) == ""
@@ -94,8 +96,8 @@ def test_first_weights_that_differ_have_no_loss(tmp_path: Path) -> None:
     found = compare_trails(
         write_trail(tmp_path / "a", records(5)), write_trail(tmp_path / "b", parted(records(5), 0, [0]))
     )
-    assert found.parting is not None
-    assert (found.parting.step, found.parting.losses, found.parting.tensors) == (0, None, ("conv1.weight",))
+    assert found.divergence is not None
+    assert (found.divergence.step, found.divergence.losses, found.divergence.tensors) == (0, None, ("conv1.weight",))
 
 
 @pytest.mark.parametrize("cut", [0, 11])
@@ -105,7 +107,7 @@ def test_a_trail_that_was_cut_short_is_compared_as_far_as_it_goes(tmp_path: Path
     if cut:
         second.write_bytes(second.read_bytes()[:-cut])
     found = compare_trails(first, second)
-    assert found.parting is None and not found.identical
+    assert found.divergence is None and not found.identical
     assert found.last_steps == ((40, 20) if not cut else (40, 19))
     assert found.notes == (() if not cut else ("the second trail: 45 bytes after record 19 are no whole record",))
 
@@ -114,14 +116,14 @@ def test_a_piece_is_compared_with_its_own_steps(tmp_path: Path) -> None:
     whole = write_trail(tmp_path / "whole", records(30))
     piece = write_trail(tmp_path / "piece", records(10, first=20))
     found = compare_trails(whole, piece)
-    assert (found.shared, found.parting) == (11, None)
+    assert (found.shared, found.divergence) == (11, None)
     assert found.notes == ("the second trail begins at step 20",)
     other = parted(records(10, first=20), 23, [3])
-    parting = compare_trails(whole, write_trail(tmp_path / "other", other)).parting
-    assert parting is not None and (parting.step, parting.equal_steps) == (23, 2)
+    divergence = compare_trails(whole, write_trail(tmp_path / "other", other)).divergence
+    assert divergence is not None and (divergence.step, divergence.equal_steps) == (23, 2)
     started = parted(records(10, first=20), 20, [3])
-    parting = compare_trails(whole, write_trail(tmp_path / "started", started)).parting
-    assert parting is not None and (parting.step, parting.losses, parting.loss_differs) == (20, None, False)
+    divergence = compare_trails(whole, write_trail(tmp_path / "started", started)).divergence
+    assert divergence is not None and (divergence.step, divergence.losses, divergence.loss_differs) == (20, None, False)
 
 
 def test_losses_that_are_no_numbers_are_compared_by_their_bits(tmp_path: Path) -> None:
@@ -133,9 +135,9 @@ def test_losses_that_are_no_numbers_are_compared_by_their_bits(tmp_path: Path) -
     assert steps.tolist() == list(range(7)) and counts.tolist() == [0] * 7
     assert difference[:5].tolist() == [0.0] * 5 and relative[:5].tolist() == [0.0] * 5
     assert np.isnan(difference[5:]).all()
-    parting = compare_trails(*paths).parting
-    assert parting is not None and parting.step == 5 and parting.tensors == ()
-    assert math.isnan(parting.largest.relative)
+    divergence = compare_trails(*paths).divergence
+    assert divergence is not None and divergence.step == 5 and divergence.tensors == ()
+    assert math.isnan(divergence.largest.relative)
 
 
 def test_other_networks_are_refused_and_damaged_trails_named(tmp_path: Path) -> None:
@@ -153,7 +155,7 @@ def test_a_trail_whose_steps_are_miscounted_is_compared_by_place(tmp_path: Path)
     wrong[4:, 0] += np.uint64(1)
     found = compare_trails(write_trail(tmp_path / "a", records(9)), write_trail(tmp_path / "b", wrong))
     assert found.notes == ("the second trail: record 4 says step 5",)
-    assert found.parting is not None and found.parting.step == 4 and found.parting.tensors == ()
+    assert found.divergence is not None and found.divergence.step == 4 and found.divergence.tensors == ()
 
 
 def test_the_json_holds_what_was_found(tmp_path: Path) -> None:
@@ -161,8 +163,8 @@ def test_the_json_holds_what_was_found(tmp_path: Path) -> None:
     found = compare_trails(first, write_trail(tmp_path / "b", parted(records(10), 2, [1], loss=1e-3)))
     written = json.loads(json.dumps(found.to_json()))
     assert written["identical"] is False and written["shared_records"] == 11
-    assert written["parting"]["step"] == 2 and written["parting"]["nearest_tensor"] == "bn1.running_mean"
-    assert len(written["parting"]["growth"]) == 5
+    assert written["divergence"]["step"] == 2 and written["divergence"]["nearest_tensor"] == "bn1.running_mean"
+    assert len(written["divergence"]["growth"]) == 5
 
 
 def test_comparing_loads_no_torch(tmp_path: Path) -> None:

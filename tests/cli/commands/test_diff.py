@@ -18,7 +18,7 @@ from real_runs import Bench
 from recorded_runs import ROOT, Answer
 
 from ndrepro.analysis.comparison.run_comparison import compare_runs, read_side
-from ndrepro.cli.commands.diff import _parting
+from ndrepro.cli.commands.diff import _divergence
 from ndrepro.protocol.layout import RunFolder
 from provenance.attestation.key_home import default_home
 from provenance.attestation.trust import TrustPolicy
@@ -69,9 +69,9 @@ def test_runs_that_part_exit_1_with_step_tensor_causes_and_differences(ndrepro: 
         lines[0]
         == f"A             lenet_bn_2_digits {first.root.name}, completed, verified, signed by this machine's key"
     )
-    assert "they part at step 5 in bn1.running_mean (5 of 5 tensors), after 4 equal steps" in lines
+    assert "they diverge at step 5 in bn1.running_mean (5 of 5 tensors), after 4 equal steps" in lines
     assert "cause 1       likely: another release or build of torch" in lines
-    assert "              torch 2.13.0 -> 2.8.0; the losses part by 1e-07, the size of rounding" in lines
+    assert "              torch 2.13.0 -> 2.8.0; the losses diverge by 1e-07, the size of rounding" in lines
     assert "packages      torch 2.13.0 -> 2.8.0" in lines
     results = "1 of 2 epochs differ; epoch 2: test accuracy 60.00 % and 70.00 %; train accuracy 60.00 % and 70.00 %"
     assert f"results       {results}" in lines
@@ -85,11 +85,11 @@ def test_other_first_weights_and_a_single_altered_tensor_are_told(ndrepro: Diff,
     first = make()
     other = make(table=parted(records(20), 0, [0, 3]), **{"seeds.init": "1"})
     answer = ndrepro("diff", str(first.root), str(other.root))
-    assert "they part before the first step: the first weights differ in conv1.weight (2 of 5 tensors)" in answer.out
+    assert "they diverge before the first step: the first weights differ in conv1.weight (2 of 5 tensors)" in answer.out
     assert "cause 1       likely: another seed of the first weights" in answer.out
     nudged = make(table=parted(records(20), 7, [3]))
     answer = ndrepro("diff", str(first.root), str(nudged.root))
-    assert "they part at step 7 in fc.weight (1 of 5 tensors), after 6 equal steps" in answer.out
+    assert "they diverge at step 7 in fc.weight (1 of 5 tensors), after 6 equal steps" in answer.out
     assert "the loss of that step is equal" in answer.out
     assert "only fc.weight differs, as after a flipped bit" in answer.out
 
@@ -106,9 +106,9 @@ def test_a_run_that_left_no_results_parts_nowhere(make: Make) -> None:
     trust = TrustPolicy.load(default_home())
     sides = [read_side(make(table=parted(records(20), step, range(5), 1e-7)).root, trust) for step in (3, 5)]
     found = replace(compare_runs(*sides), trails=None)
-    assert _parting(found).startswith("they differ; where they diverge is unknown"), "the control"
+    assert _divergence(found).startswith("they differ; where they diverge is unknown"), "the control"
     none = replace(found, sides=(sides[0], replace(sides[1], results={})))
-    assert _parting(none) == "nothing to compare: B left no results"
+    assert _divergence(none) == "nothing to compare: B left no results"
 
 
 def test_runs_of_different_networks_are_compared_in_the_rest(ndrepro: Diff, make: Make) -> None:
@@ -168,7 +168,7 @@ def test_json_holds_everything_and_the_exit_code_agrees(ndrepro: Diff, make: Mak
     first, second = make(), make(table=parted(records(20), 5, [3], loss=float("nan")))
     answer = ndrepro("diff", str(first.root), str(second.root), "--json")
     assert answer.code == 1 and answer.json["identical"] is False
-    assert answer.json["trails"]["parting"]["largest"]["relative"] == "nan"
+    assert answer.json["trails"]["divergence"]["largest"]["relative"] == "nan"
     assert answer.json["results"]["metrics.jsonl"] == "equal"
 
 
@@ -272,7 +272,7 @@ def test_real_runs_with_other_augmentation_part_at_the_first_batch(
     monkeypatch.setenv("NDREPRO_HOME", str(bench.options.home))
     answer = ndrepro("diff", runs["plain"], runs["augment"])
     assert answer.code == 1, answer.err
-    assert "they part at step 1 in conv1.running_mean" in answer.out and "after equal first weights" in answer.out
+    assert "they diverge at step 1 in conv1.running_mean" in answer.out and "after equal first weights" in answer.out
     assert "cause 1       likely: another seed of the augmentation" in answer.out
     same = ndrepro("diff", runs["plain"], runs["plain"])
     assert same.code == 0 and "identical: 3 steps, 1 epoch of results" in same.out
@@ -293,7 +293,7 @@ def test_real_runs_with_another_number_of_threads_part_by_rounding_or_not_at_all
         # not necessarily the first: the code may have been edited between the runs
         threads = next(cause for cause in found.json["causes"] if cause["title"] == "another number of threads")
         other = ndrepro("diff", runs["plain"], runs["augment"], "--json")
-        sizes = [answer.json["trails"]["parting"]["growth"][0]["relative"] for answer in (found, other)]
+        sizes = [answer.json["trails"]["divergence"]["growth"][0]["relative"] for answer in (found, other)]
         assert sizes[0] < sizes[1], "rounding is less than other images are"
         # how large rounding is once the losses show it is a matter of the processor
         assert threads["assessment"] == "likely" or (threads["assessment"] == "possible" and sizes[0] > 1e-3)

@@ -42,7 +42,7 @@ def test_one_thread_against_two_is_located_to_the_operation(ndrepro: Command, tm
         pytest.skip("kernels of this processor do not split such small sums among threads")
     assert answer.code == 1, answer.err
     located = answer.json["located"]
-    assert located["step"] == answer.json["trails"]["parting"]["step"] == 1
+    assert located["step"] == answer.json["trails"]["divergence"]["step"] == 1
     assert located["faithful"] == [True, True]
     assert located["notes"] == []
     one, other = located["operations"]

@@ -96,7 +96,7 @@ def test_the_package_and_its_release_are_named(tmp_path: Path, cell: Callable[..
     assert "addition 1.0 added" in titles(finding.trials, "same")
     assert "bystander 3.0 -> 4.0" in titles(finding.trials, "same")
     (turned,) = (trial for trial in finding.trials if trial.title == "kernel 1.3")
-    assert turned.parting == (1, ("weight",))
+    assert turned.divergence == (1, ("weight",))
     assert finding.to_json()["package"] == "kernel"
     assert finding.others is not None and finding.others.outcome == "same", "there is no second cause"
 
