@@ -13,12 +13,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ndrepro.protocol.errors import NdreproError, TrainingFailed, UsageError
-from ndrepro.protocol.verdicts import VERDICTS
+from ndrepro.protocol.verdicts import FAILED, INCONSISTENT, PASSING, VERDICTS, ClaimCheck, claim
 
 if TYPE_CHECKING:
     from ndrepro.analysis.comparison.run_comparison import RunComparison
@@ -143,33 +143,52 @@ class Reproduction:
     Attributes:
         run: the identifier of the run.
         plan: the epochs that were drawn, and what differed from the recorded code, data and environment.
-        challenge: the word that drew the epochs; None where the whole run was repeated.
         folders: the folder of each repetition.
-        judgements: the verdict on each, with its evidence.
+        judgements: the verdict on each, with its claims and evidence.
+        claims: what of the run as a whole was checked beyond the repetitions, and what was not.
         attestation: the file of the signed verdict.
     """
 
     run: str
     plan: ReexecutionPlan
-    challenge: str | None
     folders: tuple[Path, ...]
     judgements: tuple[Judgement, ...]
-    attestation: Path
+    claims: tuple[ClaimCheck, ...]
+    attestation: Path = Path()
 
     @property
     def verdict(self) -> str:
-        """The weakest of the verdicts: identical, close, consistent, undecided or inconsistent."""
-        return _weakest(self.judgements)
+        """The weakest of the verdicts (identical, close, consistent, undecided, inconsistent); the last where a claim
+        of the whole run failed."""
+        if any(claim.status == FAILED for claim in self.claims):
+            return INCONSISTENT
+        return max((judgement.verdict for judgement in self.judgements), key=VERDICTS.index)
 
     @property
     def passes(self) -> bool:
-        """Whether every verdict is identical, close or consistent."""
-        return all(judgement.passes for judgement in self.judgements)
+        """Whether the verdict is identical, close or consistent."""
+        return self.verdict in PASSING
+
+    @property
+    def predicate(self) -> dict[str, Any]:
+        """What is signed: see ``ndrepro.protocol.verdicts``."""
+        challenge = self.plan.challenge
+        return {
+            "run": self.run,
+            "verdict": self.verdict,
+            "challenge": None if challenge is None else challenge.to_json(),
+            "epochs": list(self.plan.epochs),
+            "differences": list(self.plan.differences),
+            "claims": [claim.to_json() for claim in self.claims],
+            "repeated": [
+                {"run": folder.name, **judgement.to_json()}
+                for folder, judgement in zip(self.folders, self.judgements, strict=True)
+            ],
+        }
 
     def to_json(self) -> dict[str, Any]:
         """The signed verdict's predicate, and ``attestation``, the path of its file."""
-        predicate = _predicate(self.run, self.plan, self.challenge, self.folders, self.judgements)
-        return {**predicate, "attestation": str(self.attestation)}
+        return {**self.predicate, "attestation": str(self.attestation)}
 
 
 def reproduce(
@@ -177,6 +196,7 @@ def reproduce(
     *,
     spot: int | None = None,
     challenge: str | None = None,
+    beacon: str | None = None,
     data: AnyPath | None = None,
     environment: str | None = None,
     engine: str | None = None,
@@ -189,8 +209,9 @@ def reproduce(
 
     Args:
         run: the run.
-        spot: train this many epochs only, which ``challenge`` draws; the whole run where it is left out.
-        challenge: any word of the reviewer's own, given together with ``spot``.
+        spot: train this many epochs only, drawn at random; the whole run where it is left out.
+        challenge: a word of the reviewer's own that draws them instead, which nobody could guess.
+        beacon: a value that was public only after the run was signed, which draws them too.
         data: the path of the data set here; left out, the recorded one or the default.
         environment: a cell of ``environments/`` to train in instead of the recorded environment.
         engine: a container engine to train in: docker, podman or apptainer.
@@ -201,19 +222,20 @@ def reproduce(
 
     Raises:
         RunNotFound: there is no such run.
-        UsageError: ``spot`` without ``challenge``, or the run did not complete.
+        UsageError: ``challenge`` or ``beacon`` without ``spot``, or the run did not complete.
         NotReproduced: the run does not verify.
         TrainingFailed: a repetition did not complete; or the error that ended it.
     """
     from ndrepro.execution.containers.engines import ContainerChoice
     from ndrepro.execution.reproduce import reexecute
+    from ndrepro.execution.reproduce.verdict_attestation import attest
     from ndrepro.execution.runs.observer import Silent
     from ndrepro.execution.runs.run import RunOptions
     from ndrepro.protocol.layout import RunsFolder
     from provenance.attestation.key_home import default_home
 
-    if (spot is None) != (challenge is None):
-        raise UsageError("spot and challenge belong together", "e.g. --spot 3 --challenge walnut")
+    if spot is None and (challenge is not None or beacon is not None):
+        raise UsageError("a challenge or a beacon draws the epochs of a spot check", "say how many with --spot N")
     options = RunOptions(
         RunsFolder(Path(runs)),
         default_home(),
@@ -222,14 +244,23 @@ def reproduce(
         container=ContainerChoice.from_options(engine, image),
     )
     original = _verified(_run_folder(run, runs), options)
-    plan = reexecute.plan(original, options, spot, challenge or "")
+    plan = reexecute.plan(original, options, spot, challenge, beacon)
     on_plan(original, plan)
     with nullcontext(Silent()) if watching is None else watching as observer:
-        repetitions = reexecute.execute(original, plan, options, observer)
+        repetitions = _completed(reexecute.execute(original, plan, options, observer))
+        judgements = _judged(original, plan, repetitions, options)
+        claims = _claims_of_run(original, plan, judgements, options, observer)
+    run, folders = original.manifest.invocation_id, tuple(piece.folder for piece in repetitions)
+    found = Reproduction(run, plan, tuple(folder.root for folder in folders), judgements, claims)
+    return replace(found, attestation=attest(original.folder, folders, found.predicate, options.runs, options.home))
+
+
+def _completed(repetitions: tuple[Finished, ...]) -> tuple[Finished, ...]:
+    """The repetitions. Raises TrainingFailed, or the error that ended one, where one did not complete."""
     for piece in repetitions:
         if piece.outcome != "completed":
             raise piece.error or TrainingFailed(f"{piece.folder.root}: {piece.outcome} before it was complete")
-    return _judged(original, plan, challenge, repetitions, options)
+    return repetitions
 
 
 def _run_folder(run: AnyPath, runs: AnyPath) -> RunFolder:
@@ -258,43 +289,36 @@ def _verified(folder: RunFolder, options: RunOptions) -> Original:
 
 
 def _judged(
-    original: Original,
-    plan: ReexecutionPlan,
-    challenge: str | None,
-    repeated: tuple[Finished, ...],
-    options: RunOptions,
-) -> Reproduction:
+    original: Original, plan: ReexecutionPlan, repeated: tuple[Finished, ...], options: RunOptions
+) -> tuple[Judgement, ...]:
     from ndrepro.analysis.results.replicates import replicates_of
     from ndrepro.analysis.results.reproduction_verdict import judge
-    from ndrepro.execution.reproduce.verdict_attestation import attest
     from provenance.attestation.trust import TrustPolicy
 
     accuracies: tuple[float, ...] = ()
     if plan.pieces is None:
         accuracies = replicates_of(original.manifest, options.runs, TrustPolicy.load(options.home)).accuracies
-    judgements = tuple(judge(original.folder, piece.folder, accuracies) for piece in repeated)
-    run, folders = original.manifest.invocation_id, [piece.folder for piece in repeated]
-    roots = tuple(folder.root for folder in folders)
-    predicate = _predicate(run, plan, challenge, roots, judgements)
-    attestation = attest(original.folder, folders, predicate, options.runs, options.home)
-    return Reproduction(run, plan, challenge, roots, judgements, attestation)
+    return tuple(judge(original.folder, piece.folder, accuracies) for piece in repeated)
 
 
-def _predicate(
-    run: str, plan: ReexecutionPlan, challenge: str | None, folders: tuple[Path, ...], judgements: tuple[Judgement, ...]
-) -> dict[str, Any]:
-    """What is signed: run, verdict, challenge, epochs, differences, and each repetition's judgement."""
-    return {
-        "run": run,
-        "verdict": _weakest(judgements),
-        "challenge": challenge,
-        "epochs": list(plan.epochs),
-        "differences": list(plan.differences),
-        "repeated": [
-            {"run": folder.name, **judgement.to_json()} for folder, judgement in zip(folders, judgements, strict=True)
-        ],
-    }
+def _claims_of_run(
+    original: Original,
+    plan: ReexecutionPlan,
+    judgements: tuple[Judgement, ...],
+    options: RunOptions,
+    observer: Observer,
+) -> tuple[ClaimCheck, ...]:
+    """The claims that no repetition checks: the signed weights' results, and the epochs that were not drawn.
 
+    The weights are evaluated again unless a repetition had the same weights and results bit for bit.
+    """
+    from ndrepro.analysis.results.reproduction_claims import evaluation_claim, evaluation_implied
+    from ndrepro.execution.reproduce import reexecute
 
-def _weakest(judgements: tuple[Judgement, ...]) -> str:
-    return max((judgement.verdict for judgement in judgements), key=VERDICTS.index)
+    if (evaluated := evaluation_implied(judgements)) is None:
+        again = _completed(reexecute.execute(original, reexecute.evaluation_of(original, plan), options, observer))
+        evaluated = evaluation_claim(original.folder, again[0].folder)
+    total, trained = original.request.experiment.epochs, plan.trained_epochs
+    if trained is None:
+        return (evaluated,)
+    return (evaluated, claim("epochs not drawn", None, f"{len(plan.epochs)} of {total} epochs were compared"))

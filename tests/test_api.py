@@ -137,7 +137,7 @@ def test_what_is_not_there_is_named(folder: RunFolder) -> None:
         ndrepro.read_runs("nowhere")
     with pytest.raises(NotFoundError, match=r"ledger no\.jsonl: no such file"):
         ndrepro.verify(folder.root, ledger="no.jsonl")
-    with pytest.raises(UsageError, match="spot and challenge belong together"):
-        ndrepro.reproduce(folder.root, spot=1)
+    with pytest.raises(UsageError, match="a challenge or a beacon draws"):
+        ndrepro.reproduce(folder.root, challenge="walnut")
     with pytest.raises(UsageError, match="no --in"):
         ndrepro.reproduce(folder.root, image="ndrepro")

@@ -47,7 +47,9 @@ WALLS: dict[str, Wall] = {
     "ndrepro.protocol.training_record": wall(
         "ndrepro.protocol provenance.errors provenance.attestation.manifest provenance.capture.unavailable"
     ),
-    "ndrepro.protocol.training_state": wall("ndrepro.protocol provenance.errors provenance.formats.state_digest"),
+    "ndrepro.protocol.training_state": wall(
+        "ndrepro.protocol provenance.errors provenance.formats.metrics_log provenance.formats.state_digest"
+    ),
     "ndrepro.training": wall(
         "ndrepro ndrepro.training ndrepro.protocol provenance.errors provenance.capture.environment "
         "provenance.capture.unavailable "
@@ -71,6 +73,10 @@ WALLS: dict[str, Wall] = {
     "ndrepro.text": wall("ndrepro.text"),
     "ndrepro.analysis": wall(
         "ndrepro.analysis ndrepro.text ndrepro.protocol provenance", "numpy scipy pandas statsmodels threadpoolctl"
+    ),
+    # Measures the distance between two networks' weights.
+    "ndrepro.analysis.results.reproduction_evidence": wall(
+        "ndrepro.analysis ndrepro.protocol provenance", "numpy safetensors"
     ),
     "ndrepro.report": wall(
         "ndrepro.report ndrepro.checklists ndrepro.analysis ndrepro.text ndrepro.protocol provenance",

@@ -16,6 +16,7 @@
                 trail.bin                   the numerical trail, one record a step
                 checkpoints/step-000000391.safetensors
                 weights.safetensors         the final weights
+                evaluated.safetensors evaluation.json   of an evaluation: the weights given, and their results
                 result.json                 how the child ended
                 result-rank-1.json          of a child of several processes: the one that failed, and why
                 log.txt                     what it printed
@@ -111,6 +112,16 @@ class RunFolder:
     def weights(self) -> Path:
         """The final weights."""
         return self.root / "weights.safetensors"
+
+    @property
+    def evaluated_weights(self) -> Path:
+        """The weights to evaluate, where nothing is trained."""
+        return self.root / "evaluated.safetensors"
+
+    @property
+    def evaluation(self) -> Path:
+        """The results of the weights that were evaluated."""
+        return self.root / "evaluation.json"
 
     @property
     def result(self) -> Path:

@@ -56,7 +56,8 @@ class Request:
 
     ``environment`` is the cell of the version matrix that the child runs in, empty for the project's own.
     ``segment_epochs`` asks for so many epochs only, from ``resume_step`` on, with logs that begin there: a piece of a
-    run, trained again to compare it with the whole. ``None`` is a whole run. ``container`` is what the child runs in,
+    run, trained again to compare it with the whole; with 0 nothing is trained, and the weights in the folder are
+    evaluated. ``None`` is a whole run. ``container`` is what the child runs in,
     ``None`` where it runs on this system itself.
     """
 
@@ -160,6 +161,31 @@ class Scores:
         """Whether every number that both have is the same in both to its last bit."""
         pairs = zip(asdict(self).values(), asdict(other).values(), strict=True)
         return all(repr(a) == repr(b) for a, b in pairs if a is not None and b is not None)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The results of given weights on the test data, which a child evaluated without training: ``evaluation.json``."""
+
+    test_loss: float
+    test_accuracy: float
+    test_top5_accuracy: float
+    images: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON; a loss that is not finite as a word."""
+        loss = self.test_loss if self.test_loss - self.test_loss == 0 else str(self.test_loss)
+        return {**asdict(self), "test_loss": loss}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Evaluated:
+        """The results that ``to_json`` wrote. Raises NdreproError for anything else."""
+        names = ("test_loss", "test_accuracy", "test_top5_accuracy")
+        try:
+            loss, accuracy, top5_accuracy = (float(document[name]) for name in names)
+            return cls(loss, accuracy, top5_accuracy, int(document["images"]))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise NdreproError(f"no results of an evaluation ({error})", "evaluate the weights again") from None
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ndrepro.protocol.errors import CheckpointError, NdreproError
+from provenance.formats.metrics_log import read_scalars
 from provenance.formats.state_digest import state_digest, tensors_digest
 
 if TYPE_CHECKING:
@@ -122,3 +124,10 @@ class StateDigest:
         position = {**asdict(place), "loss_sum": float(place.loss_sum).hex()}
         parts = {NETWORK: network, MOMENTUM: momentum}
         return cls(place.epoch, place.step, network, momentum, state_digest(parts, position))
+
+
+def read_states(path: Path, *, tolerate_torn: bool = False) -> tuple[StateDigest, ...]:
+    """Every row of a ``states.jsonl``; empty where a run has none. Raises NdreproError or StorageError."""
+    if not path.exists():
+        return ()
+    return tuple(StateDigest.from_row(row) for row in read_scalars(path, tolerate_torn=tolerate_torn))

@@ -62,7 +62,7 @@ def load_checkpoint(path: Path, experiment: Experiment, net: nn.Module, optimize
         raise CheckpointError(f"{path}: another network's tensors: {', '.join(sorted(odd)[:4])} …")
     with torch.no_grad():
         for name, tensor in state.items():
-            tensor.copy_(torch.from_numpy(tensors[f"net.{name}"]))
+            _put(path, name, tensors[f"net.{name}"], tensor)
     for name, parameter in net.named_parameters():
         momentum = tensors.get(f"momentum.{name}")
         if momentum is not None:
@@ -81,11 +81,37 @@ def save_weights(path: Path, net: nn.Module, document: dict[str, Any]) -> None:
     _write(path, {name: _array(tensor) for name, tensor in state_tensors(net).items()}, document)
 
 
+def load_weights(path: Path, net: nn.Module) -> None:
+    """Give the network the state that ``save_weights`` wrote. Raises CheckpointError where it is another network's."""
+    tensors, _ = _read_tensors(path)
+    state = state_tensors(net)
+    if odd := set(state) ^ set(tensors):
+        raise CheckpointError(f"{path}: another network's tensors: {', '.join(sorted(odd)[:4])} …")
+    with torch.no_grad():
+        for name, tensor in state.items():
+            _put(path, name, tensors[name], tensor)
+
+
+def _put(path: Path, name: str, array: np.ndarray, tensor: torch.Tensor) -> None:
+    found = torch.from_numpy(array)
+    if found.shape != tensor.shape or found.dtype != tensor.dtype:
+        raise CheckpointError(f"{path}: {name} is {found.dtype} {list(found.shape)}, not {list(tensor.shape)}")
+    tensor.copy_(found)
+
+
 def _array(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().contiguous().cpu().numpy()
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    tensors, document = _read_tensors(path)
+    if document.get("schema") != SCHEMA:
+        raise CheckpointError(f"{path}: schema {document.get('schema')!r}, expected {SCHEMA!r}")
+    return tensors, document
+
+
+def _read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Every tensor of a file, and the document in its header, empty where it has none."""
     try:
         with safe_open(str(path), framework="numpy") as file:
             document = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
@@ -94,8 +120,6 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise CheckpointError(f"{path}: not there") from None
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged ({error})", "remove it; an earlier one will be used") from None
-    if document.get("schema") != SCHEMA:
-        raise CheckpointError(f"{path}: schema {document.get('schema')!r}, expected {SCHEMA!r}")
     return tensors, document
 
 

@@ -29,6 +29,7 @@ from ndrepro.training.data.readers.images import Images
 from ndrepro.training.data.readers.photographs import Photographs
 from ndrepro.training.data.transforms import prepare, relabel
 from ndrepro.training.data.validation import hold_out
+from ndrepro.training.evaluation_run import is_evaluation, load_given_weights, write_evaluation
 from ndrepro.training.initialise import initialise
 from ndrepro.training.layers.canonical_arithmetic import make_canonical
 from ndrepro.training.layers.census import census, summary
@@ -61,10 +62,12 @@ def train(request: Request, folder: RunFolder, stop_asked: Callable[[], bool], p
     group.connect(net)
     optimizer = make_optimizer(net, experiment)
     place = Place(step=0, epoch=0, batch=0)
-    if request.resume_step:
+    if request.resume_step and not is_evaluation(request):
         place = load_checkpoint(folder.checkpoint(request.resume_step), experiment, net, optimizer)
 
     train_batches, test_batches = make_batches(data, experiment, device, group.share)
+    if is_evaluation(request):
+        place = load_given_weights(request, folder, net, len(train_batches))
     trainer = Trainer(experiment, folder, net, optimizer, train_batches, test_batches, stop_asked, group)
     resumed = place.step > 0 and request.segment_epochs is None
     recording = Recording(folder, net, place, resumed=resumed) if writes else Unrecorded()
@@ -73,6 +76,10 @@ def train(request: Request, folder: RunFolder, stop_asked: Callable[[], bool], p
     epochs = experiment.epochs if request.segment_epochs is None else place.epoch + request.segment_epochs
     try:
         place = trainer.run(place, recording, epochs)
+        if is_evaluation(request):
+            evaluation = trainer.evaluate()
+            if writes:
+                write_evaluation(evaluation, test_batches.count, folder)
         outcome = "completed"
     except Interrupted as stopped:
         place, outcome = stopped.place, "interrupted"

@@ -27,7 +27,7 @@ from ndrepro.training.checkpoint import save_checkpoint
 from ndrepro.training.compute.precision import forward_of
 from ndrepro.training.data.batches import BatchSource
 from ndrepro.training.dropout_streams import Dropouts
-from ndrepro.training.evaluate import evaluate, right_answers
+from ndrepro.training.evaluate import Evaluation, evaluate, right_answers
 from ndrepro.training.optimizer import SGD, learning_rate
 from ndrepro.training.process_group import ALONE, Alone
 from ndrepro.training.run_logs import Unrecorded
@@ -79,6 +79,10 @@ class Trainer:
         self._forget_passing(place.step + 1)
         return place
 
+    def evaluate(self) -> Evaluation:
+        """The network's results on the test data, as it is now."""
+        return evaluate(self.net, self.test_batches, self._forward, self.group)
+
     def _epoch(self, place: Place, recording: Unrecorded) -> Place:
         start, images_before, trail_before = time.perf_counter(), place.seen, recording.trail_seconds
         sums = _Sums(place, self.train_batches.device)
@@ -121,7 +125,7 @@ class Trainer:
         self, place: Place, recording: Unrecorded, train_seconds: float, images: int, trail_before: float
     ) -> Place:
         start = time.perf_counter()
-        test = evaluate(self.net, self.test_batches, self._forward, self.group)
+        test = self.evaluate()
         scores = Scores(
             epoch=place.epoch + 1,
             step=place.step,

@@ -39,7 +39,7 @@ class Reviewed:
             if policy.name_of(KeyRing(runs.home).keyid) is None:
                 policy.add(KeyRing(runs.home).public_key_pem(), whose)
         said: dict[str, Any] = {"run": original.name, "verdict": verdict, "challenge": None, "epochs": []}
-        said |= {"differences": [], "repeated": [{"run": again.name}], **predicate}
+        said |= {"differences": [], "claims": [], "repeated": [{"run": again.name, "claims": []}], **predicate}
         return attest(RunFolder(original), [RunFolder(again)], said, RunsFolder(self.reviewer.runs), home)
 
     def read(self, *folders: Path) -> tuple[Results, Attestations]:

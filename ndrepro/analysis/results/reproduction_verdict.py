@@ -1,14 +1,19 @@
-"""The verdict on a run that was run again, with its evidence.
+"""The verdict on a run that was run again, with its claims and their evidence.
 
-    identical     every step of the trail, final weights and every epoch's results, bit for bit
-    close         the same trajectory: every step's loss and the last accuracy within stated tolerances
-    consistent    another trajectory, and the last accuracy inside the prediction interval of the replicates
-    inconsistent  another trajectory, and outside it
-    undecided     another trajectory, and too few replicates to tell; or it was repeated on other data
+    identical     every step of the trail, every state, the final weights and every epoch's results, bit for bit
+    close         the same trajectory: every step's loss, every epoch's results and the weights within tolerances
+    consistent    another trajectory; the last accuracies of both inside the prediction interval of the replicates
+    inconsistent  what no honest run gives: see ``_contradiction``, or an accuracy outside that interval
+    undecided     neither: too few replicates, other data, or differences that these conditions do not decide
 
-A piece of a run is judged against the same steps of the whole: identical or close, or it does not pass. The
-prediction interval for one more run from n replicates is mean ± t(0.975, n - 1) s sqrt(1 + 1/n) (e.g. Hahn and Meeker
-1991, section 4.7): with two replicates it is wide, and says so.
+A run is accused (inconsistent) only of what other rounding cannot do. Where its determinism level and equal conditions
+promise equal bits, that is any difference after an equal step. Elsewhere a difference that is too large for "close" is
+undecided, which does not pass either. "close" and "consistent" also need the signed weights evaluated again
+(``reproduction_claims.evaluation_claim``), which the verdict on the whole takes into account.
+
+A segment of a run is judged against the same steps of the whole. The prediction interval for one more run from n
+replicates is mean ± t(0.975, n - 1) s sqrt(1 + 1/n) (e.g. Hahn and Meeker 1991, section 4.7): with two replicates it
+is wide, and the verdict says how many there were.
 """
 
 from __future__ import annotations
@@ -16,34 +21,37 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from ndrepro.analysis.results.reproduction_claims import Tolerance, claims_of
+from ndrepro.analysis.results.reproduction_evidence import ReproductionEvidence, compare_with
 from ndrepro.analysis.statistics.intervals import prediction_interval
 from ndrepro.analysis.statistics.samples import TooLittle
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.messages import Request, Scores, read_json
-from provenance.formats.digest import file_digest
-from provenance.formats.metrics_log import read_scalars
-from provenance.formats.trail import Divergence, Trail
+from ndrepro.protocol.verdicts import (
+    CLOSE,
+    CONSISTENT,
+    FAILED,
+    IDENTICAL,
+    INCONSISTENT,
+    PASSING,
+    UNDECIDED,
+    ClaimCheck,
+)
+from provenance.formats.trail import Divergence
 
-PASSING = ("identical", "close", "consistent")
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """What counts as the same trajectory: a step's loss relative to the original's, the last accuracy absolutely."""
-
-    loss: float = 1e-3
-    accuracy: float = 0.005
+# so many equal losses after the weights differ are no coincidence: two float32 losses rarely round alike
+_EQUAL_LOSSES = 10
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdict, one sentence why, and the numbers behind it.
+    """The verdict, one sentence why, the claims, and the numbers behind it.
 
     ``compared_steps`` were compared; ``divergence`` is the first step whose bits differ; ``largest_loss_difference``
-    is relative; ``accuracies`` are the last test accuracies (original, again); ``interval`` the prediction interval.
+    is relative; ``accuracies`` are the last test accuracies (original, again); ``interval`` the prediction interval;
+    ``weight_distance`` that of the last weights relative to their norm, ``None`` where it was not measured.
     """
 
     verdict: str
@@ -54,17 +62,20 @@ class Judgement:
     accuracies: tuple[float, float] | None
     interval: tuple[float, float] | None
     replicates: int
+    weight_distance: float | None = None
+    claims: tuple[ClaimCheck, ...] = ()
 
     @property
     def passes(self) -> bool:
-        """Whether the original stands."""
+        """Whether the run's claims hold."""
         return self.verdict in PASSING
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; a difference that is not finite as a word."""
         document = asdict(self)
-        if not math.isfinite(self.largest_loss_difference):
-            document["largest_loss_difference"] = str(self.largest_loss_difference)
+        for name in ("largest_loss_difference", "weight_distance"):
+            if document[name] is not None and not math.isfinite(document[name]):
+                document[name] = str(document[name])
         plain: dict[str, Any] = json.loads(json.dumps(document))
         return plain
 
@@ -72,82 +83,123 @@ class Judgement:
 def judge(
     original: RunFolder, again: RunFolder, replicates: Sequence[float] = (), tolerance: Tolerance | None = None
 ) -> Judgement:
-    """Compare a run, or a piece of it, with the run that was to repeat it.
+    """Compare a run, or a segment of it, with the run that was to repeat it.
 
     ``replicates`` are last test accuracies of other runs of the experiment, with other seeds. Raises TrailError where
     the two follow different tensors.
     """
-    whole = Request.from_json(read_json(again.request)).segment_epochs is None
-    steps, divergence, difference, all_steps = _compare_trails(Trail(original.trail), Trail(again.trail), whole)
-    rows_then, rows_now = _rows(original), _rows(again)
-    same_results = all_steps and all(
-        epoch in rows_then and rows_then[epoch].agrees_with(row) for epoch, row in rows_now.items()
-    )
-    found = Judgement(
-        verdict="",
-        because="",
-        compared_steps=steps,
-        divergence=divergence,
-        largest_loss_difference=difference,
-        accuracies=_last_accuracies(rows_then, rows_now),
-        interval=_one_more(replicates),
-        replicates=len(replicates),
-    )
-    if divergence is None:
-        same_weights = same_results and (not whole or _same_weights(original, again))
-        verdict, because = _of_equal_steps(found, same_results, same_weights)
-    elif not whole:
-        verdict, because = _of_a_piece(found, tolerance or Tolerance())
-    else:
-        verdict, because = _of_another_trajectory(found, tolerance or Tolerance())
-    if verdict != "identical" and _other_data(original, again):
+    limits = tolerance or Tolerance()
+    found = compare_with(original, again)
+    interval = _one_more(replicates)
+    claims = claims_of(found, limits)
+    verdict, because = _verdict(found, claims, limits, interval, len(replicates))
+    if verdict != IDENTICAL and not found.same_data:
         # nothing is said against a run, nor for it, by other images than its own
-        verdict, because = "undecided", "it was repeated on other data than it says it was trained on"
-    return replace(found, verdict=verdict, because=because)
+        verdict, because = UNDECIDED, "it was repeated on other data than it says it was trained on"
+    return Judgement(
+        verdict=verdict,
+        because=because,
+        compared_steps=found.steps.compared,
+        divergence=found.steps.divergence,
+        largest_loss_difference=found.steps.largest_loss_difference,
+        accuracies=found.epochs.accuracies,
+        interval=interval,
+        replicates=len(replicates),
+        weight_distance=found.weights.distance,
+        claims=claims,
+    )
 
 
-def _other_data(original: RunFolder, again: RunFolder) -> bool:
-    """Whether the two read other data: neither the same files nor the same pixels, nor photographs and labels."""
-    then, now = read_json(original.dataset), read_json(again.dataset)
-    shared = [key for key in ("tree_sha256", "pixels_sha256", "labelled_sha256") if key in then and key in now]
-    return bool(shared) and not any(then[key] == now[key] and not _untold(then[key]) for key in shared)
+def _verdict(
+    found: ReproductionEvidence,
+    claims: Sequence[ClaimCheck],
+    limits: Tolerance,
+    interval: tuple[float, float] | None,
+    replicates: int,
+) -> tuple[str, str]:
+    if contradiction := _contradiction(found, limits):
+        return INCONSISTENT, contradiction
+    if doubt := _doubt(found):
+        return UNDECIDED, doubt
+    failed = [claim for claim in claims if claim.status == FAILED]
+    if found.steps.divergence is None:
+        return _of_equal_steps(found, failed)
+    if not failed:
+        differ = f"losses differ by at most {found.steps.largest_loss_difference:.2g} (relative)"
+        return CLOSE, f"{differ}, tolerance {limits.loss:g}; results and weights within theirs"
+    if found.steps.largest_loss_difference <= limits.loss or not found.whole:
+        verdict = INCONSISTENT if found.same_bits_promised else UNDECIDED
+        return verdict, f"{failed[0].name}: {failed[0].evidence}"
+    if interval is None or found.epochs.accuracies is None:
+        return UNDECIDED, "another trajectory, and fewer than two replicates to judge the result by"
+    inside = all(interval[0] <= accuracy <= interval[1] for accuracy in found.epochs.accuracies)
+    place = "both accuracies are inside" if inside else "an accuracy is outside"
+    because = f"another trajectory; {place} the prediction interval of {replicates} replicates"
+    return CONSISTENT if inside else INCONSISTENT, because
 
 
-def _untold(digest: Any) -> bool:
-    return isinstance(digest, dict) and "unavailable" in digest
+def _of_equal_steps(found: ReproductionEvidence, failed: Sequence[ClaimCheck]) -> tuple[str, str]:
+    if failed:
+        return INCONSISTENT, f"the steps are equal, but not the {failed[0].name}: {failed[0].evidence}"
+    compared = ["results"]
+    compared += ["states"] if found.states.recorded else []
+    compared += ["final weights"] if found.final and found.weights.identical else []
+    words = f"{', '.join(compared[:-1])} and {compared[-1]}" if len(compared) > 1 else compared[0]
+    return IDENTICAL, f"all {found.steps.compared} steps, {words} are equal bit for bit"
 
 
-def _of_equal_steps(found: Judgement, same_results: bool, same_weights: bool) -> tuple[str, str]:
-    if same_weights:
-        return "identical", f"all {found.compared_steps} steps, results and final weights are equal bit for bit"
-    what = "final weights" if same_results else "recorded results"
-    return "inconsistent", f"the steps are equal, but the {what} are not those of the steps"
+def _contradiction(found: ReproductionEvidence, limits: Tolerance) -> str:
+    """What no honest run gives, in words; "" where there is nothing.
+
+    1. a start that is not the signed state, or weights at the start that the seed does not draw;
+    2. losses of the first steps from an equal state that are further apart than any rounding brings them;
+    3. equal steps and then others, where equal conditions promise equal bits;
+    4. losses that stay equal bit for bit while the weights differ, likewise.
+    """
+    steps = found.steps
+    if found.states.recorded and not found.states.start:
+        return "the state that it starts from is not the one whose digest was signed"
+    if steps.divergence is None:
+        return ""
+    if steps.divergence.step == steps.first and found.same_bits_promised:
+        return "the state that it starts from does not have the hashes that were signed"
+    if steps.early_loss_difference > limits.early_loss:
+        return (
+            f"from the same state, losses of its first steps differ by {steps.early_loss_difference:.2g} (relative): "
+            "it does not take the signed steps"
+        )
+    if not found.same_bits_promised:
+        return ""
+    if steps.identical_steps:
+        return (
+            f"{steps.identical_steps} steps are equal bit for bit and step {steps.divergence.step} is not, "
+            "under conditions that promise equal bits for all"
+        )
+    return _equal_losses(found)
 
 
-def _of_a_piece(found: Judgement, tolerance: Tolerance) -> tuple[str, str]:
-    if _is_close(found, tolerance):
-        return "close", _how_close(found, tolerance)
-    return "inconsistent", "trained again from its signed start, it does not take the signed steps"
+def _doubt(found: ReproductionEvidence) -> str:
+    """What is improbable, but may have a reason under these conditions; "" where there is nothing."""
+    steps = found.steps
+    if not found.states.recorded and steps.first > 0:
+        return "the state that it starts from is bound by no digest: it was recorded by a release without them"
+    if steps.divergence is None:
+        return ""
+    if steps.divergence.step == steps.first:
+        return "the state that it starts from does not have the hashes that were signed"
+    if found.deterministic and steps.identical_steps >= found.steps_per_epoch:
+        return (
+            f"{steps.identical_steps} steps are equal bit for bit, a whole epoch or more, "
+            f"and step {steps.divergence.step} is not: other kernels differ from the start"
+        )
+    return _equal_losses(found)
 
 
-def _of_another_trajectory(found: Judgement, tolerance: Tolerance) -> tuple[str, str]:
-    if _is_close(found, tolerance):
-        return "close", _how_close(found, tolerance)
-    if found.interval is None or found.accuracies is None:
-        return "undecided", "another trajectory, and fewer than two replicates to judge the result by"
-    inside = found.interval[0] <= found.accuracies[1] <= found.interval[1]
-    place = "inside" if inside else "outside"
-    because = f"another trajectory; the accuracy is {place} the prediction interval of {found.replicates} replicates"
-    return "consistent" if inside else "inconsistent", because
-
-
-def _is_close(found: Judgement, tolerance: Tolerance) -> bool:
-    near = found.accuracies is None or abs(found.accuracies[0] - found.accuracies[1]) <= tolerance.accuracy
-    return found.largest_loss_difference <= tolerance.loss and near
-
-
-def _how_close(found: Judgement, tolerance: Tolerance) -> str:
-    return f"losses differ by at most {found.largest_loss_difference:.2g} (relative), tolerance {tolerance.loss:g}"
+def _equal_losses(found: ReproductionEvidence) -> str:
+    steps = found.steps
+    if steps.losses_after < _EQUAL_LOSSES or steps.equal_losses_after < steps.losses_after:
+        return ""
+    return f"all {steps.losses_after} losses after the weights first differ are equal bit for bit"
 
 
 def _one_more(replicates: Sequence[float]) -> tuple[float, float] | None:
@@ -157,60 +209,3 @@ def _one_more(replicates: Sequence[float]) -> tuple[float, float] | None:
     except TooLittle:
         return None
     return found.low, found.high
-
-
-def _compare_trails(then: Trail, now: Trail, whole: bool) -> tuple[int, Divergence | None, float, bool]:
-    """Steps compared, first difference, largest relative loss difference, whether no step is missing.
-
-    A piece begins at its first step; its first record has no loss and is the checkpoint's state.
-    """
-    import numpy as np
-
-    from provenance.errors import TrailError
-
-    if then.tensors != now.tensors:
-        raise TrailError(f"{now.path}: other tensors than {then.path}", "these are not the same network")
-    if not len(now):
-        raise TrailError(f"{now.path}: no step was recorded", "see its log.txt")
-    first = int(now.records[0, 0])
-    before, after = then.records[first : first + len(now)], now.records[: max(len(then) - first, 0)]
-    unequal = before != after
-    if not whole:
-        unequal[:1, 1] = False
-    rows = np.flatnonzero(unequal.any(axis=1))
-    losses = before[1:, 1].copy().view(np.float64), after[1:, 1].copy().view(np.float64)
-    divergence = None
-    if rows.size:
-        row = unequal[rows[0]]
-        names = tuple(then.tensors[index].name for index in np.flatnonzero(row[2:]))
-        divergence = Divergence(first + int(rows[0]), bool(row[1]), names)
-    lengths_agree = len(then) == len(now) if whole else len(after) == len(now)
-    return len(after) - 1, divergence, _relative(*losses), lengths_agree
-
-
-def _relative(then: Any, now: Any) -> float:
-    """The largest relative difference of two loss curves; infinite where only one is finite."""
-    import numpy as np
-
-    if not len(then):
-        return 0.0
-    finite = np.isfinite(then)
-    if (finite != np.isfinite(now)).any():
-        return math.inf
-    differences = np.abs(then[finite] - now[finite]) / np.maximum(np.abs(then[finite]), 1e-12)
-    return float(differences.max(initial=0.0))
-
-
-def _rows(folder: RunFolder) -> dict[int, Scores]:
-    return {scores.epoch: scores for scores in map(Scores.from_row, read_scalars(folder.metrics))}
-
-
-def _last_accuracies(then: dict[int, Scores], now: dict[int, Scores]) -> tuple[float, float] | None:
-    shared = set(then) & set(now)
-    if not shared:
-        return None
-    return then[max(shared)].test_accuracy, now[max(shared)].test_accuracy
-
-
-def _same_weights(original: RunFolder, again: RunFolder) -> bool:
-    return file_digest(original.weights).sha256 == file_digest(again.weights).sha256

@@ -10,14 +10,15 @@
 2. it is a statement of the verdict's predicate, in full,
 3. its first subject is, by digest, the manifest of a verified run that is here, and it names that run,
 4. no repetition that it names is that run itself,
-5. it does not say "identical" of a repetition that is here and has other results.
+5. it does not say "identical" of a repetition that is here and has other results, nor "identical" or "close"
+   where a claim failed.
 
 What a reviewer says otherwise is believed as far as the key is trusted: the evidence is in the repetitions' manifests.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,24 @@ from typing import Any
 from ndrepro.analysis.results.examine import Refused
 from ndrepro.analysis.results.results import ResultRow, Results
 from ndrepro.protocol.layout import RunsFolder
-from ndrepro.protocol.verdicts import IDENTICAL, PREDICATE, STATEMENT, VERDICTS
+from ndrepro.protocol.verdicts import (
+    CLOSE,
+    FAILED,
+    IDENTICAL,
+    PREDICATE,
+    PREDICATE_V1,
+    STATEMENT,
+    STATUSES,
+    VERDICTS,
+    ClaimCheck,
+)
 from provenance.attestation.dsse import verify_envelope
 from provenance.attestation.trust import TrustPolicy
 from provenance.errors import ManifestError, ProvenanceError
 from provenance.formats.canonical_json import parse
 from provenance.formats.strict_json import Field
 
+_MEMBERS = ("run", "verdict", "challenge", "epochs", "differences", "repeated")
 _ABOVE = 2  # runs/EXPERIMENT/RUN: verdicts lie beside the first of these
 
 
@@ -47,6 +59,7 @@ class Attestation:
     epochs: tuple[int, ...]
     repeated: tuple[str, ...]
     differences: tuple[str, ...]
+    claims: tuple[ClaimCheck, ...] = ()
 
     @property
     def by_another(self) -> bool:
@@ -64,6 +77,7 @@ class Attestation:
             "epochs": list(self.epochs),
             "repeated": list(self.repeated),
             "differences": list(self.differences),
+            "claims": [item.to_json() for item in self.claims],
         }
 
 
@@ -134,9 +148,9 @@ def _attestation(path: Path, payload: bytes, signer: str, by_digest: dict[str, R
     """What is attested; None where it is of a run that is not here. Raises ProvenanceError for what does not count."""
     top = Field(parse(payload), "$", ManifestError).members(("_type", "subject", "predicateType", "predicate"))
     top["_type"].one_of((STATEMENT,))
-    top["predicateType"].one_of((PREDICATE,))
+    first_version = top["predicateType"].one_of((PREDICATE, PREDICATE_V1)) == PREDICATE_V1
     digests = [_digest(item) for item in top["subject"].items()]
-    said = top["predicate"].members(("run", "verdict", "challenge", "epochs", "differences", "repeated"))
+    said = top["predicate"].members(_MEMBERS if first_version else (*_MEMBERS, "claims"))
     verdict = said["verdict"].one_of(VERDICTS)
     epochs = tuple(item.integer(minimum=1) for item in said["epochs"].items())
     differences = tuple(item.text() for item in said["differences"].items())
@@ -152,9 +166,24 @@ def _attestation(path: Path, payload: bytes, signer: str, by_digest: dict[str, R
         raise _NotHeld(f"it names the run {said['run'].value}, and its first subject is the manifest of {run.run_id}")
     if digests[0] in digests[1:]:
         raise _NotHeld("the run is named as its own repetition")
+    claims = () if first_version else _claims(said)
+    failed = next((item.name for item in claims if item.status == FAILED), None)
+    if verdict in (IDENTICAL, CLOSE) and failed:
+        raise _NotHeld(f"it says {verdict}, and that a claim failed: {failed}")
     if verdict == IDENTICAL and not epochs:
         _same_results(run, [by_digest[digest] for digest in digests[1:] if digest in by_digest])
-    return Attestation(path, run, verdict, signer, epochs, repeated, differences)
+    return Attestation(path, run, verdict, signer, epochs, repeated, differences, claims)
+
+
+def _claims(said: Mapping[str, Field]) -> tuple[ClaimCheck, ...]:
+    """The claims of the whole run and then those of every repetition. Raises ManifestError for one of another form."""
+    parts = [said["claims"]]
+    for item in said["repeated"].items():
+        parts.append(Field(item.mapping().get("claims"), f"{item.path}.claims", ManifestError))
+    members = [item.members(("name", "status", "evidence")) for part in parts for item in part.items()]
+    return tuple(
+        ClaimCheck(item["name"].text(), item["status"].one_of(STATUSES), item["evidence"].text()) for item in members
+    )
 
 
 def _same_results(run: ResultRow, repeats: Sequence[ResultRow]) -> None:

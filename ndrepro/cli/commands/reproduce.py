@@ -13,6 +13,7 @@ from ndrepro.text.plurals import plural
 if TYPE_CHECKING:
     from ndrepro.api import Reproduction
     from ndrepro.execution.reproduce.reexecute import Original, ReexecutionPlan
+    from ndrepro.protocol.verdicts import ClaimCheck
 
 _SHOWN = 8
 
@@ -20,10 +21,13 @@ _SHOWN = 8
 def reproduce(
     run: options.Run,
     spot: Annotated[
-        int | None, typer.Option("--spot", metavar="N", help="Train only N epochs again, drawn by the challenge.")
+        int | None, typer.Option("--spot", metavar="N", help="Train only N epochs again, drawn at random.")
     ] = None,
     challenge: Annotated[
-        str | None, typer.Option("--challenge", metavar="WORD", help="Your own word; it draws the epochs of --spot.")
+        str | None, typer.Option("--challenge", metavar="WORD", help="A word of your own, which draws them instead.")
+    ] = None,
+    beacon: Annotated[
+        str | None, typer.Option("--beacon", metavar="VALUE", help="A public random value that draws them, too.")
     ] = None,
     data: Annotated[Path | None, typer.Option("--data", metavar="PATH", help="Where the data set lies here.")] = None,
     environment: Annotated[
@@ -43,6 +47,7 @@ def reproduce(
             folder,
             spot=spot,
             challenge=challenge,
+            beacon=beacon,
             data=data,
             environment=environment,
             engine=engine,
@@ -70,6 +75,9 @@ def _print_plan(original: Original, chosen: ReexecutionPlan) -> None:
         total = original.request.experiment.epochs
         drawn = ", ".join(map(str, chosen.epochs))
         terminal.write_line(f"epochs drawn: {drawn} of {total}; {plural(chosen.trained_epochs or 0, 'epoch')} to train")
+    if chosen.challenge is not None:
+        word = "drawn at random" if chosen.challenge.random else "yours"
+        terminal.write_line(f"challenge {chosen.challenge.word} ({word})")
     if not chosen.differences:
         terminal.write_line("code and environment are those recorded")
     for line in chosen.differences[:_SHOWN]:
@@ -92,6 +100,13 @@ def _print_verdict(found: Reproduction) -> None:
         if judgement.accuracies is not None:
             then, now = (words.percent(value) for value in judgement.accuracies)
             terminal.write_line(f"{'':<10} test accuracy {then} then, {now} now")
+        _print_claims(judgement.claims)
+    _print_claims(found.claims)
     terminal.write_line("")
     terminal.write_line(f"verdict    {found.verdict}")
     terminal.write_line(f"signed     {terminal.here(found.attestation)}")
+
+
+def _print_claims(claims: tuple[ClaimCheck, ...]) -> None:
+    for item in claims:
+        terminal.write_line(f"{'':<10} {item.status:<11} {item.name}: {item.evidence}")

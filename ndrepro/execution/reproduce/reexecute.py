@@ -4,31 +4,38 @@ Everything is taken from what was signed (experiment, environment, code, the che
 had is listed before anything starts. The new run has a manifest of its own that points to the first. Judging the two
 is ``ndrepro.analysis.results.reproduction_verdict``'s part; here nothing is compared.
 
-A spot check draws epochs by sha256 of the reviewer's challenge and the manifest's digest, so that the author cannot
-know them when signing, and trains each of them again from the nearest signed checkpoint before it. The start of a
-run needs no checkpoint: its weights are drawn from the seed.
+A spot check draws epochs (``epoch_draw``) and trains each of them again from the nearest checkpoint before it whose
+state has the digest that was signed. The start of a run needs no checkpoint: its weights are drawn from the seed; nor
+does a run that recorded no state digests have any other start that is bound to anything.
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ndrepro.execution.containers import engines
 from ndrepro.execution.containers.engines import ContainerChoice
 from ndrepro.execution.reproduce.checkpoint_start import nearest_start
+from ndrepro.execution.reproduce.epoch_draw import Challenge
 from ndrepro.execution.reproduce.recorded_code import environment_differences, limit_differences, recorded_code
 from ndrepro.execution.runs import data_check
 from ndrepro.execution.runs.observer import Observer
+from ndrepro.execution.runs.recorded_states import expect_state
 from ndrepro.execution.runs.run import Finished, RunOptions, Segment, run
-from ndrepro.protocol.errors import NdreproError, UsageError
+from ndrepro.protocol.errors import CheckpointError, NdreproError, UsageError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, read_json
+from ndrepro.protocol.project_folders import CODE
 from ndrepro.protocol.training_record import REPRODUCED_RUN, TrainingRecord
+from ndrepro.protocol.training_state import read_states
+from provenance.attestation.dsse import read_envelope
 from provenance.attestation.manifest import Manifest, Resource
 from provenance.formats.digest import file_digest
 from provenance.formats.trail import Trail
+
+# what evaluates weights without training
+_EVALUATION = Path("ndrepro/training/evaluation_run.py")
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,11 @@ class Original:
 
     folder: RunFolder
     manifest: Manifest
+
+    @property
+    def payload(self) -> bytes:
+        """The signed bytes of its manifest."""
+        return read_envelope(self.folder.manifest.read_bytes())[1]
 
     @property
     def request(self) -> Request:
@@ -51,11 +63,15 @@ class Original:
 
 @dataclass(frozen=True)
 class ReexecutionPlan:
-    """What a re-execution will do: the pieces to train (None: the whole run), and what differs from the record."""
+    """What a re-execution will do: the pieces to train (None: the whole run), and what differs from the record.
+
+    ``challenge`` drew the ``epochs`` of a spot check.
+    """
 
     pieces: tuple[Segment, ...] | None
     epochs: tuple[int, ...]
     differences: tuple[str, ...]
+    challenge: Challenge | None = None
 
     @property
     def trained_epochs(self) -> int | None:
@@ -63,8 +79,14 @@ class ReexecutionPlan:
         return None if self.pieces is None else sum(piece.epochs for piece in self.pieces)
 
 
-def plan(original: Original, options: RunOptions, spot: int | None, challenge: str) -> ReexecutionPlan:
-    """What to do. Raises UsageError where the run has no end to reproduce, CheckpointError where a start is missing."""
+def plan(
+    original: Original, options: RunOptions, spot: int | None, challenge: str | None, beacon: str | None = None
+) -> ReexecutionPlan:
+    """What to do: all of it, or ``spot`` epochs, drawn by the reviewer's word ``challenge`` and a public ``beacon``.
+
+    Raises UsageError where the run has no end to reproduce, CheckpointError where a start is missing, or is not the
+    state that was signed.
+    """
     if original.manifest.outcome != "completed":
         raise UsageError(f"{original.folder.root}: it {original.manifest.outcome}; only a completed run is reproduced")
     request = _request(original, options)
@@ -78,8 +100,9 @@ def plan(original: Original, options: RunOptions, spot: int | None, challenge: s
         differences = (*rebuilt.differences, *differences)
     if spot is None:
         return ReexecutionPlan(None, (), differences)
-    epochs = drawn_epochs(challenge, original, spot)
-    return ReexecutionPlan(tuple(_segment(original, epoch) for epoch in epochs), epochs, differences)
+    drawn = Challenge.of(challenge, beacon, original.payload)
+    epochs = drawn_epochs(drawn, original, spot)
+    return ReexecutionPlan(tuple(_segment(original, epoch) for epoch in epochs), epochs, differences, drawn)
 
 
 def execute(
@@ -90,7 +113,7 @@ def execute(
     with recorded_code(original.manifest, original.folder.root) as rebuilt:
         here = replace(
             options,
-            code=rebuilt.code,
+            code=_code_for(rebuilt.code, chosen),
             environment=request.environment or None,
             container=None if request.container is None else ContainerChoice.recorded(request.container),
             data=_data(original, options),
@@ -103,22 +126,37 @@ def execute(
         )
 
 
-def drawn_epochs(challenge: str, original: Original, count: int) -> tuple[int, ...]:
-    """``count`` different epochs (from 1), ascending, that the challenge and the signed manifest decide."""
+def _code_for(code: Path, chosen: ReexecutionPlan) -> Path:
+    """The recorded code; for an evaluation, which code of earlier releases has not, this checkout's."""
+    evaluates = any(piece.epochs == 0 for piece in chosen.pieces or ())
+    return CODE if evaluates and not (code / _EVALUATION).exists() else code
+
+
+def evaluation_of(original: Original, chosen: ReexecutionPlan) -> ReexecutionPlan:
+    """Under the same conditions, no training: the signed final weights are evaluated on the test data."""
+    last = _steps_per_epoch(original) * original.request.experiment.epochs
+    return replace(chosen, pieces=(Segment(last, 0, original.folder.weights),))
+
+
+def drawn_epochs(challenge: Challenge, original: Original, count: int) -> tuple[int, ...]:
+    """``count`` different epochs (from 1), ascending, that the challenge decides. Raises UsageError for too many."""
     total = original.request.experiment.epochs
     if not 1 <= count <= total:
         raise UsageError(f"--spot {count}: the run has {total} epochs", f"choose 1 to {total}")
-    manifest = file_digest(original.folder.manifest).sha256
-    order = sorted(
-        range(1, total + 1), key=lambda epoch: hashlib.sha256(f"{challenge}/{manifest}/{epoch}".encode()).digest()
-    )
-    return tuple(sorted(order[:count]))
+    return challenge.draw(total, count)
 
 
 def _segment(original: Original, epoch: int) -> Segment:
     """The piece that ends with ``epoch`` and begins at the nearest checkpoint before it, or at the run's start."""
     per_epoch = _steps_per_epoch(original)
+    states = {row.step: row for row in read_states(original.folder.states)}
+    if not states:
+        return Segment(0, epoch, None)
     start = nearest_start(original.folder, original.manifest, (epoch - 1) * per_epoch, multiple_of=per_epoch)
+    if start.checkpoint is not None:
+        if start.step not in states:
+            raise CheckpointError(f"{start.checkpoint}: no state after step {start.step} was recorded")
+        expect_state(start.checkpoint, states[start.step])
     return Segment(start.step, epoch - start.step // per_epoch, start.checkpoint)
 
 

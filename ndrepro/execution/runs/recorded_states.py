@@ -1,8 +1,4 @@
-"""The state digests that a run recorded, and the states in its checkpoints, read without torch.
-
-``states.jsonl`` has the SHA-256 of the complete state at the start and after every epoch
-(``ndrepro.protocol.training_state``). A checkpoint between two epochs must hold the state of its row.
-"""
+"""The states in a run's checkpoints, read without torch, compared with the state digests that it recorded."""
 
 from __future__ import annotations
 
@@ -10,16 +6,7 @@ import json
 from pathlib import Path
 
 from ndrepro.protocol.errors import CheckpointError
-from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.training_state import Place, StateDigest
-from provenance.formats.metrics_log import read_scalars
-
-
-def read_states(folder: RunFolder, *, tolerate_torn: bool = False) -> tuple[StateDigest, ...]:
-    """Every row of ``states.jsonl``; empty for a run that has none. Raises NdreproError or StorageError."""
-    if not folder.states.exists():
-        return ()
-    return tuple(StateDigest.from_row(row) for row in read_scalars(folder.states, tolerate_torn=tolerate_torn))
 
 
 def checkpoint_state(path: Path) -> tuple[Place, StateDigest]:

@@ -80,7 +80,10 @@ class Finished:
 
 @dataclass(frozen=True)
 class Segment:
-    """A piece of a run: ``epochs`` epochs from the state in ``checkpoint`` after ``step`` steps (None: the start)."""
+    """A piece of a run: ``epochs`` epochs from the state in ``checkpoint`` after ``step`` steps (None: the start).
+
+    With 0 epochs, ``checkpoint`` holds the weights after ``step`` steps, which are evaluated.
+    """
 
     step: int
     epochs: int
@@ -120,8 +123,10 @@ def run(
         request = replace(request, resume_step=segment.step, segment_epochs=segment.epochs)
     folder = _make_folder(options.runs, experiment.name if segment is None else experiment.name + SEGMENTS)
     if segment is not None and segment.checkpoint is not None:
-        folder.checkpoints.mkdir()
-        shutil.copyfile(segment.checkpoint, folder.checkpoint(segment.step))
+        if segment.epochs:
+            folder.checkpoints.mkdir()
+        into = folder.checkpoint(segment.step) if segment.epochs else folder.evaluated_weights
+        shutil.copyfile(segment.checkpoint, into)
     if origin is not None:
         # kept for later attempts: a manifest may never come of this one
         write_json(folder.origin, {key: getattr(origin, key) for key in _ORIGIN})

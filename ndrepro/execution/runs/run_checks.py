@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 
-from ndrepro.execution.runs.recorded_states import expect_state, read_states
+from ndrepro.execution.runs.recorded_states import expect_state
 from ndrepro.execution.runs.run_account import BUILD_TYPE
 from ndrepro.protocol.errors import CheckpointError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, Result, Scores, read_json
 from ndrepro.protocol.training_record import TrainingRecord, metrics_summary
-from ndrepro.protocol.training_state import StateDigest
+from ndrepro.protocol.training_state import StateDigest, read_states
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.verify import Status
 from provenance.errors import ManifestError, TrailError
@@ -124,7 +124,7 @@ def states(root: Path, manifest: Manifest) -> CheckResult:
     folder = RunFolder(root)
     if not folder.states.exists():
         return CheckResult("states", "skip", "recorded by a release without state digests: states are not bound")
-    rows = read_states(folder, tolerate_torn=manifest.outcome == "killed")
+    rows = read_states(folder.states, tolerate_torn=manifest.outcome == "killed")
     _check_rows(folder, manifest, rows)
     by_step = {row.step: row for row in rows}
     compared = [step for step in folder.checkpoint_steps() if step in by_step]

@@ -9,7 +9,7 @@ from typing import Any
 
 from ndrepro.analysis.results.results import ResultRow, Results
 from ndrepro.analysis.results.reviewer_verdicts import Attestation, Attestations, results_of
-from ndrepro.protocol.verdicts import VERDICTS
+from ndrepro.protocol.verdicts import CHECKED, FAILED, VERDICTS
 from ndrepro.report.elements.table import BETTER, SIGNS, WITHIN, WORSE, Column, Table, Value, count, word
 from ndrepro.report.sections.run_tables import anchor
 from ndrepro.report.sections.seed_groups import SeedGroup
@@ -52,6 +52,7 @@ def verdict_table(verdicts: Attestations, link: Callable[[Path], str]) -> Table:
         Column("Verdict", facet=True),
         Column("Trained again"),
         Column("Signed by", facet=True),
+        Column("Not checked"),
         Column("Differed"),
         Column("File"),
     )
@@ -77,9 +78,19 @@ def _verdict_row(item: Attestation, link: Callable[[Path], str]) -> tuple[Value,
         Value(item.verdict, float(VERDICTS.index(item.verdict))),
         word(part if item.epochs else "the whole run"),
         word(item.signer if item.by_another else f"{item.signer}, as the run"),
+        word(_not_checked(item)),
         word(differed or "nothing recorded"),
         Value("signed", href=link(item.path)),
     )
+
+
+def _not_checked(item: Attestation) -> str:
+    """The names of the claims that the verdict says nothing of, or that failed."""
+    if not item.claims:
+        return "not recorded"
+    open_claims = [each for each in item.claims if each.status != CHECKED]
+    names = (f"{each.name} ({FAILED})" if each.status == FAILED else each.name for each in open_claims)
+    return ", ".join(dict.fromkeys(names)) or "nothing"
 
 
 def _methods(scores: Results, verdicts: Attestations) -> str:

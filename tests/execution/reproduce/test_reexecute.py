@@ -13,27 +13,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dishonest_author import (
+    copied,
+    edit_results,
+    edit_trail,
+    manifest_of,
+    original_of,
+    restate,
+    sign_again,
+    spot,
+)
 from real_runs import Bench
 
-from ndrepro.analysis.results.reproduction_verdict import Judgement, judge
+from ndrepro.analysis.results.reproduction_verdict import judge
+from ndrepro.execution.reproduce.epoch_draw import Challenge
 from ndrepro.execution.reproduce.reexecute import Original, drawn_epochs, execute, plan
 from ndrepro.execution.runs.data_check import locate
 from ndrepro.execution.runs.observer import Silent
 from ndrepro.execution.runs.run import Finished
-from ndrepro.execution.runs.run_checks import CHECKS
 from ndrepro.protocol.errors import DataError, UsageError
 from ndrepro.protocol.experiment.schema_migrations import ADDITIONS
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.messages import Scores
-from ndrepro.protocol.training_record import METRICS_SUMMARY, metrics_summary
-from provenance.attestation.dsse import read_envelope, sign_envelope, write_envelope
-from provenance.attestation.key_home import KeyRing
-from provenance.attestation.manifest import Manifest, Resource
-from provenance.attestation.run_files import artifacts
-from provenance.attestation.statement import Statement
-from provenance.attestation.trust import TrustPolicy
-from provenance.attestation.verify import verify
-from provenance.formats.metrics_log import read_scalars
 
 NAME = "lenet_nd_4_digits"
 EPOCH_STEPS = 6
@@ -47,40 +47,6 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 @pytest.fixture(scope="module")
 def honest(bench: Bench) -> Finished:
     return bench.run(NAME)
-
-
-def manifest_of(folder: RunFolder) -> Manifest:
-    return Statement.from_bytes(read_envelope(folder.manifest.read_bytes())[1]).manifest
-
-
-def copied(folder: RunFolder, into: Path) -> RunFolder:
-    place = into / "runs" / folder.root.parent.name / folder.root.name
-    shutil.copytree(folder.root, place, ignore=shutil.ignore_patterns(".lock"))
-    return RunFolder(place)
-
-
-def sign_again(folder: RunFolder, bench: Bench, **changes: object) -> None:
-    """What a dishonest author does: sign the changed folder, digests and all."""
-    manifest = replace(manifest_of(folder), artifacts=artifacts(folder.root), **changes)  # type: ignore[arg-type]
-    signed = sign_envelope(Statement.about(manifest).to_bytes(), KeyRing(bench.options.home).signer())
-    folder.manifest.write_bytes(write_envelope(*read_envelope(signed)))
-
-
-def original_of(folder: RunFolder, bench: Bench) -> Original:
-    verdict = verify(folder.root, trust=TrustPolicy.load(bench.options.home), extra_checks=CHECKS)
-    assert [check.message for check in verdict.checks if check.status == "fail"] == []
-    assert verdict.manifest is not None
-    return Original(folder, verdict.manifest)
-
-
-def spot(original: Original, bench: Bench, epoch: int) -> Judgement:
-    """The verdict on one epoch, with the first challenge that draws it."""
-    word = next(str(n) for n in range(1000) if drawn_epochs(str(n), original, 1) == (epoch,))
-    chosen = plan(original, bench.options, 1, word)
-    assert chosen.epochs == (epoch,)
-    (finished,) = execute(original, chosen, bench.options, Silent())
-    assert finished.error is None
-    return judge(original.folder, finished.folder)
 
 
 def test_an_honest_run_is_identical_when_run_again(bench: Bench, honest: Finished) -> None:
@@ -108,26 +74,19 @@ def test_an_honest_epoch_is_identical_at_an_epochs_cost(bench: Bench, honest: Fi
     assert (judgement.verdict, judgement.compared_steps) == ("identical", EPOCH_STEPS)
 
 
-def test_the_challenge_and_the_manifest_decide_the_epochs(bench: Bench, honest: Finished) -> None:
+def test_more_epochs_than_there_are_cannot_be_drawn(bench: Bench, honest: Finished) -> None:
     original = original_of(honest.folder, bench)
-    drawn = {drawn_epochs(word, original, 2) for word in "abcdefghijklmnopqrstuvwxyz"}
-    assert len(drawn) > 3
-    assert drawn_epochs("walnut", original, 4) == (1, 2, 3, 4)
+    challenge = Challenge.of("walnut", None, original.payload)
+    assert drawn_epochs(challenge, original, 4) == (1, 2, 3, 4)
     with pytest.raises(UsageError, match="--spot 5"):
-        drawn_epochs("walnut", original, 5)
+        drawn_epochs(challenge, original, 5)
 
 
 def edited_metrics(bench: Bench, honest: Finished, into: Path) -> tuple[RunFolder, int]:
     """A better accuracy, written into the results and their summary."""
     folder = copied(honest.folder, into)
-    rows = [Scores.from_row(row) for row in read_scalars(folder.metrics)]
-    rows[2] = replace(rows[2], test_accuracy=0.99)
-    folder.metrics.write_text("".join(json.dumps(vars(row)) + "\n" for row in rows))
-    byproducts = tuple(
-        Resource(item.name, annotations=metrics_summary(tuple(rows))) if item.name == METRICS_SUMMARY else item
-        for item in manifest_of(folder).byproducts
-    )
-    sign_again(folder, bench, byproducts=byproducts)
+    edit_results(folder, 3, test_accuracy=0.99)
+    sign_again(folder, bench)
     return folder, 3
 
 
@@ -137,6 +96,7 @@ def slipped_in_checkpoint(bench: Bench, honest: Finished, into: Path) -> tuple[R
     other = bench.run(NAME, seed="1")
     path, theirs = folder.checkpoint(2 * EPOCH_STEPS), other.folder.checkpoint(2 * EPOCH_STEPS)
     path.write_bytes(theirs.read_bytes().replace(b'\\"seed\\": 1', b'\\"seed\\": 0'))
+    restate(folder)
     sign_again(folder, bench)
     return folder, 3
 
@@ -182,6 +142,8 @@ def shortened_run(bench: Bench, honest: Finished, into: Path) -> tuple[RunFolder
     weights = folder.checkpoint(3 * EPOCH_STEPS)
     assert weights.exists()
     final_weights_of(folder, weights)
+    folder.checkpoint(4 * EPOCH_STEPS).unlink()
+    restate(folder)
     sign_again(folder, bench)
     return folder, 4
 
@@ -210,9 +172,7 @@ def test_a_cheat_that_verifies_does_not_pass(
 
 def test_a_repetition_on_other_data_says_nothing_of_the_run(bench: Bench, honest: Finished, tmp_path: Path) -> None:
     again = copied(honest.folder, tmp_path)
-    content = np.frombuffer(again.trail.read_bytes(), dtype="<u8").copy()
-    content[-1] ^= 1  # another bit in the last tensor
-    again.trail.write_bytes(content.tobytes())
+    edit_trail(again, lambda records: records[1:, 1:].__iadd__(1))  # losses and hashes, in their last bits
     assert judge(honest.folder, again).verdict == "close", "the control: the same data"
     said = json.loads(again.dataset.read_text())
     other = {**said, "tree_sha256": "0" * 64}

@@ -1,0 +1,159 @@
+"""What a run claims, one by one: which claims its repetition checked, with what evidence, and which it did not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ndrepro.analysis.results.reproduction_evidence import ReproductionEvidence, relative_difference
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.messages import Evaluated, Scores, read_json
+from ndrepro.protocol.verdicts import CHECKED, IDENTICAL, INCONSISTENT, ClaimCheck, claim
+from ndrepro.text.plurals import plural
+from provenance.formats.metrics_log import read_scalars
+
+EVALUATION, FINAL_WEIGHTS, DATA = "signed weights evaluated again", "final weights", "data"
+
+
+class Judged(Protocol):
+    """A verdict with the claims behind it."""
+
+    @property
+    def verdict(self) -> str:
+        """The verdict's word."""
+
+    @property
+    def claims(self) -> tuple[ClaimCheck, ...]:
+        """What was checked."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What counts as the same trajectory.
+
+    ``loss``: a step's loss, relative; ``early_loss``: the same of the first three steps, beyond which no rounding
+    brings them; ``epoch_loss``: an epoch's mean losses, relative; ``accuracy``: any accuracy, as a fraction, where one
+    image is always allowed; ``weights``: the distance of all weights, relative to their norm.
+    """
+
+    loss: float = 1e-3
+    early_loss: float = 0.05
+    epoch_loss: float = 1e-2
+    accuracy: float = 0.005
+    weights: float = 0.01
+
+
+def claims_of(found: ReproductionEvidence, limits: Tolerance) -> tuple[ClaimCheck, ...]:
+    """Every claim that a repetition can check, in the order in which a run makes them."""
+    return (_start(found), _steps(found, limits), _results(found, limits), *_ends(found, limits), _data(found))
+
+
+def _start(found: ReproductionEvidence) -> ClaimCheck:
+    name, states = "start state", found.states
+    if states.recorded:
+        return claim(name, states.start, "SHA-256 of weights, momentum, place and sums, as signed")
+    if found.steps.first == 0:
+        return claim(name, True, "drawn from the seed again")
+    return claim(name, None, "no state digest was recorded: momentum and sums are bound by nothing")
+
+
+def _steps(found: ReproductionEvidence, limits: Tolerance) -> ClaimCheck:
+    name, steps = "steps", found.steps
+    if not steps.complete or not steps.compared:
+        return claim(name, False, f"{plural(steps.compared, 'step')} compared; the two have different numbers of steps")
+    if steps.divergence is None:
+        return claim(name, True, f"{plural(steps.compared, 'step')}: losses and 64-bit hashes equal bit for bit")
+    return claim(
+        name,
+        steps.largest_loss_difference <= limits.loss,
+        f"{plural(steps.compared, 'step')}: losses differ by at most {steps.largest_loss_difference:.2g} (relative), "
+        f"tolerance {limits.loss:g}; bits differ from step {steps.divergence.step} on",
+    )
+
+
+def _results(found: ReproductionEvidence, limits: Tolerance) -> ClaimCheck:
+    name, epochs = "epoch results", found.epochs
+    many = plural(epochs.epochs, "epoch")
+    if epochs.missing or not epochs.epochs:
+        return claim(name, False, f"{many} compared, {epochs.missing} are not in the run")
+    if epochs.identical:
+        return claim(name, True, f"every result of {many} equal bit for bit")
+    within = epochs.largest_loss_difference <= limits.epoch_loss and epochs.same_rates
+    within = within and epochs.largest_accuracy_difference <= limits.accuracy
+    rates = "" if epochs.same_rates else "; learning rates differ"
+    return claim(
+        name,
+        # equal steps leave no room for other results
+        within and found.steps.divergence is not None,
+        f"every result of {many}: losses differ by at most {epochs.largest_loss_difference:.2g} (relative), tolerance "
+        f"{limits.epoch_loss:g}, accuracies by {epochs.largest_accuracy_difference:.2g}, tolerance {limits.accuracy:g}"
+        f"{rates}",
+    )
+
+
+def _ends(found: ReproductionEvidence, limits: Tolerance) -> tuple[ClaimCheck, ClaimCheck]:
+    """The state at the end of the repetition, and the run's final weights."""
+    equal_steps, states, weights = found.steps.divergence is None, found.states, found.weights
+    if not states.recorded:
+        end = claim("end state", None, "no state digest was recorded")
+    elif equal_steps or (states.end and not states.differing):
+        holds = states.end and not states.differing
+        after = "" if holds else f"; it differs after epoch {states.differing[0]}" if states.differing else ""
+        end = claim("end state", holds, f"SHA-256 of {plural(states.compared, 'complete state')}, as signed{after}")
+    else:
+        end = claim("end state", *_distance(found, limits, "its bits differ; "))
+    name = FINAL_WEIGHTS
+    if not found.final:
+        return end, claim(name, None, "the repetition ends before the last step")
+    if weights.identical is None:
+        return end, claim(name, False, "there are no weights to compare")
+    if weights.identical:
+        return end, claim(name, True, "equal bit for bit")
+    return end, claim(name, False, "they differ") if equal_steps else claim(name, *_distance(found, limits, ""))
+
+
+def _distance(found: ReproductionEvidence, limits: Tolerance, before: str) -> tuple[bool | None, str]:
+    distance = found.weights.distance
+    if distance is None:
+        return None, f"{before}the run kept no weights there to measure a distance"
+    words = f"{before}weights are {distance:.2g} apart (relative to their norm), tolerance {limits.weights:g}"
+    return distance <= limits.weights, f"{words}; nothing smaller is excluded, and momentum is not compared"
+
+
+def _data(found: ReproductionEvidence) -> ClaimCheck:
+    if found.same_data:
+        return claim(DATA, True, "the repetition read the same files or pixels, by SHA-256")
+    return claim(DATA, None, "the repetition read other data")
+
+
+def evaluation_implied(judgements: Sequence[Judged]) -> ClaimCheck | None:
+    """The claim on the signed weights' results where they need no evaluation; ``None`` where they do.
+
+    A repetition with the same final weights and results, bit for bit, evaluated them itself; one on other data cannot,
+    and what is inconsistent already needs no more.
+    """
+    for judgement in judgements:
+        final = next((each for each in judgement.claims if each.name == FINAL_WEIGHTS), None)
+        if judgement.verdict == IDENTICAL and final is not None and final.status == CHECKED:
+            return claim(EVALUATION, True, "the repetition evaluated the same weights, with the same results")
+        if judgement.verdict == INCONSISTENT:
+            return claim(EVALUATION, None, "the run is inconsistent already")
+        if any(each.name == DATA and each.status != CHECKED for each in judgement.claims):
+            return claim(EVALUATION, None, "the signed test data are not here")
+    return None
+
+
+def evaluation_claim(original: RunFolder, again: RunFolder, limits: Tolerance | None = None) -> ClaimCheck:
+    """Whether the signed weights give the signed test results: ``again`` evaluated them, and trained nothing."""
+    limits = limits or Tolerance()
+    signed = max(map(Scores.from_row, read_scalars(original.metrics)), key=lambda row: row.epoch)
+    found = Evaluated.from_json(read_json(again.evaluation))
+    loss = relative_difference([signed.test_loss], [found.test_loss])
+    accuracies = [(signed.test_accuracy, found.test_accuracy)]
+    if signed.test_top5_accuracy is not None:
+        accuracies.append((signed.test_top5_accuracy, found.test_top5_accuracy))
+    apart = max(abs(one - two) for one, two in accuracies)
+    holds = loss <= limits.loss and (apart <= limits.accuracy or apart * found.images <= 1.001)
+    words = f"test accuracy {signed.test_accuracy:.2%} signed, {found.test_accuracy:.2%} evaluated"
+    return claim(EVALUATION, holds, f"{words}; test losses differ by {loss:.2g} (relative)")

@@ -1,0 +1,305 @@
+"""What a repetition shows about a run: the comparison of every step, state, result and weight, without a verdict.
+
+A repetition is the whole run, or a segment of it that starts from a signed state. The trail's hashes are linear: they
+locate the first difference, and are no evidence against an author. The state digests are SHA-256 (``states.jsonl``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ndrepro.analysis.results.run_conditions import promises_bits, same_bits_promised
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.messages import Request, Scores, read_json
+from ndrepro.protocol.training_state import StateDigest, read_states
+from provenance.attestation.dsse import read_envelope
+from provenance.attestation.manifest import Manifest
+from provenance.attestation.statement import Statement
+from provenance.errors import TrailError
+from provenance.formats.metrics_log import read_scalars
+from provenance.formats.trail import Divergence, Trail
+
+_EARLY_STEPS = 3
+# tensors that the loss of a training step does not depend on
+_STATISTICS = ("running_mean", "running_var", "running_deconv", "num_batches_tracked")
+
+
+@dataclass(frozen=True)
+class StepEvidence:
+    """Every step of the repetition beside the run's.
+
+    ``compared`` steps from step ``first`` on; ``complete``: none is missing in either. ``divergence`` is the first
+    record whose bits differ. ``largest_loss_difference`` is relative, ``early_loss_difference`` that of the first
+    three steps, which rounding has had no time to amplify. After the first step that left other
+    parameters, ``losses_after`` losses follow, of which ``equal_losses_after`` are equal bit for bit.
+    """
+
+    first: int
+    compared: int
+    complete: bool
+    divergence: Divergence | None
+    largest_loss_difference: float
+    early_loss_difference: float
+    losses_after: int = 0
+    equal_losses_after: int = 0
+
+    @property
+    def identical_steps(self) -> int:
+        """Training steps that are equal bit for bit before the first difference."""
+        if self.divergence is None:
+            return self.compared
+        return max(self.divergence.step - self.first - 1, 0)
+
+
+@dataclass(frozen=True)
+class EpochEvidence:
+    """Every epoch's results: ``epochs`` were compared, ``missing`` are not in the run; ``identical`` bit for bit.
+
+    ``largest_loss_difference`` is relative, over training and test losses; ``largest_accuracy_difference`` is a
+    fraction, over all accuracies, and a single image counts as none; ``same_rates``: every learning rate is equal.
+    ``accuracies`` are the last test accuracies (run, repetition).
+    """
+
+    epochs: int
+    missing: int
+    identical: bool
+    largest_loss_difference: float
+    largest_accuracy_difference: float
+    same_rates: bool
+    accuracies: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class StateEvidence:
+    """The recorded state digests: ``recorded``: the run has any; ``start`` and ``end``: those are equal.
+
+    ``compared`` states lie in both; ``differing`` are the epochs after which they differ, ascending.
+    """
+
+    recorded: bool
+    compared: int
+    start: bool
+    end: bool
+    differing: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class WeightEvidence:
+    """The weights after the repetition's last step beside the run's: ``None`` where the run kept none there.
+
+    ``distance`` is that of all parameters and buffers relative to their norm; infinite where names, shapes, whole
+    numbers or NaNs differ.
+    """
+
+    identical: bool | None
+    distance: float | None
+
+
+@dataclass(frozen=True)
+class ReproductionEvidence:
+    """Everything that is compared. ``whole``: the run was repeated as a whole; ``final``: to its last step.
+
+    ``deterministic``: the run's level promises equal bits under equal conditions; ``same_bits_promised``: and the
+    conditions are equal.
+    """
+
+    whole: bool
+    final: bool
+    steps: StepEvidence
+    epochs: EpochEvidence
+    states: StateEvidence
+    weights: WeightEvidence
+    same_data: bool
+    deterministic: bool
+    same_bits_promised: bool
+    steps_per_epoch: int
+
+
+def compare_with(original: RunFolder, again: RunFolder) -> ReproductionEvidence:
+    """Compare a run with its repetition. Raises TrailError where the two follow different tensors."""
+    request = Request.from_json(read_json(again.request))
+    whole = request.segment_epochs is None
+    then, now = Trail(original.trail), Trail(again.trail)
+    epochs = Request.from_json(read_json(original.request)).experiment.epochs
+    steps = compare_steps(then, now, whole)
+    manifests = manifest_of(original), manifest_of(again)
+    final = steps.first + len(now) == len(then)
+    return ReproductionEvidence(
+        whole=whole,
+        final=final,
+        steps=steps,
+        epochs=_compare_epochs(original, again),
+        states=compare_states(read_states(original.states), read_states(again.states)),
+        weights=_compare_weights(original, again, steps.first + len(now) - 1, final),
+        same_data=_same_data(original, again),
+        deterministic=promises_bits(manifests[0]),
+        same_bits_promised=same_bits_promised(*manifests),
+        steps_per_epoch=max((len(then) - 1) // max(epochs, 1), 1),
+    )
+
+
+def manifest_of(folder: RunFolder) -> Manifest:
+    """The manifest of a run, which the caller has verified or made."""
+    return Statement.from_bytes(read_envelope(folder.manifest.read_bytes())[1]).manifest
+
+
+def compare_steps(then: Trail, now: Trail, whole: bool) -> StepEvidence:
+    """Every record of two trails; a segment starts at its first step, and its first record is a state without a loss.
+
+    Raises TrailError where they follow different tensors, or nothing was recorded.
+    """
+    import numpy as np
+
+    if then.tensors != now.tensors:
+        raise TrailError(f"{now.path}: other tensors than {then.path}", "these are not the same network")
+    if not len(now):
+        raise TrailError(f"{now.path}: no step was recorded", "see its log.txt")
+    first = int(now.records[0, 0])
+    before, after = then.records[first : first + len(now)], now.records[: max(len(then) - first, 0)]
+    unequal = before != after
+    if not whole:
+        unequal[:1, 1] = False
+    losses = before[1:, 1].copy().view(np.float64), after[1:, 1].copy().view(np.float64)
+    complete = len(then) == len(now) if whole else len(after) == len(now)
+    rows = np.flatnonzero(unequal.any(axis=1))
+    if not rows.size:
+        return StepEvidence(first, max(len(after) - 1, 0), complete, None, 0.0, 0.0)
+    row = unequal[rows[0]]
+    names = tuple(then.tensors[index].name for index in np.flatnonzero(row[2:]))
+    parameters = [2 + i for i, t in enumerate(then.tensors) if t.name.rpartition(".")[2] not in _STATISTICS]
+    other = np.flatnonzero(unequal[:, parameters].any(axis=1))
+    later = unequal[int(other[0]) + 1 :, 1] if other.size else unequal[:0, 1]
+    return StepEvidence(
+        first,
+        max(len(after) - 1, 0),
+        complete,
+        Divergence(first + int(rows[0]), bool(row[1]), names),
+        relative_difference(*losses),
+        relative_difference(*(each[:_EARLY_STEPS] for each in losses)),
+        len(later),
+        int((~later).sum()),
+    )
+
+
+def relative_difference(then: Any, now: Any) -> float:
+    """The largest relative difference of two sequences of n floats; infinite where only one is finite."""
+    import numpy as np
+
+    if not len(then):
+        return 0.0
+    then, now = np.asarray(then, dtype=np.float64), np.asarray(now, dtype=np.float64)
+    finite = np.isfinite(then)
+    if (finite != np.isfinite(now)).any():
+        return math.inf
+    differences = np.abs(then[finite] - now[finite]) / np.maximum(np.abs(then[finite]), 1e-12)
+    return float(differences.max(initial=0.0))
+
+
+def compare_states(then: Sequence[StateDigest], now: Sequence[StateDigest]) -> StateEvidence:
+    """The state digests of a run and of its repetition, by their steps."""
+    known = {row.step: row for row in then}
+    pairs = [(known[row.step], row) for row in now if row.step in known]
+    equal = [one == two for one, two in pairs]
+    ends = bool(pairs) and pairs[-1][1] == now[-1]
+    return StateEvidence(
+        recorded=bool(then),
+        compared=len(pairs),
+        start=bool(pairs) and pairs[0][1] == now[0] and equal[0],
+        end=ends and equal[-1],
+        differing=tuple(row.epoch for (_, row), same in zip(pairs, equal, strict=True) if not same),
+    )
+
+
+def _compare_epochs(original: RunFolder, again: RunFolder) -> EpochEvidence:
+    then, now = _rows(original), _rows(again)
+    shared = sorted(set(then) & set(now))
+    images = _images(original)
+    loss = accuracy = 0.0
+    for one, two in ((then[epoch], now[epoch]) for epoch in shared):
+        loss = max(loss, relative_difference([one.train_loss, one.test_loss], [two.train_loss, two.test_loss]))
+        accuracy = max(accuracy, *(_accuracy_difference(one, two, name, images) for name in _ACCURACIES))
+    return EpochEvidence(
+        epochs=len(shared),
+        missing=len(now) - len(shared),
+        identical=len(shared) == len(now) and all(then[epoch].agrees_with(now[epoch]) for epoch in shared),
+        largest_loss_difference=loss,
+        largest_accuracy_difference=accuracy,
+        same_rates=all(then[epoch].learning_rate == now[epoch].learning_rate for epoch in shared),
+        accuracies=(then[shared[-1]].test_accuracy, now[shared[-1]].test_accuracy) if shared else None,
+    )
+
+
+_ACCURACIES = ("train_accuracy", "test_accuracy", "train_top5_accuracy", "test_top5_accuracy")
+
+
+def _images(folder: RunFolder) -> Mapping[str, int]:
+    """The images of either split; very many where they are not recorded."""
+    found = read_json(folder.dataset)
+    return {split: found.get(f"{split}_images") or 10**9 for split in ("train", "test")}
+
+
+def _accuracy_difference(one: Scores, two: Scores, name: str, images: Mapping[str, int]) -> float:
+    """How far two accuracies are apart, as a fraction; 0 for a single image, infinite where one is no number."""
+    a, b = getattr(one, name), getattr(two, name)
+    if a is None or b is None:
+        return 0.0
+    difference = abs(a - b)
+    if not math.isfinite(difference):
+        return math.inf
+    return 0.0 if difference * images[name.partition("_")[0]] <= 1.001 else float(difference)
+
+
+def _rows(folder: RunFolder) -> dict[int, Scores]:
+    return {scores.epoch: scores for scores in map(Scores.from_row, read_scalars(folder.metrics))}
+
+
+def _compare_weights(original: RunFolder, again: RunFolder, step: int, final: bool) -> WeightEvidence:
+    """The repetition's last weights beside the run's final ones, or its checkpoint after the same step."""
+    path, prefix = (original.weights, "") if final else (original.checkpoint(step), "net.")
+    if not path.exists() or not again.weights.exists():
+        return WeightEvidence(None, None)
+    then, now = _network(path, prefix), _network(again.weights, "")
+    identical = then.keys() == now.keys() and all(_same_bits(then[name], now[name]) for name in then)
+    return WeightEvidence(identical, 0.0 if identical else _distance(then, now))
+
+
+def _network(path: Path, prefix: str) -> dict[str, Any]:
+    from safetensors.numpy import load_file
+
+    return {name.removeprefix(prefix): array for name, array in load_file(path).items() if name.startswith(prefix)}
+
+
+def _same_bits(one: Any, two: Any) -> bool:
+    return bool(one.dtype == two.dtype and one.shape == two.shape and one.tobytes() == two.tobytes())
+
+
+def _distance(then: Mapping[str, Any], now: Mapping[str, Any]) -> float:
+    import numpy as np
+
+    if then.keys() != now.keys() or any(then[name].shape != now[name].shape for name in then):
+        return math.inf
+    squared = norm = 0.0
+    for name, array in then.items():
+        if not np.issubdtype(array.dtype, np.floating):
+            if not np.array_equal(array, now[name]):
+                return math.inf
+            continue
+        one, two = array.astype(np.float64), now[name].astype(np.float64)
+        squared += float(np.square(one - two).sum())
+        norm += float(np.square(one).sum())
+    return math.sqrt(squared / norm) if norm > 0 and math.isfinite(squared) else math.inf
+
+
+def _same_data(original: RunFolder, again: RunFolder) -> bool:
+    """Whether the two read the same data: the same files, or the same pixels, or photographs and labels."""
+    then, now = read_json(original.dataset), read_json(again.dataset)
+    shared = [key for key in ("tree_sha256", "pixels_sha256", "labelled_sha256") if key in then and key in now]
+    return not shared or any(then[key] == now[key] and not _missing(then[key]) for key in shared)
+
+
+def _missing(digest: Any) -> bool:
+    return isinstance(digest, dict) and "unavailable" in digest

@@ -1,0 +1,45 @@
+"""Whether two runs computed under the same conditions, so that a determinism level promises them the same bits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ndrepro.protocol.experiment.determinism import INSTRUCTION_LIMITS
+from ndrepro.protocol.training_record import TrainingRecord
+from provenance.attestation.manifest import Manifest
+from provenance.capture.unavailable import at
+
+# levels at which equal conditions promise equal bits
+_PROMISING = ("deterministic", "canonical")
+
+
+def promises_bits(manifest: Manifest) -> bool:
+    """Whether a run's determinism level promises equal bits under equal conditions."""
+    return TrainingRecord.of(manifest).determinism_level in _PROMISING
+
+
+def same_bits_promised(first: Manifest, second: Manifest) -> bool:
+    """Whether both ran at a level that promises equal bits, with the same processor, GPUs, threads and libraries.
+
+    False where one of these facts was not recorded.
+    """
+    one, two = _conditions(first), _conditions(second)
+    return one is not None and one == two
+
+
+def _conditions(manifest: Manifest) -> dict[str, Any] | None:
+    record = TrainingRecord.of(manifest)
+    cpu = at(manifest.machine, "machine", "cpu")
+    if not promises_bits(manifest) or not isinstance(cpu, Mapping) or "model_name" not in cpu:
+        return None
+    return {
+        "cpu": {name: cpu.get(name) for name in ("vendor", "model_name", "family", "model", "stepping", "flags")},
+        "gpus": at(manifest.machine, "gpus") if record.device.startswith("cuda") else None,
+        "level": record.determinism_level,
+        "flags": record.determinism.get("start"),
+        "device": record.device,
+        "torch": record.libraries.get("build"),
+        "limits": {name: manifest.variables.get(name) for name in INSTRUCTION_LIMITS},
+        "distributions": {name: (each.version, each.digest) for name, each in record.distributions.items()},
+    }

@@ -1,0 +1,136 @@
+"""What an author who holds the key can do to a signed run: edit its files, and sign them again, digests and all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from real_runs import Bench
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from ndrepro.analysis.results.reproduction_verdict import Judgement, judge
+from ndrepro.execution.reproduce.epoch_draw import Challenge
+from ndrepro.execution.reproduce.reexecute import Original, drawn_epochs, execute, plan
+from ndrepro.execution.runs.observer import Silent
+from ndrepro.execution.runs.recorded_states import checkpoint_state
+from ndrepro.execution.runs.run_checks import CHECKS
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.messages import Scores
+from ndrepro.protocol.training_record import METRICS_SUMMARY, metrics_summary
+from ndrepro.protocol.training_state import Place, StateDigest, read_states
+from provenance.attestation.dsse import read_envelope, sign_envelope, write_envelope
+from provenance.attestation.key_home import KeyRing
+from provenance.attestation.manifest import Manifest, Resource
+from provenance.attestation.run_files import artifacts
+from provenance.attestation.statement import Statement
+from provenance.attestation.trust import TrustPolicy
+from provenance.attestation.verify import Verdict, verify
+from provenance.formats.fingerprint import fingerprint
+from provenance.formats.metrics_log import read_scalars
+from provenance.formats.trail import Trail, encode_header
+
+Tensors = dict[str, np.ndarray]
+
+
+def manifest_of(folder: RunFolder) -> Manifest:
+    return Statement.from_bytes(read_envelope(folder.manifest.read_bytes())[1]).manifest
+
+
+def copied(folder: RunFolder, into: Path) -> RunFolder:
+    place = into / "runs" / folder.root.parent.name / folder.root.name
+    shutil.copytree(folder.root, place, ignore=shutil.ignore_patterns(".lock"))
+    return RunFolder(place)
+
+
+def sign_again(folder: RunFolder, bench: Bench, **changes: Any) -> None:
+    """Sign the changed folder, digests, summary and all."""
+    rows = tuple(Scores.from_row(row) for row in read_scalars(folder.metrics))
+    byproducts = tuple(
+        Resource(item.name, annotations=metrics_summary(rows)) if item.name == METRICS_SUMMARY else item
+        for item in manifest_of(folder).byproducts
+    )
+    changes = {"artifacts": artifacts(folder.root), "byproducts": byproducts, **changes}
+    manifest = replace(manifest_of(folder), **changes)
+    signed = sign_envelope(Statement.about(manifest).to_bytes(), KeyRing(bench.options.home).signer())
+    folder.manifest.write_bytes(write_envelope(*read_envelope(signed)))
+
+
+def verified(folder: RunFolder, bench: Bench) -> Verdict:
+    return verify(folder.root, trust=TrustPolicy.load(bench.options.home), extra_checks=CHECKS)
+
+
+def original_of(folder: RunFolder, bench: Bench) -> Original:
+    verdict = verified(folder, bench)
+    assert [check.message for check in verdict.checks if check.status == "fail"] == []
+    assert verdict.manifest is not None
+    return Original(folder, verdict.manifest)
+
+
+def word_for(original: Original, epoch: int) -> str:
+    """The first challenge that draws that epoch alone."""
+    words = (str(number) for number in range(1000))
+    return next(w for w in words if drawn_epochs(Challenge.of(w, None, original.payload), original, 1) == (epoch,))
+
+
+def repeated_epoch(original: Original, bench: Bench, epoch: int) -> RunFolder:
+    """Train one epoch again."""
+    chosen = plan(original, bench.options, 1, word_for(original, epoch))
+    assert chosen.epochs == (epoch,)
+    (finished,) = execute(original, chosen, bench.options, Silent())
+    assert finished.error is None
+    return finished.folder
+
+
+def spot(original: Original, bench: Bench, epoch: int) -> Judgement:
+    """The verdict on one epoch."""
+    return judge(original.folder, repeated_epoch(original, bench, epoch))
+
+
+def edit_checkpoint(path: Path, edit: Callable[[Tensors, dict[str, Any]], None]) -> None:
+    """Edit a checkpoint's tensors and the document of its place in the run."""
+    with safe_open(str(path), framework="numpy") as file:
+        document = json.loads(file.metadata()["ndrepro"])
+    tensors = load_file(path)
+    edit(tensors, document["place"])
+    save_file(tensors, path, {"ndrepro": json.dumps(document, sort_keys=True)})
+
+
+def edit_results(folder: RunFolder, epoch: int, **changes: float) -> None:
+    """Invent results of an epoch."""
+    rows = [Scores.from_row(row) for row in read_scalars(folder.metrics)]
+    rows[epoch - 1] = replace(rows[epoch - 1], **changes)
+    folder.metrics.write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))
+
+
+def edit_trail(folder: RunFolder, edit: Callable[[np.ndarray], None]) -> None:
+    """Edit the records of the trail, uint64 (steps + 1, 2 + tensors)."""
+    trail = Trail(folder.trail)
+    records = np.array(trail.records)
+    header = encode_header(trail.tensors)
+    edit(records)
+    folder.trail.write_bytes(header + records.astype("<u8").tobytes())
+
+
+def put_weights(folder: RunFolder, weights: Tensors) -> None:
+    """Other final weights, with their hashes in the trail's last record."""
+    save_file(weights, folder.weights)
+    hashes = [fingerprint(weights[tensor.name]) for tensor in Trail(folder.trail).tensors]
+    edit_trail(folder, lambda records: records[-1].__setitem__(slice(2, None), np.array(hashes, dtype=np.uint64)))
+
+
+def restate(folder: RunFolder) -> None:
+    """Write the state digests that belong to the checkpoints and weights that are there now."""
+    rows = {row.step: row for row in read_states(folder.states)}
+    for step in folder.checkpoint_steps():
+        if step in rows:
+            rows[step] = checkpoint_state(folder.checkpoint(step))[1]
+    last = rows[max(rows)]
+    network = StateDigest.of(Place(last.step, last.epoch, 0), load_file(folder.weights), {}).network
+    rows[last.step] = StateDigest._from_parts(Place(last.step, last.epoch, 0), network, last.momentum)
+    folder.states.write_text("".join(json.dumps(row.to_row()) + "\n" for row in rows.values()))
