@@ -65,5 +65,5 @@ def test_every_number_of_the_page_comes_out_of_the_manifests(found: Sensitivity)
     kept = numbers(PAGE.read_text(encoding="utf-8"))
     assert numbers(markdown(found)) == kept and len(kept) > 60
     row = found.scores.rows[0]
-    rows = (replace(row, test_accuracy=row.test_accuracy + 1), *found.scores.rows[1:])
+    rows = (replace(row, test_accuracy_percent=row.test_accuracy_percent + 1), *found.scores.rows[1:])
     assert numbers(markdown(sensitivity_of(replace(found.scores, rows=rows), AnalysisOptions()))) != kept

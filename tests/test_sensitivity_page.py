@@ -50,6 +50,6 @@ def test_another_number_would_be_seen(found: Sensitivity) -> None:
     from dataclasses import replace
 
     row = found.scores.rows[0]
-    rows = (replace(row, test_accuracy=row.test_accuracy + 1), *found.scores.rows[1:])
+    rows = (replace(row, test_accuracy_percent=row.test_accuracy_percent + 1), *found.scores.rows[1:])
     changed = sensitivity_of(replace(found.scores, rows=rows), AnalysisOptions())
     assert numbers(markdown(changed)) != numbers(PAGE.read_text(encoding="utf-8"))

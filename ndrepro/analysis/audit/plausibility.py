@@ -58,9 +58,8 @@ def doubts(scores: Sequence[ResultRow]) -> tuple[Doubt, ...]:
 def _not_finite(scores: Sequence[ResultRow]) -> Iterator[Doubt]:
     for row in scores:
         if not row.finite:
-            values = (
-                f"losses {row.train_loss} and {row.test_loss}, accuracies {row.train_accuracy} and {row.test_accuracy}"
-            )
+            accuracies = f"accuracies {row.train_accuracy_percent} and {row.test_accuracy_percent}"
+            values = f"losses {row.train_loss} and {row.test_loss}, {accuracies}"
             yield Doubt("not-finite", CANNOT_BE, (row.run_id,), f"{row.name}, seed {row.seed}: {values}")
 
 
@@ -68,31 +67,33 @@ def _above_best_known(scores: Sequence[ResultRow]) -> Iterator[Doubt]:
     best = {line["dataset"]: line for line in published_tables()["best_known"].rows()}
     for row in scores:
         known = best.get(row.dataset)
-        if known and row.test_accuracy > known["best_known_accuracy_pct"]:
+        if known and row.test_accuracy_percent > known["best_known_accuracy_pct"]:
             limit = f"{known['best_known_accuracy_pct']:.2f} % ({known['reference']})"
-            text = f"{row.name}, seed {row.seed}: test {row.test_accuracy:.2f} %, the best known is {limit}"
+            text = f"{row.name}, seed {row.seed}: test {row.test_accuracy_percent:.2f} %, the best known is {limit}"
             yield Doubt("above-best-known", CANNOT_BE, (row.run_id,), text)
 
 
 def _train_as_test(scores: Sequence[ResultRow]) -> Iterator[Doubt]:
     for row in scores:
-        if row.finite and (row.train_accuracy, row.train_loss) == (row.test_accuracy, row.test_loss):
+        if row.finite and (row.train_accuracy_percent, row.train_loss) == (row.test_accuracy_percent, row.test_loss):
             text = f"{row.name}, seed {row.seed}: training and test have the same accuracy and loss to the last bit"
             yield Doubt("train-as-test", CANNOT_BE, (row.run_id,), text)
 
 
 def _above_training(scores: Sequence[ResultRow]) -> Iterator[Doubt]:
     for row in scores:
-        if row.finite and row.test_accuracy > row.train_accuracy + FAR_ABOVE_POINTS:
-            text = f"{row.name}, seed {row.seed}: test {row.test_accuracy:.2f} %, train {row.train_accuracy:.2f} %"
+        if row.finite and row.test_accuracy_percent > row.train_accuracy_percent + FAR_ABOVE_POINTS:
+            train, test = row.train_accuracy_percent, row.test_accuracy_percent
+            text = f"{row.name}, seed {row.seed}: test {test:.2f} %, train {train:.2f} %"
             yield Doubt("above-training", LOOK, (row.run_id,), text)
 
 
 def _guessing(scores: Sequence[ResultRow]) -> Iterator[Doubt]:
     for row in scores:
         classes = DATASETS[row.dataset].num_classes if row.dataset in DATASETS else 0
-        if classes and row.finite and row.test_accuracy <= GUESSING_MARGIN * 100 / classes:
-            text = f"{row.name}, seed {row.seed}: test {row.test_accuracy:.2f} %, guessing gives {100 / classes:.2f} %"
+        if classes and row.finite and row.test_accuracy_percent <= GUESSING_MARGIN * 100 / classes:
+            test = row.test_accuracy_percent
+            text = f"{row.name}, seed {row.seed}: test {test:.2f} %, guessing gives {100 / classes:.2f} %"
             yield Doubt("guessing", LOOK, (row.run_id,), text)
 
 
@@ -182,7 +183,7 @@ CHECKS: tuple[Check, ...] = (
 
 
 def _results(row: ResultRow) -> tuple[float, ...]:
-    return row.train_accuracy, row.test_accuracy, row.train_loss, row.test_loss
+    return row.train_accuracy_percent, row.test_accuracy_percent, row.train_loss, row.test_loss
 
 
 def _ids(rows: Iterable[ResultRow]) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ def replicates_of(original: Manifest, runs: RunsFolder, trust: TrustPolicy) -> R
             continue
         try:
             found = experiment_of(verdict.manifest)
-            accuracy = score_of(verdict.manifest, folder.root, verdict).test_accuracy / 100
+            accuracy = score_of(verdict.manifest, folder.root, verdict).test_accuracy_percent / 100
         except NoScore:
             continue
         other = (found.seed, found.seeds) != (wanted.seed, wanted.seeds)

@@ -71,8 +71,8 @@ class ResultRow:
     determinism: str
     threads: int
     device: str
-    train_accuracy: float
-    test_accuracy: float
+    train_accuracy_percent: float
+    test_accuracy_percent: float
     train_loss: float
     test_loss: float
     parameters: int | None
@@ -83,8 +83,8 @@ class ResultRow:
     manifest_digests: tuple[str, ...]
     payload_digest: str
     started: str
-    train_top5_accuracy: float | None = None
-    test_top5_accuracy: float | None = None
+    train_top5_accuracy_percent: float | None = None
+    test_top5_accuracy_percent: float | None = None
     image: str = ""
     image_again: str = ""
     official_data: bool | None = None
@@ -93,7 +93,8 @@ class ResultRow:
     @property
     def finite(self) -> bool:
         """Whether every accuracy and loss is a finite number."""
-        return all(map(math.isfinite, (self.train_accuracy, self.test_accuracy, self.train_loss, self.test_loss)))
+        accuracies = self.train_accuracy_percent, self.test_accuracy_percent
+        return all(map(math.isfinite, (*accuracies, self.train_loss, self.test_loss)))
 
     def seed_of(self, stream: str) -> int:
         """The seed of one random stream: its own, or the run's."""
@@ -157,8 +158,8 @@ def score_of(manifest: Manifest, folder: Path, verdict: Verdict) -> ResultRow:
         determinism=experiment.determinism,
         threads=experiment.threads,
         device=record.device,
-        train_accuracy=100 * last.train_accuracy,
-        test_accuracy=100 * last.test_accuracy,
+        train_accuracy_percent=100 * last.train_accuracy,
+        test_accuracy_percent=100 * last.test_accuracy,
         train_loss=last.train_loss,
         test_loss=last.test_loss,
         parameters=record.parameters,
@@ -169,7 +170,7 @@ def score_of(manifest: Manifest, folder: Path, verdict: Verdict) -> ResultRow:
         manifest_digests=verdict.digests,
         payload_digest=verdict.payload_digest or "",
         started=manifest.started_on,
-        **{key: 100 * value for key in LATER_SCORES if (value := getattr(last, key)) is not None},
+        **{f"{key}_percent": 100 * value for key in LATER_SCORES if (value := getattr(last, key)) is not None},
         image=images[0],
         image_again=images[-1],
         official_data=next((each.official for each in record.datasets if each.name == experiment.dataset), None),

@@ -194,7 +194,7 @@ def _same_results(run: ResultRow, repeats: Sequence[ResultRow]) -> None:
 
 def results_of(run: ResultRow) -> tuple[str, ...]:
     """The four results of a run to the last bit; NaN is a result too."""
-    return tuple(map(repr, (run.train_accuracy, run.test_accuracy, run.train_loss, run.test_loss)))
+    return tuple(map(repr, (run.train_accuracy_percent, run.test_accuracy_percent, run.train_loss, run.test_loss)))
 
 
 def _digest(subject: Field) -> str:

@@ -23,11 +23,12 @@ from ndrepro.analysis.statistics.samples import TooLittle
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.study.study import suggestion
 
+# by name: the field of ``ResultRow``, and the unit
 METRICS = {
-    "test_accuracy": "points",
-    "train_accuracy": "points",
-    "test_loss": "nats",
-    "train_loss": "nats",
+    "test_accuracy": ("test_accuracy_percent", "points"),
+    "train_accuracy": ("train_accuracy_percent", "points"),
+    "test_loss": ("test_loss", "nats"),
+    "train_loss": ("train_loss", "nats"),
 }
 
 
@@ -42,9 +43,14 @@ class AnalysisOptions:
     confidence: float = 0.95
 
     @property
+    def field(self) -> str:
+        """The field of ``ResultRow`` that holds the metric."""
+        return METRICS[self.metric][0]
+
+    @property
     def unit(self) -> str:
-        """Of the metric."""
-        return METRICS[self.metric]
+        """The metric's unit."""
+        return METRICS[self.metric][1]
 
 
 @dataclass(frozen=True)
@@ -104,11 +110,11 @@ def sensitivity_of(scores: Results, options: AnalysisOptions) -> Sensitivity:
         design,
         tuple(compare_bits(design, subject) for subject in design.subjects),
         tuple(
-            compare_numbers(design, subject, options.metric, options.margin, confidence=options.confidence)
+            compare_numbers(design, subject, options.field, options.margin, confidence=options.confidence)
             for subject in design.subjects
         ),
-        contrasts(design, options.metric, pair, options.confidence) if pair else (),
-        orders(design, options.metric),
+        contrasts(design, options.field, pair, options.confidence) if pair else (),
+        orders(design, options.field),
     )
 
 

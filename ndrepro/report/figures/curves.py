@@ -19,12 +19,12 @@ class Curve:
     run: ResultRow
     steps: tuple[int, ...]
     train_loss: tuple[float, ...]
-    train_accuracy: tuple[float, ...]
-    test_accuracy: tuple[float, ...]
+    train_accuracy_percent: tuple[float, ...]
+    test_accuracy_percent: tuple[float, ...]
 
     def fitted_at(self, percent: float) -> int | None:
         """The first epoch that ended with at least that train accuracy; None where none did."""
-        return next((epoch for epoch, value in enumerate(self.train_accuracy, 1) if value >= percent), None)
+        return next((epoch for epoch, value in enumerate(self.train_accuracy_percent, 1) if value >= percent), None)
 
 
 def curve_of(run: ResultRow) -> Curve | None:

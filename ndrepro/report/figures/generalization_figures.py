@@ -88,7 +88,7 @@ def _points(runs: Sequence[ResultRow], reader: Reader) -> list[dict[str, Any]]:
             labels = float(run.settings.get("corrupt.labels", 0))
             epochs = curve.fitted_at(FITTED_PERCENT)
             point: dict[str, Any] = {"run": run.run_id, "seed": run.seed, "labels": labels, "fitted_at": epochs}
-            found.append({**point, "epochs": run.epochs, "test_error": 100 - run.test_accuracy})
+            found.append({**point, "epochs": run.epochs, "test_error": 100 - run.test_accuracy_percent})
     clean = {point["seed"]: point["fitted_at"] for point in found if not point["labels"]}
     for point in found:
         reference = clean.get(point["seed"])
@@ -133,11 +133,11 @@ def _train_loss(curve: Curve) -> Sequence[float]:
 
 
 def _test_accuracy(curve: Curve) -> Sequence[float]:
-    return curve.test_accuracy
+    return curve.test_accuracy_percent
 
 
 def _train_accuracy(curve: Curve) -> Sequence[float]:
-    return curve.train_accuracy
+    return curve.train_accuracy_percent
 
 
 def _seeds(panels: Panels) -> str:

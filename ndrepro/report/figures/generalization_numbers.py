@@ -53,7 +53,7 @@ def _rows(runs: Sequence[ResultRow]) -> Iterator[tuple[Value, ...]]:
 def _lines(figure: str, network: str, lines: Lines) -> Iterator[tuple[Value, ...]]:
     for name, curves in lines.items():
         one = curves[0].run
-        tests = Spread.of(curve.test_accuracy[-1] for curve in curves)
+        tests = Spread.of(curve.test_accuracy_percent[-1] for curve in curves)
         yield (
             word(figure),
             word(network),
@@ -62,9 +62,9 @@ def _lines(figure: str, network: str, lines: Lines) -> Iterator[tuple[Value, ...
             count(len(curves)),
             _fitted(curves),
             decimal(Spread.of(curve.train_loss[-1] for curve in curves).mean, 3, missing="NaN"),
-            _spread(Spread.of(curve.train_accuracy[-1] for curve in curves)),
+            _spread(Spread.of(curve.train_accuracy_percent[-1] for curve in curves)),
             Value(tests.text, tests.mean, href=f"#{anchor(one)}"),
-            _spread(Spread.of(max(curve.test_accuracy) for curve in curves)),
+            _spread(Spread.of(max(curve.test_accuracy_percent) for curve in curves)),
         )
 
 

@@ -188,7 +188,7 @@ def _own_accuracy(cell: SeedGroup | None, original: float) -> tuple[Value, Value
 def _own_top5(cell: SeedGroup | None, original: float) -> Value:
     if cell is None:
         return _ABSENT
-    found: list[Any] = [getattr(run, "test_top5_accuracy", None) for run in cell.runs]
+    found: list[Any] = [run.test_top5_accuracy_percent for run in cell.runs]
     if None in found:
         return Value("not recorded")
     mean = statistics.fmean(found)

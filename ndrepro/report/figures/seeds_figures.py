@@ -55,7 +55,7 @@ def scenarios_of(runs: Sequence[ResultRow]) -> tuple[Scenario, ...]:
         if run.finite:
             model = f"{run.arch} {run.method}"
             models = grouped[(run.dataset, *design(run, HYPERPARAMETERS))][hyperparameters(run)]
-            models.setdefault(model, {})[run.seed] = run.test_accuracy
+            models.setdefault(model, {})[run.seed] = run.test_accuracy_percent
         else:
             wild[run.dataset] += 1
     tables: dict[str, dict[str, list[Any]]] = {BIASED: {}, UNBIASED: {}}

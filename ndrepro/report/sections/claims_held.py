@@ -69,7 +69,7 @@ def pairs_of(runs: Iterable[ResultRow], value: Callable[[ResultRow], float | Non
 
 
 def _deconvolution_better(runs: Sequence[ResultRow]) -> ClaimOutcome | None:
-    sides = pairs_of(runs, lambda run: run.test_accuracy)
+    sides = pairs_of(runs, lambda run: run.test_accuracy_percent)
     shared = [key for key in sides["nd"] if key in sides["bn"]]
     if not shared:
         return None
@@ -160,7 +160,7 @@ def _seed_decides(runs: Sequence[ResultRow]) -> ClaimOutcome | None:
     by_design: dict[Any, dict[int, dict[Any, float]]] = defaultdict(lambda: defaultdict(dict))
     for run in runs:
         if run.finite:
-            by_design[(run.dataset, *design(run))][run.seed][(run.arch, run.method)] = run.test_accuracy
+            by_design[(run.dataset, *design(run))][run.seed][(run.arch, run.method)] = run.test_accuracy_percent
     tables = {asked: whole for asked, seeds in by_design.items() if (whole := _complete(seeds))}
     if not tables:
         return None
@@ -200,9 +200,9 @@ def _random_labels(runs: Sequence[ResultRow]) -> ClaimOutcome | None:
     random = [run for run in runs if run.settings.get("corrupt.labels") == 1]
     if not random:
         return None
-    fitted = sum(run.train_accuracy >= _FITTED_PERCENT for run in random)
-    best = max(random, key=lambda run: run.train_accuracy)
-    tests = [run.test_accuracy for run in random]
+    fitted = sum(run.train_accuracy_percent >= _FITTED_PERCENT for run in random)
+    best = max(random, key=lambda run: run.train_accuracy_percent)
+    tests = [run.test_accuracy_percent for run in random]
     return ClaimOutcome(
         "random_labels",
         "Networks fit labels that are drawn at random, and then know nothing of the test images.",
@@ -210,7 +210,7 @@ def _random_labels(runs: Sequence[ResultRow]) -> ClaimOutcome | None:
         f"{plural(len(random), 'run')} on labels drawn at random: "
         f"{', '.join(sorted({f'{run.arch} {run.method}, {run.epochs} epochs' for run in random}))}.",
         HOLDS if fitted == len(random) else OPEN,
-        f"{fitted} of {len(random)} fitted; the best {best.train_accuracy:.2f} % ({best.arch}). "
+        f"{fitted} of {len(random)} fitted; the best {best.train_accuracy_percent:.2f} % ({best.arch}). "
         f"Test accuracy {min(tests):.2f} to {max(tests):.2f} %."
         + ("" if fitted == len(random) else " More epochs may fit the others: not run."),
     )

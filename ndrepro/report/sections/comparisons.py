@@ -44,7 +44,7 @@ def comparison_tables(runs: Sequence[ResultRow]) -> tuple[Table, ...]:
 def differences_of(runs: Sequence[ResultRow]) -> dict[Place, Difference]:
     """ND less BN in points of test accuracy at every place where both were run, p-values corrected over all."""
     grouped: dict[Place, dict[str, dict[Any, float]]] = defaultdict(lambda: {"nd": {}, "bn": {}})
-    for method, side in pairs_of(runs, lambda run: run.test_accuracy).items():
+    for method, side in pairs_of(runs, lambda run: run.test_accuracy_percent).items():
         if method in ("nd", "bn"):
             for (*place, drawn), value in side.items():
                 grouped[tuple(place)][method][drawn] = value

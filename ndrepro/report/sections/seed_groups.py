@@ -134,8 +134,8 @@ def _cell(key: Sequence[Any], runs: tuple[ResultRow, ...]) -> SeedGroup:
     return SeedGroup(
         f"cell-{digest}",
         ordered,
-        Spread.of(run.test_accuracy for run in ordered),
-        Spread.of(run.train_accuracy for run in ordered),
+        Spread.of(run.test_accuracy_percent for run in ordered),
+        Spread.of(run.train_accuracy_percent for run in ordered),
         Spread.of(seconds),
     )
 

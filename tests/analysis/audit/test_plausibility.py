@@ -23,8 +23,8 @@ def score(number: int = 1, **changes: Any) -> ResultRow:
         run_id=f"run{number}", folder=Path("none"), name="vgg16_nd_100", arch="vgg16", method="nd", epochs=100,
         dataset="cifar10", seed=number, seeds={}, settings={}, cell="main", environment="torch 2.13.0", torch="2.13.0",
         numpy="2", python="3.11", determinism="deterministic", threads=2, device="cpu",
-        train_accuracy=99.0 + number / 100,
-        test_accuracy=93.0 + number / 10, train_loss=0.01 * number, test_loss=0.2 * number, parameters=14719818,
+        train_accuracy_percent=99.0 + number / 100,
+        test_accuracy_percent=93.0 + number / 10, train_loss=0.01 * number, test_loss=0.2 * number, parameters=14719818,
         train_seconds=None, commit="", code="", signer="me", manifest_digests=(), payload_digest="",
         started=str(number),
     )  # fmt: skip
@@ -43,10 +43,10 @@ def test_runs_in_which_all_is_well_raise_no_doubt() -> None:
     ("change", "doubt"),
     [
         ({"test_loss": float("nan")}, ("not-finite", CANNOT_BE, 1)),
-        ({"test_accuracy": 99.8}, ("above-best-known", CANNOT_BE, 1)),
-        ({"test_accuracy": 99.01, "test_loss": 0.01}, ("train-as-test", CANNOT_BE, 1)),
-        ({"train_accuracy": 60.0}, ("above-training", LOOK, 1)),
-        ({"test_accuracy": 10.0}, ("guessing", LOOK, 1)),
+        ({"test_accuracy_percent": 99.8}, ("above-best-known", CANNOT_BE, 1)),
+        ({"test_accuracy_percent": 99.01, "test_loss": 0.01}, ("train-as-test", CANNOT_BE, 1)),
+        ({"train_accuracy_percent": 60.0}, ("above-training", LOOK, 1)),
+        ({"test_accuracy_percent": 10.0}, ("guessing", LOOK, 1)),
         ({"seed": 2}, ("same-seed-again", LOOK, 2)),
     ],
 )
@@ -68,7 +68,8 @@ def test_parameters_are_held_against_the_released_networks() -> None:
 
 
 def test_a_seed_without_effect_is_found_and_a_repeat_is_not_called_one() -> None:
-    same = {name: getattr(score(1), name) for name in ("train_accuracy", "test_accuracy", "train_loss", "test_loss")}
+    results = ("train_accuracy_percent", "test_accuracy_percent", "train_loss", "test_loss")
+    same = {name: getattr(score(1), name) for name in results}
     assert checks(score(1), replace(score(2), **same)) == [("seed-without-effect", CANNOT_BE, 2)]
     assert checks(score(1), replace(score(4, seed=1), **same), score(3)) == [("same-seed-again", LOOK, 2)]
     assert checks(score(1), replace(score(2), **same, threads=1)) == [], "another environment is no same attempt"

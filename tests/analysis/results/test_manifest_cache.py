@@ -65,7 +65,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
 
 
 def numbers(scores: Results) -> list[tuple[str, float]]:
-    return [(row.run_id, row.test_accuracy) for row in scores.rows]
+    return [(row.run_id, row.test_accuracy_percent) for row in scores.rows]
 
 
 def test_what_comes_from_the_cache_is_what_was_verified(folder: Folder) -> None:

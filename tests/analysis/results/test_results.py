@@ -52,7 +52,7 @@ def test_a_row_holds_what_was_signed(folder: Folder) -> None:
     scores = folder.read()
     (row,) = scores.rows
     assert (row.run_id, row.folder, row.name, row.seed) == ("a", run.root, "lenet_bn_2_digits", 3)
-    assert (row.test_accuracy, row.train_accuracy, row.test_loss) == (62.5, 50.0, 1.1)
+    assert (row.test_accuracy_percent, row.train_accuracy_percent, row.test_loss) == (62.5, 50.0, 1.1)
     assert row.settings == {"learning_rate": 0.05} and row.seeds == {}
     assert row.environment == "torch 2.13.0, numpy 2.3.1, Python 3.11.7"
     assert row.signer == "this machine's key" and row.finite
@@ -131,7 +131,7 @@ def test_a_run_copied_under_another_name_counts_once(folder: Folder) -> None:
 def test_the_top_5_are_percent_too_and_none_where_they_were_not_recorded(folder: Folder) -> None:
     folder.add("a")
     folder.add("b", last={"test_top5_accuracy": 0.875, "train_top5_accuracy": 0.75})
-    rows = {row.run_id: (row.train_top5_accuracy, row.test_top5_accuracy) for row in folder.read().rows}
+    rows = {row.run_id: (row.train_top5_accuracy_percent, row.test_top5_accuracy_percent) for row in folder.read().rows}
     assert rows == {"a": (None, None), "b": (75.0, 87.5)}
 
 

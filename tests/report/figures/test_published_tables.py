@@ -54,7 +54,7 @@ def tables(sample: ResultRow) -> dict[str, Table]:
             line["epochs"],
             line["dataset"],
             seed=line["attempt"],
-            test_accuracy=line["reproduced_accuracy_pct"],
+            test_accuracy_percent=line["reproduced_accuracy_pct"],
             train_seconds=line["train_seconds"],
         )
         for line in found["attempts"].rows()
@@ -62,7 +62,11 @@ def tables(sample: ResultRow) -> dict[str, Table]:
     seconds = {(line["architecture"], line["method"]): line["seconds"] for line in found["imagenet_times"].rows()}
     for (arch, method), part in found["imagenet"].groups(["architecture", "method"]):
         top = {line["top_k"]: line["reproduced_spreadsheet_pct"] for line in part.rows()}
-        values = {"test_accuracy": top[1], "test_top5_accuracy": top[5], "train_seconds": seconds[arch, method]}
+        values = {
+            "test_accuracy_percent": top[1],
+            "test_top5_accuracy_percent": top[5],
+            "train_seconds": seconds[arch, method],
+        }
         runs.append(as_run(sample, arch, method, 90, "imagenet", **values))
     return {table.key: table for table in published_with_own(cells_of(runs))}
 
@@ -155,7 +159,7 @@ def test_a_wrong_column_would_show(sample: ResultRow) -> None:
             line["method"],
             line["epochs"],
             "cifar10",
-            test_accuracy=line["reproduced_accuracy_pct"],
+            test_accuracy_percent=line["reproduced_accuracy_pct"],
         )
         for line in lines
     ]

@@ -216,7 +216,7 @@ def test_a_line_that_is_never_fitted_says_no(made: Made) -> None:
 def test_a_log_that_is_not_the_signed_one_gives_no_curve(made: Made) -> None:
     (run,) = made(("mlp512_none_2", {"corrupt.labels": "1"}, 0.1))
     curve = curve_of(run)
-    assert curve is not None and len(curve.steps) == 2 and curve.test_accuracy[-1] == pytest.approx(10)
+    assert curve is not None and len(curve.steps) == 2 and curve.test_accuracy_percent[-1] == pytest.approx(10)
     log = run.folder / "metrics.jsonl"
     log.write_text(log.read_text(encoding="utf-8").replace("0.1", "0.9"), encoding="utf-8")
     assert curve_of(run) is None

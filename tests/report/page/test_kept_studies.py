@@ -101,7 +101,7 @@ def test_the_table_of_generalization_comes_out_again(runs: tuple[ResultRow, ...]
             curve = curve_of(run)
             assert curve is not None
             assert str(curve.fitted_at(FITTED_PERCENT) or "no") == fitted
-            assert (f"{run.train_accuracy:.2f}", f"{run.test_accuracy:.2f}") == (train, test)
+            assert (f"{run.train_accuracy_percent:.2f}", f"{run.test_accuracy_percent:.2f}") == (train, test)
 
 
 def test_the_table_of_regularisers_and_batch_norm_comes_out_again(runs: tuple[ResultRow, ...]) -> None:
@@ -118,7 +118,7 @@ def test_the_table_of_regularisers_and_batch_norm_comes_out_again(runs: tuple[Re
         for line, curves in lines.items():
             name = next((name for name in (f"batch norm, {line}", f"batch norm {line}", line) if name in found), "")
             if name and len(found[name]) == 4:
-                found[name] += [f"{curve.test_accuracy[-1]:.2f}" for curve in curves]
+                found[name] += [f"{curve.test_accuracy_percent[-1]:.2f}" for curve in curves]
     text = (DOCS / "generalization.md").read_text(encoding="utf-8")
     assert said_of_lines(text) == found and len(found) == 5
     assert said_of_lines(text.replace("| 29.33 | 26.00 |", "| 29.33 | 26.01 |")) != found
