@@ -1,0 +1,125 @@
+"""An author changes a few hashes, so that bits are no longer compared, and signs invented results and weights.
+
+Before: one changed hash made "close" of what would be "inconsistent", and "close" compared nothing but the steps'
+losses and the last accuracy. The reviewer's repetition here is the honest run itself: it has the bits that a
+repetition on the same machine has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from dishonest_author import (
+    copied,
+    edit_results,
+    edit_trail,
+    manifest_of,
+    original_of,
+    put_weights,
+    restate,
+    sign_again,
+)
+from real_runs import Bench
+from safetensors.numpy import load_file
+
+from ndrepro.analysis.results.reproduction_claims import evaluation_claim
+from ndrepro.analysis.results.reproduction_verdict import Judgement, judge
+from ndrepro.execution.reproduce.reexecute import ReexecutionPlan, evaluation_of, execute
+from ndrepro.execution.runs.observer import Silent
+from ndrepro.execution.runs.run import Finished
+from ndrepro.protocol.layout import RunFolder
+
+ANOTHER = {"model_name": "Another processor"}
+
+
+def random_weights(folder: RunFolder) -> None:
+    """Final weights that no training made; the last step's hashes are theirs, which ends the equal bits there."""
+    noise = np.random.default_rng(0)
+    weights = {
+        name: noise.standard_normal(each.shape).astype(each.dtype) if each.dtype.kind == "f" else each
+        for name, each in load_file(folder.weights).items()
+    }
+    folder.checkpoint(24).unlink()
+    put_weights(folder, weights)
+
+
+def signed_on(folder: RunFolder, author: Bench, cpu: dict[str, Any]) -> None:
+    """Sign it, as of another processor where ``cpu`` says so: there bits may differ."""
+    machine: dict[str, Any] = dict(manifest_of(folder).machine)
+    inner = dict(machine["machine"])
+    sign_again(folder, author, machine={**machine, "machine": {**inner, "cpu": {**inner["cpu"], **cpu}}})
+
+
+def failed(found: Judgement) -> set[str]:
+    return {claim.name for claim in found.claims if claim.status == "failed"}
+
+
+@pytest.mark.parametrize(("cpu", "verdict"), [({}, "inconsistent"), (ANOTHER, "undecided")], ids=["same", "another"])
+def test_random_weights_and_invented_accuracies_do_not_pass(
+    honest: Finished, author: Bench, tmp_path: Path, cpu: dict[str, str], verdict: str
+) -> None:
+    folder = copied(honest.folder, tmp_path)
+    random_weights(folder)
+    for epoch in (1, 2, 3):
+        edit_results(folder, epoch, test_accuracy=0.99, test_loss=0.01)
+    restate(folder)
+    signed_on(folder, author, cpu)
+    original_of(folder, author)
+    found = judge(folder, honest.folder)
+    print(f"{found.verdict}: {found.because}")
+    assert found.verdict == verdict and not found.passes
+    assert {"epoch results", "end state", "final weights"} <= failed(found)
+    assert "23 steps are equal bit for bit and step 24 is not" in found.because or cpu
+
+
+@pytest.mark.parametrize(("cpu", "verdict"), [({}, "inconsistent"), (ANOTHER, "undecided")], ids=["same", "another"])
+def test_equal_losses_after_other_weights_are_no_other_kernels(
+    honest: Finished, author: Bench, tmp_path: Path, cpu: dict[str, str], verdict: str
+) -> None:
+    """Every hash is changed, from the first step on, and no loss is."""
+    folder = copied(honest.folder, tmp_path)
+    weights = load_file(folder.weights)
+    for each in weights.values():
+        if each.dtype.kind == "f":
+            each *= np.float32(1.001)
+    folder.checkpoint(24).unlink()
+    edit_trail(folder, lambda records: records[1:, 2:].__ixor__(np.uint64(1)))
+    put_weights(folder, weights)
+    restate(folder)
+    signed_on(folder, author, cpu)
+    original_of(folder, author)
+    found = judge(folder, honest.folder)
+    assert found.verdict == verdict and "losses after the weights first differ are equal" in found.because
+
+
+def test_each_invented_result_is_found(honest: Finished, author: Bench, tmp_path: Path) -> None:
+    """Losses in their last bits make a trajectory that may be "close"; any epoch's results still have to be."""
+    folder = copied(honest.folder, tmp_path)
+    edit_trail(folder, lambda records: records[1:, 1:].__iadd__(np.uint64(1)))
+    assert judge(folder, honest.folder).verdict == "close", "the control"
+    for changes in ({"test_accuracy": 0.99}, {"train_loss": 0.1}, {"learning_rate": 0.5}, {"test_top5_accuracy": 0.0}):
+        folder = copied(folder, tmp_path / next(iter(changes)))
+        edit_results(folder, 2, **changes)
+        found = judge(folder, honest.folder)
+        assert not found.passes and failed(found) == {"epoch results"}, found.because
+
+
+def test_signed_weights_are_evaluated_again(honest: Finished, author: Bench, tmp_path: Path) -> None:
+    """Random weights give other test results than those that were signed of them."""
+    folder = copied(honest.folder, tmp_path)
+    random_weights(folder)
+    restate(folder)
+    signed_on(folder, author, ANOTHER)
+    original = original_of(folder, author)
+    asked = evaluation_of(original, ReexecutionPlan(None, (), ()))
+    (again,) = execute(original, asked, author.options, Silent())
+    assert again.error is None
+    claim = evaluation_claim(folder, again.folder)
+    print(claim.evidence)
+    assert claim.status == "failed"
+    assert evaluation_claim(replace(honest.folder), again.folder).status == "failed"
+    original_of(again.folder, author)  # the evaluation is a recorded run itself, and verifies
