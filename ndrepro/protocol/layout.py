@@ -142,6 +142,11 @@ class RunFolder:
         return self.root / "log.txt"
 
     @property
+    def code_copy(self) -> Path:
+        """The copy of the packages that the child imports, while it runs; gone before anything is signed."""
+        return self.root / ".code"
+
+    @property
     def manifest(self) -> Path:
         """The signed manifest."""
         return self.root / "manifest.dsse.json"

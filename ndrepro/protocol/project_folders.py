@@ -15,6 +15,11 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 CODE = _PACKAGE.parent
 
 
+def packages_of(code: Path) -> tuple[Path, ...]:
+    """The packages in a folder of this project's code: what a training process imports of it."""
+    return (code / "ndrepro", code / "provenance")
+
+
 def project_folder(name: str) -> Path:
     """The folder of that name: the copy that a wheel brought, else the checkout's own."""
     installed = _PACKAGE / name

@@ -36,7 +36,7 @@ from ndrepro.training.layers.census import census, summary
 from ndrepro.training.optimizer import make_optimizer
 from ndrepro.training.run_logs import Recording, Unrecorded
 from ndrepro.training.trainer import Interrupted, Trainer
-from provenance.capture.environment import capture, usage
+from provenance.capture.environment import capture, note_modules, usage
 from provenance.capture.unavailable import printable
 from provenance.formats.digest import FileDigest, listing
 
@@ -90,6 +90,7 @@ def train(request: Request, folder: RunFolder, stop_asked: Callable[[], bool], p
         save_weights(folder.weights, net, {"experiment": experiment.name, "steps": place.step})
     if writes:
         write_json(folder.environment, {**sealed, "end": _seal()})
+        note_modules()
     group.close()
     return outcome
 

@@ -21,6 +21,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ from provenance.capture.unavailable import is_missing, none, printable, probe, u
 from provenance.redaction.redact import redact_tree
 
 _LOADED = time.monotonic()
+# lies beside a private copy of these packages (``provenance.code.snapshot``); the process notes there what it imported
+COPY_MARK = "loaded-modules.txt"
+_OWN_FOLDER = Path(__file__).resolve().parents[2]
 
 # Prefixes of variables that move numbers (threads, kernels, devices) or say where libraries are found.
 _PREFIXES = (
@@ -59,7 +63,7 @@ def capture() -> dict[str, Any]:
 
 
 def _packages() -> dict[str, Any]:
-    searched = probe(distributions.search)
+    searched = probe(distributions.search, _search_path())
     if is_missing(searched):
         return {"distributions": searched, "imported_files": searched}
     packages = probe(conda.capture, Path(sys.prefix))
@@ -68,6 +72,25 @@ def _packages() -> dict[str, Any]:
         "imported_files": probe(imported_files.compare, searched.installed.values(), imported_files.loaded_files()),
         **({} if packages is None else {"conda": packages}),
     }
+
+
+def _search_path() -> list[str]:
+    """Where imports look, without a private copy of these packages: that they precede installed ones is intended."""
+    if not (_OWN_FOLDER / COPY_MARK).is_file():
+        return sys.path
+    return [entry for entry in sys.path if os.path.realpath(entry) != str(_OWN_FOLDER)]
+
+
+def note_modules() -> None:
+    """Where this process imports a private copy of these packages, list there the source files of all modules.
+
+    Whoever made the copy compiles them for the next process (``provenance.code.bytecode``).
+    """
+    note = _OWN_FOLDER / COPY_MARK
+    if note.is_file():
+        with suppress(OSError):
+            names = sorted(name for name in imported_files.module_files() if name.endswith(".py"))
+            note.write_text("\0".join(names), encoding="utf-8", errors="surrogateescape")
 
 
 def usage() -> dict[str, float]:

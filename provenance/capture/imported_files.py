@@ -26,18 +26,20 @@ _NAMED = 20
 
 def loaded_files() -> set[str]:
     """The files of the modules that this process has imported, and those mapped into its memory."""
-    found = set()
-    for module in list(sys.modules.values()):
-        # vars, and not getattr: a module may answer that with an import
-        file = getattr(module, "__dict__", {}).get("__file__")
-        if isinstance(file, str):
-            found.add(file)
+    found = module_files()
     try:
         with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as lines:
             found.update(line[line.index("/") :].rstrip("\n") for line in lines if "/" in line)
     except OSError:
         pass  # not Linux: the modules alone
     return found
+
+
+def module_files() -> set[str]:
+    """The files of the modules that this process has imported."""
+    # vars, and not getattr: a module may answer that with an import
+    files = (getattr(module, "__dict__", {}).get("__file__") for module in list(sys.modules.values()))
+    return {file for file in files if isinstance(file, str)}
 
 
 def compare(installed: Iterable[Metadata], loaded: Iterable[str]) -> dict[str, Any]:

@@ -107,14 +107,14 @@ def package_digest(folders: Sequence[Path]) -> dict[str, Any]:
             if not folder.is_dir():
                 return unavailable(f"{folder}: not a folder")
             name = folder.resolve().name
-            for path in _modules(folder):
+            for path in python_files(folder):
                 entries.append((f"{name}/{path.relative_to(folder).as_posix()}", file_digest(path)))
         return {"tree_sha256": tree_digest(entries), "files": len(entries)}
     except DigestError as error:  # unreadable, changing, or two packages of one name
         return unavailable(error.message)
 
 
-def _modules(folder: Path) -> Iterator[Path]:
+def python_files(folder: Path) -> Iterator[Path]:
     """Python files, also behind linked folders, as an import would find them; no folder twice."""
     seen = set()
     for current, below, files in os.walk(folder, followlinks=True):

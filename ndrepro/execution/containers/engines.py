@@ -28,6 +28,7 @@ from ndrepro.protocol.experiment.determinism import variables
 from ndrepro.protocol.image_reference import PinnedImage
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Container, Request
+from ndrepro.protocol.project_folders import packages_of
 from provenance.attestation.run_files import LOCK
 from provenance.capture import gpu
 
@@ -145,7 +146,7 @@ def start(container: Container, request: Request, folder: RunFolder, code: Path)
         command=("python3", "-m", "ndrepro.training", str(root)),
         variables=_variables(container, request, code, root),
         writable=(root,),
-        readable=(*_packages(code), *_existing(Path(request.data))),
+        readable=(*packages_of(code), *_existing(Path(request.data))),
         gpu=request.experiment.device != "cpu" and bool(container.driver),
         log=root / folder.log.name,
         label=folder.root.name,
@@ -155,7 +156,7 @@ def start(container: Container, request: Request, folder: RunFolder, code: Path)
 
 def python_output(container: Container, script: str, code: Path) -> str:
     """What a short Python script prints in the container. Raises EngineError where it fails."""
-    enclosure = Enclosure(("python3", "-c", script), {"PYTHONPATH": str(code)}, readable=_packages(code))
+    enclosure = Enclosure(("python3", "-c", script), {"PYTHONPATH": str(code)}, readable=packages_of(code))
     status, text = ENGINES[container.engine].output(container.engine, container.image, enclosure)
     if status:
         raise EngineError(f"image {container.image}: {_last(text)}", "use an image made by `make image`")
@@ -183,10 +184,6 @@ def _variables(container: Container, request: Request, code: Path, root: Path) -
 
 def _of_job(name: str) -> bool:
     return name.startswith(("SLURM_ARRAY_", "SLURM_JOB_ID", "SLURM_RESTART_COUNT", "SLURM_CLUSTER_NAME"))
-
-
-def _packages(code: Path) -> tuple[Path, ...]:
-    return (code / "ndrepro", code / "provenance")
 
 
 def _existing(path: Path) -> tuple[Path, ...]:

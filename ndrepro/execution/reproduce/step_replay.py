@@ -27,10 +27,12 @@ from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.image_reference import MAIN
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import EXIT_COMPLETED, Request, read_json, write_json
-from ndrepro.protocol.project_folders import CODE
+from ndrepro.protocol.project_folders import CODE, packages_of
 from ndrepro.protocol.replay_messages import ReplayFolder, ReplayRequest, StepRecord, Wanted
 from ndrepro.protocol.training_record import TrainingRecord
 from provenance.attestation.manifest import Manifest
+from provenance.code.bytecode import BytecodeCache
+from provenance.code.snapshot import copy_source
 from provenance.errors import ProvenanceError
 from provenance.formats.trail import Trail
 
@@ -64,11 +66,15 @@ class Replay:
         asked["request"]["experiment"] = TrainingRecord.of(self.subject.manifest).experiment_document
         self.folder.root.mkdir(parents=True)
         write_json(self.folder.request, asked)
+        copy = self.folder.root.absolute() / "code"
+        copy_source(packages_of(code), copy)
+        bytecode = BytecodeCache(child_python(request)).variables()
+        limited = limited_as(self.subject.manifest.variables, os.environ)
         with self.folder.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [child_python(request), "-m", "ndrepro.training.replay", str(self.folder.root.absolute())],
-                cwd=self.folder.root,  # and not in a checkout, whose code would come before the recorded one
-                env=child_variables(request, code, limited_as(self.subject.manifest.variables, os.environ)),
+                cwd=copy,  # and not in a checkout, whose code would come before the recorded one
+                env=child_variables(request, copy, limited, bytecode),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -12,7 +12,8 @@ import signal
 import subprocess
 import sys
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -26,10 +27,13 @@ from ndrepro.protocol.experiment.determinism import variables
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request
 from provenance.attestation.run_files import LOCK
+from provenance.code.bytecode import NO_BYTECODE, BytecodeCache
 
 _POLL_SECONDS = 0.2
-# where keys lie is none of the child's business
-_WITHHELD = ("NDREPRO_HOME",)
+# where keys lie is none of the child's business; the others load code that no manifest lists into every process
+_WITHHELD = frozenset(
+    ["NDREPRO_HOME", "LD_PRELOAD", "LD_AUDIT", "DYLD_INSERT_LIBRARIES", "GCONV_PATH", "CUDA_INJECTION64_PATH", "NVTX_INJECTION64_PATH", "OMP_TOOL_LIBRARIES", "PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONBREAKPOINT", "PYTHON_PRESITE", "PYTHONCASEOK", "PYTHONUSERBASE", "PYTHONEXECUTABLE"]
+)
 # Threads that have nothing to do sleep: spinning, they keep the cores from each other as soon as anything else runs
 # (a small net on two busy cores took 12 s instead of 18 to 54). It moves no bits; a variable that is set wins.
 _PATIENCE = {"OMP_WAIT_POLICY": "PASSIVE"}
@@ -46,9 +50,15 @@ def child_python(request: Request) -> str:
     return sys.executable
 
 
-def child_variables(request: Request, code: Path, inherited: Mapping[str, str]) -> dict[str, str]:
-    """The child's environment variables: the inherited ones, those of its determinism level, where its code lies."""
-    kept = {name: value for name, value in inherited.items() if name not in (*_WITHHELD, *process_group.VARIABLES)}
+def child_variables(
+    request: Request, code: Path, inherited: Mapping[str, str], bytecode: Mapping[str, str] = NO_BYTECODE
+) -> dict[str, str]:
+    """The child's environment variables: the inherited ones, those of its determinism level, where its code lies.
+
+    Not passed on are the place of the keys and what would load other code: ``LD_PRELOAD`` and its like. No bytecode is
+    read from the folders of code; ``bytecode`` gives the variables that name other bytecode.
+    """
+    kept = {name: value for name, value in inherited.items() if name not in _WITHHELD.union(process_group.VARIABLES)}
     experiment = request.experiment
     return {
         **_PATIENCE,
@@ -57,8 +67,16 @@ def child_variables(request: Request, code: Path, inherited: Mapping[str, str]) 
         "PYTHONPATH": str(code),
         "PYTHONNOUSERSITE": "1",
         "PYTHONUNBUFFERED": "1",
+        **bytecode,
         "NDREPRO_PARENT_PID": str(os.getpid()),
     }
+
+
+def keep_bytecode(request: Request, modules: Iterable[str]) -> None:
+    """Compile what a child outside of a container imported, for the next one; nothing where that cannot be kept."""
+    if request.container is None:
+        with suppress(OSError):
+            BytecodeCache(child_python(request)).add(modules)
 
 
 def run_child(request: Request, folder: RunFolder, code: Path, lock_fd: int, look: Callable[[str], None]) -> int:
@@ -84,7 +102,8 @@ def _prepared(request: Request, folder: RunFolder, code: Path, lock_fd: int) -> 
     """What starts the child, here or in the request's container; or its processes, as one."""
     if request.container is not None:
         return partial(engines.start, request.container, request, folder, code)
-    python, variables = child_python(request), child_variables(request, code, os.environ)
+    python = child_python(request)
+    variables = child_variables(request, code, os.environ, BytecodeCache(python).variables())
 
     command = (python, "-m", "ndrepro.training", str(folder.root.absolute()))
     experiment = request.experiment
@@ -92,14 +111,14 @@ def _prepared(request: Request, folder: RunFolder, code: Path, lock_fd: int) -> 
 
     def one(place: Mapping[str, str]) -> Process:
         with stops_wait():
-            return _popen(command, {**variables, **place}, folder, lock_fd)
+            return _popen(command, {**variables, **place}, folder, code, lock_fd)
 
     if nodes is None:
         return partial(process_group.start, experiment.processes, one)
     step = nodes.words(experiment.processes, experiment.threads, command)
 
     def others(place: Mapping[str, str]) -> Process:
-        return slurm_allocation.Step(_popen(step, _elsewhere({**variables, **place}, folder), folder))
+        return slurm_allocation.Step(_popen(step, _elsewhere({**variables, **place}, folder), folder, code))
 
     return partial(process_group.start, experiment.processes, one, nodes.share(experiment.processes), others)
 
@@ -111,13 +130,13 @@ def _elsewhere(variables: Mapping[str, str], folder: RunFolder) -> dict[str, str
 
 
 def _popen(
-    command: Sequence[str], variables: Mapping[str, str], folder: RunFolder, *held: int
+    command: Sequence[str], variables: Mapping[str, str], folder: RunFolder, code: Path, *held: int
 ) -> subprocess.Popen[bytes]:
     with folder.log.open("ab") as log:
         return subprocess.Popen(
             command,
-            # python -m looks into the current folder first: in a checkout, that would be other code than ``code``
-            cwd=folder.root,
+            # python -m looks into the current folder first: a run folder may hold files of anybody's
+            cwd=code,
             env=dict(variables),
             stdin=subprocess.DEVNULL,
             stdout=log,

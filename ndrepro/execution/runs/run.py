@@ -23,7 +23,7 @@ from ndrepro.execution.containers import engines
 from ndrepro.execution.containers.engines import ContainerChoice
 from ndrepro.execution.environments.gpu_fit import expect_gpu
 from ndrepro.execution.runs import data_check, run_account, slurm_allocation
-from ndrepro.execution.runs.child_process import child_python, run_child
+from ndrepro.execution.runs.child_process import child_python, keep_bytecode, run_child
 from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.progress import Watcher
 from ndrepro.execution.runs.run_lookup import read_recorded
@@ -214,6 +214,7 @@ def _attempt(
 ) -> Finished:
     recorder = run_account.open_recorder(folder, request, options.runs, options.home)
     watcher = Watcher(folder, request, observer)
+    code = run_account.code_copy(folder, options.code)
     started = _now()
     captured, exit_code, error = run_account.NO_SOURCE, None, None
     try:
@@ -223,8 +224,9 @@ def _attempt(
         asked = request.to_json()
         write_json(folder.request, asked if recorded is None else {**asked, "experiment": recorded})
         observer.began(folder, request)
-        captured = run_account.capture_source(folder, options.runs, options.code, Path(request.data))
-        exit_code = run_child(request, folder, options.code, recorder.lock_fd, watcher.look)
+        with code:
+            captured = run_account.capture_source(folder, options.runs, options.code, code, Path(request.data))
+            exit_code = run_child(request, folder, code.place, recorder.lock_fd, watcher.look)
         outcome, error = _ending(folder, exit_code, request.experiment.processes)
     except (ProvenanceError, OSError) as failure:
         # nothing was trained, or nobody saw how it ended
@@ -245,6 +247,7 @@ def _attempt(
             byproducts=account.byproducts(watcher.scores, error),
             machine=account.machine(),
         )
+        keep_bytecode(request, code.modules)
     scores = watcher.scores[-1] if watcher.scores else None
     return Finished(folder, outcome, scores, KeyRing(options.home).keyid, manifest, error)
 

@@ -14,6 +14,7 @@ from typing import Any
 import ndrepro
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.messages import Container, Request, Scores, read_json
+from ndrepro.protocol.project_folders import packages_of
 from ndrepro.protocol.training_record import (
     CODE,
     CONTAINER_IMAGE,
@@ -30,6 +31,7 @@ from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import DATASET, Builder, Resource
 from provenance.capture import source
 from provenance.capture.unavailable import printable
+from provenance.code.snapshot import CodeCopy
 from provenance.errors import ProvenanceError
 from provenance.recording.recorder import Recorder
 from provenance.redaction.redact import redact_arguments, redact_text
@@ -57,10 +59,15 @@ def open_recorder(folder: RunFolder, request: Request, runs: RunsFolder, home: P
     )
 
 
-def capture_source(folder: RunFolder, runs: RunsFolder, code: Path, data: Path) -> dict[str, Any]:
-    """The commit, what differs from it, and the digest of the very code that will run. ``data`` is no code."""
-    packages = [code / "ndrepro", code / "provenance"]
-    return source.capture(code, folder.root, packages=packages, exclude=[runs.root], data=[data])
+def capture_source(folder: RunFolder, runs: RunsFolder, code: Path, copy: CodeCopy, data: Path) -> dict[str, Any]:
+    """The commit of ``code``, what differs from it, and the digest of the copy that will run. ``data`` is no code."""
+    captured = source.capture(code, folder.root, exclude=[runs.root], data=[data])
+    return {**captured, "code": printable(copy.describe())}
+
+
+def code_copy(folder: RunFolder, code: Path) -> CodeCopy:
+    """The copy of the packages in ``code`` that the child is to import."""
+    return CodeCopy(packages_of(code), folder.code_copy.absolute())
 
 
 class Account:
