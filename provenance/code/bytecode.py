@@ -8,9 +8,9 @@ was compiled: size, times, inode (the time of change is the kernel's, which no p
 differ the SHA-256 of source and bytecode. What is not as noted, and what was never noted, is removed.
 
 A folder for each interpreter: ``bytecode/KEY/`` in ``provenance.formats.digest_cache.cache_folder``, with ``KEY.tsv``
-beside it. It may be removed at any time; where it cannot be written, everything is compiled anew. It protects from stale
-and forged bytecode in the folders of code. Who may write to this folder itself, as the same user may, is not kept out:
-that takes a sandbox.
+beside it. It may be removed at any time; where it cannot be written, everything is compiled anew. It protects from
+stale and forged bytecode in the folders of code. Who may write to this folder itself, as the same user may, is not kept
+out: that takes a sandbox.
 """
 
 from __future__ import annotations

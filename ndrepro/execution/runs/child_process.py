@@ -31,9 +31,11 @@ from provenance.code.bytecode import NO_BYTECODE, BytecodeCache
 
 _POLL_SECONDS = 0.2
 # where keys lie is none of the child's business; the others load code that no manifest lists into every process
-_WITHHELD = frozenset(
-    ["NDREPRO_HOME", "LD_PRELOAD", "LD_AUDIT", "DYLD_INSERT_LIBRARIES", "GCONV_PATH", "CUDA_INJECTION64_PATH", "NVTX_INJECTION64_PATH", "OMP_TOOL_LIBRARIES", "PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONBREAKPOINT", "PYTHON_PRESITE", "PYTHONCASEOK", "PYTHONUSERBASE", "PYTHONEXECUTABLE"]
-)
+_WITHHELD = {
+    *("NDREPRO_HOME", "LD_PRELOAD", "LD_AUDIT", "DYLD_INSERT_LIBRARIES", "GCONV_PATH", "OMP_TOOL_LIBRARIES"),
+    *("CUDA_INJECTION64_PATH", "NVTX_INJECTION64_PATH", "PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONSTARTUP"),
+    *("PYTHONINSPECT", "PYTHONBREAKPOINT", "PYTHON_PRESITE", "PYTHONCASEOK", "PYTHONUSERBASE", "PYTHONEXECUTABLE"),
+}
 # Threads that have nothing to do sleep: spinning, they keep the cores from each other as soon as anything else runs
 # (a small net on two busy cores took 12 s instead of 18 to 54). It moves no bits; a variable that is set wins.
 _PATIENCE = {"OMP_WAIT_POLICY": "PASSIVE"}
