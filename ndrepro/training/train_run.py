@@ -36,8 +36,9 @@ from ndrepro.training.layers.census import census, summary
 from ndrepro.training.optimizer import make_optimizer
 from ndrepro.training.run_logs import Recording, Unrecorded
 from ndrepro.training.trainer import Interrupted, Trainer
-from provenance.capture.environment import capture, note_modules, usage
+from provenance.capture.environment import capture, note_modules, search, usage
 from provenance.capture.unavailable import printable
+from provenance.code import foreign_code
 from provenance.formats.digest import FileDigest, listing
 
 
@@ -147,8 +148,9 @@ def build(experiment: Experiment) -> nn.Module:
 
 
 def _seal() -> dict[str, Any]:
+    searched = search()
     return {
-        "environment": capture(),
+        "environment": {**capture(searched), "loaded_code": foreign_code.capture(searched)},
         "flags": determinism.flags(),
         "libraries": determinism.libraries(),
         "usage": usage(),

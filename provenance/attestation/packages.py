@@ -13,6 +13,7 @@ from typing import Any
 from provenance.attestation.manifest import DISTRIBUTION, Manifest, Resource
 from provenance.capture.imported_files import merged
 from provenance.capture.unavailable import is_missing, unavailable
+from provenance.code import foreign_code
 
 _ANNOTATED = ("origin", "source", "imported_from")
 
@@ -38,14 +39,33 @@ def _resource(item: Mapping[str, Any]) -> Resource:
     )
 
 
-def machine(start: Mapping[str, Any], end: Mapping[str, Any]) -> dict[str, Any]:
-    """The environment at the start, without what ``resources`` has; files that were edited at either moment."""
+def machine(start: Mapping[str, Any], end: Mapping[str, Any], witnessed: Mapping[str, Any] | None = None) -> Any:
+    """The environment at the start, without what ``resources`` has; files that were edited at either moment.
+
+    ``witnessed`` is what the recorder saw itself of files and loaded code (``provenance.code.witness``).
+    """
+    seen = witnessed or {}
     found = dict(start)
     if "installed" in found.get("distributions", {}):
         found["distributions"] = {key: value for key, value in found["distributions"].items() if key != "installed"}
     if "imported_files" in found:
-        found["imported_files"] = merged(found["imported_files"], end.get("imported_files"))
+        files = merged(found["imported_files"], end.get("imported_files"))
+        found["imported_files"] = _with_witness(files, seen.get("imported_files"))
+    if "loaded_code" in found:
+        found["loaded_code"] = foreign_code.merged(
+            seen.get("loaded_code"), end.get("loaded_code"), found["loaded_code"]
+        )
     return found
+
+
+def _with_witness(files: Any, seen: Any) -> Any:
+    """The files that the process found edited, and those that the recorder did, with how many it compared."""
+    if not isinstance(seen, Mapping) or not isinstance(files, Mapping):
+        return files
+    if "edited" not in seen:
+        return {**files, "witness": seen}
+    edited = {**seen["edited"], **files.get("edited", {})}
+    return {**files, "edited": dict(sorted(edited.items())), "witness": {"checked": seen["checked"]}}
 
 
 def distributions(manifest: Manifest) -> dict[str, dict[str, Any]]:

@@ -48,11 +48,14 @@ _NAMES = (
 _ALLOWED = re.compile(f"(?:{'|'.join(_PREFIXES.split())}).*|{'|'.join(_NAMES.split())}", re.DOTALL)
 
 
-def capture() -> dict[str, Any]:
-    """Everything above, as JSON: strings are valid Unicode, secrets are redacted."""
+def capture(searched: Any = None) -> dict[str, Any]:
+    """Everything above, as JSON: strings are valid Unicode, secrets are redacted.
+
+    ``searched`` is what ``search`` returned, where that is known already.
+    """
     found = {
         "interpreter": probe(_interpreter),
-        **_packages(),
+        **_packages(search() if searched is None else searched),
         "variables": probe(_variables, os.environ),
         "machine": probe(machine.capture),
         "gpus": probe(gpu.capture),
@@ -62,8 +65,12 @@ def capture() -> dict[str, Any]:
     return redacted
 
 
-def _packages() -> dict[str, Any]:
-    searched = probe(distributions.search, _search_path())
+def search() -> Any:
+    """The distributions that imports of this process find; or why they could not be searched for."""
+    return probe(distributions.search, _search_path())
+
+
+def _packages(searched: Any) -> dict[str, Any]:
     if is_missing(searched):
         return {"distributions": searched, "imported_files": searched}
     packages = probe(conda.capture, Path(sys.prefix))

@@ -28,6 +28,7 @@ from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request
 from provenance.attestation.run_files import LOCK
 from provenance.code.bytecode import NO_BYTECODE, BytecodeCache
+from provenance.code.witness import Witness
 
 _POLL_SECONDS = 0.2
 # where keys lie is none of the child's business; the others load code that no manifest lists into every process
@@ -72,6 +73,11 @@ def child_variables(
         **bytecode,
         "NDREPRO_PARENT_PID": str(os.getpid()),
     }
+
+
+def witness_of(request: Request, folder: RunFolder, code: Path) -> Witness | None:
+    """Who looks at the child from outside while it runs; nobody into a container."""
+    return None if request.container is not None else Witness(child_python(request), str(folder.root.absolute()), code)
 
 
 def keep_bytecode(request: Request, modules: Iterable[str]) -> None:

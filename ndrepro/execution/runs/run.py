@@ -23,7 +23,7 @@ from ndrepro.execution.containers import engines
 from ndrepro.execution.containers.engines import ContainerChoice
 from ndrepro.execution.environments.gpu_fit import expect_gpu
 from ndrepro.execution.runs import data_check, run_account, slurm_allocation
-from ndrepro.execution.runs.child_process import child_python, keep_bytecode, run_child
+from ndrepro.execution.runs.child_process import child_python, keep_bytecode, run_child, witness_of
 from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.progress import Watcher
 from ndrepro.execution.runs.run_lookup import read_recorded
@@ -217,6 +217,7 @@ def _attempt(
     code = run_account.code_copy(folder, options.code)
     started = _now()
     captured, exit_code, error = run_account.NO_SOURCE, None, None
+    witnessed: Mapping[str, Any] | None = None
     try:
         for result in folder.results(request.experiment.processes):
             result.unlink(missing_ok=True)
@@ -226,7 +227,15 @@ def _attempt(
         observer.began(folder, request)
         with code:
             captured = run_account.capture_source(folder, options.runs, options.code, code, Path(request.data))
-            exit_code = run_child(request, folder, code.place, recorder.lock_fd, watcher.look)
+            witness = witness_of(request, folder, code.place)
+
+            def look(phase: str) -> None:
+                watcher.look(phase)
+                if witness is not None:
+                    witness.look()
+
+            exit_code = run_child(request, folder, code.place, recorder.lock_fd, look)
+            witnessed = None if witness is None else witness.end()
         outcome, error = _ending(folder, exit_code, request.experiment.processes)
     except (ProvenanceError, OSError) as failure:
         # nothing was trained, or nobody saw how it ended
@@ -236,7 +245,7 @@ def _attempt(
     # what was trained to its end must not stay unsigned
     with stops_taken(signal.SIG_IGN):
         watcher.look("signing")
-        account = run_account.Account(folder, request, captured, _origin_of(folder))
+        account = run_account.Account(folder, request, captured, _origin_of(folder), witnessed)
         manifest = recorder.close(
             outcome=outcome,
             exit_code=exit_code,

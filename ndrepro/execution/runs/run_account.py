@@ -7,6 +7,7 @@ files are hashed by the recorder. What the child did not live to write is said t
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -74,11 +75,17 @@ class Account:
     """What the child said of its run; anything it did not write is ``{"unavailable": reason}``."""
 
     def __init__(
-        self, folder: RunFolder, request: Request, captured: dict[str, Any], origin: Resource | None = None
+        self,
+        folder: RunFolder,
+        request: Request,
+        captured: dict[str, Any],
+        origin: Resource | None = None,
+        witnessed: Mapping[str, Any] | None = None,
     ) -> None:
         self._request = request
         self._origin = origin
         self._source = captured
+        self._witnessed = witnessed
         self._seals = self._read(folder.environment)
         self._dataset = self._read(folder.dataset)
         self._model = self._read(folder.model)
@@ -123,7 +130,8 @@ class Account:
 
         The distributions are among the dependencies; here stay their count and what was odd about them.
         """
-        return packages.machine(self._sealed("start", "environment"), self._sealed("end", "environment"))
+        start, end = (self._sealed(moment, "environment") for moment in ("start", "end"))
+        return packages.machine(start, end, self._witnessed)
 
     def dependencies(self) -> tuple[Resource, ...]:
         """The run that this one repeats, if any; source, code, data and every installed distribution."""
