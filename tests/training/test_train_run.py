@@ -62,6 +62,7 @@ def test_grey_images_stay_grey_and_are_padded_where_asked(bench: Bench, tmp_path
     assert documents["dataset"]["prepared"]["labels_changed"] == 0
 
 
+@pytest.mark.slow
 def test_imagenet_in_either_layout_trains_to_the_same_bits(
     miniature: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

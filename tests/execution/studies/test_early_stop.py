@@ -72,7 +72,14 @@ def is_told(process: Process) -> None:
 
 
 @pytest.mark.parametrize(
-    ("moment", "jobs"), [(is_told, "1"), (job_exists, "1"), (job_exists, "2"), (begins, "1"), (begins, "2")]
+    ("moment", "jobs"),
+    [
+        (is_told, "1"),
+        pytest.param(job_exists, "1", marks=pytest.mark.slow),
+        (job_exists, "2"),
+        pytest.param(begins, "1", marks=pytest.mark.slow),
+        (begins, "2"),
+    ],
 )
 def test_a_stop_leaves_nothing_half_made_and_the_offered_command_carries_on(
     moment: Callable[[Process], None], jobs: str, bench: Bench, hears_ctrl_c: None

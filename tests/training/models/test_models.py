@@ -52,12 +52,14 @@ def trained_once(name: str, method: str) -> nn.Module:
 
 
 DIFFER = ("resnet18d", "efficientnet")  # nd_full is another network than nd
+# more than half of the time of all: `make test-all` has them
+COSTLY = ("dpn92", "densenet121", "pnasnet18", "resnext29", "efficientnet")
 
 
 @pytest.mark.parametrize(
     ("name", "method"),
     [
-        (name, method)
+        pytest.param(name, method, marks=[pytest.mark.slow] if name in COSTLY else [])
         for name in FAMILIES
         for method in DESIGNS["small"][name].methods
         if method != "nd_full" or name in DIFFER
