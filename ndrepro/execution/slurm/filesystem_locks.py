@@ -8,12 +8,12 @@ otherwise, by options that make a lock hold on its own node only; then two nodes
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+import psutil
 
 from provenance.errors import StorageError
 
-_MOUNTS = Path("/proc/self/mounts")
 # by file system: options with which locks hold on one node only
 _LOCAL = {
     "nfs": ("nolock", "local_lock=all", "local_lock=flock"),
@@ -24,31 +24,21 @@ _LOCAL = {
 }
 
 
-def check_locks(folder: Path, mounts: Path = _MOUNTS) -> None:
+def check_locks(folder: Path) -> None:
     """Raise StorageError where the file system of ``folder`` is mounted so that locks do not reach other nodes."""
-    kind, options, place = mount_of(folder, mounts.read_text(encoding="utf-8", errors="replace"))
-    harmful = [option for option in _LOCAL.get(kind, ()) if not option or option in options]
-    if kind == "lustre" and "flock" not in options and not harmful:
+    path = folder.resolve()
+    mounts = [mount for mount in psutil.disk_partitions(all=True) if path.is_relative_to(mount.mountpoint)]
+    if not mounts:  # a root without a table of mounts says nothing
+        return
+    # the innermost mount, and of two on one folder the later one, which hides the other
+    _, mount = max(enumerate(mounts), key=lambda item: (len(Path(item[1].mountpoint).parts), item[0]))
+    options = mount.opts.split(",")
+    harmful = [option for option in _LOCAL.get(mount.fstype, ()) if not option or option in options]
+    if mount.fstype == "lustre" and "flock" not in options and not harmful:
         harmful = ["without flock"]
     if harmful:
-        how = f"{kind} {harmful[0]}".strip()
+        how = f"{mount.fstype} {harmful[0]}".strip()
         raise StorageError(
-            f"{folder}: {place} is mounted as {how}, where a lock on one node does not hold on another",
+            f"{folder}: {mount.mountpoint} is mounted as {how}, where a lock on one node does not hold on another",
             "put the runs on a file system with locks between nodes: --runs DIR; or ask for the mount option flock",
         )
-
-
-def mount_of(folder: Path, table: str) -> tuple[str, tuple[str, ...], str]:
-    """Kind of file system, mount options and mount point of the mount that ``folder`` lies in, by /proc/mounts."""
-    path = os.path.realpath(folder)
-    best: tuple[str, tuple[str, ...], str] = ("", (), "/")
-    for line in table.splitlines():
-        fields = line.split()
-        if len(fields) < 4:
-            continue
-        place = fields[1].encode().decode("unicode_escape")
-        inside = path == place or path.startswith(place.rstrip("/") + "/")
-        # of two mounts on one place the later one is seen
-        if inside and len(place) >= len(best[2]):
-            best = (fields[2], tuple(fields[3].split(",")), place)
-    return best

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ndrepro.execution.slurm.filesystem_locks import check_locks
@@ -28,15 +29,18 @@ from provenance.errors import StorageError
     ],
 )
 def test_a_mount_whose_locks_do_not_reach_other_nodes_is_refused(
-    kind: str, options: str, harmful: bool, tmp_path: Path
+    kind: str, options: str, harmful: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = tmp_path / "mounts"
-    table.write_text(f"/dev/vda / ext4 rw 0 0\nserver:/x {tmp_path} {kind} {options} 0 0\n", encoding="utf-8")
+    (tmp_path / "self").mkdir()
+    mounts = f"/dev/vda / ext4 rw 0 0\nserver:/x {tmp_path} {kind} {options} 0 0\n"
+    (tmp_path / "self" / "mounts").write_text(mounts, encoding="utf-8")
+    (tmp_path / "filesystems").touch()
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
     if harmful:
         with pytest.raises(StorageError, match="does not hold on another"):
-            check_locks(tmp_path / "runs", table)
+            check_locks(tmp_path / "runs")
     else:
-        check_locks(tmp_path / "runs", table)
+        check_locks(tmp_path / "runs")
 
 
 def job(need_gib: float | None, nodes: int | None = None, **settings: str) -> Estimated:
