@@ -19,6 +19,7 @@ from ndrepro.cli.commands import (
     env,
     import_,
     keys,
+    keys_lifecycle,
     list_runs,
     report,
     reproduce,
@@ -131,6 +132,11 @@ keys_app.command("export")(keys.export)
 keys_app.command("trust")(keys.trust)
 keys_app.command("list")(keys.list_keys)
 keys_app.command("remove")(keys.remove)
+keys_app.command("new", short_help="Make a signing key.")(keys_lifecycle.new)
+keys_app.command("use", short_help="Sign with a key that exists elsewhere.")(keys_lifecycle.use)
+keys_app.command("rotate", short_help="Replace the signing key by a new one.")(keys_lifecycle.rotate)
+keys_app.command("revoke", short_help="Revoke the signing key.")(keys_lifecycle.revoke)
+keys_app.command("import", short_help="Take in statements on keys of others.")(keys_lifecycle.import_statements)
 
 
 def invoke(words: Sequence[str]) -> int:

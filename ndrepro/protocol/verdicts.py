@@ -5,7 +5,7 @@ Its subjects are manifests by digest, the run's first and then those of the runs
 ``beacon`` and the digest of the signed ``payload``), ``epochs`` (those drawn; none for the whole run),
 ``differences`` (of code and environment, in words), ``claims`` (what of the whole run was checked, and what was not)
 and ``repeated``, one object a repetition with its evidence and claims of its own. The first version's ``challenge`` is
-the word alone, and it has no claims.
+the word alone, and it has no claims. ``signedOn``, the time of signing, is missing in earlier verdicts.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from provenance.formats.strict_json import Field
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
-    from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined, unused-ignore]
+    from securesystemslib.signer import Signer, SSlibKey  # type: ignore[attr-defined, unused-ignore]
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 # the manifest of some 200,000 files; every signature is tried against every trusted key
@@ -53,7 +53,7 @@ class PublicKey:
             ) from None
 
     @classmethod
-    def of_signer(cls, signer: CryptoSigner) -> PublicKey:
+    def of_signer(cls, signer: Signer) -> PublicKey:
         """The key with which a signer's signatures are verified. Raises KeyFileError for a weak one."""
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -113,7 +113,7 @@ def pae(payload_type: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
-def sign_envelope(payload: bytes, signer: CryptoSigner) -> dict[str, Any]:
+def sign_envelope(payload: bytes, signer: Signer) -> dict[str, Any]:
     """A DSSE envelope of in-toto bytes, signed. Raises KeyFileError for a signer whose key is weak."""
     from securesystemslib.dsse import Envelope
 

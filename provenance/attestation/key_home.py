@@ -1,27 +1,55 @@
 """The key home: where it is, and the private key in it that signs this author's runs.
 
 The private key (Ed25519) is made on first use, mode 600 in a folder of mode 700, outside any git work tree, and is
-refused when others can read it. It never leaves this module's ``KeyRing``; training processes are never told where it
-is.
+refused when others can read it. ``signer.json`` names another source where one was chosen: a further file, an OpenSSH
+key, a device or a service. Private keys never leave ``KeyRing`` and the modules below it; training processes are never
+told where they are.
+
+    signing-key.pem    the key that was made first; later ones are signing-key-KEYID.pem
+    signer.json        what signs instead
+    key-statements/    rotations, revocations and expirations (key_statements)
+    trust.json         the keys of others (trust)
 """
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from provenance.attestation.dsse import PublicKey
-from provenance.errors import KeyFileError
+from provenance.attestation.key_statements import EXPIRES, REVOKED, ROTATED, KeyHistory, KeyLimit, statement_files
+from provenance.attestation.passphrases import asked_passphrase, no_passphrase, passphrase_file, stored_passphrase
+from provenance.attestation.private_keys import (
+    Ask,
+    check_private,
+    is_protected,
+    is_uri,
+    open_signer,
+    private_pem,
+    public_of,
+)
+from provenance.errors import KeyFileError, ProvenanceError
+from provenance.formats.atomic_io import write_atomically
+from provenance.formats.canonical_json import parse
+from provenance.formats.small_files import read_small
+from provenance.formats.strict_json import Field
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-    from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined, unused-ignore]
+    from securesystemslib.signer import Signer  # type: ignore[attr-defined, unused-ignore]
 
+SCHEMA = "urn:ndrepro:signer:v1"
+FIRST_KEY = "signing-key.pem"
+_CURES = {
+    REVOKED: "make another with `ndrepro keys new`, and give its public key out",
+    EXPIRES: "make another with `ndrepro keys new`, and give its public key out",
+    ROTATED: "`ndrepro keys rotate` ends a rotation that was interrupted",
+}
 _CURE_HOME = "set NDREPRO_HOME to a folder of your own, outside any repository"
 
 
@@ -59,32 +87,103 @@ def _account_home() -> Path:
 
 
 @dataclass(frozen=True)
+class SigningSource:
+    """What signs in place of ``signing-key.pem``: a file of the key home, a path or a URI; and its public key."""
+
+    source: str
+    public: PublicKey
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {"schema": SCHEMA, "source": self.source, "publicKey": self.public.pem}
+
+    @classmethod
+    def from_json(cls, field: Field) -> SigningSource:
+        """What ``to_json`` wrote. Raises the field's error, or KeyFileError for a text that is no public key."""
+        members = field.members(("schema", "source", "publicKey"))
+        members["schema"].one_of((SCHEMA,))
+        return cls(members["source"].text(), PublicKey.from_pem(members["publicKey"].text()))
+
+
+@dataclass(frozen=True)
 class KeyRing:
-    """The key home's own signing key."""
+    """The key home's own signing key. ``passphrases`` is the file of the passphrase that protects it."""
 
     home: Path
+    passphrases: Path | None = None
 
     @property
     def path(self) -> Path:
-        """The private key's file."""
-        return self.home / "signing-key.pem"
+        """The private key's file; of a key that is in a device or service, the file that names it."""
+        chosen = self.chosen()
+        if chosen is None:
+            return self.home / FIRST_KEY
+        return self.chosen_path if is_uri(chosen.source) else self.home / chosen.source
+
+    @property
+    def protected(self) -> bool:
+        """Whether the key lies in a file that a passphrase protects."""
+        return self.exists and not self.source and is_protected(self.path)
+
+    @property
+    def source(self) -> str:
+        """The device or service that signs, as its URI; "" of a key in a file."""
+        chosen = self.chosen()
+        return chosen.source if chosen and is_uri(chosen.source) else ""
+
+    @property
+    def chosen_path(self) -> Path:
+        """The file that says what signs; without it ``signing-key.pem`` does."""
+        return self.home / "signer.json"
 
     @property
     def exists(self) -> bool:
-        """Whether the key has been made. Raises KeyFileError where the home is no folder: none can be made there."""
-        if self.home.exists() and not self.home.is_dir():
-            raise self._no_folder()
-        return os.path.lexists(self.path)
+        """Whether there is a key. Raises KeyFileError where the home is no folder: none can be made there."""
+        try:
+            if not stat.S_ISDIR(self.home.stat().st_mode):
+                raise self._no_folder()
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise KeyFileError(f"{self.home}: cannot be read ({error.strerror})", _CURE_HOME) from None
+        return os.path.lexists(self.chosen_path) or os.path.lexists(self.home / FIRST_KEY)
 
-    def signer(self) -> CryptoSigner:
-        """The signer, its key made on first use. Raises KeyFileError saying what is wrong with the key or its home."""
-        from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined, unused-ignore]
+    def chosen(self) -> SigningSource | None:
+        """What signs in place of ``signing-key.pem``; None where that does. Raises KeyFileError for a damaged file."""
+        try:
+            field = Field(parse(read_small(self.chosen_path)), "$", KeyFileError)
+            return SigningSource.from_json(field)
+        except FileNotFoundError:
+            return None
+        except ProvenanceError as error:
+            cure = "put the right file back, or move it away"
+            raise KeyFileError(f"{self.chosen_path}: {error.message}", cure) from None
+        except OSError as error:
+            raise KeyFileError(f"{self.chosen_path}: cannot be read ({error.strerror})", _CURE_HOME) from None
 
-        return CryptoSigner(self._private_key())
+    def signer(self) -> Signer:
+        """The signer, its key made on first use.
+
+        Raises KeyFileError saying what is wrong with the key or its home, or that the key was revoked, was rotated or
+        is expired: such a key never signs again.
+        """
+        signer, key = self._open()
+        self._refuse_ended(key.keyid)
+        return signer
+
+    def ended_signer(self) -> Signer:
+        """The signer although its key may have ended: for statements on the key itself, and for nothing else."""
+        return self._open()[0]
 
     def public_key(self) -> PublicKey:
         """The public key; the pair is made on first use."""
-        return PublicKey._of(self._private_key().public_key())
+        chosen = self.chosen()
+        if chosen is None:
+            return self._open()[1]
+        if not is_uri(chosen.source):
+            self._refuse_work_tree()
+            check_private(self.path)
+        return chosen.public
 
     def public_key_pem(self) -> str:
         """The public key in PEM, to give to those who verify."""
@@ -95,72 +194,99 @@ class KeyRing:
         """The key's identifier."""
         return self.public_key().keyid
 
-    def _private_key(self) -> PrivateKeyTypes:
-        from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    def limits(self) -> tuple[KeyLimit, ...]:
+        """What ends the key, the earliest first."""
+        return KeyHistory.load(self.home).limits(self.keyid)
 
+    def statements(self) -> tuple[Path, ...]:
+        """The files of all statements on the key, and on those that it was rotated from: to give out with it."""
+        family = KeyHistory.load(self.home).family(self.keyid)
+        return statement_files(self.home, [self.keyid, *(key.keyid for key in family)])
+
+    def check_unattended(self) -> None:
+        """Raise KeyFileError where a key is protected and nobody was told its passphrase: before work that nobody sees.
+
+        A key that is missing is made by the first run.
+        """
+        if self.exists:
+            self._refuse_ended(open_signer(*self._source(), _unattended(self.passphrases))[1].keyid)
+
+    def write_key(self, name: str, data: bytes) -> None:
+        """Write a private key's new file whole, for this user alone. Raises FileExistsError where it exists."""
+        temporary = self.home / f".signing-key.{secrets.token_hex(6)}.tmp"
+        self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with open(descriptor, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            # a link, unlike a rename, never replaces a key that another process has just put there
+            os.link(temporary, self.home / name)
+        finally:
+            temporary.unlink()
+
+    def choose(self, source: str, public: PublicKey) -> None:
+        """From now on this source signs."""
+        text = json.dumps(SigningSource(source, public).to_json(), indent=1, ensure_ascii=False)
+        write_atomically(self.chosen_path, text.encode() + b"\n", 0o600)
+
+    def make(self, passphrase: bytes | None) -> None:
+        """Make the key. Of two processes at once one wins, and both then read the winner's."""
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        key = Ed25519PrivateKey.generate()
+        try:
+            self.write_key(FIRST_KEY, private_pem(key, passphrase))
+        except FileExistsError:
+            if not (self.home / FIRST_KEY).is_file():
+                raise self._no_folder() from None
+        except OSError as error:
+            raise KeyFileError(f"{self.home}: no key can be made there ({error.strerror})", _CURE_HOME) from error
+        else:
+            if passphrase is not None:  # its public half is read without the passphrase
+                self.choose(FIRST_KEY, public_of(key))
+
+    def _open(self) -> tuple[Signer, PublicKey]:
         self._refuse_work_tree()
         if not self.exists:
-            self._make()
-        try:
-            return load_pem_private_key(self._read(), None)
-        except (ValueError, TypeError) as error:
-            raise KeyFileError(
-                f"{self.path}: not an unencrypted private key in PEM ({error})",
-                "put the right file back, or move it away and let a new one be made",
-            ) from None
+            file = passphrase_file(self.passphrases)
+            self.make(None if file is None else stored_passphrase(file))
+        return open_signer(*self._source(), self._ask)
+
+    def _source(self) -> tuple[str, PublicKey | None]:
+        chosen = self.chosen()
+        if chosen is None:
+            return str(self.home.absolute() / FIRST_KEY), None
+        source = chosen.source if is_uri(chosen.source) else str(self.home.absolute() / chosen.source)
+        return source, chosen.public
+
+    def _ask(self, what: str) -> bytes:
+        file = passphrase_file(self.passphrases)
+        return asked_passphrase(what) if file is None else stored_passphrase(file)
+
+    def _refuse_ended(self, keyid: str) -> None:
+        ended = next((limit for limit in KeyHistory.load(self.home).limits(keyid) if limit.ends_signing), None)
+        if ended is not None:
+            raise KeyFileError(f"{self.home}: the signing key {keyid} cannot sign: {ended}", _CURES[ended.event])
 
     def _refuse_work_tree(self) -> None:
-        home = self.home.resolve()
+        try:
+            home = self.home.resolve()
+        except (OSError, RuntimeError):  # a loop of links
+            raise self._no_folder() from None
         for folder in (home, *home.parents):
             if os.path.lexists(folder / ".git"):
                 raise KeyFileError(f"{self.home}: the key home lies in the git work tree {folder}", _CURE_HOME)
 
-    def _make(self) -> None:
-        """Make the key. Of two processes at once one wins, and both then read the winner's."""
-        from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined, unused-ignore]
-
-        temporary = self.home / f".signing-key.{secrets.token_hex(6)}.tmp"
-        try:
-            self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            try:
-                with open(descriptor, "wb") as stream:
-                    stream.write(CryptoSigner.generate_ed25519().private_bytes)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                # a link, unlike a rename, never replaces a key that another process has just put there
-                os.link(temporary, self.path)
-            finally:
-                temporary.unlink()
-        except FileExistsError:
-            if not self.path.is_file():
-                raise self._no_folder() from None
-        except OSError as error:
-            raise KeyFileError(f"{self.home}: no key can be made there ({error.strerror})", _CURE_HOME) from error
-
     def _no_folder(self) -> KeyFileError:
         return KeyFileError(f"{self.home}: not a folder that can hold a key", _CURE_HOME)
 
-    def _read(self) -> bytes:
-        try:
-            descriptor = os.open(self.path, os.O_RDONLY)
-            with open(descriptor, "rb") as stream:
-                self._refuse_open_modes(os.fstat(descriptor).st_mode)
-                return stream.read()
-        except OSError as error:
-            raise KeyFileError(f"{self.path}: cannot be read ({error.strerror})", _CURE_HOME) from error
 
-    def _refuse_open_modes(self, mode: int) -> None:
-        if os.name == "nt":
-            return  # a file's mode says nothing there; a profile's folders are its user's alone
-        if mode & 0o077:
-            raise KeyFileError(
-                f"{self.path}: mode {stat.S_IMODE(mode):o}, others may read the private key (expected 600)",
-                f"chmod 600 {self.path}; if others may have read it, move it away and let a new one be made",
-            )
-        folder = self.home.stat().st_mode
-        if folder & 0o022:
-            raise KeyFileError(
-                f"{self.home}: mode {stat.S_IMODE(folder):o}, others may put their own key there (expected 700)",
-                f"chmod 700 {self.home}",
-            )
+def _unattended(file: Path | None) -> Ask:
+    named = passphrase_file(file)
+
+    def answer(what: str) -> bytes:
+        return no_passphrase(what) if named is None else stored_passphrase(named)
+
+    return answer

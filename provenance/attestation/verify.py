@@ -1,7 +1,8 @@
 """Is this run what its manifest says, and who says so? Numbered checks, each with a name.
 
     1 envelope       the manifest is a DSSE envelope
-    2 signature      a trusted key signed exactly its payload; every trusted signer is named, other signatures counted
+    2 signature      a trusted key signed exactly its payload, before it was rotated, revoked or expired; every trusted
+                     signer is named, other signatures counted
     3 statement      they are an in-toto statement of a known schema
     4 subjects       subjects and artifacts agree, none twice, and no name leads out of the folder
     5 present        every artifact is there as a regular file
@@ -81,6 +82,7 @@ class Verdict:
         digest: the one that the ledger names, else the first; None without a trusted signature.
         payload_digest: SHA-256 of the bytes that were signed; None likewise.
         changed: names of the files that are in the folder and are not those that were signed (check 6).
+        keyids: the identifiers of the keys of ``signers``.
     """
 
     checks: tuple[Check, ...]
@@ -91,6 +93,7 @@ class Verdict:
     digest: str | None = None
     payload_digest: str | None = None
     changed: tuple[str, ...] = ()
+    keyids: tuple[str, ...] = ()
 
     @property
     def signer(self) -> str | None:
@@ -170,7 +173,8 @@ def verify(
     ok = ok and all(check.status != "fail" for check in checks)
     manifest = case.statement.manifest if case.statement else None
     payload = bytes_digest(case.payload) if case.payload else None
-    return Verdict(tuple(checks), manifest, case.signers, ok, case.digests, case.digest, payload, case.changed)
+    found = (case.signers, ok, case.digests, case.digest, payload, case.changed, case.keyids)
+    return Verdict(tuple(checks), manifest, *found)
 
 
 @dataclass
@@ -185,6 +189,7 @@ class _Case:
     payload: bytes = b""
     digests: tuple[str, ...] = ()
     digest: str | None = None
+    keyids: tuple[str, ...] = ()
     signers: tuple[str, ...] = ()
     statement: Statement | None = None
     changed: tuple[str, ...] = ()
@@ -262,18 +267,30 @@ def _signature(case: _Case) -> str:
         raise _Failure(error.message, error.cure) from None
     except EnvelopeError as error:
         raise _Failure(error.message, error.cure or "get the original again") from None
+    accepted, refused = case.trust.accepted(verified.signers, lambda: _signed_on(verified.payload))
+    if not accepted:
+        raise _Failure("; ".join(refused), "ask the author for a run signed by a key that is valid")
     case.payload = verified.payload
+    case.keyids = tuple(key.keyid for key in accepted)
     case.digests = tuple(
         bytes_digest(write_envelope(case.envelope[0], verified.payload, [signature]))
-        for signature in verified.signatures
+        for signature in sorted(verified.signatures, key=lambda signature: signature[0] not in case.keyids)
     )
     case.digest = case.digests[0]
-    names = {keyid: case.trust.name_of(keyid) or keyid for keyid in verified.signers}
-    case.signers = tuple(names.values())
-    named = ", ".join(f"{name} ({keyid})" for keyid, name in names.items())
+    case.signers = tuple(key.name for key in accepted)
+    named = ", ".join(f"{key.name} ({', '.join([key.keyid, *map(str, key.limits)])})" for key in accepted)
+    named += "".join(f"; not counted: {reason}" for reason in refused)
     count = len(verified.others)
     more = f"; {count} more that no trusted key made, in the name of {_names(list(verified.others))}" if count else ""
     return f"by {named}{more}"
+
+
+def _signed_on(payload: bytes) -> str | None:
+    """When it was signed, by its own account: when the run finished."""
+    try:
+        return Statement.from_bytes(payload).manifest.finished_on
+    except ProvenanceError:
+        return None
 
 
 def _statement(case: _Case) -> str:

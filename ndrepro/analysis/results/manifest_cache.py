@@ -6,7 +6,7 @@ One row holds what was read out of one manifest that verified, or of a ledger. I
     No program can set back a ctime, and what changed within a tick of the file system's clock before it was read, and
     may change again unseen, is not remembered
     by the same code: a digest of every module of both packages, of Python and of the recorded format of rows
-    with the same trust: a digest of the trusted keys and their names
+    with the same trust: a digest of the trusted keys, their names, rotations, revocations and expirations
 
 What was refused is never remembered, and every manifest is compared with its ledger each time. The cache is an SQLite
 file in the user's key home, which is private: whoever can write there can sign runs as well. It may be removed at any
@@ -23,6 +23,7 @@ import stat
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import astuple
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -166,7 +167,7 @@ def _digest(context: bytes, path: bytes, stamp: str, text: str) -> bytes:
 def _context(policy: TrustPolicy) -> bytes:
     """Digest of the code, then of the trust."""
     trusted = tuple(policy.keys())
-    keys = sorted((key.keyid, key.name, key.pem) for key in trusted)
+    keys = sorted((key.keyid, key.name, key.pem, *map(astuple, key.limits)) for key in trusted)
     return _code() + hashlib.sha256(json.dumps(keys).encode()).digest()
 
 

@@ -38,19 +38,22 @@ from ndrepro.protocol.verdicts import (
     ClaimCheck,
 )
 from provenance.attestation.dsse import verify_envelope
-from provenance.attestation.trust import TrustPolicy
-from provenance.errors import ManifestError, ProvenanceError
+from provenance.attestation.trust import TrustedKey, TrustPolicy
+from provenance.errors import ManifestError, ProvenanceError, TrustError
 from provenance.formats.canonical_json import parse
 from provenance.formats.strict_json import Field
 
 _MEMBERS = ("run", "verdict", "challenge", "epochs", "differences", "repeated")
+# members that not every verdict has
+_LATER = ("sandbox", "signedOn")
 _ABOVE = 2  # runs/EXPERIMENT/RUN: verdicts lie beside the first of these
 
 
 @dataclass(frozen=True)
 class Attestation:
     """One signed verdict on ``run``. ``epochs`` are those that were trained again, empty for the whole run;
-    ``repeated`` the identifiers of the runs that did; ``differences`` what of code and environment differed."""
+    ``repeated`` the identifiers of the runs that did; ``differences`` what of code and environment differed;
+    ``keyids`` identify the signers' keys; ``sandbox`` is what the verdict says of the sandbox, None of none."""
 
     path: Path
     run: ResultRow
@@ -60,6 +63,8 @@ class Attestation:
     repeated: tuple[str, ...]
     differences: tuple[str, ...]
     claims: tuple[ClaimCheck, ...] = ()
+    keyids: tuple[str, ...] = ()
+    sandbox: Any = None
 
     @property
     def by_another(self) -> bool:
@@ -117,18 +122,17 @@ def read_attestations(scores: Results, policy: TrustPolicy) -> Attestations:
     elsewhere: set[bytes] = set()
     for path in _files(scores.folders):
         try:
-            verified = verify_envelope(path.read_bytes(), policy.keys())
-            signer = ", ".join(policy.name_of(keyid) or keyid for keyid in verified.signers)
-            found = _attestation(path, verified.payload, signer, by_digest)
+            payload, signers = _verified(path.read_bytes(), policy)
+            found = _attestation(path, payload, signers, by_digest)
         except OSError as error:
             refused.append(Refused(path, f"cannot be read ({error.strerror})"))
         except ProvenanceError as error:
             refused.append(Refused(path, error.message))
         else:
             if found is None:
-                elsewhere.add(verified.payload)
+                elsewhere.add(payload)
             else:
-                held.setdefault(verified.payload, found)
+                held.setdefault(payload, found)
     ordered = sorted(held.values(), key=lambda item: (item.run.started, item.run.run_id, item.path.name))
     return Attestations(tuple(ordered), tuple(refused), len(elsewhere))
 
@@ -144,13 +148,24 @@ def _files(folders: Iterable[Path]) -> Iterator[Path]:
                 yield from sorted(verdicts.glob("*.dsse.json"))
 
 
-def _attestation(path: Path, payload: bytes, signer: str, by_digest: dict[str, ResultRow]) -> Attestation | None:
+def _verified(data: bytes, policy: TrustPolicy) -> tuple[bytes, tuple[TrustedKey, ...]]:
+    """The payload of a verdict's envelope, and the trusted keys whose signatures count. Raises ProvenanceError."""
+    verified = verify_envelope(data, policy.keys())
+    accepted, refused = policy.accepted(verified.signers, lambda: _signed_on(verified.payload))
+    if not accepted:
+        raise TrustError("; ".join(refused))
+    return verified.payload, accepted
+
+
+def _attestation(
+    path: Path, payload: bytes, signers: Sequence[TrustedKey], by_digest: dict[str, ResultRow]
+) -> Attestation | None:
     """What is attested; None where it is of a run that is not here. Raises ProvenanceError for what does not count."""
     top = Field(parse(payload), "$", ManifestError).members(("_type", "subject", "predicateType", "predicate"))
     top["_type"].one_of((STATEMENT,))
     first_version = top["predicateType"].one_of((PREDICATE, PREDICATE_V1)) == PREDICATE_V1
     digests = [_digest(item) for item in top["subject"].items()]
-    said = top["predicate"].members(_MEMBERS if first_version else (*_MEMBERS, "claims"))
+    said = top["predicate"].members(_MEMBERS if first_version else (*_MEMBERS, "claims"), _LATER)
     verdict = said["verdict"].one_of(VERDICTS)
     epochs = tuple(item.integer(minimum=1) for item in said["epochs"].items())
     differences = tuple(item.text() for item in said["differences"].items())
@@ -172,7 +187,10 @@ def _attestation(path: Path, payload: bytes, signer: str, by_digest: dict[str, R
         raise _NotHeld(f"it says {verdict}, and that a claim failed: {failed}")
     if verdict == IDENTICAL and not epochs:
         _same_results(run, [by_digest[digest] for digest in digests[1:] if digest in by_digest])
-    return Attestation(path, run, verdict, signer, epochs, repeated, differences, claims)
+    names, keyids = zip(*((key.name, key.keyid) for key in signers), strict=True)
+    sandbox = said["sandbox"].value if "sandbox" in said else None
+    signer = ", ".join(names)
+    return Attestation(path, run, verdict, signer, epochs, repeated, differences, claims, keyids, sandbox)
 
 
 def _claims(said: Mapping[str, Field]) -> tuple[ClaimCheck, ...]:
@@ -184,6 +202,15 @@ def _claims(said: Mapping[str, Field]) -> tuple[ClaimCheck, ...]:
     return tuple(
         ClaimCheck(item["name"].text(), item["status"].one_of(STATUSES), item["evidence"].text()) for item in members
     )
+
+
+def _signed_on(payload: bytes) -> str | None:
+    """When a verdict was signed, by its own account; None where it does not say."""
+    try:
+        predicate = Field(parse(payload)["predicate"]["signedOn"], "$.predicate.signedOn", ManifestError)
+        return predicate.time()
+    except (ProvenanceError, LookupError, TypeError):
+        return None
 
 
 def _same_results(run: ResultRow, repeats: Sequence[ResultRow]) -> None:

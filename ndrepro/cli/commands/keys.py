@@ -9,22 +9,30 @@ import typer
 
 from ndrepro.cli.display import options, output, terminal
 
+_PRIVATE = "private: it never leaves this machine"
+
 
 def show(as_json: options.Json = False) -> int:
     """Show the key that signs this author's runs. None is made."""
     from provenance.attestation.key_home import KeyRing, default_home
+    from provenance.attestation.trust import TrustPolicy
 
     ring = KeyRing(default_home())
-    key = ring.public_key() if ring.exists else None
+    key = TrustPolicy.load(ring.home).key(ring.keyid) if ring.exists else None
+    statements = ring.statements() if key else ()
     if as_json:
-        output.print_json({"keyid": key and key.keyid, "public_key": key and key.pem, "file": str(ring.path)})
+        found = {"keyid": key and key.keyid, "public_key": key and key.pem, "file": str(ring.path)}
+        output.print_json({**found, "state": key and key.state, "statements": [str(path) for path in statements]})
         return output.DONE
     if key is None:
         terminal.write_line(f"no key yet: the first run, or `{terminal.program()} keys export`, makes {ring.path}")
         return output.DONE
     terminal.write_line(f"keyid      {key.keyid}")
-    terminal.write_line(f"file       {ring.path} (private: it never leaves this machine)")
+    terminal.write_line(f"state      {key.state}")
+    terminal.write_line(f"signs by   {ring.source}" if ring.source else f"file       {ring.path} ({_PRIVATE})")
     terminal.write_line(f"to give    {terminal.program()} keys export --out author.pub")
+    for path in statements:
+        terminal.write_line(f"and        {path}")
     return output.DONE
 
 
@@ -50,15 +58,18 @@ def export(
 
 
 def trust(
-    file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="A public key in PEM.")],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", show_default=False, help="A public key in PEM, or OpenSSH's id_ed25519.pub."),
+    ],
     name: Annotated[str, typer.Option("--name", metavar="N", show_default=False, help="Whose key it is.")],
     as_json: options.Json = False,
 ) -> int:
     """Trust another author's key. Get it over a channel that you trust, and not with the run."""
     from provenance.attestation.key_home import default_home
-    from provenance.attestation.trust import TrustPolicy
+    from provenance.attestation.trust import TrustPolicy, read_public_key
 
-    key = TrustPolicy.load(default_home()).add(file.read_bytes(), name)
+    key = TrustPolicy.load(default_home()).add(read_public_key(file).pem, name)
     if as_json:
         output.print_json(key.to_json())
     else:
@@ -67,16 +78,17 @@ def trust(
 
 
 def list_keys(as_json: options.Json = False) -> int:
-    """List the keys that verify accepts."""
+    """List the keys that verify accepts, and which of them were rotated, revoked or expire."""
     from provenance.attestation.key_home import default_home
     from provenance.attestation.trust import TrustPolicy
 
     keys = TrustPolicy.load(default_home()).keys()
     if as_json:
-        output.print_json({"keys": [key.to_json() for key in keys]})
+        output.print_json({"keys": [{**key.to_json(), "state": key.state} for key in keys]})
         return output.DONE
     for key in keys:
-        terminal.write_line(f"{key.keyid}  {key.name}" + (f", since {key.added[:10]}" if key.added else ""))
+        since = f", since {key.added[:10]}" if key.added else ""
+        terminal.write_line(f"{key.keyid}  {key.name}{since}" + (f"; {key.state}" if key.limits else ""))
     if not keys:
         terminal.write_line("none yet: this author's own key is made by the first run")
     return output.DONE

@@ -81,9 +81,13 @@ def _mount(path: Path) -> str:
     return f'type=bind,"source={quoted}","destination={quoted}"'
 
 
+# where keys and their passphrases lie is none of the container's business
+_WITHHELD = ("NDREPRO_HOME", "NDREPRO_PASSPHRASE_FILE")
+
+
 def _variables(inside: Mapping[str, str]) -> dict[str, str]:
     """This process's variables for the command itself, and those that it sets in the container."""
-    outside = {name: value for name, value in os.environ.items() if not name.startswith("NDREPRO_HOME")}
+    outside = {name: value for name, value in os.environ.items() if not name.startswith(_WITHHELD)}
     # the home folder inside is Apptainer's own, in memory
     return {**outside, **{f"APPTAINERENV_{name}": value for name, value in inside.items() if name != "HOME"}}
 

@@ -27,6 +27,7 @@ from provenance.attestation.trust import TrustPolicy
 from provenance.formats.atomic_io import make_folder, write_atomically
 from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.digest import bytes_digest
+from provenance.formats.strict_json import timestamp
 
 
 def attest(
@@ -42,7 +43,7 @@ def attest(
         "_type": STATEMENT,
         "subject": [_subject(folder, trusted) for folder in (original, *repeated)],
         "predicateType": PREDICATE,
-        "predicate": predicate,
+        "predicate": {**predicate, "signedOn": timestamp()},
     }
     envelope = sign_envelope(canonical_bytes(statement), keys.signer())
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")

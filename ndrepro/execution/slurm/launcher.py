@@ -312,7 +312,9 @@ def _line(document: Mapping[str, Any]) -> str:
 
 def _variables(home: Path) -> dict[str, str]:
     """What a task needs of this process's variables, wherever it runs."""
-    return {"PYTHONPATH": str(CODE), "NDREPRO_HOME": str(home.absolute())}
+    secret = os.environ.get("NDREPRO_PASSPHRASE_FILE")
+    passphrases = {"NDREPRO_PASSPHRASE_FILE": os.path.abspath(secret)} if secret else {}
+    return {"PYTHONPATH": str(CODE), "NDREPRO_HOME": str(home.absolute()), **passphrases}
 
 
 def _ask(*words: str) -> str:

@@ -51,6 +51,7 @@ from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, read_json
 from ndrepro.protocol.study.study import Study, StudyRun
 from ndrepro.protocol.training_record import CODE
+from provenance.attestation.key_home import KeyRing
 from provenance.attestation.manifest import DATASET
 from provenance.errors import BusyError, KeyFileError, LedgerError, ProvenanceError, StorageError
 
@@ -208,8 +209,10 @@ def carry_out(
 
     Raises, before anything starts, MissingExtra where there is no torch for runs of the main environment; DataError for
     a path that is not there and, where the runs are to run here, for data that cannot be read; EngineError for an image
-    that is not there, or is another one than the study asks for.
+    that is not there, or is another one than the study asks for; KeyFileError for a signing key that jobs, which have
+    no terminal, cannot use.
     """
+    KeyRing(options.home).check_unattended()
     if any(item.run.environment == MAIN for item in plan.todo):
         extras.require("torch")
     for item in plan.todo:

@@ -108,7 +108,7 @@ def test_a_file_that_is_no_key_is_refused(ring: KeyRing, content: bytes) -> None
     ring.home.mkdir(mode=0o700)
     ring.path.write_bytes(content)
     ring.path.chmod(0o600)
-    with pytest.raises(KeyFileError, match="not an unencrypted private key"):
+    with pytest.raises(KeyFileError, match="not a private key in PEM or OpenSSH"):
         ring.signer()
 
 
