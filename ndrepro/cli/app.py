@@ -130,13 +130,13 @@ app.add_typer(keys_app, name="keys")
 keys_app.command("show")(keys.show)
 keys_app.command("export")(keys.export)
 keys_app.command("trust")(keys.trust)
-keys_app.command("list")(keys.list_keys)
+keys_app.command("list", short_help="List the keys that verify accepts.")(keys.list_keys)
 keys_app.command("remove")(keys.remove)
 keys_app.command("new", short_help="Make a signing key.")(keys_lifecycle.new)
-keys_app.command("use", short_help="Sign with a key that exists elsewhere.")(keys_lifecycle.use)
+keys_app.command("use", short_help="Sign with another key that exists.")(keys_lifecycle.use)
 keys_app.command("rotate", short_help="Replace the signing key by a new one.")(keys_lifecycle.rotate)
 keys_app.command("revoke", short_help="Revoke the signing key.")(keys_lifecycle.revoke)
-keys_app.command("import", short_help="Take in statements on keys of others.")(keys_lifecycle.import_statements)
+keys_app.command("import", short_help="Import statements on keys.")(keys_lifecycle.import_statements)
 
 
 def invoke(words: Sequence[str]) -> int:

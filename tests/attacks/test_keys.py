@@ -153,15 +153,17 @@ def test_a_chain_of_rotations_keeps_old_runs_and_names_the_rotation(theft: Theft
 
 def test_a_circle_of_rotations_is_refused(theft: Theft) -> None:
     author, stranger = theft.author, theft.stranger
-    pairs = ((author, stranger), (stranger, author), (author, author))
-    first, back, self_ = (
+    pairs = ((author, stranger), (stranger, author))
+    first, back = (
         KeyStatement(ROTATED, old.public_key(), AFTER, successor=new.public_key()).sign(old.signer(), new.signer())
         for old, new in pairs
     )
     keep(theft.reader, first)
-    for statement in (back, self_):
-        with pytest.raises(TrustError, match=r"cannot succeed it|already"):
-            keep(theft.reader, statement)
+    with pytest.raises(TrustError, match="cannot succeed it"):
+        keep(theft.reader, back)
+    itself = KeyStatement(ROTATED, author.public_key(), AFTER, successor=author.public_key())
+    with pytest.raises(TrustError, match=r"already"):
+        keep(theft.reader, itself.sign(author.signer()))
 
 
 def test_a_revoked_own_key_never_signs_again(theft: Theft) -> None:

@@ -78,7 +78,10 @@ def trust(
 
 
 def list_keys(as_json: options.Json = False) -> int:
-    """List the keys that verify accepts, and which of them were rotated, revoked or expire."""
+    """List the keys that verify accepts.
+
+    Of those that were rotated or revoked, or that expire, it says so.
+    """
     from provenance.attestation.key_home import default_home
     from provenance.attestation.trust import TrustPolicy
 
