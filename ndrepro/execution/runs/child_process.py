@@ -31,17 +31,11 @@ from provenance.code.bytecode import NO_BYTECODE, BytecodeCache
 from provenance.code.witness import Witness
 
 _POLL_SECONDS = 0.2
-# where keys and passphrases lie is none of the child's business; the others load code that no manifest lists into every process
+# where keys and their passphrases lie is none of the child's business; the others load code that no manifest lists into
+# every process
 _WITHHELD = {
-    *(
-        "NDREPRO_HOME",
-        "NDREPRO_PASSPHRASE_FILE",
-        "LD_PRELOAD",
-        "LD_AUDIT",
-        "DYLD_INSERT_LIBRARIES",
-        "GCONV_PATH",
-        "OMP_TOOL_LIBRARIES",
-    ),
+    *("NDREPRO_HOME", "NDREPRO_PASSPHRASE_FILE"),
+    *("LD_PRELOAD", "LD_AUDIT", "DYLD_INSERT_LIBRARIES", "GCONV_PATH", "OMP_TOOL_LIBRARIES"),
     *("CUDA_INJECTION64_PATH", "NVTX_INJECTION64_PATH", "PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONSTARTUP"),
     *("PYTHONINSPECT", "PYTHONBREAKPOINT", "PYTHON_PRESITE", "PYTHONCASEOK", "PYTHONUSERBASE", "PYTHONEXECUTABLE"),
 }
