@@ -69,7 +69,9 @@ def _root(
     _help_if_bare(context)
 
 
-study_app = typer.Typer(help="Whole studies: a table's runs, a figure's, a version matrix.", rich_markup_mode=None)
+study_app = typer.Typer(
+    help="Run whole studies: a table, a figure, a version matrix.", rich_markup_mode=None
+)
 
 
 @study_app.callback(invoke_without_command=True)
@@ -77,7 +79,7 @@ def _study(context: typer.Context) -> None:
     _help_if_bare(context)
 
 
-env_app = typer.Typer(help="Environments: cells of the version matrix, built from locks.", rich_markup_mode=None)
+env_app = typer.Typer(help="Build and verify environments: cells of the version matrix.", rich_markup_mode=None)
 
 
 @env_app.callback(invoke_without_command=True)
@@ -85,7 +87,7 @@ def _env(context: typer.Context) -> None:
     _help_if_bare(context)
 
 
-keys_app = typer.Typer(help="This author's key, and the keys to trust.", rich_markup_mode=None)
+keys_app = typer.Typer(help="Manage the signing key and trusted keys.", rich_markup_mode=None)
 
 
 @keys_app.callback(invoke_without_command=True)
@@ -100,26 +102,26 @@ def _help_if_bare(context: typer.Context) -> None:
 
 
 app.command("run")(run.run)
-app.command("verify", short_help="Check a run: signature, files, ledger.")(verify.verify)
+app.command("verify", short_help="Verify a run: signature, files, ledger.")(verify.verify)
 app.command("show", short_help="Show a run on one screen.")(show.show)
 app.command("list")(list_runs.list_runs)
-app.command("reproduce", short_help="Train a run again, and judge.")(reproduce.reproduce)
-app.command("diff", short_help="Where two runs diverge, and why.")(diff.diff)
-app.command("bisect", short_help="Which package moved a result.")(bisect.bisect)
-app.command("report", short_help="One HTML folder about a study or its runs.")(report.report)
-app.command("audit", short_help="Compute what papers claim again.")(audit.audit)
+app.command("reproduce", short_help="Re-execute a run and sign a verdict.")(reproduce.reproduce)
+app.command("diff", short_help="Show where two runs diverge, and why.")(diff.diff)
+app.command("bisect", short_help="Find the package that changed a result.")(bisect.bisect)
+app.command("report", short_help="Write an HTML report of a study or of runs.")(report.report)
+app.command("audit", short_help="Recompute the claims of papers.")(audit.audit)
 app.command("checklist", short_help="Check guidelines of reproducibility.")(checklist.checklist)
-app.command("sensitivity", short_help="What moves the result, and by how much.")(sensitivity.sensitivity)
-app.command("import", short_help="Take in runs that were made elsewhere.")(import_.import_runs)
+app.command("sensitivity", short_help="Measure what a result is sensitive to.")(sensitivity.sensitivity)
+app.command("import", short_help="Verify and import runs made elsewhere.")(import_.import_runs)
 app.command("doctor")(doctor.doctor)
 app.add_typer(study_app, name="study")
 study_app.command("list")(study.list_studies)
-study_app.command("plan", short_help="What a study comes to, and what is left of it.")(study.plan)
-study_app.command("run", short_help="Run what is not done.")(study.run)
+study_app.command("plan", short_help="Show a study's size, status and estimated cost.")(study.plan)
+study_app.command("run", short_help="Run all that is not complete.")(study.run)
 study_app.command("status")(study.status)
-study_app.command("resume", short_help="Go on with a study that was started.")(study.resume)
+study_app.command("resume", short_help="Resume a study that was started.")(study.resume)
 study_app.command("search", short_help="Search the hyper-parameters of a grid.")(search.search)
-study_app.command("cancel", short_help="Cancel what Slurm still has of a study.")(study.cancel)
+study_app.command("cancel", short_help="Cancel a study's tasks in Slurm.")(study.cancel)
 app.add_typer(env_app, name="env")
 env_app.command("list")(env.list_cells)
 env_app.command("create", short_help="Build cells from their locks.")(env.create)

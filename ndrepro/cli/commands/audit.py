@@ -33,18 +33,18 @@ def audit(
     claims: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[CLAIMS]", show_default=False, help="A claims file; left out, that of the studies, published/."
+            metavar="[CLAIMS]", show_default=False, help="A claims file; by default that of the studies, published/."
         ),
     ] = None,
     runs: Annotated[
         Path | None,
-        typer.Option("--runs", metavar="DIR", help="Look at one's own runs instead: what can hardly be right in them."),
+        typer.Option("--runs", metavar="DIR", help="Check the plausibility of the runs in DIR instead."),
     ] = None,
     keys: options.Keys = None,
     markdown: options.Markdown = False,
     as_json: options.Json = False,
 ) -> int:
-    """Compute what a paper claims again. Exit 1 where a claim does not come out, or a table is not its raw data's."""
+    """Recompute the claims of a paper. Exit 1 where a claim does not re-derive, or a table contradicts its raw data."""
     extras.require("statsmodels", "matplotlib")
     from ndrepro.analysis.audit import audit_text
     from ndrepro.analysis.audit.audit import audit as check

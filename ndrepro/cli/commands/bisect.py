@@ -36,16 +36,16 @@ def bisect(
         bool, typer.Option("--releases/--no-releases", help="Search for the release of the package, too.")
     ] = True,
     everywhere: Annotated[
-        bool, typer.Option("--all", help="Try every release of the package: none can change the result and be missed.")
+        bool, typer.Option("--all", help="Try every release of the package, so that none is missed.")
     ] = False,
     remove_cells: Annotated[
-        bool, typer.Option("--remove-cells", help="Remove the cells that were made for this, when done.")
+        bool, typer.Option("--remove-cells", help="Remove the cells made for the bisection afterwards.")
     ] = False,
-    data: Annotated[Path | None, typer.Option("--data", metavar="PATH", help="Where the data set lies.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", metavar="PATH", help="Path of the data set.")] = None,
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
-    """Swap one package at a time between two environments until the one is found that changes the result.
+    """Find the package that changes a result, by exchanging packages between two environments.
 
     Every trial is a recorded run. Exit 0 where the two agree, 1 where they do not.
     """
@@ -121,7 +121,7 @@ def _print(finding: BisectResult, *, removed: bool) -> None:
 
 
 def conclusion(finding: BisectResult) -> list[str]:
-    """What a bisection found, in sentences."""
+    """The conclusion of a bisection, in sentences."""
     what = "every step's bits" if finding.on == "bits" else "the scores"
     if not finding.cause:
         return [f"{finding.first} and {finding.second} agree: {what} are the same"]

@@ -37,11 +37,11 @@ def diff(
     keep: Annotated[
         Path | None, typer.Option("--keep", metavar="DIR", help="Keep what --locate replayed, tensors included.")
     ] = None,
-    data: Annotated[Path | None, typer.Option("--data", metavar="PATH", help="Where the data set lies here.")] = None,
+    data: options.DataHere = None,
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
-    """Compare two runs: where they diverge, why, in what they differ. Both are verified first, every file included.
+    """Compare two runs: where they diverge, why, and in what they differ. Both are verified first, with every file.
 
     Exit 0 if identical bit for bit, 1 if not, or if a file of either was changed after signing.
     """

@@ -16,7 +16,7 @@ _INDENT = len("problem ") + 1 + _NAME_WIDTH + 1
 
 
 def doctor(runs: options.Runs = options.DEFAULT_RUNS, as_json: options.Json = False) -> int:
-    """Look for what a run would stumble over. Exit 1 where there is a problem."""
+    """Diagnose this machine before a run. Exit 1 where there is a problem."""
     from ndrepro.execution.environments.doctor import examine
     from ndrepro.execution.environments.finding import PROBLEM, WARNING
     from ndrepro.protocol.layout import RunsFolder

@@ -51,7 +51,7 @@ def list_cells(as_json: options.Json = False) -> int:
 
 
 def create(names: Names = None, as_json: options.Json = False) -> int:
-    """Build cells from their locks, and compare them with these; one that is there is only compared."""
+    """Build cells from their locks and verify them; an existing cell is only verified."""
     from ndrepro.execution.environments import matrix
 
     rows = []
@@ -78,7 +78,7 @@ def verify(
     ] = False,
     as_json: options.Json = False,
 ) -> int:
-    """Compare built cells with their locks; all that are built where none is named. Exit 1 where one is not sound.
+    """Compare built cells with their locks, by default all of them. Exit 1 where one differs.
 
     "main" is the environment that ndrepro itself runs in: `ndrepro env verify --files main`.
     """
@@ -131,10 +131,10 @@ def _built_names() -> list[str]:
 
 def remove(
     names: Names = None,
-    lock: Annotated[bool, typer.Option("--lock", help="Forget the lock of an added cell, too.")] = False,
+    lock: Annotated[bool, typer.Option("--lock", help="Remove the lock of an added cell, too.")] = False,
     as_json: options.Json = False,
 ) -> int:
-    """Remove what was built of cells. Their locks stay, and uv's cache, so building again takes seconds."""
+    """Remove built cells. Their locks and uv's cache stay, so that building again takes seconds."""
     from ndrepro.execution.environments import add_cell, matrix
 
     rows = []
@@ -162,10 +162,10 @@ def add(
         str | None,
         typer.Option("--python", metavar="V", help="Its Python; left out, 3.10 for torch 1, else 3.11."),
     ] = None,
-    bare: Annotated[bool, typer.Option("--bare", help="Nothing else, not even what training needs.")] = False,
+    bare: Annotated[bool, typer.Option("--bare", help="Only these, without what training needs.")] = False,
     as_json: options.Json = False,
 ) -> int:
-    """Resolve a new cell and keep its hashed lock. What training needs is added; it is built on first use."""
+    """Resolve a new cell and keep its hashed lock. What training needs is added; the cell is built on first use."""
     from ndrepro.execution.environments import add_cell
 
     cell = add_cell.add(name, requirements, python=python, bare=bare)

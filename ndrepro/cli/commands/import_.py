@@ -23,15 +23,13 @@ def import_runs(
         Path, typer.Argument(metavar="SOURCE", show_default=False, help="An archive (tar, zip) or a folder of runs.")
     ],
     name: Annotated[
-        str | None, typer.Option("--name", metavar="NAME", help="What to call them here; left out, as the source.")
+        str | None, typer.Option("--name", metavar="NAME", help="Their name here; by default the source's.")
     ] = None,
-    into: Annotated[Path, typer.Option("--into", metavar="DIR", help="Where folders of imported runs lie.")] = Path(
-        "imported"
-    ),
+    into: Annotated[Path, typer.Option("--into", metavar="DIR", help="Folder of imported runs.")] = Path("imported"),
     keys: options.Keys = None,
     as_json: options.Json = False,
 ) -> int:
-    """Verify runs from elsewhere and take in those that hold. Exit 1 where one does not; it is left out and named."""
+    """Verify runs from elsewhere and import those that pass. Exit 1 where one does not; it is named and left out."""
     from ndrepro.execution.imports import run_import
 
     found = run_import.import_runs(source, into, _name_of(source) if name is None else name, trust_of(keys or []))

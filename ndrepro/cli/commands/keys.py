@@ -38,7 +38,7 @@ def show(as_json: options.Json = False) -> int:
 
 def export(
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Write it there; left out, it is printed.")
+        Path | None, typer.Option("--out", metavar="FILE", help="Write it there; by default it is printed.")
     ] = None,
     as_json: options.Json = False,
 ) -> int:

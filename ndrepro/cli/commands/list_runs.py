@@ -21,7 +21,7 @@ def list_runs(
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
-    """List the runs, latest last. "signed" is what a manifest claims; verify says whether it is true."""
+    """List the runs, latest last. "signed" is a manifest's claim, which `ndrepro verify` checks."""
     from ndrepro.execution.runs.run_lookup import summaries
     from ndrepro.protocol.layout import RunsFolder
 

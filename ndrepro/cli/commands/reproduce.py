@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,7 +28,7 @@ def reproduce(
     beacon: Annotated[
         str | None, typer.Option("--beacon", metavar="VALUE", help="A public random value that draws them, too.")
     ] = None,
-    data: Annotated[Path | None, typer.Option("--data", metavar="PATH", help="Where the data set lies here.")] = None,
+    data: options.DataHere = None,
     environment: Annotated[
         str | None, typer.Option("--env", metavar="CELL", help="Run in this environment, not in the recorded one.")
     ] = None,

@@ -21,7 +21,7 @@ def run(
         typer.Argument(
             metavar="EXP",
             show_default=False,
-            help="ARCH_METHOD_EPOCHS[_DATASET], e.g. vgg16_nd_100; left out, a small one on digits.",
+            help="ARCH_METHOD_EPOCHS[_DATASET], e.g. vgg16_nd_100; by default a small one on digits.",
         ),
     ] = None,
     settings: Annotated[
@@ -33,7 +33,7 @@ def run(
         typer.Option("--determinism", metavar="LEVEL", help="free, seeded, deterministic (default) or canonical."),
     ] = None,
     threads: Annotated[
-        str | None, typer.Option("--threads", metavar="N", help="CPU threads; they change bits.")
+        str | None, typer.Option("--threads", metavar="N", help="CPU threads; another number gives other bits.")
     ] = None,
     device: Annotated[str | None, typer.Option("--device", metavar="D", help="auto (default), cpu or cuda.")] = None,
     processes: Annotated[
@@ -45,7 +45,7 @@ def run(
         typer.Option(
             "--data",
             metavar="PATH",
-            help="Where the data set lies: its archive's folder, or train/CLASS/*, test/CLASS/*.",
+            help="Path of the data set: its archive's folder, or train/CLASS/*, test/CLASS/*.",
         ),
     ] = None,
     environment: Annotated[
@@ -55,13 +55,13 @@ def run(
     engine: options.Engine = None,
     image: options.Image = None,
     resume: Annotated[
-        str | None, typer.Option("--resume", metavar="RUN", help="Go on with this run from its last checkpoint.")
+        str | None, typer.Option("--resume", metavar="RUN", help="Resume this run from its last checkpoint.")
     ] = None,
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the run folder and nothing else.")] = False,
 ) -> int:
-    """Train, record and sign. Ctrl-C stops it cleanly; --resume goes on to the same bits."""
+    """Train, record and sign. Ctrl-C stops cleanly; --resume continues to the same bits."""
     from ndrepro.execution.environments.matrix import cell
     from ndrepro.execution.runs import run as execution
     from ndrepro.protocol.experiment.experiment import DEFAULT_EXPERIMENT, Experiment

@@ -26,7 +26,7 @@ Datasets = Annotated[
 ]
 Data = Annotated[
     list[str] | None,
-    typer.Option("--data", metavar="PATH", help="Where the data lie; DATASET=PATH for one data set of several."),
+    typer.Option("--data", metavar="PATH", help="Path of the data; DATASET=PATH for one data set of several."),
 ]
 _LABEL = 10
 
@@ -39,9 +39,9 @@ def search(
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
-    """Search hyper-parameters for every network and data set of a study's grid; started again, it goes on.
+    """Search hyper-parameters for every network and data set of a study's grid; started again, it resumes.
 
-    Trials are signed runs, scored on validation images: no test image is used. What is found is written beside the
+    Trials are signed runs, scored on validation images: no test image is used. Results are written beside the
     study's file, where the grid reads it. Several of these commands may run at once, on different networks.
     """
     from ndrepro.execution.runs.run import RunOptions

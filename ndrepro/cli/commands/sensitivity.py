@@ -32,12 +32,10 @@ def sensitivity(
     metric: Annotated[
         str, typer.Option("--metric", help="test_accuracy, train_accuracy, test_loss or train_loss.")
     ] = "test_accuracy",
-    margin: Annotated[
-        float, typer.Option("--margin", help="The difference that would not matter, in points or nats.")
-    ] = 1.0,
+    margin: Annotated[float, typer.Option("--margin", help="Equivalence margin, in points or nats.")] = 1.0,
     better: Annotated[
         str | None,
-        typer.Option("--contrast", metavar="A:B", help="The methods of the conclusion; nd:bn if they are there."),
+        typer.Option("--contrast", metavar="A:B", help="The methods of the conclusion; by default nd:bn."),
     ] = None,
     reference: Annotated[
         list[str] | None,
@@ -48,10 +46,10 @@ def sensitivity(
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
-    """Say which cells of a study agree, how far results move between them, and whether the conclusion holds in all.
+    """Compare the cells of a study: equal bits, differences of results, and whether the conclusion holds in all.
 
-    Cells are what was varied: environment, threads, determinism, any setting; seeds are the replicates. Exit 0 where
-    every manifest verified, else 1.
+    Cells are the combinations of what was varied: environment, threads, determinism, any setting; seeds are the
+    replicates. Exit 0 where every manifest verified, else 1.
     """
     extras.require("statsmodels", "matplotlib")
     from ndrepro.analysis.results.results import read_results

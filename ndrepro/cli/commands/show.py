@@ -19,7 +19,7 @@ _LABEL_WIDTH = 12
 def show(
     run: options.Run = options.LATEST_RUN, runs: options.Runs = options.DEFAULT_RUNS, as_json: options.Json = False
 ) -> int:
-    """Show a run, the latest where none is named, on one screen. Nothing is verified: that is what verify is for."""
+    """Show a run, the latest where none is named, on one screen. Nothing is verified: use `ndrepro verify`."""
     from ndrepro.execution.runs.run_lookup import read_recorded, read_results, summary
 
     folder = options.run_folder(runs, run)

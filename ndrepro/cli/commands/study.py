@@ -36,7 +36,7 @@ JobsOrDefault = Annotated[
 ]
 Data = Annotated[
     list[str] | None,
-    typer.Option("--data", metavar="PATH", help="Where the data lie; DATASET=PATH for one data set of several."),
+    typer.Option("--data", metavar="PATH", help="Path of the data; DATASET=PATH for one data set of several."),
 ]
 
 
@@ -70,7 +70,7 @@ def plan(
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
-    """Say what a study comes to, and what is left of it, before anything starts."""
+    """Show a study's size, its status, and the estimated cost of the rest."""
     found, _, inside = _plan(study, grids, runs, engine, image, where_begun=True)
     if as_json:
         output.print_json(study_words.plan_document(found))
@@ -89,7 +89,7 @@ def status(
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
-    """Say where every run stands. Exit 1 where one failed or does not count."""
+    """Show the status of every run. Exit 1 where one failed or does not count."""
     from ndrepro.execution.studies.run_status import FAILED, REFUSED
 
     found, how, _ = _plan(study, grids, runs, engine, image, where_begun=True)
@@ -105,7 +105,7 @@ def status(
 
 
 def cancel(study: Name, runs: options.Runs = options.DEFAULT_RUNS, as_json: options.Json = False) -> int:
-    """Cancel what Slurm still has of a study; runs under way end signed, and can be gone on with."""
+    """Cancel a study's tasks in Slurm; runs under way end signed and can be resumed."""
     from ndrepro.execution.slurm.launcher import cancel as cancel_arrays
 
     found, how, _ = _plan(study, None, runs)
@@ -138,7 +138,7 @@ def run(
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
-    """Run what is not done, go on with what was cut off, and try again what failed. Ctrl-C stops it cleanly."""
+    """Run what is not complete, resume what was interrupted, retry what failed. Ctrl-C stops cleanly."""
     if where not in (study_slurm.LOCAL, study_slurm.SLURM):
         raise UsageError(f"--on {where}: not a place to run", "it is local or slurm")
     found, how, inside = _plan(study, grids, runs, engine, image)
@@ -161,7 +161,7 @@ def resume(
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
-    """Go on with a study that was started: its grids, its data, its container image; else as run."""
+    """Resume a study that was started, with its grids, data and container image; otherwise as run."""
     from ndrepro.execution.studies.plan import data_of_started_runs, only_started
 
     found, how, inside = _plan(study, grids, runs, engine, image, where_begun=True)

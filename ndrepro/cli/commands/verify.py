@@ -24,7 +24,7 @@ def verify(
     keys: options.Keys = None,
     ledger: Annotated[
         Path | None,
-        typer.Option("--ledger", metavar="FILE", help="The list of runs; left out, the one beside the run."),
+        typer.Option("--ledger", metavar="FILE", help="The ledger of runs; by default the one beside the run."),
     ] = None,
     manifest_only: Annotated[
         bool, typer.Option("--manifest-only", help="Check the manifest alone, without the files that it names.")

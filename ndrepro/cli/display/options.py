@@ -37,6 +37,7 @@ Image = Annotated[
     str | None,
     typer.Option("--image", metavar="IMAGE", help="NAME[:TAG][@sha256:…], or an Apptainer file; by default ndrepro."),
 ]
+DataHere = Annotated[Path | None, typer.Option("--data", metavar="PATH", help="Path of the data set on this machine.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 
 
@@ -76,9 +77,7 @@ Keys = Annotated[
     list[Path] | None,
     typer.Option("--key", metavar="FILE", help="Trust this public key, and not those of the key home."),
 ]
-Cache = Annotated[
-    bool, typer.Option("--cache", help="Do not verify again what you verified before and did not change since.")
-]
+Cache = Annotated[bool, typer.Option("--cache", help="Skip manifests that were verified before and have not changed.")]
 
 
 def cache_path(wanted: bool) -> Path | None:

@@ -38,13 +38,13 @@ GpuMemory = Annotated[
     float | None, typer.Option("--gpu-memory", metavar="GIB", help="slurm: memory of one GPU, for --pack.")
 ]
 Minutes = Annotated[
-    int | None, typer.Option("--minutes", metavar="N", min=1, help="slurm: time limit of a task; left out, estimated.")
+    int | None, typer.Option("--minutes", metavar="N", min=1, help="slurm: time limit of a task; by default estimated.")
 ]
 Sbatch = Annotated[
     list[str] | None,
     typer.Option("--sbatch", metavar="KEY=VALUE", help="slurm: another option of sbatch, e.g. mem=16G; many times."),
 ]
-Follow = Annotated[bool, typer.Option("--follow", help="slurm: stay and show how the runs go, until all are over.")]
+Follow = Annotated[bool, typer.Option("--follow", help="slurm: stay and show progress until all runs are over.")]
 
 
 class SilentStudy:
