@@ -69,9 +69,7 @@ def _root(
     _help_if_bare(context)
 
 
-study_app = typer.Typer(
-    help="Run whole studies: a table, a figure, a version matrix.", rich_markup_mode=None
-)
+study_app = typer.Typer(help="Run whole studies: a table, a figure, a version matrix.", rich_markup_mode=None)
 
 
 @study_app.callback(invoke_without_command=True)
