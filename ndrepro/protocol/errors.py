@@ -10,6 +10,7 @@
         ├── DeviceError        the device asked for is not there
         ├── PeerLost           another process of the same run is gone
         ├── CheckpointError    there is nothing to resume from, or it does not belong to this experiment
+        ├── NonFiniteStatistics a layer cannot whiten a batch: NaN, infinite or too large values
         ├── TrainingFailed     the training process ended without a result
         └── RunNotFound        no such run
 
@@ -33,6 +34,7 @@ __all__ = [
     "EnvironmentMissing",
     "MissingExtra",
     "NdreproError",
+    "NonFiniteStatistics",
     "PeerLost",
     "RunNotFound",
     "TrainingFailed",
@@ -72,6 +74,10 @@ class PeerLost(NdreproError):
 
 class CheckpointError(NdreproError):
     """There is nothing to resume from, or it does not belong to this experiment."""
+
+
+class NonFiniteStatistics(NdreproError):
+    """A deconvolution layer cannot whiten a batch: its input has NaN, infinite or too large values."""
 
 
 class TrainingFailed(NdreproError):

@@ -29,6 +29,7 @@ from ndrepro.training.data.readers.images import Images
 from ndrepro.training.data.readers.photographs import Photographs
 from ndrepro.training.data.transforms import prepare, relabel
 from ndrepro.training.data.validation import hold_out
+from ndrepro.training.deconv_kernels.kernels import use_fast_kernels
 from ndrepro.training.evaluation_run import is_evaluation, load_given_weights, write_evaluation
 from ndrepro.training.initialise import initialise
 from ndrepro.training.layers.canonical_arithmetic import make_canonical
@@ -144,6 +145,8 @@ def build(experiment: Experiment) -> nn.Module:
     nudge(net, experiment)
     if experiment.determinism == "canonical":
         make_canonical(net)
+    if experiment.deconv_kernel == "fast":
+        use_fast_kernels(net)
     return net
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from ndrepro.protocol.errors import NonFiniteStatistics
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Scores, Timing
@@ -26,6 +27,7 @@ from ndrepro.protocol.training_state import Place
 from ndrepro.training.checkpoint import save_checkpoint
 from ndrepro.training.compute.precision import forward_of
 from ndrepro.training.data.batches import BatchSource
+from ndrepro.training.deconv_kernels.kernels import finite_check_of
 from ndrepro.training.dropout_streams import Dropouts
 from ndrepro.training.evaluate import Evaluation, evaluate, right_answers
 from ndrepro.training.optimizer import SGD, learning_rate
@@ -66,6 +68,7 @@ class Trainer:
         self.stop_asked = stop_asked
         self.total_steps = experiment.epochs * len(train)
         self._dropouts = Dropouts(net, experiment)
+        self._finite = finite_check_of(net)
         self._forward = forward_of(net, experiment, train.device)
         self._saved_at = time.monotonic()
 
@@ -94,8 +97,8 @@ class Trainer:
             place = replace(place, step=place.step + 1, batch=place.batch + 1, seen=place.seen + count)
             recording.step(place.step, loss)
             if place.batch < len(self.train_batches) and self._pause_due():
-                self._pause(sums.settle(place), recording)
-        place = sums.settle(place)
+                self._pause(self._settle(sums, place), recording)
+        place = self._settle(sums, place)
         train_seconds = time.perf_counter() - start
         place = self._finish_epoch(place, recording, train_seconds, place.seen - images_before, trail_before)
         recording.state(place, self.optimizer)
@@ -113,13 +116,28 @@ class Trainer:
         self.optimizer.zero_grad()
         self._dropouts.seed(step)
         self.group.begin_batch(count)
-        logits = self._forward(images)
+        logits = self._logits(step, images)
         loss = mean_loss(logits, labels, count)
         loss.backward()
         self.group.sum_gradients(self.net)
         self.optimizer.step(learning_rate(self.experiment, step, self.total_steps))
         self.group.end_step(self.net)
+        if self._finite is not None:
+            self._finite.end_step(step + 1)
         return self.group.sum(loss.detach()), self.group.sum(right_answers(logits.detach(), labels))
+
+    def _logits(self, step: int, images: torch.Tensor) -> torch.Tensor:
+        """The scores of a batch. Raises NonFiniteStatistics with the step's number (on a GPU only ``_settle`` does)."""
+        try:
+            return self._forward(images)
+        except NonFiniteStatistics as error:
+            raise NonFiniteStatistics(f"step {step + 1}: {error}", error.cure) from None
+
+    def _settle(self, sums: _Sums, place: Place) -> Place:
+        """The place with the epoch's sums, brought to the host. Raises NonFiniteStatistics for an earlier step."""
+        if self._finite is not None:
+            self._finite.raise_if_any()
+        return sums.settle(place)
 
     def _finish_epoch(
         self, place: Place, recording: Unrecorded, train_seconds: float, images: int, trail_before: float

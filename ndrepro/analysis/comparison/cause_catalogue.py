@@ -176,6 +176,13 @@ EFFECTS = (
         "bfloat16 has eight bits of mantissa and TF32 eleven; a compiler fuses operations and rounds less often",
     ),
     Effect(
+        "another kernel of the deconvolution layers",
+        (("experiment", "deconv_kernel"),),
+        "arithmetic",
+        84,
+        "the same polynomial of the covariance is evaluated in another order",
+    ),
+    Effect(
         "statistics over other images",
         (("experiment", "statistics"),),
         "forward",

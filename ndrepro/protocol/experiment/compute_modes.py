@@ -6,6 +6,8 @@
 * ``precision``: "fp32"; "tf32", products of matrices with ten bits of mantissa on NVIDIA GPUs since Ampere; "bf16",
   autocast, parameters and whitening stay float32; "auto", what the determinism level has: tf32 for free, else fp32.
 * ``compile``: ``torch.compile``.
+* ``deconv_kernel``: how deconvolution layers evaluate the same function: "fast" (``ndrepro.training.deconv_kernels``)
+  or "reference", the equations one by one, with which every run before this setting was made.
 
 What only the machine can tell (no such GPU, no compiler) is checked by ``ndrepro.training.compute.precision``.
 """
@@ -16,14 +18,28 @@ from ndrepro.protocol.errors import UsageError
 
 STATISTICS = ("global", "process")
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
+DECONV_KERNELS = ("reference", "fast")
 
 
 def check(
-    *, determinism: str, device: str, batch_size: int, processes: int, statistics: str, precision: str, compile: bool
+    *,
+    determinism: str,
+    device: str,
+    batch_size: int,
+    processes: int,
+    statistics: str,
+    precision: str,
+    compile: bool,
+    deconv_kernel: str,
 ) -> None:
     """Raises UsageError, with a cure, for settings that no run could mean together."""
     if determinism == "canonical":
         _check_canonical(processes, precision, compile)
+        if deconv_kernel != "reference":
+            raise UsageError(
+                f"deconv_kernel={deconv_kernel} under determinism=canonical: it is defined for the reference kernel",
+                "add --set deconv_kernel=reference",
+            )
     if processes > batch_size:
         raise UsageError(
             f"processes={processes}, batch_size={batch_size}: a process would have no image of a batch",

@@ -108,8 +108,9 @@ class Experiment:
     ``dropout`` is the fraction that dropout layers drop (``None``: the network's own); ``decay`` is what the schedule
     "exponential" multiplies the learning rate by after every epoch; the schedule "step" divides it by ``drop`` at each
     of ``drops``, fractions of the whole training (defaults: He et al. 2016, section 4.2). ``nudge`` flips one bit
-    of one first weight (``ndrepro.protocol.experiment.bit_flip``). ``processes``, ``statistics``, ``precision`` and
-    ``compile`` are in ``ndrepro.protocol.experiment.compute_modes``; ``threads`` are those of each process.
+    of one first weight (``ndrepro.protocol.experiment.bit_flip``). ``processes``, ``statistics``, ``precision``,
+    ``compile`` and ``deconv_kernel`` are in ``ndrepro.protocol.experiment.compute_modes``; ``threads`` are those of
+    each process.
     """
 
     arch: str
@@ -147,6 +148,7 @@ class Experiment:
     compile: bool = False
     nudge: str = NO_NUDGE
     validation: float = 0.0
+    deconv_kernel: str = "fast"
 
     def __post_init__(self) -> None:
         """Refuse what no run could mean. Raises UsageError with the key, the value and what was expected."""
@@ -159,6 +161,7 @@ class Experiment:
         _one_of("corrupt.pixels", self.corrupt.pixels, PIXELS)
         _one_of("statistics", self.statistics, compute_modes.STATISTICS)
         _one_of("precision", self.precision, compute_modes.PRECISIONS)
+        _one_of("deconv_kernel", self.deconv_kernel, compute_modes.DECONV_KERNELS)
         for key in ("batch_size", "threads", "processes", "checkpoint_epochs", "deconv.block", "deconv.n_iter"):
             _at_least(key, self.value(key), 1)
         if self.threads > _MOST_THREADS:
@@ -200,6 +203,7 @@ class Experiment:
             statistics=self.statistics,
             precision=self.precision,
             compile=self.compile,
+            deconv_kernel=self.deconv_kernel,
         )
         combinations.check(self.arch, self.method, self.dataset, self.size, self.crop)
         self._check_images()
@@ -287,6 +291,8 @@ class Experiment:
         Raises UsageError for an unknown key (the nearest are offered) or a value of the wrong type.
         """
         document = self.to_json()
+        if settings.get("determinism") == "canonical":
+            settings = {"deconv_kernel": "reference", **settings}  # the level is defined for it
         for key, text in settings.items():
             section, _, leaf = key.rpartition(".")
             if key not in _TYPES:

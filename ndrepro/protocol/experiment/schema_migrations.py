@@ -28,6 +28,7 @@ ADDITIONS: tuple[Mapping[str, Any], ...] = (
     {"drop": 10.0, "drops": "0.5,0.75"},
     {"validation": 0.0},
     {"processes": 1, "statistics": "global", "precision": "auto", "compile": False},
+    {"deconv_kernel": "reference"},
 )
 
 

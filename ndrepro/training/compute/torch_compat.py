@@ -27,8 +27,12 @@ def full_precision(device_type: str) -> AbstractContextManager[Any]:
 
     The question for a device other than CUDA has had three names: until 2.3 one for each device.
     """
-    on = torch.is_autocast_enabled() if device_type == "cuda" else _cpu_autocast_is_on()
-    return torch.autocast(device_type, enabled=False) if on else nullcontext()
+    return torch.autocast(device_type, enabled=False) if autocasts(device_type) else nullcontext()
+
+
+def autocasts(device_type: str) -> bool:
+    """Whether autocast is on for a kind of device."""
+    return bool(torch.is_autocast_enabled()) if device_type == "cuda" else _cpu_autocast_is_on()
 
 
 def _cpu_autocast_is_on() -> bool:
@@ -48,6 +52,12 @@ def reduces_in_bfloat16() -> bool | dict[str, str]:
 def can_compile() -> bool:
     """``torch.compile`` came with 2.0."""
     return hasattr(torch, "compile")
+
+
+def is_compiling() -> bool:
+    """Whether torch.compile is tracing the caller; the question came with 2.1, and its answer without a compiler."""
+    compiler = getattr(torch, "compiler", None)
+    return bool(compiler is not None and hasattr(compiler, "is_compiling") and compiler.is_compiling())
 
 
 def convolve_by_products(

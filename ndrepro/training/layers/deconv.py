@@ -22,6 +22,9 @@ convolution's own groups are the blocks instead, contiguous, each with a mean an
 for: five steps of Newton-Schulz with eight bits of mantissa whiten nothing. The convolution itself follows autocast.
 
 *Several processes.* With ``together`` set, mean and covariance are those of all processes' images.
+
+*Kernels.* This file is the definition, and what ``deconv_kernel=reference`` computes. A layer with a ``kernel``
+hands its input over to it (``ndrepro.training.deconv_kernels``).
 """
 
 from __future__ import annotations
@@ -35,6 +38,8 @@ from torch import Tensor, nn
 from ndrepro.protocol.errors import UsageError
 from ndrepro.training.compute.torch_compat import full_precision
 from ndrepro.training.layers.arithmetic import TORCH, Arithmetic
+from ndrepro.training.layers.host_counter import HostCounter
+from ndrepro.training.layers.layer_kernel import LayerKernel
 from ndrepro.training.layers.newton_schulz import inverse_sqrt
 from ndrepro.training.layers.stages import stage_done
 from ndrepro.training.layers.together import Together
@@ -112,6 +117,7 @@ class Deconv2d(nn.Module):
         self.freeze = freeze
         self.freeze_iter = freeze_iter
         self.arithmetic = TORCH
+        self.kernel: LayerKernel | None = None
         self.together: Together | None = None
         self.num_features = self.kernel_size[0] * self.kernel_size[1] * self.block
 
@@ -122,6 +128,7 @@ class Deconv2d(nn.Module):
         self.register_buffer("running_deconv", identity if groups == 1 else identity.repeat(groups, 1, 1))
         if freeze:
             self.register_buffer("step", torch.tensor(0, dtype=torch.int64))
+            self._counter = HostCounter(self.step, 0)
         _draw_as_torch_does(self.weight, self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -130,18 +137,32 @@ class Deconv2d(nn.Module):
             raise UsageError(f"Deconv2d: input of shape {tuple(x.shape)}, expected (N, {self.in_channels}, H, W)")
         live = self.training and not self.frozen
         if self.training and self.freeze:
-            self.step += 1
-            self.step %= 10 * self.freeze_iter
+            self._counter.advance(self.step, 10 * self.freeze_iter)
+        if self.kernel is not None:
+            return self.kernel.measured(self, x) if live else self.kernel.running(self, x)
         with full_precision(x.device.type):
             mean, deconv = self._measured(x.to(self.weight.dtype)) if live else self._running()
-            weight = self._weight_rows() @ deconv  # (S, rows, F)
-            shift = (weight @ mean.unsqueeze(-1)).view(self.out_channels, -1).sum(1)
-            bias = -shift if self.bias is None else self.bias - shift
-            kernel = self._as_kernel(weight)
-        stage_done("weight transform", kernel, bias)
-        out = self.arithmetic.conv2d(x, kernel, bias, self.stride, self.padding, self.dilation, self.groups)
+            weight, bias = self._folded(mean, deconv)
+        stage_done("weight transform", weight, bias)
+        return self.applied(x, weight, bias)
+
+    def folded_running(self, device_type: str) -> tuple[Tensor, Tensor]:
+        """The weight and bias of the convolution that the running averages give."""
+        with full_precision(device_type):
+            return self._folded(*self._running())
+
+    def applied(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """The convolution of x (N, C, H, W) with a folded weight and bias."""
+        out = self.arithmetic.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
         stage_done("convolution", out)
         return out
+
+    def _folded(self, mean: Tensor, deconv: Tensor) -> tuple[Tensor, Tensor]:
+        """W D as a kernel and b - W D mu, of a mean (S, F) and D (S, F, F)."""
+        weight = self._weight_rows() @ deconv  # (S, rows, F)
+        shift = (weight @ mean.unsqueeze(-1)).view(self.out_channels, -1).sum(1)
+        bias = -shift if self.bias is None else self.bias - shift
+        return self._as_kernel(weight), bias
 
     def _measured(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The batch's mean (S, F) and D (S, F, F); the averages have moved towards them."""
@@ -157,7 +178,7 @@ class Deconv2d(nn.Module):
     @property
     def frozen(self) -> bool:
         """Whether the next training batch leaves the running statistics as they are, and uses them."""
-        return self.freeze and int(self.step) > self.freeze_iter
+        return self.freeze and self._counter.value(self.step) > self.freeze_iter
 
     def _running(self) -> tuple[Tensor, Tensor]:
         """The averages as (S, F) and (S, F, F), S the number of separate covariances."""
@@ -247,6 +268,7 @@ class Delinear(nn.Module):
         self.n_iter = n_iter
         self.momentum = momentum
         self.arithmetic = TORCH
+        self.kernel: LayerKernel | None = None
         self.together: Together | None = None
         self.block = resolve_block(block, in_features)
 
@@ -260,18 +282,34 @@ class Delinear(nn.Module):
         """(..., in_features) -> (..., out_features)."""
         if x.dim() < 1 or x.shape[-1] != self.in_features:
             raise UsageError(f"Delinear: input of shape {tuple(x.shape)}, expected (..., {self.in_features})")
+        if self.kernel is not None:
+            return self.kernel.measured(self, x) if self.training else self.kernel.running(self, x)
         with full_precision(x.device.type):
             if self.training:
                 mean, deconv = self._measured(x.to(self.weight.dtype))
             else:
                 mean, deconv = self.running_mean, self.running_deconv
-            weight = self.weight.reshape(-1, self.block) @ deconv
-            shift = (weight @ mean).view(self.out_features, -1).sum(1)
-            bias = -shift if self.bias is None else self.bias - shift
+            weight, bias = self._folded(mean, deconv)
         stage_done("weight transform", weight, bias)
-        out = F.linear(x, weight.view(self.out_features, self.in_features), bias)
+        return self.applied(x, weight, bias)
+
+    def folded_running(self, device_type: str) -> tuple[Tensor, Tensor]:
+        """The weight and bias of the projection that the running averages give."""
+        with full_precision(device_type):
+            return self._folded(self.running_mean, self.running_deconv)
+
+    def applied(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """The projection of x (..., in_features) by a folded weight and bias."""
+        out = F.linear(x, weight, bias)
         stage_done("projection", out)
         return out
+
+    def _folded(self, mean: Tensor, deconv: Tensor) -> tuple[Tensor, Tensor]:
+        """W D and b - W D mu, of a mean (block) and D (block, block)."""
+        weight = self.weight.reshape(-1, self.block) @ deconv
+        shift = (weight @ mean).view(self.out_features, -1).sum(1)
+        bias = -shift if self.bias is None else self.bias - shift
+        return weight.view(self.out_features, self.in_features), bias
 
     def _measured(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The batch's mean (block) and D (block, block); the averages have moved towards them."""

@@ -1,0 +1,44 @@
+"""Which form of the inverse square root a layer uses: by its shape and the kind of device, never by timing.
+
+* On a CPU one large matrix goes by its eigenvalues: their cost, some nine F^3, is below that of the thirty products of
+  the iteration and its derivative, once the products are too large to be free.
+* Everything else goes by products: small matrices, stacks of them (the groups of a grouped convolution), and all on a
+  GPU, where eigenvalues are slow and the number of kernels counts.
+* Many steps (first layers) amplify rounding: those are computed in float64. Their matrices are small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ndrepro.training.deconv_kernels import product_form, spectral_form
+
+SPECTRAL_FEATURES = 192
+PRECISE_STEPS = 8
+
+
+@dataclass(frozen=True)
+class InverseRoot:
+    """``forward`` (covariance, norm, n_iter) -> D and what ``adjoint`` needs; ``adjoint`` (left, right, saved, n_iter)
+    -> the covariance's gradient, for the gradient left^T right of D; ``precise``: in float64 whatever comes.
+    """
+
+    forward: Callable[[Tensor, Tensor, int], tuple[Tensor, tuple[Tensor, ...]]]
+    adjoint: Callable[[Tensor, Tensor, tuple[Tensor, ...], int], Tensor]
+    precise: bool
+
+    def dtype(self, own: torch.dtype) -> torch.dtype:
+        """The dtype to compute in, for a layer of dtype ``own``."""
+        return torch.float64 if self.precise else own
+
+
+def root_for(device_type: str, groups: int, features: int, n_iter: int) -> InverseRoot:
+    """The form for ``groups`` matrices of ``features`` squared."""
+    precise = n_iter > PRECISE_STEPS
+    if device_type == "cpu" and groups == 1 and n_iter > 1 and (precise or features >= SPECTRAL_FEATURES):
+        return InverseRoot(spectral_form.inverse_sqrt, spectral_form.adjoint, precise)
+    return InverseRoot(product_form.inverse_sqrt, product_form.adjoint, precise)

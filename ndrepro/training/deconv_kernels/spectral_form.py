@@ -1,0 +1,89 @@
+r"""The truncated inverse square root on the eigenvalues of the covariance, and its adjoint.
+
+The iteration of ``product_form`` is a polynomial p of A / s. With A / s = U diag(m) U^T it is the scalar iteration
+
+    z <- z t,   m <- m t^2,   t = 1.5 - 0.5 m              D = U diag(z) U^T / sqrt(s)
+
+and its adjoint (Daleckii and Krein 1965; Higham 2008, theorem 3.11) is, with H = U^T sym(G) U,
+
+    adjoint(G) = U (Q / s) U^T,   Q = Delta o H / sqrt(s) - c diag(m),
+    c = <H, diag(z)> / (2 sqrt(s)) + <Delta o H, diag(m)> / sqrt(s)
+
+where Delta_ij = (z(m_i) - z(m_j)) / (m_i - m_j) are divided differences of the *truncated* map z. They are built by
+the product rule along the iteration, without a division, so that equal eigenvalues need no care. With a, b the values
+of m at i and j before a step, and Dm, Dz the divided differences of m and z so far,
+
+    Dz <- Dz t(b) - Dm z(a) / 2,      Dm <- Dm (9 - 6 (a + b) + a^2 + a b + b^2) / 4
+
+One matrix (1, F, F) at a time. Many steps amplify the rounding of small eigenvalues: ``precise`` computes in float64.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ndrepro.training.deconv_kernels.matrix_products import transposed
+
+
+def inverse_sqrt(covariance: Tensor, norm: Tensor, n_iter: int) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """D (1, F, F) of ``covariance`` (1, F, F) with Frobenius ``norm`` (1, 1, 1), and what ``adjoint`` needs.
+
+    Raises torch's LinAlgError where the eigenvalues do not converge.
+    """
+    s = norm[0, 0]
+    values, vectors = torch.linalg.eigh(covariance[0])
+    m = values / s
+    z, _ = _scalar_iteration(m, n_iter)
+    root = torch.mm(vectors * (z / s.sqrt()), vectors.t())
+    return root.unsqueeze(0), (s, vectors, m)
+
+
+def adjoint(left: Tensor, right: Tensor, saved: tuple[Tensor, ...], n_iter: int) -> Tensor:
+    """The gradient (1, F, F) with respect to the covariance, symmetric to rounding.
+
+    The gradient with respect to D is ``left``^T ``right``, of (1, R, F) both; ``saved`` is from ``inverse_sqrt``.
+    """
+    s, vectors, m = saved
+    h = _in_eigenbasis(left[0], right[0], vectors)
+    z, iterates = _scalar_iteration(m, n_iter)
+    q = _divided_differences(iterates).mul_(h + h.t()).mul_(0.5 / s.sqrt())
+    share = 0.5 * torch.dot(h.diagonal(), z) / s.sqrt() + torch.dot(q.diagonal(), m)
+    q.diagonal().sub_(share * m)
+    return torch.mm(torch.mm(vectors, q.div_(s)), vectors.t()).unsqueeze(0)
+
+
+def _in_eigenbasis(left: Tensor, right: Tensor, vectors: Tensor) -> Tensor:
+    """U^T left^T right U, in the cheaper order."""
+    if left.shape[0] < vectors.shape[0]:
+        return torch.mm(transposed(torch.mm(left, vectors)), torch.mm(right, vectors))
+    return torch.mm(vectors.t(), torch.mm(torch.mm(left.t(), right), vectors))
+
+
+def _scalar_iteration(m: Tensor, n_iter: int) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    """z after ``n_iter`` steps from ``m`` (F,), and (m, z) before every step."""
+    z = torch.ones_like(m)
+    iterates = []
+    for _ in range(n_iter):
+        iterates.append((m, z))
+        t = 1.5 - 0.5 * m
+        z, m = z * t, m * t * t
+    return z, iterates
+
+
+def _divided_differences(iterates: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Delta (F, F) of the map from the first m to the last z."""
+    m = iterates[0][0]
+    dz = m.new_full((len(m), len(m)), -0.5)
+    dm = _step_differences(m)
+    for step, (m, z) in enumerate(iterates[1:], start=2):
+        dz.mul_(1.5 - 0.5 * m).addcmul_(dm, z.unsqueeze(1), value=-0.5)
+        if step < len(iterates):
+            dm.mul_(_step_differences(m))
+    return dz
+
+
+def _step_differences(m: Tensor) -> Tensor:
+    """(9 - 6 (a + b) + a^2 + a b + b^2) / 4 for every pair of ``m`` (F,)."""
+    alone = 1.125 - 1.5 * m + 0.25 * m * m
+    return torch.addcmul(alone.unsqueeze(1) + alone, m.unsqueeze(1), m, value=0.25)
