@@ -24,6 +24,7 @@ from ndrepro.training import process_group
 from ndrepro.training.checkpoint import state_tensors
 from ndrepro.training.compute.batch_share import Share
 from ndrepro.training.data.readers.digits import load as load_digits
+from ndrepro.training.deconv_kernels.kernels import use_fast_kernels
 from ndrepro.training.dropout_streams import Dropouts
 from ndrepro.training.layers.deconv import Deconv2d, Delinear
 from ndrepro.training.layers.dropout import StreamDropout
@@ -35,7 +36,7 @@ from ndrepro.training.trainer import mean_loss
 BATCH, STEPS = 7, 4
 REAL_BATCH = 16
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
-CASES = ("global", "process", "global without averaging", "global without gradients of sums")
+CASES = ("global", "fast", "process", "global without averaging", "global without gradients of sums")
 Arrays = dict[str, np.ndarray]
 
 
@@ -74,9 +75,11 @@ def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
     return [(torch.from_numpy(images), torch.from_numpy(labels)) for images, labels in drawn]
 
 
-def train(group: Alone, sum_gradients: Callable[[nn.Module], None]) -> tuple[Arrays, list[float]]:
-    """State after the steps, and every step's loss."""
+def train(group: Alone, sum_gradients: Callable[[nn.Module], None], fast: bool = False) -> tuple[Arrays, list[float]]:
+    """State after the steps, and every step's loss; with fast deconvolution kernels where asked."""
     net = network()
+    if fast:
+        use_fast_kernels(net)
     group.connect(net)
     optimizer, dropouts, losses = SGD(net, 0.9, 1e-3), Dropouts(net, experiment()), []
     for step, (images, labels) in enumerate(batches()):
@@ -153,11 +156,11 @@ def main(out: Path) -> None:
     found: Arrays = {}
     for case in CASES:
         one = copy.copy(group)
-        one._statistics = case.split()[0]
+        one._statistics = case.split()[0].replace("fast", "global")
         averaged = one.sum_gradients if "averaging" not in case else ALONE.sum_gradients
         if "sums" in case:
             one.total = partial(own_gradient_only, one)  # type: ignore[method-assign]
-        state, losses = train(one, averaged)
+        state, losses = train(one, averaged, fast=case == "fast")
         found.update({f"{case}/{name}": array for name, array in state.items()})
         found[f"{case}/losses"] = np.array(losses)
         parted = ""

@@ -44,10 +44,12 @@ def farthest(found: Arrays, case: str, expected: Arrays) -> float:
     return max(float(np.abs(found[f"{case}/{name}"] - array).max()) for name, array in expected.items())
 
 
-def test_with_statistics_of_the_whole_batch_two_processes_are_one(by_two: Arrays) -> None:
+@pytest.mark.parametrize(("case", "close"), [("global", 1e-11), ("fast", 1e-10)])
+def test_with_statistics_of_the_whole_batch_two_processes_are_one(by_two: Arrays, case: str, close: float) -> None:
+    """With either kernel of deconvolution they are one with the reference kernel."""
     state, losses = side_by_side.alone()
-    assert farthest(by_two, "global", state) < 1e-11
-    np.testing.assert_allclose(by_two["global/losses"], losses, rtol=1e-12)
+    assert farthest(by_two, case, state) < close
+    np.testing.assert_allclose(by_two[f"{case}/losses"], losses, rtol=10 * close)
     assert losses[-1] != losses[0]
 
 

@@ -32,10 +32,14 @@ class FiniteCheck:
         Raises NonFiniteStatistics, on a CPU, where one is no positive finite number.
         """
         if norm.device.type != "cpu":
-            self._names.append(layer)
-            self._norms.append(norm)
+            self.collect(layer, norm)
         elif not (float(norm.amin()) > 0 and float(norm.amax()) < torch.inf):  # NaN is in both
             raise NonFiniteStatistics(*_told(layer))
+
+    def collect(self, layer: str, norm: Tensor) -> None:
+        """Keep the norms of a layer until the end of the step; nothing is read."""
+        self._names.append(layer)
+        self._norms.append(norm)
 
     def end_step(self, step: int) -> None:
         """All layers were seen in the batch of ``step``; on a GPU nothing is read from it."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_LARGE = 192
+
 
 def product(a: Tensor, b: Tensor) -> Tensor:
     """a b, (S, M, N)."""
@@ -29,3 +31,16 @@ def inner(a: Tensor, b: Tensor) -> Tensor:
 def transposed(a: Tensor) -> Tensor:
     """Every matrix transposed, a view."""
     return a.transpose(-1, -2)
+
+
+def symmetric_product(a: Tensor, b: Tensor) -> Tensor:
+    """a b^T (F, F) of (F, K) both, which is known to be symmetric: a quarter of a large one is copied."""
+    size = len(a)
+    if a.device.type != "cpu" or size < _LARGE:
+        return torch.mm(a, b.t())
+    half = size // 2
+    whole = a.new_empty(size, size)
+    whole[half:] = torch.mm(a[half:], b.t())
+    whole[:half, :half] = torch.mm(a[:half], b[:half].t())
+    whole[:half, half:] = whole[half:, :half].t()
+    return whole

@@ -48,9 +48,7 @@ class ConvolutionRows:
     def add_back(self, images: Tensor, rows: Tensor, before: int) -> None:
         """The adjoint of ``sample``: add ``rows`` (S, F, M) to ``images`` (N, C, H, W), in place."""
         if self.pixel_step is None:
-            counts = self.grid.counts(images.shape[2], images.shape[3])
-            patches = rows.view(images.shape[1], *self.grid.kernel, images.shape[0], *counts)
-            add_back(images, patches, self.grid)
+            add_back(images, rows, self.grid)
             return
         image, pixel = self._pixels(images, before)
         places = images.view(*images.shape[:2], -1).transpose(0, 1)  # refuses a layout that would be copied

@@ -23,7 +23,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ndrepro.training.deconv_kernels.matrix_products import transposed
+from ndrepro.training.deconv_kernels.matrix_products import symmetric_product, transposed
 
 
 def inverse_sqrt(covariance: Tensor, norm: Tensor, n_iter: int) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -35,7 +35,7 @@ def inverse_sqrt(covariance: Tensor, norm: Tensor, n_iter: int) -> tuple[Tensor,
     values, vectors = torch.linalg.eigh(covariance[0])
     m = values / s
     z, _ = _scalar_iteration(m, n_iter)
-    root = torch.mm(vectors * (z / s.sqrt()), vectors.t())
+    root = symmetric_product(vectors * (z / s.sqrt()), vectors)
     return root.unsqueeze(0), (s, vectors, m)
 
 
@@ -50,7 +50,7 @@ def adjoint(left: Tensor, right: Tensor, saved: tuple[Tensor, ...], n_iter: int)
     q = _divided_differences(iterates).mul_(h + h.t()).mul_(0.5 / s.sqrt())
     share = 0.5 * torch.dot(h.diagonal(), z) / s.sqrt() + torch.dot(q.diagonal(), m)
     q.diagonal().sub_(share * m)
-    return torch.mm(torch.mm(vectors, q.div_(s)), vectors.t()).unsqueeze(0)
+    return symmetric_product(torch.mm(vectors, q.div_(s)), vectors).unsqueeze(0)
 
 
 def _in_eigenbasis(left: Tensor, right: Tensor, vectors: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ndrepro.training.deconv_kernels.matrix_products import product, product_plus, transposed
+from ndrepro.training.deconv_kernels.matrix_products import product, product_plus, symmetric_product, transposed
 from ndrepro.training.deconv_kernels.roots import InverseRoot
 from ndrepro.training.deconv_kernels.sampling import ConvolutionRows, LinearRows
 from ndrepro.training.layers.stages import stage_done
@@ -83,6 +83,10 @@ def measure(x: Tensor, plan: WhiteningPlan) -> BatchStatistics:
 
 def _covariance(centred: Tensor, count: int, plan: WhiteningPlan) -> Tensor:
     groups, features, _ = centred.shape
+    if groups == 1 and plan.together is None and centred.device.type == "cpu":
+        covariance = symmetric_product(centred[0], centred[0]).mul_(1.0 / count)
+        covariance.diagonal().add_(plan.eps)
+        return covariance.unsqueeze(0)
     identity = torch.eye(features, dtype=centred.dtype, device=centred.device).expand(groups, -1, -1)
     if plan.together is None:
         return product_plus(identity, centred, transposed(centred), beta=plan.eps, alpha=1.0 / count)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ndrepro.training.deconv_kernels.patches import PatchGrid, add_back, gather
+from ndrepro.training.deconv_kernels.patches import PatchGrid, add_back, batch_last, gather
 from ndrepro.training.deconv_kernels.statistics import WhiteningPlan, measure, rows_gradient
 
 
@@ -39,11 +39,10 @@ class WhitenedConvolution(torch.autograd.Function):
             y += bias.unsqueeze(1)
         ctx.save_for_backward(weight, centred_patches, whitened, found.centred, found.mean, found.deconv, *found.saved)
         ctx.plan, ctx.grid, ctx.count, ctx.biased, ctx.image_shape = plan, grid, found.count, bias is not None, x.shape
+        ctx.last = batch_last(x)
         ctx.mark_non_differentiable(found.mean, found.deconv)
         ctx.set_materialize_grads(False)
-        counts = grid.counts(x.shape[2], x.shape[3])
-        out = y.view(out_channels, len(x), *counts).transpose(0, 1).contiguous()
-        return out, found.mean, found.deconv
+        return _as_images(y, x, grid), found.mean, found.deconv
 
     @staticmethod
     @once_differentiable
@@ -52,7 +51,7 @@ class WhitenedConvolution(torch.autograd.Function):
         weight, centred_patches, whitened, centred, _mean, deconv, *saved = ctx.saved_tensors
         plan, grid = ctx.plan, ctx.grid
         out_channels, features = len(weight), plan.rows.features
-        rows = gradient.transpose(0, 1).reshape(out_channels, -1)
+        rows = _as_columns(gradient, ctx.last)
         weight_gradient = torch.mm(rows, whitened.t()).view(weight.shape)
         x_gradient = None
         if ctx.needs_input_grad[0]:
@@ -62,8 +61,22 @@ class WhitenedConvolution(torch.autograd.Function):
             factors = centred_patches.t().unsqueeze(0), whitened_gradient.t().unsqueeze(0)
             sampled = rows_gradient(*factors, mean_gradient, centred, tuple(saved), plan, ctx.count)
             x_gradient = gradient.new_zeros(ctx.image_shape)
-            counts = grid.counts(ctx.image_shape[2], ctx.image_shape[3])
-            shape = (ctx.image_shape[1], *grid.kernel, ctx.image_shape[0], *counts)
-            add_back(x_gradient, patch_gradient.view(shape), grid)
+            add_back(x_gradient, patch_gradient, grid)
             plan.rows.add_back(x_gradient, sampled, plan.before)
         return x_gradient, weight_gradient, rows.sum(1) if ctx.biased else None, None, None
+
+
+def _as_images(y: Tensor, x: Tensor, grid: PatchGrid) -> Tensor:
+    """Outputs (O, positions of all images) in the order of ``gather`` -> (N, O, H', W')."""
+    counts = grid.counts(x.shape[2], x.shape[3])
+    if batch_last(x):
+        return y.view(-1, len(x)).t().contiguous().view(len(x), len(y), *counts)
+    return y.view(len(y), len(x), *counts).transpose(0, 1).contiguous()
+
+
+def _as_columns(gradient: Tensor, last: bool) -> Tensor:
+    """The inverse of ``_as_images``."""
+    out_channels = gradient.shape[1]
+    if last:
+        return gradient.reshape(len(gradient), -1).t().reshape(out_channels, -1)
+    return gradient.transpose(0, 1).reshape(out_channels, -1)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from deconv_shapes import with_fast_kernel
 from real_runs import Bench
 
 from ndrepro.protocol.errors import DeviceError, NdreproError, UsageError
@@ -37,7 +38,9 @@ def drawn(*shape: int) -> torch.Tensor:
     [(Deconv2d(6, 8, 3), drawn(4, 6, 12, 12)), (Delinear(48, 10, block=24), drawn(64, 48))],
     ids=["Deconv2d", "Delinear"],
 )
-def test_statistics_and_roots_are_those_of_float32(layer: torch.nn.Module, x: torch.Tensor) -> None:
+@pytest.mark.parametrize("kernel", ["reference", "fast"])
+def test_statistics_and_roots_are_those_of_float32(layer: torch.nn.Module, x: torch.Tensor, kernel: str) -> None:
+    layer = with_fast_kernel(layer) if kernel == "fast" else copy.deepcopy(layer)
     under_autocast = copy.deepcopy(layer)
     plain = layer(x)
     with torch.autocast("cpu", dtype=torch.bfloat16):

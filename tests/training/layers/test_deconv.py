@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from ndrepro.protocol.errors import UsageError
+from ndrepro.training.deconv_kernels.kernels import use_fast_kernels
 from ndrepro.training.layers.deconv import Deconv2d, Delinear, resolve_block
 
 pytestmark = pytest.mark.numerics
@@ -61,10 +62,14 @@ def read(path: Path) -> dict[str, np.ndarray]:
         return {name: archive[name] for name in archive.files}
 
 
+@pytest.mark.parametrize("kernel", ["reference", "fast"])
 @pytest.mark.parametrize("path", VECTORS, ids=lambda path: path.stem)
-def test_every_output_gradient_and_buffer_equals_the_released_layer(path: Path) -> None:
+def test_every_output_gradient_and_buffer_equals_the_released_layer(path: Path, kernel: str) -> None:
     vector = read(path)
-    assert worst_difference(layer_of(vector), vector) < CLOSE
+    layer = layer_of(vector)
+    if kernel == "fast":
+        use_fast_kernels(torch.nn.Sequential(layer))
+    assert worst_difference(layer, vector) < CLOSE
 
 
 def test_six_vectors_are_compared() -> None:
