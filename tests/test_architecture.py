@@ -64,7 +64,9 @@ WALLS: dict[str, Wall] = {
     # Compares the final weights with the trail; safetensors reads them without torch.
     "ndrepro.execution.runs.run_checks": wall("ndrepro.execution ndrepro.protocol provenance", "safetensors"),
     # Reads checkpoints, also without torch.
-    "ndrepro.execution.runs.recorded_states": wall("ndrepro.execution ndrepro.protocol provenance", "safetensors"),
+    "ndrepro.execution.resumption.recorded_states": wall(
+        "ndrepro.execution ndrepro.protocol provenance", "safetensors"
+    ),
     "ndrepro.execution.environments.doctor": wall("ndrepro.execution ndrepro.protocol provenance", "psutil git"),
     # Which pins of the lock are for this platform.
     "ndrepro.execution.environments.main_environment": wall(

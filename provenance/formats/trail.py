@@ -144,6 +144,13 @@ class Trail:
             step, bits = struct.unpack("<QQ", stream.read(16))
         return step, float_of(bits)
 
+    def size_through(self, step: int) -> int:
+        """Bytes of the file up to and with the record of ``step``. Raises TrailError where it is not there."""
+        count = step - self.start + 1
+        if not 0 < count <= self._count:
+            raise TrailError(f"{self.path}: it has no record of step {step}")
+        return self._offset + count * self._width * 8
+
     @property
     def start(self) -> int:
         """The step of the first record: 0 but in the trail of a piece of a run; 0 in an empty trail."""

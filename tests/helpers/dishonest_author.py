@@ -17,8 +17,8 @@ from safetensors.numpy import load_file, save_file
 from ndrepro.analysis.results.reproduction_verdict import Judgement, judge
 from ndrepro.execution.reproduce.epoch_draw import Challenge
 from ndrepro.execution.reproduce.reexecute import Original, drawn_epochs, execute, plan
+from ndrepro.execution.resumption.recorded_states import checkpoint_state
 from ndrepro.execution.runs.observer import Silent
-from ndrepro.execution.runs.recorded_states import checkpoint_state
 from ndrepro.execution.runs.run_checks import CHECKS
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Scores

@@ -43,6 +43,12 @@ class Display(LineDisplay, Silent, ABC):
         self.epochs_done = 0
         self.seconds_left: float | None = None
 
+    def resuming(self, step: int, refused: tuple[str, ...]) -> None:
+        """Print where the run resumes, and every checkpoint that is not taken."""
+        for line in refused:
+            self.say(f"refused  {line}")
+        self.say(f"resuming from the checkpoint after step {step}" if step else "starting over: no checkpoint verifies")
+
     def began(self, folder: RunFolder, request: Request) -> None:
         """Say what runs and where."""
         self.experiment = request.experiment

@@ -19,9 +19,9 @@ from ndrepro.execution.containers.engines import ContainerChoice
 from ndrepro.execution.reproduce.checkpoint_start import nearest_start
 from ndrepro.execution.reproduce.epoch_draw import Challenge
 from ndrepro.execution.reproduce.recorded_code import environment_differences, limit_differences, recorded_code
+from ndrepro.execution.resumption.recorded_states import expect_state
 from ndrepro.execution.runs import data_check
 from ndrepro.execution.runs.observer import Observer
-from ndrepro.execution.runs.recorded_states import expect_state
 from ndrepro.execution.runs.run import Finished, RunOptions, Segment, run
 from ndrepro.protocol.errors import CheckpointError, NdreproError, UsageError
 from ndrepro.protocol.layout import RunFolder

@@ -38,7 +38,13 @@ class DataObserver(Protocol):
 
 
 class Observer(DataObserver, Protocol):
-    """Called from the parent process, in this order: ``began``, then ``progress`` and ``epoch`` as they come."""
+    """Called from the parent process, in this order: ``began``, then ``progress`` and ``epoch`` as they come.
+
+    ``resuming`` comes before these, where an earlier attempt is resumed.
+    """
+
+    def resuming(self, step: int, refused: tuple[str, ...]) -> None:
+        """The run is resumed after ``step`` steps, 0 for its start; why later checkpoints are refused, in words."""
 
     def began(self, folder: RunFolder, request: Request) -> None:
         """The run folder is made and the ledger has its entry."""
@@ -57,6 +63,9 @@ class Silent:
         """Nothing."""
 
     def left_out(self, dataset: str, summary: str) -> None:
+        """Nothing."""
+
+    def resuming(self, step: int, refused: tuple[str, ...]) -> None:
         """Nothing."""
 
     def began(self, folder: RunFolder, request: Request) -> None:

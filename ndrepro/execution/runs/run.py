@@ -22,10 +22,13 @@ from typing import Any
 from ndrepro.execution.containers import engines
 from ndrepro.execution.containers.engines import ContainerChoice
 from ndrepro.execution.environments.gpu_fit import expect_gpu
+from ndrepro.execution.resumption.checkpoint_record import CheckpointRecorder
+from ndrepro.execution.resumption.resume_start import choose_start
 from ndrepro.execution.runs import data_check, run_account, slurm_allocation
 from ndrepro.execution.runs.child_process import child_python, keep_bytecode, run_child, witness_of
 from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.progress import Watcher
+from ndrepro.execution.runs.run_checks import CHECKS
 from ndrepro.execution.runs.run_lookup import read_recorded
 from ndrepro.execution.runs.signals import stops_taken
 from ndrepro.protocol import extras
@@ -37,6 +40,8 @@ from ndrepro.protocol.messages import EXIT_COMPLETED, EXIT_INTERRUPTED, Request,
 from ndrepro.protocol.project_folders import CODE
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.manifest import Resource
+from provenance.attestation.trust import TrustPolicy
+from provenance.attestation.verify import verify
 from provenance.errors import ProvenanceError, StorageError
 from provenance.formats.metrics_log import ScalarLog, read_scalars
 
@@ -134,18 +139,20 @@ def run(
 
 
 def resume(folder: RunFolder, options: RunOptions, observer: Observer) -> Finished:
-    """Go on with a run that was interrupted, killed or failed, from its last checkpoint, to the same final bits.
+    """Resume a run that was interrupted, killed or failed, from its last checkpoint that verifies, to the same bits.
+
+    Which checkpoint that is, and which are refused, is decided by ``ndrepro.execution.resumption``.
 
     One that was trained to its end, but not signed as complete, is resumed too, and has little left to do.
 
     It is told in the ledger beside the run, where its beginning is, whatever folder of runs the options name.
 
     Raises UsageError for a run that is complete, DataError where its data cannot be read, BusyError for one that
-    still runs.
+    still runs, CheckpointError, TrustError or EnvelopeError where the earlier attempt does not verify.
     """
     request = Request.from_json(read_json(folder.request))
     if _is_complete(folder):
-        raise UsageError(f"{folder.root}: this run is complete", "start a new one with `ndrepro run`")
+        raise _complete(folder, options)
     if request.segment_epochs is not None:
         raise UsageError(f"{folder.root}: a piece of a run, which is not resumed", "check the run again")
     if options.environment is not None and options.environment != request.environment:
@@ -164,8 +171,21 @@ def resume(folder: RunFolder, options: RunOptions, observer: Observer) -> Finish
     if request.container is not None:
         here = engines.find(ContainerChoice.recorded(request.container), request.experiment.device)
         request = replace(request, container=here)
-    steps = folder.checkpoint_steps()
-    return _attempt(folder, replace(request, data=str(data), resume_step=steps[-1] if steps else 0), options, observer)
+    keys = TrustPolicy.load(options.home).keys()
+    start = choose_start(folder, options.runs.checkpoint_record(folder), keys)
+    observer.resuming(start.step, start.refused)
+    return _attempt(folder, replace(request, data=str(data), resume_step=start.step), options, observer)
+
+
+def _complete(folder: RunFolder, options: RunOptions) -> UsageError:
+    """The error for a run that is complete, which also says where it does not verify."""
+    found = verify(folder.root, trust=TrustPolicy.load(options.home), extra_checks=CHECKS).failure
+    if found is None:
+        return UsageError(f"{folder.root}: this run is complete", "start a new one with `ndrepro run`")
+    return UsageError(
+        f"{folder.root}: this run is complete, but does not verify: {found.name}: {found.message}",
+        f"{found.cure or 'get the original files again'}; or start a new run with `ndrepro run`",
+    )
 
 
 def _is_complete(folder: RunFolder) -> bool:
@@ -214,6 +234,7 @@ def _attempt(
 ) -> Finished:
     recorder = run_account.open_recorder(folder, request, options.runs, options.home)
     watcher = Watcher(folder, request, observer)
+    checkpoints = CheckpointRecorder(folder, options.runs.checkpoint_record(folder), KeyRing(options.home))
     code = run_account.code_copy(folder, options.code)
     started = _now()
     captured, exit_code, error = run_account.NO_SOURCE, None, None
@@ -224,12 +245,14 @@ def _attempt(
         _cut_back(folder, request.resume_step)
         asked = request.to_json()
         write_json(folder.request, asked if recorded is None else {**asked, "experiment": recorded})
+        checkpoints.look()
         observer.began(folder, request)
         with code:
             captured = run_account.capture_source(folder, options.runs, options.code, code, Path(request.data))
             witness = witness_of(request, folder, code.place)
 
             def look(phase: str) -> None:
+                checkpoints.look()
                 watcher.look(phase)
                 if witness is not None:
                     witness.look()
@@ -244,6 +267,7 @@ def _attempt(
         outcome = "interrupted"  # before the child was there to be asked to stop
     # what was trained to its end must not stay unsigned
     with stops_taken(signal.SIG_IGN):
+        checkpoints.look()
         watcher.look("signing")
         account = run_account.Account(folder, request, captured, _origin_of(folder), witnessed)
         manifest = recorder.close(
@@ -256,6 +280,7 @@ def _attempt(
             byproducts=account.byproducts(watcher.scores, error),
             machine=account.machine(),
         )
+        checkpoints.remove()
         keep_bytecode(request, code.modules)
     scores = watcher.scores[-1] if watcher.scores else None
     return Finished(folder, outcome, scores, KeyRing(options.home).keyid, manifest, error)
@@ -264,8 +289,11 @@ def _attempt(
 def _cut_back(folder: RunFolder, step: int) -> None:
     """Keep the epochs up to ``step`` alone: what an attempt told after its last checkpoint is told again.
 
-    The child would cut them too; here nobody reads along yet.
+    The child would cut them too; here nobody reads along yet. Later checkpoints were refused and are written again.
     """
+    for later in folder.checkpoint_steps():
+        if later > step:
+            folder.checkpoint(later).unlink()
     if not step:
         for log in (folder.metrics, folder.timing, folder.states):
             log.unlink(missing_ok=True)

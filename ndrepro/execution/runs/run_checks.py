@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 
-from ndrepro.execution.runs.recorded_states import expect_state
+from ndrepro.execution.resumption.recorded_states import expect_state
 from ndrepro.execution.runs.run_account import BUILD_TYPE
 from ndrepro.protocol.errors import CheckpointError
 from ndrepro.protocol.layout import RunFolder

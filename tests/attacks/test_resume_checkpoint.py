@@ -1,0 +1,180 @@
+"""Somebody changes what a run is resumed from, between its end and `--resume`; or its author does, with the key.
+
+Before: the last checkpoint was loaded whatever it was, and the run that came of it was signed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dishonest_author import edit_checkpoint, manifest_of, sign_again
+from real_runs import Bench
+
+from ndrepro.execution.resumption.resume_start import choose_start
+from ndrepro.execution.runs.observer import Silent
+from ndrepro.execution.runs.run import Finished, resume
+from ndrepro.protocol.errors import CheckpointError, UsageError
+from ndrepro.protocol.layout import RunFolder, RunsFolder
+from ndrepro.protocol.project_folders import CODE
+from provenance.attestation.trust import TrustPolicy
+from provenance.errors import ProvenanceError
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from real_runs import Bench
+from ndrepro.execution.runs import run
+from ndrepro.execution.runs.observer import Silent
+
+class Dying(Silent):
+    def epoch(self, scores, timing):
+        if scores.epoch == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+bench = Bench(Path(sys.argv[1]))
+run.run(bench.experiment("lenet_nd_4_digits"), bench.options, Dying())
+"""
+
+
+class Refusals(Silent):
+    """Keeps what is said of the start."""
+
+    step = -1
+    refused: tuple[str, ...] = ()
+
+    def resuming(self, step: int, refused: tuple[str, ...]) -> None:
+        self.step, self.refused = step, refused
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A run whose recorder was killed in its fourth epoch: there is no manifest."""
+    root = tmp_path_factory.mktemp("killed")
+    script = root / "killed.py"
+    script.write_text(KILLED, encoding="utf-8")
+    helpers = Path(__file__).resolve().parents[1] / "helpers"
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(CODE), str(helpers)])}
+    done = subprocess.run([sys.executable, str(script), str(root)], env=variables)
+    assert done.returncode == -signal.SIGKILL
+    return Bench(root)
+
+
+def copied(bench: Bench, into: Path) -> tuple[RunFolder, RunsFolder]:
+    """A copy of everything below the runs: the folder, and the runs."""
+    runs = RunsFolder(into / "runs")
+    shutil.copytree(bench.options.runs.root, runs.root)
+    (folder,) = (found for found in runs.runs() if not found.manifest.exists() or len(runs.runs()) == 1)
+    return folder, runs
+
+
+def start_of(folder: RunFolder, runs: RunsFolder, bench: Bench) -> tuple[int, tuple[str, ...]]:
+    start = choose_start(folder, runs.checkpoint_record(folder), TrustPolicy.load(bench.options.home).keys())
+    return start.step, start.refused
+
+
+def other_weights(tensors: dict[str, np.ndarray], place: object) -> None:
+    tensors["net.linear3.bias"] = tensors["net.linear3.bias"] + np.float32(1)
+
+
+def test_what_a_killed_recorder_left_is_bound(killed: Bench, tmp_path: Path) -> None:
+    """Each change to a checkpoint or a log takes the start back to the last state that is as it was recorded."""
+    folder, runs = copied(killed, tmp_path / "control")
+    last = start_of(folder, runs, killed)[0]
+    assert last >= 12, "the control: the checkpoints that were seen are taken"
+
+    folder, runs = copied(killed, tmp_path / "weights")
+    edit_checkpoint(folder.checkpoint(last), other_weights)
+    step, refused = start_of(folder, runs, killed)
+    assert step == last - 6 and "was changed after it was recorded" in refused[-1]
+
+    folder, runs = copied(killed, tmp_path / "added")
+    shutil.copyfile(folder.checkpoint(last), folder.checkpoint(last + 6))
+    step, refused = start_of(folder, runs, killed)
+    assert step == last and "nobody signed it" in refused[0]
+
+    folder, runs = copied(killed, tmp_path / "results")
+    folder.metrics.write_bytes(folder.metrics.read_bytes().replace(b'"epoch": 1, ', b'"epoch": 1,  ', 1))
+    assert start_of(folder, runs, killed)[0] == 0
+
+    folder, runs = copied(killed, tmp_path / "request")
+    folder.request.write_bytes(folder.request.read_bytes().replace(b'"seed": 0', b'"seed": 1', 1))
+    with pytest.raises(CheckpointError, match="not the request that was signed"):
+        start_of(folder, runs, killed)
+
+    folder, runs = copied(killed, tmp_path / "record")
+    record = runs.checkpoint_record(folder)
+    record.write_bytes(record.read_bytes().replace(b'"sig":"', b'"sig":"AAAA', 1))
+    with pytest.raises(ProvenanceError):
+        start_of(folder, runs, killed)
+    record.unlink()
+    assert start_of(folder, runs, killed)[0] == 0
+
+
+def test_a_forged_checkpoint_is_not_resumed_from(killed: Bench, honest: Finished, tmp_path: Path) -> None:
+    """The run resumes from an earlier one, says so, and ends in the bits of an undisturbed run."""
+    folder, runs = copied(killed, tmp_path)
+    last = folder.checkpoint_steps()[-1]
+    edit_checkpoint(folder.checkpoint(last), other_weights)
+    said = Refusals()
+    again = resume(folder, killed.options, said)
+    assert again.outcome == "completed" and said.step < last and len(said.refused) >= 1
+    assert manifest_of(folder).internal_parameters["resumedFromStep"] == said.step
+    for name in ("trail.bin", "metrics.jsonl", "states.jsonl", "weights.safetensors"):
+        assert (folder.root / name).read_bytes() == (honest.folder.root / name).read_bytes(), name
+    assert not runs.checkpoint_record(folder).exists()
+
+
+def test_a_signed_attempt_is_verified_first(honest: Finished, author: Bench, tmp_path: Path) -> None:
+    def interrupted(name: str) -> tuple[RunFolder, RunsFolder]:
+        runs = RunsFolder(tmp_path / name / "runs")
+        folder = RunFolder(runs.root / "lenet_nd_4_digits" / honest.folder.root.name)
+        shutil.copytree(honest.folder.root, folder.root, ignore=shutil.ignore_patterns(".lock"))
+        sign_again(folder, author, outcome="interrupted")
+        return folder, runs
+
+    folder, runs = interrupted("control")
+    assert start_of(folder, runs, author) == (24, ())
+
+    folder, runs = interrupted("checkpoint")
+    edit_checkpoint(folder.checkpoint(24), other_weights)
+    step, refused = start_of(folder, runs, author)
+    assert step == 18 and "is not the file that was signed" in refused[0]
+
+    folder, runs = interrupted("log")
+    folder.trail.write_bytes(folder.trail.read_bytes()[:-8])
+    step, refused = start_of(folder, runs, author)
+    assert step == 0 and len(refused) == 4
+
+    folder, runs = interrupted("signed")  # by the author, who forged it with the key: the state digests say another
+    edit_checkpoint(folder.checkpoint(24), other_weights)
+    sign_again(folder, author)
+    step, refused = start_of(folder, runs, author)
+    assert step == 18 and "not the recorded state after epoch 4: the network in it differs" in refused[0]
+
+    folder, runs = interrupted("sums")
+    edit_checkpoint(folder.checkpoint(24), lambda tensors, place: place.update(correct=20))  # type: ignore[attr-defined]
+    sign_again(folder, author)
+    assert "are not zero" in start_of(folder, runs, author)[1][0]
+
+    folder, runs = interrupted("stranger")
+    stranger = Bench(tmp_path / "stranger-bench")
+    sign_again(folder, stranger)
+    with pytest.raises(ProvenanceError):
+        start_of(folder, runs, author)
+
+
+def test_a_complete_run_that_is_damaged_says_so(honest: Finished, author: Bench, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "runs" / "lenet_nd_4_digits" / honest.folder.root.name)
+    shutil.copytree(honest.folder.root, folder.root, ignore=shutil.ignore_patterns(".lock"))
+    with pytest.raises(UsageError, match=r"this run is complete$"):
+        author.resume(folder)
+    folder.weights.unlink()
+    with pytest.raises(UsageError, match=r"is complete, but does not verify: present: weights\.safetensors is missing"):
+        author.resume(folder)
