@@ -145,18 +145,19 @@ def _files_below(folder: Path) -> Iterator[tuple[Path, str]]:
     waiting = [folder]
     while waiting:
         with os.scandir(waiting.pop()) as listing:
-            for entry in sorted(listing, key=lambda entry: entry.name):
-                path = Path(entry.path)
-                name = path.relative_to(folder).as_posix()
-                if entry.is_symlink():
-                    raise UsageError(f"{name}: a symbolic link", "put the file itself there")
-                if entry.is_dir(follow_symlinks=False):
-                    _inside(name)
-                    waiting.append(path)
-                elif not entry.is_file(follow_symlinks=False):
-                    raise UsageError(f"{name}: a pipe or a device", "a folder of runs holds regular files only")
-                else:
-                    yield path, name
+            entries = sorted(listing, key=lambda entry: entry.name)
+        for entry in entries:
+            path = Path(entry.path)
+            name = path.relative_to(folder).as_posix()
+            if entry.is_symlink():
+                raise UsageError(f"{name}: a symbolic link", "put the file itself there")
+            if entry.is_dir(follow_symlinks=False):
+                _inside(name)
+                waiting.append(path)
+            elif not entry.is_file(follow_symlinks=False):
+                raise UsageError(f"{name}: a pipe or a device", "a folder of runs holds regular files only")
+            else:
+                yield path, name
 
 
 def _is_zip(file: BinaryIO) -> bool:
