@@ -28,6 +28,7 @@ from typing import Any
 from provenance.capture import conda, container, distributions, gpu, imported_files, machine
 from provenance.capture.unavailable import is_missing, none, printable, probe, unavailable
 from provenance.redaction.redact import redact_tree
+from provenance.redaction.variables import redact_variables
 
 _LOADED = time.monotonic()
 # lies beside a private copy of these packages (``provenance.code.snapshot``); the process notes there what it imported
@@ -188,4 +189,4 @@ def _hash_seed() -> Any:
 
 def _variables(variables: Mapping[str, str]) -> dict[str, Any]:
     recorded = {name: variables[name] for name in sorted(variables) if _ALLOWED.fullmatch(name)}
-    return {"recorded": recorded, "not_recorded": len(variables) - len(recorded)}
+    return {"recorded": redact_variables(recorded), "not_recorded": len(variables) - len(recorded)}

@@ -1,8 +1,9 @@
 """One patch that turns the commit's files into those on disk, byte for byte: ``git apply`` takes it.
 
 Both sides are trees in a scratch repository, made of the changed files alone, so neither the user's configuration nor
-an attribute, a filter or a damaged object of another file has a say in it. Text is redacted line by line before it is
-written. What does not fit, or cannot be read, is left out by name and never takes the rest with it.
+an attribute, a filter or a damaged object of another file has a say in it. Added lines are redacted before they are
+written. What does not fit, cannot be read, or would not apply after its redaction, is left out by name and never takes
+the rest with it.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from provenance.capture.patch_redaction import holds_secret, redact_patch
 from provenance.capture.unavailable import none, unavailable
-from provenance.capture.untracked_copies import read_regular, redact_bytes, remove, written
+from provenance.capture.untracked_copies import read_regular, remove, written
 from provenance.errors import DigestError, SourceError
 from provenance.formats.atomic_io import make_folder, write_atomically
 from provenance.formats.digest import bytes_digest, file_digest
 from provenance.git.repository import Repository
 from provenance.git.scratch_repository import LINK, SUBMODULE, ScratchRepository, TreeEntry
 from provenance.git.tracked_files import STAGED, Change
+from provenance.redaction.documents import binary_problem
 
 PATCH = "source.patch"
 
@@ -62,6 +65,7 @@ def capture_patch(
         for change in changes:
             states.add(change, commits)
         patch, whole = states.patch(by_file=into is not None)
+        redacted = states.redacted() if holds_secret(patch) else patch
     omitted: dict[str, Any] = {"omitted": _listed(states.omitted)} if states.omitted else {}
     if states.whole_files:
         omitted["whole_files"] = states.whole_files
@@ -69,21 +73,11 @@ def capture_patch(
         return none("the tracked files are those of the commit")
     if into is None:
         return {"left_out": {**whole, "reason": "no folder was given to write it to"}, **omitted}
-    if not patch:
+    if not redacted:
         return {"left_out": {**whole, "reason": states.omitted[0]["reason"]}, **omitted}
-    redacted = redact_patch(patch)
     make_folder(into)
     write_atomically(into / PATCH, redacted)
     return {"file": PATCH, **written(redacted, patch), **omitted}
-
-
-def redact_patch(patch: bytes) -> bytes:
-    """A patch whose text is redacted and whose binary parts, which are compressed, are as they were."""
-    pieces: list[bytes] = []
-    for index, section in enumerate(patch.split(b"\ndiff --git ")):
-        head, binary, body = section.partition(b"\nGIT binary patch\n")
-        pieces.append((b"\ndiff --git " if index else b"") + redact_bytes(head) + binary + body)
-    return b"".join(pieces)
 
 
 class _Kept:
@@ -126,6 +120,9 @@ class _States:
         except OSError as error:
             self._omit(change.path, f"cannot be read: {error.strerror or error}")
             return
+        if isinstance(after, str):
+            self._omit(change.path, after)
+            return
         if change.before is not None:
             self._before[change.path] = change.before
         if after is not None:
@@ -143,7 +140,35 @@ class _States:
             return b"".join(self._pieces()) if by_file else b"", kept.identity
         return bytes(kept.data), kept.identity
 
-    def _read(self, change: Change, commits: Mapping[str, str]) -> TreeEntry | None:
+    def redacted(self) -> bytes:
+        """The patches of the files that are not omitted, redacted; those that would not apply any more are omitted."""
+        omitted = {entry["path"] for entry in self.omitted}
+        whole_files = list(self.whole_files)
+        pieces = []
+        for path in sorted((self._before.keys() | self._after.keys()) - omitted):
+            kept = self._piece(path, self._limit)
+            if kept is None or kept.data is None:
+                self._omit(path, "its patch cannot be redacted")
+                continue
+            before = b"" if path in whole_files else self._blob(self._before, path)
+            piece, problem = redact_patch(path, bytes(kept.data), before, self._blob(self._after, path))
+            if problem:
+                self._omit(path, problem)
+            pieces.append(piece)
+        self.whole_files = whole_files
+        return b"".join(pieces)
+
+    def _blob(self, side: Mapping[str, TreeEntry], path: str) -> bytes:
+        """A file of one side; nothing for one that is not there, cannot be read, or is no file."""
+        entry = side.get(path)
+        kept = _Kept(_DIFFED_BYTES)
+        if entry is not None and entry.mode != SUBMODULE:
+            with contextlib.suppress(SourceError):
+                self._scratch.repository.stream(kept, "cat-file", "blob", entry.oid)
+        return bytes(kept.data or b"")
+
+    def _read(self, change: Change, commits: Mapping[str, str]) -> TreeEntry | str | None:
+        """The file as it is on disk, ``None`` for one that is gone, or why the patch may not hold it."""
         if change.path in commits:
             return TreeEntry(SUBMODULE, commits[change.path])
         if change.mode is None:
@@ -154,7 +179,11 @@ class _States:
         size = path.lstat().st_size
         if size > _DIFFED_BYTES:
             raise OSError(0, f"larger than {_DIFFED_BYTES} bytes")
-        return TreeEntry(change.mode, self._scratch.add_blob(read_regular(self._top, change.path, size)[0]))
+        data = read_regular(self._top, change.path, size)[0]
+        problem = binary_problem(change.path, data)
+        if problem:
+            return problem
+        return TreeEntry(change.mode, self._scratch.add_blob(data))
 
     def _pieces(self) -> Iterator[bytes]:
         """The patches of single files, while there is room; each that is not kept is omitted by name."""

@@ -1,16 +1,16 @@
 """A copy of each untracked file of a work tree, as far as the room goes.
 
-Files are redacted line by line before they are written; one that held a secret says that it does, with the digest of
-what it was. What is larger than its share is left out and named with its size and digest. Symbolic links are never
-followed. Of thousands of files, such as a data set, a few are looked at, Python files and those with few others beside
-them first; the rest is counted, and neither measured nor read.
+Files are redacted before they are written (``provenance.redaction.documents``); one that held a secret says that it
+does, with the digest of what it was, and one that redaction would spoil is left out. What is larger than its share is
+left out and named with its size and digest. Symbolic links are never followed. Of thousands of files, such as a data
+set, a few are looked at, Python files and those with few others beside them first; the rest is counted, and neither
+measured nor read.
 
 A digest of a short secret can be guessed by trying: whoever publishes one should change the secret too.
 """
 
 from __future__ import annotations
 
-import codecs
 import os
 import shutil
 import stat
@@ -24,7 +24,7 @@ from provenance.capture.unavailable import unavailable
 from provenance.errors import DigestError
 from provenance.formats.atomic_io import make_folder, storage_error
 from provenance.formats.digest import bytes_digest, file_digest
-from provenance.redaction.redact import redact_text
+from provenance.redaction.documents import redact_file
 
 UNTRACKED = "untracked"
 
@@ -93,11 +93,14 @@ class _Untracked:
             reason = f"cannot be read: {error.strerror or error}"
             self.left_out.append({"path": name, "bytes": size, "sha256": unavailable(reason), "reason": reason})
             return
-        redacted = redact_bytes(data)
+        redacted = redact_file(name, data)
+        if redacted.problem:
+            self.left_out.append(self._left_out(name, size, redacted.problem))
+            return
         assert self.target is not None
-        _write(self.target / name, redacted, mode)
+        _write(self.target / name, redacted.data, mode)
         self.room -= size
-        self.copied.append({"path": name, **written(redacted, data)})
+        self.copied.append({"path": name, **written(redacted.data, data)})
 
     def report(self, uncounted: Sequence[str]) -> dict[str, Any]:
         """Both lists by path; beyond a thousand what was left out is summed up, with the files not looked at."""
@@ -184,22 +187,6 @@ def read_regular(top: Path, name: str, size: int) -> tuple[bytes, int]:
         if len(data) != size:
             raise OSError(0, "it changed while it was read")
         return data, os.fstat(stream.fileno()).st_mode
-
-
-def redact_bytes(data: bytes) -> bytes:
-    """Text redacted; what is no text as it was."""
-    for mark, encoding in ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")):
-        if data.startswith(mark):
-            return _redact_as(data, encoding)
-    return data if b"\0" in data else _redact_as(data, "utf-8")
-
-
-def _redact_as(data: bytes, encoding: str) -> bytes:
-    errors = "surrogateescape" if encoding == "utf-8" else "surrogatepass"
-    try:
-        return redact_text(data.decode(encoding, errors)).encode(encoding, errors)
-    except UnicodeError:
-        return data
 
 
 def written(redacted: bytes, original: bytes) -> dict[str, Any]:

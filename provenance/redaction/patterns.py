@@ -1,5 +1,5 @@
-"""Secrets that are known by their looks, whatever they are called: keys of well-known services, JWTs, user names and
-passwords in URLs, private-key blocks.
+"""Secrets that are known by their looks, whatever they are called: JWTs, keys of services that train or keep networks,
+user names and passwords in URLs, private-key blocks; and those that ``provenance.redaction.rules`` knows.
 
 Every pattern begins at a place where no longer word is going on, and no pattern can be made to scan the same
 characters again and again: the time is proportional to the text, also for text that was made to be slow.
@@ -8,6 +8,9 @@ characters again and again: the time is proportional to the text, also for text 
 from __future__ import annotations
 
 import re
+
+from provenance.redaction.marker import marker
+from provenance.redaction.rules import redact_by_rules
 
 # every other piece of a split is a line's end
 LINE_ENDS = re.compile(r"(\r\n|\n|\r)")
@@ -34,13 +37,21 @@ _SHAPES = (
     ("jwt", _OPEN + r"eyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]*"),
     ("bearer-token", r"(?<=Bearer )[A-Za-z0-9._~+/=-]{6,}|(?<=bearer )(?=[^\s0-9]{0,64}[0-9])[A-Za-z0-9._~+/=-]{6,}"),
     ("signature", r"(?:(?<=[?&]sig=)|(?<=[?&]X-Amz-Signature=)|(?<=[?&]X-Goog-Signature=))[^&\s\"'<>\[]+"),
-    ("wandb-key", r"(?<=wandb login )[0-9a-f]{40}(?![0-9a-f])"),
+    ("wandb-key", r"(?<=wandb login )[0-9a-f]{40}(?![0-9a-f])|" + _OPEN + r"wandb_v1_[A-Za-z0-9_]{20,}"),
+    ("groq-key", _OPEN + r"gsk_[A-Za-z0-9]{40,}"),
+    ("replicate-token", _OPEN + r"r8_[A-Za-z0-9]{37,}"),
+    ("xai-key", _OPEN + r"xai-[A-Za-z0-9]{40,}"),
+    ("neptune-token", _OPEN + r"eyJhcGlf[A-Za-z0-9+/=]{40,}"),
+    ("telegram-token", _OPEN + r"[0-9]{8,10}:AA[A-Za-z0-9_-]{33}(?![A-Za-z0-9_-])"),
+    ("discord-token", _OPEN + r"[MNO][A-Za-z0-9_-]{23,25}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,38}(?![A-Za-z0-9_-])"),
+    ("discord-webhook", r"(?<=/api/webhooks/)[0-9]{17,20}/[A-Za-z0-9_-]{60,80}"),
 )
 _ANY_SHAPE = re.compile("|".join(f"(?P<{kind.replace('-', '_')}>{pattern})" for kind, pattern in _SHAPES))
 # One look that tells most texts from those that need the patterns above.
 _HINT = re.compile(
     r"A[KSGIRN][IPRDON]A|gh[pousr]_|github_pat_|gl[a-z]{2,5}-|xox[a-z]-|xapp-|slack\.com|AIza|GOCSPX|ya29|sk-|[rs]k_"
-    r"|whsec_|hf_|api_org_|npm_|pypi-|do[opr]_v1|AGE-S|eyJ|earer |[?&]sig=|-Signature=|wandb login"
+    r"|whsec_|hf_|api_org_|npm_|pypi-|do[opr]_v1|AGE-S|eyJ|earer |[?&]sig=|-Signature=|wandb|gsk_|r8_|xai-|:AA"
+    r"|[A-Za-z0-9_-]{23}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27}|/webhooks/"
 )
 
 # Everything before the last "@" of a URL's authority; then with a slash in the password, which some drivers take, if
@@ -57,17 +68,13 @@ _PEM_INSIDE = re.compile(r"[A-Za-z0-9+/=]{16}")
 _FIRST_BODY_LINE = 30
 
 
-def marker(kind: str) -> str:
-    """What stands in place of a secret."""
-    return f"[redacted:{kind}]"
-
-
 def redact_shapes(text: str) -> str:
     """``text`` with every secret that is known by its looks replaced. A private-key block keeps its lines."""
     if "PRIVATE KEY" in text:
         text = _redact_private_keys(text)
     if _HINT.search(text):
         text = _ANY_SHAPE.sub(_shape_marker, text)
+    text = redact_by_rules(text)
     return _USERINFO.sub(_without_userinfo, text) if "://" in text else text
 
 

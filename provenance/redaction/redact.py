@@ -18,8 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from provenance.redaction.marker import marker
 from provenance.redaction.names import secret_kind
-from provenance.redaction.patterns import LINE_ENDS, marker, redact_shapes
+from provenance.redaction.patterns import LINE_ENDS, redact_shapes
+from provenance.redaction.rules import redact_by_rules
 
 _MARKER = re.compile(r"\[redacted:[a-z0-9-]+\]")
 # every secret name holds one of these
@@ -77,10 +79,16 @@ def redact_text(text: str) -> str:
     return "".join(pieces)
 
 
+def is_harmless(value: str) -> bool:
+    """Whether a value is a marker already, stands for none, or only refers to a secret."""
+    return bool(_MARKER.fullmatch(value) or _HARMLESS.fullmatch(value))
+
+
 def redact_tree(tree: Any) -> Any:
     """The same JSON with every secret in it replaced: below a secret's name every value but null, true and false.
 
-    A list of strings is read as a command line, and ``{"name": "DB_PASSWORD", "value": ...}`` as a pair.
+    A list of strings is read as a command line, or as lines where they end in line ends, as a notebook's cells do;
+    ``{"name": "DB_PASSWORD", "value": ...}`` as a pair.
     """
     return _redact_node(tree, None)
 
@@ -90,9 +98,10 @@ def redact_arguments(argv: Sequence[str]) -> list[str]:
 
     Read are ``--name value``, ``--name=value``, ``name=value`` and ``Name: value``.
     """
-    found, pending = [], None
+    found, pending, option = [], None, ""
     for argument in argv:
-        if pending and argument and not argument.startswith("--") and argument != "-":
+        is_value = bool(argument) and not argument.startswith("--") and argument != "-"
+        if pending and is_value:
             found.append(_replaced(argument, pending))
             pending = None
             continue
@@ -102,7 +111,8 @@ def redact_arguments(argv: Sequence[str]) -> list[str]:
         if kind and value:
             found.append(argument[: len(argument) - len(value)] + _replaced(value, kind))
         else:
-            found.append(redact_text(argument))
+            found.append(_redact_paired(option, argument) if option and is_value else redact_text(argument))
+        option = name if name and not separator and argument.startswith("--") else ""
     return found
 
 
@@ -134,13 +144,23 @@ def _redact_node(node: Any, kind: str | None) -> Any:
         return _redact_members(node, kind)
     if isinstance(node, (list, tuple)):
         if kind is None and node and all(isinstance(item, str) for item in node):
-            return redact_arguments(node)
+            return _redact_lines(node) if _are_lines(node) else redact_arguments(node)
         return [_redact_node(item, kind) for item in node]
     if isinstance(node, str):
         return _replaced(node, kind) if kind and node else redact_text(node)
     if kind and isinstance(node, (int, float)) and not isinstance(node, bool):
         return marker(kind)
     return node
+
+
+def _are_lines(texts: Sequence[str]) -> bool:
+    return len(texts) > 1 and all(text.find("\n") == len(text) - 1 for text in texts[:-1])
+
+
+def _redact_lines(texts: Sequence[str]) -> list[str]:
+    whole = "".join(texts)
+    redacted = redact_text(whole)
+    return list(texts) if redacted == whole else re.findall(r"[^\n]*\n|[^\n]+", redacted)
 
 
 def _redact_members(members: dict[str, Any], kind: str | None) -> dict[str, Any]:
@@ -154,13 +174,23 @@ def _redact_members(members: dict[str, Any], kind: str | None) -> dict[str, Any]
         while name in found:  # two keys that were secrets themselves
             number += 1
             name = f"{plain} ({number})"
-        found[name] = _redact_node(value, below)
+        paired = isinstance(value, str) and below is None
+        found[name] = _redact_paired(name, value) if paired else _redact_node(value, below)
     return found
+
+
+def _redact_paired(name: str, value: str) -> str:
+    """A value beside a name that is none of a secret's, but perhaps that of a service whose tokens rules know by it."""
+    redacted = redact_text(value)
+    if redacted != value or not value:
+        return redacted
+    pair = redact_by_rules(f"{name}={value}")
+    return pair[len(name) + 1 :] if pair.startswith(f"{name}=") else value
 
 
 def _replaced(value: str, kind: str) -> str:
     """The marker, unless the value is one already, is none, or only refers to one."""
-    return value if _MARKER.fullmatch(value) or _HARMLESS.fullmatch(value) else marker(kind)
+    return value if is_harmless(value) else marker(kind)
 
 
 def _split_argument(argument: str) -> tuple[str, str, str]:
@@ -251,7 +281,7 @@ def _quoted_value(line: str, quote: re.Match[str], kind: str) -> _Value:
     carried = _Carried(kind, closing) if end < 0 and len(quote.group(2)) == 3 else None
     end = len(line) if end < 0 else end
     text = line[start:end]
-    if not any(map(str.isalnum, text)) or _MARKER.fullmatch(text) or _HARMLESS.fullmatch(text):
+    if not any(map(str.isalnum, text)) or is_harmless(text):
         return _Value(end, end, "", carried)
     return _Value(start, end, marker(kind), carried)
 

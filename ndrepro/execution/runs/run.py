@@ -269,6 +269,10 @@ def _attempt(
     with stops_taken(signal.SIG_IGN):
         checkpoints.look()
         watcher.look("signing")
+        try:
+            run_account.redact_files(folder, request.experiment.processes)
+        except ProvenanceError as failure:
+            outcome, error = "failed", failure
         account = run_account.Account(folder, request, captured, _origin_of(folder), witnessed)
         manifest = recorder.close(
             outcome=outcome,

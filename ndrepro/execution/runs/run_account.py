@@ -36,6 +36,7 @@ from provenance.code.snapshot import CodeCopy
 from provenance.errors import ProvenanceError
 from provenance.recording.recorder import Recorder
 from provenance.redaction.redact import redact_arguments, redact_text
+from provenance.redaction.written_files import redact_json, redact_log
 
 BUILD_TYPE = "urn:ndrepro:training:v1"
 BUILDER = "urn:ndrepro:builder"
@@ -69,6 +70,20 @@ def capture_source(folder: RunFolder, runs: RunsFolder, code: Path, copy: CodeCo
 def code_copy(folder: RunFolder, code: Path) -> CodeCopy:
     """The copy of the packages in ``code`` that the child is to import."""
     return CodeCopy(packages_of(code), folder.code_copy.absolute())
+
+
+def redact_files(folder: RunFolder, processes: int) -> None:
+    """Redact what the run was asked and what the training process wrote in words; its terminal is not the recorder's.
+
+    Raises StorageError for the first file that cannot be, which is removed: what was not redacted is not signed.
+    """
+    documents = (folder.request, folder.origin, folder.dataset, *folder.results(processes))
+    for path, redact in ((folder.log, redact_log), *((path, redact_json) for path in documents)):
+        try:
+            redact(path)
+        except ProvenanceError:
+            path.unlink(missing_ok=True)
+            raise
 
 
 class Account:

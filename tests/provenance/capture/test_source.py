@@ -14,7 +14,7 @@ import pytest
 from captured_source import capture, git, reason, sha256, tree_of
 
 from provenance.capture import source
-from provenance.capture.source_patch import redact_patch
+from provenance.capture.patch_redaction import holds_secret, redact_patch
 from provenance.errors import StorageError
 
 pytestmark = pytest.mark.usefixtures("own_git_settings")
@@ -255,9 +255,10 @@ def test_secrets_are_in_no_file_and_no_field(repository: Path, tmp_path: Path) -
 def test_redaction_leaves_binary_parts_of_a_patch_alone() -> None:
     head = b"diff --git a/x b/x\nindex 1..2\n"
     binary = head + b"GIT binary patch\nliteral 9\nzcmZ{password=abcdefgh\n\n"
-    text = head + b"--- a/x\n+++ b/x\n@@ -1 +1 @@\n-password=a\n+password=b\n"
-    redacted = text.replace(b"=a\n", b"=[redacted:password]\n").replace(b"=b\n", b"=[redacted:password]\n")
-    assert redact_patch(binary + text + binary) == binary + redacted + binary
+    text = head + b"--- a/x\n+++ b/x\n@@ -1 +1 @@\n-one\n+password=b\n"
+    assert not holds_secret(binary) and holds_secret(text) and holds_secret(binary + text)
+    assert redact_patch("x", binary, b"", b"") == (binary, "")
+    assert redact_patch("x", text, b"one\n", b"password=b\n") == (text.replace(b"=b", b"=[redacted:password]"), "")
 
 
 def test_a_patch_over_its_share_is_left_out_and_named(repository: Path, tmp_path: Path) -> None:
