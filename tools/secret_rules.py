@@ -4,7 +4,8 @@ gitleaks (https://github.com/gitleaks/gitleaks, MIT) keeps its rules in ``config
 its program. Kept are the rules that know a token by its looks or by the name of its service beside it. What is changed:
 RE2's spelling of flags, classes and anchors becomes Python's; the lazy prefix of a rule, which matches whatever stands
 before a service's name and makes the search slow, is dropped; a token ends where its letters do, not only before
-quotes and white space, so that it is found in a URL, a call or a list. Left out are the rules in ``_LEFT_OUT``.
+quotes and white space, so that it is found in a URL, a call or a list, and is no piece of a longer word. Left out are
+the rules in ``_LEFT_OUT``.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ _LEFT_OUT = {
     "sidekiq-sensitive-url": "provenance.redaction.patterns takes every password in a URL",
 }
 _PREFIX = r"[\w.-]{0,50}?"
+# a token by itself is not a piece of a longer word: what is left of that word would be another one
+_BEFORE, _AFTER = "(?<![A-Za-z0-9])", "(?![A-Za-z0-9])"
 _END, _ANY_END = r"(?:[\x60'\"\s;]|\\[nr]|$)", r"(?![\w-])"
 LICENSE = """MIT License
 
@@ -87,6 +90,7 @@ def rules(document: dict[str, Any]) -> list[tuple[Any, ...]]:
         if rule["id"] in _LEFT_OUT or "path" in rule:
             continue
         pattern = to_python(rule["regex"])
+        pattern = pattern if _PREFIX in rule["regex"] else f"{_BEFORE}(?:{pattern}){_AFTER}"
         re.compile(pattern)
         words = " ".join(sorted(rule["keywords"]))
         found.append((rule["id"], pattern, words, float(rule.get("entropy", 0)), rule.get("secretGroup", 0)))
