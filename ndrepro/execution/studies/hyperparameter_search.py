@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ndrepro.execution.runs import run as execution
-from ndrepro.execution.runs.observer import Observer, Silent
+from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import RunOptions, Segment
 from ndrepro.execution.runs.run_checks import signed_checkpoint
 from ndrepro.execution.studies.run_status import RunStatus, Survey
@@ -95,26 +95,6 @@ class SearchObserver(Protocol):
 
     def training(self) -> Observer:
         """What watches the training of a piece."""
-
-
-class Quiet:
-    """A search observer that shows nothing."""
-
-    def begins(self, target: Target, spent: int, budget: int) -> None:
-        """Nothing."""
-
-    def reached(self, target: Target, trial: Trial, epochs: int, goes_on: bool, recorded: bool) -> None:
-        """Nothing."""
-
-    def failed(self, target: Target, trial: Trial, error: NdreproError) -> None:
-        """Nothing."""
-
-    def found(self, found: SearchOutcome) -> None:
-        """Nothing."""
-
-    def training(self) -> Observer:
-        """One that shows nothing."""
-        return Silent()
 
 
 def targets_of(study: Study) -> dict[Target, StudyRun]:

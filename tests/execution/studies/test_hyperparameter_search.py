@@ -11,8 +11,9 @@ import pytest
 from real_runs import Bench
 from small_studies import Watched, write_study
 
+from ndrepro.execution.runs.observer import Observer, Silent
 from ndrepro.execution.runs.run_checks import CHECKS
-from ndrepro.execution.studies.hyperparameter_search import Quiet, Trial, search_study, targets_of
+from ndrepro.execution.studies.hyperparameter_search import SearchObserver, Trial, search_study, targets_of
 from ndrepro.execution.studies.launchers import LocalLauncher
 from ndrepro.execution.studies.plan import carry_out, make_plan
 from ndrepro.execution.studies.run_status import DONE, MISSING, WAITING, Survey
@@ -46,8 +47,8 @@ space.learning_rate = { low = 1e-3, high = 1.0, log = true }
 """
 
 
-class Kept(Quiet):
-    """Keeps what it is told."""
+class Kept(SearchObserver):
+    """Keeps the events of a search."""
 
     def __init__(self) -> None:
         self.rungs: list[tuple[int, int, bool, bool]] = []
@@ -56,6 +57,9 @@ class Kept(Quiet):
     def reached(self, target: Target, trial: Trial, epochs: int, goes_on: bool, recorded: bool) -> None:
         self.rungs.append((trial.number, epochs, goes_on, recorded))
         self.pieces[trial.number, epochs] = trial.pieces[-1].folder
+
+    def training(self) -> Observer:
+        return Silent()
 
 
 def search(bench: Bench, path: Path) -> tuple[SearchOutcome, Kept]:
