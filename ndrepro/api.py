@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ndrepro.protocol.errors import NdreproError, TrainingFailed, UsageError
-from ndrepro.protocol.verdicts import FAILED, INCONSISTENT, PASSING, VERDICTS, ClaimCheck, claim
+from ndrepro.protocol.verdicts import FAILED, FLAGGED, INCONSISTENT, PASSING, UNDECIDED, VERDICTS, ClaimCheck, claim
 
 if TYPE_CHECKING:
     from ndrepro.analysis.comparison.run_comparison import RunComparison
@@ -158,11 +158,14 @@ class Reproduction:
 
     @property
     def verdict(self) -> str:
-        """The weakest of the verdicts (identical, close, consistent, undecided, inconsistent); the last where a claim
-        of the whole run failed."""
+        """The weakest of the verdicts (identical, close, consistent, undecided, inconsistent).
+
+        Where a claim of the whole run failed, inconsistent; where one was flagged, undecided at best.
+        """
         if any(claim.status == FAILED for claim in self.claims):
             return INCONSISTENT
-        return max((judgement.verdict for judgement in self.judgements), key=VERDICTS.index)
+        flagged = [UNDECIDED for claim in self.claims if claim.status == FLAGGED]
+        return max((*(judgement.verdict for judgement in self.judgements), *flagged), key=VERDICTS.index)
 
     @property
     def passes(self) -> bool:
@@ -249,7 +252,7 @@ def reproduce(
     with nullcontext(Silent()) if watching is None else watching as observer:
         repetitions = _completed(reexecute.execute(original, plan, options, observer))
         judgements = _judged(original, plan, repetitions, options)
-        claims = _claims_of_run(original, plan, judgements, options, observer)
+        claims = _claims_of_run(original, plan, repetitions, judgements, options, observer)
     run, folders = original.manifest.invocation_id, tuple(piece.folder for piece in repetitions)
     found = Reproduction(run, plan, tuple(folder.root for folder in folders), judgements, claims)
     return replace(found, attestation=attest(original.folder, folders, found.predicate, options.runs, options.home))
@@ -304,21 +307,25 @@ def _judged(
 def _claims_of_run(
     original: Original,
     plan: ReexecutionPlan,
+    repetitions: tuple[Finished, ...],
     judgements: tuple[Judgement, ...],
     options: RunOptions,
     observer: Observer,
 ) -> tuple[ClaimCheck, ...]:
-    """The claims that no repetition checks: the signed weights' results, and the epochs that were not drawn.
+    """The claims that no repetition checks: the signed weights' results, the code, and the epochs that were not drawn.
 
     The weights are evaluated again unless a repetition had the same weights and results bit for bit.
     """
+    from ndrepro.analysis.results.code_claim import code_claim
     from ndrepro.analysis.results.reproduction_claims import evaluation_claim, evaluation_implied
     from ndrepro.execution.reproduce import reexecute
+    from ndrepro.execution.runs.run_lookup import read_recorded
 
     if (evaluated := evaluation_implied(judgements)) is None:
         again = _completed(reexecute.execute(original, reexecute.evaluation_of(original, plan), options, observer))
         evaluated = evaluation_claim(original.folder, again[0].folder)
+    code = code_claim(original.manifest, [read_recorded(piece.folder).manifest for piece in repetitions])
     total, trained = original.request.experiment.epochs, plan.trained_epochs
     if trained is None:
-        return (evaluated,)
-    return (evaluated, claim("epochs not drawn", None, f"{len(plan.epochs)} of {total} epochs were compared"))
+        return (evaluated, code)
+    return (evaluated, code, claim("epochs not drawn", None, f"{len(plan.epochs)} of {total} epochs were compared"))

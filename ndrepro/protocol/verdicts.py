@@ -23,7 +23,9 @@ PASSING = (IDENTICAL, CLOSE, CONSISTENT)
 
 # the status of a claim
 CHECKED, FAILED, NOT_CHECKED = "checked", "failed", "not checked"
-STATUSES = (CHECKED, FAILED, NOT_CHECKED)
+# checked, and what was found leaves the verdict without its ground: nobody is accused, and nothing is confirmed
+FLAGGED = "flagged"
+STATUSES = (CHECKED, FAILED, NOT_CHECKED, FLAGGED)
 
 
 @dataclass(frozen=True)

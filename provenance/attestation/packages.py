@@ -124,11 +124,16 @@ def _edited(files: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def warnings(manifest: Manifest) -> tuple[str, ...]:
     """A sentence for each fact of the packages that puts the recorded versions in doubt.
 
-    These are files that were edited after installation, files that could not be compared, modules imported from
-    elsewhere than the installed package, and metadata that an interrupted installation left behind.
+    These are files that were edited after installation, files that could not be compared, executed files of no
+    distribution, modules imported from elsewhere than the installed package, and metadata that an interrupted
+    installation left behind.
     """
     machine = manifest.machine if isinstance(manifest.machine, Mapping) else {}
-    return (*_file_warnings(machine.get("imported_files")), *_metadata_warnings(machine.get("distributions")))
+    return (
+        *_file_warnings(machine.get("imported_files")),
+        *_loaded_warnings(machine.get("loaded_code")),
+        *_metadata_warnings(machine.get("distributions")),
+    )
 
 
 def _file_warnings(captured: Any) -> Iterator[str]:
@@ -147,6 +152,18 @@ def _file_warnings(captured: Any) -> Iterator[str]:
         names = unlisted.get("first")
         shown = ", ".join(map(str, names[:3])) if isinstance(names, list) else "?"
         yield f"imported files that NO RECORD lists: {unlisted.get('count')} ({shown})"
+
+
+def _loaded_warnings(captured: Any) -> Iterator[str]:
+    if captured is None:
+        return  # a run recorded before loaded code was compared
+    if not isinstance(captured, Mapping) or not isinstance(captured.get("foreign"), Mapping):
+        reason = captured.get("unavailable", "no files named") if isinstance(captured, Mapping) else "no files named"
+        yield f"loaded code NOT COMPARED with what is installed: {reason}"
+        return
+    for path, found in captured["foreign"].items():
+        known = found if isinstance(found, Mapping) else {}
+        yield f"{known.get('kind', 'file')} {path} BELONGS TO NO DISTRIBUTION: {_digest(known.get('sha256', '?'))}"
 
 
 def _metadata_warnings(captured: Any) -> Iterator[str]:

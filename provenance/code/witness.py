@@ -2,7 +2,7 @@
 
 The process is asked for nothing: its mapped libraries are the kernel's account, its packages are those whose libraries
 these are with all that they require, and their files are those that the RECORDs list. All Python source and every
-mapped library of them is compared with its RECORD, once the libraries are there and again when the process has ended.
+mapped library of them is compared with its RECORD, once they are loaded and again when the process has ended.
 Digests are remembered (``provenance.formats.digest_cache``). Inside a container nothing can be seen from here.
 """
 
@@ -22,7 +22,8 @@ from provenance.capture.unavailable import unavailable
 from provenance.code import foreign_code
 from provenance.code.foreign_code import InterpreterFolders, mapped_libraries
 
-_FIRST_SECONDS, _LAST_SECONDS = 0.5, 10.0
+# between looks: a tenth of the time that has passed, so that a short run is seen too
+_LEAST_SECONDS, _MOST_SECONDS = 0.5, 10.0
 _SOURCES = re.compile(rb'(?m)^([^",\n]+\.py),sha256=')
 _REQUIREMENT = re.compile(rb"(?m)^Requires-Dist:\s*([A-Za-z0-9][\w.-]*)(?!.*extra\s*==)")
 _HEADER_BYTES = 1 << 16
@@ -40,8 +41,9 @@ class Witness:
         # as they were at the first look: an edited RECORD vouches for nothing later
         self._installed: dict[str, Metadata] = {}
         self._compared: list[dict[str, Any]] = []
+        self._compared_names: set[str] = set()
+        self._start = time.monotonic()
         self._next = 0.0
-        self._pause = _FIRST_SECONDS
 
     def look(self) -> None:
         """Read which libraries are mapped; does nothing where it did so a moment ago."""
@@ -51,9 +53,9 @@ class Witness:
         for process in _descendants(os.getpid()):
             if self._word in _command_line(process):
                 self._libraries |= _mapped(process)
-        self._pause = min(2 * self._pause, _LAST_SECONDS)
-        self._next = time.monotonic() + self._pause
-        if not self._compared and self._imports_libraries():
+        self._next = now + min(max((now - self._start) / 10, _LEAST_SECONDS), _MOST_SECONDS)
+        # once for each set of packages: while it imports them, and again at the end
+        if self._libraries and self._used() != self._compared_names:
             self._compare()
 
     def end(self) -> dict[str, Any]:
@@ -72,14 +74,15 @@ class Witness:
         survey = foreign_code.survey(installed, self._own, self._folders, (), self._libraries, {})
         return {"imported_files": files, "loaded_code": survey}
 
-    def _imports_libraries(self) -> bool:
-        tops = tuple(f"{os.path.realpath(folder)}{os.sep}" for folder in self._folders.site)
-        return any(path.startswith(tops) and "torch" in path for path in self._libraries)
+    def _used(self) -> set[str]:
+        """The distributions whose libraries are mapped."""
+        self._installed = self._installed or distributions.search(self._path).installed
+        return _owners(self._installed, self._libraries)
 
     def _compare(self) -> None:
         """Compare the files of the packages in use with their RECORDs."""
-        self._installed = self._installed or distributions.search(self._path).installed
-        used = _required(self._installed, _owners(self._installed, self._libraries))
+        self._compared_names = self._used()
+        used = _required(self._installed, self._compared_names)
         self._compared.append(imported_files.compare(used, {*self._libraries, *_sources(used)}))
 
 

@@ -136,10 +136,10 @@ def document(manifest: Manifest, results: Collection[str] | None) -> dict[str, A
 
 
 def _machine(manifest: Manifest) -> Any:
-    """The machine without the files of its packages, which are compared one by one."""
+    """The machine without the files of its packages and of other code, which are compared one by one."""
     if not isinstance(manifest.machine, Mapping):
         return manifest.machine
-    return {key: value for key, value in manifest.machine.items() if key != "imported_files"}
+    return {key: value for key, value in manifest.machine.items() if key not in ("imported_files", "loaded_code")}
 
 
 def result_names(manifest: Manifest) -> tuple[str, ...]:

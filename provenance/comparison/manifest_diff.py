@@ -14,6 +14,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
+from provenance.attestation.code_concerns import foreign_files
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.packages import distributions, edited_files
 from provenance.capture.unavailable import is_missing, unavailable
@@ -110,7 +111,8 @@ def diff(first: Manifest, second: Manifest, results: Collection[str] | None = No
     else:
         for name in sorted(installed[0].keys() | installed[1].keys()):
             found["packages"].add_package(name, installed[0].get(name), installed[1].get(name))
-    found["packages"].add_edited(edited_files(first), edited_files(second))
+    found["packages"].add_files("edited file", edited_files(first), edited_files(second))
+    found["packages"].add_files("loaded", foreign_files(first), foreign_files(second))
     return ManifestDiff(tuple(gathered.group(name) for name, gathered in found.items()))
 
 
@@ -154,17 +156,17 @@ class _Gathered:
             if not is_missing(a) or not is_missing(b) or reason(a) or reason(b):
                 self.add(path, a, b)
 
-    def add_edited(self, first: dict[str, Any] | None, second: dict[str, Any] | None) -> None:
-        """Library files edited after installation; nothing where neither run names one, or looked for them."""
+    def add_files(self, kind: str, first: dict[str, Any] | None, second: dict[str, Any] | None) -> None:
+        """Files that no RECORD vouches for, by name; nothing where neither run names one, or looked for them."""
         if not first and not second:
             return
         unlooked = unavailable("recorded before the files of packages were compared")
         sides = [unlooked if side is None else side for side in (first, second)]
         if any(map(reason, sides)):
-            self.add("edited files", *sides)
+            self.add(f"{kind}s" if kind != "loaded" else "loaded code", *sides)
             return
         for name in sorted({*sides[0], *sides[1]}):
-            self.add(f"edited file {name}", sides[0].get(name, ABSENT), sides[1].get(name, ABSENT))
+            self.add(f"{kind} {name}", sides[0].get(name, ABSENT), sides[1].get(name, ABSENT))
 
     def group(self, name: str) -> Group:
         return Group(name, tuple(self.changes), tuple(self.unknown), self.same)

@@ -92,6 +92,13 @@ EFFECTS = (
         "it computes something else under the version and the RECORD of what was installed",
     ),
     Effect(
+        "loaded code that belongs to no distribution",
+        (("packages", "loaded (?:module|library|startup|preload) .+"),),
+        "anything",
+        98,
+        "it can change every other module of the process, and no version or RECORD says what it does",
+    ),
+    Effect(
         "a package imported from another folder",
         (("packages", "disagreements.*"),),
         "anything",
@@ -317,7 +324,7 @@ _WITHOUT_EFFECT = (
 
 def effect_of(group: str, name: str) -> Effect | None:
     """What a change can do; None for what moves no number. A setting that is not known here can do anything."""
-    if group == "packages" and not name.startswith("edited file "):
+    if group == "packages" and not name.startswith(("edited file ", "loaded ")):
         # "conda mkl: version", "torch: origin": each a difference of that package
         name = name.removeprefix("conda ").partition(": ")[0]
     if any(group == its and re.fullmatch(pattern, name) for its, pattern in _WITHOUT_EFFECT):

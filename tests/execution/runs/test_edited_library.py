@@ -16,7 +16,7 @@ from ndrepro.protocol.project_folders import CODE
 SETTINGS = ("train_images=32", "test_images=16", "batch_size=16", "threads=1", "device=cpu")
 
 
-def test_verify_warns_of_it(tmp_path: Path) -> None:
+def test_verify_warns_of_it_and_no_reproduction_with_it_is_clean(tmp_path: Path) -> None:
     venv.create(tmp_path / "env", symlinks=True)
     here = Path(sysconfig.get_path("purelib"))
     (site,) = (tmp_path / "env").glob("lib/python3*/site-packages")
@@ -27,11 +27,11 @@ def test_verify_warns_of_it(tmp_path: Path) -> None:
     edited = site / "safetensors" / "numpy.py"
     edited.write_text(edited.read_text() + "\nEDITED = True\n")
 
-    def ndrepro(*words: str) -> dict[str, Any]:
+    def ndrepro(*words: str, code: int = 0) -> dict[str, Any]:
         command = [tmp_path / "env/bin/python", "-m", "ndrepro", *words, "--runs", tmp_path / "runs", "--json"]
         variables = {**os.environ, "NDREPRO_HOME": str(tmp_path / "home")}
         done = subprocess.run(command, env=variables, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == code, done.stderr
         found: dict[str, Any] = json.loads(done.stdout)
         return found
 
@@ -43,3 +43,10 @@ def test_verify_warns_of_it(tmp_path: Path) -> None:
     files = ndrepro("show", "latest")["manifest"]["runDetails"]["machine"]["imported_files"]
     assert list(files["edited"]) == ["safetensors/numpy.py"]
     assert {"numpy", "torch", "safetensors"} <= set(files["imported"])
+    assert files["witness"]["checked"] > files["checked"]
+    # the reviewer's library is the same edited file: equal bits, and no word of the library that is named
+    again = ndrepro("reproduce", "latest", code=1)
+    assert again["repeated"][0]["verdict"] == "identical" and again["verdict"] == "undecided"
+    (flagged,) = (claim["evidence"] for claim in again["claims"] if claim["status"] == "flagged")
+    edited_files = "edited libraries: 1 file (safetensors: safetensors/numpy.py)"
+    assert flagged == f"the recorded run: {edited_files}; the repetition: {edited_files}"

@@ -1,0 +1,86 @@
+"""What a manifest says of executed code that its digests do not vouch for: edited libraries, and code of nobody's.
+
+A run with a concern may be as honest as any: a profiler's hook is one too. But its results are not those of the named
+versions alone, so nobody can conclude from an equal repetition that they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from provenance.attestation.manifest import Manifest
+from provenance.attestation.packages import edited_files
+from provenance.capture.unavailable import is_missing, unavailable
+
+_NAMED = 3
+
+
+def foreign_files(manifest: Manifest) -> dict[str, Any] | None:
+    """ "KIND PATH" -> the file's digest, for every file that was executed and belongs to nothing known.
+
+    ``{"unavailable": reason}`` where it was not found out; None in a manifest from before it was recorded. The kinds
+    are those of ``provenance.code.foreign_code``.
+    """
+    captured = manifest.machine.get("loaded_code") if isinstance(manifest.machine, Mapping) else None
+    if captured is None or is_missing(captured):
+        return captured
+    files = captured.get("foreign") if isinstance(captured, Mapping) else None
+    if not isinstance(files, Mapping):
+        return unavailable("recorded in another form than this version knows")
+    return dict(_foreign(files))
+
+
+def _foreign(files: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for path, found in files.items():
+        known = found if isinstance(found, Mapping) else {}
+        yield f"{known.get('kind', 'file')} {path}", known.get("sha256", unavailable("not recorded"))
+
+
+def code_concerns(manifest: Manifest) -> tuple[str, ...]:
+    """A sentence for each reason to doubt that the recorded code and versions alone gave the results; () for none."""
+    return (*_library_concerns(manifest), *_foreign_concerns(manifest))
+
+
+def code_is_known(manifest: Manifest) -> bool:
+    """Whether it was recorded at all which libraries were edited; earlier manifests do not say."""
+    return edited_files(manifest) is not None
+
+
+def _library_concerns(manifest: Manifest) -> Iterator[str]:
+    edited = edited_files(manifest)
+    if edited is None:
+        return
+    if is_missing(edited):
+        yield f"libraries not compared with their RECORDs: {_reason(edited)}"
+    elif edited:
+        yield f"edited libraries: {_files(len(edited))} ({_first(edited)})"
+    captured = manifest.machine["imported_files"]
+    witness = captured.get("witness") if isinstance(captured, Mapping) else None
+    if is_missing(witness):
+        yield f"libraries compared by the training process alone: {_reason(witness)}"
+
+
+def _foreign_concerns(manifest: Manifest) -> Iterator[str]:
+    foreign = foreign_files(manifest)
+    if foreign is None:
+        return
+    if is_missing(foreign):
+        yield f"loaded code not compared with what is installed: {_reason(foreign)}"
+    elif foreign:
+        count = manifest.machine["loaded_code"].get("count")
+        known = count if isinstance(count, int) and count > len(foreign) else len(foreign)
+        yield f"code that belongs to no distribution: {_files(known)} ({_first(foreign)})"
+
+
+def _files(count: int) -> str:
+    return f"{count} file{'' if count == 1 else 's'}"
+
+
+def _first(names: Mapping[str, Any]) -> str:
+    shown = sorted(names)[:_NAMED]
+    return ", ".join(shown) + (", ..." if len(names) > len(shown) else "")
+
+
+def _reason(missing: Any) -> str:
+    return str(next(iter(missing.values()), "?"))
