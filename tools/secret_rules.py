@@ -33,7 +33,8 @@ _LEFT_OUT = {
 _PREFIX = r"[\w.-]{0,50}?"
 # a token by itself is not a piece of a longer word: what is left of that word would be another one
 _BEFORE, _AFTER = "(?<![A-Za-z0-9])", "(?![A-Za-z0-9])"
-_END, _ANY_END = r"(?:[\x60'\"\s;]|\\[nr]|$)", r"(?![\w-])"
+_END = r"""(?:[\x60'"\s;]|\\[nr]|$)"""
+_ANY_END = r"(?![\w-])"
 LICENSE = """MIT License
 
 Copyright (c) 2019 Zachary Rice

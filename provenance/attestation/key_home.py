@@ -204,7 +204,7 @@ class KeyRing:
         return statement_files(self.home, [self.keyid, *(key.keyid for key in family)])
 
     def check_unattended(self) -> None:
-        """Raise KeyFileError where a key is protected and nobody was told its passphrase: before work that nobody sees.
+        """Raise KeyFileError where a key is protected and nobody was told its passphrase, before work that nobody sees.
 
         A key that is missing is made by the first run.
         """
