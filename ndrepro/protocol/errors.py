@@ -8,6 +8,7 @@
         ├── MissingExtra       a library that only an extra of this project brings is not installed
         ├── EngineError        a container engine, its image or the cluster's scheduler cannot be had
         ├── DeviceError        the device asked for is not there
+        ├── SandboxError       recorded code cannot be confined as it should be, and was not run
         ├── PeerLost           another process of the same run is gone
         ├── CheckpointError    there is nothing to resume from, or it does not belong to this experiment
         ├── NonFiniteStatistics a layer cannot whiten a batch: NaN, infinite or too large values
@@ -37,6 +38,7 @@ __all__ = [
     "NonFiniteStatistics",
     "PeerLost",
     "RunNotFound",
+    "SandboxError",
     "TrainingFailed",
     "UsageError",
     "from_record",
@@ -66,6 +68,10 @@ class EngineError(NdreproError):
 
 class DeviceError(NdreproError):
     """The device asked for is not there."""
+
+
+class SandboxError(NdreproError):
+    """Recorded code cannot be confined as it should be, and was not run."""
 
 
 class PeerLost(NdreproError):

@@ -21,6 +21,10 @@ IDENTICAL, CLOSE, CONSISTENT, UNDECIDED, INCONSISTENT = "identical", "close", "c
 VERDICTS = (IDENTICAL, CLOSE, CONSISTENT, UNDECIDED, INCONSISTENT)
 PASSING = (IDENTICAL, CLOSE, CONSISTENT)
 
+# how the code of a repetition was confined, tightest first (``ndrepro.execution.sandbox``)
+CONTAINER, BUBBLEWRAP, NAMESPACES, NO_SANDBOX = "container", "bubblewrap", "namespaces", "none"
+SANDBOXES = (CONTAINER, BUBBLEWRAP, NAMESPACES, NO_SANDBOX)
+
 # the status of a claim
 CHECKED, FAILED, NOT_CHECKED = "checked", "failed", "not checked"
 # checked, and what was found leaves the verdict without its ground: nobody is accused, and nothing is confirmed

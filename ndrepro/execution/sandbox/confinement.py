@@ -1,0 +1,152 @@
+"""What a confined process sees of the file system, and how that becomes bubblewrap's command line.
+
+The root is an empty file system in memory. Only what is named is mounted into it, each path under its own name, so
+that what a run records names the same files as outside:
+
+* read-only: the system's libraries and programs, the interpreter with its packages, code, data, hardware facts;
+* writable: the folders that are named, and a private ``/tmp`` and ``/dev/shm``;
+* nothing else: no home folder, no key home, no other run, no ledger, no socket of the user's.
+
+Symbolic links on the way to a path are made again, since the folders that hold them are not there. Where a visible
+folder holds one that must stay hidden (``Confinement.hidden``), an empty one is mounted over it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ndrepro.protocol.errors import SandboxError
+
+# programs, libraries and what the dynamic loader and the C library read; absent ones are left out
+_SYSTEM = (
+    "/usr /bin /sbin /lib /lib32 /lib64 /etc/alternatives /etc/ld.so.cache /etc/ld.so.conf /etc/ld.so.conf.d "
+    "/etc/passwd /etc/group /etc/hosts /etc/nsswitch.conf /etc/localtime /etc/os-release "
+    # numerical libraries choose their kernels by these, and a run records them
+    "/sys/bus /sys/class /sys/dev /sys/devices /sys/fs/cgroup /sys/module"
+).split()
+_GPU_DEVICES = ("nvidia*", "dxg")
+# below the home folder
+_PRIVATE_NAMES = ".ssh .gnupg .aws .azure .config .netrc .kube .docker .mozilla .password-store".split()
+_MOST_LINKS = 40  # as many as the kernel follows
+# where the script that starts the processes lies inside
+INSIDE = Path("/.ndrepro/inside.py")
+
+
+@dataclass(frozen=True)
+class Confinement:
+    """The paths that a confined process may read or write; its current folder; whether it gets the GPUs.
+
+    ``hidden`` are folders that stay invisible even where a readable one holds them, but for what is named in them:
+    the folder of runs. Of ``secret`` ones, such as the key home, nothing may be named.
+    """
+
+    readable: tuple[Path, ...]
+    writable: tuple[Path, ...]
+    folder: Path
+    hidden: tuple[Path, ...] = ()
+    secret: tuple[Path, ...] = ()
+    gpu: bool = False
+
+    def words(self, inside: Path) -> list[str]:
+        """The options of bubblewrap (bwrap(1)) that make this root; ``inside`` is mounted at ``INSIDE``.
+
+        Raises SandboxError for a readable path that would show a hidden folder or the user's home.
+        """
+        secret = {path.resolve() for path in self.secret}
+        places = {path.resolve() for path in self.hidden} | secret
+        for path in (*self.readable, *self.writable):
+            _expect_harmless(path, places, secret)
+        wanted = [Path(name) for name in _SYSTEM if os.path.lexists(name)]
+        read = dict.fromkeys(item for path in (*wanted, *self.readable) for item in _steps(path))
+        write = dict.fromkeys(item for path in self.writable for item in _steps(path))
+        mounts = {path: ["--symlink", target, str(path)] for path, target in (*read, *write) if target}
+        mounts |= {path: ["--ro-bind", str(path), str(path)] for path, target in read if not target}
+        tops = [path for path, target in read if not target]
+        covers = [path for path in places if path.is_dir() and any(top in path.parents for top in tops)]
+        mounts |= {path: ["--tmpfs", str(path)] for path in covers}
+        mounts |= {path: ["--bind", str(path), str(path)] for path, target in write if not target}
+        mounts |= {Path(name): words for name, words in _private().items()}
+        if self.gpu:
+            devices = [path for pattern in _GPU_DEVICES for path in sorted(Path("/dev").glob(pattern))]
+            mounts |= {path: ["--dev-bind", str(path), str(path)] for path in devices}
+        mounts[INSIDE] = ["--ro-bind", str(inside), str(INSIDE)]
+        found = [word for path in _needed(mounts) for word in mounts[path]]
+        # /proc/sys of the whole machine is root's to write, even for a root without capabilities
+        for path in (*covers, "/dev", "/proc", "/"):
+            found += ["--remount-ro", str(path)]
+        return [*found, "--chdir", str(self.folder)]
+
+
+def _private() -> dict[str, list[str]]:
+    return {
+        "/proc": ["--proc", "/proc"],
+        "/dev": ["--dev", "/dev"],
+        "/dev/shm": ["--tmpfs", "/dev/shm"],
+        "/tmp": ["--tmpfs", "/tmp"],
+    }
+
+
+def _needed(mounts: dict[Path, list[str]]) -> Iterator[Path]:
+    """The paths in the order of mounting, parents first, without what a folder mounted before already shows."""
+    shown: list[Path] = []
+    for path in sorted(mounts):
+        kind = mounts[path][0]
+        nearest = next((each for each in reversed(shown) if each in path.parents), None)
+        covered = nearest is not None and mounts[nearest][0] in ("--ro-bind", "--bind")
+        if not (covered and kind in ("--ro-bind", "--symlink")):
+            yield path
+            shown.append(path)
+
+
+def _expect_harmless(path: Path, hidden: set[Path], secret: set[Path]) -> None:
+    """Raises SandboxError for the user's home or a folder that holds it, and for where keys or runs are."""
+    real, home = path.resolve(), Path.home().resolve()
+    above = {real, *real.parents}
+    if real == home or real in home.parents:
+        why = f"it holds the home folder {home}"
+    elif above & {*secret, *(home / name for name in _PRIVATE_NAMES)}:
+        why = "keys and passwords are kept there"
+    elif real in hidden:
+        why = "it holds other runs"
+    else:
+        return
+    raise SandboxError(f"{path}: {why}, which a sandbox does not show", "name a folder of its own, e.g. with --data")
+
+
+def _steps(path: Path) -> Iterator[tuple[Path, str]]:
+    """Every symbolic link on the way to a path, with its target, and then where it leads, with none.
+
+    Raises SandboxError where there is nothing.
+    """
+    current, rest = Path("/"), list(Path(os.path.abspath(path)).parts[1:])
+    links = 0
+    while rest:
+        name = rest.pop(0)
+        step = current.parent if name == ".." else current / name
+        if step.is_symlink():
+            links += 1
+            target = os.readlink(step)
+            if links > _MOST_LINKS:
+                raise SandboxError(f"{path}: too many symbolic links")
+            yield step, target
+            current = Path("/") if target.startswith("/") else current
+            rest = [part for part in Path(target).parts if part != "/"] + rest
+        else:
+            current = step
+    if not current.exists():
+        raise SandboxError(f"{path}: nothing is there", "see where it leads with `readlink -f`")
+    yield current, ""
+
+
+def existing(paths: Iterable[Path]) -> tuple[Path, ...]:
+    """Those of the paths where something is."""
+    return tuple(path for path in paths if path.exists())
+
+
+def data_paths(data: Path) -> Sequence[Path]:
+    """The data, and where the links at the top of their folder lead."""
+    entries = sorted(data.iterdir()) if data.is_dir() else []
+    return existing([data, *(entry for entry in entries if entry.is_symlink())])

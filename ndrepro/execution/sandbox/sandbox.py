@@ -1,0 +1,198 @@
+"""Which sandbox recorded code runs in, and a process started in it.
+
+    container    the container that the run was recorded in, or that was asked for (``ndrepro.execution.containers``)
+    bubblewrap   bwrap(1), where it is installed and the kernel lets it
+    namespaces   the same, by a program of this project (``namespaces``)
+    none         the code runs with the user's own rights
+
+The last three are chosen here. What is available is tried, not guessed: a command is run in it.
+
+    Sandbox.start ── bwrap or namespaces.py ── inside.py ── the training processes
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO
+
+from ndrepro.execution.sandbox.confinement import INSIDE, Confinement
+from ndrepro.execution.sandbox.interpreter_paths import interpreter_paths
+from ndrepro.protocol.errors import SandboxError, UsageError
+from ndrepro.protocol.verdicts import BUBBLEWRAP, CONTAINER, NAMESPACES, NO_SANDBOX, SANDBOXES
+
+AUTO = "auto"
+CHOICES = (AUTO, *SANDBOXES)
+_HERE = Path(__file__).resolve().parent
+_SEPARATE = ("user", "ipc", "pid", "net", "uts")
+_PROBE_SECONDS = 60
+# set by none of the variables of a determinism level
+_PRIVATE = {"HOME": "/tmp", "TMPDIR": "/tmp"}
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """A kind of sandbox, bubblewrap or namespaces, and the folders that it hides.
+
+    ``runs`` are folders of runs, of which it shows what a process is given; of ``secret`` ones it shows nothing.
+    """
+
+    kind: str
+    runs: tuple[Path, ...] = ()
+    secret: tuple[Path, ...] = ()
+
+    def start(
+        self,
+        command: Sequence[str],
+        variables: Mapping[str, str],
+        confinement: Confinement,
+        *,
+        processes: Sequence[Mapping[str, str]] = ({},),
+        log: IO[bytes],
+        held: Sequence[int] = (),
+    ) -> ConfinedProcess:
+        """Start ``command``, a Python interpreter and its words, once for each of ``processes``, given its variables.
+
+        ``held`` are descriptors that stay open as long as the processes live, and that these do not get. Raises
+        SandboxError where a path cannot be shown.
+        """
+        seen = replace(
+            confinement,
+            readable=(*confinement.readable, *interpreter_paths(command[0])),
+            hidden=(*confinement.hidden, *self.runs),
+            secret=(*confinement.secret, *self.secret),
+        )
+        document = json.dumps({"command": list(command), "processes": [dict(each) for each in processes]})
+        reading, writing = os.pipe()
+        try:
+            process = subprocess.Popen(
+                [
+                    *_launcher(self.kind),
+                    *(f"--unshare-{name}" for name in _SEPARATE),
+                    *("--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL"),
+                    *("--info-fd", str(writing)),
+                    *seen.words(_HERE / "inside.py"),
+                    *("--", command[0], "-I", "-S", str(INSIDE), document),
+                ],
+                env={**variables, **_PRIVATE},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=(*held, writing),
+            )
+        except BaseException:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
+        with os.fdopen(reading, "rb") as told:
+            return ConfinedProcess(process, told.read())
+
+
+class ConfinedProcess:
+    """A sandbox as the process that it is for (``ndrepro.execution.containers.container_spec.Process``)."""
+
+    def __init__(self, process: subprocess.Popen[bytes], told: bytes) -> None:
+        self._process = process
+        # the first process inside, as it is numbered outside; none where the sandbox could not be made
+        self._first = int(json.loads(told)["child-pid"]) if told.strip() else None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code, -n for signal n. Raises subprocess.TimeoutExpired."""
+        return _code(self._process.wait(timeout))
+
+    def poll(self) -> int | None:
+        """The exit code once it is over."""
+        code = self._process.poll()
+        return None if code is None else _code(code)
+
+    def send_signal(self, sig: int) -> None:
+        """Signal the processes inside; killing ends the sandbox with all that is in it."""
+        if sig == signal.SIGKILL or self._first is None:
+            self._process.send_signal(sig)
+        elif self._process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self._first, sig)
+
+    def kill(self) -> None:
+        """End it."""
+        self.send_signal(signal.SIGKILL)
+
+
+def choose(wanted: str, *, container: bool) -> tuple[str, str]:
+    """The kind of sandbox for ``wanted``, one of CHOICES, and, where that is none, why.
+
+    ``container`` says whether the code will run in a container. Raises UsageError for a kind that does not fit,
+    SandboxError for one that does not work here.
+    """
+    if wanted not in CHOICES:
+        raise UsageError(f"--sandbox {wanted}: no such sandbox", f"choose {', '.join(CHOICES)}")
+    if container:
+        if wanted not in (AUTO, CONTAINER):
+            raise UsageError(f"--sandbox {wanted}: the run is repeated in a container", "leave --sandbox out")
+        return CONTAINER, ""
+    if wanted == CONTAINER:
+        raise UsageError("--sandbox container: the run was recorded outside of one", "name an engine: --in podman")
+    if wanted == NO_SANDBOX:
+        return NO_SANDBOX, "none was asked for"
+    reasons = {}
+    for kind in (BUBBLEWRAP, NAMESPACES) if wanted == AUTO else (wanted,):
+        reason = why_not(kind)
+        if reason is None:
+            return kind, ""
+        reasons[kind] = reason
+    told = "; ".join(f"{kind}: {reason}" for kind, reason in reasons.items())
+    if wanted == AUTO:
+        return NO_SANDBOX, told
+    raise SandboxError(f"no sandbox of this kind here: {told}", "choose another one with --sandbox")
+
+
+@functools.cache
+def why_not(kind: str) -> str | None:
+    """Why a kind of sandbox does not work on this machine; None where it does: a command was run in it."""
+    if not sys.platform.startswith("linux"):
+        return "it needs Linux"
+    if kind == BUBBLEWRAP and shutil.which("bwrap") is None:
+        return "bwrap is not installed"
+    read, write = os.pipe()
+    with os.fdopen(read, "rb") as said, os.fdopen(write, "wb") as log:
+        try:
+            process = Sandbox(kind).start([sys.executable, "-I", "-S", "-c", ""], {}, Confinement((), (), Path("/")), log=log)
+        except SandboxError as error:
+            return error.message
+        log.close()
+        try:
+            code = process.wait(_PROBE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return "it does not answer"
+        last = said.read(4096).decode("utf-8", "replace").strip().rpartition("\n")[2]
+    return None if code == 0 else last or f"exit code {code}"
+
+
+def _launcher(kind: str) -> list[str]:
+    if kind == NAMESPACES:
+        return [sys.executable, "-I", "-S", str(_HERE / "namespaces.py")]
+    program = shutil.which("bwrap")
+    if kind != BUBBLEWRAP or program is None:
+        raise SandboxError(f"no sandbox {kind} here")
+    return [program, *(("--disable-userns",) if "--disable-userns" in _help(program) else ())]
+
+
+@functools.cache
+def _help(program: str) -> str:
+    return subprocess.run([program, "--help"], capture_output=True, text=True).stdout
+
+
+def _code(status: int) -> int:
+    return 128 - status if 128 < status <= 128 + signal.SIGRTMAX else status
