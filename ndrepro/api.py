@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ndrepro.analysis.comparison.run_comparison import RunComparison
     from ndrepro.analysis.results.reproduction_verdict import Judgement
     from ndrepro.analysis.results.results import Results
+    from ndrepro.execution.reproduce.code_execution import Consent
     from ndrepro.execution.reproduce.reexecute import Original, ReexecutionPlan
     from ndrepro.execution.runs.observer import Observer
     from ndrepro.execution.runs.run import Finished, RunOptions
@@ -182,6 +183,7 @@ class Reproduction:
             "challenge": None if challenge is None else challenge.to_json(),
             "epochs": list(self.plan.epochs),
             "differences": list(self.plan.differences),
+            "execution": self.plan.execution.to_json(),
             "claims": [claim.to_json() for claim in self.claims],
             "repeated": [
                 {"run": folder.name, **judgement.to_json()}
@@ -205,6 +207,9 @@ def reproduce(
     engine: str | None = None,
     image: str | None = None,
     runs: AnyPath = "runs",
+    sandbox: str = "auto",
+    trust_code: bool = False,
+    consent: Consent | None = None,
     on_plan: Callable[[Original, ReexecutionPlan], None] = lambda original, plan: None,
     watching: AbstractContextManager[Observer] | None = None,
 ) -> Reproduction:
@@ -220,6 +225,10 @@ def reproduce(
         engine: a container engine to train in: docker, podman or apptainer.
         image: the image for ``engine``.
         runs: the folder of runs, which the repetitions and the verdict go into.
+        sandbox: what confines the recorded code: container, bubblewrap, namespaces, none, or auto for the first of
+            these that this machine has.
+        trust_code: run the recorded code where there is no sandbox, with all rights of this process.
+        consent: asked in that case instead, with how the code would be executed; True lets it run.
         on_plan: called with what will be trained before the training starts.
         watching: gives the observer that is called while the training runs.
 
@@ -227,10 +236,12 @@ def reproduce(
         RunNotFound: there is no such run.
         UsageError: ``challenge`` or ``beacon`` without ``spot``, or the run did not complete.
         NotReproduced: the run does not verify.
+        SandboxError: the sandbox asked for does not work here, or there is none and nobody allowed to do without.
         TrainingFailed: a repetition did not complete; or the error that ended it.
     """
     from ndrepro.execution.containers.engines import ContainerChoice
     from ndrepro.execution.reproduce import reexecute
+    from ndrepro.execution.reproduce.code_execution import permitted
     from ndrepro.execution.reproduce.verdict_attestation import attest
     from ndrepro.execution.runs.observer import Silent
     from ndrepro.execution.runs.run import RunOptions
@@ -247,8 +258,9 @@ def reproduce(
         container=ContainerChoice.from_options(engine, image),
     )
     original = _verified(_run_folder(run, runs), options)
-    plan = reexecute.plan(original, options, spot, challenge, beacon)
+    plan = reexecute.plan(original, options, spot, challenge, beacon, sandbox)
     on_plan(original, plan)
+    plan = replace(plan, execution=permitted(plan.execution, trust_code=trust_code, consent=consent))
     with nullcontext(Silent()) if watching is None else watching as observer:
         repetitions = _completed(reexecute.execute(original, plan, options, observer))
         judgements = _judged(original, plan, repetitions, options)

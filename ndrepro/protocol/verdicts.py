@@ -3,9 +3,12 @@
 Its subjects are manifests by digest, the run's first and then those of the runs that repeated it. Its predicate has
 ``run``, ``verdict`` (one of the words below), ``challenge`` (what drew the epochs of a spot check: ``word``,
 ``beacon`` and the digest of the signed ``payload``), ``epochs`` (those drawn; none for the whole run),
-``differences`` (of code and environment, in words), ``claims`` (what of the whole run was checked, and what was not)
-and ``repeated``, one object a repetition with its evidence and claims of its own. The first version's ``challenge`` is
-the word alone, and it has no claims. ``signedOn``, the time of signing, is missing in earlier verdicts.
+``differences`` (of code and environment, in words), ``execution`` (the sandbox, who allowed to do without one, and
+what the code was: commit, whether dirty, the digest of the patch and its files, untracked files with digests),
+``claims`` (what of the whole run was checked, and what was not) and ``repeated``, one object a repetition with its
+evidence and claims of its own. The first version's ``challenge`` is the word alone, and it has no claims; verdicts from
+before there were sandboxes have no ``execution``. ``signedOn``, the time of signing, is missing in earlier
+verdicts.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ at, and no configuration of its own is in force. Patches and files are believed 
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from provenance.formats.digest import file_digest
 from provenance.git.repository import Repository
 from provenance.git.scratch_repository import EXECUTABLE, FILE, ScratchRepository, TreeEntry, add_to_index
 
+_COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
+
 
 @dataclass(frozen=True)
 class SourceState:
@@ -35,9 +38,9 @@ class SourceState:
 
     @property
     def commit(self) -> str | None:
-        """The commit's name; None where it is not known."""
+        """The commit's name; None where it is not known, or is no name that git could take for nothing else."""
         commit = self.recorded.get("commit")
-        return commit if isinstance(commit, str) else None
+        return commit if isinstance(commit, str) and _COMMIT.fullmatch(commit) else None
 
     @property
     def identity(self) -> tuple[Any, ...] | None:

@@ -1,7 +1,8 @@
 """A git repository in a temporary folder that sees the objects of others: states of a work tree become trees in it.
 
 Nothing is written to the repositories whose objects are borrowed, and no attribute or filter of theirs is in force:
-bytes go in and come out as they are.
+bytes go in and come out as they are. Nor is the user's own configuration: a filter or hook that it defines would run on
+files that somebody else wrote, Git LFS for one would ask a server that these files name.
 """
 
 from __future__ import annotations
@@ -11,12 +12,20 @@ import itertools
 import os
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from provenance.git.repository import Repository
 
 FILE, EXECUTABLE, LINK, SUBMODULE = "100644", "100755", "120000", "160000"
+_ISOLATED = {
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_COUNT": "0",
+    "GIT_CONFIG_PARAMETERS": "",
+    "GIT_ATTR_NOSYSTEM": "1",
+}
+_NO_FILES = {"core.attributesFile": os.devnull, "core.hooksPath": os.devnull}
 # what gitattributes(5) can change of a file's bytes, or of how two of them are compared
 _NEUTRAL = "* -text -filter -ident -working-tree-encoding !eol !crlf !diff\n"
 
@@ -46,7 +55,7 @@ class ScratchRepository:
     """
 
     def __init__(self, folder: Path, borrowed: Sequence[Path], name_length: int) -> None:
-        self.repository = Repository(folder)
+        self.repository = Repository(folder, _ISOLATED, _NO_FILES)
         self._objects = folder / ".git" / "objects"
         self._name_length = name_length
         self._numbers = itertools.count()
@@ -90,7 +99,7 @@ class ScratchRepository:
             listing.write_bytes(b"".join(os.fsencode(path) + b"\0" for path in converted))
             self._attributes.unlink()
             there = {"GIT_DIR": str(self.repository.folder / ".git"), "GIT_WORK_TREE": str(place)}
-            converting = Repository(place, {**index.variables, **there}, settings)
+            converting = Repository(place, {**index.variables, **there}, {**settings, **_NO_FILES})
             try:
                 converting.ask("checkout-index", "--force", "--quiet", "-z", "--stdin", stdin=listing)
             finally:
@@ -99,7 +108,7 @@ class ScratchRepository:
     def new_index(self) -> Repository:
         """This repository with another, empty index."""
         path = self.repository.folder / ".git" / f"index-{next(self._numbers)}"
-        return Repository(self.repository.folder, {"GIT_INDEX_FILE": str(path)})
+        return replace(self.repository, variables={**_ISOLATED, "GIT_INDEX_FILE": str(path)})
 
 
 def add_to_index(index: Repository, entries: Iterable[tuple[str, TreeEntry]]) -> None:

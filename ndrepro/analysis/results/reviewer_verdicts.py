@@ -32,6 +32,7 @@ from ndrepro.protocol.verdicts import (
     IDENTICAL,
     PREDICATE,
     PREDICATE_V1,
+    SANDBOXES,
     STATEMENT,
     STATUSES,
     VERDICTS,
@@ -45,7 +46,7 @@ from provenance.formats.strict_json import Field
 
 _MEMBERS = ("run", "verdict", "challenge", "epochs", "differences", "repeated")
 # members that not every verdict has
-_LATER = ("sandbox", "signedOn")
+_LATER = ("execution", "signedOn")
 _ABOVE = 2  # runs/EXPERIMENT/RUN: verdicts lie beside the first of these
 
 
@@ -53,7 +54,8 @@ _ABOVE = 2  # runs/EXPERIMENT/RUN: verdicts lie beside the first of these
 class Attestation:
     """One signed verdict on ``run``. ``epochs`` are those that were trained again, empty for the whole run;
     ``repeated`` the identifiers of the runs that did; ``differences`` what of code and environment differed;
-    ``keyids`` identify the signers' keys; ``sandbox`` is what the verdict says of the sandbox, None of none."""
+    ``keyids`` identify the signers' keys; ``sandbox`` is what confined the recorded code, ""
+    where the verdict does not say."""
 
     path: Path
     run: ResultRow
@@ -64,7 +66,7 @@ class Attestation:
     differences: tuple[str, ...]
     claims: tuple[ClaimCheck, ...] = ()
     keyids: tuple[str, ...] = ()
-    sandbox: Any = None
+    sandbox: str = ""
 
     @property
     def by_another(self) -> bool:
@@ -83,6 +85,7 @@ class Attestation:
             "repeated": list(self.repeated),
             "differences": list(self.differences),
             "claims": [item.to_json() for item in self.claims],
+            "sandbox": self.sandbox,
         }
 
 
@@ -188,7 +191,7 @@ def _attestation(
     if verdict == IDENTICAL and not epochs:
         _same_results(run, [by_digest[digest] for digest in digests[1:] if digest in by_digest])
     names, keyids = zip(*((key.name, key.keyid) for key in signers), strict=True)
-    sandbox = said["sandbox"].value if "sandbox" in said else None
+    sandbox = _sandbox(said)
     signer = ", ".join(names)
     return Attestation(path, run, verdict, signer, epochs, repeated, differences, claims, keyids, sandbox)
 
@@ -211,6 +214,14 @@ def _signed_on(payload: bytes) -> str | None:
         return predicate.time()
     except (ProvenanceError, LookupError, TypeError):
         return None
+
+
+def _sandbox(said: Mapping[str, Field]) -> str:
+    """The sandbox that a verdict names; "" where it is from before there were sandboxes."""
+    if "execution" not in said:
+        return ""
+    execution = said["execution"]
+    return Field(execution.mapping().get("sandbox"), f"{execution.path}.sandbox", ManifestError).one_of(SANDBOXES)
 
 
 def _same_results(run: ResultRow, repeats: Sequence[ResultRow]) -> None:

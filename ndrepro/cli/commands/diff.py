@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ndrepro.cli.display import options, output, terminal, words
+from ndrepro.cli.display import execution, options, output, terminal, words
 from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from ndrepro.analysis.comparison.run_comparison import RunComparison, Side
     from ndrepro.analysis.comparison.trail_divergence import TrailDivergence
     from ndrepro.cli.display.located import Located
+    from ndrepro.execution.reproduce.step_replay import VerifiedRun
+    from ndrepro.execution.sandbox.sandbox import Sandbox
     from provenance.comparison.code_diff import CodeDiff
     from provenance.comparison.manifest_diff import Group, ManifestDiff
+
+    Confine = Callable[[VerifiedRun], Sandbox | None]
 
 _LABEL_WIDTH = 13
 _POINTS, _VALUES, _CHANGES, _FILES, _CAUSES, _EVIDENCE = 7, 3, 5, 4, 4, 4
@@ -38,6 +42,8 @@ def diff(
         Path | None, typer.Option("--keep", metavar="DIR", help="Keep what --locate replayed, tensors included.")
     ] = None,
     data: options.DataHere = None,
+    sandbox: options.Sandbox = "auto",
+    trust_code: options.TrustCode = False,
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
@@ -48,33 +54,36 @@ def diff(
     from ndrepro import api
     from ndrepro.analysis.comparison.wording import visible
 
+    def confine(run: VerifiedRun) -> Sandbox | None:
+        return execution.confine(run, sandbox, runs, trust_code=trust_code, ask=not as_json)
+
     found = api.diff(*(options.run_or_manifest(runs, text) for text in (first, second)))
     if as_json:
-        located = _locate(found, data, keep, quiet=True) if locate and not found.identical else None
+        located = _locate(found, data, keep, confine, quiet=True) if locate and not found.identical else None
         output.print_json({**found.to_json(), **({"located": located and located.to_json()} if locate else {})})
         return output.DONE if found.identical else output.NO
     _print(found)
     if code and found.code:
         terminal.write_line("\n" + (visible(found.code.text).rstrip("\n") or "no difference of code to print"))
     if locate:
-        _print_located(found, data, keep)
+        _print_located(found, data, keep, confine)
     return output.DONE if found.identical else output.NO
 
 
-def _locate(found: RunComparison, data: Path | None, keep: Path | None, *, quiet: bool) -> Located:
+def _locate(found: RunComparison, data: Path | None, keep: Path | None, confine: Confine, *, quiet: bool) -> Located:
     from ndrepro.cli.display.located import locate
 
-    return locate(found, data, keep, (lambda text: None) if quiet else terminal.write_line)
+    return locate(found, data, keep, (lambda text: None) if quiet else terminal.write_line, confine)
 
 
-def _print_located(found: RunComparison, data: Path | None, keep: Path | None) -> None:
+def _print_located(found: RunComparison, data: Path | None, keep: Path | None, confine: Confine) -> None:
     from ndrepro.cli.display.located import print_located
 
     terminal.write_line("")
     if found.identical:
         terminal.write_line("nothing to locate: every step left the same bits")
         return
-    print_located(_locate(found, data, keep, quiet=False))
+    print_located(_locate(found, data, keep, confine, quiet=False))
 
 
 def _print(found: RunComparison) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ndrepro.cli.display import live, options, output, terminal, words
+from ndrepro.cli.display import execution, live, options, output, terminal, words
 from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ def reproduce(
     ] = None,
     engine: options.Engine = None,
     image: options.Image = None,
+    sandbox: options.Sandbox = "auto",
+    trust_code: options.TrustCode = False,
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
@@ -52,6 +54,9 @@ def reproduce(
             engine=engine,
             image=image,
             runs=runs,
+            sandbox=sandbox,
+            trust_code=trust_code,
+            consent=None if as_json else execution.consent,
             on_plan=(lambda original, plan: None) if as_json else _print_plan,
             watching=live.watching(quiet=as_json, error=as_json),
         )
@@ -77,6 +82,8 @@ def _print_plan(original: Original, chosen: ReexecutionPlan) -> None:
     if chosen.challenge is not None:
         word = "drawn at random" if chosen.challenge.random else "yours"
         terminal.write_line(f"challenge {chosen.challenge.word} ({word})")
+    for line in execution.lines(chosen.execution):
+        terminal.write_line(line)
     if not chosen.differences:
         terminal.write_line("code and environment are those recorded")
     for line in chosen.differences[:_SHOWN]:
@@ -103,6 +110,7 @@ def _print_verdict(found: Reproduction) -> None:
     _print_claims(found.claims)
     terminal.write_line("")
     terminal.write_line(f"verdict    {found.verdict}")
+    terminal.write_line(execution.sandbox_line(found.plan.execution))
     terminal.write_line(f"signed     {terminal.here(found.attestation)}")
 
 

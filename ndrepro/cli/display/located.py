@@ -17,7 +17,8 @@ from ndrepro.text.plurals import plural
 if TYPE_CHECKING:
     from ndrepro.analysis.comparison.operation_diff import FirstDifference, TensorDifference
     from ndrepro.analysis.comparison.run_comparison import RunComparison, Side
-    from ndrepro.execution.reproduce.step_replay import Replay
+    from ndrepro.execution.reproduce.step_replay import Replay, VerifiedRun
+    from ndrepro.execution.sandbox.sandbox import Sandbox
     from ndrepro.protocol.replay_messages import Operation, StepRecord
 
 _LABEL_WIDTH = 13
@@ -79,14 +80,24 @@ class Located:
         }
 
 
-def locate(found: RunComparison, data: Path | None, keep: Path | None, say: Callable[[str], None]) -> Located:
-    """Replay the step at which two runs diverge. Raises UsageError where there is none, or a run is not verified."""
+def locate(
+    found: RunComparison,
+    data: Path | None,
+    keep: Path | None,
+    say: Callable[[str], None],
+    confine: Callable[[VerifiedRun], Sandbox | None],
+) -> Located:
+    """Replay the step at which two runs diverge, each in the sandbox that ``confine`` chooses.
+
+    Raises UsageError where there is no such step, or a run is not verified.
+    """
     from ndrepro.analysis.comparison.operation_diff import first_difference, read_difference
     from ndrepro.execution.reproduce.step_replay import replays
 
     step = _step_of(found)
     subjects = (_subject(found.sides[0]), _subject(found.sides[1]))
-    with _folder(keep) as scratch, replays(subjects, step, scratch, data) as both:
+    sandboxes = confine(subjects[0]), confine(subjects[1])
+    with _folder(keep) as scratch, replays(subjects, step, scratch, data, sandboxes) as both:
         say(_replaying(both, step))
         records = both[0].record(), both[1].record()
         first = first_difference(*records)

@@ -38,6 +38,17 @@ Image = Annotated[
     typer.Option("--image", metavar="IMAGE", help="NAME[:TAG][@sha256:…], or an Apptainer file; by default ndrepro."),
 ]
 DataHere = Annotated[Path | None, typer.Option("--data", metavar="PATH", help="Path of the data set on this machine.")]
+Sandbox = Annotated[
+    str,
+    typer.Option(
+        "--sandbox",
+        metavar="KIND",
+        help="What confines the recorded code: auto (the best that is here), container, bubblewrap, namespaces, none.",
+    ),
+]
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="Where there is no sandbox, run the recorded code with all your rights.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 
 

@@ -41,7 +41,7 @@ def recorded_code(manifest: Manifest, run_dir: Path) -> Iterator[Rebuilt]:
     """The recorded code, for as long as the context is open; this checkout's, with the reason, where it is not had."""
     record = TrainingRecord.of(manifest)
     wanted = record.code_digest
-    if wanted is not None and _code_digest(CODE) == wanted:
+    if wanted is not None and code_digest(CODE) == wanted:
         yield Rebuilt(CODE, ())
         return
     state = SourceState(record.source.annotations or {}, run_dir)
@@ -49,7 +49,8 @@ def recorded_code(manifest: Manifest, run_dir: Path) -> Iterator[Rebuilt]:
         place = Path(scratch) / "code"
         try:
             missing = check_out(state, CODE, place)
-            if (found := _code_digest(place)) != wanted:
+            _expect_inside(place)
+            if (found := code_digest(place)) != wanted:
                 why = "".join(f"; {caveat}" for caveat in missing)
                 raise SourceError(
                     f"commit {state.commit} with the recorded patch gives code {found}, recorded is {wanted}{why}"
@@ -100,5 +101,15 @@ def limit_differences(manifest: Manifest, request: Request) -> tuple[str, ...]:
     )
 
 
-def _code_digest(folder: Path) -> Any:
+def _expect_inside(place: Path) -> None:
+    """Raises SourceError for a link that leads out: it would be read here, where the reviewer's own files are."""
+    top = place.resolve()
+    for folder, below, files in os.walk(place):
+        for path in (Path(folder, name) for name in (*below, *files)):
+            if path.is_symlink() and top not in path.resolve().parents:
+                raise SourceError(f"{path.relative_to(place)}: a link that leads out of the recorded code")
+
+
+def code_digest(folder: Path) -> Any:
+    """The digest of a folder's packages, as runs record it."""
     return source.package_digest([folder / "ndrepro", folder / "provenance"]).get("tree_sha256")

@@ -11,24 +11,29 @@ does a run that recorded no state digests have any other start that is bound to 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ndrepro.execution.containers import engines
 from ndrepro.execution.containers.engines import ContainerChoice
 from ndrepro.execution.reproduce.checkpoint_start import nearest_start
+from ndrepro.execution.reproduce.code_execution import Execution, permitted, plan_execution, sandbox_of
 from ndrepro.execution.reproduce.epoch_draw import Challenge
 from ndrepro.execution.reproduce.recorded_code import environment_differences, limit_differences, recorded_code
 from ndrepro.execution.resumption.recorded_states import expect_state
-from ndrepro.execution.runs import data_check
+from ndrepro.execution.runs import data_check, slurm_allocation
 from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import Finished, RunOptions, Segment, run
-from ndrepro.protocol.errors import CheckpointError, NdreproError, UsageError
+from ndrepro.execution.sandbox.confinement import expect_harmless
+from ndrepro.execution.sandbox.sandbox import AUTO
+from ndrepro.protocol.errors import CheckpointError, NdreproError, SandboxError, UsageError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, read_json
 from ndrepro.protocol.project_folders import CODE
 from ndrepro.protocol.training_record import REPRODUCED_RUN, TrainingRecord
 from ndrepro.protocol.training_state import read_states
+from ndrepro.protocol.verdicts import NO_SANDBOX
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.manifest import Manifest, Resource
 from provenance.formats.digest import file_digest
@@ -63,7 +68,8 @@ class Original:
 
 @dataclass(frozen=True)
 class ReexecutionPlan:
-    """What a re-execution will do: the pieces to train (None: the whole run), and what differs from the record.
+    """What a re-execution will do: the pieces to train (None: the whole run), what differs from the record, and how
+    the recorded code is executed.
 
     ``challenge`` drew the ``epochs`` of a spot check.
     """
@@ -71,6 +77,7 @@ class ReexecutionPlan:
     pieces: tuple[Segment, ...] | None
     epochs: tuple[int, ...]
     differences: tuple[str, ...]
+    execution: Execution
     challenge: Challenge | None = None
 
     @property
@@ -80,16 +87,26 @@ class ReexecutionPlan:
 
 
 def plan(
-    original: Original, options: RunOptions, spot: int | None, challenge: str | None, beacon: str | None = None
+    original: Original,
+    options: RunOptions,
+    spot: int | None,
+    challenge: str | None,
+    beacon: str | None = None,
+    sandbox: str = AUTO,
 ) -> ReexecutionPlan:
-    """What to do: all of it, or ``spot`` epochs, drawn by the reviewer's word ``challenge`` and a public ``beacon``.
+    """What to do: all of it, or ``spot`` epochs, drawn by the reviewer's word ``challenge`` and a public ``beacon``;
+    and in which kind of sandbox.
 
     Raises UsageError where the run has no end to reproduce, CheckpointError where a start is missing, or is not the
-    state that was signed.
+    state that was signed, SandboxError where the sandbox asked for does not work.
     """
     if original.manifest.outcome != "completed":
         raise UsageError(f"{original.folder.root}: it {original.manifest.outcome}; only a completed run is reproduced")
     request = _request(original, options)
+    execution = plan_execution(
+        original.manifest, original.folder.root, sandbox, container=request.container is not None
+    )
+    _expect_one_machine(request, execution)
     differences = (
         *_data_differences(original, options),
         *container_differences(original.request, request),
@@ -99,16 +116,20 @@ def plan(
     with recorded_code(original.manifest, original.folder.root) as rebuilt:
         differences = (*rebuilt.differences, *differences)
     if spot is None:
-        return ReexecutionPlan(None, (), differences)
+        return ReexecutionPlan(None, (), differences, execution)
     drawn = Challenge.of(challenge, beacon, original.payload)
     epochs = drawn_epochs(drawn, original, spot)
-    return ReexecutionPlan(tuple(_segment(original, epoch) for epoch in epochs), epochs, differences, drawn)
+    return ReexecutionPlan(tuple(_segment(original, epoch) for epoch in epochs), epochs, differences, execution, drawn)
 
 
 def execute(
     original: Original, chosen: ReexecutionPlan, options: RunOptions, observer: Observer
 ) -> tuple[Finished, ...]:
-    """Train what was planned; one Finished for the whole run, or one for each piece."""
+    """Train what was planned; one Finished for the whole run, or one for each piece.
+
+    Raises SandboxError where there is no sandbox and nobody allowed to do without one.
+    """
+    execution = permitted(chosen.execution, trust_code=False)
     request = _request(original, options)
     with recorded_code(original.manifest, original.folder.root) as rebuilt:
         here = replace(
@@ -117,6 +138,7 @@ def execute(
             environment=request.environment or None,
             container=None if request.container is None else ContainerChoice.recorded(request.container),
             data=_data(original, options),
+            sandbox=sandbox_of(execution, options.runs, options.home),
         )
         pieces: tuple[Segment | None, ...] = (None,) if chosen.pieces is None else chosen.pieces
         origin = original.as_resource()
@@ -205,6 +227,21 @@ def _data_differences(original: Original, options: RunOptions) -> tuple[str, ...
 
 
 def _data(original: Original, options: RunOptions) -> Path | None:
-    """The reviewer's data, else where the author had them if that is here, else where they are looked for."""
+    """The reviewer's data, else where the author had them if that is here, else where they are looked for.
+
+    Raises SandboxError where the author names a folder of the reviewer's that is none of data.
+    """
     then = Path(original.request.data)
-    return options.data or (then if then.exists() else None)
+    if options.data is not None or not (then.is_file() or then.is_dir()):
+        return options.data
+    expect_harmless(then, {options.runs.root.resolve()}, {options.home.resolve()})
+    return then
+
+
+def _expect_one_machine(request: Request, execution: Execution) -> None:
+    several = request.experiment.processes > 1 and slurm_allocation.find(os.environ) is not None
+    if several and execution.sandbox != NO_SANDBOX:
+        raise SandboxError(
+            "processes on several nodes: a sandbox confines those of one machine",
+            "reproduce it on one node, or read the code and repeat with --sandbox none --trust-code",
+        )

@@ -17,10 +17,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ndrepro.execution.containers.container_spec import Process
 from ndrepro.execution.reproduce.checkpoint_start import Start, nearest_start
 from ndrepro.execution.reproduce.recorded_code import environment_differences, recorded_code
 from ndrepro.execution.runs import data_check
-from ndrepro.execution.runs.child_process import child_python, child_variables
+from ndrepro.execution.runs.child_process import child_python, child_variables, open_log
+from ndrepro.execution.sandbox.confinement import Confinement, data_paths
+from ndrepro.execution.sandbox.passed_variables import passed_variables
+from ndrepro.execution.sandbox.sandbox import Sandbox
 from ndrepro.protocol.errors import NdreproError, TrainingFailed, UsageError, from_record
 from ndrepro.protocol.experiment.determinism import limited_as
 from ndrepro.protocol.experiment.experiment import Experiment
@@ -52,12 +56,20 @@ class VerifiedRun:
 class Replay:
     """One of the two: its process, from its start to its end."""
 
-    def __init__(self, subject: VerifiedRun, start: Start, differences: tuple[str, ...], folder: ReplayFolder) -> None:
+    def __init__(
+        self,
+        subject: VerifiedRun,
+        start: Start,
+        differences: tuple[str, ...],
+        folder: ReplayFolder,
+        sandbox: Sandbox | None = None,
+    ) -> None:
         self.subject = subject
+        self._sandbox = sandbox
         self.start = start
         self.differences = differences
         self.folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
 
     def launch(self, request: Request, step: int, code: Path) -> None:
         """Start the process; it waits for ``fetch`` once its record is written."""
@@ -70,9 +82,14 @@ class Replay:
         copy_source(packages_of(code), copy)
         bytecode = BytecodeCache(child_python(request)).variables()
         limited = limited_as(self.subject.manifest.variables, os.environ)
-        with self.folder.log.open("wb") as log:
+        command = [child_python(request), "-m", "ndrepro.training.replay", str(self.folder.root.absolute())]
+        with open_log(self.folder.log) as log:
+            if self._sandbox is not None:
+                variables = child_variables(request, copy, passed_variables(limited), bytecode)
+                self._process = self._sandbox.start(command, variables, self._confinement(request, copy), log=log)
+                return
             self._process = subprocess.Popen(
-                [child_python(request), "-m", "ndrepro.training.replay", str(self.folder.root.absolute())],
+                command,
                 cwd=copy,  # and not in a checkout, whose code would come before the recorded one
                 env=child_variables(request, copy, limited, bytecode),
                 stdin=subprocess.DEVNULL,
@@ -80,6 +97,17 @@ class Replay:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def _confinement(self, request: Request, code: Path) -> Confinement:
+        """It reads code, data and the checkpoint that it starts from, and writes its folder."""
+        checkpoint = () if self.start.checkpoint is None else (self.start.checkpoint.absolute(),)
+        root = self.folder.root.absolute()
+        return Confinement(
+            readable=(code, *data_paths(Path(request.data)), *checkpoint),
+            writable=(root,),
+            folder=code,
+            gpu=request.experiment.device != "cpu",
+        )
 
     def record(self) -> StepRecord:
         """What it saw; waits for it. Raises what the process died of."""
@@ -124,16 +152,20 @@ class Replay:
 
 @contextmanager
 def replays(
-    subjects: tuple[VerifiedRun, VerifiedRun], step: int, scratch: Path, data: Path | None
+    subjects: tuple[VerifiedRun, VerifiedRun],
+    step: int,
+    scratch: Path,
+    data: Path | None,
+    sandboxes: tuple[Sandbox | None, Sandbox | None] = (None, None),
 ) -> Iterator[list[Replay]]:
-    """Both processes, started; they are gone when the context closes.
+    """Both processes, started, each in its sandbox; they are gone when the context closes.
 
     ``step``: the one after which the runs first differ (0: the first weights). ``data``: where the data lie here.
     Raises UsageError for a run that cannot be replayed step by step, CheckpointError, DataError.
     """
     with ExitStack() as stack:
         found = []
-        for index, subject in enumerate(subjects):
+        for index, (subject, sandbox) in enumerate(zip(subjects, sandboxes, strict=True)):
             request = request_of(subject.manifest, data)
             start = nearest_start(subject.folder, subject.manifest, max(step - 1, 0))
             rebuilt = stack.enter_context(recorded_code(subject.manifest, subject.folder.root))
@@ -143,7 +175,7 @@ def replays(
                 *differences,
                 *environment_differences(subject.manifest, request),
             )
-            replay = Replay(subject, start, differences, ReplayFolder(scratch / "AB"[index]))
+            replay = Replay(subject, start, differences, ReplayFolder(scratch / "AB"[index]), sandbox)
             stack.callback(replay.kill)
             found.append((replay, request, code))
         for replay, request, code in found:

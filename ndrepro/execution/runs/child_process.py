@@ -2,7 +2,8 @@
 
 The child gets every variable that must precede its interpreter, a session of its own (so that Ctrl-C reaches only the
 parent, which decides), the run folder's lock (so that the folder stays busy while it lives), and no way to the key
-home's name. Its output goes to ``log.txt``.
+home's name. Its output goes to ``log.txt``. Code that somebody else wrote runs in a sandbox
+(``ndrepro.execution.sandbox``).
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 from ndrepro.execution.containers import engines
 from ndrepro.execution.containers.container_spec import Process
 from ndrepro.execution.environments import matrix
 from ndrepro.execution.runs import process_group, slurm_allocation
 from ndrepro.execution.runs.signals import stops_taken, stops_wait
+from ndrepro.execution.sandbox.confinement import Confinement, data_paths
+from ndrepro.execution.sandbox.passed_variables import passed_variables
+from ndrepro.execution.sandbox.sandbox import Sandbox
 from ndrepro.protocol import extras
 from ndrepro.protocol.experiment.determinism import variables
 from ndrepro.protocol.layout import RunFolder
@@ -89,8 +94,15 @@ def keep_bytecode(request: Request, modules: Iterable[str]) -> None:
             BytecodeCache(child_python(request)).add(modules)
 
 
-def run_child(request: Request, folder: RunFolder, code: Path, lock_fd: int, look: Callable[[str], None]) -> int:
-    """Run the child to its end; returns its exit code, -n for signal n.
+def run_child(
+    request: Request,
+    folder: RunFolder,
+    code: Path,
+    lock_fd: int,
+    look: Callable[[str], None],
+    sandbox: Sandbox | None = None,
+) -> int:
+    """Run the child to its end, in ``sandbox`` where one is given; returns its exit code, -n for signal n.
 
     ``look`` is called a few times a second with "training", or "stopping" once the child was asked to stop.
 
@@ -98,7 +110,7 @@ def run_child(request: Request, folder: RunFolder, code: Path, lock_fd: int, loo
 
     The first SIGINT or SIGTERM asks the child to stop at the next step, a second one kills it.
     """
-    start = _prepared(request, folder, code, lock_fd)
+    start = _prepared(request, folder, code, lock_fd, sandbox)
     with _Forwarding() as forwarding, stops_taken(forwarding.forward):
         process = forwarding.to(start())
         while True:
@@ -108,10 +120,14 @@ def run_child(request: Request, folder: RunFolder, code: Path, lock_fd: int, loo
                 look("stopping" if forwarding.asked else "training")
 
 
-def _prepared(request: Request, folder: RunFolder, code: Path, lock_fd: int) -> Callable[[], Process]:
+def _prepared(
+    request: Request, folder: RunFolder, code: Path, lock_fd: int, sandbox: Sandbox | None
+) -> Callable[[], Process]:
     """What starts the child, here or in the request's container; or its processes, as one."""
     if request.container is not None:
         return partial(engines.start, request.container, request, folder, code)
+    if sandbox is not None:
+        return partial(_confined, sandbox, request, folder, code, lock_fd)
     python = child_python(request)
     variables = child_variables(request, code, os.environ, BytecodeCache(python).variables())
 
@@ -133,6 +149,28 @@ def _prepared(request: Request, folder: RunFolder, code: Path, lock_fd: int) -> 
     return partial(process_group.start, experiment.processes, one, nodes.share(experiment.processes), others)
 
 
+def _confined(sandbox: Sandbox, request: Request, folder: RunFolder, code: Path, lock_fd: int) -> Process:
+    """The child in a sandbox; of several processes all share one, and talk over its loopback interface."""
+    root, count = folder.root.absolute(), request.experiment.processes
+    seen = Confinement(
+        readable=(code, *data_paths(Path(request.data))),
+        writable=(root,),
+        folder=code,
+        gpu=request.experiment.device != "cpu",
+    )
+    python = child_python(request)
+    bytecode = BytecodeCache(python).variables()
+    with open_log(folder.log) as log, stops_wait():
+        return sandbox.start(
+            [python, "-m", "ndrepro.training", str(root)],
+            child_variables(request, code, passed_variables(os.environ), bytecode),
+            seen,
+            processes=process_group.places(count, count) if count > 1 else [{}],
+            log=log,
+            held=[lock_fd],
+        )
+
+
 def _elsewhere(variables: Mapping[str, str], folder: RunFolder) -> dict[str, str]:
     """The variables of a process on another machine: it has another parent, and looks at the recorder's lock."""
     kept = {name: value for name, value in variables.items() if name != "NDREPRO_PARENT_PID"}
@@ -142,7 +180,7 @@ def _elsewhere(variables: Mapping[str, str], folder: RunFolder) -> dict[str, str
 def _popen(
     command: Sequence[str], variables: Mapping[str, str], folder: RunFolder, code: Path, *held: int
 ) -> subprocess.Popen[bytes]:
-    with folder.log.open("ab") as log:
+    with open_log(folder.log) as log:
         return subprocess.Popen(
             command,
             # python -m looks into the current folder first: a run folder may hold files of anybody's
@@ -154,6 +192,12 @@ def _popen(
             start_new_session=True,
             pass_fds=held,
         )
+
+
+def open_log(path: Path) -> IO[bytes]:
+    """The log, to append to: no link that an earlier attempt left is followed. Raises OSError."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    return os.fdopen(os.open(path, flags, 0o666), "ab")
 
 
 class _Forwarding:

@@ -31,6 +31,7 @@ from ndrepro.execution.runs.progress import Watcher
 from ndrepro.execution.runs.run_checks import CHECKS
 from ndrepro.execution.runs.run_lookup import read_recorded
 from ndrepro.execution.runs.signals import stops_taken
+from ndrepro.execution.sandbox.sandbox import Sandbox
 from ndrepro.protocol import extras
 from ndrepro.protocol.errors import PeerLost, TrainingFailed, UsageError, from_record
 from ndrepro.protocol.experiment.experiment import Experiment
@@ -54,6 +55,7 @@ class RunOptions:
     or a container to train in.
 
     ``code`` holds the packages that the training process imports: this project's own, or another state of them.
+    ``sandbox`` confines it; a container needs none.
     """
 
     runs: RunsFolder
@@ -62,6 +64,7 @@ class RunOptions:
     environment: str | None = None
     code: Path = CODE
     container: ContainerChoice | None = None
+    sandbox: Sandbox | None = None
 
     def inside(self, environment: str) -> RunOptions:
         """The same in an environment of a study: the main one, a cell, or an image."""
@@ -257,7 +260,7 @@ def _attempt(
                 if witness is not None:
                     witness.look()
 
-            exit_code = run_child(request, folder, code.place, recorder.lock_fd, look)
+            exit_code = run_child(request, folder, code.place, recorder.lock_fd, look, options.sandbox)
             witnessed = None if witness is None else witness.end()
         outcome, error = _ending(folder, exit_code, request.experiment.processes)
     except (ProvenanceError, OSError) as failure:

@@ -14,7 +14,7 @@ folder holds one that must stay hidden (``Confinement.hidden``), an empty one is
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +26,10 @@ _SYSTEM = (
     "/etc/passwd /etc/group /etc/hosts /etc/nsswitch.conf /etc/localtime /etc/os-release "
     # numerical libraries choose their kernels by these, and a run records them
     "/sys/bus /sys/class /sys/dev /sys/devices /sys/fs/cgroup /sys/module"
-).split()
+)
 _GPU_DEVICES = ("nvidia*", "dxg")
 # below the home folder
-_PRIVATE_NAMES = ".ssh .gnupg .aws .azure .config .netrc .kube .docker .mozilla .password-store".split()
+_PRIVATE_NAMES = ".ssh .gnupg .aws .azure .config .netrc .kube .docker .mozilla .password-store"
 _MOST_LINKS = 40  # as many as the kernel follows
 # where the script that starts the processes lies inside
 INSIDE = Path("/.ndrepro/inside.py")
@@ -58,8 +58,8 @@ class Confinement:
         secret = {path.resolve() for path in self.secret}
         places = {path.resolve() for path in self.hidden} | secret
         for path in (*self.readable, *self.writable):
-            _expect_harmless(path, places, secret)
-        wanted = [Path(name) for name in _SYSTEM if os.path.lexists(name)]
+            expect_harmless(path, places, secret)
+        wanted = [Path(name) for name in _SYSTEM.split() if os.path.lexists(name)]
         read = dict.fromkeys(item for path in (*wanted, *self.readable) for item in _steps(path))
         write = dict.fromkeys(item for path in self.writable for item in _steps(path))
         mounts = {path: ["--symlink", target, str(path)] for path, target in (*read, *write) if target}
@@ -75,8 +75,8 @@ class Confinement:
         mounts[INSIDE] = ["--ro-bind", str(inside), str(INSIDE)]
         found = [word for path in _needed(mounts) for word in mounts[path]]
         # /proc/sys of the whole machine is root's to write, even for a root without capabilities
-        for path in (*covers, "/dev", "/proc", "/"):
-            found += ["--remount-ro", str(path)]
+        for name in (*map(str, covers), "/dev", "/proc", "/"):
+            found += ["--remount-ro", name]
         return [*found, "--chdir", str(self.folder)]
 
 
@@ -95,19 +95,22 @@ def _needed(mounts: dict[Path, list[str]]) -> Iterator[Path]:
     for path in sorted(mounts):
         kind = mounts[path][0]
         nearest = next((each for each in reversed(shown) if each in path.parents), None)
-        covered = nearest is not None and mounts[nearest][0] in ("--ro-bind", "--bind")
-        if not (covered and kind in ("--ro-bind", "--symlink")):
+        over = None if nearest is None else mounts[nearest][0]
+        if (over, kind) not in (("--ro-bind", "--ro-bind"), ("--ro-bind", "--symlink"), ("--bind", "--symlink")):
             yield path
             shown.append(path)
 
 
-def _expect_harmless(path: Path, hidden: set[Path], secret: set[Path]) -> None:
-    """Raises SandboxError for the user's home or a folder that holds it, and for where keys or runs are."""
+def expect_harmless(path: Path, hidden: Collection[Path], secret: Collection[Path]) -> None:
+    """Raises SandboxError for the user's home or a folder that holds it, and for where keys or runs are.
+
+    ``hidden`` and ``secret`` are resolved paths, as in Confinement.
+    """
     real, home = path.resolve(), Path.home().resolve()
     above = {real, *real.parents}
     if real == home or real in home.parents:
         why = f"it holds the home folder {home}"
-    elif above & {*secret, *(home / name for name in _PRIVATE_NAMES)}:
+    elif above & {*secret, *(home / name for name in _PRIVATE_NAMES.split())}:
         why = "keys and passwords are kept there"
     elif real in hidden:
         why = "it holds other runs"

@@ -6,13 +6,15 @@ import functools
 import json
 import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 from ndrepro.execution.sandbox.confinement import existing
 from ndrepro.protocol.errors import SandboxError
 
-_SCRIPT = "import json, sys; print(json.dumps([sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix, *sys.path]))"
+_SCRIPT = (
+    "import json, sys; "
+    "print(json.dumps([sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix, *sys.path]))"
+)
 _PACKAGES = ("site-packages", "dist-packages")
 
 

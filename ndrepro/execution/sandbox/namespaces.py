@@ -16,6 +16,7 @@ order of steps.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -42,7 +43,7 @@ _TWO, _ONE = ("--ro-bind", "--bind", "--dev-bind", "--symlink"), ("--tmpfs", "--
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Failure(Exception):
+class Refusal(Exception):
     """A step that the kernel refused."""
 
 
@@ -94,7 +95,7 @@ def _inside(operations: list[list[str]], settings: dict[str, str], command: list
             os._exit(128 + signal.SIGKILL)
         os.closerange(3, 1 << 16)
         os.execv(command[0], command)
-    except (Failure, OSError) as error:
+    except (Refusal, OSError) as error:
         os.write(2, f"sandbox: {error}\n".encode(errors="surrogateescape"))
     os._exit(1)
 
@@ -183,10 +184,8 @@ def _unescaped(name: bytes) -> bytes:
 
 def _no_more_user_namespaces() -> None:
     """In a namespace of its own a process has every capability: attack surface that no training needs."""
-    try:
+    with contextlib.suppress(OSError):  # a kernel without the limit
         _write("/new/proc/sys/user/max_user_namespaces", "0")
-    except OSError:  # a kernel without the limit
-        pass
 
 
 def _drop_rights() -> None:
@@ -197,7 +196,7 @@ def _drop_rights() -> None:
     while _libc.prctl(_DROP_BOUND, capability, 0, 0, 0) == 0:
         capability += 1
     if not capability:
-        raise Failure("dropping capabilities: not permitted")
+        raise Refusal("dropping capabilities: not permitted")
     header = ctypes.create_string_buffer(struct.pack("Ii", _CAPABILITY_VERSION, 0))
     _do("dropping capabilities", _libc.capset(header, ctypes.create_string_buffer(24)))
 
@@ -222,11 +221,11 @@ def _write(path: str, text: str) -> None:
 
 def _do(what: str, answer: int) -> None:
     if answer < 0:
-        raise Failure(f"{what}: {os.strerror(ctypes.get_errno())}")
+        raise Refusal(f"{what}: {os.strerror(ctypes.get_errno())}")
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
-    except (Failure, OSError) as refused:
+    except (Refusal, OSError) as refused:
         sys.exit(f"sandbox: {refused}")

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from ndrepro.execution.sandbox.confinement import INSIDE, Confinement
+from ndrepro.execution.sandbox.confinement import INSIDE, Confinement, existing
 from ndrepro.execution.sandbox.interpreter_paths import interpreter_paths
 from ndrepro.protocol.errors import SandboxError, UsageError
 from ndrepro.protocol.verdicts import BUBBLEWRAP, CONTAINER, NAMESPACES, NO_SANDBOX, SANDBOXES
@@ -67,7 +67,7 @@ class Sandbox:
         """
         seen = replace(
             confinement,
-            readable=(*confinement.readable, *interpreter_paths(command[0])),
+            readable=(*confinement.readable, *interpreter_paths(command[0]), *_named_folders(variables)),
             hidden=(*confinement.hidden, *self.runs),
             secret=(*confinement.secret, *self.secret),
         )
@@ -167,7 +167,9 @@ def why_not(kind: str) -> str | None:
     read, write = os.pipe()
     with os.fdopen(read, "rb") as said, os.fdopen(write, "wb") as log:
         try:
-            process = Sandbox(kind).start([sys.executable, "-I", "-S", "-c", ""], {}, Confinement((), (), Path("/")), log=log)
+            process = Sandbox(kind).start(
+                [sys.executable, "-I", "-S", "-c", ""], {}, Confinement((), (), Path("/")), log=log
+            )
         except SandboxError as error:
             return error.message
         log.close()
@@ -178,6 +180,12 @@ def why_not(kind: str) -> str | None:
             return "it does not answer"
         last = said.read(4096).decode("utf-8", "replace").strip().rpartition("\n")[2]
     return None if code == 0 else last or f"exit code {code}"
+
+
+def _named_folders(variables: Mapping[str, str]) -> tuple[Path, ...]:
+    """Where the dynamic loader and the interpreter are told to look: libraries, bytecode."""
+    names = [*variables.get("LD_LIBRARY_PATH", "").split(":"), variables.get("PYTHONPYCACHEPREFIX", "")]
+    return existing(Path(name) for name in names if name.startswith("/") and Path(name).is_dir())
 
 
 def _launcher(kind: str) -> list[str]:

@@ -53,6 +53,7 @@ def verdict_table(verdicts: Attestations, link: Callable[[Path], str]) -> Table:
         Column("Trained again"),
         Column("Signed by", facet=True),
         Column("Not checked"),
+        Column("Sandbox"),
         Column("Differed"),
         Column("File"),
     )
@@ -79,6 +80,7 @@ def _verdict_row(item: Attestation, link: Callable[[Path], str]) -> tuple[Value,
         word(part if item.epochs else "the whole run"),
         word(item.signer if item.by_another else f"{item.signer}, as the run"),
         word(_not_checked(item)),
+        word(item.sandbox or "not recorded"),
         word(differed or "nothing recorded"),
         Value("signed", href=link(item.path)),
     )
