@@ -28,7 +28,7 @@ from safetensors.numpy import load_file
 
 from ndrepro.analysis.results.reproduction_claims import evaluation_claim
 from ndrepro.analysis.results.reproduction_verdict import Judgement, judge
-from ndrepro.execution.reproduce.reexecute import ReexecutionPlan, evaluation_of, execute
+from ndrepro.execution.reproduce.reexecute import evaluation_of, execute, plan
 from ndrepro.execution.runs.observer import Silent
 from ndrepro.execution.runs.run import Finished
 from ndrepro.protocol.layout import RunFolder
@@ -115,7 +115,7 @@ def test_signed_weights_are_evaluated_again(honest: Finished, author: Bench, tmp
     restate(folder)
     signed_on(folder, author, ANOTHER)
     original = original_of(folder, author)
-    asked = evaluation_of(original, ReexecutionPlan(None, (), ()))
+    asked = evaluation_of(original, plan(original, author.options, None, None))
     (again,) = execute(original, asked, author.options, Silent())
     assert again.error is None
     claim = evaluation_claim(folder, again.folder)
