@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, Callable[[], Result]] = {
     "hash": recording.hashed_file,
     "trail-bn": lambda: recording.trail("vgg16_bn_1"),
     "trail-nd": lambda: recording.trail("vgg16_nd_1"),
+    "states": recording.state_digests,
     "diff": comparing.diff,
     "spot": replaying.spot_check,
     "locate-bn": lambda: replaying.located_step("vgg11_bn_1"),

@@ -1,4 +1,4 @@
-"""What recording costs: the command line's import, an empty run, a logged scalar, a hashed file, the trail."""
+"""What recording costs: the command line's import, an empty run, a scalar, a hashed file, the trail, state digests."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.measure import Result, cpu_seconds, process_cpu_seconds, ratios, result
@@ -87,38 +88,68 @@ def hashed_file() -> Result:
 
 def trail(name: str = "vgg16_bn_1") -> Result:
     """The trail's record of a step, against the step: vgg16, batch 128, on this machine's device."""
-    import torch
-    from torch.nn.functional import cross_entropy
-
     from ndrepro.training.checkpoint import state_tensors
     from ndrepro.training.compute.fingerprint import fingerprints_of
-    from ndrepro.training.optimizer import make_optimizer
-    from ndrepro.training.train_run import build, choose_device
 
-    experiment = Experiment.from_name(name)
-    device = choose_device(experiment.device)
-    net = build(experiment).to(device)
-    optimizer = make_optimizer(net, experiment)
-    images = torch.randn(experiment.batch_size, 3, 32, 32, device=device)
-    labels = torch.arange(experiment.batch_size, device=device) % 10
-    fingerprints = fingerprints_of(state_tensors(net))
+    trained = _Trained(name)
+    fingerprints = fingerprints_of(state_tensors(trained.net))
+    values = [100 * value for value in ratios(lambda: trained.seconds(fingerprints.compute), trained.step, 9)]
+    what = f"the trail, per step of {name[: name.rindex('_')]} on {trained.device.type}"
+    return result(what, values, 1.0, "% of a step")
 
-    def wait() -> float:
-        if device.type == "cuda":
+
+def state_digests(name: str = "resnet18_bn_1") -> Result:
+    """The SHA-256 of the complete state after an epoch, against its 391 steps of 128 images of CIFAR-10."""
+    from ndrepro.protocol.training_state import Place
+    from ndrepro.training.checkpoint import digest_state
+
+    trained = _Trained(name)
+    trained.step()  # from now on there is momentum
+
+    def digest() -> None:
+        digest_state(Place(391, 1, 0), trained.net, trained.optimizer)
+
+    values = [100 * value / 391 for value in ratios(lambda: trained.seconds(digest), trained.step, 5)]
+    what = f"state digests, per epoch of {name[: name.rindex('_')]} on {trained.device.type}"
+    return result(what, values, 1.0, "% of an epoch")
+
+
+class _Trained:
+    """A network and its optimizer on this machine's device, and the seconds of what is done with them."""
+
+    def __init__(self, name: str) -> None:
+        import torch
+
+        from ndrepro.training.optimizer import make_optimizer
+        from ndrepro.training.train_run import build, choose_device
+
+        experiment = Experiment.from_name(name)
+        self.device = choose_device(experiment.device)
+        self.net = build(experiment).to(self.device)
+        self.optimizer = make_optimizer(self.net, experiment)
+        self._images = torch.randn(experiment.batch_size, 3, 32, 32, device=self.device)
+        self._labels = torch.arange(experiment.batch_size, device=self.device) % 10
+
+    def seconds(self, action: Callable[[], object]) -> float:
+        """The time that an action takes, to its end on the device."""
+        start = self._wait()
+        action()
+        return self._wait() - start
+
+    def step(self) -> float:
+        """The time of an optimizer step."""
+        return self.seconds(self._step)
+
+    def _wait(self) -> float:
+        import torch
+
+        if self.device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter()
 
-    def step() -> float:
-        start = wait()
-        optimizer.zero_grad()
-        cross_entropy(net(images), labels).backward()
-        optimizer.step(0.01)
-        return wait() - start
+    def _step(self) -> None:
+        from torch.nn.functional import cross_entropy
 
-    def record() -> float:
-        start = wait()
-        fingerprints.compute()
-        return wait() - start
-
-    values = [100 * value for value in ratios(record, step, 9)]
-    return result(f"the trail, per step of {name[: name.rindex('_')]} on {device.type}", values, 1.0, "% of a step")
+        self.optimizer.zero_grad()
+        cross_entropy(self.net(self._images), self._labels).backward()
+        self.optimizer.step(0.01)

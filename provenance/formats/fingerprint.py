@@ -7,8 +7,9 @@ Inside a block the hash is multilinear, and so is the hash of the blocks' sums S
 
 with odd 64-bit constants k and c. Integer sums are exact in any order, so every device gives the same H; a change
 of one word always changes H (odd constants are invertible), and a change of several cancels for about one choice of
-constants in 2^32. It finds accidents; it is no defence against someone who may choose the bits: that is what the
-signed sha256 of the final weights is for.
+constants in 2^32. It locates differences between honest runs; it proves nothing against an author, who may choose the
+bits: the hash is linear and its constants are public, so a test finds other weights with the same hash in a second.
+That is what SHA-256 of the complete state is for (``provenance.formats.state_digest``).
 
 The constants are splitmix64's sequence (Steele, Lea, Flood, OOPSLA 2014), so no generator of any library is asked.
 k is made so that a CPU can sum 64-bit words w = u_2i + 2^32 u_(2i+1) at once: k_2i = a_i, k_(2i+1) = 2^32 a_i + b_i,

@@ -1,7 +1,9 @@
 """The numerical trail: after every step, the loss's bits and a 64-bit hash of every tensor of the state.
 
-Two runs whose trails are equal had, step for step, the same bits; where they differ, the trails name the first step
-and the first tensors. Written by the training process, read anywhere with numpy alone.
+Where two honest runs differ, their trails name the first step and the first tensors. Equal trails prove nothing
+against an author who may choose the bits: the hash is linear, and other weights with the same hash are found within
+seconds (``provenance.formats.fingerprint``). That is what the SHA-256 of the complete states is for
+(``provenance.formats.state_digest``). Written by the training process, read anywhere with numpy alone.
 
 File: 8 bytes magic, a little-endian uint32 length, that many bytes of JSON header padded with spaces so that records
 begin at a multiple of 64 bytes, then records of little-endian uint64: step, bits of the loss as float64, one hash per

@@ -34,7 +34,8 @@ class Tolerance:
 
     ``loss``: a step's loss, relative; ``early_loss``: the same of the first three steps, beyond which no rounding
     brings them; ``epoch_loss``: an epoch's mean losses, relative; ``accuracy``: any accuracy, as a fraction, where one
-    image is always allowed; ``weights``: the distance of all weights, relative to their norm.
+    image is always allowed; ``weights``: the distance of all weights, relative to their norm; ``momentum``: likewise
+    that of the momentum, which sums gradients and so carries rounding much further.
     """
 
     loss: float = 1e-3
@@ -42,6 +43,7 @@ class Tolerance:
     epoch_loss: float = 1e-2
     accuracy: float = 0.005
     weights: float = 0.01
+    momentum: float = 0.5
 
 
 def claims_of(found: ReproductionEvidence, limits: Tolerance) -> tuple[ClaimCheck, ...]:
@@ -118,7 +120,11 @@ def _distance(found: ReproductionEvidence, limits: Tolerance, before: str) -> tu
     if distance is None:
         return None, f"{before}the run kept no weights there to measure a distance"
     words = f"{before}weights are {distance:.2g} apart (relative to their norm), tolerance {limits.weights:g}"
-    return distance <= limits.weights, f"{words}; nothing smaller is excluded, and momentum is not compared"
+    momentum = found.weights.momentum
+    if momentum is None:
+        return distance <= limits.weights, f"{words}; nothing smaller is excluded, and momentum is not compared"
+    words += f", and momentum {momentum:.2g}, tolerance {limits.momentum:g}"
+    return distance <= limits.weights and momentum <= limits.momentum, f"{words}; nothing smaller is excluded"
 
 
 def _data(found: ReproductionEvidence) -> ClaimCheck:

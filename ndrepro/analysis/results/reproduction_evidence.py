@@ -92,11 +92,12 @@ class WeightEvidence:
     """The weights after the repetition's last step beside the run's: ``None`` where the run kept none there.
 
     ``distance`` is that of all parameters and buffers relative to their norm; infinite where names, shapes, whole
-    numbers or NaNs differ.
+    numbers or NaNs differ. ``momentum`` is that of the optimizer's momentum, where both kept a checkpoint there.
     """
 
     identical: bool | None
     distance: float | None
+    momentum: float | None = None
 
 
 @dataclass(frozen=True)
@@ -262,12 +263,16 @@ def _compare_weights(original: RunFolder, again: RunFolder, step: int, final: bo
     path, prefix = (original.weights, "") if final else (original.checkpoint(step), "net.")
     if not path.exists() or not again.weights.exists():
         return WeightEvidence(None, None)
-    then, now = _network(path, prefix), _network(again.weights, "")
+    then, now = _tensors(path, prefix), _tensors(again.weights, "")
     identical = then.keys() == now.keys() and all(_same_bits(then[name], now[name]) for name in then)
-    return WeightEvidence(identical, 0.0 if identical else _distance(then, now))
+    kept = [folder.checkpoint(step) for folder in (original, again)]
+    momentum = None
+    if all(each.exists() for each in kept):
+        momentum = _distance(*(_tensors(each, "momentum.") for each in kept))
+    return WeightEvidence(identical, 0.0 if identical else _distance(then, now), momentum)
 
 
-def _network(path: Path, prefix: str) -> dict[str, Any]:
+def _tensors(path: Path, prefix: str) -> dict[str, Any]:
     from safetensors.numpy import load_file
 
     return {name.removeprefix(prefix): array for name, array in load_file(path).items() if name.startswith(prefix)}
@@ -291,6 +296,8 @@ def _distance(then: Mapping[str, Any], now: Mapping[str, Any]) -> float:
         one, two = array.astype(np.float64), now[name].astype(np.float64)
         squared += float(np.square(one - two).sum())
         norm += float(np.square(one).sum())
+    if squared == 0.0:
+        return 0.0
     return math.sqrt(squared / norm) if norm > 0 and math.isfinite(squared) else math.inf
 
 

@@ -102,7 +102,7 @@ def _print_verdict(found: Reproduction) -> None:
             tensors = ", ".join(judgement.divergence.tensors[:2]) or "the loss alone"
             more = len(judgement.divergence.tensors) - 2
             rest = f" and {more} more" if more > 0 else ""
-            terminal.write_line(f"{'':<10} bits part at step {judgement.divergence.step}: {tensors}{rest}")
+            terminal.write_line(f"{'':<10} bits differ from step {judgement.divergence.step}: {tensors}{rest}")
         if judgement.accuracies is not None:
             then, now = (words.percent(value) for value in judgement.accuracies)
             terminal.write_line(f"{'':<10} test accuracy {then} then, {now} now")
