@@ -96,16 +96,21 @@ def make_folder(runs: Path, home: Path, count: int) -> None:
     """A folder of ``count`` signed runs and their ledger."""
     from provenance.attestation.dsse import PAYLOAD_TYPE, pae, read_envelope, write_envelope
     from provenance.attestation.key_home import KeyRing
-    from provenance.attestation.ledger import Entry
+    from provenance.attestation.ledger_entry import Entry, EntryLine
     from provenance.formats.digest import bytes_digest
 
-    signer = KeyRing(home).signer()
+    signer, key = KeyRing(home).signer(), KeyRing(home).public_key()
     payload = read_envelope(_SAMPLE.read_bytes())[1]
-    previous, sequence, lines = "0" * 64, 0, []
+    lines: list[EntryLine] = []
+
+    def add(event: str, run: str, fields: dict[str, Any]) -> Entry:
+        after = lines[-1].entry if lines else None
+        lines.append(EntryLine.sign(event, run, fields, after=after, signer=signer, key=key))
+        return lines[-1].entry
+
     for number in range(count):
         run = f"20261121T000000Z-{number:06x}"
-        begun, line = Entry.make(sequence + 1, "begun", run, {"name": "vgg16_nd_1"}, previous)
-        lines.append(line)
+        begun = add("begun", run, {"name": "vgg16_nd_1"})
         data = _variant(payload, run, number, begun)
         signature = signer.sign(pae(PAYLOAD_TYPE, data))
         envelope = write_envelope(PAYLOAD_TYPE, data, [(signer.public_key.keyid, bytes.fromhex(signature.signature))])
@@ -113,10 +118,8 @@ def make_folder(runs: Path, home: Path, count: int) -> None:
         folder.mkdir(parents=True)
         (folder / "manifest.dsse.json").write_bytes(envelope)
         fields = {"outcome": "completed", "manifest": bytes_digest(envelope)}
-        ended, line = Entry.make(sequence + 2, "ended", run, fields, begun.digest)
-        lines.append(line)
-        sequence, previous = ended.sequence, ended.digest
-    (runs / "ledger.jsonl").write_bytes(b"\n".join([*lines, b""]))
+        add("ended", run, fields)
+    (runs / "ledger.jsonl").write_bytes(b"".join(line.to_bytes() + b"\n" for line in lines))
 
 
 def _variant(payload: bytes, run: str, number: int, started: Any) -> bytes:

@@ -53,6 +53,16 @@ class PublicKey:
             ) from None
 
     @classmethod
+    def from_base64(cls, text: str) -> PublicKey:
+        """The key that ``base64`` wrote. Raises KeyFileError as ``from_pem``."""
+        return cls.from_pem(f"-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n")
+
+    @property
+    def base64(self) -> str:
+        """The key's SubjectPublicKeyInfo in base64, on one line."""
+        return "".join(self.pem.split("\n")[1:-2])
+
+    @classmethod
     def of_signer(cls, signer: Signer) -> PublicKey:
         """The key with which a signer's signatures are verified. Raises KeyFileError for a weak one."""
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey

@@ -1,156 +1,122 @@
-"""The list of runs: every run begun, resumed and ended, append-only and hash-chained, so that none can vanish.
+"""The list of runs: every run begun, resumed and ended, append-only, hash-chained and signed, so that none can vanish.
 
-One line an entry, canonical JSON:
+One line an entry (``ledger_entry``). Entries are appended under a lock, in one write, signed with the key that signs
+the run, and flushed to the disk before ``append`` returns. A writer chains to the last entry that follows, without a
+gap, from the last one of its own key, and whose signature holds. So a torn line after a power cut, somebody's line
+without a key, and an old line that was copied to the end are passed over, by writers as by readers, and break nothing.
 
-    {"check", "event", "fields", "previous", "run", "sequence", "time"}
-
-``previous`` is the SHA-256 of the line before (64 zeros for the first), ``sequence`` counts entries from 1, ``check``
-is the SHA-256 of the line without it. So an edited line shows by itself (check), and a line that was rewritten with a
-new check, removed, repeated or moved shows in the line after it (previous, sequence). What no chain can show is that
-its tail was cut off: manifests do, which point at the entry that began their run (see ``verify``).
-
-Entries are written under a lock, in one appending write, and flushed to the disk before ``append`` returns. A power
-cut can leave a torn last line. The next append ends that line and says so in a "recovered" entry with the number and
-the digest of the torn bytes; verification accepts damaged lines there and nowhere else.
+What a reader finds wrong, and which entries count, is said in ``ledger_audit``. What no list can show by itself is that
+its tail was cut off, or rewritten by the holder of the key: manifests show it, which point at the entry that began
+their run, and heads that were kept elsewhere (``witnesses``), which the list must contain.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
+import io
+import json
 import os
-from collections.abc import Callable, Iterator
+import stat
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from provenance.errors import CanonicalError, LedgerError, StorageError, UsageError
+from provenance.attestation.dsse import PublicKey
+from provenance.attestation.ledger_audit import Audit, Problem, audit
+from provenance.attestation.ledger_entry import MOST_LINE_BYTES, Entry, EntryLine, embedded_key, follows
+from provenance.errors import LedgerError, NotFoundError, StorageError
 from provenance.formats import portable
 from provenance.formats.atomic_io import locked, make_folder, storage_error, sync_folder
-from provenance.formats.canonical_json import canonical_bytes, parse
-from provenance.formats.run_markers import LEDGER_MEMBERS
-from provenance.formats.strict_json import Field, timestamp
 
-EVENTS = ("begun", "resumed", "ended")
-RECOVERED = "recovered"
-_GENESIS = "0" * 64
-_TAIL_BYTES = 1 << 16
-_CHECK_BYTES = len('{"check":"",') + 64
+if TYPE_CHECKING:
+    from securesystemslib.signer import Signer  # type: ignore[attr-defined, unused-ignore]
 
-
-@dataclass(frozen=True)
-class Entry:
-    """One entry. ``digest`` is the SHA-256 of its line; ``run`` is empty in a "recovered" entry."""
-
-    sequence: int
-    time: str
-    event: str
-    run: str
-    fields: dict[str, Any]
-    previous: str
-    digest: str
-
-    @classmethod
-    def make(cls, sequence: int, event: str, run: str, fields: dict[str, Any], previous: str) -> tuple[Entry, bytes]:
-        """A new entry, now, and its line without the newline. Raises CanonicalError for fields that are no JSON."""
-        time = timestamp()
-        members = {"sequence": sequence, "time": time, "event": event, "run": run}
-        members |= {"fields": fields, "previous": previous}
-        line = _with_check(canonical_bytes(members))
-        return cls(sequence, time, event, run, fields, previous, _sha256(line)), line
-
-    @classmethod
-    def from_line(cls, line: bytes) -> Entry:
-        """The entry in a line. Raises LedgerError saying why it is none."""
-        try:
-            document = parse(line)
-        except CanonicalError as error:
-            raise LedgerError(error.message) from None
-        members = Field(document, "$", LedgerError).members(LEDGER_MEMBERS)
-        event = members["event"].one_of((*EVENTS, RECOVERED))
-        if line != _with_check(b"{" + line[_CHECK_BYTES:]):
-            raise LedgerError("edited: it does not match its own check")
-        return cls(
-            sequence=members["sequence"].integer(1),
-            time=members["time"].time(),
-            event=event,
-            run=members["run"].one_of(("",)) if event == RECOVERED else members["run"].text(),
-            fields=members["fields"].mapping(),
-            previous=members["previous"].sha256(),
-            digest=_sha256(line),
-        )
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong with the ledger, and on which line (from 1)."""
-
-    line: int
-    reason: str
-
-    def __str__(self) -> str:
-        return f"line {self.line}: {self.reason}"
+_TAIL_BYTES = 1 << 14
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """A ledger file; it and its folder are made by the first append."""
+    """A ledger file; it and its folder are made by the first append.
+
+    ``witnesses`` are heads of it that were kept elsewhere: it is whole only if it still holds them.
+    """
 
     path: Path
+    witnesses: tuple[Entry, ...] = ()
 
-    def append(self, event: str, run: str, **fields: Any) -> Entry:
-        """Add an entry for ``run`` and return it once it is on the disk.
+    def append(self, event: str, run: str, signer: Signer, **fields: Any) -> Entry:
+        """Add an entry for ``run``, signed, and return it once it is on the disk.
 
-        Raises UsageError for another event or an empty run, CanonicalError for fields that are no JSON, StorageError
-        if it cannot be written whole (nothing of it is left then).
+        Raises UsageError for another event or an empty run, CanonicalError for fields that are no JSON, KeyFileError
+        for a weak key, StorageError if it cannot be written whole (nothing of it is left then) or flushed.
         """
-        if event not in EVENTS or not run:
-            raise UsageError(f"event {event!r} of run {run!r}: expected one of {', '.join(EVENTS)} and a run")
+        key = PublicKey.of_signer(signer)
         make_folder(self.path.parent)
-        with locked(self._lock_path):
-            try:
-                descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | portable.BINARY, 0o644)
-            except OSError as error:
-                raise storage_error(self.path, error) from error
-            try:
-                return self._append(descriptor, event, run, fields)
-            except OSError as error:
-                raise storage_error(self.path, error) from error
-            finally:
-                os.close(descriptor)
+        try:
+            descriptor = _open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        except OSError as error:
+            raise storage_error(self.path, error) from error
+        try:
+            with locked(self._lock_path):
+                size = os.fstat(descriptor).st_size
+                line = EntryLine.sign(event, run, fields, after=_tip(descriptor, size, key), signer=signer, key=key)
+                # a line that has no end gets one
+                start = b"" if not size or portable.read_at(descriptor, 1, size - 1) == b"\n" else b"\n"
+                _write(descriptor, start + line.to_bytes() + b"\n", size)
+            # after the lock: flushing the file flushes what was written before, so writers share the disk's time
+            os.fsync(descriptor)
+            if not size:
+                sync_folder(self.path.parent)
+        except OSError as error:
+            raise storage_error(self.path, error) from error
+        finally:
+            os.close(descriptor)
+        return line.entry
 
     def entries(self) -> tuple[Entry, ...]:
-        """Every well-formed entry in the file's order; ``verify`` says whether they can be believed."""
-        return tuple(item for item in self.audited() if isinstance(item, Entry))
+        """Every well-formed entry in the file's order, copies left out; ``audit`` says which can be believed."""
+        found: dict[str, Entry] = {}
+        for _, line in self._lines():
+            with contextlib.suppress(LedgerError):
+                entry = EntryLine.from_bytes(line.rstrip(b"\n")).entry
+                found.setdefault(entry.digest, entry)
+        return tuple(found.values())
 
-    def verify(self) -> list[Problem]:
-        """What is wrong with the chain, line by line; empty when it is whole."""
-        return [item for item in self.audited() if isinstance(item, Problem)]
+    def entries_of(self, run: str, keys: Iterable[PublicKey]) -> list[Entry]:
+        """The entries of one run that one of ``keys`` signed, and those from before any was signed.
 
-    def audited(self) -> Iterator[Entry | Problem]:
-        """Entries and problems in one pass, which holds one line of the file at a time.
-
-        After a break that was reported once, the walk goes on from the next good entry.
+        Only lines that name the run are read, which takes a fraction of the time of an audit.
         """
-        damaged: list[tuple[int, bytes, str]] = []
-        last = 0, _GENESIS
-        all_sequences = cache(lambda: {item.sequence for item in map(_item, self._stream()) if isinstance(item, Entry)})
-        torn = b""
-        for number, line in enumerate(self._stream(), 1):
-            item = _item(line)
-            if item is None:
-                torn = line
-            elif isinstance(item, LedgerError):
-                damaged.append((number, line, item.message))
-            else:
-                yield from _break(number, item, last, damaged, all_sequences)
-                yield item
-                damaged, last = [], (item.sequence, item.digest)
-        yield from (Problem(where, reason) for where, _, reason in damaged)
-        if torn:
-            yield Problem(number, f"torn: it has no end ({len(torn)} bytes); the next entry will end it")
+        known = {key.base64: key for key in keys}
+        # an identifier may be written in JSON with other escapes, by whoever wants it not to be found
+        words = {run.encode("utf-8", "replace"), json.dumps(run)[1:-1].encode()}
+        found: dict[str, Entry] = {}
+        signed = False
+        for _, line in self._lines():
+            signed = signed or line.startswith(b'{"entry":')
+            if not any(word in line for word in words):
+                continue
+            with contextlib.suppress(LedgerError):
+                item = EntryLine.from_bytes(line.rstrip(b"\n"))
+                if item.entry.run == run and (item.holds(known.get(item.entry.key)) if item.entry.key else not signed):
+                    found.setdefault(item.entry.digest, item.entry)
+        return list(found.values())
+
+    def audit(self, keys: Iterable[PublicKey] | None = None) -> Audit:
+        """Everything that is in the list, which entries count, and what is wrong (``ledger_audit``).
+
+        ``keys`` are those whose entries count; left out, every key that may sign is taken at its word.
+        """
+        known = None if keys is None else {key.base64: key for key in keys}
+        with self._opened() as (stream, size):
+            lines = _bounded_lines(stream, size)
+            return audit(lines, lambda length, place: _read_at(stream, length, place), known, self.witnesses)
+
+    def verify(self, keys: Iterable[PublicKey] | None = None) -> list[Problem]:
+        """What is wrong with the list, line by line; empty when it is whole."""
+        return list(self.audit(keys).problems)
 
     @property
     def files(self) -> tuple[Path, Path]:
@@ -161,126 +127,141 @@ class Ledger:
     def _lock_path(self) -> Path:
         return self.path.with_name(self.path.name + ".lock")
 
-    def _append(self, descriptor: int, event: str, run: str, fields: dict[str, Any]) -> Entry:
-        size = os.fstat(descriptor).st_size
-        last, damaged, closed = _tail(descriptor, size)
-        sequence, previous = (last.sequence, last.digest) if last else (0, _GENESIS)
-        # an entry that lost no more than its newline is whole: it gets the newline and needs no recovery
-        lines = [] if closed else [b""]
-        if damaged:
-            torn = damaged.removesuffix(b"\n")
-            note = {"bytes": len(torn), "sha256": _sha256(torn)}
-            recovered, line = Entry.make(sequence + 1, RECOVERED, "", note, previous)
-            sequence, previous = recovered.sequence, recovered.digest
-            lines.append(line)
-        entry, line = Entry.make(sequence + 1, event, run, fields, previous)
-        self._write(descriptor, b"\n".join([*lines, line, b""]), size)
-        return entry
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        with self._opened() as (stream, size):
+            yield from _bounded_lines(stream, size)
 
-    def _write(self, descriptor: int, data: bytes, size: int) -> None:
-        try:
-            if os.write(descriptor, data) != len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(descriptor)
-        except OSError:
-            # where even that fails the torn line stays, and the next append closes it
-            with contextlib.suppress(OSError):
-                os.ftruncate(descriptor, size)
-            raise
-        if not size:
-            sync_folder(self.path.parent)
-
-    def _stream(self) -> Iterator[bytes]:
-        """The file's lines as it was when this began, each with its newline; none where there is no file.
-
-        What was there once is never changed by who appends, but for a torn end, while it holds the lock.
-        """
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[tuple[BinaryIO, int]]:
+        """The file and its size as it is now; an empty one where there is none. What is in it is never changed."""
         # a lock file shows that somebody appends; without one, or where it cannot be taken, nobody does
         held = locked(self._lock_path, shared=True) if os.access(self._lock_path, os.W_OK) else contextlib.nullcontext()
         try:
             with held:
-                stream = self.path.open("rb")
-                left = os.fstat(stream.fileno()).st_size
-            with stream:
-                for line in stream:
-                    yield line[:left]
-                    left -= len(line)
-                    if left <= 0:
-                        return
+                stream = os.fdopen(_open(self.path, os.O_RDONLY), "rb")
+                size = os.fstat(stream.fileno()).st_size
         except FileNotFoundError:
+            yield io.BytesIO(), 0
             return
+        except OSError as error:
+            raise StorageError(f"{self.path}: cannot be read ({error.strerror})") from error
+        try:
+            with stream:
+                yield stream, size
         except OSError as error:
             raise StorageError(f"{self.path}: cannot be read ({error.strerror})") from error
 
 
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def read_heads(path: Path) -> tuple[Entry, ...]:
+    """The heads in a file, as ``ndrepro ledger head`` prints them, one a line: witnesses of a ledger.
+
+    Raises NotFoundError or StorageError if it cannot be read, LedgerError for a line that is no signed entry.
+    """
+    if not path.is_file():
+        raise NotFoundError(f"{path}: no such file", "keep one with: ndrepro ledger head >> FILE")
+    found = []
+    for number, (_, line) in enumerate(Ledger(path)._lines(), 1):
+        try:
+            item = EntryLine.from_bytes(line.rstrip(b"\n"))
+            if item.entry.key and not item.holds(embedded_key(item.entry)):
+                raise LedgerError("its signature does not hold")
+        except LedgerError as error:
+            cure = "expected what `ndrepro ledger head` printed: get another copy"
+            raise LedgerError(f"{path}: line {number}: {error.message}", cure) from None
+        found.append(item.entry)
+    if not found:
+        raise LedgerError(f"{path}: no head in it", "keep one with: ndrepro ledger head >> FILE")
+    return tuple(found)
 
 
-def _with_check(body: bytes) -> bytes:
-    """The line of a canonical body: "check" sorts before every other member, so it goes in front."""
-    return b'{"check":"%b",' % _sha256(body).encode() + body[1:]
+def _bounded_lines(stream: BinaryIO, size: int) -> Iterator[tuple[int, bytes]]:
+    """The first ``size`` bytes of a file as lines with their places; of one that is too long its beginning alone."""
+    place = 0
+    while place < size and (line := stream.readline(min(size - place, MOST_LINE_BYTES))):
+        start, rest = place, line
+        place += len(line)
+        while place < size and rest and not rest.endswith(b"\n"):
+            rest = stream.readline(min(size - place, MOST_LINE_BYTES))
+            place += len(rest)
+        yield start, line
 
 
-def _item(line: bytes) -> Entry | LedgerError | None:
-    """The entry of a line, or the reason why it is none; None for one that has no end."""
-    if not line.endswith(b"\n"):
-        return None
+def _read_at(stream: BinaryIO, length: int, place: int) -> bytes:
+    stream.seek(place)
+    return stream.read(length)
+
+
+def _write(descriptor: int, data: bytes, size: int) -> None:
     try:
-        return Entry.from_line(line[:-1])
-    except LedgerError as error:
-        return error
+        if os.write(descriptor, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError:
+        # where even that fails the torn line stays, and is passed over
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, size)
+        raise
 
 
-def _tail(descriptor: int, size: int) -> tuple[Entry | None, bytes, bool]:
-    """The last good entry, the damaged bytes after it (normally none), and whether the file ends with a newline."""
-    length = min(size, _TAIL_BYTES)
-    while True:
-        data = portable.read_at(descriptor, length, size - length)
-        closed = not data or data.endswith(b"\n")
-        end = len(data) - 1 if closed else len(data)
-        while end >= 0:
-            start = data.rfind(b"\n", 0, end) + 1
-            # the first line of a part of the file may have lost its beginning
-            if start or length == size:
-                with contextlib.suppress(LedgerError):
-                    return Entry.from_line(data[start:end]), data[end + 1 :], closed
-            end = start - 1
-        if length == size:
-            return None, data, closed
-        length = min(size, 4 * length)
+def _open(path: Path, flags: int) -> int:
+    # O_NONBLOCK: opening a FIFO must not wait for a writer
+    descriptor = os.open(path, flags | portable.BINARY | portable.NO_WAIT, 0o644)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file")
+    return descriptor
 
 
-def _break(
-    number: int,
-    entry: Entry,
-    last: tuple[int, str],
-    damaged: list[tuple[int, bytes, str]],
-    all_sequences: Callable[[], set[int]],
-) -> Iterator[Problem]:
-    """What is wrong with an entry after the last good one (sequence, digest) and the damaged lines between them."""
-    torn = b"".join(raw for _, raw, _ in damaged).removesuffix(b"\n")
-    closes = entry.event == RECOVERED and entry.fields == {"bytes": len(torn), "sha256": _sha256(torn)}
-    if damaged and not closes:
-        yield from (Problem(where, reason) for where, _, reason in damaged)
-        return
-    if entry.event == RECOVERED and not closes:
-        yield Problem(number, "the torn line that this entry closed was removed or edited")
-    yield from _link(number, entry, last, all_sequences)
+def _tip(descriptor: int, size: int, key: PublicKey) -> Entry | None:
+    """The entry that a new one of ``key`` follows; None for the first.
+
+    From the last entry of that key whose predecessor is the entry before it, everything that follows without a gap,
+    and of that the last one whose signature holds. Without one of that key the whole list is read.
+    """
+    later: list[EntryLine] = []  # the last one first
+    own: EntryLine | None = None
+    for line in _backwards(descriptor, size):
+        try:
+            item = EntryLine.from_bytes(line)
+        except LedgerError:
+            continue
+        if own is not None and own.entry.previous == item.entry.digest:
+            return _last_linked([own, *reversed(later)], own)
+        # what was taken for the last one of this key is a copy, or has another before it
+        later += [own] if own is not None else []
+        own = None
+        if item.entry.key == key.base64 and item.holds(key):
+            own = item
+        else:
+            later.append(item)
+    return _last_linked([*([own] if own is not None else []), *reversed(later)], own)
 
 
-def _link(number: int, entry: Entry, last: tuple[int, str], all_sequences: Callable[[], set[int]]) -> list[Problem]:
-    """What is wrong between an entry and the one before it."""
-    sequence, digest = last
-    if entry.sequence <= sequence:
-        return [Problem(number, f"out of order: entry {entry.sequence} follows entry {sequence}")]
-    if entry.sequence > sequence + 1:
-        missing = range(sequence + 1, entry.sequence)
-        if any(number in missing for number in all_sequences()):
-            return [Problem(number, f"out of order: entry {entry.sequence} follows entry {sequence}")]
-        names = str(missing[0]) if len(missing) == 1 else f"{missing[0]} to {missing[-1]}"
-        return [Problem(number, f"removed: entry {names} before it is not there")]
-    if entry.previous != digest:
-        where = max(number - 1, 1)
-        return [Problem(where, f"edited: line {number} was chained to another line than this one")]
-    return []
+def _last_linked(items: list[EntryLine], checked: EntryLine | None) -> Entry | None:
+    """Of entries in the file's order, the last one that follows from the first without a gap and whose signature holds.
+
+    That of ``checked`` is known to. Where none is signed, the last one that follows.
+    """
+    if not items:
+        return None
+    linked = {items[0].entry.digest: items[0]}
+    for item in items[1:]:
+        before = linked.get(item.entry.previous)
+        if before and follows(item.entry, before.entry):
+            linked.setdefault(item.entry.digest, item)
+    ordered = list(reversed(linked.values()))
+    for item in ordered:
+        if item is checked or (item.entry.key and item.holds(embedded_key(item.entry))):
+            return item.entry
+    return next((item.entry for item in ordered if not item.entry.key), None)
+
+
+def _backwards(descriptor: int, size: int) -> Iterator[bytes]:
+    """A file's lines from the last to the first, read in growing pieces."""
+    rest, piece = b"", _TAIL_BYTES
+    while size:
+        start = max(0, size - piece)
+        lines = (portable.read_at(descriptor, size - start, start) + rest).split(b"\n")
+        rest, size, piece = lines[0], start, 4 * piece
+        yield from (line for line in reversed(lines[1:]) if line)
+    if rest:
+        yield rest

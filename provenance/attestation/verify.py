@@ -8,7 +8,8 @@
     5 present        every artifact is there as a regular file
     6 digests        every artifact has its size and digest
     7 nothing added  nothing else is in the folder
-    8 ledger         the chain is whole, the run began where the manifest says, and this manifest is how it ended
+    8 ledger         by entries that trusted keys signed, the run began where the manifest says and ended with this
+                     manifest, and none that may be of this run is missing since
     9 ...            the caller's own checks, in the order given
 
 Signatures cover the payload alone, so the envelope is not compared with a file of bytes: another spelling of it, or a
@@ -35,11 +36,12 @@ from typing import Any, Literal, Protocol
 
 from provenance.attestation.dsse import MOST_BYTES, read_envelope, verify_parts, write_envelope
 from provenance.attestation.ledger import Ledger
+from provenance.attestation.ledger_summary import LedgerSummary
 from provenance.attestation.manifest import Artifact, Manifest
 from provenance.attestation.run_files import MANIFEST, Identity, contents, inside
 from provenance.attestation.statement import Statement
 from provenance.attestation.trust import TrustPolicy
-from provenance.errors import DigestError, EnvelopeError, ProvenanceError, TrustError
+from provenance.errors import DigestError, EnvelopeError, LedgerError, ProvenanceError, TrustError
 from provenance.formats import portable
 from provenance.formats.digest import FileDigest, bytes_digest, file_digest
 
@@ -144,7 +146,7 @@ def verify(
     run_dir_or_manifest: Path | str,
     *,
     trust: TrustPolicy,
-    ledger: Ledger | Path | None = None,
+    ledger: Ledger | LedgerSummary | Path | None = None,
     extra_checks: Iterable[ExtraCheck] = (),
     manifest_only: bool = False,
 ) -> Verdict:
@@ -153,7 +155,8 @@ def verify(
     Args:
         run_dir_or_manifest: a run folder, or the file of a manifest.
         trust: whose signatures count.
-        ledger: the list of runs beside it, or its path; check 8 is skipped without one.
+        ledger: the list of runs beside it, its path, or a summary that was read with the same trust, for many runs;
+            check 8 is skipped without one.
         extra_checks: called with (run_dir, manifest) once checks 1 to 7 have passed, numbered on from 9.
         manifest_only: verify the manifest and leave the files, for whoever has no more than that.
 
@@ -184,7 +187,7 @@ class _Case:
     manifest_path: Path
     folder: Path | None
     trust: TrustPolicy
-    ledger: Ledger | None
+    ledger: Ledger | LedgerSummary | None
     envelope: tuple[str, bytes, list[tuple[str, bytes]]] = ("", b"", [])
     payload: bytes = b""
     digests: tuple[str, ...] = ()
@@ -379,34 +382,26 @@ def _nothing_added(case: _Case) -> str:
 
 
 def _ledger(case: _Case) -> str:
-    """8: the chain is whole, the run began where the manifest says, and this manifest is how it ended."""
-    ledger, manifest = case.ledger, case.statement.manifest if case.statement else None
-    if ledger is None or manifest is None or not ledger.path.exists():
-        raise _Skip("no ledger was given" if ledger is None else f"there is no ledger at {ledger.path}")
-    problems = ledger.verify()
-    if problems:
-        raise _Failure(f"{ledger.path}: {_some([str(problem) for problem in problems])}", "get the original again")
-    entries = [entry for entry in ledger.entries() if entry.run == manifest.invocation_id]
+    """8: the run began where the manifest says, this manifest is how it ended, and no later entry can be missing."""
+    manifest = case.statement.manifest if case.statement else None
+    if case.ledger is None or manifest is None:
+        raise _Skip("no ledger was given")
+    given, path = case.ledger, ""
+    if isinstance(given, Ledger):
+        path = f"{given.path}: "
+        given = LedgerSummary.read(given, case.trust.keys())
+    if not given.exists:
+        raise _Skip(f"there is no ledger{f' at {path[:-2]}' if path else ''}")
     began = manifest.ledger
-    if not any((e.sequence, e.digest) == (began.sequence, began.digest) and e.event != "ended" for e in entries):
-        raise _Failure(
-            f"{ledger.path}: entry {began.sequence}, which began this run, is not there",
-            "its tail was cut off, or it is another ledger: get the one that was beside the run",
-        )
-    last = entries[-1]
-    if last.event != "ended":
-        ends = [entry for entry in entries if entry.event == "ended"]
-        what = f"a later attempt began at entry {last.sequence} and has no end" if ends else "the run has no end in it"
-        raise _Failure(f"{ledger.path}: {what}", "its tail was cut off, or the run goes on: ndrepro run --resume")
-    case.digest = next((digest for digest in case.digests if digest == last.fields.get("manifest")), case.digest)
-    if last.fields.get("manifest") != case.digest:
-        raise _Failure(
-            f"{ledger.path}: the run ended (entry {last.sequence}) with another manifest than this one",
-            "this one was replaced, perhaps by that of an earlier attempt: get the last one",
-        )
-    if last.fields.get("outcome") != manifest.outcome:
-        raise _Failure(f"{ledger.path}: entry {last.sequence} says another outcome than {manifest.outcome!r}")
-    return f"begun at entry {began.sequence}, ended at entry {last.sequence}"
+    try:
+        start = began.sequence, began.digest
+        found = given.end_of(manifest.invocation_id, start, case.digests, manifest.outcome)
+    except LedgerError as error:
+        raise _Failure(path + error.message, error.cure) from None
+    case.digest = found.manifest
+    unsigned = " (unsigned: from before entries were signed)" if found.unsigned else ""
+    more = f"; {found.ignored} more that no trusted key signed" if found.ignored else ""
+    return f"begun at entry {began.sequence}, ended at entry {found.last}{unsigned}{more}"
 
 
 def _bounded_bytes(path: Path) -> bytes:

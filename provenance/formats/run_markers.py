@@ -34,4 +34,4 @@ def is_ledger(path: Path) -> bool:
             entry = parse(stream.readline(_LINE_BYTES).rstrip(b"\n"))
     except (OSError, CanonicalError):
         return False
-    return isinstance(entry, dict) and entry.keys() == set(LEDGER_MEMBERS)
+    return isinstance(entry, dict) and entry.keys() in ({"entry", "signature"}, set(LEDGER_MEMBERS))

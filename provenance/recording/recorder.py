@@ -17,19 +17,24 @@ import os
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from provenance.attestation.dsse import read_envelope, sign_envelope, write_envelope
 from provenance.attestation.key_home import KeyRing, default_home
-from provenance.attestation.ledger import Entry, Ledger
+from provenance.attestation.ledger import Ledger
+from provenance.attestation.ledger_entry import Entry
 from provenance.attestation.manifest import OUTCOMES, Attempt, Builder, LedgerReference, Manifest, Resource
 from provenance.attestation.run_files import MANIFEST, artifacts, hold
 from provenance.attestation.statement import Statement
+from provenance.attestation.trust import TrustPolicy
 from provenance.errors import ProvenanceError, UsageError
 from provenance.formats.atomic_io import make_folder, storage_error, sync_folder, write_atomically
 from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.digest import bytes_digest
 from provenance.formats.strict_json import Field, timestamp
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import Signer  # type: ignore[attr-defined, unused-ignore]
 
 
 class Recorder:
@@ -54,6 +59,7 @@ class Recorder:
         builder: Builder,
         lock_fd: int,
         entry: Entry,
+        signer: Signer,
     ) -> None:
         self.folder = folder
         self.run_id = run_id
@@ -61,6 +67,7 @@ class Recorder:
         self.entry = entry
         self._ledger = ledger
         self._keys = keys
+        self._signer = signer
         self._build_type = build_type
         self._external_parameters = external_parameters
         self._builder = builder
@@ -107,9 +114,10 @@ class Recorder:
         lock_fd = hold(folder)
         try:
             # now, not after hours of training
-            keys.signer()
-            event = "resumed" if _was_started(folder, ledger, run_id) else "begun"
-            entry = ledger.append(event, run_id, name=name, parameters=bytes_digest(parameters))
+            signer, trusted = keys.signer(), TrustPolicy.load(keys.home).keys()
+            known = (folder / MANIFEST).exists() or ledger.entries_of(run_id, trusted)
+            event = "resumed" if known else "begun"
+            entry = ledger.append(event, run_id, signer, name=name, parameters=bytes_digest(parameters))
         except BaseException:
             os.close(lock_fd)
             raise
@@ -123,6 +131,7 @@ class Recorder:
             builder=builder,
             lock_fd=lock_fd,
             entry=entry,
+            signer=signer,
         )
         try:
             _put_aside(folder)
@@ -185,7 +194,7 @@ class Recorder:
             self.release()
             raise
         try:
-            self._ledger.append("ended", self.run_id, outcome=outcome, manifest=digest)
+            self._ledger.append("ended", self.run_id, self._signer, outcome=outcome, manifest=digest)
         finally:
             self.release()
         return path
@@ -213,14 +222,14 @@ class Recorder:
         """Note in the ledger why there is no manifest; the error itself is on its way to the caller."""
         reason = f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()
         with contextlib.suppress(ProvenanceError, OSError):
-            self._ledger.append("ended", self.run_id, outcome=outcome, manifest=None, reason=reason)
+            self._ledger.append("ended", self.run_id, self._signer, outcome=outcome, manifest=None, reason=reason)
 
     def _attempts(self, this: Attempt) -> tuple[Attempt, ...]:
         """Every attempt that the ledger knows of, and this one. One without an end was killed with its recorder."""
         done: list[Attempt] = []
         started: str | None = None
-        for entry in self._ledger.entries():
-            if entry.run != self.run_id or entry.sequence >= self.entry.sequence:
+        for entry in self._ledger.entries_of(self.run_id, TrustPolicy.load(self._keys.home).keys()):
+            if entry.sequence >= self.entry.sequence:
                 continue
             if entry.event == "ended" and started is not None:
                 done.append(Attempt(started, entry.time, str(entry.fields.get("outcome"))))
@@ -230,10 +239,6 @@ class Recorder:
                 started = entry.time
         done += [Attempt(started, None, "killed")] if started else []
         return (*done, this)
-
-
-def _was_started(folder: Path, ledger: Ledger, run_id: str) -> bool:
-    return (folder / MANIFEST).exists() or any(entry.run == run_id for entry in ledger.entries())
 
 
 def _put_aside(folder: Path) -> None:

@@ -394,8 +394,10 @@ def test_many_writers_leave_a_whole_ledger(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     script = (
         f"from pathlib import Path; from provenance.attestation.ledger import Ledger; l = Ledger(Path({str(path)!r}))\n"
+        "from provenance.attestation.key_home import KeyRing\n"
+        f"signer = KeyRing(Path({str(tmp_path / 'keys')!r})).signer()\n"
     )
-    script += "import sys\nfor n in range(50): l.append('started', f'run-{sys.argv[1]}-{n}')"
+    script += "import sys\nfor n in range(50): l.append('begun', f'run-{sys.argv[1]}-{n}', signer)"
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: run(sys.executable, "-c", script, str(number)), range(8)))
     ledger = Ledger(path)

@@ -19,7 +19,7 @@ from ndrepro.analysis.results.results import Results, read_results
 from ndrepro.protocol.experiment.experiment import STREAMS, Experiment
 from provenance.attestation.dsse import PAYLOAD_TYPE, pae, read_envelope, write_envelope
 from provenance.attestation.key_home import KeyRing
-from provenance.attestation.ledger import Entry
+from provenance.attestation.ledger_entry import Entry, EntryLine
 from provenance.attestation.manifest import Artifact, LedgerReference, Manifest, Resource
 from provenance.attestation.statement import Statement
 from provenance.attestation.trust import TrustPolicy
@@ -38,10 +38,10 @@ class SignedRuns:
 
     root: Path
     _lines: list[bytes] = field(default_factory=list)
-    _previous: str = "0" * 64
+    _last: Entry | None = None
 
     def __post_init__(self) -> None:
-        self._signer = KeyRing(self.home).signer()
+        self._signer, self._key = KeyRing(self.home).signer(), KeyRing(self.home).public_key()
         payload = read_envelope(SAMPLE.read_bytes())[1]
         self._sample = Statement.from_bytes(payload).manifest
 
@@ -106,10 +106,10 @@ class SignedRuns:
         return read_results(self.runs, policy=TrustPolicy.load(self.home))
 
     def _entry(self, event: str, run: str, fields: dict[str, Any]) -> Entry:
-        entry, line = Entry.make(len(self._lines) + 1, event, run, fields, self._previous)
-        self._lines.append(line)
-        self._previous = entry.digest
-        return entry
+        made = EntryLine.sign(event, run, fields, after=self._last, signer=self._signer, key=self._key)
+        self._lines.append(made.to_bytes())
+        self._last = made.entry
+        return made.entry
 
     def _manifest(
         self, experiment: Experiment, rows: Sequence[Row], run: str, environment: str, versions: Mapping[str, str]

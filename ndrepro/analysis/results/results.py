@@ -21,14 +21,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ndrepro.analysis.results.examine import SEGMENT, Examined, Refused, Unfinished
-from ndrepro.analysis.results.ledger_check import LedgerCheck, LedgerRun
 from ndrepro.analysis.results.manifest_cache import ManifestCache
 from ndrepro.analysis.results.result_row import ResultRow
 from ndrepro.analysis.results.verification import Watch, examine_folder
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from provenance.attestation.key_home import default_home
+from provenance.attestation.ledger import Ledger
+from provenance.attestation.ledger_summary import LedgerRun, LedgerSummary
 from provenance.attestation.trust import TrustPolicy
-from provenance.errors import NotFoundError
+from provenance.errors import LedgerError, NotFoundError
 
 if TYPE_CHECKING:
     import pandas
@@ -125,7 +126,7 @@ def read_results(
             absolute = folder.absolute()
             found = examine_folder(absolute, policy, kept, watch)
             path = _ledger_of(absolute)
-            parts.append(_checked(absolute, found, path, _read_ledger(path, kept)))
+            parts.append(_checked(absolute, found, path, _read_ledger(path, kept, policy)))
     counts = [part.started for part in parts]
     return Results(
         rows=tuple(sorted((row for part in parts for row in part.rows), key=lambda row: (row.started, row.run_id))),
@@ -138,24 +139,24 @@ def read_results(
     )
 
 
-def _read_ledger(path: Path, cache: ManifestCache) -> LedgerCheck:
+def _read_ledger(path: Path, cache: ManifestCache, policy: TrustPolicy) -> LedgerSummary:
     stamp = cache.stamp(path)
     document = cache.get(path, stamp)
     if document is not None:
-        return LedgerCheck.from_json(document)
-    ledger = LedgerCheck.read(path)
+        return LedgerSummary.from_json(document)
+    ledger = LedgerSummary.read(Ledger(path), policy.keys())
     cache.put(path, stamp, ledger.to_json())
     return ledger
 
 
-def _checked(folder: Path, examined: list[Examined], path: Path, ledger: LedgerCheck) -> Results:
+def _checked(folder: Path, examined: list[Examined], path: Path, ledger: LedgerSummary) -> Results:
     """One folder's manifests, each compared with the ledger at ``path``; of several of one run the first counts."""
     found: dict[str, Examined] = {}
     refused: list[Refused] = []
     for item in examined:
         if isinstance(item.result, Refused):
             refused.append(item.result)
-        elif problem := ledger.objection(item.run_id, item.began, item.digests, item.outcome):
+        elif problem := _objection(ledger, item):
             refused.append(Refused(item.path, problem))
         elif (first := found.setdefault(item.run_id, item)) is not item:
             refused.append(Refused(item.path, f"the same run as {first.path}"))
@@ -173,6 +174,16 @@ def _checked(folder: Path, examined: list[Examined], path: Path, ledger: LedgerC
         lost=tuple(lost),
         started=len(ledger.runs) if whole else None,
     )
+
+
+def _objection(ledger: LedgerSummary, item: Examined) -> str:
+    """Why a manifest is not how its run ended, by check 8 of ``verify``; "" where it is, or there is no ledger."""
+    try:
+        if ledger.exists:
+            ledger.end_of(item.run_id, item.began, item.digests, item.outcome)
+    except LedgerError as error:
+        return f"its ledger: {error.message}"
+    return ""
 
 
 def _ledger_of(folder: Path) -> Path:

@@ -31,6 +31,7 @@ from ndrepro.execution.runs.run_checks import CHECKS
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunFolder, RunsFolder, expect_folder
 from provenance.attestation.ledger import Ledger
+from provenance.attestation.ledger_summary import LedgerSummary
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.run_files import LOCK, MANIFEST
 from provenance.attestation.trust import TrustPolicy
@@ -99,7 +100,8 @@ def import_runs(source: Path, into: Path, name: str, trust: TrustPolicy) -> Impo
         with _scratch_folder(into) as scratch:
             there = scratch / "runs"
             unpack(source, there)
-            found = tuple(_examine(path, there, trust) for path in _manifests(there))
+            ledgers: dict[Path, LedgerSummary] = {}
+            found = tuple(_examine(path, there, trust, ledgers) for path in _manifests(there))
             if not found:
                 raise UsageError(f"{source}: no {MANIFEST} in it", "name an archive or a folder with run folders in it")
             unlisted: tuple[str, ...] = ()
@@ -202,15 +204,17 @@ def _is_of_the_folder(path: Path, root: Path, verdicts: Path) -> bool:
     return ledger or (path.parent == verdicts and path.name.endswith(".dsse.json"))
 
 
-def _examine(path: Path, there: Path, trust: TrustPolicy) -> Incoming:
-    """Verify one run, with the ledger that came with it."""
+def _examine(path: Path, there: Path, trust: TrustPolicy, ledgers: dict[Path, LedgerSummary]) -> Incoming:
+    """Verify one run, with the ledger that came with it; each is read once, and kept in ``ledgers``."""
     folder = RunFolder(path.parent)
     relative = str(path.parent.relative_to(there))
     ledger = next((RunsFolder(up).ledger for up in path.parents if RunsFolder(up).ledger.is_file()), None)
     oversized = _oversized(path, ledger)
     if oversized:
         return Incoming(relative, False, False, problem=oversized)
-    book = Ledger(ledger) if ledger else None
+    if ledger and ledger not in ledgers:
+        ledgers[ledger] = LedgerSummary.read(Ledger(ledger), trust.keys())
+    book = ledgers[ledger] if ledger else None
     verdict = verify(path, trust=trust, ledger=book, manifest_only=True)
     if not verdict.ok or verdict.manifest is None:
         failed = next(check for check in verdict.checks if check.status == "fail")

@@ -16,7 +16,8 @@ from typing import Any
 from ndrepro.protocol.layout import SEGMENTS, RunFolder, RunsFolder
 from ndrepro.protocol.messages import Request, Scores, read_json
 from provenance.attestation.dsse import read_envelope
-from provenance.attestation.ledger import Entry, Ledger
+from provenance.attestation.ledger import Ledger
+from provenance.attestation.ledger_summary import LedgerSummary
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.run_files import LOCK, inside
 from provenance.attestation.statement import Statement
@@ -82,15 +83,13 @@ def ledger_of(folder: RunFolder) -> Path | None:
     return ledger if ledger.is_file() else None
 
 
-def start_order(entries: Iterable[Entry]) -> Callable[[str], tuple[int, str]]:
+def start_order(ledger: LedgerSummary) -> Callable[[str], tuple[int, str]]:
     """Sorts identifiers of runs as they were started, whatever their machines' clocks said.
 
     An identifier begins with the time on the machine where its run began, and nodes' clocks differ; entries of a ledger
     are written one after the other. Runs that it does not know come first, by their identifiers.
     """
-    started: dict[str, int] = {}
-    for entry in entries:
-        started.setdefault(entry.run, entry.sequence)
+    started = {name: number for number, name in enumerate(ledger.runs, 1)}
     return lambda run: (started.get(run, 0), run)
 
 
@@ -120,44 +119,34 @@ def is_running(folder: RunFolder) -> bool:
 
 def summaries(runs: RunsFolder) -> list[RunSummary]:
     """Every run that left a folder or a ledger entry, oldest first."""
-    entries = Ledger(runs.ledger).entries()
-    ledger = _Ended(entries)
+    ledger = _unverified(runs.ledger)
     found = {folder.root.name: _summary(folder, ledger) for folder in runs.runs()}
-    for run, entry in ledger.started.items():
+    for run, entries in ledger.runs.items():
         if run not in found:
-            name = str(entry.fields.get("name", ""))
             problem = "the ledger has it; its folder was moved or removed"
-            found[run] = RunSummary(name, run, runs.run(name, run).root, MISSING, problem=problem)
-    return [found[run] for run in sorted(found, key=start_order(entries))]
+            found[run] = RunSummary(entries.name, run, runs.run(entries.name, run).root, MISSING, problem=problem)
+    return [found[run] for run in sorted(found, key=start_order(ledger))]
 
 
 def summary(folder: RunFolder) -> RunSummary:
     """One run in short."""
-    ledger = ledger_of(folder)
-    return _summary(folder, _Ended(Ledger(ledger).entries() if ledger else ()))
+    return _summary(folder, _unverified(ledger_of(folder)))
 
 
 def latest_first(folders: Iterable[RunFolder], ledger: Path) -> Iterator[RunSummary]:
     """Runs in short, the one that started last first; each is read when it is asked for."""
-    entries = Ledger(ledger).entries()
-    ended, order = _Ended(entries), start_order(entries)
+    known = _unverified(ledger)
+    order = start_order(known)
     for folder in sorted(folders, key=lambda folder: order(folder.root.name), reverse=True):
-        yield _summary(folder, ended)
+        yield _summary(folder, known)
 
 
-class _Ended:
-    """The ledger by run: the entry that began it, and the reason why it ended without a manifest."""
-
-    def __init__(self, entries: tuple[Entry, ...]) -> None:
-        self.started: dict[str, Entry] = {}
-        self.last: dict[str, Entry] = {}
-        for entry in entries:
-            if entry.run:
-                self.started.setdefault(entry.run, entry)
-                self.last[entry.run] = entry
+def _unverified(ledger: Path | None) -> LedgerSummary:
+    """The ledger, of which every signer is taken at its word."""
+    return LedgerSummary.read(Ledger(ledger), None) if ledger else LedgerSummary(False)
 
 
-def _summary(folder: RunFolder, ledger: _Ended) -> RunSummary:
+def _summary(folder: RunFolder, ledger: LedgerSummary) -> RunSummary:
     name = folder.root.parent.name
     kind = SEGMENT if name.endswith(SEGMENTS) else REPETITION if folder.origin.exists() else ORIGINAL
     blank = RunSummary(name, folder.root.name, folder.root, NO_END, kind=kind)
@@ -167,9 +156,9 @@ def _summary(folder: RunFolder, ledger: _Ended) -> RunSummary:
             return replace(blank, outcome=RUNNING)
         if folder.manifest.exists():
             return _with_manifest(folder, blank)
-        last = ledger.last.get(folder.root.name)
-        if last is not None and last.event == "ended":
-            return replace(blank, outcome=UNSIGNED, problem=str(last.fields.get("reason") or ""))
+        entries = ledger.runs.get(folder.root.name)
+        if entries is not None and not entries.open:
+            return replace(blank, outcome=UNSIGNED, problem=entries.reason)
         return replace(blank, problem="started, never ended, and no process runs it")
     except Exception as error:  # whatever is in a damaged folder, it must not hide the others
         return replace(blank, outcome=UNREADABLE, problem=str(error) or type(error).__name__)

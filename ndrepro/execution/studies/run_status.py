@@ -20,7 +20,6 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -32,7 +31,8 @@ from ndrepro.protocol.layout import SEGMENTS, RunFolder, RunsFolder
 from ndrepro.protocol.messages import Request, read_json
 from ndrepro.protocol.study.study import StudyRun, identity
 from ndrepro.protocol.training_record import TrainingRecord
-from provenance.attestation.ledger import Entry, Ledger, Problem
+from provenance.attestation.ledger import Ledger
+from provenance.attestation.ledger_summary import LedgerSummary
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verify import verify
@@ -67,20 +67,19 @@ class RunStatus:
 
 
 class Survey:
-    """A folder of runs as it is when this is made. Raises LedgerError where its ledger is broken."""
+    """A folder of runs as it is when this is made. Raises LedgerError where entries of its ledger are missing."""
 
     def __init__(self, runs: RunsFolder, home: Path) -> None:
         self._runs = runs
         self._trust = TrustPolicy.load(home)
-        self._ledger = _Snapshot(runs.ledger)
-        self._order = start_order(self._ledger.entries())
+        self._ledger = LedgerSummary.read(Ledger(runs.ledger), self._trust.keys())
+        self._order = start_order(self._ledger)
         self._libraries: dict[str, Mapping[str, str]] = {}
         self._found: dict[str, dict[str, RunStatus]] = {}
         self._images: dict[PinnedImage, None] = {}
-        problems = [problem for problem in self._ledger.problems if not _torn_end(problem)]
-        if problems:
+        if self._ledger.gaps:
             raise LedgerError(
-                f"{runs.ledger}: {problems[0]}; which runs are complete is unknown",
+                f"{runs.ledger}: {self._ledger.gaps[0][1]}; which runs are complete is unknown",
                 "get the original ledger again, or begin in another folder of runs: --runs DIR",
             )
 
@@ -155,14 +154,14 @@ class Survey:
         return self._believed(folder, verdict.manifest) or (asked, RunStatus(REFUSED, folder, "signed by another kind"))
 
     def _without_manifest(self, folder: RunFolder) -> RunStatus:
-        last = self._ledger.last.get(folder.root.name)
-        if last is None:
+        entries = self._ledger.runs.get(folder.root.name)
+        if entries is None:
             return RunStatus(REFUSED, folder, "it has no manifest, and the ledger does not know it")
-        if last.event != "ended":
+        if entries.open:
             return RunStatus(CUT_OFF, folder, "killed, and its recorder with it")
-        if last.fields.get("manifest") is not None:
+        if entries.manifest:
             return RunStatus(REFUSED, folder, "its manifest, which the ledger knows, is gone")
-        return RunStatus(FAILED, folder, f"it ended unsigned: {last.fields.get('reason')}")
+        return RunStatus(FAILED, folder, f"it ended unsigned: {entries.reason}")
 
     def _believed(self, folder: RunFolder, manifest: Manifest) -> tuple[tuple[str, ...], RunStatus] | None:
         """The record of a verified manifest; None where it is not of a training run."""
@@ -228,35 +227,6 @@ def code_and_data(standings: Iterable[RunStatus]) -> dict[str, set[str]]:
             if item.digest:
                 seen.setdefault(item.name, set()).add(json.dumps(dict(item.digest), sort_keys=True))
     return seen
-
-
-@dataclass(frozen=True)
-class _Snapshot(Ledger):
-    """A ledger that is read and checked once, for the verification of many runs."""
-
-    @cached_property
-    def problems(self) -> list[Problem]:
-        return super().verify()
-
-    @cached_property
-    def _entries(self) -> tuple[Entry, ...]:
-        return super().entries()
-
-    @cached_property
-    def last(self) -> dict[str, Entry]:
-        """The last entry of every run."""
-        return {entry.run: entry for entry in self._entries if entry.run}
-
-    def entries(self) -> tuple[Entry, ...]:
-        return self._entries
-
-    def verify(self) -> list[Problem]:
-        return []  # the survey has looked at them all, once
-
-
-def _torn_end(problem: Problem) -> bool:
-    """A last line that a power cut tore: the next entry ends it."""
-    return problem.reason.startswith("torn")
 
 
 def _lost(folder: RunFolder, manifest: Manifest) -> str:

@@ -146,7 +146,7 @@ def test_runs_come_and_go(folder: Folder) -> None:
 
 def test_the_ledger_is_asked_again_when_it_has_changed(folder: Folder) -> None:
     folder.read()
-    Ledger(folder.runs / "ledger.jsonl").append("resumed", "a")
+    Ledger(folder.runs / "ledger.jsonl").append("resumed", "a", KeyRing(folder.home).signer())
     scores = folder.read()
     assert [row.run_id for row in scores.rows] == ["b"] and "no end" in scores.refused[0].reason
 

@@ -86,7 +86,7 @@ def test_what_failed_or_vanished_is_counted(folder: Folder) -> None:
     folder.add("a")
     folder.add("b", put("outcome", "failed"), seed="1")
     shutil.rmtree(folder.add("c", seed="2").root)
-    Ledger(folder.runs / "ledger.jsonl").append("begun", "d", name="lenet_bn_2_digits")
+    Ledger(folder.runs / "ledger.jsonl").append("begun", "d", KeyRing(folder.home).signer(), name="lenet_bn_2_digits")
     scores = folder.read()
     assert scores.started == 4 and len(scores.rows) == 1
     assert [(item.run_id, item.outcome) for item in scores.unfinished] == [("b", "failed")]
@@ -108,17 +108,23 @@ def test_a_segment_is_counted_and_neither_a_result_nor_refused(folder: Folder) -
 
 def test_an_older_manifest_put_back_is_refused(folder: Folder) -> None:
     folder.add("a")
-    Ledger(folder.runs / "ledger.jsonl").append("resumed", "a")
+    Ledger(folder.runs / "ledger.jsonl").append("resumed", "a", KeyRing(folder.home).signer())
     assert "no end" in folder.read().refused[0].reason
-    Ledger(folder.runs / "ledger.jsonl").append("ended", "a", outcome="completed", manifest="0" * 64)
+    Ledger(folder.runs / "ledger.jsonl").append(
+        "ended", "a", KeyRing(folder.home).signer(), outcome="completed", manifest="0" * 64
+    )
     assert "another manifest" in folder.read().refused[0].reason
 
 
-def test_a_damaged_ledger_takes_the_numbers_with_it(folder: Folder) -> None:
-    folder.add("a")
+def test_a_damaged_ledger_takes_the_numbers_of_the_runs_before_with_it(folder: Folder) -> None:
+    for name in ("a", "b", "c"):
+        folder.add(name)
     ledger = folder.runs / "ledger.jsonl"
-    ledger.write_bytes(ledger.read_bytes().replace(b'"sequence":1', b'"sequence":7'))
-    assert "ledger is damaged" in folder.read().refused[0].reason
+    ledger.write_bytes(ledger.read_bytes().replace(b'"sequence":4', b'"sequence":7'))
+    scores = folder.read()
+    assert [row.run_id for row in scores.rows] == ["c"], "which began after the gap"
+    assert {item.path.parent.name for item in scores.refused} == {"a", "b"}
+    assert all("line 5: entry 4, which this one follows, is not there" in item.reason for item in scores.refused)
 
 
 def test_a_run_copied_under_another_name_counts_once(folder: Folder) -> None:

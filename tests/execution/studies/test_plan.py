@@ -399,7 +399,7 @@ def test_an_edited_ledger_stops_everything_and_a_torn_end_nothing(copied: tuple[
     whole = ledger.read_bytes()
     ledger.write_bytes(whole + b'{"check":"torn')
     assert planned(bench, path).states == {DONE: 2}
-    ledger.write_bytes(whole.replace(b"completed", b"interrupt"))
+    ledger.write_bytes(whole.replace(b'"sequence":1,', b'"sequence":7,'))
     with pytest.raises(LedgerError, match=r"ledger.jsonl: line \d"):
         planned(bench, path)
 

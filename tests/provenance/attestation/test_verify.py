@@ -16,6 +16,7 @@ import pytest
 from provenance.attestation.dsse import PublicKey, read_envelope, sign_envelope, write_envelope
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger
+from provenance.attestation.ledger_entry import EntryLine
 from provenance.attestation.manifest import Artifact, Manifest
 from provenance.attestation.statement import Statement, Subject
 from provenance.attestation.trust import TrustedKey, TrustPolicy
@@ -479,30 +480,45 @@ def test_many_problems_are_counted_and_not_all_listed(signed_run: Run) -> None:
 
 @pytest.fixture
 def long_ledger(signed_run: Run) -> list[bytes]:
-    """The run's two entries between those of other runs."""
-    path = signed_run.ledger.path
+    """The run's two entries before those of other runs."""
+    path, signer = signed_run.ledger.path, KeyRing(signed_run.home).signer()
     for name in ("later", "last"):
-        signed_run.ledger.append("begun", name)
-        signed_run.ledger.append("ended", name, outcome="completed", manifest=None)
+        signed_run.ledger.append("begun", name, signer)
+        signed_run.ledger.append("ended", name, signer, outcome="completed", manifest=None)
     return path.read_bytes().splitlines(keepends=True)
 
 
 def test_an_edited_ledger_line(signed_run: Run, long_ledger: list[bytes]) -> None:
     assert signed_run.verify().ok
-    for number, line in enumerate(long_ledger):
+    for number, line in enumerate(long_ledger[:-1]):
         edited = [*long_ledger[:number], line.replace(b'"time":"2', b'"time":"1'), *long_ledger[number + 1 :]]
         signed_run.ledger.path.write_bytes(b"".join(edited))
         message = failed(signed_run.verify(), 8)
-        assert f"ledger.jsonl: line {number + 1}: edited" in message
+        what = f"line {number + 2}: entry {number + 1}, which this one follows, is not there" if number else "entry 1"
+        assert f"ledger.jsonl: {what}" in message
+    # the last one is another run's, and nothing follows it that could be missing
+    signed_run.ledger.path.write_bytes(b"".join(long_ledger[:-1]) + long_ledger[-1].replace(b"completed", b"failed"))
+    assert signed_run.verify().ok
 
 
 def test_a_deleted_ledger_line(signed_run: Run, long_ledger: list[bytes]) -> None:
-    for number in range(len(long_ledger) - 1):
+    for number in range(1, len(long_ledger) - 1):
         signed_run.ledger.path.write_bytes(b"".join(long_ledger[:number] + long_ledger[number + 1 :]))
-        assert f"line {number + 1}: removed: entry {number + 1}" in failed(signed_run.verify(), 8)
+        assert f"line {number + 1}: entry {number + 1}, which this one follows" in failed(signed_run.verify(), 8)
 
 
-@pytest.mark.parametrize(("keep", "what"), [(0, "entry 1, which began this run"), (1, "the run has no end in it")])
+def test_what_is_missing_before_a_run_began_is_not_of_that_run(
+    signed_run: Run, long_ledger: list[bytes], small_run: Callable[..., Run]
+) -> None:
+    after = small_run("another run")
+    after.record()
+    lines = signed_run.ledger.path.read_bytes().splitlines(keepends=True)
+    signed_run.ledger.path.write_bytes(b"".join(lines[:3] + lines[4:]))
+    failed(signed_run.verify(), 8)
+    assert after.verify().ok
+
+
+@pytest.mark.parametrize(("keep", "what"), [(0, "entry 1, which began this run"), (1, "the run began at entry 1 and")])
 def test_a_ledger_whose_tail_was_cut_off(signed_run: Run, long_ledger: list[bytes], keep: int, what: str) -> None:
     signed_run.ledger.path.write_bytes(b"".join(long_ledger[:keep]))
     assert signed_run.ledger.verify() == []  # the chain alone cannot tell
@@ -513,7 +529,7 @@ def test_a_ledger_whose_tail_was_cut_off(signed_run: Run, long_ledger: list[byte
 
 def test_the_ledger_of_someone_else(signed_run: Run, tmp_path: Path) -> None:
     other = Ledger(tmp_path / "other.jsonl")
-    other.append("begun", signed_run.folder.name)
+    other.append("begun", signed_run.folder.name, KeyRing(signed_run.home).signer())
     assert "is not there" in failed(signed_run.verify(ledger=other), 8)
 
 
@@ -541,13 +557,13 @@ def test_a_manifest_of_an_attempt_that_was_followed_by_one_without_an_end(signed
 
 
 def test_a_ledger_that_tells_another_outcome(signed_run: Run) -> None:
-    """The last line, rewritten by someone who makes its own check right again."""
+    """The last line, written anew by the holder of the key."""
     *rest, last = signed_run.ledger.path.read_bytes().splitlines(keepends=True)
-    document = json.loads(last)
-    document.pop("check")
-    document["fields"]["outcome"] = "failed"
-    document["check"] = bytes_digest(canonical_bytes(document))
-    signed_run.ledger.path.write_bytes(b"".join(rest) + canonical_bytes(document) + b"\n")
+    began, ended = (EntryLine.from_bytes(line.rstrip()).entry for line in (*rest, last))
+    ring = KeyRing(signed_run.home)
+    fields = ended.fields | {"outcome": "failed"}
+    line = EntryLine.sign("ended", ended.run, fields, after=began, signer=ring.signer(), key=ring.public_key())
+    signed_run.ledger.path.write_bytes(b"".join(rest) + line.to_bytes() + b"\n")
     assert signed_run.ledger.verify() == []
     assert "says another outcome than 'completed'" in failed(signed_run.verify(), 8)
 

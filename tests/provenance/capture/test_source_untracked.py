@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from captured_source import capture, git
+from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined, unused-ignore]
 
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.run_files import hold
@@ -25,7 +26,7 @@ def make_runs(folder: Path, count: int = 2) -> Path:
         (run / "checkpoints").mkdir(parents=True)
         (run / "checkpoints/step.bin").write_bytes(b"weights")
         (run / "log.txt").write_text("trained\n")
-        Ledger(folder / "ledger.jsonl").append("begun", f"run-{number}")
+        Ledger(folder / "ledger.jsonl").append("begun", f"run-{number}", CryptoSigner.generate_ed25519())
         hold(run)
     for name in (".data/known.json", ".claims", ".slurm/study/job.sh", "verdicts/run.dsse.json"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,208 @@
+"""Which entries of a list of runs count, and what is wrong with the rest.
+
+The entries of a file form a tree: each names the one before it by digest. An entry counts when
+
+    signed     a key that is trusted signed it; since a writer checks what it appends to, the signature of an entry
+               holds for those of the same key that it follows directly, so that of a long list few are verified
+    unsigned   it is from before any entry of the list was signed, and a signed one vouches for it, where there are any
+
+Everything else is named and ignored: what anybody can append breaks nobody's runs. Only this does harm, and only to
+runs that were begun before it, since what is missing might have been theirs:
+
+    missing    an entry that counts, or that one which counts follows, is chained to an entry that is not there: it was
+               removed, edited or rewritten; or a head that was kept elsewhere (a witness) is not there
+
+The other kinds of problem: "torn" (a line that is no entry, as an interrupted append leaves one; anybody may have
+written it), "ignored" (no valid signature, another list's entry, or a copy), "fork" (two entries that count follow the
+same one: locks that do not hold, or one history too many), "unknown" (a key that is not trusted).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from provenance.attestation.dsse import PublicKey
+from provenance.attestation.ledger_entry import GENESIS, Entry, EntryLine, embedded_key, follows
+from provenance.errors import LedgerError
+
+Kind = Literal["torn", "ignored", "fork", "missing", "unknown"]
+# what is wrong with a list in itself; a torn line, or a key that one reader does not trust, is only worth a word
+SERIOUS: tuple[Kind, ...] = ("ignored", "fork", "missing")
+_ROOT, _ABSENT = -1, -2
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong, on which line (from 1; 0 for the whole list), and whose run's entry it is ("" where none's)."""
+
+    line: int
+    reason: str
+    kind: Kind
+    run: str = ""
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.reason}" if self.line else self.reason
+
+
+@dataclass(frozen=True)
+class CountedEntry:
+    """An entry that counts, and the line that holds it (from 1)."""
+
+    line: int
+    entry: Entry
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The entries that count, in the file's order, and everything that is wrong, by line."""
+
+    entries: tuple[CountedEntry, ...]
+    problems: tuple[Problem, ...]
+
+
+@dataclass(slots=True)
+class _Node:
+    """An entry in the tree: its line's number, place in the file and length, and the node that it follows."""
+
+    line: int
+    offset: int
+    length: int
+    entry: Entry
+    parent: int
+    authentic: bool = False
+    vouched: bool = False  # an authentic entry follows it, however far away
+
+
+def audit(
+    lines: Iterable[tuple[int, bytes]],
+    read_at: Callable[[int, int], bytes],
+    keys: Mapping[str, PublicKey] | None,
+    witnesses: Sequence[Entry] = (),
+) -> Audit:
+    """Read a list once.
+
+    Args:
+        lines: its lines, each with its place in the file, in bytes, and its newline.
+        read_at: reads a length from a place of the file again.
+        keys: the trusted keys by their base64; None takes every key that may sign at its word.
+        witnesses: entries that must be in the list.
+    """
+    tree = _Tree()
+    for number, (offset, line) in enumerate(lines, 1):
+        tree.read(number, offset, line)
+    _authenticate(tree.nodes, read_at, keys)
+    signed = any(node.authentic for node in tree.nodes)
+    counted = [node for node in tree.nodes if node.authentic or _counts_unsigned(node, signed)]
+    found = [*tree.problems, *_uncounted(tree.nodes, signed, keys), *_forks(counted, tree.nodes)]
+    # of a list without any signature, everything is taken as it is
+    harm = (node for node in tree.nodes if node.parent == _ABSENT and (node.authentic or node.vouched or not signed))
+    found += [Problem(node.line, _gap(node.entry), "missing") for node in harm]
+    found += [
+        Problem(0, f"entry {head.sequence} of a witness is not there: the list was cut off or rewritten", "missing")
+        for head in witnesses
+        if head.digest not in tree.places
+    ]
+    entries = tuple(CountedEntry(node.line, node.entry) for node in counted)
+    return Audit(entries, tuple(sorted(found, key=lambda problem: problem.line)))
+
+
+class _Tree:
+    """The entries of a file by what they follow, as they are read; and what is wrong with lines by themselves."""
+
+    def __init__(self) -> None:
+        self.nodes: list[_Node] = []
+        self.places: dict[str, int] = {}
+        self.problems: list[Problem] = []
+        self._ledger = ""
+
+    def read(self, number: int, offset: int, line: bytes) -> None:
+        """Take the next line."""
+        try:
+            item = EntryLine.from_bytes(line.removesuffix(b"\n"))
+        except LedgerError as error:
+            whole = line.startswith(b"{") and line.endswith(b"}\n")
+            self.problems.append(Problem(number, f"no entry: {error.message}", "ignored" if whole else "torn"))
+            return
+        entry, before = item.entry, self._before(item.entry)
+        if entry.digest in self.places:
+            self._ignore(number, entry, "a copy of an earlier line")
+        elif entry.ledger and self._ledger and entry.ledger != self._ledger:
+            self._ignore(number, entry, "an entry of another list")
+        else:
+            if entry.ledger and not self._ledger and before != _ABSENT and item.holds(embedded_key(entry)):
+                self._ledger = entry.ledger
+            self.places[entry.digest] = len(self.nodes)
+            self.nodes.append(_Node(number, offset, len(line), entry, before))
+
+    def _before(self, entry: Entry) -> int:
+        if entry.previous == GENESIS and entry.sequence == 1:
+            return _ROOT
+        place = self.places.get(entry.previous, _ABSENT)
+        return place if place >= 0 and follows(entry, self.nodes[place].entry) else _ABSENT
+
+    def _ignore(self, number: int, entry: Entry, reason: str) -> None:
+        self.problems.append(Problem(number, reason, "ignored", entry.run))
+
+
+def _authenticate(
+    nodes: list[_Node], read_at: Callable[[int, int], bytes], keys: Mapping[str, PublicKey] | None
+) -> None:
+    """Mark what trusted keys signed, and what they signed after. From the end: what follows is marked before."""
+    for node in reversed(nodes):
+        if node.entry.key and not node.authentic:
+            key = embedded_key(node.entry) if keys is None else keys.get(node.entry.key)
+            if key is not None:
+                line = read_at(node.length, node.offset).removesuffix(b"\n")
+                node.authentic = EntryLine.from_bytes(line).holds(key)
+        if node.parent >= 0 and (node.authentic or node.vouched):
+            before = nodes[node.parent]
+            before.vouched = True
+            # its writer checked what it appended to, and would not have followed a false entry of its own
+            before.authentic = before.authentic or (node.authentic and before.entry.key == node.entry.key)
+
+
+def _counts_unsigned(node: _Node, signed: bool) -> bool:
+    return not node.entry.key and (node.vouched or not signed)
+
+
+def _uncounted(nodes: list[_Node], signed: bool, keys: Mapping[str, PublicKey] | None) -> list[Problem]:
+    """Entries that do not count: each false signature, and how many are unsigned or of each other key."""
+    found = []
+    others: dict[str, list[_Node]] = {}
+    for node in nodes:
+        if node.authentic or _counts_unsigned(node, signed):
+            continue
+        if node.entry.key and (keys is None or node.entry.key in keys):
+            reason = "its signature is not that of the key that it names"
+            found.append(Problem(node.line, reason, "ignored", node.entry.run))
+        else:
+            others.setdefault(node.entry.key, []).append(node)
+    for key, theirs in others.items():
+        public = embedded_key(theirs[0].entry)
+        whose = f"by the key {public.keyid}, which is not trusted" if public else "by no key that may sign"
+        reason = (
+            f"{whose if key else 'unsigned, and no signed entry follows'} ({len(theirs)} from here on): not counted"
+        )
+        run = theirs[0].entry.run if len(theirs) == 1 else ""
+        found.append(Problem(theirs[0].line, reason, "unknown" if key else "ignored", run))
+    return found
+
+
+def _forks(counted: list[_Node], nodes: list[_Node]) -> list[Problem]:
+    first: dict[int, _Node] = {}
+    found = []
+    for node in counted:
+        other = first.setdefault(node.parent, node)
+        if node.parent != _ABSENT and other is not node:
+            after = f"entry {nodes[node.parent].entry.sequence}" if node.parent >= 0 else "nothing"
+            reason = f"a fork: it follows {after}, as line {other.line} does"
+            found.append(Problem(node.line, reason, "fork", node.entry.run))
+    return found
+
+
+def _gap(entry: Entry) -> str:
+    if entry.sequence == 1:
+        return "an entry that calls itself the first and is chained to another"
+    return f"entry {entry.sequence - 1}, which this one follows, is not there: it was removed, edited or rewritten"
