@@ -38,7 +38,10 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "provenance/attestation/trust.py": (f"{_ATTESTATION}/test_trust.py",),
     "provenance/attestation/dsse.py": (f"{_ATTESTATION}/test_dsse.py",),
     "provenance/attestation/key_home.py": (f"{_ATTESTATION}/test_key_home.py",),
-    "provenance/attestation/ledger.py": (f"{_ATTESTATION}/test_ledger.py",),
+    **{
+        f"provenance/attestation/{name}.py": (f"{_ATTESTATION}/test_ledger.py", "tests/attacks/test_ledger.py")
+        for name in ("ledger", "ledger_audit", "ledger_entry", "ledger_summary")
+    },
     "provenance/attestation/verify.py": (f"{_ATTESTATION}/test_verify.py",),
     **{
         f"ndrepro/analysis/statistics/{name}.py": tuple(f"{_STATISTICS}/test_{test}.py" for test in tests)
