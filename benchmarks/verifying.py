@@ -94,10 +94,11 @@ def _cpu_seconds() -> float:
 
 def make_folder(runs: Path, home: Path, count: int) -> None:
     """A folder of ``count`` signed runs and their ledger."""
-    from provenance.attestation.dsse import PAYLOAD_TYPE, pae, read_envelope, write_envelope
+    from provenance.attestation.dsse import PAYLOAD_TYPE, read_envelope, write_envelope
     from provenance.attestation.key_home import KeyRing
-    from provenance.attestation.ledger_entry import Entry, EntryLine
     from provenance.formats.digest import bytes_digest
+    from provenance.ledger_entries.entry import Entry, EntryLine
+    from provenance.signatures.public_key import pae
 
     signer, key = KeyRing(home).signer(), KeyRing(home).public_key()
     payload = read_envelope(_SAMPLE.read_bytes())[1]

@@ -17,9 +17,9 @@ from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.messages import Request, read_json
 from ndrepro.protocol.study.study import identity
 from ndrepro.report.sections.sensitivity_text import markdown
-from provenance.attestation.dsse import PublicKey
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.trust import TrustedKey, TrustPolicy
+from provenance.signatures.public_key import PublicKey
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 KEPT, PAGE = DOCS / "runs" / "axes", DOCS / "sensitivity" / "axes" / "sensitivity.md"

@@ -12,11 +12,11 @@ from ndrepro.execution.studies.study_file import find_study, load_study
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.study.study import identity
-from provenance.attestation.dsse import PublicKey
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.trust import TrustedKey, TrustPolicy
 from provenance.attestation.verify import verify
 from provenance.formats.digest import file_digest
+from provenance.signatures.public_key import PublicKey
 
 ROOT = Path(__file__).parents[1]
 KEPT = sorted((ROOT / "docs" / "runs").glob("*/manifest.dsse.json"))

@@ -11,8 +11,8 @@ from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.sensitivity.analysis import AnalysisOptions, Sensitivity, sensitivity_of
 from ndrepro.report.sections.sensitivity_text import markdown
 from ndrepro.text.markdown import markdown_text
-from provenance.attestation.dsse import PublicKey
 from provenance.attestation.trust import TrustedKey, TrustPolicy
+from provenance.signatures.public_key import PublicKey
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 KEPT, PAGE = DOCS / "runs" / "versions", DOCS / "sensitivity" / "sensitivity.md"

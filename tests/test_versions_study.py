@@ -16,9 +16,9 @@ from ndrepro.protocol.image_reference import MAIN
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.messages import Request, read_json
 from ndrepro.protocol.study.study import identity
-from provenance.attestation.dsse import PublicKey
 from provenance.attestation.trust import TrustedKey, TrustPolicy
 from provenance.formats.trail import Trail, compare
+from provenance.signatures.public_key import PublicKey
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "docs" / "runs" / "versions"

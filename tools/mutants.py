@@ -39,8 +39,8 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "provenance/attestation/dsse.py": (f"{_ATTESTATION}/test_dsse.py",),
     "provenance/attestation/key_home.py": (f"{_ATTESTATION}/test_key_home.py",),
     **{
-        f"provenance/attestation/{name}.py": (f"{_ATTESTATION}/test_ledger.py", "tests/attacks/test_ledger.py")
-        for name in ("ledger", "ledger_audit", "ledger_entry", "ledger_summary")
+        f"provenance/{name}.py": (f"{_ATTESTATION}/test_ledger.py", "tests/attacks/test_ledger.py")
+        for name in ("attestation/ledger", "ledger_entries/audit", "ledger_entries/entry", "ledger_entries/summary")
     },
     "provenance/attestation/verify.py": (f"{_ATTESTATION}/test_verify.py",),
     **{

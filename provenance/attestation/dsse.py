@@ -5,7 +5,7 @@ the bytes that come back from ``verify_envelope`` are those that were verified. 
 hint that nobody signed: every signature is tried against every key given, whatever it claims. Spelling (white space,
 standard or URL-safe base64) and further signatures, a countersigner's or a stranger's, change nothing of what was
 signed: ``Verified`` lists the signatures that hold and names the others. Weak keys neither sign nor verify
-(``key_strength``); an Ed25519 signature has one spelling (S below the group's order, which the library checks).
+(``provenance.signatures``); Ed25519 signatures have one spelling (S is below the group's order).
 """
 
 from __future__ import annotations
@@ -14,87 +14,20 @@ import base64
 import binascii
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from provenance.attestation.key_strength import refuse_weak_key
-from provenance.errors import CanonicalError, EnvelopeError, KeyFileError, ProvenanceError, TrustError, UsageError
+from provenance.errors import CanonicalError, EnvelopeError, ProvenanceError, TrustError, UsageError
 from provenance.formats.canonical_json import canonical_bytes, parse
 from provenance.formats.strict_json import Field
+from provenance.signatures.public_key import PublicKey, pae
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
-    from securesystemslib.signer import Signer, SSlibKey  # type: ignore[attr-defined, unused-ignore]
+    from securesystemslib.signer import Signer  # type: ignore[attr-defined, unused-ignore]
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 # the manifest of some 200,000 files; every signature is tried against every trusted key
 MOST_BYTES, MOST_SIGNATURES = 1 << 27, 32
 _SHOWN_CHARACTERS = 80
-
-
-@dataclass(frozen=True)
-class PublicKey:
-    """A public key: its PEM text (SubjectPublicKeyInfo) and the identifier computed from it."""
-
-    pem: str
-    keyid: str
-
-    @classmethod
-    def from_pem(cls, pem: str | bytes) -> PublicKey:
-        """The key in PEM text. Raises KeyFileError for anything else, a private key among it, and for a weak key."""
-        from cryptography.exceptions import UnsupportedAlgorithm
-        from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
-        try:
-            return cls._of(load_pem_public_key(pem.encode() if isinstance(pem, str) else pem))
-        except (ValueError, UnsupportedAlgorithm) as error:
-            raise KeyFileError(
-                f"not a public key in PEM ({error})", "give the file that `ndrepro keys export --out FILE` wrote"
-            ) from None
-
-    @classmethod
-    def from_base64(cls, text: str) -> PublicKey:
-        """The key that ``base64`` wrote. Raises KeyFileError as ``from_pem``."""
-        return cls.from_pem(f"-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n")
-
-    @property
-    def base64(self) -> str:
-        """The key's SubjectPublicKeyInfo in base64, on one line."""
-        return "".join(self.pem.split("\n")[1:-2])
-
-    @classmethod
-    def of_signer(cls, signer: Signer) -> PublicKey:
-        """The key with which a signer's signatures are verified. Raises KeyFileError for a weak one."""
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-        text = signer.public_key.keyval["public"]
-        if signer.public_key.keytype != "ed25519":
-            return cls.from_pem(text)
-        return cls._of(Ed25519PublicKey.from_public_bytes(bytes.fromhex(text)))
-
-    @classmethod
-    def _of(cls, public: PublicKeyTypes) -> PublicKey:
-        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-        pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode("ascii")
-        return PublicKey(pem, _scheme(public).keyid)
-
-    def verifies(self, signature: bytes, message: bytes) -> bool:
-        """Whether this key made ``signature`` over ``message``."""
-        from securesystemslib.exceptions import UnverifiedSignatureError
-        from securesystemslib.signer import Signature  # type: ignore[attr-defined, unused-ignore]
-
-        try:
-            self._key.verify_signature(Signature(self.keyid, signature.hex()), message)
-        except UnverifiedSignatureError:
-            return False
-        return True
-
-    @cached_property
-    def _key(self) -> SSlibKey:
-        from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
-        return _scheme(load_pem_public_key(self.pem.encode()))
 
 
 @dataclass(frozen=True)
@@ -115,12 +48,6 @@ class Verified:
     def signers(self) -> tuple[str, ...]:
         """The identifiers of the keys whose signatures hold."""
         return tuple(keyid for keyid, _ in self.signatures)
-
-
-def pae(payload_type: str, payload: bytes) -> bytes:
-    """DSSE's pre-authentication encoding: the message that is signed."""
-    kind = payload_type.encode("utf-8")
-    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
 def sign_envelope(payload: bytes, signer: Signer) -> dict[str, Any]:
@@ -265,10 +192,3 @@ def _too_few(signers: list[str], threshold: int, claimed: list[str]) -> Provenan
             "ask the author for the public key over another channel, then: ndrepro keys trust FILE --name WHOSE",
         )
     return TrustError(f"{len(signers)} of the trusted keys signed, expected {threshold}", "ask the others to sign")
-
-
-def _scheme(public: PublicKeyTypes) -> SSlibKey:
-    from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined, unused-ignore]
-
-    refuse_weak_key(public)
-    return SSlibKey.from_crypto(public)

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from provenance.attestation.dsse import PublicKey
 from provenance.attestation.key_statements import EXPIRES, REVOKED, ROTATED, KeyHistory, KeyLimit, statement_files
 from provenance.attestation.passphrases import asked_passphrase, no_passphrase, passphrase_file, stored_passphrase
 from provenance.attestation.private_keys import (
@@ -39,6 +38,7 @@ from provenance.formats.atomic_io import write_atomically
 from provenance.formats.canonical_json import parse
 from provenance.formats.small_files import read_small
 from provenance.formats.strict_json import Field
+from provenance.signatures.public_key import PublicKey
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Signer  # type: ignore[attr-defined, unused-ignore]

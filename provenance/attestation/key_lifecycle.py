@@ -14,7 +14,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from provenance.attestation.dsse import PublicKey
 from provenance.attestation.key_home import FIRST_KEY, KeyRing
 from provenance.attestation.key_statements import (
     EXPIRES,
@@ -31,6 +30,7 @@ from provenance.attestation.trust import TrustPolicy
 from provenance.errors import KeyFileError, UsageError
 from provenance.formats.atomic_io import make_folder
 from provenance.formats.strict_json import timestamp
+from provenance.signatures.public_key import PublicKey
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Signer  # type: ignore[attr-defined, unused-ignore]

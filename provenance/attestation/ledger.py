@@ -18,17 +18,18 @@ import io
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from provenance.attestation.dsse import PublicKey
-from provenance.attestation.ledger_audit import Audit, Problem, audit
-from provenance.attestation.ledger_entry import MOST_LINE_BYTES, Entry, EntryLine, embedded_key, follows
 from provenance.errors import LedgerError, NotFoundError, StorageError
 from provenance.formats import portable
 from provenance.formats.atomic_io import locked, make_folder, storage_error, sync_folder
+from provenance.ledger_entries.audit import LedgerAudit, Problem, audit
+from provenance.ledger_entries.entry import MOST_LINE_BYTES, Entry, EntryLine, embedded_key, follows
+from provenance.ledger_entries.summary import LedgerSummary
+from provenance.signatures.public_key import PublicKey
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Signer  # type: ignore[attr-defined, unused-ignore]
@@ -100,11 +101,11 @@ class Ledger:
                 continue
             with contextlib.suppress(LedgerError):
                 item = EntryLine.from_bytes(line.rstrip(b"\n"))
-                if item.entry.run == run and (item.holds(known.get(item.entry.key)) if item.entry.key else not signed):
+                if item.entry.run == run and (_counts(item, known) if item.entry.key else not signed):
                     found.setdefault(item.entry.digest, item.entry)
         return list(found.values())
 
-    def audit(self, keys: Iterable[PublicKey] | None = None) -> Audit:
+    def audit(self, keys: Iterable[PublicKey] | None = None) -> LedgerAudit:
         """Everything that is in the list, which entries count, and what is wrong (``ledger_audit``).
 
         ``keys`` are those whose entries count; left out, every key that may sign is taken at its word.
@@ -113,6 +114,10 @@ class Ledger:
         with self._opened() as (stream, size):
             lines = _bounded_lines(stream, size)
             return audit(lines, lambda length, place: _read_at(stream, length, place), known, self.witnesses)
+
+    def summary(self, keys: Iterable[PublicKey] | None) -> LedgerSummary:
+        """The list by runs, by the entries that count for ``audit``. Raises StorageError if it cannot be read."""
+        return LedgerSummary.of(self.path.exists(), self.audit(keys))
 
     def verify(self, keys: Iterable[PublicKey] | None = None) -> list[Problem]:
         """What is wrong with the list, line by line; empty when it is whole."""
@@ -172,6 +177,11 @@ def read_heads(path: Path) -> tuple[Entry, ...]:
     if not found:
         raise LedgerError(f"{path}: no head in it", "keep one with: ndrepro ledger head >> FILE")
     return tuple(found)
+
+
+def _counts(item: EntryLine, keys: Mapping[str, PublicKey]) -> bool:
+    key = keys.get(item.entry.key)
+    return item.holds(key) and key is not None and key.refusal(item.entry.time) is None
 
 
 def _bounded_lines(stream: BinaryIO, size: int) -> Iterator[tuple[int, bytes]]:

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from provenance.attestation.dsse import PublicKey
 from provenance.errors import KeyFileError, ProvenanceError
 from provenance.formats.small_files import read_small
+from provenance.signatures.public_key import PublicKey
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes

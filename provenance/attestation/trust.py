@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from provenance.attestation.dsse import PublicKey
 from provenance.attestation.key_home import KeyRing, default_home
 from provenance.attestation.key_statements import KeyHistory, KeyLimit
 from provenance.errors import (
@@ -30,6 +29,7 @@ from provenance.formats.atomic_io import locked, make_folder, write_atomically
 from provenance.formats.canonical_json import parse
 from provenance.formats.small_files import read_small
 from provenance.formats.strict_json import Field, timestamp
+from provenance.signatures.public_key import PublicKey
 
 SCHEMA = "urn:ndrepro:trust:v1"
 OWN_NAME = "this machine's key"

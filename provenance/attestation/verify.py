@@ -36,7 +36,6 @@ from typing import Any, Literal, Protocol
 
 from provenance.attestation.dsse import MOST_BYTES, read_envelope, verify_parts, write_envelope
 from provenance.attestation.ledger import Ledger
-from provenance.attestation.ledger_summary import LedgerSummary
 from provenance.attestation.manifest import Artifact, Manifest
 from provenance.attestation.run_files import MANIFEST, Identity, contents, inside
 from provenance.attestation.statement import Statement
@@ -44,6 +43,7 @@ from provenance.attestation.trust import TrustPolicy
 from provenance.errors import DigestError, EnvelopeError, LedgerError, ProvenanceError, TrustError
 from provenance.formats import portable
 from provenance.formats.digest import FileDigest, bytes_digest, file_digest
+from provenance.ledger_entries.summary import LedgerSummary
 
 Status = Literal["pass", "fail", "skip"]
 _SHOWN = 5
@@ -389,7 +389,7 @@ def _ledger(case: _Case) -> str:
     given, path = case.ledger, ""
     if isinstance(given, Ledger):
         path = f"{given.path}: "
-        given = LedgerSummary.read(given, case.trust.keys())
+        given = given.summary(case.trust.keys())
     if not given.exists:
         raise _Skip(f"there is no ledger{f' at {path[:-2]}' if path else ''}")
     began = manifest.ledger

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 from provenance.attestation.dsse import read_envelope, sign_envelope, write_envelope
 from provenance.attestation.key_home import KeyRing, default_home
 from provenance.attestation.ledger import Ledger
-from provenance.attestation.ledger_entry import Entry
 from provenance.attestation.manifest import OUTCOMES, Attempt, Builder, LedgerReference, Manifest, Resource
 from provenance.attestation.run_files import MANIFEST, artifacts, hold
 from provenance.attestation.statement import Statement
@@ -32,6 +31,7 @@ from provenance.formats.atomic_io import make_folder, storage_error, sync_folder
 from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.digest import bytes_digest
 from provenance.formats.strict_json import Field, timestamp
+from provenance.ledger_entries.entry import Entry
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Signer  # type: ignore[attr-defined, unused-ignore]

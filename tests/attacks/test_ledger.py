@@ -15,10 +15,10 @@ from small_runs import SmallRun
 
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger, read_heads
-from provenance.attestation.ledger_entry import Entry, EntryLine
-from provenance.attestation.trust import TrustPolicy
+from provenance.attestation.trust import TrustedKey, TrustPolicy
 from provenance.attestation.verify import Verdict
 from provenance.errors import StorageError
+from provenance.ledger_entries.entry import Entry, EntryLine
 
 WRITER = """
 import pathlib, sys
@@ -279,3 +279,21 @@ def test_many_false_lines_cost_time_in_proportion(two_runs: tuple[SmallRun, Smal
     append(first, *gaps, forged(key, "begun", "x", last))
     assert first.verify().ok and second.verify().ok
     assert kinds(first) == ["ignored", "ignored"]
+
+
+def test_what_a_revoked_key_appends_does_not_count(
+    two_runs: tuple[SmallRun, SmallRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thief who does not backdate; one who does is betrayed by the order, or by a head that was kept."""
+    first, second = two_runs
+    moment = entry_of(lines(first)[-1]).time
+    append(first, signed(KeyRing(first.home), "resumed", "second", entry_of(lines(first)[-1])))
+    assert "has no end" in ledger_check(second.verify())[1], "the control"
+
+    def refusal(self: TrustedKey, when: str | None) -> str | None:
+        return "it was revoked" if when is None or when > moment else None
+
+    monkeypatch.setattr(TrustedKey, "refusal", refusal)
+    assert second.verify().ok
+    (problem,) = first.ledger.verify(TrustPolicy.load(first.home).keys())
+    assert (problem.line, problem.kind, problem.reason) == (5, "ignored", "it was revoked")

@@ -19,10 +19,11 @@ from small_runs import SmallRun
 
 from ndrepro.protocol.layout import RunFolder
 from provenance.attestation import dsse
-from provenance.attestation.dsse import PublicKey, pae, read_envelope, sign_envelope, verify_envelope, write_envelope
+from provenance.attestation.dsse import read_envelope, sign_envelope, verify_envelope, write_envelope
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.trust import TrustPolicy
 from provenance.errors import EnvelopeError, KeyFileError, StorageError, TrustError
+from provenance.signatures.public_key import PublicKey, pae
 
 P = 2**255 - 19
 L = 2**252 + 27742317777372353535851937790883648493

@@ -16,9 +16,9 @@ from ndrepro.checklists.checklist_run import read_run
 from ndrepro.checklists.checklist_sources import Sources
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunsFolder
-from provenance.attestation.dsse import PublicKey
 from provenance.attestation.key_home import default_home
 from provenance.attestation.trust import TrustedKey, TrustPolicy
+from provenance.signatures.public_key import PublicKey
 
 Make = Callable[..., Path]
 BARE = """

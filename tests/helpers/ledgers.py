@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from provenance.attestation.ledger_entry import GENESIS, Entry, EntryLine
 from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.digest import bytes_digest
 from provenance.formats.strict_json import timestamp
+from provenance.ledger_entries.entry import GENESIS, Entry, EntryLine
 
 
 def unsigned_line(event: str, run: str, fields: dict[str, Any], after: Entry | None) -> tuple[Entry, bytes]:

@@ -17,13 +17,14 @@ from typing import Any
 
 from ndrepro.analysis.results.results import Results, read_results
 from ndrepro.protocol.experiment.experiment import STREAMS, Experiment
-from provenance.attestation.dsse import PAYLOAD_TYPE, pae, read_envelope, write_envelope
+from provenance.attestation.dsse import PAYLOAD_TYPE, read_envelope, write_envelope
 from provenance.attestation.key_home import KeyRing
-from provenance.attestation.ledger_entry import Entry, EntryLine
 from provenance.attestation.manifest import Artifact, LedgerReference, Manifest, Resource
 from provenance.attestation.statement import Statement
 from provenance.attestation.trust import TrustPolicy
 from provenance.formats.digest import bytes_digest
+from provenance.ledger_entries.entry import Entry, EntryLine
+from provenance.signatures.public_key import pae
 
 SAMPLE = Path(__file__).resolve().parents[2] / "docs" / "runs" / "vgg16_nd_1" / "manifest.dsse.json"
 

@@ -27,9 +27,9 @@ from ndrepro.analysis.results.verification import Watch, examine_folder
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from provenance.attestation.key_home import default_home
 from provenance.attestation.ledger import Ledger
-from provenance.attestation.ledger_summary import LedgerRun, LedgerSummary
 from provenance.attestation.trust import TrustPolicy
 from provenance.errors import LedgerError, NotFoundError
+from provenance.ledger_entries.summary import LedgerRun, LedgerSummary
 
 if TYPE_CHECKING:
     import pandas
@@ -144,7 +144,7 @@ def _read_ledger(path: Path, cache: ManifestCache, policy: TrustPolicy) -> Ledge
     document = cache.get(path, stamp)
     if document is not None:
         return LedgerSummary.from_json(document)
-    ledger = LedgerSummary.read(Ledger(path), policy.keys())
+    ledger = Ledger(path).summary(policy.keys())
     cache.put(path, stamp, ledger.to_json())
     return ledger
 

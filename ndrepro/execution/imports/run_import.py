@@ -31,7 +31,6 @@ from ndrepro.execution.runs.run_checks import CHECKS
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunFolder, RunsFolder, expect_folder
 from provenance.attestation.ledger import Ledger
-from provenance.attestation.ledger_summary import LedgerSummary
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.run_files import LOCK, MANIFEST
 from provenance.attestation.trust import TrustPolicy
@@ -39,6 +38,7 @@ from provenance.attestation.verify import verify
 from provenance.errors import NotFoundError, StorageError
 from provenance.formats import portable
 from provenance.formats.digest import file_digest
+from provenance.ledger_entries.summary import LedgerSummary
 
 # A manifest is parsed whole before anybody knows who signed it: 2 kB a distribution, 0.3 kB a file of the run.
 _MANIFEST_BYTES = 8 << 20
@@ -213,7 +213,7 @@ def _examine(path: Path, there: Path, trust: TrustPolicy, ledgers: dict[Path, Le
     if oversized:
         return Incoming(relative, False, False, problem=oversized)
     if ledger and ledger not in ledgers:
-        ledgers[ledger] = LedgerSummary.read(Ledger(ledger), trust.keys())
+        ledgers[ledger] = Ledger(ledger).summary(trust.keys())
     book = ledgers[ledger] if ledger else None
     verdict = verify(path, trust=trust, ledger=book, manifest_only=True)
     if not verdict.ok or verdict.manifest is None:

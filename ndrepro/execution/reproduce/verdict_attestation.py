@@ -14,20 +14,14 @@ from typing import Any
 
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.verdicts import PREDICATE, STATEMENT
-from provenance.attestation.dsse import (
-    PAYLOAD_TYPE,
-    PublicKey,
-    read_envelope,
-    sign_envelope,
-    verify_envelope,
-    write_envelope,
-)
+from provenance.attestation.dsse import PAYLOAD_TYPE, read_envelope, sign_envelope, verify_envelope, write_envelope
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.trust import TrustPolicy
 from provenance.formats.atomic_io import make_folder, write_atomically
 from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.digest import bytes_digest
 from provenance.formats.strict_json import timestamp
+from provenance.signatures.public_key import PublicKey
 
 
 def attest(

@@ -19,7 +19,7 @@ from typing import Any
 
 from ndrepro.protocol.errors import CheckpointError
 from ndrepro.protocol.layout import RunFolder
-from provenance.attestation.dsse import PublicKey, read_envelope, sign_envelope, verify_envelope, write_envelope
+from provenance.attestation.dsse import read_envelope, sign_envelope, verify_envelope, write_envelope
 from provenance.attestation.key_home import KeyRing
 from provenance.errors import ManifestError, ProvenanceError, StorageError
 from provenance.formats.atomic_io import make_folder, write_atomically
@@ -28,6 +28,7 @@ from provenance.formats.digest import file_digest
 from provenance.formats.metrics_log import read_scalars
 from provenance.formats.strict_json import Field
 from provenance.formats.trail import Trail
+from provenance.signatures.public_key import PublicKey
 
 _STATEMENT = "https://in-toto.io/Statement/v1"
 _PREDICATE = "urn:ndrepro:checkpoints:v1"

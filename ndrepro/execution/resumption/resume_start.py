@@ -17,11 +17,12 @@ from ndrepro.execution.resumption.recorded_states import checkpoint_state, expec
 from ndrepro.protocol.errors import CheckpointError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.training_state import read_states
-from provenance.attestation.dsse import PublicKey, verify_envelope
+from provenance.attestation.dsse import verify_envelope
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.statement import Statement
 from provenance.errors import ProvenanceError, StorageError
 from provenance.formats.digest import file_digest
+from provenance.signatures.public_key import PublicKey
 
 _UNBOUND = "nobody signed it: its recorder was killed before, or an earlier release wrote it"
 

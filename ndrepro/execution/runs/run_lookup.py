@@ -17,13 +17,13 @@ from ndrepro.protocol.layout import SEGMENTS, RunFolder, RunsFolder
 from ndrepro.protocol.messages import Request, Scores, read_json
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.ledger import Ledger
-from provenance.attestation.ledger_summary import LedgerSummary
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.run_files import LOCK, inside
 from provenance.attestation.statement import Statement
 from provenance.formats import portable
 from provenance.formats.digest import file_digest
 from provenance.formats.metrics_log import read_scalars
+from provenance.ledger_entries.summary import LedgerSummary
 
 RUNNING = "running"
 NO_END = "no end"  # started, not ended, and no process runs it: whoever ran it was killed too
@@ -143,7 +143,7 @@ def latest_first(folders: Iterable[RunFolder], ledger: Path) -> Iterator[RunSumm
 
 def _unverified(ledger: Path | None) -> LedgerSummary:
     """The ledger, of which every signer is taken at its word."""
-    return LedgerSummary.read(Ledger(ledger), None) if ledger else LedgerSummary(False)
+    return Ledger(ledger).summary(None) if ledger else LedgerSummary(False)
 
 
 def _summary(folder: RunFolder, ledger: LedgerSummary) -> RunSummary:

@@ -32,7 +32,6 @@ from ndrepro.protocol.messages import Request, read_json
 from ndrepro.protocol.study.study import StudyRun, identity
 from ndrepro.protocol.training_record import TrainingRecord
 from provenance.attestation.ledger import Ledger
-from provenance.attestation.ledger_summary import LedgerSummary
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verify import verify
@@ -72,7 +71,7 @@ class Survey:
     def __init__(self, runs: RunsFolder, home: Path) -> None:
         self._runs = runs
         self._trust = TrustPolicy.load(home)
-        self._ledger = LedgerSummary.read(Ledger(runs.ledger), self._trust.keys())
+        self._ledger = Ledger(runs.ledger).summary(self._trust.keys())
         self._order = start_order(self._ledger)
         self._libraries: dict[str, Mapping[str, str]] = {}
         self._found: dict[str, dict[str, RunStatus]] = {}

@@ -16,8 +16,6 @@ from hypothesis import strategies as st
 
 from provenance.attestation.dsse import (
     PAYLOAD_TYPE,
-    PublicKey,
-    pae,
     read_envelope,
     sign_envelope,
     verify_envelope,
@@ -26,6 +24,7 @@ from provenance.attestation.dsse import (
 )
 from provenance.attestation.key_home import KeyRing
 from provenance.errors import EnvelopeError, KeyFileError, ProvenanceError, TrustError, UsageError
+from provenance.signatures.public_key import PublicKey, pae
 
 GOLDEN = Path(__file__).parent / "golden"
 PAYLOAD = b'{"_type":"https://in-toto.io/Statement/v1","x":"\xc3\xa9>>>???"}'

@@ -10,11 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from provenance.attestation.dsse import (
-    PublicKey,
-)
 from provenance.attestation.key_home import KeyRing, default_home
 from provenance.errors import KeyFileError
+from provenance.signatures.public_key import PublicKey
 
 GOLDEN = Path(__file__).parent / "golden"
 PAYLOAD = b'{"_type":"https://in-toto.io/Statement/v1","x":"\xc3\xa9>>>???"}'

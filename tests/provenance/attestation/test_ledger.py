@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from ledgers import entry_of, old_ledger
 
-from provenance.attestation.dsse import pae
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger, read_heads
-from provenance.attestation.ledger_entry import MOST_LINE_BYTES
-from provenance.attestation.ledger_summary import LedgerSummary
 from provenance.errors import CanonicalError, LedgerError, NotFoundError, StorageError, UsageError
 from provenance.formats.digest import bytes_digest
+from provenance.ledger_entries.entry import MOST_LINE_BYTES
+from provenance.ledger_entries.summary import LedgerSummary
+from provenance.signatures.public_key import pae
 
 APPEND = """
 import pathlib, sys
@@ -120,7 +120,7 @@ def test_a_torn_last_line_is_passed_over(ledger: Ledger, ring: KeyRing, keep: in
     entry = ledger.append("begun", "d", ring.signer())
     assert kinds(ledger) == [(6, "torn")] and entry.sequence == 6
     assert lines(ledger)[5] == whole[5][:keep] + b"\n"
-    assert LedgerSummary.read(ledger, [ring.public_key()]).runs["c"].open
+    assert ledger.summary([ring.public_key()]).runs["c"].open
 
 
 def test_an_entry_that_lost_only_its_newline_is_kept(ledger: Ledger, ring: KeyRing) -> None:
@@ -203,7 +203,7 @@ def test_an_unsigned_list_is_read_and_continued_with_signed_entries(tmp_path: Pa
     assert (entry.sequence, entry.previous) == (5, last.digest)
     audit = ledger.audit([ring.public_key()])
     assert audit.problems == () and [bool(each.entry.key) for each in audit.entries] == [False] * 4 + [True]
-    summary = LedgerSummary.read(ledger, [ring.public_key()])
+    summary = ledger.summary([ring.public_key()])
     assert [(name, run.unsigned) for name, run in summary.runs.items()] == [("a", True), ("b", True), ("c", False)]
     assert LedgerSummary.from_json(json.loads(json.dumps(summary.to_json()))) == summary
 

@@ -11,9 +11,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from provenance.attestation.dsse import PublicKey
 from provenance.attestation.private_keys import check_private, is_protected, is_uri, open_signer, private_pem, public_of
 from provenance.errors import KeyFileError
+from provenance.signatures.public_key import PublicKey
 
 
 def refuse(what: str) -> bytes:

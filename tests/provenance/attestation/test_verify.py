@@ -13,10 +13,9 @@ from typing import Any
 
 import pytest
 
-from provenance.attestation.dsse import PublicKey, read_envelope, sign_envelope, write_envelope
+from provenance.attestation.dsse import read_envelope, sign_envelope, write_envelope
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger
-from provenance.attestation.ledger_entry import EntryLine
 from provenance.attestation.manifest import Artifact, Manifest
 from provenance.attestation.statement import Statement, Subject
 from provenance.attestation.trust import TrustedKey, TrustPolicy
@@ -24,6 +23,8 @@ from provenance.attestation.verify import Check, Verdict
 from provenance.errors import TrailError
 from provenance.formats.canonical_json import canonical_bytes, parse
 from provenance.formats.digest import bytes_digest
+from provenance.ledger_entries.entry import EntryLine
+from provenance.signatures.public_key import PublicKey
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMES = ["envelope", "signature", "statement", "subjects", "present", "digests", "nothing added", "ledger"]

@@ -6,14 +6,12 @@ begun before it: what is missing may be a later attempt at any of them. Runs tha
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from provenance.attestation.dsse import PublicKey
-from provenance.attestation.ledger import Ledger
-from provenance.attestation.ledger_audit import SERIOUS, CountedEntry
 from provenance.errors import LedgerError
+from provenance.ledger_entries.audit import SERIOUS, CountedEntry, LedgerAudit
 
 _SHOWN = 20
 
@@ -72,10 +70,9 @@ class LedgerSummary:
     problems: list[str] = field(default_factory=list)
 
     @classmethod
-    def read(cls, ledger: Ledger, keys: Iterable[PublicKey] | None) -> LedgerSummary:
-        """A ledger as it is now; ``keys`` are those whose entries count. Raises StorageError if it cannot be read."""
-        made = cls(ledger.path.exists())
-        audit = ledger.audit(keys)
+    def of(cls, exists: bool, audit: LedgerAudit) -> LedgerSummary:
+        """What an audit found."""
+        made = cls(exists)
         for counted in audit.entries:
             if counted.entry.run:
                 made.runs.setdefault(counted.entry.run, LedgerRun()).read(counted)

@@ -25,11 +25,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from provenance.attestation.dsse import PublicKey, pae
 from provenance.errors import CanonicalError, KeyFileError, LedgerError, UsageError
 from provenance.formats.canonical_json import canonical_bytes, parse
 from provenance.formats.run_markers import LEDGER_MEMBERS
 from provenance.formats.strict_json import Field, timestamp
+from provenance.signatures.public_key import PublicKey, pae
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Signer  # type: ignore[attr-defined, unused-ignore]

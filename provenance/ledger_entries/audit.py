@@ -2,8 +2,9 @@
 
 The entries of a file form a tree: each names the one before it by digest. An entry counts when
 
-    signed     a key that is trusted signed it; since a writer checks what it appends to, the signature of an entry
-               holds for those of the same key that it follows directly, so that of a long list few are verified
+    signed     a key that is trusted signed it, before it was rotated, revoked or expired by the entry's own time; since
+               a writer checks what it appends to, the signature of an entry holds for those of the same key that it
+               follows directly, so that of a long list few are verified
     unsigned   it is from before any entry of the list was signed, and a signed one vouches for it, where there are any
 
 Everything else is named and ignored: what anybody can append breaks nobody's runs. Only this does harm, and only to
@@ -23,9 +24,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from provenance.attestation.dsse import PublicKey
-from provenance.attestation.ledger_entry import GENESIS, Entry, EntryLine, embedded_key, follows
 from provenance.errors import LedgerError
+from provenance.ledger_entries.entry import GENESIS, Entry, EntryLine, embedded_key, follows
+from provenance.signatures.public_key import PublicKey
 
 Kind = Literal["torn", "ignored", "fork", "missing", "unknown"]
 # what is wrong with a list in itself; a torn line, or a key that one reader does not trust, is only worth a word
@@ -55,7 +56,7 @@ class CountedEntry:
 
 
 @dataclass(frozen=True)
-class Audit:
+class LedgerAudit:
     """The entries that count, in the file's order, and everything that is wrong, by line."""
 
     entries: tuple[CountedEntry, ...]
@@ -73,6 +74,7 @@ class _Node:
     parent: int
     authentic: bool = False
     vouched: bool = False  # an authentic entry follows it, however far away
+    refusal: str = ""  # why its key's signature does not count: it was revoked, rotated or expired by then
 
 
 def audit(
@@ -80,7 +82,7 @@ def audit(
     read_at: Callable[[int, int], bytes],
     keys: Mapping[str, PublicKey] | None,
     witnesses: Sequence[Entry] = (),
-) -> Audit:
+) -> LedgerAudit:
     """Read a list once.
 
     Args:
@@ -94,7 +96,7 @@ def audit(
         tree.read(number, offset, line)
     _authenticate(tree.nodes, read_at, keys)
     signed = any(node.authentic for node in tree.nodes)
-    counted = [node for node in tree.nodes if node.authentic or _counts_unsigned(node, signed)]
+    counted = [node for node in tree.nodes if _counts(node, signed)]
     found = [*tree.problems, *_uncounted(tree.nodes, signed, keys), *_forks(counted, tree.nodes)]
     # of a list without any signature, everything is taken as it is
     harm = (node for node in tree.nodes if node.parent == _ABSENT and (node.authentic or node.vouched or not signed))
@@ -105,7 +107,7 @@ def audit(
         if head.digest not in tree.places
     ]
     entries = tuple(CountedEntry(node.line, node.entry) for node in counted)
-    return Audit(entries, tuple(sorted(found, key=lambda problem: problem.line)))
+    return LedgerAudit(entries, tuple(sorted(found, key=lambda problem: problem.line)))
 
 
 class _Tree:
@@ -156,6 +158,8 @@ def _authenticate(
             if key is not None:
                 line = read_at(node.length, node.offset).removesuffix(b"\n")
                 node.authentic = EntryLine.from_bytes(line).holds(key)
+        known = keys.get(node.entry.key) if keys else None
+        node.refusal = (known.refusal(node.entry.time) or "") if known and node.authentic else ""
         if node.parent >= 0 and (node.authentic or node.vouched):
             before = nodes[node.parent]
             before.vouched = True
@@ -163,8 +167,8 @@ def _authenticate(
             before.authentic = before.authentic or (node.authentic and before.entry.key == node.entry.key)
 
 
-def _counts_unsigned(node: _Node, signed: bool) -> bool:
-    return not node.entry.key and (node.vouched or not signed)
+def _counts(node: _Node, signed: bool) -> bool:
+    return (node.authentic and not node.refusal) or (not node.entry.key and (node.vouched or not signed))
 
 
 def _uncounted(nodes: list[_Node], signed: bool, keys: Mapping[str, PublicKey] | None) -> list[Problem]:
@@ -172,10 +176,10 @@ def _uncounted(nodes: list[_Node], signed: bool, keys: Mapping[str, PublicKey] |
     found = []
     others: dict[str, list[_Node]] = {}
     for node in nodes:
-        if node.authentic or _counts_unsigned(node, signed):
+        if _counts(node, signed):
             continue
         if node.entry.key and (keys is None or node.entry.key in keys):
-            reason = "its signature is not that of the key that it names"
+            reason = node.refusal or "its signature is not that of the key that it names"
             found.append(Problem(node.line, reason, "ignored", node.entry.run))
         else:
             others.setdefault(node.entry.key, []).append(node)

@@ -1,0 +1,1 @@
+"""Public keys: which may sign, and whether one signed a message."""
