@@ -43,6 +43,7 @@ def verify(
     ledger: AnyPath | None = None,
     keys: Iterable[AnyPath] = (),
     manifest_only: bool = False,
+    policy: AnyPath | None = None,
 ) -> Verdict:
     """Check a run's signature, files, ledger and contents, as ``ndrepro verify`` does.
 
@@ -52,14 +53,17 @@ def verify(
         ledger: the ledger file; the one beside the run where it is left out.
         keys: files of the public keys to trust instead of those of the key home.
         manifest_only: check the manifest alone, without the files that it names.
+        policy: the file of a policy that says who may sign what; its checks come after the others.
 
     Returns:
         ``ok`` says whether the run verifies, ``checks`` what each check found; a failed check never raises.
 
     Raises:
         RunNotFound: there is no such run.
-        NotFoundError: ``ledger`` or a key file does not exist.
+        NotFoundError: ``ledger``, ``policy`` or a key file does not exist.
+        UsageError: the policy's file is none.
     """
+    from ndrepro.analysis.results.policy_checks import load_policy, with_policy
     from ndrepro.execution.runs.run_checks import CHECKS
     from ndrepro.execution.runs.run_lookup import ledger_of
     from ndrepro.protocol.layout import RunFolder
@@ -73,13 +77,16 @@ def verify(
     if ledger is not None and not Path(ledger).is_file():
         raise NotFoundError(f"ledger {ledger}: no such file", "name a ledger.jsonl; left out, the one beside the run")
     beside = Path(ledger) if ledger is not None else None if alone else ledger_of(RunFolder(path))
-    return verify_run(
+    rules = None if policy is None else load_policy(Path(policy))
+    trust = TrustPolicy.from_files(map(Path, keys))
+    verdict = verify_run(
         path,
-        trust=TrustPolicy.from_files(map(Path, keys)),
+        trust=trust,
         ledger=Ledger(beside) if beside else None,
         extra_checks=() if manifest_only else CHECKS,
         manifest_only=manifest_only,
     )
+    return verdict if rules is None else with_policy(verdict, rules, trust, None if alone else RunFolder(path))
 
 
 def read_runs(folders: AnyPath | Iterable[AnyPath] = "runs", *, keys: Iterable[AnyPath] = ()) -> Results:

@@ -151,9 +151,13 @@ class TrustPolicy:
         refused = tuple(f"{key.name} ({key.keyid}): {reason}" for key, reason in reasons.items() if reason)
         return tuple(key for key in keys if not reasons[key]), refused
 
+    def family(self, keyid: str) -> tuple[str, ...]:
+        """The identifiers of a key and of those that it was rotated to and from: all of one holder."""
+        return (keyid, *(key.keyid for key in self._history.family(keyid)))
+
     def holder(self, keyid: str) -> str:
-        """One identifier for all keys of the same holder: the least of those that a key was rotated to and from."""
-        return min((keyid, *(key.keyid for key in self._history.family(keyid))))
+        """One identifier for all keys of the same holder."""
+        return min(self.family(keyid))
 
     def name_of(self, keyid: str) -> str | None:
         """The name of a trusted key, None for another."""

@@ -54,8 +54,8 @@ _ABOVE = 2  # runs/EXPERIMENT/RUN: verdicts lie beside the first of these
 class Attestation:
     """One signed verdict on ``run``. ``epochs`` are those that were trained again, empty for the whole run;
     ``repeated`` the identifiers of the runs that did; ``differences`` what of code and environment differed;
-    ``keyids`` identify the signers' keys; ``sandbox`` is what confined the recorded code, ""
-    where the verdict does not say."""
+    ``keyids`` identify the signers' keys; ``signed_on`` is the time that the verdict states, if it does; ``sandbox``
+    is what confined the recorded code, "" where the verdict does not say."""
 
     path: Path
     run: ResultRow
@@ -66,6 +66,7 @@ class Attestation:
     differences: tuple[str, ...]
     claims: tuple[ClaimCheck, ...] = ()
     keyids: tuple[str, ...] = ()
+    signed_on: str | None = None
     sandbox: str = ""
 
     @property
@@ -191,9 +192,9 @@ def _attestation(
     if verdict == IDENTICAL and not epochs:
         _same_results(run, [by_digest[digest] for digest in digests[1:] if digest in by_digest])
     names, keyids = zip(*((key.name, key.keyid) for key in signers), strict=True)
-    sandbox = _sandbox(said)
+    stated = keyids, _signed_on(payload), _sandbox(said)
     signer = ", ".join(names)
-    return Attestation(path, run, verdict, signer, epochs, repeated, differences, claims, keyids, sandbox)
+    return Attestation(path, run, verdict, signer, epochs, repeated, differences, claims, *stated)
 
 
 def _claims(said: Mapping[str, Field]) -> tuple[ClaimCheck, ...]:

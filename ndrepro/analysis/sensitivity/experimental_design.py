@@ -23,10 +23,10 @@ from typing import Any
 
 from ndrepro.analysis.results.result_row import ResultRow
 from ndrepro.analysis.statistics.samples import TooLittle
+from ndrepro.protocol.document_place import suggestion
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment.experiment import STREAMS
 from ndrepro.protocol.image_reference import is_image
-from ndrepro.protocol.study.study import suggestion
 
 ENVIRONMENT = "environment"
 DEFAULT = "default"

@@ -111,3 +111,29 @@ def remove(
     else:
         terminal.write_line(f"no longer trusted: {key.keyid}, {key.name}")
     return output.DONE
+
+
+def sign(
+    run: options.Run = options.LATEST_RUN, runs: options.Runs = options.DEFAULT_RUNS, as_json: options.Json = False
+) -> int:
+    """Add your signature to a run that verifies, as its co-author or reviewer.
+
+    Example: ndrepro keys sign 20261121T122614Z-6a281c
+    """
+    from ndrepro import api
+    from ndrepro.protocol.errors import UsageError
+    from provenance.attestation.countersignature import countersign
+    from provenance.attestation.key_home import KeyRing, default_home
+
+    folder = options.run_folder(runs, run)
+    verdict = api.verify(folder.root)
+    if not verdict.ok or verdict.payload_digest is None:
+        raise UsageError(
+            f"{folder.root}: it does not verify, and is not signed", f"see why: {terminal.program()} verify {run}"
+        )
+    keyid = countersign(folder.manifest, verdict.payload_digest, KeyRing(default_home()))
+    if as_json:
+        output.print_json({"run": str(folder.root.absolute()), "keyid": keyid})
+    else:
+        terminal.write_line(f"{terminal.here(folder.root)}: signed by {keyid} too")
+    return output.DONE

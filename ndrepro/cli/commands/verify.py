@@ -29,6 +29,9 @@ def verify(
     manifest_only: Annotated[
         bool, typer.Option("--manifest-only", help="Check the manifest alone, without the files that it names.")
     ] = False,
+    policy: Annotated[
+        Path | None, typer.Option("--policy", metavar="FILE", help="Check too who signed, by a policy in TOML.")
+    ] = None,
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
@@ -42,7 +45,7 @@ def verify(
 
     alone = manifest_only and Path(run).is_file()
     place = Path(run) if alone else options.run_folder(runs, run).root
-    verdict = api.verify(place, ledger=ledger, keys=keys or (), manifest_only=manifest_only)
+    verdict = api.verify(place, ledger=ledger, keys=keys or (), manifest_only=manifest_only, policy=policy)
     flagged = warnings(verdict.manifest) if verdict.manifest else ()
     if as_json:
         output.print_json({"run": str(place.absolute()), **verdict.to_json(), "warnings": list(flagged)})

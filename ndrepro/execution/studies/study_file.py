@@ -11,10 +11,11 @@ from pathlib import Path
 
 from ndrepro.execution.environments import matrix
 from ndrepro.execution.studies.search_results import read_values
+from ndrepro.protocol.document_place import suggestion
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.image_reference import MAIN, is_image
 from ndrepro.protocol.project_folders import project_folder
-from ndrepro.protocol.study.study import Study, suggestion
+from ndrepro.protocol.study.study import Study
 from ndrepro.protocol.study.study_schema import from_document
 from provenance.errors import NotFoundError, StorageError
 

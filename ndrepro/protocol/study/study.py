@@ -16,13 +16,13 @@ reads and writes studies as plain documents; nothing here reads a file.
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ndrepro.protocol.document_place import suggestion
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment.experiment import STREAMS, Experiment
 from ndrepro.protocol.experiment.names import DEFAULT_DATASET, name_of
@@ -226,13 +226,6 @@ def describes(row: Choice, point: Mapping[str, Value], experiment: Experiment | 
     With ``experiment``, what is not in ``point`` is what the experiment has.
     """
     return all(_value(key, point, experiment) in values for key, values in row.items())
-
-
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """The cure for a wrong word: the nearest right ones, or all of them."""
-    names = list(known)
-    near = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
-    return f"did you mean {', '.join(near)}?" if near else f"it is one of {', '.join(names)}"
 
 
 # any valid experiment: it tells every key's default and type

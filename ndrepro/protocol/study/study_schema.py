@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
+from ndrepro.protocol.document_place import DocumentPlace, suggestion
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment.catalogue import ARCHITECTURES, DATASETS, METHODS
 from ndrepro.protocol.experiment.experiment import Experiment, Seeds
@@ -45,13 +46,13 @@ from ndrepro.protocol.study.study import (
     StudyRun,
     Value,
     describes,
-    suggestion,
 )
 
 _STUDY_KEYS = ("title", "settings", "resources", "grids", "search")
 _GRID_KEYS = ("title", "settings", "axes", "exclude", "include")
 _TAKEN: dict[Any, tuple[type, ...]] = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}
 _EXPECTED = {bool: "true or false", int: "a whole number", float: "a number", str: "a word in quotes"}
+_EXAMPLE = "see studies/smoke.toml for how one is written"
 _MOST_EPOCHS = 99_999  # what a name can hold
 _MOST_POINTS = 100_000  # every one is made and checked before any is run: a slip of the pen must not take a day
 _RESOURCE_KEYS = tuple(item.name for item in fields(Resources))
@@ -68,7 +69,7 @@ def from_document(
 
     ``found`` is asked for the values that the study's search has found, where it has one.
     """
-    root = _Place(file or name)
+    root = DocumentPlace(file or name, _EXAMPLE)
     tables = root.members(document, _STUDY_KEYS)
     grids = root.at("grids").table(tables.get("grids"))
     if not grids:
@@ -102,49 +103,7 @@ def to_document(study: Study) -> dict[str, Any]:
     )
 
 
-class _Place:
-    """Where in a document: names itself in every complaint."""
-
-    def __init__(self, file: str, keys: tuple[str, ...] = ()) -> None:
-        self.file = file
-        self.keys = keys
-
-    def at(self, key: str) -> _Place:
-        return _Place(self.file, (*self.keys, key))
-
-    def error(self, message: str, cure: str = "") -> UsageError:
-        where = ".".join(self.keys)
-        cure = cure or "see studies/smoke.toml for how one is written"
-        return UsageError(f"{self.file}: {where}: {message}" if where else f"{self.file}: {message}", cure)
-
-    def table(self, value: Any) -> Mapping[str, Any]:
-        if value is None:
-            return {}
-        if not isinstance(value, Mapping):
-            raise self.error(f"{value!r}, expected a table", "write it as [table] or { key = value }")
-        return value
-
-    def members(self, value: Any, known: tuple[str, ...]) -> Mapping[str, Any]:
-        table = self.table(value)
-        for key in table:
-            if key not in known:
-                raise self.error(f"unknown key '{key}'", suggestion(key, known))
-        return table
-
-    def text(self, value: Any) -> str:
-        if value is not None and not isinstance(value, str):
-            raise self.error(f"{value!r}, expected text in quotes")
-        return value or ""
-
-    def rows(self, value: Any) -> Iterator[tuple[_Place, Mapping[str, Any]]]:
-        if not isinstance(value, list):
-            raise self.error(f"{value!r}, expected a list of tables", "write it as [{ key = value }, …]")
-        for number, row in enumerate(value, 1):
-            place = _Place(self.file, (*self.keys[:-1], f"{self.keys[-1]}[{number}]"))
-            yield place, place.table(row)
-
-
-def _grid(name: str, place: _Place, document: Any) -> Grid:
+def _grid(name: str, place: DocumentPlace, document: Any) -> Grid:
     if not _NAME.fullmatch(name):
         raise place.error("a grid's name has letters, digits, _ and - only", "rename it")
     table = place.members(document, _GRID_KEYS)
@@ -163,11 +122,11 @@ def _grid(name: str, place: _Place, document: Any) -> Grid:
     return Grid(name, title, settings, axes, exclude, include)
 
 
-def _settings(place: _Place, document: Any) -> dict[str, Value]:
+def _settings(place: DocumentPlace, document: Any) -> dict[str, Value]:
     return {key: _typed(place, key, value) for key, value in leaves(place.table(document))}
 
 
-def _choice(place: _Place, document: Any, lists_only: bool = False) -> dict[str, tuple[Value, ...]]:
+def _choice(place: DocumentPlace, document: Any, lists_only: bool = False) -> dict[str, tuple[Value, ...]]:
     """Keys with their values; a single value is a list of one, unless ``lists_only``."""
     chosen: dict[str, tuple[Value, ...]] = {}
     for key, value in leaves(place.table(document)):
@@ -185,7 +144,7 @@ def _choice(place: _Place, document: Any, lists_only: bool = False) -> dict[str,
     return chosen
 
 
-def _needs(place: _Place, document: Any) -> Iterator[Need]:
+def _needs(place: DocumentPlace, document: Any) -> Iterator[Need]:
     for row_place, row in place.rows(document):
         table = row_place.members(row, ("when", *_RESOURCE_KEYS))
         amounts = {key: table[key] for key in _RESOURCE_KEYS if key in table}
@@ -201,7 +160,7 @@ def _needs(place: _Place, document: Any) -> Iterator[Need]:
         yield Need(Resources(**{key: float(amount) for key, amount in amounts.items()}, nodes=nodes), when)
 
 
-def _typed(place: _Place, key: str, value: Any) -> Value:
+def _typed(place: DocumentPlace, key: str, value: Any) -> Value:
     """The value as the experiment has it: "none" where that can be, whole numbers for numbers."""
     if key not in _KEYS:
         raise place.error(f"unknown key '{key}'", suggestion(key, _KEYS))
@@ -220,14 +179,14 @@ def _typed(place: _Place, key: str, value: Any) -> Value:
     return float(typed) if isinstance(default, float) else typed
 
 
-def _search(place: _Place, document: Any) -> Search:
+def _search(place: DocumentPlace, document: Any) -> Search:
     try:
         return Search.from_document(place.table(document))
     except UsageError as error:
         raise place.error(error.message, error.cure) from None
 
 
-def _check_search(study: Study, search: Search, place: _Place) -> None:
+def _check_search(study: Study, search: Search, place: DocumentPlace) -> None:
     """The grid is there, its runs are as long as the last rung, and nothing that is searched is also given."""
     names = [grid.name for grid in study.grids]
     if search.grid not in names:
@@ -238,11 +197,11 @@ def _check_search(study: Study, search: Search, place: _Place) -> None:
             raise place.at("space").error(f"'{key}' is searched, and given to the grid too", "take it out of one")
     bases: dict[Target, Experiment] = {}
     for point in grid.points(study.settings):
-        run = _run_at(study, grid, point, _Place(place.file, ("grids", grid.name)))
+        run = _run_at(study, grid, point, DocumentPlace(place.file, place.example, ("grids", grid.name)))
         _check_base(place, search, run.experiment, bases)
 
 
-def _check_base(place: _Place, search: Search, experiment: Experiment, bases: dict[Target, Experiment]) -> None:
+def _check_base(place: DocumentPlace, search: Search, experiment: Experiment, bases: dict[Target, Experiment]) -> None:
     if experiment.epochs != search.rungs[-1]:
         raise place.error(
             f"rungs end with {search.rungs[-1]} epochs, and the grid has {experiment.name} with {experiment.epochs}",
@@ -261,7 +220,7 @@ def _check_base(place: _Place, search: Search, experiment: Experiment, bases: di
             raise place.error(error.message, error.cure) from None
 
 
-def _check_runs(study: Study, root: _Place) -> None:
+def _check_runs(study: Study, root: DocumentPlace) -> None:
     """Every point makes an experiment, no run comes twice, and every row of a list describes something."""
     runs: dict[str, StudyRun] = {}
     idle = set(range(len(study.needs)))
@@ -279,7 +238,7 @@ def _check_runs(study: Study, root: _Place) -> None:
         raise root.error(f"resources[{number + 1}]: when describes no run", "correct it, or remove it")
 
 
-def _check_excluded(study: Study, grid: Grid, place: _Place) -> None:
+def _check_excluded(study: Study, grid: Grid, place: DocumentPlace) -> None:
     everything = list(Grid(grid.name, settings=grid.settings, axes=grid.axes).points(study.settings))
     for number, row in enumerate(grid.exclude, 1):
         if not any(describes(row, point) for point in everything):
@@ -288,14 +247,14 @@ def _check_excluded(study: Study, grid: Grid, place: _Place) -> None:
         raise place.error("an empty grid: exclude takes out every run of it", "exclude less, or remove the grid")
 
 
-def _run_at(study: Study, grid: Grid, point: Mapping[str, Value], place: _Place) -> StudyRun:
+def _run_at(study: Study, grid: Grid, point: Mapping[str, Value], place: DocumentPlace) -> StudyRun:
     try:
         return study.run_at(grid, point)
     except UsageError as error:
         raise _origin(study, grid, place, error.message).error(error.message, error.cure) from None
 
 
-def _origin(study: Study, grid: Grid, place: _Place, message: str) -> _Place:
+def _origin(study: Study, grid: Grid, place: DocumentPlace, message: str) -> DocumentPlace:
     """Where the key that a complaint begins with was given, as far as is known."""
     key = message.partition("=")[0]
     if key in grid.axes:
@@ -304,7 +263,7 @@ def _origin(study: Study, grid: Grid, place: _Place, message: str) -> _Place:
         return place.at("include")
     if key in grid.settings:
         return place.at("settings")
-    return _Place(place.file, ("settings",)) if key in study.settings else place
+    return DocumentPlace(place.file, place.example, ("settings",)) if key in study.settings else place
 
 
 def _grid_document(grid: Grid) -> dict[str, Any]:

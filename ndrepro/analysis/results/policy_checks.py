@@ -1,0 +1,173 @@
+"""Does a verified run satisfy a policy? Further numbered checks after those of ``verify``, each with what was found.
+
+    author signatures     as many different authors signed the manifest as the policy requires
+    reviewer signatures   as many different reviewers signed it too, where the policy requires any
+    verdicts              as many different reviewers signed verdicts that count, where it requires any
+
+Different signers are different holders: keys that were rotated to each other are one holder's, whatever names the
+policy gives them. Whoever counts as an author of a run counts as no reviewer of it. The time of a signature is the
+signed document's own statement, so a policy's dates bind honest signers, and a thief to the dates that it allows.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from ndrepro.analysis.results.results import read_results
+from ndrepro.analysis.results.reviewer_verdicts import Attestation, read_attestations
+from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.signing_policy import AUTHOR, NEVER, REVIEWER, RequiredVerdicts, SigningPolicy
+from ndrepro.protocol.training_record import TrainingRecord
+from ndrepro.protocol.verdicts import NO_SANDBOX
+from provenance.attestation.key_statements import REVOKED, moment
+from provenance.attestation.trust import TrustPolicy
+from provenance.attestation.verify import Check, Verdict
+from provenance.errors import NotFoundError, ProvenanceError
+from provenance.formats.small_files import read_small
+
+_UNCONFINED = ("", NO_SANDBOX)
+
+
+def load_policy(path: Path) -> SigningPolicy:
+    """Read a policy's file. Raises UsageError for what is wrong in it, NotFoundError or StorageError for no file."""
+    try:
+        document = tomllib.loads(read_small(path, pipes=True).decode("utf-8"))
+    except FileNotFoundError:
+        raise NotFoundError(f"{path}: no such file", "name a policy's file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"{path}: not TOML: {error}", "docs/security.md has an example") from None
+    return SigningPolicy.from_document(document, str(path))
+
+
+def with_policy(verdict: Verdict, policy: SigningPolicy, trust: TrustPolicy, folder: RunFolder | None) -> Verdict:
+    """The verdict with the policy's checks, which can only make it worse.
+
+    ``folder`` is the run's; of a manifest alone no verdict is found.
+    """
+    checks = [*verdict.checks]
+    names = [f"{role} signatures" for role in policy.signatures] + ["verdicts"] * bool(policy.verdicts)
+    try:
+        if verdict.manifest is None:
+            raise _Unmet("the manifest does not verify")
+        case = _Case(policy, trust, TrainingRecord.of(verdict.manifest).experiment.name)
+        found = [*_signatures(case, verdict), *_verdicts(case, verdict, folder)]
+    except ProvenanceError as error:
+        found = [(name, _Unmet(error.message, error.cure)) for name in names]
+    for name, result in found:
+        number, name = len(checks) + 1, f"policy, {name}"
+        if isinstance(result, str):
+            checks.append(Check(number, name, "pass", result))
+        else:
+            checks.append(Check(number, name, "fail", result.message, result.cure))
+    return replace(verdict, checks=tuple(checks), ok=verdict.ok and all(check.status != "fail" for check in checks))
+
+
+class _Unmet(ProvenanceError):
+    """What the policy requires and is not there."""
+
+
+_Found = tuple[str, str | _Unmet]
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A policy, the trust, and the experiment that was signed."""
+
+    policy: SigningPolicy
+    trust: TrustPolicy
+    experiment: str
+
+    def holders(self, role: str, signed: Iterable[tuple[str, datetime | None]]) -> tuple[dict[str, str], list[str]]:
+        """Who of these (key, time) counts in a role: names by holder; and why the others do not."""
+        counted: dict[str, str] = {}
+        reasons = []
+        for keyid, when in signed:
+            key, holder = self.trust.key(keyid), self.trust.holder(keyid)
+            signer = self.policy.signer(self.trust.family(keyid))
+            if signer is None:
+                reasons.append(f"the policy names no signer with the key {keyid}")
+            elif self.policy.revoked == NEVER and key and any(limit.event == REVOKED for limit in key.limits):
+                reasons.append(f"{signer.name}'s key is revoked")
+            elif objection := signer.objection(role, self.experiment, when):
+                reasons.append(objection)
+            else:
+                counted.setdefault(holder, signer.name)
+        return counted, reasons
+
+
+def _signatures(case: _Case, verdict: Verdict) -> Iterator[_Found]:
+    assert verdict.manifest is not None
+    signed = [(keyid, moment(verdict.manifest.finished_on)) for keyid in verdict.keyids]
+    authors, why = case.holders(AUTHOR, signed)
+    yield f"{AUTHOR} signatures", _enough(authors, case.policy.signatures[AUTHOR], why, "signed by")
+    if REVIEWER in case.policy.signatures:
+        reviewers, why = case.holders(REVIEWER, signed)
+        reviewers, why = _without(authors, reviewers, why)
+        found = _enough(reviewers, case.policy.signatures[REVIEWER], why, "signed by")
+        yield f"{REVIEWER} signatures", found
+
+
+def _verdicts(case: _Case, verdict: Verdict, folder: RunFolder | None) -> Iterator[_Found]:
+    required = case.policy.verdicts
+    if required is None or verdict.manifest is None:
+        return
+    authors, _ = case.holders(AUTHOR, [(keyid, moment(verdict.manifest.finished_on)) for keyid in verdict.keyids])
+    reasons, signed = [], []
+    for item in _attestations(folder, verdict.manifest.invocation_id, case.trust):
+        objection = _objection(item, required)
+        reasons += [objection] if objection else []
+        when = moment(item.signed_on) if item.signed_on else None
+        signed += [] if objection else [(keyid, when) for keyid in item.keyids]
+    reviewers, why = case.holders(REVIEWER, signed)
+    reviewers, why = _without(authors, reviewers, [*reasons, *why])
+    yield "verdicts", _enough(reviewers, required.at_least, why, "repeated by")
+
+
+def _attestations(folder: RunFolder | None, run: str, trust: TrustPolicy) -> tuple[Attestation, ...]:
+    """The verdicts on a run beside it, compared with those repetitions that lie beside it too."""
+    if folder is None:
+        return ()
+    root = folder.root.absolute()
+    alone = read_attestations(read_results(root, policy=trust), trust)
+    names = sorted({name for item in alone.held for name in item.repeated})
+    beside = [place for name in names for place in root.parent.glob(f"{_literal(name)}/")]
+    known = read_results([root, *beside], policy=trust)
+    found = read_attestations(known, trust).held if beside else alone.held
+    return tuple(item for item in found if item.run.run_id == run)
+
+
+def _objection(item: Attestation, required: RequiredVerdicts) -> str:
+    where = f"{item.signer}'s verdict ({item.path.name})"
+    if item.verdict not in required.accept:
+        return f"{where} is {item.verdict}"
+    if item.epochs and not required.spot_checks:
+        return f"{where} is of epochs {', '.join(map(str, item.epochs))} alone"
+    if required.sandboxed and item.sandbox in _UNCONFINED:
+        return f"{where} was made without a sandbox"
+    return ""
+
+
+def _without(
+    authors: Mapping[str, str], reviewers: Mapping[str, str], why: list[str]
+) -> tuple[dict[str, str], list[str]]:
+    own = [f"{name} is an author of this run" for holder, name in reviewers.items() if holder in authors]
+    return {holder: name for holder, name in reviewers.items() if holder not in authors}, [*why, *own]
+
+
+def _enough(counted: Mapping[str, str], wanted: int, why: Iterable[str], how: str) -> str | _Unmet:
+    names = ", ".join(sorted(counted.values())) or "nobody who counts"
+    said = f"{how} {names}; {len(counted)} of {wanted} required"
+    if len(counted) >= wanted:
+        return said
+    reasons = "; ".join(dict.fromkeys(why))
+    return _Unmet(f"{said}{f' ({reasons})' if reasons else ''}", "see who may sign what in the policy's file")
+
+
+def _literal(name: str) -> str:
+    """A name as a pattern that matches nothing else; a run's identifier leads nowhere else."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in Path(name).name)
