@@ -9,7 +9,7 @@ from ndrepro.analysis.results.result_row import NoScore, experiment_of, score_of
 from ndrepro.protocol.experiment.experiment import Experiment, Seeds
 from ndrepro.protocol.layout import RunsFolder
 from provenance.attestation.manifest import Manifest
-from provenance.attestation.trust import TrustPolicy
+from provenance.attestation.trust import OWN_NAME, TrustPolicy
 from provenance.attestation.verify import verify
 
 
@@ -22,7 +22,11 @@ class Replicates:
 
 
 def replicates_of(original: Manifest, runs: RunsFolder, trust: TrustPolicy) -> Replicates:
-    """Completed runs below ``runs`` that differ from ``original`` in nothing but their seeds, one for each seed."""
+    """Completed runs below ``runs`` that differ from ``original`` in nothing but their seeds, one for each seed.
+
+    Only runs that this machine's own key signed count: an author could hand in replicates whose spread takes any result
+    in, and nobody trained those again.
+    """
     try:
         wanted = experiment_of(original)
     except NoScore:
@@ -33,7 +37,7 @@ def replicates_of(original: Manifest, runs: RunsFolder, trust: TrustPolicy) -> R
         if folder.root.parent.name != wanted.name or not folder.manifest.exists():
             continue
         verdict = verify(folder.root, trust=trust)
-        if verdict.manifest is None or not verdict.manifest_ok or verdict.changed:
+        if verdict.manifest is None or not verdict.manifest_ok or verdict.changed or OWN_NAME not in verdict.signers:
             refused += 1
             continue
         try:

@@ -34,14 +34,16 @@ class Tolerance:
 
     ``loss``: a step's loss, relative; ``early_loss``: the same of the first three steps, beyond which no rounding
     brings them; ``epoch_loss``: an epoch's mean losses, relative; ``accuracy``: any accuracy, as a fraction, where one
-    image is always allowed; ``weights``: the distance of all weights, relative to their norm; ``momentum``: likewise
-    that of the momentum, which sums gradients and so carries rounding much further.
+    image is always allowed; ``evaluation``: the same of given weights, where nothing but rounding in one pass differs;
+    ``weights``: the distance of all weights, relative to their norm; ``momentum``: likewise that of the momentum, which
+    sums gradients and so carries rounding much further.
     """
 
     loss: float = 1e-3
     early_loss: float = 0.05
     epoch_loss: float = 1e-2
     accuracy: float = 0.005
+    evaluation: float = 0.002
     weights: float = 0.01
     momentum: float = 0.5
 
@@ -160,6 +162,6 @@ def evaluation_claim(original: RunFolder, again: RunFolder, limits: Tolerance | 
     if signed.test_top5_accuracy is not None:
         accuracies.append((signed.test_top5_accuracy, found.test_top5_accuracy))
     apart = max(abs(one - two) for one, two in accuracies)
-    holds = loss <= limits.loss and (apart <= limits.accuracy or apart * found.images <= 1.001)
+    holds = loss <= limits.loss and (apart <= limits.evaluation or apart * found.images <= 1.001)
     words = f"test accuracy {signed.test_accuracy:.2%} signed, {found.test_accuracy:.2%} evaluated"
     return claim(EVALUATION, holds, f"{words}; test losses differ by {loss:.2g} (relative)")

@@ -13,6 +13,7 @@ from ndrepro.analysis.results.result_row import NoScore, experiment_of
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from provenance.attestation.dsse import read_envelope
+from provenance.attestation.key_home import KeyRing
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.statement import Statement
 from provenance.attestation.trust import TrustPolicy
@@ -54,6 +55,20 @@ def test_other_seeds_of_the_same_experiment_are_counted_once_each(made: SignedRu
     made.add(experiment(seed="4"), rows(2, 0.9), outcome="failed")
     assert found(made, original) == Replicates((0.5, 0.5), 0)
     assert found(made, original, tmp_path / "a stranger's") == Replicates((), 7), "the control: nobody is believed"
+
+
+def test_an_author_s_own_replicates_judge_nothing(made: SignedRuns, tmp_path: Path) -> None:
+    """Two invented results, far apart, would make an interval that takes any result in."""
+    original = made.add(experiment(), rows(2, 0.99))
+    for seed, accuracy in (("1", 0.5), ("2", 0.9)):
+        made.add(experiment(seed=seed), rows(2, accuracy))
+    reviewer = TrustPolicy.load(tmp_path / "reviewer")
+    reviewer.add(KeyRing(made.home).public_key_pem(), "author")
+    runs = RunsFolder(made.close())
+    assert replicates_of(manifest_in(original), runs, reviewer) == Replicates((), 3)
+    assert replicates_of(manifest_in(original), runs, TrustPolicy.load(made.home)).accuracies == (0.5, 0.9), (
+        "the control"
+    )
 
 
 @pytest.mark.parametrize("strange", [{}, [], "x", None, "nan"])
