@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from provenance.capture.environment import COPY_MARK
-from provenance.capture.source import package_digest, python_files
+from provenance.capture.source import python_files
 from provenance.capture.unavailable import unavailable
 from provenance.capture.untracked_copies import remove
 from provenance.errors import DigestError
 from provenance.formats import portable
 from provenance.formats.atomic_io import make_folder, storage_error
-from provenance.formats.digest import bytes_digest, file_digest
+from provenance.formats.digest import FileDigest, bytes_digest, file_digest, tree_digest
 
 # what an import executes beside .py: bytecode, extension modules of any tag, archives and what extends the path
 _EXECUTABLE = (".pyc", ".pyo", ".so", ".pyd", ".zip", ".egg", ".pth")
@@ -45,7 +45,7 @@ class CodeCopy:
     def __enter__(self) -> CodeCopy:
         remove(self.place)  # of an attempt that was killed
         try:
-            self._copies = copy_source(self._packages, self.place)
+            self._digests = copy_source(self._packages, self.place)
             (self.place / COPY_MARK).write_bytes(b"")
         except BaseException:
             remove(self.place)
@@ -57,24 +57,29 @@ class CodeCopy:
         remove(self.place)
 
     def describe(self) -> dict[str, Any]:
-        """The digest of what was copied (``provenance.capture.source.package_digest``), and what was not, if any."""
+        """The digest of what was copied, that of ``provenance.capture.source.package_digest``; and what was not."""
         left = not_copied(self._packages)
-        return {**package_digest(self._copies), **({} if left is None else {"not_copied": left})}
+        copied = {"tree_sha256": tree_digest(self._digests.items()), "files": len(self._digests)}
+        return {**copied, **({} if left is None else {"not_copied": left})}
 
 
-def copy_source(packages: Sequence[Path], into: Path) -> tuple[Path, ...]:
-    """Copy the Python files of ``packages`` below ``into``; the folders of the copies, named as the packages are.
+def copy_source(packages: Sequence[Path], into: Path) -> dict[str, FileDigest]:
+    """Copy the Python files of ``packages`` below ``into``, each package under its name; the digests of the copies.
 
     Raises DigestError for a file that cannot be read, StorageError where the copy cannot be written.
     """
-    copies = []
+    digests = {}
+    made: set[str] = set()
     for package in packages:
-        copy = into / package.resolve().name
-        make_folder(copy)
+        top = package.resolve().name
         for path in python_files(package):
-            _copy(path, copy / path.relative_to(package))
-        copies.append(copy)
-    return tuple(copies)
+            name = f"{top}/{path.relative_to(package).as_posix()}"
+            folder = os.path.dirname(name)
+            if folder not in made:
+                make_folder(into / folder)
+                made.add(folder)
+            digests[name] = _copy(path, into / name)
+    return digests
 
 
 def not_copied(packages: Sequence[Path]) -> dict[str, Any] | None:
@@ -117,16 +122,23 @@ def _sha256(path: Path) -> Any:
         return unavailable(error.message)
 
 
-def _copy(source: Path, target: Path) -> None:
-    digest = file_digest(source).sha256  # and not a FIFO or a device
+def _copy(source: Path, target: Path) -> FileDigest:
+    """Copy a regular file as it is at one moment; the digest of what was copied."""
     try:
-        data = source.read_bytes()
+        # O_NONBLOCK: opening a FIFO must not wait for a writer
+        with open(os.open(source, os.O_RDONLY | portable.NO_WAIT), "rb", buffering=0) as stream:
+            before = os.fstat(stream.fileno())
+            if not stat.S_ISREG(before.st_mode):
+                raise DigestError(f"{source}: not a regular file")
+            data = stream.read()
+            after = os.fstat(stream.fileno())
     except OSError as error:
         raise DigestError(f"{source}: cannot be read ({error.strerror})") from error
-    if bytes_digest(data) != digest:
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or len(data) != before.st_size:
         raise DigestError(f"{source}: changed while it was read", "start again once nothing writes to it any more")
-    make_folder(target.parent)
     try:
-        target.write_bytes(data)
+        with open(target, "xb", buffering=0) as copy:
+            copy.write(data)
     except OSError as error:
         raise storage_error(target, error) from error
+    return FileDigest(len(data), bytes_digest(data))

@@ -12,27 +12,30 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from provenance.capture import distributions, imported_files
-from provenance.capture.distribution_metadata import Metadata, normalized
+from provenance.capture import distributions
+from provenance.capture.distribution_metadata import Metadata, RecordedFile, normalized
 from provenance.capture.unavailable import unavailable
 from provenance.code import foreign_code
 from provenance.code.foreign_code import InterpreterFolders, mapped_libraries
+from provenance.errors import DigestError
+from provenance.formats.digest_cache import DigestCache
 
 # between looks: a tenth of the time that has passed, so that a short run is seen too
 _LEAST_SECONDS, _MOST_SECONDS = 0.5, 10.0
-_SOURCES = re.compile(rb'(?m)^([^",\n]+\.py),sha256=')
+_SOURCES = re.compile(rb'(?m)^([^",\n]+\.py),(sha256=[\w-]+)')
 _REQUIREMENT = re.compile(rb"(?m)^Requires-Dist:\s*([A-Za-z0-9][\w.-]*)(?!.*extra\s*==)")
 _HEADER_BYTES = 1 << 16
+_DELETED = " (deleted)"
 
 
 class Witness:
     """Looks at the processes below this one that run ``python`` and have ``word`` in their command line."""
 
-    def __init__(self, python: str, word: str, own: Path) -> None:
+    def __init__(self, python: str, word: str, own: Path, least_seconds: float = _LEAST_SECONDS) -> None:
         self._word = os.fsencode(word)
         self._own = own
         self._folders = InterpreterFolders.of(python)
@@ -40,8 +43,12 @@ class Witness:
         self._libraries: set[str] = set()
         # as they were at the first look: an edited RECORD vouches for nothing later
         self._installed: dict[str, Metadata] = {}
-        self._compared: list[dict[str, Any]] = []
-        self._compared_names: set[str] = set()
+        self._packages: set[str] = set()
+        self._listed: set[str] = set()
+        self._rows: list[_Row] = []
+        self._digests: dict[Path, DigestCache] = {}
+        self._edited: dict[str, Any] = {}
+        self._least_seconds = least_seconds
         self._start = time.monotonic()
         self._next = 0.0
 
@@ -53,10 +60,17 @@ class Witness:
         for process in _descendants(os.getpid()):
             if self._word in _command_line(process):
                 self._libraries |= _mapped(process)
-        self._next = now + min(max((now - self._start) / 10, _LEAST_SECONDS), _MOST_SECONDS)
-        # once for each set of packages: while it imports them, and again at the end
-        if self._libraries and self._used() != self._compared_names:
+        self._next = now + min(max((now - self._start) / 10, self._least_seconds), _MOST_SECONDS)
+        if not self._libraries or self._listed:
+            return
+        before, self._packages = self._packages, self._used()
+        if before == self._packages:  # it imports no more of them
             self._compare()
+
+    @property
+    def looked(self) -> bool:
+        """Whether the files were compared once."""
+        return bool(self._listed)
 
     def end(self) -> dict[str, Any]:
         """Compare once more; ``imported_files`` and ``loaded_code`` as the process itself records them.
@@ -67,11 +81,10 @@ class Witness:
             missing = unavailable("the recorder saw no library mapped into the training process")
             return {"imported_files": missing, "loaded_code": missing}
         self._compare()
-        files: Any = None
-        for look in self._compared:
-            files = imported_files.merged(files, look)
         installed = self._installed.values()
         survey = foreign_code.survey(installed, self._own, self._folders, (), self._libraries, {})
+        names = sorted({row.distribution for row in self._rows})
+        files = {"imported": names, "checked": len(self._rows), "edited": dict(sorted(self._edited.items()))}
         return {"imported_files": files, "loaded_code": survey}
 
     def _used(self) -> set[str]:
@@ -80,10 +93,61 @@ class Witness:
         return _owners(self._installed, self._libraries)
 
     def _compare(self) -> None:
-        """Compare the files of the packages in use with their RECORDs."""
-        self._compared_names = self._used()
-        used = _required(self._installed, self._compared_names)
-        self._compared.append(imported_files.compare(used, {*self._libraries, *_sources(used)}))
+        """Compare the files of the packages in use with their RECORDs, as these were at the first look."""
+        if self._listed != self._libraries:
+            self._listed = set(self._libraries)
+            self._rows = list(_rows(_required(self._installed, self._used()), self._libraries))
+        for folder in {row.folder for row in self._rows} - self._digests.keys():
+            self._digests[folder] = DigestCache(folder)
+        # by the kernel's account: another file lies in the place of the one that is mapped
+        replaced = {path.removesuffix(_DELETED) for path in self._libraries if path.endswith(_DELETED)}
+        for row in self._rows:
+            actual = _actual(self._digests[row.folder], row)
+            if actual == row.sha256 and replaced and row.place in replaced:
+                actual = unavailable("the file was replaced after the process had loaded it")
+            if actual not in (row.sha256, None):
+                found = {"distribution": row.distribution, "recorded": row.sha256, "actual": actual}
+                self._edited[row.path] = found
+        for digests in self._digests.values():
+            digests.save()
+
+
+class _Row(NamedTuple):
+    """A file as a RECORD lists it: the site folder, the distribution's name, the path in the folder, SHA-256 in hex."""
+
+    folder: Path
+    distribution: str
+    path: str
+    sha256: str
+
+    @property
+    def place(self) -> str:
+        """The file's real path."""
+        return os.path.realpath(self.folder / self.path)
+
+
+def _rows(used: Iterable[Metadata], libraries: set[str]) -> Iterator[_Row]:
+    """The Python source of the distributions, and those libraries of theirs that are mapped."""
+    for each in used:
+        if not isinstance(each.record, bytes):
+            continue
+        tops = {f"{each.folder}{os.sep}", f"{os.path.realpath(each.folder)}{os.sep}"}
+        names = (path[len(top) :] for path in libraries for top in tops if path.startswith(top))
+        mapped = {name.removesuffix(_DELETED) for name in names}
+        listed = [RecordedFile(os.fsdecode(name), digest.decode()) for name, digest in _SOURCES.findall(each.record)]
+        for file in (*listed, *each.files(mapped)):
+            if sha256 := file.sha256:
+                yield _Row(each.folder, each.name, file.path, sha256)
+
+
+def _actual(digests: DigestCache, row: _Row) -> Any:
+    """A file's digest; None where it is not there: nothing of it can be imported."""
+    try:
+        return digests.sha256(row.path)
+    except FileNotFoundError:
+        return None
+    except (OSError, DigestError) as error:
+        return unavailable(getattr(error, "strerror", None) or str(error))
 
 
 def _search_path(folders: InterpreterFolders, python: str) -> list[str]:
@@ -128,12 +192,6 @@ def _requirements(metadata: Metadata) -> Sequence[bytes]:
             return _REQUIREMENT.findall(file.read(_HEADER_BYTES))
     except (OSError, KeyError):
         return ()
-
-
-def _sources(distributions: Sequence[Metadata]) -> Iterator[str]:
-    for each in distributions:
-        if isinstance(each.record, bytes):
-            yield from (os.path.join(each.folder, os.fsdecode(name)) for name in _SOURCES.findall(each.record))
 
 
 def _descendants(process: int) -> Iterator[int]:

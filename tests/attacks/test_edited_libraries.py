@@ -12,8 +12,9 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import time
 import venv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -80,16 +81,24 @@ def _digest(path: Path) -> str:
 
 
 @contextmanager
-def process(packages: Path, tmp_path: Path) -> Iterator[tuple[Witness, str]]:
-    """A recorder's witness of a process that has imported the library and goes on; what the process printed."""
+def process(
+    packages: Path, tmp_path: Path, restore: Callable[[], None] = lambda: None
+) -> Iterator[tuple[Witness, str]]:
+    """A recorder's witness of a process that has imported the library and goes on; what the process printed.
+
+    ``restore`` is called when it has, before the witness looks.
+    """
     python = packages.parents[2] / "bin" / "python"
-    witness = Witness(str(python), str(tmp_path / "run"), tmp_path / "code")
+    witness = Witness(str(python), str(tmp_path / "run"), tmp_path / "code", least_seconds=0.02)
     words = [python, "-B", "-c", MAIN, tmp_path / "run"]
     started = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert started.stdin is not None and started.stdout is not None
     try:
         printed = started.stdout.readline().strip()
-        witness.look()
+        restore()
+        while not witness.looked:
+            witness.look()
+            time.sleep(0.02)
         yield witness, printed
     finally:
         started.stdin.close()
@@ -154,6 +163,21 @@ def test_machine_code_is_compared_and_an_edited_record_does_not_vouch_for_a_late
         ]
         (environment / INFO / "RECORD").write_text("".join(false))
     assert list(witness.end()["imported_files"]["edited"]) == ["thetorch/core.so"]
+
+
+def test_machine_code_that_is_restored_once_it_is_loaded_is_found(environment: Path, tmp_path: Path) -> None:
+    core = environment / "thetorch" / "core.so"
+    honest = core.read_bytes()
+    core.write_bytes(honest + b"\0")
+    with process(environment, tmp_path, restore=lambda: _replace(core, honest)) as (witness, _):
+        assert core.read_bytes() == honest
+    (found,) = witness.end()["imported_files"]["edited"].values()
+    assert "replaced after" in found["actual"]["unavailable"]
+
+
+def _replace(path: Path, content: bytes) -> None:
+    path.with_name("new").write_bytes(content)
+    path.with_name("new").replace(path)
 
 
 def test_a_library_mapped_from_elsewhere_is_seen_from_outside(environment: Path, tmp_path: Path) -> None:
