@@ -43,6 +43,10 @@ WALLS: dict[str, Wall] = {
     "ndrepro": wall("ndrepro.cli ndrepro.api ndrepro.training.layers.convert provenance.recording.script_run"),
     "ndrepro.api": wall("ndrepro.execution ndrepro.analysis ndrepro.protocol provenance"),
     "ndrepro.protocol": wall("ndrepro.protocol provenance.errors"),
+    # Reads what a training process wrote, which may be anything.
+    "ndrepro.protocol.messages": wall(
+        "ndrepro.protocol provenance.errors provenance.formats.atomic_io provenance.formats.bounded_read"
+    ),
     # Reads and writes the parts of a manifest that are training's own.
     "ndrepro.protocol.training_record": wall(
         "ndrepro.protocol provenance.errors provenance.attestation.manifest provenance.capture.unavailable"

@@ -158,7 +158,7 @@ class RunFolder:
 
     def checkpoint_steps(self) -> tuple[int, ...]:
         """Steps of the checkpoints that lie there, ascending."""
-        if not self.checkpoints.is_dir():
+        if not self.checkpoints.is_dir() or self.checkpoints.is_symlink():
             return ()
         matches = (_CHECKPOINT.fullmatch(path.name) for path in self.checkpoints.iterdir())
         return tuple(sorted(int(match.group(1)) for match in matches if match))

@@ -8,7 +8,6 @@ below, and ``result.json`` says the rest.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,8 @@ from typing import Any
 from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.image_reference import recorded_in
+from provenance.formats.atomic_io import write_atomically
+from provenance.formats.bounded_read import read_bounded
 
 REQUEST_SCHEMA = "urn:ndrepro:request:v1"
 
@@ -202,30 +203,24 @@ class Timing:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON in ``path``. Raises NdreproError naming the file where it is missing or not JSON."""
+    """The JSON in ``path``. Raises NdreproError naming the file where it is missing, no regular file, or not JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_bounded(path).decode("utf-8"))
     except FileNotFoundError:
         raise NdreproError(f"{path}: not there") from None
+    except OSError as error:
+        raise NdreproError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
         raise NdreproError(f"{path}: not JSON ({error})") from None
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Write JSON whole or not at all: a temporary file beside it, then a rename.
+    """Write JSON whole or not at all, on the disk when this returns. Raises StorageError.
 
     Paths that are not UTF-8 (lone surrogates, as ``os.fsdecode`` gives them) are written as escapes and read back.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     if any("\ud800" <= letter <= "\udfff" for letter in text):
-        text = json.dumps(document, indent=1, allow_nan=False) + "\n"
-    try:
         # a lone surrogate, as in a path that is not UTF-8, becomes its JSON escape, which ``read_json`` reverses
-        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        text = json.dumps(document, indent=1, allow_nan=False) + "\n"
+    write_atomically(path, text.encode("utf-8"))

@@ -26,6 +26,8 @@ from provenance.formats.strict_json import Field
 SCHEMA_V1 = "urn:ndrepro:run:v1"
 # a dependency's name: one of these, then the distribution's or the data set's own
 DISTRIBUTION, DATASET = "distribution:", "dataset:"
+# the byproduct that maps each path that could not be recorded to the reason
+NOT_RECORDED = "not recorded"
 OUTCOMES = ("completed", "interrupted", "failed", "killed")
 
 

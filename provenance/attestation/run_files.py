@@ -1,7 +1,7 @@
 """A run folder: who holds it, which files are in it, and their digests, taken while nothing moves.
 
 Every regular file counts, at any depth, except the two that cannot be in their own list: the manifest and the lock.
-Symbolic links, pipes, sockets and devices are refused, since what they name lies outside or has no bytes to sign, and
+Symbolic links, FIFOs, sockets and devices are refused, since what they name lies outside or has no bytes to sign, and
 so are names that are not UTF-8, which JSON cannot hold, and files that run with their owner's rights. Signed are names
 and bytes: the folder's own name, empty folders, other modes, times, owners and extended attributes are not.
 """
@@ -9,16 +9,19 @@ and bytes: the folder's own name, empty folders, other modes, times, owners and 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from provenance.attestation.manifest import Artifact
-from provenance.errors import BusyError, DigestError, StorageError
+from provenance.errors import BusyError, DigestError
 from provenance.formats import portable, run_markers
-from provenance.formats.atomic_io import storage_error
-from provenance.formats.digest import file_digest
+from provenance.formats.atomic_io import storage_error, sync_folder
+from provenance.formats.bounded_read import ARTIFACT_BYTES, kind_of, open_regular
+from provenance.formats.digest import FileDigest, file_digest
 
 MANIFEST, LOCK = run_markers.MANIFEST, run_markers.LOCK
 
@@ -45,28 +48,51 @@ def contents(folder: Path) -> Contents:
     return found
 
 
-def artifacts(folder: Path) -> tuple[Artifact, ...]:
-    """Every file of ``folder`` with size and digest, sorted by path.
+@dataclass(frozen=True)
+class Inventory:
+    """The files of a folder with size and digest, sorted by path; and by path why the others cannot be recorded."""
 
-    Raises StorageError naming what may not be there, DigestError naming a file that changed, came or went meanwhile.
+    artifacts: tuple[Artifact, ...]
+    refused: Mapping[str, str]
+
+
+def inventory(folder: Path) -> Inventory:
+    """Hash every file of ``folder``, and name what is no regular file, too large, or changes meanwhile.
+
+    Every file is on the disk before it is hashed, and every folder before this returns, so that no power cut leaves a
+    manifest without the files that it lists. Nothing is waited for: neither the writer of a FIFO nor the end of a file
+    that grows. Raises StorageError if the folder cannot be listed.
     """
     before = contents(folder)
-    for name, kind in before.others.items():
-        raise StorageError(
-            f"{folder / name}: {kind}; a run folder holds regular files only", "put the file itself there, or remove it"
-        )
-    found = []
+    refused = {name: f"{kind}; a run folder holds regular files only" for name, kind in before.others.items()}
+    digests: dict[str, FileDigest] = {}
     for name in sorted(before.files):
-        digest = file_digest(folder / name, follow_symlinks=False)
-        found.append(Artifact(name, digest.size, digest.sha256))
+        try:
+            digests[name] = file_digest(
+                folder / name, follow_symlinks=False, beneath=folder, limit=ARTIFACT_BYTES, durable=True
+            )
+        except DigestError as error:
+            refused[name] = error.message.removeprefix(f"{folder / name}: ")
+    _sync_folders(folder, digests)
     after = contents(folder)
-    if after != before:
-        moved = sorted(set(after.files.items()) ^ set(before.files.items()) | set(after.others.items()))[0][0]
-        raise DigestError(
-            f"{folder / moved}: changed, came or went while the folder was read",
-            "wait until nothing writes to it any more",
-        )
-    return tuple(found)
+    moved = set(after.files.items()) ^ set(before.files.items()) | set(after.others.items()) ^ set(
+        before.others.items()
+    )
+    for name, _ in moved:
+        refused.setdefault(name, "changed, came or went while the folder was read")
+    kept = (Artifact(name, found.size, found.sha256) for name, found in digests.items() if name not in refused)
+    return Inventory(tuple(kept), dict(sorted(refused.items())))
+
+
+def _sync_folders(folder: Path, names: Iterable[str]) -> None:
+    """Flush the folders of these files, innermost first, and the entry of ``folder`` itself."""
+    inner = {parent for name in names for parent in PurePosixPath(name).parents}
+    try:
+        for below in sorted(inner | {PurePosixPath()}, key=lambda path: len(path.parts), reverse=True):
+            sync_folder(folder / below)
+        sync_folder(folder.absolute().parent)
+    except OSError as error:
+        raise storage_error(folder, error) from error
 
 
 def hold(folder: Path) -> int:
@@ -77,11 +103,13 @@ def hold(folder: Path) -> int:
     """
     path = folder / LOCK
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | portable.NO_FOLLOW, 0o644)
+        descriptor = open_regular(path, appending=True)
     except OSError as error:
         raise storage_error(path, error) from error
     try:
         portable.lock(descriptor)
+        if os.fstat(descriptor).st_size > run_markers.LOCK_BYTES:
+            raise OSError(errno.EINVAL, "no lock file: it holds somebody's data")
         os.ftruncate(descriptor, 0)
         os.lseek(descriptor, 0, os.SEEK_SET)
         os.write(descriptor, b"%d\n" % os.getpid())
@@ -142,10 +170,8 @@ def _kind(entry: os.DirEntry[str]) -> str:
 
     A file that is executed with its owner's rights is none: whoever unpacks a run as root would give them away.
     """
-    if entry.is_symlink():
-        return "a symbolic link"
     if not (entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)):
-        return "no regular file"
+        return kind_of(entry.stat(follow_symlinks=False).st_mode)
     if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mode & _SPECIAL_BITS:
         return "a file with a set-user-ID or set-group-ID bit"
     try:

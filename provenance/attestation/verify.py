@@ -25,9 +25,6 @@ Nothing is changed, nothing is fetched, and nothing of the run is executed.
 
 from __future__ import annotations
 
-import errno
-import os
-import stat
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -36,12 +33,12 @@ from typing import Any, Literal, Protocol
 
 from provenance.attestation.dsse import MOST_BYTES, read_envelope, verify_parts, write_envelope
 from provenance.attestation.ledger import Ledger
-from provenance.attestation.manifest import Artifact, Manifest
+from provenance.attestation.manifest import NOT_RECORDED, Artifact, Manifest
 from provenance.attestation.run_files import MANIFEST, Identity, contents, inside
 from provenance.attestation.statement import Statement
 from provenance.attestation.trust import TrustPolicy
 from provenance.errors import DigestError, EnvelopeError, LedgerError, ProvenanceError, TrustError
-from provenance.formats import portable
+from provenance.formats.bounded_read import ARTIFACT_BYTES, read_bounded
 from provenance.formats.digest import FileDigest, bytes_digest, file_digest
 from provenance.ledger_entries.summary import LedgerSummary
 
@@ -251,7 +248,7 @@ def _run_extra(number: int, extra: ExtraCheck, case: _Case, done: list[Check]) -
 def _envelope(case: _Case) -> str:
     """1: a DSSE envelope."""
     try:
-        data = _bounded_bytes(case.manifest_path)
+        data = read_bounded(case.manifest_path, MOST_BYTES, follow_symlinks=True)
     except OSError as error:
         raise _Failure(
             f"{case.manifest_path}: cannot be read ({error.strerror})",
@@ -376,6 +373,12 @@ def _nothing_added(case: _Case) -> str:
     found = contents(case.run_dir)
     added = [name for name in found.files if name not in listed]
     added += [f"{name} ({kind})" for name, kind in found.others.items() if name not in listed]
+    noted = case.statement.manifest.byproduct(NOT_RECORDED) if case.statement else None
+    known = [name for name in added if name.partition(" (")[0] in ((noted.annotations or {}) if noted else {})]
+    if added and len(known) == len(added):
+        raise _Failure(
+            f"{_names(sorted(known))} could not be recorded, as the manifest says", "move it out of the run folder"
+        )
     if added:
         raise _Failure(f"{_names(sorted(added))} was added after signing", "move it out of the run folder")
     return "no other file"
@@ -404,20 +407,10 @@ def _ledger(case: _Case) -> str:
     return f"begun at entry {began.sequence}, ended at entry {found.last}{unsigned}{more}"
 
 
-def _bounded_bytes(path: Path) -> bytes:
-    """A regular file's bytes, one more than an envelope may have at most; a pipe or device is refused unread."""
-    # O_NONBLOCK: opening a FIFO must not wait for a writer
-    descriptor = os.open(path, os.O_RDONLY | portable.BINARY | portable.NO_WAIT)
-    with open(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file")
-        return stream.read(MOST_BYTES + 1)
-
-
 def _digest(case: _Case, name: str) -> FileDigest | None:
     """A file's digest; None for one that cannot be read, which then has not the digest that it should have."""
     try:
-        return file_digest(case.run_dir / name, follow_symlinks=False)
+        return file_digest(case.run_dir / name, follow_symlinks=False, beneath=case.run_dir, limit=ARTIFACT_BYTES)
     except DigestError:
         return None
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from provenance.errors import DigestError
-from provenance.formats import portable
+from provenance.formats.bounded_read import open_regular
 
 # 256 KiB stay in a core's second-level cache: measured as fast as hashing from memory, and faster than 16 KiB or 4 MiB
 _CHUNK_BYTES = 1 << 18
@@ -34,23 +33,31 @@ def bytes_digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def file_digest(path: str | os.PathLike[str], *, follow_symlinks: bool = True) -> FileDigest:
-    """Size and SHA-256 of a regular file.
+def file_digest(
+    path: str | os.PathLike[str],
+    *,
+    follow_symlinks: bool = True,
+    beneath: Path | None = None,
+    limit: int | None = None,
+    durable: bool = False,
+) -> FileDigest:
+    """Size and SHA-256 of a regular file; where ``durable``, of bytes that are on the disk before they are hashed.
 
     Raises DigestError if it is not there, cannot be read, is no regular file (a symbolic link counts as none where
-    ``follow_symlinks`` is false), or changes while it is read.
+    ``follow_symlinks`` is false, nor does a file behind a linked folder below ``beneath``), is larger than ``limit``
+    bytes, or changes while it is read.
     """
     path = Path(path)
-    # O_NONBLOCK: opening a FIFO must not wait for a writer
-    flags = os.O_RDONLY | portable.BINARY | portable.NO_WAIT | (0 if follow_symlinks else portable.NO_FOLLOW)
     try:
-        descriptor = os.open(path, flags)
+        descriptor = open_regular(path, beneath=beneath, follow_symlinks=follow_symlinks)
     except OSError as error:
         raise DigestError(f"{path}: cannot be read ({error.strerror})") from error
     try:
         before = os.fstat(descriptor)
-        if not stat.S_ISREG(before.st_mode):
-            raise DigestError(f"{path}: not a regular file")
+        if limit is not None and before.st_size > limit:
+            raise DigestError(f"{path}: {before.st_size} bytes, expected at most {limit}")
+        if durable:
+            os.fsync(descriptor)
         size, sha256 = _read(descriptor, before.st_size)
         after = os.stat(path, follow_symlinks=follow_symlinks)
     except FileNotFoundError:
@@ -89,7 +96,8 @@ def _read(descriptor: int, size: int) -> tuple[int, str]:
     buffer = bytearray(min(size + 1, _CHUNK_BYTES))
     view = memoryview(buffer)
     total = 0
-    while count := os.readv(descriptor, (buffer,)):
+    # a file that grows is not followed: it changed, and that is what is reported
+    while total <= size and (count := os.readv(descriptor, (buffer,))):
         sha256.update(view[:count])
         total += count
     return total, sha256.hexdigest()

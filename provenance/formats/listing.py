@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from provenance.errors import DigestError
+from provenance.formats.bounded_read import LOG_BYTES, read_bounded
 
 _LINE = re.compile(r"(\\?)([0-9a-f]{64})  (.+)", re.DOTALL)
 _ESCAPES = {"\\\\": "\\", "\\n": "\n", "\\r": "\r"}
@@ -60,7 +61,7 @@ def compare_listings(first: Path, second: Path) -> ListingDiff:
 
 def _read(path: Path) -> dict[str, str]:
     try:
-        return parse(path.read_text(encoding="utf-8", errors="surrogateescape"))
+        return parse(read_bounded(path, LOG_BYTES).decode("utf-8", "surrogateescape"))
     except OSError as error:
         raise DigestError(f"{path}: cannot be read ({error.strerror})") from error
     except DigestError as error:

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any
 
 from provenance.errors import StorageError, UsageError
-from provenance.formats import portable
+from provenance.formats.bounded_read import LOG_BYTES, open_regular, read_bounded
 
 Scalar = int | float | str | None
 Row = dict[str, Scalar]
@@ -54,7 +54,7 @@ class ScalarLog:
         self.path = Path(path)
         self._descriptor = -1
         try:
-            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | portable.BINARY, 0o644)
+            self._descriptor = open_regular(self.path, appending=True)
             self._size = self._settle(keep_rows)
         except OSError as error:
             self.close()
@@ -103,7 +103,7 @@ class ScalarLog:
 
     def _settle(self, keep_rows: int | None) -> int:
         """Cut the file to its first rows where asked; its size in bytes."""
-        data = self.path.read_bytes()
+        data = read_bounded(self.path, LOG_BYTES)
         if keep_rows is not None:
             *lines, _ = data.split(b"\n")
             if len(lines) < keep_rows:
@@ -131,7 +131,7 @@ def read_scalars(path: str | os.PathLike[str], *, tolerate_torn: bool = False) -
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
+        data = read_bounded(path, LOG_BYTES)
     except OSError as error:
         raise StorageError(f"{path}: cannot be read ({error.strerror})") from error
     *lines, rest = data.split(b"\n")

@@ -36,6 +36,7 @@ _FAR = 1 << 30
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 BINARY = getattr(os, "O_BINARY", 0)
+CLOSE_ON_EXEC = getattr(os, "O_CLOEXEC", 0)
 
 
 def read_at(descriptor: int, length: int, place: int) -> bytes:

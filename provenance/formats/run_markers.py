@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from provenance.errors import CanonicalError
+from provenance.formats.bounded_read import open_regular
 from provenance.formats.canonical_json import parse
 
 MANIFEST = "manifest.dsse.json"
@@ -21,7 +22,7 @@ def is_run_folder(folder: Path) -> bool:
     if (folder / MANIFEST).is_file():
         return True
     try:
-        with (folder / LOCK).open("rb") as stream:
+        with open(open_regular(folder / LOCK), "rb") as stream:
             return stream.read(LOCK_BYTES + 1).removesuffix(b"\n").isdigit()
     except OSError:
         return False
@@ -30,7 +31,7 @@ def is_run_folder(folder: Path) -> bool:
 def is_ledger(path: Path) -> bool:
     """Whether a file begins with an entry of a ledger."""
     try:
-        with path.open("rb") as stream:
+        with open(open_regular(path, follow_symlinks=True), "rb") as stream:
             entry = parse(stream.readline(_LINE_BYTES).rstrip(b"\n"))
     except (OSError, CanonicalError):
         return False

@@ -15,6 +15,7 @@ inside a record (a kill, a full disk) is read up to its last whole record, and s
 from __future__ import annotations
 
 import json
+import os
 import struct
 import types
 import typing
@@ -23,6 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from provenance.errors import TrailError
+from provenance.formats.bounded_read import open_regular
 
 if typing.TYPE_CHECKING:
     import numpy
@@ -34,6 +36,8 @@ MAGIC = b"NDTRAIL\x01"
 SCHEMA = "urn:ndrepro:trail:v1"
 _COLUMNS_BEFORE_TENSORS = 2
 _ALIGNMENT = 64
+# a name of a hundred bytes for each of 100,000 tensors
+_HEADER_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -80,13 +84,20 @@ class TrailWriter:
                 raise TrailError(f"{path}: its tensors are not this network's", "resume with the same experiment")
             if len(existing) < keep:
                 raise TrailError(f"{path}: {len(existing)} records, {keep} needed", "resume from an earlier step")
-            self._stream: typing.BinaryIO = path.open("r+b")
+            self._stream: typing.BinaryIO = self._open(path)
             self._stream.truncate(len(header) + keep * self._width * 8)
-            self._stream.seek(0, 2)
         else:
-            self._stream = path.open("wb")
+            self._stream = self._open(path)
+            self._stream.truncate(0)
             self._stream.write(header)
         self._stream.flush()
+
+    @staticmethod
+    def _open(path: Path) -> typing.BinaryIO:
+        try:
+            return open(open_regular(path, appending=True), "r+b")
+        except OSError as error:
+            raise TrailError(f"{path}: cannot be written ({error.strerror})") from None
 
     def append(self, records: Records) -> None:
         """Append records, uint64 of shape (n, 2 + tensors): step, loss bits, hashes."""
@@ -120,7 +131,7 @@ class Trail:
         self.path = path
         self.tensors, self._offset = _read_header(path)
         self._width = _COLUMNS_BEFORE_TENSORS + len(self.tensors)
-        body = path.stat().st_size - self._offset
+        body = os.lstat(path).st_size - self._offset
         self._count, self.torn_bytes = divmod(max(body, 0), self._width * 8)
 
     def __len__(self) -> int:
@@ -135,15 +146,19 @@ class Trail:
         if not self._count:
             return np.empty((0, self._width), dtype=np.uint64)
         shape = (self._count, self._width)
-        return np.memmap(self.path, dtype="<u8", mode="r", offset=self._offset, shape=shape)
+        with open(self._opened(), "rb") as stream:
+            return np.memmap(stream, dtype="<u8", mode="r", offset=self._offset, shape=shape)
 
     def last(self) -> tuple[int, float] | None:
         """Step and loss of the last whole record; ``None`` in an empty trail. Reads 16 bytes, needs no numpy."""
         if not self._count:
             return None
-        with self.path.open("rb") as stream:
+        with open(self._opened(), "rb") as stream:
             stream.seek(self._offset + (self._count - 1) * self._width * 8)
-            step, bits = struct.unpack("<QQ", stream.read(16))
+            record = stream.read(16)
+        if len(record) < 16:
+            raise TrailError(f"{self.path}: it was cut while it was read")
+        step, bits = struct.unpack("<QQ", record)
         return step, float_of(bits)
 
     def size_through(self, step: int) -> int:
@@ -152,6 +167,12 @@ class Trail:
         if not 0 < count <= self._count:
             raise TrailError(f"{self.path}: it has no record of step {step}")
         return self._offset + count * self._width * 8
+
+    def _opened(self) -> int:
+        try:
+            return open_regular(self.path)
+        except OSError as error:
+            raise TrailError(f"{self.path}: cannot be read ({error.strerror})") from None
 
     @property
     def start(self) -> int:
@@ -176,11 +197,13 @@ class Trail:
 
 def _read_header(path: Path) -> tuple[tuple[TensorName, ...], int]:
     try:
-        with path.open("rb") as stream:
+        with open(open_regular(path), "rb") as stream:
             start = stream.read(len(MAGIC) + 4)
             if len(start) < len(MAGIC) + 4 or not start.startswith(MAGIC):
                 raise TrailError(f"{path}: not a numerical trail")
             (length,) = struct.unpack("<I", start[len(MAGIC) :])
+            if length > _HEADER_BYTES:
+                raise TrailError(f"{path}: a header of {length} bytes, expected at most {_HEADER_BYTES}")
             text = stream.read(length)
     except OSError as error:
         raise TrailError(f"{path}: cannot be read ({error.strerror})") from None

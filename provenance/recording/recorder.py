@@ -5,16 +5,18 @@ before anything is done. ``close`` hashes every file of the folder itself, whate
 manifest, signs it, writes it whole or not at all, and then writes "ended" with the manifest's digest. Between the two
 the caller runs whatever is recorded, best in a process that never sees the key.
 
-Nothing false is signed: if a file is still changing or cannot be recorded, or the disk is full, no manifest is
-written, and the ledger (which may lie on another disk) is told why. If this process dies as well, the ledger has a
-beginning without an end.
+Nothing false is signed: what is no regular file, too large, or still changing is named in the manifest with the
+reason, and the run is signed as failed. Where nothing can be signed, as on a full disk, the ledger (which may lie on
+another disk) is told why the run failed. If this process dies as well, the ledger has a beginning without an end.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +24,19 @@ from typing import TYPE_CHECKING, Any
 from provenance.attestation.dsse import read_envelope, sign_envelope, write_envelope
 from provenance.attestation.key_home import KeyRing, default_home
 from provenance.attestation.ledger import Ledger
-from provenance.attestation.manifest import OUTCOMES, Attempt, Builder, LedgerReference, Manifest, Resource
-from provenance.attestation.run_files import MANIFEST, artifacts, hold
+from provenance.attestation.manifest import (
+    NOT_RECORDED,
+    OUTCOMES,
+    Attempt,
+    Builder,
+    LedgerReference,
+    Manifest,
+    Resource,
+)
+from provenance.attestation.run_files import MANIFEST, hold, inventory
 from provenance.attestation.statement import Statement
 from provenance.attestation.trust import TrustPolicy
-from provenance.errors import ProvenanceError, UsageError
+from provenance.errors import DigestError, ProvenanceError, UsageError
 from provenance.formats.atomic_io import make_folder, storage_error, sync_folder, write_atomically
 from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.digest import bytes_digest
@@ -153,16 +163,19 @@ class Recorder:
         byproducts: Iterable[Resource] = (),
         machine: Any = None,
         attempts: Iterable[Attempt] | None = None,
+        hashing: AbstractContextManager[object] | None = None,
     ) -> Path:
         """Hash, sign, write the manifest, tell the ledger, release the folder; the manifest's path.
 
-        ``attempts`` are taken from the ledger where they are left out. Whatever goes wrong, the ledger is told (if it
-        can be written) and the folder is released.
+        ``attempts`` are taken from the ledger where they are left out. ``hashing`` is open while files are hashed, the
+        only part that takes long: a stop may interrupt it. Whatever goes wrong, the ledger is told (if it can be
+        written) and the folder is released.
 
         Raises:
             ManifestError: a value breaks the schema. CanonicalError: a value has no JSON form.
-            StorageError: the disk is full, or the folder holds what cannot be recorded.
-            DigestError: a file was still changing.
+            StorageError: the disk is full; nothing is signed.
+            DigestError: the folder holds what cannot be recorded, or a file was still changing; the manifest is signed
+                as that of a failed run and names it.
             UsageError: the recorder was closed before, or the outcome is none of ``OUTCOMES``.
         """
         if self.lock_fd < 0:
@@ -171,6 +184,11 @@ class Recorder:
             raise UsageError(f"outcome {outcome!r}, expected one of {', '.join(OUTCOMES)}")
         try:
             began, ended = _time(started), _time(finished)
+            with hashing or contextlib.nullcontext():
+                found = inventory(self.folder)
+            if found.refused:
+                outcome = "failed"
+                byproducts = (*byproducts, Resource(NOT_RECORDED, annotations=dict(found.refused)))
             manifest = Manifest(
                 build_type=self._build_type,
                 external_parameters=self._external_parameters,
@@ -186,18 +204,30 @@ class Recorder:
                 attempts=self._attempts(Attempt(began, ended, outcome)) if attempts is None else tuple(attempts),
                 machine=machine,
                 ledger=LedgerReference(self.entry.sequence, self.entry.digest),
-                artifacts=artifacts(self.folder),
+                artifacts=found.artifacts,
             )
             path, digest = self._sign(manifest)
         except BaseException as error:
-            self._tell(outcome, error)
+            self._tell("interrupted" if isinstance(error, KeyboardInterrupt) else "failed", error)
             self.release()
             raise
         try:
             self._ledger.append("ended", self.run_id, self._signer, outcome=outcome, manifest=digest)
         finally:
             self.release()
+        for name, reason in found.refused.items():
+            more = f", nor {len(found.refused) - 1} more" if len(found.refused) > 1 else ""
+            raise DigestError(
+                f"{self.folder / name}: not recorded{more}: {reason}; the run was signed as failed",
+                "remove it, or put the file itself there, and resume or repeat the run",
+            )
         return path
+
+    def fail(self, error: BaseException | None) -> None:
+        """Where ``close`` was never reached: tell the ledger that the run failed, and release the folder."""
+        if self.lock_fd >= 0:
+            self._tell("failed", error or ProvenanceError("it ended before it could be signed"))
+            self.release()
 
     def release(self) -> None:
         """Let go of the folder without a manifest; after ``close`` it does nothing.
@@ -249,10 +279,14 @@ def _put_aside(folder: Path) -> None:
         if not (folder / MANIFEST).exists():
             return
         number = 1
-        while (folder / "attempts" / str(number)).exists():
+        attempts = folder / "attempts"
+        attempts.mkdir(exist_ok=True)
+        if attempts.is_symlink():
+            raise OSError(errno.ELOOP, "a symbolic link, expected a folder")
+        while os.path.lexists(attempts / str(number)):
             number += 1
-        aside = folder / "attempts" / str(number)
-        aside.mkdir(parents=True)
+        aside = attempts / str(number)
+        aside.mkdir()
         os.rename(folder / MANIFEST, aside / MANIFEST)
         sync_folder(folder)
     except OSError as error:

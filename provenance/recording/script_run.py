@@ -8,7 +8,8 @@
 
 In: a folder that is new or empty. Out, in that folder: metrics.jsonl, artifacts/, environment.json (at start and
 end), the source as it was, and the signed manifest; beside it the ledger. An exception ends in a signed manifest that
-says "failed" with its type and message, Ctrl-C in one that says "interrupted"; both go on to the caller.
+says "failed" with its type and message; Ctrl-C, SIGTERM and SIGHUP in one that says "interrupted"; all of them go on
+to the caller. While the run is signed, the first stop waits and a second one leaves the run unsigned.
 
 The script runs in the process that signs. What it says of itself is believed, which is less than SLSA asks and less
 than ``ndrepro run`` gives, where the training process never sees the key: the builder's identifier says which it was.
@@ -37,6 +38,7 @@ from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.metrics_log import Row, ScalarLog
 from provenance.formats.strict_json import timestamp
 from provenance.recording.recorder import Recorder
+from provenance.recording.stop_requests import StopRequests, Terminated, terminations_raised
 from provenance.redaction.redact import redact_arguments, redact_text, redact_tree
 
 BUILD_TYPE = "urn:ndrepro:script:v1"
@@ -75,7 +77,32 @@ def record(
         raise UsageError(f"{folder}: not empty", "name a new folder for every run, for instance with the time in it")
     path = folder.absolute().parent / "ledger.jsonl" if ledger is None else ledger
     ledger = path if isinstance(path, Ledger) else Ledger(Path(path))
-    recorder = Recorder.open(
+    with terminations_raised():
+        # held: a stop between the ledger's "begun" and the statement below would leave a run without an end
+        with StopRequests() as stops:
+            session = Session(_open(folder, ledger, home, name, parameters or {}, seeds or {}))
+        try:
+            stops.redeliver()
+            session._begin(ledger)
+            yield session
+        except BaseException as error:
+            try:
+                session._end(error)
+            except ProvenanceError as problem:
+                error.add_note(f"and the run could not be signed as it was: {problem.message}")
+            raise
+        session._end(None)
+
+
+def _open(
+    folder: Path,
+    ledger: Ledger,
+    home: Path | None,
+    name: str,
+    parameters: Mapping[str, Any],
+    seeds: Mapping[str, int],
+) -> Recorder:
+    return Recorder.open(
         folder,
         ledger=ledger,
         home=home,
@@ -84,24 +111,13 @@ def record(
         run_id=f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}",
         external_parameters={
             "name": name,
-            "parameters": redact_tree(dict(parameters or {})),
+            "parameters": redact_tree(dict(parameters)),
             # as text: a seed of 64 bits does not fit into a double
-            "seeds": {key: str(seed) for key, seed in (seeds or {}).items()},
+            "seeds": {key: str(seed) for key, seed in seeds.items()},
             "command": printable(redact_arguments(sys.orig_argv)),
         },
         builder=Builder(BUILDER, {"python": sys.version.split()[0]}),
     )
-    session = Session(recorder)
-    try:
-        session._begin(ledger)
-        yield session
-    except BaseException as error:
-        try:
-            session._end(error)
-        except ProvenanceError as problem:
-            error.add_note(f"and the run could not be signed: {problem.message}")
-        raise
-    session._end(None)
 
 
 class Session:
@@ -175,6 +191,14 @@ class Session:
         write_atomically(self.folder / "environment.json", text.encode("utf-8"))
 
     def _end(self, error: BaseException | None) -> None:
+        try:
+            with StopRequests() as stops:
+                self._sign(error, stops)
+        finally:
+            self._recorder.fail(error)
+        stops.redeliver()
+
+    def _sign(self, error: BaseException | None, stops: StopRequests) -> None:
         from provenance.attestation import packages
         from provenance.capture import environment
 
@@ -200,6 +224,7 @@ class Session:
             dependencies=(_source_resource(self._source), *packages.resources(start)),
             byproducts=() if error is None else (_error(error),),
             machine=packages.machine(start, self._seals["end"]),
+            hashing=stops.raising(after=1),
         )
 
 
@@ -212,6 +237,8 @@ def _program_folder() -> Path:
 def _outcome(error: BaseException | None) -> tuple[str, int]:
     if error is None:
         return "completed", 0
+    if isinstance(error, Terminated):
+        return "interrupted", 128 + error.number
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", _INTERRUPTED
     if isinstance(error, SystemExit):

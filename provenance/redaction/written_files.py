@@ -8,6 +8,7 @@ another is replaced whole or not at all.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -17,9 +18,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from provenance.errors import StorageError
+from provenance.formats.bounded_read import open_regular, read_bounded
 from provenance.redaction.redact import redact_text, redact_tree
 
 _PIECE = 1 << 20
+# a thousand times the log of a long run; a sparse file of a terabyte would take hours
+_MOST_BYTES = 1 << 30
 _LINE_BYTES = 1 << 18
 # a private key has some 50 lines
 _LINES_BEFORE = 100
@@ -29,10 +33,12 @@ _BYTES_BEFORE = 1 << 16
 def redact_log(path: Path) -> bool:
     """Redact a text file in place; whether it held anything. A file that is not there is none.
 
-    Raises StorageError where it cannot be read or replaced.
+    Raises StorageError where it cannot be read or replaced, or has more than a gibibyte.
     """
     try:
-        with path.open("rb") as log, _replacement(path) as out:
+        with open(open_regular(path), "rb") as log, _replacement(path) as out:
+            if os.fstat(log.fileno()).st_size > _MOST_BYTES:
+                raise OSError(errno.EINVAL, f"more than {_MOST_BYTES} bytes")
             changed = False
             for piece, redacted in _pieces(log):
                 changed = changed or redacted != piece
@@ -50,11 +56,18 @@ def redact_log(path: Path) -> bool:
 
 
 def redact_json(path: Path) -> bool:
-    """Redact a JSON document in place; whether it held anything. What is missing or no JSON is read as a log is."""
+    """Redact a JSON document in place; whether it held anything. What is no JSON is read as a log is.
+
+    Raises StorageError where it cannot be read or replaced.
+    """
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(read_bounded(path))
         redacted = redact_tree(document)
-    except (OSError, ValueError, RecursionError):
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be redacted ({error.strerror or error})") from error
+    except (ValueError, RecursionError):
         return redact_log(path)
     if redacted == document:
         return False

@@ -27,7 +27,7 @@ from ndrepro.protocol.training_state import Place, StateDigest, read_states
 from provenance.attestation.dsse import read_envelope, sign_envelope, write_envelope
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.manifest import Manifest, Resource
-from provenance.attestation.run_files import artifacts
+from provenance.attestation.run_files import inventory
 from provenance.attestation.statement import Statement
 from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verify import Verdict, verify
@@ -55,7 +55,7 @@ def sign_again(folder: RunFolder, bench: Bench, **changes: Any) -> None:
         Resource(item.name, annotations=metrics_summary(rows)) if item.name == METRICS_SUMMARY else item
         for item in manifest_of(folder).byproducts
     )
-    changes = {"artifacts": artifacts(folder.root), "byproducts": byproducts, **changes}
+    changes = {"artifacts": inventory(folder.root).artifacts, "byproducts": byproducts, **changes}
     manifest = replace(manifest_of(folder), **changes)
     signed = sign_envelope(Statement.about(manifest).to_bytes(), KeyRing(bench.options.home).signer())
     folder.manifest.write_bytes(write_envelope(*read_envelope(signed)))

@@ -32,6 +32,7 @@ from provenance.comparison.code_diff import CodeDiff, SourceState, code_diff
 from provenance.comparison.groups import result_names
 from provenance.comparison.manifest_diff import ManifestDiff, diff
 from provenance.errors import DigestError, ProvenanceError
+from provenance.formats.bounded_read import read_bounded
 from provenance.formats.digest import file_digest
 from provenance.formats.listing import ListingDiff, compare_listings
 from provenance.formats.trail import Trail
@@ -200,7 +201,7 @@ def _unverified(path: Path, trust: TrustPolicy, problems: list[str]) -> tuple[Ma
     """
     changed: tuple[str, ...] = ()
     try:
-        _, payload, signatures = read_envelope(path.read_bytes())
+        _, payload, signatures = read_envelope(read_bounded(path, follow_symlinks=True))
         if any(trust.name_of(claimed) for claimed, _ in signatures):
             changed = (path.name,)
         return Statement.from_bytes(payload).manifest, changed

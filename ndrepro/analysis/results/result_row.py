@@ -27,6 +27,7 @@ from provenance.attestation.manifest import Manifest
 from provenance.attestation.statement import Statement
 from provenance.attestation.verify import Verdict
 from provenance.errors import ManifestError, ProvenanceError
+from provenance.formats.bounded_read import LOG_BYTES, read_bounded
 from provenance.formats.digest import bytes_digest
 
 # settings that a row has a place of its own for
@@ -196,7 +197,7 @@ def experiment_of(manifest: Manifest) -> Experiment:
 def manifest_of(run: ResultRow) -> Manifest | None:
     """The manifest of a row, read again; None where it is gone or signs anything else than what was verified."""
     try:
-        payload = read_envelope(RunFolder(run.folder).manifest.read_bytes())[1]
+        payload = read_envelope(read_bounded(RunFolder(run.folder).manifest))[1]
         # what is read is what a trusted key signed, whatever has become of the envelope around it
         return Statement.from_bytes(payload).manifest if bytes_digest(payload) == run.payload_digest else None
     except (OSError, ProvenanceError):
@@ -231,7 +232,7 @@ def _train_seconds(manifest: Manifest, folder: Path) -> float | None:
     if signed is None:
         return None
     try:
-        if path.stat().st_size != signed.size or bytes_digest(data := path.read_bytes()) != signed.sha256:
+        if path.stat().st_size != signed.size or bytes_digest(data := read_bounded(path, LOG_BYTES)) != signed.sha256:
             return None
         # the very bytes that were hashed, all lines in one go: a long run has a hundred
         rows = json.loads(b"[%b]" % b",".join(data.splitlines()))

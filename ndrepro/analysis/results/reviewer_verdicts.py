@@ -41,6 +41,7 @@ from ndrepro.protocol.verdicts import (
 from provenance.attestation.dsse import verify_envelope
 from provenance.attestation.trust import TrustedKey, TrustPolicy
 from provenance.errors import ManifestError, ProvenanceError, TrustError
+from provenance.formats.bounded_read import read_bounded
 from provenance.formats.canonical_json import parse
 from provenance.formats.strict_json import Field
 
@@ -126,7 +127,7 @@ def read_attestations(scores: Results, policy: TrustPolicy) -> Attestations:
     elsewhere: set[bytes] = set()
     for path in _files(scores.folders):
         try:
-            payload, signers = _verified(path.read_bytes(), policy)
+            payload, signers = _verified(read_bounded(path, follow_symlinks=True), policy)
             found = _attestation(path, payload, signers, by_digest)
         except OSError as error:
             refused.append(Refused(path, f"cannot be read ({error.strerror})"))

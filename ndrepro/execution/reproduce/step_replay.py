@@ -21,6 +21,7 @@ from ndrepro.execution.containers.container_spec import Process
 from ndrepro.execution.reproduce.checkpoint_start import Start, nearest_start
 from ndrepro.execution.reproduce.recorded_code import environment_differences, recorded_code
 from ndrepro.execution.runs import data_check
+from ndrepro.execution.runs.child_outcome import last_line
 from ndrepro.execution.runs.child_process import child_python, child_variables, open_log
 from ndrepro.execution.sandbox.confinement import Confinement, data_paths
 from ndrepro.execution.sandbox.passed_variables import passed_variables
@@ -145,8 +146,7 @@ class Replay:
         if self.folder.error.exists():
             error = from_record(read_json(self.folder.error))
             return type(error)(f"replaying {name}: {error.message}", error.cure)
-        lines = self.folder.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        last = next((line.strip()[:300] for line in reversed(lines) if line.strip()), "it printed nothing")
+        last = last_line(self.folder.log)
         return TrainingFailed(f"replaying {name}: the process ended with exit code {code}: {last}")
 
 

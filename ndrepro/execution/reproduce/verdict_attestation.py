@@ -18,6 +18,7 @@ from provenance.attestation.dsse import PAYLOAD_TYPE, read_envelope, sign_envelo
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.trust import TrustPolicy
 from provenance.formats.atomic_io import make_folder, write_atomically
+from provenance.formats.bounded_read import read_bounded
 from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.digest import bytes_digest
 from provenance.formats.strict_json import timestamp
@@ -49,7 +50,7 @@ def attest(
 
 def _subject(folder: RunFolder, trusted: Sequence[PublicKey]) -> dict[str, Any]:
     name = f"{folder.root.parent.name}/{folder.root.name}/{folder.manifest.name}"
-    verified = verify_envelope(folder.manifest.read_bytes(), trusted)
+    verified = verify_envelope(read_bounded(folder.manifest), trusted)
     # as its recorder wrote it: a signature that was added since, in whatever place, is not part of the run
     recorded = write_envelope(PAYLOAD_TYPE, verified.payload, verified.signatures[:1])
     return {"name": name, "digest": {"sha256": bytes_digest(recorded)}}

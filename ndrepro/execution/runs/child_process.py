@@ -23,7 +23,6 @@ from ndrepro.execution.containers import engines
 from ndrepro.execution.containers.container_spec import Process
 from ndrepro.execution.environments import matrix
 from ndrepro.execution.runs import process_group, slurm_allocation
-from ndrepro.execution.runs.signals import stops_taken, stops_wait
 from ndrepro.execution.sandbox.confinement import Confinement, data_paths
 from ndrepro.execution.sandbox.passed_variables import passed_variables
 from ndrepro.execution.sandbox.sandbox import Sandbox
@@ -34,6 +33,8 @@ from ndrepro.protocol.messages import Request
 from provenance.attestation.run_files import LOCK
 from provenance.code.bytecode import NO_BYTECODE, BytecodeCache
 from provenance.code.witness import Witness
+from provenance.formats.bounded_read import open_regular
+from provenance.recording.stop_requests import stops_taken, stops_wait
 
 _POLL_SECONDS = 0.2
 # where keys and their passphrases lie is none of the child's business; the others load code that no manifest lists into
@@ -94,24 +95,17 @@ def keep_bytecode(request: Request, modules: Iterable[str]) -> None:
             BytecodeCache(child_python(request)).add(modules)
 
 
-def run_child(
-    request: Request,
-    folder: RunFolder,
-    code: Path,
-    lock_fd: int,
-    look: Callable[[str], None],
-    sandbox: Sandbox | None = None,
-) -> int:
-    """Run the child to its end, in ``sandbox`` where one is given; returns its exit code, -n for signal n.
+def run_child(start: Callable[[], Process], look: Callable[[str], None], *, asked: bool = False) -> int:
+    """Run the child to its end; returns its exit code, -n for signal n.
 
-    ``look`` is called a few times a second with "training", or "stopping" once the child was asked to stop.
+    Args:
+        start: what ``prepare`` returned.
+        look: called a few times a second with "training", or "stopping" once the child was asked to stop.
+        asked: whether a stop came before.
 
-    ``code`` is the folder that holds the packages ``ndrepro`` and ``provenance`` which the child imports.
-
-    The first SIGINT or SIGTERM asks the child to stop at the next step, a second one kills it.
+    The first SIGINT, SIGTERM or SIGHUP asks the child to stop at the next step, a second one kills it.
     """
-    start = _prepared(request, folder, code, lock_fd, sandbox)
-    with _Forwarding() as forwarding, stops_taken(forwarding.forward):
+    with _Forwarding(asked) as forwarding, stops_taken(forwarding.forward):
         process = forwarding.to(start())
         while True:
             try:
@@ -120,10 +114,14 @@ def run_child(
                 look("stopping" if forwarding.asked else "training")
 
 
-def _prepared(
+def prepare(
     request: Request, folder: RunFolder, code: Path, lock_fd: int, sandbox: Sandbox | None
 ) -> Callable[[], Process]:
-    """What starts the child, here or in the request's container; or its processes, as one."""
+    """What starts the child, here, in the request's container or in ``sandbox``; or its processes, as one.
+
+    ``code`` is the folder that holds the packages ``ndrepro`` and ``provenance`` which the child imports. An
+    environment that is missing is made, which may take minutes.
+    """
     if request.container is not None:
         return partial(engines.start, request.container, request, folder, code)
     if sandbox is not None:
@@ -195,17 +193,16 @@ def _popen(
 
 
 def open_log(path: Path) -> IO[bytes]:
-    """The log, to append to: no link that an earlier attempt left is followed. Raises OSError."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-    return os.fdopen(os.open(path, flags, 0o666), "ab")
+    """The log, to append to: nothing else that an earlier attempt left under its name is written to. Raises OSError."""
+    return os.fdopen(open_regular(path, appending=True), "ab")
 
 
 class _Forwarding:
     """Hands what asks this process to stop to the child: first as SIGTERM, then as SIGKILL; closed, there is none."""
 
-    def __init__(self) -> None:
+    def __init__(self, asked: bool) -> None:
         self._process: Process | None = None
-        self.asked = False
+        self.asked = asked
 
     def __enter__(self) -> _Forwarding:
         return self

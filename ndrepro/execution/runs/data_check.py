@@ -31,6 +31,7 @@ from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.messages import read_json, write_json
 from ndrepro.protocol.project_folders import CODE
+from provenance.errors import StorageError
 from provenance.formats.digest import bytes_digest
 
 
@@ -148,7 +149,7 @@ def _remembered(place: Path, data: Path) -> _Found | None:
 
 def _remember(place: Path, found: _Found) -> None:
     """Keep it for the next run; where it cannot be kept, the next run reads again."""
-    with suppress(OSError):
+    with suppress(OSError, StorageError):
         place.parent.mkdir(parents=True, exist_ok=True)
         write_json(place, asdict(found))
 

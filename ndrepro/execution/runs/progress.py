@@ -1,24 +1,32 @@
 """Follows a training child by the files that it writes, and tells an observer; nothing is sent through a pipe.
 
+Whatever the child writes, a look neither waits nor raises: what cannot be read is the watcher's ``problem``.
+
 The trail has a record for every step, so its length is the progress; ``metrics.jsonl`` and ``timing.jsonl`` get a
 row an epoch.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ndrepro.execution.runs.observer import Observer, Progress
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.messages import Request, Scores, Timing
-from provenance.errors import TrailError
+from ndrepro.protocol.messages import Request, Scores, Timing, read_json
+from provenance.errors import ProvenanceError, StorageError, TrailError
+from provenance.formats.bounded_read import open_regular
 from provenance.formats.trail import Trail
 
 _WINDOW_SECONDS = 60.0
+# read at one look; a row has some 300
+_ROWS_BYTES = 1 << 22
+_SHOWN = 200
 
 
 class Watcher:
@@ -32,24 +40,29 @@ class Watcher:
         self._began = time.monotonic()
         self._recent: deque[tuple[float, int]] = deque()
         self._total_steps: int | None = None
-        self._metrics = _Rows(folder.metrics)
-        self._timing = _Rows(folder.timing)
+        self._metrics: _Rows[Scores] = _Rows(folder.metrics, Scores.from_row)
+        self._timing: _Rows[Timing] = _Rows(folder.timing, _timing_of)
         self._scores: list[Scores] = []
         self._timings: list[Timing] = []
-        self._told = 0
+        self._reported = 0
 
     @property
     def scores(self) -> tuple[Scores, ...]:
         """Every whole epoch's results so far."""
         return tuple(self._scores)
 
+    @property
+    def problem(self) -> ProvenanceError | None:
+        """The first line of results or timing that is none, after which no more of that file is read."""
+        return self._metrics.problem or self._timing.problem
+
     def look(self, phase: str = "training") -> None:
         """Tell the observer of new epochs and of the progress."""
-        self._scores += [Scores.from_row(row) for row in self._metrics.new()]
-        self._timings += [Timing(**row) for row in self._timing.new()]
-        while self._told < min(len(self._scores), len(self._timings)):
-            self._observer.epoch(self._scores[self._told], self._timings[self._told])
-            self._told += 1
+        self._scores += self._metrics.new()
+        self._timings += self._timing.new()
+        while self._reported < min(len(self._scores), len(self._timings)):
+            self._observer.epoch(self._scores[self._reported], self._timings[self._reported])
+            self._reported += 1
         self._observer.progress(self._progress(phase))
 
     def _progress(self, phase: str) -> Progress:
@@ -82,14 +95,18 @@ class Watcher:
     def _last_step(self) -> tuple[int | None, float | None]:
         try:
             last = Trail(self._folder.trail).last()
-        except TrailError:
+        except (TrailError, OSError):
             # not written yet, or its header is being written
             return None, None
         return last if last is not None else (None, None)
 
     def _steps(self) -> int | None:
         if self._total_steps is None and self._folder.dataset.exists():
-            images = json.loads(self._folder.dataset.read_text(encoding="utf-8"))["train_images"]
+            try:
+                images = int(read_json(self._folder.dataset)["train_images"])
+            except (ProvenanceError, LookupError, TypeError, ValueError, OverflowError):
+                # the total stays unknown; what is wrong with the file is reported when the run is signed
+                return None
             epoch_steps = -(-images // self._experiment.batch_size)
             if self._request.segment_epochs is None:
                 self._total_steps = self._experiment.epochs * epoch_steps
@@ -98,25 +115,54 @@ class Watcher:
         return self._total_steps
 
 
-class _Rows:
-    """Whole new lines of a JSONL file."""
+Row = TypeVar("Row", Scores, Timing)
 
-    def __init__(self, path: Path) -> None:
+
+class _Rows(Generic[Row]):
+    """Whole new lines of a JSONL file, each read by ``parse``; a bad one ends the reading and is the ``problem``."""
+
+    def __init__(self, path: Path, parse: Callable[[dict[str, Any]], Row]) -> None:
         self._path = path
+        self._parse: Callable[[dict[str, Any]], Row] = parse
         self._offset = 0
+        self._lines = 0
+        self.problem: ProvenanceError | None = None
 
-    def new(self) -> list[dict[str, Any]]:
+    def new(self) -> list[Row]:
         """The rows since the last call; a line still being written waits for the next."""
-        if not self._path.exists():
-            return []
-        with self._path.open("rb") as stream:
+        found: list[Row] = []
+        if self.problem is not None:
+            return found
+        try:
+            for line in self._whole_lines():
+                self._lines += 1
+                found.append(self._parse(_finite(json.loads(line))))
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            self.problem = StorageError(f"{self._path}: {error.strerror}")
+        except (ProvenanceError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            said = f"{type(error).__name__}: {error}"[:_SHOWN]
+            self.problem = StorageError(f"{self._path}, line {self._lines}: no row of an epoch ({said})")
+        return found
+
+    def _whole_lines(self) -> list[bytes]:
+        with open(open_regular(self._path), "rb") as stream:
             stream.seek(self._offset)
-            content = stream.read()
+            content = stream.read(_ROWS_BYTES + 1)
         whole = content[: content.rfind(b"\n") + 1]
+        if len(content) > _ROWS_BYTES and not whole:
+            raise OSError(errno.EINVAL, f"a line of more than {_ROWS_BYTES} bytes")
         self._offset += len(whole)
-        return [_finite(json.loads(line)) for line in whole.splitlines()]
+        return whole.splitlines()
 
 
 def _finite(row: dict[str, Any]) -> dict[str, Any]:
     """Losses that are not finite are written as words."""
     return {key: float(value) if isinstance(value, str) else value for key, value in row.items()}
+
+
+def _timing_of(row: dict[str, Any]) -> Timing:
+    if not all(isinstance(value, (int, float)) for value in row.values()):
+        raise TypeError("a value that is no number")
+    return Timing(**row)

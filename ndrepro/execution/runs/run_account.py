@@ -6,13 +6,16 @@ files are hashed by the recorder. What the child did not live to write is said t
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ndrepro
+from ndrepro.execution.runs.child_outcome import unreadable
+from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.messages import Container, Request, Scores, read_json
 from ndrepro.protocol.project_folders import packages_of
@@ -31,9 +34,11 @@ from provenance.attestation import packages
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import DATASET, Builder, Resource
 from provenance.capture import source
-from provenance.capture.unavailable import printable
+from provenance.capture.unavailable import printable, unavailable
 from provenance.code.snapshot import CodeCopy
 from provenance.errors import ProvenanceError
+from provenance.formats.canonical_json import canonical_bytes
+from provenance.formats.strict_json import Field
 from provenance.recording.recorder import Recorder
 from provenance.redaction.redact import redact_arguments, redact_text
 from provenance.redaction.written_files import redact_json, redact_log
@@ -61,68 +66,122 @@ def open_recorder(folder: RunFolder, request: Request, runs: RunsFolder, home: P
     )
 
 
-def capture_source(folder: RunFolder, runs: RunsFolder, code: Path, copy: CodeCopy, data: Path) -> dict[str, Any]:
-    """The commit of ``code``, what differs from it, and the digest of the copy that will run. ``data`` is no code."""
-    captured = source.capture(code, folder.root, exclude=[runs.root], data=[data])
-    return {**captured, "code": printable(copy.describe())}
-
-
 def code_copy(folder: RunFolder, code: Path) -> CodeCopy:
     """The copy of the packages in ``code`` that the child is to import."""
     return CodeCopy(packages_of(code), folder.code_copy.absolute())
 
 
-def redact_files(folder: RunFolder, processes: int) -> None:
+def redact_files(folder: RunFolder, processes: int) -> ProvenanceError | None:
     """Redact what the run was asked and what the training process wrote in words; its terminal is not the recorder's.
 
-    Raises StorageError for the first file that cannot be, which is removed: what was not redacted is not signed.
+    What cannot be redacted is removed, since it must not be signed, but for what is no regular file, which is not. The
+    error for the first such file.
     """
+    problem: ProvenanceError | None = None
     documents = (folder.request, folder.origin, folder.dataset, *folder.results(processes))
     for path, redact in ((folder.log, redact_log), *((path, redact_json) for path in documents)):
         try:
             redact(path)
-        except ProvenanceError:
-            path.unlink(missing_ok=True)
-            raise
+        except ProvenanceError as error:
+            problem = problem or error
+            if path.is_file() and not path.is_symlink():
+                path.unlink()
+    return problem
+
+
+Made = TypeVar("Made")
 
 
 class Account:
-    """What the child said of its run; anything it did not write is ``{"unavailable": reason}``."""
+    """What the child reports of its run; anything that it did not write is ``{"unavailable": reason}``.
 
-    def __init__(
-        self,
-        folder: RunFolder,
-        request: Request,
-        captured: dict[str, Any],
-        origin: Resource | None = None,
-        witnessed: Mapping[str, Any] | None = None,
-    ) -> None:
+    The child may have written anything. A file that is not what it should be is unavailable as well, with what is wrong
+    with it, and the first such error is ``problem``. Whatever it holds fits into a manifest.
+
+    Attributes:
+        internal_parameters: determinism level and flags, threads, device, libraries, use of resources.
+        machine: the machine, its GPUs, container, interpreter and variables, as the child saw them; of the
+            distributions, which are among the dependencies, their count and what was odd about them.
+        dependencies: the run that this one repeats, if any; source, code, data and every installed distribution.
+        problem: the first file that is not what it should be.
+    """
+
+    def __init__(self, folder: RunFolder, request: Request) -> None:
+        self.problem: ProvenanceError | None = None
+        self._witnessed: Mapping[str, Any] | None = None
+        self._folder = folder
         self._request = request
-        self._origin = origin
-        self._source = captured
+        self._origin: Resource | None = None
+        self._source: dict[str, Any] = NO_SOURCE
+        nothing: dict[str, Any] = {**unavailable("the training process was not started")}
+        self._seals, self._dataset, self._model, self._result = nothing, nothing, nothing, nothing
+        self._make()
+
+    def read_origin(self) -> None:
+        """Read which run this one repeats, before the child is there to change it. Raises NdreproError."""
+        if self._folder.origin.exists():
+            (self._origin,) = _checked([Resource(**read_json(self._folder.origin))])
+
+    def capture_source(self, runs: RunsFolder, code: Path, copy: CodeCopy) -> None:
+        """Capture the commit of ``code``, what differs from it, and the digest of the copy that will run.
+
+        The data are no code. Raises StorageError.
+        """
+        data = [Path(self._request.data)]
+        captured = source.capture(code, self._folder.root, exclude=[runs.root], data=data)
+        self._source = {**captured, "code": printable(copy.describe())}
+
+    def read(self, witnessed: Mapping[str, Any] | None) -> None:
+        """Read what the child wrote; ``witnessed`` is what the recorder saw of it. Never raises for what that is."""
+        folder = self._folder
         self._witnessed = witnessed
         self._seals = self._read(folder.environment)
         self._dataset = self._read(folder.dataset)
         self._model = self._read(folder.model)
         self._result = self._read(folder.result)
+        self._make()
 
-    @staticmethod
-    def _read(path: Path) -> dict[str, Any]:
+    def _make(self) -> None:
+        self.internal_parameters = self._internal_parameters()
+        self.machine = self._machine()
+        self.dependencies = self._dependencies()
+        self._census = self._sound(
+            self._folder.model, lambda: dict[str, Any](self._model.get("summary", self._model)), _as_it_is
+        )
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        if not os.path.lexists(path):
+            return unavailable(f"the training process did not write {path.name}")
+
+        def document() -> dict[str, Any]:
+            found = read_json(path)
+            if not isinstance(found, dict):
+                raise NdreproError(f"{path}: a {type(found).__name__}, expected an object")
+            canonical_bytes(made := printable(found))
+            return dict(made)
+
+        return self._sound(path, document, _as_it_is)
+
+    def _sound(self, path: Path, make: Callable[[], Made], otherwise: Callable[[dict[str, Any]], Made]) -> Made:
+        """What ``make`` makes of a file; where it raises, what ``otherwise`` makes of the reason."""
         try:
-            document: dict[str, Any] = printable(read_json(path))
-            return document
-        except ProvenanceError:
-            return {"unavailable": f"the training process did not write {path.name}"}
+            return make()
+        except Exception as error:
+            found = unreadable(path, error)
+            self.problem = self.problem or found
+            return otherwise(unavailable(printable(found.message)))
 
     def _sealed(self, moment: str, part: str) -> Any:
         if "unavailable" in self._seals:
             return self._seals
         if moment not in self._seals:
-            return {"unavailable": f"the training process did not live to its {moment}"}
+            return unavailable(f"the training process did not live to its {moment}")
+        return self._sound(self._folder.environment, lambda: self._part(moment, part), _as_it_is)
+
+    def _part(self, moment: str, part: str) -> Any:
         return self._seals[moment][part]
 
-    def internal_parameters(self) -> dict[str, Any]:
-        """What the run chose or found: determinism level and flags, threads, device, libraries, use of resources."""
+    def _internal_parameters(self) -> dict[str, Any]:
         return internal_parameters(
             self._request,
             flags=(self._sealed("start", "flags"), self._sealed("end", "flags")),
@@ -138,22 +197,31 @@ class Account:
         if count == 1:
             return {}
         missing = {"unavailable": "the training processes did not meet"}
-        return {"processes": {"count": count, **self._seals.get("processes", missing)}}
+        met = self._sound(
+            self._folder.environment, lambda: dict[str, Any](self._seals.get("processes", missing)), _as_it_is
+        )
+        return {"processes": {**met, "count": count}}
 
-    def machine(self) -> Any:
-        """The machine, its GPUs, container, interpreter and variables, as the child saw them.
+    def _machine(self) -> dict[str, Any]:
+        start, end = self._sealed("start", "environment"), self._sealed("end", "environment")
+        return self._sound(self._folder.environment, lambda: packages.machine(start, end, self._witnessed), _as_it_is)
 
-        The distributions are among the dependencies; here stay their count and what was odd about them.
-        """
-        start, end = (self._sealed(moment, "environment") for moment in ("start", "end"))
-        return packages.machine(start, end, self._witnessed)
-
-    def dependencies(self) -> tuple[Resource, ...]:
-        """The run that this one repeats, if any; source, code, data and every installed distribution."""
+    def _dependencies(self) -> tuple[Resource, ...]:
         environment = self._sealed("start", "environment")
         origin = [] if self._origin is None else [self._origin]
         image = [] if self._request.container is None else [_image(self._request.container)]
-        return (*origin, *self._source_resources(), *image, self._data_resource(), *packages.resources(environment))
+        name = f"{DATASET}{self._request.experiment.dataset}"
+        data = self._sound(
+            self._folder.dataset,
+            lambda: _checked([_data(name, self._dataset)]),
+            lambda bad: [Resource(name, annotations=bad)],
+        )
+        installed = self._sound(
+            self._folder.environment,
+            lambda: _checked(packages.resources(environment)),
+            lambda bad: packages.resources(bad),
+        )
+        return (*origin, *self._source_resources(), *image, *data, *installed)
 
     def _source_resources(self) -> list[Resource]:
         commit = self._source.get("commit")
@@ -165,22 +233,32 @@ class Account:
             found.append(Resource(CODE, digest={"sha256": code["tree_sha256"]}, annotations=code))
         return found
 
-    def _data_resource(self) -> Resource:
-        name = f"{DATASET}{self._request.experiment.dataset}"
-        tree = self._dataset.get("tree_sha256")
-        return Resource(name, digest={"sha256": tree} if tree else None, annotations=self._dataset)
-
     def byproducts(self, scores: tuple[Scores, ...], error: ProvenanceError | None) -> tuple[Resource, ...]:
         """Results and counts, so that a manifest alone says what came out."""
-        census = self._model.get("summary", self._model)
         found = [
             Resource(METRICS_SUMMARY, annotations=metrics_summary(scores)),
-            Resource(LAYER_CENSUS, annotations=census),
+            Resource(LAYER_CENSUS, annotations=self._census),
         ]
         if error is not None:
             said = {"type": type(error).__name__, "message": redact_text(error.message), "cure": error.cure}
             found.append(Resource(ERROR, annotations=printable(said)))
         return tuple(found)
+
+
+def _as_it_is(reason: dict[str, Any]) -> dict[str, Any]:
+    return reason
+
+
+def _data(name: str, dataset: Mapping[str, Any]) -> Resource:
+    tree = dataset.get("tree_sha256")
+    return Resource(name, digest={"sha256": tree} if tree else None, annotations=dataset)
+
+
+def _checked(resources: list[Resource]) -> list[Resource]:
+    """The same, once each is known to be one that a manifest holds. Raises ManifestError."""
+    for each in resources:
+        Resource.from_json(Field(each.to_json(), each.name))
+    return resources
 
 
 def _image(container: Container) -> Resource:

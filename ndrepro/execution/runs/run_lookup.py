@@ -21,6 +21,7 @@ from provenance.attestation.manifest import Manifest
 from provenance.attestation.run_files import LOCK, inside
 from provenance.attestation.statement import Statement
 from provenance.formats import portable
+from provenance.formats.bounded_read import open_regular, read_bounded
 from provenance.formats.digest import file_digest
 from provenance.formats.metrics_log import read_scalars
 from provenance.ledger_entries.summary import LedgerSummary
@@ -95,7 +96,7 @@ def start_order(ledger: LedgerSummary) -> Callable[[str], tuple[int, str]]:
 
 def read_recorded(folder: RunFolder) -> Recorded:
     """The manifest of a run, not verified. Raises EnvelopeError or ManifestError for what is none, OSError."""
-    _, payload, signatures = read_envelope(folder.manifest.read_bytes())
+    _, payload, signatures = read_envelope(read_bounded(folder.manifest))
     return Recorded(Statement.from_bytes(payload).manifest, tuple(keyid for keyid, _ in signatures))
 
 
@@ -109,7 +110,7 @@ def read_results(folder: RunFolder) -> tuple[Scores, ...]:
 
 def is_running(folder: RunFolder) -> bool:
     """Whether a process holds the run folder."""
-    with suppress(OSError), (folder.root / LOCK).open("rb") as lock:
+    with suppress(OSError), open(open_regular(folder.root / LOCK), "rb") as lock:
         try:
             portable.lock(lock.fileno(), shared=True)
         except BlockingIOError:
@@ -186,7 +187,10 @@ def _changed(folder: RunFolder, manifest: Manifest) -> tuple[str, ...]:
         if not inside(item.path) or not path.is_file():
             continue
         same = path.stat().st_size == item.size
-        if not same or (path == folder.metrics and file_digest(path).sha256 != item.sha256):
+        if not same or (
+            path == folder.metrics
+            and file_digest(path, beneath=folder.root, follow_symlinks=False).sha256 != item.sha256
+        ):
             found.append(item.path)
     return tuple(sorted(found, key=lambda name: name != folder.metrics.name))
 

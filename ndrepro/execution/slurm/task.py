@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ndrepro.execution.runs.signals import stops_wait
+from provenance.recording.stop_requests import stops_wait
 
 _POLL_SECONDS = 0.2
 # the processes of the task that runs in this interpreter; not part of the task, which is pickled

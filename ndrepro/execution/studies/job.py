@@ -26,7 +26,6 @@ from pathlib import Path
 
 from ndrepro.execution.runs import run as execution
 from ndrepro.execution.runs.observer import Progress, Silent
-from ndrepro.execution.runs.signals import STOPS, stops_wait_no_longer
 from ndrepro.execution.studies.launchers import NOT_STARTED, Began, Ending, Job, Moved, event_line
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
@@ -36,6 +35,7 @@ from ndrepro.protocol.messages import Request, read_json
 from ndrepro.protocol.study.study import StudyRun
 from provenance.attestation.key_home import default_home
 from provenance.errors import ProvenanceError, StorageError
+from provenance.recording.stop_requests import STOPS, stops_wait_no_longer
 
 _SPARSE_SECONDS = 10.0
 

@@ -26,7 +26,6 @@ from typing import IO, Any, Protocol
 
 from ndrepro.execution.runs.observer import Progress
 from ndrepro.execution.runs.run import RunOptions
-from ndrepro.execution.runs.signals import stops_wait
 from ndrepro.protocol.errors import TrainingFailed, from_record, to_record
 from ndrepro.protocol.image_reference import MAIN, located
 from ndrepro.protocol.layout import RunFolder
@@ -34,6 +33,7 @@ from ndrepro.protocol.messages import Scores
 from ndrepro.protocol.project_folders import CODE
 from ndrepro.protocol.study.study import StudyRun, settings_words
 from provenance.errors import ProvenanceError
+from provenance.recording.stop_requests import stops_wait
 
 NOT_STARTED = "not started"
 

@@ -28,7 +28,6 @@ from ndrepro.execution.runs import data_check
 from ndrepro.execution.runs.observer import DataObserver
 from ndrepro.execution.runs.run import RunOptions
 from ndrepro.execution.runs.run_lookup import read_results
-from ndrepro.execution.runs.signals import stops_taken
 from ndrepro.execution.studies.estimates import RECORDED, Estimate, Estimator
 from ndrepro.execution.studies.launchers import NOT_STARTED, Ended, Ending, Event, Job, Launcher
 from ndrepro.execution.studies.run_locks import Claims
@@ -54,6 +53,7 @@ from ndrepro.protocol.training_record import CODE
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.manifest import DATASET
 from provenance.errors import BusyError, KeyFileError, LedgerError, ProvenanceError, StorageError
+from provenance.recording.stop_requests import stops_taken
 
 _LOOK_SECONDS = 0.2
 # what no other run of the study would escape

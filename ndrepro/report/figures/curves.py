@@ -8,6 +8,7 @@ from ndrepro.analysis.results.result_row import ResultRow, manifest_of
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Scores as EpochScores
 from provenance.errors import ProvenanceError
+from provenance.formats.bounded_read import LOG_BYTES, read_bounded
 from provenance.formats.digest import bytes_digest
 from provenance.formats.metrics_log import read_scalars
 
@@ -35,7 +36,7 @@ def curve_of(run: ResultRow) -> Curve | None:
         return None
     signed = manifest.artifact(folder.metrics.name)
     try:
-        if signed is None or bytes_digest(folder.metrics.read_bytes()) != signed.sha256:
+        if signed is None or bytes_digest(read_bounded(folder.metrics, LOG_BYTES)) != signed.sha256:
             return None
         rows = [EpochScores.from_row(row) for row in read_scalars(folder.metrics)]
     except (OSError, ProvenanceError, KeyError, TypeError, ValueError):

@@ -11,7 +11,7 @@ from ndrepro.execution.reproduce.checkpoint_start import Start, nearest_start
 from ndrepro.protocol.errors import CheckpointError
 from ndrepro.protocol.layout import RunFolder
 from provenance.attestation.manifest import Manifest
-from provenance.attestation.run_files import artifacts
+from provenance.attestation.run_files import inventory
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def run(tmp_path: Path) -> tuple[RunFolder, Manifest]:
     folder.checkpoints.mkdir()
     for step in (6, 9, 12):
         folder.checkpoint(step).write_bytes(f"state after {step}".encode())
-    return folder, manifest(put("artifacts", artifacts(tmp_path)))
+    return folder, manifest(put("artifacts", inventory(tmp_path).artifacts))
 
 
 @pytest.mark.parametrize(("at_most", "step"), [(5, 0), (6, 6), (8, 6), (11, 9), (40, 12)])

@@ -14,8 +14,9 @@ import pytest
 from real_runs import Bench, alive, children_of, wait_for
 
 from ndrepro.execution.runs import process_group
+from ndrepro.execution.runs.child_outcome import ending
 from ndrepro.execution.runs.child_process import child_variables
-from ndrepro.execution.runs.run import Finished, _ending
+from ndrepro.execution.runs.run import Finished
 from ndrepro.execution.runs.run_checks import CHECKS
 from ndrepro.protocol.errors import DataError, PeerLost, TrainingFailed, UsageError, to_record
 from ndrepro.protocol.experiment.experiment import Experiment
@@ -122,13 +123,13 @@ def test_the_reason_is_that_of_the_process_that_failed_first(tmp_path: Path) -> 
     folder = RunFolder(tmp_path)
     folder.log.write_text("one line\n")
     told(folder, PeerLost("connection closed"), DataError("a.jpg: damaged", "replace it"))
-    outcome, error = _ending(folder, 1, 2)
+    outcome, error = ending(folder, 1, 2)
     assert (outcome, type(error)) == ("failed", DataError)
     assert error is not None and (error.message, error.cure) == ("process 1 of 2: a.jpg: damaged", "replace it")
     folder.rank_result(1).unlink()
-    assert isinstance(_ending(folder, 1, 2)[1], PeerLost), "nothing better is known"
+    assert isinstance(ending(folder, 1, 2)[1], PeerLost), "nothing better is known"
     folder.result.unlink()
-    assert isinstance(_ending(folder, 1, 2)[1], TrainingFailed)
+    assert isinstance(ending(folder, 1, 2)[1], TrainingFailed)
 
 
 CODE = "import os, sys, time; rank = int(os.environ['RANK']); "

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from real_runs import Bench, alive, children_of, wait_for
 
+from ndrepro.execution.runs.child_outcome import ending
 from ndrepro.execution.runs.observer import Progress, Silent
-from ndrepro.execution.runs.run import Finished, RunOptions, _ending, run
+from ndrepro.execution.runs.run import Finished, RunOptions, run
 from ndrepro.execution.runs.run_checks import CHECKS
 from ndrepro.protocol.errors import DataError, DeviceError, UsageError
 from ndrepro.protocol.layout import RunFolder, RunsFolder
@@ -113,12 +114,12 @@ def test_a_killed_child_is_signed_as_killed_and_resumes_to_the_same_bits(
 
 def test_a_killed_run_without_a_checkpoint_is_not_told_to_go_on_from_one(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    _, error = _ending(folder, -signal.SIGSEGV)
+    _, error = ending(folder, -signal.SIGSEGV)
     assert error is not None and "SIGSEGV" in error.message and "starts over" in error.cure
     folder.checkpoints.mkdir()
     folder.checkpoint(1).touch()
-    _, error = _ending(folder, -signal.SIGSEGV)
-    assert error is not None and "from the last checkpoint" in error.cure, "the control"
+    _, error = ending(folder, -signal.SIGSEGV)
+    assert error is not None and "resumes from the last checkpoint" in error.cure, "the control"
 
 
 def test_a_killed_parent_takes_its_child_along_and_leaves_a_beginning(
@@ -347,6 +348,7 @@ def test_a_full_disk_ends_in_no_half_manifest_and_a_ledger_that_says_so(small_di
     if ended is not None:
         assert ended.outcome == "failed"
         assert isinstance(ended.error, StorageError) and "the disk is full" in ended.error.message
+    if ended is not None and ended.manifest is not None:
         assert verified(bench, folder).ok
     else:
         assert not folder.manifest.exists()

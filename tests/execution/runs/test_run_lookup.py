@@ -39,7 +39,6 @@ def test_a_summary_says_what_became_of_a_run(runs: RunsFolder) -> None:
     holder = open_run(runs, alive)
     unsigned = begin_run(runs, "lenet_bn_2_digits", "20261121T090000Z-000004")
     recorder = open_run(runs, unsigned)
-    (unsigned.root / "link").symlink_to("/etc/passwd")
     with pytest.raises(ProvenanceError):
         recorder.close(outcome="completed", exit_code=0, started="x", finished="x", internal_parameters={})
     gone = begin_run(runs, "lenet_bn_2_digits", "20261121T090000Z-000005")
@@ -48,7 +47,7 @@ def test_a_summary_says_what_became_of_a_run(runs: RunsFolder) -> None:
 
     found = {item.run[-1]: item for item in summaries(runs)}
     assert [found[key].outcome for key in "12345"] == ["interrupted", NO_END, RUNNING, UNSIGNED, MISSING]
-    assert "a symbolic link" in found["4"].problem
+    assert "startedOn: 'x'" in found["4"].problem
     assert (found["1"].duration_seconds, found["1"].epochs, found["1"].total_epochs) == (72.0, 2, 2)
     assert found["1"].signers == read_recorded(signed).signers and not found["2"].signers
     assert found["2"].test_accuracy == 0.5  # what it had reached is told all the same

@@ -58,8 +58,13 @@ def test_a_file_that_is_replaced_or_removed_under_the_reader_has_no_digest(
     other.write_bytes(b"SAME SIZE")
     look = os.stat
     for happens, what in ((lambda: os.replace(other, path), "changed"), (lambda: path.unlink(), "vanished")):
+        looks = [False, True]  # the first look is before the file is opened
 
-        def second_look(*arguments: object, happens: object = happens, **options: object) -> os.stat_result:
+        def second_look(
+            *arguments: object, happens: object = happens, looks: list[bool] = looks, **options: object
+        ) -> os.stat_result:
+            if looks.pop():
+                return look(*arguments, **options)  # type: ignore[arg-type]
             monkeypatch.setattr(os, "stat", look)
             happens()  # type: ignore[operator]
             return look(*arguments, **options)  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ import pytest
 
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.ledger import Ledger
-from provenance.attestation.manifest import Manifest
+from provenance.attestation.manifest import NOT_RECORDED, Manifest
 from provenance.attestation.statement import Statement
 from provenance.errors import (
     BusyError,
@@ -180,7 +180,7 @@ def test_a_full_disk_is_a_storage_error_without_a_half_written_manifest(small_ru
     assert not [path for path in run.folder.rglob("*") if "manifest" in path.name]
     ended = run.ledger.entries()[-1]
     assert ended.event == "ended" and ended.fields["manifest"] is None
-    assert ended.fields["outcome"] == "completed"
+    assert ended.fields["outcome"] == "failed"
     assert "StorageError: " in ended.fields["reason"] and "the disk is full" in ended.fields["reason"]
     (run.folder / "ballast").unlink()
     run.record()
@@ -211,7 +211,7 @@ def test_a_full_ledger_disk_leaves_a_whole_ledger_and_says_so(small_run: Make, t
 
 
 @pytest.mark.parametrize("kind", ["link to a file", "link to a folder", "dangling link", "pipe", "name"])
-def test_what_cannot_be_signed_is_refused_and_told(small_run: Make, kind: str) -> None:
+def test_what_cannot_be_recorded_is_named_and_signed_as_failed(small_run: Make, kind: str) -> None:
     run = small_run()
     recorder = run.open()
     bad = run.folder / "checkpoints" / "bad"
@@ -222,16 +222,19 @@ def test_what_cannot_be_signed_is_refused_and_told(small_run: Make, kind: str) -
     else:
         target = {"link to a file": "step 1.bin", "link to a folder": "/etc", "dangling link": "nowhere"}[kind]
         bad.symlink_to(target)
-    with pytest.raises(StorageError, match=r"bad.*a run folder holds regular files only"):
+    with pytest.raises(DigestError, match=r"bad.*a run folder holds regular files only"):
         run.close(recorder)
-    assert not run.manifest.exists()
-    assert "regular files only" in run.ledger.entries()[-1].fields["reason"]
+    manifest, ended = read(run.manifest), run.ledger.entries()[-1]
+    assert manifest.outcome == ended.fields["outcome"] == "failed"
+    named = manifest.byproduct(NOT_RECORDED)
+    assert named is not None and ["bad" in name for name in named.annotations or {}] == [True]
+    assert "could not be recorded, as the manifest says" in run.verify().checks[6].message
     if kind != "name":
         bad.unlink()
         run.record()
 
 
-def test_a_folder_that_is_still_written_to_is_not_signed(small_run: Make) -> None:
+def test_files_that_are_still_written_to_are_named_and_signed_as_failed(small_run: Make) -> None:
     run = small_run()
     recorder = run.open()
     stop = threading.Event()
@@ -251,8 +254,11 @@ def test_a_folder_that_is_still_written_to_is_not_signed(small_run: Make) -> Non
     finally:
         stop.set()
         writer.join()
-    assert not run.manifest.exists()
-    assert "DigestError" in run.ledger.entries()[-1].fields["reason"]
+    manifest = read(run.manifest)
+    named = manifest.byproduct(NOT_RECORDED)
+    assert manifest.outcome == "failed" and named is not None
+    assert not {each.path for each in manifest.artifacts} & set(named.annotations or {})
+    assert manifest.artifact("weights.bin") is not None
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verify import verify
-from provenance.errors import CanonicalError, StorageError, UsageError
+from provenance.errors import CanonicalError, DigestError, UsageError
 from provenance.formats.metrics_log import read_scalars
 
 
@@ -156,9 +156,11 @@ def test_a_run_that_cannot_be_signed_says_so_beside_its_own_error(places: dict[s
         (run.folder / "link").symlink_to("/etc/passwd")
         raise ZeroDivisionError
     (note,) = caught.value.__notes__
-    assert "could not be signed" in note and "symbolic link" in note
+    assert "the run was signed as failed" in note and "symbolic link" in note
+    (places["folder"] / "link").unlink()
+    assert verified(places).outcome == "failed"
     here = {**places, "folder": places["folder"].with_name("second")}
-    with pytest.raises(StorageError, match="symbolic link"), provenance.record(**here, name="fit") as run:
+    with pytest.raises(DigestError, match="symbolic link"), provenance.record(**here, name="fit") as run:
         (run.folder / "link").symlink_to("/etc/passwd")
 
 

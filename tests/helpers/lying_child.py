@@ -1,0 +1,65 @@
+"""A training process that trains nothing and writes what it likes: one program with a behaviour for each attack.
+
+``code_of`` makes the packages that the parent is told to train with. The program first writes the files of a run that
+completed, sound and small, and then does its mischief in the run folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+# what a training process writes and its parent reads
+FILES = ("environment.json", "dataset.json", "model.json", "metrics.jsonl", "timing.jsonl", "trail.bin", "result.json")
+
+_PROGRAM = """
+import json, os, signal, socket, struct, subprocess, sys, time
+
+FILES = {files!r}
+root = sys.argv[1]
+os.chdir(root)
+request = json.load(open("request.json"))
+seal = {{"environment": {{"distributions": {{"installed": []}}}}, "flags": {{}}, "libraries": {{}}, "usage": {{}}}}
+row = {{"epoch": 1, "step": 1, "train_loss": 1.0, "train_accuracy": 0.5, "test_loss": 1.0, "test_accuracy": 0.5,
+       "learning_rate": 0.1}}
+timing = dict.fromkeys(["train_seconds", "test_seconds", "trail_seconds", "images_per_second"], 0.01)
+timing |= {{"epoch": 1, "peak_memory_bytes": 1, "peak_device_memory_bytes": 0}}
+result = {{"outcome": "completed", "epochs": 1, "steps": 1, "device": "cpu", "error": None}}
+header = json.dumps({{"schema": "urn:ndrepro:trail:v1", "tensors": []}}).encode()
+header += b" " * (-(12 + len(header)) % 64)
+contents = {{
+    "environment.json": json.dumps({{"start": seal, "end": seal}}),
+    "dataset.json": json.dumps({{"train_images": 16, "tree_sha256": "ab" * 32}}),
+    "model.json": json.dumps({{"summary": {{"layers": 1}}}}),
+    "metrics.jsonl": json.dumps(row) + "\\n",
+    "timing.jsonl": json.dumps(timing) + "\\n",
+    "trail.bin": (b"NDTRAIL\\x01" + struct.pack("<I", len(header)) + header + bytes(16)).decode("latin-1"),
+    "result.json": json.dumps(result),
+}}
+
+def put(name, text):
+    if os.path.lexists(name):
+        os.unlink(name)
+    with open(name, "w", encoding="latin-1") as stream:
+        stream.write(text)
+
+def everywhere(make):
+    for name in FILES:
+        os.unlink(name)
+        make(name)
+
+for name in FILES:
+    put(name, contents[name])
+{mischief}
+time.sleep({seconds})
+sys.exit({code})
+"""
+
+
+def code_of(into: Path, mischief: str = "", *, seconds: float = 0.5, code: int = 0) -> Path:
+    """Packages whose training process does that mischief, lives on for ``seconds``, and ends with the exit code."""
+    for package in ("ndrepro", "ndrepro/training", "provenance"):
+        (into / package).mkdir(parents=True)
+        (into / package / "__init__.py").touch()
+    program = _PROGRAM.format(files=FILES, mischief=mischief, seconds=seconds, code=code)
+    (into / "ndrepro" / "training" / "__main__.py").write_text(program, encoding="utf-8")
+    return into
