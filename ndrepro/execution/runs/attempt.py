@@ -85,7 +85,7 @@ class RunAttempt:
         self._recorder: Recorder = run_account.open_recorder(folder, request, runs, home)
 
     def end(self, code: Path, sandbox: Sandbox | None) -> AttemptEnd:
-        """Train with the packages in ``code``, in ``sandbox`` if any, sign, and tell the ledger, whatever goes wrong."""
+        """Train with the packages in ``code``, in ``sandbox`` if any, sign, tell the ledger, whatever goes wrong."""
         self._code = run_account.code_copy(self._folder, code)
         try:
             self._train(code, sandbox)
