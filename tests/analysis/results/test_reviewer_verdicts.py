@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 from reviewed_runs import Reviewed
 
+from provenance.attestation.dsse import read_envelope, sign_envelope, write_envelope
+from provenance.attestation.key_home import KeyRing
 from provenance.attestation.trust import OWN_NAME
+from provenance.formats.canonical_json import canonical_bytes
 
 
 @pytest.fixture
@@ -97,3 +100,39 @@ def test_a_copy_of_a_verdict_counts_once(reviewed: Reviewed) -> None:
     path = reviewed.sign(reviewed.run, reviewed.same, "identical")
     path.with_name("copy.dsse.json").write_bytes(path.read_bytes())
     assert len(reviewed.read()[1].held) == 1
+
+
+CLAIMS = [
+    {"name": "epoch results", "status": "checked", "evidence": "1 epoch"},
+    {"name": "end state", "status": "not checked", "evidence": "nothing kept"},
+]
+
+
+def test_claims_are_read_those_of_the_run_first(reviewed: Reviewed) -> None:
+    repeated = [{"run": reviewed.same.name, "claims": CLAIMS[1:]}]
+    reviewed.sign(reviewed.run, reviewed.same, "close", claims=CLAIMS[:1], repeated=repeated)
+    (held,) = reviewed.read()[1].held
+    assert [item.to_json() for item in held.claims] == CLAIMS == held.to_json()["claims"]
+
+
+@pytest.mark.parametrize("verdict", ["identical", "close", "inconsistent"])
+def test_a_verdict_that_passes_a_failed_claim_does_not_count(reviewed: Reviewed, verdict: str) -> None:
+    failed = {"name": "final weights", "status": "failed", "evidence": "they differ"}
+    reviewed.sign(reviewed.run, reviewed.same, verdict, claims=[failed])
+    _, found = reviewed.read()
+    if verdict == "inconsistent":
+        assert len(found.held) == 1, "the control"
+    else:
+        assert found.held == () and "a claim failed: final weights" in found.refused[0].reason
+
+
+def test_a_verdict_of_the_first_version_stays_readable(reviewed: Reviewed) -> None:
+    path = reviewed.sign(reviewed.run, reviewed.same, "identical", challenge="walnut")
+    statement = json.loads(read_envelope(path.read_bytes())[1])
+    statement["predicateType"] = "urn:ndrepro:verdict:v1"
+    for part in (statement["predicate"], *statement["predicate"]["repeated"]):
+        del part["claims"]
+    signed = sign_envelope(canonical_bytes(statement), KeyRing(reviewed.reviewer.home).signer())
+    path.write_bytes(write_envelope(*read_envelope(signed)))
+    (held,) = reviewed.read()[1].held
+    assert (held.verdict, held.claims) == ("identical", ())
