@@ -23,6 +23,7 @@ from dishonest_author import (
     restate,
     sign_again,
 )
+from forged_states import random_weights
 from real_runs import Bench
 from safetensors.numpy import load_file
 
@@ -34,17 +35,6 @@ from ndrepro.execution.runs.run import Finished
 from ndrepro.protocol.layout import RunFolder
 
 ANOTHER = {"model_name": "Another processor"}
-
-
-def random_weights(folder: RunFolder) -> None:
-    """Final weights that no training made; the last step's hashes are theirs, which ends the equal bits there."""
-    noise = np.random.default_rng(0)
-    weights = {
-        name: noise.standard_normal(each.shape).astype(each.dtype) if each.dtype.kind == "f" else each
-        for name, each in load_file(folder.weights).items()
-    }
-    folder.checkpoint(24).unlink()
-    put_weights(folder, weights)
 
 
 def signed_on(folder: RunFolder, author: Bench, cpu: dict[str, Any]) -> None:

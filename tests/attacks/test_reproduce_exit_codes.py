@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 from dishonest_author import copied, edit_results, restate, sign_again
+from forged_states import forged, random_weights
 from real_runs import Bench
 from recorded_runs import process
-from test_close_downgrade import random_weights
-from test_spot_check_states import forged
 
 from ndrepro.execution.runs.run import Finished
 from ndrepro.protocol.layout import RunFolder
