@@ -53,7 +53,7 @@ class FoldedWeight(torch.autograd.Function):
         outer = product_plus(plan.rows.weight_rows(kernel_gradient), per_row, mean.unsqueeze(1), alpha=-1.0)
         weight_gradient = plan.rows.as_weight(product(outer, transposed(deconv)), ctx.weight_shape)
         if x_gradient is not None:
-            mean_gradient = product(transposed(folded), per_row).neg_()
-            rows = rows_gradient(weight_rows, outer, mean_gradient, centred, tuple(saved), plan, ctx.count)
+            shift_gradient = product(transposed(folded), per_row)
+            rows = rows_gradient(weight_rows, outer, shift_gradient, centred, tuple(saved), plan, ctx.count)
             plan.rows.add_back(x_gradient, rows, plan.before)
         return x_gradient, weight_gradient, bias_gradient if ctx.biased else None, None

@@ -84,13 +84,13 @@ def add_back(images: Tensor, patches: Tensor, grid: PatchGrid) -> None:
         _add_images_last(images, patches.view(*shape, *counts, len(images)), grid)
         return
     patches = patches.view(*shape, len(images), *counts)
-    if images.device.type != "cpu":
-        _add_folded(images, patches, grid)
-    elif grid.tiles:
+    if grid.tiles:
         _add_tiles(images, patches, grid)
+    elif images.device.type != "cpu":
+        _add_folded(images, patches, grid)
     else:
         for tap, pixels in _taps(images.shape, counts, grid):
-            images[pixels] += patches[tap].transpose(0, 1)
+            images[pixels].add_(patches[tap].transpose(0, 1))
 
 
 def _images_last(x: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ def _add_images_last(images: Tensor, patches: Tensor, grid: PatchGrid) -> None:
     for i in range(grid.kernel[0]):
         rows = _every(i * grid.dilation[0], grid.stride[0], down)
         for j in range(grid.kernel[1]):
-            padded[:, rows, _every(j * grid.dilation[1], grid.stride[1], across)] += patches[:, i, j]
+            padded[:, rows, _every(j * grid.dilation[1], grid.stride[1], across)].add_(patches[:, i, j])
     inside = padded[:, top : top + height, left : left + width].reshape(-1, count)
     images += inside.t().contiguous().view(images.shape)
 
@@ -121,7 +121,7 @@ def _add_tiles(images: Tensor, patches: Tensor, grid: PatchGrid) -> None:
     whole = patches.permute(3, 0, 4, 1, 5, 2).reshape(count, channels, down * high, across * wide)
     top, left = grid.padding
     inside = whole[:, :, top : top + images.shape[2], left : left + images.shape[3]]
-    images[:, :, : inside.shape[2], : inside.shape[3]] += inside
+    images[:, :, : inside.shape[2], : inside.shape[3]].add_(inside)
 
 
 def _add_folded(images: Tensor, patches: Tensor, grid: PatchGrid) -> None:

@@ -16,11 +16,12 @@ symmetrised gradient:
 
     dZ_{r+1} = 1.5 dZ_r - 0.5 (dZ_r M_r + Z_r dM_r)      and likewise dV_r, dM_{r+1}
 
-and, with N = Z_{n+1} as a function of M_1 and h = dN along G / sqrt(s), the norm's own derivative gives
+and, with h = dZ_{n+1} along G, the norm's own derivative gives
 
-    adjoint(G) = (h - (<G, D> / 2 + <h, M_1>) M_1) / s
+    adjoint(G) = (h - (<G, Z_{n+1}> / 2 + <h, M_1>) M_1) / s^1.5
 
-Stacks of matrices (S, F, F) are treated each by itself, in their own dtype.
+dZ_2 = -0.5 dM_1, so e = -2 dZ is carried, which starts as dM_1 itself. Stacks of matrices (S, F, F) are treated each by
+itself, in their own dtype.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ from torch import Tensor
 from ndrepro.training.deconv_kernels.matrix_products import inner, product, product_plus, transposed
 
 
-def inverse_sqrt(covariance: Tensor, norm: Tensor, n_iter: int) -> tuple[Tensor, tuple[Tensor, ...]]:
+def inverse_sqrt(covariance: Tensor, norm: Tensor, identity: Tensor, n_iter: int) -> tuple[Tensor, tuple[Tensor, ...]]:
     """D (S, F, F) of ``covariance`` (S, F, F) with Frobenius ``norm`` (S, 1, 1), and what ``adjoint`` needs."""
     m = covariance / norm
-    z = _first_factor(m)
+    z = torch.lerp(m, identity, 1.5)  # T_1 = 1.5 I - 0.5 M_1
     zs, ms, vs = [z], [m], []
     for _ in range(n_iter - 1):
         v = _times_t(m, m)
@@ -43,8 +44,7 @@ def inverse_sqrt(covariance: Tensor, norm: Tensor, n_iter: int) -> tuple[Tensor,
         zs.append(z)
         ms.append(m)
         vs.append(v)
-    root = z / norm.sqrt()
-    return root, (norm, root, *zs[:-1], *ms, *vs)
+    return z * norm.rsqrt(), (norm, *zs, *ms, *vs)
 
 
 def adjoint(left: Tensor, right: Tensor, saved: tuple[Tensor, ...], n_iter: int) -> Tensor:
@@ -52,34 +52,18 @@ def adjoint(left: Tensor, right: Tensor, saved: tuple[Tensor, ...], n_iter: int)
 
     The gradient with respect to D is ``left``^T ``right``, of (S, R, F) both; ``saved`` is from ``inverse_sqrt``.
     """
-    norm, root = saved[:2]
-    count = n_iter - 1
-    zs, ms, vs = saved[2 : 2 + count], saved[2 + count : 3 + 2 * count], saved[3 + 2 * count :]
+    norm, zs, ms, vs = saved[0], saved[1 : n_iter + 1], saved[n_iter + 1 : 2 * n_iter + 1], saved[2 * n_iter + 1 :]
     gradient = product(transposed(left), right)
-    gradient = gradient + transposed(gradient)
-    dm = gradient * (0.5 / norm.sqrt())
-    dz = dm * -0.5
-    for z, m, v, following in zip(zs, ms[:-1], vs, ms[1:], strict=True):
-        dv = _step_derivative(m, dm, m, dm)
-        dm = _step_derivative(v, dv, m, dm)
-        dz = _step_derivative(z, dz, following, dm)
-    first = ms[0]
-    share = inner(gradient, root).mul_(0.25).add_(inner(dz, first))
-    return torch.addcmul(dz, share, first, value=-1.0) / norm
-
-
-def _first_factor(m: Tensor) -> Tensor:
-    """T_1 = 1.5 I - 0.5 M."""
-    t = m * -0.5
-    t.diagonal(dim1=-2, dim2=-1).add_(1.5)
-    return t
+    gradient = gradient + transposed(gradient)  # twice the symmetric part
+    dm, e = gradient, gradient
+    for z, m, v, following in zip(zs[:-1], ms[:-1], vs, ms[1:], strict=True):
+        dv = product_plus(_times_t(dm, m), m, dm, alpha=-0.5)
+        dm = product_plus(_times_t(dv, m), v, dm, alpha=-0.5)
+        e = product_plus(_times_t(e, following), z, dm)
+    share = inner(gradient, zs[-1]).sub_(inner(e, ms[0]))
+    return torch.addcmul(e, share, ms[0]).mul_(-0.25 * norm**-1.5)
 
 
 def _times_t(x: Tensor, m: Tensor) -> Tensor:
     """X T = 1.5 X - 0.5 X M."""
     return product_plus(x, x, m, beta=1.5, alpha=-0.5)
-
-
-def _step_derivative(x: Tensor, dx: Tensor, m: Tensor, dm: Tensor) -> Tensor:
-    """d(X T) = 1.5 dX - 0.5 (dX M + X dM)."""
-    return product_plus(product_plus(dx, dx, m, beta=1.5, alpha=-0.5), x, dm, alpha=-0.5)

@@ -23,11 +23,11 @@ PRECISE_STEPS = 8
 
 @dataclass(frozen=True)
 class InverseRoot:
-    """``forward`` (covariance, norm, n_iter) -> D and what ``adjoint`` needs; ``adjoint`` (left, right, saved, n_iter)
-    -> the covariance's gradient, for the gradient left^T right of D; ``precise``: in float64 whatever comes.
+    """``forward`` (covariance, norm, identity, n_iter) -> D and what ``adjoint`` needs; ``adjoint`` (left, right, that,
+    n_iter) -> the covariance's gradient, for the gradient left^T right of D; ``precise``: in float64 whatever comes.
     """
 
-    forward: Callable[[Tensor, Tensor, int], tuple[Tensor, tuple[Tensor, ...]]]
+    forward: Callable[[Tensor, Tensor, Tensor, int], tuple[Tensor, tuple[Tensor, ...]]]
     adjoint: Callable[[Tensor, Tensor, tuple[Tensor, ...], int], Tensor]
     precise: bool
 

@@ -15,7 +15,7 @@ of m at i and j before a step, and Dm, Dz the divided differences of m and z so 
 
     Dz <- Dz t(b) - Dm z(a) / 2,      Dm <- Dm (9 - 6 (a + b) + a^2 + a b + b^2) / 4
 
-One matrix (1, F, F) at a time. Many steps amplify the rounding of small eigenvalues: ``precise`` computes in float64.
+One matrix (1, F, F) at a time, in its own dtype.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ from torch import Tensor
 from ndrepro.training.deconv_kernels.matrix_products import symmetric_product, transposed
 
 
-def inverse_sqrt(covariance: Tensor, norm: Tensor, n_iter: int) -> tuple[Tensor, tuple[Tensor, ...]]:
+def inverse_sqrt(covariance: Tensor, norm: Tensor, identity: Tensor, n_iter: int) -> tuple[Tensor, tuple[Tensor, ...]]:
     """D (1, F, F) of ``covariance`` (1, F, F) with Frobenius ``norm`` (1, 1, 1), and what ``adjoint`` needs.
+
+    ``identity`` is not used: products need it.
 
     Raises torch's LinAlgError where the eigenvalues do not converge.
     """

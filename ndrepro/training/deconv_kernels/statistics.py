@@ -69,41 +69,43 @@ def measure(x: Tensor, plan: WhiteningPlan) -> BatchStatistics:
         count = plan.rows.count_of_all(x, rows, plan.together.images)
         mean = plan.together.total(rows.sum(2)) / count
     centred = rows.sub_(mean.unsqueeze(2))
-    covariance = _covariance(centred, count, plan)
+    identity = torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
+    covariance = _covariance(centred, identity, count, plan)
     norm = torch.linalg.vector_norm(covariance, dim=(1, 2), keepdim=True)
     stage_done("mean and covariance", mean, covariance)
     if plan.observe is not None:
         plan.observe(norm)
     dtype = plan.root.dtype(covariance.dtype)
-    deconv, saved = plan.root.forward(covariance.to(dtype), norm.to(dtype), plan.n_iter)
+    deconv, saved = plan.root.forward(covariance.to(dtype), norm.to(dtype), identity.to(dtype), plan.n_iter)
     deconv = deconv.to(covariance.dtype)
     stage_done("inverse square root", deconv)
     return BatchStatistics(centred, mean, deconv, saved, count)
 
 
-def _covariance(centred: Tensor, count: int, plan: WhiteningPlan) -> Tensor:
-    groups, features, _ = centred.shape
-    if groups == 1 and plan.together is None and centred.device.type == "cpu":
+def _covariance(centred: Tensor, identity: Tensor, count: int, plan: WhiteningPlan) -> Tensor:
+    groups = centred.shape[0]
+    if plan.together is not None:
+        scatter = plan.together.total(product(centred, transposed(centred)))
+        return plan.eps * identity + scatter / count
+    if groups == 1 and centred.device.type == "cpu":
         covariance = symmetric_product(centred[0], centred[0]).mul_(1.0 / count)
         covariance.diagonal().add_(plan.eps)
         return covariance.unsqueeze(0)
-    identity = torch.eye(features, dtype=centred.dtype, device=centred.device).expand(groups, -1, -1)
-    if plan.together is None:
-        return product_plus(identity, centred, transposed(centred), beta=plan.eps, alpha=1.0 / count)
-    scatter = plan.together.total(product(centred, transposed(centred)))
-    return plan.eps * identity + scatter / count
+    whole = identity.expand(groups, -1, -1)
+    return product_plus(whole, centred, transposed(centred), beta=plan.eps, alpha=1.0 / count)
 
 
 def rows_gradient(
     left: Tensor,
     right: Tensor,
-    mean_gradient: Tensor,
+    shift_gradient: Tensor,
     centred: Tensor,
     saved: tuple[Tensor, ...],
     plan: WhiteningPlan,
     count: int,
 ) -> Tensor:
-    """The gradient (S, F, M) of the rows, for the gradient ``left``^T ``right`` of D and ``mean_gradient`` (S, F, 1).
+    """The gradient (S, F, M) of the rows, for ``left``^T ``right`` of D and, of the mean, minus ``shift_gradient``
+    (S, F, 1).
 
     ``left`` and ``right`` (S, R, F); ``saved`` and ``count`` are those of ``measure``.
     """
@@ -111,5 +113,5 @@ def rows_gradient(
     gradient = plan.root.adjoint(left.to(dtype), right.to(dtype), saved, plan.n_iter).to(centred.dtype)
     if plan.together is not None:
         gradient = plan.together.total(gradient)
-        mean_gradient = plan.together.total(mean_gradient)
-    return product_plus(mean_gradient / count, gradient, centred, alpha=2.0 / count)
+        shift_gradient = plan.together.total(shift_gradient)
+    return product_plus(shift_gradient * (-1.0 / count), gradient, centred, alpha=2.0 / count)

@@ -57,9 +57,9 @@ class WhitenedConvolution(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             whitened_gradient = torch.mm(weight.reshape(out_channels, -1).t(), rows).view(features, -1)
             patch_gradient = torch.mm(deconv[0].t(), whitened_gradient)
-            mean_gradient = patch_gradient.sum(1, keepdim=True).neg_().unsqueeze(0)
+            shift_gradient = patch_gradient.sum(1, keepdim=True).unsqueeze(0)
             factors = centred_patches.t().unsqueeze(0), whitened_gradient.t().unsqueeze(0)
-            sampled = rows_gradient(*factors, mean_gradient, centred, tuple(saved), plan, ctx.count)
+            sampled = rows_gradient(*factors, shift_gradient, centred, tuple(saved), plan, ctx.count)
             x_gradient = gradient.new_zeros(ctx.image_shape)
             add_back(x_gradient, patch_gradient, grid)
             plan.rows.add_back(x_gradient, sampled, plan.before)
