@@ -7,9 +7,10 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
-from benchmarks import comparing, recording, replaying, reporting, verifying
+from benchmarks import comparing, deconvolution, recording, replaying, reporting, verifying
 from benchmarks.measure import Result
 
 BENCHMARKS: dict[str, Callable[[], Result]] = {
@@ -27,6 +28,8 @@ BENCHMARKS: dict[str, Callable[[], Result]] = {
     # what docs/determinism.md says they cost
     "canonical-bn": lambda: replaying.canonical("vgg11_bn_1", 9.0),
     "canonical-nd": lambda: replaying.canonical("lenet_nd_1", 4.0),
+    **{f"deconv-{arch}": partial(deconvolution.faster, arch) for arch in deconvolution.BATCHES},
+    **{f"operators-{arch}": partial(deconvolution.operators, arch) for arch in deconvolution.BATCHES},
     "verify-many": verifying.first_reading,
     "verify-unchanged": verifying.unchanged,
     "verify-memory": verifying.memory,

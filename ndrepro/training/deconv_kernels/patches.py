@@ -57,20 +57,22 @@ def gather(x: Tensor, grid: PatchGrid) -> Tensor:
     """Images (N, C, H, W) -> patches (C, k, k, N, H', W'), contiguous, always in memory of their own; (C, k, k, H', W',
     N) where ``batch_last``.
     """
-    counts, (top, left) = grid.counts(x.shape[2], x.shape[3]), grid.padding
+    top, left = grid.padding
     last = batch_last(x)
+    rows, columns = (1, 2) if last else (2, 3)
     if last:
-        padded = F.pad(_images_last(x), (0, 0, left, left, top, top))
-        channel, row, column, image = padded.stride()
-    else:
-        padded = F.pad(x, (left, left, top, top)) if top or left else x
-        image, channel, row, column = padded.stride()
-    positions: Pair = (row * grid.stride[0], column * grid.stride[1])
-    inside = (row * grid.dilation[0], column * grid.dilation[1])
-    sizes = (*counts, len(x)) if last else (len(x), *counts)
-    strides = (*positions, image) if last else (image, *positions)
-    view = padded.as_strided((x.shape[1], *grid.kernel, *sizes), (channel, *inside, *strides), padded.storage_offset())
+        x = _images_last(x)
+    if top or left:
+        x = F.pad(x, (0, 0, left, left, top, top) if last else (left, left, top, top))
+    views = _windows(_windows(x, rows, 0, grid), columns, 1, grid)
+    view = views.permute(0, 4, 5, 1, 2, 3) if last else views.permute(1, 4, 5, 0, 2, 3)
     return view.clone(memory_format=torch.contiguous_format)
+
+
+def _windows(x: Tensor, dim: int, axis: int, grid: PatchGrid) -> Tensor:
+    """A view of ``x`` with the windows along ``dim`` in its place, and what is in a window as a new last dimension."""
+    extent = grid.dilation[axis] * (grid.kernel[axis] - 1) + 1
+    return x.unfold(dim, extent, grid.stride[axis])[..., :: grid.dilation[axis]]
 
 
 def add_back(images: Tensor, patches: Tensor, grid: PatchGrid) -> None:

@@ -36,7 +36,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ndrepro.protocol.errors import UsageError
-from ndrepro.training.compute.torch_compat import full_precision
+from ndrepro.training.compute.torch_compat import full_precision, is_compiling
 from ndrepro.training.layers.arithmetic import TORCH, Arithmetic
 from ndrepro.training.layers.host_counter import HostCounter
 from ndrepro.training.layers.layer_kernel import LayerKernel
@@ -135,6 +135,8 @@ class Deconv2d(nn.Module):
         """(N, C, H, W) -> (N, out_channels, H', W')."""
         if x.dim() != 4 or x.shape[1] != self.in_channels:
             raise UsageError(f"Deconv2d: input of shape {tuple(x.shape)}, expected (N, {self.in_channels}, H, W)")
+        if self.training and self.freeze and is_compiling():
+            return self._forward_traced(x)
         live = self.training and not self.frozen
         if self.training and self.freeze:
             self._counter.advance(self.step, 10 * self.freeze_iter)
@@ -144,6 +146,22 @@ class Deconv2d(nn.Module):
             mean, deconv = self._measured(x.to(self.weight.dtype)) if live else self._running()
             weight, bias = self._folded(mean, deconv)
         stage_done("weight transform", weight, bias)
+        return self.applied(x, weight, bias)
+
+    def _forward_traced(self, x: Tensor) -> Tensor:
+        """``forward`` in training of a layer that freezes, under a compiler, which traces one way for all steps.
+
+        So the statistics are measured in frozen steps too, and the device chooses.
+        """
+        frozen = self.step > self.freeze_iter
+        momentum = (~frozen).to(self.running_mean.dtype) * self.momentum
+        with full_precision(x.device.type):
+            measured = _statistics(self._rows(x.to(self.weight.dtype)), self.eps, self.n_iter, self.arithmetic)
+            used = [torch.where(frozen, old, new) for old, new in zip(self._running(), measured, strict=True)]
+            weight, bias = self._folded(*used)
+            for running, batch in zip((self.running_mean, self.running_deconv), measured, strict=True):
+                running += momentum * (batch.detach().view_as(running) - running)
+        self.step.copy_((self.step + 1) % (10 * self.freeze_iter))
         return self.applied(x, weight, bias)
 
     def folded_running(self, device_type: str) -> tuple[Tensor, Tensor]:
