@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import socket
 import subprocess
 import sys
@@ -154,7 +155,7 @@ def test_a_sandbox_stops_every_attack(reviewer: Reviewer, victim: subprocess.Pop
     if why_not("bubblewrap") and why_not("namespaces"):
         pytest.skip(f"no sandbox here: {why_not('namespaces')}")
     answer = reviewer.reproduce()
-    assert answer.code == 0, answer.err
+    assert answer.code == 0, (answer.err, answer.out)
     found = reviewer.attacks(answer)
     assert len(found) == 10 and all(said.startswith("failed: ") for said in found.values())
     assert victim.poll() is None and not (reviewer.home / ".profile").exists()
@@ -169,7 +170,7 @@ def test_a_sandbox_stops_every_attack(reviewer: Reviewer, victim: subprocess.Pop
 def test_without_a_sandbox_every_attack_succeeds(reviewer: Reviewer, victim: subprocess.Popen[bytes]) -> None:
     """The control."""
     answer = reviewer.reproduce("--sandbox", "none", "--trust-code")
-    assert answer.code == 0, answer.err
+    assert answer.code == 0, (answer.err, answer.out)
     found = reviewer.attacks(answer)
     assert set(found.values()) == {"yes"}
     assert victim.wait(60) < 0 and (reviewer.home / ".profile").read_text() == "evil"
@@ -190,3 +191,32 @@ def executed(answer: Answer) -> dict[str, Any]:
     payload = read_envelope(Path(answer.json["attestation"]).read_bytes())[1]
     found: dict[str, Any] = json.loads(payload)["predicate"]["execution"]
     return found
+
+
+def test_a_reviewer_is_shown_the_code_and_may_refuse(reviewer: Reviewer) -> None:
+    before = set(reviewer.run.root.parent.iterdir())
+    words = ["reproduce", str(reviewer.run.root), "--runs", str(reviewer.bench.options.runs.root), "--sandbox", "none"]
+    ours, theirs = pty.openpty()
+    variables = {**os.environ, "PYTHONPATH": str(CODE), "NDREPRO_HOME": str(reviewer.bench.options.home)}
+    with subprocess.Popen(
+        [sys.executable, "-m", "ndrepro", *words], stdin=theirs, stdout=theirs, stderr=theirs, env=variables
+    ) as asked:
+        os.close(theirs)
+        os.write(ours, b"n\n")
+        shown = _until_closed(ours)
+    assert asked.returncode == 3, shown
+    assert "untracked  ndrepro/training/attack.py" in shown and "+    attack(folder.root)" in shown
+    assert "Run it?" in shown and set(reviewer.run.root.parent.iterdir()) == before
+
+
+def _until_closed(terminal: int) -> str:
+    found = b""
+    with open(terminal, "rb", buffering=0) as stream:
+        while True:
+            try:
+                piece = stream.read(4096)
+            except OSError:  # as Linux ends a terminal whose other side is closed
+                piece = b""
+            if not piece:
+                return found.decode("utf-8", "replace")
+            found += piece

@@ -136,3 +136,18 @@ def test_a_verdict_of_the_first_version_stays_readable(reviewed: Reviewed) -> No
     path.write_bytes(write_envelope(*read_envelope(signed)))
     (held,) = reviewed.read()[1].held
     assert (held.verdict, held.claims) == ("identical", ())
+
+
+def test_the_sandbox_of_a_verdict_is_read_and_one_without_is_readable(reviewed: Reviewed) -> None:
+    reviewed.sign(reviewed.run, reviewed.same, "identical", execution={"sandbox": "bubblewrap", "code": {}})
+    reviewed.sign(reviewed.other, reviewed.unlike, "inconsistent")
+    found = reviewed.read()[1]
+    assert [item.sandbox for item in found.held] == ["bubblewrap", ""]
+    assert found.to_json()["verdicts"][0]["sandbox"] == "bubblewrap"
+
+
+@pytest.mark.parametrize("execution", [{}, {"sandbox": "chroot"}, {"sandbox": 1}, "none", None])
+def test_a_sandbox_of_no_known_kind_does_not_count(reviewed: Reviewed, execution: object) -> None:
+    reviewed.sign(reviewed.run, reviewed.same, "identical", execution=execution)
+    found = reviewed.read()[1]
+    assert not found.held and "execution" in found.refused[0].reason

@@ -9,11 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from real_runs import wait_for
+from real_runs import Bench, wait_for
 
 from ndrepro.execution.sandbox.confinement import Confinement
 from ndrepro.execution.sandbox.passed_variables import passed_variables
@@ -237,3 +238,16 @@ def test_starting_costs_little(box: Box) -> None:
         subprocess.run(words, check=True)
     bare = (time.perf_counter() - start) / 5
     print(f"\n{box.kind}: {min(took) - bare:.3f} to {max(took) - bare:.3f} s beyond the process itself, n = 5")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_confined_run_has_the_same_bits(kind: str, processes: str, tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    free = bench.run("lenet_nd_1_digits", processes=processes)
+    hides = {"runs": (bench.options.runs.root,), "secret": (bench.options.home,)}
+    bench.options = replace(bench.options, sandbox=Sandbox(kind, **hides))
+    confined = bench.run("lenet_nd_1_digits", processes=processes)
+    assert confined.outcome == free.outcome == "completed", confined.error
+    for name in ("metrics.jsonl", "trail.bin", "weights.safetensors"):
+        assert (confined.folder.root / name).read_bytes() == (free.folder.root / name).read_bytes()
