@@ -33,7 +33,9 @@ from provenance.formats.digest import file_digest
 from provenance.formats.digest_cache import DigestCache
 from provenance.redaction.redact import redact_tree
 
-_SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin")
+# of the system's package managers; the last holds the host's driver inside of Apptainer
+_SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/nix/store", "/gnu/store", "/.singularity.d/libs")
+_HOOKS = ("sitecustomize", "usercustomize")
 _NAMED = 100
 # executable mappings that are no files of anybody's: devices, and libffi's own pages
 _NO_FILES = ("/dev/", "/memfd:libffi", "/SYSV", "/anon_hugepage")
@@ -96,8 +98,8 @@ def survey(
     """Sort the files that a process executes.
 
     Returns ``foreign``: {path: {kind, sha256}}, the first hundred by path; ``count`` of all; ``system``: {path: sha256}
-    of the libraries from the system and the interpreter's installation; ``compiled``, where there are any: how many
-    files torch's compiler wrote.
+    of the libraries from the system and the interpreter's installation; where there are any, ``compiled``: how many
+    files torch's compiler wrote, and ``unrecorded``: how many are, or may be, of distributions without a RECORD.
     """
     found = _Survey(list(installed), own, folders)
     for kind, paths in (("module", modules), ("library", libraries)):
@@ -149,8 +151,10 @@ class _Survey:
             self.foreign.setdefault(path, kind)
 
     def to_json(self) -> dict[str, Any]:
-        for each in self._sites.values():
+        sites = {id(each): each for each in self._sites.values()}.values()
+        for each in sites:
             self.foreign.update(each.unlisted())
+        unrecorded = sum(each.unrecorded for each in sites)
         digests = DigestCache(Path("/"))
         named = sorted(self.foreign)[:_NAMED]
         found: dict[str, Any] = {
@@ -159,15 +163,17 @@ class _Survey:
             "system": {path: _remembered(digests, path) for path in sorted(self.system)},
         }
         digests.save()
-        return {**found, **({"compiled": self.compiled} if self.compiled else {})}
+        for name, number in (("compiled", self.compiled), ("unrecorded", unrecorded)):
+            if number:
+                found[name] = number
+        return found
 
 
 def _sites(installed: Iterable[Metadata], folders: Iterable[Path]) -> dict[str, _Site]:
     """The site folders, as they are named and as they really lie, one inside another first."""
     sites = {folder: _Site() for folder in folders}
     for metadata in installed:
-        if isinstance(metadata.record, bytes):
-            sites.setdefault(metadata.folder, _Site()).distributions.append(metadata)
+        sites.setdefault(metadata.folder, _Site()).distributions.append(metadata)
     found = {f"{place}{os.sep}": each for folder, each in sites.items() for place in (folder, os.path.realpath(folder))}
     return dict(sorted(found.items(), reverse=True))
 
@@ -178,13 +184,26 @@ class _Site:
 
     distributions: list[Metadata] = field(default_factory=list)
     loaded: dict[str, tuple[str, str]] = field(default_factory=dict)
+    unrecorded: int = 0
 
     def unlisted(self) -> Iterator[tuple[str, str]]:
-        """Path and kind of the loaded files that no RECORD lists."""
+        """Path and kind of the loaded files that no RECORD lists.
+
+        Where a distribution has no RECORD, as the system's have none, a file of nobody's may be its own: ``unrecorded``
+        counts those.
+        """
         tops = {name.partition(os.sep)[0] for name in self.loaded}
         owners = [each for each in self.distributions if each.tops & tops]
+        owned = {top for each in owners for top in each.tops}
         listed = {row.path for each in owners for row in each.files(self.loaded)}
-        yield from (entry for name, entry in self.loaded.items() if name not in listed)
+        all_recorded = all(isinstance(each.record, bytes) for each in self.distributions)
+        for name, entry in self.loaded.items():
+            if name in listed:
+                continue
+            if all_recorded or name.partition(os.sep)[0] in owned or name.startswith(_HOOKS):
+                yield entry
+            else:
+                self.unrecorded += 1
 
 
 def _startup(folders: Iterable[Path], installed: list[Metadata]) -> Iterator[Path]:

@@ -178,6 +178,24 @@ def _said(words: list[str], variables: Mapping[str, str]) -> str:
     return done.stderr
 
 
+def test_a_distribution_without_a_record_is_no_stranger_and_hides_none(packages: Path, tmp_path: Path) -> None:
+    """The system's packages have none. What lies in a package that has one, and hooks, are named all the same."""
+    (packages / "library.py").write_text("import other\nimport several.extra\naccuracy = 24\n")
+    made = {
+        "other.py": "",
+        "other-1.egg-info/PKG-INFO": "Metadata-Version: 1.1\nName: other\nVersion: 1\n",
+        "several/__init__.py": "",
+        "several/extra.py": "",
+        "several-1.dist-info/METADATA": "Metadata-Version: 2.1\nName: several\nVersion: 1\n",
+        "several-1.dist-info/RECORD": row("several/__init__.py", ""),
+        "sitecustomize.py": "",
+    }
+    site(packages, dict(made))
+    found = run(packages, tmp_path)[1]
+    assert sorted(foreign(found)) == [("module", "extra.py"), ("module", "sitecustomize.py")]
+    assert found["unrecorded"] == 1
+
+
 STRAY = {"kind": "library", "sha256": "01" * 32}
 
 

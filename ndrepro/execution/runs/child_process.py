@@ -150,14 +150,16 @@ def prepare(
 def _confined(sandbox: Sandbox, request: Request, folder: RunFolder, code: Path, lock_fd: int) -> Process:
     """The child in a sandbox; of several processes all share one, and talk over its loopback interface."""
     root, count = folder.root.absolute(), request.experiment.processes
+    python = child_python(request)
+    bytecode = BytecodeCache(python).variables()
+    compiled = Path(bytecode["PYTHONPYCACHEPREFIX"])
     seen = Confinement(
-        readable=(code, *data_paths(Path(request.data))),
+        # of the cache the bytecode alone, which it cannot change: the next process would execute it
+        readable=(code, *([compiled] if compiled.is_dir() else []), *data_paths(Path(request.data))),
         writable=(root,),
         folder=code,
         gpu=request.experiment.device != "cpu",
     )
-    python = child_python(request)
-    bytecode = BytecodeCache(python).variables()
     with open_log(folder.log) as log, stops_wait():
         return sandbox.start(
             [python, "-m", "ndrepro.training", str(root)],
