@@ -45,7 +45,9 @@ class Witness:
         self._installed: dict[str, Metadata] = {}
         self._packages: set[str] = set()
         self._listed: set[str] = set()
-        self._rows: list[_Row] = []
+        self._read: set[str] = set()
+        self._sources: list[_Row] = []
+        self._mapped: list[_Row] = []
         self._digests: dict[Path, DigestCache] = {}
         self._edited: dict[str, Any] = {}
         self._least_seconds = least_seconds
@@ -83,8 +85,9 @@ class Witness:
         self._compare()
         installed = self._installed.values()
         survey = foreign_code.survey(installed, self._own, self._folders, (), self._libraries, {})
-        names = sorted({row.distribution for row in self._rows})
-        files = {"imported": names, "checked": len(self._rows), "edited": dict(sorted(self._edited.items()))}
+        rows = (*self._sources, *self._mapped)
+        names = sorted({row.distribution for row in rows})
+        files = {"imported": names, "checked": len(rows), "edited": dict(sorted(self._edited.items()))}
         return {"imported_files": files, "loaded_code": survey}
 
     def _used(self) -> set[str]:
@@ -94,14 +97,19 @@ class Witness:
 
     def _compare(self) -> None:
         """Compare the files of the packages in use with their RECORDs, as these were at the first look."""
-        if self._listed != self._libraries:
-            self._listed = set(self._libraries)
-            self._rows = list(_rows(_required(self._installed, self._used()), self._libraries))
-        for folder in {row.folder for row in self._rows} - self._digests.keys():
+        used = self._used()
+        required = _required(self._installed, used)
+        if used != self._read:
+            self._sources, self._read = list(_source_rows(required)), used
+        if new := self._libraries - self._listed:
+            self._mapped += _library_rows(required, new)
+            self._listed |= new
+        rows = (*self._sources, *self._mapped)
+        for folder in {row.folder for row in rows} - self._digests.keys():
             self._digests[folder] = DigestCache(folder)
         # by the kernel's account: another file lies in the place of the one that is mapped
         replaced = {path.removesuffix(_DELETED) for path in self._libraries if path.endswith(_DELETED)}
-        for row in self._rows:
+        for row in rows:
             actual = _actual(self._digests[row.folder], row)
             if actual == row.sha256 and replaced and row.place in replaced:
                 actual = unavailable("the file was replaced after the process had loaded it")
@@ -126,16 +134,24 @@ class _Row(NamedTuple):
         return os.path.realpath(self.folder / self.path)
 
 
-def _rows(used: Iterable[Metadata], libraries: set[str]) -> Iterator[_Row]:
-    """The Python source of the distributions, and those libraries of theirs that are mapped."""
+def _source_rows(used: Iterable[Metadata]) -> Iterator[_Row]:
+    """All Python source of the distributions."""
     for each in used:
-        if not isinstance(each.record, bytes):
-            continue
+        if isinstance(each.record, bytes):
+            for name, digest in _SOURCES.findall(each.record):
+                if sha256 := RecordedFile("", digest.decode()).sha256:
+                    yield _Row(each.folder, each.name, os.fsdecode(name), sha256)
+
+
+def _library_rows(used: Iterable[Metadata], libraries: set[str]) -> Iterator[_Row]:
+    """Those of the libraries that the distributions list."""
+    for each in used:
         tops = {f"{each.folder}{os.sep}", f"{os.path.realpath(each.folder)}{os.sep}"}
         names = (path[len(top) :] for path in libraries for top in tops if path.startswith(top))
-        mapped = {name.removesuffix(_DELETED) for name in names}
-        listed = [RecordedFile(os.fsdecode(name), digest.decode()) for name, digest in _SOURCES.findall(each.record)]
-        for file in (*listed, *each.files(mapped)):
+        wanted = {
+            name for name in (name.removesuffix(_DELETED) for name in names) if name.partition(os.sep)[0] in each.tops
+        }
+        for file in each.files(wanted) if wanted else ():
             if sha256 := file.sha256:
                 yield _Row(each.folder, each.name, file.path, sha256)
 
