@@ -31,6 +31,8 @@ from provenance.formats.digest_cache import Remembered, cache_folder
 NO_BYTECODE = {"PYTHONPYCACHEPREFIX": os.devnull, "PYTHONDONTWRITEBYTECODE": "1"}
 _HEADER = "source\tsize\tmtime_ns\tctime_ns\tinode\tsha256\tbytecode\tsize\tmtime_ns\tctime_ns\tinode\tsha256"
 _FIELDS = 12
+# two seconds for all of torch; who names the files may name some that take long
+_SECONDS = 120
 # the bytecode is valid while the source has the time and size in its head, as the interpreter checks when it loads it
 _COMPILE = """
 import importlib.util, py_compile, sys
@@ -125,10 +127,13 @@ class BytecodeCache:
                 _COMPILE,
                 str(self.prefix),
             ]
-            done = subprocess.run(
-                words, input=names.encode("utf-8", "surrogateescape"), capture_output=True, env={}, cwd=nothing
-            )
-        said = done.stdout.decode("utf-8", "surrogateescape").split("\0")[:-1]
+            try:
+                text = names.encode("utf-8", "surrogateescape")
+                done = subprocess.run(words, input=text, capture_output=True, env={}, cwd=nothing, timeout=_SECONDS)
+                output = done.stdout
+            except subprocess.TimeoutExpired as late:
+                output = late.stdout or b""
+        said = output.decode("utf-8", "surrogateescape").split("\0")[:-1]
         yield from zip(said[::2], said[1::2], strict=False)
 
     def _sound(self, rows: dict[str, _Row]) -> dict[str, _Row]:

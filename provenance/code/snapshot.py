@@ -112,7 +112,9 @@ def _noted(note: Path) -> tuple[str, ...]:
     except OSError:
         return ()
     names = os.fsdecode(text).split("\0") if len(text) <= _NOTE_BYTES else []
-    return tuple(name for name in names if os.path.isabs(name) and not name.startswith(f"{note.parent}{os.sep}"))
+    # nothing of the run folder, which the process may write to
+    own = f"{note.parent.parent}{os.sep}"
+    return tuple(name for name in names if os.path.isabs(name) and not name.startswith(own))
 
 
 def _sha256(path: Path) -> Any:
