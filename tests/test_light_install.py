@@ -99,7 +99,7 @@ def test_the_light_environment_is_small(light: Installed) -> None:
 def test_what_a_reader_of_runs_needs_works_in_it(light: Installed) -> None:
     first, second = sorted((light.folder / "runs" / "lenet_bn_1_digits").iterdir())
     assert "trusted" in light.ndrepro("keys", "trust", "author.pub", "--name", "The author").stdout
-    assert "verified: 13 checks passed; signed by The author" in light.ndrepro("verify", str(first)).stdout
+    assert "verified: 14 checks passed; signed by The author" in light.ndrepro("verify", str(first)).stdout
     for words, code, expected in (
         (("show", str(first)), 0, "lenet_bn_1_digits"),
         (("list",), 0, second.name),
@@ -122,7 +122,7 @@ def test_they_need_nothing_that_only_linux_has(light: Installed) -> None:
     first, second = sorted((light.folder / "runs" / "lenet_bn_1_digits").iterdir())
     light.ndrepro("keys", "trust", "author.pub", "--name", "The author")
     for words, code, expected in (
-        (("verify", str(first)), 0, "verified: 13 checks passed"),
+        (("verify", str(first)), 0, "verified: 14 checks passed"),
         (("show", str(first)), 0, "lenet_bn_1_digits"),
         (("list",), 0, "completed"),
         (("diff", str(first), str(second)), 1, "seed"),

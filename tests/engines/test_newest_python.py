@@ -34,7 +34,7 @@ def test_it_is_newer_than_the_pythons_of_the_matrix(checkout: Path) -> None:
 
 def test_it_trains_and_verifies_as_any_other(checkout: Path) -> None:
     inside(checkout, ".venv/bin/ndrepro", "run", "lenet_nd_1_digits", *SMALL)
-    assert "verified: 13 checks passed" in inside(checkout, "make", "verify")
+    assert "verified: 14 checks passed" in inside(checkout, "make", "verify")
 
 
 def test_it_verifies_a_run_that_was_signed_elsewhere(checkout: Path) -> None:

@@ -8,6 +8,7 @@ After the recorder's checks 1 to 8 (``provenance.attestation.verify``):
     12 metrics   one row an epoch, ending where the trail ends, and the summary that was signed
     13 states    one state digest at the start and one an epoch; every checkpoint between two epochs and the final
                  weights have the SHA-256 that is recorded there
+    14 predicate every field of the manifest that a file implies says what that file says (``predicate_check``)
 
 Reading them needs numpy, not torch. A run that was interrupted or failed is checked as far as it got;
 these checks are skipped for a run that is no training.
@@ -21,6 +22,7 @@ from functools import wraps
 from pathlib import Path
 
 from ndrepro.execution.resumption.recorded_states import expect_state
+from ndrepro.execution.runs import predicate_check
 from ndrepro.execution.runs.run_account import BUILD_TYPE
 from ndrepro.protocol.errors import CheckpointError
 from ndrepro.protocol.layout import RunFolder
@@ -174,6 +176,11 @@ def signed_checkpoint(folder: RunFolder, manifest: Manifest, step: int, cure: st
     return path
 
 
+def predicate(root: Path, manifest: Manifest) -> CheckResult:
+    """14: what the manifest says is what the run's files imply, field by field."""
+    return CheckResult("predicate", "pass", predicate_check.predicate(root, manifest))
+
+
 TrainingCheck = Callable[[Path, Manifest], CheckResult]
 
 
@@ -182,14 +189,15 @@ def _of_training(check: TrainingCheck) -> TrainingCheck:
 
     @wraps(check)
     def checked(root: Path, manifest: Manifest) -> CheckResult:
-        if manifest.build_type != BUILD_TYPE and not TrainingRecord.of(manifest).is_training:
+        is_folder = RunFolder(root).request.exists()
+        if manifest.build_type != BUILD_TYPE and not is_folder and not TrainingRecord.of(manifest).is_training:
             return CheckResult(check.__name__, "skip", "not a training run")
         return check(root, manifest)
 
     return checked
 
 
-CHECKS: tuple[TrainingCheck, ...] = tuple(map(_of_training, (request, trail, weights, metrics, states)))
+CHECKS: tuple[TrainingCheck, ...] = tuple(map(_of_training, (request, trail, weights, metrics, states, predicate)))
 
 
 def _absent(name: str, manifest: Manifest, why: str) -> CheckResult:

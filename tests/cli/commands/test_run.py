@@ -185,7 +185,7 @@ def test_a_run_in_a_terminal_is_drawn_signed_and_verifies(ndrepro: Callable[...,
     assert f"verify {folder.root.name}" in text
     answer = ndrepro("verify", folder.root.name)
     assert answer.code == 0, answer.out
-    assert "13 checks passed; signed by this machine's key" in answer.out
+    assert "14 checks passed; signed by this machine's key" in answer.out
     shown = ndrepro("show", "lenet_bn_2_digits").out
     assert "NOT KNOWN (not recorded)" not in shown  # every field that is shown is one that a run records
     assert ndrepro("list").out.splitlines()[-1].endswith("  yes")

@@ -57,7 +57,7 @@ def test_a_run_verifies_in_every_check(finished: Finished) -> None:
     assert finished.error is None
     verdict = verified(options_of(finished), finished.folder)
     assert failed_checks(verdict) == []
-    assert len(verdict.checks) == 13
+    assert len(verdict.checks) == 14
     assert verdict.ok
 
 

@@ -1,0 +1,236 @@
+"""Check 14: every field of the predicate that a signed file implies is made again from that file, and must be the same.
+
+The recorder writes the predicate from the run's files (``run_account``). Here the same code reads the same files once
+more, so a manifest cannot say anything else than they do: another machine, other data, seeds, flags or dates. ``RULES``
+names each field with the file that implies it, or ``ASSERTED`` where only the signer's word stands for it; a field
+without a rule is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from ndrepro.execution.runs import child_outcome
+from ndrepro.execution.runs.run_account import BUILD_TYPE, BUILDER, Account
+from ndrepro.protocol.layout import RunFolder, RunsFolder
+from ndrepro.protocol.messages import Request, read_json
+from ndrepro.protocol.training_record import CODE, ERROR, LAYER_CENSUS, METRICS_SUMMARY, SOURCE, external_parameters
+from provenance.attestation.ledger import Ledger
+from provenance.attestation.manifest import NOT_RECORDED, Manifest
+from provenance.capture.unavailable import at, is_missing, printable
+from provenance.errors import ManifestError
+from provenance.formats.canonical_json import canonical_bytes
+from provenance.formats.digest import file_digest
+from provenance.formats.metrics_log import read_scalars
+from provenance.redaction.redact import redact_text
+
+ASSERTED = "asserted by the signer"
+_REQUEST, _SEALS, _LEDGER = "request.json", "environment.json", "ledger"
+_OUTCOME = "exit code and result.json"
+# field of the predicate -> what implies it
+RULES = {
+    "buildType": _REQUEST,
+    "externalParameters.experiment": _REQUEST,
+    "externalParameters.name": _REQUEST,
+    "externalParameters.seeds": _REQUEST,
+    "externalParameters.data": _REQUEST,
+    "externalParameters.environment": _REQUEST,
+    "externalParameters.segment": _REQUEST,
+    "externalParameters.container": _REQUEST,
+    "externalParameters.command": ASSERTED,
+    "internalParameters.determinism": f"{_REQUEST}, {_SEALS}",
+    "internalParameters.threads": _REQUEST,
+    "internalParameters.resumedFromStep": _REQUEST,
+    "internalParameters.device": "result.json",
+    "internalParameters.libraries": _SEALS,
+    "internalParameters.usage": _SEALS,
+    "internalParameters.processes": f"{_REQUEST}, {_SEALS}",
+    "resolvedDependencies.source": f"source.patch, untracked/; commit and remotes: {ASSERTED}",
+    "resolvedDependencies.code": ASSERTED,
+    "resolvedDependencies.dataset": "dataset.json, dataset.sha256",
+    "resolvedDependencies.distribution": _SEALS,
+    "resolvedDependencies.container image": _REQUEST,
+    "resolvedDependencies.reproduced run": "origin.json",
+    "resolvedDependencies.continued run": "origin.json",
+    "builder": f"its identifier is fixed; versions: {ASSERTED}",
+    "metadata.invocationId": _LEDGER,
+    "metadata.startedOn": f"attempts, timing.jsonl, {_LEDGER}",
+    "metadata.finishedOn": f"attempts, timing.jsonl, {_LEDGER}",
+    "byproducts.metrics summary": "metrics.jsonl (check 12)",
+    "byproducts.layer census": "model.json",
+    "byproducts.error": _OUTCOME,
+    "byproducts.not recorded": "the folder (check 7)",
+    "outcome": _OUTCOME,
+    "exitCode": _OUTCOME,
+    "attempts": "the outcome and times of the last one; attempts/",
+    "machine": f"{_SEALS}; edited files and loaded code, which the recorder looks at too: {ASSERTED}",
+    "ledger": _LEDGER,
+    "artifacts": "the files (checks 4 to 7)",
+}
+# what the recorder itself sees goes into these as well
+_WITNESSED = ("imported_files", "loaded_code")
+_CLOCK = timedelta(minutes=5)
+_SHOWN = 80
+
+
+def predicate(root: Path, manifest: Manifest) -> str:
+    """Compare every field that has a rule; returns what was compared. Raises ManifestError for the first difference."""
+    folder = RunFolder(root)
+    request = Request.from_json(read_json(folder.request))
+    account = Account(folder, request)
+    account.read_origin()
+    account.read(None)
+    _expect("buildType", manifest.build_type, BUILD_TYPE)
+    _expect("builder.id", manifest.builder.id, BUILDER)
+    _check_parameters(manifest, request)
+    _check_members("internalParameters", manifest.internal_parameters, account.internal_parameters)
+    machine = manifest.machine if isinstance(manifest.machine, Mapping) else {"machine": manifest.machine}
+    _check_members("machine", _without(machine), _without(account.machine))
+    _check_dependencies(manifest, account)
+    _check_data(folder)
+    _check_source(manifest)
+    _check_outcome(folder, manifest, request, account)
+    _check_times(folder, manifest)
+    return f"{len(RULES)} fields, {sum(ASSERTED in rule for rule in RULES.values())} of them asserted in part or whole"
+
+
+def _check_parameters(manifest: Manifest, request: Request) -> None:
+    asked = dict(manifest.external_parameters)
+    made = printable(external_parameters(request, data=redact_text(request.data), command=[]))
+    for name in ("command", "experiment"):  # asserted; and check 9
+        asked.pop(name, None)
+        made.pop(name)
+    if "[redacted:" in f"{asked.get('data')}{made['data']}":  # each redacted by its own rules
+        asked.pop("data", None)
+        made.pop("data")
+    seeds = asked.pop("seeds", {})
+    # an earlier release may have had fewer streams
+    _expect(
+        "externalParameters.seeds", seeds, {name: seed for name, seed in made.pop("seeds").items() if name in seeds}
+    )
+    _check_members("externalParameters", asked, made)
+
+
+def _check_members(where: str, recorded: Mapping[str, Any], made: Mapping[str, Any]) -> None:
+    for name, value in recorded.items():
+        if name not in made:
+            raise ManifestError(f"{where}.{name}: no file of the run implies it", "ask its author")
+        _expect(f"{where}.{name}", value, made[name])
+    # what an earlier release did not record, its files do not have either
+    missing = [name for name, value in made.items() if name not in recorded and value and not is_missing(value)]
+    if missing:
+        raise ManifestError(f"{where}.{missing[0]}: not in the manifest, though the run's files have it")
+
+
+def _check_dependencies(manifest: Manifest, account: Account) -> None:
+    free = (SOURCE, CODE)
+    recorded = [item for item in manifest.dependencies if item.name not in free]
+    made = {item.name: item for item in account.dependencies if item.name not in free}
+    names = [item.name for item in recorded]
+    if len(set(names)) < len(names) or len(manifest.dependencies) - len(recorded) > len(free):
+        raise ManifestError("resolvedDependencies: one comes twice")
+    for item in recorded:
+        if item.name not in made:
+            raise ManifestError(f"resolvedDependencies.{item.name}: no file of the run implies it")
+        _expect(f"resolvedDependencies.{item.name}", item.to_json(), made[item.name].to_json())
+    if missing := sorted(made.keys() - set(names)):
+        raise ManifestError(f"resolvedDependencies.{missing[0]}: not in the manifest, though the run's files have it")
+
+
+def _check_data(folder: RunFolder) -> None:
+    """The digest of all data files is that of the listing."""
+    if folder.dataset.exists() and folder.dataset_listing.exists():
+        tree = read_json(folder.dataset).get("tree_sha256")
+        if tree != file_digest(folder.dataset_listing).sha256:
+            raise ManifestError(f"{folder.dataset.name}: tree_sha256 is not that of {folder.dataset_listing.name}")
+
+
+def _check_source(manifest: Manifest) -> None:
+    """What was copied of the source is in the folder as it was described."""
+    described = manifest.dependency(SOURCE)
+    captured = (described.annotations or {}) if described else {}
+    files = [("source.patch", captured.get("patch"))]
+    copied = at(captured, "untracked", "copied")
+    for entry in copied if isinstance(copied, list) else []:
+        files.append((f"untracked/{at(entry, 'path')}", entry))
+    for name, entry in files:
+        digest, signed = at(entry, "sha256"), manifest.artifact(name)
+        if at(entry, "left_out") is True or is_missing(entry) or not isinstance(digest, str):
+            continue
+        if signed is not None and digest != signed.sha256:
+            raise ManifestError(f"resolvedDependencies.source: {name} is another file than it describes")
+    commit = captured.get("commit")
+    if isinstance(commit, str) and described is not None:
+        _expect("resolvedDependencies.source.digest", (described.digest or {}).get("gitCommit"), commit)
+
+
+def _check_outcome(folder: RunFolder, manifest: Manifest, request: Request, account: Account) -> None:
+    made = {item.name: item for item in account.byproducts((), None)}
+    for item in manifest.byproducts:
+        if item.name == LAYER_CENSUS:
+            _expect(f"byproducts.{item.name}", item.to_json(), made[item.name].to_json())
+        elif item.name not in (METRICS_SUMMARY, ERROR, NOT_RECORDED):
+            raise ManifestError(f"byproducts.{item.name}: no file of the run implies it")
+    failed = manifest.byproduct(ERROR) or manifest.byproduct(NOT_RECORDED)
+    if manifest.outcome == "failed":
+        if failed is None:
+            raise ManifestError("outcome: 'failed', and no error says why")
+        return
+    if isinstance(manifest.exit_code, int):
+        outcome, _ = child_outcome.ending(folder, manifest.exit_code, request.experiment.processes)
+    else:
+        outcome = "interrupted"  # nobody saw a training process end
+    _expect("outcome", manifest.outcome, outcome)
+    if manifest.outcome == "completed" and (failed or account.problem):
+        raise ManifestError(f"outcome: 'completed', with an error ({account.problem or ERROR})")
+
+
+def _check_times(folder: RunFolder, manifest: Manifest) -> None:
+    started, finished = _moment(manifest.started_on), _moment(manifest.finished_on)
+    if started > finished:
+        raise ManifestError(f"metadata: it finished on {manifest.finished_on}, before it started")
+    last = manifest.attempts[-1] if manifest.attempts else None
+    if last is None or (last.started_on, last.finished_on) != (manifest.started_on, manifest.finished_on):
+        raise ManifestError("attempts: the last one has other times than the run")
+    _expect("attempts.outcome", last.outcome, manifest.outcome)
+    kept = folder.root / "attempts"
+    earlier = sum(1 for each in kept.iterdir()) if kept.is_dir() and not kept.is_symlink() else 0
+    if earlier > len(manifest.attempts) - 1:
+        raise ManifestError(f"attempts: {len(manifest.attempts)}, and manifests of {earlier} earlier ones are kept")
+    if folder.timing.exists() and len(manifest.attempts) == 1:
+        rows = read_scalars(folder.timing, tolerate_torn=True)
+        seconds = sum(float(row[key] or 0) for row in rows for key in ("train_seconds", "test_seconds"))
+        if (finished - started) + _CLOCK < timedelta(seconds=seconds):
+            raise ManifestError(f"metadata: {finished - started} from start to end, timing.jsonl has {seconds:.0f} s")
+    for event, time in _in_ledger(folder, manifest):
+        if (event != "ended" and started + _CLOCK < time) or (event == "ended" and finished > time + _CLOCK):
+            raise ManifestError(
+                f"metadata: {manifest.started_on} to {manifest.finished_on}, {event} in the ledger {time}"
+            )
+
+
+def _in_ledger(folder: RunFolder, manifest: Manifest) -> Iterator[tuple[str, datetime]]:
+    """When the ledger beside the run says that this attempt started and ended."""
+    path = RunsFolder(folder.root.absolute().parents[1]).ledger
+    entries = Ledger(path).entries() if path.is_file() else ()
+    own = [entry for entry in entries if entry.run == manifest.invocation_id]
+    this = [entry for entry in own if entry.sequence >= manifest.ledger.sequence][:2]
+    yield from ((entry.event, _moment(entry.time)) for entry in this)
+
+
+def _expect(field: str, recorded: Any, made: Any) -> None:
+    if canonical_bytes(recorded) != canonical_bytes(made):
+        shown = [json.dumps(value, ensure_ascii=False, default=str)[:_SHOWN] for value in (recorded, made)]
+        raise ManifestError(f"{field}: {shown[0]}, and the run's files have {shown[1]}", "ask its author")
+
+
+def _without(machine: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in machine.items() if name not in _WITNESSED}
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
