@@ -3,14 +3,14 @@
 # `.venv/bin/ndrepro`.
 
 .DEFAULT_GOAL := help
-.PHONY: help env run verify test test-all test-isa test-engines mutants image image-test sif sbom lint bench lock lock-check clean
+.PHONY: help env run verify test test-all test-isa test-engines mutants fuzz image image-test sif sbom lint bench lock lock-check clean
 python := .venv/bin/python
 
 # Where this is set every process compiles all of torch's Python anew, two seconds each; .venv may hold the result.
 unexport PYTHONDONTWRITEBYTECODE
 
 # Values reach the recipes through the shell's variables, where quoting keeps spaces and other letters whole.
-export EXP DATA SET RUN PYTHON ENGINE IMAGE
+export EXP DATA SET RUN PYTHON ENGINE IMAGE EXAMPLES
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,9 @@ test-engines: env ## the tests with real podman, Apptainer and Slurm, where they
 
 mutants: env ## mutation tests of verification and statistics, hours: ARGS="dsse trust" names modules; not part of CI
 	@exec $(python) tools/mutants.py $(ARGS)
+
+fuzz: env ## longer fuzzing of every parser than `make test` has: EXAMPLES=20000 for each, ARGS="pytest options"
+	@FUZZ_EXAMPLES=$${EXAMPLES:-20000} exec $(python) -m pytest -n0 tests/attacks/test_hostile_content.py $(ARGS)
 
 image: env ## build the image from the commit checked out, with podman or docker: ARGS="--engine podman --base IMAGE …"
 	@exec $(python) tools/image.py build $(ARGS)

@@ -42,10 +42,11 @@ WALLS: dict[str, Wall] = {
     # __main__ starts the command line; the initialiser looks the public names up, deconvolve where torch is imported
     "ndrepro": wall("ndrepro.cli ndrepro.api ndrepro.training.layers.convert provenance.recording.script_run"),
     "ndrepro.api": wall("ndrepro.execution ndrepro.analysis ndrepro.protocol provenance"),
-    "ndrepro.protocol": wall("ndrepro.protocol provenance.errors"),
+    "ndrepro.protocol": wall("ndrepro.protocol provenance.errors provenance.formats.strict_json"),
     # Reads what a training process wrote, which may be anything.
     "ndrepro.protocol.messages": wall(
-        "ndrepro.protocol provenance.errors provenance.formats.atomic_io provenance.formats.bounded_read"
+        "ndrepro.protocol provenance.errors provenance.formats.atomic_io provenance.formats.bounded_read "
+        "provenance.formats.strict_json"
     ),
     # Reads and writes the parts of a manifest that are training's own.
     "ndrepro.protocol.training_record": wall(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.image_reference import recorded_in
 from provenance.formats.atomic_io import write_atomically
 from provenance.formats.bounded_read import read_bounded
+from provenance.formats.strict_json import Field
 
 REQUEST_SCHEMA = "urn:ndrepro:request:v1"
 
@@ -44,6 +45,13 @@ class Container:
     digest: str
     identifier: str
     driver: str = ""
+
+    @classmethod
+    def from_field(cls, field: Field) -> Container:
+        """The container in a request. Raises the field's error."""
+        names = {each.name for each in fields(cls)}
+        members = field.members(names - {"driver"}, ("driver",))
+        return cls(**{name: member.string() for name, member in members.items()})
 
     @property
     def digests(self) -> frozenset[str]:
@@ -87,21 +95,23 @@ class Request:
         }
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Request:
-        """The request that ``to_json`` wrote. Raises NdreproError for another schema."""
-        if document.get("schema") != REQUEST_SCHEMA:
+    def from_json(cls, document: Any) -> Request:
+        """The request that ``to_json`` wrote. Raises NdreproError for anything else, UsageError for its experiment."""
+        asked = Field(document, "request.json", NdreproError)
+        schema = asked.mapping().get("schema")
+        if schema != REQUEST_SCHEMA:
             raise NdreproError(
-                f"request.json: schema {document.get('schema')!r}, expected {REQUEST_SCHEMA!r}",
+                f"request.json: schema {str(schema)[:80]!r}, expected {REQUEST_SCHEMA!r}",
                 "use the version of ndrepro that wrote it",
             )
-        container = document.get("container")  # requests from before there were any lack it
+        epochs, container = asked.member("segment_epochs"), document.get("container")  # older requests have none
         return cls(
-            experiment=Experiment.from_json(document["experiment"]),
-            data=str(document["data"]),
-            environment=str(document["environment"]),
-            resume_step=int(document["resume_step"]),
-            segment_epochs=document["segment_epochs"],
-            container=Container(**container) if container else None,
+            experiment=Experiment.from_json(asked.member("experiment").mapping()),
+            data=asked.member("data").string(),
+            environment=asked.member("environment").string(),
+            resume_step=asked.member("resume_step").integer(0),
+            segment_epochs=None if epochs.value is None else epochs.integer(0),
+            container=None if container is None else Container.from_field(asked.member("container")),
         )
 
 
@@ -120,9 +130,23 @@ class Result:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Result:
-        """The result that ``to_json`` wrote."""
-        return cls(**document)
+    def from_json(cls, document: Any) -> Result:
+        """The result that ``to_json`` wrote. Raises NdreproError for anything else."""
+        said = Field(document, "result.json", NdreproError).members(
+            ("outcome", "epochs", "steps", "device"), ("error",)
+        )
+        error = said.get("error")
+        return cls(
+            outcome=said["outcome"].text(),
+            epochs=said["epochs"].integer(0),
+            steps=said["steps"].integer(0),
+            device=said["device"].string(),
+            error=None if error is None or error.value is None else _error_record(error),
+        )
+
+
+def _error_record(error: Field) -> dict[str, str]:
+    return {name: member.string() for name, member in error.members(("type", "message", "cure")).items()}
 
 
 @dataclass(frozen=True)

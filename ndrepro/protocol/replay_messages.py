@@ -19,6 +19,7 @@ from typing import Any
 
 from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.messages import Request
+from provenance.formats.strict_json import Field
 
 SCHEMA = "urn:ndrepro:replay:v1"
 
@@ -84,10 +85,11 @@ class ReplayRequest:
         }
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> ReplayRequest:
-        """The request that ``to_json`` wrote. Raises NdreproError for another schema."""
-        _check_schema(document)
-        return cls(Request.from_json(document["request"]), int(document["step"]), str(document["checkpoint"]))
+    def from_json(cls, document: Any) -> ReplayRequest:
+        """The request that ``to_json`` wrote. Raises NdreproError for anything else."""
+        asked = _checked(document, "replay.json")
+        step, checkpoint = asked.member("step").integer(0), asked.member("checkpoint").string()
+        return cls(Request.from_json(asked.member("request").value), step, checkpoint)
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,10 @@ class Wanted:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Wanted:
-        """What ``to_json`` wrote."""
-        return cls(**document)
+    def from_json(cls, document: Any) -> Wanted:
+        """What ``to_json`` wrote. Raises NdreproError for anything else."""
+        wanted = Field(document, "wanted.json", NdreproError).members(("part", "operation", "name"))
+        return cls(wanted["part"].string(), wanted["operation"].integer(), wanted["name"].string())
 
 
 @dataclass(frozen=True)
@@ -177,29 +180,49 @@ class StepRecord:
         return {"schema": SCHEMA, **asdict(self)}
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> StepRecord:
-        """The record that ``to_json`` wrote. Raises NdreproError for another schema."""
-        _check_schema(document)
-        rest = {key: value for key, value in document.items() if key != "schema"}
-        for key in ("state", "momentum", "batch"):
-            rest[key] = {name: _bits(item) for name, item in rest[key].items()}
-        rest["operations"] = tuple(_operation(item) for item in rest["operations"])
-        rest["leaving"] = tuple(rest["leaving"])
-        return cls(**rest)
+    def from_json(cls, document: Any) -> StepRecord:
+        """The record that ``to_json`` wrote. Raises NdreproError for anything else."""
+        record = _checked(document, "record.json")
+        return cls(
+            step=record.member("step").integer(0),
+            started_from=record.member("started_from").integer(0),
+            device=record.member("device").string(),
+            torch=record.member("torch").string(),
+            threads=record.member("threads").integer(),
+            state=_named_bits(record.member("state")),
+            momentum=_named_bits(record.member("momentum")),
+            batch=_named_bits(record.member("batch")),
+            operations=tuple(map(_operation, record.member("operations").items())),
+            leaving=tuple(bits.string() for bits in record.member("leaving").items()),
+            loss_bits=record.member("loss_bits").string(),
+        )
 
 
-def _bits(item: Mapping[str, Any]) -> TensorBits:
-    return TensorBits(tuple(item["shape"]), item["dtype"], item["bits"])
+def _named_bits(field: Field) -> dict[str, TensorBits]:
+    return {name: _bits(member) for name, member in field.members((), field.mapping()).items()}
 
 
-def _operation(item: Mapping[str, Any]) -> Operation:
-    outputs = tuple(_bits(output) for output in item["outputs"])
-    return Operation(**{**item, "tensors": tuple(item["tensors"]), "outputs": outputs})
+def _bits(field: Field) -> TensorBits:
+    said = field.members(("shape", "dtype", "bits"))
+    shape = tuple(side.integer(0) for side in said["shape"].items())
+    return TensorBits(shape, said["dtype"].string(), said["bits"].string())
 
 
-def _check_schema(document: Mapping[str, Any]) -> None:
-    if document.get("schema") != SCHEMA:
+def _operation(field: Field) -> Operation:
+    names = ("part", "path", "kind", "stage", "name", "node", "arguments")
+    said = field.members((*names, "tensors", "outputs"))
+    texts = {name: said[name].string() for name in names}
+    tensors = tuple(name.string() for name in said["tensors"].items())
+    return Operation(**texts, tensors=tensors, outputs=tuple(map(_bits, said["outputs"].items())))
+
+
+def _checked(document: Any, name: str) -> Field:
+    """The document as a field. Raises NdreproError for one of another schema."""
+    field = Field(document, name, NdreproError)
+    schema = field.mapping().get("schema")
+    if schema != SCHEMA:
         raise NdreproError(
-            f"a replay of schema {document.get('schema')!r}, expected {SCHEMA!r}",
+            f"{name}: schema {str(schema)[:80]!r}, expected {SCHEMA!r}",
             "both runs' code must know this form of a replay",
         )
+    return field

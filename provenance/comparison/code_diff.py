@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from provenance.capture.source_patch import PATCH
-from provenance.comparison.groups import untracked_identities
+from provenance.comparison.recorded_source import untracked_identities
 from provenance.comparison.recorded_tree import SourceState, borrowing, is_clean, recorded_tree, signed_file
 from provenance.errors import SourceError
 

@@ -19,8 +19,9 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from provenance.attestation.manifest import DATASET, Manifest, Resource
-from provenance.capture.unavailable import is_missing, unavailable
+from provenance.capture.unavailable import is_missing
 from provenance.comparison.json_leaves import ABSENT
+from provenance.comparison.recorded_source import patch_identity, untracked_identities, untracked_not_named
 
 GROUPS = (
     "experiment",
@@ -147,27 +148,6 @@ def result_names(manifest: Manifest) -> tuple[str, ...]:
     return tuple(item.path for item in manifest.artifacts if not _ABOUT_THE_RUN.fullmatch(item.path))
 
 
-def patch_identity(patch: Any) -> Any:
-    """What stands for a recorded patch: the digest of what it was before it was redacted or left out, or a marker."""
-    if not isinstance(patch, Mapping) or is_missing(patch):
-        return patch
-    kept = patch.get("left_out") or patch.get("unredacted") or patch
-    digest = kept.get("sha256", unavailable("the patch has no digest"))
-    omitted = patch.get("omitted", {}).get("listing_sha256")
-    return f"{digest}, and files not in it: {omitted}" if omitted else digest
-
-
-def untracked_identities(untracked: Any) -> dict[str, Any]:
-    """Path -> digest, before redaction, of every untracked file that is named."""
-    if not isinstance(untracked, Mapping) or is_missing(untracked):
-        return {}
-    return {
-        entry["path"]: (entry.get("unredacted") or entry).get("sha256", unavailable("it has no digest"))
-        for kind in ("copied", "left_out")
-        for entry in untracked.get(kind, ())
-    }
-
-
 def _internal(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """All but what was used of time and memory; state that stands amid the libraries' versions under a key of its own.
 
@@ -200,7 +180,7 @@ def _source(source: Resource | None, code: Resource | None) -> dict[str, Any]:
             found[key] = patch_identity(value)
         elif key == "untracked" and not is_missing(value):
             found.update({f"untracked {path}": digest for path, digest in untracked_identities(value).items()})
-            found["untracked, not named"] = value.get("left_out_too", {}).get("listing_sha256", ABSENT)
+            found["untracked, not named"] = untracked_not_named(value).get("listing_sha256", ABSENT)
         elif key not in ("changed", "tree", "code"):  # the patch, the commit and the code's digest say the same
             found[key] = value
     return found

@@ -19,8 +19,18 @@ from provenance.capture.source_patch import PATCH
 from provenance.capture.unavailable import is_missing
 from provenance.capture.untracked_copies import UNTRACKED
 from provenance.capture.work_tree import CONVERSION_SETTINGS
-from provenance.comparison.groups import patch_identity, untracked_identities
 from provenance.comparison.json_leaves import reason
+from provenance.comparison.recorded_source import (
+    COPIED,
+    LEFT_OUT,
+    count_of,
+    members,
+    patch_identity,
+    texts,
+    untracked_files,
+    untracked_identities,
+    untracked_not_named,
+)
 from provenance.errors import DigestError, SourceError
 from provenance.formats.digest import file_digest
 from provenance.git.repository import Repository
@@ -91,7 +101,7 @@ def recorded_tree(at_hand: ScratchRepository, state: SourceState, whose: str, ca
         _apply(index, path, patch)
         if patch.get("redacted"):
             caveats.append(f"{whose} patch was redacted: lines that held secrets are not what they were")
-        if omitted := patch.get("omitted", {}).get("count"):
+        if omitted := count_of(patch.get("omitted")):
             caveats.append(f"{omitted} of {whose} changed files are not in its patch")
     _add_untracked(at_hand, index, state, whose, caveats)
     return index.line("write-tree", "--missing-ok")
@@ -112,18 +122,19 @@ def check_out(state: SourceState, repository: Path, place: Path) -> tuple[str, .
     with tempfile.TemporaryDirectory(prefix="ndrepro-tree-") as scratch:
         at_hand = borrowing(Path(scratch), [repository], state.commit)
         tree = recorded_tree(at_hand, state, "the run's", caveats)
-        converted = state.recorded.get("converted", {})
-        names, settings = converted.get("files", ()), converted.get("settings", {})
-        if len(names) < converted.get("count", 0):  # too many to be named: all that git would convert
+        converted = members(state.recorded.get("converted"))
+        names: Sequence[str] = texts(converted.get("files"))
+        settings = members(converted.get("settings"))
+        if len(names) < count_of(converted):  # too many to be named: all that git would convert
             names = at_hand.repository.ask("ls-tree", "-r", "-z", "--name-only", tree).rstrip("\0").split("\0")
-        settings = {name: value for name, value in settings.items() if name in CONVERSION_SETTINGS}
+        settings = {name: str(value) for name, value in settings.items() if name in CONVERSION_SETTINGS}
         at_hand.check_out(tree, place, names, settings)
     return tuple(caveats)
 
 
 def _apply(index: Repository, path: Path, patch: Mapping[str, Any]) -> None:
     """Apply a recorded patch to the index, where no conversion of git's is in force."""
-    for name in patch.get("whole_files", ()):  # the commit's version could not be read: the patch creates them
+    for name in texts(patch.get("whole_files")):  # the commit's version could not be read: the patch creates them
         index.ask("--literal-pathspecs", "update-index", "--force-remove", "--", name)
     index.ask("apply", "--cached", "--whitespace=nowarn", str(path.resolve()))
 
@@ -162,11 +173,11 @@ def _add_untracked(
     if not _is_known(recorded):
         caveats.append(f"{whose} untracked files are not known")
         return
-    lost = len(recorded.get("left_out", ())) + recorded.get("left_out_too", {}).get("files", 0)
+    lost = len(untracked_files(recorded, LEFT_OUT)) + count_of(untracked_not_named(recorded), "files")
     if lost:
         caveats.append(f"{lost} of {whose} untracked files were not kept")
     entries = []
-    for entry in recorded.get("copied", ()):
+    for entry in untracked_files(recorded, COPIED):
         try:
             path = signed_file(state, f"{UNTRACKED}/{entry['path']}", entry, f"{whose} untracked {entry['path']}")
         except SourceError as error:

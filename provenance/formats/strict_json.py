@@ -47,6 +47,13 @@ class Field(NamedTuple):
             self.refuse("an object")
         return self.value
 
+    def member(self, name: str) -> Field:
+        """An object's member of that name, whatever else it has."""
+        value = self.mapping()
+        if name not in value:
+            self._stop(f"{self.path}.{name}: missing")
+        return Field(value[name], f"{self.path}.{name}", self.error)
+
     def items(self) -> tuple[Field, ...]:
         """An array's items."""
         if not isinstance(self.value, list):
@@ -57,6 +64,12 @@ class Field(NamedTuple):
         """A string that is not empty."""
         if not isinstance(self.value, str) or not self.value:
             self.refuse("a string that is not empty")
+        return self.value
+
+    def string(self) -> str:
+        """A string, which may be empty."""
+        if not isinstance(self.value, str):
+            self.refuse("a string")
         return self.value
 
     def texts(self) -> dict[str, str]:

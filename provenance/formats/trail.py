@@ -25,6 +25,7 @@ from pathlib import Path
 
 from provenance.errors import TrailError
 from provenance.formats.bounded_read import open_regular
+from provenance.formats.strict_json import Field
 
 if typing.TYPE_CHECKING:
     import numpy
@@ -209,12 +210,18 @@ def _read_header(path: Path) -> tuple[tuple[TensorName, ...], int]:
         raise TrailError(f"{path}: cannot be read ({error.strerror})") from None
     try:
         document = json.loads(text)
-        if document["schema"] != SCHEMA:
-            raise TrailError(f"{path}: schema {document['schema']!r}, expected {SCHEMA!r}")
-        names = tuple(TensorName(t["name"], tuple(t["shape"]), t["dtype"]) for t in document["tensors"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, RecursionError):
         raise TrailError(f"{path}: its header is damaged") from None
-    return names, len(start) + length
+    header = Field(document, f"{path}: header", TrailError)
+    schema = header.member("schema").value
+    if schema != SCHEMA:
+        raise TrailError(f"{path}: schema {str(schema)[:80]!r}, expected {SCHEMA!r}")
+    return tuple(map(_tensor_name, header.member("tensors").items())), len(start) + length
+
+
+def _tensor_name(field: Field) -> TensorName:
+    shape = tuple(side.integer(0) for side in field.member("shape").items())
+    return TensorName(field.member("name").string(), shape, field.member("dtype").string())
 
 
 @dataclass(frozen=True)
