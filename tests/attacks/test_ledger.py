@@ -291,7 +291,7 @@ def test_what_a_revoked_key_appends_does_not_count(
     assert "has no end" in ledger_check(second.verify())[1], "the control"
 
     def refusal(self: TrustedKey, when: str | None) -> str | None:
-        return "it was revoked" if when is None or when > moment else None
+        return "it was revoked" if when is not None and when > moment else None
 
     monkeypatch.setattr(TrustedKey, "refusal", refusal)
     assert second.verify().ok
