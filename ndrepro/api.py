@@ -41,6 +41,7 @@ def verify(
     *,
     runs: AnyPath = "runs",
     ledger: AnyPath | None = None,
+    witness: AnyPath | None = None,
     keys: Iterable[AnyPath] = (),
     manifest_only: bool = False,
     policy: AnyPath | None = None,
@@ -51,6 +52,7 @@ def verify(
         run: the run; with ``manifest_only`` also a manifest file under any name.
         runs: the folder of runs.
         ledger: the ledger file; the one beside the run where it is left out.
+        witness: a file of the ledger's heads that were kept elsewhere (``ndrepro ledger head``), which it must contain.
         keys: files of the public keys to trust instead of those of the key home.
         manifest_only: check the manifest alone, without the files that it names.
         policy: the file of a policy that says who may sign what; its checks come after the others.
@@ -60,14 +62,15 @@ def verify(
 
     Raises:
         RunNotFound: there is no such run.
-        NotFoundError: ``ledger``, ``policy`` or a key file does not exist.
+        NotFoundError: ``ledger``, ``witness``, ``policy`` or a key file does not exist, or no ledger for a witness.
+        LedgerError: ``witness`` is no file of heads.
         UsageError: the policy's file is none.
     """
     from ndrepro.analysis.results.policy_checks import load_policy, with_policy
     from ndrepro.execution.runs.run_checks import CHECKS
     from ndrepro.execution.runs.run_lookup import ledger_of
     from ndrepro.protocol.layout import RunFolder
-    from provenance.attestation.ledger import Ledger
+    from provenance.attestation.ledger import Ledger, read_heads
     from provenance.attestation.trust import TrustPolicy
     from provenance.attestation.verify import verify as verify_run
     from provenance.errors import NotFoundError
@@ -77,12 +80,15 @@ def verify(
     if ledger is not None and not Path(ledger).is_file():
         raise NotFoundError(f"ledger {ledger}: no such file", "name a ledger.jsonl; left out, the one beside the run")
     beside = Path(ledger) if ledger is not None else None if alone else ledger_of(RunFolder(path))
+    if witness is not None and beside is None:
+        raise NotFoundError(f"{path}: no ledger lies beside it", "name the ledger of the witness: --ledger FILE")
+    heads = read_heads(Path(witness)) if witness is not None else ()
     rules = None if policy is None else load_policy(Path(policy))
     trust = TrustPolicy.from_files(map(Path, keys))
     verdict = verify_run(
         path,
         trust=trust,
-        ledger=Ledger(beside) if beside else None,
+        ledger=Ledger(beside, heads) if beside else None,
         extra_checks=() if manifest_only else CHECKS,
         manifest_only=manifest_only,
     )

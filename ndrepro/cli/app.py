@@ -20,6 +20,7 @@ from ndrepro.cli.commands import (
     import_,
     keys,
     keys_lifecycle,
+    ledger,
     list_runs,
     report,
     reproduce,
@@ -34,7 +35,9 @@ from ndrepro.cli.display import output, terminal
 from ndrepro.protocol.errors import UsageError
 
 # a file's name is bytes and need not be text; every other word is
-PATH_OPTIONS = frozenset({"--code", "--data", "--into", "--keep", "--key", "--ledger", "--out", "-o", "--runs"})
+PATH_OPTIONS = frozenset(
+    {"--code", "--data", "--into", "--keep", "--key", "--ledger", "--out", "-o", "--runs", "--witness"}
+)
 
 app = typer.Typer(
     add_completion=False,
@@ -93,6 +96,14 @@ def _keys(context: typer.Context) -> None:
     _help_if_bare(context)
 
 
+ledger_app = typer.Typer(help="Verify the ledger of runs, and prove what it says.", rich_markup_mode=None)
+
+
+@ledger_app.callback(invoke_without_command=True)
+def _ledger(context: typer.Context) -> None:
+    _help_if_bare(context)
+
+
 def _help_if_bare(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         terminal.write_line(context.get_help())
@@ -126,6 +137,11 @@ env_app.command("create", short_help="Build cells from their locks.")(env.create
 env_app.command("verify", short_help="Compare built cells with their locks.")(env.verify)
 env_app.command("remove")(env.remove)
 env_app.command("add")(env.add)
+app.add_typer(ledger_app, name="ledger")
+ledger_app.command("verify", short_help="Verify every entry, and name what is wrong.")(ledger.verify)
+ledger_app.command("head", short_help="Print the last signed entry, to keep elsewhere.")(ledger.head)
+ledger_app.command("prove", short_help="Print the proof of how a run ended.")(ledger.prove)
+ledger_app.command("check-proof", short_help="Verify such a proof, without the ledger.")(ledger.check_proof)
 app.add_typer(keys_app, name="keys")
 keys_app.command("show")(keys.show)
 keys_app.command("export")(keys.export)

@@ -28,6 +28,7 @@ from provenance.formats import portable
 from provenance.formats.atomic_io import locked, make_folder, storage_error, sync_folder
 from provenance.ledger_entries.audit import LedgerAudit, Problem, audit
 from provenance.ledger_entries.entry import MOST_LINE_BYTES, Entry, EntryLine, embedded_key, follows
+from provenance.ledger_entries.proof import proof
 from provenance.ledger_entries.summary import LedgerSummary
 from provenance.signatures.public_key import PublicKey
 
@@ -122,6 +123,18 @@ class Ledger:
     def verify(self, keys: Iterable[PublicKey] | None = None) -> list[Problem]:
         """What is wrong with the list, line by line; empty when it is whole."""
         return list(self.audit(keys).problems)
+
+    def proof(self, keys: Iterable[PublicKey] | None, run: str = "") -> list[bytes]:
+        """The lines from a run's first entry that counts to the last of the list: a list by itself (``proof``).
+
+        Without a run the last line alone, the list's head. Raises NotFoundError where there is no such entry.
+        """
+        counted = [counted.entry for counted in self.audit(keys).entries]
+        wanted = [entry for entry in counted if entry.run == run] if run else counted[-1:]
+        if not wanted:
+            what = f"no entry of run {run!r}" if run else "no entry"
+            raise NotFoundError(f"{self.path}: {what} that a trusted key signed", "see: ndrepro ledger verify")
+        return proof((line for _, line in self._lines()), wanted[0], counted[-1])
 
     @property
     def files(self) -> tuple[Path, Path]:

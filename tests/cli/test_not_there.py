@@ -18,7 +18,7 @@ from provenance.attestation.key_home import KeyRing
 
 SMALL = "lenet_bn_1_digits"
 UNKNOWN_NAMES = {
-    "command": ["nope", "study nope", "env nope", "keys nope"],
+    "command": ["nope", "study nope", "env nope", "keys nope", "ledger nope"],
     "option": ["run --nope", "verify --nope x"],
     "experiment": ["run nope", "bisect nope torch-2.13.0 torch-1.13.1"],
     "setting": [f"run {SMALL} --set nope=1", f"bisect {SMALL} torch-2.13.0 torch-1.13.1 --set nope=1"],
@@ -54,7 +54,9 @@ NOT_THERE = {
         "sensitivity --key no.pub",
         "import . --key no.pub",
     ],
-    "ledger": ["verify aaaaaa --ledger no.jsonl"],
+    "ledger": ["verify aaaaaa --ledger no.jsonl", "ledger verify --ledger no.jsonl", "ledger head --runs nowhere"],
+    "witness": ["verify aaaaaa --witness no.jsonl", "ledger verify --witness no.jsonl"],
+    "proof": ["ledger check-proof no.jsonl"],
     "archive": ["import no.tar", "import no/where"],
     "code": ["report --code nowhere"],
     "data": [

@@ -28,7 +28,7 @@ def test_there_are_commands_to_look_at() -> None:
 @pytest.mark.parametrize("command", [command for command in COMMANDS if not command.startswith("ndrepro/")])
 def test_every_command_and_option_exists(command: str, ndrepro: Callable[..., Answer]) -> None:
     _, *words = shlex.split(command)
-    names = words[:2] if words[0] == "keys" else words[:1]
+    names = words[:2] if words[0] in ("keys", "ledger") else words[:1]
     answer = ndrepro(*names, "--help")
     assert answer.code == 0
     assert all(word in answer.out for word in words if word.startswith("--"))

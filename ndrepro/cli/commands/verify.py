@@ -26,6 +26,7 @@ def verify(
         Path | None,
         typer.Option("--ledger", metavar="FILE", help="The ledger of runs; by default the one beside the run."),
     ] = None,
+    witness: options.Witness = None,
     manifest_only: Annotated[
         bool, typer.Option("--manifest-only", help="Check the manifest alone, without the files that it names.")
     ] = False,
@@ -45,7 +46,9 @@ def verify(
 
     alone = manifest_only and Path(run).is_file()
     place = Path(run) if alone else options.run_folder(runs, run).root
-    verdict = api.verify(place, ledger=ledger, keys=keys or (), manifest_only=manifest_only, policy=policy)
+    verdict = api.verify(
+        place, ledger=ledger, witness=witness, keys=keys or (), manifest_only=manifest_only, policy=policy
+    )
     flagged = warnings(verdict.manifest) if verdict.manifest else ()
     if as_json:
         output.print_json({"run": str(place.absolute()), **verdict.to_json(), "warnings": list(flagged)})

@@ -88,6 +88,10 @@ Keys = Annotated[
     list[Path] | None,
     typer.Option("--key", metavar="FILE", help="Trust this public key, and not those of the key home."),
 ]
+Witness = Annotated[
+    Path | None,
+    typer.Option("--witness", metavar="FILE", help="Heads of the ledger that were kept elsewhere: it must have them."),
+]
 Cache = Annotated[bool, typer.Option("--cache", help="Skip manifests that were verified before and have not changed.")]
 
 

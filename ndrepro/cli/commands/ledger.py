@@ -1,0 +1,221 @@
+"""``ndrepro ledger``: is the list of runs whole, what is its head, and how did a run end by it?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ndrepro.cli.display import options, output, terminal
+from ndrepro.text.plurals import plural
+
+if TYPE_CHECKING:
+    from provenance.attestation.trust import TrustPolicy
+    from provenance.ledger_entries.audit import CountedEntry, LedgerAudit
+
+_SHOWN = 20
+
+LedgerFile = Annotated[
+    Path | None, typer.Option("--ledger", metavar="FILE", help="The ledger; by default that of the folder of runs.")
+]
+
+
+def verify(
+    ledger: LedgerFile = None,
+    keys: options.Keys = None,
+    witness: options.Witness = None,
+    runs: options.Runs = options.DEFAULT_RUNS,
+    as_json: options.Json = False,
+) -> int:
+    """Verify every entry of the ledger: signed by trusted keys, none missing, no second history.
+
+    Entries that nobody trusted signed are named and ignored. Exit 1 if an entry is missing, forged or copied, or the
+    ledger forks. Example: ndrepro ledger verify --witness heads.jsonl
+    """
+    from provenance.attestation.ledger import Ledger, read_heads
+    from provenance.ledger_entries.audit import SERIOUS
+
+    path, policy = _path(ledger, runs), _policy(keys)
+    audit = Ledger(path, read_heads(witness) if witness else ()).audit(policy.keys())
+    serious = [problem for problem in audit.problems if problem.kind in SERIOUS]
+    if as_json:
+        problems = [vars(problem) for problem in audit.problems]
+        document = {"ledger": str(path.absolute()), "ok": not serious, **_counts(audit, policy), "problems": problems}
+        output.print_json({**document, "runs_affected": _affected(audit)})
+        return output.NO if serious else output.DONE
+    _print_counts(_counts(audit, policy))
+    for problem in audit.problems[:_SHOWN]:
+        terminal.write_line(f"{'FAIL' if problem.kind in SERIOUS else 'warn'}       {problem}{_whose(problem.run)}")
+    if len(audit.problems) > _SHOWN:
+        terminal.write_line(f"           and {len(audit.problems) - _SHOWN} more")
+    affected = _affected(audit)
+    if affected:
+        terminal.write_line(f"affected   {plural(len(affected), 'run')}: {', '.join(affected[:_SHOWN])}")
+    terminal.write_line("")
+    verdict = f"NOT verified: {plural(len(serious), 'problem')}" if serious else "verified"
+    terminal.write_line(f"{verdict}; {terminal.here(path)}")
+    return output.NO if serious else output.DONE
+
+
+def head(
+    ledger: LedgerFile = None,
+    keys: options.Keys = None,
+    runs: options.Runs = options.DEFAULT_RUNS,
+    as_json: options.Json = False,
+) -> int:
+    """Print the last entry that a trusted key signed, one line of JSON: it vouches for the whole ledger before it.
+
+    Kept where the ledger's writers cannot change it, it is a witness. Example: ndrepro ledger head >> heads.jsonl
+    """
+    return _print_proof(_path(ledger, runs), _policy(keys), "", as_json)
+
+
+def prove(
+    run: options.Run,
+    ledger: LedgerFile = None,
+    keys: options.Keys = None,
+    runs: options.Runs = options.DEFAULT_RUNS,
+    as_json: options.Json = False,
+) -> int:
+    """Print the entries from a run's start to the ledger's head: the proof of how it ended, one entry a line.
+
+    It is a ledger by itself: verify RUN --ledger FILE takes it too. Example: ndrepro ledger prove RUN > proof.jsonl
+    """
+    return _print_proof(_path(ledger, runs), _policy(keys), _identifier(run, runs), as_json)
+
+
+def check_proof(
+    file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="What ledger prove printed.")],
+    keys: options.Keys = None,
+    witness: options.Witness = None,
+    as_json: options.Json = False,
+) -> int:
+    """Verify the proof of how a run ended, without the ledger and without the run.
+
+    Exit 1 if an entry is missing or not signed by a trusted key. Example: ndrepro ledger check-proof proof.jsonl
+    """
+    from provenance.attestation.ledger import Ledger, read_heads
+
+    path, policy = _path(file, Path()), _policy(keys)
+    audit = Ledger(path, read_heads(witness) if witness else ()).audit(policy.keys())
+    # a proof begins later than its ledger
+    wrong = [str(problem) for problem in audit.problems if (problem.line, problem.kind) != (1, "missing")]
+    if not audit.entries or audit.entries[0].line != 1:
+        wrong.append("its first entry is signed by no trusted key")
+    run = audit.entries[0].entry.run if audit.entries else ""
+    said = [_said(counted, policy) for counted in audit.entries if counted.entry.run == run]
+    last = _said(audit.entries[-1], policy) if audit.entries else None
+    if as_json:
+        output.print_json({"ok": not wrong, "run": run, "entries": said, "head": last, "problems": wrong})
+        return output.NO if wrong else output.DONE
+    for entry in said:
+        terminal.write_line(_line(entry))
+    for problem in wrong[:_SHOWN]:
+        terminal.write_line(f"FAIL       {problem}")
+    if last and not wrong:
+        terminal.write_line(f"\nverified: how run {run} ended, as of entry {last['sequence']}, {last['time']}")
+    else:
+        terminal.write_line(f"\nNOT verified: {plural(len(wrong), 'problem')}")
+    return output.NO if wrong else output.DONE
+
+
+def _path(ledger: Path | None, runs: Path) -> Path:
+    from ndrepro.protocol.layout import RunsFolder
+    from provenance.errors import NotFoundError
+
+    path = RunsFolder(runs).ledger if ledger is None else ledger
+    if not path.exists():
+        raise NotFoundError(
+            f"ledger {path}: no such file", "name one: --ledger FILE, or the folder of runs: --runs DIR"
+        )
+    return path
+
+
+def _policy(files: list[Path] | None) -> TrustPolicy:
+    from provenance.attestation.trust import TrustPolicy
+
+    return TrustPolicy.from_files(files or ())
+
+
+def _identifier(text: str, runs: Path) -> str:
+    """The identifier of the run that RUN means, by its manifest; of one whose folder is gone, the text itself."""
+    from ndrepro.execution.runs.run_lookup import read_recorded
+    from ndrepro.protocol.errors import RunNotFound
+
+    try:
+        folder = options.run_folder(runs, text, completed=False)
+    except RunNotFound:
+        return text
+    return read_recorded(folder).manifest.invocation_id if folder.manifest.exists() else folder.root.name
+
+
+def _print_proof(path: Path, policy: TrustPolicy, run: str, as_json: bool) -> int:
+    """Print the lines from a run's first entry to the head, without a run the head alone."""
+    from provenance.attestation.ledger import Ledger
+
+    lines = [line.decode("utf-8").rstrip("\n") for line in Ledger(path).proof(policy.keys(), run)]
+    if as_json:
+        output.print_json({"ledger": str(path.absolute()), "run": run or None, "lines": lines})
+        return output.DONE
+    for line in lines:
+        terminal.write_line(line)
+    return output.DONE
+
+
+def _counts(audit: LedgerAudit, policy: TrustPolicy) -> dict[str, Any]:
+    """Entries that count: how many, how many are unsigned, and how many each key signed, by its name."""
+    trusted = policy.keys()
+    names = {key.base64: key.name for key in trusted}
+    signed: dict[str, int] = {}
+    for counted in audit.entries:
+        if counted.entry.key:
+            name = names[counted.entry.key]
+            signed[name] = signed.get(name, 0) + 1
+    unsigned = [counted.entry.sequence for counted in audit.entries if not counted.entry.key]
+    return {
+        "entries": len(audit.entries),
+        "runs": len({counted.entry.run for counted in audit.entries if counted.entry.run}),
+        "unsigned": [unsigned[0], unsigned[-1]] if unsigned else [],
+        "signed": signed,
+    }
+
+
+def _print_counts(counts: dict[str, Any]) -> None:
+    terminal.write_line(f"entries    {counts['entries']}, of {plural(counts['runs'], 'run')}")
+    if counts["unsigned"]:
+        first, last = counts["unsigned"]
+        terminal.write_line(f"unsigned   entries {first} to {last}: from before entries were signed")
+    for name, number in counts["signed"].items():
+        terminal.write_line(f"signed     {number} by {name}")
+
+
+def _affected(audit: LedgerAudit) -> list[str]:
+    """The runs that began before a gap, and those whose entries are on a second history."""
+    gaps = [problem.line for problem in audit.problems if problem.kind == "missing"]
+    # without a line a gap may be anywhere
+    before = (each.entry.run for each in audit.entries if 0 in gaps or each.line < max(gaps, default=0))
+    forked = (problem.run for problem in audit.problems if problem.kind == "fork")
+    return [run for run in dict.fromkeys((*before, *forked)) if run]
+
+
+def _whose(run: str) -> str:
+    return f" (run {run})" if run else ""
+
+
+def _said(counted: CountedEntry, policy: TrustPolicy) -> dict[str, Any]:
+    entry, trusted = counted.entry, policy.keys()
+    signer = next((key.name for key in trusted if key.base64 == entry.key), "nobody: it is unsigned")
+    return {
+        "sequence": entry.sequence,
+        "time": entry.time,
+        "event": entry.event,
+        "run": entry.run,
+        "fields": entry.fields,
+        "signer": signer,
+    }
+
+
+def _line(entry: dict[str, Any]) -> str:
+    outcome = f" ({entry['fields'].get('outcome')})" if entry["event"] == "ended" else ""
+    return f"entry {entry['sequence']:<5} {entry['time'][:19]}Z  {entry['event']}{outcome}, signed by {entry['signer']}"
