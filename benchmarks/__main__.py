@@ -10,7 +10,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from benchmarks import comparing, deconvolution, recording, replaying, reporting, verifying
+from benchmarks import appending, comparing, deconvolution, recording, replaying, reporting, verifying
 from benchmarks.measure import Result
 
 BENCHMARKS: dict[str, Callable[[], Result]] = {
@@ -30,6 +30,8 @@ BENCHMARKS: dict[str, Callable[[], Result]] = {
     "canonical-nd": lambda: replaying.canonical("lenet_nd_1", 4.0),
     **{f"deconv-{arch}": partial(deconvolution.faster, arch) for arch in deconvolution.BATCHES},
     **{f"operators-{arch}": partial(deconvolution.operators, arch) for arch in deconvolution.BATCHES},
+    "ledger-append": appending.sixteen_writers,
+    "ledger-verify": appending.long_ledger,
     "verify-many": verifying.first_reading,
     "verify-unchanged": verifying.unchanged,
     "verify-memory": verifying.memory,

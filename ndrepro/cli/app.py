@@ -36,7 +36,10 @@ from ndrepro.protocol.errors import UsageError
 
 # a file's name is bytes and need not be text; every other word is
 PATH_OPTIONS = frozenset(
-    {"--code", "--data", "--into", "--keep", "--key", "--ledger", "--out", "-o", "--runs", "--witness"}
+    {
+        *("--code", "--data", "--into", "--keep", "--key", "--ledger", "--out", "-o", "--passphrase-file"),
+        *("--runs", "--witness"),
+    }
 )
 
 app = typer.Typer(

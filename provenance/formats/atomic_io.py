@@ -111,4 +111,4 @@ def _wait(descriptor: int, path: Path, shared: bool) -> None:
         except OSError as error:
             raise storage_error(path, error) from error
         time.sleep(pause)
-        pause = min(2 * pause, 0.02)
+        pause = min(2 * pause, 0.002)

@@ -11,6 +11,7 @@ Source: RFC 8032, section 5.1 (the curve, decoding of points).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from provenance.errors import KeyFileError
@@ -50,6 +51,7 @@ def _weakness(public: PublicKeyTypes) -> str:
     return "" if "MLDSA" in type(public).__name__ else f"{type(public).__name__}, expected Ed25519, ECDSA or RSA"
 
 
+@lru_cache(maxsize=256)
 def _ed25519_weakness(encoded: bytes) -> str:
     """What is wrong with an encoded point (32 bytes, little-endian y, sign of x in the last bit)."""
     number = int.from_bytes(encoded, "little")
