@@ -38,7 +38,7 @@ from ndrepro.protocol.errors import UsageError
 PATH_OPTIONS = frozenset(
     {
         *("--code", "--data", "--into", "--keep", "--key", "--ledger", "--out", "-o", "--passphrase-file"),
-        *("--runs", "--witness"),
+        *("--policy", "--runs", "--witness"),
     }
 )
 
