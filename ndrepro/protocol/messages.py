@@ -53,6 +53,13 @@ class Container:
         members = field.members(names - {"driver"}, ("driver",))
         return cls(**{name: member.string() for name, member in members.items()})
 
+    @classmethod
+    def from_manifest(cls, recorded: Any) -> Container:
+        """The container in a manifest, of any release. Raises NdreproError for what is none."""
+        members = Field(recorded, "container", NdreproError).mapping()
+        known = {each.name: members[each.name] for each in fields(cls) if each.name in members}
+        return cls.from_field(Field(known, "container", NdreproError))
+
     @property
     def digests(self) -> frozenset[str]:
         """Every digest that names this very image."""

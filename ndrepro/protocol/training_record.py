@@ -9,7 +9,7 @@ ManifestError.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -208,8 +208,8 @@ class TrainingRecord:
         if not recorded:
             return None
         try:
-            return Container(**{each.name: recorded[each.name] for each in fields(Container) if each.name in recorded})
-        except TypeError:
+            return Container.from_manifest(recorded)
+        except ProvenanceError:
             raise _malformed("container", f"{str(recorded)[:80]!r}, expected a container") from None
 
     @property
