@@ -289,12 +289,12 @@ def test_every_fact_of_a_training_record_is_read_or_refused(statement: Any) -> N
     fuzz()
 
 
-def test_a_ledger_is_read_line_by_line_whatever_is_in_it(tmp_path: Path) -> None:
+def test_a_ledger_is_read_line_by_line_whatever_is_in_it(home: Path, tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
-    ledger = Ledger(path)
+    ledger, signer = Ledger(path), KeyRing(home).signer()
     for number in range(3):
-        ledger.append("begun", f"run-{number}", name="x", parameters="0" * 64)
-        ledger.append("ended", f"run-{number}", outcome="completed", manifest="1" * 64)
+        ledger.append("begun", f"run-{number}", signer, name="x", parameters="0" * 64)
+        ledger.append("ended", f"run-{number}", signer, outcome="completed", manifest="1" * 64)
     data = path.read_bytes()
     line = json.loads(data.split(b"\n")[0])
 
