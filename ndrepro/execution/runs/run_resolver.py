@@ -100,7 +100,9 @@ def _by_identifier(runs: RunsFolder, known: tuple[RunFolder, ...], text: str) ->
 
 def _not_found(runs: RunsFolder, known: tuple[RunFolder, ...], text: str) -> RunNotFound:
     if text and os.path.isdir(text):
-        return RunNotFound(f"{text}: a folder with neither request.json nor manifest.dsse.json", "name a run's folder")
+        # the request is a run's first file, and precedes its entry in the ledger
+        cure = "name a run's folder; a run that was stopped before it had either was not started: remove its folder"
+        return RunNotFound(f"{text}: a folder with neither request.json nor manifest.dsse.json", cure)
     if not known:
         cure = "`ndrepro run` makes one; --runs DIR names another folder"
         return RunNotFound(f"no run '{text}': {runs.root} has no runs", cure)

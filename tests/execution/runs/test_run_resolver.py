@@ -145,5 +145,6 @@ def test_what_cannot_be_found_offers_what_is_near(text: str, said: str, three: R
 def test_an_empty_folder_of_runs_and_a_folder_that_is_none(runs: RunsFolder, tmp_path: Path) -> None:
     with pytest.raises(RunNotFound, match="has no runs"):
         resolve_run(runs, "a")
-    with pytest.raises(RunNotFound, match=r"neither request\.json nor"):
+    with pytest.raises(RunNotFound, match=r"neither request\.json nor") as raised:
         resolve_run(runs, str(tmp_path))
+    assert "was not started" in raised.value.cure
