@@ -21,9 +21,11 @@ from hostile_json import damaged_bytes, fuzzing, mutated, small_places
 from hypothesis import given
 from hypothesis import strategies as st
 from recorded_runs import ROOT
+from reviewed_runs import Reviewed
 from signed_runs import SAMPLE
 
 from ndrepro.analysis.results.results import read_results
+from ndrepro.analysis.results.reviewer_verdicts import read_attestations
 from ndrepro.cli import app as command_line
 from ndrepro.cli.display import terminal
 from ndrepro.execution.runs.run_lookup import summaries
@@ -32,6 +34,7 @@ from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.messages import Container, Evaluated, Request, Result, Scores, read_json
 from ndrepro.protocol.replay_messages import Operation, ReplayRequest, StepRecord, TensorBits, Wanted
+from ndrepro.protocol.signing_policy import SigningPolicy
 from ndrepro.protocol.training_record import TrainingRecord
 from ndrepro.protocol.training_state import Place, StateDigest
 from provenance.attestation.dsse import PAYLOAD_TYPE, pae, read_envelope, write_envelope
@@ -153,7 +156,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def signed(home: Path, document: Any) -> bytes:
-    payload = canonical_bytes(document)
+    return signed_bytes(home, canonical_bytes(document))
+
+
+def signed_bytes(home: Path, payload: bytes) -> bytes:
     signer = KeyRing(home).signer()
     return write_envelope(
         PAYLOAD_TYPE,
@@ -346,5 +352,45 @@ def test_the_list_of_trusted_keys_is_read_or_refused(tmp_path: Path) -> None:
     def fuzz(damaged: bytes) -> None:
         path.write_bytes(damaged)
         refused(lambda: TrustPolicy.load(tmp_path / "home").keys())
+
+    fuzz()
+
+
+POLICY = {
+    "title": "t",
+    "revoked": "never",
+    "signers": {
+        "ada": {"keys": ["1" * 64], "roles": ["author"], "experiments": ["lenet_*"], "from": "2027-01-01"},
+        "rita": {"keys": ["2" * 64, "3" * 64], "roles": ["author", "reviewer"]},
+    },
+    "signatures": {"author": 1, "reviewer": 1},
+    "verdicts": {"at_least": 1, "accept": ["identical", "close"], "sandboxed": True, "spot_checks": False},
+}
+
+
+def test_a_policy_is_read_or_refused() -> None:
+    @fuzzing(200)
+    @given(mutated(POLICY))
+    def fuzz(document: Any) -> None:
+        if isinstance(document, dict):  # TOML's documents are tables
+            refused(lambda: SigningPolicy.from_document(document, "policy.toml"))
+
+    fuzz()
+
+
+def test_a_signed_verdict_is_read_or_refused_and_hides_no_other(tmp_path: Path) -> None:
+    reviewed = Reviewed(tmp_path)
+    honest = reviewed.sign(reviewed.run, reviewed.same, "identical")
+    document = json.loads(read_envelope(honest.read_bytes())[1])
+    hostile = honest.with_name("hostile.dsse.json")
+    scores = reviewed.read()[0]
+
+    @fuzzing(100)
+    @given(mutated(document))
+    def fuzz(changed: Any) -> None:
+        hostile.write_bytes(signed_bytes(reviewed.reviewer.home, json.dumps(changed).encode()))
+        found = read_attestations(scores, reviewed.policy)
+        assert honest in {item.path for item in found.held} or hostile in {item.path for item in found.held}
+        json.dumps(found.to_json())
 
     fuzz()
