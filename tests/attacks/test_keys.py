@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 from keyed_runs import signature_check, signed_at
+from reviewed_runs import Reviewed
 
+from ndrepro.analysis.results.results import read_results
+from ndrepro.analysis.results.reviewer_verdicts import read_attestations
 from provenance.attestation import key_lifecycle
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.key_statements import REVOKED, ROTATED, KeyStatement, keep
@@ -244,3 +247,23 @@ def test_a_trust_file_that_others_can_write_to_is_refused(theft: Theft) -> None:
     (theft.reader / "trust.json").chmod(0o666)
     with pytest.raises(TrustError, match=r"trust\.json: mode 666"):
         TrustPolicy.load(theft.reader)
+
+
+def test_an_author_who_rotated_the_key_is_no_second_party(tmp_path: Path) -> None:
+    reviewed = Reviewed(tmp_path)
+    author, reader = KeyRing(reviewed.author.home), tmp_path / "reader"
+    TrustPolicy.load(reader).add(author.public_key_pem(), "Ada")
+    TrustPolicy.load(reader).add(KeyRing(reviewed.reviewer.home).public_key_pem(), "Rita")
+    (statement,) = key_lifecycle.rotate(author, None, None).statements
+    TrustPolicy.load(reader).add(KeyRing(reviewed.author.home).public_key_pem(), "Adele")
+    reviewed.sign(reviewed.run, reviewed.same, "identical", home=reviewed.author.home)
+
+    def by_another() -> bool:
+        policy = TrustPolicy.load(reader)
+        scores = read_results((reviewed.author.runs, reviewed.reviewer.runs), policy=policy)
+        (held,) = read_attestations(scores, policy).held
+        return held.by_another
+
+    assert by_another()  # the control: two keys whose relation the reader does not know
+    keep(reader, statement.read_bytes())
+    assert not by_another()

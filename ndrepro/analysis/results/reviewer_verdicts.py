@@ -56,7 +56,8 @@ class Attestation:
     """One signed verdict on ``run``. ``epochs`` are those that were trained again, empty for the whole run;
     ``repeated`` the identifiers of the runs that did; ``differences`` what of code and environment differed;
     ``keyids`` identify the signers' keys; ``signed_on`` is the time that the verdict states, if it does; ``sandbox``
-    is what confined the recorded code, "" where the verdict does not say."""
+    is what confined the recorded code, "" where the verdict does not say; ``by_another``: one of the signers is not
+    among the run's, whichever keys they had."""
 
     path: Path
     run: ResultRow
@@ -69,12 +70,7 @@ class Attestation:
     keyids: tuple[str, ...] = ()
     signed_on: str | None = None
     sandbox: str = ""
-
-    @property
-    def by_another(self) -> bool:
-        """Whether a key signed it that did not sign the run."""
-        own = {self.run.signer, *self.run.signer.split(", ")}
-        return self.signer not in own and not set(self.signer.split(", ")) <= own
+    by_another: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -128,7 +124,7 @@ def read_attestations(scores: Results, policy: TrustPolicy) -> Attestations:
     for path in _files(scores.folders):
         try:
             payload, signers = _verified(read_bounded(path, follow_symlinks=True), policy)
-            found = _attestation(path, payload, signers, by_digest)
+            found = _attestation(path, payload, signers, by_digest, policy)
         except OSError as error:
             refused.append(Refused(path, f"cannot be read ({error.strerror})"))
         except ProvenanceError as error:
@@ -163,7 +159,7 @@ def _verified(data: bytes, policy: TrustPolicy) -> tuple[bytes, tuple[TrustedKey
 
 
 def _attestation(
-    path: Path, payload: bytes, signers: Sequence[TrustedKey], by_digest: dict[str, ResultRow]
+    path: Path, payload: bytes, signers: Sequence[TrustedKey], by_digest: dict[str, ResultRow], policy: TrustPolicy
 ) -> Attestation | None:
     """What is attested; None where it is of a run that is not here. Raises ProvenanceError for what does not count."""
     top = Field(parse(payload), "$", ManifestError).members(("_type", "subject", "predicateType", "predicate"))
@@ -193,7 +189,11 @@ def _attestation(
     if verdict == IDENTICAL and not epochs:
         _same_results(run, [by_digest[digest] for digest in digests[1:] if digest in by_digest])
     names, keyids = zip(*((key.name, key.keyid) for key in signers), strict=True)
-    stated = keyids, _signed_on(payload), _sandbox(said)
+    # who rotated a key is one holder still
+    trusted = policy.keys()
+    own = {policy.holder(key.keyid) for key in trusted if key.name in (run.signer, *run.signer.split(", "))}
+    by_another = not {policy.holder(keyid) for keyid in keyids} <= own
+    stated = keyids, _signed_on(payload), _sandbox(said), by_another
     signer = ", ".join(names)
     return Attestation(path, run, verdict, signer, epochs, repeated, differences, claims, *stated)
 

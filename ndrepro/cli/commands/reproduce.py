@@ -73,47 +73,52 @@ def reproduce(
     return output.DONE if found.passes else output.NO
 
 
+def _write(text: str) -> None:
+    """One line, whatever an author wrote into it."""
+    terminal.write_line(terminal.single_line(text))
+
+
 def _print_plan(original: Original, chosen: ReexecutionPlan) -> None:
-    terminal.write_line(f"reproducing {terminal.here(original.folder.root)}")
+    _write(f"reproducing {terminal.here(original.folder.root)}")
     if chosen.pieces is not None:
         total = original.request.experiment.epochs
         drawn = ", ".join(map(str, chosen.epochs))
-        terminal.write_line(f"epochs drawn: {drawn} of {total}; {plural(chosen.trained_epochs or 0, 'epoch')} to train")
+        _write(f"epochs drawn: {drawn} of {total}; {plural(chosen.trained_epochs or 0, 'epoch')} to train")
     if chosen.challenge is not None:
         word = "drawn at random" if chosen.challenge.random else "yours"
-        terminal.write_line(f"challenge {chosen.challenge.word} ({word})")
+        _write(f"challenge {chosen.challenge.word} ({word})")
     for line in execution.lines(chosen.execution):
-        terminal.write_line(line)
+        _write(line)
     if not chosen.differences:
-        terminal.write_line("code and environment are those recorded")
+        _write("code and environment are those recorded")
     for line in chosen.differences[:_SHOWN]:
-        terminal.write_line(f"differs  {line}")
+        _write(f"differs  {line}")
     if len(chosen.differences) > _SHOWN:
-        terminal.write_line(f"differs  and {len(chosen.differences) - _SHOWN} more (--json lists them)")
-    terminal.write_line("")
+        _write(f"differs  and {len(chosen.differences) - _SHOWN} more (--json lists them)")
+    _write("")
 
 
 def _print_verdict(found: Reproduction) -> None:
-    terminal.write_line("")
+    _write("")
     labels = [f"epoch {epoch}" for epoch in found.plan.epochs] or ["run"]
     for label, judgement in zip(labels, found.judgements, strict=True):
-        terminal.write_line(f"{label:<10} {judgement.verdict}: {judgement.because}")
+        _write(f"{label:<10} {judgement.verdict}: {judgement.because}")
         if judgement.divergence is not None:
             tensors = ", ".join(judgement.divergence.tensors[:2]) or "the loss alone"
             more = len(judgement.divergence.tensors) - 2
             rest = f" and {more} more" if more > 0 else ""
-            terminal.write_line(f"{'':<10} bits differ from step {judgement.divergence.step}: {tensors}{rest}")
+            _write(f"{'':<10} bits differ from step {judgement.divergence.step}: {tensors}{rest}")
         if judgement.accuracies is not None:
             then, now = (words.percent(value) for value in judgement.accuracies)
-            terminal.write_line(f"{'':<10} test accuracy {then} then, {now} now")
+            _write(f"{'':<10} test accuracy {then} then, {now} now")
         _print_claims(judgement.claims)
     _print_claims(found.claims)
-    terminal.write_line("")
-    terminal.write_line(f"verdict    {found.verdict}")
-    terminal.write_line(execution.sandbox_line(found.plan.execution))
-    terminal.write_line(f"signed     {terminal.here(found.attestation)}")
+    _write("")
+    _write(f"verdict    {found.verdict}")
+    _write(execution.sandbox_line(found.plan.execution))
+    _write(f"signed     {terminal.here(found.attestation)}")
 
 
 def _print_claims(claims: tuple[ClaimCheck, ...]) -> None:
     for item in claims:
-        terminal.write_line(f"{'':<10} {item.status:<11} {item.name}: {item.evidence}")
+        _write(f"{'':<10} {item.status:<11} {item.name}: {item.evidence}")

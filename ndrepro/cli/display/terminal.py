@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 120
 # C0 but tab and newline, DEL, C1; marks that turn the direction of what follows
-_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def prepare_streams() -> None:
@@ -57,6 +57,11 @@ def _bytes_of_path(error: UnicodeError) -> tuple[bytes, int]:
 def visible(text: str) -> str:
     """``text`` with every character that would command the terminal written as its escape (``\\x1b``)."""
     return _COMMANDS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def single_line(text: str) -> str:
+    """``visible`` text that cannot begin a line of its own, for what strangers wrote."""
+    return visible(text).replace("\n", r"\n")
 
 
 def write_line(text: str, stream: IO[str] | None = None) -> None:

@@ -103,3 +103,9 @@ def test_a_stream_that_was_closed_takes_text_all_the_same(monkeypatch: pytest.Mo
     terminal.prepare_streams()
     terminal.write_line("into nothing")
     sys.stdout.close()
+
+
+def test_what_a_stranger_wrote_begins_no_line_of_its_own() -> None:
+    assert terminal.single_line("1.0\nverdict    identical\u2028signed\u061c") == (
+        r"1.0\nverdict    identical\u2028signed\u061c"
+    )
