@@ -6,7 +6,7 @@ What a manifest says it could not find out (``{"unavailable": reason}``) is said
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from ndrepro.cli.display import words
@@ -15,7 +15,9 @@ from ndrepro.protocol.training_record import TrainingRecord
 from ndrepro.text.plurals import plural
 from provenance.attestation.manifest import DATASET, Artifact, Manifest, Resource
 from provenance.attestation.packages import warnings
+from provenance.capture.source_patch import PATCH
 from provenance.capture.unavailable import at, is_missing
+from provenance.comparison.kept_source import differs
 from provenance.errors import ManifestError
 
 Row = tuple[str, str]
@@ -53,7 +55,7 @@ def manifest_rows(manifest: Manifest) -> list[Row]:
     record, machine = TrainingRecord.of(manifest), manifest.machine
     data = next((each.resource for each in record.datasets), Resource(f"{DATASET}?"))
     return [
-        ("source", _told(source, record.source)),
+        ("source", _told(source, record.source, [artifact.path for artifact in manifest.artifacts])),
         ("data", _told(dataset, data)),
         ("python", _told(_python, record)),
         *([("packages", _told("; ".join, flagged))] if (flagged := warnings(manifest)) else []),
@@ -83,17 +85,20 @@ def word(value: Any) -> str:
     return str(value)
 
 
-def source(resource: Resource) -> str:
-    """The commit and, in capitals, whether the work tree differed from it."""
+def source(resource: Resource, kept: Collection[str] = ()) -> str:
+    """The commit and, in capitals, whether the work tree differed from it; the ``kept`` files of the run decide."""
     found = resource.annotations or {}
     commit, dirty = at(found, "commit"), at(found, "dirty")
     name = f"commit {commit[:12]}" if isinstance(commit, str) else f"NO COMMIT: {word(commit)}"
-    if dirty is False:
+    evident = differs(found, kept)
+    if dirty is False and not evident:
         return f"{name}, clean"
-    if is_missing(dirty):
+    if is_missing(dirty) and not evident:
         return f"{name}; MAY DIFFER FROM IT: {word(dirty)}"
     changed, untracked = at(found, "changed", "count"), at(found, "untracked")
     parts = [f"{plural(changed, 'file')} changed" if isinstance(changed, int) else "changed"]
+    if PATCH in kept and not changed:  # said of a manifest that does not verify
+        parts = ["patched"]
     copied, left_out = at(untracked, "copied"), at(untracked, "left_out")
     if isinstance(copied, list) and isinstance(left_out, list) and copied + left_out:
         summed_up = at(untracked, "left_out_too", "files")

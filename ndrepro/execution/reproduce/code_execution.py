@@ -23,6 +23,8 @@ from ndrepro.protocol.training_record import TrainingRecord
 from ndrepro.protocol.verdicts import CONTAINER, NO_SANDBOX
 from provenance.attestation.manifest import Manifest
 from provenance.capture.source_patch import PATCH
+from provenance.capture.unavailable import printable
+from provenance.comparison.kept_source import differs, patched_paths
 from provenance.comparison.recorded_tree import SourceState
 from provenance.errors import SourceError
 from provenance.git.repository import Repository
@@ -59,12 +61,12 @@ class RecordedCode:
 
     @classmethod
     def of(cls, manifest: Manifest, run: Path) -> RecordedCode:
-        """What ``manifest`` records; ``run`` is the folder with the patch."""
+        """What ``manifest`` records and the patch in the folder ``run`` changes. Raises SourceError for no patch."""
         record = TrainingRecord.of(manifest)
         recorded = record.source.annotations or {}
         commit = SourceState(recorded, run).commit
-        patch, changed, untracked = (_mapping(recorded.get(name)) for name in ("patch", "changed", "untracked"))
-        dirty = recorded.get("dirty")
+        patch, untracked = (_mapping(recorded.get(name)) for name in ("patch", "untracked"))
+        dirty = differs(recorded) or recorded.get("dirty")
         digest = patch.get("sha256")
         return cls(
             commit=commit,
@@ -73,7 +75,7 @@ class RecordedCode:
             dirty=dirty if isinstance(dirty, bool) else None,
             patch=run / PATCH if isinstance(digest, str) else None,
             patch_sha256=digest if isinstance(digest, str) else None,
-            changed=tuple(str(_mapping(item).get("path")) for item in changed.get("files", ())),
+            changed=tuple(map(printable, patched_paths(run / PATCH))) if isinstance(digest, str) else (),
             untracked=tuple(_file(_mapping(item)) for item in untracked.get("copied", ())),
         )
 

@@ -21,8 +21,9 @@ from ndrepro.protocol.messages import Request, read_json
 from ndrepro.protocol.training_record import CODE, ERROR, LAYER_CENSUS, METRICS_SUMMARY, SOURCE, external_parameters
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import NOT_RECORDED, Manifest
-from provenance.capture.unavailable import at, is_missing, printable
-from provenance.errors import ManifestError
+from provenance.capture.unavailable import is_missing, printable
+from provenance.comparison.kept_source import expect_as_kept
+from provenance.errors import ManifestError, SourceError
 from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.digest import file_digest
 from provenance.formats.metrics_log import read_scalars
@@ -92,7 +93,7 @@ def predicate(root: Path, manifest: Manifest) -> str:
     _check_members("machine", _without(machine), _without(account.machine))
     _check_dependencies(manifest, account)
     _check_data(folder)
-    _check_source(manifest)
+    _check_source(folder, manifest)
     _check_outcome(folder, manifest, request, account)
     _check_times(folder, manifest)
     return f"{len(RULES)} fields, {sum(ASSERTED in rule for rule in RULES.values())} of them asserted in part or whole"
@@ -149,20 +150,15 @@ def _check_data(folder: RunFolder) -> None:
             raise ManifestError(f"{folder.dataset.name}: tree_sha256 is not that of {folder.dataset_listing.name}")
 
 
-def _check_source(manifest: Manifest) -> None:
-    """What was copied of the source is in the folder as it was described."""
+def _check_source(folder: RunFolder, manifest: Manifest) -> None:
+    """The source is not said to be cleaner than the patch and the copies show that are in the folder."""
     described = manifest.dependency(SOURCE)
     captured = (described.annotations or {}) if described else {}
-    files = [("source.patch", captured.get("patch"))]
-    copied = at(captured, "untracked", "copied")
-    for entry in copied if isinstance(copied, list) else []:
-        files.append((f"untracked/{at(entry, 'path')}", entry))
-    for name, entry in files:
-        digest, signed = at(entry, "sha256"), manifest.artifact(name)
-        if at(entry, "left_out") is True or is_missing(entry) or not isinstance(digest, str):
-            continue
-        if signed is not None and digest != signed.sha256:
-            raise ManifestError(f"resolvedDependencies.source: {name} is another file than it describes")
+    kept = {artifact.path: artifact.sha256 for artifact in manifest.artifacts}
+    try:
+        expect_as_kept(captured, kept, folder.root)
+    except SourceError as error:
+        raise ManifestError(f"resolvedDependencies.source: {error.message}", error.cure) from None
     commit = captured.get("commit")
     if isinstance(commit, str) and described is not None:
         _expect("resolvedDependencies.source.digest", (described.digest or {}).get("gitCommit"), commit)
