@@ -85,14 +85,14 @@ def expect_as_kept(state: Mapping[str, Any], kept: Mapping[str, str], folder: Pa
         inner = {name.removeprefix(prefix) for name in kept if name.startswith(prefix)}
         _expect_changes(part, prefix, folder / f"{prefix}{PATCH}" if PATCH in inner else None)
         dirty = part.get("dirty")
-        if differs(part, inner) and dirty is not True and not (is_missing(dirty) and "unavailable" in dirty):
+        if differs(part, inner) and dirty is not True and not _is_unavailable(dirty):
             raise SourceError(f"{prefix or 'the source '}is said to be clean, with changes to its commit")
 
 
 def _expect_changes(state: Mapping[str, Any], prefix: str, patch: Path | None) -> None:
     """The files of the patch are among those that are said to be changed, as far as these are known and listed."""
     changed = state.get("changed")
-    if patch is None or (is_missing(changed) and "unavailable" in changed):
+    if patch is None or _is_unavailable(changed):
         return
     paths = [printable(path) for path in patched_paths(patch)]
     files, count = members(changed).get("files"), count_of(changed)
@@ -124,4 +124,8 @@ def _states(state: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Mappin
 def _unknown(state: Mapping[str, Any], name: str) -> bool:
     """Whether the capture of that part failed, so that files may lie there which nothing describes."""
     part = state.get(name.partition("/")[0])
-    return name != PATCH and is_missing(part) and "unavailable" in part
+    return name != PATCH and _is_unavailable(part)
+
+
+def _is_unavailable(value: Any) -> bool:
+    return is_missing(value) and "unavailable" in value
