@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ndrepro.protocol.errors import NdreproError, TrainingFailed, UsageError
@@ -270,17 +271,19 @@ def reproduce(
         environment=environment,
         container=ContainerChoice.from_options(engine, image),
     )
-    original = _verified(_run_folder(run, runs), options)
-    plan = reexecute.plan(original, options, spot, challenge, beacon, sandbox)
-    on_plan(original, plan)
-    plan = replace(plan, execution=permitted(plan.execution, trust_code=trust_code, consent=consent))
-    with nullcontext(Silent()) if watching is None else watching as observer:
-        repetitions = _completed(reexecute.execute(original, plan, options, observer))
-        judgements = _judged(original, plan, repetitions, options)
-        claims = _claims_of_run(original, plan, repetitions, judgements, options, observer)
-    run, folders = original.manifest.invocation_id, tuple(piece.folder for piece in repetitions)
-    found = Reproduction(run, plan, tuple(folder.root for folder in folders), judgements, claims)
-    return replace(found, attestation=attest(original.folder, folders, found.predicate, options.runs, options.home))
+    with TemporaryDirectory(prefix="ndrepro-original-") as private:
+        original = _verified(_run_folder(run, runs), options, Path(private))
+        plan = reexecute.plan(original, options, spot, challenge, beacon, sandbox)
+        on_plan(original, plan)
+        plan = replace(plan, execution=permitted(plan.execution, trust_code=trust_code, consent=consent))
+        with nullcontext(Silent()) if watching is None else watching as observer:
+            repetitions = _completed(reexecute.execute(original, plan, options, observer))
+            judgements = _judged(original, plan, repetitions, options)
+            claims = _claims_of_run(original, plan, repetitions, judgements, options, observer)
+        run, folders = original.manifest.invocation_id, tuple(piece.folder for piece in repetitions)
+        found = Reproduction(run, plan, tuple(folder.root for folder in folders), judgements, claims)
+        file = attest(original.folder, folders, found.predicate, options.runs, options.home)
+    return replace(found, attestation=file)
 
 
 def _completed(repetitions: tuple[Finished, ...]) -> tuple[Finished, ...]:
@@ -298,22 +301,39 @@ def _run_folder(run: AnyPath, runs: AnyPath) -> RunFolder:
     return resolve_run(RunsFolder(Path(runs)), os.fspath(run)).folder
 
 
-def _verified(folder: RunFolder, options: RunOptions) -> Original:
-    """The run, if it verifies. Raises NotReproduced naming the first check that fails."""
+def _verified(folder: RunFolder, options: RunOptions, private: Path) -> Original:
+    """A copy of the run in the folder ``private``, if it verifies.
+
+    Raises NotReproduced naming the check that fails, StorageError where it cannot be copied.
+    """
     from ndrepro.execution.reproduce.reexecute import Original
+    from ndrepro.execution.reproduce.signed_copy import SignedCopy
     from ndrepro.execution.runs.run_checks import CHECKS
     from provenance.attestation.trust import TrustPolicy
     from provenance.attestation.verify import verify as verify_run
+    from provenance.errors import ProvenanceError, StorageError
 
     verdict = verify_run(folder.root, trust=TrustPolicy.load(options.home), extra_checks=CHECKS)
-    if verdict.ok and verdict.manifest is not None:
-        return Original(folder, verdict.manifest)
-    first = verdict.failure
-    raise NotReproduced(
-        f"{folder.root}: it does not verify, so there is nothing to reproduce"
-        + (f": {first.name}: {first.message}" if first else ""),
-        f"see every check, and what to do, with `ndrepro verify {folder.root}`",
-    )
+    if not verdict.ok or verdict.manifest is None:
+        first = verdict.failure
+        raise NotReproduced(
+            f"{folder.root}: it does not verify, so there is nothing to reproduce"
+            + (f": {first.name}: {first.message}" if first else ""),
+            f"see every check, and what to do, with `ndrepro verify {folder.root}`",
+        )
+    try:
+        copied = SignedCopy.make(folder, verdict.manifest, verdict.payload_digest, private)
+        for check in CHECKS:  # the files may have been others while these were checked than when they were hashed
+            check(copied.folder.root, copied.manifest)
+    except StorageError:
+        raise
+    except Exception as error:  # whatever was signed: it did not pass these checks, only what lay there meanwhile did
+        why = error.message if isinstance(error, ProvenanceError) else f"{type(error).__name__}: {error}"
+        raise NotReproduced(
+            f"{folder.root}: its files changed while they were verified: {why}",
+            "wait until nothing writes to the folder any more; its author may still do so",
+        ) from None
+    return Original(copied.folder, copied.manifest, copied)
 
 
 def _judged(

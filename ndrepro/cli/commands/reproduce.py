@@ -79,7 +79,7 @@ def _write(text: str) -> None:
 
 
 def _print_plan(original: Original, chosen: ReexecutionPlan) -> None:
-    _write(f"reproducing {terminal.here(original.folder.root)}")
+    _write(f"reproducing {terminal.here(original.place)}")
     if chosen.pieces is not None:
         total = original.request.experiment.epochs
         drawn = ", ".join(map(str, chosen.epochs))

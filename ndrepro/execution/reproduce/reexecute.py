@@ -21,6 +21,7 @@ from ndrepro.execution.reproduce.checkpoint_start import nearest_start
 from ndrepro.execution.reproduce.code_execution import Execution, permitted, plan_execution, sandbox_of
 from ndrepro.execution.reproduce.epoch_draw import Challenge
 from ndrepro.execution.reproduce.recorded_code import environment_differences, limit_differences, recorded_code
+from ndrepro.execution.reproduce.signed_copy import SignedCopy
 from ndrepro.execution.resumption.recorded_states import expect_state
 from ndrepro.execution.runs import data_check, slurm_allocation
 from ndrepro.execution.runs.observer import Observer
@@ -45,10 +46,26 @@ _EVALUATION = Path("ndrepro/training/evaluation_run.py")
 
 @dataclass(frozen=True)
 class Original:
-    """The run that is run again: its folder, and its manifest, verified by the caller."""
+    """The run that is run again: its folder, and its manifest, verified by the caller.
+
+    ``copied`` is where ``folder`` is a private copy of the author's.
+    """
 
     folder: RunFolder
     manifest: Manifest
+    copied: SignedCopy | None = None
+
+    @property
+    def place(self) -> Path:
+        """Where its author's folder is."""
+        return self.folder.root if self.copied is None else self.copied.source.root
+
+    def bring_checkpoints(self, first: int, last: int, multiple_of: int = 1) -> None:
+        """Have the checkpoints in ``folder`` that a piece from ``first`` to ``last`` steps is trained from and compared
+        with (``SignedCopy.bring_checkpoints``).
+        """
+        if self.copied is not None:
+            self.copied.bring_checkpoints(first, last, multiple_of)
 
     @property
     def payload(self) -> bytes:
@@ -101,7 +118,7 @@ def plan(
     state that was signed, SandboxError where the sandbox asked for does not work.
     """
     if original.manifest.outcome != "completed":
-        raise UsageError(f"{original.folder.root}: it {original.manifest.outcome}; only a completed run is reproduced")
+        raise UsageError(f"{original.place}: it {original.manifest.outcome}; only a completed run is reproduced")
     request = _request(original, options)
     execution = plan_execution(
         original.manifest, original.folder.root, sandbox, container=request.container is not None
@@ -116,6 +133,7 @@ def plan(
     with recorded_code(original.manifest, original.folder.root) as rebuilt:
         differences = (*rebuilt.differences, *differences)
     if spot is None:
+        original.bring_checkpoints(0, len(Trail(original.folder.trail)) - 1)
         return ReexecutionPlan(None, (), differences, execution)
     drawn = Challenge.of(challenge, beacon, original.payload)
     epochs = drawn_epochs(drawn, original, spot)
@@ -171,6 +189,7 @@ def drawn_epochs(challenge: Challenge, original: Original, count: int) -> tuple[
 def _segment(original: Original, epoch: int) -> Segment:
     """The piece that ends with ``epoch`` and begins at the nearest checkpoint before it, or at the run's start."""
     per_epoch = _steps_per_epoch(original)
+    original.bring_checkpoints((epoch - 1) * per_epoch, epoch * per_epoch, per_epoch)
     states = {row.step: row for row in read_states(original.folder.states)}
     if not states:
         return Segment(0, epoch, None)
@@ -206,7 +225,7 @@ def _request(original: Original, options: RunOptions) -> Request:
     """
     request = original.request
     if request.segment_epochs is not None:
-        raise UsageError(f"{original.folder.root}: itself a piece of another run", "reproduce that run")
+        raise UsageError(f"{original.place}: itself a piece of another run", "reproduce that run")
     if options.environment is not None:
         return replace(request, environment=options.environment, container=None)
     wanted = options.container
