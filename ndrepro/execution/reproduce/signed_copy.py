@@ -56,9 +56,10 @@ class SignedCopy:
         return copy
 
     def bring_checkpoints(self, first: int, last: int, multiple_of: int = 1) -> None:
-        """Copy the checkpoint that a piece starts from, and that after ``last`` steps.
+        """Copy the checkpoint that a piece starts from, and that after ``last`` steps, where they were signed.
 
-        The first is the last one after at most ``first`` steps, a multiple of ``multiple_of``. Where none was signed there is none. Raises DigestError, StorageError.
+        The first is the last one after at most ``first`` steps, a multiple of ``multiple_of``. Raises DigestError,
+        StorageError.
         """
         found = ((_CHECKPOINT.fullmatch(artifact.path), artifact) for artifact in self.manifest.artifacts)
         signed = {int(match.group(1)): artifact for match, artifact in found if match}
