@@ -44,6 +44,7 @@ def attack(folder):
     attempt("reads the key home", lambda: sorted(path.name for path in Path(TARGETS["keys"]).iterdir())[:1] and "yes")
     attempt("writes to the home folder", lambda: Path(TARGETS["home"], ".profile").write_text("evil") and "yes")
     attempt("connects to a server", lambda: socket.create_connection(("127.0.0.1", TARGETS["port"]), 5) and "yes")
+    attempt("connects to a Unix socket beside its data", connect)
     attempt("kills a process", kill)
     attempt("reads another run", lambda: Path(TARGETS["run"], "request.json").read_text() and "yes")
     attempt("writes to its code", lambda: Path(__file__).write_text("changed") and "yes")
@@ -52,6 +53,12 @@ def attack(folder):
     attempt("holds the recorder's lock", lock)
     attempt("copies another run by a hard link", lambda: link(folder / "copy"))
     (folder / "attack.json").write_text(json.dumps(found))
+
+
+def connect():
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(TARGETS["service"])
+    return "yes"
 
 
 def kill():
@@ -92,6 +99,7 @@ class Reviewer:
 
     def reproduce(self, *options: str) -> Answer:
         words = ["reproduce", str(self.run.root), "--runs", str(self.bench.options.runs.root), "--json", *options]
+        words += ["--data", str(self.bench.options.data)]
         return process(
             *words, HOME=str(self.home), NDREPRO_HOME=str(self.bench.options.home), DEPLOY_TOKEN="hunter2" * 4
         )
@@ -112,7 +120,10 @@ def reviewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reviewer]:
     root = tmp_path_factory.mktemp("reviewer")
     bench, home, victim = Bench(root), root / "home", f"victim-{os.getpid()}"
     home.mkdir()
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    (root / "data").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_UNIX) as service:
+        service.bind(str(root / "data" / "service"))
+        service.listen()
         author = root / "author"
         git(root, "clone", "-q", "--shared", str(CODE), str(author))
         targets = {
@@ -121,7 +132,8 @@ def reviewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reviewer]:
             "port": server.getsockname()[1],
             "victim": victim,
             "run": str(root / "runs" / "lenet_bn_1_digits" / "other"),
-            "data": str(root / "digits.csv.gz"),
+            "data": str(root / "data" / "digits.csv.gz"),
+            "service": str(root / "data" / "service"),
         }
         (author / "ndrepro/training/attack.py").write_text(ATTACK.format(targets=json.dumps(targets)))
         main = author / "ndrepro/training/__main__.py"
@@ -133,7 +145,7 @@ def reviewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reviewer]:
         from ndrepro.execution.runs.data_check import locate
 
         data.write_bytes(locate(bench.experiment("lenet_bn_1_digits"), None).read_bytes())
-        bench.options = replace(bench.options, code=author, data=data)
+        bench.options = replace(bench.options, code=author, data=data.parent)
         finished = bench.run("lenet_bn_1_digits")
         assert finished.outcome == "completed", finished.error
         other = Path(targets["run"])
@@ -157,7 +169,7 @@ def test_a_sandbox_stops_every_attack(reviewer: Reviewer, victim: subprocess.Pop
     answer = reviewer.reproduce()
     assert answer.code == 0, (answer.err, answer.out)
     found = reviewer.attacks(answer)
-    assert len(found) == 10 and all(said.startswith("failed: ") for said in found.values())
+    assert len(found) == 11 and all(said.startswith("failed: ") for said in found.values())
     assert victim.poll() is None and not (reviewer.home / ".profile").exists()
     assert answer.json["verdict"] == "identical"
     signed = executed(answer)

@@ -21,12 +21,12 @@ from ndrepro.execution.reproduce.checkpoint_start import nearest_start
 from ndrepro.execution.reproduce.code_execution import Execution, permitted, plan_execution, sandbox_of
 from ndrepro.execution.reproduce.epoch_draw import Challenge
 from ndrepro.execution.reproduce.recorded_code import environment_differences, limit_differences, recorded_code
+from ndrepro.execution.reproduce.recorded_data import recorded_data
 from ndrepro.execution.reproduce.signed_copy import SignedCopy
 from ndrepro.execution.resumption.recorded_states import expect_state
 from ndrepro.execution.runs import data_check, slurm_allocation
 from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import Finished, RunOptions, Segment, run
-from ndrepro.execution.sandbox.confinement import expect_harmless
 from ndrepro.execution.sandbox.sandbox import AUTO
 from ndrepro.protocol.errors import CheckpointError, NdreproError, SandboxError, UsageError
 from ndrepro.protocol.layout import RunFolder
@@ -115,7 +115,7 @@ def plan(
     and in which kind of sandbox.
 
     Raises UsageError where the run has no end to reproduce, CheckpointError where a start is missing, or is not the
-    state that was signed, SandboxError where the sandbox asked for does not work.
+    state that was signed, SandboxError where the sandbox asked for does not work, or the recorded data are refused.
     """
     if original.manifest.outcome != "completed":
         raise UsageError(f"{original.place}: it {original.manifest.outcome}; only a completed run is reproduced")
@@ -149,13 +149,15 @@ def execute(
     """
     execution = permitted(chosen.execution, trust_code=False)
     request = _request(original, options)
+    theirs = _recorded_data(original, options)
     with recorded_code(original.manifest, original.folder.root) as rebuilt:
         here = replace(
             options,
             code=_code_for(rebuilt.code, chosen),
             environment=request.environment or None,
             container=None if request.container is None else ContainerChoice.recorded(request.container),
-            data=_data(original, options),
+            data=options.data or theirs,
+            check_data=theirs is None,
             sandbox=sandbox_of(execution, options.runs, options.home),
         )
         pieces: tuple[Segment | None, ...] = (None,) if chosen.pieces is None else chosen.pieces
@@ -239,22 +241,21 @@ def _request(original: Original, options: RunOptions) -> Request:
 def _data_differences(original: Original, options: RunOptions) -> tuple[str, ...]:
     """In words, where the data are looked for if not where the author had them; the bundled digits are everywhere."""
     request = original.request
-    if options.data is not None or request.experiment.dataset == "digits" or Path(request.data).exists():
+    if options.data or request.experiment.dataset == "digits" or _recorded_data(original, options):
         return ()
     here = data_check.locate(request.experiment, None)
     return (f"data: read from {request.data} then, which is not here; looked for in {here} now (--data names them)",)
 
 
-def _data(original: Original, options: RunOptions) -> Path | None:
-    """The reviewer's data, else where the author had them if that is here, else where they are looked for.
+def _recorded_data(original: Original, options: RunOptions) -> Path | None:
+    """Where the author had the data, if that is here and the reviewer names no other place.
 
-    Raises SandboxError where the author names a folder of the reviewer's that is none of data.
+    Raises SandboxError where it is refused.
     """
-    then = Path(original.request.data)
-    if options.data is not None or not (then.is_file() or then.is_dir()):
-        return options.data
-    expect_harmless(then, {options.runs.root.resolve()}, {options.home.resolve()})
-    return then
+    if options.data is not None:
+        return None
+    private = (original.place, original.folder.root, options.runs.root, options.home)
+    return recorded_data(original.request.experiment, Path(original.request.data), private)
 
 
 def _expect_one_machine(request: Request, execution: Execution) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from pathlib import Path
 from ndrepro.execution.containers.container_spec import Process
 from ndrepro.execution.reproduce.checkpoint_start import Start, nearest_start
 from ndrepro.execution.reproduce.recorded_code import environment_differences, recorded_code
+from ndrepro.execution.reproduce.recorded_data import recorded_data
 from ndrepro.execution.runs import data_check
 from ndrepro.execution.runs.child_outcome import last_line
 from ndrepro.execution.runs.child_process import child_python, child_variables, open_log
@@ -166,7 +167,8 @@ def replays(
     with ExitStack() as stack:
         found = []
         for index, (subject, sandbox) in enumerate(zip(subjects, sandboxes, strict=True)):
-            request = request_of(subject.manifest, data)
+            confined = () if sandbox is None else (*sandbox.runs, *sandbox.secret)
+            request = request_of(subject.manifest, data, (subject.folder.root, *confined))
             start = nearest_start(subject.folder, subject.manifest, max(step - 1, 0))
             rebuilt = stack.enter_context(recorded_code(subject.manifest, subject.folder.root))
             code, differences = _with_door(rebuilt.code, rebuilt.differences)
@@ -183,14 +185,19 @@ def replays(
         yield [replay for replay, _, _ in found]
 
 
-def request_of(manifest: Manifest, data: Path | None) -> Request:
-    """What the manifest says was asked, with the data where they lie here. Raises UsageError, DataError."""
+def request_of(manifest: Manifest, data: Path | None, private: Sequence[Path] = ()) -> Request:
+    """What the manifest says was asked, with the data where they lie here: in ``data``, or where it recorded them.
+
+    ``private`` are folders that the manifest may not name. Raises UsageError, DataError, SandboxError.
+    """
     record = TrainingRecord.of(manifest)
     if not record.is_training:
         raise UsageError(f"{manifest.invocation_id}: not a training run, so it has no steps to replay")
     experiment, then = record.experiment, record.data
     _check_watchable(experiment, manifest.invocation_id)
-    here = data_check.locate(experiment, data or (then if then and then.exists() else None))
+    if data is None and then is not None:
+        data = recorded_data(experiment, then, private)
+    here = data_check.locate(experiment, data)
     return Request(experiment, str(here), "" if record.environment == MAIN else record.environment)
 
 

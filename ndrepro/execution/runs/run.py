@@ -52,7 +52,8 @@ class RunOptions:
     or a container to train in.
 
     ``code`` holds the packages that the training process imports: this project's own, or another state of them.
-    ``sandbox`` confines it; a container needs none.
+    ``sandbox`` confines it; a container needs none. ``check_data`` is false where the training process alone may read
+    the data: their path is somebody else's, and the check reads with all rights.
     """
 
     runs: RunsFolder
@@ -62,6 +63,7 @@ class RunOptions:
     code: Path = CODE
     container: ContainerChoice | None = None
     sandbox: Sandbox | None = None
+    check_data: bool = True
 
     def inside(self, environment: str) -> RunOptions:
         """The same in an environment of a study: the main one, a cell, or an image."""
@@ -122,7 +124,8 @@ def run(
         _check_trainer(experiment, options.environment or "")
     data = data_check.locate(experiment, options.data)
     container = None if options.container is None else engines.find(options.container, experiment.device)
-    data_check.check(experiment, data, options.runs, observer)
+    if options.check_data:
+        data_check.check(experiment, data, options.runs, observer)
     request = Request(experiment, str(data), options.environment or "", container=container)
     if segment is not None:
         request = replace(request, resume_step=segment.step, segment_epochs=segment.epochs)

@@ -5,7 +5,8 @@ that what a run records names the same files as outside:
 
 * read-only: the system's libraries and programs, the interpreter with its packages, code, data, hardware facts;
 * writable: the folders that are named, and a private ``/tmp`` and ``/dev/shm``;
-* nothing else: no home folder, no key home, no other run, no ledger, no socket of the user's.
+* nothing else: no home folder, no key home, no other run, no ledger, no socket of the user's. ``inside`` refuses Unix
+  sockets besides, since a read-only mount does not.
 
 Symbolic links on the way to a path are made again, since the folders that hold them are not there. Where a visible
 folder holds one that must stay hidden (``Confinement.hidden``), an empty one is mounted over it.
@@ -30,6 +31,8 @@ _SYSTEM = (
 _GPU_DEVICES = ("nvidia*", "dxg")
 # below the home folder
 _PRIVATE_NAMES = ".ssh .gnupg .aws .azure .config .netrc .kube .docker .mozilla .password-store"
+# services listen there, or show the machine's state; what is below may be named
+_OF_THE_MACHINE = tuple(Path(name) for name in ["/run", "/var", "/proc", "/sys", "/dev", "/etc"])
 _MOST_LINKS = 40  # as many as the kernel follows
 # where the script that starts the processes lies inside
 INSIDE = Path("/.ndrepro/inside.py")
@@ -102,7 +105,7 @@ def _needed(mounts: dict[Path, list[str]]) -> Iterator[Path]:
 
 
 def expect_harmless(path: Path, hidden: Collection[Path], secret: Collection[Path]) -> None:
-    """Raises SandboxError for the user's home or a folder that holds it, and for where keys or runs are.
+    """Raises SandboxError for the user's home or a folder that holds it, for where keys or runs are, and for /run.
 
     ``hidden`` and ``secret`` are resolved paths, as in Confinement.
     """
@@ -114,6 +117,8 @@ def expect_harmless(path: Path, hidden: Collection[Path], secret: Collection[Pat
         why = "keys and passwords are kept there"
     elif real in hidden:
         why = "it holds other runs"
+    elif real in _OF_THE_MACHINE:
+        why = "the machine's services are there"
     else:
         return
     raise SandboxError(f"{path}: {why}, which a sandbox does not show", "name a folder of its own, e.g. with --data")

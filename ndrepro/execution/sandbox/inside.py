@@ -2,9 +2,14 @@
 
     python -I -S inside.py DOCUMENT
 
-DOCUMENT is JSON: ``command``, a list of words, and ``processes``, for each process the variables that it gets beside
-the inherited ones. All are over when one failed or was killed, and a process that is still there ten minutes after the
-first ended is killed. The exit code is theirs where they agree, else 128 + n for signal n that ended one, else 1.
+DOCUMENT is JSON: ``command``, a list of words; ``processes``, for each process the variables that it gets beside the
+inherited ones; and ``unix_sockets``, whether they may make Unix sockets. All are over when one failed or was killed,
+and a process that is still there ten minutes after the first ended is killed. The exit code is theirs where they agree,
+else 128 + n for signal n that ended one, else 1.
+
+A read-only mount keeps nobody from connecting to a Unix socket below it, nor does a network namespace where the socket
+has a path. A filter of system calls (seccomp(2)) leaves only the internet's families, which reach the loopback
+interface, and connected pairs of Unix sockets, which cannot be connected elsewhere.
 
 Run by the interpreter of the training processes (Python 3.10 too); needs the standard library alone.
 """
@@ -12,10 +17,13 @@ Run by the interpreter of the training processes (Python 3.10 too); needs the st
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import resource
 import signal
+import socket
+import struct
 import sys
 from typing import Any
 
@@ -26,6 +34,20 @@ _MOST_PROCESSES = 4096
 # keyctl(2) by machine; its first operation joins a new session keyring, so that the user's is out of reach
 _KEYCTL = {"x86_64": 250, "aarch64": 219}
 _JOIN_SESSION_KEYRING = 1
+# linux/audit.h, and the numbers of socket(2) and socketpair(2), by machine
+_CALLS = {"x86_64": (0xC000003E, 41, 53), "aarch64": (0xC00000B7, 198, 199)}
+_IO_URING_SETUP = 425  # its operations make sockets too, and no filter sees them
+_X32 = 0x40000000  # x86-64's other numbers for the same calls
+_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
+# a datagram socket of a pair can still be sent, or connected, to any path
+_PAIRS = (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
+# linux/bpf_common.h, linux/seccomp.h, linux/prctl.h
+_LOAD, _EQUAL, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
+_ALLOW, _ERROR = 0x7FFF0000, 0x00050000
+_NO_NEW_RIGHTS, _SECCOMP, _FILTER = 38, 22, 2
+# struct seccomp_data: the call's number, the machine, the arguments of eight bytes each
+_NUMBER, _MACHINE, _FIRST, _SECOND = 0, 4, 16, 24
+_TYPE_BITS = 0xF
 
 
 def main(document: str) -> int:
@@ -33,6 +55,7 @@ def main(document: str) -> int:
     asked: dict[str, Any] = json.loads(document)
     os.closerange(3, 1 << 16)
     _limit()
+    _filter_calls(unix_sockets=asked["unix_sockets"])
     running: dict[int, int | None] = {}
 
     def forward(number: int, frame: object) -> None:
@@ -84,6 +107,50 @@ def _limit() -> None:
     number = _KEYCTL.get(os.uname().machine)
     if number is not None:
         ctypes.CDLL(None).syscall(number, _JOIN_SESSION_KEYRING, None)
+
+
+def _filter_calls(*, unix_sockets: bool) -> None:
+    """Refuse sockets that lead out of the sandbox, in this process and all that it starts.
+
+    Ends this process where the kernel or the machine has no such filter.
+    """
+    machine = os.uname().machine
+    if machine not in _CALLS:
+        sys.exit(f"sandbox: no filter of system calls for {machine}")
+    program = _program(*_CALLS[machine], (*_FAMILIES, *([socket.AF_UNIX] if unix_sockets else [])))
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in program))
+    header = struct.pack("HxxxxxxP", len(program), ctypes.addressof(code))
+    libc = ctypes.CDLL(None, use_errno=True)
+    refused = libc.prctl(_NO_NEW_RIGHTS, 1, 0, 0, 0) or libc.prctl(_SECCOMP, _FILTER, header, 0, 0)
+    if refused:
+        sys.exit(f"sandbox: filtering system calls: {os.strerror(ctypes.get_errno())}")
+
+
+def _program(machine: int, call: int, pair: int, families: tuple[int, ...]) -> list[tuple[int, int, int, int]]:
+    """The filter as instructions (operation, steps to skip if true, steps if false, value) of classic BPF."""
+    error = _ERROR | errno.EAFNOSUPPORT
+    of_call = [(_LOAD, 0, 0, _FIRST), *_any_of(families, error)]
+    of_pair = [(_LOAD, 0, 0, _SECOND), (_AND, 0, 0, _TYPE_BITS), *_any_of(_PAIRS, error)]
+    return [
+        (_LOAD, 0, 0, _MACHINE),
+        (_EQUAL, 1, 0, machine),
+        (_RETURN, 0, 0, _ERROR | errno.ENOSYS),
+        (_LOAD, 0, 0, _NUMBER),
+        (_AT_LEAST, 1, 0, _X32),
+        (_EQUAL, 0, 1, _IO_URING_SETUP),
+        (_RETURN, 0, 0, _ERROR | errno.ENOSYS),
+        (_EQUAL, 0, len(of_call), call),
+        *of_call,
+        (_EQUAL, 0, len(of_pair), pair),
+        *of_pair,
+        (_RETURN, 0, 0, _ALLOW),
+    ]
+
+
+def _any_of(values: tuple[int, ...], error: int) -> list[tuple[int, int, int, int]]:
+    """Allow the call if what was loaded is one of the values, else fail with the error."""
+    checks = [(_EQUAL, len(values) - place, 0, int(value)) for place, value in enumerate(values)]
+    return [*checks, (_RETURN, 0, 0, error), (_RETURN, 0, 0, _ALLOW)]
 
 
 if __name__ == "__main__":

@@ -71,7 +71,14 @@ class Sandbox:
             hidden=(*confinement.hidden, *self.runs),
             secret=(*confinement.secret, *self.secret),
         )
-        document = json.dumps({"command": list(command), "processes": [dict(each) for each in processes]})
+        document = json.dumps(
+            {
+                "command": list(command),
+                "processes": [dict(each) for each in processes],
+                # NCCL passes the memory of GPUs from process to process over Unix sockets
+                "unix_sockets": seen.gpu and len(processes) > 1,
+            }
+        )
         reading, writing = os.pipe()
         try:
             process = subprocess.Popen(

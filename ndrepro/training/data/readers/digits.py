@@ -7,7 +7,6 @@ are the training split and the last 360 the test split.
 
 from __future__ import annotations
 
-import gzip
 import io
 import zlib
 from pathlib import Path
@@ -16,11 +15,12 @@ import numpy as np
 
 from ndrepro.protocol.errors import DataError
 from ndrepro.protocol.experiment.catalogue import DIGITS_SHA256
-from ndrepro.training.data.readers.images import Images, Split, read_source
+from ndrepro.training.data.readers.images import Images, Split, gunzip, read_source
 
 FILE_NAME = "digits.csv.gz"
 _TRAIN_IMAGES = 1437
 _COUNT = 1797
+_MOST_BYTES = _COUNT * (64 * 3 + 2)  # numbers of two digits, separators, the label
 
 
 def load(root: Path) -> Images:
@@ -28,7 +28,7 @@ def load(root: Path) -> Images:
     path = root / FILE_NAME if root.is_dir() else root
     content, source = read_source(path, FILE_NAME)
     try:
-        table = np.loadtxt(io.BytesIO(gzip.decompress(content)), delimiter=",", dtype=np.int64)
+        table = np.loadtxt(io.BytesIO(gunzip(content, _MOST_BYTES)), delimiter=",", dtype=np.int64)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise DataError(
             f"{path}: damaged ({error})", "install scikit-learn again, or point --data at its file"

@@ -9,7 +9,6 @@ the files have them and torchvision reads them.
 
 from __future__ import annotations
 
-import gzip
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -21,10 +20,11 @@ import numpy as np
 
 from ndrepro.protocol.errors import DataError
 from ndrepro.training.data.readers import folder, published
-from ndrepro.training.data.readers.images import Images, SourceFile, read_source, split_of
+from ndrepro.training.data.readers.images import Images, SourceFile, gunzip, read_source, split_of
 from ndrepro.training.data.readers.published import PublishedFile
 
 _UNSIGNED_BYTE = 0x08
+_MOST_BYTES = 16 + 112_800 * 28 * 28  # EMNIST Balanced's training images, the largest of these files
 # SHA-256 of the uncompressed files. Of MNIST as several projects publish it for the files of torchvision's mirror; of
 # Fashion-MNIST as computed from Debian's dataset-fashion-mnist, whose compressed data have the official md5 with the
 # gzip header of 2017 (tests/training/data/readers/test_idx.py).
@@ -172,7 +172,7 @@ def _assemble(
 
 def _gunzip(path: Path, content: bytes) -> bytes:
     try:
-        return gzip.decompress(content)
+        return gunzip(content, _MOST_BYTES)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: damaged ({error})", "copy or download it afresh") from None
 

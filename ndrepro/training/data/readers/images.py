@@ -7,7 +7,9 @@ trained on. ``pixels_sha256`` is over the decoded arrays, since decoders of comp
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
+import io
 import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -149,6 +151,18 @@ def read_bytes(path: Path) -> bytes:
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return path.read_bytes()
+
+
+def gunzip(content: bytes, most: int) -> bytes:
+    """What is compressed in ``content``. Raises OSError, EOFError or zlib.error for damage, or more than ``most``.
+
+    No more than that is ever in memory: some hundred kilobytes can stand for a gigabyte.
+    """
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
+        unpacked = stream.read(most + 1)
+    if len(unpacked) > most:
+        raise OSError(errno.EFBIG, f"more than {most:,} bytes when unpacked")
+    return unpacked
 
 
 def read_source(path: Path, name: str) -> tuple[bytes, SourceFile]:

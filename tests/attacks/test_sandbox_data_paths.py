@@ -1,0 +1,170 @@
+"""An author records a data path that is none: a socket of the reviewer's, settings, other runs, data inside the run."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from compared_runs import manifest
+
+from ndrepro.execution.reproduce.recorded_data import recorded_data
+from ndrepro.execution.reproduce.reexecute import Original, plan
+from ndrepro.execution.reproduce.step_replay import request_of
+from ndrepro.execution.runs.run import Finished, RunOptions
+from ndrepro.execution.sandbox.confinement import Confinement
+from ndrepro.execution.sandbox.sandbox import Sandbox, why_not
+from ndrepro.protocol.errors import DataError, SandboxError
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.layout import RunFolder, RunsFolder
+from ndrepro.training.data.readers import digits, idx
+from ndrepro.training.data.readers.images import gunzip
+from ndrepro.training.data.readers.published import PublishedFile
+from provenance.attestation.dsse import read_envelope
+from provenance.attestation.statement import Statement
+
+CIFAR = Experiment.from_name("lenet_bn_1")
+CONNECTIONS = """
+import json, socket, sys
+found = {}
+def attempt(name, function):
+    try:
+        found[name] = function() or "yes"
+    except OSError as error:
+        found[name] = "refused"
+def connect():
+    socket.socket(socket.AF_UNIX).connect(PLACE + "/service")
+def send(kind):
+    first, second = socket.socketpair(socket.AF_UNIX, kind)
+    first.sendto(b"run this", PLACE + "/messages")
+def talk():
+    first, second = socket.socketpair()
+    first.send(b"x")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        socket.create_connection(server.getsockname()).close()
+attempt("connects to a service", connect)
+attempt("sends to a service from a pair", lambda: send(socket.SOCK_DGRAM))
+attempt("sends from a raw pair", lambda: send(socket.SOCK_RAW))
+attempt("talks to itself", talk)
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture
+def services() -> Iterator[Path]:
+    """A folder with data, and two services of the reviewer's that listen there."""
+    with (
+        tempfile.TemporaryDirectory(prefix="nd") as folder,  # a socket's path is at most 107 bytes long
+        socket.socket(socket.AF_UNIX) as service,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as messages,
+    ):
+        (Path(folder) / "train").mkdir()
+        service.bind(f"{folder}/service")
+        service.listen()
+        messages.bind(f"{folder}/messages")
+        yield Path(folder)
+
+
+@pytest.fixture(params=["bubblewrap", "namespaces"])
+def kind(request: pytest.FixtureRequest) -> str:
+    chosen = str(request.param)
+    if reason := why_not(chosen):
+        pytest.skip(f"no sandbox {chosen} here: {reason}")
+    return chosen
+
+
+def confined(kind: str, services: Path, *, processes: int, gpu: bool) -> dict[str, str]:
+    with tempfile.TemporaryFile() as log:
+        script = f"PLACE = {str(services)!r}\n{CONNECTIONS}"
+        seen = Confinement((services,), (), Path("/"), gpu=gpu)
+        command = [sys.executable, "-I", "-S", "-c", script]
+        assert Sandbox(kind).start(command, {}, seen, processes=[{}] * processes, log=log).wait(60) == 0
+        log.seek(0)
+        found: dict[str, str] = json.loads(log.readline())
+    print(f"\n{kind}:", found)
+    return found
+
+
+def test_no_service_is_reached_through_a_read_only_folder(kind: str, services: Path) -> None:
+    found = confined(kind, services, processes=1, gpu=False)
+    assert found.pop("talks to itself") == "yes"
+    assert set(found.values()) == {"refused"} and len(found) == 3
+
+
+def test_a_read_only_folder_alone_keeps_nobody_from_its_sockets(kind: str, services: Path) -> None:
+    """The control: with Unix sockets, which processes that share GPUs need, the services are reached."""
+    found = confined(kind, services, processes=2, gpu=True)
+    assert found["connects to a service"] == "yes"
+
+
+def test_a_recorded_path_that_is_no_data_is_refused(
+    services: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, runs = tmp_path / "user", tmp_path / "project" / "runs"
+    fifo, linked, data = tmp_path / "fifo", tmp_path / "linked", tmp_path / "data"
+    others = [home / ".local" / "share", home / ".cache", runs / "lenet_bn_1" / "other", runs / "verdicts"]
+    for folder in (*others, fifo / "train", linked, data / "train"):
+        folder.mkdir(parents=True)
+    os.mkfifo(fifo / "train" / "commands")
+    (linked / "train").symlink_to(services / "service")
+    (tmp_path / "settings").symlink_to(home / ".local")
+    monkeypatch.setenv("HOME", str(home))
+    system = [
+        Path(name) for name in ("/run", "/var", "/var/tmp", "/proc", "/proc/self", "/sys", "/dev", "/etc", "/tmp", "/")
+    ]
+    paths = [*system, *others, runs, runs.parent, home, services, fifo, linked, tmp_path / "settings"]
+    monkeypatch.chdir(tmp_path)
+    for path in (*paths, Path("data"), Path("runs/lenet_bn_1/other/data"), Path("~")):
+        with pytest.raises(SandboxError) as refused:
+            recorded_data(CIFAR, path, (runs,))
+        assert "--data" in str(refused.value.cure), path
+        asked = {**manifest().external_parameters, "experiment": CIFAR.to_json(), "data": str(path)}
+        with pytest.raises(SandboxError):
+            request_of(replace(manifest(), external_parameters=asked), None, (runs,))
+    assert recorded_data(CIFAR, data, (runs,)) == data
+    assert recorded_data(CIFAR, tmp_path / "gone", (runs,)) is None
+
+
+def test_what_is_not_the_authors_data_stops_a_reproduction(honest: Finished, services: Path, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "runs" / "author" / "run")
+    shutil.copytree(honest.folder.root, folder.root, ignore=shutil.ignore_patterns(".lock"))
+    document = json.loads(folder.request.read_text())
+    signed = Statement.from_bytes(read_envelope(folder.manifest.read_bytes())[1]).manifest
+    options = RunOptions(RunsFolder(tmp_path / "runs"), tmp_path / "keys")
+    document["experiment"]["dataset"] = "mnist"
+    for path in (str(services), str(folder.root), os.path.relpath(folder.root)):
+        folder.request.write_text(json.dumps({**document, "data": path}))
+        with pytest.raises(SandboxError, match="not shown to recorded code"):
+            plan(Original(folder, signed), options, None, "")
+        assert plan(Original(folder, signed), replace(options, data=services), None, "").pieces is None, "--data"
+
+
+def test_bundled_data_are_the_reviewers(tmp_path: Path) -> None:
+    """Doctored digits inside the run are not read, whatever path is recorded."""
+    (tmp_path / "digits.csv.gz").write_bytes(b"doctored")
+    experiment = Experiment.from_name("lenet_bn_1_digits")
+    assert recorded_data(experiment, tmp_path / "digits.csv.gz", ()) is None
+    assert recorded_data(experiment, Path("digits.csv.gz"), ()) is None
+
+
+def test_compressed_data_stay_as_small_as_their_format(tmp_path: Path) -> None:
+    bomb = gzip.compress(bytes(200_000_000))
+    with pytest.raises(OSError, match="more than 1,000 bytes"):
+        gunzip(bomb, 1000)
+    name = "train-images-idx3-ubyte.gz"
+    (tmp_path / name).write_bytes(bomb)
+    files = idx.OfficialIdxFiles("mnist", "MNIST/raw", (PublishedFile(name, (), ""),), None, ())
+    (tmp_path / "digits.csv.gz").write_bytes(bomb)
+    with pytest.raises(DataError, match="more than 348,618 bytes"):
+        digits.load(tmp_path)
+    with pytest.raises(DataError, match="more than 88,435,216 bytes"):
+        idx.load("mnist", tmp_path, files)
+    print(f"\n{len(bomb):,} bytes that unpack to 200,000,000")
