@@ -15,7 +15,7 @@ from typing import Any
 
 from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.experiment.experiment import Experiment
-from ndrepro.protocol.image_reference import recorded_in
+from ndrepro.protocol.image_reference import ENGINES, recorded_in
 from provenance.formats.atomic_io import write_atomically
 from provenance.formats.bounded_read import read_bounded
 from provenance.formats.strict_json import Field
@@ -51,6 +51,7 @@ class Container:
         """The container in a request. Raises the field's error."""
         names = {each.name for each in fields(cls)}
         members = field.members(names - {"driver"}, ("driver",))
+        members["engine"].one_of(ENGINES)
         return cls(**{name: member.string() for name, member in members.items()})
 
     @classmethod

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ndrepro.protocol.errors import NdreproError
-from ndrepro.protocol.messages import LATER_SCORES, Scores, read_json
+from ndrepro.protocol.messages import LATER_SCORES, Container, Scores, read_json
 
 NOW = Scores(2, 24, 1.0, 0.6, math.nan, 0.5, 0.1, 0.9, 0.8)
 
@@ -47,3 +47,9 @@ def test_a_file_that_is_no_json_is_named(content: bytes, tmp_path: Path) -> None
         read_json(path)
     path.write_bytes(b"{}")
     assert read_json(path) == {}, "the control"
+
+
+def test_a_container_of_an_unknown_engine_is_refused() -> None:
+    document = asdict(Container("podman", "5.0", "localhost/x", "sha256:" + "0" * 64, "1" * 64))
+    with pytest.raises(NdreproError, match="engine"):
+        Container.from_manifest({**document, "engine": "evil"})
