@@ -133,10 +133,7 @@ class Study:
         )
 
     def outcomes(self) -> list[str]:
-        return [
-            json.loads(line)["fields"].get("outcome", "")
-            for line in (self.runs / "ledger.jsonl").read_text().splitlines()
-        ]
+        return [str(entry.fields.get("outcome", "")) for entry in Ledger(self.runs / "ledger.jsonl").entries()]
 
 
 def grid(text: str) -> str:

@@ -181,8 +181,8 @@ AccountingStoragePort={database}
 AccountingStoragePass={folder}/run/munge.sock
 AccountingStorageTRES=gres/gpu
 {machines}
-PartitionName=main Nodes={self.nodes[0]} Default=YES MaxTime=60 State=UP DefMemPerCPU=1000
-PartitionName=all Nodes={",".join(self.nodes)} MaxTime=60 State=UP DefMemPerCPU=1000
+PartitionName=main Nodes={self.nodes[0]} Default=YES MaxTime=60 State=UP DefMemPerCPU=1500
+PartitionName=all Nodes={",".join(self.nodes)} MaxTime=60 State=UP DefMemPerCPU=1500
 """,
             encoding="utf-8",
         )
