@@ -9,7 +9,7 @@ from typing import Protocol
 from ndrepro.analysis.results.reproduction_evidence import ReproductionEvidence, relative_difference
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Evaluated, Scores, read_json
-from ndrepro.protocol.verdicts import CHECKED, IDENTICAL, INCONSISTENT, ClaimCheck, claim
+from ndrepro.protocol.verdicts import CHECKED, IDENTICAL, INCONSISTENT, NOT_CHECKED, ClaimCheck, claim
 from ndrepro.text.plurals import plural
 from provenance.formats.metrics_log import read_scalars
 
@@ -130,9 +130,7 @@ def _distance(found: ReproductionEvidence, limits: Tolerance, before: str) -> tu
 
 
 def _data(found: ReproductionEvidence) -> ClaimCheck:
-    if found.same_data:
-        return claim(DATA, True, "the repetition read the same files or pixels, by SHA-256")
-    return claim(DATA, None, "the repetition read other data")
+    return ClaimCheck(DATA, found.data.status, found.data.words)
 
 
 def evaluation_implied(judgements: Sequence[Judged]) -> ClaimCheck | None:
@@ -147,7 +145,7 @@ def evaluation_implied(judgements: Sequence[Judged]) -> ClaimCheck | None:
             return claim(EVALUATION, True, "the repetition evaluated the same weights, with the same results")
         if judgement.verdict == INCONSISTENT:
             return claim(EVALUATION, None, "the run is inconsistent already")
-        if any(each.name == DATA and each.status != CHECKED for each in judgement.claims):
+        if any(each.name == DATA and each.status == NOT_CHECKED for each in judgement.claims):
             return claim(EVALUATION, None, "the signed test data are not here")
     return None
 

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ndrepro.analysis.results.data_evidence import DataEvidence, compare_data
 from ndrepro.analysis.results.run_conditions import promises_bits, same_bits_promised
+from ndrepro.protocol.data_record import DataRecord
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, Scores, read_json
 from ndrepro.protocol.training_state import StateDigest, read_states
@@ -114,14 +116,18 @@ class ReproductionEvidence:
     epochs: EpochEvidence
     states: StateEvidence
     weights: WeightEvidence
-    same_data: bool
+    data: DataEvidence
     deterministic: bool
     same_bits_promised: bool
     steps_per_epoch: int
 
 
 def compare_with(original: RunFolder, again: RunFolder) -> ReproductionEvidence:
-    """Compare a run with its repetition. Raises TrailError where the two follow different tensors."""
+    """Compare a run with its repetition.
+
+    Raises TrailError where the two follow different tensors, DataError where a record of data is not of its type.
+    """
+    data = DataRecord.read(original.dataset), DataRecord.read(again.dataset)
     request = Request.from_json(read_json(again.request))
     whole = request.segment_epochs is None
     then, now = Trail(original.trail), Trail(again.trail)
@@ -133,10 +139,10 @@ def compare_with(original: RunFolder, again: RunFolder) -> ReproductionEvidence:
         whole=whole,
         final=final,
         steps=steps,
-        epochs=_compare_epochs(original, again),
+        epochs=_compare_epochs(original, again, data[1]),
         states=compare_states(read_states(original.states), read_states(again.states)),
         weights=_compare_weights(original, again, steps.first + len(now) - 1, final),
-        same_data=_same_data(original, again),
+        data=compare_data(*data),
         deterministic=promises_bits(manifests[0]),
         same_bits_promised=same_bits_promised(*manifests),
         steps_per_epoch=max((len(then) - 1) // max(epochs, 1), 1),
@@ -215,10 +221,11 @@ def compare_states(then: Sequence[StateDigest], now: Sequence[StateDigest]) -> S
     )
 
 
-def _compare_epochs(original: RunFolder, again: RunFolder) -> EpochEvidence:
+def _compare_epochs(original: RunFolder, again: RunFolder, data: DataRecord) -> EpochEvidence:
+    # one image more or less is allowed: how many there are is what the repetition read, not what an author recorded
     then, now = _rows(original), _rows(again)
     shared = sorted(set(then) & set(now))
-    images = _images(original)
+    images = {"train": data.train_images, "test": data.scored_images}
     loss = accuracy = 0.0
     for one, two in ((then[epoch], now[epoch]) for epoch in shared):
         loss = max(loss, relative_difference([one.train_loss, one.test_loss], [two.train_loss, two.test_loss]))
@@ -235,12 +242,6 @@ def _compare_epochs(original: RunFolder, again: RunFolder) -> EpochEvidence:
 
 
 _ACCURACIES = ("train_accuracy", "test_accuracy", "train_top5_accuracy", "test_top5_accuracy")
-
-
-def _images(folder: RunFolder) -> Mapping[str, int]:
-    """The images of either split; very many where they are not recorded."""
-    found = read_json(folder.dataset)
-    return {split: found.get(f"{split}_images") or 10**9 for split in ("train", "test")}
 
 
 def _accuracy_difference(one: Scores, two: Scores, name: str, images: Mapping[str, int]) -> float:
@@ -299,14 +300,3 @@ def _distance(then: Mapping[str, Any], now: Mapping[str, Any]) -> float:
     if squared == 0.0:
         return 0.0
     return math.sqrt(squared / norm) if norm > 0 and math.isfinite(squared) else math.inf
-
-
-def _same_data(original: RunFolder, again: RunFolder) -> bool:
-    """Whether the two read the same data: the same files, or the same pixels, or photographs and labels."""
-    then, now = read_json(original.dataset), read_json(again.dataset)
-    shared = [key for key in ("tree_sha256", "pixels_sha256", "labelled_sha256") if key in then and key in now]
-    return not shared or any(then[key] == now[key] and not _missing(then[key]) for key in shared)
-
-
-def _missing(digest: Any) -> bool:
-    return isinstance(digest, dict) and "unavailable" in digest

@@ -33,8 +33,10 @@ from ndrepro.protocol.verdicts import (
     CLOSE,
     CONSISTENT,
     FAILED,
+    FLAGGED,
     IDENTICAL,
     INCONSISTENT,
+    NOT_CHECKED,
     PASSING,
     UNDECIDED,
     ClaimCheck,
@@ -93,9 +95,7 @@ def judge(
     interval = _one_more(replicates)
     claims = claims_of(found, limits)
     verdict, because = _verdict(found, claims, limits, interval, len(replicates))
-    if verdict != IDENTICAL and not found.same_data:
-        # nothing is said against a run, nor for it, by other images than its own
-        verdict, because = UNDECIDED, "it was repeated on other data than it says it was trained on"
+    verdict, because = _on_its_data(found, verdict, because)
     return Judgement(
         verdict=verdict,
         because=because,
@@ -108,6 +108,18 @@ def judge(
         weight_distance=found.weights.distance,
         claims=claims,
     )
+
+
+def _on_its_data(found: ReproductionEvidence, verdict: str, because: str) -> tuple[str, str]:
+    """The verdict in the light of the data: nothing is said against a run, nor for it, by other images than its own."""
+    data = found.data
+    if data.status == FAILED:
+        return INCONSISTENT, f"data: {data.words}"
+    if data.same is False:
+        return UNDECIDED, "it was repeated on other data than it says it was trained on"
+    if data.status == FLAGGED or (data.status == NOT_CHECKED and verdict != IDENTICAL):
+        return UNDECIDED, f"data: {data.words}"
+    return verdict, because
 
 
 def _verdict(

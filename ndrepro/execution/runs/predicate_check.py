@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ndrepro.execution.runs import child_outcome
+from ndrepro.execution.runs.recorded_data_check import check_data
 from ndrepro.execution.runs.run_account import BUILD_TYPE, BUILDER, Account
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.messages import Request, read_json
@@ -25,7 +26,6 @@ from provenance.capture.unavailable import is_missing, printable
 from provenance.comparison.kept_source import expect_as_kept
 from provenance.errors import ManifestError, SourceError
 from provenance.formats.canonical_json import canonical_bytes
-from provenance.formats.digest import file_digest
 from provenance.formats.metrics_log import read_scalars
 from provenance.redaction.redact import redact_text
 
@@ -52,7 +52,7 @@ RULES = {
     "internalParameters.processes": f"{_REQUEST}, {_SEALS}",
     "resolvedDependencies.source": f"source.patch, untracked/; commit and remotes: {ASSERTED}",
     "resolvedDependencies.code": ASSERTED,
-    "resolvedDependencies.dataset": "dataset.json, dataset.sha256",
+    "resolvedDependencies.dataset": f"dataset.json, dataset.sha256; official by md5 or sha1: {ASSERTED}",
     "resolvedDependencies.distribution": _SEALS,
     "resolvedDependencies.container image": _REQUEST,
     "resolvedDependencies.reproduced run": "origin.json",
@@ -92,7 +92,7 @@ def predicate(root: Path, manifest: Manifest) -> str:
     machine = manifest.machine if isinstance(manifest.machine, Mapping) else {"machine": manifest.machine}
     _check_members("machine", _without(machine), _without(account.machine))
     _check_dependencies(manifest, account)
-    _check_data(folder)
+    check_data(folder, request.experiment)
     _check_source(folder, manifest)
     _check_outcome(folder, manifest, request, account)
     _check_times(folder, manifest)
@@ -140,14 +140,6 @@ def _check_dependencies(manifest: Manifest, account: Account) -> None:
         _expect(f"resolvedDependencies.{item.name}", item.to_json(), made[item.name].to_json())
     if missing := sorted(made.keys() - set(names)):
         raise ManifestError(f"resolvedDependencies.{missing[0]}: not in the manifest, though the run's files have it")
-
-
-def _check_data(folder: RunFolder) -> None:
-    """The digest of all data files is that of the listing."""
-    if folder.dataset.exists() and folder.dataset_listing.exists():
-        tree = read_json(folder.dataset).get("tree_sha256")
-        if tree != file_digest(folder.dataset_listing).sha256:
-            raise ManifestError(f"{folder.dataset.name}: tree_sha256 is not that of {folder.dataset_listing.name}")
 
 
 def _check_source(folder: RunFolder, manifest: Manifest) -> None:

@@ -265,6 +265,30 @@ DATASETS = {
 # digits.csv.gz in scikit-learn 1.9.1
 DIGITS_SHA256 = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"
 
+# SHA-256 of the uncompressed official files, where they are known. Of MNIST as several projects publish it for the
+# files of torchvision's mirror; of Fashion-MNIST as computed from Debian's dataset-fashion-mnist, whose compressed data
+# have the official md5 with the gzip header of 2017 (tests/training/data/readers/test_idx.py). In the order of training
+# images and labels, test images and labels.
+IDX_SHA256 = {
+    "mnist": (
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    ),
+    "fashion_mnist": (
+        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    ),
+}
+# every file that a run on official data has read, by the digests that ``dataset.json`` or its listing has
+OFFICIAL_SHA256 = {
+    "digits": frozenset({DIGITS_SHA256}),
+    **{name: frozenset(digests) for name, digests in IDX_SHA256.items()},
+}
+
 
 def design_of(arch: str, dataset: str) -> NetworkVariant | None:
     """The form of a network that is meant for a data set's images; ``None`` where it has none for them."""

@@ -19,29 +19,13 @@ from pathlib import Path
 import numpy as np
 
 from ndrepro.protocol.errors import DataError
+from ndrepro.protocol.experiment.catalogue import IDX_SHA256
 from ndrepro.training.data.readers import folder, published
 from ndrepro.training.data.readers.images import Images, SourceFile, gunzip, read_source, split_of
 from ndrepro.training.data.readers.published import PublishedFile
 
 _UNSIGNED_BYTE = 0x08
 _MOST_BYTES = 16 + 112_800 * 28 * 28  # EMNIST Balanced's training images, the largest of these files
-# SHA-256 of the uncompressed files. Of MNIST as several projects publish it for the files of torchvision's mirror; of
-# Fashion-MNIST as computed from Debian's dataset-fashion-mnist, whose compressed data have the official md5 with the
-# gzip header of 2017 (tests/training/data/readers/test_idx.py).
-_CONTENT = {
-    "mnist": (
-        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-    ),
-    "fashion_mnist": (
-        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -71,7 +55,7 @@ def official(name: str) -> OfficialIdxFiles:
     kind = {"mnist": MNIST, "fashion_mnist": FashionMNIST}[name]
     files = tuple(
         PublishedFile(file, tuple(f"{url}{file}" for url in kind.mirrors), md5, f"sha256:{content}")
-        for (file, md5), content in zip(kind.resources, _CONTENT[name], strict=True)
+        for (file, md5), content in zip(kind.resources, IDX_SHA256[name], strict=True)
     )
     return OfficialIdxFiles(name, f"{kind.__name__}/raw", files, None, tuple(kind.classes))
 

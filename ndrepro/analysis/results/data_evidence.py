@@ -1,0 +1,56 @@
+"""Whether a repetition read the data that the run was trained on: their records compared, and the claim."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ndrepro.protocol.data_record import LABELLED, PIXELS, DataRecord
+from ndrepro.protocol.verdicts import CHECKED, FAILED, FLAGGED, NOT_CHECKED
+
+_WORDS = {LABELLED: "photographs and labels", PIXELS: "pixels and labels"}
+
+
+@dataclass(frozen=True)
+class DataEvidence:
+    """The status of the claim on the data, its evidence in words, and whether the data are ``same``.
+
+    ``same`` is ``None`` where the two records share no digest that could decide.
+    """
+
+    status: str
+    words: str
+    same: bool | None
+
+
+def compare_data(then: DataRecord, now: DataRecord) -> DataEvidence:
+    """The run's record beside the repetition's: digests of images decide where both have them, else those of files.
+
+    Other files may hold the same images (packed anew, exported), so that files decide only where they are equal. Where
+    the same data have other counts, or the same files are not the official ones, the run's record is false. A run that
+    records the official files and was repeated from others is flagged: that claim is neither confirmed nor refuted.
+    """
+    same, words = _compare_digests(then, now)
+    counts = [(record.train_images, record.scored_images) for record in (then, now)]
+    if same and counts[0] != counts[1]:
+        words = f"{counts[0]} images of the two splits are recorded, the same data have {counts[1]}"
+        return DataEvidence(FAILED, words, same)
+    if same and then.official and not now.official:
+        if then.files == now.files and now.official is False:
+            return DataEvidence(FAILED, "the run records them as the official files, which they are not", same)
+        words = f"{words}; the run records the official files, and the repetition's are not known as such"
+        return DataEvidence(FLAGGED, words, same)
+    return DataEvidence(CHECKED if same else NOT_CHECKED, words, same)
+
+
+def _compare_digests(then: DataRecord, now: DataRecord) -> tuple[bool | None, str]:
+    same_files = then.files == now.files
+    shared = [name for name in (LABELLED, PIXELS) if name in then.contents and name in now.contents]
+    if not shared and same_files:
+        return True, "the repetition read the same files, by SHA-256; no digest of their images is in both records"
+    if not shared:
+        return None, "no digest of the images is in both records, and the files are not the same"
+    unequal = [_WORDS[name] for name in shared if then.contents[name] != now.contents[name]]
+    if unequal:
+        return False, f"the repetition read other data: {unequal[0]} differ" + (" in the same files" * same_files)
+    equal = " and ".join(_WORDS[name] for name in shared)
+    return True, f"the repetition read the same {equal}, by SHA-256" + ("" if same_files else ", in other files")

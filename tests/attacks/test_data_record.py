@@ -1,0 +1,104 @@
+"""An author signs a false record of the data: image counts that switch a tolerance off, an official flag, no digests.
+
+Before: one recorded test image made every accuracy "close"; the official flag was believed; a run whose record shared
+no digest with its repetition counted as trained on the same data.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dishonest_author import copied, edit_results, edit_trail, manifest_of, sign_again, verified
+from real_runs import Bench
+
+from ndrepro.analysis.results.reproduction_verdict import judge
+from ndrepro.execution.runs.run import Finished
+from ndrepro.protocol.errors import DataError
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.verdicts import CHECKED
+from provenance.attestation.manifest import Resource
+from provenance.formats.digest import file_digest
+
+OTHER = {"train": "1" * 64, "test": "2" * 64}
+
+
+def restated(folder: RunFolder, **changes: Any) -> None:
+    """Change members of dataset.json; ``None`` removes one."""
+    said = {**json.loads(folder.dataset.read_text()), **changes}
+    folder.dataset.write_text(json.dumps({name: value for name, value in said.items() if value is not None}))
+
+
+def refusals(folder: RunFolder, author: Bench) -> list[str]:
+    """What verify refuses after the author signed the changed record."""
+    said = json.loads(folder.dataset.read_text())
+    made = Resource("dataset:digits", digest={"sha256": said["tree_sha256"]}, annotations=said)
+    signed = manifest_of(folder).dependencies
+    sign_again(folder, author, dependencies=tuple(made if item.name == made.name else item for item in signed))
+    return [check.message for check in verified(folder, author).checks if check.status == "fail"]
+
+
+@pytest.mark.parametrize("count", [1, 0, -5, "x", [1], True, 359])
+def test_false_image_counts_do_not_verify(honest: Finished, author: Bench, tmp_path: Path, count: Any) -> None:
+    folder = copied(honest.folder, tmp_path)
+    assert refusals(folder, author) == [], "the control"
+    restated(folder, test_images=count)
+    (message,) = refusals(folder, author)
+    assert "dataset.json" in message and "test" in message
+
+
+def test_one_recorded_image_does_not_excuse_invented_accuracies(
+    honest: Finished, author: Bench, tmp_path: Path
+) -> None:
+    folder = copied(honest.folder, tmp_path)
+    edit_trail(folder, lambda records: records[1:, 1:].__iadd__(1))  # losses and hashes, in their last bits
+    edit_results(folder, 4, test_accuracy=0.99)
+    before = judge(folder, honest.folder)
+    restated(folder, train_images=1, test_images=1)
+    found = judge(folder, honest.folder)
+    assert not before.passes and not found.passes
+    for each in (before, found):
+        assert next(claim.status for claim in each.claims if claim.name == "epoch results") == "failed"
+    restated(folder, test_images=[1])
+    with pytest.raises(DataError, match=r"dataset\.json\.test_images: \[1\], expected a whole number"):
+        judge(folder, honest.folder)
+
+
+def test_an_official_flag_is_compared_with_the_digests(honest: Finished, author: Bench, tmp_path: Path) -> None:
+    folder = copied(honest.folder, tmp_path)
+    folder.dataset_listing.write_text(f"{'0' * 64}  digits.csv.gz\n")
+    restated(folder, tree_sha256=file_digest(folder.dataset_listing).sha256)
+    (message,) = refusals(folder, author)
+    assert "canonical is true" in message
+    restated(folder, canonical=False)
+    assert refusals(folder, author) == [], "the control: other files that are recorded as such"
+
+
+def test_a_record_without_digests_of_images_does_not_verify(honest: Finished, author: Bench, tmp_path: Path) -> None:
+    folder = copied(honest.folder, tmp_path)
+    restated(folder, pixels_sha256=None)
+    assert "no digest of its images" in refusals(folder, author)[0]
+
+
+def test_the_claim_on_data_says_what_was_compared(honest: Finished, tmp_path: Path) -> None:
+    again = copied(honest.folder, tmp_path)
+    cases: list[tuple[dict[str, Any], str, str, str]] = [
+        ({}, "checked", "identical", "same pixels and labels, by SHA-256"),
+        ({"tree_sha256": "0" * 64}, "checked", "identical", "in other files"),
+        ({"pixels_sha256": OTHER}, "not checked", "undecided", "pixels and labels differ"),
+        ({"tree_sha256": "0" * 64, "pixels_sha256": None}, "not checked", "identical", "no digest"),
+        ({"canonical": False}, "failed", "inconsistent", "official files, which they are not"),
+        ({"tree_sha256": "0" * 64, "canonical": False}, "flagged", "undecided", "records the official files"),
+        ({"train_images": 7}, "failed", "inconsistent", "images"),
+    ]
+    kept = again.dataset.read_bytes()
+    for changes, status, verdict, words in cases:
+        again.dataset.write_bytes(kept)
+        restated(again, **changes)
+        found = judge(honest.folder, again)
+        (claim,) = (each for each in found.claims if each.name == "data")
+        assert (claim.status, found.verdict) == (status, verdict), changes
+        assert words in claim.evidence
+        assert claim.status == CHECKED or verdict != "close"
