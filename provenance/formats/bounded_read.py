@@ -115,7 +115,7 @@ def _expect_regular(status: os.stat_result, path: str | os.PathLike[str], append
 
 def _folder_of(path: Path, beneath: Path) -> int | None:
     """The folder of a file, opened from ``beneath`` on without following a link; None where that cannot be done."""
-    if os.open not in os.supports_dir_fd:
+    if os.open not in os.supports_dir_fd or not hasattr(os, "O_DIRECTORY"):
         return None
     above = path.relative_to(beneath).parts[:-1]
     folder = os.open(beneath, os.O_RDONLY | os.O_DIRECTORY | portable.CLOSE_ON_EXEC)

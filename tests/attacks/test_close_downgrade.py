@@ -7,6 +7,7 @@ repetition on the same machine has.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,11 @@ def signed_on(folder: RunFolder, author: Bench, cpu: dict[str, Any]) -> None:
     """Sign it, as of another processor where ``cpu`` says so: there bits may differ."""
     machine: dict[str, Any] = dict(manifest_of(folder).machine)
     inner = dict(machine["machine"])
+    seals = json.loads(folder.environment.read_text())
+    for seal in seals.values():
+        captured = seal["environment"]["machine"]
+        captured["cpu"] = {**captured["cpu"], **cpu}
+    folder.environment.write_text(json.dumps(seals))
     sign_again(folder, author, machine={**machine, "machine": {**inner, "cpu": {**inner["cpu"], **cpu}}})
 
 

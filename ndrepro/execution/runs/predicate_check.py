@@ -206,8 +206,9 @@ def _in_ledger(folder: RunFolder, manifest: Manifest) -> Iterator[tuple[str, dat
     path = RunsFolder(folder.root.absolute().parents[1]).ledger
     entries = Ledger(path).entries() if path.is_file() else ()
     own = [entry for entry in entries if entry.run == manifest.invocation_id]
-    this = [entry for entry in own if entry.sequence >= manifest.ledger.sequence][:2]
-    yield from ((entry.event, _moment(entry.time)) for entry in this)
+    # earlier attempts may have been made on machines with other clocks
+    start = max((place for place, entry in enumerate(own) if entry.event != "ended"), default=0)
+    yield from ((entry.event, _moment(entry.time)) for entry in own[start : start + 2])
 
 
 def _expect(field: str, recorded: Any, made: Any) -> None:

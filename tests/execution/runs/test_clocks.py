@@ -8,6 +8,7 @@ import pytest
 from real_runs import Bench
 from small_studies import write_study
 
+from ndrepro.execution.runs import attempt
 from ndrepro.execution.runs import run as execution
 from ndrepro.execution.runs.observer import Progress, Silent
 from ndrepro.execution.runs.run_checks import CHECKS
@@ -42,8 +43,8 @@ def on_a_machine(monkeypatch: pytest.MonkeyPatch, minutes: float) -> None:
         def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
             return datetime.now(tz) + timedelta(minutes=minutes)
 
-    monkeypatch.setattr(execution, "datetime", Clock)
-    monkeypatch.setattr(strict_json, "datetime", Clock)
+    for module in (execution, attempt, strict_json):
+        monkeypatch.setattr(module, "datetime", Clock)
 
 
 @pytest.mark.slow
@@ -63,7 +64,8 @@ def test_a_run_goes_on_on_a_machine_whose_clock_is_behind(bench: Bench, monkeypa
     assert times != sorted(times), "the clocks did differ"
     trust = TrustPolicy.load(bench.options.home)
     verdict = verify(ahead.folder.root, trust=trust, ledger=ledger, extra_checks=CHECKS)
-    assert verdict.ok and verdict.manifest is not None
+    assert verdict.ok, verdict.failure
+    assert verdict.manifest is not None
     first, second = verdict.manifest.attempts
     assert (first.outcome, second.outcome) == ("interrupted", "completed")
     assert second.started_on < first.started_on, "in the order in which they were, not in that of their clocks"
