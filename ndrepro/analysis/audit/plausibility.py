@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 from ndrepro.analysis.audit.published_tables import published_tables
 from ndrepro.analysis.results.result_row import ResultRow, manifest_of
-from ndrepro.protocol.experiment.catalogue import DATASETS, DECONVOLVING
+from ndrepro.protocol.experiment.catalogue import DATASETS
 from ndrepro.protocol.experiment.experiment import STREAMS
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.training_record import TrainingRecord
@@ -146,7 +146,7 @@ def _other_network(scores: Sequence[ResultRow]) -> Iterator[Doubt]:
 def _census_problem(method: str, census: Mapping[str, Any]) -> str:
     """What a network has that its method excludes, or lacks; "" where all is well or nothing is known."""
     norms, plain, whitened = (census.get(f"{kind}_layers") for kind in ("batchnorm2d", "conv2d", "deconv2d"))
-    if method in DECONVOLVING and norms:
+    if method in ("nd", "nd_full") and norms:
         return f"called {method}, and has {norms} batch norms ({whitened} deconvolutions, {plain} plain convolutions)"
     if method == "nd_full" and plain:
         return f"called nd_full, and has {plain} plain convolutions"

@@ -22,7 +22,6 @@ METHODS = {
     "none": "no batch normalisation at all",
     "bn_downsample": "batch normalisation in the two modules of small_inception that halve the image, and nowhere else",
 }
-DECONVOLVING = ("nd", "nd_full")
 
 
 @dataclass(frozen=True)

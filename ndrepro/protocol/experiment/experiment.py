@@ -23,7 +23,7 @@ from typing import Any
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment import combinations, compute_modes
 from ndrepro.protocol.experiment.bit_flip import NO_NUDGE, Nudge
-from ndrepro.protocol.experiment.catalogue import ARCHITECTURES, DATASETS, DECONVOLVING, METHODS, design_of
+from ndrepro.protocol.experiment.catalogue import ARCHITECTURES, DATASETS, METHODS, design_of
 from ndrepro.protocol.experiment.determinism import LEVELS
 from ndrepro.protocol.experiment.names import DEFAULT_DATASET, name_of, nearest_names, parts_of
 from ndrepro.protocol.experiment.schema_migrations import completed
@@ -266,13 +266,13 @@ class Experiment:
 
         ``settings`` are top-level keys with values of their type. Raises UsageError as the class does.
         """
-        return cls(arch, method, epochs, dataset, **{**_recipe(arch, method, dataset), **settings})
+        return cls(arch, method, epochs, dataset, **{**_recipe(arch, dataset), **settings})
 
     def defaults(self) -> dict[str, Any]:
         """The document of this name with no setting changed; whether it would be a valid experiment is not asked."""
         plain = Experiment("lenet", "bn", 0).to_json()  # any valid one, for every default
         named = {"arch": self.arch, "method": self.method, "epochs": self.epochs, "dataset": self.dataset}
-        return {**plain, **named, **_recipe(self.arch, self.method, self.dataset)}
+        return {**plain, **named, **_recipe(self.arch, self.dataset)}
 
     @classmethod
     def from_name(cls, name: str, settings: Mapping[str, str] | None = None) -> Experiment:
@@ -336,14 +336,12 @@ class Experiment:
         return typing.cast(Experiment, _from_mapping(cls, flat, ""))
 
 
-def _recipe(arch: str, method: str, dataset: str) -> dict[str, Any]:
+def _recipe(arch: str, dataset: str) -> dict[str, Any]:
     """Settings that come with the names; a wrong name has none, and is refused elsewhere, in words."""
     if dataset not in DATASETS:
         return {}
     design = design_of(arch, dataset)
-    # without a deconvolution there is no kernel to choose: the experiment stays what it was before there was a choice
-    kernel = {} if method in DECONVOLVING else {"deconv_kernel": "reference"}
-    return {**kernel, **DATASETS[dataset].recipe.settings(), **(design.recipe.settings() if design else {})}
+    return {**DATASETS[dataset].recipe.settings(), **(design.recipe.settings() if design else {})}
 
 
 def _one_of(key: str, value: object, allowed: tuple[str, ...]) -> None:

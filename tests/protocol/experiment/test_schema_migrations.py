@@ -56,11 +56,3 @@ def test_an_unknown_setting_is_refused_in_old_and_new_documents() -> None:
 def test_what_is_filled_in_is_not_shared() -> None:
     completed(GOLDEN)["corrupt"]["labels"] = 1.0
     assert completed(GOLDEN)["corrupt"]["labels"] == 0.0
-
-
-@pytest.mark.parametrize(("method", "same"), [("bn", True), ("none", True), ("nd", False), ("nd_full", False)])
-def test_runs_without_deconvolutions_stay_the_experiments_that_they_were(method: str, same: bool) -> None:
-    """The kernel of deconvolutions came later, and changes the bits of networks that have some."""
-    experiment = Experiment.from_name(f"vgg16_{method}_1")
-    older = {name: value for name, value in experiment.to_json().items() if name not in ADDITIONS[-1]}
-    assert (Experiment.from_json(older) == experiment) == same
