@@ -91,5 +91,8 @@ def test_a_stop_in_the_last_moments_of_the_child_is_too_late(
     if not deaf:
         main = code / "ndrepro" / "training" / "__main__.py"
         main.write_text(main.read_text(encoding="utf-8").replace("    stop.close()\n", ""), encoding="utf-8")
-    finished = execution.run(bench.experiment(epochs="1"), replace(bench.options, code=code), Insisting())
+    for _ in range(1 if deaf else 6):  # the control's stop has to meet an instant, which a busy machine may miss
+        finished = execution.run(bench.experiment(epochs="1"), replace(bench.options, code=code), Insisting())
+        if finished.outcome == outcome:
+            break
     assert finished.outcome == outcome
