@@ -10,31 +10,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from provenance.attestation.manifest import Manifest
-from provenance.attestation.packages import edited_files
-from provenance.capture.unavailable import is_missing, unavailable
+from provenance.attestation.packages import edited_files, foreign_files
+from provenance.capture.unavailable import is_missing
 
 _NAMED = 3
-
-
-def foreign_files(manifest: Manifest) -> dict[str, Any] | None:
-    """ "KIND PATH" -> the file's digest, for every file that was executed and belongs to nothing known.
-
-    ``{"unavailable": reason}`` where it was not found out; None in a manifest from before it was recorded. The kinds
-    are those of ``provenance.code.foreign_code``.
-    """
-    captured = manifest.machine.get("loaded_code") if isinstance(manifest.machine, Mapping) else None
-    if captured is None or is_missing(captured):
-        return captured
-    files = captured.get("foreign") if isinstance(captured, Mapping) else None
-    if not isinstance(files, Mapping):
-        return unavailable("recorded in another form than this version knows")
-    return dict(_foreign(files))
-
-
-def _foreign(files: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for path, found in files.items():
-        known = found if isinstance(found, Mapping) else {}
-        yield f"{known.get('kind', 'file')} {path}", known.get("sha256", unavailable("not recorded"))
 
 
 def code_concerns(manifest: Manifest) -> tuple[str, ...]:

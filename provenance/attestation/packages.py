@@ -107,18 +107,39 @@ def edited_files(manifest: Manifest) -> dict[str, Any] | None:
 
     ``{"unavailable": reason}`` where it was not found out.
     """
-    captured = manifest.machine.get("imported_files") if isinstance(manifest.machine, Mapping) else None
+    found = _recorded_files(manifest, "imported_files", "edited")
+    if found is None or is_missing(found):
+        return found
+    return {
+        f"{known.get('distribution', '?')}: {name}": known.get("actual", unavailable("not recorded"))
+        for name, known in found.items()
+    }
+
+
+def foreign_files(manifest: Manifest) -> dict[str, Any] | None:
+    """ "KIND PATH" -> the file's digest, for every file that was executed and belongs to nothing known.
+
+    ``{"unavailable": reason}`` where it was not found out; None in a manifest from before it was recorded. The kinds
+    are those of ``provenance.code.foreign_code``.
+    """
+    found = _recorded_files(manifest, "loaded_code", "foreign")
+    if found is None or is_missing(found):
+        return found
+    return {
+        f"{known.get('kind', 'file')} {path}": known.get("sha256", unavailable("not recorded"))
+        for path, known in found.items()
+    }
+
+
+def _recorded_files(manifest: Manifest, capture: str, member: str) -> dict[str, Any] | None:
+    """The files under a capture's member of ``machine``, each as a mapping; unavailable; None if not recorded."""
+    captured = manifest.machine.get(capture) if isinstance(manifest.machine, Mapping) else None
     if captured is None or is_missing(captured):
         return captured
-    if not isinstance(captured, Mapping) or not isinstance(captured.get("edited"), Mapping):
+    files = captured.get(member) if isinstance(captured, Mapping) else None
+    if not isinstance(files, Mapping):
         return unavailable("recorded in another form than this version knows")
-    return dict(_edited(captured["edited"]))
-
-
-def _edited(files: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name, found in files.items():
-        known = found if isinstance(found, Mapping) else {}
-        yield f"{known.get('distribution', '?')}: {name}", known.get("actual", unavailable("not recorded"))
+    return {name: found if isinstance(found, Mapping) else {} for name, found in files.items()}
 
 
 def warnings(manifest: Manifest) -> tuple[str, ...]:

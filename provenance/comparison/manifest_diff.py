@@ -14,9 +14,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from provenance.attestation.code_concerns import foreign_files
 from provenance.attestation.manifest import Manifest
-from provenance.attestation.packages import distributions, edited_files
+from provenance.attestation.packages import distributions, edited_files, foreign_files
 from provenance.capture.unavailable import is_missing, unavailable
 from provenance.comparison.groups import GROUPS, document, place
 from provenance.comparison.json_leaves import ABSENT, equal, leaves, only_what_differs, reason

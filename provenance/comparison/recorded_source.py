@@ -20,7 +20,7 @@ def members(value: Any) -> Mapping[str, Any]:
 
 
 def patch_identity(patch: Any) -> Any:
-    """What stands for a recorded patch: the digest of what it was before it was redacted or left out, or a marker."""
+    """The identity of a recorded patch: the digest of what it was before it was redacted or left out, or a marker."""
     if not members(patch):
         return patch if patch is None or is_missing(patch) else unavailable("the patch has another form")
     kept = members(patch.get("left_out")) or members(patch.get("unredacted")) or patch

@@ -207,7 +207,7 @@ def _plan(
 
 @dataclass(frozen=True)
 class _Again:
-    """The commands that carry a study on: ``resume`` goes on with grids that were started, ``run`` with all of them."""
+    """The commands that resume a study: ``resume`` for the grids that were started, ``run`` for all of them."""
 
     run: str
     resume: str

@@ -52,7 +52,7 @@ class RunAttempt:
         document: the request as it is written for it, which may be of an older release.
         runs: the folder of runs, with the ledger.
         home: the key home.
-        observer: who is told.
+        observer: receives the events.
         stops: held for as long as the attempt lasts.
 
     Raises what ``Recorder.open`` raises; then nothing was started.

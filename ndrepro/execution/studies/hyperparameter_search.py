@@ -214,7 +214,7 @@ class TargetSearch:
         if finished.outcome in ("interrupted", "killed"):
             raise NdreproError(
                 f"the search of {' '.join(self._target)} was {finished.outcome} in trial {trial.number}",
-                "the same command goes on with it",
+                "the same command resumes it",
             )
         if finished.error is not None:
             raise finished.error

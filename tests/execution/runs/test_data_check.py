@@ -1,4 +1,4 @@
-"""Data are read before a run is started: what is wrong is told, and neither a folder nor a ledger entry is left."""
+"""Data are read before a run is started: what is wrong is reported, and neither a folder nor a ledger entry is left."""
 
 import gzip
 import os
