@@ -237,7 +237,7 @@ def test_a_task_that_dies_without_a_word_is_told_with_slurms_reason(study: Study
     assert done.returncode == 1, done.stderr
     (state,) = study.queue().values()
     assert state in ("FAILED", "OUT_OF_MEMORY"), "which of them is for what watches over its memory"
-    assert f"ended as {state} before the run told its own end" in done.stderr + done.stdout
+    assert f"ended as {state} before the run reported its own end" in done.stderr + done.stdout
     assert study.outcomes() in ([], [""]), "not started, or never ended"
 
 
