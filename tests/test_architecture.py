@@ -52,6 +52,10 @@ WALLS: dict[str, Wall] = {
     "ndrepro.protocol.training_record": wall(
         "ndrepro.protocol provenance.errors provenance.attestation.manifest provenance.capture.unavailable"
     ),
+    # The same for the manifest of a recorded program.
+    "ndrepro.protocol.program_record": wall(
+        "ndrepro.protocol provenance.attestation.manifest provenance.capture.unavailable"
+    ),
     "ndrepro.protocol.training_state": wall(
         "ndrepro.protocol provenance.errors provenance.formats.metrics_log provenance.formats.state_digest"
     ),

@@ -139,8 +139,38 @@ class RunFolder:
 
     @property
     def log(self) -> Path:
-        """What the child printed."""
+        """What the child printed, or a recorded program; of very much output its beginning and its end."""
         return self.root / "log.txt"
+
+    @property
+    def program(self) -> Path:
+        """What was asked of a recorded program: there from its start on."""
+        return self.root / "program.json"
+
+    @property
+    def processes(self) -> Path:
+        """What the start-up hook saw of each Python process of a recorded program."""
+        return self.root / "processes.json"
+
+    @property
+    def trails(self) -> Path:
+        """The numerical trails of a recorded program's processes."""
+        return self.root / "trail"
+
+    @property
+    def inputs(self) -> Path:
+        """Every file that a recorded program is known to have read, with its digest."""
+        return self.root / "inputs.json"
+
+    @property
+    def outputs(self) -> Path:
+        """Every file that a recorded program wrote, with its digest."""
+        return self.root / "outputs.json"
+
+    @property
+    def output_copies(self) -> Path:
+        """Copies of those of them that are small."""
+        return self.root / "outputs"
 
     @property
     def code_copy(self) -> Path:

@@ -1,0 +1,286 @@
+"""What the manifest of a recorded program says: every fact under one name and one type, where it is written and read.
+
+``ndrepro record -- COMMAND`` writes these manifests, whatever the command is. As ``TrainingRecord`` does for a training
+run, ``ProgramRecord`` reads one that may be anybody's: a fact that is missing or has another form is empty or ``None``,
+and nothing raises.
+
+    externalParameters    what the user asked for (PARAMETERS)
+    internalParameters    what the recorder saw (FACTS)
+    dependencies          source, executable, inputs, one data set for each declared path, the distributions
+    byproducts            outputs, and the error where recording itself failed
+
+The manifest lists the first files of ``inputs`` and ``outputs`` (``LISTED``); inputs.json and outputs.json in the run
+folder have all of them.
+"""
+
+from __future__ import annotations
+
+import os.path
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from provenance.attestation.manifest import DATASET, DISTRIBUTION, Manifest, Resource
+from provenance.capture.unavailable import at
+
+BUILD_TYPE = "urn:ndrepro:program:v1"
+BUILDER = "urn:ndrepro:builder"
+# dependencies
+SOURCE, EXECUTABLE, INPUTS, REPRODUCED_RUN = "source", "executable", "inputs", "reproduced run"
+# byproducts
+OUTPUTS, ERROR = "outputs", "error"
+PARAMETERS = ("name", "command", "workingFolder", "seeds", "outputs", "data", "metrics", "trail")
+FACTS = ("ending", "streams", "usage", "interpreters", "observation", "metrics")
+# files that the manifest itself lists, of each kind
+LISTED = 1000
+
+
+@dataclass(frozen=True)
+class ProgramFile:
+    """A file that a program read or wrote.
+
+    Attributes:
+        path: relative to the working folder where it is below it, else absolute; "/" between the parts.
+        how: "declared" by the user, "command" (named in the command line), "standard input", or "opened"; of an output
+            "declared", "new" or "changed".
+        size: bytes; ``None`` where the file could not be read.
+        sha256: of its content; ``None`` where it is not known, for the ``reason``.
+        copy: the path of its copy in the run folder; ``None`` where it was left where it is, for the ``reason``.
+        reason: why there is no digest or no copy; "" where there is nothing to explain.
+    """
+
+    path: str
+    how: str
+    size: int | None
+    sha256: str | None
+    copy: str | None = None
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The members that are set: path, how, size, sha256, copy, reason."""
+        found = {"path": self.path, "how": self.how, "size": self.size, "sha256": self.sha256, "copy": self.copy}
+        known = {name: value for name, value in found.items() if value is not None}
+        return {**known, "reason": self.reason} if self.reason else known
+
+    @classmethod
+    def from_json(cls, document: Any) -> ProgramFile | None:
+        """The file that ``to_json`` wrote; ``None`` for what is none."""
+        path, how = _text(at(document, "path")), _text(at(document, "how"))
+        if path is None or how is None:
+            return None
+        return cls(
+            path,
+            how,
+            size=_whole(at(document, "size")),
+            sha256=_text(at(document, "sha256")),
+            copy=_text(at(document, "copy")),
+            reason=_text(at(document, "reason")) or "",
+        )
+
+
+@dataclass(frozen=True)
+class RecordedInterpreter:
+    """A Python that ran: its path, version and search path's digest; how many processes, and which distributions.
+
+    ``distributions`` maps names to versions. Those of the first interpreter, which did the work, are dependencies of
+    the manifest, with the digests of their RECORDs; of the others the versions alone are recorded.
+    """
+
+    executable: str
+    version: str
+    processes: int
+    distributions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ProgramRecord:
+    """The facts of one manifest of a recorded program, which need not be verified.
+
+    Attributes:
+        command: the words of the command, secrets redacted.
+        working_folder: where it was started, an absolute path; "" where it is not known.
+        seeds: the declared seeds, as text, by name.
+        wanted_outputs, wanted_metrics: the globs of ``--out`` and ``--metrics``.
+        data: the paths of ``--data``, as they were given.
+        trail: ``--trail``: auto, off or every=K.
+        outcome, exit_code: how the program ended; -n for signal n.
+        stops: names of the signals that asked it to stop.
+        outlived_by: command lines of processes that were still running when the program had ended.
+        streams: of standard input, output and error, and of the log: see docs/recording.md.
+        usage: seconds and bytes of the whole process tree.
+        interpreters: the Pythons that ran, that which did the work first; none where no Python was seen.
+        unobserved: why no start-up hook saw the program's Python code; "" where it did.
+        inputs, outputs: the first files; ``input_count`` and ``output_count`` say how many there are.
+    """
+
+    manifest: Manifest
+    name: str
+    command: tuple[str, ...]
+    working_folder: str
+    seeds: Mapping[str, str]
+    wanted_outputs: tuple[str, ...]
+    wanted_metrics: tuple[str, ...]
+    data: tuple[str, ...]
+    trail: str
+    outcome: str
+    exit_code: int | None
+    stops: tuple[str, ...]
+    outlived_by: tuple[str, ...]
+    streams: Mapping[str, Any]
+    usage: Mapping[str, Any]
+    interpreters: tuple[RecordedInterpreter, ...]
+    unobserved: str
+    source: Resource
+    commit: str | None
+    executable: Resource
+    datasets: tuple[Resource, ...]
+    distributions: Mapping[str, str]
+    inputs: tuple[ProgramFile, ...]
+    input_count: int
+    outputs: tuple[ProgramFile, ...]
+    output_count: int
+    reproduced: Resource | None
+    error: str
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> ProgramRecord:
+        """Read a manifest; nothing in it raises."""
+        asked, inner = manifest.external_parameters, manifest.internal_parameters
+        source = manifest.dependency(SOURCE) or Resource(SOURCE)
+        inputs, outputs = manifest.dependency(INPUTS), manifest.byproduct(OUTPUTS)
+        error = manifest.byproduct(ERROR)
+        return cls(
+            manifest,
+            name=_text(asked.get("name")) or "",
+            command=_texts(asked.get("command")),
+            working_folder=_text(asked.get("workingFolder")) or "",
+            seeds={str(name): str(value) for name, value in _mapping(asked.get("seeds")).items()},
+            wanted_outputs=_texts(asked.get("outputs")),
+            wanted_metrics=_texts(asked.get("metrics")),
+            data=_texts(asked.get("data")),
+            trail=_text(asked.get("trail")) or "",
+            outcome=manifest.outcome,
+            exit_code=_whole(manifest.exit_code),
+            stops=_texts(at(inner, "ending", "stops")),
+            outlived_by=_texts(at(inner, "ending", "outlivedBy")),
+            streams=_mapping(inner.get("streams")),
+            usage=_mapping(inner.get("usage")),
+            interpreters=_interpreters(inner.get("interpreters")),
+            unobserved=_text(_mapping(inner.get("observation")).get("unavailable")) or "",
+            source=source,
+            commit=(source.digest or {}).get("gitCommit"),
+            executable=manifest.dependency(EXECUTABLE) or Resource(EXECUTABLE),
+            datasets=tuple(item for item in manifest.dependencies if item.name.startswith(DATASET)),
+            distributions=_versions(manifest),
+            inputs=_files(inputs),
+            input_count=_whole(at(inputs and inputs.annotations, "count")) or 0,
+            outputs=_files(outputs),
+            output_count=_whole(at(outputs and outputs.annotations, "count")) or 0,
+            reproduced=manifest.dependency(REPRODUCED_RUN),
+            error=_text(at(error and error.annotations, "message")) or "",
+        )
+
+    @property
+    def folder_in_repository(self) -> str | None:
+        """The working folder relative to the top of the recorded repository; ``None`` where it is not inside one."""
+        top = _text(at(self.source.annotations, "root"))
+        if self.commit is None or top is None or not self.working_folder:
+            return None
+        relative = os.path.relpath(self.working_folder, top)
+        return None if relative == os.pardir or relative.startswith(os.pardir + os.sep) else relative
+
+
+def is_program(manifest: Manifest) -> bool:
+    """Whether a manifest is that of a recorded program."""
+    return manifest.build_type == BUILD_TYPE
+
+
+def external_parameters(
+    *,
+    name: str,
+    command: Iterable[str],
+    working_folder: str,
+    seeds: Mapping[str, str],
+    outputs: Iterable[str],
+    data: Iterable[str],
+    metrics: Iterable[str],
+    trail: str,
+) -> dict[str, Any]:
+    """What the user chose; the words are given without secrets."""
+    return {
+        "name": name,
+        "command": list(command),
+        "workingFolder": working_folder,
+        "seeds": dict(seeds),
+        "outputs": list(outputs),
+        "data": list(data),
+        "metrics": list(metrics),
+        "trail": trail,
+    }
+
+
+def files_resource(name: str, files: Iterable[ProgramFile], *, sha256: str | None, **more: Any) -> Resource:
+    """The dependency or byproduct that sums up files: ``count``, ``bytes``, the first of them, and ``more``.
+
+    ``sha256`` is the digest of the document in the run folder that lists all of them.
+    """
+    listed = list(files)
+    annotations = {
+        "count": len(listed),
+        "bytes": sum(each.size or 0 for each in listed),
+        "files": [each.to_json() for each in listed[:LISTED]],
+        **more,
+    }
+    return Resource(name, digest=None if sha256 is None else {"sha256": sha256}, annotations=annotations)
+
+
+def interpreter_json(interpreter: RecordedInterpreter) -> dict[str, Any]:
+    """The interpreter as the manifest holds it."""
+    return {
+        "executable": interpreter.executable,
+        "version": interpreter.version,
+        "processes": interpreter.processes,
+        "distributions": dict(interpreter.distributions),
+    }
+
+
+def _interpreters(recorded: Any) -> tuple[RecordedInterpreter, ...]:
+    found = []
+    for item in recorded if isinstance(recorded, list) else ():
+        versions = {str(name): str(version) for name, version in _mapping(at(item, "distributions")).items()}
+        found.append(
+            RecordedInterpreter(
+                _text(at(item, "executable")) or "",
+                _text(at(item, "version")) or "",
+                _whole(at(item, "processes")) or 0,
+                {} if "unavailable" in versions else versions,
+            )
+        )
+    return tuple(found)
+
+
+def _versions(manifest: Manifest) -> dict[str, str]:
+    named = (item for item in manifest.dependencies if item.name.startswith(DISTRIBUTION))
+    return {item.name[len(DISTRIBUTION) :]: (item.uri or "").partition("@")[2] for item in named}
+
+
+def _files(resource: Resource | None) -> tuple[ProgramFile, ...]:
+    listed = at(resource and resource.annotations, "files")
+    files = map(ProgramFile.from_json, listed if isinstance(listed, list) else ())
+    return tuple(file for file in files if file is not None)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, list) else ()
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
