@@ -169,6 +169,13 @@ def records(steps: int, first: int = 0, tensors: int = len(TENSORS), rate: float
     return table
 
 
+def records_of(found: Mapping[str, Any], steps: int, rate: float = 1e-3) -> Any:
+    """Records of a training with the seeds in an account: no two seeds have the same."""
+    table, experiment = records(steps, rate=rate), found["experiment"]
+    table[:, 2:] ^= np.uint64(experiment.seed_of("init") << 20 ^ experiment.seed_of("order") << 40)
+    return table
+
+
 def parted(table: Any, step: int, columns: Sequence[int], loss: float | None = None, grows: float = 1.0) -> Any:
     """A copy that differs from ``step`` on: in ``columns`` of tensors, and in losses by the relative size ``loss``."""
     found = table.copy()

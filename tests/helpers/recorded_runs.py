@@ -69,7 +69,7 @@ def begin_run(
         )
     rows = [asdict(Scores(n, 12 * n, 2.0 / n, 0.3 * n, 1.9 / n, 0.25 * n, 0.1)) for n in range(1, epochs + 1)]
     folder.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    folder.weights.write_bytes(b"weights")
+    folder.weights.write_bytes(f"weights of {experiment}".encode())  # no two seeds have the same
     return folder
 
 

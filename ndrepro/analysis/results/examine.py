@@ -67,8 +67,7 @@ class Examined:
         fields = document["fields"]
         # runs have most texts in common: each is held once
         shared: dict[str, Any] = {name: sys.intern(value) for name, value in fields.items() if type(value) is str}
-        if "manifest_digests" in fields:
-            shared["manifest_digests"] = tuple(fields["manifest_digests"])
+        shared |= {name: tuple(fields[name]) for name in ("manifest_digests", "content") if name in fields}
         sequence, entry = document["began"]
         rest = document["run_id"], (sequence, entry), tuple(document["digests"]), document["outcome"]
         return cls(path, kind(folder=path.parent, **{**fields, **shared}), *rest)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from ndrepro.analysis.results.result_row import NoScore, experiment_of, score_of
+from ndrepro.analysis.results.result_row import NoScore, ResultRow, experiment_of, score_of
+from ndrepro.analysis.results.results import once_each
 from ndrepro.protocol.experiment.experiment import Experiment, Seeds
 from ndrepro.protocol.layout import RunsFolder
 from provenance.attestation.manifest import Manifest
@@ -31,7 +32,8 @@ def replicates_of(original: Manifest, runs: RunsFolder, trust: TrustPolicy) -> R
         wanted = experiment_of(original)
     except NoScore:
         return Replicates((), 0)
-    accuracies: dict[tuple[int, Seeds], float] = {}
+    rows: list[ResultRow] = []
+    seeds: dict[str, tuple[int, Seeds]] = {}
     refused = 0
     for folder in RunsFolder(runs.root).runs():
         if folder.root.parent.name != wanted.name or not folder.manifest.exists():
@@ -42,13 +44,17 @@ def replicates_of(original: Manifest, runs: RunsFolder, trust: TrustPolicy) -> R
             continue
         try:
             found = experiment_of(verdict.manifest)
-            accuracy = score_of(verdict.manifest, folder.root, verdict).test_accuracy_percent / 100
+            row = score_of(verdict.manifest, folder.root, verdict)
         except NoScore:
             continue
-        other = (found.seed, found.seeds) != (wanted.seed, wanted.seeds)
-        if other and _unseeded(found) == _unseeded(wanted) and math.isfinite(accuracy):
-            accuracies[found.seed, found.seeds] = accuracy
-    return Replicates(tuple(accuracies.values()), refused)
+        if _unseeded(found) == _unseeded(wanted):
+            rows.append(row)
+            seeds[row.run_id] = found.seed, found.seeds
+    counted, copies, _ = once_each(rows)
+    accuracies = {seeds[row.run_id]: row.test_accuracy_percent / 100 for row in counted}
+    accuracies.pop((wanted.seed, wanted.seeds), None)
+    finite = tuple(accuracy for accuracy in accuracies.values() if math.isfinite(accuracy))
+    return Replicates(finite, refused + len(copies))
 
 
 def _unseeded(experiment: Experiment) -> Experiment:

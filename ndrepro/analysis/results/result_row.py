@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,8 @@ class ResultRow:
     digests. ``signer`` names the trusted keys; ``manifest_digests`` are the manifest's as its recorder wrote it, one
     for each, ``payload_digest`` that of the bytes that are signed in it (``provenance.attestation.verify``).
     ``instructions`` are the variables that limit instruction sets, "" where none is set
-    (``ndrepro.protocol.experiment.determinism``).
+    (``ndrepro.protocol.experiment.determinism``). ``content`` are the SHA-256 of the signed files that only the same
+    training can give: trail, states and, of a run without NaN, weights.
     """
 
     run_id: str
@@ -90,6 +91,7 @@ class ResultRow:
     image_again: str = ""
     official_data: bool | None = None
     instructions: str = ""
+    content: tuple[str, ...] = ()
 
     @property
     def finite(self) -> bool:
@@ -112,6 +114,11 @@ class ResultRow:
         drawn = tuple(self.seed_of(stream) for stream in STREAMS)
         _, *conditions = self.execution_environment  # two names of one environment are one
         return (*self.experiment, drawn, *conditions)
+
+    @property
+    def drawn(self) -> tuple[int, int]:
+        """The seeds of the streams that move the bits of every training: initial weights and order of the data."""
+        return self.seed_of("init"), self.seed_of("order")
 
     @property
     def execution_environment(self) -> tuple[Any, ...]:
@@ -140,7 +147,7 @@ def score_of(manifest: Manifest, folder: Path, verdict: Verdict) -> ResultRow:
     cell, images = label_of(names[0]), names if record.container else ("",)
     versions = {name: had.version if (had := record.distributions.get(name)) else "" for name in ("torch", "numpy")}
     where = [f"{word} {version or 'not known'}" for word, version in {**versions, "Python": record.python}.items()]
-    return ResultRow(
+    row = ResultRow(
         run_id=manifest.invocation_id,
         folder=folder,
         name=experiment.name,
@@ -177,6 +184,14 @@ def score_of(manifest: Manifest, folder: Path, verdict: Verdict) -> ResultRow:
         official_data=next((each.official for each in record.datasets if each.name == experiment.dataset), None),
         instructions=limits_text(instruction_limits(manifest.variables, experiment.determinism)),
     )
+    return replace(row, content=_content(manifest, row.finite))
+
+
+def _content(manifest: Manifest, finite: bool) -> tuple[str, ...]:
+    names = RunFolder(Path())
+    # weights that are all NaN are the same for every seed
+    kept = (names.trail, names.states, *([names.weights] if finite else []))
+    return tuple(signed.sha256 for path in kept if (signed := manifest.artifact(path.name)) is not None)
 
 
 def experiment_of(manifest: Manifest) -> Experiment:

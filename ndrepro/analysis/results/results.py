@@ -10,6 +10,11 @@ known schema whose subjects agree (checks 1 to 4 of ``provenance.attestation.ver
 (``ndrepro.analysis.results.result_row``) nor the ledger beside it (check 8), where there is one, and every file of the
 run that lies beside it is the one that was signed (check 6). Files that are missing refuse no run. With ``cache`` what
 was verified once is not verified again while the run's folder stays as it was (``manifest_cache``).
+
+A training counts once (``once_each``). Trail, states or weights that are, by digest, those of a run with other seeds
+of initial weights or data order are a contradiction: the run that started later is refused. The same seeds again are a
+re-execution, and so is a run that differs in seeds of other streams only and gave the same bits: ``Results.distinct``
+separates them, for statistics.
 """
 
 from __future__ import annotations
@@ -34,7 +39,7 @@ from provenance.ledger_entries.summary import LedgerRun, LedgerSummary
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["Lost", "Refused", "ResultRow", "Results", "Unfinished", "read_results"]
+__all__ = ["Lost", "Refused", "ResultRow", "Results", "Unfinished", "once_each", "read_results"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class Results:
     """What a folder of runs, or several, hold: see the module. ``started`` is None where a folder has no ledger.
 
     ``rows`` are in the order of their starts; ``segments`` were trained to their end, and have no result of their own.
+    ``copies`` are the runs, among those refused, whose results are another run's (``once_each``).
     """
 
     rows: tuple[ResultRow, ...]
@@ -60,22 +66,25 @@ class Results:
     lost: tuple[Lost, ...] = ()
     started: int | None = None
     folders: tuple[Path, ...] = ()
+    copies: tuple[ResultRow, ...] = ()
 
     def __iter__(self) -> Iterator[ResultRow]:
         return iter(self.rows)
 
     def distinct(self) -> tuple[tuple[ResultRow, ...], tuple[ResultRow, ...]]:
-        """One row for each identity (the first that was started), and the repeats of those.
+        """One row for each sample (the first that was started), and its re-executions.
 
         A run that was run again is no second sample of its seed: statistics take the first list and say how many
-        are in the second.
+        are in the second. Nor is one that drew anew a stream which moves nothing, dropout of a network without it.
         """
         first: dict[tuple[Any, ...], ResultRow] = {}
-        repeats = []
-        for row in sorted(self.rows, key=lambda row: (row.started, row.run_id)):
-            if first.setdefault(row.identity, row) is not row:
-                repeats.append(row)
-        return tuple(first.values()), tuple(repeats)
+        samples: list[ResultRow] = []
+        repeats: list[ResultRow] = []
+        for row in sorted(self.rows, key=_by_start):
+            same = [row.identity, *((*row.experiment, *row.execution_environment, digest) for digest in row.content)]
+            (repeats if any(key in first for key in same) else samples).append(row)
+            first |= dict.fromkeys(same, row)
+        return tuple(samples), tuple(repeats)
 
     def frame(self) -> pandas.DataFrame:
         """One line a run, the fields of ``ResultRow`` as columns; ``seeds`` and ``settings`` as "key=value ..."."""
@@ -128,15 +137,50 @@ def read_results(
             path = _ledger_of(absolute)
             parts.append(_checked(absolute, found, path, _read_ledger(path, kept, policy)))
     counts = [part.started for part in parts]
+    rows, copies, reasons = once_each(row for part in parts for row in part.rows)
     return Results(
-        rows=tuple(sorted((row for part in parts for row in part.rows), key=lambda row: (row.started, row.run_id))),
-        refused=tuple(item for part in parts for item in part.refused),
+        rows=rows,
+        refused=(*(item for part in parts for item in part.refused), *reasons),
         unfinished=tuple(item for part in parts for item in part.unfinished),
         segments=tuple(item for part in parts for item in part.segments),
         lost=tuple(item for part in parts for item in part.lost),
         started=None if not counts or None in counts else sum(count or 0 for count in counts),
         folders=tuple(given),
+        copies=copies,
     )
+
+
+def once_each(
+    rows: Iterable[ResultRow],
+) -> tuple[tuple[ResultRow, ...], tuple[ResultRow, ...], tuple[Refused, ...]]:
+    """Rows in the order of their starts, without those whose results are those of an earlier run with other seeds.
+
+    Two seeds of initial weights or data order never train to the same bits: one of the two runs is not what it says.
+    Returns the rows that count, the copies, and why each of these is refused.
+    """
+    kept: list[ResultRow] = []
+    copies: list[ResultRow] = []
+    reasons: list[Refused] = []
+    first: dict[str, ResultRow] = {}
+    for row in sorted(rows, key=_by_start):
+        origins = (first[digest] for digest in row.content if digest in first)
+        origin = next((each for each in origins if each.drawn != row.drawn), None)
+        if origin is None:
+            kept.append(row)
+            first |= {digest: row for digest in row.content if digest not in first}
+        else:
+            seeds = f"seeds {row.drawn[0]} and {row.drawn[1]} of init and order, not {origin.drawn[0]} and"
+            reason = (
+                f"its trail, states or weights are those of {origin.run_id}, and it records {seeds} {origin.drawn[1]}: "
+                "other seeds never give the same bits, so one of the two is a copy under another seed"
+            )
+            copies.append(row)
+            reasons.append(Refused(RunFolder(row.folder).manifest, reason))
+    return tuple(kept), tuple(copies), tuple(reasons)
+
+
+def _by_start(row: ResultRow) -> tuple[str, str]:
+    return row.started, row.run_id
 
 
 def _read_ledger(path: Path, cache: ManifestCache, policy: TrustPolicy) -> LedgerSummary:

@@ -74,7 +74,7 @@ def _own_runs(folder: Path, keys: list[Path], as_json: bool) -> int:
 
     with counted(as_json) as watch:
         scores = read_results(folder, policy=trust_of(keys), watch=watch)
-    found = doubts(scores.rows)
+    found = doubts([*scores.rows, *scores.copies])
     wrong = any(doubt.gravity == CANNOT_BE for doubt in found)
     if as_json:
         output.print_json({"runs": scores.account(), "doubts": [doubt.to_json() for doubt in found]})

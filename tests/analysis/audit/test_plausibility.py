@@ -90,7 +90,8 @@ def signed(root: Path, run: str, census: dict[str, int], accuracy: float = 0.6, 
         "test_accuracy": accuracy,
     }
     found = {"metrics summary": {"epochs": 2, "last": last}, "layer census": {"trainable_parameters": 7, **census}}
-    sign_pair_member(root, run, account(put("byproducts", found), **settings), records(4), home=root / "home")
+    stated = account(put("byproducts", found), **settings)
+    sign_pair_member(root, run, stated, records(4), home=root / "home")
 
 
 def test_a_network_that_is_not_its_name_is_found_in_its_manifest(tmp_path: Path) -> None:
@@ -100,9 +101,8 @@ def test_a_network_that_is_not_its_name_is_found_in_its_manifest(tmp_path: Path)
     assert [row.method for row in right] == ["bn"]
     assert not [doubt for doubt in doubts(right) if doubt.check == "other-network"]
     signed(tmp_path, "20261121T101502Z-bbbbbb", {"batchnorm2d_layers": 2, "deconv2d_layers": 2}, 0.7, seed="1")
-    found = [
-        doubt for doubt in doubts(read_results(tmp_path / "runs", policy=policy).rows) if doubt.gravity == CANNOT_BE
-    ]
+    runs = read_results(tmp_path / "runs", policy=policy)
+    found = [doubt for doubt in doubts([*runs.rows, *runs.copies]) if doubt.gravity == CANNOT_BE]
     told = [(doubt.check, doubt.text) for doubt in found]
     assert ("other-network", "lenet_bn_2_digits: called bn, and has 2 deconvolutions") in told
     # both were signed with the trail of the other, which no two seeds have

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compared_runs import account, put, records, sign_pair_member
+from compared_runs import account, put, records_of, sign_pair_member
 
 from ndrepro.analysis.results import manifest_cache as module
 from ndrepro.analysis.results.manifest_cache import cache_file
@@ -33,7 +33,7 @@ class Folder:
         row = {"epoch": 2, "step": 12, "train_accuracy": 0.5, "test_accuracy": 0.6, "train_loss": 1.0}
         summary = {"metrics summary": {"epochs": 2, "last": {**row, "learning_rate": 0.1, "test_loss": test_loss}}}
         found = account(put("byproducts", summary), *edits, **settings)
-        return sign_pair_member(self.root, run, found, records(1), home=self.home)
+        return sign_pair_member(self.root, run, found, records_of(found, 1), home=self.home)
 
     def read(self, policy: TrustPolicy | None = None, *, fresh: bool = False) -> Results:
         return read_results(self.runs, cache=None if fresh else self.cache, policy=policy or self.policy)

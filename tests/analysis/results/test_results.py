@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compared_runs import account, put, records, sign_pair_member
+from compared_runs import account, put, records_of, sign_pair_member
 
 from ndrepro.analysis.results.result_row import manifest_of
 from ndrepro.analysis.results.results import Results, read_results
@@ -35,7 +35,7 @@ class Folder:
         row = {**LAST, **(last or {})}
         summary = put("byproducts", {"metrics summary": {"epochs": 2, "last": row}})
         found = account(summary, *edits, **settings)
-        return sign_pair_member(self.root, run, found, records(4), home=self.home)
+        return sign_pair_member(self.root, run, found, records_of(found, 4), home=self.home)
 
     def read(self, **options: Any) -> Results:
         options.setdefault("policy", TrustPolicy.load(self.home))

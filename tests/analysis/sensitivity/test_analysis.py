@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compared_runs import TENSORS, account, parted, put, records, sign_pair_member
+from compared_runs import TENSORS, account, parted, put, records_of, sign_pair_member
 
 from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.sensitivity.analysis import AnalysisOptions, Sensitivity, sensitivity_of
@@ -43,7 +43,7 @@ class Study:
         )
         settings = {"threads": str(threads), "seed": str(seed)}
         found["experiment"] = Experiment.from_name(f"lenet_{method}_2_digits", settings)
-        table = records(8, rate=1e-3 * (seed + 1))
+        table = records_of(found, 8, rate=1e-3 * (seed + 1))
         table = parted(table, 3, [0, 3], 1e-7, 4.0) if threads == 2 else table
         table = parted(table, flip, [1], 1e-9) if flip else table
         run = run or f"{method}-{seed}-{threads}"
@@ -236,7 +236,7 @@ def test_every_axis_can_be_written_in_a_study_and_is_named(tmp_path: Path, axis:
     for name, run in planned.items():
         found = account(put("byproducts", {METRICS_SUMMARY: last}))
         found |= {"experiment": run.experiment, "internal": {**found["internal"], "device": run.experiment.device}}
-        sign_pair_member(tmp_path, name, found, records(8), home=tmp_path / "keys", tensors=TENSORS)
+        sign_pair_member(tmp_path, name, found, records_of(found, 8), home=tmp_path / "keys", tensors=TENSORS)
     scores = read_results(tmp_path / "runs", policy=TrustPolicy.load(tmp_path / "keys"))
     rows = tuple(replace(row, cell=planned[row.run_id].environment) for row in scores.rows)
     design = sensitivity_of(replace(scores, rows=rows), AnalysisOptions()).design

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from compared_runs import TENSORS, account, parted, put, records, sign_pair_member
+from compared_runs import TENSORS, account, parted, put, records_of, sign_pair_member
 from recorded_runs import Answer
 
 from ndrepro.protocol.experiment.experiment import Experiment
@@ -26,7 +26,8 @@ def study(tmp_path: Path, own_home: Path) -> Path:
             found = account(put("byproducts", {"metrics summary": {"epochs": 2, "last": row}}))
             settings = {"threads": threads, "seed": str(seed)}
             found["experiment"] = Experiment.from_name("lenet_bn_2_digits", settings)
-            table = records(8) if threads == "1" else parted(records(8), 3, [0], 1e-7)
+            table = records_of(found, 8)
+            table = table if threads == "1" else parted(table, 3, [0], 1e-7)
             sign_pair_member(tmp_path, f"{seed}-{threads}", found, table, home=own_home, tensors=TENSORS)
     return tmp_path / "runs"
 
