@@ -68,8 +68,7 @@ def verify(
         UsageError: the policy's file is none.
     """
     from ndrepro.analysis.results.policy_checks import load_policy, with_policy
-    from ndrepro.execution.runs.run_checks import CHECKS
-    from ndrepro.execution.runs.run_lookup import ledger_of
+    from ndrepro.execution.verification.checks_by_kind import checks_of
     from ndrepro.protocol.layout import RunFolder
     from provenance.attestation.ledger import Ledger, read_heads
     from provenance.attestation.trust import TrustPolicy
@@ -80,7 +79,7 @@ def verify(
     path = Path(run) if alone else _run_folder(run, runs).root
     if ledger is not None and not Path(ledger).is_file():
         raise NotFoundError(f"ledger {ledger}: no such file", "name a ledger.jsonl; left out, the one beside the run")
-    beside = Path(ledger) if ledger is not None else None if alone else ledger_of(RunFolder(path))
+    beside = Path(ledger) if ledger is not None else None if alone else RunFolder(path).ledger
     if witness is not None and beside is None:
         raise NotFoundError(f"{path}: no ledger lies beside it", "name the ledger of the witness: --ledger FILE")
     heads = read_heads(Path(witness)) if witness is not None else ()
@@ -90,7 +89,7 @@ def verify(
         path,
         trust=trust,
         ledger=Ledger(beside, heads) if beside else None,
-        extra_checks=() if manifest_only else CHECKS,
+        extra_checks=() if manifest_only else checks_of,
         manifest_only=manifest_only,
     )
     return verdict if rules is None else with_policy(verdict, rules, trust, None if alone else RunFolder(path))
@@ -308,12 +307,12 @@ def _verified(folder: RunFolder, options: RunOptions, private: Path) -> Original
     """
     from ndrepro.execution.reproduce.reexecute import Original
     from ndrepro.execution.reproduce.signed_copy import SignedCopy
-    from ndrepro.execution.runs.run_checks import CHECKS
+    from ndrepro.execution.verification.checks_by_kind import checks_of
     from provenance.attestation.trust import TrustPolicy
     from provenance.attestation.verify import verify as verify_run
     from provenance.errors import ProvenanceError, StorageError
 
-    verdict = verify_run(folder.root, trust=TrustPolicy.load(options.home), extra_checks=CHECKS)
+    verdict = verify_run(folder.root, trust=TrustPolicy.load(options.home), extra_checks=checks_of)
     if not verdict.ok or verdict.manifest is None:
         first = verdict.failure
         raise NotReproduced(
@@ -323,7 +322,9 @@ def _verified(folder: RunFolder, options: RunOptions, private: Path) -> Original
         )
     try:
         copied = SignedCopy.make(folder, verdict.manifest, verdict.payload_digest, private)
-        for check in CHECKS:  # the files may have been others while these were checked than when they were hashed
+        for check in checks_of(
+            copied.manifest
+        ):  # the files may have been others while these were checked than when they were hashed
             check(copied.folder.root, copied.manifest)
     except StorageError:
         raise

@@ -39,6 +39,7 @@ from ndrepro.protocol.errors import UsageError
 
 # pieces of runs lie apart from the runs of their experiment: runs/EXPERIMENT.segments/RUN
 SEGMENTS = ".segments"
+LOCK = ".lock"  # as provenance.attestation.run_files.LOCK
 _CHECKPOINT = re.compile(r"step-(\d{9})\.safetensors")
 
 
@@ -53,6 +54,20 @@ class RunFolder:
     """Every path of one run."""
 
     root: Path
+
+    @property
+    def is_run(self) -> bool:
+        """Whether a run was started in this folder, whatever became of it."""
+        if self.request.exists() or self.program.exists() or self.manifest.exists():
+            return True
+        # a script that is under way, or was killed
+        return self.environment.exists() and (self.root / LOCK).exists()
+
+    @property
+    def ledger(self) -> Path | None:
+        """The ledger beside the run, the nearest one; ``None`` where there is none."""
+        above = self.root.absolute().parents
+        return next((RunsFolder(place).ledger for place in above[:2] if RunsFolder(place).ledger.is_file()), None)
 
     @property
     def request(self) -> Path:
@@ -224,6 +239,11 @@ class RunsFolder:
         return RunFolder(self.root / experiment / run_id)
 
     def runs(self) -> tuple[RunFolder, ...]:
-        """Every run folder, oldest first (run identifiers begin with their UTC start)."""
-        found = (path.parent for path in self.root.glob("*/*/request.json"))
+        """Every run folder, oldest first (run identifiers begin with their UTC start).
+
+        They are two levels down; a script may have put its own directly below.
+        """
+        found: list[Path] = []
+        for place in self.root.glob("*/"):
+            found += [place] if RunFolder(place).is_run else [run for run in place.glob("*/") if RunFolder(run).is_run]
         return tuple(RunFolder(path) for path in sorted(found, key=lambda path: path.name))

@@ -144,7 +144,7 @@ def verify(
     *,
     trust: TrustPolicy,
     ledger: Ledger | LedgerSummary | Path | None = None,
-    extra_checks: Iterable[ExtraCheck] = (),
+    extra_checks: Iterable[ExtraCheck] | Callable[[Manifest | None], Iterable[ExtraCheck]] = (),
     manifest_only: bool = False,
 ) -> Verdict:
     """Run every check on a run folder, or on a manifest file alone.
@@ -154,7 +154,8 @@ def verify(
         trust: whose signatures count.
         ledger: the list of runs beside it, its path, or a summary that was read with the same trust, for many runs;
             check 8 is skipped without one.
-        extra_checks: called with (run_dir, manifest) once checks 1 to 7 have passed, numbered on from 9.
+        extra_checks: called with (run_dir, manifest) once checks 1 to 7 have passed, numbered on from 9; or a function
+            that chooses them for a manifest (``None`` where checks 1 to 3 did not pass).
         manifest_only: verify the manifest and leave the files, for whoever has no more than that.
 
     A failing check is a result and never raises.
@@ -166,12 +167,13 @@ def verify(
     checks: list[Check] = []
     for number, name, function, needs in _CHECKS:
         checks.append(_run(number, name, function, needs, case, checks))
-    for number, extra in enumerate(extra_checks, len(_CHECKS) + 1):
+    manifest = case.statement.manifest if case.statement else None
+    chosen = extra_checks(manifest) if callable(extra_checks) else extra_checks
+    for number, extra in enumerate(chosen, len(_CHECKS) + 1):
         checks.append(_run_extra(number, extra, case, checks))
     needed = range(1, 5 if manifest_only else 8)
     ok = all(check.status == "pass" for check in checks if check.number in needed)
     ok = ok and all(check.status != "fail" for check in checks)
-    manifest = case.statement.manifest if case.statement else None
     payload = bytes_digest(case.payload) if case.payload else None
     found = (case.signers, ok, case.digests, case.digest, payload, case.changed, case.keyids)
     return Verdict(tuple(checks), manifest, *found)

@@ -1,15 +1,19 @@
 """``provenance.record``: a run of any Python script, recorded from inside the script itself.
 
-    with provenance.record("runs/fit-1", name="fit", parameters={"lr": 0.1}, seeds={"numpy": 3}) as run:
+    with provenance.record(name="fit", parameters={"lr": 0.1}, seeds={"numpy": 3}) as run:
         for step in range(100):
             run.log(step=step, loss=train())
         run.artifact("model.bin")
         run.note("converged", True)
 
-In: a folder that is new or empty. Out, in that folder: metrics.jsonl, artifacts/, environment.json (at start and
-end), the source as it was, and the signed manifest; beside it the ledger. An exception ends in a signed manifest that
-says "failed" with its type and message; Ctrl-C, SIGTERM and SIGHUP in one that says "interrupted"; all of them go on
-to the caller. While the run is signed, the first stop waits and a second one leaves the run unsigned.
+    @provenance.record(name="fit")
+    def fit(run, lr=0.1): ...           # each call is a run; its arguments are the parameters
+
+In: a folder that is new or empty, or none: then it is RUNS/NAME/RUN, as that of every other run. Out, in that folder:
+metrics.jsonl, artifacts/, environment.json (at start and end), the source as it was, and the signed manifest; beside it
+the ledger. An exception ends in a signed manifest that says "failed" with its type and message; Ctrl-C, SIGTERM and
+SIGHUP in one that says "interrupted"; all of them go on to the caller. While the run is signed, the first stop waits
+and a second one leaves the run unsigned.
 
 The script runs in the process that signs. What it says of itself is believed, which is less than SLSA asks and less
 than ``ndrepro run`` gives, where the training process never sees the key: the builder's identifier says which it was.
@@ -17,16 +21,21 @@ than ``ndrepro run`` gives, where the training process never sees the key: the b
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import os
+import re
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Builder, Resource
@@ -44,43 +53,105 @@ from provenance.redaction.redact import redact_arguments, redact_text, redact_tr
 BUILD_TYPE = "urn:ndrepro:script:v1"
 BUILDER = "urn:ndrepro:builder:in-process"
 _INTERRUPTED = 130
+_FOLDER_NAME = re.compile(r"\w[\w+=. -]{0,99}")
+_TAKEN = ("verdicts",)  # a folder of runs holds it beside its experiments
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
-@contextmanager
 def record(
-    folder: str | os.PathLike[str],
+    folder: str | os.PathLike[str] | None = None,
     *,
     name: str,
     parameters: Mapping[str, Any] | None = None,
     seeds: Mapping[str, int] | None = None,
+    runs: str | os.PathLike[str] = "runs",
     ledger: Ledger | Path | None = None,
     home: Path | None = None,
-) -> Iterator[Session]:
-    """Record what the body of the ``with`` statement does, and sign it.
+) -> Recording:
+    """Record what the body of the ``with`` statement does, or each call of the decorated function, and sign it.
 
     Args:
-        folder: the run folder, new or empty.
+        folder: the run folder, new or empty; left out, ``RUNS/NAME/RUN``, where the run has its identifier.
         name: what the run is called by people.
         parameters: what was asked for, as JSON; values that look like secrets are redacted.
         seeds: every seed by the name of what it seeds.
-        ledger: the list of runs; ``ledger.jsonl`` beside the folder where it is left out.
+        runs: the folder of runs, where ``folder`` is left out; it holds the ledger.
+        ledger: the list of runs; left out, ``ledger.jsonl`` in ``runs``, or beside ``folder`` where one is given.
         home: the key home; ``default_home()`` where it is left out.
 
     Raises:
-        UsageError: the folder is not empty.
+        UsageError: the folder is not empty, or the name is none for a folder.
         StorageError, KeyFileError, BusyError, CanonicalError: as ``Recorder.open`` and ``close``. Where the body
             raised as well, its own exception goes on, with a note that the run is not signed.
     """
-    folder = Path(folder)
+    return Recording(folder, name, dict(parameters or {}), dict(seeds or {}), Path(runs), ledger, home)
+
+
+@dataclass
+class Recording:
+    """What ``record`` returns: a context manager that gives a ``Session``, and a decorator."""
+
+    folder: str | os.PathLike[str] | None
+    name: str
+    parameters: dict[str, Any]
+    seeds: dict[str, int]
+    runs: Path
+    ledger: Ledger | Path | None
+    home: Path | None
+    _context: AbstractContextManager[Session] | None = None
+
+    def __enter__(self) -> Session:
+        self._context = _recording(self)
+        return self._context.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        assert self._context is not None
+        return self._context.__exit__(kind, error, trace)
+
+    def __call__(self, function: Callable[Concatenate[Session, _P], _R]) -> Callable[_P, _R]:
+        """Have each call of ``function`` recorded as a run of its own.
+
+        The function gets the ``Session`` as its first argument. Its other arguments are recorded as parameters, an
+        argument that is no JSON by its type alone.
+        """
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def recorded(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            bound = signature.bind(None, *args, **kwargs)
+            bound.apply_defaults()
+            given = {name: _as_parameter(value) for name, value in list(bound.arguments.items())[1:]}
+            with replace(self, parameters={**self.parameters, **given}, _context=None) as session:
+                return function(session, *args, **kwargs)
+
+        return recorded
+
+
+def _as_parameter(value: Any) -> Any:
+    """An argument as JSON, or its type in words."""
+    try:
+        canonical_bytes(value)
+    except ProvenanceError:
+        return f"<{type(value).__module__}.{type(value).__qualname__}>"
+    return value
+
+
+@contextmanager
+def _recording(asked: Recording) -> Iterator[Session]:
+    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+    folder, beside = _place(asked, run_id)
     make_folder(folder)
     if any(folder.iterdir()):
-        raise UsageError(f"{folder}: not empty", "name a new folder for every run, for instance with the time in it")
-    path = folder.absolute().parent / "ledger.jsonl" if ledger is None else ledger
+        raise UsageError(f"{folder}: not empty", "name a new folder for every run, or none")
+    path = beside / "ledger.jsonl" if asked.ledger is None else asked.ledger
     ledger = path if isinstance(path, Ledger) else Ledger(Path(path))
     with terminations_raised():
         # held: a stop between the ledger's "begun" and the statement below would leave a run without an end
         with StopRequests() as stops:
-            session = Session(_open(folder, ledger, home, name, parameters or {}, seeds or {}))
+            session = Session(_open(folder, run_id, ledger, asked))
         try:
             stops.redeliver()
             session._begin(ledger)
@@ -94,26 +165,30 @@ def record(
         session._end(None)
 
 
-def _open(
-    folder: Path,
-    ledger: Ledger,
-    home: Path | None,
-    name: str,
-    parameters: Mapping[str, Any],
-    seeds: Mapping[str, int],
-) -> Recorder:
+def _place(asked: Recording, run_id: str) -> tuple[Path, Path]:
+    """The run folder, and the folder of its ledger."""
+    if asked.folder is not None:
+        return Path(asked.folder), Path(asked.folder).absolute().parent
+    if not _FOLDER_NAME.fullmatch(asked.name) or asked.name in _TAKEN:
+        raise UsageError(
+            f"name {asked.name!r}: no name for a folder", "use letters, digits, '_', '-', '+', '=', '.' and spaces"
+        )
+    return asked.runs / asked.name / run_id, asked.runs.absolute()
+
+
+def _open(folder: Path, run_id: str, ledger: Ledger, asked: Recording) -> Recorder:
     return Recorder.open(
         folder,
         ledger=ledger,
-        home=home,
+        home=asked.home,
         build_type=BUILD_TYPE,
-        name=name,
-        run_id=f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}",
+        name=asked.name,
+        run_id=run_id,
         external_parameters={
-            "name": name,
-            "parameters": redact_tree(dict(parameters)),
+            "name": asked.name,
+            "parameters": redact_tree(asked.parameters),
             # as text: a seed of 64 bits does not fit into a double
-            "seeds": {key: str(seed) for key, seed in seeds.items()},
+            "seeds": {key: str(seed) for key, seed in asked.seeds.items()},
             "command": printable(redact_arguments(sys.orig_argv)),
         },
         builder=Builder(BUILDER, {"python": sys.version.split()[0]}),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ndrepro.analysis.results.result_row import NoScore, ResultRow, experiment_of, score_of
+from ndrepro.protocol.run_kind import TRAINING, run_kind
 from ndrepro.protocol.training_record import TrainingRecord
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.run_files import MANIFEST
@@ -39,6 +40,23 @@ class Unfinished:
 
 
 @dataclass(frozen=True)
+class OtherRun:
+    """A verified manifest of another kind of run than training (``ndrepro.protocol.run_kind``): no result to tabulate.
+
+    ``manifest_digests`` are those of its file, by signer.
+    """
+
+    run_id: str
+    folder: Path
+    name: str
+    kind: str
+    outcome: str
+    signer: str
+    started: str
+    manifest_digests: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Examined:
     """One manifest looked at on its own: what it is, and what the ledger is to be asked about it.
 
@@ -47,7 +65,7 @@ class Examined:
     """
 
     path: Path
-    result: ResultRow | Unfinished | Refused
+    result: ResultRow | Unfinished | OtherRun | Refused
     run_id: str = ""
     began: tuple[int, str] = (0, "")
     digests: tuple[str, ...] = ()
@@ -63,7 +81,7 @@ class Examined:
     @classmethod
     def from_json(cls, path: Path, document: Mapping[str, Any]) -> Examined:
         """What ``to_json`` wrote of the manifest at ``path``."""
-        kind = {made.__name__: made for made in (ResultRow, Unfinished)}[document["kind"]]
+        kind = {made.__name__: made for made in (ResultRow, Unfinished, OtherRun)}[document["kind"]]
         fields = document["fields"]
         # runs have most texts in common: each is held once
         shared: dict[str, Any] = {name: sys.intern(value) for name, value in fields.items() if type(value) is str}
@@ -84,10 +102,14 @@ def examine(path: Path, policy: TrustPolicy) -> Examined:
     manifest, signer = verdict.manifest, verdict.signer
     if manifest is None or signer is None or not verdict.manifest_ok or verdict.changed:
         return Examined(path, Refused(path, _failure(verdict)))
-    result: ResultRow | Unfinished | Refused
+    result: ResultRow | Unfinished | OtherRun | Refused
     try:
         run = _identifier(manifest)
-        if manifest.outcome != "completed":
+        if (kind := run_kind(manifest)) != TRAINING:
+            name = str(manifest.external_parameters.get("name") or "")
+            stated = name, kind, manifest.outcome, signer, manifest.started_on
+            result = OtherRun(run, path.parent, *stated, verdict.digests)
+        elif manifest.outcome != "completed":
             result = Unfinished(run, path.parent, experiment_of(manifest).name, manifest.outcome, signer)
         elif TrainingRecord.of(manifest).is_segment:
             result = Unfinished(run, path.parent, experiment_of(manifest).name, SEGMENT, signer)

@@ -18,13 +18,15 @@ from datetime import datetime
 from pathlib import Path
 
 from ndrepro.analysis.results.results import read_results
-from ndrepro.analysis.results.reviewer_verdicts import Attestation, read_attestations
+from ndrepro.analysis.results.reviewer_verdicts import AnyAttestation, read_attestations
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.run_kind import TRAINING, run_kind
 from ndrepro.protocol.signing_policy import AUTHOR, NEVER, REVIEWER, RequiredVerdicts, SigningPolicy
 from ndrepro.protocol.training_record import TrainingRecord
 from ndrepro.protocol.verdicts import NO_SANDBOX
 from provenance.attestation.key_statements import REVOKED, moment
+from provenance.attestation.manifest import Manifest
 from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verify import Check, Verdict
 from provenance.errors import NotFoundError, ProvenanceError
@@ -54,7 +56,7 @@ def with_policy(verdict: Verdict, policy: SigningPolicy, trust: TrustPolicy, fol
     try:
         if verdict.manifest is None:
             raise _Unmet("the manifest does not verify")
-        case = _Case(policy, trust, TrainingRecord.of(verdict.manifest).experiment.name)
+        case = _Case(policy, trust, _name(verdict.manifest))
         found = [*_signatures(case, verdict), *_verdicts(case, verdict, folder)]
     except ProvenanceError as error:
         found = [(name, _Unmet(error.message, error.cure)) for name in names]
@@ -65,6 +67,13 @@ def with_policy(verdict: Verdict, policy: SigningPolicy, trust: TrustPolicy, fol
         else:
             checks.append(Check(number, name, "fail", result.message, result.cure))
     return replace(verdict, checks=tuple(checks), ok=verdict.ok and all(check.status != "fail" for check in checks))
+
+
+def _name(manifest: Manifest) -> str:
+    """What a policy's ``experiments`` are compared with: the experiment, or the name of a script or program."""
+    if run_kind(manifest) == TRAINING:
+        return TrainingRecord.of(manifest).experiment.name
+    return str(manifest.external_parameters.get("name") or "")
 
 
 class _Unmet(ProvenanceError):
@@ -128,20 +137,20 @@ def _verdicts(case: _Case, verdict: Verdict, folder: RunFolder | None) -> Iterat
     yield "verdicts", _enough(reviewers, required.at_least, why, "repeated by")
 
 
-def _attestations(folder: RunFolder | None, run: str, trust: TrustPolicy) -> tuple[Attestation, ...]:
+def _attestations(folder: RunFolder | None, run: str, trust: TrustPolicy) -> tuple[AnyAttestation, ...]:
     """The verdicts on a run beside it, compared with those repetitions that lie beside it too."""
     if folder is None:
         return ()
     root = folder.root.absolute()
     alone = read_attestations(read_results(root, policy=trust), trust)
-    names = sorted({name for item in alone.held for name in item.repeated})
+    names = sorted({name for item in alone.every for name in item.repeated})
     beside = [place for name in names for place in root.parent.glob(f"{_literal(name)}/")]
     known = read_results([root, *beside], policy=trust)
-    found = read_attestations(known, trust).held if beside else alone.held
-    return tuple(item for item in found if item.run.run_id == run)
+    found = read_attestations(known, trust) if beside else alone
+    return tuple(item for item in found.every if item.run.run_id == run)
 
 
-def _objection(item: Attestation, required: RequiredVerdicts) -> str:
+def _objection(item: AnyAttestation, required: RequiredVerdicts) -> str:
     where = f"{item.signer}'s verdict ({item.path.name})"
     if item.verdict not in required.accept:
         return f"{where} is {item.verdict}"

@@ -2,6 +2,7 @@
 
     folder ── every manifest.dsse.json ── verified ──> Score       completed, one row
                                                   ├──> Unfinished  verified; failed, interrupted, killed or a segment
+                                                  ├──> OtherRun    verified; a script or a recorded program
                                                   └──> Refused     path and reason
     ledger ── every run started ─────────────────────── Lost        started, and there is no manifest
 
@@ -25,7 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ndrepro.analysis.results.examine import SEGMENT, Examined, Refused, Unfinished
+from ndrepro.analysis.results.examine import SEGMENT, Examined, OtherRun, Refused, Unfinished
 from ndrepro.analysis.results.manifest_cache import ManifestCache
 from ndrepro.analysis.results.result_row import ResultRow
 from ndrepro.analysis.results.verification import Watch, examine_folder
@@ -39,7 +40,7 @@ from provenance.ledger_entries.summary import LedgerRun, LedgerSummary
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["Lost", "Refused", "ResultRow", "Results", "Unfinished", "once_each", "read_results"]
+__all__ = ["Lost", "OtherRun", "Refused", "ResultRow", "Results", "Unfinished", "once_each", "read_results"]
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,9 @@ class Lost:
 class Results:
     """What a folder of runs, or several, hold: see the module. ``started`` is None where a folder has no ledger.
 
-    ``rows`` are in the order of their starts; ``segments`` were trained to their end, and have no result of their own.
-    ``copies`` are the runs, among those refused, whose results are another run's (``once_each``).
+    ``rows`` are in the order of their starts; ``segments`` were trained to their end, and have no result of their own;
+    ``others`` are scripts and recorded programs. ``copies`` are the runs, among those refused, whose results are another
+    run's (``once_each``).
     """
 
     rows: tuple[ResultRow, ...]
@@ -67,6 +69,7 @@ class Results:
     started: int | None = None
     folders: tuple[Path, ...] = ()
     copies: tuple[ResultRow, ...] = ()
+    others: tuple[OtherRun, ...] = ()
 
     def __iter__(self) -> Iterator[ResultRow]:
         return iter(self.rows)
@@ -103,6 +106,10 @@ class Results:
                 {"run": item.run_id, "name": item.name, "outcome": item.outcome} for item in self.unfinished
             ],
             "segments": len(self.segments),
+            "others": [
+                {"run": item.run_id, "name": item.name, "kind": item.kind, "outcome": item.outcome}
+                for item in self.others
+            ],
             "without_manifest": [asdict(item) for item in self.lost],
             "refused": [{"path": str(item.path), "reason": item.reason} for item in self.refused],
         }
@@ -147,6 +154,7 @@ def read_results(
         started=None if not counts or None in counts else sum(count or 0 for count in counts),
         folders=tuple(given),
         copies=copies,
+        others=tuple(item for part in parts for item in part.others),
     )
 
 
@@ -217,6 +225,7 @@ def _checked(folder: Path, examined: list[Examined], path: Path, ledger: LedgerS
         segments=tuple(result for result in others if result.outcome == SEGMENT),
         lost=tuple(lost),
         started=len(ledger.runs) if whole else None,
+        others=tuple(result for result in results if isinstance(result, OtherRun)),
     )
 
 

@@ -21,10 +21,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ndrepro.analysis.results.examine import Refused
-from ndrepro.analysis.results.results import ResultRow, Results
+from ndrepro.analysis.results.results import OtherRun, ResultRow, Results
 from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.verdicts import (
     CLOSE,
@@ -51,8 +51,11 @@ _LATER = ("execution", "signedOn")
 _ABOVE = 2  # runs/EXPERIMENT/RUN: verdicts lie beside the first of these
 
 
+_Run = TypeVar("_Run", bound=ResultRow | OtherRun)
+
+
 @dataclass(frozen=True)
-class Attestation:
+class Attestation(Generic[_Run]):
     """One signed verdict on ``run``. ``epochs`` are those that were trained again, empty for the whole run;
     ``repeated`` the identifiers of the runs that did; ``differences`` what of code and environment differed;
     ``keyids`` identify the signers' keys; ``signed_on`` is the time that the verdict states, if it does; ``sandbox``
@@ -60,7 +63,7 @@ class Attestation:
     among the run's, whichever keys they had."""
 
     path: Path
-    run: ResultRow
+    run: _Run
     verdict: str
     signer: str
     epochs: tuple[int, ...]
@@ -87,17 +90,29 @@ class Attestation:
         }
 
 
+AnyAttestation = Attestation[ResultRow] | Attestation[OtherRun]
+
+
 @dataclass(frozen=True)
 class Attestations:
-    """Every verdict that was found: see the module. ``elsewhere`` counts those on runs that are not here."""
+    """Every verdict that was found: see the module. ``elsewhere`` counts those on runs that are not here.
 
-    held: tuple[Attestation, ...] = ()
+    ``on_others`` are the verdicts on scripts and recorded programs.
+    """
+
+    held: tuple[Attestation[ResultRow], ...] = ()
     refused: tuple[Refused, ...] = ()
     elsewhere: int = 0
+    on_others: tuple[Attestation[OtherRun], ...] = ()
 
-    def of_run(self) -> dict[str, tuple[Attestation, ...]]:
-        """The verdicts on each run that has any, by its identifier."""
-        found: dict[str, list[Attestation]] = {}
+    @property
+    def every(self) -> tuple[AnyAttestation, ...]:
+        """The verdicts on runs of any kind."""
+        return *self.held, *self.on_others
+
+    def of_run(self) -> dict[str, tuple[Attestation[ResultRow], ...]]:
+        """The verdicts on each training run that has any, by its identifier."""
+        found: dict[str, list[Attestation[ResultRow]]] = {}
         for item in self.held:
             found.setdefault(item.run.run_id, []).append(item)
         return {run: tuple(items) for run, items in found.items()}
@@ -117,25 +132,38 @@ class _NotHeld(ProvenanceError):
 
 def read_attestations(scores: Results, policy: TrustPolicy) -> Attestations:
     """The verdicts that lie beside the runs of ``scores``. Copies of one count once."""
-    by_digest = {digest: row for row in scores.rows for digest in row.manifest_digests}
-    held: dict[bytes, Attestation] = {}
-    refused: list[Refused] = []
+    files = tuple(_files(scores.folders))
+    held, refused, elsewhere = _read(files, scores.rows, policy)
+    on_others: tuple[Attestation[OtherRun], ...] = ()
+    if scores.others:
+        on_others, others_refused, not_theirs = _read(files, scores.others, policy)
+        refused, elsewhere = {**refused, **others_refused}, elsewhere & not_theirs
+    return Attestations(held, tuple(refused.values()), len(elsewhere), on_others)
+
+
+def _read(
+    files: Iterable[Path], runs: Iterable[_Run], policy: TrustPolicy
+) -> tuple[tuple[Attestation[_Run], ...], dict[Path, Refused], set[bytes]]:
+    """The verdicts on ``runs``, those that do not count, and the payloads of those on other runs."""
+    by_digest = {digest: run for run in runs for digest in run.manifest_digests}
+    held: dict[bytes, Attestation[_Run]] = {}
+    refused: dict[Path, Refused] = {}
     elsewhere: set[bytes] = set()
-    for path in _files(scores.folders):
+    for path in files:
         try:
             payload, signers = _verified(read_bounded(path, follow_symlinks=True), policy)
             found = _attestation(path, payload, signers, by_digest, policy)
         except OSError as error:
-            refused.append(Refused(path, f"cannot be read ({error.strerror})"))
+            refused[path] = Refused(path, f"cannot be read ({error.strerror})")
         except ProvenanceError as error:
-            refused.append(Refused(path, error.message))
+            refused[path] = Refused(path, error.message)
         else:
             if found is None:
                 elsewhere.add(payload)
             else:
                 held.setdefault(payload, found)
     ordered = sorted(held.values(), key=lambda item: (item.run.started, item.run.run_id, item.path.name))
-    return Attestations(tuple(ordered), tuple(refused), len(elsewhere))
+    return tuple(ordered), refused, elsewhere
 
 
 def _files(folders: Iterable[Path]) -> Iterator[Path]:
@@ -159,8 +187,8 @@ def _verified(data: bytes, policy: TrustPolicy) -> tuple[bytes, tuple[TrustedKey
 
 
 def _attestation(
-    path: Path, payload: bytes, signers: Sequence[TrustedKey], by_digest: dict[str, ResultRow], policy: TrustPolicy
-) -> Attestation | None:
+    path: Path, payload: bytes, signers: Sequence[TrustedKey], by_digest: Mapping[str, _Run], policy: TrustPolicy
+) -> Attestation[_Run] | None:
     """What is attested; None where it is of a run that is not here. Raises ProvenanceError for what does not count."""
     top = Field(parse(payload), "$", ManifestError).members(("_type", "subject", "predicateType", "predicate"))
     top["_type"].one_of((STATEMENT,))
@@ -226,8 +254,12 @@ def _sandbox(said: Mapping[str, Field]) -> str:
     return Field(execution.mapping().get("sandbox"), f"{execution.path}.sandbox", ManifestError).one_of(SANDBOXES)
 
 
-def _same_results(run: ResultRow, repeats: Sequence[ResultRow]) -> None:
+def _same_results(run: ResultRow | OtherRun, repeats: Sequence[ResultRow | OtherRun]) -> None:
+    if not isinstance(run, ResultRow):
+        return
     for row in repeats:
+        if not isinstance(row, ResultRow):
+            raise _NotHeld(f"it says identical, and {row.run_id} is the run of a {row.kind}")
         if results_of(row) != results_of(run):
             raise _NotHeld(f"it says identical, and the results of {row.run_id} are others than those of {run.run_id}")
 

@@ -87,7 +87,11 @@ def _print(found: list[RunSummary]) -> None:
 def _line(summary: RunSummary) -> Text:
     from rich.text import Text
 
+    from ndrepro.protocol.run_kind import TRAINING
+
     epochs = f"{summary.epochs}/{'?' if summary.total_epochs is None else summary.total_epochs}"
+    if summary.build != TRAINING:  # it has no epochs that are known here
+        epochs = summary.build
     line = Text(f"  {summary.run:<23} ")
     line.append(f"{summary.outcome:<11}", style=_STYLES.get(summary.outcome, "red"))
     line.append(f" {epochs:>7} {words.percent(summary.train_accuracy):>8} {words.percent(summary.test_accuracy):>8}")

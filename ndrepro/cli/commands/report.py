@@ -142,9 +142,9 @@ def _only(study: Study, scores: Results, about: About) -> tuple[Results, About]:
     lost = tuple(item for item in scores.lost if item.name in names)
     apart = sum(row.name not in names for row in scores.rows)
     apart += len(scores.unfinished) - len(unfinished) + len(scores.segments) - len(segments)
-    apart += len(scores.lost) - len(lost)
+    apart += len(scores.lost) - len(lost) + len(scores.others)
     started = None if scores.started is None else scores.started - apart
-    kept = replace(scores, rows=rows, unfinished=unfinished, segments=segments, lost=lost, started=started)
+    kept = replace(scores, rows=rows, unfinished=unfinished, segments=segments, lost=lost, started=started, others=())
     return kept, replace(about, planned=len(planned), missing=missing, others=others)
 
 

@@ -21,17 +21,19 @@ def show(
 ) -> int:
     """Show a run, the latest where none is named, on one screen. Nothing is verified: use `ndrepro verify`."""
     from ndrepro.execution.runs.run_lookup import read_recorded, read_results, summary
+    from ndrepro.protocol.run_kind import TRAINING
 
     folder = options.run_folder(runs, run)
     short = summary(folder)
     recorded = read_recorded(folder) if folder.manifest.exists() else None
+    scores = read_results(folder) if short.build == TRAINING else ()
     if as_json:
-        output.print_json(_document(short, read_results(folder), recorded))
+        output.print_json(_document(short, scores, recorded))
         return output.DONE
-    scores = read_results(folder)
     _print_row("run", ", ".join(filter(None, (f"{short.experiment} {short.run}", short.repeats))))
     _print_row("outcome", _outcome(short, recorded))
-    _print_scores(scores)
+    if short.build == TRAINING:
+        _print_scores(scores)
     for row in _rows(short, recorded, runs):
         _print_row(*row)
     # in one piece, to be copied
@@ -59,23 +61,25 @@ def _outcome(short: RunSummary, recorded: Recorded | None) -> str:
 
 
 def _rows(short: RunSummary, recorded: Recorded | None, runs: Path) -> list[Row]:
-    from ndrepro.cli.display import facts
-    from ndrepro.protocol.experiment.settings import changed_settings
-    from ndrepro.protocol.layout import RunFolder
-    from ndrepro.protocol.messages import Request, read_json
-    from ndrepro.protocol.training_record import TrainingRecord
+    """Everything but the outcome and the scores, by the kind of run."""
+    from ndrepro.cli.display.run_facts import rows_of
+    from ndrepro.protocol.run_kind import TRAINING
 
     if recorded is None:
-        experiment = Request.from_json(read_json(RunFolder(short.folder).request)).experiment
-        signed = "nobody: there is no manifest"
-        rest = []
-    else:
-        experiment = TrainingRecord.of(recorded.manifest).experiment
-        check = f"{terminal.program()} verify {terminal.run_word(short.folder, runs, options.DEFAULT_RUNS)}"
-        signed = f"{', '.join(recorded.signers)}, as the manifest claims; to check: {check}"
-        rest = facts.manifest_rows(recorded.manifest)
-    rows = facts.experiment_rows(experiment, changed_settings(experiment)) + rest
-    return [*rows, ("signed by", signed)]
+        rows = _asked(short) if short.build == TRAINING else []
+        return [*rows, ("signed by", "nobody: there is no manifest")]
+    check = f"{terminal.program()} verify {terminal.run_word(short.folder, runs, options.DEFAULT_RUNS)}"
+    signed = f"{', '.join(recorded.signers)}, as the manifest claims; to check: {check}"
+    return [*rows_of(recorded.manifest, short.folder), ("signed by", signed)]
+
+
+def _asked(short: RunSummary) -> list[Row]:
+    """What a training run without a manifest was asked for."""
+    from ndrepro.cli.display import facts
+    from ndrepro.protocol.layout import RunFolder
+    from ndrepro.protocol.messages import Request, read_json
+
+    return facts.experiment_rows(Request.from_json(read_json(RunFolder(short.folder).request)).experiment)
 
 
 def _print_scores(scores: tuple[Scores, ...]) -> None:

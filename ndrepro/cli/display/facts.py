@@ -11,6 +11,7 @@ from typing import Any
 
 from ndrepro.cli.display import words
 from ndrepro.protocol.experiment.experiment import STREAMS, Experiment
+from ndrepro.protocol.experiment.settings import changed_settings
 from ndrepro.protocol.training_record import TrainingRecord
 from ndrepro.text.plurals import plural
 from provenance.attestation.manifest import DATASET, Artifact, Manifest, Resource
@@ -39,8 +40,9 @@ ALARMS = (
 _LIBRARIES = ("torchvision", "numpy", "pillow")
 
 
-def experiment_rows(experiment: Experiment, changed: Mapping[str, Any]) -> list[Row]:
-    """Every setting that the name does not tell (``changed``), and the seeds."""
+def experiment_rows(experiment: Experiment) -> list[Row]:
+    """Every setting that the name does not tell, and the seeds."""
+    changed = changed_settings(experiment)
     settings = ", ".join(f"{key}={value}" for key, value in changed.items() if not key.startswith("seed"))
     seeds = {stream: experiment.seed_of(stream) for stream in STREAMS}
     own = ", ".join(f"{stream} {seed}" for stream, seed in seeds.items() if seed != experiment.seed)
@@ -55,21 +57,21 @@ def manifest_rows(manifest: Manifest) -> list[Row]:
     record, machine = TrainingRecord.of(manifest), manifest.machine
     data = next((each.resource for each in record.datasets), Resource(f"{DATASET}?"))
     return [
-        ("source", _told(source, record.source, [artifact.path for artifact in manifest.artifacts])),
-        ("data", _told(dataset, data)),
-        ("python", _told(_python, record)),
-        *([("packages", _told("; ".join, flagged))] if (flagged := warnings(manifest)) else []),
-        ("machine", _told(_machine, machine)),
-        ("gpu", _told(_gpu, machine, record.libraries)),
-        ("computed", _told(_computed, manifest.internal_parameters)),
-        ("determinism", _told(determinism, record.determinism)),
-        ("network", _told(_network, record.census)),
-        ("time", _told(_time, record)),
+        ("source", told(source, record.source, [artifact.path for artifact in manifest.artifacts])),
+        ("data", told(dataset, data)),
+        ("python", told(_python, record)),
+        *([("packages", told("; ".join, flagged))] if (flagged := warnings(manifest)) else []),
+        ("machine", told(machine_row, machine)),
+        ("gpu", told(gpu_row, machine, record.libraries)),
+        ("computed", told(_computed, manifest.internal_parameters)),
+        ("determinism", told(determinism, record.determinism)),
+        ("network", told(_network, record.census)),
+        ("time", told(time_row, record)),
         ("artifacts", artifacts(manifest.artifacts)),
     ]
 
 
-def _told(row: Callable[..., str], *recorded: Any) -> str:
+def told(row: Callable[..., str], *recorded: Any) -> str:
     """A row's words. A manifest may be anybody's, and what has another form than here hides no other row."""
     try:
         return row(*recorded)
@@ -169,7 +171,8 @@ def _python(record: TrainingRecord) -> str:
     return f"{', '.join(parts)}; {plural(len(had), 'distribution')}; environment {cell}"
 
 
-def _machine(machine: Any) -> str:
+def machine_row(machine: Any) -> str:
+    """Processor, cores, memory, system, container."""
     found = at(machine, "machine")
     if is_missing(found):
         return word(found)
@@ -189,7 +192,8 @@ def _computed(inner: Mapping[str, Any]) -> str:
     return f"on {word(at(inner, 'device'))}, {plural(int(at(inner, 'threads')), 'thread')}"
 
 
-def _gpu(machine: Any, libraries: Mapping[str, Any]) -> str:
+def gpu_row(machine: Any, libraries: Mapping[str, Any]) -> str:
+    """GPUs with their multiprocessors, driver, CUDA."""
     gpus, seen = at(machine, "gpus"), at(libraries, "gpus")
     if is_missing(gpus):
         return word(gpus)
@@ -211,7 +215,8 @@ def _network(census: Mapping[str, Any]) -> str:
     return f"{parameters:,} parameters; layers: {', '.join(layers)}"
 
 
-def _time(record: TrainingRecord) -> str:
+def time_row(record: TrainingRecord) -> str:
+    """Start and end, processor time, peak memory."""
     manifest, usage = record.manifest, record.usage
     started = f"{manifest.started_on[:19].replace('T', ' ')} to {manifest.finished_on[:19].replace('T', ' ')} UTC"
     if is_missing(usage):

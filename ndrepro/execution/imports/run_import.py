@@ -27,7 +27,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ndrepro.execution.imports.archive import unpack
-from ndrepro.execution.runs.run_checks import CHECKS
+from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunFolder, RunsFolder, expect_folder
 from provenance.attestation.ledger import Ledger
@@ -229,7 +229,7 @@ def _examine(path: Path, there: Path, trust: TrustPolicy, ledgers: dict[Path, Le
         return replace(told, problem=f"not the file that was signed: {wrong}")
     if missing:
         return replace(told, taken=True)
-    deep = verify(folder.root, trust=trust, ledger=book, extra_checks=CHECKS)
+    deep = verify(folder.root, trust=trust, ledger=book, extra_checks=checks_of)
     problem = "; ".join(f"{check.name}: {check.message}" for check in deep.checks if check.status == "fail")
     return replace(told, taken=deep.ok, whole=True, problem=problem)
 

@@ -17,7 +17,7 @@ from typing import Any
 from ndrepro.execution.runs import child_outcome
 from ndrepro.execution.runs.recorded_data_check import check_data
 from ndrepro.execution.runs.run_account import BUILD_TYPE, BUILDER, Account
-from ndrepro.protocol.layout import RunFolder, RunsFolder
+from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, read_json
 from ndrepro.protocol.training_record import CODE, ERROR, LAYER_CENSUS, METRICS_SUMMARY, SOURCE, external_parameters
 from provenance.attestation.ledger import Ledger
@@ -85,17 +85,17 @@ def predicate(root: Path, manifest: Manifest) -> str:
     account = Account(folder, request)
     account.read_origin()
     account.read(None)
-    _expect("buildType", manifest.build_type, BUILD_TYPE)
-    _expect("builder.id", manifest.builder.id, BUILDER)
+    expect_equal("buildType", manifest.build_type, BUILD_TYPE)
+    expect_equal("builder.id", manifest.builder.id, BUILDER)
     _check_parameters(manifest, request)
-    _check_members("internalParameters", manifest.internal_parameters, account.internal_parameters)
+    check_members("internalParameters", manifest.internal_parameters, account.internal_parameters)
     machine = manifest.machine if isinstance(manifest.machine, Mapping) else {"machine": manifest.machine}
-    _check_members("machine", _without(machine), _without(account.machine))
+    check_members("machine", without_witness(machine), without_witness(account.machine))
     _check_dependencies(manifest, account)
     check_data(folder, request.experiment)
-    _check_source(folder, manifest)
+    check_source(folder, manifest)
     _check_outcome(folder, manifest, request, account)
-    _check_times(folder, manifest)
+    check_times(folder, manifest)
     return f"{len(RULES)} fields, {sum(ASSERTED in rule for rule in RULES.values())} of them asserted in part or whole"
 
 
@@ -110,17 +110,18 @@ def _check_parameters(manifest: Manifest, request: Request) -> None:
         made.pop("data")
     seeds = asked.pop("seeds", {})
     # an earlier release may have had fewer streams
-    _expect(
+    expect_equal(
         "externalParameters.seeds", seeds, {name: seed for name, seed in made.pop("seeds").items() if name in seeds}
     )
-    _check_members("externalParameters", asked, made)
+    check_members("externalParameters", asked, made)
 
 
-def _check_members(where: str, recorded: Mapping[str, Any], made: Mapping[str, Any]) -> None:
+def check_members(where: str, recorded: Mapping[str, Any], made: Mapping[str, Any]) -> None:
+    """Raises ManifestError where a recorded member is not the one that the run's files imply, or one is missing."""
     for name, value in recorded.items():
         if name not in made:
             raise ManifestError(f"{where}.{name}: no file of the run implies it", "ask its author")
-        _expect(f"{where}.{name}", value, made[name])
+        expect_equal(f"{where}.{name}", value, made[name])
     # what an earlier release did not record, its files do not have either
     missing = [name for name, value in made.items() if name not in recorded and value and not is_missing(value)]
     if missing:
@@ -137,12 +138,12 @@ def _check_dependencies(manifest: Manifest, account: Account) -> None:
     for item in recorded:
         if item.name not in made:
             raise ManifestError(f"resolvedDependencies.{item.name}: no file of the run implies it")
-        _expect(f"resolvedDependencies.{item.name}", item.to_json(), made[item.name].to_json())
+        expect_equal(f"resolvedDependencies.{item.name}", item.to_json(), made[item.name].to_json())
     if missing := sorted(made.keys() - set(names)):
         raise ManifestError(f"resolvedDependencies.{missing[0]}: not in the manifest, though the run's files have it")
 
 
-def _check_source(folder: RunFolder, manifest: Manifest) -> None:
+def check_source(folder: RunFolder, manifest: Manifest) -> None:
     """The source is not said to be cleaner than the patch and the copies show that are in the folder."""
     described = manifest.dependency(SOURCE)
     captured = (described.annotations or {}) if described else {}
@@ -153,14 +154,14 @@ def _check_source(folder: RunFolder, manifest: Manifest) -> None:
         raise ManifestError(f"resolvedDependencies.source: {error.message}", error.cure) from None
     commit = captured.get("commit")
     if isinstance(commit, str) and described is not None:
-        _expect("resolvedDependencies.source.digest", (described.digest or {}).get("gitCommit"), commit)
+        expect_equal("resolvedDependencies.source.digest", (described.digest or {}).get("gitCommit"), commit)
 
 
 def _check_outcome(folder: RunFolder, manifest: Manifest, request: Request, account: Account) -> None:
     made = {item.name: item for item in account.byproducts((), None)}
     for item in manifest.byproducts:
         if item.name == LAYER_CENSUS:
-            _expect(f"byproducts.{item.name}", item.to_json(), made[item.name].to_json())
+            expect_equal(f"byproducts.{item.name}", item.to_json(), made[item.name].to_json())
         elif item.name not in (METRICS_SUMMARY, ERROR, NOT_RECORDED):
             raise ManifestError(f"byproducts.{item.name}: no file of the run implies it")
     failed = manifest.byproduct(ERROR) or manifest.byproduct(NOT_RECORDED)
@@ -172,19 +173,20 @@ def _check_outcome(folder: RunFolder, manifest: Manifest, request: Request, acco
         outcome, _ = child_outcome.ending(folder, manifest.exit_code, request.experiment.processes)
     else:
         outcome = "interrupted"  # nobody saw a training process end
-    _expect("outcome", manifest.outcome, outcome)
+    expect_equal("outcome", manifest.outcome, outcome)
     if manifest.outcome == "completed" and (failed or account.problem):
         raise ManifestError(f"outcome: 'completed', with an error ({account.problem or ERROR})")
 
 
-def _check_times(folder: RunFolder, manifest: Manifest) -> None:
+def check_times(folder: RunFolder, manifest: Manifest) -> None:
+    """Raises ManifestError where start, end, attempts, clocks of the run and the ledger's times contradict."""
     started, finished = _moment(manifest.started_on), _moment(manifest.finished_on)
     if started > finished:
         raise ManifestError(f"metadata: it finished on {manifest.finished_on}, before it started")
     last = manifest.attempts[-1] if manifest.attempts else None
     if last is None or (last.started_on, last.finished_on) != (manifest.started_on, manifest.finished_on):
         raise ManifestError("attempts: the last one has other times than the run")
-    _expect("attempts.outcome", last.outcome, manifest.outcome)
+    expect_equal("attempts.outcome", last.outcome, manifest.outcome)
     kept = folder.root / "attempts"
     earlier = sum(1 for each in kept.iterdir()) if kept.is_dir() and not kept.is_symlink() else 0
     if earlier > len(manifest.attempts) - 1:
@@ -203,21 +205,23 @@ def _check_times(folder: RunFolder, manifest: Manifest) -> None:
 
 def _in_ledger(folder: RunFolder, manifest: Manifest) -> Iterator[tuple[str, datetime]]:
     """When the ledger beside the run says that this attempt started and ended."""
-    path = RunsFolder(folder.root.absolute().parents[1]).ledger
-    entries = Ledger(path).entries() if path.is_file() else ()
+    path = folder.ledger
+    entries = Ledger(path).entries() if path is not None else ()
     own = [entry for entry in entries if entry.run == manifest.invocation_id]
     # earlier attempts may have been made on machines with other clocks
     start = max((place for place, entry in enumerate(own) if entry.event != "ended"), default=0)
     yield from ((entry.event, _moment(entry.time)) for entry in own[start : start + 2])
 
 
-def _expect(field: str, recorded: Any, made: Any) -> None:
+def expect_equal(field: str, recorded: Any, made: Any) -> None:
+    """Raises ManifestError where a recorded value is not the one that the run's files imply."""
     if canonical_bytes(recorded) != canonical_bytes(made):
         shown = [json.dumps(value, ensure_ascii=False, default=str)[:_SHOWN] for value in (recorded, made)]
         raise ManifestError(f"{field}: {shown[0]}, and the run's files have {shown[1]}", "ask its author")
 
 
-def _without(machine: Mapping[str, Any]) -> dict[str, Any]:
+def without_witness(machine: Mapping[str, Any]) -> dict[str, Any]:
+    """What is recorded of the machine, without what the recorder itself adds to it."""
     return {name: value for name, value in machine.items() if name not in _WITNESSED}
 
 

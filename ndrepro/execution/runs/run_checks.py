@@ -10,20 +10,18 @@ After the recorder's checks 1 to 8 (``provenance.attestation.verify``):
                  weights have the SHA-256 that is recorded there
     14 predicate every field of the manifest that a file implies says what that file says (``predicate_check``)
 
-Reading them needs numpy, not torch. A run that was interrupted or failed is checked as far as it got;
-these checks are skipped for a run that is no training.
+Reading them needs numpy, not torch. A run that was interrupted or failed is checked as far as it got. Runs of other
+kinds have checks of their own (``ndrepro.execution.verification.checks_by_kind``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
 
 from ndrepro.execution.resumption.recorded_states import expect_state
 from ndrepro.execution.runs import predicate_check
-from ndrepro.execution.runs.run_account import BUILD_TYPE
 from ndrepro.protocol.errors import CheckpointError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, Result, Scores, read_json
@@ -181,23 +179,8 @@ def predicate(root: Path, manifest: Manifest) -> CheckResult:
     return CheckResult("predicate", "pass", predicate_check.predicate(root, manifest))
 
 
-TrainingCheck = Callable[[Path, Manifest], CheckResult]
-
-
-def _of_training(check: TrainingCheck) -> TrainingCheck:
-    """The check for training runs; skipped for a run of anything else, such as a script with ``provenance.record``."""
-
-    @wraps(check)
-    def checked(root: Path, manifest: Manifest) -> CheckResult:
-        is_folder = RunFolder(root).request.exists()
-        if manifest.build_type != BUILD_TYPE and not is_folder and not TrainingRecord.of(manifest).is_training:
-            return CheckResult(check.__name__, "skip", "not a training run")
-        return check(root, manifest)
-
-    return checked
-
-
-CHECKS: tuple[TrainingCheck, ...] = tuple(map(_of_training, (request, trail, weights, metrics, states, predicate)))
+RunCheck = Callable[[Path, Manifest], CheckResult]
+CHECKS: tuple[RunCheck, ...] = (request, trail, weights, metrics, states, predicate)
 
 
 def _absent(name: str, manifest: Manifest, why: str) -> CheckResult:

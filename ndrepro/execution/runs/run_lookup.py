@@ -15,6 +15,7 @@ from typing import Any
 
 from ndrepro.protocol.layout import SEGMENTS, RunFolder, RunsFolder
 from ndrepro.protocol.messages import Request, Scores, read_json
+from ndrepro.protocol.run_kind import PROGRAM, SCRIPT, TRAINING, run_kind
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Manifest
@@ -69,6 +70,7 @@ class RunSummary:
     problem: str = ""
     kind: str = ORIGINAL
     origin: str = ""
+    build: str = TRAINING
 
     @property
     def repeats(self) -> str:
@@ -76,12 +78,6 @@ class RunSummary:
         if self.kind == ORIGINAL:
             return ""
         return f"{self.kind} of {self.origin}" if self.origin else self.kind
-
-
-def ledger_of(folder: RunFolder) -> Path | None:
-    """The ledger beside a run, where the run still lies in its folder of runs."""
-    ledger = RunsFolder(folder.root.absolute().parents[1]).ledger
-    return ledger if ledger.is_file() else None
 
 
 def start_order(ledger: LedgerSummary) -> Callable[[str], tuple[int, str]]:
@@ -121,17 +117,23 @@ def is_running(folder: RunFolder) -> bool:
 def summaries(runs: RunsFolder) -> list[RunSummary]:
     """Every run that left a folder or a ledger entry, oldest first."""
     ledger = _unverified(runs.ledger)
-    found = {folder.root.name: _summary(folder, ledger) for folder in runs.runs()}
+    found = {each.run: each for each in (_summary(folder, _beside(folder, runs, ledger)) for folder in runs.runs())}
     for run, entries in ledger.runs.items():
         if run not in found:
-            problem = "the ledger has it; its folder was moved or removed"
+            problem = "the ledger has it, and no folder here holds it: it was moved or removed"
             found[run] = RunSummary(entries.name, run, runs.run(entries.name, run).root, MISSING, problem=problem)
     return [found[run] for run in sorted(found, key=start_order(ledger))]
 
 
+def _beside(folder: RunFolder, runs: RunsFolder, known: LedgerSummary) -> LedgerSummary:
+    """The ledger of a run: ``known``, that of the folder of runs, unless a script keeps its own beside its runs."""
+    path = folder.ledger
+    return known if path is None or path == runs.ledger.absolute() else _unverified(path)
+
+
 def summary(folder: RunFolder) -> RunSummary:
     """One run in short."""
-    return _summary(folder, _unverified(ledger_of(folder)))
+    return _summary(folder, _unverified(folder.ledger))
 
 
 def latest_first(folders: Iterable[RunFolder], ledger: Path) -> Iterator[RunSummary]:
@@ -152,17 +154,30 @@ def _summary(folder: RunFolder, ledger: LedgerSummary) -> RunSummary:
     kind = SEGMENT if name.endswith(SEGMENTS) else REPETITION if folder.origin.exists() else ORIGINAL
     blank = RunSummary(name, folder.root.name, folder.root, NO_END, kind=kind)
     try:
-        blank = _with_scores(folder, _with_request(folder, blank))
+        blank = _of_training(folder, blank) if folder.request.exists() else _of_other_kind(folder, blank)
         if is_running(folder):
             return replace(blank, outcome=RUNNING)
         if folder.manifest.exists():
             return _with_manifest(folder, blank)
-        entries = ledger.runs.get(folder.root.name)
+        entries = ledger.runs.get(blank.run)
         if entries is not None and not entries.open:
             return replace(blank, outcome=UNSIGNED, problem=entries.reason)
         return replace(blank, problem="started, never ended, and no process runs it")
     except Exception as error:  # whatever is in a damaged folder, it must not hide the others
         return replace(blank, outcome=UNREADABLE, problem=str(error) or type(error).__name__)
+
+
+def _of_training(folder: RunFolder, blank: RunSummary) -> RunSummary:
+    return _with_scores(folder, _with_request(folder, blank))
+
+
+def _of_other_kind(folder: RunFolder, blank: RunSummary) -> RunSummary:
+    """A script's or a program's run: its name and identifier are the manifest's, wherever its folder is."""
+    if not folder.manifest.exists():
+        return replace(blank, build=PROGRAM if folder.program.exists() else SCRIPT)
+    manifest = read_recorded(folder).manifest
+    name = str(manifest.external_parameters.get("name") or blank.experiment)
+    return replace(blank, experiment=name, run=manifest.invocation_id, build=run_kind(manifest))
 
 
 def _with_manifest(folder: RunFolder, blank: RunSummary) -> RunSummary:

@@ -49,7 +49,7 @@ def resolve_run(runs: RunsFolder, text: str, *, completed: bool = True) -> Resol
             if path.is_file():
                 return ResolvedRun(_of_manifest(path))
             folder = RunFolder(path)
-            if folder.manifest.exists() or folder.request.exists():
+            if folder.is_run:
                 return ResolvedRun(folder)
             if inside := experiment_runs(path):
                 return _latest(text, inside, RunsFolder(path.absolute().parent).ledger, completed)
@@ -58,7 +58,7 @@ def resolve_run(runs: RunsFolder, text: str, *, completed: bool = True) -> Resol
 
 def experiment_runs(path: Path) -> tuple[RunFolder, ...]:
     """The runs in the folder of an experiment; none where it is no such folder."""
-    return tuple(RunFolder(request.parent) for request in path.glob("*/request.json"))
+    return tuple(RunFolder(run) for run in sorted(path.glob("*/")) if RunFolder(run).is_run)
 
 
 def _latest(text: str, folders: Iterable[RunFolder], ledger: Path, completed: bool) -> ResolvedRun:

@@ -222,7 +222,7 @@ def _counts(scores: Results, about: About, repeats: Sequence[ResultRow]) -> tupl
         Fact("without a manifest", str(len(scores.lost)), bool(scores.lost)),
         Fact("refused", str(len(scores.refused)), bool(scores.refused)),
     ]
-    extra = (("segments", len(scores.segments)), ("repeats", len(repeats)))
+    extra = (("segments", len(scores.segments)), ("repeats", len(repeats)), ("of other kinds", len(scores.others)))
     return (*facts, *(Fact(label, str(number)) for label, number in extra if number))
 
 

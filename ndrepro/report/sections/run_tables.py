@@ -170,6 +170,10 @@ def left_out_table(scores: Results) -> Table:
         (word(item.run_id), word(item.name), word(item.outcome), word("its manifest says so, signed"))
         for item in scores.unfinished
     ]
+    rows += [
+        (word(item.run_id), word(item.name), word(item.outcome), word(f"a run of a {item.kind}, verified"))
+        for item in scores.others
+    ]
     rows += [(word(item.run_id), word(item.name), word("no manifest"), word(item.reason)) for item in scores.lost]
     rows += [(word(_tail(item.path)), word(""), word("refused"), word(item.reason)) for item in scores.refused]
     caption = "Runs that were started, or manifests that were found, and enter no number of this report."
@@ -189,6 +193,7 @@ def left_out_words(scores: Results, repeats: int) -> str:
     parts = (
         (len(scores.unfinished), "failed or interrupted, signed as such"),
         (len(scores.segments), "segments of runs (spot checks, a search), which have no result of their own"),
+        (len(scores.others), "of scripts and recorded programs, which are no training runs"),
         (len(scores.lost), "without a manifest"),
         (len(scores.refused), "refused, since the manifest does not verify or has no result"),
         (repeats, "repeats of a run with the same seeds and environments: shown, but no further sample"),

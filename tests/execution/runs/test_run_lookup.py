@@ -14,7 +14,6 @@ from ndrepro.execution.runs.run_lookup import (
     UNREADABLE,
     UNSIGNED,
     is_running,
-    ledger_of,
     read_recorded,
     summaries,
     summary,
@@ -84,5 +83,5 @@ def test_a_row_that_is_still_being_written_waits(runs: RunsFolder) -> None:
 
 def test_the_ledger_is_the_one_beside_the_run(runs: RunsFolder, tmp_path: Path) -> None:
     folder = sign_run(runs, "lenet_bn_2_digits", FIRST)
-    assert ledger_of(folder) == runs.ledger
-    assert ledger_of(type(folder)(tmp_path / "a" / "b")) is None
+    assert folder.ledger == runs.ledger.absolute()
+    assert type(folder)(tmp_path / "a" / "b").ledger is None

@@ -1,0 +1,1 @@
+"""What is verified of a run beyond its signature and digests, by its kind."""

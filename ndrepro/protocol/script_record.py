@@ -1,0 +1,50 @@
+"""What the manifest of a run of ``ndrepro.record`` says, under one name and one type for each fact.
+
+As ``TrainingRecord`` does for a training run: the manifest may be anybody's, and a fact that is missing or has another
+form is empty or ``None``; nothing raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from provenance.attestation.manifest import Manifest
+
+# what ``provenance.recording.script_run`` writes
+PARAMETERS = ("name", "parameters", "seeds", "command")
+INTERNAL = ("variables", "usage", "notes")
+BUILDER = "urn:ndrepro:builder:in-process"
+
+
+@dataclass(frozen=True)
+class ScriptRecord:
+    """The facts of one manifest, which need not be verified.
+
+    ``command`` is the interpreter's own command line, secrets redacted; ``notes`` what the script noted.
+    """
+
+    manifest: Manifest
+    name: str
+    parameters: Mapping[str, Any]
+    seeds: Mapping[str, Any]
+    command: tuple[str, ...]
+    notes: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> ScriptRecord:
+        """Read a manifest."""
+        asked, words = manifest.external_parameters, manifest.external_parameters.get("command")
+        return cls(
+            manifest,
+            name=str(asked.get("name") or ""),
+            parameters=_mapping(asked.get("parameters")),
+            seeds=_mapping(asked.get("seeds")),
+            command=tuple(map(str, words)) if isinstance(words, list) else (),
+            notes=_mapping(manifest.internal_parameters.get("notes")),
+        )
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
