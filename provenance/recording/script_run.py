@@ -68,7 +68,7 @@ def record(
     runs: str | os.PathLike[str] = "runs",
     ledger: Ledger | Path | None = None,
     home: Path | None = None,
-) -> Recording:
+) -> ScriptRecording:
     """Record what the body of the ``with`` statement does, or each call of the decorated function, and sign it.
 
     Args:
@@ -85,11 +85,11 @@ def record(
         StorageError, KeyFileError, BusyError, CanonicalError: as ``Recorder.open`` and ``close``. Where the body
             raised as well, its own exception goes on, with a note that the run is not signed.
     """
-    return Recording(folder, name, dict(parameters or {}), dict(seeds or {}), Path(runs), ledger, home)
+    return ScriptRecording(folder, name, dict(parameters or {}), dict(seeds or {}), Path(runs), ledger, home)
 
 
 @dataclass
-class Recording:
+class ScriptRecording:
     """What ``record`` returns: a context manager that gives a ``Session``, and a decorator."""
 
     folder: str | os.PathLike[str] | None
@@ -140,7 +140,7 @@ def _as_parameter(value: Any) -> Any:
 
 
 @contextmanager
-def _recording(asked: Recording) -> Iterator[Session]:
+def _recording(asked: ScriptRecording) -> Iterator[Session]:
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
     folder, beside = _place(asked, run_id)
     make_folder(folder)
@@ -165,7 +165,7 @@ def _recording(asked: Recording) -> Iterator[Session]:
         session._end(None)
 
 
-def _place(asked: Recording, run_id: str) -> tuple[Path, Path]:
+def _place(asked: ScriptRecording, run_id: str) -> tuple[Path, Path]:
     """The run folder, and the folder of its ledger."""
     if asked.folder is not None:
         return Path(asked.folder), Path(asked.folder).absolute().parent
@@ -176,7 +176,7 @@ def _place(asked: Recording, run_id: str) -> tuple[Path, Path]:
     return asked.runs / asked.name / run_id, asked.runs.absolute()
 
 
-def _open(folder: Path, run_id: str, ledger: Ledger, asked: Recording) -> Recorder:
+def _open(folder: Path, run_id: str, ledger: Ledger, asked: ScriptRecording) -> Recorder:
     return Recorder.open(
         folder,
         ledger=ledger,

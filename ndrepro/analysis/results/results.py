@@ -57,8 +57,8 @@ class Results:
     """What a folder of runs, or several, hold: see the module. ``started`` is None where a folder has no ledger.
 
     ``rows`` are in the order of their starts; ``segments`` were trained to their end, and have no result of their own;
-    ``others`` are scripts and recorded programs. ``copies`` are the runs, among those refused, whose results are another
-    run's (``once_each``).
+    ``others`` are scripts and recorded programs. ``copies`` are the runs, among those refused, whose results are
+    another run's (``once_each``).
     """
 
     rows: tuple[ResultRow, ...]
