@@ -57,7 +57,6 @@ WALLS: dict[str, Wall] = {
         "ndrepro.protocol provenance.attestation.manifest provenance.capture.unavailable"
     ),
     "ndrepro.protocol.run_kind": wall("ndrepro.protocol provenance.attestation.manifest"),
-    "ndrepro.protocol.script_record": wall("ndrepro.protocol provenance.attestation.manifest"),
     "ndrepro.protocol.training_state": wall(
         "ndrepro.protocol provenance.errors provenance.formats.metrics_log provenance.formats.state_digest"
     ),

@@ -47,11 +47,10 @@ from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.metrics_log import Row, ScalarLog
 from provenance.formats.strict_json import timestamp
 from provenance.recording.recorder import Recorder
+from provenance.recording.script_record import BUILD_TYPE, BUILDER
 from provenance.recording.stop_requests import StopRequests, Terminated, terminations_raised
 from provenance.redaction.redact import redact_arguments, redact_text, redact_tree
 
-BUILD_TYPE = "urn:ndrepro:script:v1"
-BUILDER = "urn:ndrepro:builder:in-process"
 _INTERRUPTED = 130
 _FOLDER_NAME = re.compile(r"\w[\w+=. -]{0,99}")
 _TAKEN = ("verdicts",)  # a folder of runs holds it beside its experiments

@@ -22,13 +22,13 @@ from ndrepro.cli.display.facts import (
 )
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.run_kind import SCRIPT, TRAINING, run_kind
-from ndrepro.protocol.script_record import ScriptRecord
 from ndrepro.protocol.training_record import TrainingRecord
 from ndrepro.text.plurals import plural
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.packages import warnings
 from provenance.capture.unavailable import at
 from provenance.formats.metrics_log import read_scalars
+from provenance.recording.script_record import ScriptRecord
 
 _LIBRARIES = ("torch", "lightning", "transformers", "numpy", "tensorflow", "jax")
 

@@ -20,13 +20,13 @@ from ndrepro.execution.runs.predicate_check import check_members, check_source, 
 from ndrepro.execution.runs.run_checks import CheckResult, RunCheck
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import read_json
-from ndrepro.protocol.script_record import BUILDER, INTERNAL, PARAMETERS
 from ndrepro.protocol.training_record import ERROR, SOURCE
 from provenance.attestation import packages
 from provenance.attestation.manifest import DISTRIBUTION, NOT_RECORDED, Manifest
 from provenance.capture.unavailable import is_missing
 from provenance.errors import ManifestError
 from provenance.formats.metrics_log import read_scalars
+from provenance.recording.script_record import BUILDER, INTERNAL, PARAMETERS
 
 
 def request(root: Path, manifest: Manifest) -> CheckResult:

@@ -15,6 +15,7 @@ from provenance.attestation.manifest import Manifest
 # what ``provenance.recording.script_run`` writes
 PARAMETERS = ("name", "parameters", "seeds", "command")
 INTERNAL = ("variables", "usage", "notes")
+BUILD_TYPE = "urn:ndrepro:script:v1"
 BUILDER = "urn:ndrepro:builder:in-process"
 
 
