@@ -94,10 +94,13 @@ WALLS: dict[str, Wall] = {
         "ndrepro.report ndrepro.checklists ndrepro.analysis ndrepro.text ndrepro.protocol provenance",
         "numpy jinja2 markupsafe matplotlib",
     ),
+    # Formats of other tools; MLflow is written through its own client, where that is installed.
+    "ndrepro.exports": wall("ndrepro.exports ndrepro.text ndrepro.protocol provenance"),
+    "ndrepro.exports.mlflow_run": wall("ndrepro.exports ndrepro.protocol provenance", "mlflow"),
     "ndrepro.checklists": wall("ndrepro.checklists ndrepro.analysis ndrepro.text ndrepro.protocol provenance"),
     "ndrepro.cli": wall(
         "ndrepro ndrepro.api ndrepro.cli ndrepro.protocol ndrepro.execution ndrepro.analysis ndrepro.report "
-        "ndrepro.checklists ndrepro.text provenance",
+        "ndrepro.checklists ndrepro.exports ndrepro.text provenance",
         "typer rich",
     ),
 }

@@ -20,7 +20,7 @@ from ndrepro.cli.commands.import_ import import_runs
 from ndrepro.cli.commands.report import report
 from ndrepro.cli.display import options
 from ndrepro.execution.environments.lockfile import normalized
-from ndrepro.protocol.extras import EXTRAS
+from ndrepro.protocol.extras import EXTRAS, TOOLS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -152,7 +152,8 @@ def modules_of(requirements: list[str]) -> set[str]:
 def test_the_extras_of_the_code_are_those_of_the_package() -> None:
     declared = dict(project()["optional-dependencies"])
     assert declared.pop("all") == [f"ndrepro[{','.join(EXTRAS)}]"]
-    assert declared.keys() == EXTRAS.keys()
+    assert declared.keys() == EXTRAS.keys() | TOOLS.keys()
+    assert all(len(declared[tool]) == len(modules) for tool, modules in TOOLS.items())
     for extra, modules in EXTRAS.items():
         assert set(modules) <= modules_of(declared[extra]), extra
         assert len(modules) == len(declared[extra]), extra

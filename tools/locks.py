@@ -1,6 +1,7 @@
 """Writes the locks, and checks the main one with a second resolver.
 
-    python tools/locks.py write [--upgrade]   requirements.in, environments/*.in → the .lock beside each
+    python tools/locks.py write [--upgrade]   requirements.in, environments/*.in, tests/exports/validators/*.in → the
+                                              .lock beside each
     python tools/locks.py check               exit 1 if pip-tools would not keep the main lock's pins
 
 ``write`` keeps the pins that a lock already has unless told to upgrade. The main lock serves Python 3.11 to
@@ -45,6 +46,11 @@ def write(upgrade: bool) -> None:
         lock = source.with_suffix(".lock")
         compile_lock(source, lock, "--python-version", python, "--python-platform", PLATFORM, *more)
         lock.write_text(f"# python: {python}\n" + lock.read_text(encoding="utf-8"), encoding="utf-8")
+    validators = ROOT / "tests" / "exports" / "validators"
+    for source in sorted(validators.glob("*.in")):
+        compile_lock(source, source.with_suffix(".lock"), *SERVED, *more)
+    # MLflow is written by its own client: its environment has this package's dependencies too
+    compile_lock(ROOT / "pyproject.toml", validators / "mlflow.lock", *SERVED, "--extra", "mlflow", *more)
 
 
 def compile_lock(source: Path, lock: Path, *options: str) -> None:

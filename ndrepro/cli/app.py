@@ -17,6 +17,7 @@ from ndrepro.cli.commands import (
     diff,
     doctor,
     env,
+    export,
     import_,
     keys,
     keys_lifecycle,
@@ -37,8 +38,8 @@ from ndrepro.protocol.errors import UsageError
 # a file's name is bytes and need not be text; every other word is
 PATH_OPTIONS = frozenset(
     {
-        *("--code", "--data", "--into", "--keep", "--key", "--ledger", "--out", "-o", "--passphrase-file"),
-        *("--policy", "--runs", "--witness"),
+        *("--citation", "--code", "--data", "--into", "--keep", "--key", "--ledger", "--model", "--out", "-o"),
+        *("--passphrase-file", "--policy", "--report", "--runs", "--signing-key", "--witness"),
     }
 )
 
@@ -125,6 +126,8 @@ app.command("audit", short_help="Recompute the claims of papers.")(audit.audit)
 app.command("checklist", short_help="Check guidelines of reproducibility.")(checklist.checklist)
 app.command("sensitivity", short_help="Measure what a result is sensitive to.")(sensitivity.sensitivity)
 app.command("import", short_help="Verify and import runs made elsewhere.")(import_.import_runs)
+app.command("export", short_help="Write a run in the format of another tool.")(export.export)
+app.command("archive", short_help="Pack runs into one file for a repository.")(export.archive)
 app.command("doctor")(doctor.doctor)
 app.add_typer(study_app, name="study")
 study_app.command("list")(study.list_studies)

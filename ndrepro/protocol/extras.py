@@ -19,7 +19,11 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "slurm": ("submitit",),
     "search": ("optuna",),
 }
-_EXTRA_OF = {module: extra for extra, modules in EXTRAS.items() for module in modules}
+# extras that bring another tool of the field for those who use that tool: neither in [all] nor in requirements.lock
+TOOLS: Mapping[str, tuple[str, ...]] = {
+    "mlflow": ("mlflow", "sqlalchemy", "alembic"),
+}
+_EXTRA_OF = {module: extra for extra, modules in {**EXTRAS, **TOOLS}.items() for module in modules}
 
 
 def require(*modules: str) -> None:
@@ -30,7 +34,7 @@ def require(*modules: str) -> None:
 
 
 def missing(module: str) -> MissingExtra:
-    """The error for a module, one of ``EXTRAS``, that is not installed."""
+    """The error for a module, one of ``EXTRAS`` or ``TOOLS``, that is not installed."""
     extra = _EXTRA_OF[module]
     return MissingExtra(
         f"{module} is not installed: it is part of ndrepro's extra [{extra}]", f"pip install 'ndrepro[{extra}]'"

@@ -1,0 +1,106 @@
+"""A recorded run as a run of MLflow, written through MLflow's own client.
+
+Parameters, every logged number with its step, start, end and status; the run folder's signed files and the manifest are
+its artifacts, so that whoever downloads them can verify them. A folder becomes a store of its own (SQLite, artifacts
+beside it); a URI names a server or another store.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ndrepro.exports.run_facts import RunFacts
+from ndrepro.protocol import extras
+from provenance.attestation.run_files import MANIFEST
+from provenance.formats.atomic_io import make_folder
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+Item = TypeVar("Item")
+# what MLflow takes in one call, and in one value
+_BATCH, _PARAMETER_BATCH, _VALUE = 1000, 100, 6000
+_STATUS = {"completed": "FINISHED", "interrupted": "KILLED", "killed": "KILLED", "failed": "FAILED"}
+
+
+@dataclass(frozen=True)
+class MlflowRun:
+    """Where the run is: the store's URI and the identifiers of experiment and run in it."""
+
+    tracking_uri: str
+    experiment_id: str
+    run_id: str
+
+
+def log_to_mlflow(facts: RunFacts, store: str) -> MlflowRun:
+    """Write a run into ``store``, a folder or a tracking URI. Raises MissingExtra without MLflow."""
+    local = "://" not in store
+    extras.require("mlflow", *(("sqlalchemy", "alembic") if local else ()))
+    # an export reports to nobody but the store that was named
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    with warnings.catch_warnings():  # of MLflow's own libraries, which nobody here can mend
+        warnings.simplefilter("ignore")
+        return _log(facts, Path(store).absolute() if local else None, store)
+
+
+def _log(facts: RunFacts, folder: Path | None, store: str) -> MlflowRun:
+    from mlflow import MlflowClient
+
+    if folder is not None:
+        make_folder(folder)
+        store = f"sqlite:///{folder / 'mlflow.db'}"
+    client, manifest = MlflowClient(tracking_uri=store), facts.manifest
+    experiment = _experiment(client, facts.name, folder)
+    run = client.create_run(experiment, start_time=_milliseconds(manifest.started_on), run_name=facts.run)
+    _log_values(client, run.info.run_id, facts)
+    for file in (*(file.path for file in facts.files), MANIFEST):
+        place = PurePosixPath(file).parent
+        client.log_artifact(run.info.run_id, str(facts.folder / file), None if place == PurePosixPath() else str(place))
+    end = _milliseconds(manifest.finished_on)
+    client.set_terminated(run.info.run_id, _STATUS[manifest.outcome], end)
+    return MlflowRun(store, experiment, run.info.run_id)
+
+
+def _log_values(client: MlflowClient, run_id: str, facts: RunFacts) -> None:
+    from mlflow.entities import Metric as LoggedMetric
+    from mlflow.entities import Param, RunTag
+
+    moment = _milliseconds(facts.manifest.finished_on)  # a row of metrics has no clock
+    metrics = [LoggedMetric(each.name, each.value, moment, each.step) for each in facts.metrics()]
+    for batch in _batches(metrics, _BATCH):
+        client.log_batch(run_id, metrics=batch)
+    parameters = [Param(name, value) for name, value in facts.parameters.items() if 0 < len(value) <= _VALUE]
+    for chunk in _batches(parameters, _PARAMETER_BATCH):
+        client.log_batch(run_id, params=chunk)
+    commit = (facts.source.digest or {}).get("gitCommit")
+    tags = {
+        "ndrepro.run": facts.run,
+        "ndrepro.manifest_sha256": facts.digest,
+        "ndrepro.signers": ",".join(facts.keyids),
+        "ndrepro.outcome": facts.manifest.outcome,
+        **({"mlflow.source.git.commit": commit} if commit else {}),
+    }
+    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+
+
+def _experiment(client: MlflowClient, name: str, folder: Path | None) -> str:
+    known = client.get_experiment_by_name(name)
+    if known is not None:
+        return str(known.experiment_id)
+    place: Any = None if folder is None else (folder / "artifacts").as_uri()
+    return str(client.create_experiment(name, artifact_location=place))
+
+
+def _milliseconds(time: str) -> int:
+    return round(datetime.fromisoformat(time).timestamp() * 1000)
+
+
+def _batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,204 @@
+"""What every export reads: one typed view of a verified run, whatever kind of program it is of.
+
+An export is written from what was signed and from nothing else: facts come from the manifest, and a file is read only
+together with its signed digest, so that no later change of the folder gets into an export.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from ndrepro.protocol.errors import NdreproError
+from ndrepro.protocol.training_record import SOURCE
+from provenance.attestation.manifest import DISTRIBUTION, Artifact, Manifest, Resource
+from provenance.attestation.run_files import MANIFEST
+from provenance.formats.bounded_read import LOG_BYTES, read_bounded
+from provenance.formats.digest import bytes_digest
+from provenance.formats.metrics_log import read_scalars
+
+if TYPE_CHECKING:
+    from provenance.attestation.verify import Verdict
+
+METRICS, WEIGHTS, LISTING = "metrics.jsonl", "weights.safetensors", "dataset.sha256"
+# what frameworks save networks as; a training run's checkpoints are states on the way to its weights
+_MODEL_SUFFIXES = {".safetensors", ".pt", ".pth", ".ckpt", ".onnx", ".h5", ".keras", ".gguf", ".joblib", ".pkl"}
+_CHECKPOINTS = "checkpoints/"
+_NOT_PARAMETERS = {"command", "name"}
+_MEDIA_TYPES = {
+    ".json": "application/json",
+    ".jsonl": "application/jsonl",
+    ".txt": "text/plain",
+    ".sha256": "text/plain",
+    ".patch": "text/x-diff",
+    ".csv": "text/csv",
+    ".md": "text/markdown",
+    ".py": "text/x-python",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".html": "text/html",
+}
+
+
+class NotExported(NdreproError):
+    """The run does not verify, or lacks what the format is about."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number that a run logged. ``step`` is its step or epoch, else the row's number, from 0."""
+
+    name: str
+    step: int
+    value: float
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """A verified run. ``digest`` is the SHA-256 of the manifest as it was written, ``keyids`` are its trusted signers'.
+
+    ``files`` are those that the manifest lists, without the manifest itself.
+    """
+
+    folder: Path
+    manifest: Manifest
+    digest: str
+    keyids: tuple[str, ...]
+
+    @classmethod
+    def of(cls, folder: Path, verdict: Verdict) -> RunFacts:
+        """The facts of a run folder with its verdict. Raises NotExported where the run does not verify."""
+        if not verdict.ok or verdict.manifest is None or verdict.digest is None:
+            failure = verdict.failure
+            why = f": check {failure.number}, {failure.name}: {failure.message}" if failure else ""
+            raise NotExported(
+                f"{folder}: does not verify, and is not exported{why}", f"see every check: ndrepro verify {folder}"
+            )
+        return cls(folder, verdict.manifest, verdict.digest, verdict.keyids)
+
+    @property
+    def run(self) -> str:
+        """The run's identifier."""
+        return self.manifest.invocation_id
+
+    @property
+    def name(self) -> str:
+        """What people call the run: its experiment, or the name that it was recorded under."""
+        name = self.manifest.external_parameters.get("name")
+        return name if isinstance(name, str) and name else self.run
+
+    @property
+    def title(self) -> str:
+        """Name and identifier."""
+        return self.run if self.name == self.run else f"{self.name}, {self.run}"
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The recorded command line, secrets redacted; empty where none was recorded."""
+        words = self.manifest.external_parameters.get("command")
+        return tuple(map(str, words)) if isinstance(words, list) else ()
+
+    @property
+    def files(self) -> tuple[Artifact, ...]:
+        """The signed files."""
+        return self.manifest.artifacts
+
+    @property
+    def models(self) -> tuple[Artifact, ...]:
+        """The signed files that hold a trained network; of a training run its final weights."""
+        final = self.manifest.artifact(WEIGHTS)
+        if final is not None:
+            return (final,)
+        return tuple(
+            file
+            for file in self.files
+            if PurePosixPath(file.path).suffix in _MODEL_SUFFIXES and not file.path.startswith(_CHECKPOINTS)
+        )
+
+    @property
+    def inputs(self) -> tuple[Resource, ...]:
+        """Everything that was used: source, code, data, images; distributions are separate."""
+        return tuple(item for item in self.manifest.dependencies if not item.name.startswith(DISTRIBUTION))
+
+    @property
+    def distributions(self) -> tuple[Resource, ...]:
+        """The installed distributions, each with its package URL and, as digest, that of its RECORD."""
+        return tuple(item for item in self.manifest.dependencies if item.name.startswith(DISTRIBUTION))
+
+    @property
+    def source(self) -> Resource:
+        """The recorded source tree."""
+        return self.manifest.dependency(SOURCE) or Resource(SOURCE)
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """What was asked for, flat: the path of each value, joined by points, and its text."""
+        asked = self.manifest.external_parameters
+        return dict(_flat("", {key: value for key, value in asked.items() if key not in _NOT_PARAMETERS}))
+
+    def read(self, file: Artifact) -> bytes:
+        """A signed file's bytes. Raises NotExported where they are not those that were signed."""
+        try:
+            data = read_bounded(self.folder / file.path, LOG_BYTES)
+        except OSError as error:
+            raise NotExported(f"{self.folder / file.path}: cannot be read ({error.strerror})") from None
+        if bytes_digest(data) != file.sha256:
+            raise NotExported(f"{self.folder / file.path}: changed while it was exported", "export it again")
+        return data
+
+    def metrics(self) -> tuple[Metric, ...]:
+        """Every number of ``metrics.jsonl``, in order; none where the run has no such file."""
+        file = self.manifest.artifact(METRICS)
+        if file is None:
+            return ()
+        self.read(file)
+        found = []
+        for number, row in enumerate(read_scalars(self.folder / METRICS)):
+            step = next((row[key] for key in ("step", "epoch") if isinstance(row.get(key), int)), number)
+            for name, value in row.items():
+                if name not in ("step", "epoch") and isinstance(value, int | float) and not isinstance(value, bool):
+                    found.append(Metric(name, int(step or 0), float(value)))
+        return tuple(found)
+
+    def last_metrics(self) -> Mapping[str, float]:
+        """The last value of each number that was logged."""
+        return {metric.name: metric.value for metric in self.metrics()}
+
+    def manifest_bytes(self) -> bytes:
+        """The signed manifest as it lies in the folder."""
+        return read_bounded(self.folder / MANIFEST)
+
+    def model(self, path: str | None) -> Artifact:
+        """The model ``path``, or the only one. Raises NotExported where there is none, or several to choose from."""
+        if path is not None:
+            named = self.manifest.artifact(path)
+            if named is None:
+                raise NotExported(f"{self.title}: no signed file {path!r}", "name a file that `ndrepro show` lists")
+            return named
+        if len(self.models) == 1:
+            return self.models[0]
+        if not self.models:
+            raise NotExported(f"{self.title}: no signed file holds a model", "name one with --model PATH")
+        names = ", ".join(file.path for file in self.models)
+        raise NotExported(f"{self.title}: {len(self.models)} models", f"choose one with --model PATH: {names}")
+
+
+def media_type(path: str) -> str:
+    """The media type of a file, by its name."""
+    return _MEDIA_TYPES.get(PurePosixPath(path).suffix, "application/octet-stream")
+
+
+def json_document(value: Any) -> bytes:
+    """A JSON document for people and tools; the same value gives the same bytes."""
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
+
+
+def _flat(path: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from _flat(f"{path}.{key}" if path else str(key), item)
+    else:
+        yield path, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,174 @@
+"""Every export is accepted by a tool that is not ours, and an altered one is refused by the same tool.
+
+A real training run and a recorded script; each validator in an environment of its own, asked once for all its cases.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import validators
+from validators import Answer
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def ask(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[Answer]]:
+    folder = tmp_path_factory.mktemp("validators")
+    return lambda kind, *cases: validators.ask(validators.environment(kind, folder), kind, *cases)
+
+
+def exported(run: Any, name: str, out: Path, *words: str | Path) -> Path:
+    done = run.ndrepro("export", run.run, "--format", name, "-o", out, *words)
+    assert done.code == 0, done.err
+    return out
+
+
+def altered(file: Path, name: str, change: Callable[[Any], object]) -> Path:
+    """A copy of a JSON document beside it, with a change."""
+    value = json.loads(file.read_text(encoding="utf-8"))
+    change(value)
+    copy = file.with_name(name)
+    copy.write_text(json.dumps(value), encoding="utf-8")
+    return copy
+
+
+def expect(answers: list[Answer], accepted: int) -> None:
+    """The first are accepted, all further ones refused."""
+    assert [answer.accepted for answer in answers] == [n < accepted for n in range(len(answers))], answers
+
+
+def test_roc_validator_takes_the_crate(trained: Any, tmp_path: Path, ask: Callable[..., list[Answer]]) -> None:
+    crate = exported(trained, "ro-crate", tmp_path / "crate")
+
+    def without(name: str, change: Callable[[list[dict[str, Any]]], object]) -> tuple[Path]:
+        copy = shutil.copytree(crate, tmp_path / name)
+        altered(copy / "ro-crate-metadata.json", "ro-crate-metadata.json", lambda value: change(value["@graph"]))
+        return (copy,)
+
+    def of(graph: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+        return next(entity for entity in graph if entity["@type"] == kind)
+
+    missing = shutil.copytree(crate, tmp_path / "missing")
+    (missing / trained.run.name / "trail.bin").unlink()
+    cases = [
+        without("no-instrument", lambda graph: of(graph, "CreateAction").pop("instrument")),
+        without("no-date", lambda graph: of(graph, "Dataset").pop("datePublished")),
+        without("no-profile", lambda graph: of(graph, "Dataset").pop("conformsTo")),
+        (missing,),
+    ]
+    expect(ask("crate", (crate,), *cases), 1)
+    assert trained.ndrepro("verify", crate / trained.run.name).code == 0, "the crate's copy of the run verifies"
+
+
+def test_prov_reads_the_document(trained: Any, tmp_path: Path, ask: Callable[..., list[Answer]]) -> None:
+    file = exported(trained, "prov", tmp_path / "prov.json")
+    cases = [
+        altered(file, "a.json", lambda value: value["prefix"].pop("sha256")),
+        altered(file, "b.json", lambda value: value["used"]["_:u0"].update({"prov:entity": "nobody:x"})),
+        altered(file, "c.json", lambda value: value.update(entities={})),
+    ]
+    answers = ask("prov", (file,), *((case,) for case in cases))
+    expect(answers, 1)
+    value, read = json.loads(file.read_text(encoding="utf-8")), answers[0].read
+    assert read["entity"].keys() == value["entity"].keys() and len(read["used"]) == len(value["used"])
+    assert len(read["wasGeneratedBy"]) == len(trained.facts().files) + 1
+
+
+def test_in_toto_reads_the_slsa_provenance(trained: Any, tmp_path: Path, ask: Callable[..., list[Answer]]) -> None:
+    file = exported(trained, "slsa", tmp_path / "slsa.json")
+
+    def predicate(value: Any, part: str) -> Any:
+        return value["predicate"][part]
+
+    cases = [
+        altered(file, "a.json", lambda value: value["subject"][0].pop("digest")),
+        altered(file, "b.json", lambda value: predicate(value, "runDetails").update(outcome="completed")),
+        altered(file, "c.json", lambda value: predicate(value, "buildDefinition").pop("buildType")),
+        altered(file, "d.json", lambda value: value.update(predicateType="urn:ndrepro:run:v1")),
+        altered(file, "e.json", lambda value: predicate(value, "runDetails")["metadata"].update(startedOn="noon")),
+    ]
+    expect(ask("slsa", (file,), *((case,) for case in cases)), 1)
+
+
+def test_mlcroissant_takes_the_data_set(trained: Any, tmp_path: Path, ask: Callable[..., list[Answer]]) -> None:
+    file = exported(trained, "croissant", tmp_path / "croissant.json")
+    cases = [
+        altered(file, "a.json", lambda value: value.pop("name")),
+        altered(file, "b.json", lambda value: value["distribution"][0].pop("sha256")),
+        altered(file, "c.json", lambda value: value["distribution"][0].pop("encodingFormat")),
+    ]
+    expect(ask("croissant", (file,), *((case,) for case in cases)), 1)
+    digest = json.loads(file.read_text(encoding="utf-8"))["distribution"][0]["sha256"]
+    assert digest in (trained.run / "dataset.sha256").read_text(encoding="utf-8")
+
+
+def test_model_signing_verifies_the_weights(trained: Any, tmp_path: Path, ask: Callable[..., list[Answer]]) -> None:
+    tmp_path.chmod(0o700)
+    key, other = (openssl_key(tmp_path / name) for name in ("key.pem", "other.pem"))
+    weights = trained.run / "weights.safetensors"
+    sidecar = exported(trained, "model-signing", tmp_path / "weights.sig", "--signing-key", key)
+    changed = tmp_path / "weights.safetensors"
+    changed.write_bytes(weights.read_bytes()[:-1] + b"\0")
+    forged = altered(sidecar, "forged.sig", lambda value: value["dsseEnvelope"].update(payload="e30="))
+    pub, other_pub = key.with_suffix(".pub"), other.with_suffix(".pub")
+    cases = [(sidecar, pub, changed), (sidecar, other_pub, weights), (forged, pub, weights)]
+    expect(ask("model", (sidecar, pub, weights), *cases), 1)
+
+
+def openssl_key(path: Path) -> Path:
+    curve = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    subprocess.run(["openssl", "genpkey", *curve, "-out", path], check=True, capture_output=True)
+    subprocess.run(["openssl", "pkey", "-in", path, "-pubout", "-out", path.with_suffix(".pub")], check=True)
+    path.chmod(0o600)
+    return path
+
+
+def test_cffconvert_takes_the_citation(trained: Any, tmp_path: Path, ask: Callable[..., list[Answer]]) -> None:
+    from ndrepro.exports.citation import citation_file
+
+    facts, cases = trained.facts(), []
+    for number, authors in enumerate([(), ('Żuk, "Ada": x', "The Lab"), ("Doe, John",)]):
+        cases.append(tmp_path / f"{number}.cff")
+        cases[-1].write_bytes(citation_file('A "title": # odd', authors, "2026-11-21", "MIT", facts.keyids))
+    text = cases[0].read_text(encoding="utf-8")
+    for number, wrong in enumerate(
+        [text.replace("title:", "name:"), text.replace("MIT", "free"), text[: len(text) // 2]]
+    ):
+        cases.append(tmp_path / f"wrong{number}.cff")
+        cases[-1].write_text(wrong, encoding="utf-8")
+    expect(ask("citation", *((case,) for case in cases)), 3)
+
+
+@pytest.mark.parametrize("which", ["trained", "script"])
+def test_mlflow_reads_the_run_back(
+    which: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    run = request.getfixturevalue(which)
+    place = validators.environment("mlflow", tmp_path_factory.getbasetemp())
+    facts, store = run.facts(), tmp_path / "store"
+    made = validators.ndrepro(place, run.home, "export", run.run, "--format", "mlflow", "-o", store, "--json")
+    uri, _, identifier = made["out"].partition(", run ")
+    found, other = validators.ask(place, "mlflow", (uri, identifier), (uri, "0" * 32))
+    assert found.accepted and not other.accepted, (found, other)
+    read = found.read
+    assert read["params"] == dict(facts.parameters)
+    assert read["metrics"] == {
+        name: [[each.step, each.value] for each in facts.metrics() if each.name == name]
+        for name in facts.last_metrics()
+    }
+    assert (read["status"], read["name"]) == ("FINISHED", facts.run)
+    assert read["tags"]["ndrepro.manifest_sha256"] == facts.digest
+    assert abs(read["end"] / 1000 - datetime.fromisoformat(facts.manifest.finished_on).timestamp()) < 0.01
+    assert read["files"] == sorted([*(file.path for file in facts.files), "manifest.dsse.json"])
+    copy = replace(run, run=Path(read["folder"])).facts()
+    assert copy.digest == facts.digest, "what MLflow gives back verifies"
