@@ -37,6 +37,9 @@ def wall(own: str = "", others: str = "") -> Wall:
 WALLS: dict[str, Wall] = {
     "provenance": wall("provenance", "psutil pynvml git securesystemslib cryptography"),
     "provenance.formats.trail": wall("provenance", "numpy"),
+    # Runs inside other people's programs: what is copied with it, and nothing else of this project.
+    "provenance.hook": wall("provenance.hook provenance.formats.fingerprint provenance.formats.trail_header", "numpy"),
+    "provenance.hook.sitecustomize": wall("", "ndrepro_hook"),
     "provenance.formats.fingerprint": wall("provenance", "numpy"),
     "provenance.formats.state_digest": wall("provenance", "numpy"),
     # __main__ starts the command line; the initialiser looks the public names up, deconvolve where torch is imported

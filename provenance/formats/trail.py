@@ -20,12 +20,13 @@ import struct
 import types
 import typing
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from provenance.errors import TrailError
 from provenance.formats.bounded_read import open_regular
 from provenance.formats.strict_json import Field
+from provenance.formats.trail_header import MAGIC, SCHEMA, TensorName, encode_header, float_bits, float_of
 
 if typing.TYPE_CHECKING:
     import numpy
@@ -33,40 +34,23 @@ if typing.TYPE_CHECKING:
 
     Records = numpy.typing.NDArray[numpy.uint64]
 
-MAGIC = b"NDTRAIL\x01"
-SCHEMA = "urn:ndrepro:trail:v1"
+__all__ = [
+    "MAGIC",
+    "SCHEMA",
+    "Comparison",
+    "Divergence",
+    "TensorName",
+    "Trail",
+    "TrailWriter",
+    "compare",
+    "encode_header",
+    "float_bits",
+    "float_of",
+    "shared_records",
+]
 _COLUMNS_BEFORE_TENSORS = 2
-_ALIGNMENT = 64
 # a name of a hundred bytes for each of 100,000 tensors
 _HEADER_BYTES = 1 << 24
-
-
-@dataclass(frozen=True)
-class TensorName:
-    """One tensor of the state: its name, shape, and dtype as numpy spells it."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-
-
-def float_bits(value: float) -> int:
-    """The bits of a float64, as an unsigned integer. A float32 or bfloat16 loss is exact in it."""
-    return int(struct.unpack("<Q", struct.pack("<d", value))[0])
-
-
-def float_of(bits: int) -> float:
-    """The float64 of those bits: ``float_of(float_bits(x))`` has x's bits."""
-    return float(struct.unpack("<d", struct.pack("<Q", bits))[0])
-
-
-def encode_header(tensors: Sequence[TensorName]) -> bytes:
-    """The bytes before the first record."""
-    document = {"schema": SCHEMA, "tensors": [asdict(tensor) for tensor in tensors]}
-    text = json.dumps(document, separators=(",", ":"), ensure_ascii=True).encode()
-    fixed = len(MAGIC) + 4
-    padding = -(fixed + len(text)) % _ALIGNMENT
-    return MAGIC + struct.pack("<I", len(text) + padding) + text + b" " * padding
 
 
 class TrailWriter:

@@ -1,0 +1,60 @@
+"""The files that Python code of this process opens, seen by an audit hook (PEP 578).
+
+Each path is written once for each way of opening (read, write, both), when it is opened, so that a killed process
+leaves its list. What is asked for is listed: the file need not be there. Left out are the interpreter's own folders
+with their installed packages, which the distributions describe, compiled Python, /proc, /sys and /dev.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from . import plain_json
+from .process_file import ProcessFile, append
+
+# distinct paths of one process; of those beyond, the openings are counted
+LIMIT = 20_000
+_PATH_LETTERS = 4096
+_KINDS = ("r", "w", "rw", "rw")
+
+
+class OpenedFiles:
+    """Receives audit events. ``see`` is what the hook calls for an opening."""
+
+    def __init__(self, process: ProcessFile) -> None:
+        self._left_out = tuple(_folders_left_out(process.folder))
+        self.restart(process)
+
+    def restart(self, process: ProcessFile) -> None:
+        """Begin the list of a process that was forked."""
+        self._process = process
+        self._seen: set[tuple[str, int]] = set()
+
+    def see(self, path: object, flags: object) -> None:
+        """Take note of an opening of ``path``: text, bytes, or a descriptor, which was opened before."""
+        if type(path) is not str:
+            if type(path) is not bytes:
+                return
+            path = os.fsdecode(path)
+        if path[:1] != "/":
+            path = os.path.join(os.getcwd(), path)
+        key = (path, flags & 3 if isinstance(flags, int) else 0)
+        if key in self._seen or path.startswith(self._left_out) or path.endswith(".pyc"):
+            return
+        if len(self._seen) >= LIMIT or len(path) > _PATH_LETTERS:
+            self._process.opened_not_listed += 1
+            return
+        self._seen.add(key)
+        line = f'{{"path":{plain_json.quoted(path)},"mode":"{_KINDS[key[1]]}"}}\n'
+        append(os.path.join(self._process.folder, f"opened-{self._process.stem}.jsonl"), line.encode())
+
+
+def _folders_left_out(out: str) -> list[str]:
+    hook = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    folders = {out, hook, os.path.dirname(os.__file__), "/proc", "/sys", "/dev"}
+    for prefix in (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix):
+        if prefix not in ("/", "/usr", "/usr/local"):
+            folders |= {os.path.join(prefix, "lib"), os.path.join(prefix, "lib64")}
+    # no slash: these stand before a version
+    return [f"{each}/" for each in folders] + ["/usr/lib/python", "/usr/local/lib/python"]

@@ -1,0 +1,84 @@
+"""Starts what observes this process, and ends it with the process or where it becomes another program.
+
+at start                 the process file; audit hook; what follows a fork and an exit
+import of torch          torch's hooks (``torch_hooks``), unless the trail is off
+fork                     in the child: files of its own, and its end, where multiprocessing made it
+exit, exec               the random generators' states, the process file
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import typing
+
+from .opened_files import OpenedFiles
+from .process_file import ProcessFile
+from .random_states import random_states
+
+
+class ProcessObserver:
+    """All that observes one process; a fork gives the child its own state in the same object."""
+
+    def __init__(self, folder: str, trail: str) -> None:
+        self._folder = folder
+        self._trail = trail
+        self._process = ProcessFile(folder)
+        self._opened: OpenedFiles | None = OpenedFiles(self._process)
+        self._ended = False
+
+    def start(self) -> None:
+        """Write the process file and install everything. Raises OSError where the folder cannot be written."""
+        self._process.write()
+        sys.addaudithook(self._audit)
+        os.register_at_fork(after_in_child=self._forked)
+        atexit.register(self._exit)
+
+    def _audit(self, event: str, arguments: tuple[typing.Any, ...]) -> None:
+        # called for every audit event of the program: what is not looked at must cost next to nothing
+        if event == "open":
+            if self._opened is not None:
+                try:
+                    self._opened.see(arguments[0], arguments[2])
+                except Exception as error:
+                    self._opened = None
+                    self._process.note("opened files", error)
+        elif event == "os.exec":
+            self._end("exec")
+
+    def _forked(self) -> None:
+        try:
+            self._process = ProcessFile(self._folder, forked_from=self._process.pid)
+            self._ended = False
+            if self._opened is not None:
+                self._opened.restart(self._process)
+            self._process.write()
+            self._end_with_multiprocessing()
+        except Exception as error:
+            self._process.note("fork", error)
+
+    def _end_with_multiprocessing(self) -> None:
+        """A process that multiprocessing forked ends by ``os._exit``, after its finalizers."""
+        util = sys.modules.get("multiprocessing.util")
+        if util is None:
+            return
+        # it forgets the finalizers of the parent first, then runs these
+        util.register_after_fork(self, lambda observer: util.Finalize(None, observer._exit, exitpriority=-(1 << 30)))
+
+    def _exit(self) -> None:
+        self._end("exit")
+
+    def _end(self, ending: str) -> None:
+        if self._ended or os.getpid() != self._process.pid:
+            return
+        self._ended = ending == "exit"
+        try:
+            self._process.write(ending, random_states())
+        except Exception as error:
+            self._process.note("end", error)
+
+
+def start() -> None:
+    """Observe this process, as the environment variables ask. Raises OSError where nothing can be written."""
+    ProcessObserver(os.environ["NDREPRO_HOOK_OUT"], os.environ.get("NDREPRO_HOOK_TRAIL", "auto")).start()

@@ -1,0 +1,158 @@
+"""Reads what the start-up hook of a program's processes wrote. Everything is bounded: the program may write anything.
+
+A process file that cannot be read gives a record that has the number and start in its name, and says why.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from provenance.errors import ProvenanceError, TrailError
+from provenance.formats.bounded_read import read_bounded
+from provenance.formats.strict_json import Field, timestamp
+from provenance.observation.process_record import (
+    OpenedFile,
+    ProcessRecord,
+    scalars,
+    string_map,
+    strings,
+    torch_from_json,
+)
+from provenance.redaction.redact import redact_arguments
+
+# processes of one program that are listed; the first ones to start
+PROCESS_LIMIT = 2000
+_ENTRIES = 200_000
+_PROCESS_BYTES, _OPENED_BYTES = 1 << 22, 1 << 27
+_NAME = re.compile(r"(process|opened|trail)-([0-9]{1,10})-([0-9]{1,19})(?:-([0-9]{1,6}))?\.(json|jsonl|bin)")
+_TEXTS = ("cwd", "executable", "prefix", "base_prefix", "version", "implementation")
+_MODES = {"r": (True, False), "w": (False, True), "rw": (True, True)}
+
+
+def collect(output: Path) -> tuple[ProcessRecord, ...]:
+    """One record for each Python process that wrote into ``output``, in order of their starts.
+
+    Raises ProvenanceError where the folder cannot be listed. Of more than PROCESS_LIMIT processes the first are
+    returned, the last of which says so in its ``problems``.
+    """
+    try:
+        with os.scandir(output) as entries:
+            names = [entry.name for entry, _ in zip(entries, range(_ENTRIES), strict=False)]
+    except FileNotFoundError:
+        return ()  # the program deleted it
+    except OSError as error:
+        raise TrailError(f"{output}: cannot be listed ({error.strerror})") from None
+    trails: dict[str, list[tuple[int, str]]] = {}
+    processes = []
+    for name in names:
+        match = _NAME.fullmatch(name)
+        if match and match[1] == "process" and match[4] is None:
+            processes.append((int(match[3]), int(match[2])))
+        elif match and match[1] == "trail" and match[4] is not None:
+            trails.setdefault(f"{match[2]}-{match[3]}", []).append((int(match[4]), name))
+    processes.sort()
+    found: list[ProcessRecord] = []
+    for started_ns, pid in processes[:PROCESS_LIMIT]:
+        own = sorted(trails.get(f"{pid}-{started_ns}", ()))
+        more = len(processes) - PROCESS_LIMIT if len(found) == PROCESS_LIMIT - 1 else 0
+        problems = [f"{more} more Python processes are not listed"] if more > 0 else []
+        found.append(_process(output, pid, started_ns, tuple(name for _, name in own), problems))
+    return tuple(found)
+
+
+def _process(output: Path, pid: int, started_ns: int, trails: tuple[str, ...], problems: list[str]) -> ProcessRecord:
+    stem = f"{pid}-{started_ns}"
+    name = f"process-{stem}.json"
+    opened = _opened(output / f"opened-{stem}.jsonl", problems)
+    try:
+        document = Field(json.loads(read_bounded(output / name, _PROCESS_BYTES)), name, TrailError)
+        record = _record(document, problems)
+    except (OSError, ValueError, RecursionError, ProvenanceError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        record = ProcessRecord(pid, "", problems=(*problems, f"its process file cannot be read: {why}"[:500]))
+    return replace(record, pid=pid, started=_time(started_ns), opened=opened, trails=trails)
+
+
+def _record(document: Field, problems: list[str]) -> ProcessRecord:
+    """A record of the hook's own document."""
+    facts = document.mapping()
+
+    def optional(name: str, otherwise: Any) -> Field:
+        value = facts.get(name)
+        return Field(otherwise if value is None else value, f"{document.path}.{name}", TrailError)
+
+    ending, torch = optional("ending", ""), document.member("torch")
+    values: dict[str, Any] = {name: document.member(name).string() for name in _TEXTS}
+    values |= {name: string_map(optional(name, {})) for name in ("ranks", "random_at_exit")}
+    return ProcessRecord(
+        **values,
+        pid=0,
+        started="",
+        parent_pid=document.member("parent_pid").integer(0),
+        forked_from=None if facts.get("forked_from") is None else document.member("forked_from").integer(0),
+        ended=_time(document.member("ended_ns").integer(0)) if ending.value else "",
+        ending=ending.one_of(("exit", "exec", "")),
+        argv=tuple(redact_arguments(strings(optional("argv", [])))),
+        flags=scalars(optional("flags", {})),
+        search_path=strings(optional("search_path", [])),
+        distributions=dict(_distributions(optional("distributions", []))),
+        opened_not_listed=optional("opened_not_listed", 0).integer(0),
+        torch=None if torch.value is None else torch_from_json(torch),
+        problems=(*problems, *strings(optional("problems", []))),
+    )
+
+
+def _distributions(pairs: Field) -> Iterator[tuple[str, str]]:
+    """Names, as PEP 503 compares them, and versions; of several with one name the first, which an import finds."""
+    known = set()
+    for pair in pairs.items():
+        words = strings(pair)
+        if len(words) != 2:
+            pair.refuse("a name and a version")
+        name, version = words
+        name = re.sub(r"[-_.]+", "-", name).lower()
+        if name not in known:
+            known.add(name)
+            yield name, version
+
+
+def _opened(path: Path, problems: list[str]) -> tuple[OpenedFile, ...]:
+    """The list of opened files, as far as it goes; each path once."""
+    try:
+        content = read_bounded(path, _OPENED_BYTES)
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        problems.append(f"its list of opened files cannot be read: {error.strerror}")
+        return ()
+    found: dict[str, tuple[bool, bool]] = {}
+    wrong = 0
+    for line in content.split(b"\n")[:-1]:
+        try:
+            entry = json.loads(line)
+            name, (reads, writes) = entry["path"], _MODES[entry["mode"]]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            wrong += 1
+            continue
+        if not isinstance(name, str):
+            wrong += 1
+            continue
+        before = found.get(name, (False, False))
+        found[name] = (before[0] or reads, before[1] or writes)
+    if wrong:
+        problems.append(f"{wrong} lines of its list of opened files are no entries")
+    return tuple(OpenedFile(name, *how) for name, how in found.items())
+
+
+def _time(ns: int) -> str:
+    try:
+        return timestamp(datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=ns // 1000))
+    except OverflowError:
+        raise TrailError(f"{ns} ns since 1970 is no time") from None

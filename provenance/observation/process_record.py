@@ -1,0 +1,230 @@
+"""What the start-up hook saw of one Python process, as the recorder keeps it in processes.json.
+
+The files were written by the observed program, which may write anything: they say what was seen, and prove nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from provenance.capture.unavailable import printable
+from provenance.errors import ProvenanceError, TrailError
+from provenance.formats.bounded_read import DOCUMENT_BYTES, read_bounded
+from provenance.formats.canonical_json import canonical_bytes, parse
+from provenance.formats.strict_json import Field
+
+SCHEMA = "urn:ndrepro:processes:v1"
+Scalar = str | int | bool | None
+
+
+@dataclass(frozen=True)
+class OpenedFile:
+    """A path that Python code asked to open, and whether to read, to write or both; it need not be there."""
+
+    path: str
+    read: bool
+    written: bool
+
+
+@dataclass(frozen=True)
+class TorchMoment:
+    """What torch was set to at one moment.
+
+    Attributes:
+        name: "first step" (before it) or "exit".
+        flags: determinism, precision, threads, autocast; cuBLAS's workspace.
+        random: SHA-256 of the state of each random generator.
+        seeds: the seed that each generator of torch was last given, as text.
+    """
+
+    name: str
+    flags: Mapping[str, Scalar]
+    random: Mapping[str, str]
+    seeds: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class TorchRecord:
+    """What was seen of torch in a process that imported it.
+
+    Attributes:
+        version: torch's own.
+        steps: optimizer steps taken, of all optimizers together.
+        optimizers: their classes, in order of their first steps.
+        moments: see ``TorchMoment``.
+        loaders: settings of each DataLoader that was alive at the first step, as text.
+    """
+
+    version: str
+    steps: int
+    optimizers: tuple[str, ...]
+    moments: tuple[TorchMoment, ...]
+    loaders: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ProcessRecord:
+    """One Python process of a recorded program.
+
+    Attributes:
+        pid, parent_pid: as the process saw them, which in a container is another number than outside.
+        forked_from: the process of which it is a copy; ``None`` where it started as a Python of its own. Search path
+            and distributions are those of that process, and not repeated.
+        started, ended: in UTC; ``ended`` is "" where it left without an end: killed, crashed, or by ``os._exit``.
+        ending: "exit", "exec" (it became another program) or "".
+        argv: the whole command line, secrets redacted.
+        flags: ``sys.flags``.
+        search_path: ``sys.path`` at the end; at the start where there is no end.
+        distributions: versions by name as the folders of their metadata tell them, of a process that ended;
+            ``provenance.capture.distributions.search(search_path)`` says more where the folders can be read here.
+        ranks: RANK, LOCAL_RANK and WORLD_SIZE, where set.
+        opened: files that it opened; not in processes.json. ``opened_not_listed`` counts openings beyond the limit.
+        torch: ``None`` where it did not import torch.
+        random_at_exit: SHA-256 of the state of each random generator that was loaded.
+        trails: names of its trail files, in order.
+        problems: which parts of the observation failed, and why.
+    """
+
+    pid: int
+    started: str
+    parent_pid: int = 0
+    forked_from: int | None = None
+    ended: str = ""
+    ending: str = ""
+    argv: tuple[str, ...] = ()
+    cwd: str = ""
+    executable: str = ""
+    prefix: str = ""
+    base_prefix: str = ""
+    version: str = ""
+    implementation: str = ""
+    flags: Mapping[str, Scalar] = field(default_factory=dict)
+    search_path: tuple[str, ...] = ()
+    distributions: Mapping[str, str] = field(default_factory=dict)
+    ranks: Mapping[str, str] = field(default_factory=dict)
+    opened: tuple[OpenedFile, ...] = ()
+    opened_not_listed: int = 0
+    torch: TorchRecord | None = None
+    random_at_exit: Mapping[str, str] = field(default_factory=dict)
+    trails: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    @property
+    def rank(self) -> int | None:
+        """Its place among the processes of distributed training; ``None`` where it takes part in none."""
+        text = self.ranks.get("RANK", "")
+        return int(text) if text.isascii() and text.isdigit() else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Every attribute but ``opened``, as JSON that is fit for UTF-8."""
+        found = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "opened"}
+        found["torch"] = None if self.torch is None else _torch_json(self.torch)
+        for name, value in found.items():
+            if isinstance(value, Mapping):
+                found[name] = dict(value)
+        plain: dict[str, Any] = printable(found)
+        return plain
+
+    @classmethod
+    def from_json(cls, document: Field) -> ProcessRecord:
+        """The record that ``to_json`` wrote, without ``opened``. Raises the field's error for anything else."""
+        member = document.members([name for name in cls.__dataclass_fields__ if name != "opened"])
+        forked, torch = member["forked_from"], member["torch"]
+        values: dict[str, Any] = {name: member[name].string() for name in _TEXTS}
+        values |= {name: member[name].integer(0) for name in ("pid", "parent_pid", "opened_not_listed")}
+        values |= {name: strings(member[name]) for name in ("argv", "search_path", "trails", "problems")}
+        values |= {name: string_map(member[name]) for name in ("distributions", "ranks", "random_at_exit")}
+        return cls(
+            **values,
+            forked_from=None if forked.value is None else forked.integer(0),
+            flags=scalars(member["flags"]),
+            torch=None if torch.value is None else torch_from_json(torch),
+        )
+
+
+_TEXTS = (
+    "started",
+    "ended",
+    "ending",
+    "cwd",
+    "executable",
+    "prefix",
+    "base_prefix",
+    "version",
+    "implementation",
+)
+
+
+def encode_processes(records: Iterable[ProcessRecord]) -> bytes:
+    """The content of processes.json: canonical JSON, ``{"schema", "processes": [...]}``."""
+    return canonical_bytes({"schema": SCHEMA, "processes": [each.to_json() for each in records]})
+
+
+def read_processes(path: Path) -> tuple[ProcessRecord, ...]:
+    """The records of a processes.json. Raises ProvenanceError where it is missing or follows another schema."""
+    try:
+        document = parse(read_bounded(path, DOCUMENT_BYTES))
+    except OSError as error:
+        raise TrailError(f"{path}: cannot be read ({error.strerror})") from None
+    member = Field(document, path.name, ProvenanceError).members(("schema", "processes"))
+    member["schema"].one_of((SCHEMA,))
+    return tuple(map(ProcessRecord.from_json, member["processes"].items()))
+
+
+def torch_from_json(field: Field) -> TorchRecord:
+    """What ``to_json`` wrote, or the hook, of torch. Raises the field's error for anything else."""
+    member = field.members(("version", "steps", "optimizers", "moments", "loaders"))
+    return TorchRecord(
+        member["version"].string(),
+        member["steps"].integer(0),
+        strings(member["optimizers"]),
+        tuple(map(_moment, member["moments"].items())),
+        strings(member["loaders"]),
+    )
+
+
+def scalars(field: Field) -> dict[str, Scalar]:
+    """An object of texts, whole numbers, truth values and nulls. Raises the field's error for anything else."""
+    for name, value in field.mapping().items():
+        if not (value is None or isinstance(value, (str, int))):
+            Field(value, f"{field.path}.{name}", field.error).refuse("text, a whole number, a truth value or null")
+    return dict(field.mapping())
+
+
+def _moment(field: Field) -> TorchMoment:
+    member = field.members(("name", "flags", "random", "seeds"))
+    return TorchMoment(
+        member["name"].one_of(("first step", "exit")),
+        scalars(member["flags"]),
+        string_map(member["random"]),
+        string_map(member["seeds"]),
+    )
+
+
+def _torch_json(torch: TorchRecord) -> dict[str, Any]:
+    moments = [
+        {"name": each.name, "flags": dict(each.flags), "random": dict(each.random), "seeds": dict(each.seeds)}
+        for each in torch.moments
+    ]
+    return {
+        "version": torch.version,
+        "steps": torch.steps,
+        "optimizers": list(torch.optimizers),
+        "moments": moments,
+        "loaders": list(torch.loaders),
+    }
+
+
+def strings(field: Field) -> tuple[str, ...]:
+    """An array of texts. Raises the field's error for anything else."""
+    return tuple(each.string() for each in field.items())
+
+
+def string_map(field: Field) -> dict[str, str]:
+    """An object of texts. Raises the field's error for anything else."""
+    for name, value in field.mapping().items():
+        Field(value, f"{field.path}.{name}", field.error).string()
+    return dict(field.mapping())
