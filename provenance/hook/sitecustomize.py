@@ -26,7 +26,7 @@ def start_observation(folder):  # type: ignore[no-untyped-def]  # no annotations
 
 def run_the_next():  # type: ignore[no-untyped-def]
     """Execute the ``sitecustomize`` further along ``sys.path``, if there is one, as if it had been found first."""
-    if str is bytes:  # Python 2
+    if hasattr(sys, "maxint"):  # Python 2
         imp = __import__("im" + "p")
         try:
             found = imp.find_module("sitecustomize", sys.path)
