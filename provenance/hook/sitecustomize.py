@@ -5,11 +5,14 @@ The folder leaves ``sys.path``, so the program finds the path that it would have
 starts inherits the environment variable. An exception of the other ``sitecustomize`` is reported by Python as usual.
 """
 
+# mypy: disable-error-code="no-untyped-def,no-untyped-call"
+# (Python 2.7 has no annotations)
+
 import os
 import sys
 
 
-def start_observation(folder):  # type: ignore[no-untyped-def]  # no annotations in Python 2.7
+def start_observation(folder):
     """Start the hook that lies in ``folder``, where this Python is new enough and somebody waits for the result."""
     if sys.version_info < (3, 8) or not os.environ.get("NDREPRO_HOOK_OUT"):
         return
@@ -24,7 +27,7 @@ def start_observation(folder):  # type: ignore[no-untyped-def]  # no annotations
         sys.path.remove(folder)
 
 
-def run_the_next():  # type: ignore[no-untyped-def]
+def run_the_next():
     """Execute the ``sitecustomize`` further along ``sys.path``, if there is one, as if it had been found first."""
     if hasattr(sys, "maxint"):  # Python 2
         imp = __import__("im" + "p")
@@ -57,5 +60,5 @@ def run_the_next():  # type: ignore[no-untyped-def]
 if __name__ == "sitecustomize":
     _here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != _here]
-    start_observation(_here)  # type: ignore[no-untyped-call]
-    run_the_next()  # type: ignore[no-untyped-call]
+    start_observation(_here)
+    run_the_next()
