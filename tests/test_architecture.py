@@ -49,7 +49,7 @@ WALLS: dict[str, Wall] = {
     # Reads what a training process wrote, which may be anything.
     "ndrepro.protocol.messages": wall(
         "ndrepro.protocol provenance.errors provenance.formats.atomic_io provenance.formats.bounded_read "
-        "provenance.formats.strict_json"
+        "provenance.formats.canonical_json provenance.formats.strict_json"
     ),
     # Reads and writes the parts of a manifest that are training's own.
     "ndrepro.protocol.training_record": wall(

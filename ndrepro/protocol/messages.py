@@ -16,12 +16,16 @@ from typing import Any
 from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.image_reference import ENGINES, recorded_in
+from provenance.errors import CanonicalError
 from provenance.formats.atomic_io import write_atomically
 from provenance.formats.bounded_read import read_bounded
+from provenance.formats.canonical_json import parse
 from provenance.formats.strict_json import Field
 
 REQUEST_SCHEMA = "urn:ndrepro:request:v1"
 
+# how floats that are not finite are written
+NOT_FINITE = ("nan", "inf", "-inf")
 # numbers of an epoch that rows of earlier releases lack
 LATER_SCORES = ("train_top5_accuracy", "test_top5_accuracy")
 
@@ -185,9 +189,11 @@ class Scores:
         """
         counts = ("epoch", "step")
         try:
-            numbers = {key: float(value) for key, value in row.items() if key not in counts and value is not None}
-            return cls(epoch=int(row["epoch"]), step=int(row["step"]), **numbers)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            members = Field(dict(row), "row", NdreproError)
+            numbers = {key: _number(value) for key, value in row.items() if key not in counts and value is not None}
+            epoch, step = (members.member(name).integer(0) for name in counts)
+            return cls(epoch=epoch, step=step, **numbers)
+        except (NdreproError, TypeError, ValueError, OverflowError) as error:
             raise NdreproError(f"no row of an epoch's results ({error})", "get the original file again") from None
 
     def agrees_with(self, other: Scores) -> bool:
@@ -215,9 +221,10 @@ class Evaluated:
         """The results that ``to_json`` wrote. Raises NdreproError for anything else."""
         names = ("test_loss", "test_accuracy", "test_top5_accuracy")
         try:
-            loss, accuracy, top5_accuracy = (float(document[name]) for name in names)
-            return cls(loss, accuracy, top5_accuracy, int(document["images"]))
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            members = Field(document, "evaluation.json", NdreproError)
+            loss, accuracy, top5_accuracy = (_number(members.member(name).value) for name in names)
+            return cls(loss, accuracy, top5_accuracy, members.member("images").integer(0))
+        except (NdreproError, TypeError, ValueError, OverflowError) as error:
             raise NdreproError(f"no results of an evaluation ({error})", "evaluate the weights again") from None
 
 
@@ -235,15 +242,25 @@ class Timing:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON in ``path``. Raises NdreproError naming the file where it is missing, no regular file, or not JSON."""
+    """The JSON in ``path``, read strictly (``provenance.formats.canonical_json.parse``): no key twice, no NaN.
+
+    Raises NdreproError naming the file where it is missing, no regular file, or not such JSON.
+    """
     try:
-        return json.loads(read_bounded(path).decode("utf-8"))
+        return parse(read_bounded(path))
     except FileNotFoundError:
         raise NdreproError(f"{path}: not there") from None
     except OSError as error:
         raise NdreproError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:
-        raise NdreproError(f"{path}: not JSON ({error})") from None
+    except CanonicalError as error:
+        raise NdreproError(f"{path}: not JSON that can be read ({error.message})", error.cure) from None
+
+
+def _number(value: Any) -> float:
+    """A float that was written as a number, or as a word where it is not finite; no text of a number, no truth."""
+    if isinstance(value, bool) or not (isinstance(value, (int, float)) or value in NOT_FINITE):
+        raise ValueError(f"{value!r}, expected a number")
+    return float(value)
 
 
 def write_json(path: Path, document: Any) -> None:

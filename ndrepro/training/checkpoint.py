@@ -24,6 +24,8 @@ from ndrepro.protocol.errors import CheckpointError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.training_state import Place, StateDigest
 from ndrepro.training.optimizer import SGD
+from provenance.errors import CanonicalError
+from provenance.formats.canonical_json import parse
 
 SCHEMA = "urn:ndrepro:checkpoint:v1"
 _METADATA = "ndrepro"
@@ -114,11 +116,11 @@ def _read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Every tensor of a file, and the document in its header, empty where it has none."""
     try:
         with safe_open(str(path), framework="numpy") as file:
-            document = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
+            document = parse((file.metadata() or {}).get(_METADATA, "{}").encode())
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator there)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: not there") from None
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, CanonicalError) as error:
         raise CheckpointError(f"{path}: damaged ({error})", "remove it; an earlier one will be used") from None
     return tensors, document
 

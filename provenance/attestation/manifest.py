@@ -244,7 +244,7 @@ def _read_v1(predicate: Field) -> Manifest:
         internal_parameters=definition["internalParameters"].mapping(),
         dependencies=tuple(map(Resource.from_json, definition["resolvedDependencies"].items())),
         builder=Builder.from_json(details["builder"]),
-        invocation_id=metadata["invocationId"].text(),
+        invocation_id=metadata["invocationId"].identifier(),
         started_on=metadata["startedOn"].time(),
         finished_on=metadata["finishedOn"].time(),
         byproducts=tuple(map(Resource.from_json, details["byproducts"].items())),

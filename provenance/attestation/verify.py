@@ -8,8 +8,9 @@
     5 present        every artifact is there as a regular file
     6 digests        every artifact has its size and digest
     7 nothing added  nothing else is in the folder
-    8 ledger         by entries that trusted keys signed, the run began where the manifest says and ended with this
-                     manifest, and none that may be of this run is missing since
+    8 ledger         by entries that trusted keys signed, the run began where the manifest says, with its parameters,
+                     and ended with this manifest, and none that may be of this run is missing since; skipped beside a
+                     list that has no entry of this run nor any by its signer
     9 ...            the caller's own checks, in the order given
 
 Signatures cover the payload alone, so the envelope is not compared with a file of bytes: another spelling of it, or a
@@ -39,8 +40,9 @@ from provenance.attestation.statement import Statement
 from provenance.attestation.trust import TrustPolicy
 from provenance.errors import DigestError, EnvelopeError, LedgerError, ProvenanceError, TrustError
 from provenance.formats.bounded_read import ARTIFACT_BYTES, read_bounded
+from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.digest import FileDigest, bytes_digest, file_digest
-from provenance.ledger_entries.summary import LedgerSummary
+from provenance.ledger_entries.summary import LedgerSummary, SignedEnd, UnrelatedLedger
 
 Status = Literal["pass", "fail", "skip"]
 _SHOWN = 5
@@ -399,14 +401,27 @@ def _ledger(case: _Case) -> str:
         raise _Skip(f"there is no ledger{f' at {path[:-2]}' if path else ''}")
     began = manifest.ledger
     try:
-        start = began.sequence, began.digest
-        found = given.end_of(manifest.invocation_id, start, case.digests, manifest.outcome)
+        found = given.end_of(signed_end(manifest, case.digests, case.keyids))
+    except UnrelatedLedger as error:
+        raise _Skip(error.message) from None
     except LedgerError as error:
         raise _Failure(path + error.message, error.cure) from None
     case.digest = found.manifest
     unsigned = " (unsigned: from before entries were signed)" if found.unsigned else ""
     more = f"; {found.ignored} more that no trusted key signed" if found.ignored else ""
     return f"begun at entry {began.sequence}, ended at entry {found.last}{unsigned}{more}"
+
+
+def signed_end(manifest: Manifest, digests: tuple[str, ...], keyids: tuple[str, ...]) -> SignedEnd:
+    """What a verified manifest says of its run's start and end, to be compared with a ledger."""
+    return SignedEnd(
+        run=manifest.invocation_id,
+        start=(manifest.ledger.sequence, manifest.ledger.digest),
+        manifests=digests,
+        outcome=manifest.outcome,
+        parameters=bytes_digest(canonical_bytes(manifest.external_parameters)),
+        keyid=keyids[0],
+    )
 
 
 def _digest(case: _Case, name: str) -> FileDigest | None:

@@ -134,7 +134,11 @@ def _refuse(path: str, what: str, cure: str) -> NoReturn:
     raise CanonicalError(f"{path}: {what}", cure)
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object's members, for ``object_pairs_hook``. Raises CanonicalError for a key that stands twice.
+
+    Readers differ in which of the two they take, so that what is signed would say two things.
+    """
     members = dict(pairs)
     if len(members) < len(pairs):
         seen: set[str] = set()
@@ -149,7 +153,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _decoder() -> json.JSONDecoder:
     # made once: a line of a ledger takes hardly longer to read than its decoder to make
     return json.JSONDecoder(
-        object_pairs_hook=_unique, parse_int=_integer, parse_float=_finite, parse_constant=_constant
+        object_pairs_hook=unique_members, parse_int=_integer, parse_float=_finite, parse_constant=_constant
     )
 
 

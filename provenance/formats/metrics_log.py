@@ -20,8 +20,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from provenance.errors import StorageError, UsageError
+from provenance.errors import CanonicalError, StorageError, UsageError
 from provenance.formats.bounded_read import LOG_BYTES, open_regular, read_bounded
+from provenance.formats.canonical_json import unique_members
 
 Scalar = int | float | str | None
 Row = dict[str, Scalar]
@@ -29,6 +30,8 @@ Row = dict[str, Scalar]
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 _NUMBERS = frozenset({int, float})
 _encode = json.JSONEncoder(allow_nan=False).encode
+# whole numbers of any size come back as they were logged, hence no reader of canonical JSON
+_decode = json.JSONDecoder(object_pairs_hook=unique_members, parse_constant=float).decode
 
 
 class Rows(list[Row]):
@@ -160,14 +163,22 @@ def _writable(value: Scalar) -> Scalar:
     return value
 
 
+def parse_row(line: bytes) -> Row:
+    """The row in a line, with "nan", "inf" and "-inf" as floats. Raises CanonicalError for what is none."""
+    try:
+        row = _decode(line.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CanonicalError(f"not JSON ({error})") from None
+    if not isinstance(row, dict):
+        raise CanonicalError(f"a {type(row).__name__}, expected an object")
+    return {name: _NON_FINITE.get(value, value) if isinstance(value, str) else value for name, value in row.items()}
+
+
 def _row(path: Path, number: int, line: bytes) -> Row:
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise StorageError(f"{path}, line {number}: not JSON ({error})") from None
-    if not isinstance(row, dict):
-        raise StorageError(f"{path}, line {number}: a {type(row).__name__}, expected an object")
-    return {name: _NON_FINITE.get(value, value) if isinstance(value, str) else value for name, value in row.items()}
+        return parse_row(line)
+    except CanonicalError as error:
+        raise StorageError(f"{path}, line {number}: {error.message}") from None
 
 
 def _unwritable(path: Path, error: OSError) -> StorageError:

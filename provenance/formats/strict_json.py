@@ -18,6 +18,8 @@ from provenance.errors import ManifestError, ProvenanceError, UsageError
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?Z")
 _SHOWN = 60
+# a run's identifier is the name of its folder, which file systems bound likewise
+LONGEST_IDENTIFIER_BYTES = 255
 
 
 class Field(NamedTuple):
@@ -65,6 +67,13 @@ class Field(NamedTuple):
         if not isinstance(self.value, str) or not self.value:
             self.refuse("a string that is not empty")
         return self.value
+
+    def identifier(self) -> str:
+        """A string that is not empty and has at most 255 bytes in UTF-8."""
+        text = self.text()
+        if len(text.encode("utf-8", "surrogatepass")) > LONGEST_IDENTIFIER_BYTES:
+            self.refuse(f"an identifier of at most {LONGEST_IDENTIFIER_BYTES} bytes")
+        return text
 
     def string(self) -> str:
         """A string, which may be empty."""

@@ -14,7 +14,6 @@ inside a record (a kill, a full disk) is read up to its last whole record, and s
 
 from __future__ import annotations
 
-import json
 import os
 import struct
 import types
@@ -23,8 +22,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from provenance.errors import TrailError
+from provenance.errors import CanonicalError, TrailError
 from provenance.formats.bounded_read import open_regular
+from provenance.formats.canonical_json import parse
 from provenance.formats.strict_json import Field
 from provenance.formats.trail_header import MAGIC, SCHEMA, TensorName, encode_header, float_bits, float_of
 
@@ -193,9 +193,9 @@ def _read_header(path: Path) -> tuple[tuple[TensorName, ...], int]:
     except OSError as error:
         raise TrailError(f"{path}: cannot be read ({error.strerror})") from None
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        raise TrailError(f"{path}: its header is damaged") from None
+        document = parse(text)
+    except CanonicalError as error:
+        raise TrailError(f"{path}: its header is damaged ({error.message})") from None
     header = Field(document, f"{path}: header", TrailError)
     schema = header.member("schema").value
     if schema != SCHEMA:

@@ -6,14 +6,46 @@ begun before it: what is missing may be a later attempt at any of them. Runs tha
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from provenance.errors import LedgerError
 from provenance.ledger_entries.audit import SERIOUS, CountedEntry, LedgerAudit
+from provenance.ledger_entries.entry import embedded_key
 
 _SHOWN = 20
+
+
+class UnrelatedLedger(LedgerError):
+    """A ledger that says nothing of a run: no entry of it, nor any of the key that signed it."""
+
+
+@dataclass(frozen=True)
+class SignedEnd:
+    """What a manifest says that the ledger must say as well.
+
+    Attributes:
+        run: the identifier.
+        start: sequence and digest of the ledger's entry that the manifest points at.
+        manifests: SHA-256 of the manifest's file, by signer.
+        outcome: how the run ended.
+        parameters: SHA-256 of the external parameters' canonical JSON.
+        keyid: of the key that signed it first, which is the recorder's.
+    """
+
+    run: str
+    start: tuple[int, str]
+    manifests: tuple[str, ...]
+    outcome: str
+    parameters: str
+    keyid: str
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> SignedEnd:
+        """What ``dataclasses.asdict`` and JSON made of one."""
+        sequence, digest = document["start"]
+        return cls(**{**document, "start": (sequence, digest), "manifests": tuple(document["manifests"])})
 
 
 @dataclass
@@ -22,7 +54,7 @@ class LedgerRun:
 
     Attributes:
         name: what people call it.
-        starts: sequence, digest and line of every entry that began or resumed it.
+        starts: sequence, digest, line and digest of the parameters of every entry that began or resumed it.
         last: the sequence of its last entry.
         open: whether that is no end.
         manifest: the digest of the manifest with which it ended, "" for none.
@@ -47,7 +79,7 @@ class LedgerRun:
         self.last, self.open, self.unsigned = entry.sequence, entry.event != "ended", not entry.key
         if self.open:
             self.name = self.name or str(entry.fields.get("name", ""))
-            self.starts.append([entry.sequence, entry.digest, counted.line])
+            self.starts.append([entry.sequence, entry.digest, counted.line, entry.fields.get("parameters")])
         self.manifest, self.outcome, self.reason = (
             "" if self.open else str(entry.fields.get(key) or "") for key in ("manifest", "outcome", "reason")
         )
@@ -62,17 +94,21 @@ class LedgerSummary:
         runs: every run that an entry which counts names, in the order of their starts.
         gaps: line and description of every place where entries are missing (line 0: anywhere).
         problems: everything that is wrong with the list in itself, as text.
+        keyids: of the keys that signed the entries which count; "" for unsigned ones.
     """
 
     exists: bool
     runs: dict[str, LedgerRun] = field(default_factory=dict)
     gaps: list[list[Any]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    keyids: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, exists: bool, audit: LedgerAudit) -> LedgerSummary:
         """What an audit found."""
-        made = cls(exists)
+        keys = {counted.entry.key: counted.entry for counted in audit.entries}
+        named = (key.keyid if (key := embedded_key(entry)) else "" for entry in keys.values())
+        made = cls(exists, keyids=sorted(set(named)))
         for counted in audit.entries:
             if counted.entry.run:
                 made.runs.setdefault(counted.entry.run, LedgerRun()).read(counted)
@@ -94,39 +130,52 @@ class LedgerSummary:
         """What ``to_json`` wrote."""
         return cls(**{**document, "runs": {name: LedgerRun(*values) for name, values in document["runs"].items()}})
 
-    def end_of(self, run: str, start: tuple[int, str], manifests: Collection[str], outcome: str) -> LedgerRun:
+    def end_of(self, end: SignedEnd) -> LedgerRun:
         """The run in the ledger, of which a manifest is the end.
 
-        Args:
-            run: the identifier in the manifest.
-            start: sequence and digest of the ledger's entry that the manifest points at.
-            manifests: SHA-256 of the manifest's file, by signer.
-            outcome: the outcome in the manifest.
-
-        Raises LedgerError saying why it is not its end.
+        Raises UnrelatedLedger for a list of others' runs, LedgerError saying why the manifest is not the run's end.
         """
-        found = self.runs.get(run, LedgerRun())
-        begun = next((line for *entry, line in found.starts if (*entry,) == start), None)
-        cut = "its tail was cut off, or it is another ledger: get the one that was beside the run"
-        if begun is None:
-            why = f" ({self.gaps[0][1]})" if self.gaps else ""
-            raise LedgerError(
-                f"entry {start[0]}, which began this run, is not there, or no trusted key signed it{why}", cut
-            )
-        gap = next((text for line, text in self.gaps if not line or line > begun), None)
+        found = self.runs.get(end.run, LedgerRun())
+        began = next((start for start in found.starts if tuple(start[:2]) == end.start), None)
+        if began is None:
+            raise self._no_start(end)
+        _, _, line, parameters = began
+        gap = next((text for place, text in self.gaps if not place or place > line), None)
         if gap is not None:
             raise LedgerError(f"{gap}; it may be of this run, which began before", "get the original again")
+        if parameters is not None and parameters != end.parameters:
+            raise LedgerError(
+                f"entry {end.start[0]}, which began this run, has the digest of other parameters than the manifest",
+                "the manifest's were changed after the run began: ask its author",
+            )
         if found.open:
             what = "a later attempt began" if len(found.starts) > 1 else "the run began"
             raise LedgerError(
                 f"{what} at entry {found.last} and has no end",
                 "its tail was cut off, or the run goes on: ndrepro run --resume",
             )
-        if found.manifest not in manifests:
+        if found.manifest not in end.manifests:
             raise LedgerError(
                 f"the run ended (entry {found.last}) with another manifest than this one",
                 "this one was replaced, perhaps by that of an earlier attempt: get the last one",
             )
-        if found.outcome != outcome:
-            raise LedgerError(f"entry {found.last} says another outcome than {outcome!r}", "ask its author")
+        if found.outcome != end.outcome:
+            raise LedgerError(f"entry {found.last} says another outcome than {end.outcome!r}", "ask its author")
         return found
+
+    def _no_start(self, end: SignedEnd) -> LedgerError:
+        """Why the entry that began a run is not there: the list was made by others, or it was removed from the list.
+
+        A list in which the run's signer has no entry shows as little as none at all: it is what ``reproduce`` leaves
+        beside a run that came without its ledger. One with entries of the signer must have this run's beginning.
+        """
+        whole = bool(self.runs) and not self.gaps
+        if whole and end.run not in self.runs and end.keyid not in self.keyids and "" not in self.keyids:
+            return UnrelatedLedger(
+                "the ledger here is of other runs: it has no entry of this one, nor any by the key that signed it"
+            )
+        why = f" ({self.gaps[0][1]})" if self.gaps else ""
+        return LedgerError(
+            f"entry {end.start[0]}, which began this run, is not there, or no trusted key signed it{why}",
+            "its tail was cut off, or it is another ledger: get the one that was beside the run",
+        )

@@ -111,11 +111,13 @@ class Recorder:
             BusyError: another process holds the folder.
             KeyFileError: there is no key to sign with and none can be made.
             CanonicalError: a parameter has no JSON form.
+            UsageError: the identifier is empty or has more than 255 bytes, or the ledger lies in the folder.
             StorageError: the folder or the ledger cannot be written.
         """
         folder = Path(folder)
         ledger = ledger if isinstance(ledger, Ledger) else Ledger(Path(ledger))
         builder = builder if isinstance(builder, Builder) else Builder.from_json(Field(dict(builder), "builder"))
+        Field(run_id, "run_id", UsageError).identifier()
         parameters = canonical_bytes(external_parameters)
         if ledger.path.resolve().is_relative_to(folder.resolve()):
             raise UsageError(f"{ledger.path}: lies inside the run folder, which is signed", "keep the ledger beside it")

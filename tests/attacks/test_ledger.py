@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from compared_runs import account, put, records, sign_pair_member
 from ledgers import entry_of, unsigned_line
 from small_runs import SmallRun
 
+from ndrepro.analysis.results.results import read_results
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger, read_heads
 from provenance.attestation.trust import TrustedKey, TrustPolicy
@@ -297,3 +299,67 @@ def test_what_a_revoked_key_appends_does_not_count(
     assert second.verify().ok
     (problem,) = first.ledger.verify(TrustPolicy.load(first.home).keys())
     assert (problem.line, problem.kind, problem.reason) == (5, "ignored", "it was revoked")
+
+
+# -- a list of other runs ---------------------------------------------------------------------------------------------
+
+
+def reviewed(run: SmallRun, home: Path) -> tuple[TrustPolicy, KeyRing]:
+    """A reviewer who has a key of his own and trusts the run's author."""
+    ring = KeyRing(home)
+    ring.signer()
+    policy = TrustPolicy.load(home)
+    policy.add(KeyRing(run.home).public_key_pem(), "Ada")
+    return policy, ring
+
+
+def test_a_reviewer_s_ledger_beside_a_run_that_came_without_one_says_nothing_of_it(
+    signed_run: SmallRun, tmp_path: Path
+) -> None:
+    """What ``reproduce`` leaves: the run that it repeated failed check 8 afterwards."""
+    trust, ring = reviewed(signed_run, tmp_path / "reviewer")
+    signed_run.ledger.path.unlink()
+    signed_run.ledger.append("begun", "repetition", ring.signer())
+    signed_run.ledger.append("ended", "repetition", ring.signer(), outcome="completed", manifest=None)
+    verdict = signed_run.verify(trust=trust)
+    assert verdict.ok and ledger_check(verdict)[0] == "skip"
+    assert "of other runs" in ledger_check(verdict)[1] and verdict.manifest_ok
+
+
+def test_a_removed_beginning_is_found_where_the_signer_has_entries(
+    two_runs: tuple[SmallRun, SmallRun], tmp_path: Path
+) -> None:
+    first, second = two_runs
+    trust, ring = reviewed(first, tmp_path / "reviewer")
+    name = second.folder.name
+    whole, end = lines(first), entry_of(lines(first)[-1])
+    own = KeyRing(first.home)
+    made = {
+        "the author's other run alone": whole[:2],
+        "the author's end of it alone": [signed(own, "ended", name, None)],
+        "nothing": [],
+        "garbage": [b"garbage\n"],
+        "a stranger's entry": [signed(KeyRing(tmp_path / "stranger"), "begun", "x", None)],
+        "the author's entry, unsigned": [unsigned_line("begun", "x", {}, None)[1]],
+        "the reviewer's entry after one that was removed": [signed(ring, "begun", "x", end)],
+    }
+    for what, content in made.items():
+        write(first, *content)
+        assert ledger_check(second.verify(trust=trust))[0] == "fail", what
+    write(first, signed(ring, "begun", "x", None))
+    assert ledger_check(second.verify(trust=trust))[0] == "skip", "the control"
+
+
+def test_results_beside_others_ledger_count_and_their_starts_do_not(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    last = {"epoch": 2, "step": 12, "train_accuracy": 0.5, "test_accuracy": 0.6, "train_loss": 1.0, "test_loss": 1.1}
+    summary = {"metrics summary": {"epochs": 2, "last": {**last, "learning_rate": 0.1}}}
+    folder = sign_pair_member(tmp_path, "a", account(put("byproducts", summary)), records(4), home=tmp_path / "author")
+    small = SmallRun(folder.root, Ledger(runs / "ledger.jsonl"), tmp_path / "author")
+    trust, ring = reviewed(small, tmp_path / "reviewer")
+    assert read_results(runs, policy=trust).started == 1
+    small.ledger.path.unlink()
+    small.ledger.append("begun", "repetition", ring.signer(), name="x")
+    found = read_results(runs, policy=trust)
+    assert [row.run_id for row in found.rows] == ["a"]
+    assert found.started is None and [item.run_id for item in found.lost] == ["repetition"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from ndrepro.protocol.training_record import TrainingRecord
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.run_files import MANIFEST
 from provenance.attestation.trust import TrustPolicy
-from provenance.attestation.verify import Verdict, verify
+from provenance.attestation.verify import Verdict, signed_end, verify
+from provenance.ledger_entries.summary import SignedEnd
 
 # the outcome of a segment that was trained to its end
 SEGMENT = "segment"
@@ -60,23 +61,23 @@ class OtherRun:
 class Examined:
     """One manifest looked at on its own: what it is, and what the ledger is to be asked about it.
 
-    ``began`` is the ledger entry that the manifest points at, by sequence and digest; ``digests`` those of its file, by
-    signer.
+    ``end`` is None of a refused one.
     """
 
     path: Path
     result: ResultRow | Unfinished | OtherRun | Refused
-    run_id: str = ""
-    began: tuple[int, str] = (0, "")
-    digests: tuple[str, ...] = ()
-    outcome: str = ""
+    end: SignedEnd | None = None
+
+    @property
+    def run_id(self) -> str:
+        """The run's identifier, "" of a refused one."""
+        return self.end.run if self.end else ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON but for NaN and infinities; the path, and what follows from it, is left out."""
         kind = type(self.result).__name__
         fields = {name: value for name, value in vars(self.result).items() if name not in ("folder", "path")}
-        rest = {"run_id": self.run_id, "began": self.began, "digests": self.digests, "outcome": self.outcome}
-        return {"kind": kind, "fields": fields, **rest}
+        return {"kind": kind, "fields": fields, "end": None if self.end is None else asdict(self.end)}
 
     @classmethod
     def from_json(cls, path: Path, document: Mapping[str, Any]) -> Examined:
@@ -86,9 +87,7 @@ class Examined:
         # runs have most texts in common: each is held once
         shared: dict[str, Any] = {name: sys.intern(value) for name, value in fields.items() if type(value) is str}
         shared |= {name: tuple(fields[name]) for name in ("manifest_digests", "content") if name in fields}
-        sequence, entry = document["began"]
-        rest = document["run_id"], (sequence, entry), tuple(document["digests"]), document["outcome"]
-        return cls(path, kind(folder=path.parent, **{**fields, **shared}), *rest)
+        return cls(path, kind(folder=path.parent, **{**fields, **shared}), SignedEnd.from_json(document["end"]))
 
 
 def examine(path: Path, policy: TrustPolicy) -> Examined:
@@ -117,8 +116,7 @@ def examine(path: Path, policy: TrustPolicy) -> Examined:
             result = score_of(manifest, path.parent, verdict)
     except NoScore as error:
         return Examined(path, Refused(path, error.message))
-    began = manifest.ledger.sequence, manifest.ledger.digest
-    return Examined(path, result, run, began, verdict.digests, manifest.outcome)
+    return Examined(path, result, signed_end(manifest, verdict.digests, verdict.keyids))
 
 
 def _identifier(manifest: Manifest) -> str:

@@ -7,7 +7,6 @@ the run could not find out, which stays ``None`` or "".
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -26,8 +25,9 @@ from provenance.attestation.dsse import read_envelope
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.statement import Statement
 from provenance.attestation.verify import Verdict
-from provenance.errors import ManifestError, ProvenanceError
+from provenance.errors import CanonicalError, ManifestError, ProvenanceError
 from provenance.formats.bounded_read import LOG_BYTES, read_bounded
+from provenance.formats.canonical_json import parse
 from provenance.formats.digest import bytes_digest
 
 # settings that a row has a place of its own for
@@ -250,7 +250,7 @@ def _train_seconds(manifest: Manifest, folder: Path) -> float | None:
         if path.stat().st_size != signed.size or bytes_digest(data := read_bounded(path, LOG_BYTES)) != signed.sha256:
             return None
         # the very bytes that were hashed, all lines in one go: a long run has a hundred
-        rows = json.loads(b"[%b]" % b",".join(data.splitlines()))
+        rows = parse(b"[%b]" % b",".join(data.splitlines()))
         return math.fsum(float(row["train_seconds"] or 0) for row in rows)
-    except (OSError, KeyError, TypeError, ValueError):
+    except (OSError, KeyError, TypeError, ValueError, CanonicalError):
         return None

@@ -9,7 +9,8 @@
 A manifest counts when it is an envelope as the recorder writes it, a trusted key signed it, it is a statement of a
 known schema whose subjects agree (checks 1 to 4 of ``provenance.attestation.verify``), it contradicts neither itself
 (``ndrepro.analysis.results.result_row``) nor the ledger beside it (check 8), where there is one, and every file of the
-run that lies beside it is the one that was signed (check 6). Files that are missing refuse no run. With ``cache`` what
+run that lies beside it is the one that was signed (check 6). Beside a ledger of others' runs it counts too, and how
+many runs were started is then not known. Files that are missing refuse no run. With ``cache`` what
 was verified once is not verified again while the run's folder stays as it was (``manifest_cache``).
 
 A training counts once (``once_each``). Trail, states or weights that are, by digest, those of a run with other seeds
@@ -35,7 +36,7 @@ from provenance.attestation.key_home import default_home
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.trust import TrustPolicy
 from provenance.errors import LedgerError, NotFoundError
-from provenance.ledger_entries.summary import LedgerRun, LedgerSummary
+from provenance.ledger_entries.summary import LedgerRun, LedgerSummary, UnrelatedLedger
 
 if TYPE_CHECKING:
     import pandas
@@ -205,12 +206,20 @@ def _checked(folder: Path, examined: list[Examined], path: Path, ledger: LedgerS
     """One folder's manifests, each compared with the ledger at ``path``; of several of one run the first counts."""
     found: dict[str, Examined] = {}
     refused: list[Refused] = []
+    unrelated = False
     for item in examined:
         if isinstance(item.result, Refused):
             refused.append(item.result)
-        elif problem := _objection(ledger, item):
-            refused.append(Refused(item.path, problem))
-        elif (first := found.setdefault(item.run_id, item)) is not item:
+            continue
+        try:
+            if ledger.exists and item.end is not None:
+                ledger.end_of(item.end)
+        except UnrelatedLedger:
+            unrelated = True
+        except LedgerError as error:
+            refused.append(Refused(item.path, f"its ledger: {error.message}"))
+            continue
+        if (first := found.setdefault(item.run_id, item)) is not item:
             refused.append(Refused(item.path, f"the same run as {first.path}"))
     results = [item.result for item in found.values()]
     others = [result for result in results if isinstance(result, Unfinished)]
@@ -224,19 +233,9 @@ def _checked(folder: Path, examined: list[Examined], path: Path, ledger: LedgerS
         unfinished=tuple(result for result in others if result.outcome != SEGMENT),
         segments=tuple(result for result in others if result.outcome == SEGMENT),
         lost=tuple(lost),
-        started=len(ledger.runs) if whole else None,
+        started=len(ledger.runs) if whole and not unrelated else None,
         others=tuple(result for result in results if isinstance(result, OtherRun)),
     )
-
-
-def _objection(ledger: LedgerSummary, item: Examined) -> str:
-    """Why a manifest is not how its run ended, by check 8 of ``verify``; "" where it is, or there is no ledger."""
-    try:
-        if ledger.exists:
-            ledger.end_of(item.run_id, item.began, item.digests, item.outcome)
-    except LedgerError as error:
-        return f"its ledger: {error.message}"
-    return ""
 
 
 def _ledger_of(folder: Path) -> Path:

@@ -11,7 +11,6 @@ out of the folder that the training process writes into, and is removed when the
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +18,14 @@ from typing import Any
 
 from ndrepro.protocol.errors import CheckpointError
 from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.messages import Scores
 from provenance.attestation.dsse import read_envelope, sign_envelope, verify_envelope, write_envelope
 from provenance.attestation.key_home import KeyRing
 from provenance.errors import ManifestError, ProvenanceError, StorageError
 from provenance.formats.atomic_io import make_folder, write_atomically
 from provenance.formats.canonical_json import canonical_bytes, parse
 from provenance.formats.digest import file_digest
-from provenance.formats.metrics_log import read_scalars
+from provenance.formats.metrics_log import parse_row, read_scalars
 from provenance.formats.strict_json import Field
 from provenance.formats.trail import Trail
 from provenance.signatures.public_key import PublicKey
@@ -146,7 +146,8 @@ def _logs(folder: RunFolder, step: int) -> dict[str, tuple[int, str]]:
     parts = {folder.trail: Trail(folder.trail).size_through(step)}
     rows = 0
     if folder.metrics.exists():
-        rows = sum(int(row["step"] or 0) <= step for row in read_scalars(folder.metrics, tolerate_torn=True))
+        logged = read_scalars(folder.metrics, tolerate_torn=True)
+        rows = sum(Scores.from_row(row).step <= step for row in logged)
         parts[folder.metrics] = _size_of_rows(folder.metrics, rows)
     if folder.timing.exists():
         parts[folder.timing] = _size_of_rows(folder.timing, rows)
@@ -158,7 +159,7 @@ def _logs(folder: RunFolder, step: int) -> dict[str, tuple[int, str]]:
 def _size_of_rows(path: Path, count: int) -> int:
     with path.open("rb") as stream:
         lines = [stream.readline() for _ in range(count)]
-    if not all(line.endswith(b"\n") and json.loads(line) is not None for line in lines):
+    if not all(line.endswith(b"\n") and parse_row(line) for line in lines):
         raise CheckpointError(f"{path}: fewer than {count} rows")
     return sum(map(len, lines))
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from ndrepro.protocol.errors import CheckpointError
 from ndrepro.protocol.training_state import Place, StateDigest
+from provenance.errors import CanonicalError
+from provenance.formats.canonical_json import parse
 
 
 def checkpoint_state(path: Path) -> tuple[Place, StateDigest]:
@@ -18,12 +19,12 @@ def checkpoint_state(path: Path) -> tuple[Place, StateDigest]:
 
     try:
         with safe_open(str(path), framework="numpy") as file:
-            place = Place.from_json(json.loads((file.metadata() or {})["ndrepro"])["place"])
+            place = Place.from_json(parse((file.metadata() or {})["ndrepro"].encode())["place"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator there)
         return place, StateDigest.of_checkpoint(place, tensors)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error.message}", error.cure) from None
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, CanonicalError) as error:
         raise CheckpointError(f"{path}: damaged ({type(error).__name__}: {error})", "get the original file") from None
 
 

@@ -196,7 +196,7 @@ def _cut_back(folder: RunFolder, step: int) -> None:
             log.unlink(missing_ok=True)
     elif folder.metrics.exists():
         rows = read_scalars(folder.metrics, tolerate_torn=True)
-        kept = sum(int(row["step"] or 0) <= step for row in rows)
+        kept = sum(Scores.from_row(row).step <= step for row in rows)
         for log in (folder.metrics, folder.timing):
             ScalarLog(log, keep_rows=kept).close()
         if folder.states.exists():

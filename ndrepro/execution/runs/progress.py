@@ -9,7 +9,6 @@ row an epoch.
 from __future__ import annotations
 
 import errno
-import json
 import time
 from collections import deque
 from collections.abc import Callable
@@ -21,6 +20,8 @@ from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, Scores, Timing, read_json
 from provenance.errors import ProvenanceError, StorageError, TrailError
 from provenance.formats.bounded_read import open_regular
+from provenance.formats.metrics_log import parse_row
+from provenance.formats.strict_json import Field
 from provenance.formats.trail import Trail
 
 _WINDOW_SECONDS = 60.0
@@ -103,8 +104,9 @@ class Watcher:
     def _steps(self) -> int | None:
         if self._total_steps is None and self._folder.dataset.exists():
             try:
-                images = int(read_json(self._folder.dataset)["train_images"])
-            except (ProvenanceError, LookupError, TypeError, ValueError, OverflowError):
+                listing = Field(read_json(self._folder.dataset), "dataset.json")
+                images = listing.member("train_images").integer(1)
+            except ProvenanceError:
                 # the total stays unknown; what is wrong with the file is reported when the run is signed
                 return None
             epoch_steps = -(-images // self._experiment.batch_size)
@@ -136,7 +138,7 @@ class _Rows(Generic[Row]):
         try:
             for line in self._whole_lines():
                 self._lines += 1
-                found.append(self._parse(_finite(json.loads(line))))
+                found.append(self._parse(parse_row(line)))
         except FileNotFoundError:
             pass
         except OSError as error:
@@ -157,12 +159,9 @@ class _Rows(Generic[Row]):
         return whole.splitlines()
 
 
-def _finite(row: dict[str, Any]) -> dict[str, Any]:
-    """Losses that are not finite are written as words."""
-    return {key: float(value) if isinstance(value, str) else value for key, value in row.items()}
-
-
 def _timing_of(row: dict[str, Any]) -> Timing:
-    if not all(isinstance(value, (int, float)) for value in row.values()):
-        raise TypeError("a value that is no number")
+    whole = ("epoch", "peak_memory_bytes", "peak_device_memory_bytes")
+    for name, value in row.items():
+        if type(value) is not int and (name in whole or type(value) is not float):
+            raise TypeError(f"{name} is {value!r}, expected a {'whole ' if name in whole else ''}number")
     return Timing(**row)

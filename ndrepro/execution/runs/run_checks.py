@@ -142,7 +142,7 @@ def _check_rows(folder: RunFolder, manifest: Manifest, rows: tuple[StateDigest, 
         raise ManifestError(f"{name}: its rows are not one epoch after the other from {first} on")
     if odd := next((row for row in rows if not row.consistent), None):
         raise ManifestError(f"{name}: the digest of the state after epoch {odd.epoch} is not that of its parts")
-    steps = [int(row["step"] or 0) for row in read_scalars(folder.metrics, tolerate_torn=True)]
+    steps = [Scores.from_row(row).step for row in read_scalars(folder.metrics, tolerate_torn=True)]
     start = 0 if asked.segment_epochs is None else asked.resume_step
     # a process that is killed between the two logs leaves the results of one epoch more
     if [row.step for row in rows] not in (
