@@ -10,6 +10,7 @@ Run it after a network or a method was added or changed; a test says when that w
 from __future__ import annotations
 
 import csv
+import math
 import sys
 from dataclasses import asdict
 
@@ -39,7 +40,25 @@ def cost_of(design: str, arch: str, method: str) -> Cost:
         state_tensors=len(state),
         state_bytes=sum(tensor.numel() * tensor.element_size() for tensor in state.values()),
         parameter_bytes=sum(parameter.numel() * parameter.element_size() for parameter in net.parameters()),
+        activation_bytes=4 * sum(_activations(row) for row in rows),
     )
+
+
+def _activations(row: Row) -> int:
+    """Numbers that one image leaves for the backward pass: a layer's output, and the patches that it whitens."""
+    outputs = math.prod(row.output_shape[1:])
+    if row.block is None or row.layer not in _CONVOLUTIONS:
+        return outputs
+    height, width = _sampled(row)
+    kernel = math.prod(_both(row.kernel or 1))
+    return outputs + (row.in_channels_or_features or 0) * kernel * height * width
+
+
+def _sampled(row: Row) -> tuple[int, int]:
+    """How many patches of an image go into the covariance, in both directions."""
+    stride = _both(row.sampling_stride)
+    height, width = (max(1, size // extent) for size, extent in zip(row.input_shape[2:], stride, strict=True))
+    return height, width
 
 
 def _image_macs(row: Row) -> int:
@@ -48,8 +67,7 @@ def _image_macs(row: Row) -> int:
         macs = row.output_shape[2] * row.output_shape[3] * _weights(row)
         if row.block is None:
             return macs
-        stride = _both(row.sampling_stride)
-        height, width = (max(1, size // extent) for size, extent in zip(row.input_shape[2:], stride, strict=True))
+        height, width = _sampled(row)
         blocks = (row.in_channels_or_features or 0) // row.block
         return macs + blocks * height * width * _features(row) ** 2
     if row.layer in _LINEAR:

@@ -89,9 +89,15 @@ class Study:
 
     def submit(self, *words: str, minutes: int = 20) -> str:
         """The array's number."""
+        (array,) = self.submit_arrays(*words, minutes=minutes)
+        return array
+
+    def submit_arrays(self, *words: str, minutes: int = 20) -> list[str]:
+        """The numbers of the arrays, one for each resource class."""
         done = self.command("run", "--on=slurm", f"--minutes={minutes}", "--json", *words)
         assert done.returncode == 0, done.stderr
-        return str(json.loads(done.stdout)["array"])
+        arrays: list[str] = json.loads(done.stdout)["arrays"]
+        return arrays
 
     def status(self) -> dict[str, object]:
         document: dict[str, object] = json.loads(self.command("status", "--json").stdout)
@@ -172,13 +178,23 @@ def send(sig: signal.Signals, words: str) -> None:
         os.kill(number, sig)
 
 
-def test_a_study_is_one_array_with_a_failing_task_told_and_a_report(study: Study) -> None:
+def test_resource_classes_are_arrays_submitted_once_with_failing_tasks_and_a_report(study: Study) -> None:
     # a last batch of one image, whose last feature map has one value a channel: batch norm refuses it while training
     fails = '{ arch = "resnet18d", method = "bn", train_images = 65, batch_size = 64, seed = [0, 1, 2, 3] }'
-    study.write(grid(f'include = [{{ method = ["bn", "nd"], seed = [0, 1] }}, {fails}]'))
-    array = study.submit("--jobs=3")
-    states = study.wait_over(array)
-    assert set(states) == {f"{array}_{number}" for number in range(8)}
+    needs = '[[resources]]\nmemory_gib = 1.5\n[[resources]]\nwhen = { arch = "resnet18d" }\nmemory_gib = 2\n'
+    study.write(grid(f'include = [{{ method = ["bn", "nd"], seed = [0, 1] }}, {fails}]\n{needs}'))
+    small, large = study.submit_arrays("--jobs=3")
+    asked = [study.cluster.ask("squeue", "-h", "-j", array, "-o", "%m") or "" for array in (small, large)]
+    assert [set(each.split()) for each in asked] == [{"1.50G"}, {"2G"}]
+    assert study.submit_arrays() == [], "by mistake: all of it is in the queue"
+    waiting = study.status()
+    assert set(waiting["states"]) <= {"queued", "running", "done"}  # type: ignore[call-overload]
+    assert any(task["reason"] == "JobArrayTaskLimit" for task in waiting["slurm"])  # type: ignore[attr-defined]
+    study.wait_over(small)
+    states = study.wait_over(large)
+    assert states == {
+        f"{array}_{n}": state for array, state in ((small, "COMPLETED"), (large, "FAILED")) for n in range(4)
+    }
     status = study.command("status")
     assert status.returncode == 1, "what failed is reported"
     assert "done       4 of 8 runs" in status.stdout
@@ -186,7 +202,7 @@ def test_a_study_is_one_array_with_a_failing_task_told_and_a_report(study: Study
     assert Ledger(study.runs / "ledger.jsonl").verify() == []
     for folder in study.folders():
         study.verify(folder)
-    (submission,) = study.runs.glob(".slurm/mini/*")
+    submission = next(study.runs.glob(".slurm/mini/*/submission.json")).parent
     real_slurm.until((submission / "status.json").exists, "the report", 120)
     report = json.loads((submission / "status.json").read_text())
     assert report["study"] == "mini"
@@ -233,11 +249,12 @@ def test_a_task_that_meets_its_time_limit_is_put_back_and_goes_on_to_the_same_bi
 
 def test_a_task_that_dies_without_a_word_is_told_with_slurms_reason(study: Study) -> None:
     study.write(grid('axes.method = ["nd"]'))
-    done = study.command("run", "--on=slurm", "--minutes=10", "--sbatch=mem=150M", "--follow")
+    done = study.command("run", "--on=slurm", "--minutes=10", "--memory=0.15", "--follow")
     assert done.returncode == 1, done.stderr
     (state,) = study.queue().values()
     assert state in ("FAILED", "OUT_OF_MEMORY"), "which of them is for what watches over its memory"
     assert f"ended as {state} before the run reported its own end" in done.stderr + done.stdout
+    assert "it was killed for its memory: it had 154M" in study.command("status").stdout
     assert study.outcomes() in ([], [""]), "not started, or never ended"
 
 
@@ -316,12 +333,17 @@ def test_cancelling_ends_runs_signed_and_resumable(study: Study) -> None:
     study.write(grid('axes.method = ["nd"]\naxes.seed = [0, 1, 2]'), settings=settings)
     array = study.submit("--jobs=1")
     folder = study.wait_checkpoint()
+    forgotten = study.runs / ".slurm" / "mini" / "old" / "submission.json"
+    forgotten.parent.mkdir()
+    forgotten.write_text('{"array": "999999", "tasks": [["a run of long ago"]]}', encoding="utf-8")
     done = study.command("cancel")
-    assert (done.returncode, array in done.stdout) == (0, True)
+    assert (done.returncode, f"array {array}\n" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert "Slurm no longer knows array 999999" in done.stdout
     real_slurm.until(lambda: not study.cluster.ask("squeue", "-h", "-j", array), f"array {array}", 300)
     real_slurm.until(lambda: study.queue()[f"{array}_0"] == "CANCELLED", "the account of the first", 200)
     # an element that was cancelled while it waited may never be in Slurm's accounts
     assert set(study.queue().values()) <= {"CANCELLED", "UNKNOWN"}
+    forgotten.unlink()
     assert study.outcomes()[-1] == "interrupted"
     study.verify(folder)
     assert study.command("cancel").stdout.startswith("nothing of mini")
@@ -345,18 +367,25 @@ def test_small_runs_share_one_task_and_the_study_can_be_followed(study: Study) -
 
 def test_what_slurm_refuses_is_said_and_nothing_is_begun(study: Study) -> None:
     study.write(grid('axes.method = ["bn"]'))
-    for words, said in (
-        (["--partition=nowhere"], "partition"),
-        (["--sbatch=mem=900000G"], ""),
-        (["--sbatch=no-such-option=1"], "option"),
+    for words, code, said in (
+        (["--memory=900000"], 3, "Slurm refuses the array"),
+        (["--sbatch=no-such-option=1"], 3, "Slurm refuses the array: sbatch: unrecognized option"),
+        (["--partition=nowhere"], 3, "the cluster has no partition 'nowhere'"),
+        (["--minutes=61"], 2, "--minutes 61: MaxTime of the partition main allows 60"),
+        (["--sbatch=array=0-3"], 2, "--sbatch array: this command sets it itself"),
     ):
         done = study.command("run", "--on=slurm", *words)
-        assert done.returncode == 3, (words, done.stdout, done.stderr)
-        assert "Slurm refuses the array" in done.stderr
-        assert said in done.stderr
+        assert (done.returncode, said in done.stderr) == (code, True), (words, done.stdout, done.stderr)
     done = study.command("run", "--on=nowhere")
     assert done.returncode == 2
+    study.cluster.ask("sacctmgr", "-i", "modify", "user", "root", "set", "MaxSubmitJobs=1")
+    try:
+        done = study.command("run", "--on=slurm")
+        assert "the queue takes no more jobs: MaxSubmit of the account ci allows 1" in done.stderr
+    finally:
+        study.cluster.ask("sacctmgr", "-i", "modify", "user", "root", "set", "MaxSubmitJobs=-1")
     assert not study.folders()
+    assert not list(study.runs.glob(".slurm/mini/*/submission.json"))
 
 
 def test_without_slurm_it_says_so(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,7 +410,7 @@ def test_an_image_of_the_study_file_is_a_task_beside_the_others(study: Study, si
     study.wait_over(study.submit())
     assert study.status()["states"] == {"done": 2}
     inside = [json.loads(folder.request.read_text())["container"] for folder in study.folders()]
-    assert sorted(each["digest"] if each else "" for each in inside) == ["", image.digest]
+    assert sorted(each["identifier"] if each else "" for each in inside) == ["", image.digest]
     for folder in study.folders():
         study.verify(folder)
 

@@ -71,7 +71,7 @@ def plan(
     as_json: options.Json = False,
 ) -> int:
     """Show a study's size, its status, and the estimated cost of the rest."""
-    found, _, inside = _plan(study, grids, runs, engine, image, where_begun=True)
+    found, _, inside = _plan(study, grids, runs, engine, image, where_begun=True, in_queue=True)
     if as_json:
         output.print_json(study_words.plan_document(found))
         return output.DONE
@@ -90,9 +90,9 @@ def status(
     as_json: options.Json = False,
 ) -> int:
     """Show the status of every run. Exit 1 where one failed or does not count."""
-    from ndrepro.execution.studies.run_status import FAILED, REFUSED
+    from ndrepro.execution.studies.run_status import DONE, FAILED, REFUSED
 
-    found, how, _ = _plan(study, grids, runs, engine, image, where_begun=True)
+    found, how, _ = _plan(study, grids, runs, engine, image, where_begun=True, in_queue=True)
     wrong = found.states[FAILED] + found.states[REFUSED]
     if as_json:
         output.print_json(
@@ -100,22 +100,26 @@ def status(
         )
     else:
         study_words.print_status(found)
-        study_slurm.print_tasks(how.runs, found.study.name)
+        done = {item.run.label for item in found.items if item.status.state == DONE}
+        study_slurm.print_tasks(how.runs, found.study.name, done)
     return output.NO if wrong else output.DONE
 
 
 def cancel(study: Name, runs: options.Runs = options.DEFAULT_RUNS, as_json: options.Json = False) -> int:
     """Cancel a study's tasks in Slurm; runs under way end signed and can be resumed."""
-    from ndrepro.execution.slurm.launcher import cancel as cancel_arrays
+    from ndrepro.execution.slurm.submissions import cancel as cancel_arrays
 
     found, how, _ = _plan(study, None, runs)
-    arrays = cancel_arrays(how.runs, found.study.name)
+    cancelled = cancel_arrays(how.runs, found.study.name)
     if as_json:
-        output.print_json({"cancelled": arrays})
-    elif arrays:
-        terminal.write_line(f"cancelled  {', '.join(f'array {array}' for array in arrays)}")
+        output.print_json({"cancelled": list(cancelled.arrays), "forgotten": list(cancelled.forgotten)})
+        return output.DONE
+    if cancelled.arrays:
+        terminal.write_line(f"cancelled  {', '.join(f'array {array}' for array in cancelled.arrays)}")
     else:
         terminal.write_line(f"nothing of {found.study.name} is in Slurm's queue")
+    if cancelled.forgotten:
+        terminal.write_line(f"note       Slurm no longer knows array {', '.join(cancelled.forgotten)}")
     return output.DONE
 
 
@@ -133,22 +137,24 @@ def run(
     pack: study_slurm.Pack = 1,
     gpu_memory: study_slurm.GpuMemory = None,
     minutes: study_slurm.Minutes = None,
+    memory: study_slurm.Memory = None,
     sbatch: study_slurm.Sbatch = None,
     follow: study_slurm.Follow = False,
+    no_report: study_slurm.NoReport = False,
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
     """Run what is not complete, resume what was interrupted, retry what failed. Ctrl-C stops cleanly."""
     if where not in (study_slurm.LOCAL, study_slurm.SLURM):
         raise UsageError(f"--on {where}: not a place to run", "it is local or slurm")
-    found, how, inside = _plan(study, grids, runs, engine, image)
+    found, how, inside = _plan(study, grids, runs, engine, image, in_queue=where == study_slurm.SLURM)
     paths = data_paths.parse(data or [])
     again = _Again(*(_command(verb, study, grids, runs, inside, data or []) for verb in ("run", "resume")))
     if where == study_slurm.LOCAL:
         return _carry_out(found, how, jobs or 1, paths, as_json, again)
-    cluster = study_slurm.cluster_of(jobs, partition, account, gpus, pack, gpu_memory, minutes, sbatch or [])
+    cluster = study_slurm.cluster_of(jobs, partition, account, gpus, pack, gpu_memory, minutes, memory, sbatch or [])
     spelled = study_slurm.spelled(found, study, _inside(inside))
-    return _submit(found, how, cluster, paths, spelled, follow, as_json, again)
+    return _submit(found, how, cluster, paths, spelled, follow, not no_report, as_json, again)
 
 
 def resume(
@@ -186,8 +192,12 @@ def _plan(
     image: str | None = None,
     *,
     where_begun: bool = False,
+    in_queue: bool = False,
 ) -> tuple[StudyPlan, RunOptions, PinnedImage | None]:
-    """The plan, and the image that the whole study is run in: that asked for, else, if wished, where it was started."""
+    """The plan, and the image that the whole study is run in: that asked for, else, if wished, where it was started.
+
+    ``in_queue``: runs in Slurm's queue are seen as such.
+    """
     from ndrepro.execution.containers import engines
     from ndrepro.execution.runs.run import RunOptions
     from ndrepro.execution.studies.plan import image_of_started_runs, make_plan
@@ -199,9 +209,10 @@ def _plan(
     how = RunOptions(runs=RunsFolder(runs), home=default_home())
     found, wanted = load_study(find_study(study)), options.container(engine, image)
     pinned = None if wanted is None else engines.pin(wanted)
-    plan = make_plan(inside(found, pinned) if pinned else found, grids or [], how)
+    queued = study_slurm.queued(how.runs, found.name) if in_queue else {}
+    plan = make_plan(inside(found, pinned) if pinned else found, grids or [], how, queued)
     if pinned is None and where_begun and (pinned := image_of_started_runs(plan)):
-        plan = make_plan(inside(found, pinned), grids or [], how)
+        plan = make_plan(inside(found, pinned), grids or [], how, queued)
     return plan, how, pinned
 
 
@@ -250,6 +261,7 @@ def _submit(
     data: dict[str, Path],
     study: Spelled,
     follow: bool,
+    report: bool,
     as_json: bool,
     again: _Again,
 ) -> int:
@@ -259,15 +271,18 @@ def _submit(
     paths = _by_dataset(plan, data)
     if follow:
         with study_live.watching(jobs=cluster.at_once, error=as_json) as observer:
-            outcome, array = study_slurm.submit(plan, how, cluster, paths, study, observer, follow)
+            outcome, submitted = study_slurm.submit(
+                plan, how, cluster, paths, study, observer, follow=True, report=report
+            )
     else:
-        outcome, array = study_slurm.submit(plan, how, cluster, paths, study, study_slurm.SilentStudy(), follow)
+        silent = study_slurm.SilentStudy()
+        outcome, submitted = study_slurm.submit(plan, how, cluster, paths, study, silent, follow=False, report=report)
     if outcome.trouble is not None or follow:
         return _conclude(outcome, again, as_json)
     if as_json:
-        output.print_json({"array": array, **study_words.plan_document(outcome.plan)})
+        output.print_json({**study_slurm.submitted_document(submitted), **study_words.plan_document(outcome.plan)})
     else:
-        study_slurm.print_submitted(how.runs, plan, array, again.resume)
+        study_slurm.print_submitted(submitted, again.resume)
     return output.DONE
 
 

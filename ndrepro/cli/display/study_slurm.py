@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,8 +15,9 @@ from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
     from ndrepro.execution.runs.run import RunOptions
-    from ndrepro.execution.slurm.launcher import QueuedTask, Spelled
+    from ndrepro.execution.slurm.launcher import Spelled, Submitted
     from ndrepro.execution.slurm.request import Cluster
+    from ndrepro.execution.slurm.submissions import QueuedTask
     from ndrepro.execution.studies.launchers import Event
     from ndrepro.execution.studies.plan import Outcome, StudyObserver, StudyPlan
     from ndrepro.execution.studies.run_status import RunStatus
@@ -24,6 +26,26 @@ if TYPE_CHECKING:
 
 LOCAL, SLURM = "local", "slurm"
 _LABEL = 10
+_GROUPED = 4  # tasks that wait for one reason are told one by one up to so many
+# options of sbatch on which the arrays depend, each with what to use instead
+_LEFT = "leave it out"
+_OWN_OPTIONS = {
+    "array": "choose runs with --grid, and how many at once with --jobs",
+    "a": "choose runs with --grid, and how many at once with --jobs",
+    "time": "use --minutes",
+    "t": "use --minutes",
+    "partition": "use --partition",
+    "p": "use --partition",
+    "account": "use --account",
+    "A": "use --account",
+    "nodes": "use `nodes` in the study file's [[resources]]",
+    "N": "use `nodes` in the study file's [[resources]]",
+    "cpus-per-task": "use the setting threads",
+    "c": "use the setting threads",
+    "gpus-per-node": "use --gpus",
+    **dict.fromkeys(("ntasks", "n", "ntasks-per-node", "signal", "requeue", "no-requeue", "open-mode"), _LEFT),
+    **dict.fromkeys(("output", "o", "error", "e", "wrap", "wait", "W", "parsable", "test-only", "chdir", "D"), _LEFT),
+}
 
 On = Annotated[str, typer.Option("--on", metavar="WHERE", help="local (default), or slurm: as one array of a cluster.")]
 Partition = Annotated[str | None, typer.Option("--partition", metavar="P", help="slurm: the partition.")]
@@ -43,6 +65,13 @@ Minutes = Annotated[
 Sbatch = Annotated[
     list[str] | None,
     typer.Option("--sbatch", metavar="KEY=VALUE", help="slurm: another option of sbatch, e.g. mem=16G; many times."),
+]
+Memory = Annotated[
+    float | None,
+    typer.Option("--memory", metavar="GIB", min=0, help="slurm: memory of a task; by default estimated; 0: not asked."),
+]
+NoReport = Annotated[
+    bool, typer.Option("--no-report", help="slurm: no last job that writes the study's status when all is over.")
 ]
 Follow = Annotated[bool, typer.Option("--follow", help="slurm: stay and show progress until all runs are over.")]
 
@@ -77,21 +106,31 @@ def cluster_of(
     pack: int,
     gpu_memory: float | None,
     minutes: int | None,
+    memory: float | None,
     sbatch: Sequence[str],
 ) -> Cluster:
-    """What is asked of the cluster. Raises UsageError for ``--sbatch`` that is no pair."""
+    """What is asked of the cluster. Raises UsageError for ``--sbatch`` that is no pair, or that breaks the arrays."""
     from ndrepro.execution.slurm.request import Cluster
 
     more: dict[str, str] = {}
     for pair in sbatch:
         key, equals, value = pair.lstrip("-").partition("=")
         if not equals or not key:
-            raise UsageError(f"--sbatch {pair}: expected KEY=VALUE", "e.g. --sbatch mem=16G")
+            raise UsageError(f"--sbatch {pair}: expected KEY=VALUE", "e.g. --sbatch constraint=a100")
+        if key in _OWN_OPTIONS:
+            raise UsageError(f"--sbatch {key}: this command sets it itself", _OWN_OPTIONS[key])
         more[key] = value
-    at_once = {} if jobs is None else {"at_once": jobs}
-    return Cluster(
-        partition, account, pack=pack, gpus=gpus, gpu_memory_gib=gpu_memory, minutes=minutes, more=more, **at_once
+    asked = Cluster(
+        partition,
+        account,
+        pack=pack,
+        gpus=gpus,
+        gpu_memory_gib=gpu_memory,
+        minutes=minutes,
+        memory_gib=memory,
+        more=more,
     )
+    return asked if jobs is None else replace(asked, at_once=jobs)
 
 
 def spelled(plan: StudyPlan, word: str, options: tuple[str, ...]) -> Spelled:
@@ -108,47 +147,108 @@ def submit(
     data: Mapping[str, Path],
     study: Spelled,
     observer: StudyObserver,
+    *,
     follow: bool,
-) -> tuple[Outcome, str | None]:
-    """Submit what is to do as one array; how the study stands after, and the array's number."""
-    from ndrepro.execution.slurm.launcher import SlurmLauncher
+    report: bool,
+) -> tuple[Outcome, Submitted]:
+    """Submit what is to do; how the study stands after, and what was submitted."""
+    from ndrepro.execution.slurm.launcher import SlurmLauncher, Submitted
     from ndrepro.execution.studies.plan import carry_out
 
-    seconds = {item.run.identity: item.left.seconds for item in plan.todo}
-    launcher = SlurmLauncher(cluster, how, study, seconds, follow)
-    return carry_out(plan, how, launcher, observer, data), launcher.array
+    estimates = {item.run.identity: item.left for item in plan.todo}
+    launcher = SlurmLauncher(cluster, how, study, estimates, follow=follow, report=report)
+    outcome = carry_out(plan, how, launcher, observer, data)
+    return outcome, launcher.submitted or Submitted()
 
 
-def print_submitted(runs: RunsFolder, plan: StudyPlan, array: str | None, command: str) -> None:
-    """The array's number, and how to see and to cancel it."""
-    if array is None:
-        terminal.write_line("nothing to submit: every run is done or under way")
+def queued(runs: RunsFolder, study: str) -> dict[str, str]:
+    """The study's runs in Slurm's queue, as ``make_plan`` takes them; none where Slurm is not to be asked here."""
+    from ndrepro.execution.slurm.submissions import queued_runs
+
+    try:
+        return queued_runs(runs, study)
+    except EngineError:
+        return {}  # `print_tasks` says why
+
+
+def print_submitted(submitted: Submitted, command: str) -> None:
+    """The arrays' numbers, and how to see and to cancel them."""
+    if not submitted.arrays:
+        terminal.write_line("nothing to submit: every run is done, under way or in the queue")
         return
-    mine = [task for task in _tasks(runs, plan.study.name)[0] if task.number.partition("_")[0] == array]
-    runs_count = plural(sum(len(task.labels) for task in mine), "run")
-    terminal.write_line(f"{'submitted':<{_LABEL}} array {array}: {plural(len(mine), 'task')}, {runs_count}")
+    arrays = ("array " if len(submitted.arrays) == 1 else "arrays ") + ", ".join(submitted.arrays)
+    counts = f"{plural(submitted.tasks, 'task')}, {plural(submitted.runs, 'run')}"
+    terminal.write_line(f"{'submitted':<{_LABEL}} {arrays}: {counts}")
+    if submitted.left:
+        left = f"{plural(submitted.left, 'run')} not submitted: submit again when some tasks are over"
+        terminal.write_line(f"{'left':<{_LABEL}} {left}")
+    if submitted.note:
+        terminal.write_line(f"{'note':<{_LABEL}} {submitted.note}")
     terminal.write_line(f"{'next':<{_LABEL}} {command.replace(' resume ', ' status ')}")
     terminal.write_line(f"{'':<{_LABEL}} {command.replace(' resume ', ' cancel ')}")
 
 
-def print_tasks(runs: RunsFolder, study: str) -> None:
-    """What the queue says of each task that is not over, or did not end well."""
+def submitted_document(submitted: Submitted) -> dict[str, Any]:
+    """The same as JSON; ``array`` is the first of the arrays."""
+    return {
+        "array": submitted.arrays[0] if submitted.arrays else None,
+        "arrays": list(submitted.arrays),
+        "tasks": submitted.tasks,
+        "not_submitted": submitted.left,
+        "note": submitted.note,
+    }
+
+
+def print_tasks(runs: RunsFolder, study: str, done: Container[str] = ()) -> None:
+    """Each task that is not over, with the reason why it waits, and each that ended badly, with the cause.
+
+    Tasks whose runs are all ``done`` are left out, whatever became of them.
+    """
     found, trouble = _tasks(runs, study)
     if trouble:
         terminal.write_line(f"{'slurm':<{_LABEL}} {trouble}")
+    waiting: dict[str, list[QueuedTask]] = {}
     for task in found:
-        if task.state != "COMPLETED":
-            terminal.write_line(f"{'slurm':<{_LABEL}} {task.number} {task.state}: {', '.join(task.labels)}")
+        labels, account = ", ".join(task.runs.labels), task.account
+        if task.state == "COMPLETED" or all(label in done for label in task.runs.labels):
+            continue
+        if account.queued and account.reason:
+            waiting.setdefault(f"{task.state} ({account.reason})", []).append(task)
+            continue
+        end = task.end()
+        terminal.write_line(
+            f"{'slurm':<{_LABEL}} {task.number} {task.state}: {labels}" + (f": {end.reason}" if end else "")
+        )
+        if end and end.cure:
+            terminal.write_line(f"{'':<{_LABEL}} hint: {end.cure}")
+    for state, tasks in waiting.items():
+        if len(tasks) > _GROUPED:
+            which = f"{tasks[0].number} to {tasks[-1].number}"
+            terminal.write_line(f"{'slurm':<{_LABEL}} {len(tasks)} tasks {state}: {which}")
+            continue
+        for task in tasks:
+            terminal.write_line(f"{'slurm':<{_LABEL}} {task.number} {state}: {', '.join(task.runs.labels)}")
 
 
 def document(runs: RunsFolder, study: str) -> list[dict[str, Any]]:
-    """The same as JSON."""
-    return [{"task": task.number, "state": task.state, "runs": list(task.labels)} for task in _tasks(runs, study)[0]]
+    """The same as JSON, every task of them."""
+    return [_task_document(task) for task in _tasks(runs, study)[0]]
+
+
+def _task_document(task: QueuedTask) -> dict[str, Any]:
+    end = task.end()
+    return {
+        "task": task.number,
+        "state": task.state,
+        "runs": list(task.runs.labels),
+        "reason": end.reason if end else task.account.reason,
+        "hint": end.cure if end else "",
+    }
 
 
 def _tasks(runs: RunsFolder, study: str) -> tuple[list[QueuedTask], str]:
     """The tasks, or why they are not known here."""
-    from ndrepro.execution.slurm.launcher import tasks
+    from ndrepro.execution.slurm.submissions import tasks
 
     try:
         return tasks(runs, study), ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
 LABEL = 10
 _FAILURES_SHOWN = 12
-_STATES = ("done", "running", "cut off", "failed", "not counted", "waiting", "to do")
-_WIDTHS = {"grid": 16, "runs": 7, "done": 7, "running": 9, "cut off": 9, "failed": 8, "waiting": 9}
+_STATES = ("done", "running", "queued", "cut off", "failed", "not counted", "waiting", "to do")
+_WIDTHS = {"grid": 16, "runs": 7, "done": 7, "running": 9, "queued": 8, "cut off": 9, "failed": 8, "waiting": 9}
 _WIDTH = 12  # of every other column
 
 
@@ -48,7 +49,7 @@ def print_status(plan: StudyPlan) -> None:
     _print_grids(plan)
     terminal.write_line("")
     for item in plan.items:
-        if item.status.state not in ("done", "to do", "waiting"):
+        if item.status.state not in ("done", "queued", "to do", "waiting"):
             _print_item(item)
     done, total = plan.states["done"], len(plan.items)
     left = f"; about {duration(plan.seconds)} of device time left" if plan.todo else ""
@@ -161,8 +162,9 @@ def duration(seconds: float) -> str:
 
 def _nothing(plan: StudyPlan) -> str:
     """Why there is nothing to run."""
-    running, waiting = plan.states["running"], plan.states["waiting"]
+    running, queued, waiting = (plan.states[state] for state in ("running", "queued", "waiting"))
     parts = [f"{running} under way"] if running else []
+    parts += [f"{queued} in the queue"] if queued else []
     parts += [f"{waiting} waiting"] if waiting else []
     return f"nothing: {', '.join(parts)}, the rest done" if parts else "nothing: every run is done"
 
@@ -205,7 +207,7 @@ def _print_grids(plan: StudyPlan) -> None:
     from rich.text import Text
 
     console = terminal.console()
-    shown = [state for state in _STATES if state != "waiting" or plan.states[state]]
+    shown = [state for state in _STATES if state not in ("queued", "waiting") or plan.states[state]]
     headings = ["grid", "runs", *shown, "device time"]
     console.print(Text(_columns(headings, headings), style="dim"), soft_wrap=True)
     parts = [(name, plan.of_grid(name)) for name in plan.grids()]
@@ -247,5 +249,6 @@ def _item_document(item: Item) -> dict[str, Any]:
         "seconds": item.left.seconds,
         "bytes": item.left.disk_bytes,
         "estimate": item.left.source,
-        "resources": {"gpu_memory_gib": needs.gpu_memory_gib, "minutes": needs.minutes, "nodes": needs.nodes},
+        "memory_bytes": item.left.memory_bytes,
+        "resources": asdict(needs),
     }

@@ -1,15 +1,14 @@
-"""A study on a Slurm cluster: one array, whose elements each do a run, or a few small ones side by side on one GPU.
+"""A study on a Slurm cluster: an array for each resource class, whose elements each do a run, or a few small ones side
+by side on one GPU.
 
-The launcher has the interface of the local one (``launchers.Launcher``). The jobs that it is given become one array
-through submitit; they report through files in the folder of runs, which every node must see; the state of a
-task that reports nothing is asked of sacct. No process has to keep running: a launcher that does not ``follow`` only
-submits, and ``tasks`` reads the queue from any login node. A last job waits for the array, however it ends, and
-writes the study's status.
+The launcher has the interface of the local one (``launchers.Launcher``). The jobs that it is given become arrays
+through submitit, within what the site allows (``limits``); they report through files in the folder of runs, which every
+node must see; the state of a task that reports nothing is asked of Slurm (``queue``). No process has to keep running: a
+launcher that does not ``follow`` only submits, and ``submissions.tasks`` reads the queue from any login node. Where it
+is wished, a last job waits for the arrays, however they end, and writes the study's status.
 
-    runs/.slurm/STUDY/STAMP/submission.json    the array's number, and which runs are in which element
-                            RUN.events         what a run reported, line by line
-                            log/               submitit's own files, and what Slurm's tasks printed
-                            status.json        the study's status when the array was over
+Under a lock of the study's, what is in the queue already is not submitted again; and every task looks again when it
+starts (``task``).
 """
 
 from __future__ import annotations
@@ -29,19 +28,26 @@ from typing import Any
 
 from ndrepro.execution.runs.run import RunOptions
 from ndrepro.execution.slurm.filesystem_locks import check_locks
-from ndrepro.execution.slurm.request import Cluster, Estimated, Shape, packs, parameters, shape_of
+from ndrepro.execution.slurm.limits import Limits, ask_limits
+from ndrepro.execution.slurm.queue import TaskState, ask, cancel_array, element_of, live_jobs, task_states
+from ndrepro.execution.slurm.request import Cluster, Estimated, Shape, by_shape, packs, parameters, shares
+from ndrepro.execution.slurm.submissions import ArrayTask, Submission, queued_runs, study_folder, with_array
 from ndrepro.execution.slurm.task import Line, Task, read_events
+from ndrepro.execution.slurm.task_end import explain, log_tail
+from ndrepro.execution.studies.estimates import Estimate
 from ndrepro.execution.studies.launchers import NOT_STARTED, Ended, Ending, Event, Job, read_event
 from ndrepro.protocol import extras
-from ndrepro.protocol.errors import EngineError, TrainingFailed
+from ndrepro.protocol.errors import EngineError, TrainingFailed, UsageError
 from ndrepro.protocol.layout import RunFolder, RunsFolder
-from ndrepro.protocol.messages import read_json, write_json
 from ndrepro.protocol.project_folders import CODE
+from provenance.formats.atomic_io import locked, make_folder
 
-_FINAL = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT")
-# what an estimate may be wrong by before a task is stopped, put back and resumed
+# what an estimate may be wrong by before a task is stopped, put back and resumed; and before it is killed
 _MARGIN = 1.5
-_SACCT_SECONDS = 3.0
+_MEMORY_MARGIN = 1.3
+_ASK_SECONDS = 3.0
+# options of sbatch that the report job cannot have from the tasks' own
+_TASKS_ONLY = ("gres", "gpus", "exclusive", "mem", "constraint", "requeue", "mail", "nodelist", "licenses")
 
 
 @dataclass(frozen=True)
@@ -54,46 +60,54 @@ class Spelled:
 
 
 @dataclass(frozen=True)
-class QueuedTask:
-    """An element of a submitted array: Slurm's number and state for it, and the runs in it."""
+class Submitted:
+    """What was submitted: Slurm's numbers of the arrays, and how many tasks and runs they have.
 
-    number: str
-    state: str
-    labels: tuple[str, ...]
+    ``left`` runs are not submitted, for the reason in ``note``; "" where there is none.
+    """
 
-    @property
-    def over(self) -> bool:
-        """Whether the task is over."""
-        return self.state in _FINAL
+    arrays: tuple[str, ...] = ()
+    tasks: int = 0
+    runs: int = 0
+    left: int = 0
+    note: str = ""
 
 
 class SlurmLauncher:
-    """Takes every job first, then submits them as one array; ``follow`` waits for their ends and reports them."""
+    """Takes every job first, then submits them as arrays; ``follow`` waits for their ends and reports them."""
 
     here = False
 
     def __init__(
-        self, cluster: Cluster, options: RunOptions, study: Spelled, seconds: Mapping[str, float], follow: bool
+        self,
+        cluster: Cluster,
+        options: RunOptions,
+        study: Spelled,
+        estimates: Mapping[str, Estimate],
+        *,
+        follow: bool = False,
+        report: bool = True,
     ) -> None:
         extras.require("submitit")
         self._study = study
         self._cluster = cluster
         self._options = options
-        self._seconds = seconds
+        self._estimates = estimates
         self._follow = follow
+        self._report = report
         self._waiting: list[Estimated] = []
         self._live: dict[str, tuple[Job, str]] = {}
         self._reported: dict[str, int] = {}
-        self._states: dict[str, str] = {}
+        self._states: dict[str, TaskState] = {}
         self._asked = 0.0
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
-        self.folder = options.runs.root.absolute() / ".slurm" / study.name / stamp
-        self.array: str | None = None
+        self.folder = study_folder(options.runs, study.name).absolute() / stamp
+        self.submitted: Submitted | None = None
 
     @property
     def free(self) -> bool:
-        """Always, until the array is submitted."""
-        return self.array is None
+        """Always, until the arrays are submitted."""
+        return self.submitted is None
 
     @property
     def busy(self) -> bool:
@@ -101,10 +115,18 @@ class SlurmLauncher:
         return bool(self._waiting or self._live)
 
     def start(self, job: Job) -> None:
-        """Take a job into the array."""
-        minutes = job.run.resources.minutes
-        seconds = self._seconds.get(job.run.identity, 0.0)
-        self._waiting.append(Estimated(job, minutes if minutes is not None else _MARGIN * seconds / 60))
+        """Take a job into the arrays."""
+        needs, estimate = job.run.resources, self._estimates.get(job.run.identity)
+        minutes, memory = needs.minutes, needs.memory_gib
+        if estimate is not None and minutes is None:
+            minutes = _MARGIN * estimate.seconds / 60
+        if estimate is not None and memory is None:
+            memory = _MEMORY_MARGIN * estimate.memory_bytes / 2**30 * Estimated(job, 0.0).share
+        self._waiting.append(Estimated(job, minutes or 0.0, memory or 0.0))
+
+    def queued(self) -> Mapping[str, str]:
+        """The runs in Slurm's queue, by identity, with the task that has each."""
+        return queued_runs(self._options.runs, self._study.name)
 
     def events(self, seconds: float) -> Iterable[Event]:
         """Submit what waits; then yield what the runs reported, and the ends of tasks that reported nothing."""
@@ -112,16 +134,16 @@ class SlurmLauncher:
             self._submit()
             return
         time.sleep(seconds)
-        if time.monotonic() - self._asked > _SACCT_SECONDS and self.array is not None:
-            self._states = states(self.array)
+        if time.monotonic() - self._asked > _ASK_SECONDS and self.submitted is not None:
+            self._states = task_states(self.submitted.arrays)
             self._asked = time.monotonic()
         for path, (job, element) in list(self._live.items()):
             yield from self._news(path, job, element)
 
     def stop(self) -> None:
-        """Cancel the array: tasks under way are asked to stop, which they do signed and resumable; again: at once."""
-        if self.array is not None:
-            cancel_array(self.array)
+        """Cancel the arrays: tasks under way are asked to stop, which they do signed and resumable; again: at once."""
+        for array in self.submitted.arrays if self.submitted is not None else ():
+            cancel_array(array)
 
     def close(self) -> None:
         """Nothing: what was submitted is the cluster's."""
@@ -130,50 +152,94 @@ class SlurmLauncher:
         reported = [event for event in read_events(Path(path))]
         ending = None
         for document in reported[self._reported.get(path, 0) :]:
-            event = read_event(job, _line(document))
+            event = read_event(job, json.dumps(document))
             if not isinstance(event, Ended):
                 yield event
         self._reported[path] = len(reported)
         if reported and reported[-1]["event"] == "ended":
-            ending = read_event(job, _line(reported[-1]))
-        over = self._states.get(element, "") in _FINAL
-        # an interrupted run goes on when its task is put back; what completed or failed stays so
-        if isinstance(ending, Ended) and (over or ending.ending.outcome in ("completed", "failed")):
+            ending = read_event(job, json.dumps(reported[-1]))
+        state = self._states.get(element, TaskState())
+        # an interrupted run is resumed when its task is put back; what completed or failed stays so
+        if isinstance(ending, Ended) and (state.over or ending.ending.outcome in ("completed", "failed")):
             del self._live[path]
             yield ending
-        elif over:
+        elif state.over:
             del self._live[path]
-            yield Ended(job, _death(self._states[element], reported, self.folder, element))
+            yield Ended(job, self._death(state, reported, element))
+
+    def _death(self, state: TaskState, reported: list[dict[str, Any]], element: str) -> Ending:
+        """The ending of a run whose task is over and that reported none."""
+        folders = [event["folder"] for event in reported if event["event"] == "began"]
+        began = RunFolder(Path(folders[-1])) if folders else None
+        end = explain(state, log_tail(self.folder, element))
+        message = f"Slurm's task {element} ended as {state.state} before the run reported its own end: {end.reason}"
+        return Ending("killed" if began else NOT_STARTED, began, error=TrainingFailed(message, end.cure))
 
     def _submit(self) -> None:
+        """Submit all that waits and is not in the queue, as far as the site's limits allow."""
+        if shutil.which("sbatch") is None:
+            raise EngineError("sbatch is not there: this is no Slurm cluster's login node", "use --on local")
         check_locks(self._options.runs.root)
-        waiting, self._waiting = self._waiting, []
-        groups = packs(waiting, self._cluster)
-        shape = shape_of(groups, self._cluster)
-        self.folder.mkdir(parents=True)
-        tasks = [self._task(group, number, shape) for number, group in enumerate(groups)]
-        self.array = self._sbatch(tasks, shape)
-        elements = [[each.job for each in group] for group in groups]
-        write_json(self.folder / "submission.json", _document(self.array, elements, waiting))
-        self._report()
-        if self._follow:
-            for number, task in enumerate(tasks):
-                for line, job in zip(task.lines, elements[number], strict=True):
-                    self._live[line.events] = (job, element_of(self.array, number, len(tasks)))
+        make_folder(self.folder.parent)
+        with locked(self.folder.parent / "lock"):
+            waiting, self._waiting = self._waiting, []
+            queued = self.queued()
+            waiting = [each for each in waiting if not {each.job.run.identity, each.label} & queued.keys()]
+            self.submitted = Submitted()
+            if not waiting:
+                return
+            limits = ask_limits(self._cluster.partition, self._cluster.account, self._cluster.more.get("qos"))
+            _check_minutes(self._cluster, limits)
+            groups = packs(waiting, self._cluster)
+            room = min(len(groups), self._room(limits))
+            self._submit_arrays(groups[:room], limits)
+            if left := sum(len(group) for group in groups[room:]):
+                note = f"{limits.submit_source} allows {limits.submit} jobs in the queue"
+                self.submitted = Submitted(self.submitted.arrays, self.submitted.tasks, self.submitted.runs, left, note)
+            if self._report:
+                self._submit_report()
 
-    def _task(self, group: list[Estimated], number: int, shape: Shape) -> Task:
+    def _room(self, limits: Limits) -> int:
+        """How many more tasks the queue takes. Raises EngineError where it takes none."""
+        if limits.submit is None:
+            return sys.maxsize
+        room = limits.submit - live_jobs() - self._report
+        if room < 1:
+            raise EngineError(
+                f"the queue takes no more jobs: {limits.submit_source} allows {limits.submit}",
+                "submit again when some of them are over; see `squeue --me`",
+            )
+        return room
+
+    def _submit_arrays(self, groups: list[list[Estimated]], limits: Limits) -> None:
+        """An array for each resource class, in pieces below the size that the site allows."""
+        pieces = [
+            (shape, same[first : first + limits.array_size])
+            for shape, same in by_shape(groups, self._cluster, limits.minutes).items()
+            for first in range(0, len(same), limits.array_size)
+        ]
+        self.folder.mkdir(parents=True)
+        submission = Submission(self.folder, ())
+        at_once = shares(self._cluster.at_once, [len(piece) for _, piece in pieces])
+        for order, ((shape, piece), some) in enumerate(zip(pieces, at_once, strict=True)):
+            tasks = [self._task(group, f"{order}-{number}", shape) for number, group in enumerate(piece)]
+            array = self._sbatch(tasks, parameters(self._cluster, shape, some))
+            submission = with_array(submission, array, map(_array_task, piece))
+            submission.write()  # after each: what is in the queue is known, whatever becomes of the others
+            for number, (task, group) in enumerate(zip(tasks, piece, strict=True)):
+                for line, each in zip(task.lines, group, strict=True):
+                    if self._follow:
+                        self._live[line.events] = (each.job, element_of(array, number, len(tasks)))
+            before = self.submitted or Submitted()
+            runs = before.runs + sum(len(group) for group in piece)
+            self.submitted = Submitted((*before.arrays, array), before.tasks + len(tasks), runs)
+
+    def _task(self, group: list[Estimated], name: str, shape: Shape) -> Task:
         lines = []
         for place, each in enumerate(group):
-            job = each.job
-            bare = Job(job.study, job.run, job.data)
-            begin = bare.words(self._absolute, sparse=True) if job.resume is None else []
-            resume = [*bare.words(self._absolute, sparse=True)[:3], "--study", job.study, "--grid", job.run.grid]
-            resume += ["--runs", str(self._absolute.runs.root), *(["--data", str(job.data)] if job.data else [])]
-            resume += ["--sparse"]
-            if job.resume is not None:
-                begin = [*resume, "--resume", str(job.resume.root.absolute())]
-            events = self.folder / f"{number}-{place}.events"
-            lines.append(Line(tuple(begin), tuple(resume), str(events)))
+            job = Job(each.job.study, each.job.run, each.job.data and each.job.data.absolute())
+            words = [*job.words(self._absolute, sparse=True, recheck=True)]
+            lines.append(Line(tuple(words), str(self.folder / f"{name}-{place}.events")))
         return Task(tuple(lines), tuple(_variables(self._options.home).items()), shape.stop_seconds)
 
     @property
@@ -183,131 +249,66 @@ class SlurmLauncher:
         data = options.data and options.data.absolute()
         return RunOptions(RunsFolder(options.runs.root.absolute()), options.home, data)
 
-    def _sbatch(self, tasks: list[Task], shape: Shape) -> str:
+    def _sbatch(self, tasks: list[Task], request: dict[str, Any]) -> str:
         """Submit; the array's number. Raises EngineError with sbatch's own words."""
         from submitit import AutoExecutor
         from submitit.core.utils import FailedJobError
 
-        if shutil.which("sbatch") is None:
-            raise EngineError("sbatch is not there: this is no Slurm cluster's login node", "use --on local")
         executor = AutoExecutor(self.folder / "log", cluster="slurm", slurm_max_num_timeout=1000)
-        executor.update_parameters(**parameters(self._cluster, shape))
+        executor.update_parameters(**request)
         try:
             with executor.batch():
                 jobs = [executor.submit(task) for task in tasks]
             return str(jobs[0].job_id).partition("_")[0]
         except (FailedJobError, subprocess.CalledProcessError) as error:
-            said = str(getattr(error, "output", "") or error).strip().splitlines()
+            lines = str(getattr(error, "output", "") or error).strip().splitlines()
+            printed = [line for line in lines if not line.startswith("Try ")]
+            before = self.submitted.arrays if self.submitted else ()
+            rest = f" (submitted before: array {', '.join(before)})" if before else ""
             raise EngineError(
-                f"Slurm refuses the array: {said[-1] if said else error}",
+                f"Slurm refuses the array: {printed[-1] if printed else error}{rest}",
                 "see `sinfo` for partitions, `sacctmgr show assoc user=$USER` for accounts",
             ) from None
 
-    def _report(self) -> None:
-        """The job that waits for all others and writes the study's status."""
+    def _submit_report(self) -> None:
+        """The job that waits for all others and writes the study's status; where Slurm refuses it, a note says so."""
+        assert self.submitted is not None
         words = [sys.executable, "-m", "ndrepro", "study", "status", self._study.word, "--json"]
         words += ["--runs", str(self._options.runs.root.absolute()), *self._study.options]
         script = self.folder / "report.sh"
         target = self.folder / "status.json"
         script.write_text(
-            f"#!/bin/sh\ncd {shlex.quote(os.getcwd())} || exit 3\n"
+            "#!/bin/bash\n"
+            + "".join(f"{line}\n" for line in self._cluster.prologue)
+            + f"cd {shlex.quote(os.getcwd())} || exit 3\n"
             + "".join(f"export {name}={shlex.quote(value)}\n" for name, value in _variables(self._options.home).items())
             + f"{' '.join(map(shlex.quote, words))} > {shlex.quote(str(target))}.partial\n"
             + f"mv {shlex.quote(str(target))}.partial {shlex.quote(str(target))}\n",
             encoding="utf-8",
         )
-        options = ["--parsable", f"--dependency=afterany:{self.array}", "--job-name=ndrepro-report", "--time=30"]
-        options += [f"--output={self.folder / 'log' / 'report.out'}"]
+        options = ["--parsable", f"--dependency=afterany:{':'.join(self.submitted.arrays)}"]
+        options += ["--job-name=ndrepro-report", "--time=30", f"--output={self.folder / 'log' / 'report.out'}"]
         options += [f"--{name}={value}" for name in ("partition", "account") if (value := getattr(self._cluster, name))]
-        _ask("sbatch", *options, str(script))
+        more = self._cluster.more.items()
+        options += [f"--{key}={value}" for key, value in more if not key.startswith(_TASKS_ONLY)]
+        try:
+            ask("sbatch", *options, str(script))
+        except EngineError as error:
+            done = self.submitted
+            note = "; ".join(filter(None, [done.note, f"no report job: {error.message}"]))
+            self.submitted = Submitted(done.arrays, done.tasks, done.runs, done.left, note)
 
 
-def submissions(runs: RunsFolder, study: str) -> list[Path]:
-    """The folders of a study's submissions, oldest first: by Slurm's own numbers, as login nodes' clocks may differ."""
-    found = [path.parent for path in (runs.root / ".slurm" / study).glob("*/submission.json")]
-    return sorted(found, key=lambda folder: (int(read_json(folder / "submission.json")["array"]), folder.name))
+def _check_minutes(cluster: Cluster, limits: Limits) -> None:
+    if cluster.minutes and limits.minutes and cluster.minutes > limits.minutes:
+        raise UsageError(
+            f"--minutes {cluster.minutes}: {limits.minutes_source} allows {limits.minutes}",
+            f"--minutes {limits.minutes}: a task that meets its limit is put back and resumed",
+        )
 
 
-def tasks(runs: RunsFolder, study: str) -> list[QueuedTask]:
-    """Every element of every array of a study that is not over, and all of the last one, as Slurm reports them."""
-    found: list[QueuedTask] = []
-    for folder in submissions(runs, study):
-        document = read_json(folder / "submission.json")
-        reported = states(document["array"])
-        count = len(document["tasks"])
-        labels = {element_of(document["array"], n, count): tuple(each) for n, each in enumerate(document["tasks"])}
-        these = [QueuedTask(number, reported.get(number, "UNKNOWN"), names) for number, names in labels.items()]
-        found = [task for task in found if not task.over] + these
-    return found
-
-
-def cancel(runs: RunsFolder, study: str) -> list[str]:
-    """Cancel what is not over of a study's arrays; their numbers. Runs under way end signed, as interrupted."""
-    live = dict.fromkeys(task.number.partition("_")[0] for task in tasks(runs, study) if not task.over)
-    for array in live:
-        cancel_array(array)
-    return list(live)
-
-
-def cancel_array(array: str) -> None:
-    """Ask Slurm to end an array: every process gets SIGTERM, and some seconds later SIGKILL.
-
-    The elements that wait go first, so that none starts meanwhile.
-    """
-    _ask("scancel", "--state=PENDING", array)
-    _ask("scancel", array)
-
-
-def states(array: str) -> dict[str, str]:
-    """Slurm's state of every element of an array that it knows, by number as 12_3; waiting elements included."""
-    said = _ask("sacct", "--jobs", array, "--allocations", "--parsable2", "--noheader", "--format=JobID,State")
-    found: dict[str, str] = {}
-    for line in said.splitlines():
-        number, _, state = line.partition("|")
-        for each in _elements(number):
-            found[each] = state.split()[0] if state else "UNKNOWN"
-    return found
-
-
-def element_of(array: str, number: int, count: int) -> str:
-    """Slurm's number of an element; submitit submits a single task as a plain job."""
-    return array if count == 1 else f"{array}_{number}"
-
-
-def _elements(number: str) -> Iterator[str]:
-    """12_3 itself; of 12_[0,4-6%2], which wait together, each."""
-    array, bracket, rest = number.partition("_[")
-    if not bracket:
-        yield number
-        return
-    for part in rest.rstrip("]").partition("%")[0].split(","):
-        first, _, last = part.partition("-")
-        if first.isdigit():
-            yield from (f"{array}_{each}" for each in range(int(first), int(last or first) + 1))
-
-
-def _document(array: str, elements: list[list[Job]], waiting: list[Estimated]) -> dict[str, Any]:
-    return {
-        "schema": "urn:ndrepro:slurm-submission:v1",
-        "array": array,
-        "tasks": [[job.run.label or job.run.experiment.name for job in group] for group in elements],
-        "minutes": {each.job.run.label or each.job.run.experiment.name: each.minutes for each in waiting},
-    }
-
-
-def _death(state: str, reported: list[dict[str, Any]], folder: Path, element: str) -> Ending:
-    """The ending of a run whose task is over and that reported none."""
-    began = next((RunFolder(Path(event["folder"])) for event in reversed(reported) if event["event"] == "began"), None)
-    cure = {
-        "OUT_OF_MEMORY": "ask for more memory: --sbatch mem=16G",
-        "TIMEOUT": "ask for more time: --minutes N",
-    }.get(state, f"see {folder / 'log'}")
-    message = f"Slurm's task {element} ended as {state} before the run reported its own end"
-    return Ending("killed" if began else NOT_STARTED, began, error=TrainingFailed(message, cure))
-
-
-def _line(document: Mapping[str, Any]) -> str:
-    return json.dumps(document)
+def _array_task(group: list[Estimated]) -> ArrayTask:
+    return ArrayTask(tuple(each.label for each in group), tuple(each.job.run.identity for each in group))
 
 
 def _variables(home: Path) -> dict[str, str]:
@@ -315,15 +316,3 @@ def _variables(home: Path) -> dict[str, str]:
     secret = os.environ.get("NDREPRO_PASSPHRASE_FILE")
     passphrases = {"NDREPRO_PASSPHRASE_FILE": os.path.abspath(secret)} if secret else {}
     return {"PYTHONPATH": str(CODE), "NDREPRO_HOME": str(home.absolute()), **passphrases}
-
-
-def _ask(*words: str) -> str:
-    """Run one of Slurm's commands. Raises EngineError with what it said."""
-    try:
-        done = subprocess.run(words, capture_output=True, text=True)
-    except FileNotFoundError:
-        raise EngineError(f"{words[0]} is not there: this is no Slurm cluster's login node", "use --on local") from None
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise EngineError(f"{words[0]}: {said[-1]}", "see whether `sinfo` answers")
-    return done.stdout

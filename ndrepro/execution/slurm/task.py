@@ -5,8 +5,10 @@ side where several small runs share one GPU, and waits. A run's events go to its
 
 * Before the time limit submitit calls ``checkpoint``: every run is asked to stop, which leaves a checkpoint and a
   signed manifest that says so; then the job is put back into the queue.
-* Put back for that reason, or because its node was lost or taken away, the task starts anew: a run that has started is
-  resumed from its last checkpoint, one that is complete is left alone.
+* Put back for that reason, or because its node was lost or taken away, the task starts anew. Its runs always look
+  first (``--recheck``): one that has started is resumed from its last checkpoint, one that is complete, or that another
+  process has taken up meanwhile, is left alone.
+* A run that did not complete makes the task a failed one, by its exit code.
 
 The pickle that submitit writes holds only command lines and paths.
 """
@@ -34,23 +36,10 @@ _DEAF = ("sh", "-c", 'trap "" USR1 USR2 CONT; exec "$@"', "sh")
 
 @dataclass(frozen=True)
 class Line:
-    """One run of a task: the command that begins it, the one that resumes it but for the folder, its events."""
+    """One run of a task: its command, and the file of its events."""
 
-    begin: tuple[str, ...]
-    resume: tuple[str, ...]
+    command: tuple[str, ...]
     events: str
-
-    def command(self) -> tuple[str, ...] | None:
-        """What to start now, by what earlier starts reported; None where the run is complete."""
-        folder = None
-        for event in read_events(Path(self.events)):
-            if event["event"] == "began":
-                folder = event["folder"]
-            elif event["event"] == "ended" and event["outcome"] == "completed" and event["signed"]:
-                return None
-        if folder is None or not Path(folder, "request.json").exists():
-            return self.begin
-        return (*self.resume, "--resume", folder)
 
 
 @dataclass(frozen=True)
@@ -64,23 +53,23 @@ class Task:
     variables: tuple[tuple[str, str], ...] = ()
     stop_seconds: float = 60.0
 
-    def __call__(self) -> list[int]:
-        """Run to the end; exit codes, 0 for a run that reported any ending."""
+    def __call__(self) -> None:
+        """Run to the end. Raises SystemExit with the exit code of the first run that did not complete."""
         environment = {**os.environ, **dict(self.variables)}
         for line in self.lines:
-            command = line.command()
-            if command is not None:
-                with open(line.events, "ab") as events:
-                    events.write(b"\n")  # whatever a killed process left torn ends here
-                    events.flush()
-                    with stops_wait():
-                        process = subprocess.Popen(
-                            [*_DEAF, *command], stdin=subprocess.DEVNULL, stdout=events, env=environment
-                        )
-                _under_way.append(process)
+            with open(line.events, "ab") as events:
+                events.write(b"\n")  # whatever a killed process left torn ends here
+                events.flush()
+                with stops_wait():
+                    process = subprocess.Popen(
+                        [*_DEAF, *line.command], stdin=subprocess.DEVNULL, stdout=events, env=environment
+                    )
+            _under_way.append(process)
         codes = [process.wait() for process in _under_way]
         _under_way.clear()
-        return codes
+        if bad := [code for code in codes if code]:
+            # as a shell words a signal; no traceback, and nothing that submitit would put into a result
+            raise SystemExit(bad[0] if bad[0] > 0 else 128 - bad[0])
 
     def checkpoint(self) -> Any:
         """Stop what runs, at its next step, and ask to be put back into the queue."""

@@ -11,6 +11,11 @@ On a GPU small kernels wait for each other, so layers count rather than products
 training times that the replication study logged on a V100 (``table1_attempts.csv``, 100 epochs): the twenty networks
 are predicted within a factor of two. The CPU's are of two cores of an AMD EPYC, torch 2.13.0; ND/BN ratios follow.
 
+Memory of the machine, of each process. On a CPU the libraries, weights, gradients and momentum, two copies of the
+state, and the activations of a batch as often as they were seen to be held; with deconvolutions more often, for the
+copies of patches. On a GPU the host has the driver's share instead. The data come on top, as often as reading them
+needs. Ten networks measured on two cores (batches of 16 to 128) stayed below, by a factor of two at most.
+
 Bytes. Weights, kept checkpoints (state and momentum) and the trail have known shapes; the rest is ``ACCOUNT_BYTES``.
 """
 
@@ -33,6 +38,12 @@ GPU_WHITENED = 4.0e-3
 START_SECONDS = 5.0  # interpreter, libraries, data, source, signature
 ACCOUNT_BYTES = 400_000  # request, environment, layers, log, manifest
 PIXELS = {"small": 32, "imagenet": 224}
+PROCESS_BYTES = 600 * 2**20  # of a training process before it has a network
+GPU_PROCESS_BYTES = 4 * 2**30  # and where CUDA and its libraries are loaded
+RECORDER_BYTES = 400 * 2**20  # the process that records and signs, and what started it
+ACTIVATION_COPIES, DECONV_ACTIVATION_COPIES = 2.2, 3.6
+DATA_COPIES = 3  # the archive, the images, and the images on the device
+PHOTOGRAPH_BYTES = 2 * 2**30  # photographs are read as they are needed
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,7 @@ class Cost:
     state_tensors: int
     state_bytes: int
     parameter_bytes: int
+    activation_bytes: int
 
 
 @dataclass(frozen=True)
@@ -107,6 +119,29 @@ def model_seconds(experiment: Experiment, device: str) -> float:
         return START_SECONDS + busy + counted.layers * steps * CPU_LAYER
     waits = counted.layers * GPU_LAYER + counted.whitened_layers * GPU_WHITENED
     return START_SECONDS + images / GPU_RATE + steps * waits
+
+
+def data_memory(experiment: Experiment) -> int:
+    """Bytes of memory that the images take, in reading and in training."""
+    facts, size = DATASETS[experiment.dataset], Size.of(experiment)
+    if facts.design == "imagenet":
+        return PHOTOGRAPH_BYTES
+    pixels = facts.channels * max(facts.size, experiment.image_size) ** 2
+    # what an archive holds is read whole, however few images are kept
+    return DATA_COPIES * pixels * max(facts.train_images + facts.test_images, size.train_images + size.test_images)
+
+
+def model_memory(experiment: Experiment, device: str) -> int:
+    """Bytes of the machine's memory that each training process of a run needs, without its recorder."""
+    counted = cost(experiment)
+    if device != "cpu":
+        return GPU_PROCESS_BYTES + 2 * counted.state_bytes + data_memory(experiment)
+    scale = (experiment.image_size / PIXELS[counted.design]) ** 2
+    copies = DECONV_ACTIVATION_COPIES if counted.whitened_layers else ACTIVATION_COPIES
+    batch = -(-experiment.batch_size // experiment.processes)
+    activations = copies * counted.activation_bytes * scale * batch
+    weights = 3 * counted.parameter_bytes + 2 * counted.state_bytes
+    return round(PROCESS_BYTES + weights + activations) + data_memory(experiment)
 
 
 def model_bytes(experiment: Experiment) -> int:

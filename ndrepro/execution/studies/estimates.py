@@ -1,9 +1,10 @@
 """Estimates of a run's time and disk space before it starts, each with the source of its figures.
 
 Recorded: an earlier run in the same folder of runs, of the same network, method, image size, batch, threads and
-device, wrote down its seconds an epoch; they are scaled to the images asked for. Model: where there is none,
-``ndrepro.execution.studies.cost_model``. Every figure says which of the two it is; neither is a promise. Bytes always
-come from the networks' shapes. Timings are not verified: they decide nothing but what is displayed.
+device, wrote down its seconds an epoch and its memory; the seconds are scaled to the images asked for. Model: where
+there is none, ``ndrepro.execution.studies.cost_model``. Every figure says which of the two it is; neither is a promise.
+Bytes on disk always come from the networks' shapes. Timings are not verified: they decide nothing but what is displayed
+and requested of a cluster.
 """
 
 from __future__ import annotations
@@ -14,7 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ndrepro.execution.studies.cost_model import START_SECONDS, Size, model_bytes, model_seconds
+from ndrepro.execution.studies.cost_model import (
+    RECORDER_BYTES,
+    START_SECONDS,
+    Size,
+    data_memory,
+    model_bytes,
+    model_memory,
+    model_seconds,
+)
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.image_reference import key_of
@@ -34,19 +43,24 @@ Kind = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds on one device and bytes on disk of one run, and where the seconds are from: RECORDED or MODEL."""
+    """Seconds on one device and bytes on disk of one run, and where the seconds are from: RECORDED or MODEL.
+
+    ``memory_bytes`` are those of the machine that each of its processes needs, the recorder's included.
+    """
 
     seconds: float
     disk_bytes: int
     source: str
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds per image, in training and in evaluation, of one recorded run."""
+    """Seconds per image, in training and in evaluation, of one recorded run; its memory but for the images."""
 
     train: float
     test: float
+    memory_bytes: int
 
 
 class Estimator:
@@ -70,7 +84,10 @@ class Estimator:
         else:
             whole = model_seconds(experiment, device)
             seconds, source = START_SECONDS + left * (whole - START_SECONDS), MODEL
-        return Estimate(seconds, model_bytes(experiment), source)
+        memory = max((speed.memory_bytes for speed in speeds), default=0) + data_memory(experiment)
+        if not speeds:
+            memory = model_memory(experiment, device)
+        return Estimate(seconds, model_bytes(experiment), source, RECORDER_BYTES + memory)
 
     def device_of(self, experiment: Experiment) -> str:
         """Where it would run if it ran here: "cpu" or "cuda"."""
@@ -130,4 +147,5 @@ def _speed(folder: RunFolder) -> list[tuple[Kind, Speed]]:
         kinds = [kind_of(request.experiment, environment, device) for environment in request.environments]
     except (ProvenanceError, UsageError, OSError, KeyError, TypeError, ValueError, ZeroDivisionError):
         return []
-    return [(kind, Speed(train, test)) for kind in kinds]
+    memory = max(row.peak_memory_bytes for row in rows) - data_memory(request.experiment)
+    return [(kind, Speed(train, test, memory)) for kind in kinds]

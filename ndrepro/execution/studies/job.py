@@ -1,6 +1,6 @@
 """One run of a study, in a process of its own: ``python -m ndrepro.execution.studies.job`` and then
 
-    --study NAME --grid GRID --runs DIR [--data PATH] [--leashed] [--sparse]
+    --study NAME --grid GRID --runs DIR [--data PATH] [--leashed] [--sparse] [--recheck]
     and   EXP [--set KEY=VALUE ...] [--env CELL-OR-IMAGE]      to make a run
     or    --resume FOLDER                                      to resume one
 
@@ -11,7 +11,13 @@ line is recorded in the manifest, so that a run names the study that it was made
 SIGTERM or SIGINT, at any time: the run stops at the next step, signed as interrupted; a second one kills the training,
 which is signed as killed. With ``--sparse`` it reports progress every ten seconds instead of several times a second,
 for readers of a file. With ``--leashed`` the end of standard input, which the parent holds, does the same as
-SIGTERM. Exit code 0 where it reported any ending.
+SIGTERM.
+
+With ``--recheck``, for jobs that waited in a queue, it looks at the folder of runs before it starts, and claims the run
+as ``run_locks`` has it: a run that is done meanwhile is left alone, and so is one that another process has taken up;
+one that was interrupted is resumed.
+
+Exit code 0 where the run is complete, or another process has it; 3 where it failed or was stopped.
 """
 
 from __future__ import annotations
@@ -22,11 +28,14 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from ndrepro.execution.runs import run as execution
 from ndrepro.execution.runs.observer import Progress, Silent
 from ndrepro.execution.studies.launchers import NOT_STARTED, Began, Ending, Job, Moved, event_line
+from ndrepro.execution.studies.run_locks import Claims
+from ndrepro.execution.studies.run_status import DONE, RUNNING, Survey
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.image_reference import MAIN
@@ -34,10 +43,14 @@ from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.messages import Request, read_json
 from ndrepro.protocol.study.study import StudyRun
 from provenance.attestation.key_home import default_home
-from provenance.errors import ProvenanceError, StorageError
+from provenance.errors import BusyError, ProvenanceError, StorageError
 from provenance.recording.stop_requests import STOPS, stops_wait_no_longer
 
+_DONE, _NOT_DONE = 0, 3
 _SPARSE_SECONDS = 10.0
+# how long a job that waited in a queue waits for whoever has its run
+_CLAIM_SECONDS = 60.0
+_LOOK_SECONDS = 1.0
 
 
 def main(arguments: list[str]) -> int:
@@ -47,8 +60,31 @@ def main(arguments: list[str]) -> int:
     job, options, given = parse(arguments)
     if given.leashed:
         threading.Thread(target=_stop_with_parent, daemon=True).start()
-    voice.say(perform(job, options, Reporter(job, stop, voice, _SPARSE_SECONDS if given.sparse else 0.0), stop))
-    return 0
+    every = _SPARSE_SECONDS if given.sparse else 0.0
+    with Claims(options.runs) as claims:
+        now = _recheck(job, options, claims, stop) if given.recheck else job
+        ending = now if isinstance(now, Ending) else perform(now, options, Reporter(now, stop, voice, every), stop)
+    voice.say(ending)
+    left_alone = isinstance(ending.error, BusyError)
+    return _DONE if ending.outcome == "completed" or left_alone else _NOT_DONE
+
+
+def _recheck(job: Job, options: execution.RunOptions, claims: Claims, stop: Stop) -> Job | Ending:
+    """The job as it is to be done now; or its ending, where the run is done or another process has it."""
+    deadline = time.monotonic() + _CLAIM_SECONDS  # an earlier attempt may still be ending
+    try:
+        while True:
+            if claims.take(job.run.identity):
+                status = Survey(options.runs, options.home).status(job.run)
+                if status.state == DONE:
+                    return Ending("completed", status.folder, signed=True)
+                if status.state != RUNNING:
+                    return replace(job, resume=status.folder if status.resumable else None)
+            if stop.asked or time.monotonic() > deadline:
+                return Ending(NOT_STARTED, error=BusyError("another process has taken up this run"))
+            time.sleep(_LOOK_SECONDS)
+    except ProvenanceError as error:
+        return Ending(NOT_STARTED, error=error)
 
 
 def perform(job: Job, options: execution.RunOptions, observer: Reporter, stop: Stop) -> Ending:
@@ -82,6 +118,7 @@ def parse(arguments: list[str]) -> tuple[Job, execution.RunOptions, argparse.Nam
     parser.add_argument("--data", type=Path)
     parser.add_argument("--leashed", action="store_true")
     parser.add_argument("--sparse", action="store_true")
+    parser.add_argument("--recheck", action="store_true")
     given = parser.parse_args(arguments)
     folder = RunFolder(given.resume) if given.resume else None
     if folder is not None:

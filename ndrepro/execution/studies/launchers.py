@@ -1,10 +1,11 @@
 """Starts the runs of a study, one process each, and reports their events: on this machine or on a cluster.
 
 A study (``ndrepro.execution.studies.plan``) hands out ``Job``s and reads ``Event``s; it knows nothing of processes. A
-launcher has four methods: ``free`` says whether it takes another job now, ``start`` takes it, ``events`` waits a little
-and returns what happened, ``stop`` asks every job under way to end, signed and resumable, and a second time without
-delay. ``LocalLauncher`` has N processes on this machine; a cluster's launcher has the same interface, and starts the
-same command (``Job.words``, which is ``python -m ndrepro.execution.studies.job``) in its own way.
+launcher has these methods: ``free`` says whether it takes another job now, ``start`` takes it, ``events`` waits a
+little and returns what happened, ``queued`` has the runs that a cluster's queue has, ``stop`` asks every job under way
+to end, signed and resumable, and a second time without delay. ``LocalLauncher`` has N processes on this machine; a
+cluster's launcher has the same interface, and starts the same command (``Job.words``, which is
+``python -m ndrepro.execution.studies.job``) in its own way.
 
 Events cross from the job's process as one JSON object a line on its standard output. A process that dies without a
 report has its death reported by whoever started it.
@@ -47,13 +48,20 @@ class Job:
     data: Path | None = None
     resume: RunFolder | None = None
 
-    def words(self, options: RunOptions, leashed: bool = False, sparse: bool = False) -> list[str]:
-        """The job's command line. ``leashed``: it stops when its input is closed; ``sparse``: it reports rarely."""
+    def words(
+        self, options: RunOptions, leashed: bool = False, sparse: bool = False, recheck: bool = False
+    ) -> list[str]:
+        """The job's command line.
+
+        ``leashed``: it stops when its input is closed; ``sparse``: it reports rarely; ``recheck``: it looks first
+        whether the run is still to do.
+        """
         words = [sys.executable, "-m", "ndrepro.execution.studies.job", "--study", self.study, "--grid", self.run.grid]
         words += ["--runs", str(options.runs.root)]
         words += ["--data", str(self.data)] if self.data else []
         words += ["--leashed"] if leashed else []
         words += ["--sparse"] if sparse else []
+        words += ["--recheck"] if recheck else []
         if self.resume is not None:
             return [*words, "--resume", str(self.resume.root)]
         words += ["--env", located(self.run.environment)] if self.run.environment != MAIN else []
@@ -119,6 +127,9 @@ class Launcher(Protocol):
 
     def events(self, seconds: float) -> Iterable[Event]:
         """Events of at most the next ``seconds``; every job ends with one ``Ended``."""
+
+    def queued(self) -> Mapping[str, str]:
+        """Runs that wait in a queue or run from one, by identity, with what is known of each."""
 
     def stop(self) -> None:
         """Ask the jobs under way to stop at their next step; called again: at once."""
@@ -203,6 +214,10 @@ class LocalLauncher:
                 self._selector.unregister(process.output)
                 self._processes.remove(process)
                 yield process.finish()
+
+    def queued(self) -> Mapping[str, str]:
+        """None: this machine has no queue."""
+        return {}
 
     def stop(self) -> None:
         """SIGTERM to each: the first has it stop at the next step, a second one kills the training."""

@@ -36,6 +36,7 @@ from ndrepro.execution.studies.run_status import (
     DONE,
     FAILED,
     MISSING,
+    QUEUED,
     RUNNING,
     WAITING,
     RunStatus,
@@ -58,7 +59,7 @@ from provenance.recording.stop_requests import stops_taken
 _LOOK_SECONDS = 0.2
 # what no other run of the study would escape
 _COMMON_TROUBLE = (StorageError, KeyFileError, LedgerError)
-_SETTLED = (DONE, RUNNING, WAITING)
+_SETTLED = (DONE, RUNNING, QUEUED, WAITING)
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class StudyPlan:
 
     @property
     def todo(self) -> tuple[Item, ...]:
-        """Runs to start: those neither complete nor under way, nor waiting for a search."""
+        """Runs to start: those neither complete nor under way, nor queued, nor waiting for a search."""
         return tuple(item for item in self.items if item.status.state not in _SETTLED)
 
     @property
@@ -166,12 +167,17 @@ class StudyObserver(DataObserver, Protocol):
         """Ctrl-C was received for the ``times``-th time: runs stop at their next step, from the second on at once."""
 
 
-def make_plan(study: Study, grids: Sequence[str], options: RunOptions) -> StudyPlan:
-    """Survey and estimate. Raises UsageError for an unknown grid, LedgerError for a broken ledger."""
+def make_plan(
+    study: Study, grids: Sequence[str], options: RunOptions, queued: Mapping[str, str] | None = None
+) -> StudyPlan:
+    """Survey and estimate. ``queued`` are the runs in a cluster's queue (``launchers.Launcher.queued``).
+
+    Raises UsageError for an unknown grid, LedgerError for a broken ledger.
+    """
     runs = study.runs(grids)
     survey = Survey(options.runs, options.home)
     estimator = Estimator(options.runs, runs)
-    items = tuple(_item(run, survey.status(run), estimator) for run in runs)
+    items = tuple(_item(run, _with_queue(survey.status(run), run, queued or {}), estimator) for run in runs)
     elsewhere = _elsewhere(items, survey)
     return StudyPlan(study, items, _free_bytes(options.runs.root), tuple(_notes(items, elsewhere)), elsewhere)
 
@@ -231,7 +237,7 @@ def carry_out(
             work.do()
         finally:
             launcher.close()
-    after = make_plan(plan.study, plan.grids(), options)
+    after = make_plan(plan.study, plan.grids(), options, launcher.queued())
     return Outcome(after, tuple(work.failures), bool(signals.count), work.trouble)
 
 
@@ -296,8 +302,11 @@ class _Work:
         return bool(self._signals.count or self.trouble)
 
     def _start(self, item: Item) -> None:
-        """Start a run, unless another process has started it since the plan was made."""
-        if not self._claims.take(item.run.identity):
+        """Start a run, unless another process has started it since the plan was made.
+
+        What a cluster starts later claims its run then, and looks again (``job``).
+        """
+        if self._launcher.here and not self._claims.take(item.run.identity):
             self._observer.passed(item.run, RunStatus(RUNNING))
         elif not self._started(item):
             self._claims.give_back(item.run.identity)
@@ -353,10 +362,18 @@ class _Signals:
         self.count += 1
 
 
+def _with_queue(status: RunStatus, run: StudyRun, queued: Mapping[str, str]) -> RunStatus:
+    """The status of a run that is in a queue; its own where it is done, or seen to be running."""
+    task = queued.get(run.identity) or queued.get(run.label)
+    if task is None or status.state in (DONE, RUNNING, WAITING):
+        return status
+    return replace(status, state=QUEUED, reason=task)
+
+
 def _item(run: StudyRun, status: RunStatus, estimator: Estimator) -> Item:
     if status.state == DONE:
         return Item(run, status, run.experiment.epochs, Estimate(0.0, 0, RECORDED))
-    epochs = _epochs_done(status) if status.state in (CUT_OFF, FAILED, RUNNING) else 0
+    epochs = _epochs_done(status) if status.state in (CUT_OFF, FAILED, RUNNING, QUEUED) else 0
     return Item(run, status, epochs, estimator.estimate(run, epochs))
 
 

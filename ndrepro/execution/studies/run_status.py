@@ -39,13 +39,14 @@ from provenance.errors import LedgerError, ManifestError, ProvenanceError
 
 DONE = "done"
 RUNNING = "running"  # a process holds it now
+QUEUED = "queued"  # a cluster's queue has it, waiting or running: only known to whoever asked the cluster
 CUT_OFF = "cut off"  # interrupted, or killed with or without its recorder: it can be resumed
 FAILED = "failed"
 REFUSED = "not counted"  # it may have completed, but a check above says no
 MISSING = "to do"  # never started
 WAITING = "waiting"  # for its hyper-parameters to be searched: it cannot be started
 # the first that any run of the same identity has is where the study's run stands
-STATES = (DONE, RUNNING, CUT_OFF, FAILED, REFUSED, MISSING, WAITING)
+STATES = (DONE, RUNNING, QUEUED, CUT_OFF, FAILED, REFUSED, MISSING, WAITING)
 
 _LIBRARIES = ("torch", "torchvision", "numpy")
 

@@ -39,12 +39,13 @@ Choice = Mapping[str, tuple[Value, ...]]  # keys, each with the values it may ha
 
 @dataclass(frozen=True)
 class Resources:
-    """What one run needs of machines that are shared: GPU memory in GiB, minutes, and for a run of several processes
-    how many machines they are on; ``None`` where nobody has said."""
+    """What one run needs of machines that are shared: GPU memory in GiB, minutes, for a run of several processes how
+    many machines they are on, and memory of each machine in GiB; ``None`` where nobody has said."""
 
     gpu_memory_gib: float | None = None
     minutes: float | None = None
     nodes: int | None = None
+    memory_gib: float | None = None
 
     def overridden(self, other: Resources) -> Resources:
         """These, but for what ``other`` says."""
@@ -52,6 +53,7 @@ class Resources:
             self.gpu_memory_gib if other.gpu_memory_gib is None else other.gpu_memory_gib,
             self.minutes if other.minutes is None else other.minutes,
             self.nodes if other.nodes is None else other.nodes,
+            self.memory_gib if other.memory_gib is None else other.memory_gib,
         )
 
 

@@ -6,6 +6,7 @@
     [[resources]]                     what the runs that `when` describes need; later ones override
     when = { arch = ["dpn92", "densenet121"] }
     gpu_memory_gib = 16
+    memory_gib = 12                   under Slurm: of each machine; by default estimated
     minutes = 300
     nodes = 2                         under Slurm: machines that the run's processes are shared by
     [grids.main]

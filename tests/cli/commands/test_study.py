@@ -94,7 +94,7 @@ def test_a_plan_in_json_has_every_run(ndrepro: Command) -> None:
     assert document["states"] == {"to do": 360}
     first = document["runs"][0]
     assert first["label"] == "vgg16_bn_1 seed=0"
-    assert first["resources"] == {"gpu_memory_gib": 16.0, "minutes": 45.0, "nodes": None}
+    assert first["resources"] == {"gpu_memory_gib": 16.0, "minutes": 45.0, "nodes": None, "memory_gib": None}
     assert first["estimate"] == "model" and first["seconds"] > 0 and first["bytes"] > 0
 
 

@@ -15,6 +15,7 @@ from ndrepro.execution.studies.cost_model import (
     START_SECONDS,
     cost,
     model_bytes,
+    model_memory,
     model_seconds,
     read_costs,
 )
@@ -43,6 +44,26 @@ def test_the_table_has_every_network() -> None:
     for design, networks in DESIGNS.items():
         for arch, facts in networks.items():
             assert known >= {(design, arch, method) for method in facts.methods}, AGAIN + arch
+
+
+@pytest.mark.parametrize(
+    ("name", "batch", "peak_mib"),
+    [
+        ("lenet_bn_1_digits", 128, 574),
+        ("vgg16_bn_1_digits", 128, 1155),
+        ("vgg16_nd_1_digits", 128, 1416),
+        ("resnet18_nd_1_digits", 64, 1244),
+        ("densenet121_bn_1_digits", 32, 2110),
+        ("mobilenetv2_nd_1_digits", 64, 1408),
+        ("dpn92_nd_1_digits", 16, 2667),
+    ],
+)
+def test_the_memory_of_a_process_is_enough_and_at_most_twice_what_was_measured(
+    name: str, batch: int, peak_mib: int
+) -> None:
+    """Peaks of two steps on two cores, torch 2.13.0."""
+    estimate = model_memory(Experiment.from_name(name, {"batch_size": str(batch)}), "cpu") / 2**20
+    assert peak_mib < estimate < 2 * peak_mib
 
 
 def test_the_counts_are_those_of_the_reference_structures() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -22,7 +23,7 @@ from ndrepro.execution.runs.run import Finished, RunOptions
 from ndrepro.execution.runs.run_checks import CHECKS
 from ndrepro.execution.studies.launchers import NOT_STARTED, Began, Ended, Ending, Job, LocalLauncher
 from ndrepro.execution.studies.plan import Outcome, StudyPlan, carry_out, data_of_started_runs, make_plan, only_started
-from ndrepro.execution.studies.run_status import CUT_OFF, DONE, FAILED, MISSING, REFUSED, WAITING, Survey
+from ndrepro.execution.studies.run_status import CUT_OFF, DONE, FAILED, MISSING, QUEUED, REFUSED, WAITING, Survey
 from ndrepro.execution.studies.study_file import find_study, load_study, study_files
 from ndrepro.protocol.errors import DataError, DeviceError, TrainingFailed, UsageError
 from ndrepro.protocol.layout import RunFolder, RunsFolder
@@ -305,6 +306,23 @@ def test_a_run_that_another_study_has_meanwhile_done_is_passed_over(copied: tupl
     outcome, watched = carried_out(bench, stale)
     assert outcome.complete and watched.events == []
     assert [status.state for _, status in watched.passed_over] == [DONE, DONE]
+
+
+def test_what_a_queue_has_is_not_to_do_and_a_job_from_it_leaves_alone_what_is_done(
+    copied: tuple[Bench, Path], tmp_path: Path
+) -> None:
+    bench, path = copied
+    first, second = planned(Bench(tmp_path / "empty"), path).items
+    queued = {first.run.identity: "Slurm's task 12_0 PENDING", second.run.label: "Slurm's task 12_1 RUNNING"}
+    waiting = make_plan(load_study(path), (), Bench(tmp_path / "empty").options, queued)
+    assert waiting.states == {QUEUED: 2} and not waiting.todo
+    assert make_plan(load_study(path), (), bench.options, queued).states == {DONE: 2}, "what is done stays so"
+    words = Job("mini", first.run).words(bench.options, recheck=True)
+    variables = {**os.environ, "NDREPRO_HOME": str(bench.options.home)}
+    ended = subprocess.run(words, env=variables, capture_output=True, text=True)
+    assert (ended.returncode, json.loads(ended.stdout)["outcome"]) == (0, "completed"), ended.stderr
+    assert planned(bench, path).states == {DONE: 2}
+    assert len(list(bench.options.runs.root.glob("*/*/request.json"))) == 2, "none was made anew"
 
 
 def first_item_after(bench: Bench, path: Path) -> tuple[str, str]:

@@ -7,11 +7,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 from real_runs import Bench
 from small_studies import Watched, write_study
 
-from ndrepro.execution.studies.launchers import LocalLauncher
+from ndrepro.execution.studies import job
+from ndrepro.execution.studies.launchers import Job, LocalLauncher
 from ndrepro.execution.studies.plan import carry_out, make_plan
 from ndrepro.execution.studies.run_locks import Claims
 from ndrepro.execution.studies.run_status import MISSING, RUNNING
@@ -62,3 +65,19 @@ def test_a_run_that_another_study_is_about_to_start_is_passed_over(bench: Bench)
         outcome = carry_out(plan, bench.options, LocalLauncher(1, bench.options), watched, {})
     assert watched.events == [] and outcome.plan.states == {MISSING: 1}
     assert [status.state for _, status in watched.passed_over] == [RUNNING]
+
+
+def test_a_job_from_a_queue_leaves_a_run_alone_that_another_process_has(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_study(bench.root, "[grids.main]\naxes = { method = ['bn'] }")
+    (item,) = make_plan(load_study(path), (), bench.options).items
+    monkeypatch.setattr(job, "_CLAIM_SECONDS", 0.0)
+    monkeypatch.setattr(job, "Stop", lambda: SimpleNamespace(asked=False))  # else it takes this process's signals
+    monkeypatch.setenv("NDREPRO_HOME", str(bench.options.home))
+    words = Job("mini", item.run).words(bench.options, recheck=True)
+    with another_process(bench.options.runs, item.run.identity) as told:
+        assert told == "True"
+        assert job.main(words[3:]) == 0, "nothing failed"
+    assert "another process has taken up this run" in capsys.readouterr().out
+    assert not list(bench.options.runs.root.glob("*/*/request.json"))
