@@ -71,4 +71,6 @@ LABEL org.opencontainers.image.title="ndrepro" \
       org.opencontainers.image.created="${CREATED}" \
       org.opencontainers.image.base.name="${BASE_IMAGE}" \
       org.opencontainers.image.base.digest="${BASE_DIGEST}"
-CMD ["ndrepro", "--help"]
+# `docker run IMAGE run lenet_nd_1_digits` trains; another program is named with --entrypoint
+ENTRYPOINT ["ndrepro"]
+CMD ["--help"]

@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import image_archive
+
 ROOT = Path(__file__).resolve().parents[1]
 TAG = "ndrepro:latest"
 
@@ -69,15 +71,41 @@ def build(engine: str, tag: str, base: str | None, lock: Path | None, volumes: l
             (tree / "runtime.lock").chmod(0o644)
         words = [word for name, value in choices.items() for word in ("--build-arg", f"{name}={value}")]
         words += ["--no-cache"] if no_cache else []
+        words += ["--tag", f"ndrepro:{commit[:12]}", "--tag", tag, str(tree)]
         if engine == "podman":
             volume = [word for each in volumes for word in ("--volume", each)]
-            command = ["podman", "build", "--timestamp", str(seconds), *volume, *words]
+            subprocess.run(
+                ["podman", "build", "--timestamp", str(seconds), *volume, *words], check=True, stdout=sys.stderr
+            )
         else:
-            times = ["--build-arg", f"SOURCE_DATE_EPOCH={seconds}", "--output", "type=docker,rewrite-timestamp=true"]
-            command = ["docker", "buildx", "build", *times, *words]
-        command += ["--tag", f"ndrepro:{commit[:12]}", "--tag", tag, str(tree)]
-        subprocess.run(command, check=True, stdout=sys.stderr)
+            build_with_docker(words, tag, seconds)
     return digest(engine, tag)
+
+
+def build_with_docker(words: Sequence[str], tag: str, seconds: int) -> None:
+    """Build to an archive whose times are the commit's, load it, and check that the engine then has that very image.
+
+    The containerd store has an exporter for that; the classic one has none, see ``image_archive``.
+    """
+    command = ["docker", "buildx", "build", "--provenance=false", "--build-arg", f"SOURCE_DATE_EPOCH={seconds}"]
+    with tempfile.TemporaryDirectory(prefix="ndrepro-archive-") as scratch:
+        archive = Path(scratch, "image.tar")
+        if "io.containerd.snapshotter" in said("docker", "info", "--format", "{{json .DriverStatus}}"):
+            exporter = f"type=docker,dest={archive},rewrite-timestamp=true"
+            subprocess.run([*command, "--output", exporter, *words], check=True, stdout=sys.stderr)
+        else:
+            subprocess.run([*command, "--load", *words], check=True, stdout=sys.stderr)
+            saved = Path(scratch, "saved.tar")
+            subprocess.run(["docker", "save", "--output", str(saved), tag], check=True, stdout=sys.stderr)
+            image_archive.with_times(saved, archive, seconds)
+            saved.unlink()
+        subprocess.run(["docker", "load", "--quiet", "--input", str(archive)], check=True, stdout=sys.stderr)
+        built, loaded = image_archive.digests(archive), digest("docker", tag)
+    if loaded not in built:
+        sys.exit(
+            f"error: docker has {tag} as {loaded}, built was {' or '.join(sorted(built))}\n"
+            "  hint: another process may have loaded an image of that name: build again"
+        )
 
 
 def export(tree: Path) -> None:
@@ -99,13 +127,17 @@ def digest(engine: str, tag: str) -> str:
 
 
 def base_digest(engine: str, base: str) -> str:
-    """The digest of a base image: the one that its name pins, else of what the name means now, fetched if need be."""
+    """The digest of a base image's manifest: the one that its name pins, else of what the name means now, fetched if
+    need be; "" for an image that docker's classic store has and no registry: it has no manifest."""
     pinned = base.partition("@")[2]
     if pinned:
         return pinned
     if subprocess.run([engine, "image", "inspect", base], capture_output=True).returncode:
         subprocess.run([engine, "pull", base], check=True, stdout=sys.stderr)
-    return digest(engine, base)
+    if engine == "podman":
+        return digest(engine, base)
+    known = said(engine, "image", "inspect", "--format", "{{range .RepoDigests}}{{println .}}{{end}}", base)
+    return known.splitlines()[0].rpartition("@")[2] if known else ""
 
 
 def to_sif(engine: str, tag: str, target: Path) -> str:
@@ -117,16 +149,26 @@ def to_sif(engine: str, tag: str, target: Path) -> str:
         archive = Path(scratch, "image.tar")
         form = ["--format", "docker-archive"] if engine == "podman" else []
         subprocess.run([engine, "save", *form, "--output", str(archive), tag], check=True, stdout=sys.stderr)
+        definition = Path(scratch, "image.def")
+        label = f"ndrepro.image.identifier {identifier(engine, tag, archive)}"
+        definition.write_text(f"Bootstrap: docker-archive\nFrom: {archive}\n\n%labels\n    {label}\n", encoding="utf-8")
         words = ["apptainer", "build", "--force", "--mksquashfs-args", "-comp zstd -Xcompression-level 3"]
-        subprocess.run([*words, str(target), f"docker-archive:{archive}"], check=True, stdout=sys.stderr)
+        subprocess.run([*words, str(target), str(definition)], check=True, stdout=sys.stderr)
     return str(target)
+
+
+def identifier(engine: str, tag: str, archive: Path) -> str:
+    """The digest of the image's configuration: it stays the same in every file that is made of the image."""
+    if engine == "podman":
+        return "sha256:" + said(engine, "image", "inspect", "--format", "{{.Id}}", tag)
+    return image_archive.configuration(archive)
 
 
 def sbom(engine: str, tag: str) -> str:
     """The bill of materials of the image, asked inside it."""
     from bill_of_materials import LISTING, bill
 
-    words = [engine, "run", "--rm", "--network", "none", tag, "python3", "-c", LISTING]
+    words = [engine, "run", "--rm", "--network", "none", "--entrypoint", "python3", tag, "-c", LISTING]
     listing = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
     labels = json.loads(said(engine, "image", "inspect", "--format", "{{json .Config.Labels}}", tag))
     return bill(tag, digest(engine, tag), labels, listing)

@@ -40,7 +40,8 @@ class Container:
 
     ``engine`` and its version; ``image`` as it was asked for; ``digest`` ("sha256:…") of the image's manifest where
     the engine knows it (of the file, for Apptainer); ``identifier`` is the digest of its configuration, which stays
-    when an image is saved and loaded elsewhere; ``driver`` is the host's NVIDIA driver, "" without one.
+    when an image is saved and loaded elsewhere, or made into another file; ``driver`` is the host's NVIDIA driver, ""
+    without one; ``host_variables`` are Apptainer's variables that were let through on request (``apptainer.PASS``).
     """
 
     engine: str
@@ -49,12 +50,14 @@ class Container:
     digest: str
     identifier: str
     driver: str = ""
+    host_variables: str = ""
 
     @classmethod
     def from_field(cls, field: Field) -> Container:
         """The container in a request. Raises the field's error."""
         names = {each.name for each in fields(cls)}
-        members = field.members(names - {"driver"}, ("driver",))
+        later = {"driver", "host_variables"}
+        members = field.members(names - later, tuple(later))
         members["engine"].one_of(ENGINES)
         return cls(**{name: member.string() for name, member in members.items()})
 

@@ -13,22 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from real_engines import BASE, IMAGE, ROOT, build, need, run
+from real_engines import BASE, CONTAINERS_CONF, IMAGE, ROOT, build, need, run
 
 from ndrepro.execution.environments.interpreters import find_python
 from ndrepro.protocol.experiment.determinism import INSTRUCTION_LIMITS
-
-# Some machines have control groups in both versions, which crun refuses, and limits that cannot be raised.
-CONTAINERS_CONF = """
-[containers]
-default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
-[engine]
-runtime = "runc"
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-[network]
-network_backend = "netavark"
-"""
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -226,6 +226,31 @@ def test_a_full_disk_ends_in_no_half_manifest_and_a_ledger_that_says_so(
     run(*verify, NDREPRO_HOME=str(tmp_path / "keys"))
 
 
+def test_the_sites_apptainer_variables_stay_outside_unless_they_are_asked_for(
+    sif: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "file").touch()
+    monkeypatch.setenv("APPTAINER_BIND", f"{tmp_path}/site:/mnt")
+    monkeypatch.setenv("APPTAINERENV_SITE", "1")
+    monkeypatch.setenv("SINGULARITYENV_OTHER", "1")
+    place = ContainerChoice.from_words("apptainer", str(sif))
+    script = "import os; print(os.listdir('/mnt'), 'SITE' in os.environ, 'OTHER' in os.environ)"
+    assert inside(place, "python3", "-c", script)[1].strip() == "[] False False"
+    assert engines.find(place, "cpu").host_variables == ""
+    monkeypatch.setenv("NDREPRO_APPTAINER_PASS", "APPTAINER_BIND,APPTAINERENV_SITE")
+    assert inside(place, "python3", "-c", script)[1].strip() == "['file'] True False"
+    assert engines.find(place, "cpu").host_variables == f"APPTAINER_BIND={tmp_path}/site:/mnt, APPTAINERENV_SITE=1"
+
+
+def test_the_image_is_a_command_and_its_file_names_it(image: str, sif: Path) -> None:
+    for words in (["podman", "run", "--rm", "--network=none", image], ["apptainer", "run", "--containall", str(sif)]):
+        assert "lenet" in run(*words, "list", "--names")
+    found = engines.find(ContainerChoice.from_words("apptainer", str(sif)), "cpu")
+    assert found.identifier == engines.find(ContainerChoice("podman", image), "cpu").identifier
+    assert found.identifier != found.digest, "of the file itself: another one of the same image has another"
+
+
 def test_a_file_that_is_not_the_recorded_image_is_refused(sif: Path, tmp_path: Path) -> None:
     image = tmp_path / "image.sif"
     image.symlink_to(sif)

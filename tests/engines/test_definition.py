@@ -44,7 +44,7 @@ def built(apptainer: None, clone: Path, cpu_lock: Path, base: str, scratch: Path
 
 def test_it_has_the_libraries_of_the_image_and_no_tools(built: Path, image: str) -> None:
     inside = ["apptainer", "--quiet", "exec", "--containall", str(built)]
-    theirs = run("podman", "run", "--rm", "--network=none", image, "python3", "-c", LISTING)
+    theirs = run("podman", "run", "--rm", "--network=none", "--entrypoint=python3", image, "-c", LISTING)
     assert run(*inside, "python3", "-c", LISTING) == theirs
     assert "torch" in theirs
     assert run(*inside, "sh", "-c", "command -v gcc cc g++ make pip pip3 || true") == ""

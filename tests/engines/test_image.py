@@ -23,7 +23,8 @@ SMALL_LOCK = ("numpy", "psutil", "packaging")
 
 
 def inside(image: str, *command: str) -> str:
-    return run("podman", "run", "--rm", "--network=none", "--read-only", "--tmpfs=/tmp", image, *command)
+    words = ["podman", "run", "--rm", "--network=none", "--read-only", "--tmpfs=/tmp", f"--entrypoint={command[0]}"]
+    return run(*words, image, *command[1:])
 
 
 def test_two_builds_of_a_commit_have_one_digest(clone: Path, cpu_lock: Path, base: str, scratch: Path) -> None:

@@ -13,6 +13,17 @@ BASE = "localhost/ndrepro-base:latest"
 IMAGE = "localhost/ndrepro-tests:latest"
 CA = Path("/etc/ssl/certs/ca-certificates.crt")
 SMALL = ("--set=train_images=96", "--set=test_images=32", "--set=batch_size=16", "--threads=1")
+# Some machines have control groups in both versions, which crun refuses, and limits that cannot be raised.
+CONTAINERS_CONF = """
+[containers]
+default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+[network]
+network_backend = "netavark"
+"""
 
 
 def need(*programs: str) -> None:

@@ -3,10 +3,15 @@
 Nothing of the host but what is named comes in (``--containall``), the network is off (without ``--net`` it would be
 on), the image is read-only as it always is. Memory and processes are not limited here: unprivileged, Apptainer cannot,
 and on a cluster the scheduler does it.
+
+A site's or a user's own ``APPTAINER_…`` and ``SINGULARITY_…`` variables add mounts, variables and options. Of those
+only the ones that say where Apptainer keeps its files hold here, and those that ``NDREPRO_APPTAINER_PASS`` names, which
+are recorded. What the administrator configured for the whole machine always holds.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -16,11 +21,20 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from ndrepro.execution.containers.container_spec import Enclosure, Image
-from ndrepro.protocol.errors import EngineError
+from ndrepro.protocol.errors import EngineError, UsageError
 from provenance.errors import StorageError
 from provenance.formats.digest import file_digest
 
 _NAMES = ("apptainer", "singularity")
+# variables of Apptainer that are let through, separated by commas
+PASS = "NDREPRO_APPTAINER_PASS"
+# what `make sif` writes into the file
+LABEL = "ndrepro.image.identifier"
+# the prefixes of its variables, and of those the ones that change nothing of a container
+_OWN = ("APPTAINER", "SINGULARITY")
+_PLACES = tuple(f"{name}_{place}" for name in _OWN for place in ("CACHEDIR", "TMPDIR", "CONFIGDIR"))
+# where keys and their passphrases lie is none of the container's business
+_WITHHELD = ("NDREPRO_HOME", "NDREPRO_PASSPHRASE_FILE")
 
 
 def find(engine: str, image: str) -> Image:
@@ -31,7 +45,19 @@ def find(engine: str, image: str) -> Image:
     if said.returncode:
         raise EngineError(f"apptainer --version: {said.stderr.strip()}", "see whether apptainer runs at all")
     digest = f"sha256:{file_digest(Path(image)).sha256}"
-    return Image(said.stdout.split()[-1], digest, digest)
+    passed = ", ".join(f"{name}={os.environ[name]}" for name in _passed())
+    return Image(said.stdout.split()[-1], digest, _identifier(image) or digest, passed)
+
+
+def _identifier(image: str) -> str:
+    """The digest of the configuration of the OCI image that the file was made from, as `make sif` labels it; or ""."""
+    words = [_program(), "inspect", "--json", "--labels", image]
+    done = subprocess.run(words, env=_variables({}), capture_output=True, text=True)
+    try:
+        labels = json.loads(done.stdout)["data"]["attributes"]["labels"]
+        return str(labels.get(LABEL, ""))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ""
 
 
 def start(engine: str, image: str, enclosure: Enclosure) -> subprocess.Popen[bytes]:
@@ -81,13 +107,23 @@ def _mount(path: Path) -> str:
     return f'type=bind,"source={quoted}","destination={quoted}"'
 
 
-# where keys and their passphrases lie is none of the container's business
-_WITHHELD = ("NDREPRO_HOME", "NDREPRO_PASSPHRASE_FILE")
+def _passed() -> list[str]:
+    """Variables of Apptainer that the user lets through. Raises UsageError for one that is not Apptainer's."""
+    names = [name.strip() for name in os.environ.get(PASS, "").split(",") if name.strip()]
+    for name in names:
+        if not name.startswith(_OWN):
+            raise UsageError(f"{PASS}: {name} is no variable of Apptainer's", "name those that begin with APPTAINER")
+    return [name for name in names if name in os.environ]
 
 
 def _variables(inside: Mapping[str, str]) -> dict[str, str]:
     """This process's variables for the command itself, and those that it sets in the container."""
-    outside = {name: value for name, value in os.environ.items() if not name.startswith(_WITHHELD)}
+    kept = {*_passed(), *_PLACES}
+    outside = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_WITHHELD) and (name in kept or not name.startswith(_OWN))
+    }
     # the home folder inside is Apptainer's own, in memory
     return {**outside, **{f"APPTAINERENV_{name}": value for name, value in inside.items() if name != "HOME"}}
 

@@ -14,11 +14,15 @@ PROCESSES = 4096
 
 @dataclass(frozen=True)
 class Image:
-    """An image as an engine has it: the engine's version, the digests of its manifest and of its configuration."""
+    """An image as an engine has it: the engine's version, the digests of its manifest and of its configuration.
+
+    ``host_variables`` are the engine's own variables of this machine that reach the container, as NAME=VALUE.
+    """
 
     engine_version: str
     digest: str
     identifier: str
+    host_variables: str = ""
 
 
 @dataclass(frozen=True)

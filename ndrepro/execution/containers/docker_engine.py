@@ -3,6 +3,10 @@
 docker answers on its own socket (``DOCKER_HOST`` names another). podman has a socket where its service runs; where it
 does not, this starts one of its own, which ends with this process, or by itself when nobody asks any more.
 
+Who the caller is inside decides whether it can write its run folder, and daemons differ (their ``SecurityOptions``).
+The usual one has the same users inside. One that remaps users is asked not to, for this container. Rootless docker has
+the caller as root inside; rootless podman is asked to keep it as it is.
+
 Two things that podman's answer cannot be trusted with: that GPUs were handed in (``containers`` asks inside), and that
 a container was killed for its memory (its exit code is that of any SIGKILL).
 """
@@ -29,6 +33,7 @@ from provenance.errors import StorageError
 
 if TYPE_CHECKING:
     from docker import DockerClient
+    from docker.models.containers import Container
 
 _LABEL = "ndrepro.run"
 _PARENT = "ndrepro.parent"
@@ -61,17 +66,17 @@ def start(engine: str, image: str, enclosure: Enclosure) -> ContainerProcess:
         client = connect(engine)
         undo.callback(client.close)
         _clear(client)
-        container = client.containers.create(image, **_options(engine, enclosure))
+        container = _create(client, engine, image, enclosure)
         undo.callback(container.remove, force=True)
         container.start()
         undo.pop_all()
-        return ContainerProcess(client, container)
+        return ContainerProcess(client, container, enclosure.log)
 
 
 def output(engine: str, image: str, enclosure: Enclosure) -> tuple[int, str]:
     """Run a short command to its end."""
     with _telling(engine, image), closing(connect(engine)) as client:
-        container = client.containers.create(image, **{**_options(engine, enclosure), "log_config": None})
+        container = _create(client, engine, image, enclosure)
         try:
             container.start()
             status = int(container.wait()["StatusCode"])
@@ -83,9 +88,10 @@ def output(engine: str, image: str, enclosure: Enclosure) -> tuple[int, str]:
 class ContainerProcess:
     """A container as the process that it is for. It is removed when its end has been seen."""
 
-    def __init__(self, client: DockerClient, container: Any) -> None:
+    def __init__(self, client: DockerClient, container: Container, log: Path | None) -> None:
         self._client = client
         self._container = container
+        self._log = log
         self._code: int | None = None
         self._over = threading.Event()
         threading.Thread(target=self._watch, daemon=True).start()
@@ -118,6 +124,9 @@ class ContainerProcess:
             self._code = 128 - status if 128 < status <= 128 + signal.SIGRTMAX else status
         except Exception:  # the engine went away: whether the container did is not known, so it counts as killed
             self._code = -signal.SIGKILL
+        if self._code:
+            with suppress(Exception):
+                self._keep_engines_log()
         # before anybody hears of its end: this process may be over at once, and podman's service with it
         with suppress(Exception):
             self._container.remove(force=True)
@@ -125,39 +134,66 @@ class ContainerProcess:
             self._client.close()
         self._over.set()
 
+    def _keep_engines_log(self) -> None:
+        """Append what the engine has of its output, which is what came before its own log was open, or kept it shut."""
+        if self._log is not None and (printed := self._container.logs()):
+            with self._log.open("ab") as log:
+                log.write(printed)
 
-def _options(engine: str, enclosure: Enclosure) -> dict[str, Any]:
-    """The container's settings in the SDK's words."""
-    from docker.types import DeviceRequest, LogConfig, Mount
 
-    mounts = [Mount(str(path), str(path), "bind") for path in enclosure.writable]
-    mounts += [Mount(str(path), str(path), "bind", read_only=True) for path in enclosure.readable]
+def _create(client: DockerClient, engine: str, image: str, enclosure: Enclosure) -> Container:
+    """Create the container, as the user that the caller is on the machine."""
+    user, namespace = _caller(client, engine)
     command = list(enclosure.command)
     if enclosure.log is not None:
         command = ["sh", "-c", 'exec "$@" >>"$0" 2>&1', str(enclosure.log), *command]
-    options: dict[str, Any] = {
-        "entrypoint": command[:1],
-        "command": command[1:],
-        "environment": dict(enclosure.variables),
-        "user": f"{os.getuid()}:{os.getgid()}",
-        "mounts": mounts,
-        "read_only": True,
-        "tmpfs": {"/tmp": "size=1g"},
-        "network_mode": "none",
-        "cap_drop": ["ALL"],
-        "security_opt": ["no-new-privileges"],
-        "mem_limit": enclosure.memory_bytes,
-        "pids_limit": PROCESSES,
-        "working_dir": "/tmp",
-        "labels": {_LABEL: enclosure.label, _PARENT: str(os.getpid())},
-        "log_config": LogConfig(type="none"),
-    }
-    if engine == "podman" and os.getuid():
-        options["userns_mode"] = "keep-id"
-    if enclosure.gpu:
-        cdi = DeviceRequest(driver="cdi", device_ids=["nvidia.com/gpu=all"])
-        options["device_requests"] = [cdi if engine == "podman" else DeviceRequest(count=-1, capabilities=[["gpu"]])]
-    return options
+    created = client.api.create_container(
+        image,
+        entrypoint=command[:1],
+        command=command[1:],
+        environment=dict(enclosure.variables),
+        user=user,
+        working_dir="/tmp",
+        labels={_LABEL: enclosure.label, _PARENT: str(os.getpid())},
+        host_config={**_host_config(client, engine, enclosure), "UsernsMode": namespace},
+    )
+    return client.containers.get(created["Id"])
+
+
+def _caller(client: DockerClient, engine: str) -> tuple[str, str]:
+    """The user inside that is the caller outside, and the user namespace for it.
+
+    The SDK's own interface knows no namespace but "host", so this goes through the API's.
+    """
+    same = f"{os.getuid()}:{os.getgid()}"
+    if engine == "podman":
+        return same, "keep-id" if os.getuid() else ""
+    options = str(client.info().get("SecurityOptions") or ())
+    if "name=rootless" in options:
+        return "0:0", ""
+    return same, "host" if "name=userns" in options else ""
+
+
+def _host_config(client: DockerClient, engine: str, enclosure: Enclosure) -> dict[str, Any]:
+    """The part of the container's settings that is the machine's, in the API's words."""
+    from docker.types import DeviceRequest, Mount
+
+    mounts = [Mount(str(path), str(path), "bind") for path in enclosure.writable]
+    mounts += [Mount(str(path), str(path), "bind", read_only=True) for path in enclosure.readable]
+    cdi = DeviceRequest(driver="cdi", device_ids=["nvidia.com/gpu=all"])
+    requests = [cdi if engine == "podman" else DeviceRequest(count=-1, capabilities=[["gpu"]])]
+    config: dict[str, Any] = client.api.create_host_config(
+        mounts=mounts,
+        read_only=True,
+        tmpfs={"/tmp": "size=1g"},
+        network_mode="none",
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges"],
+        mem_limit=enclosure.memory_bytes,
+        pids_limit=PROCESSES,
+        device_requests=requests if enclosure.gpu else None,
+    )
+    return config
 
 
 def _clear(client: DockerClient) -> None:

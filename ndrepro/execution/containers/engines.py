@@ -111,7 +111,15 @@ def find(wanted: ContainerChoice, device: str) -> Container:
             f"image {wanted.image} is {image.digest}, asked for is {' or '.join(sorted(wanted.digests))}",
             "build or load the image that was recorded, or name another one on purpose with --image",
         )
-    container = Container(wanted.engine, image.engine_version, wanted.image, image.digest, image.identifier, _driver())
+    container = Container(
+        wanted.engine,
+        image.engine_version,
+        wanted.image,
+        image.digest,
+        image.identifier,
+        _driver(),
+        image.host_variables,
+    )
     if device == "cuda" and not container.driver:
         raise DeviceError("device cuda: this machine has no NVIDIA driver", "choose --device cpu, or another machine")
     if device != "cpu" and container.driver:

@@ -9,7 +9,6 @@ from ndrepro.execution.containers import apptainer
 from ndrepro.execution.containers.container_spec import Enclosure
 from ndrepro.execution.containers.engines import DEFAULT_IMAGE, ContainerChoice, pin
 from ndrepro.execution.reproduce.reexecute import container_differences
-from ndrepro.execution.slurm.task import Line, read_events
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.image_reference import PinnedImage
 from ndrepro.protocol.messages import Container, Request
@@ -56,6 +55,22 @@ def test_options_that_make_no_sense_are_refused(engine: str, image: str | None, 
         ContainerChoice.from_words(engine, image)
 
 
+def test_only_the_places_of_apptainers_files_reach_it_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("APPTAINER_BIND", "APPTAINERENV_X", "SINGULARITY_NV", "SINGULARITYENV_Y", "APPTAINER_CACHEDIR"):
+        monkeypatch.setenv(name, "site")
+    monkeypatch.delenv("NDREPRO_APPTAINER_PASS", raising=False)
+
+    def passed() -> set[str]:
+        return {name for name in apptainer._variables({"A": "1"}) if name.startswith(("APPTAINER", "SINGULARITY"))}
+
+    assert passed() == {"APPTAINER_CACHEDIR", "APPTAINERENV_A"}
+    monkeypatch.setenv("NDREPRO_APPTAINER_PASS", "APPTAINER_BIND")
+    assert passed() == {"APPTAINER_CACHEDIR", "APPTAINERENV_A", "APPTAINER_BIND"}
+    monkeypatch.setenv("NDREPRO_APPTAINER_PASS", "HOME")
+    with pytest.raises(UsageError, match="HOME is no variable of Apptainer"):
+        apptainer._variables({})
+
+
 def test_paths_with_commas_and_quotes_stay_whole_in_apptainers_mounts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,22 +92,3 @@ def test_another_container_than_the_recorded_one_is_a_difference(bench: Bench) -
     assert container_differences(outside, outside) == ()
     (said,) = container_differences(inside, outside)
     assert said == f"container: podman, ndrepro:latest ({DIGEST}) then, none now"
-
-
-def test_a_task_put_back_goes_on_with_the_run_that_it_began(tmp_path: Path) -> None:
-    events = tmp_path / "0-0.events"
-    line = Line(("begin",), ("resume",), str(events))
-    assert line.command() == ("begin",)
-    folder = tmp_path / "run"
-    folder.mkdir()
-    events.write_text(f'{{"event": "began", "folder": "{folder}"}}\n{{"event": "mov', encoding="utf-8")
-    assert line.command() == ("begin",), "killed before its request was written"
-    (folder / "request.json").touch()
-    assert line.command() == ("resume", "--resume", str(folder))
-    with events.open("a") as stream:
-        stream.write('\n{"event": "ended", "outcome": "interrupted", "signed": true}\n')
-    assert line.command() == ("resume", "--resume", str(folder))
-    with events.open("a") as stream:
-        stream.write('{"event": "ended", "outcome": "completed", "signed": true}\n')
-    assert line.command() is None
-    assert [event["event"] for event in read_events(events)] == ["began", "ended", "ended"], "the torn line is left out"

@@ -1,0 +1,116 @@
+"""Docker Engine as people have it: both stores of images, users remapped, a daemon that goes away.
+
+The images are small, of a bare Debian: what is tried is how images are built and containers started, for which podman
+(test_containers.py) has whole runs.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from real_docker import CONFIGURATIONS, Daemon
+from real_engines import ROOT, need, run
+
+from ndrepro.execution.containers import docker_engine
+from ndrepro.execution.containers.container_spec import Enclosure
+
+pytestmark = [pytest.mark.engines, pytest.mark.timeout(300)]
+DOCKERFILE = """ARG BASE_IMAGE
+FROM ${BASE_IMAGE}
+RUN --network=none mkdir /made && touch /made/now
+COPY f /made/f
+ARG BASE_DIGEST=none
+LABEL org.opencontainers.image.base.digest="${BASE_DIGEST}"
+"""
+
+
+@pytest.fixture(scope="module")
+def daemons(scratch: Path, base: str) -> Iterator[dict[str, Daemon]]:
+    """One of each kind, with the base image."""
+    need("dockerd")
+    if os.getuid():
+        pytest.fail("needs root") if os.environ.get("CI") else pytest.skip("needs root")
+    folder = scratch / "docker"
+    folder.mkdir()
+    started: dict[str, Daemon] = {}
+    try:
+        for kind in CONFIGURATIONS:
+            started[kind] = Daemon(folder, kind)
+        archive = folder / "base.tar"
+        run("podman", "save", "--format=docker-archive", "--quiet", f"--output={archive}", base)
+        for daemon in started.values():
+            daemon.wait_ready()
+            run("docker", "load", "--quiet", "--input", str(archive), **daemon.variables)
+        yield started
+    finally:
+        for daemon in started.values():
+            daemon.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=list(CONFIGURATIONS))
+def daemon(daemons: dict[str, Daemon], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Daemon:
+    chosen = daemons[request.param]
+    monkeypatch.setenv("DOCKER_HOST", chosen.variables["DOCKER_HOST"])
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def repository(scratch: Path) -> Path:
+    """A commit with the builder and a Dockerfile of a few seconds."""
+    folder = scratch / "small-repository"
+    (folder / "tools").mkdir(parents=True)
+    for name in ("image.py", "image_archive.py"):
+        shutil.copy(ROOT / "tools" / name, folder / "tools")
+    (folder / "Dockerfile").write_text(DOCKERFILE, encoding="utf-8")
+    (folder / "f").write_text("f", encoding="utf-8")
+    run("git", "init", "--quiet", str(folder))
+    run("git", "-C", str(folder), "add", ".")
+    who = {f"GIT_{role}_{what}": "a@b.c" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    when = {f"GIT_{role}_DATE": "2024-05-01T10:00:00Z" for role in ("AUTHOR", "COMMITTER")}
+    run("git", "-C", str(folder), "commit", "--quiet", "--message", "small", **who, **when)
+    return folder
+
+
+def test_two_builds_of_a_commit_have_one_digest(daemon: Daemon, repository: Path, base: str) -> None:
+    words = ["python3", "tools/image.py", "build", "--engine=docker", "--tag=small:1", f"--base={base}", "--no-cache"]
+    first, again = (run(*words, cwd=repository, **daemon.variables).split()[-1] for _ in range(2))
+    assert first == again
+    inside = ["docker", "run", "--rm", "--network=none", "small:1", "stat", "-c", "%Y", "/made/now", "/made/f"]
+    assert run(*inside, **daemon.variables).split() == ["1714557600"] * 2, "the commit's time, not that of the build"
+    label = '{{index .Config.Labels "org.opencontainers.image.base.digest"}}'
+    digest = run("docker", "image", "inspect", "--format", label, "small:1", **daemon.variables).strip()
+    manifest = run("docker", "image", "inspect", "--format", "{{.Id}}", base, **daemon.variables).strip()
+    assert digest == (manifest if daemon.folder.name == "containerd" else ""), "of a manifest, where there is one"
+    found = docker_engine.find("docker", "small:1")
+    assert found.identifier == first
+
+
+def test_a_container_writes_as_its_caller_and_is_heard_before_its_log_is_open(
+    daemon: Daemon, base: str, tmp_path: Path
+) -> None:
+    script = f"id -u; touch {tmp_path}/made; exit 3"
+    enclosure = Enclosure(("sh", "-c", script), {}, writable=(tmp_path,), log=tmp_path / "log.txt")
+    assert docker_engine.start("docker", base, enclosure).wait(60) == 3
+    assert (tmp_path / "log.txt").read_text() == f"{os.getuid()}\n"
+    assert (tmp_path / "made").stat().st_uid == os.getuid()
+    unheard = tmp_path / "elsewhere" / "log.txt"
+    unheard.parent.mkdir()
+    enclosure = Enclosure(("true",), {}, readable=(tmp_path,), log=unheard)
+    assert docker_engine.start("docker", base, enclosure).wait(60) != 0
+    assert "Read-only file system" in unheard.read_text()
+
+
+def test_a_daemon_that_goes_away_counts_as_a_kill_and_nothing_hangs(
+    daemons: dict[str, Daemon], base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last test of this daemon."""
+    lost = daemons["remapped"]
+    monkeypatch.setenv("DOCKER_HOST", lost.variables["DOCKER_HOST"])
+    enclosure = Enclosure(("sleep", "600"), {}, writable=(tmp_path,), log=tmp_path / "log.txt")
+    process = docker_engine.start("docker", base, enclosure)
+    assert process.poll() is None
+    lost.stop()
+    assert process.wait(60) < 0

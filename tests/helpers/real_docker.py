@@ -1,0 +1,60 @@
+"""Docker daemons for tests, as root: each on a socket of its own, without a network, with all its state in one folder.
+
+What they differ in is what users' daemons differ in: the store of images, and whether they remap users.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+CONFIGURATIONS = {
+    "containerd": {"features": {"containerd-snapshotter": True}},
+    "classic": {"features": {"containerd-snapshotter": False}},
+    "remapped": {"features": {"containerd-snapshotter": False}, "userns-remap": "builder"},
+}
+_ALONE = {"bridge": "none", "iptables": False, "ip6tables": False}
+
+
+class Daemon:
+    """One daemon; ``variables`` are those with which clients reach it."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        self.folder = folder / kind
+        self.folder.mkdir()
+        self.socket = self.folder / "docker.sock"
+        program = shutil.which("dockerd")
+        assert program is not None
+        path = f"{Path(program).parent}{os.pathsep}{os.environ['PATH']}"  # its own client, which has buildx
+        self.variables = {"DOCKER_HOST": f"unix://{self.socket}", "PATH": path}
+        settings = self.folder / "daemon.json"
+        settings.write_text(json.dumps({**CONFIGURATIONS[kind], **_ALONE}), encoding="utf-8")
+        words = [program, "--config-file", settings, "-H", f"unix://{self.socket}", "-p", self.folder / "pid"]
+        words += ["--data-root", self.folder / "data", "--exec-root", self.folder / "run"]
+        with (self.folder / "log").open("wb") as log:
+            self.process = subprocess.Popen(
+                list(map(str, words)), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def wait_ready(self, seconds: float = 60.0) -> None:
+        """Until it answers."""
+        deadline = time.monotonic() + seconds
+        while subprocess.run(["docker", "info"], env={**os.environ, **self.variables}, capture_output=True).returncode:
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise TimeoutError((self.folder / "log").read_text(errors="replace")[-2000:])
+            time.sleep(0.2)
+
+    def stop(self) -> None:
+        """End it, and with it what it runs."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
