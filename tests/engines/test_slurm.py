@@ -354,10 +354,14 @@ def test_cancelling_ends_runs_signed_and_resumable(study: Study) -> None:
 def test_small_runs_share_one_task_and_the_study_can_be_followed(study: Study) -> None:
     need_of = "\n[[resources]]\ngpu_memory_gib = 4\nminutes = 5\n"
     study.write(grid('axes.method = ["bn"]\naxes.seed = [0, 1, 2]') + need_of)
-    done = study.command(
-        "run", "--on=slurm", "--pack=2", "--gpus=1", "--gpu-memory=8", "--follow", "--minutes=10", "--json"
-    )
+    scratch = study.folder / "scratch"
+    scratch.mkdir()
+    profile = study.folder / "site.toml"
+    settings = 'pack = 2\ngpus = 1\ngpu_memory_gib = 8\nminutes = 10\nscratch = "$SITE_SCRATCH"\n'
+    profile.write_text(f'{settings}prologue = ["export SITE_SCRATCH={scratch}"]\n', encoding="utf-8")
+    done = study.command("run", "--on=slurm", "--profile=site.toml", "--follow", "--json")
     assert done.returncode == 0, done.stderr
+    assert len(list(scratch.glob("ndrepro-*/*/*"))) == 1, "one copy of the data for all tasks of the node"
     assert len(study.queue()) == 2
     seen = [json.loads((folder.root / "environment.json").read_text()) for folder in study.folders()]
     given = [each["start"]["environment"]["variables"]["recorded"]["CUDA_VISIBLE_DEVICES"] for each in seen]
@@ -381,11 +385,31 @@ def test_what_slurm_refuses_is_said_and_nothing_is_begun(study: Study) -> None:
     study.cluster.ask("sacctmgr", "-i", "modify", "user", "root", "set", "MaxSubmitJobs=1")
     try:
         done = study.command("run", "--on=slurm")
-        assert "the queue takes no more jobs: MaxSubmit of the account ci allows 1" in done.stderr
+        assert "the queue takes no more jobs: MaxSubmit of the account root allows 1" in done.stderr
     finally:
         study.cluster.ask("sacctmgr", "-i", "modify", "user", "root", "set", "MaxSubmitJobs=-1")
     assert not study.folders()
     assert not list(study.runs.glob(".slurm/mini/*/submission.json"))
+
+
+def test_the_doctor_tries_a_cluster_with_two_tasks_and_names_what_a_profile_has_wrong(study: Study) -> None:
+    def doctor(profile: str) -> tuple[int, dict[str, tuple[str, str]]]:
+        (study.folder / "site.toml").write_text(profile, encoding="utf-8")
+        words = [sys.executable, "-m", "ndrepro", "doctor", "--cluster", "--profile=site.toml", "--runs=runs", "--json"]
+        done = subprocess.run(words, cwd=study.folder, capture_output=True, text=True)
+        findings = json.loads(done.stdout)["findings"]
+        return done.returncode, {each["name"]: (each["status"], each["message"]) for each in findings}
+
+    code, found = doctor(f'prologue = ["export S={study.folder}"]\nscratch = "$S"\n')
+    assert (code, {name for name, (status, _) in found.items() if status == "problem"}) == (0, set()), found
+    assert "60 minutes a job (MaxTime of the partition main)" in found["limits"][1]
+    assert found["locks"] == ("ok", f"what one task locks is refused to the other ({study.cluster.host})")
+    assert found["clocks"][0] == found["scratch"][0] == "ok"
+    code, found = doctor('prologue = ["module-of-no-site load x || exit 7"]\n')
+    assert code == 1
+    assert "exit code 7: " in found["job"][1] and "module-of-no-site: command not found" in found["job"][1]
+    code, found = doctor('partition = "nowhere"\n')
+    assert (code, found["limits"][1]) == (1, "the cluster has no partition 'nowhere'")
 
 
 def test_without_slurm_it_says_so(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ CONFIGURATIONS = {
     "classic": {"features": {"containerd-snapshotter": False}},
     "remapped": {"features": {"containerd-snapshotter": False}, "userns-remap": "builder"},
 }
-_ALONE = {"bridge": "none", "iptables": False, "ip6tables": False}
+_ALONE = {"bridge": "none", "iptables": False, "ip6tables": False, "shutdown-timeout": 1}
 
 
 class Daemon:

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from ndrepro.cli.display import options, output, terminal
+import typer
+
+from ndrepro.cli.display import options, output, study_slurm, terminal
+from ndrepro.protocol.errors import UsageError
 from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
     from ndrepro.execution.environments.finding import Finding
 
+OnCluster = Annotated[
+    bool, typer.Option("--cluster", help="A Slurm cluster: this login node, and two tasks of a minute on its nodes.")
+]
 _STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 _NAME_WIDTH = 21
 _INDENT = len("problem ") + 1 + _NAME_WIDTH + 1
 
 
-def doctor(runs: options.Runs = options.DEFAULT_RUNS, as_json: options.Json = False) -> int:
-    """Diagnose this machine before a run. Exit 1 where there is a problem."""
-    from ndrepro.execution.environments.doctor import examine
+def doctor(
+    cluster: OnCluster = False,
+    profile: study_slurm.ProfileName = None,
+    runs: options.Runs = options.DEFAULT_RUNS,
+    as_json: options.Json = False,
+) -> int:
+    """Diagnose this machine, or a Slurm cluster, before a run. Exit 1 where there is a problem.
+
+    For a cluster: `ndrepro doctor --cluster --profile mycluster` on its login node.
+    """
     from ndrepro.execution.environments.finding import PROBLEM, WARNING
-    from ndrepro.protocol.layout import RunsFolder
 
     findings: list[Finding] = []
-    for finding in examine(RunsFolder(runs)):
+    for finding in _findings(cluster, profile, runs):
         findings.append(finding)
         if not as_json:
             _print(finding)
@@ -33,6 +47,20 @@ def doctor(runs: options.Runs = options.DEFAULT_RUNS, as_json: options.Json = Fa
         warnings = sum(finding.status == WARNING for finding in findings)
         terminal.write_line(f"\n{plural(problems, 'problem')}, {plural(warnings, 'warning')}")
     return output.NO if problems else output.DONE
+
+
+def _findings(cluster: bool, profile: str | None, runs: Path) -> Iterator[Finding]:
+    from ndrepro.protocol.layout import RunsFolder
+
+    if cluster:
+        from ndrepro.execution.slurm.cluster_check import check_cluster
+
+        return check_cluster(study_slurm.profile_of(profile), RunsFolder(runs))
+    if profile is not None:
+        raise UsageError(f"--profile {profile}: without --cluster", "add --cluster to check a cluster")
+    from ndrepro.execution.environments.doctor import examine
+
+    return iter(examine(RunsFolder(runs)))
 
 
 def _print(finding: Finding) -> None:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from ndrepro.execution.runs.run import RunOptions
     from ndrepro.execution.slurm.launcher import Spelled
     from ndrepro.execution.slurm.request import Cluster
-    from ndrepro.execution.studies.plan import Outcome, StudyPlan
+    from ndrepro.execution.studies.carry_out import Outcome
+    from ndrepro.execution.studies.plan import StudyPlan
     from ndrepro.protocol.image_reference import PinnedImage
 
 Name = Annotated[
@@ -129,12 +130,13 @@ def run(
     jobs: JobsOrDefault = None,
     data: Data = None,
     where: study_slurm.On = study_slurm.LOCAL,
+    profile: study_slurm.ProfileName = None,
     engine: options.Engine = None,
     image: options.Image = None,
     partition: study_slurm.Partition = None,
     account: study_slurm.Account = None,
-    gpus: study_slurm.Gpus = 0,
-    pack: study_slurm.Pack = 1,
+    gpus: study_slurm.Gpus = None,
+    pack: study_slurm.Pack = None,
     gpu_memory: study_slurm.GpuMemory = None,
     minutes: study_slurm.Minutes = None,
     memory: study_slurm.Memory = None,
@@ -147,12 +149,17 @@ def run(
     """Run what is not complete, resume what was interrupted, retry what failed. Ctrl-C stops cleanly."""
     if where not in (study_slurm.LOCAL, study_slurm.SLURM):
         raise UsageError(f"--on {where}: not a place to run", "it is local or slurm")
+    site = study_slurm.profile_of(profile)
+    if engine is None and image is None:
+        engine, image = site.engine, site.image
     found, how, inside = _plan(study, grids, runs, engine, image, in_queue=where == study_slurm.SLURM)
     paths = data_paths.parse(data or [])
     again = _Again(*(_command(verb, study, grids, runs, inside, data or []) for verb in ("run", "resume")))
     if where == study_slurm.LOCAL:
         return _carry_out(found, how, jobs or 1, paths, as_json, again)
-    cluster = study_slurm.cluster_of(jobs, partition, account, gpus, pack, gpu_memory, minutes, memory, sbatch or [])
+    cluster = study_slurm.cluster_of(
+        site, jobs, partition, account, gpus, pack, gpu_memory, minutes, memory, sbatch or []
+    )
     spelled = study_slurm.spelled(found, study, _inside(inside))
     return _submit(found, how, cluster, paths, spelled, follow, not no_report, as_json, again)
 
@@ -232,8 +239,8 @@ class _Again:
 
 def _carry_out(plan: StudyPlan, how: RunOptions, jobs: int, data: dict[str, Path], as_json: bool, again: _Again) -> int:
     from ndrepro.cli.display import study_live
+    from ndrepro.execution.studies.carry_out import carry_out
     from ndrepro.execution.studies.launchers import LocalLauncher
-    from ndrepro.execution.studies.plan import carry_out
 
     with study_live.watching(jobs=jobs, error=as_json) as observer:
         outcome = carry_out(plan, how, LocalLauncher(jobs, how), observer, _by_dataset(plan, data))

@@ -23,7 +23,8 @@ from ndrepro.text.plurals import plural
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from ndrepro.execution.studies.plan import StudyObserver, StudyPlan
+    from ndrepro.execution.studies.carry_out import StudyObserver
+    from ndrepro.execution.studies.plan import StudyPlan
     from ndrepro.execution.studies.run_status import RunStatus
     from ndrepro.protocol.study.study import StudyRun
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -16,14 +15,17 @@ from ndrepro.text.plurals import plural
 if TYPE_CHECKING:
     from ndrepro.execution.runs.run import RunOptions
     from ndrepro.execution.slurm.launcher import Spelled, Submitted
+    from ndrepro.execution.slurm.profile import Profile
     from ndrepro.execution.slurm.request import Cluster
     from ndrepro.execution.slurm.submissions import QueuedTask
+    from ndrepro.execution.studies.carry_out import Outcome, StudyObserver
     from ndrepro.execution.studies.launchers import Event
-    from ndrepro.execution.studies.plan import Outcome, StudyObserver, StudyPlan
+    from ndrepro.execution.studies.plan import StudyPlan
     from ndrepro.execution.studies.run_status import RunStatus
     from ndrepro.protocol.layout import RunsFolder
     from ndrepro.protocol.study.study import StudyRun
 
+T = TypeVar("T", int, float)
 LOCAL, SLURM = "local", "slurm"
 _LABEL = 10
 _GROUPED = 4  # tasks that wait for one reason are told one by one up to so many
@@ -51,10 +53,10 @@ On = Annotated[str, typer.Option("--on", metavar="WHERE", help="local (default),
 Partition = Annotated[str | None, typer.Option("--partition", metavar="P", help="slurm: the partition.")]
 Account = Annotated[str | None, typer.Option("--account", metavar="A", help="slurm: the account that pays.")]
 Gpus = Annotated[
-    int, typer.Option("--gpus", metavar="N", min=0, help="slurm: GPUs for each task, on each of its nodes.")
+    int | None, typer.Option("--gpus", metavar="N", min=0, help="slurm: GPUs for each task, on each of its nodes.")
 ]
 Pack = Annotated[
-    int, typer.Option("--pack", metavar="N", min=1, help="slurm: up to N small runs share one task and its GPU.")
+    int | None, typer.Option("--pack", metavar="N", min=1, help="slurm: up to N small runs share one task and its GPU.")
 ]
 GpuMemory = Annotated[
     float | None, typer.Option("--gpu-memory", metavar="GIB", help="slurm: memory of one GPU, for --pack.")
@@ -69,6 +71,14 @@ Sbatch = Annotated[
 Memory = Annotated[
     float | None,
     typer.Option("--memory", metavar="GIB", min=0, help="slurm: memory of a task; by default estimated; 0: not asked."),
+]
+ProfileName = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        metavar="NAME",
+        help="slurm: a cluster profile: clusters/NAME.toml in the key home, or a TOML file (runbooks/cluster.md).",
+    ),
 ]
 NoReport = Annotated[
     bool, typer.Option("--no-report", help="slurm: no last job that writes the study's status when all is over.")
@@ -98,39 +108,61 @@ class SilentStudy:
         """Nothing."""
 
 
+def profile_of(name: str | None) -> Profile:
+    """The profile asked for; one that says nothing, where none is. Raises UsageError."""
+    from ndrepro.execution.slurm.profile import Profile, find_profile
+    from provenance.attestation.key_home import default_home
+
+    return find_profile(name, default_home()) if name else Profile()
+
+
 def cluster_of(
+    profile: Profile,
     jobs: int | None,
     partition: str | None,
     account: str | None,
-    gpus: int,
-    pack: int,
+    gpus: int | None,
+    pack: int | None,
     gpu_memory: float | None,
     minutes: int | None,
     memory: float | None,
     sbatch: Sequence[str],
 ) -> Cluster:
-    """What is asked of the cluster. Raises UsageError for ``--sbatch`` that is no pair, or that breaks the arrays."""
+    """What is asked of the cluster: the options, else the profile's.
+
+    Raises UsageError for ``--sbatch`` that is no pair, or that breaks the arrays.
+    """
     from ndrepro.execution.slurm.request import Cluster
 
+    pairs = [f"{key}={value}" for key, value in profile.sbatch.items()]
     more: dict[str, str] = {}
-    for pair in sbatch:
+    for pair in [*pairs, *sbatch]:
         key, equals, value = pair.lstrip("-").partition("=")
         if not equals or not key:
             raise UsageError(f"--sbatch {pair}: expected KEY=VALUE", "e.g. --sbatch constraint=a100")
         if key in _OWN_OPTIONS:
             raise UsageError(f"--sbatch {key}: this command sets it itself", _OWN_OPTIONS[key])
         more[key] = value
-    asked = Cluster(
-        partition,
-        account,
-        pack=pack,
-        gpus=gpus,
-        gpu_memory_gib=gpu_memory,
-        minutes=minutes,
-        memory_gib=memory,
+
+    standard = Cluster()
+    return Cluster(
+        partition or profile.partition,
+        account or profile.account,
+        at_once=jobs or profile.jobs or standard.at_once,
+        pack=pack or profile.pack or standard.pack,
+        gpus=standard.gpus if (given := _first(gpus, profile.gpus)) is None else given,
+        gpu_memory_gib=_first(gpu_memory, profile.gpu_memory_gib),
+        minutes=minutes or profile.minutes,
+        memory_gib=_first(memory, profile.memory_gib),
+        prologue=profile.prologue,
+        scratch=profile.scratch,
         more=more,
     )
-    return asked if jobs is None else replace(asked, at_once=jobs)
+
+
+def _first(option: T | None, profile: T | None) -> T | None:
+    """The option, which may be 0, else the profile's."""
+    return profile if option is None else option
 
 
 def spelled(plan: StudyPlan, word: str, options: tuple[str, ...]) -> Spelled:
@@ -153,7 +185,7 @@ def submit(
 ) -> tuple[Outcome, Submitted]:
     """Submit what is to do; how the study stands after, and what was submitted."""
     from ndrepro.execution.slurm.launcher import SlurmLauncher, Submitted
-    from ndrepro.execution.studies.plan import carry_out
+    from ndrepro.execution.studies.carry_out import carry_out
 
     estimates = {item.run.identity: item.left for item in plan.todo}
     launcher = SlurmLauncher(cluster, how, study, estimates, follow=follow, report=report)

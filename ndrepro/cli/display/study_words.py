@@ -12,7 +12,8 @@ from ndrepro.protocol.study.search_space import target_of
 from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
-    from ndrepro.execution.studies.plan import Item, Outcome, StudyPlan
+    from ndrepro.execution.studies.carry_out import Outcome
+    from ndrepro.execution.studies.plan import Item, StudyPlan
     from ndrepro.protocol.image_reference import PinnedImage
     from ndrepro.protocol.study.study import Study
 

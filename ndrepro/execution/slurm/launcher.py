@@ -26,6 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ndrepro.execution.runs import data_check
 from ndrepro.execution.runs.run import RunOptions
 from ndrepro.execution.slurm.filesystem_locks import check_locks
 from ndrepro.execution.slurm.limits import Limits, ask_limits
@@ -237,10 +238,15 @@ class SlurmLauncher:
     def _task(self, group: list[Estimated], name: str, shape: Shape) -> Task:
         lines = []
         for place, each in enumerate(group):
-            job = Job(each.job.study, each.job.run, each.job.data and each.job.data.absolute())
+            data = each.job.data
+            if data is None and self._cluster.scratch:
+                data = data_check.locate(each.job.run.experiment, None)
+            job = Job(each.job.study, each.job.run, data and data.absolute())
             words = [*job.words(self._absolute, sparse=True, recheck=True)]
-            lines.append(Line(tuple(words), str(self.folder / f"{name}-{place}.events")))
-        return Task(tuple(lines), tuple(_variables(self._options.home).items()), shape.stop_seconds)
+            lines.append(Line(tuple(words), str(self.folder / f"{name}-{place}.events"), str(job.data or "")))
+        # the processes of several nodes read one path
+        scratch = self._cluster.scratch if shape.nodes == 1 else ""
+        return Task(tuple(lines), tuple(_variables(self._options.home).items()), shape.stop_seconds, scratch)
 
     @property
     def _absolute(self) -> RunOptions:

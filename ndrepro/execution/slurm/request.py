@@ -31,7 +31,8 @@ class Cluster:
     ``at_once`` bounds how many elements run at the same time; ``pack`` how many runs share one element and its GPU,
     as far as the GPU memory that the study file says they need fits into ``gpu_memory_gib``. ``gpus`` are those of
     each node; a run of several processes gets one for each of them, where it gets any. ``minutes`` replaces the
-    estimate, and so does ``memory_gib``, of each node. ``prologue`` are lines of shell that come before every task.
+    estimate, and so does ``memory_gib``, of each node. ``prologue`` are lines of shell that come before every task,
+    ``scratch`` a folder of the node that data are copied to (``staging``).
     ``more`` are options of sbatch by their long names.
     """
 
@@ -44,6 +45,7 @@ class Cluster:
     minutes: int | None = None
     memory_gib: float | None = None
     prologue: tuple[str, ...] = ()
+    scratch: str = ""
     more: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ndrepro.execution.slurm.staging import staged
 from provenance.recording.stop_requests import stops_wait
 
 _POLL_SECONDS = 0.2
@@ -36,33 +37,44 @@ _DEAF = ("sh", "-c", 'trap "" USR1 USR2 CONT; exec "$@"', "sh")
 
 @dataclass(frozen=True)
 class Line:
-    """One run of a task: its command, and the file of its events."""
+    """One run of a task: its command, the file of its events, and the data that its command names, "" for none."""
 
     command: tuple[str, ...]
     events: str
+    data: str = ""
+
+    def words(self, scratch: str) -> list[str]:
+        """The command; with ``scratch``, on the node's copy of the data."""
+        if not scratch or not self.data:
+            return list(self.command)
+        copy = str(staged(Path(self.data), scratch))
+        return [copy if word == self.data else word for word in self.command]
 
 
 @dataclass(frozen=True)
 class Task:
     """What one element of the array does: ``lines``, at the same time, with these variables added.
 
-    On a warning it is put back once its runs have stopped, or after ``stop_seconds``.
+    On a warning it is put back once its runs have stopped, or after ``stop_seconds``. Data are copied to ``scratch``
+    first, where that is given.
     """
 
     lines: tuple[Line, ...]
     variables: tuple[tuple[str, str], ...] = ()
     stop_seconds: float = 60.0
+    scratch: str = ""
 
     def __call__(self) -> None:
         """Run to the end. Raises SystemExit with the exit code of the first run that did not complete."""
         environment = {**os.environ, **dict(self.variables)}
         for line in self.lines:
+            words = line.words(self.scratch)
             with open(line.events, "ab") as events:
                 events.write(b"\n")  # whatever a killed process left torn ends here
                 events.flush()
                 with stops_wait():
                     process = subprocess.Popen(
-                        [*_DEAF, *line.command], stdin=subprocess.DEVNULL, stdout=events, env=environment
+                        [*_DEAF, *words], stdin=subprocess.DEVNULL, stdout=events, env=environment
                     )
             _under_way.append(process)
         codes = [process.wait() for process in _under_way]

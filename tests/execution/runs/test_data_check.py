@@ -16,8 +16,9 @@ from small_studies import Watched, write_study
 from ndrepro.execution.runs import data_check
 from ndrepro.execution.runs.observer import Silent
 from ndrepro.execution.runs.run import run
+from ndrepro.execution.studies.carry_out import carry_out
 from ndrepro.execution.studies.launchers import LocalLauncher
-from ndrepro.execution.studies.plan import carry_out, make_plan
+from ndrepro.execution.studies.plan import make_plan
 from ndrepro.execution.studies.study_file import load_study
 from ndrepro.protocol.errors import DataError
 from ndrepro.protocol.experiment.experiment import Experiment

@@ -13,9 +13,10 @@ from small_studies import Watched, write_study
 
 from ndrepro.execution.runs.observer import Observer, Silent
 from ndrepro.execution.runs.run_checks import CHECKS
+from ndrepro.execution.studies.carry_out import carry_out
 from ndrepro.execution.studies.hyperparameter_search import SearchObserver, Trial, search_study, targets_of
 from ndrepro.execution.studies.launchers import LocalLauncher
-from ndrepro.execution.studies.plan import carry_out, make_plan
+from ndrepro.execution.studies.plan import make_plan
 from ndrepro.execution.studies.run_status import DONE, MISSING, WAITING, Survey
 from ndrepro.execution.studies.search_results import found_file, read_found, write_found
 from ndrepro.execution.studies.study_file import load_study

@@ -14,8 +14,9 @@ from real_runs import Bench
 from small_studies import Watched, write_study
 
 from ndrepro.execution.studies import job
+from ndrepro.execution.studies.carry_out import carry_out
 from ndrepro.execution.studies.launchers import Job, LocalLauncher
-from ndrepro.execution.studies.plan import carry_out, make_plan
+from ndrepro.execution.studies.plan import make_plan
 from ndrepro.execution.studies.run_locks import Claims
 from ndrepro.execution.studies.run_status import MISSING, RUNNING
 from ndrepro.execution.studies.study_file import load_study

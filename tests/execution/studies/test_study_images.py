@@ -15,8 +15,9 @@ from stand_in_engine import write_engine, write_image
 from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.sensitivity.bits import compare_bits
 from ndrepro.analysis.sensitivity.experimental_design import design_of
+from ndrepro.execution.studies.carry_out import Outcome, carry_out
 from ndrepro.execution.studies.launchers import LocalLauncher
-from ndrepro.execution.studies.plan import Outcome, StudyPlan, carry_out, image_of_started_runs, make_plan
+from ndrepro.execution.studies.plan import StudyPlan, image_of_started_runs, make_plan
 from ndrepro.execution.studies.run_status import DONE, MISSING
 from ndrepro.execution.studies.study_file import load_study
 from ndrepro.protocol.errors import EngineError, UsageError
