@@ -31,6 +31,11 @@ Name = Annotated[
 Grids = Annotated[
     list[str] | None, typer.Option("--grid", metavar="G", help="Only this grid; may be given many times.")
 ]
+Only = Annotated[
+    str | None,
+    typer.Option("--only", metavar="N", help="Only these runs of the study, counted from 1 in its order: 3, or 1,4-6."),
+]
+_MOST_NUMBERS = 1_000_000
 Jobs = Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=1, help="Runs at the same time on this machine.")]
 JobsOrDefault = Annotated[
     int | None, typer.Option("--jobs", "-j", metavar="N", min=1, help="Runs at the same time (slurm: tasks).")
@@ -127,6 +132,7 @@ def cancel(study: Name, runs: options.Runs = options.DEFAULT_RUNS, as_json: opti
 def run(
     study: Name,
     grids: Grids = None,
+    only: Only = None,
     jobs: JobsOrDefault = None,
     data: Data = None,
     where: study_slurm.On = study_slurm.LOCAL,
@@ -146,13 +152,20 @@ def run(
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
-    """Run what is not complete, resume what was interrupted, retry what failed. Ctrl-C stops cleanly."""
+    """Run what is not complete, resume what was interrupted, retry what failed. Ctrl-C stops cleanly.
+
+    On a cluster: `ndrepro study run first --on slurm --profile mycluster`.
+    """
+    from ndrepro.execution.studies.plan import only_numbered
+
     if where not in (study_slurm.LOCAL, study_slurm.SLURM):
         raise UsageError(f"--on {where}: not a place to run", "it is local or slurm")
     site = study_slurm.profile_of(profile)
     if engine is None and image is None:
         engine, image = site.engine, site.image
     found, how, inside = _plan(study, grids, runs, engine, image, in_queue=where == study_slurm.SLURM)
+    if only is not None:
+        found = only_numbered(found, _numbers(only))
     paths = data_paths.parse(data or [])
     again = _Again(*(_command(verb, study, grids, runs, inside, data or []) for verb in ("run", "resume")))
     if where == study_slurm.LOCAL:
@@ -162,6 +175,17 @@ def run(
     )
     spelled = study_slurm.spelled(found, study, _inside(inside))
     return _submit(found, how, cluster, paths, spelled, follow, not no_report, as_json, again)
+
+
+def _numbers(text: str) -> set[int]:
+    """Run numbers of "3" or "1,4-6". Raises UsageError."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()) or int(last or first) - int(first) > _MOST_NUMBERS:
+            raise UsageError(f"--only {text}: {part!r} is no run's number", "e.g. --only 3, or --only 1,4-6")
+        found |= set(range(int(first), int(last or first) + 1))
+    return found
 
 
 def resume(

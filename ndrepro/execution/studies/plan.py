@@ -132,9 +132,8 @@ def only_numbered(plan: StudyPlan, numbers: Collection[int]) -> StudyPlan:
     """Some runs of the whole study, counted from 1 in its own order. Raises UsageError for a number it has not."""
     order = {run.identity: number for number, run in enumerate(plan.study.runs(), 1)}
     if wrong := sorted(set(numbers) - set(order.values())):
-        raise UsageError(
-            f"--only {wrong[0]}: {plan.study.name} has the runs 1 to {len(order)}", "see `study plan --json`"
-        )
+        message = f"--only {wrong[0]}: {plan.study.name} has the runs 1 to {len(order)}"
+        raise UsageError(message, "`ndrepro study plan --json` lists them in their order")
     return replace(plan, items=tuple(item for item in plan.items if order[item.run.identity] in numbers))
 
 
