@@ -30,6 +30,7 @@ from ndrepro.cli.commands import (
     sensitivity,
     show,
     study,
+    study_workflows,
     verify,
 )
 from ndrepro.cli.display import output, terminal
@@ -136,6 +137,10 @@ study_app.command("run", short_help="Run all that is not complete.")(study.run)
 study_app.command("status")(study.status)
 study_app.command("resume", short_help="Resume a study that was started.")(study.resume)
 study_app.command("search", short_help="Search the hyper-parameters of a grid.")(search.search)
+study_app.command("export", short_help="Write what is to do as jobs for another engine.")(study_workflows.export)
+study_app.command("collect", short_help="Import what such jobs made, and report what is missing.")(
+    study_workflows.collect
+)
 study_app.command("cancel", short_help="Cancel a study's tasks in Slurm.")(study.cancel)
 app.add_typer(env_app, name="env")
 env_app.command("list")(env.list_cells)

@@ -156,16 +156,14 @@ def run(
 
     On a cluster: `ndrepro study run first --on slurm --profile mycluster`.
     """
-    from ndrepro.execution.studies.plan import only_numbered
-
     if where not in (study_slurm.LOCAL, study_slurm.SLURM):
         raise UsageError(f"--on {where}: not a place to run", "it is local or slurm")
     site = study_slurm.profile_of(profile)
     if engine is None and image is None:
         engine, image = site.engine, site.image
-    found, how, inside = _plan(study, grids, runs, engine, image, in_queue=where == study_slurm.SLURM)
-    if only is not None:
-        found = only_numbered(found, _numbers(only))
+    numbers = None if only is None else _numbers(only)
+    in_queue = where == study_slurm.SLURM
+    found, how, inside = _plan(study, grids, runs, engine, image, in_queue=in_queue, numbers=numbers)
     paths = data_paths.parse(data or [])
     again = _Again(*(_command(verb, study, grids, runs, inside, data or []) for verb in ("run", "resume")))
     if where == study_slurm.LOCAL:
@@ -215,6 +213,13 @@ def resume(
     return _carry_out(started, how, jobs, paths, as_json, again)
 
 
+def plan_of(
+    study: str, grids: Sequence[str] | None, runs: Path, engine: str | None = None, image: str | None = None
+) -> StudyPlan:
+    """The plan of a study in a folder of runs."""
+    return _plan(study, grids, runs, engine, image)[0]
+
+
 def _plan(
     study: str,
     grids: Sequence[str] | None,
@@ -224,6 +229,7 @@ def _plan(
     *,
     where_begun: bool = False,
     in_queue: bool = False,
+    numbers: set[int] | None = None,
 ) -> tuple[StudyPlan, RunOptions, PinnedImage | None]:
     """The plan, and the image that the whole study is run in: that asked for, else, if wished, where it was started.
 
@@ -241,9 +247,9 @@ def _plan(
     found, wanted = load_study(find_study(study)), options.container(engine, image)
     pinned = None if wanted is None else engines.pin(wanted)
     queued = study_slurm.queued(how.runs, found.name) if in_queue else {}
-    plan = make_plan(inside(found, pinned) if pinned else found, grids or [], how, queued)
+    plan = make_plan(inside(found, pinned) if pinned else found, grids or [], how, queued, numbers)
     if pinned is None and where_begun and (pinned := image_of_started_runs(plan)):
-        plan = make_plan(inside(found, pinned), grids or [], how, queued)
+        plan = make_plan(inside(found, pinned), grids or [], how, queued, numbers)
     return plan, how, pinned
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import types
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -21,7 +21,7 @@ from ndrepro.execution.runs import data_check
 from ndrepro.execution.runs.observer import DataObserver
 from ndrepro.execution.runs.run import RunOptions
 from ndrepro.execution.studies.launchers import NOT_STARTED, Ended, Ending, Event, Job, Launcher
-from ndrepro.execution.studies.plan import SETTLED, Item, StudyPlan, make_plan
+from ndrepro.execution.studies.plan import SETTLED, Item, StudyPlan, plan_of_runs
 from ndrepro.execution.studies.run_locks import Claims
 from ndrepro.execution.studies.run_status import CUT_OFF, DONE, FAILED, RUNNING, RunStatus, Survey
 from ndrepro.protocol import extras
@@ -109,9 +109,7 @@ def carry_out(
             work.do()
         finally:
             launcher.close()
-    after = make_plan(plan.study, plan.grids(), options, launcher.queued())
-    asked_for = {item.run.identity for item in plan.items}
-    after = replace(after, items=tuple(item for item in after.items if item.run.identity in asked_for))
+    after = plan_of_runs(plan.study, [item.run for item in plan.items], options, launcher.queued())
     return Outcome(after, tuple(work.failures), bool(signals.count), work.trouble)
 
 

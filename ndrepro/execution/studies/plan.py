@@ -107,18 +107,42 @@ class StudyPlan:
 
 
 def make_plan(
-    study: Study, grids: Sequence[str], options: RunOptions, queued: Mapping[str, str] | None = None
+    study: Study,
+    grids: Sequence[str],
+    options: RunOptions,
+    queued: Mapping[str, str] | None = None,
+    numbers: Collection[int] | None = None,
 ) -> StudyPlan:
-    """Survey and estimate. ``queued`` are the runs in a cluster's queue (``launchers.Launcher.queued``).
+    """Survey and estimate the runs of ``grids``, of all where there are none; with ``numbers`` only these.
 
-    Raises UsageError for an unknown grid, LedgerError for a broken ledger.
+    Raises UsageError for an unknown grid or number, LedgerError for a broken ledger.
     """
     runs = study.runs(grids)
+    if numbers is not None:
+        known = numbered(study)
+        if wrong := sorted(set(numbers) - known.keys()):
+            message = f"--only {wrong[0]}: {study.name} has the runs 1 to {len(known)}"
+            raise UsageError(message, "`ndrepro study plan --json` lists them in their order")
+        chosen = {known[number].identity for number in numbers}
+        runs = tuple(run for run in runs if run.identity in chosen)
+    return plan_of_runs(study, runs, options, queued or {})
+
+
+def plan_of_runs(study: Study, runs: Sequence[StudyRun], options: RunOptions, queued: Mapping[str, str]) -> StudyPlan:
+    """Survey and estimate these runs of a study. ``queued`` are those in a cluster's queue (``launchers.Launcher``).
+
+    Raises LedgerError for a broken ledger.
+    """
     survey = Survey(options.runs, options.home)
     estimator = Estimator(options.runs, runs)
-    items = tuple(_item(run, _with_queue(survey.status(run), run, queued or {}), estimator) for run in runs)
+    items = tuple(_item(run, _with_queue(survey.status(run), run, queued), estimator) for run in runs)
     elsewhere = _elsewhere(items, survey)
     return StudyPlan(study, items, _free_bytes(options.runs.root), tuple(_notes(items, elsewhere)), elsewhere)
+
+
+def numbered(study: Study) -> dict[int, StudyRun]:
+    """Every run by its number: counted from 1, in the study's own order."""
+    return dict(enumerate(study.runs(), 1))
 
 
 def only_started(plan: StudyPlan) -> StudyPlan:
@@ -126,15 +150,6 @@ def only_started(plan: StudyPlan) -> StudyPlan:
     started = {item.run.grid for item in plan.items if item.status.state not in (MISSING, WAITING)}
     items = tuple(item for item in plan.items if item.run.grid in started)
     return replace(plan, items=items)
-
-
-def only_numbered(plan: StudyPlan, numbers: Collection[int]) -> StudyPlan:
-    """Some runs of the whole study, counted from 1 in its own order. Raises UsageError for a number it has not."""
-    order = {run.identity: number for number, run in enumerate(plan.study.runs(), 1)}
-    if wrong := sorted(set(numbers) - set(order.values())):
-        message = f"--only {wrong[0]}: {plan.study.name} has the runs 1 to {len(order)}"
-        raise UsageError(message, "`ndrepro study plan --json` lists them in their order")
-    return replace(plan, items=tuple(item for item in plan.items if order[item.run.identity] in numbers))
 
 
 def image_of_started_runs(plan: StudyPlan) -> PinnedImage | None:

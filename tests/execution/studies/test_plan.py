@@ -23,7 +23,7 @@ from ndrepro.execution.runs.run import Finished, RunOptions
 from ndrepro.execution.runs.run_checks import CHECKS
 from ndrepro.execution.studies.carry_out import Outcome, carry_out
 from ndrepro.execution.studies.launchers import NOT_STARTED, Began, Ended, Ending, Job, LocalLauncher
-from ndrepro.execution.studies.plan import StudyPlan, data_of_started_runs, make_plan, only_numbered, only_started
+from ndrepro.execution.studies.plan import StudyPlan, data_of_started_runs, make_plan, only_started
 from ndrepro.execution.studies.run_status import CUT_OFF, DONE, FAILED, MISSING, QUEUED, REFUSED, WAITING, Survey
 from ndrepro.execution.studies.study_file import find_study, load_study, study_files
 from ndrepro.protocol.errors import DataError, DeviceError, TrainingFailed, UsageError
@@ -492,12 +492,11 @@ include = [
     assert outcome.plan.states == {MISSING: 5, DONE: 1}
 
 
-def test_some_runs_of_a_study_by_number(copied: tuple[Bench, Path], tmp_path: Path) -> None:
+def test_some_runs_of_a_study_by_number(copied: tuple[Bench, Path]) -> None:
     bench, path = copied
-    plan = planned(bench, path)
-    second = only_numbered(plan, [2])
-    assert second.items == plan.items[1:]
+    second = make_plan(load_study(path), (), bench.options, numbers=[2])
+    assert second.items == planned(bench, path).items[1:]
     outcome, watched = carried_out(bench, second)
     assert outcome.complete and len(outcome.plan.items) == 1 and watched.events == []
     with pytest.raises(UsageError, match="--only 3: mini has the runs 1 to 2"):
-        only_numbered(plan, [1, 3])
+        make_plan(load_study(path), (), bench.options, numbers=[1, 3])

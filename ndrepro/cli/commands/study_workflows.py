@@ -1,0 +1,138 @@
+"""``ndrepro study export`` and ``study collect``: a study on other engines than Slurm, and its results back."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ndrepro.cli.commands import study as study_commands
+from ndrepro.cli.commands.verify import trust_of
+from ndrepro.cli.display import options, output, terminal
+from ndrepro.protocol.errors import UsageError
+from ndrepro.text.plurals import plural
+
+if TYPE_CHECKING:
+    from ndrepro.execution.imports.run_import import Imported
+    from ndrepro.execution.studies.plan import StudyPlan
+
+_SHOWN = 10
+
+
+def export(
+    study: study_commands.Name,
+    form: Annotated[
+        str, typer.Option("--format", metavar="F", help="joblines (default), snakemake, nextflow or kubernetes.")
+    ] = "joblines",
+    grids: study_commands.Grids = None,
+    data: study_commands.Data = None,
+    engine: options.Engine = None,
+    image: options.Image = None,
+    gpus: Annotated[int, typer.Option("--gpus", metavar="N", min=0, help="GPUs for each process of a run.")] = 0,
+    apart: Annotated[
+        bool, typer.Option("--apart", help="Each job has a folder of runs of its own: for nodes that share no files.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Write to this file.")] = None,
+    runs: options.Runs = options.DEFAULT_RUNS,
+) -> int:
+    """Write what is to do as jobs for another engine.
+
+    Each is an ordinary command, which may be started again at any time: `ndrepro study export first --format snakemake
+    -o Snakefile`.
+    """
+    from ndrepro.execution.studies.study_file import find_study
+    from ndrepro.execution.studies.workflow_export import FORMATS, Workflow, jobs_of
+
+    if form not in FORMATS:
+        raise UsageError(f"--format {form}: not a format", f"it is one of {', '.join(FORMATS)}")
+    plan = study_commands.plan_of(study, grids, runs, engine, image)
+    file = find_study(study)
+    words = [*_program(), "study", "run", str(file.absolute())]
+    words += [word for each in data or [] for word in ("--data", _absolute(each))]
+    words += [word for name, value in (("--in", engine), ("--image", image)) if value for word in (name, value)]
+    workflow = Workflow(
+        plan.study.name,
+        tuple(words),
+        str(runs.absolute()),
+        jobs_of(plan, gpus),
+        apart,
+        image or "ndrepro:latest",
+        file,
+    )
+    if not workflow.jobs:
+        raise UsageError(
+            f"{plan.study.name}: nothing to do: every run is done or under way", "see `ndrepro study status`"
+        )
+    text = FORMATS[form](workflow)
+    if out is None:
+        terminal.write_line(text.rstrip("\n"))
+    else:
+        out.write_text(text, encoding="utf-8")
+        terminal.write_line(f"written    {out}: {plural(len(workflow.jobs), 'job')}")
+    return output.DONE
+
+
+def collect(
+    study: study_commands.Name,
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="SOURCE...", help="Folders of runs, or archives of them, from the jobs.")
+    ],
+    into: Annotated[Path, typer.Option("--into", metavar="DIR", help="Folder of imported runs.")] = Path("imported"),
+    keys: options.Keys = None,
+    as_json: options.Json = False,
+) -> int:
+    """Verify and import what jobs made elsewhere, and report what of the study is there. Exit 1 where a run is missing.
+
+    `ndrepro study collect first results/*`
+    """
+    from ndrepro.execution.imports.run_import import import_runs
+
+    trust, folder = trust_of(keys or []), into / Path(study).stem
+    imported: dict[Path, Imported] = {}
+    for source in sources:
+        if not (folder / source.name).exists():  # it was collected before
+            imported[source] = import_runs(source, folder, source.name, trust)
+    plans = [study_commands.plan_of(study, None, each) for each in sorted(folder.iterdir()) if each.is_dir()]
+    done, missing = _union(plans)
+    refused = [(source, run) for source, found in imported.items() for run in found.runs if not run.taken]
+    if as_json:
+        problems = [{"source": str(source), "run": run.path, "problem": run.problem} for source, run in refused]
+        output.print_json({"folder": str(folder.absolute()), "done": done, "missing": missing, "refused": problems})
+    else:
+        for source, run in refused[:_SHOWN]:
+            terminal.write_line(f"left out   {source}: {run.path}: {run.problem}")
+        terminal.write_line(
+            f"collected  {len(done)} of {plural(len(done) + len(missing), 'run')}: {terminal.here(folder)}"
+        )
+        for label in missing[:_SHOWN]:
+            terminal.write_line(f"missing    {label}")
+        if len(missing) > _SHOWN:
+            terminal.write_line(f"           and {len(missing) - _SHOWN} more (--json has them)")
+    return output.NO if missing or refused else output.DONE
+
+
+def _union(plans: Sequence[StudyPlan]) -> tuple[list[str], list[str]]:
+    """The labels of the study's runs that are done in any of these folders, and of those that are in none."""
+    states: dict[str, bool] = {}
+    for plan in plans:
+        for item in plan.items:
+            states[item.run.label] = states.get(item.run.label, False) or item.status.state == "done"
+    return [label for label, is_done in states.items() if is_done], [
+        each for each, is_done in states.items() if not is_done
+    ]
+
+
+def _program() -> list[str]:
+    """This installation's command, from any folder."""
+    command = Path(sys.executable).parent / "ndrepro"
+    return [str(command)] if command.exists() else [sys.executable, "-m", "ndrepro"]
+
+
+def _absolute(data: str) -> str:
+    """PATH or DATASET=PATH with the path absolute."""
+    name, equals, path = data.rpartition("=")
+    return f"{name}{equals}{os.path.abspath(path)}"
