@@ -45,7 +45,8 @@ def find(engine: str, image: str) -> Image:
     if said.returncode:
         raise EngineError(f"apptainer --version: {said.stderr.strip()}", "see whether apptainer runs at all")
     digest = f"sha256:{file_digest(Path(image)).sha256}"
-    passed = ", ".join(f"{name}={os.environ[name]}" for name in _passed())
+    # of variables for the inside the names alone: their values may be secrets
+    passed = ", ".join(name if "ENV_" in name else f"{name}={os.environ[name]}" for name in _passed())
     return Image(said.stdout.split()[-1], digest, _identifier(image) or digest, passed)
 
 

@@ -16,7 +16,7 @@ PROCESSES = 4096
 class Image:
     """An image as an engine has it: the engine's version, the digests of its manifest and of its configuration.
 
-    ``host_variables`` are the engine's own variables of this machine that reach the container, as NAME=VALUE.
+    ``host_variables`` are the engine's own variables of this machine that were let through.
     """
 
     engine_version: str
