@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,6 +39,7 @@ def export(
     ] = False,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Write to this file.")] = None,
     runs: options.Runs = options.DEFAULT_RUNS,
+    as_json: options.Json = False,
 ) -> int:
     """Write what is to do as jobs for another engine.
 
@@ -68,10 +70,14 @@ def export(
             f"{plan.study.name}: nothing to do: every run is done or under way", "see `ndrepro study status`"
         )
     text = FORMATS[form](workflow)
-    if out is None:
+    if out is not None:
+        out.write_text(text, encoding="utf-8")
+    if as_json:
+        jobs = [asdict(job) for job in workflow.jobs]
+        output.print_json({"format": form, "file": str(out) if out else None, "jobs": jobs, "text": text})
+    elif out is None:
         terminal.write_line(text.rstrip("\n"))
     else:
-        out.write_text(text, encoding="utf-8")
         terminal.write_line(f"written    {out}: {plural(len(workflow.jobs), 'job')}")
     return output.DONE
 
