@@ -21,7 +21,7 @@ from pathlib import Path
 from ndrepro.exports.citation import citation_file, licence_url
 from ndrepro.exports.members import Member
 from ndrepro.exports.ro_crate import METADATA, CrateRun, CrateText, crate_metadata
-from ndrepro.exports.run_facts import NotExported, RunFacts
+from ndrepro.exports.run_facts import RunFacts
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunsFolder
 from ndrepro.text.plurals import plural
@@ -56,7 +56,7 @@ def archive_members(runs: Sequence[RunFacts], text: ArchiveText, trust: TrustPol
     """Every file of the archive of these runs, which share a ledger or have none.
 
     Raises UsageError for no run and for runs of several ledgers, NotFoundError for a file that was named and is not
-    there, NotExported for a folder that holds no report.
+    there, or a folder that holds no report.
     """
     if not runs:
         raise UsageError("no run to archive", "name runs that verify, or a folder of runs")
@@ -151,7 +151,7 @@ def _given(text: ArchiveText) -> Iterator[Member]:
             yield Member(name, read_bounded(file, follow_symlinks=True))
     if text.report is not None:
         if not (text.report / _REPORT_PAGE).is_file():
-            raise NotExported(f"{text.report}: no report in it", "make one: ndrepro report -o DIR")
+            raise NotFoundError(f"{text.report}: no report in it", "make one: ndrepro report -o DIR")
         for path in sorted(text.report.rglob("*")):
             if path.is_file() and not path.is_symlink():
                 yield Member(f"{REPORT}/{path.relative_to(text.report).as_posix()}", path)

@@ -8,6 +8,7 @@ beside it); a URI names a server or another store.
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 # what MLflow takes in one call, and in one value
-_BATCH, _PARAMETER_BATCH, _VALUE = 1000, 100, 6000
+_BATCH, _PARAMETER_BATCH, _VALUE, _NAME = 1000, 100, 6000, 250
+_FORBIDDEN = re.compile(r"[^\w\-. :/]", re.ASCII)
 _STATUS = {"completed": "FINISHED", "interrupted": "KILLED", "killed": "KILLED", "failed": "FAILED"}
 
 
@@ -72,11 +74,11 @@ def _log_values(client: MlflowClient, run_id: str, facts: RunFacts) -> None:
     from mlflow.entities import Param, RunTag
 
     moment = _milliseconds(facts.manifest.finished_on)  # a row of metrics has no clock
-    metrics = [LoggedMetric(each.name, each.value, moment, each.step) for each in facts.metrics()]
+    metrics = [LoggedMetric(mlflow_name(each.name), each.value, moment, each.step) for each in facts.metrics()]
     for batch in _batches(metrics, _BATCH):
         client.log_batch(run_id, metrics=batch)
-    parameters = [Param(name, value) for name, value in facts.parameters.items() if 0 < len(value) <= _VALUE]
-    for chunk in _batches(parameters, _PARAMETER_BATCH):
+    asked = {mlflow_name(name): value for name, value in facts.parameters.items() if 0 < len(value) <= _VALUE}
+    for chunk in _batches([Param(name, value) for name, value in asked.items()], _PARAMETER_BATCH):
         client.log_batch(run_id, params=chunk)
     commit = (facts.source.digest or {}).get("gitCommit")
     tags = {
@@ -87,6 +89,12 @@ def _log_values(client: MlflowClient, run_id: str, facts: RunFacts) -> None:
         **({"mlflow.source.git.commit": commit} if commit else {}),
     }
     client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+
+
+def mlflow_name(name: str) -> str:
+    """A name that MLflow takes for a metric or parameter: its letters only, no part of a path that leads elsewhere."""
+    parts = [part for part in _FORBIDDEN.sub("_", name).split("/") if part not in ("", ".", "..")]
+    return "/".join(parts)[:_NAME] or "_"
 
 
 def _experiment(client: MlflowClient, name: str, folder: Path | None) -> str:

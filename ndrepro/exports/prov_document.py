@@ -28,6 +28,9 @@ def prov_json(facts: RunFacts) -> bytes:
     generated: dict[str, list[str]] = {}
     for file in facts.files:  # equal bytes under two names are one entity
         generated.setdefault(f"sha256:{file.sha256}", []).append(file.path)
+    for item in facts.outputs:
+        if name := _name(item):
+            generated.setdefault(name, []).append(item.name)
     envelope = f"sha256:{facts.digest}"
     entities: dict[str, Any] = {name: {"prov:label": item.name} for name, item in used.items()}
     for name, paths in generated.items():

@@ -98,7 +98,8 @@ def _of_run(run: CrateRun) -> Iterator[Entity]:
         _file(f"{run.path}/{file.path}", file.size, file.sha256, f"{file.path} of the run {facts.run}")
         for file in facts.files
     ]
-    used = [entity for item in facts.inputs if (entity := _input(item)) is not None]
+    used = [entity for item in facts.inputs if (entity := _by_digest(item)) is not None]
+    elsewhere = [entity for item in facts.outputs if (entity := _by_digest(item)) is not None]
     values = [
         {"@id": f"#{facts.run}/{quote(name)}", "@type": "PropertyValue", "name": name, "value": value}
         for name, value in facts.parameters.items()
@@ -112,7 +113,7 @@ def _of_run(run: CrateRun) -> Iterator[Entity]:
         "description": shlex.join(facts.command) or f"the run {facts.title}",
         "instrument": {"@id": _program_id(facts)},
         "object": _ids([*used, *values]),
-        "result": _ids([*results, envelope]),
+        "result": _ids([*results, *elsewhere, envelope]),
         "startTime": manifest.started_on,
         "endTime": manifest.finished_on,
         "actionStatus": {"@id": _STATUS.get(manifest.outcome, _FAILED)},
@@ -121,7 +122,7 @@ def _of_run(run: CrateRun) -> Iterator[Entity]:
     if manifest.outcome not in _STATUS:
         action["error"] = f"the run is recorded as {manifest.outcome}, with exit code {manifest.exit_code}"
     signer = {"@id": _signer_id(facts), "@type": "Person", "name": f"holder of the signing key {facts.keyids[0]}"}
-    yield from (action, _program(facts), signer, *used, *values, *results, envelope)
+    yield from (action, _program(facts), signer, *used, *values, *results, *elsewhere, envelope)
 
 
 def _file(path: str, size: int, sha256: str, what: str) -> Entity:
@@ -136,8 +137,8 @@ def _file(path: str, size: int, sha256: str, what: str) -> Entity:
     }
 
 
-def _input(item: Resource) -> Entity | None:
-    """What was used, by its digest or commit; None where neither was recorded."""
+def _by_digest(item: Resource) -> Entity | None:
+    """What the crate does not hold, by its digest or commit; None where neither was recorded."""
     digest = item.digest or {}
     if "sha256" in digest:
         return {

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ndrepro.protocol.errors import NdreproError
+from ndrepro.protocol.program_record import ProgramFile, ProgramRecord, is_program
 from ndrepro.protocol.training_record import SOURCE
 from provenance.attestation.manifest import DISTRIBUTION, Artifact, Manifest, Resource
 from provenance.attestation.run_files import MANIFEST
@@ -27,6 +28,8 @@ METRICS, WEIGHTS, LISTING = "metrics.jsonl", "weights.safetensors", "dataset.sha
 # what frameworks save networks as; a training run's checkpoints are states on the way to its weights
 _MODEL_SUFFIXES = {".safetensors", ".pt", ".pth", ".ckpt", ".onnx", ".h5", ".keras", ".gguf", ".joblib", ".pkl"}
 _CHECKPOINTS = "checkpoints/"
+# members of a row of metrics that are no metric: its step, and the file that a program logged it in
+_STEPS, _LOGGED_IN = ("step", "epoch"), "file"
 _NOT_PARAMETERS = {"command", "name"}
 _MEDIA_TYPES = {
     ".json": "application/json",
@@ -49,7 +52,10 @@ class NotExported(NdreproError):
 
 @dataclass(frozen=True)
 class Metric:
-    """One number that a run logged. ``step`` is its step or epoch, else the row's number, from 0."""
+    """One number that a run logged. ``step`` is its step or epoch, else the row's number, from 0.
+
+    ``name`` begins with the file that a program logged it in, where it logged in files of its own.
+    """
 
     name: str
     step: int
@@ -120,8 +126,21 @@ class RunFacts:
 
     @property
     def inputs(self) -> tuple[Resource, ...]:
-        """Everything that was used: source, code, data, images; distributions are separate."""
-        return tuple(item for item in self.manifest.dependencies if not item.name.startswith(DISTRIBUTION))
+        """Everything that was used: source, code, data, images; of a program each file that it read.
+
+        Distributions are separate. Of a program's files those that the manifest lists are here, the first thousand.
+        """
+        used = [item for item in self.manifest.dependencies if not item.name.startswith(DISTRIBUTION)]
+        if not is_program(self.manifest):
+            return tuple(used)
+        return (*used, *map(_resource, ProgramRecord.of(self.manifest).inputs))
+
+    @property
+    def outputs(self) -> tuple[Resource, ...]:
+        """What a program wrote and the run folder has no copy of: each with its digest."""
+        if not is_program(self.manifest):
+            return ()
+        return tuple(_resource(file) for file in ProgramRecord.of(self.manifest).outputs if file.copy is None)
 
     @property
     def distributions(self) -> tuple[Resource, ...]:
@@ -157,10 +176,11 @@ class RunFacts:
         self.read(file)
         found = []
         for number, row in enumerate(read_scalars(self.folder / METRICS)):
-            step = next((row[key] for key in ("step", "epoch") if isinstance(row.get(key), int)), number)
+            step = next((value for key in _STEPS if isinstance(value := row.get(key), int)), number)
+            prefix = f"{row[_LOGGED_IN]}/" if isinstance(row.get(_LOGGED_IN), str) else ""
             for name, value in row.items():
-                if name not in ("step", "epoch") and isinstance(value, int | float) and not isinstance(value, bool):
-                    found.append(Metric(name, int(step or 0), float(value)))
+                if name not in _STEPS and isinstance(value, int | float) and not isinstance(value, bool):
+                    found.append(Metric(prefix + name, step, float(value)))
         return tuple(found)
 
     def last_metrics(self) -> Mapping[str, float]:
@@ -194,6 +214,10 @@ def media_type(path: str) -> str:
 def json_document(value: Any) -> bytes:
     """A JSON document for people and tools; the same value gives the same bytes."""
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
+
+
+def _resource(file: ProgramFile) -> Resource:
+    return Resource(file.path, digest=None if file.sha256 is None else {"sha256": file.sha256})
 
 
 def _flat(path: str, value: Any) -> Iterator[tuple[str, str]]:

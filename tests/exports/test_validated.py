@@ -103,7 +103,7 @@ def test_in_toto_reads_the_slsa_provenance(trained: Any, tmp_path: Path, ask: Ca
 def test_mlcroissant_takes_the_data_set(trained: Any, tmp_path: Path, ask: Callable[..., list[Answer]]) -> None:
     file = exported(trained, "croissant", tmp_path / "croissant.json")
     cases = [
-        altered(file, "a.json", lambda value: value.pop("name")),
+        altered(file, "a.json", lambda value: value.pop("@type")),
         altered(file, "b.json", lambda value: value["distribution"][0].pop("sha256")),
         altered(file, "c.json", lambda value: value["distribution"][0].pop("encodingFormat")),
     ]
