@@ -10,7 +10,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of the report: its file is ``figures/KEY.svg``; ``data`` is what was drawn."""
+    """A figure of the report: its file is ``figures/KEY.svg``; ``data`` is what was drawn.
+
+    ``inline`` figures are part of the page, so that their points show their values under the pointer.
+    """
 
     key: str
     title: str
@@ -18,3 +21,4 @@ class Figure:
     alternative: str
     draw: Callable[[Path], object] = field(compare=False, repr=False)
     data: Any = None
+    inline: bool = False

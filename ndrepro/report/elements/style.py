@@ -13,7 +13,8 @@ same release of matplotlib.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import html
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,6 +30,19 @@ LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5))
 HATCHES = ("", "///", "xx", "..", "\\\\\\", "++", "o", "--", "*", "||")
 # one for each of the ways in which an own value can stand to a published one
 GOOD, BAD, NEUTRAL = "#00674b", "#a4420a", "#404040"
+INK = "#1b1f24"
+# the colours that a dark page replaces, those of the page's own style sheet among them
+DARK = {
+    INK: "#e6e9ec",
+    "#ffffff": "#14171b",
+    "#000000": "#e6e9ec",
+    "#d9d9d9": "#363d45",
+    NEUTRAL: "#c3cad2",
+    GOOD: "#6fdcb0",
+    BAD: "#ffab84",
+    "#0072b2": "#4da3dd",
+    "#5b3a8e": "#a78bdb",
+}
 
 _DOTS_PER_INCH = 150
 _SETTINGS: dict[str, Any] = {
@@ -45,6 +59,11 @@ _SETTINGS: dict[str, Any] = {
     "legend.frameon": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "axes.grid": True,
     "axes.grid.axis": "y",
     "axes.axisbelow": True,
@@ -96,13 +115,31 @@ def save(figure: Figure, path: Path) -> tuple[Path, Path]:
     return png, svg
 
 
-def save_svg(figure: Figure, path: Path) -> Path:
-    """Write ``path``.svg alone, at half the cost. Raises OSError."""
+def save_svg(figure: Figure, path: Path, hover: Mapping[str, str] | None = None) -> Path:
+    """Write ``path``.svg alone, at half the cost, with a style for dark pages. Raises OSError.
+
+    ``hover`` gives texts by the ``gid`` of an artist: browsers show them under the pointer.
+    """
     svg = path.with_name(path.name + ".svg")
     path.parent.mkdir(parents=True, exist_ok=True)
     with settings():
         figure.savefig(svg, metadata={"Date": None, "Creator": None})
+    text = svg.read_text(encoding="utf-8")
+    for gid, said in (hover or {}).items():
+        text = text.replace(f'<g id="{gid}">', f'<g id="{gid}"><title>{html.escape(said)}</title>', 1)
+    start = text.index(">", text.index("<svg")) + 1
+    svg.write_text(f"{text[:start]}\n<style>{dark_style('svg')}</style>{text[start:]}", encoding="utf-8")
     return svg
+
+
+def dark_style(scope: str) -> str:
+    """CSS that replaces the colours of figures inside ``scope`` where the reader prefers a dark page."""
+    rules = [
+        f'{scope} [style*="{what}: {light}"]{{{what}:{dark}!important}}'
+        for light, dark in DARK.items()
+        for what in ("fill", "stroke")
+    ]
+    return f"@media (prefers-color-scheme: dark){{{''.join(rules)}}}"
 
 
 def line(number: int) -> dict[str, Any]:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from ndrepro.analysis.results.results import ResultRow
 from ndrepro.report.elements.figure import Figure
 from ndrepro.report.elements.table import Table
+from ndrepro.report.figures.final_scores import final_scores
 from ndrepro.report.figures.generalization_figures import generalization_figures
 from ndrepro.report.figures.generalization_numbers import generalization_numbers
+from ndrepro.report.figures.learning_curves import learning_curves
 from ndrepro.report.figures.published_tables import published_with_own
 from ndrepro.report.figures.replication_figures import replication_figures
 from ndrepro.report.figures.seeds_agreement import agreement_figures, agreement_tables
@@ -22,11 +24,12 @@ def study_tables(cells: Sequence[SeedGroup]) -> tuple[Table, ...]:
 
 
 def study_figures(runs: Sequence[ResultRow], cells: Sequence[SeedGroup]) -> tuple[tuple[Figure, ...], tuple[str, ...]]:
-    """Every figure of the studies whose runs are there, and what could not be drawn."""
+    """The figures of one's own runs, then those of the studies whose runs are there, and what could not be drawn."""
     seeds, seeds_notes = seeds_figures(runs)
     general, general_notes = generalization_figures(runs)
     agreement = agreement_figures(runs)
-    return (*replication_figures(cells), *seeds, *agreement, *general), (*seeds_notes, *general_notes)
+    own = (*final_scores(cells), *learning_curves(cells))
+    return (*own, *replication_figures(cells), *seeds, *agreement, *general), (*seeds_notes, *general_notes)
 
 
 def study_numbers(runs: Sequence[ResultRow]) -> tuple[Table, ...]:

@@ -23,6 +23,7 @@ from ndrepro.report.elements.table import Table
 from ndrepro.report.sections.claims_held import ClaimOutcome, findings_of
 from ndrepro.report.sections.comparisons import comparison_tables
 from ndrepro.report.sections.forms_page import filled_in, form_table, overview
+from ndrepro.report.sections.own_summary import summary_of
 from ndrepro.report.sections.reproducibility_kinds import kinds_table, verdict_table
 from ndrepro.report.sections.run_tables import (
     cell_table,
@@ -86,6 +87,7 @@ class Report:
     repeats: tuple[ResultRow, ...]
     table_of_cells: tuple[SeedGroup, ...]
     counts: tuple[Fact, ...]
+    summary: tuple[str, ...]
     findings: tuple[ClaimOutcome, ...]
     kinds: Table
     verdicts: Table
@@ -153,6 +155,7 @@ class Report:
             "not_run": list(self.about.missing),
             "account": self.scores.account(),
             "repeats": [run.run_id for run in self.repeats],
+            "summary": list(self.summary),
             "findings": [finding.to_json() for finding in self.findings],
             "kinds": self.kinds.to_json(),
             "verdicts": self.about.verdicts.to_json(),
@@ -193,6 +196,7 @@ def contents(
         repeats=repeats,
         table_of_cells=cells,
         counts=_counts(scores, about, repeats),
+        summary=summary_of(distinct, cells),
         findings=findings_of(distinct),
         kinds=kinds_table(scores, distinct, cells, of_studies, about.verdicts),
         verdicts=verdict_table(about.verdicts, links.verdict),

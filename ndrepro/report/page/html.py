@@ -8,26 +8,32 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
+from collections.abc import Mapping
 from importlib import resources
 
+from ndrepro.report.elements.style import dark_style
 from ndrepro.report.elements.table import SIGNS
 from ndrepro.report.page.contents import Report
 
 _WORDS = {"better": "better:", "within": "within:", "worse": "worse:"}
 
 
-def page(report: Report) -> str:
-    """The page. Links are relative to the folder that it is written into."""
-    return _render("report.html.j2", report, _sections(report))
+def page(report: Report, drawings: Mapping[str, str]) -> str:
+    """The page. Links are relative to the folder that it is written into.
+
+    ``drawings`` are the SVG files of the inline figures, by key.
+    """
+    return _render("report.html.j2", report, _sections(report), drawings)
 
 
 def forms_page(report: Report) -> str:
     """The page of filled-in forms, beside the other."""
     sections = [("index.html", "The report"), *((f"#{table.key}-title", table.title) for table in report.form_tables)]
-    return _render("forms.html.j2", report, sections)
+    return _render("forms.html.j2", report, sections, {})
 
 
-def _render(name: str, report: Report, sections: list[tuple[str, str]]) -> str:
+def _render(name: str, report: Report, sections: list[tuple[str, str]], drawings: Mapping[str, str]) -> str:
     from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -38,7 +44,8 @@ def _render(name: str, report: Report, sections: list[tuple[str, str]]) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template(name).render(
         report=report,
-        css=Markup(_template("report.css")),
+        css=Markup(_template("report.css") + dark_style(".drawing")),
+        inline={key: Markup(_inline(text)) for key, text in drawings.items()},
         script=Markup(script),
         script_hash=f"sha256-{digest}",
         signs=SIGNS,
@@ -49,19 +56,27 @@ def _render(name: str, report: Report, sections: list[tuple[str, str]]) -> str:
 
 def _sections(report: Report) -> list[tuple[str, str]]:
     """Every section of the report's page: the link, and what it is called."""
-    sections = [("summary", "Summary"), ("kinds", "Which reproducibility")]
+    sections = [("summary", "Summary")]
     sections += [("figures", "Figures")] if report.figures else []
-    sections += [("published", "Published and own")] if report.tables else []
-    sections += [("comparisons-title", "Compared")] if report.comparisons else []
+    sections += [("cells-title", "Experiments")]
+    sections += [("comparisons-title", "Comparisons")] if report.comparisons else []
+    sections += [("claims", "Published claims")] if report.findings else []
+    sections += [("published", "Published values")] if report.tables else []
     sections += [
-        ("cells-title", "Experiments"),
+        ("kinds", "Reproducibility"),
         ("runs-title", "Runs"),
-        ("left-out-title", "Not in the results"),
-        ("environments-title", "Where it ran"),
+        ("left-out-title", "Excluded runs"),
+        ("environments-title", "Environments"),
         ("forms-title", "Forms"),
-        ("again", "Check it"),
+        ("again", "Verify"),
     ]
     return [(f"#{key}", name) for key, name in sections]
+
+
+def _inline(drawing: str) -> str:
+    """The SVG element of a file, without prolog, metadata and a style that would apply to the whole page."""
+    element = drawing[drawing.index("<svg") :]
+    return re.sub(r"<(style|metadata)>.*?</\1>", "", element, count=2, flags=re.DOTALL)
 
 
 def _template(name: str) -> str:

@@ -13,14 +13,16 @@ def markdown_report(report: Report) -> str:
     parts = [f"# {markdown_text(report.title)}", markdown_text(report.lead)]
     parts.append("\n".join(f"* {fact.label}: {fact.text}" for fact in report.counts))
     parts.append("## Summary")
+    parts += ["\n".join(f"* {markdown_text(sentence)}" for sentence in report.summary)] if report.summary else []
+    parts += [f"* {markdown_text(note)}" for note in report.notes]
+    parts += ["## Published claims"] if report.findings else []
     parts += [
         f"* **{markdown_text(finding.claim)}** ({markdown_text(finding.source)})\n"
         f"  * run: {markdown_text(finding.evidence)}\n"
         f"  * {SIGNS[finding.status]} **{finding.verdict}**: {markdown_text(finding.reason)}"
         for finding in report.findings
     ]
-    parts += [f"* {markdown_text(note)}" for note in report.notes]
-    parts += ["## Which reproducibility", markdown(report.kinds)]
+    parts += ["## Kinds of reproducibility", markdown(report.kinds)]
     parts += (
         [f"{markdown_text(report.verdicts.caption)}\n\n{markdown(report.verdicts)}"] if report.verdicts.rows else []
     )
@@ -35,12 +37,12 @@ def markdown_report(report: Report) -> str:
         for table in (*report.numbers, *report.tables, *report.comparisons)
     ]
     parts += [f"## {report.cells.title}\n\n{markdown_text(report.cells.caption)}\n\n{markdown(report.cells)}"]
-    parts += [f"## Not in the results\n\n{markdown_text(report.left_out_words)}"]
+    parts += [f"## Excluded runs\n\n{markdown_text(report.left_out_words)}"]
     parts += [markdown(report.left_out)] if report.left_out.rows else []
-    parts += [f"## Where it ran\n\n{markdown(report.environments)}"]
+    parts += [f"## Environments\n\n{markdown(report.environments)}"]
     parts += [f"## Forms\n\n{markdown_text(report.forms_overview.caption)}\n\n{markdown(report.forms_overview)}"]
     commands = "\n".join(f"    {printable(text)}" for _, text in report.commands)
-    parts += [f"## Check it, run it again\n\n{commands}"] if report.commands else []
+    parts += [f"## Verify and repeat\n\n{commands}"] if report.commands else []
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 

@@ -58,7 +58,9 @@ def write_report(scores: Results, about: About, folder: Path, *, manifests: bool
         _write(folder / TEXT, markdown_report(report))
         _write(folder / FORMS_TEXT, markdown_forms(report))
         _write(folder / FORMS, forms_page(report))
-        _write(folder / PAGE, page(report))
+        inline = [drawn.key for drawn in report.figures if drawn.inline]
+        drawings = {key: (folder / "figures" / f"{key}.svg").read_text(encoding="utf-8") for key in inline}
+        _write(folder / PAGE, page(report, drawings))
     except OSError as error:
         raise StorageError(
             f"{error.filename or folder}: cannot be written ({error.strerror})", "another -o DIR"

@@ -39,7 +39,7 @@ def kinds_table(
         ),
     )
     return Table(
-        "kinds_of", "Which reproducibility", "The evidence for each kind, and where there is none.", columns, rows
+        "kinds_of", "Kinds of reproducibility", "The evidence for each kind, and where there is none.", columns, rows
     )
 
 

@@ -57,7 +57,7 @@ def cell_table(cells: Sequence[SeedGroup]) -> Table:
     )
     shared, apart = split_settings([cell.first for cell in cells])
     rows = tuple(_cell_row(cell, apart[cell.first.run_id]) for cell in cells)
-    return without_constants(Table("cells", "Every experiment", _with_shared(caption, shared), columns, rows))
+    return without_constants(Table("cells", "Experiments", _with_shared(caption, shared), columns, rows))
 
 
 def _cell_row(cell: SeedGroup, settings: str) -> tuple[Value, ...]:
@@ -177,7 +177,7 @@ def left_out_table(scores: Results) -> Table:
     rows += [(word(item.run_id), word(item.name), word("no manifest"), word(item.reason)) for item in scores.lost]
     rows += [(word(_tail(item.path)), word(""), word("refused"), word(item.reason)) for item in scores.refused]
     caption = "Runs that were started, or manifests that were found, and enter no number of this report."
-    return Table("left_out", "Not in the results", caption, columns, tuple(rows))
+    return Table("left_out", "Excluded runs", caption, columns, tuple(rows))
 
 
 def left_out_words(scores: Results, repeats: int) -> str:
@@ -225,7 +225,7 @@ def environments_table(runs: Sequence[ResultRow]) -> Table:
         rows.append((word(title), Value("the same" if same else f"{len(counts)} differ"), word(words or MISSING)))
     caption = "Every surrounding that is recorded in a row of results, and the values it had (number of runs)."
     columns = (Column("What"), Column("Over all runs"), Column("Values"))
-    return Table("environments", "Where it ran", caption, columns, tuple(rows))
+    return Table("environments", "Environments", caption, columns, tuple(rows))
 
 
 def place_text(run: ResultRow) -> str:

@@ -1,5 +1,5 @@
 "use strict";
-// Tables that sort and filter, and buttons that copy. Without this script every row is still there to be read.
+// Tables that sort and filter, buttons that copy, and the values of points in figures. Without this script every row is still there to be read.
 
 const byText = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
 
@@ -99,6 +99,21 @@ document.addEventListener("click", (event) => {
   if (button) copy(button);
 });
 for (const button of document.querySelectorAll(".copy")) button.hidden = false;
+
+// a point's value at once: browsers wait a second before they show an SVG title by themselves
+const tip = document.createElement("div");
+tip.id = "tip";
+tip.hidden = true;
+document.body.append(tip);
+document.addEventListener("pointermove", (event) => {
+  const title = event.target.closest?.(".drawing g:has(> title)")?.querySelector("title");
+  tip.hidden = !title;
+  if (!title) return;
+  tip.textContent = title.textContent;
+  const left = Math.min(event.clientX + 12, innerWidth - tip.offsetWidth - 8);
+  tip.style.left = `${Math.max(8, left)}px`;
+  tip.style.top = `${event.clientY + 16}px`;
+});
 
 // a link to a row that a filter hides shows it again
 addEventListener("hashchange", () => {

@@ -1,0 +1,114 @@
+"""Final test accuracies and training times of one's own runs, one row for every experiment in one environment."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ndrepro.report.elements import style
+from ndrepro.report.elements.figure import Figure
+from ndrepro.report.figures.own_labels import labels_of, method_colour
+from ndrepro.report.sections.seed_groups import SeedGroup, Spread
+from ndrepro.text.plurals import plural
+
+_MOST_ROWS = 40
+
+
+def final_scores(groups: Sequence[SeedGroup]) -> tuple[Figure, ...]:
+    """Two dot plots, of accuracy and of time; empty without runs."""
+    groups = [group for group in groups if group.test.mean is not None]
+    omitted = len(groups) - _MOST_ROWS
+    shown = groups[:_MOST_ROWS]
+    if not shown:
+        return ()
+    more = f" {plural(omitted, 'experiment')} more are in the table only." if omitted > 0 else ""
+    names = _names(shown)
+    accuracy = Figure(
+        "final_scores",
+        "Final test accuracy",
+        "Small dots: one run each. Diamond and bar: mean over seeds with its 95 % interval (Student's t; none for one "
+        f"seed).{more}",
+        "Test accuracy after the last epoch by experiment, every run, mean and interval",
+        lambda path: _draw(path, "final_scores", names, shown, lambda group: group.test, "test accuracy, %", " %"),
+        _data(names, shown, "test", lambda group: group.test),
+        inline=True,
+    )
+    timed = [group for group in shown if group.seconds.mean is not None]
+    if not timed:
+        return (accuracy,)
+    time_names = _names(timed)
+    time = Figure(
+        "training_time",
+        "Training time",
+        "Seconds of training, without evaluation and recording. Other work on the machine moves these; compare only "
+        f"runs of one device.{more}",
+        "Seconds of training by experiment, every run, mean and interval",
+        lambda path: _draw(path, "training_time", time_names, timed, lambda group: group.seconds, "seconds", " s"),
+        _data(time_names, timed, "seconds", lambda group: group.seconds),
+        inline=True,
+    )
+    return accuracy, time
+
+
+def _names(groups: Sequence[SeedGroup]) -> list[str]:
+    labels = labels_of(groups)
+    several = len({group.first.dataset for group in groups}) > 1
+    lengths = len({group.first.epochs for group in groups}) > 1
+    names = []
+    for group in groups:
+        one = group.first
+        subject = f"{one.arch}{f' on {one.dataset}' if several else ''}"
+        epochs = f", {plural(one.epochs, 'epoch')}" if lengths else ""
+        names.append(f"{subject}, {labels[group.key]}{epochs}")
+    return names
+
+
+def _data(
+    names: Sequence[str], groups: Sequence[SeedGroup], what: str, value: Callable[[SeedGroup], Spread]
+) -> list[dict[str, Any]]:
+    return [
+        {"key": group.key, "name": name, what: value(group).to_json()}
+        for name, group in zip(names, groups, strict=True)
+    ]
+
+
+def _draw(
+    path: Path,
+    key: str,
+    names: Sequence[str],
+    groups: Sequence[SeedGroup],
+    value: Callable[[SeedGroup], Spread],
+    label: str,
+    unit: str,
+) -> None:
+    hover: dict[str, str] = {}
+    with style.figure(5.4, 0.34 * len(groups) + 0.8) as (figure, axes):
+        for row, (name, group) in enumerate(zip(names, groups, strict=True)):
+            _draw_row(axes, row, f"{key}-{row}", name, group, value(group), unit, hover)
+        axes.set_yticks(range(len(groups)), [_shortened(name) for name in names])
+        axes.set_ylim(len(groups) - 0.5, -0.5)
+        axes.grid(axis="x")
+        style.finish(axes, "", label, "")
+        style.save_svg(figure, path, hover)
+
+
+def _draw_row(
+    axes: Any, row: int, gid: str, name: str, group: SeedGroup, spread: Spread, unit: str, hover: dict[str, str]
+) -> None:
+    colour = method_colour(group)
+    pairs = list(zip(group.runs, spread.values, strict=False))
+    for place, (run, each) in enumerate(pairs):
+        if math.isfinite(each):
+            dot = f"{gid}-{place}"
+            axes.plot([each], [row + 0.22], "o", color=colour, alpha=0.55, markersize=2.8, markeredgewidth=0, gid=dot)
+            hover[dot] = f"{name}, seed {run.seed}: {each:.2f}{unit}"
+    if spread.low is not None and spread.high is not None:
+        axes.plot([spread.low, spread.high], [row - 0.08] * 2, color=colour, linewidth=1.4)
+    axes.plot([spread.mean], [row - 0.08], "D", color=colour, markersize=4.5, gid=gid)
+    hover[gid] = f"{name}: mean {spread.text}{unit} (n = {spread.n})"
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= 44 else f"{name[:41]}…"
