@@ -45,7 +45,7 @@ def _render(name: str, report: Report, sections: list[tuple[str, str]], drawings
     return environment.get_template(name).render(
         report=report,
         css=Markup(_template("report.css") + dark_style(".drawing")),
-        inline={key: Markup(_inline(text)) for key, text in drawings.items()},
+        inline={key: Markup(_inline(key, text)) for key, text in drawings.items()},
         script=Markup(script),
         script_hash=f"sha256-{digest}",
         signs=SIGNS,
@@ -73,10 +73,13 @@ def _sections(report: Report) -> list[tuple[str, str]]:
     return [(f"#{key}", name) for key, name in sections]
 
 
-def _inline(drawing: str) -> str:
-    """The SVG element of a file, without prolog, metadata and a style that would apply to the whole page."""
-    element = drawing[drawing.index("<svg") :]
-    return re.sub(r"<(style|metadata)>.*?</\1>", "", element, count=2, flags=re.DOTALL)
+def _inline(key: str, drawing: str) -> str:
+    """The SVG element of a file, without prolog, metadata and a style that would apply to the whole page.
+
+    Every identifier gets the figure's key before it: figures of one page share names such as ``axes_1``.
+    """
+    element = re.sub(r"<(style|metadata)\b.*?</\1>", "", drawing[drawing.index("<svg") :], count=3, flags=re.DOTALL)
+    return re.sub(r'( id="|href="#|url\(#)', rf"\1{key}-", element)
 
 
 def _template(name: str) -> str:
