@@ -158,6 +158,8 @@ def run(
     """
     if where not in (study_slurm.LOCAL, study_slurm.SLURM):
         raise UsageError(f"--on {where}: not a place to run", "it is local or slurm")
+    if profile is not None and where == study_slurm.LOCAL:
+        raise UsageError(f"--profile {profile}: not without a cluster", "add --on slurm")
     site = study_slurm.profile_of(profile)
     if engine is None and image is None:
         engine, image = site.engine, site.image

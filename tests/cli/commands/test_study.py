@@ -106,6 +106,13 @@ def test_a_plan_in_json_has_every_run(ndrepro: Command) -> None:
         (("run", "smoke", "--jobs", "0"), 2, "--jobs", "--help"),
         (("run", "smoke", "--data", "cifar10=x"), 2, "smoke has no runs on it", "digits"),
         (("run", "smoke", "--data", "a", "--data", "b"), 2, "given twice", "once"),
+        (("run", "smoke", "--profile", "site"), 2, "not without a cluster", "add --on slurm"),
+        (
+            ("run", "smoke", "--on", "slurm", "--profile", "site"),
+            2,
+            "--profile site: there is no ",
+            "runbooks/cluster.md",
+        ),
         (("run", "smoke", "--data", "nowhere"), 3, "nowhere: no such file", "folder"),
         (("resume", "smoke"), 2, "nothing of smoke has been started", "study run smoke"),
     ],
