@@ -24,9 +24,13 @@ CRATE, MLFLOW = "ro-crate", "mlflow"
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What some formats need besides the run: the path of a model in it, the file of a key that signs that model."""
+    """What some formats need besides the run: which model or data set of several, and the key that signs the model.
+
+    ``model`` is its path in the run folder, ``data`` the name of a recorded data set, ``signing_key`` a file.
+    """
 
     model: str | None = None
+    data: str | None = None
     signing_key: Path | None = None
 
 
@@ -35,7 +39,7 @@ DOCUMENTS: Mapping[str, Document] = {
     "prov": lambda facts, options: prov_json(facts),
     "slsa": lambda facts, options: slsa_statement(facts),
     "cyclonedx": lambda facts, options: cyclonedx_bom(facts, facts.model(options.model)),
-    "croissant": lambda facts, options: croissant_metadata(facts),
+    "croissant": lambda facts, options: croissant_metadata(facts, options.data),
     "model-signing": lambda facts, options: model_signature(
         facts.model(options.model), default_home(), options.signing_key
     ),

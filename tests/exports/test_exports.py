@@ -107,7 +107,7 @@ def test_what_a_format_needs_is_said(script: Any, tmp_path: Path) -> None:
     facts, options = script.facts(), ExportOptions()
     (tmp_path / "there").mkdir()
     for name, out, error, problem in (
-        ("croissant", tmp_path / "a.json", NotExported, "0 data sets"),
+        ("croissant", tmp_path / "a.json", NotExported, "0 data sets recorded"),
         ("model-signing", tmp_path / "a.sig", KeyFileError, "ed25519, expected one on P-256"),
         ("prov", tmp_path / "there", UsageError, "a folder, expected the name of a file"),
         ("ro-crate", tmp_path / "there", UsageError, "exists already"),

@@ -47,8 +47,12 @@ def expect(answers: list[Answer], accepted: int) -> None:
     assert [answer.accepted for answer in answers] == [n < accepted for n in range(len(answers))], answers
 
 
-def test_roc_validator_takes_the_crate(trained: Any, tmp_path: Path, ask: Callable[..., list[Answer]]) -> None:
+def test_roc_validator_takes_crates_and_archives(
+    trained: Any, script: Any, tmp_path: Path, ask: Callable[..., list[Answer]]
+) -> None:
     crate = exported(trained, "ro-crate", tmp_path / "crate")
+    assert script.ndrepro("archive", script.runs, "-o", tmp_path / "runs.tar").code == 0
+    shutil.unpack_archive(tmp_path / "runs.tar", tmp_path / "unpacked", filter="data")
 
     def without(name: str, change: Callable[[list[dict[str, Any]]], object]) -> tuple[Path]:
         copy = shutil.copytree(crate, tmp_path / name)
@@ -66,26 +70,28 @@ def test_roc_validator_takes_the_crate(trained: Any, tmp_path: Path, ask: Callab
         without("no-profile", lambda graph: of(graph, "Dataset").pop("conformsTo")),
         (missing,),
     ]
-    expect(ask("crate", (crate,), *cases), 1)
+    expect(ask("crate", (crate,), (tmp_path / "unpacked" / "runs",), *cases), 2)
     assert trained.ndrepro("verify", crate / trained.run.name).code == 0, "the crate's copy of the run verifies"
 
 
-def test_prov_reads_the_document(trained: Any, tmp_path: Path, ask: Callable[..., list[Answer]]) -> None:
-    file = exported(trained, "prov", tmp_path / "prov.json")
+def test_prov_reads_the_document(trained: Any, script: Any, tmp_path: Path, ask: Callable[..., list[Answer]]) -> None:
+    file, second = (exported(run, "prov", tmp_path / f"{run.run.parent.name}.json") for run in (trained, script))
     cases = [
         altered(file, "a.json", lambda value: value["prefix"].pop("sha256")),
         altered(file, "b.json", lambda value: value["used"]["_:u0"].update({"prov:entity": "nobody:x"})),
         altered(file, "c.json", lambda value: value.update(entities={})),
     ]
-    answers = ask("prov", (file,), *((case,) for case in cases))
-    expect(answers, 1)
+    answers = ask("prov", *((case,) for case in (file, second, *cases)))
+    expect(answers, 2)
     value, read = json.loads(file.read_text(encoding="utf-8")), answers[0].read
     assert read["entity"].keys() == value["entity"].keys() and len(read["used"]) == len(value["used"])
     assert len(read["wasGeneratedBy"]) == len(trained.facts().files) + 1
 
 
-def test_in_toto_reads_the_slsa_provenance(trained: Any, tmp_path: Path, ask: Callable[..., list[Answer]]) -> None:
-    file = exported(trained, "slsa", tmp_path / "slsa.json")
+def test_in_toto_reads_the_slsa_provenance(
+    trained: Any, script: Any, tmp_path: Path, ask: Callable[..., list[Answer]]
+) -> None:
+    file, second = (exported(run, "slsa", tmp_path / f"{run.run.parent.name}.json") for run in (trained, script))
 
     def predicate(value: Any, part: str) -> Any:
         return value["predicate"][part]
@@ -97,7 +103,7 @@ def test_in_toto_reads_the_slsa_provenance(trained: Any, tmp_path: Path, ask: Ca
         altered(file, "d.json", lambda value: value.update(predicateType="urn:ndrepro:run:v1")),
         altered(file, "e.json", lambda value: predicate(value, "runDetails")["metadata"].update(startedOn="noon")),
     ]
-    expect(ask("slsa", (file,), *((case,) for case in cases)), 1)
+    expect(ask("slsa", *((case,) for case in (file, second, *cases))), 2)
 
 
 def test_mlcroissant_takes_the_data_set(trained: Any, tmp_path: Path, ask: Callable[..., list[Answer]]) -> None:
@@ -149,26 +155,26 @@ def test_cffconvert_takes_the_citation(trained: Any, tmp_path: Path, ask: Callab
     expect(ask("citation", *((case,) for case in cases)), 3)
 
 
-@pytest.mark.parametrize("which", ["trained", "script"])
-def test_mlflow_reads_the_run_back(
-    which: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+def test_mlflow_reads_the_runs_back(
+    trained: Any, script: Any, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
 ) -> None:
-    run = request.getfixturevalue(which)
     place = validators.environment("mlflow", tmp_path_factory.getbasetemp())
-    facts, store = run.facts(), tmp_path / "store"
-    made = validators.ndrepro(place, run.home, "export", run.run, "--format", "mlflow", "-o", store, "--json")
-    uri, _, identifier = made["out"].partition(", run ")
-    found, other = validators.ask(place, "mlflow", (uri, identifier), (uri, "0" * 32))
-    assert found.accepted and not other.accepted, (found, other)
-    read = found.read
-    assert read["params"] == dict(facts.parameters)
-    assert read["metrics"] == {
-        name: [[each.step, each.value] for each in facts.metrics() if each.name == name]
-        for name in facts.last_metrics()
-    }
-    assert (read["status"], read["name"]) == ("FINISHED", facts.run)
-    assert read["tags"]["ndrepro.manifest_sha256"] == facts.digest
-    assert abs(read["end"] / 1000 - datetime.fromisoformat(facts.manifest.finished_on).timestamp()) < 0.01
-    assert read["files"] == sorted([*(file.path for file in facts.files), "manifest.dsse.json"])
-    copy = replace(run, run=Path(read["folder"])).facts()
-    assert copy.digest == facts.digest, "what MLflow gives back verifies"
+    store, cases = tmp_path / "store", []
+    for run in (trained, script):
+        made = validators.ndrepro(place, run.home, "export", run.run, "--format", "mlflow", "-o", store, "--json")
+        cases.append(tuple(made["out"].split(", run ")))
+    *found, other = validators.ask(place, "mlflow", *cases, (cases[0][0], "0" * 32))
+    expect([*found, other], 2)
+    for run, answer in zip((trained, script), found, strict=True):
+        facts, read = run.facts(), answer.read
+        assert read["params"] == dict(facts.parameters)
+        logged: dict[str, list[list[float]]] = {}
+        for each in facts.metrics():
+            logged.setdefault(each.name, []).append([each.step, each.value])
+        assert read["metrics"] == logged
+        assert (read["status"], read["name"]) == ("FINISHED", facts.run)
+        assert read["tags"]["ndrepro.manifest_sha256"] == facts.digest
+        assert abs(read["end"] / 1000 - datetime.fromisoformat(facts.manifest.finished_on).timestamp()) < 0.01
+        assert read["files"] == sorted([*(file.path for file in facts.files), "manifest.dsse.json"])
+        copy = replace(run, run=Path(read["folder"])).facts()
+        assert copy.digest == facts.digest, "what MLflow gives back verifies"

@@ -33,6 +33,9 @@ def export(
     model: Annotated[
         str | None, typer.Option("--model", metavar="PATH", help="The model's path in the run, where it has several.")
     ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="NAME", help="The data set's name, where the run has several.")
+    ] = None,
     signing_key: Annotated[
         Path | None,
         typer.Option("--signing-key", metavar="FILE", help="model-signing: sign with this P-256 private key (PEM)."),
@@ -53,7 +56,7 @@ def export(
     if out is None and (form not in DOCUMENTS or as_json):
         raise UsageError(f"--format {form}: nothing says where to write it", "name the place: -o OUT")
     facts = _facts(options.run_folder(runs, run).root, keys or [])
-    chosen = ExportOptions(model, signing_key)
+    chosen = ExportOptions(model, data, signing_key)
     if out is None:
         terminal.write_line(export_document(facts, form, chosen).decode("utf-8").rstrip("\n"))
         return output.DONE
