@@ -76,10 +76,22 @@ def _plain(value: float) -> float | str:
 
 @dataclass(frozen=True)
 class RecordedDistribution:
-    """An installed distribution: version ("" where it is not known), SHA-256 of its RECORD."""
+    """An installed distribution: version ("" where it is not known), SHA-256 of its RECORD, and of what it lists.
+
+    ``content`` leaves out what installers write for one folder; None in manifests of earlier releases.
+    """
 
     version: str
     digest: str | None
+    content: str | None = None
+
+    def same_files(self, other: RecordedDistribution) -> bool:
+        """Whether both have the same version and files: by content where both have it, else by RECORD."""
+        if self.version != other.version:
+            return False
+        if self.content is not None and other.content is not None:
+            return self.content == other.content
+        return self.digest == other.digest
 
 
 @dataclass(frozen=True)
@@ -236,7 +248,9 @@ def _distributions(manifest: Manifest) -> Iterator[tuple[str, RecordedDistributi
     for item in manifest.dependencies:
         if item.name.startswith(DISTRIBUTION):
             version, digest = (item.uri or "").partition("@")[2], (item.digest or {}).get("sha256")
-            yield item.name.removeprefix(DISTRIBUTION), RecordedDistribution(version, digest)
+            content = (item.annotations or {}).get("content_sha256")
+            known = RecordedDistribution(version, digest, content if isinstance(content, str) else None)
+            yield item.name.removeprefix(DISTRIBUTION), known
 
 
 def _scores(row: Any) -> Scores | None:

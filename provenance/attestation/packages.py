@@ -15,7 +15,7 @@ from provenance.capture.imported_files import merged
 from provenance.capture.unavailable import is_missing, unavailable
 from provenance.code import foreign_code
 
-_ANNOTATED = ("origin", "source", "imported_from")
+_ANNOTATED = ("content_sha256", "origin", "source", "imported_from")
 
 
 def resources(environment: Mapping[str, Any]) -> list[Resource]:
@@ -71,7 +71,7 @@ def _with_witness(files: Any, seen: Any) -> Any:
 def distributions(manifest: Manifest) -> dict[str, dict[str, Any]]:
     """Name -> version and record (digest or marker) of every distribution; or why none is known.
 
-    With ``origin`` and ``source``, those that have them.
+    With ``content_sha256``, ``origin`` and ``source``, those that have them.
 
     The reason is ``{"unavailable": reason}``, which is no name of a distribution.
     """
@@ -88,8 +88,7 @@ def distributions(manifest: Manifest) -> dict[str, dict[str, Any]]:
             }
             if "origin" in annotations:
                 found[name]["origin"] = _public(annotations["origin"])
-            if "source" in annotations:
-                found[name]["source"] = annotations["source"]
+            found[name] |= {key: annotations[key] for key in ("content_sha256", "source") if key in annotations}
         elif item.name == "distributions":
             return dict(item.annotations or unavailable("not recorded"))
     return found

@@ -34,6 +34,17 @@ _TOP = re.compile(rb'(?m)^"?([^/,"\r\n]+)[/,]')
 _NO_MODULES = {"tests", "test", "docs", "doc", "examples", "benchmarks", "scripts", "bin", "include", "share"}
 
 
+# rows of a RECORD that an installer writes for one folder: scripts, whose first line is the interpreter's path; what it
+# notes for itself; bytecode, which pip lists and uv does not
+_OF_ONE_FOLDER = re.compile(
+    rb'"?(?:\.\./)+(?:bin|Scripts)/'
+    rb"|[^/,]+\.dist-info/(?:INSTALLER|REQUESTED|RECORD|direct_url\.json|uv_cache\.json|uv_build\.json),"
+    rb"|.*\b__pycache__/"
+)
+# and of an editable installation what leads to its source, and its description: the source itself is recorded apart
+_OF_ONE_CHECKOUT = re.compile(rb"[^/,]+\.pth,|__editable__[^/,]*,|[^/,]+\.dist-info/METADATA,")
+
+
 class RecordedFile(NamedTuple):
     """A row of a RECORD: the path relative to the folder that holds the metadata, and the digest as it is written."""
 
@@ -79,6 +90,19 @@ class Metadata:
     def record_sha256(self) -> str | dict[str, str]:
         """The digest of RECORD, which pins every file that it lists; or why there is none."""
         return hashlib.sha256(self.record).hexdigest() if isinstance(self.record, bytes) else self.record
+
+    def content_sha256(self, editable: bool = False) -> str | None:
+        """The digest of RECORD's rows, sorted, without those that an installer writes for one folder; None without one.
+
+        It is equal in two environments that hold the same files in other folders, made by pip or by uv, and another
+        one where the path, digest or size of any file of the distribution itself differs.
+        """
+        if not isinstance(self.record, bytes):
+            return None
+        rows = [row for row in self.record.splitlines() if row and not _OF_ONE_FOLDER.match(row)]
+        if editable:
+            rows = [row for row in rows if not _OF_ONE_CHECKOUT.match(row)]
+        return hashlib.sha256(b"\n".join(sorted(rows))).hexdigest()
 
     @cached_property
     def tops(self) -> frozenset[str]:

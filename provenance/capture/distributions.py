@@ -70,8 +70,9 @@ class DistributionSearch:
     def to_json(self) -> dict[str, Any]:
         """``count``, ``installed``, ``shadowed``, ``unreadable``; ``leftovers`` and ``disagreements`` if there are any.
 
-        Each installed distribution: name, version, ``record_sha256`` or why there is none; for what was not installed
-        from an index its ``origin`` (PEP 610), for an editable one the state of its source; ``imported_from``.
+        Each installed distribution: name, version, ``record_sha256`` or why there is none, ``content_sha256`` where
+        there is one (``Metadata``); for what was not installed from an index its ``origin`` (PEP 610), for an editable
+        one the state of its source; ``imported_from``.
         """
         found: dict[str, Any] = {
             "count": len(self.installed),
@@ -89,7 +90,9 @@ class DistributionSearch:
         described = {"name": metadata.name, "version": metadata.version, "record_sha256": metadata.record_sha256}
         elsewhere = self.imported_from.get(metadata.name)
         if elsewhere is None:
-            return {**described, **origin_of(metadata)}
+            origin = origin_of(metadata)
+            content = metadata.content_sha256(editable="source" in origin)
+            return {**described, **({"content_sha256": content} if content else {}), **origin}
         other = Metadata(elsewhere, elsewhere, metadata.name, "", metadata.record, "", ())
         return {
             "name": metadata.name,

@@ -133,19 +133,23 @@ class _Gathered:
             self.changes.append(FieldChange(name, *only_what_differs(first, second)))
 
     def add_package(self, name: str, first: dict[str, Any] | None, second: dict[str, Any] | None) -> None:
-        """By version; of the same version by RECORD; of the same RECORD by where it was installed from."""
+        """By version; of the same version by RECORD; of the same RECORD by where it was installed from.
+
+        Where both sides have the digest of the content, it decides: RECORD differs between two folders, too.
+        """
         if first is None or second is None:
             versions = [ABSENT if side is None else side["version"] for side in (first, second)]
             self.add(name, versions[0], versions[1])
         elif not equal(first["version"], second["version"]) or reason(first["version"]):
             self.add(name, first["version"], second["version"])
         elif isinstance(first["record"], str) and isinstance(second["record"], str):
-            if first["record"] == second["record"]:
+            kind = "content_sha256" if "content_sha256" in first and "content_sha256" in second else "record"
+            if first[kind] == second[kind]:
                 self.add(f"{name}: origin", first.get("origin", ABSENT), second.get("origin", ABSENT))
                 self.add_source(name, first.get("source", ABSENT), second.get("source", ABSENT))
             else:
                 note = f"version {first['version']} on both sides, but another RECORD: installed files differ"
-                self.changes.append(FieldChange(name, first["record"], second["record"], note))
+                self.changes.append(FieldChange(name, first[kind], second[kind], note))
         else:
             self.add(f"{name}: RECORD", first["record"], second["record"])
 

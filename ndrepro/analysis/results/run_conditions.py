@@ -25,7 +25,12 @@ def same_bits_promised(first: Manifest, second: Manifest) -> bool:
     False where one of these facts was not recorded.
     """
     one, two = _conditions(first), _conditions(second)
-    return one is not None and one == two
+    return one is not None and one == two and _same_distributions(first, second)
+
+
+def _same_distributions(first: Manifest, second: Manifest) -> bool:
+    one, two = (TrainingRecord.of(manifest).distributions for manifest in (first, second))
+    return one.keys() == two.keys() and all(one[name].same_files(two[name]) for name in one)
 
 
 def _conditions(manifest: Manifest) -> dict[str, Any] | None:
@@ -41,5 +46,4 @@ def _conditions(manifest: Manifest) -> dict[str, Any] | None:
         "device": record.device,
         "torch": record.libraries.get("build"),
         "limits": {name: manifest.variables.get(name) for name in INSTRUCTION_LIMITS},
-        "distributions": {name: (each.version, each.digest) for name, each in record.distributions.items()},
     }

@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from ndrepro.execution.runs.child_process import child_python
 from ndrepro.protocol.experiment.determinism import instruction_limits
 from ndrepro.protocol.messages import Request
 from ndrepro.protocol.project_folders import CODE
-from ndrepro.protocol.training_record import TrainingRecord
+from ndrepro.protocol.training_record import RecordedDistribution, TrainingRecord
 from provenance.attestation.manifest import Manifest
 from provenance.capture import source
 from provenance.comparison.recorded_tree import SourceState, check_out
@@ -70,20 +70,25 @@ def environment_differences(manifest: Manifest, request: Request) -> tuple[str, 
         words = [child_python(request), "-c", script]
         listing = subprocess.run(words, cwd=CODE, capture_output=True, text=True, check=True).stdout
     installed = json.loads(listing.splitlines()[-1])["installed"]
-    # a version that is not known is told by the digest alone
-    known = {item["name"]: item["version"] if isinstance(item["version"], str) else "" for item in installed}
-    here = {item["name"]: (known[item["name"]], item["record_sha256"]) for item in installed}
-    then = {name: (each.version, each.digest) for name, each in TrainingRecord.of(manifest).distributions.items()}
+    here = {item["name"]: _distribution(item) for item in installed}
+    then = TrainingRecord.of(manifest).distributions
     lines = []
     for name in sorted(set(here) | set(then)):
         before, now = then.get(name), here.get(name)
         if before is None or now is None:
             lines.append(f"{name}: {'not there then' if before is None else 'not here now'}")
-        elif before[0] != now[0]:
-            lines.append(f"{name}: {before[0]} then, {now[0]} now")
-        elif isinstance(now[1], str) and before[1] != now[1]:
-            lines.append(f"{name} {now[0]}: other files than then")
+        elif before.version != now.version:
+            lines.append(f"{name}: {before.version} then, {now.version} now")
+        elif now.digest is not None and not before.same_files(now):
+            lines.append(f"{name} {now.version}: other files than then")
     return tuple(lines)
+
+
+def _distribution(item: Mapping[str, Any]) -> RecordedDistribution:
+    """What is installed here, as a manifest would hold it."""
+    # a version that is not known is told by the digests alone
+    version, digest = (value if isinstance(value, str) else "" for value in (item["version"], item["record_sha256"]))
+    return RecordedDistribution(version, digest or None, item.get("content_sha256"))
 
 
 def limit_differences(manifest: Manifest, request: Request) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ Equal runs give equal files. A file that a report wrote before is replaced; noth
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -33,6 +34,8 @@ from provenance.attestation.run_files import MANIFEST
 from provenance.errors import StorageError, UsageError
 
 PAGE, DATA, TEXT, FORMS_TEXT = "index.html", "report.json", "report.md", "forms.md"
+_JSON = b".json"
+_LONGEST_NAME = 200
 
 
 def write_report(scores: Results, about: About, folder: Path, *, manifests: bool = False) -> Report:
@@ -93,8 +96,11 @@ def _in_place(folder: Path) -> Links:
 
 def _copies(scores: Results, about: About, folder: Path) -> Links:
     place = folder / "manifests"
-    sources = {_manifest(run): f"{quote(run.run_id, safe='')}.dsse.json" for run in scores.rows}
-    sources |= {item.path: f"verdict-{quote(os.fsencode(item.path.name), safe='')}" for item in about.verdicts.held}
+    sources = {_manifest(run): f"{_file_name(run.run_id.encode())}.dsse.json" for run in scores.rows}
+    sources |= {
+        item.path: f"verdict-{_file_name(os.fsencode(item.path.name).removesuffix(_JSON))}.json"
+        for item in about.verdicts.held
+    }
     try:
         place.mkdir(parents=True, exist_ok=True)
         for path, name in sources.items():
@@ -106,6 +112,17 @@ def _copies(scores: Results, about: About, folder: Path) -> Links:
         return f"manifests/{quote(sources[path])}"
 
     return Links(lambda run: link(_manifest(run)), link)
+
+
+def _file_name(name: bytes) -> str:
+    """A name in letters that every file system has; of a long one its beginning and its digest.
+
+    Each byte of a letter that is not ASCII takes three, and a file's name may have 255.
+    """
+    quoted = quote(name, safe="")
+    if len(quoted) <= _LONGEST_NAME:
+        return quoted
+    return f"{quoted[: _LONGEST_NAME - 65]}-{hashlib.sha256(name).hexdigest()}"
 
 
 def _write(path: Path, text: str) -> None:

@@ -45,8 +45,8 @@ def test_it_finds_what_importlib_finds() -> None:
 def test_the_digest_is_that_of_records_bytes(tmp_path: Path) -> None:
     info = install(tmp_path, "Some.Thing", "1.0")
     (found,) = distributions.capture([str(tmp_path)])["installed"]
-    digest = hashlib.sha256(b"a.py,sha256=x,1\r\n").hexdigest()
-    assert found == {"name": "some-thing", "version": "1.0", "record_sha256": digest}
+    digest, content = (hashlib.sha256(b"a.py,sha256=x,1" + end).hexdigest() for end in (b"\r\n", b""))
+    assert found == {"name": "some-thing", "version": "1.0", "record_sha256": digest, "content_sha256": content}
     (info / "RECORD").write_bytes(b"a.py,sha256=y,1\r\n")
     (changed,) = distributions.capture([str(tmp_path)])["installed"]
     assert changed["record_sha256"] != digest

@@ -9,6 +9,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from signed_runs import HOSTILE, SignedRuns, rows
@@ -127,6 +128,19 @@ def test_manifests_can_be_handed_on_with_the_report(table1: SignedRuns, tmp_path
     os.rename(tmp_path / "report", tmp_path / "elsewhere")
     page = Page((tmp_path / "elsewhere" / "index.html").read_text(encoding="utf-8"))
     assert sum(link.startswith("manifests/") for link in page.links()) == len(copies)
+
+
+def test_manifests_of_runs_with_long_names_are_handed_on_too(tmp_path: Path) -> None:
+    made = SignedRuns(tmp_path)
+    for end in "ab":
+        made.add(Experiment.from_name("lenet_bn_2_digits"), rows(2, 0.5), run="ž" * 120 + end)
+    made.close()
+    report = make(made, tmp_path / "report", manifests=True)
+    copies = {path.name: path.read_bytes() for path in (tmp_path / "report" / "manifests").iterdir()}
+    assert len(set(copies.values())) == len(copies) == len(report.scores.rows) == 2
+    page = Page((tmp_path / "report" / "index.html").read_text(encoding="utf-8"))
+    links = {unquote(link) for link in page.links() if link.startswith("manifests/")}
+    assert links == {f"manifests/{name}" for name in copies}
 
 
 def test_no_runs_make_an_honest_report(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ from ndrepro.training.data.readers.images import SourceFile, read_source
 BY_FILE = "md5 of the published files, from torchvision"
 BY_CONTENT = "digests of the uncompressed content"
 _CHUNK_BYTES = 1 << 20
+# of a member that is unpacked before its digest is known; the largest published one, of STL-10, has 221 MB
+_MEMBER_BYTES = 256 << 20
 _DAMAGE = (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
 
 
@@ -115,8 +117,8 @@ class Archive:
 def read_tar(path: Path, file: PublishedFile, members: Mapping[str, str]) -> Archive:
     """The members named by ``members`` with their digests ("md5:…", "" where not known) of a tar, however compressed.
 
-    It is read in one pass that also hashes it: an archive may be larger than memory. Raises DataError where neither
-    the archive nor what is in it is official.
+    It is read in one pass that also hashes it: an archive may be larger than memory, and a member that says that it
+    has more than 256 MiB is not unpacked. Raises DataError where neither the archive nor what is in it is official.
     """
     try:
         with path.open("rb") as stream:
@@ -155,7 +157,11 @@ def _members(stream: _Hashing, wanted: frozenset[str]) -> tuple[dict[str, bytes]
     try:
         with tarfile.open(fileobj=stream, mode="r|*", bufsize=_CHUNK_BYTES) as tar:  # type: ignore[call-overload]
             for entry in tar:
-                if entry.name in wanted and (file := tar.extractfile(entry)) is not None:
+                if entry.name not in wanted:
+                    continue
+                if entry.size > _MEMBER_BYTES:
+                    return contents, f"{entry.name} has {entry.size} bytes, more than any published file"
+                if (file := tar.extractfile(entry)) is not None:
                     contents[entry.name] = file.read()
     except _DAMAGE as error:
         return contents, f"damaged ({error})"

@@ -181,3 +181,13 @@ def test_without_data_or_network_the_cure_is_said(tmp_path: Path, files: cifar.O
     with pytest.raises(DataError, match=r"has no cifar-10-python\.tar\.gz") as caught:
         cifar.load("cifar10", tmp_path / "nothing", unreachable)
     assert "train/CLASS" in caught.value.cure and "--data" in caught.value.cure
+
+
+def test_a_member_beyond_any_published_size_is_not_unpacked(archive: Path, files: cifar.OfficialBatches) -> None:
+    with tarfile.open(archive, "w") as tar:
+        member = tarfile.TarInfo("cifar-10-batches-py/data_batch_1")
+        member.size = 1 << 40
+        tar.addfile(member, None)
+    named = replace(files, file=replace(files.file, md5=hashlib.md5(archive.read_bytes()).hexdigest()))
+    with pytest.raises(DataError, match=r"data_batch_1 has 1099511627776 bytes, more than any published file"):
+        cifar.load("cifar10", archive.parent, named)

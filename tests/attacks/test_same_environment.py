@@ -1,0 +1,85 @@
+"""Two folders with the same packages are one environment, whoever installed them; one edited row makes them two."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from compared_runs import manifest
+
+from ndrepro.analysis.results.run_conditions import same_bits_promised
+from provenance.attestation.manifest import Manifest
+from provenance.attestation.packages import resources
+from provenance.capture import distributions
+from provenance.comparison.manifest_diff import diff
+
+INFO = "tiny-1.0.dist-info"
+FILES = (
+    "tiny/__init__.py,sha256=AAAA,10",
+    "tiny/core.so,sha256=BBBB,2000",
+    "../../../share/tiny.conf,sha256=CCCC,5",
+    f"{INFO}/METADATA,sha256=DDDD,40",
+    f"{INFO}/entry_points.txt,sha256=EEEE,30",
+)
+
+
+def site(folder: Path, *rows: str, ending: str = "\n") -> Path:
+    """A site folder in which an installer left a RECORD of these rows."""
+    (folder / INFO).mkdir(parents=True)
+    (folder / INFO / "METADATA").write_text("Name: tiny\nVersion: 1.0\n")
+    (folder / INFO / "RECORD").write_bytes(ending.join([*rows, f"{INFO}/RECORD,,", ""]).encode())
+    (folder / "tiny").mkdir()
+    return folder
+
+
+def by_uv(folder: Path) -> Path:
+    rows = ("../../../bin/tiny,sha256=uvuv,300", *FILES, f"{INFO}/INSTALLER,sha256=uv,2", f"{INFO}/uv_cache.json,,")
+    return site(folder, *rows)
+
+
+def by_pip(folder: Path, *others: str) -> Path:
+    rows = (*reversed(others or FILES), "../../../bin/tiny,sha256=pip,250", f"{INFO}/INSTALLER,sha256=pip,4")
+    own = (f"{INFO}/REQUESTED,sha256=x,0", f"{INFO}/direct_url.json,sha256=x,50", "tiny/__pycache__/core.pyc,,")
+    return site(folder, *rows, *own, ending="\r\n")
+
+
+def run_in(folder: Path) -> Manifest:
+    """The manifest of a run in an environment that is this site folder."""
+    made = manifest()
+    kept = tuple(item for item in made.dependencies if not item.name.startswith("distribution:"))
+    captured = distributions.capture([str(folder)])
+    return replace(made, dependencies=(*kept, *resources({"distributions": captured})))
+
+
+def test_two_environments_of_one_lock_are_the_same(tmp_path: Path) -> None:
+    one, two = run_in(by_uv(tmp_path / "uv")), run_in(by_pip(tmp_path / "pip"))
+    records = [item.digest for run in (one, two) for item in run.dependencies if item.name == "distribution:tiny"]
+    assert records[0] != records[1], "the control: their RECORDs differ"
+    assert same_bits_promised(one, two)
+    packages = next(group for group in diff(one, two).groups if group.name == "packages")
+    assert packages.changes == ()
+
+
+@pytest.mark.parametrize("place", range(len(FILES)))
+def test_an_edit_of_any_file_of_the_package_is_another_environment(tmp_path: Path, place: int) -> None:
+    edited = FILES[place].replace("sha256=", "sha256=Z")
+    rows = (*FILES[:place], edited, *FILES[place + 1 :])
+    one, two = run_in(by_uv(tmp_path / "uv")), run_in(by_pip(tmp_path / "pip", *rows))
+    assert not same_bits_promised(one, two)
+    assert [change.name for group in diff(one, two).groups for change in group.changes] == ["tiny"]
+
+
+def test_an_added_file_is_another_environment(tmp_path: Path) -> None:
+    one = run_in(by_uv(tmp_path / "uv"))
+    two = run_in(by_pip(tmp_path / "pip", *FILES, "tiny/hook.py,sha256=FFFF,1"))
+    assert not same_bits_promised(one, two)
+
+
+def test_a_manifest_of_an_earlier_release_is_compared_by_record(tmp_path: Path) -> None:
+    def earlier(run: Manifest) -> Manifest:
+        return replace(run, dependencies=tuple(replace(item, annotations=None) for item in run.dependencies))
+
+    one, two = run_in(by_uv(tmp_path / "uv")), run_in(by_pip(tmp_path / "pip"))
+    assert same_bits_promised(one, earlier(one)) and not same_bits_promised(one, earlier(two))
+    assert not same_bits_promised(earlier(one), two) and same_bits_promised(earlier(one), earlier(one))
