@@ -26,7 +26,7 @@ SOURCE, CODE, CONTAINER_IMAGE = "source", "code", "container image"
 REPRODUCED_RUN = "reproduced run"  # the run that this one repeats
 CONTINUED_RUN = "continued run"  # the segment that this one starts from
 # byproducts
-METRICS_SUMMARY, LAYER_CENSUS, ERROR = "metrics summary", "layer census", "error"
+METRICS_SUMMARY, LAYER_CENSUS, ERROR, CLOCK = "metrics summary", "layer census", "error", "clock"
 
 
 def external_parameters(request: Request, *, data: str, command: list[str]) -> dict[str, Any]:

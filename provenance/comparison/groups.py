@@ -97,6 +97,7 @@ _RULES = (
     (r"(source|data|results)\.(.+)", r"\1", r"\2"),
     (r"builder\.(.+)", "circumstances", r"recorder's \1"),
     (r"byproducts\.layer census\.(.+)", "experiment", r"network's \1"),
+    (r"byproducts\.clock.*", "", ""),
     (r"byproducts\.(.+)", "results", r"\1"),
 )
 _ROUTES = tuple((re.compile(pattern, re.DOTALL), group, name) for pattern, group, name in _RULES)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import fields, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from real_runs import Bench
 
 from ndrepro.execution.runs.predicate_check import ASSERTED, RULES
 from ndrepro.execution.runs.run import Finished
+from ndrepro.execution.runs.run_account import end_time
 from ndrepro.protocol.messages import Request, read_json
 from ndrepro.protocol.training_record import external_parameters, internal_parameters
 from provenance.attestation.manifest import Artifact, Attempt, Builder, Manifest, Resource
+from provenance.formats.strict_json import timestamp
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +114,13 @@ CLAIMS: dict[str, Callable[[Manifest], dict[str, Any]]] = {
     "a later date": lambda m: dated(m, "2027-01-01T00:00:00.000000Z", "2027-01-01T00:10:00.000000Z"),
     "an earlier date": lambda m: dated(m, "2019-01-01T00:00:00.000000Z", "2019-01-01T00:10:00.000000Z"),
     "an end before its start": lambda m: dated(m, m.finished_on, m.started_on),
+    "a later date, and a clock set back by a minute": lambda m: {
+        **dated(m, m.started_on, "2027-01-01T00:10:00.000000Z"),
+        **byproduct(m, "clock", set_back_seconds=60),
+    },
+    "a clock set back by nothing": lambda m: byproduct(m, "clock", set_back_seconds=0),
+    "a clock set back by a fraction": lambda m: byproduct(m, "clock", set_back_seconds=3600.5),
+    "a clock that says more": lambda m: byproduct(m, "clock", set_back_seconds=3600, accuracy=1.0),
     "other times of its attempt": lambda m: {"attempts": (Attempt(m.started_on, None, m.outcome),)},
     "another size of a file": lambda m: {"artifacts": (Artifact("log.txt", 1, OTHER), *m.artifacts[1:])},
 }
@@ -137,6 +147,25 @@ def test_the_honest_manifest_verifies_and_so_it_does_signed_again(bench: Bench, 
     verdict = verified(honest.folder, bench)
     assert verdict.ok, verdict.failure
     honest.folder.manifest.write_bytes(signed)
+
+
+def test_a_clock_that_was_set_back_is_said_and_fails_nothing(bench: Bench, honest: Finished) -> None:
+    """The end is then the start and the time that passed, which is after the ledger's entry of the end."""
+    signed, made = honest.folder.manifest.read_bytes(), manifest_of(honest.folder)
+    started, ended = (datetime.fromisoformat(text) for text in (made.started_on, made.finished_on))
+    passed = timedelta(hours=1)
+    finished, set_back = end_time(started, ((ended - started) + passed).total_seconds(), ended)
+    assert finished == ended + passed and end_time(started, 1.0, ended) == (ended, ()), "the control"
+    changes = dated(made, made.started_on, timestamp(finished))
+    try:
+        sign_again(honest.folder, bench, **changes)
+        assert not verified(honest.folder, bench).ok, "the control: nothing says why"
+        sign_again(honest.folder, bench, **changes, byproducts=(*made.byproducts, *set_back))
+        verdict = verified(honest.folder, bench)
+        assert verdict.ok, verdict.failure
+        assert "the clock was set back by 1:00:00" in verdict.checks[-1].message
+    finally:
+        honest.folder.manifest.write_bytes(signed)
 
 
 def test_every_field_has_a_rule(honest: Finished) -> None:

@@ -16,19 +16,23 @@ from pathlib import Path
 import pytest
 from compared_runs import manifest
 
-from ndrepro.execution.reproduce.recorded_data import recorded_data
 from ndrepro.execution.reproduce.reexecute import Original, plan
 from ndrepro.execution.reproduce.step_replay import request_of
-from ndrepro.execution.runs.run import Finished, RunOptions
+from ndrepro.execution.runs.observer import Silent
+from ndrepro.execution.runs.run import Finished, RunOptions, resume
 from ndrepro.execution.sandbox.confinement import Confinement
+from ndrepro.execution.sandbox.recorded_data import recorded_data
 from ndrepro.execution.sandbox.sandbox import Sandbox, why_not
 from ndrepro.protocol.errors import DataError, SandboxError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder, RunsFolder
+from ndrepro.protocol.messages import Request, write_json
 from ndrepro.training.data.readers import digits, idx
 from ndrepro.training.data.readers.images import gunzip
 from ndrepro.training.data.readers.published import PublishedFile
 from provenance.attestation.dsse import read_envelope
+from provenance.attestation.key_home import KeyRing
+from provenance.attestation.ledger import Ledger
 from provenance.attestation.statement import Statement
 
 CIFAR = Experiment.from_name("lenet_bn_1")
@@ -145,6 +149,24 @@ def test_what_is_not_the_authors_data_stops_a_reproduction(honest: Finished, ser
         with pytest.raises(SandboxError, match="not shown to recorded code"):
             plan(Original(folder, signed), options, None, "")
         assert plan(Original(folder, signed), replace(options, data=services), None, "").pieces is None, "--data"
+
+
+def test_a_run_that_somebody_else_started_is_not_resumed_from_any_path(tmp_path: Path) -> None:
+    """It trains with all rights of whoever resumes it; before, whatever path it named was read."""
+    home, runs = tmp_path / "home" / "ndrepro", RunsFolder(tmp_path / "imported")
+    folder = runs.run("lenet_bn_1", "20261121T101500Z-aaaaaa")
+    folder.root.mkdir(parents=True)
+    write_json(folder.request, Request(CIFAR, str(home)).to_json())
+    options, signer = RunOptions(runs, home), KeyRing(home).signer()
+    with pytest.raises(SandboxError, match="not shown to recorded code") as caught:
+        resume(folder, options, Silent())
+    assert "--data PATH" in caught.value.cure
+    Ledger(runs.ledger).append("begun", folder.root.name, KeyRing(tmp_path / "another").signer())
+    with pytest.raises(SandboxError):
+        resume(folder, options, Silent())
+    Ledger(runs.ledger).append("begun", folder.root.name, signer)
+    with pytest.raises(DataError):  # the control: the path of an own run is looked at, and holds no data
+        resume(folder, options, Silent())
 
 
 def test_bundled_data_are_the_reviewers(tmp_path: Path) -> None:

@@ -21,12 +21,12 @@ from ndrepro.execution.reproduce.checkpoint_start import nearest_start
 from ndrepro.execution.reproduce.code_execution import Execution, permitted, plan_execution, sandbox_of
 from ndrepro.execution.reproduce.epoch_draw import Challenge
 from ndrepro.execution.reproduce.recorded_code import environment_differences, limit_differences, recorded_code
-from ndrepro.execution.reproduce.recorded_data import recorded_data
 from ndrepro.execution.reproduce.signed_copy import SignedCopy
 from ndrepro.execution.resumption.recorded_states import expect_state
 from ndrepro.execution.runs import data_check, slurm_allocation
 from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import Finished, RunOptions, Segment, run
+from ndrepro.execution.sandbox.recorded_data import recorded_data
 from ndrepro.execution.sandbox.sandbox import AUTO
 from ndrepro.protocol.errors import CheckpointError, NdreproError, SandboxError, UsageError
 from ndrepro.protocol.layout import RunFolder

@@ -20,12 +20,12 @@ from pathlib import Path
 from ndrepro.execution.containers.container_spec import Process
 from ndrepro.execution.reproduce.checkpoint_start import Start, nearest_start
 from ndrepro.execution.reproduce.recorded_code import environment_differences, recorded_code
-from ndrepro.execution.reproduce.recorded_data import recorded_data
 from ndrepro.execution.runs import data_check
 from ndrepro.execution.runs.child_outcome import last_line
 from ndrepro.execution.runs.child_process import child_python, child_variables, open_log
 from ndrepro.execution.sandbox.confinement import Confinement, data_paths
 from ndrepro.execution.sandbox.passed_variables import passed_variables
+from ndrepro.execution.sandbox.recorded_data import recorded_data
 from ndrepro.execution.sandbox.sandbox import Sandbox
 from ndrepro.protocol.errors import NdreproError, TrainingFailed, UsageError, from_record
 from ndrepro.protocol.experiment.determinism import limited_as

@@ -10,6 +10,7 @@ where this process is killed outright does the ledger keep a start without an en
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ class RunAttempt:
         self._runs = runs
         self._observer = observer
         self._stops = stops
-        self._started = datetime.now(UTC)
+        self._started, self._began = datetime.now(UTC), time.monotonic()
         self._exit_code: int | None = None
         self._witnessed: Mapping[str, Any] | None = None
         self._outcome = "failed"
@@ -109,7 +110,7 @@ class RunAttempt:
         folder, processes = self._folder, self._request.experiment.processes
         with self._code:
             with self._stops.raising():
-                self._started = datetime.now(UTC)
+                self._started, self._began = datetime.now(UTC), time.monotonic()
                 for result in folder.results(processes):
                     result.unlink(missing_ok=True)
                 _cut_back(folder, self._request.resume_step)
@@ -141,15 +142,15 @@ class RunAttempt:
             unredacted = run_account.redact_files(self._folder, self._request.experiment.processes)
             self._account.read(self._witnessed)
             self._doubt(unredacted, changed)
+            finished, set_back = run_account.end_time(self._started, time.monotonic() - self._began, datetime.now(UTC))
             manifest = self._recorder.close(
                 outcome=self._outcome,
                 exit_code=self._exit_code,
                 started=self._started,
-                # a clock that was set back meanwhile ends no run before it started
-                finished=max(self._started, datetime.now(UTC)),
+                finished=finished,
                 internal_parameters=self._account.internal_parameters,
                 dependencies=self._account.dependencies,
-                byproducts=self._account.byproducts(self._watcher.scores, self._error),
+                byproducts=(*self._account.byproducts(self._watcher.scores, self._error), *set_back),
                 machine=self._account.machine,
                 hashing=self._stops.raising(after=1),
             )

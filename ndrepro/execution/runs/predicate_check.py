@@ -16,10 +16,18 @@ from typing import Any
 
 from ndrepro.execution.runs import child_outcome
 from ndrepro.execution.runs.recorded_data_check import check_data
-from ndrepro.execution.runs.run_account import BUILD_TYPE, BUILDER, Account
+from ndrepro.execution.runs.run_account import BUILD_TYPE, BUILDER, SET_BACK_SECONDS, Account
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, read_json
-from ndrepro.protocol.training_record import CODE, ERROR, LAYER_CENSUS, METRICS_SUMMARY, SOURCE, external_parameters
+from ndrepro.protocol.training_record import (
+    CLOCK,
+    CODE,
+    ERROR,
+    LAYER_CENSUS,
+    METRICS_SUMMARY,
+    SOURCE,
+    external_parameters,
+)
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import NOT_RECORDED, Manifest
 from provenance.capture.unavailable import is_missing, printable
@@ -27,6 +35,7 @@ from provenance.comparison.kept_source import expect_as_kept
 from provenance.errors import ManifestError, SourceError
 from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.metrics_log import read_scalars
+from provenance.formats.strict_json import Field
 from provenance.redaction.redact import redact_text
 
 ASSERTED = "asserted by the signer"
@@ -64,6 +73,7 @@ RULES = {
     "byproducts.metrics summary": "metrics.jsonl (check 12)",
     "byproducts.layer census": "model.json",
     "byproducts.error": _OUTCOME,
+    "byproducts.clock": f"{_LEDGER}, by which no run ended later: {ASSERTED}",
     "byproducts.not recorded": "the folder (check 7)",
     "outcome": _OUTCOME,
     "exitCode": _OUTCOME,
@@ -96,7 +106,10 @@ def predicate(root: Path, manifest: Manifest) -> str:
     check_source(folder, manifest)
     _check_outcome(folder, manifest, request, account)
     check_times(folder, manifest)
-    return f"{len(RULES)} fields, {sum(ASSERTED in rule for rule in RULES.values())} of them asserted in part or whole"
+    set_back = _set_back(manifest)
+    said = f"; the clock was set back by {set_back} while it ran" if set_back else ""
+    asserted = sum(ASSERTED in rule for rule in RULES.values())
+    return f"{len(RULES)} fields, {asserted} of them asserted in part or whole{said}"
 
 
 def _check_parameters(manifest: Manifest, request: Request) -> None:
@@ -162,7 +175,7 @@ def _check_outcome(folder: RunFolder, manifest: Manifest, request: Request, acco
     for item in manifest.byproducts:
         if item.name == LAYER_CENSUS:
             expect_equal(f"byproducts.{item.name}", item.to_json(), made[item.name].to_json())
-        elif item.name not in (METRICS_SUMMARY, ERROR, NOT_RECORDED):
+        elif item.name not in (METRICS_SUMMARY, ERROR, CLOCK, NOT_RECORDED):
             raise ManifestError(f"byproducts.{item.name}: no file of the run implies it")
     failed = manifest.byproduct(ERROR) or manifest.byproduct(NOT_RECORDED)
     if manifest.outcome == "failed":
@@ -196,11 +209,23 @@ def check_times(folder: RunFolder, manifest: Manifest) -> None:
         seconds = sum(float(row[key] or 0) for row in rows for key in ("train_seconds", "test_seconds"))
         if (finished - started) + _CLOCK < timedelta(seconds=seconds):
             raise ManifestError(f"metadata: {finished - started} from start to end, timing.jsonl has {seconds:.0f} s")
+    set_back = _set_back(manifest)
     for event, time in _in_ledger(folder, manifest):
-        if (event != "ended" and started + _CLOCK < time) or (event == "ended" and finished > time + _CLOCK):
+        if (event != "ended" and started + _CLOCK < time) or (event == "ended" and finished - set_back > time + _CLOCK):
             raise ManifestError(
                 f"metadata: {manifest.started_on} to {manifest.finished_on}, {event} in the ledger {time}"
             )
+
+
+def _set_back(manifest: Manifest) -> timedelta:
+    """By how much the clock was set back while the run lasted, as the recorder saw it by the monotonic one."""
+    said = manifest.byproduct(CLOCK)
+    if said is None:
+        return timedelta()
+    if said.to_json().keys() != {"name", "annotations"}:
+        raise ManifestError(f"byproducts.{CLOCK}: it has more than annotations")
+    members = Field(said.annotations, f"byproducts.{CLOCK}").members(("set_back_seconds",))
+    return timedelta(seconds=members["set_back_seconds"].integer(SET_BACK_SECONDS))
 
 
 def _in_ledger(folder: RunFolder, manifest: Manifest) -> Iterator[tuple[str, datetime]]:

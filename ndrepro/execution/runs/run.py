@@ -28,6 +28,7 @@ from ndrepro.execution.runs.child_process import child_python
 from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run_checks import CHECKS
 from ndrepro.execution.runs.run_lookup import read_recorded
+from ndrepro.execution.sandbox.recorded_data import recorded_data
 from ndrepro.execution.sandbox.sandbox import Sandbox
 from ndrepro.protocol import extras
 from ndrepro.protocol.errors import UsageError
@@ -37,8 +38,9 @@ from ndrepro.protocol.layout import SEGMENTS, RunFolder, RunsFolder
 from ndrepro.protocol.messages import Request, Result, Scores, read_json, write_json
 from ndrepro.protocol.project_folders import CODE
 from provenance.attestation.key_home import KeyRing
+from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Resource
-from provenance.attestation.trust import TrustPolicy
+from provenance.attestation.trust import OWN_NAME, TrustPolicy
 from provenance.attestation.verify import verify
 from provenance.errors import ProvenanceError, StorageError
 from provenance.recording.stop_requests import StopRequests
@@ -148,12 +150,16 @@ def resume(folder: RunFolder, options: RunOptions, observer: Observer) -> Finish
 
     Which checkpoint that is, and which are refused, is decided by ``ndrepro.execution.resumption``.
 
+    Its data are read where it recorded them; of a run that somebody else started only where
+    ``ndrepro.execution.sandbox.recorded_data`` allows it, since the path is then a stranger's.
+
     One that was trained to its end, but not signed as complete, is resumed too, and has little left to do.
 
     It is told in the ledger beside the run, where its beginning is, whatever folder of runs the options name.
 
-    Raises UsageError for a run that is complete, DataError where its data cannot be read, BusyError for one that
-    still runs, CheckpointError, TrustError or EnvelopeError where the earlier attempt does not verify.
+    Raises UsageError for a run that is complete, DataError where its data cannot be read, SandboxError for a path of
+    data that is refused, BusyError for one that still runs, CheckpointError, TrustError or EnvelopeError where the
+    earlier attempt does not verify.
     """
     request = Request.from_json(read_json(folder.request))
     if _is_complete(folder):
@@ -171,7 +177,7 @@ def resume(folder: RunFolder, options: RunOptions, observer: Observer) -> Finish
         options = replace(options, runs=RunsFolder(beside))
     if request.container is None:
         _check_trainer(request.experiment, request.environment)
-    data = data_check.locate(request.experiment, options.data) if options.data else Path(request.data)
+    data = _data_of(folder, request, options)
     data_check.check(request.experiment, data, options.runs, observer)
     if request.container is not None:
         here = engines.find(ContainerChoice.recorded(request.container), request.experiment.device)
@@ -183,6 +189,19 @@ def resume(folder: RunFolder, options: RunOptions, observer: Observer) -> Finish
     with StopRequests() as stops:
         attempt = RunAttempt(folder, request, request.to_json(), options.runs, options.home, observer, stops)
         return _end(attempt, folder, options)
+
+
+def _data_of(folder: RunFolder, request: Request, options: RunOptions) -> Path:
+    """Where the data are for a run to be resumed."""
+    if options.data:
+        return data_check.locate(request.experiment, options.data)
+    trusted = TrustPolicy.load(options.home).keys()
+    own = [key for key in trusted if key.name == OWN_NAME]
+    if any(entry.key for entry in Ledger(options.runs.ledger).entries_of(folder.root.name, own)):
+        return Path(request.data)
+    private = (folder.root, options.runs.root, options.home)
+    theirs = recorded_data(request.experiment, Path(request.data), private)
+    return theirs or data_check.locate(request.experiment, None)
 
 
 def _complete(folder: RunFolder, options: RunOptions) -> UsageError:
