@@ -32,10 +32,13 @@ weights.safetensors.
 from __future__ import annotations
 
 import re
+import secrets
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from ndrepro.protocol.errors import UsageError
+from provenance.errors import StorageError
 
 # pieces of runs lie apart from the runs of their experiment: runs/EXPERIMENT.segments/RUN
 SEGMENTS = ".segments"
@@ -237,6 +240,18 @@ class RunsFolder:
     def run(self, experiment: str, run_id: str) -> RunFolder:
         """The folder of one run."""
         return RunFolder(self.root / experiment / run_id)
+
+    def make_run(self, experiment: str, started: datetime) -> RunFolder:
+        """A new folder for a run of ``experiment`` that starts now. Raises StorageError."""
+        folder = self.run(experiment, f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}")
+        try:
+            folder.root.mkdir(parents=True)
+        except OSError as error:
+            raise StorageError(
+                f"{folder.root}: cannot be made ({error.strerror})",
+                "name a folder that can be written with --runs DIR",
+            ) from None
+        return folder
 
     def runs(self) -> tuple[RunFolder, ...]:
         """Every run folder, oldest first (run identifiers begin with their UTC start).

@@ -80,10 +80,10 @@ class ProgramFile:
 
 @dataclass(frozen=True)
 class RecordedInterpreter:
-    """A Python that ran: its path, version and search path's digest; how many processes, and which distributions.
+    """A Python that ran: its path and version, how many processes it had, and the versions of its distributions.
 
-    ``distributions`` maps names to versions. Those of the first interpreter, which did the work, are dependencies of
-    the manifest, with the digests of their RECORDs; of the others the versions alone are recorded.
+    Those of the first interpreter, which did the work, are dependencies of the manifest, with the digests of their
+    RECORDs, and are not repeated; of the others the versions are all that is recorded.
     """
 
     executable: str
@@ -165,7 +165,7 @@ class ProgramRecord:
             outlived_by=_texts(at(inner, "ending", "outlivedBy")),
             streams=_mapping(inner.get("streams")),
             usage=_mapping(inner.get("usage")),
-            interpreters=_interpreters(inner.get("interpreters")),
+            interpreters=_interpreters(inner.get("interpreters"), _versions(manifest)),
             unobserved=_text(_mapping(inner.get("observation")).get("unavailable")) or "",
             source=source,
             commit=(source.digest or {}).get("gitCommit"),
@@ -244,8 +244,8 @@ def interpreter_json(interpreter: RecordedInterpreter) -> dict[str, Any]:
     }
 
 
-def _interpreters(recorded: Any) -> tuple[RecordedInterpreter, ...]:
-    found = []
+def _interpreters(recorded: Any, installed: Mapping[str, str]) -> tuple[RecordedInterpreter, ...]:
+    found: list[RecordedInterpreter] = []
     for item in recorded if isinstance(recorded, list) else ():
         versions = {str(name): str(version) for name, version in _mapping(at(item, "distributions")).items()}
         found.append(
@@ -253,7 +253,7 @@ def _interpreters(recorded: Any) -> tuple[RecordedInterpreter, ...]:
                 _text(at(item, "executable")) or "",
                 _text(at(item, "version")) or "",
                 _whole(at(item, "processes")) or 0,
-                {} if "unavailable" in versions else versions,
+                versions if found else installed,
             )
         )
     return tuple(found)

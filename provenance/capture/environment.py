@@ -57,7 +57,7 @@ def capture(searched: Any = None) -> dict[str, Any]:
     found = {
         "interpreter": probe(_interpreter),
         **_packages(search() if searched is None else searched),
-        "variables": probe(_variables, os.environ),
+        "variables": probe(recorded_variables, os.environ),
         "machine": probe(machine.capture),
         "gpus": probe(gpu.capture),
         "container": probe(container.capture, os.environ),
@@ -187,6 +187,7 @@ def _hash_seed() -> Any:
     return none("drawn anew by every interpreter: PYTHONHASHSEED is not set")
 
 
-def _variables(variables: Mapping[str, str]) -> dict[str, Any]:
+def recorded_variables(variables: Mapping[str, str]) -> dict[str, Any]:
+    """``recorded``: those of the allow-list, without secrets; ``not_recorded``: the number of the others."""
     recorded = {name: variables[name] for name in sorted(variables) if _ALLOWED.fullmatch(name)}
     return {"recorded": redact_variables(recorded), "not_recorded": len(variables) - len(recorded)}

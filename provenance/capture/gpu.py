@@ -6,7 +6,11 @@ of multiprocessors for MIG devices alone: the training process, which has a CUDA
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ctypes
+import sys
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +27,9 @@ def capture(root: Path = Path("/"), nvml: Any = None) -> dict[str, Any]:
     ``nvml`` stands for the module pynvml.
     """
     if nvml is None:
-        try:
-            import pynvml
-        except ImportError:
-            return _without_nvml(root, "pynvml (nvidia-ml-py) is not installed")
-        nvml = pynvml
+        nvml, reason = _pynvml()
+        if nvml is None:
+            return _without_nvml(root, reason)
     try:
         nvml.nvmlInit()
     except nvml.NVMLError as error:
@@ -36,6 +38,56 @@ def capture(root: Path = Path("/"), nvml: Any = None) -> dict[str, Any]:
         return _all(nvml)
     finally:
         nvml.nvmlShutdown()
+
+
+class GpuUse:
+    """What processes use of this machine's GPUs, from samples: their memory, and how busy the GPUs are meanwhile.
+
+    Nothing is asked where there is no GPU. In a container NVML may number processes as the host does: then the memory
+    of these processes is not known, and that of the whole GPU is.
+    """
+
+    def __init__(self, nvml: Any = None) -> None:
+        self._nvml = nvml
+        self._handles: list[Any] = []
+        self._peaks: list[dict[str, float]] = []
+        with suppress(Exception):  # no pynvml, no driver, no GPU
+            if nvml is None:
+                self._nvml, _ = _pynvml()
+            self._nvml.nvmlInit()
+            count = self._nvml.nvmlDeviceGetCount()
+            self._handles = [self._nvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
+            self._peaks = [{} for _ in self._handles]
+
+    def sample(self, pids: Collection[int]) -> None:
+        """Look at the GPUs now."""
+        wanted = set(pids)
+        for handle, peaks in zip(self._handles, self._peaks, strict=True):
+            with suppress(Exception):
+                running = self._nvml.nvmlDeviceGetComputeRunningProcesses(handle)
+                own = [each.usedGpuMemory or 0 for each in running if each.pid in wanted]
+                if own:
+                    peaks["peak_process_memory_bytes"] = max(peaks.get("peak_process_memory_bytes", 0), sum(own))
+            with suppress(Exception):
+                used = int(self._nvml.nvmlDeviceGetMemoryInfo(handle).used)
+                peaks["peak_memory_bytes"] = max(peaks.get("peak_memory_bytes", 0), used)
+            with suppress(Exception):
+                busy = int(self._nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+                peaks["samples"] = peaks.get("samples", 0) + 1
+                peaks["busy_percent_sum"] = peaks.get("busy_percent_sum", 0) + busy
+
+    def facts(self) -> dict[str, Any]:
+        """``gpus``: for each one, in NVML's order, its peaks and its mean utilization; empty where there is none."""
+        found = []
+        for index, peaks in enumerate(self._peaks):
+            known = dict(peaks)
+            total, samples = known.pop("busy_percent_sum", 0), known.get("samples", 0)
+            mean = {"mean_busy_percent": total / samples} if samples else {}
+            found.append({"index": index, **known, **mean})
+        if self._handles:
+            with suppress(Exception):
+                self._nvml.nvmlShutdown()
+        return {"gpus": found} if found else {}
 
 
 def _without_nvml(root: Path, reason: str) -> dict[str, Any]:
@@ -49,6 +101,20 @@ def _without_nvml(root: Path, reason: str) -> dict[str, Any]:
     if on_the_bus:
         return unavailable(f"there is an NVIDIA GPU ({', '.join(on_the_bus)}) without NVIDIA's driver ({reason})")
     return none(f"{_NO_DEVICE} ({reason})")
+
+
+def _pynvml() -> tuple[Any, str]:
+    """The module pynvml, or why there is none: it takes a tenth of a second to import, also where no driver is."""
+    if find_spec("pynvml") is None:
+        return None, "pynvml (nvidia-ml-py) is not installed"
+    if sys.platform == "linux":
+        try:
+            ctypes.CDLL("libnvidia-ml.so.1")
+        except OSError:
+            return None, "NVML: libnvidia-ml.so.1 is not installed"
+    import pynvml
+
+    return pynvml, ""
 
 
 def _on_the_bus(root: Path) -> list[str]:

@@ -1,22 +1,22 @@
 """Asks git about the repository that holds a folder, the same whoever asks and however their git is set up.
 
-GitPython starts the processes; it is imported on first use (it costs more than all its questions together). Every
-question is put with the settings that change an answer fixed, without writing to the repository (no refreshed index,
-no lock), without running what its configuration names (file system monitor, external diff), and without the variables
-by which a surrounding git command, such as a hook, would point elsewhere. What makes a file look unchanged that is
-not (``core.checkStat``, ``core.trustctime``, replaced objects) is switched off. Ownership is left to git: a repository
-of another user is refused unless its user has allowed it (``safe.directory``).
+Every question is a process of git's, with the settings that change an answer fixed, without writing to the repository
+(no refreshed index, no lock), without running what its configuration names (file system monitor, external diff), and
+without the variables by which a surrounding git command, such as a hook, would point elsewhere. What makes a file look
+unchanged that is not (``core.checkStat``, ``core.trustctime``, replaced objects) is switched off. Ownership is left to
+git: a repository of another user is refused unless its user has allowed it (``safe.directory``).
 """
 
 from __future__ import annotations
 
 import os
 import re
-import threading
+import subprocess
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from provenance.errors import SourceError
 
@@ -69,22 +69,16 @@ class Repository:
 
     def ask(self, *arguments: str, stdin: Path | None = None) -> str:
         """What git prints, names that are not UTF-8 with surrogate escapes. ``stdin`` is the file that it reads."""
-        git = _git_python()
-        options = {"with_exceptions": False, "stdout_as_string": False, "strip_newline_in_stdout": False}
         with open(stdin or os.devnull, "rb") as stream:
             try:
-                status, output, errors = git.Git().execute(
-                    self._command(git, arguments),
-                    istream=stream,
-                    env={**_VARIABLES, **self.variables},
-                    with_extended_output=True,
-                    **options,
+                done = subprocess.run(
+                    self._command(arguments), stdin=stream, capture_output=True, env=self._environment()
                 )
-            except git.exc.GitCommandNotFound:
-                raise _missing("git") from None
-        if status:
-            raise _source_error(self.folder, arguments, errors)
-        return os.fsdecode(output)
+            except (FileNotFoundError, PermissionError):
+                raise _missing_git() from None
+        if done.returncode:
+            raise _source_error(self.folder, arguments, done.stderr.decode("utf-8", "replace"))
+        return os.fsdecode(done.stdout)
 
     def line(self, *arguments: str) -> str:
         """What git prints, without the end of its last line."""
@@ -92,34 +86,36 @@ class Repository:
 
     def stream(self, sink: Sink, *arguments: str) -> None:
         """What git prints, piece by piece into ``sink``: a difference may be larger than the memory."""
-        git = _git_python()
-        environment = {**_VARIABLES, **self.variables}
-        process: Any = git.Git().execute(self._command(git, arguments), env=environment, as_process=True)
-        errors: list[bytes] = []
-        # git may have more to complain than a pipe holds; nobody reading it would stop both
-        reader = threading.Thread(target=lambda: errors.append(process.stderr.read()), daemon=True)
-        reader.start()
-        try:
-            while chunk := process.stdout.read(_CHUNK_BYTES):
-                sink.write(chunk)
-        finally:
-            process.stdout.close()
-            status = process.proc.wait()
-            reader.join()
-            process.stderr.close()
-        if status:
-            raise _source_error(self.folder, arguments, b"".join(errors).decode("utf-8", "replace"))
+        # git may have more to complain than a pipe holds
+        with open(os.devnull, "rb") as nothing, tempfile.TemporaryFile() as errors:
+            try:
+                process = subprocess.Popen(
+                    self._command(arguments),
+                    stdin=nothing,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    env=self._environment(),
+                )
+            except (FileNotFoundError, PermissionError):
+                raise _missing_git() from None
+            with process:
+                assert process.stdout is not None
+                while chunk := process.stdout.read(_CHUNK_BYTES):
+                    sink.write(chunk)
+            if process.returncode:
+                errors.seek(0)
+                raise _source_error(self.folder, arguments, errors.read().decode("utf-8", "replace"))
 
-    def _command(self, git: Any, arguments: tuple[str, ...]) -> list[str]:
-        # GitPython can set variables and not take them away; `env` replaces itself by git
-        foreign = [name for name in _POINTERS.split() if name in os.environ and name not in self.variables]
-        pointers = [word for name in foreign for word in ("-u", name)]
+    def _environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if name not in _POINTERS.split()}
+        # messages are compared and shown in English
+        return {**kept, "LANGUAGE": "C", "LC_ALL": "C", **_VARIABLES, **self.variables}
+
+    def _command(self, arguments: tuple[str, ...]) -> list[str]:
         settings = [
             word for name, value in {**_SETTINGS, **self.settings}.items() for word in ("-c", f"{name}={value}")
         ]
-        executable = git.Git.GIT_PYTHON_GIT_EXECUTABLE or "git"
-        prefix = ["env", *pointers] if pointers else []
-        return [*prefix, executable, "-C", str(self.folder), *settings, *arguments]
+        return [_executable(), "-C", str(self.folder), *settings, *arguments]
 
     def facts(self) -> Facts:
         """Where it is and what kind it is."""
@@ -188,19 +184,12 @@ class Facts:
 _SILENT = "no reason given"
 
 
-def _git_python() -> Any:
-    """The module GitPython. Raises SourceError where it or git is missing."""
-    try:
-        import git
-    except ModuleNotFoundError:
-        raise _missing("GitPython") from None
-    except ImportError:
-        raise _missing("git") from None
-    return git
+def _executable() -> str:
+    return os.environ.get("GIT_PYTHON_GIT_EXECUTABLE") or "git"
 
 
-def _missing(what: str) -> SourceError:
-    return SourceError(f"{what} is not installed", f"install {what}, so that a run can name its commit")
+def _missing_git() -> SourceError:
+    return SourceError("git is not installed", "install git, so that a run can name its commit")
 
 
 def _source_error(folder: Path, arguments: tuple[str, ...], errors: str) -> SourceError:

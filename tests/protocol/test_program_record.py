@@ -37,6 +37,7 @@ ASKED = external_parameters(
 )
 OUTPUT = ProgramFile("model.pt", "declared", 7, "ab" * 32, reason="larger than the limit")
 PYTHON = RecordedInterpreter("/usr/bin/python3", "3.12.1", 2, {"torch": "2.8.0"})
+OTHER = RecordedInterpreter("/usr/bin/python3.9", "3.9.2", 1, {"pip": "24.0"})
 
 
 def recorded(**changes: Any) -> Manifest:
@@ -48,7 +49,7 @@ def recorded(**changes: Any) -> Manifest:
             "ending": {"stops": ["SIGINT"], "outlivedBy": ["sleep 100"]},
             "streams": {"stdin": "terminal"},
             "usage": {"wall_seconds": 1.5},
-            "interpreters": [interpreter_json(PYTHON)],
+            "interpreters": [interpreter_json(replace(PYTHON, distributions={})), interpreter_json(OTHER)],
             "observation": {"unavailable": "no Python"},
         },
         dependencies=(
@@ -72,7 +73,7 @@ def test_what_was_written_is_what_is_read() -> None:
     assert (read.wanted_outputs, read.data, read.wanted_metrics) == (("*.pt",), ("data",), ("log.csv",))
     assert (read.trail, read.stops, read.outlived_by) == ("every=10", ("SIGINT",), ("sleep 100",))
     assert (read.outcome, read.exit_code, read.unobserved) == ("interrupted", -2, "no Python")
-    assert read.interpreters == (PYTHON,) and read.distributions == {"torch": "2.8.0"}
+    assert read.interpreters == (PYTHON, OTHER) and read.distributions == {"torch": "2.8.0"}
     assert (read.outputs, read.output_count) == ((OUTPUT,), 1)
     assert (len(read.inputs), read.input_count) == (LISTED, LISTED + 1)
     assert read.commit == COMMIT and [each.name for each in read.datasets] == ["dataset:data"]

@@ -10,7 +10,6 @@ before the ledger knows of the run, so that every run in the ledger can be resum
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -42,7 +41,7 @@ from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Resource
 from provenance.attestation.trust import OWN_NAME, TrustPolicy
 from provenance.attestation.verify import verify
-from provenance.errors import ProvenanceError, StorageError
+from provenance.errors import ProvenanceError
 from provenance.recording.stop_requests import StopRequests
 
 _ORIGIN = ("name", "digest", "annotations")
@@ -133,7 +132,8 @@ def run(
         request = replace(request, resume_step=segment.step, segment_epochs=segment.epochs)
     # no stop interrupts what lies between the folder and the end of the attempt that the ledger knows of
     with StopRequests() as stops:
-        folder = _make_folder(options.runs, experiment.name if segment is None else experiment.name + SEGMENTS)
+        name = experiment.name if segment is None else experiment.name + SEGMENTS
+        folder = options.runs.make_run(name, _now())
         document = _document(request, recorded)
         try:
             _prepare_folder(folder, document, origin, segment)
@@ -252,18 +252,6 @@ def _prepare_folder(
         shutil.copyfile(segment.checkpoint, into)
     if origin is not None:
         write_json(folder.origin, {key: getattr(origin, key) for key in _ORIGIN})
-
-
-def _make_folder(runs: RunsFolder, name: str) -> RunFolder:
-    stamp = _now().strftime("%Y%m%dT%H%M%SZ")
-    folder = runs.run(name, f"{stamp}-{secrets.token_hex(3)}")
-    try:
-        folder.root.mkdir(parents=True)
-    except OSError as error:
-        raise StorageError(
-            f"{folder.root}: cannot be made ({error.strerror})", "name a folder that can be written with --runs DIR"
-        ) from None
-    return folder
 
 
 def _end(attempt: RunAttempt, folder: RunFolder, options: RunOptions) -> Finished:

@@ -429,7 +429,7 @@ def test_git_is_not_installed(repository: Path) -> None:
         "import sys, json, pathlib; from provenance.capture import source; path = pathlib.Path(sys.argv[1]);"
         "print(json.dumps([source.capture(path, None) for _ in range(2)]))"
     )
-    for variables in ({}, {"GIT_PYTHON_REFRESH": "quiet"}):
+    for variables in ({}, {"GIT_TRACE": "0"}):
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", code, str(repository)],
             cwd=ROOT,
