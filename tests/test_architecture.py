@@ -74,6 +74,8 @@ WALLS: dict[str, Wall] = {
     # Only MATLAB files need it; what trains does not compute with it.
     "ndrepro.training.data.readers.matlab": wall("ndrepro.protocol", "scipy"),
     "ndrepro.execution": wall("ndrepro ndrepro.execution ndrepro.protocol provenance", "docker submitit optuna psutil"),
+    # Reads the files of events that a program wrote.
+    "ndrepro.execution.programs.metrics_files": wall("ndrepro.execution ndrepro.protocol provenance", "tensorboard"),
     # Compares the final weights with the trail; safetensors reads them without torch.
     "ndrepro.execution.runs.run_checks": wall("ndrepro.execution ndrepro.protocol provenance", "safetensors"),
     # Reads checkpoints, also without torch.

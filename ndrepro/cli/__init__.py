@@ -21,16 +21,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: Sequence[str] | None) -> int:
-    from ndrepro.cli.app import invoke
+    from ndrepro.cli.app import invoke, own_words
     from ndrepro.cli.display import output, terminal
 
     # no list() in this file: the command's module, once imported, is this package's attribute of that name
     words = [*(sys.argv[1:] if arguments is None else arguments)]
     # looked for by hand, wherever they stand: they must hold even when the words themselves cannot be parsed
-    debug, as_json = "--debug" in words, "--json" in words
+    own = own_words(words)
+    debug, as_json = "--debug" in own, "--json" in own
     terminal.prepare_streams()
     try:
-        code = invoke([word for word in words if word != "--debug"])
+        code = invoke([*(word for word in own if word != "--debug"), *words[len(own) :]])
     except (Exception, KeyboardInterrupt) as error:
         code = output.report(error, as_json=as_json, debug=debug)
     terminal.flush()

@@ -23,6 +23,7 @@ from ndrepro.cli.commands import (
     keys_lifecycle,
     ledger,
     list_runs,
+    record,
     report,
     reproduce,
     run,
@@ -39,8 +40,8 @@ from ndrepro.protocol.errors import UsageError
 # a file's name is bytes and need not be text; every other word is
 PATH_OPTIONS = frozenset(
     {
-        *("--citation", "--code", "--data", "--into", "--keep", "--key", "--ledger", "--model", "--out", "-o"),
-        *("--passphrase-file", "--policy", "--report", "--runs", "--signing-key", "--witness"),
+        *("--citation", "--code", "--data", "--into", "--keep", "--key", "--ledger", "--metrics", "--model", "--out"),
+        *("-o", "--passphrase-file", "--policy", "--report", "--runs", "--signing-key", "--witness"),
     }
 )
 
@@ -116,6 +117,12 @@ def _help_if_bare(context: typer.Context) -> None:
 
 
 app.command("run")(run.run)
+app.command(
+    "record",
+    short_help="Run any command, record it and sign the record.",
+    # the command's own options are not ours
+    context_settings={"allow_interspersed_args": False},
+)(record.record)
 app.command("verify", short_help="Verify a run: signature, files, ledger.")(verify.verify)
 app.command("show", short_help="Show a run on one screen.")(show.show)
 app.command("list")(list_runs.list_runs)
@@ -167,9 +174,16 @@ keys_app.command("revoke", short_help="Revoke the signing key.")(keys_lifecycle.
 keys_app.command("import", short_help="Import statements on keys.")(keys_lifecycle.import_statements)
 
 
+def own_words(words: Sequence[str]) -> Sequence[str]:
+    """The words that are for this program: of ``record`` those before the command, which may hold anything."""
+    if "record" not in words[:2]:
+        return words
+    return words[: words.index("--") if "--" in words else words.index("record") + 1]
+
+
 def invoke(words: Sequence[str]) -> int:
     """Parse ``words`` and run their command; returns its exit code, and lets its errors through."""
-    _expect_text(words)
+    _expect_text(own_words(words))
     command = typer.main.get_command(app)
     code = command.main(args=[*words], prog_name="ndrepro", standalone_mode=False)
     if code == 130:  # typer's own word for Ctrl-C

@@ -22,6 +22,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
 # extras that bring another tool of the field for those who use that tool: neither in [all] nor in requirements.lock
 TOOLS: Mapping[str, tuple[str, ...]] = {
     "mlflow": ("mlflow", "sqlalchemy", "alembic"),
+    "tensorboard": ("tensorboard",),
 }
 _EXTRA_OF = {module: extra for extra, modules in {**EXTRAS, **TOOLS}.items() for module in modules}
 

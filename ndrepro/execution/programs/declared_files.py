@@ -1,0 +1,66 @@
+"""The files that globs of the command line name: those of ``--out`` and ``--metrics``."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ndrepro.execution.programs.working_folder import Identity, identity_of
+from ndrepro.protocol.errors import UsageError
+
+LIMIT = 50_000
+
+
+@dataclass(frozen=True)
+class DeclaredFiles:
+    """Paths that globs match, each once and in order, with their identities; and the globs that match no file."""
+
+    files: dict[str, Identity]
+    unmatched: tuple[str, ...]
+    problem: str = ""
+
+
+def expect_globs(option: str, globs: Iterable[str]) -> None:
+    """Raises UsageError for a glob that cannot be one."""
+    for pattern in globs:
+        if not pattern or "\0" in pattern:
+            raise UsageError(f"{option} {pattern!r}: expected a path or a glob", f"e.g. {option} 'checkpoints/*.pt'")
+
+
+def declared_files(folder: Path, globs: Iterable[str], limit: int = LIMIT) -> DeclaredFiles:
+    """The regular files that the globs match, relative to ``folder``; of a folder that matches, every file below.
+
+    At most ``limit`` paths are looked at: ``problem`` says where there are more.
+    """
+    found: dict[str, Identity] = {}
+    unmatched: list[str] = []
+    looked_at = 0
+    for pattern in globs:
+        matched = False
+        paths = _paths(folder, pattern)
+        for path in itertools.islice(paths, limit - looked_at):
+            looked_at += 1
+            known = identity_of(folder / path)
+            if known is not None:
+                found[os.path.normpath(path)] = known
+                matched = True
+        if next(paths, None) is not None:
+            problem = f"more than {limit} files match the globs: the others are not recorded"
+            return DeclaredFiles(found, tuple(unmatched), problem)
+        if not matched:
+            unmatched.append(pattern)
+    return DeclaredFiles(found, tuple(unmatched))
+
+
+def _paths(folder: Path, pattern: str) -> Iterator[str]:
+    for path in glob.iglob(pattern, root_dir=folder, recursive=True, include_hidden=True):
+        if not (folder / path).is_dir():
+            yield path
+            continue
+        for place, _, names in os.walk(folder / path):
+            below = os.path.relpath(place, folder) if not os.path.isabs(path) else place
+            yield from (os.path.join(below, name) for name in names)

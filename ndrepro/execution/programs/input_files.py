@@ -1,0 +1,148 @@
+"""What a program read, as far as it is known: files that its command names, standard input, declared data, and files
+that its Python code opened.
+
+Declared data are digested before the program starts, every file of them, and remembered while they do not change. The
+others are digested when it has ended, as far as BYTES and FILES; of the rest the size is recorded. A file that the
+program changed is one of its outputs, and no input.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ndrepro.execution.programs.working_folder import identity_of
+from ndrepro.protocol.program_record import ProgramFile
+from provenance.attestation.manifest import DATASET, Resource
+from provenance.capture.unavailable import printable
+from provenance.errors import DigestError, NotFoundError, StorageError
+from provenance.formats.atomic_io import make_folder, write_atomically
+from provenance.formats.digest import FileDigest, file_digest, listing, tree_digest
+from provenance.formats.digest_cache import DigestCache
+
+BYTES, FILES = 8 << 30, 10_000
+COMMAND, STANDARD_INPUT, OPENED = "command", "standard input", "opened"
+LISTINGS = "data"
+
+
+def expect_data(paths: Iterable[Path]) -> None:
+    """Raises NotFoundError for declared data that are not there."""
+    for path in paths:
+        if not path.is_file() and not path.is_dir():
+            raise NotFoundError(f"--data {path}: no such file or folder", "name the data's path on this machine")
+
+
+def declared_data(paths: Sequence[Path], run: Path) -> tuple[Resource, ...]:
+    """Digest every file of each path; one resource each, and a listing of its files in the folder ``run``.
+
+    The digest is that of the listing, as ``sha256sum`` writes it. Raises StorageError where it cannot be written.
+    """
+    return tuple(_dataset(path, number, run) for number, path in enumerate(paths))
+
+
+def _dataset(path: Path, number: int, run: Path) -> Resource:
+    name = DATASET + str(path)
+    try:
+        entries = list(_digests(path))
+    except (DigestError, OSError) as error:
+        why = error.message if isinstance(error, DigestError) else f"{error.filename or path}: {error.strerror}"
+        return Resource(printable(name), annotations=printable({"unavailable": why}))
+    file = f"{LISTINGS}/{number}.sha256"
+    make_folder(run / LISTINGS)
+    write_atomically(run / file, listing(entries).encode("utf-8", "surrogateescape"))
+    size = sum(digest.size for _, digest in entries)
+    facts = {"files": len(entries), "bytes": size, "listing": file}
+    return Resource(printable(name), digest={"sha256": tree_digest(entries)}, annotations=facts)
+
+
+def _digests(path: Path) -> Iterator[tuple[str, FileDigest]]:
+    """Name, relative to ``path``, and digest of each regular file below it; of a file its own. No folder twice."""
+    if path.is_file():
+        yield path.name, file_digest(path)
+        return
+    cache = DigestCache(path)
+    for place, below, names in os.walk(path, onerror=_refuse):
+        below.sort()
+        for name in sorted(names):
+            file = os.path.join(place, name)
+            if os.path.isfile(file):
+                relative = os.path.relpath(file, path)
+                yield relative, FileDigest(os.stat(file).st_size, cache.sha256(relative))
+    cache.save()
+
+
+def _refuse(error: OSError) -> None:
+    raise error
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Files that were read; how many others were only measured; ``problem`` where the list is not whole."""
+
+    files: tuple[ProgramFile, ...]
+    problem: str = ""
+
+
+def read_files(
+    folder: Path, words: Sequence[str], opened: Iterable[str], written: Iterable[str], data: Sequence[Path]
+) -> Inputs:
+    """Digest the files that a program is known to have read.
+
+    Args:
+        folder: the working folder; it may be gone.
+        words: those of the command.
+        opened: absolute paths that its Python code opened for reading.
+        written: its outputs, absolute; they are no inputs.
+        data: declared data; what is below them was digested before.
+    """
+    found: dict[str, str] = {}
+    for word in words[1:]:  # the first is the executable
+        if word and identity_of(folder / word) is not None:
+            found[str(folder / word)] = COMMAND
+    for path in opened:
+        found.setdefault(path, OPENED)
+    outputs = set(written)
+    declared = [os.path.realpath(path) for path in data]
+    kept = [
+        (path, how)
+        for path, how in found.items()
+        if path not in outputs and not _is_below(os.path.realpath(path), declared)
+    ]
+    room, files = BYTES, []
+    for path, how in kept[:FILES]:
+        known = identity_of(Path(path))
+        if known is None:
+            continue
+        file = _file(folder, path, how, known[0], room)
+        room -= file.size or 0 if file.sha256 else 0
+        files.append(file)
+    more = len(kept) - FILES
+    return Inputs(
+        tuple(sorted(files, key=lambda file: file.path)), f"{more} more files were opened" if more > 0 else ""
+    )
+
+
+def standard_input() -> ProgramFile | None:
+    """The file that standard input is read from; ``None`` where it is none. Looked at before the program reads it."""
+    known = identity_of(Path("/proc/self/fd/0"))
+    if known is None:
+        return None
+    return _file(Path("/"), "/proc/self/fd/0", STANDARD_INPUT, known[0], BYTES, os.path.realpath("/proc/self/fd/0"))
+
+
+def _file(folder: Path, path: str, how: str, size: int, room: int, shown: str | None = None) -> ProgramFile:
+    name = os.path.relpath(path, folder) if Path(path).is_relative_to(folder) else path
+    name = printable(name if shown is None else shown)
+    if size > room:
+        return ProgramFile(name, how, size, None, reason="not digested: too much was read; declare it with --data")
+    try:
+        digest = file_digest(path)
+    except (DigestError, StorageError) as error:
+        return ProgramFile(name, how, size, None, reason=error.message.removeprefix(f"{path}: "))
+    return ProgramFile(name, how, digest.size, digest.sha256)
+
+
+def _is_below(path: str, folders: Iterable[str]) -> bool:
+    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)

@@ -1,0 +1,178 @@
+"""Which Pythons a program ran in, and the distributions of the one that did the work.
+
+The start-up hook names every Python process with its search path. Where it saw none, because the command starts Python
+with -I, -E or -S, say, the command's interpreter is asked, in isolated mode, which executes no code of the user's; and
+where the command is no Python at all, there is none. The folders of the search path are read here as an import would
+read them (``provenance.capture.distributions``); where they are not on this machine, as in a container, the versions
+count that the hook read there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ndrepro.protocol.program_record import RecordedInterpreter
+from provenance.attestation.manifest import Resource
+from provenance.attestation.packages import resources
+from provenance.capture import distributions
+from provenance.capture.unavailable import none, printable, probe, unavailable
+from provenance.formats.bounded_read import open_regular
+from provenance.observation.process_record import ProcessRecord
+
+_PYTHON = re.compile(r"python(?:\d+(?:\.\d+)*)?[a-z]?(?:\.exe)?|pypy3?[\d.]*")
+# under -I and -E the user's settings count for nothing; -S hides the installed packages from the program itself
+_QUESTION = (
+    "import json,sys;print(json.dumps([sys.executable,sys.version,sys.implementation.name,sys.prefix,"
+    "sys.base_prefix,sys.path]))"
+)
+_SECONDS = 30
+_SHEBANG_BYTES = 256
+
+
+@dataclass(frozen=True)
+class Interpreters:
+    """The Pythons of a program, the first one's description for ``machine.interpreter``, and its distributions.
+
+    ``captured`` has the form of ``provenance.capture.environment``: interpreter and distributions.
+    """
+
+    found: tuple[RecordedInterpreter, ...]
+    captured: Mapping[str, Any]
+
+    @property
+    def dependencies(self) -> tuple[Resource, ...]:
+        """One resource for each distribution of the first interpreter; none where no Python ran."""
+        return tuple(resources(self.captured)) if self.found else ()
+
+
+@dataclass(frozen=True)
+class _Python:
+    """An interpreter as one of its processes saw it; ``versions`` are those that it found itself."""
+
+    executable: str
+    version: str
+    implementation: str
+    prefix: str
+    base_prefix: str
+    path: tuple[str, ...]
+    versions: Mapping[str, str]
+    processes: int = 1
+
+
+def find_interpreters(processes: Iterable[ProcessRecord], executable: Path, words: Sequence[str]) -> Interpreters:
+    """The interpreters of the processes that the hook saw, else that of the command, if it is one. Nothing raises."""
+    pythons = _observed(processes)
+    if not pythons and (asked := _asked(executable, words)) is not None:
+        pythons = [asked]
+    if not pythons:
+        reason = none("no Python was seen among the program's processes, and the command names none")
+        return Interpreters((), {"interpreter": reason})
+    first = pythons[0]
+    installed = _distributions(first)
+    captured = {"interpreter": printable(_described(first)), "distributions": printable(installed)}
+    return Interpreters(tuple(_recorded(each, {} if each is first else each.versions) for each in pythons), captured)
+
+
+def _observed(processes: Iterable[ProcessRecord]) -> list[_Python]:
+    """Each interpreter once, that which trained first, then by number of processes."""
+    groups: dict[tuple[str, str, str], list[ProcessRecord]] = {}
+    for process in processes:
+        if process.executable and process.forked_from is None:
+            groups.setdefault((process.executable, process.version, process.prefix), []).append(process)
+    order = sorted(groups.values(), key=lambda group: (-max(map(_work, group)), -len(group)))
+    return [_of_group(group) for group in order]
+
+
+def _work(process: ProcessRecord) -> int:
+    """Optimizer steps of torch, and something for having imported it at all."""
+    return 0 if process.torch is None else 1 + process.torch.steps
+
+
+def _of_group(group: Sequence[ProcessRecord]) -> _Python:
+    best = max(group, key=lambda process: (_work(process), len(process.distributions)))
+    return _Python(
+        best.executable,
+        best.version,
+        best.implementation,
+        best.prefix,
+        best.base_prefix,
+        best.search_path,
+        dict(best.distributions),
+        len(group),
+    )
+
+
+def _asked(executable: Path, words: Sequence[str]) -> _Python | None:
+    """What the command's interpreter says of itself; ``None`` where the command is no Python, or it does not answer."""
+    python = _python_of(executable)
+    if python is None:
+        return None
+    flags = ["-S"] if any(re.fullmatch(r"-[A-Za-z]*S[A-Za-z]*", word) for word in words[1:3]) else []
+    try:
+        answer = subprocess.run(
+            [python, "-I", *flags, "-c", _QUESTION],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_SECONDS,
+            check=True,
+        )
+        name, version, implementation, prefix, base_prefix, path = json.loads(answer.stdout)
+        return _Python(str(name), str(version), str(implementation), str(prefix), str(base_prefix), tuple(path), {})
+    except (OSError, subprocess.SubprocessError, ValueError, TypeError):
+        return None
+
+
+def _python_of(executable: Path) -> str | None:
+    """The Python that a file is, or that the first line of a script names."""
+    if _PYTHON.fullmatch(executable.name):
+        return str(executable)
+    try:
+        with open(open_regular(executable, follow_symlinks=True), "rb") as script:
+            line = script.readline(_SHEBANG_BYTES)
+    except OSError:
+        return None
+    if not line.startswith(b"#!"):
+        return None
+    named = os.fsdecode(line[2:]).split()
+    if named and os.path.basename(named[0]) == "env":
+        named = [word for word in named[1:] if not word.startswith("-") and "=" not in word]
+    if not named or not _PYTHON.fullmatch(os.path.basename(named[0])):
+        return None
+    return shutil.which(named[0])
+
+
+def _distributions(python: _Python) -> Any:
+    """The distributions on its search path, with the digests of their RECORDs; else the versions that it found."""
+    folders = [entry for entry in python.path if os.path.isdir(entry)]
+    if folders or not python.versions:
+        return probe(distributions.capture, folders)
+    reason = unavailable("the interpreter's folders are not on this machine")
+    installed = [
+        {"name": name, "version": version, "record_sha256": reason} for name, version in sorted(python.versions.items())
+    ]
+    return {"count": len(installed), "installed": installed, "shadowed": [], "unreadable": []}
+
+
+def _described(python: _Python) -> dict[str, Any]:
+    return {
+        "implementation": python.implementation,
+        "version": python.version.split(" ")[0],
+        "build": python.version,
+        "executable": python.executable,
+        "prefix": python.prefix,
+        "base_prefix": python.base_prefix,
+        "path": list(python.path),
+    }
+
+
+def _recorded(python: _Python, versions: Mapping[str, str]) -> RecordedInterpreter:
+    executable, version = printable([python.executable, python.version.split(" ")[0]])
+    return RecordedInterpreter(executable, version, python.processes, printable(dict(versions)))

@@ -1,0 +1,127 @@
+"""Metrics that a program logged by itself, read into the run's metrics.jsonl: CSV, JSON lines, TensorBoard's events.
+
+Every row gets the member ``file``. Numbers become numbers, what is neither number nor text is left out, and members of
+members get a name with a dot. A file that was there before and has not changed is no result of this run. What cannot be
+read is reported, and the other files are read.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ndrepro.execution.programs.declared_files import declared_files
+from ndrepro.protocol.extras import missing
+from provenance.capture.unavailable import printable
+from provenance.errors import ProvenanceError, StorageError
+from provenance.formats.bounded_read import LOG_BYTES, read_bounded
+from provenance.formats.metrics_log import Row, Scalar, ScalarLog
+
+ROWS = 1_000_000
+FILE = "file"
+_EVENTS = "tfevents"
+
+
+class MetricsFiles:
+    """Looks at the files of ``--metrics`` before the program starts; ``read`` reads them when it has ended."""
+
+    def __init__(self, folder: Path, globs: Sequence[str]) -> None:
+        self._folder = folder
+        self._globs = tuple(globs)
+        self._before = declared_files(folder, self._globs)
+
+    def read(self, log: Path) -> tuple[str, ...]:
+        """Write a row for each of the files' rows into ``log``; what could not be read, in words.
+
+        Raises StorageError where the log cannot be written.
+        """
+        found = declared_files(self._folder, self._globs)
+        notes = [f"--metrics {pattern}: no file matches" for pattern in found.unmatched]
+        notes += [f"--metrics: {found.problem}"] if found.problem else []
+        changed = [path for path, known in found.files.items() if known != self._before.files.get(path)]
+        notes += [f"{path}: not written by this run: no metrics" for path in found.files if path not in changed]
+        if not changed:
+            return tuple(notes)
+        room = ROWS
+        with ScalarLog(log) as rows:
+            for path in changed:
+                try:
+                    for row in _rows(self._folder / path):
+                        if not room:
+                            raise StorageError(f"more than {ROWS} rows: the others are left out")
+                        room -= 1
+                        rows.append({FILE: printable(path), **row})
+                except (ProvenanceError, OSError, ValueError, RecursionError, csv.Error) as error:
+                    why = f"{error.message} {error.cure}" if isinstance(error, ProvenanceError) else str(error)
+                    notes.append(f"{path}: its metrics end early: {why.strip()}"[:500])
+        return tuple(notes)
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    if _EVENTS in path.name:
+        yield from _events(path)
+        return
+    text = read_bounded(path, LOG_BYTES, follow_symlinks=True).decode("utf-8")
+    if path.suffix in (".jsonl", ".ndjson", ".json"):
+        yield from _json_rows(text)
+    else:
+        yield from _table_rows(text, "\t" if path.suffix == ".tsv" else ",")
+
+
+def _table_rows(text: str, delimiter: str) -> Iterator[Row]:
+    for record in csv.DictReader(io.StringIO(text), delimiter=delimiter):
+        # a name of None holds what is beyond the header's columns
+        yield {name: _number(value) for name, value in record.items() if isinstance(name, str)}
+
+
+def _json_rows(text: str) -> Iterator[Row]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                document = json.loads(line)
+            except ValueError:
+                raise StorageError(f"line {number} is no JSON") from None
+            if not isinstance(document, dict):
+                raise StorageError(f"line {number}: a {type(document).__name__}, expected an object")
+            yield dict(_flat(document, ""))
+
+
+def _flat(document: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Scalar]]:
+    for name, value in document.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, bool):
+            yield prefix + name, int(value)
+        elif value is None or isinstance(value, (int, float, str)):
+            yield prefix + name, _number(value) if isinstance(value, str) else value
+
+
+def _number(text: str | None) -> Scalar:
+    """A number where the text is one: whole numbers stay whole."""
+    if text is None:
+        return None
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _events(path: Path) -> Iterator[Row]:
+    """The scalars of a file of TensorBoard's events, one row each, read by the package ``tensorboard``."""
+    try:
+        from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+        from tensorboard.util.tensor_util import make_ndarray
+    except ImportError:
+        raise missing("tensorboard") from None
+    for event in EventFileLoader(str(path)).Load():
+        for value in event.summary.value:
+            if value.HasField("tensor") and not value.tensor.tensor_shape.dim:
+                scalar = make_ndarray(value.tensor).item()
+                if isinstance(scalar, (int, float)):
+                    yield {"step": int(event.step), "wall_time": event.wall_time, value.tag: scalar}

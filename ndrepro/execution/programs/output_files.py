@@ -1,0 +1,131 @@
+"""What a program wrote: files that it was declared to write, and what is new or changed in its working folder.
+
+Every one gets its SHA-256. Small ones are copied into the run folder, the smallest first, as far as the room goes; the
+others, checkpoints and weights among them, stay where they are and are *referenced* by path, size and digest. A file in
+which something looks like a secret is referenced too: a copy would carry it, and an output is never altered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ndrepro.execution.programs.declared_files import DeclaredFiles, declared_files
+from ndrepro.execution.programs.working_folder import FolderChange, FolderState, compare, identity_of, look
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.program_record import ProgramFile
+from provenance.attestation.run_files import inside
+from provenance.errors import DigestError
+from provenance.formats.atomic_io import make_folder, storage_error
+from provenance.formats.bounded_read import read_bounded
+from provenance.formats.digest import bytes_digest, file_digest
+from provenance.redaction.documents import redact_file
+
+COPY_BYTES, COPIED_BYTES = 1 << 20, 8 << 20
+DECLARED, NEW, CHANGED, WRITTEN = "declared", "new", "changed", "written"
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What was written, by path; globs that matched nothing; names of removed files; what is not known, and why."""
+
+    files: tuple[ProgramFile, ...]
+    unmatched: tuple[str, ...]
+    removed: tuple[str, ...]
+    problem: str
+
+
+class OutputFiles:
+    """Looks at the working folder before the program starts; ``record`` says what it wrote.
+
+    Args:
+        folder: the working folder.
+        globs: those of ``--out``.
+        left_out: folders whose content is no output: the folder of runs.
+    """
+
+    def __init__(self, folder: Path, globs: Sequence[str], left_out: Iterable[Path]) -> None:
+        self._folder = folder
+        self._globs = tuple(globs)
+        self._left_out = tuple(left_out)
+        self._before: FolderState = look(folder, self._left_out)
+        self._declared_before = declared_files(folder, self._globs)
+
+    def record(self, run: RunFolder, written: Iterable[str]) -> Outputs:
+        """Digest what the program wrote, and copy what is small into ``run``.
+
+        ``written`` are absolute paths that its Python code opened for writing. Raises StorageError.
+        """
+        after = look(self._folder, self._left_out)
+        change = compare(self._before, after)
+        declared = declared_files(self._folder, self._globs)
+        kinds = self._kinds(change, declared, written)
+        sizes = {path: known[0] for path in kinds if (known := identity_of(self._folder / path)) is not None}
+        room, found = COPIED_BYTES, []
+        for path in sorted(kinds, key=lambda path: (sizes.get(path, 0), path)):
+            file, used = self._file(run, path, kinds[path], sizes.get(path), room, declared)
+            room -= used
+            found.append(file)
+        return Outputs(
+            tuple(sorted(found, key=lambda file: file.path)),
+            declared.unmatched,
+            tuple(sorted(change.removed)),
+            "; ".join(filter(None, (change.problem, declared.problem))),
+        )
+
+    def _kinds(self, change: FolderChange, declared: DeclaredFiles, written: Iterable[str]) -> dict[str, str]:
+        """How each path is known to be an output."""
+        kinds = {path: WRITTEN for path in map(self._relative, written) if self._is_outside(path)}
+        kinds |= dict.fromkeys(change.changed, CHANGED) | dict.fromkeys(change.new, NEW)
+        return kinds | dict.fromkeys(declared.files, DECLARED)
+
+    def _relative(self, path: str) -> str:
+        try:
+            return Path(path).relative_to(self._folder).as_posix()
+        except ValueError:
+            return path
+
+    def _is_outside(self, path: str) -> bool:
+        """Whether a path is outside of the working folder, in which ``look`` has seen what changed, and still there."""
+        if not path.startswith("/") and not self._before.problem:
+            return False
+        place = self._folder / path
+        return not any(place.is_relative_to(folder) for folder in self._left_out) and identity_of(place) is not None
+
+    def _file(
+        self, run: RunFolder, path: str, how: str, size: int | None, room: int, declared: DeclaredFiles
+    ) -> tuple[ProgramFile, int]:
+        """One output, and the bytes that its copy takes."""
+        place = self._folder / path
+        if size is None:
+            return ProgramFile(path, how, None, None, reason="it was gone before it could be read"), 0
+        same = how == DECLARED and declared.files[path] == self._declared_before.files.get(path)
+        reason = "not written by this run: as it was before the start" if same else ""
+        reason = reason or ("not copied: larger than 1 MiB" if size > COPY_BYTES else "")
+        reason = reason or ("not copied: the room for copies is used up" if size > room else "")
+        reason = reason or ("not copied: outside of the working folder" if not inside(path) else "")
+        try:
+            if reason:
+                digest = file_digest(place)
+                return ProgramFile(path, how, digest.size, digest.sha256, reason=reason), 0
+            data = read_bounded(place, COPY_BYTES, follow_symlinks=True)
+        except (DigestError, OSError) as error:
+            why = error.message if isinstance(error, DigestError) else error.strerror or str(error)
+            return ProgramFile(path, how, size, None, reason=why.removeprefix(f"{place}: ")), 0
+        redacted = redact_file(path, data)
+        if redacted.problem or redacted.data != data:
+            why = redacted.problem or "it holds what looks like a secret"
+            return ProgramFile(path, how, len(data), bytes_digest(data), reason=f"not copied: {why}"), 0
+        copy = run.output_copies / path
+        _write(copy, data)
+        kept = copy.relative_to(run.root).as_posix()
+        return ProgramFile(path, how, len(data), bytes_digest(data), copy=kept), len(data)
+
+
+def _write(path: Path, data: bytes) -> None:
+    make_folder(path.parent)
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise storage_error(path, error) from error

@@ -1,0 +1,225 @@
+"""From what was seen of a program to what the recorder signs: facts get the manifest's names here."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ndrepro.execution.programs.command import Command
+from ndrepro.execution.programs.input_files import declared_data, read_files, standard_input
+from ndrepro.execution.programs.metrics_files import MetricsFiles
+from ndrepro.execution.programs.output_files import OutputFiles, Outputs
+from ndrepro.execution.programs.output_streams import stream_kind
+from ndrepro.execution.programs.watching import ProgramEnd
+from ndrepro.protocol.layout import RunFolder, RunsFolder
+from ndrepro.protocol.messages import write_json
+from ndrepro.protocol.program_record import (
+    ERROR,
+    EXECUTABLE,
+    INPUTS,
+    OUTPUTS,
+    SOURCE,
+    ProgramFile,
+    files_resource,
+    interpreter_json,
+)
+from provenance.attestation.manifest import Resource
+from provenance.capture import container, environment, gpu, machine, source
+from provenance.capture.unavailable import printable, probe, unavailable
+from provenance.errors import DigestError, ProvenanceError
+from provenance.formats.atomic_io import make_folder, write_atomically
+from provenance.formats.canonical_json import canonical_bytes
+from provenance.formats.digest import bytes_digest, file_digest
+from provenance.observation.collection import collect
+from provenance.observation.process_record import ProcessRecord, encode_processes
+from provenance.redaction.redact import redact_text, redact_tree
+
+if TYPE_CHECKING:
+    from ndrepro.execution.programs.interpreters import Interpreters
+
+_IGNORES_HOOK = "-I", "-E", "-S"
+
+
+class ProgramAccount:
+    """Captures what there is to know at the start and at the end, and makes the parts of the manifest of it.
+
+    Attributes:
+        notes: what was asked for and is not there, for people.
+        machine: the machine, its GPUs, container and variables, and the program's interpreter.
+        dependencies: the run that this one repeats, source, executable, inputs, data and distributions.
+    """
+
+    def __init__(self, command: Command, origin: Resource | None, working_folder: Path, folder: RunFolder) -> None:
+        self._command = command
+        self._folder = folder
+        self._working_folder = working_folder
+        self._origin = origin
+        self._environment: dict[str, Any] = {}
+        self._source: dict[str, Any] = unavailable("the run ended before its source was captured")
+        self._executable = Resource(EXECUTABLE, uri=printable(str(command.executable)))
+        self._data: tuple[Resource, ...] = ()
+        self._data_paths: Sequence[Path] = ()
+        self._stdin: ProgramFile | None = None
+        self._stdin_kind = stream_kind(0)
+        self._outputs: OutputFiles | None = None
+        self._metrics: MetricsFiles | None = None
+        self._processes: tuple[ProcessRecord, ...] = ()
+        self._process_problem = ""
+        self._interpreters: Interpreters | None = None
+        self._inputs_resource: Resource | None = None
+        self._outputs_resource: Resource | None = None
+        self.notes: tuple[str, ...] = ()
+
+    def capture_start(
+        self, outputs: Sequence[str], metrics: Sequence[str], data: Sequence[Path], runs: RunsFolder
+    ) -> None:
+        """Capture what is there before the program starts. Raises StorageError."""
+        place = self._working_folder
+        self._environment = redact_tree(
+            printable(
+                {
+                    "variables": probe(environment.recorded_variables, os.environ),
+                    "machine": probe(machine.capture),
+                    "gpus": probe(gpu.capture),
+                    "container": probe(container.capture, os.environ),
+                }
+            )
+        )
+        write_json(self._folder.environment, self._environment)
+        self._source = source.capture(place, self._folder.root, exclude=[runs.root], data=data)
+        with suppress(DigestError):
+            digest = {"sha256": file_digest(self._command.executable).sha256}
+            self._executable = Resource(EXECUTABLE, uri=self._executable.uri, digest=digest)
+        self._data_paths = data
+        self._data = declared_data(data, self._folder.root)
+        self._stdin = standard_input()
+        self._metrics = MetricsFiles(place, metrics)
+        self._outputs = OutputFiles(place, outputs, [runs.root])
+
+    def capture_processes(self, output: Path) -> None:
+        """Read what the start-up hook wrote into ``output``, and keep the trails. Nothing of it raises."""
+        try:
+            self._processes = collect(output)
+            for process in self._processes:
+                for name in process.trails:
+                    self._keep_trail(output / name)
+            write_atomically(self._folder.processes, encode_processes(self._processes))
+        except (ProvenanceError, OSError) as error:
+            self._process_problem = error.message if isinstance(error, ProvenanceError) else str(error)
+
+    def _keep_trail(self, path: Path) -> None:
+        # the program may have put anything there
+        if stat.S_ISREG(path.lstat().st_mode):
+            make_folder(self._folder.trails)
+            os.replace(path, self._folder.trails / path.name)
+
+    def capture_end(self, end: ProgramEnd | None) -> None:
+        """Capture what the program read and wrote, and in which interpreters it ran. Raises StorageError."""
+        # not before the program starts, which would wait for it
+        from ndrepro.execution.programs.interpreters import find_interpreters
+
+        self._interpreters = find_interpreters(self._processes, self._command.executable, self._command.words)
+        self._environment = {**self._environment, **redact_tree(dict(self._interpreters.captured))}
+        write_json(self._folder.environment, self._environment)
+        if self._outputs is None:
+            return
+        opened = [each for process in self._processes for each in process.opened]
+        outputs = self._outputs.record(self._folder, (each.path for each in opened if each.written))
+        self._record_outputs(outputs)
+        self._record_inputs((each.path for each in opened if each.read), outputs)
+        metrics = self._metrics.read(self._folder.metrics) if self._metrics is not None else ()
+        self.notes = tuple(self._notes(outputs, metrics, end))
+
+    def _record_outputs(self, outputs: Outputs) -> None:
+        digest = _write_files(self._folder.outputs, outputs.files)
+        more: dict[str, Any] = {"unmatched": list(outputs.unmatched), "removed": list(outputs.removed[:1000])}
+        if outputs.problem:
+            more["problem"] = outputs.problem
+        self._outputs_resource = _printable(files_resource(OUTPUTS, outputs.files, sha256=digest, **more))
+
+    def _record_inputs(self, opened: Iterable[str], outputs: Outputs) -> None:
+        written = {str(self._working_folder / file.path) for file in outputs.files if file.how != "declared"}
+        found = read_files(self._working_folder, self._command.words, opened, written, self._data_paths)
+        files = found.files if self._stdin is None else (self._stdin, *found.files)
+        more = {"problem": found.problem} if found.problem else {}
+        digest = _write_files(self._folder.inputs, files)
+        self._inputs_resource = _printable(files_resource(INPUTS, files, sha256=digest, **more))
+
+    def _notes(self, outputs: Outputs, metrics: Iterable[str], end: ProgramEnd | None) -> Iterable[str]:
+        for pattern in outputs.unmatched:
+            yield f"--out {pattern}: no file matches"
+        yield from metrics
+        if outputs.problem:
+            yield f"outputs: {outputs.problem}"
+        if end is not None and end.outlived_by:
+            yield f"still running: {', '.join(end.outlived_by[:3])}; what it does from now on is not recorded"
+
+    def internal_parameters(self, end: ProgramEnd | None) -> dict[str, Any]:
+        """What was seen of the program, by the names of ``FACTS``."""
+        missing = unavailable("it was never started")
+        return {
+            "ending": missing if end is None else {"stops": list(end.stops), "outlivedBy": list(end.outlived_by)},
+            "streams": missing if end is None else self._streams(end),
+            "usage": missing if end is None else dict(end.usage),
+            "interpreters": [interpreter_json(each) for each in self._interpreters.found] if self._interpreters else [],
+            "observation": self._observation(),
+        }
+
+    def _streams(self, end: ProgramEnd) -> dict[str, Any]:
+        log: dict[str, Any] = {"bytes": end.log.bytes, "leftOut": end.log.left_out}
+        if end.log.problem:
+            log["problem"] = end.log.problem
+        return {"stdin": self._stdin_kind, **end.streams, "log": log}
+
+    def _observation(self) -> dict[str, Any]:
+        """How many Python processes the hook saw, or why none."""
+        if self._processes:
+            return {"processes": len(self._processes)}
+        if self._process_problem:
+            return unavailable(self._process_problem)
+        if self._interpreters is None or not self._interpreters.found:
+            return unavailable("no Python process with the start-up hook was seen: the command is no Python")
+        if any(word.startswith("-") and set("IES") & set(word) for word in self._command.words[1:3]):
+            return unavailable("Python was started with -I, -E or -S, which keep the start-up hook out")
+        return unavailable("the Python process did not load the start-up hook")
+
+    @property
+    def machine(self) -> Any:
+        """Everything of environment.json but the distributions, which are dependencies."""
+        from provenance.attestation import packages
+
+        return packages.machine(self._environment, {})
+
+    @property
+    def dependencies(self) -> tuple[Resource, ...]:
+        """Every dependency, in the manifest's order."""
+        origin = () if self._origin is None else (self._origin,)
+        inputs = () if self._inputs_resource is None else (self._inputs_resource,)
+        commit = self._source.get("commit")
+        digest = {"gitCommit": commit} if isinstance(commit, str) else None
+        described = Resource(SOURCE, digest=digest, annotations=self._source)
+        installed = () if self._interpreters is None else self._interpreters.dependencies
+        return (*origin, described, self._executable, *inputs, *self._data, *installed)
+
+    def byproducts(self, error: ProvenanceError | None) -> tuple[Resource, ...]:
+        """The outputs, and what went wrong with recording."""
+        found = [] if self._outputs_resource is None else [self._outputs_resource]
+        if error is not None:
+            said = {"type": type(error).__name__, "message": redact_text(error.message), "cure": error.cure}
+            found.append(Resource(ERROR, annotations=printable(said)))
+        return tuple(found)
+
+
+def _write_files(path: Path, files: Iterable[ProgramFile]) -> str:
+    """Write the list of all files as canonical JSON; its digest."""
+    document = canonical_bytes(printable({"files": [file.to_json() for file in files]}))
+    write_atomically(path, document)
+    return bytes_digest(document)
+
+
+def _printable(resource: Resource) -> Resource:
+    return Resource(resource.name, digest=resource.digest, annotations=printable(dict(resource.annotations or {})))

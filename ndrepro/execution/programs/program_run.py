@@ -1,0 +1,264 @@
+"""One recorded program, from the ledger's first entry to the signed manifest, whatever the program does.
+
+    program.json, ledger "begun" → source, machine, data → the program → what it read and wrote → manifest → "ended"
+
+The recorder holds the key and the program never sees it. What the program was, its exit code and its output are its
+own: a problem of the recorder's is reported beside them and in the manifest. If this process is killed, the ledger has
+a start without an end.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import ndrepro
+from ndrepro.execution.programs.arriving_signals import ArrivingSignals, expect_linux
+from ndrepro.execution.programs.command import Command
+from ndrepro.execution.programs.declared_files import expect_globs
+from ndrepro.execution.programs.input_files import expect_data
+from ndrepro.execution.programs.program_account import ProgramAccount
+from ndrepro.execution.programs.watching import ProgramEnd, run_program
+from ndrepro.protocol.errors import NdreproError, UsageError
+from ndrepro.protocol.layout import RunFolder, RunsFolder
+from ndrepro.protocol.messages import write_json
+from ndrepro.protocol.program_record import BUILD_TYPE, BUILDER, external_parameters
+from provenance.attestation.key_home import KeyRing
+from provenance.attestation.ledger import Ledger
+from provenance.attestation.manifest import Builder, Resource
+from provenance.capture.unavailable import printable
+from provenance.errors import ProvenanceError
+from provenance.formats.atomic_io import storage_error
+from provenance.observation.preparation import TRAIL_AUTO, prepare, trail_every
+from provenance.recording.recorder import Recorder
+from provenance.recording.stop_requests import StopRequests
+from provenance.redaction.redact import redact_arguments, redact_text
+from provenance.redaction.written_files import redact_log
+
+# where keys and their passphrases are is none of the program's business
+_WITHHELD = ("NDREPRO_HOME", "NDREPRO_PASSPHRASE_FILE")
+_HOOK = ".hook"
+
+
+@dataclass(frozen=True)
+class ProgramRequest:
+    """What to run and record, in the current working folder.
+
+    Attributes:
+        command: the command, looked up.
+        outputs, metrics: globs of files that it writes; of the latter the rows are read into metrics.jsonl.
+        data: paths of what it reads.
+        seeds: declared seeds, by the name of what they seed.
+        trail: auto, off or every=K.
+        launch: the words that are executed in the command's place, where something confines it.
+        origin: the run that this one repeats.
+    """
+
+    command: Command
+    outputs: Sequence[str] = ()
+    data: Sequence[Path] = ()
+    metrics: Sequence[str] = ()
+    seeds: Mapping[str, int] | None = None
+    trail: str = TRAIL_AUTO
+    launch: Command | None = None
+    origin: Resource | None = None
+
+
+@dataclass(frozen=True)
+class FinishedProgram:
+    """How a recorded program ended.
+
+    ``exit_code`` is ``None`` where it was never started; ``manifest`` is ``None`` where it is unsigned; ``notes`` say
+    what was asked for and not there; ``error`` is what went wrong with recording.
+    """
+
+    folder: RunFolder
+    outcome: str
+    exit_code: int | None
+    signer: str
+    manifest: Path | None
+    notes: tuple[str, ...]
+    error: ProvenanceError | None
+
+
+def record_program(request: ProgramRequest, runs: RunsFolder, home: Path) -> FinishedProgram:
+    """Run a program and record it.
+
+    Raises UsageError, NotFoundError, StorageError, or an error of the key or ledger, before anything is started; after
+    that every ending is in FinishedProgram.
+    """
+    expect_linux()
+    trail_every(request.trail)
+    expect_globs("--out", request.outputs)
+    expect_globs("--metrics", request.metrics)
+    expect_data(request.data)
+    try:
+        working_folder = Path.cwd()
+    except OSError as error:
+        raise UsageError(
+            f"the working folder cannot be found ({error.strerror})", "change to one that exists"
+        ) from None
+    signals = ArrivingSignals()
+    with StopRequests() as stops:
+        folder = runs.make_run(request.command.name, datetime.now(UTC))
+        try:
+            asked = _asked(request, working_folder)
+            write_json(folder.program, asked)
+            attempt = _Attempt(request, working_folder, folder, runs, _open(request, asked, folder, runs, home), stops)
+        except BaseException:
+            # nothing was started: a folder without an entry in the ledger would look like a run
+            shutil.rmtree(folder.root, ignore_errors=True)
+            raise
+        return attempt.end(signals, KeyRing(home).keyid)
+
+
+def _asked(request: ProgramRequest, working_folder: Path) -> dict[str, object]:
+    """The external parameters, fit to be signed."""
+    document: dict[str, object] = printable(
+        external_parameters(
+            name=request.command.name,
+            command=redact_arguments(request.command.words),
+            working_folder=str(working_folder),
+            seeds={name: str(seed) for name, seed in (request.seeds or {}).items()},
+            outputs=request.outputs,
+            data=[redact_text(str(path)) for path in request.data],
+            metrics=request.metrics,
+            trail=request.trail,
+        )
+    )
+    return document
+
+
+def _open(
+    request: ProgramRequest, asked: Mapping[str, object], folder: RunFolder, runs: RunsFolder, home: Path
+) -> Recorder:
+    recorder = Recorder.open(
+        folder.root,
+        ledger=Ledger(runs.ledger),
+        home=home,
+        build_type=BUILD_TYPE,
+        name=request.command.name,
+        run_id=folder.root.name,
+        external_parameters=asked,
+        builder=Builder(BUILDER, {"ndrepro": ndrepro.__version__, "python": sys.version.split()[0]}),
+    )
+    # a background process that the program leaves behind does not keep the run busy
+    os.set_inheritable(recorder.lock_fd, False)
+    return recorder
+
+
+class _Attempt:
+    """A run that the ledger knows of; ``end`` makes it and ends it."""
+
+    def __init__(
+        self,
+        request: ProgramRequest,
+        working_folder: Path,
+        folder: RunFolder,
+        runs: RunsFolder,
+        recorder: Recorder,
+        stops: StopRequests,
+    ) -> None:
+        self._request = request
+        self._folder = folder
+        self._runs = runs
+        self._recorder = recorder
+        self._stops = stops
+        self._started = datetime.now(UTC)
+        self._account = ProgramAccount(request.command, request.origin, working_folder, folder)
+        self._end: ProgramEnd | None = None
+        self._outcome = "failed"
+        self._error: ProvenanceError | None = None
+
+    def end(self, signals: ArrivingSignals, signer: str) -> FinishedProgram:
+        """Run the program, sign what it was, tell the ledger, whatever goes wrong."""
+        try:
+            self._run(signals)
+        except KeyboardInterrupt:
+            self._outcome = "interrupted"  # before the program was started
+        except Exception as error:
+            self._error = _as_provenance_error(error, self._folder)
+        except BaseException as error:
+            self._recorder.fail(error)
+            raise
+        manifest = self._sign()
+        code = None if self._end is None else self._end.exit_code
+        return FinishedProgram(self._folder, self._outcome, code, signer, manifest, self._account.notes, self._error)
+
+    def _run(self, signals: ArrivingSignals) -> None:
+        request, hidden = self._request, self._folder.root / _HOOK
+        with self._stops.raising():
+            self._account.capture_start(request.outputs, request.metrics, request.data, self._runs)
+            variables = {name: value for name, value in os.environ.items() if name not in _WITHHELD}
+            hook = prepare(hidden, request.trail, variables)
+            self._started = datetime.now(UTC)
+        run = request.launch or request.command
+        try:
+            self._end = run_program(
+                run.executable, run.words, {**variables, **hook.variables}, self._folder.log, signals
+            )
+        except OSError as error:
+            raise _not_executed(run, error) from None
+        finally:
+            self._account.capture_processes(hook.output)
+            shutil.rmtree(hidden, ignore_errors=True)
+        self._outcome = outcome_of(self._end.exit_code, self._end.stops)
+
+    def _sign(self) -> Path | None:
+        """Sign what there is. A program that ended must not stay unsigned, so the first stop is held."""
+        finished = datetime.now(UTC)
+        try:
+            redact_log(self._folder.log)
+            with self._stops.raising(after=1):
+                self._account.capture_end(self._end)
+            return self._recorder.close(
+                outcome=self._outcome,
+                exit_code={"unavailable": "it was never started"} if self._end is None else self._end.exit_code,
+                started=self._started,
+                # a clock that was set back meanwhile ends no run before it started
+                finished=max(self._started, finished),
+                internal_parameters=self._account.internal_parameters(self._end),
+                dependencies=self._account.dependencies,
+                byproducts=self._account.byproducts(self._error),
+                machine=self._account.machine,
+                hashing=self._stops.raising(after=1),
+            )
+        except KeyboardInterrupt:
+            self._error = NdreproError(
+                "stopped while the run's files were hashed: the run is not signed", "record the program again"
+            )
+        except Exception as error:
+            self._error = _as_provenance_error(error, self._folder)
+        finally:
+            self._recorder.fail(self._error)
+        return self._folder.manifest if self._folder.manifest.is_file() else None
+
+
+def outcome_of(exit_code: int, stops: Sequence[str]) -> str:
+    """The outcome of a program: whoever was asked to stop is interrupted, whatever it ends with then."""
+    if stops:
+        return "interrupted"
+    if exit_code < 0:
+        return "killed"
+    return "failed" if exit_code else "completed"
+
+
+def _not_executed(command: Command, error: OSError) -> NdreproError:
+    reason = error.strerror or str(error)
+    return NdreproError(
+        f"{command.executable}: cannot be executed ({reason})",
+        "see that the interpreter in its first line exists, and that it is built for this machine",
+    )
+
+
+def _as_provenance_error(error: Exception, folder: RunFolder) -> ProvenanceError:
+    if isinstance(error, ProvenanceError):
+        return error
+    if isinstance(error, OSError):
+        return storage_error(Path(error.filename or folder.root), error)
+    return NdreproError(f"{type(error).__name__}: {error}", "this is a defect of ndrepro: please report it")

@@ -1,0 +1,153 @@
+"""Runs a program from its start to its end: copies its streams, forwards signals, samples what its processes use.
+
+The program ends when its first process ends. Descendants that are still there get a moment to follow; those that stay
+are named, and what they print from then on still reaches the user, but not the log.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import shlex
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ndrepro.execution.programs.arriving_signals import STOPS, ArrivingSignals
+from ndrepro.execution.programs.bounded_log import BoundedLog, LogSize
+from ndrepro.execution.programs.output_streams import Port, descriptors, forward_in_background, open_ports
+from ndrepro.execution.programs.peak_memory import PeakMemory, own_peak_bytes
+from ndrepro.execution.programs.process_tree import ProcessTree, command_line
+from provenance.capture.gpu import GpuUse
+from provenance.capture.unavailable import printable
+from provenance.redaction.redact import redact_arguments
+
+_FOLLOW_SECONDS = 0.5
+_OUTLIVING_LISTED = 20
+
+
+@dataclass(frozen=True)
+class ProgramEnd:
+    """How a program ended, and what it used.
+
+    ``exit_code`` is -n for signal n; ``stops`` are the signals that asked it to stop, by name; ``outlived_by`` command
+    lines of processes that stayed; ``streams`` and ``usage`` as the manifest holds them.
+    """
+
+    exit_code: int
+    stops: tuple[str, ...]
+    outlived_by: tuple[str, ...]
+    streams: Mapping[str, Any]
+    usage: Mapping[str, Any]
+    log: LogSize
+
+
+def run_program(
+    executable: Path, words: Sequence[str], variables: Mapping[str, str], log: Path, signals: ArrivingSignals
+) -> ProgramEnd:
+    """Execute a program in the current folder and wait for its end.
+
+    ``signals`` are not open yet. Raises OSError where the kernel cannot execute it, or the log cannot be made.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(signals)
+        tree = stack.enter_context(ProcessTree([signals.sentinel]))
+        return _Watch(tree, signals, BoundedLog(log)).run(executable, words, variables)
+
+
+class _Watch:
+    def __init__(self, tree: ProcessTree, signals: ArrivingSignals, log: BoundedLog) -> None:
+        self._tree = tree
+        self._signals = signals
+        self._log = log
+        self._memory = PeakMemory()
+        self._gpus = GpuUse()
+        self._stops: dict[str, None] = {}
+        self._ports: tuple[Port, ...] = ()
+        self._selector = selectors.DefaultSelector()
+
+    def run(self, executable: Path, words: Sequence[str], variables: Mapping[str, str]) -> ProgramEnd:
+        self._ports = open_ports()
+        for number in self._signals.ignored:
+            signal.signal(number, signal.SIG_IGN)  # whoever holds stops has a handler, which a program does not inherit
+        floor, began = own_peak_bytes(), time.monotonic()
+        try:
+            self._tree.start(executable, words, variables, descriptors(self._ports), self._signals.inherited_mask)
+        except OSError:
+            self._close()
+            raise
+        for port in self._ports:
+            port.started()
+            self._selector.register(port.reading, selectors.EVENT_READ, port)
+        self._selector.register(self._signals, selectors.EVENT_READ)
+        while self._tree.status is None:
+            self._step(self._memory.seconds_left())
+        seconds = time.monotonic() - began
+        staying = self._await_followers()
+        for port in self._ports:
+            port.drain(self._log.write)
+        used = self._tree.use_of(staying)
+        forward_in_background(self._ports)
+        usage = {
+            "wall_seconds": seconds,
+            "user_seconds": used.user_seconds,
+            "system_seconds": used.system_seconds,
+            **self._memory.facts(self._tree.largest_bytes, floor),
+            **self._gpus.facts(),
+        }
+        size = self._log.close()
+        self._selector.close()
+        return ProgramEnd(
+            self._tree.status,
+            tuple(self._stops),
+            tuple(shlex.join(printable(redact_arguments(command_line(pid)))) for pid in staying[:_OUTLIVING_LISTED]),
+            {port.name: port.facts() for port in self._ports},
+            usage,
+            size,
+        )
+
+    def _step(self, seconds: float) -> None:
+        """Wait for the next thing to do, at most so long, and do it."""
+        for key, _ in self._selector.select(seconds):
+            port = key.data
+            if port is None:
+                self._take_signals()
+            elif not port.copy(self._log.write):
+                self._selector.unregister(key.fd)
+        if not self._memory.seconds_left():
+            alive = self._tree.alive()
+            self._memory.sample(alive)
+            self._gpus.sample(alive)
+
+    def _take_signals(self) -> None:
+        for arrival in self._signals.read():
+            if arrival.number == signal.SIGCHLD:
+                self._tree.reap()
+            elif arrival.number == signal.SIGWINCH:
+                for port in self._ports:
+                    port.resize()
+            else:
+                if arrival.number in STOPS:
+                    self._stops[signal.Signals(arrival.number).name] = None
+                if not arrival.shared and self._tree.status is None:
+                    with suppress(ProcessLookupError):
+                        os.kill(self._tree.pid, arrival.number)
+
+    def _await_followers(self) -> list[int]:
+        """Give the other processes a moment to end; those that do not."""
+        end = time.monotonic() + _FOLLOW_SECONDS
+        while (staying := self._tree.alive()) and time.monotonic() < end:
+            self._step(0.01)
+            self._tree.reap()
+        return staying
+
+    def _close(self) -> None:
+        for port in self._ports:
+            port.started()
+            port.close()
+        self._log.close()
+        self._selector.close()

@@ -1,0 +1,98 @@
+"""What lies in a program's working folder before it starts and after it ended, so that new and changed files are known.
+
+Looked at are regular files, as far as LIMIT entries; nothing is read. Left out are version control, environments of
+Python and Node, compiled Python and runs: a program's results are none of these. In a folder of more entries nothing is
+said of new and changed files but that, and outputs have to be declared.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from provenance.formats.run_markers import LEDGER, is_ledger, is_run_folder
+
+LIMIT = 50_000
+# size in bytes, times of modification and of change in ns, inode
+Identity = tuple[int, int, int, int]
+_LEFT_OUT = frozenset({".git", ".hg", ".svn", "__pycache__", "node_modules", ".ipynb_checkpoints"})
+_ENVIRONMENT_MARKS = ("pyvenv.cfg", "conda-meta")
+
+
+@dataclass(frozen=True)
+class FolderState:
+    """Path, relative to the folder, of every file with its identity; ``problem`` says why they are not known."""
+
+    files: dict[str, Identity] = field(default_factory=dict)
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class FolderChange:
+    """Files that are new, changed and gone; ``problem`` where that is not known."""
+
+    new: frozenset[str] = frozenset()
+    changed: frozenset[str] = frozenset()
+    removed: frozenset[str] = frozenset()
+    problem: str = ""
+
+
+def look(folder: Path, left_out: Collection[Path] = (), limit: int = LIMIT) -> FolderState:
+    """The files below ``folder``, without those below ``left_out``. Nothing raises."""
+    places = {os.path.realpath(place) for place in left_out}
+    found = FolderState()
+    waiting, entries = [""], 0
+    while waiting:
+        prefix = waiting.pop(0)
+        try:
+            with os.scandir(folder / prefix) as listing:
+                for entry in listing:
+                    entries += 1
+                    if entries > limit:
+                        return FolderState(problem=f"more than {limit} files and folders: not looked through")
+                    if entry.is_dir(follow_symlinks=False):
+                        if not _is_left_out(entry, places):
+                            waiting.append(f"{prefix}{entry.name}/")
+                    elif entry.is_file(follow_symlinks=False):
+                        found.files[prefix + entry.name] = identity(entry.stat(follow_symlinks=False))
+        except OSError as error:
+            if not prefix:
+                return FolderState(problem=f"cannot be listed ({error.strerror})")
+    return found
+
+
+def compare(before: FolderState, after: FolderState) -> FolderChange:
+    """What changed between two looks at the same folder."""
+    if before.problem or after.problem:
+        return FolderChange(problem=before.problem or after.problem)
+    shared = before.files.keys() & after.files.keys()
+    return FolderChange(
+        frozenset(after.files.keys() - shared),
+        frozenset(name for name in shared if before.files[name] != after.files[name]),
+        frozenset(before.files.keys() - shared),
+    )
+
+
+def identity(status: os.stat_result) -> Identity:
+    """By what a file is known to be the same as before, without reading it."""
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def identity_of(path: Path) -> Identity | None:
+    """The identity of a regular file; ``None`` for what is none, or not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return identity(status) if stat.S_ISREG(status.st_mode) else None
+
+
+def _is_left_out(entry: os.DirEntry[str], places: Collection[str]) -> bool:
+    if entry.name in _LEFT_OUT or os.path.realpath(entry.path) in places:
+        return True
+    if any(os.path.exists(os.path.join(entry.path, mark)) for mark in _ENVIRONMENT_MARKS):
+        return True
+    return is_run_folder(Path(entry.path)) or is_ledger(Path(entry.path, LEDGER))
