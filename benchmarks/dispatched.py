@@ -17,9 +17,11 @@ from ndrepro.training import models
 from ndrepro.training.deconv_kernels.kernels import use_fast_kernels
 from ndrepro.training.optimizer import SGD
 
+# views, which only describe memory anew, and memory that nothing is written to
 _NO_KERNEL = {
     "_unsafe_view", "alias", "as_strided", "detach", "diagonal", "empty", "empty_like", "empty_strided", "expand",
-    "new_empty", "permute", "select", "slice", "split", "squeeze", "t", "transpose", "unsqueeze", "view",
+    "new_empty", "permute", "select", "slice", "split", "split_with_sizes", "squeeze", "t", "transpose", "unbind",
+    "unfold", "unsqueeze", "view",
 }  # fmt: skip
 
 

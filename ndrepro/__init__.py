@@ -22,7 +22,7 @@ __version__ = "0.1.0"
 
 if typing.TYPE_CHECKING:
     from ndrepro.api import diff, read_runs, reproduce, verify
-    from ndrepro.training.layers.convert import deconvolve
+    from ndrepro.training.deconv_kernels.conversion import deconvolve
     from provenance.recording.script_run import record
 else:
 
@@ -31,7 +31,10 @@ else:
 
         if name not in __all__:
             raise AttributeError(f"module 'ndrepro' has no attribute {name!r}")
-        elsewhere = {"deconvolve": "ndrepro.training.layers.convert", "record": "provenance.recording.script_run"}
+        elsewhere = {
+            "deconvolve": "ndrepro.training.deconv_kernels.conversion",
+            "record": "provenance.recording.script_run",
+        }
         return getattr(importlib.import_module(elsewhere.get(name, "ndrepro.api")), name)
 
     def __dir__() -> list[str]:

@@ -43,7 +43,9 @@ WALLS: dict[str, Wall] = {
     "provenance.formats.fingerprint": wall("provenance", "numpy"),
     "provenance.formats.state_digest": wall("provenance", "numpy"),
     # __main__ starts the command line; the initialiser looks the public names up, deconvolve where torch is imported
-    "ndrepro": wall("ndrepro.cli ndrepro.api ndrepro.training.layers.convert provenance.recording.script_run"),
+    "ndrepro": wall(
+        "ndrepro.cli ndrepro.api ndrepro.training.deconv_kernels.conversion provenance.recording.script_run"
+    ),
     "ndrepro.api": wall("ndrepro.execution ndrepro.analysis ndrepro.protocol provenance"),
     "ndrepro.protocol": wall("ndrepro.protocol provenance.errors provenance.formats.strict_json"),
     # Reads what a training process wrote, which may be anything.
@@ -142,7 +144,7 @@ DOORS = {
 # What the two packages' initialisers import on first use of a public name only, which no module of theirs uses.
 LAZY = {
     "provenance": {"provenance.recording.script_run"},
-    "ndrepro": {"ndrepro.api", "ndrepro.training.layers.convert", "provenance.recording.script_run"},
+    "ndrepro": {"ndrepro.api", "ndrepro.training.deconv_kernels.conversion", "provenance.recording.script_run"},
 }
 
 

@@ -4,9 +4,11 @@ The layer there stays the definition. Here the same truncated polynomial, mean, 
 evaluated in another order, with hand-written derivatives: equal in exact arithmetic, so to rounding on a computer.
 The tests compare both in float64. ``deconv_kernel=reference|fast`` of an experiment chooses.
 
+``conversion``       ``ndrepro.deconvolve``: any torch network, with these kernels
 ``kernels``          attaches the kernels to a network's layers, and chooses by shape and device
 ``sampling``         which rows of its input a layer whitens, and how its weight is cut into the same rows
 ``patches``          one strided copy that gathers patches, and the additions that are its adjoint
+``pixels``           every s-th pixel of a batch, for 1x1 convolutions, and the additions that are its adjoint
 ``statistics``       mean, covariance and its inverse square root, and their adjoint
 ``product_form``     the truncated root by fused matrix products
 ``spectral_form``    the truncated root on eigenvalues

@@ -14,6 +14,9 @@ from torch import Tensor
 
 from ndrepro.protocol.errors import NonFiniteStatistics
 
+# norms that are kept at most before they are compared
+_MOST_KEPT = 4096
+_UNNUMBERED = 0
 _CURE = "lower the learning rate, or look at the data: the first batch with such values is the one named"
 
 
@@ -23,7 +26,7 @@ class FiniteCheck:
     def __init__(self) -> None:
         self._names: list[str] = []
         self._norms: list[Tensor] = []
-        self._first: Tensor | None = None  # on the device: (step, index of the name), or -1
+        self._first: Tensor | None = None  # on the device: (step, index of the norm), or -1
         self._first_names: tuple[str, ...] = ()
 
     def observe(self, layer: str, norm: Tensor) -> None:
@@ -38,15 +41,17 @@ class FiniteCheck:
 
     def collect(self, layer: str, norm: Tensor) -> None:
         """Keep the norms of a layer until the end of the step; nothing is read."""
-        self._names.append(layer)
-        self._norms.append(norm)
+        self._names.extend([layer] * norm.numel())
+        self._norms.append(norm.flatten())
+        if len(self._norms) >= _MOST_KEPT:  # a training loop that does not know of steps
+            self.end_step(_UNNUMBERED)
 
     def end_step(self, step: int) -> None:
         """All layers were seen in the batch of ``step``; on a GPU nothing is read from it."""
         if not self._norms:
             return
-        norms = torch.stack([torch.where(each > 0, each, torch.inf).amax() for each in self._norms])
-        wrong = ~torch.isfinite(norms)
+        norms = torch.cat(self._norms)
+        wrong = ~((norms > 0) & (norms < torch.inf))  # NaN is neither
         index = wrong.to(torch.int64).argmax()
         here = torch.stack([torch.full_like(index, step), index])
         here = torch.where(wrong.any(), here, torch.full_like(here, -1))
@@ -57,13 +62,14 @@ class FiniteCheck:
 
     def raise_if_any(self) -> None:
         """Waits for the device. Raises NonFiniteStatistics with the first layer and step of any that were wrong."""
+        self.end_step(_UNNUMBERED)  # what a training loop that does not know of steps has left
         if self._first is None:
             return
         step, index = self._first.tolist()
         self._first = None
         if step >= 0:
             problem, cure = _told(self._first_names[index])
-            raise NonFiniteStatistics(f"step {step}: {problem}", cure)
+            raise NonFiniteStatistics(problem if step == _UNNUMBERED else f"step {step}: {problem}", cure)
 
 
 def _told(layer: str) -> tuple[str, str]:

@@ -33,12 +33,10 @@ class FoldedWeight(torch.autograd.Function):
         found = measure(x.to(weight.dtype), plan)
         weight_rows = plan.rows.weight_rows(weight)
         folded = product(weight_rows, found.deconv)
-        shift = product(folded, found.mean.unsqueeze(2)).view(len(weight), -1)
-        shift = shift.sum(1) if shift.shape[1] > 1 else shift.squeeze(1)
+        folded_bias = _folded_bias(bias, folded, found.mean.unsqueeze(2), len(weight))
         ctx.save_for_backward(weight_rows, folded, found.centred, found.mean, found.deconv, *found.saved)
         ctx.plan, ctx.count, ctx.biased, ctx.weight_shape = plan, found.count, bias is not None, weight.shape
         ctx.mark_non_differentiable(found.mean, found.deconv)
-        folded_bias = -shift if bias is None else bias - shift
         ctx.set_materialize_grads(False)
         kernel = plan.rows.as_weight(folded, weight.shape)
         return x.view_as(x), kernel, folded_bias, found.mean, found.deconv
@@ -57,3 +55,11 @@ class FoldedWeight(torch.autograd.Function):
             rows = rows_gradient(weight_rows, outer, shift_gradient, centred, tuple(saved), plan, ctx.count)
             plan.rows.add_back(x_gradient, rows, plan.before)
         return x_gradient, weight_gradient, bias_gradient if ctx.biased else None, None
+
+
+def _folded_bias(bias: Tensor | None, folded: Tensor, mean: Tensor, outputs: int) -> Tensor:
+    """b - K mu (outputs,), of K ``folded`` (S, R, F) and ``mean`` (S, F, 1)."""
+    if bias is not None and folded.shape[0] * folded.shape[1] == outputs:
+        return product_plus(bias.view(len(folded), -1, 1), folded, mean, alpha=-1.0).flatten()
+    shift = product(folded, mean).view(outputs, -1).sum(1)
+    return -shift if bias is None else bias - shift

@@ -73,7 +73,12 @@ class FastKernel:
         return layer.applied(same if x.requires_grad else x, kernel, bias)
 
     def running(self, layer: Deconv2d | Delinear, x: Tensor) -> Tensor:
-        """The output of a layer that takes its running averages."""
+        """The output of a layer that takes its running averages.
+
+        Raises NonFiniteStatistics, in evaluation on a GPU, for an earlier batch whose covariance was not finite.
+        """
+        if not layer.training and not torch_compat.is_compiling():
+            self.check.raise_if_any()
         if torch.is_grad_enabled() or torch_compat.is_compiling() or layer.weight.is_inference():
             self._cache.clear()
             kernel, bias = layer.folded_running(x.device.type)

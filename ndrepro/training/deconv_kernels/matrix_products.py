@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
+
+from ndrepro.training.compute import torch_compat
 
 _LARGE = 192
 
@@ -15,11 +20,26 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     return torch.bmm(a, b)
 
 
-def product_plus(addend: Tensor, a: Tensor, b: Tensor, *, beta: float = 1.0, alpha: float = 1.0) -> Tensor:
-    """beta addend + alpha a b, one kernel; ``addend`` (S, M, N) or what broadcasts to it."""
-    if a.shape[0] == 1:
-        return torch.addmm(addend[0], a[0], b[0], beta=beta, alpha=alpha).unsqueeze(0)
-    return torch.baddbmm(addend, a, b, beta=beta, alpha=alpha)
+def product_plus(
+    addend: Tensor, a: Tensor, b: Tensor, *, beta: float = 1.0, alpha: float = 1.0, out: Tensor | None = None
+) -> Tensor:
+    """beta addend + alpha a b, one kernel; ``addend`` (S, M, N) or what broadcasts to it. ``out`` takes the result."""
+    if a.shape[0] > 1:
+        return into(out, torch.baddbmm, addend, a, b, beta=beta, alpha=alpha)
+    place = None if out is None else out[0]
+    return into(place, torch.addmm, addend[0], a[0], b[0], beta=beta, alpha=alpha).unsqueeze(0)
+
+
+def into(out: Tensor | None, operation: Callable[..., Tensor], *args: Any, **settings: Any) -> Tensor:
+    """The result of ``operation``, in ``out`` where there is one, whose rows may lie apart.
+
+    torch's compiler knows such an ``out`` only as a copy.
+    """
+    if out is None:
+        return operation(*args, **settings)
+    if torch_compat.is_compiling():
+        return out.copy_(operation(*args, **settings))
+    return operation(*args, **settings, out=out)
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:

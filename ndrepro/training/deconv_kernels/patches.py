@@ -43,6 +43,14 @@ class PatchGrid:
         """Whether every pixel between the first patch and the last is in exactly one patch."""
         return self.dilation == (1, 1) and self.kernel == self.stride
 
+    @property
+    def disjoint(self) -> bool:
+        """Whether no pixel is in two patches."""
+        return all(
+            stride > dilation * (kernel - 1)
+            for stride, dilation, kernel in zip(self.stride, self.dilation, self.kernel, strict=True)
+        )
+
 
 def batch_last(images: Tensor) -> bool:
     """Whether patches of ``images`` (N, C, H, W) are laid out with N innermost.
@@ -91,8 +99,8 @@ def add_back(images: Tensor, patches: Tensor, grid: PatchGrid) -> None:
     elif images.device.type != "cpu":
         _add_folded(images, patches, grid)
     else:
-        for tap, pixels in _taps(images.shape, counts, grid):
-            images[pixels].add_(patches[tap].transpose(0, 1))
+        for i, j, down, across, rows, columns in _taps(images.shape, counts, grid):
+            images[:, :, rows, columns].add_(patches[:, i, j, :, down, across].transpose(0, 1))
 
 
 def _images_last(x: Tensor) -> Tensor:
@@ -102,20 +110,14 @@ def _images_last(x: Tensor) -> Tensor:
 
 def _add_images_last(images: Tensor, patches: Tensor, grid: PatchGrid) -> None:
     """As ``add_back``, of patches (C, k, k, H', W', N)."""
-    count, channels, height, width = images.shape
-    top, left = grid.padding
-    padded = patches.new_zeros(channels, height + 2 * top, width + 2 * left, count)
-    down, across = patches.shape[3:5]
-    for i in range(grid.kernel[0]):
-        rows = _every(i * grid.dilation[0], grid.stride[0], down)
-        for j in range(grid.kernel[1]):
-            padded[:, rows, _every(j * grid.dilation[1], grid.stride[1], across)].add_(patches[:, i, j])
-    inside = padded[:, top : top + height, left : left + width].reshape(-1, count)
-    images += inside.t().contiguous().view(images.shape)
-
-
-def _every(first: int, stride: int, count: int) -> slice:
-    return slice(first, first + stride * (count - 1) + 1, stride)
+    whole = patches.new_zeros(*images.shape[1:], len(images))
+    for i, j, down, across, rows, columns in _taps(images.shape, (patches.shape[3], patches.shape[4]), grid):
+        place, part = whole[:, rows, columns], patches[:, i, j, down, across]
+        if grid.disjoint:
+            place.copy_(part)
+        else:
+            place.add_(part)
+    images += whole.view(-1, len(images)).t().contiguous().view(images.shape)
 
 
 def _add_tiles(images: Tensor, patches: Tensor, grid: PatchGrid) -> None:
@@ -134,16 +136,16 @@ def _add_folded(images: Tensor, patches: Tensor, grid: PatchGrid) -> None:
     images += F.fold(columns, size, grid.kernel, grid.dilation, grid.padding, grid.stride)
 
 
-def _taps(shape: tuple[int, ...], counts: Pair, grid: PatchGrid) -> Iterator[tuple[tuple[slice | int, ...], ...]]:
-    """For every place in a patch that meets the image: which patches have a pixel there, and those pixels."""
-    everything = slice(None)
+def _taps(shape: torch.Size, counts: Pair, grid: PatchGrid) -> Iterator[tuple[int, int, slice, slice, slice, slice]]:
+    """For every place (i, j) in a patch that meets images of ``shape`` (N, C, H, W): which patches, down and across,
+    have a pixel there, and the rows and columns of those pixels.
+    """
     for i in range(grid.kernel[0]):
         rows = _overlap(shape[2], counts[0], grid.stride[0], i * grid.dilation[0] - grid.padding[0])
         for j in range(grid.kernel[1]):
             columns = _overlap(shape[3], counts[1], grid.stride[1], j * grid.dilation[1] - grid.padding[1])
             if rows is not None and columns is not None:
-                tap = (everything, i, j, everything, rows[0], columns[0])
-                yield tap, (everything, everything, rows[1], columns[1])
+                yield i, j, rows[0], columns[0], rows[1], columns[1]
 
 
 def _overlap(size: int, count: int, stride: int, offset: int) -> tuple[slice, slice] | None:

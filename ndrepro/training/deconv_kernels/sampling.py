@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ndrepro.training.deconv_kernels import pixels
 from ndrepro.training.deconv_kernels.patches import PatchGrid, add_back, gather
 from ndrepro.training.layers.deconv import Deconv2d, Delinear
 
@@ -42,17 +43,14 @@ class ConvolutionRows:
         """Images (N, C, H, W) -> rows (S, F, M) in memory of their own; ``before``: images in lower ranks."""
         if self.pixel_step is None:
             return gather(x, self.grid).view(self.groups, self.features, -1)
-        image, pixel = self._pixels(x, before)
-        return x.flatten(2).transpose(0, 1)[:, image, pixel].reshape(self.groups, self.features, -1)
+        return pixels.sample(x, self.pixel_step, before).view(self.groups, self.features, -1)
 
     def add_back(self, images: Tensor, rows: Tensor, before: int) -> None:
         """The adjoint of ``sample``: add ``rows`` (S, F, M) to ``images`` (N, C, H, W), in place."""
         if self.pixel_step is None:
             add_back(images, rows, self.grid)
-            return
-        image, pixel = self._pixels(images, before)
-        places = images.view(*images.shape[:2], -1).transpose(0, 1)  # refuses a layout that would be copied
-        places[:, image, pixel] += rows.view(images.shape[1], -1)
+        else:
+            pixels.add_back(images, rows.view(images.shape[1], -1), self.pixel_step, before)
 
     def count_of_all(self, x: Tensor, rows: Tensor, images: int) -> int:
         """How many rows all processes with ``images`` images together have."""
@@ -72,15 +70,6 @@ class ConvolutionRows:
         if self.groups == 1 and self.blocks > 1:
             rows = rows.view(shape[0], self.blocks, self.features).transpose(1, 2)
         return rows.reshape(shape)
-
-    def _pixels(self, x: Tensor, before: int) -> tuple[Tensor, Tensor]:
-        """Image and place in it of every pixel that is taken, int64 (M,)."""
-        assert self.pixel_step is not None
-        size = x.shape[2] * x.shape[3]
-        start = -before * size % self.pixel_step
-        place = torch.arange(start, len(x) * size, self.pixel_step, device=x.device)
-        image = torch.div(place, size, rounding_mode="floor")
-        return image, place - image * size
 
 
 @dataclass(frozen=True)

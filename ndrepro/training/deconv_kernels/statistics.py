@@ -114,4 +114,4 @@ def rows_gradient(
     if plan.together is not None:
         gradient = plan.together.total(gradient)
         shift_gradient = plan.together.total(shift_gradient)
-    return product_plus(shift_gradient * (-1.0 / count), gradient, centred, alpha=2.0 / count)
+    return product_plus(shift_gradient, gradient, centred, beta=-1.0 / count, alpha=2.0 / count)
