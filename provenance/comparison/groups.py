@@ -55,6 +55,13 @@ _IN_USE = re.compile(
 # path -> group, name in it; the first that matches. No group: the same is said elsewhere.
 _RULES = (
     (r"external\.(command|data)", "circumstances", r"\1"),
+    (r"external\.(workingFolder|trail|(?:outputs|metrics|data).*)", "circumstances", r"program's \1"),
+    (r"external\.asked(.*)", "experiment", r"command\1"),
+    (r"observed\.(flags|threads)(.*?)\.(.+)", r"\1", r"\3 at the first step\2"),
+    (r"observed\.seeds(.*?)\.(.+)", "seeds", r"\2\1"),
+    (r"observed\.states(.*?)\.(.+)", "seeds", r"state of \2 before the first step\1"),
+    (r"observed\.(.+)", "experiment", r"\1"),
+    (r"internal\.(ending|streams|observation|metrics|interpreters).*", "circumstances", r"program's \1"),
     (r"external\.experiment\.seeds\..*", "", ""),
     (r"external\.experiment\.seed", "seeds", "seed"),
     (r"external\.seeds\.(.+)", "seeds", r"\1"),
@@ -122,7 +129,7 @@ def document(manifest: Manifest, results: Collection[str] | None) -> dict[str, A
     chosen = result_names(manifest) if results is None else results
     named = {resource.name: resource for resource in manifest.dependencies}
     return {
-        "external": manifest.external_parameters,
+        "external": _external(manifest.external_parameters),
         "internal": _internal(manifest.internal_parameters),
         "machine": _machine(manifest),
         "source": _source(named.get("source"), named.get("code")),
@@ -135,6 +142,14 @@ def document(manifest: Manifest, results: Collection[str] | None) -> dict[str, A
             **{name: artifacts[name] for name in chosen if name in artifacts},
         },
     }
+
+
+def _external(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """What was asked for. Of a run that asks for nothing but a command, the command is what was asked."""
+    found = dict(parameters)
+    if "command" in found and not found.keys() & {"experiment", "parameters"}:
+        found["asked"] = found.pop("command")
+    return found
 
 
 def _machine(manifest: Manifest) -> Any:

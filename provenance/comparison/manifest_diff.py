@@ -10,7 +10,7 @@ but the two manifests, and neither needs to be of the newest schema.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,13 +94,23 @@ class ManifestDiff:
         return [group.to_json() for group in self.groups]
 
 
-def diff(first: Manifest, second: Manifest, results: Collection[str] | None = None) -> ManifestDiff:
+def diff(
+    first: Manifest,
+    second: Manifest,
+    results: Collection[str] | None = None,
+    observed: tuple[Mapping[str, Any], ...] = ({}, {}),
+) -> ManifestDiff:
     """Compare two manifests.
 
     ``results`` names the artifacts that are results; where it is left out, all are but the recorder's own files.
+    ``observed`` is what the processes of two recorded programs were seen to use, from their run folders.
     """
     found = {name: _Gathered() for name in GROUPS}
-    for path, a, b in leaves(document(first, results), document(second, results)):
+    before, after = (
+        {**document(manifest, results), "observed": dict(seen)}
+        for manifest, seen in zip((first, second), observed, strict=True)
+    )
+    for path, a, b in leaves(before, after):
         group, name = place(path)
         if group:
             found[group].add(name, a, b)

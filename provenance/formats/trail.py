@@ -8,8 +8,9 @@ seconds (``provenance.formats.fingerprint``). That is what the SHA-256 of the co
 File: 8 bytes magic, a little-endian uint32 length, that many bytes of JSON header padded with spaces so that records
 begin at a multiple of 64 bytes, then records of little-endian uint64: step, bits of the loss as float64, one hash per
 tensor (``provenance.formats.fingerprint``). The first record is the state before the first step taken here (step 0,
-unless the trail follows a piece of a run), with loss bits 0; every other one the state after its step. A file cut
-inside a record (a kill, a full disk) is read up to its last whole record, and says so.
+unless the trail follows a piece of a run), with loss bits 0; every other one the state after its step. A header with
+``every`` announces that only steps which are multiples of it are recorded, behind the first. A file cut inside a
+record (a kill, a full disk) is read up to its last whole record, and says so.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ class Trail:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.tensors, self._offset = _read_header(path)
+        self.tensors, self.every, self._offset = _read_header(path)
         self._width = _COLUMNS_BEFORE_TENSORS + len(self.tensors)
         body = os.lstat(path).st_size - self._offset
         self._count, self.torn_bytes = divmod(max(body, 0), self._width * 8)
@@ -148,7 +149,7 @@ class Trail:
 
     def size_through(self, step: int) -> int:
         """Bytes of the file up to and with the record of ``step``. Raises TrailError where it is not there."""
-        count = step - self.start + 1
+        count = step // self.every - self.start // self.every + 1
         if not 0 < count <= self._count:
             raise TrailError(f"{self.path}: it has no record of step {step}")
         return self._offset + count * self._width * 8
@@ -165,7 +166,7 @@ class Trail:
         return int(self.records[0, 0]) if self._count else 0
 
     def problems(self) -> list[str]:
-        """What is wrong with it, in words; empty for a whole trail whose steps count up one by one."""
+        """What is wrong with it, in words; empty for a whole trail whose steps count up by ``every``."""
         import numpy as np
 
         found = []
@@ -174,13 +175,14 @@ class Trail:
         if not self._count:
             found.append("it has no record")
         steps = np.asarray(self.records[:, 0])
-        wrong = np.flatnonzero(steps[1:] != steps[:-1] + np.uint64(1)) + 1
+        every = np.uint64(self.every)
+        wrong = np.flatnonzero(steps[1:] != (steps[:-1] // every + np.uint64(1)) * every) + 1
         if wrong.size:
             found.append(f"record {int(wrong[0])} says step {int(steps[wrong[0]])}")
         return found
 
 
-def _read_header(path: Path) -> tuple[tuple[TensorName, ...], int]:
+def _read_header(path: Path) -> tuple[tuple[TensorName, ...], int, int]:
     try:
         with open(open_regular(path), "rb") as stream:
             start = stream.read(len(MAGIC) + 4)
@@ -200,7 +202,8 @@ def _read_header(path: Path) -> tuple[tuple[TensorName, ...], int]:
     schema = header.member("schema").value
     if schema != SCHEMA:
         raise TrailError(f"{path}: schema {str(schema)[:80]!r}, expected {SCHEMA!r}")
-    return tuple(map(_tensor_name, header.member("tensors").items())), len(start) + length
+    every = header.member("every").integer(1) if "every" in header.mapping() else 1
+    return tuple(map(_tensor_name, header.member("tensors").items())), every, len(start) + length
 
 
 def _tensor_name(field: Field) -> TensorName:
@@ -242,6 +245,11 @@ def shared_records(first: Trail, second: Trail) -> tuple[Records, Records]:
     the loss of the first shared record says nothing where the two begin at different steps.
     """
     a, b = first.records, second.records
+    if first.every != 1 or second.every != 1:
+        import numpy as np
+
+        _, places, others = np.intersect1d(a[:, 0], b[:, 0], return_indices=True)
+        return a[places], b[others]
     if len(a) and len(b):
         start = max(int(a[0, 0]), int(b[0, 0]))
         a, b = a[start - int(a[0, 0]) :], b[start - int(b[0, 0]) :]

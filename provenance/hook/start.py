@@ -1,9 +1,9 @@
 """Starts what observes this process, and ends it with the process or where it becomes another program.
 
-at start                 the process file; audit hook; what follows a fork and an exit
+at start                 the process file; audit hook; finder of torch; what follows a fork and an exit
 import of torch          torch's hooks (``torch_hooks``), unless the trail is off
 fork                     in the child: files of its own, and its end, where multiprocessing made it
-exit, exec               the random generators' states, the process file
+exit, exec               the random generators' states, what waits of the trail, the process file
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ import typing
 from .opened_files import OpenedFiles
 from .process_file import ProcessFile
 from .random_states import random_states
+from .torch_import import TorchFinder
+
+if typing.TYPE_CHECKING:
+    from .torch_hooks import TorchObserver
 
 
 class ProcessObserver:
@@ -26,12 +30,14 @@ class ProcessObserver:
         self._trail = trail
         self._process = ProcessFile(folder)
         self._opened: OpenedFiles | None = OpenedFiles(self._process)
+        self._torch: TorchObserver | None = None
         self._ended = False
 
     def start(self) -> None:
         """Write the process file and install everything. Raises OSError where the folder cannot be written."""
         self._process.write()
         sys.addaudithook(self._audit)
+        TorchFinder(self._torch_imported).install()
         os.register_at_fork(after_in_child=self._forked)
         atexit.register(self._exit)
 
@@ -47,12 +53,23 @@ class ProcessObserver:
         elif event == "os.exec":
             self._end("exec")
 
+    def _torch_imported(self, torch: typing.Any) -> None:
+        try:
+            from .torch_hooks import TorchObserver
+
+            self._torch = TorchObserver(torch, self._process, self._trail)
+            self._torch.install()
+        except Exception as error:
+            self._process.note("torch", error)
+
     def _forked(self) -> None:
         try:
             self._process = ProcessFile(self._folder, forked_from=self._process.pid)
             self._ended = False
             if self._opened is not None:
                 self._opened.restart(self._process)
+            if self._torch is not None:
+                self._torch.restart(self._process)
             self._process.write()
             self._end_with_multiprocessing()
         except Exception as error:
@@ -74,6 +91,8 @@ class ProcessObserver:
             return
         self._ended = ending == "exit"
         try:
+            if self._torch is not None:
+                self._torch.finish()
             self._process.write(ending, random_states())
         except Exception as error:
             self._process.note("end", error)

@@ -106,6 +106,21 @@ EFFECTS = (
         "what is imported is not what is installed",
     ),
     Effect("another network", (("experiment", "arch|method"),), "anything", 100, "it computes something else"),
+    Effect(
+        "another command line",
+        (("experiment", r"command(?:\[.*)?"),),
+        "anything",
+        82,
+        "the program was asked for something else",
+    ),
+    Effect(
+        "another loading of data",
+        (("experiment", "data loaders.*"),),
+        "batch",
+        60,
+        "other batches, or batches in another order",
+    ),
+    Effect("another optimizer", (("experiment", "optimizers.*"),), "update", 85, "it enters with the first update"),
     Effect("another seed of the first weights", (("seeds", "init"),), "weights", 95, "they are drawn from it"),
     Effect("a flipped bit in the first weights", (("experiment", "nudge"),), "weights", 95, "one weight is another"),
     Effect(
@@ -173,6 +188,13 @@ EFFECTS = (
         "noise",
         88,
         "other labels, pixels or units take part",
+    ),
+    Effect(
+        "random generators in other states",
+        (("seeds", "state of .+"),),
+        "anything",
+        40,
+        "whatever the program draws from them; one that was never seeded is in another state each time",
     ),
     Effect("another seed", (("seeds", "(?!seed$).+"),), "anything", 80, "whatever is drawn from it"),
     Effect(

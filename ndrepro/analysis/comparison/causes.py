@@ -58,14 +58,18 @@ def find_causes(
     *,
     code: CodeDiff | None = None,
     other_tensors: bool = False,
+    on_cpu: bool | None = None,
 ) -> tuple[Cause, ...]:
     """The causes of a difference in results, likeliest first. Call it only where the results do differ.
 
-    ``other_tensors``: the trails follow the tensors of different networks, and so were not compared.
+    ``other_tensors``: the trails follow the tensors of different networks, and so were not compared. ``on_cpu``:
+    whether both ran on the CPU; read from the manifests where it is left out.
     """
     data = tuple(map(_Data.of, manifests))
     seen = Observation.of(trails, same_pixels=_same(data[0].train, data[1].train), other_tensors=other_tensors)
-    seen = replace(seen, on_cpu=all(TrainingRecord.of(manifest).device == "cpu" for manifest in manifests))
+    if on_cpu is None:
+        on_cpu = all(TrainingRecord.of(manifest).device == "cpu" for manifest in manifests)
+    seen = replace(seen, on_cpu=on_cpu)
     found = [_judge(effect, tuple(str(line) for line in fold(its)), seen) for effect, its in _by_effect(changes)]
     found += _ended_early(trails, manifests)
     found += _code(changes, manifests, code, seen)
@@ -156,7 +160,10 @@ def _code(
         return []
     weight, remark = 78, ""
     if code is not None and code.how in ("git", "patches"):
-        inside = sorted((file.path for file in code.files if _computes(file)), key=_half)
+        if all(TrainingRecord.of(manifest).is_training for manifest in manifests):
+            inside = sorted((file.path for file in code.files if _computes(file)), key=_half)
+        else:
+            inside = [file.path for file in code.files if file.path.endswith((".py", ".ipynb", ".sh"))]
         weight = 85 if inside else 30
         remark = f"differs in {_names(inside)}" if inside else "no file that computes differs"
     effect = Effect("other code", (), "anything", weight, "it may compute something else")

@@ -19,9 +19,11 @@ from typing import Any
 from ndrepro.analysis.comparison.cause_ranking import LIKELY
 from ndrepro.analysis.comparison.causes import Cause, find_causes
 from ndrepro.analysis.comparison.metrics_diff import MetricsComparison, compare_metrics
+from ndrepro.analysis.comparison.program_trails import compare_program_trails, observed, other_tensors, used_no_gpu
 from ndrepro.analysis.comparison.trail_divergence import TrailComparison, compare_trails
 from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.program_record import ProgramRecord, is_program
 from ndrepro.protocol.training_record import TrainingRecord
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.manifest import Manifest
@@ -38,6 +40,8 @@ from provenance.formats.listing import ListingDiff, compare_listings
 from provenance.formats.trail import Trail
 
 EQUAL, DIFFERENT = "equal", "different"
+# the result of a recorded program that stands for the trails of all its processes
+PROGRAM_TRAIL = "trail"
 _TRAIL, _METRICS, _WEIGHTS = (
     path.name for path in (RunFolder(Path()).trail, RunFolder(Path()).metrics, RunFolder(Path()).weights)
 )
@@ -81,6 +85,11 @@ class Side:
         """The experiment's name, the recorded one before that of the folder."""
         recorded = TrainingRecord.of(self.manifest).name if self.manifest else ""
         return str(recorded or (self.folder.root.absolute().parent.name if self.folder else self.path.name))
+
+    @property
+    def is_program(self) -> bool:
+        """Whether it is a recorded program, which has no experiment."""
+        return self.manifest is not None and is_program(self.manifest)
 
     @property
     def run(self) -> str:
@@ -219,18 +228,40 @@ def _digest(path: Path) -> str:
 
 
 def _results(*manifests: Manifest | None) -> tuple[str, ...]:
-    """The files that are results: a training's own, or all that another recorded script left."""
+    """The files that are results: a training's own, or all that another recorded script or program left."""
     others = [manifest for manifest in manifests if manifest and not TrainingRecord.of(manifest).is_training]
-    names = (name for manifest in others for name in result_names(manifest))
+    names = (name for manifest in others for name in _left_by(manifest))
     return tuple(dict.fromkeys(names)) if others else (_TRAIL, _METRICS, _WEIGHTS)
+
+
+def _left_by(manifest: Manifest) -> tuple[str, ...]:
+    """What a script or program left; of a program metrics and the copies of its outputs, whose trails are compared."""
+    if not is_program(manifest):
+        return result_names(manifest)
+    copies = [file.copy for file in ProgramRecord.of(manifest).outputs if file.copy]
+    names = {item.path for item in manifest.artifacts}
+    return tuple(name for name in (_METRICS, *copies) if name in names)
+
+
+def _observed(side: Side, notes: list[str]) -> dict[str, Any]:
+    """What was seen of a program's processes; empty for other runs, and where only the manifest is at hand."""
+    if not side.is_program or side.folder is None:
+        return {}
+    try:
+        return observed(side.folder)
+    except ProvenanceError as error:
+        notes.append(error.message)
+        return {}
 
 
 def compare_runs(first: Side, second: Side) -> RunComparison:
     """Compare two runs in everything available. Raises NdreproError where there is nothing to compare."""
     notes: list[str] = []
     manifests = code = data = None
+    seen: tuple[dict[str, Any], ...] = ({}, {})
     if first.manifest and second.manifest:
-        manifests = diff(first.manifest, second.manifest, _results(first.manifest, second.manifest))
+        seen = tuple(_observed(side, notes) for side in (first, second))
+        manifests = diff(first.manifest, second.manifest, _results(first.manifest, second.manifest), observed=seen)
         code = _code(first, second, manifests)
         data = _data(first, second, manifests, notes)
     trails, other_tensors = _trails(first, second, notes)
@@ -244,11 +275,12 @@ def compare_runs(first: Side, second: Side) -> RunComparison:
     causes: tuple[Cause, ...] = ()
     recorded = (first.manifest, second.manifest) if first.manifest and second.manifest else None
     # where one left nothing there is no difference to explain: it failed, and says why
-    parted = first.results and second.results and set(results.values()) - {EQUAL}
+    parted = (trails or (first.results and second.results)) and set(results.values()) - {EQUAL}
     if parted and (changed := _changed_results(first, second, results)):
         causes = (changed,)
     elif manifests and recorded and parted:
-        causes = find_causes(manifests, recorded, trails, code=code, other_tensors=other_tensors)
+        on_cpu = all(map(used_no_gpu, seen)) if any(seen) else None
+        causes = find_causes(manifests, recorded, trails, code=code, other_tensors=other_tensors, on_cpu=on_cpu)
     return RunComparison(
         (first, second), results, manifests, code, data, trails, metrics, causes, tuple(notes), other_tensors
     )
@@ -296,6 +328,14 @@ def _data(first: Side, second: Side, manifests: ManifestDiff, notes: list[str]) 
 
 def _trails(first: Side, second: Side, notes: list[str]) -> tuple[TrailComparison | None, bool]:
     """The trails' comparison, or None with a note; and whether they follow other tensors."""
+    if first.is_program and second.is_program and first.folder and second.folder:
+        try:
+            found = compare_program_trails(first.folder, second.folder)
+        except ProvenanceError as error:
+            notes.append(error.message)
+            return None, False
+        notes.extend(found.notes)
+        return found.comparison, found.other_tensors
     paths = [side.folder.trail if side.folder else None for side in (first, second)]
     missing = [
         f"the {name} run's trail is not at hand"
@@ -308,24 +348,12 @@ def _trails(first: Side, second: Side, notes: list[str]) -> tuple[TrailCompariso
     try:
         opened = [Trail(path) for path in paths if path]
         if opened[0].tensors != opened[1].tensors:
-            notes.append(_other_tensors(*opened))
+            notes.append(other_tensors(*opened))
             return None, True
         return compare_trails(opened[0].path, opened[1].path), False
     except ProvenanceError as error:
         notes.append(error.message)
         return None, False
-
-
-def _other_tensors(first: Trail, second: Trail) -> str:
-    names = [dict.fromkeys(tensor.name for tensor in trail.tensors) for trail in (first, second)]
-    only = [[name for name in names[side] if name not in names[1 - side]] for side in (0, 1)]
-    some = "; ".join(
-        f"only the {which} has {', '.join(mine[:2])}{' and others' * (len(mine) > 2)}"
-        for which, mine in zip(("first", "second"), only, strict=True)
-        if mine
-    )
-    shapes = "the same names in other shapes, types or order"
-    return f"the trails follow the tensors of different networks and cannot be compared ({some or shapes})"
 
 
 def _metrics(first: Side, second: Side, notes: list[str]) -> MetricsComparison | None:
@@ -350,5 +378,6 @@ def _judged(
             found[name] = f"only the {'second' if a is None else 'first'} has it"
         else:
             found[name] = EQUAL if a == b else DIFFERENT
-    compared = {_TRAIL: trails, _METRICS: metrics}
+    both = first.is_program and second.is_program
+    compared = {PROGRAM_TRAIL if both else _TRAIL: trails, _METRICS: metrics}
     return found | {name: EQUAL if part.identical else DIFFERENT for name, part in compared.items() if part}

@@ -107,7 +107,10 @@ class TrailDivergence:
 
 @dataclass(frozen=True)
 class TrailComparison:
-    """Two trails: each one's first and last step (-1: no record), records compared, where they diverge, notes."""
+    """Two trails: each one's first and last step (-1: no record), records compared, where they diverge, notes.
+
+    ``where`` names the process of a program of several, and the trail of a process of several; "" else.
+    """
 
     first_steps: tuple[int, int]
     last_steps: tuple[int, int]
@@ -115,11 +118,13 @@ class TrailComparison:
     divergence: TrailDivergence | None
     identical: bool
     notes: tuple[str, ...] = ()
+    where: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON but for NaN and infinities."""
         return {
             "identical": self.identical,
+            "where": self.where,
             "first_steps": list(self.first_steps),
             "last_steps": list(self.last_steps),
             "shared_records": self.shared,

@@ -138,8 +138,14 @@ def _headline(found: RunComparison) -> None:
 
 
 def _identical(found: RunComparison) -> str:
+    from ndrepro.analysis.comparison.run_comparison import PROGRAM_TRAIL
     from ndrepro.protocol.layout import RunFolder
 
+    if found.trails and PROGRAM_TRAIL in found.results:
+        others = [name for name in found.results if name != PROGRAM_TRAIL]
+        outputs = f" and {', '.join(others[:_FILES])}{' and others' * (len(others) > _FILES)}" if others else ""
+        of = f" of {found.trails.where}, every other trail" if found.trails.where else ""
+        return f"identical: {found.trails.last_steps[0]:,} steps{of}{outputs} are equal bit for bit"
     if RunFolder(Path()).trail.name not in found.results:
         return f"identical: {', '.join(found.results)} are equal bit for bit"
     steps = f"{found.trails.last_steps[0]:,} steps" if found.trails else "the trail"
@@ -155,7 +161,8 @@ def _divergence(found: RunComparison) -> str:
         return "nothing to compare: neither run has results"
     if found.other_tensors:
         return "these are runs of different networks: their steps cannot be compared"
-    bare = [label for label, side in zip("AB", found.sides, strict=True) if not side.results]
+    sides = zip("AB", found.sides, strict=True)
+    bare = [] if found.trails else [label for label, side in sides if not side.results]
     if bare:
         return f"nothing to compare: {bare[0]} left no results"
     if found.trails is None:
@@ -174,6 +181,7 @@ def _divergence(found: RunComparison) -> str:
         if divergence.tensors
         else "no tensor"
     )
+    where += f" of {found.trails.where}" if found.trails.where else ""
     if divergence.step == 0:
         return f"they diverge before the first step: the first weights differ in {where}"
     after = f"{plural(divergence.equal_steps, 'equal step')}" if divergence.equal_steps else "equal first weights"
