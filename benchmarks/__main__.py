@@ -10,7 +10,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from benchmarks import appending, comparing, deconvolution, recording, replaying, reporting, verifying
+from benchmarks import appending, comparing, deconvolution, observing, recording, replaying, reporting, verifying
 from benchmarks.measure import Result
 
 BENCHMARKS: dict[str, Callable[[], Result]] = {
@@ -21,6 +21,9 @@ BENCHMARKS: dict[str, Callable[[], Result]] = {
     "trail-bn": lambda: recording.trail("vgg16_bn_1"),
     "trail-nd": lambda: recording.trail("vgg16_nd_1"),
     "states": recording.state_digests,
+    "hook-start": observing.start_up,
+    "hook-open": observing.opened_files,
+    "hook-trail": observing.program_trail,
     "diff": comparing.diff,
     "spot": replaying.spot_check,
     "locate-bn": lambda: replaying.located_step("vgg11_bn_1"),

@@ -91,7 +91,7 @@ def trail(name: str = "vgg16_bn_1") -> Result:
     from ndrepro.training.checkpoint import state_tensors
     from ndrepro.training.compute.fingerprint import fingerprints_of
 
-    trained = _Trained(name)
+    trained = Trained(name)
     fingerprints = fingerprints_of(state_tensors(trained.net))
     values = [100 * value for value in ratios(lambda: trained.seconds(fingerprints.compute), trained.step, 9)]
     what = f"the trail, per step of {name[: name.rindex('_')]} on {trained.device.type}"
@@ -103,7 +103,7 @@ def state_digests(name: str = "resnet18_bn_1") -> Result:
     from ndrepro.protocol.training_state import Place
     from ndrepro.training.checkpoint import digest_state
 
-    trained = _Trained(name)
+    trained = Trained(name)
     trained.step()  # from now on there is momentum
 
     def digest() -> None:
@@ -114,7 +114,7 @@ def state_digests(name: str = "resnet18_bn_1") -> Result:
     return result(what, values, 1.0, "% of an epoch")
 
 
-class _Trained:
+class Trained:
     """A network and its optimizer on this machine's device, and the seconds of what is done with them."""
 
     def __init__(self, name: str) -> None:
