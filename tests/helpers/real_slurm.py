@@ -170,6 +170,7 @@ SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=0,sched_min
 JobRequeue=1
 KillWait=10
 MinJobAge=3600
+MaxArraySize=5
 ReturnToService=2
 CommunicationParameters=NoInAddrAny
 SlurmdParameters=config_overrides

@@ -185,11 +185,13 @@ class _Work:
 
     def _started(self, item: Item) -> bool:
         """Start the run, which this process has claimed, if that is still needed; whether it was started."""
-        try:
-            status = Survey(self._options.runs, self._options.home).status(item.run)
-        except ProvenanceError as error:
-            self.trouble = error
-            return False
+        status = item.status
+        if self._launcher.here:  # what starts later looks again then
+            try:
+                status = Survey(self._options.runs, self._options.home).status(item.run)
+            except ProvenanceError as error:
+                self.trouble = error
+                return False
         if status.state in SETTLED:
             self._observer.passed(item.run, status)
             return False
