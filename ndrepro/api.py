@@ -12,23 +12,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ndrepro.protocol.errors import NdreproError, TrainingFailed, UsageError
-from ndrepro.protocol.verdicts import FAILED, FLAGGED, INCONSISTENT, PASSING, UNDECIDED, VERDICTS, ClaimCheck, claim
+from ndrepro.protocol.errors import UsageError
+from ndrepro.reproduction import NotReproduced, Reproduction
 
 if TYPE_CHECKING:
     from ndrepro.analysis.comparison.run_comparison import RunComparison
-    from ndrepro.analysis.results.reproduction_verdict import Judgement
     from ndrepro.analysis.results.results import Results
     from ndrepro.execution.reproduce.code_execution import Consent
     from ndrepro.execution.reproduce.reexecute import Original, ReexecutionPlan
     from ndrepro.execution.runs.observer import Observer
-    from ndrepro.execution.runs.run import Finished, RunOptions
     from ndrepro.protocol.layout import RunFolder
     from provenance.attestation.verify import Verdict
 
@@ -146,69 +143,6 @@ def diff(first: AnyPath, second: AnyPath, *, runs: AnyPath = "runs", keys: Itera
     return compare_runs(*sides)
 
 
-class NotReproduced(NdreproError):
-    """The run does not verify, so there is nothing to reproduce."""
-
-
-@dataclass(frozen=True)
-class Reproduction:
-    """A run that was trained again, whole or in segments, and the signed verdict on it.
-
-    Attributes:
-        run: the identifier of the run.
-        plan: the epochs that were drawn, and what differed from the recorded code, data and environment.
-        folders: the folder of each repetition.
-        judgements: the verdict on each, with its claims and evidence.
-        claims: what of the run as a whole was checked beyond the repetitions, and what was not.
-        attestation: the file of the signed verdict.
-    """
-
-    run: str
-    plan: ReexecutionPlan
-    folders: tuple[Path, ...]
-    judgements: tuple[Judgement, ...]
-    claims: tuple[ClaimCheck, ...]
-    attestation: Path = Path()
-
-    @property
-    def verdict(self) -> str:
-        """The weakest of the verdicts (identical, close, consistent, undecided, inconsistent).
-
-        Where a claim of the whole run failed, inconsistent; where one was flagged, undecided at best.
-        """
-        if any(claim.status == FAILED for claim in self.claims):
-            return INCONSISTENT
-        flagged = [UNDECIDED for claim in self.claims if claim.status == FLAGGED]
-        return max((*(judgement.verdict for judgement in self.judgements), *flagged), key=VERDICTS.index)
-
-    @property
-    def passes(self) -> bool:
-        """Whether the verdict is identical, close or consistent."""
-        return self.verdict in PASSING
-
-    @property
-    def predicate(self) -> dict[str, Any]:
-        """What is signed: see ``ndrepro.protocol.verdicts``."""
-        challenge = self.plan.challenge
-        return {
-            "run": self.run,
-            "verdict": self.verdict,
-            "challenge": None if challenge is None else challenge.to_json(),
-            "epochs": list(self.plan.epochs),
-            "differences": list(self.plan.differences),
-            "execution": self.plan.execution.to_json(),
-            "claims": [claim.to_json() for claim in self.claims],
-            "repeated": [
-                {"run": folder.name, **judgement.to_json()}
-                for folder, judgement in zip(self.folders, self.judgements, strict=True)
-            ],
-        }
-
-    def to_json(self) -> dict[str, Any]:
-        """The signed verdict's predicate, and ``attestation``, the path of its file."""
-        return {**self.predicate, "attestation": str(self.attestation)}
-
-
 def reproduce(
     run: AnyPath,
     *,
@@ -219,14 +153,19 @@ def reproduce(
     environment: str | None = None,
     engine: str | None = None,
     image: str | None = None,
+    repository: AnyPath | None = None,
+    rebuild_env: bool = False,
     runs: AnyPath = "runs",
     sandbox: str = "auto",
     trust_code: bool = False,
     consent: Consent | None = None,
     on_plan: Callable[[Original, ReexecutionPlan], None] = lambda original, plan: None,
     watching: AbstractContextManager[Observer] | None = None,
+    show_output: bool = False,
 ) -> Reproduction:
-    """Verify a run, train it again from its manifest, judge the result and sign the verdict.
+    """Verify a run, run it again from its manifest, judge the result and sign the verdict.
+
+    A training run is trained again; the command of a recorded program or script is executed again.
 
     Args:
         run: the run.
@@ -237,6 +176,9 @@ def reproduce(
         environment: a cell of ``environments/`` to train in instead of the recorded environment.
         engine: a container engine to train in: docker, podman or apptainer.
         image: the image for ``engine``.
+        repository: of a program or script, a folder in a git repository that has the recorded commit; left out, the
+            current folder's, or the one where it was recorded.
+        rebuild_env: of a program, install the recorded distributions into an environment of its own (uv).
         runs: the folder of runs, which the repetitions and the verdict go into.
         sandbox: what confines the recorded code: container, bubblewrap, namespaces, none, or auto for the first of
             these that this machine has.
@@ -244,21 +186,21 @@ def reproduce(
         consent: asked in that case instead, with how the code would be executed; True lets it run.
         on_plan: called with what will be trained before the training starts.
         watching: gives the observer that is called while the training runs.
+        show_output: of a program, copy what it prints to standard error.
 
     Raises:
         RunNotFound: there is no such run.
-        UsageError: ``challenge`` or ``beacon`` without ``spot``, or the run did not complete.
+        UsageError: ``challenge`` or ``beacon`` without ``spot``, the run did not complete, or an option is for another
+            kind of run; or what a program needs was not recorded, or is not here.
         NotReproduced: the run does not verify.
         SandboxError: the sandbox asked for does not work here, or there is none and nobody allowed to do without.
         TrainingFailed: a repetition did not complete; or the error that ended it.
     """
+    from ndrepro import reproduction
     from ndrepro.execution.containers.engines import ContainerChoice
-    from ndrepro.execution.reproduce import reexecute
-    from ndrepro.execution.reproduce.code_execution import permitted
-    from ndrepro.execution.reproduce.verdict_attestation import attest
-    from ndrepro.execution.runs.observer import Silent
     from ndrepro.execution.runs.run import RunOptions
     from ndrepro.protocol.layout import RunsFolder
+    from ndrepro.protocol.run_kind import TRAINING, run_kind
     from provenance.attestation.key_home import default_home
 
     if spot is None and (challenge is not None or beacon is not None):
@@ -270,27 +212,27 @@ def reproduce(
         environment=environment,
         container=ContainerChoice.from_options(engine, image),
     )
+    permission = reproduction.Permission(sandbox, trust_code, consent)
     with TemporaryDirectory(prefix="ndrepro-original-") as private:
-        original = _verified(_run_folder(run, runs), options, Path(private))
-        plan = reexecute.plan(original, options, spot, challenge, beacon, sandbox)
-        on_plan(original, plan)
-        plan = replace(plan, execution=permitted(plan.execution, trust_code=trust_code, consent=consent))
-        with nullcontext(Silent()) if watching is None else watching as observer:
-            repetitions = _completed(reexecute.execute(original, plan, options, observer))
-            judgements = _judged(original, plan, repetitions, options)
-            claims = _claims_of_run(original, plan, repetitions, judgements, options, observer)
-        run, folders = original.manifest.invocation_id, tuple(piece.folder for piece in repetitions)
-        found = Reproduction(run, plan, tuple(folder.root for folder in folders), judgements, claims)
-        file = attest(original.folder, folders, found.predicate, options.runs, options.home)
-    return replace(found, attestation=file)
-
-
-def _completed(repetitions: tuple[Finished, ...]) -> tuple[Finished, ...]:
-    """The repetitions. Raises TrainingFailed, or the error that ended one, where one did not complete."""
-    for piece in repetitions:
-        if piece.outcome != "completed":
-            raise piece.error or TrainingFailed(f"{piece.folder.root}: {piece.outcome} before it was complete")
-    return repetitions
+        original = reproduction.verified_copy(_run_folder(run, runs), options, Path(private))
+        if run_kind(original.manifest) == TRAINING:
+            reproduction.expect_no_options("a training run", repository=repository, rebuild_env=rebuild_env)
+            draw = reproduction.Draw(spot, challenge, beacon)
+            return reproduction.of_training(original, options, draw, permission, on_plan, watching)
+        reproduction.expect_no_options(
+            "a program or script", spot=spot, data=data, env=environment, engine=engine, image=image
+        )
+        repositories = [Path(repository)] if repository is not None else [Path.cwd()]
+        return reproduction.of_program(
+            original,
+            options,
+            permission,
+            on_plan,
+            scratch=Path(private) / "again",
+            repositories=repositories,
+            rebuild=rebuild_env,
+            quiet=not show_output,
+        )
 
 
 def _run_folder(run: AnyPath, runs: AnyPath) -> RunFolder:
@@ -298,80 +240,3 @@ def _run_folder(run: AnyPath, runs: AnyPath) -> RunFolder:
     from ndrepro.protocol.layout import RunsFolder
 
     return resolve_run(RunsFolder(Path(runs)), os.fspath(run)).folder
-
-
-def _verified(folder: RunFolder, options: RunOptions, private: Path) -> Original:
-    """A copy of the run in the folder ``private``, if it verifies.
-
-    Raises NotReproduced naming the check that fails, StorageError where it cannot be copied.
-    """
-    from ndrepro.execution.reproduce.reexecute import Original
-    from ndrepro.execution.reproduce.signed_copy import SignedCopy
-    from ndrepro.execution.verification.checks_by_kind import checks_of
-    from provenance.attestation.trust import TrustPolicy
-    from provenance.attestation.verify import verify as verify_run
-    from provenance.errors import ProvenanceError, StorageError
-
-    verdict = verify_run(folder.root, trust=TrustPolicy.load(options.home), extra_checks=checks_of)
-    if not verdict.ok or verdict.manifest is None:
-        first = verdict.failure
-        raise NotReproduced(
-            f"{folder.root}: it does not verify, so there is nothing to reproduce"
-            + (f": {first.name}: {first.message}" if first else ""),
-            f"see every check, and what to do, with `ndrepro verify {folder.root}`",
-        )
-    try:
-        copied = SignedCopy.make(folder, verdict.manifest, verdict.payload_digest, private)
-        for check in checks_of(
-            copied.manifest
-        ):  # the files may have been others while these were checked than when they were hashed
-            check(copied.folder.root, copied.manifest)
-    except StorageError:
-        raise
-    except Exception as error:  # whatever was signed: it did not pass these checks, only what lay there meanwhile did
-        why = error.message if isinstance(error, ProvenanceError) else f"{type(error).__name__}: {error}"
-        raise NotReproduced(
-            f"{folder.root}: its files changed while they were verified: {why}",
-            "wait until nothing writes to the folder any more; its author may still do so",
-        ) from None
-    return Original(copied.folder, copied.manifest, copied)
-
-
-def _judged(
-    original: Original, plan: ReexecutionPlan, repeated: tuple[Finished, ...], options: RunOptions
-) -> tuple[Judgement, ...]:
-    from ndrepro.analysis.results.replicates import replicates_of
-    from ndrepro.analysis.results.reproduction_verdict import judge
-    from provenance.attestation.trust import TrustPolicy
-
-    accuracies: tuple[float, ...] = ()
-    if plan.pieces is None:
-        accuracies = replicates_of(original.manifest, options.runs, TrustPolicy.load(options.home)).accuracies
-    return tuple(judge(original.folder, piece.folder, accuracies) for piece in repeated)
-
-
-def _claims_of_run(
-    original: Original,
-    plan: ReexecutionPlan,
-    repetitions: tuple[Finished, ...],
-    judgements: tuple[Judgement, ...],
-    options: RunOptions,
-    observer: Observer,
-) -> tuple[ClaimCheck, ...]:
-    """The claims that no repetition checks: the signed weights' results, the code, and the epochs that were not drawn.
-
-    The weights are evaluated again unless a repetition had the same weights and results bit for bit.
-    """
-    from ndrepro.analysis.results.code_claim import code_claim
-    from ndrepro.analysis.results.reproduction_claims import evaluation_claim, evaluation_implied
-    from ndrepro.execution.reproduce import reexecute
-    from ndrepro.execution.runs.run_lookup import read_recorded
-
-    if (evaluated := evaluation_implied(judgements)) is None:
-        again = _completed(reexecute.execute(original, reexecute.evaluation_of(original, plan), options, observer))
-        evaluated = evaluation_claim(original.folder, again[0].folder)
-    code = code_claim(original.manifest, [read_recorded(piece.folder).manifest for piece in repetitions])
-    total, trained = original.request.experiment.epochs, plan.trained_epochs
-    if trained is None:
-        return (evaluated, code)
-    return (evaluated, code, claim("epochs not drawn", None, f"{len(plan.epochs)} of {total} epochs were compared"))

@@ -46,7 +46,7 @@ WALLS: dict[str, Wall] = {
     "ndrepro": wall(
         "ndrepro.cli ndrepro.api ndrepro.training.deconv_kernels.conversion provenance.recording.script_run"
     ),
-    "ndrepro.api": wall("ndrepro.execution ndrepro.analysis ndrepro.protocol provenance"),
+    "ndrepro.api": wall("ndrepro.reproduction ndrepro.execution ndrepro.analysis ndrepro.protocol provenance"),
     "ndrepro.protocol": wall("ndrepro.protocol provenance.errors provenance.formats.strict_json"),
     # Reads what a training process wrote, which may be anything.
     "ndrepro.protocol.messages": wall(
@@ -88,6 +88,11 @@ WALLS: dict[str, Wall] = {
     # Which pins of the lock are for this platform.
     "ndrepro.execution.environments.main_environment": wall(
         "ndrepro.execution ndrepro.protocol provenance", "packaging"
+    ),
+    "ndrepro.reproduction": wall("ndrepro.execution ndrepro.analysis ndrepro.protocol provenance"),
+    # Callbacks for other libraries' trainers.
+    "ndrepro.integrations": wall(
+        "ndrepro.integrations ndrepro.protocol provenance.recording", "lightning transformers"
     ),
     "ndrepro.text": wall("ndrepro.text"),
     "ndrepro.analysis": wall(

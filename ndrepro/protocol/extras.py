@@ -23,6 +23,8 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
 TOOLS: Mapping[str, tuple[str, ...]] = {
     "mlflow": ("mlflow", "sqlalchemy", "alembic"),
     "tensorboard": ("tensorboard",),
+    "lightning": ("lightning",),
+    "transformers": ("transformers", "accelerate"),
 }
 _EXTRA_OF = {module: extra for extra, modules in {**EXTRAS, **TOOLS}.items() for module in modules}
 

@@ -14,6 +14,7 @@ from provenance.attestation.manifest import Manifest
 
 # what ``provenance.recording.script_run`` writes
 PARAMETERS = ("name", "parameters", "seeds", "command")
+LATER_PARAMETERS = ("workingFolder",)  # not of earlier releases
 INTERNAL = ("variables", "usage", "notes")
 BUILD_TYPE = "urn:ndrepro:script:v1"
 BUILDER = "urn:ndrepro:builder:in-process"
@@ -23,7 +24,8 @@ BUILDER = "urn:ndrepro:builder:in-process"
 class ScriptRecord:
     """The facts of one manifest, which need not be verified.
 
-    ``command`` is the interpreter's own command line, secrets redacted; ``notes`` what the script noted.
+    ``command`` is the interpreter's own command line, secrets redacted; ``working_folder`` an absolute path, "" where
+    it was not recorded; ``notes`` what the script noted.
     """
 
     manifest: Manifest
@@ -31,6 +33,7 @@ class ScriptRecord:
     parameters: Mapping[str, Any]
     seeds: Mapping[str, Any]
     command: tuple[str, ...]
+    working_folder: str
     notes: Mapping[str, Any]
 
     @classmethod
@@ -43,6 +46,7 @@ class ScriptRecord:
             parameters=_mapping(asked.get("parameters")),
             seeds=_mapping(asked.get("seeds")),
             command=tuple(map(str, words)) if isinstance(words, list) else (),
+            working_folder=str(asked.get("workingFolder") or ""),
             notes=_mapping(manifest.internal_parameters.get("notes")),
         )
 

@@ -189,6 +189,7 @@ def _open(folder: Path, run_id: str, ledger: Ledger, asked: ScriptRecording) -> 
             # as text: a seed of 64 bits does not fit into a double
             "seeds": {key: str(seed) for key, seed in asked.seeds.items()},
             "command": printable(redact_arguments(sys.orig_argv)),
+            "workingFolder": printable(os.getcwd()),
         },
         builder=Builder(BUILDER, {"python": sys.version.split()[0]}),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,12 +35,22 @@ def reproduce(
     ] = None,
     engine: options.Engine = None,
     image: options.Image = None,
+    repository: Annotated[
+        Path | None,
+        typer.Option("--repository", metavar="DIR", help="Of a program: a git repository that has its commit."),
+    ] = None,
+    rebuild_env: Annotated[
+        bool, typer.Option("--rebuild-env", help="Of a program: install the recorded distributions, with uv.")
+    ] = False,
     sandbox: options.Sandbox = "auto",
     trust_code: options.TrustCode = False,
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
-    """Verify a run, train it again, judge: identical, close, consistent, inconsistent. Exit 0 if the run stands."""
+    """Verify a run, run it again, judge: identical, close, consistent, inconsistent. Exit 0 if the run stands.
+
+    A recorded program or script is executed again. Example: ndrepro reproduce RUN --rebuild-env
+    """
     from ndrepro import api
 
     folder = options.run_folder(runs, run).root
@@ -53,12 +64,15 @@ def reproduce(
             environment=environment,
             engine=engine,
             image=image,
+            repository=repository,
+            rebuild_env=rebuild_env,
             runs=runs,
             sandbox=sandbox,
             trust_code=trust_code,
             consent=None if as_json else execution.consent,
             on_plan=(lambda original, plan: None) if as_json else _print_plan,
             watching=live.watching(quiet=as_json, error=as_json),
+            show_output=not as_json,
         )
     except api.NotReproduced as error:
         record = {**output.record_of(error), "exit_code": output.NO}

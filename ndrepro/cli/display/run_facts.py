@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from ndrepro.cli.display.facts import (
     word,
 )
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.run_kind import SCRIPT, TRAINING, run_kind
+from ndrepro.protocol.program_record import ProgramFile, ProgramRecord
+from ndrepro.protocol.run_kind import PROGRAM, SCRIPT, TRAINING, run_kind
 from ndrepro.protocol.training_record import TrainingRecord
 from ndrepro.text.plurals import plural
 from provenance.attestation.manifest import Manifest
@@ -30,6 +31,7 @@ from provenance.capture.unavailable import at
 from provenance.formats.metrics_log import read_scalars
 from provenance.recording.script_record import ScriptRecord
 
+_SHOWN = 5
 _LIBRARIES = ("torch", "lightning", "transformers", "numpy", "tensorflow", "jax")
 
 
@@ -54,6 +56,28 @@ def _of_script(manifest: Manifest, folder: Path) -> list[Row]:
     ]
 
 
+def _of_program(manifest: Manifest, folder: Path) -> list[Row]:
+    record = ProgramRecord.of(manifest)
+    unseen = [("observed", f"no Python code: {record.unobserved}")] if record.unobserved else []
+    return [
+        ("command", told(shlex.join, record.command)),
+        ("folder", record.working_folder),
+        ("seeds", ", ".join(f"{name} {seed}" for name, seed in record.seeds.items()) or "none declared"),
+        ("read", _files(record.inputs, record.input_count, [item.name for item in record.datasets])),
+        ("wrote", _files(record.outputs, record.output_count)),
+        ("metrics", _metrics(RunFolder(folder).metrics)),
+        *unseen,
+        *_common(manifest, folder),
+    ]
+
+
+def _files(listed: Sequence[ProgramFile], count: int, more: Sequence[str] = ()) -> str:
+    """How many files, and the first of them."""
+    names = [*more, *(file.path for file in listed[:_SHOWN])]
+    rest = f" and {count - _SHOWN} more" if count > _SHOWN else ""
+    return f"{plural(count, 'file')}: {', '.join(names)}{rest}" if names else "no file that is known"
+
+
 def _common(manifest: Manifest, folder: Path) -> list[Row]:
     """What every kind of run records in the same form."""
     record = TrainingRecord.of(manifest)
@@ -69,7 +93,11 @@ def _common(manifest: Manifest, folder: Path) -> list[Row]:
     ]
 
 
-_ROWS: Mapping[str, Callable[[Manifest, Path], list[Row]]] = {TRAINING: _of_training, SCRIPT: _of_script}
+_ROWS: Mapping[str, Callable[[Manifest, Path], list[Row]]] = {
+    TRAINING: _of_training,
+    SCRIPT: _of_script,
+    PROGRAM: _of_program,
+}
 
 
 def _pairs(found: Mapping[str, Any]) -> str:

@@ -16,11 +16,13 @@ from typing import Any
 from ndrepro.protocol.layout import SEGMENTS, RunFolder, RunsFolder
 from ndrepro.protocol.messages import Request, Scores, read_json
 from ndrepro.protocol.run_kind import PROGRAM, SCRIPT, TRAINING, run_kind
+from ndrepro.protocol.training_record import REPRODUCED_RUN
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.run_files import LOCK, inside
 from provenance.attestation.statement import Statement
+from provenance.capture.unavailable import at
 from provenance.formats import portable
 from provenance.formats.bounded_read import open_regular, read_bounded
 from provenance.formats.digest import file_digest
@@ -177,7 +179,9 @@ def _of_other_kind(folder: RunFolder, blank: RunSummary) -> RunSummary:
         return replace(blank, build=PROGRAM if folder.program.exists() else SCRIPT)
     manifest = read_recorded(folder).manifest
     name = str(manifest.external_parameters.get("name") or blank.experiment)
-    return replace(blank, experiment=name, run=manifest.invocation_id, build=run_kind(manifest))
+    found = replace(blank, experiment=name, run=manifest.invocation_id, build=run_kind(manifest))
+    origin = manifest.dependency(REPRODUCED_RUN)
+    return replace(found, kind=REPETITION, origin=str(at(origin.annotations, "run"))) if origin else found
 
 
 def _with_manifest(folder: RunFolder, blank: RunSummary) -> RunSummary:

@@ -65,32 +65,14 @@ class Sandbox:
         ``held`` are descriptors that stay open as long as the processes live, and that these do not get. Raises
         SandboxError where a path cannot be shown.
         """
-        seen = replace(
-            confinement,
-            readable=(*confinement.readable, *interpreter_paths(command[0]), *_named_folders(variables)),
-            hidden=(*confinement.hidden, *self.runs),
-            secret=(*confinement.secret, *self.secret),
-        )
-        document = json.dumps(
-            {
-                "command": list(command),
-                "processes": [dict(each) for each in processes],
-                # NCCL passes the memory of GPUs from process to process over Unix sockets
-                "unix_sockets": seen.gpu and len(processes) > 1,
-            }
-        )
+        seen = replace(confinement, readable=(*confinement.readable, *interpreter_paths(command[0])))
+        # NCCL passes the memory of GPUs from process to process over Unix sockets
+        unix_sockets = seen.gpu and len(processes) > 1
         reading, writing = os.pipe()
         try:
             process = subprocess.Popen(
-                [
-                    *_launcher(self.kind),
-                    *(f"--unshare-{name}" for name in _SEPARATE),
-                    *("--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL"),
-                    *("--info-fd", str(writing)),
-                    *seen.words(_HERE / "inside.py"),
-                    *("--", command[0], "-I", "-S", str(INSIDE), document),
-                ],
-                env={**variables, **_PRIVATE},
+                self._words(command, variables, seen, processes, command[0], unix_sockets, writing),
+                env=self.variables(variables),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -104,6 +86,45 @@ class Sandbox:
             os.close(writing)
         with os.fdopen(reading, "rb") as told:
             return ConfinedProcess(process, told.read())
+
+    def command_line(self, command: Sequence[str], variables: Mapping[str, str], confinement: Confinement) -> list[str]:
+        """The command line of a sandbox with any program in it, for whoever starts it: its exit code is the program's.
+
+        The program's processes may make Unix sockets, by which multiprocessing passes tensors: they reach those that
+        the sandbox shows, and so none of this machine's services. Raises SandboxError where a path cannot be shown.
+        """
+        return self._words(command, variables, confinement, ({},), sys.executable, True, None)
+
+    @staticmethod
+    def variables(inherited: Mapping[str, str]) -> dict[str, str]:
+        """The variables of a sandbox: home and temporary files are its own."""
+        return {**inherited, **_PRIVATE}
+
+    def _words(
+        self,
+        command: Sequence[str],
+        variables: Mapping[str, str],
+        confinement: Confinement,
+        processes: Sequence[Mapping[str, str]],
+        python: str,
+        unix_sockets: bool,
+        info: int | None,
+    ) -> list[str]:
+        seen = replace(
+            confinement,
+            readable=(*confinement.readable, *_named_folders(variables)),
+            hidden=(*confinement.hidden, *self.runs),
+            secret=(*confinement.secret, *self.secret),
+        )
+        asked = {"command": list(command), "processes": [dict(each) for each in processes]}
+        return [
+            *_launcher(self.kind),
+            *(f"--unshare-{name}" for name in _SEPARATE),
+            *("--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL"),
+            *(() if info is None else ("--info-fd", str(info))),
+            *seen.words(_HERE / "inside.py"),
+            *("--", python, "-I", "-S", str(INSIDE), json.dumps({**asked, "unix_sockets": unix_sockets})),
+        ]
 
 
 class ConfinedProcess:

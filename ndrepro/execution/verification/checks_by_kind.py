@@ -12,8 +12,9 @@ from pathlib import Path
 
 from ndrepro.execution.runs.run_checks import CHECKS as OF_TRAINING
 from ndrepro.execution.runs.run_checks import CheckResult, RunCheck
+from ndrepro.execution.verification.program_checks import CHECKS as OF_PROGRAMS
 from ndrepro.execution.verification.script_checks import CHECKS as OF_SCRIPTS
-from ndrepro.protocol.run_kind import OTHER, SCRIPT, TRAINING, run_kind
+from ndrepro.protocol.run_kind import OTHER, PROGRAM, SCRIPT, TRAINING, run_kind
 from provenance.attestation.manifest import Manifest
 
 
@@ -22,7 +23,12 @@ def kind(root: Path, manifest: Manifest) -> CheckResult:
     return CheckResult("kind", "skip", f"unknown build type {manifest.build_type!r}: its contents are not checked")
 
 
-_BY_KIND: Mapping[str, tuple[RunCheck, ...]] = {TRAINING: OF_TRAINING, SCRIPT: OF_SCRIPTS, OTHER: (kind,)}
+_BY_KIND: Mapping[str, tuple[RunCheck, ...]] = {
+    TRAINING: OF_TRAINING,
+    SCRIPT: OF_SCRIPTS,
+    PROGRAM: OF_PROGRAMS,
+    OTHER: (kind,),
+}
 
 
 def checks_of(manifest: Manifest | None) -> tuple[RunCheck, ...]:

@@ -26,17 +26,18 @@ from provenance.attestation.manifest import DISTRIBUTION, NOT_RECORDED, Manifest
 from provenance.capture.unavailable import is_missing
 from provenance.errors import ManifestError
 from provenance.formats.metrics_log import read_scalars
-from provenance.recording.script_record import BUILDER, INTERNAL, PARAMETERS
+from provenance.recording.script_record import BUILDER, INTERNAL, LATER_PARAMETERS, PARAMETERS
 
 
 def request(root: Path, manifest: Manifest) -> CheckResult:
     """9: the manifest has the fields of a script's run, and no other."""
     expect_equal("builder.id", manifest.builder.id, BUILDER)
+    asked = set(manifest.external_parameters) - set(LATER_PARAMETERS)
     for where, found, known in (
-        ("externalParameters", manifest.external_parameters, PARAMETERS),
-        ("internalParameters", manifest.internal_parameters, INTERNAL),
+        ("externalParameters", asked, PARAMETERS),
+        ("internalParameters", set(manifest.internal_parameters), INTERNAL),
     ):
-        if odd := sorted(set(found) ^ set(known)):
+        if odd := sorted(found ^ set(known)):
             raise ManifestError(f"{where}.{odd[0]}: expected {', '.join(known)}", "ask its author")
     name = manifest.external_parameters["name"]
     return CheckResult("request", "pass", f"{name}: parameters, seeds and command are the script's own word")
@@ -66,15 +67,21 @@ def captured_environment(folder: RunFolder) -> tuple[Mapping[str, Any], Mapping[
     return start, end
 
 
-def check_environment(manifest: Manifest, start: Mapping[str, Any], end: Mapping[str, Any]) -> None:
-    """Raises ManifestError where a distribution or a fact of the machine is not the one that was captured."""
+def check_environment(
+    manifest: Manifest, start: Mapping[str, Any], end: Mapping[str, Any], machine_of: Mapping[str, Any] | None = None
+) -> None:
+    """Raises ManifestError where a distribution or a fact of the machine is not the one that was captured.
+
+    ``start`` and ``end`` are captured environments; ``machine_of`` is the one to make the machine of, where it is not
+    that of the start.
+    """
     if is_missing(start):  # the recorder's reason stands in the manifest alone
         listed = any(item.name.startswith(DISTRIBUTION) for item in manifest.dependencies)
         if listed or not is_missing(manifest.machine):
             raise ManifestError("machine: recorded, and environment.json has nothing of it", "ask its author")
         return
     machine = manifest.machine if isinstance(manifest.machine, Mapping) else {"machine": manifest.machine}
-    check_members("machine", machine, packages.machine(start, end))
+    check_members("machine", machine, packages.machine(machine_of or start, end))
     made = {item.name: item.to_json() for item in packages.resources(start)}
     recorded = [item for item in manifest.dependencies if item.name in made or item.name.startswith(DISTRIBUTION)]
     if len({item.name for item in recorded}) < len(recorded):

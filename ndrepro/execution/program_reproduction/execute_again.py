@@ -1,0 +1,185 @@
+"""Runs a recorded program or script again, and has the new run recorded and signed as every other.
+
+    plan_program ──> ProgramPlan (shown) ── permitted ──> run_again ──> FinishedProgram
+
+The recorder is that of ``ndrepro record``; its program runs in a private folder, in a sandbox where there is one, with
+the variables that were recorded and none of the reviewer's own. Standard input is empty. Judging the two runs is
+``ndrepro.analysis.results.program_verdict``'s part.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ndrepro.execution.program_reproduction import private_folder, program_environment
+from ndrepro.execution.program_reproduction.confined_program import ConfinedCommand
+from ndrepro.execution.program_reproduction.private_folder import PrivateFolder
+from ndrepro.execution.program_reproduction.program_environment import ProgramEnvironment
+from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand, is_below
+from ndrepro.execution.programs.command import Command
+from ndrepro.execution.programs.program_run import FinishedProgram, ProgramRequest, record_program
+from ndrepro.execution.reproduce.code_execution import Execution, plan_execution
+from ndrepro.execution.reproduce.reexecute import Original
+from ndrepro.execution.sandbox.passed_variables import passed_variables
+from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.layout import RunsFolder
+from ndrepro.protocol.run_kind import SCRIPT
+from ndrepro.protocol.verdicts import NO_SANDBOX
+
+# of this machine, whatever was recorded: they name places
+_OF_HERE = ("PATH", "LD_LIBRARY_PATH")
+_MOVES_RESULTS = ("PYTHONHASHSEED",)
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class ProgramPlan:
+    """What will be executed, where, in which environment and sandbox; ``differences`` from the record, in words."""
+
+    command: RecordedCommand
+    words: tuple[str, ...]
+    place: PrivateFolder
+    environment: ProgramEnvironment
+    variables: Mapping[str, str]
+    execution: Execution
+    recorded_search_path: str = ""
+
+    @property
+    def differences(self) -> tuple[str, ...]:
+        """Of code, inputs and environment."""
+        return (*self.place.differences, *self.place.missing, *self.environment.differences, *self.search_path[1])
+
+    @property
+    def search_path(self) -> tuple[str, tuple[str, ...]]:
+        """PYTHONPATH as far as it was in the recorded folder, and the rest of it in words."""
+        top = self.command.top or self.command.working_folder
+        kept: list[str] = []
+        lost: list[str] = []
+        for entry in filter(None, self.recorded_search_path.split(os.pathsep)):
+            inside = is_below(Path(entry), top)
+            (kept if inside else lost).append(_moved(entry, top, self.place.place))
+        return os.pathsep.join(kept), tuple(f"PYTHONPATH: {entry} then, not now" for entry in lost)
+
+
+def plan_program(
+    original: Original, scratch: Path, *, repositories: Sequence[Path], sandbox: str, rebuild: bool
+) -> ProgramPlan:
+    """Prepare a private folder below ``scratch``, and say what would be executed in it; nothing is executed.
+
+    Args:
+        original: the verified run, a private copy.
+        repositories: folders that may be in a repository with the recorded commit.
+        sandbox: the kind, one of ``ndrepro.execution.sandbox.sandbox.CHOICES``.
+        rebuild: install the recorded distributions into an environment of its own.
+
+    Raises UsageError for what was not recorded or cannot be had, SandboxError, EnvironmentMissing, StorageError.
+    """
+    if original.manifest.outcome not in ("completed", "failed"):
+        raise UsageError(
+            f"{original.place}: it was {original.manifest.outcome}; only a run that ended by itself is repeated"
+        )
+    command = RecordedCommand.of(original.manifest, original.folder)
+    recorded = command.top or command.working_folder
+    place = private_folder.build(
+        command, original.manifest, original.folder, scratch / "code", [*repositories, recorded]
+    )
+    if rebuild:
+        environment = program_environment.rebuild_environment(command, original.manifest, scratch / "environment")
+    else:
+        environment = program_environment.find_environment(command, original.manifest)
+    return ProgramPlan(
+        command,
+        tuple(_moved(word, recorded, place.place) for word in command.words),
+        place,
+        environment,
+        _variables(original.manifest.variables, environment),
+        plan_execution(original.manifest, original.folder.root, sandbox),
+        str(original.manifest.variables.get("PYTHONPATH") or ""),
+    )
+
+
+def run_again(original: Original, plan: ProgramPlan, runs: RunsFolder, home: Path, *, quiet: bool) -> FinishedProgram:
+    """Execute what was planned, and permitted, and record it as a repetition of ``original``.
+
+    With ``quiet`` its output is kept in the run's log alone; else it is copied to standard error.
+    """
+    variables = {**plan.variables, "PYTHONPATH": plan.search_path[0]}
+    if plan.command.kind == SCRIPT:  # it signs its own run, with a key that is thrown away
+        variables["NDREPRO_HOME"] = str(plan.place.place / ".ndrepro-home")
+    request = ProgramRequest(
+        Command(plan.words, plan.environment.executable, plan.command.name),
+        outputs=plan.command.outputs,
+        metrics=plan.command.metrics,
+        seeds=plan.command.seeds,
+        trail=plan.command.trail,
+        launch=None if plan.execution.sandbox == NO_SANDBOX else _confined(plan, runs, home),
+        origin=original.as_resource(),
+    )
+    runs, home = RunsFolder(runs.root.absolute()), home.absolute()
+    with _standing_in(plan.place.working_folder, variables, quiet=quiet):
+        return record_program(request, runs, home)
+
+
+def _confined(plan: ProgramPlan, runs: RunsFolder, home: Path) -> Command:
+    environment = plan.environment
+    words = ConfinedCommand(
+        kind=plan.execution.sandbox,
+        command=(str(environment.executable), *plan.words[1:]),
+        folder=str(plan.place.working_folder),
+        writable=(str(plan.place.place),),
+        readable=tuple(
+            map(str, (environment.executable, *environment.folders, *environment.searched, *plan.place.shown))
+        ),
+        interpreters=(sys.executable, *map(str, environment.interpreters)),
+        runs=str(runs.root.absolute()),
+        secret=str(home.absolute()),
+    ).words()
+    return Command(tuple(words), Path(words[0]), plan.command.name)
+
+
+def _moved(word: str, top: Path, place: Path) -> str:
+    """A word that names a path of the recorded folder names that of the private one."""
+    path = Path(word)
+    return str(place / path.relative_to(top)) if path.is_absolute() and is_below(path, top) else word
+
+
+def _variables(recorded: Mapping[str, str], environment: ProgramEnvironment) -> dict[str, str]:
+    """The recorded variables that move results, and this machine's search paths."""
+    plain = {name: value for name, value in recorded.items() if isinstance(value, str) and "[redacted:" not in value}
+    found = {name: value for name, value in passed_variables(plain).items() if name not in _OF_HERE}
+    found |= {name: plain[name] for name in _MOVES_RESULTS if name in plain}
+    found |= {name: os.environ[name] for name in _OF_HERE if name in os.environ}
+    folders = [str(folder / "bin") for folder in environment.folders]
+    found["PATH"] = os.pathsep.join([*folders, found.get("PATH", os.defpath)])
+    return found
+
+
+@contextmanager
+def _standing_in(folder: Path, variables: Mapping[str, str], *, quiet: bool) -> Iterator[None]:
+    """Be, for a while, a process in ``folder`` with these variables, empty standard input, and output put aside."""
+    before, before_variables = os.getcwd(), dict(os.environ)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(number) for number in (0, 1, 2)]
+    nothing = os.open(os.devnull, os.O_RDWR)
+    try:
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(variables)
+        os.dup2(nothing, 0)
+        for number in (1, 2):
+            os.dup2(nothing if quiet else kept[2], number)
+        yield
+    finally:
+        for number, copy in enumerate(kept):
+            os.dup2(copy, number)
+            os.close(copy)
+        os.close(nothing)
+        os.environ.clear()
+        os.environ.update(before_variables)
+        os.chdir(before)

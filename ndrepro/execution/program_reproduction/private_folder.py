@@ -1,0 +1,206 @@
+"""The folder in which a program runs again: its commit and patch, and the files that it read, by their digests.
+
+    commit, patch, untracked files ── check_out ──> place        from a repository that is here
+    inputs elsewhere ── digest equal? ──> copied below place, or left where they are and shown
+    declared data    ── every digest equal? ──> left where they are and shown, by a link where place would hold them
+
+An input counts as available where a file with the recorded digest is found: in the checkout, or where the program read
+it. What is not is named; nothing else takes its place.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand, RecordedData, is_below
+from ndrepro.execution.sandbox.confinement import expect_harmless
+from ndrepro.protocol.errors import SandboxError, UsageError
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.program_record import ProgramFile
+from ndrepro.protocol.training_record import SOURCE
+from provenance.attestation.manifest import Manifest
+from provenance.comparison.recorded_tree import SourceState, check_out
+from provenance.errors import DigestError, SourceError, StorageError
+from provenance.formats.atomic_io import make_folder, storage_error
+from provenance.formats.bounded_read import LOG_BYTES, read_bounded
+from provenance.formats.digest import file_digest
+from provenance.formats.listing import parse
+
+_COPY_BYTES = 256 << 20
+_ENVIRONMENT = ("site-packages", "dist-packages")
+
+
+@dataclass(frozen=True)
+class PrivateFolder:
+    """A folder with what a program had.
+
+    Attributes:
+        place: what stands for the top of its repository, or for its working folder where there was none.
+        working_folder: where the command is started.
+        shown: files elsewhere that it read, which are here with the recorded digest.
+        available, wanted: how many of the inputs are here, and how many there were.
+        missing: the others, each with the reason, in words.
+        differences: where the code is not what was recorded, in words.
+    """
+
+    place: Path
+    working_folder: Path
+    shown: tuple[Path, ...]
+    available: int
+    wanted: int
+    missing: tuple[str, ...]
+    differences: tuple[str, ...]
+
+
+def build(
+    command: RecordedCommand, manifest: Manifest, folder: RunFolder, place: Path, repositories: Sequence[Path]
+) -> PrivateFolder:
+    """Fill the new folder ``place``.
+
+    Args:
+        folder: the signed copy of the run, with its patch and untracked files.
+        repositories: folders that may be in a repository with the commit; the first that has it is used.
+
+    Raises UsageError where the code cannot be had, StorageError.
+    """
+    top = command.top or command.working_folder
+    differences = _code(command, manifest, folder, place, repositories)
+    working_folder = place / command.working_folder.relative_to(top) if is_below(command.working_folder, top) else place
+    make_folder(working_folder)
+    _expect_inside(place, working_folder)
+    shown: list[Path] = []
+    missing: list[str] = []
+    wanted = 0
+    for data in command.data:
+        wanted += 1
+        problem = _show_data(data, command.working_folder / data.path, top, place, folder, shown)
+        missing += [f"data {data.path}: {problem}"] if problem else []
+    for file in command.inputs:
+        path = command.working_folder / file.path
+        if _is_of_an_environment(path):
+            continue
+        wanted += 1
+        problem = _bring(file, path, _here(path, top, place), place)
+        if problem:
+            missing.append(f"input {file.path}: {problem}")
+        elif not is_below(path, top) or (file.size or 0) > _COPY_BYTES:
+            shown.append(path)
+    return PrivateFolder(
+        place, working_folder, tuple(shown), wanted - len(missing), wanted, tuple(missing), differences
+    )
+
+
+def _code(
+    command: RecordedCommand, manifest: Manifest, folder: RunFolder, place: Path, repositories: Sequence[Path]
+) -> tuple[str, ...]:
+    """Check the commit out; what differs from it. Without a commit the code is among the inputs, or unknown."""
+    if command.top is None:
+        if not command.inputs:
+            raise UsageError(
+                f"{manifest.invocation_id}: no commit was recorded, nor the files that it read: its code is not known",
+                "commit the code to git, and record it again",
+            )
+        make_folder(place)
+        return ("code: no commit was recorded; only the files that it is known to have read are there",)
+    described = manifest.dependency(SOURCE)
+    state = SourceState((described.annotations if described else None) or {}, folder.root)
+    problem = SourceError("no repository was named")
+    for repository in repositories:
+        try:
+            return tuple(f"code: {caveat}" for caveat in check_out(state, repository, place))
+        except SourceError as error:
+            problem = error
+            shutil.rmtree(place, ignore_errors=True)
+    raise UsageError(
+        f"{manifest.invocation_id}: its code cannot be checked out: {problem.message}",
+        "clone its repository, and run this there or name it with --repository DIR",
+    )
+
+
+def _here(path: Path, top: Path, place: Path) -> Path | None:
+    """Where a recorded path is in the private folder; ``None`` for one outside of the recorded folder."""
+    return place / os.path.relpath(path, top) if is_below(path, top) else None
+
+
+def _bring(file: ProgramFile, path: Path, here: Path | None, place: Path) -> str:
+    """Have an input at ``here``, or see that it is at ``path`` where it was read; why it is not, in words."""
+    if file.sha256 is None:
+        return f"not digested when it was recorded ({file.reason})" if file.reason else "not digested"
+    if here is not None and _digest(here) == file.sha256:
+        return ""
+    try:
+        expect_harmless(path, (), ())
+    except SandboxError as error:
+        return error.message
+    found = _digest(path)
+    if found is None:
+        return "not here"
+    if found != file.sha256:
+        return f"another file here ({path})"
+    if here is not None:
+        _put(path, here, place, link=(file.size or 0) > _COPY_BYTES)
+    return ""
+
+
+def _show_data(data: RecordedData, path: Path, top: Path, place: Path, folder: RunFolder, shown: list[Path]) -> str:
+    """Have declared data in the private folder, or show them where they are; why they are not, in words."""
+    here = _here(path, top, place)
+    try:
+        expected = parse(read_bounded(folder.root / data.listing, LOG_BYTES).decode("utf-8", "surrogateescape"))
+        if here is not None and _all_equal(here, expected):
+            return ""
+        expect_harmless(path, (), ())
+    except (DigestError, SandboxError) as error:
+        return error.message
+    except OSError as error:
+        return f"its files are not listed ({error.strerror})"
+    if not _all_equal(path, expected):
+        return f"not here, or other files ({path})"
+    shown.append(path)
+    if here is not None and not here.exists():
+        _put(path, here, place, link=True)
+    elif here is not None:
+        return f"a part of it is in the commit and the rest at {path}: have it outside of the repository"
+    return ""
+
+
+def _all_equal(path: Path, expected: Mapping[str, str]) -> bool:
+    """Whether every listed file is there, below a folder or as the one file itself."""
+    if path.is_file():
+        return list(expected.values()) == [_digest(path)]
+    return path.is_dir() and all(_digest(path / name) == digest for name, digest in expected.items())
+
+
+def _put(path: Path, here: Path, place: Path, *, link: bool) -> None:
+    """Copy or link a file into the private folder. Raises UsageError where a link of the code leads out of it."""
+    try:
+        make_folder(here.parent)
+        _expect_inside(place, here.parent)
+        here.unlink(missing_ok=True)
+        if link:
+            here.symlink_to(path)
+        else:
+            shutil.copyfile(path, here)
+    except OSError as error:
+        raise storage_error(here, error) from error
+
+
+def _expect_inside(place: Path, folder: Path) -> None:
+    if not folder.resolve().is_relative_to(place.resolve()):
+        raise UsageError(f"{folder.name}: a link of the recorded code leads out of it, to {folder.resolve()}")
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        return file_digest(path).sha256 if path.is_file() else None
+    except (DigestError, StorageError, OSError):
+        return None
+
+
+def _is_of_an_environment(path: Path) -> bool:
+    """Whether a file belongs to an installed distribution, which is compared with the environment."""
+    return any(part in _ENVIRONMENT for part in path.parts)

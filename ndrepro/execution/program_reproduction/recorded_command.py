@@ -1,0 +1,174 @@
+"""What is executed again: the command of a recorded program or script, as its manifest has it.
+
+What a manifest does not say is not guessed: words that were redacted, and a working folder that was not recorded, end
+in an error that names them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.program_record import ProgramFile, ProgramRecord
+from ndrepro.protocol.run_kind import PROGRAM, SCRIPT, run_kind
+from provenance.attestation.manifest import DATASET, Manifest, Resource
+from provenance.attestation.run_files import inside
+from provenance.capture.unavailable import at
+from provenance.formats.bounded_read import LOG_BYTES, read_bounded
+from provenance.recording.script_record import ScriptRecord
+
+_REDACTED = "[redacted:"
+# what a script's session writes into the folder of its own run
+_SCRIPT_METRICS, _SCRIPT_OUTPUTS = ("**/metrics.jsonl",), ("**/artifacts/**",)
+
+
+@dataclass(frozen=True)
+class RecordedData:
+    """Declared data: their path as it was given, and the file of the run that lists every digest."""
+
+    path: str
+    listing: str
+
+
+@dataclass(frozen=True)
+class RecordedCommand:
+    """A command with everything that its manifest says of how to run it.
+
+    Attributes:
+        kind: program or script.
+        words: those of the command line.
+        executable: the file that the first word named, with its digest where one was recorded.
+        working_folder: an absolute path of the machine where it ran.
+        top: the top of the repository that the working folder was in, likewise; ``None`` where it was in none.
+        inputs: the files that it is known to have read.
+        data: what was declared with --data.
+        interpreter: the version of the Python that did the work; "" where none was seen.
+        interpreter_path: its file, which a shim or a link may have led to.
+    """
+
+    kind: str
+    name: str
+    words: tuple[str, ...]
+    executable: Resource
+    working_folder: Path
+    top: Path | None
+    inputs: tuple[ProgramFile, ...]
+    data: tuple[RecordedData, ...]
+    outputs: tuple[str, ...]
+    metrics: tuple[str, ...]
+    seeds: Mapping[str, int]
+    trail: str
+    interpreter: str
+    interpreter_path: str
+
+    @classmethod
+    def of(cls, manifest: Manifest, folder: RunFolder) -> RecordedCommand:
+        """The command of a run whose signed files are in ``folder``. Raises UsageError for what cannot be repeated."""
+        kind = run_kind(manifest)
+        if kind not in (PROGRAM, SCRIPT):
+            raise UsageError(
+                f"{manifest.invocation_id}: unknown build type {manifest.build_type!r}: how to run it is not known"
+            )
+        made = cls._of_program(manifest, folder) if kind == PROGRAM else cls._of_script(manifest)
+        made._expect_complete(manifest.invocation_id)
+        return made
+
+    @classmethod
+    def _of_program(cls, manifest: Manifest, folder: RunFolder) -> RecordedCommand:
+        record = ProgramRecord.of(manifest)
+        return cls(
+            PROGRAM,
+            record.name,
+            record.command,
+            record.executable,
+            Path(record.working_folder),
+            _top(record.source),
+            _listed(folder.inputs) or record.inputs,
+            tuple(map(_data, record.datasets)),
+            record.wanted_outputs,
+            record.wanted_metrics,
+            dict(_seeds(record.seeds)),
+            record.trail,
+            record.interpreters[0].version.split()[0] if record.interpreters else "",
+            record.interpreters[0].executable if record.interpreters else "",
+        )
+
+    @classmethod
+    def _of_script(cls, manifest: Manifest) -> RecordedCommand:
+        record = ScriptRecord.of(manifest)
+        source = manifest.dependency("source") or Resource("source")
+        version = at(manifest.machine, "interpreter", "version")
+        return cls(
+            SCRIPT,
+            record.name,
+            record.command,
+            Resource("executable", uri=record.command[0] if record.command else None),
+            Path(record.working_folder),
+            _top(source),
+            (),
+            (),
+            _SCRIPT_OUTPUTS,
+            _SCRIPT_METRICS,
+            dict(_seeds(record.seeds)),
+            "off",
+            version.split()[0] if isinstance(version, str) and version else "",
+            record.command[0] if record.command else "",
+        )
+
+    def _expect_complete(self, run: str) -> None:
+        if not self.words:
+            raise UsageError(f"{run}: it recorded no command", "ask its author how it was started")
+        hidden = [number for number, word in enumerate(self.words) if _REDACTED in word]
+        if hidden:
+            place = ", ".join(str(number) for number in hidden)
+            raise UsageError(
+                f"{run}: its command held a secret, which was redacted (argument {place})",
+                "pass secrets by a file or variable; or run it by hand: ndrepro record -- COMMAND",
+            )
+        if not self.working_folder.is_absolute():
+            raise UsageError(
+                f"{run}: its working folder was not recorded", "record it again with this version of ndrepro"
+            )
+
+
+def _top(source: Resource) -> Path | None:
+    """The top of the recorded repository; ``None`` where there was no commit."""
+    top = at(source.annotations, "root")
+    return Path(top) if isinstance(top, str) and "gitCommit" in (source.digest or {}) else None
+
+
+def _data(resource: Resource) -> RecordedData:
+    listing = at(resource.annotations, "listing")
+    name = listing if isinstance(listing, str) and inside(listing) else "no listing was recorded"
+    return RecordedData(resource.name.removeprefix(DATASET), name)
+
+
+def _listed(path: Path) -> tuple[ProgramFile, ...]:
+    """Every file that inputs.json lists, which is one of the run's signed files."""
+    if not path.is_file():
+        return ()
+    document: Any = json.loads(read_bounded(path, LOG_BYTES))
+    listed = document.get("files") if isinstance(document, dict) else None
+    found = map(ProgramFile.from_json, listed if isinstance(listed, list) else ())
+    return tuple(file for file in found if file is not None)
+
+
+def _seeds(recorded: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    for name, value in recorded.items():
+        try:
+            yield name, int(value)
+        except (TypeError, ValueError):
+            continue
+
+
+def is_below(path: Path, top: Path) -> bool:
+    """Whether a recorded path is ``top`` or below it, by its words alone."""
+    return os.path.normpath(path) == os.path.normpath(top) or Path(os.path.normpath(path)).is_relative_to(
+        os.path.normpath(top)
+    )

@@ -1,0 +1,133 @@
+"""What can be checked of a recorded program: its manifest is made again from the files that lie beside it.
+
+    9  request      program.json, which was there before the program started, is what was signed
+    10 environment  machine, variables and distributions are those of environment.json
+    11 source       the source is not said to be cleaner than the kept patch and files show
+    12 files        inputs.json and outputs.json are those that were signed, and every copy is the file that it is of
+    13 trail        every process's trail is whole
+    14 metrics      every row is whole
+    15 outcome      outcome, exit code, stops and the recorder's error agree
+    16 times        start, end, attempts and the ledger's times agree
+
+What the recorder saw of the program (streams, usage, interpreters) is its word: no file implies it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ndrepro.execution.runs.predicate_check import check_members, expect_equal
+from ndrepro.execution.runs.run_checks import CheckResult, RunCheck
+from ndrepro.execution.verification.script_checks import check_environment, metrics, source, times
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.messages import read_json
+from ndrepro.protocol.program_record import BUILDER, ERROR, FACTS, INPUTS, LISTED, OUTPUTS, PARAMETERS, ProgramRecord
+from provenance.attestation.manifest import NOT_RECORDED, Manifest, Resource
+from provenance.errors import ManifestError, TrailError
+from provenance.formats.bounded_read import LOG_BYTES, read_bounded
+from provenance.formats.digest import file_digest
+from provenance.formats.trail import Trail
+
+_ASK = "ask its author"
+
+
+def request(root: Path, manifest: Manifest) -> CheckResult:
+    """9: what was asked for is what was signed."""
+    expect_equal("builder.id", manifest.builder.id, BUILDER)
+    asked = read_json(RunFolder(root).program)
+    check_members("externalParameters", manifest.external_parameters, asked)
+    for where, found, known in (
+        ("externalParameters", manifest.external_parameters, PARAMETERS),
+        ("internalParameters", manifest.internal_parameters, FACTS),
+    ):
+        if odd := sorted(set(found) - set(known)):
+            raise ManifestError(f"{where}.{odd[0]}: expected {', '.join(known)}", _ASK)
+    record = ProgramRecord.of(manifest)
+    return CheckResult("request", "pass", f"{record.name}: {' '.join(record.command)[:200]}")
+
+
+def environment(root: Path, manifest: Manifest) -> CheckResult:
+    """10: machine, variables and distributions are those that were captured."""
+    folder = RunFolder(root)
+    if not folder.environment.exists():
+        check_environment(manifest, {"unavailable": "not captured"}, {})
+        return CheckResult("environment", "skip", "it was not captured: the recording ended before")
+    captured = read_json(folder.environment)
+    record = ProgramRecord.of(manifest)
+    # a program that ran no Python has no distributions, whatever the file says of why
+    known = captured if record.interpreters else {**captured, "distributions": {"installed": []}}
+    check_environment(manifest, known, {}, machine_of=captured)
+    return CheckResult("environment", "pass", f"{len(record.distributions)} distributions, variables, machine")
+
+
+def files(root: Path, manifest: Manifest) -> CheckResult:
+    """12: the lists of files are the signed ones, and the copies are of those files."""
+    folder, kept = RunFolder(root), {item.path: item.sha256 for item in manifest.artifacts}
+    counts = []
+    for name, path, resource in (
+        (INPUTS, folder.inputs, manifest.dependency(INPUTS)),
+        (OUTPUTS, folder.outputs, manifest.byproduct(OUTPUTS)),
+    ):
+        listed = _listed(name, path, resource)
+        for file in listed:
+            copy = file.get("copy")
+            if copy is not None and kept.get(copy) != file.get("sha256"):
+                raise ManifestError(f"{path.name}: {copy} is another file than {file.get('path')}", _ASK)
+        counts.append(f"{name}: {len(listed)}")
+    return CheckResult("files", "pass", ", ".join(counts))
+
+
+def _listed(name: str, path: Path, resource: Resource | None) -> list[Mapping[str, Any]]:
+    """The files in a list. Raises ManifestError where list and manifest differ."""
+    if resource is None:
+        if path.exists():
+            raise ManifestError(f"{name}: {path.name} is there, and the manifest has none", _ASK)
+        return []
+    expect_equal(f"{name}.digest", dict(resource.digest or {}).get("sha256"), file_digest(path).sha256)
+    found = json.loads(read_bounded(path, LOG_BYTES))["files"]
+    described = resource.annotations or {}
+    expect_equal(f"{name}.files", described.get("files"), found[:LISTED])
+    expect_equal(f"{name}.count", described.get("count"), len(found))
+    listed: list[Mapping[str, Any]] = found
+    return listed
+
+
+def trail(root: Path, manifest: Manifest) -> CheckResult:
+    """13: every trail is whole; a process that was killed may have left half a record."""
+    folder = RunFolder(root)
+    paths = sorted(folder.trails.glob("*")) if folder.trails.is_dir() else []
+    if not paths:
+        return CheckResult("trail", "skip", "no optimizer step was seen")
+    records = 0
+    for path in paths:
+        recorded = Trail(path)
+        problems = recorded.problems()
+        if problems and not (recorded.torn_bytes and len(problems) == 1):
+            raise TrailError(f"{path.name}: {'; '.join(problems)}", _ASK)
+        records += len(recorded)
+    return CheckResult("trail", "pass", f"{records} records in {len(paths)} trails")
+
+
+def outcome(root: Path, manifest: Manifest) -> CheckResult:
+    """15: how it ended is told once only."""
+    record, code = ProgramRecord.of(manifest), manifest.exit_code
+    failed = manifest.byproduct(ERROR) or manifest.byproduct(NOT_RECORDED)
+    if isinstance(code, int) and not failed:
+        expect_equal("outcome", manifest.outcome, outcome_of(code, record.stops))
+    elif manifest.outcome == "completed" and (failed is None or code != 0):
+        raise ManifestError(f"outcome: completed, with exit code {code}", _ASK)
+    error = f"; recording: {record.error}" if record.error else ""
+    return CheckResult("outcome", "pass", f"{manifest.outcome}, exit code {record.exit_code}{error}")
+
+
+def outcome_of(exit_code: int, stops: tuple[str, ...]) -> str:
+    """The outcome that an exit code and the signals that asked a program to stop imply."""
+    if stops:
+        return "interrupted"
+    return "killed" if exit_code < 0 else "failed" if exit_code else "completed"
+
+
+CHECKS: tuple[RunCheck, ...] = (request, environment, source, files, trail, metrics, outcome, times)

@@ -1,0 +1,128 @@
+"""The verdict on a program that was run again: by what both runs left, and never against an honest one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ndrepro.analysis.results.program_verdict import ProgramResults, judge_program
+from ndrepro.analysis.results.reproduction_verdict import Judgement
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.verdicts import CHECKED, FAILED, NOT_CHECKED, claim
+from provenance.formats.trail import TensorName, TrailWriter, float_bits
+
+HAD = claim("inputs", True, "3 of 3")
+SAME = claim("environment", True, "as recorded")
+A, B = "a" * 64, "b" * 64
+
+
+def side(
+    root: Path, name: str, *, code: Any = 0, outputs: Any = None, rows: Any = (), losses: Any = None
+) -> ProgramResults:
+    """What a run left; ``losses`` make a trail whose weights are determined by them."""
+    folder = RunFolder(root / name)
+    if losses is not None:
+        folder.trails.mkdir(parents=True)
+        with TrailWriter(folder.trails / "trail-7-1700000000-0.bin", [TensorName("weight", (2,), "float32")]) as trail:
+            records = [(step, float_bits(loss), hash(loss) & 0xFFFF) for step, loss in enumerate(losses)]
+            trail.append(np.array(records, dtype=np.uint64))
+    return ProgramResults(folder, code, outputs or {}, tuple(rows))
+
+
+def judged(then: ProgramResults, now: ProgramResults, **changes: Any) -> Judgement:
+    return judge_program(then, now, **{"inputs": HAD, "environment": SAME, **changes})
+
+
+def rows(losses: Sequence[float], **more: Any) -> list[dict[str, Any]]:
+    return [{"step": step, "loss": loss, **more} for step, loss in enumerate(losses)]
+
+
+def claims(judgement: Judgement) -> dict[str, str]:
+    return {item.name: item.status for item in judgement.claims}
+
+
+LOSSES = (0.0, 1.0, 0.5, 0.25)
+
+
+def test_equal_bits_of_everything_are_identical(tmp_path: Path) -> None:
+    left = {"outputs": {"model.pt": A}, "rows": rows(LOSSES), "losses": LOSSES}
+    found = judged(side(tmp_path, "then", **left), side(tmp_path, "now", **left))
+    assert found.verdict == "identical" and found.passes and found.compared_steps == 4
+    assert set(claims(found).values()) == {CHECKED}
+
+
+def test_the_clock_s_metrics_are_left_aside_and_named(tmp_path: Path) -> None:
+    then = side(tmp_path, "then", rows=rows(LOSSES, epoch_time=1.0, images_per_second=9.0))
+    now = side(tmp_path, "now", rows=rows(LOSSES, epoch_time=2.0, images_per_second=8.0))
+    found = judged(then, now)
+    assert found.verdict == "identical"
+    evidence = {item.name: item.evidence for item in found.claims}["metrics"]
+    assert evidence == "4 rows equal; not compared: epoch_time, images_per_second"
+
+
+def test_a_metric_that_only_sounds_like_the_clock_counts(tmp_path: Path) -> None:
+    then, now = (side(tmp_path, name, rows=[{"timestep": count}]) for name, count in (("then", 1), ("now", 9)))
+    assert judged(then, now).verdict == "undecided"
+
+
+def test_losses_within_tolerances_are_close_and_bytes_decide_nothing(tmp_path: Path) -> None:
+    near = tuple(loss * (1 + 1e-6) for loss in LOSSES)
+    then = side(tmp_path, "then", outputs={"model.pt": A}, rows=rows(LOSSES), losses=LOSSES)
+    now = side(tmp_path, "now", outputs={"model.pt": B}, rows=rows(near), losses=near)
+    found = judged(then, now)
+    assert found.verdict == "close" and found.passes
+    assert found.divergence is not None and found.divergence.step == 1 and found.divergence.tensors == ("weight",)
+    assert claims(found)["outputs"] == NOT_CHECKED and FAILED not in claims(found).values()
+    assert 0 < found.largest_loss_difference < 1e-5
+
+
+def test_another_trajectory_is_undecided_and_accuses_nobody(tmp_path: Path) -> None:
+    other = (0.0, 1.3, 0.9, 0.7)
+    then, now = side(tmp_path, "then", losses=LOSSES), side(tmp_path, "now", losses=other)
+    found = judged(then, now)
+    assert found.verdict == "undecided" and "bits differ from step 1 (weight)" in found.because
+
+
+def test_equal_steps_with_other_metrics_are_inconsistent(tmp_path: Path) -> None:
+    then = side(tmp_path, "then", rows=[{"accuracy": 0.95}], losses=LOSSES)
+    now = side(tmp_path, "now", rows=[{"accuracy": 0.71}], losses=LOSSES)
+    found = judged(then, now)
+    assert found.verdict == "inconsistent" and "accuracy" in found.because
+
+
+UNDECIDED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "another exit code": ({"outputs": {"o": A}}, {"outputs": {"o": A}, "code": 1}, "another exit code: 0 then, 1 now"),
+    "nothing to compare": ({}, {}, "nothing that can be compared"),
+    "an output that is missing": ({"outputs": {"o": A, "p": A}}, {"outputs": {"o": A}}, "missing: p"),
+    "an output that differs": ({"outputs": {"o": A}}, {"outputs": {"o": B}}, "differ: o"),
+    "an output without digest": ({"outputs": {"o": None}}, {"outputs": {"o": None}}, "differ: o"),
+    "a new output": ({"outputs": {"o": A}}, {"outputs": {"o": A, "n": B}}, "new: n"),
+    "fewer rows": ({"rows": rows(LOSSES)}, {"rows": rows(LOSSES[:2])}, "4 rows then, 2 now"),
+    "text instead of a number": ({"rows": [{"loss": 1.0}]}, {"rows": [{"loss": "nan"}]}, "loss"),
+    "fewer steps": ({"losses": LOSSES}, {"losses": LOSSES[:2]}, "4 steps then, 2 now"),
+    "no trail": ({"losses": LOSSES}, {}, "1 trail then, 0 now"),
+}
+
+
+@pytest.mark.parametrize("case", UNDECIDED)
+def test_what_decides_nothing_is_undecided(case: str, tmp_path: Path) -> None:
+    then, now, because = UNDECIDED[case]
+    found = judged(side(tmp_path, "then", **then), side(tmp_path, "now", **now))
+    assert found.verdict == "undecided" and because in found.because
+
+
+def test_a_missing_input_excuses_every_difference(tmp_path: Path) -> None:
+    then, now = side(tmp_path, "then", losses=LOSSES), side(tmp_path, "now", losses=(0.0, 1.0001, 0.5, 0.25))
+    assert judged(then, now).verdict == "close"
+    lost = claim("inputs", None, "input data.bin: not here")
+    found = judged(then, now, inputs=lost, whole=False)
+    assert (found.verdict, found.because) == ("undecided", "inputs: input data.bin: not here")
+
+
+def test_the_judgement_is_plain_json(tmp_path: Path) -> None:
+    found = judged(side(tmp_path, "then", losses=LOSSES), side(tmp_path, "now", losses=(0.0, float("inf"), 1.0, 1.0)))
+    assert found.to_json()["verdict"] == "undecided" and found.to_json()["largest_loss_difference"] == "inf"

@@ -1,0 +1,224 @@
+"""``ndrepro reproduce`` of recorded programs and scripts: in a sandbox, compared, judged, signed; what is refused."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from program_projects import HELPER, TRAIN, Project, current_folder
+from recorded_runs import Answer
+from script_runs import ScriptRun, sign_again
+
+import provenance
+from ndrepro.analysis.results.results import read_results
+from ndrepro.analysis.results.reviewer_verdicts import read_attestations
+from ndrepro.execution.sandbox.sandbox import AUTO, choose
+from ndrepro.protocol.verdicts import NO_SANDBOX
+from provenance.attestation.trust import TrustPolicy
+
+RUNS = Path("runs")
+Ndrepro = Callable[..., Answer]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project.make(tmp_path / "project")
+
+
+def reproduced(ndrepro: Ndrepro, run: Path, *words: str) -> Answer:
+    """Where this machine has no sandbox, the code of the tests is trusted."""
+    trust = ("--trust-code",) if choose(AUTO, container=False)[0] == NO_SANDBOX else ()
+    return ndrepro("reproduce", str(run), *trust, *words)
+
+
+def claims(answer: Answer) -> dict[str, tuple[str, str]]:
+    return {each["name"]: (each["status"], each["evidence"]) for each in answer.json["repeated"][0]["claims"]}
+
+
+def test_a_program_is_repeated_from_its_manifest(ndrepro: Ndrepro, project: Project, own_home: Path) -> None:
+    run = project.record(RUNS, own_home)
+    (project.root / "train.py").write_text("raise SystemExit('not the recorded code')")  # the commit has it
+    (project.root / "helper.py").write_text(HELPER)  # and the patch that
+    answer = reproduced(ndrepro, run.root, "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["verdict"] == "identical" and answer.json["differences"] == []
+    found = claims(answer)
+    assert found["outputs"] == ("checked", "2 of 2 files equal by digest")
+    assert found["metrics"] == ("checked", "3 rows equal")
+    assert found["inputs"][1].startswith("3 of 3") and found["environment"][0] == "checked"
+    assert not (project.root / ".ndrepro-home").exists() and Path.cwd().name == "work"
+    first, second = ndrepro("list", "--json").json["runs"]
+    assert (first["kind"], second["kind"], second["origin"]) == ("original", "repetition", run.root.name)
+    assert ndrepro("verify", second["run"]).code == 0
+    # the verdict counts, on a run that is no training
+    trust = TrustPolicy.load(own_home)
+    (held,) = read_attestations(read_results(RUNS, policy=trust), trust).on_others
+    assert (held.run.run_id, held.verdict, held.repeated) == (run.root.name, "identical", (second["run"],))
+
+
+def test_it_is_shown_before_and_after(ndrepro: Ndrepro, project: Project, own_home: Path) -> None:
+    run = project.record(RUNS, own_home)
+    (project.root / "data.txt").write_text("2.0")
+    answer = reproduced(ndrepro, run.root)
+    assert "patched: helper.py" in answer.out
+    assert "differs  input data.txt: another file here" in answer.out
+    assert "verdict    undecided" in answer.out and answer.code == 1, "without its data it cannot run"
+    assert "exit code: 0 then, 1 now" in answer.out
+
+
+def test_other_results_are_undecided(ndrepro: Ndrepro, tmp_path: Path, own_home: Path) -> None:
+    text = TRAIN.replace("import json,", "import os, json,").replace("repr(start)", "os.urandom(8).hex()")
+    run = Project.make(tmp_path / "other", text).record(RUNS, own_home, metrics=())
+    answer = reproduced(ndrepro, run.root, "--json")
+    assert (answer.code, answer.json["verdict"]) == (1, "undecided")
+    assert claims(answer)["outputs"] == ("failed", "1 of 2 files equal by digest; differ: model.txt")
+
+
+def test_the_program_sees_nothing_of_the_reviewer(
+    ndrepro: Ndrepro, tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if choose(AUTO, container=False)[0] == NO_SANDBOX:
+        pytest.skip("no sandbox on this machine")
+    monkeypatch.setenv("MY_TOKEN", "abc")
+    places = [str(own_home), str(tmp_path / "other" / "train.py")]
+    text = (
+        "import os, pathlib\n"
+        f"pathlib.Path('model.txt').write_text(str([os.path.exists(p) for p in {places!r}]"
+        " + ['MY_TOKEN' in os.environ, 'NDREPRO_HOME' in os.environ]))\n"
+    )
+    run = Project.make(tmp_path / "other", text).record(RUNS, own_home, sys.executable, "train.py", metrics=())
+    assert (run.output_copies / "model.txt").read_text() == "[True, True, True, False]"
+    answer = reproduced(ndrepro, run.root, "--json")
+    again = RUNS / "fit" / answer.json["repeated"][0]["run"] / "outputs" / "model.txt"
+    assert again.read_text() == "[False, False, False, False]"
+    assert answer.json["execution"]["sandbox"] != NO_SANDBOX
+
+
+def test_a_repository_that_was_moved_is_named(ndrepro: Ndrepro, project: Project, own_home: Path) -> None:
+    run = project.record(RUNS, own_home)
+    project.root.rename(project.root.with_name("moved"))
+    answer = reproduced(ndrepro, run.root)
+    assert answer.code == 2 and "its code cannot be checked out" in answer.err and "--repository DIR" in answer.err
+    answer = reproduced(ndrepro, run.root, "--repository", str(project.root.with_name("moved")), "--json")
+    assert answer.json["differences"] == ["input data.txt: not here"]
+
+
+def test_code_without_a_repository_is_taken_by_its_digest(ndrepro: Ndrepro, project: Project, own_home: Path) -> None:
+    shutil.rmtree(project.root / ".git")
+    run = project.record(RUNS, own_home)
+    answer = reproduced(ndrepro, run.root, "--json")
+    assert answer.json["verdict"] == "identical", answer.json
+    assert answer.json["differences"] == [
+        "code: no commit was recorded; only the files that it is known to have read are there"
+    ]
+
+
+def test_declared_data_are_shown_where_they_are_with_every_digest(
+    ndrepro: Ndrepro, tmp_path: Path, own_home: Path
+) -> None:
+    text = TRAIN.replace("data.txt", "data/part/0.txt")
+    project = Project.make(tmp_path / "declared", text)
+    (project.root / ".gitignore").write_text("data\n")
+    (project.root / "data" / "part").mkdir(parents=True)
+    for number in range(2):
+        (project.root / "data" / "part" / f"{number}.txt").write_text(f"{number + 1}.5")
+    run = project.record(RUNS, own_home, data=(Path("data"),))
+    answer = reproduced(ndrepro, run.root, "--json")
+    assert (answer.code, answer.json["verdict"]) == (0, "identical"), answer.json
+    assert claims(answer)["inputs"][1].startswith("3 of 3")
+    (project.root / "data" / "part" / "1.txt").write_text("other")  # no file that it opens
+    answer = reproduced(ndrepro, run.root, "--json")
+    assert answer.json["differences"][-1].startswith("data data: not here, or other files")
+    assert answer.json["verdict"] == "undecided"
+
+
+def test_no_link_of_the_code_leads_a_copy_out_of_its_folder(ndrepro: Ndrepro, tmp_path: Path, own_home: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    project = Project.make(tmp_path / "linked", "print(open('link/authorized').read())")
+    (project.root / "link").mkdir()
+    (project.root / "link" / "authorized").write_text("the author's key")
+    run = project.record(RUNS, own_home, sys.executable, "train.py", metrics=())
+    shutil.rmtree(project.root / "link")
+    (project.root / "link").symlink_to(outside)
+    project.git("add", "link")
+    project.git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a link")
+    linked = project.record(RUNS, own_home, "sh", "-c", "true", metrics=())
+    (project.root / "link").unlink()
+    (project.root / "link").mkdir()
+    (project.root / "link" / "authorized").write_text("the author's key")
+    # a manifest that names the link's commit, and a file behind it
+    manifest = ScriptRun(tmp_path, (Path.cwd() / linked.root).relative_to(tmp_path)).manifest
+    lie = ScriptRun(tmp_path, (Path.cwd() / run.root).relative_to(tmp_path))
+    rest = [item for item in lie.manifest.dependencies if item.name != "source"]
+    source = next(item for item in manifest.dependencies if item.name == "source")
+    for name in ("source.patch", "untracked"):
+        shutil.rmtree(run.root / name, ignore_errors=True)
+        (run.root / name).unlink(missing_ok=True)
+        if (linked.root / name).is_file():
+            shutil.copy(linked.root / name, run.root / name)
+        elif (linked.root / name).is_dir():
+            shutil.copytree(linked.root / name, run.root / name)
+    sign_again(lie, dependencies=(source, *rest))
+    (RUNS / "ledger.jsonl").unlink()
+    answer = reproduced(ndrepro, run.root)
+    assert answer.code == 2 and "a link of the recorded code leads out of it" in answer.err, answer.err + answer.out
+    assert list(outside.iterdir()) == []
+
+
+def test_secrets_in_the_command_are_named(ndrepro: Ndrepro, project: Project, own_home: Path) -> None:
+    secret = "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
+    run = project.record(RUNS, own_home, sys.executable, "train.py", "0.25", "--token", secret)
+    answer = reproduced(ndrepro, run.root)
+    assert answer.code == 2 and "was redacted (argument 4)" in answer.err
+
+
+def test_options_of_other_kinds_are_refused(ndrepro: Ndrepro, project: Project, own_home: Path) -> None:
+    run = project.record(RUNS, own_home)
+    for words, option in ((("--spot", "1"), "--spot"), (("--env", "torch-1.13.1"), "--env")):
+        answer = reproduced(ndrepro, run.root, *words)
+        assert answer.code == 2 and f"{option}: it is the run of a program or script" in answer.err
+
+
+def test_a_program_that_was_interrupted_is_not_repeated(ndrepro: Ndrepro, project: Project, own_home: Path) -> None:
+    run = project.record(RUNS, own_home, "sh", "-c", "kill -9 $$")
+    answer = reproduced(ndrepro, run.root)
+    assert answer.code == 2 and "only a run that ended by itself is repeated" in answer.err
+
+
+def test_a_script_that_records_itself_is_repeated(ndrepro: Ndrepro, project: Project, own_home: Path) -> None:
+    (project.root / "fit.py").write_text(
+        "import ndrepro\n"
+        "@ndrepro.record(name='fit', seeds={'all': 3})\n"
+        "def fit(run, rate):\n"
+        "    run.log(step=1, loss=1 - rate)\n"
+        "    open('w.txt', 'w').write(str(rate))\n"
+        "    run.artifact('w.txt')\n"
+        "for rate in (0.1, 0.2):\n"
+        "    fit(rate=rate)\n"
+    )
+    subprocess.run([sys.executable, "fit.py"], cwd=project.root, check=True)
+    (project.root / "runs").rename(RUNS)
+    run = ndrepro("list", "--json").json["runs"][0]
+    answer = reproduced(ndrepro, Path(run["folder"]), "--json", "--repository", str(project.root))
+    assert answer.code == 0, answer.err + answer.out
+    assert answer.json["verdict"] == "identical"
+    assert claims(answer)["metrics"] == ("checked", "1 row equal")
+    assert claims(answer)["outputs"] == ("checked", "1 of 1 file equal by digest")
+
+
+def test_a_script_without_its_working_folder_is_named(ndrepro: Ndrepro, own_home: Path, project: Project) -> None:
+    with current_folder(project.root), provenance.record(name="fit", home=own_home) as session:
+        pass
+    folder = project.root / session.folder
+    run = ScriptRun(own_home.parent, folder.relative_to(own_home.parent))
+    asked = {key: value for key, value in run.manifest.external_parameters.items() if key != "workingFolder"}
+    sign_again(run, external_parameters=asked)
+    shutil.rmtree(project.root / "runs" / "fit" / ".lock", ignore_errors=True)
+    (project.root / "runs" / "ledger.jsonl").unlink()
+    answer = reproduced(ndrepro, folder)
+    assert answer.code == 2 and "its working folder was not recorded" in answer.err
