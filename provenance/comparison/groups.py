@@ -56,7 +56,7 @@ _IN_USE = re.compile(
 _RULES = (
     (r"external\.(command|data)", "circumstances", r"\1"),
     (r"external\.(workingFolder|trail|(?:outputs|metrics|data).*)", "circumstances", r"program's \1"),
-    (r"external\.asked(.*)", "experiment", r"command\1"),
+    (r"external\.asked\.?(.*)", "experiment", r"command's \1"),
     (r"observed\.(flags|threads)(.*?)\.(.+)", r"\1", r"\3 at the first step\2"),
     (r"observed\.seeds(.*?)\.(.+)", "seeds", r"\2\1"),
     (r"observed\.states(.*?)\.(.+)", "seeds", r"state of \2 before the first step\1"),
@@ -148,7 +148,10 @@ def _external(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """What was asked for. Of a run that asks for nothing but a command, the command is what was asked."""
     found = dict(parameters)
     if "command" in found and not found.keys() & {"experiment", "parameters"}:
-        found["asked"] = found.pop("command")
+        words = found.pop("command")
+        found["asked"] = (
+            {f"word {place}": word for place, word in enumerate(words, 1)} if isinstance(words, list) else words
+        )
     return found
 
 

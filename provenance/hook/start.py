@@ -93,6 +93,9 @@ class ProcessObserver:
         try:
             if self._torch is not None:
                 self._torch.finish()
+        except Exception as error:
+            self._process.note("torch", error)
+        try:
             self._process.write(ending, random_states())
         except Exception as error:
             self._process.note("end", error)

@@ -52,6 +52,7 @@ class TorchObserver:
             "loaders": [],
         }
         process.torch = self._facts
+        self._written = False
         # frames of the optimizers' steps that are under way, by thread
         self._under_way: dict[int, list[typing.Any]] = {}
         self._records = TrailRecords(self._torch, process, self._every) if self._every else None
@@ -66,13 +67,16 @@ class TorchObserver:
             self._follow_by_wrapper(module.Optimizer)
         if self._every:
             self._follow_backward()
+        # no flags: asking for threads would settle their number, which the program may still choose
+        self._facts["moments"].append({"name": "import", "flags": {}, "random": random_states(), "seeds": {}})
 
     def finish(self) -> None:
         """Write what waits, and the state of torch at the end."""
+        self._facts["steps"] = self._steps
+        self._facts["moments"] = [each for each in self._facts["moments"] if each["name"] != "exit"]
+        self._add_moment("exit")
         if self._records is not None:
             self._records.flush()
-        self._facts["steps"] = self._steps
-        self._add_moment("exit")
 
     def _follow_by_wrapper(self, optimizer_class: typing.Any) -> None:
         original = optimizer_class._hook_for_profile
@@ -174,11 +178,11 @@ class TorchObserver:
                 self._facts["optimizers"].append(name)
             self._optimizers = [ref for ref, alive in zip(self._optimizers, known) if alive is not None]
             self._optimizers.append(weakref.ref(optimizer))
+        if not self._written:
+            self._written = True  # a process that is killed leaves its flags
+            self._process.write()
         if self._records is not None and not self._is_capturing():
             self._records.before_step(self._steps, [ref() for ref in self._optimizers])
-        if len(self._facts["moments"]) == 1 and not self._facts["steps"]:
-            self._facts["steps"] = 1  # written once here: a process that is killed leaves its flags
-            self._process.write()
 
     def _add_moment(self, name: str) -> None:
         torch = self._torch

@@ -29,7 +29,7 @@ class TrailRecords:
 
     def __init__(self, torch: typing.Any, process: ProcessFile, every: int) -> None:
         self._torch, self._process, self._every = torch, process, every
-        self._hashes = TensorHashes(torch)
+        self._hashes: TensorHashes | None = None  # made at the first step: it needs numpy
         self._followed: list[FollowedTensor] = []
         self._trained: tuple[tuple[int, int], ...] = ()
         self._header = b""
@@ -56,9 +56,11 @@ class TrailRecords:
         if trained == self._trained:
             return
         self._trained = trained
+        if self._hashes is None:
+            self._hashes = TensorHashes(self._torch)
         with self._unseen():
             self._followed = followed_tensors(self._torch, alive)
-            self._leave_out_unreadable()
+            self._leave_out_unreadable(self._hashes)
             header = encode_header([_named(each) for each in self._followed], self._every)
             if header == self._header:
                 return
@@ -89,14 +91,15 @@ class TrailRecords:
             bits = float_bits(float(loss))
             self._write([step, bits, *(each & 0xFFFFFFFFFFFFFFFF for each in hashes)])
 
-    def _leave_out_unreadable(self) -> None:
-        readable = [each for each in self._followed if self._hashes.readable(each.tensor())]
+    def _leave_out_unreadable(self, hashes: TensorHashes) -> None:
+        readable = [each for each in self._followed if hashes.readable(each.tensor())]
         if len(readable) < len(self._followed):
             missing = [each.name for each in self._followed if each not in readable]
             self._process.note("trail", f"{len(missing)} tensors have no bytes to hash: {', '.join(missing[:3])}")
             self._followed = readable
 
     def _record(self, step: int) -> None:
+        assert self._hashes is not None
         hashes = self._hashes.compute([each.tensor() for each in self._followed])
         loss, self._loss = self._loss, 0.0
         self._waiting.append((step, loss, hashes))

@@ -34,7 +34,7 @@ class TorchMoment:
     """What torch was set to at one moment.
 
     Attributes:
-        name: "first step" (before it) or "exit".
+        name: "import" (torch was imported; random states alone), "first step" (before it) or "exit".
         flags: determinism, precision, threads, autocast; cuBLAS's workspace.
         random: SHA-256 of the state of each random generator.
         seeds: the seed that each generator of torch was last given, as text.
@@ -197,7 +197,7 @@ def scalars(field: Field) -> dict[str, Scalar]:
 def _moment(field: Field) -> TorchMoment:
     member = field.members(("name", "flags", "random", "seeds"))
     return TorchMoment(
-        member["name"].one_of(("first step", "exit")),
+        member["name"].one_of(("import", "first step", "exit")),
         scalars(member["flags"]),
         string_map(member["random"]),
         string_map(member["seeds"]),

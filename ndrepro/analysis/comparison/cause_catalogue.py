@@ -108,9 +108,9 @@ EFFECTS = (
     Effect("another network", (("experiment", "arch|method"),), "anything", 100, "it computes something else"),
     Effect(
         "another command line",
-        (("experiment", r"command(?:\[.*)?"),),
+        (("experiment", r"command's .*"),),
         "anything",
-        82,
+        50,
         "the program was asked for something else",
     ),
     Effect(

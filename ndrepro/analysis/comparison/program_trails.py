@@ -16,7 +16,7 @@ from ndrepro.protocol.layout import RunFolder
 from ndrepro.text.plurals import plural
 from provenance.errors import ProvenanceError
 from provenance.formats.trail import Trail
-from provenance.observation.process_record import ProcessRecord, read_processes
+from provenance.observation.process_record import ProcessRecord, TorchRecord, read_processes
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,9 @@ def _by_process(folder: RunFolder) -> dict[str, list[Path]]:
 def observed(folder: RunFolder) -> dict[str, Any]:
     """What was seen of the programs' processes, as ``provenance.comparison.groups`` compares it: of those that trained.
 
-    Members: flags, threads, seeds, states (of random generators before the first step), loaders, optimizers, and the
-    number of processes. Of several processes, those of the first; of the others what differs from it has its rank.
+    Members: flags, threads, seeds, states (before the first step, of random generators that were drawn from), loaders,
+    optimizers, and the number of processes. Of several processes, those of the first; of the others what differs from
+    it, with the rank.
     """
     trained = [each for each in read_processes(folder.processes) if each.torch and each.torch.optimizers]
     found: dict[str, Any] = {"training processes": len(trained)}
@@ -120,10 +121,17 @@ def observed(folder: RunFolder) -> dict[str, Any]:
     return found
 
 
+def _drawn_from(torch: TorchRecord) -> dict[str, str]:
+    """The states before the first step of the generators that something was drawn from, or may have been."""
+    moments = {each.name: each.random for each in torch.moments}
+    start = moments.get("first step", {})
+    rest = [moments.get(name, {}) for name in ("import", "exit")]
+    return {name: state for name, state in start.items() if any(each.get(name) != state for each in rest)}
+
+
 def used_no_gpu(seen: Mapping[str, Any]) -> bool:
     """Whether a program, as ``observed`` tells of it, is known to have used the CPU alone before its first step."""
-    states = seen.get("states", {})
-    return "torch" in states and not any(name.startswith("cuda") for name in states)
+    return "seeds" in seen and "cuda" not in seen["seeds"]
 
 
 def _of_process(process: ProcessRecord) -> Mapping[str, Any]:
@@ -142,7 +150,7 @@ def _of_process(process: ProcessRecord) -> Mapping[str, Any]:
         "flags": {**{name: value for name, value in start.flags.items() if name not in threads}, **changed},
         "threads": threads,
         "seeds": {name: each for name, each in start.seeds.items()},
-        "states": dict(start.random),
+        "states": _drawn_from(torch),
         "data loaders": list(torch.loaders),
         "optimizers": list(torch.optimizers),
     }

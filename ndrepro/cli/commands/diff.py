@@ -272,7 +272,7 @@ def _group(group: Group, found: RunComparison) -> str:
     from provenance.comparison.json_leaves import ABSENT
 
     if group.name == "circumstances":
-        return ", ".join(change.name for change in group.changes)
+        return ", ".join(dict.fromkeys(change.name for change in group.changes))
     changes = group.changes
     if group.name == "results":  # files and numbers are printed above
         changes = tuple(

@@ -13,6 +13,7 @@ from observed_programs import Observed, clean_environment, observe
 
 from provenance.formats.fingerprint import fingerprint
 from provenance.formats.trail import Trail, compare, float_bits, float_of
+from provenance.hook.tensor_hashes import TensorHashes
 
 TRAIN = """
 import sys
@@ -60,8 +61,9 @@ def test_each_step_has_the_losses_bits_and_the_hash_of_every_tensor(trained: Obs
 def test_what_torch_was_set_to_is_known_at_the_first_step_and_at_the_end(trained: Observed) -> None:
     torch = trained.process.torch
     assert torch is not None and torch.steps == 3 and torch.optimizers == ("SGD",)
-    first, end = torch.moments
-    assert (first.name, end.name) == ("first step", "exit")
+    start, first, end = torch.moments
+    assert (start.name, first.name, end.name) == ("import", "first step", "exit")
+    assert start.random["python"] == end.random["python"] and start.random["torch"] != first.random["torch"]
     assert first.seeds["torch"] == "3" and first.flags["threads"] == 1
     assert first.flags["deterministic_algorithms"] is False
     assert first.random["torch"] != end.random["torch"]
@@ -206,7 +208,7 @@ def test_each_rank_of_distributed_training_has_a_trail_of_its_own(tmp_path: Path
 def test_a_trail_can_be_turned_off(tmp_path: Path) -> None:
     found = observe(tmp_path, TRAIN, "3", "1", "1", trail="off")
     assert found.process.trails == () and found.process.torch is not None
-    assert found.process.torch.steps == 1 and found.process.torch.moments[0].seeds["torch"] == "3"
+    assert found.process.torch.steps == 1 and found.process.torch.moments[1].seeds["torch"] == "3"
 
 
 @pytest.mark.slow
@@ -229,3 +231,32 @@ def test_older_releases_of_torch_leave_the_same_trail(name: str, trained: Observ
     assert trail.tensors == trail_of(trained).tensors and len(trail) == 4
     assert list(trail.records[0]) == list(trail_of(trained).records[0]), "the first weights are the same"
     assert found.process.torch is not None and found.process.torch.version.startswith(name.removeprefix("torch-"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "bool", "uint8", "int64", "complex64"])
+@pytest.mark.parametrize("shape", [(), (1,), (3, 5), (8192,), (8193,), (300, 8192), (2, 3, 1000)])
+def test_hashes_of_a_device_are_those_of_the_host(dtype: str, shape: tuple[int, ...]) -> None:
+    """The device's way, run on the CPU, gives the bits of the host's, which are the format's own."""
+    torch = pytest.importorskip("torch")
+    tensor = (torch.arange(1, 1 + int(numpy.prod(shape))).reshape(shape) * 77).to(getattr(torch, dtype))
+    hashes = TensorHashes(torch)
+    octets = tensor.reshape(-1).view(torch.uint8).numpy()
+    expected = fingerprint(octets)
+    assert hashes.compute([tensor, None, tensor.to_sparse() if dtype == "float32" and shape else None]) == [
+        expected,
+        0,
+        0,
+    ]
+    assert int(hashes._on_device(tensor)) % 2**64 == expected
+    if len(shape) > 1:
+        assert hashes.compute([tensor.transpose(0, 1).contiguous().transpose(0, 1)]) == [expected]
+
+
+def test_a_failure_of_the_trail_is_noted_and_the_program_goes_on(tmp_path: Path) -> None:
+    breaking = TRAIN.replace("taken = 0", "torch.Tensor.data_ptr = None\ntaken = 0")
+    found = observe(tmp_path, breaking, "3", "1", "2")
+    assert found.returncode == 0, found.stderr
+    assert len(found.stdout.splitlines()) == 3
+    assert any("trail" in problem for problem in found.process.problems)
+    assert found.process.ending == "exit" and found.process.torch is not None and found.process.torch.steps == 2
+    assert found.process.random_at_exit["torch"] == "unavailable: TypeError"
