@@ -8,6 +8,7 @@ Source: https://www.w3.org/submissions/prov-json/
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 from ndrepro.exports.run_facts import RunFacts, json_document
 from provenance.attestation.manifest import Resource
@@ -70,4 +71,4 @@ def _name(item: Resource) -> str:
     digest = item.digest or {}
     if "sha256" in digest:
         return f"sha256:{digest['sha256']}"
-    return f"commit:{digest['gitCommit']}" if "gitCommit" in digest else ""
+    return f"commit:{quote(digest['gitCommit'], safe='')}" if "gitCommit" in digest else ""

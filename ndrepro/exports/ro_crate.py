@@ -13,6 +13,7 @@ import base64
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -74,7 +75,7 @@ def crate_metadata(runs: Sequence[CrateRun], text: CrateText) -> bytes:
         "datePublished": max(run.facts.manifest.finished_on for run in runs)[:10],
         "conformsTo": {"@id": _PROCESS_RUN},
         "hasPart": _ids(files),
-        "mentions": [{"@id": _action_id(run.facts)} for run in runs],
+        "mentions": _ids([{"@id": _action_id(run.facts)} for run in runs]),
     }
     if people:
         root["author"] = _ids(people)
@@ -114,9 +115,9 @@ def _of_run(run: CrateRun) -> Iterator[Entity]:
         "instrument": {"@id": _program_id(facts)},
         "object": _ids([*used, *values]),
         "result": _ids([*results, *elsewhere, envelope]),
-        "startTime": manifest.started_on,
-        "endTime": manifest.finished_on,
-        "actionStatus": {"@id": _STATUS.get(manifest.outcome, _FAILED)},
+        "startTime": _time(manifest.started_on),
+        "endTime": _time(manifest.finished_on),
+        "actionStatus": _STATUS.get(manifest.outcome, _FAILED),
         "agent": {"@id": _signer_id(facts)},
     }
     if manifest.outcome not in _STATUS:
@@ -149,7 +150,7 @@ def _by_digest(item: Resource) -> Entity | None:
         }
     if "gitCommit" in digest:
         return {
-            "@id": f"urn:git:commit:{digest['gitCommit']}",
+            "@id": f"urn:git:commit:{quote(digest['gitCommit'])}",
             "@type": "SoftwareSourceCode",
             "name": item.name,
             "version": digest["gitCommit"],
@@ -185,5 +186,12 @@ def _path(path: str) -> str:
     return quote(path)
 
 
-def _ids(entities: Iterable[Entity]) -> list[dict[str, str]]:
-    return [{"@id": entity["@id"]} for entity in entities]
+def _ids(entities: Iterable[Entity]) -> list[dict[str, str]] | dict[str, str]:
+    """References to entities; to one alone without a list, as RO-Crate recommends."""
+    found = [{"@id": entity["@id"]} for entity in entities]
+    return found[0] if len(found) == 1 else found
+
+
+def _time(time: str) -> str:
+    """A time to the millisecond with its offset, as the profile recommends."""
+    return datetime.fromisoformat(time).isoformat(timespec="milliseconds")

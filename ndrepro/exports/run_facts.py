@@ -7,10 +7,11 @@ together with its signed digest, so that no later change of the folder gets into
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.program_record import ProgramFile, ProgramRecord, is_program
@@ -30,6 +31,9 @@ _MODEL_SUFFIXES = {".safetensors", ".pt", ".pth", ".ckpt", ".onnx", ".h5", ".ker
 _CHECKPOINTS = "checkpoints/"
 # members of a row of metrics that are no metric: its step, and the file that a program logged it in
 _STEPS, _LOGGED_IN = ("step", "epoch"), "file"
+# what a column of 64 bits holds; how deep the parameters' names go
+_LARGEST, _DEPTH = 1 << 63, 16
+_SHA256 = re.compile("[0-9a-f]{64}")
 _NOT_PARAMETERS = {"command", "name"}
 _MEDIA_TYPES = {
     ".json": "application/json",
@@ -176,10 +180,10 @@ class RunFacts:
         self.read(file)
         found = []
         for number, row in enumerate(read_scalars(self.folder / METRICS)):
-            step = next((value for key in _STEPS if isinstance(value := row.get(key), int)), number)
+            step = next((value for key in _STEPS if _is_step(value := row.get(key))), number)
             prefix = f"{row[_LOGGED_IN]}/" if isinstance(row.get(_LOGGED_IN), str) else ""
             for name, value in row.items():
-                if name not in _STEPS and isinstance(value, int | float) and not isinstance(value, bool):
+                if name not in _STEPS and _is_number(value):
                     found.append(Metric(prefix + name, step, float(value)))
         return tuple(found)
 
@@ -217,12 +221,24 @@ def json_document(value: Any) -> bytes:
 
 
 def _resource(file: ProgramFile) -> Resource:
-    return Resource(file.path, digest=None if file.sha256 is None else {"sha256": file.sha256})
+    known = file.sha256 is not None and _SHA256.fullmatch(file.sha256)
+    return Resource(file.path, digest={"sha256": file.sha256} if known and file.sha256 else None)
 
 
-def _flat(path: str, value: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(value, Mapping) and value:
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    """Whether a member of a row is a number that fits into a double."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return isinstance(value, float) or abs(value) < _LARGEST
+
+
+def _is_step(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST
+
+
+def _flat(path: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping) and value and depth < _DEPTH:
         for key, item in value.items():
-            yield from _flat(f"{path}.{key}" if path else str(key), item)
+            yield from _flat(f"{path}.{key}" if path else str(key), item, depth + 1)
     else:
         yield path, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

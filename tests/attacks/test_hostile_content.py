@@ -30,6 +30,9 @@ from ndrepro.cli import app as command_line
 from ndrepro.cli.display import terminal
 from ndrepro.execution.runs.run_lookup import summaries
 from ndrepro.execution.studies.study_file import load_study
+from ndrepro.exports.formats import DOCUMENTS, ExportOptions, export_document
+from ndrepro.exports.ro_crate import CrateRun, CrateText, crate_metadata
+from ndrepro.exports.run_facts import RunFacts
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.messages import Container, Evaluated, Request, Result, Scores, read_json
@@ -293,6 +296,28 @@ def test_every_fact_of_a_training_record_is_read_or_refused(statement: Any) -> N
             refused(lambda name=name: getattr(record, name))
 
     fuzz()
+
+
+def test_every_export_of_a_signed_manifest_is_written_or_refused(statement: Any, tmp_path: Path) -> None:
+    (tmp_path / "manifest.dsse.json").write_bytes(b"{}")
+    written = 0
+
+    @fuzzing(60)
+    @given(free_parts_mutated(statement))
+    def fuzz(document: Any) -> None:
+        nonlocal written
+        try:
+            manifest = Statement.from_bytes(canonical_bytes(document)).manifest
+        except ProvenanceError:
+            return
+        facts = RunFacts(tmp_path, manifest, "0" * 64, ("1" * 64,))
+        text = CrateText("title", "description")
+        for name in DOCUMENTS:
+            written += not refused(lambda name=name: export_document(facts, name, ExportOptions()))
+        written += not refused(lambda: crate_metadata([CrateRun(facts, "run")], text))
+
+    fuzz()
+    assert written > 100, "the control: most are written"
 
 
 def test_a_ledger_is_read_line_by_line_whatever_is_in_it(home: Path, tmp_path: Path) -> None:

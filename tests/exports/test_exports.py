@@ -13,11 +13,14 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from ndrepro.cli.app import invoke
-from ndrepro.exports.formats import DOCUMENTS, ExportOptions, export_document, export_run
+from ndrepro.cli.commands import export as export_command
+from ndrepro.exports.formats import DOCUMENTS, FORMATS, ExportOptions, export_document, export_run
+from ndrepro.exports.mlflow_run import mlflow_name
 from ndrepro.exports.run_facts import NotExported
 from ndrepro.protocol.errors import MissingExtra, UsageError
-from provenance.attestation.manifest import Artifact
+from provenance.attestation.manifest import Artifact, Resource
 from provenance.errors import KeyFileError
+from provenance.formats.digest import bytes_digest
 
 WITHOUT_KEY = [name for name in DOCUMENTS if name not in ("model-signing", "croissant")]
 
@@ -136,3 +139,42 @@ def test_a_wrong_command_is_answered_before_anything_is_written(
     with pytest.raises(UsageError, match=problem):
         invoke([word.replace("{empty}", str(tmp_path / "empty")) for word in words])
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_the_help_names_every_format() -> None:
+    assert ", ".join(FORMATS) == export_command.FORMATS_SHOWN
+
+
+def test_numbers_that_no_tool_holds_and_names_that_mlflow_refuses_do_no_harm(script: Any, tmp_path: Path) -> None:
+    rows = [
+        '{"step": 1, "loss": 1.5, "big": 1%s, "flag": true}' % ("0" * 400),
+        '{"step": 9%s, "loss": "nan"}' % ("9" * 30),
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(f"{row}\n" for row in rows))
+    facts = script.facts()
+    data = (tmp_path / "metrics.jsonl").read_bytes()
+    changed = replace(facts.manifest, artifacts=(Artifact("metrics.jsonl", len(data), bytes_digest(data)),))
+    found = replace(facts, folder=tmp_path, manifest=changed).metrics()
+    assert [(each.name, each.step) for each in found] == [("loss", 1), ("loss", 1)] and found[1].value != found[1].value
+    assert [mlflow_name(name) for name in ("a(b)%", "../../x//y", "žluť", "", "a" * 300)] == [
+        "a_b__",
+        "x/y",
+        "_lu_",
+        "_",
+        "a" * 250,
+    ]
+
+
+def test_a_large_data_set_is_described_by_its_listing(script: Any, tmp_path: Path) -> None:
+    listing = "".join(f"{number:064x}  train/{number}.png\n" for number in range(1001))
+    (tmp_path / "dataset.sha256").write_text(listing)
+    artifact = Artifact("dataset.sha256", len(listing), bytes_digest(listing.encode()))
+    data = [Resource("dataset:/data/photos", digest={"sha256": artifact.sha256}), Resource("dataset:other")]
+    facts = script.facts()
+    manifest = replace(facts.manifest, artifacts=(artifact,), dependencies=tuple(data))
+    run = replace(facts, folder=tmp_path, manifest=manifest)
+    with pytest.raises(NotExported, match="2 data sets recorded"):
+        export_document(run, "croissant", ExportOptions())
+    made = json.loads(export_document(run, "croissant", ExportOptions(data="/data/photos")))
+    assert made["name"] == "photos" and "files: 1001" in made["description"]
+    assert [each["sha256"] for each in made["distribution"]] == [artifact.sha256]

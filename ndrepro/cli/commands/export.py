@@ -15,12 +15,15 @@ from ndrepro.text.plurals import plural
 if TYPE_CHECKING:
     from ndrepro.exports.run_facts import RunFacts
 
-_FORMATS = "ro-crate, prov, slsa, cyclonedx, croissant, model-signing, mlflow"
+# ndrepro.exports.formats.FORMATS, which the help does not import
+FORMATS_SHOWN = "ro-crate, prov, slsa, cyclonedx, croissant, model-signing, mlflow"
 
 
 def export(
     run: options.Run = options.LATEST_RUN,
-    form: Annotated[str, typer.Option("--format", metavar="F", help=f"One of {_FORMATS}.", show_default=False)] = "",
+    form: Annotated[
+        str, typer.Option("--format", metavar="F", help=f"One of {FORMATS_SHOWN}.", show_default=False)
+    ] = "",
     out: Annotated[
         str | None,
         typer.Option(
@@ -52,7 +55,7 @@ def export(
     from ndrepro.protocol.errors import UsageError
 
     if form not in FORMATS:
-        raise UsageError(f"--format {form!r}: expected one of {_FORMATS}", "e.g. --format ro-crate -o crate")
+        raise UsageError(f"--format {form!r}: expected one of {FORMATS_SHOWN}", "e.g. --format ro-crate -o crate")
     if out is None and (form not in DOCUMENTS or as_json):
         raise UsageError(f"--format {form}: nothing says where to write it", "name the place: -o OUT")
     facts = _facts(options.run_folder(runs, run).root, keys or [])
