@@ -118,15 +118,16 @@ class RunFacts:
 
     @property
     def models(self) -> tuple[Artifact, ...]:
-        """The signed files that hold a trained network; of a training run its final weights."""
+        """The files that hold a trained network, by their names; of a training run its final weights.
+
+        Of a program they are among its outputs, under the paths that it wrote: large ones are not in the run folder.
+        """
         final = self.manifest.artifact(WEIGHTS)
         if final is not None:
             return (final,)
-        return tuple(
-            file
-            for file in self.files
-            if PurePosixPath(file.path).suffix in _MODEL_SUFFIXES and not file.path.startswith(_CHECKPOINTS)
-        )
+        written = _written(self.manifest) if is_program(self.manifest) else self.files
+        named = (file for file in written if PurePosixPath(file.path).suffix in _MODEL_SUFFIXES)
+        return tuple(file for file in named if not file.path.startswith(_CHECKPOINTS))
 
     @property
     def inputs(self) -> tuple[Resource, ...]:
@@ -198,14 +199,15 @@ class RunFacts:
     def model(self, path: str | None) -> Artifact:
         """The model ``path``, or the only one. Raises NotExported where there is none, or several to choose from."""
         if path is not None:
-            named = self.manifest.artifact(path)
+            known = (*self.files, *(_written(self.manifest) if is_program(self.manifest) else ()))
+            named = next((file for file in known if file.path == path), None)
             if named is None:
                 raise NotExported(f"{self.title}: no signed file {path!r}", "name a file that `ndrepro show` lists")
             return named
         if len(self.models) == 1:
             return self.models[0]
         if not self.models:
-            raise NotExported(f"{self.title}: no signed file holds a model", "name one with --model PATH")
+            raise NotExported(f"{self.title}: no signed file is named like a model", "name one with --model PATH")
         names = ", ".join(file.path for file in self.models)
         raise NotExported(f"{self.title}: {len(self.models)} models", f"choose one with --model PATH: {names}")
 
@@ -218,6 +220,16 @@ def media_type(path: str) -> str:
 def json_document(value: Any) -> bytes:
     """A JSON document for people and tools; the same value gives the same bytes."""
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
+
+
+def _written(manifest: Manifest) -> tuple[Artifact, ...]:
+    """What a program wrote, under its own paths, as far as it was digested."""
+    found = ProgramRecord.of(manifest).outputs
+    return tuple(
+        Artifact(file.path, file.size, file.sha256)
+        for file in found
+        if file.size is not None and file.sha256 is not None and _SHA256.fullmatch(file.sha256)
+    )
 
 
 def _resource(file: ProgramFile) -> Resource:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from recorded_runs import Answer, process
+from recorded_runs import ROOT, Answer, process
 
 import provenance
 from ndrepro.exports.run_facts import RunFacts
@@ -15,6 +18,13 @@ from provenance.attestation.ledger import Ledger
 from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verify import verify
 
+PROGRAM = """
+import json, pathlib
+text = pathlib.Path("data.csv").read_text()
+pathlib.Path("small.pt").write_text(text)
+pathlib.Path("large.pt").write_bytes(bytes(3 << 20))
+pathlib.Path("log.jsonl").write_text("".join(json.dumps({"step": n, "loss": 1 / n}) + "\\n" for n in (1, 2)))
+"""
 SMALL = ("--set", "train_images=96", "--set", "test_images=32", "--threads", "1", "--quiet")
 
 
@@ -66,6 +76,23 @@ def script(_script: RecordedFolder, monkeypatch: pytest.MonkeyPatch) -> Iterator
     """A recorded script, with one model and three rows of metrics; not to be changed."""
     monkeypatch.setenv("NDREPRO_HOME", str(_script.home))
     yield _script
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory) -> RecordedFolder:
+    """A program that ``ndrepro record`` ran: it read a file, logged a metric, and wrote two models, a large one too."""
+    root = tmp_path_factory.mktemp("program")
+    work = root / "work"
+    work.mkdir()
+    (work / "data.csv").write_text("1,2\n")
+    (work / "program.py").write_text(PROGRAM)
+    options = ["--name", "toy", "--data", "data.csv", "--metrics", "log.jsonl", "--runs", str(root / "runs"), "-q"]
+    command = [sys.executable, "-m", "ndrepro", "record", *options, "--", sys.executable, "program.py"]
+    variables = {**os.environ, "NDREPRO_HOME": str(root / "home"), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=work, env=variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (manifest,) = root.glob("runs/*/*/manifest.dsse.json")
+    return RecordedFolder(root, manifest.parent)
 
 
 @pytest.fixture(scope="session")

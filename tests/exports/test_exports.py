@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -14,6 +15,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from ndrepro.cli.app import invoke
 from ndrepro.cli.commands import export as export_command
+from ndrepro.exports.archive import crate_members
 from ndrepro.exports.formats import DOCUMENTS, FORMATS, ExportOptions, export_document, export_run
 from ndrepro.exports.mlflow_run import mlflow_name
 from ndrepro.exports.run_facts import NotExported
@@ -99,7 +101,7 @@ def test_which_model_is_meant_is_asked_where_there_are_none_or_two(script: Any) 
     assert facts.model(None) == facts.models[0] and two.model("artifacts/second.onnx") == other
     for run, path, problem in (
         (two, None, "2 models"),
-        (none, None, "no signed file holds a model"),
+        (none, None, "no signed file is named like a model"),
         (facts, "nowhere.pt", "no signed file 'nowhere.pt'"),
     ):
         with pytest.raises(NotExported, match=problem):
@@ -178,3 +180,25 @@ def test_a_large_data_set_is_described_by_its_listing(script: Any, tmp_path: Pat
     made = json.loads(export_document(run, "croissant", ExportOptions(data="/data/photos")))
     assert made["name"] == "photos" and "files: 1001" in made["description"]
     assert [each["sha256"] for each in made["distribution"]] == [artifact.sha256]
+
+
+def test_what_a_program_read_and_wrote_is_named_by_its_digest(program: Any) -> None:
+    facts = program.facts()
+    assert [file.path for file in facts.models] == ["large.pt", "small.pt"]
+    assert facts.last_metrics() == {"log.jsonl/loss": 0.5}
+    large = facts.model("large.pt")
+    assert large.sha256 == hashlib.sha256(bytes(3 << 20)).hexdigest() and large.size == 3 << 20
+    assert not list(program.run.rglob("large.pt")), "it is too large to be copied into the run"
+    bill = json.loads(export_document(facts, "cyclonedx", ExportOptions(model="large.pt")))
+    assert bill["metadata"]["component"]["hashes"] == [{"alg": "SHA-256", "content": large.sha256}]
+    assert [data["name"] for data in bill["components"] if data["type"] == "data"] == ["data.csv"]
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(bill)) is None
+    data = json.loads(export_document(facts, "croissant", ExportOptions()))
+    assert [file["sha256"] for file in data["distribution"]] == [hashlib.sha256(b"1,2\n").hexdigest()]
+    crate = json.loads(dict((m.path, m.content) for m in crate_members(facts))["ro-crate-metadata.json"])
+    (action,) = (entity for entity in crate["@graph"] if entity["@type"] == "CreateAction")
+    named = {entity["@id"]: entity["name"] for entity in crate["@graph"] if "name" in entity}
+    assert "program.py" in {named[each["@id"]] for each in action["object"]}
+    assert "large.pt" in {named[each["@id"]] for each in action["result"]}
+    prov = document(program, "prov")
+    assert f"sha256:{large.sha256}" in {each["prov:entity"] for each in prov["wasGeneratedBy"].values()}

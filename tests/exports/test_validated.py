@@ -18,6 +18,8 @@ import pytest
 import validators
 from validators import Answer
 
+from ndrepro.exports.formats import ExportOptions, export_run
+
 pytestmark = pytest.mark.slow
 
 
@@ -30,6 +32,12 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[Answer]]
 def exported(run: Any, name: str, out: Path, *words: str | Path) -> Path:
     done = run.ndrepro("export", run.run, "--format", name, "-o", out, *words)
     assert done.code == 0, done.err
+    return out
+
+
+def of_program(run: Any, name: str, out: Path, **chosen: Any) -> Path:
+    """The export of a recorded program, in this process."""
+    export_run(run.facts(), name, str(out), ExportOptions(**chosen))
     return out
 
 
@@ -48,7 +56,7 @@ def expect(answers: list[Answer], accepted: int) -> None:
 
 
 def test_roc_validator_takes_crates_and_archives(
-    trained: Any, script: Any, tmp_path: Path, ask: Callable[..., list[Answer]]
+    trained: Any, script: Any, program: Any, tmp_path: Path, ask: Callable[..., list[Answer]]
 ) -> None:
     crate = exported(trained, "ro-crate", tmp_path / "crate")
     assert script.ndrepro("archive", script.runs, "-o", tmp_path / "runs.tar").code == 0
@@ -70,26 +78,30 @@ def test_roc_validator_takes_crates_and_archives(
         without("no-profile", lambda graph: of(graph, "Dataset").pop("conformsTo")),
         (missing,),
     ]
-    expect(ask("crate", (crate,), (tmp_path / "unpacked" / "runs",), *cases), 2)
+    of_program(program, "ro-crate", tmp_path / "of-program")
+    expect(ask("crate", (crate,), (tmp_path / "unpacked" / "runs",), (tmp_path / "of-program",), *cases), 3)
     assert trained.ndrepro("verify", crate / trained.run.name).code == 0, "the crate's copy of the run verifies"
 
 
-def test_prov_reads_the_document(trained: Any, script: Any, tmp_path: Path, ask: Callable[..., list[Answer]]) -> None:
+def test_prov_reads_the_document(
+    trained: Any, script: Any, program: Any, tmp_path: Path, ask: Callable[..., list[Answer]]
+) -> None:
     file, second = (exported(run, "prov", tmp_path / f"{run.run.parent.name}.json") for run in (trained, script))
     cases = [
         altered(file, "a.json", lambda value: value["prefix"].pop("sha256")),
         altered(file, "b.json", lambda value: value["used"]["_:u0"].update({"prov:entity": "nobody:x"})),
         altered(file, "c.json", lambda value: value.update(entities={})),
     ]
-    answers = ask("prov", *((case,) for case in (file, second, *cases)))
-    expect(answers, 2)
+    third = of_program(program, "prov", tmp_path / "program.json")
+    answers = ask("prov", *((case,) for case in (file, second, third, *cases)))
+    expect(answers, 3)
     value, read = json.loads(file.read_text(encoding="utf-8")), answers[0].read
     assert read["entity"].keys() == value["entity"].keys() and len(read["used"]) == len(value["used"])
     assert len(read["wasGeneratedBy"]) == len(trained.facts().files) + 1
 
 
 def test_in_toto_reads_the_slsa_provenance(
-    trained: Any, script: Any, tmp_path: Path, ask: Callable[..., list[Answer]]
+    trained: Any, script: Any, program: Any, tmp_path: Path, ask: Callable[..., list[Answer]]
 ) -> None:
     file, second = (exported(run, "slsa", tmp_path / f"{run.run.parent.name}.json") for run in (trained, script))
 
@@ -103,22 +115,28 @@ def test_in_toto_reads_the_slsa_provenance(
         altered(file, "d.json", lambda value: value.update(predicateType="urn:ndrepro:run:v1")),
         altered(file, "e.json", lambda value: predicate(value, "runDetails")["metadata"].update(startedOn="noon")),
     ]
-    expect(ask("slsa", *((case,) for case in (file, second, *cases))), 2)
+    third = of_program(program, "slsa", tmp_path / "program.json")
+    expect(ask("slsa", *((case,) for case in (file, second, third, *cases))), 3)
 
 
-def test_mlcroissant_takes_the_data_set(trained: Any, tmp_path: Path, ask: Callable[..., list[Answer]]) -> None:
+def test_mlcroissant_takes_the_data_set(
+    trained: Any, program: Any, tmp_path: Path, ask: Callable[..., list[Answer]]
+) -> None:
     file = exported(trained, "croissant", tmp_path / "croissant.json")
     cases = [
         altered(file, "a.json", lambda value: value.pop("@type")),
         altered(file, "b.json", lambda value: value["distribution"][0].pop("sha256")),
         altered(file, "c.json", lambda value: value["distribution"][0].pop("encodingFormat")),
     ]
-    expect(ask("croissant", (file,), *((case,) for case in cases)), 1)
+    second = of_program(program, "croissant", tmp_path / "program.json")
+    expect(ask("croissant", *((case,) for case in (file, second, *cases))), 2)
     digest = json.loads(file.read_text(encoding="utf-8"))["distribution"][0]["sha256"]
     assert digest in (trained.run / "dataset.sha256").read_text(encoding="utf-8")
 
 
-def test_model_signing_verifies_the_weights(trained: Any, tmp_path: Path, ask: Callable[..., list[Answer]]) -> None:
+def test_model_signing_verifies_the_weights(
+    trained: Any, program: Any, tmp_path: Path, ask: Callable[..., list[Answer]]
+) -> None:
     tmp_path.chmod(0o700)
     key, other = (openssl_key(tmp_path / name) for name in ("key.pem", "other.pem"))
     weights = trained.run / "weights.safetensors"
@@ -128,7 +146,9 @@ def test_model_signing_verifies_the_weights(trained: Any, tmp_path: Path, ask: C
     forged = altered(sidecar, "forged.sig", lambda value: value["dsseEnvelope"].update(payload="e30="))
     pub, other_pub = key.with_suffix(".pub"), other.with_suffix(".pub")
     cases = [(sidecar, pub, changed), (sidecar, other_pub, weights), (forged, pub, weights)]
-    expect(ask("model", (sidecar, pub, weights), *cases), 1)
+    large = program.root / "work" / "large.pt"
+    of_program(program, "model-signing", tmp_path / "large.sig", model=large.name, signing_key=key)
+    expect(ask("model", (sidecar, pub, weights), (tmp_path / "large.sig", pub, large), *cases), 2)
 
 
 def openssl_key(path: Path) -> Path:
