@@ -43,6 +43,8 @@ def verify(
     keys: Iterable[AnyPath] = (),
     manifest_only: bool = False,
     policy: AnyPath | None = None,
+    timestamp: AnyPath | None = None,
+    authority: AnyPath | None = None,
 ) -> Verdict:
     """Check a run's signature, files, ledger and contents, as ``ndrepro verify`` does.
 
@@ -54,6 +56,8 @@ def verify(
         keys: files of the public keys to trust instead of those of the key home.
         manifest_only: check the manifest alone, without the files that it names.
         policy: the file of a policy that says who may sign what; its checks come after the others.
+        timestamp: an authority's answer with its time stamp (RFC 3161) of the manifest; checked last.
+        authority: the file of that authority's root certificate.
 
     Returns:
         ``ok`` says whether the run verifies, ``checks`` what each check found; a failed check never raises.
@@ -62,16 +66,23 @@ def verify(
         RunNotFound: there is no such run.
         NotFoundError: ``ledger``, ``witness``, ``policy`` or a key file does not exist, or no ledger for a witness.
         LedgerError: ``witness`` is no file of heads.
-        UsageError: the policy's file is none.
+        UsageError: the policy's file is none, or of ``timestamp`` and ``authority`` one is missing.
+        MissingExtra: a time stamp is to be checked, and the extra [timestamps] is not installed.
     """
     from ndrepro.analysis.results.policy_checks import load_policy, with_policy
     from ndrepro.execution.verification.checks_by_kind import checks_of
+    from ndrepro.protocol import extras
     from ndrepro.protocol.layout import RunFolder
     from provenance.attestation.ledger import Ledger, read_heads
     from provenance.attestation.trust import TrustPolicy
     from provenance.attestation.verify import verify as verify_run
     from provenance.errors import NotFoundError
+    from provenance.timestamps.authority_stamp import with_timestamp
 
+    if (timestamp is None) != (authority is None):
+        raise UsageError("a time stamp and its authority go together", "name both: --timestamp FILE --authority FILE")
+    if timestamp is not None:
+        extras.require("rfc3161_client")
     alone = manifest_only and Path(run).is_file()
     path = Path(run) if alone else _run_folder(run, runs).root
     if ledger is not None and not Path(ledger).is_file():
@@ -89,7 +100,11 @@ def verify(
         extra_checks=() if manifest_only else checks_of,
         manifest_only=manifest_only,
     )
-    return verdict if rules is None else with_policy(verdict, rules, trust, None if alone else RunFolder(path))
+    if rules is not None:
+        verdict = with_policy(verdict, rules, trust, None if alone else RunFolder(path))
+    if timestamp is None or authority is None:
+        return verdict
+    return with_timestamp(verdict, path if alone else RunFolder(path).manifest, Path(timestamp), Path(authority))
 
 
 def read_runs(folders: AnyPath | Iterable[AnyPath] = "runs", *, keys: Iterable[AnyPath] = ()) -> Results:

@@ -18,6 +18,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "containers": ("docker",),
     "slurm": ("submitit",),
     "search": ("optuna",),
+    "timestamps": ("rfc3161_client",),
 }
 # extras that bring another tool of the field for those who use that tool: neither in [all] nor in requirements.lock
 TOOLS: Mapping[str, tuple[str, ...]] = {

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import zlib
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -69,7 +70,8 @@ def begin_run(
         )
     rows = [asdict(Scores(n, 12 * n, 2.0 / n, 0.3 * n, 1.9 / n, 0.25 * n, 0.1)) for n in range(1, epochs + 1)]
     folder.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    folder.weights.write_bytes(f"weights of {experiment}".encode())  # no two seeds have the same
+    # no two seeds have the same
+    folder.weights.write_bytes(f"w{zlib.crc32(str(experiment).encode()) % 10**6:06}".encode())
     return folder
 
 

@@ -33,6 +33,13 @@ def verify(
     policy: Annotated[
         Path | None, typer.Option("--policy", metavar="FILE", help="Check too who signed, by a policy in TOML.")
     ] = None,
+    timestamp: Annotated[
+        Path | None,
+        typer.Option("--timestamp", metavar="FILE", help="An authority's time stamp (RFC 3161) of the manifest."),
+    ] = None,
+    authority: Annotated[
+        Path | None, typer.Option("--authority", metavar="FILE", help="That authority's root certificate, PEM.")
+    ] = None,
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
@@ -47,7 +54,14 @@ def verify(
     alone = manifest_only and Path(run).is_file()
     place = Path(run) if alone else options.run_folder(runs, run).root
     verdict = api.verify(
-        place, ledger=ledger, witness=witness, keys=keys or (), manifest_only=manifest_only, policy=policy
+        place,
+        ledger=ledger,
+        witness=witness,
+        keys=keys or (),
+        manifest_only=manifest_only,
+        policy=policy,
+        timestamp=timestamp,
+        authority=authority,
     )
     flagged = warnings(verdict.manifest) if verdict.manifest else ()
     if as_json:

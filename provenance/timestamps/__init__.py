@@ -1,0 +1,1 @@
+"""Time stamps of an authority, after RFC 3161."""
