@@ -85,9 +85,9 @@ def plan_program(
         )
     command = RecordedCommand.of(original.manifest, original.folder)
     recorded = command.top or command.working_folder
-    place = private_folder.build(
-        command, original.manifest, original.folder, scratch / "code", [*repositories, recorded]
-    )
+    # its author may have put anything into a repository elsewhere
+    own = [recorded] if recorded.is_dir() and recorded.stat().st_uid in (0, os.getuid()) else []
+    place = private_folder.build(command, original.manifest, original.folder, scratch / "code", [*repositories, *own])
     if rebuild:
         environment = program_environment.rebuild_environment(command, original.manifest, scratch / "environment")
     else:

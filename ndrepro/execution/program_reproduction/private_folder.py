@@ -136,6 +136,8 @@ def _bring(file: ProgramFile, path: Path, here: Path | None, place: Path) -> str
         expect_harmless(path, (), ())
     except SandboxError as error:
         return error.message
+    if path.is_file() and file.size is not None and path.stat().st_size != file.size:
+        return f"another file here ({path})"
     found = _digest(path)
     if found is None:
         return "not here"
@@ -169,10 +171,13 @@ def _show_data(data: RecordedData, path: Path, top: Path, place: Path, folder: R
 
 
 def _all_equal(path: Path, expected: Mapping[str, str]) -> bool:
-    """Whether every listed file is there, below a folder or as the one file itself."""
+    """Whether the listed files are there and no other: what nobody listed is not shown to the program."""
     if path.is_file():
         return list(expected.values()) == [_digest(path)]
-    return path.is_dir() and all(_digest(path / name) == digest for name, digest in expected.items())
+    if not expected or not path.is_dir():
+        return False
+    names = {os.path.relpath(os.path.join(at, name), path) for at, _, files in os.walk(path) for name in files}
+    return names == expected.keys() and all(_digest(path / name) == digest for name, digest in expected.items())
 
 
 def _put(path: Path, here: Path, place: Path, *, link: bool) -> None:

@@ -16,7 +16,10 @@ from script_runs import ScriptRun, sign_again
 import provenance
 from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.results.reviewer_verdicts import read_attestations
+from ndrepro.execution.program_reproduction import private_folder
+from ndrepro.execution.program_reproduction.recorded_command import RecordedData
 from ndrepro.execution.sandbox.sandbox import AUTO, choose
+from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.verdicts import NO_SANDBOX
 from provenance.attestation.trust import TrustPolicy
 
@@ -130,10 +133,28 @@ def test_declared_data_are_shown_where_they_are_with_every_digest(
     answer = reproduced(ndrepro, run.root, "--json")
     assert (answer.code, answer.json["verdict"]) == (0, "identical"), answer.json
     assert claims(answer)["inputs"][1].startswith("3 of 3")
+    (project.root / "data" / "private.txt").write_text("nobody declared this")
+    answer = reproduced(ndrepro, run.root, "--json")
+    assert answer.json["differences"][-1].startswith("data data: not here, or other files")
+    (project.root / "data" / "private.txt").unlink()
     (project.root / "data" / "part" / "1.txt").write_text("other")  # no file that it opens
     answer = reproduced(ndrepro, run.root, "--json")
     assert answer.json["differences"][-1].startswith("data data: not here, or other files")
     assert answer.json["verdict"] == "undecided"
+
+
+def test_data_without_a_file_show_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "letter.txt").write_text("dear")
+    (tmp_path / "run" / "data").mkdir(parents=True)
+    (tmp_path / "run" / "data" / "0.sha256").write_text("")
+    shown: list[Path] = []
+    data = RecordedData(str(tmp_path / "private"), "data/0.sha256")
+    place = tmp_path / "place"
+    problem = private_folder._show_data(
+        data, tmp_path / "private", tmp_path / "top", place, RunFolder(tmp_path / "run"), shown
+    )
+    assert problem.startswith("not here, or other files") and shown == []
 
 
 def test_no_link_of_the_code_leads_a_copy_out_of_its_folder(ndrepro: Ndrepro, tmp_path: Path, own_home: Path) -> None:
