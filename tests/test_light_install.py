@@ -110,8 +110,6 @@ def test_what_a_reader_of_runs_needs_works_in_it(light: Installed) -> None:
         (("env", "list"), 0, "torch-2.13.0"),
         (("study", "list"), 0, "smoke"),
         (("study", "status", "smoke"), 0, "0 of 30"),
-        (("export", str(first), "--format", "cyclonedx"), 0, "machine-learning-model"),
-        (("archive", "runs", "-o", "runs.zip"), 0, "2 runs"),
         (("doctor",), 0, "pip install 'ndrepro[train]'"),
         (("--version",), 0, "ndrepro"),
     ):

@@ -5,16 +5,11 @@ from __future__ import annotations
 import sys
 import typing
 
-# seeding the Mersenne Twister puts its place behind the last of its words; numpy without a seed puts it at the last
-_WORDS = 624
-_NOTHING_DRAWN = [b"nothing drawn"]
-
 
 def random_states() -> dict[str, str]:
     """SHA-256 of the state of each generator whose module is loaded: Python's, numpy's global one, torch's.
 
-    Of one that cannot be read ``unavailable`` and why. `` (nothing drawn)`` follows where Python's or numpy's was not
-    asked for a number since it was seeded, by the program or when its module was loaded: such a state moves no result.
+    Of one that cannot be read ``unavailable`` and why.
     """
     python: typing.Any
     numpy: typing.Any
@@ -23,7 +18,7 @@ def random_states() -> dict[str, str]:
     asked: dict[str, typing.Callable[[], list[bytes]]] = {}
     # a module of the program's own may have one of these names
     if hasattr(python, "getstate"):
-        asked["python"] = lambda: _of_python(python.getstate())
+        asked["python"] = lambda: [repr(python.getstate()).encode()]
     if hasattr(numpy, "get_state"):
         asked["numpy"] = lambda: _of_numpy(*numpy.get_state())
     if hasattr(torch, "get_rng_state"):
@@ -34,13 +29,8 @@ def random_states() -> dict[str, str]:
     return {name: _digest(question) for name, question in asked.items()}
 
 
-def _of_python(state: typing.Any) -> list[bytes]:
-    return [repr(state).encode(), *_NOTHING_DRAWN * (state[1][-1] == _WORDS and state[2] is None)]
-
-
-def _of_numpy(name: str, keys: typing.Any, place: int, *rest: object) -> list[bytes]:
-    nothing_drawn = name == "MT19937" and place in (_WORDS - 1, _WORDS) and rest[0] == 0
-    return [keys.tobytes(), repr((name, place, rest)).encode(), *_NOTHING_DRAWN * nothing_drawn]
+def _of_numpy(name: str, keys: typing.Any, *rest: object) -> list[bytes]:
+    return [keys.tobytes(), repr((name, rest)).encode()]
 
 
 def _of_gpu(torch: typing.Any, index: int) -> typing.Callable[[], list[bytes]]:
@@ -61,7 +51,6 @@ def _digest(question: typing.Callable[[], list[bytes]]) -> str:
         hashlib = sys.modules.get("hashlib") or sys.modules.get("_sha2") or sys.modules.get("_sha256")
         if hashlib is None:
             hashlib = __import__("_sha2" if sys.version_info >= (3, 12) else "_sha256")
-        digest = str(hashlib.sha256(b"".join(pieces)).hexdigest())
-        return digest + (" (nothing drawn)" if pieces[-1:] == _NOTHING_DRAWN else "")
+        return str(hashlib.sha256(b"".join(pieces)).hexdigest())
     except Exception as error:
         return f"unavailable: {type(error).__name__}"

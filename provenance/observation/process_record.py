@@ -36,7 +36,7 @@ class TorchMoment:
     Attributes:
         name: "import" (torch was imported; random states alone), "first step" (before it) or "exit".
         flags: determinism, precision, threads, autocast; cuBLAS's workspace.
-        random: SHA-256 of the state of each random generator, with `` (nothing drawn)`` where that is known.
+        random: SHA-256 of the state of each random generator.
         seeds: the seed that each generator of torch was last given, as text.
     """
 

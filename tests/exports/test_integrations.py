@@ -65,7 +65,6 @@ def run_step(step: tuple[str, dict[str, str]], folder: Path, **variables: str) -
     )
 
 
-@pytest.mark.slow
 def test_the_action_installs_and_verifies_and_refuses(repository: Path, tmp_path: Path) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)

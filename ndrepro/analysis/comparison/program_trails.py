@@ -18,9 +18,6 @@ from provenance.errors import ProvenanceError
 from provenance.formats.trail import Trail
 from provenance.observation.process_record import ProcessRecord, TorchRecord, read_processes
 
-# ``provenance.hook.random_states``
-_NOTHING_DRAWN = "(nothing drawn)"
-
 
 @dataclass(frozen=True)
 class ProgramTrails:
@@ -129,12 +126,7 @@ def _drawn_from(torch: TorchRecord) -> dict[str, str]:
     moments = {each.name: each.random for each in torch.moments}
     start = moments.get("first step", {})
     rest = [moments.get(name, {}) for name in ("import", "exit")]
-    return {
-        name: state
-        for name, state in start.items()
-        if any(each.get(name) != state for each in rest)
-        and not (state.endswith(_NOTHING_DRAWN) and rest[1].get(name, state) == state)
-    }
+    return {name: state for name, state in start.items() if any(each.get(name) != state for each in rest)}
 
 
 def used_no_gpu(seen: Mapping[str, Any]) -> bool:

@@ -50,6 +50,9 @@ def record(
         typer.Option("--trail", metavar="auto|off|every=K", help="The numerical trail of PyTorch's optimizer steps."),
     ] = "auto",
     runs: options.Runs = options.DEFAULT_RUNS,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document on standard error instead of lines.")
+    ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print nothing beside the command's own output.")
     ] = False,
@@ -79,10 +82,13 @@ def record(
         trail=trail,
     )
     finished = record_program(request, RunsFolder(runs), default_home())
-    if not quiet:
+    problem = None if finished.error is None else output.record_of(finished.error)
+    if as_json:
+        terminal.write_line(output.json_text(_document(finished, problem)), sys.stderr)
+    elif not quiet:
         _print_end(finished, runs)
-    if finished.error is not None:
-        output.print_error(output.record_of(finished.error))
+    if problem is not None and not as_json:
+        output.print_error(problem)
     if finished.exit_code is None:
         return output.COULD_NOT
     return _end_as(finished.exit_code)
@@ -104,6 +110,21 @@ def declared_seeds(pairs: list[str] | tuple[()]) -> dict[str, int]:
             raise UsageError(f"--seed: {name!r} is given twice", "give it once")
         found[name] = value
     return found
+
+
+def _document(finished: FinishedProgram, error: dict[str, Any] | None) -> dict[str, Any]:
+    """The JSON of a recorded program: what became of it, and where it is."""
+    return {
+        "name": finished.folder.root.parent.name,
+        "run": finished.folder.root.name,
+        "folder": str(finished.folder.root.absolute()),
+        "outcome": finished.outcome,
+        "exit_code": finished.exit_code,
+        "signer": finished.signer,
+        "manifest": str(finished.manifest.absolute()) if finished.manifest else None,
+        "notes": list(finished.notes),
+        "error": error,
+    }
 
 
 def _print_end(finished: FinishedProgram, runs: Path) -> None:

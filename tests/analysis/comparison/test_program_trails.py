@@ -96,11 +96,11 @@ def test_a_missing_trail_is_said_and_none_at_all_too(tmp_path: Path) -> None:
 
 def test_what_is_observed_leaves_out_generators_that_nothing_was_drawn_from(tmp_path: Path) -> None:
     start = moment("import", numpy="n", python="p", torch="t")
-    first = moment("first step", "3", 2, numpy="n", python="p", torch="u", late="l (nothing drawn)", drawn="d")
-    end = moment("exit", "3", 2, numpy="n", python="q", torch="v", late="l (nothing drawn)", drawn="d")
+    first = moment("first step", "3", 2, numpy="n", python="p", torch="u")
+    end = moment("exit", "3", 2, numpy="n", python="q", torch="v")
     run = write(tmp_path, process(10, 0, ("a",), start, first, end), process(11, 1, ("b",), start, first, end))
     seen = observed(run)
-    assert seen["states"] == {"python": "p", "torch": "u", "drawn": "d"}
+    assert seen["states"] == {"python": "p", "torch": "u"}
     assert seen["seeds"] == {"torch": "3"} and seen["threads"] == {"threads": 2}
     assert seen["flags"] == {"cudnn_benchmark": False, "cudnn_benchmark at exit": True}
     assert seen["training processes"] == 2 and not any(name.endswith("of rank 1") for name in seen)

@@ -50,7 +50,7 @@ def test_a_program_of_another_python_is_recorded(version: str, tmp_path: Path) -
     assert process.argv[1:] == (str(tmp_path / "program.py"), "--token", "[redacted:token]")
     assert process.cwd == str(tmp_path)
     assert process.ending == "exit" and process.started < process.ended
-    assert len(process.random_at_exit["python"]) == 64
+    assert set(process.random_at_exit) == {"python"}
     assert process.search_path[0] == str(tmp_path)
     assert process.problems == ()
 
