@@ -70,8 +70,13 @@ def test_the_same_runs_give_the_same_bytes(script: Any, tmp_path: Path, suffix: 
     assert names == sorted(names) and {name.partition("/")[0] for name in names} == {"runs"}
 
 
-def test_it_verifies_in_a_clean_home_by_the_commands_in_its_readme(script: Any, tmp_path: Path) -> None:
-    top = unpacked(archived(script, tmp_path / "runs.zip", *PERSON), tmp_path / "there")
+@pytest.mark.parametrize("kind", ["script", "program"])
+def test_it_verifies_in_a_clean_home_by_the_commands_in_its_readme(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = request.getfixturevalue(kind)
+    monkeypatch.setenv("NDREPRO_HOME", str(run.home))
+    top = unpacked(archived(run, tmp_path / "runs.zip", *PERSON), tmp_path / "there")
     (command,) = re.findall(r"(?m)^    (ndrepro verify .*)$", (top / "README.txt").read_text(encoding="utf-8"))
     _, *words = shlex.split(command)
     words = [str(top / word) if (top / word).exists() else word for word in words]

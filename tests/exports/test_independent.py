@@ -20,7 +20,9 @@ import pytest
 from recorded_runs import ROOT
 from validators import unreachable
 
+from provenance.attestation.dsse import read_envelope, sign_envelope, write_envelope
 from provenance.attestation.key_home import KeyRing
+from provenance.attestation.private_keys import open_signer
 
 VERIFIER = ROOT / "docs" / "verify_envelope.py"
 PACKAGES = ("@sigstore/verify@3.1.1", "@sigstore/bundle@4.0.0")
@@ -133,6 +135,27 @@ def test_sixty_lines_of_python_see_every_change_of_the_folder(
         change(copy)
         done = subprocess.run([sys.executable, "-I", VERIFIER, keys[0], copy], capture_output=True, text=True)
         assert done.returncode == 1 and problem in done.stderr, done.stderr
+
+
+def test_a_signature_by_a_key_on_p_256_is_verified_likewise(script: Any, tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    key, public, copy = tmp_path / "key.pem", tmp_path / "author.pub", tmp_path / "run"
+    curve = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    subprocess.run(["openssl", "genpkey", *curve, "-out", key], check=True, capture_output=True)
+    key.chmod(0o600)
+    signer, known = open_signer(str(key), None, lambda what: b"")
+    public.write_text(known.pem, encoding="ascii")
+    shutil.copytree(script.run, copy)
+    _, payload, _ = read_envelope((copy / "manifest.dsse.json").read_bytes())
+    (copy / "manifest.dsse.json").write_bytes(write_envelope(*read_envelope(sign_envelope(payload, signer))))
+    words = [sys.executable, "-I", VERIFIER, public]
+    assert subprocess.run([*words, copy], capture_output=True).returncode == 0
+    assert subprocess.run([*words, script.run], capture_output=True).returncode == 1, "the other key's"
+    commands = openssl_commands().replace("-rawin", "-rawin -digest sha256")
+    for source, accepted in ((copy, True), (script.run, False)):
+        shutil.copy(source / "manifest.dsse.json", tmp_path)
+        done = subprocess.run(["bash", "-c", commands], cwd=tmp_path, capture_output=True, text=True)
+        assert ("Signature Verified Successfully" in done.stdout) is accepted, done.stderr
 
 
 def link_to_itself(run: Path, name: str) -> None:

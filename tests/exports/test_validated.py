@@ -18,8 +18,6 @@ import pytest
 import validators
 from validators import Answer
 
-from ndrepro.exports.formats import ExportOptions, export_run
-
 pytestmark = pytest.mark.slow
 
 
@@ -32,12 +30,6 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[Answer]]
 def exported(run: Any, name: str, out: Path, *words: str | Path) -> Path:
     done = run.ndrepro("export", run.run, "--format", name, "-o", out, *words)
     assert done.code == 0, done.err
-    return out
-
-
-def of_program(run: Any, name: str, out: Path, **chosen: Any) -> Path:
-    """The export of a recorded program, in this process."""
-    export_run(run.facts(), name, str(out), ExportOptions(**chosen))
     return out
 
 
@@ -78,7 +70,7 @@ def test_roc_validator_takes_crates_and_archives(
         without("no-profile", lambda graph: of(graph, "Dataset").pop("conformsTo")),
         (missing,),
     ]
-    of_program(program, "ro-crate", tmp_path / "of-program")
+    exported(program, "ro-crate", tmp_path / "of-program")
     expect(ask("crate", (crate,), (tmp_path / "unpacked" / "runs",), (tmp_path / "of-program",), *cases), 3)
     assert trained.ndrepro("verify", crate / trained.run.name).code == 0, "the crate's copy of the run verifies"
 
@@ -92,7 +84,7 @@ def test_prov_reads_the_document(
         altered(file, "b.json", lambda value: value["used"]["_:u0"].update({"prov:entity": "nobody:x"})),
         altered(file, "c.json", lambda value: value.update(entities={})),
     ]
-    third = of_program(program, "prov", tmp_path / "program.json")
+    third = exported(program, "prov", tmp_path / "program.json")
     answers = ask("prov", *((case,) for case in (file, second, third, *cases)))
     expect(answers, 3)
     value, read = json.loads(file.read_text(encoding="utf-8")), answers[0].read
@@ -115,7 +107,7 @@ def test_in_toto_reads_the_slsa_provenance(
         altered(file, "d.json", lambda value: value.update(predicateType="urn:ndrepro:run:v1")),
         altered(file, "e.json", lambda value: predicate(value, "runDetails")["metadata"].update(startedOn="noon")),
     ]
-    third = of_program(program, "slsa", tmp_path / "program.json")
+    third = exported(program, "slsa", tmp_path / "program.json")
     expect(ask("slsa", *((case,) for case in (file, second, third, *cases))), 3)
 
 
@@ -128,7 +120,7 @@ def test_mlcroissant_takes_the_data_set(
         altered(file, "b.json", lambda value: value["distribution"][0].pop("sha256")),
         altered(file, "c.json", lambda value: value["distribution"][0].pop("encodingFormat")),
     ]
-    second = of_program(program, "croissant", tmp_path / "program.json")
+    second = exported(program, "croissant", tmp_path / "program.json")
     expect(ask("croissant", *((case,) for case in (file, second, *cases))), 2)
     digest = json.loads(file.read_text(encoding="utf-8"))["distribution"][0]["sha256"]
     assert digest in (trained.run / "dataset.sha256").read_text(encoding="utf-8")
@@ -147,7 +139,7 @@ def test_model_signing_verifies_the_weights(
     pub, other_pub = key.with_suffix(".pub"), other.with_suffix(".pub")
     cases = [(sidecar, pub, changed), (sidecar, other_pub, weights), (forged, pub, weights)]
     large = program.root / "work" / "large.pt"
-    of_program(program, "model-signing", tmp_path / "large.sig", model=large.name, signing_key=key)
+    exported(program, "model-signing", tmp_path / "large.sig", "--model", large.name, "--signing-key", key)
     expect(ask("model", (sidecar, pub, weights), (tmp_path / "large.sig", pub, large), *cases), 2)
 
 
