@@ -42,7 +42,7 @@ class TorchObserver:
     def restart(self, process: ProcessFile) -> None:
         """Begin anew, in a process that was forked."""
         self._process = process
-        self._steps = 0
+        self._steps = self._backwards = 0
         self._optimizers: list[typing.Any] = []  # weak references, in order of first steps
         self._facts: dict[str, typing.Any] = {
             "version": str(self._torch.__version__),
@@ -73,6 +73,9 @@ class TorchObserver:
     def finish(self) -> None:
         """Write what waits, and the state of torch at the end."""
         self._facts["steps"] = self._steps
+        if self._backwards and not self._steps:
+            seen = f"backward was called {self._backwards}x, but no step of a torch.optim.Optimizer was seen"
+            self._process.note("trail", f"{seen}: it may be compiled")
         self._facts["moments"] = [each for each in self._facts["moments"] if each["name"] != "exit"]
         self._add_moment("exit")
         if self._records is not None:
@@ -126,6 +129,7 @@ class TorchObserver:
         try:
             if self._is_capturing():
                 return
+            self._backwards += 1
             named = dict(zip(("tensors", "grad_tensors"), args))
             named.update(kwargs)
             tensors, weights = named.get("tensors"), named.get("grad_tensors")

@@ -205,6 +205,13 @@ def test_each_rank_of_distributed_training_has_a_trail_of_its_own(tmp_path: Path
 
 
 @pytest.mark.slow
+def test_training_whose_steps_are_not_seen_is_reported(tmp_path: Path) -> None:
+    source = "import torch\nweight = torch.ones(2, requires_grad=True)\nweight.sum().backward()\n"
+    process = observe(tmp_path, source).process
+    assert process.trails == () and "backward was called 1x, but no step" in process.problems[0]
+
+
+@pytest.mark.slow
 def test_a_trail_can_be_turned_off(tmp_path: Path) -> None:
     found = observe(tmp_path, TRAIN, "3", "1", "1", trail="off")
     assert found.process.trails == () and found.process.torch is not None
