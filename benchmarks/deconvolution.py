@@ -50,7 +50,7 @@ def step_times(
     import torch
 
     torch.set_num_threads(threads)
-    steps = {side: _step(net, images) for side, net in _networks(arch, released).items()}
+    steps = {side: training_step(net, images) for side, net in networks(arch, released).items()}
     for step in steps.values():
         step()
     times: dict[str, list[float]] = {side: [] for side in steps}
@@ -60,7 +60,8 @@ def step_times(
     return times
 
 
-def _networks(arch: str, released: Path | None) -> dict[str, Any]:
+def networks(arch: str, released: Path | None = None) -> dict[str, Any]:
+    """The network with batch norm, the reference layer, the fast kernels and, where given, the released layers."""
     import torch
 
     from ndrepro.training import models
@@ -76,12 +77,13 @@ def _networks(arch: str, released: Path | None) -> dict[str, Any]:
     return nets
 
 
-def _step(net: Any, images: int) -> Callable[[], None]:
+def training_step(net: Any, images: int, device: Any = "cpu") -> Callable[[], None]:
+    """Forward and backward of a batch of random 32x32 images."""
     import torch
     from torch.nn.functional import cross_entropy
 
-    batch = torch.randn(images, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    labels = torch.arange(images) % 10
+    batch = torch.randn(images, 3, 32, 32, generator=torch.Generator().manual_seed(0)).to(device)
+    labels = torch.arange(images, device=device) % 10
 
     def step() -> None:
         net.zero_grad()

@@ -5,6 +5,7 @@ import lzma
 import sys
 import tarfile
 from pathlib import Path
+from statistics import mean, stdev
 
 import pytest
 
@@ -90,3 +91,24 @@ def test_packing_the_same_runs_again_gives_the_same_archive(unpacked: tuple[Path
     assert kept_runs.tar(runs) == packed
     runs.runs()[0].metrics.write_text("other results")
     assert kept_runs.tar(runs) != packed
+
+
+def test_either_kernel_trains_to_the_same_accuracy_within_the_noise_of_seeds(tmp_path: Path) -> None:
+    """One epoch of CIFAR-10 from its JPEG images, three seeds each: docs/performance.md."""
+    archive = ROOT / "docs" / "runs" / "kernels" / "manifests.tar.xz"
+    with tarfile.open(archive) as content:
+        content.extractall(tmp_path, filter="data")
+    runs = RunsFolder(tmp_path)
+    trust, ledger = trusting(archive.with_name("author.pub")), Ledger(runs.ledger)
+    accuracies: dict[str, list[float]] = {"reference": [], "fast": []}
+    for folder in runs.runs():
+        verdict = verify(folder.manifest, trust=trust, ledger=ledger, manifest_only=True)
+        assert verdict.ok and verdict.manifest is not None, folder.root
+        (summary,) = (item for item in verdict.manifest.byproducts if item.name == "metrics summary")
+        kernel = verdict.manifest.external_parameters["experiment"]["deconv_kernel"]
+        accuracies[kernel].append(100 * summary.annotations["last"]["test_accuracy"])
+    (reference, fast), deviation = accuracies.values(), max(map(stdev, accuracies.values()))
+    assert len(reference) == len(fast) == 3
+    assert abs(mean(reference) - mean(fast)) < 2 * deviation * (2 / 3) ** 0.5
+    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert all(f"{mean(each):.2f} % ({stdev(each):.2f})" in page for each in (reference, fast))

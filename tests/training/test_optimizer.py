@@ -15,12 +15,13 @@ def network() -> torch.nn.Module:
     return torch.nn.Sequential(torch.nn.Linear(40, 30), torch.nn.ReLU(), torch.nn.Linear(30, 5))
 
 
+@pytest.mark.parametrize("foreach", [False, True])
 @pytest.mark.parametrize("momentum, weight_decay", [(0.9, 1e-3), (0.0, 1e-3), (0.9, 0.0)])
-def test_the_update_is_torchs_bit_for_bit(momentum: float, weight_decay: float) -> None:
+def test_the_update_is_torchs_bit_for_bit(momentum: float, weight_decay: float, foreach: bool) -> None:
     ours, theirs = network(), network()
     optimizer = SGD(ours, momentum, weight_decay)
     reference = torch.optim.SGD(
-        theirs.parameters(), lr=0.1, momentum=momentum, weight_decay=weight_decay, foreach=False
+        theirs.parameters(), lr=0.1, momentum=momentum, weight_decay=weight_decay, foreach=foreach
     )
     for step in range(20):
         images = torch.rand(8, 40, generator=torch.Generator().manual_seed(step))
