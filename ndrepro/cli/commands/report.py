@@ -191,4 +191,6 @@ def _reviewed(made: Report) -> str:
     refused = f"; {words.plural(len(verdicts.refused), 'verdict')} refused" if verdicts.refused else ""
     count = len(verdicts.of_run())
     summary = f"{words.plural(count, 'run')} trained again, with a signed verdict" if count else "no signed verdict"
-    return f"{summary}{refused}"
+    others = len({item.run.run_id for item in verdicts.on_others})
+    programs = f"; of programs and scripts {words.plural(others, 'run')}" if others else ""
+    return f"{summary}{programs}{refused}"

@@ -107,6 +107,10 @@ def _reviewed(scores: Results, verdicts: Attestations) -> str:
         notes += f" {plural(len(verdicts.refused), 'verdict')} refused: see the notes."
     if verdicts.elsewhere:
         notes += f" {plural(verdicts.elsewhere, 'verdict')} on runs that are not here."
+    if verdicts.on_others:
+        notes += (
+            f" {plural(len(verdicts.on_others), 'verdict')} on runs of scripts and programs, which are not counted."
+        )
     if not by_run:
         return (
             "No reviewer's verdict: nobody has signed that a run was trained again from its manifest. "
