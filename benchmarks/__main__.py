@@ -16,6 +16,8 @@ from benchmarks.measure import Result
 BENCHMARKS: dict[str, Callable[[], Result]] = {
     "import": recording.command_line_import,
     "empty-run": recording.empty_run,
+    "empty-program": recording.empty_program,
+    "program-start": recording.program_start,
     "scalar": recording.logged_scalar,
     "hash": recording.hashed_file,
     "trail-bn": lambda: recording.trail("vgg16_bn_1"),

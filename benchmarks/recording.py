@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -39,6 +41,37 @@ def empty_run() -> Result:
             values.append(with_recording - without)
     # the first round makes the key and fills caches; half of the rest compares six thousand files of libraries, twice
     return result("an empty run, recorded less bare", values[1:], 0.5, "CPU s")
+
+
+def empty_program() -> Result:
+    """Recording a program that does nothing, in an empty repository, from start-up to the signed manifest."""
+    return result("a program that does nothing, recorded", _recorded("true")[1:], 0.8, "CPU s")
+
+
+def program_start() -> Result:
+    """Processor time that the recorder has used when the program starts, which reads it itself."""
+    with tempfile.TemporaryDirectory() as folder:
+        ask = f"cut -d' ' -f14-17 /proc/$PPID/stat >> {folder}/ticks"
+        _recorded("sh", "-c", ask)
+        ticks = [sum(map(int, line.split())) for line in Path(folder, "ticks").read_text().splitlines()]
+    values = [count / os.sysconf("SC_CLK_TCK") for count in ticks]
+    return result("the recorder, until the program starts", values[1:], 0.3, "CPU s")
+
+
+def _recorded(*words: str) -> list[float]:
+    """Processor seconds of recording a command, several times; the first makes the key and compiles."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "work").mkdir()
+        subprocess.run(["git", "init", "-q", f"{folder}/work"], check=True)
+        variables = {
+            "NDREPRO_HOME": f"{folder}/keys",
+            "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
+            "PYTHONDONTWRITEBYTECODE": "",
+            "PYTHONPYCACHEPREFIX": f"{folder}/compiled",
+        }
+        command = ["-m", "ndrepro", "record", "-q", "--runs", f"{folder}/runs", "--", *words]
+        with contextlib.chdir(Path(folder, "work")):
+            return [process_cpu_seconds(command, variables) for _ in range(6)]
 
 
 def logged_scalar() -> Result:
