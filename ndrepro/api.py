@@ -101,7 +101,7 @@ def verify(
         manifest_only=manifest_only,
     )
     if rules is not None:
-        verdict = with_policy(verdict, rules, trust, None if alone else RunFolder(path))
+        verdict = with_policy(verdict, rules, trust, None if alone else RunFolder(path), checks_of)
     if timestamp is None or authority is None:
         return verdict
     return with_timestamp(verdict, path if alone else RunFolder(path).manifest, Path(timestamp), Path(authority))
@@ -123,10 +123,13 @@ def read_runs(folders: AnyPath | Iterable[AnyPath] = "runs", *, keys: Iterable[A
         NotFoundError: a folder or key file does not exist.
     """
     from ndrepro.analysis.results.results import read_results
+    from ndrepro.execution.verification.checks_by_kind import checks_of
     from provenance.attestation.trust import TrustPolicy
 
     given = [folders] if isinstance(folders, str | os.PathLike) else folders
-    return read_results([Path(folder) for folder in given], policy=TrustPolicy.from_files(map(Path, keys)))
+    return read_results(
+        [Path(folder) for folder in given], checks=checks_of, policy=TrustPolicy.from_files(map(Path, keys))
+    )
 
 
 def diff(first: AnyPath, second: AnyPath, *, runs: AnyPath = "runs", keys: Iterable[AnyPath] = ()) -> RunComparison:

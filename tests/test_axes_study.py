@@ -12,6 +12,7 @@ import pytest
 from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.sensitivity.analysis import AnalysisOptions, Sensitivity, sensitivity_of
 from ndrepro.execution.studies.study_file import find_study, load_study
+from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.image_reference import MAIN
 from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.messages import Request, read_json
@@ -37,7 +38,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> RunsFolder:
 def found(runs: RunsFolder) -> Sensitivity:
     key = PublicKey.from_pem((KEPT / "author.pub").read_bytes())
     policy = TrustPolicy(Path(), None, (TrustedKey(key.pem, key.keyid, "the author", ""),))
-    return sensitivity_of(read_results(runs.root, policy=policy), AnalysisOptions())
+    return sensitivity_of(read_results(runs.root, policy=policy, checks=checks_of), AnalysisOptions())
 
 
 def numbers(page: str) -> list[str]:

@@ -55,7 +55,7 @@ class LedgerRun:
     Attributes:
         name: what people call it.
         starts: sequence, digest, line and digest of the parameters of every entry that began or resumed it.
-        last: the sequence of its last entry.
+        last: the sequence of its last entry. digest: that entry's.
         open: whether that is no end.
         manifest: the digest of the manifest with which it ended, "" for none.
         outcome: how it ended. reason: why there is no manifest.
@@ -72,11 +72,13 @@ class LedgerRun:
     reason: str = ""
     unsigned: bool = False
     ignored: int = 0
+    digest: str = ""
 
     def read(self, counted: CountedEntry) -> None:
         """Take the next entry of this run: the last one says how it ended."""
         entry = counted.entry
         self.last, self.open, self.unsigned = entry.sequence, entry.event != "ended", not entry.key
+        self.digest = entry.digest
         if self.open:
             self.name = self.name or str(entry.fields.get("name", ""))
             self.starts.append([entry.sequence, entry.digest, counted.line, entry.fields.get("parameters")])

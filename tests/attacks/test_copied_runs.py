@@ -12,6 +12,7 @@ from compared_runs import account, parted, put, records, sign_pair_member
 from ndrepro.analysis.results.replicates import replicates_of
 from ndrepro.analysis.results.results import Results, read_results
 from ndrepro.cli import main
+from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.statement import Statement
@@ -35,7 +36,7 @@ class Author:
         return sign_pair_member(self.root, run, found, table, home=self.home)
 
     def read(self) -> Results:
-        return read_results(self.root / "runs", policy=TrustPolicy.load(self.home))
+        return read_results(self.root / "runs", policy=TrustPolicy.load(self.home), checks=checks_of)
 
 
 @pytest.fixture

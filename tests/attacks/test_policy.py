@@ -10,6 +10,7 @@ import pytest
 from reviewed_runs import Reviewed
 
 from ndrepro.analysis.results.policy_checks import load_policy, with_policy
+from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.signing_policy import SigningPolicy
@@ -46,7 +47,7 @@ class Venue:
         """What the policy's checks say: "pass" or the message, by name; and whether all is well under "ok"."""
         policy = SigningPolicy.from_document({"signers": self.signers, **document}, "policy.toml")
         trust = TrustPolicy.load(self.reader)
-        verdict = with_policy(verify(self.run, trust=trust), policy, trust, RunFolder(self.run))
+        verdict = with_policy(verify(self.run, trust=trust), policy, trust, RunFolder(self.run), checks_of)
         found = {check.name: "pass" if check.status == "pass" else check.message for check in verdict.checks[8:]}
         return {**{name.removeprefix("policy, "): said for name, said in found.items()}, "ok": str(verdict.ok)}
 

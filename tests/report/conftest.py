@@ -34,7 +34,7 @@ def table1(tmp_path_factory: pytest.TempPathFactory) -> SignedRuns:
     signed.add(
         Experiment.from_name("vgg16_nd_1", {"learning_rate": "0.05"}), rows(1, 0.5), run=f"{HOSTILE.replace('/', '')}"
     )
-    signed.begin("20261121T130000Z-lost00", f"vgg16_nd_1{HOSTILE}")
+    signed.begin("20261121T130000Z-lost00", f"vgg16_nd_1{HOSTILE}\u202e")
     signed.close()
     return signed
 

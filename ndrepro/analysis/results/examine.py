@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ndrepro.analysis.results.result_row import NoScore, ResultRow, experiment_of, score_of
+from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.run_kind import TRAINING, run_kind
 from ndrepro.protocol.training_record import TrainingRecord
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.run_files import MANIFEST
 from provenance.attestation.trust import TrustPolicy
-from provenance.attestation.verify import Verdict, signed_end, verify
+from provenance.attestation.verify import ExtraCheck, Verdict, signed_end, verify
 from provenance.ledger_entries.summary import SignedEnd
 
+# chooses the checks from 9 on for a manifest; every reader is given them: ``ndrepro.execution.verification``
+KindChecks = Callable[[Manifest | None], Iterable[ExtraCheck]]
 # the outcome of a segment that was trained to its end
 SEGMENT = "segment"
 
@@ -90,16 +93,23 @@ class Examined:
         return cls(path, kind(folder=path.parent, **{**fields, **shared}), SignedEnd.from_json(document["end"]))
 
 
-def examine(path: Path, policy: TrustPolicy) -> Examined:
+def examine(path: Path, policy: TrustPolicy, checks: KindChecks) -> Examined:
     """Verify one manifest and the files beside it, and take its score out of it. Never raises for what they are.
 
-    Refused is what is not what was signed: a manifest that does not verify, or a file of the run that was changed.
-    A file that is missing, or that was added, refuses no run: manifests are handed on alone, too.
+    Refused is what is not what was signed: a manifest that does not verify, a file of the run that was changed, and
+    files that contradict the manifest (``checks``). A file that is missing, or that was added, refuses no run:
+    manifests are handed on alone, too, and ``ResultRow.files_checked`` then says that only the manifest was.
     """
     in_folder = path.name == MANIFEST
-    verdict = verify(path.parent if in_folder else path, trust=policy, manifest_only=not in_folder)
+
+    def chosen(manifest: Manifest | None) -> Iterable[ExtraCheck]:
+        return checks(manifest) if manifest is not None and _has_files(manifest) else ()
+
+    place = path.parent if in_folder else path
+    verdict = verify(place, trust=policy, manifest_only=not in_folder, extra_checks=chosen)
     manifest, signer = verdict.manifest, verdict.signer
-    if manifest is None or signer is None or not verdict.manifest_ok or verdict.changed:
+    contradicted = any(check.number > 8 and check.status == "fail" for check in verdict.checks)
+    if manifest is None or signer is None or not verdict.manifest_ok or verdict.changed or contradicted:
         return Examined(path, Refused(path, _failure(verdict)))
     result: ResultRow | Unfinished | OtherRun | Refused
     try:
@@ -119,6 +129,13 @@ def examine(path: Path, policy: TrustPolicy) -> Examined:
     return Examined(path, result, signed_end(manifest, verdict.digests, verdict.keyids))
 
 
+def _has_files(manifest: Manifest) -> bool:
+    """Whether the signed files include those that every training which ends has: without them nothing is compared."""
+    folder = RunFolder(Path())
+    needed = (folder.request, folder.environment, folder.result)
+    return run_kind(manifest) != TRAINING or all(manifest.artifact(path.name) for path in needed)
+
+
 def _identifier(manifest: Manifest) -> str:
     try:
         manifest.invocation_id.encode()
@@ -129,5 +146,7 @@ def _identifier(manifest: Manifest) -> str:
 
 def _failure(verdict: Verdict) -> str:
     # a changed file before one that is missing
-    failed = next((check for check in verdict.checks if check.number == 6 and verdict.changed), verdict.failure)
+    contradicted = (check for check in verdict.checks if check.number > 8 and check.status == "fail")
+    first = verdict.failure if not verdict.manifest_ok else next(contradicted, verdict.failure)
+    failed = next((check for check in verdict.checks if check.number == 6 and verdict.changed), first)
     return f"check {failed.number} ({failed.name}): {failed.message}" if failed else "it does not verify"

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from ndrepro.analysis.results.examine import KindChecks
 from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.results.reviewer_verdicts import AnyAttestation, read_attestations
 from ndrepro.protocol.errors import UsageError
@@ -46,10 +47,12 @@ def load_policy(path: Path) -> SigningPolicy:
     return SigningPolicy.from_document(document, str(path))
 
 
-def with_policy(verdict: Verdict, policy: SigningPolicy, trust: TrustPolicy, folder: RunFolder | None) -> Verdict:
+def with_policy(
+    verdict: Verdict, policy: SigningPolicy, trust: TrustPolicy, folder: RunFolder | None, of_kind: KindChecks
+) -> Verdict:
     """The verdict with the policy's checks, which can only make it worse.
 
-    ``folder`` is the run's; of a manifest alone no verdict is found.
+    ``folder`` is the run's; of a manifest alone no verdict is found. ``of_kind`` chooses the checks of a run's files.
     """
     checks = [*verdict.checks]
     names = [f"{role} signatures" for role in policy.signatures] + ["verdicts"] * bool(policy.verdicts)
@@ -57,7 +60,7 @@ def with_policy(verdict: Verdict, policy: SigningPolicy, trust: TrustPolicy, fol
         if verdict.manifest is None:
             raise _Unmet("the manifest does not verify")
         case = _Case(policy, trust, _name(verdict.manifest))
-        found = [*_signatures(case, verdict), *_verdicts(case, verdict, folder)]
+        found = [*_signatures(case, verdict), *_verdicts(case, verdict, folder, of_kind)]
     except ProvenanceError as error:
         found = [(name, _Unmet(error.message, error.cure)) for name in names]
     for name, result in found:
@@ -121,13 +124,13 @@ def _signatures(case: _Case, verdict: Verdict) -> Iterator[_Found]:
         yield f"{REVIEWER} signatures", found
 
 
-def _verdicts(case: _Case, verdict: Verdict, folder: RunFolder | None) -> Iterator[_Found]:
+def _verdicts(case: _Case, verdict: Verdict, folder: RunFolder | None, of_kind: KindChecks) -> Iterator[_Found]:
     required = case.policy.verdicts
     if required is None or verdict.manifest is None:
         return
     authors, _ = case.holders(AUTHOR, [(keyid, moment(verdict.manifest.finished_on)) for keyid in verdict.keyids])
     reasons, signed = [], []
-    for item in _attestations(folder, verdict.manifest.invocation_id, case.trust):
+    for item in _attestations(folder, verdict.manifest.invocation_id, case.trust, of_kind):
         objection = _objection(item, required)
         reasons += [objection] if objection else []
         when = moment(item.signed_on) if item.signed_on else None
@@ -137,15 +140,17 @@ def _verdicts(case: _Case, verdict: Verdict, folder: RunFolder | None) -> Iterat
     yield "verdicts", _enough(reviewers, required.at_least, why, "repeated by")
 
 
-def _attestations(folder: RunFolder | None, run: str, trust: TrustPolicy) -> tuple[AnyAttestation, ...]:
+def _attestations(
+    folder: RunFolder | None, run: str, trust: TrustPolicy, of_kind: KindChecks
+) -> tuple[AnyAttestation, ...]:
     """The verdicts on a run beside it, compared with those repetitions that lie beside it too."""
     if folder is None:
         return ()
     root = folder.root.absolute()
-    alone = read_attestations(read_results(root, policy=trust), trust)
+    alone = read_attestations(read_results(root, checks=of_kind, policy=trust), trust)
     names = sorted({name for item in alone.every for name in item.repeated})
     beside = [place for name in names for place in root.parent.glob(f"{_literal(name)}/")]
-    known = read_results([root, *beside], policy=trust)
+    known = read_results([root, *beside], checks=of_kind, policy=trust)
     found = read_attestations(known, trust) if beside else alone
     return tuple(item for item in found.every if item.run.run_id == run)
 

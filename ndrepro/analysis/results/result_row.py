@@ -52,7 +52,8 @@ class ResultRow:
     for each, ``payload_digest`` that of the bytes that are signed in it (``provenance.attestation.verify``).
     ``instructions`` are the variables that limit instruction sets, "" where none is set
     (``ndrepro.protocol.experiment.determinism``). ``content`` are the SHA-256 of the signed files that only the same
-    training can give: trail, states and, of a run without NaN, weights.
+    training can give: trail, states and, of a run without NaN, weights. ``files_checked`` says whether all files of the
+    run were there and told the same story as the manifest; where not, the numbers are those of the manifest alone.
     """
 
     run_id: str
@@ -92,6 +93,7 @@ class ResultRow:
     official_data: bool | None = None
     instructions: str = ""
     content: tuple[str, ...] = ()
+    files_checked: bool = False
 
     @property
     def finite(self) -> bool:
@@ -182,6 +184,7 @@ def score_of(manifest: Manifest, folder: Path, verdict: Verdict) -> ResultRow:
         image=images[0],
         image_again=images[-1],
         official_data=next((each.official for each in record.datasets if each.name == experiment.dataset), None),
+        files_checked=any(check.number > 8 and check.status == "pass" for check in verdict.checks),
         instructions=limits_text(instruction_limits(manifest.variables, experiment.determinism)),
     )
     return replace(row, content=_content(manifest, row.finite))

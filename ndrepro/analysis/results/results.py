@@ -9,7 +9,9 @@
 A manifest counts when it is an envelope as the recorder writes it, a trusted key signed it, it is a statement of a
 known schema whose subjects agree (checks 1 to 4 of ``provenance.attestation.verify``), it contradicts neither itself
 (``ndrepro.analysis.results.result_row``) nor the ledger beside it (check 8), where there is one, and every file of the
-run that lies beside it is the one that was signed (check 6). Beside a ledger of others' runs it counts too, and how
+run that lies beside it is the one that was signed (check 6). Where they all lie there, they do not contradict the
+manifest either (the checks of its kind, from 9 on); else it counts by its manifest alone
+(``ResultRow.files_checked``). Beside a ledger of others' runs it counts too, and how
 many runs were started is then not known. Files that are missing refuse no run. With ``cache`` what
 was verified once is not verified again while the run's folder stays as it was (``manifest_cache``).
 
@@ -27,10 +29,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ndrepro.analysis.results.examine import SEGMENT, Examined, OtherRun, Refused, Unfinished
+from ndrepro.analysis.results.examine import SEGMENT, Examined, KindChecks, OtherRun, Refused, Unfinished
 from ndrepro.analysis.results.manifest_cache import ManifestCache
 from ndrepro.analysis.results.result_row import ResultRow
-from ndrepro.analysis.results.verification import Watch, examine_folder
+from ndrepro.analysis.results.verification import ReadLedger, Watch, examine_folder
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from provenance.attestation.key_home import default_home
 from provenance.attestation.ledger import Ledger
@@ -119,6 +121,7 @@ class Results:
 def read_results(
     folders: Path | str | Iterable[Path | str],
     *,
+    checks: KindChecks,
     cache: Path | None = None,
     policy: TrustPolicy | None = None,
     watch: Watch = lambda done, count: None,
@@ -127,6 +130,7 @@ def read_results(
 
     Args:
         folders: folders of runs, run folders, or manifest files.
+        checks: chooses the checks of a run's files by its kind, those of ``ndrepro verify``.
         cache: a file to remember in what was verified (``manifest_cache``); left out, everything is verified now.
         policy: whose signatures count; left out, this user's own.
         watch: called with how many manifests of a folder have been verified, and how many are to be.
@@ -141,9 +145,10 @@ def read_results(
             if not folder.exists():
                 raise NotFoundError(f"{folder}: not there", "name a folder of runs, such as runs/")
             absolute = folder.absolute()
-            found = examine_folder(absolute, policy, kept, watch)
             path = _ledger_of(absolute)
-            parts.append(_checked(absolute, found, path, _read_ledger(path, kept, policy)))
+            ledger = ReadLedger(path, _read_ledger(path, kept, policy))
+            found = examine_folder(absolute, policy, kept, watch, checks=checks, ledger=ledger)
+            parts.append(_checked(absolute, found, ledger.path, ledger.summary))
     counts = [part.started for part in parts]
     rows, copies, reasons = once_each(row for part in parts for row in part.rows)
     return Results(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import threading
@@ -9,16 +10,18 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from ndrepro.analysis.results.examine import Examined, Refused, examine
+from ndrepro.analysis.results.examine import Examined, KindChecks, Refused, examine
 from ndrepro.analysis.results.manifest_cache import ManifestCache
 from ndrepro.protocol.layout import RunFolder
 from provenance.attestation.run_files import MANIFEST
 from provenance.attestation.trust import TrustPolicy
 from provenance.errors import StorageError
+from provenance.ledger_entries.summary import LedgerSummary
 
 # called with how many manifests were verified, and of how many
 Watch = Callable[[int, int], object]
@@ -33,8 +36,26 @@ _CHUNK = 50
 _AHEAD = 20_000
 
 
-def examine_folder(folder: Path, policy: TrustPolicy, cache: ManifestCache, watch: Watch) -> list[Examined]:
-    """Every manifest at or below a folder, in the order of their paths.
+@dataclass(frozen=True)
+class ReadLedger:
+    """A ledger that was read, and where it lies."""
+
+    path: Path
+    summary: LedgerSummary
+
+    def mark(self, item: Examined, cache: ManifestCache) -> str:
+        """What the ledger nearest to a run says of it, which its checks read too; "" where that may change unseen."""
+        nearest = RunFolder(item.path.parent).ledger
+        if nearest == self.path:
+            found = self.summary.runs.get(item.run_id)
+            return "none of this run" if found is None else json.dumps(list(vars(found).values()))
+        return "no ledger" if nearest is None else cache.stamp(nearest)
+
+
+def examine_folder(
+    folder: Path, policy: TrustPolicy, cache: ManifestCache, watch: Watch, *, checks: KindChecks, ledger: ReadLedger
+) -> list[Examined]:
+    """Every manifest at or below a folder, in the order of their paths, with the ledger that was read before.
 
     Raises StorageError for a folder that cannot be listed.
     """
@@ -44,13 +65,14 @@ def examine_folder(folder: Path, policy: TrustPolicy, cache: ManifestCache, watc
         # before the files are read: a later change then shows
         stamp = cache.stamp(path)
         document = cache.get(path, stamp)
-        found[path] = None if document is None else Examined.from_json(path, document)
-        if document is None:
+        known = None if document is None else Examined.from_json(path, document["run"])
+        found[path] = known if known and document["ledger"] == ledger.mark(known, cache) else None
+        if found[path] is None:
             stamps[path] = stamp
-    for done, examined in enumerate(_examine_all(list(stamps), policy), 1):
+    for done, examined in enumerate(_examine_all(list(stamps), policy, checks), 1):
         found[examined.path] = examined
-        if not isinstance(examined.result, Refused):
-            cache.put(examined.path, stamps[examined.path], examined.to_json())
+        if not isinstance(examined.result, Refused) and (mark := ledger.mark(examined, cache)):
+            cache.put(examined.path, stamps[examined.path], {"run": examined.to_json(), "ledger": mark})
         watch(done, len(stamps))
     return [examined for examined in found.values() if examined is not None]
 
@@ -78,7 +100,7 @@ def _walk(folder: str, depth: int) -> Iterator[str]:
             yield from _walk(path, depth - 1)
 
 
-def _examine_all(paths: list[Path], policy: TrustPolicy) -> Iterator[Examined]:
+def _examine_all(paths: list[Path], policy: TrustPolicy, checks: KindChecks) -> Iterator[Examined]:
     """What every manifest is, in order.
 
     A script that reads scores outside ``if __name__ == "__main__"`` cannot have workers, and is served without.
@@ -87,10 +109,10 @@ def _examine_all(paths: list[Path], policy: TrustPolicy) -> Iterator[Examined]:
     workers = min(len(os.sched_getaffinity(0)), len(paths) // _WORTH)
     if workers > 1:
         with suppress(BrokenProcessPool):
-            for examined in _in_processes(paths, workers, partial(examine, policy=policy)):
+            for examined in _in_processes(paths, workers, partial(examine, policy=policy, checks=checks)):
                 done += 1
                 yield examined
-    yield from (examine(path, policy) for path in paths[done:])
+    yield from (examine(path, policy, checks) for path in paths[done:])
 
 
 def _in_processes(paths: Iterable[Path], workers: int, function: Callable[[Path], Examined]) -> Iterator[Examined]:

@@ -71,9 +71,10 @@ def _own_runs(folder: Path, keys: list[Path], as_json: bool) -> int:
     """What can hardly be right in the verified runs of a folder."""
     from ndrepro.analysis.audit.plausibility import CANNOT_BE, doubts
     from ndrepro.analysis.results.results import read_results
+    from ndrepro.execution.verification.checks_by_kind import checks_of
 
     with counted(as_json) as watch:
-        scores = read_results(folder, policy=trust_of(keys), watch=watch)
+        scores = read_results(folder, checks=checks_of, policy=trust_of(keys), watch=watch)
     found = doubts([*scores.rows, *scores.copies])
     wrong = any(doubt.gravity == CANNOT_BE for doubt in found)
     if as_json:

@@ -53,12 +53,13 @@ def report(
     extras.require("statsmodels", "matplotlib")
     from ndrepro.analysis.results.results import read_results
     from ndrepro.analysis.results.reviewer_verdicts import read_attestations
+    from ndrepro.execution.verification.checks_by_kind import checks_of
     from ndrepro.report.page.write import write_report
 
     study, folders = _sources(what or [], runs)
     policy = trust_of(keys or [])
     with counted(as_json) as watch:
-        scores = read_results(folders, cache=options.cache_path(cache), policy=policy, watch=watch)
+        scores = read_results(folders, checks=checks_of, cache=options.cache_path(cache), policy=policy, watch=watch)
     about = replace(_about(study, folders, what or [], out, keys or []), code=_code(code))
     if study is not None:
         scores, about = _only(study, scores, about)
@@ -170,7 +171,7 @@ def _print(made: Report, out: Path) -> None:
 
     terminal.write_line(visible(made.title))
     experiments = words.plural(len(made.table_of_cells), "experiment")
-    line("runs", f"{words.plural(len(made.scores.rows), 'run')} of {experiments}, verified")
+    line("runs", f"{words.plural(len(made.scores.rows), 'run')} of {experiments}, verified{made.manifest_alone}")
     left = {fact.label: fact.text for fact in made.counts if fact.warn and fact.text != "0"}
     if left:
         line("left out", ", ".join(f"{text} {label}" for label, text in left.items()))

@@ -54,6 +54,7 @@ def sensitivity(
     extras.require("statsmodels", "matplotlib")
     from ndrepro.analysis.results.results import read_results
     from ndrepro.analysis.sensitivity.analysis import sensitivity_of
+    from ndrepro.execution.verification.checks_by_kind import checks_of
     from ndrepro.protocol.layout import expect_folder
 
     asked = _options(metric, margin, better, reference or [])
@@ -61,7 +62,11 @@ def sensitivity(
         expect_folder(out, "name another folder with -o DIR")
     with counted(as_json) as watch:
         scores = read_results(
-            folders or [runs], cache=options.cache_path(cache), policy=trust_of(keys or []), watch=watch
+            folders or [runs],
+            checks=checks_of,
+            cache=options.cache_path(cache),
+            policy=trust_of(keys or []),
+            watch=watch,
         )
     found = sensitivity_of(scores, asked)
     written = _write(found, out) if out else ()

@@ -89,8 +89,9 @@ def report(error: BaseException, *, as_json: bool, debug: bool) -> int:
 
 def print_error(record: dict[str, Any]) -> None:
     """The two lines of an error on standard error: what, and the cure."""
-    terminal.write_line(f"error: {record['message']}", sys.stderr)
-    terminal.write_line(f"  hint: {record['cure']}", sys.stderr)
+    # a child's message may be anything: it begins no line of its own
+    terminal.write_line(f"error: {terminal.single_line(record['message'])}", sys.stderr)
+    terminal.write_line(f"  hint: {terminal.single_line(record['cure'])}", sys.stderr)
 
 
 def print_json(document: Any) -> None:

@@ -19,13 +19,13 @@ from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from ndrepro.text.visible import visible
+
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
 
 PIPE_WIDTH = 120
-# C0 but tab and newline, DEL, C1; marks that turn the direction of what follows
-_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def prepare_streams() -> None:
@@ -52,11 +52,6 @@ def _bytes_of_path(error: UnicodeError) -> tuple[bytes, int]:
         for letter in letters
     )
     return b"".join(pieces), error.end
-
-
-def visible(text: str) -> str:
-    """``text`` with every character that would command the terminal written as its escape (``\\x1b``)."""
-    return _COMMANDS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def single_line(text: str) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -231,11 +232,22 @@ def _set_back(manifest: Manifest) -> timedelta:
 def _in_ledger(folder: RunFolder, manifest: Manifest) -> Iterator[tuple[str, datetime]]:
     """When the ledger beside the run says that this attempt started and ended."""
     path = folder.ledger
-    entries = Ledger(path).entries() if path is not None else ()
-    own = [entry for entry in entries if entry.run == manifest.invocation_id]
+    if path is None:
+        return
+    status = path.stat()
+    own = _times_of(path, status.st_size, status.st_mtime_ns, status.st_ino).get(manifest.invocation_id, [])
     # earlier attempts may have been made on machines with other clocks
-    start = max((place for place, entry in enumerate(own) if entry.event != "ended"), default=0)
-    yield from ((entry.event, _moment(entry.time)) for entry in own[start : start + 2])
+    start = max((place for place, (event, _) in enumerate(own) if event != "ended"), default=0)
+    yield from ((event, _moment(time)) for event, time in own[start : start + 2])
+
+
+@lru_cache(maxsize=2)
+def _times_of(path: Path, *identity: int) -> Mapping[str, list[tuple[str, str]]]:
+    """Event and time of every entry in a ledger, by run: read once where many of its runs are verified."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for entry in Ledger(path).entries():
+        found.setdefault(entry.run, []).append((entry.event, entry.time))
+    return found
 
 
 def expect_equal(field: str, recorded: Any, made: Any) -> None:

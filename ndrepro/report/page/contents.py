@@ -129,6 +129,12 @@ class Report:
         return overview(self.forms)
 
     @property
+    def manifest_alone(self) -> str:
+        """What is said of runs of which not every file was there."""
+        count = sum(not run.files_checked for run in self.distinct)
+        return f"; of {count} of {plural(len(self.distinct), 'run')}, the manifest alone" if count else ""
+
+    @property
     def lead(self) -> str:
         """One line: what was run, when, where."""
         if not self.distinct:
@@ -141,7 +147,7 @@ class Report:
         when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
         return (
             f"{plural(len(networks), 'network')} on {', '.join(datasets)}, {plural(len(seeds), 'seed')}, "
-            f"{', '.join(devices)}, {when}. Every number is from a signed manifest that was verified."
+            f"{', '.join(devices)}, {when}. Every number is from a signed manifest that was verified{self.manifest_alone}."
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from importlib import resources
 from ndrepro.report.elements.style import dark_style
 from ndrepro.report.elements.table import SIGNS
 from ndrepro.report.page.contents import Report
+from ndrepro.text.visible import visible
 
 _WORDS = {"better": "better:", "within": "within:", "worse": "worse:"}
 
@@ -42,7 +43,7 @@ def _render(name: str, report: Report, sections: list[tuple[str, str]], drawings
     )
     script = _template("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template(name).render(
+    text = environment.get_template(name).render(
         report=report,
         css=Markup(_template("report.css") + dark_style(".drawing")),
         inline={key: Markup(_inline(key, text)) for key, text in drawings.items()},
@@ -52,6 +53,7 @@ def _render(name: str, report: Report, sections: list[tuple[str, str]], drawings
         words=_WORDS,
         sections=sections,
     )
+    return visible(text)
 
 
 def _sections(report: Report) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from compared_runs import account, put, records_of, sign_pair_member
 
 from ndrepro.analysis.results.result_row import manifest_of
 from ndrepro.analysis.results.results import Results, read_results
+from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.layout import RunFolder
 from provenance.attestation.dsse import read_envelope, sign_envelope, write_envelope
 from provenance.attestation.key_home import KeyRing
@@ -39,7 +40,7 @@ class Folder:
 
     def read(self, **options: Any) -> Results:
         options.setdefault("policy", TrustPolicy.load(self.home))
-        return read_results(self.runs, **options)
+        return read_results(self.runs, **options, checks=checks_of)
 
 
 @pytest.fixture
@@ -213,14 +214,14 @@ def test_one_run_or_manifest_can_be_named(folder: Folder) -> None:
     folder.add("b", seed="1")
     policy = TrustPolicy.load(folder.home)
     for place in (run.root, run.manifest, run.root.parent):
-        found = read_results(place, policy=policy)
+        found = read_results(place, policy=policy, checks=checks_of)
         assert "a" in [row.run_id for row in found.rows] and found.started is None and not found.refused
     with pytest.raises(NotFoundError, match="not there"):
-        read_results(folder.root / "nowhere", policy=policy)
+        read_results(folder.root / "nowhere", policy=policy, checks=checks_of)
 
 
 def test_an_empty_folder_has_no_scores(tmp_path: Path) -> None:
-    assert read_results(tmp_path, policy=TrustPolicy.load(tmp_path)).rows == ()
+    assert read_results(tmp_path, policy=TrustPolicy.load(tmp_path), checks=checks_of).rows == ()
 
 
 def test_what_was_scored_on_validation_images_is_no_test_result(folder: Folder) -> None:

@@ -16,6 +16,7 @@ from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.sensitivity.experimental_design import design_of
 from ndrepro.execution.reproduce.reexecute import Original, plan
 from ndrepro.execution.studies.run_status import DONE, REFUSED, RunStatus, Survey
+from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.experiment.determinism import INSTRUCTION_LIMITS
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.study.study import StudyRun
@@ -125,7 +126,7 @@ def test_a_study_counts_a_run_only_under_the_limits_it_would_have(bench: Bench, 
 
 
 def test_the_table_of_sensitivity_has_a_cell_for_each(bench: Bench, runs: dict[str, Path]) -> None:
-    rows = read_results(bench.options.runs.root, policy=TrustPolicy.load(bench.options.home)).rows
+    rows = read_results(bench.options.runs.root, policy=TrustPolicy.load(bench.options.home), checks=checks_of).rows
     design = design_of(row for row in rows if row.determinism == "deterministic")
     assert list(design.axes) == ["instructions"] and len(design.cells) == 2
     assert not design.repeats, "the same seed under other instructions is no repetition"

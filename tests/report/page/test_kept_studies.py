@@ -10,6 +10,7 @@ import pytest
 
 from ndrepro.analysis.results.results import ResultRow, read_results
 from ndrepro.cli.commands.verify import trust_of
+from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.report.elements.table import MINUS, Table
 from ndrepro.report.figures.curves import curve_of
 from ndrepro.report.figures.generalization_figures import FITTED_PERCENT
@@ -47,7 +48,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[ResultRow, ...]:
     folder = tmp_path_factory.mktemp("kept")
     with tarfile.open(KEPT / "manifests.tar.xz") as archive:
         archive.extractall(folder, filter="data")
-    scores = read_results(folder, policy=trust_of([KEPT / "author.pub"]))
+    scores = read_results(folder, policy=trust_of([KEPT / "author.pub"]), checks=checks_of)
     assert (scores.refused, scores.unfinished, scores.lost) == ((), (), ())
     return scores.distinct()[0]
 

@@ -68,6 +68,7 @@ def test_nothing_of_a_run_s_name_becomes_part_of_the_page(made: tuple[Report, Pa
     _, folder = made
     text = (folder / "index.html").read_text(encoding="utf-8")
     assert HOSTILE not in text and "&lt;img src=x onerror=alert(1)&gt;" in text
+    assert "\u202e" not in text and r"\u202e" in text
     page = Page(text)
     assert not any(attrs.get("src") == "x" or "onerror" in attrs for _, attrs in page.tags)
     assert sum(tag == "script" for tag, _ in page.tags) == 1

@@ -1,0 +1,84 @@
+"""What reads results refuses what ``ndrepro verify`` refuses, says of what it reads the manifest alone, and ends well.
+
+The author holds the key: signatures and digests are right, and the run's own files speak against the manifest.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dishonest_author import copied, manifest_of, sign_again
+from real_runs import Bench
+
+from ndrepro.analysis.results.reproduction_evidence import _compare_weights
+from ndrepro.analysis.results.results import Results, read_results
+from ndrepro.cli.display import output
+from ndrepro.execution.runs.run import Finished
+from ndrepro.execution.verification.checks_by_kind import checks_of
+from ndrepro.protocol.errors import CheckpointError
+from ndrepro.protocol.layout import RunFolder
+from provenance.attestation.manifest import Resource
+from provenance.attestation.trust import TrustPolicy
+
+
+class Copy:
+    """A copy of an honest run without its ledger, for its author to change."""
+
+    def __init__(self, honest: Finished, author: Bench, into: Path) -> None:
+        self.author, self.root = author, into
+        self.folder: RunFolder = copied(honest.folder, into)
+
+    def read(self) -> Results:
+        policy = TrustPolicy.load(self.author.options.home)
+        return read_results(self.root / "runs", checks=checks_of, policy=policy)
+
+    def claim(self, name: str, **annotations: Any) -> None:
+        items = manifest_of(self.folder).byproducts
+        changed = (
+            Resource(each.name, annotations={**(each.annotations or {}), **annotations}) if each.name == name else each
+            for each in items
+        )
+        sign_again(self.folder, self.author, byproducts=tuple(changed))
+
+
+@pytest.fixture
+def copy(honest: Finished, author: Bench, tmp_path: Path) -> Copy:
+    return Copy(honest, author, tmp_path)
+
+
+def test_results_that_the_files_contradict_are_refused(copy: Copy) -> None:
+    (row,) = copy.read().rows
+    assert row.files_checked
+    (summary,) = (item.annotations for item in manifest_of(copy.folder).byproducts if item.name == "metrics summary")
+    copy.claim("metrics summary", last={**(summary or {})["last"], "test_accuracy": 0.99})
+    found = copy.read()
+    assert not found.rows and "check 12 (metrics)" in found.refused[0].reason
+
+
+def test_a_machine_that_the_files_contradict_is_refused(copy: Copy) -> None:
+    gpus = {"driver": "570.0", "devices": [{"name": "NVIDIA H100"}] * 8}
+    sign_again(copy.folder, copy.author, machine={**manifest_of(copy.folder).machine, "gpus": gpus})
+    found = copy.read()
+    assert not found.rows and "check 14 (predicate)" in found.refused[0].reason
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_numbers_of_which_the_files_are_not_all_there_are_marked(copy: Copy, signed: bool) -> None:
+    copy.folder.result.unlink()
+    if signed:  # no file is missing: the author signed a folder that never had it
+        sign_again(copy.folder, copy.author)
+    (row,) = copy.read().rows
+    assert not row.files_checked
+
+
+def test_weights_that_are_none_are_an_error_that_names_the_file(copy: Copy) -> None:
+    copy.folder.weights.write_bytes(b"garbage")
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors: no tensors"):
+        _compare_weights(copy.folder, copy.folder, 0, final=True)
+
+
+def test_a_message_of_several_lines_prints_no_error_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_error({"message": "x\nerror: verified", "cure": "y\n  hint: trust it"})
+    assert capsys.readouterr().err == "error: x\\nerror: verified\n  hint: y\\n  hint: trust it\n"
