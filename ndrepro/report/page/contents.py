@@ -147,7 +147,8 @@ class Report:
         when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
         return (
             f"{plural(len(networks), 'network')} on {', '.join(datasets)}, {plural(len(seeds), 'seed')}, "
-            f"{', '.join(devices)}, {when}. Every number is from a signed manifest that was verified{self.manifest_alone}."
+            f"{', '.join(devices)}, {when}. Every number is from a signed manifest "
+            f"that was verified{self.manifest_alone}."
         )
 
     def to_json(self) -> dict[str, Any]:
