@@ -244,7 +244,7 @@ def verified_copy(folder: RunFolder, options: RunOptions, private: Path) -> Orig
     from ndrepro.execution.reproduce.reexecute import Original
     from ndrepro.execution.reproduce.signed_copy import SignedCopy
     from ndrepro.execution.verification.checks_by_kind import checks_of
-    from provenance.attestation.trust import TrustPolicy
+    from provenance.attestation.trust import OWN_NAME, TrustPolicy
     from provenance.attestation.verify import verify as verify_run
     from provenance.errors import ProvenanceError, StorageError
 
@@ -270,7 +270,7 @@ def verified_copy(folder: RunFolder, options: RunOptions, private: Path) -> Orig
             f"{folder.root}: its files changed while they were verified: {why}",
             "wait until nothing writes to the folder any more; its author may still do so",
         ) from None
-    return Original(copied.folder, copied.manifest, copied)
+    return Original(copied.folder, copied.manifest, copied, own=OWN_NAME in verdict.signers)
 
 
 def _judged(
@@ -298,19 +298,24 @@ def _claims_of_run(
 
     The weights are evaluated again unless a repetition had the same weights and results bit for bit.
     """
-    from ndrepro.analysis.results.code_claim import code_claim
+    from ndrepro.analysis.results.code_claim import code_claim, image_claim
     from ndrepro.analysis.results.reproduction_claims import evaluation_claim, evaluation_implied
     from ndrepro.execution.reproduce import reexecute
     from ndrepro.execution.runs.run_lookup import read_recorded
+    from ndrepro.protocol.messages import Request, read_json
 
     if (evaluated := evaluation_implied(judgements)) is None:
         again = _completed(reexecute.execute(original, reexecute.evaluation_of(original, plan), options, observer))
         evaluated = evaluation_claim(original.folder, again[0].folder)
     code = code_claim(original.manifest, [read_recorded(piece.folder).manifest for piece in repetitions])
+    machine = claim("machine, times and memory", None, "no repetition shows them: asserted by the signer")
+    request = Request.from_json(read_json(repetitions[0].folder.request))
+    image = image_claim(request, named=original.own or options.container is not None)
+    checked = (evaluated, plan.code, code, *filter(None, [image]), machine)
     total, trained = original.request.experiment.epochs, plan.trained_epochs
     if trained is None:
-        return (evaluated, code)
-    return (evaluated, code, claim("epochs not drawn", None, f"{len(plan.epochs)} of {total} epochs were compared"))
+        return checked
+    return (*checked, claim("epochs not drawn", None, f"{len(plan.epochs)} of {total} epochs were compared"))
 
 
 def _completed(repetitions: tuple[Finished, ...]) -> tuple[Finished, ...]:

@@ -7,6 +7,7 @@ no digest with its repetition counted as trained on the same data.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from dishonest_author import copied, edit_results, edit_trail, manifest_of, sign_again, verified
 from real_runs import Bench
 
+from ndrepro.analysis.results.reproduction_claims import evaluation_implied
 from ndrepro.analysis.results.reproduction_verdict import judge
 from ndrepro.execution.runs.run import Finished
 from ndrepro.protocol.errors import DataError
@@ -88,7 +90,7 @@ def test_the_claim_on_data_says_what_was_compared(honest: Finished, tmp_path: Pa
         ({}, "checked", "identical", "same pixels and labels, by SHA-256"),
         ({"tree_sha256": "0" * 64}, "checked", "identical", "in other files"),
         ({"pixels_sha256": OTHER}, "not checked", "undecided", "pixels and labels differ"),
-        ({"tree_sha256": "0" * 64, "pixels_sha256": None}, "not checked", "identical", "no digest"),
+        ({"tree_sha256": "0" * 64, "pixels_sha256": None}, "not checked", "undecided", "no digest"),
         ({"canonical": False}, "failed", "inconsistent", "official files, which they are not"),
         ({"tree_sha256": "0" * 64, "canonical": False}, "flagged", "undecided", "records the official files"),
         ({"train_images": 7}, "failed", "inconsistent", "images"),
@@ -102,3 +104,15 @@ def test_the_claim_on_data_says_what_was_compared(honest: Finished, tmp_path: Pa
         assert (claim.status, found.verdict) == (status, verdict), changes
         assert words in claim.evidence
         assert claim.status == CHECKED or verdict != "close"
+
+
+def test_a_digest_of_another_kind_does_not_switch_the_evaluation_off(honest: Finished, tmp_path: Path) -> None:
+    """Before: no shared digest, so the data were "not checked", the weights not evaluated, a spot check identical."""
+    folder = copied(honest.folder, tmp_path)
+    restated(folder, tree_sha256="0" * 64, pixels_sha256=None, labelled_sha256=OTHER, canonical=False)
+    found = judge(folder, honest.folder)
+    assert (found.verdict, found.passes) == ("undecided", False)
+    restated(folder, labelled_sha256=None)
+    early = judge(folder, honest.folder)
+    assert early.verdict == "identical", "a record of a release without digests of images"
+    assert evaluation_implied([replace(early, claims=early.claims[-1:])]) is None, "so its weights are evaluated"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ndrepro.protocol.messages import Request
 from ndrepro.protocol.verdicts import FLAGGED, ClaimCheck, claim
 from provenance.attestation.code_concerns import code_concerns, code_is_known
 from provenance.attestation.manifest import Manifest
 
 UNEDITED = "libraries and loaded code"
+IMAGE = "container image"
 
 
 def code_claim(original: Manifest, repetitions: Sequence[Manifest]) -> ClaimCheck:
@@ -27,3 +29,22 @@ def code_claim(original: Manifest, repetitions: Sequence[Manifest]) -> ClaimChec
     return claim(
         UNEDITED, True, "the files of the libraries are as their RECORDs list them, and nothing else was loaded"
     )
+
+
+def image_claim(request: Request, *, named: bool) -> ClaimCheck | None:
+    """Who chose the container image in which a repetition ran; ``None`` where it ran in none.
+
+    Everything that a repetition reports comes out of the image: an author's could hold prepared results and a program
+    that copies them. Its digest says which image it is, and nothing about what is in it.
+
+    Args:
+        request: what the repetition was asked.
+        named: the reviewer named the image, or signed the run, and so answers for it.
+    """
+    if request.container is None:
+        return None
+    image = f"{request.container.image} ({request.container.digest})"
+    if named:
+        return claim(IMAGE, True, f"the reviewer's own choice: {image}")
+    words = f"its author's choice, and nothing outside it was executed: {image}; inspect or build it and name it with"
+    return ClaimCheck(IMAGE, FLAGGED, f"{words} --in {request.container.engine} --image, or repeat the run with --env")

@@ -14,12 +14,14 @@ _WORDS = {LABELLED: "photographs and labels", PIXELS: "pixels and labels"}
 class DataEvidence:
     """The status of the claim on the data, its evidence in words, and whether the data are ``same``.
 
-    ``same`` is ``None`` where the two records share no digest that could decide.
+    ``same`` is ``None`` where the two records share no digest that could decide. ``recorded``: the run records digests
+    of its images.
     """
 
     status: str
     words: str
     same: bool | None
+    recorded: bool = True
 
 
 def compare_data(then: DataRecord, now: DataRecord) -> DataEvidence:
@@ -30,6 +32,10 @@ def compare_data(then: DataRecord, now: DataRecord) -> DataEvidence:
     records the official files and was repeated from others is flagged: that claim is neither confirmed nor refuted.
     """
     same, words = _compare_digests(then, now)
+    if same is None and then.official and not now.official:
+        return DataEvidence(
+            FLAGGED, f"the run records the official files, and the repetition read others: {words}", same
+        )
     counts = [(record.train_images, record.scored_images) for record in (then, now)]
     if same and counts[0] != counts[1]:
         words = f"{counts[0]} images of the two splits are recorded, the same data have {counts[1]}"
@@ -39,7 +45,7 @@ def compare_data(then: DataRecord, now: DataRecord) -> DataEvidence:
             return DataEvidence(FAILED, "the run records them as the official files, which they are not", same)
         words = f"{words}; the run records the official files, and the repetition's are not known as such"
         return DataEvidence(FLAGGED, words, same)
-    return DataEvidence(CHECKED if same else NOT_CHECKED, words, same)
+    return DataEvidence(CHECKED if same else NOT_CHECKED, words, same, bool(then.contents))
 
 
 def _compare_digests(then: DataRecord, now: DataRecord) -> tuple[bool | None, str]:

@@ -9,6 +9,7 @@ from ndrepro.analysis.results.result_row import NoScore, ResultRow, experiment_o
 from ndrepro.analysis.results.results import once_each
 from ndrepro.protocol.experiment.experiment import Experiment, Seeds
 from ndrepro.protocol.layout import RunsFolder
+from ndrepro.protocol.training_record import REPRODUCED_RUN, TrainingRecord
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.trust import OWN_NAME, TrustPolicy
 from provenance.attestation.verify import verify
@@ -25,13 +26,15 @@ class Replicates:
 def replicates_of(original: Manifest, runs: RunsFolder, trust: TrustPolicy) -> Replicates:
     """Completed runs below ``runs`` that differ from ``original`` in nothing but their seeds, one for each seed.
 
-    Only runs that this machine's own key signed count: an author could hand in replicates whose spread takes any result
-    in, and nobody trained those again.
+    A repetition of another run is none, since its author chose the seed, and a run of other code is none. Only runs
+    that this machine's own key signed count: an author could hand in replicates whose spread takes any result in, and
+    nobody trained those again.
     """
     try:
         wanted = experiment_of(original)
     except NoScore:
         return Replicates((), 0)
+    code = TrainingRecord.of(original).code_digest
     rows: list[ResultRow] = []
     seeds: dict[str, tuple[int, Seeds]] = {}
     refused = 0
@@ -46,6 +49,9 @@ def replicates_of(original: Manifest, runs: RunsFolder, trust: TrustPolicy) -> R
             found = experiment_of(verdict.manifest)
             row = score_of(verdict.manifest, folder.root, verdict)
         except NoScore:
+            continue
+        record = TrainingRecord.of(verdict.manifest)
+        if record.code_digest != code or verdict.manifest.dependency(REPRODUCED_RUN) is not None:
             continue
         if _unseeded(found) == _unseeded(wanted):
             rows.append(row)

@@ -9,11 +9,21 @@ from typing import Protocol
 from ndrepro.analysis.results.reproduction_evidence import ReproductionEvidence, relative_difference
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Evaluated, Scores, read_json
-from ndrepro.protocol.verdicts import CHECKED, IDENTICAL, INCONSISTENT, NOT_CHECKED, ClaimCheck, claim
+from ndrepro.protocol.verdicts import (
+    CHECKED,
+    FLAGGED,
+    IDENTICAL,
+    INCONSISTENT,
+    NOT_CHECKED,
+    UNDECIDED,
+    ClaimCheck,
+    claim,
+)
 from ndrepro.text.plurals import plural
 from provenance.formats.metrics_log import read_scalars
 
 EVALUATION, FINAL_WEIGHTS, DATA = "signed weights evaluated again", "final weights", "data"
+RESULTS = "epoch results"
 
 
 class Judged(Protocol):
@@ -32,15 +42,17 @@ class Judged(Protocol):
 class Tolerance:
     """What counts as the same trajectory.
 
-    ``loss``: a step's loss, relative; ``early_loss``: the same of the first three steps, beyond which no rounding
-    brings them; ``epoch_loss``: an epoch's mean losses, relative; ``accuracy``: any accuracy, as a fraction, where one
-    image is always allowed; ``evaluation``: the same of given weights, where nothing but rounding in one pass differs;
-    ``weights``: the distance of all weights, relative to their norm; ``momentum``: likewise that of the momentum, which
-    sums gradients and so carries rounding much further.
+    ``loss``: a step's loss, relative; ``early_loss``: the same of the first three steps from an equal state, beyond
+    which no rounding brings them; ``first_loss``: the same of the first of them, one forward pass; ``epoch_loss``: an
+    epoch's mean losses, relative; ``accuracy``: any accuracy, as a fraction, where one image is always allowed;
+    ``evaluation``: the same of given weights, where nothing but rounding in one pass differs; ``weights``: the distance
+    of all weights, relative to their norm; ``momentum``: likewise that of the momentum, which sums gradients and so
+    carries rounding much further.
     """
 
     loss: float = 1e-3
     early_loss: float = 0.05
+    first_loss: float = 1e-3
     epoch_loss: float = 1e-2
     accuracy: float = 0.005
     evaluation: float = 0.002
@@ -50,7 +62,13 @@ class Tolerance:
 
 def claims_of(found: ReproductionEvidence, limits: Tolerance) -> tuple[ClaimCheck, ...]:
     """Every claim that a repetition can check, in the order in which a run makes them."""
-    return (_start(found), _steps(found, limits), _results(found, limits), *_ends(found, limits), _data(found))
+    ends = _ends(found, limits)
+    return (_network(found), _start(found), _steps(found, limits), _results(found, limits), *ends, _data(found))
+
+
+def _network(found: ReproductionEvidence) -> ClaimCheck:
+    evidence = "layers, shapes and counts of parameters" if found.same_network else "layers or counts differ"
+    return claim("network", found.same_network, evidence if found.same_network is not None else "no record of it")
 
 
 def _start(found: ReproductionEvidence) -> ClaimCheck:
@@ -77,10 +95,13 @@ def _steps(found: ReproductionEvidence, limits: Tolerance) -> ClaimCheck:
 
 
 def _results(found: ReproductionEvidence, limits: Tolerance) -> ClaimCheck:
-    name, epochs = "epoch results", found.epochs
+    name, epochs = RESULTS, found.epochs
     many = plural(epochs.epochs, "epoch")
     if epochs.missing or not epochs.epochs:
         return claim(name, False, f"{many} compared, {epochs.missing} are not in the run")
+    if epochs.unrepeated:
+        names = ", ".join(epochs.unrepeated)
+        return ClaimCheck(name, FLAGGED, f"the recorded code does not compute {names}, which the run reports")
     if epochs.identical:
         return claim(name, True, f"every result of {many} equal bit for bit")
     within = epochs.largest_loss_difference <= limits.epoch_loss and epochs.same_rates
@@ -136,8 +157,8 @@ def _data(found: ReproductionEvidence) -> ClaimCheck:
 def evaluation_implied(judgements: Sequence[Judged]) -> ClaimCheck | None:
     """The claim on the signed weights' results where they need no evaluation; ``None`` where they do.
 
-    A repetition with the same final weights and results, bit for bit, evaluated them itself; one on other data cannot,
-    and what is inconsistent already needs no more.
+    A repetition with the same final weights and results, bit for bit, evaluated them itself; one that is undecided for
+    its data cannot, and what is inconsistent already needs no more.
     """
     for judgement in judgements:
         final = next((each for each in judgement.claims if each.name == FINAL_WEIGHTS), None)
@@ -145,7 +166,8 @@ def evaluation_implied(judgements: Sequence[Judged]) -> ClaimCheck | None:
             return claim(EVALUATION, True, "the repetition evaluated the same weights, with the same results")
         if judgement.verdict == INCONSISTENT:
             return claim(EVALUATION, None, "the run is inconsistent already")
-        if any(each.name == DATA and each.status == NOT_CHECKED for each in judgement.claims):
+        data = next((each.status for each in judgement.claims if each.name == DATA), None)
+        if judgement.verdict == UNDECIDED and data == NOT_CHECKED:
             return claim(EVALUATION, None, "the signed test data are not here")
     return None
 

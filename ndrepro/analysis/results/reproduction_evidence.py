@@ -36,9 +36,10 @@ class StepEvidence:
     """Every step of the repetition beside the run's.
 
     ``compared`` steps from step ``first`` on; ``complete``: none is missing in either. ``divergence`` is the first
-    record whose bits differ. ``largest_loss_difference`` is relative, ``early_loss_difference`` that of the first
-    three steps, which rounding has had no time to amplify. After the first step that left other
-    parameters, ``losses_after`` losses follow, of which ``equal_losses_after`` are equal bit for bit.
+    record whose bits differ. ``largest_loss_difference`` is relative, ``early_loss_difference`` that of the first three
+    steps after the last equal state, which rounding has had no time to amplify, and ``first_loss_difference`` that of
+    the very first of them, a forward pass of equal weights. After the first step that left other parameters,
+    ``losses_after`` losses follow, of which ``equal_losses_after`` are equal bit for bit.
     """
 
     first: int
@@ -47,6 +48,7 @@ class StepEvidence:
     divergence: Divergence | None
     largest_loss_difference: float
     early_loss_difference: float
+    first_loss_difference: float = 0.0
     losses_after: int = 0
     equal_losses_after: int = 0
 
@@ -61,6 +63,7 @@ class StepEvidence:
 @dataclass(frozen=True)
 class EpochEvidence:
     """Every epoch's results: ``epochs`` were compared, ``missing`` are not in the run; ``identical`` bit for bit.
+    ``unrepeated`` are results that the run records and the repetition, by its code, does not compute.
 
     ``largest_loss_difference`` is relative, over training and test losses; ``largest_accuracy_difference`` is a
     fraction, over all accuracies, and a single image counts as none; ``same_rates``: every learning rate is equal.
@@ -74,6 +77,7 @@ class EpochEvidence:
     largest_accuracy_difference: float
     same_rates: bool
     accuracies: tuple[float, float] | None
+    unrepeated: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ class ReproductionEvidence:
     """Everything that is compared. ``whole``: the run was repeated as a whole; ``final``: to its last step.
 
     ``deterministic``: the run's level promises equal bits under equal conditions; ``same_bits_promised``: and the
-    conditions are equal.
+    conditions are equal. ``same_network``: both record the same layers and counts; ``None`` where one has no record.
     """
 
     whole: bool
@@ -118,6 +122,7 @@ class ReproductionEvidence:
     states: StateEvidence
     weights: WeightEvidence
     data: DataEvidence
+    same_network: bool | None
     deterministic: bool
     same_bits_promised: bool
     steps_per_epoch: int
@@ -144,6 +149,7 @@ def compare_with(original: RunFolder, again: RunFolder) -> ReproductionEvidence:
         states=compare_states(read_states(original.states), read_states(again.states)),
         weights=_compare_weights(original, again, steps.first + len(now) - 1, final),
         data=compare_data(*data),
+        same_network=_same_network(original.model, again.model),
         deterministic=promises_bits(manifests[0]),
         same_bits_promised=same_bits_promised(*manifests),
         steps_per_epoch=max((len(then) - 1) // max(epochs, 1), 1),
@@ -174,6 +180,9 @@ def compare_steps(then: Trail, now: Trail, whole: bool) -> StepEvidence:
     losses = before[1:, 1].copy().view(np.float64), after[1:, 1].copy().view(np.float64)
     complete = len(then) == len(now) if whole else len(after) == len(now)
     rows = np.flatnonzero(unequal.any(axis=1))
+    # the loss of a record is computed from the state of the record before it
+    equal = max(int(rows[0]) - 1, 0) if rows.size else 0
+    early = tuple(each[equal : equal + _EARLY_STEPS] for each in losses)
     if not rows.size:
         return StepEvidence(first, max(len(after) - 1, 0), complete, None, 0.0, 0.0)
     row = unequal[rows[0]]
@@ -187,7 +196,8 @@ def compare_steps(then: Trail, now: Trail, whole: bool) -> StepEvidence:
         complete,
         Divergence(first + int(rows[0]), bool(row[1]), names),
         relative_difference(*losses),
-        relative_difference(*(each[:_EARLY_STEPS] for each in losses)),
+        relative_difference(*early),
+        relative_difference(*(each[:1] for each in early)),
         len(later),
         int((~later).sum()),
     )
@@ -239,6 +249,7 @@ def _compare_epochs(original: RunFolder, again: RunFolder, data: DataRecord) -> 
         largest_accuracy_difference=accuracy,
         same_rates=all(then[epoch].learning_rate == now[epoch].learning_rate for epoch in shared),
         accuracies=(then[shared[-1]].test_accuracy, now[shared[-1]].test_accuracy) if shared else None,
+        unrepeated=tuple(name for name in _ACCURACIES if any(_only_first(then[e], now[e], name) for e in shared)),
     )
 
 
@@ -254,6 +265,17 @@ def _accuracy_difference(one: Scores, two: Scores, name: str, images: Mapping[st
     if not math.isfinite(difference):
         return math.inf
     return 0.0 if difference * images[name.partition("_")[0]] <= 1.001 else float(difference)
+
+
+def _only_first(one: Scores, two: Scores, name: str) -> bool:
+    return getattr(one, name) is not None and getattr(two, name) is None
+
+
+def _same_network(then: Path, now: Path) -> bool | None:
+    """Whether both runs record the same network: ``model.json``, every layer and every count."""
+    if not then.exists() or not now.exists():
+        return None
+    return bool(read_json(then) == read_json(now))
 
 
 def _rows(folder: RunFolder) -> dict[int, Scores]:

@@ -12,8 +12,8 @@ undecided, which does not pass either. "close" and "consistent" also need the si
 (``reproduction_claims.evaluation_claim``), which the verdict on the whole takes into account.
 
 A segment of a run is judged against the same steps of the whole. The prediction interval for one more run from n
-replicates is mean ± t(0.975, n - 1) s sqrt(1 + 1/n) (e.g. Hahn and Meeker 1991, section 4.7): with two replicates it
-is wide, and the verdict says how many there were.
+replicates is mean ± t(0.975, n - 1) s sqrt(1 + 1/n) (e.g. Hahn and Meeker 1991, section 4.7). Fewer than five
+replicates, or such as spread too far, decide nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ndrepro.analysis.results.reproduction_claims import Tolerance, claims_of
+from ndrepro.analysis.results.reproduction_claims import DATA, Tolerance, claims_of
 from ndrepro.analysis.results.reproduction_evidence import ReproductionEvidence, compare_with
 from ndrepro.analysis.statistics.intervals import prediction_interval
 from ndrepro.analysis.statistics.samples import TooLittle
@@ -45,6 +45,8 @@ from provenance.formats.trail import Divergence
 
 # so many equal losses after the weights differ are no coincidence: two float32 losses rarely round alike
 _EQUAL_LOSSES = 10
+# fewer replicates, or such as spread further than this (a fraction, either way), judge no result: any would fit
+LEAST_REPLICATES, WIDEST = 5, 0.10
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,9 @@ def _on_its_data(found: ReproductionEvidence, verdict: str, because: str) -> tup
         return INCONSISTENT, f"data: {data.words}"
     if data.same is False:
         return UNDECIDED, "it was repeated on other data than it says it was trained on"
-    if data.status == FLAGGED or (data.status == NOT_CHECKED and verdict != IDENTICAL):
+    # a record that names contents which the repetition's reader does not have is no record of an earlier release
+    known = data.recorded and data.status == NOT_CHECKED
+    if data.status == FLAGGED or known or (data.status == NOT_CHECKED and verdict != IDENTICAL):
         return UNDECIDED, f"data: {data.words}"
     return verdict, because
 
@@ -131,8 +135,13 @@ def _verdict(
 ) -> tuple[str, str]:
     if contradiction := _contradiction(found, limits):
         return INCONSISTENT, contradiction
-    if doubt := _doubt(found):
+    if found.same_network is False:
+        return INCONSISTENT, "the recorded network is not the one that its code builds"
+    if doubt := _doubt(found, limits):
         return UNDECIDED, doubt
+    flagged = [claim for claim in claims if claim.status == FLAGGED and claim.name != DATA]
+    if flagged:
+        return UNDECIDED, f"{flagged[0].name}: {flagged[0].evidence}"
     failed = [claim for claim in claims if claim.status == FAILED]
     if found.steps.divergence is None:
         return _of_equal_steps(found, failed)
@@ -142,12 +151,28 @@ def _verdict(
     if found.steps.largest_loss_difference <= limits.loss or not found.whole:
         verdict = INCONSISTENT if found.same_bits_promised else UNDECIDED
         return verdict, f"{failed[0].name}: {failed[0].evidence}"
-    if interval is None or found.epochs.accuracies is None:
-        return UNDECIDED, "another trajectory, and fewer than two replicates to judge the result by"
-    inside = all(interval[0] <= accuracy <= interval[1] for accuracy in found.epochs.accuracies)
-    place = "both accuracies are inside" if inside else "an accuracy is outside"
-    because = f"another trajectory; {place} the prediction interval of {replicates} replicates"
-    return CONSISTENT if inside else INCONSISTENT, because
+    return _of_another_trajectory(found, interval, replicates)
+
+
+def _of_another_trajectory(
+    found: ReproductionEvidence, interval: tuple[float, float] | None, replicates: int
+) -> tuple[str, str]:
+    accuracies = found.epochs.accuracies
+    if interval is None or accuracies is None or replicates < LEAST_REPLICATES:
+        return UNDECIDED, f"another trajectory, and fewer than {LEAST_REPLICATES} replicates to judge the result by"
+    half = (interval[1] - interval[0]) / 2
+    if not all(interval[0] <= accuracy <= interval[1] for accuracy in accuracies):
+        because = f"another trajectory; an accuracy is outside the prediction interval of {replicates} replicates"
+        return INCONSISTENT, because
+    if half > WIDEST:
+        return UNDECIDED, f"another trajectory; replicates spread so far ({half:.0%} either way) that any result fits"
+    # the interval is t s sqrt(1 + 1/n); two runs of the same spread differ by at most t s sqrt(2), likewise
+    apart = abs(accuracies[0] - accuracies[1])
+    if apart > half * math.sqrt(2 / (1 + 1 / replicates)):
+        because = f"another trajectory; the two accuracies are {apart:.1%} apart, more than two replicates would be"
+        return UNDECIDED, because
+    because = f"another trajectory; both accuracies are inside the prediction interval of {replicates} replicates"
+    return CONSISTENT, because
 
 
 def _of_equal_steps(found: ReproductionEvidence, failed: Sequence[ClaimCheck]) -> tuple[str, str]:
@@ -190,7 +215,7 @@ def _contradiction(found: ReproductionEvidence, limits: Tolerance) -> str:
     return _equal_losses(found)
 
 
-def _doubt(found: ReproductionEvidence) -> str:
+def _doubt(found: ReproductionEvidence, limits: Tolerance) -> str:
     """What is improbable, but may have a reason under these conditions; "" where there is nothing."""
     steps = found.steps
     if not found.states.recorded and steps.first > 0:
@@ -203,6 +228,11 @@ def _doubt(found: ReproductionEvidence) -> str:
         return (
             f"{steps.identical_steps} steps are equal bit for bit, a whole epoch or more, "
             f"and step {steps.divergence.step} is not: other kernels differ from the start"
+        )
+    if steps.first_loss_difference > limits.first_loss:
+        return (
+            f"from equal weights, the loss of one step differs by {steps.first_loss_difference:.2g} (relative), "
+            f"tolerance {limits.first_loss:g}: other kernels rarely do that in one forward pass, other images do"
         )
     return _equal_losses(found)
 

@@ -1,7 +1,8 @@
 """Rebuilds what a manifest says ran: its code at the recorded commit and patch; and says what could not be had.
 
-The digest of the recorded code decides, not the commit's name: where this checkout's packages have that digest they
-are used as they are, else the commit is checked out beside it and the recorded patch and untracked files are put in.
+The digest of the recorded code decides which code is executed: where this checkout's packages have that digest they are
+used as they are, else the commit is checked out beside it and the recorded patch and untracked files are put in. Either
+way commit, patch and untracked files have to give that digest too: else a run could name code that it never executed.
 """
 
 from __future__ import annotations
@@ -22,18 +23,28 @@ from ndrepro.protocol.experiment.determinism import instruction_limits
 from ndrepro.protocol.messages import Request
 from ndrepro.protocol.project_folders import CODE
 from ndrepro.protocol.training_record import RecordedDistribution, TrainingRecord
+from ndrepro.protocol.verdicts import FLAGGED, ClaimCheck, claim
 from provenance.attestation.manifest import Manifest
 from provenance.capture import source
+from provenance.comparison.kept_source import differs
 from provenance.comparison.recorded_tree import SourceState, check_out
 from provenance.errors import SourceError
+from provenance.git.repository import Repository
+
+RECORDED_CODE = "recorded code"
+PACKAGES = ("ndrepro", "provenance")
 
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """The folder that holds the packages to run, and in words where they are not the recorded ones."""
+    """The folder that holds the packages to run, in words where they are not the recorded ones, and the claim on them.
+
+    ``claim``: the recorded commit, patch and untracked files give the code that is executed.
+    """
 
     code: Path
     differences: tuple[str, ...]
+    claim: ClaimCheck
 
 
 @contextmanager
@@ -41,24 +52,63 @@ def recorded_code(manifest: Manifest, run_dir: Path) -> Iterator[Rebuilt]:
     """The recorded code, for as long as the context is open; this checkout's, with the reason, where it is not had."""
     record = TrainingRecord.of(manifest)
     wanted = record.code_digest
-    if wanted is not None and code_digest(CODE) == wanted:
-        yield Rebuilt(CODE, ())
-        return
     state = SourceState(record.source.annotations or {}, run_dir)
+    here = wanted is not None and code_digest(CODE) == wanted
+    if here and _is_checked_out(state):
+        yield Rebuilt(CODE, (), claim(RECORDED_CODE, True, f"commit {state.commit}, unchanged, by its digest"))
+        return
     with tempfile.TemporaryDirectory(prefix="ndrepro-code-") as scratch:
         place = Path(scratch) / "code"
         try:
             missing = check_out(state, CODE, place)
             _expect_inside(place)
-            if (found := code_digest(place)) != wanted:
-                why = "".join(f"; {caveat}" for caveat in missing)
-                raise SourceError(
-                    f"commit {state.commit} with the recorded patch gives code {found}, recorded is {wanted}{why}"
-                )
-            rebuilt = Rebuilt(place, ())
+            found = code_digest(place)
         except SourceError as error:
-            rebuilt = Rebuilt(CODE, (f"code: {error.message}; this checkout's code is used",))
+            rebuilt = _without_source(state, here, error.message)
+        else:
+            if found == wanted:
+                evidence = f"commit {state.commit}, patch and untracked files give the code with the recorded digest"
+                rebuilt = Rebuilt(CODE if here else place, (), claim(RECORDED_CODE, True, evidence))
+            else:
+                why = "".join(f"; {caveat}" for caveat in missing)
+                words = f"commit {state.commit} with the recorded patch gives code {found}, recorded is {wanted}{why}"
+                rebuilt = _other_code(here, words)
         yield rebuilt
+
+
+def _is_checked_out(state: SourceState) -> bool:
+    """Whether this checkout is at the recorded commit, and neither it nor the recorded packages were changed."""
+    if _changes_packages(state):
+        return False
+    try:
+        at_hand = Repository(CODE)
+        return at_hand.line("rev-parse", "HEAD") == state.commit and not at_hand.ask(
+            "status", "--porcelain", "--", *PACKAGES
+        )
+    except SourceError:  # no checkout
+        return False
+
+
+def _changes_packages(state: SourceState) -> bool:
+    """Whether the record has, or may have, changes against its commit."""
+    return bool(differs(state.recorded) or state.recorded.get("dirty") is not False)
+
+
+def _without_source(state: SourceState, here: bool, reason: str) -> Rebuilt:
+    """What is executed where the recorded source cannot be rebuilt."""
+    if here and not _changes_packages(state):
+        evidence = f"the executed code has the recorded digest; that its commit gives it is not checked: {reason}"
+        return Rebuilt(CODE, (), claim(RECORDED_CODE, None, evidence))
+    return _other_code(here, reason)
+
+
+def _other_code(here: bool, reason: str) -> Rebuilt:
+    """This checkout's code, which is not what the record of the source gives, or is not shown to be."""
+    if here:
+        words = f"the executed code has the recorded digest, but not by the recorded source: {reason}"
+        return Rebuilt(CODE, (f"code: {reason}",), ClaimCheck(RECORDED_CODE, FLAGGED, words))
+    words = f"{reason}; this checkout's code is used"
+    return Rebuilt(CODE, (f"code: {words}",), ClaimCheck(RECORDED_CODE, FLAGGED, words))
 
 
 def environment_differences(manifest: Manifest, request: Request) -> tuple[str, ...]:
@@ -117,4 +167,4 @@ def _expect_inside(place: Path) -> None:
 
 def code_digest(folder: Path) -> Any:
     """The digest of a folder's packages, as runs record it."""
-    return source.package_digest([folder / "ndrepro", folder / "provenance"]).get("tree_sha256")
+    return source.package_digest([folder / name for name in PACKAGES]).get("tree_sha256")

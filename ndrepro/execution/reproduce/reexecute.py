@@ -34,7 +34,7 @@ from ndrepro.protocol.messages import Request, read_json
 from ndrepro.protocol.project_folders import CODE
 from ndrepro.protocol.training_record import REPRODUCED_RUN, TrainingRecord
 from ndrepro.protocol.training_state import read_states
-from ndrepro.protocol.verdicts import NO_SANDBOX
+from ndrepro.protocol.verdicts import NO_SANDBOX, ClaimCheck
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.manifest import Manifest, Resource
 from provenance.formats.digest import file_digest
@@ -48,12 +48,13 @@ _EVALUATION = Path("ndrepro/training/evaluation_run.py")
 class Original:
     """The run that is run again: its folder, and its manifest, verified by the caller.
 
-    ``copied`` is where ``folder`` is a private copy of the author's.
+    ``copied`` is where ``folder`` is a private copy of the author's; ``own``: this machine's own key signed it.
     """
 
     folder: RunFolder
     manifest: Manifest
     copied: SignedCopy | None = None
+    own: bool = False
 
     @property
     def place(self) -> Path:
@@ -86,7 +87,7 @@ class Original:
 @dataclass(frozen=True)
 class ReexecutionPlan:
     """What a re-execution will do: the pieces to train (None: the whole run), what differs from the record, and how
-    the recorded code is executed.
+    the recorded code is executed, and whether it is the code that the record of its source gives (``code``).
 
     ``challenge`` drew the ``epochs`` of a spot check.
     """
@@ -95,6 +96,7 @@ class ReexecutionPlan:
     epochs: tuple[int, ...]
     differences: tuple[str, ...]
     execution: Execution
+    code: ClaimCheck
     challenge: Challenge | None = None
 
     @property
@@ -134,10 +136,12 @@ def plan(
         differences = (*rebuilt.differences, *differences)
     if spot is None:
         original.bring_checkpoints(0, len(Trail(original.folder.trail)) - 1)
-        return ReexecutionPlan(None, (), differences, execution)
+        return ReexecutionPlan(None, (), differences, execution, rebuilt.claim)
     drawn = Challenge.of(challenge, beacon, original.payload)
     epochs = drawn_epochs(drawn, original, spot)
-    return ReexecutionPlan(tuple(_segment(original, epoch) for epoch in epochs), epochs, differences, execution, drawn)
+    return ReexecutionPlan(
+        tuple(_segment(original, epoch) for epoch in epochs), epochs, differences, execution, rebuilt.claim, drawn
+    )
 
 
 def execute(
