@@ -117,7 +117,7 @@ def test_a_signed_patch_that_was_not_executed_is_flagged(honest: Finished) -> No
 def test_an_image_of_the_author_s_choice_confirms_nothing(honest: Finished) -> None:
     request = Request.from_json(read_json(honest.folder.request))
     assert image_claim(request, named=False) is None, "the control: no container"
-    container = Container(engine="podman", image="evil", digest=f"sha256:{'0' * 64}")
+    container = Container("podman", "5", "evil", f"sha256:{'0' * 64}", f"sha256:{'1' * 64}")
     inside = replace(request, container=container)
     found, own = image_claim(inside, named=False), image_claim(inside, named=True)
     assert found is not None and (found.status, "--in podman --image" in found.evidence) == ("flagged", True)
