@@ -311,7 +311,7 @@ def _claims_of_run(
     machine = claim("machine, times and memory", None, "no repetition shows them: asserted by the signer")
     request = Request.from_json(read_json(repetitions[0].folder.request))
     image = image_claim(request, named=original.own or options.container is not None)
-    checked = (evaluated, plan.code, code, *filter(None, [image]), machine)
+    checked = (evaluated, *filter(None, [plan.code]), code, *filter(None, [image]), machine)
     total, trained = original.request.experiment.epochs, plan.trained_epochs
     if trained is None:
         return checked

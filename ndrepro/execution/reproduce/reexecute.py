@@ -87,7 +87,8 @@ class Original:
 @dataclass(frozen=True)
 class ReexecutionPlan:
     """What a re-execution will do: the pieces to train (None: the whole run), what differs from the record, and how
-    the recorded code is executed, and whether it is the code that the record of its source gives (``code``).
+    the recorded code is executed, and whether it is the code that the record of its source gives (``code``; None of a
+    program, whose code is among its own claims).
 
     ``challenge`` drew the ``epochs`` of a spot check.
     """
@@ -96,7 +97,7 @@ class ReexecutionPlan:
     epochs: tuple[int, ...]
     differences: tuple[str, ...]
     execution: Execution
-    code: ClaimCheck
+    code: ClaimCheck | None = None
     challenge: Challenge | None = None
 
     @property
