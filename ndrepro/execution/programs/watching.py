@@ -69,6 +69,7 @@ class _Watch:
         self._stops: dict[str, None] = {}
         self._ports: tuple[Port, ...] = ()
         self._selector = selectors.DefaultSelector()
+        self._end = -1
 
     def run(self, executable: Path, words: Sequence[str], variables: Mapping[str, str]) -> ProgramEnd:
         self._ports = open_ports()
@@ -84,6 +85,7 @@ class _Watch:
             port.started()
             self._selector.register(port.reading, selectors.EVENT_READ, port)
         self._selector.register(self._signals, selectors.EVENT_READ)
+        self._notice_end()
         while self._tree.status is None:
             self._step(self._memory.seconds_left())
         seconds = time.monotonic() - began
@@ -100,7 +102,7 @@ class _Watch:
             **self._gpus.facts(),
         }
         size = self._log.close()
-        self._selector.close()
+        self._close_watch()
         return ProgramEnd(
             self._tree.status,
             tuple(self._stops),
@@ -110,18 +112,31 @@ class _Watch:
             size,
         )
 
+    def _notice_end(self) -> None:
+        """Have the first process's end wake the watch, by a descriptor where the kernel has such (Linux 5.3).
+
+        SIGCHLD does not suffice: in a process with threads the kernel may give it to one that ignores it.
+        """
+        with suppress(OSError):
+            self._end = os.pidfd_open(self._tree.pid)
+            self._selector.register(self._end, selectors.EVENT_READ, self._tree)
+
     def _step(self, seconds: float) -> None:
         """Wait for the next thing to do, at most so long, and do it."""
         for key, _ in self._selector.select(seconds):
             port = key.data
             if port is None:
                 self._take_signals()
+            elif port is self._tree:
+                self._selector.unregister(key.fd)
+                self._tree.reap()
             elif not port.copy(self._log.write):
                 self._selector.unregister(key.fd)
         if not self._memory.seconds_left():
             alive = self._tree.alive()
             self._memory.sample(alive)
             self._gpus.sample(alive)
+            self._tree.reap()
 
     def _take_signals(self) -> None:
         for arrival in self._signals.read():
@@ -150,4 +165,9 @@ class _Watch:
             port.started()
             port.close()
         self._log.close()
+        self._close_watch()
+
+    def _close_watch(self) -> None:
         self._selector.close()
+        if self._end >= 0:
+            os.close(self._end)
