@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -224,3 +225,17 @@ def test_a_killed_recorder_leaves_a_start_without_an_end(programs: Programs) -> 
     assert not folder.manifest.exists() and folder.program.exists()
     events = [line.count('"begun"') - line.count('"ended"') for line in programs.runs.ledger.read_text().splitlines()]
     assert events == [1]
+
+
+def test_a_program_ends_for_a_recorder_with_threads_too(programs: Programs) -> None:
+    """The kernel may give SIGCHLD to a thread that ignores it: a recorder that waited for that alone never ended."""
+    over = threading.Event()
+    threads = [threading.Thread(target=over.wait) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        assert programs.record("true").record.outcome == "completed"
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
