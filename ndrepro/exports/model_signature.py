@@ -25,7 +25,10 @@ from provenance.signatures.public_key import PublicKey
 _BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 _PREDICATE = "https://model_signing/signature/v1.0"
 _SCHEMES = ("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384")
-_CURE = "--signing-key FILE; to make one: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out FILE"
+_CURE = (
+    "name a file by --signing-key=; to make one: "
+    "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out FILE"
+)
 
 
 def model_signature(model: Artifact, home: Path, key: Path | None) -> bytes:

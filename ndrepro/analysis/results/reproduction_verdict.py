@@ -212,6 +212,11 @@ def _contradiction(found: ReproductionEvidence, limits: Tolerance) -> str:
             f"{steps.identical_steps} steps are equal bit for bit and step {steps.divergence.step} is not, "
             "under conditions that promise equal bits for all"
         )
+    if steps.first_loss_difference > limits.first_loss:
+        return (
+            f"from equal weights, the loss of one step differs by {steps.first_loss_difference:.2g} (relative), "
+            "under conditions that promise equal bits"
+        )
     return _equal_losses(found)
 
 

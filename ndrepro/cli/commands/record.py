@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 import signal
 import sys
 from pathlib import Path
@@ -143,6 +142,8 @@ def _end_as(exit_code: int) -> int:
 
     Where the signal does not end this process, the exit code that a shell gives to such an end.
     """
+    import resource  # not on every system that has the other commands
+
     if exit_code >= 0:
         return exit_code
     terminal.flush()
