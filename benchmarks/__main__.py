@@ -10,14 +10,25 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from benchmarks import appending, comparing, deconvolution, observing, recording, replaying, reporting, verifying
+from benchmarks import (
+    appending,
+    comparing,
+    deconvolution,
+    observing,
+    recording,
+    replaying,
+    reporting,
+    trackers,
+    verifying,
+)
 from benchmarks.measure import Result
 
-BENCHMARKS: dict[str, Callable[[], Result]] = {
+BENCHMARKS: dict[str, Callable[[], Result | list[Result]]] = {
     "import": recording.command_line_import,
     "empty-run": recording.empty_run,
     "empty-program": recording.empty_program,
     "program-start": recording.program_start,
+    "trackers": trackers.side_by_side,
     "scalar": recording.logged_scalar,
     "hash": recording.hashed_file,
     "trail-bn": lambda: recording.trail("vgg16_bn_1"),
@@ -54,18 +65,22 @@ def main() -> int:
     unknown = set(chosen.names) - set(BENCHMARKS)
     if unknown:
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
-    results = []
+    results: list[Result] = []
     for name in chosen.names or BENCHMARKS:
         found = BENCHMARKS[name]()
-        results.append(found)
-        mark = "ok  " if found.kept else "MISS"
-        spread = f"{found.low:.3g} to {found.high:.3g}, n={found.n}"
-        print(
-            f"{mark} {found.name:<44} {found.median:8.3g} {found.unit}  (limit {found.limit:g}; {spread})", flush=True
-        )
+        for row in [found] if isinstance(found, Result) else found:
+            results.append(row)
+            _print(row)
     if chosen.json:
         chosen.json.write_text(json.dumps([asdict(found) for found in results], indent=1) + "\n", encoding="utf-8")
     return 0 if all(found.kept for found in results) else 1
+
+
+def _print(row: Result) -> None:
+    mark = "--  " if row.limit is None else "ok  " if row.kept else "MISS"
+    limit = "no limit" if row.limit is None else f"limit {row.limit:.3g}"
+    spread = f"{row.low:.3g} to {row.high:.3g}, n={row.n}"
+    print(f"{mark} {row.name:<44} {row.median:8.3g} {row.unit}  ({limit}; {spread})", flush=True)
 
 
 if __name__ == "__main__":

@@ -13,23 +13,26 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Result:
-    """One promise: what was measured (median, lowest, highest of ``n``), its limit, and in what unit."""
+    """One promise: what was measured (median, lowest, highest of ``n``), its limit, and in what unit.
+
+    A row without a limit is there for comparison.
+    """
 
     name: str
     median: float
     low: float
     high: float
     n: int
-    limit: float
+    limit: float | None
     unit: str
 
     @property
     def kept(self) -> bool:
         """Whether the median is within the limit."""
-        return self.median <= self.limit
+        return self.limit is None or self.median <= self.limit
 
 
-def result(name: str, values: Sequence[float], limit: float, unit: str) -> Result:
+def result(name: str, values: Sequence[float], limit: float | None, unit: str) -> Result:
     """The result of several measurements."""
     return Result(name, statistics.median(values), min(values), max(values), len(values), limit, unit)
 
