@@ -32,12 +32,12 @@ test-all: env ## the whole test suite, the slowest tests included
 	@exec $(python) -m pytest -m "not engines" $(ARGS)
 
 numerics := tests/training tests/execution/runs tests/cli/commands tests/analysis/statistics
-# the processor's best is what `make test` runs with; what has no tests of kernels is not even collected
+# the best of the processor is what `make test-all` runs with, the slowest tests too; folders without kernels are left out
 test-isa: env ## the tests that depend on kernels, once for each of several limited instruction sets
 	@for limits in "ONEDNN_MAX_CPU_ISA=AVX2" "ONEDNN_MAX_CPU_ISA=SSE41 ATEN_CPU_CAPABILITY=default OPENBLAS_CORETYPE=Nehalem" \
 	    "MKL_ENABLE_INSTRUCTIONS=AVX2 ATEN_CPU_CAPABILITY=avx2"; do \
 	    echo "instruction sets: $$limits"; \
-	    env $$limits $(python) -m pytest -q -m numerics $(numerics) $(ARGS) || exit; \
+	    env $$limits $(python) -m pytest -q -m "numerics and not slow" $(numerics) $(ARGS) || exit; \
 	done
 
 test-engines: env ## the tests with real podman, Apptainer and Slurm, where they are installed (.ci/engines does)
