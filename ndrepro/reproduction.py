@@ -258,9 +258,8 @@ def verified_copy(folder: RunFolder, options: RunOptions, private: Path) -> Orig
         )
     try:
         copied = SignedCopy.make(folder, verdict.manifest, verdict.payload_digest, private)
-        for check in checks_of(
-            copied.manifest
-        ):  # the files may have been others while these were checked than when they were hashed
+        # the files may have been others while these were checked than when they were hashed
+        for check in checks_of(copied.manifest):
             check(copied.folder.root, copied.manifest)
     except StorageError:
         raise

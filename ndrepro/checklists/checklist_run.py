@@ -12,8 +12,8 @@ from datetime import datetime
 from pathlib import Path
 
 from ndrepro.checklists.checklist_sources import Evidence
-from ndrepro.protocol.training_record import LAYER_CENSUS, METRICS_SUMMARY, SOURCE, TrainingRecord
-from provenance.attestation.manifest import Manifest
+from ndrepro.protocol.training_record import LAYER_CENSUS, METRICS_SUMMARY, TrainingRecord
+from provenance.attestation.manifest import SOURCE, Manifest
 from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verify import verify
 from provenance.capture.unavailable import at, is_missing

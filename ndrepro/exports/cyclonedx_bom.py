@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ndrepro.exports.run_facts import RunFacts, json_document
-from provenance.attestation.manifest import DATASET, DISTRIBUTION, Artifact, Resource
+from provenance.attestation.manifest import DATASET, Artifact, Resource
 from provenance.attestation.run_files import MANIFEST
 
 _MODEL = "model"
@@ -78,7 +78,7 @@ def _card(facts: RunFacts) -> dict[str, Any]:
 
 
 def _library(item: Resource) -> dict[str, Any]:
-    name, version = item.name.removeprefix(DISTRIBUTION), (item.uri or "").partition("@")[2]
+    name, version = item.distribution or (item.name, "")
     record = (item.digest or {}).get("sha256")
     component = {
         "type": "library",

@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ndrepro.protocol.errors import NdreproError
-from ndrepro.protocol.program_record import ProgramFile, ProgramRecord, is_program
-from ndrepro.protocol.training_record import SOURCE
-from provenance.attestation.manifest import DISTRIBUTION, Artifact, Manifest, Resource
+from ndrepro.protocol.program_record import ProgramFile, ProgramRecord
+from ndrepro.protocol.run_kind import PROGRAM, run_kind
+from provenance.attestation.manifest import DISTRIBUTION, SOURCE, Artifact, Manifest, Resource
 from provenance.attestation.run_files import MANIFEST
 from provenance.formats.bounded_read import LOG_BYTES, read_bounded
 from provenance.formats.digest import bytes_digest
@@ -125,7 +125,7 @@ class RunFacts:
         final = self.manifest.artifact(WEIGHTS)
         if final is not None:
             return (final,)
-        written = _written(self.manifest) if is_program(self.manifest) else self.files
+        written = _written(self.manifest) if run_kind(self.manifest) == PROGRAM else self.files
         named = (file for file in written if PurePosixPath(file.path).suffix in _MODEL_SUFFIXES)
         return tuple(file for file in named if not file.path.startswith(_CHECKPOINTS))
 
@@ -136,14 +136,14 @@ class RunFacts:
         Distributions are separate. Of a program's files those that the manifest lists are here, the first thousand.
         """
         used = [item for item in self.manifest.dependencies if not item.name.startswith(DISTRIBUTION)]
-        if not is_program(self.manifest):
+        if run_kind(self.manifest) != PROGRAM:
             return tuple(used)
         return (*used, *map(_resource, ProgramRecord.of(self.manifest).inputs))
 
     @property
     def outputs(self) -> tuple[Resource, ...]:
         """What a program wrote and the run folder has no copy of: each with its digest."""
-        if not is_program(self.manifest):
+        if run_kind(self.manifest) != PROGRAM:
             return ()
         return tuple(_resource(file) for file in ProgramRecord.of(self.manifest).outputs if file.copy is None)
 
@@ -199,7 +199,7 @@ class RunFacts:
     def model(self, path: str | None) -> Artifact:
         """The model ``path``, or the only one. Raises NotExported where there is none, or several to choose from."""
         if path is not None:
-            known = (*self.files, *(_written(self.manifest) if is_program(self.manifest) else ()))
+            known = (*self.files, *(_written(self.manifest) if run_kind(self.manifest) == PROGRAM else ()))
             named = next((file for file in known if file.path == path), None)
             if named is None:
                 raise NotExported(f"{self.title}: no signed file {path!r}", "name a file that `ndrepro show` lists")

@@ -16,19 +16,19 @@ folder have all of them.
 from __future__ import annotations
 
 import os.path
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from provenance.attestation.manifest import DATASET, DISTRIBUTION, Manifest, Resource
-from provenance.capture.unavailable import at
+from provenance.attestation.manifest import DATASET, ERROR, REPRODUCED_RUN, SOURCE, Manifest, Resource
+from provenance.capture.unavailable import at, mapping, text, whole
 
 BUILD_TYPE = "urn:ndrepro:program:v1"
 BUILDER = "urn:ndrepro:builder"
 # dependencies
-SOURCE, EXECUTABLE, INPUTS, REPRODUCED_RUN = "source", "executable", "inputs", "reproduced run"
+EXECUTABLE, INPUTS = "executable", "inputs"
 # byproducts
-OUTPUTS, ERROR = "outputs", "error"
+OUTPUTS = "outputs"
 PARAMETERS = ("name", "command", "workingFolder", "seeds", "outputs", "data", "metrics", "trail")
 FACTS = ("ending", "streams", "usage", "interpreters", "observation", "metrics")
 # files that the manifest itself lists, of each kind
@@ -65,16 +65,16 @@ class ProgramFile:
     @classmethod
     def from_json(cls, document: Any) -> ProgramFile | None:
         """The file that ``to_json`` wrote; ``None`` for what is none."""
-        path, how = _text(at(document, "path")), _text(at(document, "how"))
+        path, how = text(at(document, "path")), text(at(document, "how"))
         if path is None or how is None:
             return None
         return cls(
             path,
             how,
-            size=_whole(at(document, "size")),
-            sha256=_text(at(document, "sha256")),
-            copy=_text(at(document, "copy")),
-            reason=_text(at(document, "reason")) or "",
+            size=whole(at(document, "size")),
+            sha256=text(at(document, "sha256")),
+            copy=text(at(document, "copy")),
+            reason=text(at(document, "reason")) or "",
         )
 
 
@@ -151,48 +151,59 @@ class ProgramRecord:
         error = manifest.byproduct(ERROR)
         return cls(
             manifest,
-            name=_text(asked.get("name")) or "",
+            name=text(asked.get("name")) or "",
             command=_texts(asked.get("command")),
-            working_folder=_text(asked.get("workingFolder")) or "",
-            seeds={str(name): str(value) for name, value in _mapping(asked.get("seeds")).items()},
+            working_folder=text(asked.get("workingFolder")) or "",
+            seeds={str(name): str(value) for name, value in mapping(asked.get("seeds")).items()},
             wanted_outputs=_texts(asked.get("outputs")),
             wanted_metrics=_texts(asked.get("metrics")),
             data=_texts(asked.get("data")),
-            trail=_text(asked.get("trail")) or "",
+            trail=text(asked.get("trail")) or "",
             outcome=manifest.outcome,
-            exit_code=_whole(manifest.exit_code),
+            exit_code=whole(manifest.exit_code),
             stops=_texts(at(inner, "ending", "stops")),
             outlived_by=_texts(at(inner, "ending", "outlivedBy")),
-            streams=_mapping(inner.get("streams")),
-            usage=_mapping(inner.get("usage")),
+            streams=mapping(inner.get("streams")),
+            usage=mapping(inner.get("usage")),
             interpreters=_interpreters(inner.get("interpreters"), _versions(manifest)),
-            unobserved=_text(_mapping(inner.get("observation")).get("unavailable")) or "",
+            unobserved=text(mapping(inner.get("observation")).get("unavailable")) or "",
             source=source,
             commit=(source.digest or {}).get("gitCommit"),
             executable=manifest.dependency(EXECUTABLE) or Resource(EXECUTABLE),
             datasets=tuple(item for item in manifest.dependencies if item.name.startswith(DATASET)),
             distributions=_versions(manifest),
-            inputs=_files(inputs),
-            input_count=_whole(at(inputs and inputs.annotations, "count")) or 0,
-            outputs=_files(outputs),
-            output_count=_whole(at(outputs and outputs.annotations, "count")) or 0,
+            inputs=files_in(inputs and inputs.annotations),
+            input_count=whole(at(inputs and inputs.annotations, "count")) or 0,
+            outputs=files_in(outputs and outputs.annotations),
+            output_count=whole(at(outputs and outputs.annotations, "count")) or 0,
             reproduced=manifest.dependency(REPRODUCED_RUN),
-            error=_text(at(error and error.annotations, "message")) or "",
+            error=text(at(error and error.annotations, "message")) or "",
         )
 
     @property
     def folder_in_repository(self) -> str | None:
         """The working folder relative to the top of the recorded repository; ``None`` where it is not inside one."""
-        top = _text(at(self.source.annotations, "root"))
+        top = text(at(self.source.annotations, "root"))
         if self.commit is None or top is None or not self.working_folder:
             return None
         relative = os.path.relpath(self.working_folder, top)
         return None if relative == os.pardir or relative.startswith(os.pardir + os.sep) else relative
 
 
-def is_program(manifest: Manifest) -> bool:
-    """Whether a manifest is that of a recorded program."""
-    return manifest.build_type == BUILD_TYPE
+def outcome_of(exit_code: int, stops: Sequence[str]) -> str:
+    """The outcome of a program: whoever was asked to stop is interrupted, whatever it ends with then."""
+    if stops:
+        return "interrupted"
+    if exit_code < 0:
+        return "killed"
+    return "failed" if exit_code else "completed"
+
+
+def files_in(document: Any) -> tuple[ProgramFile, ...]:
+    """The files in the member ``files`` of inputs.json, outputs.json, or a resource's annotations."""
+    listed = at(document, "files")
+    files = map(ProgramFile.from_json, listed if isinstance(listed, list) else ())
+    return tuple(file for file in files if file is not None)
 
 
 def external_parameters(
@@ -247,12 +258,12 @@ def interpreter_json(interpreter: RecordedInterpreter) -> dict[str, Any]:
 def _interpreters(recorded: Any, installed: Mapping[str, str]) -> tuple[RecordedInterpreter, ...]:
     found: list[RecordedInterpreter] = []
     for item in recorded if isinstance(recorded, list) else ():
-        versions = {str(name): str(version) for name, version in _mapping(at(item, "distributions")).items()}
+        versions = {str(name): str(version) for name, version in mapping(at(item, "distributions")).items()}
         found.append(
             RecordedInterpreter(
-                _text(at(item, "executable")) or "",
-                _text(at(item, "version")) or "",
-                _whole(at(item, "processes")) or 0,
+                text(at(item, "executable")) or "",
+                text(at(item, "version")) or "",
+                whole(at(item, "processes")) or 0,
                 versions if found else installed,
             )
         )
@@ -260,27 +271,8 @@ def _interpreters(recorded: Any, installed: Mapping[str, str]) -> tuple[Recorded
 
 
 def _versions(manifest: Manifest) -> dict[str, str]:
-    named = (item for item in manifest.dependencies if item.name.startswith(DISTRIBUTION))
-    return {item.name[len(DISTRIBUTION) :]: (item.uri or "").partition("@")[2] for item in named}
-
-
-def _files(resource: Resource | None) -> tuple[ProgramFile, ...]:
-    listed = at(resource and resource.annotations, "files")
-    files = map(ProgramFile.from_json, listed if isinstance(listed, list) else ())
-    return tuple(file for file in files if file is not None)
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+    return dict(filter(None, (item.distribution for item in manifest.dependencies)))
 
 
 def _texts(value: Any) -> tuple[str, ...]:
     return tuple(map(str, value)) if isinstance(value, list) else ()
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -8,14 +8,13 @@ other      a build type that this release does not know
 
 from __future__ import annotations
 
+from ndrepro.protocol.program_record import BUILD_TYPE as PROGRAM_TYPE
 from provenance.attestation.manifest import Manifest
 
+TRAINING_TYPE = "urn:ndrepro:training:v1"
+SCRIPT_TYPE = "urn:ndrepro:script:v1"  # provenance.recording.script_record
 TRAINING, SCRIPT, PROGRAM, OTHER = "training", "script", "program", "other"
-KINDS = {
-    "urn:ndrepro:training:v1": TRAINING,
-    "urn:ndrepro:script:v1": SCRIPT,
-    "urn:ndrepro:program:v1": PROGRAM,
-}
+KINDS = {TRAINING_TYPE: TRAINING, SCRIPT_TYPE: SCRIPT, PROGRAM_TYPE: PROGRAM}
 
 
 def run_kind(manifest: Manifest) -> str:

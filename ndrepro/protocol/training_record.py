@@ -17,16 +17,15 @@ from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.experiment.experiment import STREAMS, Experiment
 from ndrepro.protocol.image_reference import MAIN, label_of, recorded_in
 from ndrepro.protocol.messages import Container, Request, Scores
-from provenance.attestation.manifest import DATASET, DISTRIBUTION, Manifest, Resource
-from provenance.capture.unavailable import at
+from provenance.attestation.manifest import DATASET, ERROR, SOURCE, Manifest, Resource
+from provenance.capture.unavailable import at, mapping, text, whole
 from provenance.errors import ManifestError, ProvenanceError
 
 # dependencies
-SOURCE, CODE, CONTAINER_IMAGE = "source", "code", "container image"
-REPRODUCED_RUN = "reproduced run"  # the run that this one repeats
+CODE, CONTAINER_IMAGE = "code", "container image"
 CONTINUED_RUN = "continued run"  # the segment that this one starts from
 # byproducts
-METRICS_SUMMARY, LAYER_CENSUS, ERROR, CLOCK = "metrics summary", "layer census", "error", "clock"
+METRICS_SUMMARY, LAYER_CENSUS, CLOCK = "metrics summary", "layer census", "clock"
 
 
 def external_parameters(request: Request, *, data: str, command: list[str]) -> dict[str, Any]:
@@ -112,9 +111,9 @@ class RecordedDataset:
         return cls(
             name=resource.name.removeprefix(DATASET),
             resource=resource,
-            files=_text(at(found, "tree_sha256")),
-            train_pixels=_text(at(found, "pixels_sha256", "train")),
-            test_pixels=_text(at(found, "pixels_sha256", "test")),
+            files=text(at(found, "tree_sha256")),
+            train_pixels=text(at(found, "pixels_sha256", "train")),
+            test_pixels=text(at(found, "pixels_sha256", "test")),
             official=official if isinstance(official, bool) else None,
         )
 
@@ -162,7 +161,7 @@ class TrainingRecord:
     def of(cls, manifest: Manifest) -> TrainingRecord:
         """Read a manifest; nothing in it raises here."""
         asked, inner = manifest.external_parameters, manifest.internal_parameters
-        determinism, data = _mapping(at(inner, "determinism")), _text(asked.get("data"))
+        determinism, data = mapping(at(inner, "determinism")), text(asked.get("data"))
         source, code = manifest.dependency(SOURCE) or Resource(SOURCE), manifest.dependency(CODE) or Resource(CODE)
         continued = manifest.dependency(CONTINUED_RUN) or Resource(CONTINUED_RUN)
         census, summary = _annotations(manifest, LAYER_CENSUS), _annotations(manifest, METRICS_SUMMARY)
@@ -171,18 +170,18 @@ class TrainingRecord:
             manifest,
             is_training="experiment" in asked,
             is_segment=bool(asked.get("segment")),
-            name=_text(asked.get("name")) or "",
-            seeds=_mapping(asked.get("seeds")),
+            name=text(asked.get("name")) or "",
+            seeds=mapping(asked.get("seeds")),
             data=Path(data) if data else None,
             command=tuple(map(str, words)) if isinstance(words, list) else (),
             environment=str(asked.get("environment") or MAIN),
             determinism=determinism,
-            determinism_level=_text(determinism.get("level")) or "",
-            device=_text(inner.get("device")) or "",
-            libraries=_mapping(at(inner, "libraries")),
-            usage=_mapping(at(inner, "usage")),
-            resumed_from_step=_whole(inner.get("resumedFromStep")) or 0,
-            python=_text(at(manifest.machine, "interpreter", "version")) or "",
+            determinism_level=text(determinism.get("level")) or "",
+            device=text(inner.get("device")) or "",
+            libraries=mapping(at(inner, "libraries")),
+            usage=mapping(at(inner, "usage")),
+            resumed_from_step=whole(inner.get("resumedFromStep")) or 0,
+            python=text(at(manifest.machine, "interpreter", "version")) or "",
             source=source,
             commit=(source.digest or {}).get("gitCommit"),
             code=code,
@@ -191,10 +190,10 @@ class TrainingRecord:
             distributions=dict(_distributions(manifest)),
             datasets=tuple(RecordedDataset.of(i) for i in manifest.dependencies if i.name.startswith(DATASET)),
             census=census,
-            parameters=_whole(census.get("trainable_parameters")),
+            parameters=whole(census.get("trainable_parameters")),
             summary=summary,
             last_scores=_scores(summary.get("last")),
-            error=_text(_annotations(manifest, ERROR).get("message")) or "",
+            error=text(_annotations(manifest, ERROR).get("message")) or "",
         )
 
     @property
@@ -238,7 +237,7 @@ class TrainingRecord:
     def segment(self) -> tuple[int, int] | None:
         """First step and number of epochs of a segment. Raises ManifestError for another form."""
         recorded = self.manifest.external_parameters.get("segment")
-        first, epochs = _whole(at(recorded, "fromStep")), _whole(at(recorded, "epochs"))
+        first, epochs = whole(at(recorded, "fromStep")), whole(at(recorded, "epochs"))
         if recorded and (first is None or epochs is None):
             raise _malformed("segment", f"{str(recorded)[:80]!r}, expected fromStep and epochs")
         return None if first is None or epochs is None else (first, epochs)
@@ -246,15 +245,15 @@ class TrainingRecord:
 
 def _distributions(manifest: Manifest) -> Iterator[tuple[str, RecordedDistribution]]:
     for item in manifest.dependencies:
-        if item.name.startswith(DISTRIBUTION):
-            version, digest = (item.uri or "").partition("@")[2], (item.digest or {}).get("sha256")
+        if (named := item.distribution) is not None:
+            (name, version), digest = named, (item.digest or {}).get("sha256")
             content = (item.annotations or {}).get("content_sha256")
             known = RecordedDistribution(version, digest, content if isinstance(content, str) else None)
-            yield item.name.removeprefix(DISTRIBUTION), known
+            yield name, known
 
 
 def _scores(row: Any) -> Scores | None:
-    if _whole(at(row, "epoch")) is None or _whole(at(row, "step")) is None:
+    if whole(at(row, "epoch")) is None or whole(at(row, "step")) is None:
         return None
     try:
         return Scores.from_row(row)
@@ -269,15 +268,3 @@ def _annotations(manifest: Manifest, name: str) -> Mapping[str, Any]:
 
 def _malformed(name: str, problem: str, cure: str = "") -> ManifestError:
     return ManifestError(f"externalParameters.{name}: {problem}", cure)
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

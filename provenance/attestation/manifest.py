@@ -24,6 +24,8 @@ from provenance.errors import ManifestError
 from provenance.formats.strict_json import Field
 
 SCHEMA_V1 = "urn:ndrepro:run:v1"
+# dependencies of every kind of run, and the byproduct that says what went wrong with recording
+SOURCE, REPRODUCED_RUN, ERROR = "source", "reproduced run", "error"
 # a dependency's name: one of these, then the distribution's or the data set's own
 DISTRIBUTION, DATASET = "distribution:", "dataset:"
 # the byproduct that maps each path that could not be recorded to the reason
@@ -43,6 +45,13 @@ class Resource:
     digest: Mapping[str, str] | None = None
     media_type: str | None = None
     annotations: Mapping[str, Any] | None = None
+
+    @property
+    def distribution(self) -> tuple[str, str] | None:
+        """The name and version of the distribution that it describes, the version "" where unknown; else ``None``."""
+        if not self.name.startswith(DISTRIBUTION):
+            return None
+        return self.name.removeprefix(DISTRIBUTION), (self.uri or "").partition("@")[2]
 
     def to_json(self) -> dict[str, Any]:
         """The descriptor, without what is not set."""
@@ -69,6 +78,12 @@ class Resource:
             media_type=members["mediaType"].text() if "mediaType" in members else None,
             annotations=members["annotations"].mapping() if "annotations" in members else None,
         )
+
+
+def source_resource(captured: Mapping[str, Any]) -> Resource:
+    """The dependency that describes the source: what was captured, with the commit as digest where there is one."""
+    commit = captured.get("commit")
+    return Resource(SOURCE, digest={"gitCommit": commit} if isinstance(commit, str) else None, annotations=captured)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,21 @@ def at(document: Any, *keys: str) -> Any:
     return document
 
 
+def mapping(value: Any) -> Mapping[str, Any]:
+    """The value where it is an object; an empty one for anything else."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def text(value: Any) -> str | None:
+    """The value where it is text."""
+    return value if isinstance(value, str) else None
+
+
+def whole(value: Any) -> int | None:
+    """The value where it is a whole number; true and false are none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
 def probe(function: Callable[..., Any], *arguments: Any) -> Any:
     """What ``function(*arguments)`` returns, or ``unavailable`` with the error that it raised."""
     try:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from provenance.attestation.manifest import Manifest
+from provenance.capture.unavailable import mapping
 
 # what ``provenance.recording.script_run`` writes
 PARAMETERS = ("name", "parameters", "seeds", "command")
@@ -43,13 +44,9 @@ class ScriptRecord:
         return cls(
             manifest,
             name=str(asked.get("name") or ""),
-            parameters=_mapping(asked.get("parameters")),
-            seeds=_mapping(asked.get("seeds")),
+            parameters=mapping(asked.get("parameters")),
+            seeds=mapping(asked.get("seeds")),
             command=tuple(map(str, words)) if isinstance(words, list) else (),
             working_folder=str(asked.get("workingFolder") or ""),
-            notes=_mapping(manifest.internal_parameters.get("notes")),
+            notes=mapping(manifest.internal_parameters.get("notes")),
         )
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

@@ -38,7 +38,7 @@ from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from provenance.attestation.ledger import Ledger
-from provenance.attestation.manifest import Builder, Resource
+from provenance.attestation.manifest import ERROR, Builder, Resource, source_resource
 from provenance.attestation.run_files import inside
 from provenance.capture.unavailable import printable
 from provenance.errors import ProvenanceError, UsageError
@@ -296,7 +296,7 @@ class Session:
                 "usage": environment.usage(),
                 "notes": self._notes,
             },
-            dependencies=(_source_resource(self._source), *packages.resources(start)),
+            dependencies=(source_resource(self._source), *packages.resources(start)),
             byproducts=() if error is None else (_error(error),),
             machine=packages.machine(start, self._seals["end"]),
             hashing=stops.raising(after=1),
@@ -325,10 +325,5 @@ def _outcome(error: BaseException | None) -> tuple[str, int]:
 def _error(error: BaseException) -> Resource:
     said = {"type": type(error).__qualname__, "message": redact_text(str(error))}
     return Resource(
-        "error", annotations={key: text.encode(errors="backslashreplace").decode() for key, text in said.items()}
+        ERROR, annotations={key: text.encode(errors="backslashreplace").decode() for key, text in said.items()}
     )
-
-
-def _source_resource(captured: Mapping[str, Any]) -> Resource:
-    commit = captured.get("commit")
-    return Resource("source", digest={"gitCommit": commit} if isinstance(commit, str) else None, annotations=captured)

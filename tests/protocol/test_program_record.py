@@ -14,16 +14,15 @@ from ndrepro.protocol.program_record import (
     LISTED,
     OUTPUTS,
     PARAMETERS,
-    SOURCE,
     ProgramFile,
     ProgramRecord,
     RecordedInterpreter,
     external_parameters,
     files_resource,
     interpreter_json,
-    is_program,
 )
-from provenance.attestation.manifest import Manifest, Resource
+from ndrepro.protocol.run_kind import PROGRAM, run_kind
+from provenance.attestation.manifest import SOURCE, Manifest, Resource
 
 ASKED = external_parameters(
     name="train",
@@ -68,7 +67,7 @@ def recorded(**changes: Any) -> Manifest:
 def test_what_was_written_is_what_is_read() -> None:
     document = recorded()
     read = ProgramRecord.of(Manifest.from_predicate(document.to_predicate()))
-    assert is_program(document) and set(ASKED) == set(PARAMETERS)
+    assert run_kind(document) == PROGRAM and set(ASKED) == set(PARAMETERS)
     assert (read.name, read.command[0], read.seeds) == ("train", "python", {"torch": "18446744073709551615"})
     assert (read.wanted_outputs, read.data, read.wanted_metrics) == (("*.pt",), ("data",), ("log.csv",))
     assert (read.trail, read.stops, read.outlived_by) == ("every=10", ("SIGINT",), ("sleep 100",))

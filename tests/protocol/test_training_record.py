@@ -13,14 +13,13 @@ from ndrepro.protocol.experiment.experiment import STREAMS, Experiment
 from ndrepro.protocol.experiment.settings import changed_settings
 from ndrepro.protocol.messages import Container, Request, Scores
 from ndrepro.protocol.training_record import (
-    ERROR,
     METRICS_SUMMARY,
     TrainingRecord,
     external_parameters,
     internal_parameters,
     metrics_summary,
 )
-from provenance.attestation.manifest import Resource
+from provenance.attestation.manifest import ERROR, Resource
 from provenance.errors import ManifestError
 
 DIGEST = "sha256:" + "ab" * 32

@@ -23,7 +23,8 @@ from ndrepro.analysis.comparison.program_trails import compare_program_trails, o
 from ndrepro.analysis.comparison.trail_divergence import TrailComparison, compare_trails
 from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.program_record import ProgramRecord, is_program
+from ndrepro.protocol.program_record import ProgramRecord
+from ndrepro.protocol.run_kind import PROGRAM, run_kind
 from ndrepro.protocol.training_record import TrainingRecord
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.manifest import Manifest
@@ -89,7 +90,7 @@ class Side:
     @property
     def is_program(self) -> bool:
         """Whether it is a recorded program, which has no experiment."""
-        return self.manifest is not None and is_program(self.manifest)
+        return self.manifest is not None and run_kind(self.manifest) == PROGRAM
 
     @property
     def run(self) -> str:
@@ -236,7 +237,7 @@ def _results(*manifests: Manifest | None) -> tuple[str, ...]:
 
 def _left_by(manifest: Manifest) -> tuple[str, ...]:
     """What a script or program left; of a program metrics and the copies of its outputs, whose trails are compared."""
-    if not is_program(manifest):
+    if run_kind(manifest) != PROGRAM:
         return result_names(manifest)
     copies = [file.copy for file in ProgramRecord.of(manifest).outputs if file.copy]
     names = {item.path for item in manifest.artifacts}

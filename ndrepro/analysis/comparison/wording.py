@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ndrepro.text.plurals import plural
+from ndrepro.text.plurals import first_of, plural
 from provenance.capture.unavailable import is_missing
 from provenance.comparison.json_leaves import ABSENT
 from provenance.comparison.manifest_diff import FieldChange
@@ -27,8 +27,9 @@ class Folded:
     note: str
 
     def __str__(self) -> str:
-        names = ", ".join(self.names[:_ITEMS]) + (f" and {len(self.names) - _ITEMS} more" * (len(self.names) > _ITEMS))
-        return f"{names} {self.first} -> {self.second}" + (f" ({self.note})" if self.note else "")
+        return f"{first_of(self.names, _ITEMS)} {self.first} -> {self.second}" + (
+            f" ({self.note})" if self.note else ""
+        )
 
 
 def fold(changes: Iterable[FieldChange]) -> tuple[Folded, ...]:

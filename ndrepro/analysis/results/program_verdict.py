@@ -23,7 +23,7 @@ from typing import Any
 from ndrepro.analysis.results.reproduction_claims import Tolerance
 from ndrepro.analysis.results.reproduction_verdict import Judgement
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.program_record import ProgramFile
+from ndrepro.protocol.program_record import files_in
 from ndrepro.protocol.verdicts import (
     CHECKED,
     CLOSE,
@@ -35,7 +35,7 @@ from ndrepro.protocol.verdicts import (
     ClaimCheck,
     claim,
 )
-from ndrepro.text.plurals import plural
+from ndrepro.text.plurals import first_of, plural
 from provenance.attestation.manifest import Manifest
 from provenance.errors import TrailError
 from provenance.formats.bounded_read import LOG_BYTES, read_bounded
@@ -65,15 +65,13 @@ class ProgramResults:
     @classmethod
     def of_program(cls, folder: RunFolder, manifest: Manifest) -> ProgramResults:
         """A run of ``ndrepro record``."""
-        rows = read_scalars(folder.metrics, tolerate_torn=True) if folder.metrics.is_file() else []
-        return cls(folder, manifest.exit_code, _outputs(folder.outputs), tuple(rows))
+        return cls(folder, manifest.exit_code, _outputs(folder.outputs), _rows(folder.metrics))
 
     @classmethod
     def of_script(cls, folder: RunFolder, manifest: Manifest) -> ProgramResults:
         """A run of ``ndrepro.record``, whose outputs are its artifacts."""
         kept = {item.path: item.sha256 for item in manifest.artifacts if item.path.startswith("artifacts/")}
-        rows = read_scalars(folder.metrics, tolerate_torn=True) if folder.metrics.is_file() else []
-        return cls(folder, manifest.exit_code, kept, tuple(rows))
+        return cls(folder, manifest.exit_code, kept, _rows(folder.metrics))
 
 
 @dataclass(frozen=True)
@@ -149,13 +147,14 @@ def _verdict(ending: ClaimCheck, outputs: _Part, metrics: _Part, trail: _Part, m
     return UNDECIDED, f"{outputs.name}: {outputs.evidence}"
 
 
+def _rows(path: Path) -> tuple[Mapping[str, Any], ...]:
+    """The logged rows; none where nothing was logged."""
+    return tuple(read_scalars(path, tolerate_torn=True)) if path.is_file() else ()
+
+
 def _outputs(path: Path) -> dict[str, str | None]:
     """The files that a program wrote, by outputs.json."""
-    if not path.is_file():
-        return {}
-    document = json.loads(read_bounded(path, LOG_BYTES))
-    listed = document.get("files") if isinstance(document, dict) else None
-    found = filter(None, map(ProgramFile.from_json, listed if isinstance(listed, list) else ()))
+    found = files_in(json.loads(read_bounded(path, LOG_BYTES))) if path.is_file() else ()
     return {file.path: file.sha256 for file in found if not file.reason.startswith(_NOT_WRITTEN)}
 
 
@@ -259,5 +258,4 @@ def _trails(folder: Path) -> list[Path]:
 
 
 def _some(names: Sequence[str]) -> str:
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return first_of(names, _SHOWN)

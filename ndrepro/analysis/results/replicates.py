@@ -9,8 +9,8 @@ from ndrepro.analysis.results.result_row import NoScore, ResultRow, experiment_o
 from ndrepro.analysis.results.results import once_each
 from ndrepro.protocol.experiment.experiment import Experiment, Seeds
 from ndrepro.protocol.layout import RunsFolder
-from ndrepro.protocol.training_record import REPRODUCED_RUN, TrainingRecord
-from provenance.attestation.manifest import Manifest
+from ndrepro.protocol.training_record import TrainingRecord
+from provenance.attestation.manifest import REPRODUCED_RUN, Manifest
 from provenance.attestation.trust import OWN_NAME, TrustPolicy
 from provenance.attestation.verify import verify
 

@@ -12,6 +12,7 @@ from ndrepro.cli.display import options, output, terminal, words
 from ndrepro.cli.display.counting import counted
 from ndrepro.protocol import extras
 from ndrepro.protocol.errors import UsageError
+from ndrepro.text.plurals import first_of
 
 if TYPE_CHECKING:
     from ndrepro.analysis.audit.audit import Audit, ClaimFinding
@@ -87,9 +88,7 @@ def _own_runs(folder: Path, keys: list[Path], as_json: bool) -> int:
         f"{looked}: {words.plural(len(found), 'doubt') if found else 'nothing that can hardly be right'}"
     )
     for doubt in found:
-        some = ", ".join(doubt.runs[:_RUNS]) + (
-            f" and {len(doubt.runs) - _RUNS} more" if len(doubt.runs) > _RUNS else ""
-        )
+        some = first_of(doubt.runs, _RUNS)
         _line(doubt.check, f"{doubt.gravity}: {doubt.text} ({some})", "bold red" if doubt.gravity == CANNOT_BE else "")
     for item in scores.refused[:_ROWS]:
         _line("refused", f"{terminal.here(item.path)}: {item.reason}")

@@ -10,7 +10,7 @@ import typer
 from ndrepro.cli.commands.run import chosen_settings
 from ndrepro.cli.display import options, output, terminal
 from ndrepro.protocol.errors import UsageError
-from ndrepro.text.plurals import plural
+from ndrepro.text.plurals import first_of, plural
 
 if TYPE_CHECKING:
     from ndrepro.execution.bisect.bisect import BisectResult, PackageTrial
@@ -135,10 +135,7 @@ def conclusion(finding: BisectResult) -> list[str]:
     others = [change for change in group if change.name != finding.package]
     lines = [f"{what} change with {next(str(change) for change in group if change.name == finding.package)}"]
     if others:
-        shown = ", ".join(map(str, others[:_SHOWN])) + (
-            f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
-        )
-        lines.append(f"  which moves together with {shown}")
+        lines.append(f"  which moves together with {first_of(others, _SHOWN)}")
     if finding.alone is not None:
         by_itself, rest = finding.alone
         lines.append(f"  put in by force, {finding.package} alone: {_WORDS[by_itself.outcome]}{_where(by_itself)}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ndrepro.cli.display import execution, options, output, terminal, words
-from ndrepro.text.plurals import plural
+from ndrepro.text.plurals import first_of, plural
 
 if TYPE_CHECKING:
     from ndrepro.analysis.comparison.causes import Cause
@@ -117,8 +117,7 @@ def _print_changed(found: RunComparison) -> None:
 
     for label, names in zip("AB", found.changed, strict=False):
         if names:
-            more = f" and {len(names) - _FILES} more" if len(names) > _FILES else ""
-            text = f"{label} was changed after signing: {', '.join(names[:_FILES])}{more}"
+            text = f"{label} was changed after signing: {first_of(names, _FILES)}"
             terminal.console().print(Text(terminal.hanging(text, 0), style="bold red"), soft_wrap=True)
 
 

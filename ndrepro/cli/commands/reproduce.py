@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ndrepro.cli.display import execution, live, options, output, terminal, words
-from ndrepro.text.plurals import plural
+from ndrepro.text.plurals import first_of, plural
 
 if TYPE_CHECKING:
     from ndrepro.api import Reproduction
@@ -118,10 +118,8 @@ def _print_verdict(found: Reproduction) -> None:
     for label, judgement in zip(labels, found.judgements, strict=True):
         _write(f"{label:<10} {judgement.verdict}: {judgement.because}")
         if judgement.divergence is not None:
-            tensors = ", ".join(judgement.divergence.tensors[:2]) or "the loss alone"
-            more = len(judgement.divergence.tensors) - 2
-            rest = f" and {more} more" if more > 0 else ""
-            _write(f"{'':<10} bits differ from step {judgement.divergence.step}: {tensors}{rest}")
+            tensors = first_of(judgement.divergence.tensors, 2) or "the loss alone"
+            _write(f"{'':<10} bits differ from step {judgement.divergence.step}: {tensors}")
         if judgement.accuracies is not None:
             then, now = (words.percent(value) for value in judgement.accuracies)
             _write(f"{'':<10} test accuracy {then} then, {now} now")

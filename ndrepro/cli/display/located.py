@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ndrepro.cli.display import terminal
 from ndrepro.protocol.errors import UsageError
-from ndrepro.text.plurals import plural
+from ndrepro.text.plurals import first_of, plural
 
 if TYPE_CHECKING:
     from ndrepro.analysis.comparison.operation_diff import FirstDifference, TensorDifference
@@ -162,8 +162,7 @@ def _lines(located: Located) -> Iterator[tuple[str, str]]:
     if brought_in and located.difference is not None:
         yield "differs", _difference(located.difference)
     if len(found.differing) > 1:
-        more = f" and {len(found.differing) - 1 - _SHOWN} more" if len(found.differing) - 1 > _SHOWN else ""
-        yield "also", ", ".join(found.differing[1 : _SHOWN + 1]) + more
+        yield "also", first_of(found.differing[1:], _SHOWN)
     if found.operations is not None:
         yield "first seen in" if passed_on else "operation", _operation(found.operations[0], found.output)
         if found.other_arguments:

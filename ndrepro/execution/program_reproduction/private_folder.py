@@ -21,8 +21,7 @@ from ndrepro.execution.sandbox.confinement import expect_harmless
 from ndrepro.protocol.errors import SandboxError, UsageError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import ProgramFile
-from ndrepro.protocol.training_record import SOURCE
-from provenance.attestation.manifest import Manifest
+from provenance.attestation.manifest import SOURCE, Manifest
 from provenance.comparison.recorded_tree import SourceState, check_out
 from provenance.errors import DigestError, SourceError, StorageError
 from provenance.formats.atomic_io import make_folder, storage_error
@@ -39,7 +38,7 @@ class PrivateFolder:
     """A folder with what a program had.
 
     Attributes:
-        place: what stands for the top of its repository, or for its working folder where there was none.
+        place: the top of its repository here, or its working folder where there was none.
         working_folder: where the command is started.
         shown: files elsewhere that it read, which are here with the recorded digest.
         available, wanted: how many of the inputs are here, and how many there were.

@@ -25,7 +25,7 @@ from pathlib import Path
 from ndrepro.execution.environments.interpreters import find_python, uv_executable, uv_variables
 from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand
 from ndrepro.protocol.errors import EnvironmentMissing, UsageError
-from provenance.attestation.manifest import DISTRIBUTION, Manifest
+from provenance.attestation.manifest import Manifest
 from provenance.capture.distribution_metadata import normalized
 from provenance.errors import DigestError
 from provenance.formats.digest import file_digest
@@ -157,17 +157,17 @@ def _versions(places: Sequence[str]) -> dict[str, str]:
 
 
 def _recorded(manifest: Manifest) -> dict[str, str]:
-    named = (item for item in manifest.dependencies if item.name.startswith(DISTRIBUTION))
-    return {normalized(item.name[len(DISTRIBUTION) :]): (item.uri or "").partition("@")[2] for item in named}
+    named = filter(None, (item.distribution for item in manifest.dependencies))
+    return {normalized(name): version for name, version in named}
 
 
 def _pins(manifest: Manifest) -> tuple[dict[str, str], tuple[str, ...]]:
     """Versions that an index may have; and the others, in words."""
     pins, left_out = {}, []
     for item in manifest.dependencies:
-        if not item.name.startswith(DISTRIBUTION):
+        if (named := item.distribution) is None:
             continue
-        name, version = item.name[len(DISTRIBUTION) :], (item.uri or "").partition("@")[2]
+        name, version = named
         if "origin" in (item.annotations or {}):
             left_out.append(f"{name} {version}: installed from a folder or a repository, which no index has")
         elif not version:

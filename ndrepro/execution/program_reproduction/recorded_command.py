@@ -15,7 +15,7 @@ from typing import Any
 
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.program_record import ProgramFile, ProgramRecord
+from ndrepro.protocol.program_record import ProgramFile, ProgramRecord, files_in
 from ndrepro.protocol.run_kind import PROGRAM, SCRIPT, run_kind
 from provenance.attestation.manifest import DATASET, Manifest, Resource
 from provenance.attestation.run_files import inside
@@ -151,12 +151,7 @@ def _data(resource: Resource) -> RecordedData:
 
 def _listed(path: Path) -> tuple[ProgramFile, ...]:
     """Every file that inputs.json lists, which is one of the run's signed files."""
-    if not path.is_file():
-        return ()
-    document: Any = json.loads(read_bounded(path, LOG_BYTES))
-    listed = document.get("files") if isinstance(document, dict) else None
-    found = map(ProgramFile.from_json, listed if isinstance(listed, list) else ())
-    return tuple(file for file in found if file is not None)
+    return files_in(json.loads(read_bounded(path, LOG_BYTES))) if path.is_file() else ()
 
 
 def _seeds(recorded: Mapping[str, Any]) -> Iterator[tuple[str, int]]:

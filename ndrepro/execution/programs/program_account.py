@@ -18,16 +18,14 @@ from ndrepro.execution.programs.watching import ProgramEnd
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.messages import write_json
 from ndrepro.protocol.program_record import (
-    ERROR,
     EXECUTABLE,
     INPUTS,
     OUTPUTS,
-    SOURCE,
     ProgramFile,
     files_resource,
     interpreter_json,
 )
-from provenance.attestation.manifest import Resource
+from provenance.attestation.manifest import ERROR, Resource, source_resource
 from provenance.capture import container, environment, gpu, machine, source
 from provenance.capture.unavailable import printable, probe, unavailable
 from provenance.errors import DigestError, ProvenanceError
@@ -199,9 +197,7 @@ class ProgramAccount:
         """Every dependency, in the manifest's order."""
         origin = () if self._origin is None else (self._origin,)
         inputs = () if self._inputs_resource is None else (self._inputs_resource,)
-        commit = self._source.get("commit")
-        digest = {"gitCommit": commit} if isinstance(commit, str) else None
-        described = Resource(SOURCE, digest=digest, annotations=self._source)
+        described = source_resource(self._source)
         installed = () if self._interpreters is None else self._interpreters.dependencies
         return (*origin, described, self._executable, *inputs, *self._data, *installed)
 

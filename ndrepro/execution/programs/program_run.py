@@ -27,7 +27,7 @@ from ndrepro.execution.programs.watching import ProgramEnd, run_program
 from ndrepro.protocol.errors import NdreproError, UsageError
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.messages import write_json
-from ndrepro.protocol.program_record import BUILD_TYPE, BUILDER, external_parameters
+from ndrepro.protocol.program_record import BUILD_TYPE, BUILDER, external_parameters, outcome_of
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Builder, Resource
@@ -237,15 +237,6 @@ class _Attempt:
         finally:
             self._recorder.fail(self._error)
         return self._folder.manifest if self._folder.manifest.is_file() else None
-
-
-def outcome_of(exit_code: int, stops: Sequence[str]) -> str:
-    """The outcome of a program: whoever was asked to stop is interrupted, whatever it ends with then."""
-    if stops:
-        return "interrupted"
-    if exit_code < 0:
-        return "killed"
-    return "failed" if exit_code else "completed"
 
 
 def _not_executed(command: Command, error: OSError) -> NdreproError:

@@ -9,7 +9,7 @@ code runs unasked, since this program itself is made of it; any other needs the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from ndrepro.protocol.training_record import TrainingRecord
 from ndrepro.protocol.verdicts import CONTAINER, NO_SANDBOX
 from provenance.attestation.manifest import Manifest
 from provenance.capture.source_patch import PATCH
-from provenance.capture.unavailable import printable
+from provenance.capture.unavailable import mapping, printable
 from provenance.comparison.kept_source import differs, patched_paths
 from provenance.comparison.recorded_tree import SourceState
 from provenance.errors import SourceError
@@ -65,7 +65,7 @@ class RecordedCode:
         record = TrainingRecord.of(manifest)
         recorded = record.source.annotations or {}
         commit = SourceState(recorded, run).commit
-        patch, untracked = (_mapping(recorded.get(name)) for name in ("patch", "untracked"))
+        patch, untracked = (mapping(recorded.get(name)) for name in ("patch", "untracked"))
         dirty = differs(recorded) or recorded.get("dirty")
         digest = patch.get("sha256")
         return cls(
@@ -76,7 +76,7 @@ class RecordedCode:
             patch=run / PATCH if isinstance(digest, str) else None,
             patch_sha256=digest if isinstance(digest, str) else None,
             changed=tuple(map(printable, patched_paths(run / PATCH))) if isinstance(digest, str) else (),
-            untracked=tuple(_file(_mapping(item)) for item in untracked.get("copied", ())),
+            untracked=tuple(_file(mapping(item)) for item in untracked.get("copied", ())),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -146,12 +146,8 @@ def _branch_with(commit: str) -> str | None:
     return names[0] or None
 
 
-def _file(entry: dict[str, Any]) -> UntrackedSource:
+def _file(entry: Mapping[str, Any]) -> UntrackedSource:
     size, digest = entry.get("bytes"), entry.get("sha256")
     return UntrackedSource(
         str(entry.get("path")), size if isinstance(size, int) else None, digest if isinstance(digest, str) else None
     )
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}

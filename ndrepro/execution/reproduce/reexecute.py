@@ -32,11 +32,11 @@ from ndrepro.protocol.errors import CheckpointError, NdreproError, SandboxError,
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, read_json
 from ndrepro.protocol.project_folders import CODE
-from ndrepro.protocol.training_record import REPRODUCED_RUN, TrainingRecord
+from ndrepro.protocol.training_record import TrainingRecord
 from ndrepro.protocol.training_state import read_states
 from ndrepro.protocol.verdicts import NO_SANDBOX, ClaimCheck
 from provenance.attestation.dsse import read_envelope
-from provenance.attestation.manifest import Manifest, Resource
+from provenance.attestation.manifest import REPRODUCED_RUN, Manifest, Resource
 from provenance.formats.digest import file_digest
 from provenance.formats.trail import Trail
 

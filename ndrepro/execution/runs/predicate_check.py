@@ -17,20 +17,13 @@ from typing import Any
 
 from ndrepro.execution.runs import child_outcome
 from ndrepro.execution.runs.recorded_data_check import check_data
-from ndrepro.execution.runs.run_account import BUILD_TYPE, BUILDER, SET_BACK_SECONDS, Account
+from ndrepro.execution.runs.run_account import BUILDER, SET_BACK_SECONDS, Account
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, read_json
-from ndrepro.protocol.training_record import (
-    CLOCK,
-    CODE,
-    ERROR,
-    LAYER_CENSUS,
-    METRICS_SUMMARY,
-    SOURCE,
-    external_parameters,
-)
+from ndrepro.protocol.run_kind import TRAINING_TYPE
+from ndrepro.protocol.training_record import CLOCK, CODE, LAYER_CENSUS, METRICS_SUMMARY, external_parameters
 from provenance.attestation.ledger import Ledger
-from provenance.attestation.manifest import NOT_RECORDED, Manifest
+from provenance.attestation.manifest import ERROR, NOT_RECORDED, SOURCE, Manifest
 from provenance.capture.unavailable import is_missing, printable
 from provenance.comparison.kept_source import expect_as_kept
 from provenance.errors import ManifestError, SourceError
@@ -96,7 +89,7 @@ def predicate(root: Path, manifest: Manifest) -> str:
     account = Account(folder, request)
     account.read_origin()
     account.read(None)
-    expect_equal("buildType", manifest.build_type, BUILD_TYPE)
+    expect_equal("buildType", manifest.build_type, TRAINING_TYPE)
     expect_equal("builder.id", manifest.builder.id, BUILDER)
     _check_parameters(manifest, request)
     check_members("internalParameters", manifest.internal_parameters, account.internal_parameters)

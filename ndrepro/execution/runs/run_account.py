@@ -20,21 +20,20 @@ from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.messages import Container, Request, Scores, read_json
 from ndrepro.protocol.project_folders import packages_of
+from ndrepro.protocol.run_kind import TRAINING_TYPE
 from ndrepro.protocol.training_record import (
     CLOCK,
     CODE,
     CONTAINER_IMAGE,
-    ERROR,
     LAYER_CENSUS,
     METRICS_SUMMARY,
-    SOURCE,
     external_parameters,
     internal_parameters,
     metrics_summary,
 )
 from provenance.attestation import packages
 from provenance.attestation.ledger import Ledger
-from provenance.attestation.manifest import DATASET, Builder, Resource
+from provenance.attestation.manifest import DATASET, ERROR, Builder, Resource, source_resource
 from provenance.capture import source
 from provenance.capture.unavailable import printable, unavailable
 from provenance.code.snapshot import CodeCopy
@@ -45,7 +44,6 @@ from provenance.recording.recorder import Recorder
 from provenance.redaction.redact import redact_arguments, redact_text
 from provenance.redaction.written_files import redact_json, redact_log
 
-BUILD_TYPE = "urn:ndrepro:training:v1"
 BUILDER = "urn:ndrepro:builder"
 # a clock that is corrected by less is not spoken of
 SET_BACK_SECONDS = 60
@@ -59,7 +57,7 @@ def open_recorder(folder: RunFolder, request: Request, runs: RunsFolder, home: P
         folder.root,
         ledger=Ledger(runs.ledger),
         home=home,
-        build_type=BUILD_TYPE,
+        build_type=TRAINING_TYPE,
         name=request.experiment.name,
         run_id=folder.root.name,
         # of a path that is not UTF-8 each byte that is none becomes \\xNN: a manifest holds no other text
@@ -228,10 +226,7 @@ class Account:
         return (*origin, *self._source_resources(), *image, *data, *installed)
 
     def _source_resources(self) -> list[Resource]:
-        commit = self._source.get("commit")
-        digest = {"gitCommit": commit} if isinstance(commit, str) else None
-        annotations = {key: value for key, value in self._source.items() if key != "code"}
-        found = [Resource(SOURCE, digest=digest, annotations=annotations)]
+        found = [source_resource({key: value for key, value in self._source.items() if key != "code"})]
         if "code" in self._source:
             code = self._source["code"]
             found.append(Resource(CODE, digest={"sha256": code["tree_sha256"]}, annotations=code))

@@ -16,10 +16,9 @@ from typing import Any
 from ndrepro.protocol.layout import SEGMENTS, RunFolder, RunsFolder
 from ndrepro.protocol.messages import Request, Scores, read_json
 from ndrepro.protocol.run_kind import PROGRAM, SCRIPT, TRAINING, run_kind
-from ndrepro.protocol.training_record import REPRODUCED_RUN
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.ledger import Ledger
-from provenance.attestation.manifest import Manifest
+from provenance.attestation.manifest import REPRODUCED_RUN, Manifest
 from provenance.attestation.run_files import LOCK, inside
 from provenance.attestation.statement import Statement
 from provenance.capture.unavailable import at

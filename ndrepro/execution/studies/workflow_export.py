@@ -52,7 +52,7 @@ class Workflow:
     study_file: Path | None = None
 
     def line(self, number: str) -> str:
-        """The shell command of one job; ``number`` is its number, or what stands for it in a template."""
+        """The shell command of one job; ``number`` is its number, or a template's placeholder for it."""
         folder = f"{shlex.quote(self.runs)}/{number}" if self.apart else shlex.quote(self.runs)
         return f"{shlex.join(self.command)} --only {number} --runs {folder}"
 

@@ -24,8 +24,17 @@ from ndrepro.execution.runs.run_checks import CheckResult, RunCheck
 from ndrepro.execution.verification.script_checks import check_environment, metrics, source, times
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import read_json
-from ndrepro.protocol.program_record import BUILDER, ERROR, FACTS, INPUTS, LISTED, OUTPUTS, PARAMETERS, ProgramRecord
-from provenance.attestation.manifest import NOT_RECORDED, Manifest, Resource
+from ndrepro.protocol.program_record import (
+    BUILDER,
+    FACTS,
+    INPUTS,
+    LISTED,
+    OUTPUTS,
+    PARAMETERS,
+    ProgramRecord,
+    outcome_of,
+)
+from provenance.attestation.manifest import ERROR, NOT_RECORDED, Manifest, Resource
 from provenance.errors import ManifestError, TrailError
 from provenance.formats.bounded_read import LOG_BYTES, read_bounded
 from provenance.formats.digest import file_digest
@@ -112,7 +121,7 @@ def trail(root: Path, manifest: Manifest) -> CheckResult:
 
 
 def outcome(root: Path, manifest: Manifest) -> CheckResult:
-    """15: how it ended is told once only."""
+    """15: every record of how it ended agrees."""
     record, code = ProgramRecord.of(manifest), manifest.exit_code
     failed = manifest.byproduct(ERROR) or manifest.byproduct(NOT_RECORDED)
     if isinstance(code, int) and not failed:
@@ -121,13 +130,6 @@ def outcome(root: Path, manifest: Manifest) -> CheckResult:
         raise ManifestError(f"outcome: completed, with exit code {code}", _ASK)
     error = f"; recording: {record.error}" if record.error else ""
     return CheckResult("outcome", "pass", f"{manifest.outcome}, exit code {record.exit_code}{error}")
-
-
-def outcome_of(exit_code: int, stops: tuple[str, ...]) -> str:
-    """The outcome that an exit code and the signals that asked a program to stop imply."""
-    if stops:
-        return "interrupted"
-    return "killed" if exit_code < 0 else "failed" if exit_code else "completed"
 
 
 CHECKS: tuple[RunCheck, ...] = (request, environment, source, files, trail, metrics, outcome, times)

@@ -20,9 +20,8 @@ from ndrepro.execution.runs.predicate_check import check_members, check_source, 
 from ndrepro.execution.runs.run_checks import CheckResult, RunCheck
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import read_json
-from ndrepro.protocol.training_record import ERROR, SOURCE
 from provenance.attestation import packages
-from provenance.attestation.manifest import DISTRIBUTION, NOT_RECORDED, Manifest
+from provenance.attestation.manifest import DISTRIBUTION, ERROR, NOT_RECORDED, SOURCE, Manifest
 from provenance.capture.unavailable import is_missing
 from provenance.errors import ManifestError
 from provenance.formats.metrics_log import read_scalars
@@ -107,7 +106,7 @@ def metrics(root: Path, manifest: Manifest) -> CheckResult:
 
 
 def outcome(root: Path, manifest: Manifest) -> CheckResult:
-    """13: how it ended is told once only."""
+    """13: every record of how it ended agrees."""
     error, code = manifest.byproduct(ERROR), manifest.exit_code
     unrecorded = manifest.byproduct(NOT_RECORDED)
     if manifest.outcome == "completed" and (code != 0 or error or unrecorded):

@@ -33,7 +33,7 @@ from ndrepro.report.sections.run_tables import (
     run_table,
 )
 from ndrepro.report.sections.seed_groups import SeedGroup, cells_of
-from ndrepro.text.plurals import plural
+from ndrepro.text.plurals import first_of, plural
 
 SCHEMA = "urn:ndrepro:report:v1"
 _MOST = 3
@@ -283,8 +283,7 @@ def _notes(scores: Results, runs: Sequence[ResultRow], cells: Sequence[SeedGroup
 
 
 def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
-    return ", ".join(names[:_MOST]) + more
+    return first_of(names, _MOST)
 
 
 def _run_json(run: ResultRow) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from ndrepro.analysis.statistics.intervals import Interval
 from ndrepro.analysis.statistics.reml import REML
 from ndrepro.protocol.image_reference import PinnedImage
 from ndrepro.text.markdown import markdown_table, markdown_text
+from ndrepro.text.plurals import first_of
 
 NOTHING = "-"
 _NAMED = 4
@@ -345,8 +346,7 @@ def _seed(replicate: Replicate) -> str:
 
 
 def _list(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+    return first_of(names, _NAMED)
 
 
 def _interval(found: Interval) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from recorded_programs import Programs, RecordedProgram, wait_for
 
-from ndrepro.execution.programs.program_run import outcome_of
+from ndrepro.protocol.program_record import outcome_of
 from provenance.errors import NotFoundError, UsageError
 from provenance.formats.metrics_log import read_scalars
 
