@@ -105,7 +105,7 @@ def console(error: bool = False) -> Console:
 
     stream = sys.stderr if error else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
-    return PatientConsole(file=stream, width=width, highlight=False, markup=False, emoji=False)
+    return PatientConsole(stderr=error, width=width, highlight=False, markup=False, emoji=False)
 
 
 def hanging(text: str, indent: int) -> str:

@@ -109,3 +109,16 @@ def test_what_a_stranger_wrote_begins_no_line_of_its_own() -> None:
     assert terminal.single_line("1.0\nverdict    identical\u2028signed\u061c") == (
         r"1.0\nverdict    identical\u2028signed\u061c"
     )
+
+
+def test_the_console_writes_to_the_standard_output_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that replaces standard output, as a caller in Python may, had a closed file in the console before."""
+    first, second = io.StringIO(), io.StringIO()
+    terminal.console.cache_clear()
+    monkeypatch.setattr(sys, "stdout", first)
+    terminal.console().print("one")
+    assert first.getvalue() == "one\n"
+    first.close()
+    monkeypatch.setattr(sys, "stdout", second)
+    terminal.console().print("two")
+    assert second.getvalue() == "two\n"
