@@ -35,7 +35,7 @@ def wall(own: str = "", others: str = "") -> Wall:
 
 # The longest name that a module is, or is below, counts.
 WALLS: dict[str, Wall] = {
-    "provenance": wall("provenance", "psutil pynvml git securesystemslib cryptography"),
+    "provenance": wall("provenance", "psutil pynvml securesystemslib cryptography"),
     "provenance.formats.trail": wall("provenance", "numpy"),
     "provenance.timestamps": wall("provenance", "cryptography rfc3161_client"),
     # Runs inside other people's programs: what is copied with it, and nothing else of this project.
@@ -85,7 +85,7 @@ WALLS: dict[str, Wall] = {
     "ndrepro.execution.resumption.recorded_states": wall(
         "ndrepro.execution ndrepro.protocol provenance", "safetensors"
     ),
-    "ndrepro.execution.environments.doctor": wall("ndrepro.execution ndrepro.protocol provenance", "psutil git"),
+    "ndrepro.execution.environments.doctor": wall("ndrepro.execution ndrepro.protocol provenance", "psutil"),
     # Which pins of the lock are for this platform.
     "ndrepro.execution.environments.main_environment": wall(
         "ndrepro.execution ndrepro.protocol provenance", "packaging"

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = Path(__file__).parent / "samples"
 # of the light installation, which finds the checkout by PYTHONPATH, and both libraries
 PACKAGES = (
-    "lightning transformers[torch] torch==2.13.0 numpy safetensors psutil GitPython securesystemslib[crypto] packaging"
+    "lightning transformers[torch] torch==2.13.0 numpy safetensors psutil securesystemslib[crypto] packaging"
 )
 
 
