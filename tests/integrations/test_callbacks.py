@@ -23,9 +23,7 @@ from provenance.formats.metrics_log import read_scalars
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = Path(__file__).parent / "samples"
 # of the light installation, which finds the checkout by PYTHONPATH, and both libraries
-PACKAGES = (
-    "lightning transformers[torch] torch==2.13.0 numpy safetensors psutil securesystemslib[crypto] packaging"
-)
+PACKAGES = "lightning transformers[torch] torch==2.13.0 numpy safetensors psutil securesystemslib[crypto] packaging"
 
 
 @pytest.fixture(scope="module")
