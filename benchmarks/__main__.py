@@ -41,7 +41,7 @@ BENCHMARKS: dict[str, Callable[[], Result | list[Result]]] = {
     "spot": replaying.spot_check,
     "locate-bn": lambda: replaying.located_step("vgg11_bn_1"),
     "locate-nd": lambda: replaying.located_step("lenet_nd_1"),
-    # what docs/determinism.md says they cost
+    # what docs/explanation/determinism.md says they cost
     "canonical-bn": lambda: replaying.canonical("vgg11_bn_1", 9.0),
     "canonical-nd": lambda: replaying.canonical("lenet_nd_1", 4.0),
     **{f"deconv-{arch}": partial(deconvolution.faster, arch) for arch in deconvolution.BATCHES},

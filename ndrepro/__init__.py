@@ -1,6 +1,6 @@
 """Network deconvolution, reproduced: experiments that are trained, recorded, signed, and run again.
 
-``__all__`` is the public interface, described in docs/api.md; every other module is internal and may change.
+``__all__`` is the public interface, described in docs/reference/python.md; other modules are internal and may change.
 
 ``ndrepro.api``         the public functions
 ``ndrepro.protocol``    what an experiment is, and the files that parent and child exchange; standard library only

@@ -5,7 +5,7 @@ it, an experiment, or "latest"; all but paths are looked for in the folder ``run
 key home made them (``$NDREPRO_HOME``, else ``~/.config/ndrepro``), or, where ``keys`` names files of public keys, one
 of those and no other. Errors are subclasses of ``provenance.errors.ProvenanceError`` with ``message`` and ``cure``.
 
-Nothing is printed. docs/api.md has an example of each function.
+Nothing is printed. docs/reference/python.md has an example of each function.
 """
 
 from __future__ import annotations

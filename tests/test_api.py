@@ -1,4 +1,4 @@
-"""The public Python interface: its names, what importing them loads, and every example of docs/api.md, executed."""
+"""The public Python interface: its names, what importing them loads, every example of docs/reference/python.md."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ndrepro.protocol.layout import RunFolder, RunsFolder
 from provenance.attestation.key_home import KeyRing
 from provenance.errors import KeyFileError, NotFoundError
 
-PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
 EXAMPLES = dict(re.findall(r"(?s)\n## (\w+)\n.*?```python\n(.*?)```", PAGE))
 SMALL = {"train_images": "96", "test_images": "32", "batch_size": "16", "threads": "1"}
 
@@ -74,7 +74,7 @@ def test_every_example_of_the_page_runs(folder: RunFolder, capsys: pytest.Captur
     names: dict[str, object] = {}
     said = {}
     for name, example in EXAMPLES.items():
-        exec(compile(example, f"docs/api.md, {name}", "exec"), names)
+        exec(compile(example, f"docs/reference/python.md, {name}", "exec"), names)
         said[name] = capsys.readouterr().out
     assert said["verify"].startswith("this machine's key\n1 envelope pass")
     assert said["read_runs"].count("lenet_bn_1_digits") == 3

@@ -489,7 +489,7 @@ def test_every_package_has_a_wall(project: Sources) -> None:
 
 
 def rooms_of_the_page(sources: Sources) -> list[str]:
-    """The list of docs/architecture.md: ``room -> rooms of the same package``, without the package's name."""
+    """The list in docs/explanation/architecture.md, ``room -> rooms of the same package``, package names left out."""
     lines = []
     for room, targets in sorted(room_arrows(sources).items()):
         package = ".".join(room.split(".")[: 2 if room.startswith("ndrepro.") else 1])
@@ -499,7 +499,7 @@ def rooms_of_the_page(sources: Sources) -> list[str]:
 
 
 def test_the_architecture_page_lists_the_rooms_and_their_arrows(project: Sources) -> None:
-    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
     listed = page.rpartition("```text\n")[2].partition("```")[0].splitlines()
     assert listed == rooms_of_the_page(project)
 

@@ -37,7 +37,7 @@ def test_a_kept_manifest_verifies_and_sums_up_its_metrics(manifest: Path) -> Non
     (summary,) = (item for item in verdict.manifest.byproducts if item.name == "metrics summary")
     last = json.loads(manifest.with_name("metrics.jsonl").read_text().splitlines()[-1])
     assert summary.annotations is not None and summary.annotations["last"] == last
-    table = (manifest.parents[2] / "results.md").read_text(encoding="utf-8")
+    table = (manifest.parents[2] / "findings" / "results.md").read_text(encoding="utf-8")
     assert manifest.parent.name in table and f"{100 * last['test_accuracy']:.2f} %" in table
 
 
@@ -94,7 +94,7 @@ def test_packing_the_same_runs_again_gives_the_same_archive(unpacked: tuple[Path
 
 
 def test_either_kernel_trains_to_the_same_accuracy_within_the_noise_of_seeds(tmp_path: Path) -> None:
-    """One epoch of CIFAR-10 from its JPEG images, three seeds each: docs/performance.md."""
+    """One epoch of CIFAR-10 from its JPEG images, three seeds each: docs/findings/performance.md."""
     archive = ROOT / "docs" / "runs" / "kernels" / "manifests.tar.xz"
     with tarfile.open(archive) as content:
         content.extractall(tmp_path, filter="data")
@@ -110,5 +110,5 @@ def test_either_kernel_trains_to_the_same_accuracy_within_the_noise_of_seeds(tmp
     (reference, fast), deviation = accuracies.values(), max(map(stdev, accuracies.values()))
     assert len(reference) == len(fast) == 3
     assert abs(mean(reference) - mean(fast)) < 2 * deviation * (2 / 3) ** 0.5
-    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "findings" / "performance.md").read_text(encoding="utf-8")
     assert all(f"{mean(each):.2f} % ({stdev(each):.2f})" in page for each in (reference, fast))

@@ -106,7 +106,7 @@ class ProgramRecord:
         outcome, exit_code: how the program ended; -n for signal n.
         stops: names of the signals that asked it to stop.
         outlived_by: command lines of processes that were still running when the program had ended.
-        streams: of standard input, output and error, and of the log: see docs/recording.md.
+        streams: of standard input, output and error, and of the log: see docs/how-to/recording.md.
         usage: seconds and bytes of the whole process tree.
         interpreters: the Pythons that ran, that which did the work first; none where no Python was seen.
         unobserved: why no start-up hook saw the program's Python code; "" where it did.

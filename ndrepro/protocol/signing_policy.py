@@ -38,7 +38,7 @@ BEFORE, NEVER = "before", "never"
 ACCEPTABLE = (IDENTICAL, CLOSE, CONSISTENT)
 _KEYID = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_EXAMPLE = "docs/security.md has an example"
+_EXAMPLE = "docs/how-to/keys.md has an example"
 
 
 @dataclass(frozen=True)

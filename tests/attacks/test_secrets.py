@@ -1,6 +1,6 @@
 """Secrets of 57 kinds in nine places do not reach what is signed; code stays code, and patches apply.
 
-The table on docs/security.md is what ``found_where`` finds: change one, and the test shows the other.
+The table on docs/explanation/security.md is what ``found_where`` finds: change one, and the test shows the other.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def test_the_page_says_what_is_found_and_what_is_not(
     table = "\n".join(rows)
     print(f"\n{table}\n{', '.join(everywhere)}")
     assert len(everywhere) == len(KINDS), "a kind is not found everywhere"
-    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "explanation" / "security.md").read_text(encoding="utf-8")
     assert table in page
     assert ", ".join(everywhere) in " ".join(page.split())
 
@@ -303,6 +303,6 @@ def test_markers_stay_markers(kind: SecretKind, around: str) -> None:
 
 def test_nothing_of_this_repository_looks_like_a_secret() -> None:
     """What the values are put together for at run time."""
-    for path in (ROOT / "tests" / "helpers" / "secret_kinds.py", ROOT / "docs" / "security.md"):
+    for path in (ROOT / "tests" / "helpers" / "secret_kinds.py", ROOT / "docs" / "explanation" / "security.md"):
         text = path.read_text(encoding="utf-8")
         assert redact_shapes(text) == text

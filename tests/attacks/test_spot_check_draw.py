@@ -13,7 +13,7 @@ from ndrepro.execution.reproduce.epoch_draw import Challenge
 from ndrepro.execution.runs.run import Finished
 from provenance.attestation.dsse import read_envelope, write_envelope
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "reproducing.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "explanation" / "reproducing.md"
 
 
 def test_appended_signatures_decide_nothing(honest: Finished, author: Bench, tmp_path: Path) -> None:

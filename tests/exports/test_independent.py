@@ -1,7 +1,7 @@
 """Three verifiers that are not ours accept our envelopes and refuse altered ones.
 
-OpenSSL, by the commands that docs/exports.md shows; npm's @sigstore/verify; and docs/verify_envelope.py, which uses
-cryptography and nothing of this project.
+OpenSSL, by the commands that docs/how-to/exports.md shows; npm's @sigstore/verify; and docs/verify_envelope.py,
+which uses cryptography and nothing of this project.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def envelopes(script: Any, folder: Path) -> list[Path]:
 
 def openssl_commands() -> str:
     """The shell commands that the documentation shows."""
-    page = (ROOT / "docs" / "exports.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "how-to" / "exports.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"(?s)```sh\n(type=.*?)```", page)
     return str(block)
 

@@ -22,8 +22,8 @@ def policy(**document: Any) -> SigningPolicy:
 
 
 def test_the_example_of_the_docs_is_a_policy() -> None:
-    (text,) = re.findall(r"```toml\n(.*?)```", (DOCS / "keys.md").read_text(encoding="utf-8"), re.DOTALL)
-    example = SigningPolicy.from_document(tomllib.loads(text), "docs/keys.md")
+    (text,) = re.findall(r"```toml\n(.*?)```", (DOCS / "how-to" / "keys.md").read_text(encoding="utf-8"), re.DOTALL)
+    example = SigningPolicy.from_document(tomllib.loads(text), "docs/how-to/keys.md")
     assert [signer.name for signer in example.signers] == ["ada", "rita", "ron"]
     assert example.revoked == NEVER and example.signatures == {AUTHOR: 1, REVIEWER: 1}
     assert example.verdicts == RequiredVerdicts(1)

@@ -1,4 +1,4 @@
-"""Claims files: what a paper claims in numbers, as data. ``docs/auditing.md`` tells how one is written.
+"""Claims files: what a paper claims in numbers, as data. ``docs/how-to/auditing.md`` tells how one is written.
 
     title = "..."
     [papers]                      short name = full reference
@@ -195,13 +195,13 @@ def _cross(check: CrossCheck, file: ClaimsFile, place: str) -> None:
 def _entry(kind: Any, body: Any, place: str) -> Any:
     """A dataclass of texts and lists of texts, from a table that has its required members and no others."""
     if not isinstance(body, dict):
-        raise UsageError(f"{place}: no table", "docs/auditing.md has a whole example")
+        raise UsageError(f"{place}: no table", "docs/how-to/auditing.md has a whole example")
     _known(body, {field.name for field in fields(kind)}, place)
     values: dict[str, Any] = {}
     for field in fields(kind):
         if field.name not in body:
             if field.default is field.default_factory:  # both MISSING: it is required
-                raise UsageError(f"{place}: '{field.name}' is missing", "docs/auditing.md has a whole example")
+                raise UsageError(f"{place}: '{field.name}' is missing", "docs/how-to/auditing.md has a whole example")
             continue
         value = body[field.name]
         if field.type == "str" and (not isinstance(value, str) or not value.strip()):

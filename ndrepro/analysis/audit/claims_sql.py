@@ -172,7 +172,7 @@ class ClaimsDatabase:
         """What to write instead of a name that there is not."""
         wrong = re.match(r"no such (table|column|function): (?:\w+\.)?(\w+)", message)
         if not wrong:
-            return "one SELECT over the tables of the file; docs/auditing.md has the functions"
+            return "one SELECT over the tables of the file; docs/how-to/auditing.md has the functions"
         columns = {column for names in self._columns.values() for column in names}
         known = {"table": self._columns, "column": sorted(columns), "function": sorted(FUNCTIONS)}
         return nearest(wrong[2], known[wrong[1]])

@@ -107,7 +107,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise StorageError(f"{path}: cannot be read ({error.strerror})", "name a claims file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not TOML: {error}", "docs/auditing.md has a whole example") from None
+        raise UsageError(f"{path}: not TOML: {error}", "docs/how-to/auditing.md has a whole example") from None
 
 
 def table_specs(document: Mapping[str, Any], path: Path) -> dict[str, TableSpec]:
@@ -209,5 +209,5 @@ def _text(value: Any, path: Path, place: str) -> None:
 
 def _mapping(value: Any, path: Path, place: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise UsageError(f"{path}: {place} is missing or no table", "docs/auditing.md has a whole example")
+        raise UsageError(f"{path}: {place} is missing or no table", "docs/how-to/auditing.md has a whole example")
     return value

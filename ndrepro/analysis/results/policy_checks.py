@@ -43,7 +43,7 @@ def load_policy(path: Path) -> SigningPolicy:
     except FileNotFoundError:
         raise NotFoundError(f"{path}: no such file", "name a policy's file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"{path}: not TOML: {error}", "docs/security.md has an example") from None
+        raise UsageError(f"{path}: not TOML: {error}", "docs/how-to/keys.md has an example") from None
     return SigningPolicy.from_document(document, str(path))
 
 

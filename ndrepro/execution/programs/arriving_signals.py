@@ -164,5 +164,5 @@ def expect_linux() -> None:
     if not os.path.exists("/proc/self/stat"):
         raise UsageError(
             "recording a command needs Linux: it reads /proc and signalfd",
-            "record from inside a Python program instead: ndrepro.record, docs/api.md",
+            "record from inside a Python program instead: ndrepro.record, docs/reference/python.md",
         )

@@ -11,7 +11,7 @@ operations of the networks give equal bits in every one of those versions, but f
   size of the processor's first cache, and which processors without AVX2 do not have. Here every convolution is
   im2col and matrix products, which is what torch itself does with a smaller batch.
 
-docs/determinism.md has the measurements, and what they do not cover.
+docs/explanation/determinism.md has the measurements, and what they do not cover.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The claims file that docs/auditing.md shows can be audited, and its list of functions is complete."""
+"""The claims file that docs/how-to/auditing.md shows can be audited, and its list of functions is complete."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ndrepro.analysis.audit.audit import CONTRADICTED, NOT, OTHERWISE, REDERIVES
 from ndrepro.analysis.audit.claims_sql import FUNCTIONS
 from ndrepro.analysis.audit.published_tables import published_folder
 
-DOCUMENT = (Path(__file__).resolve().parents[3] / "docs" / "auditing.md").read_text(encoding="utf-8")
+DOCUMENT = (Path(__file__).resolve().parents[3] / "docs" / "how-to" / "auditing.md").read_text(encoding="utf-8")
 
 
 def test_the_example_is_a_claims_file(tmp_path: Path) -> None:

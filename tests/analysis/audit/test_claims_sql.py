@@ -192,7 +192,7 @@ def test_whatever_is_written_is_computed_or_refused(text: str) -> None:
         ("SELECT one.acuracy FROM runs AS one", "no such column: one.acuracy", "did you mean accuracy?"),
         ("SELECT medain(accuracy) FROM runs", "no such function: medain", "did you mean median"),
         ('SELECT net FROM runs WHERE method = "nd"', "a double quote", "'cifar10'"),
-        ("SELECT upper(net) FROM runs", "not authorized to use function: upper", "docs/auditing.md"),
+        ("SELECT upper(net) FROM runs", "not authorized to use function: upper", "docs/how-to/auditing.md"),
     ],
 )
 def test_what_is_wrong_is_named(query: str, said: str, cure: str) -> None:

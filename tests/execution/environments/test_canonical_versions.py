@@ -1,8 +1,8 @@
 """The canonical level gives the same bits in old and new torch, from the first operation to the end of a training.
 
 Three versions of torch are compared here: 1.13.1, the study's own, which other tests need too; 2.4.1, between two
-changes of kernels; and that of this environment. docs/determinism.md has the table of all five, longer trainings and
-larger networks.
+changes of kernels; and that of this environment. docs/explanation/determinism.md has the table of all five,
+longer trainings and larger networks.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ def test_an_environment_that_is_no_cell_is_refused_with_the_nearest(tmp_path: Pa
 
 
 def test_the_documentation_counts_the_runs_as_the_files_do() -> None:
-    text = (Path(__file__).parents[3] / "docs" / "studies.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[3] / "docs" / "how-to" / "studies.md").read_text(encoding="utf-8")
     rows = [
         line.split("|")[1:3]
         for line in text.splitlines()

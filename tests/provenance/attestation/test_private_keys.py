@@ -51,7 +51,7 @@ def test_a_pem_file_signs_with_and_without_a_passphrase(tmp_path: Path, private:
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not on the PATH")
 def test_a_key_whose_passphrase_openssl_stretches_by_scrypt_signs(tmp_path: Path, private: Ed25519PrivateKey) -> None:
-    """What docs/security.md recommends: cryptography itself writes 2,048 iterations of PBKDF2."""
+    """What docs/explanation/security.md recommends: cryptography itself writes 2,048 iterations of PBKDF2."""
     plain = written(tmp_path / "plain.pem", private_pem(private, None))
     words = [
         "openssl",

@@ -1,4 +1,4 @@
-"""What docs/seeds.md and docs/generalization.md say comes out of the manifests that are kept beside them."""
+"""What docs/findings/ (seeds.md, generalization.md) says comes out of the manifests that are kept beside them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_table_of_seeds_comes_out_again(runs: tuple[ResultRow, ...]) -> None
         found[cell.first.arch, cell.first.method, cell.first.dataset] = [f"{value:.2f}" for value in numbers] + [
             f"{cell.n}"
         ]
-    text = (DOCS / "seeds.md").read_text(encoding="utf-8")
+    text = (DOCS / "findings" / "seeds.md").read_text(encoding="utf-8")
     assert said_of_seeds(text) == found and len(found) == 10
     assert said_of_seeds(text.replace("91.11 [", "91.12 [")) != found
 
@@ -70,7 +70,7 @@ def said_of_seeds(text: str) -> dict[tuple[str, str, str], list[str]]:
 
 
 def test_deconvolution_against_batch_norm_comes_out_again(runs: tuple[ResultRow, ...]) -> None:
-    text = (DOCS / "seeds.md").read_text(encoding="utf-8")
+    text = (DOCS / "findings" / "seeds.md").read_text(encoding="utf-8")
     each, overall = (table_rows(table) for table in comparison_tables(runs))
     places = ("ND - BN", "95 % interval", "p (Holm)", "Seeds to see it", "Seeds to see 1 point")
     found = {row["Data set"]: [row[place] for place in places] for row in each}
@@ -92,7 +92,7 @@ def said_of_differences(text: str) -> dict[str, list[str]]:
 
 
 def test_the_table_of_generalization_comes_out_again(runs: tuple[ResultRow, ...]) -> None:
-    said = FITTED.findall((DOCS / "generalization.md").read_text(encoding="utf-8"))
+    said = FITTED.findall((DOCS / "findings" / "generalization.md").read_text(encoding="utf-8"))
     assert [line[0] for line in said] == list(CONDITIONS)
     for condition, *numbers in said:
         for arch, (fitted, train, test) in zip(("mlp512", "small_alexnet"), (numbers[:3], numbers[3:]), strict=True):
@@ -120,7 +120,7 @@ def test_the_table_of_regularisers_and_batch_norm_comes_out_again(runs: tuple[Re
             name = next((name for name in (f"batch norm, {line}", f"batch norm {line}", line) if name in found), "")
             if name and len(found[name]) == 4:
                 found[name] += [f"{curve.test_accuracy_percent[-1]:.2f}" for curve in curves]
-    text = (DOCS / "generalization.md").read_text(encoding="utf-8")
+    text = (DOCS / "findings" / "generalization.md").read_text(encoding="utf-8")
     assert said_of_lines(text) == found and len(found) == 5
     assert said_of_lines(text.replace("| 29.33 | 26.00 |", "| 29.33 | 26.01 |")) != found
 
