@@ -29,6 +29,7 @@ from ndrepro.cli.commands import (
     run,
     search,
     sensitivity,
+    settings,
     show,
     study,
     study_workflows,
@@ -126,7 +127,8 @@ app.command(
 )(record.record)
 app.command("verify", short_help="Verify a run: signature, files, ledger.")(verify.verify)
 app.command("show", short_help="Show a run on one screen.")(show.show)
-app.command("list")(list_runs.list_runs)
+app.command("list", short_help="List the runs, latest last.")(list_runs.list_runs)
+app.command("settings", short_help="Explain the settings of an experiment.")(settings.settings)
 app.command("reproduce", short_help="Re-execute a run and sign a verdict.")(reproduce.reproduce)
 app.command("diff", short_help="Show where two runs diverge, and why.")(diff.diff)
 app.command("bisect", short_help="Find the package that changed a result.")(bisect.bisect)
@@ -139,7 +141,7 @@ app.command("export", short_help="Write a run in the format of another tool.")(e
 app.command("archive", short_help="Pack runs into one file for a repository.")(export.archive)
 app.command("doctor")(doctor.doctor)
 app.add_typer(study_app, name="study")
-study_app.command("list")(study.list_studies)
+study_app.command("list", short_help="List the runs, latest last.")(study.list_studies)
 study_app.command("plan", short_help="Show a study's size, status and estimated cost.")(study.plan)
 study_app.command("run", short_help="Run all that is not complete.")(study.run)
 study_app.command("status")(study.status)
@@ -151,7 +153,7 @@ study_app.command("collect", short_help="Import what such jobs made, and report 
 )
 study_app.command("cancel", short_help="Cancel a study's tasks in Slurm.")(study.cancel)
 app.add_typer(env_app, name="env")
-env_app.command("list")(env.list_cells)
+env_app.command("list", short_help="List the runs, latest last.")(env.list_cells)
 env_app.command("create", short_help="Build cells from their locks.")(env.create)
 env_app.command("verify", short_help="Compare built cells with their locks.")(env.verify)
 env_app.command("remove")(env.remove)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ndrepro.cli.display import options, output, terminal, words
+from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -17,21 +18,47 @@ _STYLES = {"completed": "", "running": "cyan", "interrupted": "yellow"}
 
 
 def list_runs(
+    experiment: Annotated[
+        str | None, typer.Option("--experiment", metavar="NAME", help="Only runs of it; * and ? match any letters.")
+    ] = None,
+    outcome: Annotated[
+        str | None, typer.Option("--outcome", metavar="WORD", help="Only these: completed, failed, running, ...")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="WHEN", help="Only runs started since a date, or 90m, 12h, 3d, 2w ago."),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", metavar="KEY=VALUE", help="Only runs with this setting; may be given many times."),
+    ] = None,
     names: Annotated[bool, typer.Option("--names", help="List architectures, methods and data sets instead.")] = False,
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
-    """List the runs, latest last. "signed" is a manifest's claim, which `ndrepro verify` checks."""
+    """List the runs, latest last. "signed" is a manifest's claim, which `ndrepro verify` checks.
+
+    Example: ndrepro list --experiment 'lenet_*' --where learning_rate=0.05 --since 3d
+    """
+    from datetime import UTC, datetime
+
+    from ndrepro.cli.views.run_filter import RunFilter
     from ndrepro.execution.runs.run_lookup import summaries
     from ndrepro.protocol.layout import RunsFolder
 
     if names:
         return _names(as_json)
-    found = summaries(RunsFolder(runs))
+    wanted = RunFilter.from_options(experiment, outcome, since, where or [], datetime.now(UTC))
+    every = summaries(RunsFolder(runs))
+    found = wanted.select(every)
     if as_json:
         output.print_json({"runs": [_document(summary) for summary in found]})
     elif found:
         _print(found)
+    elif every:
+        terminal.write_line(
+            f"none of {plural(len(every), 'run')} in {terminal.here(runs)} is selected by these options"
+        )
     else:
         terminal.write_line(f"no runs in {terminal.here(runs)}; `{terminal.program()} run` makes one")
     return output.DONE
@@ -74,13 +101,14 @@ def _print(found: list[RunSummary]) -> None:
     groups: dict[str, list[RunSummary]] = {}
     for summary in reversed(found):
         groups.setdefault(summary.experiment, []).insert(0, summary)
-    heading = f"{'run':<25} {'outcome':<11} {'epochs':>7} {'train':>8} {'test':>8} {'time':>8}  signed"
+    heading = f"{'run':<24} {'outcome':<11} {'seed':>4} {'epochs':>7} {'train %':>7} {'test %':>7} {'time':>7} signed"
     console.print(Text(heading, style="dim"), soft_wrap=True)
     for experiment, members in reversed(groups.items()):
         console.print(Text(experiment, style="bold"), soft_wrap=True)
         for summary in members:
             console.print(_line(summary), soft_wrap=True)
-            for remark in filter(None, (summary.repeats, summary.problem)):
+            changed = ", ".join(f"{key}={words.setting(summary.settings[key])}" for key in summary.changed)
+            for remark in filter(None, (summary.repeats, changed, summary.problem)):
                 console.print(Text(f"    {terminal.hanging(remark, 4)}", style="dim"), soft_wrap=True)
 
 
@@ -92,9 +120,13 @@ def _line(summary: RunSummary) -> Text:
     epochs = f"{summary.epochs}/{'?' if summary.total_epochs is None else summary.total_epochs}"
     if summary.build != TRAINING:  # it has no epochs that are known here
         epochs = summary.build
-    line = Text(f"  {summary.run:<23} ")
+    line = Text(f" {summary.run:<23} ")
     line.append(f"{summary.outcome:<11}", style=_STYLES.get(summary.outcome, "red"))
-    line.append(f" {epochs:>7} {words.percent(summary.train_accuracy):>8} {words.percent(summary.test_accuracy):>8}")
-    line.append(f" {words.clock(summary.duration_seconds):>8}")
-    line.append("  yes" if summary.signers else "  no")
+    line.append(f" {summary.seed or '-':>4} {epochs:>7}")
+    line.append(f" {_percent(summary.train_accuracy):>7} {_percent(summary.test_accuracy):>7}")
+    line.append(f" {words.clock(summary.duration_seconds):>7} {'yes' if summary.signers else 'no'}")
     return line
+
+
+def _percent(fraction: float | None) -> str:
+    return words.percent(fraction).removesuffix(" %")

@@ -38,6 +38,11 @@ def rate(images_per_second: float | None) -> str:
     return f"{images_per_second:.0f}" if images_per_second >= 10 else f"{images_per_second:.1f}"
 
 
+def setting(value: object) -> str:
+    """A setting's value as ``--set`` takes it."""
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+
+
 def size(count: float) -> str:
     """Bytes in decimal units, as file managers count: ``61.2 MB``."""
     for unit in ("B", "kB", "MB", "GB"):

@@ -6,22 +6,26 @@ whether it is true. Runs that have an entry in the ledger and no manifest are li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.experiment.settings import changed_settings, leaves
 from ndrepro.protocol.layout import SEGMENTS, RunFolder, RunsFolder
 from ndrepro.protocol.messages import Request, Scores, read_json
 from ndrepro.protocol.run_kind import PROGRAM, SCRIPT, TRAINING, run_kind
+from ndrepro.protocol.training_record import TrainingRecord
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import REPRODUCED_RUN, Manifest
 from provenance.attestation.run_files import LOCK, inside
 from provenance.attestation.statement import Statement
-from provenance.capture.unavailable import at
+from provenance.capture.unavailable import at, mapping
+from provenance.errors import ManifestError
 from provenance.formats import portable
 from provenance.formats.bounded_read import open_regular, read_bounded
 from provenance.formats.digest import file_digest
@@ -55,7 +59,9 @@ class RunSummary:
     accuracies are fractions, of the last whole epoch; ``duration_seconds`` is that of all attempts; ``signers`` are
     claimed key identifiers, none where a file was changed after signing; ``problem`` says what is wrong. ``kind`` is
     "original", "repetition" or "segment"; of the latter two ``origin`` is the identifier of the run that they repeat
-    or continue, where one was recorded.
+    or continue, where one was recorded. ``settings`` are all settings of a training run by dotted key, ``changed`` the
+    keys of those that its name does not imply; of scripts they are the parameters, of programs there are none.
+    ``started_on`` is RFC 3339 in UTC.
     """
 
     experiment: str
@@ -72,6 +78,10 @@ class RunSummary:
     kind: str = ORIGINAL
     origin: str = ""
     build: str = TRAINING
+    seed: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    changed: tuple[str, ...] = ()
+    started_on: str = ""
 
     @property
     def repeats(self) -> str:
@@ -122,7 +132,8 @@ def summaries(runs: RunsFolder) -> list[RunSummary]:
     for run, entries in ledger.runs.items():
         if run not in found:
             problem = "the ledger has it, and no folder here holds it: it was moved or removed"
-            found[run] = RunSummary(entries.name, run, runs.run(entries.name, run).root, MISSING, problem=problem)
+            place = runs.run(entries.name, run).root
+            found[run] = RunSummary(entries.name, run, place, MISSING, problem=problem, started_on=_named_start(run))
     return [found[run] for run in sorted(found, key=start_order(ledger))]
 
 
@@ -153,7 +164,9 @@ def _unverified(ledger: Path | None) -> LedgerSummary:
 def _summary(folder: RunFolder, ledger: LedgerSummary) -> RunSummary:
     name = folder.root.parent.name
     kind = SEGMENT if name.endswith(SEGMENTS) else REPETITION if folder.origin.exists() else ORIGINAL
-    blank = RunSummary(name, folder.root.name, folder.root, NO_END, kind=kind)
+    blank = RunSummary(
+        name, folder.root.name, folder.root, NO_END, kind=kind, started_on=_named_start(folder.root.name)
+    )
     try:
         blank = _of_training(folder, blank) if folder.request.exists() else _of_other_kind(folder, blank)
         if is_running(folder):
@@ -178,9 +191,47 @@ def _of_other_kind(folder: RunFolder, blank: RunSummary) -> RunSummary:
         return replace(blank, build=PROGRAM if folder.program.exists() else SCRIPT)
     manifest = read_recorded(folder).manifest
     name = str(manifest.external_parameters.get("name") or blank.experiment)
-    found = replace(blank, experiment=name, run=manifest.invocation_id, build=run_kind(manifest))
+    found = replace(
+        blank,
+        experiment=name,
+        run=manifest.invocation_id,
+        build=run_kind(manifest),
+        started_on=manifest.started_on,
+        **_parameters(manifest),
+    )
     origin = manifest.dependency(REPRODUCED_RUN)
     return replace(found, kind=REPETITION, origin=str(at(origin.annotations, "run"))) if origin else found
+
+
+def _parameters(manifest: Manifest) -> dict[str, Any]:
+    """Seed and settings by the manifest alone; of several seeds that differ, each is a setting of its own."""
+    record = TrainingRecord.of(manifest)
+    if record.is_training:
+        with suppress(ManifestError):
+            return _settings(record.experiment)
+    asked = manifest.external_parameters
+    seeds, parameters = mapping(asked.get("seeds")), dict(mapping(asked.get("parameters")))
+    values = {str(value) for value in seeds.values()}
+    if len(values) > 1:
+        parameters = {**{f"seeds.{name}": value for name, value in seeds.items()}, **parameters}
+    return {"seed": values.pop() if len(values) == 1 else "", "settings": parameters, "changed": tuple(parameters)}
+
+
+def _settings(experiment: Experiment) -> dict[str, Any]:
+    """Seed, settings, and which of them the experiment's name does not imply."""
+    return {
+        "seed": str(experiment.seed),
+        "settings": dict(leaves(experiment.to_json())),
+        "changed": tuple(key for key in changed_settings(experiment) if key != "seed"),
+    }
+
+
+def _named_start(run: str) -> str:
+    """The start that a run's identifier begins with, in RFC 3339; "" where it does not."""
+    try:
+        return f"{datetime.strptime(run[:16], '%Y%m%dT%H%M%SZ'):%Y-%m-%dT%H:%M:%SZ}"
+    except ValueError:
+        return ""
 
 
 def _with_manifest(folder: RunFolder, blank: RunSummary) -> RunSummary:
@@ -218,7 +269,8 @@ def _with_request(folder: RunFolder, blank: RunSummary) -> RunSummary:
     request = Request.from_json(read_json(folder.request))
     kind = blank.kind if request.segment_epochs is None else SEGMENT
     origin = str(read_json(folder.origin)["annotations"]["run"]) if folder.origin.exists() else ""
-    return replace(blank, total_epochs=request.experiment.epochs, kind=kind, origin=origin)
+    asked = request.experiment
+    return replace(blank, total_epochs=asked.epochs, kind=kind, origin=origin, **_settings(asked))
 
 
 def _with_scores(folder: RunFolder, blank: RunSummary) -> RunSummary:

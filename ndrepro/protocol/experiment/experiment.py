@@ -13,12 +13,11 @@ elsewhere is the same experiment.
 from __future__ import annotations
 
 import difflib
-import math
 import typing
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment import combinations, compute_modes
@@ -27,6 +26,8 @@ from ndrepro.protocol.experiment.catalogue import ARCHITECTURES, DATASETS, METHO
 from ndrepro.protocol.experiment.determinism import LEVELS
 from ndrepro.protocol.experiment.names import DEFAULT_DATASET, name_of, nearest_names, parts_of
 from ndrepro.protocol.experiment.schema_migrations import completed
+from ndrepro.protocol.experiment.sections import PIXELS, Corruption, Deconvolution, Seeds
+from ndrepro.protocol.experiment.setting import LARGEST_INTEGER, About, settings_of, unknown_setting
 
 __all__ = [
     "DEFAULT_DATASET",
@@ -34,6 +35,7 @@ __all__ = [
     "DEVICES",
     "PIXELS",
     "SCHEDULES",
+    "SETTINGS",
     "STREAMS",
     "Corruption",
     "Deconvolution",
@@ -44,152 +46,152 @@ __all__ = [
 
 STREAMS = ("init", "order", "augment", "dropout", "corrupt", "split")
 SCHEDULES = ("cosine", "step", "constant", "exponential")
-PIXELS = ("none", "shuffled", "random", "gaussian")
 DEVICES = ("auto", "cpu", "cuda")
-# the largest whole number that is signed as a number (``provenance.formats.canonical_json``)
-LARGEST_INTEGER = 2**53
-_MOST_THREADS = 4096  # some operations of torch crash on a million
 # what `make run` trains when nothing is named: minutes on two cores, no download
 DEFAULT_EXPERIMENT = "lenet_nd_5_digits"
 
 
 @dataclass(frozen=True)
-class Seeds:
-    """A seed for a single random stream; ``None`` takes the experiment's seed."""
-
-    init: int | None = None
-    order: int | None = None
-    augment: int | None = None
-    dropout: int | None = None
-    corrupt: int | None = None
-    split: int | None = None
-
-
-@dataclass(frozen=True)
-class Deconvolution:
-    """Settings of the deconvolution layers; ``linear_block`` ``None`` is what the released code uses for the net."""
-
-    block: int = 64
-    linear_block: int | None = None
-    eps: float = 1e-5
-    n_iter: int = 5
-    momentum: float = 0.1
-    sampling_stride: int = 3
-
-
-@dataclass(frozen=True)
-class Corruption:
-    """What is done to the data on purpose (Zhang et al. 2017, section 2.1), drawn from the stream "corrupt".
-
-    ``labels`` is the fraction of training labels, chosen at random, that become a class drawn at random (1: random
-    labels). ``pixels``: "shuffled", one permutation of the pixels for all images; "random", one for each image;
-    "gaussian", noise with the mean and variance of each channel in place of every image. Only training images are
-    changed, unless ``test_pixels`` has the test images go the same way.
-    """
-
-    labels: float = 0.0
-    pixels: str = "none"
-    test_pixels: bool = False
-
-
-@dataclass(frozen=True)
 class Experiment:
-    """Everything that can move the result of one training run.
+    """Everything that can move the result of one training run; each setting's meaning is in its declaration.
 
-    ``epochs`` whole passes over the training set; ``learning_rate`` at the start of the schedule; ``weight_decay``
-    on every parameter; ``augment`` random crop and flip as the data set's recipe has them; ``train_images`` and
-    ``test_images`` keep only the first so many of each (``None``: all); ``threads`` of the CPU (they change bits);
-    ``checkpoint_epochs`` keeps a checkpoint after every so many epochs; ``checkpoint_seconds`` also writes one, not
-    kept, at least so often, so that a killed run loses little.
-
-    ``size`` pads or shrinks images to that side, ``crop`` cuts out that side (the middle; anywhere for training
-    images that are augmented), ``None`` leaves them; ``whiten`` takes each image's own mean and deviation in place of
-    the data set's; ``jitter`` draws contrast, saturation and brightness of augmented images within 1 +- jitter;
-    ``dropout`` is the fraction that dropout layers drop (``None``: the network's own); ``decay`` is what the schedule
-    "exponential" multiplies the learning rate by after every epoch; the schedule "step" divides it by ``drop`` at each
-    of ``drops``, fractions of the whole training (defaults: He et al. 2016, section 4.2). ``nudge`` flips one bit
-    of one first weight (``ndrepro.protocol.experiment.bit_flip``). ``processes``, ``statistics``, ``precision``,
-    ``compile`` and ``deconv_kernel`` are in ``ndrepro.protocol.experiment.compute_modes``; ``threads`` are those of
-    each process.
+    ``size`` pads images with black or averages squares of pixels; ``crop`` cuts out the middle, or anywhere for
+    training images that are augmented. The schedule "step" has the defaults of He et al. (2016, section 4.2).
+    ``nudge`` is explained in ``ndrepro.protocol.experiment.bit_flip``; ``processes``, ``statistics``, ``precision``,
+    ``compile`` and ``deconv_kernel`` in ``ndrepro.protocol.experiment.compute_modes``.
     """
 
-    arch: str
-    method: str
-    epochs: int
-    dataset: str = DEFAULT_DATASET
-    seed: int = 0
+    arch: Annotated[str, About("Network.", form="a name that `ndrepro list --names` lists", aliases=("model", "net"))]
+    method: Annotated[str, About("What normalises.", choices=tuple(METHODS), aliases=("norm", "normalization"))]
+    epochs: Annotated[int, About("Passes over the training images.", "epochs", least=0, aliases=("n_epochs", "epoch"))]
+    dataset: Annotated[str, About("Data set.", choices=tuple(DATASETS), aliases=("data",))] = DEFAULT_DATASET
+    seed: Annotated[
+        int,
+        About("Seed of every random stream without one of its own.", least=0, most=LARGEST_INTEGER, aliases=("s",)),
+    ] = 0
     seeds: Seeds = field(default_factory=Seeds)
-    batch_size: int = 128
-    learning_rate: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 1e-3
-    schedule: str = "cosine"
-    augment: bool = True
-    train_images: int | None = None
-    test_images: int | None = None
+    batch_size: Annotated[int, About("Images of a step.", "images", least=1, aliases=("batch", "bs", "b"))] = 128
+    learning_rate: Annotated[
+        float, About("Learning rate at the start of the schedule.", least=0, aliases=("lr", "rate", "eta", "base_lr"))
+    ] = 0.1
+    momentum: Annotated[float, About("Momentum of stochastic gradient descent.", least=0, aliases=("beta", "mu"))] = 0.9
+    weight_decay: Annotated[
+        float, About("Weight decay of every parameter.", least=0, aliases=("wd", "l2", "decay_weight"))
+    ] = 1e-3
+    schedule: Annotated[
+        str, About("Learning rate over the run.", choices=SCHEDULES, aliases=("scheduler", "lr_schedule", "sched"))
+    ] = "cosine"
+    augment: Annotated[
+        bool, About("Random crops and flips, as the data set's recipe has them.", aliases=("augmentation", "aug"))
+    ] = True
+    train_images: Annotated[
+        int | None, About("Use the first so many training images; none uses all.", "images", least=1)
+    ] = None
+    test_images: Annotated[
+        int | None, About("Use the first so many test images; none uses all.", "images", least=1)
+    ] = None
     deconv: Deconvolution = field(default_factory=Deconvolution)
-    determinism: str = "deterministic"
-    threads: int = 2
-    device: str = "auto"
-    checkpoint_epochs: int = 10
-    checkpoint_seconds: float = 300.0
-    size: int | None = None
-    crop: int | None = None
-    whiten: bool = False
-    jitter: float = 0.0
-    dropout: float | None = None
-    decay: float = 0.95
+    determinism: Annotated[
+        str, About("Which settings of the libraries are fixed, and so which bits.", choices=LEVELS)
+    ] = "deterministic"
+    threads: Annotated[
+        int,
+        About(
+            "CPU threads of each process; another number gives other bits.",
+            "threads",
+            least=1,
+            most=4096,  # some operations of torch crash on a million
+            aliases=("workers", "num_workers", "num_threads", "cpus"),
+        ),
+    ] = 2
+    device: Annotated[
+        str, About("Where to train; auto is the GPU where there is one.", choices=DEVICES, aliases=("gpu", "cuda"))
+    ] = "auto"
+    checkpoint_epochs: Annotated[int, About("Keep a checkpoint after every so many epochs.", "epochs", least=1)] = 10
+    checkpoint_seconds: Annotated[
+        float, About("Write a checkpoint, not kept, at least so often: an interruption loses little.", "s", least=0)
+    ] = 300.0
+    size: Annotated[
+        int | None,
+        About("Pad or shrink images to this side; none leaves them.", "pixels", least=1, aliases=("image_size",)),
+    ] = None
+    crop: Annotated[
+        int | None, About("Crop images to this side; none leaves them.", "pixels", least=1, aliases=("crop_size",))
+    ] = None
+    whiten: Annotated[
+        bool, About("Normalise each image by its own mean and deviation, not the data set's.", aliases=("normalize",))
+    ] = False
+    jitter: Annotated[
+        float,
+        About("Contrast, saturation and brightness of augmented images are in 1 +- jitter.", least=0, most=1),
+    ] = 0.0
+    dropout: Annotated[
+        float | None,
+        About(
+            "What dropout layers drop; none is the network's own.", "fraction", least=0, most=1, aliases=("drop_rate",)
+        ),
+    ] = None
+    decay: Annotated[
+        float, About("exponential multiplies the rate by it after every epoch.", least=0, most=1, aliases=("gamma",))
+    ] = 0.95
     corrupt: Corruption = field(default_factory=Corruption)
-    drop: float = 10.0
-    drops: str = "0.5,0.75"
-    processes: int = 1
-    statistics: str = "global"
-    precision: str = "auto"
-    compile: bool = False
-    nudge: str = NO_NUDGE
-    validation: float = 0.0
-    deconv_kernel: str = "fast"
+    drop: Annotated[float, About("step divides the rate by it at each of drops.", least=1)] = 10.0
+    drops: Annotated[
+        str,
+        About(
+            "When step divides the rate.",
+            "fraction of all steps",
+            form="fractions between 0 and 1, ascending, separated by commas",
+            aliases=("milestones", "steps"),
+        ),
+    ] = "0.5,0.75"
+    processes: Annotated[
+        int, About("Processes that share each batch, one a GPU.", "processes", least=1, aliases=("gpus", "world_size"))
+    ] = 1
+    statistics: Annotated[
+        str,
+        About(
+            "What batch norm and deconvolution measure of several processes: the whole batch or each its own share.",
+            choices=compute_modes.STATISTICS,
+            aliases=("sync_bn",),
+        ),
+    ] = "global"
+    precision: Annotated[
+        str,
+        About(
+            "Of convolutions and matrix products; auto is tf32 at the level free, else fp32.",
+            choices=compute_modes.PRECISIONS,
+            aliases=("amp", "dtype", "fp16"),
+        ),
+    ] = "auto"
+    compile: Annotated[bool, About("Compile the network with torch.compile.", aliases=("torch_compile",))] = False
+    nudge: Annotated[
+        str, About("Flip one bit of one first weight, to measure sensitivity.", form="PARAMETER:ELEMENT:BIT, or none")
+    ] = NO_NUDGE
+    validation: Annotated[
+        float,
+        About(
+            "Part of the training images that is held out and tested on instead of the test images.",
+            "fraction",
+            form="a number from 0, below 1",
+            aliases=("val_split", "validation_split"),
+        ),
+    ] = 0.0
+    deconv_kernel: Annotated[
+        str, About("How deconvolution layers are computed.", choices=compute_modes.DECONV_KERNELS, aliases=("kernel",))
+    ] = "fast"
 
     def __post_init__(self) -> None:
         """Refuse what no run could mean. Raises UsageError with the key, the value and what was expected."""
         _one_of("arch", self.arch, ARCHITECTURES)
-        _one_of("method", self.method, tuple(METHODS))
-        _one_of("dataset", self.dataset, tuple(DATASETS))
-        _one_of("schedule", self.schedule, SCHEDULES)
-        _one_of("determinism", self.determinism, LEVELS)
-        _one_of("device", self.device, DEVICES)
-        _one_of("corrupt.pixels", self.corrupt.pixels, PIXELS)
-        _one_of("statistics", self.statistics, compute_modes.STATISTICS)
-        _one_of("precision", self.precision, compute_modes.PRECISIONS)
-        _one_of("deconv_kernel", self.deconv_kernel, compute_modes.DECONV_KERNELS)
-        for key in ("batch_size", "threads", "processes", "checkpoint_epochs", "deconv.block", "deconv.n_iter"):
-            _at_least(key, self.value(key), 1)
-        if self.threads > _MOST_THREADS:
-            raise UsageError(f"threads={self.threads}, expected at most {_MOST_THREADS}", _leave_out("threads"))
-        _at_least("deconv.sampling_stride", self.deconv.sampling_stride, 1)
-        for key in (
-            "epochs",
-            "weight_decay",
-            "momentum",
-            "learning_rate",
-            "checkpoint_seconds",
-            "deconv.eps",
-        ):
-            _at_least(key, self.value(key), 0)
-        for key in ("train_images", "test_images", "deconv.linear_block", "size", "crop"):
-            if self.value(key) is not None:
-                _at_least(key, self.value(key), 1)
-        for key in ("jitter", "decay", "corrupt.labels"):
-            _fraction(key, self.value(key))
-        for stream in STREAMS:
-            _seed(f"seeds.{stream}", self.seed_of(stream))
+        for key, setting in SETTINGS.items():
+            setting.check(self.value(key))
         if self.determinism == "canonical" and self.threads != 1:
             raise UsageError(
                 f"threads={self.threads} under determinism=canonical: it is defined with one thread",
                 "add --set threads=1",
             )
         Nudge.parse(self.nudge)
-        _at_least("drop", self.drop, 1)
         if not self.drop_fractions:
             raise UsageError(
                 f"drops={self.drops!r}, expected fractions of the training between 0 and 1, ascending",
@@ -211,10 +213,8 @@ class Experiment:
     def _check_images(self) -> None:
         """What is asked of images and dropout must have something to act on."""
         facts, design = DATASETS[self.dataset], design_of(self.arch, self.dataset)
-        if self.dropout is not None:
-            _fraction("dropout", self.dropout)
-            if design is not None and design.dropout is None:
-                raise UsageError(f"dropout={self.dropout}: {self.arch} has no dropout layer", "leave dropout out")
+        if self.dropout is not None and design is not None and design.dropout is None:
+            raise UsageError(f"dropout={self.dropout}: {self.arch} has no dropout layer", "leave dropout out")
         if self.jitter and not (self.augment and facts.channels == 3):
             raise UsageError(f"jitter={self.jitter}: it is part of augmentation, of colour images", "leave jitter out")
         if self.corrupt.pixels != "none" and self.augment:
@@ -282,7 +282,7 @@ class Experiment:
         if settings.get("determinism") == "canonical":
             settings.setdefault("threads", "1")  # the level is defined with one thread
         # the sizes of images count before anything is made: no size, no network for them
-        early = {key: _parse(key, settings[key], _TYPES[key]) for key in ("size", "crop") if key in settings}
+        early = {key: SETTINGS[key].parse(settings[key]) for key in ("size", "crop") if key in settings}
         return cls.of(arch, method, epochs, dataset, **early).with_settings(settings)
 
     def with_settings(self, settings: Mapping[str, str]) -> Experiment:
@@ -295,14 +295,10 @@ class Experiment:
             settings = {"deconv_kernel": "reference", **settings}  # the level is defined for it
         for key, text in settings.items():
             section, _, leaf = key.rpartition(".")
-            if key not in _TYPES:
-                near = difflib.get_close_matches(key, _TYPES, n=3, cutoff=0.5)
-                raise UsageError(
-                    f"unknown setting '{key}'",
-                    f"did you mean {', '.join(near)}?" if near else f"settings are {', '.join(sorted(_TYPES))}",
-                )
+            if key not in SETTINGS:
+                raise unknown_setting(key, SETTINGS)
             place = document[section] if section else document
-            place[leaf] = _parse(key, text, _TYPES[key])
+            place[leaf] = SETTINGS[key].parse(text)
         return Experiment.from_json(document)
 
     def value(self, key: str) -> Any:
@@ -351,80 +347,15 @@ def _one_of(key: str, value: object, allowed: tuple[str, ...]) -> None:
         raise UsageError(f"{key}={value!r} is not known", f"{hint}it is one of {', '.join(allowed)}")
 
 
-def _at_least(key: str, value: Any, lowest: int) -> None:
-    if not (value >= lowest and math.isfinite(value)):
-        raise UsageError(f"{key}={value!r}, expected a finite number, at least {lowest}", _leave_out(key))
-
-
-def _leave_out(key: str) -> str:
-    return f"give such a value, or leave {key} out for its default"
-
-
-def _fraction(key: str, value: Any) -> None:
-    if not 0 <= value <= 1:
-        raise UsageError(f"{key}={value!r}, expected a number from 0 to 1", _leave_out(key))
-
-
-def _seed(key: str, value: int) -> None:
-    if not 0 <= value <= LARGEST_INTEGER:
-        raise UsageError(f"{key}={value!r}, expected a whole number from 0 to 2^53", f"e.g. --set {key}=1")
-
-
-def _field_types(kind: type, prefix: str = "") -> dict[str, Any]:
-    """Dotted key -> type, for every leaf of a dataclass."""
-    types: dict[str, Any] = {}
-    for key, annotation in typing.get_type_hints(kind).items():
-        if is_dataclass(annotation):
-            types.update(_field_types(typing.cast(type, annotation), f"{prefix}{key}."))
-        else:
-            types[f"{prefix}{key}"] = annotation
-    return types
-
-
-def _parse(key: str, text: str, annotation: Any) -> Any:
-    kinds = typing.get_args(annotation) or (annotation,)
-    if type(None) in kinds and text.lower() in ("none", "null"):
-        return None
-    kind = kinds[0]
-    try:
-        if kind is bool:
-            return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
-        return kind(text)
-    except (KeyError, ValueError):
-        raise UsageError(f"{key}={text!r}: expected {_kind_name(kinds)}", _leave_out(key)) from None
-
-
-def _kind_name(kinds: tuple[Any, ...]) -> str:
-    words = {
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        str: "a word",
-        type(None): "none",
-    }
-    return " or ".join(words[kind] for kind in kinds)
-
-
 def _from_mapping(kind: type, document: Mapping[str, Any], prefix: str) -> Any:
     known = {item.name for item in fields(kind)}
     if set(document) != known:
         wrong = sorted(set(document) ^ known)
         raise UsageError(f"experiment: missing or unknown {', '.join(prefix + key for key in wrong)}")
     for key, value in document.items():
-        _check_type(prefix + key, value)
+        if prefix + key in SETTINGS:  # a section is none
+            SETTINGS[prefix + key].check_type(value)
     return kind(**document)
 
 
-def _check_type(key: str, value: Any) -> None:
-    annotation = _TYPES.get(key)
-    if annotation is None:
-        return
-    kinds = typing.get_args(annotation) or (annotation,)
-    accepted = (*kinds, int) if float in kinds else kinds
-    if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in kinds):
-        raise UsageError(f"{key}={value!r}: expected {_kind_name(kinds)}")
-    if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
-        raise UsageError(f"{key}={value!r}, expected a whole number up to 2^53", _leave_out(key))
-
-
-_TYPES = _field_types(Experiment)
+SETTINGS = settings_of(Experiment)

@@ -81,7 +81,7 @@ def test_nearly_right_names_are_not_right(wrong: str) -> None:
         ("deconv", "1", "unknown setting 'deconv'"),
         ("batch_size", "many", "expected a whole number"),
         ("batch_size", "0", "at least 1"),
-        ("threads", "1000000", "at most 4096"),
+        ("threads", "1000000", "from 1 to 4096"),
         ("learning_rate", "nan", "finite"),
         ("learning_rate", "inf", "finite"),
         ("augment", "maybe", "true or false"),
