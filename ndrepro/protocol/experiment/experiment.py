@@ -27,7 +27,7 @@ from ndrepro.protocol.experiment.determinism import LEVELS
 from ndrepro.protocol.experiment.names import DEFAULT_DATASET, name_of, nearest_names, parts_of
 from ndrepro.protocol.experiment.schema_migrations import completed
 from ndrepro.protocol.experiment.sections import PIXELS, Corruption, Deconvolution, Seeds
-from ndrepro.protocol.experiment.setting import LARGEST_INTEGER, About, settings_of, unknown_setting
+from ndrepro.protocol.experiment.setting import LARGEST_INTEGER, Meaning, settings_of, unknown_setting
 
 __all__ = [
     "DEFAULT_DATASET",
@@ -61,42 +61,46 @@ class Experiment:
     ``compile`` and ``deconv_kernel`` in ``ndrepro.protocol.experiment.compute_modes``.
     """
 
-    arch: Annotated[str, About("Network.", form="a name that `ndrepro list --names` lists", aliases=("model", "net"))]
-    method: Annotated[str, About("What normalises.", choices=tuple(METHODS), aliases=("norm", "normalization"))]
-    epochs: Annotated[int, About("Passes over the training images.", "epochs", least=0, aliases=("n_epochs", "epoch"))]
-    dataset: Annotated[str, About("Data set.", choices=tuple(DATASETS), aliases=("data",))] = DEFAULT_DATASET
+    arch: Annotated[str, Meaning("Network.", form="a name that `ndrepro list --names` lists", aliases=("model", "net"))]
+    method: Annotated[str, Meaning("What normalises.", choices=tuple(METHODS), aliases=("norm", "normalization"))]
+    epochs: Annotated[
+        int, Meaning("Passes over the training images.", "epochs", least=0, aliases=("n_epochs", "epoch"))
+    ]
+    dataset: Annotated[str, Meaning("Data set.", choices=tuple(DATASETS), aliases=("data",))] = DEFAULT_DATASET
     seed: Annotated[
         int,
-        About("Seed of every random stream without one of its own.", least=0, most=LARGEST_INTEGER, aliases=("s",)),
+        Meaning("Seed of every random stream without one of its own.", least=0, most=LARGEST_INTEGER, aliases=("s",)),
     ] = 0
     seeds: Seeds = field(default_factory=Seeds)
-    batch_size: Annotated[int, About("Images of a step.", "images", least=1, aliases=("batch", "bs", "b"))] = 128
+    batch_size: Annotated[int, Meaning("Images of a step.", "images", least=1, aliases=("batch", "bs", "b"))] = 128
     learning_rate: Annotated[
-        float, About("Learning rate at the start of the schedule.", least=0, aliases=("lr", "rate", "eta", "base_lr"))
+        float, Meaning("Learning rate at the start of the schedule.", least=0, aliases=("lr", "rate", "eta", "base_lr"))
     ] = 0.1
-    momentum: Annotated[float, About("Momentum of stochastic gradient descent.", least=0, aliases=("beta", "mu"))] = 0.9
+    momentum: Annotated[float, Meaning("Momentum of stochastic gradient descent.", least=0, aliases=("beta", "mu"))] = (
+        0.9
+    )
     weight_decay: Annotated[
-        float, About("Weight decay of every parameter.", least=0, aliases=("wd", "l2", "decay_weight"))
+        float, Meaning("Weight decay of every parameter.", least=0, aliases=("wd", "l2", "decay_weight"))
     ] = 1e-3
     schedule: Annotated[
-        str, About("Learning rate over the run.", choices=SCHEDULES, aliases=("scheduler", "lr_schedule", "sched"))
+        str, Meaning("Learning rate over the run.", choices=SCHEDULES, aliases=("scheduler", "lr_schedule", "sched"))
     ] = "cosine"
     augment: Annotated[
-        bool, About("Random crops and flips, as the data set's recipe has them.", aliases=("augmentation", "aug"))
+        bool, Meaning("Random crops and flips, as the data set's recipe has them.", aliases=("augmentation", "aug"))
     ] = True
     train_images: Annotated[
-        int | None, About("Use the first so many training images; none uses all.", "images", least=1)
+        int | None, Meaning("Use the first so many training images; none uses all.", "images", least=1)
     ] = None
     test_images: Annotated[
-        int | None, About("Use the first so many test images; none uses all.", "images", least=1)
+        int | None, Meaning("Use the first so many test images; none uses all.", "images", least=1)
     ] = None
     deconv: Deconvolution = field(default_factory=Deconvolution)
     determinism: Annotated[
-        str, About("Which settings of the libraries are fixed, and so which bits.", choices=LEVELS)
+        str, Meaning("Which settings of the libraries are fixed, and so which bits.", choices=LEVELS)
     ] = "deterministic"
     threads: Annotated[
         int,
-        About(
+        Meaning(
             "CPU threads of each process; another number gives other bits.",
             "threads",
             least=1,
@@ -105,40 +109,40 @@ class Experiment:
         ),
     ] = 2
     device: Annotated[
-        str, About("Where to train; auto is the GPU where there is one.", choices=DEVICES, aliases=("gpu", "cuda"))
+        str, Meaning("Where to train; auto is the GPU where there is one.", choices=DEVICES, aliases=("gpu", "cuda"))
     ] = "auto"
-    checkpoint_epochs: Annotated[int, About("Keep a checkpoint after every so many epochs.", "epochs", least=1)] = 10
+    checkpoint_epochs: Annotated[int, Meaning("Keep a checkpoint after every so many epochs.", "epochs", least=1)] = 10
     checkpoint_seconds: Annotated[
-        float, About("Write a checkpoint, not kept, at least so often: an interruption loses little.", "s", least=0)
+        float, Meaning("Write a checkpoint, not kept, at least so often: an interruption loses little.", "s", least=0)
     ] = 300.0
     size: Annotated[
         int | None,
-        About("Pad or shrink images to this side; none leaves them.", "pixels", least=1, aliases=("image_size",)),
+        Meaning("Pad or shrink images to this side; none leaves them.", "pixels", least=1, aliases=("image_size",)),
     ] = None
     crop: Annotated[
-        int | None, About("Crop images to this side; none leaves them.", "pixels", least=1, aliases=("crop_size",))
+        int | None, Meaning("Crop images to this side; none leaves them.", "pixels", least=1, aliases=("crop_size",))
     ] = None
     whiten: Annotated[
-        bool, About("Normalise each image by its own mean and deviation, not the data set's.", aliases=("normalize",))
+        bool, Meaning("Normalise each image by its own mean and deviation, not the data set's.", aliases=("normalize",))
     ] = False
     jitter: Annotated[
         float,
-        About("Contrast, saturation and brightness of augmented images are in 1 +- jitter.", least=0, most=1),
+        Meaning("Contrast, saturation and brightness of augmented images are in 1 +- jitter.", least=0, most=1),
     ] = 0.0
     dropout: Annotated[
         float | None,
-        About(
+        Meaning(
             "What dropout layers drop; none is the network's own.", "fraction", least=0, most=1, aliases=("drop_rate",)
         ),
     ] = None
     decay: Annotated[
-        float, About("exponential multiplies the rate by it after every epoch.", least=0, most=1, aliases=("gamma",))
+        float, Meaning("exponential multiplies the rate by it after every epoch.", least=0, most=1, aliases=("gamma",))
     ] = 0.95
     corrupt: Corruption = field(default_factory=Corruption)
-    drop: Annotated[float, About("step divides the rate by it at each of drops.", least=1)] = 10.0
+    drop: Annotated[float, Meaning("step divides the rate by it at each of drops.", least=1)] = 10.0
     drops: Annotated[
         str,
-        About(
+        Meaning(
             "When step divides the rate.",
             "fraction of all steps",
             form="fractions between 0 and 1, ascending, separated by commas",
@@ -146,11 +150,12 @@ class Experiment:
         ),
     ] = "0.5,0.75"
     processes: Annotated[
-        int, About("Processes that share each batch, one a GPU.", "processes", least=1, aliases=("gpus", "world_size"))
+        int,
+        Meaning("Processes that share each batch, one a GPU.", "processes", least=1, aliases=("gpus", "world_size")),
     ] = 1
     statistics: Annotated[
         str,
-        About(
+        Meaning(
             "What batch norm and deconvolution measure of several processes: the whole batch or each its own share.",
             choices=compute_modes.STATISTICS,
             aliases=("sync_bn",),
@@ -158,19 +163,19 @@ class Experiment:
     ] = "global"
     precision: Annotated[
         str,
-        About(
+        Meaning(
             "Of convolutions and matrix products; auto is tf32 at the level free, else fp32.",
             choices=compute_modes.PRECISIONS,
             aliases=("amp", "dtype", "fp16"),
         ),
     ] = "auto"
-    compile: Annotated[bool, About("Compile the network with torch.compile.", aliases=("torch_compile",))] = False
+    compile: Annotated[bool, Meaning("Compile the network with torch.compile.", aliases=("torch_compile",))] = False
     nudge: Annotated[
-        str, About("Flip one bit of one first weight, to measure sensitivity.", form="PARAMETER:ELEMENT:BIT, or none")
+        str, Meaning("Flip one bit of one first weight, to measure sensitivity.", form="PARAMETER:ELEMENT:BIT, or none")
     ] = NO_NUDGE
     validation: Annotated[
         float,
-        About(
+        Meaning(
             "Part of the training images that is held out and tested on instead of the test images.",
             "fraction",
             form="a number from 0, below 1",
@@ -178,7 +183,8 @@ class Experiment:
         ),
     ] = 0.0
     deconv_kernel: Annotated[
-        str, About("How deconvolution layers are computed.", choices=compute_modes.DECONV_KERNELS, aliases=("kernel",))
+        str,
+        Meaning("How deconvolution layers are computed.", choices=compute_modes.DECONV_KERNELS, aliases=("kernel",)),
     ] = "fast"
 
     def __post_init__(self) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from ndrepro.protocol.experiment.setting import LARGEST_INTEGER, About
+from ndrepro.protocol.experiment.setting import LARGEST_INTEGER, Meaning
 
 PIXELS = ("none", "shuffled", "random", "gaussian")
 
 
-def _stream(what: str) -> About:
-    return About(f"Seed of {what}; none takes the value of seed.", least=0, most=LARGEST_INTEGER)
+def _stream(what: str) -> Meaning:
+    return Meaning(f"Seed of {what}; none takes the value of seed.", least=0, most=LARGEST_INTEGER)
 
 
 @dataclass(frozen=True)
@@ -31,19 +31,19 @@ class Deconvolution:
     """Settings of the deconvolution layers (Ye et al. 2020, section 3)."""
 
     block: Annotated[
-        int, About("Channels that a convolution whitens together.", "channels", least=1, aliases=("block_size",))
+        int, Meaning("Channels that a convolution whitens together.", "channels", least=1, aliases=("block_size",))
     ] = 64
     linear_block: Annotated[
         int | None,
-        About("Features that a linear layer whitens together; none is the released code's.", "features", least=1),
+        Meaning("Features that a linear layer whitens together; none is the released code's.", "features", least=1),
     ] = None
-    eps: Annotated[float, About("Added to the diagonal of each covariance.", least=0, aliases=("epsilon",))] = 1e-5
+    eps: Annotated[float, Meaning("Added to the diagonal of each covariance.", least=0, aliases=("epsilon",))] = 1e-5
     n_iter: Annotated[
-        int, About("Newton-Schulz steps towards the inverse square root.", "steps", least=1, aliases=("iterations",))
+        int, Meaning("Newton-Schulz steps towards the inverse square root.", "steps", least=1, aliases=("iterations",))
     ] = 5
-    momentum: Annotated[float, About("Weight of the current batch in the running statistics.")] = 0.1
+    momentum: Annotated[float, Meaning("Weight of the current batch in the running statistics.")] = 0.1
     sampling_stride: Annotated[
-        int, About("Distance between the positions that enter the covariance.", "pixels", least=1)
+        int, Meaning("Distance between the positions that enter the covariance.", "pixels", least=1)
     ] = 3
 
 
@@ -56,14 +56,16 @@ class Corruption:
 
     labels: Annotated[
         float,
-        About("Part of the training labels, drawn at random, that become random classes.", "fraction", least=0, most=1),
+        Meaning(
+            "Part of the training labels, drawn at random, that become random classes.", "fraction", least=0, most=1
+        ),
     ] = 0.0
     pixels: Annotated[
         str,
-        About(
+        Meaning(
             "shuffled: one permutation of the pixels for all images; random: one for each image; gaussian: noise with "
             "the mean and variance of each channel.",
             choices=PIXELS,
         ),
     ] = "none"
-    test_pixels: Annotated[bool, About("Corrupt the pixels of test images too.")] = False
+    test_pixels: Annotated[bool, Meaning("Corrupt the pixels of test images too.")] = False

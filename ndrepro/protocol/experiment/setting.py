@@ -1,6 +1,6 @@
 """What a setting is: type, default, meaning, unit and allowed values, as the dataclass that declares it says.
 
-A field of ``Experiment`` or of one of its sections is declared once, ``Annotated[type, About(...)] = default``. From
+A field of ``Experiment`` or of one of its sections is declared once, ``Annotated[type, Meaning(...)] = default``. From
 that declaration ``settings_of`` makes what reads a value (``Setting.parse``), refuses it (``Setting.check``) and
 explains it (``ndrepro settings``).
 """
@@ -22,7 +22,7 @@ _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 
 
 @dataclass(frozen=True)
-class About:
+class Meaning:
     """What a declaration says of a setting beside its type and default.
 
     ``least`` and ``most`` are both allowed; ``choices`` are all allowed words; ``form`` says in words what a text must
@@ -45,7 +45,7 @@ class Setting:
     key: str
     kinds: tuple[type, ...]
     default: Any
-    about: About
+    about: Meaning
 
     @property
     def type_name(self) -> str:
