@@ -21,6 +21,7 @@ from real_engines import ROOT, SMALL, need, run
 from small_studies import SETTINGS, write_study
 
 from ndrepro.execution.containers.engines import ContainerChoice, pin
+from ndrepro.execution.runs.run_lookup import read_recorded
 from ndrepro.protocol.layout import RunFolder
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.ledger import Ledger
@@ -178,31 +179,67 @@ def send(sig: signal.Signals, words: str) -> None:
         os.kill(number, sig)
 
 
-def test_resource_classes_are_arrays_submitted_once_with_failing_tasks_and_a_report(study: Study) -> None:
+def test_forty_tasks_submitted_twice_by_mistake_end_done_or_named(study: Study) -> None:
+    """Three classes of memory: one run fails, one is killed for its memory, one meets its time limit."""
+    sound = f"{{ method = ['bn', 'nd'], seed = {list(range(18))} }}"
     # a last batch of one image, whose last feature map has one value a channel: batch norm refuses it while training
-    fails = '{ arch = "resnet18d", method = "bn", train_images = 65, batch_size = 64, seed = [0, 1] }'
-    needs = '[[resources]]\nmemory_gib = 1.5\n[[resources]]\nwhen = { arch = "resnet18d" }\nmemory_gib = 2\n'
-    study.write(grid(f'include = [{{ method = ["bn", "nd"], seed = [0, 1] }}, {fails}]\n{needs}'))
+    fails = '{ arch = "resnet18d", method = "bn", train_images = 65, batch_size = 64, seed = 0 }'
+    large = '{ arch = "resnet18d", method = "bn", train_images = 64, batch_size = 64, seed = 1 }'
+    starved = '{ method = "nd", seed = 18 }'
+    late = '{ method = "nd", seed = 19, epochs = 60, checkpoint_epochs = 1 }'
+    needs = "\n".join(
+        f"[[resources]]\n{each}"
+        for each in (
+            "memory_gib = 1.5",
+            'when = { arch = "resnet18d" }\nmemory_gib = 2',
+            "when = { seed = 18 }\nmemory_gib = 0.15",
+        )
+    )
+    study.write(grid(f"include = [{', '.join((sound, fails, large, starved, late))}]\n{needs}"))
     nodes = (study.cluster.ask("sinfo", "-h", "-o", "%N") or "").strip()
     study.cluster.ask("scontrol", "update", f"nodename={nodes}", "state=drain", "reason=test")  # so that nothing starts
-    small, large = study.submit_arrays("--jobs=3")
-    asked = [study.cluster.ask("squeue", "-h", "-j", array, "-o", "%m") or "" for array in (small, large)]
-    assert [set(each.split()) for each in asked] == [{"1.50G"}, {"2G"}]
-    assert study.submit_arrays() == [], "by mistake: all of it is in the queue"
+    arrays = study.submit_arrays("--jobs=3", minutes=2)
+    asked = {
+        array: set((study.cluster.ask("squeue", "-h", "-r", "-j", array, "-o", "%m %l") or "").strip().split("\n"))
+        for array in arrays
+    }
+    classes = {("1.50G 2:00",), ("2G 2:00",), ("154M 2:00",)}
+    assert {tuple(each) for each in asked.values()} == classes, "one array for each, in pieces"
+    assert study.submit_arrays(minutes=2) == [], "by mistake: all of it is in the queue"
     waiting = study.status()
     assert set(waiting["states"]) == {"queued"}  # type: ignore[call-overload]
     assert all(task["reason"] not in ("", "None") for task in waiting["slurm"]), waiting  # type: ignore[attr-defined]
     study.cluster.ask("scontrol", "update", f"nodename={nodes}", "state=resume")
-    study.wait_over(small)
-    states = study.wait_over(large)
-    ended = {f"{small}_{n}": "COMPLETED" for n in range(4)} | {f"{large}_{n}": "FAILED" for n in range(2)}
-    assert states == ended, "a failed run is a failed task"
+    # halted until Slurm's own clock has warned it
+    real_slurm.until(lambda: any("lenet_nd_60" in str(each.root) for each in study.folders()), "the long run", 400)
+    (halted,) = (each for each in study.folders() if "lenet_nd_60" in str(each.root))
+    real_slurm.until(lambda: bool(halted.checkpoint_steps()), "a checkpoint", 180)
+    send(signal.SIGSTOP, f"ndrepro.training {halted.root}")
+    study.wait_warned()
+    send(signal.SIGCONT, f"ndrepro.training {halted.root}")
+    for array in arrays:
+        study.cluster.see_through(array, 800)
+    for array in arrays:
+        study.wait_over(array)
+    ended = list(study.queue().values())
+    assert (len(ended), ended.count("COMPLETED")) == (40, 38), "a failed run is a failed task"
     status = study.command("status")
     assert status.returncode == 1, "what failed is reported"
-    assert "done       4 of 6 runs" in status.stdout
-    assert status.stdout.count("failed") >= 2
+    assert "done       38 of 40 runs" in status.stdout
+    assert "Expected more than 1 value per channel" in status.stdout
+    assert (
+        "lenet_nd_1_digits seed=18 train_images=48 batch_size=16 checkpoint_epochs=10: it was killed for its memory"
+        in (status.stdout)
+    )
+    entries = Ledger(study.runs / "ledger.jsonl").entries()
+    late_ends = [e.fields["outcome"] for e in entries if e.run == halted.root.name and "outcome" in e.fields]
+    assert (late_ends[0], late_ends[-1]) == ("interrupted", "completed"), (
+        "on a slow machine it may meet its limit again"
+    )
     assert Ledger(study.runs / "ledger.jsonl").verify() == []
-    for folder in study.folders():
+    signed = [each for each in study.folders() if each.manifest.exists()]
+    (failed,) = (each for each in signed if read_recorded(each).manifest.outcome == "failed")
+    for folder in (failed, halted, study.folders()[0]):
         study.verify(folder)
     submission = next(study.runs.glob(".slurm/mini/*/submission.json")).parent
     real_slurm.until((submission / "status.json").exists, "the report", 120)
