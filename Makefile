@@ -3,7 +3,7 @@
 # `.venv/bin/ndrepro`.
 
 .DEFAULT_GOAL := help
-.PHONY: help env run verify test test-all test-isa test-engines mutants fuzz image image-test sif sbom lint bench lock lock-check clean
+.PHONY: help env run verify test test-all test-isa test-engines mutants fuzz image image-test sif sbom lint docs bench lock lock-check clean
 python := .venv/bin/python
 
 # Where this is set every process compiles all of torch's Python anew, two seconds each; .venv may hold the result.
@@ -67,6 +67,9 @@ lint: env ## ruff (rules, format) and mypy (strict where data crosses a wall)
 	$(python) -m mypy --strict provenance ndrepro/protocol
 	$(python) -m mypy
 	.venv/bin/hadolint Dockerfile
+
+docs: env ## the documentation as a site, from disk: build/docs/index.html; warnings are errors
+	@exec $(python) -m sphinx -q -W --keep-going -d build/doctrees docs build/docs
 
 bench: env ## the speeds that the README claims, as ratios within one run
 	@exec $(python) -m benchmarks $(ARGS)

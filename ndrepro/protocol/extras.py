@@ -20,8 +20,9 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "search": ("optuna",),
     "timestamps": ("rfc3161_client",),
 }
-# extras that bring another tool of the field for those who use that tool: neither in [all] nor in requirements.lock
+# extras for those who use another tool of the field, or build the documentation: not in [all]
 TOOLS: Mapping[str, tuple[str, ...]] = {
+    "docs": ("sphinx", "myst_parser", "furo"),
     "mlflow": ("mlflow", "sqlalchemy", "alembic"),
     "tensorboard": ("tensorboard",),
     "lightning": ("lightning",),

@@ -1,0 +1,57 @@
+"""The documentation builds as a site without a warning, and its pages are where readers look for them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from docs_site import commands
+from docs_site.sphinx_events import site_page
+from recorded_runs import ROOT
+
+DOCS = ROOT / "docs"
+
+
+def build(source: Path, target: Path) -> subprocess.CompletedProcess[str]:
+    """What `make docs` does, elsewhere."""
+    words = ["-m", "sphinx", "-q", "-W", "--keep-going", "-c", str(DOCS), "-d", str(target / "doctrees")]
+    command = [sys.executable, *words, str(source), str(target / "html")]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("site")
+    done = build(DOCS, target)
+    assert done.returncode == 0, done.stderr
+    return target / "html"
+
+
+def test_it_has_every_page_and_every_command(site: Path) -> None:
+    pages = [path.relative_to(DOCS).with_suffix(".html") for path in DOCS.rglob("*.md") if "runs" not in path.parts]
+    assert len(pages) > 30 and [page for page in pages if not (site / page).is_file()] == []
+    reference = "".join((site / "reference" / f"{name}.html").read_text() for name in ("commands", "command-groups"))
+    names = [name for name, _ in commands.all_commands(commands.root())]
+    assert len(names) > 35 and [name for name in names if f'id="{name.replace(" ", "-")}"' not in reference] == []
+    assert "Signed manifests" not in reference  # the control: not everything is in it
+
+
+def test_a_link_to_nothing_breaks_the_build(tmp_path: Path) -> None:
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "index.md").write_text("# Title\n\n[sound](#title) [lost](nowhere.md) [gone](#nothing)\n")
+    done = build(tmp_path / "pages", tmp_path)
+    assert done.returncode != 0
+    assert "nowhere.md" in done.stderr and "'nothing'" in done.stderr and "title" not in done.stderr
+
+
+def test_links_to_folders_and_runbooks_are_right_in_the_site() -> None:
+    assert site_page("[all](../runs/axes/) [see](../../runbooks/cluster.md#other)", "findings/results") == (
+        "all [see](../how-to/cluster.md#other)"
+    )
+
+
+def test_every_page_lies_in_the_folder_of_its_kind() -> None:
+    assert {path.name for path in DOCS.glob("*.md")} == {"index.md", "tutorial.md", "contributing.md"}
+    assert all(len(list((DOCS / kind).iterdir())) <= 15 for kind in ("how-to", "reference", "explanation", "findings"))

@@ -1,0 +1,40 @@
+"""Sphinx extension: generated parts of pages, and links that are right in a checkout made right in the site."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable, Mapping
+
+from sphinx.application import Sphinx
+
+from docs_site import commands
+
+# `<!-- generated: NAME -->` in a page -> the Markdown that takes its place
+GENERATED: Mapping[str, Callable[[], str]] = {
+    "commands": commands.single_commands,
+    "command groups": commands.command_groups,
+}
+_MARK = re.compile(r"<!-- generated: ([a-z ]+) -->")
+_FOLDER_LINK = re.compile(r"\[([^\]]+)\]\([^)\s:#]*/\)")
+_RUNBOOK = re.compile(r"\]\((?:\.\./)+runbooks/([a-z]+)\.md")
+
+
+def site_page(text: str, page: str) -> str:
+    """The text of ``page`` (its name without ``.md``) as the site has it. Raises KeyError for an unknown part.
+
+    A folder of the repository is no page of the site: its link becomes plain text. A runbook is a page in ``how-to``.
+    """
+    text = _MARK.sub(lambda mark: GENERATED[mark[1]](), text)
+    text = _FOLDER_LINK.sub(r"\1", text)
+    return _RUNBOOK.sub(lambda link: f"]({posixpath.relpath('how-to', posixpath.dirname(page))}/{link[1]}.md", text)
+
+
+def _source_read(_app: Sphinx, page: str, content: list[str]) -> None:
+    content[0] = site_page(content[0], page)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Connect to Sphinx."""
+    app.connect("source-read", _source_read)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
