@@ -248,7 +248,7 @@ EFFECTS = (
     ),
     Effect(
         "another limit of the instruction sets",
-        (("variables", f"(?:{_LIMITS})(?: at .+)?"),),
+        (("experiment", "cpu_isa"), ("variables", f"(?:{_LIMITS})(?: at .+)?")),
         "arithmetic",
         73,
         "numerical libraries choose their kernels by the instruction sets that they may use",

@@ -185,7 +185,7 @@ def score_of(manifest: Manifest, folder: Path, verdict: Verdict) -> ResultRow:
         image_again=images[-1],
         official_data=next((each.official for each in record.datasets if each.name == experiment.dataset), None),
         files_checked=any(check.number > 8 and check.status == "pass" for check in verdict.checks),
-        instructions=limits_text(instruction_limits(manifest.variables, experiment.determinism)),
+        instructions=limits_text(instruction_limits(manifest.variables, experiment.determinism, experiment.cpu_isa)),
     )
     return replace(row, content=_content(manifest, row.finite))
 

@@ -177,7 +177,7 @@ def _variables(container: Container, request: Request, code: Path, root: Path) -
     passed = {name: value for name, value in os.environ.items() if name == "CUDA_VISIBLE_DEVICES" or _of_job(name)}
     return {
         **passed,
-        **variables(experiment.determinism, experiment.threads),
+        **variables(experiment.determinism, experiment.threads, experiment.cpu_isa),
         "PYTHONPATH": str(code),
         "PYTHONNOUSERSITE": "1",
         "PYTHONUNBUFFERED": "1",

@@ -146,9 +146,9 @@ def limit_differences(manifest: Manifest, request: Request) -> tuple[str, ...]:
 
     A container is started with none of this process's variables.
     """
-    level = request.experiment.determinism
-    then = instruction_limits(manifest.variables, level)
-    now = {} if request.container is not None else instruction_limits(os.environ, level)
+    own = (request.experiment.determinism, request.experiment.cpu_isa)
+    then = instruction_limits(manifest.variables, *own)
+    now = {} if request.container is not None else instruction_limits(os.environ, *own)
     return tuple(
         f"{name}: {then.get(name, 'not set')} then, {now.get(name, 'not set')} now"
         for name in sorted(then.keys() | now.keys())

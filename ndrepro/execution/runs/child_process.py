@@ -74,7 +74,7 @@ def child_variables(
     return {
         **_PATIENCE,
         **kept,
-        **variables(experiment.determinism, experiment.threads),
+        **variables(experiment.determinism, experiment.threads, experiment.cpu_isa),
         "PYTHONPATH": str(code),
         "PYTHONNOUSERSITE": "1",
         "PYTHONUNBUFFERED": "1",

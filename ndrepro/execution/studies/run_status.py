@@ -198,7 +198,8 @@ def _other_limits(record: TrainingRecord) -> str:
     variables, level = record.manifest.variables, record.determinism_level
     if not variables:
         return ""  # an attempt that failed early recorded none
-    then, now = (limits_text(instruction_limits(each, level)) for each in (variables, os.environ))
+    isa = record.experiment.cpu_isa
+    then, now = (limits_text(instruction_limits(each, level, isa)) for each in (variables, os.environ))
     return "" if then == now else f"made with {then or 'no instruction limits'}, where {now or 'none'} would be set now"
 
 

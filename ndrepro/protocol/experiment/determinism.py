@@ -19,6 +19,26 @@ from collections.abc import Mapping
 
 LEVELS = ("free", "seeded", "deterministic", "canonical")
 
+# What the setting ``cpu_isa`` asks of ATen, oneDNN and MKL. On processors that are not Intel's, MKL follows
+# MKL_CBWR=COMPATIBLE alone.
+CPU_ISAS: Mapping[str, Mapping[str, str]] = {
+    "native": {},
+    "avx512": {
+        "ATEN_CPU_CAPABILITY": "avx512",
+        "ONEDNN_MAX_CPU_ISA": "AVX512_CORE",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX512",
+    },
+    "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
+    "sse41": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE"},
+}
+# the flags of /proc/cpuinfo without which ATen's kernels of that set end the process
+REQUIRED_FLAGS: Mapping[str, frozenset[str]] = {
+    "native": frozenset(),
+    "avx512": frozenset({"avx512f", "avx512dq", "avx512bw", "avx512vl", "avx2", "fma"}),
+    "avx2": frozenset({"avx2", "fma"}),
+    "sse41": frozenset({"sse4_1"}),
+}
+
 # By these a user limits the instruction sets from which a numerical library chooses its kernels (oneDNN, ATen, MKL,
 # OpenBLAS, BLIS, numpy, the C library), or the precision in which it may compute. They move bits on one machine as
 # another processor does, and are inherited: they are part of the conditions under which a run was made.
@@ -40,12 +60,13 @@ INSTRUCTION_LIMITS = (
 )
 
 
-def instruction_limits(environment: Mapping[str, str], level: str) -> dict[str, str]:
-    """The instruction limits in a process's ``environment``, without those that ``level`` sets in every run.
+def instruction_limits(environment: Mapping[str, str], level: str, cpu_isa: str = "native") -> dict[str, str]:
+    """The instruction limits in a process's ``environment``, without those that ``level`` and ``cpu_isa`` set.
 
-    A variable that the level sets counts with the level's value, whatever the environment had: the child gets that one.
+    A variable that the experiment sets counts with its value there, whatever the environment had: the child gets that
+    one.
     """
-    own = variables(level, 1)
+    own = variables(level, 1, cpu_isa)
     return {name: environment[name] for name in INSTRUCTION_LIMITS if name in environment and name not in own}
 
 
@@ -62,10 +83,15 @@ def limits_text(limits: Mapping[str, str]) -> str:
     return " ".join(f"{name}={value}" for name, value in sorted(limits.items()))
 
 
-def variables(level: str, threads: int) -> dict[str, str]:
-    """Environment variables of a training process at ``level`` with ``threads`` threads."""
+def variables(level: str, threads: int, cpu_isa: str = "native") -> dict[str, str]:
+    """Environment variables of a training process at ``level`` with ``threads`` threads.
+
+    Instruction sets are limited to ``cpu_isa``, a name of CPU_ISAS; where the level limits them too, it is the level's
+    limit that holds.
+    """
     count = str(threads)
     chosen = {
+        **CPU_ISAS[cpu_isa],
         "PYTHONHASHSEED": "0",
         "OMP_NUM_THREADS": count,
         "MKL_NUM_THREADS": count,

@@ -23,7 +23,7 @@ from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment import combinations, compute_modes
 from ndrepro.protocol.experiment.bit_flip import NO_NUDGE, Nudge
 from ndrepro.protocol.experiment.catalogue import ARCHITECTURES, DATASETS, METHODS, design_of
-from ndrepro.protocol.experiment.determinism import LEVELS
+from ndrepro.protocol.experiment.determinism import CPU_ISAS, LEVELS
 from ndrepro.protocol.experiment.names import DEFAULT_DATASET, name_of, nearest_names, parts_of
 from ndrepro.protocol.experiment.schema_migrations import completed
 from ndrepro.protocol.experiment.sections import PIXELS, Corruption, Deconvolution, Seeds
@@ -58,7 +58,8 @@ class Experiment:
     ``size`` pads images with black or averages squares of pixels; ``crop`` cuts out the middle, or anywhere for
     training images that are augmented. The schedule "step" has the defaults of He et al. (2016, section 4.2).
     ``nudge`` is explained in ``ndrepro.protocol.experiment.bit_flip``; ``processes``, ``statistics``, ``precision``,
-    ``compile`` and ``deconv_kernel`` in ``ndrepro.protocol.experiment.compute_modes``.
+    ``compile`` and ``deconv_kernel`` in ``ndrepro.protocol.experiment.compute_modes``, ``cpu_isa`` in
+    ``ndrepro.protocol.experiment.determinism``.
     """
 
     arch: Annotated[str, Meaning("Network.", form="a name that `ndrepro list --names` lists", aliases=("model", "net"))]
@@ -186,6 +187,14 @@ class Experiment:
         str,
         Meaning("How deconvolution layers are computed.", choices=compute_modes.DECONV_KERNELS, aliases=("kernel",)),
     ] = "fast"
+    cpu_isa: Annotated[
+        str,
+        Meaning(
+            "Limit the processor's instruction sets that numerical libraries may use.",
+            choices=tuple(CPU_ISAS),
+            aliases=("isa", "instructions", "cpu_capability"),
+        ),
+    ] = "native"
 
     def __post_init__(self) -> None:
         """Refuse what no run could mean. Raises UsageError with the key, the value and what was expected."""

@@ -29,6 +29,7 @@ ADDITIONS: tuple[Mapping[str, Any], ...] = (
     {"validation": 0.0},
     {"processes": 1, "statistics": "global", "precision": "auto", "compile": False},
     {"deconv_kernel": "reference"},
+    {"cpu_isa": "native"},
 )
 
 

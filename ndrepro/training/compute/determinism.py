@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from ndrepro.protocol.errors import DeviceError, NdreproError
-from ndrepro.protocol.experiment.determinism import variables
+from ndrepro.protocol.experiment.determinism import REQUIRED_FLAGS, variables
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.training.compute import torch_compat
 from ndrepro.training.compute.precision import allows_tf32
@@ -26,9 +26,19 @@ _REFUSED = re.compile(r"(?P<operation>\S+) does not have a deterministic impleme
 
 
 def apply(experiment: Experiment) -> None:
-    """Set every flag of the experiment's level. Raises NdreproError if a variable it needs was not set in time."""
+    """Set every flag of the experiment's level.
+
+    Raises NdreproError if a variable it needs was not set in time, or this processor lacks the instruction sets of
+    ``cpu_isa``: torch would not ask, and die of them.
+    """
     level = experiment.determinism
-    for name, value in variables(level, experiment.threads).items():
+    missing = REQUIRED_FLAGS[experiment.cpu_isa] - _processor_flags()
+    if missing:
+        raise NdreproError(
+            f"cpu_isa={experiment.cpu_isa}: this processor has no {', '.join(sorted(missing))}",
+            "leave cpu_isa out, or choose a smaller set: sse41 is on every x86-64 processor since 2008",
+        )
+    for name, value in variables(level, experiment.threads, experiment.cpu_isa).items():
         if os.environ.get(name) != value:
             raise NdreproError(
                 f"{name}={os.environ.get(name)!r}, expected {value!r} for determinism={level}",
@@ -116,6 +126,14 @@ def _gpu(index: int) -> dict[str, Any]:
         "compute_capability": f"{properties.major}.{properties.minor}",
         "memory_bytes": properties.total_memory,
     }
+
+
+def _processor_flags() -> frozenset[str]:
+    """The instruction sets that the kernel reports of the first processor; none where it reports none (Arm)."""
+    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+        return next(
+            (frozenset(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), frozenset()
+        )
 
 
 def _mkldnn_enabled() -> bool:

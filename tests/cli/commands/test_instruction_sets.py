@@ -17,9 +17,12 @@ from ndrepro.analysis.sensitivity.experimental_design import design_of
 from ndrepro.execution.reproduce.reexecute import Original, plan
 from ndrepro.execution.studies.run_status import DONE, REFUSED, RunStatus, Survey
 from ndrepro.execution.verification.checks_by_kind import checks_of
-from ndrepro.protocol.experiment.determinism import INSTRUCTION_LIMITS
+from ndrepro.protocol.errors import NdreproError
+from ndrepro.protocol.experiment.determinism import CPU_ISAS, INSTRUCTION_LIMITS
+from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.study.study import StudyRun
+from ndrepro.training.compute import determinism
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.statement import Statement
@@ -131,3 +134,26 @@ def test_the_table_of_sensitivity_has_a_cell_for_each(bench: Bench, runs: dict[s
     assert list(design.axes) == ["instructions"] and len(design.cells) == 2
     assert not design.repeats, "the same seed under other instructions is no repetition"
     assert {row.instructions for row in rows} >= {f"{LIMIT}=avx2 ONEDNN_MAX_CPU_ISA=AVX2", "ONEDNN_MAX_CPU_ISA=AVX2"}
+
+
+def test_the_setting_limits_all_three_libraries_and_is_an_axis_of_its_own(bench: Bench) -> None:
+    """Whatever the variables say here: the experiment has its own, so that a study's runs count anywhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(LIMIT, "avx2")
+        finished = bench.run(NAME, cpu_isa="sse41", **FEW)
+    assert finished.outcome == "completed", finished.error
+    manifest = manifest_of(finished.folder.root)
+    assert CPU_ISAS["sse41"].items() <= manifest.variables.items()
+    assert manifest.internal_parameters["determinism"]["end"]["cpu_capability"] == "DEFAULT"
+    asked = StudyRun("main", bench.experiment(NAME, cpu_isa="sse41", **FEW))
+    assert Survey(bench.options.runs, bench.options.home).status(asked).state == DONE
+    rows = read_results(bench.options.runs.root, policy=TrustPolicy.load(bench.options.home), checks=checks_of).rows
+    (row,) = [row for row in rows if row.settings.get("cpu_isa") == "sse41"]
+    assert row.instructions == ""
+
+
+def test_instructions_that_the_processor_lacks_are_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = Experiment.from_name(NAME, {"cpu_isa": "avx512", "threads": "1"})
+    monkeypatch.setattr(determinism, "_processor_flags", lambda: frozenset({"avx2", "fma"}))
+    with pytest.raises(NdreproError, match="cpu_isa=avx512: this processor has no avx512bw, avx512dq"):
+        determinism.apply(experiment)
