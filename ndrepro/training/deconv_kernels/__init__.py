@@ -11,6 +11,7 @@ The tests compare both in float64. ``deconv_kernel=reference|fast`` of an experi
 ``pixels``           every s-th pixel of a batch, for 1x1 convolutions, and the additions that are its adjoint
 ``statistics``       mean, covariance and its inverse square root, and their adjoint
 ``product_form``     the truncated root by fused matrix products
+``stacked_form``     the truncated root of the groups of a grouped convolution on a CPU
 ``spectral_form``    the truncated root on eigenvalues
 ``folded_weight``    whitening folded into the weight: one autograd node
 ``whitened_data``    whitening applied to the patches, where that is less work: one autograd node

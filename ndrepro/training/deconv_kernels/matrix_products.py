@@ -54,13 +54,18 @@ def transposed(a: Tensor) -> Tensor:
 
 
 def symmetric_product(a: Tensor, b: Tensor) -> Tensor:
-    """a b^T (F, F) of (F, K) both, which is known to be symmetric: a quarter of a large one is copied."""
+    """a b^T (F, F) of (F, K) both, which is known to be symmetric: of a large one a part is copied, not computed.
+
+    The lower left quarter is computed and mirrored, and the two on the diagonal are products of this kind themselves:
+    of 192 features and more three quarters of the arithmetic, of 384 and more five eighths.
+    """
     size = len(a)
     if a.device.type != "cpu" or size < _LARGE:
         return torch.mm(a, b.t())
     half = size // 2
     whole = a.new_empty(size, size)
-    whole[half:] = torch.mm(a[half:], b.t())
-    whole[:half, :half] = torch.mm(a[:half], b[:half].t())
+    whole[half:, :half] = torch.mm(a[half:], b[:half].t())
     whole[:half, half:] = whole[half:, :half].t()
+    whole[:half, :half] = symmetric_product(a[:half], b[:half])
+    whole[half:, half:] = symmetric_product(a[half:], b[half:])
     return whole

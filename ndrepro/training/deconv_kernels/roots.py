@@ -1,9 +1,10 @@
 """Which form of the inverse square root a layer uses: by its shape and the kind of device, never by timing.
 
-* On a CPU one large matrix goes by its eigenvalues: their cost, some nine F^3, is below that of the thirty products of
+* On a CPU large matrices go by their eigenvalues: their cost, some nine F^3, is below that of the thirty products of
   the iteration and its derivative, once the products are too large to be free.
-* Everything else goes by products: small matrices, stacks of them (the groups of a grouped convolution), and all on a
-  GPU, where eigenvalues are slow and the number of kernels counts.
+* Stacks of smaller ones (the groups of a grouped convolution) go by the form with the fewest products there.
+* Everything else goes by products: one small matrix, and all on a GPU, where eigenvalues are slow and the number of
+  kernels counts.
 * Many steps (first layers) amplify rounding: those are computed in float64. Their matrices are small.
 """
 
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ndrepro.training.deconv_kernels import product_form, spectral_form
+from ndrepro.training.deconv_kernels import product_form, spectral_form, stacked_form
 
 SPECTRAL_FEATURES = 192
 PRECISE_STEPS = 8
@@ -39,6 +40,8 @@ class InverseRoot:
 def root_for(device_type: str, groups: int, features: int, n_iter: int) -> InverseRoot:
     """The form for ``groups`` matrices of ``features`` squared."""
     precise = n_iter > PRECISE_STEPS
-    if device_type == "cpu" and groups == 1 and n_iter > 1 and (precise or features >= SPECTRAL_FEATURES):
+    if device_type == "cpu" and n_iter > 1 and (features >= SPECTRAL_FEATURES or (precise and groups == 1)):
         return InverseRoot(spectral_form.inverse_sqrt, spectral_form.adjoint, precise)
+    if device_type == "cpu" and groups > 1:
+        return InverseRoot(stacked_form.inverse_sqrt, stacked_form.adjoint, precise)
     return InverseRoot(product_form.inverse_sqrt, product_form.adjoint, precise)

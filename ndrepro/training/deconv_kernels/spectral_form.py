@@ -4,7 +4,7 @@ The iteration of ``product_form`` is a polynomial p of A / s. With A / s = U dia
 
     z <- z t,   m <- m t^2,   t = 1.5 - 0.5 m              D = U diag(z) U^T / sqrt(s)
 
-and its adjoint (Daleckii and Krein 1965; Higham 2008, theorem 3.11) is, with H = U^T sym(G) U,
+and its adjoint (Daleckii and Krein 1965; Higham 2008, theorem 3.11) is, with H = U^T sym(G) U (``h`` is twice that),
 
     adjoint(G) = U (Q / s) U^T,   Q = Delta o H / sqrt(s) - c diag(m),
     c = <H, diag(z)> / (2 sqrt(s)) + <Delta o H, diag(m)> / sqrt(s)
@@ -15,10 +15,12 @@ of m at i and j before a step, and Dm, Dz the divided differences of m and z so 
 
     Dz <- Dz t(b) - Dm z(a) / 2,      Dm <- Dm (9 - 6 (a + b) + a^2 + a b + b^2) / 4
 
-One matrix (1, F, F) at a time, in its own dtype.
+Stacks of matrices (S, F, F) are treated one by one, in their own dtype, so that each stays in the processor's cache.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -27,39 +29,56 @@ from ndrepro.training.deconv_kernels.matrix_products import symmetric_product, t
 
 
 def inverse_sqrt(covariance: Tensor, norm: Tensor, identity: Tensor, n_iter: int) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """D (1, F, F) of ``covariance`` (1, F, F) with Frobenius ``norm`` (1, 1, 1), and what ``adjoint`` needs.
+    """D (S, F, F) of ``covariance`` (S, F, F) with Frobenius ``norm`` (S, 1, 1), and what ``adjoint`` needs.
 
     ``identity`` is not used: products need it.
 
     Raises torch's LinAlgError where the eigenvalues do not converge.
     """
-    s = norm[0, 0]
-    values, vectors = torch.linalg.eigh(covariance[0])
-    m = values / s
+    spectra = [torch.linalg.eigh(each) for each in covariance.unbind()]
+    m = _stack(values for values, _ in spectra) / norm[:, 0]
+    vectors = [each for _, each in spectra]
     z, _ = _scalar_iteration(m, n_iter)
-    root = symmetric_product(vectors * (z / s.sqrt()), vectors)
-    return root.unsqueeze(0), (s, vectors, m)
+    scaled = z / norm[:, 0].sqrt()
+    root = _stack(symmetric_product(u * each, u) for u, each in zip(vectors, scaled.unbind(), strict=True))
+    return root, (norm, m, *vectors)
 
 
 def adjoint(left: Tensor, right: Tensor, saved: tuple[Tensor, ...], n_iter: int) -> Tensor:
-    """The gradient (1, F, F) with respect to the covariance, symmetric to rounding.
+    """The gradient (S, F, F) with respect to the covariance, symmetric to rounding.
 
-    The gradient with respect to D is ``left``^T ``right``, of (1, R, F) both; ``saved`` is from ``inverse_sqrt``.
+    The gradient with respect to D is ``left``^T ``right``, of (S, R, F) both; ``saved`` is from ``inverse_sqrt``.
     """
-    s, vectors, m = saved
-    h = _in_eigenbasis(left[0], right[0], vectors)
+    norm, m, *vectors = saved
+    return _stack(
+        _adjoint_of_one(*each, n_iter)
+        for each in zip(left.unbind(), right.unbind(), norm[:, 0].unbind(), m.unbind(), vectors, strict=True)
+    )
+
+
+def _adjoint_of_one(left: Tensor, right: Tensor, s: Tensor, m: Tensor, vectors: Tensor, n_iter: int) -> Tensor:
+    """The adjoint (F, F) for one matrix: ``left`` and ``right`` (R, F), its norm ``s`` (1,), ``m`` (F,)."""
+    h = _in_eigenbasis(left, right, vectors)
     z, iterates = _scalar_iteration(m, n_iter)
-    q = _divided_differences(iterates).mul_(h + h.t()).mul_(0.5 / s.sqrt())
-    share = 0.5 * torch.dot(h.diagonal(), z) / s.sqrt() + torch.dot(q.diagonal(), m)
+    q = _divided_differences(iterates).mul_(h).mul_(0.5 / s.sqrt())
+    share = 0.25 * torch.dot(h.diagonal(), z) / s.sqrt() + torch.dot(q.diagonal(), m)
     q.diagonal().sub_(share * m)
-    return symmetric_product(torch.mm(vectors, q.div_(s)), vectors).unsqueeze(0)
+    return symmetric_product(torch.mm(vectors, q.div_(s)), vectors)
+
+
+def _stack(each: Iterable[Tensor]) -> Tensor:
+    """Equal tensors as one with a first dimension; one of them alone is not copied."""
+    first, *more = each
+    return torch.stack([first, *more]) if more else first.unsqueeze(0)
 
 
 def _in_eigenbasis(left: Tensor, right: Tensor, vectors: Tensor) -> Tensor:
-    """U^T left^T right U, in the cheaper order."""
+    """U^T (G + G^T) U, symmetric, of G = left^T right; in the cheaper order."""
     if left.shape[0] < vectors.shape[0]:
-        return torch.mm(transposed(torch.mm(left, vectors)), torch.mm(right, vectors))
-    return torch.mm(vectors.t(), torch.mm(torch.mm(left.t(), right), vectors))
+        h = torch.mm(transposed(torch.mm(left, vectors)), torch.mm(right, vectors))
+        return h + h.t()
+    gradient = torch.mm(left.t(), right)
+    return symmetric_product(vectors.t(), torch.mm(vectors.t(), gradient + gradient.t()))
 
 
 def _scalar_iteration(m: Tensor, n_iter: int) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:

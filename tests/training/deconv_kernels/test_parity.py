@@ -23,13 +23,16 @@ from ndrepro.training.layers.deconv import Deconv2d, Delinear
 pytestmark = pytest.mark.numerics
 
 CLOSE = 1e-10
-# one of each form: eigenvalues, products, float64 in first layers, pixels, groups, whitened data, linear
+# one of each form: eigenvalues, products, float64 in first layers, pixels, groups of one channel, of few and of many,
+# whitened data, linear
 FEW = (
     LayerShape(64, 32, 3, 1, 1, 1, 64, 5, 8),
     LayerShape(44, 40, 3, 2, 1, 1, 4, 5, 16),
     LayerShape(3, 16, 3, 1, 1, 1, 3, 15, 32),
     LayerShape(24, 40, 1, 2, 0, 1, 8, 5, 9),
     LayerShape(24, 24, 3, 2, 1, 24, 1, 5, 20),
+    LayerShape(12, 24, 3, 1, 1, 3, 4, 3, 8),
+    LayerShape(48, 48, 3, 1, 1, 2, 24, 5, 6),
     LayerShape(64, 96, 3, 1, 1, 1, 32, 5, 2),
     LayerShape(96, 10, 1, 1, 0, 1, 48, 5, 1, linear=True),
 )
@@ -154,7 +157,9 @@ def test_the_form_is_chosen_by_shape_and_device() -> None:
         ("cpu", 1, 576, 5): ("spectral_form", False),
         ("cpu", 1, 27, 15): ("spectral_form", True),
         ("cpu", 1, 64, 5): ("product_form", False),
-        ("cpu", 32, 576, 5): ("product_form", False),
+        ("cpu", 32, 576, 5): ("spectral_form", False),
+        ("cpu", 32, 108, 5): ("stacked_form", False),
+        ("cuda", 32, 108, 5): ("product_form", False),
         ("cuda", 1, 576, 5): ("product_form", False),
         ("cuda", 1, 27, 15): ("product_form", True),
     }
