@@ -20,6 +20,7 @@ from benchmarks import (
     reporting,
     trackers,
     verifying,
+    whole_run,
 )
 from benchmarks.measure import Result
 
@@ -46,6 +47,7 @@ BENCHMARKS: dict[str, Callable[[], Result | list[Result]]] = {
     "canonical-nd": lambda: replaying.canonical("lenet_nd_1", 4.0),
     **{f"deconv-{arch}": partial(deconvolution.faster, arch) for arch in deconvolution.BATCHES},
     **{f"operators-{arch}": partial(deconvolution.operators, arch) for arch in deconvolution.BATCHES},
+    **{f"whole-{name.partition('_')[0]}": partial(whole_run.whole_run, name) for name in whole_run.SIZES},
     "ledger-append": appending.sixteen_writers,
     "ledger-verify": appending.long_ledger,
     "verify-many": verifying.first_reading,

@@ -1,10 +1,11 @@
 """What deconvolution costs in a training step: fast kernels against the reference layer, batch norm, released code.
 
-    python -m benchmarks.deconvolution [ARCH…] [--rounds 3] [--threads 1] [--released FILE] [--json OUT]
+    python -m benchmarks.deconvolution [ARCH…] [--rounds 3] [--threads 1] [--wall] [--released FILE] [--json OUT]
 
 All sides of a network are built with the same weights in one process and stepped in turn (forward, backward), so that
-a drift of the machine meets all; processor seconds, medians. FILE is the released code's own layers
-(``models/deconv.py`` of its repository), which then take the place of ours in the same network.
+a drift of the machine meets all; processor seconds, medians. With several threads the ratio of wall clocks (``--wall``)
+says more where the machine is idle: a thread that waits for another one uses processor time, too. FILE is the released
+code's own layers (``models/deconv.py`` of its repository), which then take the place of ours in the same network.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import argparse
 import importlib.util
 import json
 import statistics
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import Result, cpu_seconds, result
+from benchmarks.measure import Result, result
 
 # batch sizes for which a step takes a second or so of one core
 BATCHES = {
@@ -44,9 +46,14 @@ def operators(arch: str) -> Result:
 
 
 def step_times(
-    arch: str, images: int, rounds: int, threads: int, released: Path | None = None
+    arch: str,
+    images: int,
+    rounds: int,
+    threads: int,
+    released: Path | None = None,
+    clock: Callable[[], float] = time.process_time,
 ) -> dict[str, list[float]]:
-    """Processor seconds of ``rounds`` steps of each side, after one that is not counted."""
+    """Seconds by ``clock`` of ``rounds`` steps of each side, after one that is not counted."""
     import torch
 
     torch.set_num_threads(threads)
@@ -56,7 +63,9 @@ def step_times(
     times: dict[str, list[float]] = {side: [] for side in steps}
     for _ in range(rounds):
         for side, step in steps.items():
-            times[side].append(cpu_seconds(step))
+            start = clock()
+            step()
+            times[side].append(clock() - start)
     return times
 
 
@@ -122,12 +131,14 @@ def main() -> None:
     parser.add_argument("arch", nargs="*", help=f"of {', '.join(BATCHES)}; all when left out")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--wall", action="store_true", help="wall-clock seconds, not the processor's")
     parser.add_argument("--released", type=Path, metavar="FILE")
     parser.add_argument("--json", type=Path, metavar="OUT")
     chosen = parser.parse_args()
+    clock = time.perf_counter if chosen.wall else time.process_time
     document = {}
     for arch in chosen.arch or BATCHES:
-        times = step_times(arch, BATCHES[arch], chosen.rounds, chosen.threads, chosen.released)
+        times = step_times(arch, BATCHES[arch], chosen.rounds, chosen.threads, chosen.released, clock)
         medians = {side: statistics.median(values) for side, values in times.items()}
         document[arch] = {"images": BATCHES[arch], "threads": chosen.threads, "seconds": times}
         spread = [slow / fast for slow, fast in zip(times["reference"], times["fast"], strict=True)]
