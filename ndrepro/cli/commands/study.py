@@ -273,7 +273,9 @@ def _carry_out(plan: StudyPlan, how: RunOptions, jobs: int, data: dict[str, Path
     from ndrepro.cli.display import study_live
     from ndrepro.execution.studies.carry_out import carry_out
     from ndrepro.execution.studies.launchers import LocalLauncher
+    from ndrepro.execution.studies.plan import with_runs_at_a_time
 
+    plan = with_runs_at_a_time(plan, jobs)
     with study_live.watching(jobs=jobs, error=as_json) as observer:
         outcome = carry_out(plan, how, LocalLauncher(jobs, how), observer, _by_dataset(plan, data))
     return _conclude(outcome, again, as_json)

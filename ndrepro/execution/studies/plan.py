@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ndrepro.execution.runs.run import RunOptions
 from ndrepro.execution.runs.run_lookup import read_results
-from ndrepro.execution.studies.estimates import RECORDED, Estimate, Estimator
+from ndrepro.execution.studies.estimates import RECORDED, Estimate, Estimator, device_here
 from ndrepro.execution.studies.run_status import (
     CUT_OFF,
     DONE,
@@ -206,6 +206,25 @@ def _elsewhere(items: Sequence[Item], survey: Survey) -> dict[str, int]:
             if folder is not None and folder not in asked:
                 found.setdefault(environment, set()).add(folder)
     return {environment: len(folders) for environment, folders in found.items()}
+
+
+def with_runs_at_a_time(plan: StudyPlan, jobs: int, processors: int | None = None) -> StudyPlan:
+    """The plan with a note where ``jobs`` runs at a time on a CPU have more threads than there are ``processors``.
+
+    ``processors`` are those that this process may use where it is ``None``. Threads change bits, so the study's stay.
+    """
+    processors = processors or len(os.sched_getaffinity(0))
+    experiments = [item.run.experiment for item in plan.todo]
+    on_cpu = [
+        each for each in experiments if each.device == "cpu" or (each.device == "auto" and device_here() == "cpu")
+    ]
+    threads = max((each.processes * each.threads for each in on_cpu), default=0)
+    at_a_time = min(jobs, len(on_cpu))
+    if at_a_time < 2 or at_a_time * threads <= processors:
+        return plan
+    have = f"{at_a_time} runs at a time have {at_a_time * threads} threads, more than processors ({processors})"
+    fitting = f"-j {max(1, processors // threads)} fits, or threads = 1 in the study's settings"
+    return replace(plan, notes=(*plan.notes, f"{have}, and slow each other down: {fitting}"))
 
 
 def _notes(items: Iterable[Item], elsewhere: Mapping[str, int]) -> Iterable[str]:

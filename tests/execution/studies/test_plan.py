@@ -23,7 +23,7 @@ from ndrepro.execution.runs.run import Finished, RunOptions
 from ndrepro.execution.runs.run_checks import CHECKS
 from ndrepro.execution.studies.carry_out import Outcome, carry_out
 from ndrepro.execution.studies.launchers import NOT_STARTED, Began, Ended, Ending, Job, LocalLauncher
-from ndrepro.execution.studies.plan import StudyPlan, data_of_started_runs, make_plan, only_started
+from ndrepro.execution.studies.plan import StudyPlan, data_of_started_runs, make_plan, only_started, with_runs_at_a_time
 from ndrepro.execution.studies.run_status import CUT_OFF, DONE, FAILED, MISSING, QUEUED, REFUSED, WAITING, Survey
 from ndrepro.execution.studies.study_file import find_study, load_study, study_files
 from ndrepro.protocol.errors import DataError, DeviceError, TrainingFailed, UsageError
@@ -94,6 +94,20 @@ def test_every_study_that_ships_plans(path: Path, bench: Bench) -> None:
 
 def test_table_1_plans_360_runs_in_its_main_grid(bench: Bench) -> None:
     assert len(planned(bench, find_study("table1"), "main").todo) == 360
+
+
+def test_more_threads_than_processors_are_noted_and_not_changed(tmp_path: Path, bench: Bench) -> None:
+    plan = planned(
+        bench, write_study(tmp_path, TWO, settings=SETTINGS.replace("threads = 1", 'threads = 2\ndevice = "cpu"'))
+    )
+    assert with_runs_at_a_time(plan, 2, processors=4) is plan  # they fit
+    assert with_runs_at_a_time(plan, 1, processors=1) is plan
+    crowded = with_runs_at_a_time(plan, 8, processors=2)
+    assert crowded.items == plan.items
+    assert crowded.notes == (
+        "2 runs at a time have 4 threads, more than processors (2), and slow each other down: -j 1 fits, or threads = "
+        "1 in the study's settings",
+    )
 
 
 def test_a_study_runs_to_its_end_and_everything_verifies(done: tuple[Bench, Path, Outcome, Watched]) -> None:
