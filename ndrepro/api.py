@@ -150,6 +150,7 @@ def diff(first: AnyPath, second: AnyPath, *, runs: AnyPath = "runs", keys: Itera
         NdreproError: neither has anything to compare.
     """
     from ndrepro.analysis.comparison.run_comparison import compare_runs, read_side
+    from ndrepro.execution.verification.checks_by_kind import checks_of
     from ndrepro.protocol.layout import RunFolder
     from provenance.attestation.trust import TrustPolicy
 
@@ -157,7 +158,7 @@ def diff(first: AnyPath, second: AnyPath, *, runs: AnyPath = "runs", keys: Itera
     sides = []
     for run in map(Path, (first, second)):
         manifest = run.is_file() and run.name != RunFolder(run.parent).manifest.name
-        sides.append(read_side(run if manifest else _run_folder(run, runs).root, trust))
+        sides.append(read_side(run if manifest else _run_folder(run, runs).root, trust, checks_of))
     return compare_runs(*sides)
 
 

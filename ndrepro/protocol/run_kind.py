@@ -8,6 +8,9 @@ other      a build type that this release does not know
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import BUILD_TYPE as PROGRAM_TYPE
 from provenance.attestation.manifest import Manifest
 
@@ -24,3 +27,10 @@ def run_kind(manifest: Manifest) -> str:
     it pass without the checks of its contents.
     """
     return TRAINING if "experiment" in manifest.external_parameters else KINDS.get(manifest.build_type, OTHER)
+
+
+def has_contents(manifest: Manifest) -> bool:
+    """Whether a run's contents can be checked by its signed files, which of a training needs three of them."""
+    folder = RunFolder(Path())
+    needed = (folder.request, folder.environment, folder.result)
+    return run_kind(manifest) != TRAINING or all(manifest.artifact(path.name) for path in needed)

@@ -131,3 +131,19 @@ def read_states(path: Path, *, tolerate_torn: bool = False) -> tuple[StateDigest
     if not path.exists():
         return ()
     return tuple(StateDigest.from_row(row) for row in read_scalars(path, tolerate_torn=tolerate_torn))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The tensors of a file of weights or of a checkpoint as NumPy arrays, and its metadata.
+
+    Raises CheckpointError where there is no such file, or anything else in it.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            # no iterator of names there
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        cure = "see the run's log.txt, or get the original file"
+        raise CheckpointError(f"{path}: no tensors can be read ({type(error).__name__}: {error})", cure) from None

@@ -15,8 +15,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from provenance.attestation.dsse import read_envelope, sign_envelope, write_enve
 from provenance.attestation.key_home import KeyRing, default_home
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import (
+    ERROR,
     NOT_RECORDED,
     OUTCOMES,
     Attempt,
@@ -36,12 +38,14 @@ from provenance.attestation.manifest import (
 from provenance.attestation.run_files import MANIFEST, hold, inventory
 from provenance.attestation.statement import Statement
 from provenance.attestation.trust import TrustPolicy
+from provenance.capture.unavailable import printable
 from provenance.errors import DigestError, ProvenanceError, UsageError
 from provenance.formats.atomic_io import make_folder, storage_error, sync_folder, write_atomically
 from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.digest import bytes_digest
 from provenance.formats.strict_json import Field, timestamp
 from provenance.ledger_entries.entry import Entry
+from provenance.redaction.redact import redact_text
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Signer  # type: ignore[attr-defined, unused-ignore]
@@ -166,18 +170,20 @@ class Recorder:
         machine: Any = None,
         attempts: Iterable[Attempt] | None = None,
         hashing: AbstractContextManager[object] | None = None,
+        contradiction: Callable[[Manifest], ProvenanceError | None] = lambda manifest: None,
     ) -> Path:
         """Hash, sign, write the manifest, tell the ledger, release the folder; the manifest's path.
 
         ``attempts`` are taken from the ledger where they are left out. ``hashing`` is open while files are hashed, the
-        only part that takes long: a stop may interrupt it. Whatever goes wrong, the ledger is told (if it can be
-        written) and the folder is released.
+        only part that takes long: a stop may interrupt it. ``contradiction`` is asked what the files of a completed run
+        say against its manifest, before that is signed. Whatever goes wrong, the ledger is told (if it can be written)
+        and the folder is released.
 
         Raises:
             ManifestError: a value breaks the schema. CanonicalError: a value has no JSON form.
             StorageError: the disk is full; nothing is signed.
             DigestError: the folder holds what cannot be recorded, or a file was still changing; the manifest is signed
-                as that of a failed run and names it.
+                as that of a failed run and names it. What ``contradiction`` returns, likewise.
             UsageError: the recorder was closed before, or the outcome is none of ``OUTCOMES``.
         """
         if self.lock_fd < 0:
@@ -186,12 +192,7 @@ class Recorder:
             raise UsageError(f"outcome {outcome!r}, expected one of {', '.join(OUTCOMES)}")
         try:
             began, ended = _time(started), _time(finished)
-            with hashing or contextlib.nullcontext():
-                found = inventory(self.folder)
-            if found.refused:
-                outcome = "failed"
-                byproducts = (*byproducts, Resource(NOT_RECORDED, annotations=dict(found.refused)))
-            manifest = Manifest(
+            made = Manifest(
                 build_type=self._build_type,
                 external_parameters=self._external_parameters,
                 internal_parameters=internal_parameters,
@@ -206,15 +207,23 @@ class Recorder:
                 attempts=self._attempts(Attempt(began, ended, outcome)) if attempts is None else tuple(attempts),
                 machine=machine,
                 ledger=LedgerReference(self.entry.sequence, self.entry.digest),
-                artifacts=found.artifacts,
+                artifacts=(),
             )
-            path, digest = self._sign(manifest)
+            wrong: ProvenanceError | None = None
+            with hashing or contextlib.nullcontext():
+                found = inventory(self.folder)
+                made = replace(made, artifacts=found.artifacts)
+                if found.refused:
+                    made = _failed(made, Resource(NOT_RECORDED, annotations=dict(found.refused)))
+                elif outcome == "completed" and (wrong := contradiction(made)) is not None:
+                    made = _failed(made, error_resource(wrong))
+            path, digest = self._sign(made)
         except BaseException as error:
             self._tell("interrupted" if isinstance(error, KeyboardInterrupt) else "failed", error)
             self.release()
             raise
         try:
-            self._ledger.append("ended", self.run_id, self._signer, outcome=outcome, manifest=digest)
+            self._ledger.append("ended", self.run_id, self._signer, outcome=made.outcome, manifest=digest)
         finally:
             self.release()
         for name, reason in found.refused.items():
@@ -223,6 +232,8 @@ class Recorder:
                 f"{self.folder / name}: not recorded{more}: {reason}; the run was signed as failed",
                 "remove it, or put the file itself there, and resume or repeat the run",
             )
+        if wrong is not None:
+            raise wrong
         return path
 
     def fail(self, error: BaseException | None) -> None:
@@ -293,6 +304,19 @@ def _put_aside(folder: Path) -> None:
         sync_folder(folder)
     except OSError as error:
         raise storage_error(folder, error) from error
+
+
+def _failed(manifest: Manifest, why: Resource) -> Manifest:
+    """The same as that of a run that failed."""
+    last = (replace(attempt, outcome="failed") for attempt in manifest.attempts[-1:])
+    attempts = (*manifest.attempts[:-1], *last)
+    return replace(manifest, outcome="failed", byproducts=(*manifest.byproducts, why), attempts=attempts)
+
+
+def error_resource(error: ProvenanceError) -> Resource:
+    """What a manifest says of the error with which a run ended."""
+    said = {"type": type(error).__name__, "message": redact_text(error.message), "cure": error.cure}
+    return Resource(ERROR, annotations=printable(said))
 
 
 def _time(when: datetime | str) -> str:

@@ -95,7 +95,7 @@ def test_copies_are_no_replicates_by_which_a_result_is_judged(author: Author) ->
     original = author.sign("a", 0)
     author.sign("b", 1, seed="1", accuracy=0.9), author.sign("copy", 1, seed="2", accuracy=0.9)
     manifest = Statement.from_bytes(read_envelope(original.manifest.read_bytes())[1]).manifest
-    found = replicates_of(manifest, RunsFolder(author.root / "runs"), TrustPolicy.load(author.home))
+    found = replicates_of(manifest, RunsFolder(author.root / "runs"), TrustPolicy.load(author.home), checks_of)
     assert (found.accuracies, found.refused) == ((0.9,), 1)
 
 

@@ -5,6 +5,7 @@ The author holds the key: signatures and digests are right, and the run's own fi
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,17 @@ import pytest
 from dishonest_author import copied, manifest_of, sign_again
 from real_runs import Bench
 
+from ndrepro.analysis.comparison.run_comparison import read_side
+from ndrepro.analysis.results.replicates import Replicates, replicates_of
 from ndrepro.analysis.results.reproduction_evidence import _compare_weights
 from ndrepro.analysis.results.results import Results, read_results
 from ndrepro.cli.display import output
 from ndrepro.execution.runs.run import Finished
 from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.errors import CheckpointError
-from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.experiment.experiment import STREAMS
+from ndrepro.protocol.layout import RunFolder, RunsFolder
+from ndrepro.protocol.training_record import TrainingRecord
 from provenance.attestation.manifest import Resource
 from provenance.attestation.trust import TrustPolicy
 
@@ -62,6 +67,23 @@ def test_a_machine_that_the_files_contradict_is_refused(copy: Copy) -> None:
     sign_again(copy.folder, copy.author, machine={**manifest_of(copy.folder).machine, "gpus": gpus})
     found = copy.read()
     assert not found.rows and "check 14 (predicate)" in found.refused[0].reason
+
+
+def test_a_comparison_and_replicates_refuse_what_the_files_contradict(copy: Copy) -> None:
+    """Before, both verified the signature and the digests alone, which the author's key makes right."""
+    trust = TrustPolicy.load(copy.author.options.home)
+    other = manifest_of(copy.folder)
+    experiment = replace(TrainingRecord.of(other).experiment, seed=7)
+    seeds = {stream: str(experiment.seed_of(stream)) for stream in STREAMS}
+    asked = {**other.external_parameters, "experiment": experiment.to_json(), "seeds": seeds}
+    judged = replace(other, external_parameters=asked)
+    runs = RunsFolder(copy.root / "runs")
+    control = read_side(copy.folder.root, trust, checks_of)
+    assert control.signer and control.whole and len(replicates_of(judged, runs, trust, checks_of).accuracies) == 1
+    sign_again(copy.folder, copy.author, machine={**manifest_of(copy.folder).machine, "hostname": "another"})
+    side = read_side(copy.folder.root, trust, checks_of)
+    assert side.signer is None and side.status == "NOT VERIFIED" and "machine.hostname" in side.problems[0]
+    assert replicates_of(judged, runs, trust, checks_of) == Replicates((), 1)
 
 
 @pytest.mark.parametrize("signed", [True, False])

@@ -11,7 +11,7 @@ metrics) is equal bit for bit; where the files are not at hand, the digests that
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,13 @@ from ndrepro.analysis.comparison.trail_divergence import TrailComparison, compar
 from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import ProgramRecord
-from ndrepro.protocol.run_kind import PROGRAM, run_kind
+from ndrepro.protocol.run_kind import PROGRAM, has_contents, run_kind
 from ndrepro.protocol.training_record import TrainingRecord
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.statement import Statement
 from provenance.attestation.trust import TrustPolicy
-from provenance.attestation.verify import Verdict, verify
+from provenance.attestation.verify import ExtraCheck, Verdict, verify
 from provenance.comparison.code_diff import CodeDiff, SourceState, code_diff
 from provenance.comparison.groups import result_names
 from provenance.comparison.manifest_diff import ManifestDiff, diff
@@ -40,6 +40,8 @@ from provenance.formats.digest import file_digest
 from provenance.formats.listing import ListingDiff, compare_listings
 from provenance.formats.trail import Trail
 
+# chooses the checks of a run's contents for a manifest: ``ndrepro.execution.verification``
+KindChecks = Callable[[Manifest | None], Iterable[ExtraCheck]]
 EQUAL, DIFFERENT = "equal", "different"
 # the result of a recorded program that stands for the trails of all its processes
 PROGRAM_TRAIL = "trail"
@@ -56,7 +58,8 @@ class Side:
         path: as it was given.
         folder: None where there is only a manifest.
         manifest: None where there is none that can be read.
-        signer: who signed the manifest; None where it does not verify, or a file is not the one that was signed.
+        signer: who signed the manifest; None where it does not verify, a file is not the one that was signed, or the
+            files contradict it.
         results: digests of the results, by name.
         problems: what is wrong, in words.
         changed: names of the files that are not those that were signed.
@@ -157,8 +160,11 @@ class RunComparison:
         }
 
 
-def read_side(path: Path, trust: TrustPolicy) -> Side:
-    """Read a run folder, or the file of a manifest under any name. Raises NdreproError where there is neither."""
+def read_side(path: Path, trust: TrustPolicy, checks: KindChecks) -> Side:
+    """Read a run folder, or the file of a manifest under any name; ``checks`` chooses those of a run's contents.
+
+    Raises NdreproError where there is neither.
+    """
     manifest_path = RunFolder(path).manifest if path.is_dir() else path
     if not path.is_dir() and not path.is_file():
         raise NdreproError(f"{path}: neither a run folder nor a manifest", "`ndrepro list` has the runs")
@@ -166,7 +172,12 @@ def read_side(path: Path, trust: TrustPolicy) -> Side:
     if not manifest_path.is_file():
         problem = "there is no manifest: the run still goes on, or was killed with its recorder"
         return _unsigned(Side(path, folder, None, None, {}, (problem,)))
-    verdict = verify(folder.root if folder else manifest_path, trust=trust, manifest_only=folder is None)
+
+    def chosen(manifest: Manifest | None) -> Iterable[ExtraCheck]:
+        return checks(manifest) if manifest is not None and has_contents(manifest) else ()
+
+    place = folder.root if folder else manifest_path
+    verdict = verify(place, trust=trust, manifest_only=folder is None, extra_checks=chosen)
     if verdict.manifest is not None and verdict.manifest_ok:
         return _signed(path, folder, verdict, verdict.manifest)
     failure = verdict.failure
@@ -185,7 +196,8 @@ def _signed(path: Path, folder: RunFolder | None, verdict: Verdict, manifest: Ma
         changed += tuple(name for name in names if name not in results and os.path.lexists(folder.root / name))
         results |= {name: _digest(folder.root / name) for name in changed if name in names}
     problems = tuple(check.message for check in verdict.checks if check.status == "fail")
-    signer = None if changed else verdict.signer
+    contradicted = any(check.number > 8 and check.status == "fail" for check in verdict.checks)
+    signer = None if changed or contradicted else verdict.signer
     return Side(path, folder, manifest, signer, results, problems, changed, verdict.ok and folder is not None)
 
 

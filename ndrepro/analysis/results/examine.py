@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ndrepro.analysis.results.result_row import NoScore, ResultRow, experiment_of, score_of
-from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.run_kind import TRAINING, run_kind
+from ndrepro.protocol.run_kind import TRAINING, has_contents, run_kind
 from ndrepro.protocol.training_record import TrainingRecord
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.run_files import MANIFEST
@@ -100,16 +99,9 @@ def examine(path: Path, policy: TrustPolicy, checks: KindChecks) -> Examined:
     files that contradict the manifest (``checks``). A file that is missing, or that was added, refuses no run:
     manifests are handed on alone, too, and ``ResultRow.files_checked`` then says that only the manifest was.
     """
-    in_folder = path.name == MANIFEST
-
-    def chosen(manifest: Manifest | None) -> Iterable[ExtraCheck]:
-        return checks(manifest) if manifest is not None and _has_files(manifest) else ()
-
-    place = path.parent if in_folder else path
-    verdict = verify(place, trust=policy, manifest_only=not in_folder, extra_checks=chosen)
+    verdict = verified(path, policy, checks)
     manifest, signer = verdict.manifest, verdict.signer
-    contradicted = any(check.number > 8 and check.status == "fail" for check in verdict.checks)
-    if manifest is None or signer is None or not verdict.manifest_ok or verdict.changed or contradicted:
+    if manifest is None or signer is None or is_refused(verdict):
         return Examined(path, Refused(path, _failure(verdict)))
     result: ResultRow | Unfinished | OtherRun | Refused
     try:
@@ -129,11 +121,21 @@ def examine(path: Path, policy: TrustPolicy, checks: KindChecks) -> Examined:
     return Examined(path, result, signed_end(manifest, verdict.digests, verdict.keyids))
 
 
-def _has_files(manifest: Manifest) -> bool:
-    """Whether the signed files include those that every training which ends has: without them nothing is compared."""
-    folder = RunFolder(Path())
-    needed = (folder.request, folder.environment, folder.result)
-    return run_kind(manifest) != TRAINING or all(manifest.artifact(path.name) for path in needed)
+def verified(path: Path, policy: TrustPolicy, checks: KindChecks) -> Verdict:
+    """Verify the manifest at ``path``, and the files and contents of its run where those are beside it."""
+    in_folder = path.name == MANIFEST
+
+    def chosen(manifest: Manifest | None) -> Iterable[ExtraCheck]:
+        return checks(manifest) if manifest is not None and has_contents(manifest) else ()
+
+    place = path.parent if in_folder else path
+    return verify(place, trust=policy, manifest_only=not in_folder, extra_checks=chosen)
+
+
+def is_refused(verdict: Verdict) -> bool:
+    """Whether a run's numbers are not taken: see ``examine``."""
+    contradicted = any(check.number > 8 and check.status == "fail" for check in verdict.checks)
+    return not verdict.manifest_ok or bool(verdict.changed) or contradicted
 
 
 def _identifier(manifest: Manifest) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from ndrepro.analysis.results.examine import KindChecks, is_refused, verified
 from ndrepro.analysis.results.result_row import NoScore, ResultRow, experiment_of, score_of
 from ndrepro.analysis.results.results import once_each
 from ndrepro.protocol.experiment.experiment import Experiment, Seeds
@@ -12,7 +13,6 @@ from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.training_record import TrainingRecord
 from provenance.attestation.manifest import REPRODUCED_RUN, Manifest
 from provenance.attestation.trust import OWN_NAME, TrustPolicy
-from provenance.attestation.verify import verify
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,12 @@ class Replicates:
     refused: int
 
 
-def replicates_of(original: Manifest, runs: RunsFolder, trust: TrustPolicy) -> Replicates:
+def replicates_of(original: Manifest, runs: RunsFolder, trust: TrustPolicy, checks: KindChecks) -> Replicates:
     """Completed runs below ``runs`` that differ from ``original`` in nothing but their seeds, one for each seed.
 
     A repetition of another run is none, since its author chose the seed, and a run of other code is none. Only runs
     that this machine's own key signed count: an author could hand in replicates whose spread takes any result in, and
-    nobody trained those again.
+    nobody trained those again. ``checks`` are those of their contents (``examine``).
     """
     try:
         wanted = experiment_of(original)
@@ -41,8 +41,8 @@ def replicates_of(original: Manifest, runs: RunsFolder, trust: TrustPolicy) -> R
     for folder in RunsFolder(runs.root).runs():
         if folder.root.parent.name != wanted.name or not folder.manifest.exists():
             continue
-        verdict = verify(folder.root, trust=trust)
-        if verdict.manifest is None or not verdict.manifest_ok or verdict.changed or OWN_NAME not in verdict.signers:
+        verdict = verified(folder.manifest, trust, checks)
+        if verdict.manifest is None or is_refused(verdict) or OWN_NAME not in verdict.signers:
             refused += 1
             continue
         try:

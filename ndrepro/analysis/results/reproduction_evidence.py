@@ -15,10 +15,9 @@ from typing import Any
 from ndrepro.analysis.results.data_evidence import DataEvidence, compare_data
 from ndrepro.analysis.results.run_conditions import promises_bits, same_bits_promised
 from ndrepro.protocol.data_record import DataRecord
-from ndrepro.protocol.errors import CheckpointError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, Scores, read_json
-from ndrepro.protocol.training_state import StateDigest, read_states
+from ndrepro.protocol.training_state import StateDigest, read_states, read_tensors
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.statement import Statement
@@ -297,14 +296,7 @@ def _compare_weights(original: RunFolder, again: RunFolder, step: int, final: bo
 
 
 def _tensors(path: Path, prefix: str) -> dict[str, Any]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        found = load_file(path)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        cure = "the code that trained wrote no weights there: see the run's log.txt"
-        raise CheckpointError(f"{path}: no tensors can be read ({type(error).__name__}: {error})", cure) from None
+    found, _ = read_tensors(path)
     return {name.removeprefix(prefix): array for name, array in found.items() if name.startswith(prefix)}
 
 

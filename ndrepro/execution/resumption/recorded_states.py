@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ndrepro.protocol.errors import CheckpointError
-from ndrepro.protocol.training_state import Place, StateDigest
+from ndrepro.protocol.training_state import Place, StateDigest, read_tensors
 from provenance.errors import CanonicalError
 from provenance.formats.canonical_json import parse
 
@@ -15,16 +15,13 @@ def checkpoint_state(path: Path) -> tuple[Place, StateDigest]:
 
     Raises CheckpointError where it is damaged, or holds sums that no training leaves there.
     """
-    from safetensors import SafetensorError, safe_open
-
+    tensors, metadata = read_tensors(path)
     try:
-        with safe_open(str(path), framework="numpy") as file:
-            place = Place.from_json(parse((file.metadata() or {})["ndrepro"].encode())["place"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator there)
+        place = Place.from_json(parse(metadata["ndrepro"].encode())["place"])
         return place, StateDigest.of_checkpoint(place, tensors)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error.message}", error.cure) from None
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, CanonicalError) as error:
+    except (KeyError, TypeError, ValueError, CanonicalError) as error:
         raise CheckpointError(f"{path}: damaged ({type(error).__name__}: {error})", "get the original file") from None
 
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ndrepro.execution.runs import child_outcome, run_account
 from ndrepro.execution.runs.child_process import keep_bytecode, prepare, run_child, witness_of
 from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.progress import Watcher
+from ndrepro.execution.runs.run_checks import contradiction
 from ndrepro.execution.sandbox.sandbox import Sandbox
 from ndrepro.protocol.errors import NdreproError, TrainingFailed
 from ndrepro.protocol.layout import RunFolder, RunsFolder
@@ -153,6 +155,7 @@ class RunAttempt:
                 byproducts=(*self._account.byproducts(self._watcher.scores, self._error), *set_back),
                 machine=self._account.machine,
                 hashing=self._stops.raising(after=1),
+                contradiction=partial(contradiction, self._folder.root),
             )
             self._checkpoints.remove()
             return manifest

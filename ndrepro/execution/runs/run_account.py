@@ -33,14 +33,14 @@ from ndrepro.protocol.training_record import (
 )
 from provenance.attestation import packages
 from provenance.attestation.ledger import Ledger
-from provenance.attestation.manifest import DATASET, ERROR, Builder, Resource, source_resource
+from provenance.attestation.manifest import DATASET, Builder, Resource, source_resource
 from provenance.capture import source
 from provenance.capture.unavailable import printable, unavailable
 from provenance.code.snapshot import CodeCopy
 from provenance.errors import ProvenanceError
 from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.strict_json import Field
-from provenance.recording.recorder import Recorder
+from provenance.recording.recorder import Recorder, error_resource
 from provenance.redaction.redact import redact_arguments, redact_text
 from provenance.redaction.written_files import redact_json, redact_log
 
@@ -239,8 +239,7 @@ class Account:
             Resource(LAYER_CENSUS, annotations=self._census),
         ]
         if error is not None:
-            said = {"type": type(error).__name__, "message": redact_text(error.message), "cure": error.cure}
-            found.append(Resource(ERROR, annotations=printable(said)))
+            found.append(error_resource(error))
         return tuple(found)
 
 

@@ -22,14 +22,14 @@ from pathlib import Path
 
 from ndrepro.execution.resumption.recorded_states import expect_state
 from ndrepro.execution.runs import predicate_check
-from ndrepro.protocol.errors import CheckpointError
+from ndrepro.protocol.errors import CheckpointError, TrainingFailed
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, Result, Scores, read_json
 from ndrepro.protocol.training_record import TrainingRecord, metrics_summary
-from ndrepro.protocol.training_state import StateDigest, read_states
+from ndrepro.protocol.training_state import StateDigest, read_states, read_tensors
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.verify import Status
-from provenance.errors import ManifestError, TrailError
+from provenance.errors import ManifestError, ProvenanceError, TrailError
 from provenance.formats.digest import file_digest
 from provenance.formats.fingerprint import fingerprint
 from provenance.formats.metrics_log import read_scalars
@@ -83,10 +83,8 @@ def weights(root: Path, manifest: Manifest) -> CheckResult:
     folder = RunFolder(root)
     if not folder.weights.exists():
         return _absent("weights", manifest, "no final weights were written")
-    from safetensors.numpy import load_file
-
     recorded = Trail(folder.trail)
-    final = load_file(folder.weights)
+    final, _ = read_tensors(folder.weights)
     if set(final) != {tensor.name for tensor in recorded.tensors}:
         raise TrailError(f"{folder.weights.name}: other tensors than the trail's")
     hashes = recorded.records[-1, 2:].tolist()
@@ -156,9 +154,7 @@ def _check_rows(folder: RunFolder, manifest: Manifest, rows: tuple[StateDigest, 
 
 
 def _check_weights(folder: RunFolder, last: StateDigest) -> None:
-    from safetensors.numpy import load_file
-
-    if folder.weights.exists() and tensors_digest(load_file(folder.weights)) != last.network:
+    if folder.weights.exists() and tensors_digest(read_tensors(folder.weights)[0]) != last.network:
         raise ManifestError(
             f"{folder.weights.name}: not the network of the recorded state after epoch {last.epoch}",
             "get the original file",
@@ -181,6 +177,19 @@ def predicate(root: Path, manifest: Manifest) -> CheckResult:
 
 RunCheck = Callable[[Path, Manifest], CheckResult]
 CHECKS: tuple[RunCheck, ...] = (request, trail, weights, metrics, states, predicate)
+
+
+def contradiction(root: Path, manifest: Manifest) -> ProvenanceError | None:
+    """What the files of a run say against a manifest that is about to be signed: the first check that fails."""
+    for check in CHECKS:
+        try:
+            check(root, manifest)
+        except ProvenanceError as error:
+            return TrainingFailed(f"check {check.__name__}: {error.message}", error.cure)
+        except Exception as error:  # whatever the training process wrote
+            found = f"nothing that can be checked is in the files ({type(error).__name__}: {error})"
+            return TrainingFailed(f"check {check.__name__}: {found}", "see the run's log.txt")
+    return None
 
 
 def _absent(name: str, manifest: Manifest, why: str) -> CheckResult:
