@@ -20,6 +20,7 @@ from real_runs import Bench
 from ndrepro.execution.runs import run as execution
 from ndrepro.execution.runs.observer import Silent
 from ndrepro.execution.runs.run import Finished
+from ndrepro.execution.runs.run_checks import CHECKS
 from ndrepro.execution.runs.run_lookup import summaries
 from ndrepro.protocol.layout import RunFolder
 from provenance.attestation.dsse import read_envelope
@@ -63,6 +64,15 @@ CONTENTS = {
     "half a character": 'put("model.json", \'{"summary": {"\\\\ud800": 1}}\')',
     "a census of text": 'put("model.json", \'{"summary": "none"}\')',
     "another request": 'put("request.json", json.dumps({**request, "data": "elsewhere"}))',
+}
+
+
+# what a message says of it -> what the process writes, by files that each are what they should be
+UNSOUND = {
+    "weights.safetensors: no tensors can be read": 'put("weights.safetensors", "garbage")',
+    "weights: no final weights were written": 'os.unlink("weights.safetensors")',
+    "dataset.json: 5 test images": 'put("dataset.json", contents["dataset.json"].replace(\'"test_images": 32\', '
+    "'\"test_images\": 5'))",
 }
 
 
@@ -110,6 +120,8 @@ def test_an_honest_stand_in_completes(lie: Lie, bench: Bench) -> None:
     finished = lie("")
     assert (finished.outcome, finished.error) == ("completed", None)
     assert told(finished) == [("begun", None), ("ended", "completed")] and verified(bench, finished.folder).ok
+    trust = TrustPolicy.load(bench.options.home)
+    assert verify(finished.folder.root, trust=trust, ledger=bench.options.runs.ledger, extra_checks=CHECKS).ok
 
 
 @pytest.mark.parametrize("what", SPECIAL)
@@ -147,6 +159,19 @@ def test_a_file_of_nonsense_ends_in_a_signed_failure_that_names_it(lie: Lie, ben
     (name,) = [name for name in (*FILES, "request.json") if f'put("{name}"' in CONTENTS[what]]
     error = manifest_of(finished.folder).byproduct("error")
     assert error is not None and error.annotations is not None and name in error.annotations["message"], error
+
+
+@pytest.mark.parametrize("what", UNSOUND)
+def test_a_run_whose_files_do_not_pass_the_checks_of_verify_is_not_signed_as_completed(
+    lie: Lie, bench: Bench, what: str
+) -> None:
+    """Before, it was signed as completed, and the first reader of its weights ended in an error of a library."""
+    finished = lie(UNSOUND[what])
+    assert finished.outcome == "failed" and told(finished) == [("begun", None), ("ended", "failed")]
+    assert verified(bench, finished.folder).ok and manifest_of(finished.folder).attempts[-1].outcome == "failed"
+    error = manifest_of(finished.folder).byproduct("error")
+    assert error is not None and error.annotations is not None and what in error.annotations["message"]
+    assert "defect" not in f"{finished.error} {finished.error.cure if finished.error else ''}"
 
 
 def test_a_signal_without_a_name_is_an_end_as_well(lie: Lie, bench: Bench) -> None:

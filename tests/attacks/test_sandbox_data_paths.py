@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import socket
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -135,6 +136,66 @@ def test_a_recorded_path_that_is_no_data_is_refused(
             request_of(replace(manifest(), external_parameters=asked), None, (runs,))
     assert recorded_data(CIFAR, data, (runs,)) == data
     assert recorded_data(CIFAR, tmp_path / "gone", (runs,)) is None
+
+
+LATE_FIFO = """
+import os, sys, time
+while not os.path.exists(PLACE + "/asks"):
+    time.sleep(0.01)
+with open(PLACE + "/asks") as asks, open(PLACE + "/answers", "w") as answers:
+    answers.write("the data are " + asks.read())
+"""
+
+
+def test_a_fifo_that_is_made_later_is_a_way_out_that_no_recorded_path_gives(kind: str, tmp_path: Path) -> None:
+    """Its maker must be able to write there: a folder of which that is so is refused, however clean it is when seen."""
+    data = tmp_path / "data"
+    data.mkdir()
+    with tempfile.TemporaryFile() as log:  # the control: a reviewer who names the folder with --data
+        command = [sys.executable, "-I", "-S", "-c", f"PLACE = {str(data)!r}\n{LATE_FIFO}"]
+        process = Sandbox(kind).start(command, {}, Confinement((data,), (), Path("/")), log=log)
+        os.mkfifo(data / "answers")
+        os.mkfifo(data / "asks.new")
+        os.rename(data / "asks.new", data / "asks")
+        (data / "asks").write_text("0000", encoding="utf-8")
+        assert (data / "answers").read_text(encoding="utf-8") == "the data are 0000"
+        assert process.wait(60) == 0
+    (data / "asks").unlink()
+    (data / "answers").unlink()
+    assert recorded_data(CIFAR, data, ()) == data, "the control: nobody else may write there"
+    (data / "train").mkdir()
+    for folder, mode in ((data, 0o777), (data, 0o775 | stat.S_ISVTX | stat.S_IWOTH), (data / "train", 0o757)):
+        folder.chmod(mode)
+        with pytest.raises(SandboxError, match="everybody may write") as refused:
+            recorded_data(CIFAR, data, ())
+        assert "--data" in refused.value.cure
+        assert recorded_data(CIFAR, data, (), own=True) == data, "who recorded the run knows his folders"
+        folder.chmod(0o755)
+    parent = tmp_path / "shared"
+    (parent / "data").mkdir(parents=True)
+    (parent / "link").symlink_to(data)
+    parent.chmod(0o777)
+    for path in (parent / "data", parent / "link"):
+        with pytest.raises(SandboxError, match="everybody may write"):
+            recorded_data(CIFAR, path, ())
+    parent.chmod(0o1777)
+    assert recorded_data(CIFAR, parent / "data", ()) == parent / "data", "as below /tmp"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a folder to another user")
+def test_data_of_another_user_are_named_by_the_reviewer_or_not_used(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "train").mkdir(parents=True)
+    os.chown(data / "train", 12345, 12345)
+    with pytest.raises(SandboxError, match="the user 12345 may write"):
+        recorded_data(CIFAR, data, ())
+    os.chown(data / "train", 0, 12345)
+    assert recorded_data(CIFAR, data, ()) == data
+    (data / "train").chmod(0o775)
+    with pytest.raises(SandboxError, match="the group 12345 may write"):
+        recorded_data(CIFAR, data, ())
+    os.chown(data / "train", 0, 0)
+    assert recorded_data(CIFAR, data, ()) == data, "the user's own group"
 
 
 def test_what_is_not_the_authors_data_stops_a_reproduction(honest: Finished, services: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ FILES = {files!r}
 root = sys.argv[1]
 os.chdir(root)
 request = json.load(open("request.json"))
+asked = request["experiment"]
 seal = {{"environment": {{"distributions": {{"installed": []}}}}, "flags": {{}}, "libraries": {{}}, "usage": {{}}}}
 row = {{"epoch": 1, "step": 1, "train_loss": 1.0, "train_accuracy": 0.5, "test_loss": 1.0, "test_accuracy": 0.5,
        "learning_rate": 0.1}}
@@ -25,14 +26,17 @@ timing = dict.fromkeys(["train_seconds", "test_seconds", "trail_seconds", "image
 timing |= {{"epoch": 1, "peak_memory_bytes": 1, "peak_device_memory_bytes": 0}}
 result = {{"outcome": "completed", "epochs": 1, "steps": 1, "device": "cpu", "error": None}}
 header = json.dumps({{"schema": "urn:ndrepro:trail:v1", "tensors": []}}).encode()
+records = struct.pack("<QdQd", 0, 0.0, 1, 1.0)
 header += b" " * (-(12 + len(header)) % 64)
 contents = {{
     "environment.json": json.dumps({{"start": seal, "end": seal}}),
-    "dataset.json": json.dumps({{"train_images": 16, "tree_sha256": "ab" * 32}}),
+    "dataset.json": json.dumps({{"train_images": asked["train_images"], "test_images": asked["test_images"],
+        "canonical": False, "tree_sha256": "ab" * 32, "pixels_sha256": {{"train": "12" * 32, "test": "34" * 32}}}}),
     "model.json": json.dumps({{"summary": {{"layers": 1}}}}),
     "metrics.jsonl": json.dumps(row) + "\\n",
     "timing.jsonl": json.dumps(timing) + "\\n",
-    "trail.bin": (b"NDTRAIL\\x01" + struct.pack("<I", len(header)) + header + bytes(16)).decode("latin-1"),
+    "trail.bin": (b"NDTRAIL\\x01" + struct.pack("<I", len(header)) + header + records).decode("latin-1"),
+    "weights.safetensors": (struct.pack("<Q", 2) + b"{{}}").decode("latin-1"),
     "result.json": json.dumps(result),
 }}
 
@@ -47,7 +51,7 @@ def everywhere(make):
         os.unlink(name)
         make(name)
 
-for name in FILES:
+for name in contents:
     put(name, contents[name])
 {mischief}
 time.sleep({seconds})

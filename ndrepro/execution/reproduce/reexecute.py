@@ -260,7 +260,7 @@ def _recorded_data(original: Original, options: RunOptions) -> Path | None:
     if options.data is not None:
         return None
     private = (original.place, original.folder.root, options.runs.root, options.home)
-    return recorded_data(original.request.experiment, Path(original.request.data), private)
+    return recorded_data(original.request.experiment, Path(original.request.data), private, own=original.own)
 
 
 def _expect_one_machine(request: Request, execution: Execution) -> None:

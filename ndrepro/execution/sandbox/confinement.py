@@ -63,8 +63,8 @@ class Confinement:
         for path in (*self.readable, *self.writable):
             expect_harmless(path, places, secret)
         wanted = [Path(name) for name in _SYSTEM.split() if os.path.lexists(name)]
-        read = dict.fromkeys(item for path in (*wanted, *self.readable) for item in _steps(path))
-        write = dict.fromkeys(item for path in self.writable for item in _steps(path))
+        read = dict.fromkeys(item for path in (*wanted, *self.readable) for item in link_steps(path))
+        write = dict.fromkeys(item for path in self.writable for item in link_steps(path))
         mounts = {path: ["--symlink", target, str(path)] for path, target in (*read, *write) if target}
         mounts |= {path: ["--ro-bind", str(path), str(path)] for path, target in read if not target}
         tops = [path for path, target in read if not target]
@@ -124,7 +124,7 @@ def expect_harmless(path: Path, hidden: Collection[Path], secret: Collection[Pat
     raise SandboxError(f"{path}: {why}, which a sandbox does not show", "name a folder of its own, e.g. with --data")
 
 
-def _steps(path: Path) -> Iterator[tuple[Path, str]]:
+def link_steps(path: Path) -> Iterator[tuple[Path, str]]:
     """Every symbolic link on the way to a path, with its target, and then where it leads, with none.
 
     Raises SandboxError where there is nothing.

@@ -2,17 +2,19 @@
 
 The author chooses it, so it may name anything of the reviewer's. What recorded code reads it can write to its run
 folder, and a FIFO below a folder can be written to though the folder is mounted read-only; so can a socket from a
-container, where ``inside`` filters no system calls. A path that is refused here may still be right: then the reviewer
-names it with ``--data``.
+container, where ``inside`` filters no system calls. So nobody but the reviewer and root may be able to put anything
+there while the code runs: folders, and all above them, that another user may write are refused. A path that is refused
+here may still be right: then the reviewer names it with ``--data``.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ndrepro.execution.sandbox.confinement import data_paths, expect_harmless
+from ndrepro.execution.sandbox.confinement import data_paths, expect_harmless, link_steps
 from ndrepro.protocol.errors import SandboxError
 from ndrepro.protocol.experiment.experiment import Experiment
 
@@ -22,11 +24,13 @@ _SHARED = (Path("/tmp"), Path("/home"))  # of everybody; what is below may be da
 _MOST_ENTRIES = 2_000_000
 
 
-def recorded_data(experiment: Experiment, recorded: Path, private: Iterable[Path]) -> Path | None:
+def recorded_data(experiment: Experiment, recorded: Path, private: Iterable[Path], *, own: bool = False) -> Path | None:
     """The recorded path if it is on this machine, None where the data are to be looked for: digits are bundled.
 
-    ``private`` are the folders of runs and keys. Raises SandboxError for a path that an author has no reason to name,
-    for one inside a private folder or around it, and for one that holds anything but files, folders and links.
+    ``private`` are the folders of runs and keys; ``own``: the reviewer recorded the run himself, so that whoever else
+    may write there is his choice. Raises SandboxError for a path that an author has no reason to name, for one inside a
+    private folder or around it, for one that holds anything but files, folders and links, or where another user may
+    put something else.
     """
     if experiment.dataset == "digits":
         return None
@@ -39,7 +43,9 @@ def recorded_data(experiment: Experiment, recorded: Path, private: Iterable[Path
     _expect_data(recorded, resolved)
     for path in data_paths(recorded):
         _expect_data(path, resolved)
-        _expect_files_only(path)
+        if not own:
+            _expect_own_way(path)
+        _expect_files_only(path, own=own)
     return recorded
 
 
@@ -60,16 +66,78 @@ def _expect_data(path: Path, private: list[Path]) -> None:
     raise _refused(path, why)
 
 
-def _expect_files_only(top: Path) -> None:
-    """Raises SandboxError for a socket, FIFO or device at a path or below it, and where that cannot be seen."""
+def _expect_own_way(path: Path) -> None:
+    """Raises SandboxError where another user may exchange a folder above the path, or a link on the way to it."""
+    for step, _ in link_steps(path):
+        owner = step.lstat().st_uid
+        if owner not in _trusted_users():
+            raise _refused(path, f"{step} belongs to {_user(owner)}, who may exchange it meanwhile")
+        for above in step.parents:
+            _expect_unshared(above, path, kept_apart=True)
+
+
+def _expect_unshared(folder: Path, path: Path, *, kept_apart: bool = False) -> None:
+    """Raises SandboxError where another user may write into a folder.
+
+    ``kept_apart``: only what others do not own matters there, which the sticky bit of ``/tmp`` keeps from them.
+    """
+    status = folder.stat()
+    mode = status.st_mode
+    if status.st_uid not in _trusted_users():
+        who = _user(status.st_uid)
+    elif kept_apart and mode & stat.S_ISVTX:
+        return
+    elif mode & stat.S_IWOTH:
+        who = "everybody"
+    elif mode & stat.S_IWGRP and not _is_own_group(status.st_gid):
+        who = f"the group {status.st_gid}"
+    else:
+        return
+    raise _refused(path, f"{who} may write in {folder} while the code runs, and a FIFO there is a way out")
+
+
+def _trusted_users() -> tuple[int, int]:
+    return 0, os.geteuid()
+
+
+def _is_own_group(group: int) -> bool:
+    """Whether a group is this user's alone, as many systems make one for every user."""
+    import grp
+    import pwd
+
+    try:
+        name, entry = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(group)
+    except KeyError:
+        return False
+    return group == os.getegid() and entry.gr_name == name and set(entry.gr_mem) <= {name}
+
+
+def _user(number: int) -> str:
+    import pwd
+
+    try:
+        return f"the user {pwd.getpwuid(number).pw_name}"
+    except KeyError:
+        return f"the user {number}"
+
+
+def _expect_files_only(top: Path, *, own: bool) -> None:
+    """Raises SandboxError for a socket, FIFO or device at a path or below it, and where that cannot be seen.
+
+    Not ``own``, also for a folder there that another user may write.
+    """
     if not (top.is_file() or top.is_dir()):
         raise _refused(top, "a socket, FIFO or device")
     try:
+        if top.is_dir() and not own:
+            _expect_unshared(top.resolve(), top)
         for count, entry in enumerate(_entries(top)):
             if count > _MOST_ENTRIES:
                 raise _refused(top, f"more than {_MOST_ENTRIES:,} files")
             if not (entry.is_symlink() or entry.is_file() or entry.is_dir()):
                 raise _refused(Path(entry.path), "a socket, FIFO or device")
+            if not own and entry.is_dir(follow_symlinks=False):
+                _expect_unshared(Path(entry.path), top)
     except OSError as error:
         raise _refused(Path(error.filename or top), f"{error.strerror}") from None
 
