@@ -134,15 +134,19 @@ def of_training(
 ) -> Reproduction:
     """Train a run again, judge it and sign the verdict; see ``ndrepro.api.reproduce``."""
     from ndrepro.execution.reproduce import reexecute
+    from ndrepro.execution.reproduce.recorded_code import recorded_code
     from ndrepro.execution.runs.observer import Silent
 
-    plan = reexecute.plan(original, options, draw.spot, draw.challenge, draw.beacon, permission.sandbox)
-    on_plan(original, plan)
-    plan = replace(plan, execution=permission.given(plan.execution))
-    with nullcontext(Silent()) if watching is None else watching as observer:
-        repetitions = _completed(reexecute.execute(original, plan, options, observer))
-        judgements = _judged(original, plan, repetitions, options)
-        claims = _claims_of_run(original, plan, repetitions, judgements, options, observer)
+    with recorded_code(original.manifest, original.folder.root) as rebuilt:
+        drawn = draw.spot, draw.challenge, draw.beacon
+        plan = reexecute.plan(original, options, rebuilt, *drawn, permission.sandbox)
+        on_plan(original, plan)
+        plan = replace(plan, execution=permission.given(plan.execution))
+        with nullcontext(Silent()) if watching is None else watching as observer:
+            repetitions = _completed(reexecute.execute(original, plan, options, observer))
+            judgements = _judged(original, plan, repetitions, options)
+            evaluated = _evaluated(original, plan, repetitions[0].folder, judgements, options, permission, observer)
+    claims = (*evaluated, *_claims_of_run(original, plan, repetitions, evaluated))
     folders = tuple(piece.folder for piece in repetitions)
     return _attested(original, plan, folders, judgements, claims, options)
 
@@ -287,32 +291,71 @@ def _judged(
     return tuple(judge(original.folder, piece.folder, accuracies) for piece in repeated)
 
 
+def _evaluated(
+    original: Original,
+    plan: ReexecutionPlan,
+    repetition: RunFolder,
+    judgements: tuple[Judgement, ...],
+    options: RunOptions,
+    permission: Permission,
+    observer: Observer,
+) -> tuple[ClaimCheck, ...]:
+    """The claims on the signed weights' results, and on the container image that a repetition ran in, if any.
+
+    The weights are evaluated again unless a repetition had the same weights and results bit for bit. What an image of
+    the author's choice reports shows nothing of that: then they are evaluated in this machine's own environment.
+    """
+    from ndrepro.analysis.results.code_claim import image_claim
+    from ndrepro.analysis.results.reproduction_claims import evaluation_claim, evaluation_implied
+    from ndrepro.execution.reproduce import reexecute
+    from ndrepro.protocol.messages import Request, read_json
+
+    request = Request.from_json(read_json(repetition.request))
+    image = image_claim(request, named=original.own or options.container is not None)
+    if image is not None and image.status == FLAGGED:
+        return (*_evaluated_outside(original, plan, options, permission, observer), image)
+    if (evaluated := evaluation_implied(judgements)) is None:
+        again = _completed(reexecute.execute(original, reexecute.evaluation_of(original, plan), options, observer))
+        evaluated = evaluation_claim(original.folder, again[0].folder, stand_in=plan.stands_in)
+    return (evaluated, *filter(None, [image]))
+
+
+def _evaluated_outside(
+    original: Original, plan: ReexecutionPlan, options: RunOptions, permission: Permission, observer: Observer
+) -> tuple[ClaimCheck, ...]:
+    """The claims that this machine's own environment checks of a run in an image of its author's choice."""
+    from ndrepro.analysis.results.reproduction_claims import outside_claims, outside_not_possible
+    from ndrepro.execution.reproduce import reexecute
+    from ndrepro.protocol.image_reference import MAIN
+    from provenance.errors import ProvenanceError
+
+    try:
+        outside = reexecute.evaluation_outside(original, plan, trust_code=permission.trust_code)
+        here = replace(options, environment=MAIN, container=None)
+        (again,) = reexecute.execute(original, outside, here, observer)
+    except ProvenanceError as error:
+        return outside_not_possible(error.message)
+    if again.outcome == "failed":
+        return outside_not_possible(again.error.message if again.error else again.outcome)
+    _completed((again,))
+    return outside_claims(original.folder, again.folder, stand_in=plan.stands_in)
+
+
 def _claims_of_run(
     original: Original,
     plan: ReexecutionPlan,
     repetitions: tuple[Finished, ...],
-    judgements: tuple[Judgement, ...],
-    options: RunOptions,
-    observer: Observer,
+    evaluated: tuple[ClaimCheck, ...],
 ) -> tuple[ClaimCheck, ...]:
-    """The claims that no repetition checks: the signed weights' results, the code, and the epochs that were not drawn.
-
-    The weights are evaluated again unless a repetition had the same weights and results bit for bit.
-    """
-    from ndrepro.analysis.results.code_claim import code_claim, image_claim
-    from ndrepro.analysis.results.reproduction_claims import evaluation_claim, evaluation_implied
-    from ndrepro.execution.reproduce import reexecute
+    """The claims that no repetition checks: the code, the machine, and the epochs that were not drawn."""
+    from ndrepro.analysis.results.code_claim import IMAGE, code_claim
     from ndrepro.execution.runs.run_lookup import read_recorded
-    from ndrepro.protocol.messages import Request, read_json
 
-    if (evaluated := evaluation_implied(judgements)) is None:
-        again = _completed(reexecute.execute(original, reexecute.evaluation_of(original, plan), options, observer))
-        evaluated = evaluation_claim(original.folder, again[0].folder)
-    code = code_claim(original.manifest, [read_recorded(piece.folder).manifest for piece in repetitions])
+    flagged = any(each.name == IMAGE and each.status == FLAGGED for each in evaluated)
+    manifests = [read_recorded(piece.folder).manifest for piece in repetitions]
+    code = code_claim(original.manifest, manifests, image_alone=flagged)
     machine = claim("machine, times and memory", None, "no repetition shows them: asserted by the signer")
-    request = Request.from_json(read_json(repetitions[0].folder.request))
-    image = image_claim(request, named=original.own or options.container is not None)
-    checked = (evaluated, *filter(None, [plan.code]), code, *filter(None, [image]), machine)
+    checked = (*([plan.rebuilt.claim] if plan.rebuilt else []), code, machine)
     total, trained = original.request.experiment.epochs, plan.trained_epochs
     if trained is None:
         return checked

@@ -20,6 +20,7 @@ from dishonest_author import (
     edit_trail,
     manifest_of,
     original_of,
+    planned,
     put_weights,
     restate,
     sign_again,
@@ -30,7 +31,7 @@ from safetensors.numpy import load_file
 
 from ndrepro.analysis.results.reproduction_claims import evaluation_claim
 from ndrepro.analysis.results.reproduction_verdict import Judgement, judge
-from ndrepro.execution.reproduce.reexecute import evaluation_of, execute, plan
+from ndrepro.execution.reproduce.reexecute import evaluation_of, execute
 from ndrepro.execution.runs.observer import Silent
 from ndrepro.execution.runs.run import Finished
 from ndrepro.protocol.layout import RunFolder
@@ -111,7 +112,7 @@ def test_signed_weights_are_evaluated_again(honest: Finished, author: Bench, tmp
     restate(folder)
     signed_on(folder, author, ANOTHER)
     original = original_of(folder, author)
-    asked = evaluation_of(original, plan(original, author.options, None, None))
+    asked = evaluation_of(original, planned(original, author.options))
     (again,) = execute(original, asked, author.options, Silent())
     assert again.error is None
     claim = evaluation_claim(folder, again.folder)

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 from compared_runs import manifest
+from dishonest_author import planned
 
-from ndrepro.execution.reproduce.reexecute import Original, plan
+from ndrepro.execution.reproduce.reexecute import Original
 from ndrepro.execution.reproduce.step_replay import request_of
 from ndrepro.execution.runs.observer import Silent
 from ndrepro.execution.runs.run import Finished, RunOptions, resume
@@ -208,8 +209,8 @@ def test_what_is_not_the_authors_data_stops_a_reproduction(honest: Finished, ser
     for path in (str(services), str(folder.root), os.path.relpath(folder.root)):
         folder.request.write_text(json.dumps({**document, "data": path}))
         with pytest.raises(SandboxError, match="not shown to recorded code"):
-            plan(Original(folder, signed), options, None, "")
-        assert plan(Original(folder, signed), replace(options, data=services), None, "").pieces is None, "--data"
+            planned(Original(folder, signed), options)
+        assert planned(Original(folder, signed), replace(options, data=services)).pieces is None, "--data"
 
 
 def test_a_run_that_somebody_else_started_is_not_resumed_from_any_path(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from dishonest_author import (
     copied,
     manifest_of,
     original_of,
+    planned,
     repeated_epoch,
     sign_again,
     verified,
@@ -22,7 +23,7 @@ from forged_states import FORGERIES, forged
 from real_runs import Bench
 
 from ndrepro.analysis.results.reproduction_verdict import judge
-from ndrepro.execution.reproduce.reexecute import Original, plan
+from ndrepro.execution.reproduce.reexecute import Original
 from ndrepro.execution.runs.run import Finished
 from ndrepro.protocol.errors import CheckpointError
 
@@ -62,7 +63,7 @@ def test_sums_at_an_epoch_s_start_are_refused_before_anything_is_trained(
     folder = forged(honest, author, tmp_path, "sums", digests=False)
     dishonest = Original(folder, manifest_of(folder))  # whose manifest nobody verified
     with pytest.raises(CheckpointError, match="sums of epoch 3, which starts here, are not zero"):
-        plan(dishonest, author.options, 1, word_for(dishonest, 3))
+        planned(dishonest, author.options, 1, word_for(dishonest, 3))
 
 
 def test_without_digests_a_spot_check_starts_at_the_seed(honest: Finished, author: Bench, tmp_path: Path) -> None:
@@ -71,5 +72,5 @@ def test_without_digests_a_spot_check_starts_at_the_seed(honest: Finished, autho
     folder.states.unlink()
     sign_again(folder, author)
     original = original_of(folder, author)
-    (piece,) = plan(original, author.options, 1, word_for(original, 3)).pieces or ()
+    (piece,) = planned(original, author.options, 1, word_for(original, 3)).pieces or ()
     assert (piece.step, piece.epochs, piece.checkpoint) == (0, 3, None)

@@ -16,9 +16,11 @@ from safetensors.numpy import load_file, save_file
 
 from ndrepro.analysis.results.reproduction_verdict import Judgement, judge
 from ndrepro.execution.reproduce.epoch_draw import Challenge
-from ndrepro.execution.reproduce.reexecute import Original, drawn_epochs, execute, plan
+from ndrepro.execution.reproduce.recorded_code import recorded_code
+from ndrepro.execution.reproduce.reexecute import Original, ReexecutionPlan, drawn_epochs, execute, plan
 from ndrepro.execution.resumption.recorded_states import checkpoint_state
 from ndrepro.execution.runs.observer import Silent
+from ndrepro.execution.runs.run import RunOptions
 from ndrepro.execution.runs.run_checks import CHECKS
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Scores
@@ -78,9 +80,17 @@ def word_for(original: Original, epoch: int) -> str:
     return next(w for w in words if drawn_epochs(Challenge.of(w, None, original.payload), original, 1) == (epoch,))
 
 
+def planned(
+    original: Original, options: RunOptions, spot: int | None = None, challenge: str | None = None
+) -> ReexecutionPlan:
+    """What would be repeated of a run of this checkout's code, which stays where it is."""
+    with recorded_code(original.manifest, original.folder.root) as rebuilt:
+        return plan(original, options, rebuilt, spot, challenge)
+
+
 def repeated_epoch(original: Original, bench: Bench, epoch: int) -> RunFolder:
     """Train one epoch again."""
-    chosen = plan(original, bench.options, 1, word_for(original, epoch))
+    chosen = planned(original, bench.options, 1, word_for(original, epoch))
     assert chosen.epochs == (epoch,)
     (finished,) = execute(original, chosen, bench.options, Silent())
     assert finished.error is None

@@ -18,15 +18,15 @@ if sys.argv[1:] == ["--version"]:
 inside = {{name.removeprefix("APPTAINERENV_"): value for name, value in os.environ.items()}}
 image = next(place for place, word in enumerate(sys.argv) if word.endswith(".sif"))
 assert sys.argv[image + 1] == "python3"
-os.execve(sys.executable, [sys.executable, *sys.argv[image + 2 :]], inside)
+os.execve({inside!r}, [{inside!r}, *sys.argv[image + 2 :]], inside)
 """
 
 
-def write_engine(folder: Path) -> Path:
-    """The program in a folder of its own, which is to be put on PATH."""
+def write_engine(folder: Path, python3: Path | str = sys.executable) -> Path:
+    """The program in a folder of its own, which is to be put on PATH; ``python3`` is what images have by that name."""
     folder.mkdir()
     program = folder / "apptainer"
-    program.write_text(_PROGRAM.format(python=sys.executable), encoding="utf-8")
+    program.write_text(_PROGRAM.format(python=sys.executable, inside=str(python3)), encoding="utf-8")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     return folder
 

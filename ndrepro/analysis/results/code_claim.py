@@ -13,11 +13,11 @@ UNEDITED = "libraries and loaded code"
 IMAGE = "container image"
 
 
-def code_claim(original: Manifest, repetitions: Sequence[Manifest]) -> ClaimCheck:
+def code_claim(original: Manifest, repetitions: Sequence[Manifest], *, image_alone: bool = False) -> ClaimCheck:
     """Whether every library was as its RECORD lists it, and nothing else was loaded, on both sides.
 
     Equal bits of an edited library prove nothing about the library that is named, whoever edited it: then the claim is
-    flagged.
+    flagged. ``image_alone``: only processes in a container image of the author's choice looked.
     """
     found = [f"the recorded run: {sentence}" for sentence in code_concerns(original)]
     here = dict.fromkeys(sentence for manifest in repetitions for sentence in code_concerns(manifest))
@@ -26,6 +26,8 @@ def code_claim(original: Manifest, repetitions: Sequence[Manifest]) -> ClaimChec
         return ClaimCheck(UNEDITED, FLAGGED, "; ".join(found))
     if not all(map(code_is_known, (original, *repetitions))):
         return claim(UNEDITED, None, "recorded before library files were compared with their RECORDs")
+    if image_alone:
+        return claim(UNEDITED, None, "nothing outside the container image looked, and its author chose the image")
     return claim(
         UNEDITED, True, "the files of the libraries are as their RECORDs list them, and nothing else was loaded"
     )
@@ -46,5 +48,6 @@ def image_claim(request: Request, *, named: bool) -> ClaimCheck | None:
     image = f"{request.container.image} ({request.container.digest})"
     if named:
         return claim(IMAGE, True, f"the reviewer's own choice: {image}")
-    words = f"its author's choice, and nothing outside it was executed: {image}; inspect or build it and name it with"
-    return ClaimCheck(IMAGE, FLAGGED, f"{words} --in {request.container.engine} --image, or repeat the run with --env")
+    words = f"its author's choice, and nothing was trained outside it: {image}; inspect or build it and name it with"
+    cure = f"--in {request.container.engine} --image, or repeat the run with --env main"
+    return ClaimCheck(IMAGE, FLAGGED, f"{words} {cure}")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+from ndrepro.analysis.results.data_evidence import compare_data
 from ndrepro.analysis.results.reproduction_evidence import ReproductionEvidence, relative_difference
+from ndrepro.protocol.data_record import DataRecord
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Evaluated, Scores, read_json
 from ndrepro.protocol.verdicts import (
@@ -23,6 +25,7 @@ from ndrepro.text.plurals import plural
 from provenance.formats.metrics_log import read_scalars
 
 EVALUATION, FINAL_WEIGHTS, DATA = "signed weights evaluated again", "final weights", "data"
+OUTSIDE_DATA = "data read outside the container image"
 RESULTS = "epoch results"
 
 
@@ -172,8 +175,13 @@ def evaluation_implied(judgements: Sequence[Judged]) -> ClaimCheck | None:
     return None
 
 
-def evaluation_claim(original: RunFolder, again: RunFolder, limits: Tolerance | None = None) -> ClaimCheck:
-    """Whether the signed weights give the signed test results: ``again`` evaluated them, and trained nothing."""
+def evaluation_claim(
+    original: RunFolder, again: RunFolder, limits: Tolerance | None = None, *, stand_in: bool = False
+) -> ClaimCheck:
+    """Whether the signed weights give the signed test results: ``again`` evaluated them, and trained nothing.
+
+    ``stand_in``: with other code than the recorded, by which no run is accused.
+    """
     limits = limits or Tolerance()
     signed = max(map(Scores.from_row, read_scalars(original.metrics)), key=lambda row: row.epoch)
     found = Evaluated.from_json(read_json(again.evaluation))
@@ -184,4 +192,23 @@ def evaluation_claim(original: RunFolder, again: RunFolder, limits: Tolerance | 
     apart = max(abs(one - two) for one, two in accuracies)
     holds = loss <= limits.loss and (apart <= limits.evaluation or apart * found.images <= 1.001)
     words = f"test accuracy {signed.test_accuracy:.2%} signed, {found.test_accuracy:.2%} evaluated"
-    return claim(EVALUATION, holds, f"{words}; test losses differ by {loss:.2g} (relative)")
+    words += f"; test losses differ by {loss:.2g} (relative)"
+    if stand_in and not holds:
+        return ClaimCheck(EVALUATION, FLAGGED, f"{words}, by this checkout's code, not the recorded")
+    return claim(EVALUATION, holds, words)
+
+
+def outside_claims(original: RunFolder, again: RunFolder, *, stand_in: bool) -> tuple[ClaimCheck, ClaimCheck]:
+    """The same two claims, data and results, of an evaluation outside the image that the run was made in."""
+    found = compare_data(DataRecord.read(original.dataset), DataRecord.read(again.dataset))
+    data = ClaimCheck(OUTSIDE_DATA, found.status, f"in this machine's own environment, {found.words}")
+    if not found.same:
+        return claim(EVALUATION, None, f"the signed test data are not here: {found.words}"), data
+    evaluated = evaluation_claim(original, again, stand_in=stand_in)
+    return replace(evaluated, evidence=f"in this machine's own environment: {evaluated.evidence}"), data
+
+
+def outside_not_possible(reason: str) -> tuple[ClaimCheck, ClaimCheck]:
+    """Both claims where this machine's own environment cannot evaluate the weights."""
+    why = f"not possible in this machine's own environment: {reason}"
+    return claim(EVALUATION, None, why), claim(OUTSIDE_DATA, None, why)

@@ -20,7 +20,7 @@ from ndrepro.execution.containers.engines import ContainerChoice
 from ndrepro.execution.reproduce.checkpoint_start import nearest_start
 from ndrepro.execution.reproduce.code_execution import Execution, permitted, plan_execution, sandbox_of
 from ndrepro.execution.reproduce.epoch_draw import Challenge
-from ndrepro.execution.reproduce.recorded_code import environment_differences, limit_differences, recorded_code
+from ndrepro.execution.reproduce.recorded_code import Rebuilt, environment_differences, limit_differences
 from ndrepro.execution.reproduce.signed_copy import SignedCopy
 from ndrepro.execution.resumption.recorded_states import expect_state
 from ndrepro.execution.runs import data_check, slurm_allocation
@@ -29,12 +29,13 @@ from ndrepro.execution.runs.run import Finished, RunOptions, Segment, run
 from ndrepro.execution.sandbox.recorded_data import recorded_data
 from ndrepro.execution.sandbox.sandbox import AUTO
 from ndrepro.protocol.errors import CheckpointError, NdreproError, SandboxError, UsageError
+from ndrepro.protocol.image_reference import MAIN
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, read_json
 from ndrepro.protocol.project_folders import CODE
 from ndrepro.protocol.training_record import TrainingRecord
 from ndrepro.protocol.training_state import read_states
-from ndrepro.protocol.verdicts import NO_SANDBOX, ClaimCheck
+from ndrepro.protocol.verdicts import NO_SANDBOX
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.manifest import REPRODUCED_RUN, Manifest, Resource
 from provenance.formats.digest import file_digest
@@ -87,8 +88,8 @@ class Original:
 @dataclass(frozen=True)
 class ReexecutionPlan:
     """What a re-execution will do: the pieces to train (None: the whole run), what differs from the record, and how
-    the recorded code is executed, and whether it is the code that the record of its source gives (``code``; None of a
-    program, whose code is among its own claims).
+    the recorded code is executed, and where it was rebuilt (``rebuilt``; None of a program, whose code is among its own
+    claims).
 
     ``challenge`` drew the ``epochs`` of a spot check.
     """
@@ -97,8 +98,13 @@ class ReexecutionPlan:
     epochs: tuple[int, ...]
     differences: tuple[str, ...]
     execution: Execution
-    code: ClaimCheck | None = None
+    rebuilt: Rebuilt | None = None
     challenge: Challenge | None = None
+
+    @property
+    def stands_in(self) -> bool:
+        """Whether this checkout's code is executed in the place of recorded code that is not here."""
+        return self.rebuilt is not None and self.rebuilt.code == CODE and not self.execution.code.own
 
     @property
     def trained_epochs(self) -> int | None:
@@ -109,13 +115,14 @@ class ReexecutionPlan:
 def plan(
     original: Original,
     options: RunOptions,
+    rebuilt: Rebuilt,
     spot: int | None,
     challenge: str | None,
     beacon: str | None = None,
     sandbox: str = AUTO,
 ) -> ReexecutionPlan:
     """What to do: all of it, or ``spot`` epochs, drawn by the reviewer's word ``challenge`` and a public ``beacon``;
-    and in which kind of sandbox.
+    and in which kind of sandbox. ``rebuilt`` is the recorded code, which has to stay until it has been executed.
 
     Raises UsageError where the run has no end to reproduce, CheckpointError where a start is missing, or is not the
     state that was signed, SandboxError where the sandbox asked for does not work, or the recorded data are refused.
@@ -128,21 +135,19 @@ def plan(
     )
     _expect_one_machine(request, execution)
     differences = (
+        *rebuilt.differences,
         *_data_differences(original, options),
         *container_differences(original.request, request),
         *environment_differences(original.manifest, request),
         *limit_differences(original.manifest, request),
     )
-    with recorded_code(original.manifest, original.folder.root) as rebuilt:
-        differences = (*rebuilt.differences, *differences)
     if spot is None:
         original.bring_checkpoints(0, len(Trail(original.folder.trail)) - 1)
-        return ReexecutionPlan(None, (), differences, execution, rebuilt.claim)
+        return ReexecutionPlan(None, (), differences, execution, rebuilt)
     drawn = Challenge.of(challenge, beacon, original.payload)
     epochs = drawn_epochs(drawn, original, spot)
-    return ReexecutionPlan(
-        tuple(_segment(original, epoch) for epoch in epochs), epochs, differences, execution, rebuilt.claim, drawn
-    )
+    pieces = tuple(_segment(original, epoch) for epoch in epochs)
+    return ReexecutionPlan(pieces, epochs, differences, execution, rebuilt, drawn)
 
 
 def execute(
@@ -155,26 +160,26 @@ def execute(
     execution = permitted(chosen.execution, trust_code=False)
     request = _request(original, options)
     theirs = _recorded_data(original, options)
-    with recorded_code(original.manifest, original.folder.root) as rebuilt:
-        here = replace(
-            options,
-            code=_code_for(rebuilt.code, chosen),
-            environment=request.environment or None,
-            container=None if request.container is None else ContainerChoice.recorded(request.container),
-            data=options.data or theirs,
-            check_data=theirs is None,
-            sandbox=sandbox_of(execution, options.runs, options.home),
-        )
-        pieces: tuple[Segment | None, ...] = (None,) if chosen.pieces is None else chosen.pieces
-        origin = original.as_resource()
-        recorded = TrainingRecord.of(original.manifest).experiment_document
-        return tuple(
-            run(request.experiment, here, observer, origin=origin, segment=piece, recorded=recorded) for piece in pieces
-        )
+    here = replace(
+        options,
+        code=_code_for(chosen),
+        environment=request.environment or None,
+        container=None if request.container is None else ContainerChoice.recorded(request.container),
+        data=options.data or theirs,
+        check_data=theirs is None,
+        sandbox=sandbox_of(execution, options.runs, options.home),
+    )
+    pieces: tuple[Segment | None, ...] = (None,) if chosen.pieces is None else chosen.pieces
+    origin = original.as_resource()
+    recorded = TrainingRecord.of(original.manifest).experiment_document
+    return tuple(
+        run(request.experiment, here, observer, origin=origin, segment=piece, recorded=recorded) for piece in pieces
+    )
 
 
-def _code_for(code: Path, chosen: ReexecutionPlan) -> Path:
+def _code_for(chosen: ReexecutionPlan) -> Path:
     """The recorded code; for an evaluation, which code of earlier releases has not, this checkout's."""
+    code = CODE if chosen.rebuilt is None else chosen.rebuilt.code
     evaluates = any(piece.epochs == 0 for piece in chosen.pieces or ())
     return CODE if evaluates and not (code / _EVALUATION).exists() else code
 
@@ -183,6 +188,15 @@ def evaluation_of(original: Original, chosen: ReexecutionPlan) -> ReexecutionPla
     """Under the same conditions, no training: the signed final weights are evaluated on the test data."""
     last = _steps_per_epoch(original) * original.request.experiment.epochs
     return replace(chosen, pieces=(Segment(last, 0, original.folder.weights),))
+
+
+def evaluation_outside(original: Original, chosen: ReexecutionPlan, *, trust_code: bool) -> ReexecutionPlan:
+    """The same for the main environment of this machine, of which nothing is the author's but what is evaluated.
+
+    To be executed with options that name it. Raises SandboxError where no sandbox confines the recorded code there.
+    """
+    execution = plan_execution(original.manifest, original.folder.root, AUTO)
+    return replace(evaluation_of(original, chosen), execution=permitted(execution, trust_code=trust_code))
 
 
 def drawn_epochs(challenge: Challenge, original: Original, count: int) -> tuple[int, ...]:
@@ -234,7 +248,8 @@ def _request(original: Original, options: RunOptions) -> Request:
     if request.segment_epochs is not None:
         raise UsageError(f"{original.place}: itself a piece of another run", "reproduce that run")
     if options.environment is not None:
-        return replace(request, environment=options.environment, container=None)
+        environment = "" if options.environment == MAIN else options.environment
+        return replace(request, environment=environment, container=None)
     wanted = options.container
     if wanted is None and request.container is not None:
         wanted = ContainerChoice.recorded(request.container)

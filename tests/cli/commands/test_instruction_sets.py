@@ -9,12 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from dishonest_author import planned
 from real_runs import Bench
 from recorded_runs import Answer
 
 from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.sensitivity.experimental_design import design_of
-from ndrepro.execution.reproduce.reexecute import Original, plan
+from ndrepro.execution.reproduce.reexecute import Original
 from ndrepro.execution.studies.run_status import DONE, REFUSED, RunStatus, Survey
 from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.errors import NdreproError
@@ -106,11 +107,11 @@ def test_a_repetition_under_other_limits_says_so(bench: Bench, runs: dict[str, P
     folder = runs["deterministic avx2"]
     original = Original(RunFolder(folder), manifest_of(folder))
     said = [f"{LIMIT}: avx2 then, not set now", "ONEDNN_MAX_CPU_ISA: AVX2 then, not set now"]
-    assert [line for line in plan(original, bench.options, None, "").differences if " then, " in line] == said
+    assert [line for line in planned(original, bench.options).differences if " then, " in line] == said
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(LIMIT, "avx2")
         patch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-        assert [line for line in plan(original, bench.options, None, "").differences if " then, " in line] == []
+        assert [line for line in planned(original, bench.options).differences if " then, " in line] == []
 
 
 def test_a_study_counts_a_run_only_under_the_limits_it_would_have(bench: Bench, runs: dict[str, Path]) -> None:

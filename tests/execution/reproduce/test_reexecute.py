@@ -19,6 +19,7 @@ from dishonest_author import (
     edit_trail,
     manifest_of,
     original_of,
+    planned,
     restate,
     sign_again,
     spot,
@@ -27,7 +28,7 @@ from real_runs import Bench
 
 from ndrepro.analysis.results.reproduction_verdict import judge
 from ndrepro.execution.reproduce.epoch_draw import Challenge
-from ndrepro.execution.reproduce.reexecute import Original, drawn_epochs, execute, plan
+from ndrepro.execution.reproduce.reexecute import Original, drawn_epochs, execute
 from ndrepro.execution.runs.data_check import locate
 from ndrepro.execution.runs.observer import Silent
 from ndrepro.execution.runs.run import Finished
@@ -52,7 +53,7 @@ def honest(bench: Bench) -> Finished:
 def test_an_honest_run_is_identical_when_run_again(bench: Bench) -> None:
     honest = bench.run(NAME, **{key: str(value) for key, value in ADDITIONS[-1].items()})
     original = original_of(honest.folder, bench)
-    chosen = plan(original, bench.options, None, "")
+    chosen = planned(original, bench.options)
     assert chosen.differences == ()
     # recorded before there were the latest settings: code of then would refuse to read them
     now = original.manifest.external_parameters["experiment"]
@@ -190,12 +191,12 @@ def test_data_that_are_no_longer_where_they_were_are_listed_first(
 ) -> None:
     monkeypatch.setenv("NDREPRO_DATA", str(tmp_path / "here"))
     original = original_of(honest.folder, bench)
-    assert not any("data:" in line for line in plan(original, bench.options, None, "").differences)
+    assert not any("data:" in line for line in planned(original, bench.options).differences)
     folder = copied(honest.folder, tmp_path)
     asked = json.loads(folder.request.read_text())
     asked["data"], asked["experiment"]["dataset"] = str(tmp_path / "gone"), "cifar10"
     folder.request.write_text(json.dumps(asked))
-    lines = plan(Original(folder, original.manifest), bench.options, None, "").differences
+    lines = planned(Original(folder, original.manifest), bench.options).differences
     (line,) = [line for line in lines if "data:" in line]
     assert f"{tmp_path / 'gone'} then, which is not here; looked for in {tmp_path / 'here'}" in line
 
@@ -204,13 +205,13 @@ def test_an_interrupted_run_is_not_reproduced(bench: Bench, honest: Finished, tm
     folder = copied(honest.folder, tmp_path)
     original = Original(folder, replace(manifest_of(folder), outcome="interrupted"))
     with pytest.raises(UsageError, match="only a completed run"):
-        plan(original, bench.options, None, "")
+        planned(original, bench.options)
 
 
 def test_what_cannot_be_had_is_said_before_anything_is_trained(bench: Bench, honest: Finished) -> None:
     original = original_of(honest.folder, bench)
-    chosen = plan(original, bench.options, None, "")
+    chosen = planned(original, bench.options)
     with pytest.raises(DataError, match="elsewhere: no such file or folder"):
         execute(original, chosen, replace(bench.options, data=Path("elsewhere")), Silent())
     with pytest.raises(UsageError, match=r"no environment 'torch-1\.13\.2'"):
-        plan(original, replace(bench.options, environment="torch-1.13.2"), None, "")
+        planned(original, replace(bench.options, environment="torch-1.13.2"))
