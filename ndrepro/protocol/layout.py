@@ -2,7 +2,6 @@
 
     runs/
         ledger.jsonl                        every run started and ended
-        .checkpoints/EXPERIMENT.RUN.dsse.json   signed digests of the checkpoints of a run under way
         verdicts/RUN.STAMP-KEY.dsse.json    a reviewer's signed verdicts on runs that were trained again
         vgg16_nd_100/                       one folder an experiment
             20261121T101502Z-3f9a1c/        one folder a run (UTC start, six random hex digits)
@@ -232,10 +231,6 @@ class RunsFolder:
     def data_read(self) -> Path:
         """What is remembered of data that were found whole; may be removed at any time."""
         return self.root / ".data"
-
-    def checkpoint_record(self, run: RunFolder) -> Path:
-        """The signed record of the checkpoints of a run that is under way, or whose recorder was killed."""
-        return self.root / ".checkpoints" / f"{run.root.parent.name}.{run.root.name}.dsse.json"
 
     def run(self, experiment: str, run_id: str) -> RunFolder:
         """The folder of one run."""

@@ -267,7 +267,12 @@ def _number(value: Any) -> float:
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Write JSON whole or not at all, on the disk when this returns. Raises StorageError.
+    """Write JSON whole or not at all, on the disk when this returns. Raises StorageError."""
+    write_atomically(path, json_bytes(document))
+
+
+def json_bytes(document: Any) -> bytes:
+    """What ``write_json`` writes.
 
     Paths that are not UTF-8 (lone surrogates, as ``os.fsdecode`` gives them) are written as escapes and read back.
     """
@@ -275,4 +280,4 @@ def write_json(path: Path, document: Any) -> None:
     if any("\ud800" <= letter <= "\udfff" for letter in text):
         # a lone surrogate, as in a path that is not UTF-8, becomes its JSON escape, which ``read_json`` reverses
         text = json.dumps(document, indent=1, allow_nan=False) + "\n"
-    write_atomically(path, text.encode("utf-8"))
+    return text.encode("utf-8")

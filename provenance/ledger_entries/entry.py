@@ -34,7 +34,8 @@ from provenance.signatures.public_key import PublicKey, pae
 if TYPE_CHECKING:
     from securesystemslib.signer import Signer  # type: ignore[attr-defined, unused-ignore]
 
-EVENTS = ("begun", "resumed", "ended")
+CHECKPOINT = "checkpoint"  # of a run under way: binds what it may be resumed from
+EVENTS = ("begun", "resumed", CHECKPOINT, "ended")
 RECOVERED = "recovered"  # in lists of the first format: it closed a torn line
 GENESIS = "0" * 64
 MOST_LINE_BYTES = 1 << 20

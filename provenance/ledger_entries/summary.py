@@ -12,7 +12,7 @@ from typing import Any
 
 from provenance.errors import LedgerError
 from provenance.ledger_entries.audit import SERIOUS, CountedEntry, LedgerAudit
-from provenance.ledger_entries.entry import embedded_key
+from provenance.ledger_entries.entry import CHECKPOINT, embedded_key
 
 _SHOWN = 20
 
@@ -77,6 +77,8 @@ class LedgerRun:
     def read(self, counted: CountedEntry) -> None:
         """Take the next entry of this run: the last one says how it ended."""
         entry = counted.entry
+        if entry.event == CHECKPOINT:
+            return
         self.last, self.open, self.unsigned = entry.sequence, entry.event != "ended", not entry.key
         self.digest = entry.digest
         if self.open:

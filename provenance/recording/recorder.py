@@ -44,7 +44,7 @@ from provenance.formats.atomic_io import make_folder, storage_error, sync_folder
 from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.digest import bytes_digest
 from provenance.formats.strict_json import Field, timestamp
-from provenance.ledger_entries.entry import Entry
+from provenance.ledger_entries.entry import CHECKPOINT, Entry
 from provenance.redaction.redact import redact_text
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ class Recorder:
         run_id: str,
         external_parameters: Mapping[str, Any],
         builder: Builder | Mapping[str, Any],
+        bound: Mapping[str, Any] | None = None,
     ) -> Recorder:
         """Hold ``folder`` and tell the ledger that the run begins, or goes on where it has been started before.
 
@@ -110,6 +111,7 @@ class Recorder:
             run_id: the run's identifier, never used for another.
             external_parameters: what was asked for, as JSON.
             builder: who runs it, with ``id`` and ``version``.
+            bound: what else the ledger's entry binds, as JSON.
 
         Raises:
             BusyError: another process holds the folder.
@@ -133,7 +135,8 @@ class Recorder:
             signer, trusted = keys.signer(), TrustPolicy.load(keys.home).keys()
             known = (folder / MANIFEST).exists() or ledger.entries_of(run_id, trusted)
             event = "resumed" if known else "begun"
-            entry = ledger.append(event, run_id, signer, name=name, parameters=bytes_digest(parameters))
+            said = {**(bound or {}), "name": name, "parameters": bytes_digest(parameters)}
+            entry = ledger.append(event, run_id, signer, **said)
         except BaseException:
             os.close(lock_fd)
             raise
@@ -272,7 +275,7 @@ class Recorder:
         done: list[Attempt] = []
         started: str | None = None
         for entry in self._ledger.entries_of(self.run_id, TrustPolicy.load(self._keys.home).keys()):
-            if entry.sequence >= self.entry.sequence:
+            if entry.sequence >= self.entry.sequence or entry.event == CHECKPOINT:
                 continue
             if entry.event == "ended" and started is not None:
                 done.append(Attempt(started, entry.time, str(entry.fields.get("outcome"))))

@@ -14,15 +14,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dishonest_author import edit_checkpoint, manifest_of, sign_again
+from dishonest_author import edit_checkpoint, manifest_of, sign_again, verified
 from real_runs import Bench
 
+from ndrepro.execution.resumption.checkpoint_record import BoundCheckpoint, CheckpointRecorder
 from ndrepro.execution.resumption.resume_start import choose_start
 from ndrepro.execution.runs.observer import Silent
 from ndrepro.execution.runs.run import Finished, resume
 from ndrepro.protocol.errors import CheckpointError, UsageError
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.project_folders import CODE
+from provenance.attestation.key_home import KeyRing
+from provenance.attestation.ledger import Ledger
 from provenance.attestation.trust import TrustPolicy
 from provenance.errors import ProvenanceError
 
@@ -30,7 +33,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from real_runs import Bench
-from ndrepro.execution.resumption.checkpoint_record import read_record
+from ndrepro.execution.resumption.checkpoint_record import bound_checkpoints
+from provenance.attestation.ledger import Ledger
 from ndrepro.execution.runs import run
 from ndrepro.execution.runs.observer import Silent
 from provenance.attestation.trust import TrustPolicy
@@ -39,15 +43,15 @@ class Dying(Silent):
     # on a busy machine epochs end faster than the recorder looks
     trained = False
     def began(self, folder, request):
-        self.record = bench.options.runs.checkpoint_record(folder)
+        self.run = folder.root.name
     def epoch(self, scores, timing):
         self.trained = self.trained or scores.epoch == 3
     def progress(self, progress):
         if self.trained and self.bound() >= 2:
             os.kill(os.getpid(), signal.SIGKILL)
     def bound(self):
-        record = read_record(self.record, TrustPolicy.load(bench.options.home).keys())
-        return len(record.checkpoints) if record else 0
+        keys = TrustPolicy.load(bench.options.home).keys()
+        return len(bound_checkpoints(Ledger(bench.options.runs.ledger).entries_of(self.run, keys)))
 
 bench = Bench(Path(sys.argv[1]))
 run.run(bench.experiment("lenet_nd_4_digits"), bench.options, Dying())
@@ -86,7 +90,7 @@ def copied(bench: Bench, into: Path) -> tuple[RunFolder, RunsFolder]:
 
 
 def start_of(folder: RunFolder, runs: RunsFolder, bench: Bench) -> tuple[int, tuple[str, ...]]:
-    start = choose_start(folder, runs.checkpoint_record(folder), TrustPolicy.load(bench.options.home).keys())
+    start = choose_start(folder, Ledger(runs.ledger), TrustPolicy.load(bench.options.home).keys())
     return start.step, start.refused
 
 
@@ -119,18 +123,46 @@ def test_what_a_killed_recorder_left_is_bound(killed: Bench, tmp_path: Path) -> 
     with pytest.raises(CheckpointError, match="not the request that was signed"):
         start_of(folder, runs, killed)
 
-    folder, runs = copied(killed, tmp_path / "record")
-    record = runs.checkpoint_record(folder)
-    record.write_bytes(record.read_bytes().replace(b'"sig":"', b'"sig":"AAAA', 1))
-    with pytest.raises(ProvenanceError):
+    folder, runs = copied(killed, tmp_path / "ledger")
+    edit_checkpoint(folder.checkpoint(last), other_weights)
+    forged = BoundCheckpoint.of(folder, last).to_json()
+    Ledger(runs.ledger).append("checkpoint", folder.root.name, KeyRing(tmp_path / "neighbour").signer(), **forged)
+    assert start_of(folder, runs, killed)[0] == last - 6, "an entry by a key of the neighbour's own"
+    runs.ledger.write_bytes(runs.ledger.read_bytes().replace(b'"event":"checkpoint"', b'"event":"checkpoinT"'))
+    assert start_of(folder, runs, killed)[0] == 0, "without its entries nothing is bound"
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_has_its_request_bound(killed: Bench, tmp_path: Path) -> None:
+    folder, runs = copied(killed, tmp_path)
+    shutil.rmtree(folder.checkpoints)
+    assert start_of(folder, runs, killed) == (0, ())
+    folder.request.write_bytes(folder.request.read_bytes().replace(b'"learning_rate": ', b'"learning_rate":  ', 1))
+    with pytest.raises(CheckpointError, match="not the request that was signed"):
         start_of(folder, runs, killed)
-    record.unlink()
-    assert start_of(folder, runs, killed)[0] == 0
+
+
+def test_an_earlier_checkpoint_is_not_bound_anew_as_it_is_found(killed: Bench, tmp_path: Path) -> None:
+    """Of a second attempt, killed too: what was changed before it began is not what the first one bound."""
+    folder, runs = copied(killed, tmp_path)
+    last = start_of(folder, runs, killed)[0]
+    edit_checkpoint(folder.checkpoint(last), other_weights)
+    second = CheckpointRecorder(folder, Ledger(runs.ledger), KeyRing(killed.options.home))
+    second.look()
+    assert start_of(folder, runs, killed)[0] == last - 6
+
+
+def test_the_ledger_of_a_killed_run_is_whole(killed: Bench) -> None:
+    """Every checkpoint has its entry, chained: one that is taken out is missing to whoever reads the list."""
+    ledger = Ledger(killed.options.runs.ledger)
+    keys = TrustPolicy.load(killed.options.home).keys()
+    events = [entry.event for entry in ledger.entries()]
+    assert events[:3] == ["begun", "checkpoint", "checkpoint"] and not ledger.audit(keys).problems
+    assert not any(ledger.summary(keys).runs[run].starts[1:] for run in ledger.summary(keys).runs)
 
 
 def test_a_forged_checkpoint_is_not_resumed_from(killed: Bench, honest: Finished, tmp_path: Path) -> None:
     """The run resumes from an earlier one, says so, and ends in the bits of an undisturbed run."""
-    folder, runs = copied(killed, tmp_path)
+    folder, _ = copied(killed, tmp_path)
     last = folder.checkpoint_steps()[-1]
     edit_checkpoint(folder.checkpoint(last), other_weights)
     said = Refusals()
@@ -139,7 +171,8 @@ def test_a_forged_checkpoint_is_not_resumed_from(killed: Bench, honest: Finished
     assert manifest_of(folder).internal_parameters["resumedFromStep"] == said.step
     for name in ("trail.bin", "metrics.jsonl", "states.jsonl", "weights.safetensors"):
         assert (folder.root / name).read_bytes() == (honest.folder.root / name).read_bytes(), name
-    assert not runs.checkpoint_record(folder).exists()
+    assert verified(folder, killed).ok
+    assert [attempt.outcome for attempt in manifest_of(folder).attempts] == ["killed", "completed"]
 
 
 def test_a_signed_attempt_is_verified_first(honest: Finished, author: Bench, tmp_path: Path) -> None:

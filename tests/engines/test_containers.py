@@ -213,7 +213,8 @@ def test_a_full_disk_ends_in_no_half_manifest_and_a_ledger_that_says_so(
     filler.unlink()
 
     (folder,) = runs.runs()
-    events = [(entry.event, entry.fields.get("outcome")) for entry in Ledger(runs.ledger).entries()]
+    entries = (entry for entry in Ledger(runs.ledger).entries() if entry.event != "checkpoint")
+    events = [(entry.event, entry.fields.get("outcome")) for entry in entries]
     assert events in ([("begun", None), ("ended", "failed")], [("begun", None)])
     verify = [sys.executable, "-m", "ndrepro", "verify", str(folder.root)]
     if folder.manifest.exists():

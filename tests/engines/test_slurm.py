@@ -140,7 +140,8 @@ class Study:
         )
 
     def outcomes(self) -> list[str]:
-        return [str(entry.fields.get("outcome", "")) for entry in Ledger(self.runs / "ledger.jsonl").entries()]
+        entries = Ledger(self.runs / "ledger.jsonl").entries()
+        return [str(entry.fields.get("outcome", "")) for entry in entries if entry.event != "checkpoint"]
 
 
 def grid(text: str) -> str:

@@ -1,1 +1,1 @@
-"""From which state a run may be resumed: checkpoints that were signed, or bound by a signed record as they appeared."""
+"""From which state a run may be resumed: checkpoints that were signed, or bound in the ledger as they appeared."""

@@ -1,17 +1,20 @@
-"""The signed record of a run's checkpoints, which its parent process writes as they appear.
+"""What a run may be resumed from, bound in the ledger by its parent process as it appears.
 
 A manifest is signed when an attempt ends. An attempt whose recorder is killed has none, and whatever could write into
-the run folder meanwhile could change what it is resumed from. So the parent hashes every checkpoint when it first sees
-it, and every log up to the checkpoint's step, and signs the list with the run's key. The record lies beside the runs,
-out of the folder that the training process writes into, and is removed when the manifest is signed.
+the run folder meanwhile could change what it is resumed from. So the entry that begins an attempt has the digest of
+request.json, and the parent hashes every checkpoint when it first sees it, and every log up to the checkpoint's step,
+and appends an entry of its own:
 
-    RUNS/.checkpoints/EXPERIMENT.RUN.dsse.json    in-toto statement; subjects: request.json and the checkpoints
+    event "checkpoint"   fields {"step", "sha256", "logs": {name: {"size", "sha256"}}}
+
+Entries are signed, and chained to all that follow, so that not even the holder of the key binds another checkpoint in
+their place once a later entry, or a head of the ledger, is known elsewhere.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,19 +22,18 @@ from typing import Any
 from ndrepro.protocol.errors import CheckpointError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Scores
-from provenance.attestation.dsse import read_envelope, sign_envelope, verify_envelope, write_envelope
 from provenance.attestation.key_home import KeyRing
-from provenance.errors import ManifestError, ProvenanceError, StorageError
-from provenance.formats.atomic_io import make_folder, write_atomically
-from provenance.formats.canonical_json import canonical_bytes, parse
+from provenance.attestation.ledger import Ledger
+from provenance.attestation.trust import TrustPolicy
+from provenance.errors import ManifestError, ProvenanceError
 from provenance.formats.digest import file_digest
 from provenance.formats.metrics_log import parse_row, read_scalars
 from provenance.formats.strict_json import Field
 from provenance.formats.trail import Trail
-from provenance.signatures.public_key import PublicKey
+from provenance.ledger_entries.entry import CHECKPOINT, Entry
 
-_STATEMENT = "https://in-toto.io/Statement/v1"
-_PREDICATE = "urn:ndrepro:checkpoints:v1"
+# member of the entry that begins an attempt
+REQUEST = "request"
 _CHUNK_BYTES = 1 << 20
 
 
@@ -64,81 +66,46 @@ class BoundCheckpoint:
         return cls(members["step"].integer(0), members["sha256"].sha256(), logs)
 
 
-@dataclass(frozen=True)
-class CheckpointRecord:
-    """What a record says: the run, the SHA-256 of its request, its checkpoints."""
-
-    run: str
-    request: str
-    checkpoints: tuple[BoundCheckpoint, ...]
-
-
 class CheckpointRecorder:
-    """Keeps the record of one attempt. Make one when the folder is held; call ``look`` while the attempt lasts."""
+    """Binds the checkpoints of one attempt. Make one when the folder is held; call ``look`` while the attempt lasts."""
 
-    def __init__(self, folder: RunFolder, path: Path, keys: KeyRing) -> None:
+    def __init__(self, folder: RunFolder, ledger: Ledger, keys: KeyRing) -> None:
         self._folder = folder
-        self._path = path
+        self._ledger = ledger
+        self._keys = keys
         self._signer = keys.signer()
-        self._bound: dict[int, BoundCheckpoint] = {}
-        self._written: tuple[int, ...] | None = None
+        self._seen: set[int] | None = None
 
     def look(self) -> None:
-        """Bind the checkpoints that are new. Raises StorageError where the record cannot be written."""
+        """Bind the checkpoints that are new. Raises StorageError where the ledger cannot be written."""
         steps = self._folder.checkpoint_steps()
-        if self._written is not None and set(steps) <= set(self._bound):
-            return
+        if self._seen is None:
+            # what an earlier attempt bound stays as it was bound, whatever the file is now
+            self._seen = set(self._earlier()) & set(steps) if steps else set()
         for step in steps:
-            if step not in self._bound:
+            if step not in self._seen:
                 try:
-                    self._bound[step] = BoundCheckpoint.of(self._folder, step)
+                    found = BoundCheckpoint.of(self._folder, step)
                 except (ProvenanceError, OSError):
                     continue  # replaced by a later one meanwhile, or damaged: then it is not resumed from
-        kept = tuple(step for step in steps if step in self._bound)
-        if kept != self._written:
-            self._write([self._bound[step] for step in kept])
-            self._written = kept
+                self._ledger.append(CHECKPOINT, self._folder.root.name, self._signer, **found.to_json())
+                self._seen.add(step)
 
-    def remove(self) -> None:
-        """The manifest is signed: it says the same."""
-        self._path.unlink(missing_ok=True)
-
-    def _write(self, checkpoints: Sequence[BoundCheckpoint]) -> None:
-        request = file_digest(self._folder.request, follow_symlinks=False).sha256
-        subjects = [(self._folder.request, request)]
-        subjects += [(self._folder.checkpoint(item.step), item.sha256) for item in checkpoints]
-        statement = {
-            "_type": _STATEMENT,
-            "subject": [
-                {"name": path.relative_to(self._folder.root).as_posix(), "digest": {"sha256": digest}}
-                for path, digest in subjects
-            ],
-            "predicateType": _PREDICATE,
-            "predicate": {
-                "run": self._folder.root.name,
-                "request": request,
-                "checkpoints": [item.to_json() for item in checkpoints],
-            },
-        }
-        envelope = sign_envelope(canonical_bytes(statement), self._signer)
-        make_folder(self._path.parent)
-        write_atomically(self._path, write_envelope(*read_envelope(envelope)))
+    def _earlier(self) -> dict[int, BoundCheckpoint]:
+        trusted = TrustPolicy.load(self._keys.home).keys()
+        return bound_checkpoints(self._ledger.entries_of(self._folder.root.name, trusted))
 
 
-def read_record(path: Path, keys: Sequence[PublicKey]) -> CheckpointRecord | None:
-    """The record in ``path``; None where there is none. Raises ProvenanceError where no such key signed it."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be read ({error.strerror})") from None
-    top = Field(parse(verify_envelope(data, keys).payload), "$", ManifestError).mapping()
-    if (top.get("_type"), top.get("predicateType")) != (_STATEMENT, _PREDICATE):
-        raise ManifestError(f"{path}: not a record of checkpoints")
-    said = Field(top.get("predicate"), "$.predicate", ManifestError).members(("run", "request", "checkpoints"))
-    checkpoints = tuple(BoundCheckpoint.from_json(item) for item in said["checkpoints"].items())
-    return CheckpointRecord(said["run"].text(), said["request"].sha256(), checkpoints)
+def bound_checkpoints(entries: Iterable[Entry]) -> dict[int, BoundCheckpoint]:
+    """The checkpoints that entries of a run bind, the last one of each step. Raises ManifestError."""
+    found = (entry for entry in entries if entry.event == CHECKPOINT)
+    bound = (BoundCheckpoint.from_json(Field(entry.fields, "$.fields", ManifestError)) for entry in found)
+    return {each.step: each for each in bound}
+
+
+def bound_requests(entries: Iterable[Entry]) -> list[str]:
+    """The SHA-256 of request.json as each attempt at a run began with it; none of earlier releases."""
+    return [str(entry.fields[REQUEST]) for entry in entries if REQUEST in entry.fields]
 
 
 def _logs(folder: RunFolder, step: int) -> dict[str, tuple[int, str]]:

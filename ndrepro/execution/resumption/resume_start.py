@@ -1,9 +1,9 @@
 """Chooses the state that a run is resumed from: the latest checkpoint that was signed and is unchanged.
 
 What an earlier attempt left is believed as far as a trusted key signed it: by that attempt's manifest, or, where its
-recorder was killed, by the record of checkpoints that its parent kept. The request and the logs up to the checkpoint
-must be those that were signed, the checkpoint's file too, and the state in it must have its recorded digest. A later
-checkpoint that fails is refused, with the reason, and an earlier one is taken, or the start.
+recorder was killed, by the ledger, in which its parent bound the request and every checkpoint. The request and the logs
+up to the checkpoint must be those that were signed, the checkpoint's file too, and the state in it must have its
+recorded digest. A later checkpoint that fails is refused, with the reason, and an earlier one is taken, or the start.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ndrepro.execution.resumption.checkpoint_record import BoundCheckpoint, read_record
+from ndrepro.execution.resumption.checkpoint_record import BoundCheckpoint, bound_checkpoints, bound_requests
 from ndrepro.execution.resumption.recorded_states import checkpoint_state, expect_state
 from ndrepro.protocol.errors import CheckpointError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.training_state import read_states
 from provenance.attestation.dsse import verify_envelope
+from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.statement import Statement
 from provenance.errors import ProvenanceError, StorageError
@@ -35,21 +36,21 @@ class ResumeStart:
     refused: tuple[str, ...]
 
 
-def choose_start(folder: RunFolder, record: Path, keys: Sequence[PublicKey]) -> ResumeStart:
-    """The latest checkpoint of the run that verifies with ``keys``; ``record`` is the path of its checkpoints' record.
+def choose_start(folder: RunFolder, ledger: Ledger, keys: Sequence[PublicKey]) -> ResumeStart:
+    """The latest checkpoint of the run that verifies with ``keys``, by its manifest or the ledger of the runs.
 
     Raises CheckpointError where the request is not the one that was signed, TrustError or EnvelopeError where the
-    signature of an earlier attempt or of the record does not hold.
+    signature of an earlier attempt does not hold.
     """
     manifest = _last_manifest(folder, keys)
     bound: Mapping[int, BoundCheckpoint] = {}
     if manifest is not None:
         _expect_request(folder, _artifact(manifest, folder, folder.request))
-    elif (kept := read_record(record, keys)) is not None:
-        if kept.run != folder.root.name:
-            raise CheckpointError(f"{record}: the record of the checkpoints of {kept.run}", "remove it")
-        _expect_request(folder, kept.request)
-        bound = {item.step: item for item in kept.checkpoints}
+    else:
+        entries = ledger.entries_of(folder.root.name, keys)
+        if requests := bound_requests(entries):
+            _expect_request(folder, *requests)
+        bound = bound_checkpoints(entries)
     refused: list[str] = []
     for step in reversed(folder.checkpoint_steps()):
         try:
@@ -86,8 +87,8 @@ def _artifact(manifest: Manifest, folder: RunFolder, path: Path) -> str | None:
     return None if signed is None else signed.sha256
 
 
-def _expect_request(folder: RunFolder, signed: str | None) -> None:
-    if signed != file_digest(folder.request, follow_symlinks=False).sha256:
+def _expect_request(folder: RunFolder, *signed: str | None) -> None:
+    if file_digest(folder.request, follow_symlinks=False).sha256 not in signed:
         raise CheckpointError(
             f"{folder.request}: not the request that was signed", "get the original file, or start a new run"
         )

@@ -30,6 +30,7 @@ from ndrepro.protocol.errors import NdreproError, TrainingFailed
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.messages import Request, Scores, read_json, write_json
 from provenance.attestation.key_home import KeyRing
+from provenance.attestation.ledger import Ledger
 from provenance.errors import ProvenanceError, StorageError
 from provenance.formats.metrics_log import ScalarLog, read_scalars
 from provenance.recording.recorder import Recorder
@@ -84,8 +85,8 @@ class RunAttempt:
         self._error: ProvenanceError | None = None
         self._account = run_account.Account(folder, request)
         self._watcher = Watcher(folder, request, observer)
-        self._checkpoints = CheckpointRecorder(folder, runs.checkpoint_record(folder), KeyRing(home))
-        self._recorder: Recorder = run_account.open_recorder(folder, request, runs, home)
+        self._recorder: Recorder = run_account.open_recorder(folder, request, document, runs, home)
+        self._checkpoints = CheckpointRecorder(folder, Ledger(runs.ledger), KeyRing(home))
 
     def end(self, code: Path, sandbox: Sandbox | None) -> AttemptEnd:
         """Train with the packages in ``code``, in ``sandbox`` if any, sign, tell the ledger, whatever goes wrong."""
@@ -157,7 +158,6 @@ class RunAttempt:
                 hashing=self._stops.raising(after=1),
                 contradiction=partial(contradiction, self._folder.root),
             )
-            self._checkpoints.remove()
             return manifest
         except KeyboardInterrupt:
             self._outcome = "interrupted"

@@ -30,6 +30,7 @@ from provenance.errors import ManifestError, SourceError
 from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.metrics_log import read_scalars
 from provenance.formats.strict_json import Field
+from provenance.ledger_entries.entry import CHECKPOINT
 from provenance.redaction.redact import redact_text
 
 ASSERTED = "asserted by the signer"
@@ -239,7 +240,8 @@ def _times_of(path: Path, *identity: int) -> Mapping[str, list[tuple[str, str]]]
     """Event and time of every entry in a ledger, by run: read once where many of its runs are verified."""
     found: dict[str, list[tuple[str, str]]] = {}
     for entry in Ledger(path).entries():
-        found.setdefault(entry.run, []).append((entry.event, entry.time))
+        if entry.event != CHECKPOINT:
+            found.setdefault(entry.run, []).append((entry.event, entry.time))
     return found
 
 

@@ -183,7 +183,7 @@ def resume(folder: RunFolder, options: RunOptions, observer: Observer) -> Finish
         here = engines.find(ContainerChoice.recorded(request.container), request.experiment.device)
         request = replace(request, container=here)
     keys = TrustPolicy.load(options.home).keys()
-    start = choose_start(folder, options.runs.checkpoint_record(folder), keys)
+    start = choose_start(folder, Ledger(options.runs.ledger), keys)
     observer.resuming(start.step, start.refused)
     request = replace(request, data=str(data), resume_step=start.step)
     with StopRequests() as stops:

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import ndrepro
+from ndrepro.execution.resumption.checkpoint_record import REQUEST
 from ndrepro.execution.runs.child_outcome import unreadable
 from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.layout import RunFolder, RunsFolder
-from ndrepro.protocol.messages import Container, Request, Scores, read_json
+from ndrepro.protocol.messages import Container, Request, Scores, json_bytes, read_json
 from ndrepro.protocol.project_folders import packages_of
 from ndrepro.protocol.run_kind import TRAINING_TYPE
 from ndrepro.protocol.training_record import (
@@ -39,6 +40,7 @@ from provenance.capture.unavailable import printable, unavailable
 from provenance.code.snapshot import CodeCopy
 from provenance.errors import ProvenanceError
 from provenance.formats.canonical_json import canonical_bytes
+from provenance.formats.digest import bytes_digest
 from provenance.formats.strict_json import Field
 from provenance.recording.recorder import Recorder, error_resource
 from provenance.redaction.redact import redact_arguments, redact_text
@@ -51,8 +53,10 @@ SET_BACK_SECONDS = 60
 NO_SOURCE: dict[str, Any] = {"unavailable": "the attempt ended before its source was captured"}
 
 
-def open_recorder(folder: RunFolder, request: Request, runs: RunsFolder, home: Path) -> Recorder:
-    """Take the folder's lock and write the ledger's first entry of this attempt."""
+def open_recorder(
+    folder: RunFolder, request: Request, document: Mapping[str, Any], runs: RunsFolder, home: Path
+) -> Recorder:
+    """Take the folder's lock and write the ledger's first entry of this attempt, which binds request.json."""
     return Recorder.open(
         folder.root,
         ledger=Ledger(runs.ledger),
@@ -65,6 +69,7 @@ def open_recorder(folder: RunFolder, request: Request, runs: RunsFolder, home: P
             external_parameters(request, data=redact_text(request.data), command=redact_arguments(sys.argv))
         ),
         builder=Builder(BUILDER, {"ndrepro": ndrepro.__version__, "python": sys.version.split()[0]}),
+        bound={REQUEST: bytes_digest(json_bytes(document))},
     )
 
 

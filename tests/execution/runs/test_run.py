@@ -133,7 +133,8 @@ def test_a_killed_parent_takes_its_child_along_and_leaves_a_beginning(
     wait_for(lambda: not alive(child))
     (folder,) = bench.options.runs.runs()
     assert not folder.manifest.exists()
-    assert [entry.event for entry in Ledger(bench.options.runs.ledger).entries()] == ["begun"]
+    began, *more = Ledger(bench.options.runs.ledger).entries()
+    assert began.event == "begun" and {entry.event for entry in more} <= {"checkpoint"}
     bench.resume(folder)
     assert_resumed_like(bench, folder, finished, ["killed", "completed"])
 
@@ -273,7 +274,8 @@ def test_two_runs_at_once_share_one_ledger(bench: Bench, reap: Callable[[object]
     first, second = bench.options.runs.runs()
     assert first.root != second.root
     assert verified(bench, first).ok and verified(bench, second).ok
-    assert len(Ledger(bench.options.runs.ledger).entries()) == 4
+    events = [entry.event for entry in Ledger(bench.options.runs.ledger).entries()]
+    assert (events.count("begun"), events.count("ended")) == (2, 2)
 
 
 def test_missing_data_are_refused_before_anything_begins(bench: Bench) -> None:
@@ -343,7 +345,8 @@ def test_a_full_disk_ends_in_no_half_manifest_and_a_ledger_that_says_so(small_di
         assert "space" in (error.message + error.cure).lower()
     filler.unlink()
     (folder,) = runs.runs()
-    events = [(entry.event, entry.fields.get("outcome")) for entry in Ledger(runs.ledger).entries()]
+    entries = (entry for entry in Ledger(runs.ledger).entries() if entry.event != "checkpoint")
+    events = [(entry.event, entry.fields.get("outcome")) for entry in entries]
     assert events in ([("begun", None), ("ended", "failed")], [("begun", None)])
     if ended is not None:
         assert ended.outcome == "failed"

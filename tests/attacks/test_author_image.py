@@ -1,0 +1,123 @@
+"""A container image of the author's in which nothing is trained: its Python copies prepared results into the folder.
+
+Before: the repetition ran in the same image, copied the same files, and was "identical" with every claim "checked":
+nothing of the verdict was computed outside what the author had chosen. The engine here is a stand-in; the image's
+Python, the recorder, the reviewer and the evaluation are real.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from dishonest_author import copied, edit_results, restate
+from forged_states import random_weights
+from real_runs import Bench
+from stand_in_engine import write_engine, write_image
+
+from ndrepro import api
+from ndrepro.execution.containers.engines import ContainerChoice
+from ndrepro.execution.runs.run import Finished
+from ndrepro.execution.verification.checks_by_kind import checks_of
+from ndrepro.protocol.errors import SandboxError
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.reproduction import Reproduction
+from provenance.attestation.key_home import KeyRing
+from provenance.attestation.trust import TrustPolicy
+from provenance.attestation.verify import verify
+
+COPIES = """#!{python} -S
+import os, shutil, sys
+if "ndrepro.training" not in sys.argv:
+    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+print("training", "...")
+for name in os.listdir({prepared!r}):
+    source, target = os.path.join({prepared!r}, name), os.path.join(sys.argv[-1], name)
+    (shutil.copytree if os.path.isdir(source) else shutil.copyfile)(source, target)
+"""
+OWN = ("manifest.dsse.json", "request.json", "log.txt", "source.patch", "untracked", ".lock")
+
+
+class Author:
+    """Someone with a key, an engine, and an image that holds prepared files."""
+
+    def __init__(self, root: Path, prepared: RunFolder) -> None:
+        self.bench = Bench(root / "author")
+        for name in OWN:
+            path = prepared.root / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        python = root / "python3"
+        python.write_text(COPIES.format(python=sys.executable, prepared=str(prepared.root)), encoding="utf-8")
+        python.chmod(0o755)
+        self.engine = write_engine(root / "bin", python)
+        choice = ContainerChoice.from_words("apptainer", write_image(root / "evil.sif").image)
+        self.bench.options = replace(self.bench.options, container=choice)
+
+
+def reviewed(root: Path, author: Author, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Reproduction]:
+    """What a reviewer with a key of his own finds, with the default options, each time that he asks."""
+    finished = author.bench.run("lenet_nd_4_digits")
+    assert (finished.outcome, finished.error) == ("completed", None)
+    home = root / "reviewer"
+    monkeypatch.setenv("NDREPRO_HOME", str(home))
+    TrustPolicy.load(home).add(KeyRing(author.bench.options.home).public_key_pem(), "author")
+    assert verify(finished.folder.root, trust=TrustPolicy.load(home), extra_checks=checks_of).ok
+
+    def reproduce() -> Reproduction:
+        found = api.reproduce(finished.folder.root, runs=root / "reviews", trust_code=True)
+        assert [judgement.verdict for judgement in found.judgements] == ["identical"], "as far as the image tells"
+        return found
+
+    return reproduce
+
+
+def statuses(found: Reproduction) -> dict[str, str]:
+    return {claim.name: claim.status for claim in found.claims}
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+
+
+@pytest.mark.usefixtures("engine")
+def test_invented_results_are_evaluated_outside_the_image(
+    honest: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = copied(honest.folder, tmp_path / "prepared")
+    random_weights(prepared)
+    restate(prepared)
+    edit_results(prepared, 4, test_accuracy=1.0, train_accuracy=1.0, test_loss=0.001)
+    found = reviewed(tmp_path, Author(tmp_path, prepared), monkeypatch)()
+    (evaluated,) = (claim for claim in found.claims if claim.name == "signed weights evaluated again")
+    print(evaluated.evidence)
+    assert (found.verdict, evaluated.status) == ("inconsistent", "failed")
+    assert "100.00% signed" in evaluated.evidence and "own environment" in evaluated.evidence
+    assert statuses(found)["data read outside the container image"] == "checked"
+
+
+@pytest.mark.usefixtures("engine")
+def test_what_an_image_alone_reports_confirms_no_run(
+    honest: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control: weights that were trained, by whom ever. Nobody is accused, and training was shown by nothing."""
+    prepared = copied(honest.folder, tmp_path / "prepared")
+    reproduce = reviewed(tmp_path, Author(tmp_path, prepared), monkeypatch)
+    found = reproduce()
+    claims = statuses(found)
+    assert found.verdict == "undecided" and claims["container image"] == "flagged"
+    assert claims["signed weights evaluated again"] == claims["data read outside the container image"] == "checked"
+    assert claims["libraries and loaded code"] == "not checked"
+
+    def refused(*_: object, **__: object) -> None:
+        raise SandboxError("no sandbox here")
+
+    monkeypatch.setattr("ndrepro.execution.reproduce.reexecute.evaluation_outside", refused)
+    found = reproduce()
+    (evaluated,) = (claim for claim in found.claims if claim.name == "signed weights evaluated again")
+    assert (found.verdict, evaluated.status) == ("undecided", "not checked") and "no sandbox here" in evaluated.evidence
