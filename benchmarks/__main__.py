@@ -35,6 +35,7 @@ BENCHMARKS: dict[str, Callable[[], Result | list[Result]]] = {
     "trail-bn": lambda: recording.trail("vgg16_bn_1"),
     "trail-nd": lambda: recording.trail("vgg16_nd_1"),
     "states": recording.state_digests,
+    "hashing": recording.epoch_hashing,
     "hook-start": observing.start_up,
     "hook-open": observing.opened_files,
     "hook-trail": observing.program_trail,

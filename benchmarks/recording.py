@@ -147,6 +147,43 @@ def state_digests(name: str = "resnet18_bn_1") -> Result:
     return result(what, values, 1.0, "% of an epoch")
 
 
+def epoch_hashing(name: str = "resnet18_bn_1") -> Result:
+    """All hashing that binds an epoch and a checkpoint after it, against the epoch's 391 steps of 128 images.
+
+    That is the state's digest by the training process; of the checkpoint the SHA-256 as the recorder first sees it and
+    once more when the run is signed, and the digest of the state in it, which is compared before that; and of the final
+    weights the same and their 64-bit hashes. A checkpoint after every epoch is the dearest setting.
+    """
+    from ndrepro.execution.resumption.recorded_states import checkpoint_state
+    from ndrepro.protocol.training_state import Place, read_tensors
+    from ndrepro.training.checkpoint import digest_state, save_checkpoint, save_weights
+    from provenance.formats.digest import file_digest
+    from provenance.formats.fingerprint import fingerprint
+    from provenance.formats.state_digest import tensors_digest
+
+    trained = Trained(name)
+    trained.step()
+    place = Place(391, 1, 0)
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint, weights = Path(folder, "checkpoint.safetensors"), Path(folder, "weights.safetensors")
+        save_checkpoint(checkpoint, place, Experiment.from_name(name), trained.net, trained.optimizer)
+        save_weights(weights, trained.net, {"experiment": name, "steps": 391})
+
+        def hashing() -> None:
+            digest_state(place, trained.net, trained.optimizer)
+            for path in (checkpoint, checkpoint, weights):
+                file_digest(path)
+            checkpoint_state(checkpoint)
+            final, _ = read_tensors(weights)
+            tensors_digest(final)
+            for tensor in final.values():
+                fingerprint(tensor)
+
+        values = [100 * value / 391 for value in ratios(lambda: trained.seconds(hashing), trained.step, 3)]
+    what = f"all hashing, per epoch of {name[: name.rindex('_')]} on {trained.device.type}"
+    return result(what, values, 1.0, "% of an epoch")
+
+
 class Trained:
     """A network and its optimizer on this machine's device, and the seconds of what is done with them."""
 
