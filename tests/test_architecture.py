@@ -63,8 +63,10 @@ WALLS: dict[str, Wall] = {
         "ndrepro.protocol provenance.attestation.manifest provenance.capture.unavailable"
     ),
     "ndrepro.protocol.run_kind": wall("ndrepro.protocol provenance.attestation.manifest"),
+    # Reads weights and checkpoints without torch.
     "ndrepro.protocol.training_state": wall(
-        "ndrepro.protocol provenance.errors provenance.formats.metrics_log provenance.formats.state_digest"
+        "ndrepro.protocol provenance.errors provenance.formats.metrics_log provenance.formats.state_digest",
+        "safetensors",
     ),
     "ndrepro.training": wall(
         "ndrepro ndrepro.training ndrepro.protocol provenance.errors provenance.capture.environment "
@@ -79,12 +81,6 @@ WALLS: dict[str, Wall] = {
     "ndrepro.execution": wall("ndrepro ndrepro.execution ndrepro.protocol provenance", "docker submitit optuna psutil"),
     # Reads the files of events that a program wrote.
     "ndrepro.execution.programs.metrics_files": wall("ndrepro.execution ndrepro.protocol provenance", "tensorboard"),
-    # Compares the final weights with the trail; safetensors reads them without torch.
-    "ndrepro.execution.runs.run_checks": wall("ndrepro.execution ndrepro.protocol provenance", "safetensors"),
-    # Reads checkpoints, also without torch.
-    "ndrepro.execution.resumption.recorded_states": wall(
-        "ndrepro.execution ndrepro.protocol provenance", "safetensors"
-    ),
     "ndrepro.execution.environments.doctor": wall("ndrepro.execution ndrepro.protocol provenance", "psutil"),
     # Which pins of the lock are for this platform.
     "ndrepro.execution.environments.main_environment": wall(
@@ -100,9 +96,7 @@ WALLS: dict[str, Wall] = {
         "ndrepro.analysis ndrepro.text ndrepro.protocol provenance", "numpy scipy pandas statsmodels threadpoolctl"
     ),
     # Measures the distance between two networks' weights.
-    "ndrepro.analysis.results.reproduction_evidence": wall(
-        "ndrepro.analysis ndrepro.protocol provenance", "numpy safetensors"
-    ),
+    "ndrepro.analysis.results.reproduction_evidence": wall("ndrepro.analysis ndrepro.protocol provenance", "numpy"),
     "ndrepro.report": wall(
         "ndrepro.report ndrepro.checklists ndrepro.analysis ndrepro.text ndrepro.protocol provenance",
         "numpy jinja2 markupsafe matplotlib",
