@@ -9,15 +9,21 @@
 
 ARG BASE_IMAGE=docker.io/nvidia/cuda:13.0.1-base-ubuntu24.04@sha256:f8ef28f579ea42a44b415d2c5d46f788e6a9b395c6c83f2929416e1fc192c143
 
+# `--build-context wheels=FOLDER` takes this place: wheels that are installed instead of asking an index.
+FROM scratch AS wheels
+
 FROM ${BASE_IMAGE} AS python
 # The state of the distribution's archive that packages come from, where the archive keeps its states (Ubuntu's does);
 # what was installed is listed in the image's /usr/share/ndrepro/packages.txt and in its bill of materials.
 ARG APT_SNAPSHOT=20260901T000000Z
+# The secret `ca`, certificates of a company's proxy for example, serves the build alone.
 # hadolint ignore=DL3008
-RUN rm -f /etc/apt/sources.list.d/cuda* \
-    && apt-get -q -o "APT::Snapshot=${APT_SNAPSHOT}" update \
-    && DEBIAN_FRONTEND=noninteractive apt-get -q -y -o "APT::Snapshot=${APT_SNAPSHOT}" \
-        install --no-install-recommends python3 ca-certificates \
+RUN --mount=type=secret,id=ca \
+    rm -f /etc/apt/sources.list.d/cuda* \
+    && if [ -e /run/secrets/ca ]; then CA=/run/secrets/ca; fi \
+    && set -- -q -o "APT::Snapshot=${APT_SNAPSHOT}" ${CA:+-o "Acquire::https::CAInfo=${CA}"} \
+    && apt-get "$@" update \
+    && DEBIAN_FRONTEND=noninteractive apt-get "$@" -y install --no-install-recommends python3 ca-certificates \
     && mkdir -p /usr/share/ndrepro \
     && dpkg-query -W -f '${Package} ${Version} ${Architecture}\n' > /usr/share/ndrepro/packages.txt \
     && find / -xdev -name __pycache__ -type d -prune -exec rm -rf {} + \
@@ -26,15 +32,21 @@ RUN rm -f /etc/apt/sources.list.d/cuda* \
 FROM python AS libraries
 ARG APT_SNAPSHOT=20260901T000000Z
 # hadolint ignore=DL3008
-RUN apt-get -q -o "APT::Snapshot=${APT_SNAPSHOT}" update \
-    && DEBIAN_FRONTEND=noninteractive apt-get -q -y -o "APT::Snapshot=${APT_SNAPSHOT}" \
-        install --no-install-recommends python3-venv \
+RUN --mount=type=secret,id=ca \
+    if [ -e /run/secrets/ca ]; then CA=/run/secrets/ca; fi \
+    && set -- -q -o "APT::Snapshot=${APT_SNAPSHOT}" ${CA:+-o "Acquire::https::CAInfo=${CA}"} \
+    && apt-get "$@" update \
+    && DEBIAN_FRONTEND=noninteractive apt-get "$@" -y install --no-install-recommends python3-venv \
     && rm -rf /var/lib/apt/lists/*
 ARG LOCK=runtime.lock
 COPY ${LOCK} /tmp/requirements.lock
 # The installer lives in an environment of its own and installs into another, which therefore has none. The wheels are
 # fetched first, so that what was installed is known by its hashes (the bill of materials has them).
-RUN python3 -m venv /tmp/installer \
+RUN --mount=type=secret,id=ca --mount=type=secret,id=pip_conf --mount=type=bind,from=wheels,target=/run/wheels \
+    if [ -e /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi \
+    && if [ -e /run/secrets/pip_conf ]; then export PIP_CONFIG_FILE=/run/secrets/pip_conf; fi \
+    && if ls /run/wheels/*.whl > /dev/null 2>&1; then export PIP_NO_INDEX=1 PIP_FIND_LINKS=/run/wheels; fi \
+    && python3 -m venv /tmp/installer \
     && python3 -m venv --without-pip /opt/ndrepro \
     && /tmp/installer/bin/pip download --quiet --disable-pip-version-check --no-cache-dir \
         --no-deps --only-binary :all: --require-hashes --dest /tmp/wheels -r /tmp/requirements.lock \

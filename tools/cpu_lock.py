@@ -1,22 +1,29 @@
-"""Writes a lock for machines without a GPU: ``python tools/cpu_lock.py WHEELHOUSE LOCK``.
+"""Writes a lock for machines without a GPU: ``python tools/cpu_lock.py WHEELS LOCK [--python VERSION …]``.
 
 It is runtime.lock but for torch: its CPU build is a fifth of the size, needs none of the CUDA libraries, and is
 published beside the other builds under the local version ``+cpu``. pip is asked for it wherever pip is set up to look,
-and its hash is that of the file found. Where pip finds none, the lock is runtime.lock itself, CUDA libraries and all,
-which works anywhere and costs some gigabytes.
+and its hashes are those of the files found: one for each ``--python``, which is the Python of the base image (3.11 in
+Debian bookworm, 3.12 in Ubuntu 24.04; otherwise the one that runs this). Where pip finds none, the lock is runtime.lock
+itself, CUDA libraries and all, which works anywhere and costs some gigabytes.
 
 torchvision is left out beside the CPU build: the release that is pinned belongs to the CUDA build, and no network for
-small images needs it. Every wheel of the lock is put into WHEELHOUSE, so that an image can be built without a network.
+small images needs it. Every wheel of the lock is put into WHEELS, so that an image can be built without an index
+(``tools/image.py build --lock LOCK --wheels WHEELS``).
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.tags import platform_tags
 
 from ndrepro.execution.environments.lockfile import normalized
 
@@ -32,16 +39,22 @@ def entries(lock: str) -> Iterator[tuple[str, str]]:
         yield normalized(match[1]), match[0]
 
 
-def cpu_torch(lock: str, wheelhouse: Path) -> str | None:
-    """The pin of torch's CPU build, whose wheel is put into ``wheelhouse``; None where pip finds none."""
+def cpu_torch(lock: str, wheels: Path, pythons: Sequence[str]) -> str | None:
+    """The pin of torch's CPU build, whose wheels are put into ``wheels``; None where pip finds none for a Python."""
     version = re.search(r"(?m)^torch==(\S+)", lock)
     assert version is not None
     pin = f"torch=={version[1]}+cpu"
-    if not pip("download", "--quiet", "--no-deps", "--dest", str(wheelhouse), pin):
-        return None
-    wheel = next(wheelhouse.glob("torch-*+cpu*.whl"))
-    with wheel.open("rb") as stream:
-        return f"{pin} \\\n    --hash=sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}\n"
+    for python in pythons:
+        if not download(wheels, python, "--no-deps", pin):
+            print(f"{pin}: pip finds no wheel for Python {python}", file=sys.stderr)
+            return None
+    hashes = sorted(_sha256(wheel) for wheel in wheels.glob(f"torch-{version[1]}+cpu-*.whl"))
+    return " \\\n".join([pin, *(f"    --hash=sha256:{each}" for each in hashes)]) + "\n"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _for_cuda(name: str) -> bool:
@@ -50,25 +63,55 @@ def _for_cuda(name: str) -> bool:
     return libraries or name == "torch" or name in CUDA_ONLY
 
 
-def pip(*arguments: str) -> bool:
-    """Run pip as this machine has it set up; whether it succeeded."""
-    return subprocess.run([sys.executable, "-m", "pip", *arguments], stderr=subprocess.DEVNULL).returncode == 0
+def download(wheels: Path, python: str, *arguments: str) -> bool:
+    """Have pip, as this machine has it set up, put wheels for a Python into a folder; whether it succeeded."""
+    platforms = [word for tag in platform_tags() for word in ("--platform", tag)]
+    target = ["--only-binary", ":all:", "--python-version", python, *platforms]
+    words = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(wheels), *target, *arguments]
+    return subprocess.run(words).returncode == 0
 
 
-def write(wheelhouse: Path, target: Path) -> None:
-    """Write the lock and fetch its wheels. Raises CalledProcessError where one cannot be had."""
-    wheelhouse.mkdir(parents=True, exist_ok=True)
+def for_python(text: str, python: str) -> str | None:
+    """A pin without its marker, where that holds for a Python; pip would ask the Python that runs it."""
+    written, separator, rest = text.partition(" \\\n")
+    requirement = Requirement(written)
+    if requirement.marker and not requirement.marker.evaluate(
+        {"python_version": python, "python_full_version": f"{python}.0"}
+    ):
+        return None
+    return f"{requirement.name}{requirement.specifier}{separator}{rest}"
+
+
+def write(wheels: Path, target: Path, pythons: Sequence[str]) -> None:
+    """Write the lock and fetch its wheels."""
+    wheels.mkdir(parents=True, exist_ok=True)
     lock = (ROOT / "runtime.lock").read_text(encoding="utf-8")
-    torch = cpu_torch(lock, wheelhouse)
-    pins = [text for name, text in entries(lock) if torch is None or not _for_cuda(name)]
-    target.write_text("".join([*pins, torch or ""]), encoding="utf-8")
-    fetch = ["download", "--quiet", "--no-deps", "--only-binary", ":all:", "--require-hashes"]
-    words = [*fetch, "--find-links", str(wheelhouse), "--dest", str(wheelhouse), "-r", str(target)]
-    subprocess.run([sys.executable, "-m", "pip", *words], check=True)
-    print(f"{target}: {len(pins) + bool(torch)} pins, torch {'for the CPU' if torch else 'with CUDA'}")
+    torch = cpu_torch(lock, wheels, pythons)
+    pins = [text for name, text in entries(lock) if torch is None or not _for_cuda(name)] + ([torch] if torch else [])
+    target.write_text("".join(pins), encoding="utf-8")
+    for python in pythons:
+        with tempfile.NamedTemporaryFile("w", suffix=".lock") as file:
+            file.write("".join(text for pin in pins if (text := for_python(pin, python))))
+            file.flush()
+            if not download(
+                wheels, python, "--no-deps", "--require-hashes", "--find-links", str(wheels), "-r", file.name
+            ):
+                sys.exit(
+                    f"error: {target}: pip cannot fetch its wheels for Python {python}: see above\n"
+                    "  hint: set pip up to find them (its index-url or find-links), then repeat the command"
+                )
+    print(f"{target}: {len(pins)} pins, torch {'for the CPU' if torch else 'with CUDA'}, Python {', '.join(pythons)}")
+
+
+def main() -> None:
+    """The command line above."""
+    parser = argparse.ArgumentParser(prog="python tools/cpu_lock.py", description=__doc__.splitlines()[0])
+    parser.add_argument("wheels", type=Path, metavar="WHEELS", help="the folder for the wheels")
+    parser.add_argument("lock", type=Path, metavar="LOCK", help="the file to write")
+    parser.add_argument("--python", action="append", metavar="VERSION", help="of the base image, e.g. 3.12; repeatable")
+    given = parser.parse_args()
+    write(given.wheels, given.lock, given.python or [f"{sys.version_info.major}.{sys.version_info.minor}"])
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit(__doc__)
-    write(Path(sys.argv[1]), Path(sys.argv[2]))
+    main()

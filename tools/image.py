@@ -6,13 +6,15 @@
 
 Only what is committed goes in, laid out as git archives it, and every time in the image is the commit's: whoever
 builds the same commit on the same base gets the same digest. The builder is podman or docker, whichever is there
-(``--engine``); --volume, for proxies and mirrors of one's own, is handed on to podman.
+(``--engine``). Where packages come from elsewhere, --wheels, --pip-conf, --ca and the environment's variables of
+proxies reach the build with either, and leave nothing in the image.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -26,6 +28,8 @@ import image_archive
 
 ROOT = Path(__file__).resolve().parents[1]
 TAG = "ndrepro:latest"
+# build arguments that both builders know of themselves, in either case, and keep out of the image
+PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -36,7 +40,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--tag", default=TAG)
     parser.add_argument("--base", help="another base image than the Dockerfile's")
     parser.add_argument("--lock", type=Path, help="another lock than runtime.lock")
-    parser.add_argument("--volume", action="append", default=[], metavar="HERE:THERE", help="for the build only")
+    parser.add_argument("--wheels", type=Path, metavar="FOLDER", help="wheels to install instead of asking an index")
+    parser.add_argument("--pip-conf", type=Path, metavar="FILE", help="pip's configuration during the build")
+    parser.add_argument("--ca", type=Path, metavar="FILE", help="certificates (PEM) that the build trusts")
     parser.add_argument("--no-cache", action="store_true")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args(arguments)
@@ -45,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.exit("error: neither podman nor docker is there\n  hint: install one, e.g. apt install podman")
     try:
         if given.command == "build":
-            print(build(engine, given.tag, given.base, given.lock, given.volume, given.no_cache))
+            print(build(engine, given.tag, given.base, given.lock, sources(given), given.no_cache))
         elif given.command == "sif":
             print(to_sif(engine, given.tag, given.out or ROOT / "dist" / "ndrepro.sif"))
         else:
@@ -56,8 +62,8 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def build(engine: str, tag: str, base: str | None, lock: Path | None, volumes: list[str], no_cache: bool) -> str:
-    """Build and tag; the image's digest. ``lock`` takes the place of the tree's own."""
+def build(engine: str, tag: str, base: str | None, lock: Path | None, sources: list[str], no_cache: bool) -> str:
+    """Build and tag; the image's digest. ``lock`` takes the place of the tree's own, ``sources`` are options."""
     commit = git("rev-parse", "HEAD")
     seconds = int(git("show", "--no-patch", "--format=%ct", "HEAD"))
     created = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -70,16 +76,25 @@ def build(engine: str, tag: str, base: str | None, lock: Path | None, volumes: l
             shutil.copyfile(lock, tree / "runtime.lock")
             (tree / "runtime.lock").chmod(0o644)
         words = [word for name, value in choices.items() for word in ("--build-arg", f"{name}={value}")]
-        words += ["--no-cache"] if no_cache else []
+        words += [*sources, *(["--no-cache"] if no_cache else [])]
         words += ["--tag", f"ndrepro:{commit[:12]}", "--tag", tag, str(tree)]
         if engine == "podman":
-            volume = [word for each in volumes for word in ("--volume", each)]
-            subprocess.run(
-                ["podman", "build", "--timestamp", str(seconds), *volume, *words], check=True, stdout=sys.stderr
-            )
+            subprocess.run(["podman", "build", "--timestamp", str(seconds), *words], check=True, stdout=sys.stderr)
         else:
             build_with_docker(words, tag, seconds)
     return digest(engine, tag)
+
+
+def sources(given: argparse.Namespace) -> list[str]:
+    """The builder's options for where packages come from: a context, secrets, and arguments that no layer keeps."""
+    for path in (given.wheels, given.pip_conf, given.ca):
+        if path is not None and not path.exists():
+            sys.exit(f"error: {path}: no such file or folder\n  hint: tools/cpu_lock.py fetches wheels")
+    words = ["--build-context", f"wheels={given.wheels.resolve()}"] if given.wheels else []
+    for name, path in (("pip_conf", given.pip_conf), ("ca", given.ca)):
+        words += ["--secret", f"id={name},src={path.resolve()}"] if path else []
+    proxies = [name for name in os.environ if name.lower() in PROXIES and os.environ[name]]
+    return words + [word for name in sorted(proxies) for word in ("--build-arg", f"{name}={os.environ[name]}")]
 
 
 def build_with_docker(words: Sequence[str], tag: str, seconds: int) -> None:

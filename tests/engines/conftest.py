@@ -63,8 +63,13 @@ def clone(scratch: Path) -> Path:
 @pytest.fixture(scope="session")
 def cpu_lock(clone: Path, scratch: Path) -> Path:
     """The lock with torch for the CPU; its wheels lie in ``wheels`` beside it."""
-    run(sys.executable, str(clone / "tools" / "cpu_lock.py"), str(scratch / "wheels"), str(scratch / "cpu.lock"))
-    (scratch / "pip.conf").write_text("[global]\nno-index = true\nfind-links = /wheels\n", encoding="utf-8")
+    run(
+        sys.executable,
+        str(clone / "tools" / "cpu_lock.py"),
+        str(scratch / "wheels"),
+        str(scratch / "cpu.lock"),
+        "--python=3.11",
+    )
     return scratch / "cpu.lock"
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import real_slurm
-from real_engines import CA, need
+from real_engines import need, sources
 from runbook_commands import RUNBOOKS, run_all
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(1200)]
@@ -39,10 +39,7 @@ def runbook(name: str) -> Path:
 
 def test_the_laptops(base: str, cpu_lock: Path, variables: dict[str, str]) -> None:
     """On a base without CUDA, with torch for the CPU; otherwise as it stands there."""
-    folder = cpu_lock.parent
-    words = [f"--engine podman --base {base} --lock {cpu_lock}"]
-    words += [f"--volume {folder}/pip.conf:/etc/pip.conf:ro --volume {folder}/wheels:/wheels:ro"]
-    words += [f"--volume {CA}:{CA}:ro"] if CA.exists() else []
+    words = [f"--engine podman --base {base} --lock {cpu_lock}", *sources(cpu_lock)]
     run_all(runbook("laptop"), {**variables, "ARGS": " ".join(words)})
 
 

@@ -42,9 +42,12 @@ def run(*words: str, cwd: Path = ROOT, **variables: str) -> str:
     return done.stdout
 
 
+def sources(lock: Path) -> list[str]:
+    """Where the build's packages come from: the wheels beside the lock, and this machine's certificates."""
+    return [f"--wheels={lock.parent / 'wheels'}", *([f"--ca={CA}"] if CA.exists() else [])]
+
+
 def build(clone: Path, tag: str, base: str, lock: Path, *more: str, **variables: str) -> str:
     """Build the image as `make image` does; its digest."""
-    volumes = [f"--volume={lock.parent / 'pip.conf'}:/etc/pip.conf:ro", f"--volume={lock.parent / 'wheels'}:/wheels:ro"]
-    volumes += [f"--volume={CA}:{CA}:ro"] if CA.exists() else []
     words = [sys.executable, str(clone / "tools" / "image.py"), "build", "--engine", "podman", "--tag", tag]
-    return run(*words, "--base", base, "--lock", str(lock), *volumes, *more, cwd=clone, **variables).split()[-1]
+    return run(*words, "--base", base, "--lock", str(lock), *sources(lock), *more, cwd=clone, **variables).split()[-1]
