@@ -6,6 +6,7 @@ The images are small, of a bare Debian: what is tried is how images are built an
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +19,10 @@ from ndrepro.execution.containers.container_spec import Enclosure
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(300)]
 DOCKERFILE = """ARG BASE_IMAGE
+FROM scratch AS wheels
 FROM ${BASE_IMAGE}
-RUN --network=none mkdir /made && touch /made/now
+RUN --network=none --mount=type=secret,id=ca --mount=type=bind,from=wheels,target=/run/wheels \\
+    mkdir /made && touch /made/now && cat /run/wheels/* /run/secrets/ca 2>/dev/null || true
 COPY f /made/f
 ARG BASE_DIGEST=none
 LABEL org.opencontainers.image.base.digest="${BASE_DIGEST}"
@@ -86,6 +89,30 @@ def test_two_builds_of_a_commit_have_one_digest(daemon: Daemon, repository: Path
     assert digest == (manifest if daemon.folder.name == "containerd" else ""), "of a manifest, where there is one"
     found = docker_engine.find("docker", "small:1")
     assert found.identifier == first
+
+
+def test_wheels_and_certificates_reach_the_build_and_leave_nothing(
+    daemon: Daemon, repository: Path, base: str, tmp_path: Path
+) -> None:
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "wheels" / "one.whl").write_text("of a wheel\n", encoding="utf-8")
+    (tmp_path / "ca.pem").write_text("of a certificate\n", encoding="utf-8")
+    words = ["python3", "tools/image.py", "build", "--engine=docker", "--tag=small:2", f"--base={base}", "--no-cache"]
+    given = [f"--wheels={tmp_path / 'wheels'}", f"--ca={tmp_path / 'ca.pem'}"]
+    environment = {**os.environ, **daemon.variables, "HTTPS_PROXY": "http://proxy.example:1"}
+    built = [
+        subprocess.run([*words, *more], cwd=repository, env=environment, capture_output=True, text=True)
+        for more in ([], given)
+    ]
+    seen = [(" of a wheel" in each.stderr, " of a certificate" in each.stderr) for each in built]
+    assert seen == [(False, False), (True, True)], built[1].stderr
+    assert built[0].stdout == built[1].stdout, "one digest"
+    history = run("docker", "history", "--no-trunc", "small:2", **daemon.variables)
+    assert "proxy.example" not in history
+    missing = subprocess.run(
+        [*words, "--ca=nowhere.pem"], cwd=repository, env=environment, capture_output=True, text=True
+    )
+    assert "error: nowhere.pem: no such file or folder" in missing.stderr
 
 
 def test_a_container_writes_as_its_caller_and_is_heard_before_its_log_is_open(
