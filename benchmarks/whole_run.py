@@ -51,7 +51,7 @@ def _recorded_epochs(experiment: Experiment, images: int, folder: RunFolder) -> 
     from ndrepro.training.train_run import build, choose_device, make_batches
     from ndrepro.training.trainer import Trainer
 
-    data = Images("random", _split(images), _split(images // 5), (), (), None)
+    data = Images("random", _split(images), _split(images // 5), (), (), None, "random")
     net = build(experiment)
     optimizer = make_optimizer(net, experiment)
     batches = make_batches(data, experiment, choose_device("cpu"))
