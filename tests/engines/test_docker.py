@@ -115,6 +115,15 @@ def test_wheels_and_certificates_reach_the_build_and_leave_nothing(
     assert "error: nowhere.pem: no such file or folder" in missing.stderr
 
 
+def test_selinux_labels_are_off_where_the_daemon_has_them(daemon: Daemon, base: str) -> None:
+    """SELinux itself is not to be had on every machine; that the daemon takes the option is seen."""
+    options = docker_engine.security_options("['name=seccomp,profile=builtin', 'name=selinux', 'name=cgroupns']")
+    assert options == ["no-new-privileges", "label=disable"]
+    assert docker_engine.security_options("['name=seccomp,profile=builtin']") == ["no-new-privileges"]
+    words = ["docker", "run", "--rm", "--network=none", *(f"--security-opt={each}" for each in options), base, "true"]
+    run(*words, **daemon.variables)
+
+
 def test_a_container_writes_as_its_caller_and_is_heard_before_its_log_is_open(
     daemon: Daemon, base: str, tmp_path: Path
 ) -> None:

@@ -143,7 +143,8 @@ class ContainerProcess:
 
 def _create(client: DockerClient, engine: str, image: str, enclosure: Enclosure) -> Container:
     """Create the container, as the user that the caller is on the machine."""
-    user, namespace = _caller(client, engine)
+    daemon = str(client.info().get("SecurityOptions") or ())
+    user, namespace = _caller(daemon, engine)
     command = list(enclosure.command)
     if enclosure.log is not None:
         command = ["sh", "-c", 'exec "$@" >>"$0" 2>&1', str(enclosure.log), *command]
@@ -155,12 +156,22 @@ def _create(client: DockerClient, engine: str, image: str, enclosure: Enclosure)
         user=user,
         working_dir="/tmp",
         labels={_LABEL: enclosure.label, _PARENT: str(os.getpid())},
-        host_config={**_host_config(client, engine, enclosure), "UsernsMode": namespace},
+        host_config={**_host_config(client, engine, enclosure, security_options(daemon)), "UsernsMode": namespace},
     )
     return client.containers.get(created["Id"])
 
 
-def _caller(client: DockerClient, engine: str) -> tuple[str, str]:
+def security_options(daemon: str) -> list[str]:
+    """The options of a container whose engine describes itself in these words.
+
+    Under SELinux a container may not touch the host's files unless they are relabelled, which would change the caller's
+    data for good: its labels are switched off instead. What it may do is still bounded by its user, its mounts and its
+    capabilities.
+    """
+    return ["no-new-privileges", *(["label=disable"] if "name=selinux" in daemon else [])]
+
+
+def _caller(daemon: str, engine: str) -> tuple[str, str]:
     """The user inside that is the caller outside, and the user namespace for it.
 
     The SDK's own interface knows no namespace but "host", so this goes through the API's.
@@ -168,13 +179,12 @@ def _caller(client: DockerClient, engine: str) -> tuple[str, str]:
     same = f"{os.getuid()}:{os.getgid()}"
     if engine == "podman":
         return same, "keep-id" if os.getuid() else ""
-    options = str(client.info().get("SecurityOptions") or ())
-    if "name=rootless" in options:
+    if "name=rootless" in daemon:
         return "0:0", ""
-    return same, "host" if "name=userns" in options else ""
+    return same, "host" if "name=userns" in daemon else ""
 
 
-def _host_config(client: DockerClient, engine: str, enclosure: Enclosure) -> dict[str, Any]:
+def _host_config(client: DockerClient, engine: str, enclosure: Enclosure, security: list[str]) -> dict[str, Any]:
     """The part of the container's settings that is the machine's, in the API's words."""
     from docker.types import DeviceRequest, Mount
 
@@ -188,7 +198,7 @@ def _host_config(client: DockerClient, engine: str, enclosure: Enclosure) -> dic
         tmpfs={"/tmp": "size=1g"},
         network_mode="none",
         cap_drop=["ALL"],
-        security_opt=["no-new-privileges"],
+        security_opt=security,
         mem_limit=enclosure.memory_bytes,
         pids_limit=PROCESSES,
         device_requests=requests if enclosure.gpu else None,
