@@ -90,10 +90,8 @@ def recorded_tree(at_hand: ScratchRepository, state: SourceState, whose: str, ca
     Raises SourceError where the commit is not at hand, or the patch is not the recorded one.
     """
     index = at_hand.new_index()
-    try:
-        index.ask("read-tree", f"{state.commit}^{{tree}}")
-    except SourceError:
-        raise SourceError(f"no repository at hand has {whose} commit {(state.commit or '')[:12]}") from None
+    _expect_commit(at_hand, state, whose)
+    index.ask("read-tree", f"{state.commit}^{{tree}}")
     patch = state.recorded.get("patch")
     if not is_clean(patch):
         path = signed_file(state, PATCH, patch, f"{whose} {PATCH}")
@@ -105,6 +103,13 @@ def recorded_tree(at_hand: ScratchRepository, state: SourceState, whose: str, ca
             caveats.append(f"{omitted} of {whose} changed files are not in its patch")
     _add_untracked(at_hand, index, state, whose, caveats)
     return index.line("write-tree", "--missing-ok")
+
+
+def _expect_commit(at_hand: ScratchRepository, state: SourceState, whose: str) -> None:
+    try:
+        at_hand.repository.ask("cat-file", "-e", f"{state.commit}^{{tree}}")
+    except SourceError:
+        raise SourceError(f"no repository at hand has {whose} commit {(state.commit or '')[:12]}") from None
 
 
 def check_out(state: SourceState, repository: Path, place: Path) -> tuple[str, ...]:
@@ -120,7 +125,12 @@ def check_out(state: SourceState, repository: Path, place: Path) -> tuple[str, .
         raise SourceError("the run recorded no commit")
     caveats: list[str] = []
     with tempfile.TemporaryDirectory(prefix="ndrepro-tree-") as scratch:
-        at_hand = borrowing(Path(scratch), [repository], state.commit)
+        lent, own = Path(scratch, "lent"), Path(scratch, "own")
+        for folder in (lent, own):
+            folder.mkdir()
+        borrowed = borrowing(lent, [repository], state.commit)
+        _expect_commit(borrowed, state, "the run's")
+        at_hand = borrowed.own_copy(state.commit, own)
         tree = recorded_tree(at_hand, state, "the run's", caveats)
         converted = members(state.recorded.get("converted"))
         names: Sequence[str] = texts(converted.get("files"))

@@ -84,14 +84,14 @@ class Repository:
         """What git prints, without the end of its last line."""
         return self.ask(*arguments).removesuffix("\n")
 
-    def stream(self, sink: Sink, *arguments: str) -> None:
+    def stream(self, sink: Sink, *arguments: str, stdin: Path | None = None) -> None:
         """What git prints, piece by piece into ``sink``: a difference may be larger than the memory."""
         # git may have more to complain than a pipe holds
-        with open(os.devnull, "rb") as nothing, tempfile.TemporaryFile() as errors:
+        with open(stdin or os.devnull, "rb") as given, tempfile.TemporaryFile() as errors:
             try:
                 process = subprocess.Popen(
                     self._command(arguments),
-                    stdin=nothing,
+                    stdin=given,
                     stdout=subprocess.PIPE,
                     stderr=errors,
                     env=self._environment(),

@@ -3,6 +3,9 @@
 Nothing is written to the repositories whose objects are borrowed, and no attribute or filter of theirs is in force:
 bytes go in and come out as they are. Nor is the user's own configuration: a filter or hook that it defines would run on
 files that somebody else wrote, Git LFS for one would ask a server that these files name.
+
+git reads an object by its name without a look at whether its bytes have that name. What somebody else's repository
+holds is therefore copied first (``own_copy``), as a fetch does it, which names every object by its bytes.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from provenance.errors import SourceError
 from provenance.git.repository import Repository
 
 FILE, EXECUTABLE, LINK, SUBMODULE = "100644", "100755", "120000", "160000"
@@ -69,6 +73,28 @@ class ScratchRepository:
         self._attributes = folder / ".git" / "info" / "attributes"
         self._attributes.parent.mkdir(exist_ok=True)
         self._attributes.write_text(_NEUTRAL)
+
+    def own_copy(self, commit: str, folder: Path) -> ScratchRepository:
+        """A repository in the empty ``folder`` that has the commit's tree and files, and borrows nothing.
+
+        Raises SourceError where an object is missing, or holds other bytes than its name says.
+        """
+        listing, pack = self.repository.folder / "listing", self.repository.folder / "pack"
+        plain = replace(self.repository, settings={**self.repository.settings, "core.commitGraph": "false"})
+        listing.write_text(plain.ask("rev-list", "--objects", "--no-object-names", "--no-walk", commit))
+        with open(pack, "wb") as sink:
+            plain.stream(sink, "pack-objects", "--stdout", "--quiet", stdin=listing)
+        own = ScratchRepository(folder, (), self._name_length)
+        own.repository.ask("index-pack", "--stdin", stdin=pack)
+        pack.unlink()
+        try:
+            own.repository.ask("rev-list", "--objects", "--quiet", "--no-walk", commit)
+        except SourceError as error:
+            raise SourceError(
+                f"an object of commit {commit[:12]} holds other bytes than its name says ({error.message})",
+                "the repository is damaged, or was tampered with: see `git fsck` there, and clone it from its origin",
+            ) from None
+        return own
 
     def add_blob(self, data: bytes) -> str:
         """Store bytes as a loose object (gitformat-loose: header and content, deflated) and return its name."""
