@@ -26,9 +26,10 @@ from ndrepro.execution.runs.run import Finished
 from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.errors import SandboxError
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.reproduction import Reproduction
+from ndrepro.reproduction import Reproduction, verified_copy
+from provenance.attestation.countersignature import countersign
 from provenance.attestation.key_home import KeyRing
-from provenance.attestation.trust import TrustPolicy
+from provenance.attestation.trust import OWN_NAME, TrustPolicy
 from provenance.attestation.verify import verify
 
 COPIES = """#!{python} -S
@@ -78,6 +79,20 @@ def reviewed(root: Path, author: Author, monkeypatch: pytest.MonkeyPatch) -> Cal
 
 def statuses(found: Reproduction) -> dict[str, str]:
     return {claim.name: claim.status for claim in found.claims}
+
+
+def test_a_countersigned_run_is_not_the_reviewer_s_own(honest: Finished, author: Bench, tmp_path: Path) -> None:
+    """Before, who signed an author's manifest answered for the image in it, and for who may write to its data."""
+    folder, home = copied(honest.folder, tmp_path), tmp_path / "reviewer"
+    shutil.copy(author.options.runs.ledger, tmp_path / "runs" / "ledger.jsonl")
+    TrustPolicy.load(home).add(KeyRing(author.options.home).public_key_pem(), "author")
+    digest = verify(folder.root, trust=TrustPolicy.load(home)).payload_digest
+    assert digest is not None
+    countersign(folder.manifest, digest, KeyRing(home))
+    assert OWN_NAME in verify(folder.root, trust=TrustPolicy.load(home)).signers
+    for whose, own in ((home, False), (author.options.home, True)):
+        options = replace(author.options, home=whose)
+        assert verified_copy(folder, options, tmp_path / whose.name).own is own
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def image_claim(request: Request, *, named: bool) -> ClaimCheck | None:
 
     Args:
         request: what the repetition was asked.
-        named: the reviewer named the image, or signed the run, and so answers for it.
+        named: the reviewer named the image, or recorded the run, and so answers for it.
     """
     if request.container is None:
         return None

@@ -49,7 +49,8 @@ _EVALUATION = Path("ndrepro/training/evaluation_run.py")
 class Original:
     """The run that is run again: its folder, and its manifest, verified by the caller.
 
-    ``copied`` is where ``folder`` is a private copy of the author's; ``own``: this machine's own key signed it.
+    ``copied`` is where ``folder`` is a private copy of the author's; ``own``: this machine's own key began and signed
+    it.
     """
 
     folder: RunFolder
