@@ -8,7 +8,7 @@ ManifestError.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -187,7 +187,7 @@ class TrainingRecord:
             code=code,
             code_digest=(code.digest or {}).get("sha256"),
             continued_digest=(continued.digest or {}).get("sha256"),
-            distributions=dict(_distributions(manifest)),
+            distributions=recorded_distributions(manifest),
             datasets=tuple(RecordedDataset.of(i) for i in manifest.dependencies if i.name.startswith(DATASET)),
             census=census,
             parameters=whole(census.get("trainable_parameters")),
@@ -243,13 +243,25 @@ class TrainingRecord:
         return None if first is None or epochs is None else (first, epochs)
 
 
-def _distributions(manifest: Manifest) -> Iterator[tuple[str, RecordedDistribution]]:
+def recorded_distributions(manifest: Manifest) -> dict[str, RecordedDistribution]:
+    """The distributions that a manifest of any kind of run names, by their names."""
+    found = {}
     for item in manifest.dependencies:
         if (named := item.distribution) is not None:
             (name, version), digest = named, (item.digest or {}).get("sha256")
             content = (item.annotations or {}).get("content_sha256")
-            known = RecordedDistribution(version, digest, content if isinstance(content, str) else None)
-            yield name, known
+            found[name] = RecordedDistribution(version, digest, content if isinstance(content, str) else None)
+    return found
+
+
+def installed_distributions(captured: Mapping[str, Any]) -> dict[str, RecordedDistribution]:
+    """The distributions of a captured environment (``provenance.capture.distributions``), as a manifest has them."""
+    found = {}
+    for item in captured["installed"]:
+        # a version that is not known is told by the digests alone
+        version, digest = (item[name] if isinstance(item[name], str) else "" for name in ("version", "record_sha256"))
+        found[item["name"]] = RecordedDistribution(version, digest or None, item.get("content_sha256"))
+    return found
 
 
 def _scores(row: Any) -> Scores | None:

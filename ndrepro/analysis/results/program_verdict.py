@@ -23,11 +23,12 @@ from typing import Any
 from ndrepro.analysis.results.reproduction_claims import Tolerance
 from ndrepro.analysis.results.reproduction_verdict import Judgement
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.program_record import files_in
+from ndrepro.protocol.program_record import ProgramRecord, files_in
 from ndrepro.protocol.verdicts import (
     CHECKED,
     CLOSE,
     FAILED,
+    FLAGGED,
     IDENTICAL,
     INCONSISTENT,
     NOT_CHECKED,
@@ -54,18 +55,21 @@ _NOT_WRITTEN = "not written by this run"
 class ProgramResults:
     """What one of the two runs left: its folder, exit code, outputs by path, and rows of metrics.
 
-    ``outputs`` have the SHA-256, or ``None`` where it is not known.
+    ``outputs`` have the SHA-256, or ``None`` where it is not known. ``python`` is the version that ran, "" for none.
     """
 
     folder: RunFolder
     exit_code: Any
     outputs: Mapping[str, str | None]
     rows: tuple[Mapping[str, Any], ...]
+    python: str = ""
 
     @classmethod
     def of_program(cls, folder: RunFolder, manifest: Manifest) -> ProgramResults:
         """A run of ``ndrepro record``."""
-        return cls(folder, manifest.exit_code, _outputs(folder.outputs), _rows(folder.metrics))
+        ran = ProgramRecord.of(manifest).interpreters
+        python = ran[0].version if ran else ""
+        return cls(folder, manifest.exit_code, _outputs(folder.outputs), _rows(folder.metrics), python)
 
     @classmethod
     def of_script(cls, folder: RunFolder, manifest: Manifest) -> ProgramResults:
@@ -112,6 +116,8 @@ def judge_program(
     outputs, metrics = _compare_outputs(then, now), _compare_metrics(then, now, tolerance)
     trail, divergence, largest, steps = _compare_trails(then.folder, now.folder, tolerance)
     verdict, because = _verdict(ending, outputs, metrics, trail, "" if whole else inputs.evidence)
+    if inputs.status == FLAGGED:  # equal results are those of whatever it read
+        verdict, because = UNDECIDED, f"inputs: {inputs.evidence}"
     parts = (part.as_claim(verdict) for part in (outputs, metrics, trail))
     return Judgement(
         verdict=verdict,

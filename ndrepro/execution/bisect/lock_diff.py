@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ndrepro.execution.environments.add_cell import PLATFORM
-from ndrepro.execution.environments.interpreters import uv_executable, uv_variables
+from ndrepro.execution.environments.interpreters import shield_from_configuration, uv_executable, uv_variables
 from ndrepro.execution.environments.lockfile import normalized
 from ndrepro.execution.environments.matrix import Cell
 
@@ -145,6 +145,7 @@ def is_consistent(lock: str) -> bool:
     pins = entries(lock)
     python = lock.splitlines()[0].rpartition(" ")[2]
     with tempfile.TemporaryDirectory(prefix="ndrepro-pins-") as folder:
+        shield_from_configuration(Path(folder))
         source = Path(folder, "pins.in")
         source.write_text("".join(f"{_pin(text)}\n" for text in pins.values()), encoding="utf-8")
         command = [str(uv_executable()), "pip", "compile", "--quiet", "--no-annotate", "--no-header"]

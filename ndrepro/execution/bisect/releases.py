@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ndrepro.execution.bisect.lock_diff import entries
 from ndrepro.execution.environments.add_cell import PLATFORM
-from ndrepro.execution.environments.interpreters import uv_executable, uv_variables
+from ndrepro.execution.environments.interpreters import shield_from_configuration, uv_executable, uv_variables
 from ndrepro.protocol.errors import EnvironmentMissing
 
 _MOST = 200
@@ -47,6 +47,7 @@ def _descending(name: str, high: str, low: str, python: str) -> list[str] | None
 def _newest(requirement: str, python: str) -> str | None:
     """The newest release that satisfies a requirement of one distribution; None where there is none."""
     with tempfile.TemporaryDirectory(prefix="ndrepro-release-") as folder:
+        shield_from_configuration(Path(folder))
         source = Path(folder, "one.in")
         source.write_text(f"{requirement}\n", encoding="utf-8")
         command = [str(uv_executable()), "pip", "compile", "--quiet", "--no-deps", "--no-annotate", "--no-header"]

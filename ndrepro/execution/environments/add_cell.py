@@ -17,7 +17,12 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ndrepro.execution.environments.interpreters import find_python, uv_executable, uv_variables
+from ndrepro.execution.environments.interpreters import (
+    find_python,
+    shield_from_configuration,
+    uv_executable,
+    uv_variables,
+)
 from ndrepro.execution.environments.lockfile import normalized
 from ndrepro.execution.environments.matrix import Cell, added_cells, added_locks_folder, list_cells, remove
 from ndrepro.protocol.errors import EnvironmentMissing, UsageError
@@ -126,6 +131,7 @@ def resolve(requirements: Iterable[str], python: str, preferring: str = "") -> s
     """
     find_python(python)  # before anything is resolved for an interpreter that is not here
     with tempfile.TemporaryDirectory(prefix="ndrepro-cell-") as folder:
+        shield_from_configuration(Path(folder))
         source = Path(folder, "cell.in")
         source.write_text("".join(f"{line}\n" for line in requirements), encoding="utf-8")
         output = Path(folder, "cell.lock")

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,24 @@ def uv_variables() -> dict[str, str]:
     return variables
 
 
+def run_uv(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run uv where none but the user's and the system's own configuration is in force.
+
+    uv reads the nearest uv.toml or pyproject.toml of its folder and those above it: in a clone of somebody's, or below
+    a folder that others may write, that could name another index. Paths among ``words`` are absolute.
+    """
+    with tempfile.TemporaryDirectory(prefix="ndrepro-uv-") as folder:
+        shield_from_configuration(Path(folder))
+        return subprocess.run(
+            [str(uv_executable()), *words], env=uv_variables(), cwd=folder, capture_output=True, text=True
+        )
+
+
+def shield_from_configuration(folder: Path) -> None:
+    """Have uv, started in ``folder``, a private one, look for configuration no further above."""
+    (folder / "uv.toml").touch()
+
+
 def find_python(version: str) -> Path:
     """A CPython of ``version`` ("3.10") that runs: this one, the PATH's, pyenv's, or one that uv knows.
 
@@ -59,12 +78,12 @@ def find_python(version: str) -> Path:
 
 def _candidates(version: str) -> Iterator[Path]:
     yield Path(sys.executable)
-    for folder in os.get_exec_path():
+    # of the current folder, which may be somebody else's, nothing is started
+    for folder in filter(os.path.isabs, os.get_exec_path()):
         yield from (Path(folder, name) for name in (f"python{version}", "python3", "python"))
     pyenv = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
     yield from sorted(Path(pyenv, "versions").glob(f"{version}*/bin/python{version}"))
-    command = [str(uv_executable()), "python", "find", "--no-python-downloads", "--no-project", version]
-    answer = subprocess.run(command, capture_output=True, text=True, env=uv_variables())
+    answer = run_uv("python", "find", "--no-python-downloads", "--no-project", version)
     if answer.returncode == 0:
         yield Path(answer.stdout.strip())
 

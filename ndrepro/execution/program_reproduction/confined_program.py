@@ -1,8 +1,8 @@
 """Stands in a recorded program's place and executes it in a sandbox: ``python -I -m …confined_program DOCUMENT``.
 
-The recorder starts this instead of the program, with the start-up hook's variables; their folders lie in the new run's
-folder, which is known only then. DOCUMENT is the JSON of ``ConfinedCommand``. This process becomes the sandbox
-(exec(2)), so its exit code is the program's, 128 + n for signal n.
+The recorder starts this instead of the program, with this machine's own variables and those of the start-up hook;
+their folders lie in the new run's folder, which is known only then. DOCUMENT is the JSON of ``ConfinedCommand``. This
+process becomes the sandbox (exec(2)), so its exit code is the program's, 128 + n for signal n.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,11 +19,15 @@ from ndrepro.execution.sandbox.interpreter_paths import interpreter_paths
 from ndrepro.execution.sandbox.sandbox import Sandbox
 
 _HOOK_OUTPUT, _SEARCHED = "NDREPRO_HOOK_OUT", "PYTHONPATH"
+_OF_THE_HOOK = (_HOOK_OUTPUT, "NDREPRO_HOOK_TRAIL", _SEARCHED)
 
 
 @dataclass(frozen=True)
 class ConfinedCommand:
-    """A command, the kind of sandbox, and what it sees: see ``Confinement`` and ``Sandbox``; paths as text."""
+    """A command, the kind of sandbox, and what it sees: see ``Confinement`` and ``Sandbox``; paths as text.
+
+    ``variables`` are the program's environment, but for those of the start-up hook.
+    """
 
     kind: str
     command: tuple[str, ...]
@@ -32,6 +37,7 @@ class ConfinedCommand:
     interpreters: tuple[str, ...]
     runs: str
     secret: str
+    variables: Mapping[str, str]
 
     def words(self) -> list[str]:
         """The command line that executes it in the sandbox."""
@@ -45,6 +51,7 @@ def main(document: str) -> None:
     hook = os.environ.get(_HOOK_OUTPUT)
     written = [] if hook is None else [hook]
     searched = [path for path in os.environ.get(_SEARCHED, "").split(os.pathsep) if path]
+    variables = {**asked.variables, **{name: os.environ[name] for name in _OF_THE_HOOK if name in os.environ}}
     shown = [path for name in asked.interpreters for path in interpreter_paths(name)]
     confinement = Confinement(
         readable=existing([*map(Path, (*asked.readable, *searched)), *shown]),
@@ -53,8 +60,8 @@ def main(document: str) -> None:
         gpu=True,
     )
     sandbox = Sandbox(asked.kind, runs=(Path(asked.runs),), secret=(Path(asked.secret),))
-    words = sandbox.command_line(asked.command, os.environ, confinement)
-    os.execve(words[0], words, sandbox.variables(os.environ))
+    words = sandbox.command_line(asked.command, variables, confinement)
+    os.execve(words[0], words, sandbox.variables(variables))
 
 
 if __name__ == "__main__":

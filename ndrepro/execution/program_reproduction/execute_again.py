@@ -22,6 +22,7 @@ from ndrepro.execution.program_reproduction.private_folder import PrivateFolder
 from ndrepro.execution.program_reproduction.program_environment import ProgramEnvironment
 from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand, is_below
 from ndrepro.execution.programs.command import Command
+from ndrepro.execution.programs.program_account import Repetition
 from ndrepro.execution.programs.program_run import FinishedProgram, ProgramRequest, record_program
 from ndrepro.execution.reproduce.code_execution import Execution, plan_execution
 from ndrepro.execution.reproduce.reexecute import Original
@@ -85,13 +86,15 @@ def plan_program(
         )
     command = RecordedCommand.of(original.manifest, original.folder)
     recorded = command.top or command.working_folder
-    # its author may have put anything into a repository elsewhere
-    own = [recorded] if recorded.is_dir() and recorded.stat().st_uid in (0, os.getuid()) else []
+    # a path that somebody else recorded may lead to anything
+    own = [recorded] if original.own and recorded.is_dir() else []
     place = private_folder.build(command, original.manifest, original.folder, scratch / "code", [*repositories, *own])
+    named, own_run = (command, original.manifest), original.own
     if rebuild:
-        environment = program_environment.rebuild_environment(command, original.manifest, scratch / "environment")
+        folder = scratch / "environment"
+        environment = program_environment.rebuild_environment(*named, folder, place.place, own=own_run)
     else:
-        environment = program_environment.find_environment(command, original.manifest)
+        environment = program_environment.find_environment(*named, place.place, own=own_run)
     return ProgramPlan(
         command,
         tuple(_moved(word, recorded, place.place) for word in command.words),
@@ -117,15 +120,21 @@ def run_again(original: Original, plan: ProgramPlan, runs: RunsFolder, home: Pat
         metrics=plan.command.metrics,
         seeds=plan.command.seeds,
         trail=plan.command.trail,
-        launch=None if plan.execution.sandbox == NO_SANDBOX else _confined(plan, runs, home),
-        origin=original.as_resource(),
+        repetition=Repetition(
+            original.as_resource(),
+            None if plan.execution.sandbox == NO_SANDBOX else _confined(plan, variables, runs, home),
+            variables,
+            plan.place.place,
+            tuple(plan.place.shown),
+            plan.environment.importable,
+        ),
     )
     runs, home = RunsFolder(runs.root.absolute()), home.absolute()
-    with _standing_in(plan.place.working_folder, variables, quiet=quiet):
+    with _standing_in(plan.place.working_folder, quiet=quiet):
         return record_program(request, runs, home)
 
 
-def _confined(plan: ProgramPlan, runs: RunsFolder, home: Path) -> Command:
+def _confined(plan: ProgramPlan, variables: Mapping[str, str], runs: RunsFolder, home: Path) -> Command:
     environment = plan.environment
     words = ConfinedCommand(
         kind=plan.execution.sandbox,
@@ -138,6 +147,7 @@ def _confined(plan: ProgramPlan, runs: RunsFolder, home: Path) -> Command:
         interpreters=(sys.executable, *map(str, environment.interpreters)),
         runs=str(runs.root.absolute()),
         secret=str(home.absolute()),
+        variables=variables,
     ).words()
     return Command(tuple(words), Path(words[0]), plan.command.name)
 
@@ -160,17 +170,15 @@ def _variables(recorded: Mapping[str, str], environment: ProgramEnvironment) -> 
 
 
 @contextmanager
-def _standing_in(folder: Path, variables: Mapping[str, str], *, quiet: bool) -> Iterator[None]:
-    """Be, for a while, a process in ``folder`` with these variables, empty standard input, and output put aside."""
-    before, before_variables = os.getcwd(), dict(os.environ)
+def _standing_in(folder: Path, *, quiet: bool) -> Iterator[None]:
+    """Be, for a while, a process in ``folder`` with an empty standard input, and output put aside."""
+    before = os.getcwd()
     sys.stdout.flush()
     sys.stderr.flush()
     kept = [os.dup(number) for number in (0, 1, 2)]
     nothing = os.open(os.devnull, os.O_RDWR)
     try:
         os.chdir(folder)
-        os.environ.clear()
-        os.environ.update(variables)
         os.dup2(nothing, 0)
         for number in (1, 2):
             os.dup2(nothing if quiet else kept[2], number)
@@ -180,6 +188,4 @@ def _standing_in(folder: Path, variables: Mapping[str, str], *, quiet: bool) -> 
             os.dup2(copy, number)
             os.close(copy)
         os.close(nothing)
-        os.environ.clear()
-        os.environ.update(before_variables)
         os.chdir(before)

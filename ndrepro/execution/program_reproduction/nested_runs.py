@@ -5,29 +5,54 @@ Their signatures mean nothing to the reviewer, whose recorder watched the proces
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection
 from pathlib import Path
 
 from ndrepro.execution.runs.run_lookup import read_recorded
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.run_kind import SCRIPT, run_kind
 from provenance.attestation.manifest import Manifest
+from provenance.attestation.run_files import MANIFEST, inside
 from provenance.errors import ProvenanceError
+from provenance.formats.digest import file_digest
 
 _LIMIT = 1000
 
 
-def runs_of_script(place: Path, original: Manifest) -> tuple[RunFolder, ...]:
-    """The runs below ``place`` that have the name and parameters of ``original``."""
+def manifests_below(place: Path) -> frozenset[Path]:
+    """Every manifest in a folder; no link is followed."""
+    return frozenset(sorted(place.rglob(MANIFEST))[:_LIMIT])
+
+
+def runs_of_script(place: Path, original: Manifest, before: Collection[Path]) -> tuple[RunFolder, ...]:
+    """The runs below ``place`` that have the name and parameters of ``original``, and whose files are those that they
+    list. ``before`` are the manifests that were there before the script started: what was committed is no repetition.
+    """
     found = []
-    for path in sorted(place.rglob("manifest.dsse.json"))[:_LIMIT]:
+    for path in sorted(manifests_below(place) - frozenset(before)):
         folder = RunFolder(path.parent)
         try:
             manifest = read_recorded(folder).manifest
+            if run_kind(manifest) == SCRIPT and _asked(manifest) == _asked(original) and _is_whole(folder, manifest):
+                found.append(folder)
         except (ProvenanceError, OSError):
             continue
-        if run_kind(manifest) == SCRIPT and _asked(manifest) == _asked(original):
-            found.append(folder)
     return tuple(found)
+
+
+def _is_whole(folder: RunFolder, manifest: Manifest) -> bool:
+    """Whether every file that counts is the one that the manifest lists, and none is behind a link.
+
+    Raises ProvenanceError where one cannot be read.
+    """
+    files = {item.path: item.sha256 for item in manifest.artifacts}
+    if not all(map(inside, files)) or (os.path.lexists(folder.metrics) and folder.metrics.name not in files):
+        return False
+    return all(
+        file_digest(folder.root / name, follow_symlinks=False, beneath=folder.root).sha256 == digest
+        for name, digest in files.items()
+    )
 
 
 def _asked(manifest: Manifest) -> tuple[object, ...]:

@@ -31,6 +31,7 @@ from provenance.formats.listing import parse
 
 _COPY_BYTES = 256 << 20
 _ENVIRONMENT = ("site-packages", "dist-packages")
+Snapshot = tuple[tuple[str | int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class PrivateFolder:
     Attributes:
         place: the top of its repository here, or its working folder where there was none.
         working_folder: where the command is started.
-        shown: files elsewhere that it read, which are here with the recorded digest.
+        shown: files elsewhere that it read, which are here with the recorded digest, each as it was before it was
+            read: whoever can write there may exchange it while the program runs.
         available, wanted: how many of the inputs are here, and how many there were.
         missing: the others, each with the reason, in words.
         differences: where the code is not what was recorded, in words.
@@ -48,11 +50,15 @@ class PrivateFolder:
 
     place: Path
     working_folder: Path
-    shown: tuple[Path, ...]
+    shown: Mapping[Path, Snapshot]
     available: int
     wanted: int
     missing: tuple[str, ...]
     differences: tuple[str, ...]
+
+    def changed(self) -> tuple[str, ...]:
+        """What of ``shown`` is not as it was, in words."""
+        return tuple(f"{path} changed meanwhile" for path, before in self.shown.items() if _snapshot(path) != before)
 
 
 def build(
@@ -71,7 +77,7 @@ def build(
     working_folder = place / command.working_folder.relative_to(top) if is_below(command.working_folder, top) else place
     make_folder(working_folder)
     _expect_inside(place, working_folder)
-    shown: list[Path] = []
+    shown: dict[Path, Snapshot] = {}
     missing: list[str] = []
     wanted = 0
     for data in command.data:
@@ -83,14 +89,13 @@ def build(
         if _is_of_an_environment(path):
             continue
         wanted += 1
+        before = _snapshot(path)
         problem = _bring(file, path, _here(path, top, place), place)
         if problem:
             missing.append(f"input {file.path}: {problem}")
         elif not is_below(path, top) or (file.size or 0) > _COPY_BYTES:
-            shown.append(path)
-    return PrivateFolder(
-        place, working_folder, tuple(shown), wanted - len(missing), wanted, tuple(missing), differences
-    )
+            shown[path] = before
+    return PrivateFolder(place, working_folder, shown, wanted - len(missing), wanted, tuple(missing), differences)
 
 
 def _code(
@@ -147,7 +152,9 @@ def _bring(file: ProgramFile, path: Path, here: Path | None, place: Path) -> str
     return ""
 
 
-def _show_data(data: RecordedData, path: Path, top: Path, place: Path, folder: RunFolder, shown: list[Path]) -> str:
+def _show_data(
+    data: RecordedData, path: Path, top: Path, place: Path, folder: RunFolder, shown: dict[Path, Snapshot]
+) -> str:
     """Have declared data in the private folder, or show them where they are; why they are not, in words."""
     here = _here(path, top, place)
     try:
@@ -159,9 +166,10 @@ def _show_data(data: RecordedData, path: Path, top: Path, place: Path, folder: R
         return error.message
     except OSError as error:
         return f"its files are not listed ({error.strerror})"
+    before = _snapshot(path)
     if not _all_equal(path, expected):
         return f"not here, or other files ({path})"
-    shown.append(path)
+    shown[path] = before
     if here is not None and not here.exists():
         _put(path, here, place, link=True)
     elif here is not None:
@@ -177,6 +185,19 @@ def _all_equal(path: Path, expected: Mapping[str, str]) -> bool:
         return False
     names = {os.path.relpath(os.path.join(at, name), path) for at, _, files in os.walk(path) for name in files}
     return names == expected.keys() and all(_digest(path / name) == digest for name, digest in expected.items())
+
+
+def _snapshot(path: Path) -> Snapshot:
+    """By what a file, or a folder and all that it holds, is known to be as it was: no program sets back a ctime."""
+    try:
+        names = [path, *(Path(at, name) for at, below, files in os.walk(path) for name in (*below, *files))]
+        return tuple((os.fspath(name), *_identity(name.lstat()), *_identity(name.stat())) for name in sorted(names))
+    except OSError:
+        return ()
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev
 
 
 def _put(path: Path, here: Path, place: Path, *, link: bool) -> None:

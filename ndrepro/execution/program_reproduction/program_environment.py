@@ -1,13 +1,15 @@
 """The interpreter that a program runs in again, and how its distributions differ from those that were recorded.
 
-    the recorded interpreter, where it is here   else the one that the command's first word names here
+    of an own run the recorded interpreter   else the one that the command's first word names on this machine's PATH
     --rebuild-env: an environment of its own, of the recorded versions, installed by uv
 
 A rebuilt environment has no distribution that was not recorded, and those that no index can have (installed from a
 folder or a repository, or of unknown version) are left out and named. Wheels alone are installed, and its interpreter
 is not started here: an author chooses what is in it, and only the sandbox executes that.
 
-The recorded interpreter is used where its file belongs to this user or to root: anybody may write elsewhere.
+An interpreter is asked what it imports before there is a sandbox, so it must be one that the reviewer chose: a path
+that somebody else recorded is never executed, since it may lead to a file of his clone of their repository. uv is
+started where no configuration file of others is in force, which could name an index of their own.
 """
 
 from __future__ import annotations
@@ -17,16 +19,17 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import distributions
 from pathlib import Path
 
-from ndrepro.execution.environments.interpreters import find_python, uv_executable, uv_variables
-from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand
+from ndrepro.execution.environments.interpreters import find_python, run_uv
+from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand, is_below
 from ndrepro.protocol.errors import EnvironmentMissing, UsageError
+from ndrepro.protocol.training_record import installed_distributions, recorded_distributions
 from provenance.attestation.manifest import Manifest
 from provenance.capture.distribution_metadata import normalized
+from provenance.capture.distributions import capture
 from provenance.errors import DigestError
 from provenance.formats.digest import file_digest
 
@@ -41,7 +44,7 @@ class ProgramEnvironment:
     """Which file is executed, and what differs from the record, in words.
 
     ``interpreters`` are those that it may start; ``searched`` the folders that they import from, editable installations
-    among them; ``folders`` hold a rebuilt environment, whose programs come first.
+    among them; ``folders`` hold a rebuilt environment, whose programs come first, with its ``packages``.
     """
 
     executable: Path
@@ -49,6 +52,12 @@ class ProgramEnvironment:
     differences: tuple[str, ...]
     folders: tuple[Path, ...] = ()
     searched: tuple[Path, ...] = ()
+    packages: Path | None = None
+
+    @property
+    def importable(self) -> frozenset[str]:
+        """The folders that its distributions are read from."""
+        return frozenset(map(str, (*self.searched, *filter(None, [self.packages]))))
 
     @property
     def shown(self) -> tuple[Path, ...]:
@@ -56,18 +65,28 @@ class ProgramEnvironment:
         return *self.folders, *self.searched
 
 
-def find_environment(command: RecordedCommand, manifest: Manifest) -> ProgramEnvironment:
-    """The environment that is here. Raises UsageError where the command is not found."""
-    executable, difference = _executable(command)
-    interpreter = executable if is_python(executable) else _on_path("python3", "python")
+def find_environment(command: RecordedCommand, manifest: Manifest, place: Path, *, own: bool) -> ProgramEnvironment:
+    """The environment that is here.
+
+    Args:
+        place: the private folder with the recorded code; nothing in it is executed here.
+        own: whether this machine's own key signed the run, so that its paths are the reviewer's own.
+
+    Raises UsageError where the command is not found.
+    """
+    executable, difference = _executable(command, place, own=own)
+    chosen = is_python(executable) and not is_below(executable, place)
+    interpreter = executable if chosen else _on_path("python3", "python")
     version, searched, _ = ("", (), None) if interpreter is None else _asked(interpreter)
-    differences = (*difference, *_different_distributions(command, manifest, version, _versions(searched)))
+    differences = (*difference, *_different_distributions(command, manifest, version, searched))
     folders = tuple(Path(place) for place in searched if Path(place).is_dir())
     return ProgramEnvironment(executable, (interpreter,) if interpreter else (), differences, searched=folders)
 
 
-def rebuild_environment(command: RecordedCommand, manifest: Manifest, place: Path) -> ProgramEnvironment:
-    """Install the recorded distributions into the new folder ``place``.
+def rebuild_environment(
+    command: RecordedCommand, manifest: Manifest, folder: Path, place: Path, *, own: bool
+) -> ProgramEnvironment:
+    """Install the recorded distributions into ``folder``, a new one; ``place`` and ``own`` as in ``find_environment``.
 
     Raises UsageError where no Python was recorded, EnvironmentMissing where uv cannot install them, with its words.
     """
@@ -75,17 +94,16 @@ def rebuild_environment(command: RecordedCommand, manifest: Manifest, place: Pat
         raise UsageError("--rebuild-env: the recorded program ran no Python", "leave the option out")
     base = find_python(".".join(command.interpreter.split(".")[:2]))
     pins, left_out = _pins(manifest)
-    _uv("venv", "--no-project", "--python", str(base), str(place))
-    python = place / "bin" / "python"
-    listed = place.with_name("recorded.txt")
+    _uv("venv", "--no-project", "--python", str(base), str(folder))
+    python = folder / "bin" / "python"
+    listed = folder.with_name("recorded.txt")
     listed.write_text("".join(f"{name}=={version}\n" for name, version in sorted(pins.items())), encoding="utf-8")
     wheels = ("--no-deps", "--only-binary", ":all:")
     _uv("pip", "install", *wheels, "--python", str(python), "--requirements", str(listed))
-    executable = python if is_python(Path(command.words[0])) else _executable(command)[0]
-    packages = next(place.glob("lib/python*/site-packages"))
-    found = _versions([str(packages)])
-    differences = (*left_out, *_different_distributions(command, manifest, _asked(base)[0], found))
-    return ProgramEnvironment(executable, (base,), differences, (place,))
+    executable = python if is_python(Path(command.words[0])) else _executable(command, place, own=own)[0]
+    packages = next(folder.glob("lib/python*/site-packages"))
+    differences = (*left_out, *_different_distributions(command, manifest, _asked(base)[0], [str(packages)]))
+    return ProgramEnvironment(executable, (base,), differences, (folder,), packages=packages)
 
 
 def is_python(path: Path) -> bool:
@@ -93,27 +111,32 @@ def is_python(path: Path) -> bool:
     return _PYTHON.fullmatch(path.name) is not None
 
 
-def _executable(command: RecordedCommand) -> tuple[Path, tuple[str, ...]]:
+def _executable(command: RecordedCommand, place: Path, *, own: bool) -> tuple[Path, tuple[str, ...]]:
     """The file to execute, and how it differs from the recorded one. Raises UsageError where there is none.
 
-    Of a Python that is the interpreter itself, which a shim or a link may have led to: its version is compared.
+    Of a Python that is the interpreter itself, which a shim or a link may have led to: its version is compared. A
+    program of the recorded folder is that of the private one, ``place``.
     """
-    interpreter = Path(command.interpreter_path)
-    if is_python(Path(command.words[0])) and interpreter.is_absolute() and _is_own(interpreter):
+    interpreter, first = Path(command.interpreter_path), Path(command.words[0])
+    if own and is_python(first) and interpreter.is_absolute() and _is_own(interpreter):
         return interpreter, ()
     recorded, digest = Path(command.executable.uri or ""), (command.executable.digest or {}).get("sha256")
-    if recorded.is_absolute() and _is_own(recorded) and os.access(recorded, os.X_OK):
-        same = digest is None or _digest(recorded) == digest
-        return recorded, () if same else (f"{recorded}: another file than then",)
-    found = _on_path(Path(command.words[0]).name)
+    top = command.top or command.working_folder
+    if recorded.is_absolute() and is_below(recorded, top):
+        inside = place / os.path.relpath(recorded, top)
+        if inside.is_file() and inside.resolve().is_relative_to(place.resolve()):
+            return inside, () if digest in (None, _digest(inside)) else (f"{first}: another file than then",)
+    if own and recorded.is_absolute() and _is_own(recorded) and os.access(recorded, os.X_OK):
+        return recorded, () if digest in (None, _digest(recorded)) else (f"{recorded}: another file than then",)
+    found = _on_path(first.name)
     if found is not None and is_python(found):
-        found = _asked(found)[2] or found  # a shim of pyenv, say, is a program that the sandbox does not show
+        # a shim of pyenv, say, is a program that the sandbox does not show
+        return _asked(found)[2] or found, ()
     if found is None:
         raise UsageError(
             f"{command.words[0]}: command not found", "install it, or rebuild the environment: --rebuild-env"
         )
-    same = digest is not None and _digest(found) == digest
-    return found, () if same else (f"{command.words[0]}: {recorded} then, {found} now",)
+    return found, () if digest == _digest(found) else (f"{command.words[0]}: {recorded} then, {found} now",)
 
 
 def _is_own(path: Path) -> bool:
@@ -122,20 +145,23 @@ def _is_own(path: Path) -> bool:
 
 
 def _different_distributions(
-    command: RecordedCommand, manifest: Manifest, version: str, installed: Mapping[str, str]
+    command: RecordedCommand, manifest: Manifest, version: str, searched: Sequence[str]
 ) -> Iterator[str]:
     """One line for each distribution of the interpreter that is not as recorded; nothing where no Python ran."""
     if not command.interpreter:
         return
     if version != command.interpreter:
         yield f"python: {command.interpreter} then, {version or 'none'} now"
-    then = _recorded(manifest)
-    for name in sorted(then.keys() | installed.keys()):
-        before, now = then.get(name), installed.get(name)
+    then = {normalized(name): each for name, each in recorded_distributions(manifest).items()}
+    here = installed_distributions(capture(searched))
+    for name in sorted(then.keys() | here.keys()):
+        before, now = then.get(name), here.get(name)
         if before is None or now is None:
             yield f"{name}: {'not there then' if before is None else 'not here now'}"
-        elif before != now:
-            yield f"{name}: {before or 'unknown'} then, {now} now"
+        elif before.version != now.version:
+            yield f"{name}: {before.version or 'unknown'} then, {now.version} now"
+        elif not before.same_files(now) and before.digest and now.digest:
+            yield f"{name} {now.version}: other files than then"
 
 
 def _asked(python: Path) -> tuple[str, tuple[str, ...], Path | None]:
@@ -145,20 +171,6 @@ def _asked(python: Path) -> tuple[str, tuple[str, ...], Path | None]:
         return "", (), None
     version, places, executable = json.loads(asked.stdout)
     return version, tuple(place for place in places if place), Path(executable) if executable else None
-
-
-def _versions(places: Sequence[str]) -> dict[str, str]:
-    """Name and version of every distribution in some folders; of several of one name the first."""
-    found: dict[str, str] = {}
-    for each in distributions(path=list(places)):
-        if name := each.metadata["Name"]:
-            found.setdefault(normalized(name), each.version)
-    return found
-
-
-def _recorded(manifest: Manifest) -> dict[str, str]:
-    named = filter(None, (item.distribution for item in manifest.dependencies))
-    return {normalized(name): version for name, version in named}
 
 
 def _pins(manifest: Manifest) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -180,7 +192,7 @@ def _pins(manifest: Manifest) -> tuple[dict[str, str], tuple[str, ...]]:
 
 
 def _uv(*words: str) -> None:
-    done = subprocess.run([str(uv_executable()), *words], env=uv_variables(), capture_output=True, text=True)
+    done = run_uv(*words)
     if done.returncode:
         said = "; ".join(line.strip() for line in done.stderr.strip().splitlines()[-_SHOWN_LINES:])
         raise EnvironmentMissing(
@@ -190,8 +202,9 @@ def _uv(*words: str) -> None:
 
 
 def _on_path(*names: str) -> Path | None:
-    found = (shutil.which(name) for name in names)
-    return next((Path(path) for path in found if path), None)
+    """The first of these programs that the PATH has; one that lies in the current folder is somebody else's."""
+    found = (Path(path) for path in map(shutil.which, names) if path)
+    return next((path for path in found if path.is_absolute()), None)
 
 
 def _digest(path: Path) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from provenance.formats.bounded_read import LOG_BYTES, read_bounded
 from provenance.recording.script_record import ScriptRecord
 
 _REDACTED = "[redacted:"
+# its repetition is written to the folder of that name
+_NAME = re.compile(r"\w[\w+=. -]{0,99}")
 # what a script's session writes into the folder of its own run
 _SCRIPT_METRICS, _SCRIPT_OUTPUTS = ("**/metrics.jsonl",), ("**/artifacts/**",)
 
@@ -122,6 +125,10 @@ class RecordedCommand:
         )
 
     def _expect_complete(self, run: str) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise UsageError(
+                f"{run}: {self.name[:100]!r}: no name for a folder of runs", "ask its author for another run"
+            )
         if not self.words:
             raise UsageError(f"{run}: it recorded no command", "ask its author how it was started")
         hidden = [number for number, word in enumerate(self.words) if _REDACTED in word]

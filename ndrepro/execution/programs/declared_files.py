@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,10 +31,12 @@ def expect_globs(option: str, globs: Iterable[str]) -> None:
             raise UsageError(f"{option} {pattern!r}: expected a path or a glob", f"e.g. {option} 'checkpoints/*.pt'")
 
 
-def declared_files(folder: Path, globs: Iterable[str], limit: int = LIMIT) -> DeclaredFiles:
+def declared_files(
+    folder: Path, globs: Iterable[str], limit: int = LIMIT, within: Collection[Path] | None = None
+) -> DeclaredFiles:
     """The regular files that the globs match, relative to ``folder``; of a folder that matches, every file below.
 
-    At most ``limit`` paths are looked at: ``problem`` says where there are more.
+    At most ``limit`` paths are looked at: ``problem`` says where there are more. ``within`` as in ``identity_of``.
     """
     found: dict[str, Identity] = {}
     unmatched: list[str] = []
@@ -44,7 +46,7 @@ def declared_files(folder: Path, globs: Iterable[str], limit: int = LIMIT) -> De
         paths = _paths(folder, pattern)
         for path in itertools.islice(paths, limit - looked_at):
             looked_at += 1
-            known = identity_of(folder / path)
+            known = identity_of(folder / path, within)
             if known is not None:
                 found[os.path.normpath(path)] = known
                 matched = True

@@ -9,7 +9,7 @@ program changed is one of its outputs, and no input.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,7 +86,12 @@ class Inputs:
 
 
 def read_files(
-    folder: Path, words: Sequence[str], opened: Iterable[str], written: Iterable[str], data: Sequence[Path]
+    folder: Path,
+    words: Sequence[str],
+    opened: Iterable[str],
+    written: Iterable[str],
+    data: Sequence[Path],
+    within: Collection[Path] | None = None,
 ) -> Inputs:
     """Digest the files that a program is known to have read.
 
@@ -96,10 +101,11 @@ def read_files(
         opened: absolute paths that its Python code opened for reading.
         written: its outputs, absolute; they are no inputs.
         data: declared data; what is below them was digested before.
+        within: places outside of which nothing is read, as in ``identity_of``.
     """
     found: dict[str, str] = {}
     for word in words[1:]:  # the first is the executable
-        if word and identity_of(folder / word) is not None:
+        if word and identity_of(folder / word, within) is not None:
             found[str(folder / word)] = COMMAND
     for path in opened:
         found.setdefault(path, OPENED)
@@ -112,7 +118,7 @@ def read_files(
     ]
     room, files = BYTES, []
     for path, how in kept[:FILES]:
-        known = identity_of(Path(path))
+        known = identity_of(Path(path), within)
         if known is None:
             continue
         file = _file(folder, path, how, known[0], room)

@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,16 +67,25 @@ class _Python:
     processes: int = 1
 
 
-def find_interpreters(processes: Iterable[ProcessRecord], executable: Path, words: Sequence[str]) -> Interpreters:
-    """The interpreters of the processes that the hook saw, else that of the command, if it is one. Nothing raises."""
+def find_interpreters(
+    processes: Iterable[ProcessRecord],
+    executable: Path,
+    words: Sequence[str],
+    importable: Collection[str] | None = None,
+) -> Interpreters:
+    """The interpreters of the processes that the hook saw, else that of the command, if it is one. Nothing raises.
+
+    ``importable`` are the folders of a search path that may be read, where the program is somebody else's: then it is
+    not asked either, and of other folders the versions count that the hook read there.
+    """
     pythons = _observed(processes)
-    if not pythons and (asked := _asked(executable, words)) is not None:
+    if not pythons and importable is None and (asked := _asked(executable, words)) is not None:
         pythons = [asked]
     if not pythons:
         reason = none("no Python was seen among the program's processes, and the command names none")
         return Interpreters((), {"interpreter": reason})
     first = pythons[0]
-    installed = _distributions(first)
+    installed = _distributions(first, importable)
     captured = {"interpreter": printable(_described(first)), "distributions": printable(installed)}
     return Interpreters(tuple(_recorded(each, {} if each is first else each.versions) for each in pythons), captured)
 
@@ -149,9 +158,10 @@ def _python_of(executable: Path) -> str | None:
     return shutil.which(named[0])
 
 
-def _distributions(python: _Python) -> Any:
+def _distributions(python: _Python, importable: Collection[str] | None) -> Any:
     """The distributions on its search path, with the digests of their RECORDs; else the versions that it found."""
-    folders = [entry for entry in python.path if os.path.isdir(entry)]
+    folders = [entry for entry in python.path if importable is None or entry in importable]
+    folders = [entry for entry in folders if os.path.isdir(entry)]
     if folders or not python.versions:
         return probe(distributions.capture, folders)
     reason = unavailable("the interpreter's folders are not on this machine")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +27,23 @@ _EVENTS = "tfevents"
 
 
 class MetricsFiles:
-    """Looks at the files of ``--metrics`` before the program starts; ``read`` reads them when it has ended."""
+    """Looks at the files of ``--metrics`` before the program starts; ``read`` reads them when it has ended.
 
-    def __init__(self, folder: Path, globs: Sequence[str]) -> None:
+    ``within``: places outside of which nothing is read, as in ``identity_of``.
+    """
+
+    def __init__(self, folder: Path, globs: Sequence[str], within: Collection[Path] | None = None) -> None:
         self._folder = folder
         self._globs = tuple(globs)
-        self._before = declared_files(folder, self._globs)
+        self._within = within
+        self._before = declared_files(folder, self._globs, within=within)
 
     def read(self, log: Path) -> tuple[str, ...]:
         """Write a row for each of the files' rows into ``log``; what could not be read, in words.
 
         Raises StorageError where the log cannot be written.
         """
-        found = declared_files(self._folder, self._globs)
+        found = declared_files(self._folder, self._globs, within=self._within)
         notes = [f"--metrics {pattern}: no file matches" for pattern in found.unmatched]
         notes += [f"--metrics: {found.problem}"] if found.problem else []
         changed = [path for path, known in found.files.items() if known != self._before.files.get(path)]

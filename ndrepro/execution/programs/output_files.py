@@ -7,7 +7,7 @@ which something looks like a secret is referenced too: a copy would carry it, an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,14 +43,18 @@ class OutputFiles:
         folder: the working folder.
         globs: those of ``--out``.
         left_out: folders whose content is no output: the folder of runs.
+        within: places outside of which nothing is read, as in ``identity_of``.
     """
 
-    def __init__(self, folder: Path, globs: Sequence[str], left_out: Iterable[Path]) -> None:
+    def __init__(
+        self, folder: Path, globs: Sequence[str], left_out: Iterable[Path], within: Collection[Path] | None = None
+    ) -> None:
         self._folder = folder
         self._globs = tuple(globs)
         self._left_out = tuple(left_out)
         self._before: FolderState = look(folder, self._left_out)
-        self._declared_before = declared_files(folder, self._globs)
+        self._within = within
+        self._declared_before = declared_files(folder, self._globs, within=within)
 
     def record(self, run: RunFolder, written: Iterable[str]) -> Outputs:
         """Digest what the program wrote, and copy what is small into ``run``.
@@ -59,9 +63,11 @@ class OutputFiles:
         """
         after = look(self._folder, self._left_out)
         change = compare(self._before, after)
-        declared = declared_files(self._folder, self._globs)
+        declared = declared_files(self._folder, self._globs, within=self._within)
         kinds = self._kinds(change, declared, written)
-        sizes = {path: known[0] for path in kinds if (known := identity_of(self._folder / path)) is not None}
+        sizes = {
+            path: known[0] for path in kinds if (known := identity_of(self._folder / path, self._within)) is not None
+        }
         room, found = COPIED_BYTES, []
         for path in sorted(kinds, key=lambda path: (sizes.get(path, 0), path)):
             file, used = self._file(run, path, kinds[path], sizes.get(path), room, declared)
@@ -91,7 +97,9 @@ class OutputFiles:
         if not path.startswith("/") and not self._before.problem:
             return False
         place = self._folder / path
-        return not any(place.is_relative_to(folder) for folder in self._left_out) and identity_of(place) is not None
+        if any(place.is_relative_to(folder) for folder in self._left_out):
+            return False
+        return identity_of(place, self._within) is not None
 
     def _file(
         self, run: RunFolder, path: str, how: str, size: int | None, room: int, declared: DeclaredFiles

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,38 @@ if TYPE_CHECKING:
 _IGNORES_HOOK = "-I", "-E", "-S"
 
 
+@dataclass(frozen=True)
+class Repetition:
+    """What is known of a repetition before it starts. The program is somebody else's: what it, or what it leaves, names
+    is looked at by this process, outside of any sandbox, only as far as this says.
+
+    Attributes:
+        origin: the run that it repeats.
+        launch: the words that are executed in the command's place, where something confines it.
+        variables: the program's environment.
+        place: a private folder, the only one from which outputs and metrics are read.
+        readable: what else it was shown to read.
+        importable: the folders of its interpreter's search path, from which distributions are read.
+    """
+
+    origin: Resource
+    launch: Command | None
+    variables: Mapping[str, str]
+    place: Path
+    readable: tuple[Path, ...]
+    importable: frozenset[str]
+
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """Where its outputs may lie, resolved."""
+        return (self.place.resolve(),)
+
+    @property
+    def read(self) -> tuple[Path, ...]:
+        """Where its inputs may lie, resolved."""
+        return *self.written, *(path.resolve() for path in self.readable)
+
+
 class ProgramAccount:
     """Captures what there is to know at the start and at the end, and makes the parts of the manifest of it.
 
@@ -51,11 +84,15 @@ class ProgramAccount:
         dependencies: the run that this one repeats, source, executable, inputs, data and distributions.
     """
 
-    def __init__(self, command: Command, origin: Resource | None, working_folder: Path, folder: RunFolder) -> None:
+    def __init__(
+        self, command: Command, repetition: Repetition | None, working_folder: Path, folder: RunFolder
+    ) -> None:
         self._command = command
+        self._repetition = repetition
         self._folder = folder
         self._working_folder = working_folder
-        self._origin = origin
+        self._origin = None if repetition is None else repetition.origin
+        self._variables = os.environ if repetition is None else repetition.variables
         self._environment: dict[str, Any] = {}
         self._source: dict[str, Any] = unavailable("the run ended before its source was captured")
         self._executable = Resource(EXECUTABLE, uri=printable(str(command.executable)))
@@ -80,7 +117,7 @@ class ProgramAccount:
         self._environment = redact_tree(
             printable(
                 {
-                    "variables": probe(environment.recorded_variables, os.environ),
+                    "variables": probe(environment.recorded_variables, self._variables),
                     "machine": probe(machine.capture),
                     "gpus": probe(gpu.capture),
                     "container": probe(container.capture, os.environ),
@@ -88,15 +125,19 @@ class ProgramAccount:
             )
         )
         write_json(self._folder.environment, self._environment)
-        self._source = source.capture(place, self._folder.root, exclude=[runs.root], data=data)
+        written = None if self._repetition is None else self._repetition.written
+        if self._repetition is None:
+            self._source = source.capture(place, self._folder.root, exclude=[runs.root], data=data)
+        else:  # a recorded tree may look like a repository, whose configuration git would obey
+            self._source = unavailable("the recorded source was checked out, without its repository")
         with suppress(DigestError):
             digest = {"sha256": file_digest(self._command.executable).sha256}
             self._executable = Resource(EXECUTABLE, uri=self._executable.uri, digest=digest)
         self._data_paths = data
         self._data = declared_data(data, self._folder.root)
         self._stdin = standard_input()
-        self._metrics = MetricsFiles(place, metrics)
-        self._outputs = OutputFiles(place, outputs, [runs.root])
+        self._metrics = MetricsFiles(place, metrics, written)
+        self._outputs = OutputFiles(place, outputs, [runs.root], written)
 
     def capture_processes(self, output: Path) -> None:
         """Read what the start-up hook wrote into ``output``, and keep the trails. Nothing of it raises."""
@@ -120,7 +161,10 @@ class ProgramAccount:
         # not before the program starts, which would wait for it
         from ndrepro.execution.programs.interpreters import find_interpreters
 
-        self._interpreters = find_interpreters(self._processes, self._command.executable, self._command.words)
+        importable = None if self._repetition is None else self._repetition.importable
+        self._interpreters = find_interpreters(
+            self._processes, self._command.executable, self._command.words, importable
+        )
         self._environment = {**self._environment, **redact_tree(dict(self._interpreters.captured))}
         write_json(self._folder.environment, self._environment)
         if self._outputs is None:
@@ -141,7 +185,8 @@ class ProgramAccount:
 
     def _record_inputs(self, opened: Iterable[str], outputs: Outputs) -> None:
         written = {str(self._working_folder / file.path) for file in outputs.files if file.how != "declared"}
-        found = read_files(self._working_folder, self._command.words, opened, written, self._data_paths)
+        within = None if self._repetition is None else self._repetition.read
+        found = read_files(self._working_folder, self._command.words, opened, written, self._data_paths, within)
         files = found.files if self._stdin is None else (self._stdin, *found.files)
         more = {"problem": found.problem} if found.problem else {}
         digest = _write_files(self._folder.inputs, files)

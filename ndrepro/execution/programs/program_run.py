@@ -22,7 +22,7 @@ from ndrepro.execution.programs.arriving_signals import ArrivingSignals, expect_
 from ndrepro.execution.programs.command import Command
 from ndrepro.execution.programs.declared_files import expect_globs
 from ndrepro.execution.programs.input_files import expect_data
-from ndrepro.execution.programs.program_account import ProgramAccount
+from ndrepro.execution.programs.program_account import ProgramAccount, Repetition
 from ndrepro.execution.programs.watching import ProgramEnd, run_program
 from ndrepro.protocol.errors import NdreproError, UsageError
 from ndrepro.protocol.layout import RunFolder, RunsFolder
@@ -30,7 +30,7 @@ from ndrepro.protocol.messages import write_json
 from ndrepro.protocol.program_record import BUILD_TYPE, BUILDER, external_parameters, outcome_of
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger
-from provenance.attestation.manifest import Builder, Resource
+from provenance.attestation.manifest import Builder
 from provenance.capture.unavailable import printable
 from provenance.errors import ProvenanceError
 from provenance.formats.atomic_io import storage_error
@@ -55,8 +55,7 @@ class ProgramRequest:
         data: paths of what it reads.
         seeds: declared seeds, by the name of what they seed.
         trail: auto, off or every=K.
-        launch: the words that are executed in the command's place, where something confines it.
-        origin: the run that this one repeats.
+        repetition: where it is that of a recorded run, what is known of it before it starts.
     """
 
     command: Command
@@ -65,8 +64,7 @@ class ProgramRequest:
     metrics: Sequence[str] = ()
     seeds: Mapping[str, int] | None = None
     trail: str = TRAIL_AUTO
-    launch: Command | None = None
-    origin: Resource | None = None
+    repetition: Repetition | None = None
 
 
 @dataclass(frozen=True)
@@ -170,7 +168,7 @@ class _Attempt:
         self._recorder = recorder
         self._stops = stops
         self._started = datetime.now(UTC)
-        self._account = ProgramAccount(request.command, request.origin, working_folder, folder)
+        self._account = ProgramAccount(request.command, request.repetition, working_folder, folder)
         self._end: ProgramEnd | None = None
         self._outcome = "failed"
         self._error: ProvenanceError | None = None
@@ -191,13 +189,17 @@ class _Attempt:
         return FinishedProgram(self._folder, self._outcome, code, signer, manifest, self._account.notes, self._error)
 
     def _run(self, signals: ArrivingSignals) -> None:
-        request, hidden = self._request, self._folder.root / _HOOK
+        request, again, hidden = self._request, self._request.repetition, self._folder.root / _HOOK
         with self._stops.raising():
             self._account.capture_start(request.outputs, request.metrics, request.data, self._runs)
-            variables = {name: value for name, value in os.environ.items() if name not in _WITHHELD}
+            given = {name: value for name, value in os.environ.items() if name not in _WITHHELD}
+            variables = given if again is None else dict(again.variables)
             hook = prepare(hidden, request.trail, variables)
             self._started = datetime.now(UTC)
-        run = request.launch or request.command
+        run = request.command
+        if again is not None and again.launch is not None:
+            # what makes the sandbox is this machine's own: no variable and no path of the program's is its own
+            run, variables = again.launch, dict(os.environ)
         try:
             self._end = run_program(
                 run.executable, run.words, {**variables, **hook.variables}, self._folder.log, signals

@@ -81,13 +81,24 @@ def identity(status: os.stat_result) -> Identity:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
-def identity_of(path: Path) -> Identity | None:
-    """The identity of a regular file; ``None`` for what is none, or not there."""
+def identity_of(path: Path, within: Collection[Path] | None = None) -> Identity | None:
+    """The identity of a regular file; ``None`` for what is none, or not there.
+
+    ``within`` are resolved paths: with them a file counts only where it lies at or below one, its links followed.
+    """
     try:
+        if within is not None and not within_any(path, within):
+            return None
         status = path.stat()
     except OSError:
         return None
     return identity(status) if stat.S_ISREG(status.st_mode) else None
+
+
+def within_any(path: Path, places: Collection[Path]) -> bool:
+    """Whether a path leads, its links followed, to one of some resolved places or below one. Raises OSError."""
+    real = Path(os.path.realpath(path))
+    return any(real.is_relative_to(place) for place in places)
 
 
 def _is_left_out(entry: os.DirEntry[str], places: Collection[str]) -> bool:

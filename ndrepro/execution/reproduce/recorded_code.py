@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from ndrepro.execution.runs.child_process import child_python
 from ndrepro.protocol.experiment.determinism import instruction_limits
 from ndrepro.protocol.messages import Request
 from ndrepro.protocol.project_folders import CODE
-from ndrepro.protocol.training_record import RecordedDistribution, TrainingRecord
+from ndrepro.protocol.training_record import TrainingRecord, installed_distributions
 from ndrepro.protocol.verdicts import FLAGGED, ClaimCheck, claim
 from provenance.attestation.manifest import Manifest
 from provenance.capture import source
@@ -119,8 +119,7 @@ def environment_differences(manifest: Manifest, request: Request) -> tuple[str, 
     else:
         words = [child_python(request), "-c", script]
         listing = subprocess.run(words, cwd=CODE, capture_output=True, text=True, check=True).stdout
-    installed = json.loads(listing.splitlines()[-1])["installed"]
-    here = {item["name"]: _distribution(item) for item in installed}
+    here = installed_distributions(json.loads(listing.splitlines()[-1]))
     then = TrainingRecord.of(manifest).distributions
     lines = []
     for name in sorted(set(here) | set(then)):
@@ -132,13 +131,6 @@ def environment_differences(manifest: Manifest, request: Request) -> tuple[str, 
         elif now.digest is not None and not before.same_files(now):
             lines.append(f"{name} {now.version}: other files than then")
     return tuple(lines)
-
-
-def _distribution(item: Mapping[str, Any]) -> RecordedDistribution:
-    """What is installed here, as a manifest would hold it."""
-    # a version that is not known is told by the digests alone
-    version, digest = (value if isinstance(value, str) else "" for value in (item["version"], item["record_sha256"]))
-    return RecordedDistribution(version, digest or None, item.get("content_sha256"))
 
 
 def limit_differences(manifest: Manifest, request: Request) -> tuple[str, ...]:

@@ -149,13 +149,13 @@ def test_data_without_a_file_show_no_folder(tmp_path: Path) -> None:
     (tmp_path / "private" / "letter.txt").write_text("dear")
     (tmp_path / "run" / "data").mkdir(parents=True)
     (tmp_path / "run" / "data" / "0.sha256").write_text("")
-    shown: list[Path] = []
+    shown: dict[Path, private_folder.Snapshot] = {}
     data = RecordedData(str(tmp_path / "private"), "data/0.sha256")
     place = tmp_path / "place"
     problem = private_folder._show_data(
         data, tmp_path / "private", tmp_path / "top", place, RunFolder(tmp_path / "run"), shown
     )
-    assert problem.startswith("not here, or other files") and shown == []
+    assert problem.startswith("not here, or other files") and shown == {}
 
 
 def test_no_link_of_the_code_leads_a_copy_out_of_its_folder(ndrepro: Ndrepro, tmp_path: Path, own_home: Path) -> None:

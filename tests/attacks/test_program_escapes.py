@@ -1,0 +1,151 @@
+"""Attacks by a recorded program on whoever executes it again: what runs or is read outside of the sandbox."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+from strange_programs import CONFINED, Stranger, manifest_of
+from tiny_wheels import make_wheel
+
+from ndrepro.execution.environments.interpreters import run_uv
+from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.layout import RunFolder
+
+WRITES = "open('out.txt', 'w').write('0.6')\n"
+FILTER = ["config", "filter.evil.smudge", "sh -c 'echo escaped > {0}; cat'"]
+needs_sandbox = pytest.mark.skipif(not CONFINED, reason="without a sandbox the code was allowed to do anything")
+
+
+def test_a_recorded_interpreter_of_somebody_else_is_never_executed(tmp_path: Path) -> None:
+    escaped = tmp_path / "escaped"
+    evil = f'#!/bin/sh\necho escaped > {escaped}\nexec python3 "$@"\n'
+    author = Stranger.make(tmp_path / "a", {"train.py": WRITES, "bin/python3": evil})
+    run = author.record(outputs=("out.txt",))
+    seen = dict(manifest_of(run).internal_parameters)
+    path = {**seen["interpreters"][0], "executable": "/proc/self/cwd/bin/python3"}  # the reviewer's clone of it
+    author.claim(run, internal_parameters={**seen, "interpreters": [path]})
+    author.reproduce(run)
+    assert not escaped.exists()
+
+
+@needs_sandbox
+def test_git_is_not_asked_about_what_a_program_left(tmp_path: Path) -> None:
+    """A repository with a filter, and the metadata of an editable installation that lead to it."""
+    escaped = tmp_path / "escaped"
+    text = f"""
+import json, os, pathlib, subprocess
+open('out.txt', 'w').write('0.6')
+if not os.path.exists({str(tmp_path / "a" / "author")!r}):
+    source = pathlib.Path('source')
+    source.mkdir()
+    def git(*words):
+        subprocess.run(['git', '-c', 'user.name=a', '-c', 'user.email=a@b', *words], cwd=source, check=True)
+    git('init', '-q')
+    (source / 'a.txt').write_text('1')
+    (source / '.gitattributes').write_text('a.txt filter=evil')
+    git('add', '.')
+    git('commit', '-qm', 'x')
+    (source / 'a.txt').write_text('2')
+    git({FILTER[0]!r}, {FILTER[1]!r}, {FILTER[2].format(escaped)!r})
+    info = pathlib.Path('evil-1.0.dist-info')
+    info.mkdir()
+    (info / 'METADATA').write_text('Name: evil\\nVersion: 1.0\\n')
+    (info / 'RECORD').write_text('')
+    url = 'file://' + str(source.resolve())
+    (info / 'direct_url.json').write_text(json.dumps({{'url': url, 'dir_info': {{'editable': True}}}}))
+"""
+    author = Stranger.make(tmp_path / "a", {"train.py": text})
+    author.reproduce(author.record(outputs=("out.txt",)))
+    assert not escaped.exists()
+
+
+def test_git_is_not_asked_in_a_tree_that_is_a_repository(tmp_path: Path) -> None:
+    escaped = tmp_path / "escaped"
+    inner = Stranger.make(tmp_path / "inner", {"a.txt": "1", ".gitattributes": "a.txt filter=evil"})
+    inner.git(*(word.format(escaped) for word in FILTER))
+    inner.git("config", "core.worktree", ".")
+    repository = inner.root / ".git"
+    kept = [path for path in repository.rglob("*") if path.is_file() and path.name != "index"]
+    tree: dict[str, str | bytes] = {
+        str(path.relative_to(repository)): path.read_bytes() for path in kept if "hooks" not in path.parts
+    }
+    author = Stranger.make(
+        tmp_path / "a", {"train.py": WRITES, "a.txt": "2", ".gitattributes": "a.txt filter=evil", **tree}
+    )
+    found = author.reproduce(author.record(outputs=("out.txt",)), repository=author.root)
+    assert found.verdict == "identical" and not escaped.exists()
+
+
+@pytest.mark.slow
+def test_programs_of_a_rebuilt_environment_are_none_of_the_recorder_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    escaped, index = tmp_path / "escaped", tmp_path / "index"
+    index.mkdir()
+    make_wheel(index, "tinydep", "1.0")
+    (wheel,) = index.iterdir()
+    with zipfile.ZipFile(wheel, "a") as archive:
+        script = zipfile.ZipInfo("tinydep-1.0.data/scripts/git")
+        script.external_attr = 0o755 << 16
+        archive.writestr(script, f'#!/bin/sh\necho escaped > {escaped}\nexec /usr/bin/git "$@"\n')
+    monkeypatch.setenv("UV_FIND_LINKS", str(index))
+    monkeypatch.setenv("UV_NO_INDEX", "1")
+    place = tmp_path / "environment"
+    assert run_uv("venv", "--no-project", str(place)).returncode == 0
+    assert run_uv("pip", "install", "--python", str(place / "bin" / "python"), "tinydep").returncode == 0
+    author = Stranger.make(tmp_path / "a", {"train.py": f"import tinydep\n{WRITES}"})
+    run = author.record(str(place / "bin" / "python"), "train.py", outputs=("out.txt",))
+    found = author.reproduce(run, rebuild_env=True)
+    assert found.verdict == "identical" and not escaped.exists()
+
+
+def test_uv_obeys_no_configuration_of_the_folder_that_one_is_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "uv.toml").write_text("no TOML")
+    below = tmp_path / "below"
+    below.mkdir()
+    for place in (tmp_path, below):
+        monkeypatch.chdir(place)
+        assert run_uv("python", "find", "--no-project").returncode == 0
+
+
+def test_a_name_leads_no_repetition_out_of_the_folder_of_runs(tmp_path: Path) -> None:
+    author = Stranger.make(tmp_path / "a", {"train.py": WRITES})
+    run = author.record(outputs=("out.txt",))
+    author.claim(run, {"name": "../../outside"})
+    with pytest.raises(UsageError, match="no name for a folder of runs"):
+        author.reproduce(run)
+    assert not list(tmp_path.rglob("outside"))
+
+
+def test_no_link_glob_or_path_of_a_program_shows_a_file_of_the_reviewer_s(tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    private.mkdir()
+    (private / "diary.csv").write_text("dear,diary\nI,confess\n")
+    home = tmp_path / "a" / "reviewer"
+    text = f"""
+import os, pathlib
+if os.path.exists({str(tmp_path / "a" / "author")!r}):
+    pathlib.Path('m.csv').write_text('a,b\\n1,2\\n')
+    pathlib.Path('out.txt').write_text('0.6')
+else:
+    os.symlink({str(private / "diary.csv")!r}, 'm.csv')
+    os.symlink({str(private / "diary.csv")!r}, 'out.txt')
+    os.symlink({str(home)!r}, 'keys')
+    for path in ({str(private / "diary.csv")!r}, {str(home / "signing-key.pem")!r}):
+        for mode in 'rw':
+            try:
+                open(path, mode)
+            except OSError:
+                pass
+"""
+    author = Stranger.make(tmp_path / "a", {"train.py": text})
+    run = author.record(outputs=("out.txt", "keys/*", f"{home}/*"), metrics=("m.csv",))
+    found = author.reproduce(run)
+    again = RunFolder(tmp_path / "a" / "review" / found.folders[0])
+    assert found.verdict == "undecided" and not again.metrics.exists() and not again.output_copies.exists()
+    for document in (again.outputs, again.inputs):
+        assert "diary" not in document.read_text() and "signing-key" not in document.read_text()
