@@ -159,6 +159,11 @@ class TrustPolicy:
         """One identifier for all keys of the same holder."""
         return min(self.family(keyid))
 
+    def own_keys(self) -> tuple[TrustedKey, ...]:
+        """This machine's key, and the trusted ones that it replaced."""
+        own = {self.holder(key.keyid) for key in self.keys() if key.name == OWN_NAME}
+        return tuple(key for key in self.keys() if self.holder(key.keyid) in own)
+
     def name_of(self, keyid: str) -> str | None:
         """The name of a trusted key, None for another."""
         return next((key.name for key in self.keys() if key.keyid == keyid), None)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
-from strange_programs import Stranger
+from strange_programs import Stranger, manifest_of, statuses
 
 from ndrepro.protocol.errors import TrainingFailed, UsageError
 from ndrepro.protocol.layout import RunFolder
+from provenance.attestation.manifest import DISTRIBUTION
 
 
 def test_a_link_to_the_original_s_output_is_no_output(tmp_path: Path) -> None:
@@ -54,20 +57,60 @@ with ndrepro.record(name='fit', seeds={{'all': 3}}, runs='results', home={str(tm
 @pytest.mark.parametrize("kind", ["blob", "tree"])
 def test_objects_with_other_bytes_than_their_names_are_no_commit(kind: str, tmp_path: Path) -> None:
     """git believes the names of the objects in a repository that its author handed over."""
-    author = Stranger.make(tmp_path / "a", {"train.py": "open('out.txt', 'w').write('0.51')\n"})
-    other = Stranger.make(tmp_path / "b", {"train.py": "open('out.txt', 'w').write('0.99')\n"})
-    run = author.record(outputs=("out.txt",))
-    name = "HEAD:train.py" if kind == "blob" else "HEAD^{tree}"
-    places = []
-    for each in (author, other):
-        oid = each.git("rev-parse", name)
-        places.append(each.root / ".git" / "objects" / oid[:2] / oid[2:])
-    places[0].chmod(0o644)
-    places[0].write_bytes(places[1].read_bytes())
+    author = Stranger.make(tmp_path / "a", {"sub/train.py": "open('out.txt', 'w').write('0.51')\n"})
+    other = Stranger.make(tmp_path / "b", {"sub/train.py": "open('out.txt', 'w').write('0.99')\n"})
+    run = author.record(sys.executable, "sub/train.py", outputs=("out.txt",))
+    name = "HEAD:sub/train.py" if kind == "blob" else "HEAD:sub"
+    true, false = (place_of(each, name) for each in (author, other))
+    true.chmod(0o644)
+    true.write_bytes(false.read_bytes())
     if kind == "tree":
-        oid = other.git("rev-parse", "HEAD:train.py")
-        blob = Path("objects", oid[:2], oid[2:])
-        (author.root / ".git" / blob).parent.mkdir(exist_ok=True)
-        shutil.copy(other.root / ".git" / blob, author.root / ".git" / blob)
+        blob = place_of(other, "HEAD:sub/train.py")
+        target = author.root / blob.relative_to(other.root)
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy(blob, target)
     with pytest.raises(UsageError, match=r"than (its name says|their names say)"):
         author.reproduce(run, repository=author.root, clone=False)
+
+
+def place_of(repository: Stranger, name: str) -> Path:
+    """The file of a loose object."""
+    oid = repository.git("rev-parse", name)
+    return repository.root / ".git" / "objects" / oid[:2] / oid[2:]
+
+
+def test_data_that_change_while_the_program_runs_are_not_those_that_were_compared(tmp_path: Path) -> None:
+    """Whoever can write there puts others in their place, and the recorded ones back."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "a.txt").write_text("0.51")
+    text = f"""
+import os, time
+if not os.path.exists({str(tmp_path / "a" / "author")!r}):
+    while open({str(data / "a.txt")!r}).read() != '0.99':
+        time.sleep(0.01)
+open('out.txt', 'w').write('0.99')
+"""
+    author = Stranger.make(tmp_path / "a", {"train.py": text})
+    run = author.record(outputs=("out.txt",), data=(data,))
+
+    def exchange() -> None:
+        while not list((tmp_path / "a" / "review" / "runs" / "fit").glob("*/.hook/output/process-*")):
+            time.sleep(0.01)
+        (data / "a.txt").write_text("0.99")
+
+    thread = threading.Thread(target=exchange)
+    thread.start()
+    found = author.reproduce(run)
+    thread.join()
+    assert found.verdict == "undecided" and statuses(found)["inputs"] == "flagged"
+
+
+def test_a_program_that_ran_python_without_saying_so_has_no_known_environment(tmp_path: Path) -> None:
+    author = Stranger.make(tmp_path / "a", {"train.py": "open('out.txt', 'w').write('0.51')\n"})
+    run = author.record(outputs=("out.txt",))
+    rest = tuple(item for item in manifest_of(run).dependencies if not item.name.startswith(DISTRIBUTION))
+    seen = {**manifest_of(run).internal_parameters, "interpreters": []}
+    author.claim(run, internal_parameters=seen, dependencies=rest)
+    found = author.reproduce(run)
+    assert found.verdict == "identical" and statuses(found)["environment"] == "not checked"

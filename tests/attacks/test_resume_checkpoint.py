@@ -90,7 +90,8 @@ def copied(bench: Bench, into: Path) -> tuple[RunFolder, RunsFolder]:
 
 
 def start_of(folder: RunFolder, runs: RunsFolder, bench: Bench) -> tuple[int, tuple[str, ...]]:
-    start = choose_start(folder, Ledger(runs.ledger), TrustPolicy.load(bench.options.home).keys())
+    trust = TrustPolicy.load(bench.options.home)
+    start = choose_start(folder, Ledger(runs.ledger), trust.keys(), trust.own_keys())
     return start.step, start.refused
 
 
@@ -222,3 +223,24 @@ def test_a_complete_run_that_is_damaged_says_so(honest: Finished, author: Bench,
     folder.weights.unlink()
     with pytest.raises(UsageError, match=r"is complete, but does not verify: present: weights\.safetensors is missing"):
         author.resume(folder)
+
+
+def test_nothing_of_an_attempt_that_another_key_signed_is_taken_over(
+    honest: Finished, author: Bench, tmp_path: Path
+) -> None:
+    """Its results and weights would be signed with the key of whoever resumes it, who never saw them made."""
+    folder = copied_run(honest, author, tmp_path)
+    reviewer = TrustPolicy.load(tmp_path / "reviewer")
+    KeyRing(tmp_path / "reviewer").signer()
+    reviewer.add(KeyRing(author.options.home).public_key_pem(), "author")
+    trust = TrustPolicy.load(tmp_path / "reviewer")
+    start = choose_start(folder, Ledger(folder.root.parents[1] / "ledger.jsonl"), trust.keys(), trust.own_keys())
+    assert start.step == 0 and "another key signed the earlier attempt" in start.refused[0]
+
+
+def copied_run(honest: Finished, author: Bench, into: Path) -> RunFolder:
+    """The author's run, handed in as one that was interrupted."""
+    folder = RunFolder(into / "runs" / "lenet_nd_4_digits" / honest.folder.root.name)
+    shutil.copytree(honest.folder.root, folder.root, ignore=shutil.ignore_patterns(".lock"))
+    sign_again(folder, author, outcome="interrupted")
+    return folder

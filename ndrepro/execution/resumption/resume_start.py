@@ -4,6 +4,9 @@ What an earlier attempt left is believed as far as a trusted key signed it: by t
 recorder was killed, by the ledger, in which its parent bound the request and every checkpoint. The request and the logs
 up to the checkpoint must be those that were signed, the checkpoint's file too, and the state in it must have its
 recorded digest. A later checkpoint that fails is refused, with the reason, and an earlier one is taken, or the start.
+
+Nothing is taken over from an attempt that another key signed: the resumed run is signed with the own key, results and
+weights of the earlier attempt included, and nobody here saw them made.
 """
 
 from __future__ import annotations
@@ -22,10 +25,12 @@ from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.statement import Statement
 from provenance.errors import ProvenanceError, StorageError
+from provenance.formats.bounded_read import read_bounded
 from provenance.formats.digest import file_digest
 from provenance.signatures.public_key import PublicKey
 
-_UNBOUND = "nobody signed it: its recorder was killed before, or an earlier release wrote it"
+_UNBOUND = "nobody signed it with this machine's key: its recorder was killed before, or an earlier release wrote it"
+_OF_ANOTHER = "every checkpoint: another key signed the earlier attempt, whose results this run would vouch for"
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,9 @@ class ResumeStart:
     refused: tuple[str, ...]
 
 
-def choose_start(folder: RunFolder, ledger: Ledger, keys: Sequence[PublicKey]) -> ResumeStart:
-    """The latest checkpoint of the run that verifies with ``keys``, by its manifest or the ledger of the runs.
+def choose_start(folder: RunFolder, ledger: Ledger, keys: Sequence[PublicKey], own: Sequence[PublicKey]) -> ResumeStart:
+    """The latest checkpoint of the run that verifies with one of the ``own`` keys, by its manifest or the ledger of the
+    runs; ``keys`` are all that are trusted.
 
     Raises CheckpointError where the request is not the one that was signed, TrustError or EnvelopeError where the
     signature of an earlier attempt does not hold.
@@ -46,8 +52,11 @@ def choose_start(folder: RunFolder, ledger: Ledger, keys: Sequence[PublicKey]) -
     bound: Mapping[int, BoundCheckpoint] = {}
     if manifest is not None:
         _expect_request(folder, _artifact(manifest, folder, folder.request))
+        signers = verify_envelope(read_bounded(folder.manifest), keys).signers
+        if not set(signers) <= {key.keyid for key in own}:
+            return ResumeStart(0, (_OF_ANOTHER,) if folder.checkpoint_steps() else ())
     else:
-        entries = ledger.entries_of(folder.root.name, keys)
+        entries = ledger.entries_of(folder.root.name, own)
         if requests := bound_requests(entries):
             _expect_request(folder, *requests)
         bound = bound_checkpoints(entries)

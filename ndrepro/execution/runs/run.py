@@ -39,7 +39,7 @@ from ndrepro.protocol.project_folders import CODE
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Resource
-from provenance.attestation.trust import OWN_NAME, TrustPolicy
+from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verify import verify
 from provenance.errors import ProvenanceError
 from provenance.recording.stop_requests import StopRequests
@@ -182,8 +182,8 @@ def resume(folder: RunFolder, options: RunOptions, observer: Observer) -> Finish
     if request.container is not None:
         here = engines.find(ContainerChoice.recorded(request.container), request.experiment.device)
         request = replace(request, container=here)
-    keys = TrustPolicy.load(options.home).keys()
-    start = choose_start(folder, Ledger(options.runs.ledger), keys)
+    trust = TrustPolicy.load(options.home)
+    start = choose_start(folder, Ledger(options.runs.ledger), trust.keys(), trust.own_keys())
     observer.resuming(start.step, start.refused)
     request = replace(request, data=str(data), resume_step=start.step)
     with StopRequests() as stops:
@@ -195,8 +195,7 @@ def _data_of(folder: RunFolder, request: Request, options: RunOptions) -> Path:
     """Where the data are for a run to be resumed."""
     if options.data:
         return data_check.locate(request.experiment, options.data)
-    trusted = TrustPolicy.load(options.home).keys()
-    own = [key for key in trusted if key.name == OWN_NAME]
+    own = TrustPolicy.load(options.home).own_keys()
     if any(entry.key for entry in Ledger(options.runs.ledger).entries_of(folder.root.name, own)):
         return Path(request.data)
     private = (folder.root, options.runs.root, options.home)

@@ -3,7 +3,8 @@
 A path, an identifier, its beginning or its six last digits mean that one run, whatever it is. An experiment, the folder
 of its runs, and the word "latest" mean the latest *completed original* run: not one that failed or is under way, no
 repetition (``ndrepro reproduce``) and no segment (``--spot``, a search). Which later runs were passed over is reported,
-so that nobody takes the result for that of another run.
+so that nobody takes the result for that of another run. A program or script that was recorded under the name of an
+experiment is none of its runs.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ndrepro.execution.runs.run_lookup import ORIGINAL, RunSummary, latest_first
-from ndrepro.protocol.errors import RunNotFound
+from ndrepro.protocol.errors import NdreproError, RunNotFound
+from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder, RunsFolder
+from ndrepro.protocol.run_kind import TRAINING
 
 LATEST = "latest"
 _SHOWN = 3
@@ -63,13 +66,24 @@ def experiment_runs(path: Path) -> tuple[RunFolder, ...]:
 
 def _latest(text: str, folders: Iterable[RunFolder], ledger: Path, completed: bool) -> ResolvedRun:
     passed_over: list[RunSummary] = []
+    trained = _is_experiment(text)
     for summary in latest_first(folders, ledger):
-        if summary.kind == ORIGINAL and (summary.outcome == "completed" or not completed):
+        wanted = summary.kind == ORIGINAL and (not trained or summary.build == TRAINING)
+        if wanted and (summary.outcome == "completed" or not completed):
             note = f"{text} is {summary.run}; passed over: {_listed(passed_over)}" if passed_over else ""
             return ResolvedRun(RunFolder(summary.folder), note)
         passed_over.append(summary)
     cure = f"name one of its runs: {_listed(passed_over)}"
     raise RunNotFound(f"no {'completed ' if completed else ''}original run of '{text}'", cure)
+
+
+def _is_experiment(text: str) -> bool:
+    """Whether a name is that of an experiment, which a program or script may be recorded under as well."""
+    try:
+        Experiment.from_name(os.path.basename(os.path.normpath(text)), {})
+    except NdreproError:
+        return False
+    return True
 
 
 def _listed(passed_over: list[RunSummary]) -> str:
