@@ -34,14 +34,7 @@ from provenance.comparison.recorded_source import (
 from provenance.errors import DigestError, SourceError
 from provenance.formats.digest import file_digest
 from provenance.git.repository import Repository
-from provenance.git.scratch_repository import (
-    EXECUTABLE,
-    FILE,
-    SUBMODULE,
-    ScratchRepository,
-    TreeEntry,
-    add_to_index,
-)
+from provenance.git.scratch_repository import EXECUTABLE, FILE, ScratchRepository, TreeEntry, add_to_index
 
 _COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 
@@ -139,7 +132,6 @@ def check_out(state: SourceState, repository: Path, place: Path) -> tuple[str, .
         _expect_commit(borrowed, state, "the run's")
         at_hand = borrowed.own_copy(state.commit, own)
         tree = recorded_tree(at_hand, state, "the run's", caveats)
-        _expect_genuine(at_hand, state.commit, tree)
         converted = members(state.recorded.get("converted"))
         names: Sequence[str] = texts(converted.get("files"))
         settings = members(converted.get("settings"))
@@ -148,21 +140,6 @@ def check_out(state: SourceState, repository: Path, place: Path) -> tuple[str, .
         settings = {name: str(value) for name, value in settings.items() if name in CONVERSION_SETTINGS}
         at_hand.check_out(tree, place, names, settings)
     return tuple(caveats)
-
-
-def _expect_genuine(at_hand: ScratchRepository, commit: str, tree: str) -> None:
-    """Raises SourceError where commit, trees, or a file that the patch changed are not the objects of their names.
-
-    ``tree`` is the recorded one; the files that it shares with the commit are compared when they are written.
-    """
-    header = at_hand.expect_genuine("commit", commit).partition(b"\n")[0]
-    before = at_hand.entries(commit)
-    if header.decode("ascii", "replace") != f"tree {at_hand.tree(before)}":
-        raise SourceError(f"commit {commit}: the repository's trees have other entries than their names say")
-    after = at_hand.entries(tree)
-    for path, entry in before.items():
-        if entry.mode != SUBMODULE and after.get(path) not in (None, entry):
-            at_hand.expect_genuine("blob", entry.oid)
 
 
 def _apply(index: Repository, path: Path, patch: Mapping[str, Any]) -> None:

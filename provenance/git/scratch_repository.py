@@ -11,7 +11,6 @@ holds is therefore copied first (``own_copy``), as a fetch does it, which names 
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
 import os
 import zlib
@@ -22,8 +21,6 @@ from pathlib import Path
 from provenance.errors import SourceError
 from provenance.git.repository import Repository
 
-_CHUNK_BYTES = 1 << 20
-_CLONE = "clone the repository anew from where its author published it"
 FILE, EXECUTABLE, LINK, SUBMODULE = "100644", "100755", "120000", "160000"
 _ISOLATED = {
     "GIT_CONFIG_NOSYSTEM": "1",
@@ -45,10 +42,10 @@ class TreeEntry:
     oid: str
 
 
-def blob_hash(name_length: int, size: int, kind: str = "blob") -> hashlib._Hash:
-    """A hash that, fed with ``size`` bytes, becomes their object's name, in a repository whose names are so long."""
+def blob_hash(name_length: int, size: int) -> hashlib._Hash:
+    """A hash that, fed with ``size`` bytes, becomes their blob's name, in a repository whose names are so long."""
     digest = hashlib.sha256() if name_length == 64 else hashlib.sha1(usedforsecurity=False)
-    digest.update(b"%s %d\0" % (kind.encode(), size))
+    digest.update(b"blob %d\0" % size)
     return digest
 
 
@@ -118,17 +115,11 @@ class ScratchRepository:
 
     def check_out(self, tree: str, place: Path, converted: Sequence[str], settings: Mapping[str, str]) -> None:
         """Write a tree's files to the new folder ``place``: as they are stored, those in ``converted`` as git checks
-        them out under ``settings`` and the attributes of the tree itself.
-
-        Raises SourceError, also for a file whose bytes are not those of its name: git believes the names of the objects
-        that it reads, and somebody else's repository may hold anything under one.
+        them out under ``settings`` and the attributes of the tree itself. Raises SourceError.
         """
         index = self.new_index()
         index.ask("read-tree", tree)
         index.ask("checkout-index", "--all", "--quiet", f"--prefix={place}/")
-        for path, entry in self.entries(tree).items():
-            if entry.mode != SUBMODULE and _name_on_disk(place / path, entry, self._name_length) != entry.oid:
-                raise SourceError(f"{path}: the repository's object has other bytes than its name says", _CLONE)
         if converted:
             listing = self.repository.folder / "converted"
             listing.write_bytes(b"".join(os.fsencode(path) + b"\0" for path in converted))
@@ -140,46 +131,10 @@ class ScratchRepository:
             finally:
                 self._attributes.write_text(_NEUTRAL)
 
-    def entries(self, tree: str) -> dict[str, TreeEntry]:
-        """Every path of a tree or commit. Raises SourceError."""
-        found = {}
-        for line in filter(None, self.repository.ask("ls-tree", "-r", "-z", "--full-tree", tree).split("\0")):
-            words, _, path = line.partition("\t")
-            mode, _, oid = words.split(" ")
-            found[path] = TreeEntry(mode, oid)
-        return found
-
-    def expect_genuine(self, kind: str, oid: str) -> bytes:
-        """An object's bytes. Raises SourceError where there is none, or they are not those of its name."""
-        content = io.BytesIO()
-        self.repository.stream(content, "cat-file", kind, oid)
-        digest = blob_hash(self._name_length, len(content.getbuffer()), kind)
-        digest.update(content.getbuffer())
-        if digest.hexdigest() != oid:
-            raise SourceError(f"{kind} {oid}: the repository's object has other bytes than its name says", _CLONE)
-        return content.getvalue()
-
     def new_index(self) -> Repository:
         """This repository with another, empty index."""
         path = self.repository.folder / ".git" / f"index-{next(self._numbers)}"
         return replace(self.repository, variables={**_ISOLATED, "GIT_INDEX_FILE": str(path)})
-
-
-def _name_on_disk(path: Path, entry: TreeEntry, name_length: int) -> str:
-    """The name of the blob that a checked-out file is; "" where there is none."""
-    try:
-        if entry.mode == LINK:
-            target = os.fsencode(os.readlink(path))
-            digest = blob_hash(name_length, len(target))
-            digest.update(target)
-            return digest.hexdigest()
-        with open(path, "rb") as stream:
-            digest = blob_hash(name_length, os.fstat(stream.fileno()).st_size)
-            while chunk := stream.read(_CHUNK_BYTES):
-                digest.update(chunk)
-        return digest.hexdigest()
-    except OSError:
-        return ""
 
 
 def add_to_index(index: Repository, entries: Iterable[tuple[str, TreeEntry]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import threading
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 from strange_programs import Stranger, manifest_of, statuses
 
-from ndrepro.protocol.errors import TrainingFailed, UsageError
+from ndrepro.protocol.errors import TrainingFailed
 from ndrepro.protocol.layout import RunFolder
 from provenance.attestation.manifest import DISTRIBUTION
 
@@ -52,31 +51,6 @@ with ndrepro.record(name='fit', seeds={{'all': 3}}, runs='results', home={str(tm
     run = RunFolder(sorted((author.root / "results" / "fit").iterdir())[-1])
     with pytest.raises(TrainingFailed, match="recorded 0 runs"):
         author.reproduce(run)
-
-
-@pytest.mark.parametrize("kind", ["blob", "tree"])
-def test_objects_with_other_bytes_than_their_names_are_no_commit(kind: str, tmp_path: Path) -> None:
-    """git believes the names of the objects in a repository that its author handed over."""
-    author = Stranger.make(tmp_path / "a", {"sub/train.py": "open('out.txt', 'w').write('0.51')\n"})
-    other = Stranger.make(tmp_path / "b", {"sub/train.py": "open('out.txt', 'w').write('0.99')\n"})
-    run = author.record(sys.executable, "sub/train.py", outputs=("out.txt",))
-    name = "HEAD:sub/train.py" if kind == "blob" else "HEAD:sub"
-    true, false = (place_of(each, name) for each in (author, other))
-    true.chmod(0o644)
-    true.write_bytes(false.read_bytes())
-    if kind == "tree":
-        blob = place_of(other, "HEAD:sub/train.py")
-        target = author.root / blob.relative_to(other.root)
-        target.parent.mkdir(exist_ok=True)
-        shutil.copy(blob, target)
-    with pytest.raises(UsageError, match=r"than (its name says|their names say)"):
-        author.reproduce(run, repository=author.root, clone=False)
-
-
-def place_of(repository: Stranger, name: str) -> Path:
-    """The file of a loose object."""
-    oid = repository.git("rev-parse", name)
-    return repository.root / ".git" / "objects" / oid[:2] / oid[2:]
 
 
 def test_data_that_change_while_the_program_runs_are_not_those_that_were_compared(tmp_path: Path) -> None:

@@ -77,7 +77,8 @@ def begin_run(
 
 def open_run(runs: RunsFolder, folder: RunFolder) -> Recorder:
     """The recorder on a run folder: lock taken, ledger told."""
-    return run_account.open_recorder(folder, Request.from_json(read_json(folder.request)), runs, default_home())
+    document = read_json(folder.request)
+    return run_account.open_recorder(folder, Request.from_json(document), document, runs, default_home())
 
 
 def sign_run(

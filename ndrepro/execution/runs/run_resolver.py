@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ndrepro.execution.runs.run_lookup import ORIGINAL, RunSummary, latest_first
-from ndrepro.protocol.errors import NdreproError, RunNotFound
+from ndrepro.protocol.errors import RunNotFound, UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.run_kind import TRAINING
@@ -81,7 +81,7 @@ def _is_experiment(text: str) -> bool:
     """Whether a name is that of an experiment, which a program or script may be recorded under as well."""
     try:
         Experiment.from_name(os.path.basename(os.path.normpath(text)), {})
-    except NdreproError:
+    except UsageError:
         return False
     return True
 

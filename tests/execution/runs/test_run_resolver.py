@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from recorded_runs import begin_run, open_run, sign_run
 
+import provenance
 from ndrepro.execution.runs.run_lookup import summaries
 from ndrepro.execution.runs.run_resolver import resolve_run
 from ndrepro.protocol.errors import RunNotFound
@@ -49,6 +50,14 @@ def test_a_run_is_found_by_identifier_beginning_end_experiment_and_path(
 ) -> None:
     resolved = resolve_run(three, text.format(runs=three.root))
     assert (resolved.folder.root.name, resolved.note) == (found, "")
+
+
+def test_a_script_under_the_name_of_an_experiment_is_none_of_its_runs(three: RunsFolder, tmp_path: Path) -> None:
+    with provenance.record(name=NAME, runs=three.root, home=tmp_path / "home") as script:
+        pass
+    resolved = resolve_run(three, NAME)
+    assert resolved.folder.root.name == SECOND and script.run_id in resolved.note
+    assert resolve_run(three, script.run_id).folder.root.name == script.run_id
 
 
 def test_an_experiment_means_its_latest_completed_original_run(three: RunsFolder) -> None:
