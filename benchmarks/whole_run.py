@@ -21,7 +21,7 @@ from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder
 
 # enough images for some steps, and batches as in ``benchmarks.deconvolution``
-SIZES = {"lenet_nd_1": (2560, 128), "vgg16_nd_1": (384, 64), "resnet18_nd_1": (384, 64)}
+SIZES = {"lenet_nd_1": (10240, 128), "vgg16_nd_1": (384, 64), "resnet18_nd_1": (384, 64)}
 _EPOCHS = 1000  # of the schedule; one of them is measured in every round
 
 

@@ -133,15 +133,11 @@ class Batches(SplitBatches):
         if draws is None:
             inner = slice(self._room // 2, self._room // 2 + self._side)
             return self._images[rows, :, inner, inner]
-        window = torch.arange(self._side, device=rows.device)
-        down = draws[:, 0, None] + window  # (B, H): rows of the padded image
-        across = draws[:, 1, None] + window  # (B, W)
+        windows = self._images.unfold(2, self._side, 1).unfold(3, self._side, 1)  # a view: every place of a crop
+        pixels = windows[rows, :, draws[:, 0], draws[:, 1]]
         if self._flip:
-            across = torch.where(draws[:, 2, None] == 1, across.flip(1), across)
-        channels = torch.arange(self._images.shape[1], device=rows.device)
-        return self._images[
-            rows[:, None, None, None], channels[None, :, None, None], down[:, None, :, None], across[:, None, None]
-        ]
+            pixels = torch.where(draws[:, 2].view(-1, 1, 1, 1) == 1, pixels.flip(3), pixels)
+        return pixels
 
 
 def whitened(pixels: torch.Tensor) -> torch.Tensor:
