@@ -118,7 +118,11 @@ class Repository:
         return [_executable(), "-C", str(self.folder), *settings, *arguments]
 
     def facts(self) -> Facts:
-        """Where it is and what kind it is."""
+        """Where it is and what kind it is.
+
+        Raises SourceError for a repository whose own folder this is, with a work tree: files that anybody may put into
+        a tree of code (HEAD, config, objects, refs) make one, whose configuration names programs to run.
+        """
         answers = self.line(
             "rev-parse",
             "--is-inside-work-tree",
@@ -128,7 +132,10 @@ class Repository:
         ).split("\n", 3)
         inside, bare, shallow = (answer == "true" for answer in answers[:3])
         top = Path(self.line("rev-parse", "--show-toplevel")) if inside else None
-        return Facts(top, Path(answers[3]), bare, shallow)
+        own = Path(answers[3])
+        if top is not None and self.folder.resolve().is_relative_to(own.resolve()):
+            raise SourceError(f"{self.folder}: files in it look like a git repository's own folder, and are not obeyed")
+        return Facts(top, own, bare, shallow)
 
     def head(self) -> str:
         """The name of the commit that HEAD names, whether its objects are there or not. Raises NoCommit for none."""

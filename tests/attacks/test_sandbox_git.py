@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from ndrepro.execution.reproduce import recorded_code as module
 from ndrepro.execution.reproduce.recorded_code import recorded_code
 from provenance.attestation.manifest import Manifest, Resource
 from provenance.capture import source
+from provenance.capture.unavailable import is_missing
 from provenance.comparison.recorded_tree import SourceState, check_out
 from provenance.errors import SourceError
 
@@ -92,3 +94,24 @@ def test_a_commit_is_never_an_option_of_gits(checkout: Path, tmp_path: Path, com
     assert state.commit is None
     with pytest.raises(SourceError, match="recorded no commit"):
         check_out(state, checkout, tmp_path / "again")
+
+
+def test_a_tree_of_code_that_looks_like_a_repository_is_not_obeyed(tmp_path: Path) -> None:
+    """Tracked or untracked files of an author make it one; the recorder of a repetition asks git about its code."""
+    ran, inner, tree = tmp_path / "ran", tmp_path / "inner", tmp_path / "tree"
+    git(tmp_path, "init", "-q", str(inner))
+    for name, text in (("a.txt", "1"), (".gitattributes", "a.txt filter=evil\n")):
+        (inner / name).write_text(text)
+    for words in (
+        ("add", "-A"),
+        ("-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "-q", "-m", "first"),
+        ("config", "filter.evil.smudge", f"sh -c 'echo ran > {ran}; cat'"),
+        ("config", "core.worktree", "."),
+    ):
+        git(inner, *words)
+    shutil.copytree(inner / ".git", tree)
+    (tree / "a.txt").write_text("2")
+    captured = source.capture(tree, None)
+    assert not ran.exists() and is_missing(captured["commit"])
+    git(tree, "checkout", "--", "a.txt")
+    assert ran.exists(), "the control: git itself obeys it"
