@@ -1,4 +1,4 @@
-"""Every command of every runbook runs, in the order in which it stands there.
+"""Every command of every runbook and of the tutorial runs, in the order of the page.
 
 Those that need podman, Apptainer or Slurm are run by tests/engines/test_runbooks.py.
 """
@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from runbook_commands import RUNBOOKS, WITH_ENGINES, commands, run_all
+from runbook_commands import ROOT, RUNBOOKS, WITH_ENGINES, commands, run_all
 
 
 def test_commands_are_found() -> None:
@@ -19,15 +19,27 @@ def test_commands_are_found() -> None:
     assert {"reviewer", *WITH_ENGINES} <= {runbook.stem for runbook in RUNBOOKS}
 
 
-@pytest.mark.parametrize(
-    "runbook", [each for each in RUNBOOKS if each.stem not in WITH_ENGINES], ids=lambda path: path.stem
-)
-def test_a_runbooks_commands_run(runbook: Path, tmp_path: Path) -> None:
-    variables = {
+@pytest.fixture
+def variables(tmp_path: Path) -> dict[str, str]:
+    return {
         **os.environ,
         "NDREPRO_HOME": str(tmp_path / "keys"),
         "NDREPRO_RUNS": str(tmp_path / "runs"),
         "WORK": str(tmp_path),
         "ARGS": "",
     }
+
+
+@pytest.mark.parametrize(
+    "runbook", [each for each in RUNBOOKS if each.stem not in WITH_ENGINES], ids=lambda path: path.stem
+)
+def test_a_runbooks_commands_run(runbook: Path, variables: dict[str, str]) -> None:
     run_all(runbook, variables)
+
+
+@pytest.mark.slow
+def test_the_tutorials_commands_run(variables: dict[str, str], tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    # the folder of runs is not the checkout's own
+    (tmp_path / "tutorial.md").write_text(page.replace("cp -r runs/", 'cp -r "$NDREPRO_RUNS"/'), encoding="utf-8")
+    run_all(tmp_path / "tutorial.md", variables)

@@ -32,7 +32,10 @@ class Answer(NamedTuple):
 
     @property
     def json(self) -> Any:
-        return json.loads(self.out)
+        """The document that --json printed, without the version of its form, which every one has."""
+        document = json.loads(self.out)
+        assert document.pop("json_version") == 1
+        return document
 
 
 def process(*words: str, **variables: str | None) -> Answer:

@@ -83,10 +83,10 @@ def _row(parameter: Any, context: Any) -> str:
     written, meaning = record
     if parameter.param_type_name == "argument":
         written = parameter.make_metavar(context)
-    return f"| `{written.replace('|', chr(92) + '|')}` | {_cell(meaning)} |"
+    return f"| `{written.replace('|', chr(92) + '|')}` | {table_cell(meaning)} |"
 
 
-def _cell(text: str | None) -> str:
+def table_cell(text: str | None) -> str:
     """A text for a cell of a table."""
     words = " ".join((text or "").split())
     return re.sub(r"([|<>*_\[\]])", r"\\\1", words)

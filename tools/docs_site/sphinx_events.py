@@ -8,12 +8,16 @@ from collections.abc import Callable, Mapping
 
 from sphinx.application import Sphinx
 
-from docs_site import commands
+from docs_site import commands, json_output, manifest, settings
 
 # `<!-- generated: NAME -->` in a page -> the Markdown that takes its place
 GENERATED: Mapping[str, Callable[[], str]] = {
     "commands": commands.single_commands,
     "command groups": commands.command_groups,
+    "settings": settings.settings_tables,
+    "names": settings.names_tables,
+    "manifest": manifest.manifest_members,
+    "json": json_output.json_members,
 }
 _MARK = re.compile(r"<!-- generated: ([a-z ]+) -->")
 _FOLDER_LINK = re.compile(r"\[([^\]]+)\]\([^)\s:#]*/\)")

@@ -83,7 +83,7 @@ def record(
     finished = record_program(request, RunsFolder(runs), default_home())
     problem = None if finished.error is None else output.record_of(finished.error)
     if as_json:
-        terminal.write_line(output.json_text(_document(finished, problem)), sys.stderr)
+        terminal.write_line(output.document_text(_document(finished, problem)), sys.stderr)
     elif not quiet:
         _print_end(finished, runs)
     if problem is not None and not as_json:

@@ -34,6 +34,8 @@ DONE = 0
 NO = 1
 USAGE = 2
 COULD_NOT = 3
+# raised when a member of a command's JSON is renamed, removed or changes its type
+JSON_VERSION = 1
 
 _OS_CURES = {
     errno.ENOSPC: "free space there, or choose another folder (--runs DIR)",
@@ -94,13 +96,18 @@ def print_error(record: dict[str, Any]) -> None:
     terminal.write_line(f"  hint: {terminal.single_line(record['cure'])}", sys.stderr)
 
 
-def print_json(document: Any) -> None:
+def print_json(document: dict[str, Any]) -> None:
     """One JSON document on standard output, in ASCII, so that no locale can break it; NaN and infinities are words."""
-    terminal.write_line(json_text(document))
+    terminal.write_line(document_text(document))
+
+
+def document_text(document: dict[str, Any]) -> str:
+    """The JSON of a command's result, with the version of its form as the first member."""
+    return json_text({"json_version": JSON_VERSION, **document})
 
 
 def json_text(document: Any) -> str:
-    """The JSON that ``print_json`` prints."""
+    """A document as JSON in ASCII; NaN and infinities are words."""
     return json.dumps(_finite(document), indent=1, allow_nan=False)
 
 

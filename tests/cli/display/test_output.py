@@ -55,7 +55,7 @@ def test_json_goes_to_standard_output_and_the_lines_still_to_standard_error(
     output.report(UsageError("what", "do"), as_json=True, debug=False)
     captured = capsys.readouterr()
     expected = {"type": "UsageError", "message": "what", "cure": "do", "exit_code": 2}
-    assert json.loads(captured.out) == {"error": expected}
+    assert json.loads(captured.out) == {"json_version": 1, "error": expected}
     assert captured.err == "error: what\n  hint: do\n"
 
 
@@ -72,7 +72,9 @@ def test_json_is_ascii_and_strict(capsys: pytest.CaptureFixture[str]) -> None:
     output.print_json({"loss": [math.nan, math.inf, -math.inf, 1.5], "name": "é \udcff"})
     text = capsys.readouterr().out
     assert text.isascii() and "NaN" not in text
-    assert json.loads(text) == {"loss": ["nan", "inf", "-inf", 1.5], "name": "é \udcff"}
+    document = json.loads(text)
+    assert document.pop("json_version") == 1
+    assert document == {"loss": ["nan", "inf", "-inf", 1.5], "name": "é \udcff"}
 
 
 class Impatient:
