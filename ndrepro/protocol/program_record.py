@@ -33,6 +33,8 @@ PARAMETERS = ("name", "command", "workingFolder", "seeds", "outputs", "data", "m
 FACTS = ("ending", "streams", "usage", "interpreters", "observation", "metrics")
 # files that the manifest itself lists, of each kind
 LISTED = 1000
+# the folder of the run with a listing of the files of each declared data set
+LISTINGS = "data"
 
 
 @dataclass(frozen=True)

@@ -38,14 +38,17 @@ class ListingDiff:
 
 
 def parse(text: str) -> dict[str, str]:
-    """Name -> digest of every line. Raises DigestError naming the line that is none."""
-    found = {}
+    """Name -> digest of every line. Raises DigestError naming a line that is none, or names a file again."""
+    found: dict[str, str] = {}
     for number, line in enumerate(text.removesuffix("\n").split("\n") if text else [], 1):
         matched = _LINE.fullmatch(line)
         if matched is None:
             raise DigestError(f"line {number}: {line[:60]!r}, expected a SHA-256, two spaces and a name")
         escaped, digest, name = matched.groups()
-        found[re.sub(r"\\[\\nr]", lambda mark: _ESCAPES[mark.group()], name) if escaped else name] = digest
+        name = re.sub(r"\\[\\nr]", lambda mark: _ESCAPES[mark.group()], name) if escaped else name
+        if name in found:
+            raise DigestError(f"line {number}: {name[:60]!r} is listed twice")
+        found[name] = digest
     return found
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ndrepro.execution.programs.working_folder import identity_of
-from ndrepro.protocol.program_record import ProgramFile
+from ndrepro.protocol.program_record import LISTINGS, ProgramFile
 from provenance.attestation.manifest import DATASET, Resource
 from provenance.capture.unavailable import printable
 from provenance.errors import DigestError, NotFoundError, StorageError
@@ -24,7 +24,6 @@ from provenance.formats.digest_cache import DigestCache
 
 BYTES, FILES = 8 << 30, 10_000
 COMMAND, STANDARD_INPUT, OPENED = "command", "standard input", "opened"
-LISTINGS = "data"
 
 
 def expect_data(paths: Iterable[Path]) -> None:

@@ -3,7 +3,8 @@
     9  request      program.json, which was there before the program started, is what was signed
     10 environment  machine, variables and distributions are those of environment.json
     11 source       the source is not said to be cleaner than the kept patch and files show
-    12 files        inputs.json and outputs.json are those that were signed, and every copy is the file that it is of
+    12 files        inputs.json, outputs.json and the listings of declared data are those that were signed, and every
+                    copy is the file that it is of
     13 trail        every process's trail is whole
     14 metrics      every row is whole
     15 outcome      outcome, exit code, stops and the recorder's error agree
@@ -29,15 +30,18 @@ from ndrepro.protocol.program_record import (
     FACTS,
     INPUTS,
     LISTED,
+    LISTINGS,
     OUTPUTS,
     PARAMETERS,
     ProgramRecord,
     outcome_of,
 )
 from provenance.attestation.manifest import ERROR, NOT_RECORDED, Manifest, Resource
+from provenance.attestation.run_files import inside
 from provenance.errors import ManifestError, TrailError
 from provenance.formats.bounded_read import LOG_BYTES, read_bounded
-from provenance.formats.digest import file_digest
+from provenance.formats.digest import bytes_digest, file_digest
+from provenance.formats.listing import parse
 from provenance.formats.trail import Trail
 
 _ASK = "ask its author"
@@ -86,6 +90,7 @@ def files(root: Path, manifest: Manifest) -> CheckResult:
             if copy is not None and kept.get(copy) != file.get("sha256"):
                 raise ManifestError(f"{path.name}: {copy} is another file than {file.get('path')}", _ASK)
         counts.append(f"{name}: {len(listed)}")
+    counts.append(f"data: {_check_data(folder, manifest)} files")
     return CheckResult("files", "pass", ", ".join(counts))
 
 
@@ -102,6 +107,24 @@ def _listed(name: str, path: Path, resource: Resource | None) -> list[Mapping[st
     expect_equal(f"{name}.count", described.get("count"), len(found))
     listed: list[Mapping[str, Any]] = found
     return listed
+
+
+def _check_data(folder: RunFolder, manifest: Manifest) -> int:
+    """The number of files of all declared data. Raises ManifestError where a digest or a count is not the listing's."""
+    count = 0
+    for data in ProgramRecord.of(manifest).datasets:
+        described = data.annotations or {}
+        if not data.digest and "unavailable" in described:
+            continue
+        listing = described.get("listing")
+        if not (isinstance(listing, str) and listing.startswith(f"{LISTINGS}/") and inside(listing)):
+            raise ManifestError(f"{data.name}: it has a digest and no listing of its files", _ASK)
+        text = read_bounded(folder.root / listing, LOG_BYTES)
+        expect_equal(f"{data.name}.digest", dict(data.digest or {}), {"sha256": bytes_digest(text)})
+        listed = parse(text.decode("utf-8", "surrogateescape"))
+        expect_equal(f"{data.name}.files", described.get("files"), len(listed))
+        count += len(listed)
+    return count
 
 
 def trail(root: Path, manifest: Manifest) -> CheckResult:
