@@ -25,10 +25,10 @@ from ndrepro.execution.runs.run import Finished, RunOptions, resume
 from ndrepro.execution.sandbox.confinement import Confinement
 from ndrepro.execution.sandbox.recorded_data import recorded_data
 from ndrepro.execution.sandbox.sandbox import Sandbox, why_not
-from ndrepro.protocol.errors import DataError, SandboxError
+from ndrepro.protocol.errors import DataError, SandboxError, UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder, RunsFolder
-from ndrepro.protocol.messages import Request, write_json
+from ndrepro.protocol.messages import Container, Request, write_json
 from ndrepro.training.data.readers import digits, idx
 from ndrepro.training.data.readers.images import gunzip
 from ndrepro.training.data.readers.published import PublishedFile
@@ -228,6 +228,22 @@ def test_a_run_that_somebody_else_started_is_not_resumed_from_any_path(tmp_path:
         resume(folder, options, Silent())
     Ledger(runs.ledger).append("begun", folder.root.name, signer)
     with pytest.raises(DataError):  # the control: the path of an own run is looked at, and holds no data
+        resume(folder, options, Silent())
+
+
+def test_a_run_is_not_resumed_in_somebody_else_s_image(tmp_path: Path) -> None:
+    """What the image reports would be signed with the key of whoever resumes it."""
+    home, runs = tmp_path / "home", RunsFolder(tmp_path / "imported")
+    folder = runs.run("lenet_bn_1_digits", "20261121T101500Z-aaaaaa")
+    folder.root.mkdir(parents=True)
+    image = Container("podman", "5", "evil", "sha256:" + "0" * 64, "")
+    experiment = Experiment.from_name("lenet_bn_1_digits")
+    write_json(folder.request, Request(experiment, "digits.csv.gz", container=image).to_json())
+    options = RunOptions(runs, home)
+    with pytest.raises(UsageError, match="its image is somebody else's choice"):
+        resume(folder, options, Silent())
+    Ledger(runs.ledger).append("begun", folder.root.name, KeyRing(home).signer())
+    with pytest.raises(DataError):  # the control: an own run gets further
         resume(folder, options, Silent())
 
 

@@ -177,6 +177,11 @@ def resume(folder: RunFolder, options: RunOptions, observer: Observer) -> Finish
         options = replace(options, runs=RunsFolder(beside))
     if request.container is None:
         _check_trainer(request.experiment, request.environment)
+    elif not _is_own(folder, options):
+        raise UsageError(
+            f"{folder.root}: its image is somebody else's choice, and all that it reports would be signed with your key",
+            "train it anew in an image of your own: ndrepro run EXPERIMENT --in ENGINE --image NAME",
+        )
     data = _data_of(folder, request, options)
     data_check.check(request.experiment, data, options.runs, observer)
     if request.container is not None:
@@ -195,12 +200,17 @@ def _data_of(folder: RunFolder, request: Request, options: RunOptions) -> Path:
     """Where the data are for a run to be resumed."""
     if options.data:
         return data_check.locate(request.experiment, options.data)
-    own = TrustPolicy.load(options.home).own_keys()
-    if any(entry.key for entry in Ledger(options.runs.ledger).entries_of(folder.root.name, own)):
+    if _is_own(folder, options):
         return Path(request.data)
     private = (folder.root, options.runs.root, options.home)
     theirs = recorded_data(request.experiment, Path(request.data), private)
     return theirs or data_check.locate(request.experiment, None)
+
+
+def _is_own(folder: RunFolder, options: RunOptions) -> bool:
+    """Whether this machine's own key started the run, by the ledger."""
+    own = TrustPolicy.load(options.home).own_keys()
+    return any(entry.key for entry in Ledger(options.runs.ledger).entries_of(folder.root.name, own))
 
 
 def _complete(folder: RunFolder, options: RunOptions) -> UsageError:
