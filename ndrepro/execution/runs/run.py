@@ -179,7 +179,7 @@ def resume(folder: RunFolder, options: RunOptions, observer: Observer) -> Finish
         _check_trainer(request.experiment, request.environment)
     elif not _is_own(folder, options):
         raise UsageError(
-            f"{folder.root}: its image is somebody else's choice, and all that it reports would be signed with your key",
+            f"{folder.root}: its image is somebody else's choice, and your key would sign all that it reports",
             "train it anew in an image of your own: ndrepro run EXPERIMENT --in ENGINE --image NAME",
         )
     data = _data_of(folder, request, options)
