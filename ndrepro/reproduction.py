@@ -171,7 +171,14 @@ def of_program(
     from ndrepro.execution.reproduce.reexecute import ReexecutionPlan
 
     scratch.mkdir()
-    prepared = plan_program(original, scratch, repositories=repositories, sandbox=permission.sandbox, rebuild=rebuild)
+    prepared = plan_program(
+        original,
+        scratch,
+        repositories=repositories,
+        private=(options.runs.root, options.home),
+        sandbox=permission.sandbox,
+        rebuild=rebuild,
+    )
     plan = ReexecutionPlan(None, (), prepared.differences, prepared.execution)
     on_plan(original, plan)
     plan = replace(plan, execution=permission.given(plan.execution))

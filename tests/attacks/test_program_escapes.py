@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zipfile
 from pathlib import Path
 
@@ -149,3 +150,19 @@ else:
     assert found.verdict == "undecided" and not again.metrics.exists() and not again.output_copies.exists()
     for document in (again.outputs, again.inputs):
         assert "diary" not in document.read_text() and "signing-key" not in document.read_text()
+
+
+def test_recorded_inputs_ask_nothing_about_the_reviewer_s_files(tmp_path: Path) -> None:
+    """Many digests of one path would say which content it has; a folder that others may write would be a way out."""
+    hidden, shared = tmp_path / ".config", tmp_path / "shared"
+    for place in (hidden, shared):
+        place.mkdir()
+        (place / "pin.txt").write_text("42")
+    author = Stranger.make(tmp_path / "a", {"train.py": WRITES})
+    paths = [str(place / "pin.txt") for place in (hidden, shared)]
+    run = author.record(sys.executable, "train.py", *paths, outputs=("out.txt",), data=(shared,))
+    shared.chmod(0o777)
+    found = author.reproduce(run)
+    inputs = next(item for item in found.judgements[0].claims if item.name == "inputs")
+    assert inputs.status == "not checked" and inputs.evidence.startswith("1 of 3 that"), inputs.evidence
+    assert "hidden folders" in str(found.plan.differences) and "everybody may write" in str(found.plan.differences)

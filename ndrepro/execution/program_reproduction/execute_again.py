@@ -68,13 +68,20 @@ class ProgramPlan:
 
 
 def plan_program(
-    original: Original, scratch: Path, *, repositories: Sequence[Path], sandbox: str, rebuild: bool
+    original: Original,
+    scratch: Path,
+    *,
+    repositories: Sequence[Path],
+    private: Sequence[Path],
+    sandbox: str,
+    rebuild: bool,
 ) -> ProgramPlan:
     """Prepare a private folder below ``scratch``, and say what would be executed in it; nothing is executed.
 
     Args:
         original: the verified run, a private copy.
         repositories: folders that may be in a repository with the recorded commit.
+        private: the folders of runs and keys.
         sandbox: the kind, one of ``ndrepro.execution.sandbox.sandbox.CHOICES``.
         rebuild: install the recorded distributions into an environment of its own.
 
@@ -88,7 +95,10 @@ def plan_program(
     recorded = command.top or command.working_folder
     # a path that somebody else recorded may lead to anything
     own = [recorded] if original.own and recorded.is_dir() else []
-    place = private_folder.build(command, original.manifest, original.folder, scratch / "code", [*repositories, *own])
+    judge = private_folder.judge_of((original.place, original.folder.root, *private), own=original.own)
+    place = private_folder.build(
+        command, original.manifest, original.folder, scratch / "code", [*repositories, *own], judge
+    )
     named, own_run = (command, original.manifest), original.own
     if rebuild:
         folder = scratch / "environment"

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand, RecordedData, is_below
 from ndrepro.execution.sandbox.confinement import expect_harmless
+from ndrepro.execution.sandbox.recorded_data import expect_recorded_path
 from ndrepro.protocol.errors import SandboxError, UsageError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import ProgramFile
@@ -61,12 +62,31 @@ class PrivateFolder:
         return tuple(f"{path} changed meanwhile" for path, before in self.shown.items() if _snapshot(path) != before)
 
 
+Judge = Callable[[Path], None]
+
+
+def judge_of(private: Sequence[Path], *, own: bool) -> Judge:
+    """What raises SandboxError for a recorded path at which nothing is looked, and which the program is not shown.
+
+    ``private`` are the folders of runs and keys; ``own``: the reviewer recorded the run himself.
+    """
+    if own:
+        return lambda path: expect_harmless(path, (), ())
+    return lambda path: expect_recorded_path(path, private)
+
+
 def build(
-    command: RecordedCommand, manifest: Manifest, folder: RunFolder, place: Path, repositories: Sequence[Path]
+    command: RecordedCommand,
+    manifest: Manifest,
+    folder: RunFolder,
+    place: Path,
+    repositories: Sequence[Path],
+    judge: Judge,
 ) -> PrivateFolder:
     """Fill the new folder ``place``.
 
     Args:
+        judge: see ``judge_of``.
         folder: the signed copy of the run, with its patch and untracked files.
         repositories: folders that may be in a repository with the commit; the first that has it is used.
 
@@ -82,15 +102,15 @@ def build(
     wanted = 0
     for data in command.data:
         wanted += 1
-        problem = _show_data(data, command.working_folder / data.path, top, place, folder, shown)
+        problem = _show_data(data, command.working_folder / data.path, top, place, folder, shown, judge)
         missing += [f"data {data.path}: {problem}"] if problem else []
     for file in command.inputs:
         path = command.working_folder / file.path
         if _is_of_an_environment(path):
             continue
         wanted += 1
-        before = _snapshot(path)
-        problem = _bring(file, path, _here(path, top, place), place)
+        before = _snapshot(path) if path.is_file() else ()
+        problem = _bring(file, path, _here(path, top, place), place, judge)
         if problem:
             missing.append(f"input {file.path}: {problem}")
         elif not is_below(path, top) or (file.size or 0) > _COPY_BYTES:
@@ -130,16 +150,18 @@ def _here(path: Path, top: Path, place: Path) -> Path | None:
     return place / os.path.relpath(path, top) if is_below(path, top) else None
 
 
-def _bring(file: ProgramFile, path: Path, here: Path | None, place: Path) -> str:
+def _bring(file: ProgramFile, path: Path, here: Path | None, place: Path, judge: Judge) -> str:
     """Have an input at ``here``, or see that it is at ``path`` where it was read; why it is not, in words."""
     if file.sha256 is None:
         return f"not digested when it was recorded ({file.reason})" if file.reason else "not digested"
     if here is not None and _digest(here) == file.sha256:
         return ""
     try:
-        expect_harmless(path, (), ())
+        judge(path)
     except SandboxError as error:
         return error.message
+    if not path.is_file():
+        return "not here"
     if path.is_file() and file.size is not None and path.stat().st_size != file.size:
         return f"another file here ({path})"
     found = _digest(path)
@@ -153,7 +175,13 @@ def _bring(file: ProgramFile, path: Path, here: Path | None, place: Path) -> str
 
 
 def _show_data(
-    data: RecordedData, path: Path, top: Path, place: Path, folder: RunFolder, shown: dict[Path, Snapshot]
+    data: RecordedData,
+    path: Path,
+    top: Path,
+    place: Path,
+    folder: RunFolder,
+    shown: dict[Path, Snapshot],
+    judge: Judge,
 ) -> str:
     """Have declared data in the private folder, or show them where they are; why they are not, in words."""
     here = _here(path, top, place)
@@ -161,7 +189,9 @@ def _show_data(
         expected = parse(read_bounded(folder.root / data.listing, LOG_BYTES).decode("utf-8", "surrogateescape"))
         if here is not None and _all_equal(here, expected):
             return ""
-        expect_harmless(path, (), ())
+        judge(path)
+        if not path.exists():
+            return f"not here, or other files ({path})"
     except (DigestError, SandboxError) as error:
         return error.message
     except OSError as error:

@@ -38,6 +38,14 @@ def recorded_data(experiment: Experiment, recorded: Path, private: Iterable[Path
         raise _refused(recorded, "it is relative: the author's data, or what was added to the run")
     if not (recorded.is_file() or recorded.is_dir()):
         return None
+    expect_recorded_path(recorded, private, own=own)
+    return recorded
+
+
+def expect_recorded_path(recorded: Path, private: Iterable[Path], *, own: bool = False) -> None:
+    """Raises SandboxError for a file or folder that recorded code is not shown because an author named it; arguments
+    as in ``recorded_data``.
+    """
     resolved = [path.resolve() for path in private]
     # first the path itself: a refused folder is not looked into
     _expect_data(recorded, resolved)
@@ -46,7 +54,6 @@ def recorded_data(experiment: Experiment, recorded: Path, private: Iterable[Path
         if not own:
             _expect_own_way(path)
         _expect_files_only(path, own=own)
-    return recorded
 
 
 def _expect_data(path: Path, private: list[Path]) -> None:

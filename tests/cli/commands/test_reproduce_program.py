@@ -153,7 +153,7 @@ def test_data_without_a_file_show_no_folder(tmp_path: Path) -> None:
     data = RecordedData(str(tmp_path / "private"), "data/0.sha256")
     place = tmp_path / "place"
     problem = private_folder._show_data(
-        data, tmp_path / "private", tmp_path / "top", place, RunFolder(tmp_path / "run"), shown
+        data, tmp_path / "private", tmp_path / "top", place, RunFolder(tmp_path / "run"), shown, lambda path: None
     )
     assert problem.startswith("not here, or other files") and shown == {}
 
