@@ -7,6 +7,7 @@
             20261121T101502Z-3f9a1c/        one folder a run (UTC start, six random hex digits)
                 request.json                what the parent asked for
                 origin.json                 the run that this one repeats, if any
+                network/                    the Python files of a network of one's own
                 environment.json            what the child saw, at start and end
                 dataset.json dataset.sha256 what the data were, file by file
                 model.json                  every layer, counts
@@ -80,6 +81,11 @@ class RunFolder:
     def origin(self) -> Path:
         """The run that this one repeats, where it repeats one."""
         return self.root / "origin.json"
+
+    @property
+    def network(self) -> Path:
+        """The Python files of a network of one's own, as they are imported."""
+        return self.root / "network"
 
     @property
     def environment(self) -> Path:

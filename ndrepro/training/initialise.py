@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from ndrepro.protocol.experiment.catalogue import DATASETS
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.training.compute.randomness import stream
 from ndrepro.training.models.released import INITIALISATION, INITIALISATION_IMAGENET, STARTS
@@ -30,7 +29,7 @@ _NORMS = (nn.BatchNorm2d, nn.BatchNorm1d)
 
 def initialise(net: nn.Module, experiment: Experiment) -> None:
     """Draw every parameter in place. Raises TypeError for a layer with parameters that no rule covers."""
-    imagenet = DATASETS[experiment.dataset].design == "imagenet"
+    imagenet = experiment.facts.design == "imagenet"
     starts = STARTS[(INITIALISATION_IMAGENET if imagenet else INITIALISATION)[experiment.arch]]
     with torch.no_grad():
         for name, module in net.named_modules():

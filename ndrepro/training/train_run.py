@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ndrepro.protocol.errors import DataError, DeviceError
+from ndrepro.protocol.errors import DataError, DeviceError, UsageError
 from ndrepro.protocol.experiment import split_sizes
-from ndrepro.protocol.experiment.catalogue import DATASETS as FACTS
 from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.experiment.own import is_own_network
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, write_json
 from ndrepro.protocol.training_state import Place
@@ -35,6 +35,7 @@ from ndrepro.training.initialise import initialise
 from ndrepro.training.layers.canonical_arithmetic import make_canonical
 from ndrepro.training.layers.census import census, summary
 from ndrepro.training.optimizer import make_optimizer
+from ndrepro.training.own_network import build_own
 from ndrepro.training.run_logs import Recording, Unrecorded
 from ndrepro.training.trainer import Interrupted, Trainer
 from provenance.capture.environment import capture, note_modules, search, usage
@@ -52,13 +53,13 @@ def train(request: Request, folder: RunFolder, stop_asked: Callable[[], bool], p
     precision.check(experiment, device)
     group = process_group.join(experiment, device)
     writes = group.rank == 0
-    sealed = {"start": _seal(), **_processes(group, device)}
+    sealed = {"start": _seal(folder), **_processes(group, device)}
     if writes:
         write_json(folder.environment, sealed)
 
     data, described = group.in_turn(lambda: read_and_describe(request, folder, write=writes))
     _check_shares(group, experiment, described)
-    net = build(experiment).to(device)
+    net = build(experiment, folder.network).to(device)
     if writes:
         _describe(net, experiment, folder)
     group.connect(net)
@@ -91,7 +92,7 @@ def train(request: Request, folder: RunFolder, stop_asked: Callable[[], bool], p
     if writes and outcome == "completed":
         save_weights(folder.weights, net, {"experiment": experiment.name, "steps": place.step})
     if writes:
-        write_json(folder.environment, {**sealed, "end": _seal()})
+        write_json(folder.environment, {**sealed, "end": _seal(folder)})
         note_modules()
     group.close()
     return outcome
@@ -122,9 +123,24 @@ def make_batches(
     )
 
 
-def build(experiment: Experiment) -> nn.Module:
-    """The experiment's network with its first weights, on the CPU."""
-    facts = FACTS[experiment.dataset]
+def build(experiment: Experiment, own: Path | None = None) -> nn.Module:
+    """The experiment's network with its first weights, on the CPU; one of the user's own from the files in ``own``."""
+    if is_own_network(experiment.arch):
+        if own is None:
+            raise UsageError(f"{experiment.arch}: its files are not here", "train it with `ndrepro run`")
+        net = build_own(experiment, own)
+    else:
+        net = _of_this_project(experiment)
+    nudge(net, experiment)
+    if experiment.determinism == "canonical":
+        make_canonical(net)
+    if experiment.deconv_kernel == "fast":
+        use_fast_kernels(net)
+    return net
+
+
+def _of_this_project(experiment: Experiment) -> nn.Module:
+    facts = experiment.facts
     options = experiment.deconv
     net = models.build(
         experiment.arch,
@@ -142,18 +158,13 @@ def build(experiment: Experiment) -> nn.Module:
         sampling_stride=options.sampling_stride,
     )
     initialise(net, experiment)
-    nudge(net, experiment)
-    if experiment.determinism == "canonical":
-        make_canonical(net)
-    if experiment.deconv_kernel == "fast":
-        use_fast_kernels(net)
     return net
 
 
-def _seal() -> dict[str, Any]:
+def _seal(folder: RunFolder) -> dict[str, Any]:
     searched = search()
     return {
-        "environment": {**capture(searched), "loaded_code": foreign_code.capture(searched)},
+        "environment": {**capture(searched), "loaded_code": foreign_code.capture(searched, [folder.network])},
         "flags": determinism.flags(),
         "libraries": determinism.libraries(),
         "usage": usage(),
@@ -210,7 +221,7 @@ def read_and_describe(
 
 
 def _describe(net: nn.Module, experiment: Experiment, folder: RunFolder) -> None:
-    shape = (2, FACTS[experiment.dataset].channels, experiment.image_size, experiment.image_size)
+    shape = (2, experiment.facts.channels, experiment.image_size, experiment.image_size)
     rows = [asdict(row) for row in census(net, shape)]
     tensors = {name: list(tensor.shape) for name, tensor in state_tensors(net).items()}
     write_json(folder.model, {"summary": asdict(summary(net)), "layers": rows, "tensors": tensors})

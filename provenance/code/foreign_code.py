@@ -71,20 +71,23 @@ def mapped_libraries(process: int | str = "self") -> set[str]:
         return {line[line.index("/") :].rstrip("\n") for line in lines if "x" in line.split(" ", 2)[1] and "/" in line}
 
 
-def capture(searched: Any) -> Any:
+def capture(searched: Any, recorded: Iterable[Path] = ()) -> Any:
     """``survey`` of this process, as JSON without secrets; or why there is none.
 
     ``searched`` is what ``provenance.capture.environment.search`` returned. This process's own packages are those
-    beside this one.
+    beside this one; Python files below ``recorded`` are signed with what is recorded, and count as its own too.
     """
     if is_missing(searched):
         return searched
     own = Path(__file__).resolve().parents[2]
-    return redact_tree(printable(probe(_survey_of_this_process, searched.installed.values(), own)))
+    found = probe(_survey_of_this_process, searched.installed.values(), own, tuple(recorded))
+    return redact_tree(printable(found))
 
 
-def _survey_of_this_process(installed: Iterable[Metadata], own: Path) -> dict[str, Any]:
-    return survey(installed, own, InterpreterFolders.current(), module_files(), mapped_libraries(), os.environ)
+def _survey_of_this_process(installed: Iterable[Metadata], own: Path, recorded: tuple[Path, ...]) -> dict[str, Any]:
+    kept = tuple(f"{folder}{os.sep}" for folder in recorded)
+    modules = [path for path in module_files() if not (path.startswith(kept) and path.endswith(".py"))]
+    return survey(installed, own, InterpreterFolders.current(), modules, mapped_libraries(), os.environ)
 
 
 def survey(

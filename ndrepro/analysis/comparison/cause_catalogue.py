@@ -105,7 +105,13 @@ EFFECTS = (
         70,
         "what is imported is not what is installed",
     ),
-    Effect("another network", (("experiment", "arch|method"),), "anything", 100, "it computes something else"),
+    Effect(
+        "another network",
+        (("experiment", "arch|method|network_source"),),
+        "anything",
+        100,
+        "it computes something else",
+    ),
     Effect(
         "another command line",
         (("experiment", r"command's .*"),),

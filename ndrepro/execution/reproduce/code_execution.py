@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ndrepro.execution.own_sources.network_files import NETWORK
 from ndrepro.execution.reproduce.recorded_code import code_digest
 from ndrepro.execution.sandbox.sandbox import Sandbox, choose
 from ndrepro.protocol.errors import SandboxError
@@ -23,7 +24,7 @@ from ndrepro.protocol.training_record import TrainingRecord
 from ndrepro.protocol.verdicts import CONTAINER, NO_SANDBOX
 from provenance.attestation.manifest import Manifest
 from provenance.capture.source_patch import PATCH
-from provenance.capture.unavailable import mapping, printable
+from provenance.capture.unavailable import mapping, printable, text
 from provenance.comparison.kept_source import differs, patched_paths
 from provenance.comparison.recorded_tree import SourceState
 from provenance.errors import SourceError
@@ -68,15 +69,20 @@ class RecordedCode:
         patch, untracked = (mapping(recorded.get(name)) for name in ("patch", "untracked"))
         dirty = differs(recorded) or recorded.get("dirty")
         digest = patch.get("sha256")
+        network = manifest.dependency(NETWORK)
+        theirs = mapping((network.annotations or {}).get("files")) if network else {}
+        copied = [*map(_file, map(mapping, untracked.get("copied", ())))]
+        copied += [UntrackedSource(f"network/{name}", sha256=text(sha256)) for name, sha256 in theirs.items()]
         return cls(
             commit=commit,
             branch=None if commit is None else _branch_with(commit),
-            own=record.code_digest is not None and record.code_digest == code_digest(CODE),
+            # a network of somebody's own is none of this checkout's code
+            own=network is None and record.code_digest is not None and record.code_digest == code_digest(CODE),
             dirty=dirty if isinstance(dirty, bool) else None,
             patch=run / PATCH if isinstance(digest, str) else None,
             patch_sha256=digest if isinstance(digest, str) else None,
             changed=tuple(map(printable, patched_paths(run / PATCH))) if isinstance(digest, str) else (),
-            untracked=tuple(_file(mapping(item)) for item in untracked.get("copied", ())),
+            untracked=tuple(copied),
         )
 
     def to_json(self) -> dict[str, Any]:

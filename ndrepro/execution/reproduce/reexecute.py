@@ -168,6 +168,7 @@ def execute(
         container=None if request.container is None else ContainerChoice.recorded(request.container),
         data=options.data or theirs,
         check_data=theirs is None,
+        network=original.folder.network,
         sandbox=sandbox_of(execution, options.runs, options.home),
     )
     pieces: tuple[Segment | None, ...] = (None,) if chosen.pieces is None else chosen.pieces

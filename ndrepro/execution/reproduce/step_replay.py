@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ndrepro.execution.containers.container_spec import Process
+from ndrepro.execution.own_sources.network_files import NetworkFiles
 from ndrepro.execution.reproduce.checkpoint_start import Start, nearest_start
 from ndrepro.execution.reproduce.recorded_code import environment_differences, recorded_code
 from ndrepro.execution.runs import data_check
@@ -80,6 +81,8 @@ class Replay:
         asked["request"]["experiment"] = TrainingRecord.of(self.subject.manifest).experiment_document
         self.folder.root.mkdir(parents=True)
         write_json(self.folder.request, asked)
+        if self.subject.folder.network.is_dir():
+            NetworkFiles.read(self.subject.folder.network).write(RunFolder(self.folder.root).network)
         copy = self.folder.root.absolute() / "code"
         copy_source(packages_of(code), copy)
         bytecode = BytecodeCache(child_python(request)).variables()

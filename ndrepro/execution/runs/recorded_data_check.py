@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ndrepro.protocol.data_record import DataRecord
 from ndrepro.protocol.experiment import split_sizes
-from ndrepro.protocol.experiment.catalogue import DATASETS, OFFICIAL_SHA256
+from ndrepro.protocol.experiment.catalogue import OFFICIAL_SHA256
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder
 from provenance.errors import ManifestError
@@ -38,7 +38,7 @@ def check_data(folder: RunFolder, experiment: Experiment) -> None:
 
 def _check_counts(record: DataRecord, experiment: Experiment, name: str) -> None:
     """The counts are those of the settings, else of the official data; of other files they are not known beforehand."""
-    facts = DATASETS[experiment.dataset]
+    facts = experiment.facts
     train = experiment.train_images or (facts.train_images if record.official else None)
     scored = experiment.test_images or (facts.test_images if record.official else None)
     if experiment.validation:

@@ -20,6 +20,7 @@ from typing import Any
 from ndrepro.execution.containers import engines
 from ndrepro.execution.containers.engines import ContainerChoice
 from ndrepro.execution.environments.gpu_fit import expect_gpu
+from ndrepro.execution.own_sources.network_files import with_source
 from ndrepro.execution.resumption.resume_start import choose_start
 from ndrepro.execution.runs import data_check, slurm_allocation
 from ndrepro.execution.runs.attempt import RunAttempt
@@ -32,6 +33,7 @@ from ndrepro.execution.sandbox.sandbox import Sandbox
 from ndrepro.protocol import extras
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.experiment.own import is_own_network
 from ndrepro.protocol.image_reference import MAIN, PinnedImage, is_image
 from ndrepro.protocol.layout import SEGMENTS, RunFolder, RunsFolder
 from ndrepro.protocol.messages import Request, Result, Scores, read_json, write_json
@@ -54,7 +56,8 @@ class RunOptions:
 
     ``code`` holds the packages that the training process imports: this project's own, or another state of them.
     ``sandbox`` confines it; a container needs none. ``check_data`` is false where the training process alone may read
-    the data: their path is somebody else's, and the check reads with all rights.
+    the data: their path is somebody else's, and the check reads with all rights. ``network`` is the folder of files
+    that a run of a network of one's own keeps (``None``: look in the current folder).
     """
 
     runs: RunsFolder
@@ -65,6 +68,7 @@ class RunOptions:
     container: ContainerChoice | None = None
     sandbox: Sandbox | None = None
     check_data: bool = True
+    network: Path | None = None
 
     def inside(self, environment: str) -> RunOptions:
         """The same in an environment of a study: the main one, a cell, or an image."""
@@ -121,6 +125,7 @@ def run(
             f"processes={experiment.processes} in a container: one process is started there", "leave one of them out"
         )
     _check_nodes(experiment)
+    experiment, network = with_source(experiment, options.network)
     if options.container is None:
         _check_trainer(experiment, options.environment or "")
     data = data_check.locate(experiment, options.data)
@@ -137,6 +142,8 @@ def run(
         document = _document(request, recorded)
         try:
             _prepare_folder(folder, document, origin, segment)
+            if network is not None:
+                network.write(folder.network)
             attempt = RunAttempt(folder, request, document, options.runs, options.home, observer, stops)
         except BaseException:
             # nothing was started: a folder without an entry in the ledger would look like a run
@@ -175,6 +182,8 @@ def resume(folder: RunFolder, options: RunOptions, observer: Observer) -> Finish
     beside = folder.root.absolute().parents[1]
     if options.runs.root.absolute() != beside:
         options = replace(options, runs=RunsFolder(beside))
+    if is_own_network(request.experiment.arch):
+        with_source(request.experiment, folder.network)
     if request.container is None:
         _check_trainer(request.experiment, request.environment)
     elif not _is_own(folder, options):

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import ndrepro
+from ndrepro.execution.own_sources.network_files import NETWORK, NetworkFiles
 from ndrepro.execution.resumption.checkpoint_record import REQUEST
 from ndrepro.execution.runs.child_outcome import unreadable
 from ndrepro.protocol.errors import NdreproError
+from ndrepro.protocol.experiment.own import is_own_network
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.messages import Container, Request, Scores, json_bytes, read_json
 from ndrepro.protocol.project_folders import packages_of
@@ -228,7 +230,18 @@ class Account:
             lambda: _checked(packages.resources(environment)),
             lambda bad: packages.resources(bad),
         )
-        return (*origin, *self._source_resources(), *image, *data, *installed)
+        return (*origin, *self._source_resources(), *self._network(), *image, *data, *installed)
+
+    def _network(self) -> tuple[Resource, ...]:
+        """The source of a network of one's own."""
+        arch, folder = self._request.experiment.arch, self._folder.network
+        if not is_own_network(arch):
+            return ()
+        return self._sound(
+            folder,
+            lambda: (NetworkFiles.read(folder).resource(arch),),
+            lambda bad: (Resource(NETWORK, annotations=bad),),
+        )
 
     def _source_resources(self) -> list[Resource]:
         found = [source_resource({key: value for key, value in self._source.items() if key != "code"})]

@@ -20,9 +20,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ndrepro.execution.own_sources.network_files import NetworkFiles, expect_source
 from ndrepro.execution.resumption.recorded_states import expect_state
 from ndrepro.execution.runs import predicate_check
 from ndrepro.protocol.errors import CheckpointError, TrainingFailed
+from ndrepro.protocol.experiment.own import is_own_network
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, Result, Scores, read_json
 from ndrepro.protocol.training_record import TrainingRecord, metrics_summary
@@ -53,6 +55,8 @@ def request(root: Path, manifest: Manifest) -> CheckResult:
     # compared as experiments: what was signed may be older than some settings
     if asked.experiment != TrainingRecord.of(manifest).experiment:
         raise ManifestError("request.json: another experiment than the manifest's externalParameters")
+    if is_own_network(asked.experiment.arch):
+        expect_source(asked.experiment, NetworkFiles.read(RunFolder(root).network))
     return CheckResult("request", "pass", f"{asked.experiment.name}, seed {asked.experiment.seed}")
 
 

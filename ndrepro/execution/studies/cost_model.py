@@ -26,7 +26,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from ndrepro.protocol.experiment.catalogue import DATASETS
 from ndrepro.protocol.experiment.experiment import Experiment
 
 TABLE = Path(__file__).with_name("network_costs.csv")
@@ -75,7 +74,7 @@ class Size:
     @classmethod
     def of(cls, experiment: Experiment) -> Size:
         """Sizes of the data set's catalogue entry, limited to the images that the experiment keeps."""
-        facts = DATASETS[experiment.dataset]
+        facts = experiment.facts
         train = min(experiment.train_images or facts.train_images, facts.train_images)
         test = min(experiment.test_images or facts.test_images, facts.test_images)
         if experiment.validation:
@@ -100,7 +99,7 @@ def _whole(row: dict[str, str]) -> dict[str, int]:
 
 def cost(experiment: Experiment) -> Cost:
     """The network's row, or for a network that is not in the table its middle one."""
-    table, design = read_costs(), DATASETS[experiment.dataset].design
+    table, design = read_costs(), experiment.facts.design
     if (design, experiment.arch, experiment.method) in table:
         return table[design, experiment.arch, experiment.method]
     alike = [row for row in table.values() if row.design == design]
@@ -123,7 +122,7 @@ def model_seconds(experiment: Experiment, device: str) -> float:
 
 def data_memory(experiment: Experiment) -> int:
     """Bytes of memory that the images take, in reading and in training."""
-    facts, size = DATASETS[experiment.dataset], Size.of(experiment)
+    facts, size = experiment.facts, Size.of(experiment)
     if facts.design == "imagenet":
         return PHOTOGRAPH_BYTES
     pixels = facts.channels * max(facts.size, experiment.image_size) ** 2

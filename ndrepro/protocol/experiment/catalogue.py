@@ -290,5 +290,9 @@ OFFICIAL_SHA256 = {
 
 
 def design_of(arch: str, dataset: str) -> NetworkVariant | None:
-    """The form of a network that is meant for a data set's images; ``None`` where it has none for them."""
-    return DESIGNS[DATASETS[dataset].design].get(arch)
+    """The form of a network that is meant for a data set's images; ``None`` where it has none for them.
+
+    Data sets that are not in the catalogue hold small images.
+    """
+    facts = DATASETS.get(dataset)
+    return DESIGNS[facts.design if facts else "small"].get(arch)

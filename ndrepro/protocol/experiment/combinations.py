@@ -12,45 +12,60 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ndrepro.protocol.errors import UsageError
-from ndrepro.protocol.experiment.catalogue import ARCHITECTURES, DATASETS, DESIGNS, METHODS, NetworkVariant, design_of
+from ndrepro.protocol.experiment.catalogue import (
+    ARCHITECTURES,
+    DATASETS,
+    DESIGNS,
+    METHODS,
+    DatasetFacts,
+    NetworkVariant,
+    design_of,
+)
+from ndrepro.protocol.experiment.own import is_own_network
 
 
-def image_size(dataset: str, size: int | None, crop: int | None) -> int:
+def image_size(facts: DatasetFacts, size: int | None, crop: int | None) -> int:
     """The side in pixels of the images that a network gets."""
-    return crop or size or DATASETS[dataset].size
+    return crop or size or facts.size
 
 
 def combinations() -> Iterator[tuple[str, str, str]]:
     """Every (architecture, method, data set) that makes an experiment, by names, without any setting."""
     for dataset, facts in DATASETS.items():
         for arch, design in DESIGNS[facts.design].items():
-            side = image_size(dataset, None, design.recipe.crop)
+            side = image_size(facts, None, design.recipe.crop)
             if _fits(design, side):
                 yield from ((arch, method, dataset) for method in METHODS if method in design.methods)
 
 
-def check(arch: str, method: str, dataset: str, size: int | None, crop: int | None) -> None:
-    """Raises UsageError, with a cure, for a combination that no run could mean."""
+def check(arch: str, method: str, dataset: str, facts: DatasetFacts, size: int | None, crop: int | None) -> None:
+    """Raises UsageError, with a cure, for a combination that no run could mean.
+
+    What images a network of one's own takes shows when it is built.
+    """
+    if is_own_network(arch):
+        _check_sizes(dataset, facts, size, crop)
+        return
     design = design_of(arch, dataset)
     if design is None:  # 1
-        takes = ", ".join(DESIGNS[DATASETS[dataset].design])
+        takes = ", ".join(DESIGNS[facts.design])
         raise UsageError(f"{arch} on {dataset}: there is no such network for it", f"{dataset} takes {takes}")
     if method not in design.methods:  # 2
         raise UsageError(
             f"{method} for {arch}: {_why_not(arch, method)}", f"methods of {arch} are {', '.join(design.methods)}"
         )
-    _check_sizes(dataset, size, crop)  # 3
-    side = image_size(dataset, size, crop)
+    _check_sizes(dataset, facts, size, crop)  # 3
+    side = image_size(facts, size, crop)
     if not _fits(design, side):  # 4
         raise UsageError(
             f"{arch} takes images of {_range(design)}, and {dataset} gives it {side}x{side}",
-            _cure(design, dataset, crop),
+            _cure(design, dataset, facts.size, crop),
         )
 
 
-def _check_sizes(dataset: str, size: int | None, crop: int | None) -> None:
-    own = DATASETS[dataset].size
-    lazily = DATASETS[dataset].design == "imagenet"  # cut from photographs of any size
+def _check_sizes(dataset: str, facts: DatasetFacts, size: int | None, crop: int | None) -> None:
+    own = facts.size
+    lazily = facts.design == "imagenet"  # cut from photographs of any size
     if size is not None and size < own and own % size and not lazily:
         divisors = [str(own // part) for part in range(2, own // 4 + 1) if own % part == 0]
         raise UsageError(
@@ -79,9 +94,8 @@ def _why_not(arch: str, method: str) -> str:
     return "it is meant for small_inception" if method == "bn_downsample" else "it has no such form"
 
 
-def _cure(design: NetworkVariant, dataset: str, crop: int | None) -> str:
+def _cure(design: NetworkVariant, dataset: str, own: int, crop: int | None) -> str:
     """The size nearest to the images' own that the network takes and that they can be brought to, if there is one."""
-    own = DATASETS[dataset].size
     if crop is not None:
         return f"leave crop out, or crop to {_range(design)}"
     sides = [own // part for part in range(1, own + 1) if own % part == 0 and _fits(design, own // part)]

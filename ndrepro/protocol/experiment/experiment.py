@@ -22,9 +22,10 @@ from typing import Annotated, Any
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment import combinations, compute_modes
 from ndrepro.protocol.experiment.bit_flip import NO_NUDGE, Nudge
-from ndrepro.protocol.experiment.catalogue import ARCHITECTURES, DATASETS, METHODS, design_of
+from ndrepro.protocol.experiment.catalogue import ARCHITECTURES, DATASETS, METHODS, DatasetFacts, design_of
 from ndrepro.protocol.experiment.determinism import CPU_ISAS, LEVELS
 from ndrepro.protocol.experiment.names import DEFAULT_DATASET, name_of, nearest_names, parts_of
+from ndrepro.protocol.experiment.own import OWN_DATASET, OwnImages, check_images, check_network, is_own_network
 from ndrepro.protocol.experiment.schema_migrations import completed
 from ndrepro.protocol.experiment.sections import PIXELS, Corruption, Deconvolution, Seeds
 from ndrepro.protocol.experiment.setting import LARGEST_INTEGER, Meaning, settings_of, unknown_setting
@@ -62,12 +63,14 @@ class Experiment:
     ``ndrepro.protocol.experiment.determinism``.
     """
 
-    arch: Annotated[str, Meaning("Network.", form="a name that `ndrepro list --names` lists", aliases=("model", "net"))]
+    arch: Annotated[
+        str, Meaning("Network.", form="a name of `ndrepro list --names`, or MODULE:CALLABLE", aliases=("model", "net"))
+    ]
     method: Annotated[str, Meaning("What normalises.", choices=tuple(METHODS), aliases=("norm", "normalization"))]
     epochs: Annotated[
         int, Meaning("Passes over the training images.", "epochs", least=0, aliases=("n_epochs", "epoch"))
     ]
-    dataset: Annotated[str, Meaning("Data set.", choices=tuple(DATASETS), aliases=("data",))] = DEFAULT_DATASET
+    dataset: Annotated[str, Meaning("Data set.", choices=(*DATASETS, OWN_DATASET), aliases=("data",))] = DEFAULT_DATASET
     seed: Annotated[
         int,
         Meaning("Seed of every random stream without one of its own.", least=0, most=LARGEST_INTEGER, aliases=("s",)),
@@ -195,10 +198,16 @@ class Experiment:
             aliases=("isa", "instructions", "cpu_capability"),
         ),
     ] = "native"
+    network_source: Annotated[
+        str | None,
+        Meaning("Digest of the source of a network of one's own.", "SHA-256", form="filled in before a run starts"),
+    ] = None
+    own: OwnImages = field(default_factory=OwnImages)
 
     def __post_init__(self) -> None:
         """Refuse what no run could mean. Raises UsageError with the key, the value and what was expected."""
-        _one_of("arch", self.arch, ARCHITECTURES)
+        if not is_own_network(self.arch):
+            _one_of("arch", self.arch, ARCHITECTURES)
         for key, setting in SETTINGS.items():
             setting.check(self.value(key))
         if self.determinism == "canonical" and self.threads != 1:
@@ -222,12 +231,15 @@ class Experiment:
             compile=self.compile,
             deconv_kernel=self.deconv_kernel,
         )
-        combinations.check(self.arch, self.method, self.dataset, self.size, self.crop)
-        self._check_images()
+        check_network(self.arch, self.method, self.determinism, self.network_source)
+        check_images(self.dataset, self.own)
+        if self.is_described:
+            combinations.check(self.arch, self.method, self.dataset, self.facts, self.size, self.crop)
+            self._check_images()
 
     def _check_images(self) -> None:
         """What is asked of images and dropout must have something to act on."""
-        facts, design = DATASETS[self.dataset], design_of(self.arch, self.dataset)
+        facts, design = self.facts, design_of(self.arch, self.dataset)
         if self.dropout is not None and design is not None and design.dropout is None:
             raise UsageError(f"dropout={self.dropout}: {self.arch} has no dropout layer", "leave dropout out")
         if self.jitter and not (self.augment and facts.channels == 3):
@@ -262,6 +274,16 @@ class Experiment:
         return name_of(self.arch, self.method, self.epochs, self.dataset)
 
     @property
+    def is_described(self) -> bool:
+        """Whether its images are known: false of a data set of one's own until its files were read."""
+        return self.dataset != OWN_DATASET or self.own.known
+
+    @property
+    def facts(self) -> DatasetFacts:
+        """What is known of its data set: the catalogue's entry, or what was read of one's own."""
+        return self.own.facts() if self.dataset == OWN_DATASET else DATASETS[self.dataset]
+
+    @property
     def drop_fractions(self) -> tuple[float, ...]:
         """``drops`` as numbers; none at all where they are not ascending and inside 0..1."""
         try:
@@ -273,7 +295,7 @@ class Experiment:
     @property
     def image_size(self) -> int:
         """The side in pixels of the images that the network gets."""
-        return combinations.image_size(self.dataset, self.size, self.crop)
+        return combinations.image_size(self.facts, self.size, self.crop)
 
     @classmethod
     def of(cls, arch: str, method: str, epochs: int, dataset: str = DEFAULT_DATASET, **settings: Any) -> Experiment:
@@ -340,7 +362,7 @@ class Experiment:
         Raises UsageError for a missing, unknown or mistyped key.
         """
         flat = completed(document)
-        for key, kind in (("seeds", Seeds), ("deconv", Deconvolution), ("corrupt", Corruption)):
+        for key, kind in _SECTIONS.items():
             if not isinstance(flat.get(key), Mapping):
                 raise UsageError(f"experiment: '{key}' is {flat.get(key)!r}, expected an object")
             flat[key] = _from_mapping(kind, flat[key], f"{key}.")
@@ -349,10 +371,9 @@ class Experiment:
 
 def _recipe(arch: str, dataset: str) -> dict[str, Any]:
     """Settings that come with the names; a wrong name has none, and is refused elsewhere, in words."""
-    if dataset not in DATASETS:
-        return {}
+    own_recipe = DATASETS[dataset].recipe.settings() if dataset in DATASETS else {}
     design = design_of(arch, dataset)
-    return {**DATASETS[dataset].recipe.settings(), **(design.recipe.settings() if design else {})}
+    return {**own_recipe, **(design.recipe.settings() if design else {})}
 
 
 def _one_of(key: str, value: object, allowed: tuple[str, ...]) -> None:
@@ -373,4 +394,5 @@ def _from_mapping(kind: type, document: Mapping[str, Any], prefix: str) -> Any:
     return kind(**document)
 
 
+_SECTIONS = {"seeds": Seeds, "deconv": Deconvolution, "corrupt": Corruption, "own": OwnImages}
 SETTINGS = settings_of(Experiment)

@@ -1,4 +1,8 @@
-"""Names of experiments, ``ARCH_METHOD_EPOCHS[_DATASET]``: taken apart, and the nearest right ones to a wrong one."""
+"""Names of experiments, ``ARCH_METHOD_EPOCHS[_DATASET]``: taken apart, and the nearest right ones to a wrong one.
+
+A network of one's own is ``MODULE:CALLABLE`` for ARCH. Names are names of folders too, and a folder's name may be part
+of a search path, in which a colon ends an entry: there the last dot stands for it, and both are read.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +13,27 @@ from collections.abc import Iterable
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment.catalogue import ARCHITECTURES, DATASETS, METHODS
 from ndrepro.protocol.experiment.combinations import combinations
+from ndrepro.protocol.experiment.own import OWN_DATASET
 
 DEFAULT_DATASET = "cifar10"
 
 
 def name_of(arch: str, method: str, epochs: int, dataset: str) -> str:
     """The name; a data set that is the default is left out."""
-    return f"{arch}_{method}_{epochs}" + ("" if dataset == DEFAULT_DATASET else f"_{dataset}")
+    folder = arch.replace(":", ".")
+    return f"{folder}_{method}_{epochs}" + ("" if dataset == DEFAULT_DATASET else f"_{dataset}")
 
 
 def parts_of(name: str) -> tuple[str, str, int, str]:
     """(arch, method, epochs, dataset) of a name. Raises UsageError with the nearest right names."""
     match = _NAME.fullmatch(name)
-    if match is None:
-        raise UsageError(f"unknown experiment '{name}'", _cure(name))
-    return match["arch"], match["method"], int(match["epochs"]), match["dataset"] or DEFAULT_DATASET
+    if match is not None:
+        return match["arch"], match["method"], int(match["epochs"]), match["dataset"] or DEFAULT_DATASET
+    match = _OWN_NAME.fullmatch(name)
+    if match is not None:
+        network = f"{match['module']}:{match['callable']}"
+        return network, match["method"], int(match["epochs"]), match["dataset"] or DEFAULT_DATASET
+    raise UsageError(f"unknown experiment '{name}'", _cure(name))
 
 
 def nearest_names(name: str, count: int = 3) -> list[str]:
@@ -42,13 +52,18 @@ def _longest_first(names: Iterable[str]) -> str:
 
 
 # longest first, so that nd_full is not read as nd with a rest
-_NAME = re.compile(
-    rf"(?P<arch>{_longest_first(ARCHITECTURES)})_(?P<method>{_longest_first(METHODS)})"
-    rf"_(?P<epochs>\d{{1,5}})(_(?P<dataset>{_longest_first(DATASETS)}))?"
+_REST = (
+    rf"_(?P<method>{_longest_first(METHODS)})_(?P<epochs>\d{{1,5}})"
+    rf"(_(?P<dataset>{_longest_first((*DATASETS, OWN_DATASET))}))?"
 )
+_NAME = re.compile(rf"(?P<arch>{_longest_first(ARCHITECTURES)}){_REST}")
+_OWN_NAME = re.compile(rf"(?P<module>[A-Za-z_][\w.]*)[.:](?P<callable>[A-Za-z_]\w*?){_REST}", re.ASCII)
 
 
 def _cure(name: str) -> str:
+    if ":" in name or ".py" in name:
+        form = "a network of your own is MODULE:CALLABLE_METHOD_EPOCHS[_DATASET], e.g. mypkg.nets:MyNet_bn_5_digits"
+        return f"{form}, without .py"
     near = nearest_names(name)
     form = "names are ARCH_METHOD_EPOCHS[_DATASET], e.g. vgg16_nd_100 or resnet18_bn_20_cifar100"
     return f"did you mean {', '.join(near)}? {form}" if near else f"{form}; `ndrepro list --names` has them all"

@@ -30,6 +30,18 @@ ADDITIONS: tuple[Mapping[str, Any], ...] = (
     {"processes": 1, "statistics": "global", "precision": "auto", "compile": False},
     {"deconv_kernel": "reference"},
     {"cpu_isa": "native"},
+    {
+        "network_source": None,
+        "own": {
+            "classes": None,
+            "channels": None,
+            "size": None,
+            "train_images": None,
+            "test_images": None,
+            "mean": None,
+            "std": None,
+        },
+    },
 )
 
 

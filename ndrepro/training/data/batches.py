@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch.nn.functional import pad
 
-from ndrepro.protocol.experiment.catalogue import DATASETS
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.training.compute.batch_share import WHOLE, Share
 from ndrepro.training.compute.randomness import epoch_crops, epoch_jitter, epoch_order
@@ -59,7 +58,7 @@ class SplitBatches:
     def __init__(
         self, count: int, experiment: Experiment, device: torch.device, *, training: bool, share: Share
     ) -> None:
-        facts = DATASETS[experiment.dataset]
+        facts = experiment.facts
         self.count = count
         self._experiment = experiment
         self._share = share
@@ -98,7 +97,7 @@ class Batches(SplitBatches):
         self, split: Split, experiment: Experiment, device: torch.device, *, training: bool, share: Share = WHOLE
     ) -> None:
         super().__init__(len(split.labels), experiment, device, training=training, share=share)
-        facts = DATASETS[experiment.dataset]
+        facts = experiment.facts
         self._flip = facts.flip
         images = torch.from_numpy(np.ascontiguousarray(split.images)).to(device)
         self._side = experiment.image_size

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from ndrepro.protocol.experiment.catalogue import DATASETS
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.training.compute.randomness import stream
 from ndrepro.training.data.readers.images import Images, Split
@@ -88,7 +87,7 @@ def corrupt_labels(labels: np.ndarray, experiment: Experiment) -> tuple[int, np.
     if not fraction:
         return 0, labels
     chosen = stream(experiment, "corrupt", "labels/which").random_sample(len(labels)) < fraction
-    classes = DATASETS[experiment.dataset].num_classes
+    classes = experiment.facts.num_classes
     drawn = stream(experiment, "corrupt", "labels/class").randint(0, classes, len(labels))
     return int(chosen.sum()), np.where(chosen, drawn, labels).astype(np.int64)
 

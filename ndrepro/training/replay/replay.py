@@ -108,7 +108,7 @@ class ReplayStage:
         from ndrepro.training.train_run import build
         from ndrepro.training.trainer import Trainer
 
-        net = build(self._experiment).to(self._device)
+        net = build(self._experiment, self._scratch.network).to(self._device)
         optimizer = make_optimizer(net, self._experiment)
         place = Place(step=0, epoch=0, batch=0)
         if checkpoint:

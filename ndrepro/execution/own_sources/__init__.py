@@ -1,0 +1,1 @@
+"""The source of a network of one's own, kept with each run of it."""

@@ -1,0 +1,109 @@
+"""Networks and data sets of one's own: how experiments name them, and the facts that stand in for the catalogue's.
+
+A network is ``MODULE:CALLABLE`` in the place of the architecture, ``mypkg.nets:MyNet_bn_5_digits`` as a name; the name
+of a folder has a dot for the colon. Its source's digest is a setting, ``network_source``, since another source is
+another experiment. A data set is called ``own``, and the settings ``own.…`` describe its images. Both are filled in
+from the files before a run starts (``ndrepro.execution.own_sources``).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.experiment.catalogue import DatasetFacts
+from ndrepro.protocol.experiment.setting import Meaning
+
+OWN_DATASET = "own"
+# what can be asked of any network: as it is, without batch norms, with every convolution deconvolved instead
+OWN_METHODS = ("bn", "none", "nd")
+_IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]*"
+_NETWORK = re.compile(rf"{_IDENTIFIER}(\.{_IDENTIFIER})*:{_IDENTIFIER}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_LONGEST = 120
+
+
+@dataclass(frozen=True)
+class OwnImages:
+    """What a data set of one's own holds; all of it is read from the data, and none for any other data set."""
+
+    classes: Annotated[int | None, Meaning("Classes of the data set own.", "classes", least=1)] = None
+    channels: Annotated[int | None, Meaning("Channels of its images: 1 grey, 3 colour.", "channels", least=1)] = None
+    size: Annotated[int | None, Meaning("Side of its images.", "pixels", least=1)] = None
+    train_images: Annotated[int | None, Meaning("Training images that it holds.", "images", least=1)] = None
+    test_images: Annotated[int | None, Meaning("Test images that it holds.", "images", least=1)] = None
+    mean: Annotated[
+        str | None, Meaning("Mean of its training pixels by channel.", "of 0..1", form="numbers with commas, or none")
+    ] = None
+    std: Annotated[
+        str | None, Meaning("Their standard deviation by channel.", "of 0..1", form="numbers with commas, or none")
+    ] = None
+
+    @property
+    def known(self) -> bool:
+        """Whether the data were read."""
+        return None not in (self.classes, self.channels, self.size, self.train_images, self.test_images)
+
+    def facts(self) -> DatasetFacts:
+        """What the catalogue would say of it; of data that were not read, no more than that they are small images."""
+        size = self.size or 1
+        return DatasetFacts(
+            title="images of one's own",
+            num_classes=self.classes or 1,
+            channels=self.channels or 3,
+            size=size,
+            train_images=self.train_images or 1,
+            test_images=self.test_images or 1,
+            mean=_numbers("own.mean", self.mean, self.channels, 0.5),
+            std=_numbers("own.std", self.std, self.channels, 0.25),
+            crop_padding=size // 8,
+            flip=False,  # whether a mirrored image is one of its class is not known
+        )
+
+
+def is_own_network(arch: str) -> bool:
+    """Whether a network is named by module and callable."""
+    return _NETWORK.fullmatch(arch) is not None
+
+
+def check_network(arch: str, method: str, determinism: str, source: str | None) -> None:
+    """Raises UsageError for what cannot be asked of a network of one's own, and for a source of another one."""
+    if not is_own_network(arch):
+        if source is not None:
+            raise UsageError(f"network_source={source}: {arch} is a network of this project", "leave it out")
+        return
+    if len(arch) > _LONGEST:
+        raise UsageError(f"{arch}: {len(arch)} letters, expected at most {_LONGEST}", "give it a shorter name")
+    if method not in OWN_METHODS:
+        raise UsageError(
+            f"{method} for {arch}: it is defined for networks of this project",
+            f"methods of a network of your own are {', '.join(OWN_METHODS)}",
+        )
+    if determinism == "canonical":
+        raise UsageError(
+            f"determinism=canonical for {arch}: it is defined for networks of this project",
+            "choose --determinism deterministic",
+        )
+    if source is not None and not _DIGEST.fullmatch(source):
+        raise UsageError(f"network_source={source!r}: expected 64 hexadecimal digits", "leave it out: it is filled in")
+
+
+def check_images(dataset: str, own: OwnImages) -> None:
+    """Raises UsageError where a data set of the catalogue is described by settings."""
+    if dataset != OWN_DATASET and own != OwnImages():
+        raise UsageError(f"own.… for {dataset}: these settings describe the data set {OWN_DATASET}", "leave them out")
+
+
+def _numbers(key: str, text: str | None, channels: int | None, otherwise: float) -> tuple[float, ...]:
+    count = channels or 3
+    if text is None:
+        return (otherwise,) * count
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if len(found) != count or not all(0 <= value <= 1 for value in found) or (key == "own.std" and not all(found)):
+        raise UsageError(f"{key}={text!r}: expected {count} numbers from 0 to 1, with commas", f"leave {key} out")
+    return found

@@ -1,0 +1,188 @@
+"""Builds a network of one's own from the files that the run keeps: imported, seeded, converted, and tried once.
+
+The callable gets those of the keyword arguments ``num_classes``, ``in_channels`` and ``image_size`` that it takes, and
+returns a ``torch.nn.Module`` from images (N, in_channels, image_size, image_size) to (N, num_classes). First weights
+are those that it draws from the global generators of torch, numpy and Python, which are seeded from the stream "init"
+before the module is imported. ``nn.Dropout`` draws from the stream "dropout" as this project's layers do; a network
+that draws other random numbers while it is trained is refused, since a resumed run could not draw them again.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import inspect
+import pickle
+import random
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.training.compute.randomness import stream
+from ndrepro.training.compute.torch_compat import memory_of
+from ndrepro.training.layers.convert import deconvolve, remove_batch_norm
+from ndrepro.training.layers.dropout import StreamDropout
+from ndrepro.training.models.released import LINEAR_BLOCK
+from provenance.formats.digest import file_digest, tree_digest
+
+_ARGUMENTS = ("num_classes", "in_channels", "image_size")
+
+
+def build_own(experiment: Experiment, folder: Path) -> nn.Module:
+    """The experiment's network under its method, with its first weights, on the CPU.
+
+    Args:
+        experiment: names the network as MODULE:CALLABLE, and its files by digest.
+        folder: the files that the run keeps.
+
+    Raises UsageError for files with another digest, for what cannot be imported or called, and for a network that
+    cannot be trained as recorded.
+    """
+    _check_digest(experiment, folder)
+    _seed(experiment)
+    net = _called(experiment, _imported(experiment.arch, folder))
+    _replace_dropout(net, experiment)
+    options = experiment.deconv
+    if experiment.method == "none":
+        remove_batch_norm(net)
+    elif experiment.method == "nd":
+        deconvolve(
+            net,
+            linear_block=LINEAR_BLOCK if options.linear_block is None else options.linear_block,
+            block=options.block,
+            eps=options.eps,
+            n_iter=options.n_iter,
+            momentum=options.momentum,
+            sampling_stride=options.sampling_stride,
+        )
+    _try(net, experiment)
+    return net
+
+
+def _check_digest(experiment: Experiment, folder: Path) -> None:
+    paths = sorted(path for path in folder.rglob("*") if not path.is_dir())
+    found = tree_digest((path.relative_to(folder).as_posix(), file_digest(path)) for path in paths)
+    if found != experiment.network_source:
+        raise UsageError(
+            f"{folder}: digest {found[:16]}, and the experiment names {str(experiment.network_source)[:16]}",
+            "get the original files again",
+        )
+
+
+def _seed(experiment: Experiment) -> None:
+    """Seed the global generators of this process; nothing of this project draws from them."""
+    drawn = stream(experiment, "init", "network").randint(0, 2**31 - 1, size=3)
+    torch.manual_seed(int(drawn[0]))
+    np.random.seed(int(drawn[1]))
+    random.seed(int(drawn[2]))
+
+
+def _imported(arch: str, folder: Path) -> Any:
+    """The callable; every module of the run's files that was imported was imported from there."""
+    module, _, name = arch.partition(":")
+    # at the end: what is installed is never hidden
+    sys.path.append(str(folder))
+    written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        found = importlib.import_module(module)
+    except ImportError as error:
+        raise UsageError(
+            f"{arch}: {error}", "what import statements name is kept with a run; other modules must be installed"
+        ) from error
+    except Exception as error:
+        raise UsageError(f"{arch}: importing {module} raised {type(error).__name__}: {error}") from error
+    finally:
+        sys.dont_write_bytecode = written
+    for path in sorted(folder.rglob("*.py")):
+        own = path.relative_to(folder).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+        loaded = sys.modules.get(own)
+        if loaded is not None and getattr(loaded, "__file__", None) != str(path):
+            raise UsageError(f"{path.name}: {own} is an installed module too, which was imported", "rename the file")
+    if not callable(getattr(found, name, None)):
+        names = [each for each, value in vars(found).items() if callable(value) and not each.startswith("_")]
+        raise UsageError(f"{arch}: {module} has no callable {name}", f"it has {', '.join(names[:12]) or 'none'}")
+    return getattr(found, name)
+
+
+def _called(experiment: Experiment, network: Callable[..., Any]) -> nn.Module:
+    """The network that the callable makes for the experiment's images."""
+    facts = experiment.facts
+    given = dict(zip(_ARGUMENTS, (facts.num_classes, facts.channels, experiment.image_size), strict=True))
+    taken = inspect.signature(network).parameters
+    takes_all = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in taken.values())
+    if not takes_all and "num_classes" not in taken:
+        raise UsageError(
+            f"{experiment.arch}: it takes no argument num_classes",
+            "it is called with num_classes and those of in_channels and image_size that it takes",
+        )
+    try:
+        net = network(**(given if takes_all else {key: value for key, value in given.items() if key in taken}))
+    except Exception as error:
+        raise UsageError(f"{experiment.arch}: calling it raised {type(error).__name__}: {error}") from error
+    if not isinstance(net, nn.Module):
+        raise UsageError(f"{experiment.arch}: it returned a {type(net).__name__}, expected a torch.nn.Module")
+    return net
+
+
+def _replace_dropout(net: nn.Module, experiment: Experiment) -> None:
+    """Have every nn.Dropout draw from the stream "dropout". Raises UsageError for a setting that changes nothing."""
+    replaced = 0
+    for module in list(net.modules()):
+        for name, layer in list(module.named_children()):
+            if type(layer) is nn.Dropout:
+                setattr(module, name, StreamDropout(layer.p if experiment.dropout is None else experiment.dropout))
+                replaced += 1
+    if experiment.dropout is not None and not replaced:
+        raise UsageError(f"dropout={experiment.dropout}: {experiment.arch} has no nn.Dropout", "leave dropout out")
+
+
+def _try(net: nn.Module, experiment: Experiment) -> None:
+    """Pass a batch of zeros through a copy, in training: shapes, and that nothing draws random numbers."""
+    facts, side = experiment.facts, experiment.image_size
+    trial = copy.deepcopy(net).train()
+    for name, layer in trial.named_modules():
+        if isinstance(layer, StreamDropout):
+            layer.source = stream(experiment, "dropout", f"trial/{name}")
+    before = list(_states())
+    try:
+        out = trial(torch.zeros(2, facts.channels, side, side))
+    except Exception as error:
+        raise UsageError(
+            f"{experiment.arch}: images {facts.channels}x{side}x{side} raised {type(error).__name__}: {error}",
+            "in_channels and image_size say what the images are",
+        ) from error
+    shape = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
+    if shape != (2, facts.num_classes):
+        raise UsageError(
+            f"{experiment.arch}: of 2 images it makes {shape}, expected (2, {facts.num_classes})",
+            "return one number for each class",
+        )
+    if list(_states()) != before:
+        raise UsageError(
+            f"{experiment.arch}: it draws random numbers while it is trained, which a resumed run cannot draw again",
+            "use nn.Dropout, whose numbers come from the recorded stream, or draw none",
+        )
+    _expect_own_memory(net, experiment.arch)
+
+
+def _expect_own_memory(net: nn.Module, arch: str) -> None:
+    """Raises UsageError where two tensors share memory: a checkpoint holds each by itself."""
+    places: dict[int, str] = {}
+    for name, tensor in net.state_dict().items():
+        other = places.setdefault(memory_of(tensor), name) if tensor.numel() else name
+        if other != name:
+            raise UsageError(f"{arch}: {name} and {other} share memory", "give each layer its own tensors")
+
+
+def _states() -> Iterator[bytes]:
+    """The states of the global generators."""
+    yield torch.random.get_rng_state().numpy().tobytes()
+    yield pickle.dumps(np.random.get_state())
+    yield repr(random.getstate()).encode()
