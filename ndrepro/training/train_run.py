@@ -13,7 +13,7 @@ from torch import nn
 from ndrepro.protocol.errors import DataError, DeviceError, UsageError
 from ndrepro.protocol.experiment import split_sizes
 from ndrepro.protocol.experiment.experiment import Experiment
-from ndrepro.protocol.experiment.own import is_own_network
+from ndrepro.protocol.experiment.own import OWN_DATASET, is_own_network
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, write_json
 from ndrepro.protocol.training_state import Place
@@ -26,6 +26,7 @@ from ndrepro.training.data import DATASETS
 from ndrepro.training.data.batches import Batches, BatchSource
 from ndrepro.training.data.photograph_batches import PhotographBatches
 from ndrepro.training.data.readers.images import Images
+from ndrepro.training.data.readers.own import images_of
 from ndrepro.training.data.readers.photographs import Photographs
 from ndrepro.training.data.transforms import prepare, relabel
 from ndrepro.training.data.validation import hold_out
@@ -201,6 +202,11 @@ def read_and_describe(
     """The data asked for, digested and prepared, and what they were, which is written into ``folder`` where asked."""
     experiment = request.experiment
     data = DATASETS[experiment.dataset](Path(request.data))
+    if experiment.dataset == OWN_DATASET and isinstance(data, Images) and images_of(data) != experiment.own:
+        raise DataError(
+            f"{request.data}: it holds other images than the experiment describes",
+            "get the original data again, or start a new run with these",
+        )
     data = data.first(experiment.train_images, experiment.test_images)
     held_out: dict[str, Any] = {}
     if experiment.validation and isinstance(data, Images):

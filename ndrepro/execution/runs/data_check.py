@@ -17,7 +17,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from ndrepro.protocol.errors import DataError, NdreproError, from_record
 from ndrepro.protocol.experiment import split_sizes
 from ndrepro.protocol.experiment.catalogue import DATASETS, DIGITS_SHA256
 from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.experiment.own import OWN_DATASET, OwnImages
 from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.messages import read_json, write_json
 from ndrepro.protocol.project_folders import CODE
@@ -64,6 +65,8 @@ def locate(experiment: Experiment, asked: Path | None) -> Path:
         return asked.resolve()
     if experiment.dataset == "digits":
         return _bundled_digits()
+    if experiment.dataset == OWN_DATASET:
+        raise DataError("own: no data are named", "name a folder of images or a file .npz with --data PATH")
     folder = Path(os.environ.get("NDREPRO_DATA") or "data").resolve()
     packaged = PACKAGED.get(experiment.dataset)
     if packaged is not None and packaged.folder.is_dir():
@@ -72,8 +75,11 @@ def locate(experiment: Experiment, asked: Path | None) -> Path:
     return folder
 
 
-def check(experiment: Experiment, data: Path, runs: RunsFolder, observer: DataObserver) -> None:
-    """Raises DataError, naming the file and the cure, where ``data`` cannot be read or hold too few images."""
+def check(experiment: Experiment, data: Path, runs: RunsFolder, observer: DataObserver) -> Experiment:
+    """The experiment, which of a data set of one's own describes the images that are there.
+
+    Raises DataError, naming the file and the cure, where ``data`` cannot be read or hold too few or other images.
+    """
     found = _known(experiment.dataset, data)
     place = _place(runs, experiment.dataset, data)
     if found is None:
@@ -82,11 +88,21 @@ def check(experiment: Experiment, data: Path, runs: RunsFolder, observer: DataOb
         observer.reading(experiment.dataset, data)
         found = _read(experiment.dataset, data)
         if found is None:
-            return
+            return experiment
         _remember(place, found)
     if found.left_out:
         observer.left_out(experiment.dataset, found.left_out)
     split_sizes.check(experiment, found.train_images, found.test_images)
+    return experiment if found.own is None else _described(experiment, OwnImages(**found.own), data)
+
+
+def _described(experiment: Experiment, images: OwnImages, data: Path) -> Experiment:
+    if experiment.own not in (OwnImages(), images):
+        raise DataError(
+            f"{data}: it holds other images than the experiment describes",
+            "get the original data again, or leave own.… out",
+        )
+    return replace(experiment, own=images)
 
 
 @dataclass(frozen=True)
@@ -98,6 +114,7 @@ class _Found:
     left_out: str
     folders: tuple[str, ...] = ()
     state: str = ""
+    own: dict[str, Any] | None = None
     version: str = ndrepro.__version__
 
 

@@ -31,7 +31,7 @@ from ndrepro.execution.runs.run_lookup import read_recorded
 from ndrepro.execution.sandbox.recorded_data import recorded_data
 from ndrepro.execution.sandbox.sandbox import Sandbox
 from ndrepro.protocol import extras
-from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.errors import DataError, UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.experiment.own import is_own_network
 from ndrepro.protocol.image_reference import MAIN, PinnedImage, is_image
@@ -131,7 +131,9 @@ def run(
     data = data_check.locate(experiment, options.data)
     container = None if options.container is None else engines.find(options.container, experiment.device)
     if options.check_data:
-        data_check.check(experiment, data, options.runs, observer)
+        experiment = data_check.check(experiment, data, options.runs, observer)
+    if not experiment.is_described:
+        raise DataError(f"{data}: its images could not be read", "see whether `ndrepro doctor` finds what is missing")
     request = Request(experiment, str(data), options.environment or "", container=container)
     if segment is not None:
         request = replace(request, resume_step=segment.step, segment_epochs=segment.epochs)

@@ -7,8 +7,9 @@ here. The last line of standard output is one JSON document,
     {"error": {"type", "message", "cure"}}                                        and exit code 1
 
 where ``left_out`` says what an image folder holds besides ("": nothing), and ``folders`` are all that were looked
-into: while nothing in them changes, the answer stays the same. What is missing is downloaded, as the training process
-would. It dies with its parent (NDREPRO_PARENT_PID).
+into: while nothing in them changes, the answer stays the same; of a data set of one's own ``own`` holds the settings
+that describe its images (``ndrepro.protocol.experiment.own.OwnImages``). What is missing is downloaded, as the
+training process would. It dies with its parent (NDREPRO_PARENT_PID).
 """
 
 from __future__ import annotations
@@ -16,13 +17,17 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ndrepro.protocol.errors import to_record
+from ndrepro.protocol.experiment.own import OWN_DATASET
 from ndrepro.training.__main__ import die_with_parent
 from ndrepro.training.data import DATASETS
 from ndrepro.training.data.readers.class_folders import LeftOut
+from ndrepro.training.data.readers.images import Images
+from ndrepro.training.data.readers.own import images_of
 from provenance.formats.digest_cache import cache_folder
 
 # of the system and of this program, not of the data
@@ -45,6 +50,7 @@ def main(arguments: list[str]) -> int:
         "test_images": len(data.test.labels),
         "left_out": (data.left_out or LeftOut()).summary(),
         "folders": looked.folders(),
+        **({"own": asdict(images_of(data))} if name == OWN_DATASET and isinstance(data, Images) else {}),
     }
     print(f"\n{json.dumps(answer)}")
     return 0

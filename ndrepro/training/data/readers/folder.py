@@ -9,6 +9,7 @@ starts: a class missing from the test split, a truncated image, a wrong size. Wh
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,21 +28,28 @@ def is_image_folder(root: Path) -> bool:
 
 def load(name: str, root: Path) -> Images:
     """The data set ``name`` from an image folder. Raises DataError naming the folder or file."""
-    classes, beside_train = class_names(root, "train")
     facts = DATASETS[name]
-    if len(classes) != facts.num_classes:
+    return replace(load_shaped(name, root, facts.num_classes, facts.channels, facts.size), canonical=False)
+
+
+def load_shaped(name: str, root: Path, num_classes: int, channels: int, size: int) -> Images:
+    """An image folder of so many classes, of square images of so many channels and pixels a side.
+
+    Raises DataError naming the folder or file.
+    """
+    classes, beside_train = class_names(root, "train")
+    if len(classes) != num_classes:
         raise DataError(
-            f"{root / 'train'}: {len(classes)} class folders ({', '.join(classes[:12])}), "
-            f"{name} has {facts.num_classes}",
+            f"{root / 'train'}: {len(classes)} class folders ({', '.join(classes[:12])}), {name} has {num_classes}",
             "put the images of each class into a folder train/CLASS, and no other folder there",
         )
     test_classes, beside_test = class_names(root, "test")
     check_same_classes(root / "test", test_classes, classes, "train")
-    shape = (facts.channels, facts.size)
+    shape = (channels, size)
     train, train_files, among_train = _read_split(root, "train", classes, shape)
     test, test_files, among_test = _read_split(root, "test", classes, shape)
     left_out = beside_train + among_train + beside_test + among_test
-    return Images(name, train, test, classes, (*train_files, *test_files), False, "image folder", left_out)
+    return Images(name, train, test, classes, (*train_files, *test_files), None, "image folder", left_out)
 
 
 def _read_split(
