@@ -48,7 +48,7 @@ PATH_OPTIONS = frozenset(
 )
 
 app = typer.Typer(
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import re
+import shlex
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import typer
@@ -40,6 +43,28 @@ def test_every_command_has_help_and_json(command: str, ndrepro: Callable[..., An
     answer = ndrepro(*command.split(), "-h")
     assert answer.code == 0 and f"Usage: ndrepro {command}" in answer.out
     assert "--json" in answer.out
+
+
+def leaf(name: str) -> Any:
+    command = TREE
+    for word in name.split():
+        command = command.commands[word]
+    return command
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_help_has_an_example_that_can_be_typed(name: str) -> None:
+    examples = re.findall(r"(?m)^ *Example: (ndrepro .*)$", leaf(name).help)
+    assert examples, f"{name}: no line Example: ndrepro ..."
+    for example in examples:
+        _, *words = shlex.split(example.partition(" >")[0])
+        assert words[: len(name.split())] == name.split()
+        leaf(name).make_context(name, words[len(name.split()) :])
+
+
+def test_an_example_with_a_wrong_option_is_found() -> None:
+    with pytest.raises(Exception, match="--sed"):
+        leaf("run").make_context("run", ["--sed", "3"])
 
 
 def test_help_of_run_is_current(ndrepro: Callable[..., Answer]) -> None:

@@ -45,7 +45,10 @@ def audit(
     markdown: options.Markdown = False,
     as_json: options.Json = False,
 ) -> int:
-    """Recompute the claims of a paper. Exit 1 where a claim does not re-derive, or a table contradicts its raw data."""
+    """Recompute the claims of a paper. Exit 1 where a claim does not re-derive, or a table contradicts its raw data.
+
+    Example: ndrepro audit
+    """
     extras.require("statsmodels", "matplotlib")
     from ndrepro.analysis.audit import audit_text
     from ndrepro.analysis.audit.audit import audit as check

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ndrepro.cli import completion
 from ndrepro.cli.commands.run import chosen_settings
 from ndrepro.cli.display import options, output, terminal
 from ndrepro.protocol.errors import UsageError
@@ -22,10 +23,21 @@ _SHOWN = 6
 
 def bisect(
     experiment: Annotated[
-        str, typer.Argument(metavar="EXP", show_default=False, help="What to run, e.g. small_inception_bn_1_digits.")
+        str,
+        typer.Argument(
+            metavar="EXP",
+            show_default=False,
+            autocompletion=completion.experiments,
+            help="What to run, e.g. small_inception_bn_1_digits.",
+        ),
     ],
-    first: Annotated[str, typer.Argument(metavar="A", show_default=False, help=_CELL)],
-    second: Annotated[str, typer.Argument(metavar="B", show_default=False, help="The other cell, likewise.")],
+    first: Annotated[str, typer.Argument(metavar="A", show_default=False, autocompletion=completion.cells, help=_CELL)],
+    second: Annotated[
+        str,
+        typer.Argument(
+            metavar="B", show_default=False, autocompletion=completion.cells, help="The other cell, likewise."
+        ),
+    ],
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting; may be given many times.")
     ] = None,
@@ -48,6 +60,8 @@ def bisect(
     """Find the package that changes a result, by exchanging packages between two environments.
 
     Every trial is a recorded run. Exit 0 where the two agree, 1 where they do not.
+
+    Example: ndrepro bisect lenet_nd_1_digits torch-1.13.1 torch-2.13.0
     """
     from ndrepro.execution.bisect.bisect import BITS, SCORES, Bisection
     from ndrepro.execution.environments.interpreters import uv_executable

@@ -40,7 +40,10 @@ def checklist(
     markdown: options.Markdown = False,
     as_json: options.Json = False,
 ) -> int:
-    """Check guidelines of reproducibility, with evidence. Exit 1 where there is none of a guideline."""
+    """Check guidelines of reproducibility, with evidence. Exit 1 where there is none of a guideline.
+
+    Example: ndrepro checklist --form neurips
+    """
     from ndrepro.checklists import checklist as guidelines
     from ndrepro.checklists import forms
 

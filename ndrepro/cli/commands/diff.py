@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ndrepro.cli import completion
 from ndrepro.cli.display import execution, options, output, terminal, words
 from ndrepro.text.plurals import first_of, plural
 
@@ -32,8 +33,13 @@ _HELP = "A run: a folder, a manifest file, an identifier, an experiment or lates
 
 
 def diff(
-    first: Annotated[str, typer.Argument(metavar="A", show_default=False, help=_HELP)],
-    second: Annotated[str, typer.Argument(metavar="B", show_default=False, help="The other run, likewise.")],
+    first: Annotated[str, typer.Argument(metavar="A", show_default=False, autocompletion=completion.runs, help=_HELP)],
+    second: Annotated[
+        str,
+        typer.Argument(
+            metavar="B", show_default=False, autocompletion=completion.runs, help="The other run, likewise."
+        ),
+    ],
     code: Annotated[bool, typer.Option("--code", help="Print the difference of the code, too.")] = False,
     locate: Annotated[
         bool, typer.Option("--locate", help="Replay the step at which they diverge, and name the first operation.")
@@ -50,6 +56,8 @@ def diff(
     """Compare two runs: where they diverge, why, and in what they differ. Both are verified first, with every file.
 
     Exit 0 if identical bit for bit, 1 if not, or if a file of either was changed after signing.
+
+    Example: ndrepro diff 20261121T101316Z-857dc8 latest --locate
     """
     from ndrepro import api
     from ndrepro.analysis.comparison.wording import visible

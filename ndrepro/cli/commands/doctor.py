@@ -32,6 +32,8 @@ def doctor(
     """Diagnose this machine, or a Slurm cluster, before a run. Exit 1 where there is a problem.
 
     For a cluster: `ndrepro doctor --cluster --profile mycluster` on its login node.
+
+    Example: ndrepro doctor --cluster
     """
     from ndrepro.execution.environments.finding import PROBLEM, WARNING
 

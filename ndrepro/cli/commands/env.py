@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ndrepro.cli import completion
 from ndrepro.cli.display import options, output, terminal
 from ndrepro.protocol.errors import UsageError
 from ndrepro.text.plurals import plural
@@ -17,17 +18,31 @@ if TYPE_CHECKING:
     from ndrepro.execution.environments.matrix import Cell
 
 Name = Annotated[
-    str, typer.Argument(metavar="NAME", show_default=False, help="A cell, e.g. torch-2.4.1; see `ndrepro env list`.")
+    str,
+    typer.Argument(
+        metavar="NAME",
+        show_default=False,
+        autocompletion=completion.cells,
+        help="A cell, e.g. torch-2.4.1; see `ndrepro env list`.",
+    ),
 ]
 Names = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[NAME]...", show_default=False, help="Cells, e.g. torch-2.4.1; see `ndrepro env list`."),
+    typer.Argument(
+        metavar="[NAME]...",
+        show_default=False,
+        autocompletion=completion.cells,
+        help="Cells, e.g. torch-2.4.1; see `ndrepro env list`.",
+    ),
 ]
 _VERSIONS = ("torch", "torchvision", "numpy")
 
 
 def list_cells(as_json: options.Json = False) -> int:
-    """List the cells: the project's, and those that were added here. Nothing is built."""
+    """List the cells: the project's, and those that were added here. Nothing is built.
+
+    Example: ndrepro env list
+    """
     from ndrepro.execution.environments import matrix
 
     project = matrix.list_cells()
@@ -51,7 +66,10 @@ def list_cells(as_json: options.Json = False) -> int:
 
 
 def create(names: Names = None, as_json: options.Json = False) -> int:
-    """Build cells from their locks and verify them; an existing cell is only verified."""
+    """Build cells from their locks and verify them; an existing cell is only verified.
+
+    Example: ndrepro env create torch-1.13.1
+    """
     from ndrepro.execution.environments import matrix
 
     rows = []
@@ -81,6 +99,8 @@ def verify(
     """Compare built cells with their locks, by default all of them. Exit 1 where one differs.
 
     "main" is the environment that ndrepro itself runs in: `ndrepro env verify --files main`.
+
+    Example: ndrepro env verify torch-1.13.1 --files
     """
     chosen = [_compared(name, files) for name in dict.fromkeys(names or _built_names())]
     if as_json:
@@ -134,7 +154,10 @@ def remove(
     lock: Annotated[bool, typer.Option("--lock", help="Remove the lock of an added cell, too.")] = False,
     as_json: options.Json = False,
 ) -> int:
-    """Remove built cells. Their locks and uv's cache stay, so that building again takes seconds."""
+    """Remove built cells. Their locks and uv's cache stay, so that building again takes seconds.
+
+    Example: ndrepro env remove torch-1.13.1
+    """
     from ndrepro.execution.environments import add_cell, matrix
 
     rows = []
@@ -165,7 +188,10 @@ def add(
     bare: Annotated[bool, typer.Option("--bare", help="Only these, without what training needs.")] = False,
     as_json: options.Json = False,
 ) -> int:
-    """Resolve a new cell and keep its hashed lock. What training needs is added; the cell is built on first use."""
+    """Resolve a new cell and keep its hashed lock. What training needs is added; the cell is built on first use.
+
+    Example: ndrepro env add torch-2.3.1 torch=2.3.1
+    """
     from ndrepro.execution.environments import add_cell
 
     cell = add_cell.add(name, requirements, python=python, bare=bare)

@@ -29,7 +29,10 @@ def import_runs(
     keys: options.Keys = None,
     as_json: options.Json = False,
 ) -> int:
-    """Verify runs from elsewhere and import those that pass. Exit 1 where one does not; it is named and left out."""
+    """Verify runs from elsewhere and import those that pass. Exit 1 where one does not; it is named and left out.
+
+    Example: ndrepro import runs.tar.gz
+    """
     from ndrepro.execution.imports import run_import
 
     found = run_import.import_runs(source, into, _name_of(source) if name is None else name, trust_of(keys or []))

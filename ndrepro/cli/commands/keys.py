@@ -13,7 +13,10 @@ _PRIVATE = "private: it never leaves this machine"
 
 
 def show(as_json: options.Json = False) -> int:
-    """Show the key that signs this author's runs. None is made."""
+    """Show the key that signs this author's runs. None is made.
+
+    Example: ndrepro keys show
+    """
     from provenance.attestation.key_home import KeyRing, default_home
     from provenance.attestation.trust import TrustPolicy
 
@@ -42,7 +45,10 @@ def export(
     ] = None,
     as_json: options.Json = False,
 ) -> int:
-    """Print the public key, for those who verify. Makes the pair where there is none yet."""
+    """Print the public key, for those who verify. Makes the pair where there is none yet.
+
+    Example: ndrepro keys export --out author.pub
+    """
     from provenance.attestation.key_home import KeyRing, default_home
 
     key = KeyRing(default_home()).public_key()
@@ -65,7 +71,10 @@ def trust(
     name: Annotated[str, typer.Option("--name", metavar="N", show_default=False, help="Whose key it is.")],
     as_json: options.Json = False,
 ) -> int:
-    """Trust another author's key. Get it over a channel that you trust, and not with the run."""
+    """Trust another author's key. Get it over a channel that you trust, and not with the run.
+
+    Example: ndrepro keys trust author.pub --name "Ada Author"
+    """
     from provenance.attestation.key_home import default_home
     from provenance.attestation.trust import TrustPolicy, read_public_key
 
@@ -81,6 +90,8 @@ def list_keys(as_json: options.Json = False) -> int:
     """List the keys that verify accepts.
 
     Of those that were rotated or revoked, or that expire, it says so.
+
+    Example: ndrepro keys list
     """
     from provenance.attestation.key_home import default_home
     from provenance.attestation.trust import TrustPolicy
@@ -101,7 +112,10 @@ def remove(
     name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The key's name or identifier.")],
     as_json: options.Json = False,
 ) -> int:
-    """No longer trust a key that was added."""
+    """No longer trust a key that was added.
+
+    Example: ndrepro keys remove "Ada Author"
+    """
     from provenance.attestation.key_home import default_home
     from provenance.attestation.trust import TrustPolicy
 

@@ -31,7 +31,9 @@ def verify(
     """Verify every entry of the ledger: signed by trusted keys, none missing, no second history.
 
     Entries that nobody trusted signed are named and ignored. Exit 1 if an entry is missing, forged or copied, or the
-    ledger forks. Example: ndrepro ledger verify --witness heads.jsonl
+    ledger forks.
+
+    Example: ndrepro ledger verify --witness heads.jsonl
     """
     from provenance.attestation.ledger import Ledger, read_heads
     from provenance.ledger_entries.audit import SERIOUS
@@ -66,7 +68,9 @@ def head(
 ) -> int:
     """Print the last entry that a trusted key signed, one line of JSON: it vouches for the whole ledger before it.
 
-    Kept where the ledger's writers cannot change it, it is a witness. Example: ndrepro ledger head >> heads.jsonl
+    Kept where the ledger's writers cannot change it, it is a witness.
+
+    Example: ndrepro ledger head >> heads.jsonl
     """
     return _print_proof(_path(ledger, runs), _policy(keys), "", as_json)
 
@@ -80,7 +84,9 @@ def prove(
 ) -> int:
     """Print the entries from a run's start to the ledger's head: the proof of how it ended, one entry a line.
 
-    It is a ledger by itself: verify RUN --ledger FILE takes it too. Example: ndrepro ledger prove RUN > proof.jsonl
+    It is a ledger by itself: verify RUN --ledger FILE takes it too.
+
+    Example: ndrepro ledger prove RUN > proof.jsonl
     """
     return _print_proof(_path(ledger, runs), _policy(keys), _identifier(run, runs), as_json)
 
@@ -93,7 +99,9 @@ def check_proof(
 ) -> int:
     """Verify the proof of how a run ended, without the ledger and without the run.
 
-    Exit 1 if an entry is missing or not signed by a trusted key. Example: ndrepro ledger check-proof proof.jsonl
+    Exit 1 if an entry is missing or not signed by a trusted key.
+
+    Example: ndrepro ledger check-proof proof.jsonl
     """
     from provenance.attestation.ledger import Ledger, read_heads
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ndrepro.cli import completion
 from ndrepro.cli.display import options, output, terminal, words
 from ndrepro.protocol.experiment.experiment import SETTINGS
 from ndrepro.text.plurals import plural
@@ -25,7 +26,13 @@ def list_runs(
         str | None, typer.Option("--experiment", metavar="NAME", help="Only runs of it; * and ? match any letters.")
     ] = None,
     outcome: Annotated[
-        str | None, typer.Option("--outcome", metavar="WORD", help="Only these: completed, failed, running, ...")
+        str | None,
+        typer.Option(
+            "--outcome",
+            metavar="WORD",
+            autocompletion=completion.outcomes,
+            help="Only these: completed, failed, running, ...",
+        ),
     ] = None,
     since: Annotated[
         str | None,
@@ -33,7 +40,12 @@ def list_runs(
     ] = None,
     where: Annotated[
         list[str] | None,
-        typer.Option("--where", metavar="KEY=VALUE", help="Only runs with this setting; may be given many times."),
+        typer.Option(
+            "--where",
+            metavar="KEY=VALUE",
+            autocompletion=completion.settings,
+            help="Only runs with this setting; may be given many times.",
+        ),
     ] = None,
     names: Annotated[bool, typer.Option("--names", help="List architectures, methods and data sets instead.")] = False,
     runs: options.Runs = options.DEFAULT_RUNS,

@@ -49,7 +49,10 @@ def report(
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
-    """Write a report that opens from disk. Exit 0 where it has results and every manifest verified, else 1."""
+    """Write a report that opens from disk. Exit 0 where it has results and every manifest verified, else 1.
+
+    Example: ndrepro report runs -o report
+    """
     extras.require("statsmodels", "matplotlib")
     from ndrepro.analysis.results.results import read_results
     from ndrepro.analysis.results.reviewer_verdicts import read_attestations

@@ -49,7 +49,9 @@ def reproduce(
 ) -> int:
     """Verify a run, run it again, judge: identical, close, consistent, inconsistent. Exit 0 if the run stands.
 
-    A recorded program or script is executed again. Example: ndrepro reproduce RUN --rebuild-env
+    A recorded program or script is executed again.
+
+    Example: ndrepro reproduce RUN --rebuild-env
     """
     from ndrepro import api
 

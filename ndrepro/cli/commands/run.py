@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ndrepro.cli import completion
 from ndrepro.cli.display import live, options, output, terminal, words
 from ndrepro.protocol.errors import TrainingFailed, UsageError
 from ndrepro.text.plurals import plural
@@ -21,11 +22,19 @@ def run(
         typer.Argument(
             metavar="EXP",
             show_default=False,
-            help="ARCH_METHOD_EPOCHS[_DATASET], e.g. vgg16_nd_100; by default a small one on digits.",
+            autocompletion=completion.experiments,
+            help="ARCH_METHOD_EPOCHS[_DATASET], e.g. vgg16_nd_100; by default a small one on digits. A network of "
+            "your own: MODULE:CALLABLE for ARCH; images of your own: own for DATASET.",
         ),
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting; may be given many times.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            autocompletion=completion.settings,
+            help="A setting; may be given many times. `ndrepro settings` explains them.",
+        ),
     ] = None,
     seed: Annotated[str | None, typer.Option("--seed", metavar="N", help="The seed of every random stream.")] = None,
     determinism: Annotated[
@@ -50,18 +59,29 @@ def run(
     ] = None,
     environment: Annotated[
         str | None,
-        typer.Option("--env", metavar="CELL", help="Train in a cell of environments/, e.g. torch-1.13.1."),
+        typer.Option(
+            "--env",
+            metavar="CELL",
+            autocompletion=completion.cells,
+            help="Train in a cell of environments/, e.g. torch-1.13.1.",
+        ),
     ] = None,
     engine: options.Engine = None,
     image: options.Image = None,
     resume: Annotated[
-        str | None, typer.Option("--resume", metavar="RUN", help="Resume this run from its last checkpoint.")
+        str | None,
+        typer.Option(
+            "--resume", metavar="RUN", autocompletion=completion.runs, help="Resume this run from its last checkpoint."
+        ),
     ] = None,
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the run folder and nothing else.")] = False,
 ) -> int:
-    """Train, record and sign. Ctrl-C stops cleanly; --resume continues to the same bits."""
+    """Train, record and sign. Ctrl-C stops cleanly; --resume continues to the same bits.
+
+    Example: ndrepro run resnet18_nd_20 --seed 3 --set learning_rate=0.05
+    """
     from ndrepro.execution.environments.matrix import cell
     from ndrepro.execution.runs import run as execution
     from ndrepro.protocol.experiment.experiment import DEFAULT_EXPERIMENT, Experiment

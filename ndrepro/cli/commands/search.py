@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ndrepro.cli import completion
 from ndrepro.cli.display import data_paths, options, output, terminal, words
 from ndrepro.protocol.errors import NdreproError, UsageError
 from ndrepro.protocol.study.search_space import Search, SearchOutcome, Target
@@ -16,7 +17,13 @@ if TYPE_CHECKING:
     from ndrepro.execution.studies.hyperparameter_search import Trial
 
 Name = Annotated[
-    str, typer.Argument(metavar="STUDY", show_default=False, help="A study with a [search]: its name, or a TOML file.")
+    str,
+    typer.Argument(
+        metavar="STUDY",
+        show_default=False,
+        autocompletion=completion.studies,
+        help="A study with a [search]: its name, or a TOML file.",
+    ),
 ]
 Networks = Annotated[
     list[str] | None, typer.Option("--network", metavar="ARCH", help="Only this network; may be given many times.")
@@ -43,6 +50,8 @@ def search(
 
     Trials are signed runs, scored on validation images: no test image is used. Results are written beside the
     study's file, where the grid reads it. Several of these commands may run at once, on different networks.
+
+    Example: ndrepro study search seeds
     """
     from ndrepro.execution.runs.run import RunOptions
     from ndrepro.execution.studies.hyperparameter_search import search_study, targets_of

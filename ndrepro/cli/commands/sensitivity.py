@@ -50,6 +50,8 @@ def sensitivity(
 
     Cells are the combinations of what was varied: environment, threads, determinism, any setting; seeds are the
     replicates. Exit 0 where every manifest verified, else 1.
+
+    Example: ndrepro sensitivity runs -o sensitivity
     """
     extras.require("statsmodels", "matplotlib")
     from ndrepro.analysis.results.results import read_results

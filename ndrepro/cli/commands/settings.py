@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ndrepro.cli import completion
 from ndrepro.cli.display import options, output, terminal, words
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ def settings(
         str | None,
         typer.Argument(
             metavar="[NAME]",
+            autocompletion=completion.setting_names,
             show_default=False,
             help="A setting, a group of settings (deconv, seeds, corrupt), or an experiment, for its own defaults.",
         ),

@@ -19,7 +19,10 @@ _LABEL_WIDTH = 12
 def show(
     run: options.Run = options.LATEST_RUN, runs: options.Runs = options.DEFAULT_RUNS, as_json: options.Json = False
 ) -> int:
-    """Show a run, the latest where none is named, on one screen. Nothing is verified: use `ndrepro verify`."""
+    """Show a run, the latest where none is named, on one screen. Nothing is verified: use `ndrepro verify`.
+
+    Example: ndrepro show latest
+    """
     from ndrepro.execution.runs.run_lookup import read_recorded, read_results, summary
     from ndrepro.protocol.run_kind import TRAINING
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ndrepro.cli import completion
 from ndrepro.cli.display import data_paths, options, output, study_slurm, study_words, terminal
 from ndrepro.protocol.errors import NdreproError, UsageError
 from ndrepro.text.plurals import plural
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 Name = Annotated[
     str,
     typer.Argument(
-        metavar="STUDY", show_default=False, help="A study's name, or a TOML file; see `ndrepro study list`."
+        metavar="STUDY",
+        show_default=False,
+        autocompletion=completion.studies,
+        help="A study's name, or a TOML file; see `ndrepro study list`.",
     ),
 ]
 Grids = Annotated[
@@ -47,7 +51,10 @@ Data = Annotated[
 
 
 def list_studies(as_json: options.Json = False) -> int:
-    """List the studies that are known by name."""
+    """List the studies that are known by name.
+
+    Example: ndrepro study list
+    """
     from ndrepro.execution.studies.study_file import load_study, study_files
 
     found, wrong = [], []
@@ -76,7 +83,10 @@ def plan(
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
-    """Show a study's size, its status, and the estimated cost of the rest."""
+    """Show a study's size, its status, and the estimated cost of the rest.
+
+    Example: ndrepro study plan smoke
+    """
     found, _, inside = _plan(study, grids, runs, engine, image, where_begun=True, in_queue=True)
     if as_json:
         output.print_json(study_words.plan_document(found))
@@ -95,7 +105,10 @@ def status(
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
-    """Show the status of every run. Exit 1 where one failed or does not count."""
+    """Show the status of every run. Exit 1 where one failed or does not count.
+
+    Example: ndrepro study status smoke
+    """
     from ndrepro.execution.studies.run_status import DONE, FAILED, REFUSED
 
     found, how, _ = _plan(study, grids, runs, engine, image, where_begun=True, in_queue=True)
@@ -112,7 +125,10 @@ def status(
 
 
 def cancel(study: Name, runs: options.Runs = options.DEFAULT_RUNS, as_json: options.Json = False) -> int:
-    """Cancel a study's tasks in Slurm; runs under way end signed and can be resumed."""
+    """Cancel a study's tasks in Slurm; runs under way end signed and can be resumed.
+
+    Example: ndrepro study cancel table1
+    """
     from ndrepro.execution.slurm.submissions import cancel as cancel_arrays
 
     found, how, _ = _plan(study, None, runs)
@@ -155,6 +171,8 @@ def run(
     """Run what is not complete, resume what was interrupted, retry what failed. Ctrl-C stops cleanly.
 
     On a cluster: `ndrepro study run first --on slurm --profile mycluster`.
+
+    Example: ndrepro study run smoke
     """
     if where not in (study_slurm.LOCAL, study_slurm.SLURM):
         raise UsageError(f"--on {where}: not a place to run", "it is local or slurm")
@@ -198,7 +216,10 @@ def resume(
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
-    """Resume a study that was started, with its grids, data and container image; otherwise as run."""
+    """Resume a study that was started, with its grids, data and container image; otherwise as run.
+
+    Example: ndrepro study resume smoke
+    """
     from ndrepro.execution.studies.plan import data_of_started_runs, only_started
 
     found, how, inside = _plan(study, grids, runs, engine, image, where_begun=True)

@@ -45,6 +45,8 @@ def export(
 
     Each is an ordinary command, which may be started again at any time: `ndrepro study export first --format snakemake
     -o Snakefile`.
+
+    Example: ndrepro study export smoke -o jobs
     """
     from ndrepro.execution.studies.study_file import find_study
     from ndrepro.execution.studies.workflow_export import FORMATS, Workflow, jobs_of
@@ -94,6 +96,8 @@ def collect(
     """Verify and import what jobs made elsewhere, and report what of the study is there. Exit 1 where a run is missing.
 
     `ndrepro study collect first results/*`
+
+    Example: ndrepro study collect smoke jobs
     """
     from ndrepro.execution.imports.run_import import import_runs
 

@@ -47,6 +47,8 @@ def verify(
 
     A library file that was edited after its installation, and whatever else puts the recorded packages in doubt, is a
     warning: it was truthfully signed. Exit 0 only if every check holds, 1 if one fails.
+
+    Example: ndrepro verify latest
     """
     from ndrepro import api
     from provenance.attestation.packages import warnings

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ndrepro.cli import completion
 from ndrepro.cli.display import terminal
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ Run = Annotated[
     typer.Argument(
         metavar="RUN",
         show_default=False,
+        autocompletion=completion.runs,
         help="A run folder, a manifest file, a run's identifier or the start of it, an experiment (its latest "
         "completed run that is no repetition), or the word latest.",
     ),

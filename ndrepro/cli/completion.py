@@ -1,0 +1,86 @@
+"""What a shell is offered after Tab: runs, experiments, settings, studies and cells that begin with what was typed.
+
+Each function gets the word so far. Nothing that goes wrong in one is shown in the middle of a line: there is then
+nothing to offer.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+_EPOCHS = (1, 20, 100)
+
+
+def _offered(find: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """The words of ``find`` that begin with what was typed, each once."""
+
+    def offer(incomplete: str) -> list[str]:
+        try:
+            return list(dict.fromkeys(word for word in find() if word.startswith(incomplete)))
+        except Exception:
+            return []
+
+    return offer
+
+
+@_offered
+def runs() -> Iterable[str]:
+    """The word latest, experiments that have runs, and identifiers, the last one first."""
+    from ndrepro.protocol.layout import RunsFolder
+
+    folders = RunsFolder(Path(os.environ.get("NDREPRO_RUNS") or "runs")).runs()
+    yield "latest"
+    yield from (folder.root.parent.name for folder in folders)
+    yield from (folder.root.name for folder in reversed(folders))
+
+
+@_offered
+def experiments() -> Iterable[str]:
+    """Names of experiments with some numbers of epochs, the default data set first."""
+    from ndrepro.protocol.experiment.combinations import combinations
+    from ndrepro.protocol.experiment.names import DEFAULT_DATASET, name_of
+
+    found = sorted(combinations(), key=lambda each: each[2] != DEFAULT_DATASET)
+    yield from (name_of(arch, method, count, data) for arch, method, data in found for count in _EPOCHS)
+
+
+@_offered
+def settings() -> Iterable[str]:
+    """Keys of settings, as ``--set`` and ``--where`` take them."""
+    from ndrepro.protocol.experiment.experiment import SETTINGS
+
+    return (f"{key}=" for key in SETTINGS)
+
+
+@_offered
+def setting_names() -> Iterable[str]:
+    """Keys of settings and their groups."""
+    from ndrepro.protocol.experiment.experiment import SETTINGS
+
+    return (*SETTINGS, *(key.partition(".")[0] for key in SETTINGS if "." in key))
+
+
+@_offered
+def studies() -> Iterable[str]:
+    """Studies that are known by name."""
+    from ndrepro.execution.studies.study_file import study_files
+
+    return (path.stem for path in study_files())
+
+
+@_offered
+def cells() -> Iterable[str]:
+    """Cells of the version matrix."""
+    from ndrepro.execution.environments import matrix
+
+    return (cell.name for cell in (*matrix.list_cells(), *matrix.added_cells()))
+
+
+@_offered
+def outcomes() -> Iterable[str]:
+    """Outcomes of runs."""
+    from ndrepro.cli.views.run_filter import OUTCOMES
+
+    return iter(OUTCOMES)
