@@ -24,9 +24,9 @@ from ndrepro.training.compute import determinism, precision
 from ndrepro.training.compute.batch_share import WHOLE, Share
 from ndrepro.training.data import DATASETS
 from ndrepro.training.data.batches import Batches, BatchSource
+from ndrepro.training.data.own_data import images_of
 from ndrepro.training.data.photograph_batches import PhotographBatches
 from ndrepro.training.data.readers.images import Images
-from ndrepro.training.data.readers.own import images_of
 from ndrepro.training.data.readers.photographs import Photographs
 from ndrepro.training.data.transforms import prepare, relabel
 from ndrepro.training.data.validation import hold_out

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ndrepro.protocol.errors import DataError
-from ndrepro.training.data.readers.own import ARRAYS, images_of, load
+from ndrepro.training.data.own_data import ARRAYS, images_of, load
 
 DRAW = np.random.RandomState(0)
 GREY = DRAW.randint(0, 256, (9, 8, 8), dtype=np.uint8)
