@@ -161,7 +161,6 @@ def _seconds(words: list[str], work: Path) -> float:
         "HOME": str(work.parent),
         "NDREPRO_HOME": str(work.parent / "keys"),
         "PYTHONDONTWRITEBYTECODE": "",
-        "PYTHONPYCACHEPREFIX": str(work.parent / "compiled"),
         "WANDB_MODE": "offline",
         "MLFLOW_ALLOW_FILE_STORE": "true",
         "MLFLOW_DISABLE_TELEMETRY": "true",

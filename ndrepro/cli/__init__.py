@@ -7,6 +7,7 @@ imported before a command needs it: no torch ever, rich only to print.
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: Sequence[str] | None) -> int:
-    from ndrepro.cli.app import invoke, own_words
+    from ndrepro.cli.commands.record_options import own_words
     from ndrepro.cli.display import output, terminal
 
     # no list() in this file: the command's module, once imported, is this package's attribute of that name
@@ -31,8 +32,23 @@ def _main(arguments: Sequence[str] | None) -> int:
     debug, as_json = "--debug" in own, "--json" in own
     terminal.prepare_streams()
     try:
-        code = invoke([*(word for word in own if word != "--debug"), *words[len(own) :]])
+        code = _invoke([*(word for word in own if word != "--debug"), *words[len(own) :]])
     except (Exception, KeyboardInterrupt) as error:
         code = output.report(error, as_json=as_json, debug=debug)
     terminal.flush()
     return code
+
+
+def _invoke(words: Sequence[str]) -> int:
+    """Run a command; a plain ``record`` without the library that parses all others."""
+    from ndrepro.cli.commands.record_options import plain_options
+
+    if words[:1] == ["record"] and (asked := plain_options(words[1:])) is not None:
+        gc.disable()  # what is imported stays
+        from ndrepro.cli.commands.recording import record_command
+
+        gc.enable()
+        return record_command(asked)
+    from ndrepro.cli.app import invoke
+
+    return invoke(words)

@@ -35,6 +35,7 @@ from ndrepro.cli.commands import (
     study_workflows,
     verify,
 )
+from ndrepro.cli.commands.record_options import own_words
 from ndrepro.cli.display import output, terminal
 from ndrepro.protocol.errors import UsageError
 
@@ -175,13 +176,6 @@ keys_app.command("use", short_help="Sign with another key that exists.")(keys_li
 keys_app.command("rotate", short_help="Replace the signing key by a new one.")(keys_lifecycle.rotate)
 keys_app.command("revoke", short_help="Revoke the signing key.")(keys_lifecycle.revoke)
 keys_app.command("import", short_help="Import statements on keys.")(keys_lifecycle.import_statements)
-
-
-def own_words(words: Sequence[str]) -> Sequence[str]:
-    """The words that are for this program: of ``record`` those before the command, which may hold anything."""
-    if "record" not in words[:2]:
-        return words
-    return words[: words.index("--") if "--" in words else words.index("record") + 1]
 
 
 def invoke(words: Sequence[str]) -> int:

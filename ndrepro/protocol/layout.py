@@ -31,8 +31,8 @@ weights.safetensors.
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -40,6 +40,8 @@ from pathlib import Path
 from ndrepro.protocol.errors import UsageError
 from provenance.errors import StorageError
 
+# where runs are kept unless the variable or an option says otherwise
+DEFAULT_RUNS, RUNS_VARIABLE = Path("runs"), "NDREPRO_RUNS"
 # pieces of runs lie apart from the runs of their experiment: runs/EXPERIMENT.segments/RUN
 SEGMENTS = ".segments"
 LOCK = ".lock"  # as provenance.attestation.run_files.LOCK
@@ -244,7 +246,7 @@ class RunsFolder:
 
     def make_run(self, experiment: str, started: datetime) -> RunFolder:
         """A new folder for a run of ``experiment`` that starts now. Raises StorageError."""
-        folder = self.run(experiment, f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}")
+        folder = self.run(experiment, f"{started:%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}")
         try:
             folder.root.mkdir(parents=True)
         except OSError as error:

@@ -7,7 +7,6 @@ below, and ``result.json`` says the rest.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -17,7 +16,8 @@ from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.image_reference import ENGINES, recorded_in
 from provenance.errors import CanonicalError
-from provenance.formats.atomic_io import write_atomically
+from provenance.formats.atomic_io import json_bytes as json_bytes
+from provenance.formats.atomic_io import write_json as write_json
 from provenance.formats.bounded_read import read_bounded
 from provenance.formats.canonical_json import parse
 from provenance.formats.strict_json import Field
@@ -264,20 +264,3 @@ def _number(value: Any) -> float:
     if isinstance(value, bool) or not (isinstance(value, (int, float)) or value in NOT_FINITE):
         raise ValueError(f"{value!r}, expected a number")
     return float(value)
-
-
-def write_json(path: Path, document: Any) -> None:
-    """Write JSON whole or not at all, on the disk when this returns. Raises StorageError."""
-    write_atomically(path, json_bytes(document))
-
-
-def json_bytes(document: Any) -> bytes:
-    """What ``write_json`` writes.
-
-    Paths that are not UTF-8 (lone surrogates, as ``os.fsdecode`` gives them) are written as escapes and read back.
-    """
-    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    if any("\ud800" <= letter <= "\udfff" for letter in text):
-        # a lone surrogate, as in a path that is not UTF-8, becomes its JSON escape, which ``read_json`` reverses
-        text = json.dumps(document, indent=1, allow_nan=False) + "\n"
-    return text.encode("utf-8")

@@ -22,7 +22,7 @@ from provenance.formats.strict_json import Field
 from provenance.signatures.public_key import PublicKey, pae
 
 if TYPE_CHECKING:
-    from securesystemslib.signer import Signer  # type: ignore[attr-defined, unused-ignore]
+    from provenance.signatures.signer import MessageSigner
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 # the manifest of some 200,000 files; every signature is tried against every trusted key
@@ -50,15 +50,11 @@ class Verified:
         return tuple(keyid for keyid, _ in self.signatures)
 
 
-def sign_envelope(payload: bytes, signer: Signer) -> dict[str, Any]:
+def sign_envelope(payload: bytes, signer: MessageSigner) -> dict[str, Any]:
     """A DSSE envelope of in-toto bytes, signed. Raises KeyFileError for a signer whose key is weak."""
-    from securesystemslib.dsse import Envelope
-
     PublicKey.of_signer(signer)
-    envelope = Envelope(payload, PAYLOAD_TYPE, {})
-    envelope.sign(signer)
-    document: dict[str, Any] = envelope.to_dict()
-    return document
+    made = signer.sign(pae(PAYLOAD_TYPE, payload))
+    return _document(PAYLOAD_TYPE, payload, [(made.keyid, bytes.fromhex(made.signature))])
 
 
 def verify_envelope(envelope: Mapping[str, Any] | bytes, keys: Iterable[PublicKey], *, threshold: int = 1) -> Verified:
@@ -140,21 +136,21 @@ def write_envelope(payload_type: str, payload: bytes, signatures: Iterable[tuple
 
     Raises EnvelopeError for one that is too large to be read again.
     """
-    data = (
-        canonical_bytes(
-            {
-                "payload": base64.standard_b64encode(payload).decode("ascii"),
-                "payloadType": payload_type,
-                "signatures": [
-                    {"keyid": keyid, "sig": base64.standard_b64encode(signature).decode("ascii")}
-                    for keyid, signature in signatures
-                ],
-            }
-        )
-        + b"\n"
-    )
+    data = canonical_bytes(_document(payload_type, payload, signatures)) + b"\n"
     _expect_size(len(data))
     return data
+
+
+def _document(payload_type: str, payload: bytes, signatures: Iterable[tuple[str, bytes]]) -> dict[str, Any]:
+    """The envelope's JSON."""
+    return {
+        "payload": base64.standard_b64encode(payload).decode("ascii"),
+        "payloadType": payload_type,
+        "signatures": [
+            {"keyid": keyid, "sig": base64.standard_b64encode(signature).decode("ascii")}
+            for keyid, signature in signatures
+        ],
+    }
 
 
 def _expect_size(size: int) -> None:

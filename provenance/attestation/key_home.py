@@ -41,7 +41,7 @@ from provenance.formats.strict_json import Field
 from provenance.signatures.public_key import PublicKey
 
 if TYPE_CHECKING:
-    from securesystemslib.signer import Signer  # type: ignore[attr-defined, unused-ignore]
+    from provenance.signatures.signer import MessageSigner
 
 SCHEMA = "urn:ndrepro:signer:v1"
 FIRST_KEY = "signing-key.pem"
@@ -161,7 +161,7 @@ class KeyRing:
         except OSError as error:
             raise KeyFileError(f"{self.chosen_path}: cannot be read ({error.strerror})", _CURE_HOME) from None
 
-    def signer(self) -> Signer:
+    def signer(self) -> MessageSigner:
         """The signer, its key made on first use.
 
         Raises KeyFileError saying what is wrong with the key or its home, or that the key was revoked, was rotated or
@@ -171,7 +171,7 @@ class KeyRing:
         self._refuse_ended(key.keyid)
         return signer
 
-    def ended_signer(self) -> Signer:
+    def ended_signer(self) -> MessageSigner:
         """The signer although its key may have ended: for statements on the key itself, and for nothing else."""
         return self._open()[0]
 
@@ -247,7 +247,7 @@ class KeyRing:
             if passphrase is not None:  # its public half is read without the passphrase
                 self.choose(FIRST_KEY, public_of(key))
 
-    def _open(self) -> tuple[Signer, PublicKey]:
+    def _open(self) -> tuple[MessageSigner, PublicKey]:
         self._refuse_work_tree()
         if not self.exists:
             file = passphrase_file(self.passphrases)

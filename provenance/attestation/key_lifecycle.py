@@ -25,7 +25,7 @@ from provenance.attestation.key_statements import (
     moment,
 )
 from provenance.attestation.passphrases import asked_passphrase, passphrase_file, stored_passphrase
-from provenance.attestation.private_keys import is_uri, open_signer, private_pem, public_of
+from provenance.attestation.private_keys import is_uri, open_signer, private_pem, public_of, signer_of
 from provenance.attestation.trust import TrustPolicy
 from provenance.errors import KeyFileError, UsageError
 from provenance.formats.atomic_io import make_folder
@@ -33,7 +33,7 @@ from provenance.formats.strict_json import timestamp
 from provenance.signatures.public_key import PublicKey
 
 if TYPE_CHECKING:
-    from securesystemslib.signer import Signer  # type: ignore[attr-defined, unused-ignore]
+    from provenance.signatures.signer import MessageSigner
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,13 @@ def day_or_time(text: str) -> str:
 
 
 def _introduced(
-    ring: KeyRing, source: str, key: PublicKey, signer: Signer, before: PublicKey, old: Signer, expires: str | None
+    ring: KeyRing,
+    source: str,
+    key: PublicKey,
+    signer: MessageSigner,
+    before: PublicKey,
+    old: MessageSigner,
+    expires: str | None,
 ) -> KeyChange:
     statement = KeyStatement(ROTATED, before, timestamp(), successor=key)
     _, path = keep(ring.home, statement.sign(old, signer))
@@ -156,10 +162,9 @@ def _chosen(
     return KeyChange(key, before, (*statements, *_expiry(ring, expires)))
 
 
-def _fresh(ring: KeyRing, passphrase: bytes | None) -> tuple[PublicKey, Signer, str]:
+def _fresh(ring: KeyRing, passphrase: bytes | None) -> tuple[PublicKey, MessageSigner, str]:
     """A new key in a file of the home: its public half, its signer, the file's name."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined, unused-ignore]
 
     private = Ed25519PrivateKey.generate()
     key = public_of(private)
@@ -167,7 +172,7 @@ def _fresh(ring: KeyRing, passphrase: bytes | None) -> tuple[PublicKey, Signer, 
         ring.write_key(_name(key), private_pem(private, passphrase))
     except OSError as error:
         raise KeyFileError(f"{ring.home}: no key can be made there ({error.strerror})", "make room") from error
-    return key, CryptoSigner(private), _name(key)
+    return key, signer_of(private), _name(key)
 
 
 def _expiry(ring: KeyRing, expires: str | None) -> tuple[Path, ...]:

@@ -32,7 +32,7 @@ from provenance.formats.strict_json import Field, timestamp
 from provenance.signatures.public_key import PublicKey
 
 if TYPE_CHECKING:
-    from securesystemslib.signer import Signer  # type: ignore[attr-defined, unused-ignore]
+    from provenance.signatures.signer import MessageSigner
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "urn:ndrepro:key:v1"
@@ -82,7 +82,7 @@ class KeyStatement:
         """What it means for the key's signatures."""
         return KeyLimit(self.event, self.time, self.successor.keyid if self.successor else self.reason)
 
-    def sign(self, *signers: Signer) -> bytes:
+    def sign(self, *signers: MessageSigner) -> bytes:
         """The envelope's file, with one signature of each signer."""
         said: dict[str, Any] = {"event": self.event, "key": self.key.pem, "time": self.time}
         said |= {"successor": self.successor.pem} if self.successor else {}

@@ -26,14 +26,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from provenance.errors import LedgerError, NotFoundError, StorageError
 from provenance.formats import portable
 from provenance.formats.atomic_io import locked, make_folder, storage_error, sync_folder
-from provenance.ledger_entries.audit import LedgerAudit, Problem, audit
 from provenance.ledger_entries.entry import MOST_LINE_BYTES, Entry, EntryLine, embedded_key, follows
-from provenance.ledger_entries.proof import proof
-from provenance.ledger_entries.summary import LedgerSummary
 from provenance.signatures.public_key import PublicKey
 
+# what reads the whole list is imported where it is read: whoever appends has no use for it
 if TYPE_CHECKING:
-    from securesystemslib.signer import Signer  # type: ignore[attr-defined, unused-ignore]
+    from provenance.ledger_entries.audit import LedgerAudit, Problem
+    from provenance.ledger_entries.summary import LedgerSummary
+    from provenance.signatures.signer import MessageSigner
 
 _TAIL_BYTES = 1 << 14
 
@@ -48,7 +48,7 @@ class Ledger:
     path: Path
     witnesses: tuple[Entry, ...] = ()
 
-    def append(self, event: str, run: str, signer: Signer, **fields: Any) -> Entry:
+    def append(self, event: str, run: str, signer: MessageSigner, **fields: Any) -> Entry:
         """Add an entry for ``run``, signed, and return it once it is on the disk.
 
         Raises UsageError for another event or an empty run, CanonicalError for fields that are no JSON, KeyFileError
@@ -111,6 +111,8 @@ class Ledger:
 
         ``keys`` are those whose entries count; left out, every key that may sign is taken at its word.
         """
+        from provenance.ledger_entries.audit import audit
+
         known = None if keys is None else {key.base64: key for key in keys}
         with self._opened() as (stream, size):
             lines = _bounded_lines(stream, size)
@@ -118,6 +120,8 @@ class Ledger:
 
     def summary(self, keys: Iterable[PublicKey] | None) -> LedgerSummary:
         """The list by runs, by the entries that count for ``audit``. Raises StorageError if it cannot be read."""
+        from provenance.ledger_entries.summary import LedgerSummary
+
         return LedgerSummary.of(self.path.exists(), self.audit(keys))
 
     def verify(self, keys: Iterable[PublicKey] | None = None) -> list[Problem]:
@@ -129,6 +133,8 @@ class Ledger:
 
         Without a run the last line alone, the list's head. Raises NotFoundError where there is no such entry.
         """
+        from provenance.ledger_entries.proof import proof
+
         counted = [counted.entry for counted in self.audit(keys).entries]
         wanted = [entry for entry in counted if entry.run == run] if run else counted[-1:]
         if not wanted:

@@ -13,7 +13,6 @@ from typing import Any
 from provenance.attestation.manifest import DISTRIBUTION, Manifest, Resource
 from provenance.capture.imported_files import merged
 from provenance.capture.unavailable import is_missing, unavailable
-from provenance.code import foreign_code
 
 _ANNOTATED = ("content_sha256", "origin", "source", "imported_from")
 
@@ -52,6 +51,8 @@ def machine(start: Mapping[str, Any], end: Mapping[str, Any], witnessed: Mapping
         files = merged(found["imported_files"], end.get("imported_files"))
         found["imported_files"] = _with_witness(files, seen.get("imported_files"))
     if "loaded_code" in found:
+        from provenance.code import foreign_code  # of training runs alone
+
         found["loaded_code"] = foreign_code.merged(
             seen.get("loaded_code"), end.get("loaded_code"), found["loaded_code"]
         )

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING
 from provenance.errors import KeyFileError, ProvenanceError
 from provenance.formats.small_files import read_small
 from provenance.signatures.public_key import PublicKey
+from provenance.signatures.signer import Ed25519Signer
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-    from securesystemslib.signer import Signer  # type: ignore[attr-defined, unused-ignore]
+
+    from provenance.signatures.signer import MessageSigner
 
 _URI = re.compile(r"[a-z][a-z0-9+.-]+:")
 _OPENSSH = b"-----BEGIN OPENSSH PRIVATE KEY-----"
@@ -34,7 +36,7 @@ def is_uri(source: str) -> bool:
     return _URI.match(source) is not None
 
 
-def open_signer(source: str, public: PublicKey | None, ask: Ask) -> tuple[Signer, PublicKey]:
+def open_signer(source: str, public: PublicKey | None, ask: Ask) -> tuple[MessageSigner, PublicKey]:
     """The signer of a source, and its public key. ``ask`` is called with the name of a secret where one is needed.
 
     Raises KeyFileError for a source that does not open, or does not hold the private half of ``public``.
@@ -75,6 +77,17 @@ def public_of(key: PrivateKeyTypes) -> PublicKey:
     return PublicKey.from_pem(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
 
 
+def signer_of(key: PrivateKeyTypes) -> MessageSigner:
+    """What signs with a key in memory. Raises ValueError for a kind of key that does not sign."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    if isinstance(key, Ed25519PrivateKey):
+        return Ed25519Signer(key)
+    from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined, unused-ignore]
+
+    return CryptoSigner(key)
+
+
 def private_pem(key: PrivateKeyTypes, passphrase: bytes | None) -> bytes:
     """The key in PEM (PKCS#8), encrypted where there is a passphrase."""
     from cryptography.hazmat.primitives.serialization import (
@@ -108,15 +121,14 @@ def check_private(path: Path, *, folder: bool = True) -> None:
         )
 
 
-def _by_file(path: Path, ask: Ask) -> tuple[Signer, PublicKey]:
+def _by_file(path: Path, ask: Ask) -> tuple[MessageSigner, PublicKey]:
     from cryptography.exceptions import UnsupportedAlgorithm
-    from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined, unused-ignore]
 
     try:
         data = read_small(path)
         check_private(path)
         key = _load(path, data, ask)
-        return CryptoSigner(key), public_of(key)
+        return signer_of(key), public_of(key)
     except FileNotFoundError:
         raise KeyFileError(f"{path}: no such file", "name the file of a private key") from None
     except UnsupportedAlgorithm as error:
@@ -143,13 +155,13 @@ def _load(path: Path, data: bytes, ask: Ask) -> PrivateKeyTypes:
         raise KeyFileError(f"{path}: not opened by this passphrase ({error})", "give the right passphrase") from None
 
 
-def _by_uri(source: str, public: PublicKey | None, ask: Ask) -> tuple[Signer, PublicKey]:
+def _by_uri(source: str, public: PublicKey | None, ask: Ask) -> tuple[MessageSigner, PublicKey]:
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
     from securesystemslib.signer import (  # type: ignore[attr-defined, unused-ignore]
         SIGNER_FOR_URI_SCHEME,
-        Signer,
         SSlibKey,
     )
+    from securesystemslib.signer import Signer as AnySigner  # type: ignore[attr-defined, unused-ignore]
 
     scheme = source.partition(":")[0]
     if scheme not in SIGNER_FOR_URI_SCHEME:
@@ -161,7 +173,7 @@ def _by_uri(source: str, public: PublicKey | None, ask: Ask) -> tuple[Signer, Pu
         check_private(Path(source.partition(":")[2]), folder=True)
     try:
         key = SSlibKey.from_crypto(load_pem_public_key(public.pem.encode()))
-        return Signer.from_priv_key_uri(source, key, lambda name: ask(f"{name} of {source}").decode()), public
+        return AnySigner.from_priv_key_uri(source, key, lambda name: ask(f"{name} of {source}").decode()), public
     except ProvenanceError:
         raise
     except Exception as error:  # every scheme raises its own

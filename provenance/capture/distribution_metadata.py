@@ -13,17 +13,20 @@ import binascii
 import csv
 import hashlib
 import re
-import zipfile
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from provenance.capture.unavailable import unavailable
 
-# a file or folder, or one inside a zip archive
-Place = Path | zipfile.Path
+if TYPE_CHECKING:
+    import zipfile
+
+    # a file or folder, or one inside a zip archive
+    Place = Path | zipfile.Path
+
 HEADER_FILES = {".dist-info": "METADATA", ".egg-info": "PKG-INFO", ".egg": "PKG-INFO"}
 # name and version head the file; what follows is the project's README, of any size
 _HEADER_BYTES = 1 << 16

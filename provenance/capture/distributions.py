@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -230,6 +229,8 @@ def _folder(path: Path) -> Folder:
     """What lies in a folder or a zip archive of the path. Raises OSError where it cannot be read."""
     archive = None
     if path.is_file():
+        import zipfile  # few paths name one
+
         if not zipfile.is_zipfile(path):
             return Folder(path, frozenset(), ())
         archive = zipfile.Path(path)

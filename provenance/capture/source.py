@@ -146,12 +146,12 @@ def _is_ignored(repository: Repository) -> bool:
 
 
 def _what_git_knows(repository: Repository, facts: Facts) -> dict[str, Any]:
-    branch = captured(repository.branch)
-    commit = captured(repository.head)
+    at_once = repository.head_tree_and_branch()
+    commit, tree, branch = at_once or (captured(repository.head), "", captured(repository.branch))
     return {
         "root": str(facts.top or facts.git_folder),
         "commit": commit,
-        "tree": commit if is_missing(commit) else captured(repository.line, "rev-parse", "--verify", "HEAD^{tree}"),
+        "tree": commit if is_missing(commit) else tree or captured(repository.tree),
         "branch": branch,
         "describe": commit if is_missing(commit) else captured(_describe, repository),
         "remotes": captured(_remotes, repository),

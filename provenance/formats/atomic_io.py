@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from provenance.errors import StorageError
 from provenance.formats import portable
@@ -25,7 +26,7 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
     A temporary file in the same folder is written, flushed to the disk and renamed over ``path``; the folder is
     flushed too. Raises StorageError; the temporary file is then gone and ``path`` is as it was.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | portable.BINARY, mode)
         try:
@@ -41,6 +42,24 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
         sync_folder(path.parent)
     except OSError as error:
         raise storage_error(path, error) from error
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write JSON whole or not at all, on the disk when this returns. Raises StorageError."""
+    write_atomically(path, json_bytes(document))
+
+
+def json_bytes(document: Any) -> bytes:
+    """What ``write_json`` writes.
+
+    Paths that are not UTF-8 (lone surrogates, as ``os.fsdecode`` gives them) are written as escapes and read back.
+    """
+    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        # a lone surrogate, as in a path that is not UTF-8, becomes its JSON escape, which reading reverses
+        return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode("ascii")
 
 
 def sync_folder(folder: Path) -> None:

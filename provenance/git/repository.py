@@ -129,11 +129,14 @@ class Repository:
             "--is-bare-repository",
             "--is-shallow-repository",
             "--absolute-git-dir",
+            "--show-cdup",  # in a work tree the way up to its top; in .git its path; in a bare repository no line
         ).split("\n", 3)
         inside, bare, shallow = (answer == "true" for answer in answers[:3])
-        top = Path(self.line("rev-parse", "--show-toplevel")) if inside else None
-        own = Path(answers[3])
-        if top is not None and self.folder.resolve().is_relative_to(own.resolve()):
+        if not inside:
+            return Facts(None, Path(answers[3] if bare else answers[3].partition("\n")[0]), bare, shallow)
+        git_folder, _, up = answers[3].rpartition("\n")
+        top, own = Path(os.path.realpath(self.folder / up)), Path(git_folder)
+        if self.folder.resolve().is_relative_to(own.resolve()):
             raise SourceError(f"{self.folder}: files in it look like a git repository's own folder, and are not obeyed")
         return Facts(top, own, bare, shallow)
 
@@ -145,6 +148,32 @@ class Repository:
             if self._is_unborn():
                 raise NoCommit(f"{self.folder}: no commit yet on branch {self.branch()}") from None
             raise SourceError(f"{self.folder}: HEAD is damaged: it names no commit") from None
+
+    def tree(self) -> str:
+        """The name of the tree of HEAD's commit."""
+        return self.line("rev-parse", "--verify", "HEAD^{tree}")
+
+    def head_tree_and_branch(self) -> tuple[str, str, str] | None:
+        """``head()``, ``tree()`` and ``branch()`` by one question; ``None`` where they have to be asked one by one."""
+        try:
+            commit, tree, branch = self.line("rev-parse", "HEAD", "HEAD^{tree}", "--abbrev-ref=loose", "HEAD").split(
+                "\n"
+            )
+        except (SourceError, ValueError):
+            return None
+        return commit, tree, "detached" if branch == "HEAD" else branch
+
+    def switches(self, *names: str) -> tuple[bool, ...]:
+        """Settings that are on or off, by their names in lower case; on where they are not set."""
+        pattern = f"^({'|'.join(map(re.escape, names))})$"
+        try:
+            listed = self.ask("config", "--type=bool", "-z", "--get-regexp", pattern)
+        except SourceError as error:
+            if not error.message.endswith(_SILENT):
+                raise
+            listed = ""
+        values = dict(entry.split("\n") for entry in listed.split("\0") if entry)  # of several the last counts
+        return tuple(values.get(name, "true") == "true" for name in names)
 
     def _is_unborn(self) -> bool:
         try:

@@ -133,10 +133,7 @@ def _is_submodule(path: str, commit: Mapping[str, TreeEntry], index: GitIndex) -
 def _read_disk(
     repository: Repository, paths: Iterable[str], commit: Mapping[str, TreeEntry], index: GitIndex
 ) -> dict[str, _Disk]:
-    executable, links = (
-        repository.line("config", "--type=bool", "--default", "true", "--get", name) == "true"
-        for name in ("core.fileMode", "core.symlinks")
-    )
+    executable, links = repository.switches("core.filemode", "core.symlinks")
     real: dict[str, bool] = {}
     found = {}
     for path in paths:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
-import typing
+
+TYPE_CHECKING = False  # most programs never import typing
+if TYPE_CHECKING:
+    import typing
 
 
 def random_states() -> dict[str, str]:

@@ -11,14 +11,16 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-import typing
 
 from .opened_files import OpenedFiles
 from .process_file import ProcessFile
 from .random_states import random_states
 from .torch_import import TorchFinder
 
-if typing.TYPE_CHECKING:
+TYPE_CHECKING = False  # most programs never import typing
+if TYPE_CHECKING:
+    import typing
+
     from .torch_hooks import TorchObserver
 
 

@@ -6,7 +6,10 @@ The module's own loader stays, so whoever asks ``torch.__spec__`` finds what is 
 from __future__ import annotations
 
 import sys
-import typing
+
+TYPE_CHECKING = False  # most programs never import typing
+if TYPE_CHECKING:
+    import typing
 
 _NAME = "torch"
 

@@ -32,7 +32,7 @@ from provenance.formats.strict_json import Field, timestamp
 from provenance.signatures.public_key import PublicKey, pae
 
 if TYPE_CHECKING:
-    from securesystemslib.signer import Signer  # type: ignore[attr-defined, unused-ignore]
+    from provenance.signatures.signer import MessageSigner
 
 CHECKPOINT = "checkpoint"  # of a run under way: binds what it may be resumed from
 EVENTS = ("begun", "resumed", CHECKPOINT, "ended")
@@ -73,7 +73,7 @@ class EntryLine:
 
     @classmethod
     def sign(
-        cls, event: str, run: str, fields: dict[str, Any], *, after: Entry | None, signer: Signer, key: PublicKey
+        cls, event: str, run: str, fields: dict[str, Any], *, after: Entry | None, signer: MessageSigner, key: PublicKey
     ) -> EntryLine:
         """A new entry, now, that follows another, or is the first.
 

@@ -9,8 +9,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
+from importlib.util import cache_from_source
 from pathlib import Path
 
 from provenance.errors import UsageError
@@ -67,7 +71,7 @@ def prepare(folder: Path, trail: str = TRAIL_AUTO, variables: Mapping[str, str] 
         for name in dict.fromkeys((*_COPIED, *hook_files)):
             target = code / _START_UP if name.endswith(_START_UP) else code / _PACKAGE / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(own / name, target)
+            _copy(own / name, target)
         (code / _PACKAGE / "__init__.py").write_text('"""The start-up hook of ndrepro: see hook/__init__.py."""\n')
     except OSError as error:
         raise storage_error(code, error) from error
@@ -80,3 +84,18 @@ def prepare(folder: Path, trail: str = TRAIL_AUTO, variables: Mapping[str, str] 
         },
         output,
     )
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a module, and what this Python compiled of it: programs of the same Python need not compile it again."""
+    shutil.copyfile(source, target)
+    if sys.dont_write_bytecode or sys.pycache_prefix is not None:
+        return
+    times = os.stat(source)
+    os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))  # by which Python knows what was compiled of it
+    compiled, cached = (Path(cache_from_source(str(place))) for place in (source, target))
+    with suppress(OSError):  # a program that finds nothing compiles it
+        if not compiled.is_file() or compiled.stat().st_mtime_ns < times.st_mtime_ns:
+            SourceFileLoader(target.stem, str(source)).get_code(target.stem)  # which writes it, where it can
+        cached.parent.mkdir(exist_ok=True)
+        shutil.copyfile(compiled, cached)

@@ -46,9 +46,10 @@ from provenance.formats.digest import bytes_digest
 from provenance.formats.strict_json import Field, timestamp
 from provenance.ledger_entries.entry import CHECKPOINT, Entry
 from provenance.redaction.redact import redact_text
+from provenance.signatures.public_key import PublicKey
 
 if TYPE_CHECKING:
-    from securesystemslib.signer import Signer  # type: ignore[attr-defined, unused-ignore]
+    from provenance.signatures.signer import MessageSigner
 
 
 class Recorder:
@@ -73,7 +74,7 @@ class Recorder:
         builder: Builder,
         lock_fd: int,
         entry: Entry,
-        signer: Signer,
+        signer: MessageSigner,
     ) -> None:
         self.folder = folder
         self.run_id = run_id
@@ -239,6 +240,11 @@ class Recorder:
             raise wrong
         return path
 
+    @property
+    def keyid(self) -> str:
+        """The identifier of the key that signs."""
+        return PublicKey.of_signer(self._signer).keyid
+
     def fail(self, error: BaseException | None) -> None:
         """Where ``close`` was never reached: tell the ledger that the run failed, and release the folder."""
         if self.lock_fd >= 0:
@@ -272,6 +278,8 @@ class Recorder:
 
     def _attempts(self, this: Attempt) -> tuple[Attempt, ...]:
         """Every attempt that the ledger knows of, and this one. One without an end was killed with its recorder."""
+        if self.entry.event == "begun":
+            return (this,)
         done: list[Attempt] = []
         started: str | None = None
         for entry in self._ledger.entries_of(self.run_id, TrustPolicy.load(self._keys.home).keys()):

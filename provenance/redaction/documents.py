@@ -12,17 +12,10 @@ What was code or a document stays one: a file that parsed before and would not a
 from __future__ import annotations
 
 import ast
-import bz2
 import codecs
-import gzip
-import io
 import json
-import lzma
-import tarfile
 import warnings
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -35,7 +28,6 @@ _SEARCHED_MEMBERS = 2000
 _DEEPEST = 3
 _PIECE = 1 << 20
 _UTF16 = ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
-_DAMAGED = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
@@ -139,13 +131,6 @@ def _is_packed(data: bytes) -> bool:
     return data.startswith(magic) or data[257:262] == b"ustar"
 
 
-_COMPRESSED: tuple[tuple[bytes, Callable[[IO[bytes]], Any]], ...] = (
-    (b"\x1f\x8b", gzip.open),
-    (b"BZh", bz2.open),
-    (b"\xfd7zXZ", lzma.open),
-)
-
-
 class _Search:
     """A search through archives and what is compressed, within bounds for all that one file holds."""
 
@@ -158,15 +143,17 @@ class _Search:
             return f"{name} in it holds what looks like a secret" if self._holds_secret(name, data) else ""
         if depth >= _DEEPEST:
             return f"{name} in it is packed more than {_DEEPEST} times: not searched for secrets"
+        from provenance.redaction.archives import DAMAGED, unpacked  # few files are one
+
         try:
-            for inner, content in _unpacked(name, data):
+            for inner, content in unpacked(name, data):
                 piece = self._read(content)
                 if piece is None:
                     return f"it unpacks to more than is searched for secrets ({_SEARCHED_BYTES} bytes)"
                 found = self.problem(inner, piece, depth + 1)
                 if found:
                     return found
-        except (*_DAMAGED, RuntimeError, NotImplementedError) as error:
+        except (*DAMAGED, RuntimeError, NotImplementedError) as error:
             return f"it cannot be searched for secrets ({type(error).__name__}: {error})"
         return ""
 
@@ -184,21 +171,3 @@ class _Search:
                 if self._bytes < 0 or self._members < 0:
                     return None
         return None if self._members < 0 else b"".join(pieces)
-
-
-def _unpacked(name: str, data: bytes) -> Iterator[tuple[str, IO[bytes]]]:
-    """Every file in an archive, or the one that is compressed."""
-    file = io.BytesIO(data)
-    if data.startswith(b"PK"):
-        with zipfile.ZipFile(file) as archive:
-            for entry in archive.infolist():
-                if not entry.is_dir():
-                    yield entry.filename, archive.open(entry)
-    elif opener := next((opener for magic, opener in _COMPRESSED if data.startswith(magic)), None):
-        yield name.rpartition(".")[0] or name, opener(file)
-    else:
-        with tarfile.open(fileobj=file, mode="r:") as packed:
-            for member in packed:
-                content = packed.extractfile(member)
-                if content is not None:
-                    yield member.name, content

@@ -7,6 +7,7 @@ characters again and again: the time is proportional to the text, also for text 
 
 from __future__ import annotations
 
+import functools
 import re
 
 from provenance.redaction.marker import marker
@@ -46,7 +47,6 @@ _SHAPES = (
     ("discord-token", _OPEN + r"[MNO][A-Za-z0-9_-]{23,25}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,38}(?![A-Za-z0-9_-])"),
     ("discord-webhook", r"(?<=/api/webhooks/)[0-9]{17,20}/[A-Za-z0-9_-]{60,80}"),
 )
-_ANY_SHAPE = re.compile("|".join(f"(?P<{kind.replace('-', '_')}>{pattern})" for kind, pattern in _SHAPES))
 # One look that tells most texts from those that need the patterns above.
 _HINT = re.compile(
     r"A[KSGIRN][IPRDON]A|gh[pousr]_|github_pat_|gl[a-z]{2,5}-|xox[a-z]-|xapp-|slack\.com|AIza|GOCSPX|ya29|sk-|[rs]k_"
@@ -68,12 +68,18 @@ _PEM_INSIDE = re.compile(r"[A-Za-z0-9+/=]{16}")
 _FIRST_BODY_LINE = 30
 
 
+@functools.cache
+def _any_shape() -> re.Pattern[str]:
+    """Every shape in one pattern, which takes long to compile and which most texts do not need."""
+    return re.compile("|".join(f"(?P<{kind.replace('-', '_')}>{pattern})" for kind, pattern in _SHAPES))
+
+
 def redact_shapes(text: str) -> str:
     """``text`` with every secret that is known by its looks replaced. A private-key block keeps its lines."""
     if "PRIVATE KEY" in text:
         text = _redact_private_keys(text)
     if _HINT.search(text):
-        text = _ANY_SHAPE.sub(_shape_marker, text)
+        text = _any_shape().sub(_shape_marker, text)
     text = redact_by_rules(text)
     return _USERINFO.sub(_without_userinfo, text) if "://" in text else text
 

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 from provenance.errors import KeyFileError
 from provenance.signatures.key_strength import refuse_weak_key
+from provenance.signatures.signer import Ed25519Signer, ed25519_keyid
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
-    from securesystemslib.signer import Signer, SSlibKey  # type: ignore[attr-defined, unused-ignore]
+
+    from provenance.signatures.signer import MessageSigner
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,10 @@ class PublicKey:
         return "".join(self.pem.split("\n")[1:-2])
 
     @classmethod
-    def of_signer(cls, signer: Signer) -> PublicKey:
+    def of_signer(cls, signer: MessageSigner) -> PublicKey:
         """The key with which a signer's signatures are verified. Raises KeyFileError for a weak one."""
+        if isinstance(signer, Ed25519Signer):
+            return cls._of(signer.verifying_key)
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
         text = signer.public_key.keyval["public"]
@@ -59,16 +64,18 @@ class PublicKey:
         from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
         pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode("ascii")
-        return PublicKey(pem, _scheme(public).keyid)
+        return PublicKey(pem, _keyid(public))
 
     def verifies(self, signature: bytes, message: bytes) -> bool:
         """Whether this key made ``signature`` over ``message``."""
-        from securesystemslib.exceptions import UnverifiedSignatureError
-        from securesystemslib.signer import Signature  # type: ignore[attr-defined, unused-ignore]
+        from cryptography.exceptions import InvalidSignature
 
+        key = self._ed25519
+        if key is None:
+            return self._verifies_as_securesystemslib(signature, message)
         try:
-            self._key.verify_signature(Signature(self.keyid, signature.hex()), message)
-        except UnverifiedSignatureError:
+            key.verify(signature, message)
+        except InvalidSignature:
             return False
         return True
 
@@ -77,10 +84,29 @@ class PublicKey:
         return None
 
     @cached_property
-    def _key(self) -> SSlibKey:
+    def _public(self) -> PublicKeyTypes:
         from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-        return _scheme(load_pem_public_key(self.pem.encode()))
+        public = load_pem_public_key(self.pem.encode())
+        refuse_weak_key(public)
+        return public
+
+    @property
+    def _ed25519(self) -> Ed25519PublicKey | None:
+        """The key where it is an Ed25519 key."""
+        from cryptography.hazmat.primitives.asymmetric import ed25519
+
+        return self._public if isinstance(self._public, ed25519.Ed25519PublicKey) else None
+
+    def _verifies_as_securesystemslib(self, signature: bytes, message: bytes) -> bool:
+        from securesystemslib.exceptions import UnverifiedSignatureError
+        from securesystemslib.signer import Signature, SSlibKey  # type: ignore[attr-defined, unused-ignore]
+
+        try:
+            SSlibKey.from_crypto(self._public).verify_signature(Signature(self.keyid, signature.hex()), message)
+        except UnverifiedSignatureError:
+            return False
+        return True
 
 
 def pae(payload_type: str, payload: bytes) -> bytes:
@@ -89,8 +115,12 @@ def pae(payload_type: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
-def _scheme(public: PublicKeyTypes) -> SSlibKey:
-    from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined, unused-ignore]
+def _keyid(public: PublicKeyTypes) -> str:
+    from cryptography.hazmat.primitives.asymmetric import ed25519
 
     refuse_weak_key(public)
-    return SSlibKey.from_crypto(public)
+    if isinstance(public, ed25519.Ed25519PublicKey):
+        return ed25519_keyid(public)
+    from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined, unused-ignore]
+
+    return str(SSlibKey.from_crypto(public).keyid)

@@ -10,12 +10,12 @@ import typer
 
 from ndrepro.cli import completion
 from ndrepro.cli.display import terminal
+from ndrepro.protocol.layout import DEFAULT_RUNS as DEFAULT_RUNS
+from ndrepro.protocol.layout import RUNS_VARIABLE
 
 if TYPE_CHECKING:
     from ndrepro.execution.containers.engines import ContainerChoice
     from ndrepro.protocol.layout import RunFolder
-
-DEFAULT_RUNS = Path("runs")
 
 Run = Annotated[
     str,
@@ -30,7 +30,7 @@ Run = Annotated[
 LATEST_RUN = "latest"  # as ndrepro.execution.runs.run_resolver.LATEST
 Runs = Annotated[
     Path,
-    typer.Option("--runs", metavar="DIR", envvar="NDREPRO_RUNS", help="The folder of runs and their ledger."),
+    typer.Option("--runs", metavar="DIR", envvar=RUNS_VARIABLE, help="The folder of runs and their ledger."),
 ]
 Engine = Annotated[
     str | None, typer.Option("--in", metavar="ENGINE", help="Train in a container: docker, podman or apptainer.")

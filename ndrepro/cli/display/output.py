@@ -21,14 +21,15 @@ import errno
 import json
 import math
 import sys
-from typing import Any
-
-import typer
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ndrepro.cli.display import terminal
 from ndrepro.protocol import extras
 from ndrepro.protocol.errors import to_record
 from provenance.errors import ProvenanceError, UsageError
+
+if TYPE_CHECKING:
+    from typer import TyperException
 
 DONE = 0
 NO = 1
@@ -49,14 +50,14 @@ _OS_CURES = {
 
 def exit_code(error: BaseException) -> int:
     """The exit code that an error leaves with."""
-    return USAGE if isinstance(error, (UsageError, typer.TyperException)) else COULD_NOT
+    return USAGE if isinstance(error, UsageError) or _is_typers(error) else COULD_NOT
 
 
 def record_of(error: BaseException) -> dict[str, Any]:
     """Class, message, cure and exit code of any error, each on one line; no error is without a cure."""
     error = extras.translated(error)
     record = to_record(error)
-    if isinstance(error, typer.TyperException):
+    if _is_typers(error):
         context = getattr(error, "ctx", None)
         record["message"] = error.format_message()
         record["cure"] = f"see `{context.command_path if context else 'ndrepro'} --help`"
@@ -117,6 +118,12 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _is_typers(error: BaseException) -> TypeGuard[TyperException]:
+    """Whether the command line's library raised it, which is not imported where it had no part in the command."""
+    library = sys.modules.get("typer")
+    return library is not None and isinstance(error, library.TyperException)
 
 
 def _general_cure(error: BaseException) -> str:

@@ -17,7 +17,6 @@ from ndrepro.execution.programs.output_files import OutputFiles, Outputs
 from ndrepro.execution.programs.output_streams import stream_kind
 from ndrepro.execution.programs.watching import ProgramEnd
 from ndrepro.protocol.layout import RunFolder, RunsFolder
-from ndrepro.protocol.messages import write_json
 from ndrepro.protocol.program_record import (
     EXECUTABLE,
     INPUTS,
@@ -30,7 +29,7 @@ from provenance.attestation.manifest import ERROR, Resource, source_resource
 from provenance.capture import container, environment, gpu, machine, source
 from provenance.capture.unavailable import printable, probe, unavailable
 from provenance.errors import DigestError, ProvenanceError
-from provenance.formats.atomic_io import make_folder, write_atomically
+from provenance.formats.atomic_io import make_folder, write_atomically, write_json
 from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.digest import bytes_digest, file_digest
 from provenance.observation.collection import collect

@@ -26,14 +26,12 @@ from ndrepro.execution.programs.program_account import ProgramAccount, Repetitio
 from ndrepro.execution.programs.watching import ProgramEnd, run_program
 from ndrepro.protocol.errors import NdreproError, UsageError
 from ndrepro.protocol.layout import RunFolder, RunsFolder
-from ndrepro.protocol.messages import write_json
 from ndrepro.protocol.program_record import BUILD_TYPE, BUILDER, external_parameters, outcome_of
-from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Builder
 from provenance.capture.unavailable import printable
 from provenance.errors import ProvenanceError
-from provenance.formats.atomic_io import storage_error
+from provenance.formats.atomic_io import storage_error, write_json
 from provenance.observation.preparation import TRAIL_AUTO, prepare, trail_every
 from provenance.recording.recorder import Recorder
 from provenance.recording.stop_requests import StopRequests
@@ -107,12 +105,13 @@ def record_program(request: ProgramRequest, runs: RunsFolder, home: Path) -> Fin
         try:
             asked = _asked(request, working_folder)
             write_json(folder.program, asked)
-            attempt = _Attempt(request, working_folder, folder, runs, _open(request, asked, folder, runs, home), stops)
+            recorder = _open(request, asked, folder, runs, home)
+            attempt = _Attempt(request, working_folder, folder, runs, recorder, stops)
         except BaseException:
             # nothing was started: a folder without an entry in the ledger would look like a run
             shutil.rmtree(folder.root, ignore_errors=True)
             raise
-        return attempt.end(signals, KeyRing(home).keyid)
+        return attempt.end(signals, recorder.keyid)
 
 
 def _asked(request: ProgramRequest, working_folder: Path) -> dict[str, object]:

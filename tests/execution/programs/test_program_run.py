@@ -162,8 +162,9 @@ def test_who_outlives_the_program_is_named_and_reaches_the_user(programs: Progra
 
 
 def test_a_detached_grandchild_counts_and_nothing_is_left(programs: Programs) -> None:
-    burn = "import time; end = time.process_time() + 0.2\nwhile time.process_time() < end: pass"
-    recorded = programs.record("sh", "-c", f"setsid {sys.executable} -I -S -c '{burn}' & sleep 0.6")
+    burn = 'import time\nwhile time.process_time() < 0.2: pass\nopen("burnt", "w").close()'
+    detached = f"setsid {sys.executable} -I -S -c '{burn}'"
+    recorded = programs.record("sh", "-c", f"{detached} & while ! test -e burnt; do sleep 0.05; done")
     usage = recorded.record.usage
     assert recorded.record.outlived_by == () and usage["user_seconds"] + usage["system_seconds"] >= 0.2
 

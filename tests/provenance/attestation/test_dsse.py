@@ -23,6 +23,7 @@ from provenance.attestation.dsse import (
     write_envelope,
 )
 from provenance.attestation.key_home import KeyRing
+from provenance.attestation.private_keys import signer_of
 from provenance.errors import EnvelopeError, KeyFileError, ProvenanceError, TrustError, UsageError
 from provenance.signatures.public_key import PublicKey, pae
 
@@ -200,12 +201,25 @@ def test_a_member_that_comes_twice_is_refused(ring: KeyRing, envelope: dict[str,
 
 
 def test_another_type_of_payload_is_refused_although_its_signature_holds(ring: KeyRing) -> None:
-    from securesystemslib.dsse import Envelope
-
-    envelope = Envelope(PAYLOAD, "text/plain", {})
-    envelope.sign(ring.signer())
+    made = ring.signer().sign(pae("text/plain", PAYLOAD))
+    envelope = write_envelope("text/plain", PAYLOAD, [(made.keyid, bytes.fromhex(made.signature))])
     with pytest.raises(EnvelopeError, match="payloadType 'text/plain'"):
-        verify_envelope(envelope.to_dict(), [ring.public_key()])
+        verify_envelope(envelope, [ring.public_key()])
+
+
+def test_an_ed25519_key_signs_and_is_named_as_in_the_library() -> None:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined, unused-ignore]
+
+    private = Ed25519PrivateKey.generate()
+    ours, theirs = signer_of(private), CryptoSigner(private)
+    signatures = [(made.keyid, made.signature) for made in (ours.sign(PAYLOAD), theirs.sign(PAYLOAD))]
+    assert signatures[0] == signatures[1] and ours.public_key == theirs.public_key
+    key = PublicKey.of_signer(theirs)
+    assert key == PublicKey.of_signer(ours)
+    signature = bytes.fromhex(signatures[0][1])
+    assert key.verifies(signature, PAYLOAD) and not key.verifies(signature, PAYLOAD + b"x")
+    assert not key.verifies(signature[:-1], PAYLOAD)
 
 
 def test_text_that_is_no_public_key_is_refused(ring: KeyRing) -> None:

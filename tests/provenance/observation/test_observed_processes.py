@@ -56,6 +56,14 @@ def test_a_program_of_another_python_is_recorded(version: str, tmp_path: Path) -
     assert process.problems == ()
 
 
+def test_the_program_finds_no_module_loaded_that_it_did_not_import(tmp_path: Path) -> None:
+    found = observe(tmp_path, "import sys; print(*sorted(sys.modules))")
+    plain = plainly(tmp_path, str(tmp_path / "program.py"))
+    more = {*found.stdout.split()} - {*plain.stdout.split()}
+    assert {name for name in more if not name.startswith("ndrepro_hook")} <= {"sitecustomize", "__future__", "atexit"}
+    assert "ndrepro_hook.hook.start" in more, "the control"
+
+
 def test_the_files_that_it_opened_are_listed_once_for_all_ways(tmp_path: Path) -> None:
     source = """
 import os, sqlite3, tempfile
