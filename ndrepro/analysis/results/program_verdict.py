@@ -1,13 +1,20 @@
 """The verdict on a recorded program or script that was run again, by what its two runs left.
 
     identical     exit code, every output, every metric and every step of the trails, bit for bit
-    close         the same trajectory: losses and metrics within tolerances, or equal, and outputs whose bytes differ
+    close         the same trajectory: losses and metrics within tolerances, or equal, and so are all outputs
     inconsistent  the trails are equal bit for bit, and the metrics of the same steps are not within tolerances
     undecided     anything else: another trajectory, an output that is missing, or nothing that can be compared
 
 "consistent" needs replicates of an experiment, which a program of anybody's does not have. A program may draw other
-random numbers each time, and honest ones do: that its two runs differ accuses nobody. Metrics whose names speak of the
-clock are left aside, and named. The programs' terminal output is not compared.
+random numbers each time, and honest ones do: that its two runs differ accuses nobody. The programs' terminal output is
+not compared.
+
+Bytes have no tolerance. An output is within tolerances where both runs kept a copy of it, it is text, and nothing
+differs but numbers with a decimal point or an exponent, each within the tolerance of metrics. Any other that differs
+leaves the verdict undecided.
+
+Left out of the comparison are, and a claim of its own names them: metrics that measure the clock, where every word of
+their names is in ``_CLOCK`` or ``_OF_WHAT`` and their values differ; and declared outputs that neither run wrote.
 """
 
 from __future__ import annotations
@@ -16,7 +23,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,28 +32,40 @@ from ndrepro.analysis.results.reproduction_verdict import Judgement
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import ProgramRecord, files_in
 from ndrepro.protocol.verdicts import (
-    CHECKED,
     CLOSE,
     FAILED,
     FLAGGED,
     IDENTICAL,
     INCONSISTENT,
-    NOT_CHECKED,
     UNDECIDED,
     ClaimCheck,
     claim,
 )
 from ndrepro.text.plurals import first_of, plural
 from provenance.attestation.manifest import Manifest
-from provenance.errors import TrailError
+from provenance.attestation.run_files import inside
+from provenance.errors import ProvenanceError, TrailError
 from provenance.formats.bounded_read import LOG_BYTES, read_bounded
+from provenance.formats.digest import bytes_digest
 from provenance.formats.metrics_log import read_scalars
 from provenance.formats.trail import Divergence, Trail, compare, shared_records
 
+# every word of the name of a metric of the clock is one of these two kinds, and at least one is of the first
 _CLOCK = re.compile(
-    r"(?:^|[^a-z])(?:time|wall|seconds?|secs?|elapsed|duration|eta|speed|throughput|per_second)(?:$|[^a-z])"
+    "times?|timestamp|datetime|walltime|runtime|seconds?|secs?|milliseconds|minutes|hours|elapsed|duration|latency|speed"
+    "|throughput"
 )
+_OF_WHAT = re.compile(
+    "wall|clock|[cg]pu|total|mean|avg|average|cumulative|per|s|ms|of|in|epochs?|steps?|batch(es)?|iter|iterations?|it"
+    "|train|training|test|testing|val|valid|validation|eval|evaluation|data|load|loading|forward|backward|images?"
+    "|imgs?|samples?|examples?|tokens?|items?"
+)
+_PER_SECOND = re.compile(r"(?:/|per[ _]?)s(?:ec)?$")
+_NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?(?![\w.])")
+_TEXT_BYTES = 8 << 20
 _SHOWN = 3
+# the member that says which log a row of metrics is from
+_FILE = "file"
 # of an output that was declared and that the program did not write
 _NOT_WRITTEN = "not written by this run"
 
@@ -55,7 +74,9 @@ _NOT_WRITTEN = "not written by this run"
 class ProgramResults:
     """What one of the two runs left: its folder, exit code, outputs by path, and rows of metrics.
 
-    ``outputs`` have the SHA-256, or ``None`` where it is not known. ``python`` is the version that ran, "" for none.
+    ``outputs`` have the SHA-256, or ``None`` where it is not known; ``unwritten`` are likewise those that were declared
+    and are said not to have been written. Copies of outputs are below the folder ``copies``, by their paths. ``python``
+    is the version that ran, "" for none.
     """
 
     folder: RunFolder
@@ -63,38 +84,38 @@ class ProgramResults:
     outputs: Mapping[str, str | None]
     rows: tuple[Mapping[str, Any], ...]
     python: str = ""
+    unwritten: Mapping[str, str | None] = field(default_factory=dict)
+    copies: Path = Path()
 
     @classmethod
     def of_program(cls, folder: RunFolder, manifest: Manifest) -> ProgramResults:
         """A run of ``ndrepro record``."""
         ran = ProgramRecord.of(manifest).interpreters
         python = ran[0].version if ran else ""
-        return cls(folder, manifest.exit_code, _outputs(folder.outputs), _rows(folder.metrics), python)
+        code, rows = manifest.exit_code, _rows(folder.metrics)
+        written, unwritten = _outputs(folder.outputs)
+        return cls(folder, code, written, rows, python, unwritten, folder.output_copies)
 
     @classmethod
     def of_script(cls, folder: RunFolder, manifest: Manifest) -> ProgramResults:
         """A run of ``ndrepro.record``, whose outputs are its artifacts."""
         kept = {item.path: item.sha256 for item in manifest.artifacts if item.path.startswith("artifacts/")}
-        return cls(folder, manifest.exit_code, kept, _rows(folder.metrics))
+        return cls(folder, manifest.exit_code, kept, _rows(folder.metrics), copies=folder.root)
 
 
 @dataclass(frozen=True)
 class _Part:
-    """One thing that was compared: ``same`` bit for bit, ``near`` within tolerances; ``None`` where it has none."""
+    """One thing that was compared: ``same`` bit for bit, ``near`` within tolerances; ``aside`` names what was not."""
 
     name: str
     compared: int
     same: bool
-    near: bool | None
+    near: bool
     evidence: str
+    aside: tuple[str, ...] = ()
 
-    def as_claim(self, verdict: str) -> ClaimCheck:
-        if not self.compared:
-            return claim(self.name, None, self.evidence)
-        if self.same or self.near:
-            return ClaimCheck(self.name, CHECKED, self.evidence)
-        # bytes have no tolerance: beside an equal trajectory they decide nothing
-        return ClaimCheck(self.name, NOT_CHECKED if self.near is None and verdict == CLOSE else FAILED, self.evidence)
+    def as_claim(self) -> ClaimCheck:
+        return claim(self.name, (self.same or self.near) if self.compared else None, self.evidence)
 
 
 def judge_program(
@@ -113,12 +134,14 @@ def judge_program(
     """
     tolerance = limits or Tolerance()
     ending = claim("exit code", then.exit_code == now.exit_code, f"{then.exit_code} then, {now.exit_code} now")
-    outputs, metrics = _compare_outputs(then, now), _compare_metrics(then, now, tolerance)
+    outputs, metrics = _compare_outputs(then, now, tolerance), _compare_metrics(then, now, tolerance)
     trail, divergence, largest, steps = _compare_trails(then.folder, now.folder, tolerance)
     verdict, because = _verdict(ending, outputs, metrics, trail, "" if whole else inputs.evidence)
     if inputs.status == FLAGGED:  # equal results are those of whatever it read
         verdict, because = UNDECIDED, f"inputs: {inputs.evidence}"
-    parts = (part.as_claim(verdict) for part in (outputs, metrics, trail))
+    parts = (part.as_claim() for part in (outputs, metrics, trail))
+    aside = [f"{part.name}: {_some(part.aside)}" for part in (outputs, metrics) if part.aside]
+    left_out = (claim("left out of the comparison", None, "; ".join(aside)),) if aside else ()
     return Judgement(
         verdict=verdict,
         because=because,
@@ -128,7 +151,7 @@ def judge_program(
         accuracies=None,
         interval=None,
         replicates=0,
-        claims=(ending, *parts, inputs, environment),
+        claims=(ending, *parts, *left_out, inputs, environment),
     )
 
 
@@ -139,16 +162,17 @@ def _verdict(ending: ClaimCheck, outputs: _Part, metrics: _Part, trail: _Part, m
     if not compared:
         return UNDECIDED, "it left nothing that can be compared: no outputs, metrics or trail"
     if all(part.same for part in compared):
-        return IDENTICAL, f"{', '.join(part.name for part in compared)}: all equal bit for bit"
+        aside = [name for part in (outputs, metrics) for name in part.aside]
+        rest = f"; not compared: {_some(aside)}" if aside else ""
+        return IDENTICAL, f"{', '.join(part.name for part in compared)}: all equal bit for bit{rest}"
     if missing:
         return UNDECIDED, f"inputs: {missing}"
-    if trail.compared and trail.same and metrics.near is False:
+    if trail.compared and trail.same and metrics.compared and not metrics.near:
         return INCONSISTENT, f"the steps are equal bit for bit, and the metrics are not: {metrics.evidence}"
-    far = [part for part in compared if part.near is False]
+    far = [part for part in compared if not (part.same or part.near)]
     if far:
         return UNDECIDED, f"{far[0].name}: {far[0].evidence}"
-    trajectory = [part for part in (trail, metrics) if part.compared]
-    if trajectory and all(part.near or part.same for part in trajectory):
+    if trail.compared or metrics.compared:
         return CLOSE, "; ".join(f"{part.name}: {part.evidence}" for part in compared if not part.same)
     return UNDECIDED, f"{outputs.name}: {outputs.evidence}"
 
@@ -158,51 +182,97 @@ def _rows(path: Path) -> tuple[Mapping[str, Any], ...]:
     return tuple(read_scalars(path, tolerate_torn=True)) if path.is_file() else ()
 
 
-def _outputs(path: Path) -> dict[str, str | None]:
-    """The files that a program wrote, by outputs.json."""
-    found = files_in(json.loads(read_bounded(path, LOG_BYTES))) if path.is_file() else ()
-    return {file.path: file.sha256 for file in found if not file.reason.startswith(_NOT_WRITTEN)}
+def _outputs(path: Path) -> tuple[dict[str, str | None], dict[str, str | None]]:
+    """The files that a program wrote, by outputs.json, and those that it is said not to have written."""
+    listed = files_in(json.loads(read_bounded(path, LOG_BYTES))) if path.is_file() else ()
+    written: dict[str, str | None] = {}
+    unwritten: dict[str, str | None] = {}
+    for file in listed:
+        (unwritten if file.reason.startswith(_NOT_WRITTEN) else written)[file.path] = file.sha256
+    return written, unwritten
 
 
-def _compare_outputs(then: ProgramResults, now: ProgramResults) -> _Part:
-    """Outputs by path; one that is missing is not near."""
-    if not then.outputs:
-        return _Part("outputs", 0, False, None, "it wrote none that were recorded")
-    lost = sorted(then.outputs.keys() - now.outputs.keys())
-    other = [path for path in sorted(then.outputs.keys() & now.outputs.keys()) if not _equal(then, now, path)]
-    new = sorted(now.outputs.keys() - then.outputs.keys())
-    equal = len(then.outputs) - len(lost) - len(other)
-    parts = [f"{equal} of {plural(len(then.outputs), 'file')} equal by digest"]
-    parts += [
-        f"{what}: {_some(paths)}" for what, paths in (("differ", other), ("missing", lost), ("new", new)) if paths
-    ]
-    return _Part("outputs", len(then.outputs), not (lost or other or new), False if lost else None, "; ".join(parts))
+def _compare_outputs(then: ProgramResults, now: ProgramResults, limits: Tolerance) -> _Part:
+    """Outputs by path. One that is missing is not near; one that was unwritten then is compared where it is new now."""
+    wanted = {**then.outputs, **{path: then.unwritten[path] for path in then.unwritten.keys() & now.outputs.keys()}}
+    aside = tuple(f"{path} (not written)" for path in sorted(then.unwritten.keys() - wanted.keys()))
+    if not wanted:
+        return _Part("outputs", 0, False, False, "it wrote none that were recorded", aside)
+    lost = sorted(wanted.keys() - now.outputs.keys())
+    differ = [path for path in sorted(wanted.keys() & now.outputs.keys()) if not _equal(wanted, now.outputs, path)]
+    near = {path: distance for path in differ if (distance := _text_distance(then, now, path)) <= limits.epoch_loss}
+    other, new = [path for path in differ if path not in near], sorted(now.outputs.keys() - wanted.keys())
+    parts = [f"{len(wanted) - len(lost) - len(differ)} of {plural(len(wanted), 'file')} equal by digest"]
+    if near:
+        parts.append(
+            f"text with numbers that differ by at most {max(near.values()):.2g} (relative): {_some(list(near))}"
+        )
+    named = ("differ", other), ("missing", lost), ("new", new)
+    parts += [f"{what}: {_some(paths)}" for what, paths in named if paths]
+    same = not (lost or differ or new)
+    return _Part("outputs", len(wanted), same, not (lost or other), "; ".join(parts), aside)
 
 
-def _equal(then: ProgramResults, now: ProgramResults, path: str) -> bool:
-    return then.outputs[path] is not None and then.outputs[path] == now.outputs[path]
+def _equal(then: Mapping[str, str | None], now: Mapping[str, str | None], path: str) -> bool:
+    return then[path] is not None and then[path] == now[path]
+
+
+def _text_distance(then: ProgramResults, now: ProgramResults, path: str) -> float:
+    """How far apart the numbers of two texts are that differ in nothing else; infinity for other files.
+
+    Whole numbers are text: they are counts, labels and names.
+    """
+    one, other = _text(then, path), _text(now, path)
+    if one is None or other is None or _NUMBER.sub("0.", one) != _NUMBER.sub("0.", other):
+        return math.inf
+    pairs = zip(map(float, _NUMBER.findall(one)), map(float, _NUMBER.findall(other)), strict=True)
+    return max((_distance(before, after) for before, after in pairs), default=0.0)
+
+
+def _text(side: ProgramResults, path: str) -> str | None:
+    """The kept copy of an output, where it is text and has the recorded digest."""
+    if not inside(path):
+        return None
+    try:
+        data = read_bounded(side.copies / path, _TEXT_BYTES)
+        return data.decode() if bytes_digest(data) == side.outputs.get(path) else None
+    except (OSError, ProvenanceError, UnicodeDecodeError):
+        return None
 
 
 def _compare_metrics(then: ProgramResults, now: ProgramResults, limits: Tolerance) -> _Part:
-    """Rows in their order, column by column, without those of the clock."""
+    """Rows in their order, column by column; those of the clock that differ are left aside."""
     if not then.rows:
-        return _Part("metrics", 0, False, None, "none were recorded")
-    columns = {name for row in (*then.rows, *now.rows) for name in row}
-    clock = {name for name in columns if _CLOCK.search(name.lower())}
-    aside = f"; not compared: {_some(sorted(clock))}" if clock else ""
+        return _Part("metrics", 0, False, False, "none were recorded")
     if len(then.rows) != len(now.rows):
-        return _Part("metrics", len(then.rows), False, False, f"{len(then.rows)} rows then, {len(now.rows)} now{aside}")
+        return _Part("metrics", len(then.rows), False, False, f"{len(then.rows)} rows then, {len(now.rows)} now")
+    columns = {name for row in (*then.rows, *now.rows) for name in row}
     differ: dict[str, float] = {}
+    clock: set[str] = set()
     for before, after in zip(then.rows, now.rows, strict=True):
-        for name in columns - clock:
+        for name in columns:
             distance = _distance(before.get(name), after.get(name))
-            if distance:
+            if distance and _is_of_the_clock(name) and before.get(name) is not None and after.get(name) is not None:
+                clock.add(name)
+            elif distance:
                 differ[name] = max(differ.get(name, 0.0), distance)
+    aside, words = tuple(sorted(clock)), f"; not compared: {_some(sorted(clock))}" if clock else ""
+    if columns <= clock | {_FILE}:
+        return _Part("metrics", 0, False, False, f"none but those of the clock were recorded{words}", aside)
     if not differ:
-        return _Part("metrics", len(then.rows), True, True, f"{plural(len(then.rows), 'row')} equal{aside}")
+        return _Part("metrics", len(then.rows), True, True, f"{plural(len(then.rows), 'row')} equal{words}", aside)
     largest = max(differ, key=lambda name: differ[name])
-    evidence = f"{_some(sorted(differ))} differ, by at most {differ[largest]:.2g} (relative, {largest}){aside}"
-    return _Part("metrics", len(then.rows), False, differ[largest] <= limits.epoch_loss, evidence)
+    evidence = f"{_some(sorted(differ))} differ, by at most {differ[largest]:.2g} (relative, {largest}){words}"
+    return _Part("metrics", len(then.rows), False, differ[largest] <= limits.epoch_loss, evidence, aside)
+
+
+def _is_of_the_clock(name: str) -> bool:
+    """Whether the last part of a metric's name (``train/epoch_time``) measures the clock, and nothing else."""
+    last = re.split("[./:]", _PER_SECOND.sub(" speed", name.lower()))[-1]
+    words = re.findall(r"[^\W_]+", last)
+    return any(map(_CLOCK.fullmatch, words)) and all(
+        _CLOCK.fullmatch(word) or _OF_WHAT.fullmatch(word) for word in words
+    )
 
 
 def _distance(before: Any, after: Any) -> float:
@@ -219,7 +289,7 @@ def _compare_trails(then: RunFolder, now: RunFolder, limits: Tolerance) -> tuple
     """The trails of both runs' processes, in the order of their starts; where they diverge, and how far losses do."""
     before, after = _trails(then.trails), _trails(now.trails)
     if not before:
-        return _Part("trail", 0, False, None, "none was recorded"), None, 0.0, 0
+        return _Part("trail", 0, False, False, "none was recorded"), None, 0.0, 0
     steps, largest, first = 0, 0.0, None
     if len(before) != len(after):
         words = f"{plural(len(before), 'trail')} then, {len(after)} now"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ndrepro.analysis.results.program_verdict import ProgramResults, judge_progr
 from ndrepro.analysis.results.reproduction_verdict import Judgement
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.verdicts import CHECKED, FAILED, NOT_CHECKED, claim
+from provenance.formats.digest import bytes_digest
 from provenance.formats.trail import TensorName, TrailWriter, float_bits
 
 HAD = claim("inputs", True, "3 of 3")
@@ -60,24 +62,88 @@ def test_the_clock_s_metrics_are_left_aside_and_named(tmp_path: Path) -> None:
     now = side(tmp_path, "now", rows=rows(LOSSES, epoch_time=2.0, images_per_second=8.0))
     found = judged(then, now)
     assert found.verdict == "identical"
-    evidence = {item.name: item.evidence for item in found.claims}["metrics"]
-    assert evidence == "4 rows equal; not compared: epoch_time, images_per_second"
+    evidence = {item.name: item.evidence for item in found.claims}
+    assert evidence["metrics"] == "4 rows equal; not compared: epoch_time, images_per_second"
+    assert found.because.endswith("; not compared: epoch_time, images_per_second")
+    assert claims(found)["left out of the comparison"] == NOT_CHECKED
 
 
-def test_a_metric_that_only_sounds_like_the_clock_counts(tmp_path: Path) -> None:
-    then, now = (side(tmp_path, name, rows=[{"timestep": count}]) for name, count in (("then", 1), ("now", 9)))
+@pytest.mark.parametrize(
+    "name", ["timestep", "time-averaged accuracy", "accuracy/s", "eta", "seconds to 94 %", "speed.accuracy"]
+)
+def test_a_metric_that_only_sounds_like_the_clock_counts(name: str, tmp_path: Path) -> None:
+    then, now = (side(tmp_path, each, rows=[{name: count, "step": 1}]) for each, count in (("then", 1), ("now", 9)))
     assert judged(then, now).verdict == "undecided"
 
 
-def test_losses_within_tolerances_are_close_and_bytes_decide_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name", ["it/s", "train/epoch_time", "_timestamp", "images per sec", "perf.wall_time", "GPU-seconds"]
+)
+def test_a_metric_of_the_clock_is_known_by_every_word_of_its_name(name: str, tmp_path: Path) -> None:
+    then, now = (side(tmp_path, each, rows=[{name: count, "step": 1}]) for each, count in (("then", 1), ("now", 9)))
+    assert judged(then, now).verdict == "identical"
+
+
+def test_metrics_of_the_clock_alone_are_nothing_to_compare(tmp_path: Path) -> None:
+    then, now = (side(tmp_path, each, rows=[{"time": count}]) for each, count in (("then", 1), ("now", 9)))
+    assert "nothing that can be compared" in judged(then, now).because
+
+
+def test_a_clock_that_only_one_run_has_is_a_difference(tmp_path: Path) -> None:
+    then, now = side(tmp_path, "then", rows=[{"step": 1, "time": 0.99}]), side(tmp_path, "now", rows=[{"step": 1}])
+    assert judged(then, now).verdict == "undecided"
+
+
+def test_an_output_that_was_not_written_then_is_named_or_compared(tmp_path: Path) -> None:
+    left = {"outputs": {"o": A}}
+    then = replace(side(tmp_path, "then", **left), unwritten={"m.csv": A})
+    found = judged(then, side(tmp_path, "now", **left))
+    assert found.verdict == "identical" and found.because.endswith("not compared: m.csv (not written)")
+    assert judged(then, side(tmp_path, "again", outputs={"o": A, "m.csv": B})).verdict == "undecided"
+    assert judged(then, side(tmp_path, "equal", outputs={"o": A, "m.csv": A})).verdict == "identical"
+
+
+def test_losses_within_tolerances_are_close(tmp_path: Path) -> None:
     near = tuple(loss * (1 + 1e-6) for loss in LOSSES)
-    then = side(tmp_path, "then", outputs={"model.pt": A}, rows=rows(LOSSES), losses=LOSSES)
-    now = side(tmp_path, "now", outputs={"model.pt": B}, rows=rows(near), losses=near)
+    then = side(tmp_path, "then", outputs={"table.csv": A}, rows=rows(LOSSES), losses=LOSSES)
+    now = side(tmp_path, "now", outputs={"table.csv": A}, rows=rows(near), losses=near)
     found = judged(then, now)
     assert found.verdict == "close" and found.passes
     assert found.divergence is not None and found.divergence.step == 1 and found.divergence.tensors == ("weight",)
-    assert claims(found)["outputs"] == NOT_CHECKED and FAILED not in claims(found).values()
+    assert FAILED not in claims(found).values()
     assert 0 < found.largest_loss_difference < 1e-5
+
+
+def written(root: Path, name: str, text: bytes, **more: Any) -> ProgramResults:
+    """A run that left the output ``results.txt``, with a copy of it."""
+    (root / name / "outputs").mkdir(parents=True)
+    (root / name / "outputs" / "results.txt").write_bytes(text)
+    left = side(root, name, outputs={"results.txt": bytes_digest(text)}, rows=rows(LOSSES), **more)
+    return replace(left, copies=root / name / "outputs")
+
+
+TEXTS: dict[str, tuple[bytes, bytes, str]] = {
+    "the last digits of numbers": (b'{"loss": 0.51234, "n": 3}', b'{"loss": 5.1235e-1, "n": 3}', "close"),
+    "numbers too far apart": (b'{"loss": 0.51}', b'{"loss": 0.99}', "undecided"),
+    "a whole number": (b"label 300\n", b"label 301\n", "undecided"),
+    "a word": (b"0.51 of the test\n", b"0.51 of the training\n", "undecided"),
+    "a number more": (b"0.5 0.6", b"0.5 0.6 0.7", "undecided"),
+    "bytes that are no text": (b"\xff0.51", b"\xff0.52", "undecided"),
+}
+
+
+@pytest.mark.parametrize("case", TEXTS)
+def test_numbers_of_a_text_have_tolerances_and_bytes_have_none(case: str, tmp_path: Path) -> None:
+    then, now, verdict = TEXTS[case]
+    found = judged(written(tmp_path, "then", then), written(tmp_path, "now", now))
+    assert found.verdict == verdict, found.because
+    assert claims(found)["outputs"] == (CHECKED if verdict == "close" else FAILED)
+
+
+def test_a_copy_that_is_not_the_recorded_output_counts_for_nothing(tmp_path: Path) -> None:
+    then, now = written(tmp_path, "then", b"0.5100"), written(tmp_path, "now", b"0.5101")
+    (tmp_path / "then" / "outputs" / "results.txt").write_bytes(b"0.5101 ")
+    assert judged(then, now).verdict == "undecided"
 
 
 def test_another_trajectory_is_undecided_and_accuses_nobody(tmp_path: Path) -> None:
