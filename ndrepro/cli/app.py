@@ -23,6 +23,7 @@ from ndrepro.cli.commands import (
     keys_lifecycle,
     ledger,
     list_runs,
+    operators,
     record,
     report,
     reproduce,
@@ -97,6 +98,14 @@ def _env(context: typer.Context) -> None:
     _help_if_bare(context)
 
 
+operators_app = typer.Typer(help="Compare what environments compute, operation by operation.", rich_markup_mode=None)
+
+
+@operators_app.callback(invoke_without_command=True)
+def _operators(context: typer.Context) -> None:
+    _help_if_bare(context)
+
+
 keys_app = typer.Typer(help="Manage the signing key and trusted keys.", rich_markup_mode=None)
 
 
@@ -159,6 +168,9 @@ env_app.command("create", short_help="Build cells from their locks.")(env.create
 env_app.command("verify", short_help="Compare built cells with their locks.")(env.verify)
 env_app.command("remove")(env.remove)
 env_app.command("add")(env.add)
+app.add_typer(operators_app, name="operators")
+operators_app.command("compare", short_help="Compare the operations of two environments.")(operators.compare)
+operators_app.command("measure", short_help="Keep what an environment computes, to compare later.")(operators.measure)
 app.add_typer(ledger_app, name="ledger")
 ledger_app.command("verify", short_help="Verify every entry, and name what is wrong.")(ledger.verify)
 ledger_app.command("head", short_help="Print the last signed entry, to keep elsewhere.")(ledger.head)

@@ -1,0 +1,125 @@
+"""Two environments' operations side by side: which outputs have equal bits, and how far the others are apart.
+
+The largest distance is counted in units in the last place of each number, which is large where terms cancel, and also
+relative to the largest number of the tensor, which is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ndrepro.analysis.comparison.operation_diff import TensorDifference, compare_tensors
+from ndrepro.protocol.operators.outputs import ARRAYS, OperatorOutput, OperatorOutputs
+
+if TYPE_CHECKING:
+    import numpy
+    import numpy.typing
+
+
+@dataclass(frozen=True)
+class OutputDifference:
+    """One output in two environments; ``difference`` is None where one of them did not compute it, or its shape.
+
+    ``relative`` is the largest absolute distance over the largest magnitude in the first environment.
+    """
+
+    output: OperatorOutput
+    difference: TensorDifference | None
+    relative: float = 0.0
+    reason: str = ""
+
+    @property
+    def equal(self) -> bool:
+        """Whether every bit is equal."""
+        return self.difference is not None and not self.difference.differing
+
+
+@dataclass(frozen=True)
+class OperationDifference:
+    """All outputs of an operation in one direction and dtype: how many, how many differ, the largest distances.
+
+    ``absent`` counts those that one environment did not compute.
+    """
+
+    operation: str
+    direction: str
+    dtype: str
+    outputs: int
+    differing: int
+    absent: int
+    ulps: int
+    relative: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return asdict(self)
+
+
+def compare_outputs(
+    first: OperatorOutputs, second: OperatorOutputs, folders: tuple[Path, Path]
+) -> Iterator[OutputDifference]:
+    """Every output of the first environment beside the second's, in order; ``folders`` hold their arrays."""
+    import numpy as np
+
+    others = {output.key: output for output in second.outputs}
+    with (
+        np.load(folders[0] / ARRAYS, allow_pickle=False) as ours,
+        np.load(folders[1] / ARRAYS, allow_pickle=False) as theirs,
+    ):
+        for output in first.outputs:
+            other = others.get(output.key)
+            if output.array is None or other is None or other.array is None:
+                reason = output.reason or (other.reason if other else "not computed by the second")
+                yield OutputDifference(output, None, reason=reason)
+                continue
+            yield _compared(output, ours[output.array], theirs[other.array])
+    known = {output.key for output in first.outputs}
+    for output in second.outputs:
+        if output.key not in known and output.array is not None:
+            yield OutputDifference(output, None, reason="not computed by the first")
+
+
+def by_operation(differences: Iterable[OutputDifference]) -> tuple[OperationDifference, ...]:
+    """One row for each operation, direction and dtype, in the order of their first outputs."""
+    groups: dict[tuple[str, str, str], list[OutputDifference]] = {}
+    for each in differences:
+        key = (each.output.operation, each.output.direction, each.output.dtype)
+        groups.setdefault(key, []).append(each)
+    return tuple(_summary(*key, members) for key, members in groups.items())
+
+
+def _summary(operation: str, direction: str, dtype: str, members: list[OutputDifference]) -> OperationDifference:
+    there = [each for each in members if each.difference is not None]
+    return OperationDifference(
+        operation,
+        direction,
+        dtype,
+        outputs=len(members),
+        differing=sum(not each.equal for each in there),
+        absent=len(members) - len(there),
+        ulps=max((each.difference.largest_ulps or 0 for each in there if each.difference), default=0),
+        relative=max((each.relative for each in there), default=0.0),
+    )
+
+
+def _compared(
+    output: OperatorOutput, ours: numpy.typing.NDArray[Any], theirs: numpy.typing.NDArray[Any]
+) -> OutputDifference:
+    import numpy as np
+
+    if ours.shape != theirs.shape:
+        return OutputDifference(output, None, reason=f"shapes {ours.shape} and {theirs.shape}")
+    difference = compare_tensors(ours, theirs, output.dtype)
+    scale = float(np.abs(_numbers(ours, output.dtype)).max(initial=0.0)) if difference.differing else 0.0
+    return OutputDifference(output, difference, difference.largest_absolute / scale if scale else 0.0)
+
+
+def _numbers(array: numpy.typing.NDArray[Any], dtype: str) -> numpy.typing.NDArray[Any]:
+    import numpy as np
+
+    if dtype != "bfloat16":
+        return array
+    return (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)

@@ -1,0 +1,110 @@
+"""``ndrepro operators``: which operations of networks two environments compute with other bits, and how far apart."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ndrepro.cli.display import options, output, terminal
+from ndrepro.protocol.errors import UsageError
+from ndrepro.text.plurals import plural
+
+if TYPE_CHECKING:
+    from ndrepro.analysis.comparison.operator_differences import OperationDifference
+    from ndrepro.protocol.operators.outputs import OperatorOutputs
+
+_ENV = (
+    "main, a cell (`ndrepro env list`), the path of a Python, or a folder of `operators measure`; @avx2 behind it "
+    "limits the instruction sets, as the setting cpu_isa does."
+)
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar="ENV", show_default=False, help=_ENV)],
+    second: Annotated[str, typer.Argument(metavar="ENV", show_default=False, help="The other one, likewise.")],
+    only: Annotated[
+        str, typer.Option("--only", metavar="TEXT", help="Operations whose name holds this, e.g. norm.")
+    ] = "",
+    everything: Annotated[bool, typer.Option("--all", help="Show the operations with equal bits, too.")] = False,
+    as_json: options.Json = False,
+) -> int:
+    """Compute the operations of networks in two environments and compare every output and gradient.
+
+    Operations are those of the studies' networks and of transformers, in float32, float64 and bfloat16, forward and
+    backward, on fixed inputs, with one thread. Exit 0 where all bits are equal, 1 where some are not.
+
+    For example: `ndrepro operators compare torch-2.4.1 torch-2.8.0`, or `… main main@avx2`.
+    """
+    from ndrepro.analysis.comparison.operator_differences import by_operation, compare_outputs
+    from ndrepro.execution.operators.measurement import Source, measure, outputs_in
+
+    sources = (Source.parse(first), Source.parse(second))
+    with ExitStack() as places:
+        folders, found = [], []
+        for source in sources:
+            folder = Path(places.enter_context(tempfile.TemporaryDirectory(prefix="ndrepro-operators-")))
+            if not as_json and not source.is_folder:
+                terminal.write_line(f"measuring {source.label}", sys.stderr)
+            folders.append(measure(source, folder))
+            found.append(outputs_in(folders[-1]))
+        differences = compare_outputs(found[0], found[1], (folders[0], folders[1]))
+        rows = [row for row in by_operation(differences) if only in row.operation]
+    if not rows:
+        raise UsageError(f"--only {only}: no operation's name holds it", "leave --only out to see all of them")
+    differ = any(row.differing for row in rows)
+    if as_json:
+        described = [_described(source.label, outputs) for source, outputs in zip(sources, found, strict=True)]
+        output.print_json({"environments": described, "operations": [row.to_json() for row in rows]})
+    else:
+        for line in _lines(rows, [source.label for source in sources], found, everything):
+            terminal.write_line(line)
+    return output.NO if differ else output.DONE
+
+
+def measure(
+    environment: Annotated[str, typer.Argument(metavar="ENV", show_default=False, help=_ENV)],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FOLDER", help="Where to write the outputs; made anew.")],
+) -> int:
+    """Compute the operations of networks in an environment and keep every output, to compare later.
+
+    For example: `ndrepro operators measure torch-2.8.0 -o outputs/2.8.0`, about 150 MB.
+    """
+    from ndrepro.execution.operators.measurement import Source, measure, outputs_in
+
+    if out.exists():
+        raise UsageError(f"{out}: it is there already", "name a folder that is not there yet")
+    source = Source.parse(environment)
+    if source.is_folder:
+        raise UsageError(f"{environment}: it holds outputs already", "name an environment")
+    found = outputs_in(measure(source, out))
+    terminal.write_line(f"{source.label}: torch {found.torch}, {plural(len(found.outputs), 'output')} in {out}")
+    return output.DONE
+
+
+def _described(label: str, outputs: OperatorOutputs) -> dict[str, str]:
+    return {"name": label, "torch": outputs.torch, "numpy": outputs.numpy, "capability": outputs.capability}
+
+
+def _lines(
+    rows: list[OperationDifference], labels: list[str], found: list[OperatorOutputs], everything: bool
+) -> Iterator[str]:
+    for label, outputs in zip(labels, found, strict=True):
+        yield f"{label}: torch {outputs.torch}, {outputs.capability or 'vector instructions not reported'}"
+    shown = [row for row in rows if everything or row.differing]
+    if shown:
+        width = max(len(row.operation) for row in shown)
+        yield f"\n{'operation':<{width}}  pass      type      differ    largest distance in ulps, and relative"
+    for row in shown:
+        count = f"{row.differing} of {row.outputs - row.absent}" if row.outputs > row.absent else "absent"
+        distance = f"{row.ulps:,}  {row.relative:.1e}" if row.differing else "equal" if count != "absent" else ""
+        yield f"{row.operation:<{width}}  {row.direction:<8}  {row.dtype:<8}  {count:<8}  {distance}"
+    outputs_there = sum(row.outputs - row.absent for row in rows)
+    differing = sum(row.differing for row in rows)
+    absent = sum(row.absent for row in rows)
+    yield f"\n{differing} of {plural(outputs_there, 'output')} differ; {absent} not computed by one of the two"

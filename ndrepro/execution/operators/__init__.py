@@ -1,0 +1,1 @@
+"""Has an environment compute its operations on fixed inputs, in a process of its own."""

@@ -1,0 +1,1 @@
+"""What the measurement of operations and its reader agree on."""
