@@ -39,7 +39,9 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.backends.mkldnn.enabled = False
     torch_compat.set_deterministic_algorithms(True)
-    print(json.dumps({f"{name}: {output}": digest(tensor) for name, case in cases() for output, tensor in case.outputs()}))
+    print(
+        json.dumps({f"{name}: {output}": digest(tensor) for name, case in cases() for output, tensor in case.outputs()})
+    )
 
 
 if __name__ == "__main__":

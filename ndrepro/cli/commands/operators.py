@@ -51,7 +51,7 @@ def compare(
             folder = Path(places.enter_context(tempfile.TemporaryDirectory(prefix="ndrepro-operators-")))
             if not as_json and not source.is_folder:
                 terminal.write_line(f"measuring {source.label}", sys.stderr)
-            folders.append(measure(source, folder))
+            folders.append(measure(source, folder, only))
             found.append(outputs_in(folders[-1]))
         differences = compare_outputs(found[0], found[1], (folders[0], folders[1]))
         rows = [row for row in by_operation(differences) if only in row.operation]

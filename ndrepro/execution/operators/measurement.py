@@ -37,7 +37,7 @@ class Source:
     def parse(cls, text: str) -> Source:
         """``torch-2.8.0@avx2``, ``main``, ``/path/to/python``, a folder of outputs. Raises UsageError."""
         name, at, isa = text.rpartition("@")
-        if not at:
+        if not at or ("/" in text and os.path.exists(text)):
             name, isa = text, "native"
         if isa not in CPU_ISAS:
             near = difflib.get_close_matches(isa, CPU_ISAS, n=1)
@@ -72,8 +72,10 @@ class Source:
         return sys.executable
 
 
-def measure(source: Source, folder: Path) -> Path:
+def measure(source: Source, folder: Path, only: str = "") -> Path:
     """The folder of the source's outputs: ``folder``, made and filled, or the one that it names.
+
+    Only operations whose name holds ``only`` are computed.
 
     Raises NdreproError where its process fails.
     """
@@ -87,7 +89,7 @@ def measure(source: Source, folder: Path) -> Path:
         "PYTHONPATH": str(CODE),
         "PYTHONNOUSERSITE": "1",
     }
-    words = [python, "-m", "ndrepro.training.operators", str(folder.absolute())]
+    words = [python, "-m", "ndrepro.training.operators", str(folder.absolute()), only]
     done = subprocess.run(words, env=environment, cwd=folder, capture_output=True, text=True, errors="replace")
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]

@@ -1,6 +1,7 @@
-"""Writes what this environment computes: ``python -m ndrepro.training.operators FOLDER``.
+"""Writes what this environment computes: ``python -m ndrepro.training.operators FOLDER [TEXT]``.
 
-In:   nothing but the variables of the process (``ndrepro.protocol.experiment.determinism``).
+In:   the variables of the process (``ndrepro.protocol.experiment.determinism``); with TEXT, only operations whose name
+      holds it.
 Out:  ``outputs.npz``, every output and gradient under its number, bfloat16 as whole numbers of the same bits;
       ``outputs.json`` (``ndrepro.protocol.operators.outputs``), what each number is and which operations this torch
       refused.
@@ -28,11 +29,12 @@ from ndrepro.training.operators.case import DTYPES, Case
 
 def main(arguments: Sequence[str]) -> int:
     """Measure into the folder that is named; returns the exit code."""
-    (folder,) = map(Path, arguments)
+    folder, only = Path(arguments[0]), "".join(arguments[1:])
     torch.set_num_threads(1)
     torch_compat.set_deterministic_algorithms(True)
     arrays: dict[str, np.ndarray] = {}
-    found = [output for name in DTYPES for case in _cases(name) for output in _measured(case, name, arrays)]
+    chosen = ((case, name) for name in DTYPES for case in _cases(name) if only in case.operation)
+    found = [output for case, name in chosen for output in _measured(case, name, arrays)]
     np.savez(folder / ARRAYS, **arrays)
     document = OperatorOutputs(torch.__version__, np.__version__, _capability(), tuple(found)).to_json()
     (folder / INDEX).write_text(json.dumps(document), encoding="utf-8")
