@@ -103,6 +103,15 @@ def _without_nvml(root: Path, reason: str) -> dict[str, Any]:
     return none(f"{_NO_DEVICE} ({reason})")
 
 
+def open_nvml() -> Any:
+    """The module pynvml after it met the driver, None where it cannot. Whoever opens it leaves it open."""
+    with suppress(Exception):
+        nvml, _ = _pynvml()
+        nvml.nvmlInit()
+        return nvml
+    return None
+
+
 def _pynvml() -> tuple[Any, str]:
     """The module pynvml, or why there is none: it takes a tenth of a second to import, also where no driver is."""
     if find_spec("pynvml") is None:

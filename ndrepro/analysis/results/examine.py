@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ndrepro.analysis.results.result_row import NoScore, ResultRow, experiment_of, score_of
+from ndrepro.analysis.results.run_cost import UNKNOWN, RunCost, cost_of
 from ndrepro.protocol.run_kind import TRAINING, has_contents, run_kind
 from ndrepro.protocol.training_record import TrainingRecord
 from provenance.attestation.manifest import Manifest
@@ -40,6 +41,7 @@ class Unfinished:
     name: str
     outcome: str
     signer: str
+    cost: RunCost = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ class Examined:
         """Plain JSON but for NaN and infinities; the path, and what follows from it, is left out."""
         kind = type(self.result).__name__
         fields = {name: value for name, value in vars(self.result).items() if name not in ("folder", "path")}
+        if "cost" in fields:
+            fields["cost"] = asdict(fields["cost"])
         return {"kind": kind, "fields": fields, "end": None if self.end is None else asdict(self.end)}
 
     @classmethod
@@ -89,6 +93,8 @@ class Examined:
         # runs have most texts in common: each is held once
         shared: dict[str, Any] = {name: sys.intern(value) for name, value in fields.items() if type(value) is str}
         shared |= {name: tuple(fields[name]) for name in ("manifest_digests", "content") if name in fields}
+        if "cost" in fields:
+            shared["cost"] = RunCost(**fields["cost"])
         return cls(path, kind(folder=path.parent, **{**fields, **shared}), SignedEnd.from_json(document["end"]))
 
 
@@ -111,9 +117,11 @@ def examine(path: Path, policy: TrustPolicy, checks: KindChecks) -> Examined:
             stated = name, kind, manifest.outcome, signer, manifest.started_on
             result = OtherRun(run, path.parent, *stated, verdict.digests)
         elif manifest.outcome != "completed":
-            result = Unfinished(run, path.parent, experiment_of(manifest).name, manifest.outcome, signer)
+            result = Unfinished(
+                run, path.parent, experiment_of(manifest).name, manifest.outcome, signer, cost_of(manifest)
+            )
         elif TrainingRecord.of(manifest).is_segment:
-            result = Unfinished(run, path.parent, experiment_of(manifest).name, SEGMENT, signer)
+            result = Unfinished(run, path.parent, experiment_of(manifest).name, SEGMENT, signer, cost_of(manifest))
         else:
             result = score_of(manifest, path.parent, verdict)
     except NoScore as error:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ndrepro.analysis.results.run_cost import UNKNOWN, RunCost, cost_of
 from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.experiment.determinism import instruction_limits, limits_text
 from ndrepro.protocol.experiment.experiment import STREAMS, Experiment
@@ -54,6 +55,7 @@ class ResultRow:
     (``ndrepro.protocol.experiment.determinism``). ``content`` are the SHA-256 of the signed files that only the same
     training can give: trail, states and, of a run without NaN, weights. ``files_checked`` says whether all files of the
     run were there and told the same story as the manifest; where not, the numbers are those of the manifest alone.
+    ``cost`` is time and energy, of all attempts.
     """
 
     run_id: str
@@ -94,6 +96,7 @@ class ResultRow:
     instructions: str = ""
     content: tuple[str, ...] = ()
     files_checked: bool = False
+    cost: RunCost = UNKNOWN
 
     @property
     def finite(self) -> bool:
@@ -185,6 +188,7 @@ def score_of(manifest: Manifest, folder: Path, verdict: Verdict) -> ResultRow:
         image_again=images[-1],
         official_data=next((each.official for each in record.datasets if each.name == experiment.dataset), None),
         files_checked=any(check.number > 8 and check.status == "pass" for check in verdict.checks),
+        cost=cost_of(manifest),
         instructions=limits_text(instruction_limits(manifest.variables, experiment.determinism, experiment.cpu_isa)),
     )
     return replace(row, content=_content(manifest, row.finite))

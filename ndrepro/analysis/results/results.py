@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 from ndrepro.analysis.results.examine import SEGMENT, Examined, KindChecks, OtherRun, Refused, Unfinished
 from ndrepro.analysis.results.manifest_cache import ManifestCache
 from ndrepro.analysis.results.result_row import ResultRow
+from ndrepro.analysis.results.run_cost import RunCost, TotalCost, total
 from ndrepro.analysis.results.verification import ReadLedger, Watch, examine_folder
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from provenance.attestation.key_home import default_home
@@ -93,11 +94,19 @@ class Results:
         return tuple(samples), tuple(repeats)
 
     def frame(self) -> pandas.DataFrame:
-        """One line a run, the fields of ``ResultRow`` as columns; ``seeds`` and ``settings`` as "key=value ..."."""
+        """One line a run: the fields of ``ResultRow`` and its cost; ``seeds`` and ``settings`` as "key=value ..."."""
         import pandas
 
-        lines = [{**vars(row), "seeds": _text(row.seeds), "settings": _text(row.settings)} for row in self.rows]
-        return pandas.DataFrame(lines, columns=list(ResultRow.__dataclass_fields__))
+        lines = [
+            {**vars(row), **asdict(row.cost), "seeds": _text(row.seeds), "settings": _text(row.settings)}
+            for row in self.rows
+        ]
+        columns = [*ResultRow.__dataclass_fields__, *RunCost.__dataclass_fields__]
+        return pandas.DataFrame(lines, columns=columns).drop(columns="cost")
+
+    def cost(self) -> TotalCost:
+        """What all training cost that has a manifest: repeated, failed and interrupted runs and segments too."""
+        return total(each.cost for each in (*self.rows, *self.copies, *self.unfinished, *self.segments))
 
     def account(self) -> dict[str, Any]:
         """How many runs were started, and what became of them, for the head of every report."""
@@ -105,6 +114,7 @@ class Results:
             "folders": [str(folder) for folder in self.folders],
             "begun": self.started,
             "completed": len(self.rows),
+            "cost": self.cost().to_json(),
             "unfinished": [
                 {"run": item.run_id, "name": item.name, "outcome": item.outcome} for item in self.unfinished
             ],

@@ -29,8 +29,11 @@ from ndrepro.execution.sandbox.sandbox import Sandbox
 from ndrepro.protocol.errors import NdreproError, TrainingFailed
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.messages import Request, Scores, read_json, write_json
+from ndrepro.protocol.training_record import ENERGY
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger
+from provenance.attestation.manifest import Resource
+from provenance.capture.energy import EnergyMeter
 from provenance.errors import ProvenanceError, StorageError
 from provenance.formats.metrics_log import ScalarLog, read_scalars
 from provenance.recording.recorder import Recorder
@@ -81,6 +84,7 @@ class RunAttempt:
         self._started, self._began = datetime.now(UTC), time.monotonic()
         self._exit_code: int | None = None
         self._witnessed: Mapping[str, Any] | None = None
+        self._energy: tuple[Resource, ...] = ()
         self._outcome = "failed"
         self._error: ProvenanceError | None = None
         self._account = run_account.Account(folder, request)
@@ -125,7 +129,10 @@ class RunAttempt:
                 witness = witness_of(self._request, folder, self._code.place)
                 start = prepare(self._request, folder, self._code.place, self._recorder.lock_fd, sandbox)
 
+            meter = EnergyMeter()
+
             def look(phase: str) -> None:
+                meter.sample()
                 self._checkpoints.look()
                 self._watcher.look(phase)
                 if witness is not None:
@@ -133,6 +140,7 @@ class RunAttempt:
 
             self._exit_code = run_child(start, look, asked=self._stops.count > 0)
             self._witnessed = None if witness is None else witness.end()
+            self._energy = (Resource(ENERGY, annotations=meter.facts()),)
         self._outcome, self._error = child_outcome.ending(folder, self._exit_code, processes)
 
     def _sign(self) -> Path | None:
@@ -153,7 +161,7 @@ class RunAttempt:
                 finished=finished,
                 internal_parameters=self._account.internal_parameters,
                 dependencies=self._account.dependencies,
-                byproducts=(*self._account.byproducts(self._watcher.scores, self._error), *set_back),
+                byproducts=(*self._account.byproducts(self._watcher.scores, self._error), *self._energy, *set_back),
                 machine=self._account.machine,
                 hashing=self._stops.raising(after=1),
                 contradiction=partial(contradiction, self._folder.root),

@@ -21,7 +21,7 @@ from ndrepro.execution.runs.run_account import BUILDER, SET_BACK_SECONDS, Accoun
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, read_json
 from ndrepro.protocol.run_kind import TRAINING_TYPE
-from ndrepro.protocol.training_record import CLOCK, CODE, LAYER_CENSUS, METRICS_SUMMARY, external_parameters
+from ndrepro.protocol.training_record import CLOCK, CODE, ENERGY, LAYER_CENSUS, METRICS_SUMMARY, external_parameters
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import ERROR, NOT_RECORDED, SOURCE, Manifest
 from provenance.capture.unavailable import is_missing, printable
@@ -70,6 +70,7 @@ RULES = {
     "byproducts.layer census": "model.json",
     "byproducts.error": _OUTCOME,
     "byproducts.clock": f"{_LEDGER}, by which no run ended later: {ASSERTED}",
+    "byproducts.energy": f"counters of the machine while the child ran: {ASSERTED}",
     "byproducts.not recorded": "the folder (check 7)",
     "outcome": _OUTCOME,
     "exitCode": _OUTCOME,
@@ -171,7 +172,7 @@ def _check_outcome(folder: RunFolder, manifest: Manifest, request: Request, acco
     for item in manifest.byproducts:
         if item.name == LAYER_CENSUS:
             expect_equal(f"byproducts.{item.name}", item.to_json(), made[item.name].to_json())
-        elif item.name not in (METRICS_SUMMARY, ERROR, CLOCK, NOT_RECORDED):
+        elif item.name not in (METRICS_SUMMARY, ERROR, CLOCK, ENERGY, NOT_RECORDED):
             raise ManifestError(f"byproducts.{item.name}: no file of the run implies it")
     failed = manifest.byproduct(ERROR) or manifest.byproduct(NOT_RECORDED)
     if manifest.outcome == "failed":

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from ndrepro.report.elements.table import Table
 from ndrepro.report.sections.claims_held import ClaimOutcome, findings_of
 from ndrepro.report.sections.comparisons import comparison_tables
 from ndrepro.report.sections.forms_page import filled_in, form_table, overview
-from ndrepro.report.sections.own_summary import summary_of
+from ndrepro.report.sections.own_summary import cost_sentence, summary_of
 from ndrepro.report.sections.reproducibility_kinds import kinds_table, verdict_table
 from ndrepro.report.sections.run_tables import (
     cell_table,
@@ -203,7 +203,7 @@ def contents(
         repeats=repeats,
         table_of_cells=cells,
         counts=_counts(scores, about, repeats),
-        summary=summary_of(distinct, cells),
+        summary=_summary(scores, distinct, cells),
         findings=findings_of(distinct),
         kinds=kinds_table(scores, distinct, cells, of_studies, about.verdicts),
         verdicts=verdict_table(about.verdicts, links.verdict),
@@ -219,6 +219,11 @@ def contents(
         forms=filled_in(ordered, cells, about.verdicts, about.code),
         notes=(*_notes(scores, distinct, cells, about), *undrawn),
     )
+
+
+def _summary(scores: Results, distinct: Sequence[ResultRow], cells: Sequence[SeedGroup]) -> tuple[str, ...]:
+    cost = scores.cost()
+    return (*summary_of(distinct, cells), *([cost_sentence(cost)] if cost.runs else []))
 
 
 def _counts(scores: Results, about: About, repeats: Sequence[ResultRow]) -> tuple[Fact, ...]:
@@ -287,4 +292,10 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _run_json(run: ResultRow) -> dict[str, Any]:
-    return {**vars(run), "folder": str(run.folder), "seeds": dict(run.seeds), "settings": dict(run.settings)}
+    return {
+        **vars(run),
+        "folder": str(run.folder),
+        "seeds": dict(run.seeds),
+        "settings": dict(run.settings),
+        "cost": asdict(run.cost),
+    }

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from ndrepro.analysis.results.results import ResultRow
+from ndrepro.analysis.results.run_cost import TotalCost
 from ndrepro.analysis.statistics.differences import FEW, Difference
 from ndrepro.report.sections.claims_held import pairs_of
 from ndrepro.report.sections.comparisons import differences_of
@@ -99,6 +100,20 @@ def _cost(runs: Sequence[ResultRow]) -> list[str]:
         f"Training with deconvolution took {statistics.median(ratios):.2f} times as long as with batch norm{spread}, "
         f"median of {plural(len(ratios), 'pair')}."
     ]
+
+
+def cost_sentence(cost: TotalCost) -> str:
+    """What all runs cost together, those that no number comes from included."""
+    energy = f"the machines' counters had {cost.kilowatt_hours:.3f} kWh meanwhile"
+    if cost.without_energy == cost.runs:
+        energy = "no machine had a counter of energy that could be read"
+    elif cost.without_energy:
+        energy += f" (none in {plural(cost.without_energy, 'run')})"
+    cpu = f"{cost.cpu_hours:.2f} CPU hours" + (f" (unknown of {cost.without_cpu})" if cost.without_cpu else "")
+    return (
+        f"{plural(cost.runs, 'training run')}, repeated, failed and interrupted ones and segments included, took "
+        f"{cost.wall_hours:.2f} hours on their machines, {cpu} and {cost.gpu_hours:.2f} GPU hours; {energy}."
+    )
 
 
 def _number(value: float | None) -> str:

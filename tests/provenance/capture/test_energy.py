@@ -1,0 +1,62 @@
+"""Counters of energy, read from files as the kernel has them: sums over wraps, and a reason where there is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from provenance.capture.energy import EnergyMeter
+
+
+class Nvml:
+    """The three functions of NVML that are asked, of a machine with two GPUs of which one is too old."""
+
+    def __init__(self) -> None:
+        self.millijoules = 5_000
+        self.nvmlDeviceGetCount = lambda: 2
+        self.nvmlDeviceGetHandleByIndex = lambda index: index
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: int) -> int:
+        if handle == 1:
+            raise RuntimeError("not supported")
+        return self.millijoules
+
+
+@pytest.fixture
+def zone(tmp_path: Path) -> Path:
+    for name in ("intel-rapl:0", "intel-rapl:0:0"):
+        folder = tmp_path / "sys" / "class" / "powercap" / name
+        folder.mkdir(parents=True)
+        (folder / "name").write_text("package-0\n" if name == "intel-rapl:0" else "core\n")
+        (folder / "max_energy_range_uj").write_text("262000000\n")
+        (folder / "energy_uj").write_text("260000000\n")
+    return tmp_path / "sys" / "class" / "powercap" / "intel-rapl:0"
+
+
+def test_a_package_counts_over_a_wrap_and_its_parts_are_not_counted_twice(tmp_path: Path, zone: Path) -> None:
+    nvml = Nvml()
+    meter = EnergyMeter(tmp_path, nvml)
+    (zone / "energy_uj").write_text("261500000\n")
+    meter.sample()
+    (zone / "energy_uj").write_text("2000000\n")
+    nvml.millijoules = 12_500
+    assert meter.facts() == {"cpu_packages": {"intel-rapl:0 package-0": 4.0}, "gpus": {"gpu 0": 7.5}}
+
+
+def test_a_counter_that_cannot_be_read_says_why(tmp_path: Path, zone: Path) -> None:
+    (zone / "energy_uj").write_text("no number")
+    facts = EnergyMeter(tmp_path, SimpleNamespace()).facts()
+    assert "intel-rapl:0: invalid literal" in facts["cpu_packages"]["unavailable"]
+
+
+def test_one_that_vanishes_is_left_out_and_named(tmp_path: Path, zone: Path) -> None:
+    meter = EnergyMeter(tmp_path, SimpleNamespace())
+    (zone / "energy_uj").unlink()
+    assert "FileNotFoundError meanwhile" in meter.facts()["cpu_packages"]["unavailable"]
+
+
+def test_a_machine_without_counters_has_none(tmp_path: Path) -> None:
+    reason = {"none": "the machine has no counter"}
+    assert EnergyMeter(tmp_path, SimpleNamespace()).facts() == {"cpu_packages": reason, "gpus": reason}
