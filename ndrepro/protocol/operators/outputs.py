@@ -62,8 +62,12 @@ class OperatorOutputs:
                 f"{INDEX}: schema {str(schema)[:80]!r}, expected {OUTPUTS_SCHEMA!r}",
                 "use the version of ndrepro that wrote it, or measure again",
             )
-        versions = (record.member(name).string() for name in ("torch", "numpy", "capability"))
-        return cls(*versions, tuple(_output(item) for item in record.member("outputs").items()))
+        return cls(
+            torch=record.member("torch").string(),
+            numpy=record.member("numpy").string(),
+            capability=record.member("capability").string(),
+            outputs=tuple(_output(item) for item in record.member("outputs").items()),
+        )
 
 
 def _output(item: Field) -> OperatorOutput:
