@@ -1,0 +1,100 @@
+"""The canonical level's digests, kept in golden/canonical.json, come out on whatever processor this runs.
+
+Every operation of the comparison and two small trainings at every change, also under the limits of ``make test-isa``;
+under each limit of the instruction sets, and the trainings of docs/explanation/determinism.md, among the slow tests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ndrepro.execution.runs import data_check
+from ndrepro.execution.runs.child_process import child_variables
+from ndrepro.protocol.errors import NdreproError
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.messages import Request, write_json
+from provenance.formats.digest import file_digest
+
+pytestmark = pytest.mark.numerics
+ROOT = Path(__file__).resolve().parents[3]
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "canonical.json").read_text(encoding="utf-8"))
+PAGE = ROOT / "docs" / "explanation" / "determinism.md"
+FILES = ("trail", "weights", "metrics")
+SMALL = [run for run in GOLDEN["runs"] if not run["slow"]]
+# The level sets ATEN_CPU_CAPABILITY and MKL_CBWR itself, whatever they are here.
+LIMITS = (
+    {"ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "OPENBLAS_CORETYPE": "Nehalem"},
+    {"ONEDNN_MAX_CPU_ISA": "AVX", "MKL_ENABLE_INSTRUCTIONS": "AVX"},
+    {"ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
+    {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE", "MKL_ENABLE_INSTRUCTIONS": "AVX512", "MKL_CBWR": "AVX512"},
+)
+
+
+def computed(runs: list[dict[str, Any]], root: Path, limits: Mapping[str, str]) -> tuple[dict[str, str], list[Any]]:
+    """The digests of every operation, and each run with its own, from one process under ``limits``."""
+    folders, request = [], None
+    for run in runs:
+        experiment = Experiment.from_name(run["name"], {**run["settings"], "determinism": "canonical"})
+        request = Request(experiment, str(data_check.locate(experiment, None)))
+        folders.append(RunFolder(root / run["name"]))
+        folders[-1].root.mkdir(parents=True)
+        write_json(folders[-1].request, request.to_json())
+    assert request is not None
+    variables = child_variables(request, ROOT, {**os.environ, **limits})
+    variables["PYTHONPATH"] += f"{os.pathsep}{ROOT / 'tests' / 'helpers'}"
+    words = [sys.executable, str(ROOT / "tests" / "helpers" / "canonical_training.py"), *(str(f.root) for f in folders)]
+    done = subprocess.run(words, env=variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    digests = [{name: file_digest(getattr(folder, name)).sha256[:12] for name in FILES} for folder in folders]
+    return json.loads(done.stdout), [{**run, **each} for run, each in zip(runs, digests, strict=True)]
+
+
+def differing(operations: Mapping[str, str]) -> list[str]:
+    """Operations of the comparison whose digests are not the kept ones; torch's own forms are no promise."""
+    golden = GOLDEN["operations"]
+    assert operations.keys() == golden.keys()
+    return [name for name in golden if operations[name] != golden[name] and not name.startswith("torch ")]
+
+
+def test_every_operation_and_two_trainings_have_their_digests_here(tmp_path: Path) -> None:
+    operations, runs = computed(SMALL, tmp_path, {})
+    assert differing(operations) == []
+    assert runs == SMALL
+    assert len(operations) > 300 and {run["name"].split("_")[1] for run in runs} == {"bn", "nd"}
+    changed = next(iter(operations))
+    assert differing({**operations, changed: "0" * 16}) == [changed], "the comparison sees one"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limits", LIMITS, ids=lambda each: each["ONEDNN_MAX_CPU_ISA"])
+def test_they_are_the_same_under_every_limit_of_the_instruction_sets(limits: dict[str, str], tmp_path: Path) -> None:
+    operations, runs = computed(SMALL, tmp_path, limits)
+    assert differing(operations) == []
+    assert runs == SMALL
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", [run for run in GOLDEN["runs"] if run["slow"]], ids=lambda run: run["name"])
+def test_the_trainings_of_the_page_have_theirs(run: dict[str, Any], tmp_path: Path) -> None:
+    try:
+        _, (found,) = computed([run], tmp_path, {})
+    except NdreproError as missing:
+        pytest.skip(f"{missing.message}; {missing.cure}")
+    assert found == run
+
+
+def test_the_page_has_these_digests() -> None:
+    table = PAGE.read_text(encoding="utf-8")
+    for run in GOLDEN["runs"]:
+        row = next(line for line in table.splitlines() if line.startswith(f"| `{run['name']}`"))
+        assert row.split("|")[-4:-1] == [f" `{run[name]}` " for name in FILES], run["name"]
+        assert all(f"{key}={value}" in row for key, value in run["settings"].items()), row

@@ -1,0 +1,89 @@
+"""The study of instruction sets that is kept: every signature holds, no run is left out, and the pages say what its
+manifests say."""
+
+from __future__ import annotations
+
+import tarfile
+from dataclasses import replace
+from math import sqrt
+from pathlib import Path
+
+import pytest
+
+from ndrepro.analysis.results.results import read_results
+from ndrepro.analysis.sensitivity.analysis import AnalysisOptions, Sensitivity, sensitivity_of
+from ndrepro.execution.studies.study_file import find_study, load_study
+from ndrepro.execution.verification.checks_by_kind import checks_of
+from ndrepro.protocol.image_reference import MAIN
+from ndrepro.protocol.layout import RunsFolder
+from ndrepro.protocol.messages import Request, read_json
+from ndrepro.protocol.study.study import identity
+from ndrepro.report.sections.sensitivity_text import markdown
+from provenance.attestation.ledger import Ledger
+from provenance.attestation.trust import TrustedKey, TrustPolicy
+from provenance.signatures.public_key import PublicKey
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+KEPT, PAGE = DOCS / "runs" / "cpu_isa", DOCS / "sensitivity" / "cpu_isa" / "sensitivity.md"
+SUMMARY = DOCS / "findings" / "sensitivity.md"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> RunsFolder:
+    folder = tmp_path_factory.mktemp("cpu_isa")
+    with tarfile.open(KEPT / "manifests.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return RunsFolder(folder)
+
+
+@pytest.fixture(scope="module")
+def found(runs: RunsFolder) -> Sensitivity:
+    key = PublicKey.from_pem((KEPT / "author.pub").read_bytes())
+    policy = TrustPolicy(Path(), None, (TrustedKey(key.pem, key.keyid, "the author", ""),))
+    return sensitivity_of(read_results(runs.root, policy=policy, checks=checks_of), AnalysisOptions())
+
+
+def numbers(page: str) -> list[str]:
+    """Rows of every table from the numbers on: trails are not kept, and bits are above them."""
+    return [line for line in page[page.index("## Numbers") :].splitlines() if line.startswith("| ")]
+
+
+def single_runs(found: Sensitivity) -> list[str]:
+    """For each cell, how single runs differ from the reference's run of the same seed; bits by the signed digests."""
+    lines = []
+    design = found.design
+    for cell in design.cells:
+        if cell == design.reference:
+            continue
+        words = []
+        for subject in design.subjects:
+            ours, theirs = design.of(subject, cell), design.of(subject, design.reference)
+            moved = [ours[seed].test_accuracy_percent - theirs[seed].test_accuracy_percent for seed in theirs]
+            equal = sum(ours[seed].content == theirs[seed].content for seed in theirs)
+            spread = sqrt(sum(each**2 for each in moved) / len(moved))
+            words.append(f"{equal} | {sum(each != 0 for each in moved)} | {spread:.2f} | {max(map(abs, moved)):.2f}")
+        lines.append(f"| {cell.label} | {' | '.join(words)} |")
+    return lines
+
+
+def test_every_run_of_the_study_file_is_kept_and_verifies(runs: RunsFolder, found: Sensitivity) -> None:
+    ledger = Ledger(runs.ledger)
+    assert ledger.verify() == []
+    assert {entry.run for entry in ledger.entries() if entry.run} == {folder.root.name for folder in runs.runs()}
+    scores = found.scores
+    assert (len(scores.rows), scores.started, scores.refused, scores.unfinished) == (140, 140, (), ())
+    requests = [Request.from_json(read_json(folder.request)) for folder in runs.runs()]
+    there = {identity(request.experiment, request.environment or MAIN) for request in requests}
+    assert there == {run.identity for run in load_study(find_study("cpu_isa")).runs()}
+    assert set(found.design.axes) == {"environment", "threads", "cpu_isa", "nudge"} and not found.design.missing
+
+
+def test_every_number_of_the_pages_comes_out_of_the_manifests(found: Sensitivity) -> None:
+    kept = numbers(PAGE.read_text(encoding="utf-8"))
+    assert numbers(markdown(found)) == kept and len(kept) > 60
+    summary = SUMMARY.read_text(encoding="utf-8")
+    assert all(line in summary for line in single_runs(found)), "\n".join(single_runs(found))
+    row = found.scores.rows[0]
+    rows = (replace(row, test_accuracy_percent=row.test_accuracy_percent + 1), *found.scores.rows[1:])
+    changed = sensitivity_of(replace(found.scores, rows=rows), AnalysisOptions())
+    assert numbers(markdown(changed)) != kept and single_runs(changed) != single_runs(found)

@@ -1,0 +1,63 @@
+"""The study of Fashion-MNIST that is kept: official files, every signature holds, and the table is of its manifests."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+from statistics import mean
+
+import pytest
+
+from ndrepro.analysis.results.result_row import ResultRow
+from ndrepro.analysis.results.results import Results, read_results
+from ndrepro.analysis.statistics.intervals import mean_interval, prediction_interval
+from ndrepro.execution.studies.study_file import find_study, load_study
+from ndrepro.execution.verification.checks_by_kind import checks_of
+from provenance.attestation.trust import TrustedKey, TrustPolicy
+from provenance.signatures.public_key import PublicKey
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+KEPT, PAGE = DOCS / "runs" / "fashion_mnist", DOCS / "findings" / "results.md"
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    folder = tmp_path_factory.mktemp("fashion_mnist")
+    with tarfile.open(KEPT / "manifests.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    key = PublicKey.from_pem((KEPT / "author.pub").read_bytes())
+    policy = TrustPolicy(Path(), None, (TrustedKey(key.pem, key.keyid, "the author", ""),))
+    return read_results(folder, policy=policy, checks=checks_of)
+
+
+def of(results: Results, method: str) -> list[ResultRow]:
+    return sorted((row for row in results.rows if row.method == method), key=lambda row: row.seed)
+
+
+def test_the_runs_of_lenet_are_there_on_the_official_files(results: Results) -> None:
+    asked = [run.experiment for run in load_study(find_study("fashion_mnist")).runs(["lenet"])]
+    assert [(row.method, row.seed) for method in ("bn", "nd") for row in of(results, method)] == [
+        (experiment.method, experiment.seed) for experiment in asked
+    ]
+    assert all(row.official_data is True and row.arch == "lenet" for row in results.rows)
+    assert not results.refused
+    others = {run.name for run in (*results.lost, *results.unfinished)}
+    assert others <= {"vgg11_bn_1_fashion_mnist", "vgg11_nd_1_fashion_mnist"}
+
+
+def test_the_table_is_of_the_manifests(results: Results) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    for method in ("bn", "nd"):
+        rows = of(results, method)
+        train, test = ([getattr(row, f"{side}_accuracy_percent") for row in rows] for side in ("train", "test"))
+        intervals = [mean_interval(values) for values in (train, test)]
+        cells = [f"{each.estimate:.2f} +- {each.high - each.estimate:.2f} %" for each in intervals]
+        more = prediction_interval(test)
+        seconds = [row.cost.cpu_seconds or 0.0 for row in rows]
+        cells += [f"+- {more.high - mean(test):.2f}", f"{min(seconds):.0f} to {max(seconds):.0f}"]
+        assert f"| lenet {method} | {len(rows)} | {' | '.join(cells)} |" in page, cells
+    pairs = zip(of(results, "nd"), of(results, "bn"), strict=True)
+    moved = [nd.test_accuracy_percent - bn.test_accuracy_percent for nd, bn in pairs]
+    found = mean_interval(moved)
+    assert f"by {found.estimate:.2f} points ({found.low:.2f} to {found.high:.2f}; three pairs" in page
+    assert min(moved) > 5
