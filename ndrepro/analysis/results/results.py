@@ -106,7 +106,8 @@ class Results:
 
     def cost(self) -> TotalCost:
         """What all training cost that has a manifest: repeated, failed and interrupted runs and segments too."""
-        return total(each.cost for each in (*self.rows, *self.copies, *self.unfinished, *self.segments))
+        kept = [row.cost for row in (*self.rows, *self.copies)]
+        return total([*kept, *(run.cost for run in (*self.unfinished, *self.segments))])
 
     def account(self) -> dict[str, Any]:
         """How many runs were started, and what became of them, for the head of every report."""

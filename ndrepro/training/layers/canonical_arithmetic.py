@@ -75,6 +75,9 @@ def conv2d(
     groups: int = 1,
 ) -> Tensor:
     """``torch.nn.functional.conv2d`` by matrix products: (N, C, H, W) -> (N, out_channels, H', W')."""
+    # Images of one channel arrive as channels last, and what follows would stay so: torch's backward pass refuses that
+    # layout, and sums in another order. Flat and back, the strides are plain, also where a channel is alone.
+    x = x.contiguous().flatten().view(x.shape)
     kernel = _spread(weight, _pair(dilation))
     settings = (_pair(stride), _pair(padding))
     if groups == 1:

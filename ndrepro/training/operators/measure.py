@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     arrays: dict[str, np.ndarray] = {}
     chosen = ((case, name) for name in DTYPES for case in _cases(name) if only in case.operation)
     found = [output for case, name in chosen for output in _measured(case, name, arrays)]
-    np.savez(folder / ARRAYS, **arrays)
+    np.savez(folder / ARRAYS, **arrays)  # type: ignore[arg-type]
     document = OperatorOutputs(torch.__version__, np.__version__, _capability(), tuple(found)).to_json()
     (folder / INDEX).write_text(json.dumps(document), encoding="utf-8")
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,8 +28,8 @@ def cases(dtype: torch.dtype) -> Iterator[Case]:
         for causal in (False, True):
             name = "scaled_dot_product_attention" + (" causal" if causal else "")
             yield Case(name, str(shape), _Fused(causal), heads)
-    for shape in TOKENS:
-        x, width, words = draw("tokens", *shape, dtype=dtype), shape[1], str(shape)
+    for tokens, width in TOKENS:
+        x, words = draw("tokens", tokens, width, dtype=dtype), str((tokens, width))
         affine = (draw("gain", width, dtype=dtype), draw("shift", width, dtype=dtype))
         yield Case("layer_norm", words, lambda x, w, b: F.layer_norm(x, x.shape[-1:], w, b), (x, *affine))
         yield Case("gelu", words, F.gelu, (x,))
@@ -70,7 +71,7 @@ class _Fused:
 class _Stepped:
     """What an optimizer of torch makes of a parameter, and its state, after a few steps."""
 
-    def __init__(self, optimizer: type[torch.optim.Optimizer], settings: dict[str, float], steps: list[Tensor]) -> None:
+    def __init__(self, optimizer: type[torch.optim.Optimizer], settings: dict[str, Any], steps: list[Tensor]) -> None:
         self._optimizer, self._settings, self._steps = optimizer, settings, steps
 
     def __call__(self, start: Tensor) -> tuple[Tensor, ...]:

@@ -61,6 +61,18 @@ def test_a_convolution_and_its_gradients_are_those_of_torch(settings: tuple[int,
     assert all(torch.allclose(one, other, atol=1e-12, rtol=0) for one, other in pairs)
 
 
+def test_images_in_channels_last_convolve_to_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Grey images arrive as views of (N, H, W, 1): with them the backward pass of the second layer was refused."""
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    first, second = draw(6, 1, 5, 5, dtype=torch.float32), draw(4, 6, 3, 3, dtype=torch.float32)
+    grey = draw(2, 12, 12, 1, dtype=torch.float32).detach()
+    results = []
+    for images in (grey.permute(0, 3, 1, 2), grey.reshape(2, 1, 12, 12).clone()):
+        output = conv2d(conv2d(images, first), second)
+        results.append([output, *torch.autograd.grad(output.square().sum(), (first, second))])
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+
+
 def test_a_convolution_passes_gradcheck() -> None:
     assert torch.autograd.gradcheck(
         lambda x, w, b: conv2d(x, w, b, 2, 1, 2, 2), (draw(2, 2, 5, 5), draw(4, 1, 2, 2), draw(4))
