@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ndrepro.analysis.results.result_row import NoScore, ResultRow, experiment_of, score_of
-from ndrepro.analysis.results.run_cost import UNKNOWN, RunCost, cost_of
+from ndrepro.analysis.run_cost import UNKNOWN, RunCost, cost_of
 from ndrepro.protocol.run_kind import TRAINING, has_contents, run_kind
 from ndrepro.protocol.training_record import TrainingRecord
 from provenance.attestation.manifest import Manifest

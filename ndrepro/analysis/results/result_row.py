@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ndrepro.analysis.results.run_cost import UNKNOWN, RunCost, cost_of
+from ndrepro.analysis.run_cost import UNKNOWN, RunCost, cost_of
 from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.experiment.determinism import instruction_limits, limits_text
 from ndrepro.protocol.experiment.experiment import STREAMS, Experiment

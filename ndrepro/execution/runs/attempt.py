@@ -33,9 +33,9 @@ from ndrepro.protocol.training_record import ENERGY
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Resource
-from provenance.capture.energy import EnergyMeter
 from provenance.errors import ProvenanceError, StorageError
 from provenance.formats.metrics_log import ScalarLog, read_scalars
+from provenance.observation.energy import EnergyMeter
 from provenance.recording.recorder import Recorder
 from provenance.recording.stop_requests import StopRequests
 

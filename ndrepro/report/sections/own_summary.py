@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from ndrepro.analysis.results.results import ResultRow
-from ndrepro.analysis.results.run_cost import TotalCost
+from ndrepro.analysis.run_cost import TotalCost
 from ndrepro.analysis.statistics.differences import FEW, Difference
 from ndrepro.report.sections.claims_held import pairs_of
 from ndrepro.report.sections.comparisons import differences_of

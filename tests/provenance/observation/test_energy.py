@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from provenance.capture.energy import EnergyMeter
+from provenance.observation.energy import EnergyMeter
 
 
 class Nvml:

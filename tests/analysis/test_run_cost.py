@@ -9,7 +9,7 @@ from real_runs import Bench
 
 from ndrepro.analysis.results.examine import Examined
 from ndrepro.analysis.results.results import read_results
-from ndrepro.analysis.results.run_cost import RunCost, cost_of, total
+from ndrepro.analysis.run_cost import RunCost, cost_of, total
 from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.training_record import ENERGY
 from ndrepro.report.sections.own_summary import cost_sentence
