@@ -31,9 +31,24 @@ from provenance.redaction.redact import redact_arguments
 PROCESS_LIMIT = 2000
 _ENTRIES = 200_000
 _PROCESS_BYTES, _OPENED_BYTES = 1 << 22, 1 << 27
+# of all files together, which are held in memory
+_TOTAL_BYTES = 1 << 29
 _NAME = re.compile(r"(process|opened|trail)-([0-9]{1,10})-([0-9]{1,19})(?:-([0-9]{1,6}))?\.(json|jsonl|bin)")
 _TEXTS = ("cwd", "executable", "prefix", "base_prefix", "version", "implementation")
 _MODES = {"r": (True, False), "w": (False, True), "rw": (True, True)}
+
+
+class _Room:
+    """Reads files as far as all of them together have room."""
+
+    def __init__(self) -> None:
+        self._left = _TOTAL_BYTES
+
+    def read(self, path: Path, limit: int) -> bytes:
+        """A file of at most ``limit`` bytes. Raises OSError for a larger one, and where there is no room for it."""
+        content = read_bounded(path, min(limit, self._left))
+        self._left -= len(content)
+        return content
 
 
 def collect(output: Path) -> tuple[ProcessRecord, ...]:
@@ -59,20 +74,23 @@ def collect(output: Path) -> tuple[ProcessRecord, ...]:
             trails.setdefault(f"{match[2]}-{match[3]}", []).append((int(match[4]), name))
     processes.sort()
     found: list[ProcessRecord] = []
+    room = _Room()
     for started_ns, pid in processes[:PROCESS_LIMIT]:
         own = sorted(trails.get(f"{pid}-{started_ns}", ()))
         more = len(processes) - PROCESS_LIMIT if len(found) == PROCESS_LIMIT - 1 else 0
         problems = [f"{more} more Python processes are not listed"] if more > 0 else []
-        found.append(_process(output, pid, started_ns, tuple(name for _, name in own), problems))
+        found.append(_process(output, pid, started_ns, tuple(name for _, name in own), problems, room))
     return tuple(found)
 
 
-def _process(output: Path, pid: int, started_ns: int, trails: tuple[str, ...], problems: list[str]) -> ProcessRecord:
+def _process(
+    output: Path, pid: int, started_ns: int, trails: tuple[str, ...], problems: list[str], room: _Room
+) -> ProcessRecord:
     stem = f"{pid}-{started_ns}"
     name = f"process-{stem}.json"
-    opened = _opened(output / f"opened-{stem}.jsonl", problems)
+    opened = _opened(output / f"opened-{stem}.jsonl", problems, room)
     try:
-        document = Field(json.loads(read_bounded(output / name, _PROCESS_BYTES)), name, TrailError)
+        document = Field(json.loads(room.read(output / name, _PROCESS_BYTES)), name, TrailError)
         record = _record(document, problems)
     except (OSError, ValueError, RecursionError, ProvenanceError) as error:
         why = getattr(error, "strerror", None) or str(error)
@@ -123,10 +141,10 @@ def _distributions(pairs: Field) -> Iterator[tuple[str, str]]:
             yield name, version
 
 
-def _opened(path: Path, problems: list[str]) -> tuple[OpenedFile, ...]:
+def _opened(path: Path, problems: list[str], room: _Room) -> tuple[OpenedFile, ...]:
     """The list of opened files, as far as it goes; each path once."""
     try:
-        content = read_bounded(path, _OPENED_BYTES)
+        content = room.read(path, _OPENED_BYTES)
     except FileNotFoundError:
         return ()
     except OSError as error:

@@ -14,6 +14,7 @@ import pytest
 from observed_programs import clean_environment, interpreter, observe
 
 from provenance.errors import ProvenanceError, UsageError
+from provenance.observation import collection
 from provenance.observation.collection import collect
 from provenance.observation.preparation import prepare, trail_every
 from provenance.observation.process_record import OpenedFile, encode_processes, read_processes
@@ -262,3 +263,15 @@ def test_the_hook_is_written_in_what_its_oldest_python_understands(tmp_path: Pat
         if python := interpreter(version):
             compiled = subprocess.run([python, "-m", "py_compile", start], capture_output=True)
             assert compiled.returncode == 0, compiled.stderr
+
+
+def test_what_all_processes_wrote_together_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program may write as many files as it likes, and all that is read of them is held in memory."""
+    entry = b'{"path":"/a","mode":"r"}\n'
+    for number in range(3):
+        (tmp_path / f"process-{number}-{number}.json").write_text("{}")
+        (tmp_path / f"opened-{number}-{number}.jsonl").write_bytes(entry)
+    monkeypatch.setattr(collection, "_TOTAL_BYTES", 2 * len(entry) + 4)
+    records = collect(tmp_path)
+    assert [len(each.opened) for each in records] == [1, 1, 0]
+    assert any("expected at most" in problem for problem in records[2].problems)
