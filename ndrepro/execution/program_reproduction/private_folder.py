@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -215,6 +216,20 @@ def _all_equal(path: Path, expected: Mapping[str, str]) -> bool:
         return False
     names = {os.path.relpath(os.path.join(at, name), path) for at, _, files in os.walk(path) for name in files}
     return names == expected.keys() and all(_digest(path / name) == digest for name, digest in expected.items())
+
+
+def make_removable(place: Path) -> None:
+    """Give this user back the rights on folders that a program took away.
+
+    Some releases of Python's ``tempfile`` (3.11.7 for one) would else change the mode of what a link in one leads to
+    (CVE-2023-6597).
+    """
+    for folder, below, _ in os.walk(place):
+        for name in below:
+            path = os.path.join(folder, name)
+            if not os.path.islink(path):
+                with suppress(OSError):
+                    os.chmod(path, 0o700)
 
 
 def _snapshot(path: Path) -> Snapshot:
