@@ -119,7 +119,7 @@ def plan_program(
 def run_again(original: Original, plan: ProgramPlan, runs: RunsFolder, home: Path, *, quiet: bool) -> FinishedProgram:
     """Execute what was planned, and permitted, and record it as a repetition of ``original``.
 
-    With ``quiet`` its output is kept in the run's log alone; else it is copied to standard error.
+    With ``quiet`` its output is kept in the run's log alone; else it is shown on standard error too, marked.
     """
     variables = {**plan.variables, "PYTHONPATH": plan.search_path[0]}
     if plan.command.kind == SCRIPT:  # it signs its own run, with a key that is thrown away

@@ -1,5 +1,7 @@
 """A program's standard output and error: copied to where the user's own go, byte for byte, and to the log.
 
+Those of a recorded program that is executed again, which somebody else wrote, are shown as marked lines instead.
+
 The program gets what it would have without a recorder: a terminal where the user's stream is one, else a pipe; one for
 both where both lead to the same place, so that their order stays. The terminal is one for output alone (a
 pseudoterminal that changes nothing in what passes); the program's standard input and its controlling terminal stay the
@@ -14,11 +16,14 @@ import os
 import select
 import stat
 import struct
+import sys
 import termios
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+
+from ndrepro.text.marked_lines import MarkedLines, terminal_columns
 
 _CHUNK_BYTES = 1 << 16
 _PIPE_BYTES = 1 << 20
@@ -31,6 +36,7 @@ class Port:
     """One stream on its way: read from ``reading``, written to ``target``; the program writes to ``writing``.
 
     ``numbers`` are the program's descriptors (1, 2) that it serves; ``kind`` is terminal, pipe, file, device or closed.
+    ``show`` makes what ``target`` gets of the program's bytes; without it, it gets them as they are.
     """
 
     numbers: tuple[int, ...]
@@ -38,6 +44,7 @@ class Port:
     reading: int
     writing: int
     kind: str
+    show: MarkedLines | None = None
 
     def __post_init__(self) -> None:
         self.total = 0
@@ -58,12 +65,14 @@ class Port:
         except OSError:  # of a terminal that nobody writes to any more
             data = b""
         if not data:
+            if self.show is not None:
+                _write_all(self.target, self.show.end())
             self.close()
             return False
         self.total += len(data)
         self._digest.update(data)
         take(data)
-        if not _write_all(self.target, data):
+        if not _write_all(self.target, data if self.show is None else self.show(data)):
             # as without a recorder: the program's next write fails
             self.left = True
             self.close()
@@ -100,11 +109,14 @@ class Port:
         return "+".join(_NAMES[number] for number in self.numbers)
 
 
-def open_ports() -> tuple[Port, ...]:
-    """The streams of a program that is about to be started: one port, or one each for output and error."""
+def open_ports(mark: str = "") -> tuple[Port, ...]:
+    """The streams of a program that is about to be started: one port, or one each for output and error.
+
+    With a ``mark`` they are shown as lines that begin with it.
+    """
     if same_place(1, 2):
-        return (_port((1, 2)),)
-    return (_port((1,)), _port((2,)))
+        return (_port((1, 2), mark),)
+    return (_port((1,), mark), _port((2,), mark))
 
 
 def forward_in_background(ports: tuple[Port, ...]) -> None:
@@ -150,7 +162,7 @@ def same_place(first: int, second: int) -> bool:
         return False
 
 
-def _port(numbers: tuple[int, ...]) -> Port:
+def _port(numbers: tuple[int, ...], mark: str) -> Port:
     target, kind = numbers[0], stream_kind(numbers[0])
     if kind == "terminal":
         reading, writing = _terminal(target)
@@ -159,7 +171,8 @@ def _port(numbers: tuple[int, ...]) -> Port:
         with suppress(OSError):
             fcntl.fcntl(writing, _F_SETPIPE_SZ, _PIPE_BYTES)
     os.set_blocking(reading, False)
-    port = Port(numbers, target, reading, writing, kind)
+    show = MarkedLines(mark, terminal_columns(target), sys.stderr.encoding or "ascii") if mark else None
+    port = Port(numbers, target, reading, writing, kind, show)
     port.resize()
     return port
 

@@ -41,6 +41,8 @@ from provenance.redaction.written_files import redact_log
 # where keys and their passphrases are is none of the program's business
 _WITHHELD = ("NDREPRO_HOME", "NDREPRO_PASSPHRASE_FILE")
 _HOOK = ".hook"
+# before each line of a program that somebody else recorded
+_MARK = "program | "
 
 
 @dataclass(frozen=True)
@@ -200,8 +202,9 @@ class _Attempt:
             # what makes the sandbox is this machine's own: no variable and no path of the program's is its own
             run, variables = again.launch, dict(os.environ)
         try:
+            mark = "" if again is None else _MARK
             self._end = run_program(
-                run.executable, run.words, {**variables, **hook.variables}, self._folder.log, signals
+                run.executable, run.words, {**variables, **hook.variables}, self._folder.log, signals, mark
             )
         except OSError as error:
             raise _not_executed(run, error) from None

@@ -47,16 +47,22 @@ class ProgramEnd:
 
 
 def run_program(
-    executable: Path, words: Sequence[str], variables: Mapping[str, str], log: Path, signals: ArrivingSignals
+    executable: Path,
+    words: Sequence[str],
+    variables: Mapping[str, str],
+    log: Path,
+    signals: ArrivingSignals,
+    mark: str = "",
 ) -> ProgramEnd:
     """Execute a program in the current folder and wait for its end.
 
-    ``signals`` are not open yet. Raises OSError where the kernel cannot execute it, or the log cannot be made.
+    ``signals`` are not open yet. With a ``mark`` its output is shown as lines that begin with it (``MarkedLines``).
+    Raises OSError where the kernel cannot execute it, or the log cannot be made.
     """
     with ExitStack() as stack:
         stack.enter_context(signals)
         tree = stack.enter_context(ProcessTree([signals.sentinel]))
-        return _Watch(tree, signals, BoundedLog(log)).run(executable, words, variables)
+        return _Watch(tree, signals, BoundedLog(log)).run(executable, words, variables, mark)
 
 
 class _Watch:
@@ -71,8 +77,8 @@ class _Watch:
         self._selector = selectors.DefaultSelector()
         self._end = -1
 
-    def run(self, executable: Path, words: Sequence[str], variables: Mapping[str, str]) -> ProgramEnd:
-        self._ports = open_ports()
+    def run(self, executable: Path, words: Sequence[str], variables: Mapping[str, str], mark: str) -> ProgramEnd:
+        self._ports = open_ports(mark)
         for number in self._signals.ignored:
             signal.signal(number, signal.SIG_IGN)  # whoever holds stops has a handler, which a program does not inherit
         floor, began = own_peak_bytes(), time.monotonic()
