@@ -2,6 +2,7 @@
 
     ProvenanceError
     ├── UsageError             an unknown name, a bad setting (exit 2)
+    │   └── NotOwnRun          a run that another key began is to be resumed
     └── NdreproError           could not run (exit 3)
         ├── DataError          the data set is missing, corrupt, or not what its name says
         ├── EnvironmentMissing an interpreter or an environment of the version matrix cannot be had
@@ -36,6 +37,7 @@ __all__ = [
     "MissingExtra",
     "NdreproError",
     "NonFiniteStatistics",
+    "NotOwnRun",
     "PeerLost",
     "RunNotFound",
     "SandboxError",
@@ -44,6 +46,10 @@ __all__ = [
     "from_record",
     "to_record",
 ]
+
+
+class NotOwnRun(UsageError):
+    """A run that another key began is to be resumed: its history would be signed with this machine's."""
 
 
 class NdreproError(ProvenanceError):

@@ -10,20 +10,26 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from dishonest_author import edit_checkpoint, manifest_of, sign_again, verified
+from ledgers import unsigned_line
 from real_runs import Bench
 
 from ndrepro.execution.resumption.checkpoint_record import BoundCheckpoint, CheckpointRecorder
 from ndrepro.execution.resumption.resume_start import choose_start
+from ndrepro.execution.runs.data_check import locate
 from ndrepro.execution.runs.observer import Silent
 from ndrepro.execution.runs.run import Finished, resume
+from ndrepro.execution.studies.job import _resumed
+from ndrepro.execution.studies.launchers import Job
 from ndrepro.protocol.errors import CheckpointError, UsageError
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.project_folders import CODE
+from ndrepro.protocol.study.study import StudyRun
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.trust import TrustPolicy
@@ -90,8 +96,7 @@ def copied(bench: Bench, into: Path) -> tuple[RunFolder, RunsFolder]:
 
 
 def start_of(folder: RunFolder, runs: RunsFolder, bench: Bench) -> tuple[int, tuple[str, ...]]:
-    trust = TrustPolicy.load(bench.options.home)
-    start = choose_start(folder, Ledger(runs.ledger), trust.keys(), trust.own_keys())
+    start = choose_start(folder, Ledger(runs.ledger), TrustPolicy.load(bench.options.home).keys())
     return start.step, start.refused
 
 
@@ -131,6 +136,8 @@ def test_what_a_killed_recorder_left_is_bound(killed: Bench, tmp_path: Path) -> 
     assert start_of(folder, runs, killed)[0] == last - 6, "an entry by a key of the neighbour's own"
     runs.ledger.write_bytes(runs.ledger.read_bytes().replace(b'"event":"checkpoint"', b'"event":"checkpoinT"'))
     assert start_of(folder, runs, killed)[0] == 0, "without its entries nothing is bound"
+    runs.ledger.write_bytes(unsigned_line("checkpoint", folder.root.name, forged, None)[1])
+    assert start_of(folder, runs, killed)[0] == 0, "a ledger of the first format, which anybody can write"
 
 
 def test_a_run_that_was_killed_before_its_first_checkpoint_has_its_request_bound(killed: Bench, tmp_path: Path) -> None:
@@ -214,6 +221,25 @@ def test_a_signed_attempt_is_verified_first(honest: Finished, author: Bench, tmp
     with pytest.raises(ProvenanceError):
         start_of(folder, runs, author)
 
+    TrustPolicy.load(stranger.options.home).add(KeyRing(author.options.home).public_key_pem(), "author")
+    sign_again(folder, author)
+    with pytest.raises(UsageError, match="signed by author: what it has trained would be signed with your key"):
+        start_of(folder, runs, stranger)
+
+
+def test_nobody_signs_the_history_that_another_s_key_bound(killed: Bench, tmp_path: Path) -> None:
+    """Of a killed run too: before, a trusted author's invented history was signed with the key of who resumed it."""
+    folder, runs = copied(killed, tmp_path)
+    colleague = Bench(tmp_path / "colleague")
+    TrustPolicy.load(colleague.options.home).add(KeyRing(killed.options.home).public_key_pem(), "author")
+    before = {path: path.read_bytes() for path in folder.root.rglob("*") if path.is_file()}
+    with pytest.raises(UsageError, match="begun or signed by author"):
+        resume(folder, replace(colleague.options, runs=runs, data=locate(killed.experiment(), None)), Silent())
+    job = Job("s", StudyRun("g", killed.experiment("lenet_nd_4_digits"), "main"), None, folder)
+    assert _resumed(job, replace(colleague.options, runs=runs), Silent()) is None, "a study trains it anew"
+    assert {path: path.read_bytes() for path in folder.root.rglob("*") if path.is_file()} == before
+    assert start_of(folder, runs, killed)[0] >= 12, "the control: its author resumes it"
+
 
 def test_a_complete_run_that_is_damaged_says_so(honest: Finished, author: Bench, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "runs" / "lenet_nd_4_digits" / honest.folder.root.name)
@@ -223,24 +249,3 @@ def test_a_complete_run_that_is_damaged_says_so(honest: Finished, author: Bench,
     folder.weights.unlink()
     with pytest.raises(UsageError, match=r"is complete, but does not verify: present: weights\.safetensors is missing"):
         author.resume(folder)
-
-
-def test_nothing_of_an_attempt_that_another_key_signed_is_taken_over(
-    honest: Finished, author: Bench, tmp_path: Path
-) -> None:
-    """Its results and weights would be signed with the key of whoever resumes it, who never saw them made."""
-    folder = copied_run(honest, author, tmp_path)
-    reviewer = TrustPolicy.load(tmp_path / "reviewer")
-    KeyRing(tmp_path / "reviewer").signer()
-    reviewer.add(KeyRing(author.options.home).public_key_pem(), "author")
-    trust = TrustPolicy.load(tmp_path / "reviewer")
-    start = choose_start(folder, Ledger(folder.root.parents[1] / "ledger.jsonl"), trust.keys(), trust.own_keys())
-    assert start.step == 0 and "another key signed the earlier attempt" in start.refused[0]
-
-
-def copied_run(honest: Finished, author: Bench, into: Path) -> RunFolder:
-    """The author's run, handed in as one that was interrupted."""
-    folder = RunFolder(into / "runs" / "lenet_nd_4_digits" / honest.folder.root.name)
-    shutil.copytree(honest.folder.root, folder.root, ignore=shutil.ignore_patterns(".lock"))
-    sign_again(folder, author, outcome="interrupted")
-    return folder

@@ -98,14 +98,15 @@ class CheckpointRecorder:
 
 def bound_checkpoints(entries: Iterable[Entry]) -> dict[int, BoundCheckpoint]:
     """The checkpoints that entries of a run bind, the last one of each step. Raises ManifestError."""
-    found = (entry for entry in entries if entry.event == CHECKPOINT)
+    # an unsigned one, as in ledgers of earlier releases, may be anybody's
+    found = (entry for entry in entries if entry.event == CHECKPOINT and entry.key)
     bound = (BoundCheckpoint.from_json(Field(entry.fields, "$.fields", ManifestError)) for entry in found)
     return {each.step: each for each in bound}
 
 
 def bound_requests(entries: Iterable[Entry]) -> list[str]:
     """The SHA-256 of request.json as each attempt at a run began with it; none of earlier releases."""
-    return [str(entry.fields[REQUEST]) for entry in entries if REQUEST in entry.fields]
+    return [str(entry.fields[REQUEST]) for entry in entries if REQUEST in entry.fields and entry.key]
 
 
 def _logs(folder: RunFolder, step: int) -> dict[str, tuple[int, str]]:

@@ -5,8 +5,8 @@ recorder was killed, by the ledger, in which its parent bound the request and ev
 up to the checkpoint must be those that were signed, the checkpoint's file too, and the state in it must have its
 recorded digest. A later checkpoint that fails is refused, with the reason, and an earlier one is taken, or the start.
 
-Nothing is taken over from an attempt that another key signed: the resumed run is signed with the own key, results and
-weights of the earlier attempt included, and nobody here saw them made.
+A run of which another trusted key signed an attempt is not resumed, nor anything of it removed: it would be signed with
+the own key, results and weights of the earlier attempt included, and nobody here saw them made.
 """
 
 from __future__ import annotations
@@ -17,20 +17,18 @@ from pathlib import Path
 
 from ndrepro.execution.resumption.checkpoint_record import BoundCheckpoint, bound_checkpoints, bound_requests
 from ndrepro.execution.resumption.recorded_states import checkpoint_state, expect_state
-from ndrepro.protocol.errors import CheckpointError
+from ndrepro.protocol.errors import CheckpointError, NotOwnRun
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.training_state import read_states
 from provenance.attestation.dsse import verify_envelope
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.statement import Statement
+from provenance.attestation.trust import OWN_NAME, TrustedKey
 from provenance.errors import ProvenanceError, StorageError
-from provenance.formats.bounded_read import read_bounded
 from provenance.formats.digest import file_digest
-from provenance.signatures.public_key import PublicKey
 
 _UNBOUND = "nobody signed it with this machine's key: its recorder was killed before, or an earlier release wrote it"
-_OF_ANOTHER = "every checkpoint: another key signed the earlier attempt, whose results this run would vouch for"
 
 
 @dataclass(frozen=True)
@@ -41,22 +39,21 @@ class ResumeStart:
     refused: tuple[str, ...]
 
 
-def choose_start(folder: RunFolder, ledger: Ledger, keys: Sequence[PublicKey], own: Sequence[PublicKey]) -> ResumeStart:
-    """The latest checkpoint of the run that verifies with one of the ``own`` keys, by its manifest or the ledger of the
-    runs; ``keys`` are all that are trusted.
+def choose_start(folder: RunFolder, ledger: Ledger, keys: Sequence[TrustedKey]) -> ResumeStart:
+    """The latest checkpoint of the run that verifies, by its manifest or the ledger of the runs.
 
-    Raises CheckpointError where the request is not the one that was signed, TrustError or EnvelopeError where the
-    signature of an earlier attempt does not hold.
+    ``keys`` are all that are trusted, this machine's own by its name. Raises NotOwnRun for a run that another one of
+    them signed or began, CheckpointError where the request is not the one that was signed, TrustError or EnvelopeError
+    where the signature of an earlier attempt does not hold.
     """
-    manifest = _last_manifest(folder, keys)
+    entries = ledger.entries_of(folder.root.name, keys)
+    writers = [key for key in keys if key.base64 in {entry.key for entry in entries}]
+    _expect_own(folder, writers)
+    manifest = _last_manifest(folder, keys, begun_here=bool(writers))
     bound: Mapping[int, BoundCheckpoint] = {}
     if manifest is not None:
         _expect_request(folder, _artifact(manifest, folder, folder.request))
-        signers = verify_envelope(read_bounded(folder.manifest), keys).signers
-        if not set(signers) <= {key.keyid for key in own}:
-            return ResumeStart(0, (_OF_ANOTHER,) if folder.checkpoint_steps() else ())
     else:
-        entries = ledger.entries_of(folder.root.name, own)
         if requests := bound_requests(entries):
             _expect_request(folder, *requests)
         bound = bound_checkpoints(entries)
@@ -76,8 +73,20 @@ def choose_start(folder: RunFolder, ledger: Ledger, keys: Sequence[PublicKey], o
     return ResumeStart(0, tuple(refused))
 
 
-def _last_manifest(folder: RunFolder, keys: Sequence[PublicKey]) -> Manifest | None:
-    """The manifest of the last attempt; None where its recorder was killed, or there was none."""
+def _expect_own(folder: RunFolder, signers: Sequence[TrustedKey]) -> None:
+    others = ", ".join(dict.fromkeys(key.name for key in signers if key.name != OWN_NAME))
+    if others:
+        raise NotOwnRun(
+            f"{folder.root}: begun or signed by {others}: what it has trained would be signed with your key",
+            "let them resume it, or train it yourself from its start with `ndrepro run`",
+        )
+
+
+def _last_manifest(folder: RunFolder, keys: Sequence[TrustedKey], *, begun_here: bool) -> Manifest | None:
+    """The manifest of the last attempt; None where its recorder was killed, or there was none.
+
+    A colleague may have countersigned a run that was begun here; without its beginning nobody tells who recorded it.
+    """
     path = folder.manifest
     if not path.exists():
         return None
@@ -85,7 +94,11 @@ def _last_manifest(folder: RunFolder, keys: Sequence[PublicKey]) -> Manifest | N
         data = path.read_bytes()
     except OSError as error:
         raise StorageError(f"{path}: cannot be read ({error.strerror})") from None
-    manifest = Statement.from_bytes(verify_envelope(data, keys).payload).manifest
+    verified = verify_envelope(data, keys)
+    signers = [key for key in keys if key.keyid in verified.signers]
+    if not begun_here or not any(key.name == OWN_NAME for key in signers):
+        _expect_own(folder, signers)
+    manifest = Statement.from_bytes(verified.payload).manifest
     if manifest.invocation_id != folder.root.name:
         raise CheckpointError(f"{path}: the manifest of {manifest.invocation_id}", "get the run's own manifest")
     return manifest

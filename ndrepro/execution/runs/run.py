@@ -166,9 +166,9 @@ def resume(folder: RunFolder, options: RunOptions, observer: Observer) -> Finish
 
     It is told in the ledger beside the run, where its beginning is, whatever folder of runs the options name.
 
-    Raises UsageError for a run that is complete, DataError where its data cannot be read, SandboxError for a path of
-    data that is refused, BusyError for one that still runs, CheckpointError, TrustError or EnvelopeError where the
-    earlier attempt does not verify.
+    Raises UsageError for a run that is complete, NotOwnRun for one that another key began, DataError where its data
+    cannot be read, SandboxError for a path of data that is refused, BusyError for one that still runs, CheckpointError,
+    TrustError or EnvelopeError where the earlier attempt does not verify.
     """
     request = Request.from_json(read_json(folder.request))
     if _is_complete(folder):
@@ -198,8 +198,7 @@ def resume(folder: RunFolder, options: RunOptions, observer: Observer) -> Finish
     if request.container is not None:
         here = engines.find(ContainerChoice.recorded(request.container), request.experiment.device)
         request = replace(request, container=here)
-    trust = TrustPolicy.load(options.home)
-    start = choose_start(folder, Ledger(options.runs.ledger), trust.keys(), trust.own_keys())
+    start = choose_start(folder, Ledger(options.runs.ledger), TrustPolicy.load(options.home).keys())
     observer.resuming(start.step, start.refused)
     request = replace(request, data=str(data), resume_step=start.step)
     with StopRequests() as stops:

@@ -32,11 +32,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from ndrepro.execution.runs import run as execution
-from ndrepro.execution.runs.observer import Progress, Silent
+from ndrepro.execution.runs.observer import Observer, Progress, Silent
 from ndrepro.execution.studies.launchers import NOT_STARTED, Began, Ending, Job, Moved, event_line
 from ndrepro.execution.studies.run_locks import Claims
 from ndrepro.execution.studies.run_status import DONE, RUNNING, Survey
-from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.errors import NotOwnRun, UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.image_reference import MAIN
 from ndrepro.protocol.layout import RunFolder, RunsFolder
@@ -92,10 +92,9 @@ def perform(job: Job, options: execution.RunOptions, observer: Reporter, stop: S
     if stop.asked:
         return Ending(NOT_STARTED)
     try:
-        if job.resume is not None:
-            finished = execution.resume(job.resume, options, observer)
-        else:
-            finished = execution.run(job.run.experiment, options, observer)
+        finished = _resumed(job, options, observer) or execution.run(
+            job.run.experiment, options.inside(job.run.environment) if job.resume else options, observer
+        )
     except ProvenanceError as error:
         return Ending("failed" if observer.folder else NOT_STARTED, observer.folder, error=error)
     except OSError as error:
@@ -103,6 +102,14 @@ def perform(job: Job, options: execution.RunOptions, observer: Reporter, stop: S
         return Ending("failed", observer.folder, error=StorageError(f"{where}: {error.strerror}"))
     signed = finished.manifest is not None
     return Ending(finished.outcome, finished.folder, finished.scores, finished.error, signed)
+
+
+def _resumed(job: Job, options: execution.RunOptions, observer: Observer) -> execution.Finished | None:
+    """The run, resumed; None where there is none to resume, or another key began it: then it is left as it is."""
+    try:
+        return None if job.resume is None else execution.resume(job.resume, options, observer)
+    except NotOwnRun:
+        return None
 
 
 def parse(arguments: list[str]) -> tuple[Job, execution.RunOptions, argparse.Namespace]:

@@ -4,7 +4,8 @@
 
 The runs are a study's only state: signed manifests and the ledger show which are complete, their folders where to
 resume. So a study can be started again after any crash, on any day, by anyone with the folder of runs: what is
-complete is skipped, what was interrupted is resumed, what failed is tried once more (``carry_out``).
+complete is skipped, what was interrupted is resumed (what another key began is trained anew), what failed is tried once
+more (``carry_out``).
 """
 
 from __future__ import annotations
