@@ -1,7 +1,7 @@
 """The canonical level's digests, kept in golden/canonical.json, come out on whatever processor this runs.
 
 Every operation of the comparison and two small trainings at every change, also under the limits of ``make test-isa``;
-under each limit of the instruction sets, and the trainings of docs/explanation/determinism.md, among the slow tests.
+under further limits, and the trainings of docs/explanation/determinism.md, among the slow tests.
 """
 
 from __future__ import annotations
@@ -30,11 +30,9 @@ GOLDEN = json.loads((Path(__file__).parent / "golden" / "canonical.json").read_t
 PAGE = ROOT / "docs" / "explanation" / "determinism.md"
 FILES = ("trail", "weights", "metrics")
 SMALL = [run for run in GOLDEN["runs"] if not run["slow"]]
-# The level sets ATEN_CPU_CAPABILITY and MKL_CBWR itself, whatever they are here.
+# Beside those of `make test-isa`. The level sets ATEN_CPU_CAPABILITY and MKL_CBWR itself, whatever they are here.
 LIMITS = (
-    {"ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "OPENBLAS_CORETYPE": "Nehalem"},
     {"ONEDNN_MAX_CPU_ISA": "AVX", "MKL_ENABLE_INSTRUCTIONS": "AVX"},
-    {"ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
     {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE", "MKL_ENABLE_INSTRUCTIONS": "AVX512", "MKL_CBWR": "AVX512"},
 )
 
@@ -76,7 +74,7 @@ def test_every_operation_and_two_trainings_have_their_digests_here(tmp_path: Pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("limits", LIMITS, ids=lambda each: each["ONEDNN_MAX_CPU_ISA"])
-def test_they_are_the_same_under_every_limit_of_the_instruction_sets(limits: dict[str, str], tmp_path: Path) -> None:
+def test_they_are_the_same_under_other_limits_of_the_instruction_sets(limits: dict[str, str], tmp_path: Path) -> None:
     operations, runs = computed(SMALL, tmp_path, limits)
     assert differing(operations) == []
     assert runs == SMALL
@@ -85,6 +83,8 @@ def test_they_are_the_same_under_every_limit_of_the_instruction_sets(limits: dic
 @pytest.mark.slow
 @pytest.mark.parametrize("run", [run for run in GOLDEN["runs"] if run["slow"]], ids=lambda run: run["name"])
 def test_the_trainings_of_the_page_have_theirs(run: dict[str, Any], tmp_path: Path) -> None:
+    if os.environ.get("CI") and run["name"] == "vgg11_nd_2_digits":
+        pytest.skip("two minutes of a core: outside of CI")
     try:
         _, (found,) = computed([run], tmp_path, {})
     except NdreproError as missing:
