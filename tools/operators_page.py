@@ -4,8 +4,9 @@
     python tools/operators_page.py tables docs/findings/data/operators.json docs/findings/operators.md
 
 OUTPUTS holds a folder for each release and limit of the instruction sets, ``2.8.0@avx2``, as ``ndrepro operators
-measure`` leaves it. The document has, for each pair of consecutive releases and each limit, the operations whose bits
-differ; the tables stand in the page between two comments, and a test holds them against the document.
+measure`` leaves it; a release that has no limited one is a patch release, compared with its neighbours alone. The
+document has the operations whose bits differ, for each pair of consecutive releases and each limit; pairs that it has
+already are not compared again. The tables stand in the page between two comments, and a test holds them against it.
 """
 
 from __future__ import annotations
@@ -28,16 +29,20 @@ Row = tuple[str, str, str]
 Document = dict[str, Any]
 
 
-def compare(outputs: Path) -> Document:
+def compare(outputs: Path, before: Document) -> Document:
     """Every pair of consecutive releases under each limit, and the newest under each limit beside itself without."""
-    releases = sorted({each.name.partition("@")[0] for each in outputs.iterdir()}, key=_natural)
-    newest = releases[-1]
+    everything = sorted({each.name.partition("@")[0] for each in outputs.iterdir()}, key=_natural)
+    releases = [each for each in everything if (outputs / f"{each}@{LIMITS[-1]}").is_dir()]
+    newest, between = releases[-1], [each for each in everything if each not in releases]
     pairs = [(f"{a}@{limit}", f"{b}@{limit}") for limit in LIMITS for a, b in pairwise(releases)]
     pairs += [(f"{newest}@native", f"{newest}@{limit}") for limit in LIMITS[1:]]
-    pairs += [(f"{releases[0]}@{limit}", f"{newest}@{limit}") for limit in LIMITS]
-    rows: dict[Row, int] = {}
-    compared: Document = {}
+    pairs += [(f"{a}@native", f"{b}@native") for a, b in pairwise(everything) if {a, b} & {*between}]
+    rows: dict[Row, int] = {tuple(row[:3]): row[3] for row in before.get("operations", [])}
+    known = before.get("compared", {})
+    compared: Document = {f"{a} {b}": known[f"{a} {b}"] for a, b in pairs if f"{a} {b}" in known}
     for first, second in pairs:
+        if f"{first} {second}" in compared:
+            continue
         found = _compared(outputs / first, outputs / second)
         for each in found:
             key = (each.operation, each.direction, each.dtype)
@@ -46,6 +51,7 @@ def compare(outputs: Path) -> Document:
     described = {name: outputs_in(outputs / name) for name in sorted({name for pair in pairs for name in pair})}
     return {
         "releases": releases,
+        "between": between,
         "measured": {name: [each.torch, each.numpy, each.capability] for name, each in described.items()},
         "operations": [[*key, count] for key, count in rows.items()],
         "compared": compared,
@@ -63,7 +69,7 @@ def _cells(row: OperationDifference) -> list[Any]:
 
 def tables(document: Document) -> str:
     """The tables of the page as Markdown."""
-    return "\n".join([*_totals(document), *_limits(document), *_operations(document)])
+    return "\n".join([*_totals(document), *_patches(document), *_limits(document), *_operations(document)])
 
 
 def with_tables(page: str, document: Document) -> str:
@@ -92,6 +98,21 @@ def _count(document: Document, pair: str, dtype: str | None) -> str:
     outputs = sum(row[3] for row in document["operations"] if dtype in (None, row[2]))
     absent = sum(row[5] for row in chosen)
     return f"{sum(row[3] for row in chosen)} of {outputs - absent}"
+
+
+def _patches(document: Document) -> Iterator[str]:
+    if not document["between"]:
+        return
+    yield "### Patch releases between them\n"
+    yield "Where a minor version changed something, without a limit: which patch release did.\n"
+    yield "| from | to | outputs that differ | operations |"
+    yield "| --- | --- | ---: | --- |"
+    for first, second in pairwise(sorted([*document["releases"], *document["between"]], key=_natural)):
+        pair = f"{first}@native {second}@native"
+        if {first, second} & {*document["between"]}:
+            names = dict.fromkeys(row[0] for row in document["compared"][pair] if row[3])
+            yield f"| {first} | {second} | {_count(document, pair, None)} | {', '.join(names) or 'none'} |"
+    yield ""
 
 
 def _limits(document: Document) -> Iterator[str]:
@@ -154,7 +175,8 @@ def main(words: list[str]) -> None:
     """See the module."""
     what, source, target = words[0], Path(words[1]), Path(words[2])
     if what == "compare":
-        target.write_text(json.dumps(compare(source), separators=(",", ":")) + "\n", encoding="utf-8")
+        before = json.loads(target.read_text(encoding="utf-8")) if target.is_file() else {}
+        target.write_text(json.dumps(compare(source, before), separators=(",", ":")) + "\n", encoding="utf-8")
     else:
         document = json.loads(source.read_text(encoding="utf-8"))
         target.write_text(with_tables(target.read_text(encoding="utf-8"), document), encoding="utf-8")
