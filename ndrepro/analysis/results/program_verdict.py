@@ -304,26 +304,28 @@ def _compare_trails(then: RunFolder, now: RunFolder, limits: Tolerance) -> tuple
         steps += found.compared
         same = same and found.identical
         first = first or found.divergence
+        if {found.compared} != set(found.lengths):  # what only one of them has was not compared
+            words = f"{found.lengths[0]} steps then, {found.lengths[1]} now, {found.compared} of both"
+            return _Part("trail", len(before), False, False, words), first, largest, steps
         if found.divergence is not None:
             largest = max(largest, _loss_difference(a, b))
-        elif not found.identical:
-            words = f"{found.lengths[0]} steps then, {found.lengths[1]} now"
-            return _Part("trail", len(before), False, False, words), first, largest, steps
     if same:
         return _Part("trail", steps, True, True, f"{plural(steps, 'step')} equal bit for bit"), None, 0.0, steps
     where = "" if first is None else f"bits differ from step {first.step} ({_some(first.tensors) or 'the loss alone'})"
-    evidence = f"{where}; losses by at most {largest:.2g} (relative)"
-    return _Part("trail", steps, False, largest <= limits.loss, evidence), first, largest, steps
+    distance = f"losses by at most {largest:.2g} (relative)" if largest < math.inf else "losses cannot be compared"
+    return _Part("trail", steps, False, largest <= limits.loss, f"{where}; {distance}"), first, largest, steps
 
 
 def _loss_difference(first: Trail, second: Trail) -> float:
-    """The largest relative difference of the losses of steps that both have; 0 where no loss was seen."""
+    """The largest relative difference of the losses of steps that both have; infinity where no loss was seen."""
     import numpy as np
 
     a, b = (np.ascontiguousarray(rows[:, 1]).view(np.float64) for rows in shared_records(first, second))
     with np.errstate(all="ignore"):
         spans = np.abs(a - b) / np.maximum(np.abs(a), np.abs(b))
     spans[(a == b) | (np.isnan(a) & np.isnan(b))] = 0.0
+    if not ((a != 0) & np.isfinite(a)).any():  # nothing but hashes, of which none is near another
+        return math.inf
     return float(np.max(np.nan_to_num(spans, nan=math.inf), initial=0.0))
 
 

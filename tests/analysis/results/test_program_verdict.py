@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,14 +24,15 @@ A, B = "a" * 64, "b" * 64
 
 
 def side(
-    root: Path, name: str, *, code: Any = 0, outputs: Any = None, rows: Any = (), losses: Any = None
+    root: Path, name: str, *, code: Any = 0, outputs: Any = None, rows: Any = (), losses: Any = None, salt: int = 0
 ) -> ProgramResults:
-    """What a run left; ``losses`` make a trail whose weights are determined by them."""
+    """What a run left; ``losses`` make a trail whose weights are determined by them and by ``salt``."""
     folder = RunFolder(root / name)
     if losses is not None:
         folder.trails.mkdir(parents=True)
         with TrailWriter(folder.trails / "trail-7-1700000000-0.bin", [TensorName("weight", (2,), "float32")]) as trail:
-            records = [(step, float_bits(loss), hash(loss) & 0xFFFF) for step, loss in enumerate(losses)]
+            weights = [float_bits(loss) % 65_521 ^ salt for loss in losses]
+            records = [(step, float_bits(loss), weights[step]) for step, loss in enumerate(losses)]
             trail.append(np.array(records, dtype=np.uint64))
     return ProgramResults(folder, code, outputs or {}, tuple(rows))
 
@@ -170,6 +172,21 @@ UNDECIDED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "fewer rows": ({"rows": rows(LOSSES)}, {"rows": rows(LOSSES[:2])}, "4 rows then, 2 now"),
     "text instead of a number": ({"rows": [{"loss": 1.0}]}, {"rows": [{"loss": "nan"}]}, "loss"),
     "fewer steps": ({"losses": LOSSES}, {"losses": LOSSES[:2]}, "4 steps then, 2 now"),
+    "steps that nobody trained, near the others": (
+        {"losses": (*(loss * 1.00001 for loss in LOSSES), 0.01)},
+        {"losses": LOSSES},
+        "5 steps then, 4 now",
+    ),
+    "other weights, and no loss": (
+        {"losses": (0.0, 0.0)},
+        {"losses": (0.0, 0.0), "salt": 7},
+        "losses cannot be compared",
+    ),
+    "other weights, and losses that are none": (
+        {"losses": (0.0, math.nan)},
+        {"losses": (0.0, math.nan), "salt": 7},
+        "losses cannot be compared",
+    ),
     "no trail": ({"losses": LOSSES}, {}, "1 trail then, 0 now"),
 }
 
