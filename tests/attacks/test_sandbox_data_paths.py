@@ -18,6 +18,7 @@ import pytest
 from compared_runs import manifest
 from dishonest_author import planned
 
+from ndrepro.execution.own_sources.network_files import with_source
 from ndrepro.execution.reproduce.reexecute import Original
 from ndrepro.execution.reproduce.step_replay import request_of
 from ndrepro.execution.runs.observer import Silent
@@ -245,6 +246,19 @@ def test_a_run_is_not_resumed_in_somebody_else_s_image(tmp_path: Path) -> None:
     Ledger(runs.ledger).append("begun", folder.root.name, KeyRing(home).signer())
     with pytest.raises(DataError):  # the control: an own run gets further
         resume(folder, options, Silent())
+
+
+def test_a_network_of_somebody_else_s_is_not_executed_to_resume_a_run(tmp_path: Path) -> None:
+    home, runs, ran = tmp_path / "home", RunsFolder(tmp_path / "imported"), tmp_path / "ran"
+    folder = runs.run("nets.Net_bn_1_digits", "20261121T101500Z-aaaaaa")
+    folder.network.mkdir(parents=True)
+    (folder.network / "nets.py").write_text(f"open({str(ran)!r}, 'w')\ndef Net(num_classes): pass\n")
+    experiment = Experiment.from_name("nets:Net_bn_1_digits")
+    experiment = with_source(experiment, folder.network)[0]
+    write_json(folder.request, Request(experiment, "digits.csv.gz").to_json())
+    with pytest.raises(UsageError, match="its network is somebody else's code"):
+        resume(folder, RunOptions(runs, home, data=None), Silent())
+    assert not ran.exists()
 
 
 def test_bundled_data_are_the_reviewers(tmp_path: Path) -> None:

@@ -185,6 +185,12 @@ def resume(folder: RunFolder, options: RunOptions, observer: Observer) -> Finish
     if options.runs.root.absolute() != beside:
         options = replace(options, runs=RunsFolder(beside))
     if is_own_network(request.experiment.arch):
+        if not _is_own(folder, options):
+            raise UsageError(
+                f"{folder.root}: its network is somebody else's code, and would run with all your rights",
+                "train it yourself from its source with `ndrepro run`; a complete run is repeated in a sandbox with "
+                "`ndrepro reproduce`",
+            )
         with_source(request.experiment, folder.network)
     if request.container is None:
         _check_trainer(request.experiment, request.environment)
