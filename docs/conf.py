@@ -18,6 +18,8 @@ exclude_patterns = ["runs"]
 myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence"]
 highlight_language = "text"
+# options are written --so
+smartquotes = False
 
 html_theme = "furo"
 html_static_path = ["_static"]

@@ -52,7 +52,7 @@ def command_groups() -> str:
 def _overview(found: list[tuple[str, Command]]) -> str:
     """A table of commands: name with a link, and one line."""
     rows = [f"| [`{name}`](#{_anchor(name)}) | {each.get_short_help_str(200)} |" for name, each in found]
-    return "\n".join(["| command | |", "| --- | --- |", *rows])
+    return "\n".join(["| command | what it does |", "| --- | --- |", *rows])
 
 
 def _anchor(title: str) -> str:
