@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 
 import pytest
+from browser import Browser
 from docs_site import commands
 from docs_site.sphinx_events import site_page
 from recorded_runs import ROOT
 
 DOCS = ROOT / "docs"
+LOOKED_AT = ("index.html", "tutorial.html", "reference/commands.html", "reference/settings.html", "findings/seeds.html")
+# what WCAG 2.2 asks at level AA
+TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
 
 def build(source: Path, target: Path) -> subprocess.CompletedProcess[str]:
@@ -55,3 +60,19 @@ def test_links_to_folders_and_runbooks_are_right_in_the_site() -> None:
 def test_every_page_lies_in_the_folder_of_its_kind() -> None:
     assert {path.name for path in DOCS.glob("*.md")} == {"index.md", "tutorial.md", "contributing.md"}
     assert all(len(list((DOCS / kind).iterdir())) <= 15 for kind in ("how-to", "reference", "explanation", "findings"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, False)])
+def test_pages_are_accessible_and_fit(site: Path, width: int, dark: bool, tmp_path: Path) -> None:
+    script = (resources.files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8")
+    violations = f"axe.run({{runOnly: {TAGS}}}).then((found) => found.violations.map((v) => [v.id, v.nodes[0].html]))"
+    with Browser.open(tmp_path) as browser:
+        browser.look(width, dark=dark)
+        for name in LOOKED_AT:
+            browser.go(site / name)
+            browser.ask(f"{script}; 1")
+            assert browser.ask(violations) == [], name
+            assert browser.ask("document.documentElement.scrollWidth") <= width, name
+            browser.picture(ROOT / "build" / "screenshots" / f"site-{Path(name).stem}-{width}{'-dark' * dark}.png")
+        assert browser.requests == []
