@@ -1,6 +1,6 @@
 """Commands run on a real pseudo-terminal, and what the screen shows in the end, as an SVG.
 
-Every line of the picture appears at the moment at which it appeared on the terminal, pauses shortened; where the reader
+Every line of the picture, faint before, appears at the moment at which it appeared on the terminal, pauses shortened; where the reader
 wishes no motion, or animations are not supported, all of it is there at once.
 """
 
@@ -25,7 +25,7 @@ from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
 # seconds that a pause on the terminal takes in the picture, at most
-LONGEST_PAUSE = 0.35
+LONGEST_PAUSE = 0.25
 _DIM = ["#484f58", "#ff7b72", "#56d364", "#e3b341", "#79c0ff", "#d2a8ff", "#56d4dd", "#b1bac4"]
 _BRIGHT = ["#8b949e", "#ffa198", "#7ee787", "#f0c674", "#a5d6ff", "#e2c5ff", "#b3f0ff", "#f0f6fc"]
 _THEME = TerminalTheme(
@@ -40,7 +40,7 @@ _FORMAT = """<svg class="rich-terminal" viewBox="0 0 {width} @HEIGHT@" xmlns="ht
 <style>
 .{unique_id}-matrix {{ font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace;
  font-size: {char_height}px; line-height: {line_height}px; }}
-@keyframes appear {{ from {{ opacity: 0 }} to {{ opacity: 1 }} }}
+@keyframes appear {{ from {{ opacity: .25 }} to {{ opacity: 1 }} }}
 @media (prefers-reduced-motion: no-preference) {{ .{unique_id}-matrix text {{ animation: appear .05s both; }} }}
 {styles}
 </style>
