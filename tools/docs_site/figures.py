@@ -1,8 +1,9 @@
 """Makes the terminal recordings and the report's screenshot in docs/figures again, from real runs.
 
-    python tools/docs_site/figures.py [run] [diff] [record] [report]
+    python tools/docs_site/figures.py [run] [diff] [report]
 
-Without a name all of them, a few minutes on two cores. Needs chromium for the report.
+Without a name all of them, a few minutes on two cores. Needs chromium for the report. The runs have the code of the
+commit that is checked out, from a clone, whatever is edited meanwhile.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ def variables(folder: Path) -> dict[str, str]:
     path = f"{ROOT / '.venv' / 'bin'}:{os.environ.get('PATH', '/usr/bin:/bin')}"
     return {
         "PATH": path,
+        "PYTHONPATH": str(folder / "checkout"),
         "HOME": str(folder),
         "NDREPRO_HOME": str(folder / "keys"),
         "TERM": "xterm-256color",
@@ -87,6 +89,7 @@ def main(names: list[str]) -> int:
         return 2
     for name in names or SCENES:
         with tempfile.TemporaryDirectory() as folder:
+            subprocess.run(["git", "clone", "--quiet", str(ROOT), f"{folder}/checkout"], check=True)
             SCENES[name](Path(folder))
     return 0
 
