@@ -1,7 +1,7 @@
 """Commands run on a real pseudo-terminal, and what the screen shows in the end, as an SVG.
 
-Every line of the picture, faint before, appears at the moment at which it appeared on the terminal, pauses shortened; where the reader
-wishes no motion, or animations are not supported, all of it is there at once.
+Every line of the picture, faint before, appears at the moment at which it appeared on the terminal, pauses shortened.
+Where the reader wishes no motion, or animations are not supported, all of it is there at once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``ndrepro run``: train, record, sign; or go on with a run that was cut off."""
+"""``ndrepro run``: train, record, sign; or resume an interrupted run."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def chosen_settings(pairs: list[str], **named: str | None) -> dict[str, str]:
 def _error(finished: Finished, word: str) -> dict[str, Any]:
     """Why a run is not complete, and how to go on; ``word`` is what to type for it."""
     error = finished.error or TrainingFailed(f"{finished.outcome} before the run was complete")
-    cure = error.cure or f"go on with `{terminal.program()} run --resume {word}`"
+    cure = error.cure or f"resume it with `{terminal.program()} run --resume {word}`"
     return {**output.record_of(type(error)(error.message, cure)), "exit_code": output.COULD_NOT}
 
 

@@ -358,7 +358,9 @@ def _error(outcome: Outcome, again: _Again) -> dict[str, Any] | None:
         message = f"{name} stopped with {left} of {total} runs not done: {record['message']}"
         return {**record, "message": message, "exit_code": output.COULD_NOT}
     if outcome.interrupted and not outcome.complete:
-        stopped = NdreproError(f"{name} was interrupted, {left} of {total} runs not done", f"go on with `{command}`")
+        stopped = NdreproError(
+            f"{name} was interrupted, {left} of {total} runs not done", f"resume it with `{command}`"
+        )
         return {**output.record_of(stopped), "exit_code": output.COULD_NOT}
     if outcome.complete:
         return None
