@@ -32,6 +32,14 @@ def test_every_release_was_measured_under_every_limit() -> None:
         assert DOCUMENT["measured"][f"{release}@native"][0].startswith(release)
 
 
+def test_patch_releases_after_the_first_changed_nothing() -> None:
+    between = sorted(DOCUMENT["between"], key=lambda each: [int(part) for part in each.split(".")])
+    later = [each for each in (*between, *DOCUMENT["releases"]) if not each.endswith(".0")]
+    pairs = [pair for pair in DOCUMENT["compared"] if set(re.findall(r"[\d.]+(?=@)", pair)) & {*between}]
+    quiet = [pair for pair in pairs if pair.split()[1].partition("@")[0] in later]
+    assert len(quiet) > 3 and not any(row[3] for pair in quiet for row in DOCUMENT["compared"][pair])
+
+
 def test_every_number_of_the_text_is_in_the_document() -> None:
     """The findings name operation, release and distance: `softmax backward float32 2.8.0: 762`."""
     text = PAGE.partition("## What was found")[2].partition(START)[0]
