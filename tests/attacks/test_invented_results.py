@@ -73,10 +73,11 @@ def outputs(run: ScriptRun, path: str, content: bytes | None, **changes: Any) ->
                 file.update(size=len(content), sha256=bytes_digest(content))
     folder.outputs.write_bytes(canonical_bytes(document))
     digest = {"sha256": bytes_digest(folder.outputs.read_bytes())}
+    listed = {"files": document["files"], "count": len(document["files"])}
     sign_again(
         run,
         byproducts=tuple(
-            replace(item, digest=digest, annotations={**(item.annotations or {}), "files": document["files"]})
+            replace(item, digest=digest, annotations={**(item.annotations or {}), **listed})
             if item.name == "outputs"
             else item
             for item in run.manifest.byproducts
@@ -122,6 +123,16 @@ def verdict(then: ScriptRun, now: ScriptRun) -> str:
 
 def test_the_honest_run_is_identical_to_its_repetition(honest: ScriptRun) -> None:
     assert verdict(honest, honest) == "identical"
+
+
+def test_an_output_that_is_listed_twice_does_not_verify(forged: ScriptRun) -> None:
+    """One entry would be shown, and the other compared."""
+    twice = json.loads(RunFolder(forged.folder).outputs.read_text())
+    twice["files"].append({**twice["files"][-1], "how": "new"})
+    RunFolder(forged.folder).outputs.write_bytes(canonical_bytes(twice))
+    outputs(forged, "nothing", None)
+    failure = verify(forged.folder, trust=TrustPolicy.load(forged.home), extra_checks=checks_of).failure
+    assert failure is not None and failure.name == "files" and "comes twice" in failure.message
 
 
 @pytest.mark.parametrize("lie", LIES)

@@ -49,6 +49,7 @@ from provenance.formats.bounded_read import LOG_BYTES, read_bounded
 from provenance.formats.digest import bytes_digest
 from provenance.formats.metrics_log import read_scalars
 from provenance.formats.trail import Divergence, Trail, compare, shared_records
+from provenance.recording.script_record import ScriptRecord
 
 # every word of the name of a metric of the clock is one of these two kinds, and at least one is of the first
 _CLOCK = re.compile(
@@ -64,6 +65,7 @@ _PER_SECOND = re.compile(r"(?:/|per[ _]?)s(?:ec)?$")
 _NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?(?![\w.])")
 _TEXT_BYTES = 8 << 20
 _SHOWN = 3
+Rows = Sequence[Mapping[str, Any]]
 # the member that says which log a row of metrics is from
 _FILE = "file"
 # of an output that was declared and that the program did not write
@@ -76,7 +78,7 @@ class ProgramResults:
 
     ``outputs`` have the SHA-256, or ``None`` where it is not known; ``unwritten`` are likewise those that were declared
     and are said not to have been written. Copies of outputs are below the folder ``copies``, by their paths. ``python``
-    is the version that ran, "" for none.
+    is the version that ran, "" for none; ``notes`` are the facts that a script noted.
     """
 
     folder: RunFolder
@@ -86,6 +88,7 @@ class ProgramResults:
     python: str = ""
     unwritten: Mapping[str, str | None] = field(default_factory=dict)
     copies: Path = Path()
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of_program(cls, folder: RunFolder, manifest: Manifest) -> ProgramResults:
@@ -100,7 +103,8 @@ class ProgramResults:
     def of_script(cls, folder: RunFolder, manifest: Manifest) -> ProgramResults:
         """A run of ``ndrepro.record``, whose outputs are its artifacts."""
         kept = {item.path: item.sha256 for item in manifest.artifacts if item.path.startswith("artifacts/")}
-        return cls(folder, manifest.exit_code, kept, _rows(folder.metrics), copies=folder.root)
+        notes = ScriptRecord.of(manifest).notes
+        return cls(folder, manifest.exit_code, kept, _rows(folder.metrics), copies=folder.root, notes=notes)
 
 
 @dataclass(frozen=True)
@@ -134,13 +138,16 @@ def judge_program(
     """
     tolerance = limits or Tolerance()
     ending = claim("exit code", then.exit_code == now.exit_code, f"{then.exit_code} then, {now.exit_code} now")
-    outputs, metrics = _compare_outputs(then, now, tolerance), _compare_metrics(then, now, tolerance)
+    outputs = _compare_outputs(then, now, tolerance)
+    metrics = _compare_rows("metrics", "row", then.rows, now.rows, tolerance)
+    notes = _compare_rows("notes", "set", [then.notes] if then.notes else [], [now.notes], tolerance)
     trail, divergence, largest, steps = _compare_trails(then.folder, now.folder, tolerance)
-    verdict, because = _verdict(ending, outputs, metrics, trail, "" if whole else inputs.evidence)
+    verdict, because = _verdict(ending, outputs, metrics, notes, trail, "" if whole else inputs.evidence)
     if inputs.status == FLAGGED:  # equal results are those of whatever it read
         verdict, because = UNDECIDED, f"inputs: {inputs.evidence}"
-    parts = (part.as_claim() for part in (outputs, metrics, trail))
-    aside = [f"{part.name}: {_some(part.aside)}" for part in (outputs, metrics) if part.aside]
+    compared = (outputs, metrics, *((notes,) if then.notes else ()), trail)
+    parts = (part.as_claim() for part in compared)
+    aside = [f"{part.name}: {_some(part.aside)}" for part in compared if part.aside]
     left_out = (claim("left out of the comparison", None, "; ".join(aside)),) if aside else ()
     return Judgement(
         verdict=verdict,
@@ -155,14 +162,16 @@ def judge_program(
     )
 
 
-def _verdict(ending: ClaimCheck, outputs: _Part, metrics: _Part, trail: _Part, missing: str) -> tuple[str, str]:
-    compared = [part for part in (outputs, metrics, trail) if part.compared]
+def _verdict(
+    ending: ClaimCheck, outputs: _Part, metrics: _Part, notes: _Part, trail: _Part, missing: str
+) -> tuple[str, str]:
+    compared = [part for part in (outputs, metrics, notes, trail) if part.compared]
     if ending.status == FAILED:
         return UNDECIDED, f"it ended with another exit code: {ending.evidence}"
     if not compared:
         return UNDECIDED, "it left nothing that can be compared: no outputs, metrics or trail"
     if all(part.same for part in compared):
-        aside = [name for part in (outputs, metrics) for name in part.aside]
+        aside = [name for part in (outputs, metrics, notes) for name in part.aside]
         rest = f"; not compared: {_some(aside)}" if aside else ""
         return IDENTICAL, f"{', '.join(part.name for part in compared)}: all equal bit for bit{rest}"
     if missing:
@@ -240,16 +249,16 @@ def _text(side: ProgramResults, path: str) -> str | None:
         return None
 
 
-def _compare_metrics(then: ProgramResults, now: ProgramResults, limits: Tolerance) -> _Part:
+def _compare_rows(what: str, noun: str, then: Rows, now: Rows, limits: Tolerance) -> _Part:
     """Rows in their order, column by column; those of the clock that differ are left aside."""
-    if not then.rows:
-        return _Part("metrics", 0, False, False, "none were recorded")
-    if len(then.rows) != len(now.rows):
-        return _Part("metrics", len(then.rows), False, False, f"{len(then.rows)} rows then, {len(now.rows)} now")
-    columns = {name for row in (*then.rows, *now.rows) for name in row}
+    if not then:
+        return _Part(what, 0, False, False, "none were recorded")
+    if len(then) != len(now):
+        return _Part(what, len(then), False, False, f"{plural(len(then), noun)} then, {len(now)} now")
+    columns = {name for row in (*then, *now) for name in row}
     differ: dict[str, float] = {}
     clock: set[str] = set()
-    for before, after in zip(then.rows, now.rows, strict=True):
+    for before, after in zip(then, now, strict=True):
         for name in columns:
             distance = _distance(before.get(name), after.get(name))
             if distance and _is_of_the_clock(name) and before.get(name) is not None and after.get(name) is not None:
@@ -258,12 +267,12 @@ def _compare_metrics(then: ProgramResults, now: ProgramResults, limits: Toleranc
                 differ[name] = max(differ.get(name, 0.0), distance)
     aside, words = tuple(sorted(clock)), f"; not compared: {_some(sorted(clock))}" if clock else ""
     if columns <= clock | {_FILE}:
-        return _Part("metrics", 0, False, False, f"none but those of the clock were recorded{words}", aside)
+        return _Part(what, 0, False, False, f"none but those of the clock were recorded{words}", aside)
     if not differ:
-        return _Part("metrics", len(then.rows), True, True, f"{plural(len(then.rows), 'row')} equal{words}", aside)
+        return _Part(what, len(then), True, True, f"{plural(len(then), noun)} equal{words}", aside)
     largest = max(differ, key=lambda name: differ[name])
     evidence = f"{_some(sorted(differ))} differ, by at most {differ[largest]:.2g} (relative, {largest}){words}"
-    return _Part("metrics", len(then.rows), False, differ[largest] <= limits.epoch_loss, evidence, aside)
+    return _Part(what, len(then), False, differ[largest] <= limits.epoch_loss, evidence, aside)
 
 
 def _is_of_the_clock(name: str) -> bool:

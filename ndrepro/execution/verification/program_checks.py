@@ -106,6 +106,9 @@ def _listed(name: str, path: Path, resource: Resource | None) -> list[Mapping[st
     expect_equal(f"{name}.files", described.get("files"), found[:LISTED])
     expect_equal(f"{name}.count", described.get("count"), len(found))
     listed: list[Mapping[str, Any]] = found
+    paths = [file.get("path") for file in listed]
+    if name == OUTPUTS and len(set(paths)) < len(paths):  # one to show, and another to compare
+        raise ManifestError(f"{path.name}: a path comes twice", _ASK)
     return listed
 
 

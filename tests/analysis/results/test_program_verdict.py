@@ -162,6 +162,14 @@ def test_equal_steps_with_other_metrics_are_inconsistent(tmp_path: Path) -> None
     assert found.verdict == "inconsistent" and "accuracy" in found.because
 
 
+def test_what_a_script_noted_is_compared(tmp_path: Path) -> None:
+    made = (side(tmp_path, name, outputs={"o": A}) for name in ("then", "now"))
+    then, now = (replace(each, notes={"accuracy": 0.51, "seconds": 3 + place}) for place, each in enumerate(made))
+    assert judged(then, now).because == "outputs, notes: all equal bit for bit; not compared: seconds"
+    lie = replace(then, notes={"accuracy": 0.99, "seconds": 3})
+    assert judged(lie, now).verdict == judged(lie, replace(now, notes={})).verdict == "undecided"
+
+
 UNDECIDED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "another exit code": ({"outputs": {"o": A}}, {"outputs": {"o": A}, "code": 1}, "another exit code: 0 then, 1 now"),
     "nothing to compare": ({}, {}, "nothing that can be compared"),
