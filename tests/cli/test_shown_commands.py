@@ -69,6 +69,14 @@ def test_the_readme_fits_a_screen_and_shows_its_pictures() -> None:
     assert links == []
 
 
+def test_the_readmes_result_is_what_the_recording_shows() -> None:
+    svg = (ROOT / "docs" / "figures" / "terminal-diff.svg").read_text(encoding="utf-8")
+    recorded = " ".join(re.sub(r"<[^>]+>", " ", svg).replace("&#160;", " ").split())
+    claim = README.partition("**One thread instead of two.**")[2].partition("**")[0]
+    numbers = re.findall(r"\d+(?:\.\d+)?(?:e-\d+| %)", claim)
+    assert len(numbers) == 3 and [number for number in numbers if number not in recorded] == []
+
+
 def test_the_pages_have_every_method_level_and_exit_code() -> None:
     page = (ROOT / "docs" / "how-to" / "run.md").read_text(encoding="utf-8")
     assert [name for name in (*METHODS, *LEVELS) if f"`{name}`" not in page] == []
