@@ -27,7 +27,10 @@ BATCHES = {
     "resnet18": 16, "resnext29": 8, "pnasnet18": 8, "dpn92": 4, "efficientnet": 16,
 }  # fmt: skip
 # how many times as fast as the reference layer's a step has to be
-PROMISED = {"resnet18d": 2.5, "densenet121": 2.5, "vgg16": 1.8, "mobilenetv2": 1.25}
+PROMISED = {
+    "resnet18d": 2.5, "densenet121": 2.5, "vgg16": 1.8, "mobilenetv2": 1.25, "preact18": 2.0, "senet18": 2.0,
+    "resnet18": 2.0, "pnasnet18": 1.2, "dpn92": 1.2,
+}  # fmt: skip
 
 
 def faster(arch: str, rounds: int = 3) -> Result:
@@ -137,17 +140,20 @@ def main() -> None:
     chosen = parser.parse_args()
     clock = time.perf_counter if chosen.wall else time.process_time
     document = {}
+    gains = []
     for arch in chosen.arch or BATCHES:
         times = step_times(arch, BATCHES[arch], chosen.rounds, chosen.threads, chosen.released, clock)
         medians = {side: statistics.median(values) for side, values in times.items()}
         document[arch] = {"images": BATCHES[arch], "threads": chosen.threads, "seconds": times}
         spread = [slow / fast for slow, fast in zip(times["reference"], times["fast"], strict=True)]
-        line = f"{arch:12} batch {BATCHES[arch]:3}  reference/fast {medians['reference'] / medians['fast']:.2f} "
+        gains.append(medians["reference"] / medians["fast"])
+        line = f"{arch:12} batch {BATCHES[arch]:3}  reference/fast {gains[-1]:.2f} "
         line += f"({min(spread):.2f} to {max(spread):.2f}, n={len(spread)})"
         if "released" in medians:
             line += f"  released/fast {medians['released'] / medians['fast']:.2f}"
         nd = [f"{side} {medians[side] / medians['bn']:.1f}" for side in medians if side != "bn"]
         print(f"{line}  ND/BN: {', '.join(nd)}", flush=True)
+    print(f"geometric mean of {len(gains)}: {statistics.geometric_mean(gains):.2f}", flush=True)
     if chosen.json:
         chosen.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 

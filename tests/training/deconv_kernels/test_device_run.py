@@ -1,4 +1,6 @@
-"""The prepared run on a GPU refuses to measure without one, and its parts work: rehearsed on a CPU."""
+"""The prepared run on a GPU refuses to measure without one, and its parts work: rehearsed on a CPU. So does the
+measurement of a whole run, which trains, records and evaluates.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import gpu
+from benchmarks import gpu, whole_run
 
 
 def test_without_a_gpu_nothing_is_measured(
@@ -31,3 +33,9 @@ def test_a_rehearsal_goes_through_every_part_and_says_what_it_is(tmp_path: Path)
 def test_no_part_starts_when_time_is_up(tmp_path: Path) -> None:
     assert gpu.main(["--rehearse", "--arch", "lenet", "--out", str(tmp_path), "--minutes", "-1"]) == 0
     assert not (tmp_path / "gpu.json").exists()
+
+
+def test_a_whole_run_is_measured_against_its_bare_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(whole_run.SIZES, "lenet_nd_1", (8, 5))
+    row = whole_run.whole_run("lenet_nd_1", rounds=1, threads=torch.get_num_threads())
+    assert row.n == 1 and row.limit == pytest.approx(1 / 0.95) and row.median != 0  # no time is asserted
