@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from importlib import resources
@@ -41,6 +42,15 @@ def test_it_has_every_page_and_every_command(site: Path) -> None:
     names = [name for name, _ in commands.all_commands(commands.root())]
     assert len(names) > 35 and [name for name in names if f'id="{name.replace(" ", "-")}"' not in reference] == []
     assert "Signed manifests" not in reference  # the control: not everything is in it
+
+
+def test_every_command_has_its_options_and_an_example() -> None:
+    sections = re.split(r"(?m)^(?=#{2,3} )", f"{commands.single_commands()}\n{commands.command_groups()}\n")
+    shown = {part.partition("\n")[0].lstrip("# "): part for part in sections}
+    for name, command in commands.all_commands(commands.root()):
+        assert f"```sh\n{name}" in shown[name], f"{name} has no example"
+        options = {each.opts[0] for each in command.params if each.name != "help" and not each.hidden}
+        assert [option for option in options if option.startswith("-") and option not in shown[name]] == []
 
 
 def test_a_link_to_nothing_breaks_the_build(tmp_path: Path) -> None:

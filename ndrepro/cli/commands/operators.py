@@ -39,7 +39,9 @@ def compare(
     Operations are those of the studies' networks and of transformers, in float32, float64 and bfloat16, forward and
     backward, on fixed inputs, with one thread. Exit 0 where all bits are equal, 1 where some are not.
 
-    For example: `ndrepro operators compare torch-2.4.1 torch-2.8.0`, or `… main main@avx2`.
+    An environment may be limited to instruction sets, as main@avx2.
+
+    Example: ndrepro operators compare torch-2.4.1 torch-2.8.0
     """
     from ndrepro.analysis.comparison.operator_differences import by_operation, compare_outputs
     from ndrepro.execution.operators.measurement import Source, measure, outputs_in
@@ -70,10 +72,13 @@ def compare(
 def measure(
     environment: Annotated[str, typer.Argument(metavar="ENV", show_default=False, help=_ENV)],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FOLDER", help="Where to write the outputs; made anew.")],
+    as_json: options.Json = False,
 ) -> int:
     """Compute the operations of networks in an environment and keep every output, to compare later.
 
-    For example: `ndrepro operators measure torch-2.8.0 -o outputs/2.8.0`, about 150 MB.
+    It takes about 150 MB.
+
+    Example: ndrepro operators measure torch-2.8.0 -o outputs/2.8.0
     """
     from ndrepro.execution.operators.measurement import Source, measure, outputs_in
 
@@ -83,6 +88,11 @@ def measure(
     if source.is_folder:
         raise UsageError(f"{environment}: it holds outputs already", "name an environment")
     found = outputs_in(measure(source, out))
+    if as_json:
+        output.print_json(
+            {**_described(source.label, found), "outputs": len(found.outputs), "out": str(out.absolute())}
+        )
+        return output.DONE
     terminal.write_line(f"{source.label}: torch {found.torch}, {plural(len(found.outputs), 'output')} in {out}")
     return output.DONE
 
