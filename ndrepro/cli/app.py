@@ -35,6 +35,7 @@ from ndrepro.cli.commands import (
     study,
     study_workflows,
     verify,
+    watch,
 )
 from ndrepro.cli.commands.record_options import own_words
 from ndrepro.cli.display import output, terminal
@@ -138,6 +139,7 @@ app.command(
 app.command("verify", short_help="Verify a run: signature, files, ledger.")(verify.verify)
 app.command("show", short_help="Show a run on one screen.")(show.show)
 app.command("list", short_help="List the runs, latest last.")(list_runs.list_runs)
+app.command("watch", short_help="Watch runs while they run.")(watch.watch)
 app.command("settings", short_help="Explain the settings of an experiment.")(settings.settings)
 app.command("reproduce", short_help="Re-execute a run and sign a verdict.")(reproduce.reproduce)
 app.command("diff", short_help="Show where two runs diverge, and why.")(diff.diff)

@@ -135,6 +135,17 @@ class Trail:
         with open(self._opened(), "rb") as stream:
             return np.memmap(stream, dtype="<u8", mode="r", offset=self._offset, shape=shape)
 
+    def losses(self) -> list[tuple[int, float]]:
+        """Step and loss of every whole record, the one before the first step left out: no loss was computed then."""
+        import numpy as np
+
+        if not self._count:
+            return []
+        records = self.records[:, :2]
+        values = np.ascontiguousarray(records[:, 1]).view(np.float64)
+        pairs = zip(records[:, 0].tolist(), values.tolist(), strict=True)
+        return [(step, loss) for step, loss in pairs if step > 0]
+
     def last(self) -> tuple[int, float] | None:
         """Step and loss of the last whole record; ``None`` in an empty trail. Reads 16 bytes, needs no numpy."""
         if not self._count:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from ndrepro.cli.display import options, output, terminal, words
 
 if TYPE_CHECKING:
     from ndrepro.cli.display.facts import Row
     from ndrepro.execution.runs.run_lookup import Recorded, RunSummary
+    from ndrepro.protocol.layout import RunFolder
     from ndrepro.protocol.messages import Scores
 
 _EPOCHS_SHOWN = 5
@@ -17,11 +20,18 @@ _LABEL_WIDTH = 12
 
 
 def show(
-    run: options.Run = options.LATEST_RUN, runs: options.Runs = options.DEFAULT_RUNS, as_json: options.Json = False
+    run: options.Run = options.LATEST_RUN,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw its curves in the terminal as well.")] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write the run as one HTML page, which opens from disk."),
+    ] = None,
+    runs: options.Runs = options.DEFAULT_RUNS,
+    as_json: options.Json = False,
 ) -> int:
     """Show a run, the latest where none is named, on one screen. Nothing is verified: use `ndrepro verify`.
 
-    Example: ndrepro show latest
+    Example: ndrepro show latest --plot
     """
     from ndrepro.execution.runs.run_lookup import read_recorded, read_results, summary
     from ndrepro.protocol.run_kind import TRAINING
@@ -41,7 +51,40 @@ def show(
         _print_row(*row)
     # in one piece, to be copied
     terminal.write_line(f"{'folder':<{_LABEL_WIDTH}} {terminal.here(short.folder)}")
+    if plot:
+        _plot(folder)
+    if html is not None:
+        _write_page(html, folder, short, recorded, runs)
     return output.DONE
+
+
+def _write_page(path: Path, folder: RunFolder, short: RunSummary, recorded: Recorded | None, runs: Path) -> None:
+    from ndrepro.analysis.results.run_curves import run_curves
+    from ndrepro.protocol import extras
+
+    for module in ("matplotlib", "jinja2"):
+        extras.require(module)
+    from ndrepro.report.page.run_page import write_run_page
+
+    title = f"{short.experiment} {short.run}"
+    lead = f"Outcome: {'; '.join(filter(None, (_outcome(short, recorded), short.repeats)))}."
+    write_run_page(path, title, lead, _rows(short, recorded, runs), run_curves(folder))
+    terminal.write_line(f"{'page':<{_LABEL_WIDTH}} {terminal.here(path)}")
+
+
+def _plot(folder: RunFolder) -> None:
+    """The curves, as wide as the terminal."""
+    from ndrepro.analysis.results.run_curves import run_curves
+    from ndrepro.cli.views.plot import lines
+
+    console = terminal.console()
+    panels = run_curves(folder)
+    if not panels:
+        _print_row("curves", "none: nothing was logged")
+    for panel in panels:
+        console.print()
+        for line in lines(panel, min(console.width, 100), braille=terminal.shows("\u28ff\u2524")):
+            console.print(line, soft_wrap=True)
 
 
 def _document(short: RunSummary, scores: tuple[Scores, ...], recorded: Recorded | None) -> dict[str, object]:

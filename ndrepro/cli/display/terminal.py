@@ -108,6 +108,15 @@ def console(error: bool = False) -> Console:
     return PatientConsole(stderr=error, width=width, highlight=False, markup=False, emoji=False)
 
 
+def shows(letters: str) -> bool:
+    """Whether standard output can show these letters as they are."""
+    try:
+        letters.encode(getattr(sys.stdout, "encoding", None) or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def hanging(text: str, indent: int) -> str:
     """``text`` broken so that its further lines stand below its first, ``indent`` columns in; one line in a pipe."""
     import textwrap

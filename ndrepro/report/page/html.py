@@ -10,12 +10,17 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib import resources
+from typing import TYPE_CHECKING, Any
 
 from ndrepro.report.elements.style import dark_style
 from ndrepro.report.elements.table import SIGNS
 from ndrepro.report.page.contents import Report
 from ndrepro.text.visible import visible
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _WORDS = {"better": "better:", "within": "within:", "worse": "worse:"}
 
@@ -35,25 +40,31 @@ def forms_page(report: Report) -> str:
 
 
 def _render(name: str, report: Report, sections: list[tuple[str, str]], drawings: Mapping[str, str]) -> str:
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=FunctionLoader(_template), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     script = _template("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    text = environment.get_template(name).render(
-        report=report,
-        css=Markup(_template("report.css") + dark_style(".drawing")),
-        inline={key: Markup(_inline(key, text)) for key, text in drawings.items()},
-        script=Markup(script),
-        script_hash=f"sha256-{digest}",
-        signs=SIGNS,
-        words=_WORDS,
-        sections=sections,
+    text = (
+        _environment()
+        .get_template(name)
+        .render(
+            report=report,
+            css=Markup(_template("report.css") + dark_style(".drawing")),
+            inline={key: Markup(inline_drawing(key, text)) for key, text in drawings.items()},
+            script=Markup(script),
+            script_hash=f"sha256-{digest}",
+            signs=SIGNS,
+            words=_WORDS,
+            sections=sections,
+        )
     )
     return visible(text)
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    return Environment(loader=FunctionLoader(_template), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
 
 
 def _sections(report: Report) -> list[tuple[str, str]]:
@@ -75,7 +86,16 @@ def _sections(report: Report) -> list[tuple[str, str]]:
     return [(f"#{key}", name) for key, name in sections]
 
 
-def _inline(key: str, drawing: str) -> str:
+def rendered_run(**values: Any) -> str:
+    """The page of one run from its template; ``values`` are what the template names."""
+    from markupsafe import Markup
+
+    figures = [{**asdict(figure), "drawing": Markup(figure.drawing)} for figure in values.pop("figures")]
+    css = Markup(_template("report.css") + dark_style(".drawing"))
+    return visible(_environment().get_template("run.html.j2").render(css=css, figures=figures, **values))
+
+
+def inline_drawing(key: str, drawing: str) -> str:
     """The SVG element of a file, without prolog, metadata and a style that would apply to the whole page.
 
     Every identifier gets the figure's key before it: figures of one page share names such as ``axes_1``.

@@ -1,0 +1,121 @@
+"""``ndrepro watch``: many runs, live in the terminal; in a pipe once, as plain lines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ndrepro.cli import completion
+from ndrepro.cli.display import options, output, terminal
+
+if TYPE_CHECKING:
+    from ndrepro.cli.views.watching import Watched, WatchedRun
+
+
+def watch(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUNS]...",
+            show_default=False,
+            autocompletion=completion.runs,
+            help="Experiments, or identifiers of runs or their beginnings; without any those that run, and new ones.",
+        ),
+    ] = None,
+    every: Annotated[float, typer.Option("--every", metavar="S", min=0.2, help="Seconds between two looks.")] = 2.0,
+    runs: options.Runs = options.DEFAULT_RUNS,
+    as_json: options.Json = False,
+) -> int:
+    """Watch runs while they run. q or Ctrl-C ends it, and no run. In a pipe each is printed once.
+
+    Example: ndrepro watch lenet_nd_5_digits
+    """
+    from ndrepro.cli.views.watching import Watched, cells
+
+    watched = Watched(runs, names or [])
+    if as_json:
+        output.print_json({"runs": [_document(each) for each in watched.look()]})
+    elif terminal.console().is_terminal:
+        _live(watched, every)
+    else:
+        for each in watched.look():
+            terminal.write_line("  ".join(cells(each)))
+    return output.DONE
+
+
+def _document(run: WatchedRun) -> dict[str, object]:
+    """The JSON of a run: that of ``ndrepro list``, and the last step of its trail with the loss there."""
+    from dataclasses import asdict
+
+    folder = str(run.summary.folder.absolute())
+    return {**asdict(run.summary), "folder": folder, "step": run.step, "loss": run.loss}
+
+
+def _live(watched: Watched, every: float) -> None:
+    """Look again and again until q is typed; the last view stays."""
+    from rich.live import Live
+
+    console = terminal.console()
+    with _key() as typed, Live(console=console, auto_refresh=False, transient=False) as live:
+        while True:
+            live.update(_view(watched.look(), console.height - 3), refresh=True)
+            if _waits_for_q(typed, every):
+                return
+
+
+def _view(runs: list[WatchedRun], rows: int) -> object:
+    from rich.console import Group
+    from rich.text import Text
+
+    from ndrepro.cli.views.watching import any_running, table
+
+    hint = "q ends the view" if any_running(runs) else "nothing runs now; new runs appear here; q ends the view"
+    more = f"{len(runs) - rows} earlier runs not shown; " if len(runs) > rows else ""
+    return Group(*([table(runs, rows)] if runs else []), Text(f"{more}{hint}", style="dim"))
+
+
+def _waits_for_q(typed: Callable[[float], str], seconds: float) -> bool:
+    """Wait so long; True at once where q is typed or Ctrl-C comes."""
+    end = time.monotonic() + seconds
+    try:
+        while (left := end - time.monotonic()) > 0:
+            if typed(left).lower() == "q":
+                return True
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+@contextmanager
+def _key() -> Iterator[Callable[[float], str]]:
+    """What waits for a key at most so many seconds: "" for none; where standard input is no terminal it only waits."""
+    import select
+    import sys
+
+    def wait(seconds: float) -> str:
+        time.sleep(seconds)
+        return ""
+
+    if not sys.stdin or not sys.stdin.isatty():
+        yield wait
+        return
+    import os
+    import termios
+    import tty
+
+    descriptor = sys.stdin.fileno()
+    before = termios.tcgetattr(descriptor)
+
+    def read(seconds: float) -> str:
+        ready, _, _ = select.select([descriptor], [], [], seconds)
+        return os.read(descriptor, 1).decode("ascii", "replace") if ready else ""
+
+    try:
+        tty.setcbreak(descriptor)  # Ctrl-C still interrupts
+        yield read
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)

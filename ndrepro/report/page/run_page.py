@@ -1,0 +1,73 @@
+"""One run as one HTML page that opens from disk: its curves and what it recorded; no script, no request to anywhere."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import ndrepro
+from ndrepro.analysis.results.run_curves import CurvePanel
+from ndrepro.report.elements import style
+from ndrepro.report.page.html import inline_drawing, rendered_run
+from provenance.formats.atomic_io import write_atomically
+
+
+@dataclass(frozen=True)
+class DrawnPanel:
+    """A panel of curves: title, caption and description in words, and its SVG element."""
+
+    title: str
+    caption: str
+    alternative: str
+    drawing: str
+
+
+def write_run_page(
+    path: Path, title: str, lead: str, rows: Iterable[tuple[str, str]], panels: Sequence[CurvePanel]
+) -> None:
+    """Write the page.
+
+    Args:
+        path: the file, which is replaced where it exists.
+        title: the experiment and the run.
+        lead: how it ended, in a sentence.
+        rows: what it recorded: label and text of each row.
+        panels: its curves.
+
+    Raises StorageError.
+    """
+    figures = [_drawn(panel, number) for number, panel in enumerate(panels)]
+    text = rendered_run(title=title, lead=lead, rows=list(rows), figures=figures, version=ndrepro.__version__)
+    write_atomically(path, text.encode())
+
+
+def _drawn(panel: CurvePanel, number: int) -> DrawnPanel:
+    last = ", ".join(f"{curve.name} {curve.values[-1]:.5g}" for curve in panel.curves)
+    odd = sum(not math.isfinite(value) for curve in panel.curves for value in curve.values)
+    missing = f" {odd} values are not finite and not drawn." if odd else ""
+    with tempfile.TemporaryDirectory() as scratch:
+        svg = _draw(panel, Path(scratch) / "panel").read_text(encoding="utf-8")
+    return DrawnPanel(
+        panel.title.capitalize(),
+        f"By {panel.counted}; at the end: {last}.{missing}",
+        f"{panel.title} by {panel.counted}, from {panel.curves[0].values[0]:.5g} to {panel.curves[0].values[-1]:.5g}",
+        inline_drawing(f"panel-{number}", svg),
+    )
+
+
+def _draw(panel: CurvePanel, path: Path) -> Path:
+    hover: dict[str, str] = {}
+    with style.figure(5.4, 2.8) as (figure, axes):
+        for number, curve in enumerate(panel.curves):
+            look = style.line(number)
+            axes.plot(curve.places, curve.values, label=curve.name, **{**look, "marker": ""})
+            for place in range(0, len(curve.places), max(1, len(curve.places) // 50)):
+                gid = f"point-{number}-{place}"
+                axes.plot([curve.places[place]], [curve.values[place]], gid=gid, **{**look, "linestyle": "none"})
+                hover[gid] = f"{curve.name}, {panel.counted} {curve.places[place]:g}: {curve.values[place]:.6g}"
+        style.finish(axes, "", panel.counted, panel.title)
+        axes.legend()
+        return style.save_svg(figure, path, hover)
