@@ -13,6 +13,8 @@ from ndrepro.cli import completion
 from ndrepro.cli.display import options, output, terminal
 
 if TYPE_CHECKING:
+    from rich.console import Group
+
     from ndrepro.cli.views.watching import Watched, WatchedRun
 
 
@@ -67,7 +69,7 @@ def _live(watched: Watched, every: float) -> None:
                 return
 
 
-def _view(runs: list[WatchedRun], rows: int) -> object:
+def _view(runs: list[WatchedRun], rows: int) -> Group:
     from rich.console import Group
     from rich.text import Text
 
