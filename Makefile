@@ -13,7 +13,10 @@ unexport PYTHONDONTWRITEBYTECODE
 export EXP DATA SET RUN PYTHON ENGINE IMAGE EXAMPLES
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s", $$1; column = 19; \
+	count = split($$2, words, " "); for (at = 1; at <= count; at++) { \
+	if (column + length(words[at]) + 1 > 80) { printf "\n%19s", ""; column = 19 } \
+	printf " %s", words[at]; column += length(words[at]) + 1 } print "" }' Makefile
 
 env: ## make or update .venv from requirements.lock, hashes checked (PYTHON=… names the interpreter of a new one)
 	@sh bootstrap.sh

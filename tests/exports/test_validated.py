@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import validators
+from recorded_runs import ROOT
 from validators import Answer
 
 pytestmark = pytest.mark.slow
@@ -158,13 +159,14 @@ def test_cffconvert_takes_the_citation(trained: Any, tmp_path: Path, ask: Callab
     for number, authors in enumerate([(), ('Żuk, "Ada": x', "The Lab"), ("Doe, John",)]):
         cases.append(tmp_path / f"{number}.cff")
         cases[-1].write_bytes(citation_file('A "title": # odd', authors, "2026-11-21", "MIT", facts.keyids))
+    cases.append(ROOT / "CITATION.cff")
     text = cases[0].read_text(encoding="utf-8")
     for number, wrong in enumerate(
         [text.replace("title:", "name:"), text.replace("MIT", "free"), text[: len(text) // 2]]
     ):
         cases.append(tmp_path / f"wrong{number}.cff")
         cases[-1].write_text(wrong, encoding="utf-8")
-    expect(ask("citation", *((case,) for case in cases)), 3)
+    expect(ask("citation", *((case,) for case in cases)), 4)
 
 
 def test_mlflow_reads_the_runs_back(
