@@ -81,6 +81,6 @@ def cells() -> Iterable[str]:
 @_offered
 def outcomes() -> Iterable[str]:
     """Outcomes of runs."""
-    from ndrepro.cli.views.run_filter import OUTCOMES
+    from ndrepro.execution.runs.run_lookup import OUTCOMES
 
     return iter(OUTCOMES)

@@ -59,7 +59,8 @@ def show(
 
 
 def _write_page(path: Path, folder: RunFolder, short: RunSummary, recorded: Recorded | None, runs: Path) -> None:
-    from ndrepro.analysis.results.run_curves import run_curves
+    from ndrepro import __version__
+    from ndrepro.analysis.run_curves import run_curves
     from ndrepro.protocol import extras
 
     for module in ("matplotlib", "jinja2"):
@@ -68,13 +69,13 @@ def _write_page(path: Path, folder: RunFolder, short: RunSummary, recorded: Reco
 
     title = f"{short.experiment} {short.run}"
     lead = f"Outcome: {'; '.join(filter(None, (_outcome(short, recorded), short.repeats)))}."
-    write_run_page(path, title, lead, _rows(short, recorded, runs), run_curves(folder))
+    write_run_page(path, title, lead, _rows(short, recorded, runs), run_curves(folder), __version__)
     terminal.write_line(f"{'page':<{_LABEL_WIDTH}} {terminal.here(path)}")
 
 
 def _plot(folder: RunFolder) -> None:
     """The curves, as wide as the terminal."""
-    from ndrepro.analysis.results.run_curves import run_curves
+    from ndrepro.analysis.run_curves import run_curves
     from ndrepro.cli.views.plot import lines
 
     console = terminal.console()

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from ndrepro.analysis.results.run_curves import CurvePanel, RunCurve
+from ndrepro.analysis.run_curves import CurvePanel, RunCurve
 
 if TYPE_CHECKING:
     from rich.text import Text

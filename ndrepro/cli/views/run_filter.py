@@ -10,12 +10,11 @@ from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any
 
-from ndrepro.execution.runs.run_lookup import MISSING, NO_END, RUNNING, UNREADABLE, UNSIGNED, RunSummary
+from ndrepro.execution.runs.run_lookup import OUTCOMES, RunSummary
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment.experiment import SETTINGS
 from ndrepro.protocol.experiment.setting import unknown_setting
 
-OUTCOMES = ("completed", "failed", "interrupted", "killed", RUNNING, NO_END, UNSIGNED, MISSING, UNREADABLE)
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 

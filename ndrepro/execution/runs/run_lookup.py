@@ -37,6 +37,7 @@ NO_END = "no end"  # started, not ended, and no process runs it: whoever ran it 
 UNSIGNED = "unsigned"  # ended without a manifest, for the reason in the ledger
 MISSING = "folder gone"
 UNREADABLE = "unreadable"
+OUTCOMES = ("completed", "failed", "interrupted", "killed", RUNNING, NO_END, UNSIGNED, MISSING, UNREADABLE)
 
 ORIGINAL = "original"
 REPETITION = "repetition"  # a whole run that `reproduce` trained again

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import ndrepro
-from ndrepro.analysis.results.run_curves import CurvePanel
+from ndrepro.analysis.run_curves import CurvePanel
 from ndrepro.report.elements import style
 from ndrepro.report.page.html import inline_drawing, rendered_run
 from provenance.formats.atomic_io import write_atomically
@@ -26,7 +25,7 @@ class DrawnPanel:
 
 
 def write_run_page(
-    path: Path, title: str, lead: str, rows: Iterable[tuple[str, str]], panels: Sequence[CurvePanel]
+    path: Path, title: str, lead: str, rows: Iterable[tuple[str, str]], panels: Sequence[CurvePanel], version: str
 ) -> None:
     """Write the page.
 
@@ -36,11 +35,12 @@ def write_run_page(
         lead: how it ended, in a sentence.
         rows: what it recorded: label and text of each row.
         panels: its curves.
+        version: that of this program.
 
     Raises StorageError.
     """
     figures = [_drawn(panel, number) for number, panel in enumerate(panels)]
-    text = rendered_run(title=title, lead=lead, rows=list(rows), figures=figures, version=ndrepro.__version__)
+    text = rendered_run(title=title, lead=lead, rows=list(rows), figures=figures, version=version)
     write_atomically(path, text.encode())
 
 

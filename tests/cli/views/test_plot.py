@@ -10,7 +10,7 @@ import pytest
 from recorded_runs import Answer, begin_run, sign_run
 
 import provenance
-from ndrepro.analysis.results.run_curves import CurvePanel, RunCurve, run_curves
+from ndrepro.analysis.run_curves import CurvePanel, RunCurve, run_curves
 from ndrepro.cli.views.plot import HEIGHT, lines
 from ndrepro.protocol.layout import RunsFolder
 
