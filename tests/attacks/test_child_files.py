@@ -104,7 +104,8 @@ def told(finished: Finished) -> list[tuple[str, object]]:
     """The run's events and outcomes in the ledger."""
     entries = Ledger(finished.folder.root.parents[1] / "ledger.jsonl").entries()
     run = finished.folder.root.name
-    return [(entry.event, entry.fields.get("outcome")) for entry in entries if entry.run == run]
+    mine = (entry for entry in entries if entry.run == run and entry.event != "checkpoint")
+    return [(entry.event, entry.fields.get("outcome")) for entry in mine]
 
 
 def manifest_of(folder: RunFolder) -> Manifest:
@@ -141,6 +142,14 @@ def test_what_is_no_file_is_neither_read_nor_waited_for(
         assert "could not be recorded, as the manifest says" in verified(bench, finished.folder).checks[6].message
     (listed,) = [each for each in summaries(bench.options.runs) if each.run == finished.folder.root.name]
     assert listed.outcome in ("failed", "unreadable")
+
+
+@pytest.mark.parametrize("name", ["timing.jsonl", "states.jsonl"])
+def test_a_log_beside_a_checkpoint_is_not_waited_for(lie: Lie, name: str) -> None:
+    """Every log up to a checkpoint is bound with it; before, a FIFO in a log's place held the recorder for good."""
+    checkpoint = "os.mkdir('checkpoints'); open('checkpoints/step-000000001.safetensors', 'w').close()"
+    finished = lie(f"{checkpoint}; os.path.exists({name!r}) and os.unlink({name!r}); os.mkfifo({name!r})")
+    assert finished.outcome == "failed" and told(finished) == [("begun", None), ("ended", "failed")]
 
 
 def test_a_sparse_file_of_a_terabyte_is_refused_by_its_size(lie: Lie) -> None:

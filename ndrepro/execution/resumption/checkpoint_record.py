@@ -26,6 +26,7 @@ from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.trust import TrustPolicy
 from provenance.errors import ManifestError, ProvenanceError
+from provenance.formats.bounded_read import open_regular
 from provenance.formats.digest import file_digest
 from provenance.formats.metrics_log import parse_row, read_scalars
 from provenance.formats.strict_json import Field
@@ -35,6 +36,7 @@ from provenance.ledger_entries.entry import CHECKPOINT, Entry
 # member of the entry that begins an attempt
 REQUEST = "request"
 _CHUNK_BYTES = 1 << 20
+_ROW_BYTES = 1 << 22  # some 300 are used
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,8 @@ def _logs(folder: RunFolder, step: int) -> dict[str, tuple[int, str]]:
 
 
 def _size_of_rows(path: Path, count: int) -> int:
-    with path.open("rb") as stream:
-        lines = [stream.readline() for _ in range(count)]
+    with open(open_regular(path), "rb") as stream:
+        lines = [stream.readline(_ROW_BYTES) for _ in range(count)]
     if not all(line.endswith(b"\n") and parse_row(line) for line in lines):
         raise CheckpointError(f"{path}: fewer than {count} rows")
     return sum(map(len, lines))
@@ -134,7 +136,7 @@ def _size_of_rows(path: Path, count: int) -> int:
 
 def _sha256(path: Path, size: int) -> str:
     digest, left = hashlib.sha256(), size
-    with path.open("rb") as stream:
+    with open(open_regular(path), "rb") as stream:
         while left and (chunk := stream.read(min(left, _CHUNK_BYTES))):
             digest.update(chunk)
             left -= len(chunk)
