@@ -106,9 +106,13 @@ def _key() -> Iterator[Callable[[float], str]]:
         yield wait
         return
     import os
-    import termios
-    import tty
 
+    try:
+        import termios
+        import tty
+    except ImportError:  # no terminal of this kind: Ctrl-C ends the view
+        yield wait
+        return
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
 
