@@ -6,7 +6,7 @@ and nothing raises.
 
     externalParameters    what the user asked for (PARAMETERS)
     internalParameters    what the recorder saw (FACTS)
-    dependencies          source, executable, inputs, one data set for each declared path, the distributions
+    dependencies          source, executable, container image, inputs, a data set for each declared path, distributions
     byproducts            outputs, and the error where recording itself failed
 
 The manifest lists the first files of ``inputs`` and ``outputs`` (``LISTED``); inputs.json and outputs.json in the run
@@ -26,7 +26,7 @@ from provenance.capture.unavailable import at, mapping, text, whole
 BUILD_TYPE = "urn:ndrepro:program:v1"
 BUILDER = "urn:ndrepro:builder"
 # dependencies
-EXECUTABLE, INPUTS = "executable", "inputs"
+EXECUTABLE, IMAGE, INPUTS = "executable", "container image", "inputs"
 # byproducts
 OUTPUTS = "outputs"
 PARAMETERS = ("name", "command", "workingFolder", "seeds", "outputs", "data", "metrics", "trail")

@@ -59,6 +59,7 @@ class ProcessFile:
         facts: dict[str, object] = dict(self._first)
         if self._forked_from is None:
             facts["search_path"] = [str(entry) for entry in sys.path[:_PATHS]]
+            facts["folders"] = _identities([self._first["cwd"], *sys.path[:_PATHS]])
         if ending is not None and self._forked_from is None:
             facts["distributions"] = distributions(sys.path[:_PATHS])
         facts["ranks"] = {name: os.environ[name] for name in _RANKS if name in os.environ}
@@ -102,6 +103,19 @@ def distributions(path: list[str]) -> list[list[str]]:
             if ending in (".dist-info", ".egg-info") and len(found) < _DISTRIBUTIONS:
                 parts = stem.split("-")
                 found.append([parts[0], parts[1] if len(parts) > 1 else ""])
+    return found
+
+
+def _identities(folders: list[object]) -> dict[str, list[int]]:
+    """Device and number of each absolute folder: whoever reads this elsewhere knows whether it sees the same one."""
+    found = {}
+    for folder in folders:
+        if isinstance(folder, str) and folder.startswith("/"):
+            try:
+                status = os.stat(folder)
+            except OSError:
+                continue
+            found[folder] = [status.st_dev, status.st_ino]
     return found
 
 

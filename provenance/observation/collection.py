@@ -29,7 +29,7 @@ from provenance.redaction.redact import redact_arguments
 
 # processes of one program that are listed; the first ones to start
 PROCESS_LIMIT = 2000
-_ENTRIES = 200_000
+_ENTRIES, _FOLDERS = 200_000, 300
 _PROCESS_BYTES, _OPENED_BYTES = 1 << 22, 1 << 27
 # of all files together, which are held in memory
 _TOTAL_BYTES = 1 << 29
@@ -106,6 +106,7 @@ def _record(document: Field, problems: list[str]) -> ProcessRecord:
         value = facts.get(name)
         return Field(otherwise if value is None else value, f"{document.path}.{name}", TrailError)
 
+    other, same = _folders(optional("folders", {}))
     ending, torch = optional("ending", ""), document.member("torch")
     values: dict[str, Any] = {name: document.member(name).string() for name in _TEXTS}
     values |= {name: string_map(optional(name, {})) for name in ("ranks", "random_at_exit")}
@@ -122,6 +123,8 @@ def _record(document: Field, problems: list[str]) -> ProcessRecord:
         search_path=strings(optional("search_path", [])),
         distributions=dict(_distributions(optional("distributions", []))),
         opened_not_listed=optional("opened_not_listed", 0).integer(0),
+        other_folders=other,
+        same_folders=same,
         torch=None if torch.value is None else torch_from_json(torch),
         problems=(*problems, *strings(optional("problems", []))),
     )
@@ -139,6 +142,20 @@ def _distributions(pairs: Field) -> Iterator[tuple[str, str]]:
         if name not in known:
             known.add(name)
             yield name, version
+
+
+def _folders(identities: Field) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The folders that are others here than the process saw, by device and number, and those that are the same."""
+    other: list[str] = []
+    same: list[str] = []
+    for folder, identity in list(identities.mapping().items())[:_FOLDERS]:
+        try:
+            status = os.stat(folder)
+            found = [status.st_dev, status.st_ino]
+        except (OSError, ValueError):
+            found = []
+        (same if found == identity else other).append(folder)
+    return tuple(other), tuple(same)
 
 
 def _opened(path: Path, problems: list[str], room: _Room) -> tuple[OpenedFile, ...]:

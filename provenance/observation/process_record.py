@@ -82,6 +82,8 @@ class ProcessRecord:
             ``provenance.capture.distributions.search(search_path)`` says more where the folders can be read here.
         ranks: RANK, LOCAL_RANK and WORLD_SIZE, where set.
         opened: files that it opened; not in processes.json. ``opened_not_listed`` counts openings beyond the limit.
+        other_folders: those of its working folder and search path that are other folders here, as in a container.
+        same_folders: those that are the same ones; neither is in processes.json.
         torch: ``None`` where it did not import torch.
         random_at_exit: SHA-256 of the state of each random generator that was loaded.
         trails: names of its trail files, in order.
@@ -107,6 +109,8 @@ class ProcessRecord:
     ranks: Mapping[str, str] = field(default_factory=dict)
     opened: tuple[OpenedFile, ...] = ()
     opened_not_listed: int = 0
+    other_folders: tuple[str, ...] = ()
+    same_folders: tuple[str, ...] = ()
     torch: TorchRecord | None = None
     random_at_exit: Mapping[str, str] = field(default_factory=dict)
     trails: tuple[str, ...] = ()
@@ -118,9 +122,16 @@ class ProcessRecord:
         text = self.ranks.get("RANK", "")
         return int(text) if text.isascii() and text.isdigit() else None
 
+    def shares(self, path: str) -> bool:
+        """Whether a path that it named leads to the same file here; in a container only below a folder that does."""
+        folders = {**dict.fromkeys(self.same_folders, True), **dict.fromkeys(self.other_folders, False)}
+        above = [folder for folder in folders if path == folder or path.startswith(f"{folder}/")]
+        # the innermost folder decides: another one may be mounted inside
+        return folders[max(above, key=len)] if above else not self.other_folders
+
     def to_json(self) -> dict[str, Any]:
-        """Every attribute but ``opened``, as JSON that is fit for UTF-8."""
-        found = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "opened"}
+        """Every attribute but those of files here, as JSON that is fit for UTF-8."""
+        found = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in _OF_FILES_HERE}
         found["torch"] = None if self.torch is None else _torch_json(self.torch)
         for name, value in found.items():
             if isinstance(value, Mapping):
@@ -130,8 +141,8 @@ class ProcessRecord:
 
     @classmethod
     def from_json(cls, document: Field) -> ProcessRecord:
-        """The record that ``to_json`` wrote, without ``opened``. Raises the field's error for anything else."""
-        member = document.members([name for name in cls.__dataclass_fields__ if name != "opened"])
+        """The record that ``to_json`` wrote. Raises the field's error for anything else."""
+        member = document.members([name for name in cls.__dataclass_fields__ if name not in _OF_FILES_HERE])
         forked, torch = member["forked_from"], member["torch"]
         values: dict[str, Any] = {name: member[name].string() for name in _TEXTS}
         values |= {name: member[name].integer(0) for name in ("pid", "parent_pid", "opened_not_listed")}
@@ -145,6 +156,7 @@ class ProcessRecord:
         )
 
 
+_OF_FILES_HERE = ("opened", "other_folders", "same_folders")
 _TEXTS = (
     "started",
     "ended",

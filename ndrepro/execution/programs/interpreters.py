@@ -22,7 +22,7 @@ from typing import Any
 from ndrepro.protocol.program_record import RecordedInterpreter
 from provenance.attestation.manifest import Resource
 from provenance.attestation.packages import resources
-from provenance.capture import distributions
+from provenance.capture import conda, distributions
 from provenance.capture.unavailable import none, printable, probe, unavailable
 from provenance.formats.bounded_read import open_regular
 from provenance.observation.process_record import ProcessRecord
@@ -55,7 +55,10 @@ class Interpreters:
 
 @dataclass(frozen=True)
 class _Python:
-    """An interpreter as one of its processes saw it; ``versions`` are those that it found itself."""
+    """An interpreter as one of its processes saw it; ``versions`` are those that it found itself.
+
+    ``other_folders`` are those of its path that are other folders here, as where it ran in a container.
+    """
 
     executable: str
     version: str
@@ -65,6 +68,7 @@ class _Python:
     path: tuple[str, ...]
     versions: Mapping[str, str]
     processes: int = 1
+    other_folders: tuple[str, ...] = ()
 
 
 def find_interpreters(
@@ -87,6 +91,9 @@ def find_interpreters(
     first = pythons[0]
     installed = _distributions(first, importable)
     captured = {"interpreter": printable(_described(first)), "distributions": printable(installed)}
+    own = importable is None and not first.other_folders
+    if own and (packages := probe(conda.capture, Path(first.prefix))) is not None:
+        captured["conda"] = printable(packages)
     return Interpreters(tuple(_recorded(each, {} if each is first else each.versions) for each in pythons), captured)
 
 
@@ -116,6 +123,7 @@ def _of_group(group: Sequence[ProcessRecord]) -> _Python:
         best.search_path,
         dict(best.distributions),
         len(group),
+        tuple(entry for entry in best.search_path if entry in best.other_folders),
     )
 
 
@@ -162,9 +170,11 @@ def _distributions(python: _Python, importable: Collection[str] | None) -> Any:
     """The distributions on its search path, with the digests of their RECORDs; else the versions that it found."""
     folders = [entry for entry in python.path if importable is None or entry in importable]
     folders = [entry for entry in folders if os.path.isdir(entry)]
-    if folders or not python.versions:
-        return probe(distributions.capture, folders)
     reason = unavailable("the interpreter's folders are not on this machine")
+    if python.other_folders and not python.versions:
+        return reason
+    if not python.other_folders and (folders or not python.versions):
+        return probe(distributions.capture, folders)
     installed = [
         {"name": name, "version": version, "record_sha256": reason} for name, version in sorted(python.versions.items())
     ]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ndrepro.execution.containers.command_image import CommandImage, command_image
 from ndrepro.execution.programs.command import Command
 from ndrepro.execution.programs.input_files import declared_data, read_files, standard_input
 from ndrepro.execution.programs.metrics_files import MetricsFiles
@@ -19,6 +20,7 @@ from ndrepro.execution.programs.watching import ProgramEnd
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.program_record import (
     EXECUTABLE,
+    IMAGE,
     INPUTS,
     OUTPUTS,
     ProgramFile,
@@ -103,6 +105,8 @@ class ProgramAccount:
         self._metrics: MetricsFiles | None = None
         self._processes: tuple[ProcessRecord, ...] = ()
         self._process_problem = ""
+        self._opened_elsewhere = 0
+        self._image: CommandImage | None = None
         self._interpreters: Interpreters | None = None
         self._inputs_resource: Resource | None = None
         self._outputs_resource: Resource | None = None
@@ -132,6 +136,7 @@ class ProgramAccount:
         with suppress(DigestError):
             digest = {"sha256": file_digest(self._command.executable).sha256}
             self._executable = Resource(EXECUTABLE, uri=self._executable.uri, digest=digest)
+        self._image = self._find_image()
         self._data_paths = data
         self._data = declared_data(data, self._folder.root)
         self._stdin = standard_input()
@@ -149,6 +154,12 @@ class ProgramAccount:
         except (ProvenanceError, OSError) as error:
             self._process_problem = error.message if isinstance(error, ProvenanceError) else str(error)
 
+    def _find_image(self) -> CommandImage | None:
+        """The image of the command's container; of somebody else's command no engine is asked."""
+        if self._repetition is not None:
+            return None
+        return command_image(self._command.executable, self._command.words, self._working_folder)
+
     def _keep_trail(self, path: Path) -> None:
         # the program may have put anything there
         if stat.S_ISREG(path.lstat().st_mode):
@@ -160,6 +171,8 @@ class ProgramAccount:
         # not before the program starts, which would wait for it
         from ndrepro.execution.programs.interpreters import find_interpreters
 
+        if self._image is not None and not self._image.sha256:
+            self._image = self._find_image()  # the command may have fetched it
         importable = None if self._repetition is None else self._repetition.importable
         self._interpreters = find_interpreters(
             self._processes, self._command.executable, self._command.words, importable
@@ -168,7 +181,9 @@ class ProgramAccount:
         write_json(self._folder.environment, self._environment)
         if self._outputs is None:
             return
-        opened = [each for process in self._processes for each in process.opened]
+        every = [(process, each) for process in self._processes for each in process.opened]
+        opened = [each for process, each in every if process.shares(each.path)]
+        self._opened_elsewhere = len(every) - len(opened)
         outputs = self._outputs.record(self._folder, (each.path for each in opened if each.written))
         self._record_outputs(outputs)
         self._record_inputs((each.path for each in opened if each.read), outputs)
@@ -187,7 +202,9 @@ class ProgramAccount:
         within = None if self._repetition is None else self._repetition.read
         found = read_files(self._working_folder, self._command.words, opened, written, self._data_paths, within)
         files = found.files if self._stdin is None else (self._stdin, *found.files)
-        more = {"problem": found.problem} if found.problem else {}
+        elsewhere = f"{self._opened_elsewhere} openings in another file system, such as a container's, are left out"
+        problems = [found.problem] * bool(found.problem) + [elsewhere] * bool(self._opened_elsewhere)
+        more = {"problem": "; ".join(problems)} if problems else {}
         digest = _write_files(self._folder.inputs, files)
         self._inputs_resource = _printable(files_resource(INPUTS, files, sha256=digest, **more))
 
@@ -223,6 +240,8 @@ class ProgramAccount:
             return {"processes": len(self._processes)}
         if self._process_problem:
             return unavailable(self._process_problem)
+        if self._image is not None:
+            return unavailable(f"it ran in a container of {self._image.engine}, where no start-up hook was seen")
         if self._interpreters is None or not self._interpreters.found:
             return unavailable("no Python process with the start-up hook was seen: the command is no Python")
         if any(word.startswith("-") and set("IES") & set(word) for word in self._command.words[1:3]):
@@ -243,7 +262,8 @@ class ProgramAccount:
         inputs = () if self._inputs_resource is None else (self._inputs_resource,)
         described = source_resource(self._source)
         installed = () if self._interpreters is None else self._interpreters.dependencies
-        return (*origin, described, self._executable, *inputs, *self._data, *installed)
+        image = () if self._image is None else (_image_resource(self._image),)
+        return (*origin, described, self._executable, *image, *inputs, *self._data, *installed)
 
     def byproducts(self, error: ProvenanceError | None) -> tuple[Resource, ...]:
         """The outputs, and what went wrong with recording."""
@@ -252,6 +272,12 @@ class ProgramAccount:
             said = {"type": type(error).__name__, "message": redact_text(error.message), "cure": error.cure}
             found.append(Resource(ERROR, annotations=printable(said)))
         return tuple(found)
+
+
+def _image_resource(image: CommandImage) -> Resource:
+    facts = {"engine": image.engine, **(unavailable(image.reason) if image.reason else {})}
+    digest = {"sha256": image.sha256} if image.sha256 else None
+    return Resource(IMAGE, uri=printable(redact_text(image.image)), digest=digest, annotations=printable(facts))
 
 
 def _write_files(path: Path, files: Iterable[ProgramFile]) -> str:
