@@ -12,12 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from dishonest_author import planned as to_repeat
 from real_runs import SMALL, Bench, alive, children_of, wait_for
 from small_studies import SETTINGS, Watched, write_study
 
 from ndrepro.execution.reproduce.reexecute import Original
 from ndrepro.execution.reproduce.reexecute import execute as reexecute
-from ndrepro.execution.reproduce.reexecute import plan as reexecution_plan
 from ndrepro.execution.runs.observer import Silent
 from ndrepro.execution.runs.run import Finished, RunOptions
 from ndrepro.execution.runs.run_checks import CHECKS
@@ -160,7 +160,8 @@ def test_a_study_s_run_is_its_original_and_not_a_later_repetition(copied: tuple[
     assert folder is not None
     original = Original(folder, manifest_of(bench.options, folder))
     nothing_seen = Silent()
-    (again,) = reexecute(original, reexecution_plan(original, bench.options, None, ""), bench.options, nothing_seen)
+    repetition = to_repeat(original, bench.options)
+    (again,) = reexecute(original, repetition, bench.options, nothing_seen)
     assert again.outcome == "completed" and again.folder.root.parent == folder.root.parent
     assert planned(bench, path).items[0].status.folder == folder
 
