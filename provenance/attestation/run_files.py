@@ -2,8 +2,9 @@
 
 Every regular file counts, at any depth, except the two that cannot be in their own list: the manifest and the lock.
 Symbolic links, FIFOs, sockets and devices are refused, since what they name lies outside or has no bytes to sign, and
-so are names that are not UTF-8, which JSON cannot hold, and files that run with their owner's rights. Signed are names
-and bytes: the folder's own name, empty folders, other modes, times, owners and extended attributes are not.
+so are names that are not UTF-8, which JSON cannot hold, and files that run with their owner's rights. Refused is also
+what git takes for a repository: its configuration names programs that any git asked in that folder would run. Signed
+are names and bytes: the folder's own name, empty folders, other modes, times, owners and extended attributes are not.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -26,6 +28,9 @@ from provenance.formats.digest import FileDigest, file_digest
 MANIFEST, LOCK = run_markers.MANIFEST, run_markers.LOCK
 
 _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID
+# by its name in any case, by its short name, and with what some file systems leave out of a name
+_GIT = re.compile(r"(\.git|git~\d)[ .]*", re.IGNORECASE)
+_IGNORED_IN_NAMES = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
 
 Identity = tuple[int, int, int]
 
@@ -125,8 +130,16 @@ def hold(folder: Path) -> int:
 
 
 def inside(name: str) -> bool:
-    """Whether an artifact's name is a plain path inside its folder: no way out, one spelling, not a reserved name."""
-    return not {"", ".", ".."}.intersection(name.split("/")) and name not in (MANIFEST, LOCK)
+    """Whether an artifact's name is a plain path inside its folder: no way out, one spelling, not a reserved name, and
+    no part of a repository."""
+    parts = name.split("/")
+    plain = not {"", ".", ".."}.intersection(parts) and name not in (MANIFEST, LOCK)
+    return plain and not any(map(is_gits, parts))
+
+
+def is_gits(name: str) -> bool:
+    """Whether git, on some file system, takes a file or folder of this name for a repository."""
+    return _GIT.fullmatch(_IGNORED_IN_NAMES.sub("", name)) is not None
 
 
 def _holders(descriptor: int) -> str:
@@ -170,6 +183,8 @@ def _kind(entry: os.DirEntry[str]) -> str:
 
     A file that is executed with its owner's rights is none: whoever unpacks a run as root would give them away.
     """
+    if is_gits(entry.name):
+        return "a name that git takes for a repository"
     if not (entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)):
         return kind_of(entry.stat(follow_symlinks=False).st_mode)
     if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mode & _SPECIAL_BITS:

@@ -307,7 +307,7 @@ def _statement(case: _Case) -> str:
 
 
 def _subjects(case: _Case) -> str:
-    """4: subjects and artifacts agree, none twice, and no name leads out of the folder."""
+    """4: subjects and artifacts agree, none twice, and no name leads out of the folder or into a repository."""
     listed = [(artifact.path, artifact.sha256) for artifact in case.artifacts]
     subjects = [(subject.name, subject.sha256) for subject in case.statement.subjects] if case.statement else []
     for kind, names in (("subject", [name for name, _ in subjects]), ("artifact", [name for name, _ in listed])):
@@ -316,7 +316,8 @@ def _subjects(case: _Case) -> str:
             raise _Failure(f"the {kind} {_names(twice)} comes twice")
     outside = [name for name, _ in listed if not inside(name)]
     if outside:
-        raise _Failure(f"{_names(outside)} leads out of the run folder", "do not unpack or run anything of it")
+        words = "leads out of the run folder, or into a repository"
+        raise _Failure(f"{_names(outside)} {words}", "do not unpack or run anything of it")
     differ = sorted({name for name, _ in set(subjects) ^ set(listed)})
     if differ:
         raise _Failure(f"subjects and artifacts differ in {_names(differ)}")

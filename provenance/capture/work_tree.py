@@ -1,7 +1,7 @@
 """What a work tree holds that its commit does not: changed files, submodules, untracked files, and how dirty that is.
 
 Submodules are captured like the repository itself, below ``submodules/PATH``; a repository inside that is not a
-submodule is named with its commit and whether it differs from it.
+submodule is named with its commit.
 """
 
 from __future__ import annotations
@@ -190,12 +190,15 @@ def _listed(modules: Iterable[_Module]) -> list[dict[str, Any]]:
 
 
 def _nested(folder: Path, number: int) -> dict[str, Any]:
-    """Commit and state of a repository inside that is no submodule."""
+    """The commit of a repository inside that is no submodule.
+
+    Its files are not compared: for that git would run the programs that its configuration names, and it may have come
+    with somebody's archive. `git status` does not look into it either.
+    """
     if number >= _NESTED:
         return unavailable(f"more than {_NESTED} repositories lie inside")
-    repository = Repository(folder)
-    state = captured(capture_work_tree, repository, None, 0, ())
-    return {"commit": captured(repository.head), "dirty": state if is_missing(state) else state["dirty"]}
+    dirty = unavailable("its files were not compared, since git would obey its configuration")
+    return {"commit": captured(Repository(folder).head), "dirty": dirty}
 
 
 def _pairs(pairs: Iterable[tuple[str, str]], second: str) -> list[dict[str, str]]:

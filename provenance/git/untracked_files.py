@@ -79,7 +79,8 @@ def _parents(names: Iterable[str]) -> set[str]:
 
 def _run_places(top: Path, names: Sequence[str], tracked: set[str]) -> Iterator[tuple[str, str]]:
     """Folders of runs, and what lies beside their ledgers. A folder with a tracked file is no run's."""
-    folders = _parents(names)
+    repositories = {name.rstrip("/") for name in names if name.endswith("/")}
+    folders = _parents(names) | repositories
     for folder in folders - tracked:
         if is_run_folder(top / folder):
             yield folder, "a run"

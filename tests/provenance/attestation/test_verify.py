@@ -364,6 +364,11 @@ def test_a_subject_that_is_missing_or_comes_twice(signed_run: Run) -> None:
         "a/",
         "manifest.dsse.json",
         ".lock",
+        ".git/config",
+        "data/.Git/config",
+        "data/.g\u200cit/config",
+        "git~1/config",
+        ".git. /config",
     ],
 )
 def test_a_name_that_leads_out_of_the_folder(signed_run: Run, name: str) -> None:

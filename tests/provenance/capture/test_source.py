@@ -405,14 +405,14 @@ def test_a_submodule_that_is_not_checked_out_is_no_change(repository: Path, tmp_
     assert capture(tmp_path / "clone")["dirty"] is False
 
 
-def test_a_repository_inside_is_named_with_its_commit_and_state(repository: Path) -> None:
+def test_a_repository_inside_is_named_with_its_commit(repository: Path) -> None:
     shutil.copytree(repository, repository.parent / "copy", symlinks=True)
     (repository.parent / "copy").rename(repository / "inner")
-    (entry,) = capture(repository)["untracked"]["left_out"]
-    commit = git(repository, "rev-parse", "HEAD")
-    assert (entry["path"], entry["commit"], entry["dirty"]) == ("inner/", commit, False)
-    (repository / "inner/notes.md").write_text("other\n")
-    assert capture(repository)["untracked"]["left_out"][0]["dirty"] is True
+    found = capture(repository)
+    (entry,) = found["untracked"]["left_out"]
+    assert (entry["path"], entry["commit"]) == ("inner/", git(repository, "rev-parse", "HEAD"))
+    assert "its files were not compared" in entry["dirty"]["unavailable"]
+    assert found["dirty"] is True
 
 
 def test_not_a_repository(tmp_path: Path) -> None:
