@@ -135,9 +135,11 @@ def of_training(
     watching: AbstractContextManager[Observer] | None,
 ) -> Reproduction:
     """Train a run again, judge it and sign the verdict; see ``ndrepro.api.reproduce``."""
+    from ndrepro.analysis.results.code_claim import beside_own_network
     from ndrepro.execution.reproduce import reexecute
     from ndrepro.execution.reproduce.recorded_code import recorded_code
     from ndrepro.execution.runs.observer import Silent
+    from ndrepro.protocol.experiment.own import is_own_network
 
     with recorded_code(original.manifest, original.folder.root) as rebuilt:
         drawn = draw.spot, draw.challenge, draw.beacon
@@ -149,6 +151,9 @@ def of_training(
             judgements = _judged(original, plan, repetitions, options)
             evaluated = _evaluated(original, plan, repetitions[0].folder, judgements, options, permission, observer)
     claims = (*evaluated, *_claims_of_run(original, plan, repetitions, evaluated))
+    if is_own_network(original.request.experiment.arch):
+        judgements = tuple(replace(each, claims=beside_own_network(each.claims)) for each in judgements)
+        claims = beside_own_network(claims)
     folders = tuple(piece.folder for piece in repetitions)
     return _attested(original, plan, folders, judgements, claims, options)
 

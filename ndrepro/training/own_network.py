@@ -25,6 +25,7 @@ from torch import nn
 
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.experiment.own import is_source_name
 from ndrepro.training.compute.randomness import stream
 from ndrepro.training.compute.torch_compat import memory_of
 from ndrepro.training.layers.convert import deconvolve, remove_batch_norm
@@ -42,8 +43,8 @@ def build_own(experiment: Experiment, folder: Path) -> nn.Module:
         experiment: names the network as MODULE:CALLABLE, and its files by digest.
         folder: the files that the run keeps.
 
-    Raises UsageError for files with another digest, for what cannot be imported or called, and for a network that
-    cannot be trained as recorded.
+    Raises UsageError for files with another digest or that are no Python source, for what cannot be imported or called,
+    and for a network that cannot be trained as recorded.
     """
     _check_digest(experiment, folder)
     _seed(experiment)
@@ -67,8 +68,11 @@ def build_own(experiment: Experiment, folder: Path) -> nn.Module:
 
 
 def _check_digest(experiment: Experiment, folder: Path) -> None:
-    paths = sorted(path for path in folder.rglob("*") if not path.is_dir())
-    found = tree_digest((path.relative_to(folder).as_posix(), file_digest(path)) for path in paths)
+    below = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    paths = {path.relative_to(folder).as_posix(): path for path in below}
+    if odd := [name for name in sorted(paths) if not is_source_name(name)]:
+        raise UsageError(f"{folder}: {odd[0]} is no Python source that an import statement names", "take it out")
+    found = tree_digest((name, file_digest(path)) for name, path in sorted(paths.items()))
     if found != experiment.network_source:
         raise UsageError(
             f"{folder}: digest {found[:16]}, and the experiment names {str(experiment.network_source)[:16]}",

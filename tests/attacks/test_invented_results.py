@@ -21,6 +21,7 @@ from ndrepro.analysis.results.program_verdict import ProgramResults, judge_progr
 from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.verdicts import claim
+from provenance.attestation.manifest import Resource
 from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verify import verify
 from provenance.formats.canonical_json import canonical_bytes
@@ -29,7 +30,7 @@ from provenance.formats.digest import bytes_digest
 PROGRAM = """
 import json
 with open("log.csv", "w") as log:
-    log.write("epoch,time-averaged accuracy,epoch_time\\n1,0.51,3.5\\n2,0.52,3.5\\n")
+    log.write("epoch,time-averaged accuracy,test_accuracy/over/time,epoch_time\\n1,0.51,0.61,3.5\\n2,0.52,0.62,3.5\\n")
 with open("results.json", "w") as file:
     json.dump({"test_accuracy": 0.51}, file)
 """
@@ -90,6 +91,11 @@ def of_the_clock(run: ScriptRun) -> None:
     sign_again(run)
 
 
+def after_a_slash(run: ScriptRun) -> None:
+    metrics(run, "0.62", "0.9999")
+    sign_again(run)
+
+
 def invented(run: ScriptRun) -> None:
     outputs(run, "results.json", b'{"test_accuracy": 0.9999}')
 
@@ -106,6 +112,7 @@ def not_written(run: ScriptRun) -> None:
 
 LIES: Mapping[str, Callable[[ScriptRun], None]] = {
     "a metric whose name has a word of the clock": of_the_clock,
+    "a metric whose name ends with a word of the clock": after_a_slash,
     "an output with other numbers": invented,
     "an output of other bytes": invented_bytes,
     "an output that is said not to be the run's": not_written,
@@ -133,6 +140,89 @@ def test_an_output_that_is_listed_twice_does_not_verify(forged: ScriptRun) -> No
     outputs(forged, "nothing", None)
     failure = verify(forged.folder, trust=TrustPolicy.load(forged.home), extra_checks=checks_of).failure
     assert failure is not None and failure.name == "files" and "comes twice" in failure.message
+
+
+def relist(run: ScriptRun, name: str, change: Callable[[list[dict[str, Any]]], None]) -> None:
+    """Change the list inputs.json or outputs.json, and sign it."""
+    path = run.folder / f"{name}.json"
+    document = json.loads(path.read_text())
+    change(document["files"])
+    path.write_bytes(canonical_bytes(document))
+    listed = {"files": document["files"], "count": len(document["files"])}
+    digest = {"sha256": bytes_digest(path.read_bytes())}
+
+    def described(items: tuple[Resource, ...]) -> tuple[Resource, ...]:
+        return tuple(
+            replace(item, digest=digest, annotations={**(item.annotations or {}), **listed})
+            if item.name == name
+            else item
+            for item in items
+        )
+
+    manifest = run.manifest
+    sign_again(run, dependencies=described(manifest.dependencies), byproducts=described(manifest.byproducts))
+
+
+FALSE = b'{"test_accuracy": 0.9999}'
+
+
+def shown_and_compared(run: ScriptRun) -> None:
+    """The false result lies where the true one would, whose copy has another name."""
+    copies = RunFolder(run.folder).output_copies
+    (copies / "true").write_bytes((copies / "results.json").read_bytes())
+    (copies / "results.json").write_bytes(FALSE)
+
+    def change(files: list[dict[str, Any]]) -> None:
+        (true,) = (file for file in files if file["path"] == "results.json")
+        true["copy"] = "outputs/true"
+
+    relist(run, "outputs", change)
+
+
+def shown_by_another_spelling(run: ScriptRun) -> None:
+    copies = RunFolder(run.folder).output_copies
+    (copies / "results.json").write_bytes(FALSE)
+    working_folder = run.manifest.external_parameters["workingFolder"]
+
+    def change(files: list[dict[str, Any]]) -> None:
+        (true,) = (file for file in files if file["path"] == "results.json")
+        files.append({**true, "sha256": bytes_digest(FALSE), "size": len(FALSE)})
+        del true["copy"]
+        true["path"] = f"{working_folder}/results.json"
+
+    relist(run, "outputs", change)
+
+
+def shown_and_not_listed(run: ScriptRun) -> None:
+    (RunFolder(run.folder).output_copies / "final_results.json").write_bytes(FALSE)
+    sign_again(run)
+
+
+def read_and_shown(run: ScriptRun) -> None:
+    """An input with the digest of the file that a reviewer has, and again with that of another."""
+    relist(run, "inputs", lambda files: files.append({**files[0], "sha256": "0" * 64}))
+
+
+TWICE: Mapping[str, tuple[Callable[[ScriptRun], None], str]] = {
+    "an output whose copy is another's": (shown_and_compared, "the copy of no output"),
+    "an output by two spellings": (shown_by_another_spelling, "comes twice"),
+    "a file among the copies": (shown_and_not_listed, "the copy of no output"),
+    "an input with two contents": (read_and_shown, "comes twice"),
+}
+
+
+@pytest.mark.parametrize("lie", TWICE)
+def test_a_file_that_is_shown_beside_the_one_that_is_compared_does_not_verify(lie: str, forged: ScriptRun) -> None:
+    change, said = TWICE[lie]
+    change(forged)
+    failure = verify(forged.folder, trust=TrustPolicy.load(forged.home), extra_checks=checks_of).failure
+    assert failure is not None and failure.name == "files" and said in failure.message
+
+
+def test_an_input_that_comes_twice_with_one_content_verifies(forged: ScriptRun) -> None:
+    """As standard input, say, and as a word of the command."""
+    relist(forged, "inputs", lambda files: files.append({**files[0], "how": "standard input"}))
+    assert verify(forged.folder, trust=TrustPolicy.load(forged.home), extra_checks=checks_of).ok
 
 
 @pytest.mark.parametrize("lie", LIES)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from ndrepro.analysis.results.reproduction_claims import DATA, EVALUATION, OUTSIDE_DATA
 from ndrepro.protocol.messages import Request
-from ndrepro.protocol.verdicts import FLAGGED, ClaimCheck, claim
+from ndrepro.protocol.verdicts import CHECKED, FLAGGED, NOT_CHECKED, ClaimCheck, claim
 from provenance.attestation.code_concerns import code_concerns, code_is_known
 from provenance.attestation.manifest import Manifest
 
 UNEDITED = "libraries and loaded code"
 IMAGE = "container image"
+# what the process that trains or evaluates says of itself, and no comparison of two runs shows
+_SAID_OF_ITSELF = (UNEDITED, EVALUATION, DATA, OUTSIDE_DATA)
 
 
 def code_claim(original: Manifest, repetitions: Sequence[Manifest], *, image_alone: bool = False) -> ClaimCheck:
@@ -51,3 +55,18 @@ def image_claim(request: Request, *, named: bool) -> ClaimCheck | None:
     words = f"its author's choice, and nothing was trained outside it: {image}; inspect or build it and name it with"
     cure = f"--in {request.container.engine} --image, or repeat the run with --env main"
     return ClaimCheck(IMAGE, FLAGGED, f"{words} {cure}")
+
+
+def beside_own_network(claims: Sequence[ClaimCheck]) -> tuple[ClaimCheck, ...]:
+    """The claims on a run of a network of its author's, none checked by the word of a process that the network ran in.
+
+    Importing it can replace the evaluation, the digests of data and the list of what was loaded. What was found against
+    the run counts all the same, and two runs that report equal bits do so: this code gives these results.
+    """
+    why = "network/ ran in the process that reports it, so read its source"
+    return tuple(
+        replace(each, status=NOT_CHECKED, evidence=f"{why}: {each.evidence}")
+        if each.name in _SAID_OF_ITSELF and each.status == CHECKED
+        else each
+        for each in claims
+    )

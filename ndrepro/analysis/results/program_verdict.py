@@ -53,7 +53,7 @@ from provenance.recording.script_record import ScriptRecord
 
 # every word of the name of a metric of the clock is one of these two kinds, and at least one is of the first
 _CLOCK = re.compile(
-    "times?|timestamp|datetime|walltime|runtime|seconds?|secs?|milliseconds|minutes|hours|elapsed|duration|latency|speed"
+    "times?|timing|timers?|timestamp|datetime|walltime|runtime|seconds?|secs?|milliseconds|minutes|hours|elapsed|duration|latency|speed"
     "|throughput"
 )
 _OF_WHAT = re.compile(
@@ -61,6 +61,8 @@ _OF_WHAT = re.compile(
     "|train|training|test|testing|val|valid|validation|eval|evaluation|data|load|loading|forward|backward|images?"
     "|imgs?|samples?|examples?|tokens?|items?"
 )
+# any other character is a part of a word, and no word of the clock has it
+_BETWEEN_WORDS = re.compile(r"[\s_./:()\[\]-]+")
 _PER_SECOND = re.compile(r"(?:/|per[ _]?)s(?:ec)?$")
 _NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?(?![\w.])")
 _TEXT_BYTES = 8 << 20
@@ -276,9 +278,8 @@ def _compare_rows(what: str, noun: str, then: Rows, now: Rows, limits: Tolerance
 
 
 def _is_of_the_clock(name: str) -> bool:
-    """Whether the last part of a metric's name (``train/epoch_time``) measures the clock, and nothing else."""
-    last = re.split("[./:]", _PER_SECOND.sub(" speed", name.lower()))[-1]
-    words = re.findall(r"[^\W_]+", last)
+    """Whether a metric's whole name (``train/epoch_time``) says that it measures the clock, and nothing else."""
+    words = list(filter(None, _BETWEEN_WORDS.split(_PER_SECOND.sub(" speed", name.lower()))))
     return any(map(_CLOCK.fullmatch, words)) and all(
         _CLOCK.fullmatch(word) or _OF_WHAT.fullmatch(word) for word in words
     )

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ndrepro.protocol.errors import NdreproError, UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
-from ndrepro.protocol.experiment.own import is_own_network
+from ndrepro.protocol.experiment.own import is_own_network, is_source_name
 from provenance.attestation.manifest import Resource
 from provenance.capture.unavailable import printable
 from provenance.formats.atomic_io import make_folder, storage_error
@@ -61,7 +61,7 @@ class NetworkFiles:
 
     @classmethod
     def read(cls, folder: Path) -> NetworkFiles:
-        """The files that a run keeps. Raises NdreproError for anything else there."""
+        """The files that a run keeps. Raises NdreproError for anything else there, such as bytecode."""
         try:
             return cls(dict(_kept(folder)))
         except OSError as error:
@@ -153,5 +153,10 @@ def _kept(folder: Path) -> Iterator[tuple[str, bytes]]:
     for current, below, names in os.walk(folder):
         for name in sorted((*names, *(each for each in below if Path(current, each).is_symlink()))):
             path = Path(current, name)
+            kept = path.relative_to(folder).as_posix()
+            if not is_source_name(kept):
+                raise NdreproError(
+                    f"{folder}: {printable(kept)} is no Python source that an import statement names", "ask its author"
+                )
             with open(open_regular(path, beneath=folder), "rb") as stream:
-                yield path.relative_to(folder).as_posix(), stream.read(_MOST_BYTES + 1)
+                yield kept, stream.read(_MOST_BYTES + 1)

@@ -4,7 +4,8 @@
     10 environment  machine, variables and distributions are those of environment.json
     11 source       the source is not said to be cleaner than the kept patch and files show
     12 files        inputs.json, outputs.json and the listings of declared data are those that were signed, and every
-                    copy is the file that it is of
+                    copy is the file that it is of; no file is listed with two contents, and nothing lies among the
+                    copies that is not listed
     13 trail        every process's trail is whole
     14 metrics      every row is whole
     15 outcome      outcome, exit code, stops and the recorder's error agree
@@ -16,7 +17,8 @@ What the recorder saw of the program (streams, usage, interpreters) is its word:
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os.path
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +87,13 @@ def files(root: Path, manifest: Manifest) -> CheckResult:
         (OUTPUTS, folder.outputs, manifest.byproduct(OUTPUTS)),
     ):
         listed = _listed(name, path, resource)
+        _expect_one_content(path.name, listed, ProgramRecord.of(manifest).working_folder)
         for file in listed:
             copy = file.get("copy")
             if copy is not None and kept.get(copy) != file.get("sha256"):
                 raise ManifestError(f"{path.name}: {copy} is another file than {file.get('path')}", _ASK)
+        if name == OUTPUTS:
+            _expect_copies_of(listed, folder, kept, manifest)
         counts.append(f"{name}: {len(listed)}")
     counts.append(f"data: {_check_data(folder, manifest)} files")
     return CheckResult("files", "pass", ", ".join(counts))
@@ -110,6 +115,35 @@ def _listed(name: str, path: Path, resource: Resource | None) -> list[Mapping[st
     if name == OUTPUTS and len(set(paths)) < len(paths):  # one to show, and another to compare
         raise ManifestError(f"{path.name}: a path comes twice", _ASK)
     return listed
+
+
+def _expect_one_content(name: str, listed: Sequence[Mapping[str, Any]], working_folder: str) -> None:
+    """Raises ManifestError where one file has two digests: one would be shown, and the other compared.
+
+    A file may come twice, as standard input and as a word of the command, or by an absolute path too.
+    """
+    found: dict[str, Any] = {}
+    for file in listed:
+        place = os.path.normpath(os.path.join(working_folder, str(file.get("path"))))
+        digest = file.get("sha256")
+        if digest is not None and found.setdefault(place, digest) != digest:
+            raise ManifestError(f"{name}: {file.get('path')} comes twice, with different contents", _ASK)
+
+
+def _expect_copies_of(
+    listed: Sequence[Mapping[str, Any]], folder: RunFolder, kept: Mapping[str, str], manifest: Manifest
+) -> None:
+    """Raises ManifestError for what lies among the copies of outputs and is not the copy of a listed one, by its path.
+
+    A recorder that failed may have left copies, and no list.
+    """
+    top = f"{folder.output_copies.relative_to(folder.root).as_posix()}/"
+    copies = {file["copy"]: file.get("path") for file in listed if file.get("copy") is not None}
+    odd = [copy for copy, path in copies.items() if copy != f"{top}{path}"]
+    if manifest.byproduct(OUTPUTS) is not None or manifest.byproduct(ERROR) is None:
+        odd += sorted(path for path in kept if path.startswith(top) and path not in copies)
+    if odd:
+        raise ManifestError(f"{folder.outputs.name}: {odd[0]} is the copy of no output of that path", _ASK)
 
 
 def _check_data(folder: RunFolder, manifest: Manifest) -> int:

@@ -68,6 +68,15 @@ def is_own_network(arch: str) -> bool:
     return _NETWORK.fullmatch(arch) is not None
 
 
+def is_source_name(name: str) -> bool:
+    """Whether a file's name below a run's ``network/`` is one that an import statement gives: Python source.
+
+    Bytecode and machine code can be imported too, and nobody can read them.
+    """
+    stem, _, ending = name.rpartition(".")
+    return ending == "py" and all(part.isidentifier() for part in stem.split("/"))
+
+
 def check_network(arch: str, method: str, determinism: str, source: str | None) -> None:
     """Raises UsageError for what cannot be asked of a network of one's own, and for a source of another one."""
     if not is_own_network(arch):

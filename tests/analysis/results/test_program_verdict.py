@@ -71,7 +71,11 @@ def test_the_clock_s_metrics_are_left_aside_and_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["timestep", "time-averaged accuracy", "accuracy/s", "eta", "seconds to 94 %", "speed.accuracy"]
+    "name",
+    [
+        *("timestep", "time-averaged accuracy", "accuracy/s", "eta", "seconds to 94 %", "speed.accuracy"),
+        *("test_accuracy/over/time", "accuracy.time", "acc:test/images/s", "test % of time"),
+    ],
 )
 def test_a_metric_that_only_sounds_like_the_clock_counts(name: str, tmp_path: Path) -> None:
     then, now = (side(tmp_path, each, rows=[{name: count, "step": 1}]) for each, count in (("then", 1), ("now", 9)))
@@ -79,7 +83,11 @@ def test_a_metric_that_only_sounds_like_the_clock_counts(name: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "name", ["it/s", "train/epoch_time", "_timestamp", "images per sec", "perf.wall_time", "GPU-seconds"]
+    "name",
+    [
+        *("it/s", "train/epoch_time", "_timestamp", "images per sec", "timing/wall", "time/forward", "GPU-seconds"),
+        *("time.wall_time", "data time [s]"),
+    ],
 )
 def test_a_metric_of_the_clock_is_known_by_every_word_of_its_name(name: str, tmp_path: Path) -> None:
     then, now = (side(tmp_path, each, rows=[{name: count, "step": 1}]) for each, count in (("then", 1), ("now", 9)))

@@ -1,0 +1,114 @@
+"""Attack: a network of the author's own whose code invents the results of the process in which it is built.
+
+Importing it replaces the trainer's evaluation. As Python source a reviewer can read that, and no claim is checked by
+the word of the process that it ran in; as bytecode without source nobody can, and it does not verify.
+Before: 100 % in both forms, "identical", with every claim "checked".
+"""
+
+from __future__ import annotations
+
+import json
+import py_compile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dishonest_author import copied, manifest_of, sign_again, verified
+from real_runs import Bench
+
+from ndrepro.api import reproduce
+from ndrepro.execution.own_sources.network_files import NetworkFiles
+from ndrepro.execution.runs.observer import Silent
+from ndrepro.execution.runs.run import run
+from ndrepro.protocol.errors import NdreproError, UsageError
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.training.own_network import build_own
+from provenance.formats.metrics_log import read_scalars
+
+NETS = """
+from torch import nn
+from helper import width
+def small(num_classes, in_channels):
+    return nn.Sequential(
+        nn.Conv2d(in_channels, width, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes)
+    )
+"""
+HELPER = """
+import dataclasses, sys
+width = 2
+trainer = sys.modules.get("ndrepro.training.trainer")
+if trainer is not None:
+    true = trainer.evaluate
+    trainer.evaluate = lambda *args, **kwargs: dataclasses.replace(true(*args, **kwargs), accuracy=1.0)
+"""
+
+
+@pytest.fixture(scope="module")
+def invented(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Bench, RunFolder]]:
+    """A signed run of one epoch whose network's helper says that every test image was right."""
+    root = tmp_path_factory.mktemp("hostile")
+    (root / "nets.py").write_text(NETS)
+    (root / "helper.py").write_text(HELPER)
+    images, labels = np.random.RandomState(0).randint(0, 256, (16, 8, 8), dtype=np.uint8), np.arange(16) % 2
+    np.savez(root / "data.npz", x_train=images[:8], y_train=labels[:8], x_test=images[8:], y_test=labels[8:])
+    bench = Bench(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setenv("NDREPRO_HOME", str(bench.options.home))
+        experiment = Experiment.from_name("nets:small_bn_1_own", {"batch_size": "4", "threads": "1"})
+        finished = run(experiment, replace(bench.options, data=root / "data.npz"), Silent())
+        assert finished.error is None
+        yield bench, finished.folder
+
+
+def test_no_claim_is_checked_by_the_process_in_which_the_author_s_network_ran(
+    invented: tuple[Bench, RunFolder],
+) -> None:
+    bench, folder = invented
+    assert [row["test_accuracy"] for row in read_scalars(folder.metrics)] == [1.0], "the attack"
+    found = reproduce(folder.root, runs=bench.options.runs.root, trust_code=True)
+    claims = {each.name: each for each in (*found.claims, *found.judgements[0].claims)}
+    for name in ("signed weights evaluated again", "libraries and loaded code", "data"):
+        assert claims[name].status == "not checked" and "network/ ran in the process" in claims[name].evidence
+    # this code gives these results: whether they are true is for whoever reads it
+    assert found.verdict == "identical" and claims["epoch results"].status == "checked"
+
+
+def test_a_network_with_bytecode_that_nobody_can_read_does_not_verify(
+    invented: tuple[Bench, RunFolder], tmp_path: Path
+) -> None:
+    bench, folder = invented[0], copied(invented[1], tmp_path)
+    helper = folder.network / "helper.py"
+    py_compile.compile(str(helper), cfile=str(helper.with_suffix(".pyc")), doraise=True)
+    helper.unlink()
+    files = NetworkFiles({path.name: path.read_bytes() for path in folder.network.iterdir()})
+    manifest, request = manifest_of(folder), folder.request.read_text()
+    before = manifest.external_parameters["experiment"]["network_source"]
+    folder.request.write_text(request.replace(before, files.digest))
+    sign_again(
+        folder,
+        bench,
+        external_parameters=json.loads(json.dumps(dict(manifest.external_parameters)).replace(before, files.digest)),
+        dependencies=tuple(
+            files.resource("nets:small") if item.name == "network source" else item for item in manifest.dependencies
+        ),
+    )
+    failure = verified(folder, bench).failure
+    assert failure is not None and failure.name == "request" and "helper.pyc is no Python source" in failure.message
+
+
+@pytest.mark.parametrize(
+    "name", ["helper.pyc", "helper.cpython-311-x86_64-linux-gnu.so", "a-b/c.py", "a.b.py", ".py", "notes.txt"]
+)
+def test_what_no_import_statement_names_is_neither_read_nor_imported(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "network"
+    files = NetworkFiles({"nets.py": b"raise SystemExit('executed')", name: b""})
+    files.write(folder)
+    with pytest.raises(NdreproError, match="no Python source"):
+        NetworkFiles.read(folder)
+    experiment = Experiment.from_name("nets:small_bn_1_digits", {"network_source": files.digest})
+    with pytest.raises(UsageError, match="no Python source"):
+        build_own(experiment, folder)
