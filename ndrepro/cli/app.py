@@ -44,8 +44,18 @@ from ndrepro.protocol.errors import UsageError
 # a file's name is bytes and need not be text; every other word is
 PATH_OPTIONS = frozenset(
     {
-        *("--authority", "--citation", "--code", "--data", "--into", "--keep", "--key", "--ledger", "--out", "-o"),
-        *("--passphrase-file", "--policy", "--report", "--repository", "--runs", "--signing-key", "--timestamp"),
+        *("--authority", "--citation", "--code", "--data", "--html", "--into", "--keep", "--key", "--ledger"),
+        *(
+            "--out",
+            "-o",
+            "--passphrase-file",
+            "--policy",
+            "--report",
+            "--repository",
+            "--runs",
+            "--signing-key",
+            "--timestamp",
+        ),
         "--witness",
     }
 )

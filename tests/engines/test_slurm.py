@@ -458,8 +458,11 @@ def test_an_array_that_would_be_too_large_is_submitted_in_pieces_and_cancelled_w
     arrays = study.submit_arrays("--sbatch=begin=now+1hour", "--no-report")
     tasks = [str(study.cluster.ask("squeue", "-h", "-r", "-j", array, "-o", "%i")).split() for array in arrays]
     assert [len(each) for each in tasks] == [5, 2]
-    waiting = study.status()["slurm"]
-    assert {task["reason"] for task in waiting} == {"BeginTime"}  # type: ignore[attr-defined]
+
+    def reasons() -> set[str]:
+        return {task["reason"] for task in study.status()["slurm"]}  # type: ignore[attr-defined]
+
+    real_slurm.until(lambda: reasons() == {"BeginTime"}, "Slurm to look at each task", 60)
     assert study.command("cancel").stdout == f"cancelled  array {arrays[0]}, array {arrays[1]}\n"
     assert not study.cluster.ask("squeue", "-h", "-o", "%i")
 

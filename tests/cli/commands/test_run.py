@@ -188,7 +188,9 @@ def test_a_run_in_a_terminal_is_drawn_signed_and_verifies(ndrepro: Callable[...,
     assert "14 checks passed; signed by this machine's key" in answer.out
     shown = ndrepro("show", "lenet_bn_2_digits").out
     assert "NOT KNOWN (not recorded)" not in shown  # every field that is shown is one that a run records
-    assert ndrepro("list").out.splitlines()[-1].endswith("  yes")
+    line, settings = ndrepro("list").out.splitlines()[-2:]
+    assert line.split()[-1] == "yes", line
+    assert settings.split(", ")[1:3] == ["train_images=64", "test_images=32"]
 
 
 def test_ctrl_c_ends_in_a_signed_run_that_can_go_on(ndrepro: Callable[..., Answer], runs: RunsFolder) -> None:
