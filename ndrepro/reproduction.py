@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ndrepro.execution.runs.observer import Observer
     from ndrepro.execution.runs.run import Finished, RunOptions
     from ndrepro.protocol.layout import RunFolder
-    from provenance.attestation.manifest import Manifest
 
     OnPlan = Callable[[Original, ReexecutionPlan], None]
 
@@ -277,11 +276,13 @@ def verified_copy(folder: RunFolder, options: RunOptions, private: Path) -> Orig
     from ndrepro.execution.reproduce.reexecute import Original
     from ndrepro.execution.reproduce.signed_copy import SignedCopy
     from ndrepro.execution.verification.checks_by_kind import checks_of
-    from provenance.attestation.trust import OWN_NAME, TrustPolicy
+    from provenance.attestation.countersignature import recorded_here
+    from provenance.attestation.trust import TrustPolicy
     from provenance.attestation.verify import verify as verify_run
     from provenance.errors import ProvenanceError, StorageError
 
-    verdict = verify_run(folder.root, trust=TrustPolicy.load(options.home), extra_checks=checks_of)
+    trust = TrustPolicy.load(options.home)
+    verdict = verify_run(folder.root, trust=trust, extra_checks=checks_of)
     if not verdict.ok or verdict.manifest is None:
         first = verdict.failure
         raise NotReproduced(
@@ -302,21 +303,8 @@ def verified_copy(folder: RunFolder, options: RunOptions, private: Path) -> Orig
             f"{folder.root}: its files changed while they were verified: {why}",
             "wait until nothing writes to the folder any more; its author may still do so",
         ) from None
-    own = OWN_NAME in verdict.signers and _began_here(folder, copied.manifest, options.home)
+    own = recorded_here(verdict, folder.ledger, trust)
     return Original(copied.folder, copied.manifest, copied, own=own)
-
-
-def _began_here(folder: RunFolder, manifest: Manifest, home: Path) -> bool:
-    """Whether the own key signed the ledger's entry with which a run began: it may have countersigned any manifest."""
-    from provenance.attestation.ledger import Ledger
-    from provenance.attestation.trust import OWN_NAME, TrustPolicy
-
-    if folder.ledger is None:
-        return False
-    trusted = TrustPolicy.load(home).keys()
-    own = [key for key in trusted if key.name == OWN_NAME]
-    entries = Ledger(folder.ledger).entries_of(manifest.invocation_id, own)
-    return any(entry.key and entry.digest == manifest.ledger.digest for entry in entries)
 
 
 def _judged(

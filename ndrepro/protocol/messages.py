@@ -58,7 +58,8 @@ class Container:
         names = {each.name for each in fields(cls)}
         later = {"driver", "host_variables"}
         members = field.members(names - later, tuple(later))
-        members["engine"].one_of(ENGINES)
+        if members["engine"].one_of(ENGINES) == "apptainer" and not Path(members["image"].string()).is_absolute():
+            members["image"].refuse("an absolute path (a relative one could be taken for an option of Apptainer's)")
         return cls(**{name: member.string() for name, member in members.items()})
 
     @classmethod

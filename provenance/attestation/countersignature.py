@@ -1,7 +1,8 @@
 """A further signature on a run's manifest: of a co-author or a reviewer, over the very bytes that the author signed.
 
 It changes neither what was signed nor the digest by which ledger and verdicts know the manifest
-(``provenance.attestation.verify``).
+(``provenance.attestation.verify``). So the own key's signature does not say that a run was recorded here: the ledger
+does, in which the recorder signs the entry that begins an attempt before it starts anything.
 """
 
 from __future__ import annotations
@@ -10,9 +11,16 @@ from pathlib import Path
 
 from provenance.attestation.dsse import read_envelope, sign_envelope, verify_parts, write_envelope
 from provenance.attestation.key_home import KeyRing
+from provenance.attestation.ledger import Ledger
+from provenance.attestation.manifest import REPRODUCED_RUN
+from provenance.attestation.trust import OWN_NAME, TrustPolicy
+from provenance.attestation.verify import Verdict
 from provenance.errors import StorageError, TrustError, UsageError
 from provenance.formats.atomic_io import write_atomically
 from provenance.formats.digest import bytes_digest
+
+# member of the entry that begins an attempt at a repetition: a digest of what is recorded of the run that it repeats
+ORIGIN = "origin"
 
 
 def countersign(manifest: Path, payload_digest: str, ring: KeyRing) -> str:
@@ -35,3 +43,30 @@ def countersign(manifest: Path, payload_digest: str, ring: KeyRing) -> str:
         write_atomically(manifest, write_envelope(kind, payload, [*signatures, *added]))
         return key.keyid
     raise UsageError(f"{manifest}: your key {key.keyid} signed it already")
+
+
+def recorded_here(verdict: Verdict, ledger: Path | None, trust: TrustPolicy) -> bool:
+    """Whether this machine's recorder began a verified run itself, and the run repeats no other.
+
+    What a repetition records of paths, interpreters and images is the word of whoever made the first run.
+
+    Args:
+        verdict: on the run, by ``trust``.
+        ledger: the list of runs beside it; ``None`` where there is none.
+        trust: the keys that are trusted, the own one among them.
+    """
+    manifest = verdict.manifest
+    if manifest is None or OWN_NAME not in verdict.signers or manifest.dependency(REPRODUCED_RUN) is not None:
+        return False
+    return began_here(manifest.invocation_id, ledger, trust, entry=manifest.ledger.digest)
+
+
+def began_here(run: str, ledger: Path | None, trust: TrustPolicy, *, entry: str | None = None) -> bool:
+    """Whether the own key signed the ledger's entry that begins a run, and none that says that it repeats another.
+
+    ``entry`` is the digest of the entry that began the attempt in question; ``None`` for any attempt.
+    """
+    if ledger is None:
+        return False
+    own = [each for each in Ledger(ledger).entries_of(run, trust.own_keys()) if each.key]
+    return any(entry in (None, each.digest) for each in own) and not any(ORIGIN in each.fields for each in own)

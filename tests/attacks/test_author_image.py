@@ -11,7 +11,8 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,9 @@ from ndrepro import api
 from ndrepro.execution.containers.engines import ContainerChoice
 from ndrepro.execution.runs.run import Finished
 from ndrepro.execution.verification.checks_by_kind import checks_of
-from ndrepro.protocol.errors import SandboxError
+from ndrepro.protocol.errors import NdreproError, SandboxError
 from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.messages import Container, Request, read_json, write_json
 from ndrepro.reproduction import Reproduction, verified_copy
 from provenance.attestation.countersignature import countersign
 from provenance.attestation.key_home import KeyRing
@@ -93,6 +95,19 @@ def test_a_countersigned_run_is_not_the_reviewer_s_own(honest: Finished, author:
     for whose, own in ((home, False), (author.options.home, True)):
         options = replace(author.options, home=whose)
         assert verified_copy(folder, options, tmp_path / whose.name).own is own
+
+
+def test_an_image_is_no_option_of_the_engine_s(honest: Finished, author: Bench, tmp_path: Path) -> None:
+    """A relative path that is a file of the reviewer's clone, with the recorded digest: a bind of his home folder."""
+    folder = copied(honest.folder, tmp_path)
+    request = read_json(folder.request)
+    for image, refused in (("--bind=/root:/mnt", True), ("/images/one.sif", False)):
+        container = Container("apptainer", "1", image, "sha256:" + "0" * 64, "")
+        write_json(folder.request, {**request, "container": asdict(container)})
+        with pytest.raises(NdreproError, match="an absolute path") if refused else nullcontext():
+            Request.from_json(read_json(folder.request))
+    with pytest.raises(NdreproError, match="an absolute path"):
+        Container.from_manifest(asdict(replace(container, image="-B=/")))
 
 
 @pytest.fixture

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from strange_programs import CONFINED, Stranger, manifest_of
 from tiny_wheels import make_wheel
 
+from ndrepro import api
 from ndrepro.execution.environments.interpreters import run_uv
 from ndrepro.execution.program_reproduction.private_folder import make_removable
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.program_record import ProgramRecord
+from provenance.attestation.manifest import SOURCE
 
 WRITES = "open('out.txt', 'w').write('0.6')\n"
 FILTER = ["config", "filter.evil.smudge", "sh -c 'echo escaped > {0}; cat'"]
@@ -30,6 +35,79 @@ def test_a_recorded_interpreter_of_somebody_else_is_never_executed(tmp_path: Pat
     author.claim(run, internal_parameters={**seen, "interpreters": [path]})
     author.reproduce(run)
     assert not escaped.exists()
+
+
+def test_a_repetition_is_no_run_of_the_reviewer_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its recorder signed it, with the interpreter that the confined program named."""
+    escaped = tmp_path / "escaped"
+    text = """
+import glob, json, os
+open('out.txt', 'w').write('0.6')
+folder = os.environ['NDREPRO_HOOK_OUT']
+seen = json.load(open(glob.glob(folder + '/process-*.json')[0]))
+for number in range(90000, 90005):
+    forged = {**seen, 'pid': number, 'executable': '/proc/self/cwd/bin/python3', 'forked_from': None}
+    forged['started_ns'] += number
+    json.dump(forged, open(f"{folder}/process-{number}-{forged['started_ns']}.json", 'w'))
+"""
+    evil = f'#!/bin/sh\necho escaped > {escaped}\nexec python3 "$@"\n'
+    author = Stranger.make(tmp_path / "a", {"train.py": text, "bin/python3": evil})
+    (again,) = author.reproduce(author.record(outputs=("out.txt",))).folders
+    review = tmp_path / "a" / "review"
+    repetition = RunFolder(review / again)
+    assert ProgramRecord.of(manifest_of(repetition)).interpreters[0].executable == "/proc/self/cwd/bin/python3"
+    monkeypatch.setenv("NDREPRO_HOME", str(author.reviewer))
+    monkeypatch.chdir(review)
+    api.reproduce(repetition.root, trust_code=not CONFINED)
+    assert not escaped.exists()
+
+
+@needs_sandbox
+def test_no_recorded_path_leads_out_of_the_private_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PYTHONPATH names a tracked link, and a path that is below the repository by its words; so is an input."""
+    private = tmp_path / "private"
+    private.mkdir()
+    (private / "diary.txt").write_text("dear diary")
+    text = f"""
+import os
+open('out.txt', 'w').write('0.6')
+if not os.path.exists({str(tmp_path / "a" / "author")!r}):
+    open('seen.txt', 'w').write(str(os.path.exists({str(private / "diary.txt")!r})))
+"""
+    author = Stranger.make(tmp_path / "a", {"train.py": text, "src/a.py": ""})
+    (author.root / "vendor").symlink_to(private)
+    author.git("add", "-A")
+    author.git("commit", "-qm", "second")
+    src, link = str(author.root / "src"), str(author.root / "vendor")
+    above = f"{author.root}{'/..' * 20}{author.root}/vendor"
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([src, link, above]))
+    run = author.record(sys.executable, "train.py", "vendor/diary.txt", outputs=("out.txt", "seen.txt"))
+    monkeypatch.delenv("PYTHONPATH")
+    author.claim(run, {"outputs": ["seen.txt"]})
+    found = author.reproduce(run)
+    again = RunFolder(tmp_path / "a" / "review" / found.folders[0])
+    assert (again.output_copies / "seen.txt").read_text() == "False"
+    differences = found.plan.differences
+    assert [line for line in differences if "PYTHONPATH" in line] == [
+        f"PYTHONPATH: {each} then, not now" for each in (link, above)
+    ]
+    assert any("vendor/diary.txt: a link of the recorded code leads out of it" in line for line in differences)
+
+
+def test_no_folder_is_made_outside_of_the_private_one(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    author = Stranger.make(tmp_path / "a", {"train.py": WRITES})
+    run = author.record(outputs=("out.txt",))
+    elsewhere = (
+        replace(each, annotations={**(each.annotations or {}), "root": str(outside)}) if each.name == SOURCE else each
+        for each in manifest_of(run).dependencies
+    )
+    below = f"{outside}{'/..' * 20}{outside}/made"
+    author.claim(run, {"workingFolder": below}, dependencies=tuple(elsewhere))
+    with pytest.raises(UsageError, match="no path that a recorder writes"):
+        author.reproduce(run)
+    assert not list(outside.iterdir())
 
 
 @needs_sandbox

@@ -5,6 +5,7 @@ The author holds the key: signatures and digests are right, and the run's own fi
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,11 @@ from ndrepro.protocol.errors import CheckpointError
 from ndrepro.protocol.experiment.experiment import STREAMS
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.training_record import TrainingRecord
+from provenance.attestation.countersignature import countersign
+from provenance.attestation.key_home import KeyRing
 from provenance.attestation.manifest import Resource
-from provenance.attestation.trust import TrustPolicy
+from provenance.attestation.trust import OWN_NAME, TrustPolicy
+from provenance.attestation.verify import verify
 
 
 class Copy:
@@ -79,7 +83,18 @@ def test_a_comparison_and_replicates_refuse_what_the_files_contradict(copy: Copy
     judged = replace(other, external_parameters=asked)
     runs = RunsFolder(copy.root / "runs")
     control = read_side(copy.folder.root, trust, checks_of)
-    assert control.signer and control.whole and len(replicates_of(judged, runs, trust, checks_of).accuracies) == 1
+    assert control.signer and control.whole
+    shutil.copy(copy.author.options.runs.ledger, runs.ledger)
+    assert len(replicates_of(judged, runs, trust, checks_of).accuracies) == 1
+    reviewer = TrustPolicy.load(copy.root / "reviewer")
+    reviewer.add(KeyRing(copy.author.options.home).public_key_pem(), "author")
+    digest = verify(copy.folder.root, trust=reviewer).payload_digest
+    assert digest is not None
+    countersign(copy.folder.manifest, digest, KeyRing(copy.root / "reviewer"))
+    reviewer = TrustPolicy.load(copy.root / "reviewer")
+    assert OWN_NAME in verify(copy.folder.root, trust=reviewer).signers
+    assert replicates_of(judged, runs, reviewer, checks_of) == Replicates((), 1), "who signs has not trained"
+    runs.ledger.unlink()
     sign_again(copy.folder, copy.author, machine={**manifest_of(copy.folder).machine, "hostname": "another"})
     side = read_side(copy.folder.root, trust, checks_of)
     assert side.signer is None and side.status == "NOT VERIFIED" and "machine.hostname" in side.problems[0]

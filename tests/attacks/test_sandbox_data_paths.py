@@ -11,6 +11,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,12 +22,14 @@ from dishonest_author import planned
 from ndrepro.execution.own_sources.network_files import with_source
 from ndrepro.execution.reproduce.reexecute import Original
 from ndrepro.execution.reproduce.step_replay import request_of
+from ndrepro.execution.resumption.resume_start import choose_start
 from ndrepro.execution.runs.observer import Silent
 from ndrepro.execution.runs.run import Finished, RunOptions, resume
+from ndrepro.execution.runs.run_account import open_recorder
 from ndrepro.execution.sandbox.confinement import Confinement
 from ndrepro.execution.sandbox.recorded_data import recorded_data
 from ndrepro.execution.sandbox.sandbox import Sandbox, why_not
-from ndrepro.protocol.errors import DataError, SandboxError, UsageError
+from ndrepro.protocol.errors import CheckpointError, DataError, SandboxError, UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.messages import Container, Request, write_json
@@ -36,7 +39,9 @@ from ndrepro.training.data.readers.published import PublishedFile
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger
+from provenance.attestation.manifest import REPRODUCED_RUN, Resource
 from provenance.attestation.statement import Statement
+from provenance.attestation.trust import TrustPolicy
 
 CIFAR = Experiment.from_name("lenet_bn_1")
 CONNECTIONS = """
@@ -258,6 +263,32 @@ def test_a_network_of_somebody_else_s_is_not_executed_to_resume_a_run(tmp_path: 
     write_json(folder.request, Request(experiment, "digits.csv.gz").to_json())
     with pytest.raises(UsageError, match="its network is somebody else's code"):
         resume(folder, RunOptions(runs, home, data=None), Silent())
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("removed", [False, True], ids=["as it was", "without origin.json"])
+def test_an_unfinished_repetition_is_no_run_of_the_reviewer_s_own(tmp_path: Path, removed: bool) -> None:
+    """Its recorder began it, with its author's network and image; the confined code may write to its folder."""
+    home, runs, ran = tmp_path / "home", RunsFolder(tmp_path / "runs"), tmp_path / "ran"
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "nets.py").write_text(f"open({str(ran)!r}, 'w')\ndef Net(num_classes): pass\n")
+    image = Container("apptainer", "1", "/evil.sif", "sha256:" + "0" * 64, "")
+    network = with_source(Experiment.from_name("nets:Net_bn_1_digits"), tmp_path / "theirs")[0]
+    digits = Experiment.from_name("lenet_bn_1_digits")
+    asked = (Request(network, "digits.csv.gz"), Request(digits, "digits.csv.gz", container=image))
+    origin = Resource(REPRODUCED_RUN, digest={"sha256": "ab" * 32}, annotations={"run": "20261121T101500Z-aaaaaa"})
+    for number, (request, why) in enumerate(zip(asked, ("network is", "image is"), strict=True)):
+        folder = runs.run("x", f"20261121T101500Z-{number:06x}")
+        shutil.copytree(tmp_path / "theirs", folder.network)
+        write_json(folder.request, request.to_json())
+        write_json(folder.origin, origin.to_json())
+        open_recorder(folder, request, request.to_json(), runs, home).release()
+        if removed:
+            folder.origin.unlink()
+        with pytest.raises(UsageError, match=f"its {why} somebody else's"):
+            resume(folder, RunOptions(runs, home), Silent())
+        with pytest.raises(CheckpointError, match="which run it repeats") if removed else nullcontext():
+            choose_start(folder, Ledger(runs.ledger), TrustPolicy.load(home).keys())
     assert not ran.exists()
 
 

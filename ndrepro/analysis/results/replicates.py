@@ -11,8 +11,9 @@ from ndrepro.analysis.results.results import once_each
 from ndrepro.protocol.experiment.experiment import Experiment, Seeds
 from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.training_record import TrainingRecord
-from provenance.attestation.manifest import REPRODUCED_RUN, Manifest
-from provenance.attestation.trust import OWN_NAME, TrustPolicy
+from provenance.attestation.countersignature import recorded_here
+from provenance.attestation.manifest import Manifest
+from provenance.attestation.trust import TrustPolicy
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ def replicates_of(original: Manifest, runs: RunsFolder, trust: TrustPolicy, chec
     """Completed runs below ``runs`` that differ from ``original`` in nothing but their seeds, one for each seed.
 
     A repetition of another run is none, since its author chose the seed, and a run of other code is none. Only runs
-    that this machine's own key signed count: an author could hand in replicates whose spread takes any result in, and
-    nobody trained those again. ``checks`` are those of their contents (``examine``).
+    that this machine recorded itself count: an author could hand in replicates whose spread takes any result in, and
+    who countersigns them has not trained them again. ``checks`` are those of their contents (``examine``).
     """
     try:
         wanted = experiment_of(original)
@@ -42,7 +43,7 @@ def replicates_of(original: Manifest, runs: RunsFolder, trust: TrustPolicy, chec
         if folder.root.parent.name != wanted.name or not folder.manifest.exists():
             continue
         verdict = verified(folder.manifest, trust, checks)
-        if verdict.manifest is None or is_refused(verdict) or OWN_NAME not in verdict.signers:
+        if verdict.manifest is None or is_refused(verdict) or not recorded_here(verdict, folder.ledger, trust):
             refused += 1
             continue
         try:
@@ -50,10 +51,8 @@ def replicates_of(original: Manifest, runs: RunsFolder, trust: TrustPolicy, chec
             row = score_of(verdict.manifest, folder.root, verdict)
         except NoScore:
             continue
-        record = TrainingRecord.of(verdict.manifest)
-        if record.code_digest != code or verdict.manifest.dependency(REPRODUCED_RUN) is not None:
-            continue
-        if _unseeded(found) == _unseeded(wanted):
+        same_code = TrainingRecord.of(verdict.manifest).code_digest == code
+        if same_code and _unseeded(found) == _unseeded(wanted):
             rows.append(row)
             seeds[row.run_id] = found.seed, found.seeds
     counted, copies, _ = once_each(rows)

@@ -50,11 +50,12 @@ def main(document: str) -> None:
     asked = ConfinedCommand(**json.loads(document))
     hook = os.environ.get(_HOOK_OUTPUT)
     written = [] if hook is None else [hook]
-    searched = [path for path in os.environ.get(_SEARCHED, "").split(os.pathsep) if path]
+    # the hook's folder comes first; what follows is the recorded program's, which sees its own folder anyway
+    hooked = [] if hook is None else os.environ.get(_SEARCHED, "").split(os.pathsep)[:1]
     variables = {**asked.variables, **{name: os.environ[name] for name in _OF_THE_HOOK if name in os.environ}}
     shown = [path for name in asked.interpreters for path in interpreter_paths(name)]
     confinement = Confinement(
-        readable=existing([*map(Path, (*asked.readable, *searched)), *shown]),
+        readable=existing([*map(Path, (*asked.readable, *hooked)), *shown]),
         writable=tuple(map(Path, (*asked.writable, *written))),
         folder=Path(asked.folder),
         gpu=True,

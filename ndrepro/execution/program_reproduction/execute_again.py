@@ -20,7 +20,7 @@ from ndrepro.execution.program_reproduction import private_folder, program_envir
 from ndrepro.execution.program_reproduction.confined_program import ConfinedCommand
 from ndrepro.execution.program_reproduction.private_folder import PrivateFolder
 from ndrepro.execution.program_reproduction.program_environment import ProgramEnvironment
-from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand, is_below
+from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand, is_below, is_plain
 from ndrepro.execution.programs.command import Command
 from ndrepro.execution.programs.program_account import Repetition
 from ndrepro.execution.programs.program_run import FinishedProgram, ProgramRequest, record_program
@@ -57,14 +57,17 @@ class ProgramPlan:
 
     @property
     def search_path(self) -> tuple[str, tuple[str, ...]]:
-        """PYTHONPATH as far as it was in the recorded folder, and the rest of it in words."""
-        top = self.command.top or self.command.working_folder
+        """PYTHONPATH as far as it leads into the private folder, and the rest of it in words."""
+        top, place = self.command.top or self.command.working_folder, self.place.place
         kept: list[str] = []
         lost: list[str] = []
         for entry in filter(None, self.recorded_search_path.split(os.pathsep)):
-            inside = is_below(Path(entry), top)
-            (kept if inside else lost).append(_moved(entry, top, self.place.place))
-        return os.pathsep.join(kept), tuple(f"PYTHONPATH: {entry} then, not now" for entry in lost)
+            here = Path(_moved(entry, top, place))
+            if is_plain(Path(entry)) and is_below(Path(entry), top) and private_folder.is_inside(here, place):
+                kept.append(str(here))
+            else:
+                lost.append(f"PYTHONPATH: {entry} then, not now")
+        return os.pathsep.join(kept), tuple(lost)
 
 
 def plan_program(
@@ -165,7 +168,7 @@ def _confined(plan: ProgramPlan, variables: Mapping[str, str], runs: RunsFolder,
 def _moved(word: str, top: Path, place: Path) -> str:
     """A word that names a path of the recorded folder names that of the private one."""
     path = Path(word)
-    return str(place / path.relative_to(top)) if path.is_absolute() and is_below(path, top) else word
+    return str(place / os.path.relpath(path, top)) if path.is_absolute() and is_below(path, top) else word
 
 
 def _variables(recorded: Mapping[str, str], environment: ProgramEnvironment) -> dict[str, str]:

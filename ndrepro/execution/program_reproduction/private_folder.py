@@ -32,6 +32,7 @@ from provenance.formats.digest import file_digest
 from provenance.formats.listing import parse
 
 _COPY_BYTES = 256 << 20
+_LEADS_OUT = "a link of the recorded code leads out of it"
 _ENVIRONMENT = ("site-packages", "dist-packages")
 Snapshot = tuple[tuple[str | int, ...], ...]
 
@@ -96,8 +97,8 @@ def build(
     top = command.top or command.working_folder
     differences = _code(command, manifest, folder, place, repositories)
     working_folder = place / command.working_folder.relative_to(top) if is_below(command.working_folder, top) else place
-    make_folder(working_folder)
     _expect_inside(place, working_folder)
+    make_folder(working_folder)
     shown: dict[Path, Snapshot] = {}
     missing: list[str] = []
     wanted = 0
@@ -155,6 +156,8 @@ def _bring(file: ProgramFile, path: Path, here: Path | None, place: Path, judge:
     """Have an input at ``here``, or see that it is at ``path`` where it was read; why it is not, in words."""
     if file.sha256 is None:
         return f"not digested when it was recorded ({file.reason})" if file.reason else "not digested"
+    if here is not None and not is_inside(here, place):
+        return _LEADS_OUT
     if here is not None and _digest(here) == file.sha256:
         return ""
     try:
@@ -186,6 +189,8 @@ def _show_data(
 ) -> str:
     """Have declared data in the private folder, or show them where they are; why they are not, in words."""
     here = _here(path, top, place)
+    if here is not None and not is_inside(here, place):
+        return _LEADS_OUT
     try:
         expected = parse(read_bounded(folder.root / data.listing, LOG_BYTES).decode("utf-8", "surrogateescape"))
         if here is not None and _all_equal(here, expected):
@@ -248,8 +253,8 @@ def _identity(status: os.stat_result) -> tuple[int, ...]:
 def _put(path: Path, here: Path, place: Path, *, link: bool) -> None:
     """Copy or link a file into the private folder. Raises UsageError where a link of the code leads out of it."""
     try:
-        make_folder(here.parent)
         _expect_inside(place, here.parent)
+        make_folder(here.parent)
         here.unlink(missing_ok=True)
         if link:
             here.symlink_to(path)
@@ -259,9 +264,14 @@ def _put(path: Path, here: Path, place: Path, *, link: bool) -> None:
         raise storage_error(here, error) from error
 
 
+def is_inside(path: Path, place: Path) -> bool:
+    """Whether a path leads to ``place`` or below it, every link followed: those of the code are its author's."""
+    return path.resolve().is_relative_to(place.resolve())
+
+
 def _expect_inside(place: Path, folder: Path) -> None:
-    if not folder.resolve().is_relative_to(place.resolve()):
-        raise UsageError(f"{folder.name}: a link of the recorded code leads out of it, to {folder.resolve()}")
+    if not is_inside(folder, place):
+        raise UsageError(f"{folder.name}: {_LEADS_OUT}, to {folder.resolve()}")
 
 
 def _digest(path: Path) -> str | None:

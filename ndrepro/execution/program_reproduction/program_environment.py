@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ndrepro.execution.environments.interpreters import find_python, run_uv
+from ndrepro.execution.program_reproduction.private_folder import is_inside
 from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand, is_below
 from ndrepro.protocol.errors import EnvironmentMissing, UsageError
 from ndrepro.protocol.training_record import installed_distributions, recorded_distributions
@@ -124,7 +125,7 @@ def _executable(command: RecordedCommand, place: Path, *, own: bool) -> tuple[Pa
     top = command.top or command.working_folder
     if recorded.is_absolute() and is_below(recorded, top):
         inside = place / os.path.relpath(recorded, top)
-        if inside.is_file() and inside.resolve().is_relative_to(place.resolve()):
+        if inside.is_file() and is_inside(inside, place):
             return inside, () if digest in (None, _digest(inside)) else (f"{first}: another file than then",)
     if own and recorded.is_absolute() and _is_own(recorded) and os.access(recorded, os.X_OK):
         return recorded, () if digest in (None, _digest(recorded)) else (f"{recorded}: another file than then",)

@@ -142,6 +142,12 @@ class RecordedCommand:
             raise UsageError(
                 f"{run}: its working folder was not recorded", "record it again with this version of ndrepro"
             )
+        for path in filter(None, (self.working_folder, self.top)):
+            if not is_plain(path):
+                raise UsageError(
+                    f"{run}: {str(path)[:200]!r} is no path that a recorder writes: it is relative, or leads back up",
+                    "ask its author for another run",
+                )
 
 
 def _top(source: Resource) -> Path | None:
@@ -167,6 +173,13 @@ def _seeds(recorded: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
             yield name, int(value)
         except (TypeError, ValueError):
             continue
+
+
+def is_plain(path: Path) -> bool:
+    """Whether a recorded path is absolute and leads nowhere but down: else its words may be below a folder, and itself
+    somewhere else.
+    """
+    return path.is_absolute() and str(path) == os.path.normpath(path)
 
 
 def is_below(path: Path, top: Path) -> bool:

@@ -27,6 +27,7 @@ from ndrepro.execution.programs.watching import ProgramEnd, run_program
 from ndrepro.protocol.errors import NdreproError, UsageError
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.program_record import BUILD_TYPE, BUILDER, external_parameters, outcome_of
+from provenance.attestation.countersignature import ORIGIN
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Builder
 from provenance.capture.unavailable import printable
@@ -145,6 +146,7 @@ def _open(
         run_id=folder.root.name,
         external_parameters=asked,
         builder=Builder(BUILDER, {"ndrepro": ndrepro.__version__, "python": sys.version.split()[0]}),
+        bound={} if request.repetition is None else {ORIGIN: request.repetition.origin.to_json()},
     )
     # a background process that the program leaves behind does not keep the run busy
     os.set_inheritable(recorder.lock_fd, False)

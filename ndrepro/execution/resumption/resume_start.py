@@ -20,6 +20,7 @@ from ndrepro.execution.resumption.recorded_states import checkpoint_state, expec
 from ndrepro.protocol.errors import CheckpointError, NotOwnRun
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.training_state import read_states
+from provenance.attestation.countersignature import ORIGIN
 from provenance.attestation.dsse import verify_envelope
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Manifest
@@ -27,6 +28,7 @@ from provenance.attestation.statement import Statement
 from provenance.attestation.trust import OWN_NAME, TrustedKey
 from provenance.errors import ProvenanceError, StorageError
 from provenance.formats.digest import file_digest
+from provenance.ledger_entries.entry import Entry
 
 _UNBOUND = "nobody signed it with this machine's key: its recorder was killed before, or an earlier release wrote it"
 
@@ -49,6 +51,7 @@ def choose_start(folder: RunFolder, ledger: Ledger, keys: Sequence[TrustedKey]) 
     entries = ledger.entries_of(folder.root.name, keys)
     writers = [key for key in keys if key.base64 in {entry.key for entry in entries}]
     _expect_own(folder, writers)
+    _expect_origin(folder, entries)
     manifest = _last_manifest(folder, keys, begun_here=bool(writers))
     bound: Mapping[int, BoundCheckpoint] = {}
     if manifest is not None:
@@ -79,6 +82,16 @@ def _expect_own(folder: RunFolder, signers: Sequence[TrustedKey]) -> None:
         raise NotOwnRun(
             f"{folder.root}: begun or signed by {others}: what it has trained would be signed with your key",
             "let them resume it, or train it yourself from its start with `ndrepro run`",
+        )
+
+
+def _expect_origin(folder: RunFolder, entries: Sequence[Entry]) -> None:
+    """Raises CheckpointError where a repetition does not say any more which run it repeats: it would pass for none."""
+    bound = [entry.fields[ORIGIN] for entry in entries if ORIGIN in entry.fields and entry.key]
+    if bound and (not folder.origin.is_file() or file_digest(folder.origin, follow_symlinks=False).sha256 not in bound):
+        raise CheckpointError(
+            f"{folder.origin}: not the file that the run began with, which says which run it repeats",
+            "get the original file, or repeat that run anew with `ndrepro reproduce`",
         )
 
 

@@ -38,6 +38,7 @@ from ndrepro.protocol.image_reference import MAIN, PinnedImage, is_image
 from ndrepro.protocol.layout import SEGMENTS, RunFolder, RunsFolder
 from ndrepro.protocol.messages import Request, Result, Scores, read_json, write_json
 from ndrepro.protocol.project_folders import CODE
+from provenance.attestation.countersignature import began_here
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Resource
@@ -197,7 +198,8 @@ def resume(folder: RunFolder, options: RunOptions, observer: Observer) -> Finish
     elif not _is_own(folder, options):
         raise UsageError(
             f"{folder.root}: its image is somebody else's choice, and your key would sign all that it reports",
-            "train it anew in an image of your own: ndrepro run EXPERIMENT --in ENGINE --image NAME",
+            "train it anew in an image of your own: ndrepro run EXPERIMENT --in ENGINE --image NAME; "
+            "or repeat it again: ndrepro reproduce",
         )
     data = _data_of(folder, request, options)
     data_check.check(request.experiment, data, options.runs, observer)
@@ -224,9 +226,9 @@ def _data_of(folder: RunFolder, request: Request, options: RunOptions) -> Path:
 
 
 def _is_own(folder: RunFolder, options: RunOptions) -> bool:
-    """Whether this machine's own key started the run, by the ledger."""
-    own = TrustPolicy.load(options.home).own_keys()
-    return any(entry.key for entry in Ledger(options.runs.ledger).entries_of(folder.root.name, own))
+    """Whether this machine started the run, by the ledger, and not to repeat another, whose author chose all in it."""
+    trust = TrustPolicy.load(options.home)
+    return not folder.origin.exists() and began_here(folder.root.name, options.runs.ledger, trust)
 
 
 def _complete(folder: RunFolder, options: RunOptions) -> UsageError:

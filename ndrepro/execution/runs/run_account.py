@@ -35,6 +35,7 @@ from ndrepro.protocol.training_record import (
     metrics_summary,
 )
 from provenance.attestation import packages
+from provenance.attestation.countersignature import ORIGIN
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import DATASET, Builder, Resource, source_resource
 from provenance.capture import source
@@ -42,7 +43,7 @@ from provenance.capture.unavailable import printable, unavailable
 from provenance.code.snapshot import CodeCopy
 from provenance.errors import ProvenanceError
 from provenance.formats.canonical_json import canonical_bytes
-from provenance.formats.digest import bytes_digest
+from provenance.formats.digest import bytes_digest, file_digest
 from provenance.formats.strict_json import Field
 from provenance.recording.recorder import Recorder, error_resource
 from provenance.redaction.redact import redact_arguments, redact_text
@@ -58,7 +59,12 @@ NO_SOURCE: dict[str, Any] = {"unavailable": "the attempt ended before its source
 def open_recorder(
     folder: RunFolder, request: Request, document: Mapping[str, Any], runs: RunsFolder, home: Path
 ) -> Recorder:
-    """Take the folder's lock and write the ledger's first entry of this attempt, which binds request.json."""
+    """Take the folder's lock and write the ledger's first entry of this attempt, which binds request.json, and
+    origin.json where it repeats another run.
+    """
+    bound = {REQUEST: bytes_digest(json_bytes(document))}
+    if folder.origin.exists():
+        bound[ORIGIN] = file_digest(folder.origin, follow_symlinks=False).sha256
     return Recorder.open(
         folder.root,
         ledger=Ledger(runs.ledger),
@@ -71,7 +77,7 @@ def open_recorder(
             external_parameters(request, data=redact_text(request.data), command=redact_arguments(sys.argv))
         ),
         builder=Builder(BUILDER, {"ndrepro": ndrepro.__version__, "python": sys.version.split()[0]}),
-        bound={REQUEST: bytes_digest(json_bytes(document))},
+        bound=bound,
     )
 
 
