@@ -13,9 +13,9 @@ from strange_programs import CONFINED, Stranger, manifest_of
 from tiny_wheels import make_wheel
 
 from ndrepro import api
-from ndrepro.execution.environments.interpreters import run_uv
+from ndrepro.execution.environments.interpreters import find_python, run_uv
 from ndrepro.execution.program_reproduction.private_folder import make_removable
-from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.errors import EnvironmentMissing, UsageError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import ProgramRecord
 from provenance.attestation.manifest import SOURCE
@@ -59,6 +59,25 @@ for number in range(90000, 90005):
     monkeypatch.setenv("NDREPRO_HOME", str(author.reviewer))
     monkeypatch.chdir(review)
     api.reproduce(repetition.root, trust_code=not CONFINED)
+    assert not escaped.exists()
+
+
+def test_a_recorded_version_of_python_is_no_option_of_uv_s(tmp_path: Path) -> None:
+    """uv would go to the folder that it names, and start the Python of the environment there."""
+    escaped, evil = tmp_path / "escaped", tmp_path / "evil" / ".venv" / "bin" / "python"
+    evil.parent.mkdir(parents=True)
+    (evil.parents[1] / "pyvenv.cfg").write_text("home = /usr/bin\nversion_info = 3.11.7\n")
+    evil.write_text(f'#!/bin/sh\necho escaped > {escaped}\nexec python3 "$@"\n')
+    evil.chmod(0o755)
+    author = Stranger.make(tmp_path / "a", {"train.py": WRITES})
+    run = author.record(outputs=("out.txt",))
+    seen = dict(manifest_of(run).internal_parameters)
+    option = f"--directory={evil.parents[2]}"
+    author.claim(run, internal_parameters={**seen, "interpreters": [{**seen["interpreters"][0], "version": option}]})
+    with pytest.raises(UsageError, match="ran no Python"):
+        author.reproduce(run, rebuild_env=True)
+    with pytest.raises(EnvironmentMissing, match="no version of Python"):
+        find_python(option)
     assert not escaped.exists()
 
 

@@ -205,7 +205,9 @@ def test_data_of_another_user_are_named_by_the_reviewer_or_not_used(tmp_path: Pa
     assert recorded_data(CIFAR, data, ()) == data, "the user's own group"
 
 
-def test_what_is_not_the_authors_data_stops_a_reproduction(honest: Finished, services: Path, tmp_path: Path) -> None:
+def test_what_is_not_the_authors_data_stops_a_reproduction(
+    honest: Finished, services: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = RunFolder(tmp_path / "runs" / "author" / "run")
     shutil.copytree(honest.folder.root, folder.root, ignore=shutil.ignore_patterns(".lock"))
     document = json.loads(folder.request.read_text())
@@ -217,6 +219,21 @@ def test_what_is_not_the_authors_data_stops_a_reproduction(honest: Finished, ser
         with pytest.raises(SandboxError, match="not shown to recorded code"):
             planned(Original(folder, signed), options)
         assert planned(Original(folder, signed), replace(options, data=services)).pieces is None, "--data"
+    # the author's folder, unpacked, with links at its top, of which the sandbox shows what they lead to
+    data, settings, others = tmp_path / "data", tmp_path / ".settings", tmp_path / "others"
+    for each in (data, settings, others):
+        each.mkdir()
+    (data / "link").symlink_to(settings)
+    for named in (data, None):
+        if named is None:
+            folder.request.write_text(json.dumps({**document, "data": "/gone"}))
+            monkeypatch.setenv("NDREPRO_DATA", str(data))
+        with pytest.raises(SandboxError, match="hidden folders"):
+            planned(Original(folder, signed), replace(options, data=named))
+    (data / "link").unlink()
+    (data / "link").symlink_to(others)
+    differences = planned(Original(folder, signed), replace(options, data=data)).differences
+    assert f"data: {data / 'link'} leads to {others}, which the recorded code may read" in differences
 
 
 def test_a_run_that_somebody_else_started_is_not_resumed_from_any_path(tmp_path: Path) -> None:

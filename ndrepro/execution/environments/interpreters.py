@@ -7,6 +7,7 @@ PATH that exist for every version and fail for most. Nothing is installed here.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from ndrepro.protocol.errors import EnvironmentMissing
 # Where Debian's and Red Hat's families keep the certificate authorities of the machine.
 _AUTHORITIES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 
+_VERSION = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}")
 _WHO_ARE_YOU = (
     "import platform, sys; "
     "print(platform.python_implementation(), '%d.%d' % sys.version_info[:2], sys.executable, sep='\\n')"
@@ -64,8 +66,11 @@ def shield_from_configuration(folder: Path) -> None:
 def find_python(version: str) -> Path:
     """A CPython of ``version`` ("3.10") that runs: this one, the PATH's, pyenv's, or one that uv knows.
 
-    Looked for in this order; raises EnvironmentMissing if none of them has one, MissingExtra where there is no uv.
+    Looked for in this order; raises EnvironmentMissing if none of them has one, MissingExtra where there is no uv. What
+    is no version is none of a program's names, of a pattern of files, or of uv's options.
     """
+    if not _VERSION.fullmatch(version):
+        raise EnvironmentMissing(f"{version[:100]!r}: no version of Python", "expected one such as 3.11")
     for candidate in _candidates(version):
         executable = _identify(candidate, version)
         if executable is not None:

@@ -27,6 +27,7 @@ from provenance.recording.script_record import ScriptRecord
 _REDACTED = "[redacted:"
 # its repetition is written to the folder of that name
 _NAME = re.compile(r"\w[\w+=. -]{0,99}")
+_VERSION = re.compile(r"[0-9]+\.[0-9]+(?:\.[\w.+-]+)?", re.ASCII)
 # what a script's session writes into the folder of its own run
 _SCRIPT_METRICS, _SCRIPT_OUTPUTS = ("**/metrics.jsonl",), ("**/artifacts/**",)
 
@@ -51,7 +52,7 @@ class RecordedCommand:
         top: the top of the repository that the working folder was in, likewise; ``None`` where it was in none.
         inputs: the files that it is known to have read.
         data: what was declared with --data.
-        interpreter: the version of the Python that did the work; "" where none was seen.
+        interpreter: the version of the Python that did the work, such as 3.11.7; "" where none was seen.
         interpreter_path: its file, which a shim or a link may have led to.
     """
 
@@ -98,7 +99,7 @@ class RecordedCommand:
             record.wanted_metrics,
             dict(_seeds(record.seeds)),
             record.trail,
-            record.interpreters[0].version.split()[0] if record.interpreters else "",
+            _version(record.interpreters[0].version) if record.interpreters else "",
             record.interpreters[0].executable if record.interpreters else "",
         )
 
@@ -120,7 +121,7 @@ class RecordedCommand:
             _SCRIPT_METRICS,
             dict(_seeds(record.seeds)),
             "off",
-            version.split()[0] if isinstance(version, str) and version else "",
+            _version(version),
             record.command[0] if record.command else "",
         )
 
@@ -165,6 +166,12 @@ def _data(resource: Resource) -> RecordedData:
 def _listed(path: Path) -> tuple[ProgramFile, ...]:
     """Every file that inputs.json lists, which is one of the run's signed files."""
     return files_in(json.loads(read_bounded(path, LOG_BYTES))) if path.is_file() else ()
+
+
+def _version(recorded: Any) -> str:
+    """The version at the beginning of ``sys.version``; "" for anything else, which uv could take for an option."""
+    words = recorded.split() if isinstance(recorded, str) else []
+    return words[0] if words and _VERSION.fullmatch(words[0]) else ""
 
 
 def _seeds(recorded: Mapping[str, Any]) -> Iterator[tuple[str, int]]:

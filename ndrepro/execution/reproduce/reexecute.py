@@ -26,7 +26,7 @@ from ndrepro.execution.resumption.recorded_states import expect_state
 from ndrepro.execution.runs import data_check, slurm_allocation
 from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import Finished, RunOptions, Segment, run
-from ndrepro.execution.sandbox.recorded_data import recorded_data
+from ndrepro.execution.sandbox.recorded_data import linked_data, recorded_data
 from ndrepro.execution.sandbox.sandbox import AUTO
 from ndrepro.protocol.errors import CheckpointError, NdreproError, SandboxError, UsageError
 from ndrepro.protocol.image_reference import MAIN
@@ -261,12 +261,19 @@ def _request(original: Original, options: RunOptions) -> Request:
 
 
 def _data_differences(original: Original, options: RunOptions) -> tuple[str, ...]:
-    """In words, where the data are looked for if not where the author had them; the bundled digits are everywhere."""
+    """In words, where the data are looked for if not where the author had them, and where links lead out of them; the
+    bundled digits are everywhere.
+    """
     request = original.request
-    if options.data or request.experiment.dataset == "digits" or _recorded_data(original, options):
+    if request.experiment.dataset == "digits":
         return ()
-    here = data_check.locate(request.experiment, None)
-    return (f"data: read from {request.data} then, which is not here; looked for in {here} now (--data names them)",)
+    named = options.data or _recorded_data(original, options)
+    here = data_check.locate(request.experiment, named)
+    linked = linked_data(here, _private(original, options), own=original.own)
+    if named:
+        return linked
+    moved = f"data: read from {request.data} then, which is not here; looked for in {here} now (--data names them)"
+    return (moved, *linked)
 
 
 def _recorded_data(original: Original, options: RunOptions) -> Path | None:
@@ -276,8 +283,13 @@ def _recorded_data(original: Original, options: RunOptions) -> Path | None:
     """
     if options.data is not None:
         return None
-    private = (original.place, original.folder.root, options.runs.root, options.home)
+    private = _private(original, options)
     return recorded_data(original.request.experiment, Path(original.request.data), private, own=original.own)
+
+
+def _private(original: Original, options: RunOptions) -> tuple[Path, ...]:
+    """The folders of runs and keys."""
+    return original.place, original.folder.root, options.runs.root, options.home
 
 
 def _expect_one_machine(request: Request, execution: Execution) -> None:

@@ -26,7 +26,7 @@ from ndrepro.execution.runs.child_outcome import last_line
 from ndrepro.execution.runs.child_process import child_python, child_variables, open_log
 from ndrepro.execution.sandbox.confinement import Confinement, data_paths
 from ndrepro.execution.sandbox.passed_variables import passed_variables
-from ndrepro.execution.sandbox.recorded_data import recorded_data
+from ndrepro.execution.sandbox.recorded_data import linked_data, recorded_data
 from ndrepro.execution.sandbox.sandbox import Sandbox
 from ndrepro.protocol.errors import NdreproError, TrainingFailed, UsageError, from_record
 from ndrepro.protocol.experiment.determinism import limited_as
@@ -201,6 +201,8 @@ def request_of(manifest: Manifest, data: Path | None, private: Sequence[Path] = 
     if data is None and then is not None:
         data = recorded_data(experiment, then, private)
     here = data_check.locate(experiment, data)
+    if experiment.dataset != "digits":
+        linked_data(here, private)
     return Request(experiment, str(here), "" if record.environment == MAIN else record.environment)
 
 

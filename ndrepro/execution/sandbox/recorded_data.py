@@ -56,6 +56,19 @@ def expect_recorded_path(recorded: Path, private: Iterable[Path], *, own: bool =
         _expect_files_only(path, own=own)
 
 
+def linked_data(data: Path, private: Iterable[Path], *, own: bool = False) -> tuple[str, ...]:
+    """In words, where links at the top of a folder of data lead out of it: the recorded code is shown what is there.
+
+    Who named the folder may have unpacked it, links included. Raises SandboxError as ``expect_recorded_path`` does,
+    where the run is not the reviewer's ``own``.
+    """
+    top, private = data.resolve(), tuple(private)
+    leading = [path for path in data_paths(data)[1:] if not path.resolve().is_relative_to(top)]
+    for path in () if own else leading:
+        expect_recorded_path(path, private, own=True)
+    return tuple(f"data: {path} leads to {path.resolve()}, which the recorded code may read" for path in leading)
+
+
 def _expect_data(path: Path, private: list[Path]) -> None:
     real = path.resolve()
     expect_harmless(path, (), ())

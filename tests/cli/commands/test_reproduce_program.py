@@ -188,7 +188,7 @@ def test_no_link_of_the_code_leads_a_copy_out_of_its_folder(ndrepro: Ndrepro, tm
     sign_again(lie, dependencies=(source, *rest))
     (RUNS / "ledger.jsonl").unlink()
     answer = reproduced(ndrepro, run.root, "--repository", str(project.root))
-    assert answer.code == 2 and "a link of the recorded code leads out of it" in answer.err, answer.err + answer.out
+    assert answer.code == 1 and "a link of the recorded code leads out of it" in answer.out, answer.err + answer.out
     assert list(outside.iterdir()) == []
 
 
