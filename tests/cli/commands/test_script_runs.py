@@ -31,7 +31,7 @@ def run(recorded: ScriptRun, own_home: Path) -> ScriptRun:
 
 def test_it_is_listed_under_its_name(ndrepro: Callable[..., Answer], run: ScriptRun) -> None:
     _, name, line, settings = ndrepro("list").out.splitlines()
-    assert name == "fit" and line.split()[:3] == [run.folder.name, "completed", "script"]
+    assert name == "fit" and line.split()[:4] == [run.folder.name, "completed", "3", "script"]
     assert line.endswith("yes") and settings.strip() == "rate=0.1"
     (summary,) = ndrepro("list", "--json").json["runs"]
     assert (summary["experiment"], summary["run"], summary["build"]) == ("fit", run.folder.name, "script")
