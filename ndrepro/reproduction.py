@@ -237,6 +237,8 @@ def _side_of_program(
 
 def _given(prepared: ProgramPlan, then: ProgramResults, now: ProgramResults) -> tuple[ClaimCheck, ClaimCheck]:
     """The claims that the program was given the recorded inputs and environment, made when it has ended."""
+    from ndrepro.execution.programs.interpreters import python_of
+
     place, lines = prepared.place, prepared.environment.differences
     had = f"{place.available} of {place.wanted} that it is known to have read are here, by digest"
     inputs = claim("inputs", None if place.missing else True, "; ".join([had, *place.missing[:3]]))
@@ -245,9 +247,11 @@ def _given(prepared: ProgramPlan, then: ProgramResults, now: ProgramResults) -> 
     if changed := place.changed():
         inputs = ClaimCheck("inputs", FLAGGED, "; ".join(changed[:3]))
     version = prepared.command.interpreter
-    if not version and now.python:
-        return inputs, claim("environment", None, f"which Python ran was not recorded; {now.python} now")
-    same = f"Python {version} and its distributions" if version else "no Python"
+    # -I keeps the hook out, so that neither run shows which one it was
+    python = now.python or python_of(prepared.environment.executable)
+    if not version and python:
+        return inputs, claim("environment", None, f"which Python ran was not recorded; {python} now")
+    same = f"Python {version} and its distributions" if version else "no Python seen"
     return inputs, claim("environment", None if lines else True, "; ".join(lines[:3]) or f"{same}, as recorded")
 
 

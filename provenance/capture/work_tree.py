@@ -20,11 +20,10 @@ from provenance.capture.untracked_copies import capture_untracked
 from provenance.errors import SourceError, StorageError
 from provenance.git.repository import NoCommit, Repository
 from provenance.git.scratch_repository import EXECUTABLE, FILE, LINK, SUBMODULE, TreeEntry, add_to_index
-from provenance.git.tracked_files import STAGED, Change, GitIndex, compare, read_commit, read_index
+from provenance.git.tracked_files import STAGED, Change, GitIndex, compare, conversion_settings, read_commit, read_index
 from provenance.git.untracked_files import Untracked, list_untracked
 
 SUBMODULES = "submodules"
-CONVERSION_SETTINGS = ("core.autocrlf", "core.eol")
 _FIELDS = ("dirty", "changed", "submodules", "unwatched", "converted", "patch", "untracked")
 _LISTED = 1000
 _NESTED = 10  # repositories inside that are looked into
@@ -209,9 +208,7 @@ def _converted(tree: Repository, paths: Sequence[str]) -> dict[str, Any]:
     """Files that git converted when it checked them out, with the settings that had a say in it."""
     if not paths:
         return {"count": 0, "files": []}
-    settings = {name: tree.line("config", "--default", "", "--get", name) for name in CONVERSION_SETTINGS}
-    settings = {name: value for name, value in settings.items() if value}
-    return {"count": len(paths), "files": list(paths[:_LISTED]), "settings": settings}
+    return {"count": len(paths), "files": list(paths[:_LISTED]), "settings": conversion_settings(tree)}
 
 
 def _is_utf8(name: str) -> bool:

@@ -18,7 +18,6 @@ from provenance.attestation.run_files import inside
 from provenance.capture.source_patch import PATCH
 from provenance.capture.unavailable import is_missing
 from provenance.capture.untracked_copies import UNTRACKED
-from provenance.capture.work_tree import CONVERSION_SETTINGS
 from provenance.comparison.json_leaves import reason
 from provenance.comparison.recorded_source import (
     COPIED,
@@ -35,6 +34,7 @@ from provenance.errors import DigestError, SourceError
 from provenance.formats.digest import file_digest
 from provenance.git.repository import Repository
 from provenance.git.scratch_repository import EXECUTABLE, FILE, ScratchRepository, TreeEntry, add_to_index
+from provenance.git.tracked_files import CONVERSION_SETTINGS
 
 _COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 

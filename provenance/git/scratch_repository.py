@@ -121,15 +121,21 @@ class ScratchRepository:
         index.ask("read-tree", tree)
         index.ask("checkout-index", "--all", "--quiet", f"--prefix={place}/")
         if converted:
-            listing = self.repository.folder / "converted"
-            listing.write_bytes(b"".join(os.fsencode(path) + b"\0" for path in converted))
-            self._attributes.unlink()
-            there = {"GIT_DIR": str(self.repository.folder / ".git"), "GIT_WORK_TREE": str(place)}
-            converting = Repository(place, {**index.variables, **there}, {**settings, **_NO_FILES})
-            try:
-                converting.ask("checkout-index", "--force", "--quiet", "-z", "--stdin", stdin=listing)
-            finally:
-                self._attributes.write_text(_NEUTRAL)
+            self.convert(index, place, converted, settings)
+
+    def convert(self, index: Repository, place: Path, paths: Sequence[str], settings: Mapping[str, str]) -> None:
+        """Write paths of an index into the folder ``place`` as git checks them out under ``settings`` and the
+        attributes in ``place``, or else in the index; no filter is known. Raises SourceError.
+        """
+        listing = self.repository.folder / "converted"
+        listing.write_bytes(b"".join(os.fsencode(path) + b"\0" for path in paths))
+        self._attributes.unlink()
+        there = {"GIT_DIR": str(self.repository.folder / ".git"), "GIT_WORK_TREE": str(place)}
+        converting = Repository(place, {**index.variables, **there}, {**settings, **_NO_FILES})
+        try:
+            converting.ask("checkout-index", "--force", "--quiet", "-z", "--stdin", stdin=listing)
+        finally:
+            self._attributes.write_text(_NEUTRAL)
 
     def new_index(self) -> Repository:
         """This repository with another, empty index."""

@@ -3,8 +3,9 @@
 `git status` compares what a file becomes when it is added: a clean filter, ``autocrlf`` or ``ident`` can make a
 changed file equal to the committed one. The program reads the bytes on disk, so they are what is compared here. A file
 is unchanged where its bytes are those of the commit's blob, or those that git writes when it checks the blob out in
-this work tree (line ends, ``$Id$``, a smudge filter; for Git LFS the content whose digest the pointer holds, which is
-never downloaded). A filter that is missing or fails leaves the blob's own bytes to compare with, and hides nothing.
+this work tree by the attributes that the commit has (line ends, ``$Id$``, an encoding; for Git LFS the content whose
+digest the pointer holds, which is never downloaded). No filter is executed: what one made of a file, by a program that
+no commit names, is a change.
 
 Time stamps, and the flags by which an index tells git not to look at a file, are not believed: every tracked file is
 read and hashed as git hashes it, about 30 us and 1 ns a byte each, without a process of its own.
@@ -12,6 +13,7 @@ read and hashed as git hashes it, about 30 us and 1 ns a byte each, without a pr
 
 from __future__ import annotations
 
+import contextlib
 import filecmp
 import os
 import re
@@ -30,6 +32,7 @@ from provenance.git.scratch_repository import (
     FILE,
     LINK,
     SUBMODULE,
+    ScratchRepository,
     TreeEntry,
     add_to_index,
     blob_hash,
@@ -39,6 +42,7 @@ STAGED = "staged only"
 _CHUNK_BYTES = 1 << 20
 _POINTER_BYTES = 1024
 _LFS_POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\n(?:.+\n)*oid sha256:([0-9a-f]{64})\n")
+CONVERSION_SETTINGS = ("core.autocrlf", "core.eol")
 _CONVERTING = ("filter", "text", "eol", "crlf", "ident", "working-tree-encoding")
 
 
@@ -224,30 +228,27 @@ def _difference(path: str, before: TreeEntry | None, disk: _Disk, index: GitInde
 
 
 def _as_checked_out(repository: Repository, paths: list[str], commit: Mapping[str, TreeEntry]) -> Iterator[str]:
-    """Those of the paths whose bytes on disk are what git would write there for the commit's blob."""
-    with tempfile.TemporaryDirectory(prefix="ndrepro-checkout-") as scratch:
-        written = Path(scratch, "files")
-        index = Repository(repository.folder, {"GIT_INDEX_FILE": str(Path(scratch, "index"))})
-        add_to_index(index, ((path, commit[path]) for path in paths))
-        listing = Path(scratch, "names")
-        listing.write_bytes(b"".join(os.fsencode(path) + b"\0" for path in paths))
-        written.mkdir()
-        try:
-            tolerant = Repository(index.folder, index.variables, settings=_tolerant_filters(repository))
-            tolerant.ask("checkout-index", "--force", "--quiet", "-z", "--stdin", f"--prefix={written}/", stdin=listing)
-        except SourceError:  # a blob that is not there, most likely: the other files are written all the same
-            pass
+    """Those of the paths whose bytes on disk are what git would write there for the commit's blob.
+
+    By the attributes of the commit and the recorded settings alone, in a repository of its own: those of the user's
+    configuration are in no commit, and a filter is any program.
+    """
+    objects = (repository.folder / repository.line("rev-parse", "--git-path", "objects")).resolve()
+    attributes = [path for path in commit if os.path.basename(path) == ".gitattributes"]
+    with tempfile.TemporaryDirectory(prefix="ndrepro-checkout-") as folder, contextlib.ExitStack() as stack:
+        written = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ndrepro-written-")))
+        scratch = ScratchRepository(Path(folder), [objects], len(commit[paths[0]].oid))
+        index = scratch.new_index()
+        add_to_index(index, ((path, commit[path]) for path in {*paths, *attributes}))
+        with contextlib.suppress(SourceError):  # a blob that is not there, most likely: the others are written
+            scratch.convert(index, written, paths, conversion_settings(repository))
         yield from (path for path in paths if _same_file(written / path, repository.folder / path))
 
 
-def _tolerant_filters(repository: Repository) -> dict[str, str]:
-    """Settings by which a filter that is missing passes the blob through, and Git LFS downloads nothing."""
-    try:
-        listed = repository.ask("config", "-z", "--name-only", "--get-regexp", r"^filter\..*\.required$")
-    except SourceError:  # git config answers 1 where there is none
-        listed = ""
-    settings = {name: "false" for name in listed.split("\0") if name and "=" not in name}
-    return {**settings, **dict.fromkeys(("filter.lfs.smudge", "filter.lfs.process"), "")}
+def conversion_settings(repository: Repository) -> dict[str, str]:
+    """The settings that have a say in how git writes a file's bytes at checkout, as far as they are set."""
+    settings = {name: repository.line("config", "--default", "", "--get", name) for name in CONVERSION_SETTINGS}
+    return {name: value for name, value in settings.items() if value}
 
 
 def _same_file(written: Path, present: Path) -> bool:

@@ -1,8 +1,9 @@
 """Which files of a work tree are source that git does not know, and which are not source at all.
 
 Not source, and named as ``excluded`` with the reason: what the caller names (the run's own folder, the data that it
-reads); folders that hold a run, and what lies beside the ledger of any folder of runs; a symbolic link to a folder
-whose name git ignores for a folder, or that leads to one of the others. All else that git does not ignore is source.
+reads); folders that hold a run, but for code in them that its manifest does not list; what lies beside the ledger of
+any folder of runs; a symbolic link to a folder whose name git ignores for a folder, or that leads to one of the others.
+All else that git does not ignore is source.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from provenance.errors import SourceError
-from provenance.formats.run_markers import LEDGER, is_ledger, is_run_folder
+from provenance.errors import DigestError, SourceError
+from provenance.formats.digest import file_digest
+from provenance.formats.run_markers import LEDGER, is_ledger, is_run_folder, listed_files
 from provenance.git.repository import Repository
 
 # what programs keep beside a ledger: digests of data, locks, submitted jobs, reviewers' verdicts
 _BESIDE_A_LEDGER = (LEDGER, f"{LEDGER}.lock", ".data", ".claims", ".slurm", "verdicts")
+_RUN = "a run"
+# what Python imports or executes by its name
+_CODE = (".py", ".pyc", ".pyw", ".pyd", ".so", ".pth", ".zip", ".egg", ".whl", ".pyz")
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,8 @@ def list_untracked(repository: Repository, tracked: Collection[str], named: Sequ
     places = {place: reason for place, reason in inside.items() if not _is_below(place, inside.keys() - {place})}
     names = [name for name in names if not _is_below(name, places)]
     runs = dict(_run_places(top, names, _parents(tracked)))
-    names = [name for name in names if not _is_below(name, runs)]
+    hidden = set(_code_of_no_run(top, names, [place for place, reason in runs.items() if reason == _RUN]))
+    names = [name for name in names if name in hidden or not _is_below(name, runs)]
     links = dict(_links(repository, names, named))
     names = [name for name in names if name not in links]
     excluded = [*places.items(), *_by_folder(runs), *links.items()]
@@ -83,18 +89,46 @@ def _run_places(top: Path, names: Sequence[str], tracked: set[str]) -> Iterator[
     folders = _parents(names) | repositories
     for folder in folders - tracked:
         if is_run_folder(top / folder):
-            yield folder, "a run"
+            yield folder, _RUN
     for folder in ("", *folders):
         if is_ledger(top / folder / LEDGER):
             for name in _BESIDE_A_LEDGER:
                 yield os.path.join(folder, name), "a ledger, or what is kept beside it"
 
 
+def _code_of_no_run(top: Path, names: Iterable[str], runs: Collection[str]) -> Iterator[str]:
+    """Code in folders of runs that is source all the same: no file that the run's manifest lists, with this digest.
+
+    A run's folder is called by its time and a random number; in one whose name could be a package's, all code is
+    source.
+    """
+    listed: dict[str, dict[str, str]] = {}
+    for name in names:
+        if not name.endswith(_CODE):
+            continue
+        for run in (each for each in _parents([name]) if each in runs):
+            if run not in listed:
+                listed[run] = {} if os.path.basename(run).isidentifier() else listed_files(top / run)
+            known = listed[run].get(name[len(run) + 1 :])
+            if known is not None and known == _sha256(top / name):
+                break
+        else:
+            if _is_below(name, runs):
+                yield name
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return file_digest(path, follow_symlinks=False).sha256
+    except DigestError:
+        return ""
+
+
 def _by_folder(runs: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Runs summed up by the folder that holds them."""
     counts: dict[str, int] = {}
     for place, reason in runs.items():
-        if reason == "a run":
+        if reason == _RUN:
             counts[os.path.dirname(place)] = counts.get(os.path.dirname(place), 0) + 1
         else:
             yield place, reason

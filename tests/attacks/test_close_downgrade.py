@@ -30,6 +30,7 @@ from real_runs import Bench
 from safetensors.numpy import load_file
 
 from ndrepro.analysis.results.reproduction_claims import evaluation_claim
+from ndrepro.analysis.results.reproduction_evidence import compare_with
 from ndrepro.analysis.results.reproduction_verdict import Judgement, judge
 from ndrepro.execution.reproduce.reexecute import evaluation_of, execute
 from ndrepro.execution.runs.observer import Silent
@@ -103,6 +104,22 @@ def test_each_invented_result_is_found(honest: Finished, author: Bench, tmp_path
         edit_results(folder, 2, **changes)
         found = judge(folder, honest.folder)
         assert not found.passes and failed(found) == {"epoch results"}, found.because
+
+
+def test_a_large_buffer_hides_no_exchanged_weights(honest: Finished, author: Bench, tmp_path: Path) -> None:
+    """Beside a constant of large numbers, all weights together are nothing of the whole norm."""
+    folders = []
+    for number, name in enumerate(("then", "now")):
+        (tmp_path / name).mkdir()
+        folder = copied(honest.folder, tmp_path / name)
+        weights = load_file(folder.weights)
+        for each in weights.values():
+            if each.dtype.kind == "f":
+                each *= each.dtype.type(1 + number)
+        put_weights(folder, {**weights, "scale": np.full(1000, 1e6 + number, np.float32)})
+        folders.append(folder)
+    distance = compare_with(folders[0], folders[1]).weights.distance
+    assert distance is not None and 0.99 < distance <= 1.01
 
 
 def test_signed_weights_are_evaluated_again(honest: Finished, author: Bench, tmp_path: Path) -> None:

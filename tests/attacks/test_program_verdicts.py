@@ -88,3 +88,15 @@ def test_a_program_that_ran_python_without_saying_so_has_no_known_environment(tm
     author.claim(run, internal_parameters=seen, dependencies=rest)
     found = author.reproduce(run)
     assert found.verdict == "identical" and statuses(found)["environment"] == "not checked"
+
+
+def test_python_that_keeps_the_hook_out_is_python_all_the_same(tmp_path: Path) -> None:
+    """With -I neither run shows which Python it was; the author leaves it out of the manifest, too."""
+    author = Stranger.make(tmp_path / "a", {"train.py": "open('out.txt', 'w').write('0.51')\n"})
+    run = author.record(sys.executable, "-I", "train.py", outputs=("out.txt",))
+    rest = tuple(item for item in manifest_of(run).dependencies if not item.name.startswith(DISTRIBUTION))
+    assert len(rest) < len(manifest_of(run).dependencies), "the control"
+    seen = {**manifest_of(run).internal_parameters, "interpreters": []}
+    author.claim(run, internal_parameters=seen, dependencies=rest)
+    found = author.reproduce(run)
+    assert found.verdict == "identical" and statuses(found)["environment"] == "not checked"

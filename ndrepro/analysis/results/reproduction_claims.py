@@ -49,8 +49,8 @@ class Tolerance:
     which no rounding brings them; ``first_loss``: the same of the first of them, one forward pass; ``epoch_loss``: an
     epoch's mean losses, relative; ``accuracy``: any accuracy, as a fraction, where one image is always allowed;
     ``evaluation``: the same of given weights, where nothing but rounding in one pass differs; ``weights``: the distance
-    of all weights, relative to their norm; ``momentum``: likewise that of the momentum, which sums gradients and so
-    carries rounding much further.
+    of each tensor, relative to its norm; ``momentum``: that of all momentum, relative to its norm, which sums gradients
+    and so carries rounding much further.
     """
 
     loss: float = 1e-3
@@ -145,7 +145,8 @@ def _distance(found: ReproductionEvidence, limits: Tolerance, before: str) -> tu
     distance = found.weights.distance
     if distance is None:
         return None, f"{before}the run kept no weights there to measure a distance"
-    words = f"{before}weights are {distance:.2g} apart (relative to their norm), tolerance {limits.weights:g}"
+    words = f"{before}weights are at most {distance:.2g} apart (each tensor relative to its norm), tolerance "
+    words += f"{limits.weights:g}"
     momentum = found.weights.momentum
     if momentum is None:
         return distance <= limits.weights, f"{words}; nothing smaller is excluded, and momentum is not compared"

@@ -97,8 +97,9 @@ class StateEvidence:
 class WeightEvidence:
     """The weights after the repetition's last step beside the run's: ``None`` where the run kept none there.
 
-    ``distance`` is that of all parameters and buffers relative to their norm; infinite where names, shapes, whole
-    numbers or NaNs differ. ``momentum`` is that of the optimizer's momentum, where both kept a checkpoint there.
+    ``distance`` is the largest of all parameters' and buffers', each relative to its own norm; infinite where names,
+    shapes, whole numbers or NaNs differ. ``momentum`` is the distance of all the optimizer's momentum, where both
+    kept a checkpoint there.
     """
 
     identical: bool | None
@@ -291,8 +292,8 @@ def _compare_weights(original: RunFolder, again: RunFolder, step: int, final: bo
     kept = [folder.checkpoint(step) for folder in (original, again)]
     momentum = None
     if all(each.exists() for each in kept):
-        momentum = _distance(*(_tensors(each, "momentum.") for each in kept))
-    return WeightEvidence(identical, 0.0 if identical else _distance(then, now), momentum)
+        momentum = _whole_distance(*(_tensors(each, "momentum.") for each in kept))
+    return WeightEvidence(identical, 0.0 if identical else _largest_distance(then, now), momentum)
 
 
 def _tensors(path: Path, prefix: str) -> dict[str, Any]:
@@ -304,20 +305,38 @@ def _same_bits(one: Any, two: Any) -> bool:
     return bool(one.dtype == two.dtype and one.shape == two.shape and one.tobytes() == two.tobytes())
 
 
-def _distance(then: Mapping[str, Any], now: Mapping[str, Any]) -> float:
+def _largest_distance(then: Mapping[str, Any], now: Mapping[str, Any]) -> float:
+    """The largest of the tensors' own relative distances: beside one of large numbers, others might be anything."""
+    distances = _distances(then, now)
+    return math.inf if distances is None else max((_relative(*each) for each in distances), default=0.0)
+
+
+def _whole_distance(then: Mapping[str, Any], now: Mapping[str, Any]) -> float:
+    """The distance of all tensors relative to their norm."""
+    distances = _distances(then, now)
+    if distances is None:
+        return math.inf
+    return _relative(math.hypot(*(apart for apart, _ in distances)), math.hypot(*(norm for _, norm in distances)))
+
+
+def _distances(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[float, float]] | None:
+    """Distance and norm of each tensor of real numbers; ``None`` where names, shapes or whole numbers differ."""
     import numpy as np
 
     if then.keys() != now.keys() or any(then[name].shape != now[name].shape for name in then):
-        return math.inf
-    squared = norm = 0.0
+        return None
+    found = []
     for name, array in then.items():
-        if not np.issubdtype(array.dtype, np.floating):
-            if not np.array_equal(array, now[name]):
-                return math.inf
+        if _same_bits(array, now[name]):
             continue
+        if not np.issubdtype(array.dtype, np.floating):
+            return None
         one, two = array.astype(np.float64), now[name].astype(np.float64)
-        squared += float(np.square(one - two).sum())
-        norm += float(np.square(one).sum())
-    if squared == 0.0:
+        found.append((float(np.linalg.norm(one - two)), float(np.linalg.norm(one))))
+    return found
+
+
+def _relative(apart: float, norm: float) -> float:
+    if apart == 0.0:
         return 0.0
-    return math.sqrt(squared / norm) if norm > 0 and math.isfinite(squared) else math.inf
+    return apart / norm if norm > 0 and math.isfinite(apart) else math.inf

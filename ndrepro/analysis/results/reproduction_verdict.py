@@ -55,7 +55,8 @@ class Judgement:
 
     ``compared_steps`` were compared; ``divergence`` is the first step whose bits differ; ``largest_loss_difference``
     is relative; ``accuracies`` are the last test accuracies (original, again); ``interval`` the prediction interval;
-    ``weight_distance`` that of the last weights relative to their norm, ``None`` where it was not measured.
+    ``weight_distance`` the largest of the last weights' tensors, each relative to its norm, ``None`` where it was not
+    measured.
     """
 
     verdict: str

@@ -129,7 +129,7 @@ def _of_group(group: Sequence[ProcessRecord]) -> _Python:
 
 def _asked(executable: Path, words: Sequence[str]) -> _Python | None:
     """What the command's interpreter says of itself; ``None`` where the command is no Python, or it does not answer."""
-    python = _python_of(executable)
+    python = python_of(executable)
     if python is None:
         return None
     flags = ["-S"] if any(re.fullmatch(r"-[A-Za-z]*S[A-Za-z]*", word) for word in words[1:3]) else []
@@ -147,7 +147,7 @@ def _asked(executable: Path, words: Sequence[str]) -> _Python | None:
         return None
 
 
-def _python_of(executable: Path) -> str | None:
+def python_of(executable: Path) -> str | None:
     """The Python that a file is, or that the first line of a script names."""
     if _PYTHON.fullmatch(executable.name):
         return str(executable)

@@ -116,11 +116,14 @@ def test_a_filter_that_is_missing_loses_nothing(repository: Path, tmp_path: Path
     assert b"+b = 2\n" in patch and b"+other\n" in patch and (tmp_path / "run/untracked/new.py").exists()
 
 
-def test_a_filter_that_works_is_what_git_checks_out(repository: Path) -> None:
+def test_what_a_filter_made_of_a_file_is_a_change(repository: Path, tmp_path: Path) -> None:
     rot13 = "tr a-zA-Z n-za-mN-ZA-M"
     converting(repository, "*.md filter=rot\n", filter__rot__clean=rot13, filter__rot__smudge=rot13)
-    found = capture(repository)
-    assert found["dirty"] is False and found["converted"]["files"] == ["notes.md"]
+    found = capture(repository, tmp_path / "run")
+    assert found["dirty"] is True and found["converted"]["files"] == []
+    assert found["changed"]["files"] == [{"path": "notes.md", "how": "modified", "conversion": "filter=rot"}]
+    check_out(SourceState(found, tmp_path / "run"), repository, tmp_path / "again")
+    assert (tmp_path / "again/notes.md").read_bytes() == (repository / "notes.md").read_bytes()
 
 
 def test_content_of_git_lfs_is_known_by_its_pointer(repository: Path) -> None:
