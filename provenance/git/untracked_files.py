@@ -104,24 +104,30 @@ def _code_of_no_run(top: Path, names: Iterable[str], runs: Collection[str]) -> I
     """
     listed: dict[str, dict[str, str]] = {}
     for name in names:
-        if not name.endswith(_CODE):
-            continue
-        for run in (each for each in _parents([name]) if each in runs):
-            if run not in listed:
-                listed[run] = {} if os.path.basename(run).isidentifier() else listed_files(top / run)
-            known = listed[run].get(name[len(run) + 1 :])
-            if known is not None and known == _sha256(top / name):
-                break
-        else:
-            if _is_below(name, runs):
+        above = [run for run in _parents([os.path.join(name, "file")]) if run in runs]
+        for file in _code_in(top, name) if above else ():
+            for run in above:
+                if run not in listed:
+                    listed[run] = {} if os.path.basename(run).isidentifier() else listed_files(top / run)
+            if not any(listed[run].get(file[len(run) + 1 :]) == _sha256(top / file) for run in above):
                 yield name
+                break
+
+
+def _code_in(top: Path, name: str) -> Iterator[str]:
+    """The name itself where it is code's; of a nested repository, of which git names no file, all code in it."""
+    if not name.endswith("/"):
+        yield from [name] if name.endswith(_CODE) else []
+        return
+    for place, _, files in os.walk(top / name):
+        yield from (os.path.relpath(os.path.join(place, file), top) for file in files if file.endswith(_CODE))
 
 
 def _sha256(path: Path) -> str:
     try:
         return file_digest(path, follow_symlinks=False).sha256
     except DigestError:
-        return ""
+        return "cannot be read"
 
 
 def _by_folder(runs: Mapping[str, str]) -> Iterator[tuple[str, str]]:

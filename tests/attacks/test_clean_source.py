@@ -86,6 +86,14 @@ def test_a_package_that_looks_like_a_run_is_source(
     assert "method/__init__.py" in [entry["path"] for entry in found["untracked"]["copied"]]
 
 
+def test_a_run_that_is_a_repository_hides_no_code(project: Path, signed_run: SmallRun) -> None:
+    """Of a nested repository git names the folder alone."""
+    code_in_a_run(project / "method", signed_run)
+    git(project / "method", "init", "-q")
+    commit(project / "method")
+    assert capture(project)["dirty"] is True
+
+
 def test_a_run_with_the_code_that_it_lists_is_no_source(project: Path, signed_run: SmallRun) -> None:
     """The control: the copies that a run keeps make no checkout dirty, until one is changed."""
     folder = project / "20261129T000000Z-abcdef"

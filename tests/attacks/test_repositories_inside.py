@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,8 @@ def test_a_repository_below_the_project_is_named_and_not_obeyed(project: Path, r
 def test_a_run_that_is_a_repository_is_a_run_and_not_obeyed(project: Path, ran: Path) -> None:
     run = project / "imported" / "fit" / "one"
     repository_of_the_author(run, ran)
-    (run / "manifest.dsse.json").write_text("{}")
+    envelope = {"payload": "e30=", "payloadType": "application/vnd.in-toto+json", "signatures": [{"sig": "AA=="}]}
+    (run / "manifest.dsse.json").write_text(json.dumps(envelope))
     found = capture(project)
     assert not ran.exists(), ran.read_text()
     assert "a folder of a run in it" in str(found["excluded"])
