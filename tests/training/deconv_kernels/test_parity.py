@@ -38,8 +38,7 @@ FEW = (
 )
 
 
-def differences(layer: nn.Module, twin: nn.Module, x: torch.Tensor) -> dict[str, float]:
-    expected, found = trained_twice(layer, x), trained_twice(twin, x)
+def largest_differences(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> dict[str, float]:
     assert list(expected) == list(found)
     return {
         name: float((found[name] - exact).abs().max() / exact.abs().max().clamp_min(1e-300))
@@ -47,24 +46,17 @@ def differences(layer: nn.Module, twin: nn.Module, x: torch.Tensor) -> dict[str,
     }
 
 
-def check_double(shape: LayerShape, images: int) -> None:
-    torch.manual_seed(0)
-    layer = shape.layer().double()
-    apart = differences(layer, with_fast_kernel(layer), shape.batch(images))
-    assert max(apart.values()) < CLOSE, apart
+def differences(layer: nn.Module, twin: nn.Module, x: torch.Tensor) -> dict[str, float]:
+    return largest_differences(found=trained_twice(twin, x), expected=trained_twice(layer, x))
 
 
 @pytest.mark.parametrize("shape", FEW, ids=str)
 @pytest.mark.parametrize("images", [1, 3, 9])
 def test_in_double_precision_each_form_equals_the_reference(shape: LayerShape, images: int) -> None:
-    check_double(shape, images)
-
-
-@pytest.mark.slow
-def test_in_double_precision_every_layer_of_the_studied_networks_equals_the_reference() -> None:
-    assert len(studied_shapes()) > 200
-    for shape in studied_shapes():
-        check_double(shape, 4)
+    torch.manual_seed(0)
+    layer = shape.layer().double()
+    apart = differences(layer, with_fast_kernel(layer), shape.batch(images))
+    assert max(apart.values()) < CLOSE, apart
 
 
 def test_control_another_polynomial_is_another_function() -> None:
@@ -76,13 +68,18 @@ def test_control_another_polynomial_is_another_function() -> None:
 
 
 @pytest.mark.parametrize("shapes", [FEW, pytest.param(None, marks=pytest.mark.slow)], ids=["few", "all"])
-def test_in_single_precision_the_error_is_no_larger_than_the_references(shapes: tuple[LayerShape, ...] | None) -> None:
+def test_the_error_is_no_larger_than_the_references(shapes: tuple[LayerShape, ...] | None) -> None:
+    """Of every layer of the studied networks in ``make test-all``: in either precision, against one exact result."""
+    assert len(studied_shapes()) > 200
     ratios: dict[str, list[float]] = {}
     for shape in shapes or studied_shapes():
         torch.manual_seed(0)
         layer, x = shape.layer(), shape.batch(4)
-        exact = trained_twice(copy.deepcopy(layer).double(), x)
+        double = copy.deepcopy(layer).double()
         fast = trained_twice(with_fast_kernel(layer), x.float())
+        apart = trained_twice(with_fast_kernel(double), x)
+        exact = trained_twice(double, x)
+        assert max(largest_differences(apart, exact).values()) < CLOSE, shape
         for name, value in trained_twice(layer, x.float()).items():
             own, other = relative(value, exact[name]), relative(fast[name], exact[name])
             assert other < 5 * own + 2e-6, (shape, name)
