@@ -14,11 +14,11 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from ndrepro.protocol.errors import UsageError
 from ndrepro.reproduction import NotReproduced, Reproduction
+from provenance.formats.folder_tree import temporary_folder
 
 if TYPE_CHECKING:
     from ndrepro.analysis.comparison.run_comparison import RunComparison
@@ -232,8 +232,8 @@ def reproduce(
         container=ContainerChoice.from_options(engine, image),
     )
     permission = reproduction.Permission(sandbox, trust_code, consent)
-    with TemporaryDirectory(prefix="ndrepro-original-") as private:
-        original = reproduction.verified_copy(_run_folder(run, runs), options, Path(private))
+    with temporary_folder("ndrepro-original-") as private:
+        original = reproduction.verified_copy(_run_folder(run, runs), options, private)
         if run_kind(original.manifest) == TRAINING:
             reproduction.expect_no_options("a training run", repository=repository, rebuild_env=rebuild_env)
             draw = reproduction.Draw(spot, challenge, beacon)
@@ -247,7 +247,7 @@ def reproduce(
             options,
             permission,
             on_plan,
-            scratch=Path(private) / "again",
+            scratch=private / "again",
             repositories=repositories,
             rebuild=rebuild_env,
             quiet=not show_output,

@@ -172,7 +172,6 @@ def of_program(
     from ndrepro.analysis.results.program_verdict import judge_program
     from ndrepro.execution.program_reproduction.execute_again import plan_program, run_again
     from ndrepro.execution.program_reproduction.nested_runs import manifests_below
-    from ndrepro.execution.program_reproduction.private_folder import make_removable
     from ndrepro.execution.reproduce.reexecute import ReexecutionPlan
 
     scratch.mkdir()
@@ -189,10 +188,7 @@ def of_program(
     plan = replace(plan, execution=permission.given(plan.execution))
     prepared = replace(prepared, execution=plan.execution)
     before = manifests_below(prepared.place.place)
-    try:
-        finished = run_again(original, prepared, options.runs, options.home, quiet=quiet)
-    finally:
-        make_removable(prepared.place.place)
+    finished = run_again(original, prepared, options.runs, options.home, quiet=quiet)
     if finished.exit_code is None or finished.manifest is None or finished.outcome == "interrupted":
         raise finished.error or TrainingFailed(f"{finished.folder.root}: {finished.outcome}: nothing was judged")
     now = _side_of_program(prepared, finished, original, before)

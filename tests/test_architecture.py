@@ -91,7 +91,8 @@ WALLS: dict[str, Wall] = {
     "ndrepro.reproduction": wall("ndrepro.execution ndrepro.analysis ndrepro.protocol provenance"),
     # Callbacks for other libraries' trainers.
     "ndrepro.integrations": wall(
-        "ndrepro.integrations ndrepro.protocol provenance.recording", "lightning transformers"
+        "ndrepro.integrations ndrepro.protocol provenance.recording provenance.formats.folder_tree",
+        "lightning transformers",
     ),
     "ndrepro.text": wall("ndrepro.text"),
     "ndrepro.analysis": wall(
@@ -250,6 +251,34 @@ def keys_outside_the_recorder(sources: Sources) -> Iterator[str]:
             for each in sources.imports(module):
                 if each.top in ("securesystemslib", "cryptography"):
                     yield f"{module}:{each.line} handles keys through {each.top}"
+
+
+# What a stranger's folder or its content turns against its caller, and the module that does it safely.
+SAFE_FORMS = {
+    "os.walk": "provenance.formats.folder_tree",
+    "os.fwalk": "provenance.formats.folder_tree",
+    "shutil.rmtree": "provenance.formats.folder_tree",
+    "TemporaryDirectory": "provenance.formats.folder_tree",
+    "rglob": "provenance.formats.folder_tree",
+    "shutil.which": "provenance.system_programs",
+}
+STARTS_A_PROGRAM = re.compile(r"(subprocess\.)?(run|Popen|check_call|check_output|call)|os\.(exec|spawn|posix_spawn).*")
+
+
+def unsafe_forms(sources: Sources) -> Iterator[str]:
+    """Recursive walks and removals, and programs that are found by any entry of PATH; training's are in its sandbox."""
+    for module, tree in sources.trees.items():
+        if module.startswith("ndrepro.training"):
+            continue
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            name = ast.unparse(call.func)
+            for form, home in SAFE_FORMS.items():
+                if module != home and (name == form or name.endswith(f".{form}")):
+                    yield f"{module}:{call.lineno} calls {form}, which {home} replaces"
+            first = call.args[0] if call.args and STARTS_A_PROGRAM.fullmatch(name) else None
+            word = first.elts[0] if isinstance(first, ast.List | ast.Tuple) and first.elts else first
+            if isinstance(word, ast.Constant) and not str(word.value).startswith("/"):
+                yield f"{module}:{call.lineno} starts {word.value!r} by its name, not by find_program"
 
 
 def cycles(sources: Sources) -> Iterator[str]:
@@ -427,6 +456,11 @@ BROKEN: list[tuple[Rule, str, str]] = [
     ),
     (torch_outside_training, "ndrepro/execution/runs/run.py", "def f():\n    from torch import nn"),
     (keys_outside_the_recorder, "ndrepro/protocol/layout.py", "from securesystemslib import signer"),
+    (unsafe_forms, "ndrepro/execution/runs/run.py", "import os\nlist(os.walk('.'))"),
+    (unsafe_forms, "ndrepro/protocol/layout.py", "from pathlib import Path\nlist(Path('x').rglob('*'))"),
+    (unsafe_forms, "provenance/errors.py", "from tempfile import TemporaryDirectory\nTemporaryDirectory()"),
+    (unsafe_forms, "provenance/errors.py", "import shutil\nshutil.which('git')"),
+    (unsafe_forms, "ndrepro/execution/runs/run.py", "import subprocess\nsubprocess.run(['git', 'status'])"),
     (cycles, "ndrepro/protocol/layout.py", "from ndrepro.execution.runs import run"),
     (cycles, "provenance/errors.py", "def f():\n    from .attestation import dsse"),
     (circles_of_rooms, "provenance/attestation/dsse.py", "from ndrepro.execution.runs import run"),

@@ -8,7 +8,6 @@ known by name only, and a file of tests is not the project's own code: a seed se
 from __future__ import annotations
 
 import ast
-import os
 import re
 import tomllib
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from ndrepro.protocol.errors import UsageError
 from provenance.errors import SourceError
+from provenance.formats.folder_tree import walk
 from provenance.git.repository import Repository
 
 MAX_FILES = 20_000
@@ -215,7 +215,7 @@ def _read(path: Path) -> str:
 
 
 def _walk(root: Path) -> Iterator[str]:
-    for folder, inside, files in os.walk(root):
+    for folder, inside, files in walk(root):
         inside[:] = [name for name in inside if not name.startswith(".") and name not in _SKIPPED]
         for name in files:
             yield (Path(folder) / name).relative_to(root).as_posix()

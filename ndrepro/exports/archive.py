@@ -31,6 +31,7 @@ from provenance.attestation.run_files import MANIFEST
 from provenance.attestation.trust import TrustPolicy
 from provenance.errors import KeyFileError, NotFoundError
 from provenance.formats.bounded_read import LOG_BYTES, read_bounded
+from provenance.formats.folder_tree import files_below
 
 RUNS, KEYS, REPORT, POLICY, CITATION, README = "runs", "keys", "report", "policy.toml", "CITATION.cff", "README.txt"
 _REPORT_PAGE = "index.html"
@@ -152,7 +153,7 @@ def _given(text: ArchiveText) -> Iterator[Member]:
     if text.report is not None:
         if not (text.report / _REPORT_PAGE).is_file():
             raise NotFoundError(f"{text.report}: no report in it", "make one: ndrepro report -o DIR")
-        for path in sorted(text.report.rglob("*")):
+        for path in files_below(text.report):
             if path.is_file() and not path.is_symlink():
                 yield Member(f"{REPORT}/{path.relative_to(text.report).as_posix()}", path)
 

@@ -24,6 +24,7 @@ from ndrepro.exports.run_facts import NotExported
 from ndrepro.protocol.errors import UsageError
 from provenance.formats.atomic_io import storage_error
 from provenance.formats.bounded_read import open_regular
+from provenance.formats.folder_tree import remove_tree
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
 _PIECE = 1 << 20
@@ -81,7 +82,7 @@ def write_folder(members: Iterable[Member], folder: Path) -> None:
             with member.open() as (stream, _), open(path, "xb") as out:
                 shutil.copyfileobj(stream, out, _PIECE)
     except BaseException as error:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder, ignore_errors=True)
         if isinstance(error, OSError):
             raise storage_error(folder, error) from error
         raise

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from provenance.formats.folder_tree import files_below
 from provenance.recording.script_run import Session
 
 
@@ -33,7 +34,7 @@ def keep_checkpoint(run: Session, path: str | Path | None) -> None:
     place = Path(path) if path else None
     if place is None or not place.exists():
         return
-    files = [place] if place.is_file() else sorted(each for each in place.rglob("*") if each.is_file())
+    files = [place] if place.is_file() else [each for each in files_below(place) if each.is_file()]
     for file in files:
         name = file.name if file == place else f"{place.name}/{file.relative_to(place).as_posix()}"
         run.artifact(file, f"checkpoints/{name}")

@@ -35,8 +35,8 @@ from provenance.attestation.private_keys import (
 )
 from provenance.errors import KeyFileError, ProvenanceError
 from provenance.formats.atomic_io import write_atomically
+from provenance.formats.bounded_read import read_small
 from provenance.formats.canonical_json import parse
-from provenance.formats.small_files import read_small
 from provenance.formats.strict_json import Field
 from provenance.signatures.public_key import PublicKey
 

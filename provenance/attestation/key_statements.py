@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any
 from provenance.attestation.dsse import PAYLOAD_TYPE, read_envelope, sign_envelope, verify_parts, write_envelope
 from provenance.errors import CanonicalError, NotFoundError, ProvenanceError, StorageError, TrustError
 from provenance.formats.atomic_io import locked, make_folder, write_atomically
+from provenance.formats.bounded_read import read_small
 from provenance.formats.canonical_json import canonical_bytes, parse
 from provenance.formats.digest import bytes_digest
-from provenance.formats.small_files import read_small
 from provenance.formats.strict_json import Field, timestamp
 from provenance.signatures.public_key import PublicKey
 

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from provenance.errors import KeyFileError
-from provenance.formats.small_files import read_small
+from provenance.formats.bounded_read import read_small
 
 VARIABLE = "NDREPRO_PASSPHRASE_FILE"
 _MOST_BYTES = 1024

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from provenance.errors import KeyFileError, ProvenanceError
-from provenance.formats.small_files import read_small
+from provenance.formats.bounded_read import read_small
 from provenance.signatures.public_key import PublicKey
 from provenance.signatures.signer import Ed25519Signer
 

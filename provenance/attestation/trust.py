@@ -26,8 +26,8 @@ from provenance.errors import (
     UsageError,
 )
 from provenance.formats.atomic_io import locked, make_folder, write_atomically
+from provenance.formats.bounded_read import read_small
 from provenance.formats.canonical_json import parse
-from provenance.formats.small_files import read_small
 from provenance.formats.strict_json import Field, timestamp
 from provenance.signatures.public_key import PublicKey
 

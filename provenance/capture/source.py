@@ -17,8 +17,9 @@ from typing import Any
 from provenance.capture.unavailable import is_missing, printable, unavailable
 from provenance.capture.untracked_copies import remove
 from provenance.capture.work_tree import SUBMODULES, capture_work_tree, captured
-from provenance.errors import DigestError, SourceError
+from provenance.errors import DigestError, SourceError, StorageError
 from provenance.formats.digest import file_digest, tree_digest
+from provenance.formats.folder_tree import walk
 from provenance.git.repository import Facts, Repository
 from provenance.redaction.redact import redact_text
 
@@ -110,14 +111,14 @@ def package_digest(folders: Sequence[Path]) -> dict[str, Any]:
             for path in python_files(folder):
                 entries.append((f"{name}/{path.relative_to(folder).as_posix()}", file_digest(path)))
         return {"tree_sha256": tree_digest(entries), "files": len(entries)}
-    except DigestError as error:  # unreadable, changing, or two packages of one name
+    except (DigestError, StorageError) as error:  # unreadable, changing, too deep, or two packages of one name
         return unavailable(error.message)
 
 
 def python_files(folder: Path) -> Iterator[Path]:
     """Python files, also behind linked folders, as an import would find them; no folder twice."""
     seen = set()
-    for current, below, files in os.walk(folder, followlinks=True):
+    for current, below, files in walk(folder, followlinks=True):
         below.sort()
         real = os.path.realpath(current)
         if real in seen:

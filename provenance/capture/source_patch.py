@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from provenance.capture.untracked_copies import read_regular, remove, written
 from provenance.errors import DigestError, SourceError
 from provenance.formats.atomic_io import make_folder, write_atomically
 from provenance.formats.digest import bytes_digest, file_digest
+from provenance.formats.folder_tree import temporary_folder
 from provenance.git.repository import Repository
 from provenance.git.scratch_repository import LINK, SUBMODULE, ScratchRepository, TreeEntry
 from provenance.git.tracked_files import STAGED, Change
@@ -60,8 +60,8 @@ def capture_patch(
         return none("the tracked files are those of the commit")
     objects = (tree.folder / tree.line("rev-parse", "--git-path", "objects")).resolve()
     name_length = next((len(change.before.oid) for change in changes if change.before), 40)
-    with tempfile.TemporaryDirectory(prefix="ndrepro-patch-") as folder:
-        states = _States(tree.folder, ScratchRepository(Path(folder), [objects], name_length), limit_bytes)
+    with temporary_folder("ndrepro-patch-") as folder:
+        states = _States(tree.folder, ScratchRepository(folder, [objects], name_length), limit_bytes)
         for change in changes:
             states.add(change, commits)
         patch, whole = states.patch(by_file=into is not None)

@@ -12,7 +12,6 @@ A digest of a short secret can be guessed by trying: whoever publishes one shoul
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from provenance.capture.unavailable import unavailable
 from provenance.errors import DigestError
 from provenance.formats.atomic_io import make_folder, storage_error
 from provenance.formats.digest import bytes_digest, file_digest
+from provenance.formats.folder_tree import remove_tree
 from provenance.redaction.documents import redact_file
 
 UNTRACKED = "untracked"
@@ -211,7 +211,7 @@ def remove(path: Path) -> None:
     """Remove a file or a folder, if it is there. Raises StorageError."""
     try:
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            remove_tree(path)
         else:
             path.unlink(missing_ok=True)
     except OSError as error:

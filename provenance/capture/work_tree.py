@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from provenance.capture.source_patch import capture_patch
 from provenance.capture.unavailable import is_missing, unavailable
 from provenance.capture.untracked_copies import capture_untracked
 from provenance.errors import SourceError, StorageError
+from provenance.formats.folder_tree import temporary_folder
 from provenance.git.repository import NoCommit, Repository
 from provenance.git.scratch_repository import EXECUTABLE, FILE, LINK, SUBMODULE, TreeEntry, add_to_index
 from provenance.git.tracked_files import STAGED, Change, GitIndex, compare, conversion_settings, read_commit, read_index
@@ -108,8 +108,8 @@ def _untracked(
     tracked = commit.keys() | index.entries.keys()
     if index.entries:
         return list_untracked(tree, tracked, named)
-    with tempfile.TemporaryDirectory(prefix="ndrepro-index-") as scratch:  # in the place of one that cannot be read
-        own = Repository(tree.folder, {"GIT_INDEX_FILE": str(Path(scratch, "index"))})
+    with temporary_folder("ndrepro-index-") as scratch:  # in the place of one that cannot be read
+        own = Repository(tree.folder, {"GIT_INDEX_FILE": str(scratch / "index")})
         add_to_index(own, commit.items())
         return list_untracked(own, tracked, named)
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
@@ -26,6 +25,7 @@ from typing import NamedTuple
 from provenance.errors import DigestError
 from provenance.formats.digest import file_digest
 from provenance.formats.digest_cache import Remembered, cache_folder
+from provenance.formats.folder_tree import temporary_folder, walk
 
 # the variables by which a process reads and writes no bytecode at all
 NO_BYTECODE = {"PYTHONPYCACHEPREFIX": os.devnull, "PYTHONDONTWRITEBYTECODE": "1"}
@@ -114,7 +114,7 @@ class BytecodeCache:
         """Compile; each source with the path of its bytecode."""
         if not (names := "\0".join(sources)):
             return
-        with tempfile.TemporaryDirectory(prefix="ndrepro-no-bytecode-") as nothing:
+        with temporary_folder("ndrepro-no-bytecode-") as nothing:
             # isolated, without site-packages, from the standard library's source
             words = [
                 self._python,
@@ -205,5 +205,5 @@ def _unchanged(path: str, then: Remembered) -> Remembered | None:
 
 
 def _files(folder: str) -> Iterator[str]:
-    for current, _, names in os.walk(folder):
+    for current, _, names in walk(folder):
         yield from (os.path.join(current, name) for name in names)

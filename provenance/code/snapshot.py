@@ -22,6 +22,7 @@ from provenance.errors import DigestError
 from provenance.formats import portable
 from provenance.formats.atomic_io import make_folder, storage_error
 from provenance.formats.digest import FileDigest, bytes_digest, file_digest, tree_digest
+from provenance.formats.folder_tree import walk
 
 # what an import executes beside .py: bytecode, extension modules of any tag, archives and what extends the path
 _EXECUTABLE = (".pyc", ".pyo", ".so", ".pyd", ".zip", ".egg", ".pth")
@@ -97,7 +98,7 @@ def not_copied(packages: Sequence[Path]) -> dict[str, Any] | None:
 
 
 def _odd(package: Path) -> Iterator[Path]:
-    for current, below, files in os.walk(package):
+    for current, below, files in walk(package):
         below[:] = sorted(name for name in below if name != "__pycache__")
         yield from (Path(current, name) for name in files if name.endswith(_EXECUTABLE))
 

@@ -17,7 +17,6 @@ How a ``CodeDiff`` was found (``how``):
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from provenance.capture.source_patch import PATCH
 from provenance.comparison.recorded_source import untracked_identities
 from provenance.comparison.recorded_tree import SourceState, borrowing, is_clean, recorded_tree, signed_file
 from provenance.errors import SourceError
+from provenance.formats.folder_tree import temporary_folder
 
 TEXT_LIMIT_BYTES = 1_000_000
 _DIFF = "diff --no-color --no-ext-diff --no-textconv --no-renames --no-indent-heuristic --diff-algorithm=myers"
@@ -79,8 +79,8 @@ def code_diff(first: SourceState, second: SourceState, repositories: Sequence[Pa
         whose = " and ".join(name for name, state in _named(first, second) if state.commit is None)
         return CodeDiff("unknown", caveats=(f"the commit of the {whose} run is not known",))
     try:
-        with tempfile.TemporaryDirectory(prefix="ndrepro-diff-") as scratch:
-            return _compare_trees(first, second, repositories, Path(scratch))
+        with temporary_folder("ndrepro-diff-") as scratch:
+            return _compare_trees(first, second, repositories, scratch)
     except SourceError as error:
         return _compare_patches(first, second, error.message)
 

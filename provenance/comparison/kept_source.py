@@ -8,7 +8,6 @@ was kept cannot be signed away. What was not kept is the signer's word alone.
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from provenance.comparison.recorded_source import (
 )
 from provenance.errors import SourceError
 from provenance.formats.bounded_read import LOG_BYTES, read_bounded
+from provenance.formats.folder_tree import temporary_folder
 from provenance.git.repository import Repository
 
 # the recorder looks for no renames, and git names one of a renamed file's two paths only
@@ -46,9 +46,9 @@ def patched_paths(patch: Path) -> tuple[str, ...]:
         raise SourceError(f"{patch}: cannot be read ({error.strerror})") from None
     if _RENAMED.search(text):
         raise SourceError(f"{patch.name}: it renames or copies files, which no recorded patch does")
-    with tempfile.TemporaryDirectory(prefix="ndrepro-patch-") as scratch:
+    with temporary_folder("ndrepro-patch-") as scratch:
         # in a repository git would leave out what is not below the folder
-        outside = Repository(Path(scratch), {"GIT_CEILING_DIRECTORIES": str(Path(scratch).resolve().parent)})
+        outside = Repository(scratch, {"GIT_CEILING_DIRECTORIES": str(scratch.resolve().parent)})
         listed = outside.ask("apply", "--numstat", "-z", str(patch.resolve()))
     return tuple(line.split("\t", 2)[2] for line in listed.split("\0") if line)
 

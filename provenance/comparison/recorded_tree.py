@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from provenance.comparison.recorded_source import (
 )
 from provenance.errors import DigestError, SourceError
 from provenance.formats.digest import file_digest
+from provenance.formats.folder_tree import temporary_folder
 from provenance.git.repository import Repository
 from provenance.git.scratch_repository import EXECUTABLE, FILE, ScratchRepository, TreeEntry, add_to_index
 from provenance.git.tracked_files import CONVERSION_SETTINGS
@@ -124,8 +124,8 @@ def check_out(state: SourceState, repository: Path, place: Path) -> tuple[str, .
     if state.commit is None:
         raise SourceError("the run recorded no commit")
     caveats: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="ndrepro-tree-") as scratch:
-        lent, own = Path(scratch, "lent"), Path(scratch, "own")
+    with temporary_folder("ndrepro-tree-") as scratch:
+        lent, own = scratch / "lent", scratch / "own"
         for folder in (lent, own):
             folder.mkdir()
         borrowed = borrowing(lent, [repository], state.commit)

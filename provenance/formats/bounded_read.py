@@ -16,9 +16,11 @@ import os
 import stat
 from pathlib import Path
 
+from provenance.errors import StorageError
 from provenance.formats import portable
 
 # the most that is read of one file of each kind; the largest of real runs have a hundredth of it
+SMALL_BYTES = 1 << 16  # a key, a statement on keys, a policy
 DOCUMENT_BYTES = 1 << 26  # a JSON document: environment.json, result.json, a manifest
 LOG_BYTES = 1 << 28  # rows of results, a listing of files, what a process printed
 ARTIFACT_BYTES = 1 << 36  # any file of a run folder, which is hashed and not held in memory
@@ -96,6 +98,33 @@ def read_tail(path: str | os.PathLike[str], limit: int = 1 << 16) -> bytes:
     with open(open_regular(path), "rb") as stream:
         stream.seek(max(0, os.fstat(stream.fileno()).st_size - limit))
         return stream.read(limit)
+
+
+def read_small(path: Path, *, pipes: bool = False) -> bytes:
+    """The bytes of a file of a few kilobytes: a key, a passphrase, a statement on keys, a policy.
+
+    A file of the key home must be a regular file; one that a user names (``pipes``) may be a pipe, as ``<(command)``
+    gives one.
+
+    Raises FileNotFoundError where there is none, StorageError for one that cannot be read, is no regular file, or has
+    more than 64 KiB.
+    """
+    # a pipe without a writer would keep an ordinary open waiting
+    waiting = 0 if pipes else portable.NO_WAIT
+    try:
+        descriptor = os.open(path, os.O_RDONLY | portable.BINARY | waiting)
+        with open(descriptor, "rb") as stream:
+            mode = os.fstat(descriptor).st_mode
+            if not (stat.S_ISREG(mode) or (pipes and stat.S_ISFIFO(mode))):
+                raise StorageError(f"{path}: cannot be read (not a regular file)", "name a file")
+            data = stream.read(SMALL_BYTES + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read ({error.strerror})") from error
+    if len(data) > SMALL_BYTES:
+        raise StorageError(f"{path}: more than {SMALL_BYTES} bytes, expected a few kilobytes", "name the right file")
+    return data
 
 
 def kind_of(mode: int) -> str:

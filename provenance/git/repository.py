@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from provenance.errors import SourceError
+from provenance.system_programs import find_program, system_variables
 
 _SETTINGS = {
     "core.fsmonitor": "false",
@@ -107,7 +108,7 @@ class Repository:
                 raise _source_error(self.folder, arguments, errors.read().decode("utf-8", "replace"))
 
     def _environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if name not in _POINTERS.split()}
+        kept = {name: value for name, value in system_variables(os.environ).items() if name not in _POINTERS.split()}
         # messages are compared and shown in English
         return {**kept, "LANGUAGE": "C", "LC_ALL": "C", **_VARIABLES, **self.variables}
 
@@ -221,7 +222,10 @@ _SILENT = "no reason given"
 
 
 def _executable() -> str:
-    return os.environ.get("GIT_PYTHON_GIT_EXECUTABLE") or "git"
+    found = find_program(os.environ.get("GIT_PYTHON_GIT_EXECUTABLE") or "git")
+    if found is None:
+        raise _missing_git()
+    return found
 
 
 def _missing_git() -> SourceError:

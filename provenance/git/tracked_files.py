@@ -18,7 +18,6 @@ import filecmp
 import os
 import re
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from pathlib import Path
 from provenance.errors import DigestError, SourceError
 from provenance.formats import portable
 from provenance.formats.digest import file_digest
+from provenance.formats.folder_tree import temporary_folder
 from provenance.git.repository import Repository
 from provenance.git.scratch_repository import (
     EXECUTABLE,
@@ -235,9 +235,9 @@ def _as_checked_out(repository: Repository, paths: list[str], commit: Mapping[st
     """
     objects = (repository.folder / repository.line("rev-parse", "--git-path", "objects")).resolve()
     attributes = [path for path in commit if os.path.basename(path) == ".gitattributes"]
-    with tempfile.TemporaryDirectory(prefix="ndrepro-checkout-") as folder, contextlib.ExitStack() as stack:
-        written = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ndrepro-written-")))
-        scratch = ScratchRepository(Path(folder), [objects], len(commit[paths[0]].oid))
+    with temporary_folder("ndrepro-checkout-") as folder, contextlib.ExitStack() as stack:
+        written = stack.enter_context(temporary_folder("ndrepro-written-"))
+        scratch = ScratchRepository(folder, [objects], len(commit[paths[0]].oid))
         index = scratch.new_index()
         add_to_index(index, ((path, commit[path]) for path in {*paths, *attributes}))
         with contextlib.suppress(SourceError):  # a blob that is not there, most likely: the others are written
@@ -266,11 +266,11 @@ def _same_file(written: Path, present: Path) -> bool:
 
 def _with_conversions(repository: Repository, changes: tuple[Change, ...]) -> Iterator[Change]:
     """The changes, each with the attributes by which git converts it: it may be why `git status` shows none."""
-    with tempfile.TemporaryDirectory(prefix="ndrepro-names-") as scratch:
-        listing = Path(scratch, "names")
+    with temporary_folder("ndrepro-names-") as scratch:
+        listing = scratch / "names"
         listing.write_bytes(b"".join(os.fsencode(change.path) + b"\0" for change in changes))
         # the attributes in the work tree; the index itself may not be readable
-        tree = Repository(repository.folder, {"GIT_INDEX_FILE": str(Path(scratch, "none"))})
+        tree = Repository(repository.folder, {"GIT_INDEX_FILE": str(scratch / "none")})
         answer = tree.ask("check-attr", "-z", "--stdin", *_CONVERTING, stdin=listing) if changes else ""
     words = answer.split("\0")
     named: dict[str, list[str]] = {}

@@ -11,13 +11,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from provenance.errors import DigestError, SourceError
+from provenance.errors import DigestError, SourceError, StorageError
 from provenance.formats.digest import file_digest
+from provenance.formats.folder_tree import temporary_folder, walk
 from provenance.formats.run_markers import LEDGER, is_ledger, is_run_folder, listed_files
 from provenance.git.repository import Repository
 
@@ -119,8 +119,11 @@ def _code_in(top: Path, name: str) -> Iterator[str]:
     if not name.endswith("/"):
         yield from [name] if name.endswith(_CODE) else []
         return
-    for place, _, files in os.walk(top / name):
-        yield from (os.path.relpath(os.path.join(place, file), top) for file in files if file.endswith(_CODE))
+    try:
+        for place, _, files in walk(top / name):
+            yield from (os.path.relpath(os.path.join(place, file), top) for file in files if file.endswith(_CODE))
+    except StorageError:  # nested too deeply to be looked through
+        yield f"{name}{_CODE[0]}"
 
 
 def _sha256(path: Path) -> str:
@@ -173,8 +176,8 @@ def _symbolic_links(top: Path, names: set[str]) -> Iterator[str]:
 def _ignored_as_folders(repository: Repository, names: Sequence[str]) -> list[str]:
     """Those of the names that git would ignore if they were folders: asked in a work tree in which they are."""
     top = repository.folder
-    with tempfile.TemporaryDirectory(prefix="ndrepro-ignored-") as scratch:
-        listing, work_tree = Path(scratch, "names"), Path(scratch, "tree")
+    with temporary_folder("ndrepro-ignored-") as scratch:
+        listing, work_tree = scratch / "names", scratch / "tree"
         for name in names:
             (work_tree / name).mkdir(parents=True, exist_ok=True)
         for folder in {"", *_parents(names)}:

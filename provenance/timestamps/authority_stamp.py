@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING
 
 from provenance.attestation.verify import Check, Verdict
 from provenance.errors import NotFoundError, ProvenanceError, TrustError
-from provenance.formats.bounded_read import read_bounded
+from provenance.formats.bounded_read import read_bounded, read_small
 from provenance.formats.digest import bytes_digest
-from provenance.formats.small_files import read_small
 from provenance.formats.strict_json import timestamp
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from tiny_wheels import make_wheel
 
 from ndrepro import api
 from ndrepro.execution.environments.interpreters import find_python, run_uv
-from ndrepro.execution.program_reproduction.private_folder import make_removable
 from ndrepro.protocol.errors import EnvironmentMissing, UsageError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import ProgramRecord
@@ -264,18 +263,3 @@ def test_recorded_inputs_ask_nothing_about_the_reviewer_s_files(tmp_path: Path) 
     inputs = next(item for item in found.judgements[0].claims if item.name == "inputs")
     assert inputs.status == "not checked" and inputs.evidence.startswith("1 of 3 that"), inputs.evidence
     assert "hidden folders" in str(found.plan.differences) and "everybody may write" in str(found.plan.differences)
-
-
-def test_the_private_folder_is_removed_without_touching_what_links_lead_to(tmp_path: Path) -> None:
-    outside = tmp_path / "outside"
-    outside.write_text("of the reviewer")
-    outside.chmod(0o640)
-    locked = tmp_path / "place" / "a" / "locked"
-    locked.mkdir(parents=True)
-    (locked / "link").symlink_to(outside)
-    (tmp_path / "place" / "linked").symlink_to(tmp_path)
-    locked.chmod(0)
-    locked.parent.chmod(0o500)
-    make_removable(tmp_path / "place")
-    assert locked.stat().st_mode & 0o777 == locked.parent.stat().st_mode & 0o777 == 0o700
-    assert outside.stat().st_mode & 0o777 == 0o640

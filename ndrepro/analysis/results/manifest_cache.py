@@ -31,6 +31,7 @@ from typing import Any
 from ndrepro.protocol.project_folders import CODE
 from provenance.attestation.run_files import MANIFEST
 from provenance.attestation.trust import TrustPolicy
+from provenance.formats.folder_tree import files_below
 
 # a file system's clock may be as coarse as two seconds (FAT)
 _SETTLED_NS = 2_000_000_000
@@ -175,7 +176,7 @@ def _context(policy: TrustPolicy) -> bytes:
 def _code() -> bytes:
     digest = hashlib.sha256(sys.version.encode())
     for package in _PACKAGES:
-        for path in sorted((CODE / package).rglob("*.py")):
+        for path in (each for each in files_below(CODE / package) if each.suffix == ".py"):
             data = path.read_bytes()
             digest.update(f"\0{path.relative_to(CODE)}\0{len(data)}\0".encode() + data)
     return digest.digest()

@@ -31,7 +31,7 @@ from provenance.attestation.manifest import Manifest
 from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verify import Check, Verdict
 from provenance.errors import NotFoundError, ProvenanceError
-from provenance.formats.small_files import read_small
+from provenance.formats.bounded_read import read_small
 
 _UNCONFINED = ("", NO_SANDBOX)
 

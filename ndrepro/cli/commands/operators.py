@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +13,7 @@ import typer
 from ndrepro.cli.display import options, output, terminal
 from ndrepro.protocol.errors import UsageError
 from ndrepro.text.plurals import plural
+from provenance.formats.folder_tree import temporary_folder
 
 if TYPE_CHECKING:
     from ndrepro.analysis.comparison.operator_differences import OperationDifference
@@ -50,7 +50,7 @@ def compare(
     with ExitStack() as places:
         folders, found = [], []
         for source in sources:
-            folder = Path(places.enter_context(tempfile.TemporaryDirectory(prefix="ndrepro-operators-")))
+            folder = places.enter_context(temporary_folder("ndrepro-operators-"))
             if not as_json and not source.is_folder:
                 terminal.write_line(f"measuring {source.label}", sys.stderr)
             folders.append(measure(source, folder, only))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ndrepro.cli.display import terminal
 from ndrepro.protocol.errors import UsageError
 from ndrepro.text.plurals import first_of, plural
+from provenance.formats.folder_tree import temporary_folder
 
 if TYPE_CHECKING:
     from ndrepro.analysis.comparison.operation_diff import FirstDifference, TensorDifference
@@ -283,8 +283,8 @@ def _folder(keep: Path | None) -> Iterator[Path]:
             raise UsageError(f"--keep {keep}: it is not empty", "name a new folder")
         yield keep
         return
-    with tempfile.TemporaryDirectory(prefix="ndrepro-replay-") as name:
-        yield Path(name)
+    with temporary_folder("ndrepro-replay-") as name:
+        yield name
 
 
 def _row(label: str, text: str, style: str = "") -> None:

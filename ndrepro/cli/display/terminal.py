@@ -12,7 +12,6 @@ import contextlib
 import os
 import re
 import shlex
-import shutil
 import sys
 from collections.abc import Iterable
 from functools import cache
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from ndrepro.text.visible import visible
+from provenance.system_programs import find_program
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -132,7 +132,7 @@ def hanging(text: str, indent: int) -> str:
 def program() -> str:
     """What to type to run this program again, as shell words: its name if the shell finds this very one by it."""
     beside = Path(sys.executable).with_name("ndrepro")
-    found = shutil.which("ndrepro")
+    found = find_program("ndrepro")
     if found and beside.is_file() and os.path.samefile(found, beside):
         return "ndrepro"
     if beside.is_file():

@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import re
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ndrepro.execution.environments.add_cell import PLATFORM
 from ndrepro.execution.environments.interpreters import shield_from_configuration, uv_executable, uv_variables
 from ndrepro.execution.environments.lockfile import normalized
 from ndrepro.execution.environments.matrix import Cell
+from provenance.formats.folder_tree import temporary_folder
 
 PYTHON = "python"
 _PATIENCE_SECONDS = 60  # a resolver that takes longer builds old sources to read what they require
@@ -144,9 +143,9 @@ def is_consistent(lock: str) -> bool:
     """Whether a resolver takes the pins of a lock as they are: all fit each other, and none is missing."""
     pins = entries(lock)
     python = lock.splitlines()[0].rpartition(" ")[2]
-    with tempfile.TemporaryDirectory(prefix="ndrepro-pins-") as folder:
-        shield_from_configuration(Path(folder))
-        source = Path(folder, "pins.in")
+    with temporary_folder("ndrepro-pins-") as folder:
+        shield_from_configuration(folder)
+        source = folder / "pins.in"
         source.write_text("".join(f"{_pin(text)}\n" for text in pins.values()), encoding="utf-8")
         command = [str(uv_executable()), "pip", "compile", "--quiet", "--no-annotate", "--no-header"]
         command += ["--python-version", python, "--python-platform", PLATFORM, source.name]

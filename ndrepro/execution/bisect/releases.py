@@ -7,13 +7,12 @@ Each is found as the newest below the one before, so no list has to be read and 
 from __future__ import annotations
 
 import subprocess
-import tempfile
-from pathlib import Path
 
 from ndrepro.execution.bisect.lock_diff import entries
 from ndrepro.execution.environments.add_cell import PLATFORM
 from ndrepro.execution.environments.interpreters import shield_from_configuration, uv_executable, uv_variables
 from ndrepro.protocol.errors import EnvironmentMissing
+from provenance.formats.folder_tree import temporary_folder
 
 _MOST = 200
 
@@ -46,9 +45,9 @@ def _descending(name: str, high: str, low: str, python: str) -> list[str] | None
 
 def _newest(requirement: str, python: str) -> str | None:
     """The newest release that satisfies a requirement of one distribution; None where there is none."""
-    with tempfile.TemporaryDirectory(prefix="ndrepro-release-") as folder:
-        shield_from_configuration(Path(folder))
-        source = Path(folder, "one.in")
+    with temporary_folder("ndrepro-release-") as folder:
+        shield_from_configuration(folder)
+        source = folder / "one.in"
         source.write_text(f"{requirement}\n", encoding="utf-8")
         command = [str(uv_executable()), "pip", "compile", "--quiet", "--no-deps", "--no-annotate", "--no-header"]
         command += ["--python-version", python, "--python-platform", PLATFORM, source.name]

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from ndrepro.execution.containers.container_spec import Enclosure, Image
 from ndrepro.protocol.errors import EngineError, UsageError
 from provenance.errors import StorageError
 from provenance.formats.digest import file_digest
+from provenance.system_programs import find_program, system_variables
 
 _NAMES = ("apptainer", "singularity")
 # variables of Apptainer that are let through, separated by commas
@@ -41,7 +41,7 @@ def find(engine: str, image: str) -> Image:
     """The command's version, and the file's digest."""
     if not Path(image).is_file():
         raise EngineError(f"{image}: no such image file", "`make sif` writes one; or name another with --image")
-    said = subprocess.run([_program(), "--version"], capture_output=True, text=True)
+    said = subprocess.run([_program(), "--version"], env=_variables({}), capture_output=True, text=True)
     if said.returncode:
         raise EngineError(f"apptainer --version: {said.stderr.strip()}", "see whether apptainer runs at all")
     digest = f"sha256:{file_digest(Path(image)).sha256}"
@@ -122,7 +122,7 @@ def _variables(inside: Mapping[str, str]) -> dict[str, str]:
     kept = {*_passed(), *_PLACES}
     outside = {
         name: value
-        for name, value in os.environ.items()
+        for name, value in system_variables(os.environ).items()
         if not name.startswith(_WITHHELD) and (name in kept or not name.startswith(_OWN))
     }
     # the home folder inside is Apptainer's own, in memory
@@ -130,7 +130,7 @@ def _variables(inside: Mapping[str, str]) -> dict[str, str]:
 
 
 def _program() -> str:
-    found = next(filter(None, map(shutil.which, _NAMES)), None)
+    found = next(filter(None, map(find_program, _NAMES)), None)
     if found is None:
         raise EngineError("apptainer is not installed, or not on PATH", "on a cluster, try `module load apptainer`")
     return found

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -30,6 +29,8 @@ from ndrepro.execution.containers.container_spec import PROCESSES, Enclosure, Im
 from ndrepro.protocol import extras
 from ndrepro.protocol.errors import EngineError
 from provenance.errors import StorageError
+from provenance.formats.folder_tree import remove_tree
+from provenance.system_programs import find_program, system_variables
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -254,7 +255,7 @@ def _podman_sockets() -> Iterator[str]:
 
 def _serve() -> str:
     """podman's service on a socket of our own; its address."""
-    program = shutil.which("podman")
+    program = find_program("podman")
     if program is None:
         raise EngineError("podman is not installed", "install podman, or choose another engine: --in docker")
     folder = tempfile.mkdtemp(prefix="ndrepro-podman-")
@@ -265,7 +266,7 @@ def _serve() -> str:
     with Path(folder, "log").open("wb") as log:
         service = subprocess.Popen(
             words,
-            env=variables,
+            env=system_variables(variables),
             # a container that is out of memory leaves an empty file there
             cwd=folder,
             stdin=subprocess.DEVNULL,
@@ -289,7 +290,7 @@ def _serve() -> str:
 def _end(service: subprocess.Popen[bytes], folder: str) -> None:
     service.kill()
     service.wait()
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_tree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -13,9 +13,7 @@ from __future__ import annotations
 import platform
 import re
 import subprocess
-import tempfile
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from ndrepro.execution.environments.interpreters import (
     find_python,
@@ -28,6 +26,7 @@ from ndrepro.execution.environments.matrix import Cell, added_cells, added_locks
 from ndrepro.protocol.errors import EnvironmentMissing, UsageError
 from ndrepro.protocol.image_reference import MAIN
 from provenance.errors import StorageError
+from provenance.formats.folder_tree import temporary_folder
 
 # what the training process imports, and what describes its environment to the recorder; Pillow as everywhere, so that
 # the same JPEG gives the same pixels
@@ -130,11 +129,11 @@ def resolve(requirements: Iterable[str], python: str, preferring: str = "") -> s
     in uv's own words, where it finds none.
     """
     find_python(python)  # before anything is resolved for an interpreter that is not here
-    with tempfile.TemporaryDirectory(prefix="ndrepro-cell-") as folder:
-        shield_from_configuration(Path(folder))
-        source = Path(folder, "cell.in")
+    with temporary_folder("ndrepro-cell-") as folder:
+        shield_from_configuration(folder)
+        source = folder / "cell.in"
         source.write_text("".join(f"{line}\n" for line in requirements), encoding="utf-8")
-        output = Path(folder, "cell.lock")
+        output = folder / "cell.lock"
         output.write_text(preferring, encoding="utf-8")
         command = [str(uv_executable()), "pip", "compile", "--quiet", "--generate-hashes", "--no-emit-index-url"]
         command += ["--no-header", "--python-version", python, "--python-platform", PLATFORM]

@@ -23,6 +23,7 @@ from provenance.capture import source
 from provenance.capture.unavailable import is_missing
 from provenance.errors import ProvenanceError, SourceError
 from provenance.git.repository import Repository
+from provenance.system_programs import find_program
 
 _GIGABYTE = 10**9
 _TOLD = 3  # packages by name, of any number that are not as they should be
@@ -208,7 +209,7 @@ def _environments() -> Iterator[Finding]:
 
 def _engines() -> Iterator[Finding]:
     for engine, purpose in _ENGINES.items():
-        found = shutil.which(engine)
+        found = find_program(engine)
         yield Finding(engine, OK, found or f"not found; only {purpose} would need it")
 
 

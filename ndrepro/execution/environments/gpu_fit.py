@@ -191,7 +191,11 @@ def ask_torch(python: str = sys.executable) -> Torch:
     """Import torch, and torchvision where it is installed, in another process and say what they are."""
     try:
         answer = subprocess.run(
-            [python, "-W", "ignore", "-c", _PROBE], capture_output=True, text=True, timeout=_PATIENCE_SECONDS
+            [python, "-W", "ignore", "-c", _PROBE],
+            cwd=os.path.abspath(os.sep),  # of the current folder, which may be a stranger's, -c imports modules
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE_SECONDS,
         )
     except subprocess.TimeoutExpired:
         return Torch(error=f"no answer within {_PATIENCE_SECONDS} s")

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from ndrepro.protocol import extras
 from ndrepro.protocol.errors import EnvironmentMissing
+from provenance.formats.folder_tree import temporary_folder
+from provenance.system_programs import find_program, system_variables
 
 # Where Debian's and Red Hat's families keep the certificate authorities of the machine.
 _AUTHORITIES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
@@ -31,7 +31,7 @@ _WHO_ARE_YOU = (
 def uv_executable() -> Path:
     """The uv of this environment (it is in requirements.lock), else the PATH's; raises MissingExtra."""
     beside = Path(sys.executable).with_name("uv")
-    found = str(beside) if beside.is_file() else shutil.which("uv")
+    found = str(beside) if beside.is_file() else find_program("uv")
     if found is None:
         raise extras.missing("uv")
     return Path(found)
@@ -39,7 +39,7 @@ def uv_executable() -> Path:
 
 def uv_variables() -> dict[str, str]:
     """This process's variables, with uv set to trust the certificate authorities of this machine."""
-    variables = dict(os.environ)
+    variables = system_variables(os.environ)
     if any(Path(store).is_file() for store in _AUTHORITIES):
         variables.setdefault("UV_SYSTEM_CERTS", "true")
     return variables
@@ -51,8 +51,8 @@ def run_uv(*words: str) -> subprocess.CompletedProcess[str]:
     uv reads the nearest uv.toml or pyproject.toml of its folder and those above it: in a clone of somebody's, or below
     a folder that others may write, that could name another index. Paths among ``words`` are absolute.
     """
-    with tempfile.TemporaryDirectory(prefix="ndrepro-uv-") as folder:
-        shield_from_configuration(Path(folder))
+    with temporary_folder("ndrepro-uv-") as folder:
+        shield_from_configuration(folder)
         return subprocess.run(
             [str(uv_executable()), *words], env=uv_variables(), cwd=folder, capture_output=True, text=True
         )

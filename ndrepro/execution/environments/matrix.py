@@ -23,7 +23,6 @@ import difflib
 import hashlib
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +35,7 @@ from ndrepro.execution.environments.verify_installed import problems_with_files,
 from ndrepro.protocol.errors import EnvironmentMissing, UsageError
 from ndrepro.protocol.project_folders import project_folder
 from provenance.errors import StorageError
+from provenance.formats.folder_tree import remove_tree
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def remove(cell: Cell) -> None:
     if place.exists():
         with _sole_builder(place):
             place.rename(_partial(place))
-            shutil.rmtree(_partial(place))
+            remove_tree(_partial(place))
 
 
 def _build(cell: Cell, base: Path, place: Path, lock: int) -> None:
@@ -145,7 +145,7 @@ def _build(cell: Cell, base: Path, place: Path, lock: int) -> None:
     python = partial / "bin" / "python"
     _uv(lock, "pip", "sync", "--require-hashes", "--python", str(python), str(cell.lock.absolute()))
     if place.exists():  # its base interpreter is gone
-        shutil.rmtree(place)
+        remove_tree(place)
     partial.rename(place)
 
 
@@ -180,7 +180,7 @@ def _sole_builder(place: Path) -> Iterator[int]:
         with open(place.with_name(f"{place.name}.lock"), "a") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             if _partial(place).exists():
-                shutil.rmtree(_partial(place))
+                remove_tree(_partial(place))
             yield handle.fileno()
     except OSError as error:
         raise StorageError(

@@ -24,6 +24,7 @@ from provenance.capture.distribution_metadata import RecordedFile, recorded_file
 from provenance.capture.distributions import search
 from provenance.errors import DigestError
 from provenance.formats.digest_cache import DigestCache
+from provenance.formats.folder_tree import walk
 
 
 def problems_with_pins(site: Path, pins: Iterable[Pin]) -> Iterator[str]:
@@ -56,7 +57,7 @@ def problems_with_files(site: Path) -> Iterator[str]:
             if problem := _problem(cache, row):
                 yield f"{owner}: {row.path} {problem}"
     cache.save()
-    for folder, _, names in os.walk(site):
+    for folder, _, names in walk(site):
         below = "" if folder == str(site) else f"{os.path.relpath(folder, site)}{os.sep}"
         if os.path.basename(folder) != "__pycache__":
             added = sorted(name for name in names if below + name not in listed)

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -38,6 +37,7 @@ from provenance.attestation.verify import verify
 from provenance.errors import NotFoundError, StorageError
 from provenance.formats import portable
 from provenance.formats.digest import file_digest
+from provenance.formats.folder_tree import files_below, remove_tree, walk
 from provenance.ledger_entries.summary import LedgerSummary
 
 # A manifest is parsed whole before anybody knows who signed it: 2 kB a distribution, 0.3 kB a file of the run.
@@ -125,7 +125,7 @@ def _scratch_folder(into: Path) -> Iterator[Path]:
     with _locked(into, wait=True):
         for stale in into.glob(_SCRATCH + "*"):
             with contextlib.suppress(BlockingIOError), _locked(stale):
-                shutil.rmtree(stale)
+                remove_tree(stale)
         scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=into))
         held = contextlib.ExitStack()
         held.enter_context(_locked(scratch))
@@ -133,7 +133,7 @@ def _scratch_folder(into: Path) -> Iterator[Path]:
         try:
             yield scratch
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            remove_tree(scratch, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -152,7 +152,7 @@ def _locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
 
 def _manifests(folder: Path) -> Iterator[Path]:
     """Manifests of runs, without those of a run's earlier attempts."""
-    found = {path.parent for path in folder.rglob(MANIFEST)}
+    found = {path.parent for path in files_below(folder, MANIFEST)}
     for path in sorted(found):
         if not found.intersection(path.parents):
             yield path / MANIFEST
@@ -160,7 +160,7 @@ def _manifests(folder: Path) -> Iterator[Path]:
 
 def _runs_root(folder: Path) -> Path:
     """The folder that holds the ledger, else the one above the experiments, else the run itself."""
-    ledgers = sorted(folder.rglob(RunsFolder(Path()).ledger.name), key=lambda path: len(path.parts))
+    ledgers = sorted(files_below(folder, RunsFolder(Path()).ledger.name), key=lambda path: len(path.parts))
     if ledgers:
         return ledgers[0].parent
     run = next(_manifests(folder)).parent
@@ -188,7 +188,7 @@ def _remove_unlisted(folder: Path, root: Path, found: tuple[Incoming, ...]) -> t
     refused = {folder / run.path for run in found if not run.taken}
     verdicts = RunsFolder(root).verdicts
     removed = []
-    for path in sorted(folder.rglob("*"), reverse=True):
+    for path in sorted((Path(at, name) for at, below, files in walk(folder) for name in below + files), reverse=True):
         if path.is_dir():
             with contextlib.suppress(OSError):  # it still holds files
                 path.rmdir()

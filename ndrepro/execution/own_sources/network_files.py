@@ -9,7 +9,6 @@ folder, so what is executed is what was signed. Libraries are imported as they a
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from modulefinder import ModuleFinder
@@ -23,6 +22,7 @@ from provenance.capture.unavailable import printable
 from provenance.formats.atomic_io import make_folder, storage_error
 from provenance.formats.bounded_read import open_regular
 from provenance.formats.digest import FileDigest, bytes_digest, tree_digest
+from provenance.formats.folder_tree import walk
 from provenance.redaction.redact import redact_text
 
 NETWORK = "network source"
@@ -150,7 +150,7 @@ def _content(path: Path, name: str) -> bytes:
 
 
 def _kept(folder: Path) -> Iterator[tuple[str, bytes]]:
-    for current, below, names in os.walk(folder):
+    for current, below, names in walk(folder):
         for name in sorted((*names, *(each for each in below if Path(current, each).is_symlink()))):
             path = Path(current, name)
             kept = path.relative_to(folder).as_posix()

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from provenance.errors import DigestError, SourceError, StorageError
 from provenance.formats.atomic_io import make_folder, storage_error
 from provenance.formats.bounded_read import LOG_BYTES, read_bounded
 from provenance.formats.digest import file_digest
+from provenance.formats.folder_tree import files_below, remove_tree, walk
 from provenance.formats.listing import parse
 
 _COPY_BYTES = 256 << 20
@@ -140,7 +140,7 @@ def _code(
             return tuple(f"code: {caveat}" for caveat in check_out(state, repository, place))
         except SourceError as error:
             problem = error
-            shutil.rmtree(place, ignore_errors=True)
+            remove_tree(place, ignore_errors=True)
     raise UsageError(
         f"{manifest.invocation_id}: its code cannot be checked out: {problem.message}",
         "clone its repository, and run this there or name it with --repository DIR",
@@ -219,30 +219,19 @@ def _all_equal(path: Path, expected: Mapping[str, str]) -> bool:
         return list(expected.values()) == [_digest(path)]
     if not expected or not path.is_dir():
         return False
-    names = {os.path.relpath(os.path.join(at, name), path) for at, _, files in os.walk(path) for name in files}
+    try:
+        names = {os.path.relpath(file, path) for file in files_below(path)}
+    except StorageError:  # nested more deeply than any data
+        return False
     return names == expected.keys() and all(_digest(path / name) == digest for name, digest in expected.items())
-
-
-def make_removable(place: Path) -> None:
-    """Give this user back the rights on folders that a program took away.
-
-    Some releases of Python's ``tempfile`` (3.11.7 for one) would else change the mode of what a link in one leads to
-    (CVE-2023-6597).
-    """
-    for folder, below, _ in os.walk(place):
-        for name in below:
-            path = os.path.join(folder, name)
-            if not os.path.islink(path):
-                with suppress(OSError):
-                    os.chmod(path, 0o700)
 
 
 def _snapshot(path: Path) -> Snapshot:
     """By what a file, or a folder and all that it holds, is known to be as it was: no program sets back a ctime."""
     try:
-        names = [path, *(Path(at, name) for at, below, files in os.walk(path) for name in (*below, *files))]
+        names = [path, *(Path(at, name) for at, below, files in walk(path) for name in (*below, *files))]
         return tuple((os.fspath(name), *_identity(name.lstat()), *_identity(name.stat())) for name in sorted(names))
-    except OSError:
+    except (OSError, StorageError):
         return ()
 
 

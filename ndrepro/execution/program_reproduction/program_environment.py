@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from provenance.capture.distribution_metadata import normalized
 from provenance.capture.distributions import capture
 from provenance.errors import DigestError
 from provenance.formats.digest import file_digest
+from provenance.system_programs import find_program
 
 _PYTHON = re.compile(r"python(?:\d+(?:\.\d+)*)?[a-z]?")
 _NAME, _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*"), re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]*")
@@ -203,9 +203,8 @@ def _uv(*words: str) -> None:
 
 
 def _on_path(*names: str) -> Path | None:
-    """The first of these programs that the PATH has; one that lies in the current folder is somebody else's."""
-    found = (Path(path) for path in map(shutil.which, names) if path)
-    return next((path for path in found if path.is_absolute()), None)
+    """The first of these programs that is on this machine."""
+    return next((Path(path) for path in map(find_program, names) if path), None)
 
 
 def _digest(path: Path) -> str | None:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from ndrepro.execution.programs.working_folder import Identity, identity_of
 from ndrepro.protocol.errors import UsageError
+from provenance.errors import StorageError
+from provenance.formats.folder_tree import walk
 
 LIMIT = 50_000
 
@@ -36,10 +38,27 @@ def declared_files(
 ) -> DeclaredFiles:
     """The regular files that the globs match, relative to ``folder``; of a folder that matches, every file below.
 
-    At most ``limit`` paths are looked at: ``problem`` says where there are more. ``within`` as in ``identity_of``.
+    At most ``limit`` paths are looked at: ``problem`` says where there are more, or folders nested too deeply.
+    ``within`` as in ``identity_of``.
     """
     found: dict[str, Identity] = {}
     unmatched: list[str] = []
+    try:
+        problem = _look(folder, globs, limit, within, found, unmatched)
+    except (RecursionError, StorageError):  # of the library's glob, and of ``walk``
+        problem = "folders nested too deeply match the globs: not all files are recorded"
+    return DeclaredFiles(found, tuple(unmatched), problem)
+
+
+def _look(
+    folder: Path,
+    globs: Iterable[str],
+    limit: int,
+    within: Collection[Path] | None,
+    found: dict[str, Identity],
+    unmatched: list[str],
+) -> str:
+    """Fill ``found`` and ``unmatched``; why it is not all."""
     looked_at = 0
     for pattern in globs:
         matched = False
@@ -51,11 +70,10 @@ def declared_files(
                 found[os.path.normpath(path)] = known
                 matched = True
         if next(paths, None) is not None:
-            problem = f"more than {limit} files match the globs: the others are not recorded"
-            return DeclaredFiles(found, tuple(unmatched), problem)
+            return f"more than {limit} files match the globs: the others are not recorded"
         if not matched:
             unmatched.append(pattern)
-    return DeclaredFiles(found, tuple(unmatched))
+    return ""
 
 
 def _paths(folder: Path, pattern: str) -> Iterator[str]:
@@ -63,6 +81,6 @@ def _paths(folder: Path, pattern: str) -> Iterator[str]:
         if not (folder / path).is_dir():
             yield path
             continue
-        for place, _, names in os.walk(folder / path):
+        for place, _, names in walk(folder / path):
             below = os.path.relpath(place, folder) if not os.path.isabs(path) else place
             yield from (os.path.join(below, name) for name in names)

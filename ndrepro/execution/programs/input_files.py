@@ -17,10 +17,11 @@ from ndrepro.execution.programs.working_folder import identity_of
 from ndrepro.protocol.program_record import LISTINGS, ProgramFile
 from provenance.attestation.manifest import DATASET, Resource
 from provenance.capture.unavailable import printable
-from provenance.errors import DigestError, NotFoundError, StorageError
+from provenance.errors import DigestError, NotFoundError, ProvenanceError, StorageError
 from provenance.formats.atomic_io import make_folder, write_atomically
 from provenance.formats.digest import FileDigest, file_digest, listing, tree_digest
 from provenance.formats.digest_cache import DigestCache
+from provenance.formats.folder_tree import walk
 
 BYTES, FILES = 8 << 30, 10_000
 COMMAND, STANDARD_INPUT, OPENED = "command", "standard input", "opened"
@@ -45,8 +46,8 @@ def _dataset(path: Path, number: int, run: Path) -> Resource:
     name = DATASET + str(path)
     try:
         entries = list(_digests(path))
-    except (DigestError, OSError) as error:
-        why = error.message if isinstance(error, DigestError) else f"{error.filename or path}: {error.strerror}"
+    except (ProvenanceError, OSError) as error:
+        why = error.message if isinstance(error, ProvenanceError) else f"{error.filename or path}: {error.strerror}"
         return Resource(printable(name), annotations=printable({"unavailable": why}))
     file = f"{LISTINGS}/{number}.sha256"
     make_folder(run / LISTINGS)
@@ -62,7 +63,7 @@ def _digests(path: Path) -> Iterator[tuple[str, FileDigest]]:
         yield path.name, file_digest(path)
         return
     cache = DigestCache(path)
-    for place, below, names in os.walk(path, onerror=_refuse):
+    for place, below, names in walk(path, onerror=_refuse):
         below.sort()
         for name in sorted(names):
             file = os.path.join(place, name)

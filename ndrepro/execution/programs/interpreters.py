@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from provenance.capture import conda, distributions
 from provenance.capture.unavailable import none, printable, probe, unavailable
 from provenance.formats.bounded_read import open_regular
 from provenance.observation.process_record import ProcessRecord
+from provenance.system_programs import find_program
 
 _PYTHON = re.compile(r"python(?:\d+(?:\.\d+)*)?[a-z]?(?:\.exe)?|pypy3?[\d.]*")
 # under -I and -E the user's settings count for nothing; -S hides the installed packages from the program itself
@@ -163,7 +163,7 @@ def python_of(executable: Path) -> str | None:
         named = [word for word in named[1:] if not word.startswith("-") and "=" not in word]
     if not named or not _PYTHON.fullmatch(os.path.basename(named[0])):
         return None
-    return shutil.which(named[0])
+    return find_program(named[0])
 
 
 def _distributions(python: _Python, importable: Collection[str] | None) -> Any:

@@ -10,7 +10,6 @@ a start without an end.
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from provenance.attestation.manifest import Builder
 from provenance.capture.unavailable import printable
 from provenance.errors import ProvenanceError
 from provenance.formats.atomic_io import storage_error, write_json
+from provenance.formats.folder_tree import remove_tree
 from provenance.observation.preparation import TRAIL_AUTO, prepare, trail_every
 from provenance.recording.recorder import Recorder
 from provenance.recording.stop_requests import StopRequests
@@ -112,7 +112,7 @@ def record_program(request: ProgramRequest, runs: RunsFolder, home: Path) -> Fin
             attempt = _Attempt(request, working_folder, folder, runs, recorder, stops)
         except BaseException:
             # nothing was started: a folder without an entry in the ledger would look like a run
-            shutil.rmtree(folder.root, ignore_errors=True)
+            remove_tree(folder.root, ignore_errors=True)
             raise
         return attempt.end(signals, recorder.keyid)
 
@@ -212,7 +212,7 @@ class _Attempt:
             raise _not_executed(run, error) from None
         finally:
             self._account.capture_processes(hook.output)
-            shutil.rmtree(hidden, ignore_errors=True)
+            remove_tree(hidden, ignore_errors=True)
         self._outcome = outcome_of(self._end.exit_code, self._end.stops)
 
     def _sign(self) -> Path | None:

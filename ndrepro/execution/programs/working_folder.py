@@ -42,13 +42,13 @@ class FolderChange:
 
 def look(folder: Path, left_out: Collection[Path] = (), limit: int = LIMIT) -> FolderState:
     """The files below ``folder``, without those below ``left_out``. Nothing raises."""
-    places = {os.path.realpath(place) for place in left_out}
+    places = {(status.st_dev, status.st_ino) for place in left_out if (status := _status(place)) is not None}
     found = FolderState()
     waiting, entries = [""], 0
     while waiting:
         prefix = waiting.pop(0)
         try:
-            with os.scandir(folder / prefix) as listing:
+            with os.scandir(os.path.join(folder, prefix)) as listing:
                 for entry in listing:
                     entries += 1
                     if entries > limit:
@@ -101,8 +101,16 @@ def within_any(path: Path, places: Collection[Path]) -> bool:
     return any(real.is_relative_to(place) for place in places)
 
 
-def _is_left_out(entry: os.DirEntry[str], places: Collection[str]) -> bool:
-    if entry.name in _LEFT_OUT or os.path.realpath(entry.path) in places:
+def _status(place: Path) -> os.stat_result | None:
+    try:
+        return place.stat()
+    except OSError:
+        return None
+
+
+def _is_left_out(entry: os.DirEntry[str], places: Collection[tuple[int, int]]) -> bool:
+    status = entry.stat(follow_symlinks=False)
+    if entry.name in _LEFT_OUT or (status.st_dev, status.st_ino) in places:
         return True
     if any(os.path.exists(os.path.join(entry.path, mark)) for mark in _ENVIRONMENT_MARKS):
         return True

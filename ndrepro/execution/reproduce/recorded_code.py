@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from provenance.capture import source
 from provenance.comparison.kept_source import differs
 from provenance.comparison.recorded_tree import SourceState, check_out
 from provenance.errors import SourceError
+from provenance.formats.folder_tree import temporary_folder, walk
 from provenance.git.repository import Repository
 
 RECORDED_CODE = "recorded code"
@@ -57,8 +57,8 @@ def recorded_code(manifest: Manifest, run_dir: Path) -> Iterator[Rebuilt]:
     if here and _is_checked_out(state):
         yield Rebuilt(CODE, (), claim(RECORDED_CODE, True, f"commit {state.commit}, unchanged, by its digest"))
         return
-    with tempfile.TemporaryDirectory(prefix="ndrepro-code-") as scratch:
-        place = Path(scratch) / "code"
+    with temporary_folder("ndrepro-code-") as scratch:
+        place = scratch / "code"
         try:
             missing = check_out(state, CODE, place)
             _expect_inside(place)
@@ -151,7 +151,7 @@ def limit_differences(manifest: Manifest, request: Request) -> tuple[str, ...]:
 def _expect_inside(place: Path) -> None:
     """Raises SourceError for a link that leads out: it would be read here, where the reviewer's own files are."""
     top = place.resolve()
-    for folder, below, files in os.walk(place):
+    for folder, below, files in walk(place):
         for path in (Path(folder, name) for name in (*below, *files)):
             if path.is_symlink() and top not in path.resolve().parents:
                 raise SourceError(f"{path.relative_to(place)}: a link that leads out of the recorded code")

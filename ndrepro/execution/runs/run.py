@@ -45,6 +45,7 @@ from provenance.attestation.manifest import Resource
 from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verify import verify
 from provenance.errors import ProvenanceError
+from provenance.formats.folder_tree import remove_tree
 from provenance.recording.stop_requests import StopRequests
 
 _ORIGIN = ("name", "digest", "annotations")
@@ -150,7 +151,7 @@ def run(
             attempt = RunAttempt(folder, request, document, options.runs, options.home, observer, stops)
         except BaseException:
             # nothing was started: a folder without an entry in the ledger would look like a run
-            shutil.rmtree(folder.root, ignore_errors=True)
+            remove_tree(folder.root, ignore_errors=True)
             raise
         return _end(attempt, folder, options)
 

@@ -11,7 +11,6 @@ when the recorder's lock on the run's folder is gone, as in a container.
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ndrepro.protocol.errors import EngineError, UsageError
+from provenance.system_programs import find_program
 
 # how long the tasks of a step may outlive the first of them, and a step its own end
 _PATIENCE_SECONDS = 60
@@ -50,9 +50,11 @@ class Allocation:
         return share
 
     def words(self, processes: int, threads: int, command: tuple[str, ...]) -> list[str]:
-        """The step that starts ``command`` as every process that is not on this node."""
+        """The step that starts ``command`` as every process that is not on this node. Raises EngineError."""
+        if (srun := find_program("srun")) is None:
+            raise EngineError("srun is not there: the other nodes' processes cannot be started", "add it to PATH")
         share, others = self.share(processes), self.nodes[1:]
-        words = ["srun", "--overlap", f"--nodes={len(others)}", f"--nodelist={','.join(others)}"]
+        words = [srun, "--overlap", f"--nodes={len(others)}", f"--nodelist={','.join(others)}"]
         words += [f"--ntasks={share * len(others)}", f"--ntasks-per-node={share}", f"--cpus-per-task={threads}"]
         words += ["--distribution=block", "--mpi=none", "--mem=0", "--export=ALL", "--unbuffered"]
         words += ["--input=none", "--kill-on-bad-exit=0", f"--wait={_PATIENCE_SECONDS}"]
@@ -107,9 +109,9 @@ class Step:
 
 def _names(nodes: str) -> tuple[str, ...]:
     """n[1-2] as n1, n2. Raises EngineError."""
-    if shutil.which("scontrol") is None:
+    if (program := find_program("scontrol")) is None:
         raise EngineError("scontrol is not there: the names of the job's nodes are not known", "add it to PATH")
-    done = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True)
+    done = subprocess.run([program, "show", "hostnames", nodes], capture_output=True, text=True)
     if done.returncode:
         raise EngineError(f"scontrol show hostnames {nodes}: {done.stderr.strip()}", "see whether `sinfo` answers")
     return tuple(done.stdout.split())

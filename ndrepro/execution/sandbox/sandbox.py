@@ -15,7 +15,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from ndrepro.execution.sandbox.confinement import INSIDE, Confinement, existing
 from ndrepro.execution.sandbox.interpreter_paths import interpreter_paths
 from ndrepro.protocol.errors import SandboxError, UsageError
 from ndrepro.protocol.verdicts import BUBBLEWRAP, CONTAINER, NAMESPACES, NO_SANDBOX, SANDBOXES
+from provenance.system_programs import find_program
 
 AUTO = "auto"
 CHOICES = (AUTO, *SANDBOXES)
@@ -190,7 +190,7 @@ def why_not(kind: str) -> str | None:
     """Why a kind of sandbox does not work on this machine; None where it does: a command was run in it."""
     if not sys.platform.startswith("linux"):
         return "it needs Linux"
-    if kind == BUBBLEWRAP and shutil.which("bwrap") is None:
+    if kind == BUBBLEWRAP and find_program("bwrap") is None:
         return "bwrap is not installed"
     read, write = os.pipe()
     with os.fdopen(read, "rb") as said, os.fdopen(write, "wb") as log:
@@ -219,7 +219,7 @@ def _named_folders(variables: Mapping[str, str]) -> tuple[Path, ...]:
 def _launcher(kind: str) -> list[str]:
     if kind == NAMESPACES:
         return [sys.executable, "-I", "-S", str(_HERE / "namespaces.py")]
-    program = shutil.which("bwrap")
+    program = find_program("bwrap")
     if kind != BUBBLEWRAP or program is None:
         raise SandboxError(f"no sandbox {kind} here")
     return [program, *(("--disable-userns",) if "--disable-userns" in _help(program) else ())]

@@ -14,7 +14,6 @@ Nothing here needs the internet, and neither do tasks.
 from __future__ import annotations
 
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -32,6 +31,8 @@ from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.messages import read_json
 from ndrepro.protocol.project_folders import CODE
 from provenance.errors import ProvenanceError
+from provenance.formats.folder_tree import remove_tree
+from provenance.system_programs import find_program
 
 _COMMANDS = ("sbatch", "srun", "squeue", "scancel", "scontrol", "sacct", "sacctmgr")
 _QUEUE_SECONDS = 600.0
@@ -67,7 +68,7 @@ def check_cluster(profile: Profile, runs: RunsFolder) -> Iterator[Finding]:
 
 
 def _login_node(profile: Profile, runs: RunsFolder) -> Iterator[Finding]:
-    missing = [name for name in _COMMANDS if shutil.which(name) is None]
+    missing = [name for name in _COMMANDS if find_program(name) is None]
     if missing:
         yield Finding("slurm", PROBLEM, f"{', '.join(missing)} not on PATH", "run this on the cluster's login node")
         return
@@ -120,7 +121,7 @@ def _nodes(profile: Profile, runs: RunsFolder) -> Iterator[Finding]:
             yield _no_report(array, number, states, folder)
     if len(probes) == _TASKS:
         yield from _seen(profile, list(probes.values()), started, ended)
-        shutil.rmtree(folder)
+        remove_tree(folder)
 
 
 def _submit(profile: Profile, folder: Path) -> str:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -42,6 +41,7 @@ from ndrepro.protocol.errors import EngineError, TrainingFailed, UsageError
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.project_folders import CODE
 from provenance.formats.atomic_io import locked, make_folder
+from provenance.system_programs import find_program
 
 # what an estimate may be wrong by before a task is stopped, put back and resumed; and before it is killed
 _MARGIN = 1.5
@@ -178,7 +178,7 @@ class SlurmLauncher:
 
     def _submit(self) -> None:
         """Submit all that waits and is not in the queue, as far as the site's limits allow."""
-        if shutil.which("sbatch") is None:
+        if find_program("sbatch") is None:
             raise EngineError("sbatch is not there: this is no Slurm cluster's login node", "use --on local")
         check_locks(self._options.runs.root)
         make_folder(self.folder.parent)

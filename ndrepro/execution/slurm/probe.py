@@ -19,6 +19,7 @@ from ndrepro.execution.slurm.staging import staged
 from ndrepro.protocol.messages import write_json
 from provenance.capture import gpu
 from provenance.errors import ProvenanceError
+from provenance.system_programs import find_program
 
 _PATIENCE_SECONDS = 30.0
 
@@ -32,13 +33,18 @@ def main(words: list[str]) -> int:
         "seconds": time.time(),
         "python": sys.version.split()[0],
         "lock": lock,
-        "user_namespaces": not subprocess.run(["unshare", "--user", "true"], capture_output=True).returncode,
+        "user_namespaces": _has_user_namespaces(),
         "gpus": len(gpu.capture().get("devices", ())),
         "visible_gpus": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
         "scratch": _scratch(folder, scratch),
     }
     write_json(folder / f"{number}.json", found)
     return 0
+
+
+def _has_user_namespaces() -> bool:
+    unshare = find_program("unshare")
+    return unshare is not None and not subprocess.run([unshare, "--user", "true"], capture_output=True).returncode
 
 
 def _hold(folder: Path) -> str:

@@ -6,12 +6,14 @@ seconds later and keeps what has ended. A job that neither knows is ``UNKNOWN``:
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from ndrepro.protocol.errors import EngineError
+from provenance.system_programs import find_program, system_variables
 
 FINAL = (
     "BOOT_FAIL",
@@ -91,10 +93,9 @@ def element_of(array: str, number: int, count: int) -> str:
 
 def ask(*words: str) -> str:
     """The output of one of Slurm's commands. Raises EngineError with its own words."""
-    try:
-        done = subprocess.run(words, capture_output=True, text=True)
-    except FileNotFoundError:
-        raise EngineError(f"{words[0]} is not there: this is no Slurm cluster's login node", "use --on local") from None
+    if (program := find_program(words[0])) is None:
+        raise EngineError(f"{words[0]} is not there: this is no Slurm cluster's login node", "use --on local")
+    done = subprocess.run([program, *words[1:]], capture_output=True, text=True, env=system_variables(os.environ))
     if done.returncode:
         printed = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise EngineError(f"{words[0]}: {printed[-1]}", "see whether `sinfo` answers")

@@ -14,6 +14,7 @@ import shutil
 from pathlib import Path
 
 from provenance.errors import StorageError
+from provenance.formats.folder_tree import files_below, remove_tree
 
 
 def staged(source: Path, scratch: str) -> Path:
@@ -35,7 +36,7 @@ def staged(source: Path, scratch: str) -> Path:
             print(f"{folder} has no room for {source}: it is read where it is", flush=True)
             return source
         partial = target.parent.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)
+        remove_tree(partial, ignore_errors=True)
         partial.mkdir()
         copy = partial / source.name
         shutil.copytree(source, copy) if source.is_dir() else shutil.copy2(source, copy)
@@ -44,7 +45,7 @@ def staged(source: Path, scratch: str) -> Path:
 
 
 def _files(source: Path) -> list[Path]:
-    return sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
+    return [path for path in files_below(source) if path.is_file()] if source.is_dir() else [source]
 
 
 def _digest(source: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from ndrepro.analysis.run_curves import CurvePanel
 from ndrepro.report.elements import style
 from ndrepro.report.page.html import inline_drawing, rendered_run
 from provenance.formats.atomic_io import write_atomically
+from provenance.formats.folder_tree import temporary_folder
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ def _drawn(panel: CurvePanel, number: int) -> DrawnPanel:
     last = ", ".join(f"{curve.name} {curve.values[-1]:.5g}" for curve in panel.curves)
     odd = sum(not math.isfinite(value) for curve in panel.curves for value in curve.values)
     missing = f" {odd} values are not finite and not drawn." if odd else ""
-    with tempfile.TemporaryDirectory() as scratch:
-        svg = _draw(panel, Path(scratch) / "panel").read_text(encoding="utf-8")
+    with temporary_folder("ndrepro-panel-") as scratch:
+        svg = _draw(panel, scratch / "panel").read_text(encoding="utf-8")
     return DrawnPanel(
         panel.title.capitalize(),
         f"By {panel.counted}; at the end: {last}.{missing}",

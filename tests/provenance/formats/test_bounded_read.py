@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from provenance.errors import StorageError
-from provenance.formats.small_files import MOST_BYTES, read_small
+from provenance.formats.bounded_read import SMALL_BYTES, read_small
 
 
 def test_a_file_of_up_to_64_kib_is_read(tmp_path: Path) -> None:
     file = tmp_path / "file"
-    for data in (b"", b"a\n", b"x" * MOST_BYTES):
+    for data in (b"", b"a\n", b"x" * SMALL_BYTES):
         file.write_bytes(data)
         assert read_small(file) == data
-    file.write_bytes(b"x" * (MOST_BYTES + 1))
+    file.write_bytes(b"x" * (SMALL_BYTES + 1))
     with pytest.raises(StorageError, match="more than 65536 bytes"):
         read_small(file)
     with pytest.raises(FileNotFoundError):
