@@ -16,6 +16,7 @@ import pickle
 import random
 import sys
 from collections.abc import Callable, Iterator
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +92,12 @@ def _seed(experiment: Experiment) -> None:
 def _imported(arch: str, folder: Path) -> Any:
     """The callable; every module of the run's files that was imported was imported from there."""
     module, _, name = arch.partition(":")
-    # at the end: what is installed is never hidden
-    sys.path.append(str(folder))
+    for top in sorted({path.relative_to(folder).parts[0].removesuffix(".py") for path in folder.rglob("*.py")}):
+        if _is_installed(top, folder):
+            raise UsageError(f"{arch}: {top} is an installed module too", "rename yours")
+    # first: a checkout of this project is on the path too, and may hold the files that the run's were copied from
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
     written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         found = importlib.import_module(module)
@@ -108,11 +113,31 @@ def _imported(arch: str, folder: Path) -> Any:
         own = path.relative_to(folder).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
         loaded = sys.modules.get(own)
         if loaded is not None and getattr(loaded, "__file__", None) != str(path):
-            raise UsageError(f"{path.name}: {own} is an installed module too, which was imported", "rename the file")
+            raise UsageError(f"{path.name}: {own} was imported from {_origin(loaded)}", "rename the file")
     if not callable(getattr(found, name, None)):
         names = [each for each, value in vars(found).items() if callable(value) and not each.startswith("_")]
         raise UsageError(f"{arch}: {module} has no callable {name}", f"it has {', '.join(names[:12]) or 'none'}")
     return getattr(found, name)
+
+
+def _is_installed(top: str, folder: Path) -> bool:
+    """Whether an import of ``top`` finds a module of the standard library, of this project or of an installed package.
+
+    A checkout's folder is on the path for this project's two packages alone: what else lies there is not installed.
+    """
+    if top in sys.stdlib_module_names or top in ("ndrepro", "provenance"):
+        return True
+    searched = [entry for entry in sys.path if entry != str(folder) and not _is_checkout(Path(entry))]
+    spec = PathFinder.find_spec(top, searched)
+    return spec is not None and spec.origin is not None  # a folder without __init__.py, of any name, hides nothing
+
+
+def _is_checkout(folder: Path) -> bool:
+    return (folder / "pyproject.toml").is_file() and (folder / "ndrepro" / "training").is_dir()
+
+
+def _origin(module: object) -> str:
+    return str(getattr(module, "__file__", None) or "elsewhere")
 
 
 def _called(experiment: Experiment, network: Callable[..., Any]) -> nn.Module:

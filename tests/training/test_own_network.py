@@ -104,11 +104,27 @@ def test_what_cannot_be_trained_as_recorded_is_refused(name: str, said: str, bui
     assert said in caught.value.message
 
 
+def test_what_lies_in_a_checkout_is_not_installed(
+    build: Callable[..., nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkout is on the path of its environment, for this project's packages: the original files may lie in it."""
+    checkout = tmp_path / "checkout"
+    (checkout / "ndrepro" / "training").mkdir(parents=True)
+    (checkout / "own_nets.py").write_text("raise ImportError('not the file that the run keeps')\n")
+    monkeypatch.syspath_prepend(str(checkout))
+    with pytest.raises(UsageError, match="own_nets is an installed module too"):
+        build("Net_bn_1")
+    (checkout / "pyproject.toml").touch()
+    assert isinstance(build("Net_bn_1"), nn.Sequential)
+
+
 def test_other_files_and_hidden_modules_are_refused(build: Callable[..., nn.Module], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No module named 'absent_module'"):
         build("Net_bn_1", text="import absent_module\n")
     with pytest.raises(UsageError, match="an installed module too"):
         build("Net_bn_1", module="colorsys")
+    with pytest.raises(UsageError, match="an installed module too"):
+        build("Net_bn_1", module="torchvision")
     with pytest.raises(UsageError, match=r"has no nn\.Dropout"):
         build("Net_bn_1", text=GOOD.replace("nn.Dropout(0.25)", "nn.ReLU()"), dropout="0.1")
     build("Net_bn_1")
