@@ -189,7 +189,8 @@ def of_program(
     prepared = replace(prepared, execution=plan.execution)
     before = manifests_below(prepared.place.place)
     finished = run_again(original, prepared, options.runs, options.home, quiet=quiet)
-    if finished.exit_code is None or finished.manifest is None or finished.outcome == "interrupted":
+    unsigned = finished.exit_code is None or finished.manifest is None or finished.outcome == "interrupted"
+    if unsigned or finished.error is not None:  # what was recorded of it cannot be believed
         raise finished.error or TrainingFailed(f"{finished.folder.root}: {finished.outcome}: nothing was judged")
     now = _side_of_program(prepared, finished, original, before)
     then = _side(original.folder)

@@ -38,13 +38,13 @@ from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from provenance.attestation.ledger import Ledger
-from provenance.attestation.manifest import ERROR, Builder, Resource, source_resource
+from provenance.attestation.manifest import ERROR, Builder, Manifest, Resource, source_resource
 from provenance.attestation.run_files import inside
 from provenance.capture.unavailable import printable
 from provenance.errors import ProvenanceError, UsageError
 from provenance.formats.atomic_io import make_folder, storage_error, write_atomically
 from provenance.formats.canonical_json import canonical_bytes
-from provenance.formats.metrics_log import Row, ScalarLog
+from provenance.formats.metrics_log import Row, ScalarLog, read_scalars
 from provenance.formats.strict_json import timestamp
 from provenance.recording.recorder import Recorder
 from provenance.recording.script_record import BUILD_TYPE, BUILDER
@@ -300,7 +300,17 @@ class Session:
             byproducts=() if error is None else (_error(error),),
             machine=packages.machine(start, self._seals["end"]),
             hashing=stops.raising(after=1),
+            contradiction=self._contradiction,
         )
+
+    def _contradiction(self, manifest: Manifest) -> ProvenanceError | None:
+        """Why the log cannot be read: the script may have written to the file by other means."""
+        try:
+            if (self.folder / "metrics.jsonl").exists():
+                read_scalars(self.folder / "metrics.jsonl")
+        except ProvenanceError as problem:
+            return problem
+        return None
 
 
 def _program_folder() -> Path:

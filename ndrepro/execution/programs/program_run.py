@@ -28,7 +28,7 @@ from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.program_record import BUILD_TYPE, BUILDER, external_parameters, outcome_of
 from provenance.attestation.countersignature import ORIGIN
 from provenance.attestation.ledger import Ledger
-from provenance.attestation.manifest import Builder
+from provenance.attestation.manifest import Builder, Manifest
 from provenance.capture.unavailable import printable
 from provenance.errors import ProvenanceError
 from provenance.formats.atomic_io import storage_error, write_json
@@ -233,6 +233,7 @@ class _Attempt:
                 byproducts=self._account.byproducts(self._error),
                 machine=self._account.machine,
                 hashing=self._stops.raising(after=1),
+                contradiction=self._contradiction,
             )
         except KeyboardInterrupt:
             self._error = NdreproError(
@@ -243,6 +244,12 @@ class _Attempt:
         finally:
             self._recorder.fail(self._error)
         return self._folder.manifest if self._folder.manifest.is_file() else None
+
+    def _contradiction(self, manifest: Manifest) -> ProvenanceError | None:
+        from ndrepro.execution.runs.run_checks import contradiction
+        from ndrepro.execution.verification.program_checks import CHECKS
+
+        return contradiction(self._folder.root, manifest, CHECKS)
 
 
 def _not_executed(command: Command, error: OSError) -> NdreproError:
