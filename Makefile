@@ -10,7 +10,10 @@ python := .venv/bin/python
 unexport PYTHONDONTWRITEBYTECODE
 
 # Values reach the recipes through the shell's variables, where quoting keeps spaces and other letters whole.
-export EXP DATA SET RUN PYTHON ENGINE IMAGE EXAMPLES
+export EXP DATA SET RUN ENGINE IMAGE EXAMPLES
+# Only the set-up reads PYTHON: a recorded run has the variables of PYTHON* in its manifest.
+unexport PYTHON
+env: export PYTHON := $(PYTHON)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s", $$1; column = 19; \
@@ -25,7 +28,7 @@ run: env ## train, record, sign: EXP=name DATA=folder SET="key=value …" ARGS="
 	@set -f --; for pair in $$SET; do set -- "$$@" --set "$$pair"; done; \
 	exec $(python) -m ndrepro run $${EXP:+"$$EXP"} $${DATA:+--data "$$DATA"} "$$@" $(ARGS)
 
-verify: env ## check the latest completed run, or RUN=folder: its manifest and files
+verify: env ## check the latest completed run of any kind, recordings included, or RUN=name: manifest, files, ledger
 	@exec $(python) -m ndrepro verify $${RUN:+"$$RUN"} $(ARGS)
 
 test: env ## the test suite but for the slowest tests: ARGS="pytest options"
@@ -72,7 +75,7 @@ lint: env ## ruff (rules, format) and mypy (strict where data crosses a wall)
 	.venv/bin/hadolint Dockerfile
 
 docs: env ## the documentation as a site, from disk: build/docs/index.html; warnings are errors
-	@exec $(python) -m sphinx -q -W --keep-going -d build/doctrees docs build/docs
+	@$(python) -m sphinx -q -W --keep-going -d build/doctrees docs build/docs && echo "open $(CURDIR)/build/docs/index.html"
 
 bench: env ## the speeds that the README claims, as ratios within one run
 	@exec $(python) -m benchmarks $(ARGS)

@@ -23,6 +23,7 @@ from ndrepro.protocol.errors import EnvironmentMissing
 ROOT = Path(__file__).resolve().parents[1]
 NEEDED = ("uv", "hatchling", "packaging", "pathspec", "pluggy", "trove-classifiers", "pip", "setuptools")
 TOOLS = ("sh", "cat", "sha256sum", "dirname", "uname", "awk", "flock", "make", "rm", "find", "mktemp")
+UNEXPORTED = "PYTHONDONTWRITEBYTECODE"  # by the Makefile, which says why
 NO_OTHER = {"HOME": "/nonexistent", "PYENV_ROOT": "/nonexistent", "UV_PYTHON_INSTALL_DIR": "/nonexistent"}
 
 
@@ -71,6 +72,29 @@ def finished_by_hand(project: Path) -> None:
     (project / ".venv" / "bin" / "python").symlink_to(sys.executable)
     stamp = f"{hashlib.sha256(content).hexdigest()} {project.resolve()}\n"
     (project / ".venv" / ".complete").write_text(stamp, encoding="utf-8")
+
+
+def test_a_run_is_given_no_variable_of_make_that_a_manifest_records(project: Path) -> None:
+    finished_by_hand(project)
+    (project / "ndrepro" / "__main__.py").write_text(
+        "import os\nfrom provenance.capture.environment import _ALLOWED\n"
+        "print(*sorted(name for name in os.environ if _ALLOWED.fullmatch(name) or name == 'PYTHON'))\n",
+        encoding="utf-8",
+    )
+    direct = subprocess.run(
+        [sys.executable, "-m", "ndrepro"],
+        cwd=project,
+        env={
+            **{name: value for name, value in clean_variables().items() if name != UNEXPORTED},
+            "PYTHONPATH": str(ROOT),
+        },
+        capture_output=True,
+        text=True,
+    )
+    for arguments in ([], ["EXP=lenet_nd_5_digits", f"PYTHON={sys.executable}"]):
+        made = make(project, "run", *arguments, PYTHONPATH=str(ROOT))
+        assert (made.returncode, made.stdout) == (0, direct.stdout), made.stderr
+    assert "LANG" in make(project, "run", PYTHONPATH=str(ROOT), LANG="C.UTF-8").stdout  # the control
 
 
 def only_tools(folder: Path) -> str:

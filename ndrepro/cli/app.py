@@ -60,6 +60,22 @@ PATH_OPTIONS = frozenset(
     }
 )
 
+_FIRST_COMMANDS = """\
+Usage: ndrepro COMMAND [OPTIONS] [ARGS]...
+
+Record training runs in signed manifests, and verify, repeat and compare them.
+
+First commands:
+  ndrepro run                        train a small network, record it, sign
+  ndrepro record -- python train.py  record any program, unchanged
+  ndrepro verify                     check the latest run
+  ndrepro show                       show the latest run on one screen
+  ndrepro list                       list the runs
+  ndrepro diff RUN RUN --locate      find where two runs diverge, and why
+  ndrepro reproduce RUN              run it again and sign a verdict
+
+`ndrepro --help` lists all commands, `ndrepro COMMAND --help` explains one."""
+
 app = typer.Typer(
     add_completion=True,
     rich_markup_mode=None,
@@ -86,11 +102,13 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Train networks with and without network deconvolution, and sign what each run was.
+    """Record training runs in signed manifests, and verify, repeat and compare them.
 
     Exit codes: 0 done, 1 the answer is no, 2 wrong usage, 3 could not run.
     """
-    _help_if_bare(context)
+    if context.invoked_subcommand is None:
+        terminal.write_line(_FIRST_COMMANDS)
+        raise typer.Exit(output.USAGE)
 
 
 study_app = typer.Typer(help="Run whole studies: a table, a figure, a version matrix.", rich_markup_mode=None)
@@ -163,7 +181,7 @@ app.command("export", short_help="Write a run in the format of another tool.")(e
 app.command("archive", short_help="Pack runs into one file for a repository.")(export.archive)
 app.command("doctor")(doctor.doctor)
 app.add_typer(study_app, name="study")
-study_app.command("list", short_help="List the runs, latest last.")(study.list_studies)
+study_app.command("list", short_help="List the studies that come with ndrepro.")(study.list_studies)
 study_app.command("plan", short_help="Show a study's size, status and estimated cost.")(study.plan)
 study_app.command("run", short_help="Run all that is not complete.")(study.run)
 study_app.command("status")(study.status)
@@ -175,7 +193,7 @@ study_app.command("collect", short_help="Import what such jobs made, and report 
 )
 study_app.command("cancel", short_help="Cancel a study's tasks in Slurm.")(study.cancel)
 app.add_typer(env_app, name="env")
-env_app.command("list", short_help="List the runs, latest last.")(env.list_cells)
+env_app.command("list", short_help="List the cells, and which are built.")(env.list_cells)
 env_app.command("create", short_help="Build cells from their locks.")(env.create)
 env_app.command("verify", short_help="Compare built cells with their locks.")(env.verify)
 env_app.command("remove")(env.remove)

@@ -82,6 +82,19 @@ def test_no_command_shows_the_help_and_is_wrong_usage(words: tuple[str, ...], nd
     assert answer.code == 2 and answer.out.startswith("Usage: ndrepro")
 
 
+def test_the_first_commands_are_shown_where_none_is_given(ndrepro: Callable[..., Answer]) -> None:
+    answer = ndrepro()
+    shown = re.findall(r"(?m)^  ndrepro (\w+)(.*?)  +(\w.*)$", answer.out)
+    assert [name for name, _, _ in shown][:3] == ["run", "record", "verify"]
+    assert all(name in COMMANDS for name, _, _ in shown)
+    assert len(answer.out.splitlines()) < 20 and "--debug" not in answer.out
+
+
+def test_no_two_commands_are_described_alike() -> None:
+    texts = [leaf(name).get_short_help_str(200) for name in COMMANDS]
+    assert [text for text in texts if texts.count(text) > 1] == []
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

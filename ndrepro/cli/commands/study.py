@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,7 +186,7 @@ def run(
     in_queue = where == study_slurm.SLURM
     found, how, inside = _plan(study, grids, runs, engine, image, in_queue=in_queue, numbers=numbers)
     paths = data_paths.parse(data or [])
-    again = _Again(*(_command(verb, study, grids, runs, inside, data or []) for verb in ("run", "resume")))
+    again = _again(study, grids, runs, inside, data or [])
     if where == study_slurm.LOCAL:
         return _carry_out(found, how, jobs or 1, paths, as_json, again)
     cluster = study_slurm.cluster_of(
@@ -232,7 +233,7 @@ def resume(
             cure = f"it was started {study_words.places(found.elsewhere)}: `{there}` goes on"
         raise UsageError(f"nothing of {found.study.name} has been started{where} in {terminal.here(runs)}", cure)
     paths = {**data_of_started_runs(started), **data_paths.parse(data or [])}
-    again = _Again(*(_command(verb, study, grids, runs, inside, data or []) for verb in ("run", "resume")))
+    again = _again(study, grids, runs, inside, data or [])
     return _carry_out(started, how, jobs, paths, as_json, again)
 
 
@@ -278,16 +279,29 @@ def _plan(
 
 @dataclass(frozen=True)
 class _Again:
-    """The commands that resume a study: ``resume`` for the grids that were started, ``run`` for all of them."""
+    """The commands that resume a study: ``resume`` for the grids that were started, ``run`` for all of them.
+
+    ``report`` is the one that reports it; "" for a study in an image, whose runs a report by its name does not count.
+    """
 
     run: str
     resume: str
+    report: str
 
     def command(self, plan: StudyPlan) -> str:
         """What to type to get the rest of a plan done."""
         from ndrepro.execution.studies.plan import only_started
 
         return self.resume if only_started(plan).items == plan.items else self.run
+
+
+def _again(
+    study: str, grids: Sequence[str] | None, runs: Path, inside: PinnedImage | None, data: Sequence[str]
+) -> _Again:
+    run, resume = (_command(verb, study, grids, runs, inside, data) for verb in ("run", "resume"))
+    folder = f" --runs {shlex.quote(os.fspath(runs))}" if runs != options.DEFAULT_RUNS else ""
+    report = "" if inside else f"{terminal.program()} report {shlex.quote(study)}{folder}"
+    return _Again(run, resume, report)
 
 
 def _carry_out(plan: StudyPlan, how: RunOptions, jobs: int, data: dict[str, Path], as_json: bool, again: _Again) -> int:
@@ -310,6 +324,8 @@ def _conclude(outcome: Outcome, again: _Again, as_json: bool) -> int:
         output.print_json({**document, "error": error} if error else document)
     else:
         study_words.print_outcome(outcome)
+        if not error and again.report:
+            terminal.write_line(f"{'next':<{study_words.LABEL}} {again.report}")
     if error:
         output.print_error(error)
         return int(error["exit_code"])
@@ -389,8 +405,6 @@ def _command(
     data: Sequence[str] = (),
 ) -> str:
     """What to type for another command on the same study."""
-    import shlex
-
     parts = [terminal.program(), "study", verb, shlex.quote(study)]
     parts += [f"--grid {shlex.quote(grid)}" for grid in grids or []]
     parts += [f"--data {shlex.quote(path)}" for path in data]

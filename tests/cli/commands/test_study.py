@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -135,6 +136,7 @@ def test_a_study_from_plan_to_done(ndrepro: Command, tmp_path: Path) -> None:
     assert "[1/1] lenet_bn_1_digits seed=0 begins in runs/lenet_bn_1_digits/" in answer.out
     assert "lenet_bn_1_digits seed=0: completed, train " in answer.out
     assert "done       1 of 1 run of mini" in answer.out
+    assert re.search(r"(?m)^next .*\breport \S*mini\.toml$", answer.out)
     assert ndrepro("verify", "lenet_bn_1_digits").code == 0
 
     for verb in ("run", "resume"):

@@ -94,6 +94,8 @@ def test_variables_by_allow_list_and_redacted(monkeypatch: pytest.MonkeyPatch) -
         "TORCH_HOME": "https://user:hunter2@host/",
         "DATABASE_PASSWORD": "hunter2",
         "MY_LANG": "private",
+        "PYTHON": "/usr/bin/python3",  # make's way to name an interpreter: Python itself reads no such variable
+        "PYTHONOPTIMIZE": "",
     }
     for name, value in given.items():
         monkeypatch.setenv(name, value)
@@ -101,8 +103,8 @@ def test_variables_by_allow_list_and_redacted(monkeypatch: pytest.MonkeyPatch) -
     assert {name: found["recorded"][name] for name in list(given)[:4]} == dict(list(given.items())[:4])
     assert found["recorded"]["NDREPRO_API_TOKEN"] == "[redacted:token]"
     assert found["recorded"]["TORCH_HOME"] == "https://[redacted:url-userinfo]@host/"
-    assert not {"DATABASE_PASSWORD", "MY_LANG"} & set(found["recorded"])
-    assert found["not_recorded"] == count + 2
+    assert not {"DATABASE_PASSWORD", "MY_LANG", "PYTHON"} & set(found["recorded"])
+    assert found["not_recorded"] == count + 3 and "PYTHONOPTIMIZE" in found["recorded"]
     assert "hunter2" not in json.dumps(environment.capture())
 
 
