@@ -17,7 +17,7 @@ from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.training import process_group
 from ndrepro.training.compute.batch_share import Share
 from ndrepro.training.layers.deconv import Deconv2d
-from ndrepro.training.layers.newton_schulz import inverse_sqrt
+from ndrepro.training.layers.whitening import inverse_sqrt
 from ndrepro.training.process_group import ALONE
 from ndrepro.training.train_run import build
 

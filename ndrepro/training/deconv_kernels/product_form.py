@@ -1,6 +1,6 @@
 r"""The truncated inverse square root by fused matrix products, and its adjoint.
 
-All iterates of the coupled Newton-Schulz iteration (``layers.newton_schulz``) are polynomials of A, hence symmetric,
+All iterates of the coupled Newton-Schulz iteration (``layers.whitening``) are polynomials of A, hence symmetric,
 and commute. With M = Z Y the iteration needs no Y, and every product has the form beta C + alpha A B, one kernel:
 
     M_1 = A / s,  s = ||A||_F,  Z_1 = I,   T_r = 1.5 I - 0.5 M_r

@@ -5,7 +5,7 @@
     conversion = deconvolve(network)    # changes the network in place
     print(conversion)                   # what was replaced, removed and left, and why
 
-``newton_schulz``  the inverse square root of a covariance
+``whitening``      mean and covariance of rows, and the inverse square root of a covariance
 ``deconv``         ``Deconv2d`` and ``Delinear``: layers that whiten what they see
 ``convert``        ``deconvolve``: puts them into a network of convolutions, batch norms and linear layers
 ``census``         which layers a network calls, in order

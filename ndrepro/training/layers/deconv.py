@@ -5,7 +5,7 @@ Both layers estimate, from the batch before them, the mean and the covariance of
 is multiplied with, and fold the whitening into the weight instead of applying it to the data:
 
     Cov = eps I + (X - mu)^T (X - mu) / rows         X: rows x F, the patches seen by the weight
-    D   = Cov^(-1/2)                                 a few Newton-Schulz steps, layers/newton_schulz.py
+    D   = Cov^(-1/2)                                 a few Newton-Schulz steps, layers/whitening.py
     y   = (X - mu) D W^T + b  =  X (W D)^T + (b - W D mu)
 
 In training mu and D come from the batch, and gradients flow through them; their exponential averages are kept
@@ -37,12 +37,12 @@ from torch import Tensor, nn
 
 from ndrepro.protocol.errors import UsageError
 from ndrepro.training.compute.torch_compat import full_precision, is_compiling
-from ndrepro.training.layers.arithmetic import TORCH, Arithmetic
+from ndrepro.training.layers.arithmetic import TORCH
 from ndrepro.training.layers.host_counter import HostCounter
 from ndrepro.training.layers.layer_kernel import LayerKernel
-from ndrepro.training.layers.newton_schulz import inverse_sqrt
 from ndrepro.training.layers.stages import stage_done
 from ndrepro.training.layers.together import Together
+from ndrepro.training.layers.whitening import move_average, statistics
 
 Pair = int | tuple[int, int]
 
@@ -156,7 +156,7 @@ class Deconv2d(nn.Module):
         frozen = self.step > self.freeze_iter
         momentum = (~frozen).to(self.running_mean.dtype) * self.momentum
         with full_precision(x.device.type):
-            measured = _statistics(self._rows(x.to(self.weight.dtype)), self.eps, self.n_iter, self.arithmetic)
+            measured = statistics(self._rows(x.to(self.weight.dtype)), self.eps, self.n_iter, self.arithmetic)
             used = [torch.where(frozen, old, new) for old, new in zip(self._running(), measured, strict=True)]
             weight, bias = self._folded(*used)
             for running, batch in zip((self.running_mean, self.running_deconv), measured, strict=True):
@@ -187,9 +187,9 @@ class Deconv2d(nn.Module):
         rows = self._rows(x)
         stage_done("patches", rows)
         shared = None if self.together is None else (self.together, self._rows_of_all(self.together, x, rows))
-        mean, deconv = _statistics(rows, self.eps, self.n_iter, self.arithmetic, shared)
-        _average(self.running_mean, mean, self.momentum)
-        _average(self.running_deconv, deconv, self.momentum)
+        mean, deconv = statistics(rows, self.eps, self.n_iter, self.arithmetic, shared)
+        move_average(self.running_mean, mean, self.momentum)
+        move_average(self.running_deconv, deconv, self.momentum)
         stage_done("running averages")
         return mean, deconv
 
@@ -336,10 +336,10 @@ class Delinear(nn.Module):
         shared = None
         if self.together is not None:
             shared = (self.together, rows.shape[1] // len(x) * self.together.images)
-        found = _statistics(rows, self.eps, self.n_iter, self.arithmetic, shared)
+        found = statistics(rows, self.eps, self.n_iter, self.arithmetic, shared)
         mean, deconv = (each.squeeze(0) for each in found)
-        _average(self.running_mean, mean, self.momentum)
-        _average(self.running_deconv, deconv, self.momentum)
+        move_average(self.running_mean, mean, self.momentum)
+        move_average(self.running_deconv, deconv, self.momentum)
         stage_done("running averages")
         return mean, deconv
 
@@ -352,52 +352,6 @@ class Delinear(nn.Module):
 def resolve_block(block: int, channels: int) -> int:
     """The block that divides ``channels``: ``block`` itself, all channels, or the greatest common divisor."""
     return channels if block > channels else math.gcd(block, channels)
-
-
-def _statistics(
-    rows: Tensor, eps: float, n_iter: int, arithmetic: Arithmetic, shared: tuple[Together, int] | None = None
-) -> tuple[Tensor, Tensor]:
-    """Mean (S, F) and truncated Cov^(-1/2) (S, F, F) of ``rows`` (S, R, F), or of the rows of all processes.
-
-    ``shared`` are the processes, and how many rows they have together. Centred before the product: E[x x^T] - mu mu^T
-    loses all digits where the mean is large beside the spread.
-    """
-    if shared is not None:
-        return _statistics_of_all(rows, eps, n_iter, arithmetic, *shared)
-    mean = rows.mean(1)
-    centred = rows - mean.unsqueeze(1)
-    identity = torch.eye(rows.shape[-1], dtype=rows.dtype, device=rows.device)
-    scaled = arithmetic.baddbmm(
-        identity.expand(rows.shape[0], -1, -1),
-        centred.transpose(1, 2),
-        centred,
-        beta=eps,
-        alpha=1.0 / rows.shape[1],
-    )
-    stage_done("mean and covariance", mean, scaled)
-    deconv = inverse_sqrt(scaled, n_iter, arithmetic)
-    stage_done("inverse square root", deconv)
-    return mean, deconv
-
-
-def _statistics_of_all(
-    rows: Tensor, eps: float, n_iter: int, arithmetic: Arithmetic, together: Together, count: int
-) -> tuple[Tensor, Tensor]:
-    """As ``_statistics``, of the ``count`` rows that all processes have together."""
-    mean = together.total(rows.sum(1)) / count
-    centred = rows - mean.unsqueeze(1)
-    scatter = together.total(centred.transpose(1, 2) @ centred)
-    identity = torch.eye(rows.shape[-1], dtype=rows.dtype, device=rows.device)
-    covariance = eps * identity + scatter / count
-    stage_done("mean and covariance", mean, covariance)
-    deconv = inverse_sqrt(covariance, n_iter, arithmetic)
-    stage_done("inverse square root", deconv)
-    return mean, deconv
-
-
-def _average(running: Tensor, batch: Tensor, momentum: float) -> None:
-    """Move the running average towards the batch's value, in place and outside the graph."""
-    running.mul_(1 - momentum).add_(batch.detach().view_as(running) * momentum)
 
 
 def _draw_as_torch_does(weight: Tensor, bias: Tensor | None) -> None:

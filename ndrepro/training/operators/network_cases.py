@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ndrepro.training.layers.arithmetic import Arithmetic
-from ndrepro.training.layers.newton_schulz import inverse_sqrt
+from ndrepro.training.layers.whitening import inverse_sqrt
 from ndrepro.training.operators.case import Case, draw
 
 # (batch, in, out, image, kernel, stride, padding, groups), as the networks of the studies have them

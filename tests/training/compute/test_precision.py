@@ -15,7 +15,7 @@ from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.study.study_schema import from_document
 from ndrepro.training.compute import determinism, precision
 from ndrepro.training.layers.deconv import Deconv2d, Delinear
-from ndrepro.training.layers.newton_schulz import inverse_sqrt
+from ndrepro.training.layers.whitening import inverse_sqrt
 from ndrepro.training.train_run import build
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.statement import Statement

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndrepro.training.layers.newton_schulz import inverse_sqrt
+from ndrepro.training.layers.whitening import inverse_sqrt
 
 pytestmark = pytest.mark.numerics
 
