@@ -248,7 +248,7 @@ def _given(prepared: ProgramPlan, then: ProgramResults, now: ProgramResults) -> 
     python = now.python or python_of(prepared.environment.executable)
     if not version and python:
         return inputs, claim("environment", None, f"which Python ran was not recorded; {python} now")
-    same = f"Python {version} and its distributions" if version else "no Python seen"
+    same = f"given Python {version} and its distributions" if version else "no Python seen"
     return inputs, claim("environment", None if lines else True, "; ".join(lines[:3]) or f"{same}, as recorded")
 
 

@@ -266,7 +266,8 @@ STARTS_A_PROGRAM = re.compile(r"(subprocess\.)?(run|Popen|check_call|check_outpu
 
 
 def unsafe_forms(sources: Sources) -> Iterator[str]:
-    """Recursive walks and removals, and programs that are found by any entry of PATH; training's are in its sandbox."""
+    """Recursive walks and removals, programs that are found by any entry of PATH, a Python that imports modules of the
+    current folder. Training's own calls are in its sandbox."""
     for module, tree in sources.trees.items():
         if module.startswith("ndrepro.training"):
             continue
@@ -279,6 +280,10 @@ def unsafe_forms(sources: Sources) -> Iterator[str]:
             word = first.elts[0] if isinstance(first, ast.List | ast.Tuple) and first.elts else first
             if isinstance(word, ast.Constant) and not str(word.value).startswith("/"):
                 yield f"{module}:{call.lineno} starts {word.value!r} by its name, not by find_program"
+        for words in (node.elts for node in ast.walk(tree) if isinstance(node, ast.List | ast.Tuple)):
+            flags = {each.value for each in words if isinstance(each, ast.Constant)}
+            if words and ast.unparse(words[0]) == "sys.executable" and "-m" in flags and not flags & {"-P", "-I"}:
+                yield f"{module}:{words[0].lineno} imports modules of the current folder: -P"
 
 
 def cycles(sources: Sources) -> Iterator[str]:
@@ -461,6 +466,7 @@ BROKEN: list[tuple[Rule, str, str]] = [
     (unsafe_forms, "provenance/errors.py", "from tempfile import TemporaryDirectory\nTemporaryDirectory()"),
     (unsafe_forms, "provenance/errors.py", "import shutil\nshutil.which('git')"),
     (unsafe_forms, "ndrepro/execution/runs/run.py", "import subprocess\nsubprocess.run(['git', 'status'])"),
+    (unsafe_forms, "provenance/errors.py", "import sys\nwords = [sys.executable, '-m', 'ndrepro']"),
     (cycles, "ndrepro/protocol/layout.py", "from ndrepro.execution.runs import run"),
     (cycles, "provenance/errors.py", "def f():\n    from .attestation import dsse"),
     (circles_of_rooms, "provenance/attestation/dsse.py", "from ndrepro.execution.runs import run"),

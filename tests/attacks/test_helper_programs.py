@@ -6,6 +6,7 @@ Before, ``record`` and ``reproduce`` started it with all of the user's rights, b
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +18,14 @@ from ndrepro.execution.environments import gpu_fit
 from ndrepro.execution.environments.gpu_fit import ask_torch
 from ndrepro.execution.environments.interpreters import uv_variables
 from ndrepro.execution.programs.interpreters import python_of
+from ndrepro.execution.runs.run import RunOptions
 from ndrepro.execution.sandbox.sandbox import BUBBLEWRAP, why_not
 from ndrepro.execution.slurm.queue import ask
+from ndrepro.execution.studies.launchers import Job, _variables
 from ndrepro.protocol.errors import NdreproError
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.layout import RunsFolder
+from ndrepro.protocol.study.study import StudyRun
 from provenance.errors import ProvenanceError
 from provenance.git.repository import Repository
 from provenance.system_programs import find_program, system_variables
@@ -66,6 +72,19 @@ def test_a_module_torch_in_the_current_folder_is_not_imported(tmp_path: Path, mo
     (tmp_path / "json.py").write_text(f"open({str(tmp_path / 'escaped')!r}, 'w').close()\nraise SystemExit(1)\n")
     monkeypatch.setattr(gpu_fit, "_PROBE", "import json; print(json.dumps(['2', '', [], [], '', '']))")
     assert not ask_torch().error
+    assert not (tmp_path / "escaped").exists()
+
+
+def test_a_study_s_job_imports_no_module_of_the_current_folder(tmp_path: Path) -> None:
+    """It records and signs; a fork of this project, or a ``random.py``, was its code where it was started there."""
+    for name in ("random.py", "ndrepro/__init__.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"open({str(tmp_path / 'escaped')!r}, 'w').close()\nraise SystemExit(1)\n")
+    run = StudyRun("main", Experiment.from_name("lenet_nd_1_digits", {}))
+    words = Job("smoke", run).words(RunOptions(RunsFolder(tmp_path / "runs"), tmp_path / "home"))
+    start = words[: words.index("ndrepro.execution.studies.job") + 1]
+    done = subprocess.run([*start, "--help"], cwd=tmp_path, env=_variables(os.environ, tmp_path), capture_output=True)
+    assert not done.returncode and b"--resume" in done.stdout
     assert not (tmp_path / "escaped").exists()
 
 

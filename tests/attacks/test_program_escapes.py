@@ -36,10 +36,7 @@ def test_a_recorded_interpreter_of_somebody_else_is_never_executed(tmp_path: Pat
     assert not escaped.exists()
 
 
-def test_a_repetition_is_no_run_of_the_reviewer_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its recorder signed it, with the interpreter that the confined program named."""
-    escaped = tmp_path / "escaped"
-    text = """
+FORGES_PROCESSES = """
 import glob, json, os
 open('out.txt', 'w').write('0.6')
 folder = os.environ['NDREPRO_HOOK_OUT']
@@ -49,8 +46,13 @@ for number in range(90000, 90005):
     forged['started_ns'] += number
     json.dump(forged, open(f"{folder}/process-{number}-{forged['started_ns']}.json", 'w'))
 """
+
+
+def test_a_repetition_is_no_run_of_the_reviewer_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its recorder signed it, with the interpreter that the confined program named."""
+    escaped = tmp_path / "escaped"
     evil = f'#!/bin/sh\necho escaped > {escaped}\nexec python3 "$@"\n'
-    author = Stranger.make(tmp_path / "a", {"train.py": text, "bin/python3": evil})
+    author = Stranger.make(tmp_path / "a", {"train.py": FORGES_PROCESSES, "bin/python3": evil})
     (again,) = author.reproduce(author.record(outputs=("out.txt",))).folders
     review = tmp_path / "a" / "review"
     repetition = RunFolder(review / again)
@@ -58,6 +60,21 @@ for number in range(90000, 90005):
     monkeypatch.setenv("NDREPRO_HOME", str(author.reviewer))
     monkeypatch.chdir(review)
     api.reproduce(repetition.root, trust_code=not CONFINED)
+    assert not escaped.exists()
+
+
+def test_the_interpreter_of_an_own_run_is_not_the_program_s_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stranger's program, which the reviewer recorded himself, names a file of his clone of it."""
+    escaped = tmp_path / "escaped"
+    evil = f'#!/bin/sh\necho escaped > {escaped}\nexec python3 "$@"\n'
+    reviewer = Stranger.make(tmp_path / "a", {"train.py": FORGES_PROCESSES, "bin/python3": evil})
+    run = reviewer.record(outputs=("out.txt",))
+    assert ProgramRecord.of(manifest_of(run)).interpreters[0].executable == "/proc/self/cwd/bin/python3"
+    monkeypatch.setenv("NDREPRO_HOME", str(reviewer.home))
+    monkeypatch.chdir(reviewer.root)
+    assert api.reproduce(run.root, trust_code=not CONFINED).verdict == "identical"
     assert not escaped.exists()
 
 

@@ -139,7 +139,7 @@ def _union(plans: Sequence[StudyPlan]) -> tuple[list[str], list[str]]:
 def _program() -> list[str]:
     """This installation's command, from any folder."""
     command = Path(sys.executable).parent / "ndrepro"
-    return [str(command)] if command.exists() else [sys.executable, "-m", "ndrepro"]
+    return [str(command)] if command.exists() else [sys.executable, "-P", "-m", "ndrepro"]
 
 
 def _absolute(data: str) -> str:

@@ -137,7 +137,7 @@ def program() -> str:
         return "ndrepro"
     if beside.is_file():
         return shlex.quote(here(beside))
-    return f"{shlex.quote(here(Path(sys.executable)))} -m ndrepro"
+    return f"{shlex.quote(here(Path(sys.executable)))} -P -m ndrepro"
 
 
 def run_word(root: Path, runs: Path, default_runs: Path) -> str:

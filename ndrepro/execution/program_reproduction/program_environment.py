@@ -1,6 +1,6 @@
 """The interpreter that a program runs in again, and how its distributions differ from those that were recorded.
 
-    of an own run the recorded interpreter   else the one that the command's first word names on this machine's PATH
+    of an own run the file that its recorder started   else the one that the command's first word names on the PATH
     --rebuild-env: an environment of its own, of the recorded versions, installed by uv
 
 A rebuilt environment has no distribution that was not recorded, and those that no index can have (installed from a
@@ -115,12 +115,11 @@ def is_python(path: Path) -> bool:
 def _executable(command: RecordedCommand, place: Path, *, own: bool) -> tuple[Path, tuple[str, ...]]:
     """The file to execute, and how it differs from the recorded one. Raises UsageError where there is none.
 
-    Of a Python that is the interpreter itself, which a shim or a link may have led to: its version is compared. A
-    program of the recorded folder is that of the private one, ``place``.
+    Of a Python that is the interpreter itself, which a shim or a link leads to: the sandbox shows no shim. Which one
+    the recorded program named is its own word, and counts for nothing. A program of the recorded folder is that of the
+    private one, ``place``.
     """
-    interpreter, first = Path(command.interpreter_path), Path(command.words[0])
-    if own and is_python(first) and interpreter.is_absolute() and _is_own(interpreter):
-        return interpreter, ()
+    first = Path(command.words[0])
     recorded, digest = Path(command.executable.uri or ""), (command.executable.digest or {}).get("sha256")
     top = command.top or command.working_folder
     if recorded.is_absolute() and is_below(recorded, top):
@@ -128,10 +127,11 @@ def _executable(command: RecordedCommand, place: Path, *, own: bool) -> tuple[Pa
         if inside.is_file() and is_inside(inside, place):
             return inside, () if digest in (None, _digest(inside)) else (f"{first}: another file than then",)
     if own and recorded.is_absolute() and _is_own(recorded) and os.access(recorded, os.X_OK):
-        return recorded, () if digest in (None, _digest(recorded)) else (f"{recorded}: another file than then",)
+        if digest not in (None, _digest(recorded)):
+            return recorded, (f"{recorded}: another file than then",)
+        return (is_python(recorded) and _asked(recorded)[2]) or recorded, ()
     found = _on_path(first.name)
     if found is not None and is_python(found):
-        # a shim of pyenv, say, is a program that the sandbox does not show
         return _asked(found)[2] or found, ()
     if found is None:
         raise UsageError(

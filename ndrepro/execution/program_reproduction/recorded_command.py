@@ -53,7 +53,6 @@ class RecordedCommand:
         inputs: the files that it is known to have read.
         data: what was declared with --data.
         interpreter: the version of the Python that did the work, such as 3.11.7; "" where none was seen.
-        interpreter_path: its file, which a shim or a link may have led to.
     """
 
     kind: str
@@ -69,7 +68,6 @@ class RecordedCommand:
     seeds: Mapping[str, int]
     trail: str
     interpreter: str
-    interpreter_path: str
 
     @classmethod
     def of(cls, manifest: Manifest, folder: RunFolder) -> RecordedCommand:
@@ -100,7 +98,6 @@ class RecordedCommand:
             dict(_seeds(record.seeds)),
             record.trail,
             _version(record.interpreters[0].version) if record.interpreters else "",
-            record.interpreters[0].executable if record.interpreters else "",
         )
 
     @classmethod
@@ -122,7 +119,6 @@ class RecordedCommand:
             dict(_seeds(record.seeds)),
             "off",
             _version(version),
-            record.command[0] if record.command else "",
         )
 
     def _expect_complete(self, run: str) -> None:

@@ -128,11 +128,10 @@ def _known(dataset: str, data: Path) -> _Found | None:
 
 def _read(dataset: str, data: Path) -> _Found | None:
     """Have the data read. ``None`` where that failed for another reason than the data: the run itself will tell."""
-    command = [sys.executable, "-m", "ndrepro.training.data", dataset, str(data)]
+    command = [sys.executable, "-P", "-m", "ndrepro.training.data", dataset, str(data)]
     variables = {
         **os.environ,
         "PYTHONPATH": str(CODE),
-        "PYTHONSAFEPATH": "1",  # python -m looks into the current folder first
         "NDREPRO_PARENT_PID": str(os.getpid()),
     }
     ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=variables)

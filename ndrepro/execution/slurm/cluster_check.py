@@ -126,7 +126,7 @@ def _nodes(profile: Profile, runs: RunsFolder) -> Iterator[Finding]:
 
 def _submit(profile: Profile, folder: Path) -> str:
     script = folder / "probe.sh"
-    words = [sys.executable, "-m", "ndrepro.execution.slurm.probe", str(folder)]
+    words = [sys.executable, "-P", "-m", "ndrepro.execution.slurm.probe", str(folder)]
     command = f'{shlex.join(words)} "$SLURM_ARRAY_TASK_ID" {shlex.quote(profile.scratch)}'
     lines = ["#!/bin/bash", *profile.prologue, f"export PYTHONPATH={shlex.quote(str(CODE))}", command]
     script.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -260,7 +260,9 @@ class SlurmLauncher:
         from submitit import AutoExecutor
         from submitit.core.utils import FailedJobError
 
-        executor = AutoExecutor(self.folder / "log", cluster="slurm", slurm_max_num_timeout=1000)
+        # a task starts in the folder from which it was submitted, of which no module is imported
+        python = f"{shlex.quote(sys.executable)} -P"
+        executor = AutoExecutor(self.folder / "log", cluster="slurm", slurm_max_num_timeout=1000, slurm_python=python)
         executor.update_parameters(**request)
         try:
             with executor.batch():
@@ -279,7 +281,7 @@ class SlurmLauncher:
     def _submit_report(self) -> None:
         """The job that waits for all others and writes the study's status; where Slurm refuses it, a note says so."""
         assert self.submitted is not None
-        words = [sys.executable, "-m", "ndrepro", "study", "status", self._study.word, "--json"]
+        words = [sys.executable, "-P", "-m", "ndrepro", "study", "status", self._study.word, "--json"]
         words += ["--runs", str(self._options.runs.root.absolute()), *self._study.options]
         script = self.folder / "report.sh"
         target = self.folder / "status.json"

@@ -56,8 +56,9 @@ class Job:
         ``leashed``: it stops when its input is closed; ``sparse``: it reports rarely; ``recheck``: it looks first
         whether the run is still to do.
         """
-        words = [sys.executable, "-m", "ndrepro.execution.studies.job", "--study", self.study, "--grid", self.run.grid]
-        words += ["--runs", str(options.runs.root)]
+        # of the current folder, which may be a stranger's clone, no module is imported
+        words = [sys.executable, "-P", "-m", "ndrepro.execution.studies.job"]
+        words += ["--study", self.study, "--grid", self.run.grid, "--runs", str(options.runs.root)]
         words += ["--data", str(self.data)] if self.data else []
         words += ["--leashed"] if leashed else []
         words += ["--sparse"] if sparse else []

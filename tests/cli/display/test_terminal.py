@@ -87,7 +87,7 @@ def test_the_program_is_named_as_the_shell_finds_it(tmp_path: Path, monkeypatch:
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setattr(sys, "executable", str(folder / "python"))
-    assert terminal.program().endswith("python -m ndrepro")  # not installed
+    assert terminal.program().endswith("python -P -m ndrepro")  # not installed
     script = folder / "ndrepro"
     script.write_text("#!/bin/sh\n")
     script.chmod(0o755)

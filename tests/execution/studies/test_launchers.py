@@ -68,11 +68,11 @@ def until_ended(launcher: LocalLauncher, on_event: Callable[[Event], object] = l
 
 def test_a_job_is_its_command_line_and_back(bench: Bench) -> None:
     fresh = job_of(bench.experiment(seed="3", **{"deconv.eps": "1e-06"}), data=Path("some where/ü"))
-    job, options, given = parse(fresh.words(bench.options, leashed=True)[3:])
+    job, options, given = parse(fresh.words(bench.options, leashed=True)[4:])
     assert (job, given.leashed) == (fresh, True)
     assert (options.runs, options.data, options.environment) == (bench.options.runs, Path("some where/ü"), None)
     elsewhere = replace(fresh, run=replace(fresh.run, environment="torch-2.2.2"))
-    job, options, given = parse(elsewhere.words(bench.options)[3:])
+    job, options, given = parse(elsewhere.words(bench.options)[4:])
     assert (job.run.environment, options.environment, given.leashed) == ("torch-2.2.2", "torch-2.2.2", False)
 
 
@@ -84,7 +84,7 @@ def test_a_job_in_an_image_names_it_with_its_digest_and_from_any_folder(bench: B
     ):
         fresh = job_of(bench.experiment())
         words = replace(fresh, run=replace(fresh.run, environment=image)).words(bench.options)
-        job, options, _ = parse(words[3:])
+        job, options, _ = parse(words[4:])
         assert options.container == ContainerChoice(image.partition(":")[0], found, frozenset({digest}))
         assert options.environment is None
         assert PinnedImage.from_text(job.run.environment).key == PinnedImage.from_text(image).key
