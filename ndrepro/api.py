@@ -193,7 +193,7 @@ def reproduce(
         beacon: a value that was public only after the run was signed, which draws them too.
         data: the path of the data set here; left out, the recorded one or the default.
         environment: a cell of ``environments/`` to train in instead of the recorded environment.
-        engine: a container engine to train in: docker, podman or apptainer.
+        engine: a container engine to train in: docker, podman, apptainer or enroot.
         image: the image for ``engine``.
         repository: of a program or script, a folder in a git repository that has the recorded commit; left out, the
             current folder's, or the one where it was recorded.

@@ -1,12 +1,13 @@
 """A container image as an environment of a study: which engine, which image, and the digest that makes it this one.
 
-    podman:NAME[:TAG]@sha256:…       docker:NAME[:TAG]@sha256:…       apptainer:FILE.sif@sha256:…
+    podman:NAME[:TAG]@sha256:…       docker:NAME[:TAG]@sha256:…
+    apptainer:FILE.sif@sha256:…      enroot:FILE.sqsh@sha256:…
 
 The digest has to be there. A tag is moved by the next build and a file is written anew, and then a study would go on
 in another image under the same name. It is the image's own: of its configuration (its ID, which stays when it is saved
-and loaded elsewhere), or of its manifest, as registries have it; for Apptainer that of the file. What the image is
-called is no part of what it is: a run in it is the same run whatever the image was called then, and wherever a file
-lay. The engine is: each sets up a container in its own way.
+and loaded elsewhere), or of its manifest, as registries have it; for Apptainer and Enroot that of the file. What the
+image is called is no part of what it is: a run in it is the same run whatever the image was called then, and wherever
+a file lay. The engine is: each sets up a container in its own way.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from typing import Any
 from ndrepro.protocol.errors import UsageError
 
 MAIN = "main"  # the environment that ndrepro itself runs in, as manifests call it
-ENGINES = ("docker", "podman", "apptainer")
+ENGINES = ("docker", "podman", "apptainer", "enroot")
+# those whose images are files
+FILE_ENGINES = ("apptainer", "enroot")
 _PIN = "@sha256:"
 _SHOWN = 12  # hexadecimal digits, as the engines themselves shorten an ID
 
@@ -41,7 +44,7 @@ class PinnedImage:
         image, pin, digits = rest.rpartition(_PIN)
         if not pin or not image:
             name, ask = "NAME", f"{engine} image inspect --format '{{{{.Id}}}}' NAME"
-            if engine == "apptainer":
+            if engine in FILE_ENGINES:
                 name, ask = "FILE", "sha256sum FILE"
             raise UsageError(
                 f"environment={text!r}: no digest, so another image may be called that tomorrow",
@@ -87,7 +90,7 @@ def key_of(environment: str) -> str:
 
 def located(environment: str) -> str:
     """The environment as it is found from any folder: an image file by its absolute path. Raises UsageError."""
-    if not environment.startswith("apptainer:"):
+    if not environment.startswith(tuple(f"{engine}:" for engine in FILE_ENGINES)):
         return environment
     image = PinnedImage.from_text(environment)
     return str(replace(image, image=str(Path(image.image).absolute())))

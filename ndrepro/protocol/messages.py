@@ -14,7 +14,7 @@ from typing import Any
 
 from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.experiment.experiment import Experiment
-from ndrepro.protocol.image_reference import ENGINES, recorded_in
+from ndrepro.protocol.image_reference import ENGINES, FILE_ENGINES, recorded_in
 from provenance.errors import CanonicalError
 from provenance.formats.atomic_io import json_bytes as json_bytes
 from provenance.formats.atomic_io import write_json as write_json
@@ -39,9 +39,11 @@ class Container:
     """The container that the child runs in, as the parent found it.
 
     ``engine`` and its version; ``image`` as it was asked for; ``digest`` ("sha256:…") of the image's manifest where
-    the engine knows it (of the file, for Apptainer); ``identifier`` is the digest of its configuration, which stays
-    when an image is saved and loaded elsewhere, or made into another file; ``driver`` is the host's NVIDIA driver, ""
-    without one; ``host_variables`` are Apptainer's variables that were let through on request (``apptainer.PASS``).
+    the engine knows it (of the file, for Apptainer and Enroot); ``identifier`` is the digest of its configuration,
+    which stays when an image is saved and loaded elsewhere, or made into another file; ``driver`` is the host's NVIDIA
+    driver, "" without one; ``host_variables`` are Apptainer's variables that were let through on request
+    (``apptainer.PASS``); ``attestation`` is the digest of the signed statements on how the image was built, "" where
+    the recorder had none.
     """
 
     engine: str
@@ -51,15 +53,16 @@ class Container:
     identifier: str
     driver: str = ""
     host_variables: str = ""
+    attestation: str = ""
 
     @classmethod
     def from_field(cls, field: Field) -> Container:
         """The container in a request. Raises the field's error."""
         names = {each.name for each in fields(cls)}
-        later = {"driver", "host_variables"}
+        later = {"driver", "host_variables", "attestation"}
         members = field.members(names - later, tuple(later))
-        if members["engine"].one_of(ENGINES) == "apptainer" and not Path(members["image"].string()).is_absolute():
-            members["image"].refuse("an absolute path (a relative one could be taken for an option of Apptainer's)")
+        if members["engine"].one_of(ENGINES) in FILE_ENGINES and not Path(members["image"].string()).is_absolute():
+            members["image"].refuse("an absolute path (a relative one could be taken for an option of the engine's)")
         return cls(**{name: member.string() for name, member in members.items()})
 
     @classmethod

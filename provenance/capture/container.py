@@ -33,7 +33,7 @@ _GROUPS = (
     ("lxc", "/lxc"),
 )
 # engines that set the variable "container" to their name
-_SELF_NAMED = ("podman", "docker", "oci", "lxc", "lxc-libvirt", "systemd-nspawn")
+_SELF_NAMED = ("podman", "docker", "oci", "enroot", "lxc", "lxc-libvirt", "systemd-nspawn")
 # the engine's own folder behind /etc/hostname, /etc/hosts or /etc/resolv.conf, with the container's identifier
 _MOUNTED = re.compile(r"/(?:docker|overlay-)?containers/([0-9a-f]{64})/\S*(?:hostname|hosts|resolv\.conf)")
 _TELL = "whoever starts the container can say it in NDREPRO_IMAGE and NDREPRO_IMAGE_DIGEST"
@@ -43,7 +43,7 @@ def capture(variables: Mapping[str, str], root: Path = Path("/")) -> dict[str, A
     """``engine``, ``seen_by``, ``id``, ``image`` {name, digest}; or ``{"none": reason}`` outside of containers."""
     seen = list(_signs(variables, root))
     if not seen:
-        return none("no sign of docker, podman, apptainer, singularity, kubernetes, containerd or lxc")
+        return none("no sign of docker, podman, apptainer, singularity, enroot, kubernetes, containerd or lxc")
     mounts = _MOUNTED.search(_text(root / "proc/self/mountinfo"))
     podman = _containerenv(root / "run/.containerenv")
     identifier = podman.get("id") or (mounts.group(1) if mounts else "")

@@ -33,11 +33,14 @@ Runs = Annotated[
     typer.Option("--runs", metavar="DIR", envvar=RUNS_VARIABLE, help="The folder of runs and their ledger."),
 ]
 Engine = Annotated[
-    str | None, typer.Option("--in", metavar="ENGINE", help="Train in a container: docker, podman or apptainer.")
+    str | None,
+    typer.Option("--in", metavar="ENGINE", help="Train in a container: docker, podman, apptainer or enroot."),
 ]
 Image = Annotated[
     str | None,
-    typer.Option("--image", metavar="IMAGE", help="NAME[:TAG][@sha256:…], or an Apptainer file; by default ndrepro."),
+    typer.Option(
+        "--image", metavar="IMAGE", help="NAME[:TAG][@sha256:…], or a file of Apptainer or Enroot; by default ndrepro."
+    ),
 ]
 DataHere = Annotated[Path | None, typer.Option("--data", metavar="PATH", help="Path of the data set on this machine.")]
 Sandbox = Annotated[

@@ -1,1 +1,1 @@
-"""Container engines: docker, podman, Apptainer."""
+"""Container engines: docker, podman, Apptainer, Enroot."""

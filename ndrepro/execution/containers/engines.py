@@ -9,8 +9,8 @@ The parent stays outside, with the key; only the child runs in the image. What i
 
     ContainerChoice ── find ──> Container (what is recorded) ── start ──> a process as subprocess.Popen has it
 
-``ENGINES`` has a module for each kind: docker and podman answer through the Docker SDK (``sdk_engine``), Apptainer is
-a command (``apptainer``). Whether the container sees the GPU is asked inside it: an engine may ignore the request.
+``ENGINES`` has a module for each kind: docker and podman answer through the Docker SDK (``docker_engine``), Apptainer
+and Enroot are commands. Whether the container sees the GPU is asked inside it: an engine may ignore the request.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ndrepro.execution.containers import apptainer, docker_engine
+from ndrepro.execution.containers import apptainer, docker_engine, enroot
 from ndrepro.execution.containers.container_spec import Enclosure, Image, Process
 from ndrepro.protocol.errors import DeviceError, EngineError, UsageError
 from ndrepro.protocol.experiment.determinism import variables
-from ndrepro.protocol.image_reference import PinnedImage
+from ndrepro.protocol.image_reference import FILE_ENGINES, PinnedImage
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Container, Request
 from ndrepro.protocol.project_folders import packages_of
@@ -50,12 +50,22 @@ class Engine(Protocol):
         """Exit code and output of a short command."""
 
 
-ENGINES: dict[str, Engine] = {"docker": docker_engine, "podman": docker_engine, "apptainer": apptainer}
+ENGINES: dict[str, Engine] = {
+    "docker": docker_engine,
+    "podman": docker_engine,
+    "apptainer": apptainer,
+    "enroot": enroot,
+}
+# how the file of an image is made
+_FILES = {
+    "apptainer": "`make sif` writes dist/ndrepro.sif",
+    "enroot": "`enroot import -o ndrepro.sqsh podman://ndrepro:latest` writes one",
+}
 
 
 @dataclass(frozen=True)
 class ContainerChoice:
-    """What the user asked for: the engine, and the image, ``NAME[:TAG]`` or an Apptainer file, either ``[@sha256:…]``.
+    """What the user asked for: the engine, and the image, ``NAME[:TAG]`` or a file, either with ``[@sha256:…]``.
 
     ``digests`` are those of which the image must have one, where it was recorded before.
     """
@@ -69,21 +79,23 @@ class ContainerChoice:
         """From the options ``--in`` and ``--image``. Raises UsageError for another engine or a malformed digest."""
         if engine not in ENGINES:
             raise UsageError(f"--in {engine}: not an engine known here", f"it is one of {', '.join(ENGINES)}")
-        if engine == "apptainer" and image is None:
-            raise UsageError("--in apptainer: no --image", "name the file: `make sif` writes dist/ndrepro.sif")
+        if engine in FILE_ENGINES and image is None:
+            raise UsageError(f"--in {engine}: no --image", f"name the file: {_FILES[engine]}")
         name, pin, digest = (image or DEFAULT_IMAGE).partition(_PIN)
         if pin and (len(digest) != 64 or set(digest) - set("0123456789abcdef")):
             raise UsageError(
                 f"--image {image}: {digest!r} is no SHA-256", "@sha256: and 64 lower-case hexadecimal digits"
             )
-        found = str(Path(name).absolute()) if engine == "apptainer" else name
+        found = str(Path(name).absolute()) if engine in FILE_ENGINES else name
         return cls(engine, found, frozenset({f"sha256:{digest}"}) if pin else frozenset())
 
     @classmethod
     def from_options(cls, engine: str | None, image: str | None) -> ContainerChoice | None:
         """The container asked for, None without an engine. Raises UsageError for an image without an engine too."""
         if engine is None and image is not None:
-            raise UsageError(f"--image {image}: no --in", "say the engine too: --in docker, podman or apptainer")
+            raise UsageError(
+                f"--image {image}: no --in", "say the engine too: --in docker, podman, apptainer or enroot"
+            )
         return None if engine is None else cls.from_words(engine, image)
 
     @classmethod
@@ -206,6 +218,7 @@ def _ask_for_gpu(container: Container) -> None:
             "docker": "install the NVIDIA container toolkit",
             "podman": "generate its CDI description with nvidia-ctk; older podman ignores the request: use apptainer",
             "apptainer": "see `apptainer exec --nv`: the host's driver libraries must be found",
+            "enroot": "install nvidia-container-cli, which Enroot's hook 98-nvidia.sh calls",
         }[container.engine]
         message = f"the host has driver {container.driver}, {container.engine}'s container sees no GPU: {_last(said)}"
         raise DeviceError(message, f"{cure}; or choose --device cpu")

@@ -39,7 +39,13 @@ _DATA_MARKS = {
     "tiny_imagenet": ("tiny-imagenet-200", "tiny-imagenet-200.zip"),
     "imagenet": ("ILSVRC",),
 }
-_ENGINES = {"docker": "containers", "podman": "containers", "apptainer": "containers", "sbatch": "Slurm"}
+_ENGINES = {
+    "docker": "containers",
+    "podman": "containers",
+    "apptainer": "containers",
+    "enroot": "containers",
+    "sbatch": "Slurm",
+}
 
 
 def examine(runs: RunsFolder) -> Iterator[Finding]:

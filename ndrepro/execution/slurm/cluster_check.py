@@ -27,6 +27,7 @@ from ndrepro.execution.slurm.limits import Limits, ask_limits
 from ndrepro.execution.slurm.profile import Profile
 from ndrepro.execution.slurm.queue import TaskState, ask, cancel_array, task_states
 from ndrepro.execution.slurm.task_end import explain
+from ndrepro.protocol.image_reference import FILE_ENGINES
 from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.messages import read_json
 from ndrepro.protocol.project_folders import CODE
@@ -88,9 +89,9 @@ def _login_node(profile: Profile, runs: RunsFolder) -> Iterator[Finding]:
         yield Finding("runs", OK, f"{runs.root.absolute()}: its mount options let locks reach other nodes")
     except ProvenanceError as error:
         yield Finding("runs", PROBLEM, error.message, error.cure)
-    if profile.engine == "apptainer" and profile.image:
+    if profile.engine in FILE_ENGINES and profile.image:
         there = Path(profile.image).is_file()
-        cure = "" if there else "`make sif` writes one; put it where every node sees it"
+        cure = "" if there else "write one (`make sif`, or `enroot import`) where every node sees it"
         yield Finding("image", OK if there else PROBLEM, f"{profile.image}{'' if there else ': no such file'}", cure)
 
 

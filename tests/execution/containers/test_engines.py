@@ -1,15 +1,16 @@
 """What can be said of containers without an engine; with real ones: tests/engines/test_containers.py."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from real_runs import Bench
 
-from ndrepro.execution.containers import apptainer
+from ndrepro.execution.containers import apptainer, enroot
 from ndrepro.execution.containers.container_spec import Enclosure
 from ndrepro.execution.containers.engines import DEFAULT_IMAGE, ContainerChoice, pin
 from ndrepro.execution.reproduce.reexecute import container_differences
-from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.errors import EngineError, UsageError
 from ndrepro.protocol.image_reference import PinnedImage
 from ndrepro.protocol.messages import Container, Request
 
@@ -46,6 +47,7 @@ def test_an_image_is_read_from_its_option_and_written_back(engine: str) -> None:
     [
         ("rkt", None, "not an engine"),
         ("apptainer", None, "no --image"),
+        ("enroot", None, "no --image"),
         ("podman", "ndrepro@sha256:12", "no SHA-256"),
         ("podman", f"ndrepro@sha256:{'A' * 64}", "no SHA-256"),
     ],
@@ -92,3 +94,30 @@ def test_another_container_than_the_recorded_one_is_a_difference(bench: Bench) -
     assert container_differences(outside, outside) == ()
     (said,) = container_differences(inside, outside)
     assert said == f"container: podman, ndrepro:latest ({DIGEST}) then, none now"
+
+
+def test_enroots_command_line_is_the_documented_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether Enroot takes it, tests/engines/test_enroot.py asks Enroot, where it is installed."""
+    program = tmp_path / "enroot"
+    program.write_text("#!/bin/sh\necho 3.5.0\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in ("ENROOT_MOUNT_HOME", "ENROOT_DATA_PATH", "NVIDIA_VISIBLE_DEVICES", "NDREPRO_HOME"):
+        monkeypatch.setenv(name, "site")
+    enclosure = Enclosure(("true",), {"A": "1"}, writable=(Path("/w"),), readable=(Path("/r"),))
+    words = enroot.words("/x.sqsh", enclosure)
+    assert words[:3] == [str(program), "start", "--net"] and words[-2:] == ["/x.sqsh", "true"]
+    pairs = list(pairwise(words))
+    assert ("--mount", "/w:/w:none:x-create=auto,bind,rw,nosuid,nodev") in pairs
+    assert ("--mount", "/r:/r:none:x-create=auto,bind,ro,nosuid,nodev") in pairs
+    assert ("--env", "A=1") in pairs and ("--env", "NVIDIA_VISIBLE_DEVICES=void") in pairs
+    (runner,) = (Path(value) for option, value in pairs if option == "--rc")
+    assert runner.read_text(encoding="utf-8") == 'exec "$@"\n'
+    seen = enroot._variables()
+    assert seen["ENROOT_DATA_PATH"] == "site" and seen["ENROOT_ROOTFS_WRITABLE"] == "no"
+    assert not {"ENROOT_MOUNT_HOME", "NVIDIA_VISIBLE_DEVICES", "NDREPRO_HOME"} & seen.keys()
+    with pytest.raises(UsageError, match="no path with a colon or white space"):
+        enroot.words("/x.sqsh", Enclosure(("true",), {}, writable=(Path("/a b"),)))
+    (tmp_path / "x.sqsh").touch()
+    with pytest.raises(EngineError, match=r"enroot 3\.5\.0 cannot start a container without a network"):
+        enroot.find("enroot", str(tmp_path / "x.sqsh"))
