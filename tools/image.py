@@ -8,6 +8,9 @@ Only what is committed goes in, laid out as git archives it, and every time in t
 builds the same commit on the same base gets the same digest. The builder is podman or docker, whichever is there
 (``--engine``). Where packages come from elsewhere, --wheels, --pip-conf, --ca and the environment's variables of
 proxies reach the build with either, and leave nothing in the image.
+
+With --attest, how the image was built and its bill of materials are signed with this machine's key; runs in the image
+then name these statements. ``sif`` puts a copy beside its file.
 """
 
 from __future__ import annotations
@@ -44,6 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--pip-conf", type=Path, metavar="FILE", help="pip's configuration during the build")
     parser.add_argument("--ca", type=Path, metavar="FILE", help="certificates (PEM) that the build trusts")
     parser.add_argument("--no-cache", action="store_true")
+    parser.add_argument("--attest", action="store_true", help="sign the build's provenance and bill of materials")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args(arguments)
     engine = given.engine or next((each for each in ("podman", "docker") if shutil.which(each)), None)
@@ -51,7 +55,11 @@ def main(arguments: Sequence[str]) -> int:
         sys.exit("error: neither podman nor docker is there\n  hint: install one, e.g. apt install podman")
     try:
         if given.command == "build":
-            print(build(engine, given.tag, given.base, given.lock, sources(given), given.no_cache))
+            started = datetime.now(UTC)
+            built = build(engine, given.tag, given.base, given.lock, sources(given), given.no_cache)
+            if given.attest:
+                attest(engine, given.tag, started, given.lock)
+            print(built)
         elif given.command == "sif":
             print(to_sif(engine, given.tag, given.out or ROOT / "dist" / "ndrepro.sif"))
         else:
@@ -165,10 +173,12 @@ def to_sif(engine: str, tag: str, target: Path) -> str:
         form = ["--format", "docker-archive"] if engine == "podman" else []
         subprocess.run([engine, "save", *form, "--output", str(archive), tag], check=True, stdout=sys.stderr)
         definition = Path(scratch, "image.def")
-        label = f"ndrepro.image.identifier {identifier(engine, tag, archive)}"
+        image = identifier(engine, tag, archive)
+        label = f"ndrepro.image.identifier {image}"
         definition.write_text(f"Bootstrap: docker-archive\nFrom: {archive}\n\n%labels\n    {label}\n", encoding="utf-8")
         words = ["apptainer", "build", "--force", "--mksquashfs-args", "-comp zstd -Xcompression-level 3"]
         subprocess.run([*words, str(target), str(definition)], check=True, stdout=sys.stderr)
+    copy_attestation(image, target)
     return str(target)
 
 
@@ -187,6 +197,50 @@ def sbom(engine: str, tag: str) -> str:
     listing = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
     labels = json.loads(said(engine, "image", "inspect", "--format", "{{json .Config.Labels}}", tag))
     return bill(tag, digest(engine, tag), labels, listing)
+
+
+def attest(engine: str, tag: str, started: datetime, lock: Path | None) -> None:
+    """Sign how the image was built and what is in it, and put that into the key home."""
+    from image_statements import Build, statements
+
+    from ndrepro.execution.containers.engines import ContainerChoice, find
+    from ndrepro.execution.containers.image_attestation import kept_at, write
+    from provenance.attestation.key_home import default_home
+    from provenance.formats.digest import file_digest
+    from provenance.formats.strict_json import timestamp
+    from provenance.redaction.redact import redact_text
+
+    image = find(ContainerChoice(engine, tag), "cpu")
+    labels = json.loads(said(engine, "image", "inspect", "--format", "{{json .Config.Labels}}", tag))
+    remote = subprocess.run(["git", "remote", "get-url", "origin"], cwd=ROOT, capture_output=True, text=True).stdout
+    made = Build(
+        image=tag,
+        digests=image.digests,
+        commit=git("rev-parse", "HEAD"),
+        remote=redact_text(remote.strip()),
+        base=labels["org.opencontainers.image.base.name"],
+        base_digest=labels["org.opencontainers.image.base.digest"],
+        lock=file_digest(lock or ROOT / "runtime.lock").sha256,
+        engine=engine,
+        engine_version=image.engine_version,
+        machine=said(engine, "image", "inspect", "--format", "{{.Architecture}}", tag),
+        started=timestamp(started),
+        finished=timestamp(),
+    )
+    path = kept_at(default_home(), image.identifier)
+    write(path, statements(made, sbom(engine, tag)), default_home())
+    print(f"attested   {path}", file=sys.stderr)
+
+
+def copy_attestation(image: str, target: Path) -> None:
+    """Put the signed statements on an image, where there are any, beside a file that was made of it."""
+    from ndrepro.execution.containers.image_attestation import beside, kept_at
+    from provenance.attestation.key_home import default_home
+
+    if (kept := kept_at(default_home(), image)).exists():
+        shutil.copyfile(kept, beside(target))
+    else:  # those of an earlier file of that name
+        beside(target).unlink(missing_ok=True)
 
 
 def git(*arguments: str) -> str:

@@ -22,7 +22,7 @@ from provenance.capture.unavailable import at, mapping, text, whole
 from provenance.errors import ManifestError, ProvenanceError
 
 # dependencies
-CODE, CONTAINER_IMAGE = "code", "container image"
+CODE, CONTAINER_IMAGE, IMAGE_ATTESTATION = "code", "container image", "container image attestation"
 CONTINUED_RUN = "continued run"  # the segment that this one starts from
 # byproducts
 METRICS_SUMMARY, LAYER_CENSUS, CLOCK, ENERGY = "metrics summary", "layer census", "clock", "energy"

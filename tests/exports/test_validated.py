@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import validators
+from image_statements import Build, statements
 from recorded_runs import ROOT
 from validators import Answer
 
@@ -109,7 +110,15 @@ def test_in_toto_reads_the_slsa_provenance(
         altered(file, "e.json", lambda value: predicate(value, "runDetails")["metadata"].update(startedOn="noon")),
     ]
     third = exported(program, "slsa", tmp_path / "program.json")
-    expect(ask("slsa", *((case,) for case in (file, second, third, *cases))), 3)
+    build = Build(
+        *("ndrepro:latest", frozenset({f"sha256:{'a' * 64}"}), "b" * 40, "https://example.org/ndrepro.git"),
+        *("debian:bookworm-slim", f"sha256:{'c' * 64}", "d" * 64, "podman", "4.3.1", "amd64"),
+        *("2026-11-21T09:30:00Z", "2026-11-21T09:31:00Z"),
+    )
+    image = tmp_path / "image.json"
+    image.write_text(json.dumps(statements(build, "{}")[0]), encoding="utf-8")
+    cases.append(altered(image, "f.json", lambda value: predicate(value, "runDetails").update(finishedOn="noon")))
+    expect(ask("slsa", *((case,) for case in (file, second, third, image, *cases))), 4)
 
 
 def test_mlcroissant_takes_the_data_set(

@@ -59,6 +59,7 @@ RULES = {
     "resolvedDependencies.dataset": f"dataset.json, dataset.sha256; official by md5 or sha1: {ASSERTED}",
     "resolvedDependencies.distribution": _SEALS,
     "resolvedDependencies.container image": _REQUEST,
+    "resolvedDependencies.container image attestation": _REQUEST,
     "resolvedDependencies.network source": "network/ and request.json, by digest",
     "resolvedDependencies.reproduced run": "origin.json",
     "resolvedDependencies.continued run": "origin.json",

@@ -19,6 +19,7 @@ from typing import Any
 
 from ndrepro.execution.containers import engines
 from ndrepro.execution.containers.engines import ContainerChoice
+from ndrepro.execution.containers.image_attestation import attested
 from ndrepro.execution.environments.gpu_fit import expect_gpu
 from ndrepro.execution.own_sources.network_files import with_source
 from ndrepro.execution.resumption.resume_start import choose_start
@@ -131,7 +132,9 @@ def run(
     if options.container is None:
         _check_trainer(experiment, options.environment or "")
     data = data_check.locate(experiment, options.data)
-    container = None if options.container is None else engines.find(options.container, experiment.device)
+    container = None
+    if options.container is not None:
+        container = attested(engines.find(options.container, experiment.device), options.home)
     if options.check_data:
         experiment = data_check.check(experiment, data, options.runs, observer)
     if not experiment.is_described:
@@ -206,7 +209,7 @@ def resume(folder: RunFolder, options: RunOptions, observer: Observer) -> Finish
     data_check.check(request.experiment, data, options.runs, observer)
     if request.container is not None:
         here = engines.find(ContainerChoice.recorded(request.container), request.experiment.device)
-        request = replace(request, container=here)
+        request = replace(request, container=replace(here, attestation=request.container.attestation))
     start = choose_start(folder, Ledger(options.runs.ledger), TrustPolicy.load(options.home).keys())
     observer.resuming(start.step, start.refused)
     request = replace(request, data=str(data), resume_step=start.step)

@@ -28,6 +28,7 @@ from ndrepro.protocol.training_record import (
     CLOCK,
     CODE,
     CONTAINER_IMAGE,
+    IMAGE_ATTESTATION,
     LAYER_CENSUS,
     METRICS_SUMMARY,
     external_parameters,
@@ -224,7 +225,7 @@ class Account:
     def _dependencies(self) -> tuple[Resource, ...]:
         environment = self._sealed("start", "environment")
         origin = [] if self._origin is None else [self._origin]
-        image = [] if self._request.container is None else [_image(self._request.container)]
+        image = [] if self._request.container is None else _image(self._request.container)
         name = f"{DATASET}{self._request.experiment.dataset}"
         data = self._sound(
             self._folder.dataset,
@@ -296,7 +297,12 @@ def _checked(resources: list[Resource]) -> list[Resource]:
     return resources
 
 
-def _image(container: Container) -> Resource:
-    """The image that the child ran in, the engine that ran it, and the host's driver, which the child cannot choose."""
+def _image(container: Container) -> list[Resource]:
+    """The image that the child ran in, the engine that ran it, and the host's driver, which the child cannot choose;
+    and the signed statements on the image, where the recorder had some.
+    """
     digest = {"sha256": container.digest.removeprefix("sha256:")}
-    return Resource(CONTAINER_IMAGE, uri=container.image, digest=digest, annotations=asdict(container))
+    found = [Resource(CONTAINER_IMAGE, uri=container.image, digest=digest, annotations=asdict(container))]
+    if container.attestation:
+        found.append(Resource(IMAGE_ATTESTATION, digest={"sha256": container.attestation.removeprefix("sha256:")}))
+    return found
