@@ -79,9 +79,10 @@ def _of_metrics(rows: list[Row]) -> Iterator[CurvePanel]:
 
 def _of_trails(folder: Path) -> Iterator[CurvePanel]:
     """The losses that the trails of a program's processes hold."""
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        losses = Trail(path).losses()
-        yield _panel(f"loss of the trail {path.name}", "step", [pair for pair in losses if math.isfinite(pair[1])])
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    for number, path in enumerate(paths, 1):
+        name = "loss by optimizer step" + (f", trail {number} of {len(paths)}" if len(paths) > 1 else "")
+        yield _panel(name, "step", [pair for pair in Trail(path).losses() if math.isfinite(pair[1])])
 
 
 def _panel(name: str, counter: str, found: Iterable[tuple[float, float]]) -> CurvePanel:

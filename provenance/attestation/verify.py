@@ -410,7 +410,7 @@ def _ledger(case: _Case) -> str:
     case.digest = found.manifest
     unsigned = " (unsigned: from before entries were signed)" if found.unsigned else ""
     more = f"; {found.ignored} more that no trusted key signed" if found.ignored else ""
-    return f"begun at entry {began.sequence}, ended at entry {found.last}{unsigned}{more}"
+    return f"started at entry {began.sequence}, ended at entry {found.last}{unsigned}{more}"
 
 
 def signed_end(manifest: Manifest, digests: tuple[str, ...], keyids: tuple[str, ...]) -> SignedEnd:

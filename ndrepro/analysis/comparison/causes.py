@@ -79,7 +79,11 @@ def find_causes(
     if not open_ones:
         found.append(_nothing_recorded(changes, manifests[0], seen))
     elif len(open_ones) == 1 and open_ones[0].assessment == POSSIBLE:
-        alone = replace(open_ones[0], assessment=LIKELY, evidence=(*open_ones[0].evidence, "no other change could"))
+        alone = replace(
+            open_ones[0],
+            assessment=LIKELY,
+            evidence=(*open_ones[0].evidence, "no other recorded difference can be the cause"),
+        )
         found[found.index(open_ones[0])] = alone
     order = (LIKELY, POSSIBLE, RULED_OUT)
     return tuple(sorted(found, key=lambda cause: (order.index(cause.assessment), -cause.weight)))

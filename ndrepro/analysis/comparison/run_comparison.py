@@ -287,8 +287,8 @@ def compare_runs(first: Side, second: Side) -> RunComparison:
         )
     causes: tuple[Cause, ...] = ()
     recorded = (first.manifest, second.manifest) if first.manifest and second.manifest else None
-    # where one left nothing there is no difference to explain: it failed, and says why
-    parted = (trails or (first.results and second.results)) and set(results.values()) - {EQUAL}
+    # what only one left is no difference that a cause could explain: it failed and says why, or was not asked for it
+    parted = (trails or (first.results and second.results)) and DIFFERENT in results.values()
     if parted and (changed := _changed_results(first, second, results)):
         causes = (changed,)
     elif manifests and recorded and parted:

@@ -36,8 +36,28 @@ def fold(changes: Iterable[FieldChange]) -> tuple[Folded, ...]:
     """Changes with those of equal values put together: threads are set in many places."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for change in changes:
-        found.setdefault((value(change.first), value(change.second), change.note), []).append(change.name)
+        found.setdefault((*_both(change.first, change.second), change.note), []).append(change.name)
     return tuple(Folded(tuple(sorted(names, key=len)), *key) for key, names in found.items())
+
+
+def _both(first: Any, second: Any) -> tuple[str, str]:
+    """Two different values as texts that differ: where their short forms are equal, the part that is not."""
+    texts = value(first), value(second)
+    if texts[0] != texts[1]:
+        return texts
+    whole = tuple(" ".join((str if isinstance(each, str) else repr)(each).split()) for each in (first, second))
+    if whole[0] == whole[1]:  # a number and its text, or other white space
+        return shortened(repr(first)), shortened(repr(second))
+    pairs = enumerate(zip(*whole, strict=False))
+    at = next((place for place, (a, b) in pairs if a != b), min(map(len, whole)))
+    return _around(whole[0], at), _around(whole[1], at)
+
+
+def _around(text: str, at: int) -> str:
+    """The part of ``text`` that begins a little before ``at``."""
+    start = max(at - _SHOWN // 4, 0)
+    part = text[start : start + _SHOWN]
+    return "..." * (start > 0) + part + "..." * (start + _SHOWN < len(text))
 
 
 def value(recorded: Any) -> str:

@@ -77,10 +77,12 @@ def _network(found: ReproductionEvidence) -> ClaimCheck:
 def _start(found: ReproductionEvidence) -> ClaimCheck:
     name, states = "start state", found.states
     if states.recorded:
-        return claim(name, states.start, "SHA-256 of weights, momentum, place and sums, as signed")
+        return claim(
+            name, states.start, "SHA-256 of weights, momentum, position in the data and running totals, as signed"
+        )
     if found.steps.first == 0:
         return claim(name, True, "drawn from the seed again")
-    return claim(name, None, "no state digest was recorded: momentum and sums are bound by nothing")
+    return claim(name, None, "no state digest was recorded: momentum and running totals are not covered")
 
 
 def _steps(found: ReproductionEvidence, limits: Tolerance) -> ClaimCheck:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -173,16 +173,14 @@ def _divergence(found: RunComparison) -> str:
     if bare:
         return f"nothing to compare: {bare[0]} left no results"
     if found.trails is None:
-        which = ", ".join(f"{name} {how}" for name, how in found.results.items())
-        return f"they differ; where they diverge is unknown: {which}"
+        return f"they differ; where they diverge is unknown: {_unequal(found.results)}"
     divergence = found.trails.divergence
     if divergence is None:
         shared = f"no bit differs in the {max(found.trails.shared - 1, 0):,} steps that both have"
         if not found.trails.identical:
             spans = zip("AB", found.trails.first_steps, found.trails.last_steps, strict=True)
             return f"{shared}; " + ", ".join(f"{side} has {first:,} to {last:,}" for side, first, last in spans)
-        wrong = ", ".join(name for name, how in found.results.items() if how != "equal")
-        return f"{shared}, but these do: {wrong}"
+        return f"{shared}; beside them: {_unequal(found.results)}"
     where = (
         f"{divergence.nearest_tensor} ({len(divergence.tensors)} of {divergence.of} tensors)"
         if divergence.tensors
@@ -193,6 +191,17 @@ def _divergence(found: RunComparison) -> str:
         return f"they diverge before the first step: the first weights differ in {where}"
     after = f"{plural(divergence.equal_steps, 'equal step')}" if divergence.equal_steps else "equal first weights"
     return f"they diverge at step {divergence.step:,} in {where}, after {after}"
+
+
+def _unequal(results: Mapping[str, str]) -> str:
+    """What is not equal, then what is."""
+    from ndrepro.analysis.comparison.run_comparison import DIFFERENT, EQUAL
+
+    unequal = [
+        f"{name} {'differs' if how == DIFFERENT else f'({how})'}" for name, how in results.items() if how != EQUAL
+    ]
+    equal = [name for name, how in results.items() if how == EQUAL]
+    return ", ".join(unequal) + (f"; equal: {first_of(equal, _FILES)}" if equal else "")
 
 
 def _print_growth(divergence: TrailDivergence) -> None:

@@ -76,5 +76,5 @@ def _print(each: Setting, default: Any) -> None:
     unit = f" {each.about.unit}" if each.about.unit and default is not None else ""
     console.print(Text.assemble((each.key, "bold"), (f"  default {given}{unit}", "dim")), soft_wrap=True)
     console.print(Text(f"    {terminal.hanging(each.about.meaning, 4)}"), soft_wrap=True)
-    values = f"{each.allowed}; in {each.about.unit}" if each.about.unit else each.allowed
+    values = f"{each.allowed}; unit: {each.about.unit}" if each.about.unit else each.allowed
     console.print(Text(f"    {terminal.hanging(f'values: {values}', 4)}", style="dim"), soft_wrap=True)

@@ -25,14 +25,14 @@ def watch(
             metavar="[RUNS]...",
             show_default=False,
             autocompletion=completion.runs,
-            help="Experiments, or identifiers of runs or their beginnings; without any those that run, and new ones.",
+            help="Experiments, identifiers of runs or their beginnings, or latest; by default running and new ones.",
         ),
     ] = None,
     every: Annotated[float, typer.Option("--every", metavar="S", min=0.2, help="Seconds between two looks.")] = 2.0,
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
-    """Watch runs while they run. q or Ctrl-C ends it, and no run. In a pipe each is printed once.
+    """Watch runs while they run. q or Ctrl-C ends it, and no run. In a pipe each run is printed once.
 
     Example: ndrepro watch lenet_nd_5_digits
     """
@@ -44,8 +44,14 @@ def watch(
     elif terminal.console().is_terminal:
         _live(watched, every)
     else:
-        for each in watched.look():
+        found = watched.look()
+        for each in found:
             terminal.write_line("  ".join(cells(each)))
+        if not found:
+            cure = f"`{terminal.program()} watch latest` shows the last one, `{terminal.program()} list` all"
+            terminal.write_line(
+                f"no run {'of these names' if names else 'is running'} in {terminal.here(runs)}: {cure}"
+            )
     return output.DONE
 
 

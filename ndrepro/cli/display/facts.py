@@ -91,22 +91,24 @@ def source(resource: Resource, kept: Collection[str] = ()) -> str:
     """The commit and, in capitals, whether the work tree differed from it; the ``kept`` files of the run decide."""
     found = resource.annotations or {}
     commit, dirty = at(found, "commit"), at(found, "dirty")
-    name = f"commit {commit[:12]}" if isinstance(commit, str) else f"NO COMMIT: {word(commit)}"
+    name = f"commit {commit[:12]}" if isinstance(commit, str) else f"NO COMMIT: {_why(commit)}"
     evident = differs(found, kept)
+    if is_missing(commit) and commit == dirty and not evident:
+        return name  # nothing that the files could be compared with
     if dirty is False and not evident:
         return f"{name}, clean"
     if is_missing(dirty) and not evident:
         return f"{name}; MAY DIFFER FROM IT: {word(dirty)}"
     changed, untracked = at(found, "changed", "count"), at(found, "untracked")
-    parts = [f"{plural(changed, 'file')} changed" if isinstance(changed, int) else "changed"]
+    parts = [f"{plural(changed, 'file')} changed"] if isinstance(changed, int) and changed else []
     if PATCH in kept and not changed:  # said of a manifest that does not verify
         parts = ["patched"]
     copied, left_out = at(untracked, "copied"), at(untracked, "left_out")
     if isinstance(copied, list) and isinstance(left_out, list) and copied + left_out:
         summed_up = at(untracked, "left_out_too", "files")
         not_kept = len(left_out) + (summed_up if isinstance(summed_up, int) else 0)
-        lost = f", {not_kept} of them NOT KEPT" if not_kept else ""
-        parts.append(f"{len(copied) + not_kept} untracked{lost}")
+        lost = f", {not_kept:,} of them NOT KEPT" if not_kept else ""
+        parts.append(f"{plural(len(copied) + not_kept, 'untracked file')}{lost}")
     omitted = at(found, "patch", "omitted", "count")
     if not is_missing(at(found, "patch", "left_out")):
         parts.append("the patch was NOT KEPT")
@@ -115,7 +117,12 @@ def source(resource: Resource, kept: Collection[str] = ()) -> str:
     modules = at(found, "submodules", "changed")
     if isinstance(modules, list) and modules:
         parts.append(f"{words.plural(len(modules), 'submodule')} changed")
-    return f"{name} WITH UNCOMMITTED CHANGES: {', '.join(parts)}"
+    return f"{name} WITH UNCOMMITTED CHANGES" + (f": {', '.join(parts)}" if parts else "")
+
+
+def _why(missing: Any) -> str:
+    """Why a value is missing, without what kind of absence it is."""
+    return next(iter(missing.values())) if is_missing(missing) else str(missing)
 
 
 def dataset(resource: Resource) -> str:

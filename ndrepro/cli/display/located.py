@@ -34,6 +34,8 @@ _LAYERS_BACKWARD = (
 _GRADIENTS = ("input", "weight", "bias")
 # the argument that says which of the three are asked for; cuDNN's batch norm has none, and gives all
 _OUTPUT_MASK = re.compile(r"\[(True|False), (True|False), (True|False)\]")
+# classes of ours that stand in for one of torch's
+_PUBLIC_KINDS = {"StreamDropout": "Dropout", "GlobalBatchNorm2d": "BatchNorm2d"}
 _PARTS = {
     "state": "in what it starts from",
     "batch": "in the data: another batch",
@@ -150,7 +152,7 @@ def _headline(located: Located) -> str:
     if not located.inputs_equal and found.computed_otherwise is not None:
         operation, how = found.computed_otherwise, ", which the two compute by other operations"
     where = f" of {operation.path}" if operation.path else ""
-    kind = f" ({operation.kind})" if operation.kind else ""
+    kind = f" ({_kind(operation)})" if operation.kind else ""
     stage = f", {operation.stage}" if operation.stage else ""
     return f"step {located.step:,}: the first bits that differ are {_PARTS[operation.part]}{where}{kind}{stage}{how}"
 
@@ -181,8 +183,13 @@ def _operation(operation: Operation, output: int) -> str:
     shape = operation.outputs[output]
     node = f" for {operation.node}" if operation.node else ""
     of = f", with {', '.join(operation.tensors[:_SHOWN])}" if operation.tensors else ""
-    where = f" in {operation.path} ({operation.kind})" if operation.path else ""
+    where = f" in {operation.path} ({_kind(operation)})" if operation.path else ""
     return f"{operation.name}{node}{where}{_which(operation, output)}: {shape.dtype} {list(shape.shape)}{of}"
+
+
+def _kind(operation: Operation) -> str:
+    """The module's class as users know it."""
+    return _PUBLIC_KINDS.get(operation.kind, operation.kind)
 
 
 def _which(operation: Operation, output: int) -> str:
@@ -208,11 +215,12 @@ def _difference(difference: TensorDifference) -> str:
 
 
 def _replaying(both: list[Replay], step: int) -> str:
-    starts = " and ".join(
+    starts = [
         "from the start" if replay.start.checkpoint is None else f"from the checkpoint of step {replay.start.step:,}"
         for replay in both
-    )
-    return f"replaying step {step:,} of both, {starts}"
+    ]
+    how = starts[0] if starts[0] == starts[1] else f"A {starts[0]}, B {starts[1]}"
+    return f"replaying step {step:,} of both runs, {how}"
 
 
 def _step_of(found: RunComparison) -> int:

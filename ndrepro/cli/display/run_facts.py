@@ -61,11 +61,14 @@ def _of_program(manifest: Manifest, folder: Path) -> list[Row]:
     unseen = [("observed", f"no Python code: {record.unobserved}")] if record.unobserved else []
     return [
         ("command", told(shlex.join, record.command)),
-        ("folder", record.working_folder),
+        ("ran in", record.working_folder),
         ("seeds", ", ".join(f"{name} {seed}" for name, seed in record.seeds.items()) or "none declared"),
         ("read", _files(record.inputs, record.input_count, [item.name for item in record.datasets])),
         ("wrote", _files(record.outputs, record.output_count)),
-        ("metrics", _metrics(RunFolder(folder).metrics)),
+        (
+            "metrics",
+            _metrics(RunFolder(folder).metrics, "none: `ndrepro record --metrics GLOB` reads a program's logs"),
+        ),
         *unseen,
         *_common(manifest, folder),
     ]
@@ -104,10 +107,10 @@ def _pairs(found: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {json.dumps(value, ensure_ascii=False)}" for key, value in found.items()) or "none"
 
 
-def _metrics(path: Path) -> str:
-    """How many rows there are, and the last."""
+def _metrics(path: Path, absent: str = "none were logged") -> str:
+    """How many rows there are, and the last; ``absent`` where there is no file."""
     if not path.exists():
-        return "none were logged"
+        return absent
     rows = read_scalars(path, tolerate_torn=True)
     last = ", ".join(f"{key} {value}" for key, value in rows[-1].items()) if rows else ""
     return plural(len(rows), "row") + (f"; the last: {last}" if last else "")

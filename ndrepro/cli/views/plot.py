@@ -28,7 +28,7 @@ def lines(panel: CurvePanel, width: int, *, braille: bool = True, height: int = 
     from rich.text import Text
 
     shown = [_finite(curve) for curve in panel.curves]
-    yield Text.assemble((panel.title, "bold"), *_legend(panel.curves, braille))
+    yield Text.assemble((panel.title, "bold"), *_legend(panel, braille))
     points = [pair for curve in shown for pair in curve]
     if not points:
         yield Text("  no finite value", style="dim")
@@ -53,12 +53,14 @@ def _label(value: float | None) -> str:
     return f"{'' if value is None else _number(value):>{_SCALE}}"
 
 
-def _legend(curves: Sequence[RunCurve], braille: bool) -> Iterator[tuple[str, str]]:
-    for number, curve in enumerate(curves):
+def _legend(panel: CurvePanel, braille: bool) -> Iterator[tuple[str, str]]:
+    """Each curve's last value, with its name where the title is not that already."""
+    for number, curve in enumerate(panel.curves):
         mark = "⣿" if braille else _SERIES[number % 6]
         odd = sum(not math.isfinite(value) for value in curve.values)
         missing = f", {odd} not finite" if odd else ""
-        yield f"   {mark} {curve.name} {_number(curve.values[-1])}{missing}", _COLOURS[number % 6]
+        name = "" if curve.name == panel.title else f" {curve.name}"
+        yield f"   {mark}{name} {_number(curve.values[-1])}{missing}", _COLOURS[number % 6]
 
 
 def _finite(curve: RunCurve) -> list[tuple[float, float]]:

@@ -13,6 +13,7 @@ from typing import Any
 from ndrepro.execution.runs.run_lookup import OUTCOMES, RunSummary
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment.experiment import SETTINGS
+from ndrepro.protocol.experiment.names import folder_name
 from ndrepro.protocol.experiment.setting import unknown_setting
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -46,7 +47,9 @@ class RunFilter:
             if not key or not equals:
                 raise UsageError(f"--where {text!r}: expected KEY=VALUE", "e.g. --where learning_rate=0.05")
             pairs.append((key, value))
-        return cls(experiment or "", outcome or "", None if since is None else _moment(since, now), tuple(pairs))
+        return cls(
+            folder_name(experiment or ""), outcome or "", None if since is None else _moment(since, now), tuple(pairs)
+        )
 
     def select(self, runs: Iterable[RunSummary]) -> list[RunSummary]:
         """The runs that pass. Raises UsageError for a key of ``where`` that is a setting of no run."""

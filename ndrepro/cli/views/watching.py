@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from ndrepro.cli.display import words
 from ndrepro.execution.runs.run_lookup import RUNNING, RunSummary, summaries
+from ndrepro.execution.runs.run_resolver import LATEST
+from ndrepro.protocol.experiment.names import folder_name
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.run_kind import TRAINING
 from provenance.errors import ProvenanceError
@@ -47,7 +49,7 @@ class Watched:
 
     def __init__(self, runs: Path, asked: Sequence[str]) -> None:
         self._runs = RunsFolder(runs)
-        self._asked = tuple(asked)
+        self._asked = tuple(map(folder_name, asked))
         self._before: frozenset[str] | None = None
 
     def look(self) -> list[WatchedRun]:
@@ -56,7 +58,8 @@ class Watched:
         if self._before is None:
             # what had ended before anybody looked is not watched
             self._before = frozenset(each.run for each in found if each.outcome != RUNNING)
-        return [_watched(each) for each in found if self._is_shown(each)]
+        last = found[-1].run if found and LATEST in self._asked else ""
+        return [_watched(each) for each in found if each.run == last or self._is_shown(each)]
 
     def _is_shown(self, run: RunSummary) -> bool:
         if self._asked:

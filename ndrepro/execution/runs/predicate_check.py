@@ -107,7 +107,7 @@ def predicate(root: Path, manifest: Manifest) -> str:
     set_back = _set_back(manifest)
     said = f"; the clock was set back by {set_back} while it ran" if set_back else ""
     asserted = sum(ASSERTED in rule for rule in RULES.values())
-    return f"{len(RULES)} fields, {asserted} of them asserted in part or whole{said}"
+    return f"{len(RULES)} fields agree with the files; {asserted} of them rest partly on the signer's word{said}"
 
 
 def _check_parameters(manifest: Manifest, request: Request) -> None:

@@ -29,6 +29,7 @@ from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, Result, Scores, read_json
 from ndrepro.protocol.training_record import TrainingRecord, metrics_summary
 from ndrepro.protocol.training_state import StateDigest, read_states, read_tensors
+from ndrepro.text.plurals import plural
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.verify import Status
 from provenance.errors import ManifestError, ProvenanceError, TrailError
@@ -79,7 +80,7 @@ def trail(root: Path, manifest: Manifest) -> CheckResult:
         said = Result.from_json(read_json(folder.result)).steps
         if said != steps:
             raise TrailError(f"{folder.trail.name}: {steps} steps, result.json says {said}")
-    return CheckResult("trail", "pass", f"{steps} steps of {len(recorded.tensors)} tensors")
+    return CheckResult("trail", "pass", f"{plural(steps, 'step')} of {plural(len(recorded.tensors), 'tensor')}")
 
 
 def weights(root: Path, manifest: Manifest) -> CheckResult:
@@ -118,7 +119,7 @@ def metrics(root: Path, manifest: Manifest) -> CheckResult:
             raise ManifestError(f"{folder.metrics.name}: {len(rows)} epochs, expected {epochs} ending with the trail")
     if TrainingRecord.of(manifest).summary != metrics_summary(rows):
         raise ManifestError(f"{folder.metrics.name}: not what the manifest's summary says")
-    return CheckResult("metrics", "pass", f"{len(rows)} epochs, as the manifest sums them up")
+    return CheckResult("metrics", "pass", f"{plural(len(rows), 'epoch')}, as in the manifest's summary")
 
 
 def states(root: Path, manifest: Manifest) -> CheckResult:
@@ -134,7 +135,7 @@ def states(root: Path, manifest: Manifest) -> CheckResult:
         expect_state(folder.checkpoint(step), by_step[step])
     if manifest.outcome == "completed":
         _check_weights(folder, rows[-1])
-    return CheckResult("states", "pass", f"{len(rows)} states, {len(compared)} checkpoints")
+    return CheckResult("states", "pass", f"{plural(len(rows), 'state')}, {plural(len(compared), 'checkpoint')}")
 
 
 def _check_rows(folder: RunFolder, manifest: Manifest, rows: tuple[StateDigest, ...]) -> None:

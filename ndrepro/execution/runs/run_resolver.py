@@ -18,6 +18,7 @@ from pathlib import Path
 from ndrepro.execution.runs.run_lookup import ORIGINAL, RunSummary, latest_first
 from ndrepro.protocol.errors import RunNotFound, UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.experiment.names import folder_name
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.run_kind import TRAINING
 
@@ -47,7 +48,7 @@ def resolve_run(runs: RunsFolder, text: str, *, completed: bool = True) -> Resol
     known = runs.runs()
     if text == LATEST and known:
         return _latest(text, known, runs.ledger, completed)
-    for path in (Path(text), runs.root / text):
+    for path in dict.fromkeys((Path(text), runs.root / text, runs.root / folder_name(text))):
         if text and os.path.lexists(path):  # unlike Path.exists, it never raises for a name that is too long
             if path.is_file():
                 return ResolvedRun(_of_manifest(path))

@@ -38,6 +38,7 @@ from ndrepro.protocol.program_record import (
     ProgramRecord,
     outcome_of,
 )
+from ndrepro.text.plurals import plural
 from provenance.attestation.manifest import ERROR, NOT_RECORDED, Manifest, Resource
 from provenance.attestation.run_files import inside
 from provenance.errors import ManifestError, TrailError
@@ -177,7 +178,7 @@ def trail(root: Path, manifest: Manifest) -> CheckResult:
         if problems and not (recorded.torn_bytes and len(problems) == 1):
             raise TrailError(f"{path.name}: {'; '.join(problems)}", _ASK)
         records += len(recorded)
-    return CheckResult("trail", "pass", f"{records} records in {len(paths)} trails")
+    return CheckResult("trail", "pass", f"{plural(records, 'record')} in {plural(len(paths), 'trail')}")
 
 
 def outcome(root: Path, manifest: Manifest) -> CheckResult:

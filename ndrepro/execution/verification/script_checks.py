@@ -20,6 +20,7 @@ from ndrepro.execution.runs.predicate_check import check_members, check_source, 
 from ndrepro.execution.runs.run_checks import CheckResult, RunCheck
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import read_json
+from ndrepro.text.plurals import plural
 from provenance.attestation import packages
 from provenance.attestation.manifest import DISTRIBUTION, ERROR, NOT_RECORDED, SOURCE, Manifest
 from provenance.capture.unavailable import is_missing
@@ -102,7 +103,7 @@ def metrics(root: Path, manifest: Manifest) -> CheckResult:
     if not folder.metrics.exists():
         return CheckResult("metrics", "skip", "nothing was logged")
     rows = read_scalars(folder.metrics, tolerate_torn=manifest.outcome == "killed")
-    return CheckResult("metrics", "pass", f"{len(rows)} rows")
+    return CheckResult("metrics", "pass", plural(len(rows), "row"))
 
 
 def outcome(root: Path, manifest: Manifest) -> CheckResult:

@@ -20,8 +20,12 @@ DEFAULT_DATASET = "cifar10"
 
 def name_of(arch: str, method: str, epochs: int, dataset: str) -> str:
     """The name; a data set that is the default is left out."""
-    folder = arch.replace(":", ".")
-    return f"{folder}_{method}_{epochs}" + ("" if dataset == DEFAULT_DATASET else f"_{dataset}")
+    return f"{folder_name(arch)}_{method}_{epochs}" + ("" if dataset == DEFAULT_DATASET else f"_{dataset}")
+
+
+def folder_name(text: str) -> str:
+    """A network's or experiment's name as its folder has it: a dot for the colon of ``MODULE:CALLABLE``."""
+    return text.replace(":", ".")
 
 
 def parts_of(name: str) -> tuple[str, str, int, str]:

@@ -35,10 +35,12 @@ class OwnImages:
     train_images: Annotated[int | None, Meaning("Training images that it holds.", "images", least=1)] = None
     test_images: Annotated[int | None, Meaning("Test images that it holds.", "images", least=1)] = None
     mean: Annotated[
-        str | None, Meaning("Mean of its training pixels by channel.", "of 0..1", form="numbers with commas, or none")
+        str | None,
+        Meaning("Mean of its training pixels by channel.", "pixel value, 0 to 1", form="numbers with commas, or none"),
     ] = None
     std: Annotated[
-        str | None, Meaning("Their standard deviation by channel.", "of 0..1", form="numbers with commas, or none")
+        str | None,
+        Meaning("Their standard deviation by channel.", "pixel value, 0 to 1", form="numbers with commas, or none"),
     ] = None
 
     @property

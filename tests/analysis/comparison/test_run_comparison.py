@@ -82,6 +82,17 @@ def test_a_run_that_left_no_results_has_no_causes(make: Make, home: Path) -> Non
     assert failed.causes == () and not failed.identical
 
 
+def test_what_only_one_run_left_is_no_difference_with_a_cause(make: Make, home: Path) -> None:
+    """A program may be recorded once with its logs and once without: nothing that was computed differs."""
+    other = make(packages(torch=("2.8.0", "71" * 32)))
+    first, second = (read_side(folder.root, TrustPolicy.load(home), checks_of) for folder in (make(), other))
+    weights = "weights.safetensors"
+    assert compare_runs(first, replace(second, results={**second.results, weights: "ff"})).causes, "the control"
+    alone = {name: digest for name, digest in second.results.items() if name != weights}
+    found = compare_runs(first, replace(second, results=alone))
+    assert found.results[weights] == "only the first has it" and not found.identical and found.causes == ()
+
+
 def test_metrics_alone_that_differ_are_no_identity(make: Make, compare: Callable[..., RunComparison]) -> None:
     found = compare(make(), make(more={"accuracies": (0.4, 0.7)}))
     assert not found.identical and found.metrics is not None and len(found.metrics.differing) == 1

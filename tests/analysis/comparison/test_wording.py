@@ -48,6 +48,20 @@ def test_changes_between_the_same_values_are_one_line_shortest_name_first() -> N
     ]
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ("a" * 50 + "x" + "b" * 50, "a" * 50 + "y" + "b" * 50, f"{'a' * 11}x{'b' * 32}... -> ...{'a' * 11}y"),
+        (["a line of more than twenty-two letters"], ["a line of more than twenty-two numbers"], "letters'] -> "),
+        (1, "1", "level 1 -> '1'"),
+    ],
+)
+def test_different_values_are_never_shown_as_the_same(first: Any, second: Any, said: str) -> None:
+    (line,) = fold([FieldChange("level", first, second)])
+    assert value(first) == value(second), "the control: in short they look equal"
+    assert line.first != line.second and said in str(line)
+
+
 def test_counts_have_their_noun() -> None:
     assert (plural(1, "file"), plural(1234, "file")) == ("1 file", "1,234 files")
 

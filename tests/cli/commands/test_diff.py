@@ -107,7 +107,8 @@ def test_a_run_that_left_no_results_parts_nowhere(make: Make) -> None:
     trust = TrustPolicy.load(default_home())
     sides = [read_side(make(table=parted(records(20), step, range(5), 1e-7)).root, trust, checks_of) for step in (3, 5)]
     found = replace(compare_runs(*sides), trails=None)
-    assert _divergence(found).startswith("they differ; where they diverge is unknown"), "the control"
+    assert _divergence(found).startswith("they differ; where they diverge is unknown: trail.bin differs"), "the control"
+    assert _divergence(found).endswith("; equal: metrics.jsonl, weights.safetensors")
     none = replace(found, sides=(sides[0], replace(sides[1], results={})))
     assert _divergence(none) == "nothing to compare: B left no results"
 

@@ -33,7 +33,7 @@ def test_everything_of_a_signed_run(ndrepro: Callable[..., Answer], runs: RunsFo
     assert "                 2    60.00 %    50.00 %       1.0000       0.9500" in answer.out
     assert found["settings"] == "threads=1"
     assert found["seeds"] == "3, but for init 7"
-    assert found["source"] == "commit 0123456789ab WITH UNCOMMITTED CHANGES: changed"
+    assert found["source"] == "commit 0123456789ab WITH UNCOMMITTED CHANGES"
     assert found["determinism"].startswith(
         "deterministic; FLAGS CHANGED UNDER WAY: cudnn_benchmark False -> True; at the start: cudnn_benchmark False"
     )
@@ -90,16 +90,24 @@ def test_a_source_in_doubt_never_looks_clean() -> None:
     untracked = {"copied": [{"path": "a"}], "left_out": [{"path": "b"}]}
     patch = {"left_out": {"bytes": 10**9, "reason": "too large"}}
     assert said(dirty=True, changed={"count": 1}, untracked=untracked, patch=patch) == (
-        "commit 0123456789ab WITH UNCOMMITTED CHANGES: 1 file changed, 2 untracked, 1 of them NOT KEPT, "
+        "commit 0123456789ab WITH UNCOMMITTED CHANGES: 1 file changed, 2 untracked files, 1 of them NOT KEPT, "
         "the patch was NOT KEPT"
     )
     counted = {**untracked, "left_out_too": {"files": 58000}}
     some = {"file": "source.patch", "omitted": {"count": 2}}
     assert said(dirty=True, changed={"count": 3}, untracked=counted, patch=some, submodules={"changed": [{}]}) == (
-        "commit 0123456789ab WITH UNCOMMITTED CHANGES: 3 files changed, 58002 untracked, 58001 of them NOT KEPT, "
+        "commit 0123456789ab WITH UNCOMMITTED CHANGES: 3 files changed, 58,002 untracked files, "
+        "58,001 of them NOT KEPT, "
         "2 changed files NOT KEPT, 1 submodule changed"
     )
-    assert facts.source(Resource("source")).startswith("NO COMMIT: NOT KNOWN")
+    assert said(dirty=True, changed={"count": 0}, untracked={"copied": [{"path": "a"}], "left_out": []}) == (
+        "commit 0123456789ab WITH UNCOMMITTED CHANGES: 1 untracked file"
+    )
+    assert facts.source(Resource("source")) == "NO COMMIT: not recorded"
+    nowhere = unavailable("/tmp/work: not a git repository")
+    assert facts.source(Resource("source", annotations={"commit": nowhere, "dirty": nowhere})) == (
+        "NO COMMIT: /tmp/work: not a git repository"
+    )
 
 
 def test_data_that_is_not_the_official_says_so() -> None:

@@ -25,7 +25,9 @@ def test_a_pipe_gets_each_run_once(ndrepro: Callable[..., Answer], runs: RunsFol
     (run,) = ndrepro("watch", "20261121T11", "--json").json["runs"]
     assert (run["outcome"], run["step"]) == ("running", None)
     alive.release()
-    assert ndrepro("watch").out == ""
+    assert ndrepro("watch").out.startswith("no run is running in runs: ")
+    assert ndrepro("watch", "lenet_nd").out.startswith("no run of these names in runs: ")
+    assert ndrepro("watch", "latest").out == "lenet_nd_2_digits  bbbbbb  no end  1/2  -  -  30.00  25.00\n"
 
 
 def test_runs_that_appear_end_and_are_damaged_are_shown(runs: RunsFolder) -> None:

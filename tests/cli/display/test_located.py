@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import backward_outputs
@@ -21,7 +22,7 @@ import pytest
 from compared_runs import TENSORS, account, parted, records, sign_pair_member
 from recorded_runs import Answer
 
-from ndrepro.cli.display.located import _which
+from ndrepro.cli.display.located import _operation, _replaying, _which
 from ndrepro.execution.environments.matrix import cell, create
 from ndrepro.protocol.errors import EnvironmentMissing
 from ndrepro.protocol.layout import RunFolder
@@ -114,6 +115,18 @@ def test_what_is_kept_does_not_go_among_other_files(ndrepro: Command, pair: tupl
     answer = ndrepro("diff", *(str(run.root) for run in pair), "--locate", "--keep", "kept")
     assert answer.code == 2
     assert "--keep kept: it is not empty" in answer.err
+
+
+def test_a_replay_says_once_where_both_start_and_names_layers_as_users_know_them() -> None:
+    def replay(step: int | None) -> Any:
+        return SimpleNamespace(start=SimpleNamespace(step=step or 0, checkpoint=step and Path("checkpoint")))
+
+    assert _replaying([replay(None), replay(None)], 3) == "replaying step 3 of both runs, from the start"
+    assert _replaying([replay(None), replay(12)], 13) == (
+        "replaying step 13 of both runs, A from the start, B from the checkpoint of step 12"
+    )
+    operation = Operation("forward", "drop", "StreamDropout", "", "aten.mul", "", "", (), (TensorBits((), "f", ""),))
+    assert _operation(operation, 0).startswith("aten.mul in drop (Dropout)")
 
 
 def told(python: str | Path) -> dict[str, Any]:

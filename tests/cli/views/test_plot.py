@@ -43,7 +43,7 @@ def test_it_is_as_wide_as_the_terminal(width: int) -> None:
 def test_what_is_not_finite_is_counted_and_one_value_is_drawn() -> None:
     broken = RunCurve("loss", (1.0, 2.0, 3.0), (1.0, math.nan, math.inf))
     title, *rows, _ = drawn(broken)
-    assert title == "loss   * loss inf, 2 not finite" and sum(row.count("*") for row in rows) == 1
+    assert title == "loss   * inf, 2 not finite" and sum(row.count("*") for row in rows) == 1
     assert drawn(RunCurve("loss", (1.0,), (math.nan,)))[1] == "  no finite value"
 
 
@@ -62,7 +62,7 @@ def test_a_script_is_drawn_by_each_number_that_it_logs(ndrepro: Callable[..., An
             run.log(step=step, loss=1 / step, note="text")
     (panel,) = run_curves(next(iter(RunsFolder(Path("runs")).runs())))
     assert (panel.title, panel.counted, panel.curves[0].places) == ("loss", "step", (10.0, 20.0, 30.0))
-    assert "loss 0.033333" in ndrepro("show", "latest", "--plot").out
+    assert "loss   ⣿ 0.033333" in ndrepro("show", "latest", "--plot").out
 
 
 def test_a_page_of_one_run_is_whole_and_asks_for_nothing(ndrepro: Callable[..., Answer], runs: RunsFolder) -> None:

@@ -14,6 +14,7 @@ from ndrepro.protocol.errors import RunNotFound
 from ndrepro.protocol.layout import RunsFolder
 
 FIRST, SECOND, OTHER = "20261121T100000Z-aaaaaa", "20261121T110000Z-bbbbbb", "20261122T100000Z-cccccc"
+OWN = "20261120T090000Z-eeeeee"
 LATER = tuple(f"20261123T1{hour}0000Z-dddddd" for hour in range(5))
 NAME = "lenet_bn_2_digits"
 
@@ -26,6 +27,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunsFolder:
 
 @pytest.fixture
 def three(runs: RunsFolder) -> RunsFolder:
+    sign_run(runs, "mypkg.nets.Net_bn_1_digits", OWN, network_source="ab" * 32)
     sign_run(runs, NAME, FIRST)
     sign_run(runs, NAME, SECOND)
     sign_run(runs, "vgg16_nd_1", OTHER)
@@ -41,6 +43,8 @@ def three(runs: RunsFolder) -> RunsFolder:
         ("bbbbbb", SECOND),
         (NAME, SECOND),
         (f"{NAME}/{FIRST}", FIRST),
+        ("mypkg.nets.Net_bn_1_digits", OWN),
+        ("mypkg.nets:Net_bn_1_digits", OWN),
         ("{runs}/lenet_bn_2_digits/" + FIRST, FIRST),
         ("{runs}/vgg16_nd_1", OTHER),
     ],
