@@ -78,7 +78,9 @@ WALLS: dict[str, Wall] = {
     ),
     # Only MATLAB files need it; what trains does not compute with it.
     "ndrepro.training.data.readers.matlab": wall("ndrepro.protocol", "scipy"),
-    "ndrepro.execution": wall("ndrepro ndrepro.execution ndrepro.protocol provenance", "docker submitit optuna psutil"),
+    "ndrepro.execution": wall(
+        "ndrepro ndrepro.execution ndrepro.text ndrepro.protocol provenance", "docker submitit optuna psutil"
+    ),
     # Shows what somebody else's program prints.
     "ndrepro.execution.programs.output_streams": wall("ndrepro.text"),
     # Reads the files of events that a program wrote.
