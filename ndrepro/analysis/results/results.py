@@ -58,7 +58,8 @@ class Lost:
 
 @dataclass(frozen=True)
 class Results:
-    """What a folder of runs, or several, hold: see the module. ``started`` is None where a folder has no ledger.
+    """What a folder of runs, or several, hold: see the module. ``started`` is None where a folder has no ledger,
+    and counts the folder's own runs where it is an experiment or a run below one.
 
     ``rows`` are in the order of their starts; ``segments`` were trained to their end, and have no result of their own;
     ``others`` are scripts and recorded programs. ``copies`` are the runs, among those refused, whose results are
@@ -152,7 +153,7 @@ def read_results(
     policy = TrustPolicy.load(default_home()) if policy is None else policy
     parts = []
     with closing(ManifestCache(cache, policy)) as kept:
-        for folder in dict.fromkeys(given):
+        for folder in _outermost(given):
             if not folder.exists():
                 raise NotFoundError(f"{folder}: not there", "name a folder of runs, such as runs/")
             absolute = folder.absolute()
@@ -204,6 +205,20 @@ def once_each(
     return tuple(kept), tuple(copies), tuple(reasons)
 
 
+def _outermost(folders: Iterable[Path]) -> list[Path]:
+    """Each folder once, without those inside another: a run counts once."""
+    distinct = list(dict.fromkeys(folders))
+    resolved = {folder: folder.resolve() for folder in distinct}
+    return [
+        folder
+        for place, folder in enumerate(distinct)
+        if not any(
+            resolved[other] in resolved[folder].parents or (resolved[other] == resolved[folder] and other_place < place)
+            for other_place, other in enumerate(distinct)
+        )
+    ]
+
+
 def _by_start(row: ResultRow) -> tuple[str, str]:
     return row.started, row.run_id
 
@@ -239,19 +254,27 @@ def _checked(folder: Path, examined: list[Examined], path: Path, ledger: LedgerS
             refused.append(Refused(item.path, f"the same run as {first.path}"))
     results = [item.result for item in found.values()]
     others = [result for result in results if isinstance(result, Unfinished)]
-    # which runs are missing is known of the whole of a ledger's folder only
-    whole = ledger.exists and folder == path.parent
+    started = _started_below(folder, path.parent, ledger)
     known = {name for item in examined for name in (item.run_id, item.path.parent.name)}
-    lost = [_lost(folder, name, ledger.runs[name]) for name in sorted(ledger.runs.keys() - known)] if whole else []
+    lost = [_lost(path.parent, name, started[name]) for name in sorted(started.keys() - known)]
+    moved = bool((known & ledger.runs.keys()) - started.keys())  # started elsewhere: not all of that folder is here
     return Results(
         rows=tuple(result for result in results if isinstance(result, ResultRow)),
         refused=tuple(refused),
         unfinished=tuple(result for result in others if result.outcome != SEGMENT),
         segments=tuple(result for result in others if result.outcome == SEGMENT),
         lost=tuple(lost),
-        started=len(ledger.runs) if whole and not unrelated else None,
+        started=len(started) if ledger.exists and not unrelated and not moved else None,
         others=tuple(result for result in results if isinstance(result, OtherRun)),
     )
+
+
+def _started_below(folder: Path, root: Path, ledger: LedgerSummary) -> dict[str, LedgerRun]:
+    """The runs that the ledger in ``root`` has as started in ``folder``: ``root`` itself, an experiment, or a run."""
+    if folder == root or not ledger.runs:
+        return dict(ledger.runs)
+    part = (folder.parent if folder.is_file() else folder).relative_to(root)
+    return {name: entry for name, entry in ledger.runs.items() if (Path(entry.name) / name).is_relative_to(part)}
 
 
 def _ledger_of(folder: Path) -> Path:

@@ -25,6 +25,8 @@ from ndrepro.protocol.errors import UsageError
 if TYPE_CHECKING:
     from ndrepro.analysis.statistics.samples import Floats
 
+# the least runs of which a report gives an interval: of two, Student's is 12.7 standard errors wide to each side
+FEWEST_RUNS = 3
 METHODS = ("t", "percentile", "bca")
 RESAMPLES = 9999
 _SCIPY_NAMES = {"percentile": "percentile", "bca": "BCa"}

@@ -183,31 +183,6 @@ def sign_flip_test(differences: Iterable[float], *, resamples: int = RESAMPLES, 
     return float(result.pvalue)
 
 
-def permutation_test_of_means(
-    first: Iterable[float], second: Iterable[float], *, resamples: int = RESAMPLES, seed: int = 0
-) -> float:
-    """Two-sided p-value that two samples without pairs have the same mean, by exchanging who belongs to which."""
-    import numpy as np
-    from scipy.stats import permutation_test
-
-    def difference(a: Floats, b: Floats, axis: int = -1) -> Any:
-        return np.mean(a, axis=axis) - np.mean(b, axis=axis)
-
-    data = sample(first, "the first sample"), sample(second, "the second sample")
-    rng = np.random.default_rng(seed)
-    found = permutation_test(
-        data,
-        difference,
-        permutation_type="independent",
-        vectorized=True,
-        n_resamples=resamples,
-        batch=max(1, _AT_ONCE // sum(map(len, data))),
-        axis=-1,
-        rng=rng,
-    )
-    return float(found.pvalue)
-
-
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     """P-values corrected for being several (Holm 1979), in their order. Raises TooLittle for none, or for NaN."""
     from statsmodels.stats.multitest import multipletests

@@ -114,15 +114,15 @@ def _about(study: Study | None, folders: list[Path], what: list[str], out: Path,
     trusted = "".join(f" --key {shlex.quote(os.fspath(key))}" for key in keys)
     again = f"{program} report {' '.join(map(shlex.quote, what or [os.fspath(folders[0])]))}"
     again += f" --runs {shlex.quote(os.fspath(folders[0]))}" if study and len(what) == 1 else ""
-    commands = [("This report again", f"{again} -o {shlex.quote(os.fspath(out))}{trusted}")]
+    commands = [("Write this report again", f"{again} -o {shlex.quote(os.fspath(out))}{trusted}")]
     if study is not None:
-        commands.append(("All runs of the study", f"{program} study run {shlex.quote(what[0])}"))
+        commands.append(("Run the whole study", f"{program} study run {shlex.quote(what[0])}"))
     commands += [
-        ("One run: signature, every file, ledger, trail, weights", f"{program} verify RUN{trusted}"),
-        ("Train one run again and have it judged, bit by bit", f"{program} reproduce RUN"),
-        ("Where two runs diverge, and why", f"{program} diff RUN OTHER"),
+        ("Verify one run: signature, files, ledger, trail, weights", f"{program} verify RUN{trusted}"),
+        ("Train one run again and compare it bit by bit", f"{program} reproduce RUN"),
+        ("Find where two runs diverge, and why", f"{program} diff RUN OTHER"),
     ]
-    title = f"{study.name}: {study.title}" if study else f"Runs in {', '.join(map(os.fspath, folders))}"
+    title = f"{study.name}: {study.title}" if study else f"Runs in {', '.join(f'{folder}/' for folder in folders)}"
     return About(title, ndrepro.__version__, program, again=tuple(commands))
 
 
@@ -144,8 +144,7 @@ def _only(study: Study, scores: Results, about: About) -> tuple[Results, About]:
     unfinished = tuple(item for item in scores.unfinished if item.name in names)
     segments = tuple(item for item in scores.segments if item.name in names)
     lost = tuple(item for item in scores.lost if item.name in names)
-    apart = sum(row.name not in names for row in scores.rows)
-    apart += len(scores.unfinished) - len(unfinished) + len(scores.segments) - len(segments)
+    apart = others + len(scores.unfinished) - len(unfinished) + len(scores.segments) - len(segments)
     apart += len(scores.lost) - len(lost) + len(scores.others)
     started = None if scores.started is None else scores.started - apart
     kept = replace(scores, rows=rows, unfinished=unfinished, segments=segments, lost=lost, started=started, others=())
@@ -177,7 +176,9 @@ def _print(made: Report, out: Path) -> None:
     line("runs", f"{words.plural(len(made.scores.rows), 'run')} of {experiments}, verified{made.manifest_alone}")
     left = {fact.label: fact.text for fact in made.counts if fact.warn and fact.text != "0"}
     if left:
-        line("left out", ", ".join(f"{text} {label}" for label, text in left.items()))
+        line("excluded", ", ".join(f"{text} {label}" for label, text in left.items()))
+    for number, sentence in enumerate(made.summary):
+        line("" if number else "results", sentence)
     for finding in made.findings:
         line(finding.verdict.split()[0], f"{finding.claim} {finding.reason}")
     line("again", _reviewed(made))

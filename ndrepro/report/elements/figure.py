@@ -12,7 +12,8 @@ from typing import Any
 class Figure:
     """A figure of the report: its file is ``figures/KEY.svg``; ``data`` is what was drawn.
 
-    ``inline`` figures are part of the page, so that their points show their values under the pointer.
+    ``inline`` figures are part of the page, so that their points show their values under the pointer. ``shape`` is
+    "tall" for two rows of the page's grid, "wide" for its whole width.
     """
 
     key: str
@@ -22,3 +23,4 @@ class Figure:
     draw: Callable[[Path], object] = field(compare=False, repr=False)
     data: Any = None
     inline: bool = False
+    shape: str = ""

@@ -53,17 +53,25 @@ class Value:
 
 @dataclass(frozen=True)
 class Column:
-    """A column's head. ``numeric`` stands right; ``facet`` can be chosen from in the page; ``group`` is above."""
+    """A column's head. ``numeric`` is aligned right; ``facet`` gets a filter in the page; ``group`` is above.
+
+    ``context`` says how something was run: the caption names it once where all rows share it, a single row too.
+    """
 
     title: str
     numeric: bool = False
     facet: bool = False
     group: str = ""
+    context: bool = False
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table with its caption. ``key`` names it in links and files; ``anchors`` name its rows, if they have names."""
+    """A table with its caption: a first sentence, and how to read it.
+
+    ``key`` names it in links and files; ``anchors`` name its rows, if they have names. A ``stacked`` table is prose in
+    cells: on a narrow page each row becomes a block.
+    """
 
     key: str
     title: str
@@ -71,6 +79,7 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[tuple[Value, ...], ...]
     anchors: tuple[str, ...] = ()
+    stacked: bool = False
 
     @property
     def groups(self) -> tuple[tuple[str, int], ...]:
@@ -102,19 +111,22 @@ class Table:
 
 
 def without_constants(table: Table) -> Table:
-    """The table without the columns that say the same in every row: its caption says it once. The first stays."""
-    if len(table.rows) < 2:
-        return table
+    """The table without the columns that are the same in every row, which its caption names once. The first stays.
+
+    Of a single row these are the columns of context and those without text.
+    """
     constant = {
         place: {row[place].text for row in table.rows}.pop()
-        for place in range(1, len(table.columns))
-        if len({(row[place].text, row[place].copies, row[place].status) for row in table.rows}) == 1
+        for place, column in enumerate(table.columns)
+        if place
+        and len({(row[place].text, row[place].copies, row[place].status) for row in table.rows}) == 1
+        and (len(table.rows) > 1 or column.context or not any((table.rows[0][place].text, table.rows[0][place].copies)))
     }
     constants = [f"{table.columns[place].title} {text}" for place, text in constant.items() if text and text != MISSING]
     kept = [place for place in range(len(table.columns)) if place not in constant]
     return replace(
         table,
-        caption=f"{table.caption} The same in every row: {'; '.join(constants)}." if constants else table.caption,
+        caption=f"{table.caption} In every row: {'; '.join(constants)}." if constants else table.caption,
         columns=tuple(table.columns[place] for place in kept),
         rows=tuple(tuple(row[place] for place in kept) for row in table.rows),
     )

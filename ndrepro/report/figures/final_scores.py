@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ndrepro.analysis.statistics.intervals import FEWEST_RUNS
 from ndrepro.report.elements import style
 from ndrepro.report.elements.figure import Figure
 from ndrepro.report.figures.own_labels import labels_of, method_colour
@@ -14,6 +15,7 @@ from ndrepro.report.sections.seed_groups import SeedGroup, Spread
 from ndrepro.text.plurals import plural
 
 _MOST_ROWS = 40
+_WIDTH = 4.4  # inches: text of 8 points stays legible on a page 390 pixels wide
 
 
 def final_scores(groups: Sequence[SeedGroup]) -> tuple[Figure, ...]:
@@ -28,8 +30,8 @@ def final_scores(groups: Sequence[SeedGroup]) -> tuple[Figure, ...]:
     accuracy = Figure(
         "final_scores",
         "Final test accuracy",
-        "Small dots: one run each. Diamond and bar: mean over seeds with its 95 % interval (Student's t; none for one "
-        f"seed).{more}",
+        "Diamond: mean over seeds; bar: 95 % interval of the mean; dots: single runs. "
+        f"Fewer than {FEWEST_RUNS} seeds have no interval.{more}",
         "Test accuracy after the last epoch by experiment, every run, mean and interval",
         lambda path: _draw(path, "final_scores", names, shown, lambda group: group.test, "test accuracy, %", " %"),
         _data(names, shown, "test", lambda group: group.test),
@@ -42,9 +44,10 @@ def final_scores(groups: Sequence[SeedGroup]) -> tuple[Figure, ...]:
     time = Figure(
         "training_time",
         "Training time",
-        "Seconds of training, without evaluation and recording. Other work on the machine moves these; compare only "
-        f"runs of one device.{more}",
-        "Seconds of training by experiment, every run, mean and interval",
+        "Time in training steps: mean (diamond) and single runs (dots). "
+        "Evaluation and recording are not included. Other work on the machine changes these times, so that they have "
+        f"no interval; compare only runs on one device.{more}",
+        "Seconds of training by experiment, every run and the mean",
         lambda path: _draw(path, "training_time", time_names, timed, lambda group: group.seconds, "seconds", " s"),
         _data(time_names, timed, "seconds", lambda group: group.seconds),
         inline=True,
@@ -84,11 +87,14 @@ def _draw(
     unit: str,
 ) -> None:
     hover: dict[str, str] = {}
-    with style.figure(5.4, 0.34 * len(groups) + 0.8) as (figure, axes):
+    with style.figure(_WIDTH, 0.46 * len(groups) + 0.55) as (figure, axes):
         for row, (name, group) in enumerate(zip(names, groups, strict=True)):
             _draw_row(axes, row, f"{key}-{row}", name, group, value(group), unit, hover)
-        axes.set_yticks(range(len(groups)), [_shortened(name) for name in names])
+            axes.text(0.0, row - 0.24, _shortened(name), transform=axes.get_yaxis_transform(), ha="left", va="center")
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
         axes.set_ylim(len(groups) - 0.5, -0.5)
+        axes.margins(x=0.06)
         axes.grid(axis="x")
         style.finish(axes, "", label, "")
         style.save_svg(figure, path, hover)
@@ -102,13 +108,13 @@ def _draw_row(
     for place, (run, each) in enumerate(pairs):
         if math.isfinite(each):
             dot = f"{gid}-{place}"
-            axes.plot([each], [row + 0.22], "o", color=colour, alpha=0.55, markersize=2.8, markeredgewidth=0, gid=dot)
+            axes.plot([each], [row + 0.36], "o", color=colour, alpha=0.6, markersize=3.6, markeredgewidth=0, gid=dot)
             hover[dot] = f"{name}, seed {run.seed}: {each:.2f}{unit}"
     if spread.low is not None and spread.high is not None:
-        axes.plot([spread.low, spread.high], [row - 0.08] * 2, color=colour, linewidth=1.4)
-    axes.plot([spread.mean], [row - 0.08], "D", color=colour, markersize=4.5, gid=gid)
+        axes.plot([spread.low, spread.high], [row + 0.1] * 2, color=colour, linewidth=1.6)
+    axes.plot([spread.mean], [row + 0.1], "D", color=colour, markersize=5, gid=gid)
     hover[gid] = f"{name}: mean {spread.text}{unit} (n = {spread.n})"
 
 
 def _shortened(name: str) -> str:
-    return name if len(name) <= 44 else f"{name[:41]}…"
+    return name if len(name) <= 64 else f"{name[:61]}…"

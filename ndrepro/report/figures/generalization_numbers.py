@@ -14,7 +14,7 @@ from ndrepro.report.figures.curves import Curve
 from ndrepro.report.figures.generalization_figures import FITTED_PERCENT
 from ndrepro.report.figures.generalization_series import Lines, Reader, corrupted, groups_of, normalised, regularised
 from ndrepro.report.sections.run_tables import anchor
-from ndrepro.report.sections.seed_groups import Spread
+from ndrepro.report.sections.seed_groups import PERCENT, Spread
 
 
 def generalization_numbers(runs: Sequence[ResultRow]) -> tuple[Table, ...]:
@@ -36,8 +36,8 @@ def generalization_numbers(runs: Sequence[ResultRow]) -> tuple[Table, ...]:
     )
     caption = (
         f"The lines of the figures. Fitted after: the epochs until the train accuracy first reached {FITTED_PERCENT:g} "
-        "%, of every seed. Loss and accuracies are those of the last epoch, means over n seeds with half the 95 % "
-        "interval (Student); one seed has none. Highest: the best epoch, chosen on the test images and so too high."
+        "%, of every seed. Loss and accuracies are those of the last epoch, means over n seeds; from three "
+        "seeds on with a 95 % interval. Highest: the best epoch, chosen on the test images and so too high."
     )
     return (Table("generalization_ends", "Where the lines end", caption, columns, rows),)
 
@@ -53,7 +53,7 @@ def _rows(runs: Sequence[ResultRow]) -> Iterator[tuple[Value, ...]]:
 def _lines(figure: str, network: str, lines: Lines) -> Iterator[tuple[Value, ...]]:
     for name, curves in lines.items():
         one = curves[0].run
-        tests = Spread.of(curve.test_accuracy_percent[-1] for curve in curves)
+        tests = Spread.of((curve.test_accuracy_percent[-1] for curve in curves), PERCENT)
         yield (
             word(figure),
             word(network),
@@ -62,9 +62,9 @@ def _lines(figure: str, network: str, lines: Lines) -> Iterator[tuple[Value, ...
             count(len(curves)),
             _fitted(curves),
             decimal(Spread.of(curve.train_loss[-1] for curve in curves).mean, 3, missing="NaN"),
-            _spread(Spread.of(curve.train_accuracy_percent[-1] for curve in curves)),
+            _spread(Spread.of((curve.train_accuracy_percent[-1] for curve in curves), PERCENT)),
             Value(tests.text, tests.mean, href=f"#{anchor(one)}"),
-            _spread(Spread.of(max(curve.test_accuracy_percent) for curve in curves)),
+            _spread(Spread.of((max(curve.test_accuracy_percent) for curve in curves), PERCENT)),
         )
 
 

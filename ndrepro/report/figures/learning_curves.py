@@ -65,12 +65,13 @@ def learning_curves(groups: Sequence[SeedGroup]) -> tuple[Figure, ...]:
         Figure(
             KEY,
             "Learning curves",
-            f"Accuracy by epoch: test (solid, with markers) and train (dashed), means over seeds; the band spans the "
-            f"lowest and highest test accuracy.{more}",
+            "Test (solid, with markers) and train accuracy (dashed) by epoch, means over seeds. "
+            f"The band spans the lowest and the highest test accuracy of any seed.{more}",
             "Train and test accuracy by epoch, one panel for each data set, network and number of epochs",
             lambda path: _draw(path, panels),
             [asdict(panel) for panel in panels],
             inline=True,
+            shape="tall" if len(panels) == 1 else "wide",
         ),
     )
 
@@ -100,7 +101,9 @@ def _draw(path: Path, panels: Sequence[Panel]) -> None:
     columns = 1 if len(panels) == 1 else 2
     rows = math.ceil(len(panels) / columns)
     hover: dict[str, str] = {}
-    with style.figure(5.4 if columns == 1 else 7.2, 2.6 * rows + 0.2, rows=rows, columns=columns) as (figure, axes):
+    with style.figure(
+        4.4 if columns == 1 else 8.0, 3.5 if columns == 1 else 2.8 * rows, rows=rows, columns=columns
+    ) as (figure, axes):
         places = [axes] if len(panels) == 1 else list(axes.flat)
         for number, (place, panel) in enumerate(zip(places, panels, strict=False)):
             for series_number, series in enumerate(panel.series):

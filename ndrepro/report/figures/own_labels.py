@@ -7,11 +7,10 @@ from collections.abc import Sequence
 
 from ndrepro.report.elements import style
 from ndrepro.report.figures.published_tables import METHODS
+from ndrepro.report.sections.own_summary import method_name
 from ndrepro.report.sections.run_tables import place_text
 from ndrepro.report.sections.seed_groups import SeedGroup
 from ndrepro.report.sections.settings import split_settings
-
-METHOD_NAMES = {"bn": "batch norm", "nd": "deconvolution"}
 
 
 def subject_of(group: SeedGroup) -> tuple[str, str, int]:
@@ -35,14 +34,9 @@ def labels_of(groups: Sequence[SeedGroup]) -> dict[str, str]:
     several = len(set(places.values())) > 1
     labels = {}
     for group in groups:
-        parts = [method_name(group), settings[group.first.run_id], places[group.key] if several else ""]
+        parts = [method_name(group.first.method), settings[group.first.run_id], places[group.key] if several else ""]
         labels[group.key] = ", ".join(filter(None, parts))
     return labels
-
-
-def method_name(group: SeedGroup) -> str:
-    """The method in words, as experiments name it where it is neither of the two."""
-    return METHOD_NAMES.get(group.first.method, group.first.method)
 
 
 def method_colour(group: SeedGroup) -> str:

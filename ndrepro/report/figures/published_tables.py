@@ -28,12 +28,11 @@ from ndrepro.report.elements.table import (
     decimal,
     word,
 )
+from ndrepro.report.sections.claims_held import own_name
 from ndrepro.report.sections.run_tables import anchor
 from ndrepro.report.sections.seed_groups import SeedGroup
 
 STANDINGS: Mapping[str, str] = {GREEN: BETTER, BLACK: WITHIN, RED: WORSE}
-# the network that the replication ran under the name of ResNet-18 on CIFAR
-OWN_NAMES: Mapping[tuple[str, str], str] = {("resnet18", "cifar10"): "resnet18d", ("resnet18", "cifar100"): "resnet18d"}
 METHODS = ("bn", "nd")
 _OTHER_DATA = "†"
 _OTHER_DATA_WORDS = f" {_OTHER_DATA} Not trained on the published files, or that is not known: see the manifest."
@@ -79,8 +78,8 @@ def accuracy_table(number: int, dataset: str, own: Own) -> Table:
         rows.append(tuple(row))
     caption = (
         f"Published and own accuracies on {_title(dataset)}, in percent. Original: Ye et al. 2020, Table 1; "
-        "replication: mean of three, as printed. Own: test accuracy after the last epoch, mean with half its 95 % "
-        "interval where n is 2 or more." + _OTHER_DATA_WORDS
+        "replication: mean of three, as printed. Own: test accuracy after the last epoch, mean with its 95 % "
+        "interval where n is 3 or more." + _OTHER_DATA_WORDS
     )
     return Table(f"table{number}", f"Table {number}: {_title(dataset)}", caption, tuple(columns), tuple(rows))
 
@@ -160,11 +159,6 @@ def imagenet_time_table(own: Own) -> Table:
 def status(original: float, reproduced: float) -> str:
     """A value's status against the original, by the study's rule."""
     return STANDINGS[str(colours([original], [reproduced])[0])]
-
-
-def own_name(network: str, dataset: str) -> str:
-    """What this project calls the network that the study ran under a name."""
-    return OWN_NAMES.get((network, dataset), network)
 
 
 def own_seconds(cell: SeedGroup | None) -> Value:

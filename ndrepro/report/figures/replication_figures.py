@@ -13,7 +13,8 @@ from typing import Any
 from ndrepro.analysis.audit.published_tables import published_tables
 from ndrepro.report.elements import style
 from ndrepro.report.elements.figure import Figure
-from ndrepro.report.figures.published_tables import METHODS, Own, own_cells, own_name
+from ndrepro.report.figures.published_tables import METHODS, Own, own_cells
+from ndrepro.report.sections.claims_held import own_name
 from ndrepro.report.sections.seed_groups import SeedGroup
 
 _TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}

@@ -28,7 +28,7 @@ def study_figures(runs: Sequence[ResultRow], cells: Sequence[SeedGroup]) -> tupl
     seeds, seeds_notes = seeds_figures(runs)
     general, general_notes = generalization_figures(runs)
     agreement = agreement_figures(runs)
-    own = (*final_scores(cells), *learning_curves(cells))
+    own = (*learning_curves(cells), *final_scores(cells))
     return (*own, *replication_figures(cells), *seeds, *agreement, *general), (*seeds_notes, *general_notes)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from ndrepro.analysis.results.results import ResultRow, Results
 from ndrepro.analysis.results.reviewer_verdicts import Attestations
+from ndrepro.analysis.statistics.intervals import FEWEST_RUNS
 from ndrepro.checklists.forms import Form
 from ndrepro.report.elements.figure import Figure
 from ndrepro.report.elements.table import Table
@@ -36,6 +37,16 @@ from ndrepro.report.sections.seed_groups import SeedGroup, cells_of
 from ndrepro.text.plurals import first_of, plural
 
 SCHEMA = "urn:ndrepro:report:v1"
+METHOD = (
+    f"All intervals are 95 % intervals of Student's t distribution over seeds, from {FEWEST_RUNS} runs on. Those of "
+    "accuracies end at 0 and 100 %. They assume normally distributed values, which few runs cannot show. Where another "
+    "method is used, the caption names it."
+)
+COMPARING = (
+    " A difference between methods is the mean over pairs of runs with equal seeds; its p-value is that of the paired "
+    "t-test, corrected by Holm's method over all comparisons of this page. An interval excludes zero exactly where the "
+    "uncorrected p-value is below 0.05."
+)
 _MOST = 3
 
 
@@ -129,8 +140,13 @@ class Report:
         return overview(self.forms)
 
     @property
+    def method(self) -> str:
+        """How every interval and p-value of the page was computed, named once."""
+        return METHOD + (COMPARING if self.comparisons else "")
+
+    @property
     def manifest_alone(self) -> str:
-        """What is said of runs of which not every file was there."""
+        """A clause about runs of which not every file was there."""
         count = sum(not run.files_checked for run in self.distinct)
         return f"; of {count} of {plural(len(self.distinct), 'run')}, the manifest alone" if count else ""
 
@@ -214,7 +230,7 @@ def contents(
         cells=cell_table(cells),
         runs=run_table(ordered, repeats, about.program, links.manifest),
         left_out=left_out_table(scores),
-        left_out_words=left_out_words(scores, len(repeats)),
+        left_out_words=left_out_words(scores, len(repeats), study=about.planned is not None),
         environments=environments_table(distinct),
         forms=filled_in(ordered, cells, about.verdicts, about.code),
         notes=(*_notes(scores, distinct, cells, about), *undrawn),
@@ -227,13 +243,13 @@ def _summary(scores: Results, distinct: Sequence[ResultRow], cells: Sequence[See
 
 
 def _counts(scores: Results, about: About, repeats: Sequence[ResultRow]) -> tuple[Fact, ...]:
-    started = "not known" if scores.started is None else str(scores.started)
-    facts = [Fact("started, by the ledger", started, scores.started is None)]
+    started = "unknown" if scores.started is None else str(scores.started)
+    facts = [Fact("runs started (ledger)", started, scores.started is None)]
     if about.planned is not None:
-        facts.insert(0, Fact("planned by the study", str(about.planned)))
-        facts.append(Fact("planned, not run", str(len(about.missing)), bool(about.missing)))
+        facts.insert(0, Fact("runs planned by the study", str(about.planned)))
+        facts.append(Fact("planned, no result", str(len(about.missing)), bool(about.missing)))
     facts += [
-        Fact("completed and verified", str(len(scores.rows)), not scores.rows),
+        Fact("runs completed and verified", str(len(scores.rows)), not scores.rows),
         Fact("failed or interrupted", str(len(scores.unfinished)), bool(scores.unfinished)),
         Fact("without a manifest", str(len(scores.lost)), bool(scores.lost)),
         Fact("refused", str(len(scores.refused)), bool(scores.refused)),
@@ -252,37 +268,39 @@ def _notes(scores: Results, runs: Sequence[ResultRow], cells: Sequence[SeedGroup
         )
     if about.others:
         notes.append(
-            f"{plural(about.others, 'other completed run')} in the folder are not the study's, and not in this report."
+            f"The folder also holds {plural(about.others, 'completed run')} that the study did not plan. "
+            "They are not part of this report and of no count on this page."
         )
-    notes += [f"A verdict is refused: {item.path.name}: {item.reason}." for item in about.verdicts.refused[:_MOST]]
+    notes += [f"Verdict refused: {item.path.name}: {item.reason}." for item in about.verdicts.refused[:_MOST]]
     if len(about.verdicts.refused) > _MOST:
-        notes.append(f"{len(about.verdicts.refused) - _MOST} more verdicts are refused; report.json has them.")
+        notes.append(f"{len(about.verdicts.refused) - _MOST} more verdicts are refused: see report.json.")
     if scores.started is None:
-        notes.append("No ledger lies beside all of these runs: whether others were started cannot be seen.")
+        notes.append("No ledger covers all of these runs: how many others were started is unknown.")
     sizes = Counter(cell.n for cell in cells)
     if set(sizes) == {1}:
-        notes.append("One seed of everything: no value has an interval, and no difference is more than one draw.")
+        notes.append("Every experiment has one seed: no value has an interval, and no difference can be tested.")
     elif len(sizes) > 1:
         counts = ", ".join(f"{plural(size, 'run')} in {number}" for size, number in sorted(sizes.items()))
-        notes.append(f"Replicates are unequal ({counts} of {len(cells)} experiments).")
+        notes.append(f"Experiments have unequal numbers of runs ({counts} of {len(cells)} experiments).")
     wild = [run for run in runs if not run.finite]
     if wild:
         names = _few([f"{run.name} seed {run.seed}" for run in wild])
         notes.append(
-            f"{plural(len(wild), 'run')} ended with a number that is not finite: {names}. See the tables: NaN."
+            f"{plural(len(wild), 'run')} ended with a number that is not finite: {names}. The tables show NaN."
         )
     places = {run.execution_environment for run in runs}
     if len(places) > 1:
         notes.append(
-            f"{len(places)} execution environments (versions, device, threads, determinism): never averaged together."
+            f"Runs of {len(places)} execution environments (versions, device, threads, determinism) are never averaged "
+            "together."
         )
     codes = {run.code for run in runs}
     if len(codes) > 1:
-        notes.append(f"The runs were made with {len(codes)} states of the code.")
+        notes.append(f"The runs were made with {len(codes)} different versions of the code.")
     reduced = sum("train_images" in run.settings for run in runs)
     if reduced:
         notes.append(
-            f"{reduced} of {len(runs)} runs were trained on a part of their data set: the setting train_images."
+            f"{reduced} of {plural(len(runs), 'run')} used only part of the training data (setting train_images)."
         )
     return tuple(notes)
 

@@ -1,7 +1,8 @@
 """What the studies claimed, what was run here that bears on it, and what of it holds: one line of the summary each.
 
-A finding is made only where there are runs about it. Its verdict follows from the verified runs by a rule that is
-written beside it, and "undecided" is one of the verdicts: one seed has no interval.
+A finding is made only where runs have the settings of the publication: its networks, data sets, lengths of training and
+recipes (``_FINDINGS``); a smaller study of the same question says nothing about the claim. The verdict follows from the
+verified runs by a rule that is written beside it. "Undecided" is one of the verdicts, and always gives its reason.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
+from ndrepro.analysis.audit.published_tables import published_tables
 from ndrepro.analysis.results.results import ResultRow
 from ndrepro.analysis.statistics.paired import BETTER as SHOWN
 from ndrepro.analysis.statistics.paired import Superiority, compare_pairs
@@ -26,6 +29,11 @@ from ndrepro.text.plurals import plural
 HOLDS, OPEN, FAILS = "holds here", "undecided", "does not hold here"
 _STANDINGS = {HOLDS: BETTER, OPEN: WITHIN, FAILS: WORSE}
 _SHORT_SECONDS = 5.0
+_LEAST_PAIRS = 6  # the exact interval of fewer wins, all of them, reaches below one half
+_RANKED = ("mnist", "svhn", "cifar10", "cifar100", "emnist_balanced", "tiny_imagenet")
+_RANKED_EPOCHS = 120
+# the network that the replication ran under the name of ResNet-18 on CIFAR
+OWN_NAMES: Mapping[tuple[str, str], str] = {("resnet18", "cifar10"): "resnet18d", ("resnet18", "cifar100"): "resnet18d"}
 _FITTED_PERCENT = 98.0  # what the EPFL reproduction of Zhang et al. took for a perfect fit
 
 
@@ -52,7 +60,7 @@ class ClaimOutcome:
 
 def findings_of(runs: Sequence[ResultRow]) -> tuple[ClaimOutcome, ...]:
     """Every claim on which these distinct runs bear."""
-    found = (make(runs) for make in _FINDINGS)
+    found = (make([run for run in runs if published(run)]) for make, published in _FINDINGS)
     return tuple(finding for finding in found if finding is not None)
 
 
@@ -78,7 +86,7 @@ def _deconvolution_better(runs: Sequence[ResultRow]) -> ClaimOutcome | None:
     tied = f", {ties} equal" if ties else ""
     seeds = len({key[-1] for key in shared})
     evidence = (
-        f"{plural(len(shared), 'pair')} alike in seed, settings and environments: {_scope(shared)}, "
+        f"{plural(len(shared), 'pair')} with equal seed, settings and environment: {_scope(shared)}, "
         f"{plural(seeds, 'seed')}."
     )
     verdict, reason = OPEN, f"Deconvolution is higher in {wins} of {plural(len(shared), 'pair')}{tied}."
@@ -94,24 +102,24 @@ def _deconvolution_better(runs: Sequence[ResultRow]) -> ClaimOutcome | None:
     except TooLittle as error:
         reason += f" {error.message[:1].upper()}{error.message[1:]}."
     else:
-        found, gap = compared.superiority, compared.difference
-        verdict = HOLDS if found.verdict == SHOWN else FAILS if found.high < 0.5 else OPEN
+        found = compared.superiority
+        low, high = found.exact or (found.low, found.high)
+        verdict = HOLDS if found.verdict == SHOWN else FAILS if high < 0.5 else OPEN
         reason += (
-            f" P(ND > BN) = {found.share:.2f} [{found.low:.2f}, {found.high:.2f}]{_exactly(found)}, mean difference "
-            f"{gap.estimate:+.2f} points [{gap.low:+.2f}, {gap.high:+.2f}], n = {found.n}."
+            f" Share of pairs won (ties half): {found.share:.2f}, exact 95 % interval {low:.2f} to {high:.2f}, "
+            f"n = {found.n}."
         )
         if len(blocks["nd"]) < len(shared):  # else one seed would count as often as it was run elsewhere
-            note = f"{found.n} for {len(shared)}"
-            reason += f" Pairs of one seed in several execution environments or settings are averaged first: {note}."
+            note = f"{found.n} from {len(shared)}"
+            reason += f" Pairs of one seed in several environments or settings are averaged first: {note}."
         alone = sum(key not in sides["bn"] for key in sides["nd"]) + sum(key not in sides["nd"] for key in sides["bn"])
         reason += f" {plural(alone, 'run')} without a partner left out." if alone else ""
-        if verdict == OPEN and found.n < (needed := runs_for_superiority(found.threshold)):
-            reason += f" P = {found.threshold:g} takes {needed} independent pairs to be shown (Noether 1987)."
-        reason += " One seed a pair: nothing is said of other seeds." if seeds == 1 else ""
+        reason += _undecided(found, low) if verdict == OPEN else ""
+        reason += " All pairs have the same seed: other seeds may differ." if seeds == 1 else ""
     return ClaimOutcome(
         "deconvolution_better",
         "Networks with deconvolution reach a higher test accuracy than with batch norm.",
-        "Ye et al. 2020, Table 1; Obadage et al. 2025. Held to P ≥ 0.75 with the interval above one half.",
+        "Ye et al. 2020, Table 1; Obadage et al. 2025. Rule: at least 75 % of pairs won, interval above one half.",
         evidence,
         verdict,
         reason,
@@ -127,11 +135,15 @@ def _blocks(side: Mapping[Any, float], keys: Iterable[Any]) -> dict[Any, float]:
     return {block: statistics.fmean(values) for block, values in found.items()}
 
 
-def _exactly(found: Superiority) -> str:
-    """The exact interval, where the bootstrap has none to speak of: all pairs went one way."""
-    if found.exact is None or found.low != found.high:
-        return ""
-    return f" (exactly: [{found.exact[0]:.2f}, {found.exact[1]:.2f}])"
+def _undecided(found: Superiority, low: float) -> str:
+    """Why the rule gives no verdict."""
+    if found.n < _LEAST_PAIRS:
+        return f" Too few pairs for the rule: even if all are won it takes {_LEAST_PAIRS}."
+    if low > 0.5:
+        return f" The interval is above one half, but less than {100 * found.threshold:g} % of pairs are won."
+    needed = runs_for_superiority(found.threshold)
+    more = f" {needed} independent pairs are recommended (Noether 1987)." if found.n < needed else ""
+    return f" The interval includes one half, so either method may win more often.{more}"
 
 
 def _deconvolution_slower(runs: Sequence[ResultRow]) -> ClaimOutcome | None:
@@ -143,15 +155,15 @@ def _deconvolution_slower(runs: Sequence[ResultRow]) -> ClaimOutcome | None:
     longer = sum(ratio > 1 for ratio in ratios)
     short = sum(min(pair) < _SHORT_SECONDS for pair in pairs)
     verdict = OPEN if short else HOLDS if longer == len(ratios) else FAILS
-    note = f" {short} of the pairs trained for less than {_SHORT_SECONDS:g} s, where starting counts." if short else ""
+    note = f" {short} of the pairs trained for less than {_SHORT_SECONDS:g} s, too short to judge." if short else ""
     return ClaimOutcome(
         "deconvolution_slower",
         "Training takes longer with deconvolution than with batch norm, always (2 % to 358 % more).",
-        "Obadage et al. 2025, section 5.3. Held to every pair.",
-        f"The clock of {plural(len(ratios), 'pair')} of training, alike in all but the method.",
+        "Obadage et al. 2025, section 5.3. Rule: longer in every pair.",
+        f"Training times of {plural(len(ratios), 'pair')}, identical except for the method.",
         verdict,
         f"Longer in {longer} of {len(ratios)}; {min(ratios):.2f} to {max(ratios):.2f} times as long, "
-        f"median {statistics.median(ratios):.2f}. Other work on the machine moves these.{note}",
+        f"median {statistics.median(ratios):.2f}. Other work on the machine changes these times.{note}",
     )
 
 
@@ -174,12 +186,12 @@ def _seed_decides(runs: Sequence[ResultRow]) -> ClaimOutcome | None:
     some = "; ".join(lines[:4]) + ("; …" if len(lines) > 4 else "")
     return ClaimOutcome(
         "seed_decides",
-        "Which network comes out best depends on the seed, so that one run of each supports no ranking.",
-        "Bouthillier et al. 2019. Held where the first place changes hands between seeds.",
+        "Which network is best depends on the seed, so that one run of each supports no ranking.",
+        "Bouthillier et al. 2019. Rule: another network is first under another seed, on every data set.",
         f"{plural(len(models), 'model')} (network and method), "
         f"{plural(len(tables), 'comparison')} of {_spread(tables)} seeds each.",
         HOLDS if changing == len(tables) else FAILS if not changing else OPEN,
-        f"The first place changes hands in {changing} of {len(tables)}. {some}.",
+        f"The first network depends on the seed in {changing} of {plural(len(tables), 'comparison')}. {some}.",
     )
 
 
@@ -205,14 +217,14 @@ def _random_labels(runs: Sequence[ResultRow]) -> ClaimOutcome | None:
     tests = [run.test_accuracy_percent for run in random]
     return ClaimOutcome(
         "random_labels",
-        "Networks fit labels that are drawn at random, and then know nothing of the test images.",
-        f"Zhang et al. 2017, Figure 1. Held where every run ends above {_FITTED_PERCENT:g} % on its training labels.",
+        "Networks fit labels that are drawn at random, and then classify test images no better than chance.",
+        f"Zhang et al. 2017, Figure 1. Rule: every run ends at {_FITTED_PERCENT:g} % train accuracy or above.",
         f"{plural(len(random), 'run')} on labels drawn at random: "
         f"{', '.join(sorted({f'{run.arch} {run.method}, {run.epochs} epochs' for run in random}))}.",
         HOLDS if fitted == len(random) else OPEN,
         f"{fitted} of {len(random)} fitted; the best {best.train_accuracy_percent:.2f} % ({best.arch}). "
         f"Test accuracy {min(tests):.2f} to {max(tests):.2f} %."
-        + ("" if fitted == len(random) else " More epochs may fit the others: not run."),
+        + ("" if fitted == len(random) else " Undecided, because more epochs may fit the others."),
     )
 
 
@@ -224,9 +236,44 @@ def _scope(keys: Iterable[tuple[Any, ...]]) -> str:
     return f"{plural(networks, 'network')} on {', '.join(datasets)}, {epochs}"
 
 
-_FINDINGS: tuple[Callable[[Sequence[ResultRow]], ClaimOutcome | None], ...] = (
-    _deconvolution_better,
-    _deconvolution_slower,
-    _seed_decides,
-    _random_labels,
+def _as_in_table_1(run: ResultRow) -> bool:
+    """Whether a run has a network, a data set, a length and the whole recipe of the deconvolution papers' tables."""
+    return not run.settings and (run.arch, run.dataset, run.epochs) in _table_1()
+
+
+@lru_cache(maxsize=1)
+def _table_1() -> frozenset[tuple[str, str, int]]:
+    """(network, data set, epochs) of every published accuracy, networks by the names that runs have here."""
+    tables = published_tables()
+    lines = [*tables["printed"].rows(), *({**line, "dataset": "imagenet"} for line in tables["imagenet"].rows())]
+    return frozenset(
+        (own_name(line["architecture"], line["dataset"]), line["dataset"], line["epochs"]) for line in lines
+    )
+
+
+def _as_in_bouthillier(run: ResultRow) -> bool:
+    """Whether a run has a data set of Bouthillier et al. (2019), whole, and their length of training."""
+    return run.dataset in _RANKED and run.epochs == _RANKED_EPOCHS and _whole(run)
+
+
+def _as_in_zhang(run: ResultRow) -> bool:
+    """Whether a run trains on a whole data set of Zhang et al. (2017)."""
+    return run.dataset in ("cifar10", "imagenet") and _whole(run)
+
+
+def _whole(run: ResultRow) -> bool:
+    return "train_images" not in run.settings
+
+
+def own_name(network: str, dataset: str) -> str:
+    """What this project calls the network that the study ran under a name."""
+    return OWN_NAMES.get((network, dataset), network)
+
+
+# each claim, and the runs that have the settings of its publication
+_FINDINGS: tuple[tuple[Callable[[Sequence[ResultRow]], ClaimOutcome | None], Callable[[ResultRow], bool]], ...] = (
+    (_deconvolution_better, _as_in_table_1),
+    (_deconvolution_slower, _as_in_table_1),
+    (_seed_decides, _as_in_bouthillier),
+    (_random_labels, _as_in_zhang),
 )

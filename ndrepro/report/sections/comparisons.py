@@ -1,8 +1,8 @@
 """Deconvolution against batch norm, network by network and over data sets: the differences that the means hide.
 
 A row of the first table is one network on one data set, with one set of settings in one environment; the second
-combines those of several data sets. Missing values are named: "n too small" for one seed, "NaN" for a run that did not
-end with a number.
+combines those of several data sets. Missing values are named: "n too small" below three seeds, "NaN" for a run that did
+not end with a number.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from typing import Any
 from ndrepro.analysis.results.results import ResultRow
 from ndrepro.analysis.statistics.differences import Difference, corrected, difference_of, over_strata
 from ndrepro.analysis.statistics.equivalence import DIFFERENT, EQUIVALENT, NEGLIGIBLE, UNDECIDED
-from ndrepro.analysis.statistics.intervals import Interval
+from ndrepro.analysis.statistics.intervals import FEWEST_RUNS, Interval
 from ndrepro.analysis.statistics.power import Power
 from ndrepro.report.elements.table import MISSING, Column, Table, Value, count, decimal, without_constants, word
 from ndrepro.report.sections.claims_held import pairs_of
 from ndrepro.report.sections.run_tables import place_text
 from ndrepro.report.sections.settings import split_settings
+from ndrepro.text.plurals import plural
 
 MARGIN = 1.0  # points of accuracy
 _MANY = 10_000  # seeds: nobody runs more, and how many more is of no use
@@ -63,17 +64,17 @@ def _place(run: ResultRow) -> Place:
 def _table(found: Mapping[Place, Difference], ends: Mapping[Place, tuple[Value, Value]]) -> Table:
     columns = (
         Column("Network", facet=True),
-        Column("Epochs", numeric=True),
-        Column("Data set", facet=True),
-        Column("Settings"),
+        Column("Epochs", numeric=True, context=True),
+        Column("Data set", facet=True, context=True),
+        Column("Settings", context=True),
         Column("Seeds", numeric=True),
         Column("ND \N{MINUS SIGN} BN", numeric=True),
         Column("95 % interval", numeric=True),
         Column("p (Holm)", numeric=True),
         Column(f"Within {MARGIN:g} point"),
-        Column("Seeds to see it", numeric=True),
-        Column(f"Seeds to see {MARGIN:g} point", numeric=True),
-        Column("Environment", facet=True),
+        Column("Seeds needed", numeric=True),
+        Column(f"Seeds for {MARGIN:g} point", numeric=True),
+        Column("Environment", facet=True, context=True),
     )
     rows = tuple(
         (word(place[0]), count(place[1]), word(place[2]), ends[place][0], *_numbers(each), ends[place][1])
@@ -81,12 +82,12 @@ def _table(found: Mapping[Place, Difference], ends: Mapping[Place, tuple[Value, 
     )
     tested = sum(each.p_value is not None for each in found.values())
     caption = (
-        "Test accuracy with deconvolution less that with batch norm, in points, over runs with equal seeds (Student's "
-        "interval; sign flips); marked *, over all runs of each side, since their seeds differ (Welch's interval; "
-        f"permutations). p is corrected (Holm) over {tested} comparisons; n pairs give none below 2 / 2^n. "
-        f"Within {MARGIN:g} point: two one-sided tests at 5 %, and different only where p is below that "
-        f"too. Seeds to see it: those that find a true difference as large as this one, or of {MARGIN:g} point, four "
-        "times in five (t-test at 5 %, alone), as far as so few runs know the spread. + counts runs without a partner."
+        "Test accuracy with deconvolution minus that with batch norm, in percentage points, over pairs of equal seeds. "
+        "Marked *: over all runs of each method, because their seeds differ. p is that of the t-test, corrected (Holm) "
+        f"over {plural(tested, 'comparison')}; the intervals are not corrected. Within {MARGIN:g} point: two one-sided "
+        "t-tests at 5 %. Seeds needed: the number with which a t-test at 5 % finds a true difference of the size "
+        f"observed, or of {MARGIN:g} point, with probability 80 %, estimated from the spread of these runs. + counts "
+        "runs without a partner."
     )
     return without_constants(Table("comparisons", "Deconvolution against batch norm", caption, columns, rows))
 
@@ -101,11 +102,16 @@ def _numbers(each: Difference) -> tuple[Value, ...]:
         seeds,
         decimal(each.interval.estimate),
         _ends(each.interval),
-        decimal(each.p_holm, 3),
+        p_value(each.p_holm),
         word(_within(each)),
         _needed(each.needed),
         _needed(each.needed_for_margin),
     )
+
+
+def p_value(value: float | None) -> Value:
+    """A p-value with three digits; a smaller one as a bound."""
+    return Value("< 0.001", value) if value is not None and value < 0.0005 else decimal(value, 3)
 
 
 def _within(each: Difference) -> str:
@@ -151,21 +157,21 @@ def _overall(found: Mapping[Place, Difference], ends: Mapping[Place, tuple[Value
     )
     columns = (
         Column("Network", facet=True),
-        Column("Epochs", numeric=True),
-        Column("Settings"),
+        Column("Epochs", numeric=True, context=True),
+        Column("Settings", context=True),
         Column("Data sets"),
         Column("Pairs", numeric=True),
         Column("ND \N{MINUS SIGN} BN", numeric=True),
         Column("95 % interval", numeric=True),
         Column("ND higher in"),
         Column("Left out", numeric=True),
-        Column("Environment", facet=True),
+        Column("Environment", facet=True, context=True),
     )
     caption = (
-        "The mean over data sets (of all networks: over networks and data sets) of the mean differences above, each "
-        "counting alike. The interval is the bootstrap's, the pairs of each data set drawn among themselves, since "
-        "data sets were chosen and seeds were not: it says nothing of other data sets, and is too narrow at few seeds. "
-        "Left out are those with fewer than two pairs, or with a result that is not finite."
+        "Mean of the differences above over data sets (all networks: over networks and data sets), with equal weights. "
+        "The interval is a bootstrap interval: pairs are resampled within each data set, because data sets were chosen "
+        "and seeds were drawn. It does not extend to other data sets, and is too narrow at few seeds. "
+        f"Left out: fewer than {FEWEST_RUNS} pairs, or a result that is not finite."
     )
     table = Table("comparisons_overall", "Over data sets", caption, columns, rows)
     return (without_constants(table),) if rows else ()

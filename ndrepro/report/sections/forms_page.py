@@ -15,7 +15,7 @@ from ndrepro.analysis.results.result_row import ResultRow, manifest_of
 from ndrepro.analysis.results.reviewer_verdicts import Attestations
 from ndrepro.checklists.checklist_sources import Evidence, Sources
 from ndrepro.checklists.forms import FORMS, UNKNOWN, Answer, Form, FormSubject, fill_in
-from ndrepro.report.elements.table import NOT_RUN, Column, Table, Value, count, word
+from ndrepro.report.elements.table import NOT_RUN, Column, Table, Value, word
 from ndrepro.report.sections.seed_groups import SeedGroup
 from ndrepro.text.plurals import plural
 
@@ -61,29 +61,28 @@ def _verdicts(verdicts: Attestations) -> list[Evidence]:
 
 def overview(forms: Sequence[Form]) -> Table:
     """One row a form: how much of it could be answered, with the way there."""
-    columns = (Column("Form"), Column("Asked by"), Column("Answered", numeric=True), Column("Questions", numeric=True))
+    columns = (Column("Form"), Column("Answered"), Column("Asked by"))
     rows = tuple(
         (
             Value(form.title, href=f"{PAGE}#{form.name}-title"),
+            Value(f"{form.answered} of {len(form.answers)}", form.answered / len(form.answers)),
             word(form.source),
-            count(form.answered),
-            count(len(form.answers)),
         )
         for form in forms
     )
     caption = (
-        "Filled in as far as there is evidence; the rest is for the authors or for reviewers, and stays not known. "
-        f"Looked at: {forms[0].subject if forms else 'nothing'}."
+        "Filled in as far as there is evidence. The other questions are for authors or reviewers, and stay not known. "
+        f"Evidence from {forms[0].subject if forms else 'nothing'}."
     )
     return Table("forms_overview", "Forms", caption, columns, rows)
 
 
 def form_table(form: Form) -> Table:
     """Every question with its answer, its evidence, and what else there is to say."""
-    columns = (Column("Question"), Column("Answer", facet=True), Column("Evidence"), Column("To be said with it"))
+    columns = (Column("Question"), Column("Answer", facet=True), Column("Evidence"), Column("Remark"))
     rows = tuple((word(each.question), _answer(each), word(_evidence(each)), word(each.note)) for each in form.answers)
     caption = f"{form.source}. {form.answered} of {plural(len(form.answers), 'question')} answered."
-    return Table(form.name, form.title, caption, columns, rows)
+    return Table(form.name, form.title, caption, columns, rows, stacked=True)
 
 
 def _answer(answer: Answer) -> Value:

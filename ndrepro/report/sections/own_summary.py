@@ -7,14 +7,22 @@ from collections.abc import Mapping, Sequence
 
 from ndrepro.analysis.results.results import ResultRow
 from ndrepro.analysis.run_cost import TotalCost
-from ndrepro.analysis.statistics.differences import FEW, Difference
+from ndrepro.analysis.statistics.differences import WILD, Difference
+from ndrepro.analysis.statistics.intervals import FEWEST_RUNS
+from ndrepro.report.elements.table import MINUS
 from ndrepro.report.sections.claims_held import pairs_of
-from ndrepro.report.sections.comparisons import differences_of
+from ndrepro.report.sections.comparisons import differences_of, p_value
 from ndrepro.report.sections.seed_groups import SeedGroup
 from ndrepro.text.plurals import plural
 
 _MOST = 4
 _LEVEL = 0.05
+METHOD_NAMES = {
+    "bn": "batch norm",
+    "nd": "deconvolution",
+    "nd_full": "full deconvolution",
+    "none": "no normalization",
+}
 
 
 def summary_of(runs: Sequence[ResultRow], groups: Sequence[SeedGroup]) -> tuple[str, ...]:
@@ -35,58 +43,93 @@ def _accuracies(groups: Sequence[SeedGroup]) -> list[str]:
     best = max(finite, key=lambda group: group.test.mean or 0.0)
     low = min(finite, key=lambda group: group.test.mean or 0.0)
     return [
-        f"{plural(len(groups), 'experiment')}: mean test accuracy from {_named(low)} to {_named(best)}.",
+        f"Mean test accuracies of {plural(len(groups), 'experiment')} range from {_named(low)} to {_named(best)}.",
     ]
 
 
 def _named(group: SeedGroup) -> str:
-    return f"{group.test.text} % ({_title(group)}, n = {group.n})"
+    return f"{group.test.mean:.2f} % ({_title(group)}, {plural(group.n, 'seed')})"
 
 
 def _title(group: SeedGroup) -> str:
     one = group.first
-    return f"{one.arch} {one.method} on {one.dataset}, {plural(one.epochs, 'epoch')}"
+    return f"{one.arch} with {method_name(one.method)} on {one.dataset}, {plural(one.epochs, 'epoch')}"
+
+
+def method_name(method: str) -> str:
+    """A method in words; as experiments name it where it is neither of the two that papers compare."""
+    return METHOD_NAMES.get(method, method)
 
 
 def _accuracy(group: SeedGroup) -> str:
-    test = group.test
+    """One experiment's accuracy; the interval is in the figure and the table below."""
+    test, title = group.test, _title(group)
     if test.mean is None:
-        return f"{_title(group)}: a run ended with a number that is not finite, so there is no mean."
-    if test.low is None:
-        return f"{_title(group)}: test accuracy {test.text} % (one seed: no interval)."
-    return f"{_title(group)}: test accuracy {test.text} % (mean, 95 % interval, n = {group.n})."
+        return f"{title}: no mean, because a run ended with a number that is not finite."
+    if group.n == 1:
+        return f"{title}: {test.mean:.2f} % test accuracy in one run, so without an interval."
+    seeds = f"mean of {group.n} seeds"
+    if test.low is None or test.high is None:
+        return f"{title}: {test.mean:.2f} % test accuracy ({seeds}; n = {group.n}: no interval)."
+    return f"{title}: {test.mean:.2f} % test accuracy ({seeds}; 95 % interval {test.low:.2f} to {test.high:.2f} %)."
 
 
 def _each(differences: Mapping[tuple[object, ...], Difference]) -> list[str]:
-    return [
-        f"Deconvolution against batch norm, {place[0]} on {place[2]}: {_difference(each)}"
-        for place, each in differences.items()
-    ]
+    tested = sum(each.p_holm is not None for each in differences.values())
+    return [f"On {place[2]}, {place[0]}: {_difference(each, tested)}" for place, each in differences.items()]
 
 
-def _difference(each: Difference) -> str:
+def _difference(each: Difference, tested: int) -> str:
+    if each.why == WILD:
+        return "deconvolution and batch norm are not compared, because a run ended with a number that is not finite."
+    n = min(each.sizes)
+    pairs = plural(n, "pair" if each.paired else "seed")
     if each.interval is None:
-        return "one seed each, so no difference can be resolved." if each.why == FEW else "a run was not finite."
-    ends = f"{each.interval.estimate:+.2f} points [{each.interval.low:+.2f}, {each.interval.high:+.2f}]"
-    n = f"n = {min(each.sizes)} {'pairs of seeds' if each.paired else 'seeds'}"
-    if each.p_holm is not None and each.p_holm < _LEVEL:
-        return f"{ends}, significant (p = {each.p_holm:.3f} after Holm's correction, {n})."
-    least = 2 / 2 ** min(each.sizes)
-    if each.paired and least > _LEVEL:
-        return f"{ends}; {n} are too few for any difference to be significant (the least p is {least:.2g})."
-    return f"{ends}, not significant (p = {_number(each.p_holm)} after Holm's correction, {n})."
+        few = f"n = {n}, and an interval takes {FEWEST_RUNS} seeds of each"
+        return f"deconvolution and batch norm are not compared: {few}."
+    points, low, high = each.interval.estimate, each.interval.low, each.interval.high
+    side = "higher" if points > 0 else "lower" if points < 0 else "equal"
+    by = f"{abs(points):.2f} points {side}" if points else "equal on average"
+    ends = f"95 % interval of the difference {signed(low)} to {signed(high)}, {pairs}"
+    head = f"with deconvolution test accuracy is {by} than with batch norm" if points else f"both methods are {by}"
+    if each.p_holm is None:
+        return f"{head} in each of {plural(n, 'pair')}: without a spread, no test is possible."
+    return f"{head} ({ends}). {_significance(each, each.p_holm, tested)}"
+
+
+def _significance(each: Difference, p_holm: float, tested: int) -> str:
+    """Whether the difference is significant, and why not in words."""
+    p = f"p {text}" if (text := p_value(p_holm).text).startswith("<") else f"p = {text}"
+    if p_holm < _LEVEL:
+        return f"The difference is statistically significant ({p})."
+    if each.p_value is not None and each.p_value < _LEVEL:
+        return (
+            f"Alone it would be significant; corrected for {plural(tested, 'comparison')} it is not ({p}): that many "
+            "comparisons find such a difference by chance too often."
+        )
+    needed = each.needed.n if each.needed else 0
+    more = f"; {plural(needed, 'seed')} would be needed to detect a difference of this size" if needed else ""
+    return f"The interval includes zero, so {plural(min(each.sizes), 'seed')} do not show a difference ({p}{more})."
+
+
+def signed(value: float) -> str:
+    """A difference with two digits and its sign."""
+    return f"{value:+.2f}".replace("-", MINUS)
 
 
 def _counted(differences: Mapping[tuple[object, ...], Difference]) -> list[str]:
     known = [each for each in differences.values() if each.interval is not None]
     if not known:
-        return [f"{plural(len(differences), 'comparison')} of deconvolution with batch norm, of one seed each."]
+        return [
+            f"{plural(len(differences), 'comparison')} of deconvolution with batch norm have fewer than {FEWEST_RUNS} "
+            "seeds each, too few for an interval."
+        ]
     higher = sum(each.interval is not None and each.interval.estimate > 0 for each in known)
     shown = [each for each in known if each.p_holm is not None and each.p_holm < _LEVEL]
     up = sum(each.interval is not None and each.interval.estimate > 0 for each in shown)
     return [
         f"Mean test accuracy is higher with deconvolution in {higher} of {plural(len(known), 'comparison')} with batch "
-        f"norm; {len(shown)} differ significantly after Holm's correction ({up} higher, {len(shown) - up} lower)."
+        f"norm. {len(shown)} differ significantly after Holm's correction ({up} higher, {len(shown) - up} lower)."
     ]
 
 
@@ -95,26 +138,33 @@ def _cost(runs: Sequence[ResultRow]) -> list[str]:
     ratios = [seconds / sides["bn"][key] for key, seconds in sides["nd"].items() if key in sides["bn"]]
     if not ratios:
         return []
-    spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
+    spread = f", range {min(ratios):.2f} to {max(ratios):.2f}" if len(ratios) > 1 else ""
     return [
-        f"Training with deconvolution took {statistics.median(ratios):.2f} times as long as with batch norm{spread}, "
-        f"median of {plural(len(ratios), 'pair')}."
+        f"Training with deconvolution took {statistics.median(ratios):.2f} times as long as with batch norm (median of "
+        f"{plural(len(ratios), 'pair')}{spread})."
     ]
 
 
 def cost_sentence(cost: TotalCost) -> str:
     """What all runs cost together, those that no number comes from included."""
-    energy = f"the machines' counters had {cost.kilowatt_hours:.3f} kWh meanwhile"
+    energy = f"the machines' counters recorded {cost.kilowatt_hours:.3f} kWh"
     if cost.without_energy == cost.runs:
-        energy = "no machine had a counter of energy that could be read"
+        energy = "energy was not measured, because no machine had a readable counter"
     elif cost.without_energy:
-        energy += f" (none in {plural(cost.without_energy, 'run')})"
-    cpu = f"{cost.cpu_hours:.2f} CPU hours" + (f" (unknown of {cost.without_cpu})" if cost.without_cpu else "")
-    return (
-        f"{plural(cost.runs, 'training run')}, repeated, failed and interrupted ones and segments included, took "
-        f"{cost.wall_hours:.2f} hours on their machines, {cpu} and {cost.gpu_hours:.2f} GPU hours; {energy}."
+        energy += f" (none available in {plural(cost.without_energy, 'run')})"
+    cpu = f"{_hours(cost.cpu_hours)} of CPU time" + (f" (unknown of {cost.without_cpu})" if cost.without_cpu else "")
+    gpu = f" and {_hours(cost.gpu_hours)} of GPU time" if cost.gpu_hours else ""
+    runs = (
+        "The training run" if cost.runs == 1 else f"All {cost.runs} training runs, also repeated and unfinished ones,"
     )
+    return f"{runs} took {_hours(cost.wall_hours)} of wall time, {cpu}{gpu}; {energy}."
 
 
-def _number(value: float | None) -> str:
-    return "unavailable" if value is None else f"{value:.3f}"
+def _hours(hours: float) -> str:
+    return (
+        f"{hours:.2f} hours"
+        if hours >= 1
+        else f"{60 * hours:.1f} minutes"
+        if hours >= 1 / 60
+        else f"{3600 * hours:.0f} s"
+    )

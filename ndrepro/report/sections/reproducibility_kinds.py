@@ -24,23 +24,22 @@ def kinds_table(
     verdicts: Attestations,
 ) -> Table:
     """One row a kind: what it asks, what these runs say, and what they cannot say."""
-    columns = (Column("Kind"), Column("What it asks"), Column("What these runs say"))
+    columns = (Column("Kind"), Column("Question"), Column("Evidence in these runs"))
     rows = (
         (
             word("Methods"),
             word("Same code, same data, same seeds: the same numbers?"),
             word(_methods(scores, verdicts)),
         ),
-        (word("Results"), word("Trained anew: values like the published ones?"), word(_results(tables))),
+        (word("Results"), word("Trained anew: values close to the published ones?"), word(_results(tables))),
         (
             word("Inferential"),
             word("Do conclusions hold for other seeds, data, environments?"),
             word(_inferential(runs, cells)),
         ),
     )
-    return Table(
-        "kinds_of", "Kinds of reproducibility", "The evidence for each kind, and where there is none.", columns, rows
-    )
+    caption = "The evidence for each kind, and where there is none."
+    return Table("kinds_of", "Kinds of reproducibility", caption, columns, rows, stacked=True)
 
 
 def verdict_table(verdicts: Attestations, link: Callable[[Path], str]) -> Table:
@@ -106,14 +105,14 @@ def _reviewed(scores: Results, verdicts: Attestations) -> str:
     if verdicts.refused:
         notes += f" {plural(len(verdicts.refused), 'verdict')} refused: see the notes."
     if verdicts.elsewhere:
-        notes += f" {plural(verdicts.elsewhere, 'verdict')} on runs that are not here."
+        notes += f" {plural(verdicts.elsewhere, 'verdict')} on runs outside this report."
     if verdicts.on_others:
         notes += (
             f" {plural(len(verdicts.on_others), 'verdict')} on runs of scripts and programs, which are not counted."
         )
     if not by_run:
         return (
-            "No reviewer's verdict: nobody has signed that a run was trained again from its manifest. "
+            "No signed verdict: nobody has reproduced one of these runs from its manifest. "
             f"The command ndrepro reproduce does that.{notes}"
         )
     counts = Counter(item.verdict for item in verdicts.held)
@@ -136,7 +135,7 @@ def _made_twice(scores: Results) -> str:
         groups[run.identity].append(run)
     repeated = [found for found in groups.values() if len(found) > 1]
     if not repeated:
-        return "No run is here twice."
+        return "No run was repeated."
     same = sum(len({results_of(run) for run in found}) == 1 for found in repeated)
     attempts = sum(map(len, repeated))
     return (
@@ -151,9 +150,7 @@ def _results(tables: Sequence[Table]) -> str:
     standings = Counter(value.status for value in own)
     judged = {name: standings[name] for name in (BETTER, WITHIN, WORSE)}
     if not any(judged.values()):
-        return (
-            "No published value is about these experiments as they were run (network, data set, epochs, whole recipe)."
-        )
+        return "No published result has the network, data set, number of epochs and recipe of one of these experiments."
     ratings = ", ".join(f"{SIGNS[name]} {judged[name]} {name}" for name in (BETTER, WITHIN, WORSE))
     return f"Own values beside {sum(judged.values())} published accuracies: {ratings}. See the tables."
 
@@ -165,7 +162,7 @@ def _inferential(runs: Sequence[ResultRow], cells: Sequence[SeedGroup]) -> str:
         f"{plural(len(places), 'environment')}"
     )
     if not cells or max(cell.n for cell in cells) < 2:
-        return f"Undecided: {scope}; no experiment has a second seed, so what a seed does is not known."
+        return f"Undecided: {scope}; no experiment has a second seed, so the effect of the seed is unknown."
     few = sum(cell.n < 2 for cell in cells)
-    rest = f" {plural(few, 'experiment')} with one seed say nothing of it." if few else ""
-    return f"{scope}: the summary says which conclusions hold over them, with intervals.{rest}"
+    rest = f" Without a second seed: {plural(few, 'experiment')}." if few else ""
+    return f"{scope}: the summary states what these show. Others were not run.{rest}"

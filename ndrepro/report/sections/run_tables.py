@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ndrepro.analysis.results.results import ResultRow, Results
+from ndrepro.analysis.statistics.intervals import FEWEST_RUNS
 from ndrepro.protocol.image_reference import PinnedImage
 from ndrepro.protocol.study.study import text_of
 from ndrepro.report.elements.table import (
@@ -23,8 +24,9 @@ from ndrepro.report.elements.table import (
     without_constants,
     word,
 )
-from ndrepro.report.sections.seed_groups import SeedGroup, Spread
+from ndrepro.report.sections.seed_groups import SeedGroup
 from ndrepro.report.sections.settings import split_settings
+from ndrepro.text.plurals import plural
 
 _OTHER = "repeat of an earlier run"
 
@@ -34,26 +36,27 @@ def cell_table(cells: Sequence[SeedGroup]) -> Table:
     columns = (
         Column("Network", facet=True),
         Column("Method", facet=True),
-        Column("Epochs", numeric=True),
-        Column("Data set", facet=True),
-        Column("Settings"),
+        Column("Epochs", numeric=True, context=True),
+        Column("Data set", facet=True, context=True),
+        Column("Settings", context=True),
         Column("n", numeric=True),
         Column("Train %", numeric=True),
         Column("Test %", numeric=True),
-        Column("s", numeric=True),
-        Column("Mean ±", numeric=True),
+        Column("95 % interval", numeric=True),
         Column("One more run", numeric=True),
+        Column("s", numeric=True),
         Column("Lowest", numeric=True),
         Column("Highest", numeric=True),
         Column("Training", numeric=True),
-        Column("Environment", facet=True),
+        Column("Environment", facet=True, context=True),
     )
     caption = (
-        "Accuracies after the last epoch, means over n runs that differ by nothing but their seed; s is the standard "
-        "deviation (n - 1). Mean ± is half the 95 % interval of the mean test accuracy (Student), and one more run "
-        "falls between the ends beside it with 95 %, if runs are normal; whatever they are, between lowest and highest "
-        "with (n - 1)/(n + 1). One run has neither. The train accuracy is met while training, on augmented "
-        "images. A mean links to its runs."
+        "Mean accuracies after the last epoch over n runs that differ only in their seed. The 95 % interval is that of "
+        "the mean test accuracy; one more run of the same kind lies in the range beside it with probability 95 %. "
+        f"Both assume that runs are normally distributed, need {FEWEST_RUNS} runs and end at 0 and 100 %. Without that "
+        "assumption one more run lies between lowest and highest with probability (n - 1)/(n + 1). s is the standard "
+        "deviation (n - 1). Train accuracy is measured during training, on augmented images. Training is the mean time "
+        "in training steps. A test accuracy links to its runs."
     )
     shared, apart = split_settings([cell.first for cell in cells])
     rows = tuple(_cell_row(cell, apart[cell.first.run_id]) for cell in cells)
@@ -73,9 +76,9 @@ def _cell_row(cell: SeedGroup, settings: str) -> tuple[Value, ...]:
         count(cell.n),
         decimal(cell.train.mean, missing=cell.train.text),
         decimal(test.mean, missing=test.text, href=link),
+        _range(None if test.low is None or test.high is None else (test.low, test.high), test.n),
+        _range(test.next, test.n),
         decimal(test.deviation),
-        decimal(None if test.low is None or test.high is None else (test.high - test.low) / 2),
-        _one_more(test),
         decimal(min(test.values) if finite and cell.n > 1 else None),
         decimal(max(test.values) if finite and cell.n > 1 else None),
         duration(cell.seconds.mean),
@@ -83,12 +86,11 @@ def _cell_row(cell: SeedGroup, settings: str) -> tuple[Value, ...]:
     )
 
 
-def _one_more(test: Spread) -> Value:
-    """Where one more run falls, sorted by how wide that is."""
-    if test.next is None:
-        return Value(MISSING)
-    low, high = test.next
-    return Value(f"{decimal(low).text} to {decimal(high).text}", high - low)
+def _range(ends: tuple[float, float] | None, n: int) -> Value:
+    """An interval, sorted by its width; of too few runs the reason that there is none."""
+    if ends is None:
+        return Value(f"none, n = {n}" if n < FEWEST_RUNS else MISSING)
+    return Value(f"{decimal(ends[0]).text} to {decimal(ends[1]).text}", ends[1] - ends[0])
 
 
 def run_table(
@@ -102,9 +104,9 @@ def run_table(
         Column("Run and manifest"),
         Column("Network", facet=True),
         Column("Method", facet=True),
-        Column("Epochs", numeric=True),
-        Column("Data set", facet=True),
-        Column("Settings"),
+        Column("Epochs", numeric=True, context=True),
+        Column("Data set", facet=True, context=True),
+        Column("Settings", context=True),
         Column("Seed", numeric=True),
         Column("Train %", numeric=True),
         Column("Test %", numeric=True),
@@ -134,7 +136,7 @@ def run_table(
             )
         )
     caption = (
-        "Every completed run whose manifest verified. The name leads to the signed manifest. "
+        "Every completed run whose manifest verified. The name links to the signed manifest. "
         "* some random streams have a seed of their own."
     )
     anchors = tuple(anchor(run) for run in runs)
@@ -165,9 +167,9 @@ def commands(run: ResultRow, program: str) -> tuple[tuple[str, str], ...]:
 
 def left_out_table(scores: Results) -> Table:
     """Every run that is in no number: failed, interrupted, without a manifest, refused."""
-    columns = (Column("Run"), Column("Experiment"), Column("What became of it", facet=True), Column("Reason"))
+    columns = (Column("Run"), Column("Experiment"), Column("Outcome", facet=True), Column("Reason"))
     rows = [
-        (word(item.run_id), word(item.name), word(item.outcome), word("its manifest says so, signed"))
+        (word(item.run_id), word(item.name), word(item.outcome), word("recorded in its signed manifest"))
         for item in scores.unfinished
     ]
     rows += [
@@ -176,30 +178,32 @@ def left_out_table(scores: Results) -> Table:
     ]
     rows += [(word(item.run_id), word(item.name), word("no manifest"), word(item.reason)) for item in scores.lost]
     rows += [(word(_tail(item.path)), word(""), word("refused"), word(item.reason)) for item in scores.refused]
-    caption = "Runs that were started, or manifests that were found, and enter no number of this report."
-    return Table("left_out", "Excluded runs", caption, columns, tuple(rows))
+    caption = "Runs that were started, or manifests that were found, and are in no number of this report."
+    return Table("left_out", "Excluded runs", caption, columns, tuple(rows), stacked=True)
 
 
-def left_out_words(scores: Results, repeats: int) -> str:
-    """How many were started, and how many of those are reported."""
+def left_out_words(scores: Results, repeats: int, *, study: bool = False) -> str:
+    """How many runs (of a ``study``) were started, and how many of those are reported."""
+    of_study = " of this study" if study else ""
     kept = len(scores.rows)
     if scores.started is None:
         started = (
-            "There is no ledger for all of these runs, so how many were started is not known, and good ones may have "
-            "been picked. "
+            "No ledger covers all of these runs: how many were started is unknown, and unfavourable runs may be "
+            "missing. "
         )
     else:
-        started = f"The ledger has {scores.started} runs that were started; {kept} of them are reported. "
+        runs = plural(scores.started, "started run")
+        started = f"The ledger records {runs}{of_study}; this report has the results of {kept}. "
     parts = (
-        (len(scores.unfinished), "failed or interrupted, signed as such"),
+        (len(scores.unfinished), "failed or interrupted, recorded so in a signed manifest"),
         (len(scores.segments), "segments of runs (spot checks, a search), which have no result of their own"),
-        (len(scores.others), "of scripts and recorded programs, which are no training runs"),
+        (len(scores.others), "scripts and recorded programs, which are not training runs of ndrepro"),
         (len(scores.lost), "without a manifest"),
-        (len(scores.refused), "refused, since the manifest does not verify or has no result"),
-        (repeats, "repeats of a run with the same seeds and environments: shown, but no further sample"),
+        (len(scores.refused), "refused, because the manifest does not verify or has no result"),
+        (repeats, "repeats of a run with the same seeds and environment, listed but not counted as a further sample"),
     )
     named = "; ".join(f"{number} {what}" for number, what in parts if number)
-    return started + (f"Left out of the statistics: {named}." if named else "Nothing was left out.")
+    return started + (f"Excluded from the statistics: {named}." if named else "No run was excluded.")
 
 
 def environments_table(runs: Sequence[ResultRow]) -> Table:
@@ -213,19 +217,18 @@ def environments_table(runs: Sequence[ResultRow]) -> Table:
         ("Threads", lambda run: str(run.threads)),
         ("Determinism", lambda run: run.determinism),
         ("Instruction limits", lambda run: run.instructions or "none"),
-        ("Code that ran", lambda run: run.code[:12]),
+        ("Code digest", lambda run: run.code[:12]),
         ("Commit", lambda run: run.commit[:12]),
         ("Signed by", lambda run: run.signer),
     )
     rows = []
     for title, value in aspects:
-        counts = Counter(value(run) or "not known" for run in runs)
+        counts = Counter(value(run) or "unknown" for run in runs)
         same = len(counts) <= 1
         words = ", ".join(name if same else f"{name} ({number})" for name, number in counts.most_common())
-        rows.append((word(title), Value("the same" if same else f"{len(counts)} differ"), word(words or MISSING)))
-    caption = "Every surrounding that is recorded in a row of results, and the values it had (number of runs)."
-    columns = (Column("What"), Column("Over all runs"), Column("Values"))
-    return Table("environments", "Environments", caption, columns, tuple(rows))
+        rows.append((word(title), word(words if same else f"{len(counts)} values: {words}")))
+    caption = "What the runs were made with. One value: the same in all runs; several: the number of runs with each."
+    return Table("environments", "Environments", caption, (Column("Aspect"), Column("Value")), tuple(rows))
 
 
 def place_text(run: ResultRow) -> str:

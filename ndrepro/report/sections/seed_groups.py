@@ -13,16 +13,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from ndrepro.analysis.results.results import ResultRow
-from ndrepro.analysis.statistics.intervals import mean_interval, prediction_interval
+from ndrepro.analysis.statistics.intervals import FEWEST_RUNS, Interval, mean_interval, prediction_interval
 from ndrepro.report.elements.table import MISSING
+
+PERCENT = (0.0, 100.0)
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Some replicates of one quantity. ``low`` and ``high`` are the interval of the mean: ``None`` below two values.
+    """Some replicates of one quantity. ``low`` and ``high`` are the interval of the mean: ``None`` below three values.
 
-    The interval is Student's, of 95 %: see ``ndrepro.analysis.statistics.intervals``. ``next`` is that of one more run
-    (``ndrepro.analysis.statistics.intervals``), which does not shrink to nothing as runs are added.
+    The interval is Student's, of 95 % (``ndrepro.analysis.statistics.intervals``), without what lies outside the range
+    that the quantity can have: a mean accuracy cannot lie there, so that nothing is lost. ``next`` is the interval of
+    one more run, which does not shrink to nothing as runs are added.
     """
 
     n: int
@@ -34,26 +37,31 @@ class Spread:
     next: tuple[float, float] | None = None
 
     @classmethod
-    def of(cls, values: Iterable[float]) -> Spread:
-        """The spread of some values; nothing is said of a mean where one of them is not finite, or there is none."""
+    def of(cls, values: Iterable[float], within: tuple[float, float] | None = None) -> Spread:
+        """The spread of some values, which can only lie ``within`` two bounds; without those there is no interval.
+
+        There is no mean where a value is not finite, or where there is none.
+        """
         found = tuple(values)
         if not found or not all(map(math.isfinite, found)):
             return cls(len(found), None, None, None, None, found)
         if len(found) == 1:
             return cls(1, found[0], None, None, None, found)
         interval = mean_interval(found)
-        more = prediction_interval(found)
-        ends = (more.low, more.high)
-        return cls(len(found), interval.estimate, interval.spread, interval.low, interval.high, found, ends)
+        mean, deviation = interval.estimate, interval.spread
+        if within is None or len(found) < FEWEST_RUNS:
+            return cls(len(found), mean, deviation, None, None, found)
+        low, high = _inside(interval, within)
+        return cls(len(found), mean, deviation, low, high, found, _inside(prediction_interval(found), within))
 
     @property
     def text(self) -> str:
-        """``91.94 ± 0.45``: mean and half the interval; the mean alone of one."""
+        """``91.94 [91.49, 92.39]``: the mean and its interval; the mean alone where there is none."""
         if self.mean is None:
             return "NaN" if self.values else MISSING
         if self.low is None or self.high is None:
             return f"{self.mean:.2f}"
-        return f"{self.mean:.2f} ± {(self.high - self.low) / 2:.2f}"
+        return f"{self.mean:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; what is not finite becomes a word."""
@@ -113,6 +121,10 @@ class SeedGroup:
         }
 
 
+def _inside(interval: Interval, within: tuple[float, float]) -> tuple[float, float]:
+    return max(interval.low, within[0]), min(interval.high, within[1])
+
+
 def cells_of(runs: Iterable[ResultRow]) -> tuple[SeedGroup, ...]:
     """Every cell of some distinct runs, in the order of data set, architecture, epochs, method."""
     grouped: dict[tuple[Any, ...], list[ResultRow]] = {}
@@ -134,8 +146,8 @@ def _cell(key: Sequence[Any], runs: tuple[ResultRow, ...]) -> SeedGroup:
     return SeedGroup(
         f"cell-{digest}",
         ordered,
-        Spread.of(run.test_accuracy_percent for run in ordered),
-        Spread.of(run.train_accuracy_percent for run in ordered),
+        Spread.of((run.test_accuracy_percent for run in ordered), PERCENT),
+        Spread.of((run.train_accuracy_percent for run in ordered), PERCENT),
         Spread.of(seconds),
     )
 

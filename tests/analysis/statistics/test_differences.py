@@ -1,8 +1,9 @@
-"""Two sides are compared by their pairs where they have them, and as samples where not; too little is said to be so."""
+"""Two sides are compared by their pairs where they have them, and as samples where not; too few values say so."""
 
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def test_student_s_sleep_is_compared_by_its_pairs() -> None:
     assert (found.interval.estimate, found.interval.low, found.interval.high) == pytest.approx(
         (1.58, 0.7001, 2.4599), abs=1e-4
     )
-    assert found.p_value == pytest.approx(4 / 2**10), "of 1024 exchanges of signs, 4 reach the mean (one pair is equal)"
+    assert found.p_value == pytest.approx(0.00283, abs=1e-5), "t = 4.0621 at 9 degrees of freedom"
     assert found.needed and found.needed_for_margin
     assert found.needed.n == 7 and found.needed_for_margin.n == 14, "statsmodels' noncentral t at sd 1.23"
     assert found.equivalence and found.equivalence.verdict != EQUIVALENT
@@ -58,12 +59,26 @@ def test_runs_without_a_partner_are_counted_and_one_pair_among_samples_makes_no_
     found = difference_of({**FIRST, 77: 100.0}, SECOND)
     assert found.alone == 1 and found.interval and found.interval.estimate == pytest.approx(1.58)
     single = difference_of({0: 1.0, 1: 2.0, 2: 3.0}, {2: 4.0, 3: 5.0, 4: 6.0})
-    assert not single.paired and single.p_value == pytest.approx(2 / 20), "2 of 20 ways to part six values"
+    assert not single.paired and single.p_value == pytest.approx(0.0213, abs=1e-4), "t = 3.674 at 4 degrees of freedom"
+
+
+def test_the_interval_excludes_zero_exactly_where_the_test_is_significant() -> None:
+    rng = np.random.default_rng(5)
+    verdicts = set()
+    for count, shift in product((3, 4, 10), (0.0, 1.0, 2.0)):
+        first, second = dict(enumerate(rng.normal(shift, 1, count))), dict(enumerate(rng.normal(0, 1, count)))
+        for found in (difference_of(first, second), difference_of(first, moved(second, 10))):
+            assert found.interval and found.p_value is not None
+            assert found.interval.holds(0) == (found.p_value > 0.05)
+            verdicts.add(found.interval.holds(0))
+    assert verdicts == {True, False}
 
 
 def test_too_little_is_an_answer_of_its_own() -> None:
     assert difference_of({0: 1.0}, {0: 2.0}) == Difference((1, 1), False, why=FEW)
     assert difference_of({0: 1.0, 1: 2.0}, {5: 2.0}).why == FEW
+    two = difference_of({0: 1.0, 1: 2.5}, {0: 2.0, 1: 2.0})
+    assert (two.why, two.interval) == (FEW, None), "two pairs: t at one degree of freedom tells nothing"
     wild = difference_of({0: 1.0, 1: math.nan, 2: 1.0}, {0: 2.0, 1: 1.0, 2: 0.0})
     assert wild.why == WILD and wild.interval is None and wild.p_value is None
     with pytest.raises(UsageError, match="margin"):
@@ -71,14 +86,14 @@ def test_too_little_is_an_answer_of_its_own() -> None:
 
 
 def test_what_never_varies_needs_no_seeds_and_has_no_test() -> None:
-    same = difference_of({0: 1.0, 1: 2.0}, {0: 1.0, 1: 2.0})
+    same = difference_of({0: 1.0, 1: 2.0, 2: 5.0}, {0: 1.0, 1: 2.0, 2: 5.0})
     assert same.interval and (same.interval.low, same.interval.high, same.needed) == (0, 0, None)
     assert same.equivalence and same.equivalence.verdict == EQUIVALENT
-    for second in ({0: 0.0, 1: 1.0}, {5: 0.0, 6: 0.0}):
-        first = {0: 3.0, 1: 4.0} if 0 in second else {0: 3.0, 1: 3.0}
+    for second in ({0: 0.0, 1: 1.0, 2: 2.0}, {5: 0.0, 6: 0.0, 7: 0.0}):
+        first = {0: 3.0, 1: 4.0, 2: 5.0} if 0 in second else {0: 3.0, 1: 3.0, 2: 3.0}
         constant = difference_of(first, second)
         assert constant.interval and constant.interval.estimate == 3 == constant.interval.low
-        assert constant.equivalence is None and constant.needed is None
+        assert constant.equivalence is constant.needed is constant.p_value is None
 
 
 def test_p_values_are_corrected_over_those_that_there_are() -> None:
@@ -91,7 +106,7 @@ def test_p_values_are_corrected_over_those_that_there_are() -> None:
 
 def test_over_data_sets_each_counts_alike_however_many_seeds_it_has() -> None:
     much = difference_of(dict(enumerate([11.0, 11.5, 10.5] * 5)), dict(enumerate([1.0] * 15)))
-    little = difference_of({0: 2.0, 1: 3.0}, {0: 2.0, 1: 3.0})
+    little = difference_of({0: 2.0, 1: 3.0, 2: 4.0}, {0: 2.0, 1: 3.0, 2: 4.0})
     found = over_strata({"digits": much, "cifar10": little, "svhn": difference_of({0: 1.0}, {0: 9.0})})
     assert found and found.estimate == pytest.approx(5.0) and found.low < 5 < found.high
     pooled = np.mean([*much.values, *little.values])

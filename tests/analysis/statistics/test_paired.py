@@ -13,7 +13,6 @@ from ndrepro.analysis.statistics.paired import (
     compare_pairs,
     holm,
     pair,
-    permutation_test_of_means,
     sign_flip_test,
     superiority,
 )
@@ -38,11 +37,6 @@ def test_what_is_drawn_piece_by_piece_is_what_is_drawn_at_once(count: int, monke
         shares = [superiority(first, second, resamples=499, paired=pairs) for pairs in (True, False)]
         found.append((test, *((share.low, share.high) for share in shares)))
     assert found[0] == found[1] == found[2]
-
-
-def test_two_samples_are_exchanged_too() -> None:
-    # of the 20 ways to choose three of six, two are as extreme
-    assert permutation_test_of_means([1, 2, 3], [4, 5, 6]) == pytest.approx(2 / 20)
 
 
 def test_the_sign_flip_test_is_wrong_as_often_as_it_says() -> None:

@@ -64,7 +64,7 @@ def test_a_study_says_which_of_its_runs_are_missing(signed: SignedRuns, tmp_path
     assert answer.json["runs"] == 2
     notes = " ".join(answer.json["notes"])
     assert "2 of the study's 4 runs have no verified result" in notes and "seed=1" in notes
-    assert "1 other completed run" in notes
+    assert "1 completed run that the study did not plan" in notes
 
 
 def test_verdicts_and_forms_are_counted_and_code_is_looked_at_where_it_is_named(

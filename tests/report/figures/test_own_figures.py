@@ -52,18 +52,43 @@ def test_a_curve_is_the_mean_of_the_signed_epochs(signed: SignedRuns) -> None:
 def test_the_page_holds_every_point_with_its_value(signed: SignedRuns, tmp_path: Path) -> None:
     write_report(signed.scores(), About("own", "0"), tmp_path / "report")
     page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
-    for words in ("batch norm, seed 0: 80.00 %", "deconvolution: mean 88.00", "epoch 4: test 82.00 % (80.00 to 84.00"):
+    for words in (
+        "batch norm, seed 0: 80.00 %",
+        "deconvolution: mean 88.00 [81.43, 94.57]",
+        "epoch 4: test 82.00 % (80.00 to 84.00",
+    ):
         assert words in page
     file = (tmp_path / "report" / "figures" / "final_scores.svg").read_text(encoding="utf-8")
     assert style.dark_style("svg") in file and style.dark_style("svg") not in page
-    assert page.index('id="figures"') < page.index('id="claims"'), "one's own results come before published claims"
+    assert page.index("test accuracy (mean of 3 seeds") < page.index('id="figures"'), "this study comes first"
+    assert 'id="claims"' not in page, "no publication has this network on these data"
 
 
 def test_the_summary_states_means_differences_and_cost(signed: SignedRuns) -> None:
     text = " ".join(summary_of(*read(signed)))
-    assert "lenet bn on digits, 4 epochs: test accuracy 82.00 ± 4.97 % (mean, 95 % interval, n = 3)." in text
-    assert "+6.00 points" in text and "too few for any difference to be significant (the least p is 0.25)" in text
+    interval = "95 % interval 77.03 to 86.97 %"
+    assert f"lenet with batch norm on digits, 4 epochs: 82.00 % test accuracy (mean of 3 seeds; {interval})." in text
+    assert (
+        "is 6.00 points higher than with batch norm (95 % interval of the difference +3.52 to +8.48, 3 pairs)" in text
+    )
+    assert "The difference is statistically significant (p = 0.009)." in text
     assert "took 2.50 times as long" in text
+
+
+def test_what_is_not_significant_has_its_reason_in_words(tmp_path: Path) -> None:
+    made = SignedRuns(tmp_path)
+    for method, accuracies in {"bn": (0.80, 0.82, 0.84), "nd": (0.79, 0.87, 0.84)}.items():
+        for seed, accuracy in enumerate(accuracies):
+            for epochs in (1, 2)[seed // 2 :]:  # the third seed for two epochs alone
+                one = Experiment.from_name(f"lenet_{method}_{epochs}_digits", {"seed": str(seed)})
+                made.add(one, rows(epochs, accuracy))
+    made.close()
+    text = " ".join(summary_of(*read(made)))
+    assert "The interval includes zero, so 3 seeds do not show a difference (p = 0." in text
+    assert "seeds would be needed to detect a difference of this size" in text
+    assert "(mean of 2 seeds; n = 2: no interval)" in text
+    assert "are not compared: n = 2, and an interval takes 3 seeds of each" in text
+    assert "±" not in text and "cannot be" not in text
 
 
 def test_a_log_that_was_changed_is_not_drawn(signed: SignedRuns) -> None:

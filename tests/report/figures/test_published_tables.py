@@ -22,7 +22,8 @@ from ndrepro.analysis.audit.published_tables import CLAIMS, published_tables
 from ndrepro.analysis.results.results import ResultRow
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.report.elements.table import Table, Value
-from ndrepro.report.figures.published_tables import own_name, published_with_own
+from ndrepro.report.figures.published_tables import published_with_own
+from ndrepro.report.sections.claims_held import own_name
 from ndrepro.report.sections.seed_groups import cells_of
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "published"

@@ -30,10 +30,10 @@ def methods(report: Report) -> str:
 
 def test_without_a_verdict_the_report_says_so(reviewed: Reviewed, tmp_path: Path) -> None:
     report = reported(reviewed, tmp_path / "report", reviewed.author.runs)
-    assert "nobody has signed that a run was trained again" in methods(report)
-    assert "No run is here twice" in methods(report) and report.verdicts.rows == ()
+    assert "nobody has reproduced one of these runs" in methods(report)
+    assert "No run was repeated" in methods(report) and report.verdicts.rows == ()
     text = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
-    assert "nobody has signed" in text and "Runs that were trained again" not in text
+    assert "nobody has reproduced" in text and "Runs that were trained again" not in text
 
 
 def test_verdicts_are_counted_by_run_and_signer(reviewed: Reviewed, tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_part_and_the_author_s_own_word_are_told_apart(reviewed: Reviewed, tmp
 def test_a_refused_verdict_is_named(reviewed: Reviewed, tmp_path: Path) -> None:
     path = reviewed.sign(reviewed.run, reviewed.same, "identical", home=tmp_path / "stranger")
     report = reported(reviewed, tmp_path / "report")
-    assert "1 verdict refused" in methods(report) and "nobody has signed" in methods(report)
+    assert "1 verdict refused" in methods(report) and "nobody has reproduced" in methods(report)
     assert any(path.name in note and "no trusted key" in note for note in report.notes)
 
 

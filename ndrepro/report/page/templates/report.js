@@ -1,5 +1,5 @@
 "use strict";
-// Tables that sort and filter, buttons that copy, and the values of points in figures. Without this script every row is still there to be read.
+// Tables that sort and filter, buttons that copy, and the values of points in figures. The page is complete without it.
 
 const byText = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
 
@@ -61,6 +61,10 @@ function filtersOf(table, tools) {
   tools.hidden = false;
 }
 
+function markMore(area) {
+  area.toggleAttribute("data-more", area.scrollLeft + area.clientWidth < area.scrollWidth - 1);
+}
+
 async function copy(button) {
   const text = button.dataset.copy;
   let done = true;
@@ -94,18 +98,24 @@ for (const table of document.querySelectorAll("table[data-sortable]")) {
   if (tools) filtersOf(table, tools);
 }
 
+const areas = document.querySelectorAll(".scroll");
+for (const area of areas) area.addEventListener("scroll", () => markMore(area), { passive: true });
+const markAll = () => areas.forEach(markMore);
+addEventListener("resize", markAll);
+markAll();
+
 document.addEventListener("click", (event) => {
   const button = event.target.closest(".copy");
   if (button) copy(button);
 });
 for (const button of document.querySelectorAll(".copy")) button.hidden = false;
 
-// a point's value at once: browsers wait a second before they show an SVG title by themselves
+// shows a point's value at once, and on touch: browsers show an SVG title late, and only under a mouse
 const tip = document.createElement("div");
 tip.id = "tip";
 tip.hidden = true;
 document.body.append(tip);
-document.addEventListener("pointermove", (event) => {
+function showValue(event) {
   const title = event.target.closest?.(".drawing g:has(> title)")?.querySelector("title");
   tip.hidden = !title;
   if (!title) return;
@@ -113,7 +123,8 @@ document.addEventListener("pointermove", (event) => {
   const left = Math.min(event.clientX + 12, innerWidth - tip.offsetWidth - 8);
   tip.style.left = `${Math.max(8, left)}px`;
   tip.style.top = `${event.clientY + 16}px`;
-});
+}
+for (const kind of ["pointermove", "pointerdown"]) document.addEventListener(kind, showValue);
 
 // a link to a row that a filter hides shows it again
 addEventListener("hashchange", () => {
