@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette (2008), distinguished by readers of every kind of colour vision; ordered so that the
 # first ones differ in lightness too
-COLOURS = ("#0072b2", "#e69f00", "#000000", "#cc79a7", "#009e73", "#56b4e9", "#d55e00", "#8a8200", "#7f7f7f", "#5b3a8e")
+COLOURS = ("#0072b2", "#e69f00", "#1a1a1a", "#cc79a7", "#009e73", "#56b4e9", "#d55e00", "#8a8200", "#7f7f7f", "#5b3a8e")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
 HATCHES = ("", "///", "xx", "..", "\\\\\\", "++", "o", "--", "*", "||")
@@ -36,6 +36,7 @@ DARK = {
     INK: "#e6e9ec",
     "#ffffff": "#14171b",
     "#000000": "#e6e9ec",
+    "#1a1a1a": "#e6e9ec",  # not black, of which matplotlib writes no fill that a style could replace
     "#d9d9d9": "#363d45",
     NEUTRAL: "#c3cad2",
     GOOD: "#6fdcb0",
@@ -159,6 +160,15 @@ def bar(number: int) -> dict[str, Any]:
         "hatch": HATCHES[(number + number // len(COLOURS)) % len(HATCHES)],
         "linewidth": 0.4,
     }
+
+
+def rank_bar(number: int, count: int) -> dict[str, Any]:
+    """Face and edge of the ``number``-th of ``count`` ranks: from dark to light, unlike series."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    place = 0.2 + 0.72 * number / max(1, count - 1)
+    return {"facecolor": to_hex(colormaps["viridis"](place)), "edgecolor": "white", "linewidth": 0.4}
 
 
 def colour(number: int) -> str:

@@ -240,7 +240,7 @@ def _draw_stacked(path: Path, rankings: Rankings) -> None:
         for rank in range(total.shape[1]):
             rows = [total[rankings.models.index(name)] for name in names]
             share = [100 * float(row[rank]) / float(row.sum()) for row in rows]
-            axes.barh(names, share, left=left, height=0.78, label=str(rank + 1), **style.bar(rank))
+            axes.barh(names, share, left=left, height=0.78, label=str(rank + 1), **style.rank_bar(rank, total.shape[1]))
             left = [start + width for start, width in zip(left, share, strict=True)]
         axes.invert_yaxis()
         axes.set_xlim(0, 100)

@@ -110,8 +110,10 @@ def _numbers(each: Difference) -> tuple[Value, ...]:
 
 
 def p_value(value: float | None) -> Value:
-    """A p-value with three digits; a smaller one as a bound."""
-    return Value("< 0.001", value) if value is not None and value < 0.0005 else decimal(value, 3)
+    """A p-value with three digits, with more where it would be rounded to 0.050; a small one as a bound."""
+    if value is not None and value < 0.0005:
+        return Value("< 0.001", value)
+    return decimal(value, 4 if value is not None and 0.0495 <= value < 0.0505 else 3)
 
 
 def _within(each: Difference) -> str:

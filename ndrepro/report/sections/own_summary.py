@@ -11,7 +11,7 @@ from ndrepro.analysis.statistics.differences import WILD, Difference
 from ndrepro.analysis.statistics.intervals import FEWEST_RUNS
 from ndrepro.report.elements.table import MINUS
 from ndrepro.report.sections.claims_held import pairs_of
-from ndrepro.report.sections.comparisons import differences_of, p_value
+from ndrepro.report.sections.comparisons import Place, differences_of, p_value
 from ndrepro.report.sections.seed_groups import SeedGroup
 from ndrepro.text.plurals import plural
 
@@ -74,9 +74,12 @@ def _accuracy(group: SeedGroup) -> str:
     return f"{title}: {test.mean:.2f} % test accuracy ({seeds}; 95 % interval {test.low:.2f} to {test.high:.2f} %)."
 
 
-def _each(differences: Mapping[tuple[object, ...], Difference]) -> list[str]:
+def _each(differences: Mapping[Place, Difference]) -> list[str]:
     tested = sum(each.p_holm is not None for each in differences.values())
-    return [f"On {place[2]}, {place[0]}: {_difference(each, tested)}" for place, each in differences.items()]
+    return [
+        f"{place[0]} on {place[2]}, {plural(place[1], 'epoch')}: {_difference(each, tested)}"
+        for place, each in differences.items()
+    ]
 
 
 def _difference(each: Difference, tested: int) -> str:
@@ -117,7 +120,7 @@ def signed(value: float) -> str:
     return f"{value:+.2f}".replace("-", MINUS)
 
 
-def _counted(differences: Mapping[tuple[object, ...], Difference]) -> list[str]:
+def _counted(differences: Mapping[Place, Difference]) -> list[str]:
     known = [each for each in differences.values() if each.interval is not None]
     if not known:
         return [

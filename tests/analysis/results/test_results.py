@@ -213,11 +213,26 @@ def test_one_run_or_manifest_can_be_named(folder: Folder) -> None:
     run = folder.add("a")
     folder.add("b", seed="1")
     policy = TrustPolicy.load(folder.home)
-    for place in (run.root, run.manifest, run.root.parent):
+    for place, started in ((run.root, 1), (run.manifest, 1), (run.root.parent, 2)):
         found = read_results(place, policy=policy, checks=checks_of)
-        assert "a" in [row.run_id for row in found.rows] and found.started is None and not found.refused
+        assert "a" in [row.run_id for row in found.rows] and found.started == started and not found.refused
     with pytest.raises(NotFoundError, match="not there"):
         read_results(folder.root / "nowhere", policy=policy, checks=checks_of)
+
+
+def test_an_experiment_s_folder_has_the_ledger_s_runs_of_that_experiment(folder: Folder) -> None:
+    run = folder.add("a")
+    policy, ledger = TrustPolicy.load(folder.home), Ledger(folder.runs / "ledger.jsonl")
+    for name, lost in (("lenet_bn_2_digits", "lost"), ("vgg11_bn_1", "another experiment's")):
+        ledger.append("begun", lost, KeyRing(folder.home).signer(), name=name)
+    experiment = run.root.parent
+    found = read_results(experiment, policy=policy, checks=checks_of)
+    assert (found.started, [item.run_id for item in found.lost]) == (2, ["lost"])
+    both = read_results([folder.runs, experiment], policy=policy, checks=checks_of)
+    assert (both.started, len(both.rows), len(both.lost)) == (3, 1, 2), "a folder inside another counts once"
+    experiment.rename(folder.runs / "elsewhere")
+    moved = read_results(folder.runs / "elsewhere", policy=policy, checks=checks_of)
+    assert moved.started is None and len(moved.rows) == 1, "where it was started there may have been others"
 
 
 def test_an_empty_folder_has_no_scores(tmp_path: Path) -> None:
