@@ -9,6 +9,7 @@ Whitening and jitter need sums over an image; those are of whole numbers, and so
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -20,6 +21,9 @@ from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.training.compute.batch_share import WHOLE, Share
 from ndrepro.training.compute.randomness import epoch_crops, epoch_jitter, epoch_order
 from ndrepro.training.data.readers.images import Split
+
+# a number of as many bytes as the key
+_WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class BatchSource(Protocol):
@@ -135,8 +139,15 @@ class Batches(SplitBatches):
         windows = self._images.unfold(2, self._side, 1).unfold(3, self._side, 1)  # a view: every place of a crop
         pixels = windows[rows, :, draws[:, 0], draws[:, 1]]
         if self._flip:
-            pixels = torch.where(draws[:, 2].view(-1, 1, 1, 1) == 1, pixels.flip(3), pixels)
+            pixels = mirrored_where(pixels, draws[:, 2] == 1)
         return pixels
+
+
+def mirrored_where(pixels: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    """uint8 (B, C, H, W), those images mirrored that ``chosen`` (B,) names; several pixels at a time as one number."""
+    flat, mirrored = pixels.flatten(1), pixels.flip(3).flatten(1)
+    word = _WORDS[math.gcd(flat.shape[1], 8)]
+    return torch.where(chosen.unsqueeze(1), mirrored.view(word), flat.view(word)).view(torch.uint8).view(pixels.shape)
 
 
 def whitened(pixels: torch.Tensor) -> torch.Tensor:

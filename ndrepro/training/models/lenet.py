@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ndrepro.protocol.errors import UsageError
+from ndrepro.training.models.max_pool import max_pool2d
 
 
 class LeNet(nn.Module):
@@ -28,7 +29,7 @@ class LeNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, S, S) -> (N, num_classes)."""
-        out = F.max_pool2d(F.relu(self.conv1(x)), 2)
-        out = F.max_pool2d(F.relu(self.conv2(out)), 2)
+        out = max_pool2d(F.relu(self.conv1(x)), 2, 2)
+        out = max_pool2d(F.relu(self.conv2(out)), 2, 2)
         out = torch.flatten(out, 1)
         return self.linear3(F.relu(self.linear2(F.relu(self.linear1(out)))))

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ndrepro.training.models.blocks import conv1x1, conv3x3, global_average_pool
+from ndrepro.training.models.max_pool import max_pool2d
 
 
 class PNASCell(nn.Module):
@@ -30,7 +31,7 @@ class PNASCell(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, H / stride, W / stride)."""
         filtered = self.depthwise(x)
-        pooled = self.widen(F.max_pool2d(x, 3, stride=self.stride, padding=1))
+        pooled = self.widen(max_pool2d(x, 3, stride=self.stride, padding=1))
         return F.relu(filtered + pooled)
 
 

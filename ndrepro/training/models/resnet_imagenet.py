@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ndrepro.training.models.max_pool import MaxPool2d
 from ndrepro.training.models.resnet import Block, stage
 
 
@@ -21,7 +22,7 @@ class ImageNetResNet(nn.Module):
         wide = block.expansion
         self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.maxpool = MaxPool2d(3, stride=2, padding=1)
         self.layer1 = stage(block, 64, 64, depths[0], stride=1)
         self.layer2 = stage(block, 64 * wide, 128, depths[1], stride=2)
         self.layer3 = stage(block, 128 * wide, 256, depths[2], stride=2)

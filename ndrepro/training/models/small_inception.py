@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ndrepro.training.layers.dropout import StreamDropout
 from ndrepro.training.models.blocks import global_average_pool
+from ndrepro.training.models.max_pool import max_pool2d
 
 
 class ConvModule(nn.Module):
@@ -54,7 +55,7 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, channels + in_channels, H / 2, W / 2)."""
-        return torch.cat([self.wide(x), F.max_pool2d(x, 3, stride=2, padding=1)], 1)
+        return torch.cat([self.wide(x), max_pool2d(x, 3, stride=2, padding=1)], 1)
 
 
 # channels of the 1x1 and 3x3 convolutions of the inception modules between one downsample module and the next

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ndrepro.protocol.errors import UsageError
+from ndrepro.training.models.max_pool import MaxPool2d
 
 # channels of the convolutions between one max-pool and the next
 STAGES = {
@@ -42,7 +43,7 @@ class VGG(nn.Module):
             for width in stage:
                 layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
                 channels = width
-            layers.append(nn.MaxPool2d(2, 2))
+            layers.append(MaxPool2d(2, 2))
         layers.append(nn.AvgPool2d(1, 1))  # changes nothing; the released network has it
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(channels, num_classes)

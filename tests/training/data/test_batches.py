@@ -8,7 +8,7 @@ from ndrepro.protocol.experiment.catalogue import DATASETS
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.training.compute.batch_share import Share
 from ndrepro.training.compute.randomness import epoch_crops, epoch_jitter, epoch_order
-from ndrepro.training.data.batches import Batches, jittered, whitened
+from ndrepro.training.data.batches import Batches, jittered, mirrored_where, whitened
 from ndrepro.training.data.readers.images import Split
 
 COUNT = 37
@@ -48,6 +48,13 @@ def test_batches_are_the_images_that_the_draws_name(split: Split) -> None:
     assert np.abs(images - one_by_one(split, experiment(seed="1"), 2)).max() > 0.1, "the control"
     labels = torch.cat([labels for _, labels in taken])
     assert labels.tolist() == (epoch_order(experiment(), 2, COUNT) % 10).tolist()
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28), (1, 6, 6), (3, 5, 5), (1, 2, 9)])
+def test_images_of_any_size_are_mirrored_whole(shape: tuple[int, int, int]) -> None:
+    images = torch.randint(0, 256, (4, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    mirrored = mirrored_where(images, torch.tensor([True, False, False, True]))
+    assert torch.equal(mirrored, torch.stack([images[0].flip(2), images[1], images[2], images[3].flip(2)]))
 
 
 def test_an_epoch_can_be_taken_up_at_any_batch(split: Split) -> None:
