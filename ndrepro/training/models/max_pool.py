@@ -29,10 +29,11 @@ class MaxPool2d(nn.MaxPool2d):
 
     def __init__(self, kernel_size: int, stride: int, padding: int = 0) -> None:
         super().__init__(kernel_size, stride, padding)
+        self._window = kernel_size, stride, padding
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., H, W) -> (..., H', W')."""
-        return max_pool2d(input, self.kernel_size, self.stride, self.padding)
+        return max_pool2d(input, *self._window)
 
 
 def _largest(x: Tensor, dim: int, kernel_size: int, stride: int) -> Tensor:
