@@ -12,12 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ndrepro.training.compute.torch_compat import is_compiling
-
 
 def max_pool2d(x: Tensor, kernel_size: int, stride: int, padding: int = 0) -> Tensor:
     """(..., H, W) -> (..., H', W'), as ``torch.nn.functional.max_pool2d`` has it, NaN included."""
-    if torch.is_grad_enabled() or x.device.type != "cpu" or is_compiling():
+    if torch.is_grad_enabled() or x.device.type != "cpu":
         return F.max_pool2d(x, kernel_size, stride, padding)
     if padding:
         x = F.pad(x, [padding] * 4, value=-torch.inf)
