@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from importlib import resources
 from pathlib import Path
 
@@ -12,7 +13,12 @@ import pytest
 from browser import Browser
 from docs_site import commands
 from docs_site.sphinx_events import site_page
+from docs_site.studies import studies_table
 from recorded_runs import ROOT
+
+from ndrepro.execution.studies.study_file import load_study, study_files
+from ndrepro.protocol.study.search_space import Search
+from ndrepro.protocol.study.study_schema import _GRID_KEYS, _RESOURCE_KEYS, _STUDY_KEYS
 
 DOCS = ROOT / "docs"
 LOOKED_AT = ("index.html", "tutorial.html", "reference/commands.html", "reference/settings.html", "findings/seeds.html")
@@ -51,6 +57,19 @@ def test_every_command_has_its_options_and_an_example() -> None:
         assert f"```sh\n{name}" in shown[name], f"{name} has no example"
         options = {each.opts[0] for each in command.params if each.name != "help" and not each.hidden}
         assert [option for option in options if option.startswith("-") and option not in shown[name]] == []
+
+
+def test_the_page_on_studies_has_every_key_and_its_example_is_a_study() -> None:
+    page = (DOCS / "how-to" / "studies.md").read_text(encoding="utf-8")
+    keys = {*_STUDY_KEYS, *(f"grids.NAME.{key}" for key in _GRID_KEYS), *(f"resources.{key}" for key in _RESOURCE_KEYS)}
+    keys |= {"resources.when", "search.space.KEY", *(f"search.{each.name}" for each in fields(Search))} - {
+        "search.space"
+    }
+    keys = keys - {"grids"} | {"grids.NAME"}
+    assert [key for key in keys if f"| `{key}` |" not in page] == []
+    study = load_study(DOCS / "examples" / "study.toml")
+    assert [len(study.runs([grid.name])) for grid in study.grids] == [6, 4]
+    assert all(f"**`{path.stem}`**" in studies_table() for path in study_files())
 
 
 def test_a_link_to_nothing_breaks_the_build(tmp_path: Path) -> None:

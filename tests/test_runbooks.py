@@ -1,4 +1,4 @@
-"""Every command of every runbook and of the tutorial runs, in the order of the page.
+"""Every command of every runbook, of the tutorial and of the page on studies runs, in the order of the page.
 
 Those that need podman, Apptainer or Slurm are run by tests/engines/test_runbooks.py.
 """
@@ -43,3 +43,13 @@ def test_the_tutorials_commands_run(variables: dict[str, str], tmp_path: Path) -
     # the folder of runs is not the checkout's own
     (tmp_path / "tutorial.md").write_text(page.replace("cp -r runs/", 'cp -r "$NDREPRO_RUNS"/'), encoding="utf-8")
     run_all(tmp_path / "tutorial.md", variables)
+
+
+@pytest.mark.slow
+def test_the_commands_of_ones_own_study_run(variables: dict[str, str]) -> None:
+    page = (ROOT / "docs" / "how-to" / "studies.md").read_text(encoding="utf-8")
+    assert "--grid main\n" in page
+    # two of the six runs: seconds of every continuous integration
+    (Path(variables["WORK"]) / "page.md").write_text(page.replace("--grid main\n", "--grid main --only 1,4\n"), "utf-8")
+    run_all(Path(variables["WORK"]) / "page.md", variables)
+    assert Path(variables["WORK"], "report", "index.html").is_file()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from sphinx.application import Sphinx
 
-from docs_site import commands, json_output, manifest, settings
+from docs_site import commands, json_output, manifest, settings, studies
 
 # `<!-- generated: NAME -->` in a page -> the Markdown that takes its place
 GENERATED: Mapping[str, Callable[[], str]] = {
@@ -17,6 +17,7 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     "settings": settings.settings_tables,
     "names": settings.names_tables,
     "manifest": manifest.manifest_members,
+    "studies": studies.studies_table,
     "json": json_output.json_members,
 }
 _MARK = re.compile(r"<!-- generated: ([a-z ]+) -->")
