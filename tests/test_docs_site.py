@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from browser import Browser
-from docs_site import commands
+from docs_site import commands, terminal
 from docs_site.sphinx_events import site_page
 from docs_site.studies import studies_table
 from recorded_runs import ROOT
@@ -70,6 +71,15 @@ def test_the_page_on_studies_has_every_key_and_its_example_is_a_study() -> None:
     study = load_study(DOCS / "examples" / "study.toml")
     assert [len(study.runs([grid.name])) for grid in study.grids] == [6, 4]
     assert all(f"**`{path.stem}`**" in studies_table() for path in study_files())
+
+
+def test_pictures_of_terminals_are_whole_in_their_first_frame(tmp_path: Path) -> None:
+    screen = terminal.record([["printf", r"one\rtwo\n\033[1mbold\033[0m\n"]], tmp_path, dict(os.environ), 40)
+    assert [re.sub(r"\x1b\[\d+m", "", line) for line in screen.lines[1:3]] == ["two", "bold"]
+    pictures = [terminal.picture(screen, "A title", 40)]
+    pictures += [path.read_text(encoding="utf-8") for path in (DOCS / "figures").glob("terminal-*.svg")]
+    assert len(pictures) == 3 and "<title>A title</title>" in pictures[0]
+    assert [picture for picture in pictures if "animat" in picture or "opacity" in picture] == []
 
 
 def test_a_link_to_nothing_breaks_the_build(tmp_path: Path) -> None:
