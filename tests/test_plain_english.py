@@ -29,6 +29,10 @@ IDIOMS = {
     r"alike in all": "identical except for",
     r"(?:runs|releases|two|mostly) parts?\b(?! of)|\bparts? in (?:its|the) (?:first|forward|backward)": "diverge",
     r"the bits are those": "bit-identical to",
+    r"(?:is|are|was|not) told\b|tells\b": "reported, shown; reports, finds",
+    r"(?:lie|lies) (?:in|on|beside|below|there)\b": "is in, is stored in",
+    r"cut short|tell one story": "truncated, interrupted; agree",
+    r"doubts\b": "flags, warns",
     r"cross(?:es)? the door|that door": "process boundary",
 }
 

@@ -8,5 +8,14 @@ function focusable() {
     }
   }
 }
-window.addEventListener("load", focusable);
-window.addEventListener("resize", focusable);
+// The first column stays in place while a table scrolls, where it leaves room for the others.
+function fixFirstColumns() {
+  for (const box of document.querySelectorAll(".table-wrapper")) {
+    const first = box.querySelector("td");
+    box.classList.toggle("narrow-first", first !== null && first.offsetWidth < box.clientWidth * 0.5);
+  }
+}
+for (const event of ["load", "resize"]) {
+  window.addEventListener(event, focusable);
+  window.addEventListener(event, fixFirstColumns);
+}

@@ -72,7 +72,17 @@ def _section(name: str, command: Command, level: str) -> str:
 def _text(text: str | None) -> str:
     """A docstring as Markdown: examples, which are indented there or begin with "Example:", as blocks of code."""
     text = inspect.cleandoc(text or "").replace("\f", "")
-    return re.sub(r"(?m)^(Examples?:) (ndrepro .*)$", r"\1\n\n```sh\n\2\n```", text)
+    examples = re.sub(r"(?m)^(Examples?:) (ndrepro .*)$", r"\1\n\n```sh\n\2\n```", text)
+    # lines of examples are code already
+    return re.sub(r"(?m)^(?!    |ndrepro ).*$", lambda line: _options_as_code(line[0]), examples)
+
+
+def _options_as_code(text: str) -> str:
+    """A text in which every option that is not in code yet is, so that no line breaks at its hyphens."""
+    pieces = re.split(r"(`[^`]*`)", text)
+    return "".join(
+        piece if piece.startswith("`") else re.sub(r"(?<![\w-])(--[a-z][a-z-]*)", r"`\1`", piece) for piece in pieces
+    )
 
 
 def _row(parameter: Any, context: Any) -> str:
@@ -89,4 +99,4 @@ def _row(parameter: Any, context: Any) -> str:
 def table_cell(text: str | None) -> str:
     """A text for a cell of a table."""
     words = " ".join((text or "").split())
-    return re.sub(r"([|<>*_\[\]])", r"\\\1", words)
+    return _options_as_code(re.sub(r"([|<>*_\[\]])", r"\\\1", words))
