@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 
 from docs_site import commands, json_output, manifest, settings, studies
 
@@ -39,7 +40,15 @@ def _source_read(_app: Sphinx, page: str, content: list[str]) -> None:
     content[0] = site_page(content[0], page)
 
 
+def _outdated(
+    _app: Sphinx, environment: BuildEnvironment, _added: set[str], _changed: set[str], _removed: set[str]
+) -> list[str]:
+    """Pages with generated parts: what they are made of changes while their own text does not."""
+    return [page for page in environment.found_docs if _MARK.search(environment.doc2path(page).read_text("utf-8"))]
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect to Sphinx."""
+    app.connect("env-get-outdated", _outdated)
     app.connect("source-read", _source_read)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
