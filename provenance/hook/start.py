@@ -1,6 +1,7 @@
 """Starts what observes this process, and ends it with the process or where it becomes another program.
 
-at start                 the process file; audit hook; finder of torch; what follows a fork and an exit
+at start                 the process file; audit hook; finders of modules; what follows a fork and an exit
+import of numpy.random   its generator's state, before anything is drawn from it
 import of torch          torch's hooks (``torch_hooks``), unless the trail is off
 fork                     in the child: files of its own, and its end, where multiprocessing made it
 exit, exec               the random generators' states, what waits of the trail, the process file
@@ -12,10 +13,10 @@ import atexit
 import os
 import sys
 
+from .module_import import ModuleFinder
 from .opened_files import OpenedFiles
 from .process_file import ProcessFile
 from .random_states import random_states
-from .torch_import import TorchFinder
 
 TYPE_CHECKING = False  # most programs never import typing
 if TYPE_CHECKING:
@@ -33,13 +34,15 @@ class ProcessObserver:
         self._process = ProcessFile(folder)
         self._opened: OpenedFiles | None = OpenedFiles(self._process)
         self._torch: TorchObserver | None = None
+        self._first_states: dict[str, str] = {}
         self._ended = False
 
     def start(self) -> None:
         """Write the process file and install everything. Raises OSError where the folder cannot be written."""
         self._process.write()
         sys.addaudithook(self._audit)
-        TorchFinder(self._torch_imported).install()
+        ModuleFinder("numpy.random", self._numpy_imported).install()
+        ModuleFinder("torch", self._torch_imported).install()
         os.register_at_fork(after_in_child=self._forked)
         atexit.register(self._exit)
 
@@ -55,12 +58,22 @@ class ProcessObserver:
         elif event == "os.exec":
             self._end("exec")
 
+    def _numpy_imported(self, random: typing.Any) -> None:
+        # a library may import it and draw nothing, as torchvision does
+        try:
+            self._first_states["numpy"] = random_states().get("numpy", "")
+            if self._torch is not None:
+                self._torch.add_first_states(self._first_states)
+        except Exception as error:
+            self._process.note("numpy.random", error)
+
     def _torch_imported(self, torch: typing.Any) -> None:
         try:
             from .torch_hooks import TorchObserver
 
             self._torch = TorchObserver(torch, self._process, self._trail)
             self._torch.install()
+            self._torch.add_first_states(self._first_states)
         except Exception as error:
             self._process.note("torch", error)
 

@@ -70,6 +70,12 @@ class TorchObserver:
         # no flags: asking for threads would settle their number, which the program may still choose
         self._facts["moments"].append({"name": "import", "flags": {}, "random": random_states(), "seeds": {}})
 
+    def add_first_states(self, states: dict[str, str]) -> None:
+        """Take the states that generators had when their modules were imported, before torch's import or after it."""
+        for moment in self._facts["moments"]:
+            if moment["name"] == "import":
+                moment["random"].update(states)
+
     def finish(self) -> None:
         """Write what waits, and the state of torch at the end."""
         self._facts["steps"] = self._steps

@@ -34,7 +34,8 @@ class TorchMoment:
     """What torch was set to at one moment.
 
     Attributes:
-        name: "import" (torch was imported; random states alone), "first step" (before it) or "exit".
+        name: "import" (torch was imported; random states alone, numpy's of when numpy.random was), "first step" (before
+            it) or "exit".
         flags: determinism, precision, threads, autocast; cuBLAS's workspace.
         random: SHA-256 of the state of each random generator.
         seeds: the seed that each generator of torch was last given, as text.

@@ -267,3 +267,19 @@ def test_a_failure_of_the_trail_is_noted_and_the_program_goes_on(tmp_path: Path)
     assert any("trail" in problem for problem in found.process.problems)
     assert found.process.ending == "exit" and found.process.torch is not None and found.process.torch.steps == 2
     assert found.process.random_at_exit["torch"] == "unavailable: TypeError"
+
+
+def test_numpys_state_is_that_of_its_import_until_something_is_drawn_from_it(tmp_path: Path) -> None:
+    source = """
+import torch
+import numpy.random
+weight = torch.nn.Parameter(torch.ones(1))
+optimizer = torch.optim.SGD([weight], lr=0.1)
+for step in range(2):
+    weight.sum().backward(); optimizer.step()
+numpy.random.rand()
+"""
+    torch = observe(tmp_path, source, trail="off").process.torch
+    assert torch is not None
+    start, first, end = (moment.random["numpy"] for moment in torch.moments)
+    assert start == first != end

@@ -1,4 +1,4 @@
-"""Tells when the program has imported torch: a finder that leaves the finding to those behind it.
+"""Tells when the program has imported a module: a finder that leaves the finding to those behind it.
 
 The module's own loader stays, so whoever asks ``torch.__spec__`` finds what is always there.
 """
@@ -11,13 +11,12 @@ TYPE_CHECKING = False  # most programs never import typing
 if TYPE_CHECKING:
     import typing
 
-_NAME = "torch"
 
+class ModuleFinder:
+    """Stands first on ``sys.meta_path`` until the module is imported; ``imported`` is then called with it."""
 
-class TorchFinder:
-    """Stands first on ``sys.meta_path`` until torch is imported; ``imported`` is then called with the module."""
-
-    def __init__(self, imported: typing.Callable[[typing.Any], None]) -> None:
+    def __init__(self, name: str, imported: typing.Callable[[typing.Any], None]) -> None:
+        self._name = name
         self._imported = imported
         self._asking = False
 
@@ -26,8 +25,8 @@ class TorchFinder:
         _finders().insert(0, self)
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> object:
-        """The spec that the other finders give for torch, with its loader's ``exec_module`` followed; else None."""
-        if name != _NAME or self._asking:
+        """The spec that the other finders give for the module, with its loader's ``exec_module`` followed; else None."""
+        if name != self._name or self._asking:
             return None
         self._asking = True
         try:
@@ -36,7 +35,7 @@ class TorchFinder:
             self._asking = False
         loader: typing.Any = getattr(spec, "loader", None)
         execute = getattr(loader, "exec_module", None)
-        # with a loader that takes no attributes torch is imported unobserved
+        # with a loader that takes no attributes it is imported unobserved
         if execute is not None and hasattr(loader, "__dict__"):
             loader.exec_module = self._followed(loader, execute)
         return spec
@@ -46,7 +45,7 @@ class TorchFinder:
             find = getattr(finder, "find_spec", None)
             if finder is self or find is None:
                 continue
-            spec: object = find(_NAME, path, target)
+            spec: object = find(self._name, path, target)
             if spec is not None:
                 return spec
         return None
