@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from ndrepro.protocol.training_record import ENERGY, TrainingRecord
-from provenance.attestation.manifest import Manifest
+from ndrepro.protocol.training_record import TrainingRecord
+from provenance.attestation.manifest import ENERGY, Manifest
 
 _CPU = ("user_seconds", "system_seconds", "children_user_seconds", "children_system_seconds")
 

@@ -7,7 +7,7 @@ and nothing raises.
     externalParameters    what the user asked for (PARAMETERS)
     internalParameters    what the recorder saw (FACTS)
     dependencies          source, executable, container image, inputs, a data set for each declared path, distributions
-    byproducts            outputs, and the error where recording itself failed
+    byproducts            outputs, energy, and the error where recording itself failed
 
 The manifest lists the first files of ``inputs`` and ``outputs`` (``LISTED``); inputs.json and outputs.json in the run
 folder have all of them.
@@ -31,6 +31,8 @@ EXECUTABLE, IMAGE, INPUTS = "executable", "container image", "inputs"
 OUTPUTS = "outputs"
 PARAMETERS = ("name", "command", "workingFolder", "seeds", "outputs", "data", "metrics", "trail")
 FACTS = ("ending", "streams", "usage", "interpreters", "observation", "metrics")
+# in ``--out``, and as the path of an output: what it prints on standard output
+STANDARD_OUTPUT = "-"
 # files that the manifest itself lists, of each kind
 LISTED = 1000
 # the folder of the run with a listing of the files of each declared data set

@@ -25,7 +25,7 @@ from provenance.errors import ManifestError, ProvenanceError
 CODE, CONTAINER_IMAGE, IMAGE_ATTESTATION = "code", "container image", "container image attestation"
 CONTINUED_RUN = "continued run"  # the segment that this one starts from
 # byproducts
-METRICS_SUMMARY, LAYER_CENSUS, CLOCK, ENERGY = "metrics summary", "layer census", "clock", "energy"
+METRICS_SUMMARY, LAYER_CENSUS, CLOCK = "metrics summary", "layer census", "clock"
 
 
 def external_parameters(request: Request, *, data: str, command: list[str]) -> dict[str, Any]:

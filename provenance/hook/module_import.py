@@ -25,7 +25,7 @@ class ModuleFinder:
         _finders().insert(0, self)
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> object:
-        """The spec that the other finders give for the module, with its loader's ``exec_module`` followed; else None."""
+        """The spec that the other finders give for the module, its loader's ``exec_module`` followed; else None."""
         if name != self._name or self._asking:
             return None
         self._asking = True

@@ -11,10 +11,9 @@ from ndrepro.analysis.results.examine import Examined
 from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.run_cost import RunCost, cost_of, total
 from ndrepro.execution.verification.checks_by_kind import checks_of
-from ndrepro.protocol.training_record import ENERGY
 from ndrepro.report.sections.own_summary import cost_sentence
 from provenance.attestation.dsse import read_envelope
-from provenance.attestation.manifest import Attempt, Resource
+from provenance.attestation.manifest import ENERGY, Attempt, Resource
 from provenance.attestation.statement import Statement
 from provenance.attestation.trust import TrustPolicy
 

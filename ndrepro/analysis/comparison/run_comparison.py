@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import ProgramRecord
 from ndrepro.protocol.run_kind import PROGRAM, has_contents, run_kind
 from ndrepro.protocol.training_record import TrainingRecord
+from ndrepro.text.first_difference import LineDifference, first_different_line
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.statement import Statement
@@ -35,7 +36,7 @@ from provenance.comparison.code_diff import CodeDiff, SourceState, code_diff
 from provenance.comparison.groups import result_names
 from provenance.comparison.manifest_diff import ManifestDiff, diff
 from provenance.errors import DigestError, ProvenanceError
-from provenance.formats.bounded_read import read_bounded
+from provenance.formats.bounded_read import LOG_BYTES, read_bounded
 from provenance.formats.digest import file_digest
 from provenance.formats.listing import ListingDiff, compare_listings
 from provenance.formats.trail import Trail
@@ -45,6 +46,7 @@ KindChecks = Callable[[Manifest | None], Iterable[ExtraCheck]]
 EQUAL, DIFFERENT = "equal", "different"
 # the result of a recorded program that stands for the trails of all its processes
 PROGRAM_TRAIL = "trail"
+_COPIES = f"{RunFolder(Path()).output_copies.name}/"
 _TRAIL, _METRICS, _WEIGHTS = (
     path.name for path in (RunFolder(Path()).trail, RunFolder(Path()).metrics, RunFolder(Path()).weights)
 )
@@ -120,7 +122,8 @@ class RunComparison:
     """The comparison of two runs; ``None`` where something could not be compared, with the reason in ``notes``.
 
     ``results`` has for each result file "equal", "different", or the only run that has it. ``causes`` is empty
-    where the results are identical. ``other_tensors``: the trails follow the tensors of different networks.
+    where the results are identical. ``other_tensors``: the trails follow the tensors of different networks. ``lines``:
+    the first line that differs of each result that is text, by its name.
     """
 
     sides: tuple[Side, Side]
@@ -133,6 +136,7 @@ class RunComparison:
     causes: tuple[Cause, ...]
     notes: tuple[str, ...]
     other_tensors: bool = False
+    lines: Mapping[str, LineDifference] = field(default_factory=dict)
 
     @property
     def identical(self) -> bool:
@@ -156,6 +160,7 @@ class RunComparison:
             "causes": [cause.to_json() for cause in self.causes],
             **{name: None if part is None else part.to_json() for name, part in parts.items()},
             "other_tensors": self.other_tensors,
+            "lines": {name: line.to_json() for name, line in self.lines.items()},
             "notes": list(self.notes),
         }
 
@@ -294,9 +299,29 @@ def compare_runs(first: Side, second: Side) -> RunComparison:
     elif manifests and recorded and parted:
         on_cpu = all(map(used_no_gpu, seen)) if any(seen) else None
         causes = find_causes(manifests, recorded, trails, code=code, other_tensors=other_tensors, on_cpu=on_cpu)
+    lines = _lines(first, second, results)
     return RunComparison(
-        (first, second), results, manifests, code, data, trails, metrics, causes, tuple(notes), other_tensors
+        (first, second), results, manifests, code, data, trails, metrics, causes, tuple(notes), other_tensors, lines
     )
+
+
+def _lines(first: Side, second: Side, results: Mapping[str, str]) -> dict[str, LineDifference]:
+    """The first line that differs of each copy of an output that both programs left and that is text."""
+    found = {}
+    if first.is_program and second.is_program and first.folder and second.folder:
+        for name in (name for name, how in results.items() if how == DIFFERENT and name.startswith(_COPIES)):
+            try:
+                line = first_different_line(
+                    *(
+                        read_bounded(each.root / name, LOG_BYTES, beneath=each.root)
+                        for each in (first.folder, second.folder)
+                    )
+                )
+            except (OSError, ProvenanceError):
+                continue
+            if line is not None:
+                found[name] = line
+    return found
 
 
 def _changed_results(first: Side, second: Side, results: Mapping[str, str]) -> Cause | None:

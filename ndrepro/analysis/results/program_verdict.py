@@ -6,8 +6,8 @@
     undecided     anything else: another trajectory, an output that is missing, or nothing that can be compared
 
 "consistent" needs replicates of an experiment, which a program of anybody's does not have. A program may draw other
-random numbers each time, and honest ones do: that its two runs differ accuses nobody. The programs' terminal output is
-not compared.
+random numbers each time, and honest ones do: that its two runs differ accuses nobody. What the programs print is
+compared where standard output was declared as a result (``--out -``), as any other output is.
 
 Bytes have no tolerance. An output is within tolerances where both runs kept a copy of it, it is text, and nothing
 differs but numbers with a decimal point or an exponent, each within the tolerance of metrics. Any other that differs
@@ -30,7 +30,7 @@ from typing import Any
 from ndrepro.analysis.results.reproduction_claims import Tolerance
 from ndrepro.analysis.results.reproduction_verdict import Judgement
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.program_record import ProgramRecord, files_in
+from ndrepro.protocol.program_record import STANDARD_OUTPUT, ProgramRecord, files_in
 from ndrepro.protocol.verdicts import (
     CLOSE,
     FAILED,
@@ -41,6 +41,7 @@ from ndrepro.protocol.verdicts import (
     ClaimCheck,
     claim,
 )
+from ndrepro.text.first_difference import LineDifference, first_different_line
 from ndrepro.text.plurals import first_of, plural
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.run_files import inside
@@ -215,11 +216,11 @@ def _compare_outputs(then: ProgramResults, now: ProgramResults, limits: Toleranc
     other, new = [path for path in differ if path not in near], sorted(now.outputs.keys() - wanted.keys())
     parts = [f"{len(wanted) - len(lost) - len(differ)} of {plural(len(wanted), 'file')} equal by digest"]
     if near:
-        parts.append(
-            f"text with numbers that differ by at most {max(near.values()):.2g} (relative): {_some(list(near))}"
-        )
+        names = _some(list(map(_name, near)))
+        parts.append(f"text with numbers that differ by at most {max(near.values()):.2g} (relative): {names}")
     named = ("differ", other), ("missing", lost), ("new", new)
-    parts += [f"{what}: {_some(paths)}" for what, paths in named if paths]
+    parts += [f"{what}: {_some(list(map(_name, paths)))}" for what, paths in named if paths]
+    parts += [f"{_name(path)}, {line}" for path in other[:1] if (line := _first_line(then, now, path))]
     same = not (lost or differ or new)
     return _Part("outputs", len(wanted), same, not (lost or other), "; ".join(parts), aside)
 
@@ -240,15 +241,34 @@ def _text_distance(then: ProgramResults, now: ProgramResults, path: str) -> floa
     return max((_distance(before, after) for before, after in pairs), default=0.0)
 
 
+def _first_line(then: ProgramResults, now: ProgramResults, path: str) -> LineDifference | None:
+    """The first line in which an output differs, where both copies are there and text."""
+    one, other = _copy(then, path), _copy(now, path)
+    return None if one is None or other is None else first_different_line(one, other)
+
+
+def _name(path: str) -> str:
+    return "standard output" if path == STANDARD_OUTPUT else path
+
+
 def _text(side: ProgramResults, path: str) -> str | None:
     """The kept copy of an output, where it is text and has the recorded digest."""
+    try:
+        data = _copy(side, path)
+        return None if data is None else data.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _copy(side: ProgramResults, path: str) -> bytes | None:
+    """The kept copy of an output, where it has the recorded digest."""
     if not inside(path):
         return None
     try:
         data = read_bounded(side.copies / path, _TEXT_BYTES)
-        return data.decode() if bytes_digest(data) == side.outputs.get(path) else None
-    except (OSError, ProvenanceError, UnicodeDecodeError):
+    except (OSError, ProvenanceError):
         return None
+    return data if bytes_digest(data) == side.outputs.get(path) else None
 
 
 def _compare_rows(what: str, noun: str, then: Rows, now: Rows, limits: Tolerance) -> _Part:

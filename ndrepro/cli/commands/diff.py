@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     Confine = Callable[[VerifiedRun], Sandbox | None]
 
 _LABEL_WIDTH = 13
+# the copy of what a program printed
+_PRINTED = "outputs/-"
 _POINTS, _VALUES, _CHANGES, _FILES, _CAUSES, _EVIDENCE = 7, 3, 5, 4, 4, 4
 _SAME_RESULTS = "the results are equal bit for bit, in a folder that is not the one that was signed"
 _STYLES = {"likely": "bold yellow", "possible": "", "ruled out": "dim"}
@@ -112,6 +114,8 @@ def _print(found: RunComparison) -> None:
         _print_growth(found.trails.divergence)
     if found.metrics and not found.metrics.identical:
         _row("results", _metrics(found.metrics))
+    for name, line in list(found.lines.items())[:_FILES]:
+        _row("output", f"{'standard output' if name == _PRINTED else name} differs first in {line}")
     if found.causes:
         _print_causes(found.causes)
     if found.manifests:

@@ -2,7 +2,8 @@
 
 Every one gets its SHA-256. Small ones are copied into the run folder, the smallest first, as far as the room goes; the
 others, checkpoints and weights among them, stay where they are and are *referenced* by path, size and digest. A file in
-which something looks like a secret is referenced too: a copy would carry it, and an output is never altered.
+which something looks like a secret is referenced too: a copy would carry it, and an output is never altered. What it
+printed on standard output is one of them where it was declared, under the path ``STANDARD_OUTPUT``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from ndrepro.execution.programs.declared_files import DeclaredFiles, declared_files
 from ndrepro.execution.programs.working_folder import FolderChange, FolderState, compare, identity_of, look
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.program_record import ProgramFile
+from ndrepro.protocol.program_record import STANDARD_OUTPUT, ProgramFile
 from provenance.attestation.run_files import inside
 from provenance.errors import DigestError
 from provenance.formats.atomic_io import make_folder, storage_error
@@ -36,12 +37,21 @@ class Outputs:
     problem: str
 
 
+@dataclass(frozen=True)
+class PrintedOutput:
+    """Standard output as a result: bytes and SHA-256 of all of it, and its ``beginning``, all where it is small."""
+
+    size: int
+    sha256: str
+    beginning: bytes
+
+
 class OutputFiles:
     """Looks at the working folder before the program starts; ``record`` says what it wrote.
 
     Args:
         folder: the working folder.
-        globs: those of ``--out``.
+        globs: those of ``--out``, ``STANDARD_OUTPUT`` among them or not.
         left_out: folders whose content is no output: the folder of runs.
         within: places outside of which nothing is read, as in ``identity_of``.
     """
@@ -50,16 +60,17 @@ class OutputFiles:
         self, folder: Path, globs: Sequence[str], left_out: Iterable[Path], within: Collection[Path] | None = None
     ) -> None:
         self._folder = folder
-        self._globs = tuple(globs)
+        self._globs = tuple(pattern for pattern in globs if pattern != STANDARD_OUTPUT)
         self._left_out = tuple(left_out)
         self._before: FolderState = look(folder, self._left_out)
         self._within = within
         self._declared_before = declared_files(folder, self._globs, within=within)
 
-    def record(self, run: RunFolder, written: Iterable[str]) -> Outputs:
+    def record(self, run: RunFolder, written: Iterable[str], printed: PrintedOutput | None = None) -> Outputs:
         """Digest what the program wrote, and copy what is small into ``run``.
 
-        ``written`` are absolute paths that its Python code opened for writing. Raises StorageError.
+        ``written`` are absolute paths that its Python code opened for writing; ``printed``: see PrintedOutput. Raises
+        StorageError.
         """
         after = look(self._folder, self._left_out)
         change = compare(self._before, after)
@@ -69,6 +80,11 @@ class OutputFiles:
             path: known[0] for path in kinds if (known := identity_of(self._folder / path, self._within)) is not None
         }
         room, found = COPIED_BYTES, []
+        if printed is not None:  # what was asked for comes first, and takes the place of a file of this name
+            kinds.pop(STANDARD_OUTPUT, None)
+            file, used = _printed(run, printed)
+            room -= used
+            found.append(file)
         for path in sorted(kinds, key=lambda path: (sizes.get(path, 0), path)):
             file, used = self._file(run, path, kinds[path], sizes.get(path), room, declared)
             room -= used
@@ -121,19 +137,31 @@ class OutputFiles:
         except (DigestError, OSError) as error:
             why = error.message if isinstance(error, DigestError) else error.strerror or str(error)
             return ProgramFile(path, how, size, None, reason=why.removeprefix(f"{place}: ")), 0
-        redacted = redact_file(path, data)
-        if redacted.problem or redacted.data != data:
-            why = redacted.problem or "it holds what looks like a secret"
-            return ProgramFile(path, how, len(data), bytes_digest(data), reason=f"not copied: {why}"), 0
-        copy = run.output_copies / path
-        _write(copy, data)
-        kept = copy.relative_to(run.root).as_posix()
-        return ProgramFile(path, how, len(data), bytes_digest(data), copy=kept), len(data)
+        return copied(run, run.output_copies, path, how, data)
 
 
-def _write(path: Path, data: bytes) -> None:
-    make_folder(path.parent)
+def _printed(run: RunFolder, printed: PrintedOutput) -> tuple[ProgramFile, int]:
+    """Standard output, and the bytes that its copy takes."""
+    if printed.size > COPY_BYTES:
+        reason = "not copied: larger than 1 MiB"
+        return ProgramFile(STANDARD_OUTPUT, DECLARED, printed.size, printed.sha256, reason=reason), 0
+    return copied(run, run.output_copies, STANDARD_OUTPUT, DECLARED, printed.beginning)
+
+
+def copied(run: RunFolder, copies: Path, path: str, how: str, data: bytes) -> tuple[ProgramFile, int]:
+    """The file ``path`` with its copy in the folder ``copies``, but for one with a secret; the bytes that it takes.
+
+    Raises StorageError.
+    """
+    redacted = redact_file(path, data)
+    if redacted.problem or redacted.data != data:
+        why = redacted.problem or "it holds what looks like a secret"
+        return ProgramFile(path, how, len(data), bytes_digest(data), reason=f"not copied: {why}"), 0
+    copy = copies / path
+    make_folder(copy.parent)
     try:
-        path.write_bytes(data)
+        copy.write_bytes(data)
     except OSError as error:
-        raise storage_error(path, error) from error
+        raise storage_error(copy, error) from error
+    kept = copy.relative_to(run.root).as_posix()
+    return ProgramFile(path, how, len(data), bytes_digest(data), copy=kept), len(data)

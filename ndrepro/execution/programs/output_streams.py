@@ -6,6 +6,8 @@ The program gets what it would have without a recorder: a terminal where the use
 both where both lead to the same place, so that their order stays. The terminal is one for output alone (a
 pseudoterminal that changes nothing in what passes); the program's standard input and its controlling terminal stay the
 user's own, and with them Ctrl-C, job control and passwords that are typed.
+
+Where standard output is a result (``--out -``) it is always a pipe of its own, so that a repetition has the same.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ from ndrepro.text.marked_lines import MarkedLines, terminal_columns
 
 _CHUNK_BYTES = 1 << 16
 _PIPE_BYTES = 1 << 20
+# of a standard output that is a result: as large as the copy of any other
+KEPT_BYTES = 1 << 20
 _F_SETPIPE_SZ = getattr(fcntl, "F_SETPIPE_SZ", 1031)
 _NAMES = {1: "stdout", 2: "stderr"}
 
@@ -36,7 +40,8 @@ class Port:
     """One stream on its way: read from ``reading``, written to ``target``; the program writes to ``writing``.
 
     ``numbers`` are the program's descriptors (1, 2) that it serves; ``kind`` is terminal, pipe, file, device or closed.
-    ``show`` makes what ``target`` gets of the program's bytes; without it, it gets them as they are.
+    ``show`` makes what ``target`` gets of the program's bytes; without it, it gets them as they are. ``kept`` takes the
+    first ``KEPT_BYTES`` and one more.
     """
 
     numbers: tuple[int, ...]
@@ -45,6 +50,7 @@ class Port:
     writing: int
     kind: str
     show: MarkedLines | None = None
+    kept: bytearray | None = None
 
     def __post_init__(self) -> None:
         self.total = 0
@@ -71,6 +77,8 @@ class Port:
             return False
         self.total += len(data)
         self._digest.update(data)
+        if self.kept is not None:
+            self.kept += data[: KEPT_BYTES + 1 - len(self.kept)]
         take(data)
         if not _write_all(self.target, data if self.show is None else self.show(data)):
             # as without a recorder: the program's next write fails
@@ -87,7 +95,7 @@ class Port:
 
     def resize(self) -> None:
         """Give the program's terminal the size of the user's."""
-        if self.kind == "terminal" and self.reading >= 0:
+        if self.kind == "terminal" and self.kept is None and self.reading >= 0:
             with suppress(OSError):
                 size = fcntl.ioctl(self.target, termios.TIOCGWINSZ, b"\0" * struct.calcsize("HHHH"))
                 fcntl.ioctl(self.reading, termios.TIOCSWINSZ, size)
@@ -109,11 +117,13 @@ class Port:
         return "+".join(_NAMES[number] for number in self.numbers)
 
 
-def open_ports(mark: str = "") -> tuple[Port, ...]:
+def open_ports(mark: str = "", *, keep_output: bool = False) -> tuple[Port, ...]:
     """The streams of a program that is about to be started: one port, or one each for output and error.
 
-    With a ``mark`` they are shown as lines that begin with it.
+    With a ``mark`` they are shown as lines that begin with it. ``keep_output``: standard output is a result.
     """
+    if keep_output:
+        return (_port((1,), mark, kept=bytearray()), _port((2,), mark))
     if same_place(1, 2):
         return (_port((1, 2), mark),)
     return (_port((1,), mark), _port((2,), mark))
@@ -162,9 +172,9 @@ def same_place(first: int, second: int) -> bool:
         return False
 
 
-def _port(numbers: tuple[int, ...], mark: str) -> Port:
+def _port(numbers: tuple[int, ...], mark: str, kept: bytearray | None = None) -> Port:
     target, kind = numbers[0], stream_kind(numbers[0])
-    if kind == "terminal":
+    if kind == "terminal" and kept is None:
         reading, writing = _terminal(target)
     else:
         reading, writing = os.pipe()
@@ -172,7 +182,7 @@ def _port(numbers: tuple[int, ...], mark: str) -> Port:
             fcntl.fcntl(writing, _F_SETPIPE_SZ, _PIPE_BYTES)
     os.set_blocking(reading, False)
     show = MarkedLines(mark, terminal_columns(target), sys.stderr.encoding or "ascii") if mark else None
-    port = Port(numbers, target, reading, writing, kind, show)
+    port = Port(numbers, target, reading, writing, kind, show, kept)
     port.resize()
     return port
 

@@ -14,7 +14,7 @@ from ndrepro.execution.containers.command_image import CommandImage, command_ima
 from ndrepro.execution.programs.command import Command
 from ndrepro.execution.programs.input_files import declared_data, read_files, standard_input
 from ndrepro.execution.programs.metrics_files import MetricsFiles
-from ndrepro.execution.programs.output_files import OutputFiles, Outputs
+from ndrepro.execution.programs.output_files import OutputFiles, Outputs, PrintedOutput
 from ndrepro.execution.programs.output_streams import stream_kind
 from ndrepro.execution.programs.watching import ProgramEnd
 from ndrepro.protocol.layout import RunFolder, RunsFolder
@@ -27,7 +27,7 @@ from ndrepro.protocol.program_record import (
     files_resource,
     interpreter_json,
 )
-from provenance.attestation.manifest import ERROR, Resource, source_resource
+from provenance.attestation.manifest import ENERGY, ERROR, Resource, source_resource
 from provenance.capture import container, environment, gpu, machine, source
 from provenance.capture.unavailable import printable, probe, unavailable
 from provenance.errors import DigestError, ProvenanceError
@@ -184,7 +184,7 @@ class ProgramAccount:
         every = [(process, each) for process in self._processes for each in process.opened]
         opened = [each for process, each in every if process.shares(each.path)]
         self._opened_elsewhere = len(every) - len(opened)
-        outputs = self._outputs.record(self._folder, (each.path for each in opened if each.written))
+        outputs = self._outputs.record(self._folder, (each.path for each in opened if each.written), _printed(end))
         self._record_outputs(outputs)
         self._record_inputs((each.path for each in opened if each.read), outputs)
         metrics = self._metrics.read(self._folder.metrics) if self._metrics is not None else ()
@@ -265,13 +265,22 @@ class ProgramAccount:
         image = () if self._image is None else (_image_resource(self._image),)
         return (*origin, described, self._executable, *image, *inputs, *self._data, *installed)
 
-    def byproducts(self, error: ProvenanceError | None) -> tuple[Resource, ...]:
-        """The outputs, and what went wrong with recording."""
+    def byproducts(self, end: ProgramEnd | None, error: ProvenanceError | None) -> tuple[Resource, ...]:
+        """The outputs, the energy that was counted, and what went wrong with recording."""
         found = [] if self._outputs_resource is None else [self._outputs_resource]
+        found += [] if end is None else [Resource(ENERGY, annotations=dict(end.energy))]
         if error is not None:
             said = {"type": type(error).__name__, "message": redact_text(error.message), "cure": error.cure}
             found.append(Resource(ERROR, annotations=printable(said)))
         return tuple(found)
+
+
+def _printed(end: ProgramEnd | None) -> PrintedOutput | None:
+    """Standard output where it was to be kept."""
+    if end is None or end.output is None:
+        return None
+    facts = end.streams["stdout"]
+    return PrintedOutput(facts["bytes"], facts["sha256"], end.output)
 
 
 def _image_resource(image: CommandImage) -> Resource:

@@ -25,7 +25,7 @@ from ndrepro.execution.programs.program_account import ProgramAccount, Repetitio
 from ndrepro.execution.programs.watching import ProgramEnd, run_program
 from ndrepro.protocol.errors import NdreproError, UsageError
 from ndrepro.protocol.layout import RunFolder, RunsFolder
-from ndrepro.protocol.program_record import BUILD_TYPE, BUILDER, external_parameters, outcome_of
+from ndrepro.protocol.program_record import BUILD_TYPE, BUILDER, STANDARD_OUTPUT, external_parameters, outcome_of
 from provenance.attestation.countersignature import ORIGIN
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Builder, Manifest
@@ -206,7 +206,13 @@ class _Attempt:
         try:
             mark = "" if again is None else _MARK
             self._end = run_program(
-                run.executable, run.words, {**variables, **hook.variables}, self._folder.log, signals, mark
+                run.executable,
+                run.words,
+                {**variables, **hook.variables},
+                self._folder.log,
+                signals,
+                mark,
+                keep_output=STANDARD_OUTPUT in request.outputs,
             )
         except OSError as error:
             raise _not_executed(run, error) from None
@@ -230,7 +236,7 @@ class _Attempt:
                 finished=max(self._started, finished),
                 internal_parameters=self._account.internal_parameters(self._end),
                 dependencies=self._account.dependencies,
-                byproducts=self._account.byproducts(self._error),
+                byproducts=self._account.byproducts(self._end, self._error),
                 machine=self._account.machine,
                 hashing=self._stops.raising(after=1),
                 contradiction=self._contradiction,

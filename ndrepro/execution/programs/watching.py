@@ -24,6 +24,7 @@ from ndrepro.execution.programs.peak_memory import PeakMemory, own_peak_bytes
 from ndrepro.execution.programs.process_tree import ProcessTree, command_line
 from provenance.capture.gpu import GpuUse
 from provenance.capture.unavailable import printable
+from provenance.observation.energy import EnergyMeter
 from provenance.redaction.redact import redact_arguments
 
 _FOLLOW_SECONDS = 0.5
@@ -35,7 +36,8 @@ class ProgramEnd:
     """How a program ended, and what it used.
 
     ``exit_code`` is -n for signal n; ``stops`` are the signals that asked it to stop, by name; ``outlived_by`` command
-    lines of processes that stayed; ``streams`` and ``usage`` as the manifest holds them.
+    lines of processes that stayed; ``streams``, ``usage`` and ``energy`` as the manifest holds them; ``output`` is the
+    beginning of standard output where it was to be kept.
     """
 
     exit_code: int
@@ -44,6 +46,8 @@ class ProgramEnd:
     streams: Mapping[str, Any]
     usage: Mapping[str, Any]
     log: LogSize
+    energy: Mapping[str, Any]
+    output: bytes | None
 
 
 def run_program(
@@ -53,16 +57,21 @@ def run_program(
     log: Path,
     signals: ArrivingSignals,
     mark: str = "",
+    *,
+    keep_output: bool = False,
 ) -> ProgramEnd:
     """Execute a program in the current folder and wait for its end.
 
     ``signals`` are not open yet. With a ``mark`` its output is shown as lines that begin with it (``MarkedLines``).
+    ``keep_output``: see ``open_ports``.
     Raises OSError where the kernel cannot execute it, or the log cannot be made.
     """
     with ExitStack() as stack:
         stack.enter_context(signals)
         tree = stack.enter_context(ProcessTree([signals.sentinel]))
-        return _Watch(tree, signals, BoundedLog(log)).run(executable, words, variables, mark)
+        return _Watch(tree, signals, BoundedLog(log)).run(
+            executable, words, variables, open_ports(mark, keep_output=keep_output)
+        )
 
 
 class _Watch:
@@ -72,13 +81,16 @@ class _Watch:
         self._log = log
         self._memory = PeakMemory()
         self._gpus = GpuUse()
+        self._energy = EnergyMeter()
         self._stops: dict[str, None] = {}
         self._ports: tuple[Port, ...] = ()
         self._selector = selectors.DefaultSelector()
         self._end = -1
 
-    def run(self, executable: Path, words: Sequence[str], variables: Mapping[str, str], mark: str) -> ProgramEnd:
-        self._ports = open_ports(mark)
+    def run(
+        self, executable: Path, words: Sequence[str], variables: Mapping[str, str], ports: tuple[Port, ...]
+    ) -> ProgramEnd:
+        self._ports = ports
         for number in self._signals.ignored:
             signal.signal(number, signal.SIG_IGN)  # whoever holds stops has a handler, which a program does not inherit
         floor, began = own_peak_bytes(), time.monotonic()
@@ -116,6 +128,8 @@ class _Watch:
             {port.name: port.facts() for port in self._ports},
             usage,
             size,
+            self._energy.facts(),
+            next((bytes(port.kept) for port in self._ports if port.kept is not None), None),
         )
 
     def _notice_end(self) -> None:
@@ -142,6 +156,7 @@ class _Watch:
             alive = self._tree.alive()
             self._memory.sample(alive)
             self._gpus.sample(alive)
+            self._energy.sample()
             self._tree.reap()
 
     def _take_signals(self) -> None:

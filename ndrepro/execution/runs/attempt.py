@@ -29,10 +29,9 @@ from ndrepro.execution.sandbox.sandbox import Sandbox
 from ndrepro.protocol.errors import NdreproError, TrainingFailed
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.messages import Request, Scores, read_json, write_json
-from ndrepro.protocol.training_record import ENERGY
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger
-from provenance.attestation.manifest import Resource
+from provenance.attestation.manifest import ENERGY, Resource
 from provenance.errors import ProvenanceError, StorageError
 from provenance.formats.metrics_log import ScalarLog, read_scalars
 from provenance.observation.energy import EnergyMeter

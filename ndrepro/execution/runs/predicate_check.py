@@ -21,9 +21,9 @@ from ndrepro.execution.runs.run_account import BUILDER, SET_BACK_SECONDS, Accoun
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, read_json
 from ndrepro.protocol.run_kind import TRAINING_TYPE
-from ndrepro.protocol.training_record import CLOCK, CODE, ENERGY, LAYER_CENSUS, METRICS_SUMMARY, external_parameters
+from ndrepro.protocol.training_record import CLOCK, CODE, LAYER_CENSUS, METRICS_SUMMARY, external_parameters
 from provenance.attestation.ledger import Ledger
-from provenance.attestation.manifest import ERROR, NOT_RECORDED, SOURCE, Manifest
+from provenance.attestation.manifest import ENERGY, ERROR, NOT_RECORDED, SOURCE, Manifest
 from provenance.capture.unavailable import is_missing, printable
 from provenance.comparison.kept_source import expect_as_kept
 from provenance.errors import ManifestError, SourceError

@@ -244,3 +244,22 @@ def test_a_script_without_its_working_folder_is_named(ndrepro: Ndrepro, own_home
     (project.root / "runs" / "ledger.jsonl").unlink()
     answer = reproduced(ndrepro, folder)
     assert answer.code == 2 and "its working folder was not recorded" in answer.err
+
+
+def test_what_it_prints_is_a_result_where_it_was_declared(ndrepro: Ndrepro, tmp_path: Path, own_home: Path) -> None:
+    text = "import os, sys\nprint('loss', 0.5)\nprint(sys.argv[1], file=sys.stderr)\nprint('end', len(sys.argv[1]))"
+    project = Project.make(tmp_path / "printing", text)
+    asked = {"outputs": ("-",), "metrics": ()}
+    short, long = (project.record(RUNS, own_home, sys.executable, "train.py", word, **asked) for word in ("a", "bb"))
+    assert (short.output_copies / "-").read_text() == "loss 0.5\nend 1\n", "standard error is another stream"
+    answer = reproduced(ndrepro, short.root, "--json")
+    assert (answer.code, answer.json["verdict"]) == (0, "identical"), answer.json
+    assert claims(answer)["outputs"] == ("checked", "1 of 1 file equal by digest")
+    answer = ndrepro("diff", str(short.root), str(long.root))
+    assert answer.code == 1 and "standard output differs first in line 2: 'end 1' and 'end 2'" in answer.out
+    random = text.replace("len(sys.argv[1])", "os.urandom(4).hex()")
+    run = Project.make(tmp_path / "random", random).record(RUNS, own_home, sys.executable, "train.py", "a", **asked)
+    answer = reproduced(ndrepro, run.root, "--json")
+    assert answer.json["verdict"] == "undecided"
+    evidence = claims(answer)["outputs"][1]
+    assert evidence.startswith("0 of 1 file equal by digest; differ: standard output; standard output, line 2: 'end ")
