@@ -193,6 +193,11 @@ class RunFolder:
         return self.root / "outputs.json"
 
     @property
+    def input_copies(self) -> Path:
+        """Copies of source files that a program of no repository read, by their paths."""
+        return self.root / "inputs"
+
+    @property
     def output_copies(self) -> Path:
         """Copies of those of them that are small."""
         return self.root / "outputs"

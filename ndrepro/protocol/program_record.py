@@ -49,7 +49,8 @@ class ProgramFile:
             "declared", "new" or "changed".
         size: bytes; ``None`` where the file could not be read.
         sha256: of its content; ``None`` where it is not known, for the ``reason``.
-        copy: the path of its copy in the run folder; ``None`` where it was left where it is, for the ``reason``.
+        copy: the path of its copy in the run folder; ``None`` where it was left where it is, for the ``reason``. Of an
+            input there is one where no commit has it, and it is source or settings.
         reason: why there is no digest or no copy; "" where there is nothing to explain.
     """
 

@@ -2,7 +2,8 @@
 
 Each path is written once for each way of opening (read, write, both), when it is opened, so that a killed process
 leaves its list. What is asked for is listed: the file need not be there. Left out are the interpreter's own folders
-with their installed packages, which the distributions describe, compiled Python, /proc, /sys and /dev.
+with their installed packages, which the distributions describe, /proc, /sys and /dev. For compiled Python that is read
+its source is listed, which Python then does not open.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ class OpenedFiles:
         if path[:1] != "/":
             path = os.path.join(os.getcwd(), path)
         key = (path, flags & 3 if isinstance(flags, int) else 0)
-        if key in self._seen or path.startswith(self._left_out) or path.endswith(".pyc"):
+        if path.endswith(".pyc"):
+            path = _source_of(path) if key[1] == 0 else ""
+            key = (path, 0)
+        if not path or key in self._seen or path.startswith(self._left_out):
             return
         if len(self._seen) >= LIMIT or len(path) > _PATH_LETTERS:
             self._process.opened_not_listed += 1
@@ -48,6 +52,13 @@ class OpenedFiles:
         self._seen.add(key)
         line = f'{{"path":{plain_json.quoted(path)},"mode":"{_KINDS[key[1]]}"}}\n'
         append(os.path.join(self._process.folder, f"opened-{self._process.stem}.jsonl"), line.encode())
+
+
+def _source_of(path: str) -> str:
+    """The source of ``__pycache__/name.cpython-311.pyc``; "" for another place."""
+    folder, name = os.path.split(path)
+    above, last = os.path.split(folder)
+    return os.path.join(above, name.partition(".")[0] + ".py") if last == "__pycache__" else ""
 
 
 def _folders_left_out(out: str) -> list[str]:

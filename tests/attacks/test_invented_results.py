@@ -204,9 +204,9 @@ def read_and_shown(run: ScriptRun) -> None:
 
 
 TWICE: Mapping[str, tuple[Callable[[ScriptRun], None], str]] = {
-    "an output whose copy is another's": (shown_and_compared, "the copy of no output"),
+    "an output whose copy is another's": (shown_and_compared, "the copy of no file"),
     "an output by two spellings": (shown_by_another_spelling, "comes twice"),
-    "a file among the copies": (shown_and_not_listed, "the copy of no output"),
+    "a file among the copies": (shown_and_not_listed, "the copy of no file"),
     "an input with two contents": (read_and_shown, "comes twice"),
 }
 

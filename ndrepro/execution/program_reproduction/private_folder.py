@@ -1,6 +1,7 @@
 """The folder in which a program runs again: its commit and patch, and the files that it read, by their digests.
 
     commit, patch, untracked files ── check_out ──> place        from a repository that is here
+    copies of source in the run    ── digest equal? ──> place    where no commit has it
     inputs elsewhere ── digest equal? ──> copied below place, or left where they are and shown
     declared data    ── every digest equal? ──> left where they are and shown, by a link where place would hold them
 
@@ -23,6 +24,7 @@ from ndrepro.protocol.errors import SandboxError, UsageError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import ProgramFile
 from provenance.attestation.manifest import SOURCE, Manifest
+from provenance.attestation.run_files import inside
 from provenance.comparison.recorded_tree import SourceState, check_out
 from provenance.errors import DigestError, SourceError, StorageError
 from provenance.formats.atomic_io import make_folder, storage_error
@@ -112,7 +114,8 @@ def build(
             continue
         wanted += 1
         before = _snapshot(path) if path.is_file() else ()
-        problem = _bring(file, path, _here(path, top, place), place, judge)
+        here = _here(path, top, place)
+        problem = "" if _unpack(file, folder, here, place) else _bring(file, path, here, place, judge)
         if problem:
             missing.append(f"input {file.path}: {problem}")
         elif not is_below(path, top) or (file.size or 0) > _COPY_BYTES:
@@ -150,6 +153,17 @@ def _code(
 def _here(path: Path, top: Path, place: Path) -> Path | None:
     """Where a recorded path is in the private folder; ``None`` for one outside of the recorded folder."""
     return place / os.path.relpath(path, top) if is_below(path, top) else None
+
+
+def _unpack(file: ProgramFile, folder: RunFolder, here: Path | None, place: Path) -> bool:
+    """Whether the copy that the run has of an input is at ``here`` now."""
+    if file.copy is None or here is None or not inside(file.copy) or not is_inside(here, place):
+        return False
+    copy = folder.root / file.copy
+    if file.sha256 is None or _digest(copy) != file.sha256:
+        return False
+    _put(copy, here, place, link=False)
+    return True
 
 
 def _bring(file: ProgramFile, path: Path, here: Path | None, place: Path, judge: Judge) -> str:

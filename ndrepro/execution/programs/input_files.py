@@ -4,26 +4,37 @@ that its Python code opened.
 Declared data are digested before the program starts, every file of them, and remembered while they do not change. The
 others are digested when it has ended, as far as BYTES and FILES; of the rest the size is recorded. A file that the
 program changed is one of its outputs, and no input.
+
+Where no commit has the code, source and settings of the working folder are copied into the run, as far as KEPT_BYTES
+and COPIED_BYTES, but for a file in which something looks like a secret.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from ndrepro.execution.programs.output_files import copied
 from ndrepro.execution.programs.working_folder import identity_of
+from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import LISTINGS, ProgramFile
 from provenance.attestation.manifest import DATASET, Resource
+from provenance.attestation.run_files import inside
 from provenance.capture.unavailable import printable
 from provenance.errors import DigestError, NotFoundError, ProvenanceError, StorageError
 from provenance.formats.atomic_io import make_folder, write_atomically
-from provenance.formats.digest import FileDigest, file_digest, listing, tree_digest
+from provenance.formats.bounded_read import read_bounded
+from provenance.formats.digest import FileDigest, bytes_digest, file_digest, listing, tree_digest
 from provenance.formats.digest_cache import DigestCache
 from provenance.formats.folder_tree import walk
 
 BYTES, FILES = 8 << 30, 10_000
+# of one copy, and of all
+KEPT_BYTES, COPIED_BYTES = 256 << 10, 4 << 20
+_SOURCE = re.compile(r"\.(pyw?|ipynb|sh|bash|zsh|fish|[rR]|jl|toml|ya?ml|json|cfg|ini)")
 COMMAND, STANDARD_INPUT, OPENED = "command", "standard input", "opened"
 
 
@@ -92,6 +103,7 @@ def read_files(
     written: Iterable[str],
     data: Sequence[Path],
     within: Collection[Path] | None = None,
+    keep: RunFolder | None = None,
 ) -> Inputs:
     """Digest the files that a program is known to have read.
 
@@ -102,6 +114,9 @@ def read_files(
         written: its outputs, absolute; they are no inputs.
         data: declared data; what is below them was digested before.
         within: places outside of which nothing is read, as in ``identity_of``.
+        keep: the run that gets copies of source and settings; ``None`` where a commit has them.
+
+    Raises StorageError where a copy cannot be written.
     """
     found: dict[str, str] = {}
     for word in words[1:]:  # the first is the executable
@@ -116,18 +131,38 @@ def read_files(
         for path, how in found.items()
         if path not in outputs and not _is_below(os.path.realpath(path), declared)
     ]
-    room, files = BYTES, []
+    room, copies, files = BYTES, COPIED_BYTES, []
     for path, how in kept[:FILES]:
         known = identity_of(Path(path), within)
         if known is None:
             continue
         file = _file(folder, path, how, known[0], room)
         room -= file.size or 0 if file.sha256 else 0
+        if keep is not None and _is_source(file, min(copies, KEPT_BYTES)):
+            file, used = _kept(file, Path(path), keep)
+            copies -= used
         files.append(file)
     more = len(kept) - FILES
     return Inputs(
         tuple(sorted(files, key=lambda file: file.path)), f"{more} more files were opened" if more > 0 else ""
     )
+
+
+def _is_source(file: ProgramFile, limit: int) -> bool:
+    """Whether a file of the working folder is source or settings by its name, and small enough."""
+    known = _SOURCE.fullmatch(PurePosixPath(file.path).suffix) and file.sha256 is not None and (file.size or 0) <= limit
+    return bool(known) and not file.path.startswith("/") and inside(file.path)
+
+
+def _kept(file: ProgramFile, path: Path, run: RunFolder) -> tuple[ProgramFile, int]:
+    """The file with its copy, and the bytes that it takes; without one where it changed or cannot be read."""
+    try:
+        data = read_bounded(path, KEPT_BYTES, follow_symlinks=True)
+    except (OSError, ProvenanceError):
+        return file, 0
+    if bytes_digest(data) != file.sha256:
+        return file, 0
+    return copied(run, run.input_copies, file.path, file.how, data)
 
 
 def standard_input() -> ProgramFile | None:

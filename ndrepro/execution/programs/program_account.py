@@ -27,6 +27,7 @@ from ndrepro.protocol.program_record import (
     files_resource,
     interpreter_json,
 )
+from ndrepro.text.plurals import plural
 from provenance.attestation.manifest import ENERGY, ERROR, Resource, source_resource
 from provenance.capture import container, environment, gpu, machine, source
 from provenance.capture.unavailable import printable, probe, unavailable
@@ -105,7 +106,7 @@ class ProgramAccount:
         self._metrics: MetricsFiles | None = None
         self._processes: tuple[ProcessRecord, ...] = ()
         self._process_problem = ""
-        self._opened_elsewhere = 0
+        self._opened_elsewhere = self._kept_inputs = 0
         self._image: CommandImage | None = None
         self._interpreters: Interpreters | None = None
         self._inputs_resource: Resource | None = None
@@ -200,7 +201,10 @@ class ProgramAccount:
     def _record_inputs(self, opened: Iterable[str], outputs: Outputs) -> None:
         written = {str(self._working_folder / file.path) for file in outputs.files if file.how != "declared"}
         within = None if self._repetition is None else self._repetition.read
-        found = read_files(self._working_folder, self._command.words, opened, written, self._data_paths, within)
+        keep = self._folder if self._repetition is None and not self._commit else None
+        words = self._command.words
+        found = read_files(self._working_folder, words, opened, written, self._data_paths, within, keep)
+        self._kept_inputs = sum(file.copy is not None for file in found.files)
         files = found.files if self._stdin is None else (self._stdin, *found.files)
         elsewhere = f"{self._opened_elsewhere} openings in another file system, such as a container's, are left out"
         problems = [found.problem] * bool(found.problem) + [elsewhere] * bool(self._opened_elsewhere)
@@ -209,6 +213,8 @@ class ProgramAccount:
         self._inputs_resource = _printable(files_resource(INPUTS, files, sha256=digest, **more))
 
     def _notes(self, outputs: Outputs, metrics: Iterable[str], end: ProgramEnd | None) -> Iterable[str]:
+        if self._repetition is None and not self._commit:
+            yield f"no commit has this code: {plural(self._kept_inputs, 'file')} of source that it read are kept"
         for pattern in outputs.unmatched:
             yield f"--out {pattern}: no file matches"
         yield from metrics
@@ -247,6 +253,10 @@ class ProgramAccount:
         if any(word.startswith("-") and set("IES") & set(word) for word in self._command.words[1:3]):
             return unavailable("Python was started with -I, -E or -S, which keep the start-up hook out")
         return unavailable("the Python process did not load the start-up hook")
+
+    @property
+    def _commit(self) -> str | None:
+        return (source_resource(self._source).digest or {}).get("gitCommit")
 
     @property
     def machine(self) -> Any:

@@ -93,8 +93,8 @@ def files(root: Path, manifest: Manifest) -> CheckResult:
             copy = file.get("copy")
             if copy is not None and kept.get(copy) != file.get("sha256"):
                 raise ManifestError(f"{path.name}: {copy} is another file than {file.get('path')}", _ASK)
-        if name == OUTPUTS:
-            _expect_copies_of(listed, folder, kept, manifest)
+        copies = folder.output_copies if name == OUTPUTS else folder.input_copies
+        _expect_copies_of(path.name, copies.name, listed, kept, manifest)
         counts.append(f"{name}: {len(listed)}")
     counts.append(f"data: {_check_data(folder, manifest)} files")
     return CheckResult("files", "pass", ", ".join(counts))
@@ -132,19 +132,19 @@ def _expect_one_content(name: str, listed: Sequence[Mapping[str, Any]], working_
 
 
 def _expect_copies_of(
-    listed: Sequence[Mapping[str, Any]], folder: RunFolder, kept: Mapping[str, str], manifest: Manifest
+    name: str, copies_name: str, listed: Sequence[Mapping[str, Any]], kept: Mapping[str, str], manifest: Manifest
 ) -> None:
-    """Raises ManifestError for what lies among the copies of outputs and is not the copy of a listed one, by its path.
+    """Raises ManifestError for what lies in a folder of copies and is not the copy of a listed file, by its path.
 
     A recorder that failed may have left copies, and no list.
     """
-    top = f"{folder.output_copies.relative_to(folder.root).as_posix()}/"
+    top = f"{copies_name}/"
     copies = {file["copy"]: file.get("path") for file in listed if file.get("copy") is not None}
     odd = [copy for copy, path in copies.items() if copy != f"{top}{path}"]
     if manifest.byproduct(OUTPUTS) is not None or manifest.byproduct(ERROR) is None:
         odd += sorted(path for path in kept if path.startswith(top) and path not in copies)
     if odd:
-        raise ManifestError(f"{folder.outputs.name}: {odd[0]} is the copy of no output of that path", _ASK)
+        raise ManifestError(f"{name}: {odd[0]} is the copy of no file of that path", _ASK)
 
 
 def _check_data(folder: RunFolder, manifest: Manifest) -> int:

@@ -111,9 +111,21 @@ def test_a_repository_that_was_moved_is_named(ndrepro: Ndrepro, project: Project
     assert answer.json["differences"] == ["input data.txt: not here"]
 
 
-def test_code_without_a_repository_is_taken_by_its_digest(ndrepro: Ndrepro, project: Project, own_home: Path) -> None:
+def test_code_of_no_repository_is_kept_in_the_run(ndrepro: Ndrepro, project: Project, own_home: Path) -> None:
     shutil.rmtree(project.root / ".git")
+    subprocess.run([sys.executable, "-m", "compileall", "-q", "helper.py"], cwd=project.root, check=True)
+    secret = "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
+    (project.root / "token.json").write_text(f'{{"token": "{secret}"}}')
+    train = (project.root / "train.py").read_text()
+    (project.root / "train.py").write_text(f"open('token.json').close()\n{train}")
     run = project.record(RUNS, own_home)
+    kept = {path.name for path in run.input_copies.rglob("*") if path.is_file()}
+    assert kept == {"train.py", "helper.py"}, (
+        "helper.py is read as compiled code; data.txt is none, and no secret is kept"
+    )
+    assert ndrepro("verify", str(run.root)).code == 0
+    for name in ("train.py", "helper.py"):
+        (project.root / name).write_text("raise SystemExit('not the recorded code')")
     answer = reproduced(ndrepro, run.root, "--json")
     assert answer.json["verdict"] == "identical", answer.json
     assert answer.json["differences"] == [
