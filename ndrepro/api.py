@@ -191,7 +191,8 @@ def reproduce(
         spot: train this many epochs only, drawn at random; the whole run where it is left out.
         challenge: a word of the reviewer's own that draws them instead, which nobody could guess.
         beacon: a value that was public only after the run was signed, which draws them too.
-        data: the path of the data set here; left out, the recorded one or the default.
+        data: the path of the data set here; left out, the recorded one or the default. Of a program, where inputs are
+            looked for, by their digests, that are not where it read them.
         environment: a cell of ``environments/`` to train in instead of the recorded environment.
         engine: a container engine to train in: docker, podman, apptainer or enroot.
         image: the image for ``engine``.
@@ -238,9 +239,7 @@ def reproduce(
             reproduction.expect_no_options("a training run", repository=repository, rebuild_env=rebuild_env)
             draw = reproduction.Draw(spot, challenge, beacon)
             return reproduction.of_training(original, options, draw, permission, on_plan, watching)
-        reproduction.expect_no_options(
-            "a program or script", spot=spot, data=data, env=environment, engine=engine, image=image
-        )
+        reproduction.expect_no_options("a program or script", spot=spot, env=environment, engine=engine, image=image)
         repositories = [Path(repository)] if repository is not None else [Path.cwd()]
         return reproduction.of_program(
             original,
@@ -250,6 +249,7 @@ def reproduce(
             scratch=private / "again",
             repositories=repositories,
             rebuild=rebuild_env,
+            data=options.data,
             quiet=not show_output,
         )
 

@@ -166,6 +166,7 @@ def of_program(
     scratch: Path,
     repositories: Sequence[Path],
     rebuild: bool,
+    data: Path | None,
     quiet: bool,
 ) -> Reproduction:
     """Execute a program's or script's command again, judge it and sign the verdict; see ``ndrepro.api.reproduce``."""
@@ -182,6 +183,7 @@ def of_program(
         private=(options.runs.root, options.home),
         sandbox=permission.sandbox,
         rebuild=rebuild,
+        data=data,
     )
     plan = ReexecutionPlan(None, (), prepared.differences, prepared.execution)
     on_plan(original, plan)

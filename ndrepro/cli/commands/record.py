@@ -22,7 +22,9 @@ def record(
     ] = None,
     out: Annotated[
         list[str] | None,
-        typer.Option("--out", metavar="GLOB", help="A file or folder that it writes, e.g. 'checkpoints/*.pt'."),
+        typer.Option(
+            "--out", metavar="GLOB", help="A file or folder that it writes, e.g. 'checkpoints/*.pt'; - is its output."
+        ),
     ] = None,
     data: Annotated[
         list[Path] | None,

@@ -6,7 +6,9 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import DEFAULT_RUNS, RunsFolder
 from provenance.attestation.key_home import default_home
 
+_NO_MODULE = re.compile(rb"^ModuleNotFoundError: No module named '(\w+)['.]", re.MULTILINE)
+_END_BYTES = 1 << 16
 _SEED_NAME = re.compile(r"[\w.-]{1,100}", re.ASCII)
 
 
@@ -37,6 +41,8 @@ def record_command(asked: RecordOptions) -> int:
         trail=asked.trail,
     )
     finished = record_program(request, RunsFolder(asked.runs), default_home())
+    if finished.exit_code:
+        finished = replace(finished, notes=(*finished.notes, *_other_python(resolved.executable, finished.folder.log)))
     problem = None if finished.error is None else output.record_of(finished.error)
     if asked.as_json:
         terminal.write_line(output.document_text(_document(finished, problem)), sys.stderr)
@@ -47,6 +53,21 @@ def record_command(asked: RecordOptions) -> int:
     if finished.exit_code is None:
         return output.COULD_NOT
     return _end_as(finished.exit_code)
+
+
+def _other_python(executable: Path, log: Path) -> Iterator[str]:
+    """A hint where the Python that ran has no module that this program's own has: PATH named another one."""
+    own = Path(sys.executable)
+    if not executable.name.startswith("python") or executable.absolute() == own:
+        return
+    try:
+        with open(log, "rb") as stream:
+            stream.seek(max(0, log.stat().st_size - _END_BYTES))
+            missing = _NO_MODULE.findall(stream.read())
+    except OSError:
+        return
+    if missing and find_spec(name := missing[-1].decode()) is not None:
+        yield f"{executable} has no module {name}, and {own} has: name the Python that you mean"
 
 
 def declared_seeds(pairs: Sequence[str]) -> dict[str, int]:

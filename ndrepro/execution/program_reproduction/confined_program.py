@@ -38,6 +38,7 @@ class ConfinedCommand:
     runs: str
     secret: str
     variables: Mapping[str, str]
+    mapped: Mapping[str, str]
 
     def words(self) -> list[str]:
         """The command line that executes it in the sandbox."""
@@ -58,6 +59,7 @@ def main(document: str) -> None:
         readable=existing([*map(Path, (*asked.readable, *hooked)), *shown]),
         writable=tuple(map(Path, (*asked.writable, *written))),
         folder=Path(asked.folder),
+        mapped={Path(inside): Path(found) for inside, found in asked.mapped.items()},
         gpu=True,
     )
     sandbox = Sandbox(asked.kind, runs=(Path(asked.runs),), secret=(Path(asked.secret),))

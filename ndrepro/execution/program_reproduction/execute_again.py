@@ -18,9 +18,11 @@ from pathlib import Path
 
 from ndrepro.execution.program_reproduction import private_folder, program_environment
 from ndrepro.execution.program_reproduction.confined_program import ConfinedCommand
+from ndrepro.execution.program_reproduction.data_elsewhere import DataElsewhere
 from ndrepro.execution.program_reproduction.private_folder import PrivateFolder
 from ndrepro.execution.program_reproduction.program_environment import ProgramEnvironment
 from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand, is_below, is_plain
+from ndrepro.execution.program_reproduction.recorded_inputs import is_inside
 from ndrepro.execution.programs.command import Command
 from ndrepro.execution.programs.program_account import Repetition
 from ndrepro.execution.programs.program_run import FinishedProgram, ProgramRequest, record_program
@@ -63,7 +65,7 @@ class ProgramPlan:
         lost: list[str] = []
         for entry in filter(None, self.recorded_search_path.split(os.pathsep)):
             here = Path(_moved(entry, top, place))
-            if is_plain(Path(entry)) and is_below(Path(entry), top) and private_folder.is_inside(here, place):
+            if is_plain(Path(entry)) and is_below(Path(entry), top) and is_inside(here, place):
                 kept.append(str(here))
             else:
                 lost.append(f"PYTHONPATH: {entry} then, not now")
@@ -78,6 +80,7 @@ def plan_program(
     private: Sequence[Path],
     sandbox: str,
     rebuild: bool,
+    data: Path | None = None,
 ) -> ProgramPlan:
     """Prepare a private folder below ``scratch``, and say what would be executed in it; nothing is executed.
 
@@ -87,6 +90,7 @@ def plan_program(
         private: the folders of runs and keys.
         sandbox: the kind, one of ``ndrepro.execution.sandbox.sandbox.CHOICES``.
         rebuild: install the recorded distributions into an environment of its own.
+        data: where inputs are looked for, by digest, that are not where the program read them.
 
     Raises UsageError for what was not recorded or cannot be had, SandboxError, EnvironmentMissing, StorageError.
     """
@@ -99,8 +103,16 @@ def plan_program(
     # a path that somebody else recorded may lead to anything
     own = [recorded] if original.own and recorded.is_dir() else []
     judge = private_folder.judge_of((original.place, original.folder.root, *private), own=original.own)
+    execution = plan_execution(original.manifest, original.folder.root, sandbox)
     place = private_folder.build(
-        command, original.manifest, original.folder, scratch / "code", [*repositories, *own], judge
+        command,
+        original.manifest,
+        original.folder,
+        scratch / "code",
+        [*repositories, *own],
+        judge,
+        None if data is None else DataElsewhere(data),
+        maps=execution.sandbox != NO_SANDBOX,
     )
     named, own_run = (command, original.manifest), original.own
     if rebuild:
@@ -114,7 +126,7 @@ def plan_program(
         place,
         environment,
         _variables(original.manifest.variables, environment),
-        plan_execution(original.manifest, original.folder.root, sandbox),
+        execution,
         str(original.manifest.variables.get("PYTHONPATH") or ""),
     )
 
@@ -161,6 +173,7 @@ def _confined(plan: ProgramPlan, variables: Mapping[str, str], runs: RunsFolder,
         runs=str(runs.root.absolute()),
         secret=str(home.absolute()),
         variables=variables,
+        mapped={str(inside): str(found) for inside, found in plan.place.mapped.items()},
     ).words()
     return Command(tuple(words), Path(words[0]), plan.command.name)
 

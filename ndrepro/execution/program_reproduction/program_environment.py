@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ndrepro.execution.environments.interpreters import find_python, run_uv
-from ndrepro.execution.program_reproduction.private_folder import is_inside
 from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand, is_below
+from ndrepro.execution.program_reproduction.recorded_inputs import is_inside
 from ndrepro.protocol.errors import EnvironmentMissing, UsageError
 from ndrepro.protocol.training_record import installed_distributions, recorded_distributions
 from provenance.attestation.manifest import Manifest

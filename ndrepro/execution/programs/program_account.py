@@ -213,8 +213,8 @@ class ProgramAccount:
         self._inputs_resource = _printable(files_resource(INPUTS, files, sha256=digest, **more))
 
     def _notes(self, outputs: Outputs, metrics: Iterable[str], end: ProgramEnd | None) -> Iterable[str]:
-        if self._repetition is None and not self._commit:
-            yield f"no commit has this code: {plural(self._kept_inputs, 'file')} of source that it read are kept"
+        if self._kept_inputs:
+            yield f"code: no commit has it; {plural(self._kept_inputs, 'file')} that it read kept with the run"
         for pattern in outputs.unmatched:
             yield f"--out {pattern}: no file matches"
         yield from metrics

@@ -1,7 +1,7 @@
 """What a confined process sees of the file system, and how that becomes bubblewrap's command line.
 
 The root is an empty file system in memory. Only what is named is mounted into it, each path under its own name, so
-that what a run records names the same files as outside:
+that what a run records names the same files as outside (but for ``Confinement.mapped``):
 
 * read-only: the system's libraries and programs, the interpreter with its packages, code, data, hardware facts;
 * writable: the folders that are named, and a private ``/tmp`` and ``/dev/shm``;
@@ -15,8 +15,8 @@ folder holds one that must stay hidden (``Confinement.hidden``), an empty one is
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ndrepro.protocol.errors import SandboxError
@@ -43,7 +43,8 @@ class Confinement:
     """The paths that a confined process may read or write; its current folder; whether it gets the GPUs.
 
     ``hidden`` are folders that stay invisible even where a readable one holds them, but for what is named in them:
-    the folder of runs. Of ``secret`` ones, such as the key home, nothing may be named.
+    the folder of runs. Of ``secret`` ones, such as the key home, nothing may be named. ``mapped`` are paths inside,
+    with those outside that are shown there, read-only: data that somebody else has at another place.
     """
 
     readable: tuple[Path, ...]
@@ -52,6 +53,7 @@ class Confinement:
     hidden: tuple[Path, ...] = ()
     secret: tuple[Path, ...] = ()
     gpu: bool = False
+    mapped: Mapping[Path, Path] = field(default_factory=dict)
 
     def words(self, inside: Path) -> list[str]:
         """The options of bubblewrap (bwrap(1)) that make this root; ``inside`` is mounted at ``INSIDE``.
@@ -71,6 +73,7 @@ class Confinement:
         covers = [path for path in places if path.is_dir() and any(top in path.parents for top in tops)]
         mounts |= {path: ["--tmpfs", str(path)] for path in covers}
         mounts |= {path: ["--bind", str(path), str(path)] for path, target in write if not target}
+        mounts |= {path: ["--ro-bind", str(found), str(path)] for path, found in self._mapped(mounts, places, secret)}
         mounts |= {Path(name): words for name, words in _private().items()}
         if self.gpu:
             devices = [path for pattern in _GPU_DEVICES for path in sorted(Path("/dev").glob(pattern))]
@@ -81,6 +84,22 @@ class Confinement:
         for name in (*map(str, covers), "/dev", "/proc", "/"):
             found += ["--remount-ro", name]
         return [*found, "--chdir", str(self.folder)]
+
+    def _mapped(
+        self, mounts: Collection[Path], hidden: Collection[Path], secret: Collection[Path]
+    ) -> Iterator[tuple[Path, Path]]:
+        """``mapped``, resolved. Raises SandboxError where something else is shown at such a path, above or below it."""
+        for path, found in self.mapped.items():
+            expect_harmless(found, hidden, secret)
+            taken = [each for each in mounts if each == path or each in path.parents or path in each.parents]
+            taken += [each for each in _OF_THE_MACHINE if each == path or each in path.parents]
+            if taken or str(path) != os.path.abspath(path):
+                has = ", ".join(map(str, taken[:3])) or "no such path"
+                raise SandboxError(
+                    f"{found}: it cannot be shown as {path}: the sandbox has {has}",
+                    "link it to that path, and leave --data out",
+                )
+            yield path, found.resolve()
 
 
 def _private() -> dict[str, list[str]]:

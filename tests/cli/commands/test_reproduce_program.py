@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from program_projects import HELPER, TRAIN, Project, current_folder
@@ -16,8 +17,8 @@ from script_runs import ScriptRun, sign_again
 import provenance
 from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.results.reviewer_verdicts import read_attestations
-from ndrepro.execution.program_reproduction import private_folder
 from ndrepro.execution.program_reproduction.recorded_command import RecordedData
+from ndrepro.execution.program_reproduction.recorded_inputs import RecordedInputs
 from ndrepro.execution.sandbox.sandbox import AUTO, choose
 from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.layout import RunFolder
@@ -79,7 +80,10 @@ def test_other_results_are_undecided(ndrepro: Ndrepro, tmp_path: Path, own_home:
     run = Project.make(tmp_path / "other", text).record(RUNS, own_home, metrics=())
     answer = reproduced(ndrepro, run.root, "--json")
     assert (answer.code, answer.json["verdict"]) == (1, "undecided")
-    assert claims(answer)["outputs"] == ("failed", "1 of 2 files equal by digest; differ: model.txt")
+    status, evidence = claims(answer)["outputs"]
+    assert status == "failed" and evidence.startswith(
+        "1 of 2 files equal by digest; differ: model.txt; model.txt, line 1"
+    )
 
 
 def test_the_program_sees_nothing_of_the_reviewer(
@@ -161,13 +165,11 @@ def test_data_without_a_file_show_no_folder(tmp_path: Path) -> None:
     (tmp_path / "private" / "letter.txt").write_text("dear")
     (tmp_path / "run" / "data").mkdir(parents=True)
     (tmp_path / "run" / "data" / "0.sha256").write_text("")
-    shown: dict[Path, private_folder.Snapshot] = {}
-    data = RecordedData(str(tmp_path / "private"), "data/0.sha256")
-    place = tmp_path / "place"
-    problem = private_folder._show_data(
-        data, tmp_path / "private", tmp_path / "top", place, RunFolder(tmp_path / "run"), shown, lambda path: None
-    )
-    assert problem.startswith("not here, or other files") and shown == {}
+    command = SimpleNamespace(working_folder=tmp_path / "top", top=None)
+    place, run = tmp_path / "place", RunFolder(tmp_path / "run")
+    inputs = RecordedInputs(command, place, place, run, lambda path: None, None, maps=True)  # type: ignore[arg-type]
+    inputs.bring_data(RecordedData(str(tmp_path / "private"), "data/0.sha256"))
+    assert "not here, or other files" in inputs.missing[0] and inputs.shown == {}
 
 
 def test_no_link_of_the_code_leads_a_copy_out_of_its_folder(ndrepro: Ndrepro, tmp_path: Path, own_home: Path) -> None:
@@ -275,3 +277,32 @@ def test_what_it_prints_is_a_result_where_it_was_declared(ndrepro: Ndrepro, tmp_
     assert answer.json["verdict"] == "undecided"
     evidence = claims(answer)["outputs"][1]
     assert evidence.startswith("0 of 1 file equal by digest; differ: standard output; standard output, line 2: 'end ")
+
+
+def test_data_at_another_place_are_shown_at_the_recorded_one(ndrepro: Ndrepro, tmp_path: Path, own_home: Path) -> None:
+    if choose(AUTO, container=False)[0] == NO_SANDBOX:
+        pytest.skip("no sandbox on this machine")
+    theirs = tmp_path / "theirs"
+    (theirs / "set").mkdir(parents=True)
+    (theirs / "set" / "a.txt").write_text("1.5")
+    (theirs / "extra.txt").write_text("2.5")
+    read = ["../theirs/set/a.txt", str(theirs / "extra.txt"), "data.txt"]
+    text = f"for path in {read}: print(open(path).read())"
+    project = Project.make(tmp_path / "project", text)
+    asked = {"outputs": ("-",), "metrics": (), "data": (Path("../theirs/set"),)}
+    run = project.record(RUNS, own_home, sys.executable, "train.py", **asked)
+    assert reproduced(ndrepro, run.root, "--json").json["verdict"] == "identical", "a relative path above the folder"
+    mine = tmp_path / "mine"
+    (project.root / "data.txt").rename(theirs / "data.txt")
+    theirs.rename(mine)
+    (mine / "extra.txt").rename(mine / "another name")
+    lost = reproduced(ndrepro, run.root, "--json").json
+    assert lost["verdict"] == "undecided" and len(lost["differences"]) == 3
+    answer = reproduced(ndrepro, run.root, "--data", str(mine), "--json")
+    assert (answer.code, answer.json["verdict"]) == (0, "identical"), answer.err or answer.json
+    assert answer.json["differences"] == [] and claims(answer)["inputs"][0] == "checked"
+    (mine / "another name").write_text("2.6")
+    answer = reproduced(ndrepro, run.root, "--data", str(mine), "--json")
+    assert answer.json["differences"] == [f"input {theirs}/extra.txt: not here; nothing with its digest in {mine}"]
+    unlike = reproduced(ndrepro, run.root, "--data", str(mine), "--sandbox", "none", "--trust-code", "--json")
+    assert any("nothing but a sandbox can show it there" in each for each in unlike.json["differences"])

@@ -1,0 +1,213 @@
+"""Has each recorded input in the private folder, or shown where it is; or says why it is not to be had.
+
+Looked for, in this order: the run's own copy, the checkout, where the program read it, and below the path that the
+reviewer names (``DataElsewhere``). The digest alone decides.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ndrepro.execution.program_reproduction.data_elsewhere import (
+    DataElsewhere,
+    FoundData,
+    Snapshot,
+    all_equal,
+    digest_of,
+    snapshot,
+)
+from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand, RecordedData, is_below
+from ndrepro.protocol.errors import SandboxError, UsageError
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.program_record import ProgramFile
+from provenance.attestation.run_files import inside
+from provenance.errors import DigestError
+from provenance.formats.atomic_io import make_folder, storage_error
+from provenance.formats.bounded_read import LOG_BYTES, read_bounded
+from provenance.formats.listing import parse
+
+Judge = Callable[[Path], None]
+_COPY_BYTES = 256 << 20
+_LEADS_OUT = "a link of the recorded code leads out of it"
+_ENVIRONMENT = ("site-packages", "dist-packages")
+
+
+class RecordedInputs:
+    """Brings inputs one by one. Arguments as those of ``private_folder.build``.
+
+    Attributes:
+        shown, mapped, missing, wanted: see ``PrivateFolder``.
+    """
+
+    def __init__(
+        self,
+        command: RecordedCommand,
+        place: Path,
+        working_folder: Path,
+        folder: RunFolder,
+        judge: Judge,
+        elsewhere: DataElsewhere | None,
+        *,
+        maps: bool,
+    ) -> None:
+        self._recorded = command.working_folder
+        self._top = command.top or command.working_folder
+        self._place = place
+        self._working_folder = working_folder
+        self._folder = folder
+        self._judge = judge
+        self._elsewhere = elsewhere
+        self._maps = maps
+        self.shown: dict[Path, Snapshot] = {}
+        self.mapped: dict[Path, Path] = {}
+        self.missing: list[str] = []
+        self.wanted = 0
+
+    def bring_data(self, data: RecordedData) -> None:
+        """Have declared data, every listed file of them and no other."""
+        self.wanted += 1
+        path = Path(os.path.normpath(self._recorded / data.path))
+        problem = self._show_data(data, path)
+        if problem and self._elsewhere is not None:
+            problem = self._replace(path, self._elsewhere.data(path, self._expected(data)), problem)
+        if problem:
+            self.missing.append(f"data {data.path}: {problem}")
+        elif self._maps and not os.path.isabs(data.path) and not is_below(path, self._top):
+            # relative, and above the recorded folder: the program will look above the private one
+            self.mapped[Path(os.path.normpath(self._working_folder / data.path))] = self.mapped.get(path, path)
+
+    def bring(self, file: ProgramFile) -> None:
+        """Have a file, but for one of an installed distribution, which is compared with the environment."""
+        path = self._recorded / file.path
+        if any(part in _ENVIRONMENT for part in path.parts):
+            return
+        self.wanted += 1
+        if self._unpack(file, self._here(path)):
+            return
+        before = snapshot(path) if path.is_file() else ()
+        problem = self._bring(file, path, self._here(path))
+        if problem and self._elsewhere is not None and file.sha256 is not None:
+            problem = self._replace(path, self._elsewhere.file(file.sha256, file.size), problem)
+        elif not problem and (not is_below(path, self._top) or (file.size or 0) > _COPY_BYTES):
+            self.shown[path] = before
+        if problem:
+            self.missing.append(f"input {file.path}: {problem}")
+
+    def _here(self, path: Path) -> Path | None:
+        """Where a recorded path is in the private folder; ``None`` for one outside of the recorded folder."""
+        return self._place / os.path.relpath(path, self._top) if is_below(path, self._top) else None
+
+    def _replace(self, path: Path, found: FoundData | None, problem: str) -> str:
+        """Have what was found elsewhere in the place of a recorded path; why it is not, in words."""
+        here = self._here(path)
+        if found is None:
+            return f"{problem}; nothing with its digest in {self._elsewhere.path if self._elsewhere else ''}"
+        if here is not None and (here.is_dir() or not is_inside(here, self._place)):
+            return f"{problem}; {found[0]} has it, and the recorded code has a folder or a link in its place"
+        if here is None and not self._maps:
+            return f"{problem}; {found[0]} has it, and nothing but a sandbox can show it there: link it to {path}"
+        self.shown[found[0]] = found[1]
+        if here is None:
+            self.mapped[path] = found[0]
+        else:
+            _put(found[0], here, self._place, link=True)
+        return ""
+
+    def _unpack(self, file: ProgramFile, here: Path | None) -> bool:
+        """Whether the copy that the run has of an input is at ``here`` now."""
+        if file.copy is None or here is None or not inside(file.copy) or not is_inside(here, self._place):
+            return False
+        copy = self._folder.root / file.copy
+        if file.sha256 is None or digest_of(copy) != file.sha256:
+            return False
+        _put(copy, here, self._place, link=False)
+        return True
+
+    def _bring(self, file: ProgramFile, path: Path, here: Path | None) -> str:
+        """Have an input at ``here``, or see that it is at ``path`` where it was read; why it is not, in words."""
+        if file.sha256 is None:
+            return f"not digested when it was recorded ({file.reason})" if file.reason else "not digested"
+        if here is not None and not is_inside(here, self._place):
+            return _LEADS_OUT
+        if here is not None and digest_of(here) == file.sha256:
+            return ""
+        try:
+            self._judge(path)
+        except SandboxError as error:
+            return error.message
+        if not path.is_file():
+            return "not here"
+        if file.size is not None and path.stat().st_size != file.size:
+            return f"another file here ({path})"
+        found = digest_of(path)
+        if found is None:
+            return "not here"
+        if found != file.sha256:
+            return f"another file here ({path})"
+        if here is not None:
+            _put(path, here, self._place, link=(file.size or 0) > _COPY_BYTES)
+        return ""
+
+    def _show_data(self, data: RecordedData, path: Path) -> str:
+        """Have declared data in the private folder, or show them where they are; why they are not, in words."""
+        here = self._here(path)
+        if here is not None and not is_inside(here, self._place):
+            return _LEADS_OUT
+        try:
+            expected = _listed(data, self._folder)
+            if here is not None and all_equal(here, expected):
+                return ""
+            self._judge(path)
+        except (DigestError, SandboxError) as error:
+            return error.message
+        except OSError as error:
+            return f"its files are not listed ({error.strerror})"
+        before = snapshot(path) if path.exists() else ()
+        if not all_equal(path, expected):
+            return f"not here, or other files ({path})"
+        self.shown[path] = before
+        if here is not None and not here.exists():
+            _put(path, here, self._place, link=True)
+        elif here is not None:
+            return f"a part of it is in the commit and the rest at {path}: have it outside of the repository"
+        return ""
+
+    def _expected(self, data: RecordedData) -> Mapping[str, str]:
+        """The listed files; none where the listing cannot be read, which was said before."""
+        try:
+            return _listed(data, self._folder)
+        except (DigestError, OSError):
+            return {}
+
+
+def is_inside(path: Path, place: Path) -> bool:
+    """Whether a path leads to ``place`` or below it, every link followed: those of the code are its author's."""
+    return path.resolve().is_relative_to(place.resolve())
+
+
+def expect_inside(place: Path, folder: Path) -> None:
+    """Raises UsageError where a folder of the code leads out of ``place``."""
+    if not is_inside(folder, place):
+        raise UsageError(f"{folder.name}: {_LEADS_OUT}, to {folder.resolve()}")
+
+
+def _listed(data: RecordedData, folder: RunFolder) -> Mapping[str, str]:
+    """The listed files of declared data, with their digests. Raises OSError, DigestError."""
+    return parse(read_bounded(folder.root / data.listing, LOG_BYTES).decode("utf-8", "surrogateescape"))
+
+
+def _put(path: Path, here: Path, place: Path, *, link: bool) -> None:
+    """Copy or link a file into the private folder. Raises UsageError where a link of the code leads out of it."""
+    try:
+        expect_inside(place, here.parent)
+        make_folder(here.parent)
+        here.unlink(missing_ok=True)
+        if link:
+            here.symlink_to(path)
+        else:
+            shutil.copyfile(path, here)
+    except OSError as error:
+        raise storage_error(here, error) from error
