@@ -109,6 +109,7 @@ WALLS: dict[str, Wall] = {
     # Formats of other tools; MLflow is written through its own client, where that is installed.
     "ndrepro.exports": wall("ndrepro.exports ndrepro.text ndrepro.protocol provenance"),
     "ndrepro.exports.mlflow_run": wall("ndrepro.exports ndrepro.protocol provenance", "mlflow"),
+    "ndrepro.exports.tensorboard_events": wall("ndrepro.exports ndrepro.protocol provenance", "tensorboard"),
     "ndrepro.checklists": wall("ndrepro.checklists ndrepro.analysis ndrepro.text ndrepro.protocol provenance"),
     "ndrepro.cli": wall(
         "ndrepro ndrepro.api ndrepro.cli ndrepro.protocol ndrepro.execution ndrepro.analysis ndrepro.report "

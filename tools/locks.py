@@ -49,8 +49,9 @@ def write(upgrade: bool) -> None:
     validators = ROOT / "tests" / "exports" / "validators"
     for source in sorted(validators.glob("*.in")):
         compile_lock(source, source.with_suffix(".lock"), *SERVED, *more)
-    # MLflow is written by its own client: its environment has this package's dependencies too
-    compile_lock(ROOT / "pyproject.toml", validators / "mlflow.lock", *SERVED, "--extra", "mlflow", *more)
+    # these are written by their own libraries: their environments have this package's dependencies too
+    for extra in ("mlflow", "tensorboard"):
+        compile_lock(ROOT / "pyproject.toml", validators / f"{extra}.lock", *SERVED, "--extra", extra, *more)
 
 
 def compile_lock(source: Path, lock: Path, *options: str) -> None:

@@ -54,6 +54,7 @@ PATH_OPTIONS = frozenset(
             "--repository",
             "--runs",
             "--signing-key",
+            "--tensorboard",
             "--timestamp",
         ),
         "--witness",

@@ -1,4 +1,4 @@
-"""Every format that a run is exported to, by name: documents of bytes here, a crate's folder and MLflow beside them."""
+"""Every format that a run is exported to, by name: documents of bytes, a crate's folder, MLflow, TensorBoard."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from ndrepro.exports.model_signature import model_signature
 from ndrepro.exports.prov_document import prov_json
 from ndrepro.exports.run_facts import RunFacts
 from ndrepro.exports.slsa_provenance import slsa_statement
+from ndrepro.exports.tensorboard_events import write_events
 from ndrepro.protocol.errors import UsageError
 from provenance.attestation.key_home import default_home
 from provenance.formats.atomic_io import write_atomically
 
-CRATE, MLFLOW = "ro-crate", "mlflow"
+CRATE, MLFLOW, TENSORBOARD = "ro-crate", "mlflow", "tensorboard"
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ DOCUMENTS: Mapping[str, Document] = {
         facts.model(options.model), default_home(), options.signing_key
     ),
 }
-FORMATS = (CRATE, *DOCUMENTS, MLFLOW)
+FORMATS = (CRATE, *DOCUMENTS, MLFLOW, TENSORBOARD)
 
 
 def export_document(facts: RunFacts, name: str, options: ExportOptions) -> bytes:
@@ -60,6 +61,8 @@ def export_run(facts: RunFacts, name: str, out: str, options: ExportOptions) -> 
     if name == MLFLOW:
         made = log_to_mlflow(facts, out)
         return f"{made.tracking_uri}, run {made.run_id}"
+    if name == TENSORBOARD:
+        return str(write_events(facts, Path(out)))
     if name == CRATE:
         write_folder(crate_members(facts), Path(out))
     else:

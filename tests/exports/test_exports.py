@@ -117,6 +117,7 @@ def test_what_a_format_needs_is_said(script: Any, tmp_path: Path) -> None:
         ("prov", tmp_path / "there", UsageError, "a folder, expected the name of a file"),
         ("ro-crate", tmp_path / "there", UsageError, "exists already"),
         ("mlflow", tmp_path / "store", MissingExtra, r"extra \[mlflow\]"),
+        ("tensorboard", tmp_path / "events", MissingExtra, r"extra \[tensorboard\]"),
     ):
         with pytest.raises(error, match=problem):
             export_run(facts, name, str(out), options)

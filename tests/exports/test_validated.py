@@ -6,14 +6,17 @@ A real training run and a recorded script; each validator in an environment of i
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import validators
 from image_statements import Build, statements
@@ -176,6 +179,57 @@ def test_cffconvert_takes_the_citation(trained: Any, tmp_path: Path, ask: Callab
         cases.append(tmp_path / f"wrong{number}.cff")
         cases[-1].write_text(wrong, encoding="utf-8")
     expect(ask("citation", *((case,) for case in cases)), 4)
+
+
+def test_tensorboard_reads_the_runs_back(
+    trained: Any, script: Any, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    place = validators.environment("tensorboard", tmp_path_factory.getbasetemp())
+    made = [
+        validators.ndrepro(place, run.home, "export", run.run, "--format", "tensorboard", "-o", tmp_path, "--json")[
+            "out"
+        ]
+        for run in (trained, script)
+    ]
+    *found, nothing = validators.ask(place, "tensorboard", *((folder,) for folder in made), (tmp_path / "none",))
+    expect([*found, nothing], 2)
+    for run, folder, answer in zip((trained, script), made, found, strict=True):
+        facts, read = run.facts(), answer.read
+        assert Path(folder) == tmp_path / facts.name / facts.run
+        logged: dict[str, list[list[float]]] = {}
+        for each in facts.metrics():
+            logged.setdefault(each.name, []).append([each.step, float(np.float32(each.value))])
+        assert read["scalars"] == logged
+        assert abs(read["moment"] - datetime.fromisoformat(facts.manifest.finished_on).timestamp()) < 0.01
+    with pytest.raises(AssertionError, match="has event files already"):
+        validators.ndrepro(
+            place, trained.home, "export", trained.run, "--format", "tensorboard", "-o", tmp_path, "--json"
+        )
+
+
+@pytest.mark.slow
+def test_tensorboard_reads_a_run_that_wrote_events_while_it_ran(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    place = validators.environment("tensorboard", tmp_path_factory.getbasetemp())
+    (site,) = place.glob("lib/python*/site-packages")
+    code = f"import sys; sys.path.append({str(site)!r}); from ndrepro.cli import main; sys.exit(main(sys.argv[1:]))"
+    words = ["run", "lenet_bn_2_digits", "--set=train_images=64", "--set=test_images=32", "--set=batch_size=16"]
+    variables = {**os.environ, "NDREPRO_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code, *words, "--runs", str(tmp_path / "runs"), "--json"]
+    done = subprocess.run(
+        [*command, "--tensorboard", str(tmp_path / "events")], env=variables, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    (answer,) = validators.ask(place, "tensorboard", (tmp_path / "events" / made["experiment"] / made["run"],))
+    expect([answer], 1)
+    scalars = answer.read["scalars"]
+    rows = [json.loads(line) for line in (Path(made["folder"]) / "metrics.jsonl").read_text().splitlines()]
+    for name in ("train_loss", "test_accuracy", "learning_rate"):
+        assert scalars[name] == [[row["step"], float(np.float32(row[name]))] for row in rows]
+    assert scalars["epoch"] == [[4, 1.0], [8, 2.0]]
+    assert not any("tfevents" in path.name for path in Path(made["folder"]).rglob("*")), "none of it is in the run"
 
 
 def test_mlflow_reads_the_runs_back(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ndrepro.exports.run_facts import RunFacts
 
 # ndrepro.exports.formats.FORMATS, which the help does not import
-FORMATS_SHOWN = "ro-crate, prov, slsa, cyclonedx, croissant, model-signing, mlflow"
+FORMATS_SHOWN = "ro-crate, prov, slsa, cyclonedx, croissant, model-signing, mlflow, tensorboard"
 
 
 def export(
@@ -30,7 +30,7 @@ def export(
             "-o",
             "--out",
             metavar="OUT",
-            help="File to write; ro-crate: a new folder; mlflow: a folder or URI.",
+            help="File to write; ro-crate: a new folder; tensorboard: a folder; mlflow: a folder or URI.",
         ),
     ] = None,
     model: Annotated[

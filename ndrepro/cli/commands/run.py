@@ -74,6 +74,10 @@ def run(
             "--resume", metavar="RUN", autocompletion=completion.runs, help="Resume this run from its last checkpoint."
         ),
     ] = None,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option("--tensorboard", metavar="DIR", help="Write TensorBoard event files too, while it runs."),
+    ] = None,
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the run folder and nothing else.")] = False,
@@ -82,6 +86,7 @@ def run(
 
     Example: ndrepro run resnet18_nd_20 --seed 3 --set learning_rate=0.05
     """
+    from ndrepro.cli.views.tensorboard import watched_in_tensorboard
     from ndrepro.execution.environments.matrix import cell
     from ndrepro.execution.runs import run as execution
     from ndrepro.protocol.experiment.experiment import DEFAULT_EXPERIMENT, Experiment
@@ -100,7 +105,7 @@ def run(
         raise UsageError(f"--resume {resume}: a resumed run keeps its own settings", "leave out EXP and every setting")
     if resume is not None and container is not None:
         raise UsageError("--resume with --in: a run is resumed where it began", "leave out --in and --image")
-    with live.watching(quiet=quiet, error=as_json) as observer:
+    with live.watching(quiet=quiet, error=as_json) as shown, watched_in_tensorboard(shown, tensorboard) as observer:
         if resume is not None:
             finished = execution.resume(options.run_folder(runs, resume, completed=False), how, observer)
         else:

@@ -118,6 +118,18 @@ def mlflow(store, run):
     return {**read, "folder": client.download_artifacts(run, "")}
 
 
+def tensorboard(folder):
+    """TensorBoard's own reader: step and value of each scalar, and when the first was written."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(folder)
+    events.Reload()
+    scalars = {tag: events.Scalars(tag) for tag in events.Tags()["scalars"]}
+    _expect(scalars, f"{folder}: no scalars")
+    moment = min(each.wall_time for found in scalars.values() for each in found)
+    return {"scalars": {tag: [(e.step, e.value) for e in found] for tag, found in scalars.items()}, "moment": moment}
+
+
 def citation(file):
     """cffconvert: the file is valid for its own schema."""
     from cffconvert import Citation
