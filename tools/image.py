@@ -1,7 +1,8 @@
 """Builds the image and what is made of it, from the commit that is checked out: ``python tools/image.py COMMAND``.
 
     build   the image, from Dockerfile, under the tag ndrepro:COMMIT (twelve digits) and ndrepro:latest
-    sif     an Apptainer file of that image
+    sif     an Apptainer file of that image; one that is there already, of this very image, is kept
+    save    the image as an archive (--out), to be kept with the runs that were made in it
     sbom    its bill of materials, CycloneDX 1.6, on standard output or in --out
 
 Only what is committed goes in, laid out as git archives it, and every time in the image is the commit's: whoever
@@ -10,12 +11,13 @@ builds the same commit on the same base gets the same digest. The builder is pod
 proxies reach the build with either, and leave nothing in the image.
 
 With --attest, how the image was built and its bill of materials are signed with this machine's key; runs in the image
-then name these statements. ``sif`` puts a copy beside its file.
+then name these statements. ``sif`` and ``save`` put a copy beside their file.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -38,7 +40,7 @@ PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
 def main(arguments: Sequence[str]) -> int:
     """The command line above."""
     parser = argparse.ArgumentParser(prog="python tools/image.py", description=__doc__.splitlines()[0])
-    parser.add_argument("command", choices=("build", "sif", "sbom"))
+    parser.add_argument("command", choices=("build", "sif", "save", "sbom"))
     parser.add_argument("--engine", choices=("podman", "docker"), default=None)
     parser.add_argument("--tag", default=TAG)
     parser.add_argument("--base", help="another base image than the Dockerfile's")
@@ -62,6 +64,8 @@ def main(arguments: Sequence[str]) -> int:
             print(built)
         elif given.command == "sif":
             print(to_sif(engine, given.tag, given.out or ROOT / "dist" / "ndrepro.sif"))
+        elif given.command == "save":
+            print(save(engine, given.tag, given.out or ROOT / "dist" / "ndrepro.tar"))
         else:
             text = sbom(engine, given.tag)
             given.out.write_text(text, encoding="utf-8") if given.out else print(text, end="")
@@ -169,9 +173,11 @@ def to_sif(engine: str, tag: str, target: Path) -> str:
         sys.exit("error: apptainer is not there\n  hint: install it, or run this where it is")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".sif-", dir=target.parent) as scratch:
+        if target.exists() and engine == "podman" and identifier(engine, tag, target) == file_identifier(target):
+            print(f"note: {target} is of this image already", file=sys.stderr)
+            return str(target)
         archive = Path(scratch, "image.tar")
-        form = ["--format", "docker-archive"] if engine == "podman" else []
-        subprocess.run([engine, "save", *form, "--output", str(archive), tag], check=True, stdout=sys.stderr)
+        write_archive(engine, tag, archive)
         definition = Path(scratch, "image.def")
         image = identifier(engine, tag, archive)
         label = f"ndrepro.image.identifier {image}"
@@ -179,6 +185,33 @@ def to_sif(engine: str, tag: str, target: Path) -> str:
         words = ["apptainer", "build", "--force", "--mksquashfs-args", "-comp zstd -Xcompression-level 3"]
         subprocess.run([*words, str(target), str(definition)], check=True, stdout=sys.stderr)
     copy_attestation(image, target)
+    return str(target)
+
+
+def file_identifier(file: Path) -> str:
+    """The digest of the image's configuration that an Apptainer file is labelled with; "" of any other file."""
+    done = subprocess.run(["apptainer", "inspect", "--json", "--labels", str(file)], capture_output=True, text=True)
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return str(json.loads(done.stdout)["data"]["attributes"]["labels"]["ndrepro.image.identifier"])
+    return ""
+
+
+def write_archive(engine: str, tag: str, archive: Path) -> None:
+    """The image as docker and podman load it."""
+    form = ["--format", "docker-archive"] if engine == "podman" else []
+    subprocess.run([engine, "save", *form, "--output", str(archive), tag], check=True, stdout=sys.stderr)
+
+
+def save(engine: str, tag: str, target: Path) -> str:
+    """The image as one archive, which `podman load` and `docker load` take; its path. None is written over."""
+    if target.exists():
+        sys.exit(f"error: {target} is there already\n  hint: name another file with --out")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".save-", dir=target.parent) as scratch:
+        archive = Path(scratch, "image.tar")
+        write_archive(engine, tag, archive)
+        archive.rename(target)
+    copy_attestation(identifier(engine, tag, target), target)
     return str(target)
 
 

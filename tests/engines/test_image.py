@@ -8,13 +8,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import image_archive
 import locks
 import pytest
 from bill_of_materials import check
 from cpu_lock import entries
 from real_engines import BASE, ROOT, build, run
 
+from ndrepro.execution.containers import engines, image_attestation
+from ndrepro.execution.containers.engines import ContainerChoice
+from ndrepro.execution.containers.image_attestation import beside
 from ndrepro.execution.environments.lockfile import normalized, read_pins
+from provenance.attestation.dsse import verify_envelope
+from provenance.attestation.trust import TrustPolicy
+from provenance.errors import ManifestError
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(1200)]
 # enough for the build's every step, without the gigabyte of torch
@@ -46,7 +53,20 @@ def test_two_builds_of_a_commit_have_one_digest(clone: Path, cpu_lock: Path, bas
     finally:
         os.umask(before)
     lock.write_text("".join(pins[:-1]), encoding="utf-8")
-    other = build(clone, "localhost/ndrepro-other:latest", base, lock)
+    home, tag, archive = scratch / "image-keys", "localhost/ndrepro-other:latest", scratch / "kept" / "other.tar"
+    other = build(clone, tag, base, lock, "--attest", NDREPRO_HOME=str(home))
+    words = [sys.executable, str(clone / "tools" / "image.py"), "save", "--engine=podman", f"--tag={tag}"]
+    run(*words, f"--out={archive}", cwd=clone, NDREPRO_HOME=str(home))
+    found, keys = engines.find(ContainerChoice("podman", tag), "cpu"), TrustPolicy.load(home).keys()
+    kept = beside(archive).read_bytes()
+    image_attestation.check(kept, found.digests, keys)
+    assert engines.find(ContainerChoice("podman", tag), "cpu").identifier == image_archive.configuration(archive)
+    provenance, bill = (json.loads(verify_envelope(line, keys).payload) for line in kept.splitlines())
+    source, *_ = provenance["predicate"]["buildDefinition"]["resolvedDependencies"]
+    assert source["digest"]["gitCommit"] == run("git", "rev-parse", "HEAD", cwd=clone).strip()
+    assert "base-files" in {each["name"] for each in bill["predicate"]["components"]}
+    with pytest.raises(ManifestError, match="another image"):
+        image_attestation.check(kept, [first], keys)
     run("podman", "rmi", "--force", *(f"localhost/ndrepro-{name}:latest" for name in ("once", "again", "other")))
     assert first == again
     assert first != other, "the control: another lock, another image"
