@@ -84,6 +84,9 @@ def build(engine: str, tag: str, base: str | None, lock: Path | None, sources: l
     with tempfile.TemporaryDirectory(prefix="ndrepro-image-") as scratch:
         tree = Path(scratch)
         export(tree)
+        # a file among those copied: builders' caches look at files, and podman's not at the values of arguments
+        (tree / "image.txt").write_text("".join(f"{name} {value}\n" for name, value in choices.items()))
+        (tree / "image.txt").chmod(0o644)
         if lock is not None:
             shutil.copyfile(lock, tree / "runtime.lock")
             (tree / "runtime.lock").chmod(0o644)
@@ -246,10 +249,13 @@ def attest(engine: str, tag: str, started: datetime, lock: Path | None) -> None:
     image = find(ContainerChoice(engine, tag), "cpu")
     labels = json.loads(said(engine, "image", "inspect", "--format", "{{json .Config.Labels}}", tag))
     remote = subprocess.run(["git", "remote", "get-url", "origin"], cwd=ROOT, capture_output=True, text=True).stdout
+    commit, inside = git("rev-parse", "HEAD"), labels["org.opencontainers.image.revision"]
+    if inside != commit:
+        sys.exit(f"error: {tag} is of commit {inside}, checked out is {commit}\n  hint: build again with --no-cache")
     made = Build(
         image=tag,
         digests=image.digests,
-        commit=git("rev-parse", "HEAD"),
+        commit=commit,
         remote=redact_text(remote.strip()),
         base=labels["org.opencontainers.image.base.name"],
         base_digest=labels["org.opencontainers.image.base.digest"],

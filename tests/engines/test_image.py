@@ -26,6 +26,7 @@ from provenance.errors import ManifestError
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(1200)]
 # enough for the build's every step, without the gigabyte of torch
 QUERY = "${Package} ${Version}\\n"
+GIT = ("git", "-c", "user.name=a", "-c", "user.email=a@b.c")
 SMALL_LOCK = ("numpy", "psutil", "packaging")
 
 
@@ -52,6 +53,13 @@ def test_two_builds_of_a_commit_have_one_digest(clone: Path, cpu_lock: Path, bas
         again = build(scratch / "elsewhere", "localhost/ndrepro-again:latest", base, lock, "--no-cache", **private)
     finally:
         os.umask(before)
+    elsewhere, label = scratch / "elsewhere", '{{index .Labels "org.opencontainers.image.revision"}}'
+    run(*GIT, "commit", "--quiet", "--allow-empty", "--message=the same files", cwd=elsewhere)
+    build(elsewhere, "localhost/ndrepro-again:latest", base, lock)
+    revision = run("podman", "image", "inspect", "--format", label, "localhost/ndrepro-again:latest").strip()
+    assert revision == run("git", "rev-parse", "HEAD", cwd=elsewhere).strip(), (
+        "no earlier commit's image out of a cache"
+    )
     lock.write_text("".join(pins[:-1]), encoding="utf-8")
     home, tag, archive = scratch / "image-keys", "localhost/ndrepro-other:latest", scratch / "kept" / "other.tar"
     other = build(clone, tag, base, lock, "--attest", NDREPRO_HOME=str(home))
