@@ -61,3 +61,14 @@ def test_a_run_in_it_verifies(built: Path, tmp_path: Path) -> None:
 def test_what_it_is_can_be_read_off_it(built: Path) -> None:
     said = run("apptainer", "inspect", str(built))
     assert "org.opencontainers.image.revision: tested" in said
+
+
+def test_apptainer_signs_it_with_a_key_and_refuses_another(built: Path, tmp_path: Path) -> None:
+    """The last test of this file: signing changes it."""
+    for name in ("own", "other"):
+        run("openssl", "genpkey", "-algorithm", "ed25519", "-out", str(tmp_path / f"{name}.pem"))
+        run("openssl", "pkey", "-in", str(tmp_path / f"{name}.pem"), "-pubout", "-out", str(tmp_path / f"{name}.pub"))
+    run("apptainer", "sign", "--key", str(tmp_path / "own.pem"), str(built))
+    run("apptainer", "verify", "--key", str(tmp_path / "own.pub"), str(built))
+    with pytest.raises(AssertionError, match="exit code"):
+        run("apptainer", "verify", "--key", str(tmp_path / "other.pub"), str(built))
