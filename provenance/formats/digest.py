@@ -1,6 +1,7 @@
 """Digests of files and of sets of files, in the format that ``sha256sum --check`` reads.
 
-A file is read once through one buffer, at hashlib's own rate. Its size, time of change and inode are compared before
+A file is read once through one buffer. Mapping it would save the copy, a fifteenth of the time, but whoever truncates a
+mapped file kills the process that reads it. Its size, time of change and inode are compared before
 and after, so that the digest of a file that somebody is still writing is an error and never a number.
 """
 
@@ -16,7 +17,7 @@ from pathlib import Path
 from provenance.errors import DigestError
 from provenance.formats.bounded_read import open_regular
 
-# 256 KiB stay in a core's second-level cache: measured as fast as hashing from memory, and faster than 16 KiB or 4 MiB
+# 256 KiB stay in a core's second-level cache: as fast as 128 KiB to 1 MiB, faster than 16 KiB or 4 MiB
 _CHUNK_BYTES = 1 << 18
 
 
