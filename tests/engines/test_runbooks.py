@@ -1,12 +1,13 @@
 """Every command of the runbooks that need engines runs, on real ones."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import real_slurm
-from real_engines import need, sources
+from real_engines import ROOT, need, sources
 from runbook_commands import RUNBOOKS, run_all
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(1200)]
@@ -44,4 +45,8 @@ def test_the_laptops(base: str, cpu_lock: Path, variables: dict[str, str]) -> No
 
 
 def test_the_clusters(image: str, sif: Path, slurm: dict[str, str], variables: dict[str, str]) -> None:
+    """``make sif`` finds the file of this very image, made by the same command, and keeps it."""
+    target = ROOT / "dist" / "ndrepro.sif"
+    target.parent.mkdir(exist_ok=True)
+    shutil.copyfile(sif, target)
     run_all(runbook("cluster"), {**variables, **slurm, "ARGS": f"--engine podman --tag {image}"})
