@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import json_schemas
 import pytest
 from recorded_runs import Answer
 
 from ndrepro.cli import main
-from ndrepro.cli.display import terminal
+from ndrepro.cli.display import output, terminal
 from ndrepro.protocol.layout import RunsFolder
 
 
@@ -37,6 +40,19 @@ def ndrepro(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
         return Answer(code, captured.out, captured.err)
 
     return call
+
+
+@pytest.fixture(autouse=True)
+def documents_have_their_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a command of a test prints with ``--json`` is valid under the command's schema."""
+    written = output.document_text
+
+    def checked(document: dict[str, Any]) -> str:
+        text = written(document)
+        json_schemas.validate(json.loads(text))
+        return text
+
+    monkeypatch.setattr(output, "document_text", checked)
 
 
 @pytest.fixture

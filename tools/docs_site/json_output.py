@@ -1,71 +1,55 @@
-"""The members of what commands print with ``--json``: the commands are executed, on runs kept in the repository."""
+"""The reference of what commands print with ``--json``, from docs/reference/json-output.schema.json.
+
+It has one definition for each command, named as it is typed, and one for an error. Tests of the command line validate
+what a command prints against it (``tests/helpers/json_schemas.py``).
+"""
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import os
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from docs_site.manifest import KEPT, type_name
-from ndrepro.cli.app import invoke
+SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "reference" / "json-output.schema.json"
 
-_KEY = str(KEPT.with_name("author.pub"))
-_OTHER = str(KEPT.parents[1] / "vgg16_bn_1" / "manifest.dsse.json")
-# cheap ones: nothing is trained
-EXAMPLES: tuple[tuple[str, ...], ...] = (
-    ("keys", "trust", _KEY, "--name", "The author"),
-    ("keys", "list"),
-    ("verify", str(KEPT), "--manifest-only"),
-    ("show", str(KEPT)),
-    ("list",),
-    ("list", "--names"),
-    ("diff", str(KEPT), _OTHER),
-    ("settings", "learning_rate"),
-    ("study", "list"),
-    ("study", "plan", "smoke"),
-    ("env", "list"),
-)
+
+def definitions() -> Mapping[str, Any]:
+    """The schema of each command's document by the command's full name, and that of ``error``."""
+    found: dict[str, Any] = json.loads(SCHEMAS.read_text(encoding="utf-8"))["$defs"]
+    return found
 
 
 def json_members() -> str:
-    """Markdown: for each example the command, and its members with their types."""
-    with tempfile.TemporaryDirectory() as folder:
-        parts = [_section(words, folder) for words in EXAMPLES]
-    return "\n\n".join(parts)
+    """Markdown: for each command its members with their types."""
+    return "\n\n".join(_section(name, schema) for name, schema in definitions().items())
 
 
-def _section(words: Sequence[str], folder: str) -> str:
-    shown = " ".join({str(KEPT): "RUN", _OTHER: "OTHER", _KEY: "author.pub"}.get(word, word) for word in words)
-    rows = [f"| `{path}` | {kind} |" for path, kind in members(document_of(words, folder))]
-    return "\n".join([f"## ndrepro {shown} --json", "", "| member | type |", "| --- | --- |", *rows])
+def _section(name: str, schema: Mapping[str, Any]) -> str:
+    title = "An error" if name == "error" else f"{name} --json"
+    required = set(schema.get("required", ()))
+    rows = [
+        f"| `{path}` | {_types(member)} | {'always' if path in required else ''} |" for path, member in members(schema)
+    ]
+    return "\n".join([f"## {title}", "", "| member | type | present |", "| --- | --- | --- |", *rows])
 
 
-def document_of(words: Sequence[str], folder: str) -> Any:
-    """What a command prints, with runs and keys of its own in ``folder``."""
-    out = io.StringIO()
-    before = dict(os.environ)
-    os.environ.update({"NDREPRO_HOME": f"{folder}/keys", "NDREPRO_RUNS": f"{folder}/runs"})
-    try:
-        with contextlib.redirect_stdout(out):
-            invoke([*words, "--json"])
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-    return json.loads(out.getvalue())
-
-
-def members(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
-    """Path and type of every member, to the second level; a list is shown by its first element."""
+def members(schema: Mapping[str, Any], path: str = "", depth: int = 0) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Path and schema of every member, to the second level; elements of a list are ``[]``."""
     if path:
-        yield path, type_name(value)
+        yield path, schema
     if depth == 2:
         return
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        value, path = value[0], f"{path}[]"
-    if isinstance(value, dict):
-        for name, item in value.items():
-            yield from members(item, f"{path}.{name}" if path else name, depth + 1)
+    if "items" in schema:
+        schema, path = schema["items"], f"{path}[]"
+    for name, member in schema.get("properties", {}).items():
+        yield from members(member, f"{path}.{name}" if path else name, depth + 1)
+
+
+def _types(schema: Mapping[str, Any]) -> str:
+    """The types of a member in words."""
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    kinds = schema.get("type", "any")
+    names = {"array": "list", "boolean": "true or false"}
+    return " or ".join(names.get(kind, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds))
