@@ -200,9 +200,9 @@ EFFECTS = (
         (("seeds", "state of .+"),),
         "anything",
         40,
-        "whatever the program draws from them; one that was never seeded is in another state each time",
+        "all that the program draws from them differs; one that is never seeded has another state in each run",
     ),
-    Effect("another seed", (("seeds", "(?!seed$).+"),), "anything", 80, "whatever is drawn from it"),
+    Effect("another seed", (("seeds", "(?!seed$).+"),), "anything", 80, "all that is drawn from it differs"),
     Effect(
         "another precision, or a compiler",
         (("experiment", "precision|compile"),),

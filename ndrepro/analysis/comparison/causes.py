@@ -147,8 +147,8 @@ def _ended_early(trails: TrailComparison | None, manifests: tuple[Manifest, Mani
         if (signed := TrainingRecord.of(manifest).last_scores) is not None and signed.step > last
     ]
     if lost:
-        return [Cause("a trail that was cut short", LIKELY, (*lost, ends), "so far they have not parted", 100)]
-    return [Cause("one took more steps", LIKELY, (ends,), "so far they have not parted", 100)]
+        return [Cause("a trail that was cut short", LIKELY, (*lost, ends), "they have not diverged so far", 100)]
+    return [Cause("one took more steps", LIKELY, (ends,), "they have not diverged so far", 100)]
 
 
 def _code(
