@@ -112,6 +112,10 @@ class Browser:
         self.call("Input.dispatchKeyEvent", type="keyDown", **facts)
         self.call("Input.dispatchKeyEvent", type="keyUp", **{**facts, "text": ""})
 
+    def point(self, x: float, y: float) -> None:
+        """Move the pointer to a place of the window, in CSS pixels."""
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+
     def look(self, width: int = 1280, *, dark: bool = False, media: str = "screen", height: int = 900) -> None:
         """The size of the window, the reader's wish for light or dark, screen or print."""
         self.call(

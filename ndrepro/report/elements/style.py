@@ -177,7 +177,12 @@ def colour(number: int) -> str:
 
 
 def finish(axes: Axes, title: str, x: str = "", y: str = "") -> None:
-    """Title and labels of one diagram."""
-    axes.set_title(title)
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
+    """Title and labels of one diagram, as they are."""
+    axes.set_title(literal(title))
+    axes.set_xlabel(literal(x))
+    axes.set_ylabel(literal(y))
+
+
+def literal(text: str) -> str:
+    """Text that matplotlib draws as it is: what stands between two dollar signs is no formula."""
+    return text.replace("$", r"\$")

@@ -90,7 +90,14 @@ def _draw(
     with style.figure(_WIDTH, 0.46 * len(groups) + 0.55) as (figure, axes):
         for row, (name, group) in enumerate(zip(names, groups, strict=True)):
             _draw_row(axes, row, f"{key}-{row}", name, group, value(group), unit, hover)
-            axes.text(0.0, row - 0.24, _shortened(name), transform=axes.get_yaxis_transform(), ha="left", va="center")
+            axes.text(
+                0.0,
+                row - 0.24,
+                style.literal(_shortened(name)),
+                transform=axes.get_yaxis_transform(),
+                ha="left",
+                va="center",
+            )
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         axes.set_ylim(len(groups) - 0.5, -0.5)

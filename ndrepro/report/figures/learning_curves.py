@@ -120,7 +120,7 @@ def _draw_series(axes: Any, series: Series, number: int, name: str, hover: dict[
     epochs = [each.epoch for each in series.epochs]
     look = {"color": series.colour, "marker": style.MARKERS[number % len(style.MARKERS)]}
     axes.plot(epochs, [each.train for each in series.epochs], color=series.colour, linestyle="--", linewidth=0.8)
-    axes.plot(epochs, [each.test for each in series.epochs], label=series.label, **look)
+    axes.plot(epochs, [each.test for each in series.epochs], label=style.literal(series.label), **look)
     lows, highs = [each.lowest for each in series.epochs], [each.highest for each in series.epochs]
     if max(each.n for each in series.epochs) > 1:
         axes.fill_between(epochs, lows, highs, color=series.colour, alpha=0.15, linewidth=0)

@@ -60,14 +60,15 @@ def _drawn(panel: CurvePanel, number: int) -> DrawnPanel:
 
 def _draw(panel: CurvePanel, path: Path) -> Path:
     hover: dict[str, str] = {}
-    with style.figure(5.4, 2.8) as (figure, axes):
+    with style.figure(4.4, 2.6) as (figure, axes):
         for number, curve in enumerate(panel.curves):
             look = style.line(number)
-            axes.plot(curve.places, curve.values, label=curve.name, **{**look, "marker": ""})
+            axes.plot(curve.places, curve.values, label=style.literal(curve.name), **{**look, "marker": ""})
             for place in range(0, len(curve.places), max(1, len(curve.places) // 50)):
                 gid = f"point-{number}-{place}"
                 axes.plot([curve.places[place]], [curve.values[place]], gid=gid, **{**look, "linestyle": "none"})
                 hover[gid] = f"{curve.name}, {panel.counted} {curve.places[place]:g}: {curve.values[place]:.6g}"
         style.finish(axes, "", panel.counted, panel.title)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()
         return style.save_svg(figure, path, hover)

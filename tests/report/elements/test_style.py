@@ -55,6 +55,30 @@ def test_series_differ_in_more_than_colour() -> None:
     assert len({style.bar(n)["hatch"] for n in range(10)}) == 10
 
 
+def test_ranks_have_none_of_the_colours_of_networks() -> None:
+    ranks = [style.rank_bar(n, 10)["facecolor"] for n in range(10)]
+    assert len({*ranks, *style.COLOURS}) == 10 + len(style.COLOURS)
+
+
+def test_no_series_is_black_on_a_dark_page(tmp_path: Path) -> None:
+    with style.figure(3, 2) as (figure, axes):
+        for number in range(len(style.COLOURS)):
+            axes.plot([number], [number], "D", color=style.colour(number), gid=f"series-{number}")
+        text = style.save_svg(figure, tmp_path / "a").read_text(encoding="utf-8")
+    for number in range(len(style.COLOURS)):
+        start = text.index(f'id="series-{number}"')
+        assert f"fill: {style.colour(number)}" in text[start : start + 900], "what has no fill stays black"
+    dark = [style.DARK.get(colour, colour) for colour in style.COLOURS]
+    assert min(map(lightness, dark)) > 0.15
+
+
+def test_a_name_with_dollar_signs_is_no_formula(tmp_path: Path) -> None:
+    with style.figure(3, 2) as (figure, axes):
+        style.finish(axes, r"$\nonsense$ a$b", "$", "x")
+        assert style.save_svg(figure, tmp_path / "a").exists()
+    assert style.literal("a$b$") == r"a\$b\$"
+
+
 def lightness(hex_colour: str) -> float:
     """Relative luminance of ``#rrggbb`` (WCAG 2.2), from 0 (black) to 1 (white)."""
     channels = [int(hex_colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]

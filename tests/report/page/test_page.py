@@ -5,6 +5,7 @@ Screenshots of every page, light, dark, narrow and printed, are kept in build/sc
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from importlib import resources
@@ -15,13 +16,15 @@ from typing import Any
 import pytest
 from browser import Browser
 from reviewed_runs import Reviewed
-from signed_runs import SignedRuns
+from signed_runs import HOSTILE, SignedRuns
 
+from ndrepro.analysis.run_curves import CurvePanel, RunCurve
 from ndrepro.report.page.contents import About
+from ndrepro.report.page.run_page import write_run_page
 from ndrepro.report.page.write import write_report
 
 PICTURES = Path(__file__).resolve().parents[3] / "build" / "screenshots"
-PAGES = ["table1", "seeds", "generalization", "reviewed", "forms"]
+PAGES = ["table1", "seeds", "generalization", "reviewed", "forms", "run"]
 # what WCAG 2.2 asks at level AA, and axe's own advice
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
@@ -51,7 +54,11 @@ def pages(
     about = About("Runs that were reviewed", "0", verdicts=verdicts)
     write_report(scores, about, folder / "reviewed")
     places = {name: folder / name / "index.html" for name in (*found, "reviewed")}
-    return {**places, "forms": folder / "reviewed" / "forms.html"}
+    panel = CurvePanel("accuracy", "epoch", (RunCurve("test $ok$ $\\frac$", (1.0, 2.0, 3.0), (0.1, math.nan, 0.3)),))
+    write_run_page(
+        folder / "run.html", f"lenet {HOSTILE}", "Completed.", [("seed", HOSTILE), ("key", "0" * 64)], [panel], "0"
+    )
+    return {**places, "forms": folder / "reviewed" / "forms.html", "run": folder / "run.html"}
 
 
 def column(browser: Browser, table: str, number: int) -> list[str]:
@@ -69,6 +76,7 @@ def test_a_page_opens_from_disk_without_a_complaint(name: str, browser: Browser,
     browser.complaints.clear()
     browser.go(pages[name])
     browser.picture(PICTURES / f"{name}-light.png")
+    assert browser.ask("document.querySelector('img[onerror]') === null")
     assert browser.ask("[...document.images].every((image) => image.naturalWidth > 0)")
     assert (browser.complaints, browser.requests) == ([], [])
     browser.ask("console.error('a control')")
@@ -147,11 +155,81 @@ def test_axe_finds_nothing(name: str, look: str, browser: Browser, pages: dict[s
     browser.look()
 
 
-def test_a_narrow_page_does_not_scroll_sideways(browser: Browser, pages: dict[str, Path]) -> None:
+# words of the first columns that are broken across lines, and captions that are cut off
+BROKEN = """
+[...document.querySelectorAll('tbody th, thead th')].flatMap((head) => [...head.querySelectorAll('*'), head]
+  .flatMap((item) => [...item.childNodes]).filter((node) => node.nodeType === 3)
+  .flatMap((node) => [...node.data.matchAll(/[A-Za-z0-9_%]{2,24}/g)].filter((word) => {
+    const range = document.createRange();
+    range.setStart(node, word.index);
+    range.setEnd(node, word.index + word[0].length);
+    return new Set([...range.getClientRects()].map((box) => box.top)).size > 1;
+  }).map((word) => word[0])))
+"""
+CUT = """
+[...document.querySelectorAll('.caption, figcaption')].filter((each) => each.closest('.scroll')
+  || each.scrollWidth > each.clientWidth + 1 || each.getBoundingClientRect().right > innerWidth).map((each) => each.id)
+"""
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_narrow_page_cuts_no_caption_and_breaks_no_word(name: str, browser: Browser, pages: dict[str, Path]) -> None:
+    browser.look(390)
+    browser.go(pages[name])
+    assert browser.ask("document.documentElement.scrollWidth") <= 390
+    assert (browser.ask(BROKEN), browser.ask(CUT)) == ([], [])
+    if name == "table1":
+        browser.ask("document.querySelectorAll('tbody th').forEach((head) => { head.style.cssText = "
+                    "'max-width: 3rem; overflow-wrap: anywhere' }); "
+                    "document.querySelector('.scroll').prepend(document.querySelector('.caption')); 1")  # fmt: skip
+        assert browser.ask(BROKEN) and browser.ask(CUT), "the control"
+    browser.look()
+
+
+def test_a_wide_table_shows_that_it_scrolls_and_keeps_its_first_column(
+    browser: Browser, pages: dict[str, Path]
+) -> None:
     browser.look(390)
     browser.go(pages["table1"])
-    assert browser.ask("document.documentElement.scrollWidth") <= 390
+    area = "document.getElementById('cells').closest('.scroll')"
+    left = f"{area}.querySelector('tbody th').getBoundingClientRect().left"
+    before = browser.ask(left)
+    assert browser.ask(f"{area}.hasAttribute('data-more')")
+    browser.ask(f"{area}.scrollLeft = 1e6; new Promise((done) => setTimeout(done, 200))")
+    assert browser.ask(left) == before and not browser.ask(f"{area}.hasAttribute('data-more')")
     browser.look()
+
+
+def test_a_table_of_one_row_has_no_blank_space(browser: Browser, pages: dict[str, Path]) -> None:
+    browser.go(pages["table1"])
+    height = browser.ask("document.querySelector('#comparisons tbody tr').getBoundingClientRect().height")
+    assert height < 60, "one or two lines: what all rows share is in the caption"
+
+
+def test_a_point_shows_its_value_under_the_pointer(browser: Browser, pages: dict[str, Path]) -> None:
+    browser.go(pages["table1"])
+    point = "document.querySelector('.drawing g[id*=\"final_scores-0-0\"]')"
+    browser.ask(f"{point}.scrollIntoView({{block: 'center'}}); 1")
+    box = browser.ask(
+        f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])({point}.getBoundingClientRect())"
+    )
+    assert browser.ask("document.getElementById('tip').hidden")
+    browser.point(*box)
+    assert browser.ask("document.getElementById('tip').textContent").endswith("%")
+    assert not browser.ask("document.getElementById('tip').hidden")
+
+
+def test_without_a_script_every_row_figure_and_disclosure_is_there(browser: Browser, pages: dict[str, Path]) -> None:
+    browser.call("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        browser.go(pages["table1"])
+        assert browser.ask("[...document.querySelectorAll('.drawing svg')].every((each) => each.clientWidth > 300)")
+        assert browser.ask("document.querySelectorAll('.drawing title').length") > 50
+        assert browser.ask("[...document.querySelectorAll('.copy, .tools')].every((each) => each.hidden)")
+        assert browser.ask("document.querySelectorAll('#runs tbody tr').length") == 11
+        assert browser.ask("[...document.querySelectorAll('details')].every((each) => each.querySelector('summary'))")
+    finally:
+        browser.call("Emulation.setScriptExecutionDisabled", value=False)
 
 
 def test_print_shows_all_rows_and_no_controls(browser: Browser, pages: dict[str, Path]) -> None:

@@ -78,6 +78,16 @@ def test_nothing_of_a_run_s_name_becomes_part_of_the_page(made: tuple[Report, Pa
     assert "<img" not in markdown.replace("\\<img", "")
 
 
+def test_nothing_of_a_study_s_words_becomes_part_of_the_page(table1: SignedRuns, tmp_path: Path) -> None:
+    about = About(f"title {HOSTILE}", "0", planned=3, missing=(f"missing {HOSTILE}",), again=((HOSTILE, HOSTILE),))
+    write_report(table1.scores(), about, tmp_path / "report")
+    for name in ("index.html", "forms.html"):
+        text = (tmp_path / "report" / name).read_text(encoding="utf-8")
+        assert HOSTILE not in text and "title &lt;img" in text
+        assert not any("onerror" in attrs for _, attrs in Page(text).tags)
+    assert "missing &lt;img" in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+
+
 def test_every_link_leads_to_something(made: tuple[Report, Path]) -> None:
     from urllib.parse import unquote
 
