@@ -18,6 +18,8 @@ from provenance.formats.trail import Trail
 
 # what rows of metrics are counted by, the first that they have
 _COUNTERS = ("step", "global_step", "iteration", "epoch", "row")
+# a program chooses the names of its metrics, and their values
+_NAME_LETTERS, _LARGEST = 80, 1e150
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ def _of_metrics(rows: list[Row]) -> Iterator[CurvePanel]:
     counter = next((name for name in _COUNTERS if name in names), "row")
     for name in (each for each in names if each not in _COUNTERS):
         pairs = [(place if counter == "row" else row.get(counter), row.get(name)) for place, row in enumerate(rows, 1)]
-        found = [(float(at), float(value)) for at, value in pairs if _is_number(at) and _is_number(value)]
+        found = [(_float(at), _float(value)) for at, value in pairs if _is_number(at) and _is_number(value)]
+        found = [pair for pair in found if math.isfinite(pair[0])]
         yield _panel(name, counter, found)
 
 
@@ -87,8 +90,18 @@ def _of_trails(folder: Path) -> Iterator[CurvePanel]:
 
 def _panel(name: str, counter: str, found: Iterable[tuple[float, float]]) -> CurvePanel:
     pairs = sorted(found, key=lambda pair: pair[0])
+    name = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name[:_NAME_LETTERS])
     curve = RunCurve(name, tuple(place for place, _ in pairs), tuple(value for _, value in pairs))
     return CurvePanel(name, counter, (curve,) if pairs else ())
+
+
+def _float(value: int | float) -> float:
+    """The value; infinite where no axis can have it."""
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf if value > 0 else -math.inf
+    return number if abs(number) < _LARGEST or not math.isfinite(number) else math.copysign(math.inf, number)
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import math
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict
@@ -26,6 +27,7 @@ from signed_runs import SAMPLE
 
 from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.results.reviewer_verdicts import read_attestations
+from ndrepro.analysis.run_curves import run_curves
 from ndrepro.cli import app as command_line
 from ndrepro.cli.display import terminal
 from ndrepro.execution.runs.run_lookup import summaries
@@ -35,12 +37,13 @@ from ndrepro.exports.formats import DOCUMENTS, ExportOptions, export_document
 from ndrepro.exports.ro_crate import CrateRun, CrateText, crate_metadata
 from ndrepro.exports.run_facts import RunFacts
 from ndrepro.protocol.experiment.experiment import Experiment
-from ndrepro.protocol.layout import RunsFolder
+from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.messages import Container, Evaluated, Request, Result, Scores, read_json
 from ndrepro.protocol.replay_messages import Operation, ReplayRequest, StepRecord, TensorBits, Wanted
 from ndrepro.protocol.signing_policy import SigningPolicy
 from ndrepro.protocol.training_record import TrainingRecord
 from ndrepro.protocol.training_state import Place, StateDigest
+from ndrepro.report.page.run_page import write_run_page
 from provenance.attestation.dsse import PAYLOAD_TYPE, pae, read_envelope, write_envelope
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger
@@ -420,3 +423,19 @@ def test_a_signed_verdict_is_read_or_refused_and_hides_no_other(tmp_path: Path) 
         json.dumps(found.to_json())
 
     fuzz()
+
+
+def test_a_page_draws_whatever_a_program_logged(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    """Names that command a terminal or a formula, numbers that no axis can have."""
+    names = ("\ud800", "\x1b]0;evil\x07", "$\\frac{", "_hidden", "a" * 20_000, "%s {0}", "</title><script>", "x\ny\0")
+    numbers = (1.7e308, -1.7e308, 10**400, -(10**400), 5e-324, math.nan, math.inf, -0.0, 10**25)
+    rows = [{"step": step, **{name: numbers[(step + place) % len(numbers)] for place, name in enumerate(names)}}
+            for step in (0, 10**400, 1, 2, 3, 4, 5, 6, 7)]  # fmt: skip
+    folder = RunFolder(tmp_path)
+    folder.metrics.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    panels = run_curves(folder)
+    assert len(panels) == len(names) and all(len(panel.title) <= 800 for panel in panels)
+    write_run_page(tmp_path / "run.html", "run", "completed", [], panels, "1")
+    page = (tmp_path / "run.html").read_text()
+    assert "<script>" not in page and "not finite and not drawn" in page and "_hidden" in page
+    assert not list(recwarn)

@@ -70,5 +70,6 @@ def _draw(panel: CurvePanel, path: Path) -> Path:
                 hover[gid] = f"{curve.name}, {panel.counted} {curve.places[place]:g}: {curve.values[place]:.6g}"
         style.finish(axes, "", panel.counted, panel.title)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend()
+        if len(panel.curves) > 1:  # one is named by the axis; of some names no legend has an entry
+            axes.legend()
         return style.save_svg(figure, path, hover)
