@@ -5,15 +5,17 @@ Before, such a run was signed as completed, and did not verify.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from strange_programs import Stranger, manifest_of
 
 from ndrepro.execution.verification.checks_by_kind import checks_of
+from ndrepro.execution.verification.script_checks import request as script_request
 from ndrepro.protocol.layout import RunFolder
 from provenance import record
-from provenance.attestation.manifest import ERROR
+from provenance.attestation.manifest import ERROR, Resource
 from provenance.errors import ProvenanceError
 
 SPOILS = """
@@ -69,3 +71,39 @@ def test_a_script_whose_log_cannot_be_read_is_not_signed_as_completed(tmp_path: 
             log.write("no row\n")
     manifest = manifest_of(RunFolder(tmp_path / "run"))
     assert manifest.outcome == "failed" and "metrics.jsonl" in str(manifest.byproduct(ERROR))
+
+
+INVENTED = Resource("test accuracy", annotations={"value": 0.9999})
+
+
+def test_a_signed_name_that_no_recorder_writes_or_that_comes_twice_does_not_verify(tmp_path: Path) -> None:
+    """Of two sources ``show`` took the first, ``diff`` the last, and exports printed both."""
+    author = Stranger.make(tmp_path / "a", {"train.py": "open('out.txt', 'w').write('0.6')\n"})
+    run = author.record(outputs=("out.txt",))
+    signed = manifest_of(run)
+    source, outputs = signed.dependency("source"), signed.byproduct("outputs")
+    assert source is not None and outputs is not None and not failing_checks(run), "the control"
+    false = replace(source, digest={"gitCommit": "0" * 40})
+    for changes in (
+        {"dependencies": (*signed.dependencies, INVENTED)},
+        {"dependencies": (*signed.dependencies, false)},
+        {"byproducts": (*signed.byproducts, INVENTED)},
+        {"byproducts": (*signed.byproducts, replace(outputs, digest={"sha256": "0" * 64}))},
+    ):
+        author.claim(run, **changes)
+        assert "request" in failing_checks(run), changes
+        author.claim(run, dependencies=signed.dependencies, byproducts=signed.byproducts)
+    assert not failing_checks(run)
+
+
+def test_the_same_of_a_script(tmp_path: Path) -> None:
+    with record(tmp_path / "run", name="fit", home=tmp_path / "home") as run:
+        run.log(step=1, loss=0.5)
+    folder = RunFolder(tmp_path / "run")
+    signed = manifest_of(folder)
+    assert not failing_checks(folder), "the control"
+    for name, resources in (("dependencies", signed.dependencies), ("byproducts", signed.byproducts)):
+        more = (*resources, INVENTED), (*resources, *resources[:1]) * bool(resources)
+        for found in filter(None, more):
+            with pytest.raises(ProvenanceError, match=r"expected (source|error)|comes twice"):
+                script_request(folder.root, replace(signed, **{name: found}))

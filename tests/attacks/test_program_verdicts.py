@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from strange_programs import Stranger, manifest_of, statuses
 
+from ndrepro.analysis.results.program_verdict import _trails
 from ndrepro.protocol.errors import TrainingFailed
 from ndrepro.protocol.layout import RunFolder
 from provenance.attestation.manifest import DISTRIBUTION
@@ -100,3 +101,16 @@ def test_python_that_keeps_the_hook_out_is_python_all_the_same(tmp_path: Path) -
     author.claim(run, internal_parameters=seen, dependencies=rest)
     found = author.reproduce(run)
     assert found.verdict == "identical" and statuses(found)["environment"] == "not checked"
+
+
+def test_numbers_and_names_that_python_cannot_convert_end_in_a_verdict(tmp_path: Path) -> None:
+    """A whole number of 400 digits, and a trail named by digits that are no decimals."""
+    author = Stranger.make(tmp_path / "a", {"train.py": """
+import os
+huge = os.path.exists(AUTHOR)
+open('m.jsonl', 'w').write('{"step": 1, "accuracy": ' + ('9' * 400 if huge else '0.5') + '}\\n')
+""".replace("AUTHOR", repr(str(tmp_path / "a" / "author")))})  # fmt: skip
+    found = author.reproduce(author.record(metrics=("m.jsonl",)))
+    assert (found.verdict, statuses(found)["metrics"]) == ("undecided", "failed")
+    (tmp_path / "trail-1-\u00b2-1.bin").touch()
+    assert len(_trails(tmp_path)) == 1

@@ -309,10 +309,13 @@ def _distance(before: Any, after: Any) -> float:
     """0 for equal values, the relative difference of two numbers, infinity for anything else."""
     if before == after or repr(before) == repr(after):
         return 0.0
-    if isinstance(before, int | float) and isinstance(after, int | float):
+    if not (isinstance(before, int | float) and isinstance(after, int | float)):
+        return math.inf
+    try:
         span = abs(before - after) / max(abs(before), abs(after))
-        return span if math.isfinite(span) else math.inf
-    return math.inf
+    except OverflowError:  # a whole number that no float can hold
+        return math.inf
+    return span if math.isfinite(span) else math.inf
 
 
 def _compare_trails(then: RunFolder, now: RunFolder, limits: Tolerance) -> tuple[_Part, Divergence | None, float, int]:
@@ -362,7 +365,7 @@ def _loss_difference(first: Trail, second: Trail) -> float:
 def _trails(folder: Path) -> list[Path]:
     """The trails in a folder: trail-PID-NANOSECONDS-NUMBER.bin, in the order of their processes' starts."""
     found = [path for path in folder.glob("trail-*.bin") if path.is_file() and not path.is_symlink()]
-    return sorted(found, key=lambda path: [int(part) for part in path.stem.split("-")[2:] if part.isdigit()])
+    return sorted(found, key=lambda path: [int(part) for part in path.stem.split("-")[2:] if part.isdecimal()])
 
 
 def _some(names: Sequence[str]) -> str:

@@ -144,7 +144,7 @@ def _check_dependencies(manifest: Manifest, account: Account) -> None:
     recorded = [item for item in manifest.dependencies if item.name not in free]
     made = {item.name: item for item in account.dependencies if item.name not in free}
     names = [item.name for item in recorded]
-    if len(set(names)) < len(names) or len(manifest.dependencies) - len(recorded) > len(free):
+    if len({item.name for item in manifest.dependencies}) < len(manifest.dependencies):
         raise ManifestError("resolvedDependencies: one comes twice")
     for item in recorded:
         if item.name not in made:

@@ -12,7 +12,7 @@ Parameters, seeds, command, notes and usage are the script's own word: no file i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import read_json
 from ndrepro.text.plurals import plural
 from provenance.attestation import packages
-from provenance.attestation.manifest import DISTRIBUTION, ERROR, NOT_RECORDED, SOURCE, Manifest
+from provenance.attestation.manifest import DATASET, DISTRIBUTION, ERROR, NOT_RECORDED, SOURCE, Manifest, Resource
 from provenance.capture.unavailable import is_missing
 from provenance.errors import ManifestError
 from provenance.formats.metrics_log import read_scalars
@@ -39,8 +39,31 @@ def request(root: Path, manifest: Manifest) -> CheckResult:
     ):
         if odd := sorted(found ^ set(known)):
             raise ManifestError(f"{where}.{odd[0]}: expected {', '.join(known)}", "ask its author")
+    expect_names(manifest, (SOURCE,), (ERROR, NOT_RECORDED))
     name = manifest.external_parameters["name"]
     return CheckResult("request", "pass", f"{name}: parameters, seeds and command are the script's own word")
+
+
+def expect_names(manifest: Manifest, dependencies: Collection[str], byproducts: Collection[str]) -> None:
+    """Raises ManifestError for a dependency or byproduct that no recorder writes, or one that comes twice.
+
+    Readers would choose between two, each another one; and nothing implies what no recorder writes. Distributions and
+    data are named one by one; the same data may have been declared twice.
+    """
+    for where, resources, known in (
+        ("resolvedDependencies", manifest.dependencies, dependencies),
+        ("byproducts", manifest.byproducts, byproducts),
+    ):
+        found: dict[str, Resource] = {}
+        for item in resources:
+            if item.name not in known and not (
+                known is dependencies and item.name.startswith((DISTRIBUTION, DATASET, "distributions"))
+            ):
+                raise ManifestError(f"{where}.{item.name}: expected {', '.join(known)}", "ask its author")
+            first = found.get(item.name)
+            if first is not None and not (item.name.startswith(DATASET) and first.digest == item.digest):
+                raise ManifestError(f"{where}.{item.name}: it comes twice", "ask its author")
+            found[item.name] = item
 
 
 def environment(root: Path, manifest: Manifest) -> CheckResult:

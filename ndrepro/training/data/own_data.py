@@ -12,7 +12,6 @@ from __future__ import annotations
 import io
 import math
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,6 +30,8 @@ ARRAYS = (
     ("train_images", "train_labels", "test_images", "test_labels"),
     ("X_train", "y_train", "X_test", "y_test"),
 )
+# a file may be compressed, and no further
+_LEAST_BYTES, _MOST_TIMES = 1 << 28, 100
 _GREY = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L")
 
 
@@ -100,16 +101,12 @@ def _header(path: Path) -> tuple[tuple[int, int], str]:
 def _from_arrays(path: Path) -> Images:
     content, source = read_source(path, path.name)
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
-        raise DataError(f"{path}: arrays that cannot be read ({error})", "write it anew with numpy.savez") from None
-    names = next((each for each in ARRAYS if set(each) <= set(arrays)), None)
-    if names is None:
-        raise DataError(
-            f"{path}: arrays {', '.join(sorted(arrays)) or 'none'}",
-            "it needs " + ", or ".join(", ".join(each) for each in ARRAYS),
-        )
+        names, arrays = _arrays(path, content)
+    except DataError:
+        raise
+    except Exception as error:  # the readers of zip files and of arrays raise a dozen kinds for damaged ones
+        why = str(error) or type(error).__name__
+        raise DataError(f"{path}: arrays that cannot be read ({why})", "write it anew with numpy.savez") from None
     train, test = (_split(path, arrays, names[first], names[first + 1]) for first in (0, 2))
     if train.images.shape[1:] != test.images.shape[1:]:
         raise DataError(f"{path}: training images {_shape(train)}, test images {_shape(test)}", "make them alike")
@@ -120,6 +117,26 @@ def _from_arrays(path: Path) -> Images:
             f"{path}: no training image of class {missing[0]}", f"labels are 0 to {classes - 1} without gaps"
         )
     return Images(OWN_DATASET, train, test, tuple(map(str, range(classes))), (source,), None, "npz arrays")
+
+
+def _arrays(path: Path, content: bytes) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    """The names and arrays of the four that are wanted; others are not unpacked, whatever they would take."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        sizes = {entry.filename.removesuffix(".npy"): entry.file_size for entry in archive.infolist()}
+    names = next((each for each in ARRAYS if set(each) <= sizes.keys()), None)
+    if names is None:
+        raise DataError(
+            f"{path}: arrays {', '.join(sorted(sizes)[:20]) or 'none'}",
+            "it needs " + ", or ".join(", ".join(each) for each in ARRAYS),
+        )
+    most = max(_LEAST_BYTES, _MOST_TIMES * len(content))
+    if (size := sum(sizes[name] for name in names)) > most:
+        raise DataError(f"{path}: {size:,} bytes when unpacked, expected at most {most:,}", "store it with numpy.savez")
+    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in names}
+    if odd := next((name for name, array in arrays.items() if not isinstance(array, np.ndarray)), None):
+        raise DataError(f"{path}: {odd} is no array", "write it anew with numpy.savez")
+    return names, arrays
 
 
 def _split(path: Path, arrays: Mapping[str, np.ndarray], images_name: str, labels_name: str) -> Split:
