@@ -41,7 +41,7 @@ from ndrepro.protocol.program_record import (
     outcome_of,
 )
 from ndrepro.text.plurals import plural
-from provenance.attestation.manifest import ERROR, NOT_RECORDED, REPRODUCED_RUN, SOURCE, Manifest, Resource
+from provenance.attestation.manifest import ENERGY, ERROR, NOT_RECORDED, REPRODUCED_RUN, SOURCE, Manifest, Resource
 from provenance.attestation.run_files import inside
 from provenance.errors import ManifestError, TrailError
 from provenance.formats.bounded_read import LOG_BYTES, read_bounded
@@ -63,7 +63,7 @@ def request(root: Path, manifest: Manifest) -> CheckResult:
     ):
         if odd := sorted(set(found) - set(known)):
             raise ManifestError(f"{where}.{odd[0]}: expected {', '.join(known)}", _ASK)
-    expect_names(manifest, (SOURCE, EXECUTABLE, IMAGE, INPUTS, REPRODUCED_RUN), (OUTPUTS, ERROR, NOT_RECORDED))
+    expect_names(manifest, (SOURCE, EXECUTABLE, IMAGE, INPUTS, REPRODUCED_RUN), (OUTPUTS, ENERGY, ERROR, NOT_RECORDED))
     record = ProgramRecord.of(manifest)
     return CheckResult("request", "pass", f"{record.name}: {' '.join(record.command)[:200]}")
 
