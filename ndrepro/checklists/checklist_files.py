@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
 from ndrepro.checklists.checklist_sources import Evidence, Sources, code_lines, is_test
+from provenance.toml_file import parse_toml
 
 _REQUIREMENTS = r"(requirements[\w.-]*|constraints[\w.-]*)\.(txt|in|lock)"
 _LOCKS = r"(poetry|uv|pdm|Pipfile|conda|pixi)[\w.-]*\.lock|conda-lock\.ya?ml|package-lock\.json|[\w.-]+\.lock"
@@ -190,7 +190,7 @@ def configurations(sources: Sources) -> Iterator[Evidence]:
 def _document(sources: Sources, name: str) -> Any:
     """A file of TOML or JSON as a value; None for what is neither."""
     try:
-        return tomllib.loads(sources.text(name)) if name.endswith(".toml") else json.loads(sources.text(name))
+        return parse_toml(sources.text(name)) if name.endswith(".toml") else json.loads(sources.text(name))
     except (ValueError, RecursionError):
         return None
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import re
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ from ndrepro.protocol.errors import UsageError
 from provenance.errors import SourceError
 from provenance.formats.folder_tree import walk
 from provenance.git.repository import Repository
+from provenance.toml_file import parse_toml
 
 MAX_FILES = 20_000
 MAX_BYTES = 1_000_000
@@ -174,10 +174,11 @@ class Sources:
     def commands(self) -> frozenset[str]:
         """The commands that the project installs, by pyproject.toml."""
         try:
-            project = tomllib.loads(self.text("pyproject.toml") if "pyproject.toml" in self.files else "")
-        except tomllib.TOMLDecodeError:
+            document = parse_toml(self.text("pyproject.toml") if "pyproject.toml" in self.files else "")
+        except ValueError:
             return frozenset()
-        scripts = project.get("project", {}).get("scripts", {})
+        project = document.get("project")
+        scripts = project.get("scripts") if isinstance(project, dict) else None
         return frozenset(scripts if isinstance(scripts, dict) else ())
 
 

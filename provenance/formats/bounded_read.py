@@ -100,14 +100,14 @@ def read_tail(path: str | os.PathLike[str], limit: int = 1 << 16) -> bytes:
         return stream.read(limit)
 
 
-def read_small(path: Path, *, pipes: bool = False) -> bytes:
+def read_small(path: Path, *, pipes: bool = False, limit: int = SMALL_BYTES) -> bytes:
     """The bytes of a file of a few kilobytes: a key, a passphrase, a statement on keys, a policy.
 
     A file of the key home must be a regular file; one that a user names (``pipes``) may be a pipe, as ``<(command)``
     gives one.
 
     Raises FileNotFoundError where there is none, StorageError for one that cannot be read, is no regular file, or has
-    more than 64 KiB.
+    more than ``limit`` bytes.
     """
     # a pipe without a writer would keep an ordinary open waiting
     waiting = 0 if pipes else portable.NO_WAIT
@@ -117,13 +117,13 @@ def read_small(path: Path, *, pipes: bool = False) -> bytes:
             mode = os.fstat(descriptor).st_mode
             if not (stat.S_ISREG(mode) or (pipes and stat.S_ISFIFO(mode))):
                 raise StorageError(f"{path}: cannot be read (not a regular file)", "name a file")
-            data = stream.read(SMALL_BYTES + 1)
+            data = stream.read(limit + 1)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise StorageError(f"{path}: cannot be read ({error.strerror})") from error
-    if len(data) > SMALL_BYTES:
-        raise StorageError(f"{path}: more than {SMALL_BYTES} bytes, expected a few kilobytes", "name the right file")
+    if len(data) > limit:
+        raise StorageError(f"{path}: more than {limit} bytes, expected a few kilobytes", "name the right file")
     return data
 
 

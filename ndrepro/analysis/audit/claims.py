@@ -35,7 +35,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ndrepro.analysis.audit.published_tables import TableSpec, read_toml, table_specs
+from ndrepro.analysis.audit.published_tables import TableSpec, claims_document, table_specs
 from ndrepro.analysis.audit.table import nearest
 from ndrepro.protocol.errors import UsageError
 
@@ -116,7 +116,7 @@ class ClaimsFile:
 
 def read_claims(path: Path) -> ClaimsFile:
     """Read and check a claims file. Raises UsageError with the file, the place in it and the cure."""
-    document = read_toml(path)
+    document = claims_document(path)
     _known(document, {"title", "papers", "tables", "derived", "claims", "crosschecks", "suspicions"}, f"{path}")
     papers, derived = (_texts(document.get(key, {}), f"{path}: {key}") for key in ("papers", "derived"))
     found = ClaimsFile(

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import csv
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -33,7 +32,7 @@ from typing import Any
 from ndrepro.analysis.audit.table import DataTable, from_rows, nearest
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.project_folders import project_folder
-from provenance.errors import StorageError
+from provenance.toml_file import read_toml
 
 CLAIMS = "claims.toml"
 KINDS = ("text", "whole", "number")
@@ -97,17 +96,12 @@ def published_folder() -> Path:
 def published_tables() -> Mapping[str, DataTable]:
     """The tables of the studies that this project is about, by name: attempts, printed, imagenet, ..."""
     claims = published_folder() / CLAIMS
-    return {spec.name: read_table(spec) for spec in table_specs(read_toml(claims), claims).values()}
+    return {spec.name: read_table(spec) for spec in table_specs(claims_document(claims), claims).values()}
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """A claims file as a document. Raises StorageError for what cannot be read, UsageError for what is not TOML."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be read ({error.strerror})", "name a claims file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not TOML: {error}", "docs/how-to/auditing.md has a whole example") from None
+def claims_document(path: Path) -> dict[str, Any]:
+    """A claims file as a document. Raises NotFoundError, StorageError and UsageError, as ``read_toml`` does."""
+    return read_toml(path, "docs/how-to/auditing.md has a whole example")
 
 
 def table_specs(document: Mapping[str, Any], path: Path) -> dict[str, TableSpec]:

@@ -11,7 +11,6 @@ signed document's own statement, so a policy's dates bind honest signers, and a 
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -20,7 +19,6 @@ from pathlib import Path
 from ndrepro.analysis.results.examine import KindChecks
 from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.results.reviewer_verdicts import AnyAttestation, read_attestations
-from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.run_kind import TRAINING, run_kind
 from ndrepro.protocol.signing_policy import AUTHOR, NEVER, REVIEWER, RequiredVerdicts, SigningPolicy
@@ -30,21 +28,15 @@ from provenance.attestation.key_statements import REVOKED, moment
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verify import Check, Verdict
-from provenance.errors import NotFoundError, ProvenanceError
-from provenance.formats.bounded_read import read_small
+from provenance.errors import ProvenanceError
+from provenance.toml_file import read_toml
 
 _UNCONFINED = ("", NO_SANDBOX)
 
 
 def load_policy(path: Path) -> SigningPolicy:
     """Read a policy's file. Raises UsageError for what is wrong in it, NotFoundError or StorageError for no file."""
-    try:
-        document = tomllib.loads(read_small(path, pipes=True).decode("utf-8"))
-    except FileNotFoundError:
-        raise NotFoundError(f"{path}: no such file", "name a policy's file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"{path}: not TOML: {error}", "docs/how-to/keys.md has an example") from None
-    return SigningPolicy.from_document(document, str(path))
+    return SigningPolicy.from_document(read_toml(path, "docs/how-to/keys.md has an example", pipes=True), str(path))
 
 
 def with_policy(

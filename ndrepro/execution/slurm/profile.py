@@ -18,7 +18,6 @@ command line come before it.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -26,6 +25,8 @@ from typing import Any
 
 from ndrepro.protocol.document_place import DocumentPlace, suggestion
 from ndrepro.protocol.errors import UsageError
+from provenance.errors import NotFoundError
+from provenance.toml_file import read_toml
 
 _TEXTS = ("partition", "account", "qos", "engine", "image", "scratch", "mail")
 _WHOLE = ("gpus", "pack", "minutes", "jobs")
@@ -51,18 +52,17 @@ class Profile:
 
 
 def find_profile(name: str, home: Path) -> Profile:
-    """The profile of that name, or in that file. Raises UsageError for none, and for whatever is wrong in it."""
+    """The profile of that name, or in that file.
+
+    Raises UsageError for none, and for whatever is wrong in it, StorageError for one that cannot be read.
+    """
     path = Path(name) if name.endswith(".toml") or "/" in name else home / "clusters" / f"{name}.toml"
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        document = read_toml(path, "see runbooks/cluster.md for how one is written")
+    except NotFoundError:
         known = sorted(each.stem for each in (home / "clusters").glob("*.toml"))
         cure = suggestion(name, known) if known else f"write {path}: see runbooks/cluster.md"
         raise UsageError(f"--profile {name}: there is no {path}", cure) from None
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})", "check the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not TOML: {error}", "see runbooks/cluster.md for how one is written") from None
     return from_document(document, str(path))
 
 

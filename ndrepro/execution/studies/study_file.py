@@ -6,7 +6,6 @@ UsageError with the file, the key and the cure, long before anything is trained.
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
 from ndrepro.execution.environments import matrix
@@ -17,7 +16,8 @@ from ndrepro.protocol.image_reference import MAIN, is_image
 from ndrepro.protocol.project_folders import project_folder
 from ndrepro.protocol.study.study import Study
 from ndrepro.protocol.study.study_schema import from_document
-from provenance.errors import NotFoundError, StorageError
+from provenance.errors import NotFoundError
+from provenance.toml_file import read_toml
 
 
 def studies_folder() -> Path:
@@ -46,13 +46,11 @@ def find_study(name_or_file: str, folder: Path | None = None) -> Path:
 
 
 def load_study(path: Path) -> Study:
-    """Read and check a study file. Raises UsageError for whatever is wrong with it, StorageError for no file."""
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be read ({error.strerror})", "check the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not TOML: {error}", "see studies/smoke.toml for how one is written") from None
+    """Read and check a study file.
+
+    Raises UsageError for whatever is wrong with it, NotFoundError or StorageError for no file.
+    """
+    document = read_toml(path, "see studies/smoke.toml for how one is written")
     study = from_document(path.stem, document, str(path), found=lambda search: read_values(path, search))
     _check_environments(study, path)
     return study

@@ -23,7 +23,7 @@ from ndrepro.analysis.audit.audit import (
     audit,
     half_unit,
 )
-from ndrepro.analysis.audit.published_tables import published_folder, read_table, read_toml, table_specs
+from ndrepro.analysis.audit.published_tables import claims_document, published_folder, read_table, table_specs
 from ndrepro.protocol.errors import UsageError
 
 CLAIMS = """
@@ -281,7 +281,7 @@ def test_the_irises_and_their_summary_are_those_that_scikit_learn_ships() -> Non
     assert spec is not None and spec.submodule_search_locations
     shipped = Path(spec.submodule_search_locations[0]) / "datasets"
     claims = published_folder() / "iris" / "claims.toml"
-    tables = {name: read_table(table) for name, table in table_specs(read_toml(claims), claims).items()}
+    tables = {name: read_table(table) for name, table in table_specs(claims_document(claims), claims).items()}
     with (shipped / "data" / "iris.csv").open(encoding="utf-8") as stream:
         rows = [[float(cell) for cell in row] for row in list(csv.reader(stream))[1:]]
     columns = ("sepal_length_cm", "sepal_width_cm", "petal_length_cm", "petal_width_cm", "class_number")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ndrepro.analysis.audit.published_tables import published_tables, read_table, read_toml, table_specs
+from ndrepro.analysis.audit.published_tables import claims_document, published_tables, read_table, table_specs
 from ndrepro.protocol.errors import UsageError
-from provenance.errors import StorageError
+from provenance.errors import NotFoundError
 
 CLAIMS = """
 [tables.scores]
@@ -28,7 +28,7 @@ def read(folder: Path, claims: str = CLAIMS, scores: str = SCORES) -> list[dict[
     (folder / "claims.toml").write_text(claims, encoding="utf-8")
     (folder / "scores.csv").write_text(scores, encoding="utf-8")
     path = folder / "claims.toml"
-    return list(read_table(table_specs(read_toml(path), path)["scores"]).rows())
+    return list(read_table(table_specs(claims_document(path), path)["scores"]).rows())
 
 
 def test_the_published_tables_are_whole() -> None:
@@ -90,5 +90,5 @@ def test_a_declaration_that_is_none_is_refused(tmp_path: Path, old: str, new: st
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="cannot be read"):
-        read_toml(tmp_path / "none.toml")
+    with pytest.raises(NotFoundError, match="no such file"):
+        claims_document(tmp_path / "none.toml")

@@ -36,6 +36,8 @@ BROKEN = {
     "duplicate runs": (f"{ONE}\ninclude = [{{ method = 'bn', seed = 0 }}]", "comes twice", "keep one"),
     "environment": ("[grids.main]\naxes = { method = ['bn'], environment = ['torch-1.13'] }", "torch-1.13'", "1.13.1"),
     "not TOML": ("[grids.main", "not TOML", "smoke.toml"),
+    "deep TOML": ("x = " + "[" * 5000, "nested too deeply", "smoke.toml"),
+    "long number": ("x = 1" + "0" * 5000, "a number of more than 4300 digits", "smoke.toml"),
 }
 
 
