@@ -37,6 +37,8 @@ STANDARD_OUTPUT = "-"
 LISTED = 1000
 # the folder of the run with a listing of the files of each declared data set
 LISTINGS = "data"
+# begins the reason of an output that was declared and that the program did not write
+NOT_WRITTEN = "not written by this run"
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,11 @@ class ProgramFile:
     sha256: str | None
     copy: str | None = None
     reason: str = ""
+
+    @property
+    def written(self) -> bool:
+        """Whether this run wrote it: a declared output may be as it was before the start."""
+        return not self.reason.startswith(NOT_WRITTEN)
 
     def to_json(self) -> dict[str, Any]:
         """The members that are set: path, how, size, sha256, copy, reason."""

@@ -203,11 +203,27 @@ def read_and_shown(run: ScriptRun) -> None:
     relist(run, "inputs", lambda files: files.append({**files[0], "sha256": "0" * 64}))
 
 
+def described(**changes: Any) -> Callable[[ScriptRun], None]:
+    """Other words of results.json, whose copy stays."""
+
+    def change(files: list[dict[str, Any]]) -> None:
+        (true,) = (file for file in files if file["path"] == "results.json")
+        true.update(changes)
+
+    return lambda run: relist(run, "outputs", change)
+
+
 TWICE: Mapping[str, tuple[Callable[[ScriptRun], None], str]] = {
     "an output whose copy is another's": (shown_and_compared, "the copy of no file"),
     "an output by two spellings": (shown_by_another_spelling, "comes twice"),
     "a file among the copies": (shown_and_not_listed, "the copy of no file"),
     "an input with two contents": (read_and_shown, "comes twice"),
+    "a copy of what was not written": (
+        described(reason="not written by this run: as it was"),
+        "a reason for having none",
+    ),
+    "a copy of another size": (described(size=10**12), "is another file"),
+    "a claim of the author's own": (described(note="0.9999, checked by the chairs"), "note is not recorded of a file"),
 }
 
 

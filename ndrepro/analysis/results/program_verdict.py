@@ -71,8 +71,6 @@ _SHOWN = 3
 Rows = Sequence[Mapping[str, Any]]
 # the member that says which log a row of metrics is from
 _FILE = "file"
-# of an output that was declared and that the program did not write
-_NOT_WRITTEN = "not written by this run"
 
 
 @dataclass(frozen=True)
@@ -200,7 +198,7 @@ def _outputs(path: Path) -> tuple[dict[str, str | None], dict[str, str | None]]:
     written: dict[str, str | None] = {}
     unwritten: dict[str, str | None] = {}
     for file in listed:
-        (unwritten if file.reason.startswith(_NOT_WRITTEN) else written)[file.path] = file.sha256
+        (written if file.written else unwritten)[file.path] = file.sha256
     return written, unwritten
 
 

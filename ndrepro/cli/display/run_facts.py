@@ -75,8 +75,8 @@ def _of_program(manifest: Manifest, folder: Path) -> list[Row]:
 
 
 def _files(listed: Sequence[ProgramFile], count: int, more: Sequence[str] = ()) -> str:
-    """How many files, and the first of them."""
-    names = [*more, *(file.path for file in listed[:_SHOWN])]
+    """How many files, and the first of them; those that were declared and not written are marked."""
+    names = [*more, *(file.path + ("" if file.written else " (not written)") for file in listed[:_SHOWN])]
     rest = f" and {count - _SHOWN} more" if count > _SHOWN else ""
     return f"{plural(count, 'file')}: {', '.join(names)}{rest}" if names else "no file that is known"
 

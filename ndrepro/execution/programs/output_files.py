@@ -15,7 +15,7 @@ from pathlib import Path
 from ndrepro.execution.programs.declared_files import DeclaredFiles, declared_files
 from ndrepro.execution.programs.working_folder import FolderChange, FolderState, compare, identity_of, look
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.program_record import STANDARD_OUTPUT, ProgramFile
+from ndrepro.protocol.program_record import NOT_WRITTEN, STANDARD_OUTPUT, ProgramFile
 from provenance.attestation.run_files import inside
 from provenance.errors import DigestError
 from provenance.formats.atomic_io import make_folder, storage_error
@@ -125,7 +125,7 @@ class OutputFiles:
         if size is None:
             return ProgramFile(path, how, None, None, reason="it was gone before it could be read"), 0
         same = how == DECLARED and declared.files[path] == self._declared_before.files.get(path)
-        reason = "not written by this run: as it was before the start" if same else ""
+        reason = f"{NOT_WRITTEN}: as it was before the start" if same else ""
         reason = reason or ("not copied: larger than 1 MiB" if size > COPY_BYTES else "")
         reason = reason or ("not copied: the room for copies is used up" if size > room else "")
         reason = reason or ("not copied: outside of the working folder" if not inside(path) else "")

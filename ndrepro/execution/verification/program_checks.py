@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import json
 import os.path
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,21 @@ from ndrepro.protocol.program_record import (
     LISTINGS,
     OUTPUTS,
     PARAMETERS,
+    ProgramFile,
     ProgramRecord,
     outcome_of,
 )
 from ndrepro.text.plurals import plural
-from provenance.attestation.manifest import ENERGY, ERROR, NOT_RECORDED, REPRODUCED_RUN, SOURCE, Manifest, Resource
+from provenance.attestation.manifest import (
+    ENERGY,
+    ERROR,
+    NOT_RECORDED,
+    REPRODUCED_RUN,
+    SOURCE,
+    Artifact,
+    Manifest,
+    Resource,
+)
 from provenance.attestation.run_files import inside
 from provenance.errors import ManifestError, TrailError
 from provenance.formats.bounded_read import LOG_BYTES, read_bounded
@@ -50,6 +61,7 @@ from provenance.formats.listing import parse
 from provenance.formats.trail import Trail
 
 _ASK = "ask its author"
+_MEMBERS = frozenset(each.name for each in fields(ProgramFile))
 
 
 def request(root: Path, manifest: Manifest) -> CheckResult:
@@ -84,7 +96,7 @@ def environment(root: Path, manifest: Manifest) -> CheckResult:
 
 def files(root: Path, manifest: Manifest) -> CheckResult:
     """12: the lists of files are the signed ones, and the copies are of those files."""
-    folder, kept = RunFolder(root), {item.path: item.sha256 for item in manifest.artifacts}
+    folder, kept = RunFolder(root), {item.path: item for item in manifest.artifacts}
     counts = []
     for name, path, resource in (
         (INPUTS, folder.inputs, manifest.dependency(INPUTS)),
@@ -93,9 +105,7 @@ def files(root: Path, manifest: Manifest) -> CheckResult:
         listed = _listed(name, path, resource)
         _expect_one_content(path.name, listed, ProgramRecord.of(manifest).working_folder)
         for file in listed:
-            copy = file.get("copy")
-            if copy is not None and kept.get(copy) != file.get("sha256"):
-                raise ManifestError(f"{path.name}: {copy} is another file than {file.get('path')}", _ASK)
+            _expect_recorded(path.name, file, kept)
         copies = folder.output_copies if name == OUTPUTS else folder.input_copies
         _expect_copies_of(path.name, copies.name, listed, kept, manifest)
         counts.append(f"{name}: {len(listed)}")
@@ -121,6 +131,20 @@ def _listed(name: str, path: Path, resource: Resource | None) -> list[Mapping[st
     return listed
 
 
+def _expect_recorded(name: str, file: Mapping[str, Any], kept: Mapping[str, Artifact]) -> None:
+    """Raises ManifestError for what no recorder says of a file: other members, a reason beside a copy, another copy."""
+    if odd := sorted(set(file) - _MEMBERS):
+        raise ManifestError(f"{name}: {file.get('path')}: {odd[0]} is not recorded of a file", _ASK)
+    copy = file.get("copy")
+    if copy is None:
+        return
+    if file.get("reason"):  # a file that was not written, or could not be copied, has no copy
+        raise ManifestError(f"{name}: {file.get('path')} has a copy, and a reason for having none", _ASK)
+    found = kept.get(copy)
+    if found is None or (found.sha256, found.size) != (file.get("sha256"), file.get("size")):
+        raise ManifestError(f"{name}: {copy} is another file than {file.get('path')}", _ASK)
+
+
 def _expect_one_content(name: str, listed: Sequence[Mapping[str, Any]], working_folder: str) -> None:
     """Raises ManifestError where one file has two digests: one would be shown, and the other compared.
 
@@ -135,7 +159,7 @@ def _expect_one_content(name: str, listed: Sequence[Mapping[str, Any]], working_
 
 
 def _expect_copies_of(
-    name: str, copies_name: str, listed: Sequence[Mapping[str, Any]], kept: Mapping[str, str], manifest: Manifest
+    name: str, copies_name: str, listed: Sequence[Mapping[str, Any]], kept: Iterable[str], manifest: Manifest
 ) -> None:
     """Raises ManifestError for what lies in a folder of copies and is not the copy of a listed file, by its path.
 
