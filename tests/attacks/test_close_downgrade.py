@@ -20,6 +20,7 @@ from dishonest_author import (
     edit_trail,
     manifest_of,
     original_of,
+    other_trajectory,
     planned,
     put_weights,
     restate,
@@ -75,6 +76,25 @@ def test_random_weights_and_invented_accuracies_do_not_pass(
 
 
 @pytest.mark.parametrize(("cpu", "verdict"), [({}, "inconsistent"), (ANOTHER, "undecided")], ids=["same", "another"])
+def test_one_hash_of_the_first_step_is_no_other_trajectory(
+    honest: Finished, author: Bench, tmp_path: Path, cpu: dict[str, str], verdict: str
+) -> None:
+    """Every loss is changed in its last bit, every state and the weights are the honest ones; the last accuracy is
+    invented, within the tolerance of other trajectories."""
+    folder = copied(honest.folder, tmp_path)
+    edit_trail(folder, lambda records: records[1:2, 2:3].__ixor__(np.uint64(1)))
+    edit_trail(folder, lambda records: records[1:, 1].__iadd__(np.uint64(1)))
+    accuracies = [row["test_accuracy"] for row in map(json.loads, folder.metrics.read_text().splitlines())]
+    edit_results(folder, 3, test_accuracy=accuracies[-1] + 0.004)
+    restate(folder)
+    signed_on(folder, author, cpu)
+    original_of(folder, author)
+    found = judge(folder, honest.folder)
+    assert found.verdict == verdict and not found.passes
+    assert "equal bit for bit, and" in found.because and "after step 1 is not" in found.because
+
+
+@pytest.mark.parametrize(("cpu", "verdict"), [({}, "inconsistent"), (ANOTHER, "undecided")], ids=["same", "another"])
 def test_equal_losses_after_other_weights_are_no_other_kernels(
     honest: Finished, author: Bench, tmp_path: Path, cpu: dict[str, str], verdict: str
 ) -> None:
@@ -97,7 +117,7 @@ def test_equal_losses_after_other_weights_are_no_other_kernels(
 def test_each_invented_result_is_found(honest: Finished, author: Bench, tmp_path: Path) -> None:
     """Losses in their last bits make a trajectory that may be "close"; any epoch's results still have to be."""
     folder = copied(honest.folder, tmp_path)
-    edit_trail(folder, lambda records: records[1:, 1:].__iadd__(np.uint64(1)))
+    other_trajectory(folder)
     assert judge(folder, honest.folder).verdict == "close", "the control"
     for changes in ({"test_accuracy": 0.99}, {"train_loss": 0.1}, {"learning_rate": 0.5}, {"test_top5_accuracy": 0.0}):
         folder = copied(folder, tmp_path / next(iter(changes)))

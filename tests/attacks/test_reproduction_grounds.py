@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dishonest_author import copied, edit_results, edit_trail, manifest_of
+from dishonest_author import copied, edit_results, edit_trail, manifest_of, other_trajectory
 from real_runs import Bench
 
 from ndrepro.analysis.results.code_claim import image_claim
@@ -58,7 +58,7 @@ def test_few_or_scattered_replicates_judge_nothing(
 ) -> None:
     monkeypatch.setattr("ndrepro.analysis.results.reproduction_evidence.same_bits_promised", lambda one, two: False)
     folder = copied(honest.folder, tmp_path)
-    edit_trail(folder, lambda records: records[1:, 1:].__iadd__(np.uint64(1)))
+    other_trajectory(folder)
     edit_results(folder, 4, train_loss=0.5)
 
     def scattered(records: np.ndarray) -> None:

@@ -144,3 +144,13 @@ def restate(folder: RunFolder) -> None:
     network = StateDigest.of(Place(last.step, last.epoch, 0), load_file(folder.weights), {}).network
     rows[last.step] = StateDigest._from_parts(Place(last.step, last.epoch, 0), network, last.momentum)
     folder.states.write_text("".join(json.dumps(row.to_row()) + "\n" for row in rows.values()))
+
+
+def other_trajectory(folder: RunFolder) -> None:
+    """What another processor may give: every loss and hash from the first step on in other bits, and every state."""
+    edit_trail(folder, lambda records: records[1:, 1:].__iadd__(np.uint64(1)))
+    rows = [
+        StateDigest._from_parts(Place(row.step, row.epoch, 0), row.network, row.momentum[::-1]) if row.step else row
+        for row in read_states(folder.states)
+    ]
+    folder.states.write_text("".join(json.dumps(row.to_row()) + "\n" for row in rows))

@@ -41,6 +41,7 @@ from ndrepro.protocol.verdicts import (
     UNDECIDED,
     ClaimCheck,
 )
+from ndrepro.text.plurals import plural
 from provenance.formats.trail import Divergence
 
 # so many equal losses after the weights differ are no coincidence: two float32 losses rarely round alike
@@ -192,7 +193,8 @@ def _contradiction(found: ReproductionEvidence, limits: Tolerance) -> str:
     1. a start that is not the signed state, or weights at the start that the seed does not draw;
     2. losses of the first steps from an equal state that are further apart than any rounding brings them;
     3. equal steps and then others, where equal conditions promise equal bits;
-    4. losses that stay equal bit for bit while the weights differ, likewise.
+    4. losses that stay equal bit for bit while the weights differ, likewise;
+    5. equal states at the end, or final weights, after a step whose tensors differ, likewise.
     """
     steps = found.steps
     if found.states.recorded and not found.states.start:
@@ -218,7 +220,7 @@ def _contradiction(found: ReproductionEvidence, limits: Tolerance) -> str:
             f"from equal weights, the loss of one step differs by {steps.first_loss_difference:.2g} (relative), "
             "under conditions that promise equal bits"
         )
-    return _equal_losses(found)
+    return _equal_losses(found) or _equal_ends(found)
 
 
 def _doubt(found: ReproductionEvidence, limits: Tolerance) -> str:
@@ -240,7 +242,7 @@ def _doubt(found: ReproductionEvidence, limits: Tolerance) -> str:
             f"from equal weights, the loss of one step differs by {steps.first_loss_difference:.2g} (relative), "
             f"tolerance {limits.first_loss:g}: other kernels rarely do that in one forward pass, other images do"
         )
-    return _equal_losses(found)
+    return _equal_losses(found) or _equal_ends(found)
 
 
 def _equal_losses(found: ReproductionEvidence) -> str:
@@ -248,6 +250,19 @@ def _equal_losses(found: ReproductionEvidence) -> str:
     if steps.losses_after < _EQUAL_LOSSES or steps.equal_losses_after < steps.losses_after:
         return ""
     return f"all {steps.losses_after} losses after the weights first differ are equal bit for bit"
+
+
+def _equal_ends(found: ReproductionEvidence) -> str:
+    """What one forged hash leaves behind, which would let every other claim be judged within tolerances."""
+    divergence, states = found.steps.divergence, found.states
+    if divergence is None or not divergence.tensors:  # a loss alone may be rounded otherwise
+        return ""
+    equal = states.end and states.compared > 0 and not states.differing if states.recorded else False
+    if not equal and (states.recorded or not (found.final and found.weights.identical)):
+        return ""
+    what = plural(states.compared, "complete state") if equal else "the final weights"
+    verb = "is" if equal and states.compared == 1 else "are"
+    return f"{what} {verb} equal bit for bit, and {divergence.tensors[0]} after step {divergence.step} is not"
 
 
 def _one_more(replicates: Sequence[float]) -> tuple[float, float] | None:
