@@ -126,8 +126,11 @@ def compare_tensors(first: Array, second: Array, dtype: str) -> TensorDifference
     finite = np.isfinite(x) & np.isfinite(y)
     both = unequal & finite
     # infinities and NaN have no distance
-    ulps = np.abs(_ordered(a)[both] - _ordered(b)[both])
-    absolute = np.abs(x[both].astype(np.float64) - y[both].astype(np.float64))
+    i, j = _ordered(a)[both], _ordered(b)[both]
+    # as unsigned numbers: between float64 of opposite signs lie more than int64 can count
+    ulps = np.maximum(i, j).view(np.uint64) - np.minimum(i, j).view(np.uint64)
+    with np.errstate(over="ignore"):
+        absolute = np.abs(x[both].astype(np.float64) - y[both].astype(np.float64))
     return TensorDifference(
         tuple(first.shape),
         dtype,

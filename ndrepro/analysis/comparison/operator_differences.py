@@ -6,13 +6,15 @@ relative to the largest number of the tensor, which is not.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ndrepro.analysis.comparison.operation_diff import TensorDifference, compare_tensors
-from ndrepro.protocol.operators.outputs import ARRAYS, OperatorOutput, OperatorOutputs
+from ndrepro.analysis.comparison.operator_arrays import operator_arrays
+from ndrepro.protocol.operators.outputs import OperatorOutput, OperatorOutputs
 
 if TYPE_CHECKING:
     import numpy
@@ -21,15 +23,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OutputDifference:
-    """One output in two environments; ``difference`` is None where one of them did not compute it, or its shape.
+    """One output in two environments; ``difference`` is None where one of them did not compute it, or another shape.
 
-    ``relative`` is the largest absolute distance over the largest magnitude in the first environment.
+    ``relative`` is the largest absolute distance over the largest finite magnitude in the first environment;
+    ``other_shape`` is true where both computed it, in shapes that cannot be compared.
     """
 
     output: OperatorOutput
     difference: TensorDifference | None
     relative: float = 0.0
     reason: str = ""
+    other_shape: bool = False
+
+    @property
+    def computed_by_both(self) -> bool:
+        """Whether there are two arrays, so that their bits are equal or not."""
+        return self.difference is not None or self.other_shape
 
     @property
     def equal(self) -> bool:
@@ -41,7 +50,7 @@ class OutputDifference:
 class OperationDifference:
     """All outputs of an operation in one direction and dtype: how many, how many differ, the largest distances.
 
-    ``absent`` counts those that one environment did not compute.
+    An output of another shape differs, at no distance. ``absent`` counts those that one environment did not compute.
     """
 
     operation: str
@@ -61,21 +70,19 @@ class OperationDifference:
 def compare_outputs(
     first: OperatorOutputs, second: OperatorOutputs, folders: tuple[Path, Path]
 ) -> Iterator[OutputDifference]:
-    """Every output of the first environment beside the second's, in order; ``folders`` hold their arrays."""
-    import numpy as np
+    """Every output of the first environment beside the second's, in order; ``folders`` hold their arrays.
 
+    Raises NdreproError with file and array for arrays that are not those of the outputs.
+    """
     others = {output.key: output for output in second.outputs}
-    with (
-        np.load(folders[0] / ARRAYS, allow_pickle=False) as ours,
-        np.load(folders[1] / ARRAYS, allow_pickle=False) as theirs,
-    ):
+    with operator_arrays(folders[0]) as ours, operator_arrays(folders[1]) as theirs:
         for output in first.outputs:
             other = others.get(output.key)
             if output.array is None or other is None or other.array is None:
                 reason = output.reason or (other.reason if other else "not computed by the second")
                 yield OutputDifference(output, None, reason=reason)
                 continue
-            yield _compared(output, ours[output.array], theirs[other.array])
+            yield _compared(output, ours.of(output), theirs.of(other))
     known = {output.key for output in first.outputs}
     for output in second.outputs:
         if output.key not in known and output.array is not None:
@@ -92,7 +99,7 @@ def by_operation(differences: Iterable[OutputDifference]) -> tuple[OperationDiff
 
 
 def _summary(operation: str, direction: str, dtype: str, members: list[OutputDifference]) -> OperationDifference:
-    there = [each for each in members if each.difference is not None]
+    there = [each for each in members if each.computed_by_both]
     return OperationDifference(
         operation,
         direction,
@@ -111,10 +118,13 @@ def _compared(
     import numpy as np
 
     if ours.shape != theirs.shape:
-        return OutputDifference(output, None, reason=f"shapes {ours.shape} and {theirs.shape}")
+        return OutputDifference(output, None, reason=f"shapes {ours.shape} and {theirs.shape}", other_shape=True)
     difference = compare_tensors(ours, theirs, output.dtype)
-    scale = float(np.abs(_numbers(ours, output.dtype)).max(initial=0.0)) if difference.differing else 0.0
-    return OutputDifference(output, difference, difference.largest_absolute / scale if scale else 0.0)
+    numbers = np.abs(_numbers(ours, output.dtype)) if difference.differing else np.zeros(0)
+    scale = float(numbers[np.isfinite(numbers)].max(initial=0.0))
+    # a quotient beyond all numbers is the largest one
+    relative = min(difference.largest_absolute / scale, sys.float_info.max) if scale else 0.0
+    return OutputDifference(output, difference, relative)
 
 
 def _numbers(array: numpy.typing.NDArray[Any], dtype: str) -> numpy.typing.NDArray[Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ndrepro.cli.display import options, output, terminal
-from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.errors import NdreproError, UsageError
 from ndrepro.text.plurals import plural
 from provenance.formats.folder_tree import temporary_folder
 
@@ -37,7 +37,8 @@ def compare(
     """Compute the operations of networks in two environments and compare every output and gradient.
 
     Operations are those of the studies' networks and of transformers, in float32, float64 and bfloat16, forward and
-    backward, on fixed inputs, with one thread. Exit 0 where all bits are equal, 1 where some are not.
+    backward, on fixed inputs, with one thread. Exit 0 where all bits are equal, 1 where some are not, or where the
+    two have no output in common.
 
     An environment may be limited to instruction sets, as main@avx2.
 
@@ -57,16 +58,18 @@ def compare(
             found.append(outputs_in(folders[-1]))
         differences = compare_outputs(found[0], found[1], (folders[0], folders[1]))
         rows = [row for row in by_operation(differences) if only in row.operation]
+    if not rows and not only:
+        raise NdreproError(f"{first}, {second}: no outputs", "measure again: ndrepro operators measure ENV -o FOLDER")
     if not rows:
         raise UsageError(f"--only {only}: no operation's name holds it", "leave --only out to see all of them")
-    differ = any(row.differing for row in rows)
+    equal = any(row.outputs > row.absent for row in rows) and not any(row.differing for row in rows)
     if as_json:
         described = [_described(source.label, outputs) for source, outputs in zip(sources, found, strict=True)]
         output.print_json({"environments": described, "operations": [row.to_json() for row in rows]})
     else:
         for line in _lines(rows, [source.label for source in sources], found, everything):
             terminal.write_line(line)
-    return output.NO if differ else output.DONE
+    return output.DONE if equal else output.NO
 
 
 def measure(
@@ -112,9 +115,16 @@ def _lines(
         yield f"\n{'operation':<{width}}  pass      type      differ    largest distance in ulps, and relative"
     for row in shown:
         count = f"{row.differing} of {row.outputs - row.absent}" if row.outputs > row.absent else "absent"
-        distance = f"{row.ulps:,}  {row.relative:.1e}" if row.differing else "equal" if count != "absent" else ""
+        distance = _distance(row) if row.differing else "equal" if count != "absent" else ""
         yield f"{row.operation:<{width}}  {row.direction:<8}  {row.dtype:<8}  {count:<8}  {distance}"
     outputs_there = sum(row.outputs - row.absent for row in rows)
     differing = sum(row.differing for row in rows)
     absent = sum(row.absent for row in rows)
+    if not outputs_there:
+        yield f"\nnothing was compared: {plural(absent, 'output')}, none of them computed by both"
+        return
     yield f"\n{differing} of {plural(outputs_there, 'output')} differ; {absent} not computed by one of the two"
+
+
+def _distance(row: OperationDifference) -> str:
+    return f"{row.ulps:,}  {row.relative:.1e}" if row.ulps else "none: other shapes, or not finite"

@@ -102,4 +102,4 @@ def outputs_in(folder: Path) -> OperatorOutputs:
     """What a measurement left in a folder. Raises NdreproError for anything else."""
     if not (folder / ARRAYS).is_file():
         raise NdreproError(f"{folder}: it has no {ARRAYS}", "measure again: ndrepro operators measure ENV -o FOLDER")
-    return OperatorOutputs.from_json(read_json(folder / INDEX))
+    return OperatorOutputs.from_json(read_json(folder / INDEX), str(folder / INDEX))

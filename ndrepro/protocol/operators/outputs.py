@@ -53,20 +53,23 @@ class OperatorOutputs:
         return {"schema": OUTPUTS_SCHEMA, **asdict(self)}
 
     @classmethod
-    def from_json(cls, document: Any) -> OperatorOutputs:
-        """What ``to_json`` wrote. Raises NdreproError for anything else."""
-        record = Field(document, INDEX, NdreproError)
+    def from_json(cls, document: Any, where: str = INDEX) -> OperatorOutputs:
+        """What ``to_json`` wrote, in the file ``where``. Raises NdreproError for anything else."""
+        record = Field(document, where, NdreproError)
         schema = record.mapping().get("schema")
         if schema != OUTPUTS_SCHEMA:
             raise NdreproError(
-                f"{INDEX}: schema {str(schema)[:80]!r}, expected {OUTPUTS_SCHEMA!r}",
+                f"{where}: schema {str(schema)[:80]!r}, expected {OUTPUTS_SCHEMA!r}",
                 "use the version of ndrepro that wrote it, or measure again",
             )
+        outputs = tuple(_output(item) for item in record.member("outputs").items())
+        if len({output.key for output in outputs}) < len(outputs):
+            raise NdreproError(f"{where}: an output that is listed twice", "measure again")
         return cls(
             torch=record.member("torch").string(),
             numpy=record.member("numpy").string(),
             capability=record.member("capability").string(),
-            outputs=tuple(_output(item) for item in record.member("outputs").items()),
+            outputs=outputs,
         )
 
 

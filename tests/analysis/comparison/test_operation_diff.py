@@ -142,6 +142,14 @@ def test_numbers_of_other_types_are_compared_too() -> None:
     assert (coarse.differing, coarse.largest_ulps, coarse.largest_absolute) == (1, 1, 2.0**-7)
 
 
+def test_a_distance_between_opposite_signs_has_64_bits() -> None:
+    largest = np.finfo(np.float64).max
+    found = compare_tensors(np.array([largest, 2.0]), np.array([-largest, -2.0]), "float64")
+    assert (
+        found.largest_ulps == 2 * int(np.float64(largest).view(np.int64)) and found.median_ulps == 2.0**63 * 1.5 - 2**52
+    )
+
+
 def test_what_is_no_number_is_counted_apart() -> None:
     first = np.array([1.0, np.nan, np.inf, 2.0], dtype=np.float32)
     second = np.array([1.0, 3.0, np.inf, np.nextafter(np.float32(2.0), np.float32(3.0))], dtype=np.float32)
