@@ -29,6 +29,7 @@ from typing import Any
 
 from ndrepro.analysis.results.reproduction_claims import Tolerance
 from ndrepro.analysis.results.reproduction_verdict import Judgement
+from ndrepro.analysis.unexpected_files import unexpected_claim
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import STANDARD_OUTPUT, ProgramRecord, files_in
 from ndrepro.protocol.verdicts import (
@@ -79,7 +80,8 @@ class ProgramResults:
 
     ``outputs`` have the SHA-256, or ``None`` where it is not known; ``unwritten`` are likewise those that were declared
     and are said not to have been written. Copies of outputs are below the folder ``copies``, by their paths. ``python``
-    is the version that ran, "" for none; ``notes`` are the facts that a script noted.
+    is the version that ran, "" for none; ``notes`` are the facts that a script noted; ``others`` names files of no
+    recorder.
     """
 
     folder: RunFolder
@@ -90,6 +92,7 @@ class ProgramResults:
     unwritten: Mapping[str, str | None] = field(default_factory=dict)
     copies: Path = Path()
     notes: Mapping[str, Any] = field(default_factory=dict)
+    others: tuple[ClaimCheck, ...] = ()
 
     @classmethod
     def of_program(cls, folder: RunFolder, manifest: Manifest) -> ProgramResults:
@@ -98,14 +101,17 @@ class ProgramResults:
         python = ran[0].version if ran else ""
         code, rows = manifest.exit_code, _rows(folder.metrics)
         written, unwritten = _outputs(folder.outputs)
-        return cls(folder, code, written, rows, python, unwritten, folder.output_copies)
+        others = unexpected_claim(manifest.artifacts)
+        return cls(folder, code, written, rows, python, unwritten, folder.output_copies, others=others)
 
     @classmethod
     def of_script(cls, folder: RunFolder, manifest: Manifest) -> ProgramResults:
         """A run of ``ndrepro.record``, whose outputs are its artifacts."""
         kept = {item.path: item.sha256 for item in manifest.artifacts if item.path.startswith("artifacts/")}
         notes = ScriptRecord.of(manifest).notes
-        return cls(folder, manifest.exit_code, kept, _rows(folder.metrics), copies=folder.root, notes=notes)
+        others = unexpected_claim(manifest.artifacts)
+        rows = _rows(folder.metrics)
+        return cls(folder, manifest.exit_code, kept, rows, copies=folder.root, notes=notes, others=others)
 
 
 @dataclass(frozen=True)
@@ -159,7 +165,7 @@ def judge_program(
         accuracies=None,
         interval=None,
         replicates=0,
-        claims=(ending, *parts, *left_out, inputs, environment),
+        claims=(ending, *parts, *left_out, inputs, environment, *then.others),
     )
 
 
