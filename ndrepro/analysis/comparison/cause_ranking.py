@@ -50,9 +50,10 @@ class Observation:
         if divergence is None:
             return cls(None if trails is None else NEVER, same_pixels=same_pixels, other_tensors=other_tensors)
         size = _first_size(divergence)
-        return cls(
-            divergence.step, divergence.loss_differs, size, divergence.tensors, divergence.same_batch_by, same_pixels
-        )
+        step, in_loss = divergence.step, divergence.loss_differs
+        if divergence.in_first_forward_pass:  # that of step 1, whose loss stands in the next record
+            step, in_loss = 1, any(point.step == 1 and point.loss_difference != 0 for point in divergence.growth)
+        return cls(step, in_loss, size, divergence.tensors, divergence.same_batch_by, same_pixels)
 
 
 def _first_size(divergence: TrailDivergence) -> float | None:

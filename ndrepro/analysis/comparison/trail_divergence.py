@@ -76,6 +76,14 @@ class TrailDivergence:
     largest: Point
 
     @property
+    def in_first_forward_pass(self) -> bool:
+        """Whether the first record differs in running statistics alone.
+
+        A program's first record is taken when its optimizer is first called, after the first forward pass.
+        """
+        return self.step == 0 and bool(self.tensors) and all(map(_is_statistic, self.tensors))
+
+    @property
     def nearest_tensor(self) -> str:
         """The tensor that lies nearest to where the difference came in; "" where no tensor differs.
 

@@ -191,6 +191,8 @@ def _divergence(found: RunComparison) -> str:
         else "no tensor"
     )
     where += f" of {found.trails.where}" if found.trails.where else ""
+    if divergence.in_first_forward_pass:
+        return f"they diverge at step 1, in its forward pass, in {where}, from equal first weights"
     if divergence.step == 0:
         return f"they diverge before the first step: the first weights differ in {where}"
     after = f"{plural(divergence.equal_steps, 'equal step')}" if divergence.equal_steps else "equal first weights"

@@ -14,6 +14,7 @@ from compared_runs import TENSORS, parted, records, write_trail
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ndrepro.analysis.comparison.cause_ranking import Observation
 from ndrepro.analysis.comparison.trail_divergence import compare_trails, growth
 from provenance.errors import TrailError
 from provenance.formats.trail import Trail, float_bits
@@ -98,6 +99,24 @@ def test_first_weights_that_differ_have_no_loss(tmp_path: Path) -> None:
     )
     assert found.divergence is not None
     assert (found.divergence.step, found.divergence.losses, found.divergence.tensors) == (0, None, ("conv1.weight",))
+
+
+@pytest.mark.parametrize(("loss", "in_loss"), [(None, False), (1e-6, True)])
+def test_statistics_of_a_programs_first_record_are_of_its_first_forward_pass(
+    tmp_path: Path, loss: float | None, in_loss: bool
+) -> None:
+    """It is taken when the optimizer is first called: threads, say, are a cause, and the first weights are equal."""
+    table = parted(records(5), 1, [0, 1, 2], loss)
+    table[0, 3] ^= 1
+    found = compare_trails(write_trail(tmp_path / "a", records(5)), write_trail(tmp_path / "b", table))
+    assert found.divergence is not None and found.divergence.in_first_forward_pass
+    seen = Observation.of(found, same_pixels=True, other_tensors=False)
+    assert (found.divergence.step, found.divergence.tensors) == (0, ("bn1.running_mean",))
+    assert (seen.step, seen.in_loss) == (1, in_loss)
+    weights = compare_trails(
+        write_trail(tmp_path / "c", records(5)), write_trail(tmp_path / "d", parted(records(5), 0, [0, 1]))
+    )
+    assert weights.divergence is not None and not weights.divergence.in_first_forward_pass
 
 
 @pytest.mark.parametrize("cut", [0, 11])
