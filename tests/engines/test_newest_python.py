@@ -10,8 +10,20 @@ from real_engines import SMALL, need, run
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(1200)]
 
-# no version manager's Python, and nothing that this machine has installed
-PLAIN = ("env", "-u", "PYENV_ROOT", "-u", "PYTHON", "-u", "PYTHONPATH", "PATH=/usr/bin:/bin", "LANG=C.UTF-8")
+# no version manager's Python, nothing that this machine has installed, and no options of the make that runs the tests
+PLAIN = (
+    "env",
+    "-u",
+    "MAKEFLAGS",
+    "-u",
+    "PYENV_ROOT",
+    "-u",
+    "PYTHON",
+    "-u",
+    "PYTHONPATH",
+    "PATH=/usr/bin:/bin",
+    "LANG=C.UTF-8",
+)
 
 
 @pytest.fixture(scope="module")
