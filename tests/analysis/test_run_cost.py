@@ -46,8 +46,8 @@ def test_a_real_run_has_its_time_and_says_why_it_has_no_energy_or_how_much(bench
 def test_the_sum_says_of_how_many_runs_it_does_not_know() -> None:
     cost = total([RunCost(3600, 7200, 1800, 3.6e6), RunCost(1800)])
     assert cost_sentence(cost) == (
-        "2 training runs, repeated, failed and interrupted ones and segments included, took 1.50 hours on their "
-        "machines, 0.50 CPU hours (unknown of 1) and 2.00 GPU hours; the machines' counters had 1.000 kWh meanwhile "
-        "(none in 1 run)."
+        "All 2 training runs, also repeated and unfinished ones, took 1.50 hours of wall time, 30.0 minutes of CPU "
+        "time (unknown of 1) and 2.00 hours of GPU time; the machines' counters recorded 1.000 kWh (none available in "
+        "1 run)."
     )
-    assert "no machine had a counter" in cost_sentence(total([RunCost(1)]))
+    assert "no machine had a readable counter" in cost_sentence(total([RunCost(1)]))

@@ -159,6 +159,21 @@ def test_an_earlier_checkpoint_is_not_bound_anew_as_it_is_found(killed: Bench, t
     assert start_of(folder, runs, killed)[0] == last - 6
 
 
+def test_a_checkpoint_that_no_attempt_bound_is_bound_when_it_is_written_again(killed: Bench, tmp_path: Path) -> None:
+    """A recorder killed between a checkpoint and its entry: what lies there since may have been changed meanwhile."""
+    folder, _ = copied(killed, tmp_path)
+    ledger = Ledger(tmp_path / "empty" / "ledger.jsonl")
+    second = CheckpointRecorder(folder, ledger, KeyRing(killed.options.home))
+    second.look()
+    assert not list(ledger.entries())
+    last = folder.checkpoint(folder.checkpoint_steps()[-1])
+    written = last.with_name("written")
+    written.write_bytes(last.read_bytes())
+    written.replace(last)
+    second.look()
+    assert [entry.fields["step"] for entry in ledger.entries()] == [folder.checkpoint_steps()[-1]]
+
+
 def test_the_ledger_of_a_killed_run_is_whole(killed: Bench) -> None:
     """Every checkpoint has its entry, chained: one that is taken out is missing to whoever reads the list."""
     ledger = Ledger(killed.options.runs.ledger)

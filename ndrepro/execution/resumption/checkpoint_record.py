@@ -77,6 +77,8 @@ class CheckpointRecorder:
         self._keys = keys
         self._signer = keys.signer()
         self._seen: set[int] | None = None
+        # one that an earlier attempt wrote and did not bind, being killed, may be anybody's by now
+        self._before = {step: _identity(folder.checkpoint(step)) for step in folder.checkpoint_steps()}
 
     def look(self) -> None:
         """Bind the checkpoints that are new. Raises StorageError where the ledger cannot be written."""
@@ -85,7 +87,7 @@ class CheckpointRecorder:
             # what an earlier attempt bound stays as it was bound, whatever the file is now
             self._seen = set(self._earlier()) & set(steps) if steps else set()
         for step in steps:
-            if step not in self._seen:
+            if step not in self._seen and self._is_written(step):
                 try:
                     found = BoundCheckpoint.of(self._folder, step)
                 except (ProvenanceError, OSError):
@@ -93,9 +95,22 @@ class CheckpointRecorder:
                 self._ledger.append(CHECKPOINT, self._folder.root.name, self._signer, **found.to_json())
                 self._seen.add(step)
 
+    def _is_written(self, step: int) -> bool:
+        """Whether this attempt wrote the checkpoint: another file than lay there when it began."""
+        return step not in self._before or self._before[step] != _identity(self._folder.checkpoint(step))
+
     def _earlier(self) -> dict[int, BoundCheckpoint]:
         trusted = TrustPolicy.load(self._keys.home).keys()
         return bound_checkpoints(self._ledger.entries_of(self._folder.root.name, trusted))
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    """Which file it is; ``None`` where there is none."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def bound_checkpoints(entries: Iterable[Entry]) -> dict[int, BoundCheckpoint]:

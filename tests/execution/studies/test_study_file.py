@@ -111,15 +111,3 @@ def test_an_environment_that_is_no_cell_is_refused_with_the_nearest(tmp_path: Pa
     with pytest.raises(UsageError, match=r"mini.toml: grids.main: environment='torch-1.13'") as error:
         load_study(wrong)
     assert "torch-1.13.1" in error.value.cure
-
-
-def test_the_documentation_counts_the_runs_as_the_files_do() -> None:
-    text = (Path(__file__).parents[3] / "docs" / "how-to" / "studies.md").read_text(encoding="utf-8")
-    rows = [
-        line.split("|")[1:3]
-        for line in text.splitlines()
-        if line.startswith("| ") and line.split("|")[2].strip().isdigit()
-    ]
-    counted = {name.strip(): int(count) for name, count in rows}
-    assert {"table1", "table2", "seeds", "generalization", "smoke"} <= set(counted)
-    assert counted == {name: len(load_study(find_study(name)).runs()) for name in counted}
