@@ -30,6 +30,7 @@ class DataElsewhere:
         if not path.is_file() and not path.is_dir():
             raise UsageError(f"--data {path}: no such file or folder", "name the data's path on this machine")
         self.path = path.absolute()
+        self._read: dict[Path, tuple[Snapshot, str | None]] = {}
 
     def data(self, recorded: Path, expected: Mapping[str, str]) -> FoundData | None:
         """Where the listed files are (name -> SHA-256), and no others; ``None`` where they are not here."""
@@ -52,10 +53,6 @@ class DataElsewhere:
         if path not in self._read:
             self._read[path] = snapshot(path), digest_of(path)
         return self._read[path][1]
-
-    @cached_property
-    def _read(self) -> dict[Path, tuple[Snapshot, str | None]]:
-        return {}
 
     @cached_property
     def _by_size(self) -> dict[int, list[Path]]:

@@ -184,5 +184,5 @@ def finish(axes: Axes, title: str, x: str = "", y: str = "") -> None:
 
 
 def literal(text: str) -> str:
-    """Text that matplotlib draws as it is: what stands between two dollar signs is no formula."""
+    """Text that matplotlib draws as it is: the text between two dollar signs is no formula."""
     return text.replace("$", r"\$")
