@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ndrepro.protocol.errors import UsageError
-from ndrepro.reproduction import NotReproduced, Reproduction
+from ndrepro.reproduction.reproduction import NotReproduced, Reproduction
 from provenance.formats.folder_tree import temporary_folder
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ndrepro.execution.reproduce.reexecute import Original, ReexecutionPlan
     from ndrepro.execution.runs.observer import Observer
     from ndrepro.protocol.layout import RunFolder
-    from provenance.attestation.verify import Verdict
+    from provenance.attestation.verdict import Verdict
 
 __all__ = ["NotReproduced", "Reproduction", "diff", "read_runs", "reproduce", "verify"]
 
@@ -149,7 +149,8 @@ def diff(first: AnyPath, second: AnyPath, *, runs: AnyPath = "runs", keys: Itera
         RunNotFound: there is no such run.
         NdreproError: neither has anything to compare.
     """
-    from ndrepro.analysis.comparison.run_comparison import compare_runs, read_side
+    from ndrepro.analysis.comparison.run_comparison import compare_runs
+    from ndrepro.analysis.comparison.side import read_side
     from ndrepro.execution.verification.checks_by_kind import checks_of
     from ndrepro.protocol.layout import RunFolder
     from provenance.attestation.trust import TrustPolicy
@@ -216,11 +217,14 @@ def reproduce(
         SandboxError: the sandbox asked for does not work here, or there is none and nobody allowed to do without.
         TrainingFailed: a repetition did not complete; or the error that ended it.
     """
-    from ndrepro import reproduction
     from ndrepro.execution.containers.engines import ContainerChoice
     from ndrepro.execution.runs.run import RunOptions
     from ndrepro.protocol.layout import RunsFolder
     from ndrepro.protocol.run_kind import TRAINING, run_kind
+    from ndrepro.reproduction.program import of_program
+    from ndrepro.reproduction.reproduction import Draw, Permission, expect_no_options
+    from ndrepro.reproduction.training import of_training
+    from ndrepro.reproduction.verified_copy import verified_copy
     from provenance.attestation.key_home import default_home
 
     if spot is None and (challenge is not None or beacon is not None):
@@ -232,16 +236,16 @@ def reproduce(
         environment=environment,
         container=ContainerChoice.from_options(engine, image),
     )
-    permission = reproduction.Permission(sandbox, trust_code, consent)
+    permission = Permission(sandbox, trust_code, consent)
     with temporary_folder("ndrepro-original-") as private:
-        original = reproduction.verified_copy(_run_folder(run, runs), options, private)
+        original = verified_copy(_run_folder(run, runs), options, private)
         if run_kind(original.manifest) == TRAINING:
-            reproduction.expect_no_options("a training run", repository=repository, rebuild_env=rebuild_env)
-            draw = reproduction.Draw(spot, challenge, beacon)
-            return reproduction.of_training(original, options, draw, permission, on_plan, watching)
-        reproduction.expect_no_options("a program or script", spot=spot, env=environment, engine=engine, image=image)
+            expect_no_options("a training run", repository=repository, rebuild_env=rebuild_env)
+            draw = Draw(spot, challenge, beacon)
+            return of_training(original, options, draw, permission, on_plan, watching)
+        expect_no_options("a program or script", spot=spot, env=environment, engine=engine, image=image)
         repositories = [Path(repository)] if repository is not None else [Path.cwd()]
-        return reproduction.of_program(
+        return of_program(
             original,
             options,
             permission,

@@ -23,7 +23,7 @@ from provenance.formats.digest import bytes_digest
 from provenance.formats.metrics_log import read_scalars
 
 if TYPE_CHECKING:
-    from provenance.attestation.verify import Verdict
+    from provenance.attestation.verdict import Verdict
 
 METRICS, WEIGHTS, LISTING = "metrics.jsonl", "weights.safetensors", "dataset.sha256"
 # what frameworks save networks as; a training run's checkpoints are states on the way to its weights

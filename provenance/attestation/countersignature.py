@@ -14,7 +14,7 @@ from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import REPRODUCED_RUN
 from provenance.attestation.trust import OWN_NAME, TrustPolicy
-from provenance.attestation.verify import Verdict
+from provenance.attestation.verdict import Verdict
 from provenance.errors import StorageError, TrustError, UsageError
 from provenance.formats.atomic_io import write_atomically
 from provenance.formats.digest import bytes_digest

@@ -30,7 +30,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
 
 from provenance.attestation.dsse import MOST_BYTES, read_envelope, verify_parts, write_envelope
 from provenance.attestation.ledger import Ledger
@@ -38,107 +37,14 @@ from provenance.attestation.manifest import NOT_RECORDED, Artifact, Manifest
 from provenance.attestation.run_files import MANIFEST, Identity, contents, inside
 from provenance.attestation.statement import Statement
 from provenance.attestation.trust import TrustPolicy
+from provenance.attestation.verdict import Check, ExtraCheck, Verdict
 from provenance.errors import DigestError, EnvelopeError, LedgerError, ProvenanceError, TrustError
 from provenance.formats.bounded_read import ARTIFACT_BYTES, read_bounded
 from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.digest import FileDigest, bytes_digest, file_digest
 from provenance.ledger_entries.summary import LedgerSummary, SignedEnd, UnrelatedLedger
 
-Status = Literal["pass", "fail", "skip"]
 _SHOWN = 5
-
-
-@dataclass(frozen=True)
-class Check:
-    """One check's result: what was found, and what to do about it where it failed."""
-
-    number: int
-    name: str
-    status: Status
-    message: str
-    cure: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return {
-            "number": self.number,
-            "name": self.name,
-            "status": self.status,
-            "message": self.message,
-            "cure": self.cure,
-        }
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What was found.
-
-    Attributes:
-        checks: every check, in order.
-        manifest: None unless checks 1 to 3 passed.
-        signers: the names of all trusted keys that signed, in the order of their signatures; none unless checks 1 and
-            2 passed.
-        ok: whether the run verifies.
-        digests: SHA-256 of the manifest as its recorder wrote it, once with each trusted signature.
-        digest: the one that the ledger names, else the first; None without a trusted signature.
-        payload_digest: SHA-256 of the bytes that were signed; None likewise.
-        changed: names of the files that are in the folder and are not those that were signed (check 6).
-        keyids: the identifiers of the keys of ``signers``.
-    """
-
-    checks: tuple[Check, ...]
-    manifest: Manifest | None
-    signers: tuple[str, ...]
-    ok: bool
-    digests: tuple[str, ...] = ()
-    digest: str | None = None
-    payload_digest: str | None = None
-    changed: tuple[str, ...] = ()
-    keyids: tuple[str, ...] = ()
-
-    @property
-    def signer(self) -> str | None:
-        """The names of all trusted keys that signed, in one text; None where there is none."""
-        return ", ".join(self.signers) or None
-
-    @property
-    def manifest_ok(self) -> bool:
-        """Whether the manifest itself verifies (checks 1 to 4, and 8 where there is a ledger), whatever the files."""
-        checks = {check.number: check.status for check in self.checks}
-        return all(checks[number] == "pass" for number in range(1, 5)) and checks[8] != "fail"
-
-    @property
-    def failure(self) -> Check | None:
-        """The first check that failed."""
-        return next((check for check in self.checks if check.status == "fail"), None)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON, without the manifest itself."""
-        checks = [check.to_json() for check in self.checks]
-        return {"ok": self.ok, "signer": self.signer, "signers": list(self.signers), "checks": checks}
-
-
-class CheckLike(Protocol):
-    """What a caller's own check returns."""
-
-    @property
-    def name(self) -> str:
-        """What is checked."""
-
-    @property
-    def status(self) -> Status:
-        """How it came out."""
-
-    @property
-    def message(self) -> str:
-        """What was found."""
-
-    @property
-    def cure(self) -> str:
-        """What to do."""
-
-
-ExtraCheck = Callable[[Path, Manifest], CheckLike]
 
 
 def verify(

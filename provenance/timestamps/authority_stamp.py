@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from provenance.attestation.verify import Check, Verdict
+from provenance.attestation.verdict import Check, Verdict
 from provenance.errors import NotFoundError, ProvenanceError, TrustError
 from provenance.formats.bounded_read import read_bounded, read_small
 from provenance.formats.digest import bytes_digest

@@ -28,7 +28,8 @@ from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.errors import NdreproError, SandboxError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Container, Request, read_json, write_json
-from ndrepro.reproduction import Reproduction, verified_copy
+from ndrepro.reproduction.reproduction import Reproduction
+from ndrepro.reproduction.verified_copy import verified_copy
 from provenance.attestation.countersignature import countersign
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.trust import OWN_NAME, TrustPolicy

@@ -28,7 +28,8 @@ from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import NOT_RECORDED, Manifest
 from provenance.attestation.statement import Statement
 from provenance.attestation.trust import TrustPolicy
-from provenance.attestation.verify import Verdict, verify
+from provenance.attestation.verdict import Verdict
+from provenance.attestation.verify import verify
 
 # a recorder that reads a device or a sparse file needs gigabytes, or hours
 MEMORY_BYTES, SECONDS = 300 << 20, 120.0

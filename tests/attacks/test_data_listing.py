@@ -15,7 +15,8 @@ from script_runs import ScriptRun, sign_again
 from ndrepro.execution.verification.checks_by_kind import checks_of
 from provenance.attestation.manifest import Resource
 from provenance.attestation.trust import TrustPolicy
-from provenance.attestation.verify import Verdict, verify
+from provenance.attestation.verdict import Verdict
+from provenance.attestation.verify import verify
 from provenance.formats.digest import file_digest
 
 OTHER = "ab" * 32

@@ -23,9 +23,9 @@ import pytest
 from compared_runs import manifest, put
 from site_folders import row, site
 
+from ndrepro.analysis.code_concerns import code_concerns
 from ndrepro.analysis.results.code_claim import code_claim
 from ndrepro.protocol.verdicts import CHECKED, FLAGGED, NOT_CHECKED
-from provenance.attestation.code_concerns import code_concerns
 from provenance.capture.distribution_metadata import recorded_files
 from provenance.code.witness import Witness
 

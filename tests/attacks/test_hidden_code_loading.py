@@ -21,12 +21,12 @@ import pytest
 from compared_runs import manifest, put
 from site_folders import row, site
 
+from ndrepro.analysis.code_concerns import code_concerns
 from ndrepro.analysis.comparison.causes import find_causes
 from ndrepro.execution.runs.child_process import child_variables
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.messages import Request
 from ndrepro.protocol.project_folders import CODE
-from provenance.attestation.code_concerns import code_concerns
 from provenance.attestation.packages import warnings
 from provenance.code import foreign_code
 from provenance.comparison.manifest_diff import diff

@@ -19,7 +19,7 @@ from ndrepro.execution.verification.checks_by_kind import checks_of
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger, read_heads
 from provenance.attestation.trust import TrustedKey, TrustPolicy
-from provenance.attestation.verify import Verdict
+from provenance.attestation.verdict import Verdict
 from provenance.errors import StorageError
 from provenance.ledger_entries.entry import Entry, EntryLine
 

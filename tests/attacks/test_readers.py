@@ -14,7 +14,7 @@ import pytest
 from dishonest_author import copied, manifest_of, sign_again
 from real_runs import Bench
 
-from ndrepro.analysis.comparison.run_comparison import read_side
+from ndrepro.analysis.comparison.side import read_side
 from ndrepro.analysis.results.replicates import Replicates, replicates_of
 from ndrepro.analysis.results.reproduction_evidence import _compare_weights
 from ndrepro.analysis.results.results import Results, read_results

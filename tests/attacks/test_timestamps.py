@@ -19,7 +19,7 @@ from ndrepro import api
 from ndrepro.protocol.errors import UsageError
 from provenance.attestation.countersignature import countersign
 from provenance.attestation.key_home import KeyRing
-from provenance.attestation.verify import Check
+from provenance.attestation.verdict import Check
 from provenance.errors import NotFoundError, TrustError
 from provenance.timestamps.authority_stamp import with_timestamp
 

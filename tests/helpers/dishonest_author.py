@@ -32,7 +32,8 @@ from provenance.attestation.manifest import Manifest, Resource
 from provenance.attestation.run_files import inventory
 from provenance.attestation.statement import Statement
 from provenance.attestation.trust import TrustPolicy
-from provenance.attestation.verify import Verdict, verify
+from provenance.attestation.verdict import Verdict
+from provenance.attestation.verify import verify
 from provenance.formats.fingerprint import fingerprint
 from provenance.formats.metrics_log import read_scalars
 from provenance.formats.trail import Trail, encode_header

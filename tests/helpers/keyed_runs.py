@@ -14,7 +14,8 @@ from provenance.attestation.key_home import KeyRing
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.statement import Statement
 from provenance.attestation.trust import TrustPolicy
-from provenance.attestation.verify import Check, verify
+from provenance.attestation.verdict import Check
+from provenance.attestation.verify import verify
 
 
 @functools.cache

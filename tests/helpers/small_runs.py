@@ -12,7 +12,8 @@ import pytest
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Builder, Resource
 from provenance.attestation.trust import TrustPolicy
-from provenance.attestation.verify import Verdict, verify
+from provenance.attestation.verdict import Verdict
+from provenance.attestation.verify import verify
 from provenance.recording.recorder import Recorder
 
 MOMENT = "2026-11-21T10:15:02.000001Z"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ndrepro.analysis.code_concerns import code_concerns, code_is_known
 from ndrepro.analysis.results.reproduction_claims import DATA, EVALUATION, OUTSIDE_DATA
 from ndrepro.protocol.messages import Request
 from ndrepro.protocol.verdicts import CHECKED, FLAGGED, NOT_CHECKED, ClaimCheck, claim
-from provenance.attestation.code_concerns import code_concerns, code_is_known
 from provenance.attestation.manifest import Manifest
 
 UNEDITED = "libraries and loaded code"

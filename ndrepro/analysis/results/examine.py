@@ -15,7 +15,8 @@ from ndrepro.protocol.training_record import TrainingRecord
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.run_files import MANIFEST
 from provenance.attestation.trust import TrustPolicy
-from provenance.attestation.verify import ExtraCheck, Verdict, signed_end, verify
+from provenance.attestation.verdict import ExtraCheck, Verdict
+from provenance.attestation.verify import signed_end, verify
 from provenance.ledger_entries.summary import SignedEnd
 
 # chooses the checks from 9 on for a manifest; every reader is given them: ``ndrepro.execution.verification``

@@ -27,7 +27,7 @@ from ndrepro.protocol.verdicts import NO_SANDBOX
 from provenance.attestation.key_statements import REVOKED, moment
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.trust import TrustPolicy
-from provenance.attestation.verify import Check, Verdict
+from provenance.attestation.verdict import Check, Verdict
 from provenance.errors import ProvenanceError
 from provenance.toml_file import read_toml
 

@@ -25,7 +25,7 @@ from ndrepro.protocol.training_record import TrainingRecord
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.statement import Statement
-from provenance.attestation.verify import Verdict
+from provenance.attestation.verdict import Verdict
 from provenance.errors import CanonicalError, ManifestError, ProvenanceError
 from provenance.formats.bounded_read import LOG_BYTES, read_bounded
 from provenance.formats.canonical_json import parse

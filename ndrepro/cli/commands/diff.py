@@ -15,7 +15,8 @@ from ndrepro.text.plurals import first_of, plural
 if TYPE_CHECKING:
     from ndrepro.analysis.comparison.causes import Cause
     from ndrepro.analysis.comparison.metrics_diff import MetricsComparison
-    from ndrepro.analysis.comparison.run_comparison import RunComparison, Side
+    from ndrepro.analysis.comparison.run_comparison import RunComparison
+    from ndrepro.analysis.comparison.side import Side
     from ndrepro.analysis.comparison.trail_divergence import TrailDivergence
     from ndrepro.cli.display.located import Located
     from ndrepro.execution.reproduce.step_replay import VerifiedRun

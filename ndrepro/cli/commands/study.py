@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ndrepro.cli import completion
+from ndrepro.cli.commands.study_end import NextCommands, conclude, image_options, next_commands, study_command
 from ndrepro.cli.display import data_paths, options, output, study_slurm, study_words, terminal
-from ndrepro.protocol.errors import NdreproError, UsageError
+from ndrepro.protocol.errors import UsageError
 from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
     from ndrepro.execution.runs.run import RunOptions
     from ndrepro.execution.slurm.launcher import Spelled
     from ndrepro.execution.slurm.request import Cluster
-    from ndrepro.execution.studies.carry_out import Outcome
     from ndrepro.execution.studies.plan import StudyPlan
     from ndrepro.protocol.image_reference import PinnedImage
 
@@ -94,7 +91,7 @@ def plan(
         return output.DONE
     study_words.print_plan(found)
     if found.todo:
-        terminal.write_line(f"{'next':<{study_words.LABEL}} {_command('run', study, grids, runs, inside)}")
+        terminal.write_line(f"{'next':<{study_words.LABEL}} {study_command('run', study, grids, runs, inside)}")
     return output.DONE
 
 
@@ -186,13 +183,13 @@ def run(
     in_queue = where == study_slurm.SLURM
     found, how, inside = _plan(study, grids, runs, engine, image, in_queue=in_queue, numbers=numbers)
     paths = data_paths.parse(data or [])
-    again = _again(study, grids, runs, inside, data or [])
+    again = next_commands(study, grids, runs, inside, data or [])
     if where == study_slurm.LOCAL:
         return _carry_out(found, how, jobs or 1, paths, as_json, again)
     cluster = study_slurm.cluster_of(
         site, jobs, partition, account, gpus, pack, gpu_memory, minutes, memory, sbatch or []
     )
-    spelled = study_slurm.spelled(found, study, _inside(inside))
+    spelled = study_slurm.spelled(found, study, image_options(inside))
     return _submit(found, how, cluster, paths, spelled, follow, not no_report, as_json, again)
 
 
@@ -227,13 +224,13 @@ def resume(
     started = only_started(found)
     if not started.items:
         where = f" in {study_words.where(found)}" if study_words.where(found) else ""
-        cure = f"begin with `{_command('run', study, grids, runs, inside)}`, or name the folder with --runs DIR"
+        cure = f"begin with `{study_command('run', study, grids, runs, inside)}`, or name the folder with --runs DIR"
         if found.elsewhere:
-            there = _command("resume", study, grids, runs, study_words.image(next(iter(found.elsewhere))))
+            there = study_command("resume", study, grids, runs, study_words.image(next(iter(found.elsewhere))))
             cure = f"it was started {study_words.places(found.elsewhere)}: `{there}` goes on"
         raise UsageError(f"nothing of {found.study.name} has been started{where} in {terminal.here(runs)}", cure)
     paths = {**data_of_started_runs(started), **data_paths.parse(data or [])}
-    again = _again(study, grids, runs, inside, data or [])
+    again = next_commands(study, grids, runs, inside, data or [])
     return _carry_out(started, how, jobs, paths, as_json, again)
 
 
@@ -277,34 +274,9 @@ def _plan(
     return plan, how, pinned
 
 
-@dataclass(frozen=True)
-class _Again:
-    """The commands that resume a study: ``resume`` for the grids that were started, ``run`` for all of them.
-
-    ``report`` is the one that reports it; "" for a study in an image, whose runs a report by its name does not count.
-    """
-
-    run: str
-    resume: str
-    report: str
-
-    def command(self, plan: StudyPlan) -> str:
-        """What to type to get the rest of a plan done."""
-        from ndrepro.execution.studies.plan import only_started
-
-        return self.resume if only_started(plan).items == plan.items else self.run
-
-
-def _again(
-    study: str, grids: Sequence[str] | None, runs: Path, inside: PinnedImage | None, data: Sequence[str]
-) -> _Again:
-    run, resume = (_command(verb, study, grids, runs, inside, data) for verb in ("run", "resume"))
-    folder = f" --runs {shlex.quote(os.fspath(runs))}" if runs != options.DEFAULT_RUNS else ""
-    report = "" if inside else f"{terminal.program()} report {shlex.quote(study)}{folder}"
-    return _Again(run, resume, report)
-
-
-def _carry_out(plan: StudyPlan, how: RunOptions, jobs: int, data: dict[str, Path], as_json: bool, again: _Again) -> int:
+def _carry_out(
+    plan: StudyPlan, how: RunOptions, jobs: int, data: dict[str, Path], as_json: bool, again: NextCommands
+) -> int:
     from ndrepro.cli.display import study_live
     from ndrepro.execution.studies.carry_out import carry_out
     from ndrepro.execution.studies.launchers import LocalLauncher
@@ -313,23 +285,7 @@ def _carry_out(plan: StudyPlan, how: RunOptions, jobs: int, data: dict[str, Path
     plan = with_runs_at_a_time(plan, jobs)
     with study_live.watching(jobs=jobs, error=as_json) as observer:
         outcome = carry_out(plan, how, LocalLauncher(jobs, how), observer, _by_dataset(plan, data))
-    return _conclude(outcome, again, as_json)
-
-
-def _conclude(outcome: Outcome, again: _Again, as_json: bool) -> int:
-    """Say how the study stands."""
-    error = _error(outcome, again)
-    if as_json:
-        document = study_words.outcome_document(outcome)
-        output.print_json({**document, "error": error} if error else document)
-    else:
-        study_words.print_outcome(outcome)
-        if not error and again.report:
-            terminal.write_line(f"{'next':<{study_words.LABEL}} {again.report}")
-    if error:
-        output.print_error(error)
-        return int(error["exit_code"])
-    return output.DONE
+    return conclude(outcome, again, as_json)
 
 
 def _submit(
@@ -341,7 +297,7 @@ def _submit(
     follow: bool,
     report: bool,
     as_json: bool,
-    again: _Again,
+    again: NextCommands,
 ) -> int:
     """To Slurm; without ``follow`` it is done when the array is submitted."""
     from ndrepro.cli.display import study_live
@@ -356,7 +312,7 @@ def _submit(
         silent = study_slurm.SilentStudy()
         outcome, submitted = study_slurm.submit(plan, how, cluster, paths, study, silent, follow=False, report=report)
     if outcome.trouble is not None or follow:
-        return _conclude(outcome, again, as_json)
+        return conclude(outcome, again, as_json)
     if as_json:
         output.print_json({**study_slurm.submitted_document(submitted), **study_words.plan_document(outcome.plan)})
     else:
@@ -364,55 +320,6 @@ def _submit(
     return output.DONE
 
 
-def _error(outcome: Outcome, again: _Again) -> dict[str, Any] | None:
-    """Why the study is not complete, and how to go on; None where it is."""
-    name, total = outcome.plan.study.name, len(outcome.plan.items)
-    command = again.command(outcome.plan)
-    left = total - outcome.plan.states["done"]
-    if outcome.trouble is not None:
-        record = output.record_of(outcome.trouble)
-        message = f"{name} stopped with {left} of {total} runs not done: {record['message']}"
-        return {**record, "message": message, "exit_code": output.COULD_NOT}
-    if outcome.interrupted and not outcome.complete:
-        stopped = NdreproError(
-            f"{name} was interrupted, {left} of {total} runs not done", f"resume it with `{command}`"
-        )
-        return {**output.record_of(stopped), "exit_code": output.COULD_NOT}
-    if outcome.complete:
-        return None
-    states = ", ".join(f"{count} {state}" for state, count in outcome.plan.states.items() if state != "done")
-    labels = ", ".join(failure.run.label for failure in outcome.failures[:3])
-    more = ", …" if len(outcome.failures) > 3 else ""
-    which = f" ({labels}{more})" if labels else ""
-    cure = f"`{command}` tries again"
-    if outcome.plan.states["waiting"] == left:
-        cure = f"search their hyper-parameters first: `{terminal.program()} study search`"
-    undone = NdreproError(f"{left} of {total} runs of {name} are not done: {states}{which}", cure)
-    return {**output.record_of(undone), "exit_code": output.NO}
-
-
 def _by_dataset(plan: StudyPlan, given: dict[str, Path]) -> dict[str, Path]:
     """The paths for the data sets of this study."""
     return data_paths.by_dataset(given, {item.run.experiment.dataset for item in plan.items}, plan.study.name)
-
-
-def _command(
-    verb: str,
-    study: str,
-    grids: Sequence[str] | None,
-    runs: Path,
-    image: PinnedImage | None = None,
-    data: Sequence[str] = (),
-) -> str:
-    """What to type for another command on the same study."""
-    parts = [terminal.program(), "study", verb, shlex.quote(study)]
-    parts += [f"--grid {shlex.quote(grid)}" for grid in grids or []]
-    parts += [f"--data {shlex.quote(path)}" for path in data]
-    parts += map(shlex.quote, _inside(image))
-    parts += [f"--runs {shlex.quote(os.fspath(runs))}"] if runs != options.DEFAULT_RUNS else []
-    return " ".join(parts)
-
-
-def _inside(image: PinnedImage | None) -> tuple[str, ...]:
-    """The options that ask for it."""
-    return () if image is None else ("--in", image.engine, "--image", image.reference)

@@ -13,7 +13,7 @@ from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
     from provenance.attestation.trust import TrustPolicy
-    from provenance.attestation.verify import Check, Verdict
+    from provenance.attestation.verdict import Check, Verdict
 
 _STYLES = {"pass": ("ok", "green"), "fail": ("FAIL", "bold red"), "skip": ("skip", "dim")}
 _INDENT = len("  1 FAIL ")

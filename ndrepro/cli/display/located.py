@@ -16,7 +16,8 @@ from provenance.formats.folder_tree import temporary_folder
 
 if TYPE_CHECKING:
     from ndrepro.analysis.comparison.operation_diff import FirstDifference, TensorDifference
-    from ndrepro.analysis.comparison.run_comparison import RunComparison, Side
+    from ndrepro.analysis.comparison.run_comparison import RunComparison
+    from ndrepro.analysis.comparison.side import Side
     from ndrepro.execution.reproduce.step_replay import Replay, VerifiedRun
     from ndrepro.execution.sandbox.sandbox import Sandbox
     from ndrepro.protocol.replay_messages import Operation, StepRecord

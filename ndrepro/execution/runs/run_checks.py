@@ -31,7 +31,7 @@ from ndrepro.protocol.training_record import TrainingRecord, metrics_summary
 from ndrepro.protocol.training_state import StateDigest, read_states, read_tensors
 from ndrepro.text.plurals import plural
 from provenance.attestation.manifest import Manifest
-from provenance.attestation.verify import Status
+from provenance.attestation.verdict import Status
 from provenance.errors import ManifestError, ProvenanceError, TrailError
 from provenance.formats.digest import file_digest
 from provenance.formats.fingerprint import fingerprint

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from compared_runs import TENSORS, Edit, account, packages, parted, put, records, sign_pair_member
 
-from ndrepro.analysis.comparison.run_comparison import RunComparison, compare_runs, read_side
+from ndrepro.analysis.comparison.run_comparison import RunComparison, compare_runs
+from ndrepro.analysis.comparison.side import read_side
 from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.layout import RunFolder

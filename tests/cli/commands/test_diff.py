@@ -17,7 +17,8 @@ from compared_runs import TENSORS, Edit, account, packages, parted, put, records
 from real_runs import Bench
 from recorded_runs import ROOT, Answer
 
-from ndrepro.analysis.comparison.run_comparison import compare_runs, read_side
+from ndrepro.analysis.comparison.run_comparison import compare_runs
+from ndrepro.analysis.comparison.side import read_side
 from ndrepro.cli.commands.diff import _divergence
 from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.layout import RunFolder

@@ -23,7 +23,8 @@ from ndrepro.protocol.project_folders import CODE
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Manifest, Resource
 from provenance.attestation.trust import TrustPolicy
-from provenance.attestation.verify import Verdict, verify
+from provenance.attestation.verdict import Verdict
+from provenance.attestation.verify import verify
 from provenance.errors import BusyError, KeyFileError, StorageError
 from provenance.formats.trail import Trail, compare
 

@@ -31,7 +31,8 @@ from ndrepro.protocol.layout import RunFolder, RunsFolder
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.trust import TrustPolicy
-from provenance.attestation.verify import Verdict, verify
+from provenance.attestation.verdict import Verdict
+from provenance.attestation.verify import verify
 from provenance.errors import KeyFileError, LedgerError, StorageError
 
 TWO = "[grids.main]\naxes = { seed = [0, 1], method = ['bn'] }"

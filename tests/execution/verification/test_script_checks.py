@@ -15,7 +15,8 @@ from script_runs import ScriptRun, record_script, sign_again
 from ndrepro.execution.verification.checks_by_kind import checks_of
 from provenance.attestation.manifest import Attempt, Builder, Manifest, Resource
 from provenance.attestation.trust import TrustPolicy
-from provenance.attestation.verify import Verdict, verify
+from provenance.attestation.verdict import Verdict
+from provenance.attestation.verify import verify
 
 
 @pytest.fixture(scope="module")

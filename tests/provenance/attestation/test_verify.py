@@ -19,7 +19,7 @@ from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Artifact, Manifest
 from provenance.attestation.statement import Statement, Subject
 from provenance.attestation.trust import TrustedKey, TrustPolicy
-from provenance.attestation.verify import Check, Verdict
+from provenance.attestation.verdict import Check, Verdict
 from provenance.errors import TrailError
 from provenance.formats.canonical_json import canonical_bytes, parse
 from provenance.formats.digest import bytes_digest

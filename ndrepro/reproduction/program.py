@@ -1,0 +1,118 @@
+"""A recorded program's or script's command is executed again, judged, and the verdict signed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ndrepro.protocol.errors import TrainingFailed
+from ndrepro.protocol.verdicts import FLAGGED, ClaimCheck, claim
+from ndrepro.reproduction.reproduction import Permission, Reproduction, attested
+
+if TYPE_CHECKING:
+    from ndrepro.analysis.results.program_verdict import ProgramResults
+    from ndrepro.execution.program_reproduction.execute_again import ProgramPlan
+    from ndrepro.execution.programs.program_run import FinishedProgram
+    from ndrepro.execution.reproduce.reexecute import Original
+    from ndrepro.execution.runs.run import RunOptions
+    from ndrepro.protocol.layout import RunFolder
+    from ndrepro.reproduction.reproduction import OnPlan
+
+
+def of_program(
+    original: Original,
+    options: RunOptions,
+    permission: Permission,
+    on_plan: OnPlan,
+    *,
+    scratch: Path,
+    repositories: Sequence[Path],
+    rebuild: bool,
+    data: Path | None,
+    quiet: bool,
+) -> Reproduction:
+    """Execute a program's or script's command again, judge it and sign the verdict; see ``ndrepro.api.reproduce``."""
+    from ndrepro.analysis.results.program_verdict import judge_program
+    from ndrepro.execution.program_reproduction.execute_again import plan_program, run_again
+    from ndrepro.execution.program_reproduction.nested_runs import manifests_below
+    from ndrepro.execution.reproduce.reexecute import ReexecutionPlan
+
+    scratch.mkdir()
+    prepared = plan_program(
+        original,
+        scratch,
+        repositories=repositories,
+        private=(options.runs.root, options.home),
+        sandbox=permission.sandbox,
+        rebuild=rebuild,
+        data=data,
+    )
+    plan = ReexecutionPlan(None, (), prepared.differences, prepared.execution)
+    on_plan(original, plan)
+    plan = replace(plan, execution=permission.given(plan.execution))
+    prepared = replace(prepared, execution=plan.execution)
+    before = manifests_below(prepared.place.place)
+    finished = run_again(original, prepared, options.runs, options.home, quiet=quiet)
+    unsigned = finished.exit_code is None or finished.manifest is None or finished.outcome == "interrupted"
+    if unsigned or finished.error is not None:  # what was recorded of it cannot be believed
+        raise finished.error or TrainingFailed(f"{finished.folder.root}: {finished.outcome}: nothing was judged")
+    now = _side_of_program(prepared, finished, original, before)
+    then = _side(original.folder)
+    inputs, environment = _given(prepared, then, now)
+    judgement = judge_program(then, now, inputs=inputs, environment=environment, whole=not prepared.place.missing)
+    return attested(original, plan, (finished.folder,), (judgement,), (), options)
+
+
+def _side(folder: RunFolder) -> ProgramResults:
+    from ndrepro.analysis.results.program_verdict import ProgramResults
+    from ndrepro.execution.runs.run_lookup import read_recorded
+    from ndrepro.protocol.run_kind import SCRIPT, run_kind
+
+    manifest = read_recorded(folder).manifest
+    return (ProgramResults.of_script if run_kind(manifest) == SCRIPT else ProgramResults.of_program)(folder, manifest)
+
+
+def _side_of_program(
+    prepared: ProgramPlan, finished: FinishedProgram, original: Original, before: frozenset[Path]
+) -> ProgramResults:
+    """What the repetition left. A script recorded a run of its own in its private folder, which is the one to compare;
+    how the script ended is the recorder's word. ``before`` are the manifests that were there already.
+
+    Raises TrainingFailed where it recorded none with the same name and parameters, or several.
+    """
+    from ndrepro.execution.program_reproduction.nested_runs import runs_of_script
+    from ndrepro.protocol.run_kind import SCRIPT
+
+    folder = finished.folder
+    if prepared.command.kind != SCRIPT:
+        return _side(folder)
+    found = runs_of_script(prepared.place.place, original.manifest, before)
+    if len(found) != 1:
+        raise TrainingFailed(
+            f"{folder.root}: the script recorded {len(found)} runs of this name and these parameters, expected 1",
+            f"see what it printed in {folder.log}",
+        )
+    left = _side(found[0])
+    return left if finished.exit_code == 0 else replace(left, exit_code=finished.exit_code)
+
+
+def _given(prepared: ProgramPlan, then: ProgramResults, now: ProgramResults) -> tuple[ClaimCheck, ClaimCheck]:
+    """The claims that the program was given the recorded inputs and environment, made when it has ended."""
+    from ndrepro.execution.programs.interpreters import python_of
+
+    place, lines = prepared.place, prepared.environment.differences
+    had = f"{place.available} of {place.wanted} that it is known to have read are here, by digest"
+    inputs = claim("inputs", None if place.missing else True, "; ".join([had, *place.missing[:3]]))
+    if not place.wanted:
+        inputs = claim("inputs", None, "which files it read is not known")
+    if changed := place.changed():
+        inputs = ClaimCheck("inputs", FLAGGED, "; ".join(changed[:3]))
+    version = prepared.command.interpreter
+    # -I keeps the hook out, so that neither run shows which one it was
+    python = now.python or python_of(prepared.environment.executable)
+    if not version and python:
+        return inputs, claim("environment", None, f"which Python ran was not recorded; {python} now")
+    same = f"given Python {version} and its distributions" if version else "no Python seen"
+    return inputs, claim("environment", None if lines else True, "; ".join(lines[:3]) or f"{same}, as recorded")

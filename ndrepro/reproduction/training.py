@@ -1,0 +1,147 @@
+"""A training run is trained again, whole or in segments, judged, and the verdict signed."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ndrepro.protocol.errors import TrainingFailed
+from ndrepro.protocol.verdicts import FLAGGED, ClaimCheck, claim
+from ndrepro.reproduction.reproduction import Draw, Permission, Reproduction, attested
+
+if TYPE_CHECKING:
+    from ndrepro.analysis.results.reproduction_verdict import Judgement
+    from ndrepro.execution.reproduce.reexecute import Original, ReexecutionPlan
+    from ndrepro.execution.runs.observer import Observer
+    from ndrepro.execution.runs.run import Finished, RunOptions
+    from ndrepro.protocol.layout import RunFolder
+    from ndrepro.reproduction.reproduction import OnPlan
+
+
+def of_training(
+    original: Original,
+    options: RunOptions,
+    draw: Draw,
+    permission: Permission,
+    on_plan: OnPlan,
+    watching: AbstractContextManager[Observer] | None,
+) -> Reproduction:
+    """Train a run again, judge it and sign the verdict; see ``ndrepro.api.reproduce``."""
+    from ndrepro.analysis.results.code_claim import beside_own_network
+    from ndrepro.execution.reproduce import reexecute
+    from ndrepro.execution.reproduce.recorded_code import recorded_code
+    from ndrepro.execution.runs.observer import Silent
+    from ndrepro.protocol.experiment.own import is_own_network
+
+    with recorded_code(original.manifest, original.folder.root) as rebuilt:
+        drawn = draw.spot, draw.challenge, draw.beacon
+        plan = reexecute.plan(original, options, rebuilt, *drawn, permission.sandbox)
+        on_plan(original, plan)
+        plan = replace(plan, execution=permission.given(plan.execution))
+        with nullcontext(Silent()) if watching is None else watching as observer:
+            repetitions = _completed(reexecute.execute(original, plan, options, observer))
+            judgements = _judged(original, plan, repetitions, options)
+            evaluated = _evaluated(original, plan, repetitions[0].folder, judgements, options, permission, observer)
+    claims = (*evaluated, *_claims_of_run(original, plan, repetitions, evaluated))
+    if is_own_network(original.request.experiment.arch):
+        judgements = tuple(replace(each, claims=beside_own_network(each.claims)) for each in judgements)
+        claims = beside_own_network(claims)
+    folders = tuple(piece.folder for piece in repetitions)
+    return attested(original, plan, folders, judgements, claims, options)
+
+
+def _judged(
+    original: Original, plan: ReexecutionPlan, repeated: tuple[Finished, ...], options: RunOptions
+) -> tuple[Judgement, ...]:
+    from ndrepro.analysis.results.replicates import replicates_of
+    from ndrepro.analysis.results.reproduction_verdict import judge
+    from ndrepro.execution.verification.checks_by_kind import checks_of
+    from provenance.attestation.trust import TrustPolicy
+
+    accuracies: tuple[float, ...] = ()
+    if plan.pieces is None:
+        trust = TrustPolicy.load(options.home)
+        accuracies = replicates_of(original.manifest, options.runs, trust, checks_of).accuracies
+    return tuple(judge(original.folder, piece.folder, accuracies) for piece in repeated)
+
+
+def _evaluated(
+    original: Original,
+    plan: ReexecutionPlan,
+    repetition: RunFolder,
+    judgements: tuple[Judgement, ...],
+    options: RunOptions,
+    permission: Permission,
+    observer: Observer,
+) -> tuple[ClaimCheck, ...]:
+    """The claims on the signed weights' results, and on the container image that a repetition ran in, if any.
+
+    The weights are evaluated again unless a repetition had the same weights and results bit for bit. What an image of
+    the author's choice reports shows nothing of that: then they are evaluated in this machine's own environment.
+    """
+    from ndrepro.analysis.results.code_claim import image_claim
+    from ndrepro.analysis.results.reproduction_claims import evaluation_claim, evaluation_implied
+    from ndrepro.execution.reproduce import reexecute
+    from ndrepro.protocol.messages import Request, read_json
+
+    request = Request.from_json(read_json(repetition.request))
+    image = image_claim(request, named=original.own or options.container is not None)
+    if image is not None and image.status == FLAGGED:
+        return (*_evaluated_outside(original, plan, options, permission, observer), image)
+    if (evaluated := evaluation_implied(judgements)) is None:
+        again = _completed(reexecute.execute(original, reexecute.evaluation_of(original, plan), options, observer))
+        evaluated = evaluation_claim(original.folder, again[0].folder, stand_in=plan.stands_in)
+    return (evaluated, *filter(None, [image]))
+
+
+def _evaluated_outside(
+    original: Original, plan: ReexecutionPlan, options: RunOptions, permission: Permission, observer: Observer
+) -> tuple[ClaimCheck, ...]:
+    """The claims that this machine's own environment checks of a run in an image of its author's choice."""
+    from ndrepro.analysis.results.reproduction_claims import outside_claims, outside_not_possible
+    from ndrepro.execution.reproduce import reexecute
+    from ndrepro.protocol.image_reference import MAIN
+    from provenance.errors import ProvenanceError
+
+    try:
+        outside = reexecute.evaluation_outside(original, plan, trust_code=permission.trust_code)
+        here = replace(options, environment=MAIN, container=None)
+        (again,) = reexecute.execute(original, outside, here, observer)
+    except ProvenanceError as error:
+        return outside_not_possible(error.message)
+    if again.outcome == "failed":
+        return outside_not_possible(again.error.message if again.error else again.outcome)
+    _completed((again,))
+    return outside_claims(original.folder, again.folder, stand_in=plan.stands_in)
+
+
+def _claims_of_run(
+    original: Original,
+    plan: ReexecutionPlan,
+    repetitions: tuple[Finished, ...],
+    evaluated: tuple[ClaimCheck, ...],
+) -> tuple[ClaimCheck, ...]:
+    """The claims that no repetition checks: the code, the machine, and the epochs that were not drawn."""
+    from ndrepro.analysis.results.code_claim import IMAGE, code_claim
+    from ndrepro.analysis.unexpected_files import unexpected_claim
+    from ndrepro.execution.runs.run_lookup import read_recorded
+
+    flagged = any(each.name == IMAGE and each.status == FLAGGED for each in evaluated)
+    manifests = [read_recorded(piece.folder).manifest for piece in repetitions]
+    code = code_claim(original.manifest, manifests, image_alone=flagged)
+    machine = claim("machine, times and memory", None, "no repetition shows them: asserted by the signer")
+    others = unexpected_claim(original.manifest.artifacts)
+    checked = (*([plan.rebuilt.claim] if plan.rebuilt else []), code, machine, *others)
+    total, trained = original.request.experiment.epochs, plan.trained_epochs
+    if trained is None:
+        return checked
+    return (*checked, claim("epochs not drawn", None, f"{len(plan.epochs)} of {total} epochs were compared"))
+
+
+def _completed(repetitions: tuple[Finished, ...]) -> tuple[Finished, ...]:
+    """The repetitions. Raises TrainingFailed, or the error that ended one, where one did not complete."""
+    for piece in repetitions:
+        if piece.outcome != "completed":
+            raise piece.error or TrainingFailed(f"{piece.folder.root}: {piece.outcome} before it was complete")
+    return repetitions
