@@ -51,11 +51,15 @@ def test_every_cell_pins_the_torch_that_it_is_named_after_with_its_torchvision()
     pairs = {each.name: (each.python, each.version("torchvision")) for each in list_cells()}
     assert list(pairs.items()) == [
         ("torch-1.13.1", ("3.10", "0.14.1")),
+        ("torch-2.0.0", ("3.11", "0.15.1")),
         ("torch-2.0.1", ("3.11", "0.15.2")),
         ("torch-2.2.2", ("3.11", "0.17.2")),
         ("torch-2.4.1", ("3.11", "0.19.1")),
         ("torch-2.6.0", ("3.11", "0.21.0")),
+        ("torch-2.7.0", ("3.11", "0.22.0")),
         ("torch-2.8.0", ("3.11", "0.23.0")),
+        ("torch-2.9.0", ("3.11", "0.24.0")),
+        ("torch-2.10.0", ("3.11", "0.25.0")),
         ("torch-2.11.0", ("3.11", "0.26.0")),
         ("torch-2.13.0", ("3.11", "0.28.0")),
     ]
