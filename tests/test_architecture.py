@@ -76,6 +76,13 @@ WALLS: dict[str, Wall] = {
         "provenance.formats.trail",
         "numpy torch torchvision PIL safetensors",
     ),
+    # Folders that Hugging Face's datasets wrote, which may be anybody's.
+    "ndrepro.training.data.own_data.saved_dataset": wall(
+        "ndrepro.training.data ndrepro.protocol provenance.errors provenance.formats.bounded_read "
+        "provenance.formats.canonical_json",
+        "numpy pyarrow",
+    ),
+    "ndrepro.training.data.own_data.arrow_stream": wall("ndrepro.protocol", "pyarrow"),
     # Only MATLAB files need it; what trains does not compute with it.
     "ndrepro.training.data.readers.matlab": wall("ndrepro.protocol", "scipy"),
     "ndrepro.execution": wall(

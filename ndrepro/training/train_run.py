@@ -24,7 +24,7 @@ from ndrepro.training.compute import determinism, precision
 from ndrepro.training.compute.batch_share import WHOLE, Share
 from ndrepro.training.data import DATASETS
 from ndrepro.training.data.batches import Batches, BatchSource
-from ndrepro.training.data.own_data import images_of
+from ndrepro.training.data.own_data.own_images import images_of
 from ndrepro.training.data.photograph_batches import PhotographBatches
 from ndrepro.training.data.readers.images import Images
 from ndrepro.training.data.readers.photographs import Photographs

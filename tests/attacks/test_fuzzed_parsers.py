@@ -24,7 +24,7 @@ from PIL import Image
 from ndrepro.analysis.results.policy_checks import load_policy
 from ndrepro.execution.imports.archive import unpack
 from ndrepro.execution.programs.metrics_files import MetricsFiles
-from ndrepro.training.data import own_data
+from ndrepro.training.data.own_data import npz_arrays, own_images
 from ndrepro.training.data.readers import idx
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.key_statements import EXPIRES, KeyHistory, KeyStatement
@@ -39,6 +39,8 @@ from provenance.redaction.written_files import redact_log
 from provenance.signatures.public_key import PublicKey
 
 CORPUS = Path(__file__).with_name("corpus")
+SAVED = Path(__file__).parents[1] / "training" / "data" / "saved_datasets" / "pictures"
+SHARD = SAVED / "train" / "data-00000-of-00002.arrow"
 Parser = Callable[[Path, bytes], object]
 
 
@@ -77,6 +79,17 @@ def distribution(path: Path) -> None:
     assert isinstance(found.tops | found.modules, frozenset) and found.content_sha256() != ""
 
 
+def saved(path: Path) -> object:
+    """A folder of Hugging Face's datasets with one file exchanged."""
+    root = path.parents[1]
+    for below in sorted(SAVED.rglob("*")):
+        place = root / below.relative_to(SAVED)
+        if below.is_file() and place != path:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(below.read_bytes())
+    return own_images.load(root)
+
+
 def tar(compression: str) -> bytes:
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode=f"w:{compression}") as archive:
@@ -104,7 +117,7 @@ def png() -> bytes:
 def arrays() -> bytes:
     file = io.BytesIO()
     images, labels = np.zeros((4, 2, 2), np.uint8), np.arange(4)
-    names = own_data.ARRAYS[0]
+    names = npz_arrays.ARRAYS[0]
     np.savez(file, **dict(zip(names, (images, labels, images, labels), strict=True)))
     return file.getvalue()
 
@@ -157,8 +170,16 @@ PARSERS: dict[str, tuple[Parser, Callable[[Path], bytes]]] = {
         file_of("conda-meta/a.json", lambda path: conda.capture(path.parents[1])),
         lambda home: b'{"name": "a", "version": "1", "build": "0"}',
     ),
-    "own-arrays": (file_of("data.npz", own_data._from_arrays), lambda home: arrays()),
-    "own-image": (file_of("x.png", own_data._header), lambda home: png()),
+    "own-arrays": (file_of("data.npz", npz_arrays.load), lambda home: arrays()),
+    "own-image": (file_of("x.png", lambda path: own_images._header(path, path.read_bytes())), lambda home: png()),
+    "arrow-stream": (file_of("pictures/train/data-00000-of-00002.arrow", saved), lambda home: SHARD.read_bytes()),
+    "saved-dataset": (
+        file_of("pictures/train/dataset_info.json", saved),
+        lambda home: SHARD.with_name("dataset_info.json").read_bytes(),
+    ),
+    "saved-state": (
+        file_of("pictures/train/state.json", saved), lambda home: SHARD.with_name("state.json").read_bytes()
+    ),
     "idx": (file_of("labels-idx1-ubyte", lambda path: idx._parse(path, path.read_bytes())), lambda home: IDX),
 }  # fmt: skip
 

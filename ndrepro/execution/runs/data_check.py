@@ -24,11 +24,11 @@ from typing import Any
 import ndrepro
 from ndrepro.execution.runs.observer import DataObserver
 from ndrepro.protocol import extras
-from ndrepro.protocol.errors import DataError, NdreproError, from_record
+from ndrepro.protocol.errors import DataError, MissingExtra, NdreproError, UsageError, from_record
 from ndrepro.protocol.experiment import split_sizes
 from ndrepro.protocol.experiment.catalogue import DATASETS, DIGITS_SHA256
 from ndrepro.protocol.experiment.experiment import Experiment
-from ndrepro.protocol.experiment.own import OWN_DATASET, OwnImages
+from ndrepro.protocol.experiment.own import OWN_DATASET, SAVED_DATASET, OwnImages
 from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.messages import read_json, write_json
 from ndrepro.protocol.project_folders import CODE
@@ -66,13 +66,25 @@ def locate(experiment: Experiment, asked: Path | None) -> Path:
     if experiment.dataset == "digits":
         return _bundled_digits()
     if experiment.dataset == OWN_DATASET:
-        raise DataError("own: no data are named", "name a folder of images or a file .npz with --data PATH")
+        raise DataError(
+            "own: no data are named",
+            "name a folder of images, a file .npz or a folder of save_to_disk with --data PATH",
+        )
     folder = Path(os.environ.get("NDREPRO_DATA") or "data").resolve()
     packaged = PACKAGED.get(experiment.dataset)
     if packaged is not None and packaged.folder.is_dir():
         own = any((folder / name).exists() for name in packaged.instead)
         return folder if own else packaged.folder
     return folder
+
+
+def expect_reader(data: Path, environment: str) -> None:
+    """Raises UsageError for data that the training process of another environment has no library for."""
+    if environment and (data / SAVED_DATASET).exists():
+        raise UsageError(
+            f"--data {data}: folders of datasets are read by pyarrow, which {environment} may not have",
+            "store the images as a folder or a file .npz, which every environment reads",
+        )
 
 
 def check(experiment: Experiment, data: Path, runs: RunsFolder, observer: DataObserver) -> Experiment:
@@ -141,7 +153,7 @@ def _read(dataset: str, data: Path) -> _Found | None:
         return None
     if "error" in answer:
         error = from_record(answer["error"])
-        if isinstance(error, DataError):
+        if isinstance(error, (DataError, MissingExtra)):
             raise error
         return None
     folders = tuple(answer.pop("folders"))

@@ -132,6 +132,7 @@ def run(
     if options.container is None:
         _check_trainer(experiment, options.environment or "")
     data = data_check.locate(experiment, options.data)
+    data_check.expect_reader(data, options.environment or ("the image" if options.container else ""))
     container = None
     if options.container is not None:
         container = attested(engines.find(options.container, experiment.device), options.home)

@@ -17,6 +17,8 @@ from ndrepro.protocol.experiment.catalogue import DatasetFacts
 from ndrepro.protocol.experiment.setting import Meaning
 
 OWN_DATASET = "own"
+# what Hugging Face's datasets writes at the top of a folder with several splits
+SAVED_DATASET = "dataset_dict.json"
 # what can be asked of any network: as it is, without batch norms, with every convolution deconvolved instead
 OWN_METHODS = ("bn", "none", "nd")
 _IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]*"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ndrepro.training.data import own_data
+from ndrepro.training.data.own_data import own_images
 from ndrepro.training.data.readers import cifar, digits, idx, imagenet, stl10, svhn, tiny_imagenet
 from ndrepro.training.data.readers.images import Images
 from ndrepro.training.data.readers.photographs import Photographs
@@ -23,5 +23,5 @@ DATASETS: dict[str, Callable[[Path], Images | Photographs]] = {
     "stl10": stl10.load,
     "tiny_imagenet": tiny_imagenet.load,
     "imagenet": imagenet.load,
-    "own": own_data.load,
+    "own": own_images.load,
 }

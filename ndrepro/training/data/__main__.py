@@ -25,7 +25,7 @@ from ndrepro.protocol.errors import to_record
 from ndrepro.protocol.experiment.own import OWN_DATASET
 from ndrepro.training.__main__ import die_with_parent
 from ndrepro.training.data import DATASETS
-from ndrepro.training.data.own_data import images_of
+from ndrepro.training.data.own_data.own_images import images_of
 from ndrepro.training.data.readers.class_folders import LeftOut
 from ndrepro.training.data.readers.images import Images
 from provenance.formats.digest_cache import cache_folder

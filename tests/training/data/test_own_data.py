@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from ndrepro.protocol.errors import DataError
-from ndrepro.training.data.own_data import ARRAYS, images_of, load
+from ndrepro.training.data.own_data.npz_arrays import ARRAYS
+from ndrepro.training.data.own_data.own_images import images_of, load
 
 DRAW = np.random.RandomState(0)
 GREY = DRAW.randint(0, 256, (9, 8, 8), dtype=np.uint8)
