@@ -5,9 +5,10 @@
     save    the image as an archive (--out), to be kept with the runs that were made in it
     sbom    its bill of materials, CycloneDX 1.6, on standard output or in --out
 
-Only what is committed goes in, laid out as git archives it, and every time in the image is the commit's: whoever
-builds the same commit on the same base gets the same digest. The builder is podman or docker, whichever is there
-(``--engine``). Where packages come from elsewhere, --wheels, --pip-conf, --ca and the environment's variables of
+Only what is committed goes in, laid out as git archives it. Its time in the image is the commit's, that of the
+libraries below it the date of the distribution's archive that the Dockerfile pins: whoever builds the same commit on
+the same base gets the same digest, and two commits with the same lock share every layer but the project's. The builder
+is podman or docker, whichever is there (``--engine``). Where packages come from elsewhere, --wheels, --pip-conf, --ca and the environment's variables of
 proxies reach the build with either, and leave nothing in the image.
 
 With --attest, how the image was built and its bill of materials are signed with this machine's key; runs in the image
@@ -18,14 +19,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,6 +36,8 @@ import image_archive
 
 ROOT = Path(__file__).resolve().parents[1]
 TAG = "ndrepro:latest"
+# what an image of the libraries is called, with a digest of what it is made of
+LIBRARIES = "localhost/ndrepro-libraries"
 # build arguments that both builders know of themselves, in either case, and keep out of the image
 PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
 
@@ -92,12 +97,41 @@ def build(engine: str, tag: str, base: str | None, lock: Path | None, sources: l
             (tree / "runtime.lock").chmod(0o644)
         words = [word for name, value in choices.items() for word in ("--build-arg", f"{name}={value}")]
         words += [*sources, *(["--no-cache"] if no_cache else [])]
-        words += ["--tag", f"ndrepro:{commit[:12]}", "--tag", tag, str(tree)]
-        if engine == "podman":
-            subprocess.run(["podman", "build", "--timestamp", str(seconds), *words], check=True, stdout=sys.stderr)
-        else:
-            build_with_docker(words, tag, seconds)
+        libraries = libraries_tag(tree, choices)
+        if no_cache or not is_there(engine, libraries):
+            build_stage(engine, [*words, "--target", "libraries", str(tree)], [libraries], archive_seconds(tree))
+        words += ["--build-arg", f"LIBRARIES={libraries}", str(tree)]
+        build_stage(engine, words, [tag, f"ndrepro:{commit[:12]}"], seconds)
     return digest(engine, tag)
+
+
+def libraries_tag(tree: Path, choices: Mapping[str, str]) -> str:
+    """The name of the image of the libraries, by what it is made of: base, lock and Dockerfile."""
+    base = "".join(f"{name} {choices.get(name, '')}\n" for name in ("BASE_IMAGE", "BASE_DIGEST"))
+    made_of = [base.encode(), (tree / "runtime.lock").read_bytes(), (tree / "Dockerfile").read_bytes()]
+    return f"{LIBRARIES}:{hashlib.sha256(b''.join(made_of)).hexdigest()[:12]}"
+
+
+def archive_seconds(tree: Path) -> int:
+    """The date of the distribution's archive that the Dockerfile pins, in seconds since 1970."""
+    pinned = re.search(r"(?m)^ARG APT_SNAPSHOT=(\d{8}T\d{6})Z$", (tree / "Dockerfile").read_text(encoding="utf-8"))
+    if pinned is None:
+        sys.exit("error: Dockerfile: no ARG APT_SNAPSHOT=\n  hint: name the archive's date, as 20260901T000000Z")
+    return int(datetime.strptime(pinned[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC).timestamp())
+
+
+def is_there(engine: str, tag: str) -> bool:
+    """Whether the engine has an image of that name."""
+    return subprocess.run([engine, "image", "inspect", tag], capture_output=True).returncode == 0
+
+
+def build_stage(engine: str, words: Sequence[str], tags: Sequence[str], seconds: int) -> None:
+    """Build under names; no file that is made is later than ``seconds`` since 1970."""
+    words = [*(word for tag in tags for word in ("--tag", tag)), *words]
+    if engine == "podman":
+        subprocess.run(["podman", "build", "--timestamp", str(seconds), *words], check=True, stdout=sys.stderr)
+    else:
+        build_with_docker(words, tags[0], seconds)
 
 
 def sources(given: argparse.Namespace) -> list[str]:
@@ -113,7 +147,7 @@ def sources(given: argparse.Namespace) -> list[str]:
 
 
 def build_with_docker(words: Sequence[str], tag: str, seconds: int) -> None:
-    """Build to an archive whose times are the commit's, load it, and check that the engine then has that very image.
+    """Build to an archive with reproducible times, load it, and check that the engine then has that very image.
 
     The containerd store has an exporter for that; the classic one has none, see ``image_archive``.
     """
