@@ -8,8 +8,8 @@
 Only what is committed goes in, laid out as git archives it. Its time in the image is the commit's, that of the
 libraries below it the date of the distribution's archive that the Dockerfile pins: whoever builds the same commit on
 the same base gets the same digest, and two commits with the same lock share every layer but the project's. The builder
-is podman or docker, whichever is there (``--engine``). Where packages come from elsewhere, --wheels, --pip-conf, --ca and the environment's variables of
-proxies reach the build with either, and leave nothing in the image.
+is podman or docker, whichever is there (``--engine``). Where packages come from elsewhere, --wheels, --pip-conf, --ca
+and the environment's variables of proxies reach the build with either, and leave nothing in the image.
 
 With --attest, how the image was built and its bill of materials are signed with this machine's key; runs in the image
 then name these statements. ``sif`` and ``save`` put a copy beside their file.

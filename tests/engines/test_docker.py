@@ -4,6 +4,7 @@ The images are small, of a bare Debian: what is tried is how images are built an
 (test_containers.py) has whole runs.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -19,10 +20,14 @@ from ndrepro.execution.containers.container_spec import Enclosure
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(300)]
 DOCKERFILE = """ARG BASE_IMAGE
+ARG LIBRARIES=libraries
 FROM scratch AS wheels
-FROM ${BASE_IMAGE}
+FROM ${BASE_IMAGE} AS libraries
+ARG APT_SNAPSHOT=20240101T000000Z
+COPY runtime.lock /made/
 RUN --network=none --mount=type=secret,id=ca --mount=type=bind,from=wheels,target=/run/wheels \\
-    mkdir /made && touch /made/now && cat /run/wheels/* /run/secrets/ca 2>/dev/null || true
+    touch /made/now && cat /run/wheels/* /run/secrets/ca 2>/dev/null || true
+FROM ${LIBRARIES}
 COPY f /made/f
 ARG BASE_DIGEST=none
 LABEL org.opencontainers.image.base.digest="${BASE_DIGEST}"
@@ -68,13 +73,24 @@ def repository(scratch: Path) -> Path:
     for name in ("image.py", "image_archive.py"):
         shutil.copy(ROOT / "tools" / name, folder / "tools")
     (folder / "Dockerfile").write_text(DOCKERFILE, encoding="utf-8")
-    (folder / "f").write_text("f", encoding="utf-8")
+    for name in ("f", "runtime.lock"):
+        (folder / name).write_text(name, encoding="utf-8")
     run("git", "init", "--quiet", str(folder))
-    run("git", "-C", str(folder), "add", ".")
-    who = {f"GIT_{role}_{what}": "a@b.c" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    when = {f"GIT_{role}_DATE": "2024-05-01T10:00:00Z" for role in ("AUTHOR", "COMMITTER")}
-    run("git", "-C", str(folder), "commit", "--quiet", "--message", "small", **who, **when)
+    commit(folder, "2024-05-01T10:00:00Z")
     return folder
+
+
+def commit(folder: Path, when: str) -> None:
+    roles = ("AUTHOR", "COMMITTER")
+    who = {f"GIT_{role}_{what}": "a@b.c" for role in roles for what in ("NAME", "EMAIL")}
+    run("git", "-C", str(folder), "add", ".")
+    words = ["git", "-C", str(folder), "commit", "--quiet", "--message=small"]
+    run(*words, **who, **{f"GIT_{role}_DATE": when for role in roles})
+
+
+def layers(daemon: Daemon, image: str) -> list[str]:
+    words = ["docker", "image", "inspect", "--format", "{{json .RootFS.Layers}}", image]
+    return list(json.loads(run(*words, **daemon.variables)))
 
 
 def test_two_builds_of_a_commit_have_one_digest(daemon: Daemon, repository: Path, base: str) -> None:
@@ -82,13 +98,35 @@ def test_two_builds_of_a_commit_have_one_digest(daemon: Daemon, repository: Path
     first, again = (run(*words, cwd=repository, **daemon.variables).split()[-1] for _ in range(2))
     assert first == again
     inside = ["docker", "run", "--rm", "--network=none", "small:1", "stat", "-c", "%Y", "/made/now", "/made/f"]
-    assert run(*inside, **daemon.variables).split() == ["1714557600"] * 2, "the commit's time, not that of the build"
+    assert run(*inside, **daemon.variables).split() == ["1704067200", "1714557600"], "the archive's, and the commit's"
     label = '{{index .Config.Labels "org.opencontainers.image.base.digest"}}'
     digest = run("docker", "image", "inspect", "--format", label, "small:1", **daemon.variables).strip()
     manifest = run("docker", "image", "inspect", "--format", "{{.Id}}", base, **daemon.variables).strip()
     assert digest == (manifest if daemon.folder.name == "containerd" else ""), "of a manifest, where there is one"
     found = docker_engine.find("docker", "small:1")
     assert found.identifier == first
+
+
+def test_a_later_commit_shares_every_layer_but_the_projects(
+    daemon: Daemon, repository: Path, base: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "later"
+    run("git", "clone", "--quiet", str(repository), str(folder))
+
+    def build(tag: str, *more: str) -> list[str]:
+        words = ["python3", "tools/image.py", "build", "--engine=docker", f"--tag={tag}", f"--base={base}", *more]
+        run(*words, cwd=folder, **daemon.variables)
+        return layers(daemon, tag)
+
+    first = build("small:3", "--no-cache")
+    (folder / "f").write_text("another", encoding="utf-8")
+    commit(folder, "2024-06-01T10:00:00Z")
+    later = build("small:4", "--no-cache")
+    assert (first[:-1], first[-1] == later[-1]) == (later[:-1], False)
+    (folder / "runtime.lock").write_text("another", encoding="utf-8")
+    commit(folder, "2024-06-01T10:00:00Z")
+    control = build("small:5")
+    assert [*layers(daemon, base), later[-1]] == [*control[: -len(first) + 1], control[-1]] and later != control
 
 
 def test_wheels_and_certificates_reach_the_build_and_leave_nothing(

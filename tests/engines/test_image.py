@@ -27,12 +27,16 @@ pytestmark = [pytest.mark.engines, pytest.mark.timeout(1200)]
 # enough for the build's every step, without the gigabyte of torch
 QUERY = "${Package} ${Version}\\n"
 GIT = ("git", "-c", "user.name=a", "-c", "user.email=a@b.c")
-SMALL_LOCK = ("numpy", "psutil", "packaging")
+SMALL_LOCK = ("numpy", "psutil", "packaging", "nvidia-ml-py")
 
 
 def inside(image: str, *command: str) -> str:
     words = ["podman", "run", "--rm", "--network=none", "--read-only", "--tmpfs=/tmp", f"--entrypoint={command[0]}"]
     return run(*words, image, *command[1:])
+
+
+def layers(image: str) -> list[str]:
+    return list(json.loads(run("podman", "image", "inspect", "--format", "{{json .RootFS.Layers}}", image)))
 
 
 def test_two_builds_of_a_commit_have_one_digest(clone: Path, cpu_lock: Path, base: str, scratch: Path) -> None:
@@ -55,11 +59,15 @@ def test_two_builds_of_a_commit_have_one_digest(clone: Path, cpu_lock: Path, bas
         os.umask(before)
     elsewhere, label = scratch / "elsewhere", '{{index .Labels "org.opencontainers.image.revision"}}'
     run(*GIT, "commit", "--quiet", "--allow-empty", "--message=the same files", cwd=elsewhere)
+    earlier = layers("localhost/ndrepro-again:latest")
     build(elsewhere, "localhost/ndrepro-again:latest", base, lock)
     revision = run("podman", "image", "inspect", "--format", label, "localhost/ndrepro-again:latest").strip()
     assert revision == run("git", "rev-parse", "HEAD", cwd=elsewhere).strip(), (
         "no earlier commit's image out of a cache"
     )
+    # below: the base, Python, torch and its CUDA libraries, the other libraries
+    later, below = layers("localhost/ndrepro-again:latest"), 4
+    assert (earlier[:below], set(earlier[below:]) & set(later[below:])) == (later[:below], set())
     lock.write_text("".join(pins[:-1]), encoding="utf-8")
     home, tag, archive = scratch / "image-keys", "localhost/ndrepro-other:latest", scratch / "kept" / "other.tar"
     other = build(clone, tag, base, lock, "--attest", NDREPRO_HOME=str(home))
@@ -69,6 +77,7 @@ def test_two_builds_of_a_commit_have_one_digest(clone: Path, cpu_lock: Path, bas
     kept = beside(archive).read_bytes()
     image_attestation.check(kept, found.digests, keys)
     assert engines.find(ContainerChoice("podman", tag), "cpu").identifier == image_archive.configuration(archive)
+    others = layers(tag)
     provenance, bill = (json.loads(verify_envelope(line, keys).payload) for line in kept.splitlines())
     source, *_ = provenance["predicate"]["buildDefinition"]["resolvedDependencies"]
     assert source["digest"]["gitCommit"] == run("git", "rev-parse", "HEAD", cwd=clone).strip()
@@ -78,6 +87,7 @@ def test_two_builds_of_a_commit_have_one_digest(clone: Path, cpu_lock: Path, bas
     run("podman", "rmi", "--force", *(f"localhost/ndrepro-{name}:latest" for name in ("once", "again", "other")))
     assert first == again
     assert first != other, "the control: another lock, another image"
+    assert [a == b for a, b in zip(later[:below], others, strict=False)] == [True, True, True, False], "one layer"
 
 
 def test_a_changed_hash_stops_the_build(clone: Path, cpu_lock: Path, base: str, scratch: Path) -> None:
