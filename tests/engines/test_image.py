@@ -13,7 +13,7 @@ import locks
 import pytest
 from bill_of_materials import check
 from cpu_lock import entries
-from real_engines import BASE, ROOT, build, run
+from real_engines import BASE, ROOT, SMALL, build, run
 
 from ndrepro.execution.containers import engines, image_attestation
 from ndrepro.execution.containers.engines import ContainerChoice
@@ -122,6 +122,15 @@ def test_a_run_inside_the_image_alone_verifies(image: str) -> None:
         ndrepro verify lenet_nd_1_digits --runs /tmp/runs
     """
     assert "\nverified" in f"\n{inside(image, 'sh', '-euc', script).lower()}"
+
+
+def test_a_compiled_network_is_refused_before_training_for_want_of_a_compiler(image: str, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "ndrepro", "run", "lenet_nd_1_digits", *SMALL, "--set=compile=true"]
+    words += ["--in=podman", f"--image={image}", f"--runs={tmp_path / 'runs'}"]
+    done = subprocess.run(words, env={**os.environ, "NDREPRO_HOME": str(tmp_path)}, capture_output=True, text=True)
+    assert done.returncode == 1 and "error: compile=true: there is no g++" in done.stderr, done.stderr
+    assert "hint: " in done.stderr and "the image that `make image` builds has none" in done.stderr
+    assert not list(tmp_path.glob("runs/*/*/metrics.jsonl")), "no step was trained"
 
 
 def test_the_bill_of_materials_has_every_wheel_every_package_and_the_base(

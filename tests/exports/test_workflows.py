@@ -1,9 +1,10 @@
-"""A study for other engines: run by Snakemake itself, its Kubernetes documents read by the client library's models."""
+"""A study for other engines: run by Snakemake; Kubernetes' schemas and Nextflow's grammar take what is written."""
 
 from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -15,23 +16,23 @@ from real_runs import Bench
 from small_studies import write_study
 
 TWO = '[grids.main]\ntitle = "two"\naxes.method = ["bn", "nd"]\n[[resources]]\nwhen = { method = "nd" }\nmemory_gib = 2'
-# every key of a document is one that the client library knows at this place
-MODELS = """
+# each document against Kubernetes' own schemas, where no key may be there that they do not have
+KUBERNETES = """
 import json, sys
-from kubernetes import client
-def walk(kind, value, place):
-    if kind.startswith("list["):
-        for each in value: walk(kind[5:-1], each, place)
-    elif kind.startswith("dict(") or not hasattr(client, kind):
-        return
-    else:
-        model = getattr(client, kind)
-        names = {there: here for here, there in model.attribute_map.items()}
-        for key, member in value.items():
-            if key not in names: sys.exit(f"{place}: unknown {key}")
-            walk(model.openapi_types[names[key]], member, f"{place}.{key}")
-for item in json.load(sys.stdin)["items"]:
-    walk("V1" + item["kind"], item, item["kind"])
+from kubernetes_validate import validate
+documents = json.load(sys.stdin)["items"]
+for each in documents:
+    validate(each, "1.37", strict=True)
+print(*(each["kind"] for each in documents))
+"""
+# the grammar of Nextflow, and what its one process asks for
+NEXTFLOW = """
+import sys
+from reftrace import Module, ParseError
+found = Module.from_file(sys.argv[1])
+if isinstance(found, ParseError): sys.exit(found.error)
+(process,), (_,) = found.processes, found.workflows
+print(found.dsl_version, process.name, *(each.name for each in process.dynamics), process.first_error_strategy.strategy)
 """
 
 
@@ -108,11 +109,34 @@ def test_snakemake_runs_it_and_what_its_jobs_made_is_collected(
     wholly = ndrepro(bench, *collected, "runs/1", "runs/2")
     assert (wholly.returncode, json.loads(wholly.stdout)["missing"]) == (0, []), wholly.stderr
 
-    fresh = Bench(bench.root / "fresh")
-    fresh.root.mkdir()
-    write_study(fresh.root, TWO)
-    text = exported(fresh, fresh.root / "mini.toml", "kubernetes")
-    command = [str(tools / "bin" / "python"), "-c", MODELS]
-    assert subprocess.run(command, input=text, text=True).returncode == 0
-    wrong = text.replace('"completionMode"', '"completionsMode"')
-    assert subprocess.run(command, input=wrong, text=True, capture_output=True).returncode == 1, "the control"
+
+@pytest.mark.slow
+def test_kubernetes_schemas_and_nextflows_grammar_take_what_is_written(
+    bench: Bench, study: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    python = validators.environment("workflows", tmp_path_factory.mktemp("tools")) / "bin" / "python"
+
+    def ask(script: str, text: str, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [str(python), "-c", script, *words]
+        return subprocess.run(command, input=text, text=True, capture_output=True)
+
+    text = exported(bench, study, "kubernetes", "--gpus=1")
+    done = ask(KUBERNETES, text)
+    assert done.stdout.split() == ["ConfigMap", "Job", "Job"], done.stderr
+    for right, wrong in (
+        ('"completionMode"', '"completionsMode"'),
+        ('"completions": 1', '"completions": "1"'),
+        ('"claimName"', '"claim"'),
+    ):
+        done = ask(KUBERNETES, text.replace(right, wrong))
+        assert (right in text, done.returncode, "ValidationError" in done.stderr) == (True, 1, True), "the control"
+
+    if platform.machine() != "x86_64":
+        pytest.skip("reftrace, which reads Nextflow's files, has no wheel for this processor")
+    text = exported(bench, study, "nextflow", "--gpus=1")
+    done = ask(NEXTFLOW, "", str(bench.root / "nextflow.out"))
+    assert done.stdout.split() == ["2", "run", "cpus", "memory", "time", "retry"], done.stderr
+    wrong_file = bench.root / "wrong.nf"
+    wrong_file.write_text(text.replace("workflow {", "workflow ("), encoding="utf-8")
+    done = ask(NEXTFLOW, "", str(wrong_file))
+    assert (done.returncode, "parsing failed" in done.stderr) == (1, True), "the control"

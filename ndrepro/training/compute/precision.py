@@ -75,7 +75,8 @@ def _check_compiler(device: torch.device) -> None:
     if shutil.which(compiler) is None:
         raise NdreproError(
             f"compile=true: there is no {compiler}, with which torch.compile makes its kernels",
-            "install a C++ compiler, name one in CXX, or leave compile out",
+            "install a C++ compiler, name one in CXX, or leave compile out; the image that `make image` builds has "
+            "none: train outside of it",
         )
     if device.type == "cuda" and importlib.util.find_spec("triton") is None:
         raise NdreproError("compile=true: triton, which makes kernels for GPUs, is not installed", "leave compile out")
