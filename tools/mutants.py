@@ -42,7 +42,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
         f"provenance/{name}.py": (f"{_ATTESTATION}/test_ledger.py", "tests/attacks/test_ledger.py")
         for name in ("attestation/ledger", "ledger_entries/audit", "ledger_entries/entry", "ledger_entries/summary")
     },
-    "provenance/attestation/verify.py": (f"{_ATTESTATION}/test_verify.py",),
+    **{f"provenance/attestation/{name}.py": (f"{_ATTESTATION}/test_verify.py",) for name in ("verdict", "verify")},
     **{
         f"ndrepro/analysis/statistics/{name}.py": tuple(f"{_STATISTICS}/test_{test}.py" for test in tests)
         for name, tests in {
