@@ -30,7 +30,7 @@ from forged_states import random_weights
 from real_runs import Bench
 from safetensors.numpy import load_file
 
-from ndrepro.analysis.results.reproduction_claims import evaluation_claim
+from ndrepro.analysis.results.reproduction_claims import RESULTS, evaluation_claim
 from ndrepro.analysis.results.reproduction_evidence import compare_with
 from ndrepro.analysis.results.reproduction_verdict import Judgement, judge
 from ndrepro.execution.reproduce.reexecute import evaluation_of, execute
@@ -84,8 +84,7 @@ def test_one_hash_of_the_first_step_is_no_other_trajectory(
     folder = copied(honest.folder, tmp_path)
     edit_trail(folder, lambda records: records[1:2, 2:3].__ixor__(np.uint64(1)))
     edit_trail(folder, lambda records: records[1:, 1].__iadd__(np.uint64(1)))
-    accuracies = [row["test_accuracy"] for row in map(json.loads, folder.metrics.read_text().splitlines())]
-    edit_results(folder, 3, test_accuracy=accuracies[-1] + 0.004)
+    edit_results(folder, 3, test_accuracy=recorded(folder, 3, "test_accuracy") + 0.004)
     restate(folder)
     signed_on(folder, author, cpu)
     original_of(folder, author)
@@ -114,10 +113,73 @@ def test_equal_losses_after_other_weights_are_no_other_kernels(
     assert found.verdict == verdict and "losses after the weights first differ are equal" in found.because
 
 
+@pytest.mark.parametrize(("cpu", "verdict"), [({}, "inconsistent"), (ANOTHER, "undecided")], ids=["same", "another"])
+def test_the_last_bit_of_one_loss_leaves_no_room_for_results(
+    honest: Finished, author: Bench, tmp_path: Path, cpu: dict[str, str], verdict: str
+) -> None:
+    """No hash, state or weight is changed, and an epoch's loss is invented, within those of another trajectory."""
+    folder = copied(honest.folder, tmp_path)
+    edit_trail(folder, lambda records: records[1:2, 1].__iadd__(np.uint64(1 << 29)))
+    edit_results(folder, 3, test_loss=recorded(folder, 3, "test_loss") * 1.005)
+    restate(folder)
+    signed_on(folder, author, cpu)
+    original_of(folder, author)
+    found = judge(folder, honest.folder)
+    assert found.verdict == verdict, found.because
+    assert failed(found) == {RESULTS}
+    assert ("equal bit for bit, and the loss of step 1 is not" in found.because) == (not cpu)
+
+
+@pytest.mark.parametrize(("cpu", "verdict"), [({}, "undecided"), (ANOTHER, "close")], ids=["same", "another"])
+def test_other_weights_are_not_close_where_equal_bits_are_promised(
+    honest: Finished, author: Bench, tmp_path: Path, cpu: dict[str, str], verdict: str
+) -> None:
+    """Every matrix is changed by half a per cent, and one loss of the first step in its last bit."""
+    folder = copied(honest.folder, tmp_path)
+    weights = load_file(folder.weights)
+    for each in weights.values():
+        if each.dtype.kind == "f" and each.ndim > 1:
+            each *= np.float32(1.005)
+    folder.checkpoint(24).unlink()
+    put_weights(folder, weights)
+    edit_trail(folder, lambda records: records[1:2, 1].__iadd__(np.uint64(1 << 29)))
+    restate(folder)
+    signed_on(folder, author, cpu)
+    original_of(folder, author)
+    found = judge(folder, honest.folder, (0.5,) * 5)
+    assert found.verdict == verdict, found.because
+    assert ("promise equal bits" in found.because) == (not cpu)
+
+
+def test_no_other_trajectory_is_consistent_where_equal_bits_are_promised(
+    honest: Finished, author: Bench, tmp_path: Path
+) -> None:
+    found = {}
+    for name, cpu in (("same", {}), ("another", ANOTHER)):
+        folder = copied(honest.folder, tmp_path / name)
+        other_trajectory(folder)
+        edit_trail(folder, later_losses)
+        edit_results(folder, 4, train_loss=0.5)
+        signed_on(folder, author, cpu)
+        last = recorded(folder, 4, "test_accuracy")
+        found[name] = judge(folder, honest.folder, [last + shift for shift in (-0.01, -0.005, 0.0, 0.005, 0.01)])
+    assert found["another"].verdict == "consistent", f"the control: {found['another'].because}"
+    assert found["same"].verdict == "undecided" and "promise equal bits" in found["same"].because
+
+
+def later_losses(records: np.ndarray) -> None:
+    records[8:, 1] = (records[8:, 1].copy().view(np.float64) * 1.2).view(np.uint64)
+
+
+def recorded(folder: RunFolder, epoch: int, name: str) -> float:
+    return float(json.loads(folder.metrics.read_text().splitlines()[epoch - 1])[name])
+
+
 def test_each_invented_result_is_found(honest: Finished, author: Bench, tmp_path: Path) -> None:
     """Losses in their last bits make a trajectory that may be "close"; any epoch's results still have to be."""
     folder = copied(honest.folder, tmp_path)
     other_trajectory(folder)
+    signed_on(folder, author, ANOTHER)
     assert judge(folder, honest.folder).verdict == "close", "the control"
     for changes in ({"test_accuracy": 0.99}, {"train_loss": 0.1}, {"learning_rate": 0.5}, {"test_top5_accuracy": 0.0}):
         folder = copied(folder, tmp_path / next(iter(changes)))

@@ -127,6 +127,13 @@ class ReproductionEvidence:
     same_bits_promised: bool
     steps_per_epoch: int
 
+    @property
+    def equal_ends(self) -> bool:
+        """Whether all states that were recorded, or else the final weights, are equal bit for bit."""
+        if self.states.recorded:
+            return self.states.end and not self.states.differing
+        return self.final and bool(self.weights.identical)
+
 
 def compare_with(original: RunFolder, again: RunFolder) -> ReproductionEvidence:
     """Compare a run with its repetition.

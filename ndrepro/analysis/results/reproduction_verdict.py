@@ -7,9 +7,10 @@
     undecided     neither: too few replicates, other data, or differences that these conditions do not decide
 
 A run is accused (inconsistent) only of what other rounding cannot do. Where its determinism level and equal conditions
-promise equal bits, that is any difference after an equal step. Elsewhere a difference that is too large for "close" is
-undecided, which does not pass either. "close" and "consistent" also need the signed weights evaluated again
-(``reproduction_claims.evaluation_claim``), which the verdict on the whole takes into account.
+promise equal bits, that is any difference after an equal step; one from the first step on, which a condition that
+nobody recorded may have caused, is undecided: nothing is close or consistent there. Elsewhere a difference that is too
+large for "close" is undecided, which does not pass either. "close" and "consistent" also need the signed weights
+evaluated again (``reproduction_claims.evaluation_claim``), which the verdict on the whole takes into account.
 
 A segment of a run is judged against the same steps of the whole. The prediction interval for one more run from n
 replicates is mean ± t(0.975, n - 1) s sqrt(1 + 1/n) (e.g. Hahn and Meeker 1991, section 4.7). Fewer than five
@@ -147,6 +148,9 @@ def _verdict(
     failed = [claim for claim in claims if claim.status == FAILED]
     if found.steps.divergence is None:
         return _of_equal_steps(found, failed)
+    promised = "under conditions that promise equal bits"
+    if not failed and found.same_bits_promised:
+        return UNDECIDED, f"bits differ from step {found.steps.divergence.step} on, {promised}"
     if not failed:
         differ = f"losses differ by at most {found.steps.largest_loss_difference:.2g} (relative)"
         return CLOSE, f"{differ}, tolerance {limits.loss:g}; results and weights within theirs"
@@ -174,6 +178,8 @@ def _of_another_trajectory(
         because = f"another trajectory; the two accuracies are {apart:.1%} apart, more than two replicates would be"
         return UNDECIDED, because
     because = f"another trajectory; both accuracies are inside the prediction interval of {replicates} replicates"
+    if found.same_bits_promised:
+        return UNDECIDED, f"{because}, under conditions that promise equal bits"
     return CONSISTENT, because
 
 
@@ -194,7 +200,7 @@ def _contradiction(found: ReproductionEvidence, limits: Tolerance) -> str:
     2. losses of the first steps from an equal state that are further apart than any rounding brings them;
     3. equal steps and then others, where equal conditions promise equal bits;
     4. losses that stay equal bit for bit while the weights differ, likewise;
-    5. equal states at the end, or final weights, after a step whose tensors differ, likewise.
+    5. equal states at the end, or final weights, after a step whose tensors or loss differ, likewise.
     """
     steps = found.steps
     if found.states.recorded and not found.states.start:
@@ -255,14 +261,16 @@ def _equal_losses(found: ReproductionEvidence) -> str:
 def _equal_ends(found: ReproductionEvidence) -> str:
     """What one forged hash leaves behind, which would let every other claim be judged within tolerances."""
     divergence, states = found.steps.divergence, found.states
-    if divergence is None or not divergence.tensors:  # a loss alone may be rounded otherwise
+    if divergence is None or not (
+        divergence.tensors or found.same_bits_promised
+    ):  # other kernels may round a loss alone
         return ""
-    equal = states.end and states.compared > 0 and not states.differing if states.recorded else False
-    if not equal and (states.recorded or not (found.final and found.weights.identical)):
+    if not found.equal_ends:
         return ""
-    what = plural(states.compared, "complete state") if equal else "the final weights"
-    verb = "is" if equal and states.compared == 1 else "are"
-    return f"{what} {verb} equal bit for bit, and {divergence.tensors[0]} after step {divergence.step} is not"
+    what = plural(states.compared, "complete state") if states.recorded else "the final weights"
+    verb = "is" if states.recorded and states.compared == 1 else "are"
+    other = f"{divergence.tensors[0]} after" if divergence.tensors else "the loss of"
+    return f"{what} {verb} equal bit for bit, and {other} step {divergence.step} is not"
 
 
 def _one_more(replicates: Sequence[float]) -> tuple[float, float] | None:

@@ -175,11 +175,11 @@ def test_a_cheat_that_verifies_does_not_pass(
 def test_a_repetition_on_other_data_says_nothing_of_the_run(bench: Bench, honest: Finished, tmp_path: Path) -> None:
     again = copied(honest.folder, tmp_path)
     other_trajectory(again)
-    assert judge(honest.folder, again).verdict == "close", "the control: the same data"
+    assert "promise equal bits" in judge(honest.folder, again).because, "the control: the same data"
     said = json.loads(again.dataset.read_text())
     other = {**said, "tree_sha256": "0" * 64}
     again.dataset.write_text(json.dumps(other))
-    assert judge(honest.folder, again).verdict == "close", "other files of the same pixels"
+    assert "promise equal bits" in judge(honest.folder, again).because, "other files of the same pixels"
     again.dataset.write_text(json.dumps({**other, "pixels_sha256": {"train": "1" * 64, "test": "2" * 64}}))
     found = judge(honest.folder, again)
     assert found.verdict == "undecided" and not found.passes
