@@ -3,7 +3,7 @@
 # `.venv/bin/ndrepro`.
 
 .DEFAULT_GOAL := help
-.PHONY: help env run verify test test-all test-isa test-engines mutants fuzz image image-test sif sbom lint docs bench lock lock-check clean
+.PHONY: help env run verify test test-all test-isa canonical test-engines mutants fuzz image image-test sif sbom lint docs bench lock lock-check clean
 python := .venv/bin/python
 
 # Where this is set every process compiles all of torch's Python anew, two seconds each; .venv may hold the result.
@@ -45,6 +45,9 @@ test-isa: env ## the tests that depend on kernels, once for each of several limi
 	    echo "instruction sets: $$limits"; \
 	    env $$limits $(python) -m pytest -q -m "numerics and not slow" $(numerics) $(ARGS) || exit; \
 	done
+
+canonical: env ## every training whose digests docs/explanation/determinism.md has, whole: minutes
+	@exec $(python) -m pytest -q -n0 -m slow tests/execution/runs/test_golden_digests.py -k page $(ARGS)
 
 test-engines: env ## the tests with real podman, Apptainer and Slurm, where they are installed (.ci/engines does)
 	@exec $(python) -m pytest -n0 -m engines tests/engines $(ARGS)

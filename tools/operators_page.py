@@ -4,9 +4,11 @@
     python tools/operators_page.py tables docs/findings/data/operators.json docs/findings/operators.md
 
 OUTPUTS holds a folder for each release and limit of the instruction sets, ``2.8.0@avx2``, as ``ndrepro operators
-measure`` leaves it; a release that has no limited one is a patch release, compared with its neighbours alone. The
-document has the operations whose bits differ, for each pair of consecutive releases and each limit; pairs that it has
-already are not compared again. The tables stand in the page between two comments, and a test holds them against it.
+measure`` writes it. The last patch release of a minor version that was measured under every limit stands for that
+version; the others are compared with their neighbours alone. The document has the operations whose bits differ, for
+each pair of consecutive releases and each limit. A release is added to it by its own outputs and those of its
+neighbours: pairs that the document has are not compared again. The tables are in the page between two comments, and a
+test compares them with the document.
 """
 
 from __future__ import annotations
@@ -30,9 +32,17 @@ Document = dict[str, Any]
 
 
 def compare(outputs: Path, before: Document) -> Document:
-    """Every pair of consecutive releases under each limit, and the newest under each limit beside itself without."""
-    everything = sorted({each.name.partition("@")[0] for each in outputs.iterdir()}, key=_natural)
-    releases = [each for each in everything if (outputs / f"{each}@{LIMITS[-1]}").is_dir()]
+    """Every pair of consecutive releases under each limit, and the newest under each limit beside itself without.
+
+    Raises NdreproError where the outputs of a pair that is to be compared are missing.
+    """
+    added = {each.name: outputs_in(each) for each in sorted(outputs.iterdir())}
+    measured = before.get("measured", {}) | {
+        name: [each.torch, each.numpy, each.capability] for name, each in added.items()
+    }
+    everything = sorted({name.partition("@")[0] for name in measured}, key=_natural)
+    limited = [each for each in everything if f"{each}@{LIMITS[-1]}" in measured]
+    releases = list({tuple(_natural(each)[:2]): each for each in limited}.values())
     newest, between = releases[-1], [each for each in everything if each not in releases]
     pairs = [(f"{a}@{limit}", f"{b}@{limit}") for limit in LIMITS for a, b in pairwise(releases)]
     pairs += [(f"{newest}@native", f"{newest}@{limit}") for limit in LIMITS[1:]]
@@ -48,11 +58,10 @@ def compare(outputs: Path, before: Document) -> Document:
             key = (each.operation, each.direction, each.dtype)
             rows[key] = max(rows.get(key, 0), each.outputs)
         compared[f"{first} {second}"] = [_cells(each) for each in found if each.differing or each.absent]
-    described = {name: outputs_in(outputs / name) for name in sorted({name for pair in pairs for name in pair})}
     return {
         "releases": releases,
         "between": between,
-        "measured": {name: [each.torch, each.numpy, each.capability] for name, each in described.items()},
+        "measured": dict(sorted(measured.items())),
         "operations": [[*key, count] for key, count in rows.items()],
         "compared": compared,
     }
