@@ -10,6 +10,7 @@ import pytest
 
 from ndrepro.execution.runs.run_lookup import read_recorded
 from ndrepro.execution.studies.study_file import find_study, load_study
+from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.experiment.determinism import CPU_ISAS
 from ndrepro.protocol.image_reference import MAIN
 from ndrepro.protocol.layout import RunFolder, RunsFolder
@@ -96,6 +97,6 @@ def test_a_whole_run_of_either_method_is_kept_and_passes_every_check(tmp_path: P
     folders: list[RunFolder] = list(whole.runs())
     assert {folder.root.parent.name.split("_")[1] for folder in folders} == {"bn", "nd"}
     for folder in folders:
-        assert verify(folder.manifest, trust=trusting()).ok, folder.root
+        assert verify(folder.root, trust=trusting(), extra_checks=checks_of).ok, folder.root
     folders[0].trail.write_bytes(b"other")
-    assert not verify(folders[0].manifest, trust=trusting()).ok, "the control"
+    assert not verify(folders[0].root, trust=trusting(), extra_checks=checks_of).ok, "the control"
