@@ -39,10 +39,14 @@ def runs() -> Iterable[str]:
 @_offered
 def experiments() -> Iterable[str]:
     """Names of experiments with some numbers of epochs, the default data set first."""
+    from ndrepro.execution.own_sources import offered
     from ndrepro.protocol.experiment.combinations import combinations
     from ndrepro.protocol.experiment.names import DEFAULT_DATASET, name_of
+    from ndrepro.protocol.experiment.own import OWN_METHODS
 
     found = sorted(combinations(), key=lambda each: each[2] != DEFAULT_DATASET)
+    offers = [offer.name for offer in offered.networks() if not offer.refused]
+    yield from (f"{name}_{method}_{count}" for name in offers for method in OWN_METHODS for count in _EPOCHS)
     yield from (name_of(arch, method, count, data) for arch, method, data in found for count in _EPOCHS)
 
 

@@ -14,9 +14,11 @@ import importlib
 import inspect
 import pickle
 import random
+import re
 import sys
 from collections.abc import Callable, Iterator
 from importlib.machinery import PathFinder
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from torch import nn
 
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
-from ndrepro.protocol.experiment.own import is_source_name
+from ndrepro.protocol.experiment.own import NETWORKS_GROUP, is_source_name
 from ndrepro.training.compute.randomness import stream
 from ndrepro.training.compute.torch_compat import memory_of
 from ndrepro.training.layers.convert import deconvolve, remove_batch_norm
@@ -93,7 +95,7 @@ def _imported(arch: str, folder: Path) -> Any:
     """The callable; every module of the run's files that was imported was imported from there."""
     module, _, name = arch.partition(":")
     for top in sorted({path.relative_to(folder).parts[0].removesuffix(".py") for path in folder.rglob("*.py")}):
-        if _is_installed(top, folder):
+        if _is_installed(top, folder) and not _offers_networks(top):
             raise UsageError(f"{arch}: {top} is an installed module too", "rename yours")
     # first: a checkout of this project is on the path too, and may hold the files that the run's were copied from
     if str(folder) not in sys.path:
@@ -130,6 +132,13 @@ def _is_installed(top: str, folder: Path) -> bool:
     searched = [entry for entry in sys.path if entry != str(folder) and not _is_checkout(Path(entry))]
     spec = PathFinder.find_spec(top, searched)
     return spec is not None and spec.origin is not None  # a folder without __init__.py, of any name, hides nothing
+
+
+def _offers_networks(top: str) -> bool:
+    """Whether an installed package offers networks, and so may be imported from the run's copy in its place."""
+    if top in sys.stdlib_module_names or top in ("ndrepro", "provenance"):
+        return False
+    return any(re.split("[.:]", point.value)[0].strip() == top for point in entry_points(group=NETWORKS_GROUP))
 
 
 def _is_checkout(folder: Path) -> bool:

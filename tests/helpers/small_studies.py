@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ndrepro.execution.runs.observer import SilentReading
 from ndrepro.execution.studies.launchers import Event
 from ndrepro.execution.studies.plan import StudyPlan
 from ndrepro.execution.studies.run_status import RunStatus
@@ -28,7 +29,7 @@ def write_study(folder: Path, grids: str, name: str = "mini", settings: str = SE
     return path
 
 
-class Watched:
+class Watched(SilentReading):
     """An observer that keeps what it is told."""
 
     def __init__(self) -> None:
@@ -40,9 +41,6 @@ class Watched:
     def reading(self, dataset: str, data: Path) -> None:
         """Keep the name."""
         self.read.append(dataset)
-
-    def left_out(self, dataset: str, summary: str) -> None:
-        """Nothing."""
 
     def started(self, plan: StudyPlan) -> None:
         """Nothing."""

@@ -80,11 +80,18 @@ def list_runs(
 
 
 def _names(as_json: bool) -> int:
+    from dataclasses import asdict
+
+    from ndrepro.execution.own_sources import offered
     from ndrepro.protocol.experiment.catalogue import ARCHITECTURES, DATASETS, METHODS
 
+    offers = {"networks": offered.networks(), "datasets": offered.datasets()}
     if as_json:
         titles = {name: facts.title for name, facts in DATASETS.items()}
-        output.print_json({"architectures": ARCHITECTURES, "methods": METHODS, "datasets": titles})
+        documents = {kind: [asdict(each) for each in found] for kind, found in offers.items()}
+        output.print_json(
+            {"architectures": ARCHITECTURES, "methods": METHODS, "datasets": titles, "offered": documents}
+        )
         return output.DONE
     from rich.text import Text
 
@@ -99,6 +106,11 @@ def _names(as_json: bool) -> int:
         console.print(f"\n{heading}")
         for name, text in rows:
             console.print(f"  {name:<15} {text}", soft_wrap=True)
+    for kind, found in offers.items():
+        if found:
+            console.print(f"\n{kind} of installed packages")
+            for each in found:
+                console.print(Text(f"  {each}"), soft_wrap=True)
     return output.DONE
 
 

@@ -24,7 +24,8 @@ def run(
             show_default=False,
             autocompletion=completion.experiments,
             help="ARCH_METHOD_EPOCHS[_DATASET], e.g. vgg16_nd_100; by default a small one on digits. A network of "
-            "your own: MODULE:CALLABLE for ARCH; images of your own: own for DATASET.",
+            "your own: MODULE:CALLABLE for ARCH; images of your own: own for DATASET. Or a name that an installed package "
+            "offers: `ndrepro list --names`.",
         ),
     ] = None,
     settings: Annotated[
@@ -86,8 +87,11 @@ def run(
 
     Example: ndrepro run resnet18_nd_20 --seed 3 --set learning_rate=0.05
     """
+    from dataclasses import replace
+
     from ndrepro.cli.views.tensorboard import watched_in_tensorboard
     from ndrepro.execution.environments.matrix import cell
+    from ndrepro.execution.own_sources.offered import with_offers
     from ndrepro.execution.runs import run as execution
     from ndrepro.protocol.experiment.experiment import DEFAULT_EXPERIMENT, Experiment
     from ndrepro.protocol.layout import RunsFolder
@@ -109,7 +113,8 @@ def run(
         if resume is not None:
             finished = execution.resume(options.run_folder(runs, resume, completed=False), how, observer)
         else:
-            finished = execution.run(Experiment.from_name(experiment or DEFAULT_EXPERIMENT, chosen), how, observer)
+            name, place = with_offers(experiment or DEFAULT_EXPERIMENT, data)
+            finished = execution.run(Experiment.from_name(name, chosen), replace(how, data=place), observer)
     word = terminal.run_word(finished.folder.root, runs, options.DEFAULT_RUNS)
     error = None if finished.outcome == "completed" else _error(finished, word)
     if as_json:

@@ -71,6 +71,8 @@ def _print(each: Setting, default: Any) -> None:
     """The key with its default, what it means, and what it may be."""
     from rich.text import Text
 
+    from ndrepro.execution.own_sources import offered
+
     console = terminal.console()
     given = "by the name" if each.key in _BY_NAME and default is None else words.setting(default)
     unit = f" {each.about.unit}" if each.about.unit and default is not None else ""
@@ -78,3 +80,6 @@ def _print(each: Setting, default: Any) -> None:
     console.print(Text(f"    {terminal.hanging(each.about.meaning, 4)}"), soft_wrap=True)
     values = f"{each.allowed}; unit: {each.about.unit}" if each.about.unit else each.allowed
     console.print(Text(f"    {terminal.hanging(f'values: {values}', 4)}", style="dim"), soft_wrap=True)
+    offers = {"arch": offered.networks, "dataset": offered.datasets}.get(each.key, tuple)()
+    for offer in offers:
+        console.print(Text(f"    of an installed package: {offer}", style="dim"), soft_wrap=True)

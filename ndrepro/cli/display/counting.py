@@ -1,6 +1,6 @@
-"""What is seen while many manifests are verified: a line on the terminal, which goes when it is done.
+"""Counters of what takes long: manifests that are verified, images that are read. The line goes when it is done.
 
-It is on standard error, and nowhere in a pipe or with ``--json``.
+It is on standard error of a terminal, and nowhere else.
 """
 
 from __future__ import annotations
@@ -32,3 +32,26 @@ def counted(as_json: bool) -> Iterator[Callable[[int, int], None]]:
             line.update(task, completed=done, total=count, visible=count >= _WORTH and done < count, refresh=True)
 
         yield show
+
+
+class ImagesCounter:
+    """How many images of a data set are read, and for how long: of official archives the time alone."""
+
+    def __init__(self, dataset: str) -> None:
+        from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
+        console = terminal.console(error=True)
+        columns = TextColumn("{task.description}"), TimeElapsedColumn()
+        self._dataset = dataset
+        self._line = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._line.add_task(f"reading {dataset}", total=None)
+        self._line.start()
+
+    def show(self, what: str, done: int, total: int) -> None:
+        """Show how many of ``total`` images are read, of the split or pass ``what``."""
+        text = f"reading {self._dataset}: {what}, {done:,} of {total:,} images"
+        self._line.update(self._task, description=text)
+
+    def stop(self) -> None:
+        """Take the line away."""
+        self._line.stop()

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ndrepro.cli.display import terminal, words
+from ndrepro.cli.display.counting import ImagesCounter
 
 if TYPE_CHECKING:
     from typing import Self
@@ -21,6 +22,7 @@ class LineDisplay:
     def __init__(self, console: Console) -> None:
         self.console = console
         self._live: Live | None = None  # what moves below the lines that stay, if anything does
+        self._counter: ImagesCounter | None = None
 
     def __enter__(self) -> Self:
         """Show nothing before there is something to show."""
@@ -38,8 +40,20 @@ class LineDisplay:
             self._live = None
 
     def reading(self, dataset: str, data: Path) -> None:
-        """Say why nothing else is seen for a while."""
+        """Say why nothing else is seen for a while, and count what is read."""
         self.say(words.reading(dataset, terminal.here(data)))
+        self._counter = ImagesCounter(dataset)
+
+    def images_read(self, what: str, done: int, total: int) -> None:
+        """Show how many images are read."""
+        if self._counter is not None:
+            self._counter.show(what, done, total)
+
+    def reading_ended(self) -> None:
+        """Take the counter away."""
+        if self._counter is not None:
+            self._counter.stop()
+            self._counter = None
 
     def left_out(self, dataset: str, summary: str) -> None:
         """Say which files are not trained on."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from ndrepro.cli.display import terminal
+from ndrepro.execution.runs.observer import SilentReading
 from ndrepro.protocol.errors import EngineError, UsageError
 from ndrepro.text.plurals import plural
 
@@ -86,14 +87,8 @@ NoReport = Annotated[
 Follow = Annotated[bool, typer.Option("--follow", help="slurm: stay and show progress until all runs are over.")]
 
 
-class SilentStudy:
+class SilentStudy(SilentReading):
     """An observer of a study that says nothing."""
-
-    def reading(self, dataset: str, data: Path) -> None:
-        """Nothing."""
-
-    def left_out(self, dataset: str, summary: str) -> None:
-        """Nothing."""
 
     def started(self, plan: StudyPlan) -> None:
         """Nothing."""

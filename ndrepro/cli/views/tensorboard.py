@@ -39,6 +39,14 @@ class TensorBoardObserver:
         """Forwarded."""
         self._shown.reading(dataset, data)
 
+    def images_read(self, what: str, done: int, total: int) -> None:
+        """Forwarded."""
+        self._shown.images_read(what, done, total)
+
+    def reading_ended(self) -> None:
+        """Forwarded."""
+        self._shown.reading_ended()
+
     def left_out(self, dataset: str, summary: str) -> None:
         """Forwarded."""
         self._shown.left_out(dataset, summary)

@@ -2,9 +2,11 @@
 
     current folder ── find ──> NetworkFiles ── write ──> RUN/network/ ── read ──> the training process imports them
 
-Nothing is imported here: which modules of the current folder the network's module imports is read from their code by
+Where the current folder has no such module, it is that of an installed package that offers the network (``offered``).
+Nothing is imported here: which modules of the folder the network's module imports is read from their code by
 the standard library's ``modulefinder``. These files are copied, and the training process finds no others of that
-folder, so what is executed is what was signed. Libraries are imported as they are installed, and recorded as such.
+folder or package, so what is executed is what was signed. Libraries are imported as they are installed, and recorded as
+such.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from modulefinder import ModuleFinder
 from pathlib import Path
+from typing import Any
 
+from ndrepro.execution.own_sources.offered import folder_of, networks
 from ndrepro.protocol.errors import NdreproError, UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.experiment.own import is_own_network, is_source_name
@@ -43,15 +47,21 @@ class NetworkFiles:
 
     @classmethod
     def find(cls, arch: str, folder: Path) -> NetworkFiles:
-        """The files of ``MODULE:CALLABLE`` in ``folder``. Raises UsageError, naming the file and what to change."""
+        """The files of ``MODULE:CALLABLE`` in ``folder``, or of an installed package that offers this network.
+
+        Raises UsageError, naming the file and what to change.
+        """
         module, _, _ = arch.partition(":")
-        path = _place(module, folder)
+        path, alone = _place(module, folder), ""
         if not path.is_file():
-            raise UsageError(
-                f"{arch}: no file {path.relative_to(folder)} in {folder}",
-                "start the run in the folder from which Python would import the network's module",
-            )
-        files = {name: _content(folder / name, name) for name in sorted(_imported(module, path, folder))}
+            installed = folder_of(module) if any(offer.value == arch for offer in networks()) else None
+            if installed is None or not _place(module, installed).is_file():
+                raise UsageError(
+                    f"{arch}: no file {path.relative_to(folder)} in {folder}",
+                    "start the run in the folder from which Python would import the network's module",
+                )
+            folder, path, alone = installed, _place(module, installed), module.partition(".")[0]
+        files = {name: _content(folder / name, name) for name in sorted(_imported(module, path, folder, alone))}
         if len(files) > _MOST_FILES or sum(map(len, files.values())) > _MOST_BYTES:
             raise UsageError(
                 f"{arch}: its module imports {len(files)} files of {folder}, more than are kept with a run",
@@ -115,13 +125,30 @@ def _place(module: str, folder: Path) -> Path:
     return package / "__init__.py" if package.is_dir() else package.with_name(f"{package.name}.py")
 
 
-def _imported(module: str, path: Path, folder: Path) -> Iterator[str]:
-    """Names of the files below ``folder`` that importing the module executes, as far as import statements say."""
+class _OnePackage(ModuleFinder):
+    """Follows imports within one installed package: the others beside it are recorded as they are installed."""
+
+    def __init__(self, folder: Path, package: str) -> None:
+        super().__init__(path=[str(folder)], excludes=list(_NOT_THEIRS))
+        self._package = package
+
+    def find_module(self, name: str, path: Any, parent: Any = None) -> Any:
+        """Find a module as ModuleFinder does. Raises ImportError for a top-level one of another package."""
+        if path is None and name != self._package:
+            raise ImportError(name)
+        return super().find_module(name, path, parent)
+
+
+def _imported(module: str, path: Path, folder: Path, alone: str) -> Iterator[str]:
+    """Names of the files below ``folder`` that importing the module executes, according to import statements.
+
+    Only those of the package ``alone``, where one is named.
+    """
     for above in path.relative_to(folder).parents:
         package = folder / above
         if package != folder and not (package / "__init__.py").is_file():
             raise UsageError(f"{package}: no package without an __init__.py", "add an empty file __init__.py there")
-    finder = ModuleFinder(path=[str(folder)], excludes=list(_NOT_THEIRS))
+    finder = _OnePackage(folder, alone) if alone else ModuleFinder(path=[str(folder)], excludes=list(_NOT_THEIRS))
     try:
         finder.import_hook(module)
     except SyntaxError as error:

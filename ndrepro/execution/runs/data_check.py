@@ -98,7 +98,10 @@ def check(experiment: Experiment, data: Path, runs: RunsFolder, observer: DataOb
         found = _remembered(place, data)
     if found is None:
         observer.reading(experiment.dataset, data)
-        found = _read(experiment.dataset, data)
+        try:
+            found = _read(experiment.dataset, data, observer)
+        finally:
+            observer.reading_ended()
         if found is None:
             return experiment
         _remember(place, found)
@@ -138,7 +141,7 @@ def _known(dataset: str, data: Path) -> _Found | None:
     return None
 
 
-def _read(dataset: str, data: Path) -> _Found | None:
+def _read(dataset: str, data: Path, observer: DataObserver) -> _Found | None:
     """Have the data read. ``None`` where that failed for another reason than the data: the run itself will tell."""
     command = [sys.executable, "-P", "-m", "ndrepro.training.data", dataset, str(data)]
     variables = {
@@ -146,10 +149,21 @@ def _read(dataset: str, data: Path) -> _Found | None:
         "PYTHONPATH": str(CODE),
         "NDREPRO_PARENT_PID": str(os.getpid()),
     }
-    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=variables)
-    try:
-        answer: dict[str, Any] = json.loads(ended.stdout.strip().rpartition("\n")[2])
-    except ValueError:
+    answer: dict[str, Any] = {}
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=variables
+    ) as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                with suppress(ValueError):  # a library's own words
+                    answer = dict(json.loads(line))
+                    if "read" in answer:
+                        observer.images_read(*answer["read"])
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode not in (0, 1) or not answer or "read" in answer:
         return None
     if "error" in answer:
         error = from_record(answer["error"])

@@ -33,6 +33,12 @@ class DataObserver(Protocol):
     def reading(self, dataset: str, data: Path) -> None:
         """Data that are new here are read to see that they are whole, which takes as long as in training."""
 
+    def images_read(self, what: str, done: int, total: int) -> None:
+        """So many of ``total`` images are read, of a split or of a pass over all; called a few times a second."""
+
+    def reading_ended(self) -> None:
+        """The data were read, or could not be."""
+
     def left_out(self, dataset: str, summary: str) -> None:
         """Files in the data's folders are not read: how many, why, and one by name."""
 
@@ -56,14 +62,24 @@ class Observer(DataObserver, Protocol):
         """A whole epoch was trained and evaluated."""
 
 
-class Silent:
-    """An observer that says nothing."""
+class SilentReading:
+    """A data observer that says nothing."""
 
     def reading(self, dataset: str, data: Path) -> None:
         """Nothing."""
 
+    def images_read(self, what: str, done: int, total: int) -> None:
+        """Nothing."""
+
+    def reading_ended(self) -> None:
+        """Nothing."""
+
     def left_out(self, dataset: str, summary: str) -> None:
         """Nothing."""
+
+
+class Silent(SilentReading):
+    """An observer that says nothing."""
 
     def resuming(self, step: int, refused: tuple[str, ...]) -> None:
         """Nothing."""

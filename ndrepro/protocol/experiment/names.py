@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment.catalogue import ARCHITECTURES, DATASETS, METHODS
@@ -40,6 +40,26 @@ def parts_of(name: str) -> tuple[str, str, int, str]:
     raise UsageError(f"unknown experiment '{name}'", _cure(name))
 
 
+def name_with_offers(name: str, networks: Mapping[str, str], datasets: Collection[str]) -> tuple[str, str, str]:
+    """A name in which offered ones stand for a network or data set, written out; and which ones those are.
+
+    Args:
+        name: ``ARCH_METHOD_EPOCHS[_DATASET]``; one of this project is answered as it is.
+        networks: MODULE:CALLABLE by offered name.
+        datasets: names of data sets, which are written as the data set ``own``.
+
+    Returns the name, the offered network and the offered data set ("" for none).
+    """
+    match = _OFFERED_NAME.fullmatch(name)
+    if _NAME.fullmatch(name) or match is None:
+        return name, "", ""
+    network = match["arch"] if match["arch"] in networks else ""
+    dataset = match["dataset"] if match["dataset"] in datasets else ""
+    ending = OWN_DATASET if dataset else match["dataset"]
+    arch = networks.get(network, match["arch"])
+    return f"{arch}_{match['method']}_{match['epochs']}" + (f"_{ending}" if ending else ""), network, dataset
+
+
 def nearest_names(name: str, count: int = 3) -> list[str]:
     """The experiment names nearest to a wrong one: same epochs where it names any."""
     numbers = re.findall(r"\d+", name.split("_", 1)[-1]) or ["1", "20", "100"]
@@ -62,6 +82,12 @@ _REST = (
 )
 _NAME = re.compile(rf"(?P<arch>{_longest_first(ARCHITECTURES)}){_REST}")
 _OWN_NAME = re.compile(rf"(?P<module>[A-Za-z_][\w.]*)[.:](?P<callable>[A-Za-z_]\w*?){_REST}", re.ASCII)
+
+_OFFERED_NAME = re.compile(
+    rf"(?P<arch>[A-Za-z][\w.:]*?)_(?P<method>{_longest_first(METHODS)})_(?P<epochs>\d{{1,5}})"
+    r"(_(?P<dataset>[A-Za-z]\w*))?",
+    re.ASCII,
+)
 
 
 def _cure(name: str) -> str:

@@ -20,6 +20,8 @@ OWN_DATASET = "own"
 # what Hugging Face's datasets writes at the top of a folder with several splits
 SAVED_DATASET = "dataset_dict.json"
 # what can be asked of any network: as it is, without batch norms, with every convolution deconvolved instead
+# entry points by which installed packages offer networks
+NETWORKS_GROUP = "ndrepro.networks"
 OWN_METHODS = ("bn", "none", "nd")
 _IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]*"
 _NETWORK = re.compile(rf"{_IDENTIFIER}(\.{_IDENTIFIER})*:{_IDENTIFIER}")

@@ -6,6 +6,8 @@ here. The last line of standard output is one JSON document,
     {"train_images": N, "test_images": N, "left_out": "...", "folders": [...]}   and exit code 0, or
     {"error": {"type", "message", "cure"}}                                        and exit code 1
 
+Before it come lines {"read": [WHAT, DONE, TOTAL]}, a few a second, while images are read.
+
 where ``left_out`` says what an image folder holds besides ("": nothing), and ``folders`` are all that were looked
 into: while nothing in them changes, the answer stays the same; of a data set of one's own ``own`` holds the settings
 that describe its images (``ndrepro.protocol.experiment.own.OwnImages``). What is missing is downloaded, as the
@@ -17,6 +19,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,9 +30,11 @@ from ndrepro.training.__main__ import die_with_parent
 from ndrepro.training.data import DATASETS
 from ndrepro.training.data.own_data.own_images import images_of
 from ndrepro.training.data.readers.class_folders import LeftOut
-from ndrepro.training.data.readers.images import Images
+from ndrepro.training.data.readers.images import IMAGES_READ, Images
 from provenance.formats.digest_cache import cache_folder
 
+# between two lines of how many images were read
+_SECONDS = 0.2
 # of the system and of this program, not of the data
 _NOT_DATA = ("/proc", "/sys", "/dev", sys.prefix, sys.base_prefix)
 
@@ -57,13 +62,20 @@ def main(arguments: list[str]) -> int:
 
 
 class Looked:
-    """An audit hook (``sys.addaudithook``) that keeps the folders that were listed, and those of files opened."""
+    """An audit hook (``sys.addaudithook``) that keeps the folders that were listed, and those of files opened.
+
+    It prints how many images were read.
+    """
 
     def __init__(self) -> None:
         self._seen: set[str] = set()
+        self._printed = time.monotonic()
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """Called by the interpreter for every event that it tells of."""
+        """Called by the interpreter for every event that it reports."""
+        if event == IMAGES_READ and (now := time.monotonic()) - self._printed > _SECONDS:
+            self._printed = now
+            print(json.dumps({"read": arguments}), flush=True)
         if event not in ("open", "os.listdir", "os.scandir") or not isinstance(arguments[0], (str, os.PathLike)):
             return
         place = os.fspath(arguments[0])

@@ -14,7 +14,7 @@ from real_runs import Bench
 from small_studies import Watched, write_study
 
 from ndrepro.execution.runs import data_check
-from ndrepro.execution.runs.observer import Silent
+from ndrepro.execution.runs.observer import Silent, SilentReading
 from ndrepro.execution.runs.run import run
 from ndrepro.execution.studies.carry_out import carry_out
 from ndrepro.execution.studies.launchers import LocalLauncher
@@ -44,7 +44,7 @@ def images(tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
-class Reader:
+class Reader(SilentReading):
     """Checks data, and counts how often they had to be read; the observer of its own checks."""
 
     def __init__(self, runs: Path) -> None:
@@ -60,6 +60,22 @@ class Reader:
 
     def left_out(self, dataset: str, summary: str) -> None:
         self.said.append(summary)
+
+
+def test_images_are_counted_while_they_are_read(images: Path, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that reads prints at most every 0.2 s; here each image, since there are few."""
+    seen: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(reader, "images_read", lambda *read: seen.append(read), raising=False)
+    command = data_check.sys.executable
+    slow = reader.runs.root.parent / "python"
+    slow.write_text(
+        f'#!/bin/sh\nshift 3\nexec "{command}" -P -c "import sys, ndrepro.training.data.__main__ as reading\n'
+        'reading._SECONDS = -1\nsys.exit(reading.main(sys.argv[1:]))" "$@"\n'
+    )
+    slow.chmod(0o755)
+    monkeypatch.setattr(data_check.sys, "executable", str(slow))
+    reader.check("lenet_bn_1_cifar10", images, train_images="20", test_images="20")
+    assert seen == [(split, done, 20) for split in ("train", "test") for done in range(20)]
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from ndrepro.training.data.own_data.saved_dataset import SavedSplit, is_saved, r
 from ndrepro.training.data.readers import folder
 from ndrepro.training.data.readers.class_folders import LeftOut, class_names, images_below
 from ndrepro.training.data.readers.decoding import FORMATS, decode, in_threads
-from ndrepro.training.data.readers.images import Images, Split, read_source
+from ndrepro.training.data.readers.images import Images, Split, counted, read_source
 
 _GREY = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L")
 
@@ -80,7 +80,8 @@ def _from_folder(root: Path) -> Images:
         if (root / split / name).is_dir()
         for path in images_below(root, f"{split}/{name}")[0]
     ]
-    channels, side = _common(root, ((path, read_source(path, path.name)[0]) for path in paths))
+    encoded = ((path, read_source(path, path.name)[0]) for path in counted(paths, len(paths), "sizes"))
+    channels, side = _common(root, encoded)
     return folder.load_shaped(OWN_DATASET, root, len(classes), channels, side)
 
 
@@ -90,8 +91,9 @@ def _from_saved(root: Path) -> Images:
     if isinstance(saved.train.images, np.ndarray):
         shape = None
     else:
-        shape = _common(root, (row for split in (saved.train, saved.test) for row in _rows(split)))
         count = len(saved.train.labels) + len(saved.test.labels)
+        rows = (row for split in (saved.train, saved.test) for row in _rows(split))
+        shape = _common(root, counted(rows, count, "sizes"))
         expect_unpacked(root, count * shape[0] * shape[1] ** 2, stored, "store images with less compression")
     train, test = (_decoded(split, shape) for split in (saved.train, saved.test))
     npz_arrays.expect_matching(root, train, test, len(saved.train.classes))
@@ -107,7 +109,8 @@ def _decoded(split: SavedSplit, shape: tuple[int, int] | None) -> Split:
         return Split(npz_arrays.channels_first(str(split.folder), np.asarray(split.images)), split.labels)
     channels, side = shape
     pixels = np.empty((len(split.labels), channels, side, side), dtype=np.uint8)
-    for index, image in enumerate(in_threads(lambda row: decode(*row, channels, side), _rows(split))):
+    decoded = in_threads(lambda row: decode(*row, channels, side), _rows(split))
+    for index, image in enumerate(counted(decoded, len(pixels), split.folder.name)):
         pixels[index] = image
     return Split(pixels, split.labels)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ndrepro.protocol.errors import DataError
 from ndrepro.training.data.readers.decoding import in_threads
-from ndrepro.training.data.readers.images import SourceFile, read_bytes
+from ndrepro.training.data.readers.images import SourceFile, counted, read_bytes
 from provenance.formats.digest_cache import DigestCache
 
 
@@ -38,7 +38,8 @@ def digests(top: Path, names: Sequence[str], check: Callable[[Path, bytes], None
         check(path, content)
         return status, hashlib.sha256(content).hexdigest(), True
 
-    found = dict(zip(names, in_threads(digest, names, ahead=256), strict=True))
+    checked = counted(in_threads(digest, names, ahead=256), len(names), "photographs")
+    found = dict(zip(names, checked, strict=True))
     for name, (status, sha256, new) in found.items():
         if new:
             cache.add(name, status, sha256)

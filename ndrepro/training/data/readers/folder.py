@@ -18,7 +18,7 @@ from ndrepro.protocol.errors import DataError
 from ndrepro.protocol.experiment.catalogue import DATASETS
 from ndrepro.training.data.readers.class_folders import LeftOut, check_same_classes, class_names, images_below
 from ndrepro.training.data.readers.decoding import decode
-from ndrepro.training.data.readers.images import Images, SourceFile, Split, read_source
+from ndrepro.training.data.readers.images import Images, SourceFile, Split, counted, read_source
 
 
 def is_image_folder(root: Path) -> bool:
@@ -68,7 +68,7 @@ def _read_split(
     channels, size = shape
     pixels = np.empty((len(names), channels, size, size), dtype=np.uint8)
     files = []
-    for index, name in enumerate(names):
+    for index, name in enumerate(counted(names, len(names), split)):
         content, source = read_source(root / name, name)
         pixels[index] = decode(root / name, content, channels, size)
         files.append(source)

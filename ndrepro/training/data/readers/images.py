@@ -11,9 +11,11 @@ import gzip
 import hashlib
 import io
 import stat
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,6 +24,10 @@ from ndrepro.protocol.experiment import split_sizes
 from ndrepro.protocol.experiment.catalogue import DATASETS
 from ndrepro.training.data.readers.class_folders import LeftOut
 from provenance.formats.digest import FileDigest, tree_digest
+
+Item = TypeVar("Item")
+# the event of sys.audit for each image that is read
+IMAGES_READ = "ndrepro.images_read"
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,16 @@ class Images:
     def first(self, train: int | None, test: int | None) -> Images:
         """The same data set with only the first images of each split."""
         return replace(self, train=self.train.first(train), test=self.test.first(test))
+
+
+def counted(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
+    """The items as they come; before each, an audit event has ``what``, how many came, and ``total``.
+
+    It costs nothing where no hook listens, as ``ndrepro.training.data.__main__`` does.
+    """
+    for done, item in enumerate(items):
+        sys.audit(IMAGES_READ, what, done, total)
+        yield item
 
 
 def first_rows(labels: np.ndarray, count: int, by_class: bool) -> np.ndarray:

@@ -22,7 +22,7 @@ from ndrepro.protocol.errors import DataError
 from ndrepro.protocol.experiment.catalogue import DATASETS
 from ndrepro.training.data.readers import folder, published
 from ndrepro.training.data.readers.decoding import decode, in_threads
-from ndrepro.training.data.readers.images import Images, SourceFile, Split, read_source, split_of
+from ndrepro.training.data.readers.images import Images, SourceFile, Split, counted, read_source, split_of
 from ndrepro.training.data.readers.published import PublishedFile
 
 _NAME = "tiny_imagenet"
@@ -111,6 +111,6 @@ def _read(top: Path, names: Sequence[str], labels: Sequence[int], read: Read) ->
         lambda item: decode(top / item[0], item[1], facts.channels, facts.size), zip(names, contents, strict=True)
     )
     images = np.empty((len(names), facts.channels, facts.size, facts.size), dtype=np.uint8)
-    for index, pixels in enumerate(decoded):
+    for index, pixels in enumerate(counted(decoded, len(names), names[0].partition("/")[0] if names else "")):
         images[index] = pixels
     return split_of(_NAME, top, images, np.array(labels, dtype=np.int64))
