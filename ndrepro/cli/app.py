@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from ndrepro.cli import completion
 from ndrepro.cli.commands import (
     audit,
     bisect,
@@ -224,6 +225,7 @@ keys_app.command("import", short_help="Import statements on keys.")(keys_lifecyc
 def invoke(words: Sequence[str]) -> int:
     """Parse ``words`` and run their command; returns its exit code, and lets its errors through."""
     _expect_text(own_words(words))
+    completion.complete_on_first_tab()
     command = typer.main.get_command(app)
     code = command.main(args=[*words], prog_name="ndrepro", standalone_mode=False)
     if code == 130:  # typer's own word for Ctrl-C

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 _EPOCHS = (1, 20, 100)
+# zsh runs an autoloaded file as the function of its name: typer's only defines what completes from the second Tab on
+_ZSH_FIRST_TAB = '[ "$funcstack[1]" = "_%(prog_name)s" ] && %(complete_func)s "$@"\n'
 
 
 def _offered(find: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
@@ -60,10 +62,11 @@ def settings() -> Iterable[str]:
 
 @_offered
 def setting_names() -> Iterable[str]:
-    """Keys of settings and their groups."""
+    """Keys of settings and their groups, then experiments."""
     from ndrepro.protocol.experiment.experiment import SETTINGS
 
-    return (*SETTINGS, *(key.partition(".")[0] for key in SETTINGS if "." in key))
+    yield from (*SETTINGS, *(key.partition(".")[0] for key in SETTINGS if "." in key))
+    yield from experiments("")
 
 
 @_offered
@@ -88,3 +91,11 @@ def outcomes() -> Iterable[str]:
     from ndrepro.execution.runs.run_lookup import OUTCOMES
 
     return iter(OUTCOMES)
+
+
+def complete_on_first_tab() -> None:
+    """Have the script for zsh complete on the first Tab of a session too."""
+    from typer import _completion_shared as shells
+
+    script = shells.COMPLETION_SCRIPT_ZSH
+    shells._completion_scripts["zsh"] = f"{script.rstrip()}\n{_ZSH_FIRST_TAB}"

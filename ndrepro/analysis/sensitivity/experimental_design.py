@@ -26,6 +26,7 @@ from ndrepro.analysis.statistics.samples import TooLittle
 from ndrepro.protocol.document_place import suggestion
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment.experiment import STREAMS
+from ndrepro.protocol.experiment.settings import shown_value
 from ndrepro.protocol.image_reference import is_image
 
 ENVIRONMENT = "environment"
@@ -188,7 +189,7 @@ def _flat(row: ResultRow, streams: frozenset[str]) -> dict[str, Any]:
     drawn = _drawn(row, streams)
     # the fixed seed of runs of which single streams were drawn anew is part of what they are
     text = f"{'+'.join(drawn)} of seed {row.seed}" if drawn else ALL
-    return {**conditions, **seeds, DRAWN: text, **row.settings}
+    return {**conditions, **seeds, DRAWN: text, **{key: shown_value(key, value) for key, value in row.settings.items()}}
 
 
 def _environment_names(rows: Sequence[ResultRow]) -> dict[tuple[str, str], str]:

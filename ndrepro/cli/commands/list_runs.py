@@ -8,7 +8,7 @@ import typer
 
 from ndrepro.cli import completion
 from ndrepro.cli.display import options, output, terminal, words
-from ndrepro.protocol.experiment.experiment import SETTINGS
+from ndrepro.protocol.experiment.settings import FROM_FILES
 from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from ndrepro.execution.runs.run_lookup import RunSummary
 
-# what is filled in from the files of the network or data, and long
-_FROM_FILES = ("network_source", *(key for key in SETTINGS if key.startswith("own.")))
 _STYLES = {"completed": "", "running": "cyan", "interrupted": "yellow"}
 
 
@@ -135,7 +133,7 @@ def _print(found: list[RunSummary]) -> None:
         for summary in members:
             console.print(_line(summary), soft_wrap=True)
             changed = ", ".join(
-                f"{key}={words.setting(summary.settings[key])}" for key in summary.changed if key not in _FROM_FILES
+                f"{key}={words.setting(summary.settings[key])}" for key in summary.changed if key not in FROM_FILES
             )
             for remark in filter(None, (summary.repeats, changed, summary.problem)):
                 console.print(Text(f"    {terminal.hanging(remark, 4)}", style="dim"), soft_wrap=True)

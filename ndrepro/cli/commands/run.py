@@ -24,8 +24,8 @@ def run(
             show_default=False,
             autocompletion=completion.experiments,
             help="ARCH_METHOD_EPOCHS[_DATASET], e.g. vgg16_nd_100; by default a small one on digits. A network of "
-            "your own: MODULE:CALLABLE for ARCH; images of your own: own for DATASET. Or a name that an installed package "
-            "offers: `ndrepro list --names`.",
+            "your own: MODULE:CALLABLE for ARCH; images of your own: own for DATASET. Installed packages may offer "
+            "more names: `ndrepro list --names`.",
         ),
     ] = None,
     settings: Annotated[

@@ -11,7 +11,7 @@ from typing import Any
 
 from ndrepro.cli.display import words
 from ndrepro.protocol.experiment.experiment import STREAMS, Experiment
-from ndrepro.protocol.experiment.settings import changed_settings
+from ndrepro.protocol.experiment.settings import changed_settings, shown_value
 from ndrepro.protocol.training_record import TrainingRecord
 from ndrepro.text.plurals import plural
 from provenance.attestation.manifest import DATASET, Artifact, Manifest, Resource
@@ -43,7 +43,9 @@ _LIBRARIES = ("torchvision", "numpy", "pillow")
 def experiment_rows(experiment: Experiment) -> list[Row]:
     """Every setting that the name does not tell, and the seeds."""
     changed = changed_settings(experiment)
-    settings = ", ".join(f"{key}={value}" for key, value in changed.items() if not key.startswith("seed"))
+    settings = ", ".join(
+        f"{key}={shown_value(key, value)}" for key, value in changed.items() if not key.startswith("seed")
+    )
     seeds = {stream: experiment.seed_of(stream) for stream in STREAMS}
     own = ", ".join(f"{stream} {seed}" for stream, seed in seeds.items() if seed != experiment.seed)
     return [

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.experiment.experiment import SETTINGS, Experiment
+
+# filled in from the files of the network or data: tables leave them out where all runs share them
+FROM_FILES = ("network_source", *(key for key in SETTINGS if key.startswith("own.")))
+_DIGITS = 8
 
 
 def leaves(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -21,3 +25,8 @@ def changed_settings(experiment: Experiment) -> dict[str, Any]:
     """Every setting that is not the default of the experiment's name, by dotted key."""
     default = dict(leaves(experiment.defaults()))
     return {key: value for key, value in leaves(experiment.to_json()) if value != default[key]}
+
+
+def shown_value(key: str, value: Any) -> Any:
+    """A setting's value for tables and labels: of a source's digest the first digits."""
+    return value[:_DIGITS] if key == "network_source" and isinstance(value, str) else value

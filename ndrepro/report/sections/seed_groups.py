@@ -14,6 +14,7 @@ from typing import Any
 
 from ndrepro.analysis.results.results import ResultRow
 from ndrepro.analysis.statistics.intervals import FEWEST_RUNS, Interval, mean_interval, prediction_interval
+from ndrepro.protocol.experiment.settings import shown_value
 from ndrepro.report.elements.table import MISSING
 
 PERCENT = (0.0, 100.0)
@@ -135,8 +136,8 @@ def cells_of(runs: Iterable[ResultRow]) -> tuple[SeedGroup, ...]:
 
 
 def settings_text(run: ResultRow) -> str:
-    """``train_images=32 deconv.block=16``."""
-    return " ".join(f"{key}={_plain(value)}" for key, value in sorted(run.settings.items()))
+    """``train_images=32 deconv.block=16``, with digests shortened."""
+    return " ".join(f"{key}={_plain(shown_value(key, value))}" for key, value in sorted(run.settings.items()))
 
 
 def _cell(key: Sequence[Any], runs: tuple[ResultRow, ...]) -> SeedGroup:

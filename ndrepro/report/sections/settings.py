@@ -12,7 +12,7 @@ from typing import Any
 
 from ndrepro.analysis.results.results import ResultRow
 from ndrepro.protocol.experiment.experiment import Experiment
-from ndrepro.protocol.experiment.settings import leaves
+from ndrepro.protocol.experiment.settings import FROM_FILES, leaves, shown_value
 from ndrepro.protocol.study.study import text_of
 
 # what tells networks, seeds and environments apart, and not what is asked of all of them
@@ -41,15 +41,22 @@ def hyperparameters(run: ResultRow) -> tuple[Any, ...]:
 
 
 def split_settings(runs: Sequence[ResultRow]) -> tuple[str, dict[str, str]]:
-    """Of the settings that any run changed: those that all share, as text, and by run what it has of the others."""
+    """Of the settings that any run changed: those that all share, as text, and by run what it has of the others.
+
+    What all share that was read from their own network's or data's files is left out; digests are shortened.
+    """
     changed = sorted({key for run in runs for key in run.settings})
     settings = {run.run_id: whole_settings(run) for run in runs} if changed else {}
     values = {key: {text_of(whole[key]) for whole in settings.values()} for key in changed}
-    shared = " ".join(f"{key}={next(iter(found))}" for key, found in values.items() if len(found) == 1)
+    equal = [key for key, found in values.items() if len(found) == 1 and key not in FROM_FILES]
     apart = [key for key, found in values.items() if len(found) > 1]
-    return shared, {
-        run.run_id: " ".join(f"{key}={text_of(settings[run.run_id][key])}" for key in apart) for run in runs
+    return " ".join(_shown(key, settings[runs[0].run_id][key]) for key in equal), {
+        run.run_id: " ".join(_shown(key, settings[run.run_id][key]) for key in apart) for run in runs
     }
+
+
+def _shown(key: str, value: Any) -> str:
+    return f"{key}={text_of(shown_value(key, value))}"
 
 
 @lru_cache(maxsize=4096)
