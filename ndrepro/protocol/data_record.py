@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ndrepro.protocol.errors import DataError
 from ndrepro.protocol.messages import read_json
+from ndrepro.protocol.recorded.training_files import DATASET
 from provenance.formats.strict_json import Field
 
 LABELLED, PIXELS = "labelled_sha256", "pixels_sha256"
@@ -17,12 +18,15 @@ LABELLED, PIXELS = "labelled_sha256", "pixels_sha256"
 class DataRecord:
     """The recorded facts that say which data a run read.
 
-    ``train_images`` were trained on, ``scored_images`` gave every epoch's test results: test images, or the validation
-    images in their place. ``official``: whether the files are the published ones; ``None`` where that is not known.
-    ``files`` is the SHA-256 of the listing of all files, ``contents`` the digests (training, test) of decoded images or
-    of photographs with their labels, by ``LABELLED`` and ``PIXELS``; ``uncompressed`` those of files in archives.
+    ``name`` is the data set's, with so many ``classes``; ``train_images`` were trained on, ``scored_images`` gave every
+    epoch's test results: test images, or the validation images in their place. ``official``: whether the files are the
+    published ones; ``None`` where that is not known. ``files`` is the SHA-256 of the listing of all files, ``contents``
+    the digests (training, test) of decoded images or of photographs with their labels, by ``LABELLED`` and ``PIXELS``;
+    ``uncompressed`` those of files in archives.
     """
 
+    name: str
+    classes: int
     train_images: int
     scored_images: int
     official: bool | None
@@ -32,12 +36,10 @@ class DataRecord:
 
     @classmethod
     def read(cls, path: Path) -> DataRecord:
-        """The record in ``path``. Raises DataError naming the member that is missing or of another type."""
+        """The record in ``path``. Raises DataError naming the member that is missing, unknown or of another type."""
         found = Field(read_json(path), path.name, DataError)
+        DATASET(found)
         document = found.mapping()
-        official = found.member("canonical")
-        if official.value is not None and not isinstance(official.value, bool):
-            official.refuse("true, false or null")
         scored = "validation_images" if "validation_images" in document else "test_images"
         names = [
             name
@@ -46,9 +48,11 @@ class DataRecord:
         ]
         packed = found.member("content_sha256").texts() if "content_sha256" in document else {}
         return cls(
+            name=document["name"],
+            classes=len(document["classes"]),
             train_images=found.member("train_images").integer(1),
             scored_images=found.member(scored).integer(1),
-            official=official.value,
+            official=document["canonical"],
             files=found.member("tree_sha256").sha256(),
             contents={name: _of_splits(found.member(name)) for name in names},
             uncompressed=frozenset(packed.values()),

@@ -123,14 +123,18 @@ class Request:
                 f"request.json: schema {str(schema)[:80]!r}, expected {REQUEST_SCHEMA!r}",
                 "use the version of ndrepro that wrote it",
             )
-        epochs, container = asked.member("segment_epochs"), document.get("container")  # older requests have none
+        members = asked.members(
+            ("schema", "experiment", "data", "environment", "resume_step", "segment_epochs"),
+            ("container",),  # older requests have none
+        )
+        epochs, container = members["segment_epochs"], members.get("container")
         return cls(
-            experiment=Experiment.from_json(asked.member("experiment").mapping()),
-            data=asked.member("data").string(),
-            environment=asked.member("environment").string(),
-            resume_step=asked.member("resume_step").integer(0),
+            experiment=Experiment.from_json(members["experiment"].mapping()),
+            data=members["data"].string(),
+            environment=members["environment"].string(),
+            resume_step=members["resume_step"].integer(0),
             segment_epochs=None if epochs.value is None else epochs.integer(0),
-            container=None if container is None else Container.from_field(asked.member("container")),
+            container=None if container is None or container.value is None else Container.from_field(container),
         )
 
 
@@ -228,9 +232,9 @@ class Evaluated:
         """The results that ``to_json`` wrote. Raises NdreproError for anything else."""
         names = ("test_loss", "test_accuracy", "test_top5_accuracy")
         try:
-            members = Field(document, "evaluation.json", NdreproError)
-            loss, accuracy, top5_accuracy = (_number(members.member(name).value) for name in names)
-            return cls(loss, accuracy, top5_accuracy, members.member("images").integer(0))
+            members = Field(document, "evaluation.json", NdreproError).members((*names, "images"))
+            loss, accuracy, top5_accuracy = (_number(members[name].value) for name in names)
+            return cls(loss, accuracy, top5_accuracy, members["images"].integer(0))
         except (NdreproError, TypeError, ValueError, OverflowError) as error:
             raise NdreproError(f"no results of an evaluation ({error})", "evaluate the weights again") from None
 

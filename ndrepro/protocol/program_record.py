@@ -30,7 +30,7 @@ EXECUTABLE, IMAGE, INPUTS = "executable", "container image", "inputs"
 # byproducts
 OUTPUTS = "outputs"
 PARAMETERS = ("name", "command", "workingFolder", "seeds", "outputs", "data", "metrics", "trail")
-FACTS = ("ending", "streams", "usage", "interpreters", "observation", "metrics")
+FACTS = ("ending", "streams", "usage", "interpreters", "observation")
 # in ``--out``, and as the path of an output: what it prints on standard output
 STANDARD_OUTPUT = "-"
 # files that the manifest itself lists, of each kind

@@ -22,6 +22,7 @@ from ndrepro.execution.resumption.recorded_states import checkpoint_state
 from ndrepro.execution.runs.observer import Silent
 from ndrepro.execution.runs.run import RunOptions
 from ndrepro.execution.runs.run_checks import CHECKS
+from ndrepro.protocol.data_record import DataRecord
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Scores
 from ndrepro.protocol.training_record import METRICS_SUMMARY, metrics_summary
@@ -113,10 +114,17 @@ def edit_checkpoint(path: Path, edit: Callable[[Tensors, dict[str, Any]], None])
 
 
 def edit_results(folder: RunFolder, epoch: int, **changes: float) -> None:
-    """Invent results of an epoch."""
+    """Invent results of an epoch: the nearest that so many test images can give."""
     rows = [Scores.from_row(row) for row in read_scalars(folder.metrics)]
-    rows[epoch - 1] = replace(rows[epoch - 1], **changes)
+    rows[epoch - 1] = _possible(replace(rows[epoch - 1], **changes), DataRecord.read(folder.dataset).scored_images)
     folder.metrics.write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))
+
+
+def _possible(row: Scores, images: int) -> Scores:
+    top1 = round(row.test_accuracy * images) / images
+    top5 = None if row.test_top5_accuracy is None else max(top1, round(row.test_top5_accuracy * images) / images)
+    train5 = None if row.train_top5_accuracy is None else max(row.train_accuracy, row.train_top5_accuracy)
+    return replace(row, test_accuracy=top1, test_top5_accuracy=top5, train_top5_accuracy=train5)
 
 
 def edit_trail(folder: RunFolder, edit: Callable[[np.ndarray], None]) -> None:

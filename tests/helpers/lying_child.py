@@ -22,17 +22,21 @@ asked = request["experiment"]
 seal = {{"environment": {{"distributions": {{"installed": []}}}}, "flags": {{}}, "libraries": {{}}, "usage": {{}}}}
 row = {{"epoch": 1, "step": 1, "train_loss": 1.0, "train_accuracy": 0.5, "test_loss": 1.0, "test_accuracy": 0.5,
        "learning_rate": 0.1}}
-timing = dict.fromkeys(["train_seconds", "test_seconds", "trail_seconds", "images_per_second"], 0.01)
-timing |= {{"epoch": 1, "peak_memory_bytes": 1, "peak_device_memory_bytes": 0}}
+timing = dict.fromkeys(["train_seconds", "test_seconds", "trail_seconds"], 0.01)
+timing |= {{"epoch": 1, "images_per_second": asked["train_images"] / 0.01}}
+timing |= {{"peak_memory_bytes": 1, "peak_device_memory_bytes": 0}}
+kinds = ["trainable_parameters", "buffers", "linear_layers", "delinear_layers"]
+kinds += ["conv2d_layers", "deconv2d_layers", "batchnorm2d_layers"]
 result = {{"outcome": "completed", "epochs": 1, "steps": 1, "device": "cpu", "error": None}}
 header = json.dumps({{"schema": "urn:ndrepro:trail:v1", "tensors": []}}).encode()
 records = struct.pack("<QdQd", 0, 0.0, 1, 1.0)
 header += b" " * (-(12 + len(header)) % 64)
 contents = {{
     "environment.json": json.dumps({{"start": seal, "end": seal}}),
-    "dataset.json": json.dumps({{"train_images": asked["train_images"], "test_images": asked["test_images"],
+    "dataset.json": json.dumps({{"name": asked["dataset"], "reader": "none", "classes": ["a"] * 10, "files": 1,
+        "bytes": 1, "train_images": asked["train_images"], "test_images": asked["test_images"],
         "canonical": False, "tree_sha256": "ab" * 32, "pixels_sha256": {{"train": "12" * 32, "test": "34" * 32}}}}),
-    "model.json": json.dumps({{"summary": {{"layers": 1}}}}),
+    "model.json": json.dumps({{"summary": dict.fromkeys(kinds, 1), "layers": [], "tensors": {{}}}}),
     "metrics.jsonl": json.dumps(row) + "\\n",
     "timing.jsonl": json.dumps(timing) + "\\n",
     "trail.bin": (b"NDTRAIL\\x01" + struct.pack("<I", len(header)) + header + records).decode("latin-1"),

@@ -3,7 +3,8 @@
 The recorder writes the predicate from the run's files (``run_account``). Here the same code reads the same files once
 more, so a manifest cannot say anything else than they do: another machine, other data, seeds, flags or dates. ``RULES``
 names each field with the file that implies it, or ``ASSERTED`` where only the signer's word stands for it; a field
-without a rule is refused.
+without a rule is refused. So is a member that no recorder writes, in a file or in what the signer asserts, and a
+value that cannot be (``ndrepro.protocol.recorded``).
 """
 
 from __future__ import annotations
@@ -18,8 +19,20 @@ from typing import Any
 from ndrepro.execution.runs import child_outcome
 from ndrepro.execution.runs.recorded_data_check import check_data
 from ndrepro.execution.runs.run_account import BUILDER, SET_BACK_SECONDS, Account
+from ndrepro.protocol.data_record import DataRecord
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.messages import Request, read_json
+from ndrepro.protocol.messages import Request, Scores, read_json
+from ndrepro.protocol.recorded.bounds import (
+    CLOCK_TOLERANCE,
+    LONGEST_SET_BACK_SECONDS,
+    check_accuracies,
+    check_device,
+    check_timing,
+    check_use,
+)
+from ndrepro.protocol.recorded.environment import TRAINING
+from ndrepro.protocol.recorded.manifest_parts import check_parts
+from ndrepro.protocol.recorded.training_files import MODEL, read_timing
 from ndrepro.protocol.run_kind import TRAINING_TYPE
 from ndrepro.protocol.training_record import CLOCK, CODE, LAYER_CENSUS, METRICS_SUMMARY, external_parameters
 from provenance.attestation.ledger import Ledger
@@ -82,7 +95,6 @@ RULES = {
 }
 # what the recorder itself sees goes into these as well
 _WITNESSED = ("imported_files", "loaded_code")
-_CLOCK = timedelta(minutes=5)
 _SHOWN = 80
 
 
@@ -93,6 +105,7 @@ def predicate(root: Path, manifest: Manifest) -> str:
     account = Account(folder, request)
     account.read_origin()
     account.read(None)
+    check_parts(manifest)
     expect_equal("buildType", manifest.build_type, TRAINING_TYPE)
     expect_equal("builder.id", manifest.builder.id, BUILDER)
     _check_parameters(manifest, request)
@@ -103,6 +116,8 @@ def predicate(root: Path, manifest: Manifest) -> str:
     check_data(folder, request.experiment)
     check_source(folder, manifest)
     _check_outcome(folder, manifest, request, account)
+    if manifest.outcome != "failed":  # which may be for any of its files
+        _check_files(folder, manifest, request, account)
     check_times(folder, manifest)
     set_back = _set_back(manifest)
     said = f"; the clock was set back by {set_back} while it ran" if set_back else ""
@@ -189,6 +204,26 @@ def _check_outcome(folder: RunFolder, manifest: Manifest, request: Request, acco
         raise ManifestError(f"outcome: 'completed', with an error ({account.problem or ERROR})")
 
 
+def _check_files(folder: RunFolder, manifest: Manifest, request: Request, account: Account) -> None:
+    """Raises ManifestError where a file has what no training process writes, or says what cannot be."""
+    for path, shape in ((folder.environment, TRAINING), (folder.model, MODEL)):
+        if path.name in account.documents:
+            shape(Field(account.documents[path.name], path.name))
+    torn = manifest.outcome == "killed"
+    if manifest.outcome == "completed":
+        check_device(manifest, request.experiment)
+    data = DataRecord.read(folder.dataset) if folder.dataset.exists() else None
+    scores: tuple[Scores, ...] = ()
+    if folder.metrics.exists():
+        scores = tuple(Scores.from_row(row) for row in read_scalars(folder.metrics, tolerate_torn=torn))
+    if data is not None:
+        check_accuracies(scores, data.scored_images)
+    if folder.timing.exists():
+        rows = read_scalars(folder.timing, tolerate_torn=torn)
+        timing = tuple(read_timing(row) for row in rows)
+        check_timing(manifest, timing, scores, request.experiment, None if data is None else data.train_images)
+
+
 def check_times(folder: RunFolder, manifest: Manifest) -> None:
     """Raises ManifestError where start, end, attempts, clocks of the run and the ledger's times contradict."""
     started, finished = _moment(manifest.started_on), _moment(manifest.finished_on)
@@ -202,14 +237,11 @@ def check_times(folder: RunFolder, manifest: Manifest) -> None:
     earlier = sum(1 for each in kept.iterdir()) if kept.is_dir() and not kept.is_symlink() else 0
     if earlier > len(manifest.attempts) - 1:
         raise ManifestError(f"attempts: {len(manifest.attempts)}, and manifests of {earlier} earlier ones are kept")
-    if folder.timing.exists() and len(manifest.attempts) == 1:
-        rows = read_scalars(folder.timing, tolerate_torn=True)
-        seconds = sum(float(row[key] or 0) for row in rows for key in ("train_seconds", "test_seconds"))
-        if (finished - started) + _CLOCK < timedelta(seconds=seconds):
-            raise ManifestError(f"metadata: {finished - started} from start to end, timing.jsonl has {seconds:.0f} s")
+    check_use(manifest)
     set_back = _set_back(manifest)
     for event, time in _in_ledger(folder, manifest):
-        if (event != "ended" and started + _CLOCK < time) or (event == "ended" and finished - set_back > time + _CLOCK):
+        apart = finished - set_back - time if event == "ended" else time - started
+        if apart > CLOCK_TOLERANCE:
             raise ManifestError(
                 f"metadata: {manifest.started_on} to {manifest.finished_on}, {event} in the ledger {time}"
             )
@@ -220,10 +252,10 @@ def _set_back(manifest: Manifest) -> timedelta:
     said = manifest.byproduct(CLOCK)
     if said is None:
         return timedelta()
-    if said.to_json().keys() != {"name", "annotations"}:
-        raise ManifestError(f"byproducts.{CLOCK}: it has more than annotations")
-    members = Field(said.annotations, f"byproducts.{CLOCK}").members(("set_back_seconds",))
-    return timedelta(seconds=members["set_back_seconds"].integer(SET_BACK_SECONDS))
+    seconds = Field(said.annotations, f"byproducts.{CLOCK}").member("set_back_seconds").integer(SET_BACK_SECONDS)
+    if seconds > LONGEST_SET_BACK_SECONDS:
+        raise ManifestError(f"byproducts.{CLOCK}: set back by {seconds} s, more than a year")
+    return timedelta(seconds=seconds)
 
 
 def _in_ledger(folder: RunFolder, manifest: Manifest) -> Iterator[tuple[str, datetime]]:

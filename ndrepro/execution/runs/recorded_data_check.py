@@ -22,6 +22,12 @@ def check_data(folder: RunFolder, experiment: Experiment) -> None:
     if not folder.dataset.exists():
         return
     record, name = DataRecord.read(folder.dataset), folder.dataset.name
+    facts = experiment.facts
+    if (record.name, record.classes) != (experiment.dataset, facts.num_classes):
+        raise ManifestError(
+            f"{name}: {record.name[:80]!r} of {record.classes} classes, and the experiment is of {experiment.dataset}, "
+            f"{facts.num_classes}"
+        )
     listed = folder.dataset_listing
     if listed.exists() and record.files != file_digest(listed).sha256:
         raise ManifestError(f"{name}: tree_sha256 is not that of {listed.name}")

@@ -120,10 +120,12 @@ class Account:
             distributions, which are among the dependencies, their count and what was odd about them.
         dependencies: the run that this one repeats, if any; source, code, data and every installed distribution.
         problem: the first file that is not what it should be.
+        documents: by file name, what the child wrote that could be read.
     """
 
     def __init__(self, folder: RunFolder, request: Request) -> None:
         self.problem: ProvenanceError | None = None
+        self.documents: dict[str, dict[str, Any]] = {}
         self._witnessed: Mapping[str, Any] | None = None
         self._folder = folder
         self._request = request
@@ -136,7 +138,8 @@ class Account:
     def read_origin(self) -> None:
         """Read which run this one repeats, before the child is there to change it. Raises NdreproError."""
         if self._folder.origin.exists():
-            (self._origin,) = _checked([Resource(**read_json(self._folder.origin))])
+            document = Field(read_json(self._folder.origin), self._folder.origin.name, NdreproError)
+            (self._origin,) = _checked([Resource.from_json(document)])
 
     def capture_source(self, runs: RunsFolder, code: Path, copy: CodeCopy) -> None:
         """Capture the commit of ``code``, what differs from it, and the digest of the copy that will run.
@@ -174,6 +177,7 @@ class Account:
             if not isinstance(found, dict):
                 raise NdreproError(f"{path}: a {type(found).__name__}, expected an object")
             canonical_bytes(made := printable(found))
+            self.documents[path.name] = made
             return dict(made)
 
         return self._sound(path, document, _as_it_is)

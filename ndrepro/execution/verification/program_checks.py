@@ -42,6 +42,8 @@ from ndrepro.protocol.program_record import (
     ProgramRecord,
     outcome_of,
 )
+from ndrepro.protocol.recorded.environment import CAPTURED
+from ndrepro.protocol.recorded.manifest_parts import check_facts, check_parts
 from ndrepro.text.plurals import plural
 from provenance.attestation.manifest import (
     ENERGY,
@@ -58,6 +60,7 @@ from provenance.errors import ManifestError, TrailError
 from provenance.formats.bounded_read import LOG_BYTES, read_bounded
 from provenance.formats.digest import bytes_digest, file_digest
 from provenance.formats.listing import parse
+from provenance.formats.strict_json import Field
 from provenance.formats.trail import Trail
 
 _ASK = "ask its author"
@@ -76,6 +79,8 @@ def request(root: Path, manifest: Manifest) -> CheckResult:
         if odd := sorted(set(found) - set(known)):
             raise ManifestError(f"{where}.{odd[0]}: expected {', '.join(known)}", _ASK)
     expect_names(manifest, (SOURCE, EXECUTABLE, IMAGE, INPUTS, REPRODUCED_RUN), (OUTPUTS, ENERGY, ERROR, NOT_RECORDED))
+    check_parts(manifest)
+    check_facts(manifest.internal_parameters)
     record = ProgramRecord.of(manifest)
     return CheckResult("request", "pass", f"{record.name}: {' '.join(record.command)[:200]}")
 
@@ -87,6 +92,7 @@ def environment(root: Path, manifest: Manifest) -> CheckResult:
         check_environment(manifest, {"unavailable": "not captured"}, {})
         return CheckResult("environment", "skip", "it was not captured: the recording ended before")
     captured = read_json(folder.environment)
+    CAPTURED(Field(captured, folder.environment.name))
     record = ProgramRecord.of(manifest)
     # a program that ran no Python has no distributions, whatever the file says of why
     known = captured if record.interpreters else {**captured, "distributions": {"installed": []}}

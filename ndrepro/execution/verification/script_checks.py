@@ -20,12 +20,15 @@ from ndrepro.execution.runs.predicate_check import check_members, check_source, 
 from ndrepro.execution.runs.run_checks import CheckResult, RunCheck
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import read_json
+from ndrepro.protocol.recorded.environment import SCRIPT
+from ndrepro.protocol.recorded.manifest_parts import check_parts
 from ndrepro.text.plurals import plural
 from provenance.attestation import packages
 from provenance.attestation.manifest import DATASET, DISTRIBUTION, ERROR, NOT_RECORDED, SOURCE, Manifest, Resource
 from provenance.capture.unavailable import is_missing
 from provenance.errors import ManifestError
 from provenance.formats.metrics_log import read_scalars
+from provenance.formats.strict_json import Field
 from provenance.recording.script_record import BUILDER, INTERNAL, LATER_PARAMETERS, PARAMETERS
 
 
@@ -40,6 +43,7 @@ def request(root: Path, manifest: Manifest) -> CheckResult:
         if odd := sorted(found ^ set(known)):
             raise ManifestError(f"{where}.{odd[0]}: expected {', '.join(known)}", "ask its author")
     expect_names(manifest, (SOURCE,), (ERROR, NOT_RECORDED))
+    check_parts(manifest)
     name = manifest.external_parameters["name"]
     return CheckResult("request", "pass", f"{name}: parameters, seeds and command are the script's own word")
 
@@ -89,6 +93,7 @@ def captured_environment(folder: RunFolder) -> tuple[Mapping[str, Any], Mapping[
     start, end = (found.get(when, absent) for when in ("start", "end"))
     if not isinstance(start, Mapping) or not isinstance(end, Mapping):
         raise ManifestError(f"{folder.environment.name}: expected an object for start and for end", "ask its author")
+    SCRIPT(Field(found, folder.environment.name))
     return start, end
 
 

@@ -78,7 +78,9 @@ LIES: Mapping[str, tuple[str, Callable[[Manifest], dict[str, Any]]]] = {
     "a failure": ("outcome", lambda m: {"exit_code": 3}),
     "an ending that was asked for": (
         "outcome",
-        lambda m: {"internal_parameters": {**m.internal_parameters, "ending": {"stops": ["SIGTERM"]}}},
+        lambda m: {
+            "internal_parameters": {**m.internal_parameters, "ending": {"stops": ["SIGTERM"], "outlivedBy": []}}
+        },
     ),
     "years ago": ("times", lambda m: {"started_on": "2020-01-01T00:00:00Z"}),
 }
@@ -106,7 +108,7 @@ def test_a_trail_that_is_none_does_not_verify(run: ScriptRun) -> None:
 
 
 def test_an_error_of_the_recorder_is_no_success(run: ScriptRun) -> None:
-    error = Resource("error", annotations={"message": "the disk was full"})
+    error = Resource("error", annotations={"type": "StorageError", "message": "the disk was full", "cure": ""})
     sign_again(run, byproducts=(*run.manifest.byproducts, error), exit_code={"unavailable": "it was never started"})
     assert [check.name for check in verified(run).checks if check.status == "fail"] == ["outcome"]
 

@@ -93,7 +93,7 @@ LIES: Mapping[str, tuple[str, Callable[[Manifest], dict[str, Any]]]] = {
     "an unknown machine": ("environment", lambda m: {"machine": {"unavailable": "?"}}),
     "completed with an error": (
         "outcome",
-        lambda m: {"byproducts": (Resource("error", annotations={"message": "no"}),)},
+        lambda m: {"byproducts": (Resource("error", annotations={"type": "X", "message": "no", "cure": ""}),)},
     ),
     "failed without a reason": (
         "outcome",

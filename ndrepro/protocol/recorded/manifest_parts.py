@@ -1,0 +1,153 @@
+"""What the free parts of a manifest may hold: dependencies and byproducts, and what a recorder saw of a program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ndrepro.protocol.recorded.environment import IMPORTED_FILES, LOADED_CODE
+from ndrepro.protocol.recorded.shapes import (
+    Shape,
+    array,
+    captured,
+    each,
+    nothing,
+    number,
+    one_of,
+    record,
+    sha256,
+    table,
+    text,
+    truth,
+    whole,
+)
+from ndrepro.protocol.training_record import CLOCK, CODE, CONTINUED_RUN
+from provenance.attestation.manifest import ENERGY, ERROR, NOT_RECORDED, REPRODUCED_RUN, SOURCE, Manifest, Resource
+from provenance.formats.strict_json import Field
+
+_COUNT, _TEXTS = whole(), array(text)
+_DIGEST = captured(sha256)
+_KEPT = {"bytes": _COUNT, "sha256": _DIGEST}
+
+
+def _state(field: Field) -> None:
+    """The state of a work tree, of the source's own repository or of a submodule."""
+    _WORK_TREE(field)
+
+
+_FILE = record(
+    {"path": text},
+    {
+        **{"how": text, "conversion": text, "reason": text, "bytes": captured(_COUNT), "sha256": _DIGEST},
+        **{"redacted": truth, "unredacted": record(_KEPT), "commit": captured(text), "dirty": captured(truth)},
+    },
+)
+_FILES = array(_FILE)
+_MANY = record({"count": _COUNT, "files": _FILES}, {"against": text, "listing_sha256": sha256})
+_LEFT = {"listing_sha256": sha256, "reason": text, "bytes": captured(_COUNT)}
+_PATCH = record(
+    {},
+    {
+        **_KEPT,
+        **{"file": text, "redacted": truth, "unredacted": record(_KEPT), "omitted": _MANY},
+        **{"left_out": record(_KEPT, {"reason": text}), "whole_files": _TEXTS},
+    },
+)
+_TREE: dict[str, Shape] = {
+    "dirty": captured(truth),
+    "changed": captured(_MANY),
+    "submodules": captured(record({"dirty": truth, "changed": array(_state)})),
+    "unwatched": captured(_FILES),
+    "converted": captured(record({"count": _COUNT, "files": _TEXTS}, {"settings": table(text)})),
+    "patch": captured(_PATCH),
+    "untracked": captured(
+        record({"copied": _FILES, "left_out": _FILES}, {"left_out_too": record({"files": _COUNT, **_LEFT})})
+    ),
+    "excluded": array(one_of(_FILE, text)),
+}
+_WORK_TREE = captured(record({"path": text, "how": text}, {"commit": one_of(nothing, captured(text)), **_TREE}))
+_SOURCE = captured(
+    record(
+        {},
+        {
+            **each("root commit tree branch describe", captured(text)),
+            "remotes": captured(table(text)),
+            "shallow": captured(truth),
+            "code": captured(record({}, {"tree_sha256": sha256, "files": _COUNT})),
+            **_TREE,
+        },
+    )
+)
+_CODE = captured(
+    record({"tree_sha256": sha256, "files": _COUNT}, {"not_copied": record({"count": _COUNT, "files": _FILES})})
+)
+_RUN = record({"run": text})
+_COUNTERS = captured(table(number(0, 1e16, "J")))
+ANNOTATIONS: dict[str, Shape] = {
+    SOURCE: _SOURCE,
+    CODE: _CODE,
+    REPRODUCED_RUN: _RUN,
+    CONTINUED_RUN: _RUN,
+    ENERGY: record({"cpu_packages": _COUNTERS, "gpus": _COUNTERS}),
+    CLOCK: record({"set_back_seconds": whole(1)}),
+    ERROR: record({"type": text, "message": text, "cure": text}),
+    NOT_RECORDED: table(text),
+}
+_STREAM = record({"to": text, "bytes": _COUNT, "sha256": sha256}, {"left": truth})
+_LOG = record({"bytes": _COUNT, "leftOut": _COUNT}, {"problem": text})
+_GPU_USE = record(
+    {"index": _COUNT},
+    {
+        **each("peak_process_memory_bytes peak_memory_bytes samples", _COUNT),
+        "mean_busy_percent": number(0, 100, "%"),
+    },
+)
+_SECONDS = number(0, 3.2e9, "seconds")
+# internalParameters of a recorded program, by name (``ndrepro.protocol.program_record.FACTS``)
+PROGRAM_FACTS: dict[str, Shape] = {
+    "ending": captured(record({"stops": _TEXTS, "outlivedBy": _TEXTS})),
+    "streams": captured(record({"stdin": text, "log": _LOG}, each("stdout stderr stdout+stderr", _STREAM))),
+    "usage": captured(
+        record(
+            {},
+            {
+                **each("wall_seconds user_seconds system_seconds", _SECONDS),
+                **each("peak_memory_bytes largest_process_bytes memory_samples", captured(_COUNT)),
+                **{"peak_memory_source": text, "shared_memory": text, "gpus": array(_GPU_USE)},
+            },
+        )
+    ),
+    "interpreters": array(
+        record({"executable": text, "version": text, "processes": _COUNT, "distributions": table(text)})
+    ),
+    "observation": captured(record({"processes": whole(1)})),
+}
+
+
+def check_parts(manifest: Manifest) -> None:
+    """Raises ManifestError for a part that a recorder writes and that has another member or value than it writes."""
+    for where, resources in (("resolvedDependencies", manifest.dependencies), ("byproducts", manifest.byproducts)):
+        for item in resources:
+            if item.name in ANNOTATIONS:
+                _check_resource(f"{where}.{item.name}", item, ANNOTATIONS[item.name])
+    machine = manifest.machine if isinstance(manifest.machine, dict) else {}
+    for name, shape in (("imported_files", IMPORTED_FILES), ("loaded_code", LOADED_CODE)):
+        if name in machine:
+            shape(Field(machine[name], f"machine.{name}"))
+
+
+def _check_resource(where: str, item: Resource, shape: Shape) -> None:
+    found = item.to_json()
+    odd = sorted(found.keys() - {"name", "annotations", "digest"} - ({"uri"} if item.name == SOURCE else set()))
+    if item.name in (ENERGY, CLOCK, ERROR, NOT_RECORDED) and "digest" in found:
+        odd.append("digest")
+    if odd:
+        Field(found[odd[0]], f"{where}.{odd[0]}").refuse("nothing: no recorder writes it")
+    shape(Field(found.get("annotations", {}), f"{where}.annotations"))
+
+
+def check_facts(facts: Mapping[str, Any]) -> None:
+    """Raises ManifestError for a fact of a recorded program that has another form than a recorder writes."""
+    for name, value in facts.items():
+        if name in PROGRAM_FACTS:
+            PROGRAM_FACTS[name](Field(value, f"internalParameters.{name}"))

@@ -1,0 +1,136 @@
+"""Shapes of recorded JSON: a shape is a function that takes a ``Field`` and raises its error where the value differs.
+
+Documents of fixed members are ``record``s, so that nothing can be signed beside what a recorder writes: a member that
+no release of this project wrote is refused like a value of another type. Members of later releases are optional, and
+those of earlier ones stay known.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from provenance.capture.unavailable import is_missing
+from provenance.formats.strict_json import Field
+
+Shape = Callable[[Field], None]
+# texts that a machine reports of itself are short; a configuration of torch's build is some kilobytes
+LONGEST_TEXT = 1 << 16
+LARGEST = (1 << 64) - 1
+
+
+def text(field: Field) -> None:
+    """A string, which may be empty."""
+    if len(field.string()) > LONGEST_TEXT:
+        field.refuse(f"at most {LONGEST_TEXT} characters")
+
+
+def truth(field: Field) -> None:
+    """True or false."""
+    if not isinstance(field.value, bool):
+        field.refuse("true or false")
+
+
+def sha256(field: Field) -> None:
+    """A SHA-256 in lower-case hexadecimal."""
+    field.sha256()
+
+
+def anything(field: Field) -> None:
+    """Whatever another program wrote."""
+
+
+def whole(least: int = 0) -> Shape:
+    """A whole number from ``least`` to what 64 bits hold."""
+
+    def shape(field: Field) -> None:
+        if field.integer(least) > LARGEST:
+            field.refuse(f"at most {LARGEST}")
+
+    return shape
+
+
+def number(least: float = 0.0, most: float = math.inf, unit: str = "") -> Shape:
+    """A finite number from ``least`` to ``most``."""
+
+    def shape(field: Field) -> None:
+        value = field.value
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            field.refuse("a finite number")
+        if not least <= value <= most:
+            field.refuse(f"from {least:g} to {most:g} {unit}".rstrip())
+
+    return shape
+
+
+def one_of(*shapes: Shape) -> Shape:
+    """What fits one of several shapes; the error is the last one's."""
+
+    def shape(field: Field) -> None:
+        for each in shapes[:-1]:
+            try:
+                return each(field)
+            except field.error:
+                continue
+        shapes[-1](field)
+
+    return shape
+
+
+def nothing(field: Field) -> None:
+    """Null."""
+    if field.value is not None:
+        field.refuse("null")
+
+
+def missing(field: Field) -> None:
+    """The marker of what is not there, or could not be found out, with the reason."""
+    if not is_missing(field.value):
+        field.refuse("none or unavailable, with the reason")
+    text(Field(next(iter(field.value.values())), field.path, field.error))
+
+
+def captured(shape: Shape) -> Shape:
+    """A probe's answer: a value of that shape, or the marker of what is missing."""
+
+    def either(field: Field) -> None:
+        (missing if is_missing(field.value) else shape)(field)
+
+    return either
+
+
+def record(required: Mapping[str, Shape], optional: Mapping[str, Shape] | None = None) -> Shape:
+    """An object of these members and no other."""
+    members = {**required, **(optional or {})}
+
+    def shape(field: Field) -> None:
+        for name, member in field.members(required, members).items():
+            members[name](member)
+
+    return shape
+
+
+def table(of: Shape, names: Shape = text) -> Shape:
+    """An object of any names, each with a value of one shape."""
+
+    def shape(field: Field) -> None:
+        for name, value in field.mapping().items():
+            names(Field(name, f"{field.path}: a name", field.error))
+            of(Field(value, f"{field.path}.{name}", field.error))
+
+    return shape
+
+
+def each(names: str, shape: Shape) -> dict[str, Shape]:
+    """Members of one shape; ``names`` has a space between each two."""
+    return dict.fromkeys(names.split(), shape)
+
+
+def array(of: Shape) -> Shape:
+    """An array whose items have one shape."""
+
+    def shape(field: Field) -> None:
+        for item in field.items():
+            of(item)
+
+    return shape
