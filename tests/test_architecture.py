@@ -62,6 +62,11 @@ WALLS: dict[str, Wall] = {
     "ndrepro.protocol.program_record": wall(
         "ndrepro.protocol provenance.attestation.manifest provenance.capture.unavailable"
     ),
+    # Shapes of what recorders write.
+    "ndrepro.protocol.recorded": wall(
+        "ndrepro.protocol provenance.errors provenance.attestation.manifest provenance.capture.unavailable "
+        "provenance.formats.strict_json"
+    ),
     "ndrepro.protocol.run_kind": wall("ndrepro.protocol provenance.attestation.manifest"),
     # Reads weights and checkpoints without torch.
     "ndrepro.protocol.training_state": wall(
