@@ -28,10 +28,13 @@ if TYPE_CHECKING:
     from ndrepro.execution.runs.observer import Observer
     from ndrepro.protocol.layout import RunFolder
     from provenance.attestation.verdict import Verdict
+    from provenance.keyless.bundle_checks import KeylessSignature
 
 __all__ = ["NotReproduced", "Reproduction", "diff", "read_runs", "reproduce", "verify"]
 
 AnyPath = str | os.PathLike[str]
+# the trusted root of another Sigstore instance than the public one
+SIGSTORE_ROOT = "NDREPRO_SIGSTORE_ROOT"
 
 
 def verify(
@@ -45,6 +48,7 @@ def verify(
     policy: AnyPath | None = None,
     timestamp: AnyPath | None = None,
     authority: AnyPath | None = None,
+    sigstore_root: AnyPath | None = None,
 ) -> Verdict:
     """Check a run's signature, files, ledger and contents, as ``ndrepro verify`` does.
 
@@ -58,6 +62,8 @@ def verify(
         policy: the file of a policy that says who may sign what; its checks come after the others.
         timestamp: an authority's answer with its time stamp (RFC 3161) of the manifest; checked last.
         authority: the file of that authority's root certificate.
+        sigstore_root: the trusted root of another Sigstore instance than the public one, by which a signature is
+            expected; left out, that of ``$NDREPRO_SIGSTORE_ROOT``, else the public one, where there are signatures.
 
     Returns:
         ``ok`` says whether the run verifies, ``checks`` what each check found; a failed check never raises.
@@ -66,8 +72,11 @@ def verify(
         RunNotFound: there is no such run.
         NotFoundError: ``ledger``, ``witness``, ``policy`` or a key file does not exist, or no ledger for a witness.
         LedgerError: ``witness`` is no file of heads.
-        UsageError: the policy's file is none, or of ``timestamp`` and ``authority`` one is missing.
-        MissingExtra: a time stamp is to be checked, and the extra [timestamps] is not installed.
+        TrustError: ``sigstore_root`` is no trusted root.
+        UsageError: the policy's file is none, of ``timestamp`` and ``authority`` one is missing, or ``sigstore_root``
+            came with the run.
+        MissingExtra: a time stamp or a signature by an identity is to be checked that was asked for, and the extra
+            [timestamps] or [sigstore] is not installed.
     """
     from ndrepro.analysis.results.policy_checks import load_policy, with_policy
     from ndrepro.execution.verification.checks_by_kind import checks_of
@@ -77,12 +86,16 @@ def verify(
     from provenance.attestation.trust import TrustPolicy
     from provenance.attestation.verify import verify as verify_run
     from provenance.errors import NotFoundError
+    from provenance.keyless.bundle_checks import with_bundles
+    from provenance.keyless.identities import Identity, accepted_identities
     from provenance.timestamps.authority_stamp import with_timestamp
 
     if (timestamp is None) != (authority is None):
         raise UsageError("a time stamp and its authority go together", "name both: --timestamp FILE --authority FILE")
     if timestamp is not None:
         extras.require("rfc3161_client")
+    if sigstore_root is not None:
+        extras.require("sigstore")
     alone = manifest_only and Path(run).is_file()
     path = Path(run) if alone else _run_folder(run, runs).root
     if ledger is not None and not Path(ledger).is_file():
@@ -100,8 +113,17 @@ def verify(
         extra_checks=() if manifest_only else checks_of,
         manifest_only=manifest_only,
     )
+    listed = [Identity(*each, name) for name, each in rules.identities] if rules else []
+    if listed:
+        extras.require("sigstore")
+    keyless: tuple[KeylessSignature, ...] = ()
+    if not alone:
+        # the variable is for every run, signed by an identity or not; whoever names a root expects a signature
+        known = sigstore_root or (os.environ.get(SIGSTORE_ROOT) if RunFolder(path).bundles.exists() else None)
+        identities = (*listed, *accepted_identities())
+        verdict, keyless = with_bundles(verdict, path, identities, Path(known) if known else None)
     if rules is not None:
-        verdict = with_policy(verdict, rules, trust, None if alone else RunFolder(path), checks_of)
+        verdict = with_policy(verdict, rules, trust, None if alone else RunFolder(path), checks_of, keyless)
     if timestamp is None or authority is None:
         return verdict
     return with_timestamp(verdict, path if alone else RunFolder(path).manifest, Path(timestamp), Path(authority))

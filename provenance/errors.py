@@ -10,6 +10,7 @@
     ├── KeyFileError           a signing key is missing, unreadable, or not kept private
     ├── EnvelopeError          not a DSSE envelope, or its signature does not hold
     ├── TrustError             signed by a key that the trust policy does not know
+    ├── SigstoreError          Sigstore's services were not reached, or did not sign
     ├── ManifestError          a statement or predicate that does not follow its schema
     ├── LedgerError            the list of runs is broken: a torn, edited or missing entry
     ├── TrailError             a numerical trail that cannot be read, or two that cannot be compared
@@ -68,6 +69,10 @@ class EnvelopeError(ProvenanceError):
 
 class TrustError(ProvenanceError):
     """Signed by a key that the trust policy does not know."""
+
+
+class SigstoreError(ProvenanceError):
+    """Sigstore's services were not reached, or did not sign."""
 
 
 class ManifestError(ProvenanceError):

@@ -38,6 +38,7 @@ WALLS: dict[str, Wall] = {
     "provenance": wall("provenance", "psutil pynvml securesystemslib cryptography"),
     "provenance.formats.trail": wall("provenance", "numpy"),
     "provenance.timestamps": wall("provenance", "cryptography rfc3161_client"),
+    "provenance.keyless": wall("provenance", "cryptography sigstore"),
     # Runs inside other people's programs: what is copied with it, and nothing else of this project.
     "provenance.hook": wall("provenance.hook provenance.formats.fingerprint provenance.formats.trail_header", "numpy"),
     "provenance.hook.sitecustomize": wall("", "ndrepro_hook"),

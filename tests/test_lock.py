@@ -77,7 +77,7 @@ def test_a_requirement_that_the_lock_does_not_meet_is_named() -> None:
 
 
 def test_what_the_package_declares_is_asked_for_and_pinned() -> None:
-    requirements = declared("train", "report", "containers", "slurm", "search", "timestamps", "datasets")
+    requirements = declared("train", "report", "containers", "slurm", "search", "timestamps", "sigstore", "datasets")
     asked = {normalized(each.name) for each in wanted((ROOT / "requirements.in").read_text(encoding="utf-8"))}
     assert {normalized(each.name) for each in requirements} <= asked
     assert list(unmet(requirements, for_python(PINS, "3.11"))) == []

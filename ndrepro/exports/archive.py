@@ -27,7 +27,7 @@ from ndrepro.protocol.layout import RunsFolder
 from ndrepro.text.plurals import plural
 from provenance.attestation.key_home import default_home
 from provenance.attestation.key_statements import statement_files
-from provenance.attestation.run_files import MANIFEST
+from provenance.attestation.run_files import BUNDLES, MANIFEST
 from provenance.attestation.trust import TrustPolicy
 from provenance.errors import KeyFileError, NotFoundError
 from provenance.formats.bounded_read import LOG_BYTES, read_bounded
@@ -35,6 +35,11 @@ from provenance.formats.folder_tree import files_below
 
 RUNS, KEYS, REPORT, POLICY, CITATION, README = "runs", "keys", "report", "policy.toml", "CITATION.cff", "README.txt"
 _REPORT_PAGE = "index.html"
+_IDENTITIES = """
+Some manifests are signed by identities too (Sigstore). `ndrepro verify` shows and refuses those that you did not name:
+
+    ndrepro keys trust --identity ID --issuer URL --name WHOSE
+"""
 
 
 @dataclass(frozen=True)
@@ -88,10 +93,12 @@ def _of_runs(runs: Iterable[CrateRun]) -> Iterator[Member]:
         for file in run.facts.files:
             yield Member(f"{run.path}/{file.path}", run.facts.folder / file.path, file.sha256)
         yield Member(f"{run.path}/{MANIFEST}", run.facts.manifest_bytes())
+        if (bundles := run.facts.bundles()) is not None:
+            yield Member(f"{run.path}/{BUNDLES}", bundles)
 
 
 def _paths(run: CrateRun) -> Iterator[str]:
-    return (f"{run.path}/{name}" for name in (*(file.path for file in run.facts.files), MANIFEST))
+    return (f"{run.path}/{name}" for name in (*(file.path for file in run.facts.files), MANIFEST, BUNDLES))
 
 
 def _runs_root(runs: Iterable[RunFacts]) -> Path | None:
@@ -193,4 +200,4 @@ Runs:
 {listed}
 
 To compare them with your own: ndrepro import ARCHIVE {keys}
-"""
+{_IDENTITIES if any(run.facts.bundles() is not None for run in runs) else ""}"""

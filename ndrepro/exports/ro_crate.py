@@ -19,7 +19,8 @@ from urllib.parse import quote
 
 from ndrepro.exports.run_facts import RunFacts, json_document, media_type
 from provenance.attestation.manifest import Resource
-from provenance.attestation.run_files import MANIFEST
+from provenance.attestation.run_files import BUNDLES, MANIFEST
+from provenance.formats.digest import bytes_digest
 
 METADATA = "ro-crate-metadata.json"
 _CRATE = "https://w3id.org/ro/crate/1.1"
@@ -107,6 +108,9 @@ def _of_run(run: CrateRun) -> Iterator[Entity]:
     ]
     size = len(facts.manifest_bytes())
     envelope = _file(f"{run.path}/{MANIFEST}", size, facts.digest, f"the signed manifest of the run {facts.run}")
+    if (bundles := facts.bundles()) is not None:
+        about = f"signatures by identities on the manifest of the run {facts.run}"
+        results.append(_file(f"{run.path}/{BUNDLES}", len(bundles), bytes_digest(bundles), about))
     action: Entity = {
         "@id": _action_id(facts),
         "@type": "CreateAction",

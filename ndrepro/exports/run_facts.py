@@ -17,7 +17,7 @@ from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.program_record import ProgramFile, ProgramRecord
 from ndrepro.protocol.run_kind import PROGRAM, run_kind
 from provenance.attestation.manifest import DISTRIBUTION, SOURCE, Artifact, Manifest, Resource
-from provenance.attestation.run_files import MANIFEST
+from provenance.attestation.run_files import BUNDLES, MANIFEST
 from provenance.formats.bounded_read import LOG_BYTES, read_bounded
 from provenance.formats.digest import bytes_digest
 from provenance.formats.metrics_log import read_scalars
@@ -195,6 +195,10 @@ class RunFacts:
     def manifest_bytes(self) -> bytes:
         """The signed manifest as it lies in the folder."""
         return read_bounded(self.folder / MANIFEST)
+
+    def bundles(self) -> bytes | None:
+        """Sigstore's signatures on it, if any."""
+        return read_bounded(self.folder / BUNDLES) if (self.folder / BUNDLES).is_file() else None
 
     def model(self, path: str | None) -> Artifact:
         """The model ``path``, or the only one. Raises NotExported where there is none, or several to choose from."""

@@ -19,6 +19,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "slurm": ("submitit",),
     "search": ("optuna",),
     "timestamps": ("rfc3161_client",),
+    "sigstore": ("sigstore",),
     "datasets": ("pyarrow",),
 }
 # extras for those who use another tool of the field, or build the documentation: not in [all]

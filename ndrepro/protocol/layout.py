@@ -24,6 +24,7 @@
                 source.patch untracked/ submodules/     what the commit alone does not hold
                 attempts/1/                 manifests of earlier attempts, where a run was resumed
                 manifest.dsse.json          the signed manifest
+                manifest.sigstore.jsonl     signatures on it by identities, added later
 
 Results carry no clock, so the same run twice gives the same bytes in metrics.jsonl, states.jsonl, trail.bin,
 weights.safetensors.
@@ -211,6 +212,11 @@ class RunFolder:
     def manifest(self) -> Path:
         """The signed manifest."""
         return self.root / "manifest.dsse.json"
+
+    @property
+    def bundles(self) -> Path:
+        """Signatures on the manifest by identities, one Sigstore bundle a line."""
+        return self.root / "manifest.sigstore.jsonl"
 
     def checkpoint(self, step: int) -> Path:
         """The checkpoint after ``step`` optimizer steps."""

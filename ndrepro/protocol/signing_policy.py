@@ -4,6 +4,7 @@
     revoked = "never"                 or "before", the default: what a key signed before its revocation counts
     [signers.ada]                     one table for each person or machine
     keys = ["9865193e…"]              identifiers, as `ndrepro keys list` shows them; rotated keys count with these
+    identities = [{ identity = "ada@example.org", issuer = "https://accounts.google.com" }]   of keyless signatures
     roles = ["author"]                author, reviewer or both
     experiments = ["lenet_*"]         names with * and ?; all where left out
     from = 2027-01-01                 what was signed before counts not
@@ -17,7 +18,8 @@
     sandboxed = true                  count only those made in a sandbox
     spot_checks = false               count those of single epochs too
 
-A policy restricts: a key that it names counts only where it is trusted. Law: whatever is not known is refused.
+A policy restricts: a key that it names counts only where it is trusted. An identity that it names is accepted, and its
+dates are compared with the log's time instead of the signer's. Law: whatever is not known is refused.
 """
 
 from __future__ import annotations
@@ -38,12 +40,14 @@ BEFORE, NEVER = "before", "never"
 ACCEPTABLE = (IDENTICAL, CLOSE, CONSISTENT)
 _KEYID = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+# an identity and the provider that vouches for it
+KeylessIdentity = tuple[str, str]
 _EXAMPLE = "docs/how-to/keys.md has an example"
 
 
 @dataclass(frozen=True)
 class Signer:
-    """Whose keys may sign which experiments in which roles; from ``since`` on, and before ``until``."""
+    """Whose keys and identities may sign which experiments in which roles; from ``since`` on, and before ``until``."""
 
     name: str
     keys: tuple[str, ...]
@@ -51,6 +55,12 @@ class Signer:
     experiments: tuple[str, ...] = ("*",)
     since: datetime | None = None
     until: datetime | None = None
+    identities: tuple[KeylessIdentity, ...] = ()
+
+    @property
+    def credentials(self) -> tuple[str | KeylessIdentity, ...]:
+        """The keys and identities."""
+        return (*self.keys, *self.identities)
 
     def objection(self, role: str, experiment: str, when: datetime | None) -> str:
         """Why a signature of theirs made at ``when`` does not count in this role; "" where it does."""
@@ -87,10 +97,15 @@ class SigningPolicy:
     verdicts: RequiredVerdicts | None = None
     revoked: str = BEFORE
 
-    def signer(self, keyids: Iterable[str]) -> Signer | None:
-        """The first signer who has one of these keys."""
-        wanted = set(keyids)
-        return next((signer for signer in self.signers if wanted & set(signer.keys)), None)
+    def signer(self, credentials: Iterable[str | KeylessIdentity]) -> Signer | None:
+        """The first signer who has one of these keys or identities."""
+        wanted = set(credentials)
+        return next((signer for signer in self.signers if wanted.intersection(signer.credentials)), None)
+
+    @property
+    def identities(self) -> tuple[tuple[str, KeylessIdentity], ...]:
+        """Every identity that it names, with the name of the signer."""
+        return tuple((signer.name, each) for signer in self.signers for each in signer.identities)
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any], file: str) -> SigningPolicy:
@@ -100,7 +115,7 @@ class SigningPolicy:
         tables = root.at("signers").table(top.get("signers"))
         signers = tuple(_signer(name, root.at("signers").at(name), table) for name, table in tables.items())
         if not signers:
-            raise root.error("signers: there are none", "add one: [signers.NAME] with keys and roles")
+            raise root.error("signers: there are none", "add one: [signers.NAME] with keys or identities, and roles")
         _expect_distinct(root.at("signers"), signers)
         policy = cls(
             title=root.at("title").text(top.get("title")),
@@ -116,8 +131,9 @@ class SigningPolicy:
 def _signer(name: str, place: DocumentPlace, document: Any) -> Signer:
     if not _NAME.fullmatch(name):
         raise place.error("a signer's name has letters, digits, _, . and - only", "rename it")
-    table = place.members(document, ("keys", "roles", "experiments", "from", "until"))
-    keys = _words(place.at("keys"), table.get("keys"))
+    table = place.members(document, ("keys", "identities", "roles", "experiments", "from", "until"))
+    identities = _identities(place.at("identities"), table["identities"]) if "identities" in table else ()
+    keys = () if identities and "keys" not in table else _words(place.at("keys"), table.get("keys"))
     for key in keys:
         if not _KEYID.fullmatch(key):
             raise place.at("keys").error(f"{key!r}, expected a key's identifier", "`ndrepro keys list` shows them")
@@ -128,16 +144,28 @@ def _signer(name: str, place: DocumentPlace, document: Any) -> Signer:
     since, until = (_time(place.at(key), table[key]) if key in table else None for key in ("from", "until"))
     if since and until and since >= until:
         raise place.error(f"from {since:%Y-%m-%d} is not before until {until:%Y-%m-%d}", "swap them")
-    return Signer(name, keys, roles, experiments, since, until)
+    return Signer(name, keys, roles, experiments, since, until, identities)
+
+
+def _identities(place: DocumentPlace, value: Any) -> tuple[KeylessIdentity, ...]:
+    found = []
+    for row, table in place.rows(value):
+        row.members(table, ("identity", "issuer"))
+        identity, issuer = (row.at(key).text(table.get(key)) for key in ("identity", "issuer"))
+        if not identity or not issuer:
+            raise row.error("an identity and its issuer are needed", "any provider may vouch for any address")
+        found.append((identity, issuer))
+    return tuple(found)
 
 
 def _expect_distinct(place: DocumentPlace, signers: tuple[Signer, ...]) -> None:
-    """Refuse a key of two signers: one person would count as two."""
-    owners: dict[str, str] = {}
+    """Refuse a key or identity of two signers: one person would count as two."""
+    owners: dict[str | KeylessIdentity, str] = {}
     for signer in signers:
-        for key in signer.keys:
-            if owners.setdefault(key, signer.name) != signer.name:
-                raise place.error(f"{owners[key]} and {signer.name} have the same key {key}", "give it to one of them")
+        for each in signer.credentials:
+            if owners.setdefault(each, signer.name) != signer.name:
+                what = f"key {each}" if isinstance(each, str) else f"identity {each[0]}"
+                raise place.error(f"{owners[each]} and {signer.name} have the same {what}", "give it to one of them")
 
 
 def _signatures(place: DocumentPlace, document: Any) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """A run folder: who holds it, which files are in it, and their digests, taken while nothing moves.
 
-Every regular file counts, at any depth, except the two that cannot be in their own list: the manifest and the lock.
+Every regular file counts, at any depth, except those that cannot be in the list: the manifest, Sigstore's signatures on
+it, which are made later (``provenance.keyless`` verifies each), and the lock.
 Symbolic links, FIFOs, sockets and devices are refused, since what they name lies outside or has no bytes to sign, and
 so are names that are not UTF-8, which JSON cannot hold, and files that run with their owner's rights. Refused is also
 what git takes for a repository: its configuration names programs that any git asked in that folder would run. Signed
@@ -25,7 +26,7 @@ from provenance.formats.atomic_io import storage_error, sync_folder
 from provenance.formats.bounded_read import ARTIFACT_BYTES, kind_of, open_regular
 from provenance.formats.digest import FileDigest, file_digest
 
-MANIFEST, LOCK = run_markers.MANIFEST, run_markers.LOCK
+MANIFEST, BUNDLES, LOCK = run_markers.MANIFEST, run_markers.BUNDLES, run_markers.LOCK
 
 _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID
 # by its name in any case, by its short name, and with what some file systems leave out of a name
@@ -44,7 +45,7 @@ class Contents:
 
 
 def contents(folder: Path) -> Contents:
-    """Everything in ``folder`` but the manifest, the lock and folders. Raises StorageError if it cannot be listed."""
+    """Everything in ``folder`` but the manifest, signatures on it, the lock and folders. Raises StorageError."""
     found = Contents({}, {})
     try:
         _walk(folder, found)
@@ -70,6 +71,8 @@ def inventory(folder: Path) -> Inventory:
     """
     before = contents(folder)
     refused = {name: f"{kind}; a run folder holds regular files only" for name, kind in before.others.items()}
+    if os.path.lexists(folder / BUNDLES):
+        refused[BUNDLES] = "signatures on a manifest that is not written yet"
     digests: dict[str, FileDigest] = {}
     for name in sorted(before.files):
         try:
@@ -133,7 +136,7 @@ def inside(name: str) -> bool:
     """Whether an artifact's name is a plain path inside its folder: no way out, one spelling, not a reserved name, and
     no part of a repository."""
     parts = name.split("/")
-    plain = not {"", ".", ".."}.intersection(parts) and name not in (MANIFEST, LOCK)
+    plain = not {"", ".", ".."}.intersection(parts) and name not in (MANIFEST, BUNDLES, LOCK)
     return plain and not any(map(is_gits, parts))
 
 
@@ -197,4 +200,6 @@ def _kind(entry: os.DirEntry[str]) -> str:
 
 
 def _reserved(name: str, entry: os.DirEntry[str]) -> bool:
-    return name == MANIFEST or (name == LOCK and entry.stat(follow_symlinks=False).st_size <= run_markers.LOCK_BYTES)
+    if name == LOCK:
+        return entry.stat(follow_symlinks=False).st_size <= run_markers.LOCK_BYTES
+    return name in (MANIFEST, BUNDLES)

@@ -263,7 +263,7 @@ def _text(document: dict[str, Any]) -> bytes:
 def _read(path: Path) -> tuple[TrustedKey, ...]:
     try:
         document = parse(read_small(path))
-        _refuse_open_modes(path)
+        refuse_open_modes(path)
     except FileNotFoundError:
         return ()
     except CanonicalError as error:
@@ -276,7 +276,7 @@ def _read(path: Path) -> tuple[TrustedKey, ...]:
         raise TrustError(f"{path}: {error.message}", _CURE) from None
 
 
-def _refuse_open_modes(path: Path) -> None:
+def refuse_open_modes(path: Path) -> None:
     """Raise TrustError where others may add keys of theirs."""
     if os.name == "nt":
         return

@@ -12,6 +12,8 @@ from provenance.formats.bounded_read import open_regular, read_bounded
 from provenance.formats.canonical_json import parse
 
 MANIFEST = "manifest.dsse.json"
+# signatures by identities, added after the run: one Sigstore bundle a line
+BUNDLES = "manifest.sigstore.jsonl"
 LOCK = ".lock"
 # the lock holds a process identifier; anything longer is somebody's data
 LOCK_BYTES = 20

@@ -35,7 +35,7 @@ from provenance.attestation.manifest import (
     Manifest,
     Resource,
 )
-from provenance.attestation.run_files import MANIFEST, hold, inventory
+from provenance.attestation.run_files import BUNDLES, MANIFEST, hold, inventory
 from provenance.attestation.statement import Statement
 from provenance.attestation.trust import TrustPolicy
 from provenance.capture.unavailable import printable
@@ -296,9 +296,10 @@ class Recorder:
 
 
 def _put_aside(folder: Path) -> None:
-    """Move an earlier attempt's manifest into attempts/<n>/, and remove what a power cut left of another."""
+    """Move an earlier attempt's manifest, with Sigstore's signatures on it, into attempts/<n>/; remove what a power cut
+    left of another."""
     try:
-        for leftover in folder.glob(f".{MANIFEST}.*.tmp"):
+        for leftover in (*folder.glob(f".{MANIFEST}.*.tmp"), *folder.glob(f".{BUNDLES}.*.tmp")):
             leftover.unlink()
         if not (folder / MANIFEST).exists():
             return
@@ -311,6 +312,8 @@ def _put_aside(folder: Path) -> None:
             number += 1
         aside = attempts / str(number)
         aside.mkdir()
+        if os.path.lexists(folder / BUNDLES):
+            os.rename(folder / BUNDLES, aside / BUNDLES)
         os.rename(folder / MANIFEST, aside / MANIFEST)
         sync_folder(folder)
     except OSError as error:

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from provenance.attestation.manifest import Manifest
 from provenance.attestation.verdict import Check, Verdict
 from provenance.errors import NotFoundError, ProvenanceError, TrustError
 from provenance.formats.bounded_read import read_bounded, read_small
@@ -49,11 +50,7 @@ def with_timestamp(verdict: Verdict, manifest: Path, response: Path, authority: 
     digests = {bytes_digest(read_bounded(manifest)), *verdict.digests}
     try:
         when = _stamped_on(stamp, roots, digests)
-        if when + _CLOCKS < datetime.fromisoformat(verdict.manifest.finished_on):
-            raise TrustError(
-                f"it is of {timestamp(when)}, before the run ended by its own account ({verdict.manifest.finished_on})",
-                "the signer's clock was wrong, or the manifest is not what was stamped: ask its author",
-            )
+        expect_after_end(when, verdict.manifest)
     except ProvenanceError as error:
         check = Check(number, _NAME, "fail", f"{response}: {error.message}", error.cure)
     else:
@@ -61,6 +58,15 @@ def with_timestamp(verdict: Verdict, manifest: Path, response: Path, authority: 
         check = Check(number, _NAME, "pass", f"this manifest was there on {timestamp(when)}, by {names}")
     ok = verdict.ok and check.status == "pass"
     return replace(verdict, checks=(*verdict.checks, check), ok=ok)
+
+
+def expect_after_end(when: datetime, manifest: Manifest) -> None:
+    """Raise TrustError for a time, by somebody else's clock, before the run ended by its own account."""
+    if when + _CLOCKS < datetime.fromisoformat(manifest.finished_on):
+        raise TrustError(
+            f"it is of {timestamp(when)}, before the run ended by its own account ({manifest.finished_on})",
+            "the signer's clock was wrong, or the manifest is not what was stamped: ask its author",
+        )
 
 
 def _stamped_on(response: bytes, roots: list[Certificate], digests: set[str]) -> datetime:

@@ -4,14 +4,15 @@
     reviewer signatures   as many different reviewers signed it too, where the policy requires any
     verdicts              as many different reviewers signed verdicts that count, where it requires any
 
-Different signers are different holders: keys that were rotated to each other are one holder's, whatever names the
-policy gives them. Whoever counts as an author of a run counts as no reviewer of it. The time of a signature is the
-signed document's own statement, so a policy's dates bind honest signers, and a thief to the dates that it allows.
+Different signers have different names in the policy, and are different holders: keys that were rotated to each other
+are one holder's, whatever names the policy gives them. Whoever counts as an author of a run counts as no reviewer of
+it. The time of a key's signature is the signed document's own statement, so a policy's dates bind honest signers, and a
+thief to the dates that it allows; that of an identity's signature is the log's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +22,7 @@ from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.results.reviewer_verdicts import AnyAttestation, read_attestations
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.run_kind import TRAINING, run_kind
-from ndrepro.protocol.signing_policy import AUTHOR, NEVER, REVIEWER, RequiredVerdicts, SigningPolicy
+from ndrepro.protocol.signing_policy import AUTHOR, NEVER, REVIEWER, KeylessIdentity, RequiredVerdicts, SigningPolicy
 from ndrepro.protocol.training_record import TrainingRecord
 from ndrepro.protocol.verdicts import NO_SANDBOX
 from provenance.attestation.key_statements import REVOKED, moment
@@ -29,6 +30,7 @@ from provenance.attestation.manifest import Manifest
 from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verdict import Check, Verdict
 from provenance.errors import ProvenanceError
+from provenance.keyless.bundle_checks import KeylessSignature
 from provenance.toml_file import read_toml
 
 _UNCONFINED = ("", NO_SANDBOX)
@@ -40,19 +42,28 @@ def load_policy(path: Path) -> SigningPolicy:
 
 
 def with_policy(
-    verdict: Verdict, policy: SigningPolicy, trust: TrustPolicy, folder: RunFolder | None, of_kind: KindChecks
+    verdict: Verdict,
+    policy: SigningPolicy,
+    trust: TrustPolicy,
+    folder: RunFolder | None,
+    of_kind: KindChecks,
+    keyless: Sequence[KeylessSignature] = (),
 ) -> Verdict:
     """The verdict with the policy's checks, which can only make it worse.
 
     ``folder`` is the run's; of a manifest alone no verdict is found. ``of_kind`` chooses the checks of a run's files.
+    ``keyless`` are the signatures by identities that hold.
     """
     checks = [*verdict.checks]
     names = [f"{role} signatures" for role in policy.signatures] + ["verdicts"] * bool(policy.verdicts)
     try:
         if verdict.manifest is None:
             raise _Unmet("the manifest does not verify")
-        case = _Case(policy, trust, _name(verdict.manifest))
-        found = [*_signatures(case, verdict), *_verdicts(case, verdict, folder, of_kind)]
+        ended = moment(verdict.manifest.finished_on)
+        signed: list[_Signed] = [(keyid, ended) for keyid in verdict.keyids]
+        signed += [((each.identity, each.issuer), each.signed_on) for each in keyless]
+        case = _Case(policy, trust, _name(verdict.manifest), tuple(signed))
+        found = [*_signatures(case), *_verdicts(case, verdict, folder, of_kind)]
     except ProvenanceError as error:
         found = [(name, _Unmet(error.message, error.cure)) for name in names]
     for name, result in found:
@@ -76,25 +87,31 @@ class _Unmet(ProvenanceError):
 
 
 _Found = tuple[str, str | _Unmet]
+_Signed = tuple[str | KeylessIdentity, datetime | None]
 
 
 @dataclass(frozen=True)
 class _Case:
-    """A policy, the trust, and the experiment that was signed."""
+    """A policy, the trust, the experiment that was signed, and by which keys and identities when."""
 
     policy: SigningPolicy
     trust: TrustPolicy
     experiment: str
+    signed: tuple[_Signed, ...]
 
-    def holders(self, role: str, signed: Iterable[tuple[str, datetime | None]]) -> tuple[dict[str, str], list[str]]:
-        """Who of these (key, time) counts in a role: names by holder; and why the others do not."""
+    def holders(self, role: str, signed: Iterable[_Signed]) -> tuple[dict[str, str], list[str]]:
+        """Who of these counts in a role: names by holder; and why the others do not."""
         counted: dict[str, str] = {}
         reasons = []
-        for keyid, when in signed:
-            key, holder = self.trust.key(keyid), self.trust.holder(keyid)
-            signer = self.policy.signer(self.trust.family(keyid))
+        for credential, when in signed:
+            if isinstance(credential, str):
+                key, holder, what = self.trust.key(credential), self.trust.holder(credential), f"the key {credential}"
+                signer = self.policy.signer(self.trust.family(credential))
+            else:
+                key, holder, what = None, " ".join(credential), f"the identity {credential[0]}"
+                signer = self.policy.signer([credential])
             if signer is None:
-                reasons.append(f"the policy names no signer with the key {keyid}")
+                reasons.append(f"the policy names no signer with {what}")
             elif self.policy.revoked == NEVER and key and any(limit.event == REVOKED for limit in key.limits):
                 reasons.append(f"{signer.name}'s key is revoked")
             elif objection := signer.objection(role, self.experiment, when):
@@ -104,13 +121,11 @@ class _Case:
         return counted, reasons
 
 
-def _signatures(case: _Case, verdict: Verdict) -> Iterator[_Found]:
-    assert verdict.manifest is not None
-    signed = [(keyid, moment(verdict.manifest.finished_on)) for keyid in verdict.keyids]
-    authors, why = case.holders(AUTHOR, signed)
+def _signatures(case: _Case) -> Iterator[_Found]:
+    authors, why = case.holders(AUTHOR, case.signed)
     yield f"{AUTHOR} signatures", _enough(authors, case.policy.signatures[AUTHOR], why, "signed by")
     if REVIEWER in case.policy.signatures:
-        reviewers, why = case.holders(REVIEWER, signed)
+        reviewers, why = case.holders(REVIEWER, case.signed)
         reviewers, why = _without(authors, reviewers, why)
         found = _enough(reviewers, case.policy.signatures[REVIEWER], why, "signed by")
         yield f"{REVIEWER} signatures", found
@@ -120,8 +135,9 @@ def _verdicts(case: _Case, verdict: Verdict, folder: RunFolder | None, of_kind: 
     required = case.policy.verdicts
     if required is None or verdict.manifest is None:
         return
-    authors, _ = case.holders(AUTHOR, [(keyid, moment(verdict.manifest.finished_on)) for keyid in verdict.keyids])
-    reasons, signed = [], []
+    authors, _ = case.holders(AUTHOR, case.signed)
+    reasons: list[str] = []
+    signed: list[_Signed] = []
     for item in _attestations(folder, verdict.manifest.invocation_id, case.trust, of_kind):
         objection = _objection(item, required)
         reasons += [objection] if objection else []
@@ -161,14 +177,15 @@ def _objection(item: AnyAttestation, required: RequiredVerdicts) -> str:
 def _without(
     authors: Mapping[str, str], reviewers: Mapping[str, str], why: list[str]
 ) -> tuple[dict[str, str], list[str]]:
-    own = [f"{name} is an author of this run" for holder, name in reviewers.items() if holder in authors]
-    return {holder: name for holder, name in reviewers.items() if holder not in authors}, [*why, *own]
+    own = {holder: name for holder, name in reviewers.items() if holder in authors or name in authors.values()}
+    others = {holder: name for holder, name in reviewers.items() if holder not in own}
+    return others, [*why, *(f"{name} is an author of this run" for name in own.values())]
 
 
 def _enough(counted: Mapping[str, str], wanted: int, why: Iterable[str], how: str) -> str | _Unmet:
-    names = ", ".join(sorted(counted.values())) or "nobody who counts"
-    said = f"{how} {names}; {len(counted)} of {wanted} required"
-    if len(counted) >= wanted:
+    people = sorted(set(counted.values()))
+    said = f"{how} {', '.join(people) or 'nobody who counts'}; {len(people)} of {wanted} required"
+    if len(people) >= wanted:
         return said
     reasons = "; ".join(dict.fromkeys(why))
     return _Unmet(f"{said}{f' ({reasons})' if reasons else ''}", "see who may sign what in the policy's file")

@@ -1,13 +1,18 @@
-"""``ndrepro keys``: this author's signing key, and the keys of others whose runs are trusted."""
+"""``ndrepro keys``: this author's signing key, and the keys and identities of others whose runs are trusted."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ndrepro.cli.display import options, output, terminal
+
+if TYPE_CHECKING:
+    from ndrepro.protocol.layout import RunFolder
+    from provenance.keyless.identities import Identity
 
 _PRIVATE = "private: it never leaves this machine"
 
@@ -64,20 +69,38 @@ def export(
 
 
 def trust(
-    file: Annotated[
-        Path,
-        typer.Argument(metavar="FILE", show_default=False, help="A public key in PEM, or OpenSSH's id_ed25519.pub."),
-    ],
     name: Annotated[str, typer.Option("--name", metavar="N", show_default=False, help="Whose key it is.")],
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="FILE", show_default=False, help="A public key in PEM, or OpenSSH's id_ed25519.pub."),
+    ] = None,
+    identity: Annotated[
+        str | None,
+        typer.Option("--identity", metavar="ID", help="Instead of a key, who signs by Sigstore: an address, a URI."),
+    ] = None,
+    issuer: Annotated[
+        str | None, typer.Option("--issuer", metavar="URL", help="The provider that vouches for the identity.")
+    ] = None,
     as_json: options.Json = False,
 ) -> int:
-    """Trust another author's key. Get it over a channel that you trust, and not with the run.
+    """Trust another author's key or identity. Get it over a channel that you trust, and not with the run.
 
     Example: ndrepro keys trust author.pub --name "Ada Author"
     """
+    from ndrepro.protocol.errors import UsageError
     from provenance.attestation.key_home import default_home
     from provenance.attestation.trust import TrustPolicy, read_public_key
+    from provenance.keyless.identities import add_identity
 
+    if (identity is None) != (issuer is None) or (file is None) == (identity is None):
+        raise UsageError(
+            "what is to be trusted is the file of a key, or an identity with its issuer",
+            "name FILE, or both --identity ID and --issuer URL",
+        )
+    if file is None:
+        assert identity is not None and issuer is not None
+        added = add_identity(default_home(), identity, issuer, name)
+        return _print_identity("trusted", added, as_json)
     key = TrustPolicy.load(default_home()).add(read_public_key(file).pem, name)
     if as_json:
         output.print_json(key.to_json())
@@ -87,39 +110,50 @@ def trust(
 
 
 def list_keys(as_json: options.Json = False) -> int:
-    """List the keys that verify accepts.
+    """List the keys and identities that verify accepts.
 
-    Of those that were rotated or revoked, or that expire, it says so.
+    Of keys that were rotated or revoked, or that expire, it says so.
 
     Example: ndrepro keys list
     """
     from provenance.attestation.key_home import default_home
     from provenance.attestation.trust import TrustPolicy
+    from provenance.keyless.identities import load_identities
 
-    keys = TrustPolicy.load(default_home()).keys()
+    home = default_home()
+    keys, identities = TrustPolicy.load(home).keys(), load_identities(home)
     if as_json:
-        output.print_json({"keys": [{**key.to_json(), "state": key.state} for key in keys]})
+        found = {"identities": [asdict(each) for each in identities]}
+        output.print_json({"keys": [{**key.to_json(), "state": key.state} for key in keys], **found})
         return output.DONE
     for key in keys:
         since = f", since {key.added[:10]}" if key.added else ""
         terminal.write_line(f"{key.keyid}  {key.name}{since}" + (f"; {key.state}" if key.limits else ""))
-    if not keys:
+    for each in identities:
+        terminal.write_line(f"{each}  {each.name}, since {each.added[:10]}")
+    if not keys and not identities:
         terminal.write_line("none yet: this author's own key is made by the first run")
     return output.DONE
 
 
 def remove(
-    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The key's name or identifier.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", show_default=False, help="The key's or identity's name, or itself.")
+    ],
     as_json: options.Json = False,
 ) -> int:
-    """No longer trust a key that was added.
+    """No longer trust a key or identity that was added.
 
     Example: ndrepro keys remove "Ada Author"
     """
     from provenance.attestation.key_home import default_home
     from provenance.attestation.trust import TrustPolicy
+    from provenance.keyless.identities import load_identities, remove_identity
 
-    key = TrustPolicy.load(default_home()).remove(name)
+    home = default_home()
+    if any(name in (each.name, each.identity) for each in load_identities(home)):
+        return _print_identity("no longer trusted", remove_identity(home, name), as_json)
+    key = TrustPolicy.load(home).remove(name)
     if as_json:
         output.print_json(key.to_json())
     else:
@@ -128,26 +162,76 @@ def remove(
 
 
 def sign(
-    run: options.Run = options.LATEST_RUN, runs: options.Runs = options.DEFAULT_RUNS, as_json: options.Json = False
+    run: options.Run = options.LATEST_RUN,
+    keyless: Annotated[
+        bool, typer.Option("--keyless", help="Sign by your identity, through Sigstore, instead of your key.")
+    ] = False,
+    identity_token: Annotated[
+        Path | None, typer.Option("--identity-token", metavar="FILE", help="The identity, where no browser is to ask.")
+    ] = None,
+    trust_config: Annotated[
+        Path | None,
+        typer.Option("--trust-config", metavar="FILE", help="Another Sigstore instance than the public one, JSON."),
+    ] = None,
+    runs: options.Runs = options.DEFAULT_RUNS,
+    as_json: options.Json = False,
 ) -> int:
     """Add your signature to a run that verifies, as its co-author or reviewer.
 
-    Example: ndrepro keys sign 20261121T122614Z-6a281c
+    With --keyless the identity and the signature are entered in a public log, for good; the manifest is sent there.
+
+    Example: ndrepro keys sign 20261121T122614Z-6a281c --keyless
     """
     from ndrepro import api
+    from ndrepro.protocol import extras
     from ndrepro.protocol.errors import UsageError
     from provenance.attestation.countersignature import countersign
     from provenance.attestation.key_home import KeyRing, default_home
 
+    if keyless:
+        extras.require("sigstore")
+    elif identity_token or trust_config:
+        raise UsageError("a token and an instance are for signing by an identity", "add --keyless")
     folder = options.run_folder(runs, run)
-    verdict = api.verify(folder.root)
+    # of another instance are the earlier signatures too
+    verdict = api.verify(folder.root, sigstore_root=trust_config if folder.bundles.exists() else None)
     if not verdict.ok or verdict.payload_digest is None:
         raise UsageError(
             f"{folder.root}: it does not verify, and is not signed", f"see why: {terminal.program()} verify {run}"
         )
+    if keyless:
+        return _sign_keyless(folder, verdict.payload_digest, identity_token, trust_config, as_json)
     keyid = countersign(folder.manifest, verdict.payload_digest, KeyRing(default_home()))
     if as_json:
         output.print_json({"run": str(folder.root.absolute()), "keyid": keyid})
     else:
         terminal.write_line(f"{terminal.here(folder.root)}: signed by {keyid} too")
+    return output.DONE
+
+
+def _sign_keyless(folder: RunFolder, signed: str, token: Path | None, config: Path | None, as_json: bool) -> int:
+    """Sign by an identity, which from then on is accepted here."""
+    from provenance.attestation.key_home import default_home
+    from provenance.keyless.identities import add_identity, load_identities
+    from provenance.keyless.signing import sign_keyless
+
+    bundle = sign_keyless(folder.root, signed, token=token, config=config)
+    own = bundle.identities()[0]
+    home = default_home()
+    known = load_identities(home)
+    if bundle.accepted(known) is None:
+        name = str(own) if any(each.name == own.identity for each in known) else own.identity
+        add_identity(home, own.identity, own.issuer, name)
+    if as_json:
+        output.print_json({"run": str(folder.root.absolute()), "identity": own.identity, "issuer": own.issuer})
+    else:
+        terminal.write_line(f"{terminal.here(folder.root)}: signed by {own} too")
+    return output.DONE
+
+
+def _print_identity(what: str, identity: Identity, as_json: bool) -> int:
+    if as_json:
+        output.print_json(asdict(identity))
+    else:
+        terminal.write_line(f"{what}: {identity} as {identity.name}")
     return output.DONE

@@ -40,6 +40,12 @@ def verify(
     authority: Annotated[
         Path | None, typer.Option("--authority", metavar="FILE", help="That authority's root certificate, PEM.")
     ] = None,
+    sigstore_root: Annotated[
+        Path | None,
+        typer.Option(
+            "--sigstore-root", metavar="FILE", help="The trusted root of another Sigstore instance than the public one."
+        ),
+    ] = None,
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
@@ -64,6 +70,7 @@ def verify(
         policy=policy,
         timestamp=timestamp,
         authority=authority,
+        sigstore_root=sigstore_root,
     )
     flagged = warnings(verdict.manifest) if verdict.manifest else ()
     if as_json:

@@ -31,7 +31,7 @@ from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunFolder, RunsFolder, expect_folder
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Manifest
-from provenance.attestation.run_files import LOCK, MANIFEST
+from provenance.attestation.run_files import BUNDLES, LOCK, MANIFEST
 from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verify import verify
 from provenance.errors import NotFoundError, StorageError
@@ -184,7 +184,7 @@ def _remove_unlisted(folder: Path, root: Path, found: tuple[Incoming, ...]) -> t
 
     Runs that are not imported have been named with their reason, their files need not be.
     """
-    kept = {folder / run.path / name for run in found if run.taken for name in (MANIFEST, *run.files)}
+    kept = {folder / run.path / name for run in found if run.taken for name in (MANIFEST, BUNDLES, *run.files)}
     refused = {folder / run.path for run in found if not run.taken}
     verdicts = RunsFolder(root).verdicts
     removed = []
