@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import tarfile
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
+from statistics import mean
 
 import pytest
+from run_moves import Moves, leads, moves
 
 from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.sensitivity.analysis import AnalysisOptions, Sensitivity, sensitivity_of
@@ -24,6 +27,7 @@ from provenance.signatures.public_key import PublicKey
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 KEPT, PAGE = DOCS / "runs" / "axes", DOCS / "sensitivity" / "axes" / "sensitivity.md"
+SUMMARY = DOCS / "findings" / "sensitivity.md"
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +72,56 @@ def test_every_number_of_the_page_comes_out_of_the_manifests(found: Sensitivity)
     row = found.scores.rows[0]
     rows = (replace(row, test_accuracy_percent=row.test_accuracy_percent + 1), *found.scores.rows[1:])
     assert numbers(markdown(sensitivity_of(replace(found.scores, rows=rows), AnalysisOptions()))) != kept
+
+
+def test_what_single_runs_moved_is_as_the_summary_says(found: Sensitivity) -> None:
+    """Numbers of one decimal, which the tables do not have; intervals are theirs."""
+    text = " ".join(SUMMARY.read_text(encoding="utf-8").split())
+    bit, thread = (moves(found, "bn", cell) for cell in ("nudge", "threads=2"))
+    orders, weights = (between(found, "bn", stream) for stream in ("order", "init"))
+    said = [
+        f"A flipped bit changed the accuracy of {bit.count} of 36 runs, by {bit.largest:.1f} points at most; a second",
+        f"thread that of {thread.count}, by {thread.largest:.1f} at most",
+        f"moves a run by {orders.rms:.1f} points (root mean square over all pairs of orders), other first weights in",
+        f"the same order by {weights.rms:.1f}",
+    ]
+    bit, thread, short = (moves(found, "nd", cell) for cell in ("nudge", "threads=2", "precision=bf16"))
+    orders, weights = (between(found, "nd", stream) for stream in ("order", "init"))
+    said += [
+        f"The flipped bit moved {bit.count} of 36 runs, by {bit.rms:.1f} points (root mean square;",
+        f"{bit.largest:.1f} at most), two threads {thread.count} of 36 by {thread.rms:.1f}, bfloat16",
+        f"{short.count} of 36 by {short.rms:.1f};",
+        f"another order moves {orders.rms:.1f}, other first weights {weights.rms:.1f}",
+    ]
+    assert [each for each in said if each not in text] == []
+    assert f"by up to {moves(found, 'bn', 'precision=bf16').largest:.1f} points and their mean" in text
+    assert f"(by {min(leads(found)):.1f} to {max(leads(found)):.1f} points" in text
+
+
+def test_the_runs_that_fail_are_those_of_the_summary(found: Sensitivity) -> None:
+    text = " ".join(SUMMARY.read_text(encoding="utf-8").split())
+    by_order: dict[int, list[float]] = {}
+    for (_, order), accuracy in accuracies(found, "bn").items():
+        by_order.setdefault(order, []).append(accuracy)
+    worst, *others = sorted(by_order.values(), key=mean)
+    assert (
+        f"(mean {mean(worst):.1f} %, the others {mean(others[0]):.1f} to {mean(others[-1]):.1f}) left"
+        f" {sum(each < 70 for each in worst)} of its 6 runs below 70 %"
+    ) in text
+    good = accuracies(found, "nd").values()
+    assert f"no run fails ({min(good):.1f} to {max(good):.1f} %)" in text
+
+
+def accuracies(found: Sensitivity, method: str) -> dict[tuple[int, int], float]:
+    """Test accuracy in the reference by the draws of first weights and order."""
+    design = found.design
+    (subject,) = (each for each in design.subjects if f"_{method}_" in each)
+    runs = design.of(subject, design.reference).values()
+    return {(run.seeds["init"], run.seeds["order"]): run.test_accuracy_percent for run in runs}
+
+
+def between(found: Sensitivity, method: str, stream: str) -> Moves:
+    """Every pair of runs of the reference that differ in one stream alone."""
+    at = ("init", "order").index(stream)
+    pairs = combinations(accuracies(found, method).items(), 2)
+    return Moves(tuple(b - a for (one, a), (two, b) in pairs if one[1 - at] == two[1 - at]))

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import tarfile
 from dataclasses import replace
-from math import sqrt
 from pathlib import Path
+from statistics import mean
 
 import pytest
+from run_moves import leads, moves
 
 from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.sensitivity.analysis import AnalysisOptions, Sensitivity, sensitivity_of
@@ -56,12 +57,11 @@ def single_runs(found: Sensitivity) -> list[str]:
         if cell == design.reference:
             continue
         words = []
-        for subject in design.subjects:
+        for subject, method in zip(design.subjects, ("bn", "nd"), strict=True):
             ours, theirs = design.of(subject, cell), design.of(subject, design.reference)
-            moved = [ours[seed].test_accuracy_percent - theirs[seed].test_accuracy_percent for seed in theirs]
             equal = sum(ours[seed].content == theirs[seed].content for seed in theirs)
-            spread = sqrt(sum(each**2 for each in moved) / len(moved))
-            words.append(f"{equal} | {sum(each != 0 for each in moved)} | {spread:.2f} | {max(map(abs, moved)):.2f}")
+            moved = moves(found, method, cell.label)
+            words.append(f"{equal} | {moved.count} | {moved.rms:.2f} | {moved.largest:.2f}")
         lines.append(f"| {cell.label} | {' | '.join(words)} |")
     return lines
 
@@ -83,6 +83,10 @@ def test_every_number_of_the_pages_comes_out_of_the_manifests(found: Sensitivity
     assert numbers(markdown(found)) == kept and len(kept) > 60
     summary = SUMMARY.read_text(encoding="utf-8")
     assert all(line in summary for line in single_runs(found)), "\n".join(single_runs(found))
+    words = " ".join(summary.split())
+    assert f"in all seven cells ({min(leads(found)):+.1f} to {max(leads(found)):+.1f} points)" in words
+    means = [mean(moves(found, "nd", cell).points) for cell in ("cpu_isa=avx2", "cpu_isa=sse41")]
+    assert all(f"{each:+.2f} (" in words for each in means), means
     row = found.scores.rows[0]
     rows = (replace(row, test_accuracy_percent=row.test_accuracy_percent + 1), *found.scores.rows[1:])
     changed = sensitivity_of(replace(found.scores, rows=rows), AnalysisOptions())

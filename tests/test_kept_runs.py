@@ -1,5 +1,6 @@
 """The signed manifests that are kept beside the documentation hold, and say what the table says."""
 
+import csv
 import json
 import lzma
 import sys
@@ -20,6 +21,7 @@ from provenance.formats.digest import file_digest
 from provenance.signatures.public_key import PublicKey
 
 ROOT = Path(__file__).parents[1]
+RESULTS = (ROOT / "docs" / "findings" / "results.md").read_text(encoding="utf-8")
 KEPT = sorted((ROOT / "docs" / "runs").glob("*/manifest.dsse.json"))
 STUDIES = sorted((ROOT / "docs" / "runs").glob("small_studies/manifests.tar.xz"))
 
@@ -37,8 +39,22 @@ def test_a_kept_manifest_verifies_and_sums_up_its_metrics(manifest: Path) -> Non
     (summary,) = (item for item in verdict.manifest.byproducts if item.name == "metrics summary")
     last = json.loads(manifest.with_name("metrics.jsonl").read_text().splitlines()[-1])
     assert summary.annotations is not None and summary.annotations["last"] == last
-    table = (manifest.parents[2] / "findings" / "results.md").read_text(encoding="utf-8")
-    assert manifest.parent.name in table and f"{100 * last['test_accuracy']:.2f} %" in table
+    train, test = (f"{100 * last[f'{side}_accuracy']:.2f} %" for side in ("train", "test"))
+    row = next(line for line in RESULTS.splitlines() if line.startswith(f"| {manifest.parent.name}, seed 0 |"))
+    assert row.split(" | ")[2:5] == [train, test, "1"]
+    assert row.split(" | ")[5] == f"{published(manifest.parent.name)} |"
+
+
+def published(name: str) -> str:
+    """The test accuracies of Table 1, the original's and those of the replication's attempts, as the page has them."""
+    arch, method, epochs = name.split("_")
+    with (ROOT / "published" / "table1_attempts.csv").open(encoding="utf-8") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["dataset"] == "cifar10" and row["architecture"] == arch]
+    rows = [row for row in rows if (row["method"], row["epochs"]) == (method, epochs)]
+    if not rows:
+        return "none"
+    again = ", ".join(f"{float(row['reproduced_accuracy_pct']):.2f}" for row in rows)
+    return f"{float(rows[0]['original_accuracy_pct']):.2f} % (original), {again} % (replication)"
 
 
 def test_a_changed_one_does_not(tmp_path: Path) -> None:
@@ -101,14 +117,24 @@ def test_either_kernel_trains_to_the_same_accuracy_within_the_noise_of_seeds(tmp
     runs = RunsFolder(tmp_path)
     trust, ledger = trusting(archive.with_name("author.pub")), Ledger(runs.ledger)
     accuracies: dict[str, list[float]] = {"reference": [], "fast": []}
+    timings: dict[str, list[dict[str, float]]] = {"reference": [], "fast": []}
     for folder in runs.runs():
         verdict = verify(folder.manifest, trust=trust, ledger=ledger, manifest_only=True)
         assert verdict.ok and verdict.manifest is not None, folder.root
         (summary,) = (item for item in verdict.manifest.byproducts if item.name == "metrics summary")
         kernel = verdict.manifest.external_parameters["experiment"]["deconv_kernel"]
         accuracies[kernel].append(100 * summary.annotations["last"]["test_accuracy"])
+        timings[kernel].append(json.loads(folder.timing.read_text(encoding="utf-8")))
     (reference, fast), deviation = accuracies.values(), max(map(stdev, accuracies.values()))
     assert len(reference) == len(fast) == 3
     assert abs(mean(reference) - mean(fast)) < 2 * deviation * (2 / 3) ** 0.5
     page = (ROOT / "docs" / "findings" / "performance.md").read_text(encoding="utf-8")
     assert all(f"{mean(each):.2f} % ({stdev(each):.2f})" in page for each in (reference, fast))
+    for kernel, rows in timings.items():
+        seconds = [row["train_seconds"] for row in rows]
+        assert f"({stdev(accuracies[kernel]):.2f}) | {min(seconds):.0f} to {max(seconds):.0f} |" in page
+    trail, test = (
+        [100 * row[f"{part}_seconds"] / row["train_seconds"] for row in timings["fast"]] for part in ("trail", "test")
+    )
+    assert f"the trail took {min(trail):.1f} to {max(trail):.1f} % of the fast runs' training time" in page
+    assert f"and evaluation {min(test):.1f} to {max(test):.1f} %" in page

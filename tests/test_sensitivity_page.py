@@ -6,6 +6,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from run_moves import leads, moves
 
 from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.sensitivity.analysis import AnalysisOptions, Sensitivity, sensitivity_of
@@ -54,3 +55,18 @@ def test_another_number_would_be_seen(found: Sensitivity) -> None:
     rows = (replace(row, test_accuracy_percent=row.test_accuracy_percent + 1), *found.scores.rows[1:])
     changed = sensitivity_of(replace(found.scores, rows=rows), AnalysisOptions())
     assert numbers(markdown(changed)) != numbers(PAGE.read_text(encoding="utf-8"))
+
+
+def test_what_single_runs_moved_is_as_the_summary_says(found: Sensitivity) -> None:
+    text = " ".join((DOCS / "findings" / "sensitivity.md").read_text(encoding="utf-8").split())
+    releases = [cell.label for cell in found.design.cells if cell.label.startswith("torch-")]
+    bn, nd = (
+        max(moves(found, method, cell).largest for cell in releases if cell != "torch-2.8.0") for method in ("bn", "nd")
+    )
+    bit_bn, bit_nd = (moves(found, method, "nudge") for method in ("bn", "nd"))
+    seed = max(range(10), key=lambda each: abs(bit_bn.points[each]))
+    assert (
+        f"ended up to {bn:.1f} points away with `bn`, {nd:.1f} with `nd`; one flipped bit moved a run of `bn` by"
+        f" {bit_bn.largest:.1f} (seed {seed}) and of `nd` by {bit_nd.largest:.1f}"
+    ) in text
+    assert f"the mean difference is {min(leads(found)):+.1f} to {max(leads(found)):+.1f} points" in text

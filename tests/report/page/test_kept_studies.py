@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tarfile
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -22,7 +23,8 @@ from ndrepro.report.sections.seed_groups import cells_of
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 KEPT = DOCS / "runs" / "small_studies"
 SEEDS = re.compile(
-    r"\| (\w+) (\w+) \| (\w+) \| ([\d.]+) \[([\d.]+), ([\d.]+)\] \| ([\d.]+) \| .*? \| ([\d.]+) \| (\d+) \|"
+    r"\| (\w+) (\w+) \| (\w+) \| ([\d.]+) \[([\d.]+), ([\d.]+)\] \| ([\d.]+) \|"
+    r" ([\d.]+) to ([\d.]+) \| ([\d.]+) \| (\d+) \|"
 )
 FITTED = re.compile(r"\| ([\w %]+) \| (\d+) \| ([\d.]+) \| ([\d.]+) \| (\d+|no) \| ([\d.]+) \| ([\d.]+) \|")
 LINES = re.compile(
@@ -56,7 +58,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[ResultRow, ...]:
 def test_the_table_of_seeds_comes_out_again(runs: tuple[ResultRow, ...]) -> None:
     found = {}
     for cell in (cell for cell in cells_of(runs) if cell.first.epochs == 6):
-        numbers = (cell.test.mean, cell.test.low, cell.test.high, cell.test.deviation, cell.train.mean)
+        lowest, highest = min(cell.test.values), max(cell.test.values)
+        numbers = (cell.test.mean, cell.test.low, cell.test.high, cell.test.deviation, lowest, highest, cell.train.mean)
         found[cell.first.arch, cell.first.method, cell.first.dataset] = [f"{value:.2f}" for value in numbers] + [
             f"{cell.n}"
         ]
@@ -79,6 +82,23 @@ def test_deconvolution_against_batch_norm_comes_out_again(runs: tuple[ResultRow,
     (both,) = overall
     low, high = both["95 % interval"].split(" to ")
     assert f"+{both['ND - BN']} [+{low}, +{high}]" in text
+
+
+def test_pairs_of_deconvolution_and_batch_norm_are_counted_and_timed_as_the_page_says(
+    runs: tuple[ResultRow, ...],
+) -> None:
+    pairs: dict[tuple[str, int], dict[str, ResultRow]] = {}
+    for run in runs:
+        if run.arch == "lenet" and run.epochs == 6:
+            pairs.setdefault((run.dataset, run.seed), {})[run.method] = run
+    text = " ".join((DOCS / "findings" / "seeds.md").read_text(encoding="utf-8").split())
+    for dataset in ("digits", "cifar10"):
+        of = [pair for (name, _), pair in pairs.items() if name == dataset]
+        won = sum(pair["nd"].test_accuracy_percent > pair["bn"].test_accuracy_percent for pair in of)
+        assert f"| {dataset} | {won} of {len(of)} | {won / len(of):.2f} [" in text
+    times = sorted(pair["nd"].train_seconds / pair["bn"].train_seconds for pair in pairs.values())
+    said = f"{times[0]:.1f} to {times[-1]:.1f} times as long with deconvolution"
+    assert f"{said} ({len(times)} pairs, median {median(times):.1f})" in text
 
 
 def table_rows(table: Table) -> list[dict[str, str]]:
