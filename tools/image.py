@@ -32,7 +32,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import image_archive
+from image_times import with_times
+
+from ndrepro.execution.containers import docker_engine
+from ndrepro.execution.containers.engines import ContainerChoice, find
+from ndrepro.execution.containers.image_archive import ImageArchive, copy_attestation
+from provenance.attestation.key_home import default_home
+from provenance.errors import ProvenanceError
 
 ROOT = Path(__file__).resolve().parents[1]
 TAG = "ndrepro:latest"
@@ -74,6 +80,8 @@ def main(arguments: Sequence[str]) -> int:
         else:
             text = sbom(engine, given.tag)
             given.out.write_text(text, encoding="utf-8") if given.out else print(text, end="")
+    except ProvenanceError as error:
+        sys.exit(f"error: {error.message}\n  hint: {error.cure}")
     except subprocess.CalledProcessError as error:
         sys.exit(f"error: {error.cmd[0]} ended with exit code {error.returncode}\n  hint: see what it printed above")
     return 0
@@ -149,7 +157,7 @@ def sources(given: argparse.Namespace) -> list[str]:
 def build_with_docker(words: Sequence[str], tag: str, seconds: int) -> None:
     """Build to an archive with reproducible times, load it, and check that the engine then has that very image.
 
-    The containerd store has an exporter for that; the classic one has none, see ``image_archive``.
+    The containerd store has an exporter for that; the classic one has none, see ``image_times``.
     """
     command = ["docker", "buildx", "build", "--provenance=false", "--build-arg", f"SOURCE_DATE_EPOCH={seconds}"]
     with tempfile.TemporaryDirectory(prefix="ndrepro-archive-") as scratch:
@@ -161,10 +169,10 @@ def build_with_docker(words: Sequence[str], tag: str, seconds: int) -> None:
             subprocess.run([*command, "--load", *words], check=True, stdout=sys.stderr)
             saved = Path(scratch, "saved.tar")
             subprocess.run(["docker", "save", "--output", str(saved), tag], check=True, stdout=sys.stderr)
-            image_archive.with_times(saved, archive, seconds)
+            with_times(saved, archive, seconds)
             saved.unlink()
         subprocess.run(["docker", "load", "--quiet", "--input", str(archive)], check=True, stdout=sys.stderr)
-        built, loaded = image_archive.digests(archive), digest("docker", tag)
+        built, loaded = ImageArchive.read(archive).digests, digest("docker", tag)
     if loaded not in built:
         sys.exit(
             f"error: docker has {tag} as {loaded}, built was {' or '.join(sorted(built))}\n"
@@ -214,14 +222,14 @@ def to_sif(engine: str, tag: str, target: Path) -> str:
             print(f"note: {target} is of this image already", file=sys.stderr)
             return str(target)
         archive = Path(scratch, "image.tar")
-        write_archive(engine, tag, archive)
+        docker_engine.save(engine, tag, archive)
         definition = Path(scratch, "image.def")
         image = identifier(engine, tag, archive)
         label = f"ndrepro.image.identifier {image}"
         definition.write_text(f"Bootstrap: docker-archive\nFrom: {archive}\n\n%labels\n    {label}\n", encoding="utf-8")
         words = ["apptainer", "build", "--force", "--mksquashfs-args", "-comp zstd -Xcompression-level 3"]
         subprocess.run([*words, str(target), str(definition)], check=True, stdout=sys.stderr)
-    copy_attestation(image, target)
+    put_attestation(engine, tag, target)
     return str(target)
 
 
@@ -233,12 +241,6 @@ def file_identifier(file: Path) -> str:
     return ""
 
 
-def write_archive(engine: str, tag: str, archive: Path) -> None:
-    """The image as docker and podman load it."""
-    form = ["--format", "docker-archive"] if engine == "podman" else []
-    subprocess.run([engine, "save", *form, "--output", str(archive), tag], check=True, stdout=sys.stderr)
-
-
 def save(engine: str, tag: str, target: Path) -> str:
     """The image as one archive, which `podman load` and `docker load` take; its path. None is written over."""
     if target.exists():
@@ -246,9 +248,9 @@ def save(engine: str, tag: str, target: Path) -> str:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".save-", dir=target.parent) as scratch:
         archive = Path(scratch, "image.tar")
-        write_archive(engine, tag, archive)
+        docker_engine.save(engine, tag, archive)
         archive.rename(target)
-    copy_attestation(identifier(engine, tag, target), target)
+    put_attestation(engine, tag, target)
     return str(target)
 
 
@@ -256,7 +258,7 @@ def identifier(engine: str, tag: str, archive: Path) -> str:
     """The digest of the image's configuration: it stays the same in every file that is made of the image."""
     if engine == "podman":
         return "sha256:" + said(engine, "image", "inspect", "--format", "{{.Id}}", tag)
-    return image_archive.configuration(archive)
+    return ImageArchive.read(archive).configuration
 
 
 def sbom(engine: str, tag: str) -> str:
@@ -273,9 +275,7 @@ def attest(engine: str, tag: str, started: datetime, lock: Path | None) -> None:
     """Sign how the image was built and what is in it, and put that into the key home."""
     from image_statements import Build, statements
 
-    from ndrepro.execution.containers.engines import ContainerChoice, find
     from ndrepro.execution.containers.image_attestation import kept_at, write
-    from provenance.attestation.key_home import default_home
     from provenance.formats.digest import file_digest
     from provenance.formats.strict_json import timestamp
     from provenance.redaction.redact import redact_text
@@ -305,15 +305,9 @@ def attest(engine: str, tag: str, started: datetime, lock: Path | None) -> None:
     print(f"attested   {path}", file=sys.stderr)
 
 
-def copy_attestation(image: str, target: Path) -> None:
+def put_attestation(engine: str, tag: str, target: Path) -> None:
     """Put the signed statements on an image, where there are any, beside a file that was made of it."""
-    from ndrepro.execution.containers.image_attestation import beside, kept_at
-    from provenance.attestation.key_home import default_home
-
-    if (kept := kept_at(default_home(), image)).exists():
-        shutil.copyfile(kept, beside(target))
-    else:  # those of an earlier file of that name
-        beside(target).unlink(missing_ok=True)
+    copy_attestation(find(ContainerChoice(engine, tag), "cpu"), target, default_home())
 
 
 def git(*arguments: str) -> str:

@@ -3,6 +3,7 @@
     runs/
         ledger.jsonl                        every run started and ended
         verdicts/RUN.STAMP-KEY.dsse.json    a reviewer's signed verdicts on runs that were trained again
+        images/DIGEST.tar                   container images, kept on request
         vgg16_nd_100/                       one folder an experiment
             20261121T101502Z-3f9a1c/        one folder a run (UTC start, six random hex digits)
                 request.json                what the parent asked for
@@ -245,6 +246,11 @@ class RunsFolder:
     def verdicts(self) -> Path:
         """The folder of verdicts on runs, each signed by whoever trained one again."""
         return self.root / "verdicts"
+
+    @property
+    def images(self) -> Path:
+        """The folder of container images that are kept with the runs that were made in them."""
+        return self.root / "images"
 
     @property
     def data_read(self) -> Path:

@@ -6,7 +6,8 @@ and nothing raises.
 
     externalParameters    what the user asked for (PARAMETERS)
     internalParameters    what the recorder saw (FACTS)
-    dependencies          source, executable, container image, inputs, a data set for each declared path, distributions
+    dependencies          source, executable, container image and the signed statements on it, inputs, a data set for
+                          each declared path, distributions
     byproducts            outputs, energy, and the error where recording itself failed
 
 The manifest lists the first files of ``inputs`` and ``outputs`` (``LISTED``); inputs.json and outputs.json in the run
@@ -27,6 +28,7 @@ BUILD_TYPE = "urn:ndrepro:program:v1"
 BUILDER = "urn:ndrepro:builder"
 # dependencies
 EXECUTABLE, IMAGE, INPUTS = "executable", "container image", "inputs"
+IMAGE_ATTESTATION = "container image attestation"
 # byproducts
 OUTPUTS = "outputs"
 PARAMETERS = ("name", "command", "workingFolder", "seeds", "outputs", "data", "metrics", "trail")

@@ -8,17 +8,23 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from real_docker import CONFIGURATIONS, Daemon
 from real_engines import ROOT, need, run
 
-from ndrepro.execution.containers import docker_engine
+from ndrepro.execution.containers import docker_engine, image_archive
 from ndrepro.execution.containers.container_spec import Enclosure
+from ndrepro.execution.containers.engines import ContainerChoice
+from ndrepro.protocol.errors import EngineError
+from ndrepro.protocol.image_reference import PinnedImage
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(300)]
+BUILD = (sys.executable, "tools/image.py", "build", "--engine=docker")
 DOCKERFILE = """ARG BASE_IMAGE
 ARG LIBRARIES=libraries
 FROM scratch AS wheels
@@ -70,7 +76,7 @@ def repository(scratch: Path) -> Path:
     """A commit with the builder and a Dockerfile of a few seconds."""
     folder = scratch / "small-repository"
     (folder / "tools").mkdir(parents=True)
-    for name in ("image.py", "image_archive.py"):
+    for name in ("image.py", "image_times.py"):
         shutil.copy(ROOT / "tools" / name, folder / "tools")
     (folder / "Dockerfile").write_text(DOCKERFILE, encoding="utf-8")
     for name in ("f", "runtime.lock"):
@@ -94,7 +100,15 @@ def layers(daemon: Daemon, image: str) -> list[str]:
 
 
 def test_two_builds_of_a_commit_have_one_digest(daemon: Daemon, repository: Path, base: str) -> None:
-    words = ["python3", "tools/image.py", "build", "--engine=docker", "--tag=small:1", f"--base={base}", "--no-cache"]
+    words = [
+        sys.executable,
+        "tools/image.py",
+        "build",
+        "--engine=docker",
+        "--tag=small:1",
+        f"--base={base}",
+        "--no-cache",
+    ]
     first, again = (run(*words, cwd=repository, **daemon.variables).split()[-1] for _ in range(2))
     assert first == again
     inside = ["docker", "run", "--rm", "--network=none", "small:1", "stat", "-c", "%Y", "/made/now", "/made/f"]
@@ -114,8 +128,7 @@ def test_a_later_commit_shares_every_layer_but_the_projects(
     run("git", "clone", "--quiet", str(repository), str(folder))
 
     def build(tag: str, *more: str) -> list[str]:
-        words = ["python3", "tools/image.py", "build", "--engine=docker", f"--tag={tag}", f"--base={base}", *more]
-        run(*words, cwd=folder, **daemon.variables)
+        run(*BUILD, f"--tag={tag}", f"--base={base}", *more, cwd=folder, **daemon.variables)
         return layers(daemon, tag)
 
     first = build("small:3", "--no-cache")
@@ -135,7 +148,15 @@ def test_wheels_and_certificates_reach_the_build_and_leave_nothing(
     (tmp_path / "wheels").mkdir()
     (tmp_path / "wheels" / "one.whl").write_text("of a wheel\n", encoding="utf-8")
     (tmp_path / "ca.pem").write_text("of a certificate\n", encoding="utf-8")
-    words = ["python3", "tools/image.py", "build", "--engine=docker", "--tag=small:2", f"--base={base}", "--no-cache"]
+    words = [
+        sys.executable,
+        "tools/image.py",
+        "build",
+        "--engine=docker",
+        "--tag=small:2",
+        f"--base={base}",
+        "--no-cache",
+    ]
     given = [f"--wheels={tmp_path / 'wheels'}", f"--ca={tmp_path / 'ca.pem'}"]
     environment = {**os.environ, **daemon.variables, "HTTPS_PROXY": "http://proxy.example:1"}
     built = [
@@ -151,6 +172,24 @@ def test_wheels_and_certificates_reach_the_build_and_leave_nothing(
         [*words, "--ca=nowhere.pem"], cwd=repository, env=environment, capture_output=True, text=True
     )
     assert "error: nowhere.pem: no such file or folder" in missing.stderr
+
+
+def test_an_image_that_is_gone_is_loaded_from_where_it_was_kept(
+    daemon: Daemon, repository: Path, base: str, tmp_path: Path
+) -> None:
+    run(*BUILD, "--tag=small:6", f"--base={base}", cwd=repository, **daemon.variables)
+    found = docker_engine.find("docker", "small:6")
+    kept = image_archive.keep(PinnedImage("docker", "small:6", found.identifier), tmp_path / "images", tmp_path)
+    run("docker", "image", "rm", "--force", found.identifier, **daemon.variables)
+    wanted = ContainerChoice("docker", "small:6", frozenset({found.identifier}))
+    with pytest.raises(EngineError, match="no image small:6"):
+        image_archive.find_kept(wanted, "cpu", [tmp_path])
+    loaded = image_archive.find_kept(wanted, "cpu", [kept.parent])
+    assert (loaded.image, loaded.identifier) == (found.identifier, found.identifier)
+    assert docker_engine.output("docker", loaded.image, Enclosure(("cat", "/made/f"), {})) == (0, "f")
+    archive = kept.rename(kept.with_name(f"{'0' * 64}.tar"))
+    with pytest.raises(EngineError, match=f"{archive.name}: it is .*, expected sha256:0000"):
+        image_archive.find_kept(replace(wanted, digests=frozenset({f"sha256:{'0' * 64}"})), "cpu", [kept.parent])
 
 
 def test_selinux_labels_are_off_where_the_daemon_has_them(daemon: Daemon, base: str) -> None:

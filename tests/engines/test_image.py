@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import image_archive
 import locks
 import pytest
 from bill_of_materials import check
@@ -17,6 +16,7 @@ from real_engines import BASE, ROOT, SMALL, build, run
 
 from ndrepro.execution.containers import engines, image_attestation
 from ndrepro.execution.containers.engines import ContainerChoice
+from ndrepro.execution.containers.image_archive import ImageArchive
 from ndrepro.execution.containers.image_attestation import beside
 from ndrepro.execution.environments.lockfile import normalized, read_pins
 from provenance.attestation.dsse import verify_envelope
@@ -76,7 +76,7 @@ def test_two_builds_of_a_commit_have_one_digest(clone: Path, cpu_lock: Path, bas
     found, keys = engines.find(ContainerChoice("podman", tag), "cpu"), TrustPolicy.load(home).keys()
     kept = beside(archive).read_bytes()
     image_attestation.check(kept, found.digests, keys)
-    assert engines.find(ContainerChoice("podman", tag), "cpu").identifier == image_archive.configuration(archive)
+    assert engines.find(ContainerChoice("podman", tag), "cpu").identifier == ImageArchive.read(archive).configuration
     others = layers(tag)
     provenance, bill = (json.loads(verify_envelope(line, keys).payload) for line in kept.splitlines())
     source, *_ = provenance["predicate"]["buildDefinition"]["resolvedDependencies"]

@@ -123,3 +123,19 @@ def test_a_study_is_resumed_in_the_image_that_it_was_begun_in(bench: Bench, imag
     assert "nothing of mini has been started in podman:" in said and "study resume mini.toml --in podman" in said
     bench.ndrepro("study", "resume", "mini.toml", "--in=podman", "--image=localhost/no-such-image", code=3)
     assert len(bench.requests()) == 2
+
+
+def test_an_image_that_was_kept_with_its_study_is_loaded_again_when_it_is_gone(bench: Bench, image: str) -> None:
+    tag = "localhost/ndrepro-kept:latest"
+    (bench.folder / "Dockerfile").write_text(f'FROM {image}\nLABEL one="more"\n', encoding="utf-8")
+    run("podman", "build", "--quiet", f"--tag={tag}", str(bench.folder))
+    bench.write('seed = [0], method = ["nd"]')
+    bench.ndrepro("study", "run", "mini.toml", "--in=podman", f"--image={tag}", "--archive-image")
+    (archive,) = bench.folder.glob("runs/images/*.tar")
+    (one,) = bench.requests()
+    run("podman", "rmi", "--force", tag)
+    assert "verdict    identical" in bench.ndrepro("reproduce", str(one.root))
+    run("podman", "rmi", "--force", archive.stem)
+    archive.unlink()
+    said = bench.ndrepro("reproduce", str(one.root), code=3)
+    assert f"no image {tag}" in said and "put its archive into" in said, "the control"

@@ -153,6 +153,9 @@ def run(
     profile: study_slurm.ProfileName = None,
     engine: options.Engine = None,
     image: options.Image = None,
+    archive_image: Annotated[
+        bool, typer.Option("--archive-image", help="Keep the container image with the runs: RUNS/images.")
+    ] = False,
     partition: study_slurm.Partition = None,
     account: study_slurm.Account = None,
     gpus: study_slurm.Gpus = None,
@@ -184,6 +187,8 @@ def run(
     found, how, inside = _plan(study, grids, runs, engine, image, in_queue=in_queue, numbers=numbers)
     paths = data_paths.parse(data or [])
     again = next_commands(study, grids, runs, inside, data or [])
+    if archive_image:
+        _keep_images(found, how, as_json)
     if where == study_slurm.LOCAL:
         return _carry_out(found, how, jobs or 1, paths, as_json, again)
     cluster = study_slurm.cluster_of(
@@ -191,6 +196,14 @@ def run(
     )
     spelled = study_slurm.spelled(found, study, image_options(inside))
     return _submit(found, how, cluster, paths, spelled, follow, not no_report, as_json, again)
+
+
+def _keep_images(plan: StudyPlan, how: RunOptions, quiet: bool) -> None:
+    from ndrepro.execution.studies.kept_images import keep_images
+
+    for path in keep_images(plan, how):
+        if not quiet:
+            terminal.write_line(f"{'image':<{study_words.LABEL}} {terminal.here(path)}")
 
 
 def _numbers(text: str) -> set[int]:

@@ -47,11 +47,14 @@ def find(engine: str, image: str) -> Image:
     digest = f"sha256:{file_digest(Path(image)).sha256}"
     # of variables for the inside the names alone: their values may be secrets
     passed = ", ".join(name if "ENV_" in name else f"{name}={os.environ[name]}" for name in _passed())
-    return Image(said.stdout.split()[-1], digest, _identifier(image) or digest, passed)
+    return Image(said.stdout.split()[-1], digest, identifier(image) or digest, passed)
 
 
-def _identifier(image: str) -> str:
-    """The digest of the configuration of the OCI image that the file was made from, as `make sif` labels it; or ""."""
+def identifier(image: str) -> str:
+    """The digest of the configuration of the OCI image that the file was made from, as `make sif` labels it; or "".
+
+    Raises EngineError where Apptainer is not installed.
+    """
     words = [_program(), "inspect", "--json", "--labels", image]
     done = subprocess.run(words, env=_variables({}), capture_output=True, text=True)
     try:

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ndrepro.execution.containers import apptainer
+from ndrepro.execution.containers.image_attestation import attestation_of
+from ndrepro.protocol.errors import EngineError
+from ndrepro.protocol.image_reference import FILE_ENGINES
 from provenance.errors import DigestError
 from provenance.formats.digest import file_digest
 
@@ -46,25 +51,45 @@ _VALUED = (
 class CommandImage:
     """The engine, the image as the command names it ("" where it names none), and its digest in hexadecimal.
 
-    ``reason`` says why there is no digest.
+    ``reason`` says why there is no digest. ``attestation`` is the digest of the signed statements on the image
+    ("sha256:…"), "" where there are none; ``attestation_problem`` says why those that are there are not referred to.
     """
 
     engine: str
     image: str
     sha256: str = ""
     reason: str = ""
+    attestation: str = ""
+    attestation_problem: str = ""
 
 
-def command_image(executable: Path, words: Sequence[str], folder: Path) -> CommandImage | None:
-    """The image of a command that is started in ``folder``; ``None`` where it starts no container."""
+def command_image(executable: Path, words: Sequence[str], folder: Path, home: Path) -> CommandImage | None:
+    """The image of a command that is started in ``folder``, with the statements on it that ``home`` has or trusts;
+    ``None`` where it starts no container.
+    """
     engine = executable.name
     if engine in _FILE_ENGINES:
         image = _image(words, ("exec", "run", "shell"), _takes_value_of_apptainer)
-        return None if image is None else _of_file(engine, image, folder)
-    if engine in _ENGINES:
+        found = None if image is None else _of_file(engine, image, folder)
+    elif engine in _ENGINES:
         image = _image(words, ("run",), _takes_value_of_run)
-        return None if image is None else _asked(executable, engine, image)
-    return None
+        found = None if image is None else _asked(executable, engine, image)
+    else:
+        return None
+    return found if found is None or not found.sha256 else _with_attestation(found, folder, home)
+
+
+def _with_attestation(image: CommandImage, folder: Path, home: Path) -> CommandImage:
+    file, digests = str(folder / image.image), {f"sha256:{image.sha256}"}
+    is_file = image.engine in _FILE_ENGINES
+    with suppress(EngineError, OSError):
+        # of a file that was made of an image, the statements are on that
+        digests |= {apptainer.identifier(file)} - {""} if is_file else set()
+    try:
+        attestation = attestation_of(FILE_ENGINES[0] if is_file else image.engine, file, digests, home)
+    except EngineError as error:
+        return replace(image, attestation_problem=error.message)
+    return replace(image, attestation=attestation)
 
 
 def _image(words: Sequence[str], verbs: Sequence[str], takes_value: Callable[[str], bool]) -> str | None:

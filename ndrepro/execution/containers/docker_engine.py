@@ -86,6 +86,22 @@ def output(engine: str, image: str, enclosure: Enclosure) -> tuple[int, str]:
             container.remove(force=True)
 
 
+def save(engine: str, image: str, target: Path) -> None:
+    """Write an image as an archive, which has the name that was given, or none where a digest was.
+
+    Raises EngineError or OSError.
+    """
+    with _telling(engine, image), closing(connect(engine)) as client, target.open("wb") as file:
+        for chunk in client.api.get_image(image):
+            file.write(chunk)
+
+
+def load(engine: str, archive: Path) -> None:
+    """Put an archive's image into the engine's store. Raises EngineError."""
+    with _telling(engine, str(archive)), closing(connect(engine)) as client, archive.open("rb") as file:
+        client.images.load(file)
+
+
 class ContainerProcess:
     """A container as the process that it is for. It is removed when its end has been seen."""
 

@@ -2,10 +2,12 @@
 
     make image ARGS=--attest ── write ──> KEY HOME/images/DIGEST.intoto.jsonl, also beside an image file
     a run in that image ── attested ──> its manifest names the statements by their digest
+    a recorded command in that image ── attestation_of ──> likewise
 
 The file is a bundle of in-toto attestations, one DSSE envelope a line: SLSA's build provenance, and the bill of
 materials (CycloneDX). A run refers only to statements on its very image that a trusted key signed; where there are none
-it refers to none, and others stop it before it starts.
+it refers to none, and others stop it before it starts. A recorded command, which may do without this project, is not
+stopped: its manifest refers to none then, and says why.
 
 Source: https://github.com/in-toto/attestation/blob/main/spec/v1/bundle.md
 """
@@ -58,19 +60,31 @@ def attested(container: Container, home: Path) -> Container:
 
     Raises EngineError for statements that do not verify, are on another image, or that no trusted key signed.
     """
-    places = [kept_at(home, container.identifier)]
-    if container.engine in FILE_ENGINES:
-        places.insert(0, beside(Path(container.image)))
-    path = next((each for each in places if each.exists()), None)
+    return replace(container, attestation=attestation_of(container.engine, container.image, container.digests, home))
+
+
+def attestation_of(engine: str, image: str, digests: Iterable[str], home: Path) -> str:
+    """The digest of the statements on an image, "" where there are none: those beside its file, else the key home's.
+
+    Raises EngineError for statements that do not verify, are on another image, or that no trusted key signed.
+    """
+    path = find_statements(engine, image, digests, home)
     if path is None:
-        return container
+        return ""
     try:
         data = read_bounded(path)
-        check(data, container.digests, TrustPolicy.load(home).keys())
+        check(data, digests, TrustPolicy.load(home).keys())
     except ProvenanceError as error:
         cure = error.cure or "attest the image anew: make image ARGS=--attest"
         raise EngineError(f"{path}: {error.message}", f"{cure}; or move the file away") from None
-    return replace(container, attestation=f"sha256:{bytes_digest(data)}")
+    return f"sha256:{bytes_digest(data)}"
+
+
+def find_statements(engine: str, image: str, digests: Iterable[str], home: Path) -> Path | None:
+    """Where the statements on an image are."""
+    places = [beside(Path(image))] if engine in FILE_ENGINES else []
+    places += [kept_at(home, digest) for digest in sorted(digests)]
+    return next((place for place in places if place.exists()), None)
 
 
 def check(data: bytes, digests: Iterable[str], keys: Iterable[TrustedKey]) -> None:

@@ -21,6 +21,7 @@ from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.program_record import (
     EXECUTABLE,
     IMAGE,
+    IMAGE_ATTESTATION,
     INPUTS,
     OUTPUTS,
     ProgramFile,
@@ -87,12 +88,13 @@ class ProgramAccount:
     """
 
     def __init__(
-        self, command: Command, repetition: Repetition | None, working_folder: Path, folder: RunFolder
+        self, command: Command, repetition: Repetition | None, working_folder: Path, folder: RunFolder, home: Path
     ) -> None:
         self._command = command
         self._repetition = repetition
         self._folder = folder
         self._working_folder = working_folder
+        self._home = home
         self._origin = None if repetition is None else repetition.origin
         self._variables = os.environ if repetition is None else repetition.variables
         self._environment: dict[str, Any] = {}
@@ -159,7 +161,7 @@ class ProgramAccount:
         """The image of the command's container; of somebody else's command no engine is asked."""
         if self._repetition is not None:
             return None
-        return command_image(self._command.executable, self._command.words, self._working_folder)
+        return command_image(self._command.executable, self._command.words, self._working_folder, self._home)
 
     def _keep_trail(self, path: Path) -> None:
         # the program may have put anything there
@@ -215,6 +217,8 @@ class ProgramAccount:
     def _notes(self, outputs: Outputs, metrics: Iterable[str], end: ProgramEnd | None) -> Iterable[str]:
         if self._kept_inputs:
             yield f"code: no commit has it; {plural(self._kept_inputs, 'file')} that it read kept with the run"
+        if self._image is not None and self._image.attestation_problem:
+            yield f"statements on the image: not referred to: {self._image.attestation_problem}"
         for pattern in outputs.unmatched:
             yield f"--out {pattern}: no file matches"
         yield from metrics
@@ -272,7 +276,7 @@ class ProgramAccount:
         inputs = () if self._inputs_resource is None else (self._inputs_resource,)
         described = source_resource(self._source)
         installed = () if self._interpreters is None else self._interpreters.dependencies
-        image = () if self._image is None else (_image_resource(self._image),)
+        image = () if self._image is None else _image_resources(self._image)
         return (*origin, described, self._executable, *image, *inputs, *self._data, *installed)
 
     def byproducts(self, end: ProgramEnd | None, error: ProvenanceError | None) -> tuple[Resource, ...]:
@@ -293,10 +297,15 @@ def _printed(end: ProgramEnd | None) -> PrintedOutput | None:
     return PrintedOutput(facts["bytes"], facts["sha256"], end.output)
 
 
-def _image_resource(image: CommandImage) -> Resource:
-    facts = {"engine": image.engine, **(unavailable(image.reason) if image.reason else {})}
+def _image_resources(image: CommandImage) -> Iterable[Resource]:
+    """The image, and the signed statements on it, or why they are not referred to."""
+    facts: dict[str, Any] = {"engine": image.engine, **(unavailable(image.reason) if image.reason else {})}
+    if image.attestation_problem:
+        facts["attestation"] = unavailable(image.attestation_problem)
     digest = {"sha256": image.sha256} if image.sha256 else None
-    return Resource(IMAGE, uri=printable(redact_text(image.image)), digest=digest, annotations=printable(facts))
+    yield Resource(IMAGE, uri=printable(redact_text(image.image)), digest=digest, annotations=printable(facts))
+    if image.attestation:
+        yield Resource(IMAGE_ATTESTATION, digest={"sha256": image.attestation.removeprefix("sha256:")})
 
 
 def _write_files(path: Path, files: Iterable[ProgramFile]) -> str:

@@ -109,7 +109,7 @@ def record_program(request: ProgramRequest, runs: RunsFolder, home: Path) -> Fin
             asked = _asked(request, working_folder)
             write_json(folder.program, asked)
             recorder = _open(request, asked, folder, runs, home)
-            attempt = _Attempt(request, working_folder, folder, runs, recorder, stops)
+            attempt = _Attempt(request, working_folder, folder, runs, recorder, stops, home)
         except BaseException:
             # nothing was started: a folder without an entry in the ledger would look like a run
             remove_tree(folder.root, ignore_errors=True)
@@ -164,6 +164,7 @@ class _Attempt:
         runs: RunsFolder,
         recorder: Recorder,
         stops: StopRequests,
+        home: Path,
     ) -> None:
         self._request = request
         self._folder = folder
@@ -171,7 +172,7 @@ class _Attempt:
         self._recorder = recorder
         self._stops = stops
         self._started = datetime.now(UTC)
-        self._account = ProgramAccount(request.command, request.repetition, working_folder, folder)
+        self._account = ProgramAccount(request.command, request.repetition, working_folder, folder, home)
         self._end: ProgramEnd | None = None
         self._outcome = "failed"
         self._error: ProvenanceError | None = None

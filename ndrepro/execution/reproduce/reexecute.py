@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ndrepro.execution.containers import engines
 from ndrepro.execution.containers.engines import ContainerChoice
+from ndrepro.execution.containers.image_archive import find_kept
 from ndrepro.execution.reproduce.checkpoint_start import nearest_start
 from ndrepro.execution.reproduce.code_execution import Execution, permitted, plan_execution, sandbox_of
 from ndrepro.execution.reproduce.epoch_draw import Challenge
@@ -30,7 +31,7 @@ from ndrepro.execution.sandbox.recorded_data import linked_data, recorded_data
 from ndrepro.execution.sandbox.sandbox import AUTO
 from ndrepro.protocol.errors import CheckpointError, NdreproError, SandboxError, UsageError
 from ndrepro.protocol.image_reference import MAIN
-from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.messages import Request, read_json
 from ndrepro.protocol.project_folders import CODE
 from ndrepro.protocol.training_record import TrainingRecord
@@ -244,7 +245,8 @@ def _steps_per_epoch(original: Original) -> int:
 def _request(original: Original, options: RunOptions) -> Request:
     """The recorded request, in the environment or the container that the reviewer asks for instead, if any.
 
-    A run that was made in a container is run again in that very image: EngineError where it is not there.
+    A run that was made in a container is run again in that very image: EngineError where it is not there, nor among
+    the images that are kept with the reviewer's runs, or with the run itself if it is the reviewer's own.
     """
     request = original.request
     if request.segment_epochs is not None:
@@ -254,7 +256,9 @@ def _request(original: Original, options: RunOptions) -> Request:
         return replace(request, environment=environment, container=None)
     wanted = options.container
     if wanted is None and request.container is not None:
-        wanted = ContainerChoice.recorded(request.container)
+        kept = [options.runs.images, *([RunsFolder(original.place.parents[1]).images] if original.own else [])]
+        container = find_kept(ContainerChoice.recorded(request.container), request.experiment.device, kept)
+        return replace(request, environment="", container=container)
     if wanted is None:
         return request
     return replace(request, environment="", container=engines.find(wanted, request.experiment.device))

@@ -33,6 +33,7 @@ from ndrepro.protocol.program_record import (
     EXECUTABLE,
     FACTS,
     IMAGE,
+    IMAGE_ATTESTATION,
     INPUTS,
     LISTED,
     LISTINGS,
@@ -78,7 +79,8 @@ def request(root: Path, manifest: Manifest) -> CheckResult:
     ):
         if odd := sorted(set(found) - set(known)):
             raise ManifestError(f"{where}.{odd[0]}: expected {', '.join(known)}", _ASK)
-    expect_names(manifest, (SOURCE, EXECUTABLE, IMAGE, INPUTS, REPRODUCED_RUN), (OUTPUTS, ENERGY, ERROR, NOT_RECORDED))
+    dependencies = (SOURCE, EXECUTABLE, IMAGE, IMAGE_ATTESTATION, INPUTS, REPRODUCED_RUN)
+    expect_names(manifest, dependencies, (OUTPUTS, ENERGY, ERROR, NOT_RECORDED))
     check_parts(manifest)
     check_facts(manifest.internal_parameters)
     record = ProgramRecord.of(manifest)

@@ -7,14 +7,26 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from recorded_programs import Programs
+from image_statements import Build, statements
+from recorded_programs import Programs, RecordedProgram
 
 from ndrepro.execution.containers.command_image import command_image
-from ndrepro.protocol.program_record import IMAGE
+from ndrepro.execution.containers.image_attestation import beside, write
+from ndrepro.execution.verification.program_checks import CHECKS
+from ndrepro.protocol.program_record import IMAGE, IMAGE_ATTESTATION
+from provenance.attestation.ledger import Ledger
+from provenance.attestation.trust import TrustPolicy
+from provenance.attestation.verify import verify
+from provenance.formats.digest import file_digest
 
+BUILD = Build(
+    *("ndrepro:latest", frozenset[str](), "b" * 40, "", "base", "", "d" * 64, "podman", "4.3.1", "amd64"),
+    *("2026-11-21T09:30:00Z", "2026-11-21T09:31:00Z"),
+)
 PODMAN, APPTAINER = Path("/missing/podman"), Path("/missing/apptainer")
 
 
@@ -38,7 +50,7 @@ PODMAN, APPTAINER = Path("/missing/podman"), Path("/missing/apptainer")
 def test_the_image_of_a_command_is_found_behind_its_options(
     executable: Path, words: Sequence[str], image: str | None, tmp_path: Path
 ) -> None:
-    found = command_image(executable, words, tmp_path)
+    found = command_image(executable, words, tmp_path, tmp_path)
     assert (found.image if found else None) == image
     assert found is None or (not found.sha256 and found.reason), "nothing is there: the reason is"
 
@@ -55,6 +67,28 @@ def test_the_image_file_of_a_container_is_a_dependency_and_nothing_inside_is_sai
     assert (image.uri, image.annotations) == ("image.sif", {"engine": "apptainer"})
     assert recorded.record.unobserved.startswith("it ran in a container of apptainer")
     assert programs.record("true").manifest.dependency(IMAGE) is None, "the control"
+
+
+def test_a_command_refers_to_the_signed_statements_on_its_image_and_says_why_to_no_others(programs: Programs) -> None:
+    Path("apptainer").write_text('#!/bin/sh\nshift 2\nexec "$@"\n')
+    Path("apptainer").chmod(0o755)
+    image, command = Path("image.sif"), ("./apptainer", "exec", "image.sif", "true")
+    image.write_bytes(b"an image")
+    digests = frozenset({f"sha256:{file_digest(image).sha256}"})
+    write(beside(image), statements(replace(BUILD, digests=digests), "{}"), programs.home)
+    recorded = programs.record(*command)
+    attestation = recorded.manifest.dependency(IMAGE_ATTESTATION)
+    assert attestation is not None and attestation.digest == {"sha256": file_digest(beside(image)).sha256}
+    ledger = Ledger(programs.runs.ledger)
+    trust = TrustPolicy.load(programs.home)
+    assert verify(recorded.folder.root, trust=trust, ledger=ledger, extra_checks=CHECKS).ok
+    image.write_bytes(b"another image")
+    finished = programs.finish(*command)
+    manifest = RecordedProgram.of(finished.folder).manifest
+    described = manifest.dependency(IMAGE)
+    assert finished.outcome == "completed" and manifest.dependency(IMAGE_ATTESTATION) is None
+    assert described is not None and "another image" in str((described.annotations or {})["attestation"])
+    assert any("statements on the image: not referred to" in note for note in finished.notes)
 
 
 def test_packages_and_files_of_another_file_system_are_not_taken_for_those_here(programs: Programs) -> None:

@@ -1,8 +1,8 @@
-"""Archives of images, as `docker save` writes them: their digests, and the same image with reproducible times.
+"""The same image with reproducible times, from an archive as `docker save` writes it.
 
 docker's classic image store cannot set the times of the files in an image (the containerd store can, by an exporter
-that writes an archive). So there the image is saved, each file of a layer that was built gets the commit's time at the
-latest, and the result is loaded. Layers of the base image stay as they are.
+that writes an archive). So there the image is saved, each file of a layer that was built gets the time that was asked
+for at the latest, and the result is loaded. Layers of the base image stay as they are.
 """
 
 from __future__ import annotations
@@ -17,27 +17,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-
-def configuration(archive: Path) -> str:
-    """The digest of the image's configuration."""
-    with tarfile.open(archive) as opened:
-        return f"sha256:{hashlib.sha256(_read(opened, _entry(opened)['Config'])).hexdigest()}"
-
-
-def digests(archive: Path) -> set[str]:
-    """By which digests an engine may know the image: that of its configuration, and of its manifest if it has one."""
-    found = {configuration(archive)}
-    with tarfile.open(archive) as opened:
-        if "index.json" in opened.getnames():
-            found |= {manifest["digest"] for manifest in json.loads(_read(opened, "index.json"))["manifests"]}
-    return found
+from ndrepro.execution.containers.image_archive import image_entry, read_member
 
 
 def with_times(source: Path, target: Path, seconds: int) -> None:
     """Write the image of ``source`` to ``target``; no file that was built is later than ``seconds`` since 1970."""
     with tarfile.open(source) as old, tarfile.open(target, "w") as new:
-        entry = _entry(old)
-        config = json.loads(_read(old, entry["Config"]))
+        entry = image_entry(old)
+        config = json.loads(read_member(old, entry["Config"]))
         built = _built(config, seconds)
         layers: list[str] = []
         for name, is_built in zip(entry["Layers"], built, strict=True):
@@ -90,14 +77,3 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
     info = tarfile.TarInfo(name)
     info.size = len(data)
     archive.addfile(info, io.BytesIO(data))
-
-
-def _entry(archive: tarfile.TarFile) -> dict[str, Any]:
-    (entry,) = json.loads(_read(archive, "manifest.json"))
-    return dict(entry)
-
-
-def _read(archive: tarfile.TarFile, name: str) -> bytes:
-    content = archive.extractfile(name)
-    assert content is not None
-    return content.read()

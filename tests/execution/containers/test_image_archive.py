@@ -1,0 +1,76 @@
+"""What is kept of an image: a file of another image, or an archive with names, is not taken for it."""
+
+import io
+import json
+import os
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from real_runs import Bench
+from small_studies import write_study
+from stand_in_engine import write_engine, write_image
+
+from ndrepro.execution.containers.engines import ContainerChoice
+from ndrepro.execution.containers.image_archive import ImageArchive, find_kept, keep
+from ndrepro.execution.studies.kept_images import keep_images
+from ndrepro.execution.studies.plan import make_plan
+from ndrepro.execution.studies.study_file import load_study
+from ndrepro.protocol.errors import EngineError, UsageError
+from ndrepro.protocol.image_reference import PinnedImage
+from ndrepro.protocol.study.study import inside
+from provenance.formats.digest import bytes_digest
+
+
+@pytest.fixture
+def pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PinnedImage:
+    monkeypatch.setenv("PATH", f"{write_engine(tmp_path / 'bin')}{os.pathsep}{os.environ['PATH']}")
+    return write_image(tmp_path / "image.sif")
+
+
+def test_an_image_file_is_found_where_it_is_kept_and_nothing_else_is(bench: Bench, pinned: PinnedImage) -> None:
+    study = load_study(write_study(bench.root, '[grids.main]\naxes.method = ["bn"]'))
+    with pytest.raises(UsageError, match="no run of mini is in a container image"):
+        keep_images(make_plan(study, [], bench.options), bench.options)
+    plan = make_plan(inside(study, pinned), [], bench.options)
+    (kept,) = keep_images(plan, bench.options)
+    folder = bench.options.runs.images
+    assert kept == folder / f"{pinned.digest.removeprefix('sha256:')}.sif" == keep(pinned, folder, bench.options.home)
+    wanted = ContainerChoice("apptainer", pinned.image, frozenset({pinned.digest}))
+    assert find_kept(wanted, "cpu", [folder]).image == pinned.image
+    Path(pinned.image).unlink()
+    assert find_kept(wanted, "cpu", [bench.root, folder]).image == str(kept)
+    with pytest.raises(EngineError, match="no such image file") as missing:
+        find_kept(replace(wanted, digests=frozenset({f"sha256:{'0' * 64}"})), "cpu", [folder])
+    assert str(folder) in missing.value.cure
+    kept.write_bytes(b"damaged")
+    with pytest.raises(EngineError, match="no such image file"):
+        find_kept(wanted, "cpu", [folder])
+
+
+def write_archive(path: Path, **members: object) -> Path:
+    with tarfile.open(path, "w") as archive:
+        for name, content in members.items():
+            data = json.dumps(content).encode()
+            info = tarfile.TarInfo(name.replace("_", "."))
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def test_an_archive_says_what_it_is_and_a_file_that_is_none_is_named(tmp_path: Path) -> None:
+    entry = {"Config": "config.json", "RepoTags": ["a:1"], "Layers": []}
+    index = {"manifests": [{"digest": "sha256:1", "annotations": {"io.containerd.image.name": "b:1"}}]}
+    right = write_archive(tmp_path / "right.tar", manifest_json=[entry], config_json={}, index_json=index)
+    configuration = f"sha256:{bytes_digest(b'{}')}"
+    assert ImageArchive.read(right) == ImageArchive(configuration, frozenset({"sha256:1"}), ("a:1", "b:1"))
+    for number, members in enumerate(
+        ({}, {"manifest_json": []}, {"manifest_json": [entry, entry]}, {"manifest_json": [entry]}, {"manifest_json": 1})
+    ):
+        with pytest.raises(EngineError, match="no archive of one image"):
+            ImageArchive.read(write_archive(tmp_path / f"{number}.tar", **members))
+    (tmp_path / "text").write_text("no archive", encoding="utf-8")
+    for path in (tmp_path / "text", tmp_path / "nowhere"):
+        with pytest.raises(EngineError, match="no archive of one image"):
+            ImageArchive.read(path)
