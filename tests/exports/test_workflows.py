@@ -46,8 +46,8 @@ def study(bench: Bench) -> Path:
     return write_study(bench.root, TWO)
 
 
-def ndrepro(bench: Bench, *words: str) -> subprocess.CompletedProcess[str]:
-    variables = {**os.environ, "NDREPRO_HOME": str(bench.options.home)}
+def ndrepro(bench: Bench, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    variables = {**os.environ, "NDREPRO_HOME": str(bench.options.home), **more}
     command = [sys.executable, "-m", "ndrepro", *words]
     return subprocess.run(command, cwd=bench.root, env=variables, capture_output=True, text=True)
 
@@ -78,6 +78,31 @@ def test_every_run_is_a_job_with_its_number_and_needs(bench: Bench, study: Path)
         assert (done.returncode, complaint in done.stderr) == (2, True), done.stderr
     done = ndrepro(bench, "study", "run", study.name, "--only=1-x")
     assert (done.returncode, "'1-x' is no run's number" in done.stderr) == (2, True), done.stderr
+
+
+def test_what_nodes_signed_is_checked_and_signed_again_where_it_is_collected(bench: Bench, study: Path) -> None:
+    """The nodes have a key of their own; that of the login node is seen by nothing that trains."""
+    node = {"NDREPRO_HOME": str(bench.root / "node")}
+    done = ndrepro(bench, "study", "run", study.name, "--only=1", "--runs=runs/1", **node)
+    assert done.returncode == 0, done.stderr
+    collected = ["study", "collect", study.name, "runs/1", "--sign", "--json"]
+    stranger = json.loads(ndrepro(bench, *collected, "--into=stranger").stdout or "{}")
+    assert not stranger or stranger["signed"] == [], "the control: nobody trusts that key yet"
+    assert ndrepro(bench, "keys", "export", "--out=node.pub", **node).returncode == 0
+    assert ndrepro(bench, "keys", "trust", "node.pub", "--name=node").returncode == 0
+    unsigned = ndrepro(bench, *collected[:-2], "--into=imported")
+    assert "collected  1 of 2 runs" in unsigned.stdout, unsigned.stderr
+    (metrics,) = bench.root.glob("imported/mini/1/*/*/metrics.jsonl")
+    right = metrics.read_bytes()
+    metrics.write_bytes(right + b" ")
+    assert json.loads(ndrepro(bench, *collected, "--into=imported").stdout)["signed"] == [], (
+        "what changed is not signed"
+    )
+    metrics.write_bytes(right)
+    assert json.loads(ndrepro(bench, *collected, "--into=imported").stdout)["signed"] == [str(metrics.parent)]
+    assert json.loads(ndrepro(bench, *collected, "--into=imported").stdout)["signed"] == [], "once"
+    verified = ndrepro(bench, "verify", str(metrics.parent))
+    assert verified.returncode == 0 and "node" in verified.stdout, verified.stdout + verified.stderr
 
 
 @pytest.mark.slow

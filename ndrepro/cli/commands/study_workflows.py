@@ -91,6 +91,9 @@ def collect(
     ],
     into: Annotated[Path, typer.Option("--into", metavar="DIR", help="Folder of imported runs.")] = Path("imported"),
     keys: options.Keys = None,
+    sign: Annotated[
+        bool, typer.Option("--sign", help="Add your signature to every run that verifies, beside that of its node.")
+    ] = False,
     as_json: options.Json = False,
 ) -> int:
     """Verify and import what jobs made elsewhere, and report what of the study is there. Exit 1 where a run is missing.
@@ -99,25 +102,33 @@ def collect(
 
     Example: ndrepro study collect smoke jobs
     """
+    from ndrepro.execution.imports.countersigned_runs import countersign_runs
     from ndrepro.execution.imports.run_import import import_runs
+    from provenance.attestation.key_home import default_home
 
     trust, folder = trust_of(keys or []), into / Path(study).stem
     imported: dict[Path, Imported] = {}
     for source in sources:
         if not (folder / source.name).exists():  # it was collected before
             imported[source] = import_runs(source, folder, source.name, trust)
-    plans = [study_commands.plan_of(study, None, each) for each in sorted(folder.iterdir()) if each.is_dir()]
+    folders = [each for each in sorted(folder.iterdir()) if each.is_dir()]
+    signed = [run for each in folders for run in countersign_runs(each, trust, default_home())] if sign else []
+    plans = [study_commands.plan_of(study, None, each) for each in folders]
     done, missing = _union(plans)
     refused = [(source, run) for source, found in imported.items() for run in found.runs if not run.taken]
     if as_json:
         problems = [{"source": str(source), "run": run.path, "problem": run.problem} for source, run in refused]
-        output.print_json({"folder": str(folder.absolute()), "done": done, "missing": missing, "refused": problems})
+        places = [str(run.absolute()) for run in signed]
+        found = {"done": done, "missing": missing, "refused": problems, "signed": places}
+        output.print_json({"folder": str(folder.absolute()), **found})
     else:
         for source, run in refused[:_SHOWN]:
             terminal.write_line(f"left out   {source}: {run.path}: {run.problem}")
         terminal.write_line(
             f"collected  {len(done)} of {plural(len(done) + len(missing), 'run')}: {terminal.here(folder)}"
         )
+        if sign:
+            terminal.write_line(f"signed     {plural(len(signed), 'run')}, beside the signatures that they had")
         for label in missing[:_SHOWN]:
             terminal.write_line(f"missing    {label}")
         if len(missing) > _SHOWN:
