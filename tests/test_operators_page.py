@@ -6,14 +6,17 @@ import copy
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
-from operators_page import LIMITS, START, tables, with_tables
+from operators_page import LIMITS, START, first_alike, tables, with_tables
 
 from ndrepro.execution.operators.measurement import Source
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "findings"
 DOCUMENT = json.loads((DOCS / "data" / "operators.json").read_text(encoding="utf-8"))
+# operations that no network of the study has
+TRANSFORMERS = ("attention", "scaled_dot", "layer_norm", "gelu", "silu", "softmax", "log_softmax", "embedding", "adam")
 PAGE = (DOCS / "operators.md").read_text(encoding="utf-8")
 
 
@@ -32,12 +35,16 @@ def test_every_release_was_measured_under_every_limit() -> None:
         assert DOCUMENT["measured"][f"{release}@native"][0].startswith(release)
 
 
-def test_patch_releases_after_the_first_changed_nothing() -> None:
-    between = sorted(DOCUMENT["between"], key=lambda each: [int(part) for part in each.split(".")])
-    later = [each for each in (*between, *DOCUMENT["releases"]) if not each.endswith(".0")]
-    pairs = [pair for pair in DOCUMENT["compared"] if set(re.findall(r"[\d.]+(?=@)", pair)) & {*between}]
-    quiet = [pair for pair in pairs if pair.split()[1].partition("@")[0] in later]
-    assert len(quiet) > 3 and not any(row[3] for pair in quiet for row in DOCUMENT["compared"][pair])
+def test_every_change_came_with_the_first_release_of_a_minor_version() -> None:
+    releases = DOCUMENT["releases"]
+    for release in releases[1:]:
+        assert first_alike(DOCUMENT, release) == f"{release.rpartition('.')[0]}.0"
+        before, compared = releases[releases.index(release) - 1], DOCUMENT["compared"]
+        if (first := f"{before}@native {first_alike(DOCUMENT, release)}@native") in compared:
+            assert sorted(compared[first]) == sorted(changes(release)), "measured apart, they have the same distances"
+    changed = copy.deepcopy(DOCUMENT)
+    changed["compared"]["2.7.0@native 2.7.1@native"] = [["softmax", "forward", "float32", 1, 2, 0, 1, 1e-7]]
+    assert first_alike(changed, "2.7.1") == "2.7.1", "the control"
 
 
 def test_every_number_of_the_text_is_in_the_document() -> None:
@@ -45,12 +52,42 @@ def test_every_number_of_the_text_is_in_the_document() -> None:
     text = PAGE.partition("## What was found")[2].partition(START)[0]
     claims = re.findall(r"`([a-z0-9_, ]+) (forward|backward) (float32|float64|bfloat16) ([0-9.]+): ([0-9,]+)`", text)
     assert len(claims) > 5
-    releases = DOCUMENT["releases"]
-    for operation, direction, dtype, release, ulps in claims:
-        before = releases[releases.index(release) - 1]
-        rows = DOCUMENT["compared"][f"{before}@native {release}@native"]
+    named = {first_alike(DOCUMENT, each): each for each in DOCUMENT["releases"]}
+    for operation, direction, dtype, first, ulps in claims:
+        rows = changes(named[first])
         found = [row[6] for row in rows if row[:3] == [operation, direction, dtype]] or [0]
-        assert found == [int(ulps.replace(",", ""))], (operation, direction, dtype, release)
+        assert found == [int(ulps.replace(",", ""))], (operation, direction, dtype, first)
+
+
+def test_the_text_counts_releases_and_names_those_that_changed_nothing() -> None:
+    text = " ".join(PAGE.partition("## What was found")[2].partition(START)[0].split())
+    releases, between = DOCUMENT["releases"], DOCUMENT["between"]
+    assert f"Of the {len(releases) + len(between)} releases measured ({len(releases)} minor versions" in text
+    quiet = [first_alike(DOCUMENT, each) for each in releases[1:] if not any(row[3] for row in changes(each))]
+    outputs = sum(row[3] for row in DOCUMENT["operations"]) - sum(row[5] for row in changes(releases[-1]))
+    assert f"Nothing changed with {', '.join(quiet[:-1])} and {quiet[-1]}**, in any of {outputs:,} outputs" in text
+
+
+def test_the_page_on_determinism_names_the_releases_that_changed_the_networks_of_the_study() -> None:
+    moved = {}
+    for release in DOCUMENT["releases"][1:]:
+        rows = [row for row in changes(release) if row[2] == "float32" and row[3]]
+        if any(not row[0].startswith(TRANSFORMERS) for row in rows):
+            moved[first_alike(DOCUMENT, release)] = str(sum(row[3] for row in rows))
+    text = " ".join((DOCS.parent / "explanation" / "determinism.md").read_text(encoding="utf-8").split())
+    *names, last = moved
+    *counts, final = moved.values()
+    said = (
+        f"networks changed with {', '.join(names)} and {last}, and with no other release to {DOCUMENT['releases'][-1]}"
+    )
+    assert f"{said}: of 349 outputs and gradients {', '.join(counts)} and {final}." in text
+
+
+def changes(release: str) -> list[list[Any]]:
+    """What differs between a release and the one before it, without a limit."""
+    releases = DOCUMENT["releases"]
+    rows: list[list[Any]] = DOCUMENT["compared"][f"{releases[releases.index(release) - 1]}@native {release}@native"]
+    return rows
 
 
 @pytest.mark.parametrize("command", re.findall(r"ndrepro operators compare ([^`\n#]+)", PAGE))

@@ -113,7 +113,7 @@ def _patches(document: Document) -> Iterator[str]:
     if not document["between"]:
         return
     yield "### Patch releases between them\n"
-    yield "Where a minor version changed something, without a limit: which patch release did.\n"
+    yield "Without a limit, which patch release of a minor version changed something.\n"
     yield "| from | to | outputs that differ | operations |"
     yield "| --- | --- | ---: | --- |"
     for first, second in pairwise(sorted([*document["releases"], *document["between"]], key=_natural)):
@@ -152,7 +152,7 @@ def _operations(document: Document) -> Iterator[str]:
     changes = [_by_row(document, f"{a}@native {b}@native") for a, b in pairwise(releases)]
     for dtype in DTYPES:
         yield f"### {dtype}: which release changed which operation\n"
-        yield f"| operation | pass | {' | '.join(releases[1:])} |"
+        yield f"| operation | pass | {' | '.join(first_alike(document, each) for each in releases[1:])} |"
         yield "| --- | --- |" + " ---: |" * (len(releases) - 1)
         unchanged = []
         for operation, direction, kind, _ in document["operations"]:
@@ -162,6 +162,16 @@ def _operations(document: Document) -> Iterator[str]:
             elif kind == dtype:
                 unchanged.append(f"{operation} ({direction})")
         yield f"\nEqual bits in all releases: {', '.join(unchanged) or 'none'}.\n"
+
+
+def first_alike(document: Document, release: str) -> str:
+    """The earliest measured patch release of ``release``'s minor version since which no bits changed up to it."""
+    everything = sorted([*document["releases"], *document["between"]], key=_natural)
+    patches = [each for each in everything if _natural(each)[:2] == _natural(release)[:2]]
+    for before, after in reversed(list(pairwise(patches[: patches.index(release) + 1]))):
+        if any(row[3] for row in document["compared"][f"{before}@native {after}@native"]):
+            return after
+    return patches[0]
 
 
 def _ulps(cell: list[Any] | None) -> str:
