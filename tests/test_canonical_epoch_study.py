@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 from pathlib import Path
 
@@ -71,6 +72,20 @@ def test_every_run_of_the_study_is_kept_and_verifies(runs: RunsFolder) -> None:
     assert sorted(there) == sorted(run.identity for run in load_study(find_study("canonical_epoch")).runs())
 
 
+def test_the_page_says_what_the_runs_scored_and_cost(runs: RunsFolder) -> None:
+    text = " ".join((ROOT / "docs" / "explanation" / "determinism.md").read_text(encoding="utf-8").split())
+    scores, seconds = {}, {}
+    for method in ("bn", "nd"):
+        manifests = of(runs, method).values()
+        (summary,) = {json.dumps(each.byproduct("metrics summary").annotations["last"]) for each in manifests}
+        scores[method] = 100 * json.loads(summary)["test_accuracy"]
+        usage = [each.internal_parameters["usage"] for each in manifests]
+        seconds[method] = sorted(each["user_seconds"] + each["system_seconds"] for each in usage)
+    assert f"test accuracy {scores['bn']:.2f} % (bn) and {scores['nd']:.2f} % (nd)" in text
+    bn, nd = (f"{each[0]:.0f} to {each[-1]:.0f}" for each in seconds.values())
+    assert f"A run took {bn} CPU seconds (bn) and {nd} (nd)" in text
+
+
 @pytest.mark.parametrize("method", ["bn", "nd"])
 def test_every_limit_and_release_has_the_bits_of_the_golden_digests(runs: RunsFolder, method: str) -> None:
     manifests = of(runs, method)
@@ -96,6 +111,9 @@ def test_a_whole_run_of_either_method_is_kept_and_passes_every_check(tmp_path: P
     whole = unpacked("whole.tar.xz", tmp_path)
     folders: list[RunFolder] = list(whole.runs())
     assert {folder.root.parent.name.split("_")[1] for folder in folders} == {"bn", "nd"}
+    page = (ROOT / "docs" / "explanation" / "determinism.md").read_text(encoding="utf-8")
+    named = re.findall(r"ndrepro reproduce canonical/(\S+)", page)
+    assert named and all((tmp_path / each).is_dir() for each in named)
     for folder in folders:
         assert verify(folder.root, trust=trusting(), extra_checks=checks_of).ok, folder.root
     folders[0].trail.write_bytes(b"other")

@@ -5,6 +5,7 @@ import json
 import lzma
 import sys
 import tarfile
+from datetime import datetime
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -43,6 +44,12 @@ def test_a_kept_manifest_verifies_and_sums_up_its_metrics(manifest: Path) -> Non
     row = next(line for line in RESULTS.splitlines() if line.startswith(f"| {manifest.parent.name}, seed 0 |"))
     assert row.split(" | ")[2:5] == [train, test, "1"]
     assert row.split(" | ")[5] == f"{published(manifest.parent.name)} |"
+    if manifest.parent.name == "vgg16_nd_1":
+        started, finished = map(datetime.fromisoformat, (verdict.manifest.started_on, verdict.manifest.finished_on))
+        assert verdict.manifest.internal_parameters["threads"] == 2
+        assert f"Vgg16_nd_1 took {(finished - started).total_seconds() / 60:.1f} minutes with two threads" in RESULTS
+    else:
+        assert verdict.manifest.internal_parameters["threads"] == 1
 
 
 def published(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tarfile
+from collections import Counter
 from pathlib import Path
 from statistics import median
 
@@ -91,7 +92,7 @@ def test_pairs_of_deconvolution_and_batch_norm_are_counted_and_timed_as_the_page
     for run in runs:
         if run.arch == "lenet" and run.epochs == 6:
             pairs.setdefault((run.dataset, run.seed), {})[run.method] = run
-    text = " ".join((DOCS / "findings" / "seeds.md").read_text(encoding="utf-8").split())
+    text = words("seeds.md")
     for dataset in ("digits", "cifar10"):
         of = [pair for (name, _), pair in pairs.items() if name == dataset]
         won = sum(pair["nd"].test_accuracy_percent > pair["bn"].test_accuracy_percent for pair in of)
@@ -143,6 +144,45 @@ def test_the_table_of_regularisers_and_batch_norm_comes_out_again(runs: tuple[Re
     text = (DOCS / "findings" / "generalization.md").read_text(encoding="utf-8")
     assert said_of_lines(text) == found and len(found) == 5
     assert said_of_lines(text.replace("| 29.33 | 26.00 |", "| 29.33 | 26.01 |")) != found
+
+
+def test_what_the_page_on_generalization_says_of_its_tables(runs: tuple[ResultRow, ...]) -> None:
+    text = words("generalization.md")
+    wrong = {
+        (run.arch, run.settings.get("corrupt.labels", 0)): 100 - run.test_accuracy_percent
+        for run in runs
+        if run.epochs == 25 and "corrupt.pixels" not in run.settings
+    }
+    ends = [f"{wrong['mlp512', share]:.0f} and {wrong['small_alexnet', share]:.0f} %" for share in (0, 1)]
+    assert f"from {ends[0]} to {ends[1]}" in text
+    curves = [curve_of(run) for run in runs if run.arch == "small_alexnet" and run.epochs == 25]
+    fitted = [curve.fitted_at(FITTED_PERCENT) for curve in curves if curve is not None]
+    epochs = [each for each in fitted if each is not None]
+    assert f"up to {max(epochs) / min(epochs):.2f} times" in text and f"({min(epochs)} to {max(epochs)})" in text
+    (third,) = (run for run in runs if run.arch == "small_inception" and run.seed == 2)
+    assert f"(no regulariser, {third.test_accuracy_percent:.2f} % test)" in text
+
+
+def test_the_orders_of_the_models_are_counted_as_the_page_says(runs: tuple[ResultRow, ...]) -> None:
+    text, names = words("seeds.md"), {"resnet18d": "ResNet-18", "small_alexnet": "the small AlexNet", "lenet": "LeNet"}
+    for dataset, start in (("digits", "On the digits"), ("cifar10", "On CIFAR-10")):
+        orders = []
+        for seed in range(10):
+            of = [run for run in runs if (run.dataset, run.seed, run.epochs) == (dataset, seed, 6)]
+            assert len(of) == 5
+            ranked = sorted(of, key=lambda run: -run.test_accuracy_percent)
+            orders.append(tuple((run.arch, run.method) for run in ranked))
+        first = Counter(names.get(order[0][0], order[0][0]) for order in orders).most_common()
+        assert f"{start} ten seeds give {len(set(orders))} orders" in text
+        assert f"{first[0][0]} is first under {first[0][1]}" in text
+        assert (
+            dataset != "digits"
+            or f"{first[1][0]} under {first[1][1]}, LeNet with deconvolution under {first[2][1]}" in text
+        )
+
+
+def words(page: str) -> str:
+    return " ".join((DOCS / "findings" / page).read_text(encoding="utf-8").split())
 
 
 def said_of_lines(text: str) -> dict[str, list[str]]:
