@@ -102,7 +102,7 @@ def verify(
         raise NotFoundError(f"ledger {ledger}: no such file", "name a ledger.jsonl; left out, the one beside the run")
     beside = Path(ledger) if ledger is not None else None if alone else RunFolder(path).ledger
     if witness is not None and beside is None:
-        raise NotFoundError(f"{path}: no ledger lies beside it", "name the ledger of the witness: --ledger FILE")
+        raise NotFoundError(f"{path}: no ledger is beside it", "name the ledger of the witness: --ledger FILE")
     heads = read_heads(Path(witness)) if witness is not None else ()
     rules = None if policy is None else load_policy(Path(policy))
     trust = TrustPolicy.from_files(map(Path, keys))

@@ -1,7 +1,7 @@
 """The programs of this machine that are started to help: git, bwrap, podman, Apptainer, uv, Slurm's.
 
 A relative or empty entry of PATH (``.``, ``node_modules/.bin``) means a folder below the current one, which may be a
-stranger's clone: what lies there is none of this machine's programs.
+stranger's clone: what is there is none of this machine's programs.
 """
 
 from __future__ import annotations

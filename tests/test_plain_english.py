@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from docs_site import commands
 from shown_commands import PAGES, ROOT
@@ -33,8 +35,14 @@ IDIOMS = {
     r"(?:lie|lies) (?:in|on|beside|below|there)\b": "is in, is stored in",
     r"cut short|tell one story": "truncated, interrupted; agree",
     r"doubts\b": "flags, warns",
-    r"cross(?:es)? the door|that door": "process boundary",
+    r"cross(?:es)? the door|that door|of the door": "process boundary",
+    r"(?:what|whatever) (?:has )?(?:become|became|becomes) of": "outcome, result",
+    r"can(?:not)? be had": "is (not) available",
+    r"gone on\b|is spoken of": "resumed; mentioned",
 }
+PACKAGES = ("ndrepro", "provenance")
+# whose docstrings are read by those who use or review the command line and the recorder
+DOCUMENTED = ("ndrepro/cli", "ndrepro/execution", "ndrepro/analysis", "provenance")
 
 
 def idioms(text: str) -> Iterator[str]:
@@ -62,6 +70,53 @@ def test_pages_are_in_plain_english() -> None:
 def test_help_is_in_plain_english() -> None:
     found = {name: wrong for name, text in help_texts() if (wrong := list(idioms(text)))}
     assert found == {}
+
+
+def test_messages_are_in_plain_english() -> None:
+    paths = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    assert wrong_strings(paths, documentation=False) == {}
+
+
+def test_docstrings_are_in_plain_english() -> None:
+    paths = [path for folder in DOCUMENTED for path in (ROOT / folder).rglob("*.py")]
+    assert wrong_strings(paths, documentation=True) == {}
+
+
+def test_strings_of_code_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "code.py"
+    path.write_text('def f(x):\n    """What is told."""\n    return f"{x} was cut off", "goes on"\n')
+    assert [len(found) for found in wrong_strings([path], documentation=False).values()] == [2]
+    assert len(wrong_strings([path], documentation=True)) == 1
+
+
+def wrong_strings(paths: list[Path], *, documentation: bool) -> dict[str, list[str]]:
+    """Idioms in docstrings, or in all other strings, by file and line."""
+    found: dict[str, list[str]] = {}
+    for path in paths:
+        for line, text, is_docstring in strings(ast.parse(path.read_text(encoding="utf-8"))):
+            if is_docstring == documentation and (wrong := list(idioms(text))):
+                found.setdefault(f"{path}:{line}", []).extend(wrong)
+    return found
+
+
+def strings(tree: ast.Module) -> Iterator[tuple[int, str, bool]]:
+    """The strings of a module, pieces of a formatted one joined: line, text, whether it is a docstring."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    seen: set[int] = set()
+    for node in ast.walk(tree):  # from the outside in
+        if isinstance(node, documented) and ast.get_docstring(node) is not None:
+            seen.add(id(node.body[0].value))
+            yield node.body[0].lineno, ast.get_docstring(node) or "", True
+        elif isinstance(node, ast.JoinedStr):
+            seen.update(map(id, node.values))
+            yield (
+                node.lineno,
+                "".join(each.value if isinstance(each, ast.Constant) else "X" for each in node.values),
+                False,
+            )
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in seen:
+            if " " in node.value:  # a word alone is a name: of a member of a document, of an event
+                yield node.lineno, node.value, False
 
 
 def help_texts() -> Iterator[tuple[str, str]]:

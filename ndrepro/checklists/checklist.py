@@ -275,7 +275,7 @@ GUIDELINES: tuple[Guideline, ...] = (
     ),
     Guideline(
         "weights",
-        "Trained weights can be had",
+        "Trained weights are available",
         "weights released, or written by the training",
         "results of weights that nobody has",
         (("weights are released", files.weights_released), ("training writes its weights", code.weights_written)),

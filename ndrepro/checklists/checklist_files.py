@@ -255,7 +255,7 @@ def results_told(sources: Sources) -> Iterator[Evidence]:
 
 
 def bare_results(sources: Sources) -> Iterator[Evidence]:
-    """Tables of results where no document tells any spread."""
+    """Tables of results where no document reports any spread."""
     if not any(True for _ in spread_told(sources)):
         yield from results_told(sources)
 

@@ -183,7 +183,7 @@ class Sources:
 
 
 def code_lines(text: str) -> Iterator[int]:
-    """The numbers of the lines of a Markdown text that lie in a code block, fenced or indented."""
+    """The numbers of the lines of a Markdown text that are in a code block, fenced or indented."""
     fence, before = "", ""
     for number, line in enumerate(text.splitlines(), 1):
         marker = re.match(r"\s*(`{3,}|~{3,})", line)  # in an item of a list it is indented

@@ -151,7 +151,7 @@ def _mlcode(subject: FormSubject) -> Iterator[Answer]:
     yield _ask(subject, "There is code that evaluates", (code.testing_code,), (run.training_and_testing,))
     yield _ask(
         subject,
-        "Trained models can be had",
+        "Trained models are available",
         (files.weights_released,),
         note="weights that training writes are not released",
     )
@@ -284,7 +284,7 @@ def _rescience(subject: FormSubject) -> Iterator[Answer]:
     )
     yield _ask(
         subject,
-        "Method: the authors' code, or code of one's own",
+        "Method: the authors' code, or code of your own",
         (code.networks_defined,),
         (run.source,),
         note="code was found; whose it is, is not known here",

@@ -193,7 +193,7 @@ class RunFacts:
         return {metric.name: metric.value for metric in self.metrics()}
 
     def manifest_bytes(self) -> bytes:
-        """The signed manifest as it lies in the folder."""
+        """The signed manifest as it is in the folder."""
         return read_bounded(self.folder / MANIFEST)
 
     def bundles(self) -> bytes | None:

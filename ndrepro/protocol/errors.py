@@ -5,9 +5,9 @@
     │   └── NotOwnRun          a run that another key began is to be resumed
     └── NdreproError           could not run (exit 3)
         ├── DataError          the data set is missing, corrupt, or not what its name says
-        ├── EnvironmentMissing an interpreter or an environment of the version matrix cannot be had
+        ├── EnvironmentMissing an interpreter or an environment of the version matrix is not available
         ├── MissingExtra       a library that only an extra of this project brings is not installed
-        ├── EngineError        a container engine, its image or the cluster's scheduler cannot be had
+        ├── EngineError        a container engine, its image or the cluster's scheduler is not available
         ├── DeviceError        the device asked for is not there
         ├── SandboxError       recorded code cannot be confined as it should be, and was not run
         ├── PeerLost           another process of the same run is gone
@@ -17,7 +17,7 @@
         └── RunNotFound        no such run
 
 The child writes an error into ``result.json`` as its class name, message and cure; the parent raises it again by
-name (``from_record``), so that a failure reads the same on both sides of the door.
+name (``from_record``), so that a failure reads the same on both sides of the process boundary.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class DataError(NdreproError):
 
 
 class EnvironmentMissing(NdreproError):
-    """An interpreter or an environment of the version matrix cannot be had."""
+    """An interpreter or an environment of the version matrix is not available."""
 
 
 class MissingExtra(NdreproError):
@@ -69,7 +69,7 @@ class MissingExtra(NdreproError):
 
 
 class EngineError(NdreproError):
-    """A container engine, its image or the cluster's scheduler cannot be had."""
+    """A container engine, its image or the cluster's scheduler is not available."""
 
 
 class DeviceError(NdreproError):

@@ -48,7 +48,7 @@ class PinnedImage:
                 name, ask = "FILE", "sha256sum FILE"
             raise UsageError(
                 f"environment={text!r}: no digest, so another image may be called that tomorrow",
-                f"write {engine}:{name}{_PIN}…; `{ask}` tells it",
+                f"write {engine}:{name}{_PIN}…; `{ask}` prints it",
             )
         if len(digits) != 64 or set(digits) - set("0123456789abcdef"):
             raise UsageError(

@@ -8,7 +8,7 @@
             20261121T101502Z-3f9a1c/        one folder a run (UTC start, six random hex digits)
                 request.json                what the parent asked for
                 origin.json                 the run that this one repeats, if any
-                network/                    the Python files of a network of one's own
+                network/                    the Python files of a network of the user's own
                 environment.json            what the child saw, at start and end
                 dataset.json dataset.sha256 what the data were, file by file
                 model.json                  every layer, counts
@@ -88,7 +88,7 @@ class RunFolder:
 
     @property
     def network(self) -> Path:
-        """The Python files of a network of one's own, as they are imported."""
+        """The Python files of a network of the user's own, as they are imported."""
         return self.root / "network"
 
     @property
@@ -224,7 +224,7 @@ class RunFolder:
         return self.checkpoints / f"step-{step:09d}.safetensors"
 
     def checkpoint_steps(self) -> tuple[int, ...]:
-        """Steps of the checkpoints that lie there, ascending."""
+        """Steps of the checkpoints that are there, ascending."""
         if not self.checkpoints.is_dir() or self.checkpoints.is_symlink():
             return ()
         matches = (_CHECKPOINT.fullmatch(path.name) for path in self.checkpoints.iterdir())

@@ -1,4 +1,4 @@
-"""The files that cross the door between the parent and the training child, as dataclasses.
+"""The files that the parent and the training child exchange, as dataclasses.
 
 Down: ``request.json`` (Request). Up: ``result.json`` (Result), and one row an epoch in ``metrics.jsonl`` (Scores)
 and in ``timing.jsonl`` (Timing). Everything is JSON; nothing is pickled. The child ends with one of the exit codes

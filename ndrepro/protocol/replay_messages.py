@@ -1,4 +1,4 @@
-"""What crosses the door when one step of a run is replayed to find an operation: plain JSON, and tensors as npz.
+"""What two processes exchange when one step of a run is replayed to find an operation: plain JSON, tensors as npz.
 
     replay.json       down: which step of which experiment, from which checkpoint (ReplayRequest)
     record.json       up: every operation of that step with the bits of what it gave (StepRecord)

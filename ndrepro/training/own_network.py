@@ -1,4 +1,4 @@
-"""Builds a network of one's own from the files that the run keeps: imported, seeded, converted, and tried once.
+"""Builds a network of the user's own from the files that the run keeps: imported, seeded, converted, and tried once.
 
 The callable gets those of the keyword arguments ``num_classes``, ``in_channels`` and ``image_size`` that it takes, and
 returns a ``torch.nn.Module`` from images (N, in_channels, image_size, image_size) to (N, num_classes). First weights
@@ -125,7 +125,7 @@ def _imported(arch: str, folder: Path) -> Any:
 def _is_installed(top: str, folder: Path) -> bool:
     """Whether an import of ``top`` finds a module of the standard library, of this project or of an installed package.
 
-    A checkout's folder is on the path for this project's two packages alone: what else lies there is not installed.
+    A checkout's folder is on the path for this project's two packages alone: what else is there is not installed.
     """
     if top in sys.stdlib_module_names or top in ("ndrepro", "provenance"):
         return True

@@ -122,7 +122,7 @@ class KeyRing:
 
     @property
     def protected(self) -> bool:
-        """Whether the key lies in a file that a passphrase protects."""
+        """Whether the key is in a file that a passphrase protects."""
         return self.exists and not self.source and is_protected(self.path)
 
     @property
@@ -204,7 +204,7 @@ class KeyRing:
         return statement_files(self.home, [self.keyid, *(key.keyid for key in family)])
 
     def check_unattended(self) -> None:
-        """Raise KeyFileError where a key is protected and nobody was told its passphrase, before work that nobody sees.
+        """Raise KeyFileError where a key is protected and its passphrase was not given, before work that nobody sees.
 
         A key that is missing is made by the first run.
         """
@@ -277,7 +277,7 @@ class KeyRing:
             raise self._no_folder() from None
         for folder in (home, *home.parents):
             if os.path.lexists(folder / ".git"):
-                raise KeyFileError(f"{self.home}: the key home lies in the git work tree {folder}", _CURE_HOME)
+                raise KeyFileError(f"{self.home}: the key home is in the git work tree {folder}", _CURE_HOME)
 
     def _no_folder(self) -> KeyFileError:
         return KeyFileError(f"{self.home}: not a folder that can hold a key", _CURE_HOME)

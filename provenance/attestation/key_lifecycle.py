@@ -3,7 +3,7 @@
 A key that is replaced signs the statement that introduces its successor, which signs it too, and is then removed: what
 it signed before stays verifiable. Each step leaves the home usable: the new key is written, then the statement, then
 ``signer.json`` names the new key. A rotation that was interrupted between the last two is ended by the next ``rotate``.
-A key that was revoked or is expired introduces nobody; the home goes on trusting what it signed before.
+A key that was revoked or is expired introduces nobody; the home still trusts what it signed before.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ gap, from the last one of its own key, and whose signature holds. So a torn line
 without a key, and an old line that was copied to the end are passed over, by writers as by readers, and break nothing.
 
 What a reader finds wrong, and which entries count, is said in ``ledger_audit``. What no list can show by itself is that
-its tail was cut off, or rewritten by the holder of the key: manifests show it, which point at the entry that began
-their run, and heads that were kept elsewhere (``witnesses``), which the list must contain.
+its last entries were removed or rewritten by the holder of the key: manifests show it, which point at the entry that
+began their run, and heads that were kept elsewhere (``witnesses``), which the list must contain.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ Identity = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Contents:
-    """What lies in a folder: regular files with (size, mtime in ns, inode), and what else, with what it is."""
+    """What is in a folder: regular files with (size, mtime in ns, inode), and what else, with what it is."""
 
     files: dict[str, Identity]
     others: dict[str, str]

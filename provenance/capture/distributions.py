@@ -137,7 +137,7 @@ def _missing_files(metadata: Metadata, folder: Folder) -> str:
 
 
 def _decide(name: str, several: list[Metadata], importable: _Importable, found: DistributionSearch) -> None:
-    """Choose the one of ``several`` that is imported, and say what became of the others."""
+    """Choose the one of ``several`` that is imported, and say what was done with the others."""
     chosen = several[0]
     if len(several) > 1:
         chosen = max(several, key=lambda each: _evidence(each, importable))  # the first of those that are equal
@@ -226,7 +226,7 @@ def _entries(path: Sequence[str]) -> Iterator[Path]:
 
 
 def _folder(path: Path) -> Folder:
-    """What lies in a folder or a zip archive of the path. Raises OSError where it cannot be read."""
+    """What is in a folder or a zip archive of the path. Raises OSError where it cannot be read."""
     archive = None
     if path.is_file():
         import zipfile  # few paths name one

@@ -31,7 +31,7 @@ from provenance.redaction.redact import redact_tree
 from provenance.redaction.variables import redact_variables
 
 _LOADED = time.monotonic()
-# lies beside a private copy of these packages (``provenance.code.snapshot``); the process notes there what it imported
+# is beside a private copy of these packages (``provenance.code.snapshot``); the process notes there what it imported
 COPY_MARK = "loaded-modules.txt"
 _OWN_FOLDER = Path(__file__).resolve().parents[2]
 
@@ -106,7 +106,7 @@ def usage() -> dict[str, float]:
 
     The difference of two is what was used between them, except for the peaks. ``wall_seconds`` counts from this
     process's beginning, as its CPU seconds do. The kernel counts a child's peak from its fork: it is never below what
-    this process then held. Windows has no such account: nothing is told there.
+    this process then held. Windows has no such account: nothing is reported there.
     """
     try:
         import resource

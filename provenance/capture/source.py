@@ -2,8 +2,8 @@
 
 Three things are kept, each standing for itself: what git knows (commit, tree, branch, remotes), what git would lose
 (the patch, untracked files, changes in submodules), and a digest of the Python files that are really imported, which
-holds where there is no git at all, and for files that git was told to ignore. Each part is captured by itself: where
-one cannot be had, such as a missing object or an unreadable index, it is ``{"unavailable": reason}`` and the others
+holds where there is no git at all, and for files that git ignores. Each part is captured by itself: where
+one is not available, such as a missing object or an unreadable index, it is ``{"unavailable": reason}`` and the others
 are there. That is true as a condition, so that ``if source["dirty"]`` takes doubt for dirt.
 """
 

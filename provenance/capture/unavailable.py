@@ -1,7 +1,7 @@
 """What could not be captured says so: the three answers of a probe.
 
 A captured field is its value, or ``{"none": reason}`` where there is truly nothing (no GPU, no container), or
-``{"unavailable": reason}`` where it could not be found out. Nothing is left out, and one failing probe never loses
+``{"unavailable": reason}`` where it is not available. Nothing is left out, and one failing probe never loses
 the others.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def unavailable(reason: str) -> dict[str, str]:
-    """The field could not be found out."""
+    """The field is not available."""
     return {"unavailable": reason}
 
 

@@ -1,6 +1,6 @@
 """Bytecode of libraries that is known to be that of their source, so that a process need not compile them anew.
 
-Python believes the bytecode that lies in ``__pycache__``: that of another source runs, whatever the source says. A
+Python believes the bytecode that is in ``__pycache__``: that of another source runs, whatever the source says. A
 recorded process therefore reads none of it. ``PYTHONPYCACHEPREFIX`` sends it to a folder of this cache, into which only
 an interpreter of this module's own compiles, with neither site-packages nor any bytecode in force, and the process
 itself writes nothing (``PYTHONDONTWRITEBYTECODE``). Before each use every file is compared with what was noted when it

@@ -2,7 +2,7 @@
 
 The process that is recorded imports the copy, so the code that runs is the code whose digest is recorded, even where
 the checkout is edited meanwhile. Everything else that Python would execute stays behind: bytecode (``.pyc``, with or
-without its source), extension modules that would precede a module of the same name, archives, and whatever lies beside
+without its source), extension modules that would precede a module of the same name, archives, and whatever is beside
 the packages. Such files are named, with their digests.
 """
 

@@ -107,7 +107,7 @@ class Witness:
         rows = (*self._sources, *self._mapped)
         for folder in {row.folder for row in rows} - self._digests.keys():
             self._digests[folder] = DigestCache(folder)
-        # by the kernel's account: another file lies in the place of the one that is mapped
+        # by the kernel's account: another file is in the place of the one that is mapped
         replaced = {path.removesuffix(_DELETED) for path in self._libraries if path.endswith(_DELETED)}
         for row in rows:
             actual = _actual(self._digests[row.folder], row)

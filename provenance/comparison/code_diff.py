@@ -1,8 +1,8 @@
 """What differs between the code of two runs, as a diff of files, from what their manifests and folders hold.
 
-A recorded state is a commit, the patch over it and the files that git did not know. Where a repository at hand has the
-commits, both states are rebuilt as trees in a scratch repository that borrows its objects, and git compares them: the
-repository itself is not written to, its work tree is not looked at, and no configuration of its own is in force.
+A recorded state is a commit, the patch over it and the files that git did not know. Where a repository available has
+the commits, both states are rebuilt as trees in a scratch repository that borrows its objects, and git compares them:
+the repository itself is not written to, its work tree is not looked at, and no configuration of its own is in force.
 Patches and files are believed only with the digests that were signed. Where a state cannot be rebuilt, the files that
 the recorded patches touch are named instead, and ``caveats`` says why and what is missing.
 
@@ -10,7 +10,7 @@ How a ``CodeDiff`` was found (``how``):
 
     same      both states are the same commit, patch and files; nothing had to be compared
     git       the two trees were compared
-    patches   one commit, whose repository is not at hand: the files that are patched differently
+    patches   one commit, whose repository is not available: the files that are patched differently
     unknown   nothing can be said beyond the digests
 """
 

@@ -189,7 +189,7 @@ def _internal(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _source(source: Resource | None, code: Resource | None) -> dict[str, Any]:
-    """What is recorded of the code, each piece by what stands for its content."""
+    """What is recorded of the code, each piece by what identifies its content."""
     found: dict[str, Any] = {"code": dict(code.digest or {}).get("sha256", ABSENT) if code else ABSENT}
     annotations = (source.annotations or {}) if source else {}
     if is_missing(annotations):

@@ -122,7 +122,7 @@ def _states(state: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Mappin
 
 
 def _unknown(state: Mapping[str, Any], name: str) -> bool:
-    """Whether the capture of that part failed, so that files may lie there which nothing describes."""
+    """Whether the capture of that part failed, so that files may be there which nothing describes."""
     part = state.get(name.partition("/")[0])
     return name != PATCH and _is_unavailable(part)
 

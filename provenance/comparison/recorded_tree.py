@@ -1,6 +1,6 @@
 """The code of a run as a tree of git's: the recorded commit, the patch over it and the kept untracked files.
 
-Where a repository at hand has the commit, its objects are borrowed: it is not written to, its work tree is not looked
+Where a repository available has the commit, its objects are borrowed: it is not written to, its work tree is not looked
 at, and no configuration of its own is in force. Patches and files are believed only with the digests that were signed.
 """
 
@@ -41,7 +41,7 @@ _COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class SourceState:
-    """The code of one run: what its manifest says of its source, and its run folder where that is at hand."""
+    """The code of one run: what its manifest says of its source, and its run folder where that is available."""
 
     recorded: Mapping[str, Any]
     folder: Path | None = None
@@ -54,7 +54,7 @@ class SourceState:
 
     @property
     def identity(self) -> tuple[Any, ...] | None:
-        """What stands for the whole state; None where a part of it is not known."""
+        """What identifies the whole state; None where a part of it is not known."""
         patch, untracked = patch_identity(self.recorded.get("patch")), self.recorded.get("untracked")
         if self.commit is None or reason(patch) or patch is None or not _is_known(untracked):
             return None
@@ -74,20 +74,20 @@ def _object_folders(repositories: Sequence[Path]) -> Iterator[Path]:
 
 
 def borrowing(folder: Path, repositories: Sequence[Path], commit: str) -> ScratchRepository:
-    """A scratch repository, of the commit's own kind of hash, with the objects of those that are at hand.
+    """A scratch repository, of the commit's own kind of hash, with the objects of those that are available.
 
     Raises SourceError where none is.
     """
     borrowed = list(dict.fromkeys(_object_folders(repositories)))
     if not borrowed:
-        raise SourceError("no git repository is at hand")
+        raise SourceError("no git repository is available")
     return ScratchRepository(folder, borrowed, len(commit))
 
 
 def recorded_tree(at_hand: ScratchRepository, state: SourceState, whose: str, caveats: list[str]) -> str:
-    """The name of the state's tree: commit, patch, untracked files. What is not at hand is a caveat.
+    """The name of the state's tree: commit, patch, untracked files. What is not available is a caveat.
 
-    Raises SourceError where the commit is not at hand, or the patch is not the recorded one.
+    Raises SourceError where the commit is not available, or the patch is not the recorded one.
     """
     index = at_hand.new_index()
     _expect_commit(at_hand, state, whose)
@@ -109,7 +109,7 @@ def _expect_commit(at_hand: ScratchRepository, state: SourceState, whose: str) -
     try:
         at_hand.repository.ask("cat-file", "-e", f"{state.commit}^{{tree}}")
     except SourceError:
-        raise SourceError(f"no repository at hand has {whose} commit {(state.commit or '')[:12]}") from None
+        raise SourceError(f"no available repository has {whose} commit {(state.commit or '')[:12]}") from None
 
 
 def check_out(state: SourceState, repository: Path, place: Path) -> tuple[str, ...]:
@@ -119,7 +119,7 @@ def check_out(state: SourceState, repository: Path, place: Path) -> tuple[str, .
         state: the recorded source, with the run folder that holds its patch and untracked files.
         repository: a folder in a git repository that has the commit.
 
-    Raises SourceError where the commit is not at hand, or the patch is not the recorded one.
+    Raises SourceError where the commit is not available, or the patch is not the recorded one.
     """
     if state.commit is None:
         raise SourceError("the run recorded no commit")
@@ -163,7 +163,7 @@ def signed_file(state: SourceState, name: str, recorded: Any, what: str) -> Path
     if not isinstance(recorded, Mapping) or "left_out" in recorded or "sha256" not in recorded:
         raise SourceError(f"{what} was not kept")
     if state.folder is None:
-        raise SourceError(f"{what} is not at hand: only the manifest is")
+        raise SourceError(f"{what} is not available: only the manifest is")
     if not inside(name):
         raise SourceError(f"{what} leads out of the run folder")
     path = state.folder / name

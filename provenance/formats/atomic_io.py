@@ -92,7 +92,7 @@ def make_folder(folder: Path, mode: int = 0o777) -> None:
 def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
     """Hold the lock of the lock file ``path``, made where it is missing; waits for others for up to a minute.
 
-    Raises StorageError if the lock file cannot be made or the lock cannot be had.
+    Raises StorageError if the lock file cannot be made or the lock cannot be taken.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)

@@ -7,7 +7,7 @@ nothing is padded, and the result is UTF-8.
 Law: ``parse(canonical_bytes(x)) == x`` (tuples come back as lists), hence canonical_bytes(parse(b)) == b for every b
 that canonical_bytes wrote.
 
-What has no such form is refused with the JSON path where it stands: NaN and the infinities, sets and other objects,
+What has no such form is refused with its JSON path: NaN and the infinities, sets and other objects,
 keys that are not strings, lone surrogates, and integers beyond 2^53, which a reader that holds numbers as doubles
 would change without a word: write those as strings.
 """

@@ -1,4 +1,4 @@
-"""Strict reading of JSON from outside: every value knows where it stands, so every refusal names its JSON path.
+"""Strict reading of JSON from outside: every value knows its path, so every refusal names its JSON path.
 
 A ``Field`` is a parsed JSON value and its path. Its methods return the value as what it must be, or raise the error
 class of whoever reads (ManifestError, LedgerError, ...) saying the path, what is there and what was expected. Nothing

@@ -108,7 +108,7 @@ class TrailWriter:
 
 
 class Trail:
-    """A trail as it lies on disk. Records are mapped, not loaded.
+    """A trail as it is on disk. Records are mapped, not loaded.
 
     Raises TrailError naming the file where it is missing, is no trail, or is of another schema.
     """

@@ -1,8 +1,8 @@
 """A git repository in a temporary folder that sees the objects of others: states of a work tree become trees in it.
 
 Nothing is written to the repositories whose objects are borrowed, and no attribute or filter of theirs is in force:
-bytes go in and come out as they are. Nor is the user's own configuration: a filter or hook that it defines would run on
-files that somebody else wrote, Git LFS for one would ask a server that these files name.
+bytes are stored and read as they are. Nor is the user's own configuration: a filter or hook that it defines would run
+on files that somebody else wrote, Git LFS for one would ask a server that these files name.
 
 git reads an object by its name without a look at whether its bytes have that name. What somebody else's repository
 holds is therefore copied first (``own_copy``), as a fetch does it, which names every object by its bytes.
@@ -50,7 +50,7 @@ def blob_hash(name_length: int, size: int) -> hashlib._Hash:
 
 
 class ScratchRepository:
-    """An empty repository in ``folder`` with the objects of others at hand.
+    """An empty repository in ``folder`` with the objects of others available.
 
     Args:
         folder: an empty folder.
@@ -108,7 +108,7 @@ class ScratchRepository:
         return oid
 
     def tree(self, entries: Mapping[str, TreeEntry]) -> str:
-        """The name of a tree with just these paths; their objects need not be at hand."""
+        """The name of a tree with just these paths; their objects need not be available."""
         index = self.new_index()
         add_to_index(index, entries.items())
         return index.line("write-tree", "--missing-ok")

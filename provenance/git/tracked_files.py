@@ -7,7 +7,7 @@ this work tree by the attributes that the commit has (line ends, ``$Id$``, an en
 digest the pointer holds, which is never downloaded). No filter is executed: what one made of a file, by a program that
 no commit names, is a change.
 
-Time stamps, and the flags by which an index tells git not to look at a file, are not believed: every tracked file is
+Time stamps, and the flags by which an index keeps git from looking at a file, are not believed: every tracked file is
 read and hashed as git hashes it, about 30 us and 1 ns a byte each, without a process of its own.
 """
 

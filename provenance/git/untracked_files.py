@@ -1,7 +1,7 @@
 """Which files of a work tree are source that git does not know, and which are not source at all.
 
 Not source, and named as ``excluded`` with the reason: what the caller names (the run's own folder, the data that it
-reads); folders that hold a run, but for code in them that its manifest does not list; what lies beside the ledger of
+reads); folders that hold a run, but for code in them that its manifest does not list; what is beside the ledger of
 any folder of runs; a symbolic link to a folder whose name git ignores for a folder, or that leads to one of the others.
 All else that git does not ignore is source.
 """
@@ -57,7 +57,7 @@ def list_untracked(repository: Repository, tracked: Collection[str], named: Sequ
 
 
 def _inside(top: Path, named: Iterable[tuple[Path, str]]) -> Iterator[tuple[str, str]]:
-    """Those of the places that lie in the work tree, relative to it. The work tree itself is source, whatever it is."""
+    """Those of the places that are in the work tree, relative to it. The work tree itself is source, whatever it is."""
     for place, reason in named:
         relative = os.path.relpath(os.path.realpath(place), os.path.realpath(top))
         if relative != os.curdir and relative.split(os.sep)[0] != os.pardir:
@@ -84,7 +84,7 @@ def _parents(names: Iterable[str]) -> set[str]:
 
 
 def _run_places(top: Path, names: Sequence[str], tracked: set[str]) -> Iterator[tuple[str, str]]:
-    """Folders of runs, and what lies beside their ledgers. A folder with a tracked file is no run's."""
+    """Folders of runs, and what is beside their ledgers. A folder with a tracked file is no run's."""
     repositories = {name.rstrip("/") for name in names if name.endswith("/")}
     folders = _parents(names) | repositories
     for folder in folders - tracked:

@@ -1,4 +1,4 @@
-"""Tells when the program has imported a module: a finder that leaves the finding to those behind it.
+"""Reports when the program has imported a module: a finder that leaves the finding to those behind it.
 
 The module's own loader stays, so whoever asks ``torch.__spec__`` finds what is always there.
 """

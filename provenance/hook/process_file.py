@@ -91,7 +91,7 @@ def append(path: str, content: bytes, *, anew: bool = False) -> None:
 
 
 def distributions(path: list[str]) -> list[list[str]]:
-    """Name and version of every distribution whose metadata lie on ``path``, by the names of their folders."""
+    """Name and version of every distribution whose metadata are on ``path``, by the names of their folders."""
     found: list[list[str]] = []
     for entry in path:
         try:

@@ -13,7 +13,7 @@ import sys
 
 
 def start_observation(folder):
-    """Start the hook that lies in ``folder``, where this Python is new enough and somebody waits for the result."""
+    """Start the hook that is in ``folder``, where this Python is new enough and somebody waits for the result."""
     if sys.version_info < (3, 8) or not os.environ.get("NDREPRO_HOOK_OUT"):
         return
     sys.path.insert(0, folder)

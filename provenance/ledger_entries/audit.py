@@ -102,7 +102,9 @@ def audit(
     harm = (node for node in tree.nodes if node.parent == _ABSENT and (node.authentic or node.vouched or not signed))
     found += [Problem(node.line, _gap(node.entry), "missing") for node in harm]
     found += [
-        Problem(0, f"entry {head.sequence} of a witness is not there: the list was cut off or rewritten", "missing")
+        Problem(
+            0, f"entry {head.sequence} of a witness is not there: its last entries were removed or rewritten", "missing"
+        )
         for head in witnesses
         if head.digest not in tree.places
     ]

@@ -1,7 +1,7 @@
 """What a list of runs says of each run: begun, ended, and with which manifest; read and audited once for many runs.
 
 Only entries that count are taken (``ledger_audit``). A gap, where entries are missing, concerns the runs that were
-begun before it: what is missing may be a later attempt at any of them. Runs that were begun after it are whole.
+started before it: what is missing may be a later attempt at any of them. Runs that were started after it are whole.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class LedgerSummary:
             what = "a later attempt began" if len(found.starts) > 1 else "the run began"
             raise LedgerError(
                 f"{what} at entry {found.last} and has no end",
-                "its tail was cut off, or the run goes on: ndrepro run --resume",
+                "its last entries were removed, or the run is not finished: ndrepro run --resume",
             )
         if found.manifest not in end.manifests:
             raise LedgerError(
@@ -181,5 +181,5 @@ class LedgerSummary:
         why = f" ({self.gaps[0][1]})" if self.gaps else ""
         return LedgerError(
             f"entry {end.start[0]}, which began this run, is not there, or no trusted key signed it{why}",
-            "its tail was cut off, or it is another ledger: get the one that was beside the run",
+            "its last entries were removed, or it is another ledger: get the one that was beside the run",
         )

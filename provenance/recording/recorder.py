@@ -6,8 +6,8 @@ manifest, signs it, writes it whole or not at all, and then writes "ended" with 
 the caller runs whatever is recorded, best in a process that never sees the key.
 
 Nothing false is signed: what is no regular file, too large, or still changing is named in the manifest with the
-reason, and the run is signed as failed. Where nothing can be signed, as on a full disk, the ledger (which may lie on
-another disk) is told why the run failed. If this process dies as well, the ledger has a beginning without an end.
+reason, and the run is signed as failed. Where nothing can be signed, as on a full disk, the ledger (which may be on
+another disk) records why the run failed. If this process dies as well, the ledger has a beginning without an end.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Recorder:
         builder: Builder | Mapping[str, Any],
         bound: Mapping[str, Any] | None = None,
     ) -> Recorder:
-        """Hold ``folder`` and tell the ledger that the run begins, or goes on where it has been started before.
+        """Hold ``folder`` and tell the ledger that the run begins, or is resumed where it has been started before.
 
         Args:
             folder: the run folder, made where it is missing.
@@ -118,7 +118,7 @@ class Recorder:
             BusyError: another process holds the folder.
             KeyFileError: there is no key to sign with and none can be made.
             CanonicalError: a parameter has no JSON form.
-            UsageError: the identifier is empty or has more than 255 bytes, or the ledger lies in the folder.
+            UsageError: the identifier is empty or has more than 255 bytes, or the ledger is in the folder.
             StorageError: the folder or the ledger cannot be written.
         """
         folder = Path(folder)
@@ -180,8 +180,8 @@ class Recorder:
 
         ``attempts`` are taken from the ledger where they are left out. ``hashing`` is open while files are hashed, the
         only part that takes long: a stop may interrupt it. ``contradiction`` is asked what the files of a completed run
-        say against its manifest, before that is signed. Whatever goes wrong, the ledger is told (if it can be written)
-        and the folder is released.
+        say against its manifest, before that is signed. Whatever goes wrong, it is recorded in the ledger (if it can be
+        written) and the folder is released.
 
         Raises:
             ManifestError: a value breaks the schema. CanonicalError: a value has no JSON form.

@@ -1,7 +1,7 @@
 """Secrets that are known by their looks, whatever they are called: JWTs, keys of services that train or keep networks,
 user names and passwords in URLs, private-key blocks; and those that ``provenance.redaction.rules`` knows.
 
-Every pattern begins at a place where no longer word is going on, and no pattern can be made to scan the same
+Every pattern begins at a place where no longer word continues, and no pattern can be made to scan the same
 characters again and again: the time is proportional to the text, also for text that was made to be slow.
 """
 
@@ -112,7 +112,7 @@ def _redact_private_keys(text: str) -> str:
 
 
 def _line_inside(line: str, seen: bool) -> tuple[str, bool]:
-    """A line below a BEGIN as it may be written, and whether the key goes on after it."""
+    """A line below a BEGIN as it may be written, and whether the key continues after it."""
     end = PEM_END.search(line)
     if end:
         before = marker("private-key") if _PEM_INSIDE.search(line, 0, end.start()) else line[: end.start()]
@@ -122,7 +122,7 @@ def _line_inside(line: str, seen: bool) -> tuple[str, bool]:
 
 
 def _body_line(line: str, seen: bool) -> str | None:
-    """The line as it may be written; None if it is no part of a private key, which then was cut off or only spoken of.
+    """The line as it may be written; None if it is part of no private key, which was truncated or only mentioned.
 
     A short line of letters is taken for a key's last, and so only after a long one.
     """
@@ -138,7 +138,7 @@ def _body_line(line: str, seen: bool) -> str | None:
 
 
 def _one_line(line: str) -> tuple[str, bool]:
-    """A line with a BEGIN: its keys that end in the line replaced; whether one goes on below."""
+    """A line with a BEGIN: its keys that end in the line replaced; whether one continues below."""
     pieces, position = [], 0
     for begin in PEM_BEGIN.finditer(line):
         if begin.start() < position:

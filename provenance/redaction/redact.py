@@ -118,7 +118,7 @@ def redact_arguments(argv: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class _Carried:
-    """A secret that goes on in the next lines.
+    """A secret that continues in the next lines.
 
     It ends at ``closing``, before a line that begins with ``before``, or before one no further in than ``indent``.
     """
@@ -131,7 +131,7 @@ class _Carried:
 
 @dataclass(frozen=True)
 class _Value:
-    """Where a value stands in its line, what to put there, and what of it goes on below."""
+    """Where a value stands in its line, what to put there, and what of it continues below."""
 
     start: int
     end: int
@@ -244,7 +244,7 @@ def _value_start(line: str, name: re.Match[str], spaced: bool) -> tuple[int, boo
 
 
 def _find_value(line: str, name: re.Match[str], start: int, kind: str, alone: bool, closed: bool) -> _Value:
-    """The value that begins at ``start``: what a reader of the format at hand would take for it, or more."""
+    """The value that begins at ``start``: what a reader of this format would take for it, or more."""
     start = _end_at(_ANNOTATION, line, start)
     if already := _MARKER.match(line, start):
         return _Value(already.end(), already.end(), "")

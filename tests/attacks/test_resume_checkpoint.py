@@ -248,7 +248,7 @@ def test_nobody_signs_the_history_that_another_s_key_bound(killed: Bench, tmp_pa
     colleague = Bench(tmp_path / "colleague")
     TrustPolicy.load(colleague.options.home).add(KeyRing(killed.options.home).public_key_pem(), "author")
     before = {path: path.read_bytes() for path in folder.root.rglob("*") if path.is_file()}
-    with pytest.raises(UsageError, match="begun or signed by author"):
+    with pytest.raises(UsageError, match="started or signed by author"):
         resume(folder, replace(colleague.options, runs=runs, data=locate(killed.experiment(), None)), Silent())
     job = Job("s", StudyRun("g", killed.experiment("lenet_nd_4_digits"), "main"), None, folder)
     assert _resumed(job, replace(colleague.options, runs=runs), Silent()) is None, "a study trains it anew"

@@ -70,5 +70,5 @@ def test_an_object_with_other_bytes_than_its_name_says(repository: Path, tmp_pat
             store(repository, "commit", forged, git(repository, "rev-parse", "HEAD"))
     with pytest.raises(SourceError) as caught:
         check_out(state, repository, tmp_path / "place")
-    assert "bytes than its name says" in caught.value.message or "no repository at hand has" in caught.value.message
+    assert "bytes than its name says" in caught.value.message or "no available repository has" in caught.value.message
     assert not (tmp_path / "place" / "code" / "train.py").exists()

@@ -86,7 +86,7 @@ def test_the_same_words_outside_an_example_do(tmp_path: Path) -> None:
     said = "\n\n".join(line.strip() for line in EXAMPLE.splitlines() if line.startswith("    "))
     files = {"README.md": f"{said}\n\n```sh\npython elsewhere.py\n```\n", "elsewhere.py": "", "a.toml": "epochs = 1\n"}
     subject = folder(tmp_path, files)
-    assert answers(fill_in("mlcode", subject))["Trained models can be had"] == YES
+    assert answers(fill_in("mlcode", subject))["Trained models are available"] == YES
     assert answers(fill_in("mlcode", subject))["A table of results, and the commands that give them"] == YES
     neurips = answers(fill_in("neurips", subject))
     assert [answer for question, answer in neurips.items() if question.startswith(("6.", "7.", "8."))] == [YES] * 3

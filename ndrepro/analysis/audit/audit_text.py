@@ -65,7 +65,7 @@ def outcome(finding: ClaimFinding) -> Iterator[str]:
 def cross_summary(found: CrossFinding) -> str:
     """One line of a cross-check."""
     cut = sum(head.cut_off for head in found.heads)
-    more = f"; {cut} {_are(cut)} cut off instead of rounded" if cut else ""
+    more = f"; {cut} {_are(cut)} truncated instead of rounded" if cut else ""
     return (
         f"{found.differing} of {found.cells} cells differ{more}"
         if found.differing
@@ -106,7 +106,7 @@ def markdown(audit: Audit) -> str:
             lines += [
                 f"## {_title(status)}",
                 "",
-                "| claim | where | claimed | what comes out |",
+                "| claim | where | claimed | recomputed |",
                 "| --- | --- | --- | --- |",
             ]
             lines += [_row(found) for found in findings] + [""]

@@ -1,4 +1,4 @@
-"""Claims files: what a paper claims in numbers, as data. ``docs/how-to/auditing.md`` tells how one is written.
+"""Claims files: what a paper claims in numbers, as data. ``docs/how-to/auditing.md`` shows how to write one.
 
     title = "..."
     [papers]                      short name = full reference

@@ -2,7 +2,7 @@
 
 Each printed cell should be a statistic (the mean, say) of the raw values of its replicates. A cell agrees if it is
 that number rounded to the digits printed; it is distinguished whether it was truncated instead of rounded, and whether
-one digit differs from what should stand there.
+one digit differs from what it should be.
 
 Where several cells of a column disagree, its origin is looked for, by computation alone, among
 
@@ -37,7 +37,7 @@ STATISTICS: Mapping[str, Callable[..., Any]] = {
 }
 MINIMUM_SHARE, MINIMUM_ROWS = 0.8, 3
 MAX_VALUES = 5_000_000
-EQUAL, CUT_OFF, DIFFERS = "equal", "cut off", "differs"
+EQUAL, TRUNCATED, DIFFERS = "equal", "truncated", "differs"
 _SLACK = 1e-6  # of a unit of the last digit: sums of decimals are not exact in binary
 
 Matrix = np.ndarray[Any, np.dtype[np.float64]]
@@ -79,7 +79,7 @@ class HeadFinding:
 
     @property
     def differing(self) -> int:
-        """How many cells are neither the rounded nor the cut off number."""
+        """How many cells are neither the rounded nor the truncated number."""
         return self.rows - self.equal - self.cut_off
 
 
@@ -183,14 +183,14 @@ def _head_finding(
     origin = _origin(check, column, raw, own, unit) if differing >= 2 and present.all() else None
     if origin is not None and origin.rows <= len(how) - differing:
         origin = None
-    return HeadFinding(_head(head), len(how), how.count(EQUAL), how.count(CUT_OFF), cells, origin)
+    return HeadFinding(_head(head), len(how), how.count(EQUAL), how.count(TRUNCATED), cells, origin)
 
 
 def _how(printed: float, computed: float, unit: float) -> str:
     if abs(printed - computed) <= unit * (0.5 + _SLACK):
         return EQUAL
     cut = math.floor(abs(computed) / unit + _SLACK) * unit
-    return CUT_OFF if abs(abs(printed) - cut) <= unit * _SLACK * 10 else DIFFERS
+    return TRUNCATED if abs(abs(printed) - cut) <= unit * _SLACK * 10 else DIFFERS
 
 
 def _digits(printed: float, computed: float, unit: float) -> str:

@@ -41,7 +41,7 @@ ROLES = ("mean", "spread", "accuracy")
 
 @dataclass(frozen=True)
 class ColumnSpec:
-    """What stands in a column, see the module."""
+    """What a column holds, see the module."""
 
     name: str
     kind: str
@@ -77,7 +77,7 @@ class ColumnSpec:
 
 @dataclass(frozen=True)
 class TableSpec:
-    """One table of a paper: where it lies, where it was published, its columns, what names a row."""
+    """One table of a paper: its path, where it was published, its columns, what names a row."""
 
     name: str
     file: Path

@@ -147,7 +147,7 @@ def _ended_early(trails: TrailComparison | None, manifests: tuple[Manifest, Mani
         if (signed := TrainingRecord.of(manifest).last_scores) is not None and signed.step > last
     ]
     if lost:
-        return [Cause("a trail that was cut short", LIKELY, (*lost, ends), "they have not diverged so far", 100)]
+        return [Cause("a truncated trail", LIKELY, (*lost, ends), "they have not diverged so far", 100)]
     return [Cause("one took more steps", LIKELY, (ends,), "they have not diverged so far", 100)]
 
 
@@ -180,7 +180,7 @@ def _computes(file: FileChange) -> bool:
 
 
 def _half(path: str) -> int:
-    """Which of the folders a path lies in: those that compute come first."""
+    """Which of the folders a path is in: those that compute come first."""
     return next(place for place, folder in enumerate(_TRAINING_HALF) if path.startswith(folder))
 
 
@@ -212,7 +212,7 @@ def _data_causes(changes: ManifestDiff, data: tuple[_Data, ...], seen: Observati
 
 
 def _resumed(manifests: tuple[Manifest, Manifest], seen: Observation) -> list[Cause]:
-    """One was resumed, or both from other steps: that must not move a bit, and where they diverge tells."""
+    """One was resumed, or both from other steps: that must not move a bit, and where they diverge shows it."""
     steps = [TrainingRecord.of(manifest).resumed_from_step for manifest in manifests]
     if steps[0] == steps[1] or seen.step in (None, NEVER):
         return []

@@ -21,7 +21,7 @@ _AGAIN = "measure again: ndrepro operators measure ENV -o FOLDER"
 
 
 class OperatorArrays:
-    """The arrays that lie in one ``outputs.npz``."""
+    """The arrays that are in one ``outputs.npz``."""
 
     def __init__(self, path: Path, stored: numpy.lib.npyio.NpzFile) -> None:
         self.path = path

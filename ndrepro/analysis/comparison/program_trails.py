@@ -130,7 +130,7 @@ def _drawn_from(torch: TorchRecord) -> dict[str, str]:
 
 
 def used_no_gpu(seen: Mapping[str, Any]) -> bool:
-    """Whether a program, as ``observed`` tells of it, is known to have used the CPU alone before its first step."""
+    """Whether a program, according to ``observed``, is known to have used the CPU alone before its first step."""
     return "seeds" in seen and "cuda" not in seen["seeds"]
 
 

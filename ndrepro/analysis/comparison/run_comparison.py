@@ -1,11 +1,11 @@
-"""Two runs side by side: their manifests, verified first, and whatever of their files is at hand.
+"""Two runs side by side: their manifests, verified first, and whatever of their files is available.
 
 Both are verified first, every file included. A file that is not the one that was signed is named before anything
 else, and such a run is neither verified nor identical to another. Nothing is refused for being incomplete: a manifest
-that does not verify, a trail that was cut short, a run of another network or one of which only the manifest is left is
+that does not verify, a trail that was truncated, a run of another network or one of which only the manifest is left is
 compared as far as it goes, and ``problems`` says what is wrong.
 Two runs are identical when everything that is a result (every step of the trail, final weights, every epoch's
-metrics) is equal bit for bit; where the files are not at hand, the digests that were signed stand for them.
+metrics) is equal bit for bit; where the files are not available, the digests that were signed stand for them.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def _trails(first: Side, second: Side, notes: list[str]) -> tuple[TrailCompariso
         return found.comparison, found.other_tensors
     paths = [side.folder.trail if side.folder else None for side in (first, second)]
     missing = [
-        f"the {name} run's trail is not at hand"
+        f"the {name} run's trail is not available"
         for name, path in zip(("first", "second"), paths, strict=True)
         if path is None or not path.is_file()
     ]

@@ -1,4 +1,4 @@
-"""One of the two runs that are compared: its manifest, verified first, and whatever of its files is at hand."""
+"""One of the two runs that are compared: its manifest, verified first, and whatever of its files is available."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Side:
         results: digests of the results, by name.
         problems: what is wrong, in words.
         changed: names of the files that are not those that were signed.
-        whole: whether the run verifies with every file; False too where only the manifest is at hand.
+        whole: whether the run verifies with every file; False too where only the manifest is available.
     """
 
     path: Path
@@ -107,7 +107,7 @@ def read_side(path: Path, trust: TrustPolicy, checks: KindChecks) -> Side:
         raise NdreproError(f"{path}: neither a run folder nor a manifest", "`ndrepro list` has the runs")
     folder = RunFolder(manifest_path.parent) if manifest_path == RunFolder(manifest_path.parent).manifest else None
     if not manifest_path.is_file():
-        problem = "there is no manifest: the run still goes on, or was killed with its recorder"
+        problem = "there is no manifest: the run is still running, or was killed with its recorder"
         return _unsigned(Side(path, folder, None, None, {}, (problem,)))
 
     def chosen(manifest: Manifest | None) -> Iterable[ExtraCheck]:
@@ -194,7 +194,7 @@ def _left_by(manifest: Manifest) -> tuple[str, ...]:
 
 
 def observed_processes(side: Side, notes: list[str]) -> dict[str, Any]:
-    """What was seen of a program's processes; empty for other runs, and where only the manifest is at hand."""
+    """What was seen of a program's processes; empty for other runs, and where only the manifest is available."""
     if not side.is_program or side.folder is None:
         return {}
     try:

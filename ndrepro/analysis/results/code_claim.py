@@ -40,7 +40,7 @@ def code_claim(original: Manifest, repetitions: Sequence[Manifest], *, image_alo
 def image_claim(request: Request, *, named: bool) -> ClaimCheck | None:
     """Who chose the container image in which a repetition ran; ``None`` where it ran in none.
 
-    Everything that a repetition reports comes out of the image: an author's could hold prepared results and a program
+    Everything that a repetition reports comes from the image: an author's could hold prepared results and a program
     that copies them. Its digest says which image it is, and nothing about what is in it.
 
     Args:

@@ -63,7 +63,7 @@ class ManifestCache:
         self._fresh: list[tuple[bytes, bytes, str, str, bytes]] = []
 
     def stamp(self, path: Path) -> str:
-        """What tells that a file, or anything in a manifest's folder, changed; "" where it may yet change unseen."""
+        """What shows that a file, or anything in a manifest's folder, changed; "" where it may yet change unseen."""
         return "" if self._sql is None else _stamp(path)
 
     def get(self, path: Path, stamp: str) -> Any:
@@ -109,7 +109,7 @@ class ManifestCache:
             self._sql = None
 
     def _give_up(self, error: sqlite3.Error) -> None:
-        """Go on without: nothing depends on it. A damaged file is removed, and made anew the next time."""
+        """Continue without it: nothing depends on it. A damaged file is removed, and made anew the next time."""
         assert self._sql is not None and self._path is not None
         self._sql.close()
         self._sql = None

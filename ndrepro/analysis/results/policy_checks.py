@@ -151,7 +151,7 @@ def _verdicts(case: _Case, verdict: Verdict, folder: RunFolder | None, of_kind: 
 def _attestations(
     folder: RunFolder | None, run: str, trust: TrustPolicy, of_kind: KindChecks
 ) -> tuple[AnyAttestation, ...]:
-    """The verdicts on a run beside it, compared with those repetitions that lie beside it too."""
+    """The verdicts on a run beside it, compared with those repetitions that are beside it too."""
     if folder is None:
         return ()
     root = folder.root.absolute()

@@ -83,7 +83,7 @@ class EpochEvidence:
 class StateEvidence:
     """The recorded state digests: ``recorded``: the run has any; ``start`` and ``end``: those are equal.
 
-    ``compared`` states lie in both; ``differing`` are the epochs after which they differ, ascending.
+    ``compared`` states are in both; ``differing`` are the epochs after which they differ, ascending.
     """
 
     recorded: bool

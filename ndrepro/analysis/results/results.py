@@ -9,7 +9,7 @@
 A manifest counts when it is an envelope as the recorder writes it, a trusted key signed it, it is a statement of a
 known schema whose subjects agree (checks 1 to 4 of ``provenance.attestation.verify``), it contradicts neither itself
 (``ndrepro.analysis.results.result_row``) nor the ledger beside it (check 8), where there is one, and every file of the
-run that lies beside it is the one that was signed (check 6). Where they all lie there, they do not contradict the
+run that is beside it is the one that was signed (check 6). Where they all are there, they do not contradict the
 manifest either (the checks of its kind, from 9 on); else it counts by its manifest alone
 (``ResultRow.files_checked``). Beside a ledger of others' runs it counts too, and how
 many runs were started is then not known. Files that are missing refuse no run. With ``cache`` what
@@ -111,7 +111,7 @@ class Results:
         return total([*kept, *(run.cost for run in (*self.unfinished, *self.segments))])
 
     def account(self) -> dict[str, Any]:
-        """How many runs were started, and what became of them, for the head of every report."""
+        """How many runs were started, and their outcomes, for the head of every report."""
         return {
             "folders": [str(folder) for folder in self.folders],
             "begun": self.started,

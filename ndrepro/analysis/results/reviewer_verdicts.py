@@ -48,7 +48,7 @@ from provenance.formats.strict_json import Field
 _MEMBERS = ("run", "verdict", "challenge", "epochs", "differences", "repeated")
 # members that not every verdict has
 _LATER = ("execution", "signedOn")
-_ABOVE = 2  # runs/EXPERIMENT/RUN: verdicts lie beside the first of these
+_ABOVE = 2  # runs/EXPERIMENT/RUN: verdicts are beside the first of these
 
 
 _Run = TypeVar("_Run", bound=ResultRow | OtherRun)
@@ -131,7 +131,7 @@ class _NotHeld(ProvenanceError):
 
 
 def read_attestations(scores: Results, policy: TrustPolicy) -> Attestations:
-    """The verdicts that lie beside the runs of ``scores``. Copies of one count once."""
+    """The verdicts that are beside the runs of ``scores``. Copies of one count once."""
     files = tuple(_files(scores.folders))
     held, refused, elsewhere = _read(files, scores.rows, policy)
     on_others: tuple[Attestation[OtherRun], ...] = ()
@@ -167,7 +167,7 @@ def _read(
 
 
 def _files(folders: Iterable[Path]) -> Iterator[Path]:
-    """Every verdict's file beside some folders of runs, or beside the runs that they lie in."""
+    """Every verdict's file beside some folders of runs, or beside the runs that they are in."""
     seen: set[Path] = set()
     for folder in (folder.absolute() for folder in folders):
         for place in (folder, *folder.parents[:_ABOVE]):

@@ -38,7 +38,7 @@ _AHEAD = 20_000
 
 @dataclass(frozen=True)
 class ReadLedger:
-    """A ledger that was read, and where it lies."""
+    """A ledger that was read, and its path."""
 
     path: Path
     summary: LedgerSummary

@@ -1,12 +1,12 @@
 """How much of the spread each thing that was varied accounts for: variance components of a crossed design.
 
 Every combination of the axes' levels (environment, seed, threads ...) holds the same number of runs. Sums of squares
-are those of the analysis of variance, taken from means over the axes, as a balanced design allows (the tests hold them
-against statsmodels, whose regression takes minutes where axes have dozens of levels). Every axis is taken as random, so
-that the expected mean square of a set S of axes is the sum over all sets T that contain it of c_T sigma_T^2, c_T being
-the runs that share one combination of T (e.g. Searle, Casella and McCulloch, Variance Components, 1992, section 4.6),
-and solving these gives the components. With one run in each combination, as where equal seeds give equal bits, the
-interaction of all axes cannot be separated from the residual and is used as such.
+are those of the analysis of variance, taken from means over the axes, as a balanced design allows (the tests compare
+them with statsmodels, whose regression takes minutes where axes have dozens of levels). Every axis is taken as random,
+so that the expected mean square of a set S of axes is the sum over all sets T that contain it of c_T sigma_T^2, c_T
+being the runs that share one combination of T (e.g. Searle, Casella and McCulloch, Variance Components, 1992, section
+4.6), and solving these gives the components. With one run in each combination, as where equal seeds give equal bits,
+the interaction of all axes cannot be separated from the residual and is used as such.
 
 Intervals are generalised confidence intervals (Tsui and Weerahandi 1989): each mean square divided by a chi-square
 draw over its degrees of freedom, solved again, ten thousand times. A bootstrap over the levels of an axis is too

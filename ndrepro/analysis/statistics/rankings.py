@@ -80,7 +80,7 @@ class Rankings:
 class OverallAgreement:
     """``Agreement`` on every data set that two scenarios share, and the mean of tau over them with its interval.
 
-    ``datasets_drawn`` tells whether the bootstrap draws data sets too, besides seeds: from three of them on.
+    ``datasets_drawn`` says whether the bootstrap draws data sets too, besides seeds: from three of them on.
     """
 
     datasets: Mapping[str, Agreement]

@@ -204,7 +204,7 @@ class _Model:
             # a search that is at the top already may fail to take another step, and says so as if it had failed
             uphill = np.where((roots <= _LEAST) & (found.jac > 0), 0.0, found.jac)
             ended = bool(found.success) or float(np.abs(uphill).max()) < _FLAT
-            # a root at zero has no slope, whatever lies beside it: by its square it may still be uphill
+            # a root at zero has no slope, whatever is beside it: by its square it may still be uphill
             stuck = (roots < 10 * _LEAST) & (found.jac < -_FLAT * roots)
             # and below the floor the criterion does not change: a search that fails there starts again from above
             stuck |= (shares < floor) & (not ended)

@@ -1,4 +1,4 @@
-"""``ndrepro import``: take in runs that were made elsewhere, verified, to compare them like one's own."""
+"""``ndrepro import``: import runs that were made elsewhere, verified, to compare them like one's own."""
 
 from __future__ import annotations
 
@@ -70,13 +70,13 @@ def _print(found: Imported) -> None:
     for (signer, place), count in sorted(counts.items()):
         terminal.write_line(f"{plural(count, 'run')} signed by {signer}, on {place}")
     if found.folder is None:
-        terminal.write_line(f"nothing was taken in: none of {plural(len(found.runs), 'run')} verifies")
+        terminal.write_line(f"nothing was imported: none of {plural(len(found.runs), 'run')} verifies")
         if any(run.problem.startswith("signature") for run in refused):
             cure = "keys trust FILE --name N, with a key from whoever ran them"
             terminal.write_line(f"  hint: {terminal.program()} {cure}")
         return
     files = "with every file" if whole == len(taken) else f"{whole} of them with every file that was signed"
-    terminal.write_line(f"taken in   {plural(len(taken), 'run')}, {files}: {terminal.here(found.folder)}")
+    terminal.write_line(f"imported   {plural(len(taken), 'run')}, {files}: {terminal.here(found.folder)}")
     terminal.write_line(f"next       {terminal.program()} list --runs {terminal.here(found.folder)}")
 
 

@@ -1,4 +1,4 @@
-"""``ndrepro list``: the runs that were started, whatever became of them; or the names that experiments are made of."""
+"""``ndrepro list``: the runs that were started, whatever their outcome; or the names that experiments are made of."""
 
 from __future__ import annotations
 

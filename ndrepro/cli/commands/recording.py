@@ -89,7 +89,7 @@ def declared_seeds(pairs: Sequence[str]) -> dict[str, int]:
 
 
 def _document(finished: FinishedProgram, error: dict[str, Any] | None) -> dict[str, Any]:
-    """The JSON of a recorded program: what became of it, and where it is."""
+    """The JSON of a recorded program: its outcome, and where it is."""
     return {
         "name": finished.folder.root.parent.name,
         "run": finished.folder.root.name,

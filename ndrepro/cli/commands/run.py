@@ -144,14 +144,14 @@ def chosen_settings(pairs: list[str], **named: str | None) -> dict[str, str]:
 
 
 def _error(finished: Finished, word: str) -> dict[str, Any]:
-    """Why a run is not complete, and how to go on; ``word`` is what to type for it."""
+    """Why a run is not complete, and how to continue; ``word`` is what to type for it."""
     error = finished.error or TrainingFailed(f"{finished.outcome} before the run was complete")
     cure = error.cure or f"resume it with `{terminal.program()} run --resume {word}`"
     return {**output.record_of(type(error)(error.message, cure)), "exit_code": output.COULD_NOT}
 
 
 def _document(finished: Finished, error: dict[str, Any] | None) -> dict[str, Any]:
-    """The JSON of a run: what became of it, and where it is."""
+    """The JSON of a run: its outcome, and where it is."""
     from dataclasses import asdict
 
     document: dict[str, Any] = {

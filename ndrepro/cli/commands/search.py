@@ -103,7 +103,7 @@ class _Lines:
     def reached(self, target: Target, trial: Trial, epochs: int, goes_on: bool, recorded: bool) -> None:
         """Say how a trial stands."""
         whole = epochs == self._search.rungs[-1]
-        fate = "goes on" if goes_on else "whole" if whole else "stopped"
+        fate = "continues" if goes_on else "whole" if whole else "stopped"
         values = ", ".join(f"{key} {value:g}" for key, value in trial.values.items())
         error = f"validation error {words.percent(trial.error)}"
         known = " (recorded)" if recorded else ""
@@ -127,7 +127,7 @@ class _Lines:
         return Silent()
 
     def say(self, line: str) -> None:
-        """Print one line; where printing fails, nothing more is printed, and the search goes on."""
+        """Print one line; where printing fails, nothing more is printed, and the search continues."""
         try:
             self._console.print(line, soft_wrap=True)
         except OSError:
@@ -137,7 +137,7 @@ class _Lines:
 def _plan(search: Search, count: int) -> str:
     what = "a network on a data set" if count == 1 else f"{count} times a network on a data set"
     rungs = ", ".join(str(rung) for rung in search.rungs)
-    kept = f"one trial in {search.reduction} goes on"
+    kept = f"one trial in {search.reduction} continues"
     return f"{what}, {search.budget_epochs} epochs each; judged after {rungs} epochs, {kept}"
 
 

@@ -240,7 +240,7 @@ def resume(
         cure = f"begin with `{study_command('run', study, grids, runs, inside)}`, or name the folder with --runs DIR"
         if found.elsewhere:
             there = study_command("resume", study, grids, runs, study_words.image(next(iter(found.elsewhere))))
-            cure = f"it was started {study_words.places(found.elsewhere)}: `{there}` goes on"
+            cure = f"it was started {study_words.places(found.elsewhere)}: `{there}` continues it"
         raise UsageError(f"nothing of {found.study.name} has been started{where} in {terminal.here(runs)}", cure)
     paths = {**data_of_started_runs(started), **data_paths.parse(data or [])}
     again = next_commands(study, grids, runs, inside, data or [])

@@ -63,7 +63,7 @@ def conclude(outcome: Outcome, again: NextCommands, as_json: bool) -> int:
 
 
 def _error(outcome: Outcome, again: NextCommands) -> dict[str, Any] | None:
-    """Why the study is not complete, and how to go on; None where it is."""
+    """Why the study is not complete, and how to continue; None where it is."""
     name, total = outcome.plan.study.name, len(outcome.plan.items)
     command = again.command(outcome.plan)
     left = total - outcome.plan.states["done"]

@@ -51,7 +51,7 @@ _PARTS = {
 class Located:
     """What the two replays say, and how far they can be believed.
 
-    ``difference`` is None where nothing differs; ``inputs_equal``: the operation took equal tensors; ``faithful`` tells
+    ``difference`` is None where nothing differs; ``inputs_equal``: the operation took equal tensors; ``faithful`` says
     of each replay whether it left the very bits that its run recorded; ``notes`` say in words what weakens the finding.
     """
 
@@ -235,7 +235,7 @@ def _step_of(found: RunComparison) -> int:
     if found.trails.divergence is None:
         raise UsageError(
             "--locate: no step that both have differs, so there is none to replay",
-            "leave --locate out; `verify` says whether a trail was cut short",
+            "leave --locate out; `verify` says whether a trail was truncated",
         )
     # first weights compute nothing: the step after them shows what their difference reaches
     return max(found.trails.divergence.step, min(1, found.trails.shared - 1))

@@ -8,7 +8,7 @@
 | 3    | could not run: a run that failed or was interrupted, a full disk …                |
 
 What is not there is the one or the other in every command: a name that the program should know is wrong usage, a run,
-file, folder or key that should be on this machine could not be had (3).
+file, folder or key that should be on this machine is not available (3).
 
 An error is one line that says what and where, and one that says what to do. With ``--json`` it is also
 ``{"error": {"type", "message", "cure", "exit_code"}}`` on standard output.

@@ -5,7 +5,7 @@
       study  ========--------------    7/24   1 failed   2:41 left
       preact18_nd_1_digits           training  ====----   1/2 steps
 
-Elsewhere one plain line as a run begins and one as it ends. Whatever happens to the display, the study goes on.
+Elsewhere one plain line as a run begins and one as it ends. Whatever happens to the display, the study continues.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class StudyLines(LineDisplay):
 
     def began(self, event: Began) -> None:
         """Say where a run is."""
-        word = "goes on" if event.job.resume else "begins"
+        word = "resumes" if event.job.resume else "starts"
         self.say(f"[{self.done + self.failed + 1}/{self.total}] {event.job.run.label} {word} in {_here(event)}")
 
     def ending(self, event: Ended) -> str:

@@ -229,7 +229,7 @@ def submitted_document(submitted: Submitted) -> dict[str, Any]:
 def print_tasks(runs: RunsFolder, study: str, done: Container[str] = ()) -> None:
     """Each task that is not over, with the reason why it waits, and each that ended badly, with the cause.
 
-    Tasks whose runs are all ``done`` are left out, whatever became of them.
+    Tasks whose runs are all ``done`` are left out, whatever their outcome.
     """
     found, trouble = _tasks(runs, study)
     if trouble:

@@ -1,4 +1,4 @@
-"""A study on the screen and as JSON: the plan, where it stands, what came of it."""
+"""A study on the screen and as JSON: the plan, its status, its outcome."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 LABEL = 10
 _FAILURES_SHOWN = 12
-_STATES = ("done", "running", "queued", "cut off", "failed", "not counted", "waiting", "to do")
-_WIDTHS = {"grid": 16, "runs": 7, "done": 7, "running": 9, "queued": 8, "cut off": 9, "failed": 8, "waiting": 9}
+_STATES = ("done", "running", "queued", "interrupted", "failed", "not counted", "waiting", "to do")
+_WIDTHS = {"grid": 16, "runs": 7, "done": 7, "running": 9, "queued": 8, "interrupted": 12, "failed": 8, "waiting": 9}
 _WIDTH = 12  # of every other column
 
 

@@ -147,7 +147,7 @@ def run_word(root: Path, runs: Path, default_runs: Path) -> str:
 
 
 def here(path: Path) -> str:
-    """A path as it is shortest to type: relative to the current folder where it lies below it."""
+    """A path as it is shortest to type: relative to the current folder where it is inside it."""
     absolute = Path(os.path.abspath(path))
     with contextlib.suppress(OSError, ValueError):  # the current folder may be gone
         return str(absolute.relative_to(Path.cwd()))

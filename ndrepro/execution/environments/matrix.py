@@ -1,7 +1,7 @@
 """The version matrix: one environment per cell of ``environments/``, built once from a hashed lock and kept.
 
 Beside the project's cells stand those that were added here (``ndrepro.execution.environments.add_cell``), whose locks
-lie in the folder ``cells`` of the cache; they have names of their own, so a name always means the same lock.
+are in the folder ``cells`` of the cache; they have names of their own, so a name always means the same lock.
 
 A cell is a lock, ``torch-1.13.1.lock``, whose first line names its Python (``# python: 3.10``). ``create``
 turns it into an environment under the cache folder and answers with the path of that environment's python;

@@ -1,1 +1,1 @@
-"""The source of a network of one's own, kept with each run of it."""
+"""The source of a network of the user's own, kept with each run of it."""

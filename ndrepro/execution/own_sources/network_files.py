@@ -1,4 +1,4 @@
-"""The Python files that define a network of one's own: found, digested, kept in the run folder, and read back.
+"""The Python files that define a network of the user's own: found, digested, kept in the run folder, and read back.
 
     current folder ── find ──> NetworkFiles ── write ──> RUN/network/ ── read ──> the training process imports them
 

@@ -1,7 +1,7 @@
 """Stands in a recorded program's place and executes it in a sandbox: ``python -I -m …confined_program DOCUMENT``.
 
 The recorder starts this instead of the program, with this machine's own variables and those of the start-up hook;
-their folders lie in the new run's folder, which is known only then. DOCUMENT is the JSON of ``ConfinedCommand``. This
+their folders are in the new run's folder, which is known only then. DOCUMENT is the JSON of ``ConfinedCommand``. This
 process becomes the sandbox (exec(2)), so its exit code is the program's, 128 + n for signal n.
 """
 

@@ -89,7 +89,7 @@ def build(
         elsewhere: where inputs are looked for that are not where the program read them.
         maps: whether there is a sandbox, which can show a file under another path than its own.
 
-    Raises UsageError where the code cannot be had, StorageError.
+    Raises UsageError where the code is not available, StorageError.
     """
     top = command.top or command.working_folder
     differences = _code(command, manifest, folder, place, repositories)

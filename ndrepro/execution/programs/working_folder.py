@@ -1,4 +1,4 @@
-"""What lies in a program's working folder before it starts and after it ended, so that new and changed files are known.
+"""What is in a program's working folder before it starts and after it ended, so that new and changed files are known.
 
 Looked at are regular files, as far as LIMIT entries; nothing is read. Left out are version control, environments of
 Python and Node, compiled Python and runs: a program's results are none of these. In a folder of more entries nothing is
@@ -84,7 +84,7 @@ def identity(status: os.stat_result) -> Identity:
 def identity_of(path: Path, within: Collection[Path] | None = None) -> Identity | None:
     """The identity of a regular file; ``None`` for what is none, or not there.
 
-    ``within`` are resolved paths: with them a file counts only where it lies at or below one, its links followed.
+    ``within`` are resolved paths: with them a file counts only where it is at or below one, its links followed.
     """
     try:
         if within is not None and not within_any(path, within):

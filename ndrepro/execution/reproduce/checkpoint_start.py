@@ -17,7 +17,7 @@ from provenance.formats.trail import Trail
 
 @dataclass(frozen=True)
 class Start:
-    """The state that a replay goes on from: after ``step`` steps, in ``checkpoint`` (None: the run's start)."""
+    """The state from which a replay continues: after ``step`` steps, in ``checkpoint`` (None: the run's start)."""
 
     step: int
     checkpoint: Path | None

@@ -115,7 +115,7 @@ Consent = Callable[[Execution], bool]
 
 
 def plan_execution(manifest: Manifest, run: Path, wanted: str, *, container: bool = False) -> Execution:
-    """What will be executed, in which sandbox. Raises UsageError or SandboxError for one that cannot be had."""
+    """What will be executed, in which sandbox. Raises UsageError or SandboxError for one that is not available."""
     kind, reason = choose(wanted, container=container)
     return Execution(kind, RecordedCode.of(manifest, run), reason)
 

@@ -1,4 +1,4 @@
-"""Rebuilds what a manifest says ran: its code at the recorded commit and patch; and says what could not be had.
+"""Rebuilds what a manifest says ran: its code at the recorded commit and patch; and says what is not available.
 
 The digest of the recorded code decides which code is executed: where this checkout's packages have that digest they are
 used as they are, else the commit is checked out beside it and the recorded patch and untracked files are put in. Either

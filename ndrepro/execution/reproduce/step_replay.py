@@ -1,7 +1,7 @@
 """Replays one step of two recorded runs, each with its own code in its own environment, to find an operation.
 
 Each run is taken from what was signed (experiment, environment, code, the digest of the nearest checkpoint before the
-step); what could not be had is listed. The two processes run side by side and write what they saw
+step); what is not available is listed. The two processes run side by side and write what they saw
 (``ndrepro.protocol.replay_messages``); comparing that is ``ndrepro.analysis.comparison.operation_diff``' part, after
 which the tensors of one operation can be asked of both. Nothing is recorded or signed: this is an investigation, not a
 run.

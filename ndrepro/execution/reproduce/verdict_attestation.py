@@ -1,7 +1,7 @@
 """The reviewer's own word on somebody's run: a signed statement beside it, never inside the author's folder.
 
 An in-toto statement whose subjects are the author's manifest and the manifests of the runs that repeated it, by
-digest; its predicate is the verdict with its evidence. Signed with the reviewer's key, it lies in the reviewer's
+digest; its predicate is the verdict with its evidence. Signed with the reviewer's key, it is in the reviewer's
 folder of runs under ``verdicts/``, named after the run.
 """
 

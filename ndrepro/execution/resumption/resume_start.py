@@ -80,7 +80,7 @@ def _expect_own(folder: RunFolder, signers: Sequence[TrustedKey]) -> None:
     others = ", ".join(dict.fromkeys(key.name for key in signers if key.name != OWN_NAME))
     if others:
         raise NotOwnRun(
-            f"{folder.root}: begun or signed by {others}: what it has trained would be signed with your key",
+            f"{folder.root}: started or signed by {others}: what it has trained would be signed with your key",
             "let them resume it, or train it yourself from its start with `ndrepro run`",
         )
 
@@ -98,7 +98,8 @@ def _expect_origin(folder: RunFolder, entries: Sequence[Entry]) -> None:
 def _last_manifest(folder: RunFolder, keys: Sequence[TrustedKey], *, begun_here: bool) -> Manifest | None:
     """The manifest of the last attempt; None where its recorder was killed, or there was none.
 
-    A colleague may have countersigned a run that was begun here; without its beginning nobody tells who recorded it.
+    A colleague may have countersigned a run that was started here; without its first entry it is not known who recorded
+    it.
     """
     path = folder.manifest
     if not path.exists():

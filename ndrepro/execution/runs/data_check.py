@@ -1,8 +1,8 @@
 """An experiment's data before its run is started: where they lie, and whether they can be read.
 
 The reader of the training process reads them once, in a process of its own (``ndrepro.training.data.__main__``), and
-whatever is wrong is told before there is a folder or a ledger entry. That they could be read is remembered in the
-folder of runs, with the names, sizes, times and inodes of all that lies in the folders of the data; while those stay,
+whatever is wrong is reported before there is a folder or a ledger entry. That they could be read is remembered in the
+folder of runs, with the names, sizes, times and inodes of all that is in the folders of the data; while those stay,
 nothing is read again. It is a courtesy, and nothing rests on it: the training process digests and checks what it
 reads itself, and data that were damaged in between end its run as failed.
 """
@@ -88,7 +88,7 @@ def expect_reader(data: Path, environment: str) -> None:
 
 
 def check(experiment: Experiment, data: Path, runs: RunsFolder, observer: DataObserver) -> Experiment:
-    """The experiment, which of a data set of one's own describes the images that are there.
+    """The experiment, which of a data set of the user's own describes the images that are there.
 
     Raises DataError, naming the file and the cure, where ``data`` cannot be read or hold too few or other images.
     """

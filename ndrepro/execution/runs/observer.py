@@ -1,4 +1,4 @@
-"""What a run tells whoever watches it: the terminal's live table is one observer, a study's progress bar another."""
+"""What a run reports while it runs: the terminal's live table is one observer, a study's progress bar another."""
 
 from __future__ import annotations
 

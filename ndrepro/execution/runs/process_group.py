@@ -1,6 +1,6 @@
 """Several training processes of one run, with the face of one: started, watched and stopped together.
 
-Each gets the variables that ``torchrun`` would set (``VARIABLES``), and nothing else tells it that it is one of
+Each gets the variables that ``torchrun`` would set (``VARIABLES``), and nothing else shows it that it is one of
 several: the same child may be started by ``torchrun -m ndrepro.training RUN_DIR``. All are children of this process,
 on this machine; under Slurm they share the GPUs and cores of its one task, and in an allocation of several nodes those
 of the others are a job step (``ndrepro.execution.runs.slurm_allocation``). Where one ends before its time the others
@@ -50,7 +50,7 @@ def start(
     here: int | None = None,
     others: Callable[[Mapping[str, str]], Process] | None = None,
 ) -> Process:
-    """Start that many processes, each by ``one``, given its variables; one alone is told nothing.
+    """Start that many processes, each by ``one``, given its variables; one alone gets none.
 
     Where only ``here`` of them are to be on this machine, ``others`` starts the rest, given the first one's variables.
     """

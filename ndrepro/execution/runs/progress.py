@@ -1,4 +1,4 @@
-"""Follows a training child by the files that it writes, and tells an observer; nothing is sent through a pipe.
+"""Follows a training child by the files that it writes, and informs an observer; nothing is sent through a pipe.
 
 Whatever the child writes, a look neither waits nor raises: what cannot be read is the watcher's ``problem``.
 
@@ -31,7 +31,7 @@ _SHOWN = 200
 
 
 class Watcher:
-    """Looks at a run folder when ``look`` is called, and tells what is new since the last look."""
+    """Looks at a run folder when ``look`` is called, and reports what is new since the last look."""
 
     def __init__(self, folder: RunFolder, request: Request, observer: Observer) -> None:
         self._folder = folder

@@ -60,7 +60,7 @@ class RunOptions:
     ``code`` holds the packages that the training process imports: this project's own, or another state of them.
     ``sandbox`` confines it; a container needs none. ``check_data`` is false where the training process alone may read
     the data: their path is somebody else's, and the check reads with all rights. ``network`` is the folder of files
-    that a run of a network of one's own keeps (``None``: look in the current folder).
+    that a run of a network of the user's own keeps (``None``: look in the current folder).
     """
 
     runs: RunsFolder
@@ -170,7 +170,7 @@ def resume(folder: RunFolder, options: RunOptions, observer: Observer) -> Finish
 
     One that was trained to its end, but not signed as complete, is resumed too, and has little left to do.
 
-    It is told in the ledger beside the run, where its beginning is, whatever folder of runs the options name.
+    It is recorded in the ledger beside the run, where its beginning is, whatever folder of runs the options name.
 
     Raises UsageError for a run that is complete, NotOwnRun for one that another key began, DataError where its data
     cannot be read, SandboxError for a path of data that is refused, BusyError for one that still runs, CheckpointError,

@@ -244,7 +244,7 @@ class Account:
         return (*origin, *self._source_resources(), *self._network(), *image, *data, *installed)
 
     def _network(self) -> tuple[Resource, ...]:
-        """The source of a network of one's own."""
+        """The source of a network of the user's own."""
         arch, folder = self._request.experiment.arch, self._folder.network
         if not is_own_network(arch):
             return ()

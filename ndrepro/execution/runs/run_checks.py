@@ -1,4 +1,4 @@
-"""What can be checked of a training run beyond its signature and digests: do its own files tell one story?
+"""What can be checked of a training run beyond its signature and digests: do its own files agree?
 
 After the recorder's checks 1 to 8 (``provenance.attestation.verify``):
 

@@ -46,7 +46,7 @@ SEGMENT = "segment"  # some epochs of a run: a spot check's, or a search's
 
 @dataclass(frozen=True)
 class Recorded:
-    """A run's manifest as it lies there, not verified, and the key identifiers that its envelope claims."""
+    """A run's manifest as it is there, not verified, and the key identifiers that its envelope claims."""
 
     manifest: Manifest
     signers: tuple[str, ...]
@@ -109,7 +109,7 @@ def read_recorded(folder: RunFolder) -> Recorded:
 
 
 def read_results(folder: RunFolder) -> tuple[Scores, ...]:
-    """Every whole epoch's results as they lie in the folder; none where there is no such file yet."""
+    """Every whole epoch's results as they are in the folder; none where there is no such file yet."""
     if not folder.metrics.exists():
         return ()
     rows: list[dict[str, Any]] = read_scalars(folder.metrics, tolerate_torn=True)

@@ -5,8 +5,8 @@ them, in the order of their ranks. Those of this node are children of this proce
 the tasks of one job step, started by ``srun``, whose end is theirs. All meet at this node's host name. Each node must
 see the run's folder, the data and the Python that trains under the same paths.
 
-Nobody sends a step's tasks a signal to stop: the processes of a run stop together, and those here are told. They end
-when the recorder's lock on the run's folder is gone, as in a container.
+Nobody sends a step's tasks a signal to stop: the processes of a run stop together, and those here are signalled. They
+end when the recorder's lock on the run's folder is gone, as in a container.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Allocation:
 
 
 def find(variables: Mapping[str, str]) -> Allocation | None:
-    """The allocation that these variables tell of; None outside of one, and where it is this node alone.
+    """The allocation that these variables describe; None outside of one, and where it is this node alone.
 
     Raises EngineError where this process is on none of its nodes, or Slurm does not tell which they are.
     """

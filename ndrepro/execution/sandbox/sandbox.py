@@ -211,7 +211,7 @@ def why_not(kind: str) -> str | None:
 
 
 def _named_folders(variables: Mapping[str, str]) -> tuple[Path, ...]:
-    """Where the dynamic loader and the interpreter are told to look: libraries, bytecode."""
+    """Where the dynamic loader and the interpreter look by these variables: libraries, bytecode."""
     names = [*variables.get("LD_LIBRARY_PATH", "").split(":"), variables.get("PYTHONPYCACHEPREFIX", "")]
     return existing(Path(name) for name in names if name.startswith("/") and Path(name).is_dir())
 

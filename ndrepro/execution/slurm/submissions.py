@@ -1,4 +1,4 @@
-"""What was submitted of a study, and what became of it: the files of its submissions, and Slurm's account of them.
+"""What was submitted of a study, and its outcome: the files of its submissions, and Slurm's account of them.
 
 runs/.slurm/STUDY/lock                     held while a submission is made: two at once submit nothing twice
                   STAMP/submission.json    the arrays, and which runs are in which element

@@ -23,7 +23,7 @@ from ndrepro.execution.runs.run import RunOptions
 from ndrepro.execution.studies.launchers import NOT_STARTED, Ended, Ending, Event, Job, Launcher
 from ndrepro.execution.studies.plan import SETTLED, Item, StudyPlan, plan_of_runs
 from ndrepro.execution.studies.run_locks import Claims
-from ndrepro.execution.studies.run_status import CUT_OFF, DONE, FAILED, RUNNING, RunStatus, Survey
+from ndrepro.execution.studies.run_status import DONE, FAILED, INTERRUPTED, RUNNING, RunStatus, Survey
 from ndrepro.protocol import extras
 from ndrepro.protocol.errors import DataError
 from ndrepro.protocol.experiment.experiment import Experiment
@@ -94,7 +94,7 @@ def carry_out(
     if any(item.run.environment == MAIN for item in plan.todo):
         extras.require("torch")
     for item in plan.todo:
-        if item.status.state not in (CUT_OFF, FAILED):
+        if item.status.state not in (INTERRUPTED, FAILED):
             experiment = item.run.experiment
             where = data_check.locate(experiment, data.get(experiment.dataset))
             if launcher.here:

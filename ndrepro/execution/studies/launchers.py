@@ -290,7 +290,7 @@ def _death(code: int, printed: str, folder: RunFolder | None) -> Ending:
     if code < 0:
         name = signal.Signals(-code).name
         message = f"the process that recorded this run was killed by {name}"
-        cure = "`ndrepro study resume` goes on from the last checkpoint" if folder else ""
+        cure = "`ndrepro study resume` resumes from the last checkpoint" if folder else ""
         return Ending("killed", folder, error=TrainingFailed(message, cure))
     last = next((line.strip() for line in reversed(printed.splitlines()) if line.strip()), "it printed nothing")
     return Ending("failed", folder, error=TrainingFailed(f"its process ended with exit code {code}: {last[:300]}"))

@@ -21,9 +21,9 @@ from ndrepro.execution.runs.run import RunOptions
 from ndrepro.execution.runs.run_lookup import read_results
 from ndrepro.execution.studies.estimates import RECORDED, Estimate, Estimator, device_here
 from ndrepro.execution.studies.run_status import (
-    CUT_OFF,
     DONE,
     FAILED,
+    INTERRUPTED,
     MISSING,
     QUEUED,
     RUNNING,
@@ -183,7 +183,7 @@ def _with_queue(status: RunStatus, run: StudyRun, queued: Mapping[str, str]) -> 
 def _item(run: StudyRun, status: RunStatus, estimator: Estimator) -> Item:
     if status.state == DONE:
         return Item(run, status, run.experiment.epochs, Estimate(0.0, 0, RECORDED))
-    epochs = _epochs_done(status) if status.state in (CUT_OFF, FAILED, RUNNING, QUEUED) else 0
+    epochs = _epochs_done(status) if status.state in (INTERRUPTED, FAILED, RUNNING, QUEUED) else 0
     return Item(run, status, epochs, estimator.estimate(run, epochs))
 
 

@@ -40,13 +40,13 @@ from provenance.errors import LedgerError, ManifestError, ProvenanceError
 DONE = "done"
 RUNNING = "running"  # a process holds it now
 QUEUED = "queued"  # a cluster's queue has it, waiting or running: only known to whoever asked the cluster
-CUT_OFF = "cut off"  # interrupted, or killed with or without its recorder: it can be resumed
+INTERRUPTED = "interrupted"  # or killed with or without its recorder: it can be resumed
 FAILED = "failed"
 REFUSED = "not counted"  # it may have completed, but a check above says no
 MISSING = "to do"  # never started
 WAITING = "waiting"  # for its hyper-parameters to be searched: it cannot be started
 # the first that any run of the same identity has is where the study's run stands
-STATES = (DONE, RUNNING, QUEUED, CUT_OFF, FAILED, REFUSED, MISSING, WAITING)
+STATES = (DONE, RUNNING, QUEUED, INTERRUPTED, FAILED, REFUSED, MISSING, WAITING)
 
 _LIBRARIES = ("torch", "torchvision", "numpy")
 
@@ -63,7 +63,7 @@ class RunStatus:
     @property
     def resumable(self) -> bool:
         """Whether there is something to resume."""
-        return self.state in (CUT_OFF, FAILED)
+        return self.state in (INTERRUPTED, FAILED)
 
 
 class Survey:
@@ -158,7 +158,7 @@ class Survey:
         if entries is None:
             return RunStatus(REFUSED, folder, "it has no manifest, and the ledger does not know it")
         if entries.open:
-            return RunStatus(CUT_OFF, folder, "killed, and its recorder with it")
+            return RunStatus(INTERRUPTED, folder, "killed, and its recorder with it")
         if entries.manifest:
             return RunStatus(REFUSED, folder, "its manifest, which the ledger knows, is gone")
         return RunStatus(FAILED, folder, f"it ended unsigned: {entries.reason}")
@@ -175,7 +175,7 @@ class Survey:
         problem = _lost(folder, manifest) or self._other_conditions(record)
         if problem:
             return keys, RunStatus(REFUSED, folder, problem)
-        state = {"completed": DONE, "failed": FAILED}.get(manifest.outcome, CUT_OFF)
+        state = {"completed": DONE, "failed": FAILED}.get(manifest.outcome, INTERRUPTED)
         return keys, RunStatus(state, folder, record.error, manifest)
 
     def _other_conditions(self, record: TrainingRecord) -> str:

@@ -1,4 +1,4 @@
-"""What can be checked of a recorded program: its manifest is made again from the files that lie beside it.
+"""What can be checked of a recorded program: its manifest is made again from the files that are beside it.
 
     9  request      program.json, which was there before the program started, is what was signed
     10 environment  machine, variables and distributions are those of environment.json
@@ -169,7 +169,7 @@ def _expect_one_content(name: str, listed: Sequence[Mapping[str, Any]], working_
 def _expect_copies_of(
     name: str, copies_name: str, listed: Sequence[Mapping[str, Any]], kept: Iterable[str], manifest: Manifest
 ) -> None:
-    """Raises ManifestError for what lies in a folder of copies and is not the copy of a listed file, by its path.
+    """Raises ManifestError for what is in a folder of copies and is not the copy of a listed file, by its path.
 
     A recorder that failed may have left copies, and no list.
     """

@@ -1,4 +1,4 @@
-"""What can be checked of a run of ``ndrepro.record``: its manifest is made again from the files that lie beside it.
+"""What can be checked of a run of ``ndrepro.record``: its manifest is made again from the files that are beside it.
 
     9  request      the builder signs in the script's own process, and nothing is asked for in other fields
     10 environment  distributions, variables and machine are those of environment.json, at the start and at the end

@@ -41,7 +41,7 @@ def combinations() -> Iterator[tuple[str, str, str]]:
 def check(arch: str, method: str, dataset: str, facts: DatasetFacts, size: int | None, crop: int | None) -> None:
     """Raises UsageError, with a cure, for a combination that no run could mean.
 
-    What images a network of one's own takes shows when it is built.
+    What images a network of the user's own takes shows when it is built.
     """
     if is_own_network(arch):
         _check_sizes(dataset, facts, size, crop)

@@ -200,7 +200,7 @@ class Experiment:
     ] = "native"
     network_source: Annotated[
         str | None,
-        Meaning("Digest of the source of a network of one's own.", "SHA-256", form="filled in before a run starts"),
+        Meaning("Digest of the source of a network of your own.", "SHA-256", form="filled in before a run starts"),
     ] = None
     own: OwnImages = field(default_factory=OwnImages)
 
@@ -275,12 +275,12 @@ class Experiment:
 
     @property
     def is_described(self) -> bool:
-        """Whether its images are known: false of a data set of one's own until its files were read."""
+        """Whether its images are known: false of a data set of the user's own until its files were read."""
         return self.dataset != OWN_DATASET or self.own.known
 
     @property
     def facts(self) -> DatasetFacts:
-        """What is known of its data set: the catalogue's entry, or what was read of one's own."""
+        """What is known of its data set: the catalogue's entry, or what was read of the user's own."""
         return self.own.facts() if self.dataset == OWN_DATASET else DATASETS[self.dataset]
 
     @property

@@ -1,7 +1,7 @@
 """Names of experiments, ``ARCH_METHOD_EPOCHS[_DATASET]``: taken apart, and the nearest right ones to a wrong one.
 
-A network of one's own is ``MODULE:CALLABLE`` for ARCH. Names are names of folders too, and a folder's name may be part
-of a search path, in which a colon ends an entry: there the last dot stands for it, and both are read.
+A network of the user's own is ``MODULE:CALLABLE`` for ARCH. Names are names of folders too, and a folder's name may be
+part of a search path, in which a colon ends an entry: there the last dot stands for it, and both are read.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Networks and data sets of one's own: how experiments name them, and the facts that stand in for the catalogue's.
+"""Networks and data sets of the user's own: how experiments name them, and the facts that stand in for the catalogue's.
 
 A network is ``MODULE:CALLABLE`` in the place of the architecture, ``mypkg.nets:MyNet_bn_5_digits`` as a name; the name
 of a folder has a dot for the colon. Its source's digest is a setting, ``network_source``, since another source is
@@ -31,7 +31,7 @@ _LONGEST = 120
 
 @dataclass(frozen=True)
 class OwnImages:
-    """What a data set of one's own holds; all of it is read from the data, and none for any other data set."""
+    """What a data set of the user's own holds; all of it is read from the data, and none for any other data set."""
 
     classes: Annotated[int | None, Meaning("Classes of the data set own.", "classes", least=1)] = None
     channels: Annotated[int | None, Meaning("Channels of its images: 1 grey, 3 colour.", "channels", least=1)] = None
@@ -56,7 +56,7 @@ class OwnImages:
         """What the catalogue would say of it; of data that were not read, no more than that they are small images."""
         size = self.size or 1
         return DatasetFacts(
-            title="images of one's own",
+            title="images of your own",
             num_classes=self.classes or 1,
             channels=self.channels or 3,
             size=size,
@@ -84,7 +84,7 @@ def is_source_name(name: str) -> bool:
 
 
 def check_network(arch: str, method: str, determinism: str, source: str | None) -> None:
-    """Raises UsageError for what cannot be asked of a network of one's own, and for a source of another one."""
+    """Raises UsageError for what cannot be asked of a network of the user's own, and for a source of another one."""
     if not is_own_network(arch):
         if source is not None:
             raise UsageError(f"network_source={source}: {arch} is a network of this project", "leave it out")

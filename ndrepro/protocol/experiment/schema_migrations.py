@@ -1,10 +1,10 @@
-"""What experiments have learnt to say since the first release, so that old documents go on being read.
+"""What experiments have learnt to say since the first release, so that old documents are still read.
 
 A document of a run holds every setting, defaults included. One that was written before some settings existed holds
 none of those that came together, and each of them then takes the value under which the new code does what the old
 code did. Only the table below may fill a gap: a document with some but not all settings of one row, or with a setting
-that no row knows, is refused as before (``Experiment.from_json``). Values stand here in full, so that a default that
-is changed one day does not change the meaning of what was signed before.
+that no row knows, is refused as before (``Experiment.from_json``). Values are written here in full, so that a default
+that is changed one day does not change the meaning of what was signed before.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from ndrepro.protocol.experiment.experiment import Experiment
 
 
 def check(experiment: Experiment, train_images: int, test_images: int) -> None:
-    """Raises DataError where the splits, as they lie there, are too small for what the experiment asks for."""
+    """Raises DataError where the splits, as they are there, are too small for what the experiment asks for."""
     used = first(experiment.train_images, train_images)
     first(experiment.test_images, test_images)
     if experiment.validation:

@@ -67,7 +67,7 @@ class Need:
 
 @dataclass(frozen=True)
 class StudyRun:
-    """One run of a study. ``label`` is the experiment's name and what else tells it from its neighbours.
+    """One run of a study. ``label`` is the experiment's name and what else distinguishes it from its neighbours.
 
     ``waits``: its hyper-parameters are still to be searched, those in ``experiment`` are not its own.
     """

@@ -1,4 +1,4 @@
-"""Final test accuracies and training times of one's own runs, one row for every experiment in one environment."""
+"""Final test accuracies and training times of the user's own runs, one row for every experiment in one environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learning curves of one's own runs: train and test accuracy by epoch, means and ranges over seeds.
+"""Learning curves of the user's own runs: train and test accuracy by epoch, means and ranges over seeds.
 
 One panel for every data set, network and number of epochs; one series for every experiment and environment in it.
 """

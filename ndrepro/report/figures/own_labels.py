@@ -1,4 +1,4 @@
-"""Labels and colours of seed groups in the figures of one's own runs."""
+"""Labels and colours of seed groups in the figures of the user's own runs."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def _steps(steps: Sequence[int], equal: int, pairs: int) -> str:
 
 
 def _growth(each: Sequence[BitComparison], path: Path) -> tuple[Path, Path]:
-    """Median relative difference of the loss from the reference's, by step; zero lies on the floor."""
+    """Median relative difference of the loss from the reference's, by step; zero is on the floor."""
     with style.figure(6.8, 3.1, columns=len(each), sharey=True) as (figure, axes):
         for place, bits in enumerate(each):
             here = _first(axes if len(each) == 1 else axes[0][place])

@@ -24,7 +24,7 @@ def study_tables(cells: Sequence[SeedGroup]) -> tuple[Table, ...]:
 
 
 def study_figures(runs: Sequence[ResultRow], cells: Sequence[SeedGroup]) -> tuple[tuple[Figure, ...], tuple[str, ...]]:
-    """The figures of one's own runs, then those of the studies whose runs are there, and what could not be drawn."""
+    """The figures of the user's own runs, then those of studies whose runs are there, and what could not be drawn."""
     seeds, seeds_notes = seeds_figures(runs)
     general, general_notes = generalization_figures(runs)
     agreement = agreement_figures(runs)

@@ -1,4 +1,4 @@
-"""The summary of one's own runs: what was measured, in plain sentences, before any published claim."""
+"""The summary of the user's own runs: what was measured, in plain sentences, before any published claim."""
 
 from __future__ import annotations
 

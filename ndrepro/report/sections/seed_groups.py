@@ -25,7 +25,7 @@ class Spread:
     """Some replicates of one quantity. ``low`` and ``high`` are the interval of the mean: ``None`` below three values.
 
     The interval is Student's, of 95 % (``ndrepro.analysis.statistics.intervals``), without what lies outside the range
-    that the quantity can have: a mean accuracy cannot lie there, so that nothing is lost. ``next`` is the interval of
+    that the quantity can have: a mean accuracy cannot are there, so that nothing is lost. ``next`` is the interval of
     one more run, which does not shrink to nothing as runs are added.
     """
 

@@ -9,8 +9,8 @@ here. The last line of standard output is one JSON document,
 Before it come lines {"read": [WHAT, DONE, TOTAL]}, a few a second, while images are read.
 
 where ``left_out`` says what an image folder holds besides ("": nothing), and ``folders`` are all that were looked
-into: while nothing in them changes, the answer stays the same; of a data set of one's own ``own`` holds the settings
-that describe its images (``ndrepro.protocol.experiment.own.OwnImages``). What is missing is downloaded, as the
+into: while nothing in them changes, the answer stays the same; of a data set of the user's own ``own`` holds the
+settings that describe its images (``ndrepro.protocol.experiment.own.OwnImages``). What is missing is downloaded, as the
 training process would. It dies with its parent (NDREPRO_PARENT_PID).
 """
 

@@ -1,7 +1,7 @@
 """The folded weight of a layer in evaluation, kept while weight, bias and running statistics are as they were.
 
 Every batch of an evaluation multiplies by the same W D, so it is computed for the first. Whether something changed is
-asked of torch's version counters, which every operation on a tensor moves, and of the memory that the tensors lie in.
+asked of torch's version counters, which every operation on a tensor moves, and of the memory that the tensors are in.
 Changes through ``Tensor.data`` move no counter and are not noticed, as autograd does not notice them.
 """
 

@@ -23,7 +23,7 @@ _FEWEST_IMAGES, _WIDEST = 8, 16
 
 @dataclass(frozen=True)
 class PatchGrid:
-    """Where patches lie in an image, as ``torch.nn.functional.unfold`` has it; all in pixels."""
+    """Where patches are in an image, as ``torch.nn.functional.unfold`` has it; all in pixels."""
 
     kernel: Pair
     stride: Pair
@@ -149,7 +149,7 @@ def _taps(shape: torch.Size, counts: Pair, grid: PatchGrid) -> Iterator[tuple[in
 
 
 def _overlap(size: int, count: int, stride: int, offset: int) -> tuple[slice, slice] | None:
-    """Patches o in 0..count whose pixel o stride + offset lies in 0..size, and those pixels; ``None`` for none."""
+    """Patches o in 0..count whose pixel o stride + offset is in 0..size, and those pixels; ``None`` for none."""
     first = max(0, -(offset // stride))
     end = min(count, (size - 1 - offset) // stride + 1)
     if end <= first:

@@ -7,14 +7,14 @@ and commute. With M = Z Y the iteration needs no Y, and every product has the fo
 
     Z_{r+1} = Z_r T_r,   V_r = M_r T_r,   M_{r+1} = V_r T_r          D = Z_{n+1} / sqrt(s)
 
-Z_r and M_r are multiplied by the same T_r, so they lie below each other in memory and are one matrix of 2 F rows: a
+Z_r and M_r are multiplied by the same T_r, so they are below each other in memory and are one matrix of 2 F rows: a
 step is two products (``_Iterates``). The first step needs no Z, the last no M. D as a function of symmetric A has a
 self-adjoint derivative (that of a polynomial is H -> sum of A^i H A^j, and A^j H A^i stands beside it), so its adjoint
 is the derivative along the symmetrised gradient:
 
     dZ_{r+1} = 1.5 dZ_r - 0.5 (Z_r dM_r + dZ_r M_r)      and likewise dV_r, dM_{r+1}
 
-where the bracket is one product, [Z_r dZ_r] [dM_r M_r]^T, of matrices that lie beside each other. With h = dZ_{n+1}
+where the bracket is one product, [Z_r dZ_r] [dM_r M_r]^T, of matrices that are beside each other. With h = dZ_{n+1}
 along G, the norm's own derivative gives
 
     adjoint(G) = (h - (<G, Z_{n+1}> / 2 + <h, M_1>) M_1) / s^1.5
@@ -33,7 +33,7 @@ from ndrepro.training.deconv_kernels.matrix_products import inner, into, product
 class _Iterates:
     """V_r, Z_{r+1} and M_{r+1} of the ``step`` r, each a view (S, F, K) of ``memory`` (S, 3 F, K).
 
-    Z lies in the middle. V and M change sides with every step: a product of the rows that hold M and Z gives V and Z of
+    Z is in the middle. V and M change sides with every step: a product of the rows that hold M and Z gives V and Z of
     the next step in the same order, and that step's M has its place on the other side of Z.
     """
 

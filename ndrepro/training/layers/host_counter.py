@@ -1,4 +1,4 @@
-"""The value of a counter that lies in a buffer, known to the host without waiting for the buffer's device.
+"""The value of a counter that is in a buffer, known to the host without waiting for the buffer's device.
 
 A counter belongs in a buffer, or a resumed run would be another run; which branch a step takes is decided by the host.
 Reading the buffer would stop a GPU once a step. So the host keeps the value, and the version of the buffer for which

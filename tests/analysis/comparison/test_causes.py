@@ -221,7 +221,7 @@ def test_a_run_that_ended_earlier_has_not_parted(case: Case, tmp_path: Path) -> 
 def test_a_trail_that_is_shorter_than_what_was_signed_was_cut(case: Case, tmp_path: Path) -> None:
     short = compare_trails(write_trail(tmp_path / "a", records(20)), write_trail(tmp_path / "b", records(8)))
     causes = case.causes(short)
-    assert standings(causes) == {"a trail that was cut short": "likely"}
+    assert standings(causes) == {"a truncated trail": "likely"}
     assert causes[0].evidence[0] == "the second run signed 12 steps, its trail ends at step 8"
 
 

@@ -172,7 +172,7 @@ def test_a_manifest_alone_is_compared_by_the_digests_that_were_signed(
     shutil.copy(second.manifest, alone)
     same = compare(first, alone)
     assert same.identical and same.trails is None
-    assert same.notes == ("the second run's trail is not at hand",)
+    assert same.notes == ("the second run's trail is not available",)
     assert same.sides[1].run == second.root.name and same.sides[1].folder is None
     parts = compare(other, alone)
     assert not parts.identical and [cause.assessment for cause in parts.causes] == ["likely"]
@@ -241,9 +241,9 @@ def test_a_run_that_has_no_manifest_yet_is_compared_by_its_files(
     first, second = make(), make(table=parted(records(20), 4, [0]))
     second.manifest.unlink()
     found = compare(first, second)
-    assert found.sides[1].problems == ("there is no manifest: the run still goes on, or was killed with its recorder",)
-    assert found.trails is not None and found.trails.divergence is not None
-    assert (found.sides[1].name, found.sides[1].run) == (second.root.parent.name, second.root.name)
+    assert found.sides[1].problems == ("there is no manifest: the run is still running, or was killed with its
+    recorder",) assert found.trails is not None and found.trails.divergence is not None assert (found.sides[1].name,
+    found.sides[1].run) == (second.root.parent.name, second.root.name)
 
 
 def test_what_is_no_run_at_all_cannot_be_compared(

@@ -135,7 +135,7 @@ def test_a_study_from_plan_to_done(ndrepro: Command, tmp_path: Path) -> None:
     answer = ndrepro("study", "run", path)
     assert (answer.code, answer.err) == (0, "")
     assert "mini: 0 of 1 done; 1 run to do" in answer.out
-    assert "[1/1] lenet_bn_1_digits seed=0 begins in runs/lenet_bn_1_digits/" in answer.out
+    assert "[1/1] lenet_bn_1_digits seed=0 starts in runs/lenet_bn_1_digits/" in answer.out
     assert "lenet_bn_1_digits seed=0: completed, train " in answer.out
     assert "done       1 of 1 run of mini" in answer.out
     assert re.search(r"(?m)^next .*\breport \S*mini\.toml$", answer.out)
@@ -166,7 +166,7 @@ def test_a_failing_run_is_exit_1_with_its_reason_there_and_in_the_status(
     assert "precision=tf32 on the CPU" in status.out
     told = ndrepro("study", "run", path)
     assert told.code == 1
-    assert "goes on in runs/" in told.out and "hint: choose precision=fp32" in told.out
+    assert "resumes in runs/" in told.out and "hint: choose precision=fp32" in told.out
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ def test_in_a_pipe_every_line_stands_for_itself(plan: StudyPlan) -> None:
     stream = io.StringIO()
     play(StudyLines(Console(file=stream, width=120, highlight=False, markup=False), 1), plan)
     lines = stream.getvalue().splitlines()
-    assert lines[1].startswith("[1/3] lenet_bn_1_digits seed=0 begins in runs/")
+    assert lines[1].startswith("[1/3] lenet_bn_1_digits seed=0 starts in runs/")
     assert lines[2].startswith("lenet_bn_1_digits seed=0: completed, train 50.00 %, test 25.00 %, 0:0")
     assert lines[3].startswith("[2/3] ")
     assert lines[4].startswith("lenet_bn_1_digits seed=1: failed, 0:0") and lines[4].endswith(": it broke")

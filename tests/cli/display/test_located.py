@@ -90,7 +90,7 @@ def test_a_manifest_alone_has_no_step_to_replay(ndrepro: Command, pair: tuple[Ru
     shutil.copyfile(pair[1].manifest, "alone.json")
     answer = ndrepro("diff", str(pair[0].root), "alone.json", "--locate")
     assert answer.code == 2
-    assert "the second run's trail is not at hand" in answer.err
+    assert "the second run's trail is not available" in answer.err
 
 
 def test_runs_of_different_networks_have_no_step_in_common(ndrepro: Command, own_home: Path) -> None:

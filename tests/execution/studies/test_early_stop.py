@@ -63,7 +63,7 @@ def job_exists(process: Process) -> None:
 
 def begins(process: Process) -> None:
     """Wait until a run has its folder."""
-    line_with(process, "begins in")
+    line_with(process, "starts in")
 
 
 def is_told(process: Process) -> None:

@@ -24,7 +24,7 @@ from ndrepro.execution.runs.run_checks import CHECKS
 from ndrepro.execution.studies.carry_out import Outcome, carry_out
 from ndrepro.execution.studies.launchers import NOT_STARTED, Began, Ended, Ending, Job, LocalLauncher
 from ndrepro.execution.studies.plan import StudyPlan, data_of_started_runs, make_plan, only_started, with_runs_at_a_time
-from ndrepro.execution.studies.run_status import CUT_OFF, DONE, FAILED, MISSING, QUEUED, REFUSED, WAITING, Survey
+from ndrepro.execution.studies.run_status import DONE, FAILED, INTERRUPTED, MISSING, QUEUED, REFUSED, WAITING, Survey
 from ndrepro.execution.studies.study_file import find_study, load_study, study_files
 from ndrepro.protocol.errors import DataError, DeviceError, TrainingFailed, UsageError
 from ndrepro.protocol.layout import RunFolder, RunsFolder
@@ -246,7 +246,7 @@ def test_ctrl_c_ends_the_study_signed_and_it_goes_on_to_the_same_bits(
     assert verified(bench.options, folder).ok
     one = write_study(bench.root, LONG)
     plan = planned(bench, one)
-    assert plan.states == {CUT_OFF: 1} and 1 <= plan.items[0].epochs_done < 5
+    assert plan.states == {INTERRUPTED: 1} and 1 <= plan.items[0].epochs_done < 5
     assert_went_on_to_the_same_bits(bench, one, finished, ["interrupted", "completed"])
 
 
@@ -265,7 +265,7 @@ def test_a_study_that_is_killed_with_all_its_processes_goes_on_to_the_same_bits(
     process.wait()
     wait_for(lambda: not alive(job) and not alive(training))
     (status,) = [item.status for item in planned(bench, path).items]
-    assert status.state == CUT_OFF and "killed" in status.reason
+    assert status.state == INTERRUPTED and "killed" in status.reason
     assert_went_on_to_the_same_bits(bench, path, finished, ["killed", "completed"])
 
 
@@ -424,7 +424,7 @@ def test_a_run_whose_recorder_was_killed_while_it_signed_is_gone_on_with(copied:
     ledger.write_bytes(b"".join(ledger.read_bytes().splitlines(keepends=True)[:-1]))
     folder.manifest.unlink()
     plan = planned(bench, path)
-    assert plan.states == {DONE: 1, CUT_OFF: 1}
+    assert plan.states == {DONE: 1, INTERRUPTED: 1}
     assert [item.status.folder for item in plan.todo] == [folder]
 
 

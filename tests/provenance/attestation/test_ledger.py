@@ -231,7 +231,7 @@ def test_a_head_is_the_last_line_and_the_list_must_go_on_from_it(ledger: Ledger,
     assert witnessed.verify() == []
     ledger.path.write_bytes(b"".join(lines(ledger)[:5]))
     assert [str(problem) for problem in witnessed.verify()] == [
-        "entry 6 of a witness is not there: the list was cut off or rewritten"
+        "entry 6 of a witness is not there: its last entries were removed or rewritten"
     ]
 
 

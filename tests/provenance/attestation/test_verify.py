@@ -530,7 +530,7 @@ def test_a_ledger_whose_tail_was_cut_off(signed_run: Run, long_ledger: list[byte
     assert signed_run.ledger.verify() == []  # the chain alone cannot tell
     verdict = signed_run.verify()
     assert what in failed(verdict, 8)
-    assert "tail was cut off" in verdict.checks[7].cure
+    assert "last entries were removed" in verdict.checks[7].cure
 
 
 def test_the_ledger_of_someone_else(signed_run: Run, tmp_path: Path) -> None:

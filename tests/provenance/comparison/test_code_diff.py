@@ -153,7 +153,7 @@ def test_without_the_repository_the_files_that_are_patched_differently_are_named
     found = code_diff(first, repo.record("2"))
     assert found.how == "patches" and found.text == ""
     assert [file.path for file in found.files] == ["new.py", "train.py"]
-    assert found.caveats == ("no git repository is at hand",)
+    assert found.caveats == ("no git repository is available",)
 
 
 def _tampered(state: SourceState) -> SourceState:
@@ -175,7 +175,7 @@ def _unknown_patch(state: SourceState) -> SourceState:
     ("harm", "said"),
     [
         (_tampered, "the second run's source.patch is not the one that was recorded"),
-        (_without_patch, "the second run's source.patch is not at hand: only the manifest is"),
+        (_without_patch, "the second run's source.patch is not available: only the manifest is"),
         (_unknown_patch, "the second run's source.patch was not kept"),
     ],
 )

@@ -53,7 +53,7 @@ class LeftOut:
 
 
 def class_names(root: Path, split: str) -> tuple[tuple[str, ...], LeftOut]:
-    """The class folders in ``root / split``, sorted by name, and what else lies beside them.
+    """The class folders in ``root / split``, sorted by name, and what else is beside them.
 
     Raises DataError for two names that are the same text in different Unicode normalisation forms.
     """

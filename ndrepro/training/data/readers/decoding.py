@@ -56,7 +56,7 @@ def in_threads(work: Callable[[_In], _Out], items: Iterable[_In], ahead: int = 6
 def open_image(path: Path, content: bytes, channels: int = 3, size: int | None = None) -> Image.Image:
     """The whole image, decoded to 8 bits, RGB (3 channels) or grey (1); ``size`` is the side that it must have.
 
-    Raises DataError naming ``path``: cut short or no image at all, of another size or of more pixels than Pillow's
+    Raises DataError naming ``path``: truncated or no image at all, of another size or of more pixels than Pillow's
     limit, of a mode that has no place in 8 bits, animated, or with transparent pixels.
     """
     try:

@@ -173,7 +173,7 @@ def _parse(path: Path, content: bytes) -> np.ndarray:
     shape = tuple(int(extent) for extent in np.frombuffer(content, ">u4", dimensions, offset=4))
     if len(content) - header != int(np.prod(shape, dtype=np.int64)):
         raise DataError(
-            f"{path}: {len(content) - header} bytes of data, its header says {shape}: cut short or damaged",
+            f"{path}: {len(content) - header} bytes of data, its header says {shape}: truncated or damaged",
             "copy or download it afresh",
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)

@@ -100,7 +100,7 @@ def _digest(content: bytes, algorithm: str) -> str:
 
 def _another(path: Path, algorithm: str, found: str, expected: str) -> DataError:
     return DataError(
-        f"{path}: {algorithm} {found}, the official file has {expected}: damaged, cut short, or another file",
+        f"{path}: {algorithm} {found}, the official file has {expected}: damaged, truncated, or another file",
         "remove it and let it be downloaded again, or copy it afresh",
     )
 

@@ -1,7 +1,7 @@
 """STL-10 (Coates, Ng and Lee 2011), its labelled images of 96x96: the official archive, or unpacked, or a folder.
 
 The archive is 2.6 GB, most of it images without labels, which are not used: it is read in one pass that keeps only
-the labelled ones. Each image lies in the files plane by plane, column by column.
+the labelled ones. Each image is in the files plane by plane, column by column.
 """
 
 from __future__ import annotations

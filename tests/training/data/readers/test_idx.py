@@ -222,7 +222,7 @@ def short(array: np.ndarray) -> bytes:
     return idx_file(array)[:-1]
 
 
-@pytest.mark.parametrize(("spoil", "said"), [(header, "no IDX file of 3 dim"), (short, "cut short"), (len, None)])
+@pytest.mark.parametrize(("spoil", "said"), [(header, "no IDX file of 3 dim"), (short, "truncated"), (len, None)])
 def test_an_unpacked_file_that_is_wrong_is_named(tmp_path: Path, arrays: list, spoil, said: str | None) -> None:  # type: ignore[no-untyped-def]
     files = ours("mnist", arrays)
     for file, array in zip(files.files, arrays, strict=True):
