@@ -114,9 +114,9 @@ def strings(tree: ast.Module) -> Iterator[tuple[int, str, bool]]:
                 "".join(each.value if isinstance(each, ast.Constant) else "X" for each in node.values),
                 False,
             )
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in seen:
-            if " " in node.value:  # a word alone is a name: of a member of a document, of an event
-                yield node.lineno, node.value, False
+        # a word alone is a name: of a member of a document, of an event
+        elif isinstance(node, ast.Constant) and id(node) not in seen and " " in str(node.value):
+            yield node.lineno, str(node.value), False
 
 
 def help_texts() -> Iterator[tuple[str, str]]:

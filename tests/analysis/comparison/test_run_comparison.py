@@ -241,9 +241,11 @@ def test_a_run_that_has_no_manifest_yet_is_compared_by_its_files(
     first, second = make(), make(table=parted(records(20), 4, [0]))
     second.manifest.unlink()
     found = compare(first, second)
-    assert found.sides[1].problems == ("there is no manifest: the run is still running, or was killed with its
-    recorder",) assert found.trails is not None and found.trails.divergence is not None assert (found.sides[1].name,
-    found.sides[1].run) == (second.root.parent.name, second.root.name)
+    assert found.sides[1].problems == (
+        "there is no manifest: the run is still running, or was killed with its recorder",
+    )
+    assert found.trails is not None and found.trails.divergence is not None
+    assert (found.sides[1].name, found.sides[1].run) == (second.root.parent.name, second.root.name)
 
 
 def test_what_is_no_run_at_all_cannot_be_compared(
