@@ -8,7 +8,7 @@ import typer
 
 from ndrepro.cli import completion
 from ndrepro.cli.display import options, output, terminal, words
-from ndrepro.protocol.experiment.settings import FROM_FILES
+from ndrepro.protocol.experiment.settings import FROM_FILES, SOURCE, shown_value
 from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
@@ -130,10 +130,15 @@ def _print(found: list[RunSummary]) -> None:
     console.print(Text(heading, style="dim"), soft_wrap=True)
     for experiment, members in reversed(groups.items()):
         console.print(Text(experiment, style="bold"), soft_wrap=True)
+        # of runs of one source, or of none, it is left out
+        several = len({summary.settings.get(SOURCE) for summary in members}) > 1
+        hidden = set(FROM_FILES) - ({SOURCE} if several else set())
         for summary in members:
             console.print(_line(summary), soft_wrap=True)
             changed = ", ".join(
-                f"{key}={words.setting(summary.settings[key])}" for key in summary.changed if key not in FROM_FILES
+                f"{key}={words.setting(shown_value(key, summary.settings[key]))}"
+                for key in summary.changed
+                if key not in hidden
             )
             for remark in filter(None, (summary.repeats, changed, summary.problem)):
                 console.print(Text(f"    {terminal.hanging(remark, 4)}", style="dim"), soft_wrap=True)

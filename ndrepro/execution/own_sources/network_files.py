@@ -56,10 +56,7 @@ class NetworkFiles:
         if not path.is_file():
             installed = folder_of(module) if any(offer.value == arch for offer in networks()) else None
             if installed is None or not _place(module, installed).is_file():
-                raise UsageError(
-                    f"{arch}: no file {path.relative_to(folder)} in {folder}",
-                    "start the run in the folder from which Python would import the network's module",
-                )
+                raise _no_file(arch, path, folder)
             folder, path, alone = installed, _place(module, installed), module.partition(".")[0]
         files = {name: _content(folder / name, name) for name in sorted(_imported(module, path, folder, alone))}
         if len(files) > _MOST_FILES or sum(map(len, files.values())) > _MOST_BYTES:
@@ -117,6 +114,14 @@ def expect_source(experiment: Experiment, files: NetworkFiles) -> None:
             f"digest {files.digest[:16]}, expected {str(experiment.network_source)[:16]}",
             "get the original files again, or leave network_source out to train the files that are here",
         )
+
+
+def _no_file(arch: str, path: Path, folder: Path) -> UsageError:
+    module, _, name = arch.partition(":")
+    cure = "start the run in the folder from which Python would import the network's module"
+    if module.endswith(".py"):
+        cure = f"name the module without .py: {module.removesuffix('.py')}:{name}"
+    return UsageError(f"{arch}: no file {path.relative_to(folder)} in {folder}", cure)
 
 
 def _place(module: str, folder: Path) -> Path:

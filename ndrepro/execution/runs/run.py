@@ -176,6 +176,8 @@ def resume(folder: RunFolder, options: RunOptions, observer: Observer) -> Finish
     cannot be read, SandboxError for a path of data that is refused, BusyError for one that still runs, CheckpointError,
     TrustError or EnvelopeError where the earlier attempt does not verify.
     """
+    if folder.manifest.exists() and not folder.request.exists():
+        raise UsageError(f"{folder.root}: a recorded program, which is not resumed", "record its command again")
     request = Request.from_json(read_json(folder.request))
     if _is_complete(folder):
         raise _complete(folder, options)

@@ -94,6 +94,9 @@ def _cure(name: str) -> str:
     if ":" in name or ".py" in name:
         form = "a network of your own is MODULE:CALLABLE_METHOD_EPOCHS[_DATASET], e.g. mypkg.nets:MyNet_bn_5_digits"
         return f"{form}, without .py"
+    parts = {"a network": ARCHITECTURES, "a method": METHODS, "a data set": (*DATASETS, OWN_DATASET)}
+    if part := next((what for what, names in parts.items() if name in names), ""):
+        return f"{name} is {part}: an experiment is ARCH_METHOD_EPOCHS[_DATASET], e.g. vgg16_nd_100"
     near = nearest_names(name)
     form = "names are ARCH_METHOD_EPOCHS[_DATASET], e.g. vgg16_nd_100 or resnet18_bn_20_cifar100"
     return f"did you mean {', '.join(near)}? {form}" if near else f"{form}; `ndrepro list --names` has them all"

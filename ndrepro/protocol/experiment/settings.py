@@ -7,8 +7,9 @@ from typing import Any
 
 from ndrepro.protocol.experiment.experiment import SETTINGS, Experiment
 
+SOURCE = "network_source"
 # filled in from the files of the network or data: tables leave them out where all runs share them
-FROM_FILES = ("network_source", *(key for key in SETTINGS if key.startswith("own.")))
+FROM_FILES = (SOURCE, *(key for key in SETTINGS if key.startswith("own.")))
 _DIGITS = 8
 
 
@@ -29,4 +30,4 @@ def changed_settings(experiment: Experiment) -> dict[str, Any]:
 
 def shown_value(key: str, value: Any) -> Any:
     """A setting's value for tables and labels: of a source's digest the first digits."""
-    return value[:_DIGITS] if key == "network_source" and isinstance(value, str) else value
+    return value[:_DIGITS] if key == SOURCE and isinstance(value, str) else value

@@ -140,3 +140,15 @@ def test_names_are_those_of_the_catalogue(ndrepro: Callable[..., Answer]) -> Non
     assert all(name in text for name in (*ARCHITECTURES, *METHODS, *DATASETS))
     names = ndrepro("list", "--names", "--json").json
     assert (tuple(names["architectures"]), names["methods"]) == (ARCHITECTURES, METHODS)
+
+
+def test_the_source_of_a_network_is_shown_where_two_differ(ndrepro: Callable[..., Answer], runs: RunsFolder) -> None:
+    first, second = "20261121T100000Z-aaaaaa", "20261122T100000Z-bbbbbb"
+    sign_run(runs, "nets:Net_bn_2_digits", first, network_source="a" * 64)
+    assert "network_source" not in ndrepro("list").out
+    sign_run(runs, "nets:Net_bn_2_digits", second, network_source="b" * 64)
+    assert [line for line in ndrepro("list").out.splitlines() if "source" in line] == [
+        "    network_source=aaaaaaaa",
+        "    network_source=bbbbbbbb",
+    ]
+    assert ndrepro("list", "--json").json["runs"][0]["settings"]["network_source"] == "a" * 64, "whole"

@@ -32,6 +32,8 @@ SMALL = ("--set", "train_images=64", "--set", "test_images=32", "--set", "batch_
     ("words", "said"),
     [
         (("vgg16_dn_1",), "vgg16_nd_1"),
+        (("vgg16",), "vgg16 is a network: an experiment is ARCH_METHOD_EPOCHS"),
+        (("nets.py:net_bn_1_digits",), "without .py: nets:net"),
         (("vgg16_nd_1", "--set", "lerning_rate=1"), "learning_rate"),
         (("vgg16_nd_1", "--set", "learning_rate"), "expected KEY=VALUE"),
         (("vgg16_nd_1", "--set", "=3"), "expected KEY=VALUE"),
@@ -152,6 +154,13 @@ def test_a_complete_run_is_not_resumed(ndrepro: Callable[..., Answer], runs: Run
     sign_run(runs, "lenet_bn_2_digits", "20261121T100000Z-aaaaaa")
     answer = ndrepro("run", "--resume", "aaaaaa")
     assert answer.code == 2 and "this run is complete" in answer.err
+
+
+def test_a_recorded_program_is_not_resumed(ndrepro: Callable[..., Answer], runs: RunsFolder) -> None:
+    folder = sign_run(runs, "lenet_bn_2_digits", "20261121T100000Z-aaaaaa")
+    folder.request.unlink()
+    answer = ndrepro("run", "--resume", "aaaaaa")
+    assert answer.code == 2 and "a recorded program, which is not resumed" in answer.err
 
 
 def in_terminal(*words: str, columns: int = 80) -> tuple[int, str]:

@@ -185,6 +185,10 @@ def read_source(path: Path, name: str) -> tuple[bytes, SourceFile]:
     """A whole file and its digest, from one read. Raises DataError naming it."""
     try:
         content = read_bytes(path)
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: no such file", "name the file, or the folder that holds it, with --data PATH"
+        ) from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})", "see to its rights, or copy it afresh") from None
     return content, SourceFile.of(name, content)
