@@ -1,6 +1,6 @@
 """What Sigstore's signatures say of a run: one more check for each, and who signed by when.
 
-They lie beside the manifest, one bundle a line, in a file that nobody signed. So every line must hold
+They are beside the manifest, one bundle a line, in a file that nobody signed. So every line must hold
 (``provenance.keyless.bundle``), be to the byte of this manifest's payload, by an identity that the reader accepts
 together with its issuer, and be no older than the run's end by the manifest's own account.
 """
