@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -44,12 +44,12 @@ def pinned(sources: Sources) -> Iterator[Evidence]:
     for name in sources.named(_REQUIREMENTS):
         if name.endswith(".lock"):
             continue
-        lines = _requirements(sources.text(name))
+        lines = _requirements(sources.lines_of(name))
         if lines and all(_PIN.match(text) for _, text in lines):
             yield Evidence(name, lines[0][0], f"all {len(lines)} with one version each")
     for name in sources.named(r"environment[\w.-]*\.ya?ml"):
-        pins = [text for text in sources.text(name).splitlines() if re.match(r"\s*-\s*[\w.-]+=+\d", text)]
-        loose = [text for text in sources.text(name).splitlines() if re.match(r"\s*-\s*[\w.-]+\s*$", text)]
+        pins = [text for text in sources.lines_of(name) if re.match(r"\s*-\s*[\w.-]+=+\d", text)]
+        loose = [text for text in sources.lines_of(name) if re.match(r"\s*-\s*[\w.-]+\s*$", text)]
         if pins and len(pins) > len(loose):
             yield Evidence(name, 0, f"{len(pins)} packages with a version")
 
@@ -59,13 +59,13 @@ def unpinned(sources: Sources) -> Iterator[Evidence]:
     if any(True for _ in sources.named(_LOCKS)):
         return
     for name in sources.named(_REQUIREMENTS):
-        for number, text in _requirements(sources.text(name)):
+        for number, text in _requirements(sources.lines_of(name)):
             if not _PIN.match(text):
                 yield Evidence(name, number, text.strip()[:100])
 
 
-def _requirements(text: str) -> list[tuple[int, str]]:
-    lines = [(number, line.partition(" #")[0]) for number, line in enumerate(text.splitlines(), 1)]
+def _requirements(text: Sequence[str]) -> list[tuple[int, str]]:
+    lines = [(number, line.partition(" #")[0]) for number, line in enumerate(text, 1)]
     return [(number, line) for number, line in lines if _PIN.match(line) or _NAME.match(line)]
 
 
@@ -78,7 +78,8 @@ def containers(sources: Sources) -> Iterator[Evidence]:
 def floating_images(sources: Sources) -> Iterator[Evidence]:
     """Containers that start from whatever an image's name means today."""
     for name in sources.named(_CONTAINERS):
-        stages = {stage.lower() for stage in re.findall(r"(?im)^\s*FROM\s.*\sAS\s+(\S+)", sources.text(name))}
+        matches = (re.match(r"(?i)\s*FROM\s.*\sAS\s+(\S+)", line) for line in sources.lines_of(name))
+        stages = {found[1].lower() for found in matches if found}
         for found in sources.lines(name, r"^\s*(FROM|From:)\s*\S"):
             image = re.sub(r"(?i)^(From:|FROM)\s*(--\S+\s+)*", "", found.text).split()[0]
             if image.startswith(("$", "{")) or image.lower() in {"scratch", *stages} or "@sha256:" in image:
@@ -111,7 +112,7 @@ def more_documents(sources: Sources) -> Iterator[Evidence]:
 def commands_told(sources: Sources) -> Iterator[Evidence]:
     """Commands in the documents that start something of this folder: in a code block, not as an example of others'."""
     for name in ([sources.readme] if sources.readme else []) + [n for n in sources.documents() if n != sources.readme]:
-        lines = sources.text(name).splitlines()
+        lines = sources.lines_of(name)
         for number in code_lines(sources.text(name)):
             line = lines[number - 1]
             if _COMMAND.match(line) and _starts_something(sources, line.strip().lstrip("$> ").split()):
@@ -147,7 +148,7 @@ def hardware_told(sources: Sources) -> Iterator[Evidence]:
 def licences(sources: Sources) -> Iterator[Evidence]:
     """A licence at the top."""
     for name in sources.named(r"(licen[cs]e|copying)([.-]\w+)*", anywhere=False):
-        first = next((line.strip() for line in sources.text(name).splitlines() if line.strip()), "")
+        first = next((line.strip() for line in sources.lines_of(name) if line.strip()), "")
         if first:
             yield Evidence(name, 1, first[:100])
 

@@ -25,7 +25,8 @@ MAX_BYTES = 1_000_000
 _SKIPPED = {"__pycache__", "node_modules", "site-packages", "venv", "env", "build", "dist"}
 _TESTS = {"tests", "test", "testing", "benchmarks"}
 _DOCS = {".md", ".rst", ".txt", ".adoc"}
-_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+# of a longer line only the beginning is searched: a pattern may take the square of its length
+_LINE_CHARACTERS = 2000
 _INLINE_CODE = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)")
 
 
@@ -119,7 +120,7 @@ class Sources:
                 continue
             try:
                 tree = ast.parse(self.text(name))
-            except (SyntaxError, ValueError, RecursionError):
+            except (SyntaxError, ValueError, RecursionError, MemoryError):
                 continue  # Python 2, or a template: it says nothing that can be relied on
             found.append(Module(name, tree, tuple(self.text(name).splitlines())))
         return tuple(found)
@@ -129,6 +130,10 @@ class Sources:
         if name not in self._texts:
             self._texts[name] = _read(self.root / name)
         return self._texts[name]
+
+    def lines_of(self, name: str) -> list[str]:
+        """The lines of a file, of long ones the beginning."""
+        return [line[:_LINE_CHARACTERS] for line in self.text(name).splitlines()]
 
     def named(self, pattern: str, *, anywhere: bool = True) -> Iterator[str]:
         """Files whose name (the last part of the path) matches, whole, whatever the case."""
@@ -158,13 +163,13 @@ class Sources:
 
     def lines(self, name: str, pattern: str, flags: int = re.IGNORECASE) -> Iterator[Evidence]:
         """Lines of a file in which the pattern is found."""
-        for number, line in enumerate(self.text(name).splitlines(), 1):
+        for number, line in enumerate(self.lines_of(name), 1):
             if re.search(pattern, line, flags):
                 yield Evidence(name, number, line.strip()[:100])
 
     def statements(self, name: str, pattern: str) -> Iterator[Evidence]:
         """Lines of a document that state it; code blocks, inline code and comments are examples of how to write."""
-        text = _COMMENT.sub(lambda found: "\n" * found[0].count("\n"), self.text(name))
+        text = _without_comments("\n".join(self.lines_of(name)))
         code = set(code_lines(text))
         for number, line in enumerate(text.splitlines(), 1):
             if number not in code and re.search(pattern, _INLINE_CODE.sub("", line), re.IGNORECASE):
@@ -213,6 +218,16 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8") if path.stat().st_size <= MAX_BYTES else ""
     except (OSError, UnicodeDecodeError):
         return ""
+
+
+def _without_comments(text: str) -> str:
+    """Markdown without its comments, every line in its place."""
+    kept = []
+    while text:
+        before, _, rest = text.partition("<!--")
+        comment, _, text = rest.partition("-->")
+        kept += [before, "\n" * comment.count("\n")]
+    return "".join(kept)
 
 
 def _walk(root: Path) -> Iterator[str]:

@@ -306,7 +306,7 @@ def _citation(
     name = next(subject.sources.named(r"CITATION\.cff", anywhere=False), None) if subject.sources else None
     if subject.sources is None or name is None:
         return _paper(question, "no CITATION.cff")
-    lines = subject.sources.text(name).splitlines()
+    lines = subject.sources.lines_of(name)
     for number, line in enumerate(lines, 1):
         found = re.match(rf"{key}:\s*(.*)$", line)
         if found is None:

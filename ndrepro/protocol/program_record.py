@@ -41,6 +41,8 @@ LISTED = 1000
 LISTINGS = "data"
 # begins the reason of an output that was declared and that the program did not write
 NOT_WRITTEN = "not written by this run"
+# of an output that was touched, or written with the same bytes again: it may be of an earlier run
+AS_BEFORE = "it holds what it held before the start"
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class ProgramFile:
         sha256: of its content; ``None`` where it is not known, for the ``reason``.
         copy: the path of its copy in the run folder; ``None`` where it was left where it is, for the ``reason``. Of an
             input there is one where no commit has it, and it is source or settings.
-        reason: why there is no digest or no copy; "" where there is nothing to explain.
+        reason: why there is no digest or no copy, or ``AS_BEFORE``; "" where there is nothing to explain.
     """
 
     path: str

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from ndrepro.protocol.errors import TrainingFailed
 from ndrepro.protocol.verdicts import FLAGGED, ClaimCheck, claim
 from ndrepro.reproduction.reproduction import Permission, Reproduction, attested
+from ndrepro.text.plurals import first_of, plural
 
 if TYPE_CHECKING:
     from ndrepro.analysis.results.program_verdict import ProgramResults
     from ndrepro.execution.program_reproduction.execute_again import ProgramPlan
+    from ndrepro.execution.programs.earlier_contents import EarlierContents
     from ndrepro.execution.programs.program_run import FinishedProgram
     from ndrepro.execution.reproduce.reexecute import Original
     from ndrepro.execution.runs.run import RunOptions
@@ -37,6 +39,8 @@ def of_program(
     from ndrepro.analysis.results.program_verdict import judge_program
     from ndrepro.execution.program_reproduction.execute_again import plan_program, run_again
     from ndrepro.execution.program_reproduction.nested_runs import manifests_below
+    from ndrepro.execution.programs.earlier_contents import EarlierContents
+    from ndrepro.execution.programs.working_folder import look
     from ndrepro.execution.reproduce.reexecute import ReexecutionPlan
 
     scratch.mkdir()
@@ -54,6 +58,8 @@ def of_program(
     plan = replace(plan, execution=permission.given(plan.execution))
     prepared = replace(prepared, execution=plan.execution)
     before = manifests_below(prepared.place.place)
+    files = look(prepared.place.place).files
+    had = EarlierContents.read(prepared.place.place, files, most=len(files))
     finished = run_again(original, prepared, options.runs, options.home, quiet=quiet)
     unsigned = finished.exit_code is None or finished.manifest is None or finished.outcome == "interrupted"
     if unsigned or finished.error is not None:  # what was recorded of it cannot be believed
@@ -62,7 +68,20 @@ def of_program(
     then = _side(original.folder)
     inputs, environment = _given(prepared, then, now)
     judgement = judge_program(then, now, inputs=inputs, environment=environment, whole=not prepared.place.missing)
-    return attested(original, plan, (finished.folder,), (judgement,), (), options)
+    return attested(original, plan, (finished.folder,), (judgement,), _not_computed(now, had), options)
+
+
+def _not_computed(now: ProgramResults, had: EarlierContents) -> tuple[ClaimCheck, ...]:
+    """The claim that names outputs which only repeat what the recorded code and inputs had; () where there are none."""
+    found = [
+        f"{path} {'begins as it was' if origin == path else f'is {origin}'}"
+        for path, sha256 in now.outputs.items()
+        if sha256 is not None and (origin := had.origin(path, sha256))
+    ]
+    if not found:
+        return ()
+    words = f"{plural(len(found), 'output')} with content that was there before the start: {first_of(found, 3)}"
+    return (claim("outputs computed", None, words),)
 
 
 def _side(folder: RunFolder) -> ProgramResults:

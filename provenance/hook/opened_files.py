@@ -1,9 +1,10 @@
 """The files that Python code of this process opens, seen by an audit hook (PEP 578).
 
-Each path is written once for each way of opening (read, write, both), when it is opened, so that a killed process
-leaves its list. What is asked for is listed: the file need not be there. Left out are the interpreter's own folders
-with their installed packages, which the distributions describe, /proc, /sys and /dev. For compiled Python that is read
-its source is listed, which Python then does not open.
+Each path is written once for each way of opening (read, write, append, or reading and one of these), when it is opened,
+so that a killed process leaves its list. "Append" is every writing that leaves there what the file holds. What is asked
+for is listed: the file need not be there. Left out are the interpreter's own folders with their installed packages,
+which the distributions describe, /proc, /sys and /dev. For compiled Python that is read its source is listed, which
+Python then does not open.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from .process_file import ProcessFile, append
 # distinct paths of one process; of those beyond, the openings are counted
 LIMIT = 20_000
 _PATH_LETTERS = 4096
-_KINDS = ("r", "w", "rw", "rw")
+_KINDS = ("r", "a", "ra", "ra"), ("r", "w", "rw", "rw")
+_REPLACES = os.O_TRUNC | os.O_EXCL
 
 
 class OpenedFiles:
@@ -30,7 +32,7 @@ class OpenedFiles:
     def restart(self, process: ProcessFile) -> None:
         """Begin the list of a process that was forked."""
         self._process = process
-        self._seen: set[tuple[str, int]] = set()
+        self._seen: set[tuple[str, str]] = set()
 
     def see(self, path: object, flags: object) -> None:
         """Take note of an opening of ``path``: text, bytes, or a descriptor, which was opened before."""
@@ -40,17 +42,17 @@ class OpenedFiles:
             path = os.fsdecode(path)
         if path[:1] != "/":
             path = os.path.join(os.getcwd(), path)
-        key = (path, flags & 3 if isinstance(flags, int) else 0)
+        kind = _KINDS[bool(flags & _REPLACES)][flags & 3] if isinstance(flags, int) else "r"
         if path.endswith(".pyc"):
-            path = _source_of(path) if key[1] == 0 else ""
-            key = (path, 0)
+            path = _source_of(path) if kind == "r" else ""
+        key = (path, kind)
         if not path or key in self._seen or path.startswith(self._left_out):
             return
         if len(self._seen) >= LIMIT or len(path) > _PATH_LETTERS:
             self._process.opened_not_listed += 1
             return
         self._seen.add(key)
-        line = f'{{"path":{plain_json.quoted(path)},"mode":"{_KINDS[key[1]]}"}}\n'
+        line = f'{{"path":{plain_json.quoted(path)},"mode":"{kind}"}}\n'
         append(os.path.join(self._process.folder, f"opened-{self._process.stem}.jsonl"), line.encode())
 
 

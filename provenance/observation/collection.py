@@ -6,6 +6,7 @@ A process file that cannot be read gives a record that has the number and start 
 from __future__ import annotations
 
 import json
+import operator
 import os
 import re
 from collections.abc import Iterator
@@ -35,7 +36,14 @@ _PROCESS_BYTES, _OPENED_BYTES = 1 << 22, 1 << 27
 _TOTAL_BYTES = 1 << 29
 _NAME = re.compile(r"(process|opened|trail)-([0-9]{1,10})-([0-9]{1,19})(?:-([0-9]{1,6}))?\.(json|jsonl|bin)")
 _TEXTS = ("cwd", "executable", "prefix", "base_prefix", "version", "implementation")
-_MODES = {"r": (True, False), "w": (False, True), "rw": (True, True)}
+# whether it reads, writes, and replaces what the file held
+_MODES = {
+    "r": (True, False, False),
+    "a": (False, True, False),
+    "ra": (True, True, False),
+    "w": (False, True, True),
+    "rw": (True, True, True),
+}
 
 
 class _Room:
@@ -167,20 +175,19 @@ def _opened(path: Path, problems: list[str], room: _Room) -> tuple[OpenedFile, .
     except OSError as error:
         problems.append(f"its list of opened files cannot be read: {error.strerror}")
         return ()
-    found: dict[str, tuple[bool, bool]] = {}
+    found: dict[str, tuple[bool, ...]] = {}
     wrong = 0
     for line in content.split(b"\n")[:-1]:
         try:
             entry = json.loads(line)
-            name, (reads, writes) = entry["path"], _MODES[entry["mode"]]
+            name, how = entry["path"], _MODES[entry["mode"]]
         except (ValueError, KeyError, TypeError, RecursionError):
             wrong += 1
             continue
         if not isinstance(name, str):
             wrong += 1
             continue
-        before = found.get(name, (False, False))
-        found[name] = (before[0] or reads, before[1] or writes)
+        found[name] = tuple(map(operator.or_, found.get(name, (False,) * 3), how))
     if wrong:
         problems.append(f"{wrong} lines of its list of opened files are no entries")
     return tuple(OpenedFile(name, *how) for name, how in found.items())

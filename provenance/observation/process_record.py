@@ -22,11 +22,15 @@ Scalar = str | int | bool | None
 
 @dataclass(frozen=True)
 class OpenedFile:
-    """A path that Python code asked to open, and whether to read, to write or both; it need not be there."""
+    """A path that Python code asked to open, and whether to read, to write or both; it need not be there.
+
+    ``replaced``: at least once so that nothing of what it held was left.
+    """
 
     path: str
     read: bool
     written: bool
+    replaced: bool = False
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from ndrepro.analysis.results.program_verdict import _trails
 from ndrepro.protocol.errors import TrainingFailed
 from ndrepro.protocol.layout import RunFolder
 from provenance.attestation.manifest import DISTRIBUTION
+from provenance.formats.metrics_log import read_scalars
 
 
 def test_a_link_to_the_original_s_output_is_no_output(tmp_path: Path) -> None:
@@ -114,3 +115,32 @@ open('m.jsonl', 'w').write('{"step": 1, "accuracy": ' + ('9' * 400 if huge else 
     assert (found.verdict, statuses(found)["metrics"]) == ("undecided", "failed")
     (tmp_path / "trail-1-\u00b2-1.bin").touch()
     assert len(_trails(tmp_path)) == 1
+
+
+COMMITTED = '{"step": 1, "accuracy": 0.9999}\n'
+LEFT = {
+    "touched": "os.utime('m.jsonl')",
+    "renamed": "os.rename('m.jsonl', 'r'); os.rename('r', 'm.jsonl')",
+    "appended": "open('m.jsonl', 'a').write('{\"step\": 2, \"accuracy\": 0.5}\\n')",
+}
+
+
+@pytest.mark.parametrize("how", LEFT)
+def test_committed_results_are_not_those_of_a_program_that_leaves_them(tmp_path: Path, how: str) -> None:
+    """Nothing is forged: the file is in the commit, and the program touches, renames or appends to it."""
+    author = Stranger.make(tmp_path / "a", {"train.py": f"import os; {LEFT[how]}\n", "m.jsonl": COMMITTED})
+    run = author.record(metrics=("m.jsonl",))
+    found = author.reproduce(run)
+    assert not found.passes and "removed" in " ".join(found.plan.differences)
+    rows = [row["accuracy"] for row in read_scalars(run.metrics)]
+    assert rows == ([0.5] if how == "appended" else [0.9999])
+
+
+def test_results_that_the_code_wrote_again_pass_and_copies_are_named(tmp_path: Path) -> None:
+    text = "import shutil; open('results.json', 'w').write('0.5'); shutil.copy('reference.json', 'best.json')\n"
+    files = {"train.py": text, "results.json": "0.5", "reference.json": "0.9999"}
+    author = Stranger.make(tmp_path / "a", files)
+    found = author.reproduce(author.record(outputs=("*.json",)))
+    assert found.verdict == "identical" and "results.json" in " ".join(found.plan.differences)
+    (copies,) = (each for each in found.claims if each.name == "outputs computed")
+    assert copies.status == "not checked" and copies.evidence.endswith("best.json is reference.json")

@@ -1,6 +1,7 @@
 """The folder in which a program runs again: its commit and patch, and the files that it read, by their digests.
 
     commit, patch, untracked files ── check_out ──> place        from a repository that is here
+    what the run wrote and is not known to have read             is removed from it
     copies of source in the run    ── digest equal? ──> place    where no commit has it
     inputs elsewhere ── digest equal? ──> copied below place, or left where they are and shown
     declared data    ── every digest equal? ──> left where they are and shown, by a link where place would hold them
@@ -12,22 +13,26 @@ is not is named; nothing else takes its place.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ndrepro.execution.program_reproduction.data_elsewhere import DataElsewhere, Snapshot, snapshot
 from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand, is_below
-from ndrepro.execution.program_reproduction.recorded_inputs import Judge, RecordedInputs, expect_inside
+from ndrepro.execution.program_reproduction.recorded_inputs import Judge, RecordedInputs, expect_inside, is_inside
 from ndrepro.execution.sandbox.confinement import expect_harmless
 from ndrepro.execution.sandbox.recorded_data import expect_recorded_path
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunFolder
+from ndrepro.text.plurals import first_of, plural
 from provenance.attestation.manifest import SOURCE, Manifest
 from provenance.comparison.recorded_tree import SourceState, check_out
 from provenance.errors import SourceError
 from provenance.formats.atomic_io import make_folder
 from provenance.formats.folder_tree import remove_tree
+
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,7 @@ def build(
     working_folder = place / command.working_folder.relative_to(top) if is_below(command.working_folder, top) else place
     expect_inside(place, working_folder)
     make_folder(working_folder)
+    differences += _without_outputs(command, place, working_folder)
     inputs = RecordedInputs(command, place, working_folder, folder, judge, elsewhere, maps=maps)
     for data in command.data:
         inputs.bring_data(data)
@@ -111,6 +117,21 @@ def build(
         tuple(inputs.missing),
         differences,
     )
+
+
+def _without_outputs(command: RecordedCommand, place: Path, working_folder: Path) -> tuple[str, ...]:
+    """Remove from the checkout what the run wrote and is not known to have read: only what is written again counts."""
+    read = {os.path.normpath(file.path) for file in command.inputs}
+    removed = []
+    for path in (path for path in command.written if os.path.normpath(path) not in read):
+        here = working_folder / path
+        if is_inside(here.parent, place) and (here.is_symlink() or here.is_file()):
+            here.unlink()
+            removed.append(path)
+    if not removed:
+        return ()
+    many = plural(len(removed), "output")
+    return (f"code: {many} that it has were removed, to be written again: {first_of(removed, _SHOWN)}",)
 
 
 def _code(

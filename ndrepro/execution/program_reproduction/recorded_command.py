@@ -51,6 +51,7 @@ class RecordedCommand:
         working_folder: an absolute path of the machine where it ran.
         top: the top of the repository that the working folder was in, likewise; ``None`` where it was in none.
         inputs: the files that it is known to have read.
+        written: the paths of those that it wrote.
         data: what was declared with --data.
         interpreter: the version of the Python that did the work, such as 3.11.7; "" where none was seen.
     """
@@ -68,6 +69,7 @@ class RecordedCommand:
     seeds: Mapping[str, int]
     trail: str
     interpreter: str
+    written: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, manifest: Manifest, folder: RunFolder) -> RecordedCommand:
@@ -98,6 +100,7 @@ class RecordedCommand:
             dict(_seeds(record.seeds)),
             record.trail,
             _version(record.interpreters[0].version) if record.interpreters else "",
+            tuple(file.path for file in _listed(folder.outputs) or record.outputs if file.written),
         )
 
     @classmethod
@@ -160,7 +163,7 @@ def _data(resource: Resource) -> RecordedData:
 
 
 def _listed(path: Path) -> tuple[ProgramFile, ...]:
-    """Every file that inputs.json lists, which is one of the run's signed files."""
+    """Every file that inputs.json or outputs.json lists, which are two of the run's signed files."""
     return files_in(json.loads(read_bounded(path, LOG_BYTES))) if path.is_file() else ()
 
 

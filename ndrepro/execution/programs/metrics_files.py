@@ -1,20 +1,24 @@
 """Metrics that a program logged by itself, read into the run's metrics.jsonl: CSV, JSON lines, TensorBoard's events.
 
 Every row gets the member ``file``. Numbers become numbers, what is neither number nor text is left out, and members of
-members get a name with a dot. A file that was there before and has not changed is no result of this run. What cannot be
-read is reported, and the other files are read.
+members get a name with a dot. A file that was there before and has not changed is no result of this run; of one that
+Python code of the program appended to only the further rows are. What cannot be read is reported, and the other files
+are read.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ndrepro.execution.programs.declared_files import declared_files
+from ndrepro.execution.programs.earlier_contents import EarlierContents
 from ndrepro.protocol.extras import missing
 from provenance.capture.unavailable import printable
 from provenance.errors import ProvenanceError, StorageError
@@ -37,11 +41,12 @@ class MetricsFiles:
         self._globs = tuple(globs)
         self._within = within
         self._before = declared_files(folder, self._globs, within=within)
+        self._contents = EarlierContents.read(folder, self._before.files, largest=LOG_BYTES)
 
-    def read(self, log: Path) -> tuple[str, ...]:
+    def read(self, log: Path, appended: Collection[str] = ()) -> tuple[str, ...]:
         """Write a row for each of the files' rows into ``log``; what could not be read, in words.
 
-        Raises StorageError where the log cannot be written.
+        ``appended`` as in ``OutputFiles.record``. Raises StorageError where the log cannot be written.
         """
         found = declared_files(self._folder, self._globs, within=self._within)
         notes = [f"--metrics {pattern}: no file matches" for pattern in found.unmatched]
@@ -54,7 +59,9 @@ class MetricsFiles:
         with ScalarLog(log) as rows:
             for path in changed:
                 try:
-                    for row in _rows(self._folder / path):
+                    kept = os.path.join(self._folder, path) in appended
+                    notes += self._notes(path, kept=kept)
+                    for row in self._rows(path, kept=kept):
                         if not room:
                             raise StorageError(f"more than {ROWS} rows: the others are left out")
                         room -= 1
@@ -64,12 +71,31 @@ class MetricsFiles:
                     notes.append(f"{path}: its metrics end early: {why.strip()}"[:500])
         return tuple(notes)
 
+    def _rows(self, path: str, *, kept: bool) -> Iterator[Row]:
+        """The rows of a file; those that it had not before where what it held was ``kept``."""
+        place = self._folder / path
+        if _EVENTS in place.name:
+            yield from _events(place)
+            return
+        data = read_bounded(place, LOG_BYTES, follow_symlinks=True)
+        earlier = self._contents.kept_in(path, data) if kept else b""
+        earlier = earlier[: earlier.rfind(b"\n") + 1]  # a row without an end may have got one
+        yield from itertools.islice(_text_rows(place, data), sum(1 for _ in _text_rows(place, earlier)), None)
 
-def _rows(path: Path) -> Iterator[Row]:
-    if _EVENTS in path.name:
-        yield from _events(path)
-        return
-    text = read_bounded(path, LOG_BYTES, follow_symlinks=True).decode("utf-8")
+    def _notes(self, path: str, *, kept: bool) -> Iterator[str]:
+        """That rows may be of an earlier run, which only a program's Python code tells."""
+        if path not in self._contents.files:
+            return
+        if not self._contents.kept_in(path, read_bounded(self._folder / path, LOG_BYTES, follow_symlinks=True)):
+            return
+        if kept:
+            yield f"{path}: the rows that it had before the start are no metrics of this run"
+        else:
+            yield f"{path}: it begins with what it held before the start, which may be of an earlier run"
+
+
+def _text_rows(path: Path, data: bytes) -> Iterator[Row]:
+    text = data.decode("utf-8")
     if path.suffix in (".jsonl", ".ndjson", ".json"):
         yield from _json_rows(text)
     else:

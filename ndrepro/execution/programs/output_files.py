@@ -8,14 +8,16 @@ printed on standard output is one of them where it was declared, under the path 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ndrepro.execution.programs.declared_files import DeclaredFiles, declared_files
+from ndrepro.execution.programs.earlier_contents import EarlierContents
 from ndrepro.execution.programs.working_folder import FolderChange, FolderState, compare, identity_of, look
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.program_record import NOT_WRITTEN, STANDARD_OUTPUT, ProgramFile
+from ndrepro.protocol.program_record import AS_BEFORE, NOT_WRITTEN, STANDARD_OUTPUT, ProgramFile
 from provenance.attestation.run_files import inside
 from provenance.errors import DigestError
 from provenance.formats.atomic_io import make_folder, storage_error
@@ -65,12 +67,19 @@ class OutputFiles:
         self._before: FolderState = look(folder, self._left_out)
         self._within = within
         self._declared_before = declared_files(folder, self._globs, within=within)
+        self._contents = EarlierContents.read(folder, {**self._before.files, **self._declared_before.files})
 
-    def record(self, run: RunFolder, written: Iterable[str], printed: PrintedOutput | None = None) -> Outputs:
+    def record(
+        self,
+        run: RunFolder,
+        written: Iterable[str],
+        printed: PrintedOutput | None = None,
+        appended: Collection[str] = (),
+    ) -> Outputs:
         """Digest what the program wrote, and copy what is small into ``run``.
 
-        ``written`` are absolute paths that its Python code opened for writing; ``printed``: see PrintedOutput. Raises
-        StorageError.
+        ``written`` are absolute paths that its Python code opened for writing, ``appended`` those of them in which it
+        left what was there; ``printed``: see PrintedOutput. Raises StorageError.
         """
         after = look(self._folder, self._left_out)
         change = compare(self._before, after)
@@ -88,7 +97,10 @@ class OutputFiles:
         for path in sorted(kinds, key=lambda path: (sizes.get(path, 0), path)):
             file, used = self._file(run, path, kinds[path], sizes.get(path), room, declared)
             room -= used
-            found.append(file)
+            if file.sha256 is not None and self._contents.had(path, file.sha256):
+                file = _as_it_was(file, opened=os.path.join(self._folder, path) in appended)
+            if file.written or file.how == DECLARED:
+                found.append(file)
         return Outputs(
             tuple(sorted(found, key=lambda file: file.path)),
             declared.unmatched,
@@ -138,6 +150,13 @@ class OutputFiles:
             why = error.message if isinstance(error, DigestError) else error.strerror or str(error)
             return ProgramFile(path, how, size, None, reason=why.removeprefix(f"{place}: ")), 0
         return copied(run, run.output_copies, path, how, data)
+
+
+def _as_it_was(file: ProgramFile, *, opened: bool) -> ProgramFile:
+    """A file that holds what it held before; ``opened``: without anything in it being replaced."""
+    if opened:
+        return replace(file, reason=f"{NOT_WRITTEN}: as it was before the start", copy=None)
+    return file if file.reason else replace(file, reason=AS_BEFORE)
 
 
 def _printed(run: RunFolder, printed: PrintedOutput) -> tuple[ProgramFile, int]:

@@ -29,6 +29,7 @@ from ndrepro.execution.verification.script_checks import check_environment, expe
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import read_json
 from ndrepro.protocol.program_record import (
+    AS_BEFORE,
     BUILDER,
     EXECUTABLE,
     FACTS,
@@ -146,7 +147,8 @@ def _expect_recorded(name: str, file: Mapping[str, Any], kept: Mapping[str, Arti
     copy = file.get("copy")
     if copy is None:
         return
-    if file.get("reason"):  # a file that was not written, or could not be copied, has no copy
+    # a file that was not written, or could not be copied, has no copy
+    if file.get("reason") not in (None, "", AS_BEFORE):
         raise ManifestError(f"{name}: {file.get('path')} has a copy, and a reason for having none", _ASK)
     found = kept.get(copy)
     if found is None or (found.sha256, found.size) != (file.get("sha256"), file.get("size")):

@@ -181,6 +181,45 @@ def test_metrics_are_read_from_tables_and_json_lines(programs: Programs) -> None
     assert [note.partition(":")[0] for note in finished.notes] == ["--metrics *.none", "stale.csv", "log.jsonl"]
 
 
+APPENDED = {
+    "log.jsonl": (b'{"step": 1, "acc": 0.99}\n', b'{"step": 2, "acc": 0.5}\n'),
+    "log.csv": (b"step,acc\n1,0.99\n", b"2,0.5\n"),
+    "open.csv": (b"step,acc\n1,0.99\n2,0.", b"5\n"),
+}
+
+
+def test_of_a_file_that_was_appended_to_only_the_further_rows_are_metrics(programs: Programs) -> None:
+    for name, (before, _) in APPENDED.items():
+        Path(name).write_bytes(before)
+    Path("again.csv").write_bytes(b"step,acc\n1,0.99\n")
+    more = " ".join(f"open({name!r}, 'ab').write({after!r});" for name, (_, after) in APPENDED.items())
+    code = f"{more} open('again.csv', 'w').write('step,acc\\n1,0.99\\n2,0.5\\n')"
+    finished = programs.finish(sys.executable, "-c", code, metrics=["*.csv", "*.jsonl"])
+    rows: dict[object, list[object]] = {}
+    for row in read_scalars(finished.folder.metrics):
+        rows.setdefault(row["file"], []).append((row["step"], row["acc"]))
+    assert rows == {**{name: [(2, 0.5)] for name in APPENDED}, "again.csv": [(1, 0.99), (2, 0.5)]}
+    assert sorted(note.partition(":")[0] for note in finished.notes) == sorted([*APPENDED, "again.csv"])
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_an_output_that_holds_what_it_held_is_said_to(programs: Programs, declared: bool) -> None:
+    names = ("touched", "renamed", "opened", "written", "changed")
+    for name in names:
+        Path(name).write_text('{"accuracy": 0.9999}')
+    code = (
+        "import os; os.utime('touched'); os.rename('renamed', 'r'); os.rename('r', 'renamed'); open('opened', 'a');"
+        "open('written', 'w').write('{\"accuracy\": 0.9999}'); open('changed', 'w').write('0.5')"
+    )
+    recorded = programs.record(sys.executable, "-c", code, outputs=names if declared else ())
+    found = {file.path: (file.written, file.reason) for file in recorded.record.outputs}
+    held = "it holds what it held before the start"
+    assert found.pop("changed") == (True, "")
+    if declared:
+        assert found.pop("opened") == (False, "not written by this run: as it was before the start")
+    assert found == dict.fromkeys(("renamed", "touched", "written"), (True, held))
+
+
 def test_two_recordings_in_one_folder_at_once(programs: Programs) -> None:
     processes = [programs.start("sh", "-c", f"sleep 0.5; echo {name} > {name}.txt") for name in ("a", "b")]
     assert [process.wait() for process in processes] == [0, 0]
