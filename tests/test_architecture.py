@@ -103,7 +103,9 @@ WALLS: dict[str, Wall] = {
     "ndrepro.execution.environments.main_environment": wall(
         "ndrepro.execution ndrepro.protocol provenance", "packaging"
     ),
-    "ndrepro.reproduction": wall("ndrepro.reproduction ndrepro.execution ndrepro.analysis ndrepro.protocol provenance"),
+    "ndrepro.reproduction": wall(
+        "ndrepro.reproduction ndrepro.execution ndrepro.analysis ndrepro.protocol ndrepro.text provenance"
+    ),
     # Callbacks for other libraries' trainers.
     "ndrepro.integrations": wall(
         "ndrepro.integrations ndrepro.protocol provenance.recording provenance.formats.folder_tree",

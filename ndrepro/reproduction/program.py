@@ -15,8 +15,8 @@ from ndrepro.text.plurals import first_of, plural
 if TYPE_CHECKING:
     from ndrepro.analysis.results.program_verdict import ProgramResults
     from ndrepro.execution.program_reproduction.execute_again import ProgramPlan
-    from ndrepro.execution.programs.earlier_contents import EarlierContents
     from ndrepro.execution.programs.program_run import FinishedProgram
+    from ndrepro.execution.programs.working_folder import EarlierContents
     from ndrepro.execution.reproduce.reexecute import Original
     from ndrepro.execution.runs.run import RunOptions
     from ndrepro.protocol.layout import RunFolder
@@ -39,8 +39,7 @@ def of_program(
     from ndrepro.analysis.results.program_verdict import judge_program
     from ndrepro.execution.program_reproduction.execute_again import plan_program, run_again
     from ndrepro.execution.program_reproduction.nested_runs import manifests_below
-    from ndrepro.execution.programs.earlier_contents import EarlierContents
-    from ndrepro.execution.programs.working_folder import look
+    from ndrepro.execution.programs.working_folder import EarlierContents, look
     from ndrepro.execution.reproduce.reexecute import ReexecutionPlan
 
     scratch.mkdir()

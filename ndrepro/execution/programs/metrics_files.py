@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ndrepro.execution.programs.declared_files import declared_files
-from ndrepro.execution.programs.earlier_contents import EarlierContents
+from ndrepro.execution.programs.working_folder import EarlierContents
 from ndrepro.protocol.extras import missing
 from provenance.capture.unavailable import printable
 from provenance.errors import ProvenanceError, StorageError

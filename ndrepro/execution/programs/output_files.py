@@ -14,8 +14,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ndrepro.execution.programs.declared_files import DeclaredFiles, declared_files
-from ndrepro.execution.programs.earlier_contents import EarlierContents
-from ndrepro.execution.programs.working_folder import FolderChange, FolderState, compare, identity_of, look
+from ndrepro.execution.programs.working_folder import (
+    EarlierContents,
+    FolderChange,
+    FolderState,
+    compare,
+    identity_of,
+    look,
+)
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import AS_BEFORE, NOT_WRITTEN, STANDARD_OUTPUT, ProgramFile
 from provenance.attestation.run_files import inside
