@@ -1,7 +1,7 @@
 """Differences of results between cells: means and spreads, paired differences, equivalence, power, components.
 
-Every cell is compared with the reference over the replicates that both have (t interval, sign-flip test, two one-sided
-tests within a stated margin); p-values are corrected over all comparisons of a subject (Holm). Values that are not
+Every cell is compared with the reference over the replicates that both have (t interval, paired t-test, two one-sided
+t-tests within a stated margin); p-values are corrected over all comparisons of a subject (Holm). Values that are not
 finite are excluded and named, and so are replicates without a partner.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 from ndrepro.analysis.sensitivity.experimental_design import DRAWN, Condition, ExperimentalDesign, Replicate
 from ndrepro.analysis.statistics.anova import Components, Unequal, complete_block, variance_components
 from ndrepro.analysis.statistics.equivalence import Equivalence, paired_equivalence
-from ndrepro.analysis.statistics.intervals import Interval, mean_interval, prediction_interval
+from ndrepro.analysis.statistics.intervals import FEWEST_RUNS, Interval, mean_interval, prediction_interval
 from ndrepro.analysis.statistics.paired import Paired, compare_pairs, holm
 from ndrepro.analysis.statistics.power import Power, detectable_difference, seeds_needed
 from ndrepro.analysis.statistics.reml import MOST_RUNS, mixed_components, mixed_shares
@@ -27,9 +27,8 @@ class CellNumbers:
     """One cell of one subject. Unavailable values are None, with the reason in ``why``.
 
     ``mean`` has the interval of the mean, ``one_more`` that of one more run; ``against`` is the paired comparison with
-    the reference (this cell less the reference), ``bootstrap`` the same difference with its bootstrap interval,
-    ``p_holm`` its corrected p-value, ``detectable`` the smallest true difference that so many pairs show, ``needed``
-    the pairs that show one as large as the margin.
+    the reference (this cell less the reference), ``p_holm`` its corrected p-value, ``detectable`` the smallest true
+    difference that so many pairs show, ``needed`` the pairs that show one as large as the margin.
     """
 
     cell: str
@@ -38,7 +37,6 @@ class CellNumbers:
     mean: Interval | None = None
     one_more: Interval | None = None
     against: Paired | None = None
-    bootstrap: Interval | None = None
     p_holm: float | None = None
     equivalence: Equivalence | None = None
     detectable: Power | None = None
@@ -47,7 +45,7 @@ class CellNumbers:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
-        names = ("mean", "one_more", "against", "bootstrap", "equivalence", "detectable", "needed")
+        names = ("mean", "one_more", "against", "equivalence", "detectable", "needed")
         parts = {name: getattr(self, name) for name in names}
         return {
             "cell": self.cell,
@@ -115,9 +113,8 @@ def compare_numbers(
         _line(cell, *found, {} if cell == design.reference else reference, margin, confidence)
         for cell, found in values.items()
     ]
-    tested = [line for line in lines if line.against is not None]
-    corrected = holm([line.against.p_value for line in tested if line.against]) if tested else ()
-    by_cell = {line.cell: p_value for line, p_value in zip(tested, corrected, strict=True)}
+    tested = {line.cell: line.against.p_value for line in lines if line.against and line.against.p_value is not None}
+    by_cell = dict(zip(tested, holm([*tested.values()]) if tested else (), strict=True))
     lines = [replace(line, p_holm=by_cell.get(line.cell)) for line in lines]
     known = {cell: found for cell, (found, _) in values.items()}
     breakdowns, why_not = breakdowns_of(design, known, confidence)
@@ -207,6 +204,8 @@ def _line(
     confidence: float,
 ) -> CellNumbers:
     line = CellNumbers(cell.label, values, not_finite)
+    if 1 < len(values) < FEWEST_RUNS:
+        return replace(line, why=f"{cell.label}: n = {len(values)}: no interval; it takes {FEWEST_RUNS} runs")
     try:
         line = replace(
             line,
@@ -217,7 +216,7 @@ def _line(
             return line
         against = compare_pairs(values, reference, confidence=confidence, what=cell.label)
         differences = [values[key] - reference[key] for key in values if key in reference]
-        line = replace(line, against=against, bootstrap=mean_interval(differences, confidence=confidence, method="bca"))
+        line = replace(line, against=against)
         line = replace(line, equivalence=paired_equivalence(differences, margin))
         spread, pairs = against.difference.spread, against.difference.n
         if not spread:

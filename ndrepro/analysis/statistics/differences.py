@@ -95,12 +95,9 @@ def corrected(found: Sequence[Difference]) -> tuple[Difference, ...]:
 
 
 def over_strata(found: Mapping[str, Difference]) -> Interval | None:
-    """The mean over strata (data sets) of their mean paired differences, pairs drawn within each (percentile).
-
-    ``None`` where fewer than two strata have pairs. BCa has too little to go by at the few seeds that there mostly are.
-    """
+    """The mean over strata (data sets) of their mean paired differences; None where fewer than two have pairs."""
     strata = {name: each.values for name, each in found.items() if each.values}
-    return stratified_interval(strata, method="percentile") if len(strata) > 1 else None
+    return stratified_interval(strata) if len(strata) > 1 else None
 
 
 def welch_interval(first: Floats, second: Floats, *, confidence: float = 0.95) -> Interval:

@@ -3,28 +3,25 @@
 The same seed draws the same first weights, order and augmentation for both, so that much of what a seed does cancels
 in the difference of a pair. A run without its partner is named and counted, and enters no difference.
 
+The mean difference has Student's t interval and its p-value is that of the paired t-test, so that the interval excludes
+zero exactly where the p-value is below 5 %.
+
 P(A > B) is the share of pairs in which A wins, ties counted half. Bouthillier et al. (Accounting for Variance in
-Machine Learning Benchmarks, MLSys 2021, section 5) call A better when the lower end of its bootstrap interval is above
-one half (it was no luck) and the share is at least 0.75 (it matters). With few pairs that all go one way the bootstrap
-knows nothing but this one way and gives an interval of no width: four wins of four would do. Of pairs the exact
-interval (Clopper and Pearson 1934) is therefore given beside it, and has to lie above one half too; six of six do.
+Machine Learning Benchmarks, MLSys 2021, section 5) call A better when the lower end of its interval is above one half
+(it was no luck) and the share is at least 0.75 (it matters). Their interval is a bootstrap's, which has no width where
+few pairs all agree: four wins of four would do. Here it is the exact one (Clopper and Pearson 1934); six of six pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ndrepro.analysis.statistics.intervals import RESAMPLES, Interval, mean_interval
+from ndrepro.analysis.statistics.intervals import FEWEST_RUNS, Interval, mean_interval
 from ndrepro.analysis.statistics.samples import TooLittle, check_level, sample
 
-if TYPE_CHECKING:
-    from ndrepro.analysis.statistics.samples import Floats
-
 THRESHOLD = 0.75
-# numbers in memory at once: resamples of thousands of pairs, all together, would be gigabytes
-_AT_ONCE = 1_000_000
 BETTER, SMALL, UNSHOWN = "better", "better, by too little to matter", "not shown"
 
 
@@ -46,17 +43,15 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Superiority:
-    """P(A > B) with intervals, and the verdict: BETTER, SMALL or UNSHOWN. ``exact`` and ``wilson`` are of pairs."""
+    """P(A > B) with its exact interval, and the verdict: BETTER, SMALL or UNSHOWN."""
 
     share: float
     low: float
     high: float
-    wilson: tuple[float, float] | None
     n: int
     ties: int
     verdict: str
     threshold: float = THRESHOLD
-    exact: tuple[float, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -65,10 +60,13 @@ class Superiority:
 
 @dataclass(frozen=True)
 class Paired:
-    """A paired comparison: mean difference with its interval, permutation test, P(A > B), and who has no partner."""
+    """A paired comparison: mean difference with its t interval, paired t-test, P(A > B), and who has no partner.
+
+    ``p_value`` is None where every pair differs by the same amount that is not zero: there is no spread to test with.
+    """
 
     difference: Interval
-    p_value: float
+    p_value: float | None
     superiority: Superiority
     only_first: tuple[Hashable, ...] = ()
     only_second: tuple[Hashable, ...] = ()
@@ -97,90 +95,56 @@ def pair(first: Mapping[Any, float], second: Mapping[Any, float]) -> Pairs:
 
 
 def compare_pairs(
-    first: Mapping[Any, float],
-    second: Mapping[Any, float],
-    *,
-    confidence: float = 0.95,
-    method: str = "t",
-    seed: int = 0,
-    what: str = "the pairs",
+    first: Mapping[Any, float], second: Mapping[Any, float], *, confidence: float = 0.95, what: str = "the pairs"
 ) -> Paired:
-    """Everything that is said of two sides with the same keys. Raises TooLittle for fewer than two pairs, or NaN."""
+    """Everything that is said of two sides with the same keys.
+
+    Raises TooLittle for fewer pairs than an interval takes (``FEWEST_RUNS``), or for NaN.
+    """
     pairs = pair(first, second)
     if not pairs.keys:
         raise TooLittle(f"{what}: no run of one side has a partner on the other", "run both with the same seeds")
     differences = sample(pairs.differences, what)
+    if len(differences) < FEWEST_RUNS:
+        raise TooLittle(f"{what}: n = {len(differences)} pairs: no interval", f"run {FEWEST_RUNS} seeds of each")
     return Paired(
-        mean_interval(differences, confidence=confidence, method=method, seed=seed),
-        sign_flip_test(differences, seed=seed),
-        superiority(pairs.first, pairs.second, confidence=confidence, seed=seed),
+        mean_interval(differences, confidence=confidence),
+        paired_t_test(differences),
+        superiority(pairs.first, pairs.second, confidence=confidence),
         pairs.only_first,
         pairs.only_second,
     )
 
 
-def superiority(
-    first: Iterable[float],
-    second: Iterable[float],
-    *,
-    paired: bool = True,
-    confidence: float = 0.95,
-    threshold: float = THRESHOLD,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Superiority:
-    """P(A > B) with its percentile bootstrap interval: over pairs, or of two samples that are drawn independently.
+def paired_t_test(differences: Iterable[float]) -> float | None:
+    """Two-sided p-value that the mean difference of pairs is zero; None where all are one number other than zero."""
+    from scipy.stats import ttest_1samp
 
-    Unpaired it is the Mann-Whitney statistic U / (n m), and ``n`` is the smaller sample's. Raises TooLittle for fewer
-    than two values, NaN, or pairs of unequal number.
+    found = sample(differences, "the differences")
+    if not found.std():
+        return None if found[0] else 1.0
+    return float(ttest_1samp(found, 0.0).pvalue)
+
+
+def superiority(
+    first: Iterable[float], second: Iterable[float], *, confidence: float = 0.95, threshold: float = THRESHOLD
+) -> Superiority:
+    """P(A > B) over pairs with its exact interval.
+
+    Raises TooLittle for fewer than two pairs, NaN, or unequal numbers.
     """
     import numpy as np
 
     check_level(confidence)
     check_level(threshold, "threshold")
     a, b = sample(first, "the first sample"), sample(second, "the second sample")
-    wins: Floats
-    if paired:
-        if len(a) != len(b):
-            raise TooLittle(f"{len(a)} values against {len(b)}: these are no pairs", "pair them by their seeds first")
-        wins = (np.sign(a - b) + 1) / 2
-        shares = np.concatenate([wins[drawn].mean(axis=1) for drawn in _draws(len(wins), resamples, seed)])
-    else:
-        wins = (np.sign(a[:, None] - b[None, :]) + 1) / 2
-        rows, columns = _draw(len(a), resamples, seed), _draw(len(b), resamples, seed + 1)
-        # how often each value of a sample was drawn, so that no (resamples, n, m) array is made
-        weights = _counts(rows, len(a)) / len(a), _counts(columns, len(b)) / len(b)
-        shares = np.einsum("ra,ab,rb->r", weights[0], wins, weights[1], optimize=True)
+    if len(a) != len(b):
+        raise TooLittle(f"{len(a)} values against {len(b)}: these are no pairs", "pair them by their seeds first")
+    wins = (np.sign(a - b) + 1) / 2
     share = float(wins.mean())
-    low, high = (float(end) for end in np.quantile(shares, [(1 - confidence) / 2, (1 + confidence) / 2]))
-    count = min(len(a), len(b))
-    exact = _interval(share, count, confidence, "beta") if paired else None
-    wilson = _interval(share, count, confidence, "wilson") if paired else None
-    luck = low <= 0.5 or (exact is not None and exact[0] <= 0.5)
-    verdict = UNSHOWN if luck else BETTER if share >= threshold else SMALL
-    return Superiority(share, low, high, wilson, count, int((wins == 0.5).sum()), verdict, threshold, exact)
-
-
-def sign_flip_test(differences: Iterable[float], *, resamples: int = RESAMPLES, seed: int = 0) -> float:
-    """Two-sided p-value that the mean difference of pairs is zero, by exchanging A and B within pairs.
-
-    All 2^n exchanges where they are no more than ``resamples`` (up to 13 pairs), else that many at random.
-    """
-    import numpy as np
-    from scipy.stats import permutation_test
-
-    found = sample(differences, "the differences")
-    result = permutation_test(
-        (found,),
-        np.mean,
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=resamples,
-        batch=max(1, _AT_ONCE // len(found)),
-        axis=-1,
-        rng=np.random.default_rng(seed),
-    )
-    return float(result.pvalue)
+    low, high = _exact(share, len(wins), confidence)
+    verdict = UNSHOWN if low <= 0.5 else BETTER if share >= threshold else SMALL
+    return Superiority(share, low, high, len(wins), int((wins == 0.5).sum()), verdict, threshold)
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
@@ -191,31 +155,9 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     return tuple(float(value) for value in multipletests(found, method="holm")[1])
 
 
-def _draws(count: int, resamples: int, seed: int) -> Iterator[Any]:
-    """Places that are drawn with replacement, a row a resample, so many rows at a time as memory is given to."""
-    import numpy as np
-
-    rng, rows = np.random.default_rng(seed), max(1, _AT_ONCE // count)
-    for first in range(0, resamples, rows):
-        yield rng.integers(0, count, size=(min(rows, resamples - first), count))
-
-
-def _draw(count: int, resamples: int, seed: int) -> Any:
-    import numpy as np
-
-    return np.concatenate([*_draws(count, resamples, seed)])
-
-
-def _counts(drawn: Any, count: int) -> Any:
-    """How often each of ``count`` places stands in every row."""
-    import numpy as np
-
-    flat = (drawn + count * np.arange(len(drawn))[:, None]).ravel()
-    return np.bincount(flat, minlength=len(drawn) * count).reshape(len(drawn), count)
-
-
-def _interval(share: float, count: int, confidence: float, method: str) -> tuple[float, float]:
+def _exact(share: float, count: int, confidence: float) -> tuple[float, float]:
+    """The interval of Clopper and Pearson."""
     from statsmodels.stats.proportion import proportion_confint
 
-    low, high = proportion_confint(share * count, count, alpha=1 - confidence, method=method)
+    low, high = proportion_confint(share * count, count, alpha=1 - confidence, method="beta")
     return max(float(low), 0.0), min(float(high), 1.0)

@@ -17,7 +17,7 @@ from typing import Any
 from ndrepro.analysis.audit.published_tables import published_tables
 from ndrepro.analysis.results.results import ResultRow
 from ndrepro.analysis.statistics.paired import BETTER as SHOWN
-from ndrepro.analysis.statistics.paired import Superiority, compare_pairs
+from ndrepro.analysis.statistics.paired import Superiority, superiority
 from ndrepro.analysis.statistics.power import runs_for_superiority
 from ndrepro.analysis.statistics.samples import TooLittle
 from ndrepro.protocol.experiment.experiment import STREAMS
@@ -98,12 +98,11 @@ def _deconvolution_better(runs: Sequence[ResultRow]) -> ClaimOutcome | None:
         )
     try:
         blocks = {method: _blocks(sides[method], shared) for method in ("nd", "bn")}
-        compared = compare_pairs(blocks["nd"], blocks["bn"])
+        found = superiority(blocks["nd"].values(), [blocks["bn"][key] for key in blocks["nd"]])
     except TooLittle as error:
         reason += f" {error.message[:1].upper()}{error.message[1:]}."
     else:
-        found = compared.superiority
-        low, high = found.exact or (found.low, found.high)
+        low, high = found.low, found.high
         verdict = HOLDS if found.verdict == SHOWN else FAILS if high < 0.5 else OPEN
         reason += (
             f" Share of pairs won (ties half): {found.share:.2f}, exact 95 % interval {low:.2f} to {high:.2f}, "

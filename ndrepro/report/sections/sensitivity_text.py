@@ -15,7 +15,7 @@ from ndrepro.analysis.sensitivity.conclusion import Contrast
 from ndrepro.analysis.sensitivity.experimental_design import ExperimentalDesign, Replicate, described
 from ndrepro.analysis.sensitivity.numbers import Breakdown, CellNumbers, Numbers
 from ndrepro.analysis.statistics.equivalence import DIFFERENT, EQUIVALENT, NEGLIGIBLE, UNDECIDED
-from ndrepro.analysis.statistics.intervals import Interval
+from ndrepro.analysis.statistics.intervals import FEWEST_RUNS, Interval
 from ndrepro.analysis.statistics.reml import REML
 from ndrepro.protocol.image_reference import PinnedImage
 from ndrepro.text.markdown import markdown_table, markdown_text
@@ -136,9 +136,9 @@ def _pair(pair: PairOfCells) -> tuple[str, ...]:
 def _numbers(found: Sensitivity) -> tuple[str, ...]:
     level, margin = f"{100 * found.options.confidence:g} %", f"{found.options.margin:g} {found.options.unit}"
     return (
-        f"Means and differences with {level} t intervals; one more run falls within so much of the mean, if runs are "
-        "normal. Beside the difference its bootstrap interval (BCa, over pairs), too narrow at few seeds. p-values of "
-        "sign-flip tests, corrected (Holm) over the cells of one subject.",
+        f"Means and differences over pairs with {level} intervals of Student's t distribution, from {FEWEST_RUNS} runs "
+        "on; one more run falls within so much of the mean. All assume that runs are normally distributed. p-values of "
+        "paired t-tests, corrected (Holm) over the cells of one subject; the intervals are not corrected.",
         f"Within {margin}: equivalent, two one-sided tests at 5 % put the difference inside; different, it is shown by "
         "the corrected test too; undecided, neither, and behind it the least margin that would have been shown. "
         "Can see: the true difference that so many pairs show four times in five.",
@@ -154,7 +154,6 @@ def _cells(numbers: Numbers, found: Sensitivity) -> Section:
         "sd",
         "one more",
         "difference",
-        "bootstrap",
         "p (Holm)",
         f"within {found.options.margin:g}",
         "can see",
@@ -181,7 +180,6 @@ def _line(line: CellNumbers) -> tuple[str, ...]:
         f"{mean.spread:.2f}" if mean else NOTHING,
         f"± {_half(line.one_more)}" if line.one_more else NOTHING,
         _interval(line.against.difference) if line.against else NOTHING,
-        f"{line.bootstrap.low:+.2f} to {line.bootstrap.high:+.2f}" if line.bootstrap else NOTHING,
         f"{line.p_holm:.3f}" if line.p_holm is not None else NOTHING,
         _within(line),
         f"{line.detectable.difference:.2f}" if line.detectable else NOTHING,
@@ -257,8 +255,9 @@ def _conclusion(found: Sensitivity) -> tuple[str, ...]:
     if not found.contrasts:
         return ("There is only one method: no conclusion to test.",)
     said = [
-        "P is the share of pairs that the first wins, ties half, with its bootstrap interval and the exact one. "
-        "Better: both lie above 0.5 and P is at least 0.75 (after Bouthillier et al. 2021; six pairs at least).",
+        "P is the share of pairs that the first wins, ties half, with its exact 95 % interval (Clopper and Pearson). "
+        "Better: the interval lies above 0.5 and P is at least 0.75 (after Bouthillier et al. 2021; six pairs at "
+        "least).",
     ]
     for cell, agreement in found.orders.items():
         swapped = ", ".join(" and ".join(names) for names in agreement.swapped[:_NAMED])
@@ -281,22 +280,20 @@ def _contrast(contrast: Contrast, unit: str) -> Section:
     said += [f"Runs whose result is not finite, in no pair: {', '.join(bad)}."] if bad else []
     for item in contrast.cells:
         if item.found is None:
-            rows.append((item.cell, *[NOTHING] * 5))
+            rows.append((item.cell, *[NOTHING] * 4))
             said.append(f"{item.why}.")
             continue
         share = item.found.superiority
-        exact = f"{share.exact[0]:.2f} to {share.exact[1]:.2f}" if share.exact else NOTHING
         rows.append(
             (
                 item.cell,
                 str(share.n),
                 _interval(item.found.difference),
                 f"{share.share:.2f} ({share.low:.2f} to {share.high:.2f})",
-                exact,
                 share.verdict,
             )
         )
-    head = ("cell", "pairs", f"difference, {unit}", "P(first > second)", "exact", "verdict")
+    head = ("cell", "pairs", f"difference, {unit}", "P(first > second)", "verdict")
     return Section(f"{contrast.first} against {contrast.second}", tuple(said), head, tuple(rows), level=3)
 
 
@@ -304,7 +301,7 @@ def _verdict(contrast: Contrast) -> str:
     """One sentence about a contrast."""
     judged, holds = len(contrast.judged), len(contrast.holds)
     if not judged:
-        return f"{contrast.first} against {contrast.second}: no cell has two pairs."
+        return f"{contrast.first} against {contrast.second}: no cell has {FEWEST_RUNS} pairs."
     signs = contrast.signs
     if len(signs) > 1:
         sign = "the sign of the mean difference is not the same in all"

@@ -100,8 +100,6 @@ def test_numbers_are_paired_with_the_reference(whole: Study) -> None:
     assert threads.detectable is not None and 0.1 < threads.detectable.difference < 1.0
     (breakdown,) = whole.answer().numbers[0].breakdowns
     assert breakdown.components.of("seed").share > 0.95
-    assert threads.bootstrap is not None and threads.bootstrap.method == "bca"
-    assert threads.bootstrap.low < 0 < threads.bootstrap.high
     assert threads.needed is not None and threads.needed.n < 6, "a point is more than these pairs need"
     narrow = whole.answer(margin=0.05).numbers[0].cells[1].equivalence
     assert narrow is not None and narrow.verdict == "undecided"
@@ -186,26 +184,42 @@ def test_an_unequal_design_is_divided_with_every_run_and_said_to_be_unequal(tmp_
 
 def test_a_result_that_is_no_number_is_in_no_pair_and_is_counted(tmp_path: Path) -> None:
     study = Study(tmp_path)
-    for seed in range(3):
+    for seed in range(4):
         study.add("bn", seed, 80.0 + seed, loss=1.0 + seed)
         study.add("nd", seed, 82.0 + 2 * seed, loss=0.5 + 2 * seed if seed else "nan")
     (contrast,) = study.answer(metric="test_loss").contrasts
     assert contrast.cells[0].not_finite == 1
     said = " ".join(t for section in sections(study.answer(metric="test_loss")) for t in section.sentences)
     assert "whose result is not finite, in no pair: reference (1)" in said
-    assert "Runs without a partner, in no difference: reference (1, 2 pairs)" in said
+    assert "Runs without a partner, in no difference: reference (1, 3 pairs)" in said
 
 
 def test_what_only_the_uncorrected_test_calls_different_is_not_called_so(tmp_path: Path) -> None:
     study = Study(tmp_path)
-    for seed, value in enumerate((0.6, 0.9, 1.2, 1.6)):  # of four pairs no sign-flip test shows anything
+    for seed, value in enumerate((0.3, 0.9, 1.2, 1.8)):
         study.add("bn", seed, 80.0 + seed)
         study.add("bn", seed, 80.0 + seed + value, threads=2)
+        study.add("bn", seed, 80.0 + seed + (-1) ** seed, threads=3)
     line = study.answer(margin=0.5).numbers[0].cells[1]
     assert line.equivalence is not None and line.equivalence.verdict == "different"
-    assert line.p_holm == 0.125
+    assert line.against is not None and line.against.p_value is not None and line.p_holm is not None
+    assert line.against.p_value < 0.05 < line.p_holm == pytest.approx(2 * line.against.p_value)
+    assert line.against.difference.low > 0, "the interval is not corrected, and agrees with the uncorrected test"
     page = markdown(study.answer(margin=0.5))
-    assert "undecided (1.58)" in page and "| different" not in page
+    assert "undecided (1.78)" in page and "| different" not in page
+
+
+def test_two_seeds_have_no_interval_anywhere_and_the_reason_is_given(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    for seed in range(2):
+        for threads in (1, 2):
+            study.add("bn", seed, 80.0 + seed + threads, threads=threads)
+            study.add("nd", seed, 82.0 + seed, threads=threads)
+    found = study.answer()
+    assert all(line.mean is None and line.against is None for numbers in found.numbers for line in numbers.cells)
+    assert not found.contrasts[0].judged
+    said = " ".join(text for section in sections(found) for text in section.sentences)
+    assert "threads=2: n = 2: no interval; it takes 3 runs." in said and "n = 2 pairs: no interval." in said
 
 
 AXES = {
@@ -263,7 +277,7 @@ def test_one_seed_gives_no_interval(tmp_path: Path) -> None:
     for line in found.numbers[0].cells:
         assert line.mean is None and line.against is None and "1 value" in line.why
     assert "80.00" in markdown(found) and not found.contrasts[0].judged
-    assert "no cell has two pairs" in " ".join(findings(found))
+    assert "no cell has 3 pairs" in " ".join(findings(found))
 
 
 def test_no_runs_and_no_trust_are_told_apart(tmp_path: Path) -> None:
