@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ndrepro.analysis.comparison.trail_divergence import compare_trails, growth
+from ndrepro.analysis.comparison.trail_divergence import compare_trails
 from ndrepro.analysis.results.result_row import ResultRow, manifest_of
 from ndrepro.analysis.sensitivity.experimental_design import Condition, ExperimentalDesign, Replicate
+from ndrepro.analysis.sensitivity.growth import Growth, growth_of
 from ndrepro.protocol.layout import RunFolder
 from provenance.errors import ProvenanceError, TrailError
 from provenance.formats.digest import file_digest
-from provenance.formats.trail import Trail
 
 
 @dataclass(frozen=True)
@@ -44,22 +44,6 @@ class PairOfCells:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
         return {**vars(self), "steps": list(self.steps)}
-
-
-@dataclass(frozen=True)
-class Growth:
-    """Divergence of two cells' losses: per step the median, least and largest relative difference over replicates."""
-
-    cell: str
-    steps: tuple[int, ...]
-    median: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    pairs: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON but for infinities."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
 
 
 @dataclass(frozen=True)
@@ -112,7 +96,11 @@ def compare_bits(design: ExperimentalDesign, subject: str) -> BitComparison:
         for second in cells[place + 1 :]
     ]
     reference = trails.get(design.reference, {})
-    growths = [_growth(reference, trails[cell], cell.label) for cell in cells if cell != design.reference]
+    growths = [
+        growth_of([(reference[each][0], found[each][0]) for each in found if each in reference], cell.label)
+        for cell, found in trails.items()
+        if cell != design.reference
+    ]
     labels = [cell.label for cell in cells]
     again = _repeats(design, subject)
     grown = tuple(filter(None, growths))
@@ -169,29 +157,6 @@ def _compare(
         forward += found.divergence.loss_differs
     tensor = Counter(tensors).most_common(1)[0][0] if tensors else ""
     return PairOfCells(label, other, len(shared), equal, tuple(sorted(steps)), tensor, forward, problem)
-
-
-def _growth(
-    reference: Mapping[Replicate, tuple[Path, str]], other: Mapping[Replicate, tuple[Path, str]], label: str
-) -> Growth | None:
-    """Relative differences of losses by step, over the replicates that both have."""
-    import numpy as np
-
-    curves, steps = [], None
-    for replicate in (each for each in other if each in reference):
-        trails = Trail(reference[replicate][0]), Trail(other[replicate][0])
-        if trails[0].tensors != trails[1].tensors:
-            continue
-        numbers, _, _, relative = growth(*trails)
-        if steps is None or len(numbers) < len(steps):
-            steps = numbers
-        curves.append(np.nan_to_num(relative, nan=np.inf))
-    if steps is None:
-        return None
-    table = np.stack([curve[: len(steps)] for curve in curves])
-    columns = (np.quantile(table, 0.5, axis=0, method="lower"), table.min(axis=0), table.max(axis=0))
-    median, low, high = (tuple(float(value) for value in column) for column in columns)
-    return Growth(label, tuple(int(step) for step in steps), median, low, high, len(curves))
 
 
 def _groups(labels: Sequence[str], pairs: Sequence[PairOfCells]) -> tuple[tuple[str, ...], ...]:

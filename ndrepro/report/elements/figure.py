@@ -12,8 +12,7 @@ from typing import Any
 class Figure:
     """A figure of the report: its file is ``figures/KEY.svg``; ``data`` is what was drawn.
 
-    ``inline`` figures are part of the page, so that their points show their values under the pointer. ``shape`` is
-    "tall" for two rows of the page's grid, "wide" for its whole width.
+    ``inline`` figures are part of the page, so that their points show their values under the pointer.
     """
 
     key: str
@@ -23,4 +22,3 @@ class Figure:
     draw: Callable[[Path], object] = field(compare=False, repr=False)
     data: Any = None
     inline: bool = False
-    shape: str = ""

@@ -5,16 +5,20 @@ lightness, so that a black-and-white print keeps them apart. Two files are writt
 date or a random identifier, and fonts are those that matplotlib brings, so equal numbers give equal files under the
 same release of matplotlib.
 
-    with style.figure(width=6.5, height=3.2) as (figure, axes):
-        axes.plot(x, y, **style.line(0))
-        png, svg = style.save(figure, folder / "figure2")
+    with style.column(2.5, 2.5) as (figure, parts):
+        for part in parts:
+            part.subplots().plot(x, y, label="a", **style.line(0))
+            style.legend(part)
+        style.save_svg(figure, folder / "figure2")
 """
 
 from __future__ import annotations
 
 import contextlib
 import html
-from collections.abc import Iterator, Mapping
+import math
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -45,7 +49,14 @@ DARK = {
     "#5b3a8e": "#a78bdb",
 }
 
+WIDTH = 4.0  # inches of a figure of a page
 _DOTS_PER_INCH = 150
+# text of 9.2 points in 4 inches is 11 pixels high where a page of 390 pixels has 348 for a figure
+_COLUMN: dict[str, Any] = dict.fromkeys(
+    ("font.size", "axes.titlesize", "axes.labelsize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 9.2
+)
+_LEGEND_LETTERS = 44  # in a line of a legend
+_LINE, _GAP = 0.155, 0.065  # inches of a line of a legend, and between two entries
 _SETTINGS: dict[str, Any] = {
     "svg.hashsalt": "ndrepro",
     "svg.fonttype": "path",  # the same letters everywhere, whatever fonts the reader has
@@ -104,6 +115,52 @@ def figure(width: float = 6.5, height: float = 3.2, rows: int = 1, columns: int 
         single = rows == columns == 1
         yield drawn, drawn.subplots(rows, columns, squeeze=single, **more)
         drawn.clear()
+
+
+@contextlib.contextmanager
+def column(*heights: float) -> Iterator[tuple[Figure, list[Any]]]:
+    """A figure of one column of a page, and its parts below each other, each of a height in inches.
+
+    All text of it can be read on a page 390 pixels wide. A part makes its axes with ``subplots``.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    with settings():
+        matplotlib.rcParams.update(cast(Any, _COLUMN))
+        drawn = Figure(figsize=(WIDTH, sum(heights)), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
+        parts: Any = drawn.subfigures(len(heights), 1, height_ratios=heights) if len(heights) > 1 else [drawn]
+        yield drawn, list(parts)
+        drawn.clear()
+
+
+def legend(part: Any, handles: Sequence[Any] | None = None, labels: Sequence[str] | None = None, **more: Any) -> None:
+    """The legend below the diagrams of ``part``, where it covers no curve; by default that of its first axes.
+
+    Names are broken into lines, and stand in as many columns as their lengths allow.
+    """
+    if handles is None or labels is None:
+        handles, labels = part.axes[0].get_legend_handles_labels()
+    if handles:
+        lines = [_broken(label) for label in labels]
+        part.legend(handles, lines, loc="outside lower left", ncols=_columns(labels), columnspacing=1.2, **more)
+
+
+def legend_height(labels: Sequence[str]) -> float:
+    """How much a legend adds to the height of its part, in inches."""
+    tallest = max((_broken(label).count("\n") + 1 for label in labels), default=0)
+    rows = math.ceil(len(labels) / _columns(labels)) if labels else 0
+    return 0.12 + rows * (_LINE * tallest + _GAP) if rows else 0.0
+
+
+def _broken(label: str) -> str:
+    return textwrap.fill(label, _LEGEND_LETTERS, max_lines=3, placeholder=" …")
+
+
+def _columns(labels: Sequence[str]) -> int:
+    longest = max(map(len, labels))
+    return min(len(labels), 1 if longest > 20 else 2 if longest > 12 else 3 if longest > 4 else 6)
 
 
 def save(figure: Figure, path: Path) -> tuple[Path, Path]:

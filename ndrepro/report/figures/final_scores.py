@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ from typing import Any
 from ndrepro.analysis.statistics.intervals import FEWEST_RUNS
 from ndrepro.report.elements import style
 from ndrepro.report.elements.figure import Figure
-from ndrepro.report.figures.own_labels import labels_of, method_colour
+from ndrepro.report.figures.method_colours import method_colour
+from ndrepro.report.sections.group_labels import labels_of
 from ndrepro.report.sections.seed_groups import SeedGroup, Spread
 from ndrepro.text.plurals import plural
 
 _MOST_ROWS = 40
-_WIDTH = 4.4  # inches: text of 8 points stays legible on a page 390 pixels wide
+_LETTERS = 50  # in a line of a name
 
 
 def final_scores(groups: Sequence[SeedGroup]) -> tuple[Figure, ...]:
@@ -87,41 +89,38 @@ def _draw(
     unit: str,
 ) -> None:
     hover: dict[str, str] = {}
-    with style.figure(_WIDTH, 0.46 * len(groups) + 0.55) as (figure, axes):
+    shown = [textwrap.fill(name, _LETTERS, max_lines=2, placeholder=" …") for name in names]
+    # a row is its name, of one line or two, and the marks below it
+    heights = [0.52 + 0.17 * text.count("\n") for text in shown]
+    with style.column(sum(heights) + 0.5) as (figure, parts):
+        axes = parts[0].subplots()
+        top = 0.0
         for row, (name, group) in enumerate(zip(names, groups, strict=True)):
-            _draw_row(axes, row, f"{key}-{row}", name, group, value(group), unit, hover)
-            axes.text(
-                0.0,
-                row - 0.24,
-                style.literal(_shortened(name)),
-                transform=axes.get_yaxis_transform(),
-                ha="left",
-                va="center",
-            )
+            _draw_row(axes, top + heights[row] - 0.2, f"{key}-{row}", name, group, value(group), unit, hover)
+            text = style.literal(shown[row])
+            axes.text(0.0, top + 0.07, text, transform=axes.get_yaxis_transform(), ha="left", va="top")
+            top += heights[row]
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
-        axes.set_ylim(len(groups) - 0.5, -0.5)
+        axes.set_ylim(top + 0.04, 0)
         axes.margins(x=0.06)
+        axes.xaxis.get_major_locator().set_params(nbins=6)
         axes.grid(axis="x")
         style.finish(axes, "", label, "")
         style.save_svg(figure, path, hover)
 
 
 def _draw_row(
-    axes: Any, row: int, gid: str, name: str, group: SeedGroup, spread: Spread, unit: str, hover: dict[str, str]
+    axes: Any, height: float, gid: str, name: str, group: SeedGroup, spread: Spread, unit: str, hover: dict[str, str]
 ) -> None:
     colour = method_colour(group)
     pairs = list(zip(group.runs, spread.values, strict=False))
     for place, (run, each) in enumerate(pairs):
         if math.isfinite(each):
             dot = f"{gid}-{place}"
-            axes.plot([each], [row + 0.36], "o", color=colour, alpha=0.6, markersize=3.6, markeredgewidth=0, gid=dot)
+            axes.plot([each], [height + 0.11], "o", color=colour, alpha=0.6, markersize=3.6, markeredgewidth=0, gid=dot)
             hover[dot] = f"{name}, seed {run.seed}: {each:.2f}{unit}"
     if spread.low is not None and spread.high is not None:
-        axes.plot([spread.low, spread.high], [row + 0.1] * 2, color=colour, linewidth=1.6)
-    axes.plot([spread.mean], [row + 0.1], "D", color=colour, markersize=5, gid=gid)
+        axes.plot([spread.low, spread.high], [height] * 2, color=colour, linewidth=1.6)
+    axes.plot([spread.mean], [height], "D", color=colour, markersize=5, gid=gid)
     hover[gid] = f"{name}: mean {spread.text}{unit} (n = {spread.n})"
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= 64 else f"{name[:61]}…"

@@ -164,14 +164,13 @@ def _data(panels: Panels, **values: Values) -> dict[str, Any]:
 
 
 def _draw_curves(path: Path, panels: Panels, values: Values, label: str, beside: Values | None = None) -> None:
-    count = len(panels)
-    with style.figure(3.4 * min(count, 3) + (0.4 if count > 1 else 2.0), 3.1, columns=count) as (figure, all_axes):
-        axes_of = [all_axes] if count == 1 else list(all_axes[0])
-        for axes, (panel, lines) in zip(axes_of, panels.items(), strict=True):
+    with style.column(*(2.15 + style.legend_height(list(lines)) for lines in panels.values())) as (figure, parts):
+        for part, (panel, lines) in zip(parts, panels.items(), strict=True):
+            axes = part.subplots()
             for number, (name, curves) in enumerate(lines.items()):
                 _draw_line(axes, curves, values, beside, {**style.line(number), "label": name})
             style.finish(axes, panel, "steps", label)
-        axes_of[-1].legend()
+            style.legend(part)
         style.save_svg(figure, path)
 
 
@@ -189,7 +188,8 @@ def _draw_line(axes: Any, curves: Sequence[Curve], values: Values, beside: Value
 
 
 def _draw_points(path: Path, points: Mapping[str, Sequence[Mapping[str, Any]]], what: str, label: str) -> None:
-    with style.figure(5.2, 3.1) as (figure, axes):
+    with style.column(2.25 + style.legend_height(list(points))) as (figure, parts):
+        axes = parts[0].subplots()
         for number, (name, found) in enumerate(points.items()):
             look = style.line(number)
             shown = [point for point in found if point[what] is not None]
@@ -209,5 +209,5 @@ def _draw_points(path: Path, points: Mapping[str, Sequence[Mapping[str, Any]]], 
                             "↑", (point["labels"], point[what]), (0, 4), textcoords="offset points", ha="center"
                         )
         style.finish(axes, "", "share of labels drawn at random", label)
-        axes.legend()
+        style.legend(parts[0])
         style.save_svg(figure, path)

@@ -15,7 +15,8 @@ from typing import Any
 from ndrepro.report.elements import style
 from ndrepro.report.elements.figure import Figure
 from ndrepro.report.figures.curves import curve_of
-from ndrepro.report.figures.own_labels import by_subject, labels_of, method_colour
+from ndrepro.report.figures.method_colours import method_colours
+from ndrepro.report.sections.group_labels import by_subject, labels_of
 from ndrepro.report.sections.seed_groups import SeedGroup
 from ndrepro.text.plurals import plural
 
@@ -55,7 +56,7 @@ class Panel:
 def learning_curves(groups: Sequence[SeedGroup]) -> tuple[Figure, ...]:
     """The figure of learning curves; empty where no run of several epochs has its signed log."""
     subjects = {subject: found for subject, found in by_subject(groups).items() if subject[2] > 1}
-    drawn = {subject: found[:_MOST_SERIES] for subject, found in list(subjects.items())[:_MOST_PANELS]}
+    drawn = {subject: _alternating(found)[:_MOST_SERIES] for subject, found in list(subjects.items())[:_MOST_PANELS]}
     omitted = sum(map(len, subjects.values())) - sum(map(len, drawn.values()))
     panels = [panel for subject, found in drawn.items() if (panel := _panel(subject, found)).series]
     if not panels:
@@ -71,19 +72,26 @@ def learning_curves(groups: Sequence[SeedGroup]) -> tuple[Figure, ...]:
             lambda path: _draw(path, panels),
             [asdict(panel) for panel in panels],
             inline=True,
-            shape="tall" if len(panels) == 1 else "wide",
         ),
     )
 
 
+def _alternating(groups: Sequence[SeedGroup]) -> list[SeedGroup]:
+    """The first of every method, then the second of every method: what is not drawn is never a whole method."""
+    methods = [group.first.method for group in groups]
+    return [
+        group for _, group in sorted(enumerate(groups), key=lambda each: methods[: each[0]].count(methods[each[0]]))
+    ]
+
+
 def _panel(subject: tuple[str, str, int], groups: Sequence[SeedGroup]) -> Panel:
     dataset, network, epochs = subject
-    labels = labels_of(groups)
-    found = [_series(group, labels[group.key], place) for place, group in enumerate(groups)]
+    labels, colours = labels_of(groups), method_colours(groups)
+    found = [_series(group, labels[group.key], colour) for group, colour in zip(groups, colours, strict=True)]
     return Panel(f"{network} on {dataset}, {plural(epochs, 'epoch')}", tuple(one for one in found if one is not None))
 
 
-def _series(group: SeedGroup, label: str, place: int) -> Series | None:
+def _series(group: SeedGroup, label: str, colour: str) -> Series | None:
     curves = [curve for run in group.runs[:_MOST_SEEDS] if (curve := curve_of(run)) is not None]
     length = min((len(curve.test_accuracy_percent) for curve in curves), default=0)
     epochs = []
@@ -93,26 +101,20 @@ def _series(group: SeedGroup, label: str, place: int) -> Series | None:
         if all(map(math.isfinite, (*tests, *trains))):
             numbers = statistics.fmean(trains), statistics.fmean(tests), min(tests), max(tests)
             epochs.append(EpochRange(at + 1, *numbers, len(tests)))
-    colour = method_colour(group) if place < 2 else style.colour(place + 1)
     return Series(label, colour, tuple(epochs)) if epochs else None
 
 
 def _draw(path: Path, panels: Sequence[Panel]) -> None:
-    columns = 1 if len(panels) == 1 else 2
-    rows = math.ceil(len(panels) / columns)
     hover: dict[str, str] = {}
-    with style.figure(
-        4.4 if columns == 1 else 8.0, 3.5 if columns == 1 else 2.8 * rows, rows=rows, columns=columns
-    ) as (figure, axes):
-        places = [axes] if len(panels) == 1 else list(axes.flat)
-        for number, (place, panel) in enumerate(zip(places, panels, strict=False)):
+    heights = [2.3 + style.legend_height([series.label for series in panel.series]) for panel in panels]
+    with style.column(*heights) as (figure, parts):
+        for number, (part, panel) in enumerate(zip(parts, panels, strict=True)):
+            axes = part.subplots()
             for series_number, series in enumerate(panel.series):
-                _draw_series(place, series, series_number, f"{KEY}-{number}-{series_number}", hover)
-            style.finish(place, panel.title, "epoch", "accuracy, %")
-            place.xaxis.get_major_locator().set_params(integer=True)
-            place.legend(loc="lower right")
-        for place in places[len(panels) :]:
-            place.set_axis_off()
+                _draw_series(axes, series, series_number, f"{KEY}-{number}-{series_number}", hover)
+            style.finish(axes, panel.title, "epoch", "accuracy, %")
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            style.legend(part)
         style.save_svg(figure, path, hover)
 
 

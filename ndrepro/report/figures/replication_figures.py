@@ -16,6 +16,7 @@ from ndrepro.report.elements.figure import Figure
 from ndrepro.report.figures.published_tables import METHODS, Own, own_cells
 from ndrepro.report.sections.claims_held import own_name
 from ndrepro.report.sections.seed_groups import SeedGroup
+from ndrepro.text.plurals import plural
 
 _TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 # (who, marker, filled): colour tells the method, shape who says it
@@ -117,9 +118,12 @@ def _draw(
     logarithmic: bool = False,
 ) -> None:
     networks = list(dict.fromkeys(point["network"] for point in points))
-    with style.figure(7.2, 2.4 * len(lengths) + 0.4, rows=len(lengths), columns=1) as (figure, all_axes):
-        panels = [all_axes] if len(lengths) == 1 else list(all_axes[:, 0])
-        for axes, epochs in zip(panels, lengths, strict=True):
+    names = [f"{method.upper()}, {name}" for method in METHODS for name, *_ in who]
+    heights = [0.32 * len(networks) + 0.75] * len(lengths)
+    heights[-1] += style.legend_height(names)
+    with style.column(*heights) as (figure, parts):
+        for part, epochs in zip(parts, lengths, strict=True):
+            axes = part.subplots()
             for place, method in enumerate(METHODS):
                 chosen = {
                     point["network"]: point
@@ -128,13 +132,12 @@ def _draw(
                 }
                 _draw_method(axes, networks, chosen, place, who)
             if logarithmic:
-                axes.set_yscale("log")
-            axes.set_xticks(range(len(networks)), networks, rotation=20, ha="right")
-            style.finish(axes, f"{epochs} epoch{'s' if epochs != 1 else ''}", "", label)
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(
-            handles, labels, loc="outside upper left", ncols=len(labels), columnspacing=1.2, handletextpad=0.2
-        )
+                axes.set_xscale("log")
+            axes.set_yticks(range(len(networks)), networks)
+            axes.set_ylim(len(networks) - 0.5, -0.5)
+            axes.grid(axis="x")
+            style.finish(axes, plural(epochs, "epoch"), label, "")
+        style.legend(parts[-1])
         style.save_svg(figure, path)
 
 
@@ -154,7 +157,7 @@ def _draw_method(
             "linestyle": "none",
             "markerfacecolor": colour if filled else "white",
         }
-        axes.plot(where, values, label=f"{method.upper()}, {name}", **look)
+        axes.plot(values, where, label=f"{method.upper()}, {name}", **look)
         bars = [(at, point) for at, point in found if name == "own" and point.get("low") is not None]
         for at, point in bars:
-            axes.plot([at, at], [point["low"], point["high"]], color=colour, linewidth=1)
+            axes.plot([point["low"], point["high"]], [at, at], color=colour, linewidth=1)

@@ -137,17 +137,16 @@ def _places(scenario: Scenario, dataset: str, models: Sequence[str]) -> dict[str
 
 
 def _draw(path: Path, places: Mapping[str, Mapping[str, Mapping[str, int]]], models: Sequence[str]) -> None:
-    most = max(len(sides[BIASED]) for sides in places.values())
-    with style.figure(min(3.4 * len(places) + 0.4, 9), 0.3 * most + 0.9, columns=len(places)) as (figure, all_axes):
-        panels = [all_axes] if len(places) == 1 else list(all_axes[0])
-        for axes, (dataset, sides) in zip(panels, places.items(), strict=True):
+    with style.column(*(0.27 * len(sides[BIASED]) + 0.7 for sides in places.values())) as (figure, parts):
+        for part, (dataset, sides) in zip(parts, places.items(), strict=True):
+            axes = part.subplots()
             left, right = sides[BIASED], sides[UNBIASED]
             for model in left:
                 axes.plot([0, 1], [left[model], right[model]], **style.line(models.index(model)))
                 axes.annotate(model, (0, left[model]), (-6, 0), textcoords="offset points", ha="right", va="center")
                 axes.annotate(model, (1, right[model]), (6, 0), textcoords="offset points", ha="left", va="center")
-            axes.set_xlim(-1.1, 2.1)
-            axes.set_ylim(most + 0.5, 0.5)
+            axes.set_xlim(-1.6, 2.6)
+            axes.set_ylim(len(left) + 0.5, 0.5)
             axes.set_xticks([0, 1], ["biased", "unbiased"])
             axes.set_yticks([])
             axes.grid(False)

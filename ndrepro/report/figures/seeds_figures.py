@@ -146,15 +146,13 @@ def _orders(models: Mapping[str, Mapping[int, float]]) -> dict[int, list[str]]:
 def _draw_ranks(path: Path, scenario: Scenario) -> None:
     from matplotlib.patches import Patch, Rectangle
 
-    models, count = scenario.models, len(scenario.accuracies)
-    across = min(len(models), 2 * count + 1)
-    rows = max(len(next(iter(found.values()))) for found in scenario.accuracies.values())
-    with style.figure(min(2.9 * count + 1, 9), 0.22 * rows + 1.0 + 0.18 * -(-len(models) // across), columns=count) as (
-        figure,
-        all_axes,
-    ):
-        panels = [all_axes] if count == 1 else list(all_axes[0])
-        for axes, (dataset, found) in zip(panels, scenario.accuracies.items(), strict=True):
+    models = scenario.models
+    handles = [Patch(label=model, **style.bar(number)) for number, model in enumerate(models)]
+    heights = [0.2 * len(next(iter(found.values()))) + 0.8 for found in scenario.accuracies.values()]
+    heights[-1] += style.legend_height(models)
+    with style.column(*heights) as (figure, parts):
+        for part, (dataset, found) in zip(parts, scenario.accuracies.items(), strict=True):
+            axes = part.subplots()
             orders = _orders(found)
             for row, order in enumerate(orders.values()):
                 for place, model in enumerate(order):
@@ -168,8 +166,7 @@ def _draw_ranks(path: Path, scenario: Scenario) -> None:
             axes.set_yticks([row + 0.5 for row in range(len(orders))], [str(seed) for seed in orders])
             axes.grid(False)
             style.finish(axes, dataset, "rank", "seed")
-        handles = [Patch(label=model, **style.bar(number)) for number, model in enumerate(models)]
-        figure.legend(handles=handles, loc="outside lower center", ncols=across)
+        style.legend(parts[-1], handles, models)
         style.save_svg(figure, path)
 
 
@@ -192,10 +189,10 @@ def _errors_figure(scenario: Scenario) -> Figure:
 def _draw_errors(path: Path, models: Sequence[str], errors: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
     import numpy as np
 
-    most = max(map(len, errors.values()))
-    with style.figure(min(3.6 * len(errors) + 1, 9), 0.36 * most + 0.9, columns=len(errors)) as (figure, all_axes):
-        panels = [all_axes] if len(errors) == 1 else list(all_axes[0])
-        for axes, (dataset, by_model) in zip(panels, errors.items(), strict=True):
+    heights = [0.36 * len(by_model) + 0.75 for by_model in errors.values()]
+    with style.column(*heights) as (figure, parts):
+        for part, (dataset, by_model) in zip(parts, errors.items(), strict=True):
+            axes = part.subplots()
             everything = [value for values in by_model.values() for value in values]
             low, high = min(everything), max(everything)
             bins = np.linspace(low, high if high > low else low + 1, 31)
@@ -204,12 +201,13 @@ def _draw_errors(path: Path, models: Sequence[str], errors: Mapping[str, Mapping
             for row, (model, values) in enumerate(by_model.items()):
                 look = style.bar(models.index(model))
                 full = counted[model] > 0  # empty bins are not drawn
-                heights = 0.72 * counted[model][full] / tallest
-                axes.bar(bins[:-1][full], heights, np.diff(bins)[full], bottom=row, align="edge", **look)
+                tops = 0.72 * counted[model][full] / tallest
+                axes.bar(bins[:-1][full], tops, np.diff(bins)[full], bottom=row, align="edge", **look)
                 axes.plot(values, [row - 0.1] * len(values), linestyle="none", marker="|", color=look["facecolor"])
-            axes.set_yticks(range(len(by_model)), list(by_model) if axes is panels[0] else [""] * len(by_model))
+            axes.set_yticks(range(len(by_model)), list(by_model))
             axes.set_ylim(len(by_model) - 0.1, -0.3)
             axes.invert_yaxis()
+            axes.xaxis.get_major_locator().set_params(nbins=6)
             style.finish(axes, dataset, "test error, %", "")
         style.save_svg(figure, path)
 
@@ -235,7 +233,9 @@ def _stacked_figure(scenario: Scenario) -> Figure:
 def _draw_stacked(path: Path, rankings: Rankings) -> None:
     names = sorted(rankings.models, key=lambda model: rankings.mean_rank[model])
     total = rankings.overall
-    with style.figure(6.8, 0.34 * len(names) + 1.2 + 0.2 * -(-total.shape[1] // 10)) as (figure, axes):
+    ranks = [str(rank + 1) for rank in range(total.shape[1])]
+    with style.column(0.3 * len(names) + 0.9 + style.legend_height(ranks)) as (figure, parts):
+        axes = parts[0].subplots()
         left = [0.0] * len(names)
         for rank in range(total.shape[1]):
             rows = [total[rankings.models.index(name)] for name in names]
@@ -245,6 +245,6 @@ def _draw_stacked(path: Path, rankings: Rankings) -> None:
         axes.invert_yaxis()
         axes.set_xlim(0, 100)
         axes.grid(False)
-        axes.legend(title="rank", ncols=min(total.shape[1], 10), loc="lower center", bbox_to_anchor=(0.5, 1.0))
+        style.legend(parts[0], title="rank")
         style.finish(axes, "", "share of samples, %", "")
         style.save_svg(figure, path)

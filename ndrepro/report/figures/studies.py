@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ndrepro.analysis.results.results import ResultRow
 from ndrepro.report.elements.figure import Figure
 from ndrepro.report.elements.table import Table
+from ndrepro.report.figures.divergence import divergence_figures
 from ndrepro.report.figures.final_scores import final_scores
 from ndrepro.report.figures.generalization_figures import generalization_figures
 from ndrepro.report.figures.generalization_numbers import generalization_numbers
@@ -15,6 +16,7 @@ from ndrepro.report.figures.published_tables import published_with_own
 from ndrepro.report.figures.replication_figures import replication_figures
 from ndrepro.report.figures.seeds_agreement import agreement_figures, agreement_tables
 from ndrepro.report.figures.seeds_figures import seeds_figures
+from ndrepro.report.sections.divergences import Divergences, divergence_tables
 from ndrepro.report.sections.seed_groups import SeedGroup
 
 
@@ -23,15 +25,17 @@ def study_tables(cells: Sequence[SeedGroup]) -> tuple[Table, ...]:
     return published_with_own(cells)
 
 
-def study_figures(runs: Sequence[ResultRow], cells: Sequence[SeedGroup]) -> tuple[tuple[Figure, ...], tuple[str, ...]]:
+def study_figures(
+    runs: Sequence[ResultRow], cells: Sequence[SeedGroup], divergences: Sequence[Divergences]
+) -> tuple[tuple[Figure, ...], tuple[str, ...]]:
     """The figures of the user's own runs, then those of studies whose runs are there, and what could not be drawn."""
     seeds, seeds_notes = seeds_figures(runs)
     general, general_notes = generalization_figures(runs)
     agreement = agreement_figures(runs)
-    own = (*learning_curves(cells), *final_scores(cells))
+    own = (*learning_curves(cells), *divergence_figures(divergences), *final_scores(cells))
     return (*own, *replication_figures(cells), *seeds, *agreement, *general), (*seeds_notes, *general_notes)
 
 
-def study_numbers(runs: Sequence[ResultRow]) -> tuple[Table, ...]:
-    """What the studies' figures show, in numbers, where their runs are there."""
-    return (*agreement_tables(runs), *generalization_numbers(runs))
+def study_numbers(runs: Sequence[ResultRow], divergences: Sequence[Divergences]) -> tuple[Table, ...]:
+    """What the figures show, in numbers, where their runs are there."""
+    return (*divergence_tables(divergences), *agreement_tables(runs), *generalization_numbers(runs))

@@ -23,6 +23,7 @@ from ndrepro.report.elements.figure import Figure
 from ndrepro.report.elements.table import Table
 from ndrepro.report.sections.claims_held import ClaimOutcome, findings_of
 from ndrepro.report.sections.comparisons import comparison_tables
+from ndrepro.report.sections.divergences import Divergences, divergence_sentences, divergences_of
 from ndrepro.report.sections.forms_page import filled_in, form_table, overview
 from ndrepro.report.sections.own_summary import cost_sentence, summary_of
 from ndrepro.report.sections.reproducibility_kinds import kinds_table, verdict_table
@@ -199,8 +200,10 @@ def contents(
     about: About,
     links: Links,
     tables: Callable[[Sequence[SeedGroup]], tuple[Table, ...]],
-    numbers: Callable[[Sequence[ResultRow]], tuple[Table, ...]],
-    figures: Callable[[Sequence[ResultRow], Sequence[SeedGroup]], tuple[tuple[Figure, ...], tuple[str, ...]]],
+    numbers: Callable[[Sequence[ResultRow], Sequence[Divergences]], tuple[Table, ...]],
+    figures: Callable[
+        [Sequence[ResultRow], Sequence[SeedGroup], Sequence[Divergences]], tuple[tuple[Figure, ...], tuple[str, ...]]
+    ],
 ) -> Report:
     """The report of some verified scores.
 
@@ -210,7 +213,8 @@ def contents(
     distinct, repeats = scores.distinct()
     cells = cells_of(distinct)
     of_studies = tables(cells)
-    drawn, undrawn = figures(distinct, cells)
+    divergences = divergences_of(cells, repeats)
+    drawn, undrawn = figures(distinct, cells, divergences)
     ordered = [run for cell in cells for run in cell.runs] + list(repeats)
     return Report(
         about=about,
@@ -219,12 +223,12 @@ def contents(
         repeats=repeats,
         table_of_cells=cells,
         counts=_counts(scores, about, repeats),
-        summary=_summary(scores, distinct, cells),
+        summary=_summary(scores, distinct, cells, divergences),
         findings=findings_of(distinct),
         kinds=kinds_table(scores, distinct, cells, of_studies, about.verdicts),
         verdicts=verdict_table(about.verdicts, links.verdict),
         figures=drawn,
-        numbers=numbers(distinct),
+        numbers=numbers(distinct, divergences),
         tables=of_studies,
         comparisons=comparison_tables(distinct),
         cells=cell_table(cells),
@@ -237,9 +241,11 @@ def contents(
     )
 
 
-def _summary(scores: Results, distinct: Sequence[ResultRow], cells: Sequence[SeedGroup]) -> tuple[str, ...]:
-    cost = scores.cost()
-    return (*summary_of(distinct, cells), *([cost_sentence(cost)] if cost.runs else []))
+def _summary(
+    scores: Results, distinct: Sequence[ResultRow], cells: Sequence[SeedGroup], divergences: Sequence[Divergences]
+) -> tuple[str, ...]:
+    cost = [cost_sentence(total)] if (total := scores.cost()).runs else []
+    return (*summary_of(distinct, cells), *divergence_sentences(divergences), *cost)
 
 
 def _counts(scores: Results, about: About, repeats: Sequence[ResultRow]) -> tuple[Fact, ...]:
@@ -299,10 +305,12 @@ def _notes(scores: Results, runs: Sequence[ResultRow], cells: Sequence[SeedGroup
         notes.append(f"The runs were made with {len(codes)} different versions of the code.")
     reduced = sum("train_images" in run.settings for run in runs)
     if reduced:
-        notes.append(
-            f"{reduced} of {plural(len(runs), 'run')} used only part of the training data (setting train_images)."
-        )
+        notes.append(f"{_of_all(reduced, len(runs))} used only part of the training data (setting train_images).")
     return tuple(notes)
+
+
+def _of_all(number: int, runs: int) -> str:
+    return f"{number} of {runs} runs" if number < runs else f"All {runs} runs" if runs > 1 else "The run"
 
 
 def _few(names: Sequence[str]) -> str:

@@ -71,18 +71,15 @@ def _sections(report: Report) -> list[tuple[str, str]]:
     """Every section of the report's page: the link, and what it is called."""
     sections = [("summary", "Summary")]
     sections += [("figures", "Figures")] if report.figures else []
-    sections += [("cells-title", "Experiments")]
+    sections += [("cells-title", "Experiments")] if report.distinct else []
     sections += [("comparisons-title", "Comparisons")] if report.comparisons else []
     sections += [("claims", "Published claims")] if report.findings else []
     sections += [("published", "Published values")] if report.tables else []
-    sections += [
-        ("kinds", "Reproducibility"),
-        ("runs-title", "Runs"),
-        ("left-out-title", "Excluded runs"),
-        ("environments-title", "Environments"),
-        ("forms-title", "Forms"),
-        ("again", "Verify"),
-    ]
+    sections += [("kinds", "Reproducibility")]
+    sections += [("runs-title", "Runs")] if report.distinct else []
+    sections += [("left-out-title", "Excluded runs")]
+    sections += [("environments-title", "Environments")] if report.distinct else []
+    sections += [("forms-title", "Forms"), ("again", "Verify")]
     return [(f"#{key}", name) for key, name in sections]
 
 

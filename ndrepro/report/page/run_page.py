@@ -60,7 +60,9 @@ def _drawn(panel: CurvePanel, number: int) -> DrawnPanel:
 
 def _draw(panel: CurvePanel, path: Path) -> Path:
     hover: dict[str, str] = {}
-    with style.figure(4.4, 2.6) as (figure, axes):
+    names = [curve.name for curve in panel.curves]
+    with style.column(2.2 + (style.legend_height(names) if len(names) > 1 else 0)) as (figure, parts):
+        axes = parts[0].subplots()
         for number, curve in enumerate(panel.curves):
             look = style.line(number)
             axes.plot(curve.places, curve.values, label=style.literal(curve.name), **{**look, "marker": ""})
@@ -71,5 +73,5 @@ def _draw(panel: CurvePanel, path: Path) -> Path:
         style.finish(axes, "", panel.counted, panel.title)
         axes.xaxis.get_major_locator().set_params(integer=True)
         if len(panel.curves) > 1:  # one is named by the axis; of some names no legend has an entry
-            axes.legend()
+            style.legend(parts[0])
         return style.save_svg(figure, path, hover)

@@ -18,7 +18,7 @@ from ndrepro.analysis.statistics.intervals import FEWEST_RUNS, Interval
 from ndrepro.analysis.statistics.power import Power
 from ndrepro.report.elements.table import MISSING, Column, Table, Value, count, decimal, without_constants, word
 from ndrepro.report.sections.claims_held import pairs_of
-from ndrepro.report.sections.run_tables import place_text
+from ndrepro.report.sections.group_labels import environments_apart
 from ndrepro.report.sections.settings import split_settings
 from ndrepro.text.plurals import plural
 
@@ -36,10 +36,16 @@ def comparison_tables(runs: Sequence[ResultRow]) -> tuple[Table, ...]:
     found = differences_of(runs)
     if not found:
         return ()
-    samples = {place: run for run in runs for place in [_place(run)]}
+    samples = {place: run for place, run in samples_of(runs).items() if place in found}
     settings = split_settings([samples[place] for place in found])[1]
-    ends = {place: (word(settings[samples[place].run_id]), word(place_text(samples[place]))) for place in found}
+    places = environments_apart(samples)
+    ends = {place: (word(settings[samples[place].run_id]), word(places[place])) for place in found}
     return (_table(found, ends), *_overall(found, ends))
+
+
+def samples_of(runs: Sequence[ResultRow]) -> dict[Place, ResultRow]:
+    """A run of every place."""
+    return {place: run for run in runs for place in [_place(run)]}
 
 
 def differences_of(runs: Sequence[ResultRow]) -> dict[Place, Difference]:
@@ -171,8 +177,8 @@ def _overall(found: Mapping[Place, Difference], ends: Mapping[Place, tuple[Value
     )
     caption = (
         "Mean of the differences above over data sets (all networks: over networks and data sets), with equal weights. "
-        "The interval is a bootstrap interval: pairs are resampled within each data set, because data sets were chosen "
-        "and seeds were drawn. It does not extend to other data sets, and is too narrow at few seeds. "
+        "The interval is Student's, with the spread of pairs within each data set (degrees of freedom by Welch and "
+        "Satterthwaite), because data sets were chosen and seeds were drawn: it says nothing of other data sets. "
         f"Left out: fewer than {FEWEST_RUNS} pairs, or a result that is not finite."
     )
     table = Table("comparisons_overall", "Over data sets", caption, columns, rows)

@@ -11,18 +11,13 @@ from ndrepro.analysis.statistics.differences import WILD, Difference
 from ndrepro.analysis.statistics.intervals import FEWEST_RUNS
 from ndrepro.report.elements.table import MINUS
 from ndrepro.report.sections.claims_held import pairs_of
-from ndrepro.report.sections.comparisons import Place, differences_of, p_value
+from ndrepro.report.sections.comparisons import Place, differences_of, p_value, samples_of
+from ndrepro.report.sections.group_labels import distinguished, labels_of
 from ndrepro.report.sections.seed_groups import SeedGroup
 from ndrepro.text.plurals import plural
 
 _MOST = 4
 _LEVEL = 0.05
-METHOD_NAMES = {
-    "bn": "batch norm",
-    "nd": "deconvolution",
-    "nd_full": "full deconvolution",
-    "none": "no normalization",
-}
 
 
 def summary_of(runs: Sequence[ResultRow], groups: Sequence[SeedGroup]) -> tuple[str, ...]:
@@ -30,40 +25,37 @@ def summary_of(runs: Sequence[ResultRow], groups: Sequence[SeedGroup]) -> tuple[
     if not groups:
         return ()
     differences = differences_of(runs)
-    compared = _each(differences) if len(differences) <= _MOST else _counted(differences)
+    compared = _each(differences, samples_of(runs)) if len(differences) <= _MOST else _counted(differences)
     return (*_accuracies(groups), *compared, *_cost(runs))
 
 
 def _accuracies(groups: Sequence[SeedGroup]) -> list[str]:
+    labels = labels_of(groups)
     if len(groups) <= _MOST:
-        return [_accuracy(group) for group in groups]
+        return [_accuracy(group, title_of(group, labels)) for group in groups]
     finite = [group for group in groups if group.test.mean is not None]
     if not finite:
         return ["No experiment has a finite mean test accuracy."]
     best = max(finite, key=lambda group: group.test.mean or 0.0)
     low = min(finite, key=lambda group: group.test.mean or 0.0)
-    return [
-        f"Mean test accuracies of {plural(len(groups), 'experiment')} range from {_named(low)} to {_named(best)}.",
-    ]
+    ends = f"{_named(low, labels)} to {_named(best, labels)}"
+    return [f"Mean test accuracies of {plural(len(groups), 'experiment')} range from {ends}."]
 
 
-def _named(group: SeedGroup) -> str:
-    return f"{group.test.mean:.2f} % ({_title(group)}, {plural(group.n, 'seed')})"
+def _named(group: SeedGroup, labels: Mapping[str, str]) -> str:
+    return f"{group.test.mean:.2f} % ({title_of(group, labels)}, {plural(group.n, 'seed')})"
 
 
-def _title(group: SeedGroup) -> str:
+def title_of(group: SeedGroup, labels: Mapping[str, str]) -> str:
+    """An experiment in words; ``labels`` are those of all groups."""
     one = group.first
-    return f"{one.arch} with {method_name(one.method)} on {one.dataset}, {plural(one.epochs, 'epoch')}"
+    method, _, more = labels[group.key].partition(", ")
+    return f"{one.arch} with {method} on {one.dataset}, {plural(one.epochs, 'epoch')}{', ' if more else ''}{more}"
 
 
-def method_name(method: str) -> str:
-    """A method in words; as experiments name it where it is neither of the two that papers compare."""
-    return METHOD_NAMES.get(method, method)
-
-
-def _accuracy(group: SeedGroup) -> str:
-    """One experiment's accuracy; the interval is in the figure and the table below."""
-    test, title = group.test, _title(group)
+def _accuracy(group: SeedGroup, title: str) -> str:
+    """One experiment's accuracy with its interval."""
+    test = group.test
     if test.mean is None:
         return f"{title}: no mean, because a run ended with a number that is not finite."
     if group.n == 1:
@@ -74,12 +66,16 @@ def _accuracy(group: SeedGroup) -> str:
     return f"{title}: {test.mean:.2f} % test accuracy ({seeds}; 95 % interval {test.low:.2f} to {test.high:.2f} %)."
 
 
-def _each(differences: Mapping[Place, Difference]) -> list[str]:
+def _each(differences: Mapping[Place, Difference], samples: Mapping[Place, ResultRow]) -> list[str]:
     tested = sum(each.p_holm is not None for each in differences.values())
-    return [
-        f"{place[0]} on {place[2]}, {plural(place[1], 'epoch')}: {_difference(each, tested)}"
-        for place, each in differences.items()
-    ]
+    subjects = {place: place[:3] for place in differences}
+    said = []
+    for place, each in differences.items():
+        alike = {other: samples[other] for other in differences if subjects[other] == subjects[place]}
+        more = distinguished(alike)[place]
+        where = f"{place[0]} on {place[2]}, {plural(place[1], 'epoch')}{', ' if more else ''}{more}"
+        said.append(f"{where}: {_difference(each, tested)}")
+    return said
 
 
 def _difference(each: Difference, tested: int) -> str:

@@ -24,6 +24,7 @@ from ndrepro.report.elements.table import (
     without_constants,
     word,
 )
+from ndrepro.report.sections.group_labels import environments_apart
 from ndrepro.report.sections.seed_groups import SeedGroup
 from ndrepro.report.sections.settings import split_settings
 from ndrepro.text.plurals import plural
@@ -59,11 +60,12 @@ def cell_table(cells: Sequence[SeedGroup]) -> Table:
         "in training steps. A test accuracy links to its runs."
     )
     shared, apart = split_settings([cell.first for cell in cells])
-    rows = tuple(_cell_row(cell, apart[cell.first.run_id]) for cell in cells)
+    places = environments_apart({cell.key: cell.first for cell in cells})
+    rows = tuple(_cell_row(cell, apart[cell.first.run_id], places[cell.key]) for cell in cells)
     return without_constants(Table("cells", "Experiments", _with_shared(caption, shared), columns, rows))
 
 
-def _cell_row(cell: SeedGroup, settings: str) -> tuple[Value, ...]:
+def _cell_row(cell: SeedGroup, settings: str, place: str) -> tuple[Value, ...]:
     one, test = cell.first, cell.test
     link = f"#{anchor(one)}"
     finite = test.mean is not None
@@ -82,7 +84,7 @@ def _cell_row(cell: SeedGroup, settings: str) -> tuple[Value, ...]:
         decimal(min(test.values) if finite and cell.n > 1 else None),
         decimal(max(test.values) if finite and cell.n > 1 else None),
         duration(cell.seconds.mean),
-        word(place_text(one)),
+        word(place),
     )
 
 
@@ -229,13 +231,6 @@ def environments_table(runs: Sequence[ResultRow]) -> Table:
         rows.append((word(title), word(words if same else f"{len(counts)} values: {words}")))
     caption = "What the runs were made with. One value: the same in all runs; several: the number of runs with each."
     return Table("environments", "Environments", caption, (Column("Aspect"), Column("Value")), tuple(rows))
-
-
-def place_text(run: ResultRow) -> str:
-    """Environment, device, threads and level in one line."""
-    limits = f", {run.instructions}" if run.instructions else ""
-    threads = f"{run.threads} thread{'s' if run.threads != 1 else ''}"
-    return f"{run.environment}; {run.device}, {threads}, {run.determinism}{limits}"
 
 
 def anchor(run: ResultRow) -> str:

@@ -155,7 +155,7 @@ def _cell(key: Sequence[Any], runs: tuple[ResultRow, ...]) -> SeedGroup:
 
 def _order(cell: SeedGroup) -> tuple[Any, ...]:
     one = cell.first
-    return (one.dataset, one.arch, one.epochs, one.method, cell.settings, one.environment, cell.key)
+    return (one.dataset, one.arch, one.epochs, one.method, cell.settings, one.environment, one.threads, cell.key)
 
 
 def _plain(value: Any) -> str:

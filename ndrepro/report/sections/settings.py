@@ -41,7 +41,8 @@ def hyperparameters(run: ResultRow) -> tuple[Any, ...]:
 
 
 def split_settings(runs: Sequence[ResultRow]) -> tuple[str, dict[str, str]]:
-    """Of the settings that any run changed: those that all share, as text, and by run what it has of the others.
+    """Of the settings that any run changed: those that all share, as text, and by run what it changed of the
+    others.
 
     What all share that was read from their own network's or data's files is left out; digests are shortened.
     """
@@ -50,12 +51,13 @@ def split_settings(runs: Sequence[ResultRow]) -> tuple[str, dict[str, str]]:
     values = {key: {text_of(whole[key]) for whole in settings.values()} for key in changed}
     equal = [key for key, found in values.items() if len(found) == 1 and key not in FROM_FILES]
     apart = [key for key, found in values.items() if len(found) > 1]
-    return " ".join(_shown(key, settings[runs[0].run_id][key]) for key in equal), {
-        run.run_id: " ".join(_shown(key, settings[run.run_id][key]) for key in apart) for run in runs
+    return " ".join(shown_setting(key, settings[runs[0].run_id][key]) for key in equal), {
+        run.run_id: " ".join(shown_setting(key, run.settings[key]) for key in apart if key in run.settings)
+        for run in runs
     }
 
 
-def _shown(key: str, value: Any) -> str:
+def shown_setting(key: str, value: Any) -> str:
     return f"{key}={text_of(shown_value(key, value))}"
 
 

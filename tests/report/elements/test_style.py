@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from ndrepro.report.elements import style
 
 
@@ -89,3 +91,28 @@ def lightness(hex_colour: str) -> float:
 def test_the_first_colours_differ_in_lightness() -> None:
     light = [lightness(colour) for colour in style.COLOURS[:4]]
     assert all(abs(one - two) > 0.08 for one, two in itertools.pairwise(light)), light
+
+
+@pytest.mark.parametrize("names", [["a", "b"], ["batch norm", "deconvolution", "x" * 30], ["a long name, " * 9] * 5])
+def test_a_legend_covers_no_curve(names: list[str], tmp_path: Path) -> None:
+    with style.column(*[2 + style.legend_height(names)] * 2) as (figure, parts):
+        for part in parts:
+            axes = part.subplots()
+            for number, name in enumerate(names):
+                axes.plot([0, 1], [number, 0], label=name, **style.line(number))
+            style.finish(axes, "a title", "x", "y")
+            style.legend(part)
+        style.save_svg(figure, tmp_path / "a")
+        diagrams = [axes.get_window_extent() for part in parts for axes in part.axes]
+        legends = [each.get_window_extent() for part in parts for each in part.legends]
+        assert len(legends) == 2 and not any(one.overlaps(other) for one in diagrams for other in legends)
+        assert all(axes.get_position().height * figure.get_figheight() > 0.5 for part in parts for axes in part.axes)
+
+
+def test_text_of_a_column_is_eleven_pixels_high_on_a_phone(tmp_path: Path) -> None:
+    with style.column(2.5) as (figure, parts):
+        parts[0].subplots().plot([0, 1], label="a")
+        style.legend(parts[0])
+        sizes = {text.get_fontsize() for text in figure.findobj(lambda item: hasattr(item, "get_fontsize"))}
+    # a page 390 wide has 348 for a drawing
+    assert min(sizes) * 348 / (72 * style.WIDTH) >= 11

@@ -172,12 +172,21 @@ CUT = """
 """
 
 
+# the height of the smallest letters of drawings, in pixels: letters are drawn at a hundredth of their size
+LETTERS = """
+Math.min(...[...document.querySelectorAll('.drawing g[transform*="scale("]')].map((letters) =>
+  100 * Number(letters.getAttribute('transform').match(/scale\\(([\\d.]+)/)[1])
+    * letters.ownerSVGElement.clientWidth / letters.ownerSVGElement.viewBox.baseVal.width))
+"""
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_a_narrow_page_cuts_no_caption_and_breaks_no_word(name: str, browser: Browser, pages: dict[str, Path]) -> None:
     browser.look(390)
     browser.go(pages[name])
     assert browser.ask("document.documentElement.scrollWidth") <= 390
     assert (browser.ask(BROKEN), browser.ask(CUT)) == ([], [])
+    assert browser.ask("document.querySelector('.drawing')") is None or browser.ask(LETTERS) >= 11
     if name == "table1":
         browser.ask("document.querySelectorAll('tbody th').forEach((head) => { head.style.cssText = "
                     "'max-width: 3rem; overflow-wrap: anywhere' }); "
