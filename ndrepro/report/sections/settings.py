@@ -41,8 +41,7 @@ def hyperparameters(run: ResultRow) -> tuple[Any, ...]:
 
 
 def split_settings(runs: Sequence[ResultRow]) -> tuple[str, dict[str, str]]:
-    """Of the settings that any run changed: those that all share, as text, and by run what it changed of the
-    others.
+    """Of the settings that any run changed: those that all share, as text, and by run what it changed of others.
 
     What all share that was read from their own network's or data's files is left out; digests are shortened.
     """
@@ -58,6 +57,7 @@ def split_settings(runs: Sequence[ResultRow]) -> tuple[str, dict[str, str]]:
 
 
 def shown_setting(key: str, value: Any) -> str:
+    """``weight_decay=0.001``; a digest is shortened."""
     return f"{key}={text_of(shown_value(key, value))}"
 
 
