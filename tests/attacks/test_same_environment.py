@@ -9,16 +9,16 @@ import pytest
 from compared_runs import manifest
 
 from ndrepro.analysis.results.run_conditions import same_bits_promised
-from provenance.attestation.manifest import Manifest
+from provenance.attestation.manifest import Manifest, Resource
 from provenance.attestation.packages import resources
 from provenance.capture import distributions
 from provenance.comparison.manifest_diff import diff
 
-INFO = "tiny-1.0.dist-info"
+INFO = "numpy-1.0.dist-info"
 FILES = (
-    "tiny/__init__.py,sha256=AAAA,10",
-    "tiny/core.so,sha256=BBBB,2000",
-    "../../../share/tiny.conf,sha256=CCCC,5",
+    "numpy/__init__.py,sha256=AAAA,10",
+    "numpy/core.so,sha256=BBBB,2000",
+    "../../../share/numpy.conf,sha256=CCCC,5",
     f"{INFO}/METADATA,sha256=DDDD,40",
     f"{INFO}/entry_points.txt,sha256=EEEE,30",
 )
@@ -27,20 +27,20 @@ FILES = (
 def site(folder: Path, *rows: str, ending: str = "\n") -> Path:
     """A site folder in which an installer left a RECORD of these rows."""
     (folder / INFO).mkdir(parents=True)
-    (folder / INFO / "METADATA").write_text("Name: tiny\nVersion: 1.0\n")
+    (folder / INFO / "METADATA").write_text("Name: numpy\nVersion: 1.0\n")
     (folder / INFO / "RECORD").write_bytes(ending.join([*rows, f"{INFO}/RECORD,,", ""]).encode())
-    (folder / "tiny").mkdir()
+    (folder / "numpy").mkdir()
     return folder
 
 
 def by_uv(folder: Path) -> Path:
-    rows = ("../../../bin/tiny,sha256=uvuv,300", *FILES, f"{INFO}/INSTALLER,sha256=uv,2", f"{INFO}/uv_cache.json,,")
+    rows = ("../../../bin/numpy,sha256=uvuv,300", *FILES, f"{INFO}/INSTALLER,sha256=uv,2", f"{INFO}/uv_cache.json,,")
     return site(folder, *rows)
 
 
 def by_pip(folder: Path, *others: str) -> Path:
-    rows = (*reversed(others or FILES), "../../../bin/tiny,sha256=pip,250", f"{INFO}/INSTALLER,sha256=pip,4")
-    own = (f"{INFO}/REQUESTED,sha256=x,0", f"{INFO}/direct_url.json,sha256=x,50", "tiny/__pycache__/core.pyc,,")
+    rows = (*reversed(others or FILES), "../../../bin/numpy,sha256=pip,250", f"{INFO}/INSTALLER,sha256=pip,4")
+    own = (f"{INFO}/REQUESTED,sha256=x,0", f"{INFO}/direct_url.json,sha256=x,50", "numpy/__pycache__/core.pyc,,")
     return site(folder, *rows, *own, ending="\r\n")
 
 
@@ -54,7 +54,7 @@ def run_in(folder: Path) -> Manifest:
 
 def test_two_environments_of_one_lock_are_the_same(tmp_path: Path) -> None:
     one, two = run_in(by_uv(tmp_path / "uv")), run_in(by_pip(tmp_path / "pip"))
-    records = [item.digest for run in (one, two) for item in run.dependencies if item.name == "distribution:tiny"]
+    records = [item.digest for run in (one, two) for item in run.dependencies if item.name == "distribution:numpy"]
     assert records[0] != records[1], "the control: their RECORDs differ"
     assert same_bits_promised(one, two)
     packages = next(group for group in diff(one, two).groups if group.name == "packages")
@@ -67,12 +67,12 @@ def test_an_edit_of_any_file_of_the_package_is_another_environment(tmp_path: Pat
     rows = (*FILES[:place], edited, *FILES[place + 1 :])
     one, two = run_in(by_uv(tmp_path / "uv")), run_in(by_pip(tmp_path / "pip", *rows))
     assert not same_bits_promised(one, two)
-    assert [change.name for group in diff(one, two).groups for change in group.changes] == ["tiny"]
+    assert [change.name for group in diff(one, two).groups for change in group.changes] == ["numpy"]
 
 
 def test_an_added_file_is_another_environment(tmp_path: Path) -> None:
     one = run_in(by_uv(tmp_path / "uv"))
-    two = run_in(by_pip(tmp_path / "pip", *FILES, "tiny/hook.py,sha256=FFFF,1"))
+    two = run_in(by_pip(tmp_path / "pip", *FILES, "numpy/hook.py,sha256=FFFF,1"))
     assert not same_bits_promised(one, two)
 
 
@@ -83,3 +83,12 @@ def test_a_manifest_of_an_earlier_release_is_compared_by_record(tmp_path: Path) 
     one, two = run_in(by_uv(tmp_path / "uv")), run_in(by_pip(tmp_path / "pip"))
     assert same_bits_promised(one, earlier(one)) and not same_bits_promised(one, earlier(two))
     assert not same_bits_promised(earlier(one), two) and same_bits_promised(earlier(one), earlier(one))
+
+
+def test_a_package_that_computes_nothing_is_no_other_condition(tmp_path: Path) -> None:
+    """Its digest, which anybody can change, would switch the strict comparison off."""
+    one, two = run_in(by_uv(tmp_path / "uv")), run_in(by_pip(tmp_path / "pip"))
+    pip = Resource("distribution:pip", digest={"sha256": "0" * 64}, annotations={"version": "1"})
+    assert same_bits_promised(one, replace(two, dependencies=(*two.dependencies, pip)))
+    torch = replace(pip, name="distribution:torch")
+    assert not same_bits_promised(one, replace(two, dependencies=(*two.dependencies, torch))), "the control"

@@ -47,8 +47,7 @@ class Tolerance:
 
     ``loss``: a step's loss, relative; ``early_loss``: the same of the first three steps from an equal state, beyond
     which no rounding brings them; ``first_loss``: the same of the first of them, one forward pass; ``epoch_loss``: an
-    epoch's mean losses, relative, and ``rounding`` the same where all states are equal; ``accuracy``: any accuracy, as
-    a fraction, where one image is always allowed, and no more where all states are equal;
+    epoch's mean losses, relative; ``accuracy``: any accuracy, as a fraction, where one image is always allowed;
     ``evaluation``: the same of given weights, where nothing but rounding in one pass differs; ``weights``: the distance
     of each tensor, relative to its norm; ``momentum``: that of all momentum, relative to its norm, which sums gradients
     and so carries rounding much further.
@@ -58,7 +57,6 @@ class Tolerance:
     early_loss: float = 0.05
     first_loss: float = 1e-3
     epoch_loss: float = 1e-2
-    rounding: float = 1e-5
     accuracy: float = 0.005
     evaluation: float = 0.002
     weights: float = 0.01
@@ -111,17 +109,15 @@ def _results(found: ReproductionEvidence, limits: Tolerance) -> ClaimCheck:
         return ClaimCheck(name, FLAGGED, f"the recorded code does not compute {names}, which the run reports")
     if epochs.identical:
         return claim(name, True, f"every result of {many} equal bit for bit")
-    loss = limits.rounding if found.equal_ends else limits.epoch_loss
-    accuracy = 0.0 if found.equal_ends else limits.accuracy
-    within = epochs.largest_loss_difference <= loss and epochs.same_rates
-    within = within and epochs.largest_accuracy_difference <= accuracy
+    within = epochs.largest_loss_difference <= limits.epoch_loss and epochs.same_rates
+    within = within and epochs.largest_accuracy_difference <= limits.accuracy
     rates = "" if epochs.same_rates else "; learning rates differ"
     return claim(
         name,
-        # equal steps leave no room for other results
-        within and found.steps.divergence is not None,
+        # equal steps or states leave no room for other results
+        within and found.steps.divergence is not None and not found.equal_ends,
         f"every result of {many}: losses differ by at most {epochs.largest_loss_difference:.2g} (relative), tolerance "
-        f"{loss:g}, accuracies by {epochs.largest_accuracy_difference:.2g}, tolerance {accuracy:g}"
+        f"{limits.epoch_loss:g}, accuracies by {epochs.largest_accuracy_difference:.2g}, tolerance {limits.accuracy:g}"
         f"{rates}",
     )
 

@@ -6,12 +6,30 @@ from collections.abc import Mapping
 from typing import Any
 
 from ndrepro.protocol.experiment.determinism import INSTRUCTION_LIMITS
-from ndrepro.protocol.training_record import TrainingRecord
+from ndrepro.protocol.experiment.own import is_own_network
+from ndrepro.protocol.training_record import RecordedDistribution, TrainingRecord
 from provenance.attestation.manifest import Manifest
 from provenance.capture.unavailable import at
 
 # levels at which equal conditions promise equal bits
 _PROMISING = ("deterministic", "canonical")
+# what the trainer computes, and reads images, with
+_COMPUTING = frozenset(
+    [
+        "torch",
+        "torchvision",
+        "numpy",
+        "triton",
+        "mkl",
+        "intel-openmp",
+        "tbb",
+        "pillow",
+        "scipy",
+        "scikit-learn",
+        "pyarrow",
+    ]
+)
+_COMPUTING_PREFIXES = ("nvidia-", "cuda-", "pytorch-triton")
 
 
 def promises_bits(manifest: Manifest) -> bool:
@@ -22,6 +40,7 @@ def promises_bits(manifest: Manifest) -> bool:
 def same_bits_promised(first: Manifest, second: Manifest) -> bool:
     """Whether both ran at a level that promises equal bits, with the same processor, GPUs, threads and libraries.
 
+    Libraries are those that compute and decode; of a network of the user's own, which may import any, all of them.
     False where one of these facts was not recorded.
     """
     one, two = _conditions(first), _conditions(second)
@@ -29,8 +48,17 @@ def same_bits_promised(first: Manifest, second: Manifest) -> bool:
 
 
 def _same_distributions(first: Manifest, second: Manifest) -> bool:
-    one, two = (TrainingRecord.of(manifest).distributions for manifest in (first, second))
+    one, two = (_computing(TrainingRecord.of(manifest)) for manifest in (first, second))
     return one.keys() == two.keys() and all(one[name].same_files(two[name]) for name in one)
+
+
+def _computing(record: TrainingRecord) -> dict[str, RecordedDistribution]:
+    own = is_own_network(record.experiment.arch)
+    return {
+        name: found
+        for name, found in record.distributions.items()
+        if own or name in _COMPUTING or name.startswith(_COMPUTING_PREFIXES)
+    }
 
 
 def _conditions(manifest: Manifest) -> dict[str, Any] | None:
