@@ -77,7 +77,8 @@ def test_the_page_says_what_the_runs_scored_and_cost(runs: RunsFolder) -> None:
     scores, seconds = {}, {}
     for method in ("bn", "nd"):
         manifests = of(runs, method).values()
-        (summary,) = {json.dumps(each.byproduct("metrics summary").annotations["last"]) for each in manifests}
+        summaries = [item for each in manifests for item in each.byproducts if item.name == "metrics summary"]
+        (summary,) = {json.dumps((item.annotations or {})["last"]) for item in summaries}
         scores[method] = 100 * json.loads(summary)["test_accuracy"]
         usage = [each.internal_parameters["usage"] for each in manifests]
         seconds[method] = sorted(each["user_seconds"] + each["system_seconds"] for each in usage)
