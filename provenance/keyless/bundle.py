@@ -68,8 +68,8 @@ class VerifiedBundle:
         names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         issuer = extensions.get_extension_for_oid(x509.ObjectIdentifier(_ISSUER)).value.public_bytes()
         kinds = (x509.RFC822Name, x509.UniformResourceIdentifier)
-        texts = [_printable(name) for kind in kinds for name in names.get_values_for_type(kind)]
-        by = _printable(issuer.decode("utf-8", "backslashreplace"))
+        texts = [name for kind in kinds for name in names.get_values_for_type(kind)]
+        by = issuer.decode("utf-8", "backslashreplace")
         return tuple(Identity(text, by, text) for text in texts)
 
 

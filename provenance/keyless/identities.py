@@ -35,7 +35,8 @@ class Identity:
     added: str = ""
 
     def __str__(self) -> str:
-        return f"{self.identity} (issuer {self.issuer})"
+        identity, issuer = map(_shown, (self.identity, self.issuer))
+        return f"{identity} (issuer {issuer})"
 
     @classmethod
     def from_json(cls, field: Field) -> Identity:
@@ -43,6 +44,11 @@ class Identity:
         members = field.members(("identity", "issuer", "name", "added"))
         identity, issuer, name = (members[each].text() for each in ("identity", "issuer", "name"))
         return cls(identity, issuer, name, members["added"].time())
+
+
+def _shown(text: str) -> str:
+    """A stranger's text, in which no letter looks like another."""
+    return text if text.isascii() and text.isprintable() else ascii(text)
 
 
 def load_identities(home: Path) -> tuple[Identity, ...]:
