@@ -49,14 +49,17 @@ PATH_OPTIONS = frozenset(
         *(
             "--out",
             "-o",
+            "--identity-token",
             "--passphrase-file",
             "--policy",
             "--report",
             "--repository",
             "--runs",
             "--signing-key",
+            "--sigstore-root",
             "--tensorboard",
             "--timestamp",
+            "--trust-config",
         ),
         "--witness",
     }
