@@ -47,7 +47,7 @@ DEFAULT_RUNS, RUNS_VARIABLE = Path("runs"), "NDREPRO_RUNS"
 # pieces of runs lie apart from the runs of their experiment: runs/EXPERIMENT.segments/RUN
 SEGMENTS = ".segments"
 LOCK = ".lock"  # as provenance.attestation.run_files.LOCK
-_CHECKPOINT = re.compile(r"step-(\d{9})\.safetensors")
+CHECKPOINT_NAME = re.compile(r"step-(\d{9})\.safetensors")
 
 
 def expect_folder(place: Path, cure: str) -> None:
@@ -227,7 +227,7 @@ class RunFolder:
         """Steps of the checkpoints that are there, ascending."""
         if not self.checkpoints.is_dir() or self.checkpoints.is_symlink():
             return ()
-        matches = (_CHECKPOINT.fullmatch(path.name) for path in self.checkpoints.iterdir())
+        matches = (CHECKPOINT_NAME.fullmatch(path.name) for path in self.checkpoints.iterdir())
         return tuple(sorted(int(match.group(1)) for match in matches if match))
 
 

@@ -221,7 +221,10 @@ def _time(place: DocumentPlace, value: Any) -> datetime:
     if isinstance(value, datetime):
         if value.tzinfo is None:
             raise place.error(f"{value} has no time zone", "write it as 2027-01-31T12:00:00Z")
-        return value.astimezone(timezone.utc)
+        try:
+            return value.astimezone(timezone.utc)
+        except OverflowError:
+            raise place.error(f"{value}, expected a date of the years 2 to 9998", "write it as 2027-01-31") from None
     if isinstance(value, date):
         return datetime(value.year, value.month, value.day, tzinfo=timezone.utc)
     raise place.error(f"{value!r}, expected a date", "write it as 2027-01-31, without quotes")

@@ -23,6 +23,7 @@ from provenance.errors import ManifestError, ProvenanceError
 
 # dependencies
 CODE, CONTAINER_IMAGE, IMAGE_ATTESTATION = "code", "container image", "container image attestation"
+NETWORK = "network source"
 CONTINUED_RUN = "continued run"  # the segment that this one starts from
 # byproducts
 METRICS_SUMMARY, LAYER_CENSUS, CLOCK = "metrics summary", "layer census", "clock"

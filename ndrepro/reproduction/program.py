@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,10 +38,12 @@ def of_program(
 ) -> Reproduction:
     """Execute a program's or script's command again, judge it and sign the verdict; see ``ndrepro.api.reproduce``."""
     from ndrepro.analysis.results.program_verdict import judge_program
+    from ndrepro.analysis.results.run_conditions import conditions_claim
     from ndrepro.execution.program_reproduction.execute_again import plan_program, run_again
     from ndrepro.execution.program_reproduction.nested_runs import manifests_below
     from ndrepro.execution.programs.working_folder import EarlierContents, look
     from ndrepro.execution.reproduce.reexecute import ReexecutionPlan
+    from ndrepro.execution.runs.run_lookup import read_recorded
 
     scratch.mkdir()
     prepared = plan_program(
@@ -65,8 +68,10 @@ def of_program(
         raise finished.error or TrainingFailed(f"{finished.folder.root}: {finished.outcome}: nothing was judged")
     now = _side_of_program(prepared, finished, original, before)
     then = _side(original.folder)
-    inputs, environment = _given(prepared, then, now)
+    inputs, environment = _given(prepared, then, now, finished.folder)
+    conditions = conditions_claim(original.manifest, read_recorded(finished.folder).manifest)
     judgement = judge_program(then, now, inputs=inputs, environment=environment, whole=not prepared.place.missing)
+    judgement = replace(judgement, claims=(*judgement.claims, conditions))
     return attested(original, plan, (finished.folder,), (judgement,), _not_computed(now, had), options)
 
 
@@ -116,13 +121,27 @@ def _side_of_program(
     return left if finished.exit_code == 0 else replace(left, exit_code=finished.exit_code)
 
 
-def _given(prepared: ProgramPlan, then: ProgramResults, now: ProgramResults) -> tuple[ClaimCheck, ClaimCheck]:
-    """The claims that the program was given the recorded inputs and environment, made when it has ended."""
+def _given(
+    prepared: ProgramPlan, then: ProgramResults, now: ProgramResults, repetition: RunFolder
+) -> tuple[ClaimCheck, ClaimCheck]:
+    """The claims that the program was given the recorded inputs and environment, made when it has ended.
+
+    An input that the repetition did not read may be none: then nothing shows that the program read it.
+    """
     from ndrepro.execution.programs.interpreters import python_of
+    from ndrepro.protocol.program_record import files_in
+    from provenance.formats.bounded_read import LOG_BYTES, read_bounded
 
     place, lines = prepared.place, prepared.environment.differences
     had = f"{place.available} of {place.wanted} that it is known to have read are here, by digest"
     inputs = claim("inputs", None if place.missing else True, "; ".join([had, *place.missing[:3]]))
+    found = files_in(json.loads(read_bounded(repetition.inputs, LOG_BYTES))) if repetition.inputs.exists() else ()
+    read = {file.path for file in found}
+    # what the sandbox shows under another path is not there for the recorder
+    read |= {str(path) for path in place.mapped} | {str(path) for path in place.mapped.values()}
+    unread = [file.path for file in prepared.command.inputs if file.path not in read]
+    if unread and not place.missing:
+        inputs = claim("inputs", None, f"{had}; not read this time, as far as was seen: {first_of(unread, 3)}")
     if not place.wanted:
         inputs = claim("inputs", None, "which files it read is not known")
     if changed := place.changed():

@@ -124,15 +124,16 @@ def _claims_of_run(
 ) -> tuple[ClaimCheck, ...]:
     """The claims that no repetition checks: the code, the machine, and the epochs that were not drawn."""
     from ndrepro.analysis.results.code_claim import IMAGE, code_claim
+    from ndrepro.analysis.results.run_conditions import asserted_claim, conditions_claim
     from ndrepro.analysis.unexpected_files import unexpected_claim
     from ndrepro.execution.runs.run_lookup import read_recorded
 
     flagged = any(each.name == IMAGE and each.status == FLAGGED for each in evaluated)
     manifests = [read_recorded(piece.folder).manifest for piece in repetitions]
     code = code_claim(original.manifest, manifests, image_alone=flagged)
-    machine = claim("machine, times and memory", None, "no repetition shows them: asserted by the signer")
-    others = unexpected_claim(original.manifest.artifacts)
-    checked = (*([plan.rebuilt.claim] if plan.rebuilt else []), code, machine, *others)
+    conditions = conditions_claim(original.manifest, manifests[0])
+    others = unexpected_claim(original.manifest)
+    checked = (*([plan.rebuilt.claim] if plan.rebuilt else []), code, conditions, asserted_claim(), *others)
     total, trained = original.request.experiment.epochs, plan.trained_epochs
     if trained is None:
         return checked

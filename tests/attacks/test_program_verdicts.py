@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ from ndrepro.analysis.results.program_verdict import _trails
 from ndrepro.protocol.errors import TrainingFailed
 from ndrepro.protocol.layout import RunFolder
 from provenance.attestation.manifest import DISTRIBUTION
+from provenance.formats.canonical_json import canonical_bytes
+from provenance.formats.digest import bytes_digest
 from provenance.formats.metrics_log import read_scalars
 
 
@@ -53,6 +57,30 @@ with ndrepro.record(name='fit', seeds={{'all': 3}}, runs='results', home={str(tm
     run = RunFolder(sorted((author.root / "results" / "fit").iterdir())[-1])
     with pytest.raises(TrainingFailed, match="recorded 0 runs"):
         author.reproduce(run)
+
+
+def test_an_input_that_the_program_never_opens_is_not_called_read(tmp_path: Path) -> None:
+    """Its author lists one more; the verdict said that the program is known to have read it."""
+    text = "data = open('a.txt').read()\nopen('out.txt', 'w').write(data)\n"
+    author = Stranger.make(tmp_path / "a", {"train.py": text, "a.txt": "1", "imagenet.bin": "2"})
+    run = author.record(outputs=("out.txt",))
+    assert statuses(author.reproduce(run))["inputs"] == "checked", "the control"
+    listed = json.loads(run.inputs.read_text())
+    more = {"path": "imagenet.bin", "how": "opened", "size": 1, "sha256": bytes_digest(b"2")}
+    listed["files"].append(more)
+    run.inputs.write_bytes(canonical_bytes(listed))
+    described = manifest_of(run).dependency("inputs")
+    assert described is not None and described.annotations is not None
+    facts = {**described.annotations, "files": listed["files"], "count": len(listed["files"])}
+    changed = replace(described, digest={"sha256": bytes_digest(canonical_bytes(listed))}, annotations=facts)
+    others = [changed if item.name == "inputs" else item for item in manifest_of(run).dependencies]
+    author.claim(run, dependencies=tuple(others))
+    found = author.reproduce(run)
+    claims = {item.name: item for item in found.judgements[0].claims}
+    assert found.verdict == "identical" and claims["inputs"].status == "not checked"
+    assert "not read this time" in claims["inputs"].evidence and "imagenet.bin" in claims["inputs"].evidence
+    assert claims["machine, times, energy and log"].status == "not checked"
+    assert claims["conditions"].status == "checked", claims["conditions"].evidence
 
 
 def test_data_that_change_while_the_program_runs_are_not_those_that_were_compared(tmp_path: Path) -> None:

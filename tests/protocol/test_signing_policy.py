@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.signing_policy import AUTHOR, BEFORE, NEVER, REVIEWER, RequiredVerdicts, SigningPolicy
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -37,6 +38,12 @@ def test_one_author_is_required_unless_more_is_said() -> None:
     assert policy(signatures={"reviewer": 1}).signatures == {AUTHOR: 1, REVIEWER: 1}
     signer = found.signer(["0" * 64, OTHER])
     assert signer is not None and signer.name == "rita" and found.signer(["0" * 64]) is None
+
+
+def test_a_time_that_no_calendar_has_in_utc_is_refused() -> None:
+    for line in ("from = 0001-01-01T00:00:00+23:59", "until = 9999-12-31T23:59:59-23:59"):
+        with pytest.raises(UsageError, match="expected a date of the years 2 to 9998"):
+            policy(signers={"ada": {"keys": [KEY], "roles": ["author"], **tomllib.loads(line)}})
 
 
 @pytest.mark.parametrize(

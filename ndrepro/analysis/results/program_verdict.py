@@ -29,6 +29,7 @@ from typing import Any
 
 from ndrepro.analysis.results.reproduction_claims import Tolerance
 from ndrepro.analysis.results.reproduction_verdict import Judgement
+from ndrepro.analysis.results.run_conditions import asserted_claim
 from ndrepro.analysis.unexpected_files import unexpected_claim
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import STANDARD_OUTPUT, ProgramRecord, files_in
@@ -101,7 +102,7 @@ class ProgramResults:
         python = ran[0].version if ran else ""
         code, rows = manifest.exit_code, _rows(folder.metrics)
         written, unwritten = _outputs(folder.outputs)
-        others = unexpected_claim(manifest.artifacts)
+        others = unexpected_claim(manifest)
         return cls(folder, code, written, rows, python, unwritten, folder.output_copies, others=others)
 
     @classmethod
@@ -109,7 +110,7 @@ class ProgramResults:
         """A run of ``ndrepro.record``, whose outputs are its artifacts."""
         kept = {item.path: item.sha256 for item in manifest.artifacts if item.path.startswith("artifacts/")}
         notes = ScriptRecord.of(manifest).notes
-        others = unexpected_claim(manifest.artifacts)
+        others = unexpected_claim(manifest)
         rows = _rows(folder.metrics)
         return cls(folder, manifest.exit_code, kept, rows, copies=folder.root, notes=notes, others=others)
 
@@ -165,7 +166,7 @@ def judge_program(
         accuracies=None,
         interval=None,
         replicates=0,
-        claims=(ending, *parts, *left_out, inputs, environment, *then.others),
+        claims=(ending, *parts, *left_out, inputs, environment, asserted_claim(), *then.others),
     )
 
 

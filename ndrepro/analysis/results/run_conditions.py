@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ndrepro.protocol.experiment.determinism import INSTRUCTION_LIMITS
 from ndrepro.protocol.experiment.own import is_own_network
 from ndrepro.protocol.training_record import RecordedDistribution, TrainingRecord
+from ndrepro.protocol.verdicts import ClaimCheck, claim
 from provenance.attestation.manifest import Manifest
-from provenance.capture.unavailable import at
+from provenance.capture.unavailable import at, text
 
+# variables that choose kernels, threads or devices, wherever a run is
+_MOVES_NUMBERS = re.compile(
+    "(?:ATEN|BLIS|CUBLAS|CUBLASLT|CUDA|CUDNN|DNNL|GOMP|GOTO|KMP|MKL|NPY|NUMEXPR|OMP|ONEDNN|OPENBLAS|PYTORCH|TBB|VECLIB)_.*"
+    "|NVIDIA_TF32_OVERRIDE|LD_PRELOAD|PYTHONHASHSEED"
+)
+CONDITIONS, ASSERTED = "conditions", "machine, times, energy and log"
 # levels at which equal conditions promise equal bits
 _PROMISING = ("deterministic", "canonical")
 # what the trainer computes, and reads images, with
@@ -74,4 +82,42 @@ def _conditions(manifest: Manifest) -> dict[str, Any] | None:
         "device": record.device,
         "torch": record.libraries.get("build"),
         "limits": {name: manifest.variables.get(name) for name in INSTRUCTION_LIMITS},
+    }
+
+
+def conditions_claim(then: Manifest, again: Manifest) -> ClaimCheck:
+    """The claim on the conditions of a run and its repetition, by their manifests: checked where they are the same."""
+    lines = list(_differences(then, again))
+    same = "device, GPUs, processor, torch and the variables that move numbers are those recorded"
+    return claim(CONDITIONS, None if lines else True, "; ".join(lines[:4]) or same)
+
+
+def asserted_claim() -> ClaimCheck:
+    """The claim on what no repetition can show."""
+    return claim(ASSERTED, None, "no repetition shows them: asserted by the signer")
+
+
+def _differences(then: Manifest, again: Manifest) -> Iterator[str]:
+    facts = _facts(then), _facts(again)
+    for name, before in facts[0].items():
+        after = facts[1][name]
+        if before != after:
+            yield f"{name}: {before or 'not recorded'} then, {after or 'not recorded'} now"
+    variables = [{name: v for name, v in m.variables.items() if _MOVES_NUMBERS.fullmatch(name)} for m in (then, again)]
+    for name in sorted(variables[0].keys() | variables[1].keys()):
+        before, after = (found.get(name, "not set") for found in variables)
+        if before != after:
+            yield f"{name}: {before} then, {after} now"
+
+
+def _facts(manifest: Manifest) -> dict[str, str]:
+    """Device, GPUs, processor, threads and torch, as words; "" for what was not recorded."""
+    record = TrainingRecord.of(manifest)
+    devices = at(manifest.machine, "gpus", "devices")
+    gpus = [str(at(each, "name")) for each in devices] if isinstance(devices, list) else []
+    return {
+        "device": record.device,
+        "GPUs": ", ".join(gpus),
+        "processor": text(at(manifest.machine, "machine", "cpu", "model_name")) or "",
+        "torch": text(record.libraries.get("torch")) or "",
     }

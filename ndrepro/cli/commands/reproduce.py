@@ -106,7 +106,7 @@ def _print_plan(original: Original, chosen: ReexecutionPlan) -> None:
     for line in execution.lines(chosen.execution):
         _write(line)
     if not chosen.differences:
-        _write("code and environment are those recorded")
+        _write("code, data and installed distributions are those recorded")
     for line in chosen.differences[:_SHOWN]:
         _write(f"differs  {line}")
     if len(chosen.differences) > _SHOWN:

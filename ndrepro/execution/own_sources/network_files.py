@@ -21,6 +21,7 @@ from ndrepro.execution.own_sources.offered import folder_of, networks
 from ndrepro.protocol.errors import NdreproError, UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.experiment.own import is_own_network, is_source_name
+from ndrepro.protocol.training_record import NETWORK
 from provenance.attestation.manifest import Resource
 from provenance.capture.unavailable import printable
 from provenance.formats.atomic_io import make_folder, storage_error
@@ -29,7 +30,6 @@ from provenance.formats.digest import FileDigest, bytes_digest, tree_digest
 from provenance.formats.folder_tree import walk
 from provenance.redaction.redact import redact_text
 
-NETWORK = "network source"
 _MOST_FILES, _MOST_BYTES = 500, 4 << 20
 _NOT_THEIRS = ("ndrepro", "provenance")
 

@@ -14,13 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ndrepro.execution.own_sources.network_files import NETWORK
 from ndrepro.execution.reproduce.recorded_code import code_digest
 from ndrepro.execution.sandbox.sandbox import Sandbox, choose
 from ndrepro.protocol.errors import SandboxError
 from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.project_folders import CODE
-from ndrepro.protocol.training_record import TrainingRecord
+from ndrepro.protocol.training_record import NETWORK, TrainingRecord
 from ndrepro.protocol.verdicts import CONTAINER, NO_SANDBOX
 from provenance.attestation.manifest import Manifest
 from provenance.capture.source_patch import PATCH

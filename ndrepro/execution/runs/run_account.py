@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import ndrepro
-from ndrepro.execution.own_sources.network_files import NETWORK, NetworkFiles
+from ndrepro.execution.own_sources.network_files import NetworkFiles
 from ndrepro.execution.resumption.checkpoint_record import REQUEST
 from ndrepro.execution.runs.child_outcome import unreadable
 from ndrepro.protocol.errors import NdreproError
@@ -31,6 +31,7 @@ from ndrepro.protocol.training_record import (
     IMAGE_ATTESTATION,
     LAYER_CENSUS,
     METRICS_SUMMARY,
+    NETWORK,
     external_parameters,
     internal_parameters,
     metrics_summary,

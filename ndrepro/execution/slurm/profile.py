@@ -18,6 +18,7 @@ command line come before it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -29,6 +30,10 @@ from provenance.errors import NotFoundError
 from provenance.toml_file import read_toml
 
 _TEXTS = ("partition", "account", "qos", "engine", "image", "scratch", "mail")
+# an option is an argument of sbatch; a line of the prologue may have tabs
+_OPTION, _TEXT = re.compile("[a-z][a-z0-9-]*"), re.compile(r"[^\x00-\x1f\x7f]+")
+_LINE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
+_MOST = 10**6
 _WHOLE = ("gpus", "pack", "minutes", "jobs")
 
 
@@ -86,22 +91,24 @@ def from_document(document: Mapping[str, Any], file: str) -> Profile:
 
 def _value(place: DocumentPlace, key: str, value: Any) -> Any:
     if key == "prologue":
-        if not isinstance(value, list) or not all(isinstance(line, str) and "\n" not in line for line in value):
+        if not isinstance(value, list) or not all(isinstance(line, str) and _LINE.fullmatch(line) for line in value):
             raise place.error(f"prologue={value!r}, expected a list of lines in quotes")
         return tuple(value)
     if key in _TEXTS:
-        if not isinstance(value, str) or not value:
-            raise place.error(f"{key}={value!r}, expected text in quotes")
+        if not isinstance(value, str) or not _TEXT.fullmatch(value):
+            raise place.error(f"{key}={value!r}, expected text in quotes, without control characters")
         return value
     kinds = (int,) if key in _WHOLE else (int, float)
     least = 0 if key in ("gpus", "memory_gib") else 1
-    if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value < float("inf"):
+    if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value <= _MOST:
         what = "a whole number" if key in _WHOLE else "a number"
-        raise place.error(f"{key}={value!r}, expected {what} of at least {least}")
+        raise place.error(f"{key}={value!r}, expected {what} from {least} to {_MOST:,}")
     return value
 
 
 def _option(place: DocumentPlace, key: str, value: Any) -> str:
-    if not isinstance(value, (str, int)) or isinstance(value, bool):
-        raise place.error(f"{key}={value!r}, expected text in quotes or a whole number")
+    if not _OPTION.fullmatch(key):
+        raise place.error(f"{key!r}: expected the long name of an option of sbatch, such as constraint")
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or not _TEXT.fullmatch(str(value)):
+        raise place.error(f"{key}={value!r}, expected text in quotes, without control characters, or a whole number")
     return str(value)

@@ -45,7 +45,7 @@ from ndrepro.protocol.program_record import (
     outcome_of,
 )
 from ndrepro.protocol.recorded.environment import CAPTURED
-from ndrepro.protocol.recorded.manifest_parts import check_facts, check_parts
+from ndrepro.protocol.recorded.manifest_parts import PROGRAM_ANNOTATIONS, check_facts, check_parts
 from ndrepro.text.plurals import plural
 from provenance.attestation.manifest import (
     ENERGY,
@@ -58,12 +58,14 @@ from provenance.attestation.manifest import (
     Resource,
 )
 from provenance.attestation.run_files import inside
+from provenance.capture.unavailable import at, mapping
 from provenance.errors import ManifestError, TrailError
 from provenance.formats.bounded_read import LOG_BYTES, read_bounded
 from provenance.formats.digest import bytes_digest, file_digest
 from provenance.formats.listing import parse
 from provenance.formats.strict_json import Field
 from provenance.formats.trail import Trail
+from provenance.observation.process_record import read_processes
 
 _ASK = "ask its author"
 _MEMBERS = frozenset(each.name for each in fields(ProgramFile))
@@ -82,7 +84,7 @@ def request(root: Path, manifest: Manifest) -> CheckResult:
             raise ManifestError(f"{where}.{odd[0]}: expected {', '.join(known)}", _ASK)
     dependencies = (SOURCE, EXECUTABLE, IMAGE, IMAGE_ATTESTATION, INPUTS, REPRODUCED_RUN)
     expect_names(manifest, dependencies, (OUTPUTS, ENERGY, ERROR, NOT_RECORDED))
-    check_parts(manifest)
+    check_parts(manifest, PROGRAM_ANNOTATIONS)
     check_facts(manifest.internal_parameters)
     record = ProgramRecord.of(manifest)
     return CheckResult("request", "pass", f"{record.name}: {' '.join(record.command)[:200]}")
@@ -119,7 +121,25 @@ def files(root: Path, manifest: Manifest) -> CheckResult:
         _expect_copies_of(path.name, copies.name, listed, kept, manifest)
         counts.append(f"{name}: {len(listed)}")
     counts.append(f"data: {_check_data(folder, manifest)} files")
+    if folder.processes.exists():
+        read_processes(folder.processes)
+    _check_log(folder, manifest)
     return CheckResult("files", "pass", ", ".join(counts))
+
+
+def _check_log(folder: RunFolder, manifest: Manifest) -> None:
+    """Raises ManifestError where log.txt is not what the streams had, as far as nothing was left out or redacted."""
+    streams = mapping(manifest.internal_parameters.get("streams"))
+    size = mapping(streams.get("log"))
+    if not folder.log.exists() or not size or size.get("leftOut") or size.get("problem"):
+        return
+    log = read_bounded(folder.log, LOG_BYTES)
+    if b"[redacted:" in log:
+        return
+    expect_equal("streams.log.bytes", size.get("bytes"), len(log))
+    digests = [at(each, "sha256") for name, each in streams.items() if "std" in name and at(each, "bytes") == len(log)]
+    if log and digests and bytes_digest(log) not in digests:
+        raise ManifestError(f"{folder.log.name}: not what the program printed, by its recorded digest", _ASK)
 
 
 def _listed(name: str, path: Path, resource: Resource | None) -> list[Mapping[str, Any]]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ndrepro.protocol.program_record import EXECUTABLE, IMAGE, IMAGE_ATTESTATION, INPUTS, OUTPUTS
 from ndrepro.protocol.recorded.environment import IMPORTED_FILES, LOADED_CODE
 from ndrepro.protocol.recorded.shapes import (
     Shape,
     array,
     captured,
     each,
+    missing,
     nothing,
     number,
     one_of,
@@ -22,7 +24,16 @@ from ndrepro.protocol.recorded.shapes import (
     whole,
 )
 from ndrepro.protocol.training_record import CLOCK, CODE, CONTINUED_RUN
-from provenance.attestation.manifest import ENERGY, ERROR, NOT_RECORDED, REPRODUCED_RUN, SOURCE, Manifest, Resource
+from provenance.attestation.manifest import (
+    DATASET,
+    ENERGY,
+    ERROR,
+    NOT_RECORDED,
+    REPRODUCED_RUN,
+    SOURCE,
+    Manifest,
+    Resource,
+)
 from provenance.formats.strict_json import Field
 
 _COUNT, _TEXTS = whole(), array(text)
@@ -93,6 +104,19 @@ ANNOTATIONS: dict[str, Shape] = {
     ERROR: record({"type": text, "message": text, "cure": text}),
     NOT_RECORDED: table(text),
 }
+_LISTED = {"path": text, "how": text}
+_OF_LISTED = {"size": _COUNT, "sha256": sha256, "copy": text, "reason": text}
+_SUM = {"count": _COUNT, "bytes": _COUNT, "files": array(record(_LISTED, _OF_LISTED))}
+_DATA = captured(record({"files": _COUNT, "bytes": _COUNT, "listing": text}))
+# of a recorded program alone
+PROGRAM_ANNOTATIONS: dict[str, Shape] = {
+    EXECUTABLE: record({}),
+    IMAGE: record({"engine": text}, {"unavailable": text, "attestation": missing}),
+    IMAGE_ATTESTATION: record({}),
+    INPUTS: record(_SUM, {"problem": text}),
+    OUTPUTS: record(_SUM, {"problem": text, "unmatched": _TEXTS, "removed": _TEXTS}),
+}
+_NAMED_BY_URI = (SOURCE, EXECUTABLE, IMAGE)
 _STREAM = record({"to": text, "bytes": _COUNT, "sha256": sha256}, {"left": truth})
 _LOG = record({"bytes": _COUNT, "leftOut": _COUNT}, {"problem": text})
 _GPU_USE = record(
@@ -124,12 +148,18 @@ PROGRAM_FACTS: dict[str, Shape] = {
 }
 
 
-def check_parts(manifest: Manifest) -> None:
-    """Raises ManifestError for a part that a recorder writes and that has another member or value than it writes."""
+def check_parts(manifest: Manifest, more: Mapping[str, Shape] | None = None) -> None:
+    """Raises ManifestError for a part that a recorder writes and that has another member or value than it writes.
+
+    ``more`` are the shapes of one kind of run alone.
+    """
+    shapes = {**ANNOTATIONS, **(more or {})}
     for where, resources in (("resolvedDependencies", manifest.dependencies), ("byproducts", manifest.byproducts)):
         for item in resources:
-            if item.name in ANNOTATIONS:
-                _check_resource(f"{where}.{item.name}", item, ANNOTATIONS[item.name])
+            if item.name in shapes:
+                _check_resource(f"{where}.{item.name}", item, shapes[item.name])
+            elif more and item.name.startswith(DATASET):
+                _check_resource(f"{where}.{item.name}", item, _DATA)
     machine = manifest.machine if isinstance(manifest.machine, dict) else {}
     for name, shape in (("imported_files", IMPORTED_FILES), ("loaded_code", LOADED_CODE)):
         if name in machine:
@@ -138,7 +168,7 @@ def check_parts(manifest: Manifest) -> None:
 
 def _check_resource(where: str, item: Resource, shape: Shape) -> None:
     found = item.to_json()
-    odd = sorted(found.keys() - {"name", "annotations", "digest"} - ({"uri"} if item.name == SOURCE else set()))
+    odd = sorted(found.keys() - {"name", "annotations", "digest"} - ({"uri"} if item.name in _NAMED_BY_URI else set()))
     if item.name in (ENERGY, CLOCK, ERROR, NOT_RECORDED) and "digest" in found:
         odd.append("digest")
     if odd:

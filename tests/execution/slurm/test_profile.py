@@ -41,13 +41,19 @@ def test_a_profile_is_read_and_options_come_before_it(tmp_path: Path) -> None:
     ("text", "complaint"),
     [
         ('partitoin = "gpu"', "unknown key 'partitoin'"),
-        ("gpus = -1", "gpus=-1, expected a whole number of at least 0"),
+        ("gpus = -1", "gpus=-1, expected a whole number from 0 to 1,000,000"),
         ("minutes = 1.5", "expected a whole number"),
         ("prologue = 'module load x'", "expected a list of lines"),
         ('partition = ""', "expected text in quotes"),
         ('image = "x.sif"', "image without engine"),
         ("[sbatch]\nrequeue = true", "sbatch: requeue=True"),
         ("partition = ", "not TOML"),
+        (f"jobs = {10**20}", "expected a whole number from 1 to 1,000,000"),
+        ('partition = "gpu\\n#SBATCH --uid=0"', "without control characters"),
+        ('prologue = ["module load x\\rcurl evil"]', "expected a list of lines"),
+        ('[sbatch]\n"wrap=sh\\n" = "x"', "expected the long name of an option"),
+        ('[sbatch]\n"-wrap" = "x"', "expected the long name of an option"),
+        ('[sbatch]\nconstraint = "a100\\u0000"', "without control characters"),
     ],
 )
 def test_what_is_wrong_in_a_profile_is_said_with_its_file(text: str, complaint: str, tmp_path: Path) -> None:

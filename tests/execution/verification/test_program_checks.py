@@ -63,6 +63,23 @@ def with_commit(manifest: Manifest) -> dict[str, Any]:
     return {"dependencies": tuple(changed)}
 
 
+def saying(kind: str, name: str) -> Callable[[Manifest], dict[str, Any]]:
+    """An annotation of a dependency or byproduct that no recorder writes."""
+
+    def change(manifest: Manifest) -> dict[str, Any]:
+        items = [
+            replace(item, annotations={**(item.annotations or {}), "accuracy": 0.9999}) if item.name == name else item
+            for item in getattr(manifest, kind)
+        ]
+        return {kind: tuple(items)}
+
+    return change
+
+
+def fact(name: str, value: Any) -> Callable[[Manifest], dict[str, Any]]:
+    return lambda m: {"internal_parameters": {**m.internal_parameters, name: value}}
+
+
 LIES: Mapping[str, tuple[str, Callable[[Manifest], dict[str, Any]]]] = {
     "another builder": ("request", lambda m: {"builder": Builder("urn:someone", {})}),
     "another command": (
@@ -71,6 +88,19 @@ LIES: Mapping[str, tuple[str, Callable[[Manifest], dict[str, Any]]]] = {
     ),
     "a seed": ("request", lambda m: {"external_parameters": {**m.external_parameters, "seeds": {"all": "1"}}}),
     "a fact of its own": ("request", lambda m: {"internal_parameters": {**m.internal_parameters, "approved": True}}),
+    "a result as the use of resources": ("request", fact("usage", {"accuracy": 0.9999})),
+    "a result among the streams": ("request", fact("streams", {"stdin": "file", "accuracy": 0.9999})),
+    "a result as an interpreter": ("request", fact("interpreters", [{"accuracy": 0.9999}])),
+    "a result as metrics of the recorder": ("request", fact("metrics", {"accuracy": 0.9999})),
+    "a result of the outputs": ("request", saying("byproducts", "outputs")),
+    "a result among the energy": ("request", saying("byproducts", "energy")),
+    "a result of the inputs": ("request", saying("dependencies", "inputs")),
+    "a result of the executable": ("request", saying("dependencies", "executable")),
+    "a result of the source": ("request", saying("dependencies", "source")),
+    "a year of processor time": (
+        "times",
+        lambda m: fact("usage", {**m.internal_parameters["usage"], "user_seconds": 3e7})(m),
+    ),
     "another machine": ("environment", lambda m: {"machine": {**m.machine, "gpus": {"devices": [{"name": "H100"}]}}}),
     "a clean checkout": ("source", with_commit),
     "another output": ("files", lambda m: with_output(m, sha256="0" * 64)),
@@ -96,6 +126,15 @@ def test_a_signed_manifest_that_its_files_contradict_does_not_verify(lie: str, r
 
 def test_a_copy_that_is_not_the_output_does_not_verify(run: ScriptRun) -> None:
     (run.folder / "outputs" / "model.txt").write_text("0.1")
+    sign_again(run)
+    assert [check.name for check in verified(run).checks if check.status == "fail"] == ["files"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("log.txt", "test accuracy 0.9999\n"), ("processes.json", '{"accuracy": 0.9999}')]
+)
+def test_a_log_and_a_list_of_processes_of_the_author_s_own_do_not_verify(run: ScriptRun, name: str, text: str) -> None:
+    (run.folder / name).write_text(text)
     sign_again(run)
     assert [check.name for check in verified(run).checks if check.status == "fail"] == ["files"]
 
