@@ -25,6 +25,7 @@ from provenance.formats.strict_json import Field
 
 BOUND = BoundCheckpoint(6, "a" * 64, {"trail.bin": (640, "b" * 64), "metrics.jsonl": (200, "c" * 64)})
 DATA = {
+    **{"name": "digits", "reader": "digits.csv.gz", "classes": ["0", "1"], "files": 1, "bytes": 9},
     **{"train_images": 96, "test_images": 32, "canonical": True, "tree_sha256": "a" * 64},
     **{"pixels_sha256": {"train": "b" * 64, "test": "c" * 64}, "content_sha256": {"x.gz": "d" * 64}},
 }
