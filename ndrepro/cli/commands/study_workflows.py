@@ -103,13 +103,15 @@ def collect(
     Example: ndrepro study collect smoke jobs
     """
     from ndrepro.execution.imports.countersigned_runs import countersign_runs
-    from ndrepro.execution.imports.run_import import import_runs
+    from ndrepro.execution.imports.run_import import expect_unchanged, import_runs
     from provenance.attestation.key_home import default_home
 
     trust, folder = trust_of(keys or []), into / Path(study).stem
     imported: dict[Path, Imported] = {}
     for source in sources:
-        if not (folder / source.name).exists():  # it was collected before
+        if (folder / source.name).exists() and source.name not in ("", ".."):
+            expect_unchanged(folder / source.name, trust)  # it was collected before
+        else:
             imported[source] = import_runs(source, folder, source.name, trust)
     folders = [each for each in sorted(folder.iterdir()) if each.is_dir()]
     signed = [run for each in folders for run in countersign_runs(each, trust, default_home())] if sign else []

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import json
 import os
+import posixpath
 import shutil
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,8 @@ from provenance.formats.digest import bytes_digest, file_digest
 
 # of a description in an archive; layers are not read here
 _MOST_BYTES = 16 * 2**20
+# of Docker's older archives
+_OLDER_NAMES = "repositories"
 _NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 
 
@@ -52,20 +56,48 @@ class ImageArchive:
         """Raises EngineError for a file that is no archive of one image, as `docker save` writes it."""
         try:
             with tarfile.open(path) as opened:
+                _expect_plain(opened)
                 entry = image_entry(opened)
                 configuration = f"sha256:{bytes_digest(read_member(opened, entry['Config']))}"
-                index = "index.json" in opened.getnames()
-                described = json.loads(read_member(opened, "index.json"))["manifests"] if index else []
-                manifests = frozenset(str(each["digest"]) for each in described)
-                names = [each.get("annotations", {}).get(name) for each in described for name in _NAMES]
-                return cls(
-                    configuration, manifests, tuple(map(str, filter(None, [*(entry["RepoTags"] or ()), *names])))
-                )
-        except (tarfile.TarError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                present = opened.getnames()
+                index = json.loads(read_member(opened, "index.json"))["manifests"] if "index.json" in present else []
+                manifests = frozenset(each["digest"] for each in index if _leads_to(opened, each, configuration))
+                names = [each.get("annotations", {}).get(name) for each in index for name in _NAMES]
+                older = json.loads(read_member(opened, _OLDER_NAMES)) if _OLDER_NAMES in present else {}
+                found = (*(entry["RepoTags"] or ()), *older, *filter(None, names))
+                return cls(configuration, manifests, tuple(map(str, found)))
+        except (tarfile.TarError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             message = f"{path}: no archive of one image ({type(error).__name__}: {error})"
             raise EngineError(
                 message, "remove it, and keep the image again: ndrepro study run … --archive-image"
             ) from None
+
+
+def _expect_plain(archive: tarfile.TarFile) -> None:
+    """Raises ValueError where two readers might take different members for the same one."""
+    names = [member.name for member in archive]
+    odd = [name for name, count in Counter(map(posixpath.normpath, names)).items() if count > 1]
+    odd += [name for name in names if posixpath.normpath(name) != name or name.startswith(("/", ".."))]
+    if odd:
+        raise ValueError(f"{odd[0]!r} is there twice, or is not spelled plainly")
+    described = ("manifest.json", "index.json", _OLDER_NAMES)
+    if any(not archive.getmember(name).isreg() for name in described if name in names):
+        raise ValueError("a description is no regular file")
+
+
+def _leads_to(archive: tarfile.TarFile, entry: Mapping[str, Any], configuration: str, deeper: int = 1) -> bool:
+    """Whether a manifest, or one of an index of manifests, is of the image with this configuration, by digests."""
+    digest = str(entry["digest"])
+    name = f"blobs/sha256/{digest.removeprefix('sha256:')}"
+    if name not in archive.getnames():
+        return False
+    content = read_member(archive, name)
+    if digest != f"sha256:{bytes_digest(content)}":
+        raise ValueError(f"{name} has another digest")
+    document = json.loads(content)
+    if "manifests" in document:
+        return deeper > 0 and any(_leads_to(archive, each, configuration, 0) for each in document["manifests"])
+    return bool(document["config"]["digest"] == configuration)
 
 
 def image_entry(archive: tarfile.TarFile) -> dict[str, Any]:

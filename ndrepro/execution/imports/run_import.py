@@ -116,6 +116,18 @@ def import_runs(source: Path, into: Path, name: str, trust: TrustPolicy) -> Impo
     return Imported(target if target.exists() else None, found, unlisted)
 
 
+def expect_unchanged(folder: Path, trust: TrustPolicy) -> None:
+    """Raises UsageError where a run of an imported folder does not verify any more."""
+    ledgers: dict[Path, LedgerSummary] = {}
+    for path in _manifests(folder):
+        found = _examine(path, folder, trust, ledgers)
+        if not found.taken:
+            raise UsageError(
+                f"{folder}: {found.path}: {found.problem}",
+                "it was changed since it was imported: remove the folder, and import its source again",
+            )
+
+
 @contextlib.contextmanager
 def _scratch_folder(into: Path) -> Iterator[Path]:
     """A folder in ``into`` that is gone afterwards; those of imports that were killed are removed first.

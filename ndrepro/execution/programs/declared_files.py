@@ -38,6 +38,7 @@ def declared_files(
 ) -> DeclaredFiles:
     """The regular files that the globs match, relative to ``folder``; of a folder that matches, every file below.
 
+    A link to a folder is followed where the glob names it, and not where a wildcard meets it.
     At most ``limit`` paths are looked at: ``problem`` says where there are more, or folders nested too deeply.
     ``within`` as in ``identity_of``.
     """
@@ -65,6 +66,8 @@ def _look(
         paths = _paths(folder, pattern)
         for path in itertools.islice(paths, limit - looked_at):
             looked_at += 1
+            if _behind_link(folder, path, pattern):
+                continue
             known = identity_of(folder / path, within)
             if known is not None:
                 found[os.path.normpath(path)] = known
@@ -74,6 +77,13 @@ def _look(
         if not matched:
             unmatched.append(pattern)
     return ""
+
+
+def _behind_link(folder: Path, path: str, pattern: str) -> bool:
+    """Whether a path lies in a linked folder that only a wildcard of the glob leads to."""
+    named = list(itertools.takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts))
+    folders = Path(path).parts[:-1]
+    return any((folder / Path(*folders[:count])).is_symlink() for count in range(len(named) + 1, len(folders) + 1))
 
 
 def _paths(folder: Path, pattern: str) -> Iterator[str]:

@@ -21,6 +21,7 @@ from ndrepro.execution.programs.working_folder import (
     compare,
     identity_of,
     look,
+    within_any,
 )
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import AS_BEFORE, NOT_WRITTEN, STANDARD_OUTPUT, ProgramFile
@@ -135,6 +136,10 @@ class OutputFiles:
             return False
         return identity_of(place, self._within) is not None
 
+    def _is_inside(self, path: str) -> bool:
+        """Whether a path and what it leads to are in the working folder: a copy of a link would carry anything."""
+        return inside(path) and within_any(self._folder / path, [Path(os.path.realpath(self._folder))])
+
     def _file(
         self, run: RunFolder, path: str, how: str, size: int | None, room: int, declared: DeclaredFiles
     ) -> tuple[ProgramFile, int]:
@@ -146,7 +151,7 @@ class OutputFiles:
         reason = f"{NOT_WRITTEN}: as it was before the start" if same else ""
         reason = reason or ("not copied: larger than 1 MiB" if size > COPY_BYTES else "")
         reason = reason or ("not copied: the room for copies is used up" if size > room else "")
-        reason = reason or ("not copied: outside of the working folder" if not inside(path) else "")
+        reason = reason or ("not copied: outside of the working folder" if not self._is_inside(path) else "")
         try:
             if reason:
                 digest = file_digest(place)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 from ndrepro.execution.studies.plan import Item, StudyPlan, numbered
 from ndrepro.protocol.errors import UsageError
 
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _LEAST_MINUTES = 10
 _MARGIN = 1.5  # what an estimate may be wrong by
 _MEMORY_MARGIN = 1.3
@@ -50,6 +52,13 @@ class Workflow:
     apart: bool = False
     image: str = "ndrepro:latest"
     study_file: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a name that is more than a word, where it would stand in Python, Groovy or YAML."""
+        for name in filter(None, (self.name, self.study_file.name if self.study_file else "")):
+            if not _WORD.fullmatch(name):
+                cure = "rename it: letters, digits, dots, dashes, underscores"
+                raise UsageError(f"{name!r}: no name for a workflow", cure)
 
     def line(self, number: str) -> str:
         """The shell command of one job; ``number`` is its number, or a template's placeholder for it."""

@@ -9,6 +9,7 @@ Source: Arrow columnar format, "Encapsulated message format" and ``Message.fbs``
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -42,13 +43,11 @@ def read_columns(path: Path, content: bytes, names: Sequence[str]) -> Iterator[t
 def _batches(path: Path, content: bytes, names: Sequence[str]) -> Iterator[tuple[pyarrow.Array, ...]]:
     from pyarrow import ipc
 
-    schema = None
-    for message in ipc.MessageReader.open_stream(content):
-        if schema is None:
-            schema = ipc.read_schema(message)
-            if missing := [name for name in names if len(schema.get_all_field_indices(name)) != 1]:
-                raise DataError(f"{path}: it has no column {missing[0]}", _AFRESH)
-            continue
+    # this reader alone checks the schema's own offsets before it follows them
+    schema = ipc.open_stream(content).schema
+    if missing := [name for name in names if len(schema.get_all_field_indices(name)) != 1]:
+        raise DataError(f"{path}: it has no column {missing[0]}", _AFRESH)
+    for message in itertools.islice(ipc.MessageReader.open_stream(content), 1, None):
         if message.type != "record batch":
             raise DataError(f"{path}: a {message.type}, expected rows", "store plain columns, without dictionaries")
         if _is_compressed(message.metadata.to_pybytes()):

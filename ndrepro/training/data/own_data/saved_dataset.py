@@ -192,8 +192,12 @@ def _encoded(path: Path, name: str, column: pyarrow.Array) -> list[bytes]:
     kind = column.type
     if not pyarrow.types.is_struct(kind) or kind.get_field_index("bytes") < 0 or column.null_count:
         raise DataError(f"{path}: {name} is {kind}, expected images as bytes", "cast it to Image(), then save_to_disk")
+    files = column.field(kind.get_field_index("bytes"))
+    if not (pyarrow.types.is_binary(files.type) or pyarrow.types.is_large_binary(files.type)):
+        # views may name the same bytes any number of times
+        raise DataError(f"{path}: {name} holds {files.type}, expected binary", "cast it to Image(), then save_to_disk")
     found: list[bytes] = []
-    for value in column.field(kind.get_field_index("bytes")):
+    for value in files:
         content = value.as_py()
         if not isinstance(content, bytes):
             raise DataError(
