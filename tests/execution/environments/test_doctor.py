@@ -104,7 +104,7 @@ def test_driver_cuda_and_torch_must_fit(
 
 
 @pytest.mark.parametrize(
-    ("supported", "driver", "cell"), [("12.8", "570.133.20", "torch-2.8.0"), ("11.8", "520.61.05", "torch-2.0.1")]
+    ("supported", "driver", "cell"), [("12.8", "570.133.20", "torch-2.10.0"), ("11.8", "520.61.05", "torch-2.0.1")]
 )
 def test_a_driver_too_old_for_torchs_cuda_is_told_with_the_one_needed(supported: str, driver: str, cell: str) -> None:
     older = {**H100, "driver": driver, "cuda_driver": supported}
