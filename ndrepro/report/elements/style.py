@@ -197,6 +197,8 @@ def dark_style(scope: str) -> str:
         for light, dark in DARK.items()
         for what in ("fill", "stroke")
     ]
+    # the ground of a hatch has its colour in an attribute
+    rules += [f'{scope} [fill="{light}"]{{fill:{dark}}}' for light, dark in DARK.items()]
     return f"@media (prefers-color-scheme: dark){{{''.join(rules)}}}"
 
 

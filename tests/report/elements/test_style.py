@@ -74,6 +74,15 @@ def test_no_series_is_black_on_a_dark_page(tmp_path: Path) -> None:
     assert min(map(lightness, dark)) > 0.15
 
 
+def test_the_ground_of_a_hatch_is_no_black_on_a_dark_page(tmp_path: Path) -> None:
+    with style.column(2) as (figure, parts):
+        parts[0].subplots().bar([0], [1], **style.bar(2))
+        text = style.save_svg(figure, tmp_path / "a").read_text(encoding="utf-8")
+    ground = style.bar(2)["facecolor"]
+    assert f'fill="{ground}"' in text, "the control: it is an attribute, which rules for styles do not reach"
+    assert f'svg [fill="{ground}"]{{fill:{style.DARK[ground]}}}' in text
+
+
 def test_a_name_with_dollar_signs_is_no_formula(tmp_path: Path) -> None:
     with style.figure(3, 2) as (figure, axes):
         style.finish(axes, r"$\nonsense$ a$b", "$", "x")
