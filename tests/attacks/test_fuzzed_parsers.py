@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -34,11 +35,13 @@ from provenance.errors import ProvenanceError
 from provenance.formats.atomic_io import storage_error
 from provenance.formats.folder_tree import remove_tree
 from provenance.formats.listing import parse
+from provenance.keyless.identities import add_identity, load_identities
 from provenance.observation.collection import collect
+from provenance.observation.process_record import ProcessRecord, encode_processes, read_processes
 from provenance.redaction.written_files import redact_log
 from provenance.signatures.public_key import PublicKey
 
-CORPUS = Path(__file__).with_name("corpus")
+CORPUS, ROOT = Path(__file__).with_name("corpus"), Path(__file__).parents[2]
 SAVED = Path(__file__).parents[1] / "training" / "data" / "saved_datasets" / "pictures"
 SHARD = SAVED / "train" / "data-00000-of-00002.arrow"
 Parser = Callable[[Path, bytes], object]
@@ -127,6 +130,11 @@ def statement(home: Path) -> bytes:
     return KeyStatement(EXPIRES, PublicKey.of_signer(signer), "2030-01-01T00:00:00Z", None, "").sign(signer)
 
 
+def identities(home: Path) -> bytes:
+    add_identity(home, "ana@example.org", "https://accounts.example.org", "ana")
+    return (home / "identities.json").read_bytes()
+
+
 PROCESS = json.dumps(
     {
         **{name: "x" for name in ("executable", "version", "implementation", "prefix", "base_prefix", "cwd")},
@@ -159,6 +167,8 @@ PARSERS: dict[str, tuple[Parser, Callable[[Path], bytes]]] = {
     "archive-zip": (file_of("a.zip", unpacked), lambda home: zipped()),
     "key-statement": (lambda folder, data: KeyHistory().add(data), statement),
     "policy": (file_of("policy.toml", load_policy), lambda home: POLICY),
+    "processes": (file_of("processes.json", read_processes), lambda home: encode_processes([ProcessRecord(1, "now")])),
+    "identities": (file_of("identities.json", lambda path: load_identities(path.parent)), identities),
     "public-key": (file_of("key.pub", read_public_key), lambda home: KeyRing(home).public_key_pem().encode()),
     "trusted-keys": (
         file_of("home/trust.json", lambda path: TrustPolicy.load(path.parent)),
@@ -222,3 +232,60 @@ def test_a_damaged_file_is_read_or_refused(name: str, tmp_path: Path) -> None:
 
 def test_every_kept_input_is_of_a_parser() -> None:
     assert {path.name for path in CORPUS.iterdir()} <= PARSERS.keys()
+
+
+# where each function is fuzzed that reads what somebody else may have written: an entry above, or a test
+FUZZED = {
+    "analysis.audit.claims.read_claims": "test_toml_files",
+    "analysis.comparison.operation_diff.read_difference": "test_hostile_content",
+    "analysis.results.policy_checks.load_policy": "policy",
+    "analysis.results.results.read_results": "test_hostile_content",
+    "api.read_runs": "test_hostile_content",
+    "attestation.dsse.read_envelope": "test_hostile_content",
+    "attestation.key_statements.read_statement": "key-statement",
+    "attestation.ledger.read_heads": "test_hostile_content",
+    "attestation.trust.read_public_key": "public-key",
+    "capture.distribution_metadata.read": "metadata",
+    "execution.studies.study_file.load_study": "test_hostile_content",
+    "formats.canonical_json.parse": "test_hostile_content",
+    "formats.listing.parse": "listing",
+    "formats.metrics_log.parse_row": "test_hostile_content",
+    "formats.metrics_log.read_scalars": "test_hostile_content",
+    "keyless.identities.load_identities": "identities",
+    "observation.process_record.read_processes": "processes",
+    "protocol.messages.read_json": "test_hostile_content",
+    "protocol.recorded.training_files.read_timing": "test_free_members",
+    "protocol.training_state.read_states": "test_hostile_content",
+    "protocol.training_state.read_tensors": "test_hostile_tensors",
+    "toml_file.parse_toml": "test_toml_files",
+    "toml_file.read_toml": "policy",
+}
+# these read through the ones above, or what this machine itself wrote, or bytes of any kind
+_OTHERS = (
+    "analysis.audit.published_tables.read_table analysis.comparison.side.read_side "
+    "analysis.results.reviewer_verdicts.read_attestations checklists.checklist_run.read_run "
+    "execution.containers.docker_engine.load execution.containers.image_archive.read_member "
+    "execution.environments.lockfile.read_pins execution.programs.input_files.read_files "
+    "execution.runs.run_lookup.read_recorded execution.runs.run_lookup.read_results execution.slurm.task.read_events "
+    "execution.studies.cost_model.read_costs execution.studies.job.parse execution.studies.launchers.read_event "
+    "execution.studies.search_results.read_found execution.studies.search_results.read_values "
+    "capture.untracked_copies.read_regular formats.bounded_read.read_bounded formats.bounded_read.read_small "
+    "formats.bounded_read.read_tail formats.portable.read_at git.tracked_files.read_commit "
+    "git.tracked_files.read_index "
+    "keyless.bundle_checks.read_bundles "
+)
+NO_PARSERS = frozenset(_OTHERS.split())
+_NAME = re.compile(r"^def ((?:read|parse|load)(?:_[a-z_]+)?)\(", re.MULTILINE)
+
+
+def test_every_parser_is_in_the_table_of_those_that_are_fuzzed() -> None:
+    """A new one has to be fuzzed, or said to be none."""
+    found = set()
+    for package in ("provenance", "ndrepro"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            module = ".".join(path.relative_to(ROOT / package).with_suffix("").parts)
+            if not module.startswith(("training.", "cli.", "report.")):
+                found |= {f"{module}.{name}" for name in _NAME.findall(path.read_text(encoding="utf-8"))}
+    assert found == FUZZED.keys() | NO_PARSERS and not FUZZED.keys() & NO_PARSERS
+    tests = {path.stem for path in Path(__file__).parent.glob("test_*.py")}
+    assert set(FUZZED.values()) <= PARSERS.keys() | tests
