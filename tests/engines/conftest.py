@@ -34,8 +34,17 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         path = tmp_path_factory.mktemp("podman") / "containers.conf"
         path.write_text(CONTAINERS_CONF, encoding="utf-8")
         os.environ["CONTAINERS_CONF"] = str(path)
+    before = libraries()
     yield
+    if made := libraries() - before:
+        subprocess.run(["podman", "rmi", "--force", *made], capture_output=True)
     os.environ.pop("CONTAINERS_CONF", None)
+
+
+def libraries() -> set[str]:
+    """The names of the images of libraries that builds share: a second build of the session with one lock has them."""
+    words = ["podman", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "localhost/ndrepro-libraries"]
+    return set(run(*words).split())
 
 
 @pytest.fixture(scope="session")

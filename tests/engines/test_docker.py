@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from real_docker import CONFIGURATIONS, Daemon
+from real_docker import CONFIGURATIONS, USER, Daemon
 from real_engines import ROOT, need, run
 
 from ndrepro.execution.containers import docker_engine, image_archive
@@ -201,19 +201,36 @@ def test_selinux_labels_are_off_where_the_daemon_has_them(daemon: Daemon, base: 
     run(*words, **daemon.variables)
 
 
+# a container in this process's own name: its exit code; then one whose log cannot be opened from inside
+CALLER = """
+import sys
+from pathlib import Path
+from ndrepro.execution.containers import docker_engine
+from ndrepro.execution.containers.container_spec import Enclosure
+base, folder = sys.argv[1], Path(sys.argv[2])
+script = f"id -u; touch {folder}/made; exit 3"
+enclosure = Enclosure(("sh", "-c", script), {}, writable=(folder,), log=folder / "log.txt")
+print(docker_engine.start("docker", base, enclosure).wait(60))
+unheard = folder / "elsewhere" / "log.txt"
+unheard.parent.mkdir()
+print(docker_engine.start("docker", base, Enclosure(("true",), {}, readable=(folder,), log=unheard)).wait(60))
+"""
+
+
 def test_a_container_writes_as_its_caller_and_is_heard_before_its_log_is_open(
-    daemon: Daemon, base: str, tmp_path: Path
+    daemon: Daemon, base: str, scratch: Path
 ) -> None:
-    script = f"id -u; touch {tmp_path}/made; exit 3"
-    enclosure = Enclosure(("sh", "-c", script), {}, writable=(tmp_path,), log=tmp_path / "log.txt")
-    assert docker_engine.start("docker", base, enclosure).wait(60) == 3
-    assert (tmp_path / "log.txt").read_text() == f"{os.getuid()}\n"
-    assert (tmp_path / "made").stat().st_uid == os.getuid()
-    unheard = tmp_path / "elsewhere" / "log.txt"
-    unheard.parent.mkdir()
-    enclosure = Enclosure(("true",), {}, readable=(tmp_path,), log=unheard)
-    assert docker_engine.start("docker", base, enclosure).wait(60) != 0
-    assert "Read-only file system" in unheard.read_text()
+    """As root, and with rootless Docker as the daemon's own user, who is root inside."""
+    user = USER if daemon.caller else os.getuid()
+    folder = scratch / f"caller-{daemon.folder.name}"
+    folder.mkdir()
+    os.chown(folder, user, user)
+    words = [*daemon.caller, sys.executable, "-c", CALLER, base, str(folder)]
+    codes = run(*words, PYTHONPATH=str(ROOT), HOME=str(folder), **daemon.variables).split()
+    assert codes[0] == "3" and codes[1] != "0"
+    assert (folder / "log.txt").read_text() == ("0\n" if daemon.caller else f"{user}\n")
+    assert (folder / "made").stat().st_uid == user
+    assert "Read-only file system" in (folder / "elsewhere" / "log.txt").read_text()
 
 
 def test_a_daemon_that_goes_away_counts_as_a_kill_and_nothing_hangs(

@@ -1,6 +1,7 @@
-"""Docker daemons for tests, as root: each on a socket of its own, without a network, with all its state in one folder.
+"""Docker daemons for tests: each on a socket of its own, without a network, with all its state in one folder.
 
-What they differ in is what users' daemons differ in: the store of images, and whether they remap users.
+What they differ in is what users' daemons differ in: the store of images, whether they remap users, and whether they
+are root's or an ordinary user's.
 """
 
 from __future__ import annotations
@@ -17,12 +18,21 @@ CONFIGURATIONS = {
     "containerd": {"features": {"containerd-snapshotter": True}},
     "classic": {"features": {"containerd-snapshotter": False}},
     "remapped": {"features": {"containerd-snapshotter": False}, "userns-remap": "builder"},
+    "rootless": {"features": {"containerd-snapshotter": False}},
 }
+# the ordinary user that .ci/engines has put into that root
+USER = 2000
+# Docker's own script makes the namespaces; a network device that only root may open would stop it
+_ROOTLESS = f"""
+export HOME="$0" XDG_RUNTIME_DIR="$0" PATH=/usr/sbin:/usr/bin:/sbin:/bin
+mount -t tmpfs tmpfs /dev/net && mknod -m 666 /dev/net/tun c 10 200
+exec setpriv --reuid {USER} --regid {USER} --clear-groups /usr/share/docker.io/contrib/dockerd-rootless.sh "$@"
+"""
 _ALONE = {"bridge": "none", "iptables": False, "ip6tables": False, "shutdown-timeout": 1}
 
 
 class Daemon:
-    """One daemon; ``variables`` are those with which clients reach it."""
+    """One daemon; ``variables`` are those with which clients reach it, ``caller`` the words that make one its user."""
 
     def __init__(self, folder: Path, kind: str) -> None:
         self.folder = folder / kind
@@ -34,7 +44,15 @@ class Daemon:
         self.variables = {"DOCKER_HOST": f"unix://{self.socket}", "PATH": path}
         settings = self.folder / "daemon.json"
         settings.write_text(json.dumps({**CONFIGURATIONS[kind], **_ALONE}), encoding="utf-8")
-        words = [program, "--config-file", settings, "-H", f"unix://{self.socket}", "-p", self.folder / "pid"]
+        self.caller: list[str] = []
+        start: list[str | Path] = [program]
+        if kind == "rootless":
+            os.chown(self.folder, USER, USER)
+            # as that user, who may read a checkout in a home folder that nobody else may enter
+            self.caller = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"]
+            self.caller += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+            start = [Path(program).with_name("newest-debian"), "sh", "-c", _ROOTLESS, self.folder]
+        words = [*start, "--config-file", settings, "-H", f"unix://{self.socket}", "-p", self.folder / "pid"]
         words += ["--data-root", self.folder / "data", "--exec-root", self.folder / "run"]
         with (self.folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
