@@ -8,6 +8,7 @@
         ├── EnvironmentMissing an interpreter or an environment of the version matrix is not available
         ├── MissingExtra       a library that only an extra of this project brings is not installed
         ├── EngineError        a container engine, its image or the cluster's scheduler is not available
+        │   └── ImageError     a container image is not there, or is another one than the one asked for
         ├── DeviceError        the device asked for is not there
         ├── SandboxError       recorded code cannot be confined as it should be, and was not run
         ├── PeerLost           another process of the same run is gone
@@ -34,6 +35,7 @@ __all__ = [
     "DeviceError",
     "EngineError",
     "EnvironmentMissing",
+    "ImageError",
     "MissingExtra",
     "NdreproError",
     "NonFiniteStatistics",
@@ -70,6 +72,10 @@ class MissingExtra(NdreproError):
 
 class EngineError(NdreproError):
     """A container engine, its image or the cluster's scheduler is not available."""
+
+
+class ImageError(EngineError):
+    """A container image is not there, or is another one than the one asked for."""
 
 
 class DeviceError(NdreproError):

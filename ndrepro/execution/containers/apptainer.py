@@ -20,7 +20,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from ndrepro.execution.containers.container_spec import Enclosure, Image
-from ndrepro.protocol.errors import EngineError, UsageError
+from ndrepro.protocol.errors import EngineError, ImageError, UsageError
 from provenance.errors import StorageError
 from provenance.formats.digest import file_digest
 from provenance.system_programs import find_program, system_variables
@@ -40,7 +40,7 @@ _WITHHELD = ("NDREPRO_HOME", "NDREPRO_PASSPHRASE_FILE")
 def find(engine: str, image: str) -> Image:
     """The command's version, and the file's digest."""
     if not Path(image).is_file():
-        raise EngineError(f"{image}: no such image file", "`make sif` writes one; or name another with --image")
+        raise ImageError(f"{image}: no such image file", "`make sif` writes one; or name another with --image")
     said = subprocess.run([_program(), "--version"], env=_variables({}), capture_output=True, text=True)
     if said.returncode:
         raise EngineError(f"apptainer --version: {said.stderr.strip()}", "see whether apptainer runs at all")

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from ndrepro.execution.containers.container_spec import PROCESSES, Enclosure, Image
 from ndrepro.protocol import extras
-from ndrepro.protocol.errors import EngineError
+from ndrepro.protocol.errors import EngineError, ImageError
 from provenance.errors import StorageError
 from provenance.formats.folder_tree import remove_tree
 from provenance.system_programs import find_program, system_variables
@@ -317,7 +317,7 @@ def _telling(engine: str, image: str) -> Iterator[None]:
     try:
         yield
     except ImageNotFound:
-        raise EngineError(f"{engine} has no image {image}", "`make image` builds one; --image names another") from None
+        raise ImageError(f"{engine} has no image {image}", "`make image` builds one; --image names another") from None
     except APIError as error:
         said = str(error.explanation or error)
         if "no space left" in said:

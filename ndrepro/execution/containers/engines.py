@@ -23,7 +23,7 @@ from typing import Protocol
 
 from ndrepro.execution.containers import apptainer, docker_engine, enroot
 from ndrepro.execution.containers.container_spec import Enclosure, Image, Process
-from ndrepro.protocol.errors import DeviceError, EngineError, UsageError
+from ndrepro.protocol.errors import DeviceError, EngineError, ImageError, UsageError
 from ndrepro.protocol.experiment.determinism import variables
 from ndrepro.protocol.image_reference import FILE_ENGINES, PinnedImage
 from ndrepro.protocol.layout import RunFolder
@@ -119,7 +119,7 @@ def find(wanted: ContainerChoice, device: str) -> Container:
     image = engine.find(wanted.engine, wanted.image)
     digests = {image.digest, image.identifier}
     if wanted.digests and not wanted.digests & digests:
-        raise EngineError(
+        raise ImageError(
             f"image {wanted.image} is {image.digest}, asked for is {' or '.join(sorted(wanted.digests))}",
             "build or load the image that was recorded, or name another one on purpose with --image",
         )

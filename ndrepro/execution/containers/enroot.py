@@ -19,7 +19,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from ndrepro.execution.containers.container_spec import Enclosure, Image
-from ndrepro.protocol.errors import EngineError, UsageError
+from ndrepro.protocol.errors import EngineError, ImageError, UsageError
 from provenance.formats.digest import file_digest
 from provenance.system_programs import find_program, system_variables
 
@@ -39,7 +39,7 @@ _SET = {
 def find(engine: str, image: str) -> Image:
     """The command's version, and the file's digest, which stands for its configuration too."""
     if not Path(image).is_file():
-        raise EngineError(
+        raise ImageError(
             f"{image}: no such image file", "`enroot import -o FILE podman://ndrepro:latest` (or dockerd://) writes one"
         )
     version, options = _answer("version"), _answer("start", "--help")

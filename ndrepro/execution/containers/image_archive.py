@@ -16,7 +16,7 @@ import posixpath
 import shutil
 import tarfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing import Any
 from ndrepro.execution.containers import docker_engine
 from ndrepro.execution.containers.engines import ContainerChoice, find
 from ndrepro.execution.containers.image_attestation import beside, find_statements
-from ndrepro.protocol.errors import EngineError
+from ndrepro.protocol.errors import EngineError, ImageError
 from ndrepro.protocol.image_reference import FILE_ENGINES, PinnedImage
 from ndrepro.protocol.messages import Container
 from provenance.formats.atomic_io import make_folder, storage_error
@@ -152,19 +152,19 @@ def copy_attestation(container: Container, target: Path, home: Path) -> None:
         shutil.copyfile(found, beside(target))
 
 
-def find_kept(wanted: ContainerChoice, device: str, folders: Iterable[Path]) -> Container:
+def find_kept(wanted: ContainerChoice, device: str, folders: Sequence[Path]) -> Container:
     """A recorded image as ``engines.find`` gives it: by its name, by a digest, or from where it is kept.
 
     Raises EngineError where it is nowhere, or what is kept is another image; DeviceError as ``engines.find`` does.
     """
     try:
         return find(wanted, device)
-    except EngineError as error:
+    except ImageError as error:
         missing = error
     for choice in _elsewhere(wanted, folders):
         with suppress(EngineError):
             return find(choice, device)
-    raise EngineError(missing.message, f"{missing.cure}; or put its archive into {next(iter(folders), '')}".rstrip())
+    raise ImageError(missing.message, f"{missing.cure}; or put its archive into {folders[0]}")
 
 
 def _elsewhere(wanted: ContainerChoice, folders: Iterable[Path]) -> Iterator[ContainerChoice]:
