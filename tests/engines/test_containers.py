@@ -264,6 +264,10 @@ def test_a_file_that_is_not_the_recorded_image_is_refused(sif: Path, tmp_path: P
     assert refused(done.stderr, "asked for is sha256:", done.returncode), done.stderr
 
 
+def runs_of(folder: Path) -> tuple[RunFolder, ...]:
+    return RunsFolder(folder / "runs").runs()
+
+
 def test_a_run_is_reproduced_in_its_own_image_and_in_no_other(image: str, tmp_path: Path) -> None:
     tag = "localhost/ndrepro-reproduced:latest"
     run("podman", "tag", image, tag)
@@ -272,12 +276,19 @@ def test_a_run_is_reproduced_in_its_own_image_and_in_no_other(image: str, tmp_pa
     assert "verdict    identical" in run(*words, NDREPRO_HOME=str(tmp_path / "keys"))
     run("podman", "untag", tag, tag)
     run("podman", "tag", "localhost/ndrepro-base:latest", tag)
-    done = subprocess.run(
-        words, env={**os.environ, "NDREPRO_HOME": str(tmp_path / "keys")}, capture_output=True, text=True
-    )
+    # the name means another image now; the very image is still there, under another name
+    said = run(*words, NDREPRO_HOME=str(tmp_path / "keys"))
     run("podman", "untag", tag, tag)
-    assert done.returncode == 3
-    assert "asked for is sha256:" in done.stderr
+    assert "verdict    identical" in said
+    containers = [read_recorded(each).manifest.external_parameters["container"] for each in runs_of(tmp_path)]
+    assert len({each["identifier"] for each in containers}) == 1 and len(containers) == 3
+    done = subprocess.run(
+        [*words, "--in=podman", f"--image={tag}"],
+        env={**os.environ, "NDREPRO_HOME": str(tmp_path / "keys")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 3 and "no image" in done.stderr, "the control: an image that is asked for by name"
 
 
 def test_no_podman_at_all_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def test_a_compiled_network_is_refused_before_training_for_want_of_a_compiler(im
     words = [sys.executable, "-m", "ndrepro", "run", "lenet_nd_1_digits", *SMALL, "--set=compile=true"]
     words += ["--in=podman", f"--image={image}", f"--runs={tmp_path / 'runs'}"]
     done = subprocess.run(words, env={**os.environ, "NDREPRO_HOME": str(tmp_path)}, capture_output=True, text=True)
-    assert done.returncode == 1 and "error: compile=true: there is no g++" in done.stderr, done.stderr
+    assert done.returncode == 3 and "error: compile=true: there is no g++" in done.stderr, done.stderr
     assert "hint: " in done.stderr and "the image that `make image` builds has none" in done.stderr
     assert not list(tmp_path.glob("runs/*/*/metrics.jsonl")), "no step was trained"
 
