@@ -76,6 +76,10 @@ def test_every_run_is_a_job_with_its_number_and_needs(bench: Bench, study: Path)
     ):
         done = ndrepro(bench, "study", "export", study.name, *words)
         assert (done.returncode, complaint in done.stderr) == (2, True), done.stderr
+    odd = study.rename(study.with_name('q"+open("X").toml'))
+    done = ndrepro(bench, "study", "export", odd.name, "--format=snakemake")
+    assert done.returncode == 2 and "no name for a workflow" in done.stderr, done.stderr
+    odd.rename(study)
     done = ndrepro(bench, "study", "run", study.name, "--only=1-x")
     assert (done.returncode, "'1-x' is no run's number" in done.stderr) == (2, True), done.stderr
 
@@ -95,9 +99,8 @@ def test_what_nodes_signed_is_checked_and_signed_again_where_it_is_collected(ben
     (metrics,) = bench.root.glob("imported/mini/1/*/*/metrics.jsonl")
     right = metrics.read_bytes()
     metrics.write_bytes(right + b" ")
-    assert json.loads(ndrepro(bench, *collected, "--into=imported").stdout)["signed"] == [], (
-        "what changed is not signed"
-    )
+    changed = ndrepro(bench, *collected, "--into=imported")
+    assert changed.returncode == 2 and "changed since it was imported" in changed.stdout + changed.stderr
     metrics.write_bytes(right)
     assert json.loads(ndrepro(bench, *collected, "--into=imported").stdout)["signed"] == [str(metrics.parent)]
     assert json.loads(ndrepro(bench, *collected, "--into=imported").stdout)["signed"] == [], "once"

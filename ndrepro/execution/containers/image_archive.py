@@ -80,9 +80,6 @@ def _expect_plain(archive: tarfile.TarFile) -> None:
     odd += [name for name in names if posixpath.normpath(name) != name or name.startswith(("/", ".."))]
     if odd:
         raise ValueError(f"{odd[0]!r} is there twice, or is not spelled plainly")
-    described = ("manifest.json", "index.json", _OLDER_NAMES)
-    if any(not archive.getmember(name).isreg() for name in described if name in names):
-        raise ValueError("a description is no regular file")
 
 
 def _leads_to(archive: tarfile.TarFile, entry: Mapping[str, Any], configuration: str, deeper: int = 1) -> bool:
@@ -108,8 +105,9 @@ def image_entry(archive: tarfile.TarFile) -> dict[str, Any]:
 
 def read_member(archive: tarfile.TarFile, name: str) -> bytes:
     """A description in an archive. Raises ValueError or KeyError."""
-    content = archive.extractfile(name)
-    if content is None or archive.getmember(name).size > _MOST_BYTES:
+    member = archive.getmember(name)
+    content = archive.extractfile(member) if member.isreg() and member.size <= _MOST_BYTES else None
+    if content is None:
         raise ValueError(f"{name} is no description of an image")
     return content.read()
 

@@ -13,7 +13,7 @@ from small_studies import write_study
 from stand_in_engine import write_engine, write_image
 
 from ndrepro.execution.containers.engines import ContainerChoice
-from ndrepro.execution.containers.image_archive import ImageArchive, find_kept, keep
+from ndrepro.execution.containers.image_archive import ImageArchive, _expect, find_kept, keep
 from ndrepro.execution.studies.kept_images import keep_images
 from ndrepro.execution.studies.plan import make_plan
 from ndrepro.execution.studies.study_file import load_study
@@ -61,10 +61,14 @@ def write_archive(path: Path, **members: object) -> Path:
 
 def test_an_archive_says_what_it_is_and_a_file_that_is_none_is_named(tmp_path: Path) -> None:
     entry = {"Config": "config.json", "RepoTags": ["a:1"], "Layers": []}
-    index = {"manifests": [{"digest": "sha256:1", "annotations": {"io.containerd.image.name": "b:1"}}]}
-    right = write_archive(tmp_path / "right.tar", manifest_json=[entry], config_json={}, index_json=index)
     configuration = f"sha256:{bytes_digest(b'{}')}"
-    assert ImageArchive.read(right) == ImageArchive(configuration, frozenset({"sha256:1"}), ("a:1", "b:1"))
+    manifest = {"config": {"digest": configuration}}
+    digest = bytes_digest(json.dumps(manifest).encode())
+    index = {"manifests": [{"digest": f"sha256:{digest}", "annotations": {"io.containerd.image.name": "b:1"}}]}
+    members = {"manifest_json": [entry], "config_json": {}, "index_json": index, f"blobs/sha256/{digest}": manifest}
+    right = write_archive(tmp_path / "right.tar", **members)
+    found = ImageArchive.read(right)
+    assert found == ImageArchive(configuration, frozenset({f"sha256:{digest}"}), ("a:1", "b:1"))
     for number, members in enumerate(
         ({}, {"manifest_json": []}, {"manifest_json": [entry, entry]}, {"manifest_json": [entry]}, {"manifest_json": 1})
     ):
@@ -74,3 +78,54 @@ def test_an_archive_says_what_it_is_and_a_file_that_is_none_is_named(tmp_path: P
     for path in (tmp_path / "text", tmp_path / "nowhere"):
         with pytest.raises(EngineError, match="no archive of one image"):
             ImageArchive.read(path)
+
+
+CONFIGURATION, OTHER = b'{"architecture":"amd64"}', b'{"architecture":"other"}'
+TAG = "docker.io/library/python:3.11"
+
+
+def described(configuration: bytes, *tags: str) -> bytes:
+    return json.dumps([{"Config": name_of(configuration), "RepoTags": list(tags) or None, "Layers": []}]).encode()
+
+
+def name_of(configuration: bytes) -> str:
+    return f"{bytes_digest(configuration)}.json"
+
+
+def indexed(digest: str, **annotations: str) -> bytes:
+    return json.dumps({"manifests": [{"digest": digest, "annotations": annotations}]}).encode()
+
+
+OF_ITS_OWN = (("manifest.json", described(CONFIGURATION)), (name_of(CONFIGURATION), CONFIGURATION))
+OF_ANOTHER = (("manifest.json", described(OTHER)), (name_of(OTHER), OTHER))
+WANTED = f"sha256:{bytes_digest(CONFIGURATION)}"
+ODD = {
+    "one description after another": (*OF_ANOTHER, *OF_ITS_OWN),
+    "a description below": (*OF_ITS_OWN, ("./manifest.json", described(OTHER, TAG)), (name_of(OTHER), OTHER)),
+    "a way back": (*OF_ITS_OWN, ("x/../manifest.json", described(OTHER, TAG))),
+    "a name": (("manifest.json", described(CONFIGURATION, TAG)), (name_of(CONFIGURATION), CONFIGURATION)),
+    "a name of older archives": (*OF_ITS_OWN, ("repositories", json.dumps({TAG: {"3.11": "x"}}).encode())),
+    "a name in the index": (*OF_ITS_OWN, ("index.json", indexed(WANTED, **{"io.containerd.image.name": TAG}))),
+    "a digest that is only claimed": (*OF_ANOTHER, ("index.json", indexed(WANTED))),
+    "nested too deeply": (("manifest.json", b"[" * 100_000),),
+    "a link to itself": (("manifest.json", b"manifest.json"),),
+}
+
+
+def archive_of(path: Path, members: tuple[tuple[str, bytes], ...], *, links: bool = False) -> Path:
+    with tarfile.open(path, "w") as archive:
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            member.size = 0 if links else len(content)
+            member.type, member.linkname = (tarfile.SYMTYPE, content.decode()) if links else (tarfile.REGTYPE, "")
+            archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_an_archive_that_an_engine_might_read_otherwise_is_not_loaded(tmp_path: Path, kind: str) -> None:
+    digests = frozenset({WANTED})
+    _expect(archive_of(tmp_path / "honest.tar", OF_ITS_OWN), "podman", digests)
+    odd = archive_of(tmp_path / "odd.tar", ODD[kind], links="link" in kind)
+    with pytest.raises(EngineError):
+        _expect(odd, "podman", digests)

@@ -181,6 +181,20 @@ def test_metrics_are_read_from_tables_and_json_lines(programs: Programs) -> None
     assert [note.partition(":")[0] for note in finished.notes] == ["--metrics *.none", "stale.csv", "log.jsonl"]
 
 
+def test_a_wildcard_leads_into_no_linked_folder_and_no_link_is_copied(programs: Programs) -> None:
+    """``out/**`` with a link to the home folder: 49,992 outputs and copies of its secrets, signed."""
+    elsewhere = programs.work.parent / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "private").write_text("private")
+    code = (
+        f"mkdir out; echo 1 > out/a; ln -s {elsewhere} out/d; ln -s {elsewhere}/private out/s; ln -s {elsewhere} named"
+    )
+    recorded = programs.record("sh", "-c", code, outputs=["out/**", "named/*"])
+    found = {file.path: (file.copy is not None, file.reason) for file in recorded.record.outputs}
+    outside = (False, "not copied: outside of the working folder")
+    assert found == {"out/a": (True, ""), "out/s": outside, "named/private": outside}
+
+
 APPENDED = {
     "log.jsonl": (b'{"step": 1, "acc": 0.99}\n', b'{"step": 2, "acc": 0.5}\n'),
     "log.csv": (b"step,acc\n1,0.99\n", b"2,0.5\n"),

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -184,3 +186,38 @@ def test_offsets_that_lead_out_of_a_column_are_refused(pictures: Path) -> None:
     (pictures / FIRST).write_bytes(content)
     with pytest.raises(DataError, match="no Arrow stream that can be read"):
         load(pictures)
+
+
+def test_views_that_name_the_same_bytes_many_times_are_refused(pictures: Path) -> None:
+    table = rows(pictures / FIRST)
+    views = pa.StructArray.from_arrays(
+        [
+            table.column("image").combine_chunks().field("bytes").cast(pa.binary_view()),
+            pa.nulls(len(table), pa.string()),
+        ],
+        ["bytes", "path"],
+    )
+    write(pictures / FIRST, replaced(table, "image", views))
+    with pytest.raises(DataError, match="image holds binary_view, expected binary"):
+        load(pictures)
+
+
+def test_a_damaged_schema_ends_in_an_error_and_not_in_the_process(pictures: Path) -> None:
+    """pyarrow's own reader of a message follows a schema's offsets unchecked."""
+    content = (pictures / FIRST).read_bytes()
+    end = 8 + int.from_bytes(content[4:8], "little")
+    script = """
+import sys
+from pathlib import Path
+from ndrepro.training.data.own_data.arrow_stream import read_columns
+from provenance.errors import ProvenanceError
+content, end = sys.stdin.buffer.read(), int(sys.argv[1])
+for place in range(8, end, 4):
+    try:
+        list(read_columns(Path("x"), content[:place] + b"\\xff" * 8 + content[place + 8:], ["image", "label"]))
+    except ProvenanceError:
+        pass
+print("whole")
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(end)], input=content, capture_output=True)
+    assert (done.returncode, done.stdout) == (0, b"whole\n"), done.stderr
