@@ -80,7 +80,7 @@ def _look(
 
 
 def _behind_link(folder: Path, path: str, pattern: str) -> bool:
-    """Whether a path lies in a linked folder that only a wildcard of the glob leads to."""
+    """Whether a path is in a linked folder that only a wildcard of the glob leads to."""
     named = list(itertools.takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts))
     folders = Path(path).parts[:-1]
     return any((folder / Path(*folders[:count])).is_symlink() for count in range(len(named) + 1, len(folders) + 1))

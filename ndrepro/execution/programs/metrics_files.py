@@ -83,7 +83,7 @@ class MetricsFiles:
         yield from itertools.islice(_text_rows(place, data), sum(1 for _ in _text_rows(place, earlier)), None)
 
     def _notes(self, path: str, *, kept: bool) -> Iterator[str]:
-        """That rows may be of an earlier run, which only a program's Python code tells."""
+        """That rows may be of an earlier run, which only a program's Python code shows."""
         if path not in self._contents.files:
             return
         if not self._contents.kept_in(path, read_bounded(self._folder / path, LOG_BYTES, follow_symlinks=True)):
