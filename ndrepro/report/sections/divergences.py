@@ -122,8 +122,10 @@ def _trails(pairs: Sequence[tuple[ResultRow, ResultRow]]) -> Pairs:
 
 
 def divergence_sentences(divergences: Sequence[Divergences]) -> tuple[str, ...]:
-    """In plain words; of experiments in which nothing but the seed varies, nothing: other seeds are other runs."""
+    """In plain words; the seeds of an experiment only where nothing else varies in any."""
     said = [f"{one.title}: {_said(one, grown)}" for one in divergences for grown in one.others]
+    if not said:
+        said = [f"{one.title}: {_said_of_seeds(one.seeds)}" for one in divergences if one.seeds]
     more = len(said) - _MOST_SENTENCES
     rest = [f"{plural(more, 'comparison')} more are in the table of divergence."] if more > 0 else []
     return (*said[:_MOST_SENTENCES], *rest)
@@ -141,6 +143,11 @@ def _said(one: Divergences, grown: Growth) -> str:
         f"{changed}, {len(grown.first_steps)} of {pairs} diverge, first at step {grown.first_steps[0]}. "
         f"At step {grown.steps[-1]} their losses {apart} (median{seeds})."
     )
+
+
+def _said_of_seeds(grown: Growth) -> str:
+    last, pairs = percent(grown.median[-1]), plural(grown.pairs, "pair")
+    return f"at step {grown.steps[-1]} runs of different seeds differ by {last} in loss (median, {pairs})."
 
 
 def divergence_tables(divergences: Sequence[Divergences]) -> tuple[Table, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,9 @@ def test_the_summary_and_the_table_say_it_in_words_and_numbers(runs: Path) -> No
     assert second.endswith(
         "with 4 threads instead of 1 thread, 3 pairs of runs with equal seeds: bit-identical at every step."
     )
+    (one,) = apart(runs)
+    (seeds,) = divergence_sentences([replace(one, growths=one.growths[-1:])])
+    assert "at step 12 runs of different seeds differ by" in seeds and "(median, 2 pairs)" in seeds
     (table,) = divergence_tables(apart(runs))
     heads = [column.title for column in table.columns]
     shown = [row[heads.index("First step that differs")].text for row in table.rows]
