@@ -88,6 +88,10 @@ def _stamped_on(response: bytes, roots: list[Certificate], digests: set[str]) ->
         return answer.tst_info.gen_time
     except (ValueError, VerificationError) as error:
         raise TrustError(f"it does not hold ({error})", cure) from None
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of the library's Rust, for a certificate with damaged fields
+            raise
+        raise TrustError(f"it does not hold, or a certificate is damaged ({error})", cure) from None
 
 
 def _certificates(path: Path) -> list[Certificate]:

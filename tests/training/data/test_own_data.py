@@ -103,3 +103,14 @@ def test_images_of_several_sizes_are_refused(tmp_path: Path) -> None:
     Image.new("L", (9, 8)).save(tmp_path / "train" / "a" / "2.png")
     with pytest.raises(DataError, match="8x8, 9x8, expected square ones of one size"):
         load(tmp_path)
+
+
+def test_a_file_that_unpacks_to_more_than_images_would_is_refused_by_its_directory(tmp_path: Path) -> None:
+    """Its wanted members together say 800 MB, and are not unpacked; one that is not wanted may say anything."""
+    path = stored(tmp_path / "x.npz")
+    content = bytearray(path.read_bytes())
+    at = content.rindex(b"PK\x01\x02")  # the last entry of the directory: its size when unpacked
+    content[at + 24 : at + 28] = (800_000_000).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="bytes when unpacked, expected at most"):
+        load(path)
