@@ -148,7 +148,8 @@ def test_other_weights_are_not_close_where_equal_bits_are_promised(
     original_of(folder, author)
     found = judge(folder, honest.folder, (0.5,) * 5)
     assert found.verdict == verdict, found.because
-    assert ("promise equal bits" in found.because) == (not cpu)
+    assert ("under conditions that promise equal bits" in found.because) == (not cpu)
+    assert ("no equal bits are promised: cpu: model_name" in found.because) == bool(cpu)
 
 
 def test_no_other_trajectory_is_consistent_where_equal_bits_are_promised(

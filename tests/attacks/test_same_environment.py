@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from compared_runs import manifest
 
-from ndrepro.analysis.results.run_conditions import same_bits_promised
+from ndrepro.analysis.results.run_conditions import same_bits_promised, unequal_conditions
 from provenance.attestation.manifest import Manifest, Resource
 from provenance.attestation.packages import resources
 from provenance.capture import distributions
@@ -91,4 +91,5 @@ def test_a_package_that_computes_nothing_is_no_other_condition(tmp_path: Path) -
     pip = Resource("distribution:pip", digest={"sha256": "0" * 64}, annotations={"version": "1"})
     assert same_bits_promised(one, replace(two, dependencies=(*two.dependencies, pip)))
     torch = replace(pip, name="distribution:torch")
-    assert not same_bits_promised(one, replace(two, dependencies=(*two.dependencies, torch))), "the control"
+    unequal = unequal_conditions(one, replace(two, dependencies=(*two.dependencies, torch)))
+    assert unequal == ("packages: torch",), "the control"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ndrepro.analysis.results.data_evidence import DataEvidence, compare_data
-from ndrepro.analysis.results.run_conditions import promises_bits, same_bits_promised
+from ndrepro.analysis.results.run_conditions import promises_bits, same_bits_promised, unequal_conditions
 from ndrepro.protocol.data_record import DataRecord
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, Scores, read_json
@@ -112,7 +112,8 @@ class ReproductionEvidence:
     """Everything that is compared. ``whole``: the run was repeated as a whole; ``final``: to its last step.
 
     ``deterministic``: the run's level promises equal bits under equal conditions; ``same_bits_promised``: and the
-    conditions are equal. ``same_network``: both record the same layers and counts; ``None`` where one has no record.
+    conditions are equal; ``unequal_conditions`` are those that are not, in words. ``same_network``: both record the
+    same layers and counts; ``None`` where one has no record.
     """
 
     whole: bool
@@ -125,6 +126,7 @@ class ReproductionEvidence:
     same_network: bool | None
     deterministic: bool
     same_bits_promised: bool
+    unequal_conditions: tuple[str, ...]
     steps_per_epoch: int
 
     @property
@@ -159,6 +161,7 @@ def compare_with(original: RunFolder, again: RunFolder) -> ReproductionEvidence:
         same_network=_same_network(original.model, again.model),
         deterministic=promises_bits(manifests[0]),
         same_bits_promised=same_bits_promised(*manifests),
+        unequal_conditions=unequal_conditions(*manifests),
         steps_per_epoch=max((len(then) - 1) // max(epochs, 1), 1),
     )
 

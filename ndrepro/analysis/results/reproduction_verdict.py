@@ -42,7 +42,7 @@ from ndrepro.protocol.verdicts import (
     UNDECIDED,
     ClaimCheck,
 )
-from ndrepro.text.plurals import plural
+from ndrepro.text.plurals import first_of, plural
 from provenance.formats.trail import Divergence
 
 # so many equal losses after the weights differ are no coincidence: two float32 losses rarely round alike
@@ -153,7 +153,8 @@ def _verdict(
         return UNDECIDED, f"bits differ from step {found.steps.divergence.step} on, {promised}"
     if not failed:
         differ = f"losses differ by at most {found.steps.largest_loss_difference:.2g} (relative)"
-        return CLOSE, f"{differ}, tolerance {limits.loss:g}; results and weights within theirs"
+        within = f"{differ}, tolerance {limits.loss:g}; results and weights within theirs"
+        return CLOSE, f"{within}; {_no_promise(found)}"
     if found.steps.largest_loss_difference <= limits.loss or not found.whole:
         verdict = INCONSISTENT if found.same_bits_promised else UNDECIDED
         return verdict, f"{failed[0].name}: {failed[0].evidence}"
@@ -180,7 +181,12 @@ def _of_another_trajectory(
     because = f"another trajectory; both accuracies are inside the prediction interval of {replicates} replicates"
     if found.same_bits_promised:
         return UNDECIDED, f"{because}, under conditions that promise equal bits"
-    return CONSISTENT, because
+    return CONSISTENT, f"{because}; {_no_promise(found)}"
+
+
+def _no_promise(found: ReproductionEvidence) -> str:
+    """What allows tolerances: an author who invents a condition has it printed."""
+    return f"no equal bits are promised: {first_of(found.unequal_conditions, 2)}"
 
 
 def _of_equal_steps(found: ReproductionEvidence, failed: Sequence[ClaimCheck]) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from ndrepro.protocol.experiment.determinism import INSTRUCTION_LIMITS
 from ndrepro.protocol.experiment.own import is_own_network
 from ndrepro.protocol.training_record import RecordedDistribution, TrainingRecord
 from ndrepro.protocol.verdicts import ClaimCheck, claim
+from ndrepro.text.plurals import first_of
 from provenance.attestation.manifest import Manifest
 from provenance.capture.unavailable import at, text
 
@@ -51,13 +52,34 @@ def same_bits_promised(first: Manifest, second: Manifest) -> bool:
     Libraries are those that compute and decode; of a network of the user's own, which may import any, all of them.
     False where one of these facts was not recorded.
     """
+    return not unequal_conditions(first, second)
+
+
+def unequal_conditions(first: Manifest, second: Manifest) -> tuple[str, ...]:
+    """Why no equal bits are promised, in words: each condition that differs, or that was not recorded."""
     one, two = _conditions(first), _conditions(second)
-    return one is not None and one == two and _same_distributions(first, second)
+    if one is None or two is None:
+        return ("a level that promises no equal bits, or a processor that was not recorded",)
+    unequal = [f"{name}: {_difference(one[name], two[name])}" for name in one if one[name] != two[name]]
+    before, after = (_computing(TrainingRecord.of(manifest)) for manifest in (first, second))
+    packages = [
+        name
+        for name in sorted(before.keys() | after.keys())
+        if name not in before or name not in after or not before[name].same_files(after[name])
+    ]
+    return (*unequal, *([f"packages: {first_of(packages, 3)}"] if packages else []))
 
 
-def _same_distributions(first: Manifest, second: Manifest) -> bool:
-    one, two = (_computing(TrainingRecord.of(manifest)) for manifest in (first, second))
-    return one.keys() == two.keys() and all(one[name].same_files(two[name]) for name in one)
+def _difference(then: Any, now: Any) -> str:
+    """The first members that differ, of what may be nested."""
+    if isinstance(then, Mapping) and isinstance(now, Mapping):
+        unequal = [name for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name)]
+        return first_of([f"{name} {_difference(then.get(name), now.get(name))}" for name in unequal], 2)
+    if isinstance(then, list) and isinstance(now, list):
+        return first_of(
+            [f"{'-' if each in then else '+'}{each}" for each in [*then, *now] if (each in then) != (each in now)], 3
+        )
+    return f"{str(then)[:60]} then, {str(now)[:60]} now"
 
 
 def _computing(record: TrainingRecord) -> dict[str, RecordedDistribution]:
