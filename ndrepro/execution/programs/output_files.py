@@ -20,6 +20,7 @@ from ndrepro.execution.programs.working_folder import (
     FolderState,
     compare,
     identity_of,
+    is_mostly_holes,
     look,
     within_any,
 )
@@ -153,6 +154,8 @@ class OutputFiles:
         reason = reason or ("not copied: the room for copies is used up" if size > room else "")
         reason = reason or ("not copied: outside of the working folder" if not self._is_inside(path) else "")
         try:
+            if is_mostly_holes(place):
+                return ProgramFile(path, how, size, None, reason="not read: nearly all of it is holes"), 0
             if reason:
                 digest = file_digest(place)
                 return ProgramFile(path, how, digest.size, digest.sha256, reason=reason), 0

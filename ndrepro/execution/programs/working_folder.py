@@ -25,6 +25,7 @@ Identity = tuple[int, int, int, int]
 _FILE_BYTES, _ALL_BYTES = 1 << 20, 64 << 20
 # before every recorded program: a tenth of a second
 _FILES = 2000
+_SPARSE_BYTES = 1 << 30
 _LEFT_OUT = frozenset({".git", ".hg", ".svn", "__pycache__", "node_modules", ".ipynb_checkpoints"})
 _ENVIRONMENT_MARKS = ("pyvenv.cfg", "conda-meta")
 
@@ -148,6 +149,12 @@ def identity_of(path: Path, within: Collection[Path] | None = None) -> Identity 
     except OSError:
         return None
     return identity(status) if stat.S_ISREG(status.st_mode) else None
+
+
+def is_mostly_holes(path: Path) -> bool:
+    """Whether a large file has less than a sixteenth of its bytes on the disk: reading it could take years."""
+    status = path.stat()
+    return status.st_size > _SPARSE_BYTES and 16 * 512 * status.st_blocks < status.st_size
 
 
 def within_any(path: Path, places: Collection[Path]) -> bool:

@@ -181,6 +181,13 @@ def test_metrics_are_read_from_tables_and_json_lines(programs: Programs) -> None
     assert [note.partition(":")[0] for note in finished.notes] == ["--metrics *.none", "stale.csv", "log.jsonl"]
 
 
+def test_a_file_of_holes_is_not_read(programs: Programs) -> None:
+    """Eight exbibytes of nothing would be hashed for a hundred years."""
+    recorded = programs.record("sh", "-c", "truncate -s 8000000000000 holes; echo 1 > a", outputs=["holes", "a"])
+    (file,) = (file for file in recorded.record.outputs if file.path == "holes")
+    assert (file.size, file.sha256, file.reason) == (8 * 10**12, None, "not read: nearly all of it is holes")
+
+
 def test_a_wildcard_leads_into_no_linked_folder_and_no_link_is_copied(programs: Programs) -> None:
     """``out/**`` with a link to the home folder: 49,992 outputs and copies of its secrets, signed."""
     elsewhere = programs.work.parent / "elsewhere"
