@@ -18,18 +18,18 @@ from provenance.formats.digest import bytes_digest
 from provenance.keyless.bundle import VerifiedBundle, verified_bundle
 from provenance.keyless.bundle_checks import MOST_BUNDLES, read_bundles
 
-_NOBODY = "run it at a terminal, in a CI job that has an identity, or name a token's file: --identity-token FILE"
+_NOBODY = "run it at a terminal, in a CI job that has an identity, or name a file that has one, with --identity-token"
 
 
 def sign_keyless(
-    folder: Path, payload_digest: str, *, token: Path | None = None, config: Path | None = None
+    folder: Path, payload_digest: str, *, identity: Path | None = None, config: Path | None = None
 ) -> VerifiedBundle:
     """Add an identity's signature to a run's manifest that was verified; what was signed, and by whom.
 
     Args:
         folder: the run's.
         payload_digest: that of the bytes that were verified.
-        token: the file of an identity token; left out, the one of the CI job, else the person is asked in a browser.
+        identity: a file with an OIDC identity; left out, the one of the CI job, else the person is asked in a browser.
         config: the file of another Sigstore instance's configuration (client trust config) than the public one's.
 
     Raises UsageError where there is no identity, or the manifest was replaced; NotFoundError for a file that is not
@@ -45,19 +45,19 @@ def sign_keyless(
     before = read_bundles(path) if path.exists() else ()
     if len(before) >= MOST_BUNDLES:
         raise UsageError(f"{path}: {len(before)} signatures, and no more are read")
-    bundle, verified = _signed(payload, token, config)
+    bundle, verified = _signed(payload, identity, config)
     write_atomically(path, b"".join(line + b"\n" for line in (*before, bundle)))
     return verified
 
 
-def _signed(payload: bytes, token: Path | None, config: Path | None) -> tuple[bytes, VerifiedBundle]:
+def _signed(payload: bytes, identity_file: Path | None, config: Path | None) -> tuple[bytes, VerifiedBundle]:
     """A new bundle, in one line, and what it is by the very root that readers use."""
     from sigstore.dsse import Statement
     from sigstore.models import ClientTrustConfig
     from sigstore.oidc import IdentityToken, Issuer, detect_credential
     from sigstore.sign import SigningContext
 
-    given = _read(token).decode("utf-8", "replace").strip() if token else None
+    given = _read(identity_file).decode("utf-8", "replace").strip() if identity_file else None
     described = _read(config).decode("utf-8", "replace") if config else None
     try:
         given = given or detect_credential()

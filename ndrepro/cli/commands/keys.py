@@ -215,7 +215,7 @@ def _sign_keyless(folder: RunFolder, signed: str, token: Path | None, config: Pa
     from provenance.keyless.identities import add_identity, load_identities
     from provenance.keyless.signing import sign_keyless
 
-    bundle = sign_keyless(folder.root, signed, token=token, config=config)
+    bundle = sign_keyless(folder.root, signed, identity=token, config=config)
     own = bundle.identities()[0]
     home = default_home()
     known = load_identities(home)

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.messages import Scores, Timing
+from ndrepro.protocol.run_kind import SCRIPT, run_kind
 from provenance.attestation.manifest import ENERGY, Manifest
 from provenance.capture.unavailable import at, mapping, whole
 from provenance.errors import ManifestError
@@ -46,7 +47,8 @@ def check_use(manifest: Manifest) -> None:
     wall = usage.get("wall_seconds")
     if wall is None:
         return
-    if wall > seconds and manifest.byproduct("clock") is None:
+    # a script's process may have run for long before it began to record
+    if run_kind(manifest) != SCRIPT and wall > seconds and manifest.byproduct("clock") is None:
         raise ManifestError(f"usage.wall_seconds: {wall:.0f} s, and the run lasted {_elapsed(manifest)}")
     cores = whole(at(manifest.machine, "machine", "cores", "logical"))
     if cores is not None and used > cores * (wall + CLOCK_TOLERANCE.total_seconds()):

@@ -75,7 +75,7 @@ def unlabelled_class(top: Path) -> str:
 
 def missing_image(top: Path) -> str:
     (top / "val" / "images" / "val_1.JPEG").unlink()
-    return r"val_1.JPEG: cannot be read"
+    return r"val_1.JPEG: no such file"
 
 
 def truncated(top: Path) -> str:
