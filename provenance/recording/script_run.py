@@ -51,6 +51,8 @@ from provenance.recording.script_record import BUILD_TYPE, BUILDER
 from provenance.recording.stop_requests import StopRequests, Terminated, terminations_raised
 from provenance.redaction.redact import redact_arguments, redact_text, redact_tree
 
+# of an exception, which may quote anything
+_ERROR_CHARACTERS = 10_000
 _INTERRUPTED = 130
 _FOLDER_NAME = re.compile(r"\w[\w+=. -]{0,99}")
 _TAKEN = ("verdicts",)  # a folder of runs holds it beside its experiments
@@ -333,7 +335,7 @@ def _outcome(error: BaseException | None) -> tuple[str, int]:
 
 
 def _error(error: BaseException) -> Resource:
-    said = {"type": type(error).__qualname__, "message": redact_text(str(error))}
+    said = {"type": type(error).__qualname__, "message": redact_text(str(error))[:_ERROR_CHARACTERS]}
     return Resource(
         ERROR, annotations={key: text.encode(errors="backslashreplace").decode() for key, text in said.items()}
     )

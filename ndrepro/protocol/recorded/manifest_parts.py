@@ -101,7 +101,7 @@ ANNOTATIONS: dict[str, Shape] = {
     CONTINUED_RUN: _RUN,
     ENERGY: record({"cpu_packages": _COUNTERS, "gpus": _COUNTERS}),
     CLOCK: record({"set_back_seconds": whole(1)}),
-    ERROR: record({"type": text, "message": text, "cure": text}),
+    ERROR: record({"type": text, "message": text}, {"cure": text}),  # a script's exception has no cure
     NOT_RECORDED: table(text),
 }
 _LISTED = {"path": text, "how": text}
