@@ -59,9 +59,9 @@ class MetricsFiles:
         with ScalarLog(log) as rows:
             for path in changed:
                 try:
-                    kept = os.path.join(self._folder, path) in appended
-                    notes += self._notes(path, kept=kept)
-                    for row in self._rows(path, kept=kept):
+                    note, found_rows = self._rows(path, kept=os.path.join(self._folder, path) in appended)
+                    notes += [note] if note else []
+                    for row in found_rows:
                         if not room:
                             raise StorageError(f"more than {ROWS} rows: the others are left out")
                         room -= 1
@@ -71,27 +71,26 @@ class MetricsFiles:
                     notes.append(f"{path}: its metrics end early: {why.strip()}"[:500])
         return tuple(notes)
 
-    def _rows(self, path: str, *, kept: bool) -> Iterator[Row]:
-        """The rows of a file; those that it had not before where what it held was ``kept``."""
+    def _rows(self, path: str, *, kept: bool) -> tuple[str, Iterator[Row]]:
+        """The rows of a file, without those that it had before where what it held was ``kept``; and a note, or ""."""
         place = self._folder / path
-        if _EVENTS in place.name:
-            yield from _events(place)
-            return
-        data = read_bounded(place, LOG_BYTES, follow_symlinks=True)
-        earlier = self._contents.kept_in(path, data) if kept else b""
-        earlier = earlier[: earlier.rfind(b"\n") + 1]  # a row without an end may have got one
-        yield from itertools.islice(_text_rows(place, data), sum(1 for _ in _text_rows(place, earlier)), None)
+        events = _EVENTS in place.name
+        known = path in self._contents.files
+        data = read_bounded(place, LOG_BYTES, follow_symlinks=True) if known or not events else b""
+        earlier = self._contents.kept_in(path, data)
+        note = ""
+        if earlier:  # only Python code of the program shows whether it was appended to
+            note = f"{path}: it begins with what it held before the start, which may be of an earlier run"
+            note = f"{path}: the rows that it had before the start are no metrics of this run" if kept else note
+        if events:
+            return note, _events(place)
+        had = earlier[: earlier.rfind(b"\n") + 1] if kept else b""  # a row without an end may have got one
+        return note, _further_rows(place, data, had)
 
-    def _notes(self, path: str, *, kept: bool) -> Iterator[str]:
-        """That rows may be of an earlier run, which only a program's Python code shows."""
-        if path not in self._contents.files:
-            return
-        if not self._contents.kept_in(path, read_bounded(self._folder / path, LOG_BYTES, follow_symlinks=True)):
-            return
-        if kept:
-            yield f"{path}: the rows that it had before the start are no metrics of this run"
-        else:
-            yield f"{path}: it begins with what it held before the start, which may be of an earlier run"
+
+def _further_rows(path: Path, data: bytes, had: bytes) -> Iterator[Row]:
+    """The rows of ``data`` but those of ``had``, its beginning."""
+    yield from itertools.islice(_text_rows(path, data), sum(1 for _ in _text_rows(path, had)), None)
 
 
 def _text_rows(path: Path, data: bytes) -> Iterator[Row]:

@@ -103,10 +103,9 @@ class OutputFiles:
             room -= used
             found.append(file)
         for path in sorted(kinds, key=lambda path: (sizes.get(path, 0), path)):
-            file, used = self._file(run, path, kinds[path], sizes.get(path), room, declared)
+            opened = os.path.join(self._folder, path) in appended
+            file, used = self._file(run, path, kinds[path], sizes.get(path), room, declared, opened=opened)
             room -= used
-            if file.sha256 is not None and self._contents.had(path, file.sha256):
-                file = _as_it_was(file, opened=os.path.join(self._folder, path) in appended)
             if file.written or file.how == DECLARED:
                 found.append(file)
         return Outputs(
@@ -142,20 +141,21 @@ class OutputFiles:
         return inside(path) and within_any(self._folder / path, [Path(os.path.realpath(self._folder))])
 
     def _file(
-        self, run: RunFolder, path: str, how: str, size: int | None, room: int, declared: DeclaredFiles
+        self, run: RunFolder, path: str, how: str, size: int | None, room: int, declared: DeclaredFiles, *, opened: bool
     ) -> tuple[ProgramFile, int]:
-        """One output, and the bytes that its copy takes."""
+        """One output, and the bytes that its copy takes; ``opened``: without anything in it being replaced."""
         place = self._folder / path
         if size is None:
             return ProgramFile(path, how, None, None, reason="it was gone before it could be read"), 0
         same = how == DECLARED and declared.files[path] == self._declared_before.files.get(path)
-        reason = f"{NOT_WRITTEN}: as it was before the start" if same else ""
-        reason = reason or ("not copied: larger than 1 MiB" if size > COPY_BYTES else "")
-        reason = reason or ("not copied: the room for copies is used up" if size > room else "")
-        reason = reason or ("not copied: outside of the working folder" if not self._is_inside(path) else "")
         try:
             if is_mostly_holes(place):
                 return ProgramFile(path, how, size, None, reason="not read: nearly all of it is holes"), 0
+            same = same or (opened and self._contents.is_kept(path))
+            reason = f"{NOT_WRITTEN}: as it was before the start" if same else ""
+            reason = reason or ("not copied: larger than 1 MiB" if size > COPY_BYTES else "")
+            reason = reason or ("not copied: the room for copies is used up" if size > room else "")
+            reason = reason or ("not copied: outside of the working folder" if not self._is_inside(path) else "")
             if reason:
                 digest = file_digest(place)
                 return ProgramFile(path, how, digest.size, digest.sha256, reason=reason), 0
@@ -163,14 +163,10 @@ class OutputFiles:
         except (DigestError, OSError) as error:
             why = error.message if isinstance(error, DigestError) else error.strerror or str(error)
             return ProgramFile(path, how, size, None, reason=why.removeprefix(f"{place}: ")), 0
-        return copied(run, run.output_copies, path, how, data)
-
-
-def _as_it_was(file: ProgramFile, *, opened: bool) -> ProgramFile:
-    """A file that holds what it held before; ``opened``: without anything in it being replaced."""
-    if opened:
-        return replace(file, reason=f"{NOT_WRITTEN}: as it was before the start", copy=None)
-    return file if file.reason else replace(file, reason=AS_BEFORE)
+        file, used = copied(run, run.output_copies, path, how, data)
+        if not file.reason and self._contents.had(path, bytes_digest(data)):
+            file = replace(file, reason=AS_BEFORE)
+        return file, used
 
 
 def _printed(run: RunFolder, printed: PrintedOutput) -> tuple[ProgramFile, int]:

@@ -76,6 +76,10 @@ class EarlierContents:
         """Whether a path had this content."""
         return path in self.files and self.files[path].sha256 == sha256
 
+    def is_kept(self, path: str) -> bool:
+        """Whether a path has the content that it had. Raises DigestError where it cannot be read."""
+        return path in self.files and self.had(path, file_digest(self.folder / path).sha256)
+
     def kept_in(self, path: str, data: bytes) -> bytes:
         """All that a path held, where ``data``, which it holds now, begin with it; else nothing."""
         earlier = self.files.get(path)
