@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from provenance.attestation.key_home import KeyRing, default_home
 from provenance.attestation.key_statements import KeyHistory, KeyLimit
@@ -34,6 +34,7 @@ from provenance.signatures.public_key import PublicKey
 SCHEMA = "urn:ndrepro:trust:v1"
 OWN_NAME = "this machine's key"
 _CURE = "put the right file back, or move it away"
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -261,6 +262,14 @@ def _text(document: dict[str, Any]) -> bytes:
 
 
 def _read(path: Path) -> tuple[TrustedKey, ...]:
+    return read_listed(path, SCHEMA, "keys", TrustedKey.from_json)
+
+
+def read_listed(path: Path, schema: str, member: str, item: Callable[[Field], _Item]) -> tuple[_Item, ...]:
+    """What a file of the key home lists, such as trusted keys; nothing where there is no file.
+
+    Raises TrustError for a file of another schema or that others may write, StorageError where it cannot be read.
+    """
     try:
         document = parse(read_small(path))
         refuse_open_modes(path)
@@ -269,9 +278,9 @@ def _read(path: Path) -> tuple[TrustedKey, ...]:
     except CanonicalError as error:
         raise TrustError(f"{path} is {error.message}", _CURE) from None
     try:
-        members = Field(document, "$", TrustError).members(("schema", "keys"))
-        members["schema"].one_of((SCHEMA,))
-        return tuple(map(TrustedKey.from_json, members["keys"].items()))
+        members = Field(document, "$", TrustError).members(("schema", member))
+        members["schema"].one_of((schema,))
+        return tuple(map(item, members[member].items()))
     except TrustError as error:
         raise TrustError(f"{path}: {error.message}", _CURE) from None
 

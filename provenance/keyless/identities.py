@@ -14,15 +14,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from provenance.attestation.key_home import default_home
-from provenance.attestation.trust import refuse_open_modes
-from provenance.errors import CanonicalError, KeyFileError, NotFoundError, TrustError, UsageError
+from provenance.attestation.trust import read_listed
+from provenance.errors import KeyFileError, NotFoundError, UsageError
 from provenance.formats.atomic_io import locked, make_folder, write_atomically
-from provenance.formats.bounded_read import read_small
-from provenance.formats.canonical_json import parse
 from provenance.formats.strict_json import Field, timestamp
 
 SCHEMA = "urn:ndrepro:identities:v1"
-_CURE = "put the right file back, or move it away"
 
 
 @dataclass(frozen=True)
@@ -56,20 +53,7 @@ def load_identities(home: Path) -> tuple[Identity, ...]:
 
     Raises TrustError for a file that is none or that others may write, StorageError where it cannot be read.
     """
-    path = _file(home)
-    try:
-        document = parse(read_small(path))
-        refuse_open_modes(path)
-    except FileNotFoundError:
-        return ()
-    except CanonicalError as error:
-        raise TrustError(f"{path} is {error.message}", _CURE) from None
-    try:
-        members = Field(document, "$", TrustError).members(("schema", "identities"))
-        members["schema"].one_of((SCHEMA,))
-        return tuple(map(Identity.from_json, members["identities"].items()))
-    except TrustError as error:
-        raise TrustError(f"{path}: {error.message}", _CURE) from None
+    return read_listed(_file(home), SCHEMA, "identities", Identity.from_json)
 
 
 def accepted_identities() -> tuple[Identity, ...]:

@@ -45,7 +45,7 @@ def test_losses_from_the_last_equal_state_decide(
 ) -> None:
     """Ten equal steps, then other images: rounding brings one forward pass of equal weights nowhere near."""
     monkeypatch.setattr(
-        "ndrepro.analysis.results.reproduction_evidence.same_bits_promised", lambda one, two: False
+        "ndrepro.analysis.results.reproduction_evidence.unequal_conditions", lambda one, two: ("cpu",)
     )  # as on another processor
     folder = copied(honest.folder, tmp_path)
     losses_from(folder, 3, factor)
@@ -56,7 +56,7 @@ def test_losses_from_the_last_equal_state_decide(
 def test_few_or_scattered_replicates_judge_nothing(
     honest: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ndrepro.analysis.results.reproduction_evidence.same_bits_promised", lambda one, two: False)
+    monkeypatch.setattr("ndrepro.analysis.results.reproduction_evidence.unequal_conditions", lambda one, two: ("cpu",))
     folder = copied(honest.folder, tmp_path)
     other_trajectory(folder)
     edit_results(folder, 4, train_loss=0.5)

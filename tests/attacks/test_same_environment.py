@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from compared_runs import manifest
 
-from ndrepro.analysis.results.run_conditions import same_bits_promised, unequal_conditions
+from ndrepro.analysis.results.run_conditions import unequal_conditions
 from provenance.attestation.manifest import Manifest, Resource
 from provenance.attestation.packages import resources
 from provenance.capture import distributions
@@ -22,6 +22,10 @@ FILES = (
     f"{INFO}/METADATA,sha256=DDDD,40",
     f"{INFO}/entry_points.txt,sha256=EEEE,30",
 )
+
+
+def same_bits_promised(one: Manifest, two: Manifest) -> bool:
+    return not unequal_conditions(one, two)
 
 
 def site(folder: Path, *rows: str, ending: str = "\n") -> Path:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ndrepro.analysis.results.data_evidence import DataEvidence, compare_data
-from ndrepro.analysis.results.run_conditions import promises_bits, same_bits_promised, unequal_conditions
+from ndrepro.analysis.results.run_conditions import promises_bits, unequal_conditions
 from ndrepro.protocol.data_record import DataRecord
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, Scores, read_json
@@ -111,9 +111,8 @@ class WeightEvidence:
 class ReproductionEvidence:
     """Everything that is compared. ``whole``: the run was repeated as a whole; ``final``: to its last step.
 
-    ``deterministic``: the run's level promises equal bits under equal conditions; ``same_bits_promised``: and the
-    conditions are equal; ``unequal_conditions`` are those that are not, in words. ``same_network``: both record the
-    same layers and counts; ``None`` where one has no record.
+    ``deterministic``: the run's level promises equal bits under equal conditions; ``unequal_conditions``: why none are
+    promised, in words. ``same_network``: both record the same layers and counts; ``None`` where one has no record.
     """
 
     whole: bool
@@ -125,9 +124,13 @@ class ReproductionEvidence:
     data: DataEvidence
     same_network: bool | None
     deterministic: bool
-    same_bits_promised: bool
     unequal_conditions: tuple[str, ...]
     steps_per_epoch: int
+
+    @property
+    def same_bits_promised(self) -> bool:
+        """Whether the run's level promises equal bits, and the conditions are equal."""
+        return not self.unequal_conditions
 
     @property
     def equal_ends(self) -> bool:
@@ -160,7 +163,6 @@ def compare_with(original: RunFolder, again: RunFolder) -> ReproductionEvidence:
         data=compare_data(*data),
         same_network=_same_network(original.model, again.model),
         deterministic=promises_bits(manifests[0]),
-        same_bits_promised=same_bits_promised(*manifests),
         unequal_conditions=unequal_conditions(*manifests),
         steps_per_epoch=max((len(then) - 1) // max(epochs, 1), 1),
     )

@@ -46,17 +46,12 @@ def promises_bits(manifest: Manifest) -> bool:
     return TrainingRecord.of(manifest).determinism_level in _PROMISING
 
 
-def same_bits_promised(first: Manifest, second: Manifest) -> bool:
-    """Whether both ran at a level that promises equal bits, with the same processor, GPUs, threads and libraries.
-
-    Libraries are those that compute and decode; of a network of the user's own, which may import any, all of them.
-    False where one of these facts was not recorded.
-    """
-    return not unequal_conditions(first, second)
-
-
 def unequal_conditions(first: Manifest, second: Manifest) -> tuple[str, ...]:
-    """Why no equal bits are promised, in words: each condition that differs, or that was not recorded."""
+    """Why two runs are not promised equal bits, in words: each condition that differs, or was not recorded.
+
+    () where both ran at a level that promises them, with the same processor, GPUs, threads and libraries. Libraries
+    are those that compute and decode; of a network of the user's own, which may import any, all of them.
+    """
     one, two = _conditions(first), _conditions(second)
     if one is None or two is None:
         return ("a level that promises no equal bits, or a processor that was not recorded",)
