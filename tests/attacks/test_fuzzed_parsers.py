@@ -244,6 +244,7 @@ FUZZED = {
     "attestation.dsse.read_envelope": "test_hostile_content",
     "attestation.key_statements.read_statement": "key-statement",
     "attestation.ledger.read_heads": "test_hostile_content",
+    "attestation.trust.read_listed": "trusted-keys",
     "attestation.trust.read_public_key": "public-key",
     "capture.distribution_metadata.read": "metadata",
     "execution.studies.study_file.load_study": "test_hostile_content",
