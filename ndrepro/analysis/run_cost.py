@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from ndrepro.protocol.training_record import TrainingRecord
 from provenance.attestation.manifest import ENERGY, Manifest
@@ -42,10 +41,6 @@ class TotalCost:
     without_cpu: int
     kilowatt_hours: float
     without_energy: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return asdict(self)
 
 
 def cost_of(manifest: Manifest) -> RunCost:

@@ -46,22 +46,8 @@ from ndrepro.protocol.errors import UsageError
 PATH_OPTIONS = frozenset(
     {
         *("--authority", "--citation", "--code", "--data", "--html", "--into", "--keep", "--key", "--ledger"),
-        *(
-            "--out",
-            "-o",
-            "--identity-token",
-            "--passphrase-file",
-            "--policy",
-            "--report",
-            "--repository",
-            "--runs",
-            "--signing-key",
-            "--sigstore-root",
-            "--tensorboard",
-            "--timestamp",
-            "--trust-config",
-        ),
-        "--witness",
+        *("--out", "-o", "--identity-token", "--passphrase-file", "--policy", "--report", "--repository", "--runs"),
+        *("--signing-key", "--sigstore-root", "--tensorboard", "--timestamp", "--trust-config", "--witness"),
     }
 )
 
@@ -116,50 +102,17 @@ def _root(
         raise typer.Exit(output.USAGE)
 
 
-study_app = typer.Typer(help="Run whole studies: a table, a figure, a version matrix.", rich_markup_mode=None)
-
-
-@study_app.callback(invoke_without_command=True)
-def _study(context: typer.Context) -> None:
-    _help_if_bare(context)
-
-
-env_app = typer.Typer(help="Build and verify environments: cells of the version matrix.", rich_markup_mode=None)
-
-
-@env_app.callback(invoke_without_command=True)
-def _env(context: typer.Context) -> None:
-    _help_if_bare(context)
-
-
-operators_app = typer.Typer(help="Compare what environments compute, operation by operation.", rich_markup_mode=None)
-
-
-@operators_app.callback(invoke_without_command=True)
-def _operators(context: typer.Context) -> None:
-    _help_if_bare(context)
-
-
-keys_app = typer.Typer(help="Manage the signing key and trusted keys.", rich_markup_mode=None)
-
-
-@keys_app.callback(invoke_without_command=True)
-def _keys(context: typer.Context) -> None:
-    _help_if_bare(context)
-
-
-ledger_app = typer.Typer(help="Verify the ledger of runs, and prove what it says.", rich_markup_mode=None)
-
-
-@ledger_app.callback(invoke_without_command=True)
-def _ledger(context: typer.Context) -> None:
-    _help_if_bare(context)
-
-
 def _help_if_bare(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         terminal.write_line(context.get_help())
         raise typer.Exit(output.USAGE)
+
+
+def _group(name: str, about: str) -> typer.Typer:
+    """Commands under one name, which prints their help where none of them is named."""
+    group = typer.Typer(help=about, rich_markup_mode=None, callback=_help_if_bare, invoke_without_command=True)
+    app.add_typer(group, name=name)
+    return group
 
 
 app.command("run")(run.run)
@@ -185,7 +138,7 @@ app.command("import", short_help="Verify and import runs made elsewhere.")(impor
 app.command("export", short_help="Write a run in the format of another tool.")(export.export)
 app.command("archive", short_help="Pack runs into one file for a repository.")(export.archive)
 app.command("doctor")(doctor.doctor)
-app.add_typer(study_app, name="study")
+study_app = _group("study", "Run whole studies: a table, a figure, a version matrix.")
 study_app.command("list", short_help="List the studies that come with ndrepro.")(study.list_studies)
 study_app.command("plan", short_help="Show a study's size, status and estimated cost.")(study.plan)
 study_app.command("run", short_help="Run all that is not complete.")(study.run)
@@ -197,21 +150,21 @@ study_app.command("collect", short_help="Import what such jobs made, and report 
     study_workflows.collect
 )
 study_app.command("cancel", short_help="Cancel a study's tasks in Slurm.")(study.cancel)
-app.add_typer(env_app, name="env")
+env_app = _group("env", "Build and verify environments: cells of the version matrix.")
 env_app.command("list", short_help="List the cells, and which are built.")(env.list_cells)
 env_app.command("create", short_help="Build cells from their locks.")(env.create)
 env_app.command("verify", short_help="Compare built cells with their locks.")(env.verify)
 env_app.command("remove")(env.remove)
 env_app.command("add")(env.add)
-app.add_typer(operators_app, name="operators")
+operators_app = _group("operators", "Compare what environments compute, operation by operation.")
 operators_app.command("compare", short_help="Compare the operations of two environments.")(operators.compare)
 operators_app.command("measure", short_help="Keep what an environment computes, to compare later.")(operators.measure)
-app.add_typer(ledger_app, name="ledger")
+ledger_app = _group("ledger", "Verify the ledger of runs, and prove what it says.")
 ledger_app.command("verify", short_help="Verify every entry, and name what is wrong.")(ledger.verify)
 ledger_app.command("head", short_help="Print the last signed entry, to keep elsewhere.")(ledger.head)
 ledger_app.command("prove", short_help="Print the proof of how a run ended.")(ledger.prove)
 ledger_app.command("check-proof", short_help="Verify such a proof, without the ledger.")(ledger.check_proof)
-app.add_typer(keys_app, name="keys")
+keys_app = _group("keys", "Manage the signing key and trusted keys.")
 keys_app.command("show")(keys.show)
 keys_app.command("export")(keys.export)
 keys_app.command("trust")(keys.trust)

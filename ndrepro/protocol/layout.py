@@ -38,6 +38,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 
 from ndrepro.protocol.errors import UsageError
 from provenance.errors import StorageError
@@ -54,6 +55,22 @@ def expect_folder(place: Path, cure: str) -> None:
     """Raises UsageError where a file stands in the place of a folder that is to be written."""
     if place.exists() and not place.is_dir():
         raise UsageError(f"{place}: a file, expected a folder", cure)
+
+
+class _Folder(Protocol):
+    @property
+    def root(self) -> Path:
+        """Where it lies."""
+
+
+class Place:
+    """A file or folder inside of a folder, by its name there."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, folder: _Folder, kind: type) -> Path:
+        return folder.root / self.name
 
 
 @dataclass(frozen=True)
@@ -76,85 +93,22 @@ class RunFolder:
         above = self.root.absolute().parents
         return next((RunsFolder(place).ledger for place in above[:2] if RunsFolder(place).ledger.is_file()), None)
 
-    @property
-    def request(self) -> Path:
-        """What the parent asked for."""
-        return self.root / "request.json"
-
-    @property
-    def origin(self) -> Path:
-        """The run that this one repeats, where it repeats one."""
-        return self.root / "origin.json"
-
-    @property
-    def network(self) -> Path:
-        """The Python files of a network of the user's own, as they are imported."""
-        return self.root / "network"
-
-    @property
-    def environment(self) -> Path:
-        """What the child saw of its environment, at start and end."""
-        return self.root / "environment.json"
-
-    @property
-    def dataset(self) -> Path:
-        """What the data were."""
-        return self.root / "dataset.json"
-
-    @property
-    def dataset_listing(self) -> Path:
-        """Every file of the data with its digest, as ``sha256sum`` writes them."""
-        return self.root / "dataset.sha256"
-
-    @property
-    def model(self) -> Path:
-        """Every layer of the network, and counts."""
-        return self.root / "model.json"
-
-    @property
-    def metrics(self) -> Path:
-        """One row an epoch: results, no clock."""
-        return self.root / "metrics.jsonl"
-
-    @property
-    def timing(self) -> Path:
-        """One row an epoch: seconds, throughput, memory."""
-        return self.root / "timing.jsonl"
-
-    @property
-    def states(self) -> Path:
-        """SHA-256 of the complete state: one row before the first epoch, and one an epoch."""
-        return self.root / "states.jsonl"
-
-    @property
-    def trail(self) -> Path:
-        """The numerical trail."""
-        return self.root / "trail.bin"
-
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of checkpoints."""
-        return self.root / "checkpoints"
-
-    @property
-    def weights(self) -> Path:
-        """The final weights."""
-        return self.root / "weights.safetensors"
-
-    @property
-    def evaluated_weights(self) -> Path:
-        """The weights to evaluate, where nothing is trained."""
-        return self.root / "evaluated.safetensors"
-
-    @property
-    def evaluation(self) -> Path:
-        """The results of the weights that were evaluated."""
-        return self.root / "evaluation.json"
-
-    @property
-    def result(self) -> Path:
-        """How the child ended."""
-        return self.root / "result.json"
+    request = Place("request.json")  # what the parent asked for
+    origin = Place("origin.json")  # the run that this one repeats, where it repeats one
+    network = Place("network")  # the Python files of a network of the user's own, as they are imported
+    environment = Place("environment.json")  # what the child saw of its environment, at start and end
+    dataset = Place("dataset.json")  # what the data were
+    dataset_listing = Place("dataset.sha256")  # every file of the data with its digest, as ``sha256sum`` writes them
+    model = Place("model.json")  # every layer of the network, and counts
+    metrics = Place("metrics.jsonl")  # one row an epoch: results, no clock
+    timing = Place("timing.jsonl")  # one row an epoch: seconds, throughput, memory
+    states = Place("states.jsonl")  # SHA-256 of the complete state: one row before the first epoch, and one an epoch
+    trail = Place("trail.bin")  # the numerical trail
+    checkpoints = Place("checkpoints")  # the folder of checkpoints
+    weights = Place("weights.safetensors")  # the final weights
+    evaluated_weights = Place("evaluated.safetensors")  # the weights to evaluate, where nothing is trained
+    evaluation = Place("evaluation.json")  # the results of the weights that were evaluated
+    result = Place("result.json")  # how the child ended
 
     def rank_result(self, rank: int) -> Path:
         """How process ``rank`` of several ended, where it failed; rank 0 writes ``result``."""
@@ -164,60 +118,19 @@ class RunFolder:
         """Where each of so many processes may say how it ended, by rank."""
         return (self.result, *(self.rank_result(rank) for rank in range(1, processes)))
 
-    @property
-    def log(self) -> Path:
-        """What the child printed, or a recorded program; of very much output its beginning and its end."""
-        return self.root / "log.txt"
-
-    @property
-    def program(self) -> Path:
-        """What was asked of a recorded program: there from its start on."""
-        return self.root / "program.json"
-
-    @property
-    def processes(self) -> Path:
-        """What the start-up hook saw of each Python process of a recorded program."""
-        return self.root / "processes.json"
-
-    @property
-    def trails(self) -> Path:
-        """The numerical trails of a recorded program's processes."""
-        return self.root / "trail"
-
-    @property
-    def inputs(self) -> Path:
-        """Every file that a recorded program is known to have read, with its digest."""
-        return self.root / "inputs.json"
-
-    @property
-    def outputs(self) -> Path:
-        """Every file that a recorded program wrote, with its digest."""
-        return self.root / "outputs.json"
-
-    @property
-    def input_copies(self) -> Path:
-        """Copies of source files that a program of no repository read, by their paths."""
-        return self.root / "inputs"
-
-    @property
-    def output_copies(self) -> Path:
-        """Copies of those of them that are small."""
-        return self.root / "outputs"
-
-    @property
-    def code_copy(self) -> Path:
-        """The copy of the packages that the child imports, while it runs; gone before anything is signed."""
-        return self.root / ".code"
-
-    @property
-    def manifest(self) -> Path:
-        """The signed manifest."""
-        return self.root / "manifest.dsse.json"
-
-    @property
-    def bundles(self) -> Path:
-        """Signatures on the manifest by identities, one Sigstore bundle a line."""
-        return self.root / "manifest.sigstore.jsonl"
+    # what the child printed, or a recorded program; of very much output its beginning and its end
+    log = Place("log.txt")
+    program = Place("program.json")  # what was asked of a recorded program: there from its start on
+    processes = Place("processes.json")  # what the start-up hook saw of each Python process of a recorded program
+    trails = Place("trail")  # the numerical trails of a recorded program's processes
+    inputs = Place("inputs.json")  # every file that a recorded program is known to have read, with its digest
+    outputs = Place("outputs.json")  # every file that a recorded program wrote, with its digest
+    input_copies = Place("inputs")  # copies of source files that a program of no repository read, by their paths
+    output_copies = Place("outputs")  # copies of those of them that are small
+    # the copy of the packages that the child imports, while it runs; gone before anything is signed
+    code_copy = Place(".code")
+    manifest = Place("manifest.dsse.json")  # the signed manifest
+    bundles = Place("manifest.sigstore.jsonl")  # signatures on the manifest by identities, one Sigstore bundle a line
 
     def checkpoint(self, step: int) -> Path:
         """The checkpoint after ``step`` optimizer steps."""
@@ -237,25 +150,10 @@ class RunsFolder:
 
     root: Path
 
-    @property
-    def ledger(self) -> Path:
-        """The list of every run started and ended."""
-        return self.root / "ledger.jsonl"
-
-    @property
-    def verdicts(self) -> Path:
-        """The folder of verdicts on runs, each signed by whoever trained one again."""
-        return self.root / "verdicts"
-
-    @property
-    def images(self) -> Path:
-        """The folder of container images that are kept with the runs that were made in them."""
-        return self.root / "images"
-
-    @property
-    def data_read(self) -> Path:
-        """What is remembered of data that were found whole; may be removed at any time."""
-        return self.root / ".data"
+    ledger = Place("ledger.jsonl")  # the list of every run started and ended
+    verdicts = Place("verdicts")  # the folder of verdicts on runs, each signed by whoever trained one again
+    images = Place("images")  # the folder of container images that are kept with the runs that were made in them
+    data_read = Place(".data")  # what is remembered of data that were found whole; may be removed at any time
 
     def run(self, experiment: str, run_id: str) -> RunFolder:
         """The folder of one run."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.experiment.experiment import Experiment
@@ -21,6 +21,7 @@ from provenance.formats.atomic_io import write_json as write_json
 from provenance.formats.bounded_read import read_bounded
 from provenance.formats.canonical_json import parse
 from provenance.formats.strict_json import Field
+from provenance.formats.typed_record import Count, read_record, read_versioned
 
 REQUEST_SCHEMA = "urn:ndrepro:request:v1"
 
@@ -78,6 +79,10 @@ class Container:
         return frozenset(filter(None, (self.digest, self.identifier)))
 
 
+def _experiment(field: Field) -> Experiment:
+    return Experiment.from_json(field.mapping())
+
+
 @dataclass(frozen=True)
 class Request:
     """What the parent asks of the child: the experiment, where the data are, the step to resume from (0: afresh).
@@ -89,12 +94,12 @@ class Request:
     ``None`` where it runs on this system itself.
     """
 
-    experiment: Experiment
+    experiment: Annotated[Experiment, _experiment]
     data: str
     environment: str = ""
-    resume_step: int = 0
-    segment_epochs: int | None = None
-    container: Container | None = None
+    resume_step: Count = 0
+    segment_epochs: Count | None = None
+    container: Annotated[Container, Container.from_field] | None = None
 
     @property
     def environments(self) -> tuple[str, ...]:
@@ -103,50 +108,29 @@ class Request:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON with its schema's name."""
-        return {
-            "schema": REQUEST_SCHEMA,
-            "experiment": self.experiment.to_json(),
-            "data": self.data,
-            "environment": self.environment,
-            "resume_step": self.resume_step,
-            "segment_epochs": self.segment_epochs,
-            "container": None if self.container is None else asdict(self.container),
-        }
+        return {"schema": REQUEST_SCHEMA, **asdict(self)}
 
     @classmethod
     def from_json(cls, document: Any) -> Request:
         """The request that ``to_json`` wrote. Raises NdreproError for anything else, UsageError for its experiment."""
         asked = Field(document, "request.json", NdreproError)
-        schema = asked.mapping().get("schema")
-        if schema != REQUEST_SCHEMA:
-            raise NdreproError(
-                f"request.json: schema {str(schema)[:80]!r}, expected {REQUEST_SCHEMA!r}",
-                "use the version of ndrepro that wrote it",
-            )
-        members = asked.members(
-            ("schema", "experiment", "data", "environment", "resume_step", "segment_epochs"),
-            ("container",),  # older requests have none
-        )
-        epochs, container = members["segment_epochs"], members.get("container")
-        return cls(
-            experiment=Experiment.from_json(members["experiment"].mapping()),
-            data=members["data"].string(),
-            environment=members["environment"].string(),
-            resume_step=members["resume_step"].integer(0),
-            segment_epochs=None if epochs.value is None else epochs.integer(0),
-            container=None if container is None or container.value is None else Container.from_field(container),
-        )
+        cure = "use the version of ndrepro that wrote it"
+        return read_versioned(cls, asked, REQUEST_SCHEMA, cure, later=("container",))  # older requests have none
+
+
+def _error_record(error: Field) -> dict[str, str]:
+    return {name: member.string() for name, member in error.members(("type", "message", "cure")).items()}
 
 
 @dataclass(frozen=True)
 class Result:
     """How the child ended: outcome, whole epochs and steps done, the device used, and the error if any."""
 
-    outcome: str
-    epochs: int
-    steps: int
+    outcome: Annotated[str, Field.text]
+    epochs: Count
+    steps: Count
     device: str
-    error: dict[str, str] | None = None
+    error: Annotated[dict[str, str], _error_record] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -155,21 +139,7 @@ class Result:
     @classmethod
     def from_json(cls, document: Any) -> Result:
         """The result that ``to_json`` wrote. Raises NdreproError for anything else."""
-        said = Field(document, "result.json", NdreproError).members(
-            ("outcome", "epochs", "steps", "device"), ("error",)
-        )
-        error = said.get("error")
-        return cls(
-            outcome=said["outcome"].text(),
-            epochs=said["epochs"].integer(0),
-            steps=said["steps"].integer(0),
-            device=said["device"].string(),
-            error=None if error is None or error.value is None else _error_record(error),
-        )
-
-
-def _error_record(error: Field) -> dict[str, str]:
-    return {name: member.string() for name, member in error.members(("type", "message", "cure")).items()}
+        return read_record(cls, Field(document, "result.json", NdreproError), later=("error",))
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from ndrepro.protocol.errors import NdreproError
+from ndrepro.protocol.layout import Place
 from ndrepro.protocol.messages import Request
 from provenance.formats.strict_json import Field
+from provenance.formats.typed_record import Count, read_record, read_versioned
 
 SCHEMA = "urn:ndrepro:replay:v1"
+_CURE = "both runs' code must know this form of a replay"
 
 # the parts of a step, in their order; "state" is what it starts from
 STATE, BATCH, FORWARD, LOSS, BACKWARD, OPTIMIZER = "state", "batch", "forward", "loss", "backward", "optimizer"
@@ -33,35 +36,16 @@ class ReplayFolder:
 
     root: Path
 
-    @property
-    def request(self) -> Path:
-        """What is asked."""
-        return self.root / "replay.json"
+    request = Place("replay.json")  # what is asked
+    record = Place("record.json")  # what was seen
+    wanted = Place("wanted.json")  # whose tensors are wanted
+    tensors = Place("tensors.npz")  # those tensors
+    error = Place("error.json")  # what went wrong
+    log = Place("log.txt")  # what the process printed
 
-    @property
-    def record(self) -> Path:
-        """What was seen."""
-        return self.root / "record.json"
 
-    @property
-    def wanted(self) -> Path:
-        """Whose tensors are wanted."""
-        return self.root / "wanted.json"
-
-    @property
-    def tensors(self) -> Path:
-        """Those tensors."""
-        return self.root / "tensors.npz"
-
-    @property
-    def error(self) -> Path:
-        """What went wrong."""
-        return self.root / "error.json"
-
-    @property
-    def log(self) -> Path:
-        """What the process printed."""
-        return self.root / "log.txt"
+def _request(field: Field) -> Request:
+    return Request.from_json(field.value)
 
 
 @dataclass(frozen=True)
@@ -71,25 +55,18 @@ class ReplayRequest:
     ``checkpoint`` is the state to start from, after at most ``step - 1`` steps; "" for the run's own start.
     """
 
-    request: Request
-    step: int
+    request: Annotated[Request, _request]
+    step: Count
     checkpoint: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON with its schema's name."""
-        return {
-            "schema": SCHEMA,
-            "request": self.request.to_json(),
-            "step": self.step,
-            "checkpoint": self.checkpoint,
-        }
+        return {"schema": SCHEMA, **asdict(self), "request": self.request.to_json()}
 
     @classmethod
     def from_json(cls, document: Any) -> ReplayRequest:
         """The request that ``to_json`` wrote. Raises NdreproError for anything else."""
-        asked = _checked(document, "replay.json")
-        step, checkpoint = asked.member("step").integer(0), asked.member("checkpoint").string()
-        return cls(Request.from_json(asked.member("request").value), step, checkpoint)
+        return read_versioned(cls, Field(document, "replay.json", NdreproError), SCHEMA, _CURE)
 
 
 @dataclass(frozen=True)
@@ -107,15 +84,14 @@ class Wanted:
     @classmethod
     def from_json(cls, document: Any) -> Wanted:
         """What ``to_json`` wrote. Raises NdreproError for anything else."""
-        wanted = Field(document, "wanted.json", NdreproError).members(("part", "operation", "name"))
-        return cls(wanted["part"].string(), wanted["operation"].integer(), wanted["name"].string())
+        return read_record(cls, Field(document, "wanted.json", NdreproError))
 
 
 @dataclass(frozen=True)
 class TensorBits:
     """One tensor: its shape, its dtype as numpy spells it, the fingerprint of its bits."""
 
-    shape: tuple[int, ...]
+    shape: tuple[Count, ...]
     dtype: str
     bits: str
 
@@ -163,8 +139,8 @@ class StepRecord:
         loss_bits: of the step.
     """
 
-    step: int
-    started_from: int
+    step: Count
+    started_from: Count
     device: str
     torch: str
     threads: int
@@ -182,47 +158,4 @@ class StepRecord:
     @classmethod
     def from_json(cls, document: Any) -> StepRecord:
         """The record that ``to_json`` wrote. Raises NdreproError for anything else."""
-        record = _checked(document, "record.json")
-        return cls(
-            step=record.member("step").integer(0),
-            started_from=record.member("started_from").integer(0),
-            device=record.member("device").string(),
-            torch=record.member("torch").string(),
-            threads=record.member("threads").integer(),
-            state=_named_bits(record.member("state")),
-            momentum=_named_bits(record.member("momentum")),
-            batch=_named_bits(record.member("batch")),
-            operations=tuple(map(_operation, record.member("operations").items())),
-            leaving=tuple(bits.string() for bits in record.member("leaving").items()),
-            loss_bits=record.member("loss_bits").string(),
-        )
-
-
-def _named_bits(field: Field) -> dict[str, TensorBits]:
-    return {name: _bits(member) for name, member in field.members((), field.mapping()).items()}
-
-
-def _bits(field: Field) -> TensorBits:
-    said = field.members(("shape", "dtype", "bits"))
-    shape = tuple(side.integer(0) for side in said["shape"].items())
-    return TensorBits(shape, said["dtype"].string(), said["bits"].string())
-
-
-def _operation(field: Field) -> Operation:
-    names = ("part", "path", "kind", "stage", "name", "node", "arguments")
-    said = field.members((*names, "tensors", "outputs"))
-    texts = {name: said[name].string() for name in names}
-    tensors = tuple(name.string() for name in said["tensors"].items())
-    return Operation(**texts, tensors=tensors, outputs=tuple(map(_bits, said["outputs"].items())))
-
-
-def _checked(document: Any, name: str) -> Field:
-    """The document as a field. Raises NdreproError for one of another schema."""
-    field = Field(document, name, NdreproError)
-    schema = field.mapping().get("schema")
-    if schema != SCHEMA:
-        raise NdreproError(
-            f"{name}: schema {str(schema)[:80]!r}, expected {SCHEMA!r}",
-            "both runs' code must know this form of a replay",
-        )
-    return field
+        return read_versioned(cls, Field(document, "record.json", NdreproError), SCHEMA, _CURE)

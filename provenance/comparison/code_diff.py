@@ -20,7 +20,6 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from provenance.capture.source_patch import PATCH
 from provenance.comparison.recorded_source import untracked_identities
@@ -42,10 +41,6 @@ class FileChange:
     added: int | None
     removed: int | None
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return {"path": self.path, "added": self.added, "removed": self.removed}
-
 
 @dataclass(frozen=True)
 class CodeDiff:
@@ -56,16 +51,6 @@ class CodeDiff:
     text: str = ""
     truncated: bool = False
     caveats: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return {
-            "how": self.how,
-            "files": [file.to_json() for file in self.files],
-            "text": self.text,
-            "truncated": self.truncated,
-            "caveats": list(self.caveats),
-        }
 
 
 def code_diff(first: SourceState, second: SourceState, repositories: Sequence[Path] = ()) -> CodeDiff:

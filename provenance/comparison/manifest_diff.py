@@ -33,10 +33,6 @@ class FieldChange:
     second: Any
     note: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return {"name": self.name, "first": self.first, "second": self.second, "note": self.note}
-
 
 @dataclass(frozen=True)
 class Unknown:
@@ -45,10 +41,6 @@ class Unknown:
     name: str
     first: str
     second: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return {"name": self.name, "first": self.first, "second": self.second}
 
 
 @dataclass(frozen=True)
@@ -63,15 +55,6 @@ class Group:
     def get(self, name: str) -> FieldChange | None:
         """The change of that name."""
         return next((change for change in self.changes if change.name == name), None)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return {
-            "name": self.name,
-            "same": self.same,
-            "changes": [change.to_json() for change in self.changes],
-            "unknown": [item.to_json() for item in self.unknown],
-        }
 
 
 @dataclass(frozen=True)
@@ -88,10 +71,6 @@ class ManifestDiff:
     def changed(self) -> tuple[str, ...]:
         """The groups in which something changed."""
         return tuple(group.name for group in self.groups if group.changes)
-
-    def to_json(self) -> list[dict[str, Any]]:
-        """Plain JSON: the groups in their order."""
-        return [group.to_json() for group in self.groups]
 
 
 def diff(

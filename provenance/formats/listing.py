@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from provenance.errors import DigestError
 from provenance.formats.bounded_read import LOG_BYTES, read_bounded
@@ -26,15 +25,6 @@ class ListingDiff:
     only_second: tuple[str, ...]
     changed: tuple[str, ...]
     same: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return {
-            "only_first": list(self.only_first),
-            "only_second": list(self.only_second),
-            "changed": list(self.changed),
-            "same": self.same,
-        }
 
 
 def parse(text: str) -> dict[str, str]:

@@ -18,13 +18,14 @@ from typing import Any
 from provenance.errors import ProvenanceError, TrailError
 from provenance.formats.bounded_read import read_bounded
 from provenance.formats.strict_json import Field, timestamp
+from provenance.formats.typed_record import read_record
 from provenance.observation.process_record import (
     OpenedFile,
     ProcessRecord,
+    TorchRecord,
     scalars,
     string_map,
     strings,
-    torch_from_json,
 )
 from provenance.redaction.redact import redact_arguments
 
@@ -133,7 +134,7 @@ def _record(document: Field, problems: list[str]) -> ProcessRecord:
         opened_not_listed=optional("opened_not_listed", 0).integer(0),
         other_folders=other,
         same_folders=same,
-        torch=None if torch.value is None else torch_from_json(torch),
+        torch=None if torch.value is None else read_record(TorchRecord, torch),
         problems=(*problems, *strings(optional("problems", []))),
     )
 

@@ -6,18 +6,31 @@ The files were written by the observed program, which may write anything: they s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from provenance.capture.unavailable import printable
 from provenance.errors import ProvenanceError, TrailError
 from provenance.formats.bounded_read import DOCUMENT_BYTES, read_bounded
 from provenance.formats.canonical_json import canonical_bytes, parse
 from provenance.formats.strict_json import Field
+from provenance.formats.typed_record import Count, read_record
 
 SCHEMA = "urn:ndrepro:processes:v1"
 Scalar = str | int | bool | None
+
+
+def scalars(field: Field) -> dict[str, Scalar]:
+    """An object of texts, whole numbers, truth values and nulls. Raises the field's error for anything else."""
+    for name, value in field.mapping().items():
+        if not (value is None or isinstance(value, (str, int))):
+            Field(value, f"{field.path}.{name}", field.error).refuse("text, a whole number, a truth value or null")
+    return dict(field.mapping())
+
+
+def _moment_name(field: Field) -> str:
+    return field.one_of(("import", "first step", "exit"))
 
 
 @dataclass(frozen=True)
@@ -45,8 +58,8 @@ class TorchMoment:
         seeds: the seed that each generator of torch was last given, as text.
     """
 
-    name: str
-    flags: Mapping[str, Scalar]
+    name: Annotated[str, _moment_name]
+    flags: Annotated[Mapping[str, Scalar], scalars]
     random: Mapping[str, str]
     seeds: Mapping[str, str]
 
@@ -64,7 +77,7 @@ class TorchRecord:
     """
 
     version: str
-    steps: int
+    steps: Count
     optimizers: tuple[str, ...]
     moments: tuple[TorchMoment, ...]
     loaders: tuple[str, ...]
@@ -95,10 +108,10 @@ class ProcessRecord:
         problems: which parts of the observation failed, and why.
     """
 
-    pid: int
+    pid: Count
     started: str
-    parent_pid: int = 0
-    forked_from: int | None = None
+    parent_pid: Count = 0
+    forked_from: Count | None = None
     ended: str = ""
     ending: str = ""
     argv: tuple[str, ...] = ()
@@ -108,12 +121,12 @@ class ProcessRecord:
     base_prefix: str = ""
     version: str = ""
     implementation: str = ""
-    flags: Mapping[str, Scalar] = field(default_factory=dict)
+    flags: Annotated[Mapping[str, Scalar], scalars] = field(default_factory=dict)
     search_path: tuple[str, ...] = ()
     distributions: Mapping[str, str] = field(default_factory=dict)
     ranks: Mapping[str, str] = field(default_factory=dict)
     opened: tuple[OpenedFile, ...] = ()
-    opened_not_listed: int = 0
+    opened_not_listed: Count = 0
     other_folders: tuple[str, ...] = ()
     same_folders: tuple[str, ...] = ()
     torch: TorchRecord | None = None
@@ -136,43 +149,17 @@ class ProcessRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Every attribute but those of files here, as JSON that is fit for UTF-8."""
-        found = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in _OF_FILES_HERE}
-        found["torch"] = None if self.torch is None else _torch_json(self.torch)
-        for name, value in found.items():
-            if isinstance(value, Mapping):
-                found[name] = dict(value)
+        found = {name: value for name, value in asdict(self).items() if name not in _OF_FILES_HERE}
         plain: dict[str, Any] = printable(found)
         return plain
 
     @classmethod
     def from_json(cls, document: Field) -> ProcessRecord:
         """The record that ``to_json`` wrote. Raises the field's error for anything else."""
-        member = document.members([name for name in cls.__dataclass_fields__ if name not in _OF_FILES_HERE])
-        forked, torch = member["forked_from"], member["torch"]
-        values: dict[str, Any] = {name: member[name].string() for name in _TEXTS}
-        values |= {name: member[name].integer(0) for name in ("pid", "parent_pid", "opened_not_listed")}
-        values |= {name: strings(member[name]) for name in ("argv", "search_path", "trails", "problems")}
-        values |= {name: string_map(member[name]) for name in ("distributions", "ranks", "random_at_exit")}
-        return cls(
-            **values,
-            forked_from=None if forked.value is None else forked.integer(0),
-            flags=scalars(member["flags"]),
-            torch=None if torch.value is None else torch_from_json(torch),
-        )
+        return read_record(cls, document, apart=_OF_FILES_HERE)
 
 
 _OF_FILES_HERE = ("opened", "other_folders", "same_folders")
-_TEXTS = (
-    "started",
-    "ended",
-    "ending",
-    "cwd",
-    "executable",
-    "prefix",
-    "base_prefix",
-    "version",
-    "implementation",
-)
 
 
 def encode_processes(records: Iterable[ProcessRecord]) -> bytes:
@@ -189,50 +176,6 @@ def read_processes(path: Path) -> tuple[ProcessRecord, ...]:
     member = Field(document, path.name, ProvenanceError).members(("schema", "processes"))
     member["schema"].one_of((SCHEMA,))
     return tuple(map(ProcessRecord.from_json, member["processes"].items()))
-
-
-def torch_from_json(field: Field) -> TorchRecord:
-    """What ``to_json`` wrote, or the hook, of torch. Raises the field's error for anything else."""
-    member = field.members(("version", "steps", "optimizers", "moments", "loaders"))
-    return TorchRecord(
-        member["version"].string(),
-        member["steps"].integer(0),
-        strings(member["optimizers"]),
-        tuple(map(_moment, member["moments"].items())),
-        strings(member["loaders"]),
-    )
-
-
-def scalars(field: Field) -> dict[str, Scalar]:
-    """An object of texts, whole numbers, truth values and nulls. Raises the field's error for anything else."""
-    for name, value in field.mapping().items():
-        if not (value is None or isinstance(value, (str, int))):
-            Field(value, f"{field.path}.{name}", field.error).refuse("text, a whole number, a truth value or null")
-    return dict(field.mapping())
-
-
-def _moment(field: Field) -> TorchMoment:
-    member = field.members(("name", "flags", "random", "seeds"))
-    return TorchMoment(
-        member["name"].one_of(("import", "first step", "exit")),
-        scalars(member["flags"]),
-        string_map(member["random"]),
-        string_map(member["seeds"]),
-    )
-
-
-def _torch_json(torch: TorchRecord) -> dict[str, Any]:
-    moments = [
-        {"name": each.name, "flags": dict(each.flags), "random": dict(each.random), "seeds": dict(each.seeds)}
-        for each in torch.moments
-    ]
-    return {
-        "version": torch.version,
-        "steps": torch.steps,
-        "optimizers": list(torch.optimizers),
-        "moments": moments,
-        "loaders": list(torch.loaders),
-    }
 
 
 def strings(field: Field) -> tuple[str, ...]:

@@ -18,15 +18,16 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ndrepro.analysis.audit.claims import Claim, Claimed, ClaimsFile, Suspicion, read_claims
 from ndrepro.analysis.audit.claims_sql import ClaimsDatabase, Incomputable
-from ndrepro.analysis.audit.crosscheck import CrossFinding, HeadFinding, cross_check
+from ndrepro.analysis.audit.crosscheck import CrossFinding, cross_check
 from ndrepro.analysis.audit.published_tables import read_table
 from ndrepro.protocol.errors import UsageError
+from ndrepro.text.plain_json import plain
 
 REDERIVES = "re-derives"
 CONTRADICTED = "contradicted by the raw data"
@@ -89,19 +90,21 @@ class Audit:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
-        return {
+        members = {
             "title": self.file.title,
             "holds": self.holds,
             "counts": self.counts,
-            "papers": dict(self.file.papers),
+            "papers": self.file.papers,
             "claims": [_claim_json(finding) for finding in self.claims],
             "crosschecks": [_cross_json(finding) for finding in self.crosschecks],
             "suspicions": [
-                {"name": found.suspicion.name, "text": found.suspicion.text, "rows": list(found.rows)}
+                {"name": found.suspicion.name, "text": found.suspicion.text, "rows": found.rows}
                 for found in self.suspicions
             ],
-            "means_without_spread": list(self.without_spread),
+            "means_without_spread": self.without_spread,
         }
+        document: dict[str, Any] = plain(members)
+        return document
 
 
 def audit(path: Path) -> Audit:
@@ -239,7 +242,7 @@ def _claim_json(finding: ClaimFinding) -> dict[str, Any]:
         "paper": claim.paper,
         "place": claim.place,
         "text": claim.text,
-        "claimed": list(claim.claimed) if isinstance(claim.claimed, tuple) else claim.claimed,
+        "claimed": claim.claimed,
         "relation": claim.relation,
         "status": finding.status,
         "missing": claim.missing,
@@ -252,7 +255,7 @@ def _claim_json(finding: ClaimFinding) -> dict[str, Any]:
 
 
 def _derivation_json(found: Derivation, query: str) -> dict[str, Any]:
-    return {**asdict(found), "query": query}
+    return {**vars(found), "query": query}
 
 
 def _cross_json(finding: CrossFinding) -> dict[str, Any]:
@@ -262,9 +265,5 @@ def _cross_json(finding: CrossFinding) -> dict[str, Any]:
         "agrees": finding.agrees,
         "cells": finding.cells,
         "differing": finding.differing,
-        "columns": [_head_json(head) for head in finding.heads],
+        "columns": [{**vars(head), "differing": head.differing} for head in finding.heads],
     }
-
-
-def _head_json(head: HeadFinding) -> dict[str, Any]:
-    return {**asdict(head), "differing": head.differing}

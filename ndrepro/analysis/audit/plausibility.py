@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ndrepro.analysis.audit.published_tables import published_tables
@@ -43,10 +43,6 @@ class Doubt:
     gravity: str
     runs: tuple[str, ...]
     text: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return asdict(self)
 
 
 def doubts(scores: Sequence[ResultRow]) -> tuple[Doubt, ...]:

@@ -48,7 +48,7 @@ class Cause:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
-        return {"title": self.title, "assessment": self.assessment, "evidence": list(self.evidence), "why": self.why}
+        return {"title": self.title, "assessment": self.assessment, "evidence": self.evidence, "why": self.why}
 
 
 def find_causes(

@@ -18,10 +18,6 @@ class RowDifference:
     row: str
     values: Mapping[str, tuple[Scalar, Scalar]]
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON but for NaN and infinities."""
-        return {"row": self.row, "values": {name: list(pair) for name, pair in self.values.items()}}
-
 
 @dataclass(frozen=True)
 class MetricsComparison:
@@ -41,10 +37,10 @@ class MetricsComparison:
         """Plain JSON but for NaN and infinities."""
         return {
             "identical": self.identical,
-            "rows": list(self.rows),
-            "differing": [row.to_json() for row in self.differing],
-            "last_shared": None if self.last is None else self.last.to_json(),
-            "notes": list(self.notes),
+            "rows": self.rows,
+            "differing": self.differing,
+            "last_shared": self.last,
+            "notes": self.notes,
         }
 
 

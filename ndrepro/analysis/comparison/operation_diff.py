@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,10 +92,6 @@ class TensorDifference:
     median_ulps: float | None
     largest_absolute: float
     only_one_finite: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON but for infinities."""
-        return asdict(self)
 
 
 def first_difference(first: StepRecord, second: StepRecord) -> FirstDifference:

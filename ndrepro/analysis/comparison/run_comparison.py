@@ -25,6 +25,7 @@ from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.training_record import TrainingRecord
 from ndrepro.text.first_difference import LineDifference, first_different_line
+from ndrepro.text.plain_json import plain
 from provenance.comparison.code_diff import CodeDiff, SourceState, code_diff
 from provenance.comparison.manifest_diff import ManifestDiff, diff
 from provenance.errors import ProvenanceError
@@ -71,19 +72,21 @@ class RunComparison:
         return found if any(found) else ()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON but for NaN and infinities, which the printer puts into words."""
-        parts = {name: getattr(self, name) for name in ("manifests", "code", "data", "trails", "metrics")}
-        return {
+        """Plain JSON, with NaN and infinities as words."""
+        members = {
             "identical": self.identical,
-            "results": dict(self.results),
-            "first": self.sides[0].to_json(),
-            "second": self.sides[1].to_json(),
-            "causes": [cause.to_json() for cause in self.causes],
-            **{name: None if part is None else part.to_json() for name, part in parts.items()},
+            "results": self.results,
+            "first": self.sides[0],
+            "second": self.sides[1],
+            "causes": self.causes,
+            "manifests": self.manifests and self.manifests.groups,
+            **{name: getattr(self, name) for name in ("code", "data", "trails", "metrics")},
             "other_tensors": self.other_tensors,
-            "lines": {name: line.to_json() for name, line in self.lines.items()},
-            "notes": list(self.notes),
+            "lines": self.lines,
+            "notes": self.notes,
         }
+        document: dict[str, Any] = plain(members)
+        return document
 
 
 def compare_runs(first: Side, second: Side) -> RunComparison:

@@ -91,9 +91,9 @@ class Side:
             "outcome": self.manifest.outcome if self.manifest else None,
             "verified": self.signer is not None,
             "every_file_verified": self.whole,
-            "changed": list(self.changed),
+            "changed": self.changed,
             "signer": self.signer,
-            "problems": list(self.problems),
+            "problems": self.problems,
         }
 
 

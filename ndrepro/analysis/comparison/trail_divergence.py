@@ -36,15 +36,6 @@ class Point:
     loss_difference: float
     relative: float
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON but for NaN and infinities, which the printer puts into words."""
-        return {
-            "step": self.step,
-            "tensors": self.tensors,
-            "loss_difference": self.loss_difference,
-            "relative": self.relative,
-        }
-
 
 @dataclass(frozen=True)
 class TrailDivergence:
@@ -97,20 +88,8 @@ class TrailDivergence:
         return next(filter(_is_statistic, self.tensors), self.tensors[0])
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON but for NaN and infinities."""
-        return {
-            "step": self.step,
-            "equal_steps": self.equal_steps,
-            "loss_differs": self.loss_differs,
-            "losses": None if self.losses is None else list(self.losses),
-            "nearest_tensor": self.nearest_tensor,
-            "tensors": list(self.tensors),
-            "of": self.of,
-            "same_batch_by": self.same_batch_by,
-            "everywhere_from": self.everywhere_from,
-            "growth": [point.to_json() for point in self.growth],
-            "largest": self.largest.to_json(),
-        }
+        """Every attribute, and the tensor that is nearest to the cause."""
+        return {**vars(self), "nearest_tensor": self.nearest_tensor}
 
 
 @dataclass(frozen=True)
@@ -133,11 +112,11 @@ class TrailComparison:
         return {
             "identical": self.identical,
             "where": self.where,
-            "first_steps": list(self.first_steps),
-            "last_steps": list(self.last_steps),
+            "first_steps": self.first_steps,
+            "last_steps": self.last_steps,
             "shared_records": self.shared,
-            "divergence": None if self.divergence is None else self.divergence.to_json(),
-            "notes": list(self.notes),
+            "divergence": self.divergence,
+            "notes": self.notes,
         }
 
 

@@ -116,7 +116,7 @@ class Results:
             "folders": [str(folder) for folder in self.folders],
             "begun": self.started,
             "completed": len(self.rows),
-            "cost": self.cost().to_json(),
+            "cost": asdict(self.cost()),
             "unfinished": [
                 {"run": item.run_id, "name": item.name, "outcome": item.outcome} for item in self.unfinished
             ],

@@ -22,6 +22,7 @@ from ndrepro.analysis.statistics.rankings import Agreement
 from ndrepro.analysis.statistics.samples import TooLittle
 from ndrepro.protocol.document_place import suggestion
 from ndrepro.protocol.errors import UsageError
+from ndrepro.text.plain_json import plain
 
 # by name: the field of ``ResultRow``, and the unit
 METRICS = {
@@ -68,23 +69,25 @@ class Sensitivity:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON but for NaN and infinities."""
         design = self.design
-        return {
+        members = {
             "metric": self.options.metric,
             "unit": self.options.unit,
             "margin": self.options.margin,
             "confidence": self.options.confidence,
             "runs": self.scores.account(),
             "repeats": [row.run_id for row in design.repeats],
-            "subjects": list(design.subjects),
+            "subjects": design.subjects,
             "axes": {axis: [str(value) for value in values] for axis, values in design.axes.items()},
             "reference": design.reference.label,
             "cells": {cell.label: {axis: str(value) for axis, value in cell.values} for cell in design.cells},
             "missing": [[subject, cell.label, replicate] for subject, cell, replicate in design.missing],
-            "bits": [item.to_json() for item in self.bits],
-            "numbers": [item.to_json() for item in self.numbers],
-            "conclusion": [item.to_json() for item in self.contrasts],
-            "order": {cell: agreement.to_json() for cell, agreement in self.orders.items()},
+            "bits": self.bits,
+            "numbers": self.numbers,
+            "conclusion": self.contrasts,
+            "order": self.orders,
         }
+        document: dict[str, Any] = plain(members)
+        return document
 
 
 def sensitivity_of(scores: Results, options: AnalysisOptions) -> Sensitivity:

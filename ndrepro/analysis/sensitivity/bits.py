@@ -41,10 +41,6 @@ class PairOfCells:
     forward: int = 0
     problem: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return {**vars(self), "steps": list(self.steps)}
-
 
 @dataclass(frozen=True)
 class BitComparison:
@@ -70,10 +66,10 @@ class BitComparison:
         """Plain JSON but for infinities."""
         return {
             "subject": self.subject,
-            "pairs": [item.to_json() for item in self.pairs],
-            "groups": [list(group) for group in self.groups],
-            "growth": [item.to_json() for item in self.growths],
-            "without_trail": dict(self.without),
+            "pairs": self.pairs,
+            "groups": self.groups,
+            "growth": self.growths,
+            "without_trail": self.without,
             "repeated": self.repeated,
             "repeated_equal": self.repeated_equal,
         }

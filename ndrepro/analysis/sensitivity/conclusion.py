@@ -33,16 +33,6 @@ class InCell:
     detectable: Power | None = None
     not_finite: int = 0
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return {
-            "cell": self.cell,
-            "found": None if self.found is None else self.found.to_json(),
-            "detectable": None if self.detectable is None else self.detectable.to_json(),
-            "not_finite": self.not_finite,
-            "why": self.why,
-        }
-
 
 @dataclass(frozen=True)
 class Contrast:
@@ -74,10 +64,10 @@ class Contrast:
         return {
             "first": self.first,
             "second": self.second,
-            "cells": [item.to_json() for item in self.cells],
+            "cells": self.cells,
             "better_in": [item.cell for item in self.holds],
             "judged": len(self.judged),
-            "components_of_the_difference": [item.to_json() for item in self.breakdowns],
+            "components_of_the_difference": self.breakdowns,
         }
 
 

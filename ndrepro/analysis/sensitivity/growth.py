@@ -34,10 +34,6 @@ class Growth:
         """Pairs whose bits are equal at every step."""
         return self.pairs - len(self.first_steps)
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON but for infinities."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
-
 
 def growth_of(pairs: Sequence[tuple[Path, Path]], label: str) -> Growth | None:
     """Of pairs of trail files. None where no pair follows the same tensors or shares a step. Raises TrailError."""

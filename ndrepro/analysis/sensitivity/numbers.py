@@ -45,17 +45,7 @@ class CellNumbers:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
-        names = ("mean", "one_more", "against", "equivalence", "detectable", "needed")
-        parts = {name: getattr(self, name) for name in names}
-        return {
-            "cell": self.cell,
-            "n": len(self.values),
-            "values": {str(replicate): value for replicate, value in self.values.items()},
-            "not_finite": list(self.not_finite),
-            "p_holm": self.p_holm,
-            **{name: None if part is None else part.to_json() for name, part in parts.items()},
-            "why": self.why,
-        }
+        return {**vars(self), "n": len(self.values)}
 
 
 @dataclass(frozen=True)
@@ -78,9 +68,9 @@ class Breakdown:
         return {
             "title": self.title,
             "unequal": self.unequal,
-            "dropped": list(self.dropped),
-            "shares_by_mixed_model": None if self.check is None else dict(self.check),
-            **self.components.to_json(),
+            "dropped": self.dropped,
+            "shares_by_mixed_model": self.check,
+            **vars(self.components),
         }
 
 
@@ -97,9 +87,9 @@ class Numbers:
         """Plain JSON."""
         return {
             "subject": self.subject,
-            "cells": [item.to_json() for item in self.cells],
-            "components": [item.to_json() for item in self.breakdowns],
-            "why_not": list(self.why_not),
+            "cells": self.cells,
+            "components": self.breakdowns,
+            "why_not": self.why_not,
         }
 
 

@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ndrepro.analysis.statistics.samples import TooLittle, check_level, sample
 
@@ -94,10 +94,6 @@ class Components:
     def of(self, source: str) -> Component:
         """The component of that name. Raises KeyError."""
         return next(item for item in self.components if item.source == source)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

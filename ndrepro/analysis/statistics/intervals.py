@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from ndrepro.analysis.statistics.samples import check_level, sample, samples
 
@@ -37,10 +36,6 @@ class Interval:
     def holds(self, value: float) -> bool:
         """Whether ``value`` lies inside, ends included."""
         return self.low <= value <= self.high
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return asdict(self)
 
 
 def mean_interval(values: Iterable[float], *, confidence: float = 0.95, what: str = "the sample") -> Interval:

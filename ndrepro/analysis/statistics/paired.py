@@ -15,7 +15,7 @@ few pairs all agree: four wins of four would do. Here it is the exact one (Clopp
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from ndrepro.analysis.statistics.intervals import FEWEST_RUNS, Interval, mean_interval
@@ -53,10 +53,6 @@ class Superiority:
     verdict: str
     threshold: float = THRESHOLD
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Paired:
@@ -74,9 +70,9 @@ class Paired:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; keys as text."""
         return {
-            "difference": self.difference.to_json(),
+            "difference": self.difference,
             "p_value": self.p_value,
-            "superiority": self.superiority.to_json(),
+            "superiority": self.superiority,
             "only_first": [str(key) for key in self.only_first],
             "only_second": [str(key) for key in self.only_second],
         }

@@ -8,7 +8,7 @@ units of the spread (points of accuracy, say).
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from ndrepro.analysis.statistics.samples import check_level
@@ -27,10 +27,6 @@ class Power:
     power: float
     alpha: float
     paired: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return asdict(self)
 
 
 def detectable_difference(

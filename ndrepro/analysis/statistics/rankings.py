@@ -88,15 +88,6 @@ class OverallAgreement:
     interval: tuple[float, float]
     datasets_drawn: bool
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return {
-            "datasets": {name: found.to_json() for name, found in self.datasets.items()},
-            "tau": self.tau,
-            "interval": list(self.interval),
-            "datasets_drawn": self.datasets_drawn,
-        }
-
 
 @dataclass(frozen=True)
 class Agreement:
@@ -113,18 +104,6 @@ class Agreement:
     swapped: tuple[tuple[str, str], ...]
     only_first: tuple[str, ...] = ()
     only_second: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return {
-            "tau": self.tau,
-            "rho": self.rho,
-            "interval": list(self.interval),
-            "models": list(self.models),
-            "swapped": [list(names) for names in self.swapped],
-            "only_first": list(self.only_first),
-            "only_second": list(self.only_second),
-        }
 
 
 def rank_distribution(

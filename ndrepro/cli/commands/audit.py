@@ -82,7 +82,7 @@ def _own_runs(folder: Path, keys: list[Path], as_json: bool) -> int:
     found = doubts([*scores.rows, *scores.copies])
     wrong = any(doubt.gravity == CANNOT_BE for doubt in found)
     if as_json:
-        output.print_json({"runs": scores.account(), "doubts": [doubt.to_json() for doubt in found]})
+        output.print_json({"runs": scores.account(), "doubts": found})
         return output.NO if wrong else output.DONE
     refused = f", {len(scores.refused)} refused" if scores.refused else ""
     unfinished = f", {len(scores.unfinished)} not finished" if scores.unfinished else ""

@@ -71,7 +71,7 @@ def diff(
     found = api.diff(*(options.run_or_manifest(runs, text) for text in (first, second)))
     if as_json:
         located = _locate(found, data, keep, confine, quiet=True) if locate and not found.identical else None
-        output.print_json({**found.to_json(), **({"located": located and located.to_json()} if locate else {})})
+        output.print_json({**found.to_json(), **({"located": located} if locate else {})})
         return output.DONE if found.identical else output.NO
     _print(found)
     if code and found.code:

@@ -44,7 +44,7 @@ def doctor(
             _print(finding)
     problems = sum(finding.status == PROBLEM for finding in findings)
     if as_json:
-        output.print_json({"ok": not problems, "findings": [finding.to_json() for finding in findings]})
+        output.print_json({"ok": not problems, "findings": findings})
     else:
         warnings = sum(finding.status == WARNING for finding in findings)
         terminal.write_line(f"\n{plural(problems, 'problem')}, {plural(warnings, 'warning')}")

@@ -65,7 +65,7 @@ def compare(
     equal = any(row.outputs > row.absent for row in rows) and not any(row.differing for row in rows)
     if as_json:
         described = [_described(source.label, outputs) for source, outputs in zip(sources, found, strict=True)]
-        output.print_json({"environments": described, "operations": [row.to_json() for row in rows]})
+        output.print_json({"environments": described, "operations": rows})
     else:
         for line in _lines(rows, [source.label for source in sources], found, everything):
             terminal.write_line(line)

@@ -155,12 +155,12 @@ def _counts(made: Report) -> dict[str, object]:
     return {
         "runs": len(made.scores.rows),
         "experiments": len(made.table_of_cells),
-        "verdicts": made.about.verdicts.to_json(),
+        "verdicts": made.about.verdicts,
         "forms": {form.name: {"answered": form.answered, "questions": len(form.answers)} for form in made.forms},
         "figures": [drawn.key for drawn in made.figures],
         "tables": [table.key for table in made.tables],
         "account": made.scores.account(),
-        "findings": [finding.to_json() for finding in made.findings],
+        "findings": made.findings,
         "notes": list(made.notes),
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,21 +65,20 @@ class Located:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON but for infinities."""
-        operations = self.found.operations
         return {
             "step": self.step,
             "part": self.found.part,
             "tensor": self.found.name,
-            "differing": list(self.found.differing),
+            "differing": self.found.differing,
             "equal_operations": self.found.equal,
-            "operations": None if operations is None else [asdict(operation) for operation in operations],
+            "operations": self.found.operations,
             "output": self.found.output,
-            "only": [[asdict(operation) for operation in only] for only in self.found.only],
+            "only": self.found.only,
             "inputs_equal": self.inputs_equal,
-            "difference": None if self.difference is None else self.difference.to_json(),
-            "faithful": list(self.faithful),
-            "started_from": list(self.started_from),
-            "notes": list(self.notes),
+            "difference": self.difference,
+            "faithful": self.faithful,
+            "started_from": self.started_from,
+            "notes": self.notes,
         }
 
 

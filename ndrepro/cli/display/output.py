@@ -19,13 +19,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import math
 import sys
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ndrepro.cli.display import terminal
 from ndrepro.protocol import extras
 from ndrepro.protocol.errors import to_record
+from ndrepro.text.plain_json import plain
 from provenance.errors import ProvenanceError, UsageError
 
 if TYPE_CHECKING:
@@ -109,15 +109,7 @@ def document_text(document: dict[str, Any]) -> str:
 
 def json_text(document: Any) -> str:
     """A document as JSON in ASCII; NaN and infinities are words."""
-    return json.dumps(_finite(document), indent=1, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+    return json.dumps(plain(document), indent=1, allow_nan=False)
 
 
 def _is_typers(error: BaseException) -> TypeGuard[TyperException]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +72,9 @@ class PackageTrial:
             "title": self.title,
             "cell": self.cell,
             "outcome": self.outcome,
-            "run": str(self.run.root) if self.run else None,
+            "run": self.run and self.run.root,
             "step": self.divergence[0] if self.divergence else None,
-            "tensors": list(self.divergence[1]) if self.divergence else [],
+            "tensors": self.divergence[1] if self.divergence else [],
             "result": self.result or None,
             "reason": self.reason,
         }
@@ -124,23 +124,23 @@ class BisectResult:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
         return {
-            "experiment": self.experiment.to_json(),
+            "experiment": self.experiment,
             "on": self.on,
             "first": self.first,
             "second": self.second,
             "identical": not self.cause,
             "package": self.package,
-            "release": None if self.release is None else list(self.release),
-            "turns": None if self.turns is None else [asdict(turn) for turn in self.turns],
-            "releases": list(self.row),
-            "unresolved_releases": list(self.untried),
+            "release": self.release,
+            "turns": self.turns,
+            "releases": self.row,
+            "unresolved_releases": self.untried,
             "every_release_tried": self.everywhere,
             "cause": [[str(change) for change in group] for group in self.cause],
             "groups": [[str(change) for change in group] for group in self.groups],
-            "others": None if self.others is None else self.others.to_json(),
-            "alone": None if self.alone is None else [trial.to_json() for trial in self.alone],
-            "trials": [trial.to_json() for trial in self.trials],
-            "cells_made": list(self.made),
+            "others": self.others,
+            "alone": self.alone,
+            "trials": self.trials,
+            "cells_made": self.made,
         }
 
 

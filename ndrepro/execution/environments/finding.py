@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 OK = "ok"  # nothing to do
 WARNING = "warning"  # a run works, but less than it could
@@ -17,7 +17,3 @@ class Finding:
     status: str
     message: str
     cure: str = ""
-
-    def to_json(self) -> dict[str, str]:
-        """Plain JSON."""
-        return asdict(self)

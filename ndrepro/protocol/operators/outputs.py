@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ndrepro.protocol.errors import NdreproError
 from provenance.formats.strict_json import Field
+from provenance.formats.typed_record import read_versioned
 
 ARRAYS, INDEX = "outputs.npz", "outputs.json"
 OUTPUTS_SCHEMA = "urn:ndrepro:operator-outputs:v1"
@@ -55,26 +55,8 @@ class OperatorOutputs:
     @classmethod
     def from_json(cls, document: Any, where: str = INDEX) -> OperatorOutputs:
         """What ``to_json`` wrote, in the file ``where``. Raises NdreproError for anything else."""
-        record = Field(document, where, NdreproError)
-        schema = record.mapping().get("schema")
-        if schema != OUTPUTS_SCHEMA:
-            raise NdreproError(
-                f"{where}: schema {str(schema)[:80]!r}, expected {OUTPUTS_SCHEMA!r}",
-                "use the version of ndrepro that wrote it, or measure again",
-            )
-        outputs = tuple(_output(item) for item in record.member("outputs").items())
-        if len({output.key for output in outputs}) < len(outputs):
+        cure = "use the version of ndrepro that wrote it, or measure again"
+        found = read_versioned(cls, Field(document, where, NdreproError), OUTPUTS_SCHEMA, cure)
+        if len({output.key for output in found.outputs}) < len(found.outputs):
             raise NdreproError(f"{where}: an output that is listed twice", "measure again")
-        return cls(
-            torch=record.member("torch").string(),
-            numpy=record.member("numpy").string(),
-            capability=record.member("capability").string(),
-            outputs=outputs,
-        )
-
-
-def _output(item: Field) -> OperatorOutput:
-    members: Mapping[str, Field] = item.members(("operation", "shape", "dtype", "output", "array", "reason"))
-    array = members["array"]
-    words = {name: members[name].string() for name in ("operation", "shape", "dtype", "output", "reason")}
-    return OperatorOutput(**words, array=None if array.value is None else array.string())
+        return found

@@ -42,7 +42,7 @@ class Value:
         """The number where there is a finite one, the text, the status and the link."""
         document: dict[str, Any] = {"text": self.text}
         if self.number is not None:
-            document["number"] = self.number if math.isfinite(self.number) else str(self.number)
+            document["number"] = self.number
         for key, value in (("status", self.status), ("href", self.href)):
             if value:
                 document[key] = value
@@ -105,8 +105,8 @@ class Table:
             "key": self.key,
             "title": self.title,
             "caption": self.caption,
-            "columns": list(self.heads),
-            "rows": [[value.to_json() for value in row] for row in self.rows],
+            "columns": self.heads,
+            "rows": self.rows,
         }
 
 
@@ -130,6 +130,11 @@ def without_constants(table: Table) -> Table:
         columns=tuple(table.columns[place] for place in kept),
         rows=tuple(tuple(row[place] for place in kept) for row in table.rows),
     )
+
+
+def numeric(*titles: str) -> tuple[Column, ...]:
+    """Columns of numbers."""
+    return tuple(Column(title, numeric=True) for title in titles)
 
 
 def word(text: Any) -> Value:

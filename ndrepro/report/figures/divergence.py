@@ -35,7 +35,7 @@ def divergence_figures(divergences: Sequence[Divergences]) -> tuple[Figure, ...]
             f"reference's own seeds.{more}",
             "Relative difference of losses and share of tensors with equal bits by step, for each experiment",
             lambda path: _draw(path, divergences),
-            [one.to_json() for one in divergences],
+            divergences,
             inline=True,
         ),
     )

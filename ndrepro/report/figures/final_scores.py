@@ -73,10 +73,7 @@ def _names(groups: Sequence[SeedGroup]) -> list[str]:
 def _data(
     names: Sequence[str], groups: Sequence[SeedGroup], what: str, value: Callable[[SeedGroup], Spread]
 ) -> list[dict[str, Any]]:
-    return [
-        {"key": group.key, "name": name, what: value(group).to_json()}
-        for name, group in zip(names, groups, strict=True)
-    ]
+    return [{"key": group.key, "name": name, what: value(group)} for name, group in zip(names, groups, strict=True)]
 
 
 def _draw(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ndrepro.analysis.results.results import ResultRow
-from ndrepro.report.elements.table import MISSING, Column, Table, Value, count, decimal, word
+from ndrepro.report.elements.table import MISSING, Column, Table, Value, count, decimal, numeric, word
 from ndrepro.report.figures.curves import Curve
 from ndrepro.report.figures.generalization_figures import FITTED_PERCENT
 from ndrepro.report.figures.generalization_series import Lines, Reader, corrupted, groups_of, normalised, regularised
@@ -26,13 +26,7 @@ def generalization_numbers(runs: Sequence[ResultRow]) -> tuple[Table, ...]:
         Column("Figure", facet=True),
         Column("Network", facet=True),
         Column("Line"),
-        Column("Epochs", numeric=True),
-        Column("n", numeric=True),
-        Column("Fitted after", numeric=True),
-        Column("Train loss", numeric=True),
-        Column("Train %", numeric=True),
-        Column("Test %", numeric=True),
-        Column("Highest test %", numeric=True),
+        *numeric("Epochs", "n", "Fitted after", "Train loss", "Train %", "Test %", "Highest test %"),
     )
     caption = (
         f"The lines of the figures. Fitted after: the epochs until the train accuracy first reached {FITTED_PERCENT:g} "

@@ -26,6 +26,7 @@ from ndrepro.report.elements.table import (
     Value,
     count,
     decimal,
+    numeric,
     word,
 )
 from ndrepro.report.sections.claims_held import own_name
@@ -140,8 +141,7 @@ def imagenet_time_table(own: Own) -> Table:
     columns = (
         Column("Network"),
         Column("Method"),
-        Column("replication s", numeric=True),
-        Column("own s", numeric=True),
+        *numeric("replication s", "own s"),
     )
     rows = tuple(
         (

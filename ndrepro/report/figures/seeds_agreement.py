@@ -16,7 +16,7 @@ from ndrepro.analysis.statistics.rankings import SAMPLES, Agreement, OverallAgre
 from ndrepro.analysis.statistics.samples import TooLittle
 from ndrepro.report.elements import style
 from ndrepro.report.elements.figure import Figure
-from ndrepro.report.elements.table import Column, Table, Value, count, decimal, word
+from ndrepro.report.elements.table import Column, Table, Value, count, decimal, numeric, word
 from ndrepro.report.figures.seeds_figures import BIASED, UNBIASED, Scenario, scenarios_of
 
 FIGURE, TABLE = "seeds_agreement", "rank_agreement"
@@ -47,7 +47,7 @@ def agreement_figures(runs: Sequence[ResultRow]) -> tuple[Figure, ...]:
         f"Kendall's tau {_told(agreement.tau, agreement.interval)}.",
         "Lines from each network's place in the biased scenario to its place in the unbiased one, a panel a data set",
         lambda path: _draw(path, places, biased.models),
-        {"places": places, **agreement.to_json()},
+        {"places": places, **vars(agreement)},
     )
     return (drawn,)
 
@@ -75,12 +75,8 @@ def _table(biased: Scenario, unbiased: Scenario, agreement: OverallAgreement) ->
         Column("Data set"),
         Column("Networks", numeric=True),
         Column("Seeds"),
-        Column("Tau", numeric=True),
-        Column("95 % interval", numeric=True),
-        Column("Rho", numeric=True),
-        Column("Pairs turned round"),
-        Column("First, biased"),
-        Column("First, unbiased"),
+        *numeric("Tau", "95 % interval", "Rho"),
+        *map(Column, ("Pairs turned round", "First, biased", "First, unbiased")),
     )
     rows = [_row(dataset, each, biased, unbiased) for dataset, each in agreement.datasets.items()]
     if len(rows) > 1:

@@ -226,7 +226,7 @@ def _stacked_figure(scenario: Scenario) -> Figure:
         f"rank. {_counted(scenario)}. {best} is first in {100 * rankings.first[best]:.0f} % of them.",
         "Stacked bars: the share of each rank for every network, over all data sets",
         lambda path: _draw_stacked(path, rankings),
-        rankings.to_json(),
+        rankings,
     )
 
 

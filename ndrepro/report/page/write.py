@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from ndrepro.analysis.results.results import ResultRow, Results
@@ -30,6 +28,7 @@ from ndrepro.report.page.html import forms_page, page
 from ndrepro.report.page.markdown import markdown_forms, markdown_report
 from ndrepro.report.sections.forms_page import PAGE as FORMS
 from ndrepro.report.sections.run_tables import relative_link
+from ndrepro.text.plain_json import plain
 from provenance.attestation.run_files import MANIFEST
 from provenance.errors import StorageError, UsageError
 
@@ -55,9 +54,7 @@ def write_report(scores: Results, about: About, folder: Path, *, manifests: bool
         for table in (*report.tables, *report.numbers, *report.comparisons, report.cells):
             _write(folder / "tables" / f"{table.key}.md", markdown(table))
             _write(folder / "tables" / f"{table.key}.tex", latex(table))
-        _write(
-            folder / DATA, json.dumps(finite(report.to_json()), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        )
+        _write(folder / DATA, json.dumps(plain(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
         _write(folder / TEXT, markdown_report(report))
         _write(folder / FORMS_TEXT, markdown_forms(report))
         _write(folder / FORMS, forms_page(report))
@@ -69,15 +66,6 @@ def write_report(scores: Results, about: About, folder: Path, *, manifests: bool
             f"{error.filename or folder}: cannot be written ({error.strerror})", "another -o DIR"
         ) from error
     return report
-
-
-def finite(value: Any) -> Any:
-    """JSON with NaN and infinities as words."""
-    if isinstance(value, dict):
-        return {str(key): finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _check(folder: Path) -> None:

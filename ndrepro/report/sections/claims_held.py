@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -52,10 +52,6 @@ class ClaimOutcome:
     def status(self) -> str:
         """How its verdict is shown."""
         return _STANDINGS[self.verdict]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return asdict(self)
 
 
 def findings_of(runs: Sequence[ResultRow]) -> tuple[ClaimOutcome, ...]:

@@ -16,7 +16,17 @@ from ndrepro.analysis.statistics.differences import Difference, corrected, diffe
 from ndrepro.analysis.statistics.equivalence import DIFFERENT, EQUIVALENT, NEGLIGIBLE, UNDECIDED
 from ndrepro.analysis.statistics.intervals import FEWEST_RUNS, Interval
 from ndrepro.analysis.statistics.power import Power
-from ndrepro.report.elements.table import MISSING, Column, Table, Value, count, decimal, without_constants, word
+from ndrepro.report.elements.table import (
+    MISSING,
+    Column,
+    Table,
+    Value,
+    count,
+    decimal,
+    numeric,
+    without_constants,
+    word,
+)
 from ndrepro.report.sections.claims_held import pairs_of
 from ndrepro.report.sections.group_labels import environments_apart
 from ndrepro.report.sections.settings import split_settings
@@ -73,10 +83,7 @@ def _table(found: Mapping[Place, Difference], ends: Mapping[Place, tuple[Value, 
         Column("Epochs", numeric=True, context=True),
         Column("Data set", facet=True, context=True),
         Column("Settings", context=True),
-        Column("Seeds", numeric=True),
-        Column("ND \N{MINUS SIGN} BN", numeric=True),
-        Column("95 % interval", numeric=True),
-        Column("p (Holm)", numeric=True),
+        *numeric("Seeds", "ND \N{MINUS SIGN} BN", "95 % interval", "p (Holm)"),
         Column(f"Within {MARGIN:g} point"),
         Column("Seeds needed", numeric=True),
         Column(f"Seeds for {MARGIN:g} point", numeric=True),
@@ -168,9 +175,7 @@ def _overall(found: Mapping[Place, Difference], ends: Mapping[Place, tuple[Value
         Column("Epochs", numeric=True, context=True),
         Column("Settings", context=True),
         Column("Data sets"),
-        Column("Pairs", numeric=True),
-        Column("ND \N{MINUS SIGN} BN", numeric=True),
-        Column("95 % interval", numeric=True),
+        *numeric("Pairs", "ND \N{MINUS SIGN} BN", "95 % interval"),
         Column("ND higher in"),
         Column("Left out", numeric=True),
         Column("Environment", facet=True, context=True),

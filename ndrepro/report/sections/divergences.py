@@ -20,7 +20,7 @@ from ndrepro.analysis.results.results import ResultRow
 from ndrepro.analysis.sensitivity.bits import signed_trail
 from ndrepro.analysis.sensitivity.experimental_design import natural
 from ndrepro.analysis.sensitivity.growth import Growth, growth_of
-from ndrepro.report.elements.table import MISSING, Column, Table, Value, count, without_constants, word
+from ndrepro.report.elements.table import MISSING, Column, Table, Value, count, numeric, without_constants, word
 from ndrepro.report.sections.group_labels import distinguished, method_name
 from ndrepro.report.sections.seed_groups import SeedGroup
 from ndrepro.text.plurals import plural
@@ -64,8 +64,7 @@ class Divergences:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON but for infinities."""
-        growths = [each.to_json() for each in self.growths]
-        return {"experiment": self.title, "reference": self.reference, "omitted": self.omitted, "growth": growths}
+        return {"experiment": self.title, "reference": self.reference, "omitted": self.omitted, "growth": self.growths}
 
 
 def divergences_of(groups: Sequence[SeedGroup], repeats: Sequence[ResultRow]) -> tuple[Divergences, ...]:
@@ -159,12 +158,9 @@ def divergence_tables(divergences: Sequence[Divergences]) -> tuple[Table, ...]:
         Column("Data set", facet=True, context=True),
         Column("Compared"),
         Column("Reference"),
-        Column("Pairs", numeric=True),
-        Column("Bit-identical", numeric=True),
+        *numeric("Pairs", "Bit-identical"),
         Column("First step that differs"),
-        Column("Loss, 10 steps later", numeric=True),
-        Column("Loss, last step", numeric=True),
-        Column("Tensors equal, last step", numeric=True),
+        *numeric("Loss, 10 steps later", "Loss, last step", "Tensors equal, last step"),
     )
     rows = tuple(_row(one, grown) for one in divergences for grown in one.growths)
     caption = (

@@ -51,10 +51,7 @@ def verdict_table(verdicts: Attestations, link: Callable[[Path], str]) -> Table:
         Column("Verdict", facet=True),
         Column("Trained again"),
         Column("Signed by", facet=True),
-        Column("Not checked"),
-        Column("Sandbox"),
-        Column("Differed"),
-        Column("File"),
+        *map(Column, ("Not checked", "Sandbox", "Differed", "File")),
     )
     rows = tuple(_verdict_row(item, link) for item in verdicts.held)
     caption = (

@@ -21,6 +21,7 @@ from ndrepro.report.elements.table import (
     count,
     decimal,
     duration,
+    numeric,
     without_constants,
     word,
 )
@@ -40,15 +41,7 @@ def cell_table(cells: Sequence[SeedGroup]) -> Table:
         Column("Epochs", numeric=True, context=True),
         Column("Data set", facet=True, context=True),
         Column("Settings", context=True),
-        Column("n", numeric=True),
-        Column("Train %", numeric=True),
-        Column("Test %", numeric=True),
-        Column("95 % interval", numeric=True),
-        Column("One more run", numeric=True),
-        Column("s", numeric=True),
-        Column("Lowest", numeric=True),
-        Column("Highest", numeric=True),
-        Column("Training", numeric=True),
+        *numeric("n", "Train %", "Test %", "95 % interval", "One more run", "s", "Lowest", "Highest", "Training"),
         Column("Environment", facet=True, context=True),
     )
     caption = (
@@ -109,10 +102,7 @@ def run_table(
         Column("Epochs", numeric=True, context=True),
         Column("Data set", facet=True, context=True),
         Column("Settings", context=True),
-        Column("Seed", numeric=True),
-        Column("Train %", numeric=True),
-        Column("Test %", numeric=True),
-        Column("Training", numeric=True),
+        *numeric("Seed", "Train %", "Test %", "Training"),
         Column("Signed by", facet=True),
         Column("Copy the command"),
     )

@@ -65,15 +65,14 @@ class Spread:
         return f"{self.mean:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON; what is not finite becomes a word."""
-        values = [value if math.isfinite(value) else str(value) for value in self.values]
+        """The numbers, each interval as its two ends."""
         return {
             "n": self.n,
             "mean": self.mean,
             "standard_deviation": self.deviation,
             "interval_95": None if self.low is None else [self.low, self.high],
-            "one_more_run_95": None if self.next is None else [*self.next],
-            "values": values,
+            "one_more_run_95": self.next,
+            "values": self.values,
         }
 
 
@@ -108,16 +107,16 @@ class SeedGroup:
         return {
             "key": self.key,
             "name": one.name,
-            "settings": dict(one.settings),
+            "settings": one.settings,
             "cell": one.cell,
             "environment": one.environment,
             "determinism": one.determinism,
             "threads": one.threads,
             "device": one.device,
             "instructions": one.instructions,
-            "test_accuracy_percent": self.test.to_json(),
-            "train_accuracy_percent": self.train.to_json(),
-            "train_seconds": self.seconds.to_json(),
+            "test_accuracy_percent": self.test,
+            "train_accuracy_percent": self.train,
+            "train_seconds": self.seconds,
             "runs": [run.run_id for run in self.runs],
         }
 

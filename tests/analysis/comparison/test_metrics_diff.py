@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ndrepro.analysis.comparison.metrics_diff import compare_metrics
+from ndrepro.text.plain_json import plain
 from provenance.errors import StorageError
 from provenance.formats.metrics_log import Row, ScalarLog
 
@@ -75,7 +76,7 @@ def test_the_json_holds_the_rows(tmp_path: Path) -> None:
     found = compare_metrics(
         write(tmp_path / "a", [{"epoch": 1, "x": 1}]), write(tmp_path / "b", [{"epoch": 1, "x": 2}])
     )
-    written = json.loads(json.dumps(found.to_json()))
+    written = json.loads(json.dumps(plain(found)))
     assert written["differing"] == [{"row": "epoch 1", "values": {"x": [1, 2]}}]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 
 import pytest
 from recorded_runs import Answer
@@ -26,5 +27,5 @@ def test_a_problem_is_exit_1_and_a_warning_is_not(
     assert "hint: commit first" in answer.out and "nobody needs" not in answer.out
     assert ndrepro("doctor", "--json").json == {
         "ok": code == 0,
-        "findings": [finding.to_json() for finding in findings],
+        "findings": [asdict(finding) for finding in findings],
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import pytest
 from compared_runs import Edit, account, manifest, put
@@ -242,7 +243,7 @@ def test_the_json_says_all_of_it() -> None:
     found = between(
         put("distributions", {"torch": ("2.8.0", "71" * 32)}), put("machine.gpus", {"unavailable": "no driver"})
     )
-    written = {group["name"]: group for group in json.loads(json.dumps(found.to_json()))}
+    written = {group["name"]: group for group in json.loads(json.dumps([*map(asdict, found.groups)]))}
     assert list(written) == list(GROUPS)
     assert {"name": "torch", "first": "2.13.0", "second": "2.8.0", "note": ""} in written["packages"]["changes"]
     assert written["gpus"]["unknown"] == [{"name": "gpus", "first": "", "second": "no driver"}]

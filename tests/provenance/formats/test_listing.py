@@ -30,7 +30,6 @@ def test_added_lost_and_changed_files_are_named(tmp_path: Path) -> None:
     second = write(tmp_path / "b", {"train/2.png": "02", "train/3.png": "04", "train/4.png": "01"})
     found = compare_listings(first, second)
     assert found == ListingDiff(("train/1.png",), ("train/4.png",), ("train/3.png",), 1)
-    assert found.to_json()["changed"] == ["train/3.png"] and found.to_json()["same"] == 1
     assert compare_listings(first, first) == ListingDiff((), (), (), 3)
 
 
