@@ -37,8 +37,7 @@ _TRAINING = _known(
 )
 _EVALUATION = _known((_RUN.evaluated_weights, _RUN.evaluation), ())
 _PROGRAM = _known(
-    (_RUN.program, _RUN.processes, _RUN.inputs, _RUN.outputs),
-    (_RUN.trails, _RUN.input_copies, _RUN.output_copies),
+    (_RUN.program, _RUN.processes, _RUN.inputs, _RUN.outputs), (_RUN.trails, _RUN.input_copies, _RUN.output_copies)
 )
 _SCRIPT = _known((), ("artifacts", _RUN.trails))
 _OF_A_RANK = re.compile(r"result-rank-([0-9]+)\.json")

@@ -67,11 +67,7 @@ First commands:
 
 `ndrepro --help` lists all commands, `ndrepro COMMAND --help` explains one."""
 
-app = typer.Typer(
-    add_completion=True,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = typer.Typer(add_completion=True, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
 
 
 def _version(wanted: bool) -> None:

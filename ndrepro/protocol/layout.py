@@ -166,8 +166,7 @@ class RunsFolder:
             folder.root.mkdir(parents=True)
         except OSError as error:
             raise StorageError(
-                f"{folder.root}: cannot be made ({error.strerror})",
-                "name a folder that can be written with --runs DIR",
+                f"{folder.root}: cannot be made ({error.strerror})", "name a folder that can be written with --runs DIR"
             ) from None
         return folder
 

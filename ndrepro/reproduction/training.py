@@ -117,10 +117,7 @@ def _evaluated_outside(
 
 
 def _claims_of_run(
-    original: Original,
-    plan: ReexecutionPlan,
-    repetitions: tuple[Finished, ...],
-    evaluated: tuple[ClaimCheck, ...],
+    original: Original, plan: ReexecutionPlan, repetitions: tuple[Finished, ...], evaluated: tuple[ClaimCheck, ...]
 ) -> tuple[ClaimCheck, ...]:
     """The claims that no repetition checks: the code, the machine, and the epochs that were not drawn."""
     from ndrepro.analysis.results.code_claim import IMAGE, code_claim

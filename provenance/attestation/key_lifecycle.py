@@ -15,15 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from provenance.attestation.key_home import FIRST_KEY, KeyRing
-from provenance.attestation.key_statements import (
-    EXPIRES,
-    REVOKED,
-    ROTATED,
-    KeyHistory,
-    KeyStatement,
-    keep,
-    moment,
-)
+from provenance.attestation.key_statements import EXPIRES, REVOKED, ROTATED, KeyHistory, KeyStatement, keep, moment
 from provenance.attestation.passphrases import asked_passphrase, passphrase_file, stored_passphrase
 from provenance.attestation.private_keys import is_uri, open_signer, private_pem, public_of, signer_of
 from provenance.attestation.trust import TrustPolicy

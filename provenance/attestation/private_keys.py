@@ -157,10 +157,7 @@ def _load(path: Path, data: bytes, ask: Ask) -> PrivateKeyTypes:
 
 def _by_uri(source: str, public: PublicKey | None, ask: Ask) -> tuple[MessageSigner, PublicKey]:
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
-    from securesystemslib.signer import (  # type: ignore[attr-defined, unused-ignore]
-        SIGNER_FOR_URI_SCHEME,
-        SSlibKey,
-    )
+    from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, SSlibKey  # type: ignore[attr-defined, unused-ignore]
     from securesystemslib.signer import Signer as AnySigner  # type: ignore[attr-defined, unused-ignore]
 
     scheme = source.partition(":")[0]

@@ -18,13 +18,7 @@ from typing import Any, TypeVar
 
 from provenance.attestation.key_home import KeyRing, default_home
 from provenance.attestation.key_statements import KeyHistory, KeyLimit
-from provenance.errors import (
-    CanonicalError,
-    KeyFileError,
-    NotFoundError,
-    TrustError,
-    UsageError,
-)
+from provenance.errors import CanonicalError, KeyFileError, NotFoundError, TrustError, UsageError
 from provenance.formats.atomic_io import locked, make_folder, write_atomically
 from provenance.formats.bounded_read import read_small
 from provenance.formats.canonical_json import parse
@@ -81,11 +75,7 @@ class TrustPolicy:
     """The trusted keys of one key home. Make one with ``load``."""
 
     def __init__(
-        self,
-        home: Path,
-        own: TrustedKey | None,
-        added: tuple[TrustedKey, ...],
-        history: KeyHistory | None = None,
+        self, home: Path, own: TrustedKey | None, added: tuple[TrustedKey, ...], history: KeyHistory | None = None
     ) -> None:
         self.home = home
         self._own = own

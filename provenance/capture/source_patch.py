@@ -39,11 +39,7 @@ _LISTED = 1000
 
 
 def capture_patch(
-    tree: Repository,
-    changes: Sequence[Change],
-    commits: Mapping[str, str],
-    into: Path | None,
-    limit_bytes: int,
+    tree: Repository, changes: Sequence[Change], commits: Mapping[str, str], into: Path | None, limit_bytes: int
 ) -> dict[str, Any]:
     """Write ``into/source.patch``. ``commits``: path -> the commit that a changed submodule is at.
 

@@ -36,11 +36,7 @@ _KINDS = (
 
 
 def open_regular(
-    path: str | os.PathLike[str],
-    *,
-    beneath: Path | None = None,
-    follow_symlinks: bool = False,
-    appending: bool = False,
+    path: str | os.PathLike[str], *, beneath: Path | None = None, follow_symlinks: bool = False, appending: bool = False
 ) -> int:
     """Open a regular file without waiting for anything; the descriptor, which the caller closes.
 

@@ -22,10 +22,7 @@ Listing = tuple[str, list[str], list[str]]
 
 
 def walk(
-    folder: str | os.PathLike[str],
-    *,
-    onerror: Callable[[OSError], object] | None = None,
-    followlinks: bool = False,
+    folder: str | os.PathLike[str], *, onerror: Callable[[OSError], object] | None = None, followlinks: bool = False
 ) -> Iterator[Listing]:
     """What ``os.walk`` yields from the top down, each as path, folders and files.
 

@@ -37,10 +37,7 @@ def float_of(bits: int) -> float:
 
 def encode_header(tensors: typing.Sequence[TensorName], every: int = 1) -> bytes:
     """The bytes before the first record. ``every``: records are that many steps apart."""
-    document: dict[str, typing.Any] = {
-        "schema": SCHEMA,
-        "tensors": [asdict(tensor) for tensor in tensors],
-    }
+    document: dict[str, typing.Any] = {"schema": SCHEMA, "tensors": [asdict(tensor) for tensor in tensors]}
     if every != 1:
         document["every"] = every
     text = json.dumps(document, separators=(",", ":"), ensure_ascii=True).encode()

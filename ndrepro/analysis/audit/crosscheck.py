@@ -155,10 +155,7 @@ def _gather(check: CrossCheck, raw: DataTable, rows: Sequence[Any]) -> _Raw:
         place, column = np.argwhere(np.isnan(matrix))[0]
         _, head, replicate = list(found)[column]
         which = f"{check.replicate} {replicate} of {rows[place]} {_head(head)}"
-        raise UsageError(
-            f"crosscheck {check.name}: '{check.raw}' has no {which}",
-            "replicates must be complete",
-        )
+        raise UsageError(f"crosscheck {check.name}: '{check.raw}' has no {which}", "replicates must be complete")
     return _Raw(matrix, tuple(found))
 
 

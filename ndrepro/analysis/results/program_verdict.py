@@ -33,16 +33,7 @@ from ndrepro.analysis.results.run_conditions import asserted_claim
 from ndrepro.analysis.unexpected_files import unexpected_claim
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import STANDARD_OUTPUT, ProgramRecord, files_in
-from ndrepro.protocol.verdicts import (
-    CLOSE,
-    FAILED,
-    FLAGGED,
-    IDENTICAL,
-    INCONSISTENT,
-    UNDECIDED,
-    ClaimCheck,
-    claim,
-)
+from ndrepro.protocol.verdicts import CLOSE, FAILED, FLAGGED, IDENTICAL, INCONSISTENT, UNDECIDED, ClaimCheck, claim
 from ndrepro.text.first_difference import LineDifference, first_different_line
 from ndrepro.text.plurals import first_of, plural
 from provenance.attestation.manifest import Manifest

@@ -176,9 +176,7 @@ def read_results(
     )
 
 
-def once_each(
-    rows: Iterable[ResultRow],
-) -> tuple[tuple[ResultRow, ...], tuple[ResultRow, ...], tuple[Refused, ...]]:
+def once_each(rows: Iterable[ResultRow]) -> tuple[tuple[ResultRow, ...], tuple[ResultRow, ...], tuple[Refused, ...]]:
     """Rows in the order of their starts, without those whose results are those of an earlier run with other seeds.
 
     Two seeds of initial weights or data order never train to the same bits: one of the two runs is not what it says.

@@ -63,12 +63,5 @@ def growth_of(pairs: Sequence[tuple[Path, Path]], label: str) -> Growth | None:
 
     low, high = (tuple(map(float, end)) for end in (losses.min(axis=0), losses.max(axis=0)))
     return Growth(
-        label,
-        tuple(map(int, steps)),
-        middle(losses),
-        low,
-        high,
-        middle(tensors),
-        tuple(sorted(firsts)),
-        len(curves),
+        label, tuple(map(int, steps)), middle(losses), low, high, middle(tensors), tuple(sorted(firsts)), len(curves)
     )

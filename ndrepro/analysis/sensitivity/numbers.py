@@ -85,12 +85,7 @@ class Numbers:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
-        return {
-            "subject": self.subject,
-            "cells": self.cells,
-            "components": self.breakdowns,
-            "why_not": self.why_not,
-        }
+        return {"subject": self.subject, "cells": self.cells, "components": self.breakdowns, "why_not": self.why_not}
 
 
 def compare_numbers(

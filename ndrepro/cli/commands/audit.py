@@ -38,8 +38,7 @@ def audit(
         ),
     ] = None,
     runs: Annotated[
-        Path | None,
-        typer.Option("--runs", metavar="DIR", help="Check the plausibility of the runs in DIR instead."),
+        Path | None, typer.Option("--runs", metavar="DIR", help="Check the plausibility of the runs in DIR instead.")
     ] = None,
     keys: options.Keys = None,
     markdown: options.Markdown = False,

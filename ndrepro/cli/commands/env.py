@@ -178,12 +178,10 @@ def remove(
 def add(
     name: Name,
     requirements: Annotated[
-        list[str],
-        typer.Argument(metavar="NAME=VERSION...", show_default=False, help="E.g. torch=2.3.1 numpy=1.26.4."),
+        list[str], typer.Argument(metavar="NAME=VERSION...", show_default=False, help="E.g. torch=2.3.1 numpy=1.26.4.")
     ],
     python: Annotated[
-        str | None,
-        typer.Option("--python", metavar="V", help="Its Python; left out, 3.10 for torch 1, else 3.11."),
+        str | None, typer.Option("--python", metavar="V", help="Its Python; left out, 3.10 for torch 1, else 3.11.")
     ] = None,
     bare: Annotated[bool, typer.Option("--bare", help="Only these, without what training needs.")] = False,
     as_json: options.Json = False,

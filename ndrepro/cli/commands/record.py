@@ -17,8 +17,7 @@ def record(
         typer.Argument(metavar="-- COMMAND…", show_default=False, help="The command and its own arguments."),
     ] = None,
     name: Annotated[
-        str | None,
-        typer.Option("--name", metavar="N", help="What its runs are called; by default the script's name."),
+        str | None, typer.Option("--name", metavar="N", help="What its runs are called; by default the script's name.")
     ] = None,
     out: Annotated[
         list[str] | None,

@@ -53,9 +53,7 @@ def run(
     data: Annotated[
         Path | None,
         typer.Option(
-            "--data",
-            metavar="PATH",
-            help="Path of the data set: its archive's folder, or train/CLASS/*, test/CLASS/*.",
+            "--data", metavar="PATH", help="Path of the data set: its archive's folder, or train/CLASS/*, test/CLASS/*."
         ),
     ] = None,
     environment: Annotated[

@@ -34,8 +34,7 @@ def sensitivity(
     ] = "test_accuracy",
     margin: Annotated[float, typer.Option("--margin", help="Equivalence margin, in points or nats.")] = 1.0,
     better: Annotated[
-        str | None,
-        typer.Option("--contrast", metavar="A:B", help="The methods of the conclusion; by default nd:bn."),
+        str | None, typer.Option("--contrast", metavar="A:B", help="The methods of the conclusion; by default nd:bn.")
     ] = None,
     reference: Annotated[
         list[str] | None,

@@ -59,13 +59,7 @@ def export(
     words += [word for each in data or [] for word in ("--data", _absolute(each))]
     words += [word for name, value in (("--in", engine), ("--image", image)) if value for word in (name, value)]
     workflow = Workflow(
-        plan.study.name,
-        tuple(words),
-        str(runs.absolute()),
-        jobs_of(plan, gpus),
-        apart,
-        image or "ndrepro:latest",
-        file,
+        plan.study.name, tuple(words), str(runs.absolute()), jobs_of(plan, gpus), apart, image or "ndrepro:latest", file
     )
     if not workflow.jobs:
         raise UsageError(

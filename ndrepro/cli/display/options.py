@@ -29,8 +29,7 @@ Run = Annotated[
 ]
 LATEST_RUN = "latest"  # as ndrepro.execution.runs.run_resolver.LATEST
 Runs = Annotated[
-    Path,
-    typer.Option("--runs", metavar="DIR", envvar=RUNS_VARIABLE, help="The folder of runs and their ledger."),
+    Path, typer.Option("--runs", metavar="DIR", envvar=RUNS_VARIABLE, help="The folder of runs and their ledger.")
 ]
 Engine = Annotated[
     str | None,

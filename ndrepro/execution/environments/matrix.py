@@ -184,8 +184,7 @@ def _sole_builder(place: Path) -> Iterator[int]:
             yield handle.fileno()
     except OSError as error:
         raise StorageError(
-            f"cannot build environments in {place.parent}: {error}",
-            "set NDREPRO_CACHE to a folder that can be written",
+            f"cannot build environments in {place.parent}: {error}", "set NDREPRO_CACHE to a folder that can be written"
         ) from error
 
 
@@ -201,8 +200,7 @@ def cache_folder() -> Path:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     except RuntimeError as error:
         raise StorageError(
-            "there is no home folder to keep environments in",
-            "set NDREPRO_CACHE to a folder that can be written",
+            "there is no home folder to keep environments in", "set NDREPRO_CACHE to a folder that can be written"
         ) from error
     return Path(base).absolute() / "ndrepro" / "environments"
 

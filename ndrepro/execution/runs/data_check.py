@@ -144,11 +144,7 @@ def _known(dataset: str, data: Path) -> _Found | None:
 def _read(dataset: str, data: Path, observer: DataObserver) -> _Found | None:
     """Have the data read. ``None`` where that failed for another reason than the data: the run itself will tell."""
     command = [sys.executable, "-P", "-m", "ndrepro.training.data", dataset, str(data)]
-    variables = {
-        **os.environ,
-        "PYTHONPATH": str(CODE),
-        "NDREPRO_PARENT_PID": str(os.getpid()),
-    }
+    variables = {**os.environ, "PYTHONPATH": str(CODE), "NDREPRO_PARENT_PID": str(os.getpid())}
     answer: dict[str, Any] = {}
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=variables

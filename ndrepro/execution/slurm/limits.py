@@ -131,11 +131,7 @@ def _rows(table: str, fields: dict[str, str], *conditions: str) -> list[dict[str
 
 
 def _named(
-    rows: Iterable[dict[str, str]],
-    kind: str,
-    key: str,
-    columns: tuple[str, ...],
-    read: Callable[[str], int | None],
+    rows: Iterable[dict[str, str]], kind: str, key: str, columns: tuple[str, ...], read: Callable[[str], int | None]
 ) -> Iterator[tuple[int, str]]:
     for row in rows:
         for column in columns:

@@ -67,13 +67,7 @@ class NetworkVariant:
 # augmentation unless said; the learning rate falls by 5 % an epoch. The batch size is not stated: 60 is derived by
 # the EPFL reproduction from its figure 1 (50000 / B steps an epoch, 6 epochs in 5000 steps).
 _ZHANG = Recipe(
-    batch_size=60,
-    learning_rate=0.01,
-    weight_decay=0.0,
-    schedule="exponential",
-    augment=False,
-    crop=28,
-    whiten=True,
+    batch_size=60, learning_rate=0.01, weight_decay=0.0, schedule="exponential", augment=False, crop=28, whiten=True
 )
 
 DESIGNS: dict[str, Mapping[str, NetworkVariant]] = {
@@ -144,24 +138,16 @@ DATASETS = {
         *((0.3054, 0.3054, 0.3054), (0.3228, 0.3228, 0.3228), 2, False),  # a mirrored 2 is no digit
     ),
     "cifar10": DatasetFacts(
-        "CIFAR-10",
-        *(10, 3, 32, 50_000, 10_000),
-        *((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), 4, True),
+        "CIFAR-10", *(10, 3, 32, 50_000, 10_000), *((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), 4, True)
     ),
     "cifar100": DatasetFacts(
-        "CIFAR-100",
-        *(100, 3, 32, 50_000, 10_000),
-        *((0.5071, 0.4865, 0.4409), (0.2009, 0.1984, 0.2023), 4, True),
+        "CIFAR-100", *(100, 3, 32, 50_000, 10_000), *((0.5071, 0.4865, 0.4409), (0.2009, 0.1984, 0.2023), 4, True)
     ),
     "mnist": DatasetFacts(
-        "MNIST: handwritten digits, grey, 28x28",
-        *(10, 1, 28, 60_000, 10_000),
-        *((0.1307,), (0.3081,), 2, False),
+        "MNIST: handwritten digits, grey, 28x28", *(10, 1, 28, 60_000, 10_000), *((0.1307,), (0.3081,), 2, False)
     ),
     "fashion_mnist": DatasetFacts(
-        "Fashion-MNIST: clothes, grey, 28x28",
-        *(10, 1, 28, 60_000, 10_000),
-        *((0.2860,), (0.3530,), 2, True),
+        "Fashion-MNIST: clothes, grey, 28x28", *(10, 1, 28, 60_000, 10_000), *((0.2860,), (0.3530,), 2, True)
     ),
     "emnist_balanced": DatasetFacts(
         "EMNIST Balanced: handwritten letters and digits, grey, 28x28",

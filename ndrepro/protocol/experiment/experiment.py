@@ -130,8 +130,7 @@ class Experiment:
         bool, Meaning("Normalise each image by its own mean and deviation, not the data set's.", aliases=("normalize",))
     ] = False
     jitter: Annotated[
-        float,
-        Meaning("Contrast, saturation and brightness of augmented images are in 1 +- jitter.", least=0, most=1),
+        float, Meaning("Contrast, saturation and brightness of augmented images are in 1 +- jitter.", least=0, most=1)
     ] = 0.0
     dropout: Annotated[
         float | None,

@@ -113,10 +113,7 @@ def check_accuracies(scores: Sequence[Scores], images: int) -> None:
         for name, value in (("test_accuracy", row.test_accuracy), ("test_top5_accuracy", row.test_top5_accuracy)):
             if value is not None and abs(value * images - round(value * images)) > 1e-6 * images:
                 raise ManifestError(f"{where}: {name} {value:g} is no number of right answers of {images} images")
-        for top1, top5 in (
-            (row.test_accuracy, row.test_top5_accuracy),
-            (row.train_accuracy, row.train_top5_accuracy),
-        ):
+        for top1, top5 in ((row.test_accuracy, row.test_top5_accuracy), (row.train_accuracy, row.train_top5_accuracy)):
             if not 0 <= top1 <= (1 if top5 is None else top5) <= 1:
                 raise ManifestError(f"{where}: accuracies {top1:g} and {top5} among five are no fractions of images")
 

@@ -49,12 +49,7 @@ _INTERPRETER = record(
 _SOURCE = record({}, {"commit": captured(text), "dirty": captured(truth), "differing": _TEXTS, "count": _COUNT})
 _DISTRIBUTION = record(
     {"name": text, "version": captured(text), "record_sha256": captured(sha256)},
-    {
-        "content_sha256": captured(sha256),
-        "origin": anything,
-        "source": captured(_SOURCE),
-        "imported_from": text,
-    },
+    {"content_sha256": captured(sha256), "origin": anything, "source": captured(_SOURCE), "imported_from": text},
 )
 _METADATA = {"name": text, "version": captured(text), "folder": text, "metadata": text}
 _DISTRIBUTIONS = record(
@@ -212,10 +207,7 @@ _LIBRARIES = captured(
 _SEAL = captured(record({}, {"environment": CAPTURED, "flags": _FLAGS, "libraries": _LIBRARIES, "usage": USAGE}))
 _RANK = record(
     {"rank": _COUNT, "local_rank": _COUNT, "hostname": text, "pid": _COUNT, "device": text},
-    {
-        "slurm_node": text,
-        "gpu": captured(record({"name": text, "multiprocessors": _COUNT, "uuid": captured(text)})),
-    },
+    {"slurm_node": text, "gpu": captured(record({"name": text, "multiprocessors": _COUNT, "uuid": captured(text)}))},
 )
 TRAINING = record(
     {}, {"start": _SEAL, "end": _SEAL, "processes": captured(record({"backend": text, "ranks": array(_RANK)}))}

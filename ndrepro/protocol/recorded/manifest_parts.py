@@ -121,10 +121,7 @@ _STREAM = record({"to": text, "bytes": _COUNT, "sha256": sha256}, {"left": truth
 _LOG = record({"bytes": _COUNT, "leftOut": _COUNT}, {"problem": text})
 _GPU_USE = record(
     {"index": _COUNT},
-    {
-        **each("peak_process_memory_bytes peak_memory_bytes samples", _COUNT),
-        "mean_busy_percent": number(0, 100, "%"),
-    },
+    {**each("peak_process_memory_bytes peak_memory_bytes samples", _COUNT), "mean_busy_percent": number(0, 100, "%")},
 )
 _SECONDS = number(0, 3.2e9, "seconds")
 # internalParameters of a recorded program, by name (``ndrepro.protocol.program_record.FACTS``)

@@ -37,17 +37,7 @@ from ndrepro.protocol.experiment.experiment import Experiment, Seeds
 from ndrepro.protocol.experiment.settings import leaves
 from ndrepro.protocol.image_reference import MAIN
 from ndrepro.protocol.study.search_space import Search, Target, target_of
-from ndrepro.protocol.study.study import (
-    ENVIRONMENT,
-    START,
-    Grid,
-    Need,
-    Resources,
-    Study,
-    StudyRun,
-    Value,
-    describes,
-)
+from ndrepro.protocol.study.study import ENVIRONMENT, START, Grid, Need, Resources, Study, StudyRun, Value, describes
 
 _STUDY_KEYS = ("title", "settings", "resources", "grids", "search")
 _GRID_KEYS = ("title", "settings", "axes", "exclude", "include")

@@ -101,13 +101,7 @@ class Table:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON: every row as an object by column."""
-        return {
-            "key": self.key,
-            "title": self.title,
-            "caption": self.caption,
-            "columns": self.heads,
-            "rows": self.rows,
-        }
+        return {"key": self.key, "title": self.title, "caption": self.caption, "columns": self.heads, "rows": self.rows}
 
 
 def without_constants(table: Table) -> Table:

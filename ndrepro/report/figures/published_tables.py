@@ -138,11 +138,7 @@ def time_table(number: int, dataset: str, own: Own) -> Table:
 
 def imagenet_time_table(own: Own) -> Table:
     """Table 10: time of training on ImageNet."""
-    columns = (
-        Column("Network"),
-        Column("Method"),
-        *numeric("replication s", "own s"),
-    )
+    columns = (Column("Network"), Column("Method"), *numeric("replication s", "own s"))
     rows = tuple(
         (
             word(line["architecture"]),

@@ -27,13 +27,7 @@ from ndrepro.report.sections.divergences import Divergences, divergence_sentence
 from ndrepro.report.sections.forms_page import filled_in, form_table, overview
 from ndrepro.report.sections.own_summary import cost_sentence, summary_of
 from ndrepro.report.sections.reproducibility_kinds import kinds_table, verdict_table
-from ndrepro.report.sections.run_tables import (
-    cell_table,
-    environments_table,
-    left_out_table,
-    left_out_words,
-    run_table,
-)
+from ndrepro.report.sections.run_tables import cell_table, environments_table, left_out_table, left_out_words, run_table
 from ndrepro.report.sections.seed_groups import SeedGroup, cells_of
 from ndrepro.text.plurals import first_of, plural
 

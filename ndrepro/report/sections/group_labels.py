@@ -11,12 +11,7 @@ from ndrepro.report.sections.seed_groups import SeedGroup
 from ndrepro.report.sections.settings import shown_setting, whole_settings
 from ndrepro.text.plurals import plural
 
-METHOD_NAMES = {
-    "bn": "batch norm",
-    "nd": "deconvolution",
-    "nd_full": "full deconvolution",
-    "none": "no normalization",
-}
+METHOD_NAMES = {"bn": "batch norm", "nd": "deconvolution", "nd_full": "full deconvolution", "none": "no normalization"}
 
 Key = TypeVar("Key", bound=Hashable)
 

@@ -257,7 +257,7 @@ def _conclusion(found: Sensitivity) -> tuple[str, ...]:
     said = [
         "P is the share of pairs that the first wins, ties half, with its exact 95 % interval (Clopper and Pearson). "
         "Better: the interval lies above 0.5 and P is at least 0.75 (after Bouthillier et al. 2021; six pairs at "
-        "least).",
+        "least)."
     ]
     for cell, agreement in found.orders.items():
         swapped = ", ".join(" and ".join(names) for names in agreement.swapped[:_NAMED])

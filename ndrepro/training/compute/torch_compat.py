@@ -61,11 +61,7 @@ def is_compiling() -> bool:
 
 
 def convolve_by_products(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, stride: tuple[int, int], padding: tuple[int, int]
 ) -> torch.Tensor:
     """A convolution without groups or dilation, always as im2col and one matrix product an image.
 

@@ -29,9 +29,7 @@ def hold_out(images: Images, experiment: Experiment) -> tuple[Images, dict[str, 
     held = split_sizes.held_out(experiment, count)
     order = stream(experiment, "split", "validation").permutation(count)
     divided = replace(
-        images,
-        train=_rows(images.train, np.sort(order[held:])),
-        test=_rows(images.train, np.sort(order[:held])),
+        images, train=_rows(images.train, np.sort(order[held:])), test=_rows(images.train, np.sort(order[:held]))
     )
     said = {"test_images": 0, "validation_images": held, "test_images_dropped": len(images.test.labels)}
     return divided, said

@@ -82,13 +82,7 @@ def deconvolve(
     """
     overrides = overrides or {}
     rewrite = Rewrite(module, keep, named=tuple(overrides))
-    general = {
-        "block": block,
-        "n_iter": n_iter,
-        "sampling_stride": sampling_stride,
-        "eps": eps,
-        "momentum": momentum,
-    }
+    general = {"block": block, "n_iter": n_iter, "sampling_stride": sampling_stride, "eps": eps, "momentum": momentum}
     start = {} if first is None else asdict(first)
     for convolution in rewrite.each(nn.Conv2d, _ConvNd):
         own = {**general, **start, **_overridden(rewrite.names[id(convolution)], overrides)}

@@ -53,11 +53,7 @@ def statistics(
     centred = rows - mean.unsqueeze(1)
     identity = torch.eye(rows.shape[-1], dtype=rows.dtype, device=rows.device)
     scaled = arithmetic.baddbmm(
-        identity.expand(rows.shape[0], -1, -1),
-        centred.transpose(1, 2),
-        centred,
-        beta=eps,
-        alpha=1.0 / rows.shape[1],
+        identity.expand(rows.shape[0], -1, -1), centred.transpose(1, 2), centred, beta=eps, alpha=1.0 / rows.shape[1]
     )
     stage_done("mean and covariance", mean, scaled)
     deconv = inverse_sqrt(scaled, n_iter, arithmetic)

@@ -14,15 +14,7 @@ from ndrepro.training.models.blocks import SqueezeExcitation, conv3x3, global_av
 from ndrepro.training.models.mobilenetv2 import InvertedResidual
 
 # (expansion, out_channels, depth, stride of the first block)
-STAGES = (
-    (1, 16, 1, 2),
-    (6, 24, 2, 1),
-    (6, 40, 2, 2),
-    (6, 80, 3, 2),
-    (6, 112, 3, 1),
-    (6, 192, 4, 2),
-    (6, 320, 1, 2),
-)
+STAGES = ((1, 16, 1, 2), (6, 24, 2, 1), (6, 40, 2, 2), (6, 80, 3, 2), (6, 112, 3, 1), (6, 192, 4, 2), (6, 320, 1, 2))
 
 
 class SqueezedInvertedResidual(InvertedResidual):

@@ -76,10 +76,7 @@ RELEASED: dict[str, ReleasedNetwork] = {
 RELEASED_IMAGENET: dict[str, ReleasedNetwork] = {
     "vgg11": ReleasedNetwork(First(15), overrides={"features.0": Override(sampling_stride=3)}, linear_block=64),
     "resnet18": ReleasedNetwork(
-        First(15),
-        keep=("layer?.0.downsample.1",),
-        overrides={"conv1": Override(sampling_stride=3)},
-        linear_block=64,
+        First(15), keep=("layer?.0.downsample.1",), overrides={"conv1": Override(sampling_stride=3)}, linear_block=64
     ),
     "densenet121": ReleasedNetwork(First(15), linear_block=64),
 }
@@ -99,10 +96,7 @@ STARTS: dict[str, Mapping[str, tuple[str, str]]] = {
     "imagenet_vgg": {"Conv2d": ("fan_out", "zero"), "Deconv2d": ("fan_out", "zero"), "Linear": ("small", "zero")},
     "imagenet_densenet": {"Conv2d": ("fan_in", "uniform"), "Linear": ("uniform", "zero")},
 }
-INITIALISATION: dict[str, str] = {
-    **{name: "default" for name in RELEASED},
-    "resnet18d": "imagenet_resnet",
-}
+INITIALISATION: dict[str, str] = {**{name: "default" for name in RELEASED}, "resnet18d": "imagenet_resnet"}
 INITIALISATION_IMAGENET: dict[str, str] = {
     "vgg11": "imagenet_vgg",
     "resnet18": "imagenet_resnet",

@@ -26,12 +26,7 @@ class ResNeXt(nn.Module):
     """Input (N, in_channels, H, W), output (N, num_classes)."""
 
     def __init__(
-        self,
-        depths: tuple[int, int, int],
-        cardinality: int,
-        group_width: int,
-        num_classes: int,
-        in_channels: int = 3,
+        self, depths: tuple[int, int, int], cardinality: int, group_width: int, num_classes: int, in_channels: int = 3
     ) -> None:
         super().__init__()
         self.conv1 = conv1x1(in_channels, 64)

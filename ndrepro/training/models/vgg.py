@@ -24,11 +24,7 @@ class VGG(nn.Module):
     """Input (N, in_channels, S, S) with S from 32 to 63, output (N, num_classes)."""
 
     def __init__(
-        self,
-        stages: tuple[tuple[int, ...], ...],
-        num_classes: int,
-        in_channels: int = 3,
-        image_size: int = 32,
+        self, stages: tuple[tuple[int, ...], ...], num_classes: int, in_channels: int = 3, image_size: int = 32
     ) -> None:
         super().__init__()
         if image_size >> len(stages) != 1:
