@@ -23,7 +23,7 @@ from provenance.errors import StorageError
 STEP_LOSS = "step_loss"
 
 
-class TensorBoardObserver:
+class TensorBoardObserver(Observer):
     """Forwards everything to ``shown``; writes the results of epochs, their speed, and losses of single steps.
 
     Results have the names and steps of ``metrics.jsonl``.

@@ -43,25 +43,6 @@ class DataObserver(Protocol):
         """Files in the data's folders are not read: how many, why, and one by name."""
 
 
-class Observer(DataObserver, Protocol):
-    """Called from the parent process, in this order: ``began``, then ``progress`` and ``epoch`` as they come.
-
-    ``resuming`` comes before these, where an earlier attempt is resumed.
-    """
-
-    def resuming(self, step: int, refused: tuple[str, ...]) -> None:
-        """The run is resumed after ``step`` steps, 0 for its start; why later checkpoints are refused, in words."""
-
-    def began(self, folder: RunFolder, request: Request) -> None:
-        """The run folder is made and the ledger has its entry."""
-
-    def progress(self, progress: Progress) -> None:
-        """A few times a second."""
-
-    def epoch(self, scores: Scores, timing: Timing) -> None:
-        """A whole epoch was trained and evaluated."""
-
-
 class SilentReading:
     """A data observer that says nothing."""
 
@@ -78,17 +59,24 @@ class SilentReading:
         """Nothing."""
 
 
-class Silent(SilentReading):
-    """An observer that says nothing."""
+class Observer(SilentReading):
+    """Called from the parent process, in this order: ``began``, then ``progress`` and ``epoch`` as they come.
+
+    ``resuming`` comes before these, where an earlier attempt is resumed. Says nothing where a method is not its own.
+    """
 
     def resuming(self, step: int, refused: tuple[str, ...]) -> None:
-        """Nothing."""
+        """The run is resumed after ``step`` steps, 0 for its start; why later checkpoints are refused, in words."""
 
     def began(self, folder: RunFolder, request: Request) -> None:
-        """Nothing."""
+        """The run folder is made and the ledger has its entry."""
 
     def progress(self, progress: Progress) -> None:
-        """Nothing."""
+        """A few times a second."""
 
     def epoch(self, scores: Scores, timing: Timing) -> None:
-        """Nothing."""
+        """A whole epoch was trained and evaluated."""
+
+
+class Silent(Observer):
+    """An observer that says nothing."""
