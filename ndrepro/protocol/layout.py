@@ -63,7 +63,7 @@ class _Folder(Protocol):
         """Where it lies."""
 
 
-class Place:
+class FolderPath:
     """A file or folder inside of a folder, by its name there."""
 
     def __init__(self, name: str) -> None:
@@ -93,22 +93,26 @@ class RunFolder:
         above = self.root.absolute().parents
         return next((RunsFolder(place).ledger for place in above[:2] if RunsFolder(place).ledger.is_file()), None)
 
-    request = Place("request.json")  # what the parent asked for
-    origin = Place("origin.json")  # the run that this one repeats, where it repeats one
-    network = Place("network")  # the Python files of a network of the user's own, as they are imported
-    environment = Place("environment.json")  # what the child saw of its environment, at start and end
-    dataset = Place("dataset.json")  # what the data were
-    dataset_listing = Place("dataset.sha256")  # every file of the data with its digest, as ``sha256sum`` writes them
-    model = Place("model.json")  # every layer of the network, and counts
-    metrics = Place("metrics.jsonl")  # one row an epoch: results, no clock
-    timing = Place("timing.jsonl")  # one row an epoch: seconds, throughput, memory
-    states = Place("states.jsonl")  # SHA-256 of the complete state: one row before the first epoch, and one an epoch
-    trail = Place("trail.bin")  # the numerical trail
-    checkpoints = Place("checkpoints")  # the folder of checkpoints
-    weights = Place("weights.safetensors")  # the final weights
-    evaluated_weights = Place("evaluated.safetensors")  # the weights to evaluate, where nothing is trained
-    evaluation = Place("evaluation.json")  # the results of the weights that were evaluated
-    result = Place("result.json")  # how the child ended
+    request = FolderPath("request.json")  # what the parent asked for
+    origin = FolderPath("origin.json")  # the run that this one repeats, where it repeats one
+    network = FolderPath("network")  # the Python files of a network of the user's own, as they are imported
+    environment = FolderPath("environment.json")  # what the child saw of its environment, at start and end
+    dataset = FolderPath("dataset.json")  # what the data were
+    dataset_listing = FolderPath(
+        "dataset.sha256"
+    )  # every file of the data with its digest, as ``sha256sum`` writes them
+    model = FolderPath("model.json")  # every layer of the network, and counts
+    metrics = FolderPath("metrics.jsonl")  # one row an epoch: results, no clock
+    timing = FolderPath("timing.jsonl")  # one row an epoch: seconds, throughput, memory
+    states = FolderPath(
+        "states.jsonl"
+    )  # SHA-256 of the complete state: one row before the first epoch, and one an epoch
+    trail = FolderPath("trail.bin")  # the numerical trail
+    checkpoints = FolderPath("checkpoints")  # the folder of checkpoints
+    weights = FolderPath("weights.safetensors")  # the final weights
+    evaluated_weights = FolderPath("evaluated.safetensors")  # the weights to evaluate, where nothing is trained
+    evaluation = FolderPath("evaluation.json")  # the results of the weights that were evaluated
+    result = FolderPath("result.json")  # how the child ended
 
     def rank_result(self, rank: int) -> Path:
         """How process ``rank`` of several ended, where it failed; rank 0 writes ``result``."""
@@ -119,18 +123,20 @@ class RunFolder:
         return (self.result, *(self.rank_result(rank) for rank in range(1, processes)))
 
     # what the child printed, or a recorded program; of very much output its beginning and its end
-    log = Place("log.txt")
-    program = Place("program.json")  # what was asked of a recorded program: there from its start on
-    processes = Place("processes.json")  # what the start-up hook saw of each Python process of a recorded program
-    trails = Place("trail")  # the numerical trails of a recorded program's processes
-    inputs = Place("inputs.json")  # every file that a recorded program is known to have read, with its digest
-    outputs = Place("outputs.json")  # every file that a recorded program wrote, with its digest
-    input_copies = Place("inputs")  # copies of source files that a program of no repository read, by their paths
-    output_copies = Place("outputs")  # copies of those of them that are small
+    log = FolderPath("log.txt")
+    program = FolderPath("program.json")  # what was asked of a recorded program: there from its start on
+    processes = FolderPath("processes.json")  # what the start-up hook saw of each Python process of a recorded program
+    trails = FolderPath("trail")  # the numerical trails of a recorded program's processes
+    inputs = FolderPath("inputs.json")  # every file that a recorded program is known to have read, with its digest
+    outputs = FolderPath("outputs.json")  # every file that a recorded program wrote, with its digest
+    input_copies = FolderPath("inputs")  # copies of source files that a program of no repository read, by their paths
+    output_copies = FolderPath("outputs")  # copies of those of them that are small
     # the copy of the packages that the child imports, while it runs; gone before anything is signed
-    code_copy = Place(".code")
-    manifest = Place("manifest.dsse.json")  # the signed manifest
-    bundles = Place("manifest.sigstore.jsonl")  # signatures on the manifest by identities, one Sigstore bundle a line
+    code_copy = FolderPath(".code")
+    manifest = FolderPath("manifest.dsse.json")  # the signed manifest
+    bundles = FolderPath(
+        "manifest.sigstore.jsonl"
+    )  # signatures on the manifest by identities, one Sigstore bundle a line
 
     def checkpoint(self, step: int) -> Path:
         """The checkpoint after ``step`` optimizer steps."""
@@ -150,10 +156,10 @@ class RunsFolder:
 
     root: Path
 
-    ledger = Place("ledger.jsonl")  # the list of every run started and ended
-    verdicts = Place("verdicts")  # the folder of verdicts on runs, each signed by whoever trained one again
-    images = Place("images")  # the folder of container images that are kept with the runs that were made in them
-    data_read = Place(".data")  # what is remembered of data that were found whole; may be removed at any time
+    ledger = FolderPath("ledger.jsonl")  # the list of every run started and ended
+    verdicts = FolderPath("verdicts")  # the folder of verdicts on runs, each signed by whoever trained one again
+    images = FolderPath("images")  # the folder of container images that are kept with the runs that were made in them
+    data_read = FolderPath(".data")  # what is remembered of data that were found whole; may be removed at any time
 
     def run(self, experiment: str, run_id: str) -> RunFolder:
         """The folder of one run."""

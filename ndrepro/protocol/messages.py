@@ -20,8 +20,7 @@ from provenance.formats.atomic_io import json_bytes as json_bytes
 from provenance.formats.atomic_io import write_json as write_json
 from provenance.formats.bounded_read import read_bounded
 from provenance.formats.canonical_json import parse
-from provenance.formats.strict_json import Field
-from provenance.formats.typed_record import Count, read_record, read_versioned
+from provenance.formats.strict_json import Count, Field, read_record, read_versioned
 
 REQUEST_SCHEMA = "urn:ndrepro:request:v1"
 

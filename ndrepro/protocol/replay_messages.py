@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from ndrepro.protocol.errors import NdreproError
-from ndrepro.protocol.layout import Place
+from ndrepro.protocol.layout import FolderPath
 from ndrepro.protocol.messages import Request
-from provenance.formats.strict_json import Field
-from provenance.formats.typed_record import Count, read_record, read_versioned
+from provenance.formats.strict_json import Count, Field, read_record, read_versioned
 
 SCHEMA = "urn:ndrepro:replay:v1"
 _CURE = "both runs' code must know this form of a replay"
@@ -36,12 +35,12 @@ class ReplayFolder:
 
     root: Path
 
-    request = Place("replay.json")  # what is asked
-    record = Place("record.json")  # what was seen
-    wanted = Place("wanted.json")  # whose tensors are wanted
-    tensors = Place("tensors.npz")  # those tensors
-    error = Place("error.json")  # what went wrong
-    log = Place("log.txt")  # what the process printed
+    request = FolderPath("replay.json")  # what is asked
+    record = FolderPath("record.json")  # what was seen
+    wanted = FolderPath("wanted.json")  # whose tensors are wanted
+    tensors = FolderPath("tensors.npz")  # those tensors
+    error = FolderPath("error.json")  # what went wrong
+    log = FolderPath("log.txt")  # what the process printed
 
 
 def _request(field: Field) -> Request:

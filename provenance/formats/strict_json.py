@@ -4,14 +4,23 @@ A ``Field`` is a parsed JSON value and its path. Its methods return the value as
 class of whoever reads (ManifestError, LedgerError, ...) saying the path, what is there and what was expected. Nothing
 is converted and nothing is guessed: an unknown member is refused like a missing one, because a reader that skips what
 it does not know would call a document understood that it did not understand.
+
+A dataclass may be read whole (``read_record``): an object has one member for each field, which the field's annotation
+says how to read. ``str`` is a string, ``int`` a whole number, ``tuple[X, ...]`` an array, ``Mapping[str, X]`` an object
+of any names, a dataclass an object likewise, ``X | None`` may be null, and ``Annotated[X, read]`` is what ``read`` makes
+of the field.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+import typing
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import fields, is_dataclass
 from datetime import datetime, timezone
-from typing import Any, NamedTuple, NoReturn
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, NamedTuple, NoReturn, TypeVar, Union, get_args, get_origin
 
 from provenance.errors import ManifestError, ProvenanceError, UsageError
 
@@ -140,3 +149,69 @@ def timestamp(when: datetime | None = None) -> str:
     if when.tzinfo is None:
         raise UsageError(f"{when!r} has no time zone", "take datetime.now(UTC)")
     return when.astimezone(timezone.utc).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+
+
+Record = TypeVar("Record")
+_Read = Callable[[Field], Any]
+
+
+def count(field: Field) -> int:
+    """A whole number, not below 0."""
+    return field.integer(0)
+
+
+Count = Annotated[int, count]
+
+
+def read_record(
+    kind: type[Record], field: Field, *, later: Collection[str] = (), apart: Collection[str] = ()
+) -> Record:
+    """The record that an object holds.
+
+    Args:
+        later: fields that records of earlier releases lack; they get their defaults.
+        apart: fields that are never in the object.
+
+    Raises: the field's error for a member that is missing, unknown or of another kind.
+    """
+    readers = _readers(kind)  # type: ignore[arg-type]  # a class is hashable
+    return _made(kind, field, {name: read for name, read in readers.items() if name not in apart}, later)
+
+
+def read_versioned(kind: type[Record], field: Field, schema: str, cure: str, *, later: Collection[str] = ()) -> Record:
+    """The record that an object with its schema's name holds. Raises the field's error, and for others ``cure``."""
+    found = field.mapping().get("schema")
+    if found != schema:
+        raise field.error(f"{field.path}: schema {str(found)[:80]!r}, expected {schema!r}", cure)
+    rest = {name: value for name, value in field.mapping().items() if name != "schema"}
+    readers = _readers(kind)  # type: ignore[arg-type]
+    return _made(kind, Field(rest, field.path, field.error), readers, later)
+
+
+def _made(kind: type[Record], field: Field, readers: Mapping[str, _Read], later: Collection[str]) -> Record:
+    members = field.members([name for name in readers if name not in later], later)
+    return kind(**{name: read(members[name]) for name, read in readers.items() if name in members})
+
+
+@cache
+def _readers(kind: Any) -> dict[str, _Read]:
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return {item.name: _reader(hints[item.name]) for item in fields(kind)}
+
+
+def _reader(hint: Any) -> _Read:
+    origin, inside = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        read: _Read = inside[1]
+        return read
+    if hint in (str, int):
+        return Field.string if hint is str else Field.integer
+    if is_dataclass(hint):
+        return lambda field: read_record(typing.cast(type, hint), field)
+    if origin in (Union, UnionType):
+        (one,) = (_reader(each) for each in inside if each is not NoneType)
+        return lambda field: None if field.value is None else one(field)
+    of = _reader(inside[0 if origin is tuple else 1])
+    if origin is tuple:
+        return lambda field: tuple(map(of, field.items()))
+    return lambda field: {name: of(member) for name, member in field.members((), field.mapping()).items()}

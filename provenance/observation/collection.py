@@ -17,8 +17,7 @@ from typing import Any
 
 from provenance.errors import ProvenanceError, TrailError
 from provenance.formats.bounded_read import read_bounded
-from provenance.formats.strict_json import Field, timestamp
-from provenance.formats.typed_record import read_record
+from provenance.formats.strict_json import Field, read_record, timestamp
 from provenance.observation.process_record import OpenedFile, ProcessRecord, TorchRecord, scalars, string_map, strings
 from provenance.redaction.redact import redact_arguments
 

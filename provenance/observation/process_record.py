@@ -14,8 +14,7 @@ from provenance.capture.unavailable import printable
 from provenance.errors import ProvenanceError, TrailError
 from provenance.formats.bounded_read import DOCUMENT_BYTES, read_bounded
 from provenance.formats.canonical_json import canonical_bytes, parse
-from provenance.formats.strict_json import Field
-from provenance.formats.typed_record import Count, read_record
+from provenance.formats.strict_json import Count, Field, read_record
 
 SCHEMA = "urn:ndrepro:processes:v1"
 Scalar = str | int | bool | None

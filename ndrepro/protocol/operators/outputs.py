@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ndrepro.protocol.errors import NdreproError
-from provenance.formats.strict_json import Field
-from provenance.formats.typed_record import read_versioned
+from provenance.formats.strict_json import Field, read_versioned
 
 ARRAYS, INDEX = "outputs.npz", "outputs.json"
 OUTPUTS_SCHEMA = "urn:ndrepro:operator-outputs:v1"

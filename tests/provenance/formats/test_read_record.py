@@ -9,8 +9,7 @@ from typing import Annotated, Any
 import pytest
 
 from provenance.errors import TrailError
-from provenance.formats.strict_json import Field
-from provenance.formats.typed_record import Count, read_record, read_versioned
+from provenance.formats.strict_json import Count, Field, read_record, read_versioned
 
 
 @dataclass(frozen=True)
