@@ -7,8 +7,8 @@ it does not know would call a document understood that it did not understand.
 
 A dataclass may be read whole (``read_record``): an object has one member for each field, which the field's annotation
 says how to read. ``str`` is a string, ``int`` a whole number, ``tuple[X, ...]`` an array, ``Mapping[str, X]`` an object
-of any names, a dataclass an object likewise, ``X | None`` may be null, and ``Annotated[X, read]`` is what ``read`` makes
-of the field.
+of any names, a dataclass an object likewise, ``X | None`` may be null, and ``Annotated[X, read]`` is what ``read``
+makes of the field.
 """
 
 from __future__ import annotations
