@@ -29,6 +29,8 @@ html_show_copyright = False
 html_show_sphinx = False
 html_copy_source = False
 html_show_sourcelink = False
+# a figure that has a width scrolls
+html_scaled_image_link = False
 html_theme_options = {
     "navigation_with_keys": True,
     "light_css_variables": {"color-brand-primary": "#1d5c9e", "color-brand-content": "#1d5c9e"},

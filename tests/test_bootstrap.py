@@ -119,7 +119,7 @@ def test_set_up_refuses_a_wrong_file_starts_over_when_cut_short_and_then_has_not
     assert "did not finish" in refused.stderr
     assert not (project / ".venv" / ".complete").exists()
 
-    # What is left is a set-up that was cut short, here in the middle of its own pip.
+    # What is left is a set-up that was interrupted, here in the middle of its own pip.
     shutil.rmtree(next((project / ".venv").glob("lib/python*/site-packages/pip")))
     lock.write_text(genuine, encoding="utf-8")
     first = make(project, "run", "EXP=vgg16 nd", "DATA=/a b/é", "SET=seed=3 lr=0.1", "ARGS=--note 'x y'")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from browser import Browser
 from docs_site import commands, terminal
+from docs_site.figure_widths import legible_width
 from docs_site.sphinx_events import site_page
 from docs_site.studies import studies_table
 from recorded_runs import ROOT
@@ -80,6 +81,18 @@ def test_pictures_of_terminals_are_whole_in_their_first_frame(tmp_path: Path) ->
     pictures += [path.read_text(encoding="utf-8") for path in (DOCS / "figures").glob("terminal-*.svg")]
     assert len(pictures) == 3 and "<title>A title</title>" in pictures[0]
     assert [picture for picture in pictures if "animat" in picture or "opacity" in picture] == []
+
+
+def test_letters_of_figures_are_readable_on_every_page(site: Path) -> None:
+    drawn = {path.relative_to(DOCS): path.read_text(encoding="utf-8") for path in DOCS.rglob("*.svg")}
+    least = {name: width for name, svg in drawn.items() if (width := legible_width(svg))}
+    kept = [
+        name for name in drawn if name.stem in ("agreement", "divergence")
+    ]  # trails to draw them again are not kept
+    assert {*least} == {*kept, Path("figures/deconvolution_growth.svg")}
+    page = (site / "findings" / "sensitivity.html").read_text(encoding="utf-8")
+    shown = re.search(r'<img alt="Which cells agree"[^>]*style="width: (\d+)px;"', page)
+    assert shown and int(shown[1]) == least[Path("sensitivity/agreement.svg")]
 
 
 def test_a_link_to_nothing_breaks_the_build(tmp_path: Path) -> None:

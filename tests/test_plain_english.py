@@ -1,9 +1,11 @@
-"""Pages and help texts use the field's standard terms: the worst idioms of the past are kept out."""
+"""Pages, help, messages, docstrings and comments use the field's standard terms: the worst idioms are kept out."""
 
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,10 +41,11 @@ IDIOMS = {
     r"(?:what|whatever) (?:has )?(?:become|became|becomes) of": "outcome, result",
     r"can(?:not)? be had": "is (not) available",
     r"gone on\b|is spoken of": "resumed; mentioned",
+    r"(?<!\")begun\b(?!\")|part(?:ed)? at (?:step|the first)": "started; diverge",
 }
 PACKAGES = ("ndrepro", "provenance")
-# whose docstrings are read by those who use or review the command line and the recorder
-DOCUMENTED = ("ndrepro/cli", "ndrepro/execution", "ndrepro/analysis", "provenance")
+# whose comments are read as well
+CODE = (*PACKAGES, "tests", "tools", "benchmarks", "integrations", "docs/examples")
 
 
 def idioms(text: str) -> Iterator[str]:
@@ -78,8 +81,25 @@ def test_messages_are_in_plain_english() -> None:
 
 
 def test_docstrings_are_in_plain_english() -> None:
-    paths = [path for folder in DOCUMENTED for path in (ROOT / folder).rglob("*.py")]
+    paths = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
     assert wrong_strings(paths, documentation=True) == {}
+
+
+def test_comments_are_in_plain_english() -> None:
+    paths = [path for folder in CODE for path in (ROOT / folder).rglob("*.py")]
+    found = {
+        f"{path}:{line}": wrong
+        for path in paths
+        for line, text in comments(path.read_text(encoding="utf-8"))
+        if (wrong := list(idioms(text)))
+    }
+    assert len(paths) > 1000 and found == {}
+
+
+def test_a_comment_is_read_over_its_lines() -> None:
+    code = "x = 1  # it was cut\n# another: cut\n# off in two lines\ny = '# goes on'\n"
+    assert list(comments(code)) == [(1, "it was cut"), (2, "another: cut off in two lines")]
+    assert [len(list(idioms(text))) for _, text in comments(code)] == [0, 1]
 
 
 def test_strings_of_code_are_found(tmp_path: Path) -> None:
@@ -117,6 +137,23 @@ def strings(tree: ast.Module) -> Iterator[tuple[int, str, bool]]:
         # a word alone is a name: of a member of a document, of an event
         elif isinstance(node, ast.Constant) and id(node) not in seen and " " in str(node.value):
             yield node.lineno, str(node.value), False
+
+
+def comments(code: str) -> Iterator[tuple[int, str]]:
+    """The comments of a module, each with its first line; lines of comment that follow each other are one."""
+    first, last, words = 0, 0, list[str]()
+    for token in tokenize.generate_tokens(io.StringIO(code).readline):
+        if token.type != tokenize.COMMENT:
+            continue
+        alone = token.line.lstrip().startswith("#")
+        if words and not (alone and token.start[0] == last + 1):
+            yield first, " ".join(words)
+            words = []
+        first = first if words else token.start[0]
+        words.append(token.string.lstrip("# "))
+        last = token.start[0] if alone else -1
+    if words:
+        yield first, " ".join(words)
 
 
 def help_texts() -> Iterator[tuple[str, str]]:

@@ -154,7 +154,7 @@ def licences(sources: Sources) -> Iterator[Evidence]:
 
 
 def weights_released(sources: Sources) -> Iterator[Evidence]:
-    """Weights that can be had: files, or links in lines that speak of weights."""
+    """Weights that are available: files, or links in lines that speak of weights."""
     for name in sources.named(r".+\.(pth|pt|ckpt|safetensors|h5|onnx)"):
         if not is_test(name):
             yield Evidence(name, 0, "weights")
@@ -171,7 +171,7 @@ def data_told(sources: Sources) -> Iterator[Evidence]:
 
 
 def data_address(sources: Sources) -> Iterator[Evidence]:
-    """Lines that say where data can be had."""
+    """Lines that say where data are available."""
     for found in data_told(sources):
         if re.search(r"https?://|download|archive|torchvision|kaggle|zenodo|\bdoi\b", found.text, re.IGNORECASE):
             yield found
@@ -279,7 +279,7 @@ def archive_links(sources: Sources) -> Iterator[Evidence]:
 
 
 def public_address(sources: Sources) -> Iterator[Evidence]:
-    """Where the code can be had: CITATION.cff's repository, or a link to a host of code in the README."""
+    """Where the code is available: CITATION.cff's repository, or a link to a host of code in the README."""
     for name in sources.named(r"CITATION\.cff", anywhere=False):
         yield from sources.lines(name, r"^(repository-code|repository|url)\s*:\s*\S")
     if sources.readme:

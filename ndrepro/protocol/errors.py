@@ -87,7 +87,7 @@ class SandboxError(NdreproError):
 
 
 class PeerLost(NdreproError):
-    """Another process of the same run is gone; what became of it is the reason, not this."""
+    """Another process of the same run is gone; its failure is the reason, not this."""
 
 
 class CheckpointError(NdreproError):

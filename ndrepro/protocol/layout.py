@@ -81,7 +81,7 @@ class RunFolder:
 
     @property
     def is_run(self) -> bool:
-        """Whether a run was started in this folder, whatever became of it."""
+        """Whether a run was started in this folder, whatever its outcome."""
         if self.request.exists() or self.program.exists() or self.manifest.exists():
             return True
         # a script that is under way, or was killed

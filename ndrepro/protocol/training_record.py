@@ -259,7 +259,7 @@ def installed_distributions(captured: Mapping[str, Any]) -> dict[str, RecordedDi
     """The distributions of a captured environment (``provenance.capture.distributions``), as a manifest has them."""
     found = {}
     for item in captured["installed"]:
-        # a version that is not known is told by the digests alone
+        # a version that is not known is recognised by the digests alone
         version, digest = (item[name] if isinstance(item[name], str) else "" for name in ("version", "record_sha256"))
         found[item["name"]] = RecordedDistribution(version, digest or None, item.get("content_sha256"))
     return found

@@ -18,8 +18,9 @@ its class, message and cure in ``result.json``; the traceback is on standard err
 is there and whole. It never sees a signing key, and writes nowhere but in RUN_DIR (and the data folder, when data are
 downloaded; the folder of digests, for photographs; the compiler's cache, for compile=true).
 
-One of several processes is told so by torchrun's variables (``ndrepro.training.process_group``). Rank 0 writes all of
-the above; another one writes ``result-rank-N.json``, if it fails, and nothing else. Every one ends with the exit code.
+One of several processes knows its rank by torchrun's variables (``ndrepro.training.process_group``). Rank 0 writes
+all of the above; another one writes ``result-rank-N.json``, if it fails, and nothing else. Every one ends with the exit
+code.
 """
 
 from __future__ import annotations

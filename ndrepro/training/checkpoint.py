@@ -1,4 +1,4 @@
-"""Checkpoints from which a run goes on bit for bit, and the final weights; both safetensors, both written whole.
+"""Checkpoints from which a run resumes bit for bit, and the final weights; both safetensors, both written whole.
 
 A checkpoint holds every parameter and buffer (running statistics, freeze counters), the optimizer's momentum, and
 as text the place in the run: step, epoch, batch, and the sums of the epoch under way. Random streams need no state:

@@ -1,4 +1,4 @@
-"""The training loop: reads top to bottom, holds no hidden state, and can stop and go on at any step.
+"""The training loop: reads top to bottom, holds no hidden state, and can stop and resume at any step.
 
     for every epoch, for every batch:
         forward, cross-entropy, backward, learning rate, SGD step, trail record
@@ -215,7 +215,7 @@ class _Sums:
         self._right += right
 
     def settle(self, place: Place) -> Place:
-        """The place with the sums brought to the host; adding goes on from the same bits."""
+        """The place with the sums brought to the host; adding continues from the same bits."""
         correct, top5 = self._right.tolist()
         counted = None if place.correct_top5 is None else top5
         return replace(place, loss_sum=float(self._loss), correct=correct, correct_top5=counted)

@@ -61,7 +61,7 @@ def default_home(environ: Mapping[str, str] | None = None) -> Path:
     environ = os.environ if environ is None else environ
     if environ.get("NDREPRO_HOME"):
         return Path(environ["NDREPRO_HOME"]).absolute()
-    # the XDG specification tells to ignore a relative path
+    # the XDG specification demands that a relative path be ignored
     if environ.get("XDG_CONFIG_HOME", "").startswith("/"):
         return Path(environ["XDG_CONFIG_HOME"]) / "ndrepro"
     home = environ.get("HOME", "")

@@ -1,4 +1,4 @@
-"""The list of runs: every run begun, resumed and ended, append-only, hash-chained and signed, so that none can vanish.
+"""The list of runs: every run started, resumed and ended; append-only, hash-chained and signed, so that none can go.
 
 One line an entry (``ledger_entry``). Entries are appended under a lock, in one write, signed with the key that signs
 the run, and flushed to the disk before ``append`` returns. A writer chains to the last entry that follows, without a

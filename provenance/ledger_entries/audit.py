@@ -8,7 +8,7 @@ The entries of a file form a tree: each names the one before it by digest. An en
     unsigned   it is from before any entry of the list was signed, and a signed one vouches for it, where there are any
 
 Everything else is named and ignored: what anybody can append breaks nobody's runs. Only this does harm, and only to
-runs that were begun before it, since what is missing might have been theirs:
+runs that were started before it, since what is missing might have been theirs:
 
     missing    an entry that counts, or that one which counts follows, is chained to an entry that is not there: it was
                removed, edited or rewritten; or a head that was kept elsewhere (a witness) is not there

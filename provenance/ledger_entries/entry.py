@@ -8,7 +8,7 @@ the list's first signed entry chose, so that an entry of another list is none of
 public key (base64 of its SubjectPublicKeyInfo): whoever appends can check what was appended before. Every entry vouches
 for the whole chain before it, so the last line is a signed head.
 
-Lists that were begun before entries were signed hold lines of the first format, which are read as they always were:
+Lists that were started before entries were signed hold lines of the first format, which are read as they always were:
 
     {"check", "event", "fields", "previous", "run", "sequence", "time"}
 

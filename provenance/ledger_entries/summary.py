@@ -1,4 +1,4 @@
-"""What a list of runs says of each run: begun, ended, and with which manifest; read and audited once for many runs.
+"""What a list of runs says of each run: started, ended, and with which manifest; read and audited once for many runs.
 
 Only entries that count are taken (``ledger_audit``). A gap, where entries are missing, concerns the runs that were
 started before it: what is missing may be a later attempt at any of them. Runs that were started after it are whole.

@@ -47,7 +47,7 @@ _SHAPES = (
     ("discord-token", _OPEN + r"[MNO][A-Za-z0-9_-]{23,25}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,38}(?![A-Za-z0-9_-])"),
     ("discord-webhook", r"(?<=/api/webhooks/)[0-9]{17,20}/[A-Za-z0-9_-]{60,80}"),
 )
-# One look that tells most texts from those that need the patterns above.
+# One look that distinguishes most texts from those that need the patterns above.
 _HINT = re.compile(
     r"A[KSGIRN][IPRDON]A|gh[pousr]_|github_pat_|gl[a-z]{2,5}-|xox[a-z]-|xapp-|slack\.com|AIza|GOCSPX|ya29|sk-|[rs]k_"
     r"|whsec_|hf_|api_org_|npm_|pypi-|do[opr]_v1|AGE-S|eyJ|earer |[?&]sig=|-Signature=|wandb|gsk_|r8_|xai-|:AA"

@@ -94,7 +94,7 @@ def nested_headers(file: Path) -> Path:
 
 def sparse_map(file: Path) -> Path:
     member = bytearray(tar_member("x", kind=tarfile.GNUTYPE_SPARSE, size=0))
-    member[482] = 1  # its map goes on, in as many blocks as say so
+    member[482] = 1  # its map continues, in as many blocks as say so
     member[148:156] = b"%06o\0 " % sum([*member[:148], *b" " * 8, *member[156:]])
     block = b"00000000001\0" * 42 + b"\1" + bytes(7)
     return gzipped(file, bytes(member), block * 200_000)

@@ -154,6 +154,22 @@ with open(PLACE + "/asks") as asks, open(PLACE + "/answers", "w") as answers:
 """
 
 
+def test_data_of_an_installed_package_are_shown_though_its_environment_is_hidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.chmod(0o755)
+    site = tmp_path / ".venv" / "lib" / "site-packages"
+    for folder in (site / "flowers", site / ".hidden"):
+        folder.mkdir(parents=True)
+        (folder / "data.npz").write_bytes(b"")
+    with pytest.raises(SandboxError, match="hidden folders"):  # the control: nothing of this interpreter's
+        recorded_data(CIFAR, site / "flowers" / "data.npz", [], own=True)
+    monkeypatch.syspath_prepend(str(site))
+    assert recorded_data(CIFAR, site / "flowers" / "data.npz", [], own=True)
+    with pytest.raises(SandboxError, match="hidden folders"):
+        recorded_data(CIFAR, site / ".hidden" / "data.npz", [], own=True)
+
+
 def test_a_fifo_that_is_made_later_is_a_way_out_that_no_recorded_path_gives(kind: str, tmp_path: Path) -> None:
     """Its maker must be able to write there: a folder of which that is so is refused, however clean it is when seen."""
     data = tmp_path / "data"

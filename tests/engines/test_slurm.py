@@ -109,7 +109,7 @@ class Study:
 
     def wait_over(self, array: str, seconds: float = 300.0) -> dict[str, str]:
         real_slurm.until(lambda: not self.cluster.ask("squeue", "-h", "-j", array), f"array {array}", seconds)
-        # accounting is told a little later
+        # accounting is updated a little later
         real_slurm.until(lambda: "UNKNOWN" not in self.queue().values(), f"accounts of array {array}", 400)
         return self.queue()
 

@@ -1,4 +1,4 @@
-"""Sphinx extension: generated parts of pages, and links that are right in a checkout made right in the site."""
+"""Sphinx extension: generated parts of pages, links as the site has them, and widths of figures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
-from docs_site import commands, json_output, manifest, settings, studies
+from docs_site import commands, figure_widths, json_output, manifest, settings, studies
 
 # `<!-- generated: NAME -->` in a page -> the Markdown that takes its place
 GENERATED: Mapping[str, Callable[[], str]] = {
@@ -51,4 +51,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Connect to Sphinx."""
     app.connect("env-get-outdated", _outdated)
     app.connect("source-read", _source_read)
+    app.connect("doctree-resolved", figure_widths.set_widths)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -220,7 +220,7 @@ def manifest_of(run: ResultRow) -> Manifest | None:
     """The manifest of a row, read again; None where it is gone or signs anything else than what was verified."""
     try:
         payload = read_envelope(read_bounded(RunFolder(run.folder).manifest))[1]
-        # what is read is what a trusted key signed, whatever has become of the envelope around it
+        # what is read is what a trusted key signed, even if the envelope around it was changed since
         return Statement.from_bytes(payload).manifest if bytes_digest(payload) == run.payload_digest else None
     except (OSError, ProvenanceError):
         return None

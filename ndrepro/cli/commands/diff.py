@@ -68,7 +68,7 @@ def diff(
     def confine(run: VerifiedRun) -> Sandbox | None:
         return execution.confine(run, sandbox, runs, trust_code=trust_code, ask=not as_json)
 
-    found = api.diff(*(options.run_or_manifest(runs, text) for text in (first, second)))
+    found = api.diff(*options.each_run_or_manifest(runs, (first, second)))
     if as_json:
         located = _locate(found, data, keep, confine, quiet=True) if locate and not found.identical else None
         output.print_json({**found.to_json(), **({"located": located} if locate else {})})

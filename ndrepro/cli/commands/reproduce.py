@@ -108,9 +108,9 @@ def _print_plan(original: Original, chosen: ReexecutionPlan) -> None:
     if not chosen.differences:
         _write("code, data and installed distributions are those recorded")
     for line in chosen.differences[:_SHOWN]:
-        _write(f"differs  {line}")
+        _write(f"differs    {line}")
     if len(chosen.differences) > _SHOWN:
-        _write(f"differs  and {len(chosen.differences) - _SHOWN} more (--json lists them)")
+        _write(f"differs    and {len(chosen.differences) - _SHOWN} more (--json lists them)")
     _write("")
 
 

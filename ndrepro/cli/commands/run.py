@@ -109,7 +109,8 @@ def run(
         raise UsageError("--resume with --in: a run is resumed where it began", "leave out --in and --image")
     with live.watching(quiet=quiet, error=as_json) as shown, watched_in_tensorboard(shown, tensorboard) as observer:
         if resume is not None:
-            finished = execution.resume(options.run_folder(runs, resume, completed=False), how, observer)
+            interrupted = options.run_folder(runs, resume, completed=False, trained=True)
+            finished = execution.resume(interrupted, how, observer)
         else:
             name, place = with_offers(experiment or DEFAULT_EXPERIMENT, data)
             finished = execution.run(Experiment.from_name(name, chosen), replace(how, data=place), observer)

@@ -148,11 +148,16 @@ def _chosen(study: str, targets: tuple[Target, ...], networks: list[str], datase
         for name in names:
             if name not in known:
                 raise UsageError(f"{option} {name}: {study} does not search for it", f"it has {', '.join(known)}")
-    return tuple(
+    chosen = tuple(
         target
         for target in targets
         if (not networks or target[0] in networks) and (not datasets or target[2] in datasets)
     )
+    if not chosen:
+        asked = f"--network {' '.join(networks)} --dataset {' '.join(datasets)}"
+        pairs = ", ".join(dict.fromkeys(f"{network} on {dataset}" for network, _, dataset in targets))
+        raise UsageError(f"{asked}: {study} has no such pair", f"it searches for {pairs}")
+    return chosen
 
 
 def _print_table(search: Search, rows: tuple[SearchOutcome, ...]) -> None:

@@ -37,8 +37,10 @@ def lines(execution: Execution) -> Iterator[str]:
     if code.own:
         yield "code       that of this checkout, by its digest"
         return
+    if code.commit is None:  # what takes its place is listed among the differences
+        return
     where = f"on {code.branch}" if code.branch else "not in this checkout"
-    yield f"code       commit {(code.commit or 'unknown')[:12]}, {where}"
+    yield f"code       commit {code.commit[:12]}, {where}"
     if code.changed:
         yield f"{'':<10} patched: {_some(code.changed)}"
     if code.untracked:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,15 +57,15 @@ TrustCode = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 
 
-def run_folder(runs: Path, text: str, *, completed: bool = True) -> RunFolder:
+def run_folder(runs: Path, text: str, *, completed: bool = True, trained: bool = False) -> RunFolder:
     """The run that RUN means; what was passed over for it is reported on standard error.
 
-    ``completed`` is False for a run that is to be resumed. Raises RunNotFound.
+    ``completed`` and ``trained`` are those of ``resolve_run``. Raises RunNotFound.
     """
     from ndrepro.execution.runs.run_resolver import resolve_run
     from ndrepro.protocol.layout import RunsFolder
 
-    resolved = resolve_run(RunsFolder(runs), text, completed=completed)
+    resolved = resolve_run(RunsFolder(runs), text, completed=completed, trained=trained)
     if resolved.note:
         terminal.write_line(f"note: {resolved.note}", sys.stderr)
     return resolved.folder
@@ -78,6 +79,12 @@ def run_or_manifest(runs: Path, text: str) -> Path:
     if file.is_file() and file.name != RunFolder(file.parent).manifest.name:
         return file
     return run_folder(runs, text).root
+
+
+def each_run_or_manifest(runs: Path, texts: Sequence[str]) -> list[Path]:
+    """``run_or_manifest`` of each; a word that is given twice is looked up, and reported on, once."""
+    found = {text: run_or_manifest(runs, text) for text in dict.fromkeys(texts)}
+    return [found[text] for text in texts]
 
 
 def container(engine: str | None, image: str | None) -> ContainerChoice | None:

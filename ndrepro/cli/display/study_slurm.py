@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 T = TypeVar("T", int, float)
 LOCAL, SLURM = "local", "slurm"
 _LABEL = 10
-_GROUPED = 4  # tasks that wait for one reason are told one by one up to so many
+_GROUPED = 4  # tasks that wait for one reason are listed one by one up to this number
 # options of sbatch on which the arrays depend, each with what to use instead
 _LEFT = "leave it out"
 _OWN_OPTIONS = {

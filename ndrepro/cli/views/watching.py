@@ -112,7 +112,7 @@ def _watched(summary: RunSummary) -> WatchedRun:
     with suppress(OSError):
         paths += sorted(folder.trails.iterdir()) if folder.trails.is_dir() else []
     for path in paths:
-        # a trail that has only begun, or is being written, is read the next time
+        # a trail that has only started, or is being written, is read the next time
         with suppress(ProvenanceError, OSError, ValueError):
             here = Trail(path).last()
             last = max(filter(None, (last, here)), key=lambda each: each[0], default=None)

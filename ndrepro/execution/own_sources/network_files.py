@@ -11,6 +11,9 @@ such.
 
 from __future__ import annotations
 
+import difflib
+import re
+import symtable
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from modulefinder import ModuleFinder
@@ -22,6 +25,7 @@ from ndrepro.protocol.errors import NdreproError, UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.experiment.own import is_own_network, is_source_name
 from ndrepro.protocol.training_record import NETWORK
+from ndrepro.text.plurals import first_of
 from provenance.attestation.manifest import Resource
 from provenance.capture.unavailable import printable
 from provenance.formats.atomic_io import make_folder, storage_error
@@ -32,6 +36,9 @@ from provenance.redaction.redact import redact_text
 
 _MOST_FILES, _MOST_BYTES = 500, 4 << 20
 _NOT_THEIRS = ("ndrepro", "provenance")
+_SHOWN = 3
+# code that can give a name to something by other means than a statement at the top of its module
+_BINDS_UNSEEN = re.compile(rb"\b(global|globals|vars|locals|exec|setattr|__dict__|__getattr__)\b|\bimport\s*\(?\s*\*")
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,7 @@ class NetworkFiles:
                 raise _no_file(arch, path, folder)
             folder, path, alone = installed, _place(module, installed), module.partition(".")[0]
         files = {name: _content(folder / name, name) for name in sorted(_imported(module, path, folder, alone))}
+        _expect_name(arch, path, files[path.relative_to(folder).as_posix()])
         if len(files) > _MOST_FILES or sum(map(len, files.values())) > _MOST_BYTES:
             raise UsageError(
                 f"{arch}: its module imports {len(files)} files of {folder}, more than are kept with a run",
@@ -114,6 +122,22 @@ def expect_source(experiment: Experiment, files: NetworkFiles) -> None:
             f"digest {files.digest[:16]}, expected {str(experiment.network_source)[:16]}",
             "get the original files again, or leave network_source out to train the files that are here",
         )
+
+
+def _expect_name(arch: str, path: Path, source: bytes) -> None:
+    """Raise UsageError where the module binds nothing to the callable's name, as far as its code shows that."""
+    module, _, name = arch.partition(":")
+    if _BINDS_UNSEEN.search(source):
+        return
+    symbols = symtable.symtable(source, str(path), "exec").get_symbols()
+    names = [each.get_name() for each in symbols if each.is_assigned() or each.is_imported()]
+    if name in names:
+        return
+    defined = [each.get_name() for each in symbols if each.is_namespace()]
+    cure = f"it defines {first_of(defined, _SHOWN)}" if defined else "define it there"
+    if near := difflib.get_close_matches(name, names, n=1):
+        cure = f"did you mean {module}:{near[0]}?"
+    raise UsageError(f"{arch}: {path} has no {name}", cure)
 
 
 def _no_file(arch: str, path: Path, folder: Path) -> UsageError:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from provenance.errors import UsageError
 
-# asks a program to stop, or tells it something; SIGWINCH and SIGCHLD are for the recorder
+# asks a program to stop, or notifies it; SIGWINCH and SIGCHLD are for the recorder
 STOPS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT})
 FORWARDED = frozenset({*STOPS, signal.SIGUSR1, signal.SIGUSR2})
 _SIGINFO = struct.Struct("=IiiI112x")  # number, errno, code, sender; signalfd_siginfo has 128 bytes

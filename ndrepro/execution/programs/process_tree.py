@@ -56,7 +56,7 @@ class ProcessTree:
 
     def __exit__(self, *error: object) -> None:
         if self.pid and self.status is None:
-            # an error of the recorder while the program runs: it must not go on unrecorded
+            # an error of the recorder while the program runs: it must not continue unrecorded
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
         _prctl(_PR_SET_CHILD_SUBREAPER, self._before)
@@ -74,7 +74,7 @@ class ProcessTree:
         Its signals are blocked as ``mask`` says. Raises OSError where the kernel cannot execute it.
         """
         actions = [(os.POSIX_SPAWN_DUP2, here, there) for here, there in descriptors]
-        # a script is told its path as it was typed: ./run, and not run
+        # a script gets its path as it was typed: ./run, and not run
         path = words[0] if os.sep in words[0] and Path(words[0]) == executable else os.fspath(executable)
         try:
             self.pid = _spawn(path, words, variables, actions, mask)

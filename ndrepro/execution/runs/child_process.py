@@ -218,7 +218,7 @@ class _Forwarding:
 
     def __exit__(self, *_: object) -> None:
         if self._process is not None and self._process.poll() is None:
-            # an error in this process while the child trains: it must not go on unrecorded
+            # an error in this process while the child trains: it must not continue unrecorded
             self._process.kill()
             self._process.wait()
 

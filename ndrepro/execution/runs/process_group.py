@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ndrepro.execution.containers.container_spec import Process
 from ndrepro.protocol.messages import EXIT_COMPLETED, EXIT_FAILED, EXIT_INTERRUPTED
 
-# what torchrun tells a process of its place; inherited ones are of another job, and go
+# how torchrun informs a process of its rank; inherited ones are of another job, and go
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 _LOCALHOST = "127.0.0.1"
 _POLL_SECONDS = 0.05

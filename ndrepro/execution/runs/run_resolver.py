@@ -4,7 +4,7 @@ A path, an identifier, its beginning or its six last digits mean that one run, w
 of its runs, and the word "latest" mean the latest *completed original* run: not one that failed or is under way, no
 repetition (``ndrepro reproduce``) and no segment (``--spot``, a search). Which later runs were passed over is reported,
 so that nobody takes the result for that of another run. A program or script that was recorded under the name of an
-experiment is none of its runs.
+experiment is none of its runs, and none that "latest" means where a training is to be resumed.
 """
 
 from __future__ import annotations
@@ -34,20 +34,21 @@ class ResolvedRun:
     note: str = ""
 
 
-def resolve_run(runs: RunsFolder, text: str, *, completed: bool = True) -> ResolvedRun:
+def resolve_run(runs: RunsFolder, text: str, *, completed: bool = True, trained: bool = False) -> ResolvedRun:
     """The run that ``text`` means; see the module.
 
     Args:
         runs: where runs are looked for, after paths.
         text: a run folder, a manifest file, an identifier, its beginning or last six digits, an experiment, "latest".
-        completed: False to let an experiment mean its latest original run whatever became of it, to resume it.
+        completed: False to let an experiment mean its latest original run whatever its outcome.
+        trained: True to let "latest" mean runs of ndrepro's trainer alone, which can be resumed.
 
     Raises RunNotFound with the nearest names, with the runs between which it cannot choose, or with those that an
     experiment has instead of a completed original one.
     """
     known = runs.runs()
     if text == LATEST and known:
-        return _latest(text, known, runs.ledger, completed)
+        return _latest(text, known, runs.ledger, completed, trained)
     for path in dict.fromkeys((Path(text), runs.root / text, runs.root / folder_name(text))):
         if text and os.path.lexists(path):  # unlike Path.exists, it never raises for a name that is too long
             if path.is_file():
@@ -56,7 +57,7 @@ def resolve_run(runs: RunsFolder, text: str, *, completed: bool = True) -> Resol
             if folder.is_run:
                 return ResolvedRun(folder)
             if inside := experiment_runs(path):
-                return _latest(text, inside, RunsFolder(path.absolute().parent).ledger, completed)
+                return _latest(text, inside, RunsFolder(path.absolute().parent).ledger, completed, _is_experiment(text))
     return ResolvedRun(_by_identifier(runs, known, text))
 
 
@@ -65,17 +66,17 @@ def experiment_runs(path: Path) -> tuple[RunFolder, ...]:
     return tuple(RunFolder(run) for run in sorted(path.glob("*/")) if RunFolder(run).is_run)
 
 
-def _latest(text: str, folders: Iterable[RunFolder], ledger: Path, completed: bool) -> ResolvedRun:
+def _latest(text: str, folders: Iterable[RunFolder], ledger: Path, completed: bool, trained: bool) -> ResolvedRun:
     passed_over: list[RunSummary] = []
-    trained = _is_experiment(text)
     for summary in latest_first(folders, ledger):
         wanted = summary.kind == ORIGINAL and (not trained or summary.build == TRAINING)
         if wanted and (summary.outcome == "completed" or not completed):
             note = f"{text} is {summary.run}; passed over: {_listed(passed_over)}" if passed_over else ""
             return ResolvedRun(RunFolder(summary.folder), note)
         passed_over.append(summary)
-    cure = f"name one of its runs: {_listed(passed_over)}"
-    raise RunNotFound(f"no {'completed ' if completed else ''}original run of '{text}'", cure)
+    kind = f"{'completed ' if completed else ''}original {'training ' if trained and text == LATEST else ''}run"
+    problem = f"no {kind} in {ledger.parent}" if text == LATEST else f"no {kind} of '{text}'"
+    raise RunNotFound(problem, f"name one of its runs: {_listed(passed_over)}")
 
 
 def _is_experiment(text: str) -> bool:
@@ -89,9 +90,15 @@ def _is_experiment(text: str) -> bool:
 
 def _listed(passed_over: list[RunSummary]) -> str:
     """Runs with why each was passed over, the latest first."""
-    shown = ", ".join(f"{each.run} ({each.repeats or each.outcome})" for each in passed_over[:_SHOWN])
+    shown = ", ".join(f"{each.run} ({_why(each)})" for each in passed_over[:_SHOWN])
     more = len(passed_over) - _SHOWN
     return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _why(run: RunSummary) -> str:
+    if run.repeats or run.outcome != "completed" or run.build == TRAINING:
+        return run.repeats or run.outcome
+    return f"a recorded {run.build}"
 
 
 def _of_manifest(path: Path) -> RunFolder:

@@ -1,9 +1,10 @@
-"""Where an interpreter and its packages lie: what a process needs to see in order to run it."""
+"""Paths of an interpreter and its packages: what a process needs to see in order to run it."""
 
 from __future__ import annotations
 
 import functools
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,17 @@ _SCRIPT = (
     "print(json.dumps([sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix, *sys.path]))"
 )
 _PACKAGES = ("site-packages", "dist-packages")
+
+
+def without_dots(program: str) -> str:
+    """The path of a program without ``..``: the folders that it leads through need not be shown. Links are kept."""
+    folder, name = os.path.split(program)
+    return os.path.join(os.path.realpath(folder), name) if os.pardir in folder.split(os.sep) else program
+
+
+def package_folders() -> tuple[Path, ...]:
+    """The folders of installed packages of this interpreter."""
+    return existing(Path(entry).resolve() for entry in sys.path if Path(entry).name in _PACKAGES)
 
 
 @functools.cache

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ndrepro.execution.sandbox.confinement import data_paths, expect_harmless, link_steps
+from ndrepro.execution.sandbox.interpreter_paths import package_folders
 from ndrepro.protocol.errors import SandboxError
 from ndrepro.protocol.experiment.experiment import Experiment
 
@@ -77,13 +78,18 @@ def _expect_data(path: Path, private: list[Path]) -> None:
         why = "the system's files and sockets are there"
     elif real in _SHARED:
         why = "it is everybody's"
-    elif any(part.startswith(".") for part in real.parts):
+    elif any(part.startswith(".") for part in _below_packages(real).parts):
         why = "programs keep their settings, caches and sockets in hidden folders"
     elif any(folder in around or real in folder.parents for folder in private):
         why = "it is inside a folder of runs or keys, or holds one"
     else:
         return
     raise _refused(path, why)
+
+
+def _below_packages(path: Path) -> Path:
+    """What of a path is below a folder of installed packages, which the code is shown in any case, .venv or not."""
+    return next((path.relative_to(each) for each in package_folders() if path.is_relative_to(each)), path)
 
 
 def _expect_own_way(path: Path) -> None:

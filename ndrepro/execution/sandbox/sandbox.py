@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO
 
 from ndrepro.execution.sandbox.confinement import INSIDE, Confinement, existing
-from ndrepro.execution.sandbox.interpreter_paths import interpreter_paths
+from ndrepro.execution.sandbox.interpreter_paths import interpreter_paths, without_dots
 from ndrepro.protocol.errors import SandboxError, UsageError
 from ndrepro.protocol.verdicts import BUBBLEWRAP, CONTAINER, NAMESPACES, NO_SANDBOX, SANDBOXES
 from provenance.system_programs import find_program
@@ -65,6 +65,7 @@ class Sandbox:
         ``held`` are descriptors that stay open as long as the processes live, and that these do not get. Raises
         SandboxError where a path cannot be shown.
         """
+        command = [without_dots(command[0]), *command[1:]]
         seen = replace(confinement, readable=(*confinement.readable, *interpreter_paths(command[0])))
         # NCCL passes the memory of GPUs from process to process over Unix sockets
         unix_sockets = seen.gpu and len(processes) > 1
@@ -93,7 +94,7 @@ class Sandbox:
         The program's processes may make Unix sockets, by which multiprocessing passes tensors: they reach those that
         the sandbox shows, and so none of this machine's services. Raises SandboxError where a path cannot be shown.
         """
-        return self._words(command, variables, confinement, ({},), sys.executable, True, None)
+        return self._words(command, variables, confinement, ({},), without_dots(sys.executable), True, None)
 
     @staticmethod
     def variables(inherited: Mapping[str, str]) -> dict[str, str]:

@@ -226,7 +226,7 @@ class SlurmLauncher:
             tasks = [self._task(group, f"{order}-{number}", shape) for number, group in enumerate(piece)]
             array = self._sbatch(tasks, parameters(self._cluster, shape, some))
             submission = with_array(submission, array, map(_array_task, piece))
-            submission.write()  # after each: what is in the queue is known, whatever becomes of the others
+            submission.write()  # after each: what is in the queue is known, even if a later submission fails
             for number, (task, group) in enumerate(zip(tasks, piece, strict=True)):
                 for line, each in zip(task.lines, group, strict=True):
                     if self._follow:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -120,11 +120,7 @@ def make_plan(
     """
     runs = study.runs(grids)
     if numbers is not None:
-        known = numbered(study)
-        if wrong := sorted(set(numbers) - known.keys()):
-            message = f"--only {wrong[0]}: {study.name} has the runs 1 to {len(known)}"
-            raise UsageError(message, "`ndrepro study plan --json` lists them in their order")
-        chosen = {known[number].identity for number in numbers}
+        chosen = {run.identity for run in _with_numbers(study, grids, runs, numbers)}
         runs = tuple(run for run in runs if run.identity in chosen)
     return plan_of_runs(study, runs, options, queued or {})
 
@@ -144,6 +140,31 @@ def plan_of_runs(study: Study, runs: Sequence[StudyRun], options: RunOptions, qu
 def numbered(study: Study) -> dict[int, StudyRun]:
     """Every run by its number: counted from 1, in the study's own order."""
     return dict(enumerate(study.runs(), 1))
+
+
+def _with_numbers(
+    study: Study, grids: Sequence[str], runs: Sequence[StudyRun], numbers: Collection[int]
+) -> Iterator[StudyRun]:
+    """The runs with these numbers. Raises UsageError where one is none of the study, or none of ``grids``."""
+    known = numbered(study)
+    here = {run.identity for run in runs}
+    having = [number for number, run in known.items() if run.identity in here]
+    for number in sorted(numbers):
+        if number not in known:
+            message = f"--only {number}: {study.name} has the runs 1 to {len(known)}"
+            raise UsageError(message, "`ndrepro study plan --json` lists them in their order")
+        if number not in having:
+            message = f"--only {number}: no run of --grid {' --grid '.join(dict.fromkeys(grids))}"
+            cure = f"runs have the numbers that they have in the whole study: here {_spans(having)}"
+            raise UsageError(message, cure)
+        yield known[number]
+
+
+def _spans(numbers: Sequence[int]) -> str:
+    """Rising numbers in short: 1-3,7."""
+    starts = [number for number in numbers if number - 1 not in numbers]
+    ends = [number for number in numbers if number + 1 not in numbers]
+    return ",".join(f"{a}-{b}" if a != b else str(a) for a, b in zip(starts, ends, strict=True))
 
 
 def only_started(plan: StudyPlan) -> StudyPlan:

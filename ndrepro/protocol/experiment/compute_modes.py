@@ -1,4 +1,4 @@
-"""How a run may be carried out beyond the plain way, and what cannot be had together: asked before anything starts.
+"""How a run may be carried out beyond the plain way, and what cannot be combined: asked before anything starts.
 
 * ``processes``: each batch is shared out to so many processes, one a GPU; ``statistics`` says over what the layers
   that look at the whole batch (batch norm, deconvolution) look then: "global", the whole batch, or "process", the

@@ -84,7 +84,7 @@ def nothing(field: Field) -> None:
 
 
 def missing(field: Field) -> None:
-    """The marker of what is not there, or could not be found out, with the reason."""
+    """The marker of what is absent or unavailable, with the reason."""
     if not is_missing(field.value):
         field.refuse("none or unavailable, with the reason")
     text(Field(next(iter(field.value.values())), field.path, field.error))

@@ -31,7 +31,7 @@ from ndrepro.protocol.image_reference import MAIN, PinnedImage, is_image, key_of
 from ndrepro.protocol.study.search_space import Search, Target, target_of, with_values
 
 ENVIRONMENT = "environment"
-_NAMED = ("arch", "method", "epochs", "dataset")  # what an experiment's name tells
+_NAMED = ("arch", "method", "epochs", "dataset")  # what an experiment's name holds
 
 Value = Any  # bool, int, float, str or None, by the key's own type
 Choice = Mapping[str, tuple[Value, ...]]  # keys, each with the values it may have
@@ -230,7 +230,7 @@ def describes(row: Choice, point: Mapping[str, Value], experiment: Experiment | 
     return all(_value(key, point, experiment) in values for key, values in row.items())
 
 
-# any valid experiment: it tells every key's default and type
+# any valid experiment: it has every key's default and type
 START = Experiment(arch="lenet", method="bn", epochs=1)
 
 

@@ -19,7 +19,7 @@ from ndrepro.report.sections.seed_groups import SeedGroup
 from ndrepro.text.plurals import plural
 
 _TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
-# (who, marker, filled): colour tells the method, shape who says it
+# (who, marker, filled): the colour shows the method, the shape whose value it is
 _WHO = (("original", "o", False), ("replication", "s", False), ("own", "D", True))
 
 Point = Mapping[str, Any]

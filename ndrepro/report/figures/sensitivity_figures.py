@@ -1,13 +1,14 @@
 """Figures of a sensitivity analysis: agreement of cells, growth and means of differences, components of variance.
 
 Every figure is readable in black and white: agreement is written into its field, lines differ by dash and marker,
-bars by hatch.
+bars by hatch. A figure is one column, subjects below each other, so that its letters are readable on a phone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 _EQUAL, _PARTED, _SELF = "#bfbfbf", "#ffffff", "#f0f0f0"
 _LEAST = 1e-9
-_ABREAST, _BARS = 2, 10  # subjects beside each other, groups of bars below each other
+_SUBJECTS, _BARS = 2, 10  # subjects, or groups of bars, of one figure
+_ROW, _FRAME = 0.34, 1.05  # inches of a row of a forest plot, and of its title and axis
+_TITLE_LETTERS, _NAME_LETTERS, _SQUARE_LABELS = 40, 15, 8
 _FACES, _RESIDUAL = ("#b9d8ee", "#f6dca4", "#d7e8c8", "#ecc9dd"), "#d9d9d9"
 
 
@@ -37,10 +40,10 @@ def draw(found: Sensitivity, folder: Path) -> tuple[Path, ...]:
     numbers = [each for each in found.numbers if any(line.against for line in each.cells)]
     contrasts = [each for each in found.contrasts if each.judged] if len(found.design.cells) > 1 else []
     figures: list[tuple[str, int, Sequence[Any], Callable[[Sequence[Any], Path], tuple[Path, Path]]]] = [
-        ("agreement", _ABREAST, bits, _agreement),
-        ("divergence", _ABREAST, grown, _growth),
-        ("differences", _ABREAST, numbers, lambda part, path: _differences(part, found, path)),
-        ("conclusion", _ABREAST, contrasts, lambda part, path: _contrasts(part, found, path)),
+        ("agreement", _SUBJECTS, bits, _agreement),
+        ("divergence", _SUBJECTS, grown, _growth),
+        ("differences", _SUBJECTS, numbers, lambda part, path: _differences(part, found, path)),
+        ("conclusion", _SUBJECTS, contrasts, lambda part, path: _contrasts(part, found, path)),
         ("components", _BARS, _breakdowns(found), _components),
     ]
     made: list[Path] = []
@@ -54,17 +57,16 @@ def draw(found: Sensitivity, folder: Path) -> tuple[Path, ...]:
 def _agreement(each: Sequence[BitComparison], path: Path) -> tuple[Path, Path]:
     """One square a subject: equal, or the first step at which the pairs diverge."""
     labels = list(dict.fromkeys(name for bits in each for pair in bits.pairs for name in (pair.first, pair.second)))
-    side = 0.62 * len(labels) + 1.6
-    with style.figure(side * len(each) + 0.4, side + 0.2, columns=len(each)) as (figure, axes):
-        for place, bits in enumerate(each):
-            here = axes if len(each) == 1 else axes[0][place]
-            _square(_first(here), bits, labels, place == 0)
+    with style.column(*[4.3] * len(each)) as (figure, parts):
+        for part, bits in zip(parts, each, strict=True):
+            _square(part.subplots(), bits, labels)
         return style.save(figure, path)
 
 
-def _square(axes: Axes, bits: BitComparison, labels: Sequence[str], named: bool) -> None:
+def _square(axes: Axes, bits: BitComparison, labels: Sequence[str]) -> None:
     from matplotlib.patches import Rectangle
 
+    letters = 9.2 * min(1, _SQUARE_LABELS / len(labels))
     for row, first in enumerate(labels):
         for column, second in enumerate(labels):
             pair = bits.pair(first, second) if first != second else None
@@ -73,106 +75,91 @@ def _square(axes: Axes, bits: BitComparison, labels: Sequence[str], named: bool)
                 equal = pair.equal == pair.pairs
                 text, face = ("=", _EQUAL) if equal else (_steps(pair.steps, pair.equal, pair.pairs), _PARTED)
             axes.add_patch(Rectangle((column, row), 1, 1, facecolor=face, edgecolor="#808080", linewidth=0.5))
-            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=10 if text == "=" else 6)
+            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=letters)
+    partly = any(pair.equal and pair.steps for pair in bits.pairs)
     ticks = [place + 0.5 for place in range(len(labels))]
     axes.set(xlim=(0, len(labels)), ylim=(len(labels), 0), aspect="equal", xticks=ticks, yticks=ticks)
     axes.set_xticklabels([_wrapped(label) for label in labels], rotation=60, ha="right", rotation_mode="anchor")
-    axes.set_yticklabels([_wrapped(label) for label in labels] if named else [""] * len(labels))
+    axes.set_yticklabels([_wrapped(label) for label in labels])
     axes.tick_params(length=0)
     axes.grid(False)
     axes.spines[:].set_visible(False)
-    style.finish(axes, f"{bits.subject}\n= equal bits, else first step that differs")
+    share = ", and how many pairs are equal" if partly else ""
+    style.finish(axes, f"{_broken(bits.subject)}\n= equal bits; else the first step that\ndiffers{share}")
 
 
 def _steps(steps: Sequence[int], equal: int, pairs: int) -> str:
     if not steps:
         return "?"
-    span = f"step {steps[0]}" if steps[0] == steps[-1] else f"step\n{steps[0]} to {steps[-1]}"
-    return f"{span}\n{equal} of {pairs} =" if equal else span
+    span = f"{steps[0]}" if steps[0] == steps[-1] else f"{steps[0]}-{steps[-1]}"
+    return f"{span}\n{equal}/{pairs}" if equal else span
 
 
 def _growth(each: Sequence[BitComparison], path: Path) -> tuple[Path, Path]:
     """Median relative difference of the loss from the reference's, by step; zero is on the floor."""
-    with style.figure(6.8, 3.1, columns=len(each), sharey=True) as (figure, axes):
-        for place, bits in enumerate(each):
-            here = _first(axes if len(each) == 1 else axes[0][place])
+    heights = [2.7 + style.legend_height([grown.cell for grown in bits.growths]) for bits in each]
+    with style.column(*heights) as (figure, parts):
+        for part, bits in zip(parts, each, strict=True):
+            here = part.subplots()
             for number, grown in enumerate(bits.growths):
-                heights = [max(value, _LEAST) if math.isfinite(value) else 1.0 for value in grown.median]
-                steps = grown.steps
-                here.plot(
-                    steps[1:], heights[1:], label=grown.cell, markevery=max(len(steps) // 8, 1), **style.line(number)
-                )
+                values = [max(value, _LEAST) if math.isfinite(value) else 1.0 for value in grown.median]
+                every = max(len(grown.steps) // 8, 1)
+                here.plot(grown.steps[1:], values[1:], label=grown.cell, markevery=every, **style.line(number))
             here.set_yscale("log")
             here.set_ylim(_LEAST, 2)
-            note = f"{bits.subject}, {max(grown.pairs for grown in bits.growths)} pairs"
-            style.finish(
-                here,
-                note,
-                "step",
-                "relative difference of the loss, median\n(on the floor: equal)" if place == 0 else "",
-            )
-        handles, labels = here.get_legend_handles_labels()
-        figure.legend(handles, [_wrapped(label) for label in labels], loc="outside right center")
+            note = _broken(f"{bits.subject}, {max(grown.pairs for grown in bits.growths)} pairs")
+            style.finish(here, note, "step (on the floor: equal)", "relative difference\nof the loss, median")
+            style.legend(part)
         return style.save(figure, path)
 
 
 def _differences(numbers: Sequence[Numbers], found: Sensitivity, path: Path) -> tuple[Path, Path]:
     """A forest plot for each subject: the cell less the reference, and the margin within which it does not matter."""
-    labels = list(dict.fromkeys(line.cell for each in numbers for line in each.cells if line.against))
-    with style.figure(6.8, 0.28 * len(labels) + 1.1, columns=len(numbers)) as (figure, axes):
-        for place, each in enumerate(numbers):
-            here = _first(axes if len(numbers) == 1 else axes[0][place])
-            margin = found.options.margin
+    margin = found.options.margin
+    unit = f"{_broken(f'{found.options.unit} from {found.design.reference.label}')}\n(grey: within {margin:g})"
+    rows = [{line.cell: line.against.difference for line in each.cells if line.against} for each in numbers]
+    with style.column(*(_ROW * len(each) + _FRAME for each in rows)) as (figure, parts):
+        for part, each, intervals in zip(parts, numbers, rows, strict=True):
+            here = part.subplots()
             here.axvspan(-margin, margin, facecolor="#e6e6e6", zorder=0)
-            rows = {line.cell: line.against.difference for line in each.cells if line.against}
-            _forest(here, labels, rows, place == 0)
-            unit = f"{found.options.unit} from {found.design.reference.label} (grey: within {margin:g})"
-            style.finish(here, each.subject, unit)
+            _forest(here, intervals)
+            style.finish(here, _broken(each.subject), unit)
         return style.save(figure, path)
 
 
 def _contrasts(contrasts: Sequence[Contrast], found: Sensitivity, path: Path) -> tuple[Path, Path]:
     """A forest plot for each contrast: the first method less the second, in every cell."""
-    labels = list(dict.fromkeys(item.cell for each in contrasts for item in each.judged))
-    with style.figure(6.8, 0.28 * len(labels) + 1.1, columns=len(contrasts)) as (figure, axes):
-        for place, each in enumerate(contrasts):
-            here = _first(axes if len(contrasts) == 1 else axes[0][place])
-            rows = {item.cell: item.found.difference for item in each.judged if item.found}
-            _forest(here, labels, rows, place == 0)
-            for item in each.judged:
-                share = item.found.superiority if item.found else None
-                if share:
-                    text = f"P {share.share:.2f}, n {share.n}"
-                    here.annotate(
-                        text,
-                        (1.0, labels.index(item.cell)),
-                        xycoords=("axes fraction", "data"),
-                        fontsize=6,
-                        va="center",
-                    )
-            style.finish(here, f"{each.first} less {each.second}", found.options.unit)
+    with style.column(*(_ROW * len(each.judged) + _FRAME + 0.15 for each in contrasts)) as (figure, parts):
+        for part, each in zip(parts, contrasts, strict=True):
+            here = part.subplots()
+            _forest(here, {item.cell: item.found.difference if item.found else None for item in each.judged})
+            for height, item in enumerate(each.judged):
+                if item.found and (share := item.found.superiority):
+                    text, place = f"P {share.share:.2f}, n {share.n}", (1.0, height)
+                    here.annotate(text, place, xycoords=("axes fraction", "data"), va="center")
+            style.finish(here, f"{_broken(each.first)}\nless {_broken(each.second)}", found.options.unit)
         return style.save(figure, path)
 
 
-def _forest(axes: Axes, labels: Sequence[str], rows: dict[str, Interval], named: bool) -> None:
+def _forest(axes: Axes, rows: Mapping[str, Interval | None]) -> None:
     axes.axvline(0, color="#404040", linewidth=0.8)
-    for cell, interval in rows.items():
-        height = labels.index(cell)
-        axes.plot([interval.low, interval.high], [height, height], color=style.colour(0), linewidth=1.6)
-        axes.plot([interval.estimate], [height], marker="s", markersize=4.5, color=style.colour(2), linestyle="")
-    axes.set_yticks(range(len(labels)), [_wrapped(label) for label in labels] if named else [""] * len(labels))
-    axes.set_ylim(len(labels) - 0.4, -0.6)
+    for height, interval in enumerate(rows.values()):
+        if interval is not None:
+            axes.plot([interval.low, interval.high], [height, height], color=style.colour(0), linewidth=1.6)
+            axes.plot([interval.estimate], [height], marker="s", markersize=4.5, color=style.colour(2), linestyle="")
+    axes.set_yticks(range(len(rows)), [_wrapped(label) for label in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(True, axis="x")
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", length=0)
 
 
 def _breakdowns(found: Sensitivity) -> list[tuple[str, Breakdown]]:
-    """Every breakdown of variance, with its title."""
+    """Every breakdown of variance, with the lines of its title."""
     groups = [(each.subject, "runs", each.breakdowns) for each in found.numbers]
     groups += [(f"{each.first} less {each.second}", "pairs", each.breakdowns) for each in found.contrasts]
     return [
-        (f"{subject}: {item.title}, {item.components.n} {what}", item)
+        (f"{_broken(subject)}\n{_broken(f'{item.title}, {item.components.n} {what}')}", item)
         for subject, what, items in groups
         for item in items
         if item.components.total
@@ -181,23 +168,23 @@ def _breakdowns(found: Sensitivity) -> list[tuple[str, Breakdown]]:
 
 def _components(groups: Sequence[tuple[str, Breakdown]], path: Path) -> tuple[Path, Path]:
     """Shares of the variance with their intervals, a group of bars for each breakdown."""
-    heights = [len(item.components.components) for _, item in groups]
-    with style.figure(6.5, 0.22 * sum(heights) + 0.3 * len(groups) + 0.8) as (figure, axes):
-        place, ticks, names = 0.0, [], []
+    heights = [len(item.components.components) + 0.6 * (title.count("\n") + 2) for title, item in groups]
+    with style.column(0.3 * sum(heights) + 0.9) as (figure, parts):
+        axes, place, ticks, names = parts[0].subplots(), 0.0, [], []
         for title, item in groups:
-            axes.text(0, place - 0.55, title, fontsize=6.5, va="bottom", ha="left")
+            place += 0.6 * (title.count("\n") + 1)
+            axes.text(1, place - 0.55, title, va="bottom", ha="left")
             for number, part in enumerate(item.components.components):
                 share, ends = 100 * part.share, (100 * part.share_low, 100 * part.share_high)
                 axes.barh(place, share, 0.8, **_bar(number, len(item.components.components)))
                 axes.plot(ends, [place, place], color="black", linewidth=1)
                 axes.plot(ends, [place, place], color="black", marker="|", linestyle="", markersize=5)
                 ticks.append(place)
-                names.append(part.source)
+                names.append(_broken(part.source, _NAME_LETTERS))
                 place += 1
-            place += 1.1
-        axes.set_yticks(ticks, names)
-        figure.get_layout_engine().set(w_pad=0.12)  # names of three axes' interactions are long
-        axes.set_ylim(place - 1.4, -1.3)
+            place += 0.6
+        axes.set_yticks(ticks, names, linespacing=0.9)
+        axes.set_ylim(place - 0.9, -0.7)
         axes.set_xlim(0, 100)
         axes.grid(True, axis="x")
         axes.grid(False, axis="y")
@@ -220,6 +207,6 @@ def _wrapped(label: str) -> str:
     return f"{label[:cut]}\n{label[cut:].strip()}" if 1 < cut < len(label) else label
 
 
-def _first(axes: Any) -> Any:
-    """One diagram of what ``style.figure`` gives."""
-    return axes if hasattr(axes, "plot") else axes[0][0]
+def _broken(text: str, letters: int = _TITLE_LETTERS) -> str:
+    """Text in lines that fit into the column, broken at spaces only."""
+    return textwrap.fill(text, letters, break_long_words=False, break_on_hyphens=False)

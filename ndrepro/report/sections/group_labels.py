@@ -1,4 +1,4 @@
-"""What tells the experiments of a report apart, in as few words as it takes."""
+"""What distinguishes the experiments of a report, in as few words as possible."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def by_subject(groups: Sequence[SeedGroup]) -> dict[tuple[str, str, int], list[S
 
 
 def labels_of(groups: Sequence[SeedGroup]) -> dict[str, str]:
-    """By a group's key: its method, and what else tells it apart from the groups of its subject."""
+    """By a group's key: its method, and what else distinguishes it from the groups of its subject."""
     found = {}
     for alike in by_subject(groups).values():
         apart = distinguished({group.key: group.first for group in alike})

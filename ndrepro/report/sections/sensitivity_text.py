@@ -124,7 +124,7 @@ def _bits(bits: BitComparison, design: ExperimentalDesign) -> Section:
     pairs = [pair for pair in bits.pairs if reference in (pair.first, pair.second)]
     rows = [(pair.second if pair.first == reference else pair.first, *_pair(pair)) for pair in pairs]
     said += [f"{pair.first} and {pair.second}: {pair.problem}." for pair in pairs if pair.problem]
-    head = (f"against {reference}", "pairs", "equal", "part at step", "in the loss", "first tensor")
+    head = (f"against {reference}", "pairs", "equal", "diverge at step", "in the loss", "first tensor")
     return Section(bits.subject, tuple(said), head if rows else (), tuple(rows), level=3)
 
 

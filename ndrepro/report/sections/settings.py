@@ -15,7 +15,7 @@ from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.experiment.settings import FROM_FILES, leaves, shown_value
 from ndrepro.protocol.study.study import text_of
 
-# what tells networks, seeds and environments apart, and not what is asked of all of them
+# what distinguishes networks, seeds and environments, and not what is asked of all of them
 _NOT_ASKED = ("arch", "method", "seed", "device")
 HYPERPARAMETERS = ("learning_rate", "momentum", "weight_decay", "decay")
 

@@ -2,7 +2,7 @@
 
 A process takes a piece of consecutive rows, so that all pieces in the order of the ranks are the batch. Test batches
 are dealt out whole, one after the other: the network does not look at a test batch as a whole, and sums over whole
-batches come out the same whoever computed them.
+batches are the same whichever process computed them.
 """
 
 from __future__ import annotations

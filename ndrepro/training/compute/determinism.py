@@ -21,7 +21,7 @@ from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.training.compute import torch_compat
 from ndrepro.training.compute.precision import allows_tf32
 
-# torch's words when it is told to refuse what it cannot do deterministically, the same since 1.8
+# torch's words when it is set to refuse what it cannot do deterministically, the same since 1.8
 _REFUSED = re.compile(r"(?P<operation>\S+) does not have a deterministic implementation")
 
 

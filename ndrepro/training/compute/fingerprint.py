@@ -43,7 +43,7 @@ class DeviceFingerprints:
     """Hashes of tensors on one device, computed there.
 
     Raises ValueError for a tensor that is not contiguous or not of whole 32-bit words: a view of it would be a copy,
-    and the trail would go on hashing the bits of the first step.
+    and the trail would continue to hash the bits of the first step.
     """
 
     def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:

@@ -1,7 +1,7 @@
 """Whether a data set can be read: ``python -m ndrepro.training.data NAME PATH``, before any run on it is started.
 
-The very reader that a training process would use reads all of it, so that whatever would end a run there is told
-here. The last line of standard output is one JSON document,
+The very reader that a training process would use reads all of it, so that whatever would end a run there is
+reported here. The last line of standard output is one JSON document,
 
     {"train_images": N, "test_images": N, "left_out": "...", "folders": [...]}   and exit code 0, or
     {"error": {"type", "message", "cure"}}                                        and exit code 1

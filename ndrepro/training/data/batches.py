@@ -34,7 +34,7 @@ class BatchSource(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where the batches come out."""
+        """The device on which the batches are."""
 
     @property
     def count(self) -> int:

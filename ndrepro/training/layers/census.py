@@ -90,7 +90,7 @@ def census(net: nn.Module, input_shape: Sequence[int]) -> tuple[Row, ...]:
     """Every layer that one batch of ``input_shape`` (N, C, H, W) calls, in the order of the calls.
 
     A layer is a module with parameters or buffers of its own, or a pooling module. One that is called twice
-    stands there twice.
+    is listed twice.
     """
     rows: list[Row] = []
 

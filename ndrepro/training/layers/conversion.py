@@ -1,4 +1,4 @@
-"""The record of a conversion: what became of every layer of a network."""
+"""The record of a conversion: how every layer of a network was changed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class LayerChange:
 
 @dataclass(frozen=True)
 class Conversion:
-    """What became of a network's layers.
+    """How a network's layers were changed.
 
     ``replaced`` and ``removed`` are as their names say; ``left`` holds every other layer that has parameters
     or buffers of its own; ``out_of_place`` names the activations that no longer overwrite their input,

@@ -38,7 +38,7 @@ class StreamDropout(nn.Module):
         self.together: Together | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape; the same comes out."""
+        """Input of any shape, output of the same shape."""
         if not self.training or self.p == 0:
             return x
         if self.source is None:

@@ -1,6 +1,6 @@
-"""Change the layers of a network all at once, or not at all, and say what became of each.
+"""Change the layers of a network all at once, or not at all, and report how each was changed.
 
-A ``Rewrite`` is told layer by layer what is to happen and touches nothing; ``apply`` then changes the network, or
+A ``Rewrite`` collects what is to happen layer by layer and changes nothing; ``apply`` then changes the network, or
 refuses with every reason together. It knows nothing of deconvolution but how to recognise it.
 """
 

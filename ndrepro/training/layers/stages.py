@@ -25,7 +25,7 @@ def stage_done(name: str, *results: Tensor) -> None:
 
 @contextmanager
 def watching(watcher: Watcher) -> Iterator[None]:
-    """While open, ``watcher`` is told of every stage."""
+    """While open, every stage is reported to ``watcher``."""
     global _watcher
     before, _watcher = _watcher, watcher
     try:

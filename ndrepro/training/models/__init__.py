@@ -108,7 +108,7 @@ def build(
 
 
 def apply_method(net: nn.Module, name: str, method: str, *, design: str = "small", **options: Any) -> Conversion:
-    """Give the plain network ``name`` its method, in place; says what became of each layer."""
+    """Give the plain network ``name`` its method, in place; returns how each layer was changed."""
     recipe = _known("network", name, RELEASED_IMAGENET if design == "imagenet" else RELEASED)
     return _known("method", method, METHODS)(net, recipe, **options)
 

@@ -33,7 +33,7 @@ class InvertedResidual(nn.Module):
             self.shortcut = nn.Identity() if same else projection(in_channels, out_channels, 1)
 
     def branch(self, x: Tensor) -> Tensor:
-        """What stands beside the shortcut: (N, in_channels, H, W) -> (N, out_channels, H / stride, W / stride)."""
+        """The branch beside the shortcut: (N, in_channels, H, W) -> (N, out_channels, H / stride, W / stride)."""
         out = F.relu(self.bn1(self.conv1(x)))
         out = F.relu(self.bn2(self.conv2(out)))
         return self.bn3(self.conv3(out))

@@ -64,7 +64,7 @@ DOWNSAMPLE = (80, 96)
 
 
 def _stage(channels: int, widths: tuple[tuple[int, int], ...]) -> tuple[nn.Sequential, int]:
-    """Inception modules one after the other, and the channels that come out."""
+    """Inception modules one after the other, and the number of their output channels."""
     blocks = []
     for narrow, wide in widths:
         blocks.append(Inception(channels, narrow, wide))

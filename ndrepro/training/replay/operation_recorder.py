@@ -1,7 +1,7 @@
 """Watches one training step operation by operation, forward and backward, without changing a bit of it.
 
 torch shows every operation that reaches its kernels to a ``TorchDispatchMode``, in the backward pass too. To which
-module and stage a forward operation belongs is told by hooks on the modules (``layers.stages`` within a deconvolution);
+module and stage a forward operation belongs is known from hooks on the modules (``layers.stages`` in a deconvolution);
 a backward one belongs to the node of autograd's graph that is computed, and the node to the module in whose forward
 pass it was made. So an addition between two modules is found as their parent's.
 

@@ -1,10 +1,10 @@
-"""The second door of the inner half: ``python -m ndrepro.training.replay FOLDER`` replays one step of a run, watched.
+"""The second process of this package: ``python -m ndrepro.training.replay FOLDER`` replays one step of a run, watched.
 
 The parent has made FOLDER with ``replay.json`` in it (``ndrepro.protocol.replay_messages``) and has set every variable
 that must precede the interpreter, as for a training. The process
 
 1. dies with its parent, sets the determinism level, reads the data and builds the network, all as a training does;
-2. goes on from the checkpoint that it was given, or from the start, by the same loop as a training that is resumed;
+2. resumes from the checkpoint that it was given, or from the start, by the same loop as a training that is resumed;
 3. takes the step before the one that is asked for and keeps a checkpoint of its own there;
 4. watches the step that is asked for, operation by operation, and writes ``record.json``;
 5. waits for ``wanted.json``; where that names something, it goes back to its own checkpoint, takes the step again and

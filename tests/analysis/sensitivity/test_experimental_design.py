@@ -61,7 +61,7 @@ def test_releases_stand_in_their_order_and_yardsticks_behind_them() -> None:
     rows += [run(seed=seed, threads=2) for seed in range(3)]
     rows += [run(seed=seed, settings={"nudge": "conv1.conv.weight:0:0"}) for seed in range(2)]
     design = design_of(rows)
-    # a run whose name stands for two sets of versions is told by them
+    # a run whose name stands for two sets of versions is recognised by them
     assert design.axes.keys() == {"environment", "threads", "nudge"}
     rows = [replace(row, environment=row.cell) for row in rows]
     design = design_of(rows)

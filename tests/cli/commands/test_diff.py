@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 from compared_runs import TENSORS, Edit, account, packages, parted, put, records, sign_pair_member
 from real_runs import Bench
-from recorded_runs import ROOT, Answer
+from recorded_runs import ROOT, Answer, sign_run
 
 from ndrepro.analysis.comparison.run_comparison import compare_runs
 from ndrepro.analysis.comparison.side import read_side
 from ndrepro.cli.commands.diff import _divergence
 from ndrepro.execution.verification.checks_by_kind import checks_of
-from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.layout import RunFolder, RunsFolder
 from provenance.attestation.key_home import default_home
 from provenance.attestation.trust import TrustPolicy
 from provenance.capture.source import capture
@@ -165,6 +165,14 @@ def test_runs_are_found_by_identifier_beginning_experiment_and_file(ndrepro: Dif
         assert found.code == 0, found.out + found.err
         assert (found.json["first"]["run"], found.json["second"]["run"]) == (first.root.name, second.root.name)
     assert "by the digests that were signed" in ndrepro("diff", first.root.name, str(alone)).out
+
+
+def test_what_was_passed_over_for_a_word_is_reported_once(ndrepro: Diff, make: Make) -> None:
+    first = make()
+    sign_run(RunsFolder(Path("runs")), "lenet_bn_2_digits", "20261121T110000Z-bbbbbb", repeats=first.root.name)
+    answer = ndrepro("diff", "latest", "latest")
+    assert answer.code == 0 and answer.err.count("note: latest is") == 1
+    assert ndrepro("diff", "latest", "lenet_bn_2_digits").err.count("note: ") == 2, "the control: two words"
 
 
 def test_json_holds_everything_and_the_exit_code_agrees(ndrepro: Diff, make: Make) -> None:

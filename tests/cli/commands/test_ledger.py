@@ -87,7 +87,7 @@ def test_a_proof_is_checked_without_the_ledger_and_serves_as_one(
     assert "entry 4     " in answer.out and "ended (failed), signed by " in answer.out
     assert ndrepro("verify", NAMES[1], "--manifest-only", "--ledger", str(kept)).code == 0
     assert ndrepro("verify", NAMES[0], "--manifest-only", "--ledger", str(kept)).code == 1
-    # the control: an entry left out, edited, or the head cut off where it is known
+    # the control: an entry left out, edited, or the head removed where it is known
     whole = kept.read_text().splitlines(keepends=True)
     for changed in ([whole[0], *whole[2:]], [whole[0], whole[1].replace("failed", "completed"), *whole[2:]]):
         kept.write_text("".join(changed))

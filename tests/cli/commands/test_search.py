@@ -10,6 +10,9 @@ import pytest
 from recorded_runs import Answer
 from small_studies import SETTINGS, write_study
 
+from ndrepro.cli.commands.search import _chosen
+from ndrepro.protocol.errors import UsageError
+
 Command = Callable[..., Answer]
 STUDY = """
 [grids.tuned]
@@ -70,3 +73,11 @@ def test_what_is_not_searched_cannot_be_chosen(
     answer = ndrepro("study", "search", str(study), *words)
     assert answer.code == 2 and said in answer.err
     assert not Path("runs").exists()
+
+
+def test_a_pair_that_is_not_searched_cannot_be_chosen() -> None:
+    targets = (("lenet", "bn", "digits"), ("mlp512", "none", "cifar10"))
+    assert _chosen("s", targets, ["lenet"], []) == targets[:1]
+    with pytest.raises(UsageError, match="s has no such pair") as caught:
+        _chosen("s", targets, ["lenet"], ["cifar10"])
+    assert caught.value.cure == "it searches for lenet on digits, mlp512 on cifar10"

@@ -35,7 +35,7 @@ def study(tmp_path: Path, own_home: Path) -> Path:
 def test_it_prints_tables_and_writes_files(study: Path, tmp_path: Path, ndrepro: Run) -> None:
     answer = ndrepro("sensitivity", str(study), "-o", str(tmp_path / "out"))
     assert answer.code == 0, answer.err
-    assert "2 groups of equal bits: reference | threads=2" in answer.out and "part at step" in answer.out
+    assert "2 groups of equal bits: reference | threads=2" in answer.out and "diverge at step" in answer.out
     assert "compared with reference: threads 1" in " ".join(answer.out.split())
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"sensitivity.md", "sensitivity.json", "agreement.svg", "divergence.png"} <= written

@@ -36,7 +36,7 @@ def on_a_terminal(word: str, script: str = SCRIPT) -> str:
     try:
         while part := os.read(ours, 4096):
             shown += part
-    except OSError:  # how Linux tells that the other end is closed
+    except OSError:  # how Linux reports that the other end is closed
         pass
     os.close(ours)
     return shown.decode()

@@ -1,4 +1,4 @@
-"""Of a network of one's own exactly the files are kept that its import executes; finding them executes nothing."""
+"""Of a network of your own exactly the files are kept that its import executes; finding them executes nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ndrepro.protocol.experiment.experiment import Experiment
 
 FILES = {
     "mypkg/__init__.py": "raise SystemExit('executed')\n",
-    "mypkg/nets.py": "import torch\nfrom . import blocks\nfrom mypkg.deep.more import x\nimport beside\n",
+    "mypkg/nets.py": "import torch\nfrom . import blocks\nfrom mypkg.deep.more import x\nimport beside\nNet = x\n",
     "mypkg/blocks.py": "from ndrepro.training import models\n",
     "mypkg/deep/__init__.py": "",
     "mypkg/deep/more.py": "x = 1\n",
@@ -72,6 +72,8 @@ def test_a_file_that_changed_since_is_another_experiment(here: Path) -> None:
         ("absent.nets:Net", "beside.py", "", "no file absent/nets.py"),
         ("loose.nets:Net", "loose/nets.py", "", "no package without an __init__.py"),
         ("mypkg.nets:Net", "mypkg/blocks.py", "def f(:\n", "blocks.py:1"),
+        ("mypkg.nets:Nett", "mypkg/unused.py", "", "nets.py has no Nett"),
+        ("beside:Net", "beside.py", "class Other: ...\n", "beside.py has no Net"),
         ("mypkg.nets:Net", "beside.py", "password = 'correct-horse-battery'\n", "looks like a password or key"),
     ],
 )
@@ -81,3 +83,19 @@ def test_what_cannot_be_kept_is_named(arch: str, path: str, text: str, said: str
     with pytest.raises(UsageError) as caught:
         NetworkFiles.find(arch, here)
     assert said in caught.value.message and caught.value.cure
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from torch.nn import Linear as Net\n",
+        "try:\n    import fast\n    Net = fast.Net\nexcept ImportError:\n    def Net(num_classes): ...\n",
+        "from torch.nn import *\n",
+        "globals()['Net'] = object\n",
+        "def __getattr__(name): ...\n",
+        "with open('/dev/null') as Net: ...\n",
+    ],
+)
+def test_a_name_that_the_code_may_bind_is_left_to_the_training(code: str, here: Path) -> None:
+    (here / "beside.py").write_text(code)
+    assert "beside.py" in NetworkFiles.find("beside:Net", here).files

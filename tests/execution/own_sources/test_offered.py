@@ -38,6 +38,7 @@ digits = "tinynets:dots.npz"
 NETS = """
 import yaml_of_another_package_that_is_never_looked_into as other
 from tinynets.parts import head
+Tiny = head
 """
 
 

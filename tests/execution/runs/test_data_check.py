@@ -244,7 +244,7 @@ def changed(path: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda images: changed(images / "train" / "c1" / "0.png"),  # size and time as they were: the change time tells
+        lambda images: changed(images / "train" / "c1" / "0.png"),  # same size and time: the change time shows it
         lambda images: picture(images / "train" / "c1" / "new.png", 1),
         lambda images: (images / "train" / "c1" / "0.png").unlink(),
         lambda images: (images / "train" / "c1").rename(images / "train" / "other"),

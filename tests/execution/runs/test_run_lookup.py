@@ -49,7 +49,7 @@ def test_a_summary_says_what_became_of_a_run(runs: RunsFolder) -> None:
     assert "startedOn: 'x'" in found["4"].problem
     assert (found["1"].duration_seconds, found["1"].epochs, found["1"].total_epochs) == (72.0, 2, 2)
     assert found["1"].signers == read_recorded(signed).signers and not found["2"].signers
-    assert found["2"].test_accuracy == 0.5  # what it had reached is told all the same
+    assert found["2"].test_accuracy == 0.5  # what it had reached is shown all the same
     assert is_running(alive) and not is_running(dead)
     holder.release()
     assert summary(alive).outcome == NO_END

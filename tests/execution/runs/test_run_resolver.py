@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,20 @@ def test_to_resume_an_experiment_is_its_latest_original_whatever_became_of_it(th
     resolved = resolve_run(three, NAME, completed=False)
     assert resolved.folder.root.name == LATER[0]
     assert "repetition" in resolved.note
+
+
+def test_the_latest_to_resume_is_no_recorded_program(three: RunsFolder, tmp_path: Path) -> None:
+    with provenance.record(name="fit", runs=three.root, home=tmp_path / "home") as script:
+        pass
+    assert resolve_run(three, "latest", completed=False).folder.root.name == script.run_id, "the control"
+    resolved = resolve_run(three, "latest", completed=False, trained=True)
+    assert resolved.folder.root.name == OTHER
+    assert resolved.note.endswith(f"passed over: {script.run_id} (a recorded script)")
+    for each in three.runs():
+        if each.root.name != script.run_id:
+            shutil.rmtree(each.root)
+    with pytest.raises(RunNotFound, match="no original training run in "):
+        resolve_run(three, "latest", completed=False, trained=True)
 
 
 def test_a_segment_is_one_wherever_its_folder_was_moved(three: RunsFolder) -> None:

@@ -107,6 +107,15 @@ def test_folders_of_runs_are_empty_but_for_what_is_named(box: Box) -> None:
     assert control == ["keys/key", "runs/a/result", "runs/b/result", "train"]
 
 
+def test_an_interpreter_that_is_named_by_dots_is_found(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "venv").symlink_to(sys.prefix)
+    python = f"{tmp_path}/work/../venv/bin/{Path(sys.executable).name}"
+    with (tmp_path / "log").open("wb") as log:
+        process = Sandbox(kind).start([python, "-I", "-S", "-c", ""], {}, Confinement((), (), Path("/")), log=log)
+        assert process.wait(60) == 0, (tmp_path / "log").read_text()
+
+
 def test_private_folders_are_refused(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     home = box.root / "home"
     (home / ".ssh").mkdir(parents=True)

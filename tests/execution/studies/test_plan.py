@@ -1,4 +1,4 @@
-"""Whole studies with real processes: run, passed over, failing, killed, interrupted, gone on with."""
+"""Whole studies with real processes: run, passed over, failing, killed, interrupted, resumed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from provenance.attestation.verify import verify
 from provenance.errors import KeyFileError, LedgerError, StorageError
 
 TWO = "[grids.main]\naxes = { seed = [0, 1], method = ['bn'] }"
-# the run of the fixture ``finished``, which was never cut off
+# the run of the fixture ``finished``, which was never interrupted
 LONG = "[grids.main]\naxes = { seed = [0], method = ['nd'], epochs = [5] }\n[grids.main.settings]\n" + "\n".join(
     f"{key} = {value}" for key, value in SMALL.items()
 )

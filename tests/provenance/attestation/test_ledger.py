@@ -190,7 +190,7 @@ def test_readers_see_the_list_as_it_was_when_they_began(ledger: Ledger, ring: Ke
     assert ledger.entries()[-1].run == "later"
 
 
-# -- lists that were begun before entries were signed ---------------------------------------------------------------
+# -- lists that were started before entries were signed ---------------------------------------------------------------
 
 
 def test_an_unsigned_list_is_read_and_continued_with_signed_entries(tmp_path: Path, ring: KeyRing) -> None:

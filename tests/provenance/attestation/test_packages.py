@@ -36,7 +36,7 @@ def test_what_was_captured_comes_back_out_of_a_manifest() -> None:
         "mine": {
             "version": "0.1",
             "record": "02" * 32,
-            # where it lies on this machine is no difference between two runs
+            # its path on this machine is no difference between two runs
             "origin": {"dir_info": {"editable": True}},
             "source": INSTALLED[2]["source"],
         },

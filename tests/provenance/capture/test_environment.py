@@ -171,7 +171,7 @@ def test_usage_grows_by_what_was_used() -> None:
     assert list(before) == list(after) and len(ballast) == 1 << 26
     grown = {name: after[name] - before[name] for name in after}
     assert grown["wall_seconds"] > 0 and grown["user_seconds"] > 0 and grown["children_user_seconds"] > 0
-    # Some sandboxes' kernels count no faults and large pages make them few: held against the kernel's own number.
+    # Some sandboxes' kernels count no faults and large pages make them few: compared with the kernel's own number.
     assert before["minor_page_faults"] <= faults <= after["minor_page_faults"]
     assert after["peak_memory_bytes"] >= 1 << 26
     assert all(value >= 0 for value in grown.values())

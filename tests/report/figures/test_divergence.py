@@ -28,7 +28,7 @@ from provenance.attestation.trust import TrustPolicy
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three seeds with one thread and with two, which part at step 3; four threads have the bits of one."""
+    """Three seeds with one thread and with two, which diverge at step 3; four threads have the bits of one."""
     root = tmp_path_factory.mktemp("apart")
     for threads in (1, 2, 4):
         for seed in range(3):

@@ -155,7 +155,7 @@ def test_axe_finds_nothing(name: str, look: str, browser: Browser, pages: dict[s
     browser.look()
 
 
-# words of the first columns that are broken across lines, and captions that are cut off
+# words of the first columns that are broken across lines, and captions that are truncated
 BROKEN = """
 [...document.querySelectorAll('tbody th, thead th')].flatMap((head) => [...head.querySelectorAll('*'), head]
   .flatMap((item) => [...item.childNodes]).filter((node) => node.nodeType === 3)

@@ -3,7 +3,7 @@
 ``root`` may be an image folder, or hold the official files, where torchvision puts them (``MNIST/raw``) or directly:
 four ``.gz`` files; for EMNIST the one ``gzip.zip`` that has all its splits. Files that somebody has unpacked or packed
 anew are read too, and are official if what is in them is, where that is known (not of EMNIST). What is missing is
-downloaded from the addresses that torchvision knows. Images of EMNIST lie on their side, rows and columns exchanged, as
+downloaded from the addresses that torchvision knows. Images of EMNIST are transposed, rows and columns exchanged, as
 the files have them and torchvision reads them.
 """
 

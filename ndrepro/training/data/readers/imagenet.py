@@ -1,4 +1,4 @@
-"""ImageNet (ILSVRC 2012, Russakovsky et al. 2015), read where it lies: as Kaggle packs it, or in class folders.
+"""ImageNet (ILSVRC 2012, Russakovsky et al. 2015), read in place: as Kaggle packs it, or in class folders.
 
     ILSVRC/Data/CLS-LOC/train/WNID/*.JPEG      Kaggle: one folder a class,
     ILSVRC/Data/CLS-LOC/val/*.JPEG             validation images side by side, their labels in one of

@@ -1,4 +1,4 @@
-"""What every data set comes out as: uint8 images and labels of two splits, and the digest of every file read.
+"""What every data set is read into: uint8 images and labels of two splits, and the digest of every file read.
 
 ``SourceFile`` digests are taken from the very bytes that were decoded, in the same read: what was hashed is what was
 trained on. ``pixels_sha256`` is over the decoded arrays, since decoders of compressed images differ between versions.

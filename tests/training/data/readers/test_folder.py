@@ -134,6 +134,6 @@ def test_the_first_few_images_are_of_every_class(root: Path) -> None:
     assert np.bincount(few.train.labels).tolist() == [2, 2, 2] + [1] * 7
     rows = [0, 1, 2, 3, 4, 5, *range(6, 20, 2)]
     assert (few.train.images == whole.train.images[rows]).all(), "in the order of the whole"
-    # the control: images that lie in no order of classes are cut where they lie
+    # the control: images that are in no order of classes are cut in place
     plain = Split(whole.train.images, whole.train.labels).first(13)
     assert plain.labels.tolist() == whole.train.labels[:13].tolist()
