@@ -19,7 +19,7 @@ function fixFirstColumns() {
 // A figure that is drawn for a wide page keeps its letters readable on a narrow one, and scrolls.
 function markWideFigures() {
   for (const image of document.querySelectorAll("article p > img:only-child")) {
-    image.parentElement.classList.toggle("wide-figure", image.naturalWidth > 420);
+    image.parentElement.classList.toggle("wide-figure", image.naturalWidth > 420 || image.style.width !== "");
   }
 }
 window.addEventListener("load", markWideFigures);

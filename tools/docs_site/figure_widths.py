@@ -1,7 +1,7 @@
 """Widths of figures at which their letters can be read: a wide figure scrolls where its page is narrower.
 
 matplotlib draws letters as outlines, of which each is placed by ``scale(0.07 -0.07)``: 7 points of a figure that is so
-many points wide.
+many points wide. A recording of a terminal has text of one size.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from docutils import nodes
 from sphinx.application import Sphinx
 
 LETTERS = 11  # pixels of the smallest letters
-_WIDTH = re.compile(r'<svg [^>]*\bwidth="([\d.]+)pt"')
+_WIDTH = re.compile(r'<svg [^>]*\bviewBox="0 0 ([\d.]+) ')
 _LETTERS = re.compile(r"scale\((0\.\d+) -\1\)")
+_TEXT = re.compile(r"font-size: (\d+)px")
 _NARROWEST = 348  # pixels that a page of 390 pixels has for a figure
 
 
 def legible_width(svg: str) -> int | None:
-    """Pixels that an SVG of matplotlib has to be wide; None where every page is wide enough, or it has no letters."""
+    """Pixels that an SVG has to be wide; None where every page is wide enough, or it has no letters."""
     width = _WIDTH.search(svg)
-    letters = [100 * float(scale) for scale in _LETTERS.findall(svg)]
+    letters = [100 * float(scale) for scale in _LETTERS.findall(svg)] + [float(size) for size in _TEXT.findall(svg)]
     if width is None or not letters:
         return None
     least = round(float(width[1]) * LETTERS / min(letters))
