@@ -16,6 +16,7 @@ import re
 import symtable
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import decode_source
 from modulefinder import ModuleFinder
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,7 @@ def _expect_name(arch: str, path: Path, source: bytes) -> None:
     module, _, name = arch.partition(":")
     if _BINDS_UNSEEN.search(source):
         return
-    symbols = symtable.symtable(source, str(path), "exec").get_symbols()
+    symbols = symtable.symtable(decode_source(source), str(path), "exec").get_symbols()
     names = [each.get_name() for each in symbols if each.is_assigned() or each.is_imported()]
     if name in names:
         return
