@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -22,7 +21,7 @@ from benchmarks import (
     verifying,
     whole_run,
 )
-from benchmarks.measure import Result
+from benchmarks.measure import Result, write_document
 
 BENCHMARKS: dict[str, Callable[[], Result | list[Result]]] = {
     "import": recording.command_line_import,
@@ -75,7 +74,7 @@ def main() -> int:
             results.append(row)
             _print(row)
     if chosen.json:
-        chosen.json.write_text(json.dumps([asdict(found) for found in results], indent=1) + "\n", encoding="utf-8")
+        write_document(chosen.json, [asdict(found) for found in results])
     return 0 if all(found.kept for found in results) else 1
 
 

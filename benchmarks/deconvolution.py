@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import Result, result
+from benchmarks.measure import Result, result, write_document
 
 # batch sizes for which a step takes a second or so of one core
 BATCHES = {
@@ -40,12 +39,14 @@ def faster(arch: str, rounds: int = 3) -> Result:
     return result(f"fast deconvolution, a step of {arch}_nd", values, 1 / PROMISED.get(arch, 1.0), "x the reference")
 
 
-def operators(arch: str) -> Result:
-    """Operators that a step dispatches, a proxy for a GPU's launches, against the batch-norm network's."""
+def operators(arch: str) -> list[Result]:
+    """Operators that a step dispatches, a proxy for a GPU's launches, and against the batch-norm network's."""
     from benchmarks.dispatched import step_operators
 
-    counts = [sum(step_operators(arch, method).values()) for method in ("nd", "bn")]
-    return result(f"operators of a step of {arch}_nd", [counts[0] / counts[1]], 4.0, "x batch norm's")
+    bn, nd = (sum(step_operators(arch, method).values()) for method in ("bn", "nd"))
+    name = f"operators of a step of {arch}"
+    counts = [result(f"{name}_bn", [bn], None, "operators"), result(f"{name}_nd", [nd], None, "operators")]
+    return [*counts, result(f"{name}_nd beside {arch}_bn", [nd / bn], 4.0, "x batch norm's")]
 
 
 def step_times(
@@ -155,7 +156,7 @@ def main() -> None:
         print(f"{line}  ND/BN: {', '.join(nd)}", flush=True)
     print(f"geometric mean of {len(gains)}: {statistics.geometric_mean(gains):.2f}", flush=True)
     if chosen.json:
-        chosen.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        write_document(chosen.json, document)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How a deconvolution layer's time and memory grow with batch, width, image side and block.
 
-    python -m benchmarks.growth [--rounds 3] [--plot FILE.svg]
+    python -m benchmarks.growth [--rounds 3] [--plot FILE.svg] [--json FILE]
 
 One 3x3 layer, forward and backward, one thread, processor milliseconds, medians; of memory, what the layer keeps for
 its backward pass, counted once for every storage. One setting is varied at a time.
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import cpu_seconds
+from benchmarks.measure import cpu_seconds, write_document
 
 
 @dataclass(frozen=True)
@@ -75,39 +75,42 @@ def _kept(layer: Any, x: Any) -> float:
 
 
 def main() -> None:
-    """Print a row of a Markdown table for every setting."""
+    """Print a line for every setting, write them as JSON, and draw them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--plot", type=Path, metavar="FILE")
+    parser.add_argument("--json", type=Path, metavar="FILE")
     chosen = parser.parse_args()
     import torch
 
     torch.set_num_threads(1)
-    print(
-        "| varied | value | reference ms | fast ms | reference MiB | fast MiB |\n| --- | --- | --- | --- | --- | --- |"
-    )
-    curves: dict[str, list[tuple[int, float, float]]] = {}
+    rows: list[dict[str, Any]] = []
     for name, values in VARIED.items():
         for value in values:
             sides = measured(replace(Setting(), **{name: value}), chosen.rounds)
-            (slow, slow_kept), (fast, fast_kept) = sides["reference"], sides["fast"]
-            print(f"| {name} | {value} | {slow:.1f} | {fast:.1f} | {slow_kept:.1f} | {fast_kept:.1f} |", flush=True)
-            curves.setdefault(name, []).append((value, slow, fast))
+            rows.append({"varied": name, "value": value, "rounds": chosen.rounds})
+            for kernel, (milliseconds, kept) in sides.items():
+                rows[-1] |= {f"{kernel}_ms": milliseconds, f"{kernel}_mib": kept}
+            print(
+                f"{name} {value}: " + ", ".join(f"{kernel} {a:.1f} ms, {b:.1f} MiB" for kernel, (a, b) in sides.items())
+            )
+    if chosen.json:
+        write_document(chosen.json, rows)
     if chosen.plot:
-        _plot(curves, chosen.plot)
+        _plot(rows, chosen.plot)
 
 
-def _plot(curves: dict[str, list[tuple[int, float, float]]], path: Path) -> None:
+def _plot(rows: list[dict[str, Any]], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("svg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, len(curves), figsize=(3 * len(curves), 2.8), layout="constrained")
-    for axis, (name, points) in zip(axes, curves.items(), strict=True):
-        values, slow, fast = zip(*points, strict=True)
-        axis.loglog(values, slow, "o-", label="reference")
-        axis.loglog(values, fast, "s-", label="fast")
+    figure, axes = pyplot.subplots(1, len(VARIED), figsize=(3 * len(VARIED), 2.8), layout="constrained")
+    for axis, (name, values) in zip(axes, VARIED.items(), strict=True):
+        points = [row for row in rows if row["varied"] == name]
+        axis.loglog(values, [row["reference_ms"] for row in points], "o-", label="reference")
+        axis.loglog(values, [row["fast_ms"] for row in points], "s-", label="fast")
         axis.set_xlabel(name)
         axis.set_xticks(values, [str(value) for value in values])
         axis.minorticks_off()

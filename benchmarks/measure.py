@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
@@ -9,6 +10,9 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -66,3 +70,23 @@ def process_cpu_seconds(arguments: Sequence[str], variables: Mapping[str, str] |
     if process.returncode:
         raise RuntimeError(f"{' '.join(arguments)}: exit code {process.returncode}\n{errors}")
     return used.ru_utime + used.ru_stime
+
+
+def write_document(path: Path, results: Any) -> None:
+    """Write results as JSON, beside their time, machine, its load and the versions that were measured."""
+    import numpy
+    import torch
+
+    from provenance.capture.machine import capture
+
+    machine = capture()
+    document = {
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "processor": {name: machine["cpu"].get(name) for name in ("model_name", "family", "model")},
+        "cores": machine["cores"],
+        "load_average": os.getloadavg(),
+        "versions": {"python": sys.version.split()[0], "torch": torch.__version__, "numpy": numpy.__version__},
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "results": results,
+    }
+    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

@@ -31,7 +31,8 @@ def empty_run() -> Result:
     with tempfile.TemporaryDirectory() as folder:
         experiment = Experiment.from_name(_EMPTY)
         bare = variables(experiment.determinism, experiment.threads)
-        recorded = {"NDREPRO_HOME": f"{folder}/keys"}
+        # as an installed program has it: compiled once
+        recorded = {"NDREPRO_HOME": f"{folder}/keys", "PYTHONDONTWRITEBYTECODE": ""}
         values = []
         for _ in range(6):
             with_recording = process_cpu_seconds(

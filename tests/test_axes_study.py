@@ -3,6 +3,7 @@ what its manifests say."""
 
 from __future__ import annotations
 
+import re
 import tarfile
 from dataclasses import replace
 from itertools import combinations
@@ -10,7 +11,7 @@ from pathlib import Path
 from statistics import mean
 
 import pytest
-from run_moves import Moves, leads, moves
+from run_moves import Moves, along, leads, moves, numbers_of, share, shift
 
 from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.sensitivity.analysis import AnalysisOptions, Sensitivity, sensitivity_of
@@ -90,12 +91,34 @@ def test_what_single_runs_moved_is_as_the_summary_says(found: Sensitivity) -> No
     said += [
         f"The flipped bit moved {bit.count} of 36 runs, by {bit.rms:.1f} points (root mean square;",
         f"{bit.largest:.1f} at most), two threads {thread.count} of 36 by {thread.rms:.1f}, bfloat16",
-        f"{short.count} of 36 by {short.rms:.1f};",
-        f"another order moves {orders.rms:.1f}, other first weights {weights.rms:.1f}",
+        f"bfloat16 {short.count} of 36 by {short.rms:.1f}; another order moves {orders.rms:.1f}, other first weights"
+        f" {weights.rms:.1f}",
     ]
     assert [each for each in said if each not in text] == []
     assert f"by up to {moves(found, 'bn', 'precision=bf16').largest:.1f} points and their mean" in text
     assert f"(by {min(leads(found)):.1f} to {max(leads(found)):.1f} points" in text
+
+
+def test_the_shares_of_the_variance_are_as_the_summary_says(found: Sensitivity) -> None:
+    page = SUMMARY.read_text(encoding="utf-8")
+    parts = [along(numbers_of(found, method).breakdowns, "nudge") for method in ("bn", "nd")]
+    for name, source in (("first weights", "seeds.init"), ("order of the batches", "seeds.order")):
+        bn, nd, bn_alone, nd_alone = (share(part, source, alone=alone) for alone in (False, True) for part in parts)
+        assert f"| {name} | {bn} | {bn_alone} | {nd} | {nd_alone} |" in page
+    bn, nd = (share(part, "seeds.init x seeds.order") for part in parts)
+    assert f"| both together, beyond the sum | {bn} | | {nd} | |" in page
+    (bn, bn_alone), (nd, nd_alone) = ((share(each, "residual"), share(each, "nudge", alone=True)) for each in parts)
+    assert f"| one bit (nearly all in the residual) | {bn} | {bn_alone} | {nd} | {nd_alone} |" in page
+    text = " ".join(page.split())
+    low, high = re.findall(r"\d+", nd.partition("(")[2])
+    assert f"two fifths of the other's variance ({low} to {high} %)." in text
+    runs, cost = len(found.scores.rows), found.scores.cost()
+    assert f"{runs} runs, {60 * cost.cpu_hours:.0f} minutes of CPU. All {runs} completed" in text
+    assert f"All {len(found.design.replicates)} pairs come four times" in text
+    assert f"({parts[0].components.n} for each method)" in text
+    wins = [100 * cell.found.superiority.share for cell in found.contrasts[0].cells if cell.found]
+    assert f"in {min(wins):.0f} % to {max(wins):.0f} % of {len(found.design.replicates)} pairs" in text
+    assert f"and their mean by {shift(found, 'bn', 'precision=bf16', 1)}: undecided" in text
 
 
 def test_the_runs_that_fail_are_those_of_the_summary(found: Sensitivity) -> None:

@@ -62,7 +62,15 @@ def test_every_number_of_the_text_is_in_the_document() -> None:
 def test_the_text_counts_releases_and_names_those_that_changed_nothing() -> None:
     text = " ".join(PAGE.partition("## What was found")[2].partition(START)[0].split())
     releases, between = DOCUMENT["releases"], DOCUMENT["between"]
-    assert f"Of the {len(releases) + len(between)} releases measured ({len(releases)} minor versions" in text
+    minors = [each.rpartition(".")[0] for each in releases]
+    measured = len(releases) + len(between)
+    assert f"Of the {measured} releases measured ({len(releases)} minor versions, {minors[0]} to {minors[-1]})" in text
+    (matmul,) = (row[7] for row in changes("2.0.1") if row[:3] == ["matmul", "backward", "float32"])
+    assert f"where terms cancel, {matmul:.0e}".replace("e-0", "e-") + " of the largest number" in text
+    newest = f"{releases[-1]}@"
+    limited = [row for limit in LIMITS[1:] for row in DOCUMENT["compared"][f"{newest}native {newest}{limit}"]]
+    furthest = max(row[7] for row in limited if row[2] == "float32")
+    assert f"in float32 at most {furthest:.1e} of the largest number".replace("e-0", "e-") in text
     quiet = [first_alike(DOCUMENT, each) for each in releases[1:] if not any(row[3] for row in changes(each))]
     outputs = sum(row[3] for row in DOCUMENT["operations"]) - sum(row[5] for row in changes(releases[-1]))
     assert f"Nothing changed with {', '.join(quiet[:-1])} and {quiet[-1]}**, in any of {outputs:,} outputs" in text

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ndrepro.execution.bisect.lock_diff import changes
+from ndrepro.execution.environments.matrix import cell
 from ndrepro.execution.imports.run_import import Imported, import_runs
 from ndrepro.execution.runs.run_lookup import read_recorded
 from ndrepro.execution.studies.study_file import load_study
@@ -90,6 +92,38 @@ def test_the_bisection_turns_between_the_releases_that_it_names(tmp_path: Path) 
         False,
         26,
     )
+
+
+PAGE = ROOT / "docs" / "findings" / "sensitivity.md"
+
+
+@pytest.mark.parametrize(("first", "second"), [("torch-2.4.1", "torch-2.8.0"), ("torch-1.13.1", "torch-2.0.1")])
+def test_the_ends_of_a_bisection_diverge_as_the_page_says(first: str, second: str, tmp_path: Path) -> None:
+    archive = f"bisect-{first}-{second.removeprefix('torch-')}.tar.xz"
+    taken = import_runs(KEPT / archive, tmp_path, "bisect", trusting())
+    assert taken.folder is not None
+    trails = {}
+    for run in RunsFolder(taken.folder).runs():
+        if run.trail.exists():
+            trails.setdefault(Request.from_json(read_json(run.request)).environment, Trail(run.trail))
+    divergence = compare(trails[first], trails[second]).divergence
+    assert divergence is not None
+    differing, total = len(divergence.tensors), len(trails[first].tensors)
+    page = PAGE.read_text(encoding="utf-8")
+    line = f"| B: {second} | changed | from step {divergence.step}, in {differing} of {total} tensors"
+    assert line in page
+    if second == "torch-2.0.1":
+        assert (
+            f"the rest as it needs | changed | from step {divergence.step}, in {differing} of {total} tensors |" in page
+        )
+
+
+def test_the_locks_differ_as_the_page_says() -> None:
+    differences = changes(cell("torch-2.4.1"), cell("torch-2.8.0"))
+    libraries = sum(change.name.startswith("nvidia-") for change in differences)
+    text = PAGE.read_text(encoding="utf-8")
+    assert f"All {len(differences)} differences of the two locks move together" in text
+    assert f"torchvision, triton, setuptools and {libraries} CUDA libraries of B" in text
 
 
 def test_a_kept_manifest_that_was_changed_is_left_out(tmp_path: Path) -> None:

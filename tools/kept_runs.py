@@ -4,18 +4,28 @@
 
 Weights, trails and logs stay where they are. Hundreds of manifests differ in little, so that all of them compress into
 some hundred kilobytes. The archive unpacks into a folder of runs: ``ndrepro verify --manifest-only`` and reports read
-it. Equal runs make equal archives: names are sorted, and nothing of this machine (owner, dates) goes in.
+it. Equal runs make equal archives: names are sorted, and nothing of this machine (owner, dates) goes in. While a study
+is under way the ledger ends with the last run that ended: later entries are of runs that have no manifest yet.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import lzma
 import sys
 import tarfile
 from pathlib import Path
 
 from ndrepro.protocol.layout import RunFolder, RunsFolder
+
+
+def ended_ledger(runs: RunsFolder) -> bytes:
+    """The ledger up to the last run that ended."""
+    lines = runs.ledger.read_bytes().splitlines(keepends=True)
+    documents = [json.loads(line) for line in lines]
+    ends = [number for number, each in enumerate(documents, 1) if each.get("entry", each)["event"] == "ended"]
+    return b"".join(lines[: max(ends, default=0)])
 
 
 def kept_files(runs: RunsFolder) -> list[Path]:
@@ -30,9 +40,9 @@ def tar(runs: RunsFolder) -> bytes:
     with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for path in kept_files(runs):
             entry = tarfile.TarInfo(path.relative_to(runs.root).as_posix())
-            entry.size = path.stat().st_size
-            with path.open("rb") as stream:
-                archive.addfile(entry, stream)
+            body = ended_ledger(runs) if path == runs.ledger else path.read_bytes()
+            entry.size = len(body)
+            archive.addfile(entry, io.BytesIO(body))
     return content.getvalue()
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 import tarfile
 from collections import Counter
+from math import isfinite
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 import pytest
 
 from ndrepro.analysis.results.results import ResultRow, read_results
+from ndrepro.analysis.statistics.intervals import mean_interval
+from ndrepro.analysis.statistics.paired import superiority
+from ndrepro.analysis.statistics.rankings import rank_distribution
 from ndrepro.cli.commands.verify import trust_of
 from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.report.elements.table import MINUS, Table
@@ -18,6 +22,7 @@ from ndrepro.report.figures.curves import curve_of
 from ndrepro.report.figures.generalization_figures import FITTED_PERCENT
 from ndrepro.report.figures.generalization_numbers import generalization_numbers
 from ndrepro.report.figures.generalization_series import Reader, normalised, regularised
+from ndrepro.report.figures.seeds_figures import scenarios_of
 from ndrepro.report.sections.comparisons import comparison_tables
 from ndrepro.report.sections.seed_groups import cells_of
 
@@ -82,7 +87,7 @@ def test_deconvolution_against_batch_norm_comes_out_again(runs: tuple[ResultRow,
     assert said_of_differences(text.replace("| < 0.001 | 3 |", "| < 0.001 | 4 |")) != found
     (both,) = overall
     low, high = both["95 % interval"].split(" to ")
-    assert f"+{both['ND - BN']} [+{low}, +{high}]" in text
+    assert f"each counting alike, the mean difference is +{both['ND - BN']} [+{low}, +{high}]" in words("seeds.md")
 
 
 def test_pairs_of_deconvolution_and_batch_norm_are_counted_and_timed_as_the_page_says(
@@ -100,6 +105,42 @@ def test_pairs_of_deconvolution_and_batch_norm_are_counted_and_timed_as_the_page
     times = sorted(pair["nd"].train_seconds / pair["bn"].train_seconds for pair in pairs.values())
     said = f"{times[0]:.1f} to {times[-1]:.1f} times as long with deconvolution"
     assert f"{said} ({len(times)} pairs, median {median(times):.1f})" in text
+
+
+def test_the_draws_and_the_pooled_pairs_are_as_the_page_on_seeds_says(runs: tuple[ResultRow, ...]) -> None:
+    text, runs = words("seeds.md"), tuple(run for run in runs if run.epochs == 6)
+    (scenario,) = scenarios_of(runs)
+    values = {
+        data: {model: [*seeds.values()] for model, seeds in of.items()} for data, of in scenario.accuracies.items()
+    }
+    ranks = rank_distribution(values)
+    first = {
+        data: {model: 100 * row[0] / ranks.samples for model, row in zip(of, ranks.counts[data], strict=True)}
+        for data, of in values.items()
+    }
+    models = ("resnet18d bn", "small_alexnet none")
+    resnet, alexnet = (first["digits"][model] for model in models)
+    resnets, alexnets = (values["digits"][model] for model in models)
+    lead = mean_interval([a - b for a, b in zip(resnets, alexnets, strict=True)])
+    lenets = [
+        [run for run in sorted(runs, key=by_data) if (run.arch, run.method) == ("lenet", method)]
+        for method in ("nd", "bn")
+    ]
+    pooled = superiority(*([run.test_accuracy_percent for run in each] for each in lenets))
+    trained = [mean(run.train_accuracy_percent for run in of if run.dataset == "cifar10") for of in lenets]
+    said = [
+        f"One seed of each model is drawn, {ranks.samples} times. On the digits ResNet-18 is first in {resnet:.0f} %"
+        f" of the draws and the small AlexNet in {alexnet:.0f} %",
+        f"by {lead.estimate:.2f} points, 95 % interval of the difference {lead.low:.2f} to {lead.high:+.2f})",
+        f"On CIFAR-10 the small AlexNet is first in {first['cifar10']['small_alexnet none']:.0f} %",
+        f"Pooled, P(ND > BN) is {pooled.share:.2f} [{pooled.low:.2f}, {pooled.high:.2f}] (exact)",
+        f"images far better ({trained[0]:.0f} % against {trained[1]:.0f} %)",
+    ]
+    assert [each for each in said if each not in text] == []
+
+
+def by_data(run: ResultRow) -> tuple[str, int]:
+    return run.dataset, run.seed
 
 
 def table_rows(table: Table) -> list[dict[str, str]]:
@@ -153,14 +194,47 @@ def test_what_the_page_on_generalization_says_of_its_tables(runs: tuple[ResultRo
         for run in runs
         if run.epochs == 25 and "corrupt.pixels" not in run.settings
     }
-    ends = [f"{wrong['mlp512', share]:.0f} and {wrong['small_alexnet', share]:.0f} %" for share in (0, 1)]
-    assert f"from {ends[0]} to {ends[1]}" in text
+    mlp, alexnet = ([wrong[arch, share] for share in (0, 0.25, 0.5, 0.75, 1)] for arch in ("mlp512", "small_alexnet"))
+    assert f"in both, from {mlp[0]:.0f} and {alexnet[0]:.0f} % to {mlp[-1]:.0f} and {alexnet[-1]:.0f} %, all" in text
+    assert [a > b for a, b in zip(mlp[:4], alexnet[:4], strict=True)] == [True, True, False, True]
+    assert "MLP above AlexNet, holds at 0, 25 and 75 %, and not at 50 %" in text
     curves = [curve_of(run) for run in runs if run.arch == "small_alexnet" and run.epochs == 25]
     fitted = [curve.fitted_at(FITTED_PERCENT) for curve in curves if curve is not None]
     epochs = [each for each in fitted if each is not None]
     assert f"up to {max(epochs) / min(epochs):.2f} times" in text and f"({min(epochs)} to {max(epochs)})" in text
+    assert f"corrupted labels ({min(epochs)} to {max(epochs)}); the MLP takes {mlp_epochs(runs)} whatever" in text
+    random = [run.test_accuracy_percent for run in runs if run.settings.get("corrupt.labels") == 1]
+    assert f"nothing of the test images ({min(random):.1f} and {max(random):.1f} %" in text
     (third,) = (run for run in runs if run.arch == "small_inception" and run.seed == 2)
     assert f"(no regulariser, {third.test_accuracy_percent:.2f} % test)" in text
+
+
+def mlp_epochs(runs: tuple[ResultRow, ...]) -> int:
+    """The one number of epochs in which the MLP fits whatever share of its labels is random."""
+    of = [run for run in runs if run.arch == "mlp512" and run.epochs == 25 and "corrupt.pixels" not in run.settings]
+    (fitted,) = {curve.fitted_at(FITTED_PERCENT) for run in of if (curve := curve_of(run)) is not None}
+    assert fitted is not None
+    return fitted
+
+
+def test_what_the_page_on_generalization_says_of_regularisers(runs: tuple[ResultRow, ...]) -> None:
+    text = words("generalization.md")
+    runs = tuple(run for run in runs if run.arch == "small_inception" and run.seed < 2)
+    lines = regularised(runs, Reader())
+    tests = [[curve.test_accuracy_percent[-1] for curve in curves] for curves in lines.values()]
+    means, spreads = [mean(each) for each in tests], [max(each) - min(each) for each in tests]
+    best = max(run.train_accuracy_percent for run in runs)
+    halved = [run for run in runs if run.method == "bn_downsample"]
+    (curve,) = (curve for run in halved if (curve := curve_of(run)) is not None and not run.finite)
+    diverged = next(n for n, loss in enumerate(curve.train_loss, 1) if not isfinite(loss))
+    said = [
+        f"the means of test accuracy are {max(means) - min(means):.1f} points apart, two seeds of one row up to"
+        f" {max(spreads):.1f}, and",
+        f"(at most {best:.0f} %), where the paper's curves",
+        f"(its loss is no number from epoch {diverged} on,",
+        f"the other came to {max(run.test_accuracy_percent for run in halved):.1f} %",
+    ]
+    assert [each for each in said if each not in text] == []
 
 
 def test_the_orders_of_the_models_are_counted_as_the_page_says(runs: tuple[ResultRow, ...]) -> None:
