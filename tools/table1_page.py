@@ -97,7 +97,9 @@ def _account(results: Results, cells: dict[tuple[str, str], ResultRow], asked: i
     others = "".join(f", {count} {outcome}" for outcome, count in sorted(outcomes.items()))
     yield f"{len(cells)} of its {asked} cells are trained, each with one seed (n = 1: no interval can be given)."
     yield f"Kept are {len(results.rows)} completed runs ({len(repeats)} of them of a cell that has another; {equal}"
-    yield f"with the same bits){others}: {results.cost().cpu_hours:.1f} CPU hours in their last attempts.\n"
+    cost = results.cost()
+    energy = f"{cost.kilowatt_hours:.3f} kWh" if cost.kilowatt_hours else "no machine had a counter of energy"
+    yield f"with the same bits){others}: {cost.cpu_hours:.1f} CPU hours in their last attempts; {energy}.\n"
 
 
 def _cells(cells: dict[tuple[str, str], ResultRow]) -> Iterator[str]:
