@@ -15,7 +15,6 @@ The tables are in the page between comments, and a test compares them with the f
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import geometric_mean, median
@@ -121,11 +120,10 @@ def with_tables(page: str) -> str:
     """The page with its tables made anew. Raises ValueError where it has no place for one of them."""
     for name, table in TABLES.items():
         start = START.format(name)
-        block = re.compile(re.escape(start) + ".*?" + re.escape(END), re.DOTALL)
-        if not block.search(page):
+        before, found, rest = page.partition(start)
+        if not found or END not in rest:
             raise ValueError(f"the page has no {start} … {END}")
-        made = "\n".join([start, "", *table(), "", END])
-        page = block.sub(lambda _, made=made: made, page)
+        page = "\n".join([before + start, "", *table(), "", END + rest.partition(END)[2]])
     return page
 
 

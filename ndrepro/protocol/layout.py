@@ -60,7 +60,7 @@ def expect_folder(place: Path, cure: str) -> None:
 class _Folder(Protocol):
     @property
     def root(self) -> Path:
-        """Where it lies."""
+        """The folder."""
 
 
 class FolderPath:
