@@ -26,7 +26,7 @@ CODE, CONTAINER_IMAGE, IMAGE_ATTESTATION = "code", "container image", "container
 NETWORK = "network source"
 CONTINUED_RUN = "continued run"  # the segment that this one starts from
 # byproducts
-METRICS_SUMMARY, LAYER_CENSUS, CLOCK = "metrics summary", "layer census", "clock"
+METRICS_SUMMARY, LAYER_CENSUS = "metrics summary", "layer census"
 
 
 def external_parameters(request: Request, *, data: str, command: list[str]) -> dict[str, Any]:

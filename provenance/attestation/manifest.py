@@ -25,7 +25,7 @@ from provenance.formats.strict_json import Field
 
 SCHEMA_V1 = "urn:ndrepro:run:v1"
 # dependencies of every kind of run, and the byproduct that says what went wrong with recording
-SOURCE, REPRODUCED_RUN, ERROR, ENERGY = "source", "reproduced run", "error", "energy"
+SOURCE, REPRODUCED_RUN, ERROR, ENERGY, CLOCK = "source", "reproduced run", "error", "energy", "clock"
 # a dependency's name: one of these, then the distribution's or the data set's own
 DISTRIBUTION, DATASET = "distribution:", "dataset:"
 # the byproduct that maps each path that could not be recorded to the reason

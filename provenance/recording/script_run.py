@@ -45,8 +45,8 @@ from provenance.errors import ProvenanceError, UsageError
 from provenance.formats.atomic_io import make_folder, storage_error, write_atomically
 from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.metrics_log import Row, ScalarLog, read_scalars
-from provenance.formats.strict_json import timestamp
 from provenance.recording.recorder import Recorder
+from provenance.recording.run_clock import RunClock
 from provenance.recording.script_record import BUILD_TYPE, BUILDER
 from provenance.recording.stop_requests import StopRequests, Terminated, terminations_raised
 from provenance.redaction.redact import redact_arguments, redact_text, redact_tree
@@ -204,7 +204,7 @@ class Session:
         self.folder = recorder.folder
         self.run_id = recorder.run_id
         self._recorder = recorder
-        self._started = timestamp()
+        self._clock = RunClock()
         self._log: ScalarLog | None = None
         self._notes: dict[str, Any] = {}
         self._seals: dict[str, Any] = {}
@@ -280,6 +280,7 @@ class Session:
         from provenance.capture import environment
 
         outcome, exit_code = _outcome(error)
+        finished, set_back = self._clock.end()
         if self._log is not None:
             self._log.close()
         try:
@@ -291,15 +292,15 @@ class Session:
         self._recorder.close(
             outcome=outcome,
             exit_code=exit_code,
-            started=self._started,
-            finished=timestamp(),
+            started=self._clock.started,
+            finished=finished,
             internal_parameters={
                 "variables": {moment: seal.get("variables", seal) for moment, seal in self._seals.items()},
                 "usage": environment.usage(),
                 "notes": self._notes,
             },
             dependencies=(source_resource(self._source), *packages.resources(start)),
-            byproducts=() if error is None else (_error(error),),
+            byproducts=(*(() if error is None else (_error(error),)), *set_back),
             machine=packages.machine(start, self._seals["end"]),
             hashing=stops.raising(after=1),
             contradiction=self._contradiction,

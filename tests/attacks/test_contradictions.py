@@ -18,11 +18,11 @@ from real_runs import Bench
 
 from ndrepro.execution.runs.predicate_check import ASSERTED, RULES
 from ndrepro.execution.runs.run import Finished
-from ndrepro.execution.runs.run_account import end_time
 from ndrepro.protocol.messages import Request, read_json
 from ndrepro.protocol.training_record import external_parameters, internal_parameters
 from provenance.attestation.manifest import Artifact, Attempt, Builder, Manifest, Resource
 from provenance.formats.strict_json import timestamp
+from provenance.recording.run_clock import end_time
 
 
 @pytest.fixture(scope="module")

@@ -35,6 +35,7 @@ from provenance.formats.atomic_io import storage_error, write_json
 from provenance.formats.folder_tree import remove_tree
 from provenance.observation.preparation import TRAIL_AUTO, prepare, trail_every
 from provenance.recording.recorder import Recorder
+from provenance.recording.run_clock import RunClock
 from provenance.recording.stop_requests import StopRequests
 from provenance.redaction.redact import redact_arguments, redact_text
 from provenance.redaction.written_files import redact_log
@@ -171,7 +172,7 @@ class _Attempt:
         self._runs = runs
         self._recorder = recorder
         self._stops = stops
-        self._started = datetime.now(UTC)
+        self._clock = RunClock()
         self._account = ProgramAccount(request.command, request.repetition, working_folder, folder, home)
         self._end: ProgramEnd | None = None
         self._outcome = "failed"
@@ -199,7 +200,7 @@ class _Attempt:
             given = {name: value for name, value in os.environ.items() if name not in _WITHHELD}
             variables = given if again is None else dict(again.variables)
             hook = prepare(hidden, request.trail, variables)
-            self._started = datetime.now(UTC)
+            self._clock = RunClock()
         run = request.command
         if again is not None and again.launch is not None:
             # what makes the sandbox is this machine's own: no variable and no path of the program's is its own
@@ -224,7 +225,7 @@ class _Attempt:
 
     def _sign(self) -> Path | None:
         """Sign what there is. A program that ended must not stay unsigned, so the first stop is held."""
-        finished = datetime.now(UTC)
+        finished, set_back = self._clock.end()
         try:
             redact_log(self._folder.log)
             with self._stops.raising(after=1):
@@ -232,12 +233,11 @@ class _Attempt:
             return self._recorder.close(
                 outcome=self._outcome,
                 exit_code={"unavailable": "it was never started"} if self._end is None else self._end.exit_code,
-                started=self._started,
-                # a clock that was set back meanwhile ends no run before it started
-                finished=max(self._started, finished),
+                started=self._clock.started,
+                finished=finished,
                 internal_parameters=self._account.internal_parameters(self._end),
                 dependencies=self._account.dependencies,
-                byproducts=self._account.byproducts(self._end, self._error),
+                byproducts=(*self._account.byproducts(self._end, self._error), *set_back),
                 machine=self._account.machine,
                 hashing=self._stops.raising(after=1),
                 contradiction=self._contradiction,

@@ -10,11 +10,9 @@ where this process is killed outright does the ledger keep a start without an en
 from __future__ import annotations
 
 import errno
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +34,7 @@ from provenance.errors import ProvenanceError, StorageError
 from provenance.formats.metrics_log import ScalarLog, read_scalars
 from provenance.observation.energy import EnergyMeter
 from provenance.recording.recorder import Recorder
+from provenance.recording.run_clock import RunClock
 from provenance.recording.stop_requests import StopRequests
 
 
@@ -80,7 +79,7 @@ class RunAttempt:
         self._runs = runs
         self._observer = observer
         self._stops = stops
-        self._started, self._began = datetime.now(UTC), time.monotonic()
+        self._clock = RunClock()
         self._exit_code: int | None = None
         self._witnessed: Mapping[str, Any] | None = None
         self._energy: tuple[Resource, ...] = ()
@@ -116,7 +115,7 @@ class RunAttempt:
         folder, processes = self._folder, self._request.experiment.processes
         with self._code:
             with self._stops.raising():
-                self._started, self._began = datetime.now(UTC), time.monotonic()
+                self._clock = RunClock()
                 for result in folder.results(processes):
                     result.unlink(missing_ok=True)
                 _cut_back(folder, self._request.resume_step)
@@ -152,11 +151,11 @@ class RunAttempt:
             unredacted = run_account.redact_files(self._folder, self._request.experiment.processes)
             self._account.read(self._witnessed)
             self._doubt(unredacted, changed)
-            finished, set_back = run_account.end_time(self._started, time.monotonic() - self._began, datetime.now(UTC))
+            finished, set_back = self._clock.end()
             manifest = self._recorder.close(
                 outcome=self._outcome,
                 exit_code=self._exit_code,
-                started=self._started,
+                started=self._clock.started,
                 finished=finished,
                 internal_parameters=self._account.internal_parameters,
                 dependencies=self._account.dependencies,

@@ -18,7 +18,7 @@ from typing import Any
 
 from ndrepro.execution.runs import child_outcome
 from ndrepro.execution.runs.recorded_data_check import check_data
-from ndrepro.execution.runs.run_account import BUILDER, SET_BACK_SECONDS, Account
+from ndrepro.execution.runs.run_account import BUILDER, Account
 from ndrepro.protocol.data_record import DataRecord
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, Scores, read_json
@@ -34,9 +34,9 @@ from ndrepro.protocol.recorded.environment import TRAINING
 from ndrepro.protocol.recorded.manifest_parts import check_parts
 from ndrepro.protocol.recorded.training_files import MODEL, read_timing
 from ndrepro.protocol.run_kind import TRAINING_TYPE
-from ndrepro.protocol.training_record import CLOCK, CODE, LAYER_CENSUS, METRICS_SUMMARY, external_parameters
+from ndrepro.protocol.training_record import CODE, LAYER_CENSUS, METRICS_SUMMARY, external_parameters
 from provenance.attestation.ledger import Ledger
-from provenance.attestation.manifest import ENERGY, ERROR, NOT_RECORDED, SOURCE, Manifest
+from provenance.attestation.manifest import CLOCK, ENERGY, ERROR, NOT_RECORDED, SOURCE, Manifest
 from provenance.capture.unavailable import is_missing, printable
 from provenance.comparison.kept_source import expect_as_kept
 from provenance.errors import ManifestError, SourceError
@@ -44,6 +44,7 @@ from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.metrics_log import read_scalars
 from provenance.formats.strict_json import Field
 from provenance.ledger_entries.entry import CHECKPOINT
+from provenance.recording.run_clock import SET_BACK_SECONDS
 from provenance.redaction.redact import redact_text
 
 ASSERTED = "asserted by the signer"
@@ -118,11 +119,9 @@ def predicate(root: Path, manifest: Manifest) -> str:
     _check_outcome(folder, manifest, request, account)
     if manifest.outcome != "failed":  # which may be for any of its files
         _check_files(folder, manifest, request, account)
-    check_times(folder, manifest)
-    set_back = _set_back(manifest)
-    said = f"; the clock was set back by {set_back} while it ran" if set_back else ""
+    set_back = check_times(folder, manifest)
     asserted = sum(ASSERTED in rule for rule in RULES.values())
-    return f"{len(RULES)} fields agree with the files; {asserted} of them rest partly on the signer's word{said}"
+    return f"{len(RULES)} fields agree with the files; {asserted} of them rest partly on the signer's word{set_back}"
 
 
 def _check_parameters(manifest: Manifest, request: Request) -> None:
@@ -224,8 +223,11 @@ def _check_files(folder: RunFolder, manifest: Manifest, request: Request, accoun
         check_timing(manifest, timing, scores, request.experiment, None if data is None else data.train_images)
 
 
-def check_times(folder: RunFolder, manifest: Manifest) -> None:
-    """Raises ManifestError where start, end, attempts, clocks of the run and the ledger's times contradict."""
+def check_times(folder: RunFolder, manifest: Manifest) -> str:
+    """By how much the clock was set back meanwhile, for people; empty where it was not.
+
+    Raises ManifestError where start, end, attempts, clocks of the run and the ledger's times contradict.
+    """
     started, finished = _moment(manifest.started_on), _moment(manifest.finished_on)
     if started > finished:
         raise ManifestError(f"metadata: it finished on {manifest.finished_on}, before it started")
@@ -245,6 +247,7 @@ def check_times(folder: RunFolder, manifest: Manifest) -> None:
             raise ManifestError(
                 f"metadata: {manifest.started_on} to {manifest.finished_on}, {event} in the ledger {time}"
             )
+    return f"; the clock was set back by {set_back} while it ran" if set_back else ""
 
 
 def _set_back(manifest: Manifest) -> timedelta:

@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +24,6 @@ from ndrepro.protocol.messages import Container, Request, Scores, json_bytes, re
 from ndrepro.protocol.project_folders import packages_of
 from ndrepro.protocol.run_kind import TRAINING_TYPE
 from ndrepro.protocol.training_record import (
-    CLOCK,
     CODE,
     CONTAINER_IMAGE,
     IMAGE_ATTESTATION,
@@ -52,8 +50,6 @@ from provenance.redaction.redact import redact_arguments, redact_text
 from provenance.redaction.written_files import redact_json, redact_log
 
 BUILDER = "urn:ndrepro:builder"
-# a clock that is corrected by less is not spoken of
-SET_BACK_SECONDS = 60
 # of an attempt that failed before its source was looked at
 NO_SOURCE: dict[str, Any] = {"unavailable": "the attempt ended before its source was captured"}
 
@@ -271,19 +267,6 @@ class Account:
         if error is not None:
             found.append(error_resource(error))
         return tuple(found)
-
-
-def end_time(started: datetime, elapsed_seconds: float, now: datetime) -> tuple[datetime, tuple[Resource, ...]]:
-    """When an attempt ended, and where the clock was set back meanwhile a byproduct that says by how much.
-
-    The time that passed is then that of the monotonic clock, which nobody sets: an attempt is not shorter than it was,
-    and none ends before it started. ``set_back_seconds`` is what the ledger's entry of the end is earlier by.
-    """
-    passed = started + timedelta(seconds=elapsed_seconds)
-    seconds = round((passed - now).total_seconds())
-    if seconds < SET_BACK_SECONDS:
-        return max(started, now), ()
-    return passed, (Resource(CLOCK, annotations={"set_back_seconds": seconds}),)
 
 
 def _as_it_is(reason: dict[str, Any]) -> dict[str, Any]:

@@ -48,6 +48,7 @@ from ndrepro.protocol.recorded.environment import CAPTURED
 from ndrepro.protocol.recorded.manifest_parts import PROGRAM_ANNOTATIONS, check_facts, check_parts
 from ndrepro.text.plurals import plural
 from provenance.attestation.manifest import (
+    CLOCK,
     ENERGY,
     ERROR,
     NOT_RECORDED,
@@ -83,7 +84,7 @@ def request(root: Path, manifest: Manifest) -> CheckResult:
         if odd := sorted(set(found) - set(known)):
             raise ManifestError(f"{where}.{odd[0]}: expected {', '.join(known)}", _ASK)
     dependencies = (SOURCE, EXECUTABLE, IMAGE, IMAGE_ATTESTATION, INPUTS, REPRODUCED_RUN)
-    expect_names(manifest, dependencies, (OUTPUTS, ENERGY, ERROR, NOT_RECORDED))
+    expect_names(manifest, dependencies, (OUTPUTS, ENERGY, CLOCK, ERROR, NOT_RECORDED))
     check_parts(manifest, PROGRAM_ANNOTATIONS)
     check_facts(manifest.internal_parameters)
     record = ProgramRecord.of(manifest)

@@ -24,7 +24,16 @@ from ndrepro.protocol.recorded.environment import SCRIPT
 from ndrepro.protocol.recorded.manifest_parts import check_parts
 from ndrepro.text.plurals import plural
 from provenance.attestation import packages
-from provenance.attestation.manifest import DATASET, DISTRIBUTION, ERROR, NOT_RECORDED, SOURCE, Manifest, Resource
+from provenance.attestation.manifest import (
+    CLOCK,
+    DATASET,
+    DISTRIBUTION,
+    ERROR,
+    NOT_RECORDED,
+    SOURCE,
+    Manifest,
+    Resource,
+)
 from provenance.capture.unavailable import is_missing
 from provenance.errors import ManifestError
 from provenance.formats.metrics_log import read_scalars
@@ -42,7 +51,7 @@ def request(root: Path, manifest: Manifest) -> CheckResult:
     ):
         if odd := sorted(found ^ set(known)):
             raise ManifestError(f"{where}.{odd[0]}: expected {', '.join(known)}", "ask its author")
-    expect_names(manifest, (SOURCE,), (ERROR, NOT_RECORDED))
+    expect_names(manifest, (SOURCE,), (CLOCK, ERROR, NOT_RECORDED))
     check_parts(manifest)
     name = manifest.external_parameters["name"]
     return CheckResult("request", "pass", f"{name}: parameters, seeds and command are the script's own word")
@@ -150,8 +159,8 @@ def outcome(root: Path, manifest: Manifest) -> CheckResult:
 
 def times(root: Path, manifest: Manifest) -> CheckResult:
     """14: start, end, attempts and the ledger agree."""
-    check_times(RunFolder(root), manifest)
-    return CheckResult("times", "pass", f"{manifest.started_on} to {manifest.finished_on}")
+    set_back = check_times(RunFolder(root), manifest)
+    return CheckResult("times", "pass", f"{manifest.started_on} to {manifest.finished_on}{set_back}")
 
 
 CHECKS: tuple[RunCheck, ...] = (request, environment, source, metrics, outcome, times)

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.messages import Scores, Timing
 from ndrepro.protocol.run_kind import SCRIPT, run_kind
-from provenance.attestation.manifest import ENERGY, Manifest
+from provenance.attestation.manifest import CLOCK, ENERGY, Manifest
 from provenance.capture.unavailable import at, mapping, whole
 from provenance.errors import ManifestError
 
@@ -48,7 +48,7 @@ def check_use(manifest: Manifest) -> None:
     if wall is None:
         return
     # a script's process may have run for long before it began to record
-    if run_kind(manifest) != SCRIPT and wall > seconds and manifest.byproduct("clock") is None:
+    if run_kind(manifest) != SCRIPT and wall > seconds and manifest.byproduct(CLOCK) is None:
         raise ManifestError(f"usage.wall_seconds: {wall:.0f} s, and the run lasted {_elapsed(manifest)}")
     cores = whole(at(manifest.machine, "machine", "cores", "logical"))
     if cores is not None and used > cores * (wall + CLOCK_TOLERANCE.total_seconds()):

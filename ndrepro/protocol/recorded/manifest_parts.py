@@ -23,8 +23,9 @@ from ndrepro.protocol.recorded.shapes import (
     truth,
     whole,
 )
-from ndrepro.protocol.training_record import CLOCK, CODE, CONTINUED_RUN
+from ndrepro.protocol.training_record import CODE, CONTINUED_RUN
 from provenance.attestation.manifest import (
+    CLOCK,
     DATASET,
     ENERGY,
     ERROR,

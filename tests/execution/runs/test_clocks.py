@@ -8,7 +8,6 @@ import pytest
 from real_runs import Bench
 from small_studies import write_study
 
-from ndrepro.execution.runs import attempt
 from ndrepro.execution.runs import run as execution
 from ndrepro.execution.runs.observer import Progress, Silent
 from ndrepro.execution.runs.run_checks import CHECKS
@@ -20,6 +19,7 @@ from provenance.attestation.ledger import Ledger
 from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verify import verify
 from provenance.formats import strict_json
+from provenance.recording import run_clock
 
 GRID = '[grids.main]\naxes = { method = ["bn"] }\n[grids.main.settings]\nepochs = 4\ncheckpoint_epochs = 1\n'
 
@@ -43,7 +43,7 @@ def on_a_machine(monkeypatch: pytest.MonkeyPatch, minutes: float) -> None:
         def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
             return datetime.now(tz) + timedelta(minutes=minutes)
 
-    for module in (execution, attempt, strict_json):
+    for module in (execution, run_clock, strict_json):
         monkeypatch.setattr(module, "datetime", Clock)
 
 
