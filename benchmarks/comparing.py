@@ -20,7 +20,6 @@ def diff() -> Result:
         # as an installed program has it: compiled once
         variables = {
             "NDREPRO_HOME": f"{folder}/keys",
-            "PYTHONDONTWRITEBYTECODE": "",
             "PYTHONPYCACHEPREFIX": f"{folder}/compiled",
         }
         table = _records()

@@ -1,9 +1,9 @@
 """Everything that needs a GPU, in one go: ``python -m benchmarks.gpu --minutes 8 --out FOLDER``; exit 3 without one.
 
 In this order, each as long as time is left: for every network, the step's time with batch norm, the reference layer
-and the fast kernels, its peak memory and the kernels that it launches; what the trail adds to a step; and, where
-CIFAR-10 is given by ``--data``, real epochs of vgg16 and resnet18, recorded and signed. ``FOLDER/gpu.json`` is written
-anew after every part, so that a run that is ended early leaves what it has.
+and the fast kernels, its peak memory and the kernels that it launches; what the trail adds to a step; the fast step
+captured as a CUDA graph; and, where CIFAR-10 is given by ``--data``, real epochs of vgg16 and resnet18, recorded and
+signed. ``FOLDER/gpu.json`` is written anew after every part, so that a run that is ended early leaves what it has.
 
 ``--rehearse`` goes the same way on a CPU with batches of two images, to find mistakes before a GPU is at hand; its
 document says ``"rehearsal": true`` and is no measurement.
@@ -12,6 +12,7 @@ document says ``"rehearsal": true`` and is no measurement.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import statistics
 import subprocess
@@ -24,6 +25,7 @@ from typing import Any
 ARCHITECTURES = ("vgg16", "resnet18", "densenet121", "resnet18d", "mobilenetv2", "preact18", "senet18", "resnext29",
     "pnasnet18", "dpn92", "efficientnet")  # fmt: skip
 NO_GPU = 3
+WARM_UPS = 3
 _ROUNDS = 9
 
 
@@ -66,6 +68,23 @@ class Device:
             self._wait()
         return sum(event.device_type == DeviceType.CUDA for event in seen.events())
 
+    def captured(self, action: Callable[[], object]) -> Callable[[], object]:
+        """What replays ``action`` as a CUDA graph, captured after ``WARM_UPS`` runs; on a CPU ``action`` itself."""
+        if self.device.type == "cpu":
+            for _ in range(WARM_UPS):
+                action()
+            return action
+        beside, cuda = self._torch.cuda.Stream(), self._torch.cuda
+        beside.wait_stream(cuda.current_stream())
+        with cuda.stream(beside):
+            for _ in range(WARM_UPS):
+                action()
+        cuda.current_stream().wait_stream(beside)
+        graph = cuda.CUDAGraph()
+        with cuda.graph(graph):
+            action()
+        return graph.replay
+
     def _wait(self) -> None:
         if self.device.type == "cuda":
             self._torch.cuda.synchronize()
@@ -106,6 +125,33 @@ def trail(device: Device, arch: str) -> dict[str, float]:
     return {"seconds": statistics.median(device.seconds(fingerprints.compute) for _ in range(_ROUNDS))}
 
 
+def graphs(device: Device, arch: str) -> dict[str, Any]:
+    """The fast step captured as a CUDA graph: the time of a replay, and whether it has the bits of a plain step.
+
+    The product has no such setting: a capture fixes the learning rate and whether a first layer is frozen.
+    """
+    from benchmarks.deconvolution import networks, training_step
+
+    net = networks(arch)["fast"].to(device.device)
+    twin = copy.deepcopy(net)
+    step, plain = (training_step(each, device.images, device.device) for each in (net, twin))
+    try:
+        replay = device.captured(step)
+    except RuntimeError as error:
+        return {"refused": str(error)}
+    replay()
+    for _ in range(WARM_UPS + 1):
+        plain()
+    same = [one.equal(other) for one, other in zip(_results(net), _results(twin), strict=True)]
+    times = [device.seconds(replay) for _ in range(_ROUNDS)]
+    return {"seconds": times, "median": statistics.median(times), "same_bits": all(same)}
+
+
+def _results(net: Any) -> list[Any]:
+    """The gradients and buffers that a step leaves."""
+    return [each.grad for each in net.parameters() if each.grad is not None] + list(net.buffers())
+
+
 def epoch(arch: str, data: Path, out: Path, seconds: float) -> dict[str, Any]:
     """One recorded epoch of a network on CIFAR-10, as any user starts it; its folder has the signed manifest."""
     words = [sys.executable, "-m", "ndrepro", "run", f"{arch}_nd_1", "--data", str(data), "--runs", str(out / "runs")]
@@ -134,12 +180,13 @@ def main(arguments: list[str] | None = None) -> int:
     device = Device(chosen.rehearse)
     document: dict[str, Any] = {
         "device": device.name, "rehearsal": chosen.rehearse, "torch": torch.__version__, "images": device.images,
-        "steps": {}, "trail": {}, "epochs": {},
+        "steps": {}, "trail": {}, "graphs": {}, "epochs": {},
     }  # fmt: skip
     chosen.out.mkdir(parents=True, exist_ok=True)
     parts: list[tuple[str, str, Callable[[], Any]]] = [
         *(("steps", arch, lambda arch=arch: steps(device, arch)) for arch in chosen.arch),
         *(("trail", arch, lambda arch=arch: trail(device, arch)) for arch in chosen.arch[:2]),
+        *(("graphs", arch, lambda arch=arch: graphs(device, arch)) for arch in chosen.arch[:3]),
     ]
     if chosen.data and not chosen.rehearse:
         left = lambda: max(1.0, end - time.monotonic())  # noqa: E731

@@ -55,10 +55,13 @@ def ratios(first: Callable[[], float], second: Callable[[], float], rounds: int)
 
 
 def process_cpu_seconds(arguments: Sequence[str], variables: Mapping[str, str] | None = None) -> float:
-    """Processor seconds of a command and every process it waited for. Raises where it fails."""
+    """Processor seconds of a command and every process it waited for. Raises where it fails.
+
+    Python keeps what it compiles, as it does for users: compiling torch anew takes two seconds of every process.
+    """
     process = subprocess.Popen(
         [sys.executable, *arguments],
-        env={**os.environ, **(variables or {})},
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "", **(variables or {})},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

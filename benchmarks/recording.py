@@ -67,7 +67,6 @@ def _recorded(*words: str) -> list[float]:
         variables = {
             "NDREPRO_HOME": f"{folder}/keys",
             "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
-            "PYTHONDONTWRITEBYTECODE": "",
         }
         command = ["-m", "ndrepro", "record", "-q", "--runs", f"{folder}/runs", "--", *words]
         with contextlib.chdir(Path(folder, "work")):

@@ -32,7 +32,6 @@ def _measured(count: int, rounds: int) -> list[float]:
         # as an installed program has it: compiled once
         variables = {
             "NDREPRO_HOME": str(home),
-            "PYTHONDONTWRITEBYTECODE": "",
             "PYTHONPYCACHEPREFIX": f"{folder}/compiled",
         }
         words = ["-m", "ndrepro", "report", str(folder / "runs"), "-o", f"{folder}/report"]

@@ -91,7 +91,8 @@ class SplitBatches:
     def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
         if self._experiment.whiten:
             return whitened(pixels)
-        return (pixels.to(torch.float32) - self._mean) * self._scale
+        # ``pixels`` are a copy, which nobody else holds: two passes less over new memory
+        return pixels.to(torch.float32).sub_(self._mean).mul_(self._scale)
 
 
 class Batches(SplitBatches):
@@ -136,11 +137,27 @@ class Batches(SplitBatches):
         if draws is None:
             inner = slice(self._room // 2, self._room // 2 + self._side)
             return self._images[rows, :, inner, inner]
-        windows = self._images.unfold(2, self._side, 1).unfold(3, self._side, 1)  # a view: every place of a crop
-        pixels = windows[rows, :, draws[:, 0], draws[:, 1]]
+        pixels = cropped(self._images, self._side, rows, draws)
         if self._flip:
             pixels = mirrored_where(pixels, draws[:, 2] == 1)
         return pixels
+
+
+def cropped(images: torch.Tensor, side: int, rows: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+    """The images (N, C, H, W) that ``rows`` (B,) names, each cropped to ``side`` at its row and column in ``draws``.
+
+    On a CPU a line of a crop is copied as one number of as many bytes: a fifth of the time of an index of every pixel.
+    """
+    if images.device.type != "cpu":
+        windows = images.unfold(2, side, 1).unfold(3, side, 1)  # a view: every place of a crop
+        return windows[rows, :, draws[:, 0], draws[:, 1]]
+    pixels, (_, channels, height, width) = images.numpy(), images.shape
+    shape, line = (pixels.size - side + 1,), f"V{side * pixels.itemsize}"
+    lines = np.ndarray(shape, dtype=line, buffer=pixels, strides=(pixels.itemsize,))  # a view: one from every pixel on
+    first = (rows * (channels * height * width) + draws[:, 0] * width + draws[:, 1]).numpy()
+    within = np.arange(channels)[:, None] * (height * width) + np.arange(side) * width
+    taken = lines[first[:, None, None] + within].view(pixels.dtype)
+    return torch.from_numpy(taken.reshape(len(rows), channels, side, side))
 
 
 def mirrored_where(pixels: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:

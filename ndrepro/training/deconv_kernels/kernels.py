@@ -59,18 +59,23 @@ class FastKernel:
 
         Raises NonFiniteStatistics, on a CPU, for a batch that gives no finite covariance.
         """
-        self._cache.clear()
-        plan = self._plan(layer, x)
         if isinstance(layer, Deconv2d) and self._whitens_data(layer, x):
-            y, mean, deconv = WhitenedConvolution.apply(x, layer.weight, layer.bias, plan, self._grid)
+            self._cache.clear()
+            y, mean, deconv = WhitenedConvolution.apply(x, layer.weight, layer.bias, self._plan(layer, x), self._grid)
             self._follow(layer, mean, deconv)
             stage_done("whitened convolution", y)
             return y
-        with full_precision(x.device.type):
-            same, kernel, bias, mean, deconv = FoldedWeight.apply(x, layer.weight, layer.bias, plan)
-            self._follow(layer, mean, deconv)
+        x, kernel, bias = self.folded(layer, x)
         stage_done("weight transform", kernel, bias)
-        return layer.applied(same if x.requires_grad else x, kernel, bias)
+        return layer.applied(x, kernel, bias)
+
+    def folded(self, layer: Deconv2d | Delinear, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``x`` for the convolution, and the weight and bias that the statistics of this batch give."""
+        self._cache.clear()
+        with full_precision(x.device.type):
+            same, kernel, bias, mean, deconv = FoldedWeight.apply(x, layer.weight, layer.bias, self._plan(layer, x))
+            self._follow(layer, mean, deconv)
+        return same if x.requires_grad else x, kernel, bias
 
     def running(self, layer: Deconv2d | Delinear, x: Tensor) -> Tensor:
         """The output of a layer that takes its running averages.

@@ -25,7 +25,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from ndrepro.training.deconv_kernels.matrix_products import symmetric_product, transposed
+from ndrepro.training.deconv_kernels.matrix_products import into, symmetric_product, transposed
 
 
 def inverse_sqrt(covariance: Tensor, norm: Tensor, identity: Tensor, n_iter: int) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -98,7 +98,8 @@ def _divided_differences(iterates: list[tuple[Tensor, Tensor]]) -> Tensor:
     dz = m.new_full((len(m), len(m)), -0.5)
     dm = _step_differences(m)
     for step, (m, z) in enumerate(iterates[1:], start=2):
-        dz.mul_(1.5 - 0.5 * m).addcmul_(dm, z.unsqueeze(1), value=-0.5)
+        dz.mul_(1.5 - 0.5 * m)
+        into(dz, torch.addcmul, dz, dm, z.unsqueeze(1), value=-0.5)  # addcmul_ is rounded twice by torch's compiler
         if step < len(iterates):
             dm.mul_(_step_differences(m))
     return dz

@@ -151,18 +151,26 @@ class Deconv2d(nn.Module):
     def _forward_traced(self, x: Tensor) -> Tensor:
         """``forward`` in training of a layer that freezes, under a compiler, which traces one way for all steps.
 
-        So the statistics are measured in frozen steps too, and the device chooses.
+        So the statistics are measured in frozen steps too, and the device chooses: the bits are those of ``forward``.
         """
         frozen = self.step > self.freeze_iter
-        momentum = (~frozen).to(self.running_mean.dtype) * self.momentum
+        before = [each.clone() for each in self._running()]
         with full_precision(x.device.type):
-            measured = statistics(self._rows(x.to(self.weight.dtype)), self.eps, self.n_iter, self.arithmetic)
-            used = [torch.where(frozen, old, new) for old, new in zip(self._running(), measured, strict=True)]
-            weight, bias = self._folded(*used)
-            for running, batch in zip((self.running_mean, self.running_deconv), measured, strict=True):
-                running += momentum * (batch.detach().view_as(running) - running)
+            running = self._folded(*before)
+        x, *measured = self._folded_batch(x)
+        weight, bias = (torch.where(frozen, old, new) for old, new in zip(running, measured, strict=True))
+        for average, old in zip((self.running_mean, self.running_deconv), before, strict=True):
+            average.copy_(torch.where(frozen, old.view_as(average), average))
         self.step.copy_((self.step + 1) % (10 * self.freeze_iter))
         return self.applied(x, weight, bias)
+
+    def _folded_batch(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x, and the weight and bias that its own statistics give; the averages have moved towards them."""
+        if self.kernel is not None:
+            return self.kernel.folded(self, x)
+        with full_precision(x.device.type):
+            weight, bias = self._folded(*self._measured(x.to(self.weight.dtype)))
+        return x, weight, bias
 
     def folded_running(self, device_type: str) -> tuple[Tensor, Tensor]:
         """The weight and bias of the convolution that the running averages give."""

@@ -13,5 +13,8 @@ class LayerKernel(Protocol):
     def measured(self, layer: Any, x: Tensor) -> Tensor:
         """The output for a training batch whose statistics are used, and move the running averages."""
 
+    def folded(self, layer: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``x`` for the convolution of a training batch, and the weight and bias that its statistics give."""
+
     def running(self, layer: Any, x: Tensor) -> Tensor:
         """The output with the running averages."""

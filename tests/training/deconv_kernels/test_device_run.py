@@ -28,6 +28,13 @@ def test_a_rehearsal_goes_through_every_part_and_says_what_it_is(tmp_path: Path)
     sides = document["steps"]["lenet"]
     assert set(sides) == {"bn", "reference", "fast"} and all(len(side["seconds"]) == 1 for side in sides.values())
     assert document["trail"]["lenet"]["seconds"] > 0
+    assert document["graphs"]["lenet"]["same_bits"] is True
+
+
+def test_control_a_replay_with_other_bits_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = gpu.Device(rehearse=True)
+    monkeypatch.setattr(device, "captured", lambda step: step)  # no warm-up: the running averages lag behind
+    assert gpu.graphs(device, "lenet")["same_bits"] is False
 
 
 def test_no_part_starts_when_time_is_up(tmp_path: Path) -> None:

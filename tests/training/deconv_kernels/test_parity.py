@@ -136,6 +136,23 @@ def test_a_constant_batch_has_the_references_result() -> None:
         assert max(value for name, value in apart.items() if name != "gradient of input") < CLOSE, apart
 
 
+@pytest.mark.parametrize("eps", [1e-5, 0.0])
+@pytest.mark.parametrize("shape", FEW, ids=str)
+def test_a_covariance_without_full_rank_has_the_references_result(shape: LayerShape, eps: float) -> None:
+    """All channels are equal: most eigenvalues are ``eps``. The truncated polynomial inverts nothing."""
+    torch.manual_seed(0)
+    layer, x = shape.layer(), shape.batch(3)
+    layer.eps = eps
+    x = x[:, :1].expand(x.shape)
+    double = copy.deepcopy(layer).double()
+    found, exact = trained_twice(with_fast_kernel(double), x), trained_twice(double, x)
+    apart = largest_differences(found, exact)
+    assert max(apart.values()) < CLOSE, apart
+    fast, own = trained_twice(with_fast_kernel(layer), x.float()), trained_twice(layer, x.float())
+    for name, value in exact.items():
+        assert relative(fast[name], value) < 5 * relative(own[name], value) + 2e-6, name
+
+
 @pytest.mark.parametrize("shape", FEW, ids=str)
 def test_the_same_bits_again_and_beside_other_layers(shape: LayerShape) -> None:
     torch.manual_seed(0)
