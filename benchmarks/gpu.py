@@ -26,7 +26,6 @@ ARCHITECTURES = ("vgg16", "resnet18", "densenet121", "resnet18d", "mobilenetv2",
     "pnasnet18", "dpn92", "efficientnet")  # fmt: skip
 NO_GPU = 3
 WARM_UPS = 3
-_ROUNDS = 9
 
 
 class Device:
@@ -37,7 +36,7 @@ class Device:
 
         self._torch = torch
         self.device = torch.device("cpu" if rehearse else "cuda")
-        self.images = 2 if rehearse else 128
+        self.images, self.rounds = (2, 1) if rehearse else (128, 9)
         self.name = "CPU" if rehearse else torch.cuda.get_device_name()
 
     def seconds(self, action: Callable[[], object]) -> float:
@@ -100,7 +99,7 @@ def steps(device: Device, arch: str) -> dict[str, Any]:
         action()
         action()
     times: dict[str, list[float]] = {side: [] for side in actions}
-    for _ in range(_ROUNDS if device.device.type == "cuda" else 1):
+    for _ in range(device.rounds):
         for side, action in actions.items():
             times[side].append(device.seconds(action))
     return {
@@ -122,7 +121,7 @@ def trail(device: Device, arch: str) -> dict[str, float]:
 
     fingerprints = fingerprints_of(state_tensors(networks(arch)["fast"].to(device.device)))
     fingerprints.compute()
-    return {"seconds": statistics.median(device.seconds(fingerprints.compute) for _ in range(_ROUNDS))}
+    return {"seconds": statistics.median(device.seconds(fingerprints.compute) for _ in range(device.rounds))}
 
 
 def graphs(device: Device, arch: str) -> dict[str, Any]:
@@ -143,7 +142,7 @@ def graphs(device: Device, arch: str) -> dict[str, Any]:
     for _ in range(WARM_UPS + 1):
         plain()
     same = [one.equal(other) for one, other in zip(_results(net), _results(twin), strict=True)]
-    times = [device.seconds(replay) for _ in range(_ROUNDS)]
+    times = [device.seconds(replay) for _ in range(device.rounds)]
     return {"seconds": times, "median": statistics.median(times), "same_bits": all(same)}
 
 
