@@ -151,7 +151,7 @@ class Deconv2d(nn.Module):
     def _forward_traced(self, x: Tensor) -> Tensor:
         """``forward`` in training of a layer that freezes, under a compiler, which traces one way for all steps.
 
-        So the statistics are measured in frozen steps too, and the device chooses: the bits are those of ``forward``.
+        So the statistics are measured in frozen steps too, and the device chooses; bit-identical to ``forward``.
         """
         frozen = self.step > self.freeze_iter
         before = [each.clone() for each in self._running()]
