@@ -22,8 +22,10 @@ shows in the loss of that step or only behind it:
 
 from __future__ import annotations
 
+import csv
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from ndrepro.protocol.experiment.determinism import INSTRUCTION_LIMITS
 
@@ -78,267 +80,31 @@ class Effect:
         return any(group == its and re.fullmatch(pattern, name) for its, pattern in self.sources)
 
 
-_LIMITS = "|".join(INSTRUCTION_LIMITS)
-_KERNELS = "ATEN_|BLIS_|CUBLAS|CUDA_|CUDNN_|DNNL_|GOMP_|GOTO_|HIP_|KMP_|MIOPEN_|MKL_|NCCL_|NVIDIA_TF32|OMP_|ONEDNN_"
-_MORE_KERNELS = "OPENBLAS_|PYTORCH_|TBB_|TORCH|TRITON_|VECLIB_"
+_TABLE = Path(__file__).with_name("effects.csv")  # in it LIMITS stands for the variables that limit instruction sets
 
-# in the order in which a change is looked up: the first that covers it explains it
-EFFECTS = (
-    Effect(
-        "a library file edited by hand",
-        (("packages", "edited file .+"),),
-        "anything",
-        99,
-        "it computes something else under the version and the RECORD of what was installed",
-    ),
-    Effect(
-        "loaded code that belongs to no distribution",
-        (("packages", "loaded (?:module|library|startup|preload) .+"),),
-        "anything",
-        98,
-        "it can change every other module of the process, and no version or RECORD says what it does",
-    ),
-    Effect(
-        "a package imported from another folder",
-        (("packages", "disagreements.*"),),
-        "anything",
-        70,
-        "what is imported is not what is installed",
-    ),
-    Effect(
-        "another network",
-        (("experiment", "arch|method|network_source"),),
-        "anything",
-        100,
-        "it computes something else",
-    ),
-    Effect(
-        "another command line",
-        (("experiment", r"command's .*"),),
-        "anything",
-        50,
-        "the program was asked for something else",
-    ),
-    Effect(
-        "another loading of data",
-        (("experiment", "data loaders.*"),),
-        "batch",
-        60,
-        "other batches, or batches in another order",
-    ),
-    Effect("another optimizer", (("experiment", "optimizers.*"),), "update", 85, "it enters with the first update"),
-    Effect("another seed of the first weights", (("seeds", "init"),), "weights", 95, "they are drawn from it"),
-    Effect("a flipped bit in the first weights", (("experiment", "nudge"),), "weights", 95, "one weight is another"),
-    Effect(
-        "another seed of the order of the images",
-        (("seeds", "order|split"),),
-        "batch",
-        92,
-        "the first batch holds other images",
-    ),
-    Effect(
-        "another seed of the augmentation",
-        (("seeds", "augment"),),
-        "batch",
-        92,
-        "the images of the first batch are cropped and flipped otherwise",
-    ),
-    Effect("another seed of the corruption of labels", (("seeds", "corrupt"),), "noise", 60, "it draws other labels"),
-    Effect("another seed of dropout", (("seeds", "dropout"),), "noise", 50, "other units are dropped, where any are"),
-    Effect(
-        "other batches",
-        (("experiment", "batch_size|augment|train_images|validation|size|crop|whiten|jitter"),),
-        "batch",
-        90,
-        "the first batch holds other images",
-    ),
-    Effect("another data set", (("experiment", "dataset"),), "data", 95, "it is trained on other images"),
-    Effect(
-        "another learning rate or weight decay",
-        (("experiment", "learning_rate|weight_decay"),),
-        "update",
-        90,
-        "it enters with the first update, behind the first loss",
-    ),
-    Effect(
-        "another momentum of the running statistics",
-        (("experiment", r"deconv\.momentum"),),
-        "update",
-        85,
-        "it enters the buffers, and in training not the loss",
-    ),
-    Effect(
-        "another momentum or schedule",
-        (("experiment", "momentum|schedule|epochs|decay|drops?"),),
-        "schedule",
-        85,
-        "the first step has no momentum and the start's learning rate; both enter with the second update",
-    ),
-    Effect(
-        "another setting of the deconvolution",
-        (("experiment", r"deconv\..+"),),
-        "forward",
-        90,
-        "it enters the first forward pass",
-    ),
-    Effect(
-        "other images to test on",
-        (("experiment", r"test_images|corrupt\.test_pixels"),),
-        "evaluation",
-        90,
-        "only the results see them",
-    ),
-    Effect(
-        "other corruption or dropout",
-        (("experiment", r"corrupt\..+|dropout"),),
-        "noise",
-        88,
-        "other labels, pixels or units take part",
-    ),
-    Effect(
-        "random generators in other states",
-        (("seeds", "state of .+"),),
-        "anything",
-        40,
-        "all that the program draws from them differs; one that is never seeded has another state in each run",
-    ),
-    Effect("another seed", (("seeds", "(?!seed$).+"),), "anything", 80, "all that is drawn from it differs"),
-    Effect(
-        "another precision, or a compiler",
-        (("experiment", "precision|compile"),),
-        "arithmetic",
-        85,
-        "bfloat16 has eight bits of mantissa and TF32 eleven; a compiler fuses operations and rounds less often",
-    ),
-    Effect(
-        "another kernel of the deconvolution layers",
-        (("experiment", "deconv_kernel"),),
-        "arithmetic",
-        84,
-        "the same polynomial of the covariance is evaluated in another order",
-    ),
-    Effect(
-        "statistics over other images",
-        (("experiment", "statistics"),),
-        "forward",
-        85,
-        "layers see the whole batch, or one process's share of it",
-    ),
-    Effect(
-        "another number of processes",
-        (("experiment", "processes"),),
-        "arithmetic",
-        82,
-        "sums over the batch are taken share by share",
-    ),
-    Effect(
-        "another device",
-        (("gpus", "device"),),
-        "arithmetic",
-        80,
-        "CPU and GPU add in other orders and use other kernels",
-    ),
-    Effect(
-        "another release or build of torch",
-        (("packages", "torch|pytorch|libtorch"), ("libraries", ".+")),
-        "arithmetic",
-        75,
-        "kernels and the orders of sums change between releases",
-    ),
-    Effect(
-        "another number of threads",
-        (("threads", "(?!interop_).+"),),
-        "arithmetic",
-        72,
-        "sums are split among the threads, and floating-point addition is not associative",
-    ),
-    Effect(
-        "another limit of the instruction sets",
-        (("experiment", "cpu_isa"), ("variables", f"(?:{_LIMITS})(?: at .+)?")),
-        "arithmetic",
-        73,
-        "numerical libraries choose their kernels by the instruction sets that they may use",
-    ),
-    Effect(
-        "other vector instructions",
-        (("flags", "cpu_capability.*"),),
-        "arithmetic",
-        71,
-        "torch chooses its own kernels by them",
-    ),
-    Effect(
-        "other flags of determinism or precision",
-        (("flags", ".+"),),
-        "arithmetic",
-        70,
-        "they choose the kernels, and with some of them sums have no fixed order",
-    ),
-    Effect(
-        "another GPU",
-        (("gpus", r".*(?:name|multiprocessors|compute_capability|cuda_cores|memory_bytes|mig).*"),),
-        "arithmetic",
-        65,
-        "kernels are chosen by model, and sums split by its number of multiprocessors",
-        gpu_only=True,
-    ),
-    Effect(
-        "other variables of numerical libraries",
-        (("variables", f"(?:{_KERNELS}|{_MORE_KERNELS}).*"),),
-        "arithmetic",
-        60,
-        "they choose kernels and the orders of sums",
-    ),
-    Effect(
-        "another processor",
-        (("machine", r"cpu\..+|kernel\.architecture"),),
-        "arithmetic",
-        58,
-        "libraries choose their kernels by its instruction sets",
-    ),
-    Effect(
-        "other GPU libraries or driver",
-        (
-            ("packages", "nvidia-.+|triton|cuda-.+|cudatoolkit|libcu.+|.*cudnn.*"),
-            ("gpus", "driver|cuda_driver|nvml|.*vbios"),
-        ),
-        "arithmetic",
-        45,
-        "they hold the kernels",
-        gpu_only=True,
-    ),
-    Effect(
-        "another MKL or BLAS",
-        (("packages", "mkl.*|intel-.+|onednn.*|libblas|liblapack|openblas|libopenblas"),),
-        "arithmetic",
-        45,
-        "it holds the kernels of matrix products and convolutions",
-    ),
-    Effect(
-        "other readers of images",
-        (("packages", "pillow|torchvision|scikit-learn"), ("data", "reader")),
-        "data",
-        25,
-        "decoders of JPEG give other pixels from the same files",
-    ),
-    Effect("another container", (("container", ".+"),), "arithmetic", 25, "it brings its own libraries"),
-    Effect(
-        "another numpy or C library",
-        (("packages", "numpy"), ("machine", "libc")),
-        "arithmetic",
-        20,
-        "first weights and order come from a frozen generator; means and conversions may round otherwise",
-    ),
-    Effect(
-        "another interpreter, or other variables",
-        (("interpreter", ".+"), ("variables", ".+"), ("threads", "interop_.+")),
-        "arithmetic",
-        8,
-        "rarely: by the order of sets, by what is loaded first",
-    ),
-    Effect(
-        "other packages", (("packages", "(?!ndrepro$).+"),), "arithmetic", 5, "rarely: they take no part in training"
-    ),
-)
+
+def _read_effects() -> tuple[Effect, ...]:
+    """The rows of the table, in the order in which a change is looked up: the first that covers it explains it."""
+    with _TABLE.open(encoding="utf-8", newline="") as stream:
+        return tuple(
+            Effect(
+                row["title"],
+                _sources(row["sources"]),
+                row["stage"],
+                int(row["weight"]),
+                row["why"],
+                bool(row["gpu_only"]),
+            )
+            for row in csv.DictReader(stream)
+        )
+
+
+def _sources(text: str) -> tuple[tuple[str, str], ...]:
+    parts = text.replace("LIMITS", "|".join(INSTRUCTION_LIMITS)).split("; ")
+    return tuple((group, pattern) for group, _, pattern in (part.partition(" ") for part in parts))
+
+
+EFFECTS = _read_effects()
 # what moves no number, or is said by another change
 _WITHOUT_EFFECT = (
     ("experiment", r"name|environment|segment|checkpoint_\w+|network's .+"),

@@ -15,7 +15,7 @@ from __future__ import annotations
 import difflib
 import typing
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -326,16 +326,19 @@ class Experiment:
 
         Raises UsageError for an unknown key (the nearest are offered) or a value of the wrong type.
         """
-        document = self.to_json()
+        changed: dict[str, Any] = {}
         if settings.get("determinism") == "canonical":
             settings = {"deconv_kernel": "reference", **settings}  # the level is defined for it
         for key, text in settings.items():
             section, _, leaf = key.rpartition(".")
             if key not in SETTINGS:
                 raise unknown_setting(key, SETTINGS)
-            place = document[section] if section else document
-            place[leaf] = SETTINGS[key].parse(text)
-        return Experiment.from_json(document)
+            value = SETTINGS[key].parse(text)
+            if section:
+                changed[section] = replace(changed.get(section, getattr(self, section)), **{leaf: value})
+            else:
+                changed[leaf] = value
+        return replace(self, **changed)
 
     def value(self, key: str) -> Any:
         """The value of a dotted key, e.g. ``deconv.block``."""

@@ -80,9 +80,11 @@ class Setting:
         try:
             if kind is bool:
                 return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
-            return kind(text)
+            value = kind(text)
         except (KeyError, ValueError):
             raise UsageError(f"{self.key}={text!r}: expected {self.type_name}", self._cure) from None
+        self.check_type(value)
+        return value
 
     def check_type(self, value: Any) -> None:
         """Raises UsageError for a value of another type, as JSON may hold one, or one too large to be signed."""

@@ -20,7 +20,7 @@ import numpy as np
 from ndrepro.protocol.errors import DataError
 from ndrepro.protocol.experiment.catalogue import DATASETS
 from ndrepro.training.data.readers import folder, published
-from ndrepro.training.data.readers.images import Images, SourceFile, Split, split_of
+from ndrepro.training.data.readers.images import Images, Split, split_of
 
 _SIDE = 32
 _PIXELS = 3 * _SIDE * _SIDE
@@ -115,38 +115,25 @@ def load(name: str, root: Path, files: OfficialBatches | None = None, binary: Of
 
 
 def _from_archive(version: OfficialBatches, path: Path) -> Images:
-    members = {f"{version.folder}/{name}": digest for name, digest in version.digests.items()}
-    archive = published.read_tar(path, version.file, members)
-    contents = {name: archive.contents[f"{version.folder}/{name}"] for name in version.digests}
-    return _assemble(
-        version, path, contents, (archive.source,), f"{archive.source.name}, official", archive.official_by
-    )
+    return _assemble(version, published.from_archive(path, version.file, version.folder, version.digests))
 
 
 def _from_unpacked(version: OfficialBatches, root: Path) -> Images:
-    contents, sources = {}, []
-    for name, digest in version.digests.items():
-        contents[name], source = published.read(root / version.folder / name, f"{version.folder}/{name}", digest)
-        sources.append(source)
     by = published.BY_CONTENT if version.file.md5 == "" else published.BY_FILE
-    return _assemble(version, root / version.folder, contents, tuple(sources), f"{version.folder}, official", by)
+    return _assemble(version, published.from_folder(root, version.folder, version.digests, by))
 
 
-def _assemble(
-    version: OfficialBatches,
-    where: Path,
-    contents: dict[str, bytes],
-    sources: tuple[SourceFile, ...],
-    reader: str,
-    by: str,
-) -> Images:
+def _assemble(version: OfficialBatches, files: published.OfficialFiles) -> Images:
+    where, contents = files.where, files.contents
     train = _split(version, where, [contents[name] for name in version.train])
     test = _split(version, where, [contents[name] for name in version.test])
     classes = _damage(where / version.names, lambda: _class_names(version, contents[version.names]))
     if len(classes) != DATASETS[version.name].num_classes:
         raise DataError(f"{where / version.names}: {len(classes)} class names", "copy or download it afresh")
-    unpacked = tuple(SourceFile.of(f"{version.folder}/{name}", content) for name, content in contents.items())
-    return Images(version.name, train, test, classes, sources, True, reader, official_by=by, contents=unpacked)
+    unpacked, by = files.unpacked(version.folder), files.official_by
+    return Images(
+        version.name, train, test, classes, files.sources, True, files.reader, official_by=by, contents=unpacked
+    )
 
 
 def _split(version: OfficialBatches, where: Path, contents: list[bytes]) -> Split:

@@ -142,6 +142,36 @@ def read_tar(path: Path, file: PublishedFile, members: Mapping[str, str]) -> Arc
     return Archive(contents, source, BY_FILE if by_file else BY_CONTENT)
 
 
+@dataclass(frozen=True)
+class OfficialFiles:
+    """What the official files of a data set hold, by name; where they are, and by what they are official."""
+
+    where: Path
+    contents: dict[str, bytes]
+    sources: tuple[SourceFile, ...]
+    reader: str
+    official_by: str
+
+    def unpacked(self, folder: str) -> tuple[SourceFile, ...]:
+        """Every one of them with its digest, as it lies in the unpacked ``folder``."""
+        return tuple(SourceFile.of(f"{folder}/{name}", content) for name, content in self.contents.items())
+
+
+def from_archive(path: Path, file: PublishedFile, folder: str, digests: Mapping[str, str]) -> OfficialFiles:
+    """The files of ``folder`` in a tar archive, each with "md5:...", "sha1:..." or "". Raises DataError."""
+    archive = read_tar(path, file, {f"{folder}/{name}": digest for name, digest in digests.items()})
+    contents = {name: archive.contents[f"{folder}/{name}"] for name in digests}
+    return OfficialFiles(path, contents, (archive.source,), f"{archive.source.name}, official", archive.official_by)
+
+
+def from_folder(root: Path, folder: str, digests: Mapping[str, str], by: str = BY_FILE) -> OfficialFiles:
+    """The same files, unpacked below ``root``. Raises DataError."""
+    found = {name: read(root / folder / name, f"{folder}/{name}", digest) for name, digest in digests.items()}
+    contents = {name: content for name, (content, _) in found.items()}
+    sources = tuple(source for _, source in found.values())
+    return OfficialFiles(root / folder, contents, sources, f"{folder}, official", by)
+
+
 def open_zip(path: Path, file: PublishedFile) -> tuple[zipfile.ZipFile, SourceFile]:
     """A .zip, held in memory, with its md5 checked."""
     content, source = read(path, file.name, file.md5 and f"md5:{file.md5}")

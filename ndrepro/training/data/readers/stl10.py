@@ -14,7 +14,7 @@ import numpy as np
 from ndrepro.protocol.errors import DataError
 from ndrepro.protocol.experiment.catalogue import DATASETS
 from ndrepro.training.data.readers import folder, published
-from ndrepro.training.data.readers.images import Images, SourceFile, Split, split_of
+from ndrepro.training.data.readers.images import Images, Split, split_of
 from ndrepro.training.data.readers.published import PublishedFile
 
 _NAME = "stl10"
@@ -46,44 +46,23 @@ def load(root: Path, files: OfficialArchive | None = None) -> Images:
     if folder.is_image_folder(root):
         return folder.load(_NAME, root)
     files = files or official()
+    digests = {file.name: file.md5 and f"md5:{file.md5}" for file in files.files}
     if (root / files.folder).is_dir():
-        return _from_unpacked(files, root)
+        return _assemble(files, published.from_folder(root, files.folder, digests))
     path = published.find(root, files.archive.name) or published.download(_NAME, root, files.archive)
-    members = {f"{files.folder}/{file.name}": file.md5 and f"md5:{file.md5}" for file in files.files}
-    archive = published.read_tar(path, files.archive, members)
-    contents = {file.name: archive.contents[f"{files.folder}/{file.name}"] for file in files.files}
-    reader = f"{archive.source.name}, official"
-    return _assemble(files, path, contents, (archive.source,), reader, archive.official_by)
+    return _assemble(files, published.from_archive(path, files.archive, files.folder, digests))
 
 
-def _from_unpacked(files: OfficialArchive, root: Path) -> Images:
-    contents: dict[str, bytes] = {}
-    sources = []
-    for file in files.files:
-        name = f"{files.folder}/{file.name}"
-        contents[file.name], source = published.read(root / name, name, file.md5 and f"md5:{file.md5}")
-        sources.append(source)
-    return _assemble(
-        files, root / files.folder, contents, tuple(sources), f"{files.folder}, official", published.BY_FILE
-    )
-
-
-def _assemble(
-    files: OfficialArchive,
-    where: Path,
-    contents: dict[str, bytes],
-    sources: tuple[SourceFile, ...],
-    reader: str,
-    by: str,
-) -> Images:
+def _assemble(files: OfficialArchive, found: published.OfficialFiles) -> Images:
+    where, contents = found.where, found.contents
     train_images, train_labels, test_images, test_labels, _ = (file.name for file in files.files)
     train = _split(where / train_images, contents[train_images], contents[train_labels])
     test = _split(where / test_images, contents[test_images], contents[test_labels])
     classes = tuple(contents[_CLASS_NAMES].decode("utf-8", "backslashreplace").split())
     if len(classes) != DATASETS[_NAME].num_classes:
         raise DataError(f"{where / _CLASS_NAMES}: {len(classes)} class names", "copy or download it afresh")
-    unpacked = tuple(SourceFile.of(f"{files.folder}/{name}", content) for name, content in contents.items())
-    return Images(_NAME, train, test, classes, sources, True, reader, official_by=by, contents=unpacked)
+    unpacked, by = found.unpacked(files.folder), found.official_by
+    return Images(_NAME, train, test, classes, found.sources, True, found.reader, official_by=by, contents=unpacked)
 
 
 def _split(path: Path, pixels: bytes, labels: bytes) -> Split:
