@@ -118,7 +118,7 @@ def compare_tensors(first: Array, second: Array, dtype: str) -> TensorDifference
     if not (dtype.startswith("float") or dtype in _AS_BITS):
         largest = float(np.abs(first.astype(np.float64) - second.astype(np.float64)).max(initial=0.0))
         return TensorDifference(tuple(first.shape), dtype, count, first.size, None, None, largest)
-    x, y = _as_floats(first, dtype), _as_floats(second, dtype)
+    x, y = as_floats(first, dtype), as_floats(second, dtype)
     finite = np.isfinite(x) & np.isfinite(y)
     both = unequal & finite
     # infinities and NaN have no distance
@@ -256,7 +256,8 @@ def _ordered(bits: Array) -> Array:
     return np.where(bits < 0, np.int64(lowest) - wide, wide)
 
 
-def _as_floats(array: Array, dtype: str) -> Array:
+def as_floats(array: Array, dtype: str) -> Array:
+    """The numbers of ``array``, where numpy has no such type and it holds their bits."""
     import numpy as np
 
     if dtype not in _AS_BITS:

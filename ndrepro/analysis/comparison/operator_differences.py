@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ndrepro.analysis.comparison.operation_diff import TensorDifference, compare_tensors
+from ndrepro.analysis.comparison.operation_diff import TensorDifference, as_floats, compare_tensors
 from ndrepro.analysis.comparison.operator_arrays import operator_arrays
 from ndrepro.protocol.operators.outputs import OperatorOutput, OperatorOutputs
 
@@ -116,16 +116,8 @@ def _compared(
     if ours.shape != theirs.shape:
         return OutputDifference(output, None, reason=f"shapes {ours.shape} and {theirs.shape}", other_shape=True)
     difference = compare_tensors(ours, theirs, output.dtype)
-    numbers = np.abs(_numbers(ours, output.dtype)) if difference.differing else np.zeros(0)
+    numbers = np.abs(as_floats(ours, output.dtype)) if difference.differing else np.zeros(0)
     scale = float(numbers[np.isfinite(numbers)].max(initial=0.0))
     # a quotient beyond all numbers is the largest one
     relative = min(difference.largest_absolute / scale, sys.float_info.max) if scale else 0.0
     return OutputDifference(output, difference, relative)
-
-
-def _numbers(array: numpy.typing.NDArray[Any], dtype: str) -> numpy.typing.NDArray[Any]:
-    import numpy as np
-
-    if dtype != "bfloat16":
-        return array
-    return (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)

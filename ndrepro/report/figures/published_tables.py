@@ -14,6 +14,7 @@ from typing import Any
 
 from ndrepro.analysis.audit.published_tables import published_tables
 from ndrepro.analysis.audit.replication_colours import BLACK, GREEN, RED, colours
+from ndrepro.protocol.experiment.catalogue import DATASETS
 from ndrepro.report.elements.table import (
     BETTER,
     NOT_RUN,
@@ -78,11 +79,11 @@ def accuracy_table(number: int, dataset: str, own: Own) -> Table:
             row += [decimal(original), decimal(mean, status=status(original, mean)), *_own_accuracy(cell, original)]
         rows.append(tuple(row))
     caption = (
-        f"Published and own accuracies on {_title(dataset)}, in percent. Original: Ye et al. 2020, Table 1; "
+        f"Published and own accuracies on {DATASETS[dataset].title}, in percent. Original: Ye et al. 2020, Table 1; "
         "replication: mean of three, as printed. Own: test accuracy after the last epoch, mean with its 95 % "
         "interval where n is 3 or more." + _OTHER_DATA_WORDS
     )
-    return Table(f"table{number}", f"Table {number}: {_title(dataset)}", caption, tuple(columns), tuple(rows))
+    return Table(f"table{number}", f"Table {number}: {DATASETS[dataset].title}", caption, tuple(columns), tuple(rows))
 
 
 def imagenet_table(number: int, networks: Sequence[str], own: Own) -> Table:
@@ -127,13 +128,12 @@ def time_table(number: int, dataset: str, own: Own) -> Table:
         for method in METHODS:
             row += [decimal(said[method]), own_seconds(found[method])]
         rows.append((*row, decimal(said["nd"] / said["bn"]), _ratio(found["nd"], found["bn"])))
+    title = DATASETS[dataset].title
     caption = (
-        f"Seconds of training on {_title(dataset)}: the replication's means on a V100, as printed, and own means "
+        f"Seconds of training on {title}: the replication's means on a V100, as printed, and own means "
         "(training steps only) on the machines that the runs name. Only the ratio can be compared."
     )
-    return Table(
-        f"table{number}", f"Table {number}: training time, {_title(dataset)}", caption, tuple(columns), tuple(rows)
-    )
+    return Table(f"table{number}", f"Table {number}: training time, {title}", caption, tuple(columns), tuple(rows))
 
 
 def imagenet_time_table(own: Own) -> Table:
@@ -201,7 +201,3 @@ def _by_row(table: str, dataset: str) -> Iterator[tuple[tuple[str, int], dict[st
 
 def _has_own(table: Table) -> bool:
     return any(value.href for row in table.rows for value in row)
-
-
-def _title(dataset: str) -> str:
-    return {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}[dataset]

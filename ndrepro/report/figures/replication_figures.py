@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ndrepro.analysis.audit.published_tables import published_tables
+from ndrepro.protocol.experiment.catalogue import DATASETS
 from ndrepro.report.elements import style
 from ndrepro.report.elements.figure import Figure
 from ndrepro.report.figures.published_tables import METHODS, Own, own_cells
@@ -18,7 +19,6 @@ from ndrepro.report.sections.claims_held import own_name
 from ndrepro.report.sections.seed_groups import SeedGroup
 from ndrepro.text.plurals import plural
 
-_TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 # (who, marker, filled): the colour shows the method, the shape whose value it is
 _WHO = (("original", "o", False), ("replication", "s", False), ("own", "D", True))
 
@@ -79,11 +79,11 @@ def _accuracy_figure(number: int, dataset: str, own: Own) -> Figure | None:
         return None
     return Figure(
         f"figure{number}",
-        f"Figure {number} of the replication: accuracy on {_TITLES[dataset]}",
+        f"Figure {number} of the replication: accuracy on {DATASETS[dataset].title}",
         "Accuracies of the original, of the replication (mean of three, as printed; after 100 epochs these are train "
         "accuracies, see the audit) and own test accuracies. Bars: 95 % interval of own means; without one, n = 1. "
         "Networks without an own point were not run.",
-        f"Accuracy by network on {_TITLES[dataset]}, published and own, one panel for each length of training",
+        f"Accuracy by network on {DATASETS[dataset].title}, published and own, one panel for each length of training",
         lambda path: _draw(path, points, lengths, "accuracy, %", _WHO),
         points,
     )
@@ -96,10 +96,10 @@ def _time_figure(number: int, dataset: str, own: Own) -> Figure | None:
         return None
     return Figure(
         f"figure{number}",
-        f"Figure {number} of the replication: training time on {_TITLES[dataset]}",
+        f"Figure {number} of the replication: training time on {DATASETS[dataset].title}",
         "Seconds of training: the replication's means on a V100, and own ones on the machines that the runs name. "
         "What can be compared is how far apart the two methods are.",
-        f"Seconds of training by network on {_TITLES[dataset]}, published and own, on a logarithmic scale",
+        f"Seconds of training by network on {DATASETS[dataset].title}, published and own, on a logarithmic scale",
         lambda path: _draw(path, points, lengths, "seconds of training", _WHO[1:], logarithmic=True),
         points,
     )
