@@ -9,7 +9,6 @@ where this process is killed outright does the ledger keep a start without an en
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,7 +29,8 @@ from ndrepro.protocol.messages import Request, Scores, read_json, write_json
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import ENERGY, Resource
-from provenance.errors import ProvenanceError, StorageError
+from provenance.errors import ProvenanceError
+from provenance.formats.atomic_io import storage_error
 from provenance.formats.metrics_log import ScalarLog, read_scalars
 from provenance.observation.energy import EnergyMeter
 from provenance.recording.recorder import Recorder
@@ -216,7 +216,6 @@ def _cut_back(folder: RunFolder, step: int) -> None:
 def _as_provenance_error(failure: Exception) -> ProvenanceError:
     if isinstance(failure, ProvenanceError):
         return failure
-    if not isinstance(failure, OSError):
-        return TrainingFailed(f"{type(failure).__name__}: {failure}", "this is a defect of ndrepro: please report it")
-    cure = "free some space" if failure.errno == errno.ENOSPC else ""
-    return StorageError(f"{failure.filename or 'the run folder'}: {failure.strerror}", cure)
+    if isinstance(failure, OSError):
+        return storage_error(Path(failure.filename or "the run folder"), failure)
+    return TrainingFailed(f"{type(failure).__name__}: {failure}", "this is a defect of ndrepro: please report it")
