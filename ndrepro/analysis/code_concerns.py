@@ -14,6 +14,8 @@ from provenance.attestation.packages import edited_files, foreign_files
 from provenance.capture.unavailable import is_missing
 
 _NAMED = 3
+# what uv and virtualenv add to an environment, and no RECORD lists: every process of it executes them
+_OF_ENVIRONMENTS = {"_virtualenv.pth", "_virtualenv.py"}
 
 
 def code_concerns(manifest: Manifest) -> tuple[str, ...]:
@@ -49,7 +51,9 @@ def _foreign_concerns(manifest: Manifest) -> Iterator[str]:
     elif foreign:
         count = manifest.machine["loaded_code"].get("count")
         known = count if isinstance(count, int) and count > len(foreign) else len(foreign)
-        yield f"code that belongs to no distribution: {_files(known)} ({_first(foreign)})"
+        hook = {name.rpartition("/")[2] for name in foreign} <= _OF_ENVIRONMENTS
+        cure = "; uv or virtualenv wrote it for pip: remove it from the environment" if hook else ""
+        yield f"code that belongs to no distribution: {_files(known)} ({_first(foreign)}){cure}"
 
 
 def _files(count: int) -> str:

@@ -203,6 +203,14 @@ def loaded(**files: dict[str, str]) -> Any:
     return put("machine.loaded_code", {"count": len(files), "foreign": files, "system": {}})
 
 
+def test_the_hook_of_an_environment_is_named_with_its_cure() -> None:
+    hook = {f"/venv/lib/python3.11/site-packages/_virtualenv.{suffix}": STRAY for suffix in ("pth", "py")}
+    (concern,) = code_concerns(manifest(loaded(**hook)))
+    assert concern.endswith("; uv or virtualenv wrote it for pip: remove it from the environment")
+    (concern,) = code_concerns(manifest(loaded(**hook, **{"/tmp/hook.so": STRAY})))
+    assert "uv or virtualenv" not in concern, "the control: that is not all"
+
+
 def test_readers_are_warned_and_a_difference_is_the_first_cause() -> None:
     path = "/tmp/hook.so"
     clean, stray = manifest(loaded()), manifest(loaded(**{path: STRAY}))
