@@ -49,8 +49,8 @@ test-isa: env ## the tests that depend on kernels, once for each of several limi
 canonical: env ## every training whose digests docs/explanation/determinism.md has, whole: minutes
 	@exec $(python) -m pytest -q -n0 -m slow tests/execution/runs/test_golden_digests.py -k page $(ARGS)
 
-test-engines: env ## the tests with real podman, Apptainer and Slurm, where they are installed (.ci/engines does)
-	@exec $(python) -m pytest -n0 -m engines tests/engines $(ARGS)
+test-engines: env ## the tests with real podman, Docker, Apptainer and Slurm, where they are installed (.ci/engines does)
+	@exec $(python) -m pytest -m engines --no-loadscope-reorder tests/engines $(ARGS)
 
 mutants: env ## mutation tests of verification and statistics, hours: ARGS="dsse trust" names modules; not part of CI
 	@exec $(python) tools/mutants.py $(ARGS)

@@ -1,7 +1,7 @@
 """Docker Engine as people have it: both stores of images, users remapped, a daemon that goes away.
 
-The images are small, of a bare Debian: what is tried is how images are built and containers started, for which podman
-(test_containers.py) has whole runs.
+The images are small, BusyBox and a file or two: what is tried is how images are built and containers started, for
+which podman (test_containers.py) has whole runs.
 """
 
 import json
@@ -41,6 +41,25 @@ LABEL org.opencontainers.image.base.digest="${BASE_DIGEST}"
 
 
 @pytest.fixture(scope="module")
+def base() -> str:
+    """The name of the base image, which every daemon has."""
+    return "localhost/ndrepro-busybox:latest"
+
+
+def busybox(folder: Path) -> Path:
+    """An archive of a root with Debian's BusyBox and its names in ``/bin``."""
+    run("apt-get", "download", "-qq", "--option=APT::Sandbox::User=root", "busybox-static", cwd=folder)
+    (package,) = folder.glob("busybox-static_*.deb")
+    root = folder / "root"
+    run("dpkg-deb", "--extract", str(package), str(root))
+    for name in run(str(root / "bin" / "busybox"), "--list").split():
+        if name != "busybox":
+            (root / "bin" / name).symlink_to("busybox")
+    run("tar", "--create", "--owner=0", "--group=0", "--file", "root.tar", "-C", str(root), "bin", cwd=folder)
+    return folder / "root.tar"
+
+
+@pytest.fixture(scope="module")
 def daemons(scratch: Path, base: str) -> Iterator[dict[str, Daemon]]:
     """One of each kind, with the base image."""
     need("dockerd")
@@ -52,11 +71,10 @@ def daemons(scratch: Path, base: str) -> Iterator[dict[str, Daemon]]:
     try:
         for kind in CONFIGURATIONS:
             started[kind] = Daemon(folder, kind)
-        archive = folder / "base.tar"
-        run("podman", "save", "--format=docker-archive", "--quiet", f"--output={archive}", base)
+        root = busybox(folder)
         for daemon in started.values():
             daemon.wait_ready()
-            run("docker", "load", "--quiet", "--input", str(archive), **daemon.variables)
+            run("docker", "import", str(root), base, **daemon.variables)
         yield started
     finally:
         for daemon in started.values():

@@ -16,6 +16,8 @@ PLAIN = (
     "-u",
     "MAKEFLAGS",
     "-u",
+    "ARGS",
+    "-u",
     "PYENV_ROOT",
     "-u",
     "PYTHON",

@@ -42,8 +42,12 @@ _PATIENCE_SECONDS = 60.0
 # an engine that builds or loads an image meanwhile answers late
 _ANSWER_SECONDS = 600
 _SERVICE_IDLE_SECONDS = 600
+_POLL_SECONDS = 0.1
+_ENDED = ("exited", "stopped", "dead", "removing")
 # where services that this process started answer, until they idle
 _started: list[str] = []
+# which podman 3 and later speak; one that is asked for its version looks up the packages of its programs, for a second
+_PODMAN_API = "1.41"
 _OTHER_SERVICES = ("CONTAINER_HOST", "CONTAINER_CONNECTION")
 _CURES = {
     "docker": "start the Docker daemon, or set DOCKER_HOST; and be allowed to use its socket",
@@ -71,7 +75,7 @@ def start(engine: str, image: str, enclosure: Enclosure) -> ContainerProcess:
         undo.callback(container.remove, force=True)
         container.start()
         undo.pop_all()
-        return ContainerProcess(client, container, enclosure.log)
+        return ContainerProcess(client, container, engine, enclosure.log)
 
 
 def output(engine: str, image: str, enclosure: Enclosure) -> tuple[int, str]:
@@ -80,8 +84,7 @@ def output(engine: str, image: str, enclosure: Enclosure) -> tuple[int, str]:
         container = _create(client, engine, image, enclosure)
         try:
             container.start()
-            status = int(container.wait()["StatusCode"])
-            return status, container.logs().decode("utf-8", "replace")
+            return _exit_code(container, engine), container.logs().decode("utf-8", "replace")
         finally:
             container.remove(force=True)
 
@@ -105,9 +108,10 @@ def load(engine: str, archive: Path) -> None:
 class ContainerProcess:
     """A container as the process that it is for. It is removed when its end has been seen."""
 
-    def __init__(self, client: DockerClient, container: Container, log: Path | None) -> None:
+    def __init__(self, client: DockerClient, container: Container, engine: str, log: Path | None) -> None:
         self._client = client
         self._container = container
+        self._engine = engine
         self._log = log
         self._code: int | None = None
         self._over = threading.Event()
@@ -137,7 +141,7 @@ class ContainerProcess:
 
     def _watch(self) -> None:
         try:
-            status = int(self._container.wait()["StatusCode"])
+            status = _exit_code(self._container, self._engine)
             self._code = 128 - status if 128 < status <= 128 + signal.SIGRTMAX else status
         except Exception:  # the engine went away: whether the container did is not known, so it counts as killed
             self._code = -signal.SIGKILL
@@ -158,9 +162,23 @@ class ContainerProcess:
                 log.write(printed)
 
 
+def _exit_code(container: Container, engine: str) -> int:
+    """Wait for the end of a container that was started.
+
+    While the API's own wait lasts, podman's service asks its database without a pause, which takes most of a core.
+    """
+    if engine != "podman":
+        return int(container.wait()["StatusCode"])
+    while container.status not in _ENDED:
+        time.sleep(_POLL_SECONDS)
+        container.reload()
+    return int(container.attrs["State"]["ExitCode"])
+
+
 def _create(client: DockerClient, engine: str, image: str, enclosure: Enclosure) -> Container:
     """Create the container, as the user that the caller is on the machine."""
-    daemon = str(client.info().get("SecurityOptions") or ())
+    # podman runs as the caller, and takes the option that SELinux needs on any machine
+    daemon = "name=selinux" if engine == "podman" else str(client.info().get("SecurityOptions") or ())
     user, namespace = _caller(daemon, engine)
     command = list(enclosure.command)
     if enclosure.log is not None:
@@ -225,7 +243,9 @@ def _host_config(client: DockerClient, engine: str, enclosure: Enclosure, securi
 
 def _clear(client: DockerClient) -> None:
     """Remove what runs left whose parent was killed: their containers have ended by themselves."""
-    for old in client.containers.list(all=True, filters={"label": _LABEL, "status": "exited"}):
+    ended = {"label": _LABEL, "status": "exited"}
+    # another process may remove its own meanwhile
+    for old in client.containers.list(all=True, filters=ended, ignore_removed=True):
         parent = old.labels.get(_PARENT, "")
         if parent.isdigit() and not Path(f"/proc/{parent}").exists():
             with suppress(Exception):
@@ -239,7 +259,7 @@ def connect(engine: str) -> DockerClient:
     from docker.errors import DockerException
 
     if engine == "podman":
-        return docker.DockerClient(base_url=_podman_address(), timeout=_ANSWER_SECONDS)
+        return docker.DockerClient(base_url=_podman_address(), version=_PODMAN_API, timeout=_ANSWER_SECONDS)
     try:
         return docker.from_env(timeout=_ANSWER_SECONDS)
     except DockerException as error:
@@ -256,9 +276,9 @@ def _answers(address: str) -> bool:
     from docker.errors import DockerException
 
     try:
-        with closing(docker.DockerClient(base_url=address)) as client:
+        with closing(docker.DockerClient(base_url=address, version=_PODMAN_API)) as client:
             return bool(client.ping())
-    except DockerException:
+    except (DockerException, OSError):
         return False
 
 
