@@ -495,6 +495,30 @@ def test_an_image_of_the_study_file_is_a_task_beside_the_others(study: Study, si
         study.verify(folder)
 
 
+def test_a_task_signs_with_the_nodes_key_and_the_login_node_adds_its_own(study: Study) -> None:
+    """The login node's key is made after the task has ended: nothing on the node can have read it."""
+    study.write(grid('axes.method = ["nd"]'))
+    study.wait_over(study.submit())
+    (folder,) = study.folders()
+    nodes, login = study.folder / "keys", study.folder / "login"
+    assert not login.exists()
+
+    def ndrepro(home: Path, *words: str) -> str:
+        return run(sys.executable, "-m", "ndrepro", *words, cwd=study.folder, NDREPRO_HOME=str(home))
+
+    collect = ["study", "collect", "mini.toml", "runs", "--sign", "--json"]
+    ndrepro(nodes, "keys", "export", "--out=node.pub")
+    ndrepro(login, "keys", "new")
+    with pytest.raises(AssertionError, match="exit code"):
+        ndrepro(login, *collect, "--into=control")
+    ndrepro(login, "keys", "trust", "node.pub", "--name=cluster nodes")
+    (signed,) = json.loads(ndrepro(login, *collect, "--into=imported"))["signed"]
+    assert Path(signed).name == folder.root.name
+    assert "cluster nodes" in ndrepro(login, "verify", signed)
+    ids = [len(read_envelope((root / "manifest.dsse.json").read_bytes())[2]) for root in (folder.root, Path(signed))]
+    assert ids == [1, 2], "the nodes' signature, then both"
+
+
 def test_many_writers_leave_a_whole_ledger(tmp_path: Path) -> None:
     """Threads of one process would share a lock's owner: these are processes, as the nodes' are."""
     path = tmp_path / "ledger.jsonl"

@@ -99,7 +99,7 @@ class StoredImages:
         path.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
     def restore(self) -> None:
-        """Have names mean what they meant, and remove what was made since.
+        """Have names mean what they meant, and remove what was made since, by whomever.
 
         The base and the libraries of the image stay, and take the place of those of an earlier session.
         """
