@@ -25,6 +25,7 @@ from ndrepro.execution.runs.run_lookup import read_recorded
 from ndrepro.protocol.layout import RunFolder
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.ledger import Ledger
+from provenance.formats.digest import file_digest
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(900)]
 LONG = 'arch = "lenet"\nepochs = 60\ncheckpoint_epochs = 1\n'
@@ -517,6 +518,32 @@ def test_a_task_signs_with_the_nodes_key_and_the_login_node_adds_its_own(study: 
     assert "cluster nodes" in ndrepro(login, "verify", signed)
     ids = [len(read_envelope((root / "manifest.dsse.json").read_bytes())[2]) for root in (folder.root, Path(signed))]
     assert ids == [1, 2], "the nodes' signature, then both"
+
+
+# https://github.com/NVIDIA/pyxis lists them
+PYXIS = {"--container-image", "--container-mounts", "--no-container-mount-home", "--container-readonly"}
+
+
+def test_the_runbooks_line_for_pyxis_runs_but_for_what_pyxis_adds(study: Study) -> None:
+    """Pyxis is published in no registry: where its mounts would be, the folders are named themselves."""
+    page = (ROOT / "runbooks" / "cluster.md").read_text(encoding="utf-8")
+    line = page.partition("    srun --container-image")[2].partition("\n\n")[0].replace("\\\n", " ")
+    words = f"srun --container-image{line}".replace("$PWD", str(study.folder)).split()
+    options = {word.partition("=")[0]: word.partition("=")[2] for word in words if "container-" in word}
+    assert set(options) == PYXIS
+    refused = subprocess.run([*words[:2], "true"], cwd=study.folder, capture_output=True, text=True)
+    assert refused.returncode and "unrecognized option '--container-image" in refused.stderr, refused.stderr
+    left = " ".join(word for word in words if word.partition("=")[0] not in options)
+    for mount in options["--container-mounts"].split(","):
+        outside, inside = mount.split(":")
+        left = left.replace(f" {inside}", f" {outside}").replace(f"={inside} ", f"={outside} ")
+    (study.folder / "ndrepro.sqsh").write_text("an image", encoding="utf-8")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    run("sh", "-c", f"{left} {' '.join(SMALL)}", cwd=study.folder, PATH=path, PYTHONPATH=str(ROOT))
+    (folder,) = study.folders()
+    digest = f"sha256:{file_digest(study.folder / 'ndrepro.sqsh').sha256}"
+    assert read_recorded(folder).manifest.machine["container"]["image"] == {"name": "ndrepro.sqsh", "digest": digest}
+    run(sys.executable, "-m", "ndrepro", "verify", str(folder.root), NDREPRO_HOME=str(study.folder / "node-keys"))
 
 
 def test_many_writers_leave_a_whole_ledger(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""Apptainer, the engine of clusters: a command whose container is a child of this process.
+"""Apptainer, the engine of clusters: a command whose container is a child of this process. Where there is none, the
+command ``singularity`` takes its place, which is SingularityCE's or an older Apptainer's, with the same options.
 
 Nothing of the host but what is named comes in (``--containall``), the network is off (without ``--net`` it would be
 on), the image is read-only as it always is. Memory and processes are not limited here: unprivileged, Apptainer cannot,
@@ -128,8 +129,9 @@ def _variables(inside: Mapping[str, str]) -> dict[str, str]:
         for name, value in system_variables(os.environ).items()
         if not name.startswith(_WITHHELD) and (name in kept or not name.startswith(_OWN))
     }
-    # the home folder inside is Apptainer's own, in memory
-    return {**outside, **{f"APPTAINERENV_{name}": value for name, value in inside.items() if name != "HOME"}}
+    # SingularityCE hands in no other's; the home folder inside is Apptainer's own, in memory
+    prefix = "APPTAINERENV_" if Path(_program()).name == "apptainer" else "SINGULARITYENV_"
+    return {**outside, **{f"{prefix}{name}": value for name, value in inside.items() if name != "HOME"}}
 
 
 def _program() -> str:

@@ -57,7 +57,16 @@ def test_options_that_make_no_sense_are_refused(engine: str, image: str | None, 
         ContainerChoice.from_words(engine, image)
 
 
-def test_only_the_places_of_apptainers_files_reach_it_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def write_program(path: Path, text: str = "") -> None:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+def test_only_the_places_of_apptainers_files_reach_it_from_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_program(tmp_path / "apptainer")
+    monkeypatch.setenv("PATH", str(tmp_path))
     for name in ("APPTAINER_BIND", "APPTAINERENV_X", "SINGULARITY_NV", "SINGULARITYENV_Y", "APPTAINER_CACHEDIR"):
         monkeypatch.setenv(name, "site")
     monkeypatch.delenv("NDREPRO_APPTAINER_PASS", raising=False)
@@ -73,12 +82,25 @@ def test_only_the_places_of_apptainers_files_reach_it_from_outside(monkeypatch: 
         apptainer._variables({})
 
 
+def test_singularity_ce_is_called_as_documented_where_there_is_no_apptainer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No registry has SingularityCE: what it is asked is tested here, and that it takes it by its manual alone."""
+    write_program(tmp_path / "singularity", 'echo "singularity-ce version 4.3.1"')
+    monkeypatch.setenv("PATH", str(tmp_path))
+    words = apptainer.words("x.sif", Enclosure(("true",), {}, readable=(Path("/d"),)))
+    assert words[0] == str(tmp_path / "singularity") and words[-2:] == ["x.sif", "true"]
+    assert set(apptainer._variables({"A": "1", "HOME": "/tmp"})) & {"SINGULARITYENV_A", "APPTAINERENV_A"} == {
+        "SINGULARITYENV_A"
+    }
+    (tmp_path / "x.sif").touch()
+    assert apptainer.find("apptainer", str(tmp_path / "x.sif")).engine_version == "4.3.1"
+
+
 def test_paths_with_commas_and_quotes_stay_whole_in_apptainers_mounts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = tmp_path / "apptainer"
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
+    write_program(tmp_path / "apptainer")
     monkeypatch.setenv("PATH", str(tmp_path))
     words = apptainer.words("x.sif", Enclosure(("true",), {}, writable=(Path('/a,b"c'),), readable=(Path("/d"),)))
     assert 'type=bind,"source=/a,b""c","destination=/a,b""c"' in words
@@ -99,8 +121,7 @@ def test_another_container_than_the_recorded_one_is_a_difference(bench: Bench) -
 def test_enroots_command_line_is_the_documented_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether Enroot takes it, tests/engines/test_enroot.py asks Enroot, where it is installed."""
     program = tmp_path / "enroot"
-    program.write_text("#!/bin/sh\necho 3.5.0\n")
-    program.chmod(0o755)
+    write_program(program, "echo 3.5.0")
     monkeypatch.setenv("PATH", str(tmp_path))
     for name in ("ENROOT_MOUNT_HOME", "ENROOT_DATA_PATH", "NVIDIA_VISIBLE_DEVICES", "NDREPRO_HOME"):
         monkeypatch.setenv(name, "site")
