@@ -9,7 +9,8 @@ Only what is committed goes in, laid out as git archives it. Its time in the ima
 libraries below it the date of the distribution's archive that the Dockerfile pins: whoever builds the same commit on
 the same base gets the same digest, and two commits with the same lock share every layer but the project's. The builder
 is podman or docker, whichever is there (``--engine``). Where packages come from elsewhere, --wheels, --pip-conf, --ca
-and the environment's variables of proxies reach the build with either, and leave nothing in the image.
+and the environment's variables of proxies reach the build with either, and leave nothing in the image. With --platform
+linux/arm64 it is for another processor than this machine's, which must then emulate it (Debian: qemu-user-static).
 
 With --attest, how the image was built and its bill of materials are signed with this machine's key; runs in the image
 then name these statements. ``sif`` and ``save`` put a copy beside their file.
@@ -59,6 +60,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--wheels", type=Path, metavar="FOLDER", help="wheels to install instead of asking an index")
     parser.add_argument("--pip-conf", type=Path, metavar="FILE", help="pip's configuration during the build")
     parser.add_argument("--ca", type=Path, metavar="FILE", help="certificates (PEM) that the build trusts")
+    parser.add_argument(
+        "--platform", default="", metavar="OS/PROCESSOR", help="e.g. linux/arm64; by default this machine's"
+    )
     parser.add_argument("--no-cache", action="store_true")
     parser.add_argument("--attest", action="store_true", help="sign the build's provenance and bill of materials")
     parser.add_argument("--out", type=Path)
@@ -69,7 +73,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if given.command == "build":
             started = datetime.now(UTC)
-            built = build(engine, given.tag, given.base, given.lock, sources(given), given.no_cache)
+            options = sources(given)
+            built = build(engine, given.tag, given.base, given.lock, options, given.no_cache, given.platform)
             if given.attest:
                 attest(engine, given.tag, started, given.lock)
             print(built)
@@ -87,7 +92,9 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def build(engine: str, tag: str, base: str | None, lock: Path | None, sources: list[str], no_cache: bool) -> str:
+def build(
+    engine: str, tag: str, base: str | None, lock: Path | None, sources: list[str], no_cache: bool, platform: str = ""
+) -> str:
     """Build and tag; the image's digest. ``lock`` takes the place of the tree's own, ``sources`` are options."""
     commit = git("rev-parse", "HEAD")
     seconds = int(git("show", "--no-patch", "--format=%ct", "HEAD"))
@@ -105,7 +112,8 @@ def build(engine: str, tag: str, base: str | None, lock: Path | None, sources: l
             (tree / "runtime.lock").chmod(0o644)
         words = [word for name, value in choices.items() for word in ("--build-arg", f"{name}={value}")]
         words += [*sources, *(["--no-cache"] if no_cache else [])]
-        libraries = libraries_tag(tree, choices)
+        words += ["--platform", platform] if platform else []
+        libraries = libraries_tag(tree, choices, platform)
         if no_cache or not is_there(engine, libraries):
             build_stage(engine, [*words, "--target", "libraries", str(tree)], [libraries], archive_seconds(tree))
         words += ["--build-arg", f"LIBRARIES={libraries}", str(tree)]
@@ -113,10 +121,10 @@ def build(engine: str, tag: str, base: str | None, lock: Path | None, sources: l
     return digest(engine, tag)
 
 
-def libraries_tag(tree: Path, choices: Mapping[str, str]) -> str:
-    """The name of the image of the libraries, by what it is made of: base, lock and Dockerfile."""
+def libraries_tag(tree: Path, choices: Mapping[str, str], platform: str = "") -> str:
+    """The name of the image of the libraries, by what it is made of: base, platform, lock and Dockerfile."""
     base = "".join(f"{name} {choices.get(name, '')}\n" for name in ("BASE_IMAGE", "BASE_DIGEST"))
-    made_of = [base.encode(), (tree / "runtime.lock").read_bytes(), (tree / "Dockerfile").read_bytes()]
+    made_of = [(base + platform).encode(), (tree / "runtime.lock").read_bytes(), (tree / "Dockerfile").read_bytes()]
     return f"{LIBRARIES}:{hashlib.sha256(b''.join(made_of)).hexdigest()[:12]}"
 
 

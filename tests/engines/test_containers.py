@@ -5,7 +5,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -312,3 +313,31 @@ def test_podmans_own_service_that_ended_of_idleness_is_started_again(
     assert not docker_engine._answers(address)
     assert docker_engine.find("podman", image) == found
     assert len(docker_engine._started) == 2
+
+
+def test_podmans_service_rests_while_a_container_runs(image: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control is the wait of the API that podman shares with docker: it keeps a core busy."""
+    monkeypatch.setattr(docker_engine, "_podman_sockets", lambda: iter(()))
+    monkeypatch.setattr(docker_engine, "_started", [])
+
+    def share(wait: Callable[[], int]) -> float:
+        """Of a core, while a container sleeps."""
+        (service,) = Path("/proc").glob(f"{services()[-1]}/stat")
+        before, started = cpu_seconds(service), time.monotonic()
+        assert wait() == 0
+        return (cpu_seconds(service) - before) / (time.monotonic() - started)
+
+    def services() -> list[int]:
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        words = {int(each): Path(f"/proc/{each}/cmdline").read_bytes() for each in children}
+        return sorted(number for number, line in words.items() if b"system\0service" in line)
+
+    def cpu_seconds(stat: Path) -> float:
+        return sum(map(int, stat.read_text().rpartition(")")[2].split()[11:13])) / os.sysconf("SC_CLK_TCK")
+
+    sleeping = Enclosure(("sleep", "4"), {})
+    process = docker_engine.start("podman", image, sleeping)
+    ours = share(lambda: process.wait(60))
+    monkeypatch.setattr(docker_engine, "_exit_code", lambda container, engine: container.wait()["StatusCode"])
+    process = docker_engine.start("podman", image, sleeping)
+    assert ours < share(lambda: process.wait(60)) / 3
