@@ -231,7 +231,7 @@ def test_forty_tasks_submitted_twice_by_mistake_end_done_or_named(study: Study) 
     assert "done       38 of 40 runs" in status.stdout
     assert "Expected more than 1 value per channel" in status.stdout
     assert (
-        "lenet_nd_1_digits seed=18 train_images=48 batch_size=16 checkpoint_epochs=10: it was killed for its memory"
+        "lenet_nd_1_digits seed=18 checkpoint_epochs=10 train_images=48 batch_size=16: it was killed for its memory"
         in (status.stdout)
     )
     entries = Ledger(study.runs / "ledger.jsonl").entries()
