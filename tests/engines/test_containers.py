@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -316,28 +316,17 @@ def test_podmans_own_service_that_ended_of_idleness_is_started_again(
 
 
 def test_podmans_service_rests_while_a_container_runs(image: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The control is the wait of the API that podman shares with docker: it keeps a core busy."""
+    """While it answered the wait that podman shares with docker, it took 65 % of a core; now 3 %."""
     monkeypatch.setattr(docker_engine, "_podman_sockets", lambda: iter(()))
     monkeypatch.setattr(docker_engine, "_started", [])
+    process = docker_engine.start("podman", image, Enclosure(("sleep", "4"), {}))
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    services = [each for each in children if b"system\0service" in Path(f"/proc/{each}/cmdline").read_bytes()]
+    stat = Path(f"/proc/{max(services, key=int)}/stat")
 
-    def share(wait: Callable[[], int]) -> float:
-        """Of a core, while a container sleeps."""
-        (service,) = Path("/proc").glob(f"{services()[-1]}/stat")
-        before, started = cpu_seconds(service), time.monotonic()
-        assert wait() == 0
-        return (cpu_seconds(service) - before) / (time.monotonic() - started)
-
-    def services() -> list[int]:
-        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-        words = {int(each): Path(f"/proc/{each}/cmdline").read_bytes() for each in children}
-        return sorted(number for number, line in words.items() if b"system\0service" in line)
-
-    def cpu_seconds(stat: Path) -> float:
+    def cpu_seconds() -> float:
         return sum(map(int, stat.read_text().rpartition(")")[2].split()[11:13])) / os.sysconf("SC_CLK_TCK")
 
-    sleeping = Enclosure(("sleep", "4"), {})
-    process = docker_engine.start("podman", image, sleeping)
-    ours = share(lambda: process.wait(60))
-    monkeypatch.setattr(docker_engine, "_exit_code", lambda container, engine: container.wait()["StatusCode"])
-    process = docker_engine.start("podman", image, sleeping)
-    assert ours < share(lambda: process.wait(60)) / 3
+    before, started = cpu_seconds(), time.monotonic()
+    assert process.wait(120) == 0
+    assert cpu_seconds() - before < 0.25 * (time.monotonic() - started)
