@@ -149,6 +149,8 @@ def _files_below(folder: Path) -> Iterator[tuple[Path, str]]:
         for entry in entries:
             path = Path(entry.path)
             name = path.relative_to(folder).as_posix()
+            if entry.is_symlink() and _of_scheduler(name):
+                continue
             if entry.is_symlink():
                 raise UsageError(f"{name}: a symbolic link", "put the file itself there")
             if entry.is_dir(follow_symlinks=False):
@@ -158,6 +160,11 @@ def _files_below(folder: Path) -> Iterator[tuple[Path, str]]:
                 raise UsageError(f"{name}: a pipe or a device", "a folder of runs holds regular files only")
             else:
                 yield path, name
+
+
+def _of_scheduler(name: str) -> bool:
+    """Whether a link is one that a study under Slurm left beside its runs: it is passed over, for no run needs it."""
+    return ".slurm" in PurePosixPath(name).parts
 
 
 def _is_zip(file: BinaryIO) -> bool:
@@ -176,7 +183,7 @@ def _unpack_tar(file: BinaryIO, target: UnpackedFolder) -> None:
     while (member := archive.next()) is not None:
         archive.members.clear()  # else it keeps every header of the archive
         stream.expect_content()
-        if member.isdir():
+        if member.isdir() or (member.issym() and _of_scheduler(member.name)):
             target.count()
             _inside(member.name)
         elif not member.isreg() or member.issparse():

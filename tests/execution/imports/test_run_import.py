@@ -65,6 +65,21 @@ def test_members_are_counted_be_they_folders(tmp_path: Path, monkeypatch: pytest
             import_of(file)
 
 
+@pytest.mark.parametrize(("place", "said"), [(".slurm/mini", r"no manifest\.dsse\.json"), ("lenet", "link")])
+def test_links_that_a_study_under_slurm_left_are_passed_over_and_others_are_not(
+    tmp_path: Path, place: str, said: str
+) -> None:
+    folder = tmp_path / "runs" / place
+    folder.mkdir(parents=True)
+    (folder / "script.sh").symlink_to("elsewhere.sh")
+    (tmp_path / "runs" / "file").touch()
+    with tarfile.open(tmp_path / "runs.tar", "w") as packed:
+        packed.add(tmp_path / "runs", "runs")
+    for source in (tmp_path / "runs", tmp_path / "runs.tar"):
+        with pytest.raises(UsageError, match=said):
+            import_of(source)
+
+
 def test_a_file_that_is_there_twice_or_is_a_folder_too_is_named(tmp_path: Path) -> None:
     twice = tmp_path / "twice.tar"
     for names in (("a", "a"), ("a", "a/b"), ("a/b", "a")):
