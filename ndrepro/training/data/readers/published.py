@@ -153,7 +153,7 @@ class OfficialFiles:
     official_by: str
 
     def unpacked(self, folder: str) -> tuple[SourceFile, ...]:
-        """Every one of them with its digest, as it lies in the unpacked ``folder``."""
+        """Each of them with its digest, under its path in the unpacked ``folder``."""
         return tuple(SourceFile.of(f"{folder}/{name}", content) for name, content in self.contents.items())
 
 
