@@ -62,8 +62,8 @@ def verify(
         policy: the file of a policy that says who may sign what; its checks come after the others.
         timestamp: an authority's answer with its time stamp (RFC 3161) of the manifest; checked last.
         authority: the file of that authority's root certificate.
-        sigstore_root: the trusted root of another Sigstore instance than the public one, by which a signature is
-            expected; left out, that of ``$NDREPRO_SIGSTORE_ROOT``, else the public one, where there are signatures.
+        sigstore_root: the trusted root of another Sigstore instance than the public one, by which a signature has to
+            count; left out, that of ``$NDREPRO_SIGSTORE_ROOT``, else the public one, where there are signatures.
 
     Returns:
         ``ok`` says whether the run verifies, ``checks`` what each check found; a failed check never raises.
@@ -120,8 +120,8 @@ def verify(
     if not alone:
         # the variable is for every run, signed by an identity or not; whoever names a root expects a signature
         known = sigstore_root or (os.environ.get(SIGSTORE_ROOT) if RunFolder(path).bundles.exists() else None)
-        identities = (*listed, *accepted_identities())
-        verdict, keyless = with_bundles(verdict, path, identities, Path(known) if known else None)
+        identities, required = (*listed, *accepted_identities()), sigstore_root is not None
+        verdict, keyless = with_bundles(verdict, path, identities, Path(known) if known else None, required=required)
     if rules is not None:
         verdict = with_policy(verdict, rules, trust, None if alone else RunFolder(path), checks_of, keyless)
     if timestamp is None or authority is None:

@@ -8,8 +8,10 @@ imported before a command needs it: no torch ever, rich only to print.
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,12 +33,23 @@ def _main(arguments: Sequence[str] | None) -> int:
     own = own_words(words)
     debug, as_json = "--debug" in own, "--json" in own
     terminal.prepare_streams()
+    _await_children()
     try:
         code = _invoke([*(word for word in own if word != "--debug"), *words[len(own) :]])
     except (Exception, KeyboardInterrupt) as error:
         code = output.report(error, as_json=as_json, debug=debug)
     terminal.flush()
     return code
+
+
+def _await_children() -> None:
+    """Have the kernel report how children end, also where whoever started this process ignores it for their own.
+
+    Ignored, they would leave no exit code: a program would never be seen to end, and errors of git would be none.
+    """
+    if hasattr(signal, "SIGCHLD") and signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        with suppress(ValueError):  # not in the main thread
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _invoke(words: Sequence[str]) -> int:

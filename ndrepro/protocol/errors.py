@@ -5,6 +5,7 @@
     │   └── NotOwnRun          a run that another key began is to be resumed
     └── NdreproError           could not run (exit 3)
         ├── DataError          the data set is missing, corrupt, or not what its name says
+        │   └── NotDownloaded  published files are not here, and could not be downloaded
         ├── EnvironmentMissing an interpreter or an environment of the version matrix is not available
         ├── MissingExtra       a library that only an extra of this project brings is not installed
         ├── EngineError        a container engine, its image or the cluster's scheduler is not available
@@ -39,6 +40,7 @@ __all__ = [
     "MissingExtra",
     "NdreproError",
     "NonFiniteStatistics",
+    "NotDownloaded",
     "NotOwnRun",
     "PeerLost",
     "RunNotFound",
@@ -60,6 +62,10 @@ class NdreproError(ProvenanceError):
 
 class DataError(NdreproError):
     """The data set is missing, corrupt, or not what its name says."""
+
+
+class NotDownloaded(DataError):
+    """Published files are not here, and could not be downloaded."""
 
 
 class EnvironmentMissing(NdreproError):

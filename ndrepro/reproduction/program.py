@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from ndrepro.reproduction.reproduction import OnPlan
 
 
+# what Python and the dynamic loader execute that is no text, and archives, from which Python imports too
+_NO_SOURCE = frozenset([".pyc", ".pyo", ".so", ".pyd", ".dll", ".dylib", ".pyz", ".zip", ".egg", ".whl"])
+
+
 def of_program(
     original: Original,
     options: RunOptions,
@@ -62,6 +66,7 @@ def of_program(
     before = manifests_below(prepared.place.place)
     files = look(prepared.place.place).files
     had = EarlierContents.read(prepared.place.place, files, most=len(files))
+    hidden = _without_source(prepared.place.place)
     finished = run_again(original, prepared, options.runs, options.home, quiet=quiet)
     unsigned = finished.exit_code is None or finished.manifest is None or finished.outcome == "interrupted"
     if unsigned or finished.error is not None:  # what was recorded of it cannot be believed
@@ -72,20 +77,36 @@ def of_program(
     conditions = conditions_claim(original.manifest, read_recorded(finished.folder).manifest)
     judgement = judge_program(then, now, inputs=inputs, environment=environment, whole=not prepared.place.missing)
     judgement = replace(judgement, claims=(*judgement.claims, conditions))
-    return attested(original, plan, (finished.folder,), (judgement,), _not_computed(now, had), options)
+    return attested(original, plan, (finished.folder,), (judgement,), (*_not_computed(now, had), *hidden), options)
 
 
 def _not_computed(now: ProgramResults, had: EarlierContents) -> tuple[ClaimCheck, ...]:
-    """The claim that names outputs which only repeat what the recorded code and inputs had; () where there are none."""
+    """The claim that no repetition checks: that outputs were computed. It names those that repeat what the recorded
+    code and inputs had; () without outputs.
+    """
+    if not now.outputs:
+        return ()
     found = [
-        f"{path} {'begins as it was' if origin == path else f'is {origin}'}"
+        f"{path} {origin}"
         for path, sha256 in now.outputs.items()
         if sha256 is not None and (origin := had.origin(path, sha256))
     ]
+    words = "equal outputs show what this code writes; whether it computes that, its reader sees"
+    if found:
+        many = f"{plural(len(found), 'output')} with content that was there before the start: {first_of(found, 3)}"
+        words = f"{many}; {words}"
+    return (claim("outputs computed", None, words),)
+
+
+def _without_source(place: Path) -> tuple[ClaimCheck, ...]:
+    """The claim that names what of the recorded code and inputs may be executed and cannot be read; () for nothing."""
+    from provenance.formats.folder_tree import files_below
+
+    found = [str(path.relative_to(place)) for path in files_below(place) if path.suffix.lower() in _NO_SOURCE]
     if not found:
         return ()
-    words = f"{plural(len(found), 'output')} with content that was there before the start: {first_of(found, 3)}"
-    return (claim("outputs computed", None, words),)
+    words = f"{plural(len(found), 'file')} may hold code that nobody can read as source: {first_of(found, 3)}"
+    return (claim("code without source", None, words),)
 
 
 def _side(folder: RunFolder) -> ProgramResults:

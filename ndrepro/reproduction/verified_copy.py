@@ -22,12 +22,14 @@ def verified_copy(folder: RunFolder, options: RunOptions, private: Path) -> Orig
     from ndrepro.execution.reproduce.signed_copy import SignedCopy
     from ndrepro.execution.verification.checks_by_kind import checks_of
     from provenance.attestation.countersignature import recorded_here
+    from provenance.attestation.ledger import Ledger
     from provenance.attestation.trust import TrustPolicy
     from provenance.attestation.verify import verify as verify_run
     from provenance.errors import ProvenanceError, StorageError
 
     trust = TrustPolicy.load(options.home)
-    verdict = verify_run(folder.root, trust=trust, extra_checks=checks_of)
+    ledger = None if folder.ledger is None else Ledger(folder.ledger)
+    verdict = verify_run(folder.root, trust=trust, ledger=ledger, extra_checks=checks_of)
     if not verdict.ok or verdict.manifest is None:
         first = verdict.failure
         raise NotReproduced(

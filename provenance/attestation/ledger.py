@@ -68,7 +68,7 @@ class Ledger:
                 start = b"" if not size or portable.read_at(descriptor, 1, size - 1) == b"\n" else b"\n"
                 _write(descriptor, start + line.to_bytes() + b"\n", size)
             # after the lock: flushing the file flushes what was written before, so writers share the disk's time
-            os.fsync(descriptor)
+            portable.flush_data(descriptor)
             if not size:
                 sync_folder(self.path.parent)
         except OSError as error:

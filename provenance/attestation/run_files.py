@@ -1,7 +1,7 @@
 """A run folder: who holds it, which files are in it, and their digests, taken while nothing moves.
 
 Every regular file counts, at any depth, except those that cannot be in the list: the manifest, Sigstore's signatures on
-it, which are made later (``provenance.keyless`` verifies each), and the lock.
+it, which are made later (here each has to be of this manifest; ``provenance.keyless`` verifies them), and the lock.
 Symbolic links, FIFOs, sockets and devices are refused, since what they name lies outside or has no bytes to sign, and
 so are names that are not UTF-8, which JSON cannot hold, and files that run with their owner's rights. Refused is also
 what git takes for a repository: its configuration names programs that any git asked in that folder would run. Signed
@@ -19,14 +19,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from provenance.attestation.dsse import PAYLOAD_TYPE, read_envelope
 from provenance.attestation.manifest import Artifact
-from provenance.errors import BusyError, DigestError
+from provenance.errors import BusyError, CanonicalError, DigestError, EnvelopeError, TrustError
 from provenance.formats import portable, run_markers
 from provenance.formats.atomic_io import storage_error, sync_folder
-from provenance.formats.bounded_read import ARTIFACT_BYTES, kind_of, open_regular
+from provenance.formats.bounded_read import ARTIFACT_BYTES, kind_of, open_regular, read_bounded
+from provenance.formats.canonical_json import parse
 from provenance.formats.digest import FileDigest, file_digest
+from provenance.formats.strict_json import Field
 
 MANIFEST, BUNDLES, LOCK = run_markers.MANIFEST, run_markers.BUNDLES, run_markers.LOCK
+MOST_BUNDLES = 32
+
+_BUNDLE_MEMBERS = ("mediaType", "verificationMaterial", "dsseEnvelope")
+_ANOTHER = "get the run again as it was signed, or move this file out of its folder"
 
 _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID
 # by its name in any case, by its short name, and with what some file systems leave out of a name
@@ -90,6 +97,36 @@ def inventory(folder: Path) -> Inventory:
         refused.setdefault(name, "changed, came or went while the folder was read")
     kept = (Artifact(name, found.size, found.sha256) for name, found in digests.items() if name not in refused)
     return Inventory(tuple(kept), dict(sorted(refused.items())))
+
+
+def read_bundles(path: Path) -> tuple[bytes, ...]:
+    """The lines of a file of Sigstore's signatures, not verified. Raises TrustError for none, too many, or no file."""
+    try:
+        lines = tuple(read_bounded(path).removesuffix(b"\n").split(b"\n"))
+    except OSError as error:
+        raise TrustError(f"{path}: cannot be read ({error.strerror})", _ANOTHER) from None
+    if len(lines) > MOST_BUNDLES:
+        raise TrustError(f"{path}: {len(lines)} lines, expected at most {MOST_BUNDLES} signatures", _ANOTHER)
+    return lines
+
+
+def expect_bundles(path: Path, payload: bytes) -> int:
+    """How many signatures a file of bundles has, each over this very payload by its form: none is verified here.
+
+    What is in this file is in no manifest, so that nothing else may be there. Raises TrustError naming the line.
+    """
+    lines = read_bundles(path)
+    for number, line in enumerate(lines, 1):
+        try:
+            members = Field(parse(line), "$", EnvelopeError).members(_BUNDLE_MEMBERS)
+            kind, signed, _ = read_envelope(members["dsseEnvelope"].mapping())
+        except (CanonicalError, EnvelopeError) as error:
+            raise TrustError(
+                f"{path}, line {number}: no signature on this manifest: {error.message}", _ANOTHER
+            ) from None
+        if (kind, signed) != (PAYLOAD_TYPE, payload):
+            raise TrustError(f"{path}, line {number}: a signature on other content than this manifest", _ANOTHER)
+    return len(lines)
 
 
 def _sync_folders(folder: Path, names: Iterable[str]) -> None:

@@ -7,7 +7,7 @@
     4 subjects       subjects and artifacts agree, none twice, and no name leads out of the folder
     5 present        every artifact is there as a regular file
     6 digests        every artifact has its size and digest
-    7 nothing added  nothing else is in the folder
+    7 nothing added  nothing else is in the folder but signatures by identities, each on this manifest by its form
     8 ledger         by entries that trusted keys signed, the run began where the manifest says, with its parameters,
                      and ended with this manifest, and none that may be of this run is missing since; skipped beside a
                      list that has no entry of this run nor any by its signer
@@ -26,6 +26,7 @@ Nothing is changed, nothing is fetched, and nothing of the run is executed.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ from pathlib import Path
 from provenance.attestation.dsse import MOST_BYTES, read_envelope, verify_parts, write_envelope
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import NOT_RECORDED, Artifact, Manifest
-from provenance.attestation.run_files import MANIFEST, Identity, contents, inside
+from provenance.attestation.run_files import BUNDLES, MANIFEST, Identity, contents, expect_bundles, inside
 from provenance.attestation.statement import Statement
 from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verdict import Check, ExtraCheck, Verdict
@@ -292,7 +293,11 @@ def _nothing_added(case: _Case) -> str:
         )
     if added:
         raise _Failure(f"{_names(sorted(added))} was added after signing", "move it out of the run folder")
-    return "no other file"
+    if not os.path.lexists(case.run_dir / BUNDLES):
+        return "no other file"
+    return (
+        f"{expect_bundles(case.run_dir / BUNDLES, case.payload)} by identities beside the manifest, and no other file"
+    )
 
 
 def _ledger(case: _Case) -> str:

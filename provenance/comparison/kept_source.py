@@ -94,7 +94,8 @@ def _expect_changes(state: Mapping[str, Any], prefix: str, patch: Path | None) -
     changed = state.get("changed")
     if patch is None or _is_unavailable(changed):
         return
-    paths = [printable(path) for path in patched_paths(patch)]
+    # of a file that became a link, or the reverse, a patch has two sections
+    paths = list(dict.fromkeys(printable(path) for path in patched_paths(patch)))
     files, count = members(changed).get("files"), count_of(changed)
     named = {members(entry).get("path") for entry in files} if isinstance(files, list) else set()
     hidden = [path for path in paths if path not in named] if count <= len(named) else []

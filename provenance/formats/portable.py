@@ -39,6 +39,14 @@ BINARY = getattr(os, "O_BINARY", 0)
 CLOSE_ON_EXEC = getattr(os, "O_CLOEXEC", 0)
 
 
+def flush_data(descriptor: int) -> None:
+    """Have a file's content on the disk, with its size and all else that is needed to read it; its times may follow.
+
+    Source: fdatasync(2). Where a system has no such call, everything is flushed.
+    """
+    getattr(os, "fdatasync", os.fsync)(descriptor)
+
+
 def read_at(descriptor: int, length: int, place: int) -> bytes:
     """At most ``length`` bytes of a file from ``place`` on. Windows has no pread."""
     os.lseek(descriptor, place, os.SEEK_SET)

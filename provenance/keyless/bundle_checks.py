@@ -1,8 +1,10 @@
 """What Sigstore's signatures say of a run: one more check for each, and who signed by when.
 
-They are beside the manifest, one bundle a line, in a file that nobody signed. So every line must hold
-(``provenance.keyless.bundle``), be to the byte of this manifest's payload, by an identity that the reader accepts
-together with its issuer, and be no older than the run's end by the manifest's own account.
+They are beside the manifest, one bundle a line, in a file that nobody signed. A line counts where it holds
+(``provenance.keyless.bundle``), is to the byte of this manifest's payload, by an identity that the reader accepts
+together with its issuer, and no older than the run's end by the manifest's own account. One that does not count is
+named, as a surplus signature of a key is: whom a reader knows, and whether the library is installed, decides what
+counts, not whether the run verifies. Where a signature is required, one has to count.
 """
 
 from __future__ import annotations
@@ -15,10 +17,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from provenance.attestation.run_files import BUNDLES
+from provenance.attestation.run_files import BUNDLES, read_bundles
 from provenance.attestation.verdict import Check, Verdict
 from provenance.errors import ProvenanceError, TrustError, UsageError
-from provenance.formats.bounded_read import read_bounded
 from provenance.formats.digest import bytes_digest
 from provenance.formats.strict_json import timestamp
 from provenance.keyless.bundle import public_root, trusted_root, verified_bundle
@@ -28,9 +29,7 @@ from provenance.timestamps.authority_stamp import expect_after_end
 if TYPE_CHECKING:
     from sigstore.models import TrustedRoot
 
-MOST_BUNDLES = 32
 _NAME = "sigstore"
-_ANOTHER = "get the run again as it was signed, or move this file out of its folder"
 
 
 @dataclass(frozen=True)
@@ -43,22 +42,23 @@ class KeylessSignature:
 
 
 def with_bundles(
-    verdict: Verdict, folder: Path, identities: Iterable[Identity], root: Path | None = None
+    verdict: Verdict, folder: Path, identities: Iterable[Identity], root: Path | None = None, *, required: bool = False
 ) -> tuple[Verdict, tuple[KeylessSignature, ...]]:
-    """The verdict with one more check for each of Sigstore's signatures, and those that hold. It can only get worse.
+    """The verdict with one more check for each of Sigstore's signatures, and those that count. It can only get worse.
 
     Args:
         verdict: what was found of the run.
         folder: the run's.
         identities: whose signatures are accepted.
-        root: the trusted root of another Sigstore instance than the public one; then a signature is expected.
+        root: the trusted root of another Sigstore instance than the public one.
+        required: whether one of them has to count.
 
     Raises NotFoundError, TrustError or UsageError for a trusted root that is none, or that came with the run.
     """
     path = folder / BUNDLES
     if root is not None and root.resolve().is_relative_to(folder.resolve()):
         raise UsageError(f"{root}: came with the run", "get the trusted root from whoever operates the instance")
-    if root is None and not os.path.lexists(path):
+    if not required and not os.path.lexists(path):
         return verdict, ()
     first = len(verdict.checks) + 1
     if verdict.manifest is None:
@@ -77,22 +77,13 @@ def with_bundles(
             signature, message = _judged(line, verdict, listed, trusted)
         except ProvenanceError as error:
             where = f"{path}, line {number - first + 1}"
-            checks.append(Check(number, _NAME, "fail", f"{where}: {error.message}", error.cure or _ANOTHER))
+            checks.append(Check(number, _NAME, "skip", f"{where}: not counted: {error.message}", error.cure))
         else:
             checks.append(Check(number, _NAME, "pass", message))
             kept.append(signature)
+    if required and not kept:
+        checks = [replace(check, status="fail") for check in checks]
     return _with(verdict, checks), tuple(kept)
-
-
-def read_bundles(path: Path) -> tuple[bytes, ...]:
-    """The lines of a file of bundles, not verified. Raises TrustError for none, too many, or no file."""
-    try:
-        lines = tuple(read_bounded(path).removesuffix(b"\n").split(b"\n"))
-    except OSError as error:
-        raise TrustError(f"{path}: cannot be read ({error.strerror})", _ANOTHER) from None
-    if len(lines) > MOST_BUNDLES:
-        raise TrustError(f"{path}: {len(lines)} lines, expected at most {MOST_BUNDLES} signatures", _ANOTHER)
-    return lines
 
 
 def _judged(

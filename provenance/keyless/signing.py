@@ -10,13 +10,12 @@ import sys
 from pathlib import Path
 
 from provenance.attestation.dsse import read_envelope
-from provenance.attestation.run_files import BUNDLES, MANIFEST
+from provenance.attestation.run_files import BUNDLES, MANIFEST, MOST_BUNDLES, read_bundles
 from provenance.errors import NotFoundError, ProvenanceError, SigstoreError, StorageError, TrustError, UsageError
 from provenance.formats.atomic_io import write_atomically
 from provenance.formats.bounded_read import read_bounded, read_small
 from provenance.formats.digest import bytes_digest
 from provenance.keyless.bundle import VerifiedBundle, verified_bundle
-from provenance.keyless.bundle_checks import MOST_BUNDLES, read_bundles
 
 _NOBODY = "run it at a terminal, in a CI job that has an identity, or name a file that has one, with --identity-token"
 

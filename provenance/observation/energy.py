@@ -10,9 +10,10 @@ later).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,12 @@ from provenance.capture.gpu import open_nvml
 from provenance.capture.unavailable import none, unavailable
 
 _RAPL = "sys/class/powercap"
+# more than any package or GPU draws
+_MOST_WATTS = 3000
+
+
+class _StartedAnew(Exception):
+    """A counter was set back meanwhile."""
 
 
 @dataclass
@@ -31,13 +38,16 @@ class _Counter:
     wraps_at: float | None
     last: float
     joules: float = 0.0
+    read_at: float = field(default_factory=time.monotonic)
 
     def sample(self) -> None:
-        now = self.read()
-        if now < self.last and self.wraps_at is not None:
-            self.joules += self.wraps_at
-        self.joules += now - self.last
-        self.last = now
+        now, moment = self.read(), time.monotonic()
+        used = now - self.last + (self.wraps_at or 0.0) * (now < self.last)
+        # a driver that was loaded anew, or a machine that slept: the counter began at zero, and did not wrap around
+        if used < 0 or (now < self.last and used > _MOST_WATTS * (moment - self.read_at + 1)):
+            raise _StartedAnew
+        self.joules += used
+        self.last, self.read_at = now, moment
 
 
 class EnergyMeter:
@@ -59,7 +69,8 @@ class EnergyMeter:
                     counter.sample()
                 except Exception as error:
                     counters.remove(counter)
-                    self._unreadable.append(f"{counter.name}: {type(error).__name__} meanwhile")
+                    why = "started anew" if isinstance(error, _StartedAnew) else type(error).__name__
+                    self._unreadable.append(f"{counter.name}: {why} meanwhile")
 
     def facts(self) -> dict[str, Any]:
         """Joules by counter: ``cpu_packages`` and ``gpus``, or why there are none."""
@@ -72,9 +83,10 @@ class EnergyMeter:
 
     def _found_packages(self, folder: Path) -> Iterator[_Counter]:
         """Whole packages, ``intel-rapl:0``, on AMD's processors too; what a package contains is counted in it."""
-        for zone in sorted(folder.glob("intel-rapl:?")):
+        zones = (zone for zone in folder.glob("intel-rapl:*") if zone.name.count(":") == 1)
+        for zone in sorted(zones, key=lambda zone: (len(zone.name), zone.name)):
             try:
-                name = (zone / "name").read_text(encoding="ascii").strip()
+                name = " ".join((zone / "name").read_text(encoding="ascii").split())
                 wraps_at = int((zone / "max_energy_range_uj").read_text(encoding="ascii")) / 1e6
                 counter = zone / "energy_uj"
                 first = _microjoules(counter)

@@ -16,18 +16,22 @@ def test_files_and_folders_are_flushed_before_the_manifest_and_that_before_the_l
     """The real calls are made; only their order is written down, by the names behind the descriptors."""
     run = small_run()
     events: list[str] = []
-    sync, replace = os.fsync, os.replace
+    replace = os.replace
 
-    def noted_sync(descriptor: int) -> None:
-        sync(descriptor)
-        events.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    def noted(sync: Callable[[int], None]) -> Callable[[int], None]:
+        def noted_sync(descriptor: int) -> None:
+            sync(descriptor)
+            events.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+
+        return noted_sync
 
     def noted_replace(source: str | Path, target: str | Path) -> None:
         replace(source, target)
         events.append(f"named {target}")
 
     recorder = run.open()
-    monkeypatch.setattr(os, "fsync", noted_sync)
+    for name in ("fsync", "fdatasync"):
+        monkeypatch.setattr(os, name, noted(getattr(os, name)))
     monkeypatch.setattr(os, "replace", noted_replace)
     run.close(recorder)
     signed = events.index(f"named {run.manifest}")

@@ -19,9 +19,10 @@ from small_runs import MOMENT, SmallRun
 from ndrepro import api
 from ndrepro.protocol.errors import MissingExtra, UsageError
 from provenance.attestation.dsse import read_envelope
+from provenance.attestation.run_files import MOST_BUNDLES
 from provenance.attestation.verdict import Check, Verdict
 from provenance.errors import DigestError, NotFoundError, TrustError
-from provenance.keyless.bundle_checks import MOST_BUNDLES, with_bundles
+from provenance.keyless.bundle_checks import with_bundles
 from provenance.keyless.identities import Identity, add_identity, load_identities
 
 Document = dict[str, Any]
@@ -52,9 +53,10 @@ def keep(run: SmallRun, *bundles: Document | bytes) -> Path:
 
 
 def checked(run: SmallRun, root: Path | None, *identities: Identity) -> tuple[Verdict, Check]:
-    verdict, signatures = with_bundles(run.verify(), run.folder, identities or (IDENTITY,), root)
+    identities = identities or (IDENTITY,)
+    verdict, signatures = with_bundles(run.verify(), run.folder, identities, root, required=root is not None)
     check = verdict.checks[-1]
-    assert verdict.ok == all(each.status == "pass" for each in verdict.checks), "it can make a run fail, and never pass"
+    assert verdict.ok == all(each.status != "fail" for each in verdict.checks), "it can make a run fail, and never pass"
     assert len(signatures) == sum(each.status == "pass" for each in verdict.checks[8:])
     return verdict, check
 
@@ -88,6 +90,12 @@ def _set(bundle: Document, value: Any, *keys: str | int) -> Document:
 
 
 ENTRY = ("verificationMaterial", "tlogEntries", 0)
+# no signatures on this manifest by their form, which anybody can see: no command takes such a run
+OF_NO_FORM = {
+    *("of another run", "of another statement about the same files", "with a changed payload", "cut off", "no bundle"),
+    *("of the same statement, spelled in another way", "of another type of payload", "over the bytes of a file"),
+    *("empty", "60,000 brackets"),
+}
 
 
 def test_what_is_put_in_its_place_is_refused(
@@ -185,9 +193,11 @@ def test_what_is_put_in_its_place_is_refused(
         keep(run, bundle)
         _, check = checked(run, root)
         assert check.status == "fail" and message in check.message, (what, check.message)
-        assert check.message.isprintable() and check.cure
-        keep(run, genuine, bundle)  # beside one that holds
-        assert [each.status for each in checked(run, root)[0].checks[8:]] == ["pass", "fail"], what
+        assert check.message.isprintable()
+        keep(run, genuine, bundle)  # beside one that counts
+        verdict, check = checked(run, root)
+        assert [each.status for each in verdict.checks[8:]] == ["pass", "skip"] and "not counted" in check.message, what
+        assert verdict.ok == (what not in OF_NO_FORM), what
     keep(run, genuine)
     assert checked(run, root)[1].status == "pass", "the control"
     print(f"\n{len(attempts)} bundles in another's place: none passes")
@@ -257,7 +267,7 @@ def test_no_trusted_root_comes_with_a_run(signed_run: SmallRun, instance: Sigsto
     """An author who brings an own instance, with its root in the run's folder or under another name."""
     keep(signed_run, instance.bundle(payload_of(signed_run)))
     _, check = checked(signed_run, None)
-    assert check.status == "fail" and "no authority of the trusted root" in check.message, "the public root by default"
+    assert check.status == "skip" and "no authority of the trusted root" in check.message, "the public root by default"
     inside = instance.write_root(signed_run.folder / "trusted_root.json")
     link = signed_run.folder.parent / "root.json"
     link.symlink_to(inside)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import zipfile
@@ -17,6 +18,7 @@ from ndrepro.execution.environments.interpreters import find_python, run_uv
 from ndrepro.protocol.errors import EnvironmentMissing, UsageError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import ProgramRecord
+from provenance.attestation import packages
 from provenance.attestation.manifest import SOURCE
 
 WRITES = "open('out.txt', 'w').write('0.6')\n"
@@ -280,3 +282,20 @@ def test_recorded_inputs_ask_nothing_about_the_reviewer_s_files(tmp_path: Path) 
     inputs = next(item for item in found.judgements[0].claims if item.name == "inputs")
     assert inputs.status == "not checked" and inputs.evidence.startswith("1 of 3 that"), inputs.evidence
     assert "hidden folders" in str(found.plan.differences) and "everybody may write" in str(found.plan.differences)
+
+
+@needs_sandbox
+def test_recorded_variables_reach_nothing_outside_of_the_sandbox(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TZ names a FIFO of the reviewer's: what made the sandbox opened it, outside, and hung for good."""
+    author = Stranger.make(tmp_path / "a", {"train.py": WRITES})
+    monkeypatch.setenv("TZ", "UTC")
+    run = author.record(outputs=("out.txt",))
+    monkeypatch.delenv("TZ")
+    os.mkfifo(tmp_path / "fifo")
+    document = json.loads(run.environment.read_text())
+    document["variables"]["recorded"]["TZ"] = f":{tmp_path / 'fifo'}"
+    run.environment.write_text(json.dumps(document))
+    author.claim(run, machine={**manifest_of(run).machine, **packages.machine(document, {})})
+    assert author.reproduce(run).verdict == "identical"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import py_compile
 import subprocess
 import sys
 import threading
@@ -145,6 +146,7 @@ open('m.jsonl', 'w').write('{"step": 1, "accuracy": ' + ('9' * 400 if huge else 
     assert len(_trails(tmp_path)) == 1
 
 
+UNCHECKED_HASH = py_compile.PycInvalidationMode.UNCHECKED_HASH
 COMMITTED = '{"step": 1, "accuracy": 0.9999}\n'
 LEFT = {
     "touched": "os.utime('m.jsonl')",
@@ -161,7 +163,15 @@ def test_committed_results_are_not_those_of_a_program_that_leaves_them(tmp_path:
     found = author.reproduce(run)
     assert not found.passes and "removed" in " ".join(found.plan.differences)
     rows = [row["accuracy"] for row in read_scalars(run.metrics)]
-    assert rows == ([0.5] if how == "appended" else [0.9999])
+    assert rows == ([0.5] if how == "appended" else []), "the author's own record has none of it either"
+
+
+def test_a_log_that_is_written_again_counts_whatever_it_held(tmp_path: Path) -> None:
+    """The control: the same bytes, opened anew, or put there under the log's name."""
+    anew = "open('m.jsonl', 'w').write(ROW); open('n', 'w').write(ROW); os.replace('n', 'n.jsonl')\n"
+    files = {"train.py": f"import os; ROW = {COMMITTED!r}; {anew}", "m.jsonl": COMMITTED, "n.jsonl": COMMITTED}
+    run = Stranger.make(tmp_path / "a", files).record(metrics=("*.jsonl",))
+    assert [row["accuracy"] for row in read_scalars(run.metrics)] == [0.9999, 0.9999]
 
 
 def test_results_that_the_code_wrote_again_pass_and_copies_are_named(tmp_path: Path) -> None:
@@ -171,4 +181,44 @@ def test_results_that_the_code_wrote_again_pass_and_copies_are_named(tmp_path: P
     found = author.reproduce(author.record(outputs=("*.json",)))
     assert found.verdict == "identical" and "results.json" in " ".join(found.plan.differences)
     (copies,) = (each for each in found.claims if each.name == "outputs computed")
-    assert copies.status == "not checked" and copies.evidence.endswith("best.json is reference.json")
+    assert copies.status == "not checked" and "best.json is reference.json; " in copies.evidence
+
+
+def test_a_copy_with_one_byte_more_is_named_and_no_output_is_called_computed(tmp_path: Path) -> None:
+    """The committed file under another name, a line feed behind it, was in no claim; nor was an invented constant."""
+    text = "import shutil; shutil.copy('reference.json', 'best.json'); open('best.json', 'a').write('\\n')\n"
+    author = Stranger.make(tmp_path / "a", {"train.py": text, "reference.json": '{"accuracy": 0.9999}'})
+    found = author.reproduce(author.record(outputs=("best.json",)))
+    (copies,) = (each for each in found.claims if each.name == "outputs computed")
+    assert found.verdict == "identical" and copies.status == "not checked"
+    assert "best.json begins with reference.json; equal outputs show what this code writes" in copies.evidence
+
+
+def test_bytecode_in_the_recorded_code_is_not_read(tmp_path: Path) -> None:
+    """Of other source than the module beside it, and unchecked: whoever read the source saw an honest program."""
+    text = "import helper, json; json.dump(helper.accuracy(), open('results.json', 'w'))\n"
+    evil, cache = tmp_path / "evil.py", f"__pycache__/helper.{sys.implementation.cache_tag}.pyc"
+    evil.write_text("def accuracy(): return 0.9999\n")
+    compiled = py_compile.compile(str(evil), str(tmp_path / "c"), invalidation_mode=UNCHECKED_HASH)
+    content = Path(str(compiled)).read_bytes()
+    honest = "def accuracy(): return 0.6123\n"
+    files: dict[str, str | bytes] = {"train.py": text, "helper.py": honest, cache: content, "other.pyc": content}
+    author = Stranger.make(tmp_path / "a", files)
+    run = author.record(outputs=("results.json",))
+    assert (run.output_copies / "results.json").read_text() == "0.9999", "the author's own"
+    found = author.reproduce(run)
+    assert not found.passes and "bytecode that it has was removed" in " ".join(found.plan.differences)
+    (hidden,) = (each for each in found.claims if each.name == "code without source")
+    assert hidden.status == "not checked" and hidden.evidence.endswith("other.pyc")
+
+
+def test_equal_results_without_a_declared_input_are_undecided(tmp_path: Path) -> None:
+    """Data that the program does without where they are not there: equal results show nothing of them."""
+    data = tmp_path / "imagenet.bin"
+    data.write_text("x" * 1000)
+    text = f"import os; os.path.exists({str(data)!r}) and open({str(data)!r}).read(); open('o', 'w').write('0.99')\n"
+    author = Stranger.make(tmp_path / "a", {"train.py": text})
+    run = author.record(outputs=("o",), data=(data,))
+    data.unlink()
+    found = author.reproduce(run)
+    assert (found.verdict, statuses(found)["outputs"]) == ("undecided", "checked")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import shutil
 import socket
 import stat
 import sys
+import tarfile
 import tempfile
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -33,7 +36,7 @@ from ndrepro.protocol.errors import CheckpointError, DataError, SandboxError, Us
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.messages import Container, Request, write_json
-from ndrepro.training.data.readers import digits, idx
+from ndrepro.training.data.readers import digits, idx, published
 from ndrepro.training.data.readers.images import gunzip
 from ndrepro.training.data.readers.published import PublishedFile
 from provenance.attestation.dsse import read_envelope
@@ -346,3 +349,35 @@ def test_compressed_data_stay_as_small_as_their_format(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="more than 88,435,216 bytes"):
         idx.load("mnist", tmp_path, files)
     print(f"\n{len(bomb):,} bytes that unpack to 200,000,000")
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_no_header_of_an_archive_of_data_is_read_whole(tmp_path: Path, kind: bytes) -> None:
+    """A published archive's digest is known when all of it was read: before, 408 kB took 1.2 GB."""
+    size = 64 << 20
+    path = tmp_path / "cifar-10-python.tar.gz"
+    header = tarfile.TarInfo("x")
+    header.type, header.size = kind, size
+    with gzip.open(path, "wb", 1) as stream:
+        stream.write(header.tobuf())
+        for _ in range(size >> 20):
+            stream.write(bytes(1 << 20))
+        stream.write(tarfile.TarInfo("y").tobuf() + bytes(1024))
+    tracemalloc.start()
+    with pytest.raises(DataError):
+        published.read_tar(path, PublishedFile(path.name, (), ""), {"wanted": ""})
+    assert tracemalloc.get_traced_memory()[1] < size // 4
+    tracemalloc.stop()
+
+
+def test_members_of_an_archive_of_data_have_a_bound_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(published, "_MEMBERS_BYTES", 3000)
+    path = tmp_path / "data.tar"
+    with tarfile.open(path, "w") as tar:
+        for name in "abcd":
+            entry = tarfile.TarInfo(name)
+            entry.size = 1000
+            tar.addfile(entry, io.BytesIO(bytes(1000)))
+    assert len(published.read_tar(path, PublishedFile("", (), ""), dict.fromkeys("abc", "")).contents) == 3
+    with pytest.raises(DataError, match="more than any published file"):
+        published.read_tar(path, PublishedFile("", (), ""), dict.fromkeys("abcd", ""))

@@ -114,7 +114,8 @@ def read_side(path: Path, trust: TrustPolicy, checks: KindChecks) -> Side:
         return checks(manifest) if manifest is not None and has_contents(manifest) else ()
 
     place = folder.root if folder else manifest_path
-    verdict = verify(place, trust=trust, manifest_only=folder is None, extra_checks=chosen)
+    ledger = None if folder is None else folder.ledger
+    verdict = verify(place, trust=trust, ledger=ledger, manifest_only=folder is None, extra_checks=chosen)
     if verdict.manifest is not None and verdict.manifest_ok:
         return _signed(path, folder, verdict, verdict.manifest)
     failure = verdict.failure

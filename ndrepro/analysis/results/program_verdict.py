@@ -169,12 +169,12 @@ def _verdict(
         return UNDECIDED, f"it ended with another exit code: {ending.evidence}"
     if not compared:
         return UNDECIDED, "it left nothing that can be compared: no outputs, metrics or trail"
+    if missing:
+        return UNDECIDED, f"inputs: {missing}"
     if all(part.same for part in compared):
         aside = [name for part in (outputs, metrics, notes) for name in part.aside]
         rest = f"; not compared: {_some(aside)}" if aside else ""
         return IDENTICAL, f"{', '.join(part.name for part in compared)}: all equal bit for bit{rest}"
-    if missing:
-        return UNDECIDED, f"inputs: {missing}"
     if trail.compared and trail.same and metrics.compared and not metrics.near:
         return INCONSISTENT, f"the steps are equal bit for bit, and the metrics are not: {metrics.evidence}"
     far = [part for part in compared if not (part.same or part.near)]

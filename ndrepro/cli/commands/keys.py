@@ -193,8 +193,7 @@ def sign(
     elif identity_token or trust_config:
         raise UsageError("a token and an instance are for signing by an identity", "add --keyless")
     folder = options.run_folder(runs, run)
-    # of another instance are the earlier signatures too
-    verdict = api.verify(folder.root, sigstore_root=trust_config if folder.bundles.exists() else None)
+    verdict = api.verify(folder.root)
     if not verdict.ok or verdict.payload_digest is None:
         raise UsageError(
             f"{folder.root}: it does not verify, and is not signed", f"see why: {terminal.program()} verify {run}"

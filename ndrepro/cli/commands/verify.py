@@ -115,7 +115,7 @@ def _print_warning(warning: str) -> None:
 
 
 def _print_check(check: Check) -> None:
-    """Number, verdict, name and what was found; the cure of a failure on the next line."""
+    """Number, verdict, name and what was found; what to do on the next line."""
     from rich.text import Text
 
     word, style = _STYLES[check.status]
@@ -123,6 +123,6 @@ def _print_check(check: Check) -> None:
     line.append(f"{word:<5}", style=style)
     line.append(terminal.hanging(f"{check.name}: {check.message}" if check.message else check.name, _INDENT))
     terminal.console().print(line, soft_wrap=True)
-    if check.cure and check.status == "fail":
+    if check.cure and check.status != "pass":
         cure = terminal.hanging(f"hint: {check.cure}", _INDENT)
         terminal.console().print(Text(f"{'':<{_INDENT}}{cure}", style="dim"), soft_wrap=True)

@@ -29,13 +29,15 @@ from ndrepro.execution.imports.archive import unpack
 from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunFolder, RunsFolder, expect_folder
+from provenance.attestation.dsse import read_envelope
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Manifest
-from provenance.attestation.run_files import BUNDLES, LOCK, MANIFEST
+from provenance.attestation.run_files import BUNDLES, LOCK, MANIFEST, expect_bundles
 from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verify import verify
-from provenance.errors import NotFoundError, StorageError
+from provenance.errors import NotFoundError, StorageError, TrustError
 from provenance.formats import portable
+from provenance.formats.bounded_read import read_bounded
 from provenance.formats.digest import file_digest
 from provenance.formats.folder_tree import files_below, remove_tree, walk
 from provenance.ledger_entries.summary import LedgerSummary
@@ -196,7 +198,7 @@ def _remove_unlisted(folder: Path, root: Path, found: tuple[Incoming, ...]) -> t
 
     Runs that are not imported have been named with their reason, their files need not be.
     """
-    kept = {folder / run.path / name for run in found if run.taken for name in (MANIFEST, BUNDLES, *run.files)}
+    kept = {folder / run.path / name for run in found if run.taken for name in (MANIFEST, *run.files)}
     refused = {folder / run.path for run in found if not run.taken}
     verdicts = RunsFolder(root).verdicts
     removed = []
@@ -234,7 +236,7 @@ def _examine(path: Path, there: Path, trust: TrustPolicy, ledgers: dict[Path, Le
             relative, False, False, verdict.signer, problem=f"{failed.name}: {failed.message}; {failed.cure}"
         )
     manifest = verdict.manifest
-    listed = tuple(artifact.path for artifact in manifest.artifacts)
+    listed = (*(artifact.path for artifact in manifest.artifacts), *_signatures(folder))
     told = Incoming(relative, False, False, verdict.signer, manifest.invocation_id, place_of(manifest), files=listed)
     wrong, missing = _files(folder, manifest)
     if wrong:
@@ -244,6 +246,15 @@ def _examine(path: Path, there: Path, trust: TrustPolicy, ledgers: dict[Path, Le
     deep = verify(folder.root, trust=trust, ledger=book, extra_checks=checks_of)
     problem = "; ".join(f"{check.name}: {check.message}" for check in deep.checks if check.status == "fail")
     return replace(told, taken=deep.ok, whole=True, problem=problem)
+
+
+def _signatures(folder: RunFolder) -> tuple[str, ...]:
+    """The name of the file with signatures by identities, where there is nothing else in it."""
+    try:
+        expect_bundles(folder.bundles, read_envelope(read_bounded(folder.manifest))[1])
+    except (TrustError, OSError):
+        return ()
+    return (BUNDLES,)
 
 
 def _oversized(manifest: Path, ledger: Path | None) -> str:

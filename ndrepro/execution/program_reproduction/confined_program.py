@@ -64,7 +64,7 @@ def main(document: str) -> None:
     )
     sandbox = Sandbox(asked.kind, runs=(Path(asked.runs),), secret=(Path(asked.secret),))
     words = sandbox.command_line(asked.command, variables, confinement)
-    os.execve(words[0], words, sandbox.variables(variables))
+    os.execve(words[0], words, sandbox.handed_in(variables))
 
 
 if __name__ == "__main__":

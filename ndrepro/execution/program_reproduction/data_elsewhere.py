@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
+from ndrepro.execution.programs.working_folder import is_mostly_holes
 from ndrepro.protocol.errors import UsageError
 from provenance.errors import DigestError, StorageError
 from provenance.formats.digest import file_digest
@@ -78,9 +79,9 @@ def all_equal(path: Path, expected: Mapping[str, str]) -> bool:
 
 
 def digest_of(path: Path) -> str | None:
-    """The SHA-256 of a file; ``None`` where there is none that can be read."""
+    """The SHA-256 of a file; ``None`` where there is none that can be read, or one of holes, which could take years."""
     try:
-        return file_digest(path).sha256 if path.is_file() else None
+        return file_digest(path).sha256 if path.is_file() and not is_mostly_holes(path) else None
     except (DigestError, StorageError, OSError):
         return None
 

@@ -190,7 +190,7 @@ def _variables(recorded: Mapping[str, str], environment: ProgramEnvironment) -> 
     found = {name: value for name, value in passed_variables(plain).items() if name not in _OF_HERE}
     found |= {name: plain[name] for name in _MOVES_RESULTS if name in plain}
     found |= {name: os.environ[name] for name in _OF_HERE if name in os.environ}
-    folders = [str(folder / "bin") for folder in environment.folders]
+    folders = [*(str(folder / "bin") for folder in environment.folders), *map(str, environment.programs)]
     found["PATH"] = os.pathsep.join([*folders, found.get("PATH", os.defpath)])
     return found
 

@@ -1,7 +1,7 @@
 """The folder in which a program runs again: its commit and patch, and the files that it read, by their digests.
 
     commit, patch, untracked files ── check_out ──> place        from a repository that is here
-    what the run wrote and is not known to have read             is removed from it
+    what the run wrote and is not known to have read             is removed from it, and so is bytecode
     copies of source in the run    ── digest equal? ──> place    where no commit has it
     inputs elsewhere ── digest equal? ──> copied below place, or left where they are and shown
     declared data    ── every digest equal? ──> left where they are and shown, by a link where place would hold them
@@ -30,9 +30,10 @@ from provenance.attestation.manifest import SOURCE, Manifest
 from provenance.comparison.recorded_tree import SourceState, check_out
 from provenance.errors import SourceError
 from provenance.formats.atomic_io import make_folder
-from provenance.formats.folder_tree import remove_tree
+from provenance.formats.folder_tree import remove_tree, walk
 
 _SHOWN = 3
+_BYTECODE = "__pycache__"
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ def build(
         inputs.bring_data(data)
     for file in command.inputs:
         inputs.bring(file)
+    differences += _without_bytecode(place)
     return PrivateFolder(
         place,
         working_folder,
@@ -132,6 +134,17 @@ def _without_outputs(command: RecordedCommand, place: Path, working_folder: Path
         return ()
     many = plural(len(removed), "output")
     return (f"code: {many} that it has were removed, to be written again: {first_of(removed, _SHOWN)}",)
+
+
+def _without_bytecode(place: Path) -> tuple[str, ...]:
+    """Remove what Python would read in the place of source: bytecode may be of another one than that beside it."""
+    found = [Path(at, name) for at, below, files in walk(place) for name in (*below, *files) if name == _BYTECODE]
+    for path in found:
+        path.unlink() if path.is_symlink() or path.is_file() else remove_tree(path)
+    if not found:
+        return ()
+    names = first_of([str(path.relative_to(place)) for path in found], _SHOWN)
+    return (f"code: bytecode that it has was removed, since its source decides: {names}",)
 
 
 def _code(

@@ -45,7 +45,8 @@ class ProgramEnvironment:
     """Which file is executed, and what differs from the record, in words.
 
     ``interpreters`` are those that it may start; ``searched`` the folders that they import from, editable installations
-    among them; ``folders`` hold a rebuilt environment, whose programs come first, with its ``packages``.
+    among them; ``folders`` hold a rebuilt environment, whose programs come first, with its ``packages``. ``programs``
+    are folders whose programs come next: of the Python that a shim on PATH leads to, which the sandbox does not show.
     """
 
     executable: Path
@@ -53,6 +54,7 @@ class ProgramEnvironment:
     differences: tuple[str, ...]
     folders: tuple[Path, ...] = ()
     searched: tuple[Path, ...] = ()
+    programs: tuple[Path, ...] = ()
     packages: Path | None = None
 
     @property
@@ -77,11 +79,15 @@ def find_environment(command: RecordedCommand, manifest: Manifest, place: Path, 
     """
     executable, difference = _executable(command, place, own=own)
     chosen = is_python(executable) and not is_below(executable, place)
-    interpreter = executable if chosen else _on_path("python3", "python")
+    found = _on_path("python3", "python")
+    named = None if found is None else _asked(found)[2] or found
+    interpreter = executable if chosen else named
     version, searched, _ = ("", (), None) if interpreter is None else _asked(interpreter)
     differences = (*difference, *_different_distributions(command, manifest, version, searched))
     folders = tuple(Path(place) for place in searched if Path(place).is_dir())
-    return ProgramEnvironment(executable, (interpreter,) if interpreter else (), differences, searched=folders)
+    interpreters = tuple(dict.fromkeys(filter(None, (interpreter, named))))
+    behind = (named.parent,) if named is not None and found is not None and named.parent != found.parent else ()
+    return ProgramEnvironment(executable, interpreters, differences, searched=folders, programs=behind)
 
 
 def rebuild_environment(

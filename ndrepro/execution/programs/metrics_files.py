@@ -1,9 +1,10 @@
 """Metrics that a program logged by itself, read into the run's metrics.jsonl: CSV, JSON lines, TensorBoard's events.
 
 Every row gets the member ``file``. Numbers become numbers, what is neither number nor text is left out, and members of
-members get a name with a dot. A file that was there before and has not changed is no result of this run; of one that
-Python code of the program appended to only the further rows are. What cannot be read is reported, and the other files
-are read.
+members get a name with a dot. What a file held before the start, and holds still at its beginning, is no result of
+this run: of a log that was touched there are no rows, and of one that was continued the further ones; unless Python
+code of the program wrote it anew, or it is another file of that name. What cannot be read is reported, and the other
+files are read.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ndrepro.execution.programs.declared_files import declared_files
+from ndrepro.execution.programs.declared_files import DeclaredFiles, declared_files
 from ndrepro.execution.programs.working_folder import EarlierContents
 from ndrepro.protocol.extras import missing
 from provenance.capture.unavailable import printable
 from provenance.errors import ProvenanceError, StorageError
 from provenance.formats.bounded_read import LOG_BYTES, read_bounded
+from provenance.formats.folder_tree import temporary_folder
 from provenance.formats.metrics_log import Row, Scalar, ScalarLog
 
 ROWS = 1_000_000
@@ -43,10 +45,11 @@ class MetricsFiles:
         self._before = declared_files(folder, self._globs, within=within)
         self._contents = EarlierContents.read(folder, self._before.files, largest=LOG_BYTES)
 
-    def read(self, log: Path, appended: Collection[str] = ()) -> tuple[str, ...]:
+    def read(self, log: Path, rewritten: Collection[str] = ()) -> tuple[str, ...]:
         """Write a row for each of the files' rows into ``log``; what could not be read, in words.
 
-        ``appended`` as in ``OutputFiles.record``. Raises StorageError where the log cannot be written.
+        ``rewritten`` are absolute paths that Python code of the program opened without keeping what they held. Raises
+        StorageError where the log cannot be written.
         """
         found = declared_files(self._folder, self._globs, within=self._within)
         notes = [f"--metrics {pattern}: no file matches" for pattern in found.unmatched]
@@ -59,7 +62,8 @@ class MetricsFiles:
         with ScalarLog(log) as rows:
             for path in changed:
                 try:
-                    note, found_rows = self._rows(path, kept=os.path.join(self._folder, path) in appended)
+                    new = os.path.join(self._folder, path) in rewritten or self._is_another(path, found)
+                    note, found_rows = self._rows(path, kept=not new)
                     notes += [note] if note else []
                     for row in found_rows:
                         if not room:
@@ -71,6 +75,11 @@ class MetricsFiles:
                     notes.append(f"{path}: its metrics end early: {why.strip()}"[:500])
         return tuple(notes)
 
+    def _is_another(self, path: str, found: DeclaredFiles) -> bool:
+        """Whether the name has another file than before the start, as a program leaves that renames its own."""
+        before = self._before.files.get(path)
+        return before is None or before[3] != found.files[path][3]
+
     def _rows(self, path: str, *, kept: bool) -> tuple[str, Iterator[Row]]:
         """The rows of a file, without those that it had before where what it held was ``kept``; and a note, or ""."""
         place = self._folder / path
@@ -79,12 +88,15 @@ class MetricsFiles:
         data = read_bounded(place, LOG_BYTES, follow_symlinks=True) if known or not events else b""
         earlier = self._contents.kept_in(path, data)
         note = ""
-        if earlier:  # only Python code of the program shows whether it was appended to
+        if earlier:
             note = f"{path}: it begins with what it held before the start, which may be of an earlier run"
-            note = f"{path}: the rows that it had before the start are no metrics of this run" if kept else note
+            left = "the rows that it had before the start are no metrics of this run; if they are, remove it before"
+            note = f"{path}: {left}" if kept else note
         if events:
-            return note, _events(place)
-        had = earlier[: earlier.rfind(b"\n") + 1] if kept else b""  # a row without an end may have got one
+            return note, itertools.islice(_events(place), _count_events(earlier) if kept else 0, None)
+        had = earlier if kept else b""
+        if not data[len(had) :].startswith((b"\n", b"\r")) and len(had) < len(data):
+            had = had[: had.rfind(b"\n") + 1]  # a row without an end was continued
         return note, _further_rows(place, data, had)
 
 
@@ -139,6 +151,15 @@ def _number(text: str | None) -> Scalar:
         except ValueError:
             continue
     return text
+
+
+def _count_events(had: bytes) -> int:
+    """How many scalars a file of TensorBoard's events held."""
+    if not had:
+        return 0
+    with temporary_folder("ndrepro-events-") as scratch:
+        (scratch / _EVENTS).write_bytes(had)
+        return sum(1 for _ in _events(scratch / _EVENTS))
 
 
 def _events(path: Path) -> Iterator[Row]:

@@ -183,8 +183,10 @@ def copied(run: RunFolder, copies: Path, path: str, how: str, data: bytes) -> tu
     Raises StorageError.
     """
     redacted = redact_file(path, data)
-    if redacted.problem or redacted.data != data:
-        why = redacted.problem or "it holds what looks like a secret"
+    # a run folder holds no name that JSON cannot
+    text = path.encode("utf-8", "replace") == os.fsencode(path)
+    if redacted.problem or redacted.data != data or not text:
+        why = "its name is not UTF-8" if not text else redacted.problem or "it holds what looks like a secret"
         return ProgramFile(path, how, len(data), bytes_digest(data), reason=f"not copied: {why}"), 0
     copy = copies / path
     make_folder(copy.parent)

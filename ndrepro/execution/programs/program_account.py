@@ -188,11 +188,11 @@ class ProgramAccount:
         opened = [each for process, each in every if process.shares(each.path)]
         self._opened_elsewhere = len(every) - len(opened)
         written = {os.path.normpath(each.path) for each in opened if each.written}
-        appended = written - {os.path.normpath(each.path) for each in opened if each.replaced}
-        outputs = self._outputs.record(self._folder, written, _printed(end), appended)
+        rewritten = {os.path.normpath(each.path) for each in opened if each.replaced}
+        outputs = self._outputs.record(self._folder, written, _printed(end), written - rewritten)
         self._record_outputs(outputs)
         self._record_inputs((each.path for each in opened if each.read), outputs)
-        metrics = self._metrics.read(self._folder.metrics, appended) if self._metrics is not None else ()
+        metrics = self._metrics.read(self._folder.metrics, rewritten) if self._metrics is not None else ()
         self.notes = tuple(self._notes(outputs, metrics, end))
 
     def _record_outputs(self, outputs: Outputs) -> None:

@@ -8,9 +8,10 @@ that one was touched or renamed does not make it a result.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,7 @@ LIMIT = 50_000
 # size in bytes, times of modification and of change in ns, inode
 Identity = tuple[int, int, int, int]
 _FILE_BYTES, _ALL_BYTES = 1 << 20, 64 << 20
+_LEAST_BYTES = 16
 # before every recorded program: a tenth of a second
 _FILES = 2000
 _SPARSE_BYTES = 1 << 30
@@ -88,16 +90,29 @@ class EarlierContents:
         return data[: earlier.size]
 
     def origin(self, path: str, sha256: str) -> str:
-        """The file that had the content that ``path`` has now, wholly or at its beginning; "" for none."""
+        """What of the content that ``path`` has now a file had, in words: all, or its beginning; "" for nothing."""
         for name, earlier in sorted(self.files.items()):
             if earlier.size and earlier.sha256 == sha256:
-                return name
-        if path not in self.files:
-            return ""
+                return f"is {name}"
         try:
-            return path if self.kept_in(path, read_bounded(self.folder / path)) else ""
+            data = read_bounded(self.folder / path)
         except OSError:
             return ""
+        if self.kept_in(path, data):
+            return "begins as it was"
+        return next((f"begins with {name}" for name in self._beginnings(data)), "")
+
+    def _beginnings(self, data: bytes) -> Iterator[str]:
+        """The files of which ``data`` begin with all that they had, if that is more than a few letters."""
+        sizes: dict[int, list[str]] = {}
+        for name, earlier in sorted(self.files.items()):
+            if _LEAST_BYTES <= earlier.size <= len(data):
+                sizes.setdefault(earlier.size, []).append(name)
+        digest, done = hashlib.sha256(), 0
+        for size in sorted(sizes):
+            digest.update(data[done:size])
+            done = size
+            yield from (name for name in sizes[size] if self.files[name].sha256 == digest.hexdigest())
 
 
 def look(folder: Path, left_out: Collection[Path] = (), limit: int = LIMIT) -> FolderState:

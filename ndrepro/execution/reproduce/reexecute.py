@@ -28,7 +28,7 @@ from ndrepro.execution.runs import data_check, slurm_allocation
 from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import Finished, RunOptions, Segment, run
 from ndrepro.execution.sandbox.recorded_data import linked_data, recorded_data
-from ndrepro.execution.sandbox.sandbox import AUTO
+from ndrepro.execution.sandbox.sandbox import AUTO, choose
 from ndrepro.protocol.errors import CheckpointError, NdreproError, SandboxError, UsageError
 from ndrepro.protocol.image_reference import MAIN
 from ndrepro.protocol.layout import RunFolder, RunsFolder
@@ -36,7 +36,7 @@ from ndrepro.protocol.messages import Request, read_json
 from ndrepro.protocol.project_folders import CODE
 from ndrepro.protocol.training_record import TrainingRecord
 from ndrepro.protocol.training_state import read_states
-from ndrepro.protocol.verdicts import NO_SANDBOX
+from ndrepro.protocol.verdicts import CONTAINER, NO_SANDBOX
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.manifest import REPRODUCED_RUN, Manifest, Resource
 from provenance.formats.digest import file_digest
@@ -162,15 +162,17 @@ def execute(
     execution = permitted(chosen.execution, trust_code=False)
     request = _request(original, options)
     theirs = _recorded_data(original, options)
+    reading = sandbox_of(_reading_execution(execution), options.runs, options.home)
+    unconfined = reading is None and execution.sandbox != NO_SANDBOX and options.data is not None
     here = replace(
         options,
         code=_code_for(chosen),
         environment=request.environment or None,
         container=None if request.container is None else ContainerChoice.recorded(request.container),
         data=options.data or theirs,
-        check_data=theirs is None,
+        check_data=theirs is None and not unconfined,
         network=original.folder.network,
-        sandbox=sandbox_of(execution, options.runs, options.home),
+        sandbox=reading,
     )
     pieces: tuple[Segment | None, ...] = (None,) if chosen.pieces is None else chosen.pieces
     origin = original.as_resource()
@@ -178,6 +180,11 @@ def execute(
     return tuple(
         run(request.experiment, here, observer, origin=origin, segment=piece, recorded=recorded) for piece in pieces
     )
+
+
+def _reading_execution(execution: Execution) -> Execution:
+    """The same with the sandbox in which data are checked before: of a run in a container any that this machine has."""
+    return replace(execution, sandbox=choose(AUTO, container=False)[0]) if execution.sandbox == CONTAINER else execution
 
 
 def _code_for(chosen: ReexecutionPlan) -> Path:

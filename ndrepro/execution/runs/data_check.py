@@ -1,10 +1,10 @@
 """An experiment's data before its run is started: where they lie, and whether they can be read.
 
-The reader of the training process reads them once, in a process of its own (``ndrepro.training.data.__main__``), and
-whatever is wrong is reported before there is a folder or a ledger entry. That they could be read is remembered in the
-folder of runs, with the names, sizes, times and inodes of all that is in the folders of the data; while those stay,
-nothing is read again. It is a courtesy, and nothing rests on it: the training process digests and checks what it
-reads itself, and data that were damaged in between end its run as failed.
+The reader of the training process reads them once, in a process of its own (``ndrepro.training.data.__main__``), in
+a sandbox where recorded code is executed in one. Whatever is wrong is reported before there is a folder or a ledger
+entry. That they could be read is remembered in the folder of runs, with the names, sizes, times and inodes of all that
+is in the folders of the data; while those stay, nothing is read again. It is a courtesy, and nothing rests on it: the
+training process digests and checks what it reads itself, and data that were damaged in between end its run as failed.
 """
 
 from __future__ import annotations
@@ -19,21 +19,30 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import ndrepro
+from ndrepro.execution.containers.container_spec import Process
 from ndrepro.execution.runs.observer import DataObserver
+from ndrepro.execution.sandbox.confinement import Confinement, data_paths
+from ndrepro.execution.sandbox.passed_variables import passed_variables
+from ndrepro.execution.sandbox.sandbox import Sandbox
 from ndrepro.protocol import extras
-from ndrepro.protocol.errors import DataError, MissingExtra, NdreproError, UsageError, from_record
+from ndrepro.protocol.errors import DataError, MissingExtra, NdreproError, NotDownloaded, UsageError, from_record
 from ndrepro.protocol.experiment import split_sizes
 from ndrepro.protocol.experiment.catalogue import DATASETS, DIGITS_SHA256
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.experiment.own import OWN_DATASET, SAVED_DATASET, OwnImages
 from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.messages import read_json, write_json
-from ndrepro.protocol.project_folders import CODE
-from provenance.errors import StorageError
-from provenance.formats.digest import bytes_digest
+from ndrepro.protocol.project_folders import CODE, packages_of
+from provenance.capture.unavailable import printable
+from provenance.errors import DigestError, StorageError
+from provenance.formats.atomic_io import make_folder, storage_error
+from provenance.formats.digest import bytes_digest, file_digest
+from provenance.formats.folder_tree import files_below, temporary_folder
+
+_LINE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -87,9 +96,12 @@ def expect_reader(data: Path, environment: str) -> None:
         )
 
 
-def check(experiment: Experiment, data: Path, runs: RunsFolder, observer: DataObserver) -> Experiment:
+def check(
+    experiment: Experiment, data: Path, runs: RunsFolder, observer: DataObserver, sandbox: Sandbox | None = None
+) -> Experiment:
     """The experiment, which of a data set of the user's own describes the images that are there.
 
+    ``sandbox`` confines the process that reads them: whoever made the data may have made them to attack its readers.
     Raises DataError, naming the file and the cure, where ``data`` cannot be read or hold too few or other images.
     """
     found = _known(experiment.dataset, data)
@@ -99,7 +111,7 @@ def check(experiment: Experiment, data: Path, runs: RunsFolder, observer: DataOb
     if found is None:
         observer.reading(experiment.dataset, data)
         try:
-            found = _read(experiment.dataset, data, observer)
+            found = _read(experiment.dataset, data, observer, sandbox)
         finally:
             observer.reading_ended()
         if found is None:
@@ -135,39 +147,109 @@ class _Found:
 
 def _known(dataset: str, data: Path) -> _Found | None:
     """Data that are known by their digest: the bundled digits."""
-    with suppress(OSError):
-        if dataset == "digits" and data.is_file() and bytes_digest(data.read_bytes()) == DIGITS_SHA256:
+    with suppress(OSError, DigestError):
+        if dataset == "digits" and data.is_file() and file_digest(data).sha256 == DIGITS_SHA256:
             return _Found(DATASETS[dataset].train_images, DATASETS[dataset].test_images, "")
     return None
 
 
-def _read(dataset: str, data: Path, observer: DataObserver) -> _Found | None:
-    """Have the data read. ``None`` where that failed for another reason than the data: the run itself will tell."""
+def _read(dataset: str, data: Path, observer: DataObserver, sandbox: Sandbox | None) -> _Found | None:
+    """Have the data read. ``None`` where that failed for another reason than the data: the run itself will tell.
+
+    In a sandbox nothing can be downloaded: what is missing is downloaded beside the data, by a process that sees none
+    of them, and checked against the published digests there.
+    """
+    try:
+        return _read_once(dataset, data, observer, sandbox)
+    except NotDownloaded:
+        if sandbox is None or data.is_file():
+            raise
+    _download(dataset, data, observer)
+    return _read_once(dataset, data, observer, sandbox)
+
+
+def _download(dataset: str, data: Path, observer: DataObserver) -> None:
+    """Put the published files of a data set into its folder, but for those that are there."""
+    make_folder(data)
+    try:
+        with temporary_folder(".download-", data) as place:
+            try:
+                _read_once(dataset, place, observer, None)
+            except DataError as error:
+                raise type(error)(error.message.replace(str(place), str(data)), error.cure) from None
+            for file in files_below(place):
+                target = data / file.relative_to(place)
+                make_folder(target.parent)
+                if not os.path.lexists(target):
+                    os.rename(file, target)
+    except OSError as error:
+        raise storage_error(data, error) from error
+
+
+def _read_once(dataset: str, data: Path, observer: DataObserver, sandbox: Sandbox | None) -> _Found | None:
     command = [sys.executable, "-P", "-m", "ndrepro.training.data", dataset, str(data)]
-    variables = {**os.environ, "PYTHONPATH": str(CODE), "NDREPRO_PARENT_PID": str(os.getpid())}
     answer: dict[str, Any] = {}
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=variables
-    ) as process:
-        assert process.stdout is not None
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as printed:
+        with os.fdopen(writing, "wb") as log:
+            process = _started(command, data, sandbox, log)
         try:
-            for line in process.stdout:
-                with suppress(ValueError):  # a library's own words
+            while line := printed.readline(_LINE_BYTES):
+                with suppress(ValueError, TypeError):  # a library's own words
                     answer = dict(json.loads(line))
                     if "read" in answer:
-                        observer.images_read(*answer["read"])
+                        observer.images_read(*_images_read(answer["read"]))
+            code = process.wait()
         except BaseException:
             process.kill()
+            process.wait()
             raise
-    if process.returncode not in (0, 1) or not answer or "read" in answer:
+    if code not in (0, 1) or not answer or "read" in answer:
         return None
-    if "error" in answer:
-        error = from_record(answer["error"])
-        if isinstance(error, (DataError, MissingExtra)):
-            raise error
+    try:
+        error = from_record(answer["error"]) if "error" in answer else None
+        found = None if error is not None else _found(answer, data, sandbox)
+    except (TypeError, KeyError, ValueError, OSError, NdreproError):  # no answer of the reader's
         return None
-    folders = tuple(answer.pop("folders"))
-    return _Found(**answer, folders=folders, state=_state(data, folders))
+    if isinstance(error, (DataError, MissingExtra)):
+        raise error
+    return found
+
+
+def _started(command: list[str], data: Path, sandbox: Sandbox | None, log: IO[bytes]) -> Process:
+    """The process that reads; in a sandbox it sees its own code and the data."""
+    variables = {"PYTHONPATH": str(CODE), "NDREPRO_PARENT_PID": str(os.getpid())}
+    if sandbox is not None:
+        seen = Confinement((*packages_of(CODE), *data_paths(data)), (), Path("/"))
+        return sandbox.start(command, {**passed_variables(os.environ), **variables}, seen, log=log)
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **variables},
+    )
+
+
+def _images_read(counted: Any) -> tuple[str, int, int]:
+    """What was counted. Raises TypeError or ValueError for anything else: a reader of hostile data may print it."""
+    what, done, total = counted
+    if not (isinstance(what, str) and what.isprintable() and isinstance(done, int) and isinstance(total, int)):
+        raise TypeError("no count of images")
+    return what, done, total
+
+
+def _found(answer: dict[str, Any], data: Path, sandbox: Sandbox | None) -> _Found:
+    """The reader's answer. Raises TypeError, ValueError, KeyError, OSError or NdreproError for what is none."""
+    places = [data, *(path.resolve() for path in data_paths(data))] if sandbox is not None else [Path("/")]
+    listed = [str(folder) for folder in answer["folders"]]
+    folders = tuple(each for each in listed if any(Path(each).is_relative_to(place) for place in places))
+    found = _Found(**{**answer, "folders": folders}, state=_state(data, folders))
+    if not (isinstance(found.train_images, int) and isinstance(found.test_images, int)):
+        raise TypeError("no numbers of images")
+    if found.own is not None:
+        OwnImages(**found.own)
+    return replace(found, left_out=str(printable(found.left_out)))
 
 
 def _place(runs: RunsFolder, dataset: str, data: Path) -> Path:

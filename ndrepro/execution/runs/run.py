@@ -58,9 +58,10 @@ class RunOptions:
     or a container to train in.
 
     ``code`` holds the packages that the training process imports: this project's own, or another state of them.
-    ``sandbox`` confines it; a container needs none. ``check_data`` is false where the training process alone may read
-    the data: their path is somebody else's, and the check reads with all rights. ``network`` is the folder of files
-    that a run of a network of the user's own keeps (``None``: look in the current folder).
+    ``sandbox`` confines it, but for one in a container, and the process that checks the data before. ``check_data`` is
+    false where the training process alone may read the data: their path is somebody else's, or nothing would confine
+    the check. ``network`` is the folder of files that a run of a network of the user's own keeps (``None``: look in the
+    current folder).
     """
 
     runs: RunsFolder
@@ -137,7 +138,7 @@ def run(
     if options.container is not None:
         container = attested(engines.find(options.container, experiment.device), options.home)
     if options.check_data:
-        experiment = data_check.check(experiment, data, options.runs, observer)
+        experiment = data_check.check(experiment, data, options.runs, observer, options.sandbox)
     if not experiment.is_described:
         raise DataError(f"{data}: its images could not be read", "see whether `ndrepro doctor` finds what is missing")
     request = Request(experiment, str(data), options.environment or "", container=container)

@@ -30,6 +30,7 @@ from typing import Any
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 _DONE = (0, 75)  # completed; interrupted
 _PATIENCE_SECONDS = 600
+_HANDED_IN = "NDREPRO_INSIDE_"  # before variables of the command that are somebody else's texts: ``Sandbox.handed_in``
 _MOST_PROCESSES = 4096
 # keyctl(2) by machine; its first operation joins a new session keyring, so that the user's is out of reach
 _KEYCTL = {"x86_64": 250, "aarch64": 219}
@@ -91,11 +92,17 @@ def _start(command: list[str], variables: dict[str, str]) -> int:
     process = os.fork()
     if process == 0:
         try:
-            os.execve(command[0], command, {**os.environ, **variables, "NDREPRO_PARENT_PID": str(os.getppid())})
+            os.execve(command[0], command, {**_inherited(), **variables, "NDREPRO_PARENT_PID": str(os.getppid())})
         except OSError as error:
             os.write(2, f"sandbox: {command[0]}: {error.strerror}\n".encode())
         os._exit(127)
     return process
+
+
+def _inherited() -> dict[str, str]:
+    """The variables that were handed in for the command, where there are any, else this process's own."""
+    handed_in = {name: value for name, value in os.environ.items() if name.startswith(_HANDED_IN)}
+    return {name[len(_HANDED_IN) :]: value for name, value in handed_in.items()} or dict(os.environ)
 
 
 def _limit() -> None:

@@ -35,6 +35,9 @@ CHOICES = (AUTO, *SANDBOXES)
 _HERE = Path(__file__).resolve().parent
 _SEPARATE = ("user", "ipc", "pid", "net", "uts")
 _PROBE_SECONDS = 60
+# before each variable of a program, as in ``inside``; and what an interpreter needs that makes the sandbox
+_HANDED_IN = "NDREPRO_INSIDE_"
+_OF_THE_MAKER = ("PATH", "LD_LIBRARY_PATH")
 # set by none of the variables of a determinism level
 _PRIVATE = {"HOME": "/tmp", "TMPDIR": "/tmp"}
 
@@ -100,6 +103,15 @@ class Sandbox:
     def variables(inherited: Mapping[str, str]) -> dict[str, str]:
         """The variables of a sandbox: home and temporary files are its own."""
         return {**inherited, **_PRIVATE}
+
+    def handed_in(self, variables: Mapping[str, str]) -> dict[str, str]:
+        """The environment of what makes the sandbox for ``command_line``, with the program's variables inside.
+
+        Those are somebody else's texts: ``TZ=:PATH`` opens a path, and the dynamic loader has variables too. What makes
+        the sandbox has all rights of the user, so it gets them under names that mean nothing, until ``inside`` runs.
+        """
+        own = {name: os.environ[name] for name in _OF_THE_MAKER if name in os.environ}
+        return {**own, **{f"{_HANDED_IN}{name}": value for name, value in self.variables(variables).items()}}
 
     def _words(
         self,

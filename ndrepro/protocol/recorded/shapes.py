@@ -14,8 +14,9 @@ from provenance.capture.unavailable import is_missing
 from provenance.formats.strict_json import Field
 
 Shape = Callable[[Field], None]
-# texts that a machine reports of itself are short; a configuration of torch's build is some kilobytes
-LONGEST_TEXT = 1 << 16
+# a configuration of torch's build is some kilobytes; on Linux a variable or a word of a command may have 128 KiB, each
+# byte of which is spelled out in four characters where it is no text
+LONGEST_TEXT = 1 << 20
 LARGEST = (1 << 64) - 1
 
 

@@ -60,8 +60,12 @@ def test_a_run_is_signed_by_an_identity_and_travels(
     assert answer.code == 0 and answer.out.endswith(f"signed by {ADA} (issuer {ISSUER}) too\n"), answer.err
     answer = ndrepro("verify", str(run), *root)
     assert answer.code == 0 and f"ok   sigstore: by {ADA} (issuer {ISSUER}), on 20" in answer.out
-    refused = ndrepro("verify", str(run))
-    assert refused.code == 1 and "no authority of the trusted root" in refused.out, "the public instance's by default"
+    other = ndrepro("verify", str(run))
+    assert other.code == 0 and "not counted: its certificate is of no authority of the trusted root" in other.out
+    refused = ndrepro(
+        "verify", str(run), "--sigstore-root", str(SigstoreInstance().write_root(tmp_path / "other.json"))
+    )
+    assert refused.code == 1 and "no authority of the trusted root" in refused.out
     # another reader, of an archive
     key = KeyRing(own_home).public_key_pem()
     monkeypatch.setenv("NDREPRO_SIGSTORE_ROOT", root[1])
@@ -73,16 +77,17 @@ def test_a_run_is_signed_by_an_identity_and_travels(
     assert imported.code == 0, imported.err
     theirs = next((tmp_path / "imported").rglob("manifest.sigstore.jsonl")).parent
     assert theirs.joinpath("manifest.sigstore.jsonl").read_bytes() == (run / "manifest.sigstore.jsonl").read_bytes()
-    refused = ndrepro("verify", str(theirs))
-    assert refused.code == 1 and f"it is by {ADA} (issuer {ISSUER}), which is no trusted identity" in refused.out
-    assert "hint: if it is the right one: ndrepro keys trust --identity ID --issuer URL --name WHOSE" in refused.out
+    unknown = ndrepro("verify", str(theirs))
+    assert unknown.code == 0 and f"not counted: it is by {ADA} (issuer {ISSUER}), which is no" in unknown.out
+    assert "hint: if it is the right one: ndrepro keys trust --identity ID --issuer URL --name WHOSE" in unknown.out
+    assert ndrepro("verify", str(theirs), *root).code == 1, "where one is required"
     trust = ("keys", "trust", "--identity", ADA, "--issuer", ISSUER, "--name", "Ada Author")
     assert ndrepro(*trust).out == f"trusted: {ADA} (issuer {ISSUER}) as Ada Author\n"
-    assert ndrepro("verify", str(theirs)).code == 0
+    assert f"ok   sigstore: by {ADA}" in ndrepro("verify", str(theirs)).out
     assert f"{ADA} (issuer {ISSUER})  Ada Author, since 20" in ndrepro("keys", "list").out
     (listed,) = ndrepro("keys", "list", "--json").json["identities"]
     assert ndrepro("keys", "remove", "Ada Author", "--json").json.items() >= listed.items()
-    assert ndrepro("verify", str(theirs)).code == 1
+    assert "not counted" in ndrepro("verify", str(theirs)).out
     assert ndrepro(*trust, "--json").json["issuer"] == ISSUER
 
 

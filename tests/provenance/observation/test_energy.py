@@ -60,3 +60,21 @@ def test_one_that_vanishes_is_left_out_and_named(tmp_path: Path, zone: Path) -> 
 def test_a_machine_without_counters_has_none(tmp_path: Path) -> None:
     reason = {"none": "the machine has no counter"}
     assert EnergyMeter(tmp_path, SimpleNamespace()).facts() == {"cpu_packages": reason, "gpus": reason}
+
+
+def test_a_counter_that_starts_anew_is_left_out_and_named(tmp_path: Path, zone: Path) -> None:
+    """After a driver was loaded again, or a laptop slept: it is no wrap, and no negative figure is signed."""
+    nvml = Nvml()
+    (zone / "max_energy_range_uj").write_text("262143328850\n")
+    meter = EnergyMeter(tmp_path, nvml)
+    (zone / "energy_uj").write_text("100000000\n")
+    nvml.millijoules = 10
+    facts = meter.facts()
+    reason = facts["gpus"]["unavailable"]
+    assert facts["cpu_packages"] == facts["gpus"]
+    assert "gpu 0: started anew meanwhile" in reason and "intel-rapl:0 package-0: started anew meanwhile" in reason
+
+
+def test_every_package_of_a_large_machine_counts(tmp_path: Path, zone: Path) -> None:
+    zone.rename(zone.with_name("intel-rapl:11"))
+    assert EnergyMeter(tmp_path, SimpleNamespace()).facts()["cpu_packages"] == {"intel-rapl:11 package-0": 0.0}

@@ -18,14 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from ndrepro.protocol.errors import DataError
+from ndrepro.protocol.errors import DataError, NotDownloaded
 from ndrepro.training.data.readers.images import SourceFile, read_source
 
 BY_FILE = "md5 of the published files, from torchvision"
 BY_CONTENT = "digests of the uncompressed content"
 _CHUNK_BYTES = 1 << 20
-# of a member that is unpacked before its digest is known; the largest published one, of STL-10, has 221 MB
-_MEMBER_BYTES = 256 << 20
+# of a member that is unpacked before its digest is known, and of all; the largest published one, of STL-10, has 221 MB
+_MEMBER_BYTES, _MEMBERS_BYTES = 256 << 20, 512 << 20
+# tarfile holds a header that gives a name or attributes in memory; those of published files have some hundred bytes
+_HEADER_BYTES = 1 << 16
+_LONG_HEADERS = (b"x", b"g", b"X", b"L", b"K")
 _DAMAGE = (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
 
 
@@ -51,7 +54,7 @@ def find(root: Path, name: str, folders: Collection[str] = ()) -> Path | None:
 
 
 def download(dataset: str, root: Path, file: PublishedFile) -> Path:
-    """Fetch the file into ``root`` by torchvision; returns its path. Raises DataError if no address has it."""
+    """Fetch the file into ``root`` by torchvision; returns its path. Raises NotDownloaded if no address has it."""
     from torchvision.datasets.utils import download_url
 
     reasons = []
@@ -63,7 +66,7 @@ def download(dataset: str, root: Path, file: PublishedFile) -> Path:
         except (OSError, RuntimeError) as error:
             (root / file.name).unlink(missing_ok=True)
             reasons.append(str(error))
-    raise DataError(
+    raise NotDownloaded(
         f"{dataset}: {root} has no {file.name}, and it could not be downloaded ({'; '.join(reasons)})",
         f"put {file.name}, or images as train/CLASS/*.png (or .jpg) and test/CLASS/*, in a folder and name it "
         "with --data FOLDER (make run … DATA=FOLDER)",
@@ -185,17 +188,31 @@ def _members(stream: _Hashing, wanted: frozenset[str]) -> tuple[dict[str, bytes]
     """The members' bytes; and what was wrong, in words, which the digest may tell better."""
     contents: dict[str, bytes] = {}
     try:
-        with tarfile.open(fileobj=stream, mode="r|*", bufsize=_CHUNK_BYTES) as tar:  # type: ignore[call-overload]
+        with tarfile.open(  # type: ignore[call-overload]
+            fileobj=stream, mode="r|*", bufsize=_CHUNK_BYTES, tarinfo=_BoundedHeader
+        ) as tar:
+            room = _MEMBERS_BYTES
             for entry in tar:
                 if entry.name not in wanted:
                     continue
-                if entry.size > _MEMBER_BYTES:
+                room -= entry.size
+                if entry.size > _MEMBER_BYTES or room < 0:
                     return contents, f"{entry.name} has {entry.size} bytes, more than any published file"
                 if (file := tar.extractfile(entry)) is not None:
                     contents[entry.name] = file.read()
     except _DAMAGE as error:
         return contents, f"damaged ({error})"
     return contents, ""
+
+
+class _BoundedHeader(tarfile.TarInfo):
+    """A member's header, refused where it is one of those that tarfile reads whole, and longer than any real one."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _LONG_HEADERS and self.size > _HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {self.size} bytes")
+        member: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]
+        return member
 
 
 class _Hashing:

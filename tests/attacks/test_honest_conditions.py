@@ -1,0 +1,105 @@
+"""No attack: honest runs under conditions that some systems have, which the recorder once refused or waited for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from strange_programs import CONFINED, Stranger, manifest_of
+
+from ndrepro.execution.verification.checks_by_kind import checks_of
+from ndrepro.protocol.recorded.environment import CAPTURED
+from provenance.attestation.trust import TrustPolicy
+from provenance.attestation.verify import verify
+from provenance.errors import StorageError
+from provenance.formats.strict_json import Field
+
+STARTED = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+
+
+@pytest.mark.parametrize(("words", "code"), [("pass", 0), ("raise SystemExit(3)", 3)])
+def test_a_recorder_that_is_started_with_ends_of_children_ignored_sees_its_program_end(
+    tmp_path: Path, words: str, code: int
+) -> None:
+    """As some supervisors and wrappers of cron leave it. Before: it waited for ever, and only SIGKILL ended it."""
+    recorder = [sys.executable, "-m", "ndrepro", "record", "--name", "fit", "--", sys.executable, "-c", words]
+    process = subprocess.Popen(
+        [sys.executable, "-c", STARTED, *recorder],
+        cwd=tmp_path,
+        env={**os.environ, "NDREPRO_HOME": str(tmp_path / "home")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        assert process.wait(120) == code
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    assert len(list((tmp_path / "runs" / "fit").glob("*/manifest.dsse.json"))) == 1
+
+
+def test_a_variable_as_long_as_the_kernel_allows_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PYTHONPATH of a thousand folders, as some build systems set it. Before: signed as failed, and check 10 failed."""
+    monkeypatch.setenv("PYTHONPATH", ":".join(f"/opt/packages/{number:060d}" for number in range(1700)))
+    author = Stranger.make(tmp_path / "author", {"train.py": "open('out.txt', 'w').write('0.5')\n"})
+    run = author.record(outputs=("out.txt",))
+    verdict = verify(run.root, trust=TrustPolicy.load(author.home), extra_checks=checks_of)
+    assert manifest_of(run).outcome == "completed" and verdict.ok, verdict.failure
+
+
+def test_a_file_that_became_a_link_or_a_link_that_became_a_file_is_one_change(tmp_path: Path) -> None:
+    """Git writes two sections of one path. Before: signed as failed, since the manifest was said to hide a change."""
+    author = Stranger.make(tmp_path / "author", {"train.py": "open('out.txt', 'w').write('0.5')\n", "data.txt": "1\n"})
+    (author.root / "link.txt").symlink_to("train.py")
+    author.git("add", "link.txt"), author.git("commit", "-qm", "a link")
+    for name, make in (("data.txt", Path.symlink_to), ("link.txt", Path.write_text)):
+        (author.root / name).unlink()
+        make(author.root / name, "train.py")
+    run = author.record(outputs=("out.txt",))
+    verdict = verify(run.root, trust=TrustPolicy.load(author.home), extra_checks=checks_of)
+    assert manifest_of(run).outcome == "completed" and verdict.ok, verdict.failure
+    assert author.reproduce(run).verdict == "identical"
+
+
+def test_python_without_its_global_lock_is_recorded() -> None:
+    """Its sys.flags.gil is None unless somebody asks for it. Before: check 10 of a script's run failed."""
+    captured: dict[str, Any] = {"interpreter": {"flags": {"gil": None, "utf8_mode": 1, "dev_mode": False}}}
+    CAPTURED(Field(captured, "$", StorageError))
+    captured["interpreter"]["flags"]["gil"] = "no"
+    with pytest.raises(StorageError, match="gil"):
+        CAPTURED(Field(captured, "$", StorageError))
+
+
+@pytest.mark.skipif(not CONFINED, reason="no sandbox here")
+def test_a_program_that_starts_python_through_a_shim_is_reproduced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As pyenv, asdf and mise install them. Before: exit code 127, since the sandbox does not show what a shim runs."""
+    shims = tmp_path / "shims"
+    shims.mkdir()
+    (tmp_path / "libexec").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (shims / "python3").write_text(f'#!/bin/sh\nexec {tmp_path / "libexec"} "$@"\n')
+    for path in (tmp_path / "libexec", shims / "python3"):
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{shims}:{os.environ['PATH']}")
+    text = "import sys; open('out.txt', 'w').write(sys.version)\n"
+    author = Stranger.make(tmp_path / "author", {"train.py": text, "run.sh": "exec python3 train.py\n"})
+    found = author.reproduce(author.record("sh", "run.sh", outputs=("out.txt",)))
+    assert found.verdict == "identical", found.judgements[0].because
+
+
+def test_an_output_whose_name_is_not_utf_8_is_referenced(tmp_path: Path) -> None:
+    """As old archives hold them. Before: its copy made check 7 fail for good, and the run was signed as failed."""
+    text = "open(b'\\xff\\xfe.txt', 'w').write('1'); open('out.txt', 'w').write('2')\n"
+    author = Stranger.make(tmp_path / "author", {"train.py": text})
+    run = author.record(outputs=("*.txt",))
+    verdict = verify(run.root, trust=TrustPolicy.load(author.home), extra_checks=checks_of)
+    assert manifest_of(run).outcome == "completed" and verdict.ok, verdict.failure
+    assert "its name is not UTF-8" in run.outputs.read_text()
+    assert author.reproduce(run).verdict == "identical"
