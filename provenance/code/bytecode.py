@@ -7,10 +7,10 @@ itself writes nothing (``PYTHONDONTWRITEBYTECODE``). Before each use every file 
 was compiled: size, times, inode (the time of change is the kernel's, which no program sets back), and where these
 differ the SHA-256 of source and bytecode. What is not as noted, and what was never noted, is removed.
 
-A folder for each interpreter: ``bytecode/KEY/`` in ``provenance.formats.digest_cache.cache_folder``, with ``KEY.tsv``
-beside it. It may be removed at any time; where it cannot be written, everything is compiled anew. It protects from
-stale and forged bytecode in the folders of code. Who may write to this folder itself, as the same user may, is not kept
-out: that takes a sandbox.
+A folder for each environment of an interpreter: ``bytecode/KEY/`` in
+``provenance.formats.digest_cache.cache_folder``, with ``KEY.tsv`` beside it. It may be removed at any time; where it
+cannot be written, everything is compiled anew. It protects from stale and forged bytecode in the folders of code. Who
+may write to this folder itself, as the same user may, is not kept out: that takes a sandbox.
 """
 
 from __future__ import annotations
@@ -56,15 +56,16 @@ class _Row(NamedTuple):
 
 
 class BytecodeCache:
-    """The bytecode for one interpreter, ``python``."""
+    """The bytecode for one environment, that of ``python``."""
 
     def __init__(self, python: str) -> None:
         self._python = python
-        real = os.path.realpath(python)
+        # each environment of an interpreter has its own: every file is looked at before every run
+        name = f"{os.path.abspath(python)}\0{os.path.realpath(python)}"
         with suppress(OSError):
-            status = os.stat(real)
-            real = f"{real}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}"
-        key = hashlib.sha256(real.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+            status = os.stat(python)
+            name += f"\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}"
+        key = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:32]
         self.prefix = cache_folder().absolute() / "bytecode" / key
         self._index = self.prefix.with_name(f"{key}.tsv")
 
