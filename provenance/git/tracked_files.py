@@ -255,13 +255,21 @@ def _same_file(written: Path, present: Path) -> bool:
     try:
         if filecmp.cmp(written, present, shallow=False):
             return True
-        if written.stat().st_size > _POINTER_BYTES:
-            return False
-        pointer = _LFS_POINTER.match(written.read_bytes())
-        wanted = pointer.group(1).decode() if pointer else None
+        wanted = pointed_digest(written)
         return wanted is not None and file_digest(present, follow_symlinks=False).sha256 == wanted
     except (OSError, DigestError):
         return False
+
+
+def pointed_digest(path: Path) -> str | None:
+    """The SHA-256 of the content for which a file is Git LFS's pointer; ``None`` for any other file.
+
+    Source: Git LFS specification, "The Pointer". Raises OSError.
+    """
+    if path.stat().st_size > _POINTER_BYTES:
+        return None
+    pointer = _LFS_POINTER.match(path.read_bytes())
+    return pointer.group(1).decode() if pointer else None
 
 
 def _with_conversions(repository: Repository, changes: tuple[Change, ...]) -> Iterator[Change]:

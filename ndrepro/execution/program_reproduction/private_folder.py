@@ -48,6 +48,7 @@ class PrivateFolder:
         mapped: paths under which the sandbox shows some of them, where those are not their own.
         available, wanted: how many of the inputs are here, and how many there were.
         missing: the others, each with the reason, in words.
+        uncommitted: source among the inputs that the recorded commit does not have.
         differences: where the code is not what was recorded, in words.
     """
 
@@ -58,6 +59,7 @@ class PrivateFolder:
     available: int
     wanted: int
     missing: tuple[str, ...]
+    uncommitted: tuple[str, ...]
     differences: tuple[str, ...]
 
     def changed(self) -> tuple[str, ...]:
@@ -117,6 +119,7 @@ def build(
         inputs.wanted - len(inputs.missing),
         inputs.wanted,
         tuple(inputs.missing),
+        tuple(inputs.uncommitted),
         differences,
     )
 

@@ -1,7 +1,9 @@
 """Has each recorded input in the private folder, or shown where it is; or says why it is not to be had.
 
-Looked for, in this order: the run's own copy, the checkout, where the program read it, and below the path that the
-reviewer names (``DataElsewhere``). The digest alone decides.
+Looked for, in this order: the run's own copy where there is no commit, the checkout, where the program read it, and
+below the path that the reviewer names (``DataElsewhere``). The digest alone decides, but what the recorded commit has
+is the code, which nothing replaces: whoever reads the commit must have read what was executed. The content behind a
+pointer of Git LFS is the commit's too.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from ndrepro.execution.program_reproduction.data_elsewhere import (
     snapshot,
 )
 from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand, RecordedData, is_below
+from ndrepro.execution.programs.input_files import is_source
 from ndrepro.protocol.errors import SandboxError, UsageError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import ProgramFile
@@ -28,9 +31,11 @@ from provenance.errors import DigestError
 from provenance.formats.atomic_io import make_folder, storage_error
 from provenance.formats.bounded_read import LOG_BYTES, read_bounded
 from provenance.formats.listing import parse
+from provenance.git.tracked_files import pointed_digest
 
 Judge = Callable[[Path], None]
 _COPY_BYTES = 256 << 20
+_OTHER_CODE = "the recorded commit has another file there, which nothing replaces"
 _LEADS_OUT = "a link of the recorded code leads out of it"
 _ENVIRONMENT = ("site-packages", "dist-packages")
 
@@ -39,7 +44,7 @@ class RecordedInputs:
     """Brings inputs one by one. Arguments as those of ``private_folder.build``.
 
     Attributes:
-        shown, mapped, missing, wanted: see ``PrivateFolder``.
+        shown, mapped, missing, wanted, uncommitted: see ``PrivateFolder``.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class RecordedInputs:
     ) -> None:
         self._recorded = command.working_folder
         self._top = command.top or command.working_folder
+        self._has_commit = command.top is not None
         self._place = place
         self._working_folder = working_folder
         self._folder = folder
@@ -64,6 +70,7 @@ class RecordedInputs:
         self.shown: dict[Path, Snapshot] = {}
         self.mapped: dict[Path, Path] = {}
         self.missing: list[str] = []
+        self.uncommitted: list[str] = []
         self.wanted = 0
 
     def bring_data(self, data: RecordedData) -> None:
@@ -71,7 +78,10 @@ class RecordedInputs:
         self.wanted += 1
         path = Path(os.path.normpath(self._recorded / data.path))
         problem = self._show_data(data, path)
-        if problem and self._elsewhere is not None:
+        here = self._here(path)
+        if problem and self._has_commit and here is not None and os.path.lexists(here):
+            problem = f"{problem}; {_OTHER_CODE}"
+        elif problem and self._elsewhere is not None:
             problem = self._replace(path, self._elsewhere.data(path, self._expected(data)), problem)
         if problem:
             self.missing.append(f"data {data.path}: {problem}")
@@ -85,16 +95,31 @@ class RecordedInputs:
         if any(part in _ENVIRONMENT for part in path.parts):
             return
         self.wanted += 1
-        if self._unpack(file, self._here(path)):
+        here = self._here(path)
+        if self._is_other_than_committed(here, file.sha256):
+            self.missing.append(f"input {file.path}: {_OTHER_CODE}")
+            return
+        if not self._has_commit and self._unpack(file, here):
             return
         before = snapshot(path) if path.is_file() else ()
-        problem = self._bring(file, path, self._here(path))
+        is_new = self._has_commit and here is not None and not os.path.lexists(here)
+        problem = self._bring(file, path, here)
         if problem and self._elsewhere is not None and file.sha256 is not None:
             problem = self._replace(path, self._elsewhere.file(file.sha256, file.size), problem)
         elif not problem and (not is_below(path, self._top) or (file.size or 0) > _COPY_BYTES):
             self.shown[path] = before
         if problem:
             self.missing.append(f"input {file.path}: {problem}")
+        elif is_new and is_source(file.path):
+            self.uncommitted.append(file.path)
+
+    def _is_other_than_committed(self, here: Path | None, sha256: str | None) -> bool:
+        """Whether the recorded commit, with its changes, has another content than this one there."""
+        if not self._has_commit or here is None or sha256 is None or not is_inside(here, self._place):
+            return False
+        if not here.is_file():  # a folder, or a link to nothing
+            return os.path.lexists(here)
+        return sha256 not in (digest_of(here), pointed_digest(here))
 
     def _here(self, path: Path) -> Path | None:
         """Where a recorded path is in the private folder; ``None`` for one outside of the recorded folder."""

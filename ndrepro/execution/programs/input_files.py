@@ -148,10 +148,15 @@ def read_files(
     )
 
 
+def is_source(path: str) -> bool:
+    """Whether a file is source or settings by its name."""
+    return _SOURCE.fullmatch(PurePosixPath(path).suffix) is not None
+
+
 def _is_source(file: ProgramFile, limit: int) -> bool:
     """Whether a file of the working folder is source or settings by its name, and small enough."""
-    known = _SOURCE.fullmatch(PurePosixPath(file.path).suffix) and file.sha256 is not None and (file.size or 0) <= limit
-    return bool(known) and not file.path.startswith("/") and inside(file.path)
+    known = is_source(file.path) and file.sha256 is not None and (file.size or 0) <= limit
+    return known and not file.path.startswith("/") and inside(file.path)
 
 
 def _kept(file: ProgramFile, path: Path, run: RunFolder) -> tuple[ProgramFile, int]:

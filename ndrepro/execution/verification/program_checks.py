@@ -109,6 +109,8 @@ def environment(root: Path, manifest: Manifest) -> CheckResult:
 def files(root: Path, manifest: Manifest) -> CheckResult:
     """12: the lists of files are the signed ones, and the copies are of those files."""
     folder, kept = RunFolder(root), {item.path: item for item in manifest.artifacts}
+    source = manifest.dependency(SOURCE)
+    has_commit = source is not None and "gitCommit" in (source.digest or {})
     counts = []
     for name, path, resource in (
         (INPUTS, folder.inputs, manifest.dependency(INPUTS)),
@@ -118,6 +120,8 @@ def files(root: Path, manifest: Manifest) -> CheckResult:
         _expect_one_content(path.name, listed, ProgramRecord.of(manifest).working_folder)
         for file in listed:
             _expect_recorded(path.name, file, kept)
+            if name == INPUTS and file.get("copy") is not None and has_commit:
+                raise ManifestError(f"{path.name}: {file['path']} has a copy, and code of a commit has none", _ASK)
         copies = folder.output_copies if name == OUTPUTS else folder.input_copies
         _expect_copies_of(path.name, copies.name, listed, kept, manifest)
         counts.append(f"{name}: {len(listed)}")
