@@ -66,7 +66,7 @@ def of_program(
     before = manifests_below(prepared.place.place)
     files = look(prepared.place.place).files
     had = EarlierContents.read(prepared.place.place, files, most=len(files))
-    hidden = _without_source(prepared.place.place)
+    hidden = (*_without_source(prepared.place.place), *_of_no_commit(prepared.place.uncommitted))
     finished = run_again(original, prepared, options.runs, options.home, quiet=quiet)
     unsigned = finished.exit_code is None or finished.manifest is None or finished.outcome == "interrupted"
     if unsigned or finished.error is not None:  # what was recorded of it cannot be believed
@@ -107,6 +107,14 @@ def _without_source(place: Path) -> tuple[ClaimCheck, ...]:
         return ()
     words = f"{plural(len(found), 'file')} may hold code that nobody can read as source: {first_of(found, 3)}"
     return (claim("code without source", None, words),)
+
+
+def _of_no_commit(paths: Sequence[str]) -> tuple[ClaimCheck, ...]:
+    """The claim that names source that no commit has, and that the repetition was given; () for none."""
+    if not paths:
+        return ()
+    words = f"{plural(len(paths), 'file')} of source came from elsewhere, by digest: {first_of(paths, 3)}"
+    return (claim("code of no commit", None, words),)
 
 
 def _side(folder: RunFolder) -> ProgramResults:

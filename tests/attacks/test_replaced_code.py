@@ -1,0 +1,131 @@
+"""An author's run lists a file of its commit with another content, which is to be executed in the commit's place."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from strange_programs import CONFINED, Stranger, manifest_of
+
+from ndrepro.execution.verification.program_checks import CHECKS
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.program_record import INPUTS, OUTPUTS
+from provenance.attestation.manifest import Resource
+from provenance.attestation.trust import TrustPolicy
+from provenance.attestation.verify import Verdict, verify
+from provenance.formats.canonical_json import canonical_bytes
+from provenance.formats.digest import bytes_digest
+
+TRAIN = """
+import json
+exec(open('helper.py').read())
+json.dump({'accuracy': accuracy()}, open('results.json', 'w'))
+"""
+HONEST, EVIL = b"def accuracy(): return 0.6123\n", b"def accuracy(): return 0.9999\n"
+CLAIMED = b'{"accuracy": 0.9999}'
+Edit = Callable[[dict[str, Any]], None]
+
+
+def edited(path: Path, resource: Resource, edit: Edit) -> Resource:
+    """The resource of a list of files that was edited."""
+    files = json.loads(path.read_bytes())["files"]
+    for file in files:
+        edit(file)
+    path.write_bytes(document := canonical_bytes({"files": files}))
+    size = sum(file.get("size") or 0 for file in files)
+    annotations = {**(resource.annotations or {}), "files": files, "bytes": size}
+    return replace(resource, digest={"sha256": bytes_digest(document)}, annotations=annotations)
+
+
+def content(data: bytes, **more: Any) -> Edit:
+    return lambda file: file.update(sha256=bytes_digest(data), size=len(data), **more)
+
+
+def cheat(author: Stranger, run: RunFolder, edit: Edit, name: str = "helper.py") -> None:
+    """The run's helper is another one, and its result what that computes."""
+    (run.output_copies / "results.json").write_bytes(CLAIMED)
+    manifest = manifest_of(run)
+
+    def of_input(file: dict[str, Any]) -> None:
+        if file["path"] == name:
+            edit(file)
+
+    inputs = (edited(run.inputs, each, of_input) if each.name == INPUTS else each for each in manifest.dependencies)
+    outputs = (
+        edited(run.outputs, each, content(CLAIMED)) if each.name == OUTPUTS else each for each in manifest.byproducts
+    )
+    author.claim(run, dependencies=tuple(inputs), byproducts=tuple(outputs))
+
+
+def verdict_on(author: Stranger, run: RunFolder) -> Verdict:
+    return verify(run.root, trust=TrustPolicy.load(author.reviewer), extra_checks=CHECKS)
+
+
+@pytest.fixture
+def author(tmp_path: Path) -> Stranger:
+    return Stranger.make(tmp_path / "a", {"train.py": TRAIN, "helper.py": HONEST})
+
+
+def test_by_a_file_of_the_data_that_the_author_hands_over(author: Stranger) -> None:
+    run = author.record(outputs=("results.json",))
+    assert author.reproduce(run).verdict == "identical", "the control"
+    cheat(author, run, content(EVIL))
+    handed = author.top / "set"
+    handed.mkdir()
+    (handed / "images-0001.bin").write_bytes(EVIL)
+    found = author.reproduce(run, data=handed)
+    assert found.verdict == "undecided"
+    assert any("helper.py: the recorded commit has another file there" in line for line in found.plan.differences)
+
+
+def test_by_the_run_s_own_copy(author: Stranger) -> None:
+    """No option of the reviewer's is needed; a recorder keeps copies only where there is no commit."""
+    run = author.record(outputs=("results.json",))
+    assert verdict_on(author, run).ok, "the control"
+    run.input_copies.mkdir()
+    (run.input_copies / "helper.py").write_bytes(EVIL)
+    cheat(author, run, content(EVIL, copy="inputs/helper.py"))
+    failure = verdict_on(author, run).failure
+    assert failure is not None and "helper.py has a copy, and code of a commit has none" in failure.message
+
+
+def test_by_the_file_at_the_recorded_path(author: Stranger) -> None:
+    """Whoever repeats a run of his own has there what he edited since."""
+    run = author.record(outputs=("results.json",))
+    cheat(author, run, content(EVIL))
+    (author.root / "helper.py").write_bytes(EVIL)
+    assert author.reproduce(run).verdict == "undecided"
+
+
+@pytest.mark.skipif(not CONFINED, reason="without a sandbox nothing is shown under another path")
+def test_source_that_no_commit_has_is_named(tmp_path: Path) -> None:
+    """An ignored file, as the reviewer was given it: honest, and nobody reads it in the commit."""
+    text = TRAIN.replace("helper.py", "rules.cfg")
+    author = Stranger.make(tmp_path / "a", {"train.py": text, ".gitignore": "runs\nrules.cfg\n"})
+    (author.root / "rules.cfg").write_bytes(HONEST)
+    run = author.record(outputs=("results.json",))
+    handed = author.top / "handed"
+    handed.mkdir()
+    (author.root / "rules.cfg").rename(handed / "rules.cfg")
+    found = author.reproduce(run, data=handed)
+    assert found.verdict == "identical"
+    (named,) = (each for each in found.claims if each.name == "code of no commit")
+    assert named.status == "not checked" and "rules.cfg" in named.evidence
+
+
+def test_the_content_behind_a_pointer_of_git_lfs_is_the_commit_s(tmp_path: Path) -> None:
+    data = b"weights\n" * 1000
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{bytes_digest(data)}\nsize {len(data)}\n"
+    text = "open('out.txt', 'w').write(str(len(open('model.bin').read())))"
+    author = Stranger.make(tmp_path / "a", {"train.py": text, "model.bin": pointer})
+    (author.root / "model.bin").write_bytes(data)
+    author.git("update-index", "--skip-worktree", "model.bin")
+    run = author.record(sys.executable, "train.py", outputs=("out.txt",))
+    (handed := author.top / "handed").mkdir()
+    (handed / "model.bin").write_bytes(data)
+    assert author.reproduce(run, data=handed).verdict == "identical"
