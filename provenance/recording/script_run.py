@@ -148,7 +148,7 @@ def _recording(asked: ScriptRecording) -> Iterator[Session]:
     if any(folder.iterdir()):
         raise UsageError(f"{folder}: not empty", "name a new folder for every run, or none")
     path = beside / "ledger.jsonl" if asked.ledger is None else asked.ledger
-    ledger = path if isinstance(path, Ledger) else Ledger(Path(path))
+    ledger = path if isinstance(path, Ledger) else Ledger(Path(path).absolute())
     with terminations_raised():
         # held: a stop between the ledger's "begun" and the statement below would leave a run without an end
         with StopRequests() as stops:
@@ -169,12 +169,13 @@ def _recording(asked: ScriptRecording) -> Iterator[Session]:
 def _place(asked: ScriptRecording, run_id: str) -> tuple[Path, Path]:
     """The run folder, and the folder of its ledger."""
     if asked.folder is not None:
-        return Path(asked.folder), Path(asked.folder).absolute().parent
+        return Path(asked.folder).absolute(), Path(asked.folder).absolute().parent
     if not _FOLDER_NAME.fullmatch(asked.name) or asked.name in _TAKEN:
         raise UsageError(
             f"name {asked.name!r}: no name for a folder", "use letters, digits, '_', '-', '+', '=', '.' and spaces"
         )
-    return asked.runs / asked.name / run_id, asked.runs.absolute()
+    # the script may change its working folder
+    return asked.runs.absolute() / asked.name / run_id, asked.runs.absolute()
 
 
 def _open(folder: Path, run_id: str, ledger: Ledger, asked: ScriptRecording) -> Recorder:
@@ -300,7 +301,7 @@ class Session:
                 "notes": self._notes,
             },
             dependencies=(source_resource(self._source), *packages.resources(start)),
-            byproducts=(*(() if error is None else (_error(error),)), *set_back),
+            byproducts=(*(() if error is None or outcome == "completed" else (_error(error),)), *set_back),
             machine=packages.machine(start, self._seals["end"]),
             hashing=stops.raising(after=1),
             contradiction=self._contradiction,

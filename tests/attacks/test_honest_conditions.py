@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from strange_programs import CONFINED, Stranger, manifest_of
 
+from ndrepro.execution.programs.metrics_files import _text_rows
 from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.recorded.environment import CAPTURED
 from provenance.attestation.trust import TrustPolicy
@@ -103,3 +104,35 @@ def test_an_output_whose_name_is_not_utf_8_is_referenced(tmp_path: Path) -> None
     assert manifest_of(run).outcome == "completed" and verdict.ok, verdict.failure
     assert "its name is not UTF-8" in run.outputs.read_text()
     assert author.reproduce(run).verdict == "identical"
+
+
+@pytest.mark.parametrize("ending", ["sys.exit(0)", "sys.exit()", "os.chdir('/')", "pass"])
+def test_a_script_that_exits_or_changes_its_folder_is_recorded_whole(tmp_path: Path, ending: str) -> None:
+    """A main that ends with sys.exit was signed with an error; one that changes its folder was not signed at all."""
+    (tmp_path / "train.py").write_text(
+        f"import os, sys, ndrepro\nwith ndrepro.record(name='s') as run:\n    run.log(step=1, loss=0.5)\n    {ending}\n"
+    )
+    home = tmp_path / "home"
+    given = {**os.environ, "NDREPRO_HOME": str(home)}
+    subprocess.run([sys.executable, "train.py"], cwd=tmp_path, env=given, check=True)
+    (run,) = (tmp_path / "runs" / "s").iterdir()
+    verdict = verify(run, trust=TrustPolicy.load(home), extra_checks=checks_of)
+    assert verdict.ok and verdict.manifest is not None and verdict.manifest.outcome == "completed", verdict.failure
+
+
+@pytest.mark.skipif(not CONFINED, reason="no sandbox here")
+def test_a_command_line_of_more_than_one_word_may_hold_is_reproduced(tmp_path: Path) -> None:
+    """All that is executed in the sandbox was one word of a command line, which Linux limits to 128 KiB."""
+    author = Stranger.make(tmp_path / "author", {"train.py": "import sys; open('o', 'w').write(str(len(sys.argv)))\n"})
+    run = author.record(sys.executable, "train.py", *["x" * 5000] * 30, outputs=("o",))
+    assert author.reproduce(run).verdict == "identical"
+
+
+def test_texts_that_python_takes_for_numbers_stay_texts(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("\ufeffrun,id,loss,git\n2024_01,0012,0.5,1e10x\n1_2,7,-1.5e-3,nan\n")
+    (tmp_path / "m.jsonl").write_text('{"note": "a\u2028b", "loss": 1, "file": "other"}\n{"loss": 2}\n')
+    files = tmp_path / "log.csv", tmp_path / "m.jsonl"
+    logged: list[dict[str, Any]] = [dict(row) for path in files for row in _text_rows(path, path.read_bytes())]
+    assert logged[0] == {"run": "2024_01", "id": "0012", "loss": 0.5, "git": "1e10x"}
+    assert logged[1]["run"] == "1_2" and logged[1]["id"] == 7 and logged[1]["loss"] == -0.0015
+    assert [row["loss"] for row in logged[2:]] == [1, 2]

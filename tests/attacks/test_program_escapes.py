@@ -15,7 +15,9 @@ from tiny_wheels import make_wheel
 
 from ndrepro import api
 from ndrepro.execution.environments.interpreters import find_python, run_uv
-from ndrepro.protocol.errors import EnvironmentMissing, UsageError
+from ndrepro.execution.programs.declared_files import declared_files
+from ndrepro.execution.sandbox.confinement import INSIDE, Confinement
+from ndrepro.protocol.errors import EnvironmentMissing, SandboxError, UsageError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import ProgramRecord
 from provenance.attestation import packages
@@ -299,3 +301,27 @@ def test_recorded_variables_reach_nothing_outside_of_the_sandbox(
     run.environment.write_text(json.dumps(document))
     author.claim(run, machine={**manifest_of(run).machine, **packages.machine(document, {})})
     assert author.reproduce(run).verdict == "identical"
+
+
+@pytest.mark.parametrize(
+    "recorded",
+    ["/.ndrepro", "/.ndrepro/x", "/tmp", "/tmp/.local/lib/python3.11/site-packages", "/opt/env/pyvenv.cfg", "/"],
+)
+def test_data_of_the_author_s_take_no_place_that_the_sandbox_or_python_looks_at(tmp_path: Path, recorded: str) -> None:
+    """Handed over as a folder, and named by the reviewer: the first process of the sandbox was the author's own."""
+    data = tmp_path / "set"
+    data.mkdir()
+    (data / "inside.py").write_text("print('0.9999')\n")
+    with pytest.raises(SandboxError, match="cannot be shown as"):
+        Confinement((), (), Path("/"), mapped={Path(recorded): data}).words(INSIDE)
+    shown = Confinement((), (), Path("/"), mapped={Path("/tmp/sets/a"): data}).words(INSIDE)
+    assert "/tmp/sets/a" in shown and str(INSIDE) in shown, "the control"
+
+
+def test_globs_of_an_author_s_are_not_looked_for_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "place").mkdir()
+    (tmp_path / "other.txt").touch(), (tmp_path / "place" / "own.txt").touch()
+    globs = [f"{tmp_path}/**/*", "../**/*", "*/../../**/*", "*.txt"]
+    assert [*declared_files(tmp_path / "place", globs).files] != ["own.txt"], "the control"
+    found = declared_files(tmp_path / "place", globs, within=[tmp_path.resolve()])
+    assert [*found.files] == ["own.txt"] and len(found.unmatched) == 3

@@ -1,7 +1,8 @@
-"""Stands in a recorded program's place and executes it in a sandbox: ``python -I -m …confined_program DOCUMENT``.
+"""Stands in a recorded program's place and executes it in a sandbox: ``python -I -m …confined_program FILE``.
 
 The recorder starts this instead of the program, with this machine's own variables and those of the start-up hook;
-their folders are in the new run's folder, which is known only then. DOCUMENT is the JSON of ``ConfinedCommand``. This
+their folders are in the new run's folder, which is known only then. FILE has the JSON of ``ConfinedCommand``: a word of
+a command line has at most 128 KiB. This
 process becomes the sandbox (exec(2)), so its exit code is the program's, 128 + n for signal n.
 """
 
@@ -40,15 +41,16 @@ class ConfinedCommand:
     variables: Mapping[str, str]
     mapped: Mapping[str, str]
 
-    def words(self) -> list[str]:
-        """The command line that executes it in the sandbox."""
+    def words(self, file: Path) -> list[str]:
+        """The command line that executes it in the sandbox; ``file``, which is written, has to stay until then."""
         module = "ndrepro.execution.program_reproduction.confined_program"
-        return [sys.executable, "-I", "-m", module, json.dumps(asdict(self))]
+        file.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        return [sys.executable, "-I", "-m", module, str(file)]
 
 
-def main(document: str) -> None:
+def main(file: str) -> None:
     """Become the sandbox with the command in it."""
-    asked = ConfinedCommand(**json.loads(document))
+    asked = ConfinedCommand(**json.loads(Path(file).read_text(encoding="utf-8")))
     hook = os.environ.get(_HOOK_OUTPUT)
     written = [] if hook is None else [hook]
     # the hook's folder comes first; what follows is the recorded program's, which sees its own folder anyway

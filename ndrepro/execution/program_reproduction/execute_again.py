@@ -174,7 +174,7 @@ def _confined(plan: ProgramPlan, variables: Mapping[str, str], runs: RunsFolder,
         secret=str(home.absolute()),
         variables=variables,
         mapped={str(inside): str(found) for inside, found in plan.place.mapped.items()},
-    ).words()
+    ).words(plan.place.place.with_name("command.json"))
     return Command(tuple(words), Path(words[0]), plan.command.name)
 
 

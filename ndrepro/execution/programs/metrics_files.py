@@ -14,6 +14,7 @@ import io
 import itertools
 import json
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from provenance.formats.metrics_log import Row, Scalar, ScalarLog
 ROWS = 1_000_000
 FILE = "file"
 _EVENTS = "tfevents"
+_NUMBER = re.compile(r"[-+]?(((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)(e[-+]?[0-9]+)?|nan|inf(inity)?)", re.IGNORECASE)
 
 
 class MetricsFiles:
@@ -69,7 +71,7 @@ class MetricsFiles:
                         if not room:
                             raise StorageError(f"more than {ROWS} rows: the others are left out")
                         room -= 1
-                        rows.append({FILE: printable(path), **row})
+                        rows.append({**row, FILE: printable(path)})
                 except (ProvenanceError, OSError, ValueError, RecursionError, csv.Error) as error:
                     why = f"{error.message} {error.cure}" if isinstance(error, ProvenanceError) else str(error)
                     notes.append(f"{path}: its metrics end early: {why.strip()}"[:500])
@@ -106,7 +108,7 @@ def _further_rows(path: Path, data: bytes, had: bytes) -> Iterator[Row]:
 
 
 def _text_rows(path: Path, data: bytes) -> Iterator[Row]:
-    text = data.decode("utf-8")
+    text = data.decode("utf-8-sig")
     if path.suffix in (".jsonl", ".ndjson", ".json"):
         yield from _json_rows(text)
     else:
@@ -120,7 +122,7 @@ def _table_rows(text: str, delimiter: str) -> Iterator[Row]:
 
 
 def _json_rows(text: str) -> Iterator[Row]:
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # other separators of lines may be in a text of JSON
         if line.strip():
             try:
                 document = json.loads(line)
@@ -142,15 +144,13 @@ def _flat(document: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Scala
 
 
 def _number(text: str | None) -> Scalar:
-    """A number where the text is one: whole numbers stay whole."""
-    if text is None:
-        return None
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+    """A number where the text is one: whole numbers stay whole. Names such as ``0012`` and ``2024_01`` are texts."""
+    if text is None or not _NUMBER.fullmatch(text.strip()):
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
 
 
 def _count_events(had: bytes) -> int:

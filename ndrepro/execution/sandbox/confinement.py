@@ -79,7 +79,10 @@ class Confinement:
             devices = [path for pattern in _GPU_DEVICES for path in sorted(Path("/dev").glob(pattern))]
             mounts |= {path: ["--dev-bind", str(path), str(path)] for path in devices}
         mounts[INSIDE] = ["--ro-bind", str(inside), str(INSIDE)]
-        found = [word for path in _needed(mounts) for word in mounts[path]]
+        order = list(_needed(mounts))
+        if INSIDE not in order:  # something else would be executed in its place
+            raise SandboxError(f"{INSIDE.parent}: the sandbox keeps its own program there", "move what is there")
+        found = [word for path in order for word in mounts[path]]
         # /proc/sys of the whole machine is root's to write, even for a root without capabilities
         for name in (*map(str, covers), "/dev", "/proc", "/"):
             found += ["--remount-ro", name]
@@ -89,10 +92,13 @@ class Confinement:
         self, mounts: Collection[Path], hidden: Collection[Path], secret: Collection[Path]
     ) -> Iterator[tuple[Path, Path]]:
         """``mapped``, resolved. Raises SandboxError where something else is shown at such a path, above or below it."""
+        private = [INSIDE.parent, *map(Path, _private())]
         for path, found in self.mapped.items():
             expect_harmless(found, hidden, secret)
             taken = [each for each in mounts if each == path or each in path.parents or path in each.parents]
             taken += [each for each in _OF_THE_MACHINE if each == path or each in path.parents]
+            taken += [each for each in private if each == path or path in each.parents]
+            taken += [path] if _is_searched(path) else []
             if taken or str(path) != os.path.abspath(path):
                 has = ", ".join(map(str, taken[:3])) or "no such path"
                 raise SandboxError(
@@ -100,6 +106,15 @@ class Confinement:
                     "link it to that path, and leave --data out",
                 )
             yield path, found.resolve()
+
+
+def _is_searched(path: Path) -> bool:
+    """Whether Python, or what it starts, looks at such a path by itself: below the sandbox's own folder, in a hidden
+    folder of its home, which is /tmp (the user's site-packages), or where an interpreter's environment is described.
+    """
+    home = Path("/tmp")
+    below_home = home in path.parents and any(part.startswith(".") for part in path.relative_to(home).parts)
+    return INSIDE.parent in path.parents or below_home or path.name == "pyvenv.cfg"
 
 
 def _private() -> dict[str, list[str]]:

@@ -1,11 +1,11 @@
 """The first process inside a sandbox: starts the training processes, passes stops on, and ends with their exit code.
 
-    python -I -S inside.py DOCUMENT
+    python -I -S inside.py DOCUMENT COMMAND...
 
-DOCUMENT is JSON: ``command``, a list of words; ``processes``, for each process the variables that it gets beside the
-inherited ones; and ``unix_sockets``, whether they may make Unix sockets. All are over when one failed or was killed,
-and a process that is still there ten minutes after the first ended is killed. The exit code is theirs where they agree,
-else 128 + n for signal n that ended one, else 1.
+COMMAND are the words of what is started. DOCUMENT is JSON: ``processes``, for each process the variables that it gets
+beside the inherited ones; and ``unix_sockets``, whether they may make Unix sockets. All are over when one failed or
+was killed, and a process that is still there ten minutes after the first ended is killed. The exit code is theirs where
+they agree, else 128 + n for signal n that ended one, else 1.
 
 A read-only mount keeps nobody from connecting to a Unix socket below it, nor does a network namespace where the socket
 has a path. A filter of system calls (seccomp(2)) leaves only the internet's families, which reach the loopback
@@ -51,7 +51,7 @@ _NUMBER, _MACHINE, _FIRST, _SECOND = 0, 4, 16, 24
 _TYPE_BITS = 0xF
 
 
-def main(document: str) -> int:
+def main(document: str, command: list[str]) -> int:
     """Start the processes, wait for them; returns the exit code."""
     asked: dict[str, Any] = json.loads(document)
     os.closerange(3, 1 << 16)
@@ -68,7 +68,7 @@ def main(document: str) -> int:
 
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
     for variables in asked["processes"]:
-        running[_start(asked["command"], variables)] = None
+        running[_start(command, variables)] = None
     for number in _STOPS:
         signal.signal(number, forward)
     signal.signal(signal.SIGALRM, give_up)
@@ -161,4 +161,4 @@ def _any_of(values: tuple[int, ...], error: int) -> list[tuple[int, int, int, in
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1], sys.argv[2:]))

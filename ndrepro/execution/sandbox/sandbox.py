@@ -129,14 +129,14 @@ class Sandbox:
             hidden=(*confinement.hidden, *self.runs),
             secret=(*confinement.secret, *self.secret),
         )
-        asked = {"command": list(command), "processes": [dict(each) for each in processes]}
+        asked = {"processes": [dict(each) for each in processes], "unix_sockets": unix_sockets}
         return [
             *_launcher(self.kind),
             *(f"--unshare-{name}" for name in _SEPARATE),
             *("--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL"),
             *(() if info is None else ("--info-fd", str(info))),
             *seen.words(_HERE / "inside.py"),
-            *("--", python, "-I", "-S", str(INSIDE), json.dumps({**asked, "unix_sockets": unix_sockets})),
+            *("--", python, "-I", "-S", str(INSIDE), json.dumps(asked), *command),
         ]
 
 

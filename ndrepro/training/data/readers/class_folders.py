@@ -25,6 +25,8 @@ NO_IMAGE = "no image by suffix or content"
 NO_REGULAR_FILE = "no regular file"
 OUTSIDE = "outside of the class folders"
 _EXAMPLES = 10
+# ImageNet has 1.33 million; links to folders can make any number of a few files
+_MOST_ENTRIES = 2_000_000
 _HEAD_BYTES = 16
 
 
@@ -81,7 +83,12 @@ def images_below(root: Path, folder: str) -> tuple[list[str], LeftOut]:
     suffix of an image and is no regular file.
     """
     images, others = [], []
-    for name, reason in _walk(root, folder, frozenset()):
+    for count, (name, reason) in enumerate(_walk(root, folder, frozenset())):
+        if count >= _MOST_ENTRIES:
+            raise DataError(
+                f"{root / folder}: more than {_MOST_ENTRIES:,} files, links to folders counted each time",
+                "remove links to folders",
+            )
         if reason:
             others.append((name, reason))
         else:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from ndrepro.protocol.errors import DataError
+from ndrepro.training.data.readers import class_folders
 from ndrepro.training.data.readers.class_folders import (
     HIDDEN,
     NO_IMAGE,
@@ -104,3 +105,15 @@ def test_names_that_are_not_utf_8_can_be_recorded_and_printed(root: Path) -> Non
     (root / name / "x.txt").write_text("")
     assert class_names(root, "train")[0] == ("a", os.path.basename(name))
     assert images_below(root, name)[1].summary().endswith(r"e.g. train/caf\xe9/x.txt")
+
+
+def test_links_to_folders_cannot_make_any_number_of_images(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two links to each next folder: one image has a name for every way to it, 2,048 after twelve folders."""
+    monkeypatch.setattr(class_folders, "_MOST_ENTRIES", 100)
+    for number in range(12):
+        (root / str(number)).mkdir()
+        for name in "ab":
+            target = root / str(number + 1) if number < 11 else root / "train" / "a"
+            (root / str(number) / name).symlink_to(target)
+    with pytest.raises(DataError, match="more than 100 files"):
+        images_below(root, "0")
