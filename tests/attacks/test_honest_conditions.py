@@ -14,10 +14,12 @@ from strange_programs import CONFINED, Stranger, manifest_of
 
 from ndrepro.execution.programs.metrics_files import _text_rows
 from ndrepro.execution.verification.checks_by_kind import checks_of
+from ndrepro.protocol.program_record import ProgramRecord
 from ndrepro.protocol.recorded.environment import CAPTURED
 from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verify import verify
 from provenance.errors import StorageError
+from provenance.formats.digest import bytes_digest
 from provenance.formats.strict_json import Field
 
 STARTED = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
@@ -136,3 +138,26 @@ def test_texts_that_python_takes_for_numbers_stay_texts(tmp_path: Path) -> None:
     assert logged[0] == {"run": "2024_01", "id": "0012", "loss": 0.5, "git": "1e10x"}
     assert logged[1]["run"] == "1_2" and logged[1]["id"] == 7 and logged[1]["loss"] == -0.0015
     assert [row["loss"] for row in logged[2:]] == [1, 2]
+
+
+READS = "read = open('h.txt').read(); open('h.txt', 'w').write(read + 'x'); open('o', 'w').write(read)\n"
+
+
+@pytest.mark.parametrize("outputs", [("o",), ("o", "h.txt")])
+def test_a_file_that_is_read_and_then_written_is_an_input_as_it_was(tmp_path: Path, outputs: tuple[str, ...]) -> None:
+    """A history in the commit. Before: removed from the checkout, or looked for as it was afterwards."""
+    author = Stranger.make(tmp_path / "author", {"train.py": READS, "h.txt": "1, 2, 3"})
+    run = author.record(outputs=outputs)
+    (before,) = (file for file in ProgramRecord.of(manifest_of(run)).inputs if file.path == "h.txt")
+    assert before.sha256 == bytes_digest(b"1, 2, 3")
+    assert author.reproduce(run).verdict == "identical"
+
+
+def test_what_a_program_wrote_and_read_again_is_no_input(tmp_path: Path) -> None:
+    """As the best checkpoint at the end. Before: elsewhere than on its author's machine it was a missing input."""
+    text = "open('best', 'w').write('1'); open('o', 'w').write(open('best').read())\n"
+    author = Stranger.make(tmp_path / "author", {"train.py": text})
+    run = author.record(outputs=("best", "o"))
+    assert [file.path for file in ProgramRecord.of(manifest_of(run)).inputs] == ["train.py"]
+    (author.root / "best").unlink()
+    assert author.reproduce(run).verdict == "identical"

@@ -86,6 +86,10 @@ class RecordedCommand:
     @classmethod
     def _of_program(cls, manifest: Manifest, folder: RunFolder) -> RecordedCommand:
         record = ProgramRecord.of(manifest)
+        written = [file for file in _listed(folder.outputs) or record.outputs if file.written]
+        # read after it was written: earlier releases list such a file among the inputs, too
+        own = {(file.path, file.sha256) for file in written}
+        read = _listed(folder.inputs) or record.inputs
         return cls(
             PROGRAM,
             record.name,
@@ -93,14 +97,14 @@ class RecordedCommand:
             record.executable,
             Path(record.working_folder),
             _top(record.source),
-            _listed(folder.inputs) or record.inputs,
+            tuple(file for file in read if (file.path, file.sha256) not in own),
             tuple(map(_data, record.datasets)),
             record.wanted_outputs,
             record.wanted_metrics,
             dict(_seeds(record.seeds)),
             record.trail,
             _version(record.interpreters[0].version) if record.interpreters else "",
-            tuple(file.path for file in _listed(folder.outputs) or record.outputs if file.written),
+            tuple(file.path for file in written),
         )
 
     @classmethod

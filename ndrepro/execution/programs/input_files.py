@@ -3,7 +3,7 @@ that its Python code opened.
 
 Declared data are digested before the program starts, every file of them, and remembered while they do not change. The
 others are digested when it has ended, as far as BYTES and FILES; of the rest the size is recorded. A file that the
-program changed is one of its outputs, and no input.
+program wrote is one of its outputs; an input too where it read it before, as it was then, if that is known.
 
 Where no commit has the code, source and settings of the working folder are copied into the run, as far as KEPT_BYTES
 and COPIED_BYTES, but for a file in which something looks like a secret.

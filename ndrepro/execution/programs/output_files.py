@@ -30,7 +30,7 @@ from provenance.attestation.run_files import inside
 from provenance.errors import DigestError
 from provenance.formats.atomic_io import make_folder, storage_error
 from provenance.formats.bounded_read import read_bounded
-from provenance.formats.digest import bytes_digest, file_digest
+from provenance.formats.digest import FileDigest, bytes_digest, file_digest
 from provenance.redaction.documents import redact_file
 
 COPY_BYTES, COPIED_BYTES = 1 << 20, 8 << 20
@@ -114,6 +114,11 @@ class OutputFiles:
             tuple(sorted(change.removed)),
             "; ".join(filter(None, (change.problem, declared.problem))),
         )
+
+    def read_before(self, path: str, now: str | None) -> FileDigest | None:
+        """What an output held before the start, where it is known and another content is there ``now``."""
+        earlier = self._contents.files.get(self._relative(path))
+        return None if earlier is None or earlier.sha256 == now else earlier
 
     def _kinds(self, change: FolderChange, declared: DeclaredFiles, written: Iterable[str]) -> dict[str, str]:
         """How each path is known to be an output."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ndrepro.execution.containers.command_image import CommandImage, command_image
 from ndrepro.execution.programs.command import Command
-from ndrepro.execution.programs.input_files import declared_data, read_files, standard_input
+from ndrepro.execution.programs.input_files import COMMAND, OPENED, declared_data, read_files, standard_input
 from ndrepro.execution.programs.metrics_files import MetricsFiles
 from ndrepro.execution.programs.output_files import OutputFiles, Outputs, PrintedOutput
 from ndrepro.execution.programs.output_streams import stream_kind
@@ -203,18 +203,29 @@ class ProgramAccount:
         self._outputs_resource = _printable(files_resource(OUTPUTS, outputs.files, sha256=digest, **more))
 
     def _record_inputs(self, opened: Iterable[str], outputs: Outputs) -> None:
-        written = {str(self._working_folder / file.path) for file in outputs.files if file.how != "declared"}
+        written = {str(self._working_folder / file.path): file for file in outputs.files if file.written}
+        opened = list(opened)
         within = None if self._repetition is None else self._repetition.read
         keep = self._folder if self._repetition is None and not self._commit else None
         words = self._command.words
         found = read_files(self._working_folder, words, opened, written, self._data_paths, within, keep)
         self._kept_inputs = sum(file.copy is not None for file in found.files)
-        files = found.files if self._stdin is None else (self._stdin, *found.files)
+        both = (*found.files, *self._read_and_written(opened, written))
+        files = (*filter(None, [self._stdin]), *sorted(both, key=lambda file: file.path))
         elsewhere = f"{self._opened_elsewhere} openings in another file system, such as a container's, are left out"
         problems = [found.problem] * bool(found.problem) + [elsewhere] * bool(self._opened_elsewhere)
         more = {"problem": "; ".join(problems)} if problems else {}
         digest = _write_files(self._folder.inputs, files)
         self._inputs_resource = _printable(files_resource(INPUTS, files, sha256=digest, **more))
+
+    def _read_and_written(self, opened: Iterable[str], written: Mapping[str, ProgramFile]) -> Iterable[ProgramFile]:
+        """The outputs that it read, too, as they were before it changed them."""
+        named = {str(self._working_folder / word): COMMAND for word in self._command.words[1:] if word}
+        for path, how in {**dict.fromkeys(opened, OPENED), **named}.items():
+            file = written.get(path)
+            before = None if file is None or self._outputs is None else self._outputs.read_before(path, file.sha256)
+            if file is not None and before is not None:
+                yield ProgramFile(file.path, how, before.size, before.sha256)
 
     def _notes(self, outputs: Outputs, metrics: Iterable[str], end: ProgramEnd | None) -> Iterable[str]:
         if self._kept_inputs:
