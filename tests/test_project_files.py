@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import yaml
-from docs_site import commands
+from docs_site import badges, commands
 from recorded_runs import ROOT
 
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -69,3 +69,8 @@ def test_what_the_pages_name_is_there() -> None:
     links = re.findall(r"\]\((?!http)([^)#]+)\)", contributing)
     paths = re.findall(r"`((?:ndrepro|docs|provenance)/[\w/.]+)`", contributing)
     assert links and paths and [name for name in (*links, *paths) if not (ROOT / Path(name)).exists()] == []
+
+
+def test_the_badges_say_what_the_project_s_files_say() -> None:
+    assert badges.FILE.read_text(encoding="utf-8") == badges.picture(), "python tools/docs_site/badges.py"
+    assert f"![{badges.sentence()}](docs/figures/badges.svg)" in read("README.md")
