@@ -83,10 +83,14 @@ def _packages(searched: Any) -> dict[str, Any]:
 
 
 def _search_path() -> list[str]:
-    """Where imports look, without a private copy of these packages: that they precede installed ones is intended."""
+    """Where imports look, without a private copy of these packages: that they precede installed ones is intended.
+
+    Imports pass over an entry that is no text, such as the Path that a script appended.
+    """
+    entries = [entry for entry in sys.path if isinstance(entry, str)]
     if not (_OWN_FOLDER / COPY_MARK).is_file():
-        return sys.path
-    return [entry for entry in sys.path if os.path.realpath(entry) != str(_OWN_FOLDER)]
+        return entries
+    return [entry for entry in entries if os.path.realpath(entry) != str(_OWN_FOLDER)]
 
 
 def note_modules() -> None:
@@ -163,12 +167,12 @@ def _interpreter() -> dict[str, Any]:
         "executable": sys.executable or unavailable("the interpreter does not know its own path"),
         "prefix": sys.prefix,
         "base_prefix": sys.base_prefix,
-        "path": list(sys.path),
+        "path": list(map(str, sys.path)),
         "flags": {name: getattr(sys.flags, name) for name in dir(sys.flags) if _is_flag(name)},
         "options": {name: str(value) for name, value in sys._xoptions.items()},
-        "warnings": list(sys.warnoptions),
+        "warnings": list(map(str, sys.warnoptions)),
         "hash_seed": _hash_seed(),
-        "command": list(sys.orig_argv),
+        "command": list(map(str, sys.orig_argv)),
         "encoding": {"file_system": sys.getfilesystemencoding(), "default": sys.getdefaultencoding()},
     }
 

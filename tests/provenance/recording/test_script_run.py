@@ -127,6 +127,18 @@ def test_a_script_that_is_killed_leaves_a_beginning_in_the_ledger(places: dict[s
     assert not (places["folder"] / "manifest.dsse.json").exists()
 
 
+def test_what_a_script_puts_on_its_search_path_may_be_no_text(
+    places: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Imports pass over a Path there, and the recorder does."""
+    with provenance.record(**places, name="fit"):
+        monkeypatch.setattr(sys, "path", [*sys.path, tmp_path, 5, b"bytes", None])
+    seal = json.loads((places["folder"] / "environment.json").read_text())["end"]
+    assert seal["interpreter"]["path"][-4:] == [str(tmp_path), "5", "b'bytes'", "None"]
+    assert "unavailable" not in seal["distributions"]
+    verified(places)
+
+
 def test_a_folder_that_is_not_empty_is_refused(places: dict[str, Path]) -> None:
     with provenance.record(**places, name="fit"):
         pass
