@@ -50,7 +50,8 @@ def scratch() -> Iterator[Path]:
 
     All processes of the session share it; the last to end removes it, and the images that were made.
     """
-    session = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    # a few characters: the path of a Unix socket has at most 104, and Docker's own are deep below
+    session = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))[:8]
     folder = Path(os.environ.get("TMPDIR", "/tmp")) / f"ndrepro-engines-{session}"
     folder.mkdir(mode=0o755, exist_ok=True)
     with (folder / ".in-use").open("w") as users:
@@ -62,9 +63,8 @@ def scratch() -> Iterator[Path]:
             return
         if (stored := folder / "stored-images.json").exists():
             StoredImages.read(stored).restore()
-            if os.environ.get(
-                "CI"
-            ):  # what sessions left that did not come to their end; elsewhere it may be somebody's
+            # what sessions left that did not come to their end; elsewhere it may be somebody's
+            if os.environ.get("CI"):
                 subprocess.run(["podman", "image", "prune", "--force"], capture_output=True)
         shutil.rmtree(folder)
 
