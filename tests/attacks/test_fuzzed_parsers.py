@@ -273,7 +273,7 @@ _OTHERS = (
     "capture.untracked_copies.read_regular formats.bounded_read.read_bounded formats.bounded_read.read_small "
     "formats.bounded_read.read_tail formats.portable.read_at git.tracked_files.read_commit "
     "git.tracked_files.read_index "
-    "keyless.bundle_checks.read_bundles "
+    "attestation.run_files.read_bundles formats.strict_json.read_record formats.strict_json.read_versioned "
 )
 NO_PARSERS = frozenset(_OTHERS.split())
 _NAME = re.compile(r"^def ((?:read|parse|load)(?:_[a-z_]+)?)\(", re.MULTILINE)

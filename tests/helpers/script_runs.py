@@ -49,7 +49,7 @@ def record_script(top: Path, *, name: str = "fit", rate: float = 0.1, home: Path
             loss *= 1 - rate
             run.log(step=step, loss=loss)
         run.note("converged", False)
-    return ScriptRun(top, run.folder.relative_to(top))
+    return ScriptRun(top, run.folder.relative_to(top.absolute()))
 
 
 def sign_again(run: ScriptRun, **changes: Any) -> None:
