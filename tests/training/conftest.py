@@ -14,7 +14,7 @@ def miniature(tmp_path_factory: pytest.TempPathFactory) -> Miniature:
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Threads of two test processes that share two cores wait for each other, up to ten times as long as they compute."""
+    """Threads of two test processes on two cores wait for each other, up to ten times as long as they compute."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
