@@ -164,7 +164,10 @@ def _whole_seconds(row: ResultRow) -> float | None:
 def main(words: list[str]) -> None:
     """See the module."""
     if words:
-        (KEPT / "manifests.tar.xz").write_bytes(kept_runs.pack(RunsFolder(Path(words[0]))))
+        runs = RunsFolder(Path(words[0]))
+        if not runs.ledger.is_file():
+            sys.exit(f"{words[0]}: no folder of runs: it has no ledger (python tools/table1_page.py RUNS)")
+        (KEPT / "manifests.tar.xz").write_bytes(kept_runs.pack(runs))
     with tempfile.TemporaryDirectory() as folder:
         page = with_tables(PAGE.read_text(encoding="utf-8"), kept_results(Path(folder)))
     PAGE.write_text(page, encoding="utf-8")
