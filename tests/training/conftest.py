@@ -1,4 +1,4 @@
-"""The miniature ImageNet, made once; one thread for each test, unless it asks for more."""
+"""The miniature ImageNet, made once; one thread for each test and what its module shares."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ def miniature(tmp_path_factory: pytest.TempPathFactory) -> Miniature:
     return make(tmp_path_factory.mktemp("imagenet"))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     """Threads of two test processes on two cores wait for each other, up to ten times as long as they compute."""
     before = torch.get_num_threads()
