@@ -9,6 +9,8 @@ import tomllib
 from html import escape
 from pathlib import Path
 
+from packaging.version import Version
+
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "docs" / "figures" / "badges.svg"
 _HEIGHT, _GAP, _PADDING, _LETTER = 20, 6, 7, 6.6
@@ -19,9 +21,9 @@ def facts() -> dict[str, str]:
     """What the badges say, by label."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     named = [text.removeprefix(_VERSION) for text in project["classifiers"] if text.startswith(_VERSION)]
-    pythons = sorted(named, key=_number)
+    pythons = sorted(named, key=Version)
     releases = sorted(
-        (path.stem.removeprefix("torch-") for path in (ROOT / "environments").glob("*.lock")), key=_number
+        (path.stem.removeprefix("torch-") for path in (ROOT / "environments").glob("*.lock")), key=Version
     )
     return {
         "Linux": "x86-64",
@@ -53,10 +55,6 @@ def picture() -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{escape(sentence())}">'
         f"<g {style}>{''.join(parts)}</g></svg>\n"
     )
-
-
-def _number(version: str) -> tuple[int, ...]:
-    return tuple(map(int, version.split(".")))
 
 
 if __name__ == "__main__":

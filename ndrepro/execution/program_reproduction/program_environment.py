@@ -80,9 +80,10 @@ def find_environment(command: RecordedCommand, manifest: Manifest, place: Path, 
     executable, difference = _executable(command, place, own=own)
     chosen = is_python(executable) and not is_below(executable, place)
     found = _on_path("python3", "python")
-    named = None if found is None else _asked(found)[2] or found
+    answer = ("", (), None) if found is None else _asked(found)
+    named = answer[2] or found
     interpreter = executable if chosen else named
-    version, searched, _ = ("", (), None) if interpreter is None else _asked(interpreter)
+    version, searched, _ = answer if interpreter in (None, named) else _asked(interpreter)
     differences = (*difference, *_different_distributions(command, manifest, version, searched))
     folders = tuple(Path(place) for place in searched if Path(place).is_dir())
     interpreters = tuple(dict.fromkeys(filter(None, (interpreter, named))))

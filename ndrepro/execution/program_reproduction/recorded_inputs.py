@@ -78,8 +78,7 @@ class RecordedInputs:
         self.wanted += 1
         path = Path(os.path.normpath(self._recorded / data.path))
         problem = self._show_data(data, path)
-        here = self._here(path)
-        if problem and self._has_commit and here is not None and os.path.lexists(here):
+        if problem and self._is_code(self._here(path), None):
             problem = f"{problem}; {_OTHER_CODE}"
         elif problem and self._elsewhere is not None:
             problem = self._replace(path, self._elsewhere.data(path, self._expected(data)), problem)
@@ -96,15 +95,12 @@ class RecordedInputs:
             return
         self.wanted += 1
         here = self._here(path)
-        if self._is_other_than_committed(here, file.sha256):
-            self.missing.append(f"input {file.path}: {_OTHER_CODE}")
-            return
         if not self._has_commit and self._unpack(file, here):
             return
         before = snapshot(path) if path.is_file() else ()
         is_new = self._has_commit and here is not None and not os.path.lexists(here)
         problem = self._bring(file, path, here)
-        if problem and self._elsewhere is not None and file.sha256 is not None:
+        if problem and problem != _OTHER_CODE and self._elsewhere is not None and file.sha256 is not None:
             problem = self._replace(path, self._elsewhere.file(file.sha256, file.size), problem)
         elif not problem and (not is_below(path, self._top) or (file.size or 0) > _COPY_BYTES):
             self.shown[path] = before
@@ -113,13 +109,11 @@ class RecordedInputs:
         elif is_new and is_source(file.path):
             self.uncommitted.append(file.path)
 
-    def _is_other_than_committed(self, here: Path | None, sha256: str | None) -> bool:
-        """Whether the recorded commit, with its changes, has another content than this one there."""
-        if not self._has_commit or here is None or sha256 is None or not is_inside(here, self._place):
+    def _is_code(self, here: Path | None, sha256: str | None) -> bool:
+        """Whether the recorded commit has what is at ``here``, and that neither is nor points to this content."""
+        if not self._has_commit or here is None or not os.path.lexists(here) or not is_inside(here, self._place):
             return False
-        if not here.is_file():  # a folder, or a link to nothing
-            return os.path.lexists(here)
-        return sha256 not in (digest_of(here), pointed_digest(here))
+        return sha256 is None or not here.is_file() or pointed_digest(here) != sha256
 
     def _here(self, path: Path) -> Path | None:
         """Where a recorded path is in the private folder; ``None`` for one outside of the recorded folder."""
@@ -159,6 +153,8 @@ class RecordedInputs:
             return _LEADS_OUT
         if here is not None and digest_of(here) == file.sha256:
             return ""
+        if self._is_code(here, file.sha256):
+            return _OTHER_CODE
         try:
             self._judge(path)
         except SandboxError as error:

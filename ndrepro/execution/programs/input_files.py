@@ -118,12 +118,8 @@ def read_files(
 
     Raises StorageError where a copy cannot be written.
     """
-    found: dict[str, str] = {}
-    for word in words[1:]:  # the first is the executable
-        if word and identity_of(folder / word, within) is not None:
-            found[str(folder / word)] = COMMAND
-    for path in opened:
-        found.setdefault(path, OPENED)
+    files_named = [word for word in words[1:] if word and identity_of(folder / word, within) is not None]
+    found = ways_read(folder, files_named, opened)  # the first word is the executable
     outputs = set(written)
     declared = [os.path.realpath(path) for path in data]
     kept = [
@@ -146,6 +142,14 @@ def read_files(
     return Inputs(
         tuple(sorted(files, key=lambda file: file.path)), f"{more} more files were opened" if more > 0 else ""
     )
+
+
+def ways_read(folder: Path, words: Iterable[str], opened: Iterable[str]) -> dict[str, str]:
+    """How each path is known to have been read: by a word of the command, or else opened."""
+    found = {str(folder / word): COMMAND for word in words}
+    for path in opened:
+        found.setdefault(path, OPENED)
+    return found
 
 
 def is_source(path: str) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ndrepro.execution.containers.command_image import CommandImage, command_image
 from ndrepro.execution.programs.command import Command
-from ndrepro.execution.programs.input_files import COMMAND, OPENED, declared_data, read_files, standard_input
+from ndrepro.execution.programs.input_files import declared_data, read_files, standard_input, ways_read
 from ndrepro.execution.programs.metrics_files import MetricsFiles
 from ndrepro.execution.programs.output_files import OutputFiles, Outputs, PrintedOutput
 from ndrepro.execution.programs.output_streams import stream_kind
@@ -220,8 +220,8 @@ class ProgramAccount:
 
     def _read_and_written(self, opened: Iterable[str], written: Mapping[str, ProgramFile]) -> Iterable[ProgramFile]:
         """The outputs that it read, too, as they were before it changed them."""
-        named = {str(self._working_folder / word): COMMAND for word in self._command.words[1:] if word}
-        for path, how in {**dict.fromkeys(opened, OPENED), **named}.items():
+        words = filter(None, self._command.words[1:])
+        for path, how in ways_read(self._working_folder, words, opened).items():
             file = written.get(path)
             before = None if file is None or self._outputs is None else self._outputs.read_before(path, file.sha256)
             if file is not None and before is not None:
