@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import table1_page
 from kept_runs import ended_ledger
-from table1_page import KEPT, PAGE, kept_results, tables, with_tables
+from table1_page import PAGE, keep, kept_results, tables, with_tables
 
 from ndrepro.analysis.results.results import Results
 from ndrepro.protocol.layout import RunsFolder
+from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger
 
 
@@ -34,4 +37,16 @@ def test_a_run_that_is_under_way_is_published_later(results: Results, tmp_path: 
     lines = runs.ledger.read_bytes().splitlines(keepends=True)
     (tmp_path / "ledger.jsonl").write_bytes(b"".join(lines[:-1]))
     shorter = ended_ledger(RunsFolder(tmp_path))
-    assert len(shorter.splitlines()) < len(lines) - 1 and (KEPT / "author.pub").is_file()
+    assert len(shorter.splitlines()) < len(lines) - 1
+
+
+def test_another_machine_adds_its_archive(results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = shutil.copytree(table1_page.KEPT, tmp_path / "kept")
+    monkeypatch.setattr(table1_page, "KEPT", kept)
+    runs = RunsFolder(results.folders[0])
+    for _ in range(2):  # published again, it replaces its own
+        keep(runs, KeyRing(tmp_path / "home").public_key())
+    assert len(list(kept.glob("*.tar.xz"))) == len(results.folders) + 1
+    both = kept_results(tmp_path / "unpacked")
+    assert not both.refused and len(both.folders) == len(results.folders) + 1
+    assert {row.signer for row in both.distinct()[0]} <= {f"author {folder.name}" for folder in results.folders}

@@ -4,9 +4,10 @@
     python tools/table1_page.py          # the tables alone, from the runs that are kept
 
 RUNS is the folder of `ndrepro study run table1_epoch1`, which may still be under way: more runs are published by the
-same command later. They count where the key beside the archive, docs/runs/table1_epoch1/author.pub (`ndrepro keys
-export`), signed them. The published values are those of published/table1_attempts.csv. The tables are in the page
-between two comments, and a test compares them with the kept runs.
+same command later. Each author, or machine with a key of its own, has an archive and the public key beside it, named
+for the key; published again, it takes the place of that key's last one, and the others stay. The published values are
+those of published/table1_attempts.csv. The tables are in the page between two comments, and a test compares them with
+the kept runs.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from ndrepro.analysis.results.results import Results, read_results
 from ndrepro.execution.studies.study_file import find_study, load_study
 from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.layout import RunFolder, RunsFolder
+from provenance.attestation.key_home import KeyRing, default_home
 from provenance.attestation.trust import TrustedKey, TrustPolicy
 from provenance.signatures.public_key import PublicKey
 
@@ -65,13 +67,22 @@ def published() -> dict[tuple[str, str], Published]:
     return found
 
 
+def keep(runs: RunsFolder, key: PublicKey) -> None:
+    """Packs the runs that ``key`` signed, in the place of those that it had signed before."""
+    name = KEPT / key.keyid[:8]
+    name.with_suffix(".tar.xz").write_bytes(kept_runs.pack(runs))
+    name.with_suffix(".pub").write_text(key.pem, encoding="ascii")
+
+
 def kept_results(folder: Path) -> Results:
-    """The kept runs, unpacked into ``folder`` and verified."""
-    with tarfile.open(KEPT / "manifests.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
-    key = PublicKey.from_pem((KEPT / "author.pub").read_bytes())
-    policy = TrustPolicy(Path(), None, (TrustedKey(key.pem, key.keyid, "the author", ""),))
-    return read_results(folder, policy=policy, checks=checks_of)
+    """The kept runs, unpacked into a folder of ``folder`` for each key, and verified."""
+    keys = {path.stem: PublicKey.from_pem(path.read_bytes()) for path in sorted(KEPT.glob("*.pub"))}
+    for name in keys:
+        with tarfile.open(KEPT / f"{name}.tar.xz") as archive:
+            archive.extractall(folder / name, filter="data")
+    trusted = tuple(TrustedKey(key.pem, key.keyid, f"author {name}", "") for name, key in keys.items())
+    folders = [folder / name for name in keys]
+    return read_results(folders, policy=TrustPolicy(Path(), None, trusted), checks=checks_of)
 
 
 def tables(results: Results) -> str:
@@ -130,7 +141,10 @@ def _beside(here: float, value: float | None) -> str:
 
 
 def _pairs(cells: dict[tuple[str, str], ResultRow]) -> Iterator[str]:
-    """Deconvolution beside batch norm where both are trained: points, here and published, and processor time."""
+    """Deconvolution beside batch norm where both are trained: points, here and published, and processor time.
+
+    The ratio of times is given where both are of one archive, and so of one machine.
+    """
     pairs = [
         (arch, row, cells[arch, "nd"])
         for (arch, method), row in cells.items()
@@ -149,9 +163,15 @@ def _pairs(cells: dict[tuple[str, str], ResultRow]) -> Iterator[str]:
             leads.append("another network" if low is None else f"{high - low:+.2f}")
         seconds = [_whole_seconds(row) for row in (bn, nd)]
         times = ["resumed" if each is None else f"{each:.0f}" for each in seconds]
-        ratio = f"{seconds[1] / seconds[0]:.2f}" if seconds[0] and seconds[1] else "-"
+        together = _archive(bn) == _archive(nd)
+        ratio = f"{seconds[1] / seconds[0]:.2f}" if together and seconds[0] and seconds[1] else "-"
         yield f"| {arch} | {' | '.join([*leads, *times, ratio])} |"
     yield ""
+
+
+def _archive(row: ResultRow) -> Path:
+    """The folder of runs that the archive made."""
+    return row.folder.parents[1]
 
 
 def _whole_seconds(row: ResultRow) -> float | None:
@@ -167,7 +187,7 @@ def main(words: list[str]) -> None:
         runs = RunsFolder(Path(words[0]))
         if not runs.ledger.is_file():
             sys.exit(f"{words[0]}: no folder of runs: it has no ledger (python tools/table1_page.py RUNS)")
-        (KEPT / "manifests.tar.xz").write_bytes(kept_runs.pack(runs))
+        keep(runs, KeyRing(default_home()).public_key())
     with tempfile.TemporaryDirectory() as folder:
         page = with_tables(PAGE.read_text(encoding="utf-8"), kept_results(Path(folder)))
     PAGE.write_text(page, encoding="utf-8")
