@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from provenance.capture.unavailable import is_missing, none, unavailable
+from provenance.capture.unavailable import (
+    MOST_BYTES,
+    MOST_COUNT,
+    MOST_WATTS,
+    ImplausibleReading,
+    is_missing,
+    none,
+    plausible,
+    unavailable,
+)
 
 _NO_DEVICE = "no NVIDIA GPU: neither /dev/nvidia0 nor /proc/driver/nvidia is there, and none is on the PCI bus"
+_MOST_DEVICES = 1024
 # as the kernel names them in sysfs: NVIDIA's number, and the class of display controllers, accelerators among them
 _NVIDIA, _DISPLAY = "0x10de", "0x03"
 
@@ -50,44 +60,49 @@ class GpuUse:
     def __init__(self, nvml: Any = None) -> None:
         self._nvml = nvml
         self._handles: list[Any] = []
-        self._peaks: list[dict[str, float]] = []
+        self._found: list[dict[str, Any]] = []
         with suppress(Exception):  # no pynvml, no driver, no GPU
             if nvml is None:
                 self._nvml, _ = _pynvml()
             self._nvml.nvmlInit()
-            count = self._nvml.nvmlDeviceGetCount()
+            count = _devices(self._nvml.nvmlDeviceGetCount())
             self._handles = [self._nvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
-            self._peaks = [{} for _ in self._handles]
+            self._found = [{"index": index} for index in range(count)]
 
     def sample(self, pids: Collection[int]) -> None:
-        """Look at the GPUs now."""
+        """Look at the GPUs now. What was implausible once is left out, and says so."""
         wanted = set(pids)
-        for handle, peaks in zip(self._handles, self._peaks, strict=True):
-            with suppress(Exception):
+        for handle, found in zip(self._handles, self._found, strict=True):
+            with _reading(found, "peak_process_memory_bytes") as before:
                 running = self._nvml.nvmlDeviceGetComputeRunningProcesses(handle)
                 own = [each.usedGpuMemory or 0 for each in running if each.pid in wanted]
                 if own:
-                    peaks["peak_process_memory_bytes"] = max(peaks.get("peak_process_memory_bytes", 0), sum(own))
-            with suppress(Exception):
-                used = int(self._nvml.nvmlDeviceGetMemoryInfo(handle).used)
-                peaks["peak_memory_bytes"] = max(peaks.get("peak_memory_bytes", 0), used)
-            with suppress(Exception):
-                busy = int(self._nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
-                peaks["samples"] = peaks.get("samples", 0) + 1
-                peaks["busy_percent_sum"] = peaks.get("busy_percent_sum", 0) + busy
+                    found["peak_process_memory_bytes"] = max(before, _bytes(sum(own)))
+            with _reading(found, "peak_memory_bytes") as before:
+                used = _bytes(self._nvml.nvmlDeviceGetMemoryInfo(handle).used)
+                found["peak_memory_bytes"] = max(before, used)
+            with _reading(found, "mean_busy_percent") as before:
+                busy = plausible(self._nvml.nvmlDeviceGetUtilizationRates(handle).gpu, 100, "%")
+                samples = found.get("samples", 0)
+                found |= {"samples": samples + 1, "mean_busy_percent": (before * samples + busy) / (samples + 1)}
 
     def facts(self) -> dict[str, Any]:
         """``gpus``: for each one, in NVML's order, its peaks and its mean utilization; empty where there is none."""
-        found = []
-        for index, peaks in enumerate(self._peaks):
-            known = dict(peaks)
-            total, samples = known.pop("busy_percent_sum", 0), known.get("samples", 0)
-            mean = {"mean_busy_percent": total / samples} if samples else {}
-            found.append({"index": index, **known, **mean})
         if self._handles:
             with suppress(Exception):
                 self._nvml.nvmlShutdown()
-        return {"gpus": found} if found else {}
+        return {"gpus": self._found} if self._found else {}
+
+
+@contextmanager
+def _reading(found: dict[str, Any], name: str) -> Iterator[Any]:
+    """What was read so far under that name; what cannot be read is left out."""
+    try:
+        yield found.get(name, 0)
+    except ImplausibleReading as error:
+        found[name] = unavailable(str(error))
+    except Exception:
+        pass  # a number does not compare with the reason that stands where a reading was implausible
 
 
 def _without_nvml(root: Path, reason: str) -> dict[str, Any]:
@@ -144,7 +159,7 @@ def _on_the_bus(root: Path) -> list[str]:
 def _all(nvml: Any) -> dict[str, Any]:
     ask = _Asker(nvml)
     driver = ask("nvmlSystemGetDriverVersion", _text)
-    count = ask("nvmlDeviceGetCount", int)
+    count = ask("nvmlDeviceGetCount", _devices)
     if count == 0:
         return none(f"the NVIDIA driver {driver} is loaded and has no GPU")
     return {
@@ -174,6 +189,8 @@ class _Asker:
             return shape(function(*arguments))
         except self.nvml.NVMLError as error:
             return unavailable(f"NVML: {error}")
+        except ImplausibleReading as error:
+            return unavailable(str(error))
         except Exception as error:
             return unavailable(f"{type(error).__name__}: {error}")
 
@@ -193,28 +210,28 @@ def _device(ask: _Asker, index: int) -> dict[str, Any]:
         "name": of("nvmlDeviceGetName", _text),
         "uuid": of("nvmlDeviceGetUUID", _text),
         "pci_bus": of("nvmlDeviceGetPciInfo", lambda pci: _text(pci.busId)),
-        "memory_bytes": of("nvmlDeviceGetMemoryInfo", lambda answer: int(answer.total)),
+        "memory_bytes": of("nvmlDeviceGetMemoryInfo", lambda answer: _bytes(answer.total)),
         "compute_capability": of("nvmlDeviceGetCudaComputeCapability", lambda pair: f"{pair[0]}.{pair[1]}"),
         "multiprocessors": _multiprocessors(ask, handle),
-        "cuda_cores": of("nvmlDeviceGetNumGpuCores", int),
+        "cuda_cores": of("nvmlDeviceGetNumGpuCores", _count),
         "ecc": of("nvmlDeviceGetEccMode", _current_and_pending),
         "mig": of("nvmlDeviceGetMigMode", _current_and_pending),
         "mig_devices": _mig_devices(ask, handle),
         "persistence": of("nvmlDeviceGetPersistenceMode", bool),
-        "compute_mode": of("nvmlDeviceGetComputeMode", int),
-        "power_limit_watts": of("nvmlDeviceGetEnforcedPowerLimit", lambda milliwatts: milliwatts / 1000),
+        "compute_mode": of("nvmlDeviceGetComputeMode", _count),
+        "power_limit_watts": of("nvmlDeviceGetEnforcedPowerLimit", _watts),
         "vbios": of("nvmlDeviceGetVbiosVersion", _text),
         "clocks_mhz": {
-            "sm": of("nvmlDeviceGetClockInfo", int, sm),
-            "memory": of("nvmlDeviceGetClockInfo", int, memory),
-            "sm_highest": of("nvmlDeviceGetMaxClockInfo", int, sm),
-            "memory_highest": of("nvmlDeviceGetMaxClockInfo", int, memory),
+            "sm": of("nvmlDeviceGetClockInfo", _count, sm),
+            "memory": of("nvmlDeviceGetClockInfo", _count, memory),
+            "sm_highest": of("nvmlDeviceGetMaxClockInfo", _count, sm),
+            "memory_highest": of("nvmlDeviceGetMaxClockInfo", _count, memory),
         },
     }
 
 
 def _multiprocessors(ask: _Asker, handle: Any) -> Any:
-    count = ask("nvmlDeviceGetAttributes_v2", lambda attributes: int(attributes.multiprocessorCount), handle)
+    count = ask("nvmlDeviceGetAttributes_v2", lambda attributes: _count(attributes.multiprocessorCount), handle)
     if is_missing(count):
         return unavailable(f"NVML gives it for MIG devices alone; CUDA gives it ({count['unavailable']})")
     return count
@@ -222,7 +239,7 @@ def _multiprocessors(ask: _Asker, handle: Any) -> Any:
 
 def _mig_devices(ask: _Asker, handle: Any) -> Any:
     """The slices of a GPU that is partitioned; an empty list where it is not."""
-    count = ask("nvmlDeviceGetMaxMigDeviceCount", int, handle)
+    count = ask("nvmlDeviceGetMaxMigDeviceCount", _devices, handle)
     if is_missing(count):
         return count
     found = []
@@ -233,11 +250,27 @@ def _mig_devices(ask: _Asker, handle: Any) -> Any:
                 "index": index,
                 "name": ask("nvmlDeviceGetName", _text, slice_),
                 "uuid": ask("nvmlDeviceGetUUID", _text, slice_),
-                "memory_bytes": ask("nvmlDeviceGetMemoryInfo", lambda answer: int(answer.total), slice_),
+                "memory_bytes": ask("nvmlDeviceGetMemoryInfo", lambda answer: _bytes(answer.total), slice_),
                 "multiprocessors": _multiprocessors(ask, slice_),
             }
             found.append(described)
     return found
+
+
+def _devices(answer: Any) -> int:
+    return int(plausible(int(answer), _MOST_DEVICES, "devices"))
+
+
+def _count(answer: Any) -> int:
+    return int(plausible(int(answer), MOST_COUNT))
+
+
+def _bytes(answer: Any) -> int:
+    return int(plausible(int(answer), MOST_BYTES, "bytes"))
+
+
+def _watts(milliwatts: Any) -> float:
+    return plausible(milliwatts / 1000, MOST_WATTS, "W")
 
 
 def _text(answer: Any) -> str:

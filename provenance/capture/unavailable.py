@@ -2,13 +2,30 @@
 
 A captured field is its value, or ``{"none": reason}`` where there is truly nothing (no GPU, no container), or
 ``{"unavailable": reason}`` where it is not available. Nothing is left out, and one failing probe never loses
-the others.
+the others. What no machine can have is a fault of the driver that said it: such a reading is not available either.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
+
+# one package of a processor, or one GPU: the largest of 2026 take 1.4 kW
+MOST_WATTS = 3000.0
+MOST_BYTES = 1 << 50
+# of cores, megahertz, megabytes or page faults: what 64 bits hold
+MOST_COUNT = (1 << 64) - 1
+
+
+class ImplausibleReading(ValueError):
+    """A reading that no machine can give."""
+
+
+def plausible(value: float, most: float, unit: str = "") -> float:
+    """``value`` itself. Raises ImplausibleReading where it is negative, no number, or above ``most``."""
+    if not 0 <= value <= most:
+        raise ImplausibleReading(f"implausible: {value:g} {unit}".rstrip() + f", expected 0 to {most:g}")
+    return value
 
 
 def unavailable(reason: str) -> dict[str, str]:

@@ -18,15 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from provenance.capture.gpu import open_nvml
-from provenance.capture.unavailable import none, unavailable
+from provenance.capture.unavailable import MOST_WATTS, ImplausibleReading, none, plausible, unavailable
 
 _RAPL = "sys/class/powercap"
-# more than any package or GPU draws
-_MOST_WATTS = 3000
-
-
-class _StartedAnew(Exception):
-    """A counter was set back meanwhile."""
 
 
 @dataclass
@@ -39,15 +33,21 @@ class _Counter:
     last: float
     joules: float = 0.0
     read_at: float = field(default_factory=time.monotonic)
+    problem: str = ""
 
     def sample(self) -> None:
         now, moment = self.read(), time.monotonic()
         used = now - self.last + (self.wraps_at or 0.0) * (now < self.last)
+        most = MOST_WATTS * (moment - self.read_at + 1)
         # a driver that was loaded anew, or a machine that slept: the counter began at zero, and did not wrap around
-        if used < 0 or (now < self.last and used > _MOST_WATTS * (moment - self.read_at + 1)):
-            raise _StartedAnew
-        self.joules += used
+        if now < self.last and not 0 <= used <= most:
+            raise ImplausibleReading("started anew")
+        self.joules += plausible(used, most, "J")
         self.last, self.read_at = now, moment
+
+    def account(self) -> Any:
+        """Joules so far, or why they are not available."""
+        return unavailable(self.problem) if self.problem else round(self.joules, 3)
 
 
 class EnergyMeter:
@@ -64,20 +64,22 @@ class EnergyMeter:
     def sample(self) -> None:
         """Read every counter; one that fails is left out from then on."""
         for counters in (self._packages, self._gpus):
-            for counter in list(counters):
-                try:
-                    counter.sample()
-                except Exception as error:
-                    counters.remove(counter)
-                    why = "started anew" if isinstance(error, _StartedAnew) else type(error).__name__
-                    self._unreadable.append(f"{counter.name}: {why} meanwhile")
+            for counter in counters:
+                if not counter.problem:
+                    try:
+                        counter.sample()
+                    except Exception as error:
+                        why = str(error) if isinstance(error, ImplausibleReading) else type(error).__name__
+                        counter.problem = f"{why} meanwhile"
 
     def facts(self) -> dict[str, Any]:
-        """Joules by counter: ``cpu_packages`` and ``gpus``, or why there are none."""
+        """Joules by counter, or why one failed: ``cpu_packages`` and ``gpus``, or why there are none."""
         self.sample()
-        missing = unavailable("; ".join(self._unreadable)) if self._unreadable else none("the machine has no counter")
+        failed = [f"{each.name}: {each.problem}" for each in (*self._packages, *self._gpus) if each.problem]
+        reasons = "; ".join(self._unreadable + failed)
+        missing = unavailable(reasons) if reasons else none("the machine has no counter")
         return {
-            name: {each.name: round(each.joules, 3) for each in counters} or missing
+            name: {each.name: each.account() for each in counters} if any(not c.problem for c in counters) else missing
             for name, counters in (("cpu_packages", self._packages), ("gpus", self._gpus))
         }
 

@@ -114,6 +114,7 @@ FREE: dict[str, Edit] = {
     "negative energy": byproduct("energy", cpu_packages={"intel-rapl:0 package-0": -1.0}, gpus=NONE),
     "energy that no processor takes": byproduct("energy", cpu_packages={"intel-rapl:0 package-0": 1e9}, gpus=NONE),
     "energy of a counter that there is not": byproduct("energy", cpu_packages={"0.9999": 1.0}, gpus=NONE),
+    "a result for no counter": byproduct("energy", cpu_packages={"none": FALSE, "intel-rapl:0 x": 1.0}, gpus=NONE),
     "a clock set back by thirty years": byproduct("clock", set_back_seconds=10**9),
     "an epoch of a nanosecond": timing(train_seconds=1e-9, images_per_second=1e9),
     "a negative time": timing(test_seconds=-1.0),
@@ -167,7 +168,11 @@ def test_a_member_or_a_value_that_no_recorder_writes_is_refused(honest: Finished
 def test_what_a_machine_may_have_used_passes(honest: Finished, tmp_path: Path) -> None:
     """The control: no edit, energy that a machine may have taken, a clock that may have been set."""
     energy = byproduct("energy", cpu_packages={"intel-rapl:0 package-0": 12.5}, gpus={"gpu 0": 3.0})
-    for name, edit in (("no", lambda folder: {}), ("e", energy), ("c", byproduct("clock", set_back_seconds=3600))):
+    failed = byproduct(
+        "energy", cpu_packages=NONE, gpus={"gpu 0": 3.0, "gpu 1": {"unavailable": "implausible: 2e16 J"}}
+    )
+    clock = byproduct("clock", set_back_seconds=3600)
+    for name, edit in (("no", lambda folder: {}), ("e", energy), ("f", failed), ("c", clock)):
         assert refusal(honest, tmp_path / name, edit) == ""
 
 

@@ -37,6 +37,53 @@ class Nvml:
         return lambda *arguments: answer
 
 
+class Faulty(Nvml):
+    """A driver that answers with numbers that no machine has, as some do for a GPU that has fallen off the bus."""
+
+    MOST = (1 << 64) - 1
+
+    def __getattr__(self, name: str) -> object:
+        answers = {
+            "nvmlDeviceGetMemoryInfo": type("Memory", (), {"total": self.MOST, "used": self.MOST + 1}),
+            "nvmlDeviceGetUtilizationRates": type("Rates", (), {"gpu": (1 << 32) - 1}),
+            "nvmlDeviceGetComputeRunningProcesses": [type("Process", (), {"pid": 7, "usedGpuMemory": self.MOST})] * 2,
+            "nvmlDeviceGetEnforcedPowerLimit": (1 << 32) - 1,
+            "nvmlDeviceGetClockInfo": -1,
+            "nvmlDeviceGetMaxMigDeviceCount": (1 << 32) - 1,
+        }
+        if name in answers:
+            return lambda *arguments: answers[name]
+        return super().__getattr__(name)
+
+
+def test_implausible_facts_of_a_gpu_are_left_out_and_say_so() -> None:
+    found = gpu.capture(nvml=Faulty())
+    CAPTURED(Field({"gpus": found}, "environment"))
+    device = found["devices"][0]
+    for answer in (
+        device["memory_bytes"],
+        device["power_limit_watts"],
+        device["clocks_mhz"]["sm"],
+        device["mig_devices"],
+    ):
+        assert answer["unavailable"].startswith("implausible: ")
+    assert device["name"] == "text", "the control: the others are kept"
+
+
+def test_implausible_use_of_a_gpu_is_left_out_and_says_so() -> None:
+    nvml = Nvml()
+    use = gpu.GpuUse(nvml)
+    use.sample([7])
+    use._nvml = Faulty()
+    use.sample([7])
+    use._nvml = nvml
+    use.sample([7])
+    found = use.facts()
+    PROGRAM_FACTS["usage"](Field(found, "usage"))
+    for name in ("peak_memory_bytes", "peak_process_memory_bytes", "mean_busy_percent"):
+        assert found["gpus"][0][name]["unavailable"].startswith("implausible: ")
+
+
 def test_a_record_may_hold_every_fact_of_a_gpu() -> None:
     found = gpu.capture(nvml=Nvml())
     assert found["devices"][0]["memory_bytes"] == 85899345920, "the control: there are answers"

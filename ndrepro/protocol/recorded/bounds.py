@@ -14,14 +14,12 @@ from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.messages import Scores, Timing
 from ndrepro.protocol.run_kind import SCRIPT, run_kind
 from provenance.attestation.manifest import CLOCK, ENERGY, Manifest
-from provenance.capture.unavailable import at, mapping, whole
+from provenance.capture.unavailable import MOST_WATTS, at, is_missing, mapping, whole
 from provenance.errors import ManifestError
 
 # clocks of a run and its recorder may be so far apart
 CLOCK_TOLERANCE = timedelta(minutes=5)
 LONGEST_SET_BACK_SECONDS = 366 * 86400
-# one package of a processor, or one GPU: the largest of 2026 take 1.4 kW
-MOST_WATTS = 3000.0
 # an optimizer step starts at least one kernel, which takes a processor some microseconds
 LEAST_STEP_SECONDS = 1e-6
 _DEVICE = re.compile(r"cpu|cuda(?::([0-9]{1,3}))?")
@@ -34,13 +32,12 @@ def check_use(manifest: Manifest) -> None:
     seconds = (_elapsed(manifest) + CLOCK_TOLERANCE).total_seconds()
     energy = manifest.byproduct(ENERGY)
     for kind, pattern in _COUNTERS.items():
-        for name, joules in mapping(at(energy.annotations if energy else None, kind)).items():
-            if name in ("none", "unavailable"):
-                continue
+        counters = at(energy.annotations if energy else None, kind)
+        for name, joules in {} if is_missing(counters) else mapping(counters).items():
             where = f"byproducts.{ENERGY}.{kind}.{name}"
             if pattern.fullmatch(name) is None:
                 raise ManifestError(f"{where}: no counter has that name")
-            if joules > MOST_WATTS * seconds:
+            if not is_missing(joules) and joules > MOST_WATTS * seconds:
                 raise ManifestError(f"{where}: {joules:g} J in {seconds:.0f} s, more than {MOST_WATTS:.0f} W")
     usage = mapping(manifest.internal_parameters.get("usage"))
     used = sum(usage.get(name, 0) for name in _CPU_SECONDS)

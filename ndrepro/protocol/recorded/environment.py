@@ -23,10 +23,10 @@ from ndrepro.protocol.recorded.shapes import (
     truth,
     whole,
 )
+from provenance.capture.unavailable import MOST_BYTES, MOST_WATTS
 
 _TEXTS, _COUNT = array(text), whole()
-_GIB = 1 << 30
-_BYTES = captured(number(0, (1 << 20) * _GIB, "bytes"))  # a pebibyte: no machine has so much memory
+_BYTES = captured(number(0, MOST_BYTES, "bytes"))
 _SCALAR = one_of(truth, number(-(2.0**63), 2.0**64), text, nothing)
 
 
@@ -136,7 +136,7 @@ _GPU = record(
         **_captured("name uuid pci_bus compute_capability vbios", text),
         **_captured("memory_bytes multiprocessors cuda_cores compute_mode", _COUNT),
         **{"ecc": _STATE, "mig": _STATE, "mig_devices": captured(array(_SLICE)), "persistence": captured(truth)},
-        "power_limit_watts": captured(number(0, 1e5, "W")),
+        "power_limit_watts": captured(number(0, MOST_WATTS, "W")),
         "clocks_mhz": record({}, _captured("sm memory sm_highest memory_highest", _COUNT)),
         "unavailable": text,
     },

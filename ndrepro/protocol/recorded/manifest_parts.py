@@ -94,7 +94,7 @@ _CODE = captured(
     record({"tree_sha256": sha256, "files": _COUNT}, {"not_copied": record({"count": _COUNT, "files": _FILES})})
 )
 _RUN = record({"run": text})
-_COUNTERS = captured(table(number(0, 1e16, "J")))
+_COUNTERS = captured(table(captured(number(0, 1e16, "J"))))
 ANNOTATIONS: dict[str, Shape] = {
     SOURCE: _SOURCE,
     CODE: _CODE,
@@ -122,7 +122,10 @@ _STREAM = record({"to": text, "bytes": _COUNT, "sha256": sha256}, {"left": truth
 _LOG = record({"bytes": _COUNT, "leftOut": _COUNT}, {"problem": text})
 _GPU_USE = record(
     {"index": _COUNT},
-    {**each("peak_process_memory_bytes peak_memory_bytes samples", _COUNT), "mean_busy_percent": number(0, 100, "%")},
+    {
+        **each("peak_process_memory_bytes peak_memory_bytes", captured(_COUNT)),
+        **{"samples": _COUNT, "mean_busy_percent": captured(number(0, 100, "%"))},
+    },
 )
 _SECONDS = number(0, 3.2e9, "seconds")
 # internalParameters of a recorded program, by name (``ndrepro.protocol.program_record.FACTS``)

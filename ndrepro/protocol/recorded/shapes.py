@@ -10,14 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from provenance.capture.unavailable import is_missing
+from provenance.capture.unavailable import MOST_COUNT, is_missing
 from provenance.formats.strict_json import Field
 
 Shape = Callable[[Field], None]
 # a configuration of torch's build is some kilobytes; on Linux a variable or a word of a command may have 128 KiB, each
 # byte of which is spelled out in four characters where it is no text
 LONGEST_TEXT = 1 << 20
-LARGEST = (1 << 64) - 1
 
 
 def text(field: Field) -> None:
@@ -45,8 +44,8 @@ def whole(least: int = 0) -> Shape:
     """A whole number from ``least`` to what 64 bits hold."""
 
     def shape(field: Field) -> None:
-        if field.integer(least) > LARGEST:
-            field.refuse(f"at most {LARGEST}")
+        if field.integer(least) > MOST_COUNT:
+            field.refuse(f"at most {MOST_COUNT}")
 
     return shape
 

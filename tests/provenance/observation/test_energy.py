@@ -75,6 +75,17 @@ def test_a_counter_that_starts_anew_is_left_out_and_named(tmp_path: Path, zone: 
     assert "gpu 0: started anew meanwhile" in reason and "intel-rapl:0 package-0: started anew meanwhile" in reason
 
 
+def test_a_counter_that_jumps_is_left_out_and_named_beside_the_others(tmp_path: Path, zone: Path) -> None:
+    """Its run would be refused: no GPU uses 2e13 J in a moment."""
+    nvml = Nvml()
+    nvml.nvmlDeviceGetTotalEnergyConsumption = lambda handle: nvml.millijoules * (handle + 1)  # type: ignore[method-assign]
+    meter = EnergyMeter(tmp_path, nvml)
+    nvml.nvmlDeviceGetTotalEnergyConsumption = lambda handle: 5_500 if handle == 0 else (1 << 64) - 1  # type: ignore[method-assign]
+    gpus = meter.facts()["gpus"]
+    assert gpus["gpu 0"] == 0.5
+    assert gpus["gpu 1"]["unavailable"].startswith("implausible: 1.84467e+16 J, expected 0 to ")
+
+
 def test_every_package_of_a_large_machine_counts(tmp_path: Path, zone: Path) -> None:
     zone.rename(zone.with_name("intel-rapl:11"))
     assert EnergyMeter(tmp_path, SimpleNamespace()).facts()["cpu_packages"] == {"intel-rapl:11 package-0": 0.0}
