@@ -9,16 +9,17 @@ Each is an in-toto statement in a DSSE envelope. Its subject is a key by its ide
 where keys are PEM texts. ``time`` is the moment from which no signature of the key counts any more; of several
 statements the earliest does. When a signature was made is what the signed document says: a thief can date it back.
 
-A key home keeps the statements that it made or imported in ``key-statements/``. They are verified whenever they are
-read. They limit trust, and one thing extends it: whoever trusts a key trusts those that it was rotated to and from.
-A key that has a revocation introduces no other: a rotation that arrives later is refused, whatever time it states.
+A key home keeps the statements that it made or imported in ``key-statements/``, named by the time when they arrived.
+They are verified whenever they are read. They limit trust, and one thing extends it: a trusted key introduces the other
+key of a rotation that arrived here before the first moment from which any other statement ends the introducing key.
+Neither the time that a rotation states nor the order in which statements arrive has a part in that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ PREDICATE = "urn:ndrepro:key:v1"
 ROTATED, REVOKED, EXPIRES = "rotated", "revoked", "expires"
 EVENTS = (ROTATED, REVOKED, EXPIRES)
 _FOLDER, _SUFFIX = "key-statements", ".dsse.json"
+_ARRIVAL = "%Y%m%dT%H%M%S.%fZ"
 _SAID = {REVOKED: "was revoked", EXPIRES: "expires"}
 _CURE = "get it again from whoever holds the key"
 
@@ -120,6 +122,7 @@ class KeyHistory:
     """What the verified statements of a key home say; ``add`` verifies one more. Make it with ``load``."""
 
     _rotations: dict[str, KeyStatement] = field(default_factory=dict)
+    _arrivals: dict[str, str] = field(default_factory=dict)  # of the rotations
     _limits: dict[str, set[KeyLimit]] = field(default_factory=dict)
     _keys: dict[str, PublicKey] = field(default_factory=dict)
 
@@ -131,16 +134,16 @@ class KeyHistory:
         # a revocation may be signed by a key that a rotation introduces
         for path, data, _ in sorted(read, key=lambda item: (EVENTS.index(item[2].event), moment(item[2].time))):
             try:
-                history.add(data)
+                history.add(data, _arrival(path))
             except ProvenanceError as error:
                 raise TrustError(f"{path}: {error.message}", f"move the file away, and {_CURE}") from None
         return history
 
-    def add(self, data: bytes) -> KeyStatement:
-        """Verify one more statement and take it in.
+    def add(self, data: bytes, arrived: str | None = None) -> KeyStatement:
+        """Verify one more statement and take it in; it arrived now, or at the time that is given.
 
         Raises EnvelopeError or TrustError for what is none, was signed by others than those who may say so, or
-        is the rotation of a key that was revoked or rotated to another before.
+        is the rotation of a key that was revoked, expired or rotated to another before.
         """
         payload_type, payload, signatures = read_envelope(data)
         statement = KeyStatement.from_payload(payload)
@@ -154,6 +157,7 @@ class KeyHistory:
         if statement.event == ROTATED:
             self._check_rotation(statement, signers)
             self._rotations[keyid] = statement
+            self._arrivals[keyid] = min(arrived or timestamp(), self._arrivals.get(keyid, timestamp()))
         elif keyid not in signers and not (statement.event == REVOKED and signers & self._successors(keyid)):
             raise TrustError(
                 f"no key that may say so signed that the key {keyid} {_SAID[statement.event]}",
@@ -175,19 +179,28 @@ class KeyHistory:
     def family(self, keyid: str) -> tuple[PublicKey, ...]:
         """The other keys of the same holder: those that this one was rotated to or from, near ones first.
 
-        A rotation dated after the old key's revocation joins nothing.
+        Both keys signed each rotation, so a limit separates nobody from a former key. It introduces none of them.
         """
-        joined = [rotation for rotation in self._rotations.values() if not self._late(rotation)]
-        pairs = [(rotation.key.keyid, rotation.limit.detail) for rotation in joined]
+        return self._joined(keyid, lambda known, rotated: True)
+
+    def introduced(self, keyid: str) -> tuple[PublicKey, ...]:
+        """The keys to trust where this one is trusted, near ones first; see the module."""
+        return self._joined(keyid, self._introduces)
+
+    def _joined(self, keyid: str, counts: Callable[[str, str], bool]) -> tuple[PublicKey, ...]:
+        """What rotations lead to, each by the key that is known and the key that was rotated."""
         found = [keyid]
         for known in found:  # which grows meanwhile
-            for old, new in pairs:
-                found += [other for other in (old, new) if known in (old, new) and other not in found]
+            for rotated, rotation in self._rotations.items():
+                pair = (rotated, rotation.limit.detail)
+                if known in pair and counts(known, rotated):
+                    found += [other for other in pair if other not in found]
         return tuple(self._keys[other] for other in found[1:])
 
-    def _late(self, rotation: KeyStatement) -> bool:
-        limits = self._limits.get(rotation.key.keyid, ())
-        return any(limit.event == REVOKED and limit.refuses(rotation.time) for limit in limits)
+    def _introduces(self, keyid: str, rotated: str) -> bool:
+        """Whether a key introduces the other one of a rotation, in which it is the old or the new one."""
+        others = (limit for limit in self.limits(keyid) if limit.event != ROTATED or keyid != rotated)
+        return not any(limit.refuses(self._arrivals[rotated]) for limit in others)
 
     def _check_rotation(self, statement: KeyStatement, signers: set[str]) -> None:
         assert statement.successor is not None
@@ -198,8 +211,10 @@ class KeyHistory:
         before = self._rotations.get(keyid)
         if before is not None and before.successor != statement.successor:
             raise TrustError(f"the key {keyid} was rotated to {before.limit.detail} already, not to {successor}", cure)
-        if before is None and any(limit.event == REVOKED for limit in self.limits(keyid)):
-            raise TrustError(f"the key {keyid} is revoked, and introduces no other", cure)
+        ended = next((limit.event for limit in self.limits(keyid) if limit.ends_signing), None)
+        if before is None and ended:
+            said = "revoked" if ended == REVOKED else "expired"
+            raise TrustError(f"the key {keyid} is {said}, and introduces no other", cure)
         if keyid == successor or keyid in self._successors(successor):
             raise TrustError(f"the key {successor} was rotated to {keyid}, and cannot succeed it", cure)
 
@@ -222,7 +237,9 @@ def keep(home: Path, data: bytes) -> tuple[KeyStatement, Path]:
     with locked(home / "trust.json.lock"):
         statement = KeyHistory.load(home).add(data)
         payload = read_envelope(data)[1]
-        path = folder / f"{statement.event}-{statement.key.keyid[:16]}-{bytes_digest(payload)[:8]}{_SUFFIX}"
+        name = f"-{statement.event}-{statement.key.keyid[:16]}-{bytes_digest(payload)[:8]}{_SUFFIX}"
+        before = next((path for path in _files(home) if path.name.endswith(name)), None)
+        path = before or folder / f"{datetime.now(timezone.utc):{_ARRIVAL}}{name}"
         write_atomically(path, data)
     return statement, path
 
@@ -254,6 +271,14 @@ def _files(home: Path) -> tuple[Path, ...]:
         return ()
     except OSError as error:
         raise StorageError(f"{folder}: cannot be read ({error.strerror})", "put the right folder back") from error
+
+
+def _arrival(path: Path) -> str | None:
+    """When a kept statement arrived, by its name; None for one that was put there by hand, so that it arrives now."""
+    try:
+        return timestamp(datetime.strptime(path.name.partition("-")[0], _ARRIVAL).replace(tzinfo=timezone.utc))
+    except ValueError:
+        return None
 
 
 def _read(path: Path) -> bytes:

@@ -2,7 +2,7 @@
 
 This machine's own key is trusted where it exists and is not listed in the file. Everyone else's is added by name,
 after its text came over a channel that is trusted: an envelope never brings its own key. With a key those are trusted
-that it was rotated to or from, under its name; what a key signed after it was rotated, revoked or expired is refused
+that it introduces by rotations, under its name; what a key signed after it was rotated, revoked or expired is refused
 (``provenance.attestation.key_statements``), by the time that the signed document states.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from provenance.attestation.key_home import KeyRing, default_home
-from provenance.attestation.key_statements import KeyHistory, KeyLimit
+from provenance.attestation.key_statements import REVOKED, KeyHistory, KeyLimit
 from provenance.errors import CanonicalError, KeyFileError, NotFoundError, TrustError, UsageError
 from provenance.formats.atomic_io import locked, make_folder, write_atomically
 from provenance.formats.bounded_read import read_small
@@ -116,11 +116,11 @@ class TrustPolicy:
         return cls(Path(), None, trusted, history)
 
     def keys(self) -> tuple[TrustedKey, ...]:
-        """Every trusted key, this machine's own first; after each those it was rotated to and from."""
+        """Every trusted key, this machine's own first; then those that they introduce."""
         anchors = ((self._own,) if self._own else ()) + self._added
         found = {key.keyid: key for key in anchors}
         for anchor in anchors:
-            for key in self._history.family(anchor.keyid):
+            for key in self._history.introduced(anchor.keyid):
                 found.setdefault(key.keyid, TrustedKey(key.pem, key.keyid, anchor.name, ""))
         return tuple(replace(key, limits=self._history.limits(key.keyid)) for key in found.values())
 
@@ -146,14 +146,23 @@ class TrustPolicy:
         """The identifiers of a key and of those that it was rotated to and from: all of one holder."""
         return (keyid, *(key.keyid for key in self._history.family(keyid)))
 
+    def introducers(self, keyid: str) -> tuple[str, ...]:
+        """The identifiers of a key and of those that introduce it: whoever accepts one of these accepts the key."""
+        others = (key.keyid for key in self._history.family(keyid))
+        return (keyid, *(each for each in others if keyid in (key.keyid for key in self._history.introduced(each))))
+
+    def revoked(self, keyids: Iterable[str]) -> bool:
+        """Whether one of these keys was revoked, at whatever time."""
+        return any(limit.event == REVOKED for keyid in keyids for limit in self._history.limits(keyid))
+
     def holder(self, keyid: str) -> str:
         """One identifier for all keys of the same holder."""
         return min(self.family(keyid))
 
     def own_keys(self) -> tuple[TrustedKey, ...]:
-        """This machine's key, and the trusted ones that it replaced."""
-        own = {self.holder(key.keyid) for key in self.keys() if key.name == OWN_NAME}
-        return tuple(key for key in self.keys() if self.holder(key.keyid) in own)
+        """This machine's key, and those that it introduces, which it replaced."""
+        own = self._own.keyid if self._own else ""
+        return tuple(key for key in self.keys() if own in self.introducers(key.keyid))
 
     def name_of(self, keyid: str) -> str | None:
         """The name of a trusted key, None for another."""

@@ -17,7 +17,7 @@ from ndrepro.protocol.signing_policy import SigningPolicy
 from provenance.attestation import key_lifecycle
 from provenance.attestation.countersignature import countersign
 from provenance.attestation.key_home import KeyRing
-from provenance.attestation.key_statements import keep
+from provenance.attestation.key_statements import ROTATED, KeyStatement, keep
 from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verify import verify
 
@@ -150,6 +150,23 @@ def test_a_policy_can_refuse_all_that_a_revoked_key_signed(venue: Venue) -> None
     keep(venue.reader, statement.read_bytes())
     assert venue.judge()["author signatures"] == "pass"
     assert "ada's key is revoked" in venue.judge(revoked="never")["author signatures"]
+
+
+def test_a_policy_s_signer_is_nobody_who_brought_himself_in_by_an_ended_key(venue: Venue) -> None:
+    """Ron has a key that the reader trusts, the policy does not name, and joins to Rita's, which he stole."""
+    del venue.signers["ron"]
+    venue.reproduce(venue.ron)
+    rotation = KeyStatement(ROTATED, venue.ron.public_key(), "2099-01-01T00:00:00Z", successor=venue.rita.public_key())
+    path = keep(venue.reader, rotation.sign(venue.ron.signer(), venue.rita.signer()))[1]
+    wanted: dict[str, Any] = {"verdicts": VERDICTS}
+    assert venue.judge(**wanted)["verdicts"] == "pass", "the control"
+    _, revocation = key_lifecycle.revoke(venue.rita, None, "2026-11-25T00:00:00Z", "stolen")
+    keep(venue.reader, revocation.read_bytes())
+    assert f"names no signer with the key {venue.ron.keyid}" in venue.judge(**wanted)["verdicts"]
+    # one that came in time counts, unless the policy takes nothing that a revoked key signed
+    path.rename(path.with_name(f"20260101T000000.000000Z-{path.name.partition('-')[2]}"))
+    assert venue.judge(**wanted)["verdicts"] == "pass"
+    assert "rita's key is revoked" in venue.judge(revoked="never", **wanted)["verdicts"]
 
 
 def test_who_may_not_sign_this_experiment_does_not_count(venue: Venue) -> None:

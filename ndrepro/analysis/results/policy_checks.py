@@ -25,7 +25,7 @@ from ndrepro.protocol.run_kind import TRAINING, run_kind
 from ndrepro.protocol.signing_policy import AUTHOR, NEVER, REVIEWER, KeylessIdentity, RequiredVerdicts, SigningPolicy
 from ndrepro.protocol.training_record import TrainingRecord
 from ndrepro.protocol.verdicts import NO_SANDBOX
-from provenance.attestation.key_statements import REVOKED, moment
+from provenance.attestation.key_statements import moment
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verdict import Check, Verdict
@@ -105,14 +105,14 @@ class _Case:
         reasons = []
         for credential, when in signed:
             if isinstance(credential, str):
-                key, holder, what = self.trust.key(credential), self.trust.holder(credential), f"the key {credential}"
-                signer = self.policy.signer(self.trust.family(credential))
+                holder, what = self.trust.holder(credential), f"the key {credential}"
+                keys = self.trust.introducers(credential)[: 1 if self.policy.signer([credential]) else None]
             else:
-                key, holder, what = None, " ".join(credential), f"the identity {credential[0]}"
-                signer = self.policy.signer([credential])
+                holder, what, keys = " ".join(credential), f"the identity {credential[0]}", ()
+            signer = self.policy.signer(keys or [credential])
             if signer is None:
                 reasons.append(f"the policy names no signer with {what}")
-            elif self.policy.revoked == NEVER and key and any(limit.event == REVOKED for limit in key.limits):
+            elif self.policy.revoked == NEVER and self.trust.revoked(keys):
                 reasons.append(f"{signer.name}'s key is revoked")
             elif objection := signer.objection(role, self.experiment, when):
                 reasons.append(objection)

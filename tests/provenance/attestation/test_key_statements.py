@@ -79,7 +79,7 @@ def test_a_home_keeps_each_statement_once(rings: list[KeyRing], tmp_path: Path) 
     revoked = KeyStatement(REVOKED, rings[0].public_key(), EARLY, reason="old")
     keep(home, revoked.sign(rings[1].ended_signer()))
     assert [limit.event for limit in KeyHistory.load(home).limits(rings[0].keyid)] == [REVOKED, ROTATED]
-    assert KeyHistory.load(home).family(rings[0].keyid) == ()  # it was revoked from before it introduced anyone
+    assert KeyHistory.load(home).introduced(rings[0].keyid) == ()  # it was revoked from before it introduced anyone
 
 
 @pytest.mark.parametrize(
