@@ -6,12 +6,13 @@ The entries of a file form a tree: each names the one before it by digest. An en
                a writer checks what it appends to, the signature of an entry holds for those of the same key that it
                follows directly, so that of a long list few are verified
     unsigned   it is from before any entry of the list was signed, and a signed one vouches for it, where there are any
+    witnessed  it precedes or follows the last head that was kept elsewhere (a witness), where one is given and there
 
 Everything else is named and ignored: what anybody can append breaks nobody's runs. Only this does harm, and only to
-runs that were started before it, since what is missing might have been theirs:
+runs with a lower sequence, since what is missing might have been theirs; to every run where a witness is given:
 
     missing    an entry that counts, or that one which counts follows, is chained to an entry that is not there: it was
-               removed, edited or rewritten; or a head that was kept elsewhere (a witness) is not there
+               removed, edited or rewritten; or a witness is not there, or on no line with the last one
 
 The other kinds of problem: "torn" (a line that is no entry, as an interrupted append leaves one; anybody may have
 written it), "ignored" (no valid signature, another list's entry, or a copy), "fork" (two entries that count follow the
@@ -20,7 +21,7 @@ same one: locks that do not hold, or one history too many), "unknown" (a key tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,12 +37,16 @@ _ROOT, _ABSENT = -1, -2
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong, on which line (from 1; 0 for the whole list), and whose run's entry it is ("" where none's)."""
+    """What is wrong, on which line (from 1; 0 for the whole list), and whose run's entry it is ("" where none's).
+
+    ``before`` is the sequence before which entries are missing; None where any may be.
+    """
 
     line: int
     reason: str
     kind: Kind
     run: str = ""
+    before: int | None = None
 
     def __str__(self) -> str:
         return f"line {self.line}: {self.reason}" if self.line else self.reason
@@ -74,7 +79,7 @@ class _Node:
     parent: int
     authentic: bool = False
     vouched: bool = False  # an authentic entry follows it, however far away
-    refusal: str = ""  # why its key's signature does not count: it was revoked, rotated or expired by then
+    refusal: str = ""  # why it does not count: its key was revoked, rotated or expired by then, or a witness objects
 
 
 def audit(
@@ -95,18 +100,15 @@ def audit(
     for number, (offset, line) in enumerate(lines, 1):
         tree.read(number, offset, line)
     _authenticate(tree.nodes, read_at, keys)
+    found = [*tree.problems, *_compare(tree, witnesses)]
     signed = any(node.authentic for node in tree.nodes)
     counted = [node for node in tree.nodes if _counts(node, signed)]
-    found = [*tree.problems, *_uncounted(tree.nodes, signed, keys), *_forks(counted, tree.nodes)]
+    found += [*_uncounted(tree.nodes, signed, keys), *_forks(counted, tree.nodes)]
     # of a list without any signature, everything is taken as it is
     harm = (node for node in tree.nodes if node.parent == _ABSENT and (node.authentic or node.vouched or not signed))
-    found += [Problem(node.line, _gap(node.entry), "missing") for node in harm]
     found += [
-        Problem(
-            0, f"entry {head.sequence} of a witness is not there: its last entries were removed or rewritten", "missing"
-        )
-        for head in witnesses
-        if head.digest not in tree.places
+        Problem(node.line, _gap(node.entry), "missing", before=None if witnesses else node.entry.sequence)
+        for node in harm
     ]
     entries = tuple(CountedEntry(node.line, node.entry) for node in counted)
     return LedgerAudit(entries, tuple(sorted(found, key=lambda problem: problem.line)))
@@ -169,8 +171,28 @@ def _authenticate(
             before.authentic = before.authentic or (node.authentic and before.entry.key == node.entry.key)
 
 
+def _compare(tree: _Tree, witnesses: Sequence[Entry]) -> Iterator[Problem]:
+    """Mark what is on no line with the last witness: a list that is only appended to has nothing beside its head."""
+    places = [tree.places[witness.digest] for witness in witnesses if witness.digest in tree.places]
+    head = place = max(places, key=lambda place: tree.nodes[place].entry.sequence, default=_ABSENT)
+    on_line = set()
+    while place >= 0:
+        on_line.add(place)
+        place = tree.nodes[place].parent
+    for witness in witnesses:
+        if tree.places.get(witness.digest) not in on_line:
+            what = f"entry {witness.sequence} of a witness is not there"
+            yield Problem(0, f"{what}: its last entries were removed or rewritten", "missing")
+    for place, node in enumerate(tree.nodes if on_line else ()):
+        if node.parent >= head and node.parent in on_line:  # an entry is below the one that it follows
+            on_line.add(place)
+        if place not in on_line:
+            sequence = tree.nodes[head].entry.sequence
+            node.refusal = f"it neither precedes nor follows entry {sequence} of a witness: the list was rewritten"
+
+
 def _counts(node: _Node, signed: bool) -> bool:
-    return (node.authentic and not node.refusal) or (not node.entry.key and (node.vouched or not signed))
+    return not node.refusal and (node.authentic or (not node.entry.key and (node.vouched or not signed)))
 
 
 def _uncounted(nodes: list[_Node], signed: bool, keys: Mapping[str, PublicKey] | None) -> list[Problem]:

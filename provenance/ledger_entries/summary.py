@@ -2,6 +2,7 @@
 
 Only entries that count are taken (``ledger_audit``). A gap, where entries are missing, concerns the runs that were
 started before it: what is missing may be a later attempt at any of them. Runs that were started after it are whole.
+Before and after are by the entries' sequence, which is signed: whoever may write the file can put lines in any order.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class LedgerRun:
 
     Attributes:
         name: what people call it.
-        starts: sequence, digest, line and digest of the parameters of every entry that began or resumed it.
+        starts: sequence, digest and digest of the parameters of every entry that began or resumed it.
         last: the sequence of its last entry. digest: that entry's.
         open: whether that is no end.
         manifest: the digest of the manifest with which it ended, "" for none.
@@ -83,7 +84,7 @@ class LedgerRun:
         self.digest = entry.digest
         if self.open:
             self.name = self.name or str(entry.fields.get("name", ""))
-            self.starts.append([entry.sequence, entry.digest, counted.line, entry.fields.get("parameters")])
+            self.starts.append([entry.sequence, entry.digest, entry.fields.get("parameters")])
         self.manifest, self.outcome, self.reason = (
             "" if self.open else str(entry.fields.get(key) or "") for key in ("manifest", "outcome", "reason")
         )
@@ -96,7 +97,7 @@ class LedgerSummary:
     Attributes:
         exists: False where there is no ledger: it then has no run, and no objection to any.
         runs: every run that an entry which counts names, in the order of their starts.
-        gaps: line and description of every place where entries are missing (line 0: anywhere).
+        gaps: the sequence before which entries are missing (None: anywhere), and a description, of every gap.
         problems: everything that is wrong with the list in itself, as text.
         keyids: of the keys that signed the entries which count; "" for unsigned ones.
     """
@@ -118,7 +119,7 @@ class LedgerSummary:
                 made.runs.setdefault(counted.entry.run, LedgerRun()).read(counted)
         for problem in audit.problems:
             if problem.kind == "missing":
-                made.gaps.append([problem.line, str(problem)])
+                made.gaps.append([problem.before, str(problem)])
             if problem.run in made.runs and problem.kind in ("ignored", "unknown"):
                 made.runs[problem.run].ignored += 1
             if problem.kind in SERIOUS and len(made.problems) < _SHOWN:
@@ -143,8 +144,8 @@ class LedgerSummary:
         began = next((start for start in found.starts if tuple(start[:2]) == end.start), None)
         if began is None:
             raise self._no_start(end)
-        _, _, line, parameters = began
-        gap = next((text for place, text in self.gaps if not place or place > line), None)
+        sequence, _, parameters = began
+        gap = next((text for before, text in self.gaps if before is None or before > sequence), None)
         if gap is not None:
             raise LedgerError(f"{gap}; it may be of this run, which began before", "get the original again")
         if parameters is not None and parameters != end.parameters:

@@ -190,6 +190,57 @@ def test_a_failure_that_the_key_s_holder_rewrites_is_found_by_later_manifests_an
     assert kinds(first, Ledger(first.ledger.path, read_heads(kept))) == ["missing"]
 
 
+def test_a_list_written_anew_is_found_by_a_head_wherever_the_head_s_own_line_is_put(
+    two_runs: tuple[SmallRun, SmallRun], tmp_path: Path
+) -> None:
+    """The line of a kept head, alone among the entries of another history, passed for that history's head."""
+    first, second = two_runs
+    kept, whole = tmp_path / "head.jsonl", lines(first)
+    kept.write_bytes(whole[-1])
+    witnessed = Ledger(first.ledger.path, read_heads(kept))
+    assert second.verify(ledger=witnessed).ok, "the control"
+    for padding in (0, 6):  # so that the other history is longer than the kept one
+        first.ledger.path.unlink()
+        for number in range(padding):
+            first.ledger.append("begun", f"x{number}", KeyRing(first.home).signer())
+        second.record()
+        anew = lines(second)
+        assert second.verify().ok, "what the list alone cannot show"
+        for content in (anew, [whole[-1], *anew], [*anew, whole[-1]], [*whole, *anew], [*anew, *whole], whole[3:]):
+            write(first, *content)
+            assert ledger_check(second.verify(ledger=witnessed))[0] == "fail"
+            assert {"missing", "ignored"} & set(kinds(first, witnessed))
+
+
+def test_a_head_asks_for_everything_before_it_and_minds_no_fork_of_others(
+    two_runs: tuple[SmallRun, SmallRun], small_run: Callable[..., SmallRun], tmp_path: Path
+) -> None:
+    first, second = two_runs
+    kept, whole = tmp_path / "head.jsonl", lines(first)
+    kept.write_bytes(whole[3])
+    witnessed = Ledger(first.ledger.path, read_heads(kept))
+    append(first, signed(KeyRing(first.home), "begun", "hidden", entry_of(whole[1])))
+    third = small_run("third")
+    third.record()
+    assert all(run.verify(ledger=witnessed).ok for run in (first, second, third))
+    write(first, *lines(first)[2:])
+    assert third.verify().ok, "it began after the gap"
+    assert "is not there" in ledger_check(third.verify(ledger=witnessed))[1]
+
+
+def test_lines_in_another_order_do_not_hide_that_some_are_missing(
+    two_runs: tuple[SmallRun, SmallRun], small_run: Callable[..., SmallRun]
+) -> None:
+    """Whoever may write the file puts what is after a gap in front, and needs no key."""
+    first, _ = two_runs
+    third = small_run("third")
+    third.record()
+    whole = lines(first)
+    write(first, *whole[4:], *whole[:2])
+    assert "it may be of this run" in ledger_check(first.verify())[1]
+    assert third.verify().ok and kinds(first) == ["missing"]
+
+
 def test_a_colleague_s_entries_cannot_be_rewritten(
     two_runs: tuple[SmallRun, SmallRun], small_run: Callable[..., SmallRun], tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -107,10 +108,15 @@ def check_proof(
 
     path, policy = _path(file, Path()), _policy(keys)
     audit = Ledger(path, read_heads(witness) if witness else ()).audit(policy.keys())
-    # a proof begins later than its ledger
+    # a proof begins later than its ledger, and every entry follows the one before
     wrong = [str(problem) for problem in audit.problems if (problem.line, problem.kind) != (1, "missing")]
     if not audit.entries or audit.entries[0].line != 1:
         wrong.append("its first entry is signed by no trusted key")
+    wrong += [
+        f"line {counted.line}: it does not follow the entry before"
+        for before, counted in pairwise(audit.entries)
+        if counted.entry.previous != before.entry.digest
+    ]
     run = audit.entries[0].entry.run if audit.entries else ""
     said = [_said(counted, policy) for counted in audit.entries if counted.entry.run == run]
     last = _said(audit.entries[-1], policy) if audit.entries else None
@@ -200,9 +206,9 @@ def _print_counts(counts: dict[str, Any]) -> None:
 
 def _affected(audit: LedgerAudit) -> list[str]:
     """The runs that began before a gap, and those whose entries are on a second history."""
-    gaps = [problem.line for problem in audit.problems if problem.kind == "missing"]
-    # without a line a gap may be anywhere
-    before = (each.entry.run for each in audit.entries if 0 in gaps or each.line < max(gaps, default=0))
+    gaps = [problem.before for problem in audit.problems if problem.kind == "missing"]
+    known = max((sequence for sequence in gaps if sequence is not None), default=0)
+    before = (each.entry.run for each in audit.entries if None in gaps or each.entry.sequence < known)
     forked = (problem.run for problem in audit.problems if problem.kind == "fork")
     return [run for run in dict.fromkeys((*before, *forked)) if run]
 

@@ -80,15 +80,20 @@ def test_a_proof_is_checked_without_the_ledger_and_serves_as_one(
     answer = ndrepro("ledger", "prove", NAMES[1])
     assert answer.code == 0 and answer.out.encode() == b"".join(lines(runs)[2:])
     kept, key = tmp_path / "proof.jsonl", tmp_path / "author.pub"
-    kept.write_text(answer.out)
+    proof = answer.out
+    kept.write_text(proof)
     assert ndrepro("keys", "export", "--out", str(key)).code == 0
     answer = ndrepro("ledger", "check-proof", str(kept), "--key", str(key))
     assert answer.code == 0 and f"verified: how run {NAMES[1]} ended, as of entry 6" in answer.out
     assert "entry 4     " in answer.out and "ended (failed), signed by " in answer.out
     assert ndrepro("verify", NAMES[1], "--manifest-only", "--ledger", str(kept)).code == 0
     assert ndrepro("verify", NAMES[0], "--manifest-only", "--ledger", str(kept)).code == 1
+    # a head in front of what does not follow it
+    kept.write_bytes(b"".join([lines(runs)[5], *lines(runs)[:2]]))
+    out = ndrepro("ledger", "check-proof", str(kept)).out
+    assert "FAIL       line 2: it does not follow the entry before" in out and "NOT verified: 1 problem" in out
     # the control: an entry left out, edited, or the head removed where it is known
-    whole = kept.read_text().splitlines(keepends=True)
+    whole = proof.splitlines(keepends=True)
     for changed in ([whole[0], *whole[2:]], [whole[0], whole[1].replace("failed", "completed"), *whole[2:]]):
         kept.write_text("".join(changed))
         document = ndrepro("ledger", "check-proof", str(kept), "--json").json
