@@ -90,8 +90,11 @@ def test_what_nodes_signed_is_checked_and_signed_again_where_it_is_collected(ben
     done = ndrepro(bench, "study", "run", study.name, "--only=1", "--runs=runs/1", **node)
     assert done.returncode == 0, done.stderr
     collected = ["study", "collect", study.name, "runs/1", "--sign", "--json"]
-    stranger = json.loads(ndrepro(bench, *collected, "--into=stranger").stdout or "{}")
-    assert not stranger or stranger["signed"] == [], "the control: nobody trusts that key yet"
+    stranger = ndrepro(bench, *collected, "--into=stranger")
+    refused = json.loads(stranger.stdout)
+    assert (stranger.returncode, refused["done"], refused["signed"]) == (1, [], []), "nobody trusts that key yet"
+    assert refused["missing"] == ["lenet_bn_1_digits", "lenet_nd_1_digits"], "though no folder of runs was made"
+    assert [(each["source"], "signature" in each["problem"]) for each in refused["refused"]] == [("runs/1", True)]
     assert ndrepro(bench, "keys", "export", "--out=node.pub", **node).returncode == 0
     assert ndrepro(bench, "keys", "trust", "node.pub", "--name=node").returncode == 0
     unsigned = ndrepro(bench, *collected[:-2], "--into=imported")

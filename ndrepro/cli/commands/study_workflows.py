@@ -109,7 +109,7 @@ def collect(
             imported[source] = import_runs(source, folder, source.name, trust)
     folders = [each for each in sorted(folder.iterdir()) if each.is_dir()]
     signed = [run for each in folders for run in countersign_runs(each, trust, default_home())] if sign else []
-    plans = [study_commands.plan_of(study, None, each) for each in folders]
+    plans = [study_commands.plan_of(study, None, each) for each in folders or [folder]]
     done, missing = _union(plans)
     refused = [(source, run) for source, found in imported.items() for run in found.runs if not run.taken]
     if as_json:
