@@ -5,14 +5,15 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import locks
 import pytest
 from bill_of_materials import check
 from cpu_lock import entries
-from real_engines import BASE, ROOT, SMALL, build, run
+from real_engines import BASE, ROOT, SMALL, build, need, run
 
 from ndrepro.execution.containers import engines, image_attestation
 from ndrepro.execution.containers.engines import ContainerChoice
@@ -30,6 +31,14 @@ GIT = ("git", "-c", "user.name=a", "-c", "user.email=a@b.c")
 SMALL_LOCK = ("numpy", "psutil", "packaging", "nvidia-ml-py")
 
 
+class Attested(NamedTuple):
+    """A built image: its name, the digest that the build printed, and the key home with the statements on it."""
+
+    tag: str
+    digest: str
+    home: Path
+
+
 def inside(image: str, *command: str) -> str:
     words = ["podman", "run", "--rm", "--network=none", "--read-only", "--tmpfs=/tmp", f"--entrypoint={command[0]}"]
     return run(*words, image, *command[1:])
@@ -39,11 +48,26 @@ def layers(image: str) -> list[str]:
     return list(json.loads(run("podman", "image", "inspect", "--format", "{{json .RootFS.Layers}}", image)))
 
 
-def test_two_builds_of_a_commit_have_one_digest(clone: Path, cpu_lock: Path, base: str, scratch: Path) -> None:
+def small_lock(cpu_lock: Path, target: Path, *names: str) -> Path:
+    pins = [text for name, text in entries(cpu_lock.read_text(encoding="utf-8")) if name in names]
+    target.write_text("".join(pins), encoding="utf-8")
+    return target
+
+
+@pytest.fixture(scope="module")
+def attested(clone: Path, cpu_lock: Path, base: str, scratch: Path) -> Iterator[Attested]:
+    """A small image with signed statements on it."""
+    lock, home = small_lock(cpu_lock, scratch / "attested.lock", *SMALL_LOCK[:-1]), scratch / "image-keys"
+    tag = "localhost/ndrepro-attested:latest"
+    yield Attested(tag, build(clone, tag, base, lock, "--attest", NDREPRO_HOME=str(home)), home)
+    run("podman", "rmi", "--force", tag)
+
+
+def test_two_builds_of_a_commit_have_one_digest(
+    clone: Path, cpu_lock: Path, base: str, scratch: Path, attested: Attested
+) -> None:
     """The second from another folder, cloned later, by somebody whose files and archives nobody else may read."""
-    lock = scratch / "small.lock"
-    pins = [text for name, text in entries(cpu_lock.read_text(encoding="utf-8")) if name in SMALL_LOCK]
-    lock.write_text("".join(pins), encoding="utf-8")
+    lock = small_lock(cpu_lock, scratch / "small.lock", *SMALL_LOCK)
     first = build(clone, "localhost/ndrepro-once:latest", base, lock, "--no-cache")
     private = {
         "GIT_CONFIG_COUNT": "1",
@@ -68,26 +92,48 @@ def test_two_builds_of_a_commit_have_one_digest(clone: Path, cpu_lock: Path, bas
     # below: the base, Python, torch and its CUDA libraries, the other libraries
     later, below = layers("localhost/ndrepro-again:latest"), 4
     assert (earlier[:below], set(earlier[below:]) & set(later[below:])) == (later[:below], set())
-    lock.write_text("".join(pins[:-1]), encoding="utf-8")
-    home, tag, archive = scratch / "image-keys", "localhost/ndrepro-other:latest", scratch / "kept" / "other.tar"
-    other = build(clone, tag, base, lock, "--attest", NDREPRO_HOME=str(home))
-    words = [sys.executable, str(clone / "tools" / "image.py"), "save", "--engine=podman", f"--tag={tag}"]
+    others = layers(attested.tag)
+    run("podman", "rmi", "--force", *(f"localhost/ndrepro-{name}:latest" for name in ("once", "again")))
+    assert first == again
+    assert first != attested.digest, "the control: another lock, another image"
+    assert [a == b for a, b in zip(later[:below], others, strict=False)] == [True, True, True, False], "one layer"
+
+
+def test_statements_on_an_image_are_kept_with_its_archive_and_hold_for_no_other(
+    clone: Path, scratch: Path, attested: Attested
+) -> None:
+    archive, home = scratch / "kept" / "attested.tar", attested.home
+    words = [sys.executable, str(clone / "tools" / "image.py"), "save", "--engine=podman", f"--tag={attested.tag}"]
     run(*words, f"--out={archive}", cwd=clone, NDREPRO_HOME=str(home))
-    found, keys = engines.find(ContainerChoice("podman", tag), "cpu"), TrustPolicy.load(home).keys()
+    found, keys = engines.find(ContainerChoice("podman", attested.tag), "cpu"), TrustPolicy.load(home).keys()
     kept = beside(archive).read_bytes()
     image_attestation.check(kept, found.digests, keys)
-    assert engines.find(ContainerChoice("podman", tag), "cpu").identifier == ImageArchive.read(archive).configuration
-    others = layers(tag)
+    assert found.identifier == ImageArchive.read(archive).configuration
     provenance, bill = (json.loads(verify_envelope(line, keys).payload) for line in kept.splitlines())
     source, *_ = provenance["predicate"]["buildDefinition"]["resolvedDependencies"]
     assert source["digest"]["gitCommit"] == run("git", "rev-parse", "HEAD", cwd=clone).strip()
     assert "base-files" in {each["name"] for each in bill["predicate"]["components"]}
     with pytest.raises(ManifestError, match="another image"):
-        image_attestation.check(kept, [first], keys)
-    run("podman", "rmi", "--force", *(f"localhost/ndrepro-{name}:latest" for name in ("once", "again", "other")))
-    assert first == again
-    assert first != other, "the control: another lock, another image"
-    assert [a == b for a, b in zip(later[:below], others, strict=False)] == [True, True, True, False], "one layer"
+        image_attestation.check(kept, [f"sha256:{'0' * 64}"], keys)
+
+
+def test_cosign_verifies_both_statements_by_the_runbooks_commands(attested: Attested) -> None:
+    need("cosign", "jq")
+    (block,) = re.findall(r"(?ms)^ *```console\n(.*?)```", (ROOT / "runbooks/laptop.md").read_text(encoding="utf-8"))
+    (statements,) = (attested.home / "images").glob("*.jsonl")
+    digest = statements.name.partition(".")[0]
+    text = block.replace(".venv/bin/ndrepro", f"{sys.executable} -m ndrepro").replace("DIGEST", digest)
+    bill = text.replace("sed -n 1p", "sed -n 2p").replace("slsaprovenance1", "cyclonedx")
+    other = text.replace(f"--digest {digest}", f"--digest {'0' * 64}")
+    assert len({text, bill, other}) == 3
+    wanted = [(text, True, "Verified OK"), (bill, True, "Verified OK"), (other, False, "does not match any digest")]
+    for commands, holds, said in wanted:
+        words, variables = ["bash", "-euo", "pipefail", "-c", commands], {"NDREPRO_HOME": str(attested.home)}
+        done = subprocess.run(
+            words, cwd=statements.parent, env={**os.environ, **variables}, capture_output=True, text=True
+        )
+        (statements.parent / "key.pub").unlink()
+        assert (done.returncode == 0, said in done.stderr) == (holds, True), done.stderr
 
 
 def test_a_changed_hash_stops_the_build(clone: Path, cpu_lock: Path, base: str, scratch: Path) -> None:
