@@ -152,3 +152,12 @@ def sif(apptainer: None, image: str, request: pytest.FixtureRequest) -> Path:
     clone, scratch = (request.getfixturevalue(name) for name in ("clone", "scratch"))
     words = [sys.executable, str(clone / "tools" / "image.py"), "sif", "--engine", "podman", "--tag", image]
     return made_once(scratch / "ndrepro.sif", lambda target: run(*words, "--out", str(target), cwd=clone))
+
+
+@pytest.fixture(scope="session")
+def squashfs(scratch: Path, request: pytest.FixtureRequest) -> str:
+    """The same image as a file for Enroot; NDREPRO_TESTS_SQSH names one that is there."""
+    if there := os.environ.get("NDREPRO_TESTS_SQSH"):
+        return there
+    words = ["enroot", "import", "--output"], f"podman://{request.getfixturevalue('image')}"
+    return str(made_once(scratch / "ndrepro.sqsh", lambda target: run(*words[0], str(target), words[1])))

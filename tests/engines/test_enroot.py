@@ -24,16 +24,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def squashfs(request: pytest.FixtureRequest, scratch: Path) -> str:
-    """The image as a file; NDREPRO_TESTS_SQSH names one that is there."""
-    if there := os.environ.get("NDREPRO_TESTS_SQSH"):
-        return there
-    image, target = request.getfixturevalue("image"), scratch / "ndrepro.sqsh"
-    run("enroot", "import", "--output", str(target), f"podman://{image}")
-    return str(target)
-
-
 def test_a_container_has_what_was_named_and_no_network(
     squashfs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import real_slurm
 from real_engines import ROOT, SMALL, need, run
+from runbook_commands import pyxis_line
 from small_studies import SETTINGS, write_study
 
 from ndrepro.execution.containers.engines import ContainerChoice, pin
@@ -525,10 +526,8 @@ PYXIS = {"--container-image", "--container-mounts", "--no-container-mount-home",
 
 
 def test_the_runbooks_line_for_pyxis_runs_but_for_what_pyxis_adds(study: Study) -> None:
-    """Pyxis is published in no registry: where its mounts would be, the folders are named themselves."""
-    page = (ROOT / "runbooks" / "cluster.md").read_text(encoding="utf-8")
-    line = page.partition("    srun --container-image")[2].partition("\n\n")[0].replace("\\\n", " ")
-    words = f"srun --container-image{line}".replace("$PWD", str(study.folder)).split()
+    """No registry has Pyxis: where its mounts would be, the folders are named themselves."""
+    words = pyxis_line().replace("$PWD", str(study.folder)).split()
     options = {word.partition("=")[0]: word.partition("=")[2] for word in words if "container-" in word}
     assert set(options) == PYXIS
     refused = subprocess.run([*words[:2], "true"], cwd=study.folder, capture_output=True, text=True)

@@ -23,10 +23,14 @@ PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "mariadb-in
 
 
 class Cluster:
-    """``nodes`` of them; ``variables`` are those with which Slurm's commands reach it."""
+    """``nodes`` of them; ``variables`` are those with which Slurm's commands reach it.
 
-    def __init__(self, folder: Path, nodes: int = 1) -> None:
+    ``plugin`` is a line for Slurm's plug-ins of jobs (SPANK), "" for none.
+    """
+
+    def __init__(self, folder: Path, nodes: int = 1, plugin: str = "") -> None:
         self.folder = folder
+        self.plugin = plugin
         self.host = socket.gethostname().split(".")[0]
         self.nodes = tuple(f"node{number}" for number in range(1, nodes + 1))
         self.ports = _free_ports(2 + nodes)
@@ -147,6 +151,7 @@ class Cluster:
             f"NodeName={name} Port={port} {here}" for name, port in zip(self.nodes, ports, strict=True)
         )
         auth = f"AuthType=auth/munge\nAuthInfo=socket={folder}/run/munge.sock\n"
+        (folder / "plugstack.conf").write_text(self.plugin, encoding="utf-8")
         (folder / "slurm.conf").write_text(
             f"""ClusterName=ci
 SlurmctldHost={self.host}(127.0.0.1)
@@ -175,6 +180,7 @@ ReturnToService=2
 CommunicationParameters=NoInAddrAny
 SlurmdParameters=config_overrides
 MpiDefault=none
+PlugStackConfig={folder}/plugstack.conf
 GresTypes=gpu
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1

@@ -20,6 +20,13 @@ def commands(text: str) -> list[str]:
     return [line for _, block in blocks for line in textwrap.dedent(block).splitlines() if line.strip()]
 
 
+def pyxis_line() -> str:
+    """The cluster's command for a single run in Pyxis, on one line."""
+    page = (ROOT / "runbooks" / "cluster.md").read_text(encoding="utf-8")
+    line = page.partition("    srun --container-image")[2].partition("\n\n")[0]
+    return "srun --container-image" + line.replace("\\\n", " ")
+
+
 def run_all(runbook: Path, variables: Mapping[str, str]) -> None:
     """Run every command of a runbook, in order; the first that fails is the failure."""
     found = commands(runbook.read_text(encoding="utf-8"))
