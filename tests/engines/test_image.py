@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.engines, pytest.mark.timeout(1200)]
 # enough for the build's every step, without the gigabyte of torch
 QUERY = "${Package} ${Version}\\n"
 GIT = ("git", "-c", "user.name=a", "-c", "user.email=a@b.c")
-SMALL_LOCK = ("numpy", "psutil", "packaging", "nvidia-ml-py")
+SMALL_LOCK = ("psutil", "numpy", "packaging", "nvidia-ml-py")
 
 
 class Attested(NamedTuple):
@@ -57,7 +57,7 @@ def small_lock(cpu_lock: Path, target: Path, *names: str) -> Path:
 @pytest.fixture(scope="module")
 def attested(clone: Path, cpu_lock: Path, base: str, scratch: Path) -> Iterator[Attested]:
     """A small image with signed statements on it."""
-    lock, home = small_lock(cpu_lock, scratch / "attested.lock", *SMALL_LOCK[:-1]), scratch / "image-keys"
+    lock, home = small_lock(cpu_lock, scratch / "attested.lock", *SMALL_LOCK[1:]), scratch / "image-keys"
     tag = "localhost/ndrepro-attested:latest"
     yield Attested(tag, build(clone, tag, base, lock, "--attest", NDREPRO_HOME=str(home)), home)
     run("podman", "rmi", "--force", tag)
