@@ -87,6 +87,7 @@ def output(engine: str, image: str, enclosure: Enclosure) -> tuple[int, str]:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
+            start_new_session=True,
         )
         errors.seek(0)
         said = errors.read().decode("utf-8", "replace")

@@ -67,7 +67,12 @@ def start(engine: str, image: str, enclosure: Enclosure) -> subprocess.Popen[byt
 def output(engine: str, image: str, enclosure: Enclosure) -> tuple[int, str]:
     """Run a short command to its end."""
     done = subprocess.run(
-        words(image, enclosure), env=_variables(), stdin=subprocess.DEVNULL, capture_output=True, text=True
+        words(image, enclosure),
+        env=_variables(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        start_new_session=True,
     )
     return done.returncode, done.stderr + done.stdout
 

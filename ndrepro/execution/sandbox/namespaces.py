@@ -4,7 +4,7 @@
 
 It takes the options of bwrap(1) that ``ndrepro.execution.sandbox.confinement`` writes, with the same meaning. Always
 in force, and accepted as options for that reason: new user, mount, process, network, IPC and host name namespaces; the
-command is their first process, has no capability and can gain none, and dies with this process.
+command is their first process and that of a session, has no capability and can gain none, and dies with this process.
 
     this process ── unshare, fork ──> first process of the namespaces: mounts, drops its rights, exec COMMAND
           waits, and ends with the command's exit code, or with 128 + n for signal n
@@ -97,6 +97,8 @@ def _read(words: list[str]) -> tuple[list[list[str]], dict[str, str], list[str]]
 def _inside(operations: list[list[str]], settings: dict[str, str], command: list[str], alive: int) -> NoReturn:
     """The first process of the namespaces: never returns to its caller."""
     try:
+        # signals to the own process group (kill(0)) reach whoever is in it, whatever the namespaces are
+        os.setsid()
         _loopback_up()
         _new_root(operations)
         os.chdir(settings.get("--chdir", "/"))

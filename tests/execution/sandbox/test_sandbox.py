@@ -17,6 +17,7 @@ import pytest
 from real_runs import Bench, wait_for
 
 from ndrepro.execution.sandbox.confinement import Confinement
+from ndrepro.execution.sandbox.interpreter_paths import interpreter_paths
 from ndrepro.execution.sandbox.passed_variables import passed_variables
 from ndrepro.execution.sandbox.sandbox import ConfinedProcess, Sandbox, choose, why_not
 from ndrepro.protocol.errors import SandboxError, UsageError
@@ -90,6 +91,25 @@ def test_what_a_confined_process_may_do(box: Box) -> None:
     assert found["processes"] == [1, 2] and found["interfaces"] == ["lo"]
     assert "home" not in found["folders"] and "run" not in found["folders"] and "var" not in found["folders"]
     assert set(found["variables"]) <= {"HOME", "TMPDIR", "PWD", "LC_CTYPE", "NDREPRO_PARENT_PID"}
+
+
+JOB = """
+import subprocess, sys
+neighbour = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+ended = subprocess.run(sys.argv[1:]).returncode
+assert neighbour.poll() is None
+neighbour.kill()
+print("the job lives", ended)
+"""
+
+
+def test_the_process_group_is_the_sandboxs_own(box: Box) -> None:
+    """``kill(0)`` reaches a group whatever process numbers a namespace has: the recorder and the reviewer's whole job."""
+    script = "import os, signal; os.killpg(0, signal.SIGKILL)"
+    seen = Confinement(tuple(interpreter_paths(sys.executable)), (box.folder,), box.folder)
+    words = Sandbox(box.kind).command_line([sys.executable, "-I", "-S", "-c", script], {}, seen)
+    job = subprocess.run([sys.executable, "-c", JOB, *words], capture_output=True, text=True, start_new_session=True)
+    assert job.stdout == f"the job lives {128 + signal.SIGKILL}\n", (job.returncode, job.stderr)
 
 
 def test_folders_of_runs_are_empty_but_for_what_is_named(box: Box) -> None:
