@@ -21,6 +21,7 @@ from provenance.comparison.recorded_source import (
     LEFT_OUT,
     count_of,
     members,
+    texts,
     untracked_files,
     untracked_not_named,
 )
@@ -51,6 +52,20 @@ def patched_paths(patch: Path) -> tuple[str, ...]:
         outside = Repository(scratch, {"GIT_CEILING_DIRECTORIES": str(scratch.resolve().parent)})
         listed = outside.ask("apply", "--numstat", "-z", str(patch.resolve()))
     return tuple(line.split("\t", 2)[2] for line in listed.split("\0") if line)
+
+
+def whole_files(recorded: Mapping[str, Any], patch: Path) -> tuple[str, ...]:
+    """The files of the commit that are said to be exchanged as a whole: the patch must have each.
+
+    Where it has one and does not create it, git does not apply it. Raises SourceError for another file, which would be
+    removed without a word.
+    """
+    names = [printable(name) for name in texts(recorded.get("whole_files"))]
+    paths = {printable(path): path for path in patched_paths(patch)} if names else {}
+    hidden = [name for name in names if name not in paths]
+    if hidden:
+        raise SourceError(f"{patch.name} does not have {', '.join(hidden[:3])}, and the manifest has it exchanged")
+    return tuple(paths[name] for name in names)
 
 
 def differs(state: Mapping[str, Any], kept: Collection[str] = ()) -> bool:
@@ -91,8 +106,11 @@ def expect_as_kept(state: Mapping[str, Any], kept: Mapping[str, str], folder: Pa
 
 def _expect_changes(state: Mapping[str, Any], prefix: str, patch: Path | None) -> None:
     """The files of the patch are among those that are said to be changed, as far as these are known and listed."""
+    if patch is None:
+        return
+    whole_files(members(state.get("patch")), patch)
     changed = state.get("changed")
-    if patch is None or _is_unavailable(changed):
+    if _is_unavailable(changed):
         return
     # of a file that became a link, or the reverse, a patch has two sections
     paths = list(dict.fromkeys(printable(path) for path in patched_paths(patch)))

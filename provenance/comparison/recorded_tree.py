@@ -18,6 +18,7 @@ from provenance.capture.source_patch import PATCH
 from provenance.capture.unavailable import is_missing
 from provenance.capture.untracked_copies import UNTRACKED
 from provenance.comparison.json_leaves import reason
+from provenance.comparison.kept_source import whole_files
 from provenance.comparison.recorded_source import (
     COPIED,
     LEFT_OUT,
@@ -144,7 +145,7 @@ def check_out(state: SourceState, repository: Path, place: Path) -> tuple[str, .
 
 def _apply(index: Repository, path: Path, patch: Mapping[str, Any]) -> None:
     """Apply a recorded patch to the index, where no conversion of git's is in force."""
-    for name in texts(patch.get("whole_files")):  # the commit's version could not be read: the patch creates them
+    for name in whole_files(patch, path):  # the commit's version could not be read: the patch creates them
         index.ask("--literal-pathspecs", "update-index", "--force-remove", "--", name)
     index.ask("apply", "--cached", "--whitespace=nowarn", str(path.resolve()))
 

@@ -108,6 +108,7 @@ CLAIMS: dict[str, Callable[[State], State]] = {
     "another file changed": lambda s: {"changed": {"count": 1, "files": [{"path": "b.py", "how": "changed"}]}},
     "no patch": lambda s: {"patch": NOTHING},
     "a patch that is unknown": lambda s: {"patch": UNKNOWN},
+    "a file of the commit removed": lambda s: {"patch": {**s["patch"], "whole_files": ["žlutý kůň.py"]}},
     "a patch left out": lambda s: {"patch": {**s["patch"], "left_out": True}},
     "another patch": lambda s: {"patch": {**s["patch"], "sha256": "0" * 64}},
     "no untracked file": lambda s: {"untracked": {"copied": [], "left_out": []}},

@@ -119,7 +119,9 @@ def plan_program(
         folder = scratch / "environment"
         environment = program_environment.rebuild_environment(*named, folder, place.place, own=own_run)
     else:
-        environment = program_environment.find_environment(*named, place.place, own=own_run)
+        environment = program_environment.find_environment(
+            *named, place.place, [*repositories, *own], private, own=own_run, maps=execution.sandbox != NO_SANDBOX
+        )
     return ProgramPlan(
         command,
         tuple(_moved(word, recorded, place.place) for word in command.words),
@@ -166,14 +168,12 @@ def _confined(plan: ProgramPlan, variables: Mapping[str, str], runs: RunsFolder,
         command=(str(environment.executable), *plan.words[1:]),
         folder=str(plan.place.working_folder),
         writable=(str(plan.place.place),),
-        readable=tuple(
-            map(str, (environment.executable, *environment.folders, *environment.searched, *plan.place.shown))
-        ),
+        readable=tuple(map(str, (environment.executable, *environment.shown, *plan.place.shown))),
         interpreters=(sys.executable, *map(str, environment.interpreters)),
         runs=str(runs.root.absolute()),
         secret=str(home.absolute()),
         variables=variables,
-        mapped={str(inside): str(found) for inside, found in plan.place.mapped.items()},
+        mapped={str(inside): str(found) for inside, found in {**environment.mapped, **plan.place.mapped}.items()},
     ).words(plan.place.place.with_name("command.json"))
     return Command(tuple(words), Path(words[0]), plan.command.name)
 

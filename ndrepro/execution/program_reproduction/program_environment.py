@@ -18,11 +18,13 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ndrepro.execution.environments.interpreters import find_python, run_uv
+from ndrepro.execution.program_reproduction import editable_folders
+from ndrepro.execution.program_reproduction.editable_folders import is_editable
 from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand, is_below
 from ndrepro.execution.program_reproduction.recorded_inputs import is_inside
 from ndrepro.protocol.errors import EnvironmentMissing, UsageError
@@ -36,7 +38,10 @@ from provenance.system_programs import find_program
 
 _PYTHON = re.compile(r"python(?:\d+(?:\.\d+)*)?[a-z]?")
 _NAME, _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*"), re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]*")
-_QUESTION = "import json, sys; print(json.dumps([sys.version.split()[0], sys.path, sys.executable]))"
+_QUESTION = (
+    "import json, sys; "
+    "print(json.dumps([sys.version.split()[0], sys.path, sys.executable, [sys.base_prefix, sys.base_exec_prefix]]))"
+)
 _SHOWN_LINES = 6
 
 
@@ -45,8 +50,9 @@ class ProgramEnvironment:
     """Which file is executed, and what differs from the record, in words.
 
     ``interpreters`` are those that it may start; ``searched`` the folders that they import from, editable installations
-    among them; ``folders`` hold a rebuilt environment, whose programs come first, with its ``packages``. ``programs``
-    are folders whose programs come next: of the Python that a shim on PATH leads to, which the sandbox does not show.
+    among them, of which ``readable`` and ``mapped`` is shown (``editable_folders``); ``folders`` hold a rebuilt
+    environment, whose programs come first, with its ``packages``. ``programs`` are folders whose programs come next: of
+    the Python that a shim on PATH leads to, which the sandbox does not show.
     """
 
     executable: Path
@@ -56,6 +62,8 @@ class ProgramEnvironment:
     searched: tuple[Path, ...] = ()
     programs: tuple[Path, ...] = ()
     packages: Path | None = None
+    readable: tuple[Path, ...] = ()
+    mapped: Mapping[Path, Path] = field(default_factory=dict)
 
     @property
     def importable(self) -> frozenset[str]:
@@ -65,14 +73,24 @@ class ProgramEnvironment:
     @property
     def shown(self) -> tuple[Path, ...]:
         """The folders that the program must be able to read."""
-        return *self.folders, *self.searched
+        return *self.folders, *self.readable
 
 
-def find_environment(command: RecordedCommand, manifest: Manifest, place: Path, *, own: bool) -> ProgramEnvironment:
+def find_environment(
+    command: RecordedCommand,
+    manifest: Manifest,
+    place: Path,
+    repositories: Sequence[Path],
+    private: Sequence[Path],
+    *,
+    own: bool,
+    maps: bool,
+) -> ProgramEnvironment:
     """The environment that is here.
 
     Args:
         place: the private folder with the recorded code; nothing in it is executed here.
+        repositories, private, maps: as in ``editable_folders.look``.
         own: whether this machine's own key signed the run, so that its paths are the reviewer's own.
 
     Raises UsageError where the command is not found.
@@ -80,15 +98,26 @@ def find_environment(command: RecordedCommand, manifest: Manifest, place: Path, 
     executable, difference = _executable(command, place, own=own)
     chosen = is_python(executable) and not is_below(executable, place)
     found = _on_path("python3", "python")
-    answer = ("", (), None) if found is None else _asked(found)
+    answer = ("", (), None, ()) if found is None else _asked(found)
     named = answer[2] or found
     interpreter = executable if chosen else named
-    version, searched, _ = answer if interpreter in (None, named) else _asked(interpreter)
+    version, searched, _, bases = answer if interpreter in (None, named) else _asked(interpreter)
     differences = (*difference, *_different_distributions(command, manifest, version, searched))
     folders = tuple(Path(place) for place in searched if Path(place).is_dir())
     interpreters = tuple(dict.fromkeys(filter(None, (interpreter, named))))
+    editable = [folder for folder in folders if is_editable(folder, bases)]
+    found_editable = editable_folders.look(editable, place, repositories, private, maps=maps)
+    readable = (*(folder for folder in folders if folder not in editable), *found_editable.readable)
     behind = (named.parent,) if named is not None and found is not None and named.parent != found.parent else ()
-    return ProgramEnvironment(executable, interpreters, differences, searched=folders, programs=behind)
+    return ProgramEnvironment(
+        executable,
+        interpreters,
+        (*differences, *found_editable.differences),
+        searched=folders,
+        programs=behind,
+        readable=readable,
+        mapped=found_editable.mapped,
+    )
 
 
 def rebuild_environment(
@@ -173,13 +202,14 @@ def _different_distributions(
             yield f"{name} {now.version}: other files than then"
 
 
-def _asked(python: Path) -> tuple[str, tuple[str, ...], Path | None]:
-    """The version, the search path and the own file of an interpreter; "" where it does not answer."""
+def _asked(python: Path) -> tuple[str, tuple[str, ...], Path | None, tuple[Path, ...]]:
+    """The version, search path, own file and installation of an interpreter; "" where it does not answer."""
     asked = subprocess.run([str(python), "-I", "-c", _QUESTION], capture_output=True, text=True)
     if asked.returncode:
-        return "", (), None
-    version, places, executable = json.loads(asked.stdout)
-    return version, tuple(place for place in places if place), Path(executable) if executable else None
+        return "", (), None, ()
+    version, places, executable, bases = json.loads(asked.stdout)
+    own = Path(executable) if executable else None
+    return version, tuple(place for place in places if place), own, tuple(map(Path, bases))
 
 
 def _pins(manifest: Manifest) -> tuple[dict[str, str], tuple[str, ...]]:

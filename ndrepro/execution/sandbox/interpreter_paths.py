@@ -16,7 +16,7 @@ _SCRIPT = (
     "import json, sys; "
     "print(json.dumps([sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix, *sys.path]))"
 )
-_PACKAGES = ("site-packages", "dist-packages")
+PACKAGE_FOLDERS = ("site-packages", "dist-packages")
 
 
 def without_dots(program: str) -> str:
@@ -27,7 +27,7 @@ def without_dots(program: str) -> str:
 
 def package_folders() -> tuple[Path, ...]:
     """The folders of installed packages of this interpreter."""
-    return existing(Path(entry).resolve() for entry in sys.path if Path(entry).name in _PACKAGES)
+    return existing(Path(entry).resolve() for entry in sys.path if Path(entry).name in PACKAGE_FOLDERS)
 
 
 @functools.cache
@@ -41,5 +41,5 @@ def interpreter_paths(python: str) -> tuple[Path, ...]:
             raise SandboxError(f"{python}: it does not run: {asked.stderr.strip().rpartition(chr(10))[2]}")
         found = json.loads(asked.stdout)
     prefixes, searched = found[:4], found[4:]
-    packages = [entry for entry in searched if Path(entry).name in _PACKAGES]
+    packages = [entry for entry in searched if Path(entry).name in PACKAGE_FOLDERS]
     return existing(map(Path, dict.fromkeys([*prefixes, *packages, python])))

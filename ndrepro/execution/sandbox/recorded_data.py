@@ -168,6 +168,14 @@ def _expect_files_only(top: Path, *, own: bool) -> None:
         raise _refused(Path(error.filename or top), f"{error.strerror}") from None
 
 
+def special_file(top: Path) -> Path | None:
+    """The first socket, FIFO or device at a path or below it. Raises OSError where that cannot be seen."""
+    if not (top.is_file() or top.is_dir()):
+        return top
+    entries = (each for each in _entries(top) if not (each.is_symlink() or each.is_file() or each.is_dir()))
+    return next((Path(entry.path) for entry in entries), None)
+
+
 def _entries(top: Path) -> Iterator[os.DirEntry[str]]:
     """All entries of a folder and the folders below it; of a file none. Links are not followed."""
     folders = [str(top.resolve())] if top.is_dir() else []

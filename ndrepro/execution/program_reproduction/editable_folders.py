@@ -1,0 +1,93 @@
+"""Editable installations: folders that the interpreter here imports from, and that no wheel filled.
+
+Of one in a clone of the recorded code's repository the program sees the recorded code in the place of the reviewer's
+work tree, whatever that has checked out. Of any other it sees the packages and modules, and nothing else: beside them
+are the reviewer's own files, and the sockets of what works there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ndrepro.execution.sandbox.confinement import expect_harmless
+from ndrepro.execution.sandbox.interpreter_paths import PACKAGE_FOLDERS
+from ndrepro.execution.sandbox.recorded_data import special_file
+from ndrepro.protocol.errors import SandboxError
+from ndrepro.protocol.project_folders import CODE
+from provenance.errors import SourceError
+from provenance.git.repository import Repository
+
+_METADATA = (".egg-info", ".dist-info")
+
+
+@dataclass(frozen=True)
+class EditableFolders:
+    """What the program is shown of them: ``readable`` as it is here, ``mapped`` from elsewhere (path in the sandbox ->
+    path here); and in words what of it is not the recorded code."""
+
+    readable: tuple[Path, ...]
+    mapped: Mapping[Path, Path]
+    differences: tuple[str, ...]
+
+
+def is_editable(folder: Path, bases: Collection[Path]) -> bool:
+    """Whether a folder of an interpreter's search path is neither its own, below ``bases``, nor one of wheels."""
+    return folder.name not in PACKAGE_FOLDERS and not any(folder.is_relative_to(base) for base in bases)
+
+
+def look(
+    folders: Iterable[Path], place: Path, repositories: Sequence[Path], private: Sequence[Path], *, maps: bool
+) -> EditableFolders:
+    """What is shown of these folders of editable installations.
+
+    Args:
+        place: the private folder with the recorded code.
+        repositories: folders that may be in a repository with the recorded commit.
+        private: the folders of runs and keys.
+        maps: whether there is a sandbox, which shows one file in the place of another.
+    """
+    tops = list(_tops(repositories))
+    readable: list[Path] = []
+    mapped: dict[Path, Path] = {}
+    differences = []
+    for folder in folders:
+        top = next((top for top in tops if folder.resolve().is_relative_to(top)), None)
+        recorded = None if top is None else place / folder.resolve().relative_to(top)
+        readable += [path for path in _entries(folder) if path.name.endswith(_METADATA)]
+        if recorded is not None and recorded.is_dir() and maps:
+            mapped |= {folder / path.name: path for path in _entries(recorded) if _is_code(path)}
+            continue
+        readable += [path for path in _entries(folder) if _is_code(path) and _is_harmless(path, private)]
+        if folder.resolve() != CODE.resolve():
+            differences.append(f"{folder}: an editable installation, taken as it is here")
+    return EditableFolders(tuple(readable), mapped, tuple(differences))
+
+
+def _tops(repositories: Iterable[Path]) -> Iterator[Path]:
+    for folder in repositories:
+        try:
+            if folder.is_dir():
+                yield Path(Repository(folder).line("rev-parse", "--show-toplevel")).resolve()
+        except SourceError:  # not a repository, or one that git refuses
+            continue
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _is_code(path: Path) -> bool:
+    """Whether it is a module, or a folder of modules."""
+    if path.name.startswith("."):
+        return False
+    return any(path.glob("*.py")) or any(path.glob("*/*.py")) if path.is_dir() else path.suffix in (".py", ".so")
+
+
+def _is_harmless(path: Path, private: Sequence[Path]) -> bool:
+    try:
+        expect_harmless(path, [folder.resolve() for folder in private], [folder.resolve() for folder in private])
+        return special_file(path) is None
+    except (SandboxError, OSError):
+        return False

@@ -1,0 +1,110 @@
+"""Attack: what the reviewer's interpreter has installed editable stands in for the recorded code, or leads out of the
+sandbox. Both the author's and the reviewer's environment import from a folder that no wheel filled."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from strange_programs import CONFINED, Stranger, statuses
+
+TRAINS = "from mypkg.evaluation import accuracy\nopen('out.txt', 'w').write(str(accuracy()))\n"
+CODE = {"src/mypkg/__init__.py": "", "src/mypkg/evaluation.py": "def accuracy(): return 0.6123\n", "train.py": TRAINS}
+needs_sandbox = pytest.mark.skipif(not CONFINED, reason="what nothing confines sees everything")
+
+
+def environment(place: Path, imported: Path) -> Path:
+    """An environment that imports from a folder, as ``pip install -e`` leaves it; its interpreter."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True)
+    (packages,) = place.glob("lib/python*/site-packages")
+    (packages / "__editable__.mypkg.pth").write_text(f"{imported}\n")
+    return place / "bin" / "python"
+
+
+@pytest.fixture
+def author(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stranger:
+    """An author of a package; the reviewer has his clone of it installed editable."""
+    made = Stranger.make(tmp_path / "a", CODE)
+    python = environment(tmp_path / "reviewers", made.top / "review" / "src")
+    monkeypatch.setenv("PATH", f"{python.parent}:{os.environ['PATH']}")
+    return made
+
+
+@needs_sandbox
+def test_the_reviewer_s_work_tree_is_not_taken_for_the_recorded_commit(author: Stranger, tmp_path: Path) -> None:
+    """The commit says 0.6123; the author computed with another checkout, whose code a later commit has."""
+    other = tmp_path / "other"
+    author.git("clone", "-q", str(author.root), str(other))
+    for place in (other, author.root):
+        (place / "src/mypkg/evaluation.py").write_text("def accuracy(): return 0.9999\n")
+        if place == other:
+            run = author.record(str(environment(tmp_path / "authors", other / "src")), "train.py", outputs=("out.txt",))
+    author.git("commit", "-qam", "later")
+    found = author.reproduce(run)
+    assert (Path(found.folders[0]) / "outputs" / "out.txt").read_text() == "0.6123"
+    assert found.verdict != "identical"
+
+
+@needs_sandbox
+def test_an_honest_package_that_is_installed_editable_is_reproduced(author: Stranger, tmp_path: Path) -> None:
+    """The control: from the recorded code, also where the clone has moved on since."""
+    python = environment(tmp_path / "authors", author.root / "src")
+    run = author.record(str(python), "train.py", outputs=("out.txt",))
+    (author.root / "src/mypkg/evaluation.py").write_text("def accuracy(): return 0.7777\n")
+    author.git("commit", "-qam", "later")
+    found = author.reproduce(run)
+    assert found.verdict == "identical", found.judgements
+    assert statuses(found)["environment"] == "checked"
+
+
+LOOKS = """
+import json, os, socket, sys
+found = {}
+def attempt(name, function):
+    try:
+        found[name] = str(function())
+    except OSError as error:
+        found[name] = type(error).__name__
+def connect():
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(PROJECT + '/app.sock')
+if not os.path.exists(AUTHOR):
+    import theirs
+    found['imports'] = theirs.NAME
+    attempt('reads', lambda: open(PROJECT + '/notes.txt').read())
+    attempt('connects', connect)
+    attempt('writes to a FIFO', lambda: os.open(PROJECT + '/fifo', os.O_WRONLY | os.O_NONBLOCK))
+json.dump(found, open('out.json', 'w'))
+"""
+
+
+@needs_sandbox
+def test_another_project_of_the_reviewer_s_shows_its_packages_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, top = tmp_path / "project", tmp_path / "a"
+    (project / "theirs").mkdir(parents=True)
+    (project / "theirs" / "__init__.py").write_text("NAME = 'theirs'\n")
+    (project / "notes.txt").write_text("private")
+    python = environment(tmp_path / "reviewers", project)
+    monkeypatch.setenv("PATH", f"{python.parent}:{os.environ['PATH']}")
+    text = f"AUTHOR, PROJECT = {str(top / 'author')!r}, {str(project)!r}\n{LOOKS}"
+    author = Stranger.make(top, {"train.py": text})
+    run = author.record(outputs=("out.json",))
+    os.mkfifo(project / "fifo")
+    reader = os.open(project / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    with socket.socket(socket.AF_UNIX) as service:
+        monkeypatch.chdir(project)  # a socket's path is short
+        service.bind("app.sock")
+        service.listen()
+        found = author.reproduce(run)
+    os.close(reader)
+    seen = json.loads((Path(found.folders[0]) / "outputs" / "out.json").read_text())
+    missing = "FileNotFoundError"
+    assert seen == {"imports": "theirs", "reads": missing, "connects": missing, "writes to a FIFO": missing}
+    assert any("an editable installation" in line for line in found.plan.differences)
