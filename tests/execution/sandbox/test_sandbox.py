@@ -104,7 +104,7 @@ print("the job lives", ended)
 
 
 def test_the_process_group_is_the_sandboxs_own(box: Box) -> None:
-    """``kill(0)`` reaches a group whatever process numbers a namespace has: the recorder and the reviewer's whole job."""
+    """``kill(0)`` reaches a group whatever namespaces there are: the recorder and the reviewer's whole job."""
     script = "import os, signal; os.killpg(0, signal.SIGKILL)"
     seen = Confinement(tuple(interpreter_paths(sys.executable)), (box.folder,), box.folder)
     words = Sandbox(box.kind).command_line([sys.executable, "-I", "-S", "-c", script], {}, seen)
