@@ -1,47 +1,85 @@
-"""The tree of commands, and the options that stand before them."""
+"""The tree of commands, and the options that stand before them.
+
+The module of a command is imported when the command is run, so that a command starts without the libraries of all
+others; until then its name and its line in the help are known.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from ndrepro.cli import completion
-from ndrepro.cli.commands import (
-    audit,
-    bisect,
-    checklist,
-    diff,
-    doctor,
-    env,
-    export,
-    import_,
-    keys,
-    keys_lifecycle,
-    ledger,
-    list_runs,
-    operators,
-    record,
-    report,
-    reproduce,
-    run,
-    search,
-    sensitivity,
-    settings,
-    show,
-    study,
-    study_workflows,
-    verify,
-    watch,
-)
 from ndrepro.cli.commands.record_options import own_words
 from ndrepro.cli.display import output, terminal
 from ndrepro.protocol.errors import UsageError
 
+# a command -> module and function below ``commands``, and its line in the help
+_COMMANDS: Mapping[str, tuple[str, str]] = {
+    "run": ("run.run", "Train, record and sign."),
+    "record": ("record.record", "Run any command, record it and sign the record."),
+    "verify": ("verify.verify", "Verify a run: signature, files, ledger."),
+    "show": ("show.show", "Show a run on one screen."),
+    "list": ("list_runs.list_runs", "List the runs, latest last."),
+    "watch": ("watch.watch", "Watch runs while they run."),
+    "settings": ("settings.settings", "Explain the settings of an experiment."),
+    "reproduce": ("reproduce.reproduce", "Re-execute a run and sign a verdict."),
+    "diff": ("diff.diff", "Show where two runs diverge, and why."),
+    "bisect": ("bisect.bisect", "Find the package that changed a result."),
+    "report": ("report.report", "Write an HTML report of a study or of runs."),
+    "audit": ("audit.audit", "Recompute the claims of papers."),
+    "checklist": ("checklist.checklist", "Check guidelines of reproducibility."),
+    "sensitivity": ("sensitivity.sensitivity", "Measure what a result is sensitive to."),
+    "import": ("import_.import_runs", "Verify and import runs made elsewhere."),
+    "export": ("export.export", "Write a run in the format of another tool."),
+    "archive": ("export.archive", "Pack runs into one file for a repository."),
+    "doctor": ("doctor.doctor", "Diagnose this machine, or a Slurm cluster, before a run."),
+    "study list": ("study.list_studies", "List the studies that come with ndrepro."),
+    "study plan": ("study.plan", "Show a study's size, status and estimated cost."),
+    "study run": ("study.run", "Run all that is not complete."),
+    "study status": ("study.status", "Show the status of every run."),
+    "study resume": ("study.resume", "Resume a study that was started."),
+    "study search": ("search.search", "Search the hyper-parameters of a grid."),
+    "study export": ("study_workflows.export", "Write what is to do as jobs for another engine."),
+    "study collect": ("study_workflows.collect", "Import what such jobs made, and report what is missing."),
+    "study cancel": ("study.cancel", "Cancel a study's tasks in Slurm."),
+    "env list": ("env.list_cells", "List the cells, and which are built."),
+    "env create": ("env.create", "Build cells from their locks."),
+    "env verify": ("env.verify", "Compare built cells with their locks."),
+    "env remove": ("env.remove", "Remove built cells."),
+    "env add": ("env.add", "Resolve a new cell and keep its hashed lock."),
+    "operators compare": ("operators.compare", "Compare the operations of two environments."),
+    "operators measure": ("operators.measure", "Keep what an environment computes, to compare later."),
+    "ledger verify": ("ledger.verify", "Verify every entry, and name what is wrong."),
+    "ledger head": ("ledger.head", "Print the last signed entry, to keep elsewhere."),
+    "ledger prove": ("ledger.prove", "Print the proof of how a run ended."),
+    "ledger check-proof": ("ledger.check_proof", "Verify such a proof, without the ledger."),
+    "keys show": ("keys.show", "Show the key that signs this author's runs."),
+    "keys export": ("keys.export", "Print the public key, for those who verify."),
+    "keys trust": ("keys.trust", "Trust another author's key or identity."),
+    "keys list": ("keys.list_keys", "List the keys that verify accepts."),
+    "keys remove": ("keys.remove", "No longer trust a key or identity that was added."),
+    "keys sign": ("keys.sign", "Add your signature to a run."),
+    "keys new": ("keys_lifecycle.new", "Make a signing key."),
+    "keys use": ("keys_lifecycle.use", "Sign with another key that exists."),
+    "keys rotate": ("keys_lifecycle.rotate", "Replace the signing key by a new one."),
+    "keys revoke": ("keys_lifecycle.revoke", "Revoke the signing key."),
+    "keys import": ("keys_lifecycle.import_statements", "Import statements on keys."),
+}
+_GROUPS = {
+    "study": "Run whole studies: a table, a figure, a version matrix.",
+    "env": "Build and verify environments: cells of the version matrix.",
+    "operators": "Compare what environments compute, operation by operation.",
+    "ledger": "Verify the ledger of runs, and prove what it says.",
+    "keys": "Manage the signing key and trusted keys.",
+}
 # a file's name is bytes and need not be text; every other word is
 PATH_OPTIONS = frozenset(
     {
@@ -67,7 +105,37 @@ First commands:
 
 `ndrepro --help` lists all commands, `ndrepro COMMAND --help` explains one."""
 
-app = typer.Typer(add_completion=True, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
+
+class _ListedCommand(TyperCommand):
+    """A command as the help lists it; ``load`` imports it."""
+
+    def __init__(self, name: str, place: str, short_help: str) -> None:
+        super().__init__(name, short_help=short_help)
+        self._place = place
+
+    def load(self) -> Any:
+        """The command with its arguments and options."""
+        module, _, function = self._place.partition(".")
+        alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+        # what is recorded has options of its own
+        settings = {"allow_interspersed_args": False} if function == "record" else None
+        register = alone.command(self.name, short_help=self.short_help, context_settings=settings)
+        register(getattr(import_module(f"ndrepro.cli.commands.{module}"), function))
+        return typer.main.get_command(alone)
+
+
+class _Group(TyperGroup):
+    """A group whose commands are imported when they are named."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As typer does, with the command imported."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command.load() if isinstance(command, _ListedCommand) else command, rest
+
+
+_app = typer.Typer(
+    cls=_Group, add_completion=True, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]}
+)
 
 
 def _version(wanted: bool) -> None:
@@ -81,7 +149,7 @@ def _version(wanted: bool) -> None:
         raise typer.Exit(output.DONE)
 
 
-@app.callback(invoke_without_command=True)
+@_app.callback(invoke_without_command=True)
 def _root(
     context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
@@ -104,82 +172,31 @@ def _help_if_bare(context: typer.Context) -> None:
         raise typer.Exit(output.USAGE)
 
 
-def _group(name: str, about: str) -> typer.Typer:
-    """Commands under one name, which prints their help where none of them is named."""
-    group = typer.Typer(help=about, rich_markup_mode=None, callback=_help_if_bare, invoke_without_command=True)
-    app.add_typer(group, name=name)
-    return group
+for _name, _about in _GROUPS.items():
+    _group = typer.Typer(
+        help=_about, cls=_Group, rich_markup_mode=None, callback=_help_if_bare, invoke_without_command=True
+    )
+    _app.add_typer(_group, name=_name)
 
 
-app.command("run")(run.run)
-app.command(
-    "record",
-    short_help="Run any command, record it and sign the record.",
-    # the command's own options are not ours
-    context_settings={"allow_interspersed_args": False},
-)(record.record)
-app.command("verify", short_help="Verify a run: signature, files, ledger.")(verify.verify)
-app.command("show", short_help="Show a run on one screen.")(show.show)
-app.command("list", short_help="List the runs, latest last.")(list_runs.list_runs)
-app.command("watch", short_help="Watch runs while they run.")(watch.watch)
-app.command("settings", short_help="Explain the settings of an experiment.")(settings.settings)
-app.command("reproduce", short_help="Re-execute a run and sign a verdict.")(reproduce.reproduce)
-app.command("diff", short_help="Show where two runs diverge, and why.")(diff.diff)
-app.command("bisect", short_help="Find the package that changed a result.")(bisect.bisect)
-app.command("report", short_help="Write an HTML report of a study or of runs.")(report.report)
-app.command("audit", short_help="Recompute the claims of papers.")(audit.audit)
-app.command("checklist", short_help="Check guidelines of reproducibility.")(checklist.checklist)
-app.command("sensitivity", short_help="Measure what a result is sensitive to.")(sensitivity.sensitivity)
-app.command("import", short_help="Verify and import runs made elsewhere.")(import_.import_runs)
-app.command("export", short_help="Write a run in the format of another tool.")(export.export)
-app.command("archive", short_help="Pack runs into one file for a repository.")(export.archive)
-app.command("doctor")(doctor.doctor)
-study_app = _group("study", "Run whole studies: a table, a figure, a version matrix.")
-study_app.command("list", short_help="List the studies that come with ndrepro.")(study.list_studies)
-study_app.command("plan", short_help="Show a study's size, status and estimated cost.")(study.plan)
-study_app.command("run", short_help="Run all that is not complete.")(study.run)
-study_app.command("status")(study.status)
-study_app.command("resume", short_help="Resume a study that was started.")(study.resume)
-study_app.command("search", short_help="Search the hyper-parameters of a grid.")(search.search)
-study_app.command("export", short_help="Write what is to do as jobs for another engine.")(study_workflows.export)
-study_app.command("collect", short_help="Import what such jobs made, and report what is missing.")(
-    study_workflows.collect
-)
-study_app.command("cancel", short_help="Cancel a study's tasks in Slurm.")(study.cancel)
-env_app = _group("env", "Build and verify environments: cells of the version matrix.")
-env_app.command("list", short_help="List the cells, and which are built.")(env.list_cells)
-env_app.command("create", short_help="Build cells from their locks.")(env.create)
-env_app.command("verify", short_help="Compare built cells with their locks.")(env.verify)
-env_app.command("remove")(env.remove)
-env_app.command("add")(env.add)
-operators_app = _group("operators", "Compare what environments compute, operation by operation.")
-operators_app.command("compare", short_help="Compare the operations of two environments.")(operators.compare)
-operators_app.command("measure", short_help="Keep what an environment computes, to compare later.")(operators.measure)
-ledger_app = _group("ledger", "Verify the ledger of runs, and prove what it says.")
-ledger_app.command("verify", short_help="Verify every entry, and name what is wrong.")(ledger.verify)
-ledger_app.command("head", short_help="Print the last signed entry, to keep elsewhere.")(ledger.head)
-ledger_app.command("prove", short_help="Print the proof of how a run ended.")(ledger.prove)
-ledger_app.command("check-proof", short_help="Verify such a proof, without the ledger.")(ledger.check_proof)
-keys_app = _group("keys", "Manage the signing key and trusted keys.")
-keys_app.command("show")(keys.show)
-keys_app.command("export")(keys.export)
-keys_app.command("trust")(keys.trust)
-keys_app.command("list", short_help="List the keys that verify accepts.")(keys.list_keys)
-keys_app.command("remove")(keys.remove)
-keys_app.command("sign", short_help="Add your signature to a run.")(keys.sign)
-keys_app.command("new", short_help="Make a signing key.")(keys_lifecycle.new)
-keys_app.command("use", short_help="Sign with another key that exists.")(keys_lifecycle.use)
-keys_app.command("rotate", short_help="Replace the signing key by a new one.")(keys_lifecycle.rotate)
-keys_app.command("revoke", short_help="Revoke the signing key.")(keys_lifecycle.revoke)
-keys_app.command("import", short_help="Import statements on keys.")(keys_lifecycle.import_statements)
+def command_tree(*, whole: bool = False) -> Any:
+    """The root of the tree of commands; with ``whole`` every command is imported, for what reads all of them."""
+    root: Any = typer.main.get_command(_app)
+    groups = root.commands
+    root.commands = {}
+    for full, (place, short_help) in _COMMANDS.items():
+        group, _, name = full.rpartition(" ")
+        command = _ListedCommand(name, place, short_help)
+        (groups[group] if group else root).add_command(command.load() if whole else command)
+    root.commands.update(groups)
+    return root
 
 
 def invoke(words: Sequence[str]) -> int:
     """Parse ``words`` and run their command; returns its exit code, and lets its errors through."""
     _expect_text(own_words(words))
     completion.complete_on_first_tab()
-    command = typer.main.get_command(app)
-    code = command.main(args=[*words], prog_name="ndrepro", standalone_mode=False)
+    code = command_tree().main(args=[*words], prog_name="ndrepro", standalone_mode=False)
     if code == 130:  # typer's own word for Ctrl-C
         raise KeyboardInterrupt
     return int(code or output.DONE)

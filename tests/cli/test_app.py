@@ -9,15 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import typer
 from recorded_runs import Answer
 
 import ndrepro as package
-from ndrepro.cli.app import app
+from ndrepro.cli.app import command_tree
 from ndrepro.protocol.experiment.determinism import LEVELS
 from ndrepro.protocol.experiment.experiment import DEVICES
 
-TREE = typer.main.get_command(app)
+TREE = command_tree(whole=True)
 GROUPS = [name for name, command in TREE.commands.items() if hasattr(command, "commands")]
 COMMANDS = [name for name in TREE.commands if name not in GROUPS] + [
     f"{group} {name}" for group in GROUPS for name in TREE.commands[group].commands

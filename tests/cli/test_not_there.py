@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 from recorded_runs import Answer, process, sign_run
 from signed_runs import SignedRuns, rows
-from typer.main import get_command
 
-from ndrepro.cli.app import PATH_OPTIONS, app
+from ndrepro.cli.app import PATH_OPTIONS, command_tree
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunsFolder
 from provenance.attestation.key_home import KeyRing
@@ -173,7 +172,7 @@ def test_an_ascii_terminal_shows_what_is_no_text(tmp_path: Path) -> None:
 
 def test_every_option_that_takes_a_path_is_known_as_one() -> None:
     """Else a path that is no text would be refused, or a name that is none be let through."""
-    commands = [get_command(app)]
+    commands = [command_tree(whole=True)]
     found = set()
     while commands:
         command = commands.pop()

@@ -13,9 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import typer
-
-from ndrepro.cli.app import app
+from ndrepro.cli.app import command_tree
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
 
@@ -61,7 +59,7 @@ def problem(command: str, targets: set[str]) -> str | None:
 
 @functools.cache
 def _root() -> Any:
-    return typer.main.get_command(app)
+    return command_tree(whole=True)
 
 
 def _wrong_words(command: str, words: list[str]) -> str | None:

@@ -7,9 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import typer
-
-from ndrepro.cli.app import app
+from ndrepro.cli.app import command_tree
 
 # click's own or typer's copy of it: the classes differ, the members do not
 Command = Any
@@ -17,7 +15,7 @@ Command = Any
 
 def root() -> Command:
     """The root of the command tree."""
-    return typer.main.get_command(app)
+    return command_tree(whole=True)
 
 
 def all_commands(group: Command, path: str = "ndrepro") -> Iterator[tuple[str, Command]]:

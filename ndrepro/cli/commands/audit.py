@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ndrepro.analysis.comparison.wording import visible
+from ndrepro.analysis.results.results import read_results
 from ndrepro.cli.commands.verify import trust_of
 from ndrepro.cli.display import options, output, terminal, words
 from ndrepro.cli.display.counting import counted
+from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol import extras
 from ndrepro.protocol.errors import UsageError
 from ndrepro.text.plurals import first_of
@@ -73,8 +76,6 @@ def audit(
 def _own_runs(folder: Path, keys: list[Path], as_json: bool) -> int:
     """What can hardly be right in the verified runs of a folder."""
     from ndrepro.analysis.audit.plausibility import CANNOT_BE, doubts
-    from ndrepro.analysis.results.results import read_results
-    from ndrepro.execution.verification.checks_by_kind import checks_of
 
     with counted(as_json) as watch:
         scores = read_results(folder, checks=checks_of, policy=trust_of(keys), watch=watch)
@@ -169,8 +170,6 @@ def _heading(text: str, style: str = "bold") -> None:
 
 def _line(label: str, text: str, style: str = "") -> None:
     from rich.text import Text
-
-    from ndrepro.analysis.comparison.wording import visible
 
     start = f"{'':<{_INDENT}}{label:<{_LABEL_WIDTH - _INDENT}} "
     body = terminal.hanging(visible(text), _LABEL_WIDTH + 1)

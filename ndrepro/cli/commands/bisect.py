@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ndrepro.cli import completion
 from ndrepro.cli.commands.run import chosen_settings
 from ndrepro.cli.display import options, output, terminal
+from ndrepro.execution.bisect.bisect import BITS, SCORES, Bisection, BisectResult, PackageTrial
+from ndrepro.execution.environments import add_cell, matrix
+from ndrepro.execution.environments.interpreters import uv_executable
+from ndrepro.execution.environments.matrix import cell
+from ndrepro.execution.runs.run import RunOptions
 from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.layout import RunsFolder
 from ndrepro.text.plurals import first_of, plural
-
-if TYPE_CHECKING:
-    from ndrepro.execution.bisect.bisect import BisectResult, PackageTrial
+from provenance.attestation.key_home import default_home
 
 _CELL = "A cell of the version matrix, e.g. torch-2.4.1; see `ndrepro env list`."
 _WORDS = {"same": "same", "changed": "CHANGED", "unresolved": "unresolved"}
@@ -63,13 +68,6 @@ def bisect(
 
     Example: ndrepro bisect lenet_nd_1_digits torch-1.13.1 torch-2.13.0
     """
-    from ndrepro.execution.bisect.bisect import BITS, SCORES, Bisection
-    from ndrepro.execution.environments.interpreters import uv_executable
-    from ndrepro.execution.environments.matrix import cell
-    from ndrepro.execution.runs.run import RunOptions
-    from ndrepro.protocol.experiment.experiment import Experiment
-    from ndrepro.protocol.layout import RunsFolder
-    from provenance.attestation.key_home import default_home
 
     uv_executable()  # raises MissingExtra: every trial has an environment of its own
     if everywhere and not releases:
@@ -98,7 +96,6 @@ def bisect(
 
 
 def _remove(finding: BisectResult) -> None:
-    from ndrepro.execution.environments import add_cell, matrix
 
     for name in finding.made:
         add_cell.forget(matrix.cell(name))

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from ndrepro.analysis.comparison.wording import visible
+from ndrepro.checklists import checklist as guidelines
+from ndrepro.checklists import forms
+from ndrepro.checklists.checklist import SOURCE, Checklist, evidence_lines
+from ndrepro.checklists.checklist_run import Run, read_run
+from ndrepro.checklists.checklist_sources import Sources
+from ndrepro.checklists.forms import Form
 from ndrepro.cli.commands.verify import trust_of
 from ndrepro.cli.display import options, output, terminal
+from ndrepro.execution.runs.run_resolver import experiment_runs
 from ndrepro.protocol.errors import UsageError
-
-if TYPE_CHECKING:
-    from ndrepro.checklists.checklist import Checklist
-    from ndrepro.checklists.checklist_run import Run
-    from ndrepro.checklists.checklist_sources import Sources
-    from ndrepro.checklists.forms import Form
+from ndrepro.protocol.layout import RunFolder
 
 _LABEL_WIDTH = 14
 _STYLES = {
@@ -44,8 +47,6 @@ def checklist(
 
     Example: ndrepro checklist --form neurips
     """
-    from ndrepro.checklists import checklist as guidelines
-    from ndrepro.checklists import forms
 
     if markdown and as_json:
         raise UsageError("--markdown and --json", "choose one of them")
@@ -66,10 +67,6 @@ def checklist(
 
 def _subject(text: str, runs: Path, keys: list[Path]) -> tuple[Sources | None, Run | None]:
     """A folder of code, or a run: whatever else names one."""
-    from ndrepro.checklists.checklist_run import read_run
-    from ndrepro.checklists.checklist_sources import Sources
-    from ndrepro.execution.runs.run_resolver import experiment_runs
-    from ndrepro.protocol.layout import RunFolder
 
     path = Path(text)
     folder = RunFolder(path)
@@ -94,8 +91,6 @@ def _put(document: Any, text: str, as_json: bool, markdown: bool) -> bool:
 
 def _print(found: Checklist) -> None:
     from rich.text import Text
-
-    from ndrepro.checklists.checklist import SOURCE, evidence_lines
 
     terminal.write_line(f"{found.subject}: {found.points} of {found.possible} guidelines have evidence ({SOURCE})")
     for note in found.notes:
@@ -128,8 +123,6 @@ def _print_form(form: Form) -> None:
 
 def _line(text: str, style: str = "") -> None:
     from rich.text import Text
-
-    from ndrepro.analysis.comparison.wording import visible
 
     body = terminal.hanging(visible(text), _LABEL_WIDTH)
     terminal.console().print(Text.assemble(f"{'':<{_LABEL_WIDTH}}", (body, style)), soft_wrap=True)

@@ -8,22 +8,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ndrepro import api
+from ndrepro.analysis.comparison.causes import Cause
+from ndrepro.analysis.comparison.metrics_diff import MetricsComparison
+from ndrepro.analysis.comparison.run_comparison import DIFFERENT, EQUAL, PROGRAM_TRAIL, RunComparison
+from ndrepro.analysis.comparison.side import Side
+from ndrepro.analysis.comparison.trail_divergence import TrailDivergence
+from ndrepro.analysis.comparison.wording import fold, visible
 from ndrepro.cli import completion
 from ndrepro.cli.display import execution, options, output, terminal, words
+from ndrepro.cli.display.located import Located, print_located
+from ndrepro.execution.reproduce.step_replay import VerifiedRun
+from ndrepro.execution.sandbox.sandbox import Sandbox
+from ndrepro.protocol.layout import RunFolder
 from ndrepro.text.plurals import first_of, plural
+from provenance.comparison.code_diff import CodeDiff
+from provenance.comparison.json_leaves import ABSENT
+from provenance.comparison.manifest_diff import Group, ManifestDiff
 
 if TYPE_CHECKING:
-    from ndrepro.analysis.comparison.causes import Cause
-    from ndrepro.analysis.comparison.metrics_diff import MetricsComparison
-    from ndrepro.analysis.comparison.run_comparison import RunComparison
-    from ndrepro.analysis.comparison.side import Side
-    from ndrepro.analysis.comparison.trail_divergence import TrailDivergence
-    from ndrepro.cli.display.located import Located
-    from ndrepro.execution.reproduce.step_replay import VerifiedRun
-    from ndrepro.execution.sandbox.sandbox import Sandbox
-    from provenance.comparison.code_diff import CodeDiff
-    from provenance.comparison.manifest_diff import Group, ManifestDiff
-
     Confine = Callable[[VerifiedRun], Sandbox | None]
 
 _LABEL_WIDTH = 13
@@ -62,8 +65,6 @@ def diff(
 
     Example: ndrepro diff 20261121T101316Z-857dc8 latest --locate
     """
-    from ndrepro import api
-    from ndrepro.analysis.comparison.wording import visible
 
     def confine(run: VerifiedRun) -> Sandbox | None:
         return execution.confine(run, sandbox, runs, trust_code=trust_code, ask=not as_json)
@@ -88,7 +89,6 @@ def _locate(found: RunComparison, data: Path | None, keep: Path | None, confine:
 
 
 def _print_located(found: RunComparison, data: Path | None, keep: Path | None, confine: Confine) -> None:
-    from ndrepro.cli.display.located import print_located
 
     terminal.write_line("")
     if found.identical:
@@ -150,8 +150,6 @@ def _headline(found: RunComparison) -> None:
 
 
 def _identical(found: RunComparison) -> str:
-    from ndrepro.analysis.comparison.run_comparison import PROGRAM_TRAIL
-    from ndrepro.protocol.layout import RunFolder
 
     if found.trails and PROGRAM_TRAIL in found.results:
         others = [name for name in found.results if name != PROGRAM_TRAIL]
@@ -202,7 +200,6 @@ def _divergence(found: RunComparison) -> str:
 
 def _unequal(results: Mapping[str, str]) -> str:
     """What is not equal, then what is."""
-    from ndrepro.analysis.comparison.run_comparison import DIFFERENT, EQUAL
 
     unequal = [
         f"{name} {'differs' if how == DIFFERENT else f'({how})'}" for name, how in results.items() if how != EQUAL
@@ -291,8 +288,6 @@ def _print_differences(manifests: ManifestDiff, found: RunComparison) -> None:
 
 
 def _group(group: Group, found: RunComparison) -> str:
-    from ndrepro.analysis.comparison.wording import fold
-    from provenance.comparison.json_leaves import ABSENT
 
     if group.name == "circumstances":
         return ", ".join(dict.fromkeys(change.name for change in group.changes))
@@ -333,8 +328,6 @@ def _code(code: CodeDiff) -> Iterator[str]:
 
 def _row(label: str, text: str, style: str = "", *, alarm: bool = False) -> None:
     from rich.text import Text
-
-    from ndrepro.analysis.comparison.wording import visible
 
     line = Text(f"{label:<{_LABEL_WIDTH}} ", style="dim")
     body = Text(terminal.hanging(visible(text), _LABEL_WIDTH + 1), style=style)

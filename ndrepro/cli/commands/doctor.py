@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ndrepro.cli.display import options, output, study_slurm, terminal
+from ndrepro.execution.environments.doctor import examine
+from ndrepro.execution.environments.finding import PROBLEM, WARNING, Finding
+from ndrepro.execution.slurm.cluster_check import check_cluster
 from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.layout import RunsFolder
 from ndrepro.text.plurals import plural
-
-if TYPE_CHECKING:
-    from ndrepro.execution.environments.finding import Finding
 
 OnCluster = Annotated[
     bool, typer.Option("--cluster", help="A Slurm cluster: this login node, and two tasks of a minute on its nodes.")
@@ -35,7 +36,6 @@ def doctor(
 
     Example: ndrepro doctor --cluster
     """
-    from ndrepro.execution.environments.finding import PROBLEM, WARNING
 
     findings: list[Finding] = []
     for finding in _findings(cluster, profile, runs):
@@ -52,15 +52,11 @@ def doctor(
 
 
 def _findings(cluster: bool, profile: str | None, runs: Path) -> Iterator[Finding]:
-    from ndrepro.protocol.layout import RunsFolder
 
     if cluster:
-        from ndrepro.execution.slurm.cluster_check import check_cluster
-
         return check_cluster(study_slurm.profile_of(profile), RunsFolder(runs))
     if profile is not None:
         raise UsageError(f"--profile {profile}: without --cluster", "add --cluster to check a cluster")
-    from ndrepro.execution.environments.doctor import examine
 
     return iter(examine(RunsFolder(runs)))
 

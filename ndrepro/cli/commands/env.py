@@ -5,17 +5,17 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from ndrepro.cli import completion
 from ndrepro.cli.display import options, output, terminal
+from ndrepro.execution.environments import add_cell, main_environment, matrix
+from ndrepro.execution.environments.matrix import Cell, location
 from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.image_reference import MAIN
 from ndrepro.text.plurals import plural
-
-if TYPE_CHECKING:
-    from ndrepro.execution.environments.matrix import Cell
 
 Name = Annotated[
     str,
@@ -43,7 +43,6 @@ def list_cells(as_json: options.Json = False) -> int:
 
     Example: ndrepro env list
     """
-    from ndrepro.execution.environments import matrix
 
     project = matrix.list_cells()
     added = matrix.added_cells()
@@ -70,7 +69,6 @@ def create(names: Names = None, as_json: options.Json = False) -> int:
 
     Example: ndrepro env create torch-1.13.1
     """
-    from ndrepro.execution.environments import matrix
 
     rows = []
     for cell in _cells(names, "create"):
@@ -131,8 +129,6 @@ class _Compared:
 
 
 def _compared(name: str, files: bool) -> _Compared:
-    from ndrepro.execution.environments import main_environment, matrix
-    from ndrepro.protocol.image_reference import MAIN
 
     if name != MAIN:
         cell = matrix.cell(name)
@@ -158,7 +154,6 @@ def remove(
 
     Example: ndrepro env remove torch-1.13.1
     """
-    from ndrepro.execution.environments import add_cell, matrix
 
     rows = []
     for cell in _cells(names, "remove"):
@@ -190,7 +185,6 @@ def add(
 
     Example: ndrepro env add torch-2.3.1 torch=2.3.1
     """
-    from ndrepro.execution.environments import add_cell
 
     cell = add_cell.add(name, requirements, python=python, bare=bare)
     if as_json:
@@ -212,19 +206,16 @@ def _cells(names: list[str] | None, verb: str) -> list[Cell]:
 
 
 def _known() -> tuple[Cell, ...]:
-    from ndrepro.execution.environments import matrix
 
     return (*matrix.list_cells(), *matrix.added_cells())
 
 
 def _built(cell: Cell) -> bool:
-    from ndrepro.execution.environments.matrix import location
 
     return Path(location(cell), "bin", "python").exists()
 
 
 def _document(cell: Cell, added: bool) -> dict[str, Any]:
-    from ndrepro.execution.environments.matrix import location
 
     return {
         "name": cell.name,

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from ndrepro import api
 from ndrepro.cli.commands.verify import trust_of
 from ndrepro.cli.display import options, output, terminal
+from ndrepro.exports.archive import ArchiveText, archive_members
+from ndrepro.exports.formats import DOCUMENTS, FORMATS, ExportOptions, export_document, export_run
+from ndrepro.exports.members import SUFFIXES, write_archive
+from ndrepro.exports.run_facts import NotExported, RunFacts
+from ndrepro.protocol.errors import UsageError
 from ndrepro.text.plurals import plural
-
-if TYPE_CHECKING:
-    from ndrepro.exports.run_facts import RunFacts
+from provenance.attestation.run_files import MANIFEST
 
 # ndrepro.exports.formats.FORMATS, which the help does not import
 FORMATS_SHOWN = "ro-crate, prov, slsa, cyclonedx, croissant, model-signing, mlflow, tensorboard"
@@ -51,8 +56,6 @@ def export(
 
     Example: ndrepro export latest --format cyclonedx -o model.cdx.json
     """
-    from ndrepro.exports.formats import DOCUMENTS, FORMATS, ExportOptions, export_document, export_run
-    from ndrepro.protocol.errors import UsageError
 
     if form not in FORMATS:
         raise UsageError(f"--format {form!r}: expected one of {FORMATS_SHOWN}", "e.g. --format ro-crate -o crate")
@@ -100,11 +103,6 @@ def archive(
 
     Example: ndrepro archive runs -o runs.zip --author "Author, Ada" --license CC-BY-4.0
     """
-    from datetime import datetime
-
-    from ndrepro.exports.archive import ArchiveText, archive_members
-    from ndrepro.exports.members import write_archive
-    from ndrepro.exports.run_facts import NotExported
 
     taken: list[RunFacts] = []
     refused: list[str] = []
@@ -129,15 +127,12 @@ def archive(
 
 
 def _facts(folder: Path, keys: list[Path]) -> RunFacts:
-    from ndrepro import api
-    from ndrepro.exports.run_facts import RunFacts
 
     return RunFacts.of(folder, api.verify(folder, keys=keys))
 
 
 def _folders(what: list[str], runs: Path) -> list[Path]:
     """The run folders that are meant: all signed ones below a folder of runs, else the one that a name means."""
-    from provenance.attestation.run_files import MANIFEST
 
     found: dict[Path, None] = {}
     for text in what:
@@ -151,7 +146,6 @@ def _folders(what: list[str], runs: Path) -> list[Path]:
 
 
 def _stem(file: Path) -> str:
-    from ndrepro.exports.members import SUFFIXES
 
     suffix = next((each for each in sorted(SUFFIXES, key=len, reverse=True) if file.name.endswith(each)), "")
     return file.name.removesuffix(suffix)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ndrepro.cli.commands.verify import trust_of
 from ndrepro.cli.display import options, output, terminal
+from ndrepro.execution.imports import run_import
+from ndrepro.execution.imports.run_import import Imported
 from ndrepro.text.plurals import plural
-
-if TYPE_CHECKING:
-    from ndrepro.execution.imports.run_import import Imported
 
 _SUFFIXES = {".tar", ".gz", ".tgz", ".xz", ".txz", ".bz2", ".zip"}
 _SHOWN = 20
@@ -33,7 +32,6 @@ def import_runs(
 
     Example: ndrepro import runs.tar.gz
     """
-    from ndrepro.execution.imports import run_import
 
     found = run_import.import_runs(source, into, _name_of(source) if name is None else name, trust_of(keys or []))
     refused = [run for run in found.runs if not run.taken]

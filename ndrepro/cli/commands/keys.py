@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from ndrepro import api
 from ndrepro.cli.display import options, output, terminal
-
-if TYPE_CHECKING:
-    from ndrepro.protocol.layout import RunFolder
-    from provenance.keyless.identities import Identity
+from ndrepro.protocol import extras
+from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.layout import RunFolder
+from provenance.attestation.countersignature import countersign
+from provenance.attestation.key_home import KeyRing, default_home
+from provenance.attestation.trust import TrustPolicy, read_public_key
+from provenance.keyless.identities import Identity, add_identity, load_identities, remove_identity
+from provenance.keyless.signing import sign_keyless
 
 _PRIVATE = "private: it never leaves this machine"
 
@@ -22,8 +27,6 @@ def show(as_json: options.Json = False) -> int:
 
     Example: ndrepro keys show
     """
-    from provenance.attestation.key_home import KeyRing, default_home
-    from provenance.attestation.trust import TrustPolicy
 
     ring = KeyRing(default_home())
     key = TrustPolicy.load(ring.home).key(ring.keyid) if ring.exists else None
@@ -54,7 +57,6 @@ def export(
 
     Example: ndrepro keys export --out author.pub
     """
-    from provenance.attestation.key_home import KeyRing, default_home
 
     key = KeyRing(default_home()).public_key()
     if out is not None:
@@ -87,10 +89,6 @@ def trust(
 
     Example: ndrepro keys trust author.pub --name "Ada Author"
     """
-    from ndrepro.protocol.errors import UsageError
-    from provenance.attestation.key_home import default_home
-    from provenance.attestation.trust import TrustPolicy, read_public_key
-    from provenance.keyless.identities import add_identity
 
     if (identity is None) != (issuer is None) or (file is None) == (identity is None):
         raise UsageError(
@@ -116,9 +114,6 @@ def list_keys(as_json: options.Json = False) -> int:
 
     Example: ndrepro keys list
     """
-    from provenance.attestation.key_home import default_home
-    from provenance.attestation.trust import TrustPolicy
-    from provenance.keyless.identities import load_identities
 
     home = default_home()
     keys, identities = TrustPolicy.load(home).keys(), load_identities(home)
@@ -146,9 +141,6 @@ def remove(
 
     Example: ndrepro keys remove "Ada Author"
     """
-    from provenance.attestation.key_home import default_home
-    from provenance.attestation.trust import TrustPolicy
-    from provenance.keyless.identities import load_identities, remove_identity
 
     home = default_home()
     if any(name in (each.name, each.identity) for each in load_identities(home)):
@@ -182,11 +174,6 @@ def sign(
 
     Example: ndrepro keys sign 20261121T122614Z-6a281c --keyless
     """
-    from ndrepro import api
-    from ndrepro.protocol import extras
-    from ndrepro.protocol.errors import UsageError
-    from provenance.attestation.countersignature import countersign
-    from provenance.attestation.key_home import KeyRing, default_home
 
     if keyless:
         extras.require("sigstore")
@@ -210,9 +197,6 @@ def sign(
 
 def _sign_keyless(folder: RunFolder, signed: str, token: Path | None, config: Path | None, as_json: bool) -> int:
     """Sign by an identity, which from then on is accepted here."""
-    from provenance.attestation.key_home import default_home
-    from provenance.keyless.identities import add_identity, load_identities
-    from provenance.keyless.signing import sign_keyless
 
     bundle = sign_keyless(folder.root, signed, identity=token, config=config)
     own = bundle.identities()[0]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ndrepro.cli.display import options, output, terminal
-
-if TYPE_CHECKING:
-    from provenance.attestation.key_lifecycle import KeyChange
+from provenance.attestation import key_lifecycle
+from provenance.attestation.key_home import KeyRing, default_home
+from provenance.attestation.key_lifecycle import KeyChange
+from provenance.attestation.key_statements import keep, read_statement
+from provenance.attestation.passphrases import new_passphrase, stored_passphrase
+from provenance.attestation.trust import TrustPolicy, read_public_key
+from provenance.formats.strict_json import timestamp
 
 PassphraseFile = Annotated[
     Path | None,
@@ -38,8 +42,6 @@ def new(
 
     Example: ndrepro keys new --protect --expires 2027-12-31
     """
-    from provenance.attestation import key_lifecycle
-    from provenance.attestation.key_home import KeyRing, default_home
 
     ring = KeyRing(default_home(), passphrase_file)
     until = None if expires is None else key_lifecycle.day_or_time(expires)
@@ -58,8 +60,6 @@ def rotate(
 
     Example: ndrepro keys rotate --expires 2028-12-31
     """
-    from provenance.attestation import key_lifecycle
-    from provenance.attestation.key_home import KeyRing, default_home
 
     ring = KeyRing(default_home(), passphrase_file)
     until = None if expires is None else key_lifecycle.day_or_time(expires)
@@ -86,9 +86,6 @@ def use(
 
     Example: ndrepro keys use ~/.ssh/id_ed25519
     """
-    from provenance.attestation import key_lifecycle
-    from provenance.attestation.key_home import KeyRing, default_home
-    from provenance.attestation.trust import read_public_key
 
     ring = KeyRing(default_home(), passphrase_file)
     until = None if expires is None else key_lifecycle.day_or_time(expires)
@@ -115,9 +112,6 @@ def revoke(
 
     Example: ndrepro keys revoke --reason "laptop stolen" --since 2027-03-01
     """
-    from provenance.attestation import key_lifecycle
-    from provenance.attestation.key_home import KeyRing, default_home
-    from provenance.formats.strict_json import timestamp
 
     ring = KeyRing(default_home(), passphrase_file)
     when = timestamp() if since is None else key_lifecycle.day_or_time(since)
@@ -141,9 +135,6 @@ def import_statements(
 
     Example: ndrepro keys import revoked-1a2b3c4d5e6f7a8b-9c0d1e2f.dsse.json
     """
-    from provenance.attestation.key_home import default_home
-    from provenance.attestation.key_statements import keep, read_statement
-    from provenance.attestation.trust import TrustPolicy
 
     home = default_home()
     policy = TrustPolicy.load(home)
@@ -160,7 +151,6 @@ def import_statements(
 
 
 def _passphrase(file: Path | None, protect: bool) -> bytes | None:
-    from provenance.attestation.passphrases import new_passphrase, stored_passphrase
 
     if file is not None:
         return stored_passphrase(file)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from ndrepro.cli.display import options, output, terminal
+from ndrepro.execution.runs.run_lookup import read_recorded
+from ndrepro.protocol.errors import RunNotFound
+from ndrepro.protocol.layout import RunsFolder
 from ndrepro.text.plurals import plural
-
-if TYPE_CHECKING:
-    from provenance.attestation.trust import TrustPolicy
-    from provenance.ledger_entries.audit import CountedEntry, LedgerAudit
+from provenance.attestation.ledger import Ledger, read_heads
+from provenance.attestation.trust import TrustPolicy
+from provenance.errors import NotFoundError
+from provenance.ledger_entries.audit import SERIOUS, CountedEntry, LedgerAudit
 
 _SHOWN = 20
 
@@ -36,8 +39,6 @@ def verify(
 
     Example: ndrepro ledger verify --witness heads.jsonl
     """
-    from provenance.attestation.ledger import Ledger, read_heads
-    from provenance.ledger_entries.audit import SERIOUS
 
     path, policy = _path(ledger, runs), _policy(keys)
     audit = Ledger(path, read_heads(witness) if witness else ()).audit(policy.keys())
@@ -104,7 +105,6 @@ def check_proof(
 
     Example: ndrepro ledger check-proof proof.jsonl
     """
-    from provenance.attestation.ledger import Ledger, read_heads
 
     path, policy = _path(file, Path()), _policy(keys)
     audit = Ledger(path, read_heads(witness) if witness else ()).audit(policy.keys())
@@ -135,8 +135,6 @@ def check_proof(
 
 
 def _path(ledger: Path | None, runs: Path) -> Path:
-    from ndrepro.protocol.layout import RunsFolder
-    from provenance.errors import NotFoundError
 
     path = RunsFolder(runs).ledger if ledger is None else ledger
     if not path.exists():
@@ -147,15 +145,12 @@ def _path(ledger: Path | None, runs: Path) -> Path:
 
 
 def _policy(files: list[Path] | None) -> TrustPolicy:
-    from provenance.attestation.trust import TrustPolicy
 
     return TrustPolicy.from_files(files or ())
 
 
 def _identifier(text: str, runs: Path) -> str:
     """The identifier of the run that RUN means, by its manifest; of one whose folder is gone, the text itself."""
-    from ndrepro.execution.runs.run_lookup import read_recorded
-    from ndrepro.protocol.errors import RunNotFound
 
     try:
         folder = options.run_folder(runs, text, completed=False)
@@ -166,7 +161,6 @@ def _identifier(text: str, runs: Path) -> str:
 
 def _print_proof(path: Path, policy: TrustPolicy, run: str, as_json: bool) -> int:
     """Print the lines from a run's first entry to the head, without a run the head alone."""
-    from provenance.attestation.ledger import Ledger
 
     lines = [line.decode("utf-8").rstrip("\n") for line in Ledger(path).proof(policy.keys(), run)]
     if as_json:

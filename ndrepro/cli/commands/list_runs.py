@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ndrepro.cli import completion
 from ndrepro.cli.display import options, output, terminal, words
+from ndrepro.cli.views.run_filter import RunFilter
+from ndrepro.execution.own_sources import offered
+from ndrepro.execution.runs.run_lookup import RunSummary, summaries
+from ndrepro.protocol.experiment.catalogue import ARCHITECTURES, DATASETS, METHODS
 from ndrepro.protocol.experiment.settings import FROM_FILES, SOURCE, shown_value
+from ndrepro.protocol.layout import RunsFolder
+from ndrepro.protocol.run_kind import TRAINING
 from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from ndrepro.execution.runs.run_lookup import RunSummary
 
 _STYLES = {"completed": "", "running": "cyan", "interrupted": "yellow"}
 
@@ -53,11 +60,6 @@ def list_runs(
 
     Example: ndrepro list --experiment 'lenet_*' --where learning_rate=0.05 --since 3d
     """
-    from datetime import UTC, datetime
-
-    from ndrepro.cli.views.run_filter import RunFilter
-    from ndrepro.execution.runs.run_lookup import summaries
-    from ndrepro.protocol.layout import RunsFolder
 
     if names:
         return _names(as_json)
@@ -78,10 +80,6 @@ def list_runs(
 
 
 def _names(as_json: bool) -> int:
-    from dataclasses import asdict
-
-    from ndrepro.execution.own_sources import offered
-    from ndrepro.protocol.experiment.catalogue import ARCHITECTURES, DATASETS, METHODS
 
     offers = {"networks": offered.networks(), "datasets": offered.datasets()}
     if as_json:
@@ -113,7 +111,6 @@ def _names(as_json: bool) -> int:
 
 
 def _document(summary: RunSummary) -> dict[str, Any]:
-    from dataclasses import asdict
 
     return {**asdict(summary), "folder": str(summary.folder.absolute())}
 
@@ -146,8 +143,6 @@ def _print(found: list[RunSummary]) -> None:
 
 def _line(summary: RunSummary) -> Text:
     from rich.text import Text
-
-    from ndrepro.protocol.run_kind import TRAINING
 
     epochs = f"{summary.epochs}/{'?' if summary.total_epochs is None else summary.total_epochs}"
     if summary.build != TRAINING:  # it has no epochs that are known here

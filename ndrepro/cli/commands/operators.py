@@ -6,18 +6,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from ndrepro.analysis.comparison.operator_differences import OperationDifference, by_operation, compare_outputs
 from ndrepro.cli.display import options, output, terminal
+from ndrepro.execution.operators.measurement import Source, outputs_in
 from ndrepro.protocol.errors import NdreproError, UsageError
+from ndrepro.protocol.operators.outputs import OperatorOutputs
 from ndrepro.text.plurals import plural
 from provenance.formats.folder_tree import temporary_folder
-
-if TYPE_CHECKING:
-    from ndrepro.analysis.comparison.operator_differences import OperationDifference
-    from ndrepro.protocol.operators.outputs import OperatorOutputs
 
 _ENV = (
     "main, a cell (`ndrepro env list`), the path of a Python, or a folder of `operators measure`; @avx2 behind it "
@@ -44,8 +43,7 @@ def compare(
 
     Example: ndrepro operators compare torch-2.4.1 torch-2.8.0
     """
-    from ndrepro.analysis.comparison.operator_differences import by_operation, compare_outputs
-    from ndrepro.execution.operators.measurement import Source, measure, outputs_in
+    from ndrepro.execution.operators.measurement import measure
 
     sources = (Source.parse(first), Source.parse(second))
     with ExitStack() as places:
@@ -83,7 +81,7 @@ def measure(
 
     Example: ndrepro operators measure torch-2.8.0 -o outputs/2.8.0
     """
-    from ndrepro.execution.operators.measurement import Source, measure, outputs_in
+    from ndrepro.execution.operators.measurement import measure
 
     if out.exists():
         raise UsageError(f"{out}: it is there already", "name a folder that is not there yet")

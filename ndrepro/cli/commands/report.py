@@ -10,14 +10,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import ndrepro
+from ndrepro.analysis.comparison.wording import visible
+from ndrepro.analysis.results.results import Results, read_results
+from ndrepro.analysis.results.reviewer_verdicts import read_attestations
 from ndrepro.cli.commands.verify import trust_of
 from ndrepro.cli.display import options, output, terminal, words
 from ndrepro.cli.display.counting import counted
+from ndrepro.execution.studies.study_file import find_study, load_study, study_files
+from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol import extras
+from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.image_reference import is_image
+from ndrepro.protocol.study.study import Study
+from provenance.errors import NotFoundError
 
 if TYPE_CHECKING:
-    from ndrepro.analysis.results.results import Results
-    from ndrepro.protocol.study.study import Study
     from ndrepro.report.page.contents import About, Report
 
 _LABEL = 11
@@ -54,9 +62,6 @@ def report(
     Example: ndrepro report runs -o report
     """
     extras.require("statsmodels", "matplotlib")
-    from ndrepro.analysis.results.results import read_results
-    from ndrepro.analysis.results.reviewer_verdicts import read_attestations
-    from ndrepro.execution.verification.checks_by_kind import checks_of
     from ndrepro.report.page.write import write_report
 
     study, folders = _sources(what or [], runs)
@@ -79,8 +84,6 @@ def report(
 
 def _sources(what: list[str], runs: Path) -> tuple[Study | None, list[Path]]:
     """The study that is meant, if one is, and the folders to read."""
-    from ndrepro.execution.studies.study_file import find_study, load_study, study_files
-    from ndrepro.protocol.errors import UsageError
 
     studies = {path.stem for path in study_files()}
     folders, names = [], []
@@ -99,7 +102,6 @@ def _sources(what: list[str], runs: Path) -> tuple[Study | None, list[Path]]:
 
 
 def _code(folder: Path | None) -> Path | None:
-    from provenance.errors import NotFoundError
 
     if folder is not None and not folder.is_dir():
         raise NotFoundError(f"--code {folder}: no such folder", "name the folder that holds the code, such as --code .")
@@ -107,7 +109,6 @@ def _code(folder: Path | None) -> Path | None:
 
 
 def _about(study: Study | None, folders: list[Path], what: list[str], out: Path, keys: list[Path]) -> About:
-    import ndrepro
     from ndrepro.report.page.contents import About
 
     program = terminal.program()
@@ -131,7 +132,6 @@ def _only(study: Study, scores: Results, about: About) -> tuple[Results, About]:
 
     What did not complete has no settings to be compared: it is the study's where its name is.
     """
-    from ndrepro.protocol.image_reference import is_image
     from ndrepro.report.sections.planned_runs import asked, of_run
 
     planned = {asked(run.experiment, run.environment): run for run in study.runs()}
@@ -166,7 +166,6 @@ def _counts(made: Report) -> dict[str, object]:
 
 
 def _print(made: Report, out: Path) -> None:
-    from ndrepro.analysis.comparison.wording import visible
 
     def line(label: str, text: str) -> None:
         terminal.write_line(f"{label:<{_LABEL}}{terminal.hanging(visible(text), _LABEL)}")

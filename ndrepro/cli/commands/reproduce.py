@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from ndrepro import api
+from ndrepro.api import Reproduction
 from ndrepro.cli.display import execution, live, options, output, terminal, words
+from ndrepro.execution.reproduce.reexecute import Original, ReexecutionPlan
+from ndrepro.protocol.verdicts import ClaimCheck
 from ndrepro.text.plurals import first_of, plural
-
-if TYPE_CHECKING:
-    from ndrepro.api import Reproduction
-    from ndrepro.execution.reproduce.reexecute import Original, ReexecutionPlan
-    from ndrepro.protocol.verdicts import ClaimCheck
 
 _SHOWN = 8
 
@@ -53,7 +52,6 @@ def reproduce(
 
     Example: ndrepro reproduce RUN --rebuild-env
     """
-    from ndrepro import api
 
     folder = options.run_folder(runs, run).root
     try:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from ndrepro.cli import completion
 from ndrepro.cli.display import live, options, output, terminal, words
+from ndrepro.cli.views.tensorboard import watched_in_tensorboard
+from ndrepro.execution.environments.matrix import cell
+from ndrepro.execution.own_sources.offered import with_offers
+from ndrepro.execution.runs import run as execution
+from ndrepro.execution.runs.run import Finished
 from ndrepro.protocol.errors import TrainingFailed, UsageError
+from ndrepro.protocol.experiment.experiment import DEFAULT_EXPERIMENT, Experiment
+from ndrepro.protocol.layout import RunsFolder
 from ndrepro.text.plurals import plural
-
-if TYPE_CHECKING:
-    from ndrepro.execution.runs.run import Finished
+from provenance.attestation.key_home import default_home
 
 
 def run(
@@ -85,15 +91,6 @@ def run(
 
     Example: ndrepro run resnet18_nd_20 --seed 3 --set learning_rate=0.05
     """
-    from dataclasses import replace
-
-    from ndrepro.cli.views.tensorboard import watched_in_tensorboard
-    from ndrepro.execution.environments.matrix import cell
-    from ndrepro.execution.own_sources.offered import with_offers
-    from ndrepro.execution.runs import run as execution
-    from ndrepro.protocol.experiment.experiment import DEFAULT_EXPERIMENT, Experiment
-    from ndrepro.protocol.layout import RunsFolder
-    from provenance.attestation.key_home import default_home
 
     folder = RunsFolder(runs)
     chosen = chosen_settings(
@@ -151,7 +148,6 @@ def _error(finished: Finished, word: str) -> dict[str, Any]:
 
 def _document(finished: Finished, error: dict[str, Any] | None) -> dict[str, Any]:
     """The JSON of a run: its outcome, and where it is."""
-    from dataclasses import asdict
 
     document: dict[str, Any] = {
         "experiment": finished.folder.root.parent.name,

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from ndrepro.cli import completion
 from ndrepro.cli.display import data_paths, options, output, terminal, words
+from ndrepro.execution.runs.observer import Observer, Silent
+from ndrepro.execution.runs.run import RunOptions
+from ndrepro.execution.studies.hyperparameter_search import Trial, search_study, targets_of
+from ndrepro.execution.studies.search_results import found_file
+from ndrepro.execution.studies.study_file import find_study, load_study
 from ndrepro.protocol.errors import NdreproError, UsageError
+from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.study.search_space import Search, SearchOutcome, Target
 from ndrepro.text.plurals import plural
-
-if TYPE_CHECKING:
-    from ndrepro.execution.runs.observer import Observer
-    from ndrepro.execution.studies.hyperparameter_search import Trial
+from provenance.attestation.key_home import default_home
 
 Name = Annotated[
     str,
@@ -53,12 +56,6 @@ def search(
 
     Example: ndrepro study search seeds
     """
-    from ndrepro.execution.runs.run import RunOptions
-    from ndrepro.execution.studies.hyperparameter_search import search_study, targets_of
-    from ndrepro.execution.studies.search_results import found_file
-    from ndrepro.execution.studies.study_file import find_study, load_study
-    from ndrepro.protocol.layout import RunsFolder
-    from provenance.attestation.key_home import default_home
 
     file = find_study(study)
     found_study = load_study(file)
@@ -122,7 +119,6 @@ class _Lines:
 
     def training(self) -> Observer:
         """One that shows nothing."""
-        from ndrepro.execution.runs.observer import Silent
 
         return Silent()
 

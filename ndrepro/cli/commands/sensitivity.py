@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ndrepro.analysis.results.result_row import ResultRow
+from ndrepro.analysis.results.results import read_results
 from ndrepro.cli.commands.verify import trust_of
 from ndrepro.cli.display import options, output, terminal
 from ndrepro.cli.display.counting import counted
+from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol import extras
+from ndrepro.protocol.layout import expect_folder
+from ndrepro.protocol.study.study import text_of
 from provenance.errors import UsageError
+from provenance.formats.atomic_io import make_folder, write_atomically
 
 if TYPE_CHECKING:
-    from ndrepro.analysis.results.result_row import ResultRow
     from ndrepro.analysis.sensitivity.analysis import AnalysisOptions, Sensitivity
     from ndrepro.report.sections.sensitivity_text import Section
 
@@ -53,10 +58,7 @@ def sensitivity(
     Example: ndrepro sensitivity runs -o sensitivity
     """
     extras.require("statsmodels", "matplotlib")
-    from ndrepro.analysis.results.results import read_results
     from ndrepro.analysis.sensitivity.analysis import sensitivity_of
-    from ndrepro.execution.verification.checks_by_kind import checks_of
-    from ndrepro.protocol.layout import expect_folder
 
     asked = _options(metric, margin, better, reference or [])
     if out:
@@ -102,7 +104,6 @@ def _options(metric: str, margin: float, better: str | None, reference: list[str
 def _write(found: Sensitivity, out: Path) -> tuple[Path, ...]:
     from ndrepro.report.figures.sensitivity_figures import draw
     from ndrepro.report.sections.sensitivity_text import markdown
-    from provenance.formats.atomic_io import make_folder, write_atomically
 
     make_folder(out)
     figures = draw(found, out)
@@ -161,7 +162,6 @@ def _print_next(found: Sensitivity) -> None:
 
 def _settings(run: ResultRow) -> list[str]:
     """What of a run its name does not say, as ``--set`` takes it."""
-    from ndrepro.protocol.study.study import text_of
 
     own = {"seed": run.seed, "threads": run.threads, "determinism": run.determinism}
     own |= {f"seeds.{stream}": value for stream, value in run.seeds.items()} | dict(run.settings)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from ndrepro.cli import completion
 from ndrepro.cli.display import options, output, terminal, words
-
-if TYPE_CHECKING:
-    from ndrepro.protocol.experiment.setting import Setting
+from ndrepro.execution.own_sources import offered
+from ndrepro.protocol.experiment.experiment import SETTINGS, Experiment
+from ndrepro.protocol.experiment.setting import Setting, unknown_setting
+from ndrepro.protocol.experiment.settings import leaves
 
 _BY_NAME = ("arch", "method", "epochs")
 
@@ -31,9 +32,6 @@ def settings(
 
     Example: ndrepro settings learning_rate
     """
-    from ndrepro.protocol.experiment.experiment import SETTINGS, Experiment
-    from ndrepro.protocol.experiment.setting import unknown_setting
-    from ndrepro.protocol.experiment.settings import leaves
 
     defaults = {key: each.default for key, each in SETTINGS.items()}
     shown = {key: each for key, each in SETTINGS.items() if name is None or key == name or key.startswith(f"{name}.")}
@@ -70,8 +68,6 @@ def _document(each: Setting, default: Any) -> dict[str, Any]:
 def _print(each: Setting, default: Any) -> None:
     """The key with its default, what it means, and what it may be."""
     from rich.text import Text
-
-    from ndrepro.execution.own_sources import offered
 
     console = terminal.console()
     given = "by the name" if each.key in _BY_NAME and default is None else words.setting(default)

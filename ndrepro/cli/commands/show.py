@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from ndrepro.cli.display import options, output, terminal, words
-
-if TYPE_CHECKING:
-    from ndrepro.cli.display.facts import Row
-    from ndrepro.execution.runs.run_lookup import Recorded, RunSummary
-    from ndrepro.protocol.layout import RunFolder
-    from ndrepro.protocol.messages import Scores
+from ndrepro import __version__
+from ndrepro.analysis.run_curves import run_curves
+from ndrepro.cli.display import facts, options, output, terminal, words
+from ndrepro.cli.display.facts import ALARMS, Row
+from ndrepro.cli.display.run_facts import rows_of
+from ndrepro.cli.views.plot import lines
+from ndrepro.execution.runs.run_lookup import Recorded, RunSummary, read_recorded, read_results, summary
+from ndrepro.protocol import extras
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.messages import Request, Scores, read_json
+from ndrepro.protocol.run_kind import TRAINING
+from ndrepro.protocol.training_record import TrainingRecord
 
 _EPOCHS_SHOWN = 5
 _LABEL_WIDTH = 12
@@ -33,8 +39,6 @@ def show(
 
     Example: ndrepro show latest --plot
     """
-    from ndrepro.execution.runs.run_lookup import read_recorded, read_results, summary
-    from ndrepro.protocol.run_kind import TRAINING
 
     folder = options.run_folder(runs, run)
     short = summary(folder)
@@ -59,9 +63,6 @@ def show(
 
 
 def _write_page(path: Path, folder: RunFolder, short: RunSummary, recorded: Recorded | None, runs: Path) -> None:
-    from ndrepro import __version__
-    from ndrepro.analysis.run_curves import run_curves
-    from ndrepro.protocol import extras
 
     for module in ("matplotlib", "jinja2"):
         extras.require(module)
@@ -75,8 +76,6 @@ def _write_page(path: Path, folder: RunFolder, short: RunSummary, recorded: Reco
 
 def _plot(folder: RunFolder) -> None:
     """The curves, as wide as the terminal."""
-    from ndrepro.analysis.run_curves import run_curves
-    from ndrepro.cli.views.plot import lines
 
     console = terminal.console()
     panels = run_curves(folder)
@@ -89,7 +88,6 @@ def _plot(folder: RunFolder) -> None:
 
 
 def _document(short: RunSummary, scores: tuple[Scores, ...], recorded: Recorded | None) -> dict[str, object]:
-    from dataclasses import asdict
 
     predicate = recorded.manifest.to_predicate() if recorded else None
     folder = str(short.folder.absolute())
@@ -97,7 +95,6 @@ def _document(short: RunSummary, scores: tuple[Scores, ...], recorded: Recorded 
 
 
 def _outcome(short: RunSummary, recorded: Recorded | None) -> str:
-    from ndrepro.protocol.training_record import TrainingRecord
 
     text = short.outcome + (f": {short.problem}" if short.problem else "")
     if recorded and len(recorded.manifest.attempts) > 1:
@@ -109,8 +106,6 @@ def _outcome(short: RunSummary, recorded: Recorded | None) -> str:
 
 def _rows(short: RunSummary, recorded: Recorded | None, runs: Path) -> list[Row]:
     """Everything but the outcome and the scores, by the kind of run."""
-    from ndrepro.cli.display.run_facts import rows_of
-    from ndrepro.protocol.run_kind import TRAINING
 
     if recorded is None:
         rows = _asked(short) if short.build == TRAINING else []
@@ -122,9 +117,6 @@ def _rows(short: RunSummary, recorded: Recorded | None, runs: Path) -> list[Row]
 
 def _asked(short: RunSummary) -> list[Row]:
     """What a training run without a manifest was asked for."""
-    from ndrepro.cli.display import facts
-    from ndrepro.protocol.layout import RunFolder
-    from ndrepro.protocol.messages import Request, read_json
 
     return facts.experiment_rows(Request.from_json(read_json(RunFolder(short.folder).request)).experiment)
 
@@ -155,8 +147,6 @@ def _print_scores(scores: tuple[Scores, ...]) -> None:
 
 def _print_row(label: str, text: str) -> None:
     from rich.text import Text
-
-    from ndrepro.cli.display.facts import ALARMS
 
     line = Text(f"{label:<{_LABEL_WIDTH}} ", style="dim")
     body = Text(terminal.hanging(text, _LABEL_WIDTH + 1))

@@ -4,22 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ndrepro.cli import completion
 from ndrepro.cli.commands.study_end import NextCommands, conclude, image_options, next_commands, study_command
-from ndrepro.cli.display import data_paths, options, output, study_slurm, study_words, terminal
+from ndrepro.cli.display import data_paths, options, output, study_live, study_slurm, study_words, terminal
+from ndrepro.execution.containers import engines
+from ndrepro.execution.runs.run import RunOptions
+from ndrepro.execution.slurm.launcher import Spelled
+from ndrepro.execution.slurm.request import Cluster
+from ndrepro.execution.slurm.submissions import cancel as cancel_arrays
+from ndrepro.execution.studies.carry_out import carry_out
+from ndrepro.execution.studies.kept_images import keep_images
+from ndrepro.execution.studies.launchers import LocalLauncher
+from ndrepro.execution.studies.plan import (
+    StudyPlan,
+    data_of_started_runs,
+    image_of_started_runs,
+    make_plan,
+    only_started,
+    with_runs_at_a_time,
+)
+from ndrepro.execution.studies.run_status import DONE, FAILED, REFUSED
+from ndrepro.execution.studies.study_file import find_study, load_study, study_files
 from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.image_reference import PinnedImage
+from ndrepro.protocol.layout import RunsFolder
 from ndrepro.text.plurals import plural
-
-if TYPE_CHECKING:
-    from ndrepro.execution.runs.run import RunOptions
-    from ndrepro.execution.slurm.launcher import Spelled
-    from ndrepro.execution.slurm.request import Cluster
-    from ndrepro.execution.studies.plan import StudyPlan
-    from ndrepro.protocol.image_reference import PinnedImage
+from provenance.attestation.key_home import default_home
 
 Name = Annotated[
     str,
@@ -53,7 +67,6 @@ def list_studies(as_json: options.Json = False) -> int:
 
     Example: ndrepro study list
     """
-    from ndrepro.execution.studies.study_file import load_study, study_files
 
     found, wrong = [], []
     for path in study_files():
@@ -107,7 +120,6 @@ def status(
 
     Example: ndrepro study status smoke
     """
-    from ndrepro.execution.studies.run_status import DONE, FAILED, REFUSED
 
     found, how, _ = _plan(study, grids, runs, engine, image, where_begun=True, in_queue=True)
     wrong = found.states[FAILED] + found.states[REFUSED]
@@ -127,7 +139,6 @@ def cancel(study: Name, runs: options.Runs = options.DEFAULT_RUNS, as_json: opti
 
     Example: ndrepro study cancel table1
     """
-    from ndrepro.execution.slurm.submissions import cancel as cancel_arrays
 
     found, how, _ = _plan(study, None, runs)
     cancelled = cancel_arrays(how.runs, found.study.name)
@@ -199,7 +210,6 @@ def run(
 
 
 def _keep_images(plan: StudyPlan, how: RunOptions, quiet: bool) -> None:
-    from ndrepro.execution.studies.kept_images import keep_images
 
     for path in keep_images(plan, how):
         if not quiet:
@@ -231,7 +241,6 @@ def resume(
 
     Example: ndrepro study resume smoke
     """
-    from ndrepro.execution.studies.plan import data_of_started_runs, only_started
 
     found, how, inside = _plan(study, grids, runs, engine, image, where_begun=True)
     started = only_started(found)
@@ -269,13 +278,7 @@ def _plan(
 
     ``in_queue``: runs in Slurm's queue are seen as such.
     """
-    from ndrepro.execution.containers import engines
-    from ndrepro.execution.runs.run import RunOptions
-    from ndrepro.execution.studies.plan import image_of_started_runs, make_plan
-    from ndrepro.execution.studies.study_file import find_study, load_study
-    from ndrepro.protocol.layout import RunsFolder
     from ndrepro.protocol.study.study import inside
-    from provenance.attestation.key_home import default_home
 
     how = RunOptions(runs=RunsFolder(runs), home=default_home())
     found, wanted = load_study(find_study(study)), options.container(engine, image)
@@ -290,10 +293,6 @@ def _plan(
 def _carry_out(
     plan: StudyPlan, how: RunOptions, jobs: int, data: dict[str, Path], as_json: bool, again: NextCommands
 ) -> int:
-    from ndrepro.cli.display import study_live
-    from ndrepro.execution.studies.carry_out import carry_out
-    from ndrepro.execution.studies.launchers import LocalLauncher
-    from ndrepro.execution.studies.plan import with_runs_at_a_time
 
     plan = with_runs_at_a_time(plan, jobs)
     with study_live.watching(jobs=jobs, error=as_json) as observer:
@@ -313,7 +312,6 @@ def _submit(
     again: NextCommands,
 ) -> int:
     """To Slurm; without ``follow`` it is done when the array is submitted."""
-    from ndrepro.cli.display import study_live
 
     paths = _by_dataset(plan, data)
     if follow:

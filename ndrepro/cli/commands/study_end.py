@@ -7,15 +7,13 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ndrepro.cli.display import options, output, study_words, terminal
+from ndrepro.execution.studies.carry_out import Outcome
+from ndrepro.execution.studies.plan import StudyPlan, only_started
 from ndrepro.protocol.errors import NdreproError
-
-if TYPE_CHECKING:
-    from ndrepro.execution.studies.carry_out import Outcome
-    from ndrepro.execution.studies.plan import StudyPlan
-    from ndrepro.protocol.image_reference import PinnedImage
+from ndrepro.protocol.image_reference import PinnedImage
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,6 @@ class NextCommands:
 
     def command(self, plan: StudyPlan) -> str:
         """What to type to get the rest of a plan done."""
-        from ndrepro.execution.studies.plan import only_started
 
         return self.resume if only_started(plan).items == plan.items else self.run
 

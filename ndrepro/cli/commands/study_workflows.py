@@ -7,19 +7,21 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ndrepro.cli.commands import study as study_commands
 from ndrepro.cli.commands.verify import trust_of
 from ndrepro.cli.display import options, output, terminal
+from ndrepro.execution.imports.countersigned_runs import countersign_runs
+from ndrepro.execution.imports.run_import import Imported, expect_unchanged, import_runs
+from ndrepro.execution.studies.plan import StudyPlan
+from ndrepro.execution.studies.study_file import find_study
+from ndrepro.execution.studies.workflow_export import FORMATS, Workflow, jobs_of
 from ndrepro.protocol.errors import UsageError
 from ndrepro.text.plurals import plural
-
-if TYPE_CHECKING:
-    from ndrepro.execution.imports.run_import import Imported
-    from ndrepro.execution.studies.plan import StudyPlan
+from provenance.attestation.key_home import default_home
 
 _SHOWN = 10
 
@@ -48,8 +50,6 @@ def export(
 
     Example: ndrepro study export smoke -o jobs
     """
-    from ndrepro.execution.studies.study_file import find_study
-    from ndrepro.execution.studies.workflow_export import FORMATS, Workflow, jobs_of
 
     if form not in FORMATS:
         raise UsageError(f"--format {form}: not a format", f"it is one of {', '.join(FORMATS)}")
@@ -96,9 +96,6 @@ def collect(
 
     Example: ndrepro study collect smoke jobs
     """
-    from ndrepro.execution.imports.countersigned_runs import countersign_runs
-    from ndrepro.execution.imports.run_import import expect_unchanged, import_runs
-    from provenance.attestation.key_home import default_home
 
     trust, folder = trust_of(keys or []), into / Path(study).stem
     imported: dict[Path, Imported] = {}

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from ndrepro import api
 from ndrepro.cli.display import options, output, terminal
 from ndrepro.text.plurals import plural
-
-if TYPE_CHECKING:
-    from provenance.attestation.trust import TrustPolicy
-    from provenance.attestation.verdict import Check, Verdict
+from provenance.attestation.packages import warnings
+from provenance.attestation.trust import TrustPolicy
+from provenance.attestation.verdict import Check, Verdict
 
 _STYLES = {"pass": ("ok", "green"), "fail": ("FAIL", "bold red"), "skip": ("skip", "dim")}
 _INDENT = len("  1 FAIL ")
@@ -56,8 +56,6 @@ def verify(
 
     Example: ndrepro verify latest
     """
-    from ndrepro import api
-    from provenance.attestation.packages import warnings
 
     alone = manifest_only and Path(run).is_file()
     place = Path(run) if alone else options.run_folder(runs, run).root
@@ -82,7 +80,6 @@ def verify(
 
 def trust_of(files: list[Path]) -> TrustPolicy:
     """The keys given, and only those; or the key home's policy."""
-    from provenance.attestation.trust import TrustPolicy
 
     return TrustPolicy.from_files(files)
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ndrepro.cli import completion
 from ndrepro.cli.display import options, output, terminal
+from ndrepro.cli.views.watching import Watched, WatchedRun, any_running, cells, table
 
 if TYPE_CHECKING:
     from rich.console import Group
-
-    from ndrepro.cli.views.watching import Watched, WatchedRun
 
 
 def watch(
@@ -36,7 +38,6 @@ def watch(
 
     Example: ndrepro watch lenet_nd_5_digits
     """
-    from ndrepro.cli.views.watching import Watched, cells
 
     watched = Watched(runs, names or [])
     if as_json:
@@ -57,7 +58,6 @@ def watch(
 
 def _document(run: WatchedRun) -> dict[str, object]:
     """The JSON of a run: that of ``ndrepro list``, and the last step of its trail with the loss there."""
-    from dataclasses import asdict
 
     folder = str(run.summary.folder.absolute())
     return {**asdict(run.summary), "folder": folder, "step": run.step, "loss": run.loss}
@@ -78,8 +78,6 @@ def _live(watched: Watched, every: float) -> None:
 def _view(runs: list[WatchedRun], rows: int) -> Group:
     from rich.console import Group
     from rich.text import Text
-
-    from ndrepro.cli.views.watching import any_running, table
 
     hint = "q ends the view" if any_running(runs) else "nothing runs now; new runs appear here; q ends the view"
     more = f"{len(runs) - rows} earlier runs not shown; " if len(runs) > rows else ""
@@ -102,7 +100,6 @@ def _waits_for_q(typed: Callable[[float], str], seconds: float) -> bool:
 def _key() -> Iterator[Callable[[float], str]]:
     """What waits for a key at most so many seconds: "" for none; where standard input is no terminal it only waits."""
     import select
-    import sys
 
     def wait(seconds: float) -> str:
         time.sleep(seconds)
@@ -111,7 +108,6 @@ def _key() -> Iterator[Callable[[float], str]]:
     if not sys.stdin or not sys.stdin.isatty():
         yield wait
         return
-    import os
 
     try:
         import termios

@@ -6,18 +6,17 @@ import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
 from ndrepro.cli.display import terminal
+from ndrepro.execution.reproduce.code_execution import Execution, RecordedCode, permitted, plan_execution, sandbox_of
+from ndrepro.execution.reproduce.step_replay import VerifiedRun
+from ndrepro.execution.sandbox.sandbox import Sandbox
+from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.verdicts import NO_SANDBOX
 from ndrepro.text.plurals import plural
-
-if TYPE_CHECKING:
-    from ndrepro.execution.reproduce.code_execution import Execution, RecordedCode
-    from ndrepro.execution.reproduce.step_replay import VerifiedRun
-    from ndrepro.execution.sandbox.sandbox import Sandbox
+from provenance.attestation.key_home import default_home
 
 _FILES, _PATCH_LINES, _PATCH_BYTES = 20, 400, 1 << 20
 
@@ -51,9 +50,6 @@ def lines(execution: Execution) -> Iterator[str]:
 
 def confine(run: VerifiedRun, wanted: str, runs: Path, *, trust_code: bool, ask: bool) -> Sandbox | None:
     """The sandbox for a replay of a run's step. Raises SandboxError where there is none, nor consent to do without."""
-    from ndrepro.execution.reproduce.code_execution import permitted, plan_execution, sandbox_of
-    from ndrepro.protocol.layout import RunsFolder
-    from provenance.attestation.key_home import default_home
 
     planned = plan_execution(run.manifest, run.folder.root, wanted)
     allowed = permitted(planned, trust_code=trust_code, consent=consent if ask else None)

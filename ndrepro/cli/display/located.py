@@ -7,20 +7,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ndrepro.analysis.comparison.operation_diff import (
+    FirstDifference,
+    TensorDifference,
+    first_difference,
+    read_difference,
+    unfaithful,
+)
+from ndrepro.analysis.comparison.run_comparison import RunComparison
+from ndrepro.analysis.comparison.side import Side
+from ndrepro.analysis.comparison.wording import visible
 from ndrepro.cli.display import terminal
+from ndrepro.execution.reproduce.step_replay import Replay, VerifiedRun, recorded_step, replays
+from ndrepro.execution.sandbox.sandbox import Sandbox
 from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.replay_messages import Operation, StepRecord
 from ndrepro.text.plurals import first_of, plural
 from provenance.formats.folder_tree import temporary_folder
-
-if TYPE_CHECKING:
-    from ndrepro.analysis.comparison.operation_diff import FirstDifference, TensorDifference
-    from ndrepro.analysis.comparison.run_comparison import RunComparison
-    from ndrepro.analysis.comparison.side import Side
-    from ndrepro.execution.reproduce.step_replay import Replay, VerifiedRun
-    from ndrepro.execution.sandbox.sandbox import Sandbox
-    from ndrepro.protocol.replay_messages import Operation, StepRecord
+from provenance.formats.trail import Trail
 
 _LABEL_WIDTH = 13
 _SHOWN = 3
@@ -93,8 +99,6 @@ def locate(
 
     Raises UsageError where there is no such step, or a run is not verified.
     """
-    from ndrepro.analysis.comparison.operation_diff import first_difference, read_difference
-    from ndrepro.execution.reproduce.step_replay import replays
 
     step = _step_of(found)
     subjects = (_subject(found.sides[0]), _subject(found.sides[1]))
@@ -242,7 +246,6 @@ def _step_of(found: RunComparison) -> int:
 
 def _subject(side: Side) -> Any:
     """A run whose code may be started: only one whose manifest verifies."""
-    from ndrepro.execution.reproduce.step_replay import VerifiedRun
 
     if side.manifest is None or side.signer is None or side.folder is None:
         raise UsageError(
@@ -254,9 +257,6 @@ def _subject(side: Side) -> Any:
 
 def _astray(replay: Replay, record: StepRecord) -> str:
     """Where a replay did not leave the bits that its run recorded; "" where it did."""
-    from ndrepro.analysis.comparison.operation_diff import unfaithful
-    from ndrepro.execution.reproduce.step_replay import recorded_step
-    from provenance.formats.trail import Trail
 
     recorded, loss_bits, names = recorded_step(Trail(replay.subject.folder.trail), record.step)
     other = unfaithful(record, recorded, loss_bits, names)
@@ -297,8 +297,6 @@ def _folder(keep: Path | None) -> Iterator[Path]:
 
 def _row(label: str, text: str, style: str = "") -> None:
     from rich.text import Text
-
-    from ndrepro.analysis.comparison.wording import visible
 
     line = Text(f"{label:<{_LABEL_WIDTH}} ", style="dim")
     line.append(terminal.hanging(visible(text), _LABEL_WIDTH + 1), style=style)

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING
 from ndrepro.cli.display import study_words, terminal, words
 from ndrepro.cli.display.lines import LineDisplay
 from ndrepro.execution.runs.observer import Progress
+from ndrepro.execution.studies.carry_out import StudyObserver
 from ndrepro.execution.studies.launchers import Began, Ended, Event, Job, Moved
+from ndrepro.execution.studies.plan import StudyPlan
+from ndrepro.execution.studies.run_status import RunStatus
+from ndrepro.protocol.study.study import StudyRun
 from ndrepro.text.plurals import plural
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from ndrepro.execution.studies.carry_out import StudyObserver
-    from ndrepro.execution.studies.plan import StudyPlan
-    from ndrepro.execution.studies.run_status import RunStatus
-    from ndrepro.protocol.study.study import StudyRun
 
 _BAR_WIDTH = 30
 _LEAST_WIDTH = 80

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from ndrepro.cli.display import terminal
 from ndrepro.execution.runs.observer import SilentReading
+from ndrepro.execution.runs.run import RunOptions
+from ndrepro.execution.slurm.launcher import SlurmLauncher, Spelled, Submitted
+from ndrepro.execution.slurm.profile import Profile, find_profile
+from ndrepro.execution.slurm.request import Cluster
+from ndrepro.execution.slurm.submissions import QueuedTask, queued_runs
+from ndrepro.execution.studies.carry_out import Outcome, StudyObserver, carry_out
+from ndrepro.execution.studies.launchers import Event
+from ndrepro.execution.studies.plan import StudyPlan
+from ndrepro.execution.studies.run_status import RunStatus
 from ndrepro.protocol.errors import EngineError, UsageError
+from ndrepro.protocol.layout import RunsFolder
+from ndrepro.protocol.study.study import StudyRun
 from ndrepro.text.plurals import plural
-
-if TYPE_CHECKING:
-    from ndrepro.execution.runs.run import RunOptions
-    from ndrepro.execution.slurm.launcher import Spelled, Submitted
-    from ndrepro.execution.slurm.profile import Profile
-    from ndrepro.execution.slurm.request import Cluster
-    from ndrepro.execution.slurm.submissions import QueuedTask
-    from ndrepro.execution.studies.carry_out import Outcome, StudyObserver
-    from ndrepro.execution.studies.launchers import Event
-    from ndrepro.execution.studies.plan import StudyPlan
-    from ndrepro.execution.studies.run_status import RunStatus
-    from ndrepro.protocol.layout import RunsFolder
-    from ndrepro.protocol.study.study import StudyRun
+from provenance.attestation.key_home import default_home
 
 T = TypeVar("T", int, float)
 LOCAL, SLURM = "local", "slurm"
@@ -105,8 +104,6 @@ class SilentStudy(SilentReading):
 
 def profile_of(name: str | None) -> Profile:
     """The profile asked for; one that says nothing, where none is. Raises UsageError."""
-    from ndrepro.execution.slurm.profile import Profile, find_profile
-    from provenance.attestation.key_home import default_home
 
     return find_profile(name, default_home()) if name else Profile()
 
@@ -127,7 +124,6 @@ def cluster_of(
 
     Raises UsageError for ``--sbatch`` that is no pair, or that breaks the arrays.
     """
-    from ndrepro.execution.slurm.request import Cluster
 
     pairs = [f"{key}={value}" for key, value in profile.sbatch.items()]
     more: dict[str, str] = {}
@@ -162,7 +158,6 @@ def _first(option: T | None, profile: T | None) -> T | None:
 
 def spelled(plan: StudyPlan, word: str, options: tuple[str, ...]) -> Spelled:
     """What a command takes to find the plan's study: ``word``, and ``options``."""
-    from ndrepro.execution.slurm.launcher import Spelled
 
     return Spelled(plan.study.name, word, options)
 
@@ -179,8 +174,6 @@ def submit(
     report: bool,
 ) -> tuple[Outcome, Submitted]:
     """Submit what is to do; how the study stands after, and what was submitted."""
-    from ndrepro.execution.slurm.launcher import SlurmLauncher, Submitted
-    from ndrepro.execution.studies.carry_out import carry_out
 
     estimates = {item.run.identity: item.left for item in plan.todo}
     launcher = SlurmLauncher(cluster, how, study, estimates, follow=follow, report=report)
@@ -190,7 +183,6 @@ def submit(
 
 def queued(runs: RunsFolder, study: str) -> dict[str, str]:
     """The study's runs in Slurm's queue, as ``make_plan`` takes them; none where Slurm is not to be asked here."""
-    from ndrepro.execution.slurm.submissions import queued_runs
 
     try:
         return queued_runs(runs, study)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ndrepro.cli.display import terminal, words
+from ndrepro.execution.studies.carry_out import Outcome
+from ndrepro.execution.studies.cost_model import CPU_RATE, GPU_RATE, model_seconds
+from ndrepro.execution.studies.plan import Item, StudyPlan
+from ndrepro.protocol.errors import to_record
+from ndrepro.protocol.image_reference import MAIN, PinnedImage, is_image, location_words
 from ndrepro.protocol.study.search_space import target_of
+from ndrepro.protocol.study.study import Study
 from ndrepro.text.plurals import plural
-
-if TYPE_CHECKING:
-    from ndrepro.execution.studies.carry_out import Outcome
-    from ndrepro.execution.studies.plan import Item, StudyPlan
-    from ndrepro.protocol.image_reference import PinnedImage
-    from ndrepro.protocol.study.study import Study
 
 LABEL = 10
 _FAILURES_SHOWN = 12
@@ -110,7 +110,6 @@ def plan_document(plan: StudyPlan) -> dict[str, Any]:
 
 def outcome_document(outcome: Outcome) -> dict[str, Any]:
     """How a study stands after a run of it, in JSON."""
-    from ndrepro.protocol.errors import to_record
 
     failures = [
         {
@@ -132,7 +131,6 @@ def outcome_document(outcome: Outcome) -> dict[str, Any]:
 
 def where(plan: StudyPlan) -> str:
     """The environments of a study's runs, an image's with what it is called; "" for the main one alone."""
-    from ndrepro.protocol.image_reference import MAIN
 
     named = [f"{found.label} ({found.image})" if (found := image(each)) else each for each in plan.environments]
     return "" if named == [MAIN] else ", ".join(named)
@@ -140,14 +138,12 @@ def where(plan: StudyPlan) -> str:
 
 def image(environment: str) -> PinnedImage | None:
     """The image that an environment is; None where it is none."""
-    from ndrepro.protocol.image_reference import PinnedImage, is_image
 
     return PinnedImage.from_text(environment) if is_image(environment) else None
 
 
 def places(environments: Iterable[str]) -> str:
     """In which images, or outside of them: "in podman:00be816f81ca and outside of containers"."""
-    from ndrepro.protocol.image_reference import location_words
 
     return " and ".join(map(location_words, environments))
 
@@ -190,7 +186,6 @@ def _print_waiting(plan: StudyPlan) -> None:
 
 
 def _sources(plan: StudyPlan) -> str:
-    from ndrepro.execution.studies.cost_model import CPU_RATE, GPU_RATE, model_seconds
 
     recorded, modelled = plan.recorded, len(plan.todo) - plan.recorded
     if not modelled:

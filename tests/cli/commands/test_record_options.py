@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from recorded_programs import Programs
 
-from ndrepro.cli.app import app
+from ndrepro.cli.app import command_tree
 from ndrepro.cli.commands.record_options import FLAGS, REPEATED, SINGLE, RecordOptions, plain_options
 
-RECORD = typer.main.get_command(app).commands["record"]  # type: ignore[attr-defined]
+RECORD = command_tree(whole=True).commands["record"]  # type: ignore[attr-defined]
 
 
 def by_the_library(words: Sequence[str]) -> dict[str, Any]:
