@@ -81,17 +81,7 @@ def value(recorded: Any) -> str:
     return shortened(" ".join(str(recorded).split()))
 
 
-def shortened(text: str, limit: int = _SHOWN) -> str:
+def shortened(text: str) -> str:
     """``text``, its middle left out where it is long."""
-    half = (limit - 3) // 2
-    return text if len(text) <= limit else f"{text[:half]}...{text[-half:]}"
-
-
-def visible(text: str) -> str:
-    """``text`` with what does not print, such as a terminal's control codes, written out; lines and tabs stay."""
-    if text.isprintable():
-        return text
-    return "".join(
-        letter if letter.isprintable() or letter in "\n\t" else letter.encode("unicode_escape").decode()
-        for letter in text
-    )
+    half = (_SHOWN - 3) // 2
+    return text if len(text) <= _SHOWN else f"{text[:half]}...{text[-half:]}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ndrepro.analysis.comparison.wording import visible
 from ndrepro.analysis.results.results import read_results
 from ndrepro.cli.commands.verify import trust_of
 from ndrepro.cli.display import options, output, terminal, words
@@ -93,10 +93,7 @@ def _own_runs(folder: Path, keys: list[Path], as_json: bool) -> int:
     for doubt in found:
         some = first_of(doubt.runs, _RUNS)
         _line(doubt.check, f"{doubt.gravity}: {doubt.text} ({some})", "bold red" if doubt.gravity == CANNOT_BE else "")
-    for item in scores.refused[:_ROWS]:
-        _line("refused", f"{terminal.here(item.path)}: {item.reason}")
-    if len(scores.refused) > _ROWS:
-        _line("refused", f"and {len(scores.refused) - _ROWS} more (--json has them)")
+    _some("refused", [f"{terminal.here(item.path)}: {item.reason}" for item in scores.refused])
     return output.NO if wrong else output.DONE
 
 
@@ -155,22 +152,21 @@ def _print_suspicions(found: Audit) -> None:
         _heading("can hardly be right")
     for finding in suspicious:
         _line(finding.suspicion.name, finding.suspicion.text)
-        for row in finding.rows[:_ROWS]:
-            _line("", ", ".join(f"{name} {audit_text.value(value)}" for name, value in row.items()))
-        if len(finding.rows) > _ROWS:
-            _line("", f"and {len(finding.rows) - _ROWS} more (--json has them)")
+        rows = (", ".join(f"{name} {audit_text.value(value)}" for name, value in row.items()) for row in finding.rows)
+        _some("", list(rows))
 
 
 def _heading(text: str, style: str = "bold") -> None:
-    from rich.text import Text
-
     terminal.write_line("")
-    terminal.console().print(Text(text, style=style), soft_wrap=True)
+    terminal.write_styled((text, style))
+
+
+def _some(label: str, lines: Sequence[str]) -> None:
+    """The first of many lines, and how many more there are."""
+    more = [f"and {len(lines) - _ROWS} more (--json has them)"] if len(lines) > _ROWS else []
+    for line in (*lines[:_ROWS], *more):
+        _line(label, line)
 
 
 def _line(label: str, text: str, style: str = "") -> None:
-    from rich.text import Text
-
-    start = f"{'':<{_INDENT}}{label:<{_LABEL_WIDTH - _INDENT}} "
-    body = terminal.hanging(visible(text), _LABEL_WIDTH + 1)
-    terminal.console().print(Text.assemble((start, "dim"), (body, style)), soft_wrap=True)
+    terminal.write_row(f"{'':<{_INDENT}}{label:<{_LABEL_WIDTH - _INDENT}}", text, _LABEL_WIDTH, style)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from ndrepro.cli import completion
 from ndrepro.cli.commands.run import chosen_settings
 from ndrepro.cli.display import options, output, terminal
 from ndrepro.execution.bisect.bisect import BITS, SCORES, Bisection, BisectResult, PackageTrial
-from ndrepro.execution.environments import add_cell, matrix
+from ndrepro.execution.environments import add_cell
 from ndrepro.execution.environments.interpreters import uv_executable
 from ndrepro.execution.environments.matrix import cell
 from ndrepro.execution.runs.run import RunOptions
@@ -86,19 +87,10 @@ def bisect(
         say=(lambda text: None) if as_json else _say,
     )
     finding = search.find(releases=releases, everywhere=everywhere)
-    if remove_cells:
-        _remove(finding)
-    if as_json:
-        output.print_json({**finding.to_json(), "cells_removed": remove_cells})
-    else:
-        _print(finding, removed=remove_cells)
-    return output.NO if finding.cause else output.DONE
-
-
-def _remove(finding: BisectResult) -> None:
-
-    for name in finding.made:
-        add_cell.forget(matrix.cell(name))
+    for name in finding.made if remove_cells else ():
+        add_cell.forget(cell(name))
+    document = {**finding.to_json(), "cells_removed": remove_cells}
+    return output.answer(document, _lines(finding, removed=remove_cells), as_json, holds=not finding.cause)
 
 
 def _say(text: str) -> None:
@@ -121,14 +113,13 @@ def _where(trial: PackageTrial) -> str:
     return f"{at}  [{trial.run.root.name}]" if trial.run is not None else at
 
 
-def _print(finding: BisectResult, *, removed: bool) -> None:
-    terminal.write_line("")
-    for line in conclusion(finding):
-        terminal.write_line(line)
-    terminal.write_line(f"\n{plural(len(finding.trials), 'trial')}; every one that ran is a signed run")
+def _lines(finding: BisectResult, *, removed: bool) -> Iterator[str]:
+    yield ""
+    yield from conclusion(finding)
+    yield f"\n{plural(len(finding.trials), 'trial')}; every one that ran is a signed run"
     if finding.made:
         what = "removed" if removed else f"kept ({terminal.program()} env remove {' '.join(finding.made)} --lock)"
-        terminal.write_line(f"{plural(len(finding.made), 'cell')} made, {what}")
+        yield f"{plural(len(finding.made), 'cell')} made, {what}"
 
 
 def conclusion(finding: BisectResult) -> list[str]:

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from ndrepro.analysis.comparison.wording import visible
 from ndrepro.checklists import checklist as guidelines
 from ndrepro.checklists import forms
 from ndrepro.checklists.checklist import SOURCE, Checklist, evidence_lines
@@ -90,14 +89,11 @@ def _put(document: Any, text: str, as_json: bool, markdown: bool) -> bool:
 
 
 def _print(found: Checklist) -> None:
-    from rich.text import Text
-
     terminal.write_line(f"{found.subject}: {found.points} of {found.possible} guidelines have evidence ({SOURCE})")
     for note in found.notes:
         terminal.write_line(note)
     for finding in found.findings:
-        head = Text.assemble((f"{finding.status:<{_LABEL_WIDTH}}", _STYLES[finding.status]), finding.guideline.title)
-        terminal.console().print(head, soft_wrap=True)
+        terminal.write_styled((f"{finding.status:<{_LABEL_WIDTH}}", _STYLES[finding.status]), finding.guideline.title)
         for good, line in evidence_lines(finding):
             _line(line if good else f"against it: {line}", "" if good else "yellow")
         if finding.status in ("not found", "anti-pattern") and finding.absent:
@@ -105,14 +101,11 @@ def _print(found: Checklist) -> None:
 
 
 def _print_form(form: Form) -> None:
-    from rich.text import Text
-
     terminal.write_line(f"{form.title}, {form.subject}: {form.answered} of {len(form.answers)} answered")
     for answer in form.answers:
         known = answer.answer in ("yes", "no", "not known")
         style = {"yes": "green", "no": "red", "not known": "dim"}.get(answer.answer, "")
-        head = Text.assemble((f"{answer.answer if known else 'filled in':<{_LABEL_WIDTH}}", style), answer.question)
-        terminal.console().print(head, soft_wrap=True)
+        terminal.write_styled((f"{answer.answer if known else 'filled in':<{_LABEL_WIDTH}}", style), answer.question)
         if not known:
             _line(answer.answer)
         for evidence in answer.evidence:
@@ -122,7 +115,4 @@ def _print_form(form: Form) -> None:
 
 
 def _line(text: str, style: str = "") -> None:
-    from rich.text import Text
-
-    body = terminal.hanging(visible(text), _LABEL_WIDTH)
-    terminal.console().print(Text.assemble(f"{'':<{_LABEL_WIDTH}}", (body, style)), soft_wrap=True)
+    terminal.write_row("", text, _LABEL_WIDTH - 1, style)

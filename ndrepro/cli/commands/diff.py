@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +14,7 @@ from ndrepro.analysis.comparison.metrics_diff import MetricsComparison
 from ndrepro.analysis.comparison.run_comparison import DIFFERENT, EQUAL, PROGRAM_TRAIL, RunComparison
 from ndrepro.analysis.comparison.side import Side
 from ndrepro.analysis.comparison.trail_divergence import TrailDivergence
-from ndrepro.analysis.comparison.wording import fold, visible
+from ndrepro.analysis.comparison.wording import fold
 from ndrepro.cli import completion
 from ndrepro.cli.display import execution, options, output, terminal, words
 from ndrepro.cli.display.located import Located, print_located
@@ -73,12 +73,12 @@ def diff(
     if as_json:
         located = _locate(found, data, keep, confine, quiet=True) if locate and not found.identical else None
         output.print_json({**found.to_json(), **({"located": located} if locate else {})})
-        return output.DONE if found.identical else output.NO
-    _print(found)
-    if code and found.code:
-        terminal.write_line("\n" + (visible(found.code.text).rstrip("\n") or "no difference of code to print"))
-    if locate:
-        _print_located(found, data, keep, confine)
+    else:
+        _print(found)
+        if code and found.code:
+            terminal.write_line("\n" + (found.code.text.rstrip("\n") or "no difference of code to print"))
+        if locate:
+            _print_located(found, data, keep, confine)
     return output.DONE if found.identical else output.NO
 
 
@@ -100,7 +100,7 @@ def _print_located(found: RunComparison, data: Path | None, keep: Path | None, c
 def _print(found: RunComparison) -> None:
     _print_changed(found)
     for label, side in zip("AB", found.sides, strict=True):
-        _row(label, _side(side), alarm=side.signer is None)
+        _row(label, _side(side), alarms=() if side.signer else ("NOT VERIFIED", "CHANGED AFTER SIGNING"))
         for problem in side.problems:
             _row("", problem, style="yellow")
     terminal.write_line("")
@@ -126,12 +126,10 @@ def _print(found: RunComparison) -> None:
 
 def _print_changed(found: RunComparison) -> None:
     """Before anything else: what is compared is not what was signed."""
-    from rich.text import Text
-
     for label, names in zip("AB", found.changed, strict=False):
         if names:
             text = f"{label} was changed after signing: {first_of(names, _FILES)}"
-            terminal.console().print(Text(terminal.hanging(text, 0), style="bold red"), soft_wrap=True)
+            terminal.write_styled((terminal.hanging(text, 0), "bold red"))
 
 
 def _side(side: Side) -> str:
@@ -141,12 +139,10 @@ def _side(side: Side) -> str:
 
 def _headline(found: RunComparison) -> None:
     """The one line that answers the question."""
-    from rich.text import Text
-
     same = found.changed and set(found.results.values()) == {"equal"}
     text = _identical(found) if found.identical else _SAME_RESULTS if same else _divergence(found)
     style = "bold green" if found.identical else "bold yellow"
-    terminal.console().print(Text(terminal.hanging(text, 0), style=style), soft_wrap=True)
+    terminal.write_styled((terminal.hanging(text, 0), style))
 
 
 def _identical(found: RunComparison) -> str:
@@ -250,20 +246,12 @@ def _number(name: str, value: object) -> str:
 
 
 def _print_causes(causes: tuple[Cause, ...]) -> None:
-    from rich.text import Text
-
     terminal.write_line("")
     assessment = [cause for cause in causes if cause.assessment != "ruled out"]
     for number, cause in enumerate(assessment[:_CAUSES], 1):
-        line = Text(f"cause {number}".ljust(_LABEL_WIDTH) + " ", style="dim")
-        body = f"{cause.assessment}: {cause.title}"
-        line.append(terminal.hanging(body, _LABEL_WIDTH + 1), style=_STYLES[cause.assessment])
-        terminal.console().print(line, soft_wrap=True)
-        texts = (
-            cause.evidence
-            if len(cause.evidence) <= _EVIDENCE
-            else (*cause.evidence[: _EVIDENCE - 1], cause.evidence[-1])
-        )
+        _row(f"cause {number}", f"{cause.assessment}: {cause.title}", style=_STYLES[cause.assessment])
+        every = cause.evidence
+        texts = every if len(every) <= _EVIDENCE else (*every[: _EVIDENCE - 1], every[-1])
         _row("", "; ".join(texts))  # the last one is what the trails say
         _row("", f"({cause.why})", style="dim")
     if len(assessment) > _CAUSES:
@@ -326,11 +314,5 @@ def _code(code: CodeDiff) -> Iterator[str]:
     yield from code.caveats
 
 
-def _row(label: str, text: str, style: str = "", *, alarm: bool = False) -> None:
-    from rich.text import Text
-
-    line = Text(f"{label:<{_LABEL_WIDTH}} ", style="dim")
-    body = Text(terminal.hanging(visible(text), _LABEL_WIDTH + 1), style=style)
-    if alarm:
-        body.highlight_words(["NOT VERIFIED", "CHANGED AFTER SIGNING"], style="bold yellow")
-    terminal.console().print(Text.assemble(line, body), soft_wrap=True)
+def _row(label: str, text: str, style: str = "", *, alarms: Sequence[str] = ()) -> None:
+    terminal.write_row(label, text, _LABEL_WIDTH, style, alarms)

@@ -63,12 +63,7 @@ def _findings(cluster: bool, profile: str | None, runs: Path) -> Iterator[Findin
 
 def _print(finding: Finding) -> None:
     """Status, name and what was found; a cure on the next line."""
-    from rich.text import Text
-
-    console = terminal.console()
-    line = Text(f"{finding.status:<8}", style=_STYLES[finding.status])
-    line.append(f" {finding.name:<{_NAME_WIDTH}} {terminal.hanging(finding.message, _INDENT)}", style="default")
-    console.print(line, soft_wrap=True)
+    text = f" {finding.name:<{_NAME_WIDTH}} {terminal.hanging(finding.message, _INDENT)}"
+    terminal.write_styled((f"{finding.status:<8}", _STYLES[finding.status]), text)
     if finding.cure and finding.status != "ok":
-        cure = terminal.hanging(f"hint: {finding.cure}", _INDENT)
-        console.print(Text(f"{'':<{_INDENT}}{cure}", style="dim"), soft_wrap=True)
+        terminal.write_row("", f"hint: {finding.cure}", _INDENT - 1, "dim")

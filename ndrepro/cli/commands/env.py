@@ -46,22 +46,19 @@ def list_cells(as_json: options.Json = False) -> int:
 
     project = matrix.list_cells()
     added = matrix.added_cells()
-    if as_json:
-        rows = [_document(cell, cell in added) for cell in (*project, *added)]
-        output.print_json({"cache": str(matrix.cache_folder()), "cells": rows})
-        return output.DONE
+    rows = [_document(cell, cell in added) for cell in (*project, *added)]
     width = max(len(cell.name) for cell in (*project, *added))
-    terminal.write_line(f"{'name':<{width}}  python  {'torch':<10} {'torchvision':<12} {'numpy':<8} built  lock sha256")
+    lines = [f"{'name':<{width}}  python  {'torch':<10} {'torchvision':<12} {'numpy':<8} built  lock sha256"]
     for cell in (*project, *added):
         torch, torchvision, numpy = (cell.version(name) or "-" for name in _VERSIONS)
         built = "yes" if _built(cell) else "no"
         origin = "  added here" if cell in added else ""
-        terminal.write_line(
+        lines.append(
             f"{cell.name:<{width}}  {cell.python:<7} {torch:<10} {torchvision:<12} {numpy:<8} {built:<6} "
             f"{cell.digest[:12]}{origin}"
         )
-    terminal.write_line(f"\nbuilt below {terminal.here(matrix.cache_folder())}, on first use or by `env create`")
-    return output.DONE
+    lines.append(f"\nbuilt below {terminal.here(matrix.cache_folder())}, on first use or by `env create`")
+    return output.answer({"cache": str(matrix.cache_folder()), "cells": rows}, lines, as_json)
 
 
 def create(names: Names = None, as_json: options.Json = False) -> int:
@@ -82,9 +79,7 @@ def create(names: Names = None, as_json: options.Json = False) -> int:
             how = "was there" if there else f"built in {seconds:.1f} s"
             terminal.write_line(f"{cell.name}: {how}: {terminal.here(python)}")
             _print_problems(problems)
-    if as_json:
-        output.print_json({"cells": rows})
-    return output.NO if any(row["problems"] for row in rows) else output.DONE
+    return output.answer({"cells": rows}, (), as_json, holds=not any(row["problems"] for row in rows))
 
 
 def verify(
@@ -100,14 +95,16 @@ def verify(
 
     Example: ndrepro env verify torch-1.13.1 --files
     """
-    chosen = [_compared(name, files) for name in dict.fromkeys(names or _built_names())]
+    built = (cell.name for cell in (*matrix.list_cells(), *matrix.added_cells()) if _built(cell))
+    chosen = [_compared(name, files) for name in dict.fromkeys(names or built)]
     if as_json:
         rows = [{"name": each.name, "ok": not each.problems, "problems": each.problems} for each in chosen]
         output.print_json({"files": files, "cells": rows})
     for each in [] if as_json else chosen:
         what = "as locked, and every file as its RECORD has it" if files else "as locked"
+        wrong = f"NOT as locked: {plural(len(each.problems), 'problem')}" if each.problems else ""
         counted = f"{plural(each.pins, 'distribution')} {what}"
-        terminal.write_line(f"{each.name}: {f'NOT as locked: {_count(each.problems)}' if each.problems else counted}")
+        terminal.write_line(f"{each.name}: {wrong or counted}")
         _print_problems(each.problems)
         if each.problems:
             terminal.write_line(
@@ -141,10 +138,6 @@ def _compared(name: str, files: bool) -> _Compared:
     return _Compared(MAIN, len(pins), problems, "make clean, then make env")
 
 
-def _built_names() -> list[str]:
-    return [cell.name for cell in _known() if _built(cell)]
-
-
 def remove(
     names: Names = None,
     lock: Annotated[bool, typer.Option("--lock", help="Remove the lock of an added cell, too.")] = False,
@@ -165,9 +158,7 @@ def remove(
         rows.append({"name": cell.name, "folder": str(place), "removed": there, "lock_removed": lock})
         if not as_json:
             terminal.write_line(f"{cell.name}: {'removed' if there else 'was not built'}{', lock too' if lock else ''}")
-    if as_json:
-        output.print_json({"cells": rows})
-    return output.DONE
+    return output.answer({"cells": rows}, (), as_json)
 
 
 def add(
@@ -187,14 +178,13 @@ def add(
     """
 
     cell = add_cell.add(name, requirements, python=python, bare=bare)
-    if as_json:
-        output.print_json(_document(cell, added=True))
-        return output.DONE
     versions = ", ".join(f"{each} {cell.version(each)}" for each in _VERSIONS if cell.version(each))
-    terminal.write_line(f"{cell.name}: Python {cell.python}, {plural(len(cell.pins), 'pin')}: {versions or '-'}")
-    terminal.write_line(f"lock       {terminal.here(cell.lock)} (sha256 {cell.digest[:12]})")
-    terminal.write_line(f"next       {terminal.program()} run --env {cell.name}, or env create {cell.name}")
-    return output.DONE
+    lines = (
+        f"{cell.name}: Python {cell.python}, {plural(len(cell.pins), 'pin')}: {versions or '-'}",
+        f"lock       {terminal.here(cell.lock)} (sha256 {cell.digest[:12]})",
+        f"next       {terminal.program()} run --env {cell.name}, or env create {cell.name}",
+    )
+    return output.answer(_document(cell, added=True), lines, as_json)
 
 
 def _cells(names: list[str] | None, verb: str) -> list[Cell]:
@@ -203,11 +193,6 @@ def _cells(names: list[str] | None, verb: str) -> list[Cell]:
     if not names:
         raise UsageError(f"env {verb}: no cell is named", f"e.g. `{terminal.program()} env {verb} torch-2.13.0`")
     return [cell(name) for name in dict.fromkeys(names)]
-
-
-def _known() -> tuple[Cell, ...]:
-
-    return (*matrix.list_cells(), *matrix.added_cells())
 
 
 def _built(cell: Cell) -> bool:
@@ -229,12 +214,5 @@ def _document(cell: Cell, added: bool) -> dict[str, Any]:
     }
 
 
-def _count(problems: tuple[str, ...]) -> str:
-    return plural(len(problems), "problem")
-
-
 def _print_problems(problems: tuple[str, ...]) -> None:
-    for problem in problems[:20]:
-        terminal.write_line(f"  {problem}")
-    if len(problems) > 20:
-        terminal.write_line(f"  and {len(problems) - 20} more (--json has them)")
+    terminal.write_some([f"  {problem}" for problem in problems], 20, "  and {} more (--json has them)")

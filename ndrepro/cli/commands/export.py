@@ -67,11 +67,8 @@ def export(
         terminal.write_line(export_document(facts, form, chosen).decode("utf-8").rstrip("\n"))
         return output.DONE
     place = export_run(facts, form, out, chosen)
-    if as_json:
-        output.print_json({"run": facts.run, "format": form, "out": place})
-    else:
-        terminal.write_line(f"{facts.title} as {form}: {place}")
-    return output.DONE
+    document = {"run": facts.run, "format": form, "out": place}
+    return output.answer(document, (f"{facts.title} as {form}: {place}",), as_json)
 
 
 def archive(
@@ -117,13 +114,11 @@ def archive(
     members = archive_members(taken, text, trust_of(keys or []))
     moment = datetime.fromisoformat(max(facts.manifest.finished_on for facts in taken))
     write_archive(members, out, _stem(out), moment)
-    if as_json:
-        output.print_json({"file": str(out.absolute()), "runs": [each.run for each in taken], "refused": refused})
-    else:
-        terminal.write_line(f"{terminal.here(out)}: {plural(len(taken), 'run')}, {plural(len(members), 'file')}")
-        if not (authors or citation):
-            terminal.write_line("note: its citation names the key's holder; --author or --citation names people")
-    return output.NO if refused else output.DONE
+    lines = [f"{terminal.here(out)}: {plural(len(taken), 'run')}, {plural(len(members), 'file')}"]
+    if not (authors or citation):
+        lines.append("note: its citation names the key's holder; --author or --citation names people")
+    document = {"file": str(out.absolute()), "runs": [each.run for each in taken], "refused": refused}
+    return output.answer(document, lines, as_json, holds=not refused)
 
 
 def _facts(folder: Path, keys: list[Path]) -> RunFacts:

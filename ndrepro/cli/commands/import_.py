@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -56,15 +57,11 @@ def _print(found: Imported) -> None:
     taken = [run for run in found.runs if run.taken]
     refused = [run for run in found.runs if not run.taken]
     whole = sum(run.whole for run in taken)
-    for run in refused[:_SHOWN]:
-        terminal.write_line(f"left out: {run.path}: {run.problem}")
-    if len(refused) > _SHOWN:
-        terminal.write_line(f"and {len(refused) - _SHOWN} more left out (--json has them)")
-    _print_unlisted(found.unlisted)
-    counts: dict[tuple[str, str], int] = {}
-    for run in taken:
-        key = (run.signer or "-", run.place or "unknown hardware")
-        counts[key] = counts.get(key, 0) + 1
+    lines = [f"left out: {run.path}: {run.problem}" for run in refused]
+    terminal.write_some(lines, _SHOWN, "and {} more left out (--json has them)")
+    lines = [f"left out: {path}: no manifest lists it" for path in found.unlisted]
+    terminal.write_some(lines, _SHOWN, "and {} more files that no manifest lists (--json has them)")
+    counts = Counter((run.signer or "-", run.place or "unknown hardware") for run in taken)
     for (signer, place), count in sorted(counts.items()):
         terminal.write_line(f"{plural(count, 'run')} signed by {signer}, on {place}")
     if found.folder is None:
@@ -76,10 +73,3 @@ def _print(found: Imported) -> None:
     files = "with every file" if whole == len(taken) else f"{whole} of them with every file that was signed"
     terminal.write_line(f"imported   {plural(len(taken), 'run')}, {files}: {terminal.here(found.folder)}")
     terminal.write_line(f"next       {terminal.program()} list --runs {terminal.here(found.folder)}")
-
-
-def _print_unlisted(paths: tuple[str, ...]) -> None:
-    for path in paths[:_SHOWN]:
-        terminal.write_line(f"left out: {path}: no manifest lists it")
-    if len(paths) > _SHOWN:
-        terminal.write_line(f"and {len(paths) - _SHOWN} more files that no manifest lists (--json has them)")

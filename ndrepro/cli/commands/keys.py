@@ -31,20 +31,19 @@ def show(as_json: options.Json = False) -> int:
     ring = KeyRing(default_home())
     key = TrustPolicy.load(ring.home).key(ring.keyid) if ring.exists else None
     statements = ring.statements() if key else ()
-    if as_json:
-        found = {"keyid": key and key.keyid, "public_key": key and key.pem, "file": str(ring.path)}
-        output.print_json({**found, "state": key and key.state, "statements": [str(path) for path in statements]})
-        return output.DONE
+    found = {"keyid": key and key.keyid, "public_key": key and key.pem, "file": str(ring.path)}
+    document = {**found, "state": key and key.state, "statements": [str(path) for path in statements]}
     if key is None:
-        terminal.write_line(f"no key yet: the first run, or `{terminal.program()} keys export`, makes {ring.path}")
-        return output.DONE
-    terminal.write_line(f"keyid      {key.keyid}")
-    terminal.write_line(f"state      {key.state}")
-    terminal.write_line(f"signs by   {ring.source}" if ring.source else f"file       {ring.path} ({_PRIVATE})")
-    terminal.write_line(f"to give    {terminal.program()} keys export --out author.pub")
-    for path in statements:
-        terminal.write_line(f"and        {path}")
-    return output.DONE
+        none = f"no key yet: the first run, or `{terminal.program()} keys export`, makes {ring.path}"
+        return output.answer(document, (none,), as_json)
+    lines = (
+        f"keyid      {key.keyid}",
+        f"state      {key.state}",
+        f"signs by   {ring.source}" if ring.source else f"file       {ring.path} ({_PRIVATE})",
+        f"to give    {terminal.program()} keys export --out author.pub",
+        *(f"and        {path}" for path in statements),
+    )
+    return output.answer(document, lines, as_json)
 
 
 def export(
@@ -61,13 +60,8 @@ def export(
     key = KeyRing(default_home()).public_key()
     if out is not None:
         out.write_text(key.pem, encoding="ascii")
-    if as_json:
-        output.print_json({"keyid": key.keyid, "public_key": key.pem, "file": str(out) if out else None})
-    elif out is not None:
-        terminal.write_line(f"{out}: public key {key.keyid}")
-    else:
-        terminal.write_line(key.pem.rstrip("\n"))
-    return output.DONE
+    document = {"keyid": key.keyid, "public_key": key.pem, "file": str(out) if out else None}
+    return output.answer(document, (f"{out}: public key {key.keyid}" if out else key.pem.rstrip("\n"),), as_json)
 
 
 def trust(
@@ -100,11 +94,7 @@ def trust(
         added = add_identity(default_home(), identity, issuer, name)
         return _print_identity("trusted", added, as_json)
     key = TrustPolicy.load(default_home()).add(read_public_key(file).pem, name)
-    if as_json:
-        output.print_json(key.to_json())
-    else:
-        terminal.write_line(f"trusted: {key.keyid} as {key.name}")
-    return output.DONE
+    return output.answer(key.to_json(), (f"trusted: {key.keyid} as {key.name}",), as_json)
 
 
 def list_keys(as_json: options.Json = False) -> int:
@@ -117,18 +107,16 @@ def list_keys(as_json: options.Json = False) -> int:
 
     home = default_home()
     keys, identities = TrustPolicy.load(home).keys(), load_identities(home)
-    if as_json:
-        found = {"identities": [asdict(each) for each in identities]}
-        output.print_json({"keys": [{**key.to_json(), "state": key.state} for key in keys], **found})
-        return output.DONE
+    lines = []
     for key in keys:
         since = f", since {key.added[:10]}" if key.added else ""
-        terminal.write_line(f"{key.keyid}  {key.name}{since}" + (f"; {key.state}" if key.limits else ""))
-    for each in identities:
-        terminal.write_line(f"{each}  {each.name}, since {each.added[:10]}")
-    if not keys and not identities:
-        terminal.write_line("none yet: this author's own key is made by the first run")
-    return output.DONE
+        lines.append(f"{key.keyid}  {key.name}{since}" + (f"; {key.state}" if key.limits else ""))
+    lines += [f"{each}  {each.name}, since {each.added[:10]}" for each in identities]
+    documents = {
+        "keys": [{**key.to_json(), "state": key.state} for key in keys],
+        "identities": [asdict(each) for each in identities],
+    }
+    return output.answer(documents, lines or ["none yet: this author's own key is made by the first run"], as_json)
 
 
 def remove(
@@ -146,11 +134,7 @@ def remove(
     if any(name in (each.name, each.identity) for each in load_identities(home)):
         return _print_identity("no longer trusted", remove_identity(home, name), as_json)
     key = TrustPolicy.load(home).remove(name)
-    if as_json:
-        output.print_json(key.to_json())
-    else:
-        terminal.write_line(f"no longer trusted: {key.keyid}, {key.name}")
-    return output.DONE
+    return output.answer(key.to_json(), (f"no longer trusted: {key.keyid}, {key.name}",), as_json)
 
 
 def sign(
@@ -188,11 +172,8 @@ def sign(
     if keyless:
         return _sign_keyless(folder, verdict.payload_digest, identity_token, trust_config, as_json)
     keyid = countersign(folder.manifest, verdict.payload_digest, KeyRing(default_home()))
-    if as_json:
-        output.print_json({"run": str(folder.root.absolute()), "keyid": keyid})
-    else:
-        terminal.write_line(f"{terminal.here(folder.root)}: signed by {keyid} too")
-    return output.DONE
+    document = {"run": str(folder.root.absolute()), "keyid": keyid}
+    return output.answer(document, (f"{terminal.here(folder.root)}: signed by {keyid} too",), as_json)
 
 
 def _sign_keyless(folder: RunFolder, signed: str, token: Path | None, config: Path | None, as_json: bool) -> int:
@@ -205,16 +186,9 @@ def _sign_keyless(folder: RunFolder, signed: str, token: Path | None, config: Pa
     if bundle.accepted(known) is None:
         name = str(own) if any(each.name == own.identity for each in known) else own.identity
         add_identity(home, own.identity, own.issuer, name)
-    if as_json:
-        output.print_json({"run": str(folder.root.absolute()), "identity": own.identity, "issuer": own.issuer})
-    else:
-        terminal.write_line(f"{terminal.here(folder.root)}: signed by {own} too")
-    return output.DONE
+    document = {"run": str(folder.root.absolute()), "identity": own.identity, "issuer": own.issuer}
+    return output.answer(document, (f"{terminal.here(folder.root)}: signed by {own} too",), as_json)
 
 
 def _print_identity(what: str, identity: Identity, as_json: bool) -> int:
-    if as_json:
-        output.print_json(asdict(identity))
-    else:
-        terminal.write_line(f"{what}: {identity} as {identity.name}")
-    return output.DONE
+    return output.answer(asdict(identity), (f"{what}: {identity} as {identity.name}",), as_json)

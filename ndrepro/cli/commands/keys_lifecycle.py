@@ -44,8 +44,7 @@ def new(
     """
 
     ring = KeyRing(default_home(), passphrase_file)
-    until = None if expires is None else key_lifecycle.day_or_time(expires)
-    return _print(key_lifecycle.new_key(ring, _passphrase(passphrase_file, protect), until), as_json)
+    return _print(key_lifecycle.new_key(ring, _passphrase(passphrase_file, protect), _until(expires)), as_json)
 
 
 def rotate(
@@ -62,8 +61,8 @@ def rotate(
     """
 
     ring = KeyRing(default_home(), passphrase_file)
-    until = None if expires is None else key_lifecycle.day_or_time(expires)
-    return _print(key_lifecycle.rotate(ring, _passphrase(passphrase_file, protect or ring.protected), until), as_json)
+    passphrase = _passphrase(passphrase_file, protect or ring.protected)
+    return _print(key_lifecycle.rotate(ring, passphrase, _until(expires)), as_json)
 
 
 def use(
@@ -88,9 +87,8 @@ def use(
     """
 
     ring = KeyRing(default_home(), passphrase_file)
-    until = None if expires is None else key_lifecycle.day_or_time(expires)
     key = None if public is None else read_public_key(public)
-    return _print(key_lifecycle.use_source(ring, source, key, until), as_json)
+    return _print(key_lifecycle.use_source(ring, source, key, _until(expires)), as_json)
 
 
 def revoke(
@@ -116,13 +114,13 @@ def revoke(
     ring = KeyRing(default_home(), passphrase_file)
     when = timestamp() if since is None else key_lifecycle.day_or_time(since)
     statement, path = key_lifecycle.revoke(ring, key, when, reason)
-    if as_json:
-        output.print_json({"keyid": statement.key.keyid, "state": str(statement.limit), "statement": str(path)})
-    else:
-        terminal.write_line(f"{statement.key.keyid}: {statement.limit}")
-        terminal.write_line(f"to give    {path}")
-        terminal.write_line(f"they run   {terminal.program()} keys import {path.name}")
-    return output.DONE
+    lines = (
+        f"{statement.key.keyid}: {statement.limit}",
+        f"to give    {path}",
+        f"they run   {terminal.program()} keys import {path.name}",
+    )
+    document = {"keyid": statement.key.keyid, "state": str(statement.limit), "statement": str(path)}
+    return output.answer(document, lines, as_json)
 
 
 def import_statements(
@@ -139,15 +137,14 @@ def import_statements(
     home = default_home()
     policy = TrustPolicy.load(home)
     found = [keep(home, read_statement(file))[0] for file in files]
-    if as_json:
-        keys = [(each.key.keyid, str(each.limit)) for each in found]
-        rows = [{"keyid": keyid, "name": policy.name_of(keyid), "state": state} for keyid, state in keys]
-        output.print_json({"statements": rows})
-        return output.DONE
-    for each in found:
-        name = policy.name_of(each.key.keyid) or "no key that is trusted here"
-        terminal.write_line(f"{each.key.keyid} ({name}): {each.limit}")
-    return output.DONE
+    keys = [(each.key.keyid, policy.name_of(each.key.keyid), str(each.limit)) for each in found]
+    rows = [{"keyid": keyid, "name": name, "state": state} for keyid, name, state in keys]
+    lines = [f"{keyid} ({name or 'no key that is trusted here'}): {state}" for keyid, name, state in keys]
+    return output.answer({"statements": rows}, lines, as_json)
+
+
+def _until(expires: str | None) -> str | None:
+    return None if expires is None else key_lifecycle.day_or_time(expires)
 
 
 def _passphrase(file: Path | None, protect: bool) -> bytes | None:
@@ -159,14 +156,11 @@ def _passphrase(file: Path | None, protect: bool) -> bytes | None:
 
 def _print(change: KeyChange, as_json: bool) -> int:
     statements = [str(path) for path in change.statements]
-    if as_json:
-        before = change.before and change.before.keyid
-        output.print_json({"keyid": change.key.keyid, "before": before, "statements": statements})
-        return output.DONE
-    terminal.write_line(f"signs now  {change.key.keyid}")
-    if change.before:
-        terminal.write_line(f"before     {change.before.keyid}")
-    terminal.write_line(f"to give    {terminal.program()} keys export --out author.pub")
-    for path in statements:
-        terminal.write_line(f"and        {path}")
-    return output.DONE
+    before = change.before and change.before.keyid
+    lines = (
+        f"signs now  {change.key.keyid}",
+        *([f"before     {before}"] if before else []),
+        f"to give    {terminal.program()} keys export --out author.pub",
+        *(f"and        {path}" for path in statements),
+    )
+    return output.answer({"keyid": change.key.keyid, "before": before, "statements": statements}, lines, as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
@@ -49,10 +50,8 @@ def verify(
         output.print_json({**document, "runs_affected": _affected(audit)})
         return output.NO if serious else output.DONE
     _print_counts(_counts(audit, policy))
-    for problem in audit.problems[:_SHOWN]:
-        terminal.write_line(f"{'FAIL' if problem.kind in SERIOUS else 'warn'}       {problem}{_whose(problem.run)}")
-    if len(audit.problems) > _SHOWN:
-        terminal.write_line(f"           and {len(audit.problems) - _SHOWN} more")
+    lines = [f"{'FAIL' if each.kind in SERIOUS else 'warn'}       {each}{_whose(each.run)}" for each in audit.problems]
+    terminal.write_some(lines, _SHOWN, "           and {} more")
     affected = _affected(audit)
     if affected:
         terminal.write_line(f"affected   {plural(len(affected), 'run')}: {', '.join(affected[:_SHOWN])}")
@@ -120,18 +119,13 @@ def check_proof(
     run = audit.entries[0].entry.run if audit.entries else ""
     said = [_said(counted, policy) for counted in audit.entries if counted.entry.run == run]
     last = _said(audit.entries[-1], policy) if audit.entries else None
-    if as_json:
-        output.print_json({"ok": not wrong, "run": run, "entries": said, "head": last, "problems": wrong})
-        return output.NO if wrong else output.DONE
-    for entry in said:
-        terminal.write_line(_line(entry))
-    for problem in wrong[:_SHOWN]:
-        terminal.write_line(f"FAIL       {problem}")
+    lines = [*map(_line, said), *(f"FAIL       {problem}" for problem in wrong[:_SHOWN])]
     if last and not wrong:
-        terminal.write_line(f"\nverified: how run {run} ended, as of entry {last['sequence']}, {last['time']}")
+        lines.append(f"\nverified: how run {run} ended, as of entry {last['sequence']}, {last['time']}")
     else:
-        terminal.write_line(f"\nNOT verified: {plural(len(wrong), 'problem')}")
-    return output.NO if wrong else output.DONE
+        lines.append(f"\nNOT verified: {plural(len(wrong), 'problem')}")
+    document = {"ok": not wrong, "run": run, "entries": said, "head": last, "problems": wrong}
+    return output.answer(document, lines, as_json, holds=not wrong)
 
 
 def _path(ledger: Path | None, runs: Path) -> Path:
@@ -163,23 +157,14 @@ def _print_proof(path: Path, policy: TrustPolicy, run: str, as_json: bool) -> in
     """Print the lines from a run's first entry to the head, without a run the head alone."""
 
     lines = [line.decode("utf-8").rstrip("\n") for line in Ledger(path).proof(policy.keys(), run)]
-    if as_json:
-        output.print_json({"ledger": str(path.absolute()), "run": run or None, "lines": lines})
-        return output.DONE
-    for line in lines:
-        terminal.write_line(line)
-    return output.DONE
+    return output.answer({"ledger": str(path.absolute()), "run": run or None, "lines": lines}, lines, as_json)
 
 
 def _counts(audit: LedgerAudit, policy: TrustPolicy) -> dict[str, Any]:
     """Entries that count: how many, how many are unsigned, and how many each key signed, by its name."""
     trusted = policy.keys()
     names = {key.base64: key.name for key in trusted}
-    signed: dict[str, int] = {}
-    for counted in audit.entries:
-        if counted.entry.key:
-            name = names[counted.entry.key]
-            signed[name] = signed.get(name, 0) + 1
+    signed = Counter(names[counted.entry.key] for counted in audit.entries if counted.entry.key)
     unsigned = [counted.entry.sequence for counted in audit.entries if not counted.entry.key]
     return {
         "entries": len(audit.entries),

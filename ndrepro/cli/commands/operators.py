@@ -61,13 +61,9 @@ def compare(
     if not rows:
         raise UsageError(f"--only {only}: no operation's name holds it", "leave --only out to see all of them")
     equal = any(row.outputs > row.absent for row in rows) and not any(row.differing for row in rows)
-    if as_json:
-        described = [_described(source.label, outputs) for source, outputs in zip(sources, found, strict=True)]
-        output.print_json({"environments": described, "operations": rows})
-    else:
-        for line in _lines(rows, [source.label for source in sources], found, everything):
-            terminal.write_line(line)
-    return output.DONE if equal else output.NO
+    described = [_described(source.label, outputs) for source, outputs in zip(sources, found, strict=True)]
+    lines = _lines(rows, [source.label for source in sources], found, everything)
+    return output.answer({"environments": described, "operations": rows}, lines, as_json, holds=equal)
 
 
 def measure(
@@ -89,13 +85,9 @@ def measure(
     if source.is_folder:
         raise UsageError(f"{environment}: it holds outputs already", "name an environment")
     found = outputs_in(measure(source, out))
-    if as_json:
-        output.print_json(
-            {**_described(source.label, found), "outputs": len(found.outputs), "out": str(out.absolute())}
-        )
-        return output.DONE
-    terminal.write_line(f"{source.label}: torch {found.torch}, {plural(len(found.outputs), 'output')} in {out}")
-    return output.DONE
+    document = {**_described(source.label, found), "outputs": len(found.outputs), "out": str(out.absolute())}
+    line = f"{source.label}: torch {found.torch}, {plural(len(found.outputs), 'output')} in {out}"
+    return output.answer(document, (line,), as_json)
 
 
 def _described(label: str, outputs: OperatorOutputs) -> dict[str, str]:

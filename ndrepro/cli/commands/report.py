@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import ndrepro
-from ndrepro.analysis.comparison.wording import visible
 from ndrepro.analysis.results.results import Results, read_results
 from ndrepro.analysis.results.reviewer_verdicts import read_attestations
 from ndrepro.cli.commands.verify import trust_of
@@ -168,9 +167,9 @@ def _counts(made: Report) -> dict[str, object]:
 def _print(made: Report, out: Path) -> None:
 
     def line(label: str, text: str) -> None:
-        terminal.write_line(f"{label:<{_LABEL}}{terminal.hanging(visible(text), _LABEL)}")
+        terminal.write_line(f"{label:<{_LABEL}}{terminal.hanging(text, _LABEL)}")
 
-    terminal.write_line(visible(made.title))
+    terminal.write_line(made.title)
     experiments = words.plural(len(made.table_of_cells), "experiment")
     line("runs", f"{words.plural(len(made.scores.rows), 'run')} of {experiments}, verified{made.manifest_alone}")
     left = {fact.label: fact.text for fact in made.counts if fact.warn and fact.text != "0"}

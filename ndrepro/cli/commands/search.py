@@ -34,18 +34,13 @@ Networks = Annotated[
 Datasets = Annotated[
     list[str] | None, typer.Option("--dataset", metavar="D", help="Only this data set; may be given many times.")
 ]
-Data = Annotated[
-    list[str] | None,
-    typer.Option("--data", metavar="PATH", help="Path of the data; DATASET=PATH for one data set of several."),
-]
-_LABEL = 10
 
 
 def search(
     study: Name,
     networks: Networks = None,
     datasets: Datasets = None,
-    data: Data = None,
+    data: options.StudyData = None,
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
@@ -79,9 +74,8 @@ def search(
         )
         return output.DONE
     _print_table(asked, rows)
-    terminal.write_line("")
-    terminal.write_line(f"{'written':<{_LABEL}} {terminal.here(found_file(file))}")
-    terminal.write_line(f"{'next':<{_LABEL}} {terminal.program()} study run {study} --grid {asked.grid}")
+    terminal.write_line(f"\nwritten    {terminal.here(found_file(file))}")
+    terminal.write_line(f"next       {terminal.program()} study run {study} --grid {asked.grid}")
     return output.DONE
 
 

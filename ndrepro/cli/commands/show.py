@@ -146,9 +146,4 @@ def _print_scores(scores: tuple[Scores, ...]) -> None:
 
 
 def _print_row(label: str, text: str) -> None:
-    from rich.text import Text
-
-    line = Text(f"{label:<{_LABEL_WIDTH}} ", style="dim")
-    body = Text(terminal.hanging(text, _LABEL_WIDTH + 1))
-    body.highlight_words(ALARMS, style="bold yellow")
-    terminal.console().print(Text.assemble(line, body), soft_wrap=True)
+    terminal.write_row(label, text, _LABEL_WIDTH, alarms=ALARMS)

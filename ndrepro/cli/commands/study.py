@@ -44,9 +44,6 @@ Name = Annotated[
         help="A study's name, or a TOML file; see `ndrepro study list`.",
     ),
 ]
-Grids = Annotated[
-    list[str] | None, typer.Option("--grid", metavar="G", help="Only this grid; may be given many times.")
-]
 Only = Annotated[
     str | None,
     typer.Option("--only", metavar="N", help="Only these runs of the study, counted from 1 in its order: 3, or 1,4-6."),
@@ -55,10 +52,6 @@ _MOST_NUMBERS = 1_000_000
 Jobs = Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=1, help="Runs at the same time on this machine.")]
 JobsOrDefault = Annotated[
     int | None, typer.Option("--jobs", "-j", metavar="N", min=1, help="Runs at the same time (slurm: tasks).")
-]
-Data = Annotated[
-    list[str] | None,
-    typer.Option("--data", metavar="PATH", help="Path of the data; DATASET=PATH for one data set of several."),
 ]
 
 
@@ -88,7 +81,7 @@ def list_studies(as_json: options.Json = False) -> int:
 
 def plan(
     study: Name,
-    grids: Grids = None,
+    grids: options.Grids = None,
     engine: options.Engine = None,
     image: options.Image = None,
     runs: options.Runs = options.DEFAULT_RUNS,
@@ -110,7 +103,7 @@ def plan(
 
 def status(
     study: Name,
-    grids: Grids = None,
+    grids: options.Grids = None,
     engine: options.Engine = None,
     image: options.Image = None,
     runs: options.Runs = options.DEFAULT_RUNS,
@@ -142,24 +135,20 @@ def cancel(study: Name, runs: options.Runs = options.DEFAULT_RUNS, as_json: opti
 
     found, how, _ = _plan(study, None, runs)
     cancelled = cancel_arrays(how.runs, found.study.name)
-    if as_json:
-        output.print_json({"cancelled": list(cancelled.arrays), "forgotten": list(cancelled.forgotten)})
-        return output.DONE
-    if cancelled.arrays:
-        terminal.write_line(f"cancelled  {', '.join(f'array {array}' for array in cancelled.arrays)}")
-    else:
-        terminal.write_line(f"nothing of {found.study.name} is in Slurm's queue")
+    arrays = ", ".join(f"array {array}" for array in cancelled.arrays)
+    lines = [f"cancelled  {arrays}" if arrays else f"nothing of {found.study.name} is in Slurm's queue"]
     if cancelled.forgotten:
-        terminal.write_line(f"note       Slurm no longer knows array {', '.join(cancelled.forgotten)}")
-    return output.DONE
+        lines.append(f"note       Slurm no longer knows array {', '.join(cancelled.forgotten)}")
+    document = {"cancelled": list(cancelled.arrays), "forgotten": list(cancelled.forgotten)}
+    return output.answer(document, lines, as_json)
 
 
 def run(
     study: Name,
-    grids: Grids = None,
+    grids: options.Grids = None,
     only: Only = None,
     jobs: JobsOrDefault = None,
-    data: Data = None,
+    data: options.StudyData = None,
     where: study_slurm.On = study_slurm.LOCAL,
     profile: study_slurm.ProfileName = None,
     engine: options.Engine = None,
@@ -229,9 +218,9 @@ def _numbers(text: str) -> set[int]:
 
 def resume(
     study: Name,
-    grids: Grids = None,
+    grids: options.Grids = None,
     jobs: Jobs = 1,
-    data: Data = None,
+    data: options.StudyData = None,
     engine: options.Engine = None,
     image: options.Image = None,
     runs: options.Runs = options.DEFAULT_RUNS,

@@ -31,8 +31,8 @@ def export(
     form: Annotated[
         str, typer.Option("--format", metavar="F", help="joblines (default), snakemake, nextflow or kubernetes.")
     ] = "joblines",
-    grids: study_commands.Grids = None,
-    data: study_commands.Data = None,
+    grids: options.Grids = None,
+    data: options.StudyData = None,
     engine: options.Engine = None,
     image: options.Image = None,
     gpus: Annotated[int, typer.Option("--gpus", metavar="N", min=0, help="GPUs for each process of a run.")] = 0,
@@ -68,14 +68,10 @@ def export(
     text = FORMATS[form](workflow)
     if out is not None:
         out.write_text(text, encoding="utf-8")
-    if as_json:
-        jobs = [asdict(job) for job in workflow.jobs]
-        output.print_json({"format": form, "file": str(out) if out else None, "jobs": jobs, "text": text})
-    elif out is None:
-        terminal.write_line(text.rstrip("\n"))
-    else:
-        terminal.write_line(f"written    {out}: {plural(len(workflow.jobs), 'job')}")
-    return output.DONE
+    jobs = [asdict(job) for job in workflow.jobs]
+    line = f"written    {out}: {plural(len(jobs), 'job')}" if out else text.rstrip("\n")
+    document = {"format": form, "file": str(out) if out else None, "jobs": jobs, "text": text}
+    return output.answer(document, (line,), as_json)
 
 
 def collect(
@@ -122,10 +118,8 @@ def collect(
         )
         if sign:
             terminal.write_line(f"signed     {plural(len(signed), 'run')}, beside the signatures that they had")
-        for label in missing[:_SHOWN]:
-            terminal.write_line(f"missing    {label}")
-        if len(missing) > _SHOWN:
-            terminal.write_line(f"           and {len(missing) - _SHOWN} more (--json has them)")
+        lines = [f"missing    {label}" for label in missing]
+        terminal.write_some(lines, _SHOWN, "           and {} more (--json has them)")
     return output.NO if missing or refused else output.DONE
 
 

@@ -88,7 +88,7 @@ def _print(verdict: Verdict, flagged: Sequence[str], root: Path) -> None:
     for check in verdict.checks:
         _print_check(check)
     for warning in flagged:
-        _print_warning(warning)
+        _print_line("", "warn", "bold yellow", warning)
     failed = sum(check.status == "fail" for check in verdict.checks)
     skipped = sum(check.status == "skip" for check in verdict.checks)
     counted = plural(len(verdict.checks) - failed - skipped, "check")
@@ -102,24 +102,14 @@ def _print(verdict: Verdict, flagged: Sequence[str], root: Path) -> None:
     terminal.write_line(terminal.here(root))
 
 
-def _print_warning(warning: str) -> None:
-    from rich.text import Text
-
-    line = Text("    ")
-    line.append(f"{'warn':<5}", style="bold yellow")
-    line.append(terminal.hanging(warning, _INDENT))
-    terminal.console().print(line, soft_wrap=True)
-
-
 def _print_check(check: Check) -> None:
     """Number, verdict, name and what was found; what to do on the next line."""
-    from rich.text import Text
-
-    word, style = _STYLES[check.status]
-    line = Text(f"{check.number:>3} ")
-    line.append(f"{word:<5}", style=style)
-    line.append(terminal.hanging(f"{check.name}: {check.message}" if check.message else check.name, _INDENT))
-    terminal.console().print(line, soft_wrap=True)
+    _print_line(
+        f"{check.number:>3}", *_STYLES[check.status], f"{check.name}: {check.message}" if check.message else check.name
+    )
     if check.cure and check.status != "pass":
-        cure = terminal.hanging(f"hint: {check.cure}", _INDENT)
-        terminal.console().print(Text(f"{'':<{_INDENT}}{cure}", style="dim"), soft_wrap=True)
+        terminal.write_row("", f"hint: {check.cure}", _INDENT - 1, "dim")
+
+
+def _print_line(number: str, word: str, style: str, text: str) -> None:
+    terminal.write_styled(f"{number:<3} ", (f"{word:<5}", style), terminal.hanging(text, _INDENT))

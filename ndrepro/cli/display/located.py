@@ -18,7 +18,6 @@ from ndrepro.analysis.comparison.operation_diff import (
 )
 from ndrepro.analysis.comparison.run_comparison import RunComparison
 from ndrepro.analysis.comparison.side import Side
-from ndrepro.analysis.comparison.wording import visible
 from ndrepro.cli.display import terminal
 from ndrepro.execution.reproduce.step_replay import Replay, VerifiedRun, recorded_step, replays
 from ndrepro.execution.sandbox.sandbox import Sandbox
@@ -133,9 +132,7 @@ def locate(
 
 def print_located(located: Located) -> None:
     """The finding first, then the numbers, then what weakens it."""
-    from rich.text import Text
-
-    terminal.console().print(Text(terminal.hanging(_headline(located), 0), style="bold yellow"), soft_wrap=True)
+    terminal.write_styled((terminal.hanging(_headline(located), 0), "bold yellow"))
     for label, text in _lines(located):
         _row(label, text)
     for note in located.notes[:_SHOWN]:
@@ -296,8 +293,4 @@ def _folder(keep: Path | None) -> Iterator[Path]:
 
 
 def _row(label: str, text: str, style: str = "") -> None:
-    from rich.text import Text
-
-    line = Text(f"{label:<{_LABEL_WIDTH}} ", style="dim")
-    line.append(terminal.hanging(visible(text), _LABEL_WIDTH + 1), style=style)
-    terminal.console().print(line, soft_wrap=True)
+    terminal.write_row(label, text, _LABEL_WIDTH, style)

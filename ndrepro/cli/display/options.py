@@ -42,6 +42,13 @@ Image = Annotated[
         "--image", metavar="IMAGE", help="NAME[:TAG][@sha256:…], or a file of Apptainer or Enroot; by default ndrepro."
     ),
 ]
+Grids = Annotated[
+    list[str] | None, typer.Option("--grid", metavar="G", help="Only this grid; may be given many times.")
+]
+StudyData = Annotated[
+    list[str] | None,
+    typer.Option("--data", metavar="PATH", help="Path of the data; DATASET=PATH for one data set of several."),
+]
 DataHere = Annotated[Path | None, typer.Option("--data", metavar="PATH", help="Path of the data set on this machine.")]
 Sandbox = Annotated[
     str,

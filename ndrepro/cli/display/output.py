@@ -20,6 +20,7 @@ import contextlib
 import errno
 import json
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ndrepro.cli.display import terminal
@@ -100,6 +101,16 @@ def print_error(record: dict[str, Any]) -> None:
 def print_json(document: dict[str, Any]) -> None:
     """One JSON document on standard output, in ASCII, so that no locale can break it; NaN and infinities are words."""
     terminal.write_line(document_text(document))
+
+
+def answer(document: dict[str, Any], lines: Iterable[str], as_json: bool, *, holds: bool = True) -> int:
+    """Print a result as JSON or as its lines; returns the exit code, 1 where the answer is no."""
+    if as_json:
+        print_json(document)
+    else:
+        for line in lines:
+            terminal.write_line(line)
+    return DONE if holds else NO
 
 
 def document_text(document: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -106,6 +106,30 @@ def console(error: bool = False) -> Console:
     stream = sys.stderr if error else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
     return PatientConsole(stderr=error, width=width, highlight=False, markup=False, emoji=False)
+
+
+def write_styled(*parts: str | tuple[str, str]) -> None:
+    """Print one line of texts, each alone or with its style."""
+    from rich.text import Text
+
+    console().print(Text.assemble(*parts), soft_wrap=True)
+
+
+def write_row(label: str, text: str, width: int, style: str = "", alarms: Collection[str] = ()) -> None:
+    """Print a dim label, ``width`` columns wide, and a text beside it; words among ``alarms`` stand out."""
+    from rich.text import Text
+
+    body = Text(hanging(text, width + 1), style=style)
+    body.highlight_words(alarms, style="bold yellow")
+    console().print(Text.assemble((f"{label:<{width}} ", "dim"), body), soft_wrap=True)
+
+
+def write_some(lines: Sequence[str], most: int, rest: str = "and {} more (--json has them)") -> None:
+    """Print the first ``most`` lines, and how many there are more: ``rest`` with their number."""
+    for line in lines[:most]:
+        write_line(line)
+    if len(lines) > most:
+        write_line(rest.format(len(lines) - most))
 
 
 def shows(letters: str) -> bool:

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from ndrepro.analysis.comparison.wording import fold, shortened, value, visible
+from ndrepro.analysis.comparison.wording import fold, shortened, value
 from ndrepro.text.plurals import plural
+from ndrepro.text.visible import visible
 from provenance.comparison.manifest_diff import FieldChange
 
 
