@@ -130,13 +130,12 @@ def _finding(guideline: Guideline, good: Any, bad: Any, subject: Sources | Manif
 
 def _look(finders: Any, subject: Any) -> tuple[Pattern, ...]:
     """The patterns of the finders that have evidence. Repeated lines count once."""
-    looked = []
-    for what, find in finders:
-        # what trains comes first: it is what a reader asks about
-        evidence = sorted(dict.fromkeys(find(subject)), key=lambda item: "train" not in item.place.lower())
-        if evidence:
-            looked.append(Pattern(what, len(evidence), tuple(evidence[:SHOWN])))
-    return tuple(looked)
+    # what trains comes first: it is what a reader asks about
+    looked = (
+        (what, sorted(dict.fromkeys(find(subject)), key=lambda item: "train" not in item.place.lower()))
+        for what, find in finders
+    )
+    return tuple(Pattern(what, len(evidence), tuple(evidence[:SHOWN])) for what, evidence in looked if evidence)
 
 
 def _names(finders: Any) -> tuple[str, ...]:
@@ -158,13 +157,11 @@ def _undocumented(sources: Sources) -> Iterator[Evidence]:
 
 def _unseeded_training(sources: Sources) -> Iterator[Evidence]:
     """Code that trains, where no seed is set anywhere."""
-    if not any(True for _ in code.seeds_set(sources)):
-        yield from code.training_code(sources)
+    return iter(()) if any(code.seeds_set(sources)) else code.training_code(sources)
 
 
 def _untested_training(sources: Sources) -> Iterator[Evidence]:
-    if not any(True for _ in code.testing_code(sources)):
-        yield from code.training_code(sources)
+    return iter(()) if any(code.testing_code(sources)) else code.training_code(sources)
 
 
 def _tracked(sources: Sources) -> Iterator[Evidence]:
@@ -174,7 +171,7 @@ def _tracked(sources: Sources) -> Iterator[Evidence]:
 
 
 def _no_licence(sources: Sources) -> Iterator[Evidence]:
-    if sources.modules and not any(True for _ in files.licences(sources)):
+    if sources.modules and not any(files.licences(sources)):
         yield Evidence(sources.modules[0].path, 0, "code, and no licence at the top")
 
 
@@ -307,14 +304,9 @@ GUIDELINES: tuple[Guideline, ...] = (
 
 def markdown(checklist: Checklist) -> str:
     """The checklist as a Markdown document."""
-    lines = [
-        f"# Checklist of {checklist.subject}",
-        "",
-        f"{checklist.points} of {checklist.possible} guidelines with evidence ({SOURCE}).",
-        "",
-        *(f"* {note}" for note in checklist.notes),
-        *([""] if checklist.notes else []),
-    ]
+    lines = [f"# Checklist of {checklist.subject}", ""]
+    lines += [f"{checklist.points} of {checklist.possible} guidelines with evidence ({SOURCE}).", ""]
+    lines += [*(f"* {note}" for note in checklist.notes), ""] if checklist.notes else []
     for finding in checklist.findings:
         lines += [f"## {finding.guideline.title}: {finding.status}", ""]
         lines += [f"* {'' if good else '**against it** '}{line}" for good, line in evidence_lines(finding)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from ndrepro.checklists.checklist_sources import Evidence, Module, Sources
 
@@ -36,27 +36,43 @@ _SAVERS = {
     "joblib.dump", "torch.jit.save",
 }  # fmt: skip
 _DATA_CLASSES = {"Dataset", "IterableDataset", "VisionDataset", "LightningDataModule"}
-_HEX = re.compile(r"[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}")
+_HEX = re.compile(r"([0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64})\Z")
 _ABSOLUTE = re.compile(r"(/home/|/Users/|/mnt/|/data\d*/|/scratch/|[A-Z]:\\\\?)\w")
-_SETTINGS = re.compile(r"-*(lr|learning[_-]rate|batch[_-]size|epochs|weight[_-]decay|momentum|optimi[sz]er)")
+_SETTINGS = re.compile(r"-*(lr|learning[_-]rate|batch[_-]size|epochs|weight[_-]decay|momentum|optimi[sz]er)\Z")
 
 
 def seeds_set(sources: Sources) -> Iterator[Evidence]:
     """Calls that give a random generator a seed of its own."""
-    for module in sources.modules:
-        for name, call in module.calls:
-            method = name.rpartition(".")[2]
-            seeder = name in _SEEDERS or name in _GENERATORS or (method == "manual_seed" and "." in name)
-            if seeder and _fixed(call):
-                yield module.at(call)
+    seeders = {*_SEEDERS, *_GENERATORS}
+    return _calls(sources, lambda name, call: (name in seeders or name.endswith(".manual_seed")) and _fixed(call))
 
 
 def seeds_not_fixed(sources: Sources) -> Iterator[Evidence]:
     """Generators that are made, or seeds that are set, from nothing or from the clock."""
-    for module in sources.modules:
-        for name, call in module.calls:
-            if (name in _SEEDERS or name in _GENERATORS) and not _fixed(call):
-                yield module.at(call)
+    seeders = {*_SEEDERS, *_GENERATORS}
+    return _calls(sources, lambda name, call: name in seeders and not _fixed(call))
+
+
+def _calls(sources: Sources, wanted: Callable[[str, ast.Call], bool]) -> Iterator[Evidence]:
+    """Every call that is ``wanted``, by its dotted name and itself."""
+    return (module.at(call) for module in sources.modules for name, call in module.calls if wanted(name, call))
+
+
+def _nodes(sources: Sources, wanted: Callable[[Module, ast.AST], bool]) -> Iterator[Evidence]:
+    """Every node that is ``wanted``."""
+    return (module.at(node) for module in sources.modules for node in module.nodes if wanted(module, node))
+
+
+def _derives(module: Module, node: ast.AST, bases: Collection[str]) -> bool:
+    """Whether a node is a class with one of these bases, by the last part of its name."""
+    return isinstance(node, ast.ClassDef) and any(
+        module.dotted(base).rpartition(".")[2] in bases for base in node.bases
+    )
+
+
+def _is_text(node: ast.AST | None, pattern: re.Pattern[str]) -> bool:
+    """Whether a node is a text that ``pattern`` matches from its beginning."""
+    return isinstance(node, ast.Constant) and isinstance(node.value, str) and pattern.match(node.value) is not None
 
 
 def _fixed(call: ast.Call) -> bool:
@@ -73,11 +89,9 @@ def determinism_asked(sources: Sources) -> Iterator[Evidence]:
     """Deterministic algorithms switched on."""
     for module in sources.modules:
         for name, call in module.calls:
-            on = bool(call.args) and not (isinstance(call.args[0], ast.Constant) and call.args[0].value is False)
-            if name in (
-                "torch.use_deterministic_algorithms",
-                "tensorflow.config.experimental.enable_op_determinism",
-            ) and (on or not name.startswith("torch")):
+            off = not call.args or (isinstance(call.args[0], ast.Constant) and call.args[0].value is False)
+            asked = name == "torch.use_deterministic_algorithms" and not off
+            if asked or name == "tensorflow.config.experimental.enable_op_determinism":
                 yield module.at(call)
         yield from _assigned(module, "torch.backends.cudnn.deterministic", or_computed=True)
 
@@ -115,9 +129,7 @@ def training_code(sources: Sources) -> Iterator[Evidence]:
 
 def testing_code(sources: Sources) -> Iterator[Evidence]:
     """The network switched to evaluation, or a framework's own evaluation."""
-    for module in sources.modules:
-        if not _uses_framework(module):
-            continue
+    for module in filter(_uses_framework, sources.modules):
         for name, call in module.calls:
             method = name.rpartition(".")[2]
             if (method == "eval" and "." in name and not call.args) or method in ("evaluate", "score", "test_step"):
@@ -134,69 +146,44 @@ def entry_points(sources: Sources) -> Iterator[Evidence]:
 
 def networks_defined(sources: Sources) -> Iterator[Evidence]:
     """Classes of networks and layers."""
-    for module in sources.modules:
-        for node in module.nodes:
-            if isinstance(node, ast.ClassDef) and _uses_framework(module):
-                bases = {module.dotted(base).rpartition(".")[2] for base in node.bases}
-                if bases & _MODULES:
-                    yield module.at(node)
+    return _nodes(sources, lambda module, node: _derives(module, node, _MODULES) and _uses_framework(module))
 
 
 def whole_networks_loaded(sources: Sources) -> Iterator[Evidence]:
     """Networks taken ready-made from elsewhere by a name that may come to mean another."""
-    for module in sources.modules:
-        for name, call in module.calls:
-            if name == "torch.hub.load":
-                yield module.at(call)
+    return _calls(sources, lambda name, call: name == "torch.hub.load")
 
 
 def data_code(sources: Sources) -> Iterator[Evidence]:
     """Classes of data sets, transforms, loaders."""
+    readers = (".DataLoader", "tensorflow.data.Dataset")
     for module in sources.modules:
-        for node in module.nodes:
-            if isinstance(node, ast.ClassDef):
-                bases = {module.dotted(base).rpartition(".")[2] for base in node.bases}
-                if bases & _DATA_CLASSES:
-                    yield module.at(node)
+        yield from (module.at(node) for node in module.nodes if _derives(module, node, _DATA_CLASSES))
         for name, call in module.calls:
-            if name.startswith("torchvision.transforms") or name.endswith((".DataLoader", "tensorflow.data.Dataset")):
+            if name.startswith("torchvision.transforms") or name.endswith(readers):
                 yield module.at(call)
 
 
 def data_checked(sources: Sources) -> Iterator[Evidence]:
     """Checksums that data are compared with: hexadecimal digests in code that computes digests."""
     for module in sources.modules:
-        hashing = {"hashlib"} & {name.partition(".")[0] for name in module.names.values()}
-        digests = [
-            node
-            for node in module.nodes
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and _HEX.fullmatch(node.value)
-        ]
-        uses = any(
-            "md5" in name.lower() or "sha256" in name.lower() or "digest" in name.lower() for name in module.names
-        )
-        if digests and (hashing or uses or "data" in module.path):
-            yield module.at(digests[0])
+        hashing = any(name.partition(".")[0] == "hashlib" for name in module.names.values())
+        uses = any(word in name.lower() for name in module.names for word in ("md5", "sha256", "digest"))
+        digest = next((node for node in module.nodes if _is_text(node, _HEX)), None)
+        if digest and (hashing or uses or "data" in module.path):
+            yield module.at(digest)
 
 
 def absolute_paths(sources: Sources) -> Iterator[Evidence]:
     """Paths of one machine, written into code."""
-    for module in sources.modules:
-        for node in module.nodes:
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and _ABSOLUTE.match(node.value):
-                yield module.at(node)
+    return _nodes(sources, lambda module, node: _is_text(node, _ABSOLUTE))
 
 
 def settings_told(sources: Sources) -> Iterator[Evidence]:
     """Learning rate, batch size and the like as options or defaults that can be read."""
     for module in sources.modules:
         for name, call in module.calls:
-            first = call.args[0] if call.args else None
-            if (
-                name.endswith(".add_argument")
-                and isinstance(first, ast.Constant)
-                and _SETTINGS.fullmatch(str(first.value))
-            ):
+            if name.endswith(".add_argument") and call.args and _is_text(call.args[0], _SETTINGS):
                 yield module.at(call)
         for node in module.nodes:
             if (
@@ -204,62 +191,50 @@ def settings_told(sources: Sources) -> Iterator[Evidence]:
                 and isinstance(node.target, ast.Name)
                 and isinstance(node.value, ast.Constant)
                 and node.value.value
-                and _SETTINGS.fullmatch(node.target.id)
+                and _SETTINGS.match(node.target.id)
             ):
                 yield module.at(node)
 
 
 def settings_buried(sources: Sources) -> Iterator[Evidence]:
     """An optimizer whose learning rate is a bare number in the middle of the code."""
-    for module in sources.modules:
-        for name, call in module.calls:
-            rates = [keyword.value for keyword in call.keywords if keyword.arg in ("lr", "learning_rate")]
-            if ".optim" in name and any(isinstance(rate, ast.Constant) for rate in rates):
-                yield module.at(call)
+
+    def bare(call: ast.Call) -> bool:
+        rates = (keyword.value for keyword in call.keywords if keyword.arg in ("lr", "learning_rate"))
+        return any(isinstance(rate, ast.Constant) for rate in rates)
+
+    return _calls(sources, lambda name, call: ".optim" in name and bare(call))
 
 
 def weights_written(sources: Sources) -> Iterator[Evidence]:
     """Code that keeps the trained weights."""
-    for module in sources.modules:
-        for name, call in module.calls:
-            if name in _SAVERS or (
-                name.rpartition(".")[2] in ("save_weights", "save_pretrained", "save_checkpoint") and "." in name
-            ):
-                yield module.at(call)
+    methods = (".save_weights", ".save_pretrained", ".save_checkpoint")
+    return _calls(sources, lambda name, call: name in _SAVERS or name.endswith(methods))
 
 
 def hardware_recorded(sources: Sources) -> Iterator[Evidence]:
     """Code that writes down what it ran on."""
-    for module in sources.modules:
-        yield from (module.at(call) for name, call in module.calls if name in _HARDWARE)
+    return _calls(sources, lambda name, call: name in _HARDWARE)
 
 
 def gpu_assumed(sources: Sources) -> Iterator[Evidence]:
     """Code that needs a GPU without asking whether there is one."""
     for module in sources.modules:
-        asks = any(name == "torch.cuda.is_available" for name, _ in module.calls)
-        if not asks:
-            yield from (
-                module.at(call)
-                for name, call in module.calls
-                if name.endswith(".cuda") and not name.startswith("torch")
-            )
+        if not any(name == "torch.cuda.is_available" for name, _ in module.calls):
+            calls = ((name, call) for name, call in module.calls if name.endswith(".cuda"))
+            yield from (module.at(call) for name, call in calls if not name.startswith("torch"))
 
 
 def documented(sources: Sources) -> tuple[int, int, Evidence | None]:
     """(public functions and classes with a docstring, all of them, the first one)."""
-    have = total = 0
-    first: Evidence | None = None
-    for module in sources.modules:
-        for node in module.nodes:
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and not node.name.startswith(
-                "_"
-            ):
-                total += 1
-                if ast.get_docstring(node):
-                    have += 1
-                    first = first or module.at(node)
-    return have, total, first
+    public = [
+        (module, node)
+        for module in sources.modules
+        for node in module.nodes
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_")
+    ]
+    have = [module.at(node) for module, node in public if ast.get_docstring(node)]
+    return len(have), len(public), next(iter(have), None)
 
 
 def _uses_framework(module: Module) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -56,7 +56,7 @@ def pinned(sources: Sources) -> Iterator[Evidence]:
 
 def unpinned(sources: Sources) -> Iterator[Evidence]:
     """Requirements without a version, where no lock has them."""
-    if any(True for _ in sources.named(_LOCKS)):
+    if any(sources.named(_LOCKS)):
         return
     for name in sources.named(_REQUIREMENTS):
         for number, text in _requirements(sources.lines_of(name)):
@@ -141,8 +141,7 @@ def make_targets(sources: Sources) -> Iterator[Evidence]:
 
 def hardware_told(sources: Sources) -> Iterator[Evidence]:
     """Documents that name the hardware."""
-    for name in sources.documents():
-        yield from sources.statements(name, _HARDWARE)
+    return sources.stated(_HARDWARE)
 
 
 def licences(sources: Sources) -> Iterator[Evidence]:
@@ -158,16 +157,14 @@ def weights_released(sources: Sources) -> Iterator[Evidence]:
     for name in sources.named(r".+\.(pth|pt|ckpt|safetensors|h5|onnx)"):
         if not is_test(name):
             yield Evidence(name, 0, "weights")
-    for name in sources.documents():
-        for found in sources.statements(name, _WEIGHTS):
-            if re.search(_WEIGHT_WORDS, found.text, re.IGNORECASE) and "http" in found.text:
-                yield found
+    for found in sources.stated(_WEIGHTS):
+        if re.search(_WEIGHT_WORDS, found.text, re.IGNORECASE) and "http" in found.text:
+            yield found
 
 
 def data_told(sources: Sources) -> Iterator[Evidence]:
     """Documents that say which data are used and where they come from."""
-    for name in sources.documents():
-        yield from sources.statements(name, r"\b(data ?sets?|training images|splits?)\b")
+    return sources.stated(r"\b(data ?sets?|training images|splits?)\b")
 
 
 def data_address(sources: Sources) -> Iterator[Evidence]:
@@ -184,7 +181,7 @@ def configurations(sources: Sources) -> Iterator[Evidence]:
         if suffix not in (".toml", ".yaml", ".yml", ".json") or is_test(name):
             continue
         line = next(sources.lines(name, _SETTING_LINE), None)
-        if line and (suffix in (".yaml", ".yml") or _has_setting(_document(sources, name))):
+        if line and (suffix in (".yaml", ".yml") or _holds(_document(sources, name), _is_setting)):
             yield line
 
 
@@ -196,14 +193,20 @@ def _document(sources: Sources, name: str) -> Any:
         return None
 
 
-def _has_setting(value: Any) -> bool:
-    """Whether a setting of training has a number, a text or a list of them somewhere in a document."""
+def _holds(value: Any, wanted: Callable[[str, Any], bool]) -> bool:
+    """Whether somewhere in a document a member, by its key and value, is ``wanted``."""
     if isinstance(value, dict):
-        own = any(
-            _SETTING.fullmatch(str(key)) and isinstance(item, int | float | str | list) for key, item in value.items()
-        )
-        return own or any(_has_setting(item) for item in value.values())
-    return isinstance(value, list) and any(_has_setting(item) for item in value)
+        return any(wanted(str(key), item) or _holds(item, wanted) for key, item in value.items())
+    return isinstance(value, list) and any(_holds(item, wanted) for item in value)
+
+
+def _is_setting(key: str, value: Any) -> bool:
+    """Whether it is a setting of training: a number, a text or a list of them."""
+    return _SETTING.fullmatch(key) is not None and isinstance(value, int | float | str | list)
+
+
+def _is_seed_list(key: str, value: Any) -> bool:
+    return _SEED_KEY.fullmatch(key) is not None and isinstance(value, list) and len(set(map(str, value))) > 1
 
 
 def many_seeds(sources: Sources) -> Iterator[Evidence]:
@@ -215,18 +218,8 @@ def many_seeds(sources: Sources) -> Iterator[Evidence]:
         if suffix in (".yaml", ".yml"):
             yield from sources.lines(name, r"^\s*seeds?\s*:\s*\[[^\]]*,[^\]]*\]")
             continue
-        if _seed_list(_document(sources, name)):
+        if _holds(_document(sources, name), _is_seed_list):
             yield next(sources.lines(name, r"\bseeds?\b\"?\s*[=:]\s*\["), Evidence(name, 0, "a list of seeds"))
-
-
-def _seed_list(value: Any) -> bool:
-    if isinstance(value, dict):
-        own = any(
-            _SEED_KEY.fullmatch(str(key)) and isinstance(item, list) and len(set(map(str, item))) > 1
-            for key, item in value.items()
-        )
-        return own or any(_seed_list(item) for item in value.values())
-    return isinstance(value, list) and any(_seed_list(item) for item in value)
 
 
 def many_environments(sources: Sources) -> Iterator[Evidence]:
@@ -245,20 +238,17 @@ def many_environments(sources: Sources) -> Iterator[Evidence]:
 
 def spread_told(sources: Sources) -> Iterator[Evidence]:
     """Results with a spread: a line with a number that speaks of one."""
-    for name in sources.documents():
-        yield from sources.statements(name, rf"^(?=.*\d).*({_SPREAD})")
+    return sources.stated(rf"^(?=.*\d).*({_SPREAD})")
 
 
 def results_told(sources: Sources) -> Iterator[Evidence]:
     """Tables of results in the documents."""
-    for name in sources.documents():
-        yield from sources.statements(name, _RESULT)
+    return sources.stated(_RESULT)
 
 
 def bare_results(sources: Sources) -> Iterator[Evidence]:
     """Tables of results where no document reports any spread."""
-    if not any(True for _ in spread_told(sources)):
-        yield from results_told(sources)
+    return iter(()) if any(spread_told(sources)) else results_told(sources)
 
 
 def notebooks_only(sources: Sources) -> Iterator[Evidence]:

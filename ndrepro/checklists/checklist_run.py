@@ -35,7 +35,7 @@ def read_run(path: Path, trust: TrustPolicy) -> Run:
     """A run folder or manifest file, its manifest verified (checks 1 to 4; the files are ``ndrepro verify``'s)."""
     manifest = path / _PREFIX if path.is_dir() else path
     verdict = verify(manifest, trust=trust, manifest_only=True)
-    failed = next((check for check in verdict.checks if check.status == "fail"), None)
+    failed = verdict.failure
     if not verdict.ok or verdict.manifest is None:
         problem = f"{failed.message}; {failed.cure}" if failed else "it does not verify"
         return Run(path, None, None, problem)

@@ -24,6 +24,7 @@ MAX_FILES = 20_000
 MAX_BYTES = 1_000_000
 _SKIPPED = {"__pycache__", "node_modules", "site-packages", "venv", "env", "build", "dist"}
 _TESTS = {"tests", "test", "testing", "benchmarks"}
+_DOC_FOLDERS = {"doc", "docs", "documentation", "documents", "runbooks"}
 _DOCS = {".md", ".rst", ".txt", ".adoc"}
 # of a longer line only the beginning is searched: a pattern may take the square of its length
 _LINE_CHARACTERS = 2000
@@ -146,13 +147,7 @@ class Sources:
         """Files for readers: at the top, and under docs."""
         for name in self.files:
             path = PurePosixPath(name)
-            top = len(path.parts) == 1 or path.parts[0].lower() in (
-                "doc",
-                "docs",
-                "documentation",
-                "documents",
-                "runbooks",
-            )
+            top = len(path.parts) == 1 or path.parts[0].lower() in _DOC_FOLDERS
             if path.suffix.lower() in _DOCS and top and not path.name.lower().startswith(("requirements", "license")):
                 yield name
 
@@ -166,6 +161,11 @@ class Sources:
         for number, line in enumerate(self.lines_of(name), 1):
             if re.search(pattern, line, flags):
                 yield Evidence(name, number, line.strip()[:100])
+
+    def stated(self, pattern: str) -> Iterator[Evidence]:
+        """``statements`` of every document."""
+        for name in self.documents():
+            yield from self.statements(name, pattern)
 
     def statements(self, name: str, pattern: str) -> Iterator[Evidence]:
         """Lines of a document that state it; code blocks, inline code and comments are examples of how to write."""

@@ -23,6 +23,7 @@ from ndrepro.checklists import checklist_files as files
 from ndrepro.checklists import checklist_run as run
 from ndrepro.checklists.checklist_sources import Evidence, Sources
 from ndrepro.protocol.errors import UsageError
+from ndrepro.text.markdown import markdown_table
 from provenance.attestation.manifest import Manifest
 
 YES, NO, UNKNOWN = "yes", "no", "not known"
@@ -84,18 +85,12 @@ def fill_in(form: str, subject: FormSubject) -> Form:
 
 def markdown(form: Form) -> str:
     """The form as a Markdown document."""
-    lines = [
-        f"# {form.title}: {form.subject}",
-        "",
-        f"{form.source}. {form.answered} of {len(form.answers)} answered.",
-        "",
+    head = f"# {form.title}: {form.subject}\n\n{form.source}. {form.answered} of {len(form.answers)} answered.\n\n"
+    rows = [
+        (each.question, each.answer, "; ".join(filter(None, (*map(str, each.evidence), each.note))))
+        for each in form.answers
     ]
-    lines += ["| question | answer | evidence |", "| --- | --- | --- |"]
-    for answer in form.answers:
-        evidence = "; ".join([*map(str, answer.evidence), *([answer.note] if answer.note else [])])
-        cells = (answer.question, answer.answer, evidence)
-        lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
-    return "\n".join([*lines, ""])
+    return head + markdown_table(("question", "answer", "evidence"), rows)
 
 
 CodeFinder = Callable[[Sources], Iterator[Evidence]]
@@ -105,12 +100,9 @@ def _look(
     subject: FormSubject, of_code: Iterable[CodeFinder] = (), of_run: Iterable[run.Finder] = ()
 ) -> tuple[Evidence, ...]:
     """The first evidence of each finder that finds any."""
-    found: list[Iterator[Evidence]] = []
-    if subject.sources:
-        found += [islice(find(subject.sources), 1) for find in of_code]
-    if subject.manifest:
-        found += [islice(find(subject.manifest), 1) for find in of_run]
-    return tuple(islice(chain(*found), SHOWN))
+    in_code = [islice(find(subject.sources), 1) for find in of_code] if subject.sources else []
+    in_run = [islice(find(subject.manifest), 1) for find in of_run] if subject.manifest else []
+    return tuple(islice(chain(*in_code, *in_run), SHOWN))
 
 
 def _ask(

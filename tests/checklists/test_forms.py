@@ -126,7 +126,7 @@ def test_sixteen_questions_and_a_verified_run_answers_some(tmp_path: Path, monke
 
 def test_markdown_and_json(tmp_path: Path) -> None:
     form = fill_in("mlcode", folder(tmp_path, FILES))
-    assert "| There is code that trains | yes | train.py:3  net(x).backward() |" in markdown(form)
+    assert "| There is code that trains | yes | train.py:3 net(x).backward() |" in markdown(form)
     assert json.loads(json.dumps(form.to_json()))["answered"] == 4
 
 
