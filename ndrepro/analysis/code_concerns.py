@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ndrepro.text.plurals import plural
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.packages import edited_files, foreign_files
 from provenance.capture.unavailable import is_missing
@@ -35,7 +36,7 @@ def _library_concerns(manifest: Manifest) -> Iterator[str]:
     if is_missing(edited):
         yield f"libraries not compared with their RECORDs: {_reason(edited)}"
     elif edited:
-        yield f"edited libraries: {_files(len(edited))} ({_first(edited)})"
+        yield f"edited libraries: {plural(len(edited), 'file')} ({_first(edited)})"
     captured = manifest.machine["imported_files"]
     witness = captured.get("witness") if isinstance(captured, Mapping) else None
     if is_missing(witness):
@@ -53,11 +54,7 @@ def _foreign_concerns(manifest: Manifest) -> Iterator[str]:
         known = count if isinstance(count, int) and count > len(foreign) else len(foreign)
         hook = {name.rpartition("/")[2] for name in foreign} <= _OF_ENVIRONMENTS
         cure = "; uv or virtualenv wrote it for pip: remove it from the environment" if hook else ""
-        yield f"code that belongs to no distribution: {_files(known)} ({_first(foreign)}){cure}"
-
-
-def _files(count: int) -> str:
-    return f"{count} file{'' if count == 1 else 's'}"
+        yield f"code that belongs to no distribution: {plural(known, 'file')} ({_first(foreign)}){cure}"
 
 
 def _first(names: Mapping[str, Any]) -> str:

@@ -42,12 +42,11 @@ def cyclonedx_bom(facts: RunFacts, model: Artifact) -> bytes:
 
 def _model(facts: RunFacts, model: Artifact) -> dict[str, Any]:
     manifest = facts.manifest
-    commit = (facts.source.digest or {}).get("gitCommit")
     facts_of_run = {
         "ndrepro:run": facts.run,
         "ndrepro:outcome": manifest.outcome,
         "ndrepro:file": model.path,
-        **({"ndrepro:commit": commit} if commit else {}),
+        **({"ndrepro:commit": facts.commit} if facts.commit else {}),
         **{f"ndrepro:parameter:{name}": value for name, value in facts.parameters.items()},
     }
     attestation = {"alg": "SHA-256", "content": facts.digest}
@@ -67,7 +66,7 @@ def _card(facts: RunFacts) -> dict[str, Any]:
     """What the run says of the network; a field of which it says nothing is left out."""
     experiment = facts.manifest.external_parameters.get("experiment")
     arch = experiment.get("arch") if isinstance(experiment, Mapping) else None
-    sets = [{"ref": _data_reference(item)} for item in facts.inputs if item.name.startswith(DATASET)]
+    sets = [{"ref": item.name} for item in facts.inputs if item.name.startswith(DATASET)]
     results = [{"type": name, "value": repr(value)} for name, value in facts.last_metrics().items()]
     parameters = {"modelArchitecture": arch if isinstance(arch, str) else None, "datasets": sets}
     card = {
@@ -95,16 +94,12 @@ def _data(item: Resource) -> dict[str, Any]:
     name, sha256 = item.name.removeprefix(DATASET), (item.digest or {}).get("sha256")
     component: dict[str, Any] = {
         "type": "data",
-        "bom-ref": _data_reference(item),
+        "bom-ref": item.name,
         "name": name,
         "data": [{"type": "dataset", "name": name}],
     }
     # the digest is that of the list of its files, each with its own
     return {**component, "properties": _properties({"ndrepro:listing-sha256": sha256})} if sha256 else component
-
-
-def _data_reference(item: Resource) -> str:
-    return item.name
 
 
 def _properties(values: Mapping[str, str]) -> list[dict[str, str]]:

@@ -36,6 +36,7 @@ class ExportOptions:
 
 
 Document = Callable[[RunFacts, ExportOptions], bytes]
+# each raises NotExported, KeyFileError
 DOCUMENTS: Mapping[str, Document] = {
     "prov": lambda facts, options: prov_json(facts),
     "slsa": lambda facts, options: slsa_statement(facts),
@@ -46,11 +47,6 @@ DOCUMENTS: Mapping[str, Document] = {
     ),
 }
 FORMATS = (CRATE, *DOCUMENTS, MLFLOW, TENSORBOARD)
-
-
-def export_document(facts: RunFacts, name: str, options: ExportOptions) -> bytes:
-    """A run as a document of one of ``DOCUMENTS``. Raises NotExported, KeyFileError."""
-    return DOCUMENTS[name](facts, options)
 
 
 def export_run(facts: RunFacts, name: str, out: str, options: ExportOptions) -> str:
@@ -68,5 +64,5 @@ def export_run(facts: RunFacts, name: str, out: str, options: ExportOptions) -> 
     else:
         if Path(out).is_dir():
             raise UsageError(f"{out}: a folder, expected the name of a file", f"-o {out}/{name}.json")
-        write_atomically(Path(out), export_document(facts, name, options))
+        write_atomically(Path(out), DOCUMENTS[name](facts, options))
     return out

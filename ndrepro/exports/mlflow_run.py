@@ -80,13 +80,12 @@ def _log_values(client: MlflowClient, run_id: str, facts: RunFacts) -> None:
     asked = {mlflow_name(name): value for name, value in facts.parameters.items() if 0 < len(value) <= _VALUE}
     for chunk in _batches([Param(name, value) for name, value in asked.items()], _PARAMETER_BATCH):
         client.log_batch(run_id, params=chunk)
-    commit = (facts.source.digest or {}).get("gitCommit")
     tags = {
         "ndrepro.run": facts.run,
         "ndrepro.manifest_sha256": facts.digest,
         "ndrepro.signers": ",".join(facts.keyids),
         "ndrepro.outcome": facts.manifest.outcome,
-        **({"mlflow.source.git.commit": commit} if commit else {}),
+        **({"mlflow.source.git.commit": facts.commit} if facts.commit else {}),
     }
     client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
 

@@ -65,7 +65,7 @@ def crate_metadata(runs: Sequence[CrateRun], text: CrateText) -> bytes:
         for entity in _of_run(run):
             entities.setdefault(entity["@id"], entity)
     for path, what in text.others:
-        entities.setdefault(_path(path), {"@id": _path(path), "@type": "File", "name": path, "description": what})
+        entities.setdefault(quote(path), {"@id": quote(path), "@type": "File", "name": path, "description": what})
     people = [{"@id": f"#author-{quote(name)}", "@type": "Person", "name": name} for name in text.authors]
     files = [entity for entity in entities.values() if entity["@type"] == "File"]
     root: Entity = {
@@ -132,7 +132,7 @@ def _of_run(run: CrateRun) -> Iterator[Entity]:
 
 def _file(path: str, size: int, sha256: str, what: str) -> Entity:
     return {
-        "@id": _path(path),
+        "@id": quote(path),
         "@type": "File",
         "name": path,
         "description": what,
@@ -145,32 +145,22 @@ def _file(path: str, size: int, sha256: str, what: str) -> Entity:
 def _by_digest(item: Resource) -> Entity | None:
     """What the crate does not hold, by its digest or commit; None where neither was recorded."""
     digest = item.digest or {}
-    if "sha256" in digest:
-        return {
-            "@id": digest_uri(digest["sha256"]),
-            "@type": "CreativeWork",
-            "name": item.name,
-            "sha256": digest["sha256"],
-        }
-    if "gitCommit" in digest:
-        return {
-            "@id": f"urn:git:commit:{quote(digest['gitCommit'])}",
-            "@type": "SoftwareSourceCode",
-            "name": item.name,
-            "version": digest["gitCommit"],
-        }
+    if sha256 := digest.get("sha256"):
+        return {"@id": digest_uri(sha256), "@type": "CreativeWork", "name": item.name, "sha256": sha256}
+    if commit := digest.get("gitCommit"):
+        place = f"urn:git:commit:{quote(commit)}"
+        return {"@id": place, "@type": "SoftwareSourceCode", "name": item.name, "version": commit}
     return None
 
 
 def _program(facts: RunFacts) -> Entity:
     """The command as it was typed; its version is the commit of its source, else the recorder's own."""
-    commit = (facts.source.digest or {}).get("gitCommit")
     return {
         "@id": _program_id(facts),
         "@type": "SoftwareApplication",
         "name": facts.name,
         "description": shlex.join(facts.command) or facts.name,
-        "softwareVersion": commit or f"recorded by {facts.manifest.builder.id}",
+        "softwareVersion": facts.commit or f"recorded by {facts.manifest.builder.id}",
     }
 
 
@@ -184,10 +174,6 @@ def _program_id(facts: RunFacts) -> str:
 
 def _signer_id(facts: RunFacts) -> str:
     return f"#key-{facts.keyids[0]}"
-
-
-def _path(path: str) -> str:
-    return quote(path)
 
 
 def _ids(entities: Iterable[Entity]) -> list[dict[str, str]] | dict[str, str]:

@@ -125,7 +125,7 @@ class RunFacts:
         final = self.manifest.artifact(WEIGHTS)
         if final is not None:
             return (final,)
-        written = _written(self.manifest) if run_kind(self.manifest) == PROGRAM else self.files
+        written = self._written() if self._is_program else self.files
         named = (file for file in written if PurePosixPath(file.path).suffix in _MODEL_SUFFIXES)
         return tuple(file for file in named if not file.path.startswith(_CHECKPOINTS))
 
@@ -136,16 +136,14 @@ class RunFacts:
         Distributions are separate. Of a program's files those that the manifest lists are here, the first thousand.
         """
         used = [item for item in self.manifest.dependencies if not item.name.startswith(DISTRIBUTION)]
-        if run_kind(self.manifest) != PROGRAM:
-            return tuple(used)
-        return (*used, *map(_resource, ProgramRecord.of(self.manifest).inputs))
+        read = ProgramRecord.of(self.manifest).inputs if self._is_program else ()
+        return (*used, *map(_resource, read))
 
     @property
     def outputs(self) -> tuple[Resource, ...]:
         """What a program wrote and the run folder has no copy of: each with its digest."""
-        if run_kind(self.manifest) != PROGRAM:
-            return ()
-        return tuple(_resource(file) for file in ProgramRecord.of(self.manifest).outputs if file.copy is None)
+        written = ProgramRecord.of(self.manifest).outputs if self._is_program else ()
+        return tuple(_resource(file) for file in written if file.copy is None)
 
     @property
     def distributions(self) -> tuple[Resource, ...]:
@@ -156,6 +154,11 @@ class RunFacts:
     def source(self) -> Resource:
         """The recorded source tree."""
         return self.manifest.dependency(SOURCE) or Resource(SOURCE)
+
+    @property
+    def commit(self) -> str | None:
+        """The commit of the recorded source tree."""
+        return (self.source.digest or {}).get("gitCommit")
 
     @property
     def parameters(self) -> Mapping[str, str]:
@@ -203,17 +206,29 @@ class RunFacts:
     def model(self, path: str | None) -> Artifact:
         """The model ``path``, or the only one. Raises NotExported where there is none, or several to choose from."""
         if path is not None:
-            known = (*self.files, *(_written(self.manifest) if run_kind(self.manifest) == PROGRAM else ()))
+            known = (*self.files, *(self._written() if self._is_program else ()))
             named = next((file for file in known if file.path == path), None)
             if named is None:
                 raise NotExported(f"{self.title}: no signed file {path!r}", "name a file that `ndrepro show` lists")
             return named
-        if len(self.models) == 1:
-            return self.models[0]
         if not self.models:
             raise NotExported(f"{self.title}: no signed file is named like a model", "name one with --model PATH")
-        names = ", ".join(file.path for file in self.models)
-        raise NotExported(f"{self.title}: {len(self.models)} models", f"choose one with --model PATH: {names}")
+        if len(self.models) > 1:
+            names = ", ".join(file.path for file in self.models)
+            raise NotExported(f"{self.title}: {len(self.models)} models", f"choose one with --model PATH: {names}")
+        return self.models[0]
+
+    @property
+    def _is_program(self) -> bool:
+        return run_kind(self.manifest) == PROGRAM
+
+    def _written(self) -> tuple[Artifact, ...]:
+        """What a program wrote, under its own paths, as far as it was digested."""
+        return tuple(
+            Artifact(file.path, file.size, file.sha256)
+            for file in ProgramRecord.of(self.manifest).outputs
+            if file.size is not None and file.sha256 is not None and _SHA256.fullmatch(file.sha256)
+        )
 
 
 def media_type(path: str) -> str:
@@ -224,16 +239,6 @@ def media_type(path: str) -> str:
 def json_document(value: Any) -> bytes:
     """A JSON document for people and tools; the same value gives the same bytes."""
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
-
-
-def _written(manifest: Manifest) -> tuple[Artifact, ...]:
-    """What a program wrote, under its own paths, as far as it was digested."""
-    found = ProgramRecord.of(manifest).outputs
-    return tuple(
-        Artifact(file.path, file.size, file.sha256)
-        for file in found
-        if file.size is not None and file.sha256 is not None and _SHA256.fullmatch(file.sha256)
-    )
 
 
 def _resource(file: ProgramFile) -> Resource:

@@ -17,6 +17,7 @@ from ndrepro.analysis.audit.audit import (
     value_text,
 )
 from ndrepro.analysis.audit.crosscheck import DIFFERS, CrossFinding, HeadFinding, PrintedCell
+from ndrepro.text.markdown import markdown_table
 
 # the order in which a reader wants them: what is wrong first
 ORDER = (NOT, CONTRADICTED, OTHERWISE, UNCHECKABLE, REDERIVES)
@@ -65,12 +66,9 @@ def outcome(finding: ClaimFinding) -> Iterator[str]:
 def cross_summary(found: CrossFinding) -> str:
     """One line of a cross-check."""
     cut = sum(head.cut_off for head in found.heads)
-    more = f"; {cut} {_are(cut)} truncated instead of rounded" if cut else ""
-    return (
-        f"{found.differing} of {found.cells} cells differ{more}"
-        if found.differing
-        else f"all {found.cells} cells agree{more}"
-    )
+    more = f"; {cut} {'is' if cut == 1 else 'are'} truncated instead of rounded" if cut else ""
+    differ = f"{found.differing} of {found.cells} cells differ" if found.differing else f"all {found.cells} cells agree"
+    return differ + more
 
 
 def column(head: HeadFinding) -> Iterator[str]:
@@ -103,26 +101,20 @@ def markdown(audit: Audit) -> str:
     for status in ORDER:
         findings = [found for found in audit.claims if found.status == status]
         if findings:
-            lines += [
-                f"## {_title(status)}",
-                "",
-                "| claim | where | claimed | recomputed |",
-                "| --- | --- | --- | --- |",
-            ]
-            lines += [_row(found) for found in findings] + [""]
+            lines += [f"## {_title(status)}", ""]
+            lines.append(markdown_table(("claim", "where", "claimed", "recomputed"), map(_cells, findings)))
     if audit.crosschecks:
         lines += ["## Tables against raw data", ""]
         lines += [f"* {found.check.text}: {cross_summary(found)}." for found in audit.crosschecks] + [""]
         columns = list(origins(audit))
         if columns:
-            lines += ["| column | what was found |", "| --- | --- |"]
-            lines += [f"| {head.head} | {_cellular('; '.join(column(head)))} |" for _, head in columns] + [""]
+            rows = ((head.head, "; ".join(column(head))) for _, head in columns)
+            lines.append(markdown_table(("column", "what was found"), rows))
     for suspicious in audit.suspicions:
         if suspicious.rows:
             shown = list(suspicious.rows[0])
-            lines += [f"## {suspicious.suspicion.text[0].upper()}{suspicious.suspicion.text[1:]}", ""]
-            lines += [f"| {' | '.join(shown)} |", f"|{' --- |' * len(shown)}"]
-            lines += [f"| {' | '.join(value(row[name]) for name in shown)} |" for row in suspicious.rows] + [""]
+            lines += [f"## {_title(suspicious.suspicion.text)}", ""]
+            lines.append(markdown_table(shown, ([value(row[name]) for name in shown] for row in suspicious.rows)))
     if audit.without_spread:
         lines += [f"Means without a spread: {', '.join(audit.without_spread)}.", ""]
     lines += ["## Papers", ""] + [f"* *{short}*: {full}" for short, full in audit.file.papers.items()] + [""]
@@ -148,14 +140,9 @@ def value(found: object) -> str:
     return f"{found:.2f}" if isinstance(found, float) else str(found)
 
 
-def _row(found: ClaimFinding) -> str:
+def _cells(found: ClaimFinding) -> tuple[str, ...]:
     claim = found.claim
-    cells = (claim.text, f"{claim.paper}, {claim.place}", claimed(found), "; ".join(outcome(found)))
-    return f"| {' | '.join(_cellular(cell) for cell in cells)} |"
-
-
-def _cellular(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return claim.text, f"{claim.paper}, {claim.place}", claimed(found), "; ".join(outcome(found))
 
 
 def _cell(cell: PrintedCell) -> str:
@@ -163,15 +150,11 @@ def _cell(cell: PrintedCell) -> str:
     return f"{cell.row} {cell.printed:.2f}, raw {cell.computed:.2f}{note}"
 
 
-def _title(status: str) -> str:
-    return status[0].upper() + status[1:]
+def _title(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _plural(status: str, count: int) -> str:
     if count == 1:
         return status
     return {REDERIVES: "re-derive", NOT: "do not re-derive"}.get(status, status)
-
-
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"

@@ -35,8 +35,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ndrepro.analysis.audit.published_tables import TableSpec, claims_document, table_specs
-from ndrepro.analysis.audit.table import nearest
+from ndrepro.analysis.audit.published_tables import TableSpec, claims_document, expect_known, expect_text, table_specs
+from ndrepro.protocol.document_place import suggestion
 from ndrepro.protocol.errors import UsageError
 
 RELATIONS = ("=", ">", ">=", "<", "<=")
@@ -117,23 +117,18 @@ class ClaimsFile:
 def read_claims(path: Path) -> ClaimsFile:
     """Read and check a claims file. Raises UsageError with the file, the place in it and the cure."""
     document = claims_document(path)
-    _known(document, {"title", "papers", "tables", "derived", "claims", "crosschecks", "suspicions"}, f"{path}")
+    known = ("title", "papers", "tables", "derived", "claims", "crosschecks", "suspicions")
+    expect_known(document, known, f"{path}")
     papers, derived = (_texts(document.get(key, {}), f"{path}: {key}") for key in ("papers", "derived"))
     found = ClaimsFile(
         path,
-        _text(document, "title", f"{path}"),
+        expect_text(document.get("title"), path, "title"),
         papers,
         table_specs(document, path),
         derived,
         tuple(_claim(body, path, number) for number, body in enumerate(_list(document, "claims", path), 1)),
-        tuple(
-            _entry(CrossCheck, body, f"{path}: crosscheck {n}")
-            for n, body in enumerate(_list(document, "crosschecks", path), 1)
-        ),
-        tuple(
-            _entry(Suspicion, body, f"{path}: suspicion {n}")
-            for n, body in enumerate(_list(document, "suspicions", path), 1)
-        ),
+        _entries(CrossCheck, document, "crosscheck", path),
+        _entries(Suspicion, document, "suspicion", path),
     )
     _check(found)
     return found
@@ -170,7 +165,7 @@ def _check(file: ClaimsFile) -> None:
     for claim in file.claims:
         if claim.paper not in file.papers:
             raise UsageError(
-                f"{file.path}: claim {claim.name}: no paper '{claim.paper}'", nearest(claim.paper, file.papers)
+                f"{file.path}: claim {claim.name}: no paper '{claim.paper}'", suggestion(claim.paper, file.papers)
             )
     for check in file.crosschecks:
         _cross(check, file, f"{file.path}: crosscheck {check.name}")
@@ -182,21 +177,26 @@ def _cross(check: CrossCheck, file: ClaimsFile, place: str) -> None:
         (check.raw, (check.values, check.row, *check.heads, check.replicate, *check.among)),
     ):
         if table not in file.tables:
-            raise UsageError(f"{place}: no table '{table}'", nearest(table, file.tables))
+            raise UsageError(f"{place}: no table '{table}'", suggestion(table, file.tables))
         for column in columns:
             if column not in file.tables[table].columns:
                 raise UsageError(
-                    f"{place}: '{table}' has no column '{column}'", nearest(column, file.tables[table].columns)
+                    f"{place}: '{table}' has no column '{column}'", suggestion(column, file.tables[table].columns)
                 )
     if file.tables[check.printed].columns[check.column].decimals is None:
         raise UsageError(f"{place}: how many decimals of {check.column} are printed is not said", "decimals = 2")
+
+
+def _entries(kind: Any, document: Mapping[str, Any], what: str, path: Path) -> tuple[Any, ...]:
+    listed = enumerate(_list(document, f"{what}s", path), 1)
+    return tuple(_entry(kind, body, f"{path}: {what} {number}") for number, body in listed)
 
 
 def _entry(kind: Any, body: Any, place: str) -> Any:
     """A dataclass of texts and lists of texts, from a table that has its required members and no others."""
     if not isinstance(body, dict):
         raise UsageError(f"{place}: no table", "docs/how-to/auditing.md has a whole example")
-    _known(body, {field.name for field in fields(kind)}, place)
+    expect_known(body, [field.name for field in fields(kind)], place)
     values: dict[str, Any] = {}
     for field in fields(kind):
         if field.name not in body:
@@ -212,18 +212,6 @@ def _entry(kind: Any, body: Any, place: str) -> Any:
             value = tuple(value)
         values[field.name] = value
     return kind(**values)
-
-
-def _known(body: Mapping[str, Any], known: set[str], place: str) -> None:
-    for key in body:
-        if key not in known:
-            raise UsageError(f"{place}: unknown key '{key}'", nearest(key, sorted(known)))
-
-
-def _text(body: Mapping[str, Any], key: str, place: str) -> str:
-    if not isinstance(body.get(key), str) or not body[key].strip():
-        raise UsageError(f"{place}: '{key}' is missing or no text", "say it in a line")
-    return str(body[key])
 
 
 def _texts(body: Any, place: str) -> dict[str, str]:

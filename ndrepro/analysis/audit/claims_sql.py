@@ -22,7 +22,8 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ndrepro.analysis.audit.table import DataTable, nearest
+from ndrepro.analysis.audit.table import DataTable
+from ndrepro.protocol.document_place import suggestion
 from ndrepro.protocol.errors import NdreproError, UsageError
 
 MAX_STEPS, MAX_ROWS, MAX_CHARACTERS = 50_000_000, 100_000, 4000
@@ -175,7 +176,7 @@ class ClaimsDatabase:
             return "one SELECT over the tables of the file; docs/how-to/auditing.md has the functions"
         columns = {column for names in self._columns.values() for column in names}
         known = {"table": self._columns, "column": sorted(columns), "function": sorted(FUNCTIONS)}
-        return nearest(wrong[2], known[wrong[1]])
+        return suggestion(wrong[2], known[wrong[1]])
 
 
 def short(query: str) -> str:

@@ -23,13 +23,14 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ndrepro.analysis.audit.table import DataTable, from_rows, nearest
+from ndrepro.analysis.audit.table import DataTable, from_rows
+from ndrepro.protocol.document_place import suggestion
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.project_folders import project_folder
 from provenance.toml_file import read_toml
@@ -165,9 +166,9 @@ def _row(spec: TableSpec, header: list[str], cells: list[str], line: int) -> dic
 
 def _spec(name: str, body: Mapping[str, Any], path: Path) -> TableSpec:
     place = f"tables.{name}"
-    _only(body, {"file", "title", "source", "keys", "columns"}, path, place)
+    expect_known(body, ("file", "title", "source", "keys", "columns"), f"{path}: {place}")
     for needed in ("file", "title", "source"):
-        _text(body.get(needed), path, f"{place}.{needed}")
+        expect_text(body.get(needed), path, f"{place}.{needed}")
     columns = {
         column: _column(column, _mapping(facts, path, f"{place}.columns.{column}"), path, f"{place}.columns.{column}")
         for column, facts in _mapping(body.get("columns"), path, f"{place}.columns").items()
@@ -175,14 +176,13 @@ def _spec(name: str, body: Mapping[str, Any], path: Path) -> TableSpec:
     keys = tuple(body.get("keys", ()))
     for key in keys:
         if key not in columns:
-            raise UsageError(f"{path}: {place}.keys: '{key}' is no column of it", nearest(str(key), columns))
+            raise UsageError(f"{path}: {place}.keys: '{key}' is no column of it", suggestion(str(key), columns))
     return TableSpec(name, path.parent / body["file"], body["title"], body["source"], keys, columns)
 
 
 def _column(name: str, facts: Mapping[str, Any], path: Path, place: str) -> ColumnSpec:
-    known = set(ColumnSpec.__dataclass_fields__) - {"name"}
-    _only(facts, known, path, place)
-    _text(facts.get("meaning"), path, f"{place}.meaning")
+    expect_known(facts, set(ColumnSpec.__dataclass_fields__) - {"name"}, f"{path}: {place}")
+    expect_text(facts.get("meaning"), path, f"{place}.meaning")
     for key, words in (("kind", KINDS), ("role", ("", *ROLES))):
         word = facts.get(key, "")
         if word not in words:
@@ -190,15 +190,18 @@ def _column(name: str, facts: Mapping[str, Any], path: Path, place: str) -> Colu
     return ColumnSpec(name, **{**facts, "choices": tuple(facts.get("choices", ()))})
 
 
-def _only(body: Mapping[str, Any], known: set[str], path: Path, place: str) -> None:
+def expect_known(body: Mapping[str, Any], known: Iterable[str], place: str) -> None:
+    """Raises UsageError for a key that is none of these."""
     for key in body:
         if key not in known:
-            raise UsageError(f"{path}: {place}: unknown key '{key}'", nearest(key, sorted(known)))
+            raise UsageError(f"{place}: unknown key '{key}'", suggestion(key, sorted(known)))
 
 
-def _text(value: Any, path: Path, place: str) -> None:
+def expect_text(value: Any, path: Path, place: str) -> str:
+    """A text that says something. Raises UsageError for anything else."""
     if not isinstance(value, str) or not value.strip():
         raise UsageError(f"{path}: {place} is missing or no text", "say it in a line")
+    return value
 
 
 def _mapping(value: Any, path: Path, place: str) -> Mapping[str, Any]:

@@ -6,13 +6,13 @@ computed of tables is SQL (``ndrepro.analysis.audit.claims_sql``).
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ndrepro.protocol.document_place import suggestion
 from ndrepro.protocol.errors import UsageError
 
 Column = np.ndarray[Any, np.dtype[Any]]
@@ -30,7 +30,7 @@ class DataTable:
 
     def __getitem__(self, column: str) -> Column:
         if column not in self.columns:
-            raise UsageError(f"table '{self.name}' has no column '{column}'", nearest(column, self.columns))
+            raise UsageError(f"table '{self.name}' has no column '{column}'", suggestion(column, self.columns))
         return self.columns[column]
 
     def rows(self) -> Iterator[dict[str, Any]]:
@@ -70,10 +70,3 @@ class DataTable:
 def from_rows(name: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> DataTable:
     """A table of rows of plain values; each column gets the type that holds all of its values."""
     return DataTable(name, {column: np.asarray([row[column] for row in rows]) for column in columns})
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The cure for a wrong name."""
-    names = list(known)
-    close = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
-    return f"did you mean {', '.join(close)}?" if close else f"there are: {', '.join(names)}"

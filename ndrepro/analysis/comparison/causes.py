@@ -8,7 +8,6 @@ with that one thing changed back. Where nothing recorded can be the cause, what 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +16,7 @@ from ndrepro.analysis.comparison.cause_ranking import LIKELY, POSSIBLE, RULED_OU
 from ndrepro.analysis.comparison.trail_divergence import TrailComparison
 from ndrepro.analysis.comparison.wording import fold
 from ndrepro.protocol.training_record import CODE, TrainingRecord
-from ndrepro.text.plurals import plural
+from ndrepro.text.plurals import first_of
 from provenance.attestation.manifest import Manifest
 from provenance.comparison.code_diff import CodeDiff, FileChange
 from provenance.comparison.json_leaves import ABSENT
@@ -169,7 +168,7 @@ def _code(
         else:
             inside = [file.path for file in code.files if file.path.endswith((".py", ".ipynb", ".sh"))]
         weight = 85 if inside else 30
-        remark = f"differs in {_names(inside)}" if inside else "no file that computes differs"
+        remark = f"differs in {first_of(inside, _FILES_SHOWN)}" if inside else "no file that computes differs"
     effect = Effect("other code", (), "anything", weight, "it may compute something else")
     return [_judge(effect, (*(str(line) for line in fold(its)), *filter(None, [remark])), seen)]
 
@@ -182,11 +181,6 @@ def _computes(file: FileChange) -> bool:
 def _half(path: str) -> int:
     """Which of the folders a path is in: those that compute come first."""
     return next(place for place, folder in enumerate(_TRAINING_HALF) if path.startswith(folder))
-
-
-def _names(names: Sequence[str]) -> str:
-    more = f" and {plural(len(names) - _FILES_SHOWN, 'more file')}" if len(names) > _FILES_SHOWN else ""
-    return ", ".join(names[:_FILES_SHOWN]) + more
 
 
 def _data_causes(changes: ManifestDiff, data: tuple[_Data, ...], seen: Observation) -> list[Cause]:
@@ -235,7 +229,7 @@ def _nothing_recorded(changes: ManifestDiff, manifest: Manifest, seen: Observati
     ]
     evidence = [f"the same on both sides: {', '.join(compared)}"] if compared else []
     unknown = [f"{group.name}: {item.name}" for group in changes.groups for item in group.unknown]
-    evidence += [f"not known: {_names(unknown)}"] if unknown else []
+    evidence += [f"not known: {first_of(unknown, _FILES_SHOWN)}"] if unknown else []
     evidence += [f"only {seen.tensors[0]} differs, as after a flipped bit"] if len(seen.tensors) == 1 else []
     record = TrainingRecord.of(manifest)
     level = record.determinism_level

@@ -13,7 +13,7 @@ from ndrepro import api
 from ndrepro.cli.commands.verify import trust_of
 from ndrepro.cli.display import options, output, terminal
 from ndrepro.exports.archive import ArchiveText, archive_members
-from ndrepro.exports.formats import DOCUMENTS, FORMATS, ExportOptions, export_document, export_run
+from ndrepro.exports.formats import DOCUMENTS, FORMATS, ExportOptions, export_run
 from ndrepro.exports.members import SUFFIXES, write_archive
 from ndrepro.exports.run_facts import NotExported, RunFacts
 from ndrepro.protocol.errors import UsageError
@@ -64,7 +64,7 @@ def export(
     facts = _facts(options.run_folder(runs, run).root, keys or [])
     chosen = ExportOptions(model, data, signing_key)
     if out is None:
-        terminal.write_line(export_document(facts, form, chosen).decode("utf-8").rstrip("\n"))
+        terminal.write_line(DOCUMENTS[form](facts, chosen).decode("utf-8").rstrip("\n"))
         return output.DONE
     place = export_run(facts, form, out, chosen)
     document = {"run": facts.run, "format": form, "out": place}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ndrepro.analysis.audit.table import DataTable, from_rows, nearest
+from ndrepro.analysis.audit.table import DataTable, from_rows
+from ndrepro.protocol.document_place import suggestion
 from ndrepro.protocol.errors import UsageError
 
 RUNS = from_rows(
@@ -39,5 +40,5 @@ def test_what_would_have_to_be_guessed_is_refused() -> None:
 
 
 def test_the_nearest_names_are_the_cure() -> None:
-    assert nearest("scor", ["score", "net"]) == "did you mean score?"
-    assert nearest("xyz", ["score", "net"]) == "there are: score, net"
+    assert suggestion("scor", ["score", "net"]) == "did you mean score?"
+    assert suggestion("xyz", ["score", "net"]) == "it is one of score, net"
