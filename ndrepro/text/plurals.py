@@ -1,13 +1,19 @@
-"""A number with its noun, and the first of many names."""
+"""A number with its noun, a span of numbers, and the first of many names."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def plural(count: int, noun: str) -> str:
     """``1 run``, ``2 runs``, ``1,200 runs``: for nouns whose plural takes an s."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def span(values: Iterable[object]) -> str:
+    """``3``, or ``3 to 10``: the least and the largest of some values, once where they are equal. ``""`` for none."""
+    ends = sorted(set(values))  # type: ignore[type-var]
+    return " to ".join(map(str, dict.fromkeys((ends[0], ends[-1])))) if ends else ""
 
 
 def first_of(names: Sequence[object], most: int) -> str:

@@ -43,6 +43,12 @@ class Equivalence:
         """The end of the interval that is further from zero."""
         return max(abs(self.low), abs(self.high))
 
+    def corrected(self, p_holm: float | None) -> str:
+        """The verdict where several are tested: what only the uncorrected test calls different is not called so."""
+        if p_holm is not None and p_holm < self.alpha:
+            return self.verdict
+        return EQUIVALENT if self.verdict in (EQUIVALENT, NEGLIGIBLE) else UNDECIDED
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
         return {**asdict(self), "smallest_margin": self.smallest_margin}

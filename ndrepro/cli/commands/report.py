@@ -169,7 +169,7 @@ def _print(made: Report, out: Path) -> None:
     def line(label: str, text: str) -> None:
         terminal.write_line(f"{label:<{_LABEL}}{terminal.hanging(text, _LABEL)}")
 
-    terminal.write_line(made.title)
+    terminal.write_line(made.about.title)
     experiments = words.plural(len(made.table_of_cells), "experiment")
     line("runs", f"{words.plural(len(made.scores.rows), 'run')} of {experiments}, verified{made.manifest_alone}")
     left = {fact.label: fact.text for fact in made.counts if fact.warn and fact.text != "0"}

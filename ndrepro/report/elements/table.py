@@ -150,6 +150,11 @@ def decimal(number: float | None, digits: int = 2, missing: str = MISSING, **mor
     return Value(f"{number:.{digits}f}".replace("-", MINUS), number, **more)
 
 
+def interval(low: float, high: float) -> Value:
+    """A cell with an interval, sorted by its width."""
+    return Value(f"{decimal(low).text} to {decimal(high).text}", high - low)
+
+
 def duration(seconds: float | None) -> Value:
     """Seconds as people read them."""
     if seconds is None:

@@ -23,6 +23,7 @@ from ndrepro.report.elements import style
 from ndrepro.report.elements.figure import Figure
 from ndrepro.report.figures.curves import Curve
 from ndrepro.report.figures.generalization_series import Lines, Reader, corrupted, groups_of, normalised, regularised
+from ndrepro.text.plurals import span
 
 FITTED_PERCENT = 98.0
 
@@ -142,10 +143,9 @@ def _train_accuracy(curve: Curve) -> Sequence[float]:
 
 def _seeds(panels: Panels) -> str:
     """How many runs a line stands for, in words."""
-    counts = sorted({len(curves) for lines in panels.values() for curves in lines.values()})
-    if counts == [1]:
+    number = span(len(curves) for lines in panels.values() for curves in lines.values())
+    if number == "1":
         return "One run each: nothing is said of other seeds."
-    number = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return f"Means over {number} seeds; the bands reach from the lowest to the highest."
 
 

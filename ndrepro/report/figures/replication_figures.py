@@ -6,7 +6,7 @@ Figures 4 and 5: seconds of training. Only panels with own runs are drawn.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from ndrepro.report.elements import style
 from ndrepro.report.elements.figure import Figure
 from ndrepro.report.figures.published_tables import METHODS, Own, own_cells
 from ndrepro.report.sections.claims_held import own_name
-from ndrepro.report.sections.seed_groups import SeedGroup
+from ndrepro.report.sections.seed_groups import SeedGroup, Spread
 from ndrepro.text.plurals import plural
 
 # (who, marker, filled): the colour shows the method, the shape whose value it is
@@ -40,36 +40,31 @@ def replication_figures(cells: Sequence[SeedGroup]) -> tuple[Figure, ...]:
 def accuracy_points(dataset: str, own: Own) -> list[dict[str, Any]]:
     """One point for every network, method and length: original, replication, own mean with interval and n."""
     points = []
-    for line in published_tables()["printed"].matching(dataset=dataset).rows():
-        name = own_name(line["architecture"], dataset)
-        cell = own.get((name, line["method"], line["epochs"], dataset))
-        points.append(
-            {
-                "network": name,
-                "method": line["method"],
-                "epochs": line["epochs"],
-                "original": line["original_accuracy_pct"],
-                "replication": line["reproduced_mean_accuracy_pct"],
-                "own": cell.test.mean if cell else None,
-                "low": cell.test.low if cell else None,
-                "high": cell.test.high if cell else None,
-                "n": cell.n if cell else 0,
-            }
-        )
+    for line, point, cell in _points("printed", dataset, own):
+        published = {
+            "original": line["original_accuracy_pct"],
+            "replication": line["reproduced_mean_accuracy_pct"],
+        }
+        test = cell.test if cell else Spread.of(())
+        points.append({**point, **published, "own": test.mean, "low": test.low, "high": test.high, "n": test.n})
     return points
 
 
 def time_points(dataset: str, own: Own) -> list[dict[str, Any]]:
     """One point for every network, method and length: the replication's seconds and own ones."""
     points = []
-    for line in published_tables()["times"].matching(dataset=dataset).rows():
-        name = own_name(line["architecture"], dataset)
-        cell = own.get((name, line["method"], line["epochs"], dataset))
-        said = line["printed_mean_train_seconds"]
-        mean = cell.seconds.mean if cell else None
-        point = {"network": name, "method": line["method"], "epochs": line["epochs"], "replication": said}
-        points.append({**point, "own": mean, "n": cell.n if cell else 0})
+    for line, point, cell in _points("times", dataset, own):
+        mean, n = (cell.seconds.mean, cell.n) if cell else (None, 0)
+        points.append({**point, "replication": line["printed_mean_train_seconds"], "own": mean, "n": n})
     return points
+
+
+def _points(table: str, dataset: str, own: Own) -> Iterator[tuple[dict[str, Any], dict[str, Any], SeedGroup | None]]:
+    """Each line of a published table, the point that it is, and the own runs of it."""
+    for line in published_tables()[table].matching(dataset=dataset).rows():
+        name, method, epochs = own_name(line["architecture"], dataset), line["method"], line["epochs"]
+        point = {"network": name, "method": method, "epochs": epochs}
+        yield line, point, own.get((name, method, epochs, dataset))
 
 
 def _accuracy_figure(number: int, dataset: str, own: Own) -> Figure | None:

@@ -16,7 +16,7 @@ from ndrepro.analysis.statistics.rankings import SAMPLES, Agreement, OverallAgre
 from ndrepro.analysis.statistics.samples import TooLittle
 from ndrepro.report.elements import style
 from ndrepro.report.elements.figure import Figure
-from ndrepro.report.elements.table import Column, Table, Value, count, decimal, numeric, word
+from ndrepro.report.elements.table import Column, Table, Value, count, decimal, interval, numeric, word
 from ndrepro.report.figures.seeds_figures import BIASED, UNBIASED, Scenario, scenarios_of
 
 FIGURE, TABLE = "seeds_agreement", "rank_agreement"
@@ -81,7 +81,7 @@ def _table(biased: Scenario, unbiased: Scenario, agreement: OverallAgreement) ->
     rows = [_row(dataset, each, biased, unbiased) for dataset, each in agreement.datasets.items()]
     if len(rows) > 1:
         blank = word("")
-        overall = (decimal(agreement.tau), _interval(agreement.interval))
+        overall = (decimal(agreement.tau), interval(*agreement.interval))
         rows.append((word("mean of all"), blank, blank, *overall, blank, blank, blank, blank))
     drawn = "seeds and data sets are drawn" if agreement.datasets_drawn else "seeds are drawn (too few data sets)"
     caption = (
@@ -108,16 +108,11 @@ def _row(dataset: str, each: Agreement, biased: Scenario, unbiased: Scenario) ->
         count(len(each.models)),
         word(seeds[0] if seeds[0] == seeds[1] else f"{seeds[0]} and {seeds[1]}"),
         decimal(each.tau),
-        _interval(each.interval),
+        interval(*each.interval),
         decimal(each.rho),
         Value(f"{len(each.swapped)} of {pairs}{': ' if named else ''}{named}{more}", float(len(each.swapped))),
         *map(word, first),
     )
-
-
-def _interval(ends: tuple[float, float]) -> Value:
-    low, high = (decimal(end).text for end in ends)
-    return Value(f"{low} to {high}", ends[1] - ends[0])
 
 
 def _told(value: float, ends: tuple[float, float]) -> str:

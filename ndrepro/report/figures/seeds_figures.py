@@ -23,7 +23,7 @@ from ndrepro.analysis.statistics.samples import TooLittle
 from ndrepro.report.elements import style
 from ndrepro.report.elements.figure import Figure
 from ndrepro.report.sections.settings import HYPERPARAMETERS, design, hyperparameters
-from ndrepro.text.plurals import plural
+from ndrepro.text.plurals import plural, span
 
 BIASED, UNBIASED = "biased", "unbiased"
 _LEAST_MODELS, _LEAST_SEEDS = 3, 2
@@ -119,11 +119,8 @@ def seeds_figures(runs: Sequence[ResultRow]) -> tuple[tuple[Figure, ...], tuple[
 
 
 def _counted(scenario: Scenario) -> str:
-    seeds = sorted({len(next(iter(models.values()))) for models in scenario.accuracies.values()})
-    number = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    return (
-        f"{len(scenario.models)} models, {', '.join(scenario.accuracies)}, {number} seeds; {_MEANINGS[scenario.name]}"
-    )
+    seeds = span(len(next(iter(models.values()))) for models in scenario.accuracies.values())
+    return f"{len(scenario.models)} models, {', '.join(scenario.accuracies)}, {seeds} seeds; {_MEANINGS[scenario.name]}"
 
 
 def _ranks_figure(scenario: Scenario) -> Figure:

@@ -12,17 +12,11 @@ from ndrepro.report.figures.final_scores import final_scores
 from ndrepro.report.figures.generalization_figures import generalization_figures
 from ndrepro.report.figures.generalization_numbers import generalization_numbers
 from ndrepro.report.figures.learning_curves import learning_curves
-from ndrepro.report.figures.published_tables import published_with_own
 from ndrepro.report.figures.replication_figures import replication_figures
 from ndrepro.report.figures.seeds_agreement import agreement_figures, agreement_tables
 from ndrepro.report.figures.seeds_figures import seeds_figures
 from ndrepro.report.sections.divergences import Divergences, divergence_tables
 from ndrepro.report.sections.seed_groups import SeedGroup
-
-
-def study_tables(cells: Sequence[SeedGroup]) -> tuple[Table, ...]:
-    """Every table of the studies in which at least one cell has own runs."""
-    return published_with_own(cells)
 
 
 def study_figures(

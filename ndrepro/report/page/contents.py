@@ -21,6 +21,8 @@ from ndrepro.analysis.statistics.intervals import FEWEST_RUNS
 from ndrepro.checklists.forms import Form
 from ndrepro.report.elements.figure import Figure
 from ndrepro.report.elements.table import Table
+from ndrepro.report.figures.published_tables import published_with_own
+from ndrepro.report.figures.studies import study_figures, study_numbers
 from ndrepro.report.sections.claims_held import ClaimOutcome, findings_of
 from ndrepro.report.sections.comparisons import comparison_tables
 from ndrepro.report.sections.divergences import Divergences, divergence_sentences, divergences_of
@@ -29,7 +31,7 @@ from ndrepro.report.sections.own_summary import cost_sentence, summary_of
 from ndrepro.report.sections.reproducibility_kinds import kinds_table, verdict_table
 from ndrepro.report.sections.run_tables import cell_table, environments_table, left_out_table, left_out_words, run_table
 from ndrepro.report.sections.seed_groups import SeedGroup, cells_of
-from ndrepro.text.plurals import first_of, plural
+from ndrepro.text.plurals import first_of, plural, span
 
 SCHEMA = "urn:ndrepro:report:v1"
 METHOD = (
@@ -110,21 +112,6 @@ class Report:
     notes: tuple[str, ...]
 
     @property
-    def title(self) -> str:
-        """The study's title, or the folder's name."""
-        return self.about.title
-
-    @property
-    def version(self) -> str:
-        """The version of ndrepro that made it."""
-        return self.about.version
-
-    @property
-    def commands(self) -> tuple[tuple[str, str], ...]:
-        """How to make and check all of it again."""
-        return self.about.again
-
-    @property
     def form_tables(self) -> tuple[Table, ...]:
         """Every form as a table."""
         return tuple(map(form_table, self.forms))
@@ -152,10 +139,9 @@ class Report:
             return "No run with a verified result."
         networks = sorted({run.arch for run in self.distinct})
         datasets = sorted({run.dataset for run in self.distinct})
-        days = sorted({run.started[:10] for run in self.distinct})
         seeds = {run.seed for run in self.distinct}
         devices = sorted({run.device or "unknown device" for run in self.distinct})
-        when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+        when = span(run.started[:10] for run in self.distinct)
         return (
             f"{plural(len(networks), 'network')} on {', '.join(datasets)}, {plural(len(seeds), 'seed')}, "
             f"{', '.join(devices)}, {when}. Every number is from a signed manifest "
@@ -166,8 +152,8 @@ class Report:
         """Plain JSON of all of it; figures with their data."""
         return {
             "schema": SCHEMA,
-            "title": self.title,
-            "ndrepro": self.version,
+            "title": self.about.title,
+            "ndrepro": self.about.version,
             "lead": self.lead,
             "planned": self.about.planned,
             "not_run": self.about.missing,
@@ -189,26 +175,13 @@ class Report:
         }
 
 
-def contents(
-    scores: Results,
-    about: About,
-    links: Links,
-    tables: Callable[[Sequence[SeedGroup]], tuple[Table, ...]],
-    numbers: Callable[[Sequence[ResultRow], Sequence[Divergences]], tuple[Table, ...]],
-    figures: Callable[
-        [Sequence[ResultRow], Sequence[SeedGroup], Sequence[Divergences]], tuple[tuple[Figure, ...], tuple[str, ...]]
-    ],
-) -> Report:
-    """The report of some verified scores.
-
-    ``tables`` (published values beside own ones), ``numbers`` (what figures show) and ``figures`` choose, of those of
-    the studies, the ones whose runs are there, and ``figures`` also says what could not be drawn.
-    """
+def contents(scores: Results, about: About, links: Links) -> Report:
+    """The report of some verified scores; of the studies' tables and figures those whose runs are there."""
     distinct, repeats = scores.distinct()
     cells = cells_of(distinct)
-    of_studies = tables(cells)
+    of_studies = published_with_own(cells)
     divergences = divergences_of(cells, repeats)
-    drawn, undrawn = figures(distinct, cells, divergences)
+    drawn, undrawn = study_figures(distinct, cells, divergences)
     ordered = [run for cell in cells for run in cell.runs] + list(repeats)
     return Report(
         about=about,
@@ -222,7 +195,7 @@ def contents(
         kinds=kinds_table(scores, distinct, cells, of_studies, about.verdicts),
         verdicts=verdict_table(about.verdicts, links.verdict),
         figures=drawn,
-        numbers=numbers(distinct, divergences),
+        numbers=study_numbers(distinct, divergences),
         tables=of_studies,
         comparisons=comparison_tables(distinct),
         cells=cell_table(cells),
@@ -263,9 +236,8 @@ def _notes(scores: Results, runs: Sequence[ResultRow], cells: Sequence[SeedGroup
     if not runs:
         return ("There is no completed run whose manifest verifies: this report has no numbers.",)
     if about.missing:
-        notes.append(
-            f"{len(about.missing)} of the study's {about.planned} runs have no verified result: {_few(about.missing)}."
-        )
+        few = first_of(about.missing, _MOST)
+        notes.append(f"{len(about.missing)} of the study's {about.planned} runs have no verified result: {few}.")
     if about.others:
         notes.append(
             f"The folder also holds {plural(about.others, 'completed run')} that the study did not plan. "
@@ -284,7 +256,7 @@ def _notes(scores: Results, runs: Sequence[ResultRow], cells: Sequence[SeedGroup
         notes.append(f"Experiments have unequal numbers of runs ({counts} of {len(cells)} experiments).")
     wild = [run for run in runs if not run.finite]
     if wild:
-        names = _few([f"{run.name} seed {run.seed}" for run in wild])
+        names = first_of([f"{run.name} seed {run.seed}" for run in wild], _MOST)
         notes.append(
             f"{plural(len(wild), 'run')} ended with a number that is not finite: {names}. The tables show NaN."
         )
@@ -305,10 +277,6 @@ def _notes(scores: Results, runs: Sequence[ResultRow], cells: Sequence[SeedGroup
 
 def _of_all(number: int, runs: int) -> str:
     return f"{number} of {runs} runs" if number < runs else f"All {runs} runs" if runs > 1 else "The run"
-
-
-def _few(names: Sequence[str]) -> str:
-    return first_of(names, _MOST)
 
 
 def _run_json(run: ResultRow) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from ndrepro.text.markdown import markdown_text, printable
 
 def markdown_report(report: Report) -> str:
     """The whole report as Markdown; of the runs, only how many there are."""
-    parts = [f"# {markdown_text(report.title)}", markdown_text(report.lead)]
+    parts = [f"# {markdown_text(report.about.title)}", markdown_text(report.lead)]
     parts.append("\n".join(f"* {fact.label}: {fact.text}" for fact in report.counts))
     parts.append("## Summary")
     parts += ["\n".join(f"* {markdown_text(sentence)}" for sentence in report.summary)] if report.summary else []
@@ -41,14 +41,14 @@ def markdown_report(report: Report) -> str:
     parts += [markdown(report.left_out)] if report.left_out.rows else []
     parts += [f"## Environments\n\n{markdown(report.environments)}"]
     parts += [f"## Forms\n\n{markdown_text(report.forms_overview.caption)}\n\n{markdown(report.forms_overview)}"]
-    commands = "\n".join(f"    {printable(text)}" for _, text in report.commands)
-    parts += [f"## Verify and repeat\n\n{commands}"] if report.commands else []
+    commands = "\n".join(f"    {printable(text)}" for _, text in report.about.again)
+    parts += [f"## Verify and repeat\n\n{commands}"] if report.about.again else []
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
 def markdown_forms(report: Report) -> str:
     """The forms of journals and conferences as Markdown."""
-    parts = [f"# Forms: {markdown_text(report.title)}", markdown_text(report.forms_overview.caption)]
+    parts = [f"# Forms: {markdown_text(report.about.title)}", markdown_text(report.forms_overview.caption)]
     for table in report.form_tables:
         parts += [f"## {markdown_text(table.title)}", markdown_text(table.caption), markdown(table)]
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"

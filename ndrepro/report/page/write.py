@@ -22,7 +22,6 @@ from urllib.parse import quote
 from ndrepro.analysis.results.results import ResultRow, Results
 from ndrepro.protocol.layout import expect_folder
 from ndrepro.report.elements.text_formats import latex, markdown
-from ndrepro.report.figures.studies import study_figures, study_numbers, study_tables
 from ndrepro.report.page.contents import About, Links, Report, contents
 from ndrepro.report.page.html import forms_page, page
 from ndrepro.report.page.markdown import markdown_forms, markdown_report
@@ -45,7 +44,7 @@ def write_report(scores: Results, about: About, folder: Path, *, manifests: bool
     """
     _check(folder)
     links = _copies(scores, about, folder) if manifests else _in_place(folder)
-    report = contents(scores, about, links, study_tables, study_numbers, study_figures)
+    report = contents(scores, about, links)
     try:
         for name in ("tables", "figures"):
             (folder / name).mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ from ndrepro.protocol.experiment.experiment import STREAMS
 from ndrepro.report.elements.table import BETTER, WITHIN, WORSE
 from ndrepro.report.sections.seed_groups import settings_text
 from ndrepro.report.sections.settings import design
-from ndrepro.text.plurals import plural
+from ndrepro.text.plurals import plural, span
 
 HOLDS, OPEN, FAILS = "holds here", "undecided", "does not hold here"
 _STANDINGS = {HOLDS: BETTER, OPEN: WITHIN, FAILS: WORSE}
@@ -184,7 +184,7 @@ def _seed_decides(runs: Sequence[ResultRow]) -> ClaimOutcome | None:
         "Which network is best depends on the seed, so that one run of each supports no ranking.",
         "Bouthillier et al. 2019. Rule: another network is first under another seed, on every data set.",
         f"{plural(len(models), 'model')} (network and method), "
-        f"{plural(len(tables), 'comparison')} of {_spread(tables)} seeds each.",
+        f"{plural(len(tables), 'comparison')} of {span(map(len, tables.values()))} seeds each.",
         HOLDS if changing == len(tables) else FAILS if not changing else OPEN,
         f"The first network depends on the seed in {changing} of {plural(len(tables), 'comparison')}. {some}.",
     )
@@ -195,11 +195,6 @@ def _complete(seeds: Mapping[int, dict[Any, float]]) -> list[dict[Any, float]]:
     models = {model for found in seeds.values() for model in found}
     whole = [seeds[seed] for seed in sorted(seeds) if set(seeds[seed]) == models]
     return whole if len(models) >= 3 and len(whole) >= 2 else []
-
-
-def _spread(tables: Mapping[Any, list[Any]]) -> str:
-    counts = sorted({len(seeds) for seeds in tables.values()})
-    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
 def _random_labels(runs: Sequence[ResultRow]) -> ClaimOutcome | None:

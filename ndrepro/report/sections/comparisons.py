@@ -13,8 +13,7 @@ from typing import Any
 
 from ndrepro.analysis.results.results import ResultRow
 from ndrepro.analysis.statistics.differences import Difference, corrected, difference_of, over_strata
-from ndrepro.analysis.statistics.equivalence import DIFFERENT, EQUIVALENT, NEGLIGIBLE, UNDECIDED
-from ndrepro.analysis.statistics.intervals import FEWEST_RUNS, Interval
+from ndrepro.analysis.statistics.intervals import FEWEST_RUNS
 from ndrepro.analysis.statistics.power import Power
 from ndrepro.report.elements.table import (
     MISSING,
@@ -23,6 +22,7 @@ from ndrepro.report.elements.table import (
     Value,
     count,
     decimal,
+    interval,
     numeric,
     without_constants,
     word,
@@ -114,7 +114,7 @@ def _numbers(each: Difference) -> tuple[Value, ...]:
     return (
         seeds,
         decimal(each.interval.estimate),
-        _ends(each.interval),
+        interval(each.interval.low, each.interval.high),
         p_value(each.p_holm),
         word(_within(each)),
         _needed(each.needed),
@@ -130,23 +130,13 @@ def p_value(value: float | None) -> Value:
 
 
 def _within(each: Difference) -> str:
-    """The verdict on equivalence; what only the uncorrected test calls different is not called so."""
-    if each.equivalence is None:
-        return MISSING
-    verdict, shown = each.equivalence.verdict, each.p_holm is not None and each.p_holm < 0.05
-    if verdict in (EQUIVALENT, NEGLIGIBLE):
-        return verdict if shown else EQUIVALENT
-    return DIFFERENT if shown and verdict == DIFFERENT else UNDECIDED
+    return MISSING if each.equivalence is None else each.equivalence.corrected(each.p_holm)
 
 
 def _needed(power: Power | None) -> Value:
     if power is None:
         return Value(MISSING)
     return count(power.n) if power.n <= _MANY else Value(f"over {count(_MANY).text}", float(power.n))
-
-
-def _ends(interval: Interval) -> Value:
-    return Value(f"{decimal(interval.low).text} to {decimal(interval.high).text}", interval.high - interval.low)
 
 
 def _overall(found: Mapping[Place, Difference], ends: Mapping[Place, tuple[Value, Value]]) -> tuple[Table, ...]:
@@ -216,11 +206,11 @@ def _without_parts(settings: str) -> str:
 def _stratified(places: Sequence[Place], found: Mapping[Place, Difference]) -> tuple[Value, ...]:
     strata = {f"{place[0]} on {place[2]}": found[place] for place in places}
     kept = [place for place in places if found[place].values]
-    interval, left = over_strata(strata), count(len(places) - len(kept))
+    over, left = over_strata(strata), count(len(places) - len(kept))
     names = word(", ".join(sorted({place[2] for place in kept or places})))
     pairs = count(sum(len(found[place].values) for place in kept))
-    if interval is None or len({place[2] for place in kept}) < 2:
+    if over is None or len({place[2] for place in kept}) < 2:
         return (names, pairs, word("n too small"), Value(MISSING), Value(MISSING), left)
     higher = sum(each.interval is not None and each.interval.estimate > 0 for each in map(found.__getitem__, kept))
     share = Value(f"{higher} of {len(kept)}", higher / len(kept))
-    return (names, pairs, decimal(interval.estimate), _ends(interval), share, left)
+    return (names, pairs, decimal(over.estimate), interval(over.low, over.high), share, left)

@@ -23,7 +23,7 @@ from ndrepro.analysis.sensitivity.growth import Growth, growth_of
 from ndrepro.report.elements.table import MISSING, Column, Table, Value, count, numeric, without_constants, word
 from ndrepro.report.sections.group_labels import distinguished, method_name
 from ndrepro.report.sections.seed_groups import SeedGroup
-from ndrepro.text.plurals import plural
+from ndrepro.text.plurals import plural, span
 from provenance.errors import ProvenanceError
 
 OTHER_SEED, AGAIN = "another seed", "run again"
@@ -172,7 +172,6 @@ def divergence_tables(divergences: Sequence[Divergences]) -> tuple[Table, ...]:
 
 def _row(one: Divergences, grown: Growth) -> tuple[Value, ...]:
     steps, firsts = grown.steps, grown.first_steps
-    span = MISSING if not firsts else f"{firsts[0]}" if firsts[0] == firsts[-1] else f"{firsts[0]} to {firsts[-1]}"
     later = next((place for place, step in enumerate(steps) if firsts and step >= firsts[0] + 10), None)
     return (
         word(one.run.arch),
@@ -183,7 +182,7 @@ def _row(one: Divergences, grown: Growth) -> tuple[Value, ...]:
         word(one.reference),
         count(grown.pairs),
         count(grown.identical),
-        word(span),
+        word(span(firsts) or MISSING),
         _share(grown.median[later]) if later is not None else Value(MISSING),
         _share(grown.median[-1]),
         Value(percent(grown.equal_tensors[-1]), grown.equal_tensors[-1]),

@@ -17,7 +17,7 @@ from ndrepro.checklists.checklist_sources import Evidence, Sources
 from ndrepro.checklists.forms import FORMS, UNKNOWN, Answer, Form, FormSubject, fill_in
 from ndrepro.report.elements.table import NOT_RUN, Column, Table, Value, word
 from ndrepro.report.sections.seed_groups import SeedGroup
-from ndrepro.text.plurals import plural
+from ndrepro.text.plurals import plural, span
 
 PAGE = "forms.html"
 _RUNS = "report.json"
@@ -44,8 +44,7 @@ def _spread(cells: Sequence[SeedGroup]) -> list[Evidence]:
     several = [cell for cell in cells if cell.test.low is not None]
     if not several:
         return []
-    sizes = sorted({cell.n for cell in several})
-    seeds = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    seeds = span(cell.n for cell in several)
     text = f"{len(several)} of {plural(len(cells), 'experiment')} with {seeds} seeds: 95 % intervals (Student), s, n"
     return [Evidence(f"{_RUNS} cells", 0, text)]
 

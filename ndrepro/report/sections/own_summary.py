@@ -160,10 +160,6 @@ def cost_sentence(cost: TotalCost) -> str:
 
 
 def _hours(hours: float) -> str:
-    return (
-        f"{hours:.2f} hours"
-        if hours >= 1
-        else f"{60 * hours:.1f} minutes"
-        if hours >= 1 / 60
-        else f"{3600 * hours:.0f} s"
-    )
+    if hours >= 1:
+        return f"{hours:.2f} hours"
+    return f"{60 * hours:.1f} minutes" if hours >= 1 / 60 else f"{3600 * hours:.0f} s"

@@ -25,20 +25,17 @@ def kinds_table(
 ) -> Table:
     """One row a kind: what it asks, what these runs say, and what they cannot say."""
     columns = (Column("Kind"), Column("Question"), Column("Evidence in these runs"))
-    rows = (
+    texts = (
         (
-            word("Methods"),
-            word("Same code, same data, same seeds: the same numbers?"),
-            word(_methods(scores, verdicts)),
+            "Methods",
+            "Same code, same data, same seeds: the same numbers?",
+            f"{_reviewed(scores, verdicts)} {_made_twice(scores)}",
         ),
-        (word("Results"), word("Trained anew: values close to the published ones?"), word(_results(tables))),
-        (
-            word("Inferential"),
-            word("Do conclusions hold for other seeds, data, environments?"),
-            word(_inferential(runs, cells)),
-        ),
+        ("Results", "Trained anew: values close to the published ones?", _results(tables)),
+        ("Inferential", "Do conclusions hold for other seeds, data, environments?", _inferential(runs, cells)),
     )
     caption = "The evidence for each kind, and where there is none."
+    rows = tuple(tuple(map(word, row)) for row in texts)
     return Table("kinds_of", "Kinds of reproducibility", caption, columns, rows, stacked=True)
 
 
@@ -89,10 +86,6 @@ def _not_checked(item: Attestation) -> str:
     open_claims = [each for each in item.claims if each.status != CHECKED]
     names = (f"{each.name} ({FAILED})" if each.status == FAILED else each.name for each in open_claims)
     return ", ".join(dict.fromkeys(names)) or "nothing"
-
-
-def _methods(scores: Results, verdicts: Attestations) -> str:
-    return f"{_reviewed(scores, verdicts)} {_made_twice(scores)}"
 
 
 def _reviewed(scores: Results, verdicts: Attestations) -> str:

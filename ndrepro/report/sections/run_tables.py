@@ -21,6 +21,7 @@ from ndrepro.report.elements.table import (
     count,
     decimal,
     duration,
+    interval,
     numeric,
     without_constants,
     word,
@@ -85,7 +86,7 @@ def _range(ends: tuple[float, float] | None, n: int) -> Value:
     """An interval, sorted by its width; of too few runs the reason that there is none."""
     if ends is None:
         return Value(f"none, n = {n}" if n < FEWEST_RUNS else MISSING)
-    return Value(f"{decimal(ends[0]).text} to {decimal(ends[1]).text}", ends[1] - ends[0])
+    return interval(*ends)
 
 
 def run_table(
@@ -160,18 +161,13 @@ def commands(run: ResultRow, program: str) -> tuple[tuple[str, str], ...]:
 def left_out_table(scores: Results) -> Table:
     """Every run that is in no number: failed, interrupted, without a manifest, refused."""
     columns = (Column("Run"), Column("Experiment"), Column("Outcome", facet=True), Column("Reason"))
-    rows = [
-        (word(item.run_id), word(item.name), word(item.outcome), word("recorded in its signed manifest"))
-        for item in scores.unfinished
-    ]
-    rows += [
-        (word(item.run_id), word(item.name), word(item.outcome), word(f"a run of a {item.kind}, verified"))
-        for item in scores.others
-    ]
-    rows += [(word(item.run_id), word(item.name), word("no manifest"), word(item.reason)) for item in scores.lost]
-    rows += [(word(_tail(item.path)), word(""), word("refused"), word(item.reason)) for item in scores.refused]
+    texts = [(item.run_id, item.name, item.outcome, "recorded in its signed manifest") for item in scores.unfinished]
+    texts += [(item.run_id, item.name, item.outcome, f"a run of a {item.kind}, verified") for item in scores.others]
+    texts += [(item.run_id, item.name, "no manifest", item.reason) for item in scores.lost]
+    texts += [(_tail(item.path), "", "refused", item.reason) for item in scores.refused]
     caption = "Runs that were started, or manifests that were found, and are in no number of this report."
-    return Table("left_out", "Excluded runs", caption, columns, tuple(rows), stacked=True)
+    rows = tuple(tuple(map(word, row)) for row in texts)
+    return Table("left_out", "Excluded runs", caption, columns, rows, stacked=True)
 
 
 def left_out_words(scores: Results, repeats: int, *, study: bool = False) -> str:

@@ -6,7 +6,7 @@ be given is a dash, and a sentence below the table says why.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ndrepro.analysis.sensitivity.analysis import Sensitivity
@@ -14,12 +14,12 @@ from ndrepro.analysis.sensitivity.bits import BitComparison, PairOfCells
 from ndrepro.analysis.sensitivity.conclusion import Contrast
 from ndrepro.analysis.sensitivity.experimental_design import ExperimentalDesign, Replicate, described
 from ndrepro.analysis.sensitivity.numbers import Breakdown, CellNumbers, Numbers
-from ndrepro.analysis.statistics.equivalence import DIFFERENT, EQUIVALENT, NEGLIGIBLE, UNDECIDED
+from ndrepro.analysis.statistics.equivalence import EQUIVALENT, NEGLIGIBLE, UNDECIDED
 from ndrepro.analysis.statistics.intervals import FEWEST_RUNS, Interval
 from ndrepro.analysis.statistics.reml import REML
 from ndrepro.protocol.image_reference import PinnedImage
 from ndrepro.text.markdown import markdown_table, markdown_text
-from ndrepro.text.plurals import first_of
+from ndrepro.text.plurals import first_of, span
 
 NOTHING = "-"
 _NAMED = 4
@@ -129,7 +129,7 @@ def _bits(bits: BitComparison, design: ExperimentalDesign) -> Section:
 
 
 def _pair(pair: PairOfCells) -> tuple[str, ...]:
-    steps = _span(pair.steps)
+    steps = span(pair.steps) or NOTHING
     return str(pair.pairs), str(pair.equal), steps, str(pair.forward) if pair.steps else NOTHING, pair.tensor or NOTHING
 
 
@@ -187,14 +187,10 @@ def _line(line: CellNumbers) -> tuple[str, ...]:
 
 
 def _within(line: CellNumbers) -> str:
-    """The verdict on equivalence; what only the uncorrected test calls different is not called so."""
     if line.equivalence is None:
         return NOTHING
-    shown = line.p_holm is not None and line.p_holm < 0.05
-    verdict = line.equivalence.verdict
-    if verdict in (EQUIVALENT, NEGLIGIBLE):
-        return verdict if shown else EQUIVALENT
-    return DIFFERENT if shown and verdict == DIFFERENT else f"{UNDECIDED} ({line.equivalence.smallest_margin:.2f})"
+    verdict = line.equivalence.corrected(line.p_holm)
+    return f"{verdict} ({line.equivalence.smallest_margin:.2f})" if verdict == UNDECIDED else verdict
 
 
 def _only(line: CellNumbers) -> str:
@@ -321,17 +317,18 @@ def _shifts(numbers: Numbers, found: Sensitivity) -> Iterator[str]:
         assert largest.against is not None
         yield (
             f"{numbers.subject}: largest shift {largest.cell}, {_interval(largest.against.difference)} "
-            f"{found.options.unit}; {f'shown in {_list(shown)}' if shown else 'no shift is shown'}; "
-            f"equivalent within {found.options.margin:g}: {_list(equal) if equal else 'none'}"
+            f"{found.options.unit}; {f'shown in {first_of(shown, _NAMED)}' if shown else 'no shift is shown'}; "
+            f"equivalent within {found.options.margin:g}: {first_of(equal, _NAMED) if equal else 'none'}"
         )
     seen = [line.detectable for line in lines if line.detectable]
     needed = [line.needed.n for line in lines if line.needed]
     if seen:
-        pairs, sizes = sorted({power.n for power in seen}), sorted(power.difference for power in seen)
+        differences = [power.difference for power in seen]
+        sizes = dict.fromkeys(f"{size:.1f}" for size in (min(differences), max(differences)))
         yield (
-            f"{numbers.subject}: with {_ends(pairs, 'd')} pairs a true shift of {_ends(sizes, '.1f')} "
+            f"{numbers.subject}: with {span(power.n for power in seen)} pairs a true shift of {' to '.join(sizes)} "
             f"{found.options.unit} is seen four times in five; one of {found.options.margin:g} takes "
-            f"{_ends(sorted(needed), 'd')} pairs, by the cell"
+            f"{span(needed)} pairs, by the cell"
         )
     for item in numbers.breakdowns:
         parts = [f"{part.source} {100 * part.share:.0f} %" for part in item.components.components]
@@ -342,10 +339,6 @@ def _seed(replicate: Replicate) -> str:
     return f"seed {replicate}" if isinstance(replicate, int) else replicate
 
 
-def _list(names: Sequence[str]) -> str:
-    return first_of(names, _NAMED)
-
-
 def _interval(found: Interval) -> str:
     return f"{found.estimate:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
 
@@ -353,19 +346,6 @@ def _interval(found: Interval) -> str:
 def _half(found: Interval) -> str:
     """Half the width of an interval that lies evenly about its estimate."""
     return f"{(found.high - found.low) / 2:.2f}"
-
-
-def _ends(values: Sequence[float], form: str) -> str:
-    """The first and the last of some numbers, once where they are the same."""
-    first, last = (f"{value:{form}}" for value in (values[0], values[-1]))
-    return first if first == last else f"{first} to {last}"
-
-
-def _span(steps: Iterable[int]) -> str:
-    steps = list(steps)
-    if not steps:
-        return NOTHING
-    return str(steps[0]) if steps[0] == steps[-1] else f"{steps[0]} to {steps[-1]}"
 
 
 def markdown(found: Sensitivity, figures: Sequence[str] = ()) -> str:
