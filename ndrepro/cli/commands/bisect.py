@@ -69,7 +69,6 @@ def bisect(
 
     Example: ndrepro bisect lenet_nd_1_digits torch-1.13.1 torch-2.13.0
     """
-
     uv_executable()  # raises MissingExtra: every trial has an environment of its own
     if everywhere and not releases:
         raise UsageError("--all with --no-releases: it is releases that all are tried of", "leave one of them out")

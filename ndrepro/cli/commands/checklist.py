@@ -46,7 +46,6 @@ def checklist(
 
     Example: ndrepro checklist --form neurips
     """
-
     if markdown and as_json:
         raise UsageError("--markdown and --json", "choose one of them")
     if form is not None and form not in forms.FORMS:
@@ -66,7 +65,6 @@ def checklist(
 
 def _subject(text: str, runs: Path, keys: list[Path]) -> tuple[Sources | None, Run | None]:
     """A folder of code, or a run: whatever else names one."""
-
     path = Path(text)
     folder = RunFolder(path)
     if path.is_dir() and not (folder.manifest.exists() or folder.request.exists() or experiment_runs(path)):

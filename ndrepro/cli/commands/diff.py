@@ -89,7 +89,6 @@ def _locate(found: RunComparison, data: Path | None, keep: Path | None, confine:
 
 
 def _print_located(found: RunComparison, data: Path | None, keep: Path | None, confine: Confine) -> None:
-
     terminal.write_line("")
     if found.identical:
         terminal.write_line("nothing to locate: every step left the same bits")
@@ -146,7 +145,6 @@ def _headline(found: RunComparison) -> None:
 
 
 def _identical(found: RunComparison) -> str:
-
     if found.trails and PROGRAM_TRAIL in found.results:
         others = [name for name in found.results if name != PROGRAM_TRAIL]
         outputs = f" and {', '.join(others[:_FILES])}{' and others' * (len(others) > _FILES)}" if others else ""
@@ -196,7 +194,6 @@ def _divergence(found: RunComparison) -> str:
 
 def _unequal(results: Mapping[str, str]) -> str:
     """What is not equal, then what is."""
-
     unequal = [
         f"{name} {'differs' if how == DIFFERENT else f'({how})'}" for name, how in results.items() if how != EQUAL
     ]
@@ -276,7 +273,6 @@ def _print_differences(manifests: ManifestDiff, found: RunComparison) -> None:
 
 
 def _group(group: Group, found: RunComparison) -> str:
-
     if group.name == "circumstances":
         return ", ".join(dict.fromkeys(change.name for change in group.changes))
     changes = group.changes

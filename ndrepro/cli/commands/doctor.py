@@ -36,7 +36,6 @@ def doctor(
 
     Example: ndrepro doctor --cluster
     """
-
     findings: list[Finding] = []
     for finding in _findings(cluster, profile, runs):
         findings.append(finding)
@@ -52,7 +51,6 @@ def doctor(
 
 
 def _findings(cluster: bool, profile: str | None, runs: Path) -> Iterator[Finding]:
-
     if cluster:
         return check_cluster(study_slurm.profile_of(profile), RunsFolder(runs))
     if profile is not None:

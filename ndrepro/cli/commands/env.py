@@ -43,7 +43,6 @@ def list_cells(as_json: options.Json = False) -> int:
 
     Example: ndrepro env list
     """
-
     project = matrix.list_cells()
     added = matrix.added_cells()
     rows = [_document(cell, cell in added) for cell in (*project, *added)]
@@ -66,7 +65,6 @@ def create(names: Names = None, as_json: options.Json = False) -> int:
 
     Example: ndrepro env create torch-1.13.1
     """
-
     rows = []
     for cell in _cells(names, "create"):
         started = time.monotonic()
@@ -126,7 +124,6 @@ class _Compared:
 
 
 def _compared(name: str, files: bool) -> _Compared:
-
     if name != MAIN:
         cell = matrix.cell(name)
         again = f"{terminal.program()} env remove {cell.name} && {terminal.program()} env create {cell.name}"
@@ -147,7 +144,6 @@ def remove(
 
     Example: ndrepro env remove torch-1.13.1
     """
-
     rows = []
     for cell in _cells(names, "remove"):
         place, there = matrix.location(cell), _built(cell)
@@ -176,7 +172,6 @@ def add(
 
     Example: ndrepro env add torch-2.3.1 torch=2.3.1
     """
-
     cell = add_cell.add(name, requirements, python=python, bare=bare)
     versions = ", ".join(f"{each} {cell.version(each)}" for each in _VERSIONS if cell.version(each))
     lines = (
@@ -196,12 +191,10 @@ def _cells(names: list[str] | None, verb: str) -> list[Cell]:
 
 
 def _built(cell: Cell) -> bool:
-
     return Path(location(cell), "bin", "python").exists()
 
 
 def _document(cell: Cell, added: bool) -> dict[str, Any]:
-
     return {
         "name": cell.name,
         "python": cell.python,

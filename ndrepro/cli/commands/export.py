@@ -56,7 +56,6 @@ def export(
 
     Example: ndrepro export latest --format cyclonedx -o model.cdx.json
     """
-
     if form not in FORMATS:
         raise UsageError(f"--format {form!r}: expected one of {FORMATS_SHOWN}", "e.g. --format ro-crate -o crate")
     if out is None and (form not in DOCUMENTS or as_json):
@@ -100,7 +99,6 @@ def archive(
 
     Example: ndrepro archive runs -o runs.zip --author "Author, Ada" --license CC-BY-4.0
     """
-
     taken: list[RunFacts] = []
     refused: list[str] = []
     for folder in _folders(what, runs):
@@ -122,13 +120,11 @@ def archive(
 
 
 def _facts(folder: Path, keys: list[Path]) -> RunFacts:
-
     return RunFacts.of(folder, api.verify(folder, keys=keys))
 
 
 def _folders(what: list[str], runs: Path) -> list[Path]:
     """The run folders that are meant: all signed ones below a folder of runs, else the one that a name means."""
-
     found: dict[Path, None] = {}
     for text in what:
         path = Path(text)
@@ -141,6 +137,5 @@ def _folders(what: list[str], runs: Path) -> list[Path]:
 
 
 def _stem(file: Path) -> str:
-
     suffix = next((each for each in sorted(SUFFIXES, key=len, reverse=True) if file.name.endswith(each)), "")
     return file.name.removesuffix(suffix)

@@ -33,7 +33,6 @@ def import_runs(
 
     Example: ndrepro import runs.tar.gz
     """
-
     found = run_import.import_runs(source, into, _name_of(source) if name is None else name, trust_of(keys or []))
     refused = [run for run in found.runs if not run.taken]
     if as_json:

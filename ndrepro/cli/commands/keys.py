@@ -27,7 +27,6 @@ def show(as_json: options.Json = False) -> int:
 
     Example: ndrepro keys show
     """
-
     ring = KeyRing(default_home())
     key = TrustPolicy.load(ring.home).key(ring.keyid) if ring.exists else None
     statements = ring.statements() if key else ()
@@ -56,7 +55,6 @@ def export(
 
     Example: ndrepro keys export --out author.pub
     """
-
     key = KeyRing(default_home()).public_key()
     if out is not None:
         out.write_text(key.pem, encoding="ascii")
@@ -83,7 +81,6 @@ def trust(
 
     Example: ndrepro keys trust author.pub --name "Ada Author"
     """
-
     if (identity is None) != (issuer is None) or (file is None) == (identity is None):
         raise UsageError(
             "what is to be trusted is the file of a key, or an identity with its issuer",
@@ -104,7 +101,6 @@ def list_keys(as_json: options.Json = False) -> int:
 
     Example: ndrepro keys list
     """
-
     home = default_home()
     keys, identities = TrustPolicy.load(home).keys(), load_identities(home)
     lines = []
@@ -129,7 +125,6 @@ def remove(
 
     Example: ndrepro keys remove "Ada Author"
     """
-
     home = default_home()
     if any(name in (each.name, each.identity) for each in load_identities(home)):
         return _print_identity("no longer trusted", remove_identity(home, name), as_json)
@@ -158,7 +153,6 @@ def sign(
 
     Example: ndrepro keys sign 20261121T122614Z-6a281c --keyless
     """
-
     if keyless:
         extras.require("sigstore")
     elif identity_token or trust_config:
@@ -178,7 +172,6 @@ def sign(
 
 def _sign_keyless(folder: RunFolder, signed: str, token: Path | None, config: Path | None, as_json: bool) -> int:
     """Sign by an identity, which from then on is accepted here."""
-
     bundle = sign_keyless(folder.root, signed, identity=token, config=config)
     own = bundle.identities()[0]
     home = default_home()

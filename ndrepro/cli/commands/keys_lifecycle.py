@@ -42,7 +42,6 @@ def new(
 
     Example: ndrepro keys new --protect --expires 2027-12-31
     """
-
     ring = KeyRing(default_home(), passphrase_file)
     return _print(key_lifecycle.new_key(ring, _passphrase(passphrase_file, protect), _until(expires)), as_json)
 
@@ -59,7 +58,6 @@ def rotate(
 
     Example: ndrepro keys rotate --expires 2028-12-31
     """
-
     ring = KeyRing(default_home(), passphrase_file)
     passphrase = _passphrase(passphrase_file, protect or ring.protected)
     return _print(key_lifecycle.rotate(ring, passphrase, _until(expires)), as_json)
@@ -85,7 +83,6 @@ def use(
 
     Example: ndrepro keys use ~/.ssh/id_ed25519
     """
-
     ring = KeyRing(default_home(), passphrase_file)
     key = None if public is None else read_public_key(public)
     return _print(key_lifecycle.use_source(ring, source, key, _until(expires)), as_json)
@@ -110,7 +107,6 @@ def revoke(
 
     Example: ndrepro keys revoke --reason "laptop stolen" --since 2027-03-01
     """
-
     ring = KeyRing(default_home(), passphrase_file)
     when = timestamp() if since is None else key_lifecycle.day_or_time(since)
     statement, path = key_lifecycle.revoke(ring, key, when, reason)
@@ -133,7 +129,6 @@ def import_statements(
 
     Example: ndrepro keys import revoked-1a2b3c4d5e6f7a8b-9c0d1e2f.dsse.json
     """
-
     home = default_home()
     policy = TrustPolicy.load(home)
     found = [keep(home, read_statement(file))[0] for file in files]
@@ -148,7 +143,6 @@ def _until(expires: str | None) -> str | None:
 
 
 def _passphrase(file: Path | None, protect: bool) -> bytes | None:
-
     if file is not None:
         return stored_passphrase(file)
     return new_passphrase() if protect else None

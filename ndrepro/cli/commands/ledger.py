@@ -40,7 +40,6 @@ def verify(
 
     Example: ndrepro ledger verify --witness heads.jsonl
     """
-
     path, policy = _path(ledger, runs), _policy(keys)
     audit = Ledger(path, read_heads(witness) if witness else ()).audit(policy.keys())
     serious = [problem for problem in audit.problems if problem.kind in SERIOUS]
@@ -104,7 +103,6 @@ def check_proof(
 
     Example: ndrepro ledger check-proof proof.jsonl
     """
-
     path, policy = _path(file, Path()), _policy(keys)
     audit = Ledger(path, read_heads(witness) if witness else ()).audit(policy.keys())
     # a proof begins later than its ledger, and every entry follows the one before
@@ -129,7 +127,6 @@ def check_proof(
 
 
 def _path(ledger: Path | None, runs: Path) -> Path:
-
     path = RunsFolder(runs).ledger if ledger is None else ledger
     if not path.exists():
         raise NotFoundError(
@@ -139,13 +136,11 @@ def _path(ledger: Path | None, runs: Path) -> Path:
 
 
 def _policy(files: list[Path] | None) -> TrustPolicy:
-
     return TrustPolicy.from_files(files or ())
 
 
 def _identifier(text: str, runs: Path) -> str:
     """The identifier of the run that RUN means, by its manifest; of one whose folder is gone, the text itself."""
-
     try:
         folder = options.run_folder(runs, text, completed=False)
     except RunNotFound:
@@ -155,7 +150,6 @@ def _identifier(text: str, runs: Path) -> str:
 
 def _print_proof(path: Path, policy: TrustPolicy, run: str, as_json: bool) -> int:
     """Print the lines from a run's first entry to the head, without a run the head alone."""
-
     lines = [line.decode("utf-8").rstrip("\n") for line in Ledger(path).proof(policy.keys(), run)]
     return output.answer({"ledger": str(path.absolute()), "run": run or None, "lines": lines}, lines, as_json)
 

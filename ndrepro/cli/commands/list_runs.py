@@ -60,7 +60,6 @@ def list_runs(
 
     Example: ndrepro list --experiment 'lenet_*' --where learning_rate=0.05 --since 3d
     """
-
     if names:
         return _names(as_json)
     wanted = RunFilter.from_options(experiment, outcome, since, where or [], datetime.now(UTC))
@@ -80,7 +79,6 @@ def list_runs(
 
 
 def _names(as_json: bool) -> int:
-
     offers = {"networks": offered.networks(), "datasets": offered.datasets()}
     if as_json:
         titles = {name: facts.title for name, facts in DATASETS.items()}
@@ -111,7 +109,6 @@ def _names(as_json: bool) -> int:
 
 
 def _document(summary: RunSummary) -> dict[str, Any]:
-
     return {**asdict(summary), "folder": str(summary.folder.absolute())}
 
 

@@ -83,7 +83,6 @@ def report(
 
 def _sources(what: list[str], runs: Path) -> tuple[Study | None, list[Path]]:
     """The study that is meant, if one is, and the folders to read."""
-
     studies = {path.stem for path in study_files()}
     folders, names = [], []
     for text in what:
@@ -101,7 +100,6 @@ def _sources(what: list[str], runs: Path) -> tuple[Study | None, list[Path]]:
 
 
 def _code(folder: Path | None) -> Path | None:
-
     if folder is not None and not folder.is_dir():
         raise NotFoundError(f"--code {folder}: no such folder", "name the folder that holds the code, such as --code .")
     return folder

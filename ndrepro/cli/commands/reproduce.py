@@ -52,7 +52,6 @@ def reproduce(
 
     Example: ndrepro reproduce RUN --rebuild-env
     """
-
     folder = options.run_folder(runs, run).root
     try:
         found = api.reproduce(

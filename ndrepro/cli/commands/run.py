@@ -91,7 +91,6 @@ def run(
 
     Example: ndrepro run resnet18_nd_20 --seed 3 --set learning_rate=0.05
     """
-
     folder = RunsFolder(runs)
     chosen = chosen_settings(
         settings or [], seed=seed, determinism=determinism, threads=threads, device=device, processes=processes
@@ -148,7 +147,6 @@ def _error(finished: Finished, word: str) -> dict[str, Any]:
 
 def _document(finished: Finished, error: dict[str, Any] | None) -> dict[str, Any]:
     """The JSON of a run: its outcome, and where it is."""
-
     document: dict[str, Any] = {
         "experiment": finished.folder.root.parent.name,
         "run": finished.folder.root.name,

@@ -51,7 +51,6 @@ def search(
 
     Example: ndrepro study search seeds
     """
-
     file = find_study(study)
     found_study = load_study(file)
     chosen = _chosen(found_study.name, tuple(targets_of(found_study)), networks or [], datasets or [])
@@ -113,7 +112,6 @@ class _Lines:
 
     def training(self) -> Observer:
         """One that shows nothing."""
-
         return Silent()
 
     def say(self, line: str) -> None:

@@ -162,7 +162,6 @@ def _print_next(found: Sensitivity) -> None:
 
 def _settings(run: ResultRow) -> list[str]:
     """What of a run its name does not say, as ``--set`` takes it."""
-
     own = {"seed": run.seed, "threads": run.threads, "determinism": run.determinism}
     own |= {f"seeds.{stream}": value for stream, value in run.seeds.items()} | dict(run.settings)
     default = {"seed": 0, "threads": 2, "determinism": "deterministic"}

@@ -32,7 +32,6 @@ def settings(
 
     Example: ndrepro settings learning_rate
     """
-
     defaults = {key: each.default for key, each in SETTINGS.items()}
     shown = {key: each for key, each in SETTINGS.items() if name is None or key == name or key.startswith(f"{name}.")}
     if not shown:

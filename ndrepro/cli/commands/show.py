@@ -39,7 +39,6 @@ def show(
 
     Example: ndrepro show latest --plot
     """
-
     folder = options.run_folder(runs, run)
     short = summary(folder)
     recorded = read_recorded(folder) if folder.manifest.exists() else None
@@ -63,7 +62,6 @@ def show(
 
 
 def _write_page(path: Path, folder: RunFolder, short: RunSummary, recorded: Recorded | None, runs: Path) -> None:
-
     for module in ("matplotlib", "jinja2"):
         extras.require(module)
     from ndrepro.report.page.run_page import write_run_page
@@ -76,7 +74,6 @@ def _write_page(path: Path, folder: RunFolder, short: RunSummary, recorded: Reco
 
 def _plot(folder: RunFolder) -> None:
     """The curves, as wide as the terminal."""
-
     console = terminal.console()
     panels = run_curves(folder)
     if not panels:
@@ -88,14 +85,12 @@ def _plot(folder: RunFolder) -> None:
 
 
 def _document(short: RunSummary, scores: tuple[Scores, ...], recorded: Recorded | None) -> dict[str, object]:
-
     predicate = recorded.manifest.to_predicate() if recorded else None
     folder = str(short.folder.absolute())
     return {**asdict(short), "folder": folder, "scores": [asdict(row) for row in scores], "manifest": predicate}
 
 
 def _outcome(short: RunSummary, recorded: Recorded | None) -> str:
-
     text = short.outcome + (f": {short.problem}" if short.problem else "")
     if recorded and len(recorded.manifest.attempts) > 1:
         attempts = ", ".join(attempt.outcome for attempt in recorded.manifest.attempts)
@@ -106,7 +101,6 @@ def _outcome(short: RunSummary, recorded: Recorded | None) -> str:
 
 def _rows(short: RunSummary, recorded: Recorded | None, runs: Path) -> list[Row]:
     """Everything but the outcome and the scores, by the kind of run."""
-
     if recorded is None:
         rows = _asked(short) if short.build == TRAINING else []
         return [*rows, ("signed by", "nobody: there is no manifest")]
@@ -117,7 +111,6 @@ def _rows(short: RunSummary, recorded: Recorded | None, runs: Path) -> list[Row]
 
 def _asked(short: RunSummary) -> list[Row]:
     """What a training run without a manifest was asked for."""
-
     return facts.experiment_rows(Request.from_json(read_json(RunFolder(short.folder).request)).experiment)
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ndrepro.cli import completion
-from ndrepro.cli.commands.study_end import NextCommands, conclude, image_options, next_commands, study_command
+from ndrepro.cli.commands.study_end import TypedStudy, conclude
 from ndrepro.cli.display import data_paths, options, output, study_live, study_slurm, study_words, terminal
 from ndrepro.execution.containers import engines
 from ndrepro.execution.runs.run import RunOptions
-from ndrepro.execution.slurm.launcher import Spelled
+from ndrepro.execution.slurm.launcher import SlurmLauncher, Spelled, Submitted
 from ndrepro.execution.slurm.request import Cluster
 from ndrepro.execution.slurm.submissions import cancel as cancel_arrays
 from ndrepro.execution.studies.carry_out import carry_out
@@ -30,8 +32,8 @@ from ndrepro.execution.studies.plan import (
 from ndrepro.execution.studies.run_status import DONE, FAILED, REFUSED
 from ndrepro.execution.studies.study_file import find_study, load_study, study_files
 from ndrepro.protocol.errors import UsageError
-from ndrepro.protocol.image_reference import PinnedImage
 from ndrepro.protocol.layout import RunsFolder
+from ndrepro.protocol.study.study import inside
 from ndrepro.text.plurals import plural
 from provenance.attestation.key_home import default_home
 
@@ -60,7 +62,6 @@ def list_studies(as_json: options.Json = False) -> int:
 
     Example: ndrepro study list
     """
-
     found, wrong = [], []
     for path in study_files():
         try:
@@ -91,13 +92,13 @@ def plan(
 
     Example: ndrepro study plan smoke
     """
-    found, _, inside = _plan(study, grids, runs, engine, image, where_begun=True, in_queue=True)
+    found = planned(TypedStudy(study, tuple(grids or ()), runs), engine, image, where_begun=True, in_queue=True)
     if as_json:
-        output.print_json(study_words.plan_document(found))
+        output.print_json(study_words.plan_document(found.plan))
         return output.DONE
-    study_words.print_plan(found)
-    if found.todo:
-        terminal.write_line(f"{'next':<{study_words.LABEL}} {study_command('run', study, grids, runs, inside)}")
+    study_words.print_plan(found.plan)
+    if found.plan.todo:
+        terminal.write_line(f"{'next':<{study_words.LABEL}} {found.typed.command('run')}")
     return output.DONE
 
 
@@ -113,17 +114,15 @@ def status(
 
     Example: ndrepro study status smoke
     """
-
-    found, how, _ = _plan(study, grids, runs, engine, image, where_begun=True, in_queue=True)
-    wrong = found.states[FAILED] + found.states[REFUSED]
+    found = planned(TypedStudy(study, tuple(grids or ()), runs), engine, image, where_begun=True, in_queue=True)
+    plan, place = found.plan, found.how.runs
+    wrong = plan.states[FAILED] + plan.states[REFUSED]
     if as_json:
-        output.print_json(
-            {**study_words.plan_document(found), "slurm": study_slurm.document(how.runs, found.study.name)}
-        )
+        output.print_json({**study_words.plan_document(plan), "slurm": study_slurm.document(place, plan.study.name)})
     else:
-        study_words.print_status(found)
-        done = {item.run.label for item in found.items if item.status.state == DONE}
-        study_slurm.print_tasks(how.runs, found.study.name, done)
+        study_words.print_status(plan)
+        done = {item.run.label for item in plan.items if item.status.state == DONE}
+        study_slurm.print_tasks(place, plan.study.name, done)
     return output.NO if wrong else output.DONE
 
 
@@ -132,11 +131,10 @@ def cancel(study: Name, runs: options.Runs = options.DEFAULT_RUNS, as_json: opti
 
     Example: ndrepro study cancel table1
     """
-
-    found, how, _ = _plan(study, None, runs)
-    cancelled = cancel_arrays(how.runs, found.study.name)
+    name = planned(TypedStudy(study, runs=runs)).plan.study.name
+    cancelled = cancel_arrays(RunsFolder(runs), name)
     arrays = ", ".join(f"array {array}" for array in cancelled.arrays)
-    lines = [f"cancelled  {arrays}" if arrays else f"nothing of {found.study.name} is in Slurm's queue"]
+    lines = [f"cancelled  {arrays}" if arrays else f"nothing of {name} is in Slurm's queue"]
     if cancelled.forgotten:
         lines.append(f"note       Slurm no longer knows array {', '.join(cancelled.forgotten)}")
     document = {"cancelled": list(cancelled.arrays), "forgotten": list(cancelled.forgotten)}
@@ -182,27 +180,29 @@ def run(
     site = study_slurm.profile_of(profile)
     if engine is None and image is None:
         engine, image = site.engine, site.image
+    on_cluster = where == study_slurm.SLURM
+    typed = TypedStudy(study, tuple(grids or ()), runs, tuple(data or ()))
     numbers = None if only is None else _numbers(only)
-    in_queue = where == study_slurm.SLURM
-    found, how, inside = _plan(study, grids, runs, engine, image, in_queue=in_queue, numbers=numbers)
-    paths = data_paths.parse(data or [])
-    again = next_commands(study, grids, runs, inside, data or [])
-    if archive_image:
-        _keep_images(found, how, as_json)
-    if where == study_slurm.LOCAL:
-        return _carry_out(found, how, jobs or 1, paths, as_json, again)
-    cluster = study_slurm.cluster_of(
-        site, jobs, partition, account, gpus, pack, gpu_memory, minutes, memory, sbatch or []
-    )
-    spelled = study_slurm.spelled(found, study, image_options(inside))
-    return _submit(found, how, cluster, paths, spelled, follow, not no_report, as_json, again)
-
-
-def _keep_images(plan: StudyPlan, how: RunOptions, quiet: bool) -> None:
-
-    for path in keep_images(plan, how):
-        if not quiet:
+    found = planned(typed, engine, image, in_queue=on_cluster, numbers=numbers)
+    paths = data_paths.parse(typed.data)
+    for path in keep_images(found.plan, found.how) if archive_image else ():
+        if not as_json:
             terminal.write_line(f"{'image':<{study_words.LABEL}} {terminal.here(path)}")
+    if not on_cluster:
+        return _carry_out(found, jobs or 1, paths, as_json)
+    cluster = study_slurm.cluster_of(
+        site,
+        sbatch or [],
+        jobs=jobs,
+        partition=partition,
+        account=account,
+        gpus=gpus,
+        pack=pack,
+        gpu_memory_gib=gpu_memory,
+        minutes=minutes,
+        memory_gib=memory,
+    )
+    return _submit(found, cluster, paths, follow=follow, report=not no_report, as_json=as_json)
 
 
 def _numbers(text: str) -> set[int]:
@@ -230,96 +230,84 @@ def resume(
 
     Example: ndrepro study resume smoke
     """
-
-    found, how, inside = _plan(study, grids, runs, engine, image, where_begun=True)
-    started = only_started(found)
+    typed = TypedStudy(study, tuple(grids or ()), runs, tuple(data or ()))
+    found = planned(typed, engine, image, where_begun=True)
+    started = only_started(found.plan)
     if not started.items:
-        where = f" in {study_words.where(found)}" if study_words.where(found) else ""
-        cure = f"begin with `{study_command('run', study, grids, runs, inside)}`, or name the folder with --runs DIR"
-        if found.elsewhere:
-            there = study_command("resume", study, grids, runs, study_words.image(next(iter(found.elsewhere))))
-            cure = f"it was started {study_words.places(found.elsewhere)}: `{there}` continues it"
-        raise UsageError(f"nothing of {found.study.name} has been started{where} in {terminal.here(runs)}", cure)
-    paths = {**data_of_started_runs(started), **data_paths.parse(data or [])}
-    again = next_commands(study, grids, runs, inside, data or [])
-    return _carry_out(started, how, jobs, paths, as_json, again)
+        where = f" in {place}" if (place := study_words.where(found.plan)) else ""
+        cure = f"begin with `{found.typed.command('run')}`, or name the folder with --runs DIR"
+        if elsewhere := found.plan.elsewhere:
+            there = replace(typed, image=study_words.image(next(iter(elsewhere)))).command("resume")
+            cure = f"it was started {study_words.places(elsewhere)}: `{there}` continues it"
+        name = found.plan.study.name
+        raise UsageError(f"nothing of {name} has been started{where} in {terminal.here(runs)}", cure)
+    paths = {**data_of_started_runs(started), **data_paths.parse(typed.data)}
+    return _carry_out(replace(found, plan=started), jobs, paths, as_json)
 
 
-def plan_of(
-    study: str, grids: Sequence[str] | None, runs: Path, engine: str | None = None, image: str | None = None
-) -> StudyPlan:
-    """The plan of a study in a folder of runs."""
-    return _plan(study, grids, runs, engine, image)[0]
+@dataclass(frozen=True)
+class PlannedStudy:
+    """A study as it was typed, its plan, and where its runs are."""
+
+    typed: TypedStudy
+    plan: StudyPlan
+    how: RunOptions
+
+    def paths(self, given: Mapping[str, Path]) -> dict[str, Path]:
+        """The paths of the study's data sets. Raises UsageError for one of another data set."""
+        datasets = {item.run.experiment.dataset for item in self.plan.items}
+        return data_paths.by_dataset(given, datasets, self.plan.study.name)
 
 
-def _plan(
-    study: str,
-    grids: Sequence[str] | None,
-    runs: Path,
+def planned(
+    typed: TypedStudy,
     engine: str | None = None,
     image: str | None = None,
     *,
     where_begun: bool = False,
     in_queue: bool = False,
     numbers: set[int] | None = None,
-) -> tuple[StudyPlan, RunOptions, PinnedImage | None]:
-    """The plan, and the image that the whole study is run in: that asked for, else, if wished, where it was started.
+) -> PlannedStudy:
+    """The plan of a study in the image that is asked for, else, with ``where_begun``, in that where it was started.
 
-    ``in_queue``: runs in Slurm's queue are seen as such.
+    ``in_queue``: runs in Slurm's queue are seen as such. ``numbers`` are the only runs to take.
     """
-    from ndrepro.protocol.study.study import inside
-
-    how = RunOptions(runs=RunsFolder(runs), home=default_home())
-    found, wanted = load_study(find_study(study)), options.container(engine, image)
+    how = RunOptions(runs=RunsFolder(typed.runs), home=default_home())
+    found, wanted = load_study(find_study(typed.study)), options.container(engine, image)
     pinned = None if wanted is None else engines.pin(wanted)
     queued = study_slurm.queued(how.runs, found.name) if in_queue else {}
-    plan = make_plan(inside(found, pinned) if pinned else found, grids or [], how, queued, numbers)
+    plan = make_plan(inside(found, pinned) if pinned else found, typed.grids, how, queued, numbers)
     if pinned is None and where_begun and (pinned := image_of_started_runs(plan)):
-        plan = make_plan(inside(found, pinned), grids or [], how, queued, numbers)
-    return plan, how, pinned
+        plan = make_plan(inside(found, pinned), typed.grids, how, queued, numbers)
+    return PlannedStudy(replace(typed, image=pinned), plan, how)
 
 
-def _carry_out(
-    plan: StudyPlan, how: RunOptions, jobs: int, data: dict[str, Path], as_json: bool, again: NextCommands
-) -> int:
-
-    plan = with_runs_at_a_time(plan, jobs)
+def _carry_out(found: PlannedStudy, jobs: int, data: Mapping[str, Path], as_json: bool) -> int:
+    plan, how = with_runs_at_a_time(found.plan, jobs), found.how
     with study_live.watching(jobs=jobs, error=as_json) as observer:
-        outcome = carry_out(plan, how, LocalLauncher(jobs, how), observer, _by_dataset(plan, data))
-    return conclude(outcome, again, as_json)
+        outcome = carry_out(plan, how, LocalLauncher(jobs, how), observer, found.paths(data))
+    return conclude(outcome, found.typed, as_json)
 
 
 def _submit(
-    plan: StudyPlan,
-    how: RunOptions,
-    cluster: Cluster,
-    data: dict[str, Path],
-    study: Spelled,
-    follow: bool,
-    report: bool,
-    as_json: bool,
-    again: NextCommands,
+    found: PlannedStudy, cluster: Cluster, data: Mapping[str, Path], *, follow: bool, report: bool, as_json: bool
 ) -> int:
     """To Slurm; without ``follow`` it is done when the array is submitted."""
-
-    paths = _by_dataset(plan, data)
-    if follow:
-        with study_live.watching(jobs=cluster.at_once, error=as_json) as observer:
-            outcome, submitted = study_slurm.submit(
-                plan, how, cluster, paths, study, observer, follow=True, report=report
-            )
-    else:
-        silent = study_slurm.SilentStudy()
-        outcome, submitted = study_slurm.submit(plan, how, cluster, paths, study, silent, follow=False, report=report)
+    plan, typed = found.plan, found.typed
+    spelled = Spelled(plan.study.name, typed.study, typed.image_options)
+    estimates = {item.run.identity: item.left for item in plan.todo}
+    launcher = SlurmLauncher(cluster, found.how, spelled, estimates, follow=follow, report=report)
+    shown = (
+        study_live.watching(jobs=cluster.at_once, error=as_json) if follow else nullcontext(study_slurm.SilentStudy())
+    )
+    paths = found.paths(data)
+    with shown as observer:
+        outcome = carry_out(plan, found.how, launcher, observer, paths)
     if outcome.trouble is not None or follow:
-        return conclude(outcome, again, as_json)
+        return conclude(outcome, typed, as_json)
+    submitted = launcher.submitted or Submitted()
     if as_json:
         output.print_json({**study_slurm.submitted_document(submitted), **study_words.plan_document(outcome.plan)})
     else:
-        study_slurm.print_submitted(submitted, again.resume)
+        study_slurm.print_submitted(submitted, typed.command("status"), typed.command("cancel"))
     return output.DONE
-
-
-def _by_dataset(plan: StudyPlan, given: dict[str, Path]) -> dict[str, Path]:
-    """The paths for the data sets of this study."""
-    return data_paths.by_dataset(given, {item.run.experiment.dataset for item in plan.items}, plan.study.name)

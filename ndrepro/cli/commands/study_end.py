@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,52 +16,65 @@ from ndrepro.protocol.image_reference import PinnedImage
 
 
 @dataclass(frozen=True)
-class NextCommands:
-    """The commands that resume a study: ``resume`` for the grids that were started, ``run`` for all of them.
+class TypedStudy:
+    """A study as it was typed: the word for it, and the options that every further command on it repeats.
 
-    ``report`` is the one that reports it; "" for a study in an image, whose runs a report by its name does not count.
+    ``image`` is the one that the whole study is run in.
     """
 
-    run: str
-    resume: str
-    report: str
+    study: str
+    grids: tuple[str, ...] = ()
+    runs: Path = options.DEFAULT_RUNS
+    data: tuple[str, ...] = ()
+    image: PinnedImage | None = None
 
-    def command(self, plan: StudyPlan) -> str:
-        """What to type to get the rest of a plan done."""
+    @property
+    def image_options(self) -> tuple[str, ...]:
+        """The options that ask for the image."""
+        return () if self.image is None else ("--in", self.image.engine, "--image", self.image.reference)
 
-        return self.resume if only_started(plan).items == plan.items else self.run
+    def command(self, verb: str) -> str:
+        """What to type for another command on the same study, with the options that it takes."""
+        grids = [word for grid in self.grids for word in ("--grid", grid)]
+        data = [word for path in self.data for word in ("--data", path)] if verb in ("run", "resume") else []
+        words = (self.study, *([] if verb == "cancel" else [*grids, *data, *self.image_options]), *self._folder)
+        return " ".join([terminal.program(), "study", verb, *map(shlex.quote, words)])
+
+    def rest(self, plan: StudyPlan) -> str:
+        """What to type to get the rest of a plan done: to resume it where every run was started, else to run it."""
+        return self.command("resume" if only_started(plan).items == plan.items else "run")
+
+    @property
+    def report(self) -> str:
+        """The command that reports it; "" for a study in an image, whose runs a report by its name does not count."""
+        words = " ".join(map(shlex.quote, (self.study, *self._folder)))
+        return "" if self.image else f"{terminal.program()} report {words}"
+
+    @property
+    def _folder(self) -> tuple[str, ...]:
+        return ("--runs", os.fspath(self.runs)) if self.runs != options.DEFAULT_RUNS else ()
 
 
-def next_commands(
-    study: str, grids: Sequence[str] | None, runs: Path, inside: PinnedImage | None, data: Sequence[str]
-) -> NextCommands:
-    """The commands for a study, with the options that it was given."""
-    run, resume = (study_command(verb, study, grids, runs, inside, data) for verb in ("run", "resume"))
-    folder = f" --runs {shlex.quote(os.fspath(runs))}" if runs != options.DEFAULT_RUNS else ""
-    report = "" if inside else f"{terminal.program()} report {shlex.quote(study)}{folder}"
-    return NextCommands(run, resume, report)
-
-
-def conclude(outcome: Outcome, again: NextCommands, as_json: bool) -> int:
+def conclude(outcome: Outcome, typed: TypedStudy, as_json: bool) -> int:
     """Print how a study ended, and what to type next. Returns the exit code."""
-    error = _error(outcome, again)
+    error = _error(outcome, typed)
     if as_json:
         document = study_words.outcome_document(outcome)
         output.print_json({**document, "error": error} if error else document)
     else:
         study_words.print_outcome(outcome)
-        if not error and again.report:
-            terminal.write_line(f"{'next':<{study_words.LABEL}} {again.report}")
+        if not error and typed.report:
+            terminal.write_line(f"{'next':<{study_words.LABEL}} {typed.report}")
     if error:
         output.print_error(error)
         return int(error["exit_code"])
     return output.DONE
 
 
-def _error(outcome: Outcome, again: NextCommands) -> dict[str, Any] | None:
+def _error(outcome: Outcome, typed: TypedStudy) -> dict[str, Any] | None:
     """Why the study is not complete, and how to continue; None where it is."""
     name, total = outcome.plan.study.name, len(outcome.plan.items)
-    command = again.command(outcome.plan)
+    command = typed.rest(outcome.plan)
     left = total - outcome.plan.states["done"]
     if outcome.trouble is not None:
         record = output.record_of(outcome.trouble)
@@ -84,25 +96,3 @@ def _error(outcome: Outcome, again: NextCommands) -> dict[str, Any] | None:
         cure = f"search their hyper-parameters first: `{terminal.program()} study search`"
     undone = NdreproError(f"{left} of {total} runs of {name} are not done: {states}{which}", cure)
     return {**output.record_of(undone), "exit_code": output.NO}
-
-
-def study_command(
-    verb: str,
-    study: str,
-    grids: Sequence[str] | None,
-    runs: Path,
-    image: PinnedImage | None = None,
-    data: Sequence[str] = (),
-) -> str:
-    """What to type for another command on the same study."""
-    parts = [terminal.program(), "study", verb, shlex.quote(study)]
-    parts += [f"--grid {shlex.quote(grid)}" for grid in grids or []]
-    parts += [f"--data {shlex.quote(path)}" for path in data]
-    parts += map(shlex.quote, image_options(image))
-    parts += [f"--runs {shlex.quote(os.fspath(runs))}"] if runs != options.DEFAULT_RUNS else []
-    return " ".join(parts)
-
-
-def image_options(image: PinnedImage | None) -> tuple[str, ...]:
-    """The options that ask for it."""
-    return () if image is None else ("--in", image.engine, "--image", image.reference)

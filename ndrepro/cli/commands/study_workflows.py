@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from ndrepro.cli.commands import study as study_commands
+from ndrepro.cli.commands.study_end import TypedStudy
 from ndrepro.cli.commands.verify import trust_of
 from ndrepro.cli.display import options, output, terminal
 from ndrepro.execution.imports.countersigned_runs import countersign_runs
@@ -50,10 +51,9 @@ def export(
 
     Example: ndrepro study export smoke -o jobs
     """
-
     if form not in FORMATS:
         raise UsageError(f"--format {form}: not a format", f"it is one of {', '.join(FORMATS)}")
-    plan = study_commands.plan_of(study, grids, runs, engine, image)
+    plan = study_commands.planned(TypedStudy(study, tuple(grids or ()), runs), engine, image).plan
     file = find_study(study)
     words = [*_program(), "study", "run", str(file.absolute())]
     words += [word for each in data or [] for word in ("--data", _absolute(each))]
@@ -92,7 +92,6 @@ def collect(
 
     Example: ndrepro study collect smoke jobs
     """
-
     trust, folder = trust_of(keys or []), into / Path(study).stem
     imported: dict[Path, Imported] = {}
     for source in sources:
@@ -102,7 +101,7 @@ def collect(
             imported[source] = import_runs(source, folder, source.name, trust)
     folders = [each for each in sorted(folder.iterdir()) if each.is_dir()]
     signed = [run for each in folders for run in countersign_runs(each, trust, default_home())] if sign else []
-    plans = [study_commands.plan_of(study, None, each) for each in folders or [folder]]
+    plans = [study_commands.planned(TypedStudy(study, runs=each)).plan for each in folders or [folder]]
     done, missing = _union(plans)
     refused = [(source, run) for source, found in imported.items() for run in found.runs if not run.taken]
     if as_json:

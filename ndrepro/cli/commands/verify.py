@@ -56,7 +56,6 @@ def verify(
 
     Example: ndrepro verify latest
     """
-
     alone = manifest_only and Path(run).is_file()
     place = Path(run) if alone else options.run_folder(runs, run).root
     verdict = api.verify(
@@ -80,7 +79,6 @@ def verify(
 
 def trust_of(files: list[Path]) -> TrustPolicy:
     """The keys given, and only those; or the key home's policy."""
-
     return TrustPolicy.from_files(files)
 
 

@@ -38,7 +38,6 @@ def watch(
 
     Example: ndrepro watch lenet_nd_5_digits
     """
-
     watched = Watched(runs, names or [])
     if as_json:
         output.print_json({"runs": [_document(each) for each in watched.look()]})
@@ -58,7 +57,6 @@ def watch(
 
 def _document(run: WatchedRun) -> dict[str, object]:
     """The JSON of a run: that of ``ndrepro list``, and the last step of its trail with the loss there."""
-
     folder = str(run.summary.folder.absolute())
     return {**asdict(run.summary), "folder": folder, "step": run.step, "loss": run.loss}
 

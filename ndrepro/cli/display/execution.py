@@ -50,7 +50,6 @@ def lines(execution: Execution) -> Iterator[str]:
 
 def confine(run: VerifiedRun, wanted: str, runs: Path, *, trust_code: bool, ask: bool) -> Sandbox | None:
     """The sandbox for a replay of a run's step. Raises SandboxError where there is none, nor consent to do without."""
-
     planned = plan_execution(run.manifest, run.folder.root, wanted)
     allowed = permitted(planned, trust_code=trust_code, consent=consent if ask else None)
     return sandbox_of(allowed, RunsFolder(runs), default_home())

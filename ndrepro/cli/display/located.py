@@ -98,7 +98,6 @@ def locate(
 
     Raises UsageError where there is no such step, or a run is not verified.
     """
-
     step = _step_of(found)
     subjects = (_subject(found.sides[0]), _subject(found.sides[1]))
     sandboxes = confine(subjects[0]), confine(subjects[1])
@@ -243,7 +242,6 @@ def _step_of(found: RunComparison) -> int:
 
 def _subject(side: Side) -> Any:
     """A run whose code may be started: only one whose manifest verifies."""
-
     if side.manifest is None or side.signer is None or side.folder is None:
         raise UsageError(
             f"--locate: {side.path} is not verified, and a replay would start its code",
@@ -254,7 +252,6 @@ def _subject(side: Side) -> Any:
 
 def _astray(replay: Replay, record: StepRecord) -> str:
     """Where a replay did not leave the bits that its run recorded; "" where it did."""
-
     recorded, loss_bits, names = recorded_step(Trail(replay.subject.folder.trail), record.step)
     other = unfaithful(record, recorded, loss_bits, names)
     if not other:

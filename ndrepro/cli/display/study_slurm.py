@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from collections.abc import Container, Sequence
+from dataclasses import replace
+from typing import Annotated, Any
 
 import typer
 
 from ndrepro.cli.display import terminal
 from ndrepro.execution.runs.observer import SilentReading
-from ndrepro.execution.runs.run import RunOptions
-from ndrepro.execution.slurm.launcher import SlurmLauncher, Spelled, Submitted
+from ndrepro.execution.slurm.launcher import Submitted
 from ndrepro.execution.slurm.profile import Profile, find_profile
 from ndrepro.execution.slurm.request import Cluster
 from ndrepro.execution.slurm.submissions import QueuedTask, queued_runs
-from ndrepro.execution.studies.carry_out import Outcome, StudyObserver, carry_out
 from ndrepro.execution.studies.launchers import Event
 from ndrepro.execution.studies.plan import StudyPlan
 from ndrepro.execution.studies.run_status import RunStatus
@@ -25,7 +23,6 @@ from ndrepro.protocol.study.study import StudyRun
 from ndrepro.text.plurals import plural
 from provenance.attestation.key_home import default_home
 
-T = TypeVar("T", int, float)
 LOCAL, SLURM = "local", "slurm"
 _LABEL = 10
 _GROUPED = 4  # tasks that wait for one reason are listed one by one up to this number
@@ -104,27 +101,14 @@ class SilentStudy(SilentReading):
 
 def profile_of(name: str | None) -> Profile:
     """The profile asked for; one that says nothing, where none is. Raises UsageError."""
-
     return find_profile(name, default_home()) if name else Profile()
 
 
-def cluster_of(
-    profile: Profile,
-    jobs: int | None,
-    partition: str | None,
-    account: str | None,
-    gpus: int | None,
-    pack: int | None,
-    gpu_memory: float | None,
-    minutes: int | None,
-    memory: float | None,
-    sbatch: Sequence[str],
-) -> Cluster:
-    """What is asked of the cluster: the options, else the profile's.
+def cluster_of(profile: Profile, sbatch: Sequence[str], **asked: Any) -> Cluster:
+    """What is asked of the cluster: the options that were given, under the profile's names, else the profile's.
 
     Raises UsageError for ``--sbatch`` that is no pair, or that breaks the arrays.
     """
-
     pairs = [f"{key}={value}" for key, value in profile.sbatch.items()]
     more: dict[str, str] = {}
     for pair in [*pairs, *sbatch]:
@@ -134,64 +118,33 @@ def cluster_of(
         if key in _OWN_OPTIONS:
             raise UsageError(f"--sbatch {key}: this command sets it itself", _OWN_OPTIONS[key])
         more[key] = value
-
+    wanted = replace(profile, **{name: value for name, value in asked.items() if value is not None})
     standard = Cluster()
     return Cluster(
-        partition or profile.partition,
-        account or profile.account,
-        at_once=jobs or profile.jobs or standard.at_once,
-        pack=pack or profile.pack or standard.pack,
-        gpus=standard.gpus if (given := _first(gpus, profile.gpus)) is None else given,
-        gpu_memory_gib=_first(gpu_memory, profile.gpu_memory_gib),
-        minutes=minutes or profile.minutes,
-        memory_gib=_first(memory, profile.memory_gib),
-        prologue=profile.prologue,
-        scratch=profile.scratch,
+        wanted.partition,
+        wanted.account,
+        at_once=wanted.jobs or standard.at_once,
+        pack=wanted.pack or standard.pack,
+        gpus=standard.gpus if wanted.gpus is None else wanted.gpus,
+        gpu_memory_gib=wanted.gpu_memory_gib,
+        minutes=wanted.minutes,
+        memory_gib=wanted.memory_gib,
+        prologue=wanted.prologue,
+        scratch=wanted.scratch,
         more=more,
     )
 
 
-def _first(option: T | None, profile: T | None) -> T | None:
-    """The option, which may be 0, else the profile's."""
-    return profile if option is None else option
-
-
-def spelled(plan: StudyPlan, word: str, options: tuple[str, ...]) -> Spelled:
-    """What a command takes to find the plan's study: ``word``, and ``options``."""
-
-    return Spelled(plan.study.name, word, options)
-
-
-def submit(
-    plan: StudyPlan,
-    how: RunOptions,
-    cluster: Cluster,
-    data: Mapping[str, Path],
-    study: Spelled,
-    observer: StudyObserver,
-    *,
-    follow: bool,
-    report: bool,
-) -> tuple[Outcome, Submitted]:
-    """Submit what is to do; how the study stands after, and what was submitted."""
-
-    estimates = {item.run.identity: item.left for item in plan.todo}
-    launcher = SlurmLauncher(cluster, how, study, estimates, follow=follow, report=report)
-    outcome = carry_out(plan, how, launcher, observer, data)
-    return outcome, launcher.submitted or Submitted()
-
-
 def queued(runs: RunsFolder, study: str) -> dict[str, str]:
     """The study's runs in Slurm's queue, as ``make_plan`` takes them; none where Slurm is not to be asked here."""
-
     try:
         return queued_runs(runs, study)
     except EngineError:
         return {}  # `print_tasks` says why
 
 
-def print_submitted(submitted: Submitted, command: str) -> None:
-    """The arrays' numbers, and how to see and to cancel them."""
+def print_submitted(submitted: Submitted, *commands: str) -> None:
+    """The arrays' numbers, and the ``commands`` to see and to cancel them."""
     if not submitted.arrays:
         terminal.write_line("nothing to submit: every run is done, under way or in the queue")
         return
@@ -203,8 +156,8 @@ def print_submitted(submitted: Submitted, command: str) -> None:
         terminal.write_line(f"{'left':<{_LABEL}} {left}")
     if submitted.note:
         terminal.write_line(f"{'note':<{_LABEL}} {submitted.note}")
-    terminal.write_line(f"{'next':<{_LABEL}} {command.replace(' resume ', ' status ')}")
-    terminal.write_line(f"{'':<{_LABEL}} {command.replace(' resume ', ' cancel ')}")
+    for place, command in enumerate(commands):
+        terminal.write_line(f"{'' if place else 'next':<{_LABEL}} {command}")
 
 
 def submitted_document(submitted: Submitted) -> dict[str, Any]:

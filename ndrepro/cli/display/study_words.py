@@ -110,7 +110,6 @@ def plan_document(plan: StudyPlan) -> dict[str, Any]:
 
 def outcome_document(outcome: Outcome) -> dict[str, Any]:
     """How a study stands after a run of it, in JSON."""
-
     failures = [
         {
             "run": failure.run.label,
@@ -131,20 +130,17 @@ def outcome_document(outcome: Outcome) -> dict[str, Any]:
 
 def where(plan: StudyPlan) -> str:
     """The environments of a study's runs, an image's with what it is called; "" for the main one alone."""
-
     named = [f"{found.label} ({found.image})" if (found := image(each)) else each for each in plan.environments]
     return "" if named == [MAIN] else ", ".join(named)
 
 
 def image(environment: str) -> PinnedImage | None:
     """The image that an environment is; None where it is none."""
-
     return PinnedImage.from_text(environment) if is_image(environment) else None
 
 
 def places(environments: Iterable[str]) -> str:
     """In which images, or outside of them: "in podman:00be816f81ca and outside of containers"."""
-
     return " and ".join(map(location_words, environments))
 
 
@@ -186,7 +182,6 @@ def _print_waiting(plan: StudyPlan) -> None:
 
 
 def _sources(plan: StudyPlan) -> str:
-
     recorded, modelled = plan.recorded, len(plan.todo) - plan.recorded
     if not modelled:
         return f"from recorded timings of earlier runs in {plural(recorded, 'case')}"
