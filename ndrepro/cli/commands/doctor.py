@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ndrepro.cli.display import options, output, study_slurm, terminal
-from ndrepro.execution.environments.doctor import examine
+from ndrepro.execution.environments import doctor as machine
 from ndrepro.execution.environments.finding import PROBLEM, WARNING, Finding
 from ndrepro.execution.slurm.cluster_check import check_cluster
 from ndrepro.protocol.errors import UsageError
@@ -56,7 +56,7 @@ def _findings(cluster: bool, profile: str | None, runs: Path) -> Iterator[Findin
     if profile is not None:
         raise UsageError(f"--profile {profile}: without --cluster", "add --cluster to check a cluster")
 
-    return iter(examine(RunsFolder(runs)))
+    return iter(machine.examine(RunsFolder(runs)))
 
 
 def _print(finding: Finding) -> None:
