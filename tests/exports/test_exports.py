@@ -16,7 +16,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from ndrepro.cli.app import invoke
 from ndrepro.cli.commands import export as export_command
 from ndrepro.exports.archive import crate_members
-from ndrepro.exports.formats import DOCUMENTS, FORMATS, ExportOptions, export_document, export_run
+from ndrepro.exports.formats import DOCUMENTS, FORMATS, ExportOptions, export_run
 from ndrepro.exports.mlflow_run import mlflow_name
 from ndrepro.exports.run_facts import NotExported
 from ndrepro.protocol.errors import MissingExtra, UsageError
@@ -28,14 +28,14 @@ WITHOUT_KEY = [name for name in DOCUMENTS if name not in ("model-signing", "croi
 
 
 def document(run: Any, name: str) -> Any:
-    return json.loads(export_document(run.facts(), name, ExportOptions()))
+    return json.loads(DOCUMENTS[name](run.facts(), ExportOptions()))
 
 
 @pytest.mark.parametrize("name", WITHOUT_KEY)
 def test_a_document_names_the_signed_manifest_and_is_the_same_every_time(script: Any, name: str) -> None:
     facts = script.facts()
-    made = export_document(facts, name, ExportOptions())
-    assert made == export_document(script.facts(), name, ExportOptions())
+    made = DOCUMENTS[name](facts, ExportOptions())
+    assert made == DOCUMENTS[name](script.facts(), ExportOptions())
     assert facts.digest in made.decode()
     for file in facts.models:
         assert file.sha256 in made.decode()
@@ -90,7 +90,7 @@ def test_a_file_that_changes_after_verification_is_in_no_export(script: Any, tmp
     assert not crate.exists(), "a half crate is none"
     if changed == "metrics.jsonl":
         with pytest.raises(NotExported, match="changed while it was exported"):
-            export_document(facts, "cyclonedx", ExportOptions())
+            DOCUMENTS["cyclonedx"](facts, ExportOptions())
 
 
 def test_which_model_is_meant_is_asked_where_there_are_none_or_two(script: Any) -> None:
@@ -177,8 +177,8 @@ def test_a_large_data_set_is_described_by_its_listing(script: Any, tmp_path: Pat
     manifest = replace(facts.manifest, artifacts=(artifact,), dependencies=tuple(data))
     run = replace(facts, folder=tmp_path, manifest=manifest)
     with pytest.raises(NotExported, match="2 data sets recorded"):
-        export_document(run, "croissant", ExportOptions())
-    made = json.loads(export_document(run, "croissant", ExportOptions(data="/data/photos")))
+        DOCUMENTS["croissant"](run, ExportOptions())
+    made = json.loads(DOCUMENTS["croissant"](run, ExportOptions(data="/data/photos")))
     assert made["name"] == "photos" and "files: 1001" in made["description"]
     assert [each["sha256"] for each in made["distribution"]] == [artifact.sha256]
 
@@ -190,11 +190,11 @@ def test_what_a_program_read_and_wrote_is_named_by_its_digest(program: Any) -> N
     large = facts.model("large.pt")
     assert large.sha256 == hashlib.sha256(bytes(3 << 20)).hexdigest() and large.size == 3 << 20
     assert not list(program.run.rglob("large.pt")), "it is too large to be copied into the run"
-    bill = json.loads(export_document(facts, "cyclonedx", ExportOptions(model="large.pt")))
+    bill = json.loads(DOCUMENTS["cyclonedx"](facts, ExportOptions(model="large.pt")))
     assert bill["metadata"]["component"]["hashes"] == [{"alg": "SHA-256", "content": large.sha256}]
     assert [data["name"] for data in bill["components"] if data["type"] == "data"] == ["data.csv"]
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(bill)) is None
-    data = json.loads(export_document(facts, "croissant", ExportOptions()))
+    data = json.loads(DOCUMENTS["croissant"](facts, ExportOptions()))
     assert [file["sha256"] for file in data["distribution"]] == [hashlib.sha256(b"1,2\n").hexdigest()]
     crate = json.loads(dict((m.path, m.content) for m in crate_members(facts))["ro-crate-metadata.json"])
     (action,) = (entity for entity in crate["@graph"] if entity["@type"] == "CreateAction")
