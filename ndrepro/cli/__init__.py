@@ -1,8 +1,8 @@
 """The command line: ``ndrepro run | verify | show | list | doctor | keys``.
 
 A command parses, calls one function and prints. Whatever goes wrong, anywhere below, arrives here as an exception
-and leaves as two lines on standard error (what, and the cure) and an exit code (``output``). Nothing heavy is
-imported before a command needs it: no torch ever, rich only to print.
+and leaves as two lines on standard error (what, and the cure) and an exit code (``output``). Of all commands the
+one that is named is imported, torch never, and rich only to print.
 """
 
 from __future__ import annotations
