@@ -12,7 +12,8 @@ from ndrepro.cli import completion
 from ndrepro.cli.display import options, output, terminal, words
 from ndrepro.cli.views.run_filter import RunFilter
 from ndrepro.execution.own_sources import offered
-from ndrepro.execution.runs.run_lookup import RunSummary, summaries
+from ndrepro.execution.runs import run_lookup
+from ndrepro.execution.runs.run_lookup import RunSummary
 from ndrepro.protocol.experiment.catalogue import ARCHITECTURES, DATASETS, METHODS
 from ndrepro.protocol.experiment.settings import FROM_FILES, SOURCE, shown_value
 from ndrepro.protocol.layout import RunsFolder
@@ -63,7 +64,7 @@ def list_runs(
     if names:
         return _names(as_json)
     wanted = RunFilter.from_options(experiment, outcome, since, where or [], datetime.now(UTC))
-    every = summaries(RunsFolder(runs))
+    every = run_lookup.summaries(RunsFolder(runs))
     found = wanted.select(every)
     if as_json:
         output.print_json({"runs": [_document(summary) for summary in found]})
