@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from provenance.formats.fingerprint import BLOCK_WORDS, block_constants, fingerprint, word_constants
+from provenance.formats.fingerprint import BLOCK_WORDS, block_constants, fingerprints, word_constants
 from provenance.formats.trail import TensorName
 
 _WORD_BYTES = 4
@@ -28,15 +28,15 @@ def tensor_names(tensors: Mapping[str, torch.Tensor]) -> tuple[TensorName, ...]:
 
 
 class HostFingerprints:
-    """Hashes of tensors in the CPU's memory."""
+    """Hashes of tensors in the CPU's memory; of contiguous ones where they lay when this was made."""
 
     def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        self._tensors = tuple(tensors.values())
+        self._places = [_octets(tensor) if tensor.is_contiguous() else tensor for tensor in tensors.values()]
 
     def compute(self) -> torch.Tensor:
         """The hashes now, int64 (tensors,), read as unsigned."""
-        hashes = np.fromiter((fingerprint(_octets(tensor)) for tensor in self._tensors), dtype=np.uint64)
-        return torch.from_numpy(hashes.view(np.int64))
+        octets = [_octets(place) if isinstance(place, torch.Tensor) else place for place in self._places]
+        return torch.from_numpy(fingerprints(octets).view(np.int64))
 
 
 class DeviceFingerprints:

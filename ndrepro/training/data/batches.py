@@ -91,8 +91,8 @@ class SplitBatches:
     def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
         if self._experiment.whiten:
             return whitened(pixels)
-        # ``pixels`` are a copy, which nobody else holds: two passes less over new memory
-        return pixels.to(torch.float32).sub_(self._mean).mul_(self._scale)
+        # in place on the copy: two passes less over new memory
+        return pixels.to(torch.float32, copy=True).sub_(self._mean).mul_(self._scale)
 
 
 class Batches(SplitBatches):
@@ -128,19 +128,24 @@ class Batches(SplitBatches):
 
     def in_order(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """This process's batches of the split in its order, images as they are."""
-        batches = torch.arange(self.count, device=self.device).split(self._experiment.batch_size)
-        for rows in (batches[batch] for batch in self._share.whole(len(batches))):
-            yield self._normalised(self._take(rows, None)), self._labels[rows]
+        size = self._experiment.batch_size
+        for batch in self._share.whole(len(self)):
+            rows = slice(batch * size, (batch + 1) * size)
+            yield self._normalised(self._middles(rows)), self._labels[rows]
 
     def _take(self, rows: torch.Tensor, draws: torch.Tensor | None) -> torch.Tensor:
         """Pixels (B, C, H, W) as they are stored; the middle of each image where nothing was drawn."""
         if draws is None:
-            inner = slice(self._room // 2, self._room // 2 + self._side)
-            return self._images[rows, :, inner, inner]
+            return self._middles(rows)
         pixels = cropped(self._images, self._side, rows, draws)
         if self._flip:
             pixels = mirrored_where(pixels, draws[:, 2] == 1)
         return pixels
+
+    def _middles(self, rows: torch.Tensor | slice) -> torch.Tensor:
+        """The middle of each image, a view of them where ``rows`` is a slice."""
+        inner = slice(self._room // 2, self._room // 2 + self._side)
+        return self._images[rows, :, inner, inner]
 
 
 def cropped(images: torch.Tensor, side: int, rows: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:

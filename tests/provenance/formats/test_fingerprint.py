@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provenance.formats.fingerprint import BLOCK_WORDS, block_constants, fingerprint, pair_constants, word_constants
+from provenance.formats.fingerprint import (
+    BLOCK_WORDS,
+    block_constants,
+    fingerprint,
+    fingerprints,
+    pair_constants,
+    word_constants,
+)
 
 
 def by_definition(octets: bytes) -> int:
@@ -27,6 +34,15 @@ def test_equals_its_definition(count: int) -> None:
 @given(st.binary(max_size=200))
 def test_equals_its_definition_for_any_bytes(octets: bytes) -> None:
     assert fingerprint(np.frombuffer(octets, dtype=np.uint8)) == by_definition(octets)
+
+
+@given(st.lists(st.binary(max_size=20)), st.integers(32_760, 32_776))
+def test_many_together_are_each_by_itself(pieces: list[bytes], size: int) -> None:
+    """``size`` is about a block's, from which on an array is hashed alone."""
+    pieces.insert(len(pieces) // 2, bytes(range(256)) * 129)
+    pieces.append(pieces[len(pieces) // 2][:size])
+    hashes = fingerprints([np.frombuffer(piece, dtype=np.uint8) for piece in pieces])
+    assert hashes.tolist() == [fingerprint(np.frombuffer(piece, dtype=np.uint8)) for piece in pieces]
 
 
 def test_constants_are_odd_and_never_change() -> None:

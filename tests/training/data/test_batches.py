@@ -168,3 +168,11 @@ def test_the_shares_of_several_processes_are_the_batches_of_one(split: Split) ->
         dealt = Batches(split, chosen, CPU, training=False, share=Share(rank, 3)).in_order()
         for (images, labels), (expected, wanted) in zip(dealt, whole[rank::3], strict=True):
             assert torch.equal(images, expected) and torch.equal(labels, wanted)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_evaluation_leaves_the_images_as_they_are(split: Split, dtype: type) -> None:
+    """Noise is kept as float32, which normalising must not write into."""
+    batches = Batches(Split(split.images.astype(dtype), split.labels), experiment(), CPU, training=False)
+    first, second = (torch.cat([images for images, _ in batches.in_order()]) for _ in range(2))
+    assert torch.equal(first, second) and first.shape == (COUNT, 3, 32, 32)
