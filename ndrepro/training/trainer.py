@@ -124,10 +124,15 @@ class Trainer:
         self.group.end_step(self.net)
         if self._finite is not None:
             self._finite.end_step(step + 1)
+            if images.device.type == "cpu":  # where asking waits for nothing
+                self._finite.raise_if_any()
         return self.group.sum(loss.detach()), self.group.sum(right_answers(logits.detach(), labels))
 
     def _logits(self, step: int, images: torch.Tensor) -> torch.Tensor:
-        """The scores of a batch. Raises NonFiniteStatistics with the step's number (on a GPU only ``_settle`` does)."""
+        """The scores of a batch. Raises NonFiniteStatistics with the step's number.
+
+        Under a compiler only ``_step`` does, on a GPU only ``_settle``.
+        """
         try:
             return self._forward(images)
         except NonFiniteStatistics as error:

@@ -22,9 +22,9 @@ from ndrepro.training.deconv_kernels.statistics import WhiteningPlan, measure, r
 
 
 class FoldedWeight(torch.autograd.Function):
-    """(x, weight, bias or None, plan) -> (x, folded weight, folded bias, mean, deconv).
+    """(x, weight, bias or None, plan) -> (x, folded weight, folded bias, mean, deconv, the covariances' norms).
 
-    The last two carry no gradient.
+    The last three carry no gradient.
     """
 
     @staticmethod
@@ -36,10 +36,10 @@ class FoldedWeight(torch.autograd.Function):
         folded_bias = _folded_bias(bias, folded, found.mean.unsqueeze(2), len(weight))
         ctx.save_for_backward(weight_rows, folded, found.centred, found.mean, found.deconv, *found.saved)
         ctx.plan, ctx.count, ctx.biased, ctx.weight_shape = plan, found.count, bias is not None, weight.shape
-        ctx.mark_non_differentiable(found.mean, found.deconv)
+        ctx.mark_non_differentiable(found.mean, found.deconv, found.norm)
         ctx.set_materialize_grads(False)
         kernel = plan.rows.as_weight(folded, weight.shape)
-        return x.view_as(x), kernel, folded_bias, found.mean, found.deconv
+        return x.view_as(x), kernel, folded_bias, found.mean, found.deconv, found.norm
 
     @staticmethod
     @once_differentiable

@@ -48,6 +48,7 @@ class FastKernel:
     def __init__(self, layer: Deconv2d | Delinear, name: str, check: FiniteCheck) -> None:
         self.name = f"{name} ({type(layer).__name__})"
         self.check = check
+        self._traced = check.traced(self.name)
         self._cache = FoldedCache()
         self._rows = ConvolutionRows.of(layer) if isinstance(layer, Deconv2d) else LinearRows.of(layer)
         self._grid = None
@@ -61,8 +62,8 @@ class FastKernel:
         """
         if isinstance(layer, Deconv2d) and self._whitens_data(layer, x):
             self._cache.clear()
-            y, mean, deconv = WhitenedConvolution.apply(x, layer.weight, layer.bias, self._plan(layer, x), self._grid)
-            self._follow(layer, mean, deconv)
+            y, *measured = WhitenedConvolution.apply(x, layer.weight, layer.bias, self._plan(layer, x), self._grid)
+            self._follow(layer, *measured)
             stage_done("whitened convolution", y)
             return y
         x, kernel, bias = self.folded(layer, x)
@@ -73,8 +74,8 @@ class FastKernel:
         """``x`` for the convolution, and the weight and bias that the statistics of this batch give."""
         self._cache.clear()
         with full_precision(x.device.type):
-            same, kernel, bias, mean, deconv = FoldedWeight.apply(x, layer.weight, layer.bias, self._plan(layer, x))
-            self._follow(layer, mean, deconv)
+            same, kernel, bias, *measured = FoldedWeight.apply(x, layer.weight, layer.bias, self._plan(layer, x))
+            self._follow(layer, *measured)
         return same if x.requires_grad else x, kernel, bias
 
     def running(self, layer: Deconv2d | Delinear, x: Tensor) -> Tensor:
@@ -116,9 +117,13 @@ class FastKernel:
             and not torch_compat.autocasts(x.device.type)
         )
 
-    def _follow(self, layer: Deconv2d | Delinear, mean: Tensor, deconv: Tensor) -> None:
-        """Move the running averages towards the batch's."""
+    def _follow(self, layer: Deconv2d | Delinear, mean: Tensor, deconv: Tensor, norm: Tensor) -> None:
+        """Move the running averages towards the batch's; a compiled graph leaves ``norm`` to the check."""
         with torch.no_grad():
             layer.running_mean.lerp_(mean.view_as(layer.running_mean), layer.momentum)
             layer.running_deconv.lerp_(deconv.view_as(layer.running_deconv), layer.momentum)
         stage_done("running averages")
+        if torch_compat.is_compiling():
+            if isinstance(layer, Deconv2d) and layer.freeze:  # measured, but not used
+                norm = torch.where(layer.step > layer.freeze_iter, torch.ones_like(norm), norm)
+            self._traced.norms = norm

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ndrepro.training.deconv_kernels.finite_check import usable
 from ndrepro.training.deconv_kernels.matrix_products import product, product_plus, symmetric_product, transposed
 from ndrepro.training.deconv_kernels.roots import InverseRoot
 from ndrepro.training.deconv_kernels.sampling import ConvolutionRows, LinearRows
@@ -37,7 +38,8 @@ class WhiteningPlan:
     eps: float
     n_iter: int
     together: Together | None
-    observe: Callable[[Tensor], None] | None = None  # is shown the covariances' norms, and may refuse them
+    # is shown the covariances' norms, and may refuse them; without it identities replace those that cannot be used
+    observe: Callable[[Tensor], None] | None = None
 
     @property
     def before(self) -> int:
@@ -47,13 +49,14 @@ class WhiteningPlan:
 
 @dataclass(frozen=True)
 class BatchStatistics:
-    """``centred`` (S, F, M), ``mean`` (S, F), ``deconv`` D (S, F, F), what the root's adjoint needs, and the number of
-    rows of all processes.
+    """``centred`` (S, F, M), ``mean`` (S, F), ``deconv`` D (S, F, F), the covariances' ``norm`` (S, 1, 1), what the
+    root's adjoint needs, and the number of rows of all processes.
     """
 
     centred: Tensor
     mean: Tensor
     deconv: Tensor
+    norm: Tensor
     saved: tuple[Tensor, ...]
     count: int
 
@@ -73,13 +76,17 @@ def measure(x: Tensor, plan: WhiteningPlan) -> BatchStatistics:
     covariance = _covariance(centred, identity, count, plan)
     norm = torch.linalg.vector_norm(covariance, dim=(1, 2), keepdim=True)
     stage_done("mean and covariance", mean, covariance)
+    used = norm
     if plan.observe is not None:
         plan.observe(norm)
+    else:
+        covariance = torch.where(usable(norm), covariance, identity)
+        used = torch.where(usable(norm), norm, torch.ones_like(norm))
     dtype = plan.root.dtype(covariance.dtype)
-    deconv, saved = plan.root.forward(covariance.to(dtype), norm.to(dtype), identity.to(dtype), plan.n_iter)
+    deconv, saved = plan.root.forward(covariance.to(dtype), used.to(dtype), identity.to(dtype), plan.n_iter)
     deconv = deconv.to(covariance.dtype)
     stage_done("inverse square root", deconv)
-    return BatchStatistics(centred, mean, deconv, saved, count)
+    return BatchStatistics(centred, mean, deconv, norm, saved, count)
 
 
 def _covariance(centred: Tensor, identity: Tensor, count: int, plan: WhiteningPlan) -> Tensor:

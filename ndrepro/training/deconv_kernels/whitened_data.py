@@ -20,9 +20,9 @@ from ndrepro.training.deconv_kernels.statistics import WhiteningPlan, measure, r
 
 
 class WhitenedConvolution(torch.autograd.Function):
-    """(x, weight, bias or None, plan, the convolution's patches) -> (y, mean, deconv).
+    """(x, weight, bias or None, plan, the convolution's patches) -> (y, mean, deconv, the covariance's norm).
 
-    One covariance for all channels. The last two carry no gradient.
+    One covariance for all channels. The last three carry no gradient.
     """
 
     @staticmethod
@@ -40,9 +40,9 @@ class WhitenedConvolution(torch.autograd.Function):
         ctx.save_for_backward(weight, centred_patches, whitened, found.centred, found.mean, found.deconv, *found.saved)
         ctx.plan, ctx.grid, ctx.count, ctx.biased, ctx.image_shape = plan, grid, found.count, bias is not None, x.shape
         ctx.last = batch_last(x)
-        ctx.mark_non_differentiable(found.mean, found.deconv)
+        ctx.mark_non_differentiable(found.mean, found.deconv, found.norm)
         ctx.set_materialize_grads(False)
-        return _as_images(y, x, grid), found.mean, found.deconv
+        return _as_images(y, x, grid), found.mean, found.deconv, found.norm
 
     @staticmethod
     @once_differentiable

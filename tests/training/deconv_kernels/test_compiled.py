@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.compiled import traced_step
+from ndrepro.protocol.errors import NonFiniteStatistics
 from ndrepro.training import models
 from ndrepro.training.deconv_kernels.conversion import deconvolve
-from ndrepro.training.deconv_kernels.kernels import use_fast_kernels
-from ndrepro.training.layers.deconv import Deconv2d
+from ndrepro.training.deconv_kernels.kernels import finite_check_of, use_fast_kernels
+from ndrepro.training.layers.deconv import Deconv2d, Delinear
 from ndrepro.training.models.densenet import DenseLayer, Transition
 from ndrepro.training.models.dpn import DpnStage, DualPathBlock
 from ndrepro.training.models.max_pool import MaxPool2d
@@ -103,3 +104,37 @@ def test_a_compiled_layer_freezes_at_the_step_of_the_plain_one() -> None:
         assert torch.allclose(compiled(x), plain(x), rtol=0, atol=1e-10)
         assert torch.allclose(twin.running_deconv, plain.running_deconv, rtol=0, atol=1e-10)
     assert int(twin.step) == int(plain.step) == 3
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+@pytest.mark.parametrize(("live", "backend"), [(1, "eager"), (100, "aot_eager")], ids=["frozen", "live"])
+def test_a_compiled_step_ends_with_the_error_of_the_plain_one(value: float, live: int, backend: str) -> None:
+    """The plain one raises within a layer; a graph cannot, nor may it fail at eigenvalues of what is not finite."""
+    first = Deconv2d(4, 24, 3, freeze=True, freeze_iter=live)
+    net = nn.Sequential(first, Deconv2d(24, 3, 3), nn.Flatten(), Delinear(3 * 16, 4))
+    use_fast_kernels(net)
+    twin = copy.deepcopy(net)
+    compiled, check = torch.compile(twin, fullgraph=True, backend=backend), finite_check_of(twin)
+    x = torch.randn(5, 4, 8, 8)
+    for step in range(3):
+        net(x)
+        compiled(x)
+        check.end_step(step)
+        check.raise_if_any()
+    x[3, 2, 1, 1] = value
+    with pytest.raises(NonFiniteStatistics, match=r"^layer [01] \(Deconv2d\)") as plain:
+        net(x)
+    compiled(x).sum().backward()
+    check.end_step(4)
+    with pytest.raises(NonFiniteStatistics) as found:
+        check.raise_if_any()
+    assert (str(found.value), found.value.cure) == (f"step 4: {plain.value}", plain.value.cure)
+
+
+def test_a_compiled_layer_takes_equal_channels_as_the_plain_one() -> None:
+    plain = nn.Sequential(Deconv2d(24, 3, 3, eps=0.0)).double()
+    use_fast_kernels(plain)
+    twin = copy.deepcopy(plain)
+    x = torch.randn(5, 1, 8, 8, dtype=torch.float64).expand(-1, 24, -1, -1).contiguous()
+    assert torch.allclose(torch.compile(twin, fullgraph=True, backend="eager")(x), plain(x), rtol=0, atol=1e-10)
+    finite_check_of(twin).raise_if_any()
