@@ -18,7 +18,7 @@ from provenance.errors import DigestError
 from provenance.formats.bounded_read import open_regular
 
 # 256 KiB stay in a core's second-level cache: as fast as 128 KiB to 1 MiB, faster than 16 KiB or 4 MiB
-_CHUNK_BYTES = 1 << 18
+CHUNK_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def tree_digest(entries: Iterable[tuple[str, FileDigest]]) -> str:
 def _read(descriptor: int, size: int) -> tuple[int, str]:
     sha256 = hashlib.sha256()
     # a small file gets a small buffer: zeroing 256 KiB costs more than hashing 4
-    buffer = bytearray(min(size + 1, _CHUNK_BYTES))
+    buffer = bytearray(min(size + 1, CHUNK_BYTES))
     view = memoryview(buffer)
     total = 0
     # a file that grows is not followed: it changed, and that is what is reported
