@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
     from ndrepro.execution.runs.run import RunOptions
     from ndrepro.protocol.layout import RunFolder
     from ndrepro.reproduction.reproduction import OnPlan
-
-
-# what Python and the dynamic loader execute that is no text, and archives, from which Python imports too
-_NO_SOURCE = frozenset([".pyc", ".pyo", ".so", ".pyd", ".dll", ".dylib", ".pyz", ".zip", ".egg", ".whl"])
 
 
 def of_program(
@@ -66,7 +63,7 @@ def of_program(
     before = manifests_below(prepared.place.place)
     files = look(prepared.place.place).files
     had = EarlierContents.read(prepared.place.place, files, most=len(files))
-    hidden = (*_without_source(prepared.place.place), *_of_no_commit(prepared.place.uncommitted))
+    hidden = (*_without_source(prepared.place.place, prepared.place.shown), *_of_no_commit(prepared.place.uncommitted))
     finished = run_again(original, prepared, options.runs, options.home, quiet=quiet)
     unsigned = finished.exit_code is None or finished.manifest is None or finished.outcome == "interrupted"
     if unsigned or finished.error is not None:  # what was recorded of it cannot be believed
@@ -98,11 +95,19 @@ def _not_computed(now: ProgramResults, had: EarlierContents) -> tuple[ClaimCheck
     return (claim("outputs computed", None, words),)
 
 
-def _without_source(place: Path) -> tuple[ClaimCheck, ...]:
-    """The claim that names what of the recorded code and inputs may be executed and cannot be read; () for nothing."""
-    from provenance.formats.folder_tree import files_below
+def _without_source(place: Path, shown: Iterable[Path]) -> tuple[ClaimCheck, ...]:
+    """The claim that names what of the recorded code and inputs may be executed and cannot be read; () for nothing.
 
-    found = [str(path.relative_to(place)) for path in files_below(place) if path.suffix.lower() in _NO_SOURCE]
+    ``shown``: what of the inputs is shown where it is.
+    """
+    from ndrepro.execution.program_reproduction.unreadable_code import unreadable_code
+
+    found = sorted(
+        {
+            os.path.relpath(path, place) if path.is_relative_to(place) else str(path)
+            for path in unreadable_code([place, *shown])
+        }
+    )
     if not found:
         return ()
     words = f"{plural(len(found), 'file')} may hold code that nobody can read as source: {first_of(found, 3)}"

@@ -22,7 +22,7 @@ from ndrepro.execution.program_reproduction.data_elsewhere import (
     snapshot,
 )
 from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand, RecordedData, is_below
-from ndrepro.execution.programs.input_files import is_source
+from ndrepro.execution.programs.input_files import OPENED, is_code, is_source
 from ndrepro.protocol.errors import SandboxError, UsageError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import ProgramFile
@@ -77,11 +77,18 @@ class RecordedInputs:
         """Have declared data, every listed file of them and no other."""
         self.wanted += 1
         path = Path(os.path.normpath(self._recorded / data.path))
+        expected, here = self._expected(data), self._here(path)
+        in_commit = self._has_commit and here is not None and os.path.lexists(here)
+        pointed = self._fill_pointers(path, here, expected) if in_commit and here is not None else ()
         problem = self._show_data(data, path)
-        if problem and self._is_code(self._here(path), None):
+        if problem and self._is_code(here, None):
             problem = f"{problem}; {_OTHER_CODE}"
         elif problem and self._elsewhere is not None:
-            problem = self._replace(path, self._elsewhere.data(path, self._expected(data)), problem)
+            problem = self._replace(path, self._elsewhere.data(path, expected), problem)
+        if not problem:
+            self.uncommitted += [
+                f"{data.path}: {name}" for name in (pointed if in_commit else expected) if is_code(name)
+            ]
         if problem:
             self.missing.append(f"data {data.path}: {problem}")
         elif self._maps and not os.path.isabs(data.path) and not is_below(path, self._top):
@@ -98,7 +105,7 @@ class RecordedInputs:
         if not self._has_commit and self._unpack(file, here):
             return
         before = snapshot(path) if path.is_file() else ()
-        is_new = self._has_commit and here is not None and not os.path.lexists(here)
+        is_new = self._has_commit and here is not None and (not os.path.lexists(here) or _points(here))
         problem = self._bring(file, path, here)
         if problem and problem != _OTHER_CODE and self._elsewhere is not None and file.sha256 is not None:
             problem = self._replace(path, self._elsewhere.file(file.sha256, file.size), problem)
@@ -108,6 +115,20 @@ class RecordedInputs:
             self.missing.append(f"input {file.path}: {problem}")
         elif is_new and is_source(file.path):
             self.uncommitted.append(file.path)
+
+    def _fill_pointers(self, path: Path, here: Path, expected: Mapping[str, str]) -> tuple[str, ...]:
+        """Have the content of declared data behind the pointers of Git LFS that the commit has; their names."""
+        filled = []
+        for name, sha256 in expected.items():
+            one = here / name if here.is_dir() else here
+            if not is_inside(one, self._place) or not one.is_file() or pointed_digest(one) != sha256:
+                continue
+            file = ProgramFile(str(path / name if here.is_dir() else path), OPENED, None, sha256)
+            problem = self._bring(file, Path(file.path), one)
+            if problem and self._elsewhere is not None:
+                self._replace(Path(file.path), self._elsewhere.file(sha256), problem)
+            filled.append(name)
+        return tuple(filled)
 
     def _is_code(self, here: Path | None, sha256: str | None) -> bool:
         """Whether the recorded commit has what is at ``here``, and that neither is nor points to this content."""
@@ -202,6 +223,10 @@ class RecordedInputs:
             return _listed(data, self._folder)
         except (DigestError, OSError):
             return {}
+
+
+def _points(path: Path) -> bool:
+    return path.is_file() and pointed_digest(path) is not None
 
 
 def is_inside(path: Path, place: Path) -> bool:

@@ -34,6 +34,7 @@ from provenance.formats.folder_tree import walk
 BYTES, FILES = 8 << 30, 10_000
 # of one copy, and of all
 KEPT_BYTES, COPIED_BYTES = 256 << 10, 4 << 20
+_CODE = re.compile(r"\.(pyw?|ipynb|sh|bash|zsh|fish|[rR]|jl)")
 _SOURCE = re.compile(r"\.(pyw?|ipynb|sh|bash|zsh|fish|[rR]|jl|toml|ya?ml|json|cfg|ini)")
 COMMAND, STANDARD_INPUT, OPENED = "command", "standard input", "opened"
 
@@ -150,6 +151,11 @@ def ways_read(folder: Path, words: Iterable[str], opened: Iterable[str]) -> dict
     for path in opened:
         found.setdefault(path, OPENED)
     return found
+
+
+def is_code(path: str) -> bool:
+    """Whether a file's name is that of source which is executed, and not only of settings."""
+    return _CODE.fullmatch(PurePosixPath(path).suffix) is not None
 
 
 def is_source(path: str) -> bool:

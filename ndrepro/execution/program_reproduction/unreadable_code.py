@@ -1,0 +1,67 @@
+"""Files that may be executed and that nobody can read as source: by their content, as Python and the kernel go by it.
+
+Python executes an archive or bytecode under whatever name, the kernel a program, and who loads a pickle executes what
+is in it. A name that says so counts as well. Not seen: what a library makes of its own formats.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from provenance.formats.folder_tree import files_below
+
+_LIBRARIES, _ARCHIVES = (".so", ".pyd", ".dll", ".dylib"), (".pyz", ".zip", ".egg", ".whl")
+_PICKLED = (".pkl", ".pickle", ".joblib", ".dill", ".pt", ".pth", ".ckpt")
+_SUFFIXES = frozenset((".pyc", ".pyo", *_LIBRARIES, *_ARCHIVES, *_PICKLED))
+_PROGRAM = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
+# releases of Python 3 up to now, in the first two bytes of bytecode, as a little-endian number
+_BYTECODE = range(3000, 4000)
+_PICKLES = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
+# an archive's directory is named at its end, before a comment of at most 64 KiB; Source: APPNOTE.TXT 4.3.16
+_END, _END_BYTES, _MOST_COMMENT = b"PK\x05\x06", 22, 1 << 16
+_MOST_DIRECTORY = 8 << 20
+_MODULES = (b".py", b".pkl")
+# an encoding in which a comment can hold code, PEP 263
+_CODING = re.compile(rb"^[ \t\f]*#.*?coding[:=][ \t]*([-_.a-zA-Z0-9]+)")
+_PLAIN = re.compile(
+    rb"(?i)(utf[-_]?8([-_]sig)?|u8|ascii|us[-_]ascii|latin[-_]?1|l1|iso[-_]?(latin[-_]1|8859[-_]?\d+)|cp125\d)"
+)
+
+
+def unreadable_code(paths: Iterable[Path]) -> Iterator[Path]:
+    """The files at or below these paths that may hold such code. Raises StorageError for folders nested too deeply."""
+    for path in paths:
+        for file in files_below(path) if path.is_dir() else [path]:
+            if file.is_file() and (file.suffix.lower() in _SUFFIXES or _is_unreadable(file)):
+                yield file
+
+
+def _is_unreadable(file: Path) -> bool:
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(512)
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, size - _END_BYTES - _MOST_COMMENT))
+            end = stream.read() if size > _END_BYTES else b""
+            at = end.rfind(_END)
+            if at >= 0 and len(end) - at >= _END_BYTES:
+                length = int.from_bytes(end[at + 12 : at + 16], "little")
+                before = size - len(end) + at
+                stream.seek(max(0, before - length))
+                directory = stream.read(min(length, _MOST_DIRECTORY))
+                if length > min(before, _MOST_DIRECTORY) or any(name in directory for name in _MODULES):
+                    return True
+    except OSError:
+        return True
+    is_bytecode = start[2:4] == b"\r\n" and int.from_bytes(start[:2], "little") in _BYTECODE
+    return is_bytecode or start.startswith((*_PROGRAM, *_PICKLES)) or _is_odd_text(file, start)
+
+
+def _is_odd_text(file: Path, start: bytes) -> bool:
+    if file.suffix.lower() not in (".py", ".pyw", ""):
+        return False
+    found = [match[1] for line in start.splitlines()[:2] if (match := _CODING.match(line))]
+    return any(not _PLAIN.fullmatch(name) for name in found)

@@ -1,0 +1,120 @@
+"""Attack: code that is executed and that nobody can read, under names that say nothing of it, in code or in data."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import py_compile
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from strange_programs import CONFINED, Stranger, statuses
+
+from ndrepro.execution.program_reproduction.unreadable_code import unreadable_code
+from provenance.formats.digest import bytes_digest
+
+HONEST, EVIL = b"def accuracy(): return 0.6123\n", "def accuracy(): return 0.9999\n"
+TRAINS = "from data.loader import accuracy\nopen('out.txt', 'w').write(str(accuracy()))\n"
+
+
+def archive(*names: str, before: bytes = b"", comment: bytes = b"") -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as made:
+        for name in names:
+            made.writestr(name, EVIL)
+        made.comment = comment
+    return before + stream.getvalue()
+
+
+def bytecode(folder: Path) -> bytes:
+    (folder / "evil.py").write_text(EVIL)
+    made = py_compile.compile(
+        str(folder / "evil.py"),
+        str(folder / "evil.bin"),
+        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+    )
+    return Path(str(made)).read_bytes()
+
+
+CODE = {
+    "train.py": archive("__main__.py", before=HONEST),
+    "train": archive("__main__.py"),
+    "labels.bin": archive("data/evaluation.pyc", comment=b"x" * 60_000),
+    "model.dat": archive("archive/data.pkl"),
+    "tool": Path("/bin/true").read_bytes(),
+    "weights.bin": pickle.dumps({"a": 1}),
+    "coded.py": b"#!/usr/bin/env python3\n# -*- coding: utf-7 -*-\n# +AAo-evil()\n",
+    "module.SO": b"",
+}
+PLAIN = {
+    "train.py": HONEST,
+    "coded.py": b"# -*- coding: latin-1 -*-\n",
+    "digits.npz": archive("images.npy", "labels.npy"),
+    "image.png": b"\x89PNG\r\n\x1a\n" + b"\0" * 100,
+    "text.csv": b"a,b\r\n1,2\r\n",
+    "empty": b"",
+}
+
+
+def test_code_is_known_by_its_content(tmp_path: Path) -> None:
+    for name, content in {**CODE, "honest.py": bytecode(tmp_path)}.items():
+        folder = tmp_path / f"of {name}"
+        folder.mkdir()
+        (folder / name).write_bytes(content)
+        assert list(unreadable_code([folder])) == [folder / name], name
+    for name, content in PLAIN.items():
+        (tmp_path / f"plain {name}").write_bytes(content)
+        assert not list(unreadable_code([tmp_path / f"plain {name}"])), name
+
+
+def test_an_archive_behind_source_is_named(tmp_path: Path) -> None:
+    """Python executes the archive; a reader sees an honest program."""
+    main = "open('out.txt', 'w').write('0.9999')\n"
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as made:
+        made.writestr("__main__.py", main)
+    author = Stranger.make(tmp_path / "a", {"train.py": main.replace("0.9999", "0.6123").encode() + stream.getvalue()})
+    found = author.reproduce(author.record(outputs=("out.txt",)))
+    assert (Path(found.folders[0]) / "outputs" / "out.txt").read_text() == "0.9999"
+    (named,) = (each for each in found.claims if each.name == "code without source")
+    assert named.status == "not checked" and named.evidence.endswith("train.py")
+
+
+@pytest.mark.skipif(not CONFINED, reason="without a sandbox nothing is shown under another path")
+def test_code_in_declared_data_is_named(tmp_path: Path) -> None:
+    author = Stranger.make(tmp_path / "a", {"train.py": TRAINS, ".gitignore": "runs\ndata\n"})
+    data = author.root / "data"
+    (data / "__pycache__").mkdir(parents=True)
+    (data / "loader.py").write_bytes(HONEST)
+    (data / "__pycache__" / f"loader.{sys.implementation.cache_tag}.pyc").write_bytes(bytecode(tmp_path))
+    run = author.record(outputs=("out.txt",), data=(Path("data"),))
+    data.rename(handed := author.top / "data")
+    found = author.reproduce(run, data=handed)
+    claims = {each.name: each for each in found.claims}
+    assert "loader.cpython" in claims["code without source"].evidence
+    assert "data: loader.py" in claims["code of no commit"].evidence
+
+
+def pointer(content: bytes) -> str:
+    return f"version https://git-lfs.github.com/spec/v1\noid sha256:{bytes_digest(content)}\nsize {len(content)}\n"
+
+
+@pytest.mark.skipif(not CONFINED, reason="without a sandbox nothing is shown under another path")
+@pytest.mark.parametrize("how", ["opened", "declared", "declared with its folder"])
+def test_source_behind_a_pointer_of_git_lfs_is_named_and_had(tmp_path: Path, how: str) -> None:
+    """Whoever reads the commit sees no code; the content is the commit's all the same, and found by its digest."""
+    files = {"train.py": TRAINS, "data/loader.py": pointer(HONEST), "data/notes.txt": "notes"}
+    author = Stranger.make(tmp_path / "a", files)
+    (author.root / "data" / "loader.py").write_bytes(HONEST)
+    author.git("update-index", "--skip-worktree", "data/loader.py")
+    data = {"opened": (), "declared": (Path("data/loader.py"),), "declared with its folder": (Path("data"),)}[how]
+    run = author.record(outputs=("out.txt",), data=data)
+    (handed := author.top / "handed").mkdir()
+    (handed / "weights.bin").write_bytes(HONEST)
+    found = author.reproduce(run, data=handed)
+    assert found.verdict == "identical", (found.plan.differences, found.judgements)
+    (named,) = (each for each in found.claims if each.name == "code of no commit")
+    assert named.status == "not checked" and "loader.py" in named.evidence
+    assert statuses(found)["inputs"] != "flagged"
