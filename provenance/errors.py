@@ -59,6 +59,14 @@ class DigestError(ProvenanceError):
     """A file vanished or changed while it was read."""
 
 
+def message_of(error: BaseException) -> str:
+    """What an exception of anybody's says of itself; a text in its place where it raises another one instead."""
+    try:
+        return str(error)
+    except Exception as problem:
+        return f"<it has no message: {type(problem).__name__}>"
+
+
 class KeyFileError(ProvenanceError):
     """A signing key is missing, unreadable, or not kept private."""
 

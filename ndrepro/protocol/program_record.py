@@ -43,6 +43,19 @@ LISTINGS = "data"
 NOT_WRITTEN = "not written by this run"
 # of an output that was touched, or written with the same bytes again: it may be of an earlier run
 AS_BEFORE = "it holds what it held before the start"
+# variables by which the same Python behaves differently, wherever it is
+BEHAVIOUR_OF_PYTHON = (
+    "PYTHONOPTIMIZE",
+    "PYTHONIOENCODING",
+    "PYTHONUTF8",
+    "PYTHONWARNINGS",
+    "PYTHONDEVMODE",
+    "PYTHONINTMAXSTRDIGITS",
+    "PYTHONCOERCECLOCALE",
+    "PYTHONSAFEPATH",
+    "PYTHON_GIL",
+    "PYTHON_JIT",
+)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ from provenance.attestation.run_files import BUNDLES, MANIFEST, hold, inventory
 from provenance.attestation.statement import Statement
 from provenance.attestation.trust import TrustPolicy
 from provenance.capture.unavailable import printable
-from provenance.errors import DigestError, ProvenanceError, UsageError
+from provenance.errors import DigestError, ProvenanceError, UsageError, message_of
 from provenance.formats.atomic_io import make_folder, storage_error, sync_folder, write_atomically
 from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.digest import bytes_digest
@@ -272,7 +272,7 @@ class Recorder:
 
     def _tell(self, outcome: str, error: BaseException) -> None:
         """Note in the ledger why there is no manifest; the error itself is on its way to the caller."""
-        reason = f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()
+        reason = f"{type(error).__name__}: {message_of(error)}".encode("utf-8", "backslashreplace").decode()
         with contextlib.suppress(ProvenanceError, OSError):
             self._ledger.append("ended", self.run_id, self._signer, outcome=outcome, manifest=None, reason=reason)
 

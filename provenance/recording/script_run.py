@@ -41,7 +41,7 @@ from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import ERROR, Builder, Manifest, Resource, source_resource
 from provenance.attestation.run_files import inside
 from provenance.capture.unavailable import printable
-from provenance.errors import ProvenanceError, UsageError
+from provenance.errors import ProvenanceError, UsageError, message_of
 from provenance.formats.atomic_io import make_folder, storage_error, write_atomically
 from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.metrics_log import Row, ScalarLog, read_scalars
@@ -134,10 +134,37 @@ class ScriptRecording:
 def _as_parameter(value: Any) -> Any:
     """An argument as JSON, or its type in words."""
     try:
-        canonical_bytes(value)
+        return _as_json(value)
     except ProvenanceError:
         return f"<{type(value).__module__}.{type(value).__qualname__}>"
-    return value
+
+
+def _as_json(value: Any) -> Any:
+    """The same with the scalars of numpy and others as Python's. Raises CanonicalError for what is no JSON."""
+    try:
+        found = _with_numbers(value)
+    except RecursionError:
+        found = value
+    canonical_bytes(found)
+    return found
+
+
+def _with_numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_numbers(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_with_numbers(each) for each in value]
+    return _number(value)
+
+
+def _number(value: Any) -> Any:
+    """The one number of an array, or of a scalar of numpy's; anything else as it is."""
+    if isinstance(value, (bool, int, float, str)) and type(value).__module__ == "builtins":
+        return value
+    try:
+        return value.item() if hasattr(value, "item") else value
+    except Exception:  # of an array with several
+        return value
 
 
 @contextmanager
@@ -188,7 +215,7 @@ def _open(folder: Path, run_id: str, ledger: Ledger, asked: ScriptRecording) -> 
         run_id=run_id,
         external_parameters={
             "name": asked.name,
-            "parameters": redact_tree(asked.parameters),
+            "parameters": redact_tree(_as_json(asked.parameters)),
             # as text: a seed of 64 bits does not fit into a double
             "seeds": {key: str(seed) for key, seed in asked.seeds.items()},
             "command": printable(redact_arguments(sys.orig_argv)),
@@ -216,9 +243,8 @@ class Session:
 
         Raises UsageError naming the scalar for another type, StorageError if the disk is full.
         """
-        row: Row = {} if step is None else {"step": step}
-        for key, value in scalars.items():
-            row[key] = value.item() if hasattr(value, "item") else value
+        given = scalars if step is None else {"step": step, **scalars}
+        row: Row = {key: _number(value) for key, value in given.items()}
         if self._log is None:
             self._log = ScalarLog(self.folder / "metrics.jsonl")
         self._log.append(row)
@@ -249,9 +275,11 @@ class Session:
         return target
 
     def note(self, key: str, value: Any) -> None:
-        """Put a fact, as JSON, under ``internalParameters.notes``. Raises CanonicalError for what is no JSON."""
-        canonical_bytes({key: value})
-        self._notes[key] = redact_tree(value)
+        """Put a fact, as JSON, under ``internalParameters.notes``; what has ``item()`` is converted as by ``log``.
+
+        Raises CanonicalError for what is no JSON.
+        """
+        self._notes[key] = redact_tree(_as_json({key: value})[key])
 
     def _begin(self, ledger: Ledger) -> None:
         from provenance.capture import environment, source
@@ -337,7 +365,7 @@ def _outcome(error: BaseException | None) -> tuple[str, int]:
 
 
 def _error(error: BaseException) -> Resource:
-    said = {"type": type(error).__qualname__, "message": redact_text(str(error))[:_ERROR_CHARACTERS]}
+    said = {"type": type(error).__qualname__, "message": redact_text(message_of(error))[:_ERROR_CHARACTERS]}
     return Resource(
         ERROR, annotations={key: text.encode(errors="backslashreplace").decode() for key, text in said.items()}
     )

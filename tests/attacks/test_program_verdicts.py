@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from strange_programs import Stranger, manifest_of, statuses
+from strange_programs import CONFINED, Stranger, manifest_of, statuses
 
 from ndrepro.analysis.results.program_verdict import _trails
 from ndrepro.protocol.errors import TrainingFailed
@@ -222,3 +222,31 @@ def test_equal_results_without_a_declared_input_are_undecided(tmp_path: Path) ->
     data.unlink()
     found = author.reproduce(run)
     assert (found.verdict, statuses(found)["outputs"]) == ("undecided", "checked")
+
+
+def test_recorded_variables_of_python_are_in_force_again_and_lost_ones_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before, the verdict said that the variables were those recorded, and the assertions ran."""
+    author = Stranger.make(tmp_path / "a", {"train.py": "open('o', 'w').write(str(__debug__))\n"})
+    with monkeypatch.context() as authors:
+        authors.setenv("PYTHONOPTIMIZE", "1")
+        authors.setenv("PYTHONNODEBUGRANGES", "1")
+        run = author.record(outputs=("o",))
+    found = author.reproduce(run)
+    assert (run.output_copies / "o").read_text() == "False" and found.verdict == "identical"
+    (lost,) = (line for line in found.plan.differences if line.startswith("variables of then"))
+    assert "PYTHONNODEBUGRANGES" in lost and "PYTHONOPTIMIZE" not in lost
+
+
+@pytest.mark.skipif(not CONFINED, reason="without a sandbox nothing is shown under another path")
+def test_the_plan_names_where_the_reviewer_s_data_take_the_place_of_others(tmp_path: Path) -> None:
+    data = tmp_path / "then.csv"
+    data.write_text("1,2")
+    text = f"open('o', 'w').write(open({str(data)!r}).read())\n"
+    author = Stranger.make(tmp_path / "a", {"train.py": text})
+    run = author.record(outputs=("o",), data=(data,))
+    data.rename(tmp_path / "now.csv")
+    found = author.reproduce(run, data=tmp_path / "now.csv")
+    assert found.verdict == "identical"
+    assert f"data {data}: from {tmp_path / 'now.csv'}" in found.plan.differences

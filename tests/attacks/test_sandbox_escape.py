@@ -163,17 +163,18 @@ def victim(reviewer: Reviewer) -> Iterator[subprocess.Popen[bytes]]:
     started.wait()
 
 
-def test_a_sandbox_stops_every_attack(reviewer: Reviewer, victim: subprocess.Popen[bytes]) -> None:
-    if why_not("bubblewrap") and why_not("namespaces"):
-        pytest.skip(f"no sandbox here: {why_not('namespaces')}")
-    answer = reviewer.reproduce()
+@pytest.mark.parametrize("kind", ["bubblewrap", "namespaces"])
+def test_a_sandbox_stops_every_attack(reviewer: Reviewer, victim: subprocess.Popen[bytes], kind: str) -> None:
+    if reason := why_not(kind):
+        pytest.skip(f"{kind}: {reason}")
+    answer = reviewer.reproduce("--sandbox", kind)
     assert answer.code == 0, (answer.err, answer.out)
     found = reviewer.attacks(answer)
     assert len(found) == 11 and all(said.startswith("failed: ") for said in found.values())
     assert victim.poll() is None and not (reviewer.home / ".profile").exists()
     assert answer.json["verdict"] == "identical"
     signed = executed(answer)
-    assert signed["sandbox"] in ("bubblewrap", "namespaces") and signed["allowed"] == ""
+    assert signed["sandbox"] == kind and signed["allowed"] == ""
     assert signed["code"]["dirty"] is True and not signed["code"]["own"]
     assert signed["code"]["changed"] == ["ndrepro/training/__main__.py"]
     assert list(signed["code"]["untracked"]) == ["ndrepro/training/attack.py"]

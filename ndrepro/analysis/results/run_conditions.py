@@ -8,6 +8,7 @@ from typing import Any
 
 from ndrepro.protocol.experiment.determinism import INSTRUCTION_LIMITS
 from ndrepro.protocol.experiment.own import is_own_network
+from ndrepro.protocol.program_record import BEHAVIOUR_OF_PYTHON
 from ndrepro.protocol.training_record import RecordedDistribution, TrainingRecord
 from ndrepro.protocol.verdicts import ClaimCheck, claim
 from ndrepro.text.plurals import first_of
@@ -17,7 +18,7 @@ from provenance.capture.unavailable import at, text
 # variables that choose kernels, threads or devices, wherever a run is
 _MOVES_NUMBERS = re.compile(
     "(?:ATEN|BLIS|CUBLAS|CUBLASLT|CUDA|CUDNN|DNNL|GOMP|GOTO|KMP|MKL|NPY|NUMEXPR|OMP|ONEDNN|OPENBLAS|PYTORCH|TBB|VECLIB)_.*"
-    "|NVIDIA_TF32_OVERRIDE|LD_PRELOAD|PYTHONHASHSEED"
+    f"|NVIDIA_TF32_OVERRIDE|LD_PRELOAD|PYTHONHASHSEED|{'|'.join(BEHAVIOUR_OF_PYTHON)}"
 )
 CONDITIONS, ASSERTED = "conditions", "machine, times, energy and log"
 # levels at which equal conditions promise equal bits
@@ -105,7 +106,7 @@ def _conditions(manifest: Manifest) -> dict[str, Any] | None:
 def conditions_claim(then: Manifest, again: Manifest) -> ClaimCheck:
     """The claim on the conditions of a run and its repetition, by their manifests: checked where they are the same."""
     lines = list(_differences(then, again))
-    same = "device, GPUs, processor, torch and the variables that move numbers are those recorded"
+    same = "device, GPUs, processor, torch and the known variables that move numbers are those recorded"
     return claim(CONDITIONS, None if lines else True, "; ".join(lines[:4]) or same)
 
 

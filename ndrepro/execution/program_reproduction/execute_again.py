@@ -10,6 +10,7 @@ the variables that were recorded and none of the reviewer's own. Standard input 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,12 +32,18 @@ from ndrepro.execution.reproduce.reexecute import Original
 from ndrepro.execution.sandbox.passed_variables import passed_variables
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunsFolder
+from ndrepro.protocol.program_record import BEHAVIOUR_OF_PYTHON
 from ndrepro.protocol.run_kind import SCRIPT
 from ndrepro.protocol.verdicts import NO_SANDBOX
+from ndrepro.text.plurals import first_of
 
 # of this machine, whatever was recorded: they name places
 _OF_HERE = ("PATH", "LD_LIBRARY_PATH")
-_MOVES_RESULTS = ("PYTHONHASHSEED",)
+_MOVES_RESULTS = ("PYTHONHASHSEED", *BEHAVIOUR_OF_PYTHON)
+# of the author's machine, or given in another way
+_OF_A_PLACE = re.compile(
+    "PATH|PYTHONPATH|LD_LIBRARY_PATH|VIRTUAL_ENV|CONDA_.*|NDREPRO_.*|SLURM_.*|.*_(?:HOME|DIR|PREFIX)"
+)
 _SHOWN = 5
 
 
@@ -51,11 +58,20 @@ class ProgramPlan:
     variables: Mapping[str, str]
     execution: Execution
     recorded_search_path: str = ""
+    recorded_variables: frozenset[str] = frozenset()
 
     @property
     def differences(self) -> tuple[str, ...]:
         """Of code, inputs and environment."""
-        return (*self.place.differences, *self.place.missing, *self.environment.differences, *self.search_path[1])
+        place = self.place
+        found = (*place.differences, *place.missing, *place.elsewhere, *self.environment.differences)
+        return *found, *self.search_path[1], *self.lost_variables
+
+    @property
+    def lost_variables(self) -> tuple[str, ...]:
+        """The recorded variables that the program does not get, in words."""
+        names = sorted(name for name in self.recorded_variables if name not in self.variables)
+        return (f"variables of then, not set now: {first_of(names, _SHOWN)}",) if names else ()
 
     @property
     def search_path(self) -> tuple[str, tuple[str, ...]]:
@@ -130,6 +146,7 @@ def plan_program(
         _variables(original.manifest.variables, environment),
         execution,
         str(original.manifest.variables.get("PYTHONPATH") or ""),
+        frozenset(name for name in original.manifest.variables if not _OF_A_PLACE.fullmatch(name)),
     )
 
 

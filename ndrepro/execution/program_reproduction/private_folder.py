@@ -48,6 +48,7 @@ class PrivateFolder:
         mapped: paths under which the sandbox shows some of them, where those are not their own.
         available, wanted: how many of the inputs are here, and how many there were.
         missing: the others, each with the reason, in words.
+        elsewhere: where the reviewer's data take the place of recorded paths, in words.
         uncommitted: source among the inputs that the recorded commit does not have.
         differences: where the code is not what was recorded, in words.
     """
@@ -60,6 +61,7 @@ class PrivateFolder:
     wanted: int
     missing: tuple[str, ...]
     uncommitted: tuple[str, ...]
+    elsewhere: tuple[str, ...]
     differences: tuple[str, ...]
 
     def changed(self) -> tuple[str, ...]:
@@ -120,6 +122,7 @@ def build(
         inputs.wanted,
         tuple(inputs.missing),
         tuple(inputs.uncommitted),
+        tuple(inputs.elsewhere),
         differences,
     )
 

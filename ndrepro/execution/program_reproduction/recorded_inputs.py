@@ -44,7 +44,7 @@ class RecordedInputs:
     """Brings inputs one by one. Arguments as those of ``private_folder.build``.
 
     Attributes:
-        shown, mapped, missing, wanted, uncommitted: see ``PrivateFolder``.
+        shown, mapped, missing, wanted, uncommitted, elsewhere: see ``PrivateFolder``.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class RecordedInputs:
         self.mapped: dict[Path, Path] = {}
         self.missing: list[str] = []
         self.uncommitted: list[str] = []
+        self.elsewhere: list[str] = []
         self.wanted = 0
 
     def bring_data(self, data: RecordedData) -> None:
@@ -150,6 +151,7 @@ class RecordedInputs:
         if here is None and not self._maps:
             return f"{problem}; {found[0]} has it, and nothing but a sandbox can show it there: link it to {path}"
         self.shown[found[0]] = found[1]
+        self.elsewhere.append(f"data {path}: from {found[0]}")
         if here is None:
             self.mapped[path] = found[0]
         else:

@@ -114,6 +114,41 @@ def test_every_way_out_is_signed(places: dict[str, Path], raised: BaseException,
     assert (manifest.outcome, manifest.exit_code) == (outcome, code)
 
 
+class Unspeakable(Exception):
+    """An exception of somebody's library, whose message is made when it is asked for."""
+
+    def __str__(self) -> str:
+        raise KeyError("no such field")
+
+
+def test_an_exception_without_a_message_is_signed_as_failed_and_goes_on(places: dict[str, Path]) -> None:
+    with pytest.raises(Unspeakable), provenance.record(name="fit", **places):
+        raise Unspeakable
+    manifest = verified(places)
+    error = manifest.byproduct("error")
+    assert manifest.outcome == "failed" and error is not None and error.annotations is not None
+    assert error.annotations == {"type": "Unspeakable", "message": "<it has no message: KeyError>"}
+
+
+def test_scalars_of_numpy_are_recorded_as_numbers(places: dict[str, Path]) -> None:
+    import numpy
+
+    given = {"lr": numpy.float32(0.5), "sizes": (numpy.int64(3), [numpy.bool_(True)])}
+    with provenance.record(name="fit", parameters=given, seeds={"numpy": numpy.int64(7)}, **places) as run:
+        run.log(step=numpy.int64(1), loss=numpy.float64(0.25), best=numpy.array([2]))
+        run.note("scores", {"mean": numpy.float64(0.5), "all": [numpy.int32(1), 2]})
+        with pytest.raises(UsageError, match="several"):
+            run.log(several=numpy.array([1, 2]))
+        with pytest.raises(CanonicalError):
+            run.note("several", numpy.array([1, 2]))
+    manifest = verified(places)
+    assert manifest.outcome == "completed"
+    assert manifest.external_parameters["parameters"] == {"lr": 0.5, "sizes": [3, [True]]}
+    assert manifest.external_parameters["seeds"] == {"numpy": "7"}
+    assert manifest.internal_parameters["notes"] == {"scores": {"mean": 0.5, "all": [1, 2]}}
+    assert list(read_scalars(places["folder"] / "metrics.jsonl")) == [{"step": 1, "loss": 0.25, "best": 2}]
+
+
 def test_a_script_that_is_killed_leaves_a_beginning_in_the_ledger(places: dict[str, Path]) -> None:
     script = (
         "import os, signal, sys, pathlib, provenance\n"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import lzma
 import re
+import struct
 import time
+import zlib
 from pathlib import Path
 
 import pytest
@@ -393,3 +396,15 @@ def test_this_project_survives_its_own_redaction() -> None:
     assert len(files) > 50
     changed = [path.name for path in files if redact_file(path.name, data := path.read_bytes()).data != data]
     assert changed == []
+
+
+def test_a_compressed_file_takes_no_memory_for_a_dictionary_of_its_own_choice() -> None:
+    """One that asks for 3 GiB cannot be searched, and is left out by name; one of the usual size is searched."""
+    packed = bytearray(lzma.compress(f"token = {GITHUB}".encode(), lzma.FORMAT_XZ, lzma.CHECK_CRC32))
+    assert "holds what looks like a secret" in redact_file("a.txt.xz", bytes(packed)).problem, "the control"
+    assert redact_file("a.txt.xz", lzma.compress(b"1,2") * 2).problem == "", "several streams"
+    # the block's header: its size, flags, the filter's identifier and length, the dictionary's size, the checksum
+    length = (packed[12] + 1) * 4
+    packed[16] = 39
+    packed[12 + length - 4 : 12 + length] = struct.pack("<I", zlib.crc32(packed[12 : 12 + length - 4]))
+    assert "cannot be searched for secrets (LZMAError" in redact_file("a.txt.xz", bytes(packed)).problem
