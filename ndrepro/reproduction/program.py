@@ -56,7 +56,7 @@ def of_program(
         rebuild=rebuild,
         data=data,
     )
-    plan = ReexecutionPlan(None, (), prepared.differences, prepared.execution)
+    plan = ReexecutionPlan(None, (), prepared.differences, prepared.execution, elsewhere=prepared.place.elsewhere)
     on_plan(original, plan)
     plan = replace(plan, execution=permission.given(plan.execution))
     prepared = replace(prepared, execution=plan.execution)

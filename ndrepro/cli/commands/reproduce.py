@@ -102,6 +102,10 @@ def _print_plan(original: Original, chosen: ReexecutionPlan) -> None:
         _write(f"challenge {chosen.challenge.word} ({word})")
     for line in execution.lines(chosen.execution):
         _write(line)
+    for line in chosen.elsewhere[:_SHOWN]:
+        _write(line)
+    if len(chosen.elsewhere) > _SHOWN:
+        _write(f"data       and {len(chosen.elsewhere) - _SHOWN} more")
     if not chosen.differences:
         _write("code, data and installed distributions are those recorded")
     for line in chosen.differences[:_SHOWN]:

@@ -40,9 +40,10 @@ from ndrepro.text.plurals import first_of
 # of this machine, whatever was recorded: they name places
 _OF_HERE = ("PATH", "LD_LIBRARY_PATH")
 _MOVES_RESULTS = ("PYTHONHASHSEED", *BEHAVIOUR_OF_PYTHON)
-# of the author's machine, or given in another way
+# of the author's machine, given in another way, or without a part in what a program computes
 _OF_A_PLACE = re.compile(
-    "PATH|PYTHONPATH|LD_LIBRARY_PATH|VIRTUAL_ENV|CONDA_.*|NDREPRO_.*|SLURM_.*|.*_(?:HOME|DIR|PREFIX)"
+    "PYTHONPATH|LD_LIBRARY_PATH|LD_PRELOAD|VIRTUAL_ENV|MKLROOT|(?:CONDA|NDREPRO|SLURM)_.*|.*_(?:HOME|DIR|PREFIX)"
+    "|PYTHON(?:UNBUFFERED|DONTWRITEBYTECODE|FAULTHANDLER|NODEBUGRANGES|PYCACHEPREFIX|STARTUP|HOME|BREAKPOINT|USERBASE)"
 )
 _SHOWN = 5
 
@@ -64,7 +65,7 @@ class ProgramPlan:
     def differences(self) -> tuple[str, ...]:
         """Of code, inputs and environment."""
         place = self.place
-        found = (*place.differences, *place.missing, *place.elsewhere, *self.environment.differences)
+        found = (*place.differences, *place.missing, *self.environment.differences)
         return *found, *self.search_path[1], *self.lost_variables
 
     @property

@@ -93,7 +93,8 @@ class ReexecutionPlan:
     the recorded code is executed, and where it was rebuilt (``rebuilt``; None of a program, whose code is among its own
     claims).
 
-    ``challenge`` drew the ``epochs`` of a spot check.
+    ``challenge`` drew the ``epochs`` of a spot check. ``elsewhere`` says where the reviewer's data take the place of a
+    program's recorded paths.
     """
 
     pieces: tuple[Segment, ...] | None
@@ -102,6 +103,7 @@ class ReexecutionPlan:
     execution: Execution
     rebuilt: Rebuilt | None = None
     challenge: Challenge | None = None
+    elsewhere: tuple[str, ...] = ()
 
     @property
     def stands_in(self) -> bool:
