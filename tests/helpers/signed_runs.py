@@ -68,8 +68,9 @@ class SignedRuns:
         environment: str = "main",
         versions: Mapping[str, str] | None = None,
         official: bool = True,
+        data_files: str = "",
     ) -> Path:
-        """One run with these rows of results; returns its folder."""
+        """One run with these rows of results, on data whose files have that digest; returns its folder."""
         number = len(self._lines)
         run = run or f"20261121T{number // 3600 % 24:02}{number // 60 % 60:02}{number % 60:02}Z-{number:06x}"
         folder = self.runs / experiment.name / run
@@ -82,7 +83,9 @@ class SignedRuns:
             (folder / name).write_bytes(data)
         began = self._entry("begun", run, {"name": experiment.name})
         manifest = self._manifest(experiment, rows, run, environment, versions or {})
-        manifest = replace(manifest, dependencies=_with_data(manifest.dependencies, experiment.dataset, official))
+        manifest = replace(
+            manifest, dependencies=_with_data(manifest.dependencies, experiment.dataset, official, data_files)
+        )
         artifacts = tuple(Artifact(name, len(data), bytes_digest(data)) for name, data in files.items())
         ledger = LedgerReference(began.sequence, began.digest)
         manifest = replace(manifest, artifacts=artifacts, ledger=ledger, outcome=outcome)
@@ -173,8 +176,8 @@ def _with_version(item: Resource, versions: Mapping[str, str]) -> Resource:
     return replace(item, uri=f"pkg:pypi/{name}@{versions[name]}")
 
 
-def _with_data(items: Sequence[Resource], dataset: str, official: bool) -> tuple[Resource, ...]:
-    said = {"canonical": official}
+def _with_data(items: Sequence[Resource], dataset: str, official: bool, files: str) -> tuple[Resource, ...]:
+    said: dict[str, Any] = {"canonical": official, **({"tree_sha256": files} if files else {})}
     return tuple(
         replace(item, name=f"dataset:{dataset}", annotations={**(item.annotations or {}), **said})
         if item.name.startswith("dataset:")

@@ -45,6 +45,8 @@ def compare_data(then: DataRecord, now: DataRecord) -> DataEvidence:
             return DataEvidence(FAILED, "the run records them as the official files, which they are not", same)
         words = f"{words}; the run records the official files, and the repetition's are not known as such"
         return DataEvidence(FLAGGED, words, same)
+    if then.official is False:
+        words = f"{words}; they are not the published files of {then.name}"
     return DataEvidence(CHECKED if same else NOT_CHECKED, words, same, bool(then.contents))
 
 

@@ -27,15 +27,16 @@ class Replicates:
 def replicates_of(original: Manifest, runs: RunsFolder, trust: TrustPolicy, checks: KindChecks) -> Replicates:
     """Completed runs below ``runs`` that differ from ``original`` in nothing but their seeds, one for each seed.
 
-    A repetition of another run is none, since its author chose the seed, and a run of other code is none. Only runs
-    that this machine recorded itself count: an author could hand in replicates whose spread takes any result in, and
-    who countersigns them has not trained them again. ``checks`` are those of their contents (``examine``).
+    A repetition of another run is none, since its author chose the seed, and a run of other code or data is none. Only
+    runs that this machine recorded itself count: an author could hand in replicates whose spread takes any result in,
+    and who countersigns them has not trained them again. ``checks`` are those of their contents (``examine``).
     """
     try:
         wanted = experiment_of(original)
     except NoScore:
         return Replicates((), 0)
-    code = TrainingRecord.of(original).code_digest
+    record = TrainingRecord.of(original)
+    code, data = record.code_digest, _data_of(record)
     rows: list[ResultRow] = []
     seeds: dict[str, tuple[int, Seeds]] = {}
     refused = 0
@@ -51,8 +52,8 @@ def replicates_of(original: Manifest, runs: RunsFolder, trust: TrustPolicy, chec
             row = score_of(verdict.manifest, folder.root, verdict)
         except NoScore:
             continue
-        same_code = TrainingRecord.of(verdict.manifest).code_digest == code
-        if same_code and _unseeded(found) == _unseeded(wanted):
+        theirs = TrainingRecord.of(verdict.manifest)
+        if (theirs.code_digest, _data_of(theirs)) == (code, data) and _unseeded(found) == _unseeded(wanted):
             rows.append(row)
             seeds[row.run_id] = found.seed, found.seeds
     counted, copies, _ = once_each(rows)
@@ -60,6 +61,10 @@ def replicates_of(original: Manifest, runs: RunsFolder, trust: TrustPolicy, chec
     accuracies.pop((wanted.seed, wanted.seeds), None)
     finite = tuple(accuracy for accuracy in accuracies.values() if math.isfinite(accuracy))
     return Replicates(finite, refused + len(copies))
+
+
+def _data_of(record: TrainingRecord) -> set[tuple[str, str | None]]:
+    return {(each.name, each.files) for each in record.datasets}
 
 
 def _unseeded(experiment: Experiment) -> Experiment:

@@ -31,6 +31,7 @@ from provenance.formats.bounded_read import LOG_BYTES, read_bounded
 from provenance.formats.canonical_json import parse
 from provenance.formats.digest import bytes_digest
 
+_DIGITS = 8  # of a digest of data
 # settings that a row has a place of its own for
 _OWN = ("arch", "method", "epochs", "dataset", "seed", "determinism", "threads", "device")
 
@@ -49,8 +50,10 @@ class ResultRow:
     image (``ndrepro.protocol.image_reference``), "" outside of containers. ``parameters`` counts the trainable ones.
     ``train_seconds`` is the time in training steps, ``None`` where it was not kept. Top-5 accuracies are ``None`` in
     runs from before they were recorded. ``official_data`` says whether the data were the published files, by their
-    digests. ``signer`` names the trusted keys; ``manifest_digests`` are the manifest's as its recorder wrote it, one
-    for each, ``payload_digest`` that of the bytes that are signed in it (``provenance.attestation.verify``).
+    digests; where they were not, or that is not known, ``data`` has the first digits of the SHA-256 of their files, and
+    runs on other files are of another experiment. ``signer`` names the trusted keys; ``manifest_digests`` are the
+    manifest's as its recorder wrote it, one for each, ``payload_digest`` that of the bytes that are signed in it
+    (``provenance.attestation.verify``).
     ``instructions`` are the variables that limit instruction sets, "" where none is set
     (``ndrepro.protocol.experiment.determinism``). ``content`` are the SHA-256 of the signed files that only the same
     training can give: trail, states and, of a run without NaN, weights. ``files_checked`` says whether all files of the
@@ -93,6 +96,7 @@ class ResultRow:
     image: str = ""
     image_again: str = ""
     official_data: bool | None = None
+    data: str = ""
     instructions: str = ""
     content: tuple[str, ...] = ()
     files_checked: bool = False
@@ -110,8 +114,13 @@ class ResultRow:
 
     @property
     def experiment(self) -> tuple[Any, ...]:
-        """What was run but for seeds and environments: name and settings."""
-        return (self.name, *(f"{key}={value}" for key, value in sorted(self.settings.items())))
+        """What was run but for seeds and environments: name, settings and data."""
+        return (self.name, *(f"{key}={value}" for key, value in sorted(self.distinctions.items())))
+
+    @property
+    def distinctions(self) -> Mapping[str, Any]:
+        """The settings, and beside them the data where these are not known to be the published files."""
+        return {**self.settings, "data": self.data} if self.data else self.settings
 
     @property
     def identity(self) -> tuple[Any, ...]:
@@ -152,6 +161,7 @@ def score_of(manifest: Manifest, folder: Path, verdict: Verdict) -> ResultRow:
     cell, images = label_of(names[0]), names if record.container else ("",)
     versions = {name: had.version if (had := record.distributions.get(name)) else "" for name in ("torch", "numpy")}
     where = [f"{word} {version or 'not known'}" for word, version in {**versions, "Python": record.python}.items()]
+    data = next((each for each in record.datasets if each.name == experiment.dataset), None)
     row = ResultRow(
         run_id=manifest.invocation_id,
         folder=folder,
@@ -186,7 +196,8 @@ def score_of(manifest: Manifest, folder: Path, verdict: Verdict) -> ResultRow:
         **{f"{key}_percent": 100 * value for key in LATER_SCORES if (value := getattr(last, key)) is not None},
         image=images[0],
         image_again=images[-1],
-        official_data=next((each.official for each in record.datasets if each.name == experiment.dataset), None),
+        official_data=data and data.official,
+        data=(data.files or "")[:_DIGITS] if data and not data.official else "",
         files_checked=any(check.number > 8 and check.status == "pass" for check in verdict.checks),
         cost=cost_of(manifest),
         instructions=limits_text(instruction_limits(manifest.variables, experiment.determinism, experiment.cpu_isa)),

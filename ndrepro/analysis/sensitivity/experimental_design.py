@@ -189,7 +189,8 @@ def _flat(row: ResultRow, streams: frozenset[str]) -> dict[str, Any]:
     drawn = _drawn(row, streams)
     # the fixed seed of runs of which single streams were drawn anew is part of what they are
     text = f"{'+'.join(drawn)} of seed {row.seed}" if drawn else ALL
-    return {**conditions, **seeds, DRAWN: text, **{key: shown_value(key, value) for key, value in row.settings.items()}}
+    asked = {key: shown_value(key, value) for key, value in row.distinctions.items()}
+    return {**conditions, **seeds, DRAWN: text, **asked}
 
 
 def _environment_names(rows: Sequence[ResultRow]) -> dict[tuple[str, str], str]:

@@ -269,6 +269,13 @@ def _notes(scores: Results, runs: Sequence[ResultRow], cells: Sequence[SeedGroup
     codes = {run.code for run in runs}
     if len(codes) > 1:
         notes.append(f"The runs were made with {len(codes)} different versions of the code.")
+    others = Counter((run.dataset, run.data) for run in runs if run.data)
+    if others:
+        named = [f"{name} ({digits}, {plural(number, 'run')})" for (name, digits), number in others.items()]
+        notes.append(
+            "Data that are not the published files, or not known to be, with the first digits of the SHA-256 of their "
+            f"files: {first_of(named, _MOST)}. Runs on different files are never averaged together or compared."
+        )
     reduced = sum("train_images" in run.settings for run in runs)
     if reduced:
         notes.append(f"{_of_all(reduced, len(runs))} used only part of the training data (setting train_images).")

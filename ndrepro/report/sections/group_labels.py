@@ -97,7 +97,7 @@ def environment_parts(run: ResultRow) -> dict[str, str]:
 
 
 def _changed(run: ResultRow) -> dict[str, str]:
-    return {name: shown_setting(name, value) for name, value in run.settings.items()}
+    return {name: shown_setting(name, value) for name, value in run.distinctions.items()}
 
 
 def _default(run: ResultRow, name: str) -> str:

@@ -93,7 +93,7 @@ class SeedGroup:
 
     @property
     def settings(self) -> str:
-        """What else of the experiment is not its name's default."""
+        """What else of the experiment is not its name's default, and data that are not the published files."""
         return settings_text(self.first)
 
     @property
@@ -108,6 +108,7 @@ class SeedGroup:
             "key": self.key,
             "name": one.name,
             "settings": one.settings,
+            "data": one.data,
             "cell": one.cell,
             "environment": one.environment,
             "determinism": one.determinism,
@@ -135,8 +136,8 @@ def cells_of(runs: Iterable[ResultRow]) -> tuple[SeedGroup, ...]:
 
 
 def settings_text(run: ResultRow) -> str:
-    """``train_images=32 deconv.block=16``, with digests shortened."""
-    return " ".join(f"{key}={_plain(shown_value(key, value))}" for key, value in sorted(run.settings.items()))
+    """``train_images=32 deconv.block=16``, with digests shortened; data that are not the published files too."""
+    return " ".join(f"{key}={_plain(shown_value(key, value))}" for key, value in sorted(run.distinctions.items()))
 
 
 def _cell(key: Sequence[Any], runs: tuple[ResultRow, ...]) -> SeedGroup:

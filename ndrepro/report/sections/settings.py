@@ -21,9 +21,9 @@ HYPERPARAMETERS = ("learning_rate", "momentum", "weight_decay", "decay")
 
 
 def whole_settings(run: ResultRow) -> dict[str, Any]:
-    """Every setting of a run by dotted key, defaults included, but not its seeds."""
+    """Every setting of a run by dotted key, defaults included, but not its seeds; ``data`` as in ``distinctions``."""
     early = tuple((key, run.settings[key]) for key in ("size", "crop") if key in run.settings)
-    known = {**_defaults(run.arch, run.method, run.epochs, run.dataset, early), **run.settings}
+    known = {**_defaults(run.arch, run.method, run.epochs, run.dataset, early), **run.distinctions}
     return {**known, "determinism": run.determinism, "threads": run.threads}
 
 
@@ -45,13 +45,13 @@ def split_settings(runs: Sequence[ResultRow]) -> tuple[str, dict[str, str]]:
 
     What all share that was read from their own network's or data's files is left out; digests are shortened.
     """
-    changed = sorted({key for run in runs for key in run.settings})
+    changed = sorted({key for run in runs for key in run.distinctions})
     settings = {run.run_id: whole_settings(run) for run in runs} if changed else {}
-    values = {key: {text_of(whole[key]) for whole in settings.values()} for key in changed}
+    values = {key: {text_of(whole.get(key)) for whole in settings.values()} for key in changed}
     equal = [key for key, found in values.items() if len(found) == 1 and key not in FROM_FILES]
     apart = [key for key, found in values.items() if len(found) > 1]
     return " ".join(shown_setting(key, settings[runs[0].run_id][key]) for key in equal), {
-        run.run_id: " ".join(shown_setting(key, run.settings[key]) for key in apart if key in run.settings)
+        run.run_id: " ".join(shown_setting(key, run.distinctions[key]) for key in apart if key in run.distinctions)
         for run in runs
     }
 

@@ -54,8 +54,9 @@ def test_other_seeds_of_the_same_experiment_are_counted_once_each(made: SignedRu
         made.add(experiment(seed=seed), rows(2, 0.5))
     made.add(experiment(seed="3", learning_rate="0.2"), rows(2, 0.9))
     made.add(experiment(seed="4"), rows(2, 0.9), outcome="failed")
+    made.add(experiment(seed="5"), rows(2, 0.9), data_files="d" * 64)
     assert found(made, original) == Replicates((0.5, 0.5), 0)
-    assert found(made, original, tmp_path / "a stranger's") == Replicates((), 7), "the control: nobody is believed"
+    assert found(made, original, tmp_path / "a stranger's") == Replicates((), 8), "the control: nobody is believed"
 
 
 def test_an_author_s_own_replicates_judge_nothing(made: SignedRuns, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from signed_runs import SignedRuns, rows
 
 from ndrepro.analysis.results.results import ResultRow
+from ndrepro.analysis.sensitivity.experimental_design import design_of
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.report.elements.table import MINUS, MISSING, Table
 from ndrepro.report.page.contents import About
@@ -179,3 +180,21 @@ def test_page_data_text_and_latex_hold_the_comparison(made: Made, tmp_path: Path
 def test_a_report_of_one_method_has_no_comparison(made: Made, tmp_path: Path) -> None:
     write_report(made({"lenet_bn_1_digits": BN}).scores(), About("A report", "0"), tmp_path / "report")
     assert "comparison" not in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+
+
+def test_runs_on_other_files_under_one_name_of_data_are_another_experiment(tmp_path: Path) -> None:
+    signed = SignedRuns(tmp_path / "signed")
+    easy, hard = "a" * 64, "b" * 64
+    for method, files, seed in (("nd", easy, 0), ("nd", easy, 1), ("nd", hard, 2), ("bn", hard, 0), ("bn", hard, 1)):
+        one = Experiment.from_name(f"lenet_{method}_2_fashion_mnist", {"seed": str(seed)})
+        signed.add(one, rows(2, 0.8), official=False, data_files=files)
+    signed.close()
+    found = {(cell.first.method, cell.settings): cell.n for cell in cells_of(runs(signed))}
+    assert found == {("nd", "data=aaaaaaaa"): 2, ("nd", "data=bbbbbbbb"): 1, ("bn", "data=bbbbbbbb"): 2}
+    (alone,) = differences_of(runs(signed)).values()
+    assert alone.sizes == (1, 2), "the two methods are compared on the same data alone"
+    design = design_of(runs(signed))
+    assert set(design.axes["data"]) == {"aaaaaaaa", "bbbbbbbb"}
+    write_report(signed.scores(), About("A report", "0"), tmp_path / "report")
+    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert "aaaaaaaa" in page and "Data that are not the published files" in page
