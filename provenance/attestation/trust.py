@@ -35,12 +35,13 @@ _Item = TypeVar("_Item")
 class TrustedKey(PublicKey):
     """A public key with the name it is known by and the time it was added ("" for one that is not in the file).
 
-    ``limits`` are what ends its signatures, the earliest first.
+    ``limits`` are what ends its signatures, the earliest first; ``holder`` is as ``TrustPolicy.holder`` gives it.
     """
 
     name: str
     added: str
     limits: tuple[KeyLimit, ...] = ()
+    holder: str = ""
 
     @property
     def state(self) -> str:
@@ -122,7 +123,8 @@ class TrustPolicy:
         for anchor in anchors:
             for key in self._history.introduced(anchor.keyid):
                 found.setdefault(key.keyid, TrustedKey(key.pem, key.keyid, anchor.name, ""))
-        return tuple(replace(key, limits=self._history.limits(key.keyid)) for key in found.values())
+        limits, holder = self._history.limits, self.holder
+        return tuple(replace(key, limits=limits(key.keyid), holder=holder(key.keyid)) for key in found.values())
 
     def key(self, keyid: str) -> TrustedKey | None:
         """The trusted key of that identifier."""

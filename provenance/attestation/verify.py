@@ -321,6 +321,8 @@ def _ledger(case: _Case) -> str:
     case.digest = found.manifest
     unsigned = " (unsigned: from before entries were signed)" if found.unsigned else ""
     more = f"; {found.ignored} more that no trusted key signed" if found.ignored else ""
+    if manifest.invocation_id in given.others:
+        more += "; another trusted key has entries of it, which do not count"
     return f"started at entry {began.sequence}, ended at entry {found.last}{unsigned}{more}"
 
 

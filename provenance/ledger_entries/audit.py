@@ -16,7 +16,8 @@ runs with a lower sequence, since what is missing might have been theirs; to eve
 
 The other kinds of problem: "torn" (a line that is no entry, as an interrupted append leaves one; anybody may have
 written it), "ignored" (no valid signature, another list's entry, or a copy), "fork" (two entries that count follow the
-same one: locks that do not hold, or one history too many), "unknown" (a key that is not trusted).
+same one: locks that do not hold, or one history too many; or a second holder's key has entries of the same run),
+"unknown" (a key that is not trusted).
 """
 
 from __future__ import annotations
@@ -54,10 +55,11 @@ class Problem:
 
 @dataclass(frozen=True)
 class CountedEntry:
-    """An entry that counts, and the line that holds it (from 1)."""
+    """An entry that counts, the line that holds it (from 1), and the holder of its key, "" where none is known."""
 
     line: int
     entry: Entry
+    holder: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,9 @@ def audit(
         Problem(node.line, _gap(node.entry), "missing", before=None if witnesses else node.entry.sequence)
         for node in harm
     ]
-    entries = tuple(CountedEntry(node.line, node.entry) for node in counted)
+    holders = {text: key.holder for text, key in (keys or {}).items()}
+    entries = tuple(CountedEntry(node.line, node.entry, holders.get(node.entry.key, "")) for node in counted)
+    found += _of_two_holders(entries)
     return LedgerAudit(entries, tuple(sorted(found, key=lambda problem: problem.line)))
 
 
@@ -228,6 +232,14 @@ def _forks(counted: list[_Node], nodes: list[_Node]) -> list[Problem]:
             reason = f"a fork: it follows {after}, as line {other.line} does"
             found.append(Problem(node.line, reason, "fork", node.entry.run))
     return found
+
+
+def _of_two_holders(entries: Iterable[CountedEntry]) -> Iterator[Problem]:
+    first: dict[str, str] = {}
+    for each in entries:
+        if each.holder and first.setdefault(each.entry.run, each.holder) != each.holder:
+            reason = "a second history of its run, by a key of another holder"
+            yield Problem(each.line, reason, "fork", each.entry.run)
 
 
 def _gap(entry: Entry) -> str:

@@ -1,6 +1,7 @@
 """What a list of runs says of each run: started, ended, and with which manifest; read and audited once for many runs.
 
-Only entries that count are taken (``ledger_audit``). A gap, where entries are missing, concerns the runs that were
+Only entries that count are taken (``ledger_audit``), and of a run those together that keys of one holder signed: what
+others say of it neither resumes nor ends it. A gap, where entries are missing, concerns the runs that were
 started before it: what is missing may be a later attempt at any of them. Runs that were started after it are whole.
 Before and after are by the entries' sequence, which is signed: whoever may write the file can put lines in any order.
 """
@@ -62,6 +63,7 @@ class LedgerRun:
         outcome: how it ended. reason: why there is no manifest.
         unsigned: whether its last entry is from before entries were signed.
         ignored: how many entries of it do not count.
+        holder: of the keys that signed its entries, "" where it is not known.
     """
 
     name: str = ""
@@ -74,6 +76,7 @@ class LedgerRun:
     unsigned: bool = False
     ignored: int = 0
     digest: str = ""
+    holder: str = ""
 
     def read(self, counted: CountedEntry) -> None:
         """Take the next entry of this run: the last one says how it ended."""
@@ -81,7 +84,7 @@ class LedgerRun:
         if entry.event == CHECKPOINT:
             return
         self.last, self.open, self.unsigned = entry.sequence, entry.event != "ended", not entry.key
-        self.digest = entry.digest
+        self.digest, self.holder = entry.digest, self.holder or counted.holder
         if self.open:
             self.name = self.name or str(entry.fields.get("name", ""))
             self.starts.append([entry.sequence, entry.digest, entry.fields.get("parameters")])
@@ -100,6 +103,7 @@ class LedgerSummary:
         gaps: the sequence before which entries are missing (None: anywhere), and a description, of every gap.
         problems: everything that is wrong with the list in itself, as text.
         keyids: of the keys that signed the entries which count; "" for unsigned ones.
+        others: what other holders than the first say of a run.
     """
 
     exists: bool
@@ -107,6 +111,7 @@ class LedgerSummary:
     gaps: list[list[Any]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     keyids: list[str] = field(default_factory=list)
+    others: dict[str, list[LedgerRun]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, exists: bool, audit: LedgerAudit) -> LedgerSummary:
@@ -116,7 +121,7 @@ class LedgerSummary:
         made = cls(exists, keyids=sorted(set(named)))
         for counted in audit.entries:
             if counted.entry.run:
-                made.runs.setdefault(counted.entry.run, LedgerRun()).read(counted)
+                made._of_holder(counted.entry.run, counted.holder).read(counted)
         for problem in audit.problems:
             if problem.kind == "missing":
                 made.gaps.append([problem.before, str(problem)])
@@ -127,21 +132,41 @@ class LedgerSummary:
         return made
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON: of every run its fields in their order."""
-        return {**asdict(self), "runs": {name: list(vars(run).values()) for name, run in self.runs.items()}}
+        """Plain JSON: of every run its fields in their order, by each holder."""
+        runs = {name: [list(vars(each).values()) for each in self.of_run(name)] for name in self.runs}
+        return {**asdict(self), "runs": runs, "others": {}}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> LedgerSummary:
         """What ``to_json`` wrote."""
-        return cls(**{**document, "runs": {name: LedgerRun(*values) for name, values in document["runs"].items()}})
+        runs = {name: [LedgerRun(*values) for values in each] for name, each in document["runs"].items()}
+        first = {name: each[0] for name, each in runs.items()}
+        return cls(**{**document, "runs": first, "others": {name: each[1:] for name, each in runs.items() if each[1:]}})
+
+    def of_run(self, run: str) -> list[LedgerRun]:
+        """What each holder says of a run, the one first who has its first entry."""
+        return [*([self.runs[run]] if run in self.runs else []), *self.others.get(run, ())]
+
+    def _of_holder(self, run: str, holder: str) -> LedgerRun:
+        """The run by the holder of an entry; an entry or run of no known holder goes with any."""
+        known = self.of_run(run)
+        for each in known:
+            if not holder or each.holder in ("", holder):
+                return each
+        made = LedgerRun()
+        if known:
+            self.others.setdefault(run, []).append(made)
+        else:
+            self.runs[run] = made
+        return made
 
     def end_of(self, end: SignedEnd) -> LedgerRun:
         """The run in the ledger, of which a manifest is the end.
 
         Raises UnrelatedLedger for a list of others' runs, LedgerError saying why the manifest is not the run's end.
         """
-        found = self.runs.get(end.run, LedgerRun())
-        began = next((start for start in found.starts if tuple(start[:2]) == end.start), None)
+        starts = ((run, start) for run in self.of_run(end.run) for start in run.starts)
+        found, began = next((each for each in starts if tuple(each[1][:2]) == end.start), (LedgerRun(), None))
         if began is None:
             raise self._no_start(end)
         sequence, _, parameters = began

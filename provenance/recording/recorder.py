@@ -133,8 +133,8 @@ class Recorder:
         lock_fd = hold(folder)
         try:
             # now, not after hours of training
-            signer, trusted = keys.signer(), TrustPolicy.load(keys.home).keys()
-            known = (folder / MANIFEST).exists() or ledger.entries_of(run_id, trusted)
+            signer, own = keys.signer(), TrustPolicy.load(keys.home).own_keys()
+            known = (folder / MANIFEST).exists() or ledger.entries_of(run_id, own)
             event = "resumed" if known else "begun"
             said = {**(bound or {}), "name": name, "parameters": bytes_digest(parameters)}
             entry = ledger.append(event, run_id, signer, **said)
@@ -282,7 +282,7 @@ class Recorder:
             return (this,)
         done: list[Attempt] = []
         started: str | None = None
-        for entry in self._ledger.entries_of(self.run_id, TrustPolicy.load(self._keys.home).keys()):
+        for entry in self._ledger.entries_of(self.run_id, TrustPolicy.load(self._keys.home).own_keys()):
             if entry.sequence >= self.entry.sequence or entry.event == CHECKPOINT:
                 continue
             if entry.event == "ended" and started is not None:

@@ -79,6 +79,11 @@ class PublicKey:
             return False
         return True
 
+    @property
+    def holder(self) -> str:
+        """One identifier for all keys of the same holder; of a key of which no more is known, its own."""
+        return self.keyid
+
     def refusal(self, when: str | None) -> str | None:
         """Why a signature made at ``when`` does not count; of a key of which no more is known, every one does."""
         return None

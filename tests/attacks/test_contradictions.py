@@ -20,8 +20,11 @@ from ndrepro.execution.runs.predicate_check import ASSERTED, RULES
 from ndrepro.execution.runs.run import Finished
 from ndrepro.protocol.messages import Request, read_json
 from ndrepro.protocol.training_record import external_parameters, internal_parameters
+from provenance.attestation.key_home import KeyRing
 from provenance.attestation.manifest import Artifact, Attempt, Builder, Manifest, Resource
 from provenance.formats.strict_json import timestamp
+from provenance.ledger_entries import entry
+from provenance.ledger_entries.entry import EntryLine
 from provenance.recording.run_clock import end_time
 
 
@@ -166,6 +169,29 @@ def test_a_clock_that_was_set_back_is_said_and_fails_nothing(bench: Bench, hones
         assert "the clock was set back by 1:00:00" in verdict.checks[-1].message
     finally:
         honest.folder.manifest.write_bytes(signed)
+
+
+@pytest.mark.parametrize("event", ["begun", "resumed", "ended"])
+def test_what_others_write_into_the_ledger_contradicts_no_honest_run(
+    bench: Bench, honest: Finished, event: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may write the list appends entries of the run, with a key of his own or in the author's name."""
+    path, run = honest.folder.ledger, honest.folder.root.name
+    assert path is not None
+    whole = path.read_bytes()
+    last, stranger = EntryLine.from_bytes(whole.splitlines()[-1]).entry, KeyRing(tmp_path)
+    monkeypatch.setattr(entry, "timestamp", lambda: "2099-01-01T00:00:00.000000Z")
+    his = EntryLine.sign(event, run, {}, after=last, signer=stranger.signer(), key=stranger.public_key())
+    forged = EntryLine.sign(
+        event, run, {}, after=last, signer=stranger.signer(), key=KeyRing(bench.options.home).public_key()
+    )
+    try:
+        for line in (his.to_bytes(), forged.to_bytes()):
+            path.write_bytes(whole + line + b"\n")
+            verdict = verified(honest.folder, bench)
+            assert verdict.ok, verdict.failure
+    finally:
+        path.write_bytes(whole)
 
 
 def test_every_field_has_a_rule(honest: Finished) -> None:

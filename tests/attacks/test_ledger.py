@@ -16,6 +16,7 @@ from small_runs import SmallRun
 
 from ndrepro.analysis.results.results import read_results
 from ndrepro.execution.verification.checks_by_kind import checks_of
+from provenance.attestation import key_lifecycle
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger, read_heads
 from provenance.attestation.trust import TrustedKey, TrustPolicy
@@ -267,6 +268,39 @@ def test_a_fork_is_named_with_its_run_and_breaks_no_other(two_runs: tuple[SmallR
     assert (problem.line, problem.kind, problem.run) == (5, "fork", "hidden")
     assert str(problem) == "line 5: a fork: it follows entry 2, as line 3 does"
     assert first.verify().ok and second.verify().ok
+
+
+def test_nobody_resumes_or_ends_a_run_that_another_began(two_runs: tuple[SmallRun, SmallRun], tmp_path: Path) -> None:
+    """A colleague whose key the reader trusts, and who may write the list: in its last line, or in front of all."""
+    first, second = two_runs
+    bob, policy = KeyRing(tmp_path / "bob"), TrustPolicy.load(first.home)
+    policy.add(bob.public_key_pem(), "Bob")
+    whole, name = lines(first), second.folder.name
+    last, before = entry_of(whole[-1]), entry_of(whole[1])
+    his = signed(bob, "begun", name, before)
+    attempts = {
+        "resumed": [*whole, signed(bob, "resumed", name, last)],
+        "ended otherwise": [*whole, signed(bob, "ended", name, last, manifest="0" * 64, outcome="completed")],
+        "begun in front": [*whole[:2], his, signed(bob, "ended", name, entry_of(his), outcome="failed"), *whole[2:]],
+    }
+    for what, content in attempts.items():
+        write(first, *content)
+        verdict = second.verify(trust=policy)
+        assert (
+            verdict.ok and "another trusted key has entries of it, which do not count" in verdict.checks[7].message
+        ), what
+        problems = [problem for problem in first.ledger.verify(policy.keys()) if problem.run == name]
+        assert "a second history of its run, by a key of another holder" in [each.reason for each in problems]
+
+
+def test_a_key_that_a_holder_took_later_ends_what_the_former_one_began(signed_run: SmallRun, tmp_path: Path) -> None:
+    """The control of the one before."""
+    ring, name = KeyRing(signed_run.home), signed_run.folder.name
+    key_lifecycle.rotate(ring, None, None)
+    signed_run.record()
+    assert signed_run.verify().ok and kinds(signed_run) == []
+    append(signed_run, signed(KeyRing(signed_run.home), "resumed", name, entry_of(lines(signed_run)[-1])))
+    assert "has no end" in ledger_check(signed_run.verify())[1]
 
 
 # -- writers --------------------------------------------------------------------------------------------------------

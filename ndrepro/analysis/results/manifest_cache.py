@@ -168,7 +168,7 @@ def _digest(context: bytes, path: bytes, stamp: str, text: str) -> bytes:
 def _context(policy: TrustPolicy) -> bytes:
     """Digest of the code, then of the trust."""
     trusted = tuple(policy.keys())
-    keys = sorted((key.keyid, key.name, key.pem, *map(astuple, key.limits)) for key in trusted)
+    keys = sorted((key.keyid, key.name, key.pem, key.holder, *map(astuple, key.limits)) for key in trusted)
     return _code() + hashlib.sha256(json.dumps(keys).encode()).digest()
 
 

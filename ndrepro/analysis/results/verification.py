@@ -47,8 +47,7 @@ class ReadLedger:
         """What the ledger nearest to a run says of it, which its checks read too; "" where that may change unseen."""
         nearest = RunFolder(item.path.parent).ledger
         if nearest == self.path:
-            found = self.summary.runs.get(item.run_id)
-            return "none of this run" if found is None else json.dumps(list(vars(found).values()))
+            return json.dumps([list(vars(found).values()) for found in self.summary.of_run(item.run_id)])
         return "no ledger" if nearest is None else cache.stamp(nearest)
 
 

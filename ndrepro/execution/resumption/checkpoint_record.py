@@ -100,8 +100,8 @@ class CheckpointRecorder:
         return step not in self._before or self._before[step] != _identity(self._folder.checkpoint(step))
 
     def _earlier(self) -> dict[int, BoundCheckpoint]:
-        trusted = TrustPolicy.load(self._keys.home).keys()
-        return bound_checkpoints(self._ledger.entries_of(self._folder.root.name, trusted))
+        own = TrustPolicy.load(self._keys.home).own_keys()
+        return bound_checkpoints(self._ledger.entries_of(self._folder.root.name, own))
 
 
 def _identity(path: Path) -> tuple[int, int, int] | None:

@@ -43,7 +43,7 @@ from provenance.errors import ManifestError, SourceError
 from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.metrics_log import read_scalars
 from provenance.formats.strict_json import Field
-from provenance.ledger_entries.entry import CHECKPOINT
+from provenance.ledger_entries.entry import CHECKPOINT, Entry
 from provenance.recording.run_clock import SET_BACK_SECONDS
 from provenance.redaction.redact import redact_text
 
@@ -267,19 +267,20 @@ def _in_ledger(folder: RunFolder, manifest: Manifest) -> Iterator[tuple[str, dat
     if path is None:
         return
     status = path.stat()
-    own = _times_of(path, status.st_size, status.st_mtime_ns, status.st_ino).get(manifest.invocation_id, [])
-    # earlier attempts may have been made on machines with other clocks
-    start = max((place for place, (event, _) in enumerate(own) if event != "ended"), default=0)
-    yield from ((event, _moment(time)) for event, time in own[start : start + 2])
+    entries = _entries(path, status.st_size, status.st_mtime_ns, status.st_ino).get(manifest.invocation_id, [])
+    # earlier attempts may have been made on machines with other clocks, and what other keys sign is others' word
+    started = [place for place, entry in enumerate(entries) if entry.digest == manifest.ledger.digest]
+    own = [entry for entry in entries[started[0] :] if entry.key == entries[started[0]].key] if started else []
+    yield from ((entry.event, _moment(entry.time)) for entry in own[:2])
 
 
 @lru_cache(maxsize=2)
-def _times_of(path: Path, *identity: int) -> Mapping[str, list[tuple[str, str]]]:
-    """Event and time of every entry in a ledger, by run: read once where many of its runs are verified."""
-    found: dict[str, list[tuple[str, str]]] = {}
-    for entry in Ledger(path).entries():
-        if entry.event != CHECKPOINT:
-            found.setdefault(entry.run, []).append((entry.event, entry.time))
+def _entries(path: Path, *identity: int) -> Mapping[str, list[Entry]]:
+    """The entries of a ledger whose signatures hold, by run: read once where many of its runs are verified."""
+    found: dict[str, list[Entry]] = {}
+    for counted in Ledger(path).audit().entries:
+        if counted.entry.event != CHECKPOINT:
+            found.setdefault(counted.entry.run, []).append(counted.entry)
     return found
 
 
