@@ -122,11 +122,12 @@ def verify(
         known = sigstore_root or (os.environ.get(SIGSTORE_ROOT) if RunFolder(path).bundles.exists() else None)
         identities, required = (*listed, *accepted_identities()), sigstore_root is not None
         verdict, keyless = with_bundles(verdict, path, identities, Path(known) if known else None, required=required)
+    if timestamp is not None and authority is not None:
+        manifest = path if alone else RunFolder(path).manifest
+        verdict = with_timestamp(verdict, manifest, Path(timestamp), Path(authority), trust)
     if rules is not None:
         verdict = with_policy(verdict, rules, trust, None if alone else RunFolder(path), checks_of, keyless)
-    if timestamp is None or authority is None:
-        return verdict
-    return with_timestamp(verdict, path if alone else RunFolder(path).manifest, Path(timestamp), Path(authority))
+    return verdict
 
 
 def read_runs(folders: AnyPath | Iterable[AnyPath] = "runs", *, keys: Iterable[AnyPath] = ()) -> Results:

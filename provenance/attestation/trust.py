@@ -153,6 +153,10 @@ class TrustPolicy:
         others = (key.keyid for key in self._history.family(keyid))
         return (keyid, *(each for each in others if keyid in (key.keyid for key in self._history.introduced(each))))
 
+    def ended(self, keyid: str) -> bool:
+        """Whether the holder of a key signs with it no more."""
+        return any(limit.ends_signing for limit in self._history.limits(keyid))
+
     def revoked(self, keyids: Iterable[str]) -> bool:
         """Whether one of these keys was revoked, at whatever time."""
         return any(limit.event == REVOKED for keyid in keyids for limit in self._history.limits(keyid))

@@ -17,10 +17,14 @@ from small_runs import SmallRun
 
 from ndrepro import api
 from ndrepro.protocol.errors import UsageError
+from provenance.attestation import key_lifecycle
 from provenance.attestation.countersignature import countersign
 from provenance.attestation.key_home import KeyRing
-from provenance.attestation.verdict import Check
+from provenance.attestation.key_statements import keep
+from provenance.attestation.trust import OWN_NAME, TrustPolicy
+from provenance.attestation.verdict import Check, Verdict
 from provenance.errors import NotFoundError, TrustError
+from provenance.formats.strict_json import timestamp
 from provenance.timestamps.authority_stamp import with_timestamp
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
@@ -39,16 +43,26 @@ ess_cert_id_alg = sha256
 
 
 class Authority:
-    """A root and a time stamping certificate below it; answers as a server would, with openssl."""
+    """A root and a time stamping certificate below it; answers as a server would, with openssl.
 
-    def __init__(self, folder: Path) -> None:
+    With ``between`` another authority is between the two, and the answers hold the whole chain.
+    """
+
+    def __init__(self, folder: Path, between: bool = False) -> None:
         folder.mkdir()
         self.folder, self.root = folder, folder / "root.pem"
         root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
         root = self._certificate("An authority", root_key, root_key, None)
         stamping = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING])
-        signer = self._certificate("Its stamp", key, root_key, stamping)
         self.root.write_bytes(root.public_bytes(serialization.Encoding.PEM))
+        issuer, issuer_key = root, root_key
+        if between:
+            issuer_key = ec.generate_private_key(ec.SECP256R1())
+            issuer = self._certificate("One between", issuer_key, root_key, None)
+        signer = self._certificate("Its stamp", key, issuer_key, stamping, issuer.subject)
+        chain = [signer, issuer, root] if between else []
+        (folder / "chain.pem").write_bytes(b"".join(each.public_bytes(serialization.Encoding.PEM) for each in chain))
+        self.chain = ["-chain", "chain.pem"] if between else []
         (folder / "signer.pem").write_bytes(signer.public_bytes(serialization.Encoding.PEM))
         plain = serialization.NoEncryption()
         form = serialization.PrivateFormat.PKCS8
@@ -62,8 +76,10 @@ class Authority:
         key: ec.EllipticCurvePrivateKey,
         issuer: ec.EllipticCurvePrivateKey,
         usage: x509.ExtendedKeyUsage | None,
+        issued_by: x509.Name | None = None,
     ) -> x509.Certificate:
         names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)]) for text in (name, "An authority")]
+        names[1] = issued_by or names[1]
         now = datetime.now(UTC)
         made = x509.CertificateBuilder().subject_name(names[0]).issuer_name(names[1]).public_key(key.public_key())
         made = made.serial_number(x509.random_serial_number())
@@ -87,6 +103,7 @@ class Authority:
                 "signer.pem",
                 "-inkey",
                 "signer.key",
+                *self.chain,
                 "-out",
                 "got.tsr",
             ],
@@ -100,8 +117,15 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("authority") / "one")
 
 
+def _renamed(authority: Authority) -> bytes:
+    """The root of another authority, of another name."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Somebody else")])
+    return authority._certificate("Somebody else", key, key, None, name).public_bytes(serialization.Encoding.PEM)
+
+
 def checked(run: SmallRun, response: Path, root: Path) -> Check:
-    verdict = with_timestamp(run.verify(), run.manifest, response, root)
+    verdict = with_timestamp(run.verify(), run.manifest, response, root, TrustPolicy.load(run.home))
     assert verdict.ok == (verdict.checks[-1].status == "pass"), "it can make a run fail, and never pass"
     return verdict.checks[-1]
 
@@ -120,6 +144,76 @@ def test_a_countersignature_after_the_stamp_leaves_it(
     assert digest is not None
     countersign(signed_run.manifest, digest, KeyRing(tmp_path / "reviewer"))
     assert checked(signed_run, response, authority.root).status == "pass"
+
+
+def test_a_signature_that_was_added_after_the_stamp_is_not_stamped(
+    signed_run: SmallRun, authority: Authority, tmp_path: Path
+) -> None:
+    """A thief of Ada's key countersigns Bob's run: its time is the run's, and the stamp is Bob's."""
+    trust, bob, ada = TrustPolicy.load(signed_run.home), KeyRing(signed_run.home), KeyRing(tmp_path / "ada")
+    trust.add(ada.public_key_pem(), "Ada")
+    response = tmp_path / "bobs.tsr"
+    shutil.copy(authority.stamp(signed_run.manifest), response)
+    shutil.copytree(ada.home, tmp_path / "thief")
+    _, revocation = key_lifecycle.revoke(ada, None, timestamp(), "stolen")
+    digest = signed_run.verify().payload_digest
+    assert digest is not None
+    countersign(signed_run.manifest, digest, KeyRing(tmp_path / "thief"))
+
+    def verdict(stamp: Path) -> Verdict:
+        trust = TrustPolicy.load(signed_run.home)
+        return with_timestamp(signed_run.verify(trust=trust), signed_run.manifest, stamp, authority.root, trust)
+
+    assert verdict(response).keyids == (bob.keyid, ada.keyid), "the control: as far as the reader knows"
+    keep(signed_run.home, revocation.read_bytes())
+    found = verdict(response)
+    assert found.ok and found.keyids == (bob.keyid,)
+    assert f"signed by {OWN_NAME}, was there" in found.checks[-1].message
+    assert f"not counted: Ada ({ada.keyid}), who signed later or never" in found.checks[-1].message
+    policy = tmp_path / "policy.toml"
+    policy.write_text(
+        f'[signers.bob]\nkeys = ["{bob.keyid}"]\nroles = ["author"]\n'
+        f'[signers.ada]\nkeys = ["{ada.keyid}"]\nroles = ["reviewer"]\n[signatures]\nreviewer = 1\n'
+    )
+    public = [tmp_path / name for name in ("bob.pub", "ada.pub")]
+    for file, ring in zip(public, (bob, ada), strict=True):
+        file.write_text(ring.public_key_pem())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NDREPRO_HOME", str(signed_run.home))
+        asked = {"keys": public, "manifest_only": True, "policy": policy}
+        assert api.verify(signed_run.manifest, **asked).ok, "the control: without a stamp its time is the run's"
+        judged = api.verify(signed_run.manifest, timestamp=response, authority=authority.root, **asked)
+    assert not judged.ok and "signed by nobody who counts" in judged.checks[-1].message
+    # the control: a stamp of the file with both, which holds them
+    assert verdict(authority.stamp(signed_run.manifest)).keyids == (bob.keyid, ada.keyid)
+
+
+def test_a_stamp_of_several_signatures_holds_after_another_is_added(
+    signed_run: SmallRun, authority: Authority, tmp_path: Path
+) -> None:
+    digest, trust = signed_run.verify().payload_digest, TrustPolicy.load(signed_run.home)
+    assert digest is not None
+    rings = [KeyRing(tmp_path / name) for name in ("rita", "ron")]
+    countersign(signed_run.manifest, digest, rings[0])
+    response = authority.stamp(signed_run.manifest)
+    countersign(signed_run.manifest, digest, rings[1])
+    for ring in rings:
+        trust.add(ring.public_key_pem(), ring.home.name)
+    assert f"signed by {OWN_NAME}, rita, was there" in checked(signed_run, response, authority.root).message
+
+
+def test_an_answer_with_its_chain_is_read_and_its_root_alone_is_named(
+    signed_run: SmallRun, authority: Authority, tmp_path: Path
+) -> None:
+    """OpenSSL writes the certificates unsorted, and a file may name several authorities."""
+    for number in range(4):  # half of all orders are sorted
+        chained = Authority(tmp_path / f"chained{number}", between=True)
+        roots = tmp_path / "two.pem"
+        roots.write_bytes(_renamed(chained) + chained.root.read_bytes())
+        check = checked(signed_run, chained.stamp(signed_run.manifest), roots)
+        assert check.status == "pass", check.message
+        assert check.message.endswith("by CN=An authority")
+        assert checked(signed_run, chained.stamp(signed_run.manifest), authority.root).status == "fail"
 
 
 def test_what_is_put_in_its_place_is_refused(
