@@ -12,7 +12,8 @@ statements the earliest does. When a signature was made is what the signed docum
 A key home keeps the statements that it made or imported in ``key-statements/``, named by the time when they arrived.
 They are verified whenever they are read. They limit trust, and one thing extends it: a trusted key introduces the other
 key of a rotation that arrived here before the first moment from which any other statement ends the introducing key.
-Neither the time that a rotation states nor the order in which statements arrive has a part in that.
+Neither the time that a rotation states nor the order of the others has a part in that. A rotation of a key of which a
+revocation is known is not kept at all.
 """
 
 from __future__ import annotations
@@ -84,6 +85,11 @@ class KeyStatement:
         """What it means for the key's signatures."""
         return KeyLimit(self.event, self.time, self.successor.keyid if self.successor else self.reason)
 
+    @property
+    def rank(self) -> tuple[int, datetime]:
+        """Its place among several that came together: a revocation may be signed by a key that a rotation names."""
+        return EVENTS.index(self.event), moment(self.time)
+
     def sign(self, *signers: MessageSigner) -> bytes:
         """The envelope's file, with one signature of each signer."""
         said: dict[str, Any] = {"event": self.event, "key": self.key.pem, "time": self.time}
@@ -131,8 +137,7 @@ class KeyHistory:
         """The statements kept in ``home``. Raises TrustError or StorageError naming the file that is none."""
         history = cls()
         read = [(path, data, _of_file(path, data)) for path in _files(home) for data in [_read(path)]]
-        # a revocation may be signed by a key that a rotation introduces
-        for path, data, _ in sorted(read, key=lambda item: (EVENTS.index(item[2].event), moment(item[2].time))):
+        for path, data, _ in sorted(read, key=lambda item: item[2].rank):
             try:
                 history.add(data, _arrival(path))
             except ProvenanceError as error:
@@ -143,7 +148,7 @@ class KeyHistory:
         """Verify one more statement and take it in; it arrived now, or at the time that is given.
 
         Raises EnvelopeError or TrustError for what is none, was signed by others than those who may say so, or
-        is the rotation of a key that was revoked, expired or rotated to another before.
+        is the rotation of a key that was revoked or rotated to another before.
         """
         payload_type, payload, signatures = read_envelope(data)
         statement = KeyStatement.from_payload(payload)
@@ -211,10 +216,8 @@ class KeyHistory:
         before = self._rotations.get(keyid)
         if before is not None and before.successor != statement.successor:
             raise TrustError(f"the key {keyid} was rotated to {before.limit.detail} already, not to {successor}", cure)
-        ended = next((limit.event for limit in self.limits(keyid) if limit.ends_signing), None)
-        if before is None and ended:
-            said = "revoked" if ended == REVOKED else "expired"
-            raise TrustError(f"the key {keyid} is {said}, and introduces no other", cure)
+        if before is None and any(limit.event == REVOKED for limit in self.limits(keyid)):
+            raise TrustError(f"the key {keyid} is revoked, and introduces no other", cure)
         if keyid == successor or keyid in self._successors(successor):
             raise TrustError(f"the key {successor} was rotated to {keyid}, and cannot succeed it", cure)
 
@@ -242,6 +245,12 @@ def keep(home: Path, data: bytes) -> tuple[KeyStatement, Path]:
         path = before or folder / f"{datetime.now(timezone.utc):{_ARRIVAL}}{name}"
         write_atomically(path, data)
     return statement, path
+
+
+def keep_all(home: Path, files: Iterable[Path]) -> tuple[KeyStatement, ...]:
+    """``keep`` the statements in files that somebody handed over together, in whatever order they are named."""
+    given = {data: KeyStatement.from_payload(read_envelope(data)[1]).rank for data in map(read_statement, files)}
+    return tuple(keep(home, data)[0] for data in sorted(given, key=given.__getitem__))
 
 
 def statement_files(home: Path, keyids: Iterable[str]) -> tuple[Path, ...]:
@@ -273,12 +282,12 @@ def _files(home: Path) -> tuple[Path, ...]:
         raise StorageError(f"{folder}: cannot be read ({error.strerror})", "put the right folder back") from error
 
 
-def _arrival(path: Path) -> str | None:
-    """When a kept statement arrived, by its name; None for one that was put there by hand, so that it arrives now."""
+def _arrival(path: Path) -> str:
+    """When a kept statement arrived, by its name; of one that was put there by hand, when the file was written."""
     try:
         return timestamp(datetime.strptime(path.name.partition("-")[0], _ARRIVAL).replace(tzinfo=timezone.utc))
     except ValueError:
-        return None
+        return timestamp(datetime.fromtimestamp(path.stat().st_mtime, timezone.utc))
 
 
 def _read(path: Path) -> bytes:

@@ -6,6 +6,7 @@ rotation between the two with any date. The reader gets the statements in every 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from itertools import permutations
 from pathlib import Path
@@ -19,7 +20,7 @@ from ndrepro.analysis.results.reviewer_verdicts import read_attestations
 from ndrepro.execution.verification.checks_by_kind import checks_of
 from provenance.attestation import key_lifecycle
 from provenance.attestation.key_home import KeyRing
-from provenance.attestation.key_statements import EXPIRES, REVOKED, ROTATED, KeyHistory, KeyStatement, keep
+from provenance.attestation.key_statements import EXPIRES, REVOKED, ROTATED, KeyHistory, KeyStatement, keep, keep_all
 from provenance.attestation.trust import TrustPolicy
 from provenance.errors import TrustError
 from provenance.formats.strict_json import timestamp
@@ -118,7 +119,29 @@ def test_a_home_keeps_when_a_rotation_came_first(keys: Keys, tmp_path: Path) -> 
     keep(home, keys.ended(REVOKED))
     assert [key.keyid for key in KeyHistory.load(home).introduced(keys.ada.keyid)] == [keys.next.keyid]
     early.rename(early.with_name("by-hand.dsse.json"))
-    assert KeyHistory.load(home).introduced(keys.ada.keyid) == (), "put there by hand, it arrives now"
+    assert KeyHistory.load(home).introduced(keys.ada.keyid) == (), "put there by hand, it arrived when it was written"
+    os.utime(home / "key-statements" / "by-hand.dsse.json", (1577836800, 1577836800))
+    assert [key.keyid for key in KeyHistory.load(home).introduced(keys.ada.keyid)] == [keys.next.keyid]
+
+
+@pytest.mark.parametrize("event", [REVOKED, EXPIRES])
+def test_a_reader_of_the_new_key_gets_the_old_one_in_every_order(keys: Keys, event: str, tmp_path: Path) -> None:
+    """What a holder hands out together, named as a glob gives it; after an expiry also one by one."""
+    files = [tmp_path / name for name in ("end", "rotation")]
+    files[0].write_bytes(keys.ended(event))
+    files[1].write_bytes(keys.rotated(keys.ada, keys.next, LONG_AGO))
+    for number, order in enumerate(permutations(files)):
+        for together in (True, *([False] if event == EXPIRES else [])):
+            home = tmp_path / f"reader{number}{together}"
+            TrustPolicy.load(home).add(keys.next.public_key_pem(), "Ada")
+            for some in [order] if together else [(file,) for file in order]:
+                keep_all(home, some)
+            former = TrustPolicy.load(home).key(keys.ada.keyid)
+            assert (
+                former is not None
+                and former.refusal("2019-01-01T00:00:00Z") is None
+                and former.refusal(LATER) is not None
+            )
 
 
 def test_a_home_trusts_every_key_that_it_replaced(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from ndrepro.cli.display import options, output, terminal
 from provenance.attestation import key_lifecycle
 from provenance.attestation.key_home import KeyRing, default_home
 from provenance.attestation.key_lifecycle import KeyChange
-from provenance.attestation.key_statements import keep, read_statement
+from provenance.attestation.key_statements import keep_all
 from provenance.attestation.passphrases import new_passphrase, stored_passphrase
 from provenance.attestation.trust import TrustPolicy, read_public_key
 from provenance.formats.strict_json import timestamp
@@ -131,7 +131,7 @@ def import_statements(
     """
     home = default_home()
     policy = TrustPolicy.load(home)
-    found = [keep(home, read_statement(file))[0] for file in files]
+    found = keep_all(home, files)
     keys = [(each.key.keyid, policy.name_of(each.key.keyid), str(each.limit)) for each in found]
     rows = [{"keyid": keyid, "name": name, "state": state} for keyid, name, state in keys]
     lines = [f"{keyid} ({name or 'no key that is trusted here'}): {state}" for keyid, name, state in keys]

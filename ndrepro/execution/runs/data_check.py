@@ -292,7 +292,7 @@ def _entries(folder: str) -> Iterator[str]:
         for entry in sorted(found, key=lambda entry: entry.name):
             try:
                 yield entry.name if entry.is_dir() else _line(entry.name, entry.stat())
-            except FileNotFoundError:  # a link that leads nowhere
+            except OSError:  # a link that leads nowhere, or to itself
                 yield f"{entry.name}\tnot there"
 
 
