@@ -6,7 +6,7 @@
     keys = ["9865193e…"]              identifiers, as `ndrepro keys list` shows them; rotated keys count with these
     identities = [{ identity = "ada@example.org", issuer = "https://accounts.google.com" }]   of keyless signatures
     roles = ["author"]                author, reviewer or both
-    experiments = ["lenet_*"]         names with * and ?; all where left out
+    experiments = ["lenet_*"]         names with * and ?; all where left out; own networks as "module:Net_*"
     from = 2027-01-01                 what was signed before counts not
     until = 2027-07-01                nor what was signed from then on
     [signatures]                      of the manifest: so many different signers of each role; one author by default
@@ -66,7 +66,7 @@ class Signer:
         """Why a signature of theirs made at ``when`` does not count in this role; "" where it does."""
         if role not in self.roles:
             return f"{self.name} is no {role}"
-        if not any(fnmatchcase(experiment, pattern) for pattern in self.experiments):
+        if not any(_covers(pattern, experiment) for pattern in self.experiments):
             return f"{self.name} may not sign {experiment}"
         if when is None:
             return f"{self.name}'s is of unknown time" if self.since or self.until else ""
@@ -75,6 +75,11 @@ class Signer:
         if self.until and when >= self.until:
             return f"{self.name}'s is from {when:%Y-%m-%d}, expected before {self.until:%Y-%m-%d}"
         return ""
+
+
+def _covers(pattern: str, name: str) -> bool:
+    """Whether a pattern is of this name. Authors choose what is before a colon, so a pattern must have one too."""
+    return pattern == "*" or (fnmatchcase(name, pattern) and (":" in pattern) == (":" in name))
 
 
 @dataclass(frozen=True)

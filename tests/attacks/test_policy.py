@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from recorded_programs import Programs
 from reviewed_runs import Reviewed
 
 from ndrepro.analysis.results.policy_checks import load_policy, with_policy
 from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.signing_policy import SigningPolicy
+from ndrepro.protocol.signing_policy import Signer, SigningPolicy
 from provenance.attestation import key_lifecycle
 from provenance.attestation.countersignature import countersign
 from provenance.attestation.key_home import KeyRing
@@ -174,6 +176,40 @@ def test_who_may_not_sign_this_experiment_does_not_count(venue: Venue) -> None:
     assert "ada may not sign lenet_bn_1_digits" in venue.judge()["author signatures"]
     venue.signers["ada"]["experiments"] = ["lenet_b?_*"]
     assert venue.judge()["author signatures"] == "pass"
+
+
+@pytest.mark.parametrize(
+    ("name", "covered", "others"),
+    [
+        ("lenet_nd_1_digits", ("lenet_*", "*_digits"), ("*:lenet_*", "program:*")),
+        ("fit", ("fit", "f*"), ("program:*", "*:*")),
+        ("program:lenet_nd_1_digits", ("program:lenet_*", "*:*"), ("lenet_*", "*lenet_*", "?rogram?*", "script:*")),
+        ("lenet_nets:Net_bn_1_digits", ("lenet_nets:*",), ("lenet_*", "*_digits", "program:*")),
+    ],
+)
+def test_a_name_that_an_author_chooses_is_no_experiment_of_the_policy(
+    name: str, covered: tuple[str, ...], others: tuple[str, ...]
+) -> None:
+    def objection(*patterns: str) -> str:
+        return Signer("ada", (KEY,), ("author",), patterns).objection("author", name, None)
+
+    assert not any(objection(pattern) for pattern in (*covered, "*"))
+    assert all(f"ada may not sign {name}" in objection(pattern) for pattern in others)
+
+
+def test_a_program_that_is_named_as_an_experiment_is_none(tmp_path: Path) -> None:
+    project = Programs(tmp_path / "project")
+    key = KeyRing(project.home).keyid
+    for name, pattern, passes in (
+        ("lenet_nd_100_digits", "lenet_*", False),
+        ("lenet_nd_100_digits", "program:lenet_*", True),
+        ("fit", "f*", True),
+    ):
+        folder = project.record(sys.executable, "-c", "print(1)", name=name).folder
+        signers = {"ada": {"keys": [key], "roles": ["author"], "experiments": [pattern]}}
+        policy, trust = SigningPolicy.from_document({"signers": signers}, "policy.toml"), TrustPolicy.load(project.home)
+        verdict = with_policy(verify(folder.root, trust=trust), policy, trust, folder, checks_of)
+        assert (verdict.checks[-1].status == "pass") == passes, verdict.checks[-1].message
 
 
 def test_a_trusted_key_that_the_policy_does_not_name_does_not_count(venue: Venue) -> None:

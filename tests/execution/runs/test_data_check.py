@@ -184,6 +184,18 @@ def test_labels_that_do_not_match_start_no_run_and_those_that_do_start_one(reade
         reader.check("lenet_bn_1_mnist", root)
 
 
+def test_a_link_to_itself_beside_the_data_hinders_no_run(reader: Reader, tmp_path: Path) -> None:
+    root = tmp_path / "mnist"
+    root.mkdir()
+    for split in ("train", "t10k"):
+        write_idx(root / f"{split}-images-idx3-ubyte", np.zeros((12, 28, 28), np.uint8))
+        write_idx(root / f"{split}-labels-idx1-ubyte", np.arange(12, dtype=np.uint8) % 10)
+    (root / "loop").symlink_to("loop")
+    reader.check("lenet_bn_1_mnist", root)
+    reader.check("lenet_bn_1_mnist", root)
+    assert reader.times == 1, "what was read is remembered"
+
+
 def test_files_that_are_left_out_are_said_before_every_run(reader: Reader, images: Path) -> None:
     reader.check("lenet_bn_1_cifar10", images)
     assert reader.said == []
