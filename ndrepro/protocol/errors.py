@@ -28,28 +28,8 @@ import errno
 from typing import Any
 
 from provenance import errors as _recorder
-from provenance.errors import ProvenanceError, UsageError
-
-__all__ = [
-    "CheckpointError",
-    "DataError",
-    "DeviceError",
-    "EngineError",
-    "EnvironmentMissing",
-    "ImageError",
-    "MissingExtra",
-    "NdreproError",
-    "NonFiniteStatistics",
-    "NotDownloaded",
-    "NotOwnRun",
-    "PeerLost",
-    "RunNotFound",
-    "SandboxError",
-    "TrainingFailed",
-    "UsageError",
-    "from_record",
-    "to_record",
-]
+from provenance.errors import ProvenanceError
+from provenance.errors import UsageError as UsageError
 
 
 class NotOwnRun(UsageError):

@@ -4,6 +4,7 @@
         ledger.jsonl                        every run started and ended
         verdicts/RUN.STAMP-KEY.dsse.json    a reviewer's signed verdicts on runs that were trained again
         images/DIGEST.tar                   container images, kept on request
+        .data                               what is remembered of data that were found whole; may be removed
         vgg16_nd_100/                       one folder an experiment
             20261121T101502Z-3f9a1c/        one folder a run (UTC start, six random hex digits)
                 request.json                what the parent asked for
@@ -21,7 +22,12 @@
                 evaluated.safetensors evaluation.json   of an evaluation: the weights given, and their results
                 result.json                 how the child ended
                 result-rank-1.json          of a child of several processes: the one that failed, and why
-                log.txt                     what it printed
+                log.txt                     what it printed; of very much its beginning and its end
+                program.json                what was asked of a recorded program: there from its start on
+                processes.json trail/       what the start-up hook saw of its Python processes, and their trails
+                inputs.json outputs.json    every file that it is known to have read, and that it wrote, with digests
+                inputs/ outputs/            copies of source files of no repository that it read; of small outputs
+                .code/                      the packages that the child imports, while it runs; gone before signing
                 source.patch untracked/ submodules/     what the commit alone does not hold
                 attempts/1/                 manifests of earlier attempts, where a run was resumed
                 manifest.dsse.json          the signed manifest
@@ -93,26 +99,22 @@ class RunFolder:
         above = self.root.absolute().parents
         return next((RunsFolder(place).ledger for place in above[:2] if RunsFolder(place).ledger.is_file()), None)
 
-    request = FolderPath("request.json")  # what the parent asked for
-    origin = FolderPath("origin.json")  # the run that this one repeats, where it repeats one
-    network = FolderPath("network")  # the Python files of a network of the user's own, as they are imported
-    environment = FolderPath("environment.json")  # what the child saw of its environment, at start and end
-    dataset = FolderPath("dataset.json")  # what the data were
-    dataset_listing = FolderPath(
-        "dataset.sha256"
-    )  # every file of the data with its digest, as ``sha256sum`` writes them
-    model = FolderPath("model.json")  # every layer of the network, and counts
-    metrics = FolderPath("metrics.jsonl")  # one row an epoch: results, no clock
-    timing = FolderPath("timing.jsonl")  # one row an epoch: seconds, throughput, memory
-    states = FolderPath(
-        "states.jsonl"
-    )  # SHA-256 of the complete state: one row before the first epoch, and one an epoch
-    trail = FolderPath("trail.bin")  # the numerical trail
-    checkpoints = FolderPath("checkpoints")  # the folder of checkpoints
-    weights = FolderPath("weights.safetensors")  # the final weights
-    evaluated_weights = FolderPath("evaluated.safetensors")  # the weights to evaluate, where nothing is trained
-    evaluation = FolderPath("evaluation.json")  # the results of the weights that were evaluated
-    result = FolderPath("result.json")  # how the child ended
+    request = FolderPath("request.json")
+    origin = FolderPath("origin.json")
+    network = FolderPath("network")
+    environment = FolderPath("environment.json")
+    dataset = FolderPath("dataset.json")
+    dataset_listing = FolderPath("dataset.sha256")
+    model = FolderPath("model.json")
+    metrics = FolderPath("metrics.jsonl")
+    timing = FolderPath("timing.jsonl")
+    states = FolderPath("states.jsonl")
+    trail = FolderPath("trail.bin")
+    checkpoints = FolderPath("checkpoints")
+    weights = FolderPath("weights.safetensors")
+    evaluated_weights = FolderPath("evaluated.safetensors")
+    evaluation = FolderPath("evaluation.json")
+    result = FolderPath("result.json")
 
     def rank_result(self, rank: int) -> Path:
         """How process ``rank`` of several ended, where it failed; rank 0 writes ``result``."""
@@ -122,21 +124,17 @@ class RunFolder:
         """Where each of so many processes may say how it ended, by rank."""
         return (self.result, *(self.rank_result(rank) for rank in range(1, processes)))
 
-    # what the child printed, or a recorded program; of very much output its beginning and its end
     log = FolderPath("log.txt")
-    program = FolderPath("program.json")  # what was asked of a recorded program: there from its start on
-    processes = FolderPath("processes.json")  # what the start-up hook saw of each Python process of a recorded program
-    trails = FolderPath("trail")  # the numerical trails of a recorded program's processes
-    inputs = FolderPath("inputs.json")  # every file that a recorded program is known to have read, with its digest
-    outputs = FolderPath("outputs.json")  # every file that a recorded program wrote, with its digest
-    input_copies = FolderPath("inputs")  # copies of source files that a program of no repository read, by their paths
-    output_copies = FolderPath("outputs")  # copies of those of them that are small
-    # the copy of the packages that the child imports, while it runs; gone before anything is signed
+    program = FolderPath("program.json")
+    processes = FolderPath("processes.json")
+    trails = FolderPath("trail")
+    inputs = FolderPath("inputs.json")
+    outputs = FolderPath("outputs.json")
+    input_copies = FolderPath("inputs")
+    output_copies = FolderPath("outputs")
     code_copy = FolderPath(".code")
-    manifest = FolderPath("manifest.dsse.json")  # the signed manifest
-    bundles = FolderPath(
-        "manifest.sigstore.jsonl"
-    )  # signatures on the manifest by identities, one Sigstore bundle a line
+    manifest = FolderPath("manifest.dsse.json")
+    bundles = FolderPath("manifest.sigstore.jsonl")
 
     def checkpoint(self, step: int) -> Path:
         """The checkpoint after ``step`` optimizer steps."""
@@ -156,10 +154,10 @@ class RunsFolder:
 
     root: Path
 
-    ledger = FolderPath("ledger.jsonl")  # the list of every run started and ended
-    verdicts = FolderPath("verdicts")  # the folder of verdicts on runs, each signed by whoever trained one again
-    images = FolderPath("images")  # the folder of container images that are kept with the runs that were made in them
-    data_read = FolderPath(".data")  # what is remembered of data that were found whole; may be removed at any time
+    ledger = FolderPath("ledger.jsonl")
+    verdicts = FolderPath("verdicts")
+    images = FolderPath("images")
+    data_read = FolderPath(".data")
 
     def run(self, experiment: str, run_id: str) -> RunFolder:
         """The folder of one run."""

@@ -7,6 +7,7 @@ below, and ``result.json`` says the rest.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -193,8 +194,7 @@ class Evaluated:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; a loss that is not finite as a word."""
-        loss = self.test_loss if self.test_loss - self.test_loss == 0 else str(self.test_loss)
-        return {**asdict(self), "test_loss": loss}
+        return {**asdict(self), "test_loss": plain_number(self.test_loss)}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Evaluated:
@@ -234,6 +234,11 @@ def read_json(path: Path) -> Any:
         raise NdreproError(f"{path}: cannot be read ({error.strerror})") from None
     except CanonicalError as error:
         raise NdreproError(f"{path}: not JSON that can be read ({error.message})", error.cure) from None
+
+
+def plain_number(value: float) -> float | str:
+    """A number as JSON has it: one that is not finite as a word, of ``NOT_FINITE``."""
+    return value if math.isfinite(value) else str(value)
 
 
 def _number(value: Any) -> float:

@@ -16,7 +16,7 @@ from typing import Any
 from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.experiment.experiment import STREAMS, Experiment
 from ndrepro.protocol.image_reference import MAIN, label_of, recorded_in
-from ndrepro.protocol.messages import Container, Request, Scores
+from ndrepro.protocol.messages import Container, Request, Scores, plain_number
 from provenance.attestation.manifest import DATASET, ERROR, SOURCE, Manifest, Resource
 from provenance.capture.unavailable import at, mapping, text, whole
 from provenance.errors import ManifestError, ProvenanceError
@@ -64,14 +64,9 @@ def metrics_summary(scores: tuple[Scores, ...]) -> dict[str, Any]:
     """The last epoch's results and the best test accuracy; losses that are not finite as words."""
     if not scores:
         return {"epochs": 0}
-    known = {key: value for key, value in asdict(scores[-1]).items() if value is not None}
-    last = {key: value if isinstance(value, int) else _plain(value) for key, value in known.items()}
+    last = {key: plain_number(value) for key, value in asdict(scores[-1]).items() if value is not None}
     best = max(scores, key=lambda row: row.test_accuracy)
     return {"epochs": len(scores), "last": last, "best": {"epoch": best.epoch, "test_accuracy": best.test_accuracy}}
-
-
-def _plain(value: float) -> float | str:
-    return value if value - value == 0 else str(value)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ elsewhere is the same experiment.
 
 from __future__ import annotations
 
-import difflib
 import typing
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -24,26 +23,11 @@ from ndrepro.protocol.experiment import combinations, compute_modes
 from ndrepro.protocol.experiment.bit_flip import NO_NUDGE, Nudge
 from ndrepro.protocol.experiment.catalogue import ARCHITECTURES, DATASETS, METHODS, DatasetFacts, design_of
 from ndrepro.protocol.experiment.determinism import CPU_ISAS, LEVELS
-from ndrepro.protocol.experiment.names import DEFAULT_DATASET, name_of, nearest_names, parts_of
-from ndrepro.protocol.experiment.own import OWN_DATASET, OwnImages, check_images, check_network, is_own_network
+from ndrepro.protocol.experiment.names import DEFAULT_DATASET, name_of, parts_of
+from ndrepro.protocol.experiment.own import OWN_DATASET, OwnImages, check_own, is_own_network
 from ndrepro.protocol.experiment.schema_migrations import completed
-from ndrepro.protocol.experiment.sections import PIXELS, Corruption, Deconvolution, Seeds
-from ndrepro.protocol.experiment.setting import LARGEST_INTEGER, Meaning, settings_of, unknown_setting
-
-__all__ = [
-    "DEFAULT_DATASET",
-    "DEFAULT_EXPERIMENT",
-    "DEVICES",
-    "PIXELS",
-    "SCHEDULES",
-    "SETTINGS",
-    "STREAMS",
-    "Corruption",
-    "Deconvolution",
-    "Experiment",
-    "Seeds",
-    "nearest_names",
-]
+from ndrepro.protocol.experiment.sections import Corruption, Deconvolution, Seeds
+from ndrepro.protocol.experiment.setting import LARGEST_INTEGER, Meaning, expect_choice, settings_of, unknown_setting
 
 STREAMS = ("init", "order", "augment", "dropout", "corrupt", "split")
 SCHEDULES = ("cosine", "step", "constant", "exponential")
@@ -206,66 +190,19 @@ class Experiment:
     def __post_init__(self) -> None:
         """Refuse what no run could mean. Raises UsageError with the key, the value and what was expected."""
         if not is_own_network(self.arch):
-            _one_of("arch", self.arch, ARCHITECTURES)
+            expect_choice("arch", self.arch, ARCHITECTURES)
         for key, setting in SETTINGS.items():
             setting.check(self.value(key))
-        if self.determinism == "canonical" and self.threads != 1:
-            raise UsageError(
-                f"threads={self.threads} under determinism=canonical: it is defined with one thread",
-                "add --set threads=1",
-            )
         Nudge.parse(self.nudge)
         if not self.drop_fractions:
             raise UsageError(
                 f"drops={self.drops!r}, expected fractions of the training between 0 and 1, ascending",
                 "e.g. --set drops=0.5,0.75",
             )
-        compute_modes.check(
-            determinism=self.determinism,
-            device=self.device,
-            batch_size=self.batch_size,
-            processes=self.processes,
-            statistics=self.statistics,
-            precision=self.precision,
-            compile=self.compile,
-            deconv_kernel=self.deconv_kernel,
-        )
-        check_network(self.arch, self.method, self.determinism, self.network_source)
-        check_images(self.dataset, self.own)
+        compute_modes.check(self)
+        check_own(self)
         if self.is_described:
-            combinations.check(self.arch, self.method, self.dataset, self.facts, self.size, self.crop)
-            self._check_images()
-
-    def _check_images(self) -> None:
-        """What is asked of images and dropout must have something to act on."""
-        facts, design = self.facts, design_of(self.arch, self.dataset)
-        if self.dropout is not None and design is not None and design.dropout is None:
-            raise UsageError(f"dropout={self.dropout}: {self.arch} has no dropout layer", "leave dropout out")
-        if self.jitter and not (self.augment and facts.channels == 3):
-            raise UsageError(f"jitter={self.jitter}: it is part of augmentation, of colour images", "leave jitter out")
-        if self.corrupt.pixels != "none" and self.augment:
-            raise UsageError(
-                f"corrupt.pixels={self.corrupt.pixels} with augment=true: crops and flips would move the pixels again",
-                "add --set augment=false",
-            )
-        for key, asked in (("corrupt.pixels", self.corrupt.pixels != "none"), ("whiten", self.whiten)):
-            if asked and facts.design == "imagenet":
-                raise UsageError(f"{key}={self.value(key)!r}: {self.dataset} is read file by file, as it is")
-        if self.validation:
-            self._check_validation(facts.design)
-        if self.corrupt.test_pixels and self.corrupt.pixels == "none":
-            raise UsageError("corrupt.test_pixels=True: corrupt.pixels is 'none'", "set corrupt.pixels too")
-
-    def _check_validation(self, design: str) -> None:
-        if not 0 < self.validation < 1:
-            raise UsageError(f"validation={self.validation!r}, expected a fraction of the training images, below 1")
-        if design == "imagenet":
-            raise UsageError(f"validation={self.validation!r}: {self.dataset} is read file by file, as it is")
-        if self.test_images is not None:
-            raise UsageError(
-                f"test_images={self.test_images} with validation={self.validation!r}: no test image is used then",
-                "leave test_images out",
-            )
+            combinations.check(self)
 
     @property
     def name(self) -> str:
@@ -376,13 +313,6 @@ def _recipe(arch: str, dataset: str) -> dict[str, Any]:
     own_recipe = DATASETS[dataset].recipe.settings() if dataset in DATASETS else {}
     design = design_of(arch, dataset)
     return {**own_recipe, **(design.recipe.settings() if design else {})}
-
-
-def _one_of(key: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        near = difflib.get_close_matches(str(value), allowed, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise UsageError(f"{key}={value!r} is not known", f"{hint}it is one of {', '.join(allowed)}")
 
 
 def _from_mapping(kind: type, document: Mapping[str, Any], prefix: str) -> Any:

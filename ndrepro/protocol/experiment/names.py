@@ -30,14 +30,11 @@ def folder_name(text: str) -> str:
 
 def parts_of(name: str) -> tuple[str, str, int, str]:
     """(arch, method, epochs, dataset) of a name. Raises UsageError with the nearest right names."""
-    match = _NAME.fullmatch(name)
-    if match is not None:
-        return match["arch"], match["method"], int(match["epochs"]), match["dataset"] or DEFAULT_DATASET
-    match = _OWN_NAME.fullmatch(name)
-    if match is not None:
-        network = f"{match['module']}:{match['callable']}"
-        return network, match["method"], int(match["epochs"]), match["dataset"] or DEFAULT_DATASET
-    raise UsageError(f"unknown experiment '{name}'", _cure(name))
+    match = _NAME.fullmatch(name) or _OWN_NAME.fullmatch(name)
+    if match is None:
+        raise UsageError(f"unknown experiment '{name}'", _cure(name))
+    arch = match["arch"] if match.re is _NAME else f"{match['module']}:{match['callable']}"
+    return arch, match["method"], int(match["epochs"]), match["dataset"] or DEFAULT_DATASET
 
 
 def name_with_offers(name: str, networks: Mapping[str, str], datasets: Collection[str]) -> tuple[str, str, str]:
@@ -60,15 +57,15 @@ def name_with_offers(name: str, networks: Mapping[str, str], datasets: Collectio
     return f"{arch}_{match['method']}_{match['epochs']}" + (f"_{ending}" if ending else ""), network, dataset
 
 
-def nearest_names(name: str, count: int = 3) -> list[str]:
-    """The experiment names nearest to a wrong one: same epochs where it names any."""
+def nearest_names(name: str) -> list[str]:
+    """The three experiment names nearest to a wrong one: same epochs where it names any."""
     numbers = re.findall(r"\d+", name.split("_", 1)[-1]) or ["1", "20", "100"]
     candidates = [
         name_of(arch, method, int(epochs), dataset)
         for arch, method, dataset in combinations()
         for epochs in dict.fromkeys(number[:5] for number in numbers)
     ]
-    return difflib.get_close_matches(name.lower(), candidates, n=count, cutoff=0.5)
+    return difflib.get_close_matches(name.lower(), candidates, n=3, cutoff=0.5)
 
 
 def _longest_first(names: Iterable[str]) -> str:
@@ -76,18 +73,11 @@ def _longest_first(names: Iterable[str]) -> str:
 
 
 # longest first, so that nd_full is not read as nd with a rest
-_REST = (
-    rf"_(?P<method>{_longest_first(METHODS)})_(?P<epochs>\d{{1,5}})"
-    rf"(_(?P<dataset>{_longest_first((*DATASETS, OWN_DATASET))}))?"
-)
+_METHOD_EPOCHS = rf"_(?P<method>{_longest_first(METHODS)})_(?P<epochs>\d{{1,5}})"
+_REST = rf"{_METHOD_EPOCHS}(_(?P<dataset>{_longest_first((*DATASETS, OWN_DATASET))}))?"
 _NAME = re.compile(rf"(?P<arch>{_longest_first(ARCHITECTURES)}){_REST}")
 _OWN_NAME = re.compile(rf"(?P<module>[A-Za-z_][\w.]*)[.:](?P<callable>[A-Za-z_]\w*?){_REST}", re.ASCII)
-
-_OFFERED_NAME = re.compile(
-    rf"(?P<arch>[A-Za-z][\w.:]*?)_(?P<method>{_longest_first(METHODS)})_(?P<epochs>\d{{1,5}})"
-    r"(_(?P<dataset>[A-Za-z]\w*))?",
-    re.ASCII,
-)
+_OFFERED_NAME = re.compile(rf"(?P<arch>[A-Za-z][\w.:]*?){_METHOD_EPOCHS}(_(?P<dataset>[A-Za-z]\w*))?", re.ASCII)
 
 
 def _cure(name: str) -> str:

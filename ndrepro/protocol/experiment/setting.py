@@ -86,10 +86,14 @@ class Setting:
         self.check_type(value)
         return value
 
+    def accepts(self, value: Any) -> bool:
+        """Whether a value is of its types; a whole number is one of numbers, true and false are none."""
+        accepted = (*self.kinds, int) if float in self.kinds else self.kinds
+        return isinstance(value, accepted) and (bool in self.kinds or not isinstance(value, bool))
+
     def check_type(self, value: Any) -> None:
         """Raises UsageError for a value of another type, as JSON may hold one, or one too large to be signed."""
-        accepted = (*self.kinds, int) if float in self.kinds else self.kinds
-        if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in self.kinds):
+        if not self.accepts(value):
             raise UsageError(f"{self.key}={value!r}: expected {self.type_name}")
         if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
             raise UsageError(f"{self.key}={value!r}, expected a whole number up to 2^53", self._cure)
@@ -99,10 +103,8 @@ class Setting:
         about = self.about
         if value is None:
             return
-        if about.choices and value not in about.choices:
-            near = difflib.get_close_matches(str(value), about.choices, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise UsageError(f"{self.key}={value!r} is not known", f"{hint}it is one of {', '.join(about.choices)}")
+        if about.choices:
+            expect_choice(self.key, value, about.choices)
         if about.least is None:
             return
         if about.most is not None and not about.least <= value <= about.most:
@@ -114,6 +116,14 @@ class Setting:
     @property
     def _cure(self) -> str:
         return f"give such a value, or leave {self.key} out for its default"
+
+
+def expect_choice(key: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raises UsageError, with the nearest right word, for a value that is none of ``choices``."""
+    if value not in choices:
+        near = difflib.get_close_matches(str(value), choices, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UsageError(f"{key}={value!r} is not known", f"{hint}it is one of {', '.join(choices)}")
 
 
 def settings_of(kind: type, prefix: str = "") -> dict[str, Setting]:

@@ -8,6 +8,9 @@ answer may be the marker of what is missing; processors and systems differ in wh
 from __future__ import annotations
 
 from ndrepro.protocol.recorded.shapes import (
+    COUNT,
+    SECONDS,
+    TEXTS,
     Shape,
     anything,
     array,
@@ -25,7 +28,6 @@ from ndrepro.protocol.recorded.shapes import (
 )
 from provenance.capture.unavailable import MOST_BYTES, MOST_WATTS
 
-_TEXTS, _COUNT = array(text), whole()
 _BYTES = captured(number(0, MOST_BYTES, "bytes"))
 _SCALAR = one_of(truth, number(-(2.0**63), 2.0**64), text, nothing)
 
@@ -38,16 +40,16 @@ _INTERPRETER = record(
     {},
     {
         **_captured("implementation version build executable prefix base_prefix", text),
-        **_captured("path warnings command", _TEXTS),
+        **_captured("path warnings command", TEXTS),
         # CPython without its global lock says nothing of it unless it is asked for
         "flags": table(one_of(truth, number(-(2.0**63), 2.0**63), nothing)),
         "options": table(text),
-        "hash_seed": captured(_COUNT),
+        "hash_seed": captured(COUNT),
         "encoding": record({"file_system": text, "default": text}),
     },
 )
 # what an installer, or conda, says of where a package is from is its own (PEP 610)
-_SOURCE = record({}, {"commit": captured(text), "dirty": captured(truth), "differing": _TEXTS, "count": _COUNT})
+_SOURCE = record({}, {"commit": captured(text), "dirty": captured(truth), "differing": TEXTS, "count": COUNT})
 _DISTRIBUTION = record(
     {"name": text, "version": captured(text), "record_sha256": captured(sha256)},
     {"content_sha256": captured(sha256), "origin": anything, "source": captured(_SOURCE), "imported_from": text},
@@ -56,7 +58,7 @@ _METADATA = {"name": text, "version": captured(text), "folder": text, "metadata"
 _DISTRIBUTIONS = record(
     {},
     {
-        "count": _COUNT,
+        "count": COUNT,
         "installed": array(_DISTRIBUTION),
         "shadowed": array(record(_METADATA)),
         "unreadable": array(record({"folder": text, "reason": text})),
@@ -64,18 +66,18 @@ _DISTRIBUTIONS = record(
         "disagreements": array(record({"name": text, "reason": text})),
     },
 )
-_NAMED = record({"count": _COUNT, "first": _TEXTS})
+_NAMED = record({"count": COUNT, "first": TEXTS})
 _EDITED = record({"distribution": text, "recorded": captured(sha256), "actual": captured(sha256)})
 IMPORTED_FILES = captured(
     record(
         {},
         {
-            "imported": _TEXTS,
-            "checked": _COUNT,
+            "imported": TEXTS,
+            "checked": COUNT,
             "edited": table(_EDITED),
             "unlisted": _NAMED,
             "without_digest": _NAMED,
-            "witness": captured(record({"checked": _COUNT})),
+            "witness": captured(record({"checked": COUNT})),
         },
     )
 )
@@ -83,11 +85,11 @@ LOADED_CODE = captured(
     record(
         {},
         {
-            "count": _COUNT,
+            "count": COUNT,
             "foreign": table(record({"kind": text, "sha256": captured(sha256)})),
             "system": table(captured(sha256)),
-            "compiled": _COUNT,
-            "unrecorded": _COUNT,
+            "compiled": COUNT,
+            "unrecorded": COUNT,
         },
     )
 )
@@ -95,14 +97,14 @@ _CPU = record(
     {},
     {
         **_captured("model_name vendor family model stepping microcode", text),
-        "flags": captured(_TEXTS),
-        "kinds_of_core": captured(_COUNT),
+        "flags": captured(TEXTS),
+        "kinds_of_core": captured(COUNT),
     },
 )
 _LIMITS = record(
     {},
     {
-        "cgroup_version": captured(_COUNT),
+        "cgroup_version": captured(COUNT),
         "cores": captured(number(0, 1e6)),
         "memory_bytes": captured(number()),
         "allowed_cores": captured(text),
@@ -128,31 +130,30 @@ _MACHINE = record(
 )
 _STATE = captured(record({"current": truth, "pending": truth}))
 _SLICE = record(
-    {}, {"index": _COUNT, **_captured("name uuid", text), **_captured("memory_bytes multiprocessors", _COUNT)}
+    {}, {"index": COUNT, **_captured("name uuid", text), **_captured("memory_bytes multiprocessors", COUNT)}
 )
 _GPU = record(
-    {"index": _COUNT},
+    {"index": COUNT},
     {
         **_captured("name uuid pci_bus compute_capability vbios", text),
-        **_captured("memory_bytes multiprocessors cuda_cores compute_mode", _COUNT),
+        **_captured("memory_bytes multiprocessors cuda_cores compute_mode", COUNT),
         **{"ecc": _STATE, "mig": _STATE, "mig_devices": captured(array(_SLICE)), "persistence": captured(truth)},
         "power_limit_watts": captured(number(0, MOST_WATTS, "W")),
-        "clocks_mhz": record({}, _captured("sm memory sm_highest memory_highest", _COUNT)),
+        "clocks_mhz": record({}, _captured("sm memory sm_highest memory_highest", COUNT)),
         "unavailable": text,
     },
 )
 _GPUS = record({}, {**_captured("driver cuda_driver nvml", text), "devices": captured(array(captured(_GPU)))})
-_CONDA = captured(record({}, each("version build channel subdir sha256 md5", text)))
 _CONTAINER = record(
     {},
     {
         "engine": captured(text),
-        "seen_by": _TEXTS,
+        "seen_by": TEXTS,
         "id": captured(text),
         "image": captured(record({}, _captured("name digest id", text))),
     },
 )
-VARIABLES = captured(record({"recorded": table(text), "not_recorded": _COUNT}))
+VARIABLES = captured(record({"recorded": table(text), "not_recorded": COUNT}))
 CAPTURED = captured(
     record(
         {},
@@ -169,16 +170,15 @@ CAPTURED = captured(
         },
     )
 )
-_SECONDS = number(0, 3.2e9, "seconds")  # a century
 USAGE = captured(
     record(
         {},
         {
-            **each("wall_seconds user_seconds system_seconds", _SECONDS),
-            **each("children_user_seconds children_system_seconds", _SECONDS),
+            **each("wall_seconds user_seconds system_seconds", SECONDS),
+            **each("children_user_seconds children_system_seconds", SECONDS),
             **each("peak_memory_bytes children_peak_memory_bytes", _BYTES),
-            **each("minor_page_faults major_page_faults", _COUNT),
-            **each("children_minor_page_faults children_major_page_faults", _COUNT),
+            **each("minor_page_faults major_page_faults", COUNT),
+            **each("children_minor_page_faults children_major_page_faults", COUNT),
         },
     )
 )
@@ -194,21 +194,21 @@ _FLAGS = captured(
         ),
     )
 )
-_TORCH_GPU = record({"name": text, "multiprocessors": _COUNT, "compute_capability": text, "memory_bytes": _COUNT})
+_TORCH_GPU = record({"name": text, "multiprocessors": COUNT, "compute_capability": text, "memory_bytes": COUNT})
 _LIBRARIES = captured(
     record(
         {},
         {
             **_captured("torch torch_git cuda build parallel", one_of(text, nothing)),
-            "cudnn": captured(_COUNT),
+            "cudnn": captured(COUNT),
             "gpus": captured(array(_TORCH_GPU)),
         },
     )
 )
 _SEAL = captured(record({}, {"environment": CAPTURED, "flags": _FLAGS, "libraries": _LIBRARIES, "usage": USAGE}))
 _RANK = record(
-    {"rank": _COUNT, "local_rank": _COUNT, "hostname": text, "pid": _COUNT, "device": text},
-    {"slurm_node": text, "gpu": captured(record({"name": text, "multiprocessors": _COUNT, "uuid": captured(text)}))},
+    {"rank": COUNT, "local_rank": COUNT, "hostname": text, "pid": COUNT, "device": text},
+    {"slurm_node": text, "gpu": captured(record({"name": text, "multiprocessors": COUNT, "uuid": captured(text)}))},
 )
 TRAINING = record(
     {}, {"start": _SEAL, "end": _SEAL, "processes": captured(record({"backend": text, "ranks": array(_RANK)}))}

@@ -8,6 +8,9 @@ from typing import Any
 from ndrepro.protocol.program_record import EXECUTABLE, IMAGE, IMAGE_ATTESTATION, INPUTS, OUTPUTS
 from ndrepro.protocol.recorded.environment import IMPORTED_FILES, LOADED_CODE
 from ndrepro.protocol.recorded.shapes import (
+    COUNT,
+    SECONDS,
+    TEXTS,
     Shape,
     array,
     captured,
@@ -37,9 +40,8 @@ from provenance.attestation.manifest import (
 )
 from provenance.formats.strict_json import Field
 
-_COUNT, _TEXTS = whole(), array(text)
 _DIGEST = captured(sha256)
-_KEPT = {"bytes": _COUNT, "sha256": _DIGEST}
+_KEPT = {"bytes": COUNT, "sha256": _DIGEST}
 
 
 def _state(field: Field) -> None:
@@ -50,19 +52,19 @@ def _state(field: Field) -> None:
 _FILE = record(
     {"path": text},
     {
-        **{"how": text, "conversion": text, "reason": text, "bytes": captured(_COUNT), "sha256": _DIGEST},
+        **{"how": text, "conversion": text, "reason": text, "bytes": captured(COUNT), "sha256": _DIGEST},
         **{"redacted": truth, "unredacted": record(_KEPT), "commit": captured(text), "dirty": captured(truth)},
     },
 )
 _FILES = array(_FILE)
-_MANY = record({"count": _COUNT, "files": _FILES}, {"against": text, "listing_sha256": sha256})
-_LEFT = {"listing_sha256": sha256, "reason": text, "bytes": captured(_COUNT)}
+_MANY = record({"count": COUNT, "files": _FILES}, {"against": text, "listing_sha256": sha256})
+_LEFT = {"listing_sha256": sha256, "reason": text, "bytes": captured(COUNT)}
 _PATCH = record(
     {},
     {
         **_KEPT,
         **{"file": text, "redacted": truth, "unredacted": record(_KEPT), "omitted": _MANY},
-        **{"left_out": record(_KEPT, {"reason": text}), "whole_files": _TEXTS},
+        **{"left_out": record(_KEPT, {"reason": text}), "whole_files": TEXTS},
     },
 )
 _TREE: dict[str, Shape] = {
@@ -70,10 +72,10 @@ _TREE: dict[str, Shape] = {
     "changed": captured(_MANY),
     "submodules": captured(record({"dirty": truth, "changed": array(_state)})),
     "unwatched": captured(_FILES),
-    "converted": captured(record({"count": _COUNT, "files": _TEXTS}, {"settings": table(text)})),
+    "converted": captured(record({"count": COUNT, "files": TEXTS}, {"settings": table(text)})),
     "patch": captured(_PATCH),
     "untracked": captured(
-        record({"copied": _FILES, "left_out": _FILES}, {"left_out_too": record({"files": _COUNT, **_LEFT})})
+        record({"copied": _FILES, "left_out": _FILES}, {"left_out_too": record({"files": COUNT, **_LEFT})})
     ),
     "excluded": array(one_of(_FILE, text)),
 }
@@ -85,13 +87,13 @@ _SOURCE = captured(
             **each("root commit tree branch describe", captured(text)),
             "remotes": captured(table(text)),
             "shallow": captured(truth),
-            "code": captured(record({}, {"tree_sha256": sha256, "files": _COUNT})),
+            "code": captured(record({}, {"tree_sha256": sha256, "files": COUNT})),
             **_TREE,
         },
     )
 )
 _CODE = captured(
-    record({"tree_sha256": sha256, "files": _COUNT}, {"not_copied": record({"count": _COUNT, "files": _FILES})})
+    record({"tree_sha256": sha256, "files": COUNT}, {"not_copied": record({"count": COUNT, "files": _FILES})})
 )
 _RUN = record({"run": text})
 _COUNTERS = captured(table(captured(number(0, 1e16, "J"))))
@@ -106,44 +108,43 @@ ANNOTATIONS: dict[str, Shape] = {
     NOT_RECORDED: table(text),
 }
 _LISTED = {"path": text, "how": text}
-_OF_LISTED = {"size": _COUNT, "sha256": sha256, "copy": text, "reason": text}
-_SUM = {"count": _COUNT, "bytes": _COUNT, "files": array(record(_LISTED, _OF_LISTED))}
-_DATA = captured(record({"files": _COUNT, "bytes": _COUNT, "listing": text}))
+_OF_LISTED = {"size": COUNT, "sha256": sha256, "copy": text, "reason": text}
+_SUM = {"count": COUNT, "bytes": COUNT, "files": array(record(_LISTED, _OF_LISTED))}
+_DATA = captured(record({"files": COUNT, "bytes": COUNT, "listing": text}))
 # of a recorded program alone
 PROGRAM_ANNOTATIONS: dict[str, Shape] = {
     EXECUTABLE: record({}),
     IMAGE: record({"engine": text}, {"unavailable": text, "attestation": missing}),
     IMAGE_ATTESTATION: record({}),
     INPUTS: record(_SUM, {"problem": text}),
-    OUTPUTS: record(_SUM, {"problem": text, "unmatched": _TEXTS, "removed": _TEXTS}),
+    OUTPUTS: record(_SUM, {"problem": text, "unmatched": TEXTS, "removed": TEXTS}),
 }
 _NAMED_BY_URI = (SOURCE, EXECUTABLE, IMAGE)
-_STREAM = record({"to": text, "bytes": _COUNT, "sha256": sha256}, {"left": truth})
-_LOG = record({"bytes": _COUNT, "leftOut": _COUNT}, {"problem": text})
+_STREAM = record({"to": text, "bytes": COUNT, "sha256": sha256}, {"left": truth})
+_LOG = record({"bytes": COUNT, "leftOut": COUNT}, {"problem": text})
 _GPU_USE = record(
-    {"index": _COUNT},
+    {"index": COUNT},
     {
-        **each("peak_process_memory_bytes peak_memory_bytes", captured(_COUNT)),
-        **{"samples": _COUNT, "mean_busy_percent": captured(number(0, 100, "%"))},
+        **each("peak_process_memory_bytes peak_memory_bytes", captured(COUNT)),
+        **{"samples": COUNT, "mean_busy_percent": captured(number(0, 100, "%"))},
     },
 )
-_SECONDS = number(0, 3.2e9, "seconds")
 # internalParameters of a recorded program, by name (``ndrepro.protocol.program_record.FACTS``)
 PROGRAM_FACTS: dict[str, Shape] = {
-    "ending": captured(record({"stops": _TEXTS, "outlivedBy": _TEXTS})),
+    "ending": captured(record({"stops": TEXTS, "outlivedBy": TEXTS})),
     "streams": captured(record({"stdin": text, "log": _LOG}, each("stdout stderr stdout+stderr", _STREAM))),
     "usage": captured(
         record(
             {},
             {
-                **each("wall_seconds user_seconds system_seconds", _SECONDS),
-                **each("peak_memory_bytes largest_process_bytes memory_samples", captured(_COUNT)),
+                **each("wall_seconds user_seconds system_seconds", SECONDS),
+                **each("peak_memory_bytes largest_process_bytes memory_samples", captured(COUNT)),
                 **{"peak_memory_source": text, "shared_memory": text, "gpus": array(_GPU_USE)},
             },
         )
     ),
     "interpreters": array(
-        record({"executable": text, "version": text, "processes": _COUNT, "distributions": table(text)})
+        record({"executable": text, "version": text, "processes": COUNT, "distributions": table(text)})
     ),
     "observation": captured(record({"processes": whole(1)})),
 }

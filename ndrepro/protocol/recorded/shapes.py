@@ -134,3 +134,8 @@ def array(of: Shape) -> Shape:
             of(item)
 
     return shape
+
+
+COUNT = whole()
+TEXTS = array(text)
+SECONDS = number(0, 3.2e9, "seconds")  # a century

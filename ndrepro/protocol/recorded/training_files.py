@@ -7,6 +7,8 @@ from typing import Any
 
 from ndrepro.protocol.messages import Timing
 from ndrepro.protocol.recorded.shapes import (
+    COUNT,
+    SECONDS,
     array,
     captured,
     each,
@@ -22,7 +24,6 @@ from ndrepro.protocol.recorded.shapes import (
 )
 from provenance.formats.strict_json import Field
 
-_COUNT = whole()
 _SPLITS = captured(record({"train": sha256, "test": sha256}))
 DATASET = record(
     {
@@ -31,9 +32,9 @@ DATASET = record(
         "canonical": one_of(nothing, truth),
         "classes": array(text),
         "train_images": whole(1),
-        "test_images": _COUNT,
-        "files": _COUNT,
-        "bytes": _COUNT,
+        "test_images": COUNT,
+        "files": COUNT,
+        "bytes": COUNT,
         "tree_sha256": sha256,
     },
     {
@@ -42,17 +43,17 @@ DATASET = record(
         "sample_pixels_sha256": captured(sha256),
         "official_by": text,
         "content_sha256": table(sha256),
-        "left_out": record({"count": _COUNT, "reasons": table(_COUNT), "examples": array(text)}),
+        "left_out": record({"count": COUNT, "reasons": table(COUNT), "examples": array(text)}),
         "validation_images": whole(1),
-        "test_images_dropped": _COUNT,
-        "prepared": record({"labels_redrawn": _COUNT, "labels_changed": _COUNT}, {"pixels_sha256": _SPLITS}),
+        "test_images_dropped": COUNT,
+        "prepared": record({"labels_redrawn": COUNT, "labels_changed": COUNT}, {"pixels_sha256": _SPLITS}),
     },
 )
 # a setting of a layer, which one of the user's own network may have in any form
 _SETTING = one_of(nothing, truth, number(-1e9, 1e9), array(number(-1e9, 1e9)), text)
-_SHAPE = array(_COUNT)
+_SHAPE = array(COUNT)
 _LAYER = record(
-    {"call": _COUNT, "layer": text, "input_shape": _SHAPE, "output_shape": _SHAPE, "parameters": _COUNT},
+    {"call": COUNT, "layer": text, "input_shape": _SHAPE, "output_shape": _SHAPE, "parameters": COUNT},
     each(
         "in_channels_or_features out_channels_or_features kernel stride padding groups bias block n_iter freeze "
         "sampling_stride",
@@ -62,20 +63,19 @@ _LAYER = record(
 _SUMMARY = record(
     each(
         "trainable_parameters deconv2d_layers conv2d_layers batchnorm2d_layers delinear_layers linear_layers buffers",
-        _COUNT,
+        COUNT,
     )
 )
 MODEL = record({"summary": _SUMMARY, "layers": array(_LAYER), "tensors": table(_SHAPE)})
-_SECONDS = number(0, 3.2e9, "seconds")  # a century
 _TIMING_ROW = record(
     {
         "epoch": whole(1),
-        "train_seconds": _SECONDS,
-        "test_seconds": _SECONDS,
-        "trail_seconds": _SECONDS,
+        "train_seconds": SECONDS,
+        "test_seconds": SECONDS,
+        "trail_seconds": SECONDS,
         "images_per_second": number(0, 1e12, "images"),
         "peak_memory_bytes": whole(1),
-        "peak_device_memory_bytes": _COUNT,
+        "peak_device_memory_bytes": COUNT,
     }
 )
 

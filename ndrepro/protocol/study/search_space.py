@@ -25,7 +25,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from ndrepro.protocol.errors import UsageError
-from ndrepro.protocol.experiment.experiment import Experiment, Seeds
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.experiment.sections import Seeds
 
 Target = tuple[str, str, str]  # architecture, method, data set
 

@@ -49,12 +49,7 @@ class Resources:
 
     def overridden(self, other: Resources) -> Resources:
         """These, but for what ``other`` says."""
-        return Resources(
-            self.gpu_memory_gib if other.gpu_memory_gib is None else other.gpu_memory_gib,
-            self.minutes if other.minutes is None else other.minutes,
-            self.nodes if other.nodes is None else other.nodes,
-            self.memory_gib if other.memory_gib is None else other.memory_gib,
-        )
+        return replace(self, **{name: amount for name, amount in vars(other).items() if amount is not None})
 
 
 @dataclass(frozen=True)

@@ -33,20 +33,19 @@ from typing import Any
 from ndrepro.protocol.document_place import DocumentPlace, suggestion
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment.catalogue import ARCHITECTURES, DATASETS, METHODS
-from ndrepro.protocol.experiment.experiment import Experiment, Seeds
+from ndrepro.protocol.experiment.experiment import SETTINGS, Experiment
+from ndrepro.protocol.experiment.sections import Seeds
 from ndrepro.protocol.experiment.settings import leaves
-from ndrepro.protocol.image_reference import MAIN
 from ndrepro.protocol.study.search_space import Search, Target, target_of
-from ndrepro.protocol.study.study import ENVIRONMENT, START, Grid, Need, Resources, Study, StudyRun, Value, describes
+from ndrepro.protocol.study.study import ENVIRONMENT, Grid, Need, Resources, Study, StudyRun, Value, describes
 
 _STUDY_KEYS = ("title", "settings", "resources", "grids", "search")
 _GRID_KEYS = ("title", "settings", "axes", "exclude", "include")
-_TAKEN: dict[Any, tuple[type, ...]] = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}
-_EXPECTED = {bool: "true or false", int: "a whole number", float: "a number", str: "a word in quotes"}
 _EXAMPLE = "see studies/smoke.toml for how one is written"
 _MOST_EPOCHS = 99_999  # what a name can hold
 _MOST_POINTS = 100_000  # every one is made and checked before any is run: a slip of the pen must not take a day
 _RESOURCE_KEYS = tuple(item.name for item in fields(Resources))
+_KEYS = (*SETTINGS, ENVIRONMENT)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -158,16 +157,14 @@ def _typed(place: DocumentPlace, key: str, value: Any) -> Value:
     known = {"arch": ARCHITECTURES, "method": METHODS, "dataset": DATASETS}.get(key)
     if known is not None and value not in known:
         raise place.error(f"{key}={value!r} is not known", suggestion(str(value), known))
-    default = MAIN if key == ENVIRONMENT else START.value(key)
-    if default is None and value == "none":
+    setting = SETTINGS["arch"] if key == ENVIRONMENT else SETTINGS[key]  # an environment is a word like that
+    if value == "none" and type(None) in setting.kinds:
         return None
-    kind: Any = float if default is None else type(default)
-    if not isinstance(value, _TAKEN[kind]) or (isinstance(value, bool) and kind is not bool):
-        raise place.error(f"{key}={value!r}, expected {_EXPECTED[kind]}")
-    typed: Value = value
-    if key == "epochs" and not 0 <= typed <= _MOST_EPOCHS:
+    if not setting.accepts(value):
+        raise place.error(f"{key}={value!r}, expected {setting.type_name}{' in quotes' * (str in setting.kinds)}")
+    if key == "epochs" and not 0 <= value <= _MOST_EPOCHS:
         raise place.error(f"epochs={value!r}, expected 0 to {_MOST_EPOCHS}")
-    return float(typed) if isinstance(default, float) else typed
+    return float(value) if float in setting.kinds else value
 
 
 def _search(place: DocumentPlace, document: Any) -> Search:
@@ -288,6 +285,3 @@ def _word(value: Any) -> Any:
 
 def _without_empty(document: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in document.items() if value not in ("", {}, [])}
-
-
-_KEYS = (*(key for key, _ in leaves(START.to_json())), ENVIRONMENT)

@@ -6,13 +6,8 @@ from hypothesis import strategies as st
 
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment.combinations import combinations
-from ndrepro.protocol.experiment.experiment import (
-    DEFAULT_DATASET,
-    DEFAULT_EXPERIMENT,
-    STREAMS,
-    Experiment,
-    nearest_names,
-)
+from ndrepro.protocol.experiment.experiment import DEFAULT_EXPERIMENT, STREAMS, Experiment
+from ndrepro.protocol.experiment.names import DEFAULT_DATASET, nearest_names
 from provenance.errors import CanonicalError
 from provenance.formats.canonical_json import canonical_bytes, parse
 

@@ -178,7 +178,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"grids": {"main": {"axes": {"seed": [1.5]}}}}, "seed=1.5, expected a whole number", ""),
     ({"grids": {"main": {"axes": {"seed": [True]}}}}, "seed=True, expected a whole number", ""),
     ({"grids": {"main": {"axes": {"augment": [1]}}}}, "augment=1, expected true or false", ""),
-    ({"grids": {"main": {"axes": {"train_images": [1.5]}}}}, "train_images='1.5': expected a whole number", ""),
+    ({"grids": {"main": {"axes": {"train_images": [1.5]}}}}, "train_images=1.5, expected a whole number or none", ""),
     ({"grids": {"main": {"axes": {"epochs": [-1]}}}}, "epochs=-1, expected 0 to", ""),
     ({"grids": {"main": {"axes": {"seed": [1, 2, 1]}}}}, "grids.main.axes: seed has 1 twice", "once"),
     ({"grids": {"main": {"axes": {"batch_size": [0]}}}}, "grids.main.axes: batch_size=0", ""),
