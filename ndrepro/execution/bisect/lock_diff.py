@@ -10,15 +10,13 @@ A mixture pins only files that one of the two locks pins, so nothing enters that
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ndrepro.execution.environments.add_cell import PLATFORM
-from ndrepro.execution.environments.interpreters import shield_from_configuration, uv_executable, uv_variables
 from ndrepro.execution.environments.lockfile import normalized
 from ndrepro.execution.environments.matrix import Cell
-from provenance.formats.folder_tree import temporary_folder
+from ndrepro.execution.environments.resolver import resolve
+from ndrepro.protocol.errors import EnvironmentMissing
 
 PYTHON = "python"
 _PATIENCE_SECONDS = 60  # a resolver that takes longer builds old sources to read what they require
@@ -143,19 +141,11 @@ def is_consistent(lock: str) -> bool:
     """Whether a resolver takes the pins of a lock as they are: all fit each other, and none is missing."""
     pins = entries(lock)
     python = lock.splitlines()[0].rpartition(" ")[2]
-    with temporary_folder("ndrepro-pins-") as folder:
-        shield_from_configuration(folder)
-        source = folder / "pins.in"
-        source.write_text("".join(f"{_pin(text)}\n" for text in pins.values()), encoding="utf-8")
-        command = [str(uv_executable()), "pip", "compile", "--quiet", "--no-annotate", "--no-header"]
-        command += ["--python-version", python, "--python-platform", PLATFORM, source.name]
-        try:
-            answer = subprocess.run(
-                command, capture_output=True, text=True, env=uv_variables(), cwd=folder, timeout=_PATIENCE_SECONDS
-            )
-        except subprocess.TimeoutExpired:
-            return False
-    return answer.returncode == 0 and entries(answer.stdout).keys() <= pins.keys()
+    try:
+        resolved = resolve(map(_pin, pins.values()), python, "--no-annotate", timeout=_PATIENCE_SECONDS)
+    except EnvironmentMissing:
+        return False
+    return entries(resolved).keys() <= pins.keys()
 
 
 def _pin(entry: str) -> str:

@@ -6,13 +6,9 @@ Each is found as the newest below the one before, so no list has to be read and 
 
 from __future__ import annotations
 
-import subprocess
-
 from ndrepro.execution.bisect.lock_diff import entries
-from ndrepro.execution.environments.add_cell import PLATFORM
-from ndrepro.execution.environments.interpreters import shield_from_configuration, uv_executable, uv_variables
+from ndrepro.execution.environments.resolver import resolve
 from ndrepro.protocol.errors import EnvironmentMissing
-from provenance.formats.folder_tree import temporary_folder
 
 _MOST = 200
 
@@ -24,12 +20,12 @@ def releases_between(name: str, first: str, last: str, python: str) -> tuple[str
     where the index cannot be asked.
     """
     row = _descending(name, last, first, python)
+    if row is not None:
+        return tuple(reversed(row))
+    row = _descending(name, first, last, python)
     if row is None:
-        row = _descending(name, first, last, python)
-        if row is None:
-            raise EnvironmentMissing(f"{name}: the index knows no way from {first} to {last}", "see `uv pip index`")
-        return tuple(row)
-    return tuple(reversed(row))
+        raise EnvironmentMissing(f"{name}: the index knows no way from {first} to {last}", "see `uv pip index`")
+    return tuple(row)
 
 
 def _descending(name: str, high: str, low: str, python: str) -> list[str] | None:
@@ -45,18 +41,13 @@ def _descending(name: str, high: str, low: str, python: str) -> list[str] | None
 
 def _newest(requirement: str, python: str) -> str | None:
     """The newest release that satisfies a requirement of one distribution; None where there is none."""
-    with temporary_folder("ndrepro-release-") as folder:
-        shield_from_configuration(folder)
-        source = folder / "one.in"
-        source.write_text(f"{requirement}\n", encoding="utf-8")
-        command = [str(uv_executable()), "pip", "compile", "--quiet", "--no-deps", "--no-annotate", "--no-header"]
-        command += ["--python-version", python, "--python-platform", PLATFORM, source.name]
-        answer = subprocess.run(command, capture_output=True, text=True, env=uv_variables(), cwd=folder)
-    if answer.returncode:
-        if "No solution found" in answer.stderr:
+    try:
+        lock = resolve([requirement], python, "--no-deps", "--no-annotate")
+    except EnvironmentMissing as error:
+        if "No solution found" in error.message:
             return None
         raise EnvironmentMissing(
-            f"uv cannot ask for releases of {requirement}: {' '.join(answer.stderr.split())}", "is the index there?"
-        )
-    (entry,) = entries(answer.stdout).values()
+            f"uv cannot ask for releases of {requirement}: {error.message}", "is the index there?"
+        ) from None
+    (entry,) = entries(lock).values()
     return entry.partition("==")[2].split(";")[0].strip()

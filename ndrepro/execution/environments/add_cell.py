@@ -10,28 +10,20 @@ named, as the project's own cells have it.
 
 from __future__ import annotations
 
-import platform
 import re
-import subprocess
 from collections.abc import Iterable, Sequence
 
-from ndrepro.execution.environments.interpreters import (
-    find_python,
-    shield_from_configuration,
-    uv_executable,
-    uv_variables,
-)
+from ndrepro.execution.environments import resolver
+from ndrepro.execution.environments.interpreters import find_python
 from ndrepro.execution.environments.lockfile import normalized
 from ndrepro.execution.environments.matrix import Cell, added_cells, added_locks_folder, list_cells, remove
 from ndrepro.protocol.errors import EnvironmentMissing, UsageError
 from ndrepro.protocol.image_reference import MAIN
 from provenance.errors import StorageError
-from provenance.formats.folder_tree import temporary_folder
 
 # what the training process imports, and what describes its environment to the recorder; Pillow as everywhere, so that
 # the same JPEG gives the same pixels
 NEEDS = ("torch", "torchvision", "numpy", "pillow==12.3.0", "safetensors", "scipy", "psutil", "nvidia-ml-py")
-PLATFORM = f"{platform.machine()}-unknown-linux-gnu"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,62}", re.IGNORECASE)
 _EQUAL = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)\s*={1,2}\s*(?P<version>[\w.+!]+)", re.ASCII)
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
@@ -104,16 +96,16 @@ def completed(requirements: Sequence[str]) -> list[str]:
     """The requirements and what training needs that they do not name."""
     named = {name_of(text) for text in requirements}
     whole = [*requirements, *(need for need in NEEDS if name_of(need) not in named)]
-    torch = _pinned(requirements, "torch")
-    if torch is not None and _leading(torch) < _FIRST_WITH_NUMPY_2 and "numpy" not in named:
+    torch = _torch_release(requirements)
+    if torch is not None and torch < _FIRST_WITH_NUMPY_2 and "numpy" not in named:
         whole[whole.index("numpy")] = "numpy<2"
     return whole
 
 
 def default_python(requirements: Sequence[str]) -> str:
     """The Python for a cell: torch 1 has no wheels for ours."""
-    torch = _pinned(requirements, "torch")
-    return _PYTHON_OF_TORCH_1 if torch is not None and _leading(torch) < (2, 0) else _PYTHON
+    torch = _torch_release(requirements)
+    return _PYTHON_OF_TORCH_1 if torch is not None and torch < (2, 0) else _PYTHON
 
 
 def name_of(requirement: str) -> str:
@@ -129,22 +121,13 @@ def resolve(requirements: Iterable[str], python: str, preferring: str = "") -> s
     in uv's own words, where it finds none.
     """
     find_python(python)  # before anything is resolved for an interpreter that is not here
-    with temporary_folder("ndrepro-cell-") as folder:
-        shield_from_configuration(folder)
-        source = folder / "cell.in"
-        source.write_text("".join(f"{line}\n" for line in requirements), encoding="utf-8")
-        output = folder / "cell.lock"
-        output.write_text(preferring, encoding="utf-8")
-        command = [str(uv_executable()), "pip", "compile", "--quiet", "--generate-hashes", "--no-emit-index-url"]
-        command += ["--no-header", "--python-version", python, "--python-platform", PLATFORM]
-        command += [source.name, "--output-file", output.name]
-        answer = subprocess.run(command, capture_output=True, text=True, env=uv_variables(), cwd=folder)
-        lock = output.read_text(encoding="utf-8")
-    if answer.returncode:
+    try:
+        lock = resolver.resolve(requirements, python, "--generate-hashes", "--no-emit-index-url", preferring=preferring)
+    except EnvironmentMissing as error:
         raise EnvironmentMissing(
-            f"no environment for Python {python} with these requirements: {' '.join(answer.stderr.split())}",
+            f"no environment for Python {python} with these requirements: {error.message}",
             "ask for other releases, or another Python with --python; without the index nothing new can be resolved",
-        )
+        ) from None
     return f"# python: {python}\n{_without_local_paths(lock)}"
 
 
@@ -156,14 +139,10 @@ def _without_local_paths(lock: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _pinned(requirements: Iterable[str], distribution: str) -> str | None:
+def _torch_release(requirements: Iterable[str]) -> tuple[int, ...] | None:
+    """The first two numbers of the version of torch that the requirements pin."""
     for text in requirements:
         found = _EQUAL.fullmatch(text)
-        if found is not None and normalized(found["name"]) == distribution:
-            return found["version"]
+        if found is not None and normalized(found["name"]) == "torch":
+            return tuple(int(part) for part in re.findall(r"\d+", found["version"])[:2])
     return None
-
-
-def _leading(version: str) -> tuple[int, ...]:
-    """The first two numbers of a version."""
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])

@@ -35,6 +35,7 @@ from provenance.attestation.manifest import Manifest
 from provenance.attestation.run_files import BUNDLES, LOCK, MANIFEST, expect_bundles
 from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verify import verify
+from provenance.capture.unavailable import at, text
 from provenance.errors import NotFoundError, StorageError, TrustError
 from provenance.formats import portable
 from provenance.formats.bounded_read import read_bounded
@@ -202,7 +203,9 @@ def _remove_unlisted(folder: Path, root: Path, found: tuple[Incoming, ...]) -> t
     refused = {folder / run.path for run in found if not run.taken}
     verdicts = RunsFolder(root).verdicts
     removed = []
-    for path in sorted((Path(at, name) for at, below, files in walk(folder) for name in below + files), reverse=True):
+    for path in sorted(
+        (Path(place, name) for place, below, files in walk(folder) for name in below + files), reverse=True
+    ):
         if path.is_dir():
             with contextlib.suppress(OSError):  # it still holds files
                 path.rmdir()
@@ -286,11 +289,7 @@ def _files(folder: RunFolder, manifest: Manifest) -> tuple[str, int]:
 
 def place_of(manifest: Manifest) -> str:
     """The hardware that a run names, in a few words: its GPUs, else its processor."""
-    machine = manifest.machine if isinstance(manifest.machine, dict) else {}
-    devices = machine.get("gpus", {}).get("devices") if isinstance(machine.get("gpus"), dict) else None
+    devices = at(manifest.machine, "gpus", "devices")
     if isinstance(devices, list) and devices:
-        names = sorted({str(device.get("name", "a GPU")) for device in devices if isinstance(device, dict)})
-        return f"{len(devices)} x {', '.join(names)}"
-    inner = machine.get("machine", {})
-    cpu = inner.get("cpu", {}) if isinstance(inner, dict) else {}
-    return str(cpu.get("model_name", "")) if isinstance(cpu, dict) else ""
+        return f"{len(devices)} x {', '.join(sorted({text(at(device, 'name')) or 'a GPU' for device in devices}))}"
+    return text(at(manifest.machine, "machine", "cpu", "model_name")) or ""

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -196,7 +196,7 @@ class SlurmLauncher:
             self._submit_arrays(groups[:room], limits)
             if left := sum(len(group) for group in groups[room:]):
                 note = f"{limits.submit_source} allows {limits.submit} jobs in the queue"
-                self.submitted = Submitted(self.submitted.arrays, self.submitted.tasks, self.submitted.runs, left, note)
+                self.submitted = replace(self.submitted, left=left, note=note)
             if self._report:
                 self._submit_report()
 
@@ -242,7 +242,7 @@ class SlurmLauncher:
             if data is None and self._cluster.scratch:
                 data = data_check.locate(each.job.run.experiment, None)
             job = Job(each.job.study, each.job.run, data and data.absolute())
-            words = [*job.words(self._absolute, sparse=True, recheck=True)]
+            words = job.words(self._absolute, "--sparse", "--recheck")
             lines.append(Line(tuple(words), str(self.folder / f"{name}-{place}.events"), str(job.data or "")))
         # the processes of several nodes read one path
         scratch = self._cluster.scratch if shape.nodes == 1 else ""
@@ -302,9 +302,8 @@ class SlurmLauncher:
         try:
             ask("sbatch", *options, str(script))
         except EngineError as error:
-            done = self.submitted
-            note = "; ".join(filter(None, [done.note, f"no report job: {error.message}"]))
-            self.submitted = Submitted(done.arrays, done.tasks, done.runs, done.left, note)
+            note = "; ".join(filter(None, [self.submitted.note, f"no report job: {error.message}"]))
+            self.submitted = replace(self.submitted, note=note)
 
 
 def _check_minutes(cluster: Cluster, limits: Limits) -> None:

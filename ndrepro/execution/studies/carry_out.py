@@ -12,7 +12,7 @@ from __future__ import annotations
 import types
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -102,15 +102,14 @@ def carry_out(
     asked = dict.fromkeys(item.run.environment for item in plan.todo)
     engines.check(PinnedImage.from_text(environment) for environment in asked if is_image(environment))
     observer.started(plan)
-    signals = _Signals()
-    with stops_taken(signals.came), Claims(options.runs) as claims:
-        work = _Work(plan, options, launcher, observer, data, signals, claims)
+    work = _Work(plan.study.name, deque(plan.todo), options, launcher, observer, data, Claims(options.runs))
+    with stops_taken(work.stop), work.claims:
         try:
             work.do()
         finally:
             launcher.close()
     after = plan_of_runs(plan.study, [item.run for item in plan.items], options, launcher.queued())
-    return Outcome(after, tuple(work.failures), bool(signals.count), work.trouble)
+    return Outcome(after, tuple(work.failures), bool(work.stops_asked), work.trouble)
 
 
 def _check_data(
@@ -126,111 +125,96 @@ def _check_data(
         raise DataError(error.message, f"{error.cure}{instead}") from None
 
 
+@dataclass
 class _Work:
-    """One execution of a study's plan."""
+    """One execution of a study's plan; ``waiting`` are the runs to do."""
 
-    def __init__(
-        self,
-        plan: StudyPlan,
-        options: RunOptions,
-        launcher: Launcher,
-        observer: StudyObserver,
-        data: Mapping[str, Path],
-        signals: _Signals,
-        claims: Claims,
-    ) -> None:
-        self._claims = claims
-        self.failures: list[Failure] = []
-        self.trouble: ProvenanceError | None = None
-        self._study = plan.study.name
-        self._waiting = deque(plan.todo)
-        self._options = options
-        self._launcher = launcher
-        self._observer = observer
-        self._data = data
-        self._signals = signals
-        self._stops = 0
-        self._unread: dict[str, list[DataError]] = {}  # by data set, what its runs failed with, one after another
+    study: str
+    waiting: deque[Item]
+    options: RunOptions
+    launcher: Launcher
+    observer: StudyObserver
+    data: Mapping[str, Path]
+    claims: Claims
+    failures: list[Failure] = field(default_factory=list)
+    trouble: ProvenanceError | None = None
+    stops_asked: int = 0
+    stops_sent: int = 0
+    # by data set, what its runs failed with, one after another
+    unread: dict[str, list[DataError]] = field(default_factory=dict)
+
+    def stop(self, number: int, frame: types.FrameType | None) -> None:
+        """The handler of SIGINT and SIGTERM."""
+        self.stops_asked += 1
 
     def do(self) -> None:
         """Keep the launcher busy until no run waits, or no more may start."""
         while True:
-            while self._waiting and self._launcher.free and not self._over:
-                self._start(self._waiting.popleft())
-            if not self._launcher.busy and (self._over or not self._waiting):
+            while self.waiting and self.launcher.free and not self._over:
+                self._start(self.waiting.popleft())
+            if not self.launcher.busy and (self._over or not self.waiting):
                 return
-            for event in self._launcher.events(_LOOK_SECONDS):
-                self._observer.event(event)
+            for event in self.launcher.events(_LOOK_SECONDS):
+                self.observer.event(event)
                 if isinstance(event, Ended):
                     self._ended(event)
-            while self._stops < self._signals.count:
-                self._stops += 1
-                self._observer.stopping(self._stops)
-                self._launcher.stop()
+            while self.stops_sent < self.stops_asked:
+                self.stops_sent += 1
+                self.observer.stopping(self.stops_sent)
+                self.launcher.stop()
 
     @property
     def _over(self) -> bool:
         """Whether nothing more may start."""
-        return bool(self._signals.count or self.trouble)
+        return bool(self.stops_asked or self.trouble)
 
     def _start(self, item: Item) -> None:
         """Start a run, unless another process has started it since the plan was made.
 
         What a cluster starts later claims its run then, and looks again (``job``).
         """
-        if self._launcher.here and not self._claims.take(item.run.identity):
-            self._observer.passed(item.run, RunStatus(RUNNING))
+        if self.launcher.here and not self.claims.take(item.run.identity):
+            self.observer.passed(item.run, RunStatus(RUNNING))
         elif not self._started(item):
-            self._claims.give_back(item.run.identity)
+            self.claims.give_back(item.run.identity)
 
     def _started(self, item: Item) -> bool:
         """Start the run, which this process has claimed, if that is still needed; whether it was started."""
         status = item.status
-        if self._launcher.here:  # what starts later looks again then
+        if self.launcher.here:  # what starts later looks again then
             try:
-                status = Survey(self._options.runs, self._options.home).status(item.run)
+                status = Survey(self.options.runs, self.options.home).status(item.run)
             except ProvenanceError as error:
                 self.trouble = error
                 return False
         if status.state in SETTLED:
-            self._observer.passed(item.run, status)
+            self.observer.passed(item.run, status)
             return False
-        unread = self._unread.get(item.run.experiment.dataset, [])
+        unread = self.unread.get(item.run.experiment.dataset, [])
         if len(unread) > 1 and unread[-1].message == unread[-2].message:
             self.failures.append(Failure(item.run, Ending(NOT_STARTED, error=unread[-1])))
             return False
         if self._over:
             return False  # asked to stop meanwhile
         resume = status.folder if status.resumable else None
-        data = self._data.get(item.run.experiment.dataset)
-        self._launcher.start(Job(self._study, item.run, data, resume))
+        data = self.data.get(item.run.experiment.dataset)
+        self.launcher.start(Job(self.study, item.run, data, resume))
         return True
 
     def _ended(self, event: Ended) -> None:
-        self._claims.give_back(event.job.run.identity)
+        self.claims.give_back(event.job.run.identity)
         ending, dataset = event.ending, event.job.run.experiment.dataset
         if isinstance(ending.error, DataError):
-            self._unread.setdefault(dataset, []).append(ending.error)
+            self.unread.setdefault(dataset, []).append(ending.error)
         else:
-            self._unread.pop(dataset, None)
+            self.unread.pop(dataset, None)
         if ending.outcome == "completed" and ending.signed:
             return
-        if self._stops and ending.outcome != "failed":
+        if self.stops_sent and ending.outcome != "failed":
             return  # as it was asked to
         if isinstance(ending.error, BusyError):
-            self._observer.passed(event.job.run, RunStatus(RUNNING, ending.folder))
+            self.observer.passed(event.job.run, RunStatus(RUNNING, ending.folder))
             return
         self.failures.append(Failure(event.job.run, ending))
         if isinstance(ending.error, _COMMON_TROUBLE) and not ending.signed:
             self.trouble = ending.error
-
-
-class _Signals:
-    """Counts SIGINT and SIGTERM in place of their default actions."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def came(self, number: int, frame: types.FrameType | None) -> None:
-        """A signal's handler."""
-        self.count += 1

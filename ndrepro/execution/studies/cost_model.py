@@ -87,14 +87,8 @@ class Size:
 def read_costs() -> dict[tuple[str, str, str], Cost]:
     """The table of costs, by design, network and method."""
     with TABLE.open(encoding="utf-8", newline="") as stream:
-        rows = [
-            Cost(row.pop("design"), row.pop("arch"), row.pop("method"), **_whole(row)) for row in csv.DictReader(stream)
-        ]
-    return {(row.design, row.arch, row.method): row for row in rows}
-
-
-def _whole(row: dict[str, str]) -> dict[str, int]:
-    return {key: int(text) for key, text in row.items()}
+        rows = [(tuple(row.pop(key) for key in ("design", "arch", "method")), row) for row in csv.DictReader(stream)]
+    return {names: Cost(*names, **{key: int(text) for key, text in counts.items()}) for names, counts in rows}
 
 
 def cost(experiment: Experiment) -> Cost:

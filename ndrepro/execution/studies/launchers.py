@@ -48,21 +48,13 @@ class Job:
     data: Path | None = None
     resume: RunFolder | None = None
 
-    def words(
-        self, options: RunOptions, leashed: bool = False, sparse: bool = False, recheck: bool = False
-    ) -> list[str]:
-        """The job's command line.
-
-        ``leashed``: it stops when its input is closed; ``sparse``: it reports rarely; ``recheck``: it looks first
-        whether the run is still to do.
-        """
+    def words(self, options: RunOptions, *how: str) -> list[str]:
+        """The job's command line; ``how`` are further options, of ``ndrepro.execution.studies.job``."""
         # of the current folder, which may be a stranger's clone, no module is imported
         words = [sys.executable, "-P", "-m", "ndrepro.execution.studies.job"]
         words += ["--study", self.study, "--grid", self.run.grid, "--runs", str(options.runs.root)]
         words += ["--data", str(self.data)] if self.data else []
-        words += ["--leashed"] if leashed else []
-        words += ["--sparse"] if sparse else []
-        words += ["--recheck"] if recheck else []
+        words += how
         if self.resume is not None:
             return [*words, "--resume", str(self.resume.root)]
         words += ["--env", located(self.run.environment)] if self.run.environment != MAIN else []
@@ -247,7 +239,7 @@ class _Process:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by finish)
         with stops_wait():
             self._process = subprocess.Popen(
-                job.words(options, leashed=True),
+                job.words(options, "--leashed"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,

@@ -1,0 +1,44 @@
+"""Asks uv which releases satisfy requirements, under the user's and the system's own configuration alone."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Iterable
+
+from ndrepro.execution.environments.interpreters import shield_from_configuration, uv_executable, uv_variables
+from ndrepro.protocol.errors import EnvironmentMissing
+from provenance.formats.folder_tree import temporary_folder
+
+_PLATFORM = f"{platform.machine()}-unknown-linux-gnu"
+
+
+def resolve(
+    requirements: Iterable[str], python: str, *options: str, preferring: str = "", timeout: float | None = None
+) -> str:
+    """The lock of some requirements for this platform and a Python ("3.11").
+
+    Args:
+        options: further ones of ``uv pip compile``.
+        preferring: a lock whose pins are kept wherever the requirements leave a choice.
+        timeout: seconds after which it counts as unresolved.
+
+    Raises EnvironmentMissing, in uv's own words, where nothing satisfies them.
+    """
+    with temporary_folder("ndrepro-resolve-") as folder:
+        shield_from_configuration(folder)
+        source, output = folder / "wanted.in", folder / "wanted.lock"
+        source.write_text("".join(f"{line}\n" for line in requirements), encoding="utf-8")
+        output.write_text(preferring, encoding="utf-8")
+        command = [str(uv_executable()), "pip", "compile", "--quiet", "--no-header", *options]
+        command += ["--python-version", python, "--python-platform", _PLATFORM]
+        command += [source.name, "--output-file", output.name]
+        try:
+            answer = subprocess.run(
+                command, capture_output=True, text=True, env=uv_variables(), cwd=folder, timeout=timeout
+            )
+        except subprocess.TimeoutExpired:
+            raise EnvironmentMissing(f"no answer within {timeout:.0f} s") from None
+        if answer.returncode:
+            raise EnvironmentMissing(" ".join(answer.stderr.split()))
+        return output.read_text(encoding="utf-8")
