@@ -18,7 +18,7 @@ from ndrepro.training.train_run import build, choose_device
 
 experiment = Experiment.from_name(sys.argv[1])
 determinism.apply(experiment)
-device = choose_device(experiment.device)
+device = choose_device(experiment)
 images = DATASETS[experiment.dataset](locate(experiment, None))
 net = build(experiment).to(device)
 make_optimizer(net, experiment)

@@ -221,7 +221,7 @@ class Trained:
         from ndrepro.training.train_run import build, choose_device
 
         experiment = Experiment.from_name(name)
-        self.device = choose_device(experiment.device)
+        self.device = choose_device(experiment)
         self.net = build(experiment).to(self.device)
         self.optimizer = make_optimizer(self.net, experiment)
         self._images = torch.randn(experiment.batch_size, 3, 32, 32, device=self.device)

@@ -50,11 +50,13 @@ class _RecordedRun:
     """Epochs of ``steps`` batches, and ``evaluated`` batches of test data, as the training process does them."""
 
     def __init__(self, experiment: Experiment, folder: Path, steps: int, evaluated: int) -> None:
+        import torch
+
         from ndrepro.protocol.training_state import Place
         from ndrepro.training.data.readers.images import Images
         from ndrepro.training.optimizer import make_optimizer
         from ndrepro.training.run_logs import Recording
-        from ndrepro.training.train_run import build, choose_device, make_batches
+        from ndrepro.training.train_run import build, make_batches
         from ndrepro.training.trainer import Trainer
 
         folder.mkdir()
@@ -62,7 +64,7 @@ class _RecordedRun:
         data = Images("random", train, test, (), (), None, "random")
         net = build(experiment)
         optimizer = make_optimizer(net, experiment)
-        batches = make_batches(data, experiment, choose_device("cpu"))
+        batches = make_batches(data, experiment, torch.device("cpu"))
         self._trainer = Trainer(experiment, RunFolder(folder), net, optimizer, *batches, stop_asked=lambda: False)
         self._place = Place(step=0, epoch=0, batch=0)
         self._recording = Recording(RunFolder(folder), net, self._place, resumed=False)

@@ -9,7 +9,6 @@ whole and on disk: a kill at any moment leaves the previous one.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.training_state import Place, StateDigest
 from ndrepro.training.optimizer import SGD
 from provenance.errors import CanonicalError
+from provenance.formats.atomic_io import write_atomically
 from provenance.formats.canonical_json import parse
 
 SCHEMA = "urn:ndrepro:checkpoint:v1"
@@ -51,24 +51,19 @@ def load_checkpoint(path: Path, experiment: Experiment, net: nn.Module, optimize
     Raises CheckpointError where the file is missing or damaged, or belongs to another experiment or network.
     """
     tensors, document = _read(path)
+    if document.get("schema") != SCHEMA:
+        raise CheckpointError(f"{path}: schema {document.get('schema')!r}, expected {SCHEMA!r}")
     if Experiment.from_json(document["experiment"]) != experiment:
         raise CheckpointError(f"{path}: written by another experiment", "resume with the run's own request")
     try:
         place = Place.from_json(document["place"])
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error.message}", error.cure) from None
-    state = state_tensors(net)
-    expected = {f"net.{name}" for name in state}
-    momentum_names = {f"momentum.{name}" for name, _ in net.named_parameters()}
-    if odd := (expected - set(tensors)) | (set(tensors) - expected - momentum_names):
-        raise CheckpointError(f"{path}: another network's tensors: {', '.join(sorted(odd)[:4])} …")
-    with torch.no_grad():
-        for name, tensor in state.items():
-            _put(path, name, tensors[f"net.{name}"], tensor)
+    momentum = {name: tensors.pop(f"momentum.{name}", None) for name, _ in net.named_parameters()}
+    _put_back(path, tensors, net, "net.")
     for name, parameter in net.named_parameters():
-        momentum = tensors.get(f"momentum.{name}")
-        if momentum is not None:
-            optimizer.momentum_buffers[name] = torch.from_numpy(momentum).to(parameter.device)
+        if (buffer := momentum[name]) is not None:
+            optimizer.momentum_buffers[name] = torch.from_numpy(buffer).to(parameter.device)
     return place
 
 
@@ -85,20 +80,21 @@ def save_weights(path: Path, net: nn.Module, document: dict[str, Any]) -> None:
 
 def load_weights(path: Path, net: nn.Module) -> None:
     """Give the network the state that ``save_weights`` wrote. Raises CheckpointError where it is another network's."""
-    tensors, _ = _read_tensors(path)
-    state = state_tensors(net)
-    if odd := set(state) ^ set(tensors):
+    _put_back(path, _read(path)[0], net)
+
+
+def _put_back(path: Path, arrays: dict[str, np.ndarray], net: nn.Module, prefix: str = "") -> None:
+    """Give the network the state in ``arrays``, whose names begin with ``prefix``. Raises CheckpointError."""
+    state = {f"{prefix}{name}": tensor for name, tensor in state_tensors(net).items()}
+    if odd := state.keys() ^ arrays.keys():
         raise CheckpointError(f"{path}: another network's tensors: {', '.join(sorted(odd)[:4])} …")
     with torch.no_grad():
         for name, tensor in state.items():
-            _put(path, name, tensors[name], tensor)
-
-
-def _put(path: Path, name: str, array: np.ndarray, tensor: torch.Tensor) -> None:
-    found = torch.from_numpy(array)
-    if found.shape != tensor.shape or found.dtype != tensor.dtype:
-        raise CheckpointError(f"{path}: {name} is {found.dtype} {list(found.shape)}, not {list(tensor.shape)}")
-    tensor.copy_(found)
+            found = torch.from_numpy(arrays[name])
+            if found.shape != tensor.shape or found.dtype != tensor.dtype:
+                what = f"{name.removeprefix(prefix)} is {found.dtype} {list(found.shape)}"
+                raise CheckpointError(f"{path}: {what}, not {list(tensor.shape)}")
+            tensor.copy_(found)
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
@@ -106,13 +102,6 @@ def _array(tensor: torch.Tensor) -> np.ndarray:
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    tensors, document = _read_tensors(path)
-    if document.get("schema") != SCHEMA:
-        raise CheckpointError(f"{path}: schema {document.get('schema')!r}, expected {SCHEMA!r}")
-    return tensors, document
-
-
-def _read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Every tensor of a file, and the document in its header, empty where it has none."""
     try:
         with safe_open(str(path), framework="numpy") as file:
@@ -127,18 +116,4 @@ def _read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 def _write(path: Path, tensors: dict[str, np.ndarray], document: dict[str, Any]) -> None:
     # one entry: safetensors writes several in no fixed order, and equal runs must have equal files
-    content = save(tensors, {_METADATA: json.dumps(document, sort_keys=True)})
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_atomically(path, save(tensors, {_METADATA: json.dumps(document, sort_keys=True)}))

@@ -17,6 +17,7 @@ import random
 import re
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from importlib.machinery import PathFinder
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -53,19 +54,11 @@ def build_own(experiment: Experiment, folder: Path) -> nn.Module:
     _seed(experiment)
     net = _called(experiment, _imported(experiment.arch, folder))
     _replace_dropout(net, experiment)
-    options = experiment.deconv
     if experiment.method == "none":
         remove_batch_norm(net)
     elif experiment.method == "nd":
-        deconvolve(
-            net,
-            linear_block=LINEAR_BLOCK if options.linear_block is None else options.linear_block,
-            block=options.block,
-            eps=options.eps,
-            n_iter=options.n_iter,
-            momentum=options.momentum,
-            sampling_stride=options.sampling_stride,
-        )
+        options = experiment.deconv
+        deconvolve(net, **asdict(replace(options, linear_block=options.linear_block or LINEAR_BLOCK)))
     _try(net, experiment)
     return net
 

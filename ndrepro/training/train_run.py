@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ndrepro.protocol.errors import DataError, DeviceError, UsageError
+from ndrepro.protocol.errors import DataError, UsageError
 from ndrepro.protocol.experiment import split_sizes
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.experiment.own import OWN_DATASET, is_own_network
@@ -22,6 +22,7 @@ from ndrepro.training.bit_flip import nudge
 from ndrepro.training.checkpoint import load_checkpoint, save_weights, state_tensors
 from ndrepro.training.compute import determinism, precision
 from ndrepro.training.compute.batch_share import WHOLE, Share
+from ndrepro.training.compute.determinism import choose_device
 from ndrepro.training.data import DATASETS
 from ndrepro.training.data.batches import Batches, BatchSource
 from ndrepro.training.data.own_data.own_images import images_of
@@ -49,7 +50,7 @@ def train(request: Request, folder: RunFolder, stop_asked: Callable[[], bool], p
     """Train what is asked; returns the outcome, "completed" or "interrupted". ``progress`` is kept up to date."""
     experiment = request.experiment
     determinism.apply(experiment)
-    device = process_group.own_device(choose_device(determinism.device_asked(experiment)), experiment)
+    device = process_group.own_device(choose_device(experiment), experiment)
     progress["device"] = str(device)
     precision.check(experiment, device)
     group = process_group.join(experiment, device)
@@ -99,16 +100,6 @@ def train(request: Request, folder: RunFolder, stop_asked: Callable[[], bool], p
     return outcome
 
 
-def choose_device(asked: str) -> torch.device:
-    """The device of that name; "auto" is the GPU where there is one. Raises DeviceError if it is not there."""
-    there = torch.cuda.is_available()
-    if asked == "cuda" and not there:
-        raise DeviceError(
-            "device=cuda: torch sees no GPU here", "use --set device=cpu, or see `ndrepro doctor` for driver and CUDA"
-        )
-    return torch.device("cuda" if there and asked != "cpu" else "cpu")
-
-
 def make_batches(
     data: Images | Photographs, experiment: Experiment, device: torch.device, share: Share = WHOLE
 ) -> tuple[BatchSource, BatchSource]:
@@ -142,7 +133,6 @@ def build(experiment: Experiment, own: Path | None = None) -> nn.Module:
 
 def _of_this_project(experiment: Experiment) -> nn.Module:
     facts = experiment.facts
-    options = experiment.deconv
     net = models.build(
         experiment.arch,
         experiment.method,
@@ -151,12 +141,7 @@ def _of_this_project(experiment: Experiment) -> nn.Module:
         image_size=experiment.image_size,
         design=facts.design,
         dropout=experiment.dropout,
-        block=options.block,
-        linear_block=options.linear_block,
-        eps=options.eps,
-        n_iter=options.n_iter,
-        momentum=options.momentum,
-        sampling_stride=options.sampling_stride,
+        **asdict(experiment.deconv),
     )
     initialise(net, experiment)
     return net

@@ -13,6 +13,7 @@ from ndrepro.training import models
 from ndrepro.training.checkpoint import _read, _write, load_checkpoint, save_checkpoint, state_tensors
 from ndrepro.training.initialise import initialise
 from ndrepro.training.optimizer import make_optimizer
+from provenance.errors import StorageError
 
 EXPERIMENT = Experiment.from_name("lenet_nd_1_digits")
 PLACE = Place(step=3, epoch=0, batch=3, loss_sum=0.1 + 0.2, correct=7, seen=48)
@@ -85,8 +86,8 @@ def test_nothing_half_written_has_the_name(tmp_path: Path, monkeypatch: pytest.M
     def no_space(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("ndrepro.training.checkpoint.os.fsync", no_space)
-    with pytest.raises(OSError):
+    monkeypatch.setattr("os.fsync", no_space)
+    with pytest.raises(StorageError, match="the disk is full"):
         save_checkpoint(tmp_path / "c", Place(4, 0, 4), EXPERIMENT, net, optimizer)
     assert (tmp_path / "c").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["c"]

@@ -87,8 +87,11 @@ class Size:
 def read_costs() -> dict[tuple[str, str, str], Cost]:
     """The table of costs, by design, network and method."""
     with TABLE.open(encoding="utf-8", newline="") as stream:
-        rows = [(tuple(row.pop(key) for key in ("design", "arch", "method")), row) for row in csv.DictReader(stream)]
-    return {names: Cost(*names, **{key: int(text) for key, text in counts.items()}) for names, counts in rows}
+        costs = [
+            Cost(row.pop("design"), row.pop("arch"), row.pop("method"), **{key: int(text) for key, text in row.items()})
+            for row in csv.DictReader(stream)
+        ]
+    return {(each.design, each.arch, each.method): each for each in costs}
 
 
 def cost(experiment: Experiment) -> Cost:

@@ -55,16 +55,23 @@ def apply(experiment: Experiment) -> None:
         torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
 
 
-def device_asked(experiment: Experiment) -> str:
-    """The device to choose: canonical bits are the CPU's, so that "auto" is the CPU there. Raises DeviceError."""
-    if experiment.determinism != "canonical":
-        return experiment.device
-    if experiment.device == "cuda":
+def choose_device(experiment: Experiment) -> torch.device:
+    """The device that an experiment asks for; "auto" is the GPU where there is one, and the CPU under canonical, whose
+    bits are the CPU's. Raises DeviceError for a GPU that is not there, or under canonical.
+    """
+    asked, there = experiment.device, torch.cuda.is_available()
+    if experiment.determinism == "canonical":
+        if asked == "cuda":
+            raise DeviceError(
+                "device=cuda under determinism=canonical: its bits are defined on the CPU only",
+                "use --device cpu, or --determinism deterministic",
+            )
+        asked = "cpu"
+    if asked == "cuda" and not there:
         raise DeviceError(
-            "device=cuda under determinism=canonical: its bits are defined on the CPU only",
-            "use --device cpu, or --determinism deterministic",
+            "device=cuda: torch sees no GPU here", "use --set device=cpu, or see `ndrepro doctor` for driver and CUDA"
         )
-    return "cpu"
+    return torch.device("cuda" if there and asked != "cpu" else "cpu")
 
 
 @contextmanager

@@ -7,19 +7,18 @@ batch norms out; ``bn_downsample`` all but those of the modules named so.
 
 ``NETWORKS``  name -> function of (num_classes, in_channels, image_size): the design "small"
 ``IMAGENET``  the same for the design "imagenet": torchvision's networks under their short names
-``METHODS``   name -> function that changes such a network in place
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
 
 from ndrepro.protocol.errors import UsageError
-from ndrepro.protocol.experiment.catalogue import DESIGNS
+from ndrepro.protocol.experiment.catalogue import DESIGNS, METHODS
 from ndrepro.training.layers.conversion import Conversion
 from ndrepro.training.layers.convert import deconvolve, remove_batch_norm
 from ndrepro.training.layers.dropout import StreamDropout
@@ -85,8 +84,8 @@ def build(
 ) -> nn.Module:
     """The network ``name`` under ``method``, for images (N, in_channels, image_size, image_size).
 
-    ``design`` is the form of it that is meant for a data set's images: "small" or "imagenet" (``spec.catalogue``).
-    ``dropout`` is the fraction that its dropout layers drop, ``None`` their own (``catalogue.Design``).
+    ``design`` is the form of it that is meant for a data set's images: "small" or "imagenet".
+    ``dropout`` is the fraction that its dropout layers drop, ``None`` their own (``catalogue.NetworkVariant``).
     ``options`` are those of ``deconvolve`` that an experiment may set: block, linear_block (``None``: what
     the released code has), eps, n_iter, momentum, sampling_stride; ``bn`` and ``none`` have no use for them.
     Parameters hold PyTorch's own start. Raises UsageError for an unknown name or method, and for images that
@@ -107,51 +106,29 @@ def build(
     return net
 
 
-def apply_method(net: nn.Module, name: str, method: str, *, design: str = "small", **options: Any) -> Conversion:
-    """Give the plain network ``name`` its method, in place; returns how each layer was changed."""
-    recipe = _known("network", name, RELEASED_IMAGENET if design == "imagenet" else RELEASED)
-    return _known("method", method, METHODS)(net, recipe, **options)
-
-
-def _batch_norm(net: nn.Module, recipe: ReleasedNetwork, **options: Any) -> Conversion:
-    return Conversion((), (), ())
-
-
-def _nothing(net: nn.Module, recipe: ReleasedNetwork, **options: Any) -> Conversion:
-    return remove_batch_norm(net)
-
-
-def _in_downsampling(net: nn.Module, recipe: ReleasedNetwork, **options: Any) -> Conversion:
-    return remove_batch_norm(net, keep=("downsample?",))
-
-
-def _as_released(net: nn.Module, recipe: ReleasedNetwork, **options: Any) -> Conversion:
-    return _deconvolved(net, recipe, recipe.keep, **options)
-
-
-def _in_full(net: nn.Module, recipe: ReleasedNetwork, **options: Any) -> Conversion:
-    return _deconvolved(net, recipe, (), **options)
-
-
-def _deconvolved(
-    net: nn.Module, recipe: ReleasedNetwork, keep: tuple[str, ...], linear_block: int | None = None, **options: Any
+def apply_method(
+    net: nn.Module, name: str, method: str, *, design: str = "small", linear_block: int | None = None, **options: Any
 ) -> Conversion:
-    linear_block = recipe.linear_block if linear_block is None else linear_block
+    """Give the plain network ``name`` its method, in place; returns how each layer was changed."""
+    recipe: ReleasedNetwork = _known("network", name, RELEASED_IMAGENET if design == "imagenet" else RELEASED)
+    _known("method", method, METHODS)
+    if method == "bn":
+        return Conversion((), (), ())
+    if method == "none":
+        return remove_batch_norm(net)
+    if method == "bn_downsample":
+        return remove_batch_norm(net, keep=("downsample?",))
     return deconvolve(
-        net, linear_block=linear_block, first=recipe.first, keep=keep, overrides=recipe.overrides, **options
+        net,
+        linear_block=recipe.linear_block if linear_block is None else linear_block,
+        first=recipe.first,
+        keep=recipe.keep if method == "nd" else (),
+        overrides=recipe.overrides,
+        **options,
     )
 
 
-METHODS: dict[str, Callable[..., Conversion]] = {
-    "bn": _batch_norm,
-    "nd": _as_released,
-    "nd_full": _in_full,
-    "none": _nothing,
-    "bn_downsample": _in_downsampling,
-}
-
-
-def _known(what: str, name: str, table: dict[str, Any]) -> Any:
+def _known(what: str, name: str, table: Mapping[str, Any]) -> Any:
     if name not in table:
         near = difflib.get_close_matches(name, table, n=3)
         hint = f"did you mean {', '.join(near)}? " if near else ""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,6 +23,27 @@ def conv1x1(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
 def projection(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
     """A 1x1 convolution and a batch norm, where a shortcut changes its shape."""
     return nn.Sequential(conv1x1(in_channels, out_channels, stride), nn.BatchNorm2d(out_channels))
+
+
+class Block(Protocol):
+    """A residual block of ``expansion`` times ``width`` output channels."""
+
+    expansion: int
+
+    def __call__(self, in_channels: int, width: int, stride: int) -> nn.Module:
+        """The block."""
+
+
+def stages(block: Block, depths: Sequence[int]) -> Iterator[nn.Sequential]:
+    """Stages of 64, 128, 256 and 512 channels times the block's expansion; the first block of all but one halves the
+    size."""
+    channels = 64
+    for width, depth, stride in zip((64, 128, 256, 512), depths, (1, 2, 2, 2), strict=True):
+        blocks = []
+        for step in (stride, *[1] * (depth - 1)):
+            blocks.append(block(channels, width, step))
+            channels = block.expansion * width
+        yield nn.Sequential(*blocks)
 
 
 def global_average_pool(x: Tensor) -> Tensor:

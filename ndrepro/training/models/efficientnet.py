@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ndrepro.training.models.blocks import SqueezeExcitation, conv3x3, global_average_pool
-from ndrepro.training.models.mobilenetv2 import InvertedResidual
+from ndrepro.training.models.mobilenetv2 import InvertedResidual, inverted_residuals
 
 # (expansion, out_channels, depth, stride of the first block)
 STAGES = ((1, 16, 1, 2), (6, 24, 2, 1), (6, 40, 2, 2), (6, 80, 3, 2), (6, 112, 3, 1), (6, 192, 4, 2), (6, 320, 1, 2))
@@ -38,14 +38,8 @@ class EfficientNet(nn.Module):
         super().__init__()
         self.conv1 = conv3x3(in_channels, 32)
         self.bn1 = nn.BatchNorm2d(32)
-        channels = 32
-        blocks = []
-        for expansion, out_channels, depth, stride in STAGES:
-            for step in (stride, *[1] * (depth - 1)):
-                blocks.append(SqueezedInvertedResidual(channels, out_channels, expansion, step))
-                channels = out_channels
-        self.layers = nn.Sequential(*blocks)
-        self.linear = nn.Linear(channels, num_classes)
+        self.layers = inverted_residuals(SqueezedInvertedResidual, STAGES)
+        self.linear = nn.Linear(STAGES[-1][1], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, num_classes). 32x32 images leave one position to pool over."""

@@ -6,6 +6,8 @@ here, and a shortcut that changes channels at stride 1 has a 1x1 convolution, as
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -44,6 +46,18 @@ class InvertedResidual(nn.Module):
         return out if self.shortcut is None else out + self.shortcut(x)
 
 
+def inverted_residuals(
+    kind: type[InvertedResidual], stages: Iterable[tuple[int, int, int, int]], channels: int = 32
+) -> nn.Sequential:
+    """Blocks of such a kind for (expansion, out_channels, depth, stride of the first block)."""
+    blocks = []
+    for expansion, out_channels, depth, stride in stages:
+        for step in (stride, *[1] * (depth - 1)):
+            blocks.append(kind(channels, out_channels, expansion, step))
+            channels = out_channels
+    return nn.Sequential(*blocks)
+
+
 class MobileNetV2(nn.Module):
     """Input (N, in_channels, H, W), output (N, num_classes)."""
 
@@ -51,14 +65,8 @@ class MobileNetV2(nn.Module):
         super().__init__()
         self.conv1 = conv3x3(in_channels, 32)
         self.bn1 = nn.BatchNorm2d(32)
-        channels = 32
-        blocks = []
-        for expansion, out_channels, depth, stride in STAGES:
-            for step in (stride, *[1] * (depth - 1)):
-                blocks.append(InvertedResidual(channels, out_channels, expansion, step))
-                channels = out_channels
-        self.layers = nn.Sequential(*blocks)
-        self.conv2 = conv1x1(channels, 1280)
+        self.layers = inverted_residuals(InvertedResidual, STAGES)
+        self.conv2 = conv1x1(STAGES[-1][1], 1280)
         self.bn2 = nn.BatchNorm2d(1280)
         self.linear = nn.Linear(1280, num_classes)
 

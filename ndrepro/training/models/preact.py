@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ndrepro.training.models.blocks import conv1x1, conv3x3, global_average_pool
+from ndrepro.training.models.blocks import Block, conv1x1, conv3x3, global_average_pool, stages
 
 
 class PreActBlock(nn.Module):
@@ -67,9 +67,6 @@ class PreActBottleneck(nn.Module):
         return out + shortcut
 
 
-Block = type[PreActBlock] | type[PreActBottleneck]
-
-
 class PreActResNet(nn.Module):
     """Input (N, in_channels, H, W), output (N, num_classes)."""
 
@@ -77,18 +74,14 @@ class PreActResNet(nn.Module):
         super().__init__()
         self.conv1 = conv3x3(in_channels, 64)
         self.bn1 = nn.BatchNorm2d(64)  # never called, see above
-        channels = 64
-        stages = []
-        for width, depth, stride in zip((64, 128, 256, 512), depths, (1, 2, 2, 2), strict=True):
-            blocks = []
-            for step in (stride, *[1] * (depth - 1)):
-                blocks.append(block(channels, width, step))
-                channels = block.expansion * width
-            stages.append(nn.Sequential(*blocks))
-        self.layer1, self.layer2, self.layer3, self.layer4 = stages
-        self.linear = nn.Linear(channels, num_classes)
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages(block, depths)
+        self.linear = nn.Linear(512 * block.expansion, num_classes)
+
+    def stem(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, 64, H, W)."""
+        return self.conv1(x)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, num_classes)."""
-        out = self.layer4(self.layer3(self.layer2(self.layer1(self.conv1(x)))))
+        out = self.layer4(self.layer3(self.layer2(self.layer1(self.stem(x)))))
         return self.linear(global_average_pool(out))

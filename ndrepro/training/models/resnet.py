@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ndrepro.training.models.blocks import conv1x1, conv3x3, global_average_pool, projection
+from ndrepro.training.models.blocks import Block, conv1x1, conv3x3, global_average_pool, projection, stages
 
 
 class BasicBlock(nn.Module):
@@ -58,28 +58,15 @@ class Bottleneck(nn.Module):
         return F.relu(out + self.shortcut(x))
 
 
-Block = type[BasicBlock] | type[Bottleneck]
-
-
-def stage(block: Block, in_channels: int, width: int, depth: int, stride: int) -> nn.Sequential:
-    """``depth`` blocks, the first of which changes channels and size."""
-    out_channels = block.expansion * width
-    return nn.Sequential(block(in_channels, width, stride), *(block(out_channels, width, 1) for _ in range(depth - 1)))
-
-
 class ResNet(nn.Module):
     """Input (N, in_channels, H, W), output (N, num_classes)."""
 
     def __init__(self, block: Block, depths: tuple[int, ...], num_classes: int, in_channels: int = 3) -> None:
         super().__init__()
-        wide = block.expansion
         self.conv1 = conv3x3(in_channels, 64)
         self.bn1 = nn.BatchNorm2d(64)
-        self.layer1 = stage(block, 64, 64, depths[0], stride=1)
-        self.layer2 = stage(block, 64 * wide, 128, depths[1], stride=2)
-        self.layer3 = stage(block, 128 * wide, 256, depths[2], stride=2)
-        self.layer4 = stage(block, 256 * wide, 512, depths[3], stride=2)
-        self.linear = nn.Linear(512 * wide, num_classes)
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages(block, depths)
+        self.linear = nn.Linear(512 * block.expansion, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, num_classes)."""

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ndrepro.training.models.blocks import Block, stages
 from ndrepro.training.models.max_pool import MaxPool2d
-from ndrepro.training.models.resnet import Block, stage
 
 
 class ImageNetResNet(nn.Module):
@@ -19,16 +19,12 @@ class ImageNetResNet(nn.Module):
 
     def __init__(self, block: Block, depths: tuple[int, ...], num_classes: int, in_channels: int = 3) -> None:
         super().__init__()
-        wide = block.expansion
         self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.maxpool = MaxPool2d(3, stride=2, padding=1)
-        self.layer1 = stage(block, 64, 64, depths[0], stride=1)
-        self.layer2 = stage(block, 64 * wide, 128, depths[1], stride=2)
-        self.layer3 = stage(block, 128 * wide, 256, depths[2], stride=2)
-        self.layer4 = stage(block, 256 * wide, 512, depths[3], stride=2)
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages(block, depths)
         self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
-        self.linear = nn.Linear(512 * wide, num_classes)
+        self.linear = nn.Linear(512 * block.expansion, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, num_classes)."""

@@ -7,10 +7,10 @@ convolution's norm is called, with a ReLU.
 from __future__ import annotations
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from ndrepro.training.models.blocks import SqueezeExcitation, conv3x3, global_average_pool
-from ndrepro.training.models.preact import PreActBlock
+from ndrepro.training.models.blocks import SqueezeExcitation
+from ndrepro.training.models.preact import PreActBlock, PreActResNet
 
 
 class SEBlock(PreActBlock):
@@ -25,26 +25,12 @@ class SEBlock(PreActBlock):
         return self.excitation(branch)
 
 
-class SENet(nn.Module):
+class SENet(PreActResNet):
     """Input (N, in_channels, H, W), output (N, num_classes)."""
 
     def __init__(self, depths: tuple[int, ...], num_classes: int, in_channels: int = 3) -> None:
-        super().__init__()
-        self.conv1 = conv3x3(in_channels, 64)
-        self.bn1 = nn.BatchNorm2d(64)
-        channels = 64
-        stages = []
-        for width, depth, stride in zip((64, 128, 256, 512), depths, (1, 2, 2, 2), strict=True):
-            blocks = []
-            for step in (stride, *[1] * (depth - 1)):
-                blocks.append(SEBlock(channels, width, step))
-                channels = width
-            stages.append(nn.Sequential(*blocks))
-        self.layer1, self.layer2, self.layer3, self.layer4 = stages
-        self.linear = nn.Linear(channels, num_classes)
+        super().__init__(SEBlock, depths, num_classes, in_channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) -> (N, num_classes)."""
-        out = F.relu(self.bn1(self.conv1(x)))
-        out = self.layer4(self.layer3(self.layer2(self.layer1(out))))
-        return self.linear(global_average_pool(out))
+    def stem(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, 64, H, W)."""
+        return F.relu(self.bn1(self.conv1(x)))

@@ -68,7 +68,7 @@ def until_ended(launcher: LocalLauncher, on_event: Callable[[Event], object] = l
 
 def test_a_job_is_its_command_line_and_back(bench: Bench) -> None:
     fresh = job_of(bench.experiment(seed="3", **{"deconv.eps": "1e-06"}), data=Path("some where/ü"))
-    job, options, given = parse(fresh.words(bench.options, leashed=True)[4:])
+    job, options, given = parse(fresh.words(bench.options, "--leashed")[4:])
     assert (job, given.leashed) == (fresh, True)
     assert (options.runs, options.data, options.environment) == (bench.options.runs, Path("some where/ü"), None)
     elsewhere = replace(fresh, run=replace(fresh.run, environment="torch-2.2.2"))
