@@ -11,10 +11,11 @@ from ndrepro.execution.runs.data_check import locate
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.training.checkpoint import save_weights
 from ndrepro.training.compute import determinism
+from ndrepro.training.compute.determinism import choose_device
 from ndrepro.training.data import DATASETS
 from ndrepro.training.data.batches import Batches
 from ndrepro.training.optimizer import make_optimizer
-from ndrepro.training.train_run import build, choose_device
+from ndrepro.training.train_run import build
 
 experiment = Experiment.from_name(sys.argv[1])
 determinism.apply(experiment)

@@ -217,8 +217,9 @@ class Trained:
     def __init__(self, name: str) -> None:
         import torch
 
+        from ndrepro.training.compute.determinism import choose_device
         from ndrepro.training.optimizer import make_optimizer
-        from ndrepro.training.train_run import build, choose_device
+        from ndrepro.training.train_run import build
 
         experiment = Experiment.from_name(name)
         self.device = choose_device(experiment)

@@ -24,16 +24,19 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ndrepro.protocol.errors import DeviceError, NdreproError, PeerLost
+from ndrepro.protocol.errors import DataError, DeviceError, NdreproError, PeerLost
+from ndrepro.protocol.experiment import split_sizes
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.training.compute.batch_share import Share
+from ndrepro.training.compute.determinism import choose_device
+from ndrepro.training.compute.fingerprint import fingerprints_of
 from ndrepro.training.layers.deconv import Deconv2d, Delinear
 from ndrepro.training.layers.dropout import StreamDropout
 from ndrepro.training.layers.global_batch_norm import GlobalBatchNorm2d, globalised
@@ -56,11 +59,6 @@ class Alone:
         """Which process this is; rank 0 writes."""
         return self.share.rank
 
-    @property
-    def size(self) -> int:
-        """How many processes there are."""
-        return self.share.size
-
     def connect(self, net: nn.Module) -> None:
         """Have the network's layers look at the whole batch where they should."""
 
@@ -81,9 +79,12 @@ class Alone:
         """Each flag: whether it is up in any process."""
         return flags
 
-    def gather(self, document: Any) -> list[Any]:
-        """Every process's document, by rank."""
-        return [document]
+    def places(self, device: torch.device) -> dict[str, Any]:
+        """Where each of several processes is, and how they talk, for the record; nothing of one alone."""
+        return {}
+
+    def check_data(self, experiment: Experiment, described: Mapping[str, Any]) -> None:
+        """Raises DataError where processes read other data, or one of them would have no image of the last batch."""
 
     def check_same(self, net: nn.Module) -> None:
         """Raises NdreproError if the processes' parameters are not the same bits."""
@@ -151,23 +152,43 @@ class Several(Alone):
         _tell_lost(lambda: torch.distributed.all_reduce(up, torch.distributed.ReduceOp.MAX, group=self._hosts))
         return tuple(bool(each) for each in up.tolist())
 
-    def gather(self, document: Any) -> list[Any]:
+    def places(self, device: torch.device) -> dict[str, Any]:
         """See ``Alone``."""
-        found: list[Any] = [None] * self.size
+        here = {
+            "rank": self.rank,
+            "local_rank": self.local_rank,
+            "hostname": socket.gethostname(),
+            # a scheduler's name of the machine, where it gave it
+            **({"slurm_node": node} if (node := os.environ.get("SLURMD_NODENAME")) else {}),
+            "pid": os.getpid(),
+            "device": str(device),
+            "gpu": _gpu(device) if device.type == "cuda" else {"none": "it computes on the CPU"},
+        }
+        return {"processes": {"backend": self.backend, "ranks": self._gather(here)}}
+
+    def check_data(self, experiment: Experiment, described: Mapping[str, Any]) -> None:
+        """See ``Alone``."""
+        trees = self._gather(described["tree_sha256"])
+        if len(set(trees)) > 1:
+            other = next(rank for rank, tree in enumerate(trees) if tree != trees[0])
+            raise DataError(f"process {other} found other data than process 0", "give every machine the same files")
+        split_sizes.check_last_batch(experiment, described["train_images"])
+
+    def _gather(self, document: Any) -> list[Any]:
+        """Every process's document, by rank."""
+        found: list[Any] = [None] * self.share.size
         _tell_lost(lambda: torch.distributed.all_gather_object(found, document, group=self._hosts))
         return found
 
     def check_same(self, net: nn.Module) -> None:
         """See ``Alone``."""
-        from ndrepro.training.compute.fingerprint import fingerprints_of
-
         names = [name for name, _ in net.named_parameters()]
         here = fingerprints_of(dict(net.named_parameters())).compute().cpu()
-        everywhere = self.gather(here.tolist())
+        everywhere = self._gather(here.tolist())
         parted = [name for name, *bits in zip(names, *everywhere, strict=True) if len(set(bits)) > 1]
         if parted:
             raise NdreproError(
-                f"the {self.size} processes have different weights in {', '.join(parted[:4])}",
+                f"the {self.share.size} processes have different weights in {', '.join(parted[:4])}",
                 "their machines or GPUs compute differently, or a memory is faulty; use equal ones",
             )
 
@@ -233,8 +254,9 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
-def own_device(device: torch.device, experiment: Experiment) -> torch.device:
-    """This process's own device. Raises DeviceError where there are more processes than GPUs."""
+def own_device(experiment: Experiment) -> torch.device:
+    """This process's own device. Raises DeviceError as ``choose_device``, and for more processes than GPUs."""
+    device = choose_device(experiment)
     if experiment.processes == 1 or device.type != "cuda":
         return device
     if local_rank() >= torch.cuda.device_count():
@@ -245,20 +267,6 @@ def own_device(device: torch.device, experiment: Experiment) -> torch.device:
     own = torch.device("cuda", local_rank())
     torch.cuda.set_device(own)
     return own
-
-
-def place(group: Alone, device: torch.device) -> dict[str, Any]:
-    """Where a process is, for the record."""
-    return {
-        "rank": group.rank,
-        "local_rank": group.local_rank,
-        "hostname": socket.gethostname(),
-        # a scheduler's name of the machine, where it gave it
-        **({"slurm_node": node} if (node := os.environ.get("SLURMD_NODENAME")) else {}),
-        "pid": os.getpid(),
-        "device": str(device),
-        "gpu": _gpu(device) if device.type == "cuda" else {"none": "it computes on the CPU"},
-    }
 
 
 def _gpu(device: torch.device) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from ndrepro.protocol.errors import DataError, UsageError
-from ndrepro.protocol.experiment import split_sizes
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.experiment.own import OWN_DATASET, is_own_network
 from ndrepro.protocol.layout import RunFolder
@@ -22,7 +21,6 @@ from ndrepro.training.bit_flip import nudge
 from ndrepro.training.checkpoint import load_checkpoint, save_weights, state_tensors
 from ndrepro.training.compute import determinism, precision
 from ndrepro.training.compute.batch_share import WHOLE, Share
-from ndrepro.training.compute.determinism import choose_device
 from ndrepro.training.data import DATASETS
 from ndrepro.training.data.batches import Batches, BatchSource
 from ndrepro.training.data.own_data.own_images import images_of
@@ -50,17 +48,17 @@ def train(request: Request, folder: RunFolder, stop_asked: Callable[[], bool], p
     """Train what is asked; returns the outcome, "completed" or "interrupted". ``progress`` is kept up to date."""
     experiment = request.experiment
     determinism.apply(experiment)
-    device = process_group.own_device(choose_device(experiment), experiment)
+    device = process_group.own_device(experiment)
     progress["device"] = str(device)
     precision.check(experiment, device)
     group = process_group.join(experiment, device)
     writes = group.rank == 0
-    sealed = {"start": _seal(folder), **_processes(group, device)}
+    sealed = {"start": _seal(folder), **group.places(device)}
     if writes:
         write_json(folder.environment, sealed)
 
     data, described = group.in_turn(lambda: read_and_describe(request, folder, write=writes))
-    _check_shares(group, experiment, described)
+    group.check_data(experiment, described)
     net = build(experiment, folder.network).to(device)
     if writes:
         _describe(net, experiment, folder)
@@ -155,25 +153,6 @@ def _seal(folder: RunFolder) -> dict[str, Any]:
         "libraries": determinism.libraries(),
         "usage": usage(),
     }
-
-
-def _processes(group: process_group.Alone, device: torch.device) -> dict[str, Any]:
-    """Where each of several processes is, and how they talk; nothing of one alone."""
-    if not isinstance(group, process_group.Several):
-        return {}
-    ranks = group.gather(process_group.place(group, device))
-    return {"processes": {"backend": group.backend, "ranks": ranks}}
-
-
-def _check_shares(group: process_group.Alone, experiment: Experiment, described: dict[str, Any]) -> None:
-    """Raises DataError where processes read other data, or one of them would have no image of the last batch."""
-    if group.size == 1:
-        return
-    trees = group.gather(described["tree_sha256"])
-    if len(set(trees)) > 1:
-        other = next(rank for rank, tree in enumerate(trees) if tree != trees[0])
-        raise DataError(f"process {other} found other data than process 0", "give every machine the same files")
-    split_sizes.check_last_batch(experiment, described["train_images"])
 
 
 def read_data(request: Request, folder: RunFolder) -> Images | Photographs:

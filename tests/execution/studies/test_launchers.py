@@ -184,7 +184,7 @@ def test_a_parent_that_is_killed_has_its_run_signed_as_interrupted(
     """The job holds the other end of its standard input, and stops when that closes."""
     job = job_of(bench.experiment(epochs="500"))
     holder = subprocess.Popen(
-        job.words(bench.options, leashed=True),
+        job.words(bench.options, "--leashed"),
         env={**os.environ, "NDREPRO_HOME": str(bench.options.home)},
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,

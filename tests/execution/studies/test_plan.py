@@ -334,7 +334,7 @@ def test_what_a_queue_has_is_not_to_do_and_a_job_from_it_leaves_alone_what_is_do
     waiting = make_plan(load_study(path), (), Bench(tmp_path / "empty").options, queued)
     assert waiting.states == {QUEUED: 2} and not waiting.todo
     assert make_plan(load_study(path), (), bench.options, queued).states == {DONE: 2}, "what is done stays so"
-    words = Job("mini", first.run).words(bench.options, recheck=True)
+    words = Job("mini", first.run).words(bench.options, "--recheck")
     variables = {**os.environ, "NDREPRO_HOME": str(bench.options.home)}
     ended = subprocess.run(words, env=variables, capture_output=True, text=True)
     assert (ended.returncode, json.loads(ended.stdout)["outcome"]) == (0, "completed"), ended.stderr

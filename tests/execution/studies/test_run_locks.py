@@ -76,7 +76,7 @@ def test_a_job_from_a_queue_leaves_a_run_alone_that_another_process_has(
     monkeypatch.setattr(job, "_CLAIM_SECONDS", 0.0)
     monkeypatch.setattr(job, "Stop", lambda: SimpleNamespace(asked=False))  # else it takes this process's signals
     monkeypatch.setenv("NDREPRO_HOME", str(bench.options.home))
-    words = Job("mini", item.run).words(bench.options, recheck=True)
+    words = Job("mini", item.run).words(bench.options, "--recheck")
     with another_process(bench.options.runs, item.run.identity) as told:
         assert told == "True"
         assert job.main(words[words.index("-m") + 2 :]) == 0, "nothing failed"
