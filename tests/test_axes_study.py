@@ -4,27 +4,23 @@ what its manifests say."""
 from __future__ import annotations
 
 import re
-import tarfile
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from statistics import mean
 
 import pytest
+from kept_sensitivity import analysed, numbers, unpacked
 from run_moves import Moves, along, leads, moves, numbers_of, share, shift
 
-from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.sensitivity.analysis import AnalysisOptions, Sensitivity, sensitivity_of
 from ndrepro.execution.studies.study_file import find_study, load_study
-from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.image_reference import MAIN
 from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.messages import Request, read_json
 from ndrepro.protocol.study.study import identity
 from ndrepro.report.sections.sensitivity_text import markdown
 from provenance.attestation.ledger import Ledger
-from provenance.attestation.trust import TrustedKey, TrustPolicy
-from provenance.signatures.public_key import PublicKey
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 KEPT, PAGE = DOCS / "runs" / "axes", DOCS / "sensitivity" / "axes" / "sensitivity.md"
@@ -33,22 +29,12 @@ SUMMARY = DOCS / "findings" / "sensitivity.md"
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> RunsFolder:
-    folder = tmp_path_factory.mktemp("axes")
-    with tarfile.open(KEPT / "manifests.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
-    return RunsFolder(folder)
+    return unpacked(KEPT, tmp_path_factory.mktemp("axes"))
 
 
 @pytest.fixture(scope="module")
 def found(runs: RunsFolder) -> Sensitivity:
-    key = PublicKey.from_pem((KEPT / "author.pub").read_bytes())
-    policy = TrustPolicy(Path(), None, (TrustedKey(key.pem, key.keyid, "the author", ""),))
-    return sensitivity_of(read_results(runs.root, policy=policy, checks=checks_of), AnalysisOptions())
-
-
-def numbers(page: str) -> list[str]:
-    """Rows of every table from the numbers on: trails are not kept, and bits are above them."""
-    return [line for line in page[page.index("## Numbers") :].splitlines() if line.startswith("| ")]
+    return analysed(KEPT, runs)
 
 
 def test_every_run_that_was_begun_is_kept_and_verifies(runs: RunsFolder, found: Sensitivity) -> None:

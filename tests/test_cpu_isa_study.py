@@ -3,25 +3,21 @@ manifests say."""
 
 from __future__ import annotations
 
-import tarfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from kept_sensitivity import analysed, numbers, unpacked
 from run_moves import along, equivalent, leads, moves, numbers_of, share, shift, visible
 
-from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.sensitivity.analysis import AnalysisOptions, Sensitivity, sensitivity_of
 from ndrepro.execution.studies.study_file import find_study, load_study
-from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.image_reference import MAIN
 from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.messages import Request, read_json
 from ndrepro.protocol.study.study import identity
 from ndrepro.report.sections.sensitivity_text import markdown
 from provenance.attestation.ledger import Ledger
-from provenance.attestation.trust import TrustedKey, TrustPolicy
-from provenance.signatures.public_key import PublicKey
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 KEPT, PAGE = DOCS / "runs" / "cpu_isa", DOCS / "sensitivity" / "cpu_isa" / "sensitivity.md"
@@ -30,22 +26,12 @@ SUMMARY = DOCS / "findings" / "sensitivity.md"
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> RunsFolder:
-    folder = tmp_path_factory.mktemp("cpu_isa")
-    with tarfile.open(KEPT / "manifests.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
-    return RunsFolder(folder)
+    return unpacked(KEPT, tmp_path_factory.mktemp("cpu_isa"))
 
 
 @pytest.fixture(scope="module")
 def found(runs: RunsFolder) -> Sensitivity:
-    key = PublicKey.from_pem((KEPT / "author.pub").read_bytes())
-    policy = TrustPolicy(Path(), None, (TrustedKey(key.pem, key.keyid, "the author", ""),))
-    return sensitivity_of(read_results(runs.root, policy=policy, checks=checks_of), AnalysisOptions())
-
-
-def numbers(page: str) -> list[str]:
-    """Rows of every table from the numbers on: trails are not kept, and bits are above them."""
-    return [line for line in page[page.index("## Numbers") :].splitlines() if line.startswith("| ")]
+    return analysed(KEPT, runs)
 
 
 def single_runs(found: Sensitivity) -> list[str]:

@@ -21,12 +21,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import page_tables
+
 from ndrepro.analysis.comparison.operator_differences import OperationDifference, by_operation, compare_outputs
 from ndrepro.execution.operators.measurement import outputs_in
 
 LIMITS = ("native", "avx2", "sse41")
 DTYPES = ("float32", "float64", "bfloat16")
-START, END = "<!-- tables: tools/operators_page.py -->", "<!-- end of tables -->"
+START = "<!-- tables: tools/operators_page.py -->"
 Row = tuple[str, str, str]
 Document = dict[str, Any]
 
@@ -83,10 +85,7 @@ def tables(document: Document) -> str:
 
 def with_tables(page: str, document: Document) -> str:
     """The page with its tables made anew. Raises ValueError where it has no place for them."""
-    before, found, rest = page.partition(START)
-    if not found or END not in rest:
-        raise ValueError(f"the page has no {START} … {END}")
-    return f"{before}{START}\n\n{tables(document)}\n{END}{rest.partition(END)[2]}"
+    return page_tables.with_tables(page, START, tables(document))
 
 
 def _totals(document: Document) -> Iterator[str]:

@@ -20,9 +20,11 @@ from pathlib import Path
 from statistics import geometric_mean, median
 from typing import Any
 
+import page_tables
+
 ROOT = Path(__file__).resolve().parents[1]
 DATA, PAGE = ROOT / "docs" / "findings" / "data" / "performance", ROOT / "docs" / "findings" / "performance.md"
-START, END = "<!-- tables: tools/performance_page.py {} -->", "<!-- end of tables -->"
+START = "<!-- tables: tools/performance_page.py {} -->"
 # how many times as fast as the reference a step has to be; 1.0 for every other network, and for the geometric mean
 TARGETS = {"resnet18d": 2.5, "densenet121": 2.5, "vgg16": 1.8, "mobilenetv2": 1.25}
 TARGET_OF_THE_MEAN = 1.8
@@ -119,11 +121,7 @@ TABLES: dict[str, Callable[[], Iterator[str]]] = {
 def with_tables(page: str) -> str:
     """The page with its tables made anew. Raises ValueError where it has no place for one of them."""
     for name, table in TABLES.items():
-        start = START.format(name)
-        before, found, rest = page.partition(start)
-        if not found or END not in rest:
-            raise ValueError(f"the page has no {start} … {END}")
-        page = "\n".join([before + start, "", *table(), "", END + rest.partition(END)[2]])
+        page = page_tables.with_tables(page, START.format(name), "\n".join([*table(), ""]))
     return page
 
 

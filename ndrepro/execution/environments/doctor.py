@@ -75,10 +75,8 @@ def examine(runs: RunsFolder) -> Iterator[Finding]:
 def _python() -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
     message = f"{version} ({sys.executable})"
-    if (3, 11) <= sys.version_info < (3, 15):
-        yield Finding("python", OK, message)
-    else:
-        yield Finding("python", WARNING, message, "the lock is for Python 3.11 to 3.14: make clean, then make env")
+    cure = "the lock is for Python 3.11 to 3.14: make clean, then make env"
+    yield Finding.of("python", (3, 11) <= sys.version_info < (3, 15), message, cure)
 
 
 def _packages() -> Iterator[Finding]:
@@ -135,10 +133,8 @@ def _machine() -> Iterator[Finding]:
     yield Finding("cores", OK, f"{cores} for this process, {os.cpu_count()} in the machine")
     free = psutil.virtual_memory().available
     message = f"{free / _GIGABYTE:.1f} GB available"
-    if free < 3 * _GIGABYTE:
-        yield Finding("memory", WARNING, message, "CIFAR runs need about 3 GB: end other programs, or lower batch_size")
-    else:
-        yield Finding("memory", OK, message)
+    cure = "CIFAR runs need about 3 GB: end other programs, or lower batch_size"
+    yield Finding.of("memory", free >= 3 * _GIGABYTE, message, cure)
 
 
 def _disk(runs: RunsFolder) -> Iterator[Finding]:
@@ -155,7 +151,7 @@ def _disk(runs: RunsFolder) -> Iterator[Finding]:
             continue
         free = shutil.disk_usage(place).free
         message = f"{free / _GIGABYTE:.1f} GB free at {folder}"
-        yield Finding(name, OK, message) if free > needed * _GIGABYTE else Finding(name, WARNING, message, advice)
+        yield Finding.of(name, free > needed * _GIGABYTE, message, advice)
 
 
 def _source(runs: RunsFolder) -> Iterator[Finding]:
@@ -226,12 +222,9 @@ def _key() -> Iterator[Finding]:
     ring = KeyRing(default_home())
     if not ring.exists:
         place = next(path for path in ring.path.parents if path.exists())
-        if os.access(place, os.W_OK | os.X_OK):
-            yield Finding("key", OK, f"none yet; the first run makes {ring.path}")
-        else:
-            yield Finding(
-                "key", PROBLEM, f"none yet, and {place} cannot be written", "set NDREPRO_HOME to a folder of your own"
-            )
+        can = os.access(place, os.W_OK | os.X_OK)
+        message = f"the first run makes {ring.path}" if can else f"{place} cannot be written"
+        yield Finding.of("key", can, f"none yet; {message}", "set NDREPRO_HOME to a folder of your own", PROBLEM)
         return
     # raises where others can read the key, or put another there
     yield Finding("key", OK, f"{ring.keyid} in {ring.path}")

@@ -17,3 +17,8 @@ class Finding:
     status: str
     message: str
     cure: str = ""
+
+    @classmethod
+    def of(cls, name: str, good: bool, message: str, cure: str, otherwise: str = WARNING) -> Finding:
+        """A finding that is ok where ``good``, and else has the status ``otherwise`` and a cure."""
+        return cls(name, OK, message) if good else cls(name, otherwise, message, cure)

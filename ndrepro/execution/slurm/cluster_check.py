@@ -91,8 +91,8 @@ def _login_node(profile: Profile, runs: RunsFolder) -> Iterator[Finding]:
         yield Finding("runs", PROBLEM, error.message, error.cure)
     if profile.engine in FILE_ENGINES and profile.image:
         there = Path(profile.image).is_file()
-        cure = "" if there else "write one (`make sif`, or `enroot import`) where every node sees it"
-        yield Finding("image", OK if there else PROBLEM, f"{profile.image}{'' if there else ': no such file'}", cure)
+        cure = "write one (`make sif`, or `enroot import`) where every node sees it"
+        yield Finding.of("image", there, f"{profile.image}{'' if there else ': no such file'}", cure, PROBLEM)
 
 
 def _words(limits: Limits) -> str:
@@ -165,26 +165,22 @@ def _seen(profile: Profile, probes: list[Probe], started: float, ended: float) -
     yield Finding("nodes", OK, f"{hosts}: Python {probes[0].python}, this project and the folder of runs are there")
     yield _lock(probes[1].lock, hosts)
     late = max(max(started - probe.seconds, probe.seconds - ended, 0.0) for probe in probes)
-    if late > _CLOCK_SECONDS:
-        yield Finding(
-            "clocks", WARNING, f"a node's differs by {late:.0f} s", "runs are ordered by the ledger, not by it"
-        )
-    else:
-        yield Finding("clocks", OK, "the nodes' agree with the login node's")
-    if not all(probe.user_namespaces for probe in probes):
-        cure = "Apptainer then needs its set-uid installation; ask the site"
-        yield Finding("user namespaces", WARNING, "not allowed on the nodes", cure)
-    else:
-        yield Finding("user namespaces", OK, "allowed on the nodes")
+    agree = late <= _CLOCK_SECONDS
+    message = "the nodes' agree with the login node's" if agree else f"a node's differs by {late:.0f} s"
+    yield Finding.of("clocks", agree, message, "runs are ordered by the ledger, not by it")
+    allowed = all(probe.user_namespaces for probe in probes)
+    message, cure = (
+        f"{'allowed' if allowed else 'not allowed'} on the nodes",
+        "Apptainer then needs its set-uid installation",
+    )
+    yield Finding.of("user namespaces", allowed, message, f"{cure}; ask the site")
     if profile.gpus:
         least = min(probe.gpus for probe in probes)
-        status = OK if least >= profile.gpus else PROBLEM
-        yield Finding(
-            "gpus", status, f"a task sees {least}, asked for {profile.gpus}", "see the partition's gres: sinfo -o %G"
-        )
+        message, cure = f"a task sees {least}, asked for {profile.gpus}", "see the partition's gres: sinfo -o %G"
+        yield Finding.of("gpus", least >= profile.gpus, message, cure, PROBLEM)
     if profile.scratch:
         bad = next((probe.scratch for probe in probes if probe.scratch.startswith("error")), "")
-        yield Finding("scratch", PROBLEM if bad else OK, bad or probes[0].scratch, "correct `scratch` in the profile")
+        yield Finding.of("scratch", not bad, bad or probes[0].scratch, "correct `scratch` in the profile", PROBLEM)
 
 
 def _lock(lock: str, hosts: str) -> Finding:

@@ -43,7 +43,7 @@ def ask_limits(partition: str | None, account: str | None, qos: str | None) -> L
     chosen = _partition(partition)
     name = chosen.get("PartitionName", "")
     associations = _associations(account, name)
-    named = {qos, chosen.get("QoS"), *(row["Def QOS"] or row["QOS"] for row in associations)}
+    named = {qos, chosen.get("QoS"), *(row["DefaultQOS"] or row["QOS"] for row in associations)}
     services = [row for row in _rows("qos", _QOS) if row["Name"] in named]
     submit = [*_named(associations, "account", "Account", ("MaxSubmit", "GrpSubmit"), _count)]
     submit += _named(services, "QOS", "Name", ("MaxSubmitPU", "MaxSubmitPA", "GrpSubmit"), _count)
@@ -71,22 +71,9 @@ def minutes_of(text: str) -> int | None:
     return numbers[0]
 
 
-_ASSOCIATION = {
-    "Account": "Account",
-    "Partition": "Partition",
-    "MaxSubmit": "MaxSubmit",
-    "GrpSubmit": "GrpSubmit",
-    "MaxWall": "MaxWall",
-    "QOS": "QOS",
-    "Def QOS": "DefaultQOS",
-}
-_QOS = {
-    "Name": "Name",
-    "MaxSubmitPU": "MaxSubmitPU",
-    "MaxSubmitPA": "MaxSubmitPA",
-    "GrpSubmit": "GrpSubmit",
-    "MaxWall": "MaxWall",
-}
+# columns of accounting
+_ASSOCIATION = ("Account", "Partition", "MaxSubmit", "GrpSubmit", "MaxWall", "QOS", "DefaultQOS")
+_QOS = ("Name", "MaxSubmitPU", "MaxSubmitPA", "GrpSubmit", "MaxWall")
 
 
 def _partition(name: str | None) -> dict[str, str]:
@@ -116,13 +103,13 @@ def _associations(account: str | None, partition: str) -> list[dict[str, str]]:
     user = getpass.getuser()
     found = [row for row in _rows("assoc", _ASSOCIATION, f"user={user}") if row["Partition"] in ("", partition)]
     if account is None and len({row["Account"] for row in found}) > 1:
-        account = next((row["Def Acct"] for row in _rows("user", {"Def Acct": "DefaultAccount"}, user)), None)
+        account = next((row["DefaultAccount"] for row in _rows("user", ("DefaultAccount",), user)), None)
     return [row for row in found if account is None or row["Account"] == account]
 
 
-def _rows(table: str, fields: dict[str, str], *conditions: str) -> list[dict[str, str]]:
+def _rows(table: str, fields: tuple[str, ...], *conditions: str) -> list[dict[str, str]]:
     """Rows of accounting; none where the site has no accounting."""
-    words = ("sacctmgr", "--noheader", "--parsable2", "show", table, *conditions, f"format={','.join(fields.values())}")
+    words = ("sacctmgr", "--noheader", "--parsable2", "show", table, *conditions, f"format={','.join(fields)}")
     try:
         listed = ask(*words)
     except EngineError:

@@ -20,7 +20,7 @@ import numpy as np
 from ndrepro.protocol.errors import DataError
 from ndrepro.protocol.experiment.catalogue import DATASETS
 from ndrepro.training.data.readers import folder, published
-from ndrepro.training.data.readers.images import Images, Split, split_of
+from ndrepro.training.data.readers.images import Images, Split, damaged, split_of
 
 _SIDE = 32
 _PIXELS = 3 * _SIDE * _SIDE
@@ -129,7 +129,7 @@ def _assemble(version: OfficialBatches, files: published.OfficialFiles) -> Image
     test = _split(version, where, [contents[name] for name in version.test])
     classes = _damage(where / version.names, lambda: _class_names(version, contents[version.names]))
     if len(classes) != DATASETS[version.name].num_classes:
-        raise DataError(f"{where / version.names}: {len(classes)} class names", "copy or download it afresh")
+        raise damaged(where / version.names, f"{len(classes)} class names")
     unpacked, by = files.unpacked(version.folder), files.official_by
     return Images(
         version.name, train, test, classes, files.sources, True, files.reader, official_by=by, contents=unpacked
@@ -162,7 +162,7 @@ def _damage(path: Path, parse: Callable[[], Any]) -> Any:
     except DataError:
         raise
     except Exception as error:
-        raise DataError(f"{path}: damaged ({error or type(error).__name__})", "copy or download it afresh") from None
+        raise damaged(path, f"damaged ({error or type(error).__name__})") from None
 
 
 class _ArraysOnly(pickle.Unpickler):

@@ -21,7 +21,7 @@ import numpy as np
 from ndrepro.protocol.errors import DataError
 from ndrepro.protocol.experiment.catalogue import IDX_SHA256
 from ndrepro.training.data.readers import folder, published
-from ndrepro.training.data.readers.images import Images, SourceFile, gunzip, read_source, split_of
+from ndrepro.training.data.readers.images import Images, SourceFile, damaged, gunzip, read_source, split_of
 from ndrepro.training.data.readers.published import PublishedFile
 
 _UNSIGNED_BYTE = 0x08
@@ -80,7 +80,7 @@ def _from_zip(files: OfficialIdxFiles, file: PublishedFile, path: Path) -> Image
         try:
             contents.append(_gunzip(path / member, archive.read(member)))
         except (KeyError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path}: {error}", "copy or download it afresh") from None
+            raise damaged(path, str(error)) from None
     paths = [path / member for member in members]  # names for messages only
     return _assemble(files, path, paths, contents, (source,), True, f"{file.name}, official", published.BY_FILE)
 
@@ -158,7 +158,7 @@ def _gunzip(path: Path, content: bytes) -> bytes:
     try:
         return gunzip(content, _MOST_BYTES)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: damaged ({error})", "copy or download it afresh") from None
+        raise damaged(path, f"damaged ({error})") from None
 
 
 def _parse(path: Path, content: bytes) -> np.ndarray:
@@ -169,11 +169,8 @@ def _parse(path: Path, content: bytes) -> np.ndarray:
     dimensions = 3 if "idx3" in path.name else 1
     header = 4 + 4 * dimensions
     if len(content) < header or content[:4] != bytes([0, 0, _UNSIGNED_BYTE, dimensions]):
-        raise DataError(f"{path}: no IDX file of {dimensions} dimensions", "copy or download it afresh")
+        raise damaged(path, f"no IDX file of {dimensions} dimensions")
     shape = tuple(int(extent) for extent in np.frombuffer(content, ">u4", dimensions, offset=4))
     if len(content) - header != int(np.prod(shape, dtype=np.int64)):
-        raise DataError(
-            f"{path}: {len(content) - header} bytes of data, its header says {shape}: truncated or damaged",
-            "copy or download it afresh",
-        )
+        raise damaged(path, f"{len(content) - header} bytes of data, its header says {shape}: truncated or damaged")
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)

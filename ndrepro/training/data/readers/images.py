@@ -162,6 +162,11 @@ def split_of(name: str, where: Path, images: np.ndarray, labels: np.ndarray) -> 
     return Split(np.ascontiguousarray(images), labels.astype(np.int64))
 
 
+def damaged(path: Path, what: str) -> DataError:
+    """The error for a published file that is not as it was published."""
+    return DataError(f"{path}: {what}", "copy or download it afresh")
+
+
 def read_bytes(path: Path) -> bytes:
     """A whole regular file. Raises OSError, and never waits for somebody to write into a FIFO."""
     if not stat.S_ISREG(path.stat().st_mode):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from ndrepro.protocol.errors import DataError, NotDownloaded
-from ndrepro.training.data.readers.images import SourceFile, read_source
+from ndrepro.training.data.readers.images import SourceFile, damaged, read_source
 
 BY_FILE = "md5 of the published files, from torchvision"
 BY_CONTENT = "digests of the uncompressed content"
@@ -138,7 +138,7 @@ def read_tar(path: Path, file: PublishedFile, members: Mapping[str, str]) -> Arc
     if file.md5 and not by_file and not by_content:
         raise _another(path, "md5", hashing.md5.hexdigest(), file.md5)
     if damage or missing:
-        raise DataError(f"{path}: {damage or f'{missing[0]} is not in it'}", "copy or download it afresh")
+        raise damaged(path, damage or f"{missing[0]} is not in it")
     for name, digest in () if by_file else known.items():
         check(path / name, contents[name], digest)
     source = SourceFile(file.name if by_file else path.name, hashing.size, hashing.sha256.hexdigest())
@@ -181,7 +181,7 @@ def open_zip(path: Path, file: PublishedFile) -> tuple[zipfile.ZipFile, SourceFi
     try:
         return zipfile.ZipFile(io.BytesIO(content)), source
     except _DAMAGE as error:
-        raise DataError(f"{path}: damaged ({error})", "copy or download it afresh") from None
+        raise damaged(path, f"damaged ({error})") from None
 
 
 def _members(stream: _Hashing, wanted: frozenset[str]) -> tuple[dict[str, bytes], str]:

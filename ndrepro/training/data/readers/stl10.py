@@ -11,10 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ndrepro.protocol.errors import DataError
 from ndrepro.protocol.experiment.catalogue import DATASETS
 from ndrepro.training.data.readers import folder, published
-from ndrepro.training.data.readers.images import Images, Split, split_of
+from ndrepro.training.data.readers.images import Images, Split, damaged, split_of
 from ndrepro.training.data.readers.published import PublishedFile
 
 _NAME = "stl10"
@@ -60,7 +59,7 @@ def _assemble(files: OfficialArchive, found: published.OfficialFiles) -> Images:
     test = _split(where / test_images, contents[test_images], contents[test_labels])
     classes = tuple(contents[_CLASS_NAMES].decode("utf-8", "backslashreplace").split())
     if len(classes) != DATASETS[_NAME].num_classes:
-        raise DataError(f"{where / _CLASS_NAMES}: {len(classes)} class names", "copy or download it afresh")
+        raise damaged(where / _CLASS_NAMES, f"{len(classes)} class names")
     unpacked, by = found.unpacked(files.folder), found.official_by
     return Images(_NAME, train, test, classes, found.sources, True, found.reader, official_by=by, contents=unpacked)
 
@@ -68,8 +67,6 @@ def _assemble(files: OfficialArchive, found: published.OfficialFiles) -> Images:
 def _split(path: Path, pixels: bytes, labels: bytes) -> Split:
     """Images and labels; the files count classes from 1."""
     if len(pixels) % (3 * _SIDE * _SIDE):
-        raise DataError(
-            f"{path}: {len(pixels)} bytes, no whole number of images of 3x{_SIDE}x{_SIDE}", "copy or download it afresh"
-        )
+        raise damaged(path, f"{len(pixels)} bytes, no whole number of images of 3x{_SIDE}x{_SIDE}")
     images = np.frombuffer(pixels, np.uint8).reshape(-1, 3, _SIDE, _SIDE).transpose(0, 1, 3, 2)
     return split_of(_NAME, path, images, np.frombuffer(labels, np.uint8).astype(np.int64) - 1)

@@ -14,7 +14,7 @@ import numpy as np
 
 from ndrepro.protocol.errors import DataError
 from ndrepro.training.data.readers import folder, published
-from ndrepro.training.data.readers.images import Images, SourceFile, Split, split_of
+from ndrepro.training.data.readers.images import Images, SourceFile, Split, damaged, split_of
 from ndrepro.training.data.readers.matlab import read_mat
 from ndrepro.training.data.readers.published import PublishedFile
 
@@ -66,7 +66,5 @@ def _array(path: Path, variables: dict[str, Any], name: str, dimensions: int, ki
     """A variable with so many dimensions, of a type of one of the ``kinds`` (numpy's letters)."""
     found = variables.get(name)
     if not isinstance(found, np.ndarray) or found.ndim != dimensions or found.dtype.kind not in kinds:
-        raise DataError(
-            f"{path}: no array '{name}' of {dimensions} dimensions with numbers", "copy or download it afresh"
-        )
+        raise damaged(path, f"no array '{name}' of {dimensions} dimensions with numbers")
     return found
