@@ -54,9 +54,10 @@ class _RecordedRun:
 
         from ndrepro.protocol.training_state import Place
         from ndrepro.training.data.readers.images import Images
+        from ndrepro.training.data.run_data import make_batches
         from ndrepro.training.optimizer import make_optimizer
         from ndrepro.training.run_logs import Recording
-        from ndrepro.training.train_run import build, make_batches
+        from ndrepro.training.train_run import build
         from ndrepro.training.trainer import Trainer
 
         folder.mkdir()

@@ -77,9 +77,9 @@ WALLS: dict[str, Wall] = {
     "ndrepro.training": wall(
         "ndrepro ndrepro.training ndrepro.protocol provenance.errors provenance.capture.environment "
         "provenance.capture.unavailable provenance.code.foreign_code "
-        "provenance.formats.canonical_json provenance.formats.digest provenance.formats.digest_cache "
-        "provenance.formats.fingerprint provenance.formats.metrics_log provenance.formats.state_digest "
-        "provenance.formats.trail",
+        "provenance.formats.atomic_io provenance.formats.canonical_json provenance.formats.digest "
+        "provenance.formats.digest_cache provenance.formats.fingerprint provenance.formats.metrics_log "
+        "provenance.formats.state_digest provenance.formats.trail",
         "numpy torch torchvision PIL safetensors",
     ),
     # Folders that Hugging Face's datasets wrote, which may be anybody's.

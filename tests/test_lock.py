@@ -16,8 +16,9 @@ import pytest
 from packaging.markers import Marker
 from packaging.requirements import Requirement
 
-from ndrepro.execution.environments.lockfile import Pin, normalized, read_pins
+from ndrepro.execution.environments.lockfile import Pin, read_pins
 from ndrepro.execution.environments.matrix import list_cells
+from provenance.capture.distribution_metadata import normalized
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")

@@ -27,7 +27,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.tags import platform_tags
 
-from ndrepro.execution.environments.lockfile import normalized
+from provenance.capture.distribution_metadata import normalized
 
 ROOT = Path(__file__).resolve().parents[1]
 # what belongs to the CUDA build

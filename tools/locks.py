@@ -25,8 +25,9 @@ from pathlib import Path
 from packaging.markers import Marker
 
 from ndrepro.execution.environments.interpreters import uv_executable, uv_variables
-from ndrepro.execution.environments.lockfile import normalized, read_pins
+from ndrepro.execution.environments.lockfile import read_pins
 from ndrepro.execution.environments.matrix import python_of
+from provenance.capture.distribution_metadata import normalized
 
 ROOT = Path(__file__).resolve().parents[1]
 SERVED = ("--universal", "--python-version", "3.11")

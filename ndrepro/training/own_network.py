@@ -34,6 +34,7 @@ from ndrepro.training.compute.randomness import stream
 from ndrepro.training.compute.torch_compat import memory_of
 from ndrepro.training.layers.convert import deconvolve, remove_batch_norm
 from ndrepro.training.layers.dropout import StreamDropout
+from ndrepro.training.layers.rewrite import exchange
 from ndrepro.training.models.released import LINEAR_BLOCK
 from provenance.formats.digest import file_digest, tree_digest
 
@@ -164,13 +165,12 @@ def _called(experiment: Experiment, network: Callable[..., Any]) -> nn.Module:
 
 def _replace_dropout(net: nn.Module, experiment: Experiment) -> None:
     """Have every nn.Dropout draw from the stream "dropout". Raises UsageError for a setting that changes nothing."""
-    replaced = 0
-    for module in list(net.modules()):
-        for name, layer in list(module.named_children()):
-            if type(layer) is nn.Dropout:
-                setattr(module, name, StreamDropout(layer.p if experiment.dropout is None else experiment.dropout))
-                replaced += 1
-    if experiment.dropout is not None and not replaced:
+    asked = experiment.dropout
+
+    def own(layer: nn.Module) -> nn.Module | None:
+        return StreamDropout(layer.p if asked is None else asked) if type(layer) is nn.Dropout else None
+
+    if not exchange(net, own) and asked is not None:
         raise UsageError(f"dropout={experiment.dropout}: {experiment.arch} has no nn.Dropout", "leave dropout out")
 
 

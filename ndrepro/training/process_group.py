@@ -26,6 +26,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 import torch
@@ -40,6 +41,7 @@ from ndrepro.training.compute.fingerprint import fingerprints_of
 from ndrepro.training.layers.deconv import Deconv2d, Delinear
 from ndrepro.training.layers.dropout import StreamDropout
 from ndrepro.training.layers.global_batch_norm import GlobalBatchNorm2d, globalised
+from ndrepro.training.layers.rewrite import exchange
 
 # a million photographs are digested by one process while the others wait; a dead process is noticed by its parent
 _PATIENCE = timedelta(hours=12)
@@ -279,11 +281,9 @@ def _gpu(device: torch.device) -> dict[str, Any]:
 
 
 def _put_in(net: nn.Module, group: Several, *, statistics: bool) -> None:
-    new: dict[int, nn.Module] = {}
-    for parent in list(net.modules()):
-        for name, child in list(parent.named_children()):
-            if statistics and type(child) is nn.BatchNorm2d:
-                setattr(parent, name, new.setdefault(id(child), globalised(child)))
+    if statistics:
+        globalise = cache(globalised)  # a layer that stands in several places stays one
+        exchange(net, lambda child: globalise(child) if type(child) is nn.BatchNorm2d else None)
     for layer in net.modules():
         # masks are the whole batch's in any case
         if isinstance(layer, StreamDropout) or (statistics and isinstance(layer, _LOOKING_AT_BATCHES)):

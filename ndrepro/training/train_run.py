@@ -7,12 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from ndrepro.protocol.errors import DataError, UsageError
+from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
-from ndrepro.protocol.experiment.own import OWN_DATASET, is_own_network
+from ndrepro.protocol.experiment.own import is_own_network
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, write_json
 from ndrepro.protocol.training_state import Place
@@ -20,15 +19,7 @@ from ndrepro.training import models, process_group
 from ndrepro.training.bit_flip import nudge
 from ndrepro.training.checkpoint import load_checkpoint, save_weights, state_tensors
 from ndrepro.training.compute import determinism, precision
-from ndrepro.training.compute.batch_share import WHOLE, Share
-from ndrepro.training.data import DATASETS
-from ndrepro.training.data.batches import Batches, BatchSource
-from ndrepro.training.data.own_data.own_images import images_of
-from ndrepro.training.data.photograph_batches import PhotographBatches
-from ndrepro.training.data.readers.images import Images
-from ndrepro.training.data.readers.photographs import Photographs
-from ndrepro.training.data.transforms import prepare, relabel
-from ndrepro.training.data.validation import hold_out
+from ndrepro.training.data.run_data import make_batches, read_and_describe
 from ndrepro.training.deconv_kernels.kernels import use_fast_kernels
 from ndrepro.training.evaluation_run import is_evaluation, load_given_weights, write_evaluation
 from ndrepro.training.initialise import initialise
@@ -39,9 +30,7 @@ from ndrepro.training.own_network import build_own
 from ndrepro.training.run_logs import Recording, Unrecorded
 from ndrepro.training.trainer import Interrupted, Trainer
 from provenance.capture.environment import capture, note_modules, search, usage
-from provenance.capture.unavailable import printable
 from provenance.code import foreign_code
-from provenance.formats.digest import FileDigest, listing
 
 
 def train(request: Request, folder: RunFolder, stop_asked: Callable[[], bool], progress: dict[str, Any]) -> str:
@@ -98,21 +87,6 @@ def train(request: Request, folder: RunFolder, stop_asked: Callable[[], bool], p
     return outcome
 
 
-def make_batches(
-    data: Images | Photographs, experiment: Experiment, device: torch.device, share: Share = WHOLE
-) -> tuple[BatchSource, BatchSource]:
-    """Training and test batches: of images in memory, or of photographs that are read as they are needed."""
-    if isinstance(data, Photographs):
-        return (
-            PhotographBatches(data.train, experiment, device, training=True, share=share),
-            PhotographBatches(data.test, experiment, device, training=False, share=share),
-        )
-    return (
-        Batches(data.train, experiment, device, training=True, share=share),
-        Batches(data.test, experiment, device, training=False, share=share),
-    )
-
-
 def build(experiment: Experiment, own: Path | None = None) -> nn.Module:
     """The experiment's network with its first weights, on the CPU; one of the user's own from the files in ``own``."""
     if is_own_network(experiment.arch):
@@ -153,41 +127,6 @@ def _seal(folder: RunFolder) -> dict[str, Any]:
         "libraries": determinism.libraries(),
         "usage": usage(),
     }
-
-
-def read_data(request: Request, folder: RunFolder) -> Images | Photographs:
-    """The data asked for, digested and prepared; what they were is written into ``folder``."""
-    return read_and_describe(request, folder, write=True)[0]
-
-
-def read_and_describe(
-    request: Request, folder: RunFolder, *, write: bool
-) -> tuple[Images | Photographs, dict[str, Any]]:
-    """The data asked for, digested and prepared, and what they were, which is written into ``folder`` where asked."""
-    experiment = request.experiment
-    data = DATASETS[experiment.dataset](Path(request.data))
-    if experiment.dataset == OWN_DATASET and isinstance(data, Images) and images_of(data) != experiment.own:
-        raise DataError(
-            f"{request.data}: it holds other images than the experiment describes",
-            "get the original data again, or start a new run with these",
-        )
-    data = data.first(experiment.train_images, experiment.test_images)
-    held_out: dict[str, Any] = {}
-    if experiment.validation and isinstance(data, Images):
-        data, held_out = hold_out(data, experiment)
-    described = {**data.describe(), **held_out}
-    prepared: Images | Photographs
-    if isinstance(data, Photographs):
-        prepared, changes = relabel(data, experiment)
-    else:
-        prepared, changes = prepare(data, experiment)
-    described = described if changes is None else {**described, "prepared": changes}
-    if not write:
-        return prepared, described
-    write_json(folder.dataset, printable(described))
-    entries = [(item.name, FileDigest(item.size, item.sha256)) for item in data.files]
-    folder.dataset_listing.write_text(listing(entries), encoding="utf-8", errors="surrogateescape")
-    return prepared, described
 
 
 def _describe(net: nn.Module, experiment: Experiment, folder: RunFolder) -> None:

@@ -14,7 +14,7 @@ from recorded_runs import Answer
 import ndrepro as package
 from ndrepro.cli.app import command_tree
 from ndrepro.protocol.experiment.determinism import LEVELS
-from ndrepro.protocol.experiment.experiment import DEVICES
+from ndrepro.protocol.experiment.declaration import DEVICES
 
 TREE = command_tree(whole=True)
 GROUPS = [name for name, command in TREE.commands.items() if hasattr(command, "commands")]

@@ -19,6 +19,7 @@ from ndrepro.protocol.messages import Request, Scores
 from ndrepro.protocol.training_state import Place
 from ndrepro.training import train_run
 from ndrepro.training.compute import determinism
+from ndrepro.training.data import run_data
 from ndrepro.training.optimizer import make_optimizer
 from ndrepro.training.run_logs import Unrecorded
 from ndrepro.training.trainer import Trainer
@@ -48,9 +49,9 @@ def train(request: Request, folder: RunFolder) -> Scores:
     """The parts of ``session.train`` that compute; what a run records of its environment costs seconds."""
     experiment, kept = request.experiment, Kept()
     determinism.apply(experiment)
-    data, _ = train_run.read_and_describe(request, folder, write=False)
+    data, _ = run_data.read_and_describe(request, folder, write=False)
     net = train_run.build(experiment)
-    batches = train_run.make_batches(data, experiment, torch.device("cpu"))
+    batches = run_data.make_batches(data, experiment, torch.device("cpu"))
     trainer = Trainer(experiment, folder, net, make_optimizer(net, experiment), *batches, lambda: False)
     trainer.run(Place(step=0, epoch=0, batch=0), kept, experiment.epochs)
     return kept.scores

@@ -13,10 +13,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ndrepro.execution.environments.lockfile import normalized
+from ndrepro.execution.environments import lockfile
 from ndrepro.execution.environments.matrix import Cell
 from ndrepro.execution.environments.resolver import resolve
 from ndrepro.protocol.errors import EnvironmentMissing
+from provenance.capture.distribution_metadata import normalized
 
 PYTHON = "python"
 _PATIENCE_SECONDS = 60  # a resolver that takes longer builds old sources to read what they require
@@ -115,7 +116,7 @@ def mixture(first: Cell, second: Cell, chosen: Iterable[VersionChange]) -> str:
 def entries(lock: str) -> dict[str, str]:
     """A lock's text by distribution, without comments."""
     found = {}
-    for entry in re.split(r"\n(?=\S)", re.sub(r"(?m)^\s*#.*\n?", "", lock)):
+    for entry in lockfile.entries(lock):
         head = _HEAD.match(entry)
         if head is not None:
             found[normalized(head["name"])] = entry.rstrip("\n") + "\n"

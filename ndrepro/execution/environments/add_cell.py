@@ -15,10 +15,10 @@ from collections.abc import Iterable, Sequence
 
 from ndrepro.execution.environments import resolver
 from ndrepro.execution.environments.interpreters import find_python
-from ndrepro.execution.environments.lockfile import normalized
 from ndrepro.execution.environments.matrix import Cell, added_cells, added_locks_folder, list_cells, remove
 from ndrepro.protocol.errors import EnvironmentMissing, UsageError
 from ndrepro.protocol.image_reference import MAIN
+from provenance.capture.distribution_metadata import normalized
 from provenance.errors import StorageError
 
 # what the training process imports, and what describes its environment to the recorder; Pillow as everywhere, so that

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from provenance.capture.distribution_metadata import normalized
 from provenance.errors import UsageError
 
 _PIN = re.compile(r"^(?P<name>[A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?==(?P<version>[^\s;\\]+)\s*(?:;\s*(?P<marker>[^\\]+))?")
@@ -29,9 +30,10 @@ class Pin:
     hashes: tuple[str, ...]
 
 
-def normalized(name: str) -> str:
-    """A distribution's name as PEP 503 compares it: ``Typing_Extensions`` → ``typing-extensions``."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+def entries(text: str) -> list[str]:
+    """The entries of a lock, without comments: a requirement and the hashes below it."""
+    found = re.split(r"\n(?=\S)", re.sub(r"(?m)^\s*#.*\n?", "", text))
+    return [entry for entry in found if entry.strip()]
 
 
 def read_pins(text: str, where: str) -> tuple[Pin, ...]:
@@ -41,9 +43,7 @@ def read_pins(text: str, where: str) -> tuple[Pin, ...]:
     range) and for a pin without a sha256 hash: either would let in something that the lock does not fix.
     """
     pins = []
-    for entry in re.split(r"\n(?=\S)", re.sub(r"(?m)^\s*#.*\n?", "", text)):
-        if not entry.strip():
-            continue
+    for entry in entries(text):
         head, found, hashes = entry.split("\n")[0], _PIN.match(entry), tuple(_HASH.findall(entry))
         if found is None:
             raise UsageError(f"{where}: {head!r} does not pin a version", "make the lock again: make lock")

@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment.catalogue import DatasetFacts
 from ndrepro.protocol.experiment.setting import Meaning
-
-if TYPE_CHECKING:
-    from ndrepro.protocol.experiment.experiment import Experiment
 
 OWN_DATASET = "own"
 # what Hugging Face's datasets writes at the top of a folder with several splits
@@ -28,8 +25,7 @@ NETWORKS_GROUP = "ndrepro.networks"
 OWN_METHODS = ("bn", "none", "nd")
 _IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]*"
 _NETWORK = re.compile(rf"{_IDENTIFIER}(\.{_IDENTIFIER})*:{_IDENTIFIER}")
-_DIGEST = re.compile(r"[0-9a-f]{64}")
-_LONGEST = 120
+LONGEST_NETWORK = 120
 
 
 @dataclass(frozen=True)
@@ -84,33 +80,6 @@ def is_source_name(name: str) -> bool:
     """
     stem, _, ending = name.rpartition(".")
     return ending == "py" and all(part.isidentifier() for part in stem.split("/"))
-
-
-def check_own(experiment: Experiment) -> None:
-    """Raises UsageError for what cannot be asked of a network or data set of the user's own, or is said of another."""
-    arch, source = experiment.arch, experiment.network_source
-    if experiment.dataset != OWN_DATASET and experiment.own != OwnImages():
-        raise UsageError(
-            f"own.… for {experiment.dataset}: these settings describe the data set {OWN_DATASET}", "leave them out"
-        )
-    if not is_own_network(arch):
-        if source is not None:
-            raise UsageError(f"network_source={source}: {arch} is a network of this project", "leave it out")
-        return
-    if len(arch) > _LONGEST:
-        raise UsageError(f"{arch}: {len(arch)} letters, expected at most {_LONGEST}", "give it a shorter name")
-    if experiment.method not in OWN_METHODS:
-        raise UsageError(
-            f"{experiment.method} for {arch}: it is defined for networks of this project",
-            f"methods of a network of your own are {', '.join(OWN_METHODS)}",
-        )
-    if experiment.determinism == "canonical":
-        raise UsageError(
-            f"determinism=canonical for {arch}: it is defined for networks of this project",
-            "choose --determinism deterministic",
-        )
-    if source is not None and not _DIGEST.fullmatch(source):
-        raise UsageError(f"network_source={source!r}: expected 64 hexadecimal digits", "leave it out: it is filled in")
 
 
 def _numbers(key: str, text: str | None, channels: int | None, otherwise: float) -> tuple[float, ...]:

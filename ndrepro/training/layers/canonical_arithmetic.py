@@ -26,6 +26,7 @@ from ndrepro.protocol.errors import UsageError
 from ndrepro.training.compute import torch_compat
 from ndrepro.training.layers.arithmetic import Arithmetic
 from ndrepro.training.layers.deconv import Deconv2d, Delinear
+from ndrepro.training.layers.rewrite import exchange
 
 Pair = int | tuple[int, ...]
 
@@ -121,12 +122,10 @@ def make_canonical(net: nn.Module) -> None:
     Raises UsageError for a layer of torch whose bits were never compared across versions; ``net`` is then as it was.
     """
     _refuse_unknown(net)
-    for parent in list(net.modules()):
-        for name, child in parent.named_children():
-            if type(child) is nn.Conv2d:
-                setattr(parent, name, _by_products(child))
-        if isinstance(parent, (Deconv2d, Delinear)):
-            parent.arithmetic = CANONICAL
+    exchange(net, lambda child: _by_products(child) if type(child) is nn.Conv2d else None)
+    for layer in net.modules():
+        if isinstance(layer, (Deconv2d, Delinear)):
+            layer.arithmetic = CANONICAL
 
 
 def _refuse_unknown(net: nn.Module) -> None:

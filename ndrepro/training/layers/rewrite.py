@@ -7,7 +7,7 @@ refuses with every reason together. It knows nothing of deconvolution but how to
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
@@ -19,6 +19,17 @@ from ndrepro.training.layers.deconv import Deconv2d, Delinear
 from ndrepro.training.layers.obstacles import obstacle, unreadable
 
 _Layer = TypeVar("_Layer", bound=nn.Module)
+
+
+def exchange(net: nn.Module, new: Callable[[nn.Module], nn.Module | None]) -> int:
+    """Put ``new`` of a child in its place, wherever that is a module; how many places there were."""
+    count = 0
+    for parent in list(net.modules()):
+        for name, child in list(parent.named_children()):
+            if (other := new(child)) is not None:
+                setattr(parent, name, other)
+                count += 1
+    return count
 
 
 class Rewrite:

@@ -25,7 +25,7 @@ def projection(in_channels: int, out_channels: int, stride: int) -> nn.Sequentia
     return nn.Sequential(conv1x1(in_channels, out_channels, stride), nn.BatchNorm2d(out_channels))
 
 
-class Block(Protocol):
+class ResidualBlock(Protocol):
     """A residual block of ``expansion`` times ``width`` output channels."""
 
     expansion: int
@@ -34,7 +34,7 @@ class Block(Protocol):
         """The block."""
 
 
-def stages(block: Block, depths: Sequence[int]) -> Iterator[nn.Sequential]:
+def stages(block: ResidualBlock, depths: Sequence[int]) -> Iterator[nn.Sequential]:
     """Stages of 64, 128, 256 and 512 channels times the block's expansion; the first block of all but one halves the
     size."""
     channels = 64

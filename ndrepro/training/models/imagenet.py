@@ -13,6 +13,7 @@ from torch import nn
 
 from ndrepro.protocol.errors import UsageError
 from ndrepro.training.layers.dropout import StreamDropout
+from ndrepro.training.layers.rewrite import exchange
 
 _NAMES: dict[str, tuple[str, dict[str, Any]]] = {
     "vgg11": ("vgg11_bn", {"init_weights": False}),
@@ -29,8 +30,5 @@ def imagenet_network(name: str, num_classes: int, in_channels: int) -> nn.Module
 
     function, options = _NAMES[name]
     net: nn.Module = getattr(models, function)(weights=None, num_classes=num_classes, **options)
-    for module in list(net.modules()):
-        for child_name, child in module.named_children():
-            if isinstance(child, nn.Dropout):
-                setattr(module, child_name, StreamDropout(child.p))
+    exchange(net, lambda child: StreamDropout(child.p) if isinstance(child, nn.Dropout) else None)
     return net

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ndrepro.training.models.blocks import Block, conv1x1, conv3x3, global_average_pool, stages
+from ndrepro.training.models.blocks import ResidualBlock, conv1x1, conv3x3, global_average_pool, stages
 
 
 class PreActBlock(nn.Module):
@@ -70,7 +70,7 @@ class PreActBottleneck(nn.Module):
 class PreActResNet(nn.Module):
     """Input (N, in_channels, H, W), output (N, num_classes)."""
 
-    def __init__(self, block: Block, depths: tuple[int, ...], num_classes: int, in_channels: int = 3) -> None:
+    def __init__(self, block: ResidualBlock, depths: tuple[int, ...], num_classes: int, in_channels: int = 3) -> None:
         super().__init__()
         self.conv1 = conv3x3(in_channels, 64)
         self.bn1 = nn.BatchNorm2d(64)  # never called, see above

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ndrepro.training.models.blocks import Block, conv1x1, conv3x3, global_average_pool, projection, stages
+from ndrepro.training.models.blocks import ResidualBlock, conv1x1, conv3x3, global_average_pool, projection, stages
 
 
 class BasicBlock(nn.Module):
@@ -61,7 +61,7 @@ class Bottleneck(nn.Module):
 class ResNet(nn.Module):
     """Input (N, in_channels, H, W), output (N, num_classes)."""
 
-    def __init__(self, block: Block, depths: tuple[int, ...], num_classes: int, in_channels: int = 3) -> None:
+    def __init__(self, block: ResidualBlock, depths: tuple[int, ...], num_classes: int, in_channels: int = 3) -> None:
         super().__init__()
         self.conv1 = conv3x3(in_channels, 64)
         self.bn1 = nn.BatchNorm2d(64)

@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ndrepro.training.models.blocks import Block, stages
+from ndrepro.training.models.blocks import ResidualBlock, stages
 from ndrepro.training.models.max_pool import MaxPool2d
 
 
 class ImageNetResNet(nn.Module):
     """Input (N, in_channels, H, W), output (N, num_classes)."""
 
-    def __init__(self, block: Block, depths: tuple[int, ...], num_classes: int, in_channels: int = 3) -> None:
+    def __init__(self, block: ResidualBlock, depths: tuple[int, ...], num_classes: int, in_channels: int = 3) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)

@@ -20,10 +20,11 @@ from ndrepro.protocol.training_state import Place
 from ndrepro.training.checkpoint import load_checkpoint, save_checkpoint, state_tensors
 from ndrepro.training.compute import determinism
 from ndrepro.training.data.batches import BatchSource
+from ndrepro.training.data.run_data import make_batches, read_data
 from ndrepro.training.optimizer import SGD, make_optimizer
 from ndrepro.training.replay.operation_recorder import StepObserver, as_array, bits_of
 from ndrepro.training.run_logs import Unrecorded
-from ndrepro.training.train_run import build, make_batches, read_data
+from ndrepro.training.train_run import build
 from ndrepro.training.trainer import Trainer
 from provenance.formats.trail import float_bits
 

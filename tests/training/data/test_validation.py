@@ -12,7 +12,7 @@ from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, read_json
 from ndrepro.training.data.readers.images import Images
-from ndrepro.training.train_run import read_data
+from ndrepro.training.data.run_data import read_data
 
 TEN = 10
 

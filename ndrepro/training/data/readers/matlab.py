@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from ndrepro.training.data.readers.images import damaged
+from ndrepro.protocol.errors import DataError
 
 
 def read_mat(path: Path, content: bytes, *, simplified: bool = False) -> dict[str, Any]:
@@ -21,5 +21,5 @@ def read_mat(path: Path, content: bytes, *, simplified: bool = False) -> dict[st
         variables: dict[str, Any] = loadmat(io.BytesIO(content), simplify_cells=simplified)
     except Exception as error:  # of a damaged file scipy raises whatever its parsing runs into
         reason = str(error) or type(error).__name__
-        raise damaged(path, f"cannot be read as a MATLAB file ({reason})") from None
+        raise DataError(f"{path}: cannot be read as a MATLAB file ({reason})", "copy or download it afresh") from None
     return variables

@@ -1,0 +1,75 @@
+"""The data of one run: read, digested, prepared, described in the run folder, and made into batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ndrepro.protocol.errors import DataError
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.experiment.own import OWN_DATASET
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.messages import Request, write_json
+from ndrepro.training.compute.batch_share import WHOLE, Share
+from ndrepro.training.data import DATASETS
+from ndrepro.training.data.batches import Batches, BatchSource
+from ndrepro.training.data.own_data.own_images import images_of
+from ndrepro.training.data.photograph_batches import PhotographBatches
+from ndrepro.training.data.readers.images import Images
+from ndrepro.training.data.readers.photographs import Photographs
+from ndrepro.training.data.transforms import prepare, relabel
+from ndrepro.training.data.validation import hold_out
+from provenance.capture.unavailable import printable
+from provenance.formats.digest import FileDigest, listing
+
+
+def read_data(request: Request, folder: RunFolder) -> Images | Photographs:
+    """The data asked for, digested and prepared; what they were is written into ``folder``."""
+    return read_and_describe(request, folder, write=True)[0]
+
+
+def read_and_describe(
+    request: Request, folder: RunFolder, *, write: bool
+) -> tuple[Images | Photographs, dict[str, Any]]:
+    """The data asked for, digested and prepared, and what they were, which is written into ``folder`` where asked."""
+    experiment = request.experiment
+    data = DATASETS[experiment.dataset](Path(request.data))
+    if experiment.dataset == OWN_DATASET and isinstance(data, Images) and images_of(data) != experiment.own:
+        raise DataError(
+            f"{request.data}: it holds other images than the experiment describes",
+            "get the original data again, or start a new run with these",
+        )
+    data = data.first(experiment.train_images, experiment.test_images)
+    held_out: dict[str, Any] = {}
+    if experiment.validation and isinstance(data, Images):
+        data, held_out = hold_out(data, experiment)
+    described = {**data.describe(), **held_out}
+    prepared: Images | Photographs
+    if isinstance(data, Photographs):
+        prepared, changes = relabel(data, experiment)
+    else:
+        prepared, changes = prepare(data, experiment)
+    described = described if changes is None else {**described, "prepared": changes}
+    if not write:
+        return prepared, described
+    write_json(folder.dataset, printable(described))
+    entries = [(item.name, FileDigest(item.size, item.sha256)) for item in data.files]
+    folder.dataset_listing.write_text(listing(entries), encoding="utf-8", errors="surrogateescape")
+    return prepared, described
+
+
+def make_batches(
+    data: Images | Photographs, experiment: Experiment, device: torch.device, share: Share = WHOLE
+) -> tuple[BatchSource, BatchSource]:
+    """Training and test batches: of images in memory, or of photographs that are read as they are needed."""
+    if isinstance(data, Photographs):
+        return (
+            PhotographBatches(data.train, experiment, device, training=True, share=share),
+            PhotographBatches(data.test, experiment, device, training=False, share=share),
+        )
+    return (
+        Batches(data.train, experiment, device, training=True, share=share),
+        Batches(data.test, experiment, device, training=False, share=share),
+    )
