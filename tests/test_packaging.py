@@ -19,8 +19,8 @@ import ndrepro
 from ndrepro.cli.commands.import_ import import_runs
 from ndrepro.cli.commands.report import report
 from ndrepro.cli.display import options
-from ndrepro.execution.environments.lockfile import normalized
 from ndrepro.protocol.extras import EXTRAS, TOOLS
+from provenance.capture.distribution_metadata import normalized
 
 ROOT = Path(__file__).resolve().parents[1]
 

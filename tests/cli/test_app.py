@@ -13,8 +13,8 @@ from recorded_runs import Answer
 
 import ndrepro as package
 from ndrepro.cli.app import command_tree
-from ndrepro.protocol.experiment.determinism import LEVELS
 from ndrepro.protocol.experiment.declaration import DEVICES
+from ndrepro.protocol.experiment.determinism import LEVELS
 
 TREE = command_tree(whole=True)
 GROUPS = [name for name, command in TREE.commands.items() if hasattr(command, "commands")]

@@ -19,9 +19,10 @@ from ndrepro.execution.containers import engines, image_attestation
 from ndrepro.execution.containers.engines import ContainerChoice
 from ndrepro.execution.containers.image_archive import ImageArchive
 from ndrepro.execution.containers.image_attestation import beside
-from ndrepro.execution.environments.lockfile import normalized, read_pins
+from ndrepro.execution.environments.lockfile import read_pins
 from provenance.attestation.dsse import verify_envelope
 from provenance.attestation.trust import TrustPolicy
+from provenance.capture.distribution_metadata import normalized
 from provenance.errors import ManifestError
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(1200)]

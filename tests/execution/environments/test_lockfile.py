@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ndrepro.execution.environments.lockfile import Pin, normalized, read_pins
+from ndrepro.execution.environments.lockfile import Pin, read_pins
+from provenance.capture.distribution_metadata import normalized
 from provenance.errors import UsageError
 
 HASH = f"sha256:{'0a' * 32}"
