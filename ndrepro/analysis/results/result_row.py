@@ -196,7 +196,7 @@ def score_of(manifest: Manifest, folder: Path, verdict: Verdict) -> ResultRow:
         **{f"{key}_percent": 100 * value for key in LATER_SCORES if (value := getattr(last, key)) is not None},
         image=images[0],
         image_again=images[-1],
-        official_data=data and data.official,
+        official_data=data.official if data else None,
         data=(data.files or "")[:_DIGITS] if data and not data.official else "",
         files_checked=any(check.number > 8 and check.status == "pass" for check in verdict.checks),
         cost=cost_of(manifest),
