@@ -160,3 +160,7 @@ def test_a_compiled_run_computes_the_same(tmp_path: Path, monkeypatch: pytest.Mo
     assert plain.scores is not None and compiled.scores is not None
     assert compiled.scores.test_loss == pytest.approx(plain.scores.test_loss, rel=1e-2)
     assert list((tmp_path / "kernels").rglob("*.cpp")), "kernels were made"
+    diverging = {**few, "learning_rate": "1e30"}
+    plain, compiled = (bench.run("mlp512_nd_1_digits", **diverging, compile=each) for each in ("false", "true"))
+    assert str(compiled.error) == str(plain.error), "the same step and layer"
+    assert "step 2: layer" in str(plain.error) and "covariance of its input is not finite" in str(plain.error)
