@@ -32,6 +32,8 @@ _ISOLATED = {
 _NO_FILES = {"core.attributesFile": os.devnull, "core.hooksPath": os.devnull}
 # what gitattributes(5) can change of a file's bytes, or of how two of them are compared
 _NEUTRAL = "* -text -filter -ident -working-tree-encoding !eol !crlf !diff\n"
+# `ident` takes out whatever stands between "$Id:" and "$", which may be code
+_NO_KEYWORDS = "* -ident\n"
 
 
 @dataclass(frozen=True)
@@ -125,11 +127,11 @@ class ScratchRepository:
 
     def convert(self, index: Repository, place: Path, paths: Sequence[str], settings: Mapping[str, str]) -> None:
         """Write paths of an index into the folder ``place`` as git checks them out under ``settings`` and the
-        attributes in ``place``, or else in the index; no filter is known. Raises SourceError.
+        attributes in ``place``, or else in the index; no filter is known, and no keyword expanded. Raises SourceError.
         """
         listing = self.repository.folder / "converted"
         listing.write_bytes(b"".join(os.fsencode(path) + b"\0" for path in paths))
-        self._attributes.unlink()
+        self._attributes.write_text(_NO_KEYWORDS)
         there = {"GIT_DIR": str(self.repository.folder / ".git"), "GIT_WORK_TREE": str(place)}
         converting = Repository(place, {**index.variables, **there}, {**settings, **_NO_FILES})
         try:

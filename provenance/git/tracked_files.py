@@ -3,7 +3,7 @@
 `git status` compares what a file becomes when it is added: a clean filter, ``autocrlf`` or ``ident`` can make a
 changed file equal to the committed one. The program reads the bytes on disk, so they are what is compared here. A file
 is unchanged where its bytes are those of the commit's blob, or those that git writes when it checks the blob out in
-this work tree by the attributes that the commit has (line ends, ``$Id$``, an encoding; for Git LFS the content whose
+this work tree by the attributes that the commit has (line ends, an encoding; for Git LFS the content whose
 digest the pointer holds, which is never downloaded). No filter is executed: what one made of a file, by a program that
 no commit names, is a change.
 

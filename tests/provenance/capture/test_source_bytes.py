@@ -61,21 +61,28 @@ def test_a_change_that_git_hides_is_recorded(repository: Path, tmp_path: Path, c
     assert (tmp_path / "again/notes.md").read_bytes() == data
 
 
-def test_ident_hides_no_change(repository: Path) -> None:
-    (repository / "notes.md").write_text("$Id$\n")
-    converting(repository, "*.md ident\n")
-    assert (repository / "notes.md").read_text() != "$Id$\n" and capture(repository)["dirty"] is False
-    write_and_refresh(repository, "notes.md", b"$Id: something to run $\n")
-    assert git(repository, "status", "--porcelain") == "", "the control"
-    found = capture(repository)
-    assert found["changed"]["files"] == [{"path": "notes.md", "how": "modified", "conversion": "ident"}]
+@pytest.mark.parametrize(
+    "stored", ["# $Id$\naccuracy = 0.5\n", 'accuracy = 0.9; a = "$Id:"; accuracy = 0.5; a = "$"\n']
+)
+def test_ident_hides_no_change(repository: Path, tmp_path: Path, stored: str) -> None:
+    (repository / "train.py").write_text(stored)
+    git(repository, "add", "-A")
+    git(repository, "commit", "-q", "-m", "without attributes")
+    assert capture(repository)["dirty"] is False, "the control"
+    converting(repository, "*.py ident\n")
+    present = (repository / "train.py").read_text()
+    assert present != stored and present.count("\n") == stored.count("\n"), "git replaced what stands in the keyword"
+    found = capture(repository, tmp_path / "run")
+    assert found["changed"]["files"] == [{"path": "train.py", "how": "modified", "conversion": "ident"}]
+    assert f"+{present.splitlines()[0]}\n" in (tmp_path / "run" / "source.patch").read_text(), "and it is shown"
+    assert check_out(SourceState(found, tmp_path / "run"), repository, tmp_path / "again") == ()
+    assert (tmp_path / "again/train.py").read_text() == present
 
 
 CONVERTED: dict[str, tuple[str, dict[str, str]]] = {
     "autocrlf": ("", {"core__autocrlf": "true"}),
     "eol": ("*.md text eol=crlf\n", {}),
     "an encoding": ("*.md text working-tree-encoding=UTF-16\n", {}),
-    "ident": ("*.md ident\n", {}),
 }
 
 
