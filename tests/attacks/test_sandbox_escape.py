@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import socket
 import subprocess
 import sys
@@ -167,6 +168,8 @@ def victim(reviewer: Reviewer) -> Iterator[subprocess.Popen[bytes]]:
 def test_a_sandbox_stops_every_attack(reviewer: Reviewer, victim: subprocess.Popen[bytes], kind: str) -> None:
     if reason := why_not(kind):
         pytest.skip(f"{kind}: {reason}")
+    # a cache there would be shown, and the folders above it are then the sandbox's own, in memory
+    shutil.rmtree(reviewer.home / ".cache", ignore_errors=True)
     answer = reviewer.reproduce("--sandbox", kind)
     assert answer.code == 0, (answer.err, answer.out)
     found = reviewer.attacks(answer)
