@@ -13,12 +13,16 @@ Bytes have no tolerance. An output is within tolerances where both runs kept a c
 differs but numbers with a decimal point or an exponent, each within the tolerance of metrics. Any other that differs
 leaves the verdict undecided.
 
+Tolerances are for what rounding carries on. What comes later (steps, then metrics, notes, outputs) may differ within
+them where something before it differs, or the environment; after equal steps in the same environment there is no room.
+
 Left out of the comparison are, and a claim of its own names them: metrics that measure the clock, where every word of
 their names is in ``_CLOCK`` or ``_OF_WHAT`` and their values differ; and declared outputs that neither run wrote.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -33,7 +37,17 @@ from ndrepro.analysis.results.run_conditions import asserted_claim
 from ndrepro.analysis.unexpected_files import unexpected_claim
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import STANDARD_OUTPUT, ProgramRecord, files_in
-from ndrepro.protocol.verdicts import CLOSE, FAILED, FLAGGED, IDENTICAL, INCONSISTENT, UNDECIDED, ClaimCheck, claim
+from ndrepro.protocol.verdicts import (
+    CHECKED,
+    CLOSE,
+    FAILED,
+    FLAGGED,
+    IDENTICAL,
+    INCONSISTENT,
+    UNDECIDED,
+    ClaimCheck,
+    claim,
+)
 from ndrepro.text.first_difference import LineDifference, first_different_line
 from ndrepro.text.plurals import first_of, plural
 from provenance.attestation.manifest import Manifest
@@ -141,7 +155,8 @@ def judge_program(
     metrics = _compare_rows("metrics", "row", then.rows, now.rows, tolerance)
     notes = _compare_rows("notes", "set", [then.notes] if then.notes else [], [now.notes], tolerance)
     trail, divergence, largest, steps = _compare_trails(then.folder, now.folder, tolerance)
-    verdict, because = _verdict(ending, outputs, metrics, notes, trail, "" if whole else inputs.evidence)
+    same_place = environment.status == CHECKED
+    verdict, because = _verdict(ending, outputs, metrics, notes, trail, "" if whole else inputs.evidence, same_place)
     if inputs.status == FLAGGED:  # equal results are those of whatever it read
         verdict, because = UNDECIDED, f"inputs: {inputs.evidence}"
     compared = (outputs, metrics, *((notes,) if then.notes else ()), trail)
@@ -162,7 +177,7 @@ def judge_program(
 
 
 def _verdict(
-    ending: ClaimCheck, outputs: _Part, metrics: _Part, notes: _Part, trail: _Part, missing: str
+    ending: ClaimCheck, outputs: _Part, metrics: _Part, notes: _Part, trail: _Part, missing: str, same_place: bool
 ) -> tuple[str, str]:
     compared = [part for part in (outputs, metrics, notes, trail) if part.compared]
     if ending.status == FAILED:
@@ -180,6 +195,11 @@ def _verdict(
     far = [part for part in compared if not (part.same or part.near)]
     if far:
         return UNDECIDED, f"{far[0].name}: {far[0].evidence}"
+    by_time = [part for part in (trail, metrics, notes, outputs) if part.compared]
+    equal = list(itertools.takewhile(lambda part: part.same, by_time))
+    if equal and same_place:
+        first, names = by_time[len(equal)], ", ".join(part.name for part in equal)
+        return UNDECIDED, f"{first.name}: {first.evidence}, after {names} equal bit for bit in the same environment"
     if trail.compared or metrics.compared:
         return CLOSE, "; ".join(f"{part.name}: {part.evidence}" for part in compared if not part.same)
     return UNDECIDED, f"{outputs.name}: {outputs.evidence}"

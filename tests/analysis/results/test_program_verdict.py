@@ -21,6 +21,7 @@ from provenance.formats.trail import TensorName, TrailWriter, float_bits
 
 HAD = claim("inputs", True, "3 of 3")
 SAME = claim("environment", True, "as recorded")
+OTHER = claim("environment", None, "another release of numpy")
 A, B = "a" * 64, "b" * 64
 
 
@@ -146,7 +147,7 @@ TEXTS: dict[str, tuple[bytes, bytes, str]] = {
 @pytest.mark.parametrize("case", TEXTS)
 def test_numbers_of_a_text_have_tolerances_and_bytes_have_none(case: str, tmp_path: Path) -> None:
     then, now, verdict = TEXTS[case]
-    found = judged(written(tmp_path, "then", then), written(tmp_path, "now", now))
+    found = judged(written(tmp_path, "then", then), written(tmp_path, "now", now), environment=OTHER)
     assert found.verdict == verdict, found.because
     assert claims(found)["outputs"] == (CHECKED if verdict == "close" else FAILED)
 
@@ -154,7 +155,7 @@ def test_numbers_of_a_text_have_tolerances_and_bytes_have_none(case: str, tmp_pa
 def test_a_copy_that_is_not_the_recorded_output_counts_for_nothing(tmp_path: Path) -> None:
     then, now = written(tmp_path, "then", b"0.5100"), written(tmp_path, "now", b"0.5101")
     (tmp_path / "then" / "outputs" / "results.txt").write_bytes(b"0.5101 ")
-    assert judged(then, now).verdict == "undecided"
+    assert judged(then, now, environment=OTHER).verdict == "undecided"
 
 
 def test_another_trajectory_is_undecided_and_accuses_nobody(tmp_path: Path) -> None:
@@ -169,6 +170,18 @@ def test_equal_steps_with_other_metrics_are_inconsistent(tmp_path: Path) -> None
     now = side(tmp_path, "now", rows=[{"accuracy": 0.71}], losses=LOSSES)
     found = judged(then, now)
     assert found.verdict == "inconsistent" and "accuracy" in found.because
+
+
+def test_tolerances_leave_no_room_after_equal_bits_in_the_same_environment(tmp_path: Path) -> None:
+    then = side(tmp_path, "then", rows=[{"accuracy": 0.9651}], losses=LOSSES)
+    now = side(tmp_path, "now", rows=[{"accuracy": 0.9560}], losses=LOSSES)
+    raised = judged(then, now)
+    assert (
+        raised.verdict == "undecided" and "accuracy differ" in raised.because and "after trail equal" in raised.because
+    )
+    assert judged(then, now, environment=OTHER).verdict == "close", "the control: another release may round otherwise"
+    table = written(tmp_path, "table", b"0.9999"), written(tmp_path, "table now", b"0.9901")
+    assert judged(*table).verdict == "undecided" and judged(*table, environment=OTHER).verdict == "close"
 
 
 def test_what_a_script_noted_is_compared(tmp_path: Path) -> None:
