@@ -8,6 +8,7 @@ one that is named is imported, torch never, and rich only to print.
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from contextlib import suppress
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that ``arguments`` (default: the process's own) name; returns the exit code, never raises."""
+    if arguments is None:
+        _import_installed_code_first()
     try:
         return _main(arguments)
     except KeyboardInterrupt:  # before what reports errors is there, or while it reports one
@@ -40,6 +43,23 @@ def _main(arguments: Sequence[str] | None) -> int:
         code = output.report(error, as_json=as_json, debug=debug)
     terminal.flush()
     return code
+
+
+def _import_installed_code_first() -> None:
+    """Take the current folder and what is in it off the search path, and what else PYTHONPATH names to its end.
+
+    The variable is for the program that is recorded or repeated, which gets it as it is. This process holds the signing
+    key, and an author's checkout may have a ``json.py`` or ``typer.py``.
+    """
+    try:
+        here = os.path.realpath(".")
+    except FileNotFoundError:  # nothing can be imported from a folder that is gone
+        return
+    own = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    given = [os.path.realpath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    first = [entry for entry in sys.path if os.path.realpath(entry) not in (*given, here) or entry == own]
+    later = [entry for entry in dict.fromkeys(given) if entry != own and not f"{entry}/".startswith(f"{here}/")]
+    sys.path[:] = [*first, *(entry for entry in later if entry not in first)]
 
 
 def _await_children() -> None:

@@ -45,6 +45,27 @@ def test_without_home_what_needs_no_key_works(runs: RunsFolder) -> None:
     assert len(answer.json["runs"]) == 1
 
 
+@pytest.mark.parametrize("search", [".", "src", "{clone}/src", "{other}"])
+def test_modules_of_somebody_s_checkout_are_not_imported_where_the_key_is(search: str, tmp_path: Path) -> None:
+    clone, other = tmp_path / "clone", tmp_path / "other"
+    for folder in (clone, clone / "src", other):
+        folder.mkdir()
+        for name in ("json", "typer", "cryptography"):
+            (folder / f"{name}.py").write_text(
+                f"open({str(tmp_path / 'escaped')!r}, 'w')\nraise ImportError('{folder}')\n"
+            )
+    path = f"{search.format(clone=clone, other=other)}{os.pathsep}{ROOT}"
+    variables = {**os.environ, "PYTHONPATH": path, "NDREPRO_HOME": str(tmp_path / "home")}
+
+    def answer(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, *words], cwd=clone, env=variables, capture_output=True, text=True)
+
+    found = answer("-m", "ndrepro", "keys", "export")
+    assert (found.returncode, found.stderr) == (0, "") and "PUBLIC KEY" in found.stdout
+    assert not (tmp_path / "escaped").exists()
+    assert answer("-c", "import json").returncode == 1 and (tmp_path / "escaped").exists(), "the control"
+
+
 def test_a_reader_that_leaves_is_no_error(runs: RunsFolder, tmp_path: Path) -> None:
     for number in range(40):
         sign_run(runs, "lenet_bn_2_digits", f"20261121T1015{number:02}Z-3f9a1c")
