@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 
-# C0 but tab and newline, DEL, C1; marks that turn the direction of what follows
-_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+# C0 but tab and newline, DEL, C1; what has no width, such as marks that turn the direction of what follows
+_COMMANDS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
 
 
 def visible(text: str) -> str:
-    """``text`` with every character that commands a terminal or a page's direction written as its escape."""
+    """``text`` with every character that commands a terminal or a page, or that nobody sees, written as its escape."""
     return _COMMANDS.sub(lambda found: ascii(found[0])[1:-1], text)

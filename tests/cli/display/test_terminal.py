@@ -42,8 +42,8 @@ def test_text_hangs_in_a_terminal_and_stays_whole_in_a_pipe(monkeypatch: pytest.
     assert terminal.hanging(text, 10) == text
 
 
-STRANGER = "lenet\x1b]0;owned\x07\x1b[2J\x9b1A\u202etxt.exe\r"
-SPELLED = r"lenet\x1b]0;owned\x07\x1b[2J\x9b1A\u202etxt.exe\r"
+STRANGER = "lenet\x1b]0;owned\x07\x1b[2J\x9b1A\u202et\u200bxt.exe\r"
+SPELLED = r"lenet\x1b]0;owned\x07\x1b[2J\x9b1A\u202et\u200bxt.exe\r"
 
 
 def test_a_line_commands_no_terminal() -> None:
