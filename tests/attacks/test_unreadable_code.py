@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
 import pickle
 import py_compile
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from strange_programs import CONFINED, Stranger, statuses
 
@@ -26,6 +31,12 @@ def archive(*names: str, before: bytes = b"", comment: bytes = b"") -> bytes:
             made.writestr(name, EVIL)
         made.comment = comment
     return before + stream.getvalue()
+
+
+def saved(array: np.ndarray[Any, Any]) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=True)
+    return stream.getvalue()
 
 
 def bytecode(folder: Path) -> bytes:
@@ -46,6 +57,13 @@ CODE = {
     "tool": Path("/bin/true").read_bytes(),
     "weights.bin": pickle.dumps({"a": 1}),
     "coded.py": b"#!/usr/bin/env python3\n# -*- coding: utf-7 -*-\n# +AAo-evil()\n",
+    "long.py": b"#" + b" " * 600 + b"coding: utf-7\n# +AAo-evil()\n",
+    "longer.py": b"#" + b" " * 70_000 + b"coding: utf-7\n# +AAo-evil()\n",
+    "weights.gz": gzip.compress(pickle.dumps({"a": 1})),
+    "weights.bz2": bz2.compress(pickle.dumps({"a": 1})),
+    "weights.xz": lzma.compress(pickle.dumps({"a": 1})),
+    "torn.gz": gzip.compress(b"a,b\n" * 9)[:12],
+    "objects.npy": saved(np.array([{}], dtype=object)),
     "module.SO": b"",
 }
 PLAIN = {
@@ -54,7 +72,10 @@ PLAIN = {
     "digits.npz": archive("images.npy", "labels.npy"),
     "image.png": b"\x89PNG\r\n\x1a\n" + b"\0" * 100,
     "text.csv": b"a,b\r\n1,2\r\n",
+    "labels-idx1-ubyte": bytes(range(10)) * 10_000,
     "empty": b"",
+    "numbers.npy": saved(np.arange(3.0)),
+    "table.csv.gz": gzip.compress(b"a,b\n"),
 }
 
 

@@ -1,13 +1,18 @@
 """Files that may be executed and that nobody can read as source: by their content, as Python and the kernel go by it.
 
 Python executes an archive or bytecode under whatever name, the kernel a program, and who loads a pickle executes what
-is in it. A name that says so counts as well. Not seen: what a library makes of its own formats.
+is in it, also compressed or in an array of objects. A name that says so counts as well. Not seen: a pickle of protocol
+0, which is text, and what a library makes of its own formats.
 """
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import os
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -20,6 +25,12 @@ _PROGRAM = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
 # releases of Python 3 up to now, in the first two bytes of bytecode, as a little-endian number
 _BYTECODE = range(3000, 4000)
 _PICKLES = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
+# an array's header says its type; Source: numpy.lib.format
+_ARRAY, _OF_OBJECTS = b"\x93NUMPY", re.compile(rb"'descr': [^}]*'\|O")
+_GZIP, _BZIP2, _XZ = b"\x1f\x8b", b"BZh", b"\xfd7zXZ"
+# of a file's start; a first line that is longer is read by nobody
+_START_BYTES = 1 << 16
+_XZ_MEMORY = 256 << 20
 # an archive's directory is named at its end, before a comment of at most 64 KiB; Source: APPNOTE.TXT 4.3.16
 _END, _END_BYTES, _MOST_COMMENT = b"PK\x05\x06", 22, 1 << 16
 _MOST_DIRECTORY = 8 << 20
@@ -42,7 +53,7 @@ def unreadable_code(paths: Iterable[Path]) -> Iterator[Path]:
 def _is_unreadable(file: Path) -> bool:
     try:
         with file.open("rb") as stream:
-            start = stream.read(512)
+            start = stream.read(_START_BYTES)
             size = stream.seek(0, os.SEEK_END)
             stream.seek(max(0, size - _END_BYTES - _MOST_COMMENT))
             end = stream.read() if size > _END_BYTES else b""
@@ -54,14 +65,28 @@ def _is_unreadable(file: Path) -> bool:
                 directory = stream.read(min(length, _MOST_DIRECTORY))
                 if length > min(before, _MOST_DIRECTORY) or any(name in directory for name in _MODULES):
                     return True
-    except OSError:
+        start = _decompressed(file, start)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError):
         return True
     is_bytecode = start[2:4] == b"\r\n" and int.from_bytes(start[:2], "little") in _BYTECODE
-    return is_bytecode or start.startswith((*_PROGRAM, *_PICKLES)) or _is_odd_text(file, start)
+    is_array = start.startswith(_ARRAY) and _OF_OBJECTS.search(start)
+    return bool(is_bytecode or is_array or start.startswith((*_PROGRAM, *_PICKLES)) or _is_odd_text(file, start))
+
+
+def _decompressed(file: Path, start: bytes) -> bytes:
+    """The start of what is in a compressed file, of any other file as it is."""
+    if start.startswith(_XZ):
+        return lzma.LZMADecompressor(memlimit=_XZ_MEMORY).decompress(start, _START_BYTES)
+    if start.startswith((_GZIP, _BZIP2)):
+        with gzip.open(file) if start.startswith(_GZIP) else bz2.open(file) as stream:
+            return stream.read(_START_BYTES)
+    return start
 
 
 def _is_odd_text(file: Path, start: bytes) -> bool:
-    if file.suffix.lower() not in (".py", ".pyw", ""):
+    if file.suffix.lower() not in (".py", ".pyw", "") or b"\0" in start:  # which Python refuses in source
         return False
+    if len(start) == _START_BYTES and start.count(b"\n") < 2:
+        return True
     found = [match[1] for line in start.splitlines()[:2] if (match := _CODING.match(line))]
     return any(not _PLAIN.fullmatch(name) for name in found)
