@@ -325,3 +325,12 @@ def test_globs_of_an_author_s_are_not_looked_for_elsewhere(tmp_path: Path) -> No
     assert [*declared_files(tmp_path / "place", globs).files] != ["own.txt"], "the control"
     found = declared_files(tmp_path / "place", globs, within=[tmp_path.resolve()])
     assert [*found.files] == ["own.txt"] and len(found.unmatched) == 3
+
+
+@needs_sandbox
+def test_a_program_that_cannot_be_confined_is_not_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    author = Stranger.make(tmp_path / "a", {"train.py": "open('out.txt', 'w').write('1')\n"})
+    run = author.record(outputs=("out.txt",))
+    monkeypatch.setenv("HOME", "relative")
+    with pytest.raises(SandboxError):
+        author.reproduce(run)

@@ -2,8 +2,8 @@
 
 The recorder starts this instead of the program, with this machine's own variables and those of the start-up hook;
 their folders are in the new run's folder, which is known only then. FILE has the JSON of ``ConfinedCommand``: a word of
-a command line has at most 128 KiB. This
-process becomes the sandbox (exec(2)), so its exit code is the program's, 128 + n for signal n.
+a command line has at most 128 KiB. This process becomes the sandbox (exec(2)), so its exit code is the program's,
+128 + n for signal n. Where there can be no sandbox it says so in a file beside FILE: its exit code is then of none.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from pathlib import Path
 from ndrepro.execution.sandbox.confinement import Confinement, existing
 from ndrepro.execution.sandbox.interpreter_paths import interpreter_paths
 from ndrepro.execution.sandbox.sandbox import Sandbox
+from ndrepro.protocol.errors import NdreproError, SandboxError
 
 _HOOK_OUTPUT, _SEARCHED = "NDREPRO_HOOK_OUT", "PYTHONPATH"
+_REFUSED = ".refused"
 _OF_THE_HOOK = (_HOOK_OUTPUT, "NDREPRO_HOOK_TRAIL", _SEARCHED)
 
 
@@ -48,9 +50,25 @@ class ConfinedCommand:
         return [sys.executable, "-I", "-m", module, str(file)]
 
 
+def expect_started(file: Path) -> None:
+    """Raise SandboxError where the command in ``file`` never started, for want of a sandbox."""
+    refusal = file.with_suffix(_REFUSED)
+    if refusal.exists():
+        raise SandboxError(refusal.read_text(encoding="utf-8"), "nothing was executed, and nothing judged")
+
+
 def main(file: str) -> None:
     """Become the sandbox with the command in it."""
-    asked = ConfinedCommand(**json.loads(Path(file).read_text(encoding="utf-8")))
+    try:
+        words, variables = _in_sandbox(ConfinedCommand(**json.loads(Path(file).read_text(encoding="utf-8"))))
+    except NdreproError as error:
+        Path(file).with_suffix(_REFUSED).write_text(error.message, encoding="utf-8")
+        sys.exit(error.message)
+    os.execve(words[0], words, variables)
+
+
+def _in_sandbox(asked: ConfinedCommand) -> tuple[list[str], Mapping[str, str]]:
+    """The sandbox's command line, and its own variables. Raises SandboxError."""
     hook = os.environ.get(_HOOK_OUTPUT)
     written = [] if hook is None else [hook]
     # the hook's folder comes first; what follows is the recorded program's, which sees its own folder anyway
@@ -65,8 +83,7 @@ def main(file: str) -> None:
         gpu=True,
     )
     sandbox = Sandbox(asked.kind, runs=(Path(asked.runs),), secret=(Path(asked.secret),))
-    words = sandbox.command_line(asked.command, variables, confinement)
-    os.execve(words[0], words, sandbox.handed_in(variables))
+    return sandbox.command_line(asked.command, variables, confinement), sandbox.handed_in(variables)
 
 
 if __name__ == "__main__":

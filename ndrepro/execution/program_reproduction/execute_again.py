@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ndrepro.execution.program_reproduction import private_folder, program_environment
-from ndrepro.execution.program_reproduction.confined_program import ConfinedCommand
+from ndrepro.execution.program_reproduction.confined_program import ConfinedCommand, expect_started
 from ndrepro.execution.program_reproduction.data_elsewhere import DataElsewhere
 from ndrepro.execution.program_reproduction.private_folder import PrivateFolder
 from ndrepro.execution.program_reproduction.program_environment import ProgramEnvironment
@@ -154,7 +154,8 @@ def plan_program(
 def run_again(original: Original, plan: ProgramPlan, runs: RunsFolder, home: Path, *, quiet: bool) -> FinishedProgram:
     """Execute what was planned, and permitted, and record it as a repetition of ``original``.
 
-    With ``quiet`` its output is kept in the run's log alone; else it is shown on standard error too, marked.
+    With ``quiet`` its output is kept in the run's log alone; else it is shown on standard error too, marked. Raises
+    SandboxError where it could not be confined, and so was not executed.
     """
     variables = {**plan.variables, "PYTHONPATH": plan.search_path[0]}
     if plan.command.kind == SCRIPT:  # it signs its own run, with a key that is thrown away
@@ -176,7 +177,13 @@ def run_again(original: Original, plan: ProgramPlan, runs: RunsFolder, home: Pat
     )
     runs, home = RunsFolder(runs.root.absolute()), home.absolute()
     with _standing_in(plan.place.working_folder, quiet=quiet):
-        return record_program(request, runs, home)
+        finished = record_program(request, runs, home)
+    expect_started(_command_file(plan))
+    return finished
+
+
+def _command_file(plan: ProgramPlan) -> Path:
+    return plan.place.place.with_name("command.json")
 
 
 def _confined(plan: ProgramPlan, variables: Mapping[str, str], runs: RunsFolder, home: Path) -> Command:
@@ -192,7 +199,7 @@ def _confined(plan: ProgramPlan, variables: Mapping[str, str], runs: RunsFolder,
         secret=str(home.absolute()),
         variables=variables,
         mapped={str(inside): str(found) for inside, found in {**environment.mapped, **plan.place.mapped}.items()},
-    ).words(plan.place.place.with_name("command.json"))
+    ).words(_command_file(plan))
     return Command(tuple(words), Path(words[0]), plan.command.name)
 
 
