@@ -97,6 +97,19 @@ def test_a_program_that_starts_python_through_a_shim_is_reproduced(
     assert found.verdict == "identical", found.judgements[0].because
 
 
+@pytest.mark.skipif(not CONFINED, reason="outside of a sandbox every interpreter is there")
+def test_a_tool_with_an_environment_of_its_own_is_reproduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As pipx and uv install one. Before: it never started, since the sandbox did not show its interpreter."""
+    environment, tool = tmp_path / "tools" / "env", tmp_path / "tools" / "fit"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    tool.write_text(f"#!{environment}/bin/python\nimport sys\nopen('out.txt', 'w').write(sys.prefix)\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
+    author = Stranger.make(tmp_path / "author", {"README": "x\n"})
+    found = author.reproduce(author.record("fit", outputs=("out.txt",)))
+    assert found.verdict == "identical", found.judgements[0].because
+
+
 def test_an_output_whose_name_is_not_utf_8_is_referenced(tmp_path: Path) -> None:
     """As old archives hold them. Before: its copy made check 7 fail for good, and the run was signed as failed."""
     text = "open(b'\\xff\\xfe.txt', 'w').write('1'); open('out.txt', 'w').write('2')\n"

@@ -1,6 +1,7 @@
 """The interpreter that a program runs in again, and how its distributions differ from those that were recorded.
 
     of an own run the file that its recorder started   else the one that the command's first word names on the PATH
+    of a script there, the Python that its first line names
     --rebuild-env: an environment of its own, of the recorded versions, installed by uv
 
 A rebuilt environment has no distribution that was not recorded, and those that no index can have (installed from a
@@ -27,6 +28,7 @@ from ndrepro.execution.program_reproduction import editable_folders
 from ndrepro.execution.program_reproduction.editable_folders import is_editable
 from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand, is_below
 from ndrepro.execution.program_reproduction.recorded_inputs import is_inside
+from ndrepro.execution.programs.interpreters import python_of
 from ndrepro.protocol.errors import EnvironmentMissing, UsageError
 from ndrepro.protocol.training_record import installed_distributions, recorded_distributions
 from provenance.attestation.manifest import Manifest
@@ -96,11 +98,11 @@ def find_environment(
     Raises UsageError where the command is not found.
     """
     executable, difference = _executable(command, place, own=own)
-    chosen = is_python(executable) and not is_below(executable, place)
+    of_command = None if is_below(executable, place) else python_of(executable)
     found = _on_path("python3", "python")
     answer = ("", (), None, ()) if found is None else _asked(found)
     named = answer[2] or found
-    interpreter = executable if chosen else named
+    interpreter = Path(of_command) if of_command else named
     version, searched, _, bases = answer if interpreter in (None, named) else _asked(interpreter)
     differences = (*difference, *_different_distributions(command, manifest, version, searched))
     folders = tuple(Path(place) for place in searched if Path(place).is_dir())
