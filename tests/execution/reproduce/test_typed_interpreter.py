@@ -24,7 +24,7 @@ def test_an_interpreter_named_by_a_relative_path_is_found_again(tmp_path: Path) 
     command = RecordedCommand(
         PROGRAM, "train", (typed, "train.py"), executable, place, place, (), (), (), (), {}, "off", ""
     )
-    found = find_environment(command, manifest(), tmp_path / "private", own=True)
+    found = find_environment(command, manifest(), tmp_path / "private", (), (), own=True, maps=False)
     assert found.executable.parent == place / ".venv" / "bin"
-    other = find_environment(command, manifest(), tmp_path / "private", own=False)
+    other = find_environment(command, manifest(), tmp_path / "private", (), (), own=False, maps=False)
     assert other.executable.parent != place / ".venv" / "bin", "the control: of another's run PATH decides"
