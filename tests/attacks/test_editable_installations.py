@@ -62,6 +62,49 @@ def test_an_honest_package_that_is_installed_editable_is_reproduced(author: Stra
     assert statuses(found)["environment"] == "checked"
 
 
+FINDER = """
+import sys
+from importlib.util import spec_from_file_location
+MAPPING: dict[str, str] = {MAPPING}
+class _Finder:
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        first, _, rest = name.partition('.')
+        if first in MAPPING:
+            place = MAPPING[first] + ('/' + rest.replace('.', '/') + '.py' if rest else '/__init__.py')
+            return spec_from_file_location(name, place, submodule_search_locations=None if rest else [MAPPING[first]])
+def install():
+    sys.meta_path.append(_Finder)
+"""
+
+
+@needs_sandbox
+def test_a_package_that_a_module_of_setuptools_finds_is_the_recorded_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ``pip install -e .`` leaves a flat layout. Before: ModuleNotFoundError, and no word why."""
+    flat = {name.removeprefix("src/"): text for name, text in CODE.items()}
+    train = flat.pop("train.py")
+    author = Stranger.make(tmp_path / "a", {**flat, "scripts/train.py": train})
+
+    def finding(place: Path, project: Path) -> Path:
+        python = environment(place, tmp_path / "nothing")
+        (packages,) = place.glob("lib/python*/site-packages")
+        finder = "__editable___mypkg_1_0_finder"
+        (packages / f"{finder}.py").write_text(FINDER.replace("{MAPPING}", repr({"mypkg": str(project / "mypkg")})))
+        (packages / "__editable__.mypkg.pth").write_text(f"import {finder}; {finder}.install()\n")
+        return python
+
+    run = author.record(str(finding(tmp_path / "authors", author.root)), "scripts/train.py", outputs=("out.txt",))
+    (author.root / "mypkg/evaluation.py").write_text("def accuracy(): return 0.7777\n")
+    author.git("commit", "-qam", "later")
+    python = finding(tmp_path / "reviewers", author.top / "review")
+    monkeypatch.setenv("PATH", f"{python.parent}:{os.environ['PATH']}")
+    found = author.reproduce(run)
+    assert found.verdict == "identical", found.judgements
+    assert (Path(found.folders[0]) / "outputs" / "out.txt").read_text() == "0.6123"
+
+
 LOOKS = """
 import json, os, socket, sys
 found = {}

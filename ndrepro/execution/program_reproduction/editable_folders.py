@@ -7,6 +7,7 @@ are the reviewer's own files, and the sockets of what works there.
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,20 @@ class EditableFolders:
 def is_editable(folder: Path, bases: Collection[Path]) -> bool:
     """Whether a folder of an interpreter's search path is neither its own, below ``bases``, nor one of wheels."""
     return folder.name not in PACKAGE_FOLDERS and not any(folder.is_relative_to(base) for base in bases)
+
+
+def found_by_modules(packages: Path) -> Iterator[Path]:
+    """The folders that modules of setuptools among the installed ``packages`` find editable ones in; none is executed.
+
+    Source: setuptools 80, ``setuptools.command.editable_wheel``: a module with a table of packages and their folders.
+    """
+    for module in sorted(packages.glob("__editable___*_finder.py")):
+        try:
+            for node in ast.parse(module.read_bytes()).body:
+                if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "MAPPING" and node.value is not None:
+                    yield from {Path(folder).parent for folder in ast.literal_eval(node.value).values()}
+        except (OSError, ValueError, SyntaxError, TypeError, AttributeError):  # of another form: then it shows nothing
+            continue
 
 
 def look(
