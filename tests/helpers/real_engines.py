@@ -100,7 +100,7 @@ class StoredImages:
         path.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
     def restore(self) -> None:
-        """Have names mean what they meant, and remove what was made since, by whomever.
+        """Have names mean what they meant, and remove what was made since, by whomever, unless a build still uses it.
 
         The base and the libraries of the image stay, and take the place of those of an earlier session.
         """
@@ -118,7 +118,12 @@ class StoredImages:
         # an interrupted session leaves these names; elsewhere they may be somebody's
         ours = re.compile(f"{re.escape(IMAGE)}|localhost/ndrepro:[0-9a-f]{{12}}")
         stale = list(filter(ours.fullmatch, now.names)) if os.environ.get("CI") else []
-        subprocess.run(["podman", "rmi", "--force", "--ignore", *made, *replaced, *stale], capture_output=True)
+        unwanted = {*made, *replaced}
+        # an image of two names is not removed by its identifier; --force would, and end the builds that stand on it
+        names = [name for name, identifier in now.names.items() if identifier in unwanted and name not in self.names]
+        for name in names + stale:
+            subprocess.run(["podman", "untag", name, name], capture_output=True)
+        subprocess.run(["podman", "rmi", "--ignore", *unwanted], capture_output=True)
 
 
 def _libraries(stored: StoredImages) -> str:
