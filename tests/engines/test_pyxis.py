@@ -15,9 +15,9 @@ import real_slurm
 from real_engines import SMALL, need, run
 from runbook_commands import pyxis_line
 
-from ndrepro.execution.containers import enroot
 from ndrepro.execution.runs.run_lookup import read_recorded
 from ndrepro.protocol.layout import RunFolder
+from provenance.formats.digest import file_digest
 
 PLUGIN = os.environ.get("NDREPRO_TESTS_PYXIS", "")
 pytestmark = [
@@ -47,5 +47,5 @@ def test_a_step_trains_in_the_image_and_what_it_signed_verifies_outside(
     run("sh", "-c", f"{pyxis_line()} {' '.join(SMALL)}", cwd=tmp_path, **cluster, PWD=str(tmp_path))
     (folder,) = (tmp_path / "runs" / "lenet_nd_1_digits").iterdir()
     image = read_recorded(RunFolder(folder)).manifest.machine["container"]["image"]
-    assert image == {"name": "ndrepro.sqsh", "digest": enroot.find("enroot", squashfs).digest}
+    assert image == {"name": "ndrepro.sqsh", "digest": f"sha256:{file_digest(Path(squashfs)).sha256}"}
     run(sys.executable, "-m", "ndrepro", "verify", str(folder), NDREPRO_HOME=str(tmp_path / "node-keys"))

@@ -537,8 +537,8 @@ def test_the_runbooks_line_for_pyxis_runs_but_for_what_pyxis_adds(study: Study) 
         outside, inside = mount.split(":")
         left = left.replace(f" {inside}", f" {outside}").replace(f"={inside} ", f"={outside} ")
     (study.folder / "ndrepro.sqsh").write_text("an image", encoding="utf-8")
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    run("sh", "-c", f"{left} {' '.join(SMALL)}", cwd=study.folder, PATH=path, PYTHONPATH=str(ROOT))
+    left = left.replace("/opt/ndrepro/bin/", f"{Path(sys.executable).parent}/")
+    run("sh", "-c", f"{left} {' '.join(SMALL)}", cwd=study.folder, PYTHONPATH=str(ROOT))
     (folder,) = study.folders()
     digest = f"sha256:{file_digest(study.folder / 'ndrepro.sqsh').sha256}"
     assert read_recorded(folder).manifest.machine["container"]["image"] == {"name": "ndrepro.sqsh", "digest": digest}
