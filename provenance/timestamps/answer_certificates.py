@@ -28,7 +28,7 @@ def with_sorted_certificates(answer: bytes) -> bytes:
 
 
 def _members(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Tag, start, start of the content and end of every DER member there. Raises IndexError where one is cut off."""
+    """Tag, start, start of the content and end of every DER member there. Raises IndexError where one is incomplete."""
     while start < end:
         inside, length = start + 2, data[start + 1]
         if length > 0x7F:
