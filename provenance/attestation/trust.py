@@ -123,8 +123,10 @@ class TrustPolicy:
         for anchor in anchors:
             for key in self._history.introduced(anchor.keyid):
                 found.setdefault(key.keyid, TrustedKey(key.pem, key.keyid, anchor.name, ""))
-        limits, holder = self._history.limits, self.holder
-        return tuple(replace(key, limits=limits(key.keyid), holder=holder(key.keyid)) for key in found.values())
+        return tuple(map(self._as_of_now, found.values()))
+
+    def _as_of_now(self, key: TrustedKey) -> TrustedKey:
+        return replace(key, limits=self._history.limits(key.keyid), holder=self.holder(key.keyid))
 
     def key(self, keyid: str) -> TrustedKey | None:
         """The trusted key of that identifier."""
@@ -191,7 +193,7 @@ class TrustPolicy:
                     raise UsageError(f"the name {name!r} is taken by the key {other.keyid}", "give another name")
             trusted = TrustedKey(key.pem, key.keyid, name, timestamp())
             self._added = (*self._added, trusted)
-        return trusted
+        return self._as_of_now(trusted)
 
     def remove(self, name_or_keyid: str) -> TrustedKey:
         """No longer trust a key, and keep that. Raises NotFoundError for one not added, UsageError for one's own."""
@@ -205,7 +207,7 @@ class TrustPolicy:
                 names = ", ".join(repr(key.name) for key in self._added) or "none"
                 raise NotFoundError(f"{name_or_keyid!r}: no key that was added (added: {names})", "name one of those")
             self._added = tuple(key for key in self._added if key is not found[0])
-        return found[0]
+        return self._as_of_now(found[0])
 
     @contextmanager
     def _editing(self) -> Iterator[None]:
