@@ -35,7 +35,7 @@ from ndrepro.text.plurals import plural
 MARGIN = 1.0  # points of accuracy
 _MANY = 10_000  # seeds: nobody runs more, and how many more is of no use
 
-_PARTS = ("train_images=", "test_images=")
+_PARTS = ("train_images=", "test_images=", "data=")
 
 # network, epochs, data set, settings, execution environment
 Place = tuple[Any, ...]
