@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ndrepro.execution.sandbox.confinement import expect_harmless
 from ndrepro.execution.sandbox.interpreter_paths import PACKAGE_FOLDERS
-from ndrepro.execution.sandbox.recorded_data import special_file
+from ndrepro.execution.sandbox.recorded_data import expect_files_only
 from ndrepro.protocol.errors import SandboxError
 from ndrepro.protocol.project_folders import CODE
 from provenance.errors import SourceError
@@ -63,7 +63,8 @@ def look(
         private: the folders of runs and keys.
         maps: whether there is a sandbox, which shows one file in the place of another.
     """
-    tops = list(_tops(repositories))
+    folders = list(folders)
+    tops = list(_tops(repositories)) if folders else []
     readable: list[Path] = []
     mapped: dict[Path, Path] = {}
     differences = []
@@ -102,7 +103,9 @@ def _is_code(path: Path) -> bool:
 
 def _is_harmless(path: Path, private: Sequence[Path]) -> bool:
     try:
-        expect_harmless(path, [folder.resolve() for folder in private], [folder.resolve() for folder in private])
-        return special_file(path) is None
+        hidden = [folder.resolve() for folder in private]
+        expect_harmless(path, hidden, hidden)
+        expect_files_only(path, own=True)
     except (SandboxError, OSError):
         return False
+    return True

@@ -108,10 +108,9 @@ def find_environment(
     folders = tuple(Path(place) for place in searched if Path(place).is_dir())
     interpreters = tuple(dict.fromkeys(filter(None, (interpreter, named))))
     editable = [folder for folder in folders if is_editable(folder, bases)]
-    by_modules = [found for folder in folders for found in editable_folders.found_by_modules(folder)]
-    found_editable = editable_folders.look(
-        dict.fromkeys((*editable, *by_modules)), place, repositories, private, maps=maps
-    )
+    by_modules = [project for folder in folders for project in editable_folders.found_by_modules(folder)]
+    projects = dict.fromkeys((*editable, *by_modules))
+    found_editable = editable_folders.look(projects, place, repositories, private, maps=maps)
     readable = (*(folder for folder in folders if folder not in editable), *found_editable.readable)
     behind = (named.parent,) if named is not None and found is not None and named.parent != found.parent else ()
     return ProgramEnvironment(

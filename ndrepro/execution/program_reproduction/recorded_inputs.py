@@ -82,7 +82,7 @@ class RecordedInputs:
         in_commit = self._has_commit and here is not None and os.path.lexists(here)
         pointed = self._fill_pointers(path, here, expected) if in_commit and here is not None else ()
         problem = self._show_data(data, path)
-        if problem and self._is_code(here, None):
+        if problem and self._is_of_commit(here, None):
             problem = f"{problem}; {_OTHER_CODE}"
         elif problem and self._elsewhere is not None:
             problem = self._replace(path, self._elsewhere.data(path, expected), problem)
@@ -131,7 +131,7 @@ class RecordedInputs:
             filled.append(name)
         return tuple(filled)
 
-    def _is_code(self, here: Path | None, sha256: str | None) -> bool:
+    def _is_of_commit(self, here: Path | None, sha256: str | None) -> bool:
         """Whether the recorded commit has what is at ``here``, and that neither is nor points to this content."""
         if not self._has_commit or here is None or not os.path.lexists(here) or not is_inside(here, self._place):
             return False
@@ -176,7 +176,7 @@ class RecordedInputs:
             return _LEADS_OUT
         if here is not None and digest_of(here) == file.sha256:
             return ""
-        if self._is_code(here, file.sha256):
+        if self._is_of_commit(here, file.sha256):
             return _OTHER_CODE
         try:
             self._judge(path)

@@ -15,6 +15,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import IO
 
 from provenance.formats.folder_tree import files_below
 
@@ -54,23 +55,28 @@ def _is_unreadable(file: Path) -> bool:
     try:
         with file.open("rb") as stream:
             start = stream.read(_START_BYTES)
-            size = stream.seek(0, os.SEEK_END)
-            stream.seek(max(0, size - _END_BYTES - _MOST_COMMENT))
-            end = stream.read() if size > _END_BYTES else b""
-            at = end.rfind(_END)
-            if at >= 0 and len(end) - at >= _END_BYTES:
-                length = int.from_bytes(end[at + 12 : at + 16], "little")
-                before = size - len(end) + at
-                stream.seek(max(0, before - length))
-                directory = stream.read(min(length, _MOST_DIRECTORY))
-                if length > min(before, _MOST_DIRECTORY) or any(name in directory for name in _MODULES):
-                    return True
+            if _ends_in_modules(stream):
+                return True
         start = _decompressed(file, start)
     except (OSError, EOFError, zlib.error, lzma.LZMAError):
         return True
     is_bytecode = start[2:4] == b"\r\n" and int.from_bytes(start[:2], "little") in _BYTECODE
     is_array = start.startswith(_ARRAY) and _OF_OBJECTS.search(start)
     return bool(is_bytecode or is_array or start.startswith((*_PROGRAM, *_PICKLES)) or _is_odd_text(file, start))
+
+
+def _ends_in_modules(stream: IO[bytes]) -> bool:
+    """Whether a file ends in an archive that has modules, or a directory too large to be looked through."""
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(max(0, size - _END_BYTES - _MOST_COMMENT))
+    end = stream.read() if size > _END_BYTES else b""
+    at = end.rfind(_END)
+    if at < 0 or len(end) - at < _END_BYTES:
+        return False
+    length, before = int.from_bytes(end[at + 12 : at + 16], "little"), size - len(end) + at
+    stream.seek(max(0, before - length))
+    directory = stream.read(min(length, _MOST_DIRECTORY))
+    return length > min(before, _MOST_DIRECTORY) or any(name in directory for name in _MODULES)
 
 
 def _decompressed(file: Path, start: bytes) -> bytes:

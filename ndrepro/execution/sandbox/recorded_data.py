@@ -54,7 +54,7 @@ def expect_recorded_path(recorded: Path, private: Iterable[Path], *, own: bool =
         _expect_data(path, resolved)
         if not own:
             _expect_own_way(path)
-        _expect_files_only(path, own=own)
+        expect_files_only(path, own=own)
 
 
 def linked_data(data: Path, private: Iterable[Path], *, own: bool = False) -> tuple[str, ...]:
@@ -147,7 +147,7 @@ def _user(number: int) -> str:
         return f"the user {number}"
 
 
-def _expect_files_only(top: Path, *, own: bool) -> None:
+def expect_files_only(top: Path, *, own: bool) -> None:
     """Raises SandboxError for a socket, FIFO or device at a path or below it, and where that cannot be seen.
 
     Not ``own``, also for a folder there that another user may write.
@@ -166,14 +166,6 @@ def _expect_files_only(top: Path, *, own: bool) -> None:
                 _expect_unshared(Path(entry.path), top)
     except OSError as error:
         raise _refused(Path(error.filename or top), f"{error.strerror}") from None
-
-
-def special_file(top: Path) -> Path | None:
-    """The first socket, FIFO or device at a path or below it. Raises OSError where that cannot be seen."""
-    if not (top.is_file() or top.is_dir()):
-        return top
-    entries = (each for each in _entries(top) if not (each.is_symlink() or each.is_file() or each.is_dir()))
-    return next((Path(entry.path) for entry in entries), None)
 
 
 def _entries(top: Path) -> Iterator[os.DirEntry[str]]:

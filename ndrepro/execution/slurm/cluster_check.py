@@ -169,11 +169,9 @@ def _seen(profile: Profile, probes: list[Probe], started: float, ended: float) -
     message = "the nodes' agree with the login node's" if agree else f"a node's differs by {late:.0f} s"
     yield Finding.of("clocks", agree, message, "runs are ordered by the ledger, not by it")
     allowed = all(probe.user_namespaces for probe in probes)
-    message, cure = (
-        f"{'allowed' if allowed else 'not allowed'} on the nodes",
-        "Apptainer then needs its set-uid installation",
-    )
-    yield Finding.of("user namespaces", allowed, message, f"{cure}; ask the site")
+    message = f"{'allowed' if allowed else 'not allowed'} on the nodes"
+    cure = "Apptainer then needs its set-uid installation; ask the site"
+    yield Finding.of("user namespaces", allowed, message, cure)
     if profile.gpus:
         least = min(probe.gpus for probe in probes)
         message, cure = f"a task sees {least}, asked for {profile.gpus}", "see the partition's gres: sinfo -o %G"

@@ -104,7 +104,7 @@ def variables(level: str, threads: int, cpu_isa: str = "native") -> dict[str, st
         chosen["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     if level == "canonical":
         chosen["MKL_CBWR"] = "COMPATIBLE"
-        # the MKL of torch 1.13.1 does not hear MKL_CBWR on an Intel Xeon that is newer than itself
+        # the MKL of torch 1.13.1 ignores MKL_CBWR on an Intel Xeon that is newer than itself
         chosen["MKL_ENABLE_INSTRUCTIONS"] = "SSE4_2"
         chosen["ATEN_CPU_CAPABILITY"] = "default"
     return chosen

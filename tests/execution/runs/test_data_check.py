@@ -172,27 +172,28 @@ def write_idx(path: Path, array: np.ndarray) -> None:
     path.write_bytes(bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes())
 
 
-def test_labels_that_do_not_match_start_no_run_and_those_that_do_start_one(reader: Reader, tmp_path: Path) -> None:
+@pytest.fixture
+def mnist(tmp_path: Path) -> Path:
+    """A folder with twelve black images in each split."""
     root = tmp_path / "mnist"
     root.mkdir()
     for split in ("train", "t10k"):
         write_idx(root / f"{split}-images-idx3-ubyte", np.zeros((12, 28, 28), np.uint8))
         write_idx(root / f"{split}-labels-idx1-ubyte", np.arange(12, dtype=np.uint8) % 10)
-    reader.check("lenet_bn_1_mnist", root)
-    write_idx(root / "t10k-labels-idx1-ubyte", np.arange(11, dtype=np.uint8) % 10)
+    return root
+
+
+def test_labels_that_do_not_match_start_no_run_and_those_that_do_start_one(reader: Reader, mnist: Path) -> None:
+    reader.check("lenet_bn_1_mnist", mnist)
+    write_idx(mnist / "t10k-labels-idx1-ubyte", np.arange(11, dtype=np.uint8) % 10)
     with pytest.raises(DataError, match="11 labels for 12 images"):
-        reader.check("lenet_bn_1_mnist", root)
+        reader.check("lenet_bn_1_mnist", mnist)
 
 
-def test_a_link_to_itself_beside_the_data_hinders_no_run(reader: Reader, tmp_path: Path) -> None:
-    root = tmp_path / "mnist"
-    root.mkdir()
-    for split in ("train", "t10k"):
-        write_idx(root / f"{split}-images-idx3-ubyte", np.zeros((12, 28, 28), np.uint8))
-        write_idx(root / f"{split}-labels-idx1-ubyte", np.arange(12, dtype=np.uint8) % 10)
-    (root / "loop").symlink_to("loop")
-    reader.check("lenet_bn_1_mnist", root)
-    reader.check("lenet_bn_1_mnist", root)
+def test_a_link_to_itself_beside_the_data_hinders_no_run(reader: Reader, mnist: Path) -> None:
+    (mnist / "loop").symlink_to("loop")
+    reader.check("lenet_bn_1_mnist", mnist)
+    reader.check("lenet_bn_1_mnist", mnist)
     assert reader.times == 1, "what was read is remembered"
 
 

@@ -71,7 +71,7 @@ def test_ident_hides_no_change(repository: Path, tmp_path: Path, stored: str) ->
     assert capture(repository)["dirty"] is False, "the control"
     converting(repository, "*.py ident\n")
     present = (repository / "train.py").read_text()
-    assert present != stored and present.count("\n") == stored.count("\n"), "git replaced what stands in the keyword"
+    assert present != stored and present.count("\n") == stored.count("\n"), "git replaced the text of the keyword"
     found = capture(repository, tmp_path / "run")
     assert found["changed"]["files"] == [{"path": "train.py", "how": "modified", "conversion": "ident"}]
     assert f"+{present.splitlines()[0]}\n" in (tmp_path / "run" / "source.patch").read_text(), "and it is shown"
