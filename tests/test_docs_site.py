@@ -71,7 +71,8 @@ def test_the_page_on_studies_has_every_key_and_its_example_is_a_study() -> None:
     assert [key for key in keys if f"| `{key}` |" not in page] == []
     study = load_study(DOCS / "examples" / "study.toml")
     assert [len(study.runs([grid.name])) for grid in study.grids] == [6, 4]
-    assert all(f"**`{path.stem}`**" in studies_table() for path in study_files())
+    table = studies_table()
+    assert all(f"**`{path.stem}`**" in table for path in study_files())
 
 
 def test_pictures_of_terminals_are_whole_in_their_first_frame(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from ndrepro.protocol.document_place import suggestion
@@ -137,11 +138,19 @@ class Study:
         Raises UsageError for an unknown grid, or where settings make no experiment.
         """
         wanted = {self.grid(name).name for name in grids} or {grid.name for grid in self.grids}
-        chosen = [grid for grid in self.grids if grid.name in wanted]
-        return tuple(self.run_at(grid, point) for grid in chosen for point in grid.points(self.settings))
+        return tuple(run for grid in self.grids if grid.name in wanted for run in self.runs_of(grid))
 
-    def run_at(self, grid: Grid, point: Mapping[str, Value]) -> StudyRun:
-        """The run of one point of a grid. Raises UsageError where the settings make no experiment."""
+    def runs_of(self, grid: Grid) -> tuple[StudyRun, ...]:
+        """The runs of one of its grids, in the order of the grid's points, made once. Raises as ``runs`` does."""
+        if grid.name not in self._made:
+            self._made[grid.name] = tuple(self._run_at(grid, point) for point in grid.points(self.settings))
+        return self._made[grid.name]
+
+    @cached_property
+    def _made(self) -> dict[str, tuple[StudyRun, ...]]:
+        return {}
+
+    def _run_at(self, grid: Grid, point: Mapping[str, Value]) -> StudyRun:
         environment = point.get(ENVIRONMENT, MAIN)
         experiment = experiment_of({key: value for key, value in point.items() if key != ENVIRONMENT})
         waits = False

@@ -184,8 +184,7 @@ def _check_search(study: Study, search: Search, place: DocumentPlace) -> None:
         if key in grid.varied or key in grid.settings or key in study.settings:
             raise place.at("space").error(f"'{key}' is searched, and given to the grid too", "take it out of one")
     bases: dict[Target, Experiment] = {}
-    for point in grid.points(study.settings):
-        run = _run_at(study, grid, point, DocumentPlace(place.file, place.example, ("grids", grid.name)))
+    for run in _runs_of(study, grid, DocumentPlace(place.file, place.example, ("grids", grid.name))):
         _check_base(place, search, run.experiment, bases)
 
 
@@ -196,11 +195,14 @@ def _check_base(place: DocumentPlace, search: Search, experiment: Experiment, ba
             "end the rungs with the epochs of the grid's runs",
         )
     alike = replace(experiment, seed=0, seeds=Seeds())
-    if bases.setdefault(target_of(experiment), alike) != alike:
+    base = bases.setdefault(target_of(experiment), alike)
+    if base != alike:
         raise place.error(
             f"runs of {experiment.name} differ in more than their seeds",
             "a grid with a search has one setting for each network and data set",
         )
+    if base is not alike:  # its values were tried with the first of these runs
+        return
     for edge in ("low", "high"):
         try:
             search.experiment(experiment, 0, {key: getattr(span, edge) for key, span in search.space.items()})
@@ -215,8 +217,7 @@ def _check_runs(study: Study, root: DocumentPlace) -> None:
     for grid in study.grids:
         place = root.at("grids").at(grid.name)
         _check_excluded(study, grid, place)
-        for point in grid.points(study.settings):
-            run = _run_at(study, grid, point, place)
+        for point, run in zip(grid.points(study.settings), _runs_of(study, grid, place), strict=True):
             twin = runs.setdefault(run.identity, run)
             if twin is not run:
                 where = "twice" if twin.grid == grid.name else f"here and in grids.{twin.grid}"
@@ -235,9 +236,9 @@ def _check_excluded(study: Study, grid: Grid, place: DocumentPlace) -> None:
         raise place.error("an empty grid: exclude takes out every run of it", "exclude less, or remove the grid")
 
 
-def _run_at(study: Study, grid: Grid, point: Mapping[str, Value], place: DocumentPlace) -> StudyRun:
+def _runs_of(study: Study, grid: Grid, place: DocumentPlace) -> tuple[StudyRun, ...]:
     try:
-        return study.run_at(grid, point)
+        return study.runs_of(grid)
     except UsageError as error:
         raise _origin(study, grid, place, error.message).error(error.message, error.cure) from None
 
