@@ -119,7 +119,7 @@ def _place(facts: RunFacts, root: Path | None) -> str:
     folder = facts.folder.absolute()
     if root is not None and folder.is_relative_to(root):
         return f"{RUNS}/{folder.relative_to(root).as_posix()}"
-    return f"{RUNS}/{facts.name}/{facts.run}"
+    return f"{RUNS}/{facts.path}"
 
 
 def _of_folder(root: Path | None, runs: Sequence[CrateRun]) -> Iterator[Member]:

@@ -22,6 +22,7 @@ from typing import BinaryIO, cast
 
 from ndrepro.exports.run_facts import NotExported
 from ndrepro.protocol.errors import UsageError
+from provenance.attestation.run_files import inside
 from provenance.formats.atomic_io import storage_error
 from provenance.formats.bounded_read import open_regular
 from provenance.formats.folder_tree import remove_tree
@@ -34,11 +35,19 @@ _EPOCH = datetime(1980, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Member:
-    """One file: its path in the archive, where its bytes come from, and the digest that they must have."""
+    """One file: its path in the archive, where its bytes come from, and the digest that they must have.
+
+    Raises NotExported for a path that leads out of the archive.
+    """
 
     path: str
     content: Path | bytes
     sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        """What is in a path may be a stranger's."""
+        if not inside(self.path):
+            raise NotExported(f"{self.path}: leads out of the folder that is written", "export the other runs")
 
     @contextmanager
     def open(self) -> Iterator[tuple[BinaryIO, int]]:

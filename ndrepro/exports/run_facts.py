@@ -17,7 +17,7 @@ from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.program_record import ProgramFile, ProgramRecord
 from ndrepro.protocol.run_kind import PROGRAM, run_kind
 from provenance.attestation.manifest import DISTRIBUTION, SOURCE, Artifact, Manifest, Resource
-from provenance.attestation.run_files import BUNDLES, MANIFEST
+from provenance.attestation.run_files import BUNDLES, MANIFEST, inside
 from provenance.formats.bounded_read import LOG_BYTES, read_bounded
 from provenance.formats.digest import bytes_digest
 from provenance.formats.metrics_log import read_scalars
@@ -99,6 +99,12 @@ class RunFacts:
         """What people call the run: its experiment, or the name that it was recorded under."""
         name = self.manifest.external_parameters.get("name")
         return name if isinstance(name, str) and name else self.run
+
+    @property
+    def path(self) -> str:
+        """Where an export puts the run, below a folder: ``NAME/RUN``; without the name where that leads elsewhere."""
+        path = f"{self.name}/{self.run}"
+        return path if inside(path) else self.run
 
     @property
     def title(self) -> str:

@@ -25,13 +25,13 @@ _FLUSH_SECONDS = 2
 
 
 class EventFile:
-    """A new event file below ``folder``; use it as a context manager. Raises MissingExtra, StorageError."""
+    """A new event file in ``folder / path``; use it as a context manager. Raises MissingExtra, StorageError."""
 
-    def __init__(self, folder: Path, experiment: str, run: str) -> None:
+    def __init__(self, folder: Path, path: str) -> None:
         extras.require("tensorboard")
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-        self.folder = folder / experiment / run
+        self.folder = folder / path
         try:
             self._writer = EventFileWriter(str(self.folder), flush_secs=_FLUSH_SECONDS)
         except OSError as error:
@@ -71,11 +71,11 @@ def write_events(facts: RunFacts, folder: Path) -> Path:
     A row has no clock, so all events have the time at which the run ended. Raises UsageError where the run was exported
     there before, which TensorBoard would draw twice.
     """
-    place = folder / facts.name / facts.run
+    place = folder / facts.path
     if place.is_dir() and any(place.glob("*tfevents*")):
         raise UsageError(f"{place}: has event files already", "name another folder, or remove it")
     moment = datetime.fromisoformat(facts.manifest.finished_on).timestamp()
-    with EventFile(folder, facts.name, facts.run) as events:
+    with EventFile(folder, facts.path) as events:
         for each in facts.metrics():
             events.add(each.step, {each.name: each.value}, moment)
     return events.folder

@@ -78,8 +78,10 @@ class Field(NamedTuple):
         return self.value
 
     def identifier(self) -> str:
-        """A string that is not empty and has at most 255 bytes in UTF-8."""
+        """The name of a run's folder: of at most 255 bytes in UTF-8, and leading nowhere else, as "../x" does."""
         text = self.text()
+        if text in (".", "..") or any(letter in text for letter in "/\0"):
+            self.refuse("the name of a folder")
         if len(text.encode("utf-8", "surrogatepass")) > LONGEST_IDENTIFIER_BYTES:
             self.refuse(f"an identifier of at most {LONGEST_IDENTIFIER_BYTES} bytes")
         return text

@@ -59,7 +59,7 @@ class TensorBoardObserver(Observer):
         """Open the run's event file."""
         self._shown.began(folder, request)
         try:
-            self._file = EventFile(self._folder, folder.root.parent.name, folder.root.name)
+            self._file = EventFile(self._folder, f"{folder.root.parent.name}/{folder.root.name}")
         except StorageError as error:
             self._give_up(error)
 

@@ -29,6 +29,7 @@ from provenance.formats.canonical_json import canonical_bytes, parse
 GOLDEN = Path(__file__).parent / "golden"
 
 words = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=6)
+names = words.filter(lambda name: name not in (".", "..") and not {"/", "\0"}.intersection(name))
 leaves = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | words
 json_values = st.recursive(
     leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3)
@@ -54,7 +55,7 @@ manifests = st.builds(
     internal_parameters=objects,
     dependencies=st.lists(resources, max_size=3).map(tuple),
     builder=st.builds(Builder, words, st.dictionaries(words, words, max_size=2)),
-    invocation_id=words,
+    invocation_id=names,
     started_on=times,
     finished_on=times,
     byproducts=st.lists(resources, max_size=2).map(tuple),
