@@ -43,7 +43,9 @@ def renamed(run: SmallRun, identifier: str) -> None:
 
 
 @pytest.mark.parametrize("identifier", ELSEWHERE)
-def test_an_identifier_is_the_name_of_a_folder(tmp_path: Path, identifier: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_identifier_is_the_name_of_a_folder(
+    tmp_path: Path, identifier: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, out = recorded(tmp_path), tmp_path / "reviewer" / "deep" / "crate"
     monkeypatch.setenv("NDREPRO_HOME", str(run.home))
     out.parent.mkdir(parents=True)
