@@ -105,7 +105,7 @@ class Block:
 
 
 def variance_components(
-    levels: Mapping[str, Sequence[Hashable]], values: Sequence[float], *, confidence: float = 0.95, seed: int = 0
+    levels: Mapping[str, Sequence[Hashable]], values: Sequence[float], *, confidence: float = 0.95
 ) -> Components:
     """The components of ``values`` (n,) whose ``levels`` are given for each axis, (n,) each.
 
@@ -126,7 +126,7 @@ def variance_components(
     expected = _expectations(sources, counts, replicates)
     means = squares / degrees
     estimates = np.linalg.solve(expected, means)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     drawn = means * degrees / rng.chisquare(degrees, size=(_DRAWS, len(degrees)))
     simulated = np.maximum(np.linalg.solve(expected, drawn.T).T, 0.0)
     shares = simulated / simulated.sum(axis=1, keepdims=True)

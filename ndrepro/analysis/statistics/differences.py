@@ -19,7 +19,7 @@ from ndrepro.analysis.statistics.equivalence import Equivalence, independent_equ
 from ndrepro.analysis.statistics.intervals import FEWEST_RUNS, Interval, mean_interval, stratified_interval
 from ndrepro.analysis.statistics.paired import holm, pair
 from ndrepro.analysis.statistics.power import Power, seeds_needed
-from ndrepro.analysis.statistics.samples import TooLittle, check_level, sample
+from ndrepro.analysis.statistics.samples import TooLittle, sample
 
 if TYPE_CHECKING:
     from ndrepro.analysis.statistics.samples import Floats
@@ -52,7 +52,7 @@ class Difference:
 
 
 def difference_of(
-    first: Mapping[Hashable, float], second: Mapping[Hashable, float], *, margin: float = 1.0, confidence: float = 0.95
+    first: Mapping[Hashable, float], second: Mapping[Hashable, float], *, margin: float = 1.0
 ) -> Difference:
     """Of two sides by their keys (seeds, say), in their own units. Raises UsageError for a margin that is not positive.
 
@@ -68,11 +68,11 @@ def difference_of(
         return Difference(sizes, paired, alone, why=FEW)
     if paired:
         differences = pairs.differences
-        interval = mean_interval(differences, confidence=confidence)
+        interval = mean_interval(differences)
     else:
         differences = ()
         a, b = sample(first.values()), sample(second.values())
-        interval = welch_interval(a, b, confidence=confidence)
+        interval = welch_interval(a, b)
     equivalence = _equivalence(differences, first, second, margin)
     return Difference(
         sizes,
@@ -100,21 +100,20 @@ def over_strata(found: Mapping[str, Difference]) -> Interval | None:
     return stratified_interval(strata) if len(strata) > 1 else None
 
 
-def welch_interval(first: Floats, second: Floats, *, confidence: float = 0.95) -> Interval:
-    """Mean of the first less that of the second with Welch's interval (1947): sides may differ in n and in spread.
+def welch_interval(first: Floats, second: Floats) -> Interval:
+    """Mean of the first less that of the second with Welch's 95 % interval (1947): sides may differ in n and in spread.
 
     ``n`` is the smaller side's, ``spread`` the root of the mean of both variances. ``first`` (n,), ``second`` (m,).
     """
     from scipy.stats import ttest_ind
 
-    check_level(confidence)
     estimate = float(first.mean() - second.mean())
     spread = math.sqrt((float(first.var(ddof=1)) + float(second.var(ddof=1))) / 2)
     count = min(len(first), len(second))
     if spread == 0:
-        return Interval(estimate, estimate, estimate, count, 0.0, confidence, "Welch")
-    ends = ttest_ind(first, second, equal_var=False).confidence_interval(confidence)
-    return Interval(estimate, float(ends.low), float(ends.high), count, spread, confidence, "Welch")
+        return Interval(estimate, estimate, estimate, count, 0.0, method="Welch")
+    ends = ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
+    return Interval(estimate, float(ends.low), float(ends.high), count, spread, method="Welch")
 
 
 def _equivalence(

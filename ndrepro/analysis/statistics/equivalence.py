@@ -13,11 +13,12 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ndrepro.analysis.statistics.samples import TooLittle, check_level, sample
+from ndrepro.analysis.statistics.samples import TooLittle, sample
 from ndrepro.protocol.errors import UsageError
 
 EQUIVALENT, DIFFERENT, UNDECIDED = "equivalent", "different", "undecided"
 NEGLIGIBLE = "different, within the margin"
+_ALPHA = 0.05
 
 
 @dataclass(frozen=True)
@@ -54,57 +55,54 @@ class Equivalence:
         return {**asdict(self), "smallest_margin": self.smallest_margin}
 
 
-def paired_equivalence(differences: Iterable[float], margin: float, *, alpha: float = 0.05) -> Equivalence:
+def paired_equivalence(differences: Iterable[float], margin: float) -> Equivalence:
     """Of the differences of pairs (t-tests). Raises TooLittle for fewer than two pairs or NaN, UsageError for a margin
     that is no positive number.
     """
     from statsmodels.stats.weightstats import DescrStatsW
 
-    _check(margin, alpha)
+    _check(margin)
     found = sample(differences, "the differences")
     if found.std() == 0:
-        return _constant(float(found[0]), margin, alpha, len(found))
+        return _constant(float(found[0]), margin, len(found))
     stats = DescrStatsW(found)
     p_value = stats.ttost_mean(-margin, margin)[0]
-    low, high = stats.tconfint_mean(alpha=2 * alpha)
-    return _judge(found.mean(), low, high, p_value, stats.ttest_mean(0)[1], margin, alpha, len(found))
+    low, high = stats.tconfint_mean(alpha=2 * _ALPHA)
+    return _judge(found.mean(), low, high, p_value, stats.ttest_mean(0)[1], margin, len(found))
 
 
-def independent_equivalence(
-    first: Iterable[float], second: Iterable[float], margin: float, *, alpha: float = 0.05
-) -> Equivalence:
+def independent_equivalence(first: Iterable[float], second: Iterable[float], margin: float) -> Equivalence:
     """Of two samples without pairs (Welch's t-tests); ``n`` is the smaller one's. Raises as ``paired_equivalence``."""
     from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
-    _check(margin, alpha)
+    _check(margin)
     a, b = sample(first, "the first sample"), sample(second, "the second sample")
     count = min(len(a), len(b))
     if a.std() == 0 and b.std() == 0:
-        return _constant(float(a[0] - b[0]), margin, alpha, count)
+        return _constant(float(a[0] - b[0]), margin, count)
     means = CompareMeans(DescrStatsW(a), DescrStatsW(b))
     p_value = means.ttost_ind(-margin, margin, usevar="unequal")[0]
-    low, high = means.tconfint_diff(alpha=2 * alpha, usevar="unequal")
+    low, high = means.tconfint_diff(alpha=2 * _ALPHA, usevar="unequal")
     p_of_zero = means.ttest_ind(usevar="unequal")[1]
-    return _judge(a.mean() - b.mean(), low, high, p_value, p_of_zero, margin, alpha, count)
+    return _judge(a.mean() - b.mean(), low, high, p_value, p_of_zero, margin, count)
 
 
-def _check(margin: float, alpha: float) -> None:
-    check_level(alpha, "alpha")
+def _check(margin: float) -> None:
     if not (math.isfinite(margin) and margin > 0):
         raise UsageError(f"margin={margin!r}, expected a positive number", "state what difference would not matter")
 
 
 def _judge(
-    difference: float, low: float, high: float, p_value: float, p_of_zero: float, margin: float, alpha: float, n: int
+    difference: float, low: float, high: float, p_value: float, p_of_zero: float, margin: float, n: int
 ) -> Equivalence:
-    same, other = p_value < alpha, p_of_zero < alpha
+    same, other = p_value < _ALPHA, p_of_zero < _ALPHA
     verdict = NEGLIGIBLE if same and other else EQUIVALENT if same else DIFFERENT if other else UNDECIDED
     numbers = (float(difference), float(low), float(high), float(p_value), float(p_of_zero))
-    return Equivalence(*numbers, margin, alpha, n, verdict)
+    return Equivalence(*numbers, margin, _ALPHA, n, verdict)
 
 
-def _constant(difference: float, margin: float, alpha: float, n: int) -> Equivalence:
+def _constant(difference: float, margin: float, n: int) -> Equivalence:
     """Every difference is the same number: no t-test is defined. Equal bits everywhere are equivalence itself."""
     if difference == 0:
-        return Equivalence(0.0, 0.0, 0.0, 0.0, 1.0, margin, alpha, n, EQUIVALENT)
+        return Equivalence(0.0, 0.0, 0.0, 0.0, 1.0, margin, _ALPHA, n, EQUIVALENT)
     raise TooLittle(f"all {n} differences are exactly {difference:g}: there is no spread to test against")

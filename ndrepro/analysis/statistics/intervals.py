@@ -61,14 +61,13 @@ def prediction_interval(values: Iterable[float], *, confidence: float = 0.95, wh
     return Interval(mean, mean - half, mean + half, len(found), spread, confidence, "prediction")
 
 
-def stratified_interval(groups: Mapping[str, Iterable[float]], *, confidence: float = 0.95) -> Interval:
-    """The mean over groups (data sets) of their means, equal weights, each group with its own variance.
+def stratified_interval(groups: Mapping[str, Iterable[float]]) -> Interval:
+    """The mean over groups (data sets) of their means, equal weights, each with its own variance; 95 %.
 
     The groups are fixed: the interval is about their mean and about no other group. ``spread`` is the standard
     deviation of the groups' means (0 of one group). Raises TooLittle naming a group of fewer than two values.
     Source: Satterthwaite, Biometrics Bulletin 2 (1946); of two groups it is Welch's interval.
     """
-    check_level(confidence)
     found = list(samples(groups).values())
     means = [float(each.mean()) for each in found]
     estimate = math.fsum(means) / len(means)
@@ -78,9 +77,9 @@ def stratified_interval(groups: Mapping[str, Iterable[float]], *, confidence: fl
     half = 0.0
     if total:
         degrees = total**2 / math.fsum(part**2 / (len(each) - 1) for part, each in zip(parts, found, strict=True))
-        half = _quantile(confidence, degrees) * math.sqrt(total)
+        half = _quantile(0.95, degrees) * math.sqrt(total)
     spread = math.sqrt(math.fsum((mean - estimate) ** 2 for mean in means) / max(1, len(means) - 1))
-    return Interval(estimate, estimate - half, estimate + half, sum(map(len, found)), spread, confidence, "t")
+    return Interval(estimate, estimate - half, estimate + half, sum(map(len, found)), spread)
 
 
 def _quantile(confidence: float, degrees: float) -> float:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ndrepro.analysis.statistics.samples import TooLittle, samples
-from ndrepro.protocol.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
     Counts = numpy.typing.NDArray[numpy.int64]
 
-DRAWS = ("one", "mean")
 SAMPLES = 1000
 LEAST_DATASETS = 3  # that are drawn with replacement: of two, half of the samples would have one of them twice
 
@@ -39,8 +37,6 @@ class Rankings:
 
     models: tuple[str, ...]
     counts: Mapping[str, Counts]
-    samples: int
-    draw: str
 
     @property
     def overall(self) -> Counts:
@@ -69,8 +65,8 @@ class Rankings:
         return {
             "models": list(self.models),
             "counts": {dataset: table.tolist() for dataset, table in self.counts.items()},
-            "samples": self.samples,
-            "draw": self.draw,
+            "samples": SAMPLES,
+            "draw": "one",
             "mean_rank": self.mean_rank,
             "first": self.first,
         }
@@ -106,39 +102,27 @@ class Agreement:
     only_second: tuple[str, ...] = ()
 
 
-def rank_distribution(
-    results: Results, *, draw: str = "one", count: int = SAMPLES, seed: int = 0, higher_is_better: bool = True
-) -> Rankings:
-    """Ranks in ``count`` bootstrap samples over the seeds of every model and data set.
+def rank_distribution(results: Results) -> Rankings:
+    """Ranks, the highest value first, in SAMPLES draws of one seed of every model and data set.
 
-    ``draw`` "one" takes one seed of each (what a study with single runs would have seen), "mean" the mean of as many
-    as there are, drawn with replacement. Raises TooLittle where a data set lacks a model, fewer than two seeds of one,
-    or NaN; UsageError for another ``draw``.
+    That is what a study with single runs would have seen. Raises TooLittle where a data set lacks a model, fewer than
+    two seeds of one, or NaN.
     """
     import numpy as np
     from scipy.stats import rankdata
 
-    if draw not in DRAWS:
-        raise UsageError(f"draw={draw!r} is not known", f"it is one of {', '.join(DRAWS)}")
     tables = _complete(results)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     counts: dict[str, Counts] = {}
     models = next(iter(tables.values())).keys()
     for dataset, table in tables.items():
-        drawn = np.stack([_drawn(values, draw, count, rng) for values in table.values()], axis=1)
-        ranks = rankdata(-drawn if higher_is_better else drawn, method="min", axis=1).astype(np.int64)
+        drawn = np.stack([_drawn(values, 1, rng) for values in table.values()], axis=1)
+        ranks = rankdata(-drawn, method="min", axis=1).astype(np.int64)
         counts[dataset] = np.stack([np.bincount(column, minlength=len(models) + 1)[1:] for column in ranks.T])
-    return Rankings(tuple(models), counts, count, draw)
+    return Rankings(tuple(models), counts)
 
 
-def rank_agreement(
-    first: Mapping[str, Iterable[float]],
-    second: Mapping[str, Iterable[float]],
-    *,
-    confidence: float = 0.95,
-    resamples: int = SAMPLES,
-    seed: int = 0,
-) -> Agreement:
+def rank_agreement(first: Mapping[str, Iterable[float]], second: Mapping[str, Iterable[float]]) -> Agreement:
     """How far two scenarios (biased and tuned, two environments) put the same models in the same order.
 
     Models that only one of them has are named and left out. Raises TooLittle for fewer than two shared models.
@@ -148,7 +132,7 @@ def rank_agreement(
 
     shared, sides = _shared(first, second)
     means = [np.array([values.mean() for values in side.values()]) for side in sides]
-    ends = _ends(_drawn_taus(sides, resamples, np.random.default_rng(seed)), confidence)
+    ends = _ends(_drawn_taus(sides, np.random.default_rng(0)))
     swapped = [
         (shared[a], shared[b])
         for a in range(len(shared))
@@ -168,9 +152,7 @@ def rank_agreement(
     )
 
 
-def rank_agreement_overall(
-    first: Results, second: Results, *, confidence: float = 0.95, resamples: int = SAMPLES, seed: int = 0
-) -> OverallAgreement:
+def rank_agreement_overall(first: Results, second: Results) -> OverallAgreement:
     """``rank_agreement`` on every shared data set, and the mean of tau over them.
 
     The interval of the mean is the percentile bootstrap's: seeds are drawn within every model and data set, and data
@@ -182,17 +164,14 @@ def rank_agreement_overall(
     names = [name for name in first if name in second]
     if not names:
         raise TooLittle("the scenarios share no data set")
-    found = {
-        name: rank_agreement(first[name], second[name], confidence=confidence, resamples=resamples, seed=seed)
-        for name in names
-    }
-    rng = np.random.default_rng(seed)
-    taus = np.stack([_drawn_taus(_shared(first[name], second[name])[1], resamples, rng) for name in names], axis=1)
+    found = {name: rank_agreement(first[name], second[name]) for name in names}
+    rng = np.random.default_rng(0)
+    taus = np.stack([_drawn_taus(_shared(first[name], second[name])[1], rng) for name in names], axis=1)
     drawn = len(names) >= LEAST_DATASETS
     if drawn:
         taus = np.take_along_axis(taus, rng.integers(0, len(names), size=taus.shape), axis=1)
     mean = float(np.mean([agreement.tau for agreement in found.values()]))
-    return OverallAgreement(found, mean, _ends(taus.mean(axis=1), confidence), drawn)
+    return OverallAgreement(found, mean, _ends(taus.mean(axis=1)), drawn)
 
 
 def _shared(
@@ -205,17 +184,17 @@ def _shared(
     return shared, [samples({model: side[model] for model in shared}) for side in (first, second)]
 
 
-def _drawn_taus(sides: list[dict[str, Floats]], resamples: int, rng: numpy.random.Generator) -> Floats:
-    """Tau of bootstrap samples over the seeds of both sides, (resamples,)."""
+def _drawn_taus(sides: list[dict[str, Floats]], rng: numpy.random.Generator) -> Floats:
+    """Tau of bootstrap samples over the seeds of both sides, (SAMPLES,)."""
     import numpy as np
 
-    return _tau(*(np.stack([_drawn(each, "mean", resamples, rng) for each in side.values()], axis=1) for side in sides))
+    return _tau(*(np.stack([_drawn(each, len(each), rng) for each in side.values()], axis=1) for side in sides))
 
 
-def _ends(values: Floats, confidence: float) -> tuple[float, float]:
+def _ends(values: Floats) -> tuple[float, float]:
     import numpy as np
 
-    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = np.quantile(values, [0.025, 0.975])
     return float(low), float(high)
 
 
@@ -231,10 +210,9 @@ def _complete(results: Results) -> dict[str, dict[str, Floats]]:
     return {dataset: {model: table[model] for model in models} for dataset, table in tables.items()}
 
 
-def _drawn(values: Floats, draw: str, count: int, rng: numpy.random.Generator) -> Floats:
-    """``count`` draws of one value, or of the mean of a sample as large as the first."""
-    size = 1 if draw == "one" else len(values)
-    found: Floats = values[rng.integers(0, len(values), size=(count, size))].mean(axis=1)
+def _drawn(values: Floats, size: int, rng: numpy.random.Generator) -> Floats:
+    """Means of SAMPLES samples of ``size`` values, drawn with replacement."""
+    found: Floats = values[rng.integers(0, len(values), size=(SAMPLES, size))].mean(axis=1)
     return found
 
 

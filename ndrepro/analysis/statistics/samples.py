@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from ndrepro.protocol.errors import NdreproError
+from ndrepro.protocol.errors import NdreproError, UsageError
 
 if TYPE_CHECKING:
     import numpy
@@ -40,16 +40,14 @@ def sample(values: Iterable[float], what: str = "the sample", least: int = 2) ->
     return found
 
 
-def samples(groups: Mapping[str, Iterable[float]], least: int = 2) -> dict[str, Floats]:
+def samples(groups: Mapping[str, Iterable[float]]) -> dict[str, Floats]:
     """Each group as ``sample`` has it, by name. Raises TooLittle, naming the group, also where there is none."""
     if not groups:
         raise TooLittle("there are no groups")
-    return {name: sample(values, name, least) for name, values in groups.items()}
+    return {name: sample(values, name) for name, values in groups.items()}
 
 
-def check_level(level: float, what: str = "confidence") -> None:
-    """Raises UsageError unless ``level`` lies strictly between 0 and 1."""
-    from ndrepro.protocol.errors import UsageError
-
-    if not 0 < level < 1:
-        raise UsageError(f"{what}={level!r}, expected a number between 0 and 1", "0.95 is usual")
+def check_level(confidence: float) -> None:
+    """Raises UsageError unless ``confidence`` lies strictly between 0 and 1."""
+    if not 0 < confidence < 1:
+        raise UsageError(f"confidence={confidence!r}, expected a number between 0 and 1", "0.95 is usual")

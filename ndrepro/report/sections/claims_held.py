@@ -17,8 +17,7 @@ from typing import Any
 from ndrepro.analysis.audit.published_tables import published_tables
 from ndrepro.analysis.results.results import ResultRow
 from ndrepro.analysis.statistics.paired import BETTER as SHOWN
-from ndrepro.analysis.statistics.paired import Superiority, superiority
-from ndrepro.analysis.statistics.power import runs_for_superiority
+from ndrepro.analysis.statistics.paired import RECOMMENDED_PAIRS, Superiority, superiority
 from ndrepro.analysis.statistics.samples import TooLittle
 from ndrepro.protocol.experiment.experiment import STREAMS
 from ndrepro.report.elements.table import BETTER, WITHIN, WORSE
@@ -136,8 +135,8 @@ def _undecided(found: Superiority, low: float) -> str:
         return f" Too few pairs for the rule: even if all are won it takes {_LEAST_PAIRS}."
     if low > 0.5:
         return f" The interval is above one half, but less than {100 * found.threshold:g} % of pairs are won."
-    needed = runs_for_superiority(found.threshold)
-    more = f" {needed} independent pairs are recommended (Noether 1987)." if found.n < needed else ""
+    few = found.n < RECOMMENDED_PAIRS
+    more = f" {RECOMMENDED_PAIRS} independent pairs are recommended (Noether 1987)." if few else ""
     return f" The interval includes one half, so either method may win more often.{more}"
 
 

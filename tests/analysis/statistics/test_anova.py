@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm
 
 from ndrepro.analysis.statistics.anova import complete_block, variance_components
-from ndrepro.analysis.statistics.power import (
-    achieved_power,
-    detectable_difference,
-    runs_for_superiority,
-    seeds_needed,
-)
+from ndrepro.analysis.statistics.paired import RECOMMENDED_PAIRS, THRESHOLD
+from ndrepro.analysis.statistics.power import achieved_power, detectable_difference, seeds_needed
 from ndrepro.analysis.statistics.samples import TooLittle
 from ndrepro.protocol.errors import UsageError
 
@@ -161,9 +159,8 @@ def test_power_is_met_by_simulation() -> None:
 
 
 def test_twenty_nine_runs_show_three_quarters() -> None:
-    assert runs_for_superiority(0.75) == 29
-    with pytest.raises(UsageError):
-        runs_for_superiority(0.5)
+    low, high = norm.ppf([0.05, 0.95])
+    assert math.ceil(((high - low) / (math.sqrt(6) * (0.5 - THRESHOLD))) ** 2) == RECOMMENDED_PAIRS
 
 
 def test_power_refuses_what_it_cannot_mean() -> None:
@@ -171,7 +168,6 @@ def test_power_refuses_what_it_cannot_mean() -> None:
         lambda: detectable_difference(1.0, 1),
         lambda: detectable_difference(float("nan"), 5),
         lambda: seeds_needed(1.0, 0.0),
-        lambda: seeds_needed(1.0, 0.5, power=80),
     ):
         with pytest.raises(UsageError):
             call()

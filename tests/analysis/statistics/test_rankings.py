@@ -24,17 +24,14 @@ def test_models_that_never_overlap_have_one_rank_each() -> None:
     found = rank_distribution(results)
     assert found.counts["digits"].tolist() == [[1000, 0, 0], [0, 0, 1000], [0, 1000, 0]]
     assert found.mean_rank == {"good": 1, "bad": 3, "middle": 2} and found.first["good"] == 1
-    errors = rank_distribution(results, higher_is_better=False)
-    assert errors.mean_rank == {"good": 3, "bad": 1, "middle": 2}
 
 
 def test_a_single_draw_ranks_as_two_normal_values_do() -> None:
     rng = np.random.default_rng(0)
     results = {name: {"a": rng.normal(size=300) + 0.9539, "b": rng.normal(size=300)} for name in ("x", "y")}
-    one = rank_distribution(results, count=4000)
+    one = rank_distribution(results)
     assert one.first["a"] == pytest.approx(0.75, abs=0.04)
-    assert one.overall.sum() == 2 * 4000 * 2
-    assert rank_distribution(results, draw="mean").first["a"] == 1.0, "means over 300 seeds leave no doubt"
+    assert one.overall.sum() == 2 * 1000 * 2
 
 
 def test_equal_values_share_the_better_rank() -> None:
@@ -47,8 +44,6 @@ def test_a_model_that_has_not_run_everywhere_is_named() -> None:
         rank_distribution({"x": {"a": [1, 2], "b": [1, 2]}, "y": {"a": [1, 2]}})
     with pytest.raises(TooLittle, match="b: 1 value,"):
         rank_distribution({"x": {"a": [1, 2], "b": [1]}})
-    with pytest.raises(UsageError, match="draw"):
-        rank_distribution({"x": {"a": [1, 2]}}, draw="best")
 
 
 def test_scenarios_that_agree_and_that_do_not() -> None:
@@ -84,9 +79,9 @@ def test_the_interval_of_agreement_holds_the_true_order_s_as_often_as_it_should(
     def drawn(spread: float) -> dict[str, dict[str, list[float]]]:
         return {"x": {name: list(mean + spread * rng.normal(size=10)) for name, mean in true.items()}}
 
-    sure = [rank_agreement_overall(drawn(1.0), drawn(1.0), resamples=200) for _ in range(20)]
+    sure = [rank_agreement_overall(drawn(1.0), drawn(1.0)) for _ in range(20)]
     assert all(found.interval == (1.0, 1.0) for found in sure)
-    unsure = [rank_agreement_overall(drawn(9.0), drawn(9.0), resamples=200) for _ in range(40)]
+    unsure = [rank_agreement_overall(drawn(9.0), drawn(9.0)) for _ in range(40)]
     assert np.mean([found.interval[1] == 1.0 for found in unsure]) > 0.8
     assert np.mean([found.interval[0] < 1.0 for found in unsure]) > 0.9, "a control: one order is not shown"
 
