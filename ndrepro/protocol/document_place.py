@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.errors import UsageError, suggestion
 
 
 class DocumentPlace:
@@ -59,10 +58,3 @@ class DocumentPlace:
         for number, row in enumerate(value, 1):
             place = DocumentPlace(self.file, self.example, (*self.keys[:-1], f"{self.keys[-1]}[{number}]"))
             yield place, place.table(row)
-
-
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """The cure for a wrong word: the nearest right ones, or all of them."""
-    names = list(known)
-    near = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
-    return f"did you mean {', '.join(near)}?" if near else f"it is one of {', '.join(names)}"

@@ -24,7 +24,9 @@ name (``from_record``), so that a failure reads the same on both sides of the pr
 
 from __future__ import annotations
 
+import difflib
 import errno
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from provenance import errors as _recorder
@@ -111,3 +113,15 @@ def from_record(record: dict[str, Any]) -> ProvenanceError:
     if isinstance(known, type) and issubclass(known, ProvenanceError):
         return known(record["message"], record["cure"])
     return TrainingFailed(f"{record['type']}: {record['message']}", record["cure"])
+
+
+def suggestion(word: str, known: Iterable[str], otherwise: str = "", *, meant: Sequence[str] = ()) -> str:
+    """The cure for a wrong word: the right ones that are ``meant``, or else the three nearest of those ``known``.
+
+    Behind them, or alone, stands ``otherwise``; where that is empty and nothing is near, all that are known.
+    """
+    names = list(known)
+    near = meant or difflib.get_close_matches(word, names, n=3, cutoff=0.5)
+    if not near:
+        return otherwise or f"it is one of {', '.join(names)}"
+    return f"did you mean {', '.join(near)}?" + (f" {otherwise}" if otherwise else "")

@@ -31,7 +31,8 @@ from datetime import date, datetime, timezone
 from fnmatch import fnmatchcase
 from typing import Any
 
-from ndrepro.protocol.document_place import DocumentPlace, suggestion
+from ndrepro.protocol.document_place import DocumentPlace
+from ndrepro.protocol.errors import suggestion
 from ndrepro.protocol.verdicts import CLOSE, CONSISTENT, IDENTICAL
 
 AUTHOR, REVIEWER = "author", "reviewer"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-
 import torch
 from torch import nn
 
-from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.errors import UsageError, suggestion
 from ndrepro.protocol.experiment.bit_flip import Nudge
 from ndrepro.protocol.experiment.experiment import Experiment
 
@@ -23,10 +21,9 @@ def nudge(net: nn.Module, experiment: Experiment) -> None:
         return
     parameters = dict(net.named_parameters())
     if asked.parameter not in parameters:
-        near = difflib.get_close_matches(asked.parameter, parameters, n=3, cutoff=0.3) or list(parameters)[:3]
         raise UsageError(
             f"nudge={asked}: {experiment.arch} with {experiment.method} has no parameter '{asked.parameter}'",
-            f"it has {', '.join(near)} and others, {len(parameters)} in all",
+            suggestion(asked.parameter, parameters, f"it has {', '.join(list(parameters)[:3])} and others"),
         )
     _flip(parameters[asked.parameter].data, asked)
 

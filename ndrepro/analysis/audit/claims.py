@@ -36,8 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from ndrepro.analysis.audit.published_tables import TableSpec, claims_document, expect_known, expect_text, table_specs
-from ndrepro.protocol.document_place import suggestion
-from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.errors import UsageError, suggestion
 
 RELATIONS = ("=", ">", ">=", "<", "<=")
 Claimed = bool | str | tuple[str, ...]

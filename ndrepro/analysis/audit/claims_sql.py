@@ -23,8 +23,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ndrepro.analysis.audit.table import DataTable
-from ndrepro.protocol.document_place import suggestion
-from ndrepro.protocol.errors import NdreproError, UsageError
+from ndrepro.protocol.errors import NdreproError, UsageError, suggestion
 
 MAX_STEPS, MAX_ROWS, MAX_CHARACTERS = 50_000_000, 100_000, 4000
 _STEPS_BETWEEN_CHECKS = 10_000

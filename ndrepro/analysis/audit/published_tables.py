@@ -30,8 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from ndrepro.analysis.audit.table import DataTable, from_rows
-from ndrepro.protocol.document_place import suggestion
-from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.errors import UsageError, suggestion
 from ndrepro.protocol.project_folders import project_folder
 from provenance.toml_file import read_toml
 

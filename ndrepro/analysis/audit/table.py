@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ndrepro.protocol.document_place import suggestion
-from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.errors import UsageError, suggestion
 
 Column = np.ndarray[Any, np.dtype[Any]]
 

@@ -20,8 +20,7 @@ from ndrepro.analysis.sensitivity.experimental_design import ExperimentalDesign,
 from ndrepro.analysis.sensitivity.numbers import Numbers, compare_numbers
 from ndrepro.analysis.statistics.rankings import Agreement
 from ndrepro.analysis.statistics.samples import TooLittle
-from ndrepro.protocol.document_place import suggestion
-from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.errors import UsageError, suggestion
 from ndrepro.text.plain_json import plain
 
 # by name: the field of ``ResultRow``, and the unit

@@ -23,8 +23,7 @@ from typing import Any
 
 from ndrepro.analysis.results.result_row import ResultRow
 from ndrepro.analysis.statistics.samples import TooLittle
-from ndrepro.protocol.document_place import suggestion
-from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.errors import UsageError, suggestion
 from ndrepro.protocol.experiment.experiment import STREAMS
 from ndrepro.protocol.experiment.settings import shown_value
 from ndrepro.protocol.image_reference import is_image

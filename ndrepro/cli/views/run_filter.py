@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ndrepro.execution.runs.run_lookup import OUTCOMES, RunSummary
-from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.errors import UsageError, suggestion
 from ndrepro.protocol.experiment.experiment import SETTINGS
 from ndrepro.protocol.experiment.names import folder_name
 from ndrepro.protocol.experiment.setting import unknown_setting
@@ -38,9 +37,7 @@ class RunFilter:
     ) -> RunFilter:
         """The filter that options ask for. Raises UsageError with the nearest right word."""
         if outcome is not None and outcome not in OUTCOMES:
-            near = difflib.get_close_matches(outcome, OUTCOMES, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise UsageError(f"--outcome {outcome}: no outcome", f"{hint}it is one of {', '.join(OUTCOMES)}")
+            raise UsageError(f"--outcome {outcome}: no outcome", suggestion(outcome, OUTCOMES))
         pairs = []
         for text in where:
             key, equals, value = text.partition("=")

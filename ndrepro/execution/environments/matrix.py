@@ -19,7 +19,6 @@ first.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 import re
@@ -32,7 +31,7 @@ from pathlib import Path
 from ndrepro.execution.environments.interpreters import find_python, uv_executable, uv_variables
 from ndrepro.execution.environments.lockfile import Pin, read_pins
 from ndrepro.execution.environments.verify_installed import problems_with_files, problems_with_pins
-from ndrepro.protocol.errors import EnvironmentMissing, UsageError
+from ndrepro.protocol.errors import EnvironmentMissing, UsageError, suggestion
 from ndrepro.protocol.project_folders import project_folder
 from provenance.errors import StorageError
 from provenance.formats.folder_tree import remove_tree
@@ -89,8 +88,7 @@ def cell(name: str, folder: Path | None = None) -> Cell:
     if name not in cells and folder is None:
         cells.update({each.name: each for each in added_cells()})
     if name not in cells:
-        near = difflib.get_close_matches(name, cells, n=3, cutoff=0.3) or list(cells)
-        raise UsageError(f"no environment {name!r} in the version matrix", f"nearest: {', '.join(near)}")
+        raise UsageError(f"no environment {name!r} in the version matrix", suggestion(name, cells))
     return cells[name]
 
 

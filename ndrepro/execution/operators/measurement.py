@@ -8,7 +8,6 @@ thread.
 
 from __future__ import annotations
 
-import difflib
 import os
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from pathlib import Path
 from ndrepro.execution.environments import matrix
 from ndrepro.execution.sandbox.passed_variables import passed_variables
 from ndrepro.protocol import extras
-from ndrepro.protocol.errors import NdreproError, UsageError
+from ndrepro.protocol.errors import NdreproError, UsageError, suggestion
 from ndrepro.protocol.experiment.determinism import CPU_ISAS, variables
 from ndrepro.protocol.image_reference import MAIN
 from ndrepro.protocol.messages import read_json
@@ -40,9 +39,7 @@ class Source:
         if not at or ("/" in text and os.path.exists(text)):
             name, isa = text, "native"
         if isa not in CPU_ISAS:
-            near = difflib.get_close_matches(isa, CPU_ISAS, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise UsageError(f"{text}: no instruction sets '{isa}'", f"{hint}they are {', '.join(CPU_ISAS)}")
+            raise UsageError(f"{text}: no instruction sets '{isa}'", suggestion(isa, CPU_ISAS))
         if "/" not in name and name != MAIN:
             matrix.cell(name)  # raises UsageError with the nearest names
         elif "/" in name and not (os.path.isfile(name) or os.path.isfile(os.path.join(name, INDEX))):

@@ -11,7 +11,6 @@ such.
 
 from __future__ import annotations
 
-import difflib
 import re
 import symtable
 from collections.abc import Iterator, Mapping
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ndrepro.execution.own_sources.offered import folder_of, networks
-from ndrepro.protocol.errors import NdreproError, UsageError
+from ndrepro.protocol.errors import NdreproError, UsageError, suggestion
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.experiment.own import is_own_network, is_source_name
 from ndrepro.protocol.training_record import NETWORK
@@ -127,7 +126,7 @@ def expect_source(experiment: Experiment, files: NetworkFiles) -> None:
 
 def _expect_name(arch: str, path: Path, source: bytes) -> None:
     """Raise UsageError where the module binds nothing to the callable's name, as far as its code shows that."""
-    module, _, name = arch.partition(":")
+    name = arch.partition(":")[2]
     if _BINDS_UNSEEN.search(source):
         return
     symbols = symtable.symtable(decode_source(source), str(path), "exec").get_symbols()
@@ -136,9 +135,7 @@ def _expect_name(arch: str, path: Path, source: bytes) -> None:
         return
     defined = [each.get_name() for each in symbols if each.is_namespace()]
     cure = f"it defines {first_of(defined, _SHOWN)}" if defined else "define it there"
-    if near := difflib.get_close_matches(name, names, n=1):
-        cure = f"did you mean {module}:{near[0]}?"
-    raise UsageError(f"{arch}: {path} has no {name}", cure)
+    raise UsageError(f"{arch}: {path} has no {name}", suggestion(name, names, cure))
 
 
 def _no_file(arch: str, path: Path, folder: Path) -> UsageError:

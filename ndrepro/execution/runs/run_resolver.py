@@ -9,14 +9,13 @@ experiment is none of its runs, and none that "latest" means where a training is
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ndrepro.execution.runs.run_lookup import ORIGINAL, RunSummary, latest_first
-from ndrepro.protocol.errors import RunNotFound, UsageError
+from ndrepro.protocol.errors import RunNotFound, UsageError, suggestion
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.experiment.names import folder_name
 from ndrepro.protocol.layout import RunFolder, RunsFolder
@@ -129,6 +128,4 @@ def _not_found(runs: RunsFolder, known: tuple[RunFolder, ...], text: str) -> Run
         cure = "`ndrepro run` makes one; --runs DIR names another folder"
         return RunNotFound(f"no run '{text}': {runs.root} has no runs", cure)
     names = dict.fromkeys(name for run in known for name in (run.root.name, run.root.parent.name))
-    near = difflib.get_close_matches(text, names, n=3, cutoff=0.4)
-    nearest = f"did you mean {', '.join(near)}? " if near else ""
-    return RunNotFound(f"no run '{text}' in {runs.root}", f"{nearest}`ndrepro list` has them all")
+    return RunNotFound(f"no run '{text}' in {runs.root}", suggestion(text, names, "`ndrepro list` has them all"))

@@ -16,8 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from ndrepro.execution.slurm.queue import ask
-from ndrepro.protocol.document_place import suggestion
-from ndrepro.protocol.errors import EngineError
+from ndrepro.protocol.errors import EngineError, suggestion
 
 _DEFAULT_ARRAY_SIZE = 1001  # Slurm's own
 _MINUTES = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")

@@ -24,8 +24,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ndrepro.protocol.document_place import DocumentPlace, suggestion
-from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.document_place import DocumentPlace
+from ndrepro.protocol.errors import UsageError, suggestion
 from provenance.errors import NotFoundError
 from provenance.toml_file import read_toml
 

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from ndrepro.execution.environments import matrix
 from ndrepro.execution.studies.search_results import read_values
-from ndrepro.protocol.document_place import suggestion
-from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.errors import UsageError, suggestion
 from ndrepro.protocol.image_reference import MAIN, is_image
 from ndrepro.protocol.project_folders import project_folder
 from ndrepro.protocol.study.study import Study

@@ -6,11 +6,10 @@ part of a search path, in which a colon ends an entry: there the last dot stands
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Iterable, Mapping
 
-from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.errors import UsageError, suggestion
 from ndrepro.protocol.experiment.catalogue import ARCHITECTURES, DATASETS, METHODS
 from ndrepro.protocol.experiment.combinations import combinations
 from ndrepro.protocol.experiment.own import OWN_DATASET
@@ -57,17 +56,6 @@ def name_with_offers(name: str, networks: Mapping[str, str], datasets: Collectio
     return f"{arch}_{match['method']}_{match['epochs']}" + (f"_{ending}" if ending else ""), network, dataset
 
 
-def nearest_names(name: str) -> list[str]:
-    """The three experiment names nearest to a wrong one: same epochs where it names any."""
-    numbers = re.findall(r"\d+", name.split("_", 1)[-1]) or ["1", "20", "100"]
-    candidates = [
-        name_of(arch, method, int(epochs), dataset)
-        for arch, method, dataset in combinations()
-        for epochs in dict.fromkeys(number[:5] for number in numbers)
-    ]
-    return difflib.get_close_matches(name.lower(), candidates, n=3, cutoff=0.5)
-
-
 def _longest_first(names: Iterable[str]) -> str:
     return "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
 
@@ -87,6 +75,12 @@ def _cure(name: str) -> str:
     parts = {"a network": ARCHITECTURES, "a method": METHODS, "a data set": (*DATASETS, OWN_DATASET)}
     if part := next((what for what, names in parts.items() if name in names), ""):
         return f"{name} is {part}: an experiment is ARCH_METHOD_EPOCHS[_DATASET], e.g. vgg16_nd_100"
-    near = nearest_names(name)
+    # names with the same epochs, where the wrong one has any
+    numbers = re.findall(r"\d+", name.split("_", 1)[-1]) or ["1", "20", "100"]
+    candidates = [
+        name_of(arch, method, int(epochs), dataset)
+        for arch, method, dataset in combinations()
+        for epochs in dict.fromkeys(number[:5] for number in numbers)
+    ]
     form = "names are ARCH_METHOD_EPOCHS[_DATASET], e.g. vgg16_nd_100 or resnet18_bn_20_cifar100"
-    return f"did you mean {', '.join(near)}? {form}" if near else f"{form}; `ndrepro list --names` has them all"
+    return suggestion(name.lower(), candidates, f"{form}; `ndrepro list --names` has them all")

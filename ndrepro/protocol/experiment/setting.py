@@ -7,14 +7,13 @@ explains it (``ndrepro settings``).
 
 from __future__ import annotations
 
-import difflib
 import math
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any
 
-from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.errors import UsageError, suggestion
 
 # the largest whole number that is signed as a number (``provenance.formats.canonical_json``)
 LARGEST_INTEGER = 2**53
@@ -121,9 +120,7 @@ class Setting:
 def expect_choice(key: str, value: object, choices: tuple[str, ...]) -> None:
     """Raises UsageError, with the nearest right word, for a value that is none of ``choices``."""
     if value not in choices:
-        near = difflib.get_close_matches(str(value), choices, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise UsageError(f"{key}={value!r} is not known", f"{hint}it is one of {', '.join(choices)}")
+        raise UsageError(f"{key}={value!r} is not known", suggestion(str(value), choices))
 
 
 def settings_of(kind: type, prefix: str = "") -> dict[str, Setting]:
@@ -144,16 +141,8 @@ def settings_of(kind: type, prefix: str = "") -> dict[str, Setting]:
 
 def unknown_setting(key: str, known: Mapping[str, Setting]) -> UsageError:
     """The error for a key that is no setting: with the setting that other programs call so, or the nearest ones."""
-    near = nearest_settings(key, known.values())
-    hint = f"did you mean {', '.join(near)}? " if near else ""
-    return UsageError(f"unknown setting '{key}'", f"{hint}`ndrepro settings` lists and explains them")
-
-
-def nearest_settings(key: str, known: Iterable[Setting]) -> list[str]:
-    """Keys of the settings that a wrong key may mean, the most likely first."""
     word = key.lower().replace("-", "_")
-    known = list(known)
-    named = [each.key for each in known if word in each.about.aliases]
-    leaves = [each.key for each in known if each.key.rpartition(".")[2] == word]
-    near = difflib.get_close_matches(word, [each.key for each in known], n=3, cutoff=0.6)
-    return list(dict.fromkeys(named or [*leaves, *near]))
+    named = [each for each, setting in known.items() if word in setting.about.aliases]
+    leaves = [each for each in known if each.rpartition(".")[2] == word]
+    cure = suggestion(word, known, "`ndrepro settings` lists and explains them", meant=named or leaves)
+    return UsageError(f"unknown setting '{key}'", cure)

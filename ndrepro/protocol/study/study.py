@@ -23,8 +23,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from ndrepro.protocol.document_place import suggestion
-from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.errors import UsageError, suggestion
 from ndrepro.protocol.experiment.experiment import STREAMS, Experiment
 from ndrepro.protocol.experiment.names import DEFAULT_DATASET, name_of
 from ndrepro.protocol.experiment.settings import changed_settings, leaves

@@ -30,8 +30,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from ndrepro.protocol.document_place import DocumentPlace, suggestion
-from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.document_place import DocumentPlace
+from ndrepro.protocol.errors import UsageError, suggestion
 from ndrepro.protocol.experiment.catalogue import ARCHITECTURES, DATASETS, METHODS
 from ndrepro.protocol.experiment.experiment import SETTINGS, Experiment
 from ndrepro.protocol.experiment.sections import Seeds

@@ -6,14 +6,13 @@ refuses with every reason together. It knows nothing of deconvolution but how to
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
 from torch import nn
 
-from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.errors import UsageError, suggestion
 from ndrepro.training.layers.conversion import Conversion, LayerChange
 from ndrepro.training.layers.deconv import Deconv2d, Delinear
 from ndrepro.training.layers.obstacles import obstacle, unreadable
@@ -141,10 +140,9 @@ class Rewrite:
     def _check(self, pattern: str) -> None:
         known = [name for names in self.names.values() for name in names if name]
         if not any(fnmatchcase(name, pattern) for name in known):
-            near = difflib.get_close_matches(pattern, known, n=3, cutoff=0.4)
             raise UsageError(
                 f"'{pattern}' matches no layer of {type(self.module).__name__}",
-                f"did you mean {', '.join(near)}?" if near else "names are those of named_modules()",
+                suggestion(pattern, known, "names are those of named_modules()"),
             )
 
 

@@ -11,13 +11,12 @@ batch norms out; ``bn_downsample`` all but those of the modules named so.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
 
-from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.errors import UsageError, suggestion
 from ndrepro.protocol.experiment.catalogue import DESIGNS, METHODS
 from ndrepro.training.layers.conversion import Conversion
 from ndrepro.training.layers.convert import deconvolve, remove_batch_norm
@@ -130,7 +129,5 @@ def apply_method(
 
 def _known(what: str, name: str, table: Mapping[str, Any]) -> Any:
     if name not in table:
-        near = difflib.get_close_matches(name, table, n=3)
-        hint = f"did you mean {', '.join(near)}? " if near else ""
-        raise UsageError(f"unknown {what} '{name}'", f"{hint}it is one of {', '.join(table)}")
+        raise UsageError(f"unknown {what} '{name}'", suggestion(name, table))
     return table[name]

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from ndrepro.analysis.audit.table import DataTable, from_rows
-from ndrepro.protocol.document_place import suggestion
-from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.errors import UsageError, suggestion
 
 RUNS = from_rows(
     "runs",

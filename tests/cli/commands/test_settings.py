@@ -8,7 +8,6 @@ import pytest
 from recorded_runs import Answer
 
 from ndrepro.protocol.experiment.experiment import SETTINGS, Experiment
-from ndrepro.protocol.experiment.setting import nearest_settings
 from ndrepro.protocol.experiment.settings import leaves
 
 
@@ -60,7 +59,6 @@ def test_an_experiment_has_the_defaults_of_its_recipe(ndrepro: Callable[..., Ans
     ],
 )
 def test_a_wrong_setting_gets_the_one_that_is_meant(wrong: str, right: str, ndrepro: Callable[..., Answer]) -> None:
-    assert nearest_settings(wrong, SETTINGS.values())[0] == right
     for words in (("settings", wrong), ("run", "lenet_bn_1_digits", "--set", f"{wrong}=1")):
         answer = ndrepro(*words)
         assert answer.code == 2
