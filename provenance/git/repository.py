@@ -35,7 +35,9 @@ _SETTINGS = {
 _VARIABLES = {
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_NO_REPLACE_OBJECTS": "1",
+    # what a partial clone lacks comes from no remote, which its configuration names; old releases know the second alone
     "GIT_NO_LAZY_FETCH": "1",
+    "GIT_ALLOW_PROTOCOL": "",
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_PAGER": "cat",
 }
