@@ -15,8 +15,9 @@ from typing import Any, TypeGuard
 
 from provenance.attestation.run_files import inside
 from provenance.capture.source_patch import PATCH
-from provenance.capture.unavailable import is_missing
+from provenance.capture.unavailable import is_missing, none
 from provenance.capture.untracked_copies import UNTRACKED
+from provenance.capture.work_tree import SUBMODULES
 from provenance.comparison.json_leaves import reason
 from provenance.comparison.kept_source import whole_files
 from provenance.comparison.recorded_source import (
@@ -34,7 +35,7 @@ from provenance.errors import DigestError, SourceError
 from provenance.formats.digest import file_digest
 from provenance.formats.folder_tree import temporary_folder
 from provenance.git.repository import Repository
-from provenance.git.scratch_repository import EXECUTABLE, FILE, ScratchRepository, TreeEntry, add_to_index
+from provenance.git.scratch_repository import EXECUTABLE, FILE, SUBMODULE, ScratchRepository, TreeEntry, add_to_index
 from provenance.git.tracked_files import CONVERSION_SETTINGS
 
 _COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
@@ -116,6 +117,8 @@ def _expect_commit(at_hand: ScratchRepository, state: SourceState, whose: str) -
 def check_out(state: SourceState, repository: Path, place: Path) -> tuple[str, ...]:
     """Write the recorded files to the new folder ``place``, byte for byte as they were; what is missing of them.
 
+    Those of submodules too, from their own repositories, as far as they are in the work tree of ``repository``.
+
     Args:
         state: the recorded source, with the run folder that holds its patch and untracked files.
         repository: a folder in a git repository that has the commit.
@@ -140,7 +143,33 @@ def check_out(state: SourceState, repository: Path, place: Path) -> tuple[str, .
             names = at_hand.repository.ask("ls-tree", "-r", "-z", "--name-only", tree).rstrip("\0").split("\0")
         settings = {name: str(value) for name, value in settings.items() if name in CONVERSION_SETTINGS}
         at_hand.check_out(tree, place, names, settings)
+        listed = at_hand.repository.ask("ls-tree", "-r", "-z", tree).split("\0")
+    for mode, _, rest in (line.split(" ", 2) for line in listed if line):
+        if mode == SUBMODULE:
+            oid, _, path = rest.partition("\t")
+            caveats += _check_out_submodule(state, repository, place, path, oid)
     return tuple(caveats)
+
+
+def _check_out_submodule(
+    state: SourceState, repository: Path, place: Path, path: str, commit: str
+) -> tuple[str, ...]:
+    """Write a submodule's recorded files from its repository in the work tree that ``repository`` is in."""
+    found = members(members(state.recorded.get("submodules"))).get("changed")
+    changed = [members(entry) for entry in found] if isinstance(found, list) else []
+    clean = {"patch": none("no change was recorded"), "untracked": {COPIED: [], LEFT_OUT: []}}
+    recorded = next((entry for entry in changed if entry.get("path") == path), clean)
+    folder = None if state.folder is None else state.folder / SUBMODULES / path
+    try:
+        top = Repository(repository).facts().top
+        own = None if top is None else top / path
+        # git tracks no .git, so this one is of whoever cloned it; a link would lead elsewhere
+        if own is None or not os.path.lexists(own / ".git") or own.resolve() != own:
+            raise SourceError("not checked out here: git submodule update --init")
+        inner = check_out(SourceState({**recorded, "commit": commit}, folder), own, place / path)
+    except SourceError as error:
+        inner = (error.message,)
+    return tuple(f"submodule {path}: {caveat}" for caveat in inner)
 
 
 def _apply(index: Repository, path: Path, patch: Mapping[str, Any]) -> None:
