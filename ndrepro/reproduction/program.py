@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ndrepro.execution.runs.run import RunOptions
     from ndrepro.protocol.layout import RunFolder
     from ndrepro.reproduction.reproduction import OnPlan
+    from provenance.attestation.manifest import Manifest
 
 
 def of_program(
@@ -69,11 +70,16 @@ def of_program(
     if unsigned or finished.error is not None:  # what was recorded of it cannot be believed
         raise finished.error or TrainingFailed(f"{finished.folder.root}: {finished.outcome}: nothing was judged")
     now = _side_of_program(prepared, finished, original, before)
-    then = _side(original.folder)
+    place, recorded = prepared.place, prepared.command.working_folder
+    now = now.within(place.working_folder, place.place)
+    then = _side(original.folder).within(recorded, prepared.command.top or recorded)
+    again = read_recorded(finished.folder).manifest
     inputs, environment = _given(prepared, then, now, finished.folder)
-    conditions = conditions_claim(original.manifest, read_recorded(finished.folder).manifest)
+    environment = _of_one_python(environment, (original.folder, finished.folder), (original.manifest, again))
+    conditions = conditions_claim(original.manifest, again)
     judgement = judge_program(then, now, inputs=inputs, environment=environment, whole=not prepared.place.missing)
-    judgement = replace(judgement, claims=(*judgement.claims, conditions))
+    stayed = _stayed(original.manifest)
+    judgement = replace(judgement, claims=(*judgement.claims, conditions, *stayed))
     return attested(original, plan, (finished.folder,), (judgement,), (*_not_computed(now, had), *hidden), options)
 
 
@@ -120,6 +126,39 @@ def _of_no_commit(paths: Sequence[str]) -> tuple[ClaimCheck, ...]:
         return ()
     words = f"{plural(len(paths), 'file')} of source came from elsewhere, by digest: {first_of(paths, 3)}"
     return (claim("code of no commit", None, words),)
+
+
+def _of_one_python(environment: ClaimCheck, folders: Iterable[RunFolder], manifests: Iterable[Manifest]) -> ClaimCheck:
+    """The claim on the environment, not checked where either run used more than the Python that was compared."""
+    from ndrepro.protocol.program_record import ProgramRecord
+    from provenance.errors import ProvenanceError
+    from provenance.hook.started_programs import UNOBSERVED
+    from provenance.observation.process_record import read_processes
+
+    others: list[str] = []
+    for manifest in manifests:
+        first, *rest = ProgramRecord.of(manifest).interpreters or (None,)
+        places = [(os.path.dirname(each.executable), each.version) for each in (first, *rest) if each is not None]
+        others += [f"{place} ({version})" for place, version in places[1:] if (place, version) != places[0]]
+    for folder in folders:
+        try:
+            problems = [problem for each in read_processes(folder.processes) for problem in each.problems]
+        except ProvenanceError:
+            continue
+        others += [problem for problem in problems if problem.startswith(UNOBSERVED)]
+    if not others or environment.status == FLAGGED:
+        return environment
+    words = f"it also ran what is not compared: {first_of(list(dict.fromkeys(others)), 2)}; {environment.evidence}"
+    return claim(environment.name, None, words)
+
+
+def _stayed(manifest: Manifest) -> tuple[ClaimCheck, ...]:
+    """The claim that names processes that were there when the program had ended; () for none."""
+    from ndrepro.protocol.program_record import ProgramRecord
+
+    found = ProgramRecord.of(manifest).outlived_by
+    words = f"what {first_of(found, 2)} wrote after the program had ended is in no record"
+    return (claim("processes that stayed", None, words),) if found else ()
 
 
 def _side(folder: RunFolder) -> ProgramResults:

@@ -20,7 +20,8 @@ _RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
 class ProcessFile:
     """One process's facts and the file that has them.
 
-    ``torch`` is what the observation of torch adds, ``opened`` how many openings were beyond the list's limit.
+    ``torch`` is what the observation of torch adds, ``opened_not_listed`` how many openings were beyond the list's
+    limit, ``variables`` has the names of the environment variables that were read (``read_variables``).
     """
 
     def __init__(self, folder: str, forked_from: int | None = None) -> None:
@@ -29,6 +30,7 @@ class ProcessFile:
         self.started_ns = time.time_ns()
         self.stem = f"{self.pid}-{self.started_ns}"
         self.opened_not_listed = 0
+        self.variables: dict[str, None] = {}
         self.torch: dict[str, object] | None = None
         self._problems: list[str] = []
         self._forked_from = forked_from
@@ -64,6 +66,7 @@ class ProcessFile:
             facts["distributions"] = distributions(sys.path[:_PATHS])
         facts["ranks"] = {name: os.environ[name] for name in _RANKS if name in os.environ}
         facts["opened_not_listed"] = self.opened_not_listed
+        facts["variables"] = list(self.variables)
         facts["torch"] = self.torch
         facts["random_at_exit"] = random
         facts["ending"] = ending

@@ -1,6 +1,7 @@
 """Starts what observes this process, and ends it with the process or where it becomes another program.
 
-at start                 the process file; audit hook; finders of modules; what follows a fork and an exit
+at start                 the process file; audit hook, and what notes which variables are read; finders of modules;
+                         what follows a fork and an exit
 import of numpy.random   its generator's state, before anything is drawn from it
 import of torch          torch's hooks (``torch_hooks``), unless the trail is off
 fork                     in the child: files of its own, and its end, where multiprocessing made it
@@ -17,6 +18,8 @@ from .module_import import ModuleFinder
 from .opened_files import OpenedFiles
 from .process_file import ProcessFile
 from .random_states import random_states
+from .read_variables import note_read_variables
+from .started_programs import STARTS, UNOBSERVED, started_without_hook
 
 TYPE_CHECKING = False  # most programs never import typing
 if TYPE_CHECKING:
@@ -41,6 +44,7 @@ class ProcessObserver:
         """Write the process file and install everything. Raises OSError where the folder cannot be written."""
         self._process.write()
         sys.addaudithook(self._audit)
+        note_read_variables(self._process.variables)
         ModuleFinder("numpy.random", self._numpy_imported).install()
         ModuleFinder("torch", self._torch_imported).install()
         os.register_at_fork(after_in_child=self._forked)
@@ -55,8 +59,14 @@ class ProcessObserver:
                 except Exception as error:
                     self._opened = None
                     self._process.note("opened files", error)
-        elif event == "os.exec":
-            self._end("exec")
+        elif event in STARTS:
+            try:
+                if unobserved := started_without_hook(event, arguments):
+                    self._process.note(UNOBSERVED, unobserved)
+            except Exception as error:
+                self._process.note("started programs", error)
+            if event == "os.exec":
+                self._end("exec")
 
     def _numpy_imported(self, random: typing.Any) -> None:
         # a library may import it and draw nothing, as torchvision does
@@ -79,7 +89,9 @@ class ProcessObserver:
 
     def _forked(self) -> None:
         try:
+            read = self._process.variables
             self._process = ProcessFile(self._folder, forked_from=self._process.pid)
+            self._process.variables = read
             self._ended = False
             if self._opened is not None:
                 self._opened.restart(self._process)

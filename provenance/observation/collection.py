@@ -123,6 +123,7 @@ def _record(document: Field, problems: list[str]) -> ProcessRecord:
         flags=scalars(optional("flags", {})),
         search_path=strings(optional("search_path", [])),
         distributions=dict(_distributions(optional("distributions", []))),
+        variables=strings(optional("variables", [])),
         opened_not_listed=optional("opened_not_listed", 0).integer(0),
         other_folders=other,
         same_folders=same,

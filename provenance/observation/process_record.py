@@ -97,6 +97,7 @@ class ProcessRecord:
         search_path: ``sys.path`` at the end; at the start where there is no end.
         distributions: versions by name as the folders of their metadata tell them, of a process that ended;
             ``provenance.capture.distributions.search(search_path)`` says more where the folders can be read here.
+        variables: names of the environment variables that its Python code read.
         ranks: RANK, LOCAL_RANK and WORLD_SIZE, where set.
         opened: files that it opened; not in processes.json. ``opened_not_listed`` counts openings beyond the limit.
         other_folders: those of its working folder and search path that are other folders here, as in a container.
@@ -123,6 +124,7 @@ class ProcessRecord:
     flags: Annotated[Mapping[str, Scalar], scalars] = field(default_factory=dict)
     search_path: tuple[str, ...] = ()
     distributions: Mapping[str, str] = field(default_factory=dict)
+    variables: tuple[str, ...] = ()
     ranks: Mapping[str, str] = field(default_factory=dict)
     opened: tuple[OpenedFile, ...] = ()
     opened_not_listed: Count = 0
@@ -155,7 +157,7 @@ class ProcessRecord:
     @classmethod
     def from_json(cls, document: Field) -> ProcessRecord:
         """The record that ``to_json`` wrote. Raises the field's error for anything else."""
-        return read_record(cls, document, apart=_OF_FILES_HERE)
+        return read_record(cls, document, apart=_OF_FILES_HERE, later=("variables",))
 
 
 _OF_FILES_HERE = ("opened", "other_folders", "same_folders")

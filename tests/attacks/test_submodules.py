@@ -57,7 +57,7 @@ def test_a_submodule_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_nothing_replaces_a_file_of_a_submodule_s_commit(tmp_path: Path) -> None:
-    """The author says that an honest commit ran; what did lies in the data that he hands over."""
+    """The author says that an honest commit ran; what did is in the data that he hands over."""
     author, handed = project(tmp_path, EVIL), tmp_path / "handed"
     run = author.record(outputs=("out.txt",))
     handed.mkdir()

@@ -1,0 +1,63 @@
+"""Programs that Python code of this process starts without the hook: nobody sees what is imported there.
+
+Seen by audit events (PEP 578): the variables that are given on, and options of Python's among the words. What such a
+program, a shell or compiled code starts in turn is not seen.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False  # most programs never import typing
+if TYPE_CHECKING:
+    import typing
+
+# begins the reason in the process file's problems
+UNOBSERVED = "started without the hook"
+# event -> where the words and the variables are among its arguments; of a shell the whole command is one word
+STARTS: dict[str, tuple[int, int | None]] = {
+    "subprocess.Popen": (1, 3),
+    "os.exec": (1, 2),
+    "os.posix_spawn": (1, 2),
+    "os.system": (0, None),
+}
+_OUTPUT, _SEARCHED = "NDREPRO_HOOK_OUT", "PYTHONPATH"
+_INTERPRETERS = ("python", "pypy", "perl", "ruby", "node", "R")
+_OF_THE_SYSTEM = ("/usr/bin", "/bin", "/usr/sbin", "/sbin")
+_LETTERS = 200
+_HERE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def started_without_hook(event: str, arguments: tuple[typing.Any, ...]) -> str:
+    """The command that an event starts, where the hook is kept out of it; else ""."""
+    words_at, variables_at = STARTS[event]
+    words = arguments[words_at]
+    listed = [words] if isinstance(words, (str, bytes)) else list(words)
+    text = " ".join(os.fsdecode(word) for word in listed)
+    given = None if variables_at is None else arguments[variables_at]
+    given = os.environ if given is None else given
+    variables = {os.fsdecode(name): os.fsdecode(value) for name, value in dict(given).items()}
+    goes_on = variables.get(_OUTPUT) and _HERE in variables.get(_SEARCHED, "").split(os.pathsep)
+    seen = goes_on or (not isinstance(words, (str, bytes)) and _is_tool(os.fsdecode(listed[0])))
+    return "" if seen and not _is_kept_out(text.split()) else text[:_LETTERS]
+
+
+def _is_tool(name: str) -> bool:
+    """Whether a program is one of the system's that runs no script, as ldconfig, which libraries start by itself."""
+    folder, base = os.path.split(name)
+    folders = [folder] if folder else _OF_THE_SYSTEM
+    known = any(each in _OF_THE_SYSTEM and os.path.exists(os.path.join(each, base)) for each in folders)
+    return known and not base.startswith(_INTERPRETERS) and not base.endswith("sh") and base != "env"
+
+
+def _is_kept_out(words: list[str]) -> bool:
+    """Whether options of Python's (-I, -E, -S) that keep it out follow a word that names an interpreter."""
+    python = False
+    for word in words:
+        if os.path.basename(word).startswith(_INTERPRETERS):
+            python = True
+        elif not word.startswith("-"):
+            python = False
+        elif python and not word.startswith("--") and set(word) & set("IES"):
+            return True
+    return False

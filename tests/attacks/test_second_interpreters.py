@@ -1,0 +1,61 @@
+"""Attack: another Python computes the results, whose packages nobody compares, in an environment that is "checked"."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from strange_programs import Stranger, manifest_of
+
+from ndrepro.api import Reproduction
+from ndrepro.protocol.program_record import ProgramRecord
+
+CHILD = "open('out.txt', 'w').write('0.9999')\n"
+KEPT_OUT = {
+    "by an option": "subprocess.run([sys.executable, '-I', 'child.py'])",
+    "by no variables": "subprocess.run([sys.executable, 'child.py'], env={})",
+    "by exec": "os.execve(sys.executable, [sys.executable, 'child.py'], {'PATH': os.environ['PATH']})",
+    "by a shell": "os.system(f'{sys.executable} -B -E child.py')",
+    "by a variable that is removed": "del os.environ['PYTHONPATH']; subprocess.run([sys.executable, 'child.py'])",
+    "by spawn": "os.waitpid(os.posix_spawn(sys.executable, [sys.executable, '-sS', 'child.py'], os.environ), 0)",
+}
+
+
+def environment_of(found: Reproduction) -> tuple[str, str]:
+    (claim,) = (each for each in found.judgements[0].claims if each.name == "environment")
+    return claim.status, claim.evidence
+
+
+@pytest.mark.parametrize("how", KEPT_OUT)
+def test_a_python_that_the_hook_is_kept_out_of_is_named(tmp_path: Path, how: str) -> None:
+    files = {"train.py": f"import os, subprocess, sys\n{KEPT_OUT[how]}\n", "child.py": CHILD}
+    author = Stranger.make(tmp_path / "a", files)
+    found = author.reproduce(author.record(outputs=("out.txt",)))
+    status, evidence = environment_of(found)
+    assert found.verdict == "identical" and status == "not checked"
+    assert "started without the hook" in evidence and "child.py" in evidence
+
+
+def test_a_second_python_of_another_place_is_named(tmp_path: Path) -> None:
+    """Seen by the hook, under another name, and not compared."""
+    place = tmp_path / "other"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", place], check=True)
+    shutil.copy2(place / "bin" / "python", place / "bin" / "tool")
+    starts = f"import subprocess\nsubprocess.run([{str(place / 'bin' / 'tool')!r}, 'child.py'])\n"
+    author = Stranger.make(tmp_path / "a", {"train.py": starts, "child.py": CHILD})
+    run = author.record(outputs=("out.txt",))
+    assert len(ProgramRecord.of(manifest_of(run)).interpreters) == 2
+    status, evidence = environment_of(author.reproduce(run))
+    assert status == "not checked" and str(place) in evidence
+
+
+def test_children_that_the_hook_reaches_are_no_other_python(tmp_path: Path) -> None:
+    """The control: the same interpreter again, and a tool."""
+    starts = "subprocess.run([sys.executable, 'child.py']); subprocess.run(['true', '-I'], env={}); os.system('true')"
+    author = Stranger.make(tmp_path / "a", {"train.py": f"import os, subprocess, sys\n{starts}\n", "child.py": CHILD})
+    run = author.record(outputs=("out.txt",))
+    assert "without the hook" not in run.processes.read_text()
+    assert "also ran" not in environment_of(author.reproduce(run))[1]
