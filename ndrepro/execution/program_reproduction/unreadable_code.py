@@ -1,8 +1,8 @@
 """Files that may be executed and that nobody can read as source: by their content, as Python and the kernel go by it.
 
 Python executes an archive or bytecode under whatever name, the kernel a program, and who loads a pickle executes what
-is in it, also compressed or in an array of objects. A name that says so counts as well. Not seen: a pickle of protocol
-0, which is text, and what a library makes of its own formats.
+is in it, also compressed or in an array of objects. A name that says so counts as well. Not seen is what a library
+makes of its own formats.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import bz2
 import gzip
 import lzma
 import os
+import pickletools
 import re
 import zlib
 from collections.abc import Iterable, Iterator
@@ -28,6 +29,9 @@ _BYTECODE = range(3000, 4000)
 _PICKLES = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
 # an array's header says its type; Source: numpy.lib.format
 _ARRAY, _OF_OBJECTS = b"\x93NUMPY", re.compile(rb"'descr': [^}]*'\|O")
+# operations of a pickle that name what is called, and how a pickle's reader says that more would have to follow
+_CALLS = frozenset(("GLOBAL", "INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4"))
+_TORN = re.compile("exhausted|no newline found|remain|not enough data")
 _GZIP, _BZIP2, _XZ = b"\x1f\x8b", b"BZh", b"\xfd7zXZ"
 # of a file's start; a first line that is longer is read by nobody
 _START_BYTES = 1 << 16
@@ -62,7 +66,22 @@ def _is_unreadable(file: Path) -> bool:
         return True
     is_bytecode = start[2:4] == b"\r\n" and int.from_bytes(start[:2], "little") in _BYTECODE
     is_array = start.startswith(_ARRAY) and _OF_OBJECTS.search(start)
-    return bool(is_bytecode or is_array or start.startswith((*_PROGRAM, *_PICKLES)) or _is_odd_text(file, start))
+    is_known = is_bytecode or is_array or start.startswith((*_PROGRAM, *_PICKLES))
+    return bool(is_known or _calls_as_pickle(start) or _is_odd_text(file, start))
+
+
+def _calls_as_pickle(start: bytes) -> bool:
+    """Whether a file begins as a pickle of any protocol, with its mark or without, that names what it calls.
+
+    One that continues beyond ``start`` counts, whatever it is.
+    """
+    calls = False
+    try:
+        for operation, _, _ in pickletools.genops(start):
+            calls = calls or operation.name in _CALLS
+    except ValueError as error:
+        return len(start) == _START_BYTES and _TORN.search(str(error)) is not None
+    return calls
 
 
 def _ends_in_modules(stream: IO[bytes]) -> bool:
