@@ -16,9 +16,10 @@ folder have all of them.
 
 from __future__ import annotations
 
-import os.path
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from provenance.attestation.manifest import DATASET, ERROR, REPRODUCED_RUN, SOURCE, Manifest, Resource
@@ -33,6 +34,10 @@ IMAGE_ATTESTATION = "container image attestation"
 OUTPUTS = "outputs"
 PARAMETERS = ("name", "command", "workingFolder", "seeds", "outputs", "data", "metrics", "trail")
 FACTS = ("ending", "streams", "usage", "interpreters", "observation")
+# before the bytes of a word that is not UTF-8
+_BYTES = "[bytes:"
+# how the outputs that were asked for are known
+DECLARED = "declared"
 # in ``--out``, and as the path of an output: what it prints on standard output
 STANDARD_OUTPUT = "-"
 # files that the manifest itself lists, of each kind
@@ -43,6 +48,10 @@ LISTINGS = "data"
 NOT_WRITTEN = "not written by this run"
 # of an output that was touched, or written with the same bytes again: it may be of an earlier run
 AS_BEFORE = "it holds what it held before the start"
+# variables that name the folders of a program's user and of temporary files; recorded of programs
+PLACES = ("HOME", "TMPDIR")
+# where they are, if no variable says
+TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")
 # variables by which the same Python behaves differently, wherever it is
 BEHAVIOUR_OF_PYTHON = (
     "PYTHONOPTIMIZE",
@@ -282,6 +291,28 @@ def interpreter_json(interpreter: RecordedInterpreter) -> dict[str, Any]:
         "processes": interpreter.processes,
         "distributions": dict(interpreter.distributions),
     }
+
+
+def is_below(path: str | Path, top: str | Path) -> bool:
+    """Whether a recorded path is ``top`` or below it, by its words alone."""
+    return Path(os.path.normpath(path)).is_relative_to(os.path.normpath(top))
+
+
+def written_word(word: str) -> str:
+    """A word of a command as a manifest holds it: one that is not UTF-8 by its bytes, in hexadecimal."""
+    return (
+        word
+        if word.isascii() or os.fsencode(word) == word.encode("utf-8", "replace")
+        else (f"{_BYTES}{os.fsencode(word).hex()}]")
+    )
+
+
+def read_word(word: str) -> str:
+    """The word that ``written_word`` wrote."""
+    try:
+        return os.fsdecode(bytes.fromhex(word[len(_BYTES) : -1])) if word.startswith(_BYTES) else word
+    except ValueError:
+        return word
 
 
 def _interpreters(recorded: Any, installed: Mapping[str, str]) -> tuple[RecordedInterpreter, ...]:

@@ -20,7 +20,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -191,7 +191,7 @@ def _hash_seed() -> Any:
     return none("drawn anew by every interpreter: PYTHONHASHSEED is not set")
 
 
-def recorded_variables(variables: Mapping[str, str]) -> dict[str, Any]:
-    """``recorded``: those of the allow-list, without secrets; ``not_recorded``: the number of the others."""
-    recorded = {name: variables[name] for name in sorted(variables) if _ALLOWED.fullmatch(name)}
+def recorded_variables(variables: Mapping[str, str], more: Collection[str] = ()) -> dict[str, Any]:
+    """``recorded``: those of the allow-list and of ``more``, without secrets; ``not_recorded``: how many others."""
+    recorded = {name: variables[name] for name in sorted(variables) if _ALLOWED.fullmatch(name) or name in more}
     return {"recorded": redact_variables(recorded), "not_recorded": len(variables) - len(recorded)}

@@ -45,7 +45,7 @@ _ABOUT_THE_RUN = re.compile(r"environment\.json|source\.patch|(?:untracked|submo
 # variables that name places and jobs
 _NAMING = (
     "VIRTUAL_ENV|PYTHONPATH|PYTHONPYCACHEPREFIX|PYTHONDONTWRITEBYTECODE|CONDA_\\w+|SLURM_\\w+|LSB_JOBID|PBS_JOBID|"
-    "MASTER_\\w+|NDREPRO_(?!IMAGE)\\w+|NVIDIA_VISIBLE_DEVICES"
+    "HOME|TMPDIR|MASTER_\\w+|NDREPRO_(?!IMAGE)\\w+|NVIDIA_VISIBLE_DEVICES"
 )
 # lines of torch's descriptions of its own build that tell how this process uses it, not what was built
 _IN_USE = re.compile(

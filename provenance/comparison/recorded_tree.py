@@ -151,9 +151,7 @@ def check_out(state: SourceState, repository: Path, place: Path) -> tuple[str, .
     return tuple(caveats)
 
 
-def _check_out_submodule(
-    state: SourceState, repository: Path, place: Path, path: str, commit: str
-) -> tuple[str, ...]:
+def _check_out_submodule(state: SourceState, repository: Path, place: Path, path: str, commit: str) -> tuple[str, ...]:
     """Write a submodule's recorded files from its repository in the work tree that ``repository`` is in."""
     found = members(members(state.recorded.get("submodules"))).get("changed")
     changed = [members(entry) for entry in found] if isinstance(found, list) else []

@@ -174,3 +174,46 @@ def test_what_a_program_wrote_and_read_again_is_no_input(tmp_path: Path) -> None
     assert [file.path for file in ProgramRecord.of(manifest_of(run)).inputs] == ["train.py"]
     (author.root / "best").unlink()
     assert author.reproduce(run).verdict == "identical"
+
+
+NOTEBOOK = """
+import datetime, json, secrets
+now = datetime.datetime.now(datetime.timezone.utc).isoformat()
+execution = {{"iopub.execute_input": now, "shell.execute_reply": now}}
+papermill = {{"start_time": now, "end_time": now, "duration": secrets.randbelow(1000) / 7, "status": "completed"}}
+output = {{"output_type": "stream", "name": "stdout", "text": [{printed}]}}
+times = {{"execution": execution, "papermill": papermill}}
+cell = {{"cell_type": "code", "id": secrets.token_hex(4), "metadata": times, "execution_count": 1,
+        "outputs": [output], "source": ["print(0.6)"]}}
+document = {{"cells": [cell], "metadata": {{"papermill": papermill}}, "nbformat": 4, "nbformat_minor": 5}}
+json.dump(document, open("done.ipynb", "w"))
+"""
+
+
+@pytest.mark.parametrize(("printed", "verdict"), [("'0.6'", "identical"), ("now", "undecided")])
+def test_an_executed_notebook_is_compared_without_the_times_of_its_cells(
+    tmp_path: Path, printed: str, verdict: str
+) -> None:
+    """As nbconvert and papermill write it. Before: undecided, since each execution has its own times."""
+    author = Stranger.make(tmp_path / "author", {"train.py": NOTEBOOK.format(printed=printed)})
+    found = author.reproduce(author.record(outputs=("done.ipynb",)))
+    assert found.verdict == verdict, found.judgements[0].because
+    assert ("times in its metadata" in found.judgements[0].because) == (verdict == "identical")
+
+
+def test_arguments_that_are_not_utf_8_are_given_again(tmp_path: Path) -> None:
+    """Before: a backslash and letters were. One that only looks so is itself."""
+    text = "import os, sys; open('o', 'wb').write(os.fsencode(' '.join(sys.argv[1:])))\n"
+    author = Stranger.make(tmp_path / "author", {"train.py": text})
+    run = author.record(sys.executable, "train.py", os.fsdecode(b"\xff-\xc3\xa4"), "\\xff", "ä", outputs=("o",))
+    found = author.reproduce(run)
+    assert found.verdict == "identical", found.judgements[0].because
+
+
+def test_processes_that_stay_are_named_by_the_verdict(tmp_path: Path) -> None:
+    """What they write later is in no record, and an author could call it results."""
+    text = "import subprocess; subprocess.Popen(['sleep', '3']); open('o', 'w').write('0.6')\n"
+    author = Stranger.make(tmp_path / "author", {"train.py": text})
+    found = author.reproduce(author.record(outputs=("o",)))
+    (stayed,) = (each for each in found.judgements[0].claims if each.name == "processes that stayed")
+    assert stayed.status == "not checked" and "sleep 3" in stayed.evidence

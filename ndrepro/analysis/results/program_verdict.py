@@ -17,7 +17,9 @@ Tolerances are for what rounding carries on. What comes later (steps, then metri
 them where something before it differs, or the environment; after equal steps in the same environment there is no room.
 
 Left out of the comparison are, and a claim of its own names them: metrics that measure the clock, where every word of
-their names is in ``_CLOCK`` or ``_OF_WHAT`` and their values differ; and declared outputs that neither run wrote.
+their names is in ``_CLOCK`` or ``_OF_WHAT`` and their values differ; declared outputs that neither run wrote; and
+undeclared files that the first run left in a folder for temporary files, or in a hidden one of its user's; and the
+times in the metadata of executed notebooks.
 """
 
 from __future__ import annotations
@@ -25,18 +27,29 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os.path
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ndrepro.analysis.notebook_times import without_times
 from ndrepro.analysis.results.reproduction_claims import Tolerance
 from ndrepro.analysis.results.reproduction_verdict import Judgement
 from ndrepro.analysis.results.run_conditions import asserted_claim
 from ndrepro.analysis.unexpected_files import unexpected_claim
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.program_record import STANDARD_OUTPUT, ProgramRecord, files_in
+from ndrepro.protocol.program_record import (
+    DECLARED,
+    PLACES,
+    STANDARD_OUTPUT,
+    TEMPORARY,
+    ProgramFile,
+    ProgramRecord,
+    files_in,
+    is_below,
+)
 from ndrepro.protocol.verdicts import (
     CHECKED,
     CLOSE,
@@ -52,6 +65,7 @@ from ndrepro.text.first_difference import LineDifference, first_different_line
 from ndrepro.text.plurals import first_of, plural
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.run_files import inside
+from provenance.capture.unavailable import at, text
 from provenance.errors import ProvenanceError, TrailError
 from provenance.formats.bounded_read import LOG_BYTES, read_bounded
 from provenance.formats.digest import bytes_digest
@@ -85,9 +99,9 @@ class ProgramResults:
     """What one of the two runs left: its folder, exit code, outputs by path, and rows of metrics.
 
     ``outputs`` have the SHA-256, or ``None`` where it is not known; ``unwritten`` are likewise those that were declared
-    and are said not to have been written. Copies of outputs are below the folder ``copies``, by their paths. ``python``
-    is the version that ran, "" for none; ``notes`` are the facts that a script noted; ``others`` names files of no
-    recorder.
+    and are said not to have been written; ``temporary`` names others, which no repetition writes there. Copies of
+    outputs are below the folder ``copies``, by their paths. ``python`` is the version that ran, "" for none; ``notes``
+    are the facts that a script noted; ``others`` names files of no recorder.
     """
 
     folder: RunFolder
@@ -97,6 +111,7 @@ class ProgramResults:
     python: str = ""
     unwritten: Mapping[str, str | None] = field(default_factory=dict)
     copies: Path = Path()
+    temporary: tuple[str, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
     others: tuple[ClaimCheck, ...] = ()
 
@@ -106,9 +121,18 @@ class ProgramResults:
         ran = ProgramRecord.of(manifest).interpreters
         python = ran[0].version if ran else ""
         code, rows = manifest.exit_code, _rows(folder.metrics)
-        written, unwritten = _outputs(folder.outputs)
+        listed = _outputs(folder.outputs)
+        written = {file.path: file.sha256 for file in listed if file.written}
+        unwritten = {file.path: file.sha256 for file in listed if not file.written}
+        private = {path: item for path, item in written.items() if path in _temporary(listed, manifest)}
         others = unexpected_claim(manifest)
-        return cls(folder, code, written, rows, python, unwritten, folder.output_copies, others=others)
+        kept = {path: item for path, item in written.items() if path not in private}
+        return cls(folder, code, kept, rows, python, unwritten, folder.output_copies, tuple(private), others=others)
+
+    def within(self, working_folder: Path, top: Path) -> ProgramResults:
+        """The same with the absolute paths of outputs below ``top`` relative to the working folder, as in any place."""
+        names = {path: os.path.relpath(path, working_folder) for path in self.outputs if is_below(path, top)}
+        return replace(self, outputs={names.get(path, path): item for path, item in self.outputs.items()})
 
     @classmethod
     def of_script(cls, folder: RunFolder, manifest: Manifest) -> ProgramResults:
@@ -210,27 +234,46 @@ def _rows(path: Path) -> tuple[Mapping[str, Any], ...]:
     return tuple(read_scalars(path, tolerate_torn=True)) if path.is_file() else ()
 
 
-def _outputs(path: Path) -> tuple[dict[str, str | None], dict[str, str | None]]:
-    """The files that a program wrote, by outputs.json, and those that it is said not to have written."""
-    listed = files_in(json.loads(read_bounded(path, LOG_BYTES))) if path.is_file() else ()
-    written: dict[str, str | None] = {}
-    unwritten: dict[str, str | None] = {}
-    for file in listed:
-        (written if file.written else unwritten)[file.path] = file.sha256
-    return written, unwritten
+def _outputs(path: Path) -> tuple[ProgramFile, ...]:
+    """The files in outputs.json: what a program wrote, and what was declared and is said not to have been written."""
+    return files_in(json.loads(read_bounded(path, LOG_BYTES))) if path.is_file() else ()
+
+
+def _temporary(listed: Iterable[ProgramFile], manifest: Manifest) -> frozenset[str]:
+    """The undeclared outputs in a folder for temporary files, or in a hidden one of the user's: caches and settings."""
+    record = ProgramRecord.of(manifest)
+    if record.reproduced is not None:  # all that a repetition is known to have written is in its private folder
+        return frozenset()
+    top = text(at(record.source.annotations, "root")) or record.working_folder
+    home, own = (manifest.variables.get(name) for name in PLACES)
+    folders = [*TEMPORARY, *([own] if isinstance(own, str) and own.startswith("/") else [])]
+    hidden = f"{home}/." if isinstance(home, str) and home.startswith("/") else None
+    return frozenset(
+        file.path
+        for file in listed
+        if file.how != DECLARED
+        and not is_below(file.path, top)
+        and (any(is_below(file.path, folder) for folder in folders) or (hidden and file.path.startswith(hidden)))
+    )
 
 
 def _compare_outputs(then: ProgramResults, now: ProgramResults, limits: Tolerance) -> _Part:
     """Outputs by path. One that is missing is not near; one that was unwritten then is compared where it is new now."""
     wanted = {**then.outputs, **{path: then.unwritten[path] for path in then.unwritten.keys() & now.outputs.keys()}}
     aside = tuple(f"{path} (not written)" for path in sorted(then.unwritten.keys() - wanted.keys()))
+    aside += tuple(f"{path} (temporary)" for path in sorted(then.temporary))
     if not wanted:
         return _Part("outputs", 0, False, False, "it wrote none that were recorded", aside)
     lost = sorted(wanted.keys() - now.outputs.keys())
     differ = [path for path in sorted(wanted.keys() & now.outputs.keys()) if not _equal(wanted, now.outputs, path)]
+    timed = [path for path in differ if path.endswith(".ipynb") and _equal_but_times(then, now, path)]
+    aside += tuple(f"{path} (times in its metadata)" for path in timed)
+    differ = [path for path in differ if path not in timed]
     near = {path: distance for path in differ if (distance := _text_distance(then, now, path)) <= limits.epoch_loss}
     other, new = [path for path in differ if path not in near], sorted(now.outputs.keys() - wanted.keys())
-    parts = [f"{len(wanted) - len(lost) - len(differ)} of {plural(len(wanted), 'file')} equal by digest"]
+    equal = len(wanted) - len(lost) - len(differ) - len(timed)
+    parts = [f"{equal} of {plural(len(wanted), 'file')} equal by digest"]
+    parts += [f"{plural(len(timed), 'notebook')} equal but for times in metadata"] if timed else []
     if near:
         names = _some(list(map(_name, near)))
         parts.append(f"text with numbers that differ by at most {max(near.values()):.2g} (relative): {names}")
@@ -243,6 +286,13 @@ def _compare_outputs(then: ProgramResults, now: ProgramResults, limits: Toleranc
 
 def _equal(then: Mapping[str, str | None], now: Mapping[str, str | None], path: str) -> bool:
     return then[path] is not None and then[path] == now[path]
+
+
+def _equal_but_times(then: ProgramResults, now: ProgramResults, path: str) -> bool:
+    """Whether both runs kept a copy of an executed notebook, and nothing differs but what no execution repeats."""
+    one, other = _copy(then, path), _copy(now, path)
+    kept = None if one is None or other is None else without_times(one)
+    return kept is not None and other is not None and kept == without_times(other)
 
 
 def _text_distance(then: ProgramResults, now: ProgramResults, path: str) -> float:

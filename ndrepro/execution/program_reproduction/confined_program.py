@@ -29,7 +29,8 @@ _OF_THE_HOOK = (_HOOK_OUTPUT, "NDREPRO_HOOK_TRAIL", _SEARCHED)
 class ConfinedCommand:
     """A command, the kind of sandbox, and what it sees: see ``Confinement`` and ``Sandbox``; paths as text.
 
-    ``variables`` are the program's environment, but for those of the start-up hook.
+    ``variables`` are the program's environment, but for those of the start-up hook; ``home`` is the path of its home
+    folder, "" for the sandbox's own.
     """
 
     kind: str
@@ -41,6 +42,7 @@ class ConfinedCommand:
     runs: str
     secret: str
     variables: Mapping[str, str]
+    home: str
     mapped: Mapping[str, str]
 
     def words(self, file: Path) -> list[str]:
@@ -81,9 +83,11 @@ def _in_sandbox(asked: ConfinedCommand) -> tuple[list[str], Mapping[str, str]]:
         folder=Path(asked.folder),
         mapped={Path(inside): Path(found) for inside, found in asked.mapped.items()},
         gpu=True,
+        home=Path(asked.home) if asked.home else None,
     )
     sandbox = Sandbox(asked.kind, runs=(Path(asked.runs),), secret=(Path(asked.secret),))
-    return sandbox.command_line(asked.command, variables, confinement), sandbox.handed_in(variables)
+    handed_in = sandbox.handed_in(variables, confinement.home)
+    return sandbox.command_line(asked.command, variables, confinement), handed_in
 
 
 if __name__ == "__main__":

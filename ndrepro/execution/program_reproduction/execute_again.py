@@ -22,7 +22,7 @@ from ndrepro.execution.program_reproduction.confined_program import ConfinedComm
 from ndrepro.execution.program_reproduction.data_elsewhere import DataElsewhere
 from ndrepro.execution.program_reproduction.private_folder import PrivateFolder
 from ndrepro.execution.program_reproduction.program_environment import ProgramEnvironment
-from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand, is_below, is_plain
+from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand, is_plain
 from ndrepro.execution.program_reproduction.recorded_inputs import is_inside
 from ndrepro.execution.programs.command import Command
 from ndrepro.execution.programs.program_account import Repetition
@@ -32,7 +32,7 @@ from ndrepro.execution.reproduce.reexecute import Original
 from ndrepro.execution.sandbox.passed_variables import passed_variables
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunsFolder
-from ndrepro.protocol.program_record import BEHAVIOUR_OF_PYTHON
+from ndrepro.protocol.program_record import BEHAVIOUR_OF_PYTHON, is_below
 from ndrepro.protocol.run_kind import SCRIPT
 from ndrepro.protocol.verdicts import NO_SANDBOX
 from ndrepro.text.plurals import first_of
@@ -42,8 +42,13 @@ _OF_HERE = ("PATH", "LD_LIBRARY_PATH")
 _MOVES_RESULTS = ("PYTHONHASHSEED", *BEHAVIOUR_OF_PYTHON)
 # of the author's machine, given in another way, or without a part in what a program computes
 _OF_A_PLACE = re.compile(
-    "PYTHONPATH|LD_LIBRARY_PATH|LD_PRELOAD|VIRTUAL_ENV|MKLROOT|(?:CONDA|NDREPRO|SLURM)_.*|.*_(?:HOME|DIR|PREFIX)"
+    "PYTHONPATH|HOME|TMPDIR|LD_LIBRARY_PATH|LD_PRELOAD|VIRTUAL_ENV|MKLROOT|(?:CONDA|NDREPRO|SLURM)_.*|.*_(?:HOME|DIR|PREFIX)"
     "|PYTHON(?:UNBUFFERED|DONTWRITEBYTECODE|FAULTHANDLER|NODEBUGRANGES|PYCACHEPREFIX|STARTUP|HOME|BREAKPOINT|USERBASE)"
+)
+# of a user, a terminal or a desktop, and no setting of a program's
+_OF_A_USER = re.compile(
+    "USER|LOGNAME|SHELL|TERM|TERM_.*|COLORTERM|(?:NO|FORCE|CLI|LS|PY|PYTHON)_?COLORS?|COLUMNS|LINES|PWD|OLDPWD|SHLVL|_"
+    "|EDITOR|VISUAL|PAGER|BROWSER|DISPLAY|HOSTNAME|TEMP|TMP|PATH|(?:XDG|SSH|DBUS|GPG|WAYLAND|GNOME|KDE)_.*"
 )
 _SHOWN = 5
 
@@ -59,6 +64,7 @@ class ProgramPlan:
     variables: Mapping[str, str]
     execution: Execution
     recorded_search_path: str = ""
+    recorded_home: str = ""
     recorded_variables: frozenset[str] = frozenset()
 
     @property
@@ -71,8 +77,14 @@ class ProgramPlan:
     @property
     def lost_variables(self) -> tuple[str, ...]:
         """The recorded variables that the program does not get, in words."""
-        names = sorted(name for name in self.recorded_variables if name not in self.variables)
-        return (f"variables of then, not set now: {first_of(names, _SHOWN)}",) if names else ()
+        lost = self.recorded_variables - self.variables.keys()
+        names = sorted(name for name in lost if not _OF_A_PLACE.fullmatch(name))
+        own = set(self.command.variables) - self.recorded_variables - self.variables.keys()
+        read = sorted(name for name in own if not _OF_A_USER.fullmatch(name))
+        return (
+            *([f"variables of then, not set now: {first_of(names, _SHOWN)}"] if names else []),
+            *([f"variables that it read, whose values were not recorded: {first_of(read, _SHOWN)}"] if read else []),
+        )
 
     @property
     def search_path(self) -> tuple[str, tuple[str, ...]]:
@@ -147,7 +159,8 @@ def plan_program(
         _variables(original.manifest.variables, environment),
         execution,
         str(original.manifest.variables.get("PYTHONPATH") or ""),
-        frozenset(name for name in original.manifest.variables if not _OF_A_PLACE.fullmatch(name)),
+        str(original.manifest.variables.get("HOME") or ""),
+        frozenset(original.manifest.variables),
     )
 
 
@@ -198,6 +211,7 @@ def _confined(plan: ProgramPlan, variables: Mapping[str, str], runs: RunsFolder,
         runs=str(runs.root.absolute()),
         secret=str(home.absolute()),
         variables=variables,
+        home=plan.recorded_home if is_plain(Path(plan.recorded_home)) else "",
         mapped={str(inside): str(found) for inside, found in {**environment.mapped, **plan.place.mapped}.items()},
     ).words(_command_file(plan))
     return Command(tuple(words), Path(words[0]), plan.command.name)

@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ndrepro.execution.program_reproduction.data_elsewhere import DataElsewhere, Snapshot, snapshot
-from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand, is_below
+from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand
 from ndrepro.execution.program_reproduction.recorded_inputs import Judge, RecordedInputs, expect_inside, is_inside
 from ndrepro.execution.sandbox.confinement import expect_harmless
 from ndrepro.execution.sandbox.recorded_data import expect_recorded_path
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.program_record import is_below
 from ndrepro.text.plurals import first_of, plural
 from provenance.attestation.manifest import SOURCE, Manifest
 from provenance.comparison.recorded_tree import SourceState, check_out

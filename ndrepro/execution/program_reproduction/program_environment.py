@@ -26,10 +26,11 @@ from pathlib import Path
 from ndrepro.execution.environments.interpreters import find_python, run_uv
 from ndrepro.execution.program_reproduction import editable_folders
 from ndrepro.execution.program_reproduction.editable_folders import is_editable
-from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand, is_below
+from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand
 from ndrepro.execution.program_reproduction.recorded_inputs import is_inside
 from ndrepro.execution.programs.interpreters import python_of
 from ndrepro.protocol.errors import EnvironmentMissing, UsageError
+from ndrepro.protocol.program_record import is_below
 from ndrepro.protocol.training_record import installed_distributions, recorded_distributions
 from provenance.attestation.manifest import Manifest
 from provenance.capture.distribution_metadata import normalized

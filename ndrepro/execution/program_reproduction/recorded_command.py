@@ -16,12 +16,14 @@ from typing import Any
 
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.program_record import ProgramFile, ProgramRecord, files_in
+from ndrepro.protocol.program_record import ProgramFile, ProgramRecord, files_in, read_word
 from ndrepro.protocol.run_kind import PROGRAM, SCRIPT, run_kind
 from provenance.attestation.manifest import DATASET, Manifest, Resource
 from provenance.attestation.run_files import inside
 from provenance.capture.unavailable import at
+from provenance.errors import ProvenanceError
 from provenance.formats.bounded_read import LOG_BYTES, read_bounded
+from provenance.observation.process_record import read_processes
 from provenance.recording.script_record import ScriptRecord
 
 _REDACTED = "[redacted:"
@@ -52,6 +54,7 @@ class RecordedCommand:
         top: the top of the repository that the working folder was in, likewise; ``None`` where it was in none.
         inputs: the files that it is known to have read.
         written: the paths of those that it wrote.
+        variables: the names of the environment variables that its Python code is known to have read.
         data: what was declared with --data.
         interpreter: the version of the Python that did the work, such as 3.11.7; "" where none was seen.
     """
@@ -70,6 +73,7 @@ class RecordedCommand:
     trail: str
     interpreter: str
     written: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, manifest: Manifest, folder: RunFolder) -> RecordedCommand:
@@ -93,7 +97,7 @@ class RecordedCommand:
         return cls(
             PROGRAM,
             record.name,
-            record.command,
+            tuple(map(read_word, record.command)),
             record.executable,
             Path(record.working_folder),
             _top(record.source),
@@ -105,6 +109,7 @@ class RecordedCommand:
             record.trail,
             _version(record.interpreters[0].version) if record.interpreters else "",
             tuple(file.path for file in written),
+            _read_variables(folder.processes),
         )
 
     @classmethod
@@ -171,6 +176,14 @@ def _listed(path: Path) -> tuple[ProgramFile, ...]:
     return files_in(json.loads(read_bounded(path, LOG_BYTES))) if path.is_file() else ()
 
 
+def _read_variables(path: Path) -> tuple[str, ...]:
+    """The names in processes.json, which is one of the run's signed files; none where it cannot be read."""
+    try:
+        return tuple(dict.fromkeys(name for each in read_processes(path) for name in each.variables))
+    except ProvenanceError:
+        return ()
+
+
 def _version(recorded: Any) -> str:
     """The version at the beginning of ``sys.version``; "" for anything else, which uv could take for an option."""
     words = recorded.split() if isinstance(recorded, str) else []
@@ -190,10 +203,3 @@ def is_plain(path: Path) -> bool:
     somewhere else.
     """
     return path.is_absolute() and str(path) == os.path.normpath(path)
-
-
-def is_below(path: Path, top: Path) -> bool:
-    """Whether a recorded path is ``top`` or below it, by its words alone."""
-    return os.path.normpath(path) == os.path.normpath(top) or Path(os.path.normpath(path)).is_relative_to(
-        os.path.normpath(top)
-    )

@@ -21,11 +21,11 @@ from ndrepro.execution.program_reproduction.data_elsewhere import (
     digest_of,
     snapshot,
 )
-from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand, RecordedData, is_below
+from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand, RecordedData
 from ndrepro.execution.programs.input_files import OPENED, is_code, is_source
 from ndrepro.protocol.errors import SandboxError, UsageError
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.program_record import ProgramFile
+from ndrepro.protocol.program_record import ProgramFile, is_below
 from provenance.attestation.run_files import inside
 from provenance.errors import DigestError
 from provenance.formats.atomic_io import make_folder, storage_error

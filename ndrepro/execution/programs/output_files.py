@@ -25,7 +25,7 @@ from ndrepro.execution.programs.working_folder import (
     within_any,
 )
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.program_record import AS_BEFORE, NOT_WRITTEN, STANDARD_OUTPUT, ProgramFile
+from ndrepro.protocol.program_record import AS_BEFORE, DECLARED, NOT_WRITTEN, STANDARD_OUTPUT, ProgramFile
 from provenance.attestation.run_files import inside
 from provenance.errors import DigestError
 from provenance.formats.atomic_io import make_folder, storage_error
@@ -34,7 +34,7 @@ from provenance.formats.digest import FileDigest, bytes_digest, file_digest
 from provenance.redaction.documents import redact_file
 
 COPY_BYTES, COPIED_BYTES = 1 << 20, 8 << 20
-DECLARED, NEW, CHANGED, WRITTEN = "declared", "new", "changed", "written"
+NEW, CHANGED, WRITTEN = "new", "changed", "written"
 
 
 @dataclass(frozen=True)
@@ -83,16 +83,17 @@ class OutputFiles:
         written: Iterable[str],
         printed: PrintedOutput | None = None,
         appended: Collection[str] = (),
+        changed: Collection[str] = (),
     ) -> Outputs:
         """Digest what the program wrote, and copy what is small into ``run``.
 
         ``written`` are absolute paths that its Python code opened for writing, ``appended`` those of them in which it
-        left what was there; ``printed``: see PrintedOutput. Raises StorageError.
+        left what was there, ``changed`` others elsewhere; ``printed``: see PrintedOutput. Raises StorageError.
         """
         after = look(self._folder, self._left_out)
         change = compare(self._before, after)
         declared = declared_files(self._folder, self._globs, within=self._within)
-        kinds = self._kinds(change, declared, written)
+        kinds = dict.fromkeys(changed, CHANGED) | self._kinds(change, declared, written)
         sizes = {
             path: known[0] for path in kinds if (known := identity_of(self._folder / path, self._within)) is not None
         }

@@ -17,6 +17,7 @@ from ndrepro.execution.programs.metrics_files import MetricsFiles
 from ndrepro.execution.programs.output_files import OutputFiles, Outputs, PrintedOutput
 from ndrepro.execution.programs.output_streams import stream_kind
 from ndrepro.execution.programs.watching import ProgramEnd
+from ndrepro.execution.programs.working_folder import identity_of
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.program_record import (
     EXECUTABLE,
@@ -24,6 +25,7 @@ from ndrepro.protocol.program_record import (
     IMAGE_ATTESTATION,
     INPUTS,
     OUTPUTS,
+    PLACES,
     ProgramFile,
     files_resource,
     interpreter_json,
@@ -123,7 +125,7 @@ class ProgramAccount:
         self._environment = redact_tree(
             printable(
                 {
-                    "variables": probe(environment.recorded_variables, self._variables),
+                    "variables": probe(environment.recorded_variables, self._variables, PLACES),
                     "machine": probe(machine.capture),
                     "gpus": probe(gpu.capture),
                     "container": probe(container.capture, os.environ),
@@ -185,15 +187,28 @@ class ProgramAccount:
         if self._outputs is None:
             return
         every = [(process, each) for process in self._processes for each in process.opened]
-        opened = [each for process, each in every if process.shares(each.path)]
+        # a sandbox shows what counts of a repetition at its own path
+        opened = [each for process, each in every if self._repetition is not None or process.shares(each.path)]
+        changed = self._changed_meanwhile(each.path for each in opened if not each.written)
         self._opened_elsewhere = len(every) - len(opened)
         written = {os.path.normpath(each.path) for each in opened if each.written}
         rewritten = {os.path.normpath(each.path) for each in opened if each.replaced}
-        outputs = self._outputs.record(self._folder, written, _printed(end), written - rewritten)
+        outputs = self._outputs.record(self._folder, written, _printed(end), written - rewritten, changed)
         self._record_outputs(outputs)
         self._record_inputs((each.path for each in opened if each.read), outputs)
         metrics = self._metrics.read(self._folder.metrics, rewritten) if self._metrics is not None else ()
         self.notes = tuple(self._notes(outputs, metrics, end))
+
+    def _changed_meanwhile(self, opened: Iterable[str]) -> set[str]:
+        """The files outside of the working folder that it read, and that it or another program wrote since the start:
+        nobody knows what was read.
+        """
+        start = self._folder.program.stat().st_ctime_ns  # by the clock of the kernel, as the files' own times
+        outside = {
+            path for path in map(os.path.normpath, opened) if not Path(path).is_relative_to(self._working_folder)
+        }
+        known = {path: identity_of(Path(path)) for path in outside} if self._repetition is None else {}
+        return {path for path, found in known.items() if found is not None and found[2] > start}
 
     def _record_outputs(self, outputs: Outputs) -> None:
         digest = _write_files(self._folder.outputs, outputs.files)

@@ -25,7 +25,14 @@ from ndrepro.execution.programs.program_account import ProgramAccount, Repetitio
 from ndrepro.execution.programs.watching import ProgramEnd, run_program
 from ndrepro.protocol.errors import NdreproError, UsageError
 from ndrepro.protocol.layout import RunFolder, RunsFolder
-from ndrepro.protocol.program_record import BUILD_TYPE, BUILDER, STANDARD_OUTPUT, external_parameters, outcome_of
+from ndrepro.protocol.program_record import (
+    BUILD_TYPE,
+    BUILDER,
+    STANDARD_OUTPUT,
+    external_parameters,
+    outcome_of,
+    written_word,
+)
 from provenance.attestation.countersignature import ORIGIN
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Builder, Manifest
@@ -123,7 +130,7 @@ def _asked(request: ProgramRequest, working_folder: Path) -> dict[str, object]:
     document: dict[str, object] = printable(
         external_parameters(
             name=request.command.name,
-            command=redact_arguments(request.command.words),
+            command=map(written_word, redact_arguments(request.command.words)),
             working_folder=str(working_folder),
             seeds={name: str(seed) for name, seed in (request.seeds or {}).items()},
             outputs=request.outputs,

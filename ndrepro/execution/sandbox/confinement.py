@@ -44,7 +44,8 @@ class Confinement:
 
     ``hidden`` are folders that stay invisible even where a readable one holds them, but for what is named in them:
     the folder of runs. Of ``secret`` ones, such as the key home, nothing may be named. ``mapped`` are paths inside,
-    with those outside that are shown there, read-only: data that somebody else has at another place.
+    with those outside that are shown there, read-only: data that somebody else has at another place. ``home`` is a
+    home folder of the program's alone, empty but for what is named below it; ``None`` for ``/tmp``.
     """
 
     readable: tuple[Path, ...]
@@ -54,6 +55,7 @@ class Confinement:
     secret: tuple[Path, ...] = ()
     gpu: bool = False
     mapped: Mapping[Path, Path] = field(default_factory=dict)
+    home: Path | None = None
 
     def words(self, inside: Path) -> list[str]:
         """The options of bubblewrap (bwrap(1)) that make this root; ``inside`` is mounted at ``INSIDE``.
@@ -74,6 +76,7 @@ class Confinement:
         mounts |= {path: ["--tmpfs", str(path)] for path in covers}
         mounts |= {path: ["--bind", str(path), str(path)] for path, target in write if not target}
         mounts |= {path: ["--ro-bind", str(found), str(path)] for path, found in self._mapped(mounts, places, secret)}
+        mounts |= self._home(mounts)
         mounts |= {Path(name): words for name, words in _private().items()}
         if self.gpu:
             devices = [path for pattern in _GPU_DEVICES for path in sorted(Path("/dev").glob(pattern))]
@@ -88,6 +91,14 @@ class Confinement:
             found += ["--remount-ro", name]
         return [*found, "--chdir", str(self.folder)]
 
+    def _home(self, mounts: Collection[Path]) -> dict[Path, list[str]]:
+        """The mount of the home folder; none where something else is shown there or above it."""
+        home = self.home
+        taken = {*mounts, Path("/proc"), Path("/dev"), INSIDE.parent}
+        if home is None or home in (*_OF_THE_MACHINE, Path("/")) or taken & {home, *home.parents}:
+            return {}
+        return {home: ["--tmpfs", str(home)]}
+
     def _mapped(
         self, mounts: Collection[Path], hidden: Collection[Path], secret: Collection[Path]
     ) -> Iterator[tuple[Path, Path]]:
@@ -98,7 +109,7 @@ class Confinement:
             taken = [each for each in mounts if each == path or each in path.parents or path in each.parents]
             taken += [each for each in _OF_THE_MACHINE if each == path or each in path.parents]
             taken += [each for each in private if each == path or path in each.parents]
-            taken += [path] if _is_searched(path) else []
+            taken += [path] if _is_searched(path, self.home) else []
             if taken or str(path) != os.path.abspath(path):
                 has = ", ".join(map(str, taken[:3])) or "no such path"
                 raise SandboxError(
@@ -108,13 +119,12 @@ class Confinement:
             yield path, found.resolve()
 
 
-def _is_searched(path: Path) -> bool:
-    """Whether Python, or what it starts, looks at such a path by itself: below the sandbox's own folder, in a hidden
-    folder of its home, which is /tmp (the user's site-packages), or where an interpreter's environment is described.
+def _is_searched(path: Path, home: Path | None) -> bool:
+    """Whether Python looks at such a path by itself: below the sandbox's own folder, where the user's site-packages are
+    in its home, or where an interpreter's environment is described.
     """
-    home = Path("/tmp")
-    below_home = home in path.parents and any(part.startswith(".") for part in path.relative_to(home).parts)
-    return INSIDE.parent in path.parents or below_home or path.name == "pyvenv.cfg"
+    searched = {INSIDE.parent, (home or Path("/tmp")) / ".local"}
+    return bool(searched & {path, *path.parents}) or path.name == "pyvenv.cfg"
 
 
 def _private() -> dict[str, list[str]]:

@@ -104,14 +104,17 @@ class Sandbox:
         """The variables of a sandbox: home and temporary files are its own."""
         return {**inherited, **_PRIVATE}
 
-    def handed_in(self, variables: Mapping[str, str]) -> dict[str, str]:
+    def handed_in(self, variables: Mapping[str, str], home: Path | None) -> dict[str, str]:
         """The environment of what makes the sandbox for ``command_line``, with the program's variables inside.
+
+        ``home``: as in Confinement.
 
         Those are somebody else's texts: ``TZ=:PATH`` opens a path, and the dynamic loader has variables too. What makes
         the sandbox has all rights of the user, so it gets them under names that mean nothing, until ``inside`` runs.
         """
         own = {name: os.environ[name] for name in _OF_THE_MAKER if name in os.environ}
-        return {**own, **{f"{_HANDED_IN}{name}": value for name, value in self.variables(variables).items()}}
+        given = {**self.variables(variables), **({"HOME": str(home)} if home else {})}
+        return {**own, **{f"{_HANDED_IN}{name}": value for name, value in given.items()}}
 
     def _words(
         self,

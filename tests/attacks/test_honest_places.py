@@ -1,0 +1,126 @@
+"""No attack: honest programs that read and write in their user's home folder and among temporary files."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from program_projects import current_folder
+from strange_programs import CONFINED, Stranger, manifest_of
+
+from ndrepro import api
+from ndrepro.protocol.program_record import ProgramRecord
+
+pytestmark = pytest.mark.skipif(not CONFINED, reason="no sandbox here")
+READS = """
+import pathlib
+text = pathlib.Path('~/.cache/models/weights.txt').expanduser().read_text()
+(pathlib.Path.home() / '.cache' / 'fonts.txt').write_text('of this machine')
+open('out.txt', 'w').write(text)
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The author's home folder, with a cached model."""
+    cached = tmp_path / "home" / ".cache" / "models"
+    cached.mkdir(parents=True)
+    (cached / "weights.txt").write_text("0.6123")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def test_a_file_below_the_home_folder_is_an_input_and_is_found_there_again(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an own run. Before: the home folder of the repetition was another one, and the program failed."""
+    author = Stranger.make(tmp_path / "a", {"train.py": READS})
+    run = author.record(outputs=("out.txt",))
+    assert str(home / ".cache/models/weights.txt") in [file.path for file in ProgramRecord.of(manifest_of(run)).inputs]
+    monkeypatch.setenv("NDREPRO_HOME", str(author.home))
+    with current_folder(author.root):
+        found = api.reproduce(run.root)
+    assert found.verdict == "identical", (found.plan.differences, found.judgements[0].because)
+    (aside,) = (each for each in found.judgements[0].claims if each.name == "left out of the comparison")
+    assert aside.status == "not checked" and ".cache/fonts.txt (temporary)" in aside.evidence
+
+
+def test_somebody_else_s_home_folder_is_shown_from_the_data_that_are_named(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    author = Stranger.make(tmp_path / "a", {"train.py": READS})
+    run = author.record(outputs=("out.txt",))
+    home.rename(handed := tmp_path / "handed")
+    reviewers = tmp_path / "reviewer's"
+    reviewers.mkdir()
+    monkeypatch.setenv("HOME", str(reviewers))
+    refused = author.reproduce(run)
+    assert refused.verdict == "undecided" and "weights.txt" in str(refused.plan.differences)
+    found = author.reproduce(run, data=handed)
+    assert found.verdict == "identical", (found.plan.differences, found.judgements[0].because)
+
+
+@pytest.mark.parametrize("place", ["/etc", "/usr/local", "/tmp/x/.ndrepro", "relative", "/", "/proc/self", "/a/../b"])
+def test_a_recorded_home_folder_takes_nothing_s_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Its author chooses it: the program runs all the same."""
+    author = Stranger.make(tmp_path / "a", {"train.py": "open('out.txt', 'w').write('0.6')\n"})
+    with monkeypatch.context() as authors:
+        authors.setenv("HOME", place)
+        run = author.record(outputs=("out.txt",))
+    assert author.reproduce(run).verdict == "identical"
+
+
+def test_what_is_left_among_temporary_files_is_named_and_not_compared(tmp_path: Path) -> None:
+    """Under a new name each time. Before: undecided, since no repetition writes there."""
+    left = "import tempfile; tempfile.mkstemp(prefix='of-a-test-')\n"
+    author = Stranger.make(tmp_path / "a", {"train.py": left + "open('out.txt', 'w').write('0.6')\n"})
+    found = author.reproduce(author.record(outputs=("out.txt",)))
+    for path in Path(tempfile.gettempdir()).glob("of-a-test-*"):
+        path.unlink()
+    assert found.verdict == "identical", found.judgements[0].because
+    assert "(temporary)" in found.judgements[0].because
+
+
+def test_a_temporary_file_of_another_program_s_is_an_input_and_missing_where_it_is_gone(tmp_path: Path) -> None:
+    (left := tmp_path / "left.txt").write_text("0.6123")
+    author = Stranger.make(tmp_path / "a", {"train.py": f"open('out.txt', 'w').write(open({str(left)!r}).read())\n"})
+    run = author.record(outputs=("out.txt",))
+    assert author.reproduce(run).verdict == "identical"
+    left.unlink()
+    found = author.reproduce(run)
+    assert found.verdict == "undecided" and f"input {left}: not here" in str(found.plan.differences)
+
+
+def test_a_temporary_file_that_the_command_wrote_itself_is_no_input(tmp_path: Path) -> None:
+    """By a program that is no Python. Before: an input by the digest that it had at the end, shown read-only."""
+    between = "/var/tmp/of-a-test-between.txt"
+    shell = f"echo 0.6 > {between}\n{sys.executable} train.py\n"
+    author = Stranger.make(
+        tmp_path / "a", {"train.py": f"open('out.txt', 'w').write(open({between!r}).read())\n", "run.sh": shell}
+    )
+    run = author.record("sh", "run.sh", outputs=("out.txt",))
+    record = ProgramRecord.of(manifest_of(run))
+    assert between not in [file.path for file in record.inputs]
+    assert (between, "changed") in [(file.path, file.how) for file in record.outputs]
+    Path(between).unlink()
+
+
+def test_an_output_above_the_working_folder_is_compared(tmp_path: Path) -> None:
+    """Below the recorded repository. Before: missing and new, by two absolute paths."""
+    author = Stranger.make(tmp_path / "a", {"sub/train.py": "open('../out.txt', 'w').write('0.6')\n"})
+    run = Inner(author.top).record()
+    assert ProgramRecord.of(manifest_of(run)).outputs[0].path == str(author.root / "out.txt")
+    found = author.reproduce(run)
+    assert found.verdict == "identical", found.judgements[0].because
+
+
+class Inner(Stranger):
+    """Records in a folder of the repository."""
+
+    @property
+    def root(self) -> Path:
+        return self.top / "project" / "sub"
