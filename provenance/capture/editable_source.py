@@ -7,6 +7,7 @@ only where nothing differs from it.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -14,7 +15,10 @@ from urllib.parse import unquote, urlsplit
 from provenance.capture.distribution_metadata import Metadata
 from provenance.capture.unavailable import is_missing, none, probe, unavailable
 
-_OWN = Path(__file__).resolve().parents[2]
+OWN_FOLDER = Path(__file__).resolve().parents[2]
+# is beside a private copy of these packages (``provenance.code.snapshot``) and names the folder that they were copied
+# from, until the process notes there what it imported
+COPY_MARK = "loaded-modules.txt"
 _NAMED = 20
 _SITES = ("site-packages", "dist-packages")
 
@@ -37,7 +41,7 @@ def origin_of(metadata: Metadata) -> dict[str, Any]:
 
 def source_state(folder: Path) -> dict[str, Any]:
     """The folder's ``commit``, whether it is ``dirty``, and up to twenty of the files that differ."""
-    if folder.resolve() == _OWN:
+    if folder.resolve() in (OWN_FOLDER, _copied_from()):
         return none("this project itself: its state is recorded as the run's source")
     # takes longer to load than all the rest; hardly any environment has editable installations
     from provenance.capture.source import capture, differing_files
@@ -48,6 +52,14 @@ def source_state(folder: Path) -> dict[str, Any]:
     differing, count = differing_files(captured)
     named = {"differing": sorted(differing)[:_NAMED], "count": count} if count else {}
     return {"commit": captured["commit"], "dirty": captured["dirty"], **named}
+
+
+def _copied_from() -> Path | None:
+    """The folder from which the packages of this process were copied, where they were."""
+    try:
+        return Path(os.fsdecode((OWN_FOLDER / COPY_MARK).read_bytes())).resolve()
+    except (OSError, ValueError):  # no copy, or modules are noted
+        return None
 
 
 def _versioned(folder: Path) -> bool:

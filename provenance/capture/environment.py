@@ -26,14 +26,12 @@ from pathlib import Path
 from typing import Any
 
 from provenance.capture import conda, container, distributions, gpu, imported_files, machine
+from provenance.capture.editable_source import COPY_MARK, OWN_FOLDER
 from provenance.capture.unavailable import is_missing, none, printable, probe, unavailable
 from provenance.redaction.redact import redact_tree
 from provenance.redaction.variables import redact_variables
 
 _LOADED = time.monotonic()
-# is beside a private copy of these packages (``provenance.code.snapshot``); the process notes there what it imported
-COPY_MARK = "loaded-modules.txt"
-_OWN_FOLDER = Path(__file__).resolve().parents[2]
 
 # Prefixes of variables that move numbers (threads, kernels, devices) or say where libraries are found.
 _PREFIXES = (
@@ -88,9 +86,9 @@ def _search_path() -> list[str]:
     Imports pass over an entry that is no text, such as the Path that a script appended.
     """
     entries = [entry for entry in sys.path if isinstance(entry, str)]
-    if not (_OWN_FOLDER / COPY_MARK).is_file():
+    if not (OWN_FOLDER / COPY_MARK).is_file():
         return entries
-    return [entry for entry in entries if os.path.realpath(entry) != str(_OWN_FOLDER)]
+    return [entry for entry in entries if os.path.realpath(entry) != str(OWN_FOLDER)]
 
 
 def note_modules() -> None:
@@ -98,7 +96,7 @@ def note_modules() -> None:
 
     Whoever made the copy compiles them for the next process (``provenance.code.bytecode``).
     """
-    note = _OWN_FOLDER / COPY_MARK
+    note = OWN_FOLDER / COPY_MARK
     if note.is_file():
         with suppress(OSError):
             names = sorted(name for name in imported_files.module_files() if name.endswith(".py"))

@@ -5,7 +5,8 @@ recorded process therefore reads none of it. ``PYTHONPYCACHEPREFIX`` sends it to
 an interpreter of this module's own compiles, with neither site-packages nor any bytecode in force, and the process
 itself writes nothing (``PYTHONDONTWRITEBYTECODE``). Before each use every file is compared with what was noted when it
 was compiled: size, times, inode (the time of change is the kernel's, which no program sets back), and where these
-differ the SHA-256 of source and bytecode. What is not as noted, and what was never noted, is removed.
+differ the SHA-256 of source and bytecode. What is not as noted, and what was never noted, is removed. A process that
+imports copies of sources (``provenance.code.snapshot``) finds for each the bytecode of a source of the same SHA-256.
 
 A folder for each environment of an interpreter: ``bytecode/KEY/`` in
 ``provenance.formats.digest_cache.cache_folder``, with ``KEY.tsv`` beside it. It may be removed at any time; where it
@@ -17,8 +18,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
@@ -69,16 +71,19 @@ class BytecodeCache:
         self.prefix = cache_folder().absolute() / "bytecode" / key
         self._index = self.prefix.with_name(f"{key}.tsv")
 
-    def variables(self) -> dict[str, str]:
-        """The variables by which a process reads the bytecode that is sound, and no other, and writes none."""
+    def variables(self, copies: Mapping[str, tuple[str, str]] | None = None) -> dict[str, str]:
+        """The variables by which a process reads the bytecode that is sound, and no other, and writes none.
+
+        ``copies``: by path, the source that it is a copy of, and its SHA-256; the copy's time becomes the source's.
+        """
         try:
-            self.check()
+            self.check(copies)
         except OSError:  # it cannot be used: the process compiles everything
             return dict(NO_BYTECODE)
         return {**NO_BYTECODE, "PYTHONPYCACHEPREFIX": str(self.prefix)}
 
-    def check(self) -> int:
-        """Remove what is not the bytecode of its source any more; how many files are left.
+    def check(self, copies: Mapping[str, tuple[str, str]] | None = None) -> int:
+        """Remove what is not the bytecode of its source any more; how many files are left, without those of ``copies``.
 
         Raises OSError where the folder is there and cannot be read or written, or others may write to it.
         """
@@ -90,9 +95,12 @@ class BytecodeCache:
             known = {row.bytecode_path for row in rows.values()}
             for path in _files(str(self.prefix)):
                 if path not in known:
-                    os.unlink(path)
+                    self._remove(path)
             if rows != noted:
                 self._save(rows)
+            for copy, (source, sha256) in (copies or {}).items():
+                if (row := rows.get(source)) and row.source.sha256 == sha256:
+                    self._give(copy, row)
         return len(rows)
 
     def add(self, sources: Iterable[str]) -> int:
@@ -136,6 +144,20 @@ class BytecodeCache:
                 output = late.stdout or b""
         said = output.decode("utf-8", "surrogateescape").split("\0")[:-1]
         yield from zip(said[::2], said[1::2], strict=False)
+
+    def _remove(self, path: str) -> None:
+        """Remove a file of the folder's, and what is empty then above it."""
+        os.unlink(path)
+        with suppress(OSError):
+            while (path := os.path.dirname(path)) != str(self.prefix):
+                os.rmdir(path)
+
+    def _give(self, copy: str, row: _Row) -> None:
+        """Put the bytecode where the interpreter looks for that of ``copy``, an absolute path, which has its source."""
+        target = f"{self.prefix}{os.path.dirname(copy)}{os.sep}{os.path.basename(row.bytecode_path)}"
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        shutil.copyfile(row.bytecode_path, target)
+        os.utime(copy, ns=(row.source.mtime_ns, row.source.mtime_ns))
 
     def _sound(self, rows: dict[str, _Row]) -> dict[str, _Row]:
         """The rows whose two files are as they were, with their present status."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from provenance.capture.environment import COPY_MARK
+from provenance.capture.editable_source import COPY_MARK
 from provenance.capture.source import python_files
 from provenance.capture.unavailable import unavailable
 from provenance.capture.untracked_copies import remove
@@ -35,26 +35,33 @@ class CodeCopy:
 
     Attributes:
         place: the folder of the copies, to be on the process's path, and its current folder.
-        modules: once the context is closed, the Python files that the process said it imported: a hint, no fact.
+        sources: by the path of a copy, the path of the file that it was made from, and the SHA-256 of both.
+        modules: once the context is closed, the Python files that the process said it imported, of copies their
+            sources: a hint, no fact.
     """
 
     def __init__(self, packages: Sequence[Path], place: Path) -> None:
         self._packages = packages
         self.place = place
+        self.sources: dict[str, tuple[str, str]] = {}
         self.modules: tuple[str, ...] = ()
 
     def __enter__(self) -> CodeCopy:
         remove(self.place)  # of an attempt that was killed
         try:
             self._digests = copy_source(self._packages, self.place)
-            (self.place / COPY_MARK).write_bytes(b"")
+            (self.place / COPY_MARK).write_bytes(os.fsencode(self._packages[0].absolute().parent))
         except BaseException:
             remove(self.place)
             raise
+        origins = {each.resolve().name: str(each.absolute()) for each in self._packages}
+        for name, digest in self._digests.items():
+            top, _, path = name.partition("/")
+            self.sources[f"{self.place}/{name}"] = f"{origins[top]}/{path}", digest.sha256
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.modules = _noted(self.place / COPY_MARK)
+        self.modules = self._noted()
         remove(self.place)
 
     def describe(self) -> dict[str, Any]:
@@ -62,6 +69,21 @@ class CodeCopy:
         left = not_copied(self._packages)
         copied = {"tree_sha256": tree_digest(self._digests.items()), "files": len(self._digests)}
         return {**copied, **({} if left is None else {"not_copied": left})}
+
+    def _noted(self) -> tuple[str, ...]:
+        """The absolute paths in a note of the process's; nothing of what is no regular file or too long."""
+        try:
+            descriptor = os.open(self.place / COPY_MARK, os.O_RDONLY | portable.NO_WAIT | portable.NO_FOLLOW)
+            with open(descriptor, "rb") as stream:
+                regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+                text = stream.read(_NOTE_BYTES + 1) if regular else b""
+        except OSError:
+            return ()
+        names = os.fsdecode(text).split("\0") if len(text) <= _NOTE_BYTES else []
+        # nothing else of the run folder, which the process may write to
+        own = f"{self.place.parent}{os.sep}"
+        named = (self.sources.get(name, (name,))[0] for name in names)
+        return tuple(name for name in named if os.path.isabs(name) and not name.startswith(own))
 
 
 def copy_source(packages: Sequence[Path], into: Path) -> dict[str, FileDigest]:
@@ -101,21 +123,6 @@ def _odd(package: Path) -> Iterator[Path]:
     for current, below, files in walk(package):
         below[:] = sorted(name for name in below if name != "__pycache__")
         yield from (Path(current, name) for name in files if name.endswith(_EXECUTABLE))
-
-
-def _noted(note: Path) -> tuple[str, ...]:
-    """The absolute paths in a note of the process's; nothing of what is no regular file or too long."""
-    try:
-        descriptor = os.open(note, os.O_RDONLY | portable.NO_WAIT | portable.NO_FOLLOW)
-        with open(descriptor, "rb") as stream:
-            regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-            text = stream.read(_NOTE_BYTES + 1) if regular else b""
-    except OSError:
-        return ()
-    names = os.fsdecode(text).split("\0") if len(text) <= _NOTE_BYTES else []
-    # nothing of the run folder, which the process may write to
-    own = f"{note.parent.parent}{os.sep}"
-    return tuple(name for name in names if os.path.isabs(name) and not name.startswith(own))
 
 
 def _sha256(path: Path) -> Any:

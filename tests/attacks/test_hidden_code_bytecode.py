@@ -21,7 +21,7 @@ import pytest
 from ndrepro.execution.runs.child_process import child_variables
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.messages import Request
-from provenance.capture.environment import COPY_MARK
+from provenance.capture.editable_source import COPY_MARK
 from provenance.capture.source import package_digest
 from provenance.code.bytecode import BytecodeCache
 from provenance.code.snapshot import CodeCopy
@@ -261,3 +261,34 @@ def test_a_process_that_lies_about_its_modules_names_no_file_of_the_copy_and_mak
     with CodeCopy(packages(checkout), tmp_path / "copy") as copy:
         (copy.place / COPY_MARK).write_text(f"relative.py\0{copy.place}/ndrepro/a.py\0/usr/a.py")
     assert copy.modules == ("/usr/a.py",)
+
+
+def test_a_copy_gets_the_bytecode_of_a_source_of_the_same_bytes_and_of_no_other(checkout: Path, tmp_path: Path) -> None:
+    cache, source = BytecodeCache(sys.executable), checkout / "ndrepro/training/result.py"
+    with CodeCopy(packages(checkout), tmp_path / "run" / ".code") as copy:
+        result = f"{copy.place}/ndrepro/training/result.py"
+        (copy.place / COPY_MARK).write_text(result)
+    assert copy.modules == (str(source),), "what a process imported of its copy is a source"
+    assert cache.add(copy.modules) == 1
+    given = Path(f"{cache.prefix}{tmp_path}/run/.code/ndrepro/training") / f"result.{sys.implementation.cache_tag}.pyc"
+
+    def printed(plant: Callable[[], object]) -> str:
+        with CodeCopy(packages(checkout), tmp_path / "run" / ".code") as copy:
+            variables = child_variables(REQUEST, copy.place, os.environ, cache.variables(copy.sources))
+            plant()
+            words = [sys.executable, "-m", "ndrepro.training"]
+            return subprocess.run(words, cwd=copy.place, env=variables, capture_output=True, text=True).stdout.strip()
+
+    def forge() -> None:
+        given.write_bytes(given.read_bytes().replace((24).to_bytes(4, "little"), (99).to_bytes(4, "little")))
+
+    assert printed(forge) == "99", "the control: it is what the process reads"
+    assert printed(lambda: None) == "24", "and it is made anew for each"
+    assert cache.check() == 1 and not given.exists() and not given.parent.exists()
+    # a source that is edited once its bytecode was looked at: the copy is of the new bytes, or of the old ones
+    with CodeCopy(packages(checkout), tmp_path / "run" / ".code") as copy:
+        status = source.stat()
+        edited = {name: (path, "0" * 64) for name, (path, _) in copy.sources.items()}
+        assert cache.check(edited) == 1 and not given.exists()
+        assert cache.check(copy.sources) == 1 and given.exists()
+        assert Path(result).stat().st_mtime_ns == status.st_mtime_ns

@@ -125,7 +125,7 @@ class RunAttempt:
                 self._observer.began(folder, self._request)
                 self._account.capture_source(self._runs, code, self._code)
                 witness = witness_of(self._request, folder, self._code.place)
-                start = prepare(self._request, folder, self._code.place, self._recorder.lock_fd, sandbox)
+                start = prepare(self._request, folder, self._code, self._recorder.lock_fd, sandbox)
 
             meter = EnergyMeter()
 

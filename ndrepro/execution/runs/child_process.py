@@ -32,6 +32,7 @@ from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request
 from provenance.attestation.run_files import LOCK
 from provenance.code.bytecode import NO_BYTECODE, BytecodeCache
+from provenance.code.snapshot import CodeCopy
 from provenance.code.witness import Witness
 from provenance.formats.bounded_read import open_regular
 from provenance.recording.stop_requests import stops_taken, stops_wait
@@ -115,19 +116,20 @@ def run_child(start: Callable[[], Process], look: Callable[[str], None], *, aske
 
 
 def prepare(
-    request: Request, folder: RunFolder, code: Path, lock_fd: int, sandbox: Sandbox | None
+    request: Request, folder: RunFolder, copy: CodeCopy, lock_fd: int, sandbox: Sandbox | None
 ) -> Callable[[], Process]:
     """What starts the child, here, in the request's container or in ``sandbox``; or its processes, as one.
 
-    ``code`` is the folder that holds the packages ``ndrepro`` and ``provenance`` which the child imports. An
-    environment that is missing is made, which may take minutes.
+    ``copy`` holds the packages ``ndrepro`` and ``provenance`` which the child imports. An environment that is missing
+    is made, which may take minutes.
     """
+    code = copy.place
     if request.container is not None:
         return partial(engines.start, request.container, request, folder, code)
     if sandbox is not None:
-        return partial(_confined, sandbox, request, folder, code, lock_fd)
+        return partial(_confined, sandbox, request, folder, copy, lock_fd)
     python = child_python(request)
-    variables = child_variables(request, code, os.environ, BytecodeCache(python).variables())
+    variables = child_variables(request, code, os.environ, BytecodeCache(python).variables(copy.sources))
 
     command = (python, "-m", "ndrepro.training", str(folder.root.absolute()))
     experiment = request.experiment
@@ -147,11 +149,11 @@ def prepare(
     return partial(process_group.start, experiment.processes, one, nodes.share(experiment.processes), others)
 
 
-def _confined(sandbox: Sandbox, request: Request, folder: RunFolder, code: Path, lock_fd: int) -> Process:
+def _confined(sandbox: Sandbox, request: Request, folder: RunFolder, copy: CodeCopy, lock_fd: int) -> Process:
     """The child in a sandbox; of several processes all share one, and talk over its loopback interface."""
-    root, count = folder.root.absolute(), request.experiment.processes
+    root, count, code = folder.root.absolute(), request.experiment.processes, copy.place
     python = child_python(request)
-    bytecode = BytecodeCache(python).variables()
+    bytecode = BytecodeCache(python).variables(copy.sources)
     compiled = Path(bytecode["PYTHONPYCACHEPREFIX"])
     seen = Confinement(
         # of the cache the bytecode alone, which it cannot change: the next process would execute it

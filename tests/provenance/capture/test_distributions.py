@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -15,6 +16,8 @@ import pytest
 from site_folders import INIT, NUMPY, row, site
 
 from provenance.capture import distributions
+from provenance.capture.editable_source import COPY_MARK
+from provenance.code.snapshot import CodeCopy
 from provenance.redaction.redact import redact_tree
 
 
@@ -254,3 +257,18 @@ def test_an_editable_installation_has_its_sources_commit_and_what_differs(tmp_pa
     (info / "direct_url.json").write_bytes(b"[\xff")
     (found,) = distributions.capture([str(tmp_path / "site")])["installed"]
     assert "unavailable" in found["origin"]
+
+
+def test_the_checkout_that_a_private_copy_was_made_from_is_this_project_itself(tmp_path: Path) -> None:
+    checkout = Path(__file__).resolve().parents[3]
+    ask = "import sys; from pathlib import Path; from provenance.capture.editable_source import source_state as s; "
+    words = [sys.executable, "-c", f"{ask}print(*s(Path(sys.argv[1])))", str(checkout)]
+    with CodeCopy([checkout / "provenance"], tmp_path / ".code") as copy:
+
+        def answer() -> str:
+            variables = {**os.environ, "PYTHONPATH": str(copy.place)}
+            return subprocess.run(words, cwd=copy.place, env=variables, capture_output=True, text=True).stdout.strip()
+
+        assert answer() == "none"
+        (copy.place / COPY_MARK).unlink()
+        assert answer() != "none", "the control: a folder of somebody else's"
