@@ -80,6 +80,7 @@ def _invoke(words: Sequence[str]) -> int:
         gc.disable()  # what is imported stays
         from ndrepro.cli.commands.recording import record_command
 
+        gc.freeze()
         gc.enable()
         return record_command(asked)
     from ndrepro.cli.app import invoke

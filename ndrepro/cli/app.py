@@ -6,6 +6,7 @@ others; until then its name and its line in the help are known.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -121,6 +122,7 @@ class _ListedCommand(TyperCommand):
         settings = {"allow_interspersed_args": False} if function == "record" else None
         register = alone.command(self.name, short_help=self.short_help, context_settings=settings)
         register(getattr(import_module(f"ndrepro.cli.commands.{module}"), function))
+        gc.freeze()  # what is imported stays
         return typer.main.get_command(alone)
 
 

@@ -12,10 +12,11 @@ import base64
 import binascii
 import csv
 import hashlib
+import os
 import re
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -100,12 +101,7 @@ class Metadata:
         It is equal in two environments that hold the same files in other folders, made by pip or by uv, and another
         one where the path, digest or size of any file of the distribution itself differs.
         """
-        if not isinstance(self.record, bytes):
-            return None
-        rows = [row for row in self.record.splitlines() if row and not _OF_ONE_FOLDER.match(row)]
-        if editable:
-            rows = [row for row in rows if not _OF_ONE_CHECKOUT.match(row)]
-        return hashlib.sha256(b"\n".join(sorted(rows))).hexdigest()
+        return _content_sha256(self.record, editable) if isinstance(self.record, bytes) else None
 
     @cached_property
     def tops(self) -> frozenset[str]:
@@ -161,13 +157,43 @@ def recorded_files(record: bytes, wanted: Container[str] | None = None) -> Itera
             yield RecordedFile(row[0], row[1] if len(row) > 1 else "")
 
 
+@cache
+def _content_sha256(record: bytes, editable: bool) -> str:
+    rows = [row for row in record.splitlines() if row and not _OF_ONE_FOLDER.match(row)]
+    if editable:
+        rows = [row for row in rows if not _OF_ONE_CHECKOUT.match(row)]
+    return hashlib.sha256(b"\n".join(sorted(rows))).hexdigest()
+
+
 def normalized(name: str) -> str:
     """A distribution's name as PEP 503 compares it."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def read(folder: Path, place: Place, suffix: str) -> Metadata:
-    """Read the metadata in ``place``, whose kind is ``suffix``, a key of ``HEADER_FILES``."""
+    """Read the metadata in ``place``, whose kind is ``suffix``, a key of ``HEADER_FILES``.
+
+    What a process has read once is read again where size, times or inode of METADATA or RECORD are others.
+    """
+    states = tuple(_state(place / name) for name in (HEADER_FILES[suffix], "RECORD")) if place.is_dir() else ()
+    return _read_in_state(folder, place, suffix, states) if any(states) else _read(folder, place, suffix)
+
+
+@cache
+def _read_in_state(folder: Path, place: Place, suffix: str, states: tuple[tuple[int, ...], ...]) -> Metadata:
+    return _read(folder, place, suffix)
+
+
+def _state(file: Place) -> tuple[int, ...]:
+    """What changes where a file's content does; nothing for one that is not there, or in an archive."""
+    try:
+        status = os.stat(str(file))
+    except OSError:
+        return ()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def _read(folder: Path, place: Place, suffix: str) -> Metadata:
     stem = (folder if suffix == ".egg" else place).name.removesuffix(suffix)
     match = re.fullmatch(r"(.*?)-([^-]+)(?:-py[\d.]+.*)?", stem) if suffix != ".dist-info" else None
     match = match or re.fullmatch(r"(.+)-([^-]+)", stem)

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from provenance.errors import DigestError
 from provenance.formats.digest import file_digest
-from provenance.formats.digest_cache import Remembered, cache_folder
+from provenance.formats.digest_cache import cache_folder, identity
 from provenance.formats.folder_tree import temporary_folder, walk
 
 # the variables by which a process reads and writes no bytecode at all
@@ -50,11 +50,11 @@ for source in sys.stdin.buffer.read().decode("utf-8", "surrogateescape").split("
 
 
 class _Row(NamedTuple):
-    """A source and its bytecode, each as it was when the one was made from the other."""
+    """A source and its bytecode, each as it was when the one was made from the other: ``identity`` and SHA-256."""
 
-    source: Remembered
+    source: str
     bytecode_path: str
-    bytecode: Remembered
+    bytecode: str
 
 
 class BytecodeCache:
@@ -99,7 +99,7 @@ class BytecodeCache:
             if rows != noted:
                 self._save(rows)
             for copy, (source, sha256) in (copies or {}).items():
-                if (row := rows.get(source)) and row.source.sha256 == sha256:
+                if (row := rows.get(source)) and _sha256(row.source) == sha256:
                     self._give(copy, row)
         return len(rows)
 
@@ -157,7 +157,7 @@ class BytecodeCache:
         target = f"{self.prefix}{os.path.dirname(copy)}{os.sep}{os.path.basename(row.bytecode_path)}"
         os.makedirs(os.path.dirname(target), exist_ok=True)
         shutil.copyfile(row.bytecode_path, target)
-        os.utime(copy, ns=(row.source.mtime_ns, row.source.mtime_ns))
+        os.utime(copy, ns=(int(_mtime(row.source)), int(_mtime(row.source))))
 
     def _sound(self, rows: dict[str, _Row]) -> dict[str, _Row]:
         """The rows whose two files are as they were, with their present status."""
@@ -186,13 +186,13 @@ class BytecodeCache:
             if header != _HEADER or lines.pop() != "":
                 return {}
             split = [line.split("\t") for line in lines]
-            return {x[0]: _Row(_remembered(x[1:6]), x[6], _remembered(x[7:])) for x in split if len(x) == _FIELDS}
+            return {x[0]: _Row("\t".join(x[1:6]), x[6], "\t".join(x[7:])) for x in split if len(x) == _FIELDS}
         except (OSError, ValueError, IndexError):
             return {}
 
     def _save(self, rows: dict[str, _Row]) -> None:
         lines = [
-            "\t".join([source, *map(str, row.source), row.bytecode_path, *map(str, row.bytecode)])
+            "\t".join([source, *row])
             for source, row in rows.items()
             if not {"\t", "\n"} & set(source)  # which this format cannot hold
         ]
@@ -201,29 +201,31 @@ class BytecodeCache:
         temporary.replace(self._index)
 
 
-def _remembered(fields: list[str]) -> Remembered:
-    size, modified, changed, inode, sha256 = fields
-    return Remembered(int(size), int(modified), int(changed), int(inode), sha256)
+def _sha256(status: str) -> str:
+    return status.rpartition("\t")[2]
 
 
-def _status(path: str) -> Remembered | None:
+def _mtime(status: str) -> str:
+    return status.split("\t")[1]
+
+
+def _status(path: str) -> str | None:
     """A file as it is, read; None where it cannot be."""
     try:
-        status = os.stat(path)
-        return Remembered.of(status, file_digest(path).sha256)
+        return f"{identity(os.stat(path))}\t{file_digest(path).sha256}"
     except (OSError, DigestError):
         return None
 
 
-def _unchanged(path: str, then: Remembered) -> Remembered | None:
+def _unchanged(path: str, then: str) -> str | None:
     """The file's status where its content is what it was; another link to a file changes its time, and no content."""
     try:
-        if Remembered.of(os.stat(path), then.sha256) == then:
+        if then.startswith(f"{identity(os.stat(path))}\t"):
             return then
     except OSError:
         return None
     now = _status(path)
-    same = now is not None and (now.sha256, now.mtime_ns) == (then.sha256, then.mtime_ns)
+    same = now is not None and (_sha256(now), _mtime(now)) == (_sha256(then), _mtime(then))
     return now if same else None
 
 

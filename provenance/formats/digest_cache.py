@@ -12,26 +12,15 @@ import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from provenance.formats.digest import file_digest
 
 _HEADER = "name\tsize\tmtime_ns\tctime_ns\tinode\tsha256"
 
 
-class Remembered(NamedTuple):
-    """A file's size in bytes, its times in ns, its inode, and its SHA-256 in hexadecimal."""
-
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    inode: int
-    sha256: str
-
-    @classmethod
-    def of(cls, status: os.stat_result, sha256: str) -> Remembered:
-        """A file's digest, with the status that it was read under."""
-        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, sha256)
+def identity(status: os.stat_result) -> str:
+    """A file's size, times in ns and inode as columns of text, which are others once its content is."""
+    return f"{status.st_size}\t{status.st_mtime_ns}\t{status.st_ctime_ns}\t{status.st_ino}"
 
 
 class DigestCache:
@@ -46,12 +35,12 @@ class DigestCache:
 
     def known(self, name: str, status: os.stat_result) -> str | None:
         """The file's digest, if it is remembered and the file is as it was then."""
-        entry = self._entries.get(name)
-        return entry.sha256 if entry is not None and entry == Remembered.of(status, entry.sha256) else None
+        then, _, sha256 = self._entries.get(name, "").rpartition("\t")
+        return sha256 if then == identity(status) else None
 
     def add(self, name: str, status: os.stat_result, sha256: str) -> None:
         """Remember a digest that was just computed."""
-        self._entries[name] = Remembered.of(status, sha256)
+        self._entries[name] = f"{identity(status)}\t{sha256}"
         self._changed = True
 
     def sha256(self, name: str) -> str:
@@ -69,8 +58,8 @@ class DigestCache:
         if not self._changed:
             return ""
         rows = [
-            f"{name}\t{each.size}\t{each.mtime_ns}\t{each.ctime_ns}\t{each.inode}\t{each.sha256}"
-            for name, each in self._entries.items()
+            f"{name}\t{entry}"
+            for name, entry in self._entries.items()
             if not {"\t", "\n"} & set(name)  # which this format cannot hold
         ]
         temporary = self._place.with_name(f".{self._place.name}.{os.getpid()}.tmp")
@@ -95,16 +84,12 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ndrepro"
 
 
-def _load(place: Path) -> dict[str, Remembered]:
-    """What is remembered; nothing of a file that is not whole or not one of ours."""
+def _load(place: Path) -> dict[str, str]:
+    """What is remembered: by name the other columns. Nothing of a file that is not whole or not one of ours."""
     try:
         header, *rows = place.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
         if header != _HEADER or rows.pop() != "":
             return {}
-        split = [row.split("\t") for row in rows]
-        return {
-            name: Remembered(int(size), int(modified), int(changed), int(inode), sha256)
-            for name, size, modified, changed, inode, sha256 in split
-        }
+        return {name: columns for name, _, columns in (row.partition("\t") for row in rows)}
     except (OSError, ValueError, IndexError):
         return {}

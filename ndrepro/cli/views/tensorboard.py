@@ -11,14 +11,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ndrepro.cli.display import terminal
 from ndrepro.execution.runs.observer import Observer, Progress
-from ndrepro.exports.tensorboard_events import EventFile
 from ndrepro.protocol import extras
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, Scores, Timing
 from provenance.errors import StorageError
+
+if TYPE_CHECKING:
+    from ndrepro.exports.tensorboard_events import EventFile
 
 STEP_LOSS = "step_loss"
 
@@ -57,6 +60,8 @@ class TensorBoardObserver(Observer):
 
     def began(self, folder: RunFolder, request: Request) -> None:
         """Open the run's event file."""
+        from ndrepro.exports.tensorboard_events import EventFile  # of few runs
+
         self._shown.began(folder, request)
         try:
             self._file = EventFile(self._folder, f"{folder.root.parent.name}/{folder.root.name}")

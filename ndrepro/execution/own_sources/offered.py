@@ -16,12 +16,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from ndrepro.protocol.errors import DataError, UsageError
 from ndrepro.protocol.experiment.catalogue import ARCHITECTURES, DATASETS, METHODS
-from ndrepro.protocol.experiment.names import name_with_offers
+from ndrepro.protocol.experiment.names import is_of_this_project, name_with_offers
 from ndrepro.protocol.experiment.own import NETWORKS_GROUP, OWN_DATASET, is_own_network
 
 DATASETS_GROUP = "ndrepro.datasets"
@@ -62,6 +61,8 @@ def with_offers(name: str, data: Path | None) -> tuple[str, Path | None]:
     Names of this project come first and are never looked up. Raises UsageError for a name that is refused, or for an
     offered data set beside ``data``; DataError where the package has no such file.
     """
+    if is_of_this_project(name):
+        return name, data
     known_networks, known_datasets = _by_name(networks()), _by_name(datasets())
     changed, network, dataset = name_with_offers(
         name, {offer.name: offer.value for offer in known_networks.values()}, known_datasets
@@ -90,6 +91,8 @@ def folder_of(module: str) -> Path | None:
 
 
 def _offers(group: str, taken: tuple[str, ...], wrong: Callable[[str], str]) -> tuple[Offer, ...]:
+    from importlib.metadata import entry_points  # few names need them
+
     found = {
         Offer(point.name, point.value.replace(" ", ""), f"{point.dist.name} {point.dist.version}" if point.dist else "")
         for point in entry_points(group=group)

@@ -36,18 +36,23 @@ def parts_of(name: str) -> tuple[str, str, int, str]:
     return arch, match["method"], int(match["epochs"]), match["dataset"] or DEFAULT_DATASET
 
 
+def is_of_this_project(name: str) -> bool:
+    """Whether network and data set of a name are this project's."""
+    return _NAME.fullmatch(name) is not None
+
+
 def name_with_offers(name: str, networks: Mapping[str, str], datasets: Collection[str]) -> tuple[str, str, str]:
     """A name in which offered ones stand for a network or data set, written out; and which ones those are.
 
     Args:
-        name: ``ARCH_METHOD_EPOCHS[_DATASET]``; one of this project is answered as it is.
+        name: ``ARCH_METHOD_EPOCHS[_DATASET]``.
         networks: MODULE:CALLABLE by offered name.
         datasets: names of data sets, which are written as the data set ``own``.
 
     Returns the name, the offered network and the offered data set ("" for none).
     """
     match = _OFFERED_NAME.fullmatch(name)
-    if _NAME.fullmatch(name) or match is None:
+    if match is None:
         return name, "", ""
     network = match["arch"] if match["arch"] in networks else ""
     dataset = match["dataset"] if match["dataset"] in datasets else ""

@@ -272,3 +272,15 @@ def test_the_checkout_that_a_private_copy_was_made_from_is_this_project_itself(t
         assert answer() == "none"
         (copy.place / COPY_MARK).unlink()
         assert answer() != "none", "the control: a folder of somebody else's"
+
+
+def test_metadata_that_were_read_once_are_read_again_after_a_change(tmp_path: Path) -> None:
+    info = install(tmp_path, "mine", "0.1", b"a.py,sha256=x,1\n")
+    (before,) = distributions.capture([str(tmp_path)])["installed"]
+    for name, content in (("RECORD", b"a.py,sha256=y,1\n"), ("METADATA", b"Name: mine\nVersion: 9.1\n")):
+        status = (info / name).stat()
+        (info / name).write_bytes(content)
+        os.utime(info / name, ns=(status.st_atime_ns, status.st_mtime_ns))
+    (after,) = distributions.capture([str(tmp_path)])["installed"]
+    assert (before["version"], after["version"]) == ("0.1", "9.1")
+    assert before["record_sha256"] != after["record_sha256"] and before["content_sha256"] != after["content_sha256"]
