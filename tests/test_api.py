@@ -113,8 +113,8 @@ def test_a_changed_file_is_reported_and_counts_in_no_table(folder: RunFolder) ->
 
 def test_the_keys_given_are_the_only_ones_that_count(folder: RunFolder) -> None:
     own, other = Path("own.pub"), Path("other.pub")
-    own.write_text(KeyRing(Path("home").absolute()).public_key_pem())
-    other.write_text(KeyRing(Path("elsewhere").absolute()).public_key_pem())
+    own.write_text(KeyRing(Path("home").absolute()).public_key().pem)
+    other.write_text(KeyRing(Path("elsewhere").absolute()).public_key().pem)
     assert ndrepro.verify(folder.root, keys=[other, own]).signer == "own.pub"
     assert not ndrepro.verify(folder.root, keys=["other.pub"]).ok
     assert [len(ndrepro.read_runs(keys=[key]).refused) for key in (own, other)] == [0, 2]

@@ -156,10 +156,10 @@ class Sources:
         """The README at the top."""
         return next(self.named(r"readme(\.\w+)?", anywhere=False), None)
 
-    def lines(self, name: str, pattern: str, flags: int = re.IGNORECASE) -> Iterator[Evidence]:
+    def lines(self, name: str, pattern: str) -> Iterator[Evidence]:
         """Lines of a file in which the pattern is found."""
         for number, line in enumerate(self.lines_of(name), 1):
-            if re.search(pattern, line, flags):
+            if re.search(pattern, line, re.IGNORECASE):
                 yield Evidence(name, number, line.strip()[:100])
 
     def stated(self, pattern: str) -> Iterator[Evidence]:

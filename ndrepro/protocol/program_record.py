@@ -218,15 +218,6 @@ class ProgramRecord:
             error=text(at(error and error.annotations, "message")) or "",
         )
 
-    @property
-    def folder_in_repository(self) -> str | None:
-        """The working folder relative to the top of the recorded repository; ``None`` where it is not inside one."""
-        top = text(at(self.source.annotations, "root"))
-        if self.commit is None or top is None or not self.working_folder:
-            return None
-        relative = os.path.relpath(self.working_folder, top)
-        return None if relative == os.pardir or relative.startswith(os.pardir + os.sep) else relative
-
 
 def outcome_of(exit_code: int, stops: Sequence[str]) -> str:
     """The outcome of a program: whoever was asked to stop is interrupted, whatever it ends with then."""

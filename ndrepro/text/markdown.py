@@ -19,14 +19,8 @@ def markdown_text(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", printable(text))
 
 
-def markdown_table(
-    heads: Sequence[str], rows: Iterable[Sequence[str]], numeric: Collection[int] = (), *, escaped: bool = False
-) -> str:
-    """A table whose cells are plain text; the columns ``numeric``, counted from 0, are aligned to the right.
-
-    With ``escaped`` the cells of ``rows`` are Markdown already, of one line each.
-    """
-    write = str if escaped else markdown_text
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]], numeric: Collection[int] = ()) -> str:
+    """A table whose cells are plain text; the columns ``numeric``, counted from 0, are aligned to the right."""
     rule = " | ".join("---:" if column in numeric else "---" for column in range(len(heads)))
-    lines = "".join(f"| {' | '.join(map(write, row))} |\n" for row in rows)
+    lines = "".join(f"| {' | '.join(map(markdown_text, row))} |\n" for row in rows)
     return f"| {' | '.join(map(markdown_text, heads))} |\n| {rule} |\n{lines}"

@@ -185,10 +185,6 @@ class KeyRing:
             check_private(self.path)
         return chosen.public
 
-    def public_key_pem(self) -> str:
-        """The public key in PEM, to give to those who verify."""
-        return self.public_key().pem
-
     @property
     def keyid(self) -> str:
         """The key's identifier."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -23,14 +23,8 @@ class Check:
     cure: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return {
-            "number": self.number,
-            "name": self.name,
-            "status": self.status,
-            "message": self.message,
-            "cure": self.cure,
-        }
+        """Every field."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def reviewed(root: Path, author: Author, monkeypatch: pytest.MonkeyPatch) -> Cal
     assert (finished.outcome, finished.error) == ("completed", None)
     home = root / "reviewer"
     monkeypatch.setenv("NDREPRO_HOME", str(home))
-    TrustPolicy.load(home).add(KeyRing(author.bench.options.home).public_key_pem(), "author")
+    TrustPolicy.load(home).add(KeyRing(author.bench.options.home).public_key().pem, "author")
     assert verify(finished.folder.root, trust=TrustPolicy.load(home), extra_checks=checks_of).ok
 
     def reproduce() -> Reproduction:
@@ -88,7 +88,7 @@ def test_a_countersigned_run_is_not_the_reviewer_s_own(honest: Finished, author:
     """Before, who signed an author's manifest answered for the image in it, and for who may write to its data."""
     folder, home = copied(honest.folder, tmp_path), tmp_path / "reviewer"
     shutil.copy(author.options.runs.ledger, tmp_path / "runs" / "ledger.jsonl")
-    TrustPolicy.load(home).add(KeyRing(author.options.home).public_key_pem(), "author")
+    TrustPolicy.load(home).add(KeyRing(author.options.home).public_key().pem, "author")
     digest = verify(folder.root, trust=TrustPolicy.load(home)).payload_digest
     assert digest is not None
     countersign(folder.manifest, digest, KeyRing(home))

@@ -169,7 +169,7 @@ PARSERS: dict[str, tuple[Parser, Callable[[Path], bytes]]] = {
     "policy": (file_of("policy.toml", load_policy), lambda home: POLICY),
     "processes": (file_of("processes.json", read_processes), lambda home: encode_processes([ProcessRecord(1, "now")])),
     "identities": (file_of("identities.json", lambda path: load_identities(path.parent)), identities),
-    "public-key": (file_of("key.pub", read_public_key), lambda home: KeyRing(home).public_key_pem().encode()),
+    "public-key": (file_of("key.pub", read_public_key), lambda home: KeyRing(home).public_key().pem.encode()),
     "trusted-keys": (
         file_of("home/trust.json", lambda path: TrustPolicy.load(path.parent)),
         lambda home: json.dumps({"keys": []}).encode(),

@@ -101,7 +101,7 @@ def test_an_honest_chain_is_followed_in_every_order(keys: Keys) -> None:
 def test_a_reader_s_home_does_not_believe_the_thief(keys: Keys, limit: str, tmp_path: Path) -> None:
     """The same by the files of a key home, which keeps when each came, also in a copy of it."""
     reader = tmp_path / "reader"
-    TrustPolicy.load(reader).add(keys.ada.public_key_pem(), "Ada")
+    TrustPolicy.load(reader).add(keys.ada.public_key().pem, "Ada")
     by_thief = signed_at(tmp_path / "m.json", keys.thief, timestamp())
     keep(reader, keys.rotated(keys.thief, keys.ada, FUTURE))
     assert signature_check(by_thief, reader).status == "pass", "the control"
@@ -133,7 +133,7 @@ def test_a_reader_of_the_new_key_gets_the_old_one_in_every_order(keys: Keys, eve
     for number, order in enumerate(permutations(files)):
         for together in (True, *([False] if event == EXPIRES else [])):
             home = tmp_path / f"reader{number}{together}"
-            TrustPolicy.load(home).add(keys.next.public_key_pem(), "Ada")
+            TrustPolicy.load(home).add(keys.next.public_key().pem, "Ada")
             for some in [order] if together else [(file,) for file in order]:
                 keep_all(home, some)
             former = TrustPolicy.load(home).key(keys.ada.keyid)
@@ -161,10 +161,10 @@ def test_an_author_who_revokes_a_former_key_is_still_no_second_party(tmp_path: P
     reviewed, since = Reviewed(tmp_path), timestamp()
     author, reader = KeyRing(reviewed.author.home), tmp_path / "reader"
     for ring, name in ((author, "Ada"), (KeyRing(reviewed.reviewer.home), "Rita")):
-        TrustPolicy.load(reader).add(ring.public_key_pem(), name)
+        TrustPolicy.load(reader).add(ring.public_key().pem, name)
     former = author.keyid
     (rotation,) = key_lifecycle.rotate(author, None, None).statements
-    TrustPolicy.load(reader).add(author.public_key_pem(), "Adele")
+    TrustPolicy.load(reader).add(author.public_key().pem, "Adele")
     keep(reader, rotation.read_bytes())
     reviewed.sign(reviewed.run, reviewed.same, "identical", home=author.home)
 

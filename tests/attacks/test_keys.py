@@ -36,7 +36,7 @@ class Theft:
         self.root = root
         self.author = KeyRing(root / "author")
         self.reader = root / "reader"
-        TrustPolicy.load(self.reader).add(self.author.public_key_pem(), "Ada")
+        TrustPolicy.load(self.reader).add(self.author.public_key().pem, "Ada")
         shutil.copytree(self.author.home, root / "thief")
         self.thief = KeyRing(root / "thief")
         self.stranger = KeyRing(root / "stranger")
@@ -253,10 +253,10 @@ def test_a_trust_file_that_others_can_write_to_is_refused(theft: Theft) -> None:
 def test_an_author_who_rotated_the_key_is_no_second_party(tmp_path: Path) -> None:
     reviewed = Reviewed(tmp_path)
     author, reader = KeyRing(reviewed.author.home), tmp_path / "reader"
-    TrustPolicy.load(reader).add(author.public_key_pem(), "Ada")
-    TrustPolicy.load(reader).add(KeyRing(reviewed.reviewer.home).public_key_pem(), "Rita")
+    TrustPolicy.load(reader).add(author.public_key().pem, "Ada")
+    TrustPolicy.load(reader).add(KeyRing(reviewed.reviewer.home).public_key().pem, "Rita")
     (statement,) = key_lifecycle.rotate(author, None, None).statements
-    TrustPolicy.load(reader).add(KeyRing(reviewed.author.home).public_key_pem(), "Adele")
+    TrustPolicy.load(reader).add(KeyRing(reviewed.author.home).public_key().pem, "Adele")
     reviewed.sign(reviewed.run, reviewed.same, "identical", home=reviewed.author.home)
 
     def by_another() -> bool:

@@ -250,7 +250,7 @@ def test_a_colleague_s_entries_cannot_be_rewritten(
     colleague = small_run("colleague's")
     colleague.close(colleague.open(home=tmp_path / "colleague"))
     policy = TrustPolicy.load(first.home)
-    policy.add(KeyRing(tmp_path / "colleague").public_key_pem(), "a colleague")
+    policy.add(KeyRing(tmp_path / "colleague").public_key().pem, "a colleague")
     assert colleague.verify(trust=policy).ok and first.verify(trust=policy).ok
     whole = lines(first)
     write(first, *rewritten(first, KeyRing(first.home), 1, outcome="completed")[:4], *whole[4:])
@@ -274,7 +274,7 @@ def test_nobody_resumes_or_ends_a_run_that_another_began(two_runs: tuple[SmallRu
     """A colleague whose key the reader trusts, and who may write the list: in its last line, or in front of all."""
     first, second = two_runs
     bob, policy = KeyRing(tmp_path / "bob"), TrustPolicy.load(first.home)
-    policy.add(bob.public_key_pem(), "Bob")
+    policy.add(bob.public_key().pem, "Bob")
     whole, name = lines(first), second.folder.name
     last, before = entry_of(whole[-1]), entry_of(whole[1])
     his = signed(bob, "begun", name, before)
@@ -395,7 +395,7 @@ def reviewed(run: SmallRun, home: Path) -> tuple[TrustPolicy, KeyRing]:
     ring = KeyRing(home)
     ring.signer()
     policy = TrustPolicy.load(home)
-    policy.add(KeyRing(run.home).public_key_pem(), "Ada")
+    policy.add(KeyRing(run.home).public_key().pem, "Ada")
     return policy, ring
 
 

@@ -38,7 +38,7 @@ class Venue:
         self.reader = root / "reader"
         trust = TrustPolicy.load(self.reader)
         for name, ring in (("Ada", self.author), ("Rita", self.rita), ("Ron", self.ron)):
-            trust.add(ring.public_key_pem(), name)
+            trust.add(ring.public_key().pem, name)
         self.signers: dict[str, dict[str, Any]] = {
             "ada": {"keys": [self.author.keyid], "roles": ["author"]},
             "rita": {"keys": [self.rita.keyid], "roles": ["reviewer"]},

@@ -87,7 +87,7 @@ def test_a_comparison_and_replicates_refuse_what_the_files_contradict(copy: Copy
     shutil.copy(copy.author.options.runs.ledger, runs.ledger)
     assert len(replicates_of(judged, runs, trust, checks_of).accuracies) == 1
     reviewer = TrustPolicy.load(copy.root / "reviewer")
-    reviewer.add(KeyRing(copy.author.options.home).public_key_pem(), "author")
+    reviewer.add(KeyRing(copy.author.options.home).public_key().pem, "author")
     digest = verify(copy.folder.root, trust=reviewer).payload_digest
     assert digest is not None
     countersign(copy.folder.manifest, digest, KeyRing(copy.root / "reviewer"))

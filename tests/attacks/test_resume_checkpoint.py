@@ -236,7 +236,7 @@ def test_a_signed_attempt_is_verified_first(honest: Finished, author: Bench, tmp
     with pytest.raises(ProvenanceError):
         start_of(folder, runs, author)
 
-    TrustPolicy.load(stranger.options.home).add(KeyRing(author.options.home).public_key_pem(), "author")
+    TrustPolicy.load(stranger.options.home).add(KeyRing(author.options.home).public_key().pem, "author")
     sign_again(folder, author)
     with pytest.raises(UsageError, match="signed by author: what it has trained would be signed with your key"):
         start_of(folder, runs, stranger)
@@ -246,7 +246,7 @@ def test_nobody_signs_the_history_that_another_s_key_bound(killed: Bench, tmp_pa
     """Of a killed run too: before, a trusted author's invented history was signed with the key of who resumed it."""
     folder, runs = copied(killed, tmp_path)
     colleague = Bench(tmp_path / "colleague")
-    TrustPolicy.load(colleague.options.home).add(KeyRing(killed.options.home).public_key_pem(), "author")
+    TrustPolicy.load(colleague.options.home).add(KeyRing(killed.options.home).public_key().pem, "author")
     before = {path: path.read_bytes() for path in folder.root.rglob("*") if path.is_file()}
     with pytest.raises(UsageError, match="started or signed by author"):
         resume(folder, replace(colleague.options, runs=runs, data=locate(killed.experiment(), None)), Silent())

@@ -151,7 +151,7 @@ def test_a_signature_that_was_added_after_the_stamp_is_not_stamped(
 ) -> None:
     """A thief of Ada's key countersigns Bob's run: its time is the run's, and the stamp is Bob's."""
     trust, bob, ada = TrustPolicy.load(signed_run.home), KeyRing(signed_run.home), KeyRing(tmp_path / "ada")
-    trust.add(ada.public_key_pem(), "Ada")
+    trust.add(ada.public_key().pem, "Ada")
     response = tmp_path / "bobs.tsr"
     shutil.copy(authority.stamp(signed_run.manifest), response)
     shutil.copytree(ada.home, tmp_path / "thief")
@@ -177,7 +177,7 @@ def test_a_signature_that_was_added_after_the_stamp_is_not_stamped(
     )
     public = [tmp_path / name for name in ("bob.pub", "ada.pub")]
     for file, ring in zip(public, (bob, ada), strict=True):
-        file.write_text(ring.public_key_pem())
+        file.write_text(ring.public_key().pem)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NDREPRO_HOME", str(signed_run.home))
         asked = {"keys": public, "manifest_only": True, "policy": policy}
@@ -198,7 +198,7 @@ def test_a_stamp_of_several_signatures_holds_after_another_is_added(
     response = authority.stamp(signed_run.manifest)
     countersign(signed_run.manifest, digest, rings[1])
     for ring in rings:
-        trust.add(ring.public_key_pem(), ring.home.name)
+        trust.add(ring.public_key().pem, ring.home.name)
     assert f"signed by {OWN_NAME}, rita, was there" in checked(signed_run, response, authority.root).message
 
 

@@ -30,7 +30,7 @@ class Reviewed:
         self.author.close()
         self.reviewer.close()
         self.policy = TrustPolicy.load(self.author.home)
-        self.policy.add(KeyRing(self.reviewer.home).public_key_pem(), "reviewer")
+        self.policy.add(KeyRing(self.reviewer.home).public_key().pem, "reviewer")
 
     def sign(self, original: Path, again: Path, verdict: str, **predicate: Any) -> Path:
         """A verdict of the reviewer's, or of whose ``home`` is given; ``predicate`` overrides what it says."""
@@ -38,7 +38,7 @@ class Reviewed:
         policy = TrustPolicy.load(home)
         for whose, runs in (("author", self.author), ("reviewer", self.reviewer)):
             if policy.name_of(KeyRing(runs.home).keyid) is None:
-                policy.add(KeyRing(runs.home).public_key_pem(), whose)
+                policy.add(KeyRing(runs.home).public_key().pem, whose)
         said: dict[str, Any] = {"run": original.name, "verdict": verdict, "challenge": None, "epochs": []}
         said |= {"differences": [], "claims": [], "repeated": [{"run": again.name, "claims": []}], **predicate}
         return attest(RunFolder(original), [RunFolder(again)], said, RunsFolder(self.reviewer.runs), home)

@@ -50,7 +50,7 @@ class Stranger:
         made.git("init", "-q")
         made.git("add", "-A", "-f")
         made.git("commit", "-qm", "first")
-        TrustPolicy.load(made.reviewer).add(KeyRing(made.home).public_key_pem(), "author")
+        TrustPolicy.load(made.reviewer).add(KeyRing(made.home).public_key().pem, "author")
         return made
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import pytest
 from compared_runs import COMMIT, manifest
 
 from ndrepro.protocol.program_record import (
@@ -76,13 +75,6 @@ def test_what_was_written_is_what_is_read() -> None:
     assert (read.outputs, read.output_count) == ((OUTPUT,), 1)
     assert (len(read.inputs), read.input_count) == (LISTED, LISTED + 1)
     assert read.commit == COMMIT and [each.name for each in read.datasets] == ["dataset:data"]
-    assert read.folder_in_repository == "examples"
-
-
-@pytest.mark.parametrize("top", ["/srv/other", "/srv/project/examples/below"])
-def test_a_working_folder_outside_of_the_repository_has_no_place_in_it(top: str) -> None:
-    source = Resource(SOURCE, digest={"gitCommit": COMMIT}, annotations={"root": top})
-    assert ProgramRecord.of(recorded(dependencies=(source,))).folder_in_repository is None
 
 
 def test_nothing_in_a_manifest_raises() -> None:

@@ -29,9 +29,7 @@ THRESHOLD_PCT = 10.0
 _ROUNDING = 1e-9  # decimals such as 0.1 * 72.89 are not exact in binary
 
 
-def colours(
-    original_pct: ArrayLike, reproduced_pct: ArrayLike, rule: str = "relative", threshold_pct: float = THRESHOLD_PCT
-) -> NDArray[np.str_]:
+def colours(original_pct: ArrayLike, reproduced_pct: ArrayLike, rule: str = "relative") -> NDArray[np.str_]:
     """The colour of every pair. ``rule``: "relative" to the original value, or "absolute" percentage points.
 
     Raises UsageError for another rule, unequal lengths, or values that are no finite numbers.
@@ -43,7 +41,7 @@ def colours(
         )
     if rule not in RULES:
         raise UsageError(f"no rule '{rule}'", f"one of {', '.join(RULES)}")
-    allowed = threshold_pct / 100 * np.abs(original) if rule == "relative" else threshold_pct
+    allowed = THRESHOLD_PCT / 100 * np.abs(original) if rule == "relative" else THRESHOLD_PCT
     inside = original - reproduced <= allowed + _ROUNDING
     return np.where(reproduced > original, GREEN, np.where(inside, BLACK, RED))
 

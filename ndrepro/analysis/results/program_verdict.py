@@ -166,19 +166,17 @@ def judge_program(
     inputs: ClaimCheck,
     environment: ClaimCheck,
     whole: bool = True,
-    limits: Tolerance | None = None,
 ) -> Judgement:
     """Compare what a program left with what its repetition left.
 
     ``inputs`` and ``environment`` are the claims on what it was given, made before it ran; ``whole`` says whether no
     recorded input was missing.
     """
-    tolerance = limits or Tolerance()
     ending = claim("exit code", then.exit_code == now.exit_code, f"{then.exit_code} then, {now.exit_code} now")
-    outputs = _compare_outputs(then, now, tolerance)
-    metrics = _compare_rows("metrics", "row", then.rows, now.rows, tolerance)
-    notes = _compare_rows("notes", "set", [then.notes] if then.notes else [], [now.notes], tolerance)
-    trail, divergence, largest, steps = _compare_trails(then.folder, now.folder, tolerance)
+    outputs = _compare_outputs(then, now)
+    metrics = _compare_rows("metrics", "row", then.rows, now.rows)
+    notes = _compare_rows("notes", "set", [then.notes] if then.notes else [], [now.notes])
+    trail, divergence, largest, steps = _compare_trails(then.folder, now.folder)
     same_place = environment.status == CHECKED
     verdict, because = _verdict(ending, outputs, metrics, notes, trail, "" if whole else inputs.evidence, same_place)
     if inputs.status == FLAGGED:  # equal results are those of whatever it read
@@ -257,7 +255,7 @@ def _temporary(listed: Iterable[ProgramFile], manifest: Manifest) -> frozenset[s
     )
 
 
-def _compare_outputs(then: ProgramResults, now: ProgramResults, limits: Tolerance) -> _Part:
+def _compare_outputs(then: ProgramResults, now: ProgramResults) -> _Part:
     """Outputs by path. One that is missing is not near; one that was unwritten then is compared where it is new now."""
     wanted = {**then.outputs, **{path: then.unwritten[path] for path in then.unwritten.keys() & now.outputs.keys()}}
     aside = tuple(f"{path} (not written)" for path in sorted(then.unwritten.keys() - wanted.keys()))
@@ -269,7 +267,7 @@ def _compare_outputs(then: ProgramResults, now: ProgramResults, limits: Toleranc
     timed = [path for path in differ if path.endswith(".ipynb") and _equal_but_times(then, now, path)]
     aside += tuple(f"{path} (times in its metadata)" for path in timed)
     differ = [path for path in differ if path not in timed]
-    near = {path: distance for path in differ if (distance := _text_distance(then, now, path)) <= limits.epoch_loss}
+    near = {path: distance for path in differ if (distance := _text_distance(then, now, path)) <= Tolerance.epoch_loss}
     other, new = [path for path in differ if path not in near], sorted(now.outputs.keys() - wanted.keys())
     equal = len(wanted) - len(lost) - len(differ) - len(timed)
     parts = [f"{equal} of {plural(len(wanted), 'file')} equal by digest"]
@@ -337,7 +335,7 @@ def _copy(side: ProgramResults, path: str) -> bytes | None:
     return data if bytes_digest(data) == side.outputs.get(path) else None
 
 
-def _compare_rows(what: str, noun: str, then: Rows, now: Rows, limits: Tolerance) -> _Part:
+def _compare_rows(what: str, noun: str, then: Rows, now: Rows) -> _Part:
     """Rows in their order, column by column; those of the clock that differ are left aside."""
     if not then:
         return _Part(what, 0, False, False, "none were recorded")
@@ -360,7 +358,7 @@ def _compare_rows(what: str, noun: str, then: Rows, now: Rows, limits: Tolerance
         return _Part(what, len(then), True, True, f"{plural(len(then), noun)} equal{words}", aside)
     largest = max(differ, key=lambda name: differ[name])
     evidence = f"{_some(sorted(differ))} differ, by at most {differ[largest]:.2g} (relative, {largest}){words}"
-    return _Part(what, len(then), False, differ[largest] <= limits.epoch_loss, evidence, aside)
+    return _Part(what, len(then), False, differ[largest] <= Tolerance.epoch_loss, evidence, aside)
 
 
 def _is_of_the_clock(name: str) -> bool:
@@ -384,7 +382,7 @@ def _distance(before: Any, after: Any) -> float:
     return span if math.isfinite(span) else math.inf
 
 
-def _compare_trails(then: RunFolder, now: RunFolder, limits: Tolerance) -> tuple[_Part, Divergence | None, float, int]:
+def _compare_trails(then: RunFolder, now: RunFolder) -> tuple[_Part, Divergence | None, float, int]:
     """The trails of both runs' processes, in the order of their starts; where they diverge, and how far losses do."""
     before, after = _trails(then.trails), _trails(now.trails)
     if not before:
@@ -412,7 +410,7 @@ def _compare_trails(then: RunFolder, now: RunFolder, limits: Tolerance) -> tuple
         return _Part("trail", steps, True, True, f"{plural(steps, 'step')} equal bit for bit"), None, 0.0, steps
     where = "" if first is None else f"bits differ from step {first.step} ({_some(first.tensors) or 'the loss alone'})"
     distance = f"losses by at most {largest:.2g} (relative)" if largest < math.inf else "losses cannot be compared"
-    return _Part("trail", steps, False, largest <= limits.loss, f"{where}; {distance}"), first, largest, steps
+    return _Part("trail", steps, False, largest <= Tolerance.loss, f"{where}; {distance}"), first, largest, steps
 
 
 def _loss_difference(first: Trail, second: Trail) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 from ndrepro.analysis.results.data_evidence import compare_data
@@ -41,7 +41,6 @@ class Judged(Protocol):
         """What was checked."""
 
 
-@dataclass(frozen=True)
 class Tolerance:
     """What counts as the same trajectory.
 
@@ -53,20 +52,20 @@ class Tolerance:
     and so carries rounding much further.
     """
 
-    loss: float = 1e-3
-    early_loss: float = 0.05
-    first_loss: float = 1e-3
-    epoch_loss: float = 1e-2
-    accuracy: float = 0.005
-    evaluation: float = 0.002
-    weights: float = 0.01
-    momentum: float = 0.5
+    loss = 1e-3
+    early_loss = 0.05
+    first_loss = 1e-3
+    epoch_loss = 1e-2
+    accuracy = 0.005
+    evaluation = 0.002
+    weights = 0.01
+    momentum = 0.5
 
 
-def claims_of(found: ReproductionEvidence, limits: Tolerance) -> tuple[ClaimCheck, ...]:
+def claims_of(found: ReproductionEvidence) -> tuple[ClaimCheck, ...]:
     """Every claim that a repetition can check, in the order in which a run makes them."""
-    ends = _ends(found, limits)
-    return (_network(found), _start(found), _steps(found, limits), _results(found, limits), *ends, _data(found))
+    ends = _ends(found)
+    return (_network(found), _start(found), _steps(found), _results(found), *ends, _data(found))
 
 
 def _network(found: ReproductionEvidence) -> ClaimCheck:
@@ -85,7 +84,7 @@ def _start(found: ReproductionEvidence) -> ClaimCheck:
     return claim(name, None, "no state digest was recorded: momentum and running totals are not covered")
 
 
-def _steps(found: ReproductionEvidence, limits: Tolerance) -> ClaimCheck:
+def _steps(found: ReproductionEvidence) -> ClaimCheck:
     name, steps = "steps", found.steps
     if not steps.complete or not steps.compared:
         return claim(name, False, f"{plural(steps.compared, 'step')} compared; the two have different numbers of steps")
@@ -93,13 +92,13 @@ def _steps(found: ReproductionEvidence, limits: Tolerance) -> ClaimCheck:
         return claim(name, True, f"{plural(steps.compared, 'step')}: losses and 64-bit hashes equal bit for bit")
     return claim(
         name,
-        steps.largest_loss_difference <= limits.loss,
+        steps.largest_loss_difference <= Tolerance.loss,
         f"{plural(steps.compared, 'step')}: losses differ by at most {steps.largest_loss_difference:.2g} (relative), "
-        f"tolerance {limits.loss:g}; bits differ from step {steps.divergence.step} on",
+        f"tolerance {Tolerance.loss:g}; bits differ from step {steps.divergence.step} on",
     )
 
 
-def _results(found: ReproductionEvidence, limits: Tolerance) -> ClaimCheck:
+def _results(found: ReproductionEvidence) -> ClaimCheck:
     name, epochs = RESULTS, found.epochs
     many = plural(epochs.epochs, "epoch")
     if epochs.missing or not epochs.epochs:
@@ -109,20 +108,20 @@ def _results(found: ReproductionEvidence, limits: Tolerance) -> ClaimCheck:
         return ClaimCheck(name, FLAGGED, f"the recorded code does not compute {names}, which the run reports")
     if epochs.identical:
         return claim(name, True, f"every result of {many} equal bit for bit")
-    within = epochs.largest_loss_difference <= limits.epoch_loss and epochs.same_rates
-    within = within and epochs.largest_accuracy_difference <= limits.accuracy
+    within = epochs.largest_loss_difference <= Tolerance.epoch_loss and epochs.same_rates
+    within = within and epochs.largest_accuracy_difference <= Tolerance.accuracy
     rates = "" if epochs.same_rates else "; learning rates differ"
     return claim(
         name,
         # equal steps or states leave no room for other results
         within and found.steps.divergence is not None and not found.equal_ends,
         f"every result of {many}: losses differ by at most {epochs.largest_loss_difference:.2g} (relative), tolerance "
-        f"{limits.epoch_loss:g}, accuracies by {epochs.largest_accuracy_difference:.2g}, tolerance {limits.accuracy:g}"
-        f"{rates}",
+        f"{Tolerance.epoch_loss:g}, accuracies by {epochs.largest_accuracy_difference:.2g}, "
+        f"tolerance {Tolerance.accuracy:g}{rates}",
     )
 
 
-def _ends(found: ReproductionEvidence, limits: Tolerance) -> tuple[ClaimCheck, ClaimCheck]:
+def _ends(found: ReproductionEvidence) -> tuple[ClaimCheck, ClaimCheck]:
     """The state at the end of the repetition, and the run's final weights."""
     equal_steps, states, weights = found.steps.divergence is None, found.states, found.weights
     if not states.recorded:
@@ -132,7 +131,7 @@ def _ends(found: ReproductionEvidence, limits: Tolerance) -> tuple[ClaimCheck, C
         after = "" if holds else f"; it differs after epoch {states.differing[0]}" if states.differing else ""
         end = claim("end state", holds, f"SHA-256 of {plural(states.compared, 'complete state')}, as signed{after}")
     else:
-        end = claim("end state", *_distance(found, limits, "its bits differ; "))
+        end = claim("end state", *_distance(found, "its bits differ; "))
     name = FINAL_WEIGHTS
     if not found.final:
         return end, claim(name, None, "the repetition ends before the last step")
@@ -140,20 +139,20 @@ def _ends(found: ReproductionEvidence, limits: Tolerance) -> tuple[ClaimCheck, C
         return end, claim(name, False, "there are no weights to compare")
     if weights.identical:
         return end, claim(name, True, "equal bit for bit")
-    return end, claim(name, False, "they differ") if equal_steps else claim(name, *_distance(found, limits, ""))
+    return end, claim(name, False, "they differ") if equal_steps else claim(name, *_distance(found, ""))
 
 
-def _distance(found: ReproductionEvidence, limits: Tolerance, before: str) -> tuple[bool | None, str]:
+def _distance(found: ReproductionEvidence, before: str) -> tuple[bool | None, str]:
     distance = found.weights.distance
     if distance is None:
         return None, f"{before}the run kept no weights there to measure a distance"
     words = f"{before}weights are at most {distance:.2g} apart (each tensor relative to its norm), tolerance "
-    words += f"{limits.weights:g}"
+    words += f"{Tolerance.weights:g}"
     momentum = found.weights.momentum
     if momentum is None:
-        return distance <= limits.weights, f"{words}; nothing smaller is excluded, and momentum is not compared"
-    words += f", and momentum {momentum:.2g}, tolerance {limits.momentum:g}"
-    return distance <= limits.weights and momentum <= limits.momentum, f"{words}; nothing smaller is excluded"
+        return distance <= Tolerance.weights, f"{words}; nothing smaller is excluded, and momentum is not compared"
+    words += f", and momentum {momentum:.2g}, tolerance {Tolerance.momentum:g}"
+    return distance <= Tolerance.weights and momentum <= Tolerance.momentum, f"{words}; nothing smaller is excluded"
 
 
 def _data(found: ReproductionEvidence) -> ClaimCheck:
@@ -178,14 +177,11 @@ def evaluation_implied(judgements: Sequence[Judged]) -> ClaimCheck | None:
     return None
 
 
-def evaluation_claim(
-    original: RunFolder, again: RunFolder, limits: Tolerance | None = None, *, stand_in: bool = False
-) -> ClaimCheck:
+def evaluation_claim(original: RunFolder, again: RunFolder, *, stand_in: bool = False) -> ClaimCheck:
     """Whether the signed weights give the signed test results: ``again`` evaluated them, and trained nothing.
 
     ``stand_in``: with other code than the recorded, by which no run is accused.
     """
-    limits = limits or Tolerance()
     signed = max(map(Scores.from_row, read_scalars(original.metrics)), key=lambda row: row.epoch)
     found = Evaluated.from_json(read_json(again.evaluation))
     loss = relative_difference([signed.test_loss], [found.test_loss])
@@ -193,7 +189,7 @@ def evaluation_claim(
     if signed.test_top5_accuracy is not None:
         accuracies.append((signed.test_top5_accuracy, found.test_top5_accuracy))
     apart = max(abs(one - two) for one, two in accuracies)
-    holds = loss <= limits.loss and (apart <= limits.evaluation or apart * found.images <= 1.001)
+    holds = loss <= Tolerance.loss and (apart <= Tolerance.evaluation or apart * found.images <= 1.001)
     words = f"test accuracy {signed.test_accuracy:.2%} signed, {found.test_accuracy:.2%} evaluated"
     words += f"; test losses differ by {loss:.2g} (relative)"
     if stand_in and not holds:

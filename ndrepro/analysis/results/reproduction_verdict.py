@@ -87,19 +87,16 @@ class Judgement:
         return plain
 
 
-def judge(
-    original: RunFolder, again: RunFolder, replicates: Sequence[float] = (), tolerance: Tolerance | None = None
-) -> Judgement:
+def judge(original: RunFolder, again: RunFolder, replicates: Sequence[float] = ()) -> Judgement:
     """Compare a run, or a segment of it, with the run that was to repeat it.
 
     ``replicates`` are last test accuracies of other runs of the experiment, with other seeds. Raises TrailError where
     the two follow different tensors.
     """
-    limits = tolerance or Tolerance()
     found = compare_with(original, again)
     interval = _one_more(replicates)
-    claims = claims_of(found, limits)
-    verdict, because = _verdict(found, claims, limits, interval, len(replicates))
+    claims = claims_of(found)
+    verdict, because = _verdict(found, claims, interval, len(replicates))
     verdict, because = _on_its_data(found, verdict, because)
     return Judgement(
         verdict=verdict,
@@ -132,15 +129,14 @@ def _on_its_data(found: ReproductionEvidence, verdict: str, because: str) -> tup
 def _verdict(
     found: ReproductionEvidence,
     claims: Sequence[ClaimCheck],
-    limits: Tolerance,
     interval: tuple[float, float] | None,
     replicates: int,
 ) -> tuple[str, str]:
-    if contradiction := _contradiction(found, limits):
+    if contradiction := _contradiction(found):
         return INCONSISTENT, contradiction
     if found.same_network is False:
         return INCONSISTENT, "the recorded network is not the one that its code builds"
-    if doubt := _doubt(found, limits):
+    if doubt := _doubt(found):
         return UNDECIDED, doubt
     flagged = [claim for claim in claims if claim.status == FLAGGED and claim.name != DATA]
     if flagged:
@@ -153,9 +149,9 @@ def _verdict(
         return UNDECIDED, f"bits differ from step {found.steps.divergence.step} on, {promised}"
     if not failed:
         differ = f"losses differ by at most {found.steps.largest_loss_difference:.2g} (relative)"
-        within = f"{differ}, tolerance {limits.loss:g}; results and weights within theirs"
+        within = f"{differ}, tolerance {Tolerance.loss:g}; results and weights within theirs"
         return CLOSE, f"{within}; {_no_promise(found)}"
-    if found.steps.largest_loss_difference <= limits.loss or not found.whole:
+    if found.steps.largest_loss_difference <= Tolerance.loss or not found.whole:
         verdict = INCONSISTENT if found.same_bits_promised else UNDECIDED
         return verdict, f"{failed[0].name}: {failed[0].evidence}"
     return _of_another_trajectory(found, interval, replicates)
@@ -199,7 +195,7 @@ def _of_equal_steps(found: ReproductionEvidence, failed: Sequence[ClaimCheck]) -
     return IDENTICAL, f"all {found.steps.compared} steps, {words} are equal bit for bit"
 
 
-def _contradiction(found: ReproductionEvidence, limits: Tolerance) -> str:
+def _contradiction(found: ReproductionEvidence) -> str:
     """What no honest run gives, in words; "" where there is nothing.
 
     1. a start that is not the signed state, or weights at the start that the seed does not draw;
@@ -215,7 +211,7 @@ def _contradiction(found: ReproductionEvidence, limits: Tolerance) -> str:
         return ""
     if steps.divergence.step == steps.first and found.same_bits_promised:
         return "the state that it starts from does not have the hashes that were signed"
-    if steps.early_loss_difference > limits.early_loss:
+    if steps.early_loss_difference > Tolerance.early_loss:
         return (
             f"from the same state, losses of its first steps differ by {steps.early_loss_difference:.2g} (relative): "
             "it does not take the signed steps"
@@ -227,7 +223,7 @@ def _contradiction(found: ReproductionEvidence, limits: Tolerance) -> str:
             f"{steps.identical_steps} steps are equal bit for bit and step {steps.divergence.step} is not, "
             "under conditions that promise equal bits for all"
         )
-    if steps.first_loss_difference > limits.first_loss:
+    if steps.first_loss_difference > Tolerance.first_loss:
         return (
             f"from equal weights, the loss of one step differs by {steps.first_loss_difference:.2g} (relative), "
             "under conditions that promise equal bits"
@@ -235,7 +231,7 @@ def _contradiction(found: ReproductionEvidence, limits: Tolerance) -> str:
     return _equal_losses(found) or _equal_ends(found)
 
 
-def _doubt(found: ReproductionEvidence, limits: Tolerance) -> str:
+def _doubt(found: ReproductionEvidence) -> str:
     """What is improbable, but may have a reason under these conditions; "" where there is nothing."""
     steps = found.steps
     if not found.states.recorded and steps.first > 0:
@@ -249,10 +245,10 @@ def _doubt(found: ReproductionEvidence, limits: Tolerance) -> str:
             f"{steps.identical_steps} steps are equal bit for bit, a whole epoch or more, "
             f"and step {steps.divergence.step} is not: other kernels differ from the start"
         )
-    if steps.first_loss_difference > limits.first_loss:
+    if steps.first_loss_difference > Tolerance.first_loss:
         return (
             f"from equal weights, the loss of one step differs by {steps.first_loss_difference:.2g} (relative), "
-            f"tolerance {limits.first_loss:g}: other kernels rarely do that in one forward pass, other images do"
+            f"tolerance {Tolerance.first_loss:g}: other kernels rarely do that in one forward pass, other images do"
         )
     return _equal_losses(found) or _equal_ends(found)
 

@@ -71,14 +71,8 @@ class Paired:
     only_second: tuple[Hashable, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON; keys as text."""
-        return {
-            "difference": self.difference,
-            "p_value": self.p_value,
-            "superiority": self.superiority,
-            "only_first": [str(key) for key in self.only_first],
-            "only_second": [str(key) for key in self.only_second],
-        }
+        """Every field, keys as text."""
+        return {**vars(self), "only_first": [*map(str, self.only_first)], "only_second": [*map(str, self.only_second)]}
 
 
 def pair(first: Mapping[Any, float], second: Mapping[Any, float]) -> Pairs:

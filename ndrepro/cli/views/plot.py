@@ -23,7 +23,7 @@ _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 _SERIES = "*+ox#@"
 
 
-def lines(panel: CurvePanel, width: int, *, braille: bool = True, height: int = HEIGHT) -> Iterator[Text]:
+def lines(panel: CurvePanel, width: int, *, braille: bool = True) -> Iterator[Text]:
     """The panel in ``width`` columns: title with the last values, the plot, the axis."""
     from rich.text import Text
 
@@ -36,9 +36,9 @@ def lines(panel: CurvePanel, width: int, *, braille: bool = True, height: int = 
     columns = max(width - _SCALE - 2, 10)
     low, high = _range([value for _, value in points])
     first, last = min(place for place, _ in points), max(place for place, _ in points)
-    owner, dots = _raster(shown, columns, height, (first, last, low, high), braille)
-    for row in range(height):
-        label = high if row == 0 else low if row == height - 1 else None
+    owner, dots = _raster(shown, columns, (first, last, low, high), braille)
+    for row in range(HEIGHT):
+        label = high if row == 0 else low if row == HEIGHT - 1 else None
         line = Text(f"{'' if label is None else _number(label):>{_SCALE}} ┤" if braille else f"{_label(label)} |")
         for column in range(columns):
             series = owner[row][column]
@@ -79,15 +79,14 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
 def _raster(
     curves: Sequence[list[tuple[float, float]]],
     columns: int,
-    height: int,
     bounds: tuple[float, float, float, float],
     braille: bool,
 ) -> tuple[list[list[int | None]], list[list[int]]]:
     """Which curve owns each letter (the last one through it), and its dots."""
     across, down = (2, 4) if braille else (1, 1)
     first, last, low, high = bounds
-    owner: list[list[int | None]] = [[None] * columns for _ in range(height)]
-    dots = [[0] * columns for _ in range(height)]
+    owner: list[list[int | None]] = [[None] * columns for _ in range(HEIGHT)]
+    dots = [[0] * columns for _ in range(HEIGHT)]
 
     def mark(series: int, x: int, y: int) -> None:
         row, column = y // down, x // across
@@ -99,7 +98,7 @@ def _raster(
     def place(pair: tuple[float, float]) -> tuple[int, int]:
         x = (pair[0] - first) / (last - first) if last > first else 0.5
         y = (high - pair[1]) / (high - low)
-        return round(x * (columns * across - 1)), round(y * (height * down - 1))
+        return round(x * (columns * across - 1)), round(y * (HEIGHT * down - 1))
 
     for series, points in enumerate(curves):
         before: tuple[int, int] | None = None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from provenance.formats.bounded_read import open_regular
 
-HEAD_BYTES = TAIL_BYTES = 8 << 20
+_HEAD_BYTES = _TAIL_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,9 @@ class BoundedLog:
     A disk that cannot take the log is no reason to disturb the program: the log ends there, and says why.
     """
 
-    def __init__(self, path: Path, head_bytes: int = HEAD_BYTES, tail_bytes: int = TAIL_BYTES) -> None:
+    def __init__(self, path: Path) -> None:
         self._file = os.fdopen(open_regular(path, appending=True), "ab", buffering=0)
-        self._room = head_bytes
-        self._limit = tail_bytes
+        self._room = _HEAD_BYTES
         self._tail: deque[bytes] = deque()
         self._held = self._total = self._left_out = 0
         self._problem = ""
@@ -46,7 +45,7 @@ class BoundedLog:
             return
         self._tail.append(data)
         self._held += len(data)
-        while self._held - len(self._tail[0]) >= self._limit:
+        while self._held - len(self._tail[0]) >= _TAIL_BYTES:
             dropped = len(self._tail.popleft())
             self._held -= dropped
             self._left_out += dropped
@@ -54,7 +53,7 @@ class BoundedLog:
     def close(self) -> LogSize:
         """Write the end, with a line before it that says how much is missing in between."""
         tail = b"".join(self._tail)
-        if surplus := max(0, len(tail) - self._limit):
+        if surplus := max(0, len(tail) - _TAIL_BYTES):
             # from the beginning of a line on, where one is near
             line = tail.find(b"\n", surplus, surplus + 4096) + 1
             surplus = line or surplus

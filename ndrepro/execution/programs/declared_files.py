@@ -33,19 +33,17 @@ def expect_globs(option: str, globs: Iterable[str]) -> None:
             raise UsageError(f"{option} {pattern!r}: expected a path or a glob", f"e.g. {option} 'checkpoints/*.pt'")
 
 
-def declared_files(
-    folder: Path, globs: Iterable[str], limit: int = LIMIT, within: Collection[Path] | None = None
-) -> DeclaredFiles:
+def declared_files(folder: Path, globs: Iterable[str], within: Collection[Path] | None = None) -> DeclaredFiles:
     """The regular files that the globs match, relative to ``folder``; of a folder that matches, every file below.
 
     A link to a folder is followed where the glob names it, and not where a wildcard meets it.
-    At most ``limit`` paths are looked at: ``problem`` says where there are more, or folders nested too deeply.
+    At most ``LIMIT`` paths are looked at: ``problem`` says where there are more, or folders nested too deeply.
     ``within`` as in ``identity_of``.
     """
     found: dict[str, Identity] = {}
     unmatched: list[str] = []
     try:
-        problem = _look(folder, globs, limit, within, found, unmatched)
+        problem = _look(folder, globs, within, found, unmatched)
     except (RecursionError, StorageError):  # of the library's glob, and of ``walk``
         problem = "folders nested too deeply match the globs: not all files are recorded"
     return DeclaredFiles(found, tuple(unmatched), problem)
@@ -54,7 +52,6 @@ def declared_files(
 def _look(
     folder: Path,
     globs: Iterable[str],
-    limit: int,
     within: Collection[Path] | None,
     found: dict[str, Identity],
     unmatched: list[str],
@@ -66,7 +63,7 @@ def _look(
         # somebody else's glob is not looked for in the whole file system
         leads_out = within is not None and (os.path.isabs(pattern) or ".." in Path(pattern).parts)
         paths = iter(()) if leads_out else _paths(folder, pattern)
-        for path in itertools.islice(paths, limit - looked_at):
+        for path in itertools.islice(paths, LIMIT - looked_at):
             looked_at += 1
             if _behind_link(folder, path, pattern):
                 continue
@@ -75,7 +72,7 @@ def _look(
                 found[os.path.normpath(path)] = known
                 matched = True
         if next(paths, None) is not None:
-            return f"more than {limit} files match the globs: the others are not recorded"
+            return f"more than {LIMIT} files match the globs: the others are not recorded"
         if not matched:
             unmatched.append(pattern)
     return ""

@@ -156,7 +156,7 @@ def test_the_ledger_is_asked_again_when_it_has_changed(folder: Folder) -> None:
 
 def test_a_change_of_trust_verifies_all_again(folder: Folder, tmp_path: Path) -> None:
     reader = TrustPolicy.load(tmp_path / "reader")
-    reader.add(KeyRing(folder.home).public_key_pem(), "Ada")
+    reader.add(KeyRing(folder.home).public_key().pem, "Ada")
     assert {row.signer for row in folder.read().rows} == {"this machine's key"}
     assert {row.signer for row in folder.read(reader).rows} == {"Ada"}
     assert folder.verified() == folder.verified(reader) == 0, "each has rows of its own"

@@ -65,7 +65,7 @@ def test_an_author_s_own_replicates_judge_nothing(made: SignedRuns, tmp_path: Pa
     for seed, accuracy in (("1", 0.5), ("2", 0.9)):
         made.add(experiment(seed=seed), rows(2, accuracy))
     reviewer = TrustPolicy.load(tmp_path / "reviewer")
-    reviewer.add(KeyRing(made.home).public_key_pem(), "author")
+    reviewer.add(KeyRing(made.home).public_key().pem, "author")
     runs = RunsFolder(made.close())
     assert replicates_of(manifest_in(original), runs, reviewer, checks_of) == Replicates((), 3)
     assert replicates_of(manifest_in(original), runs, TrustPolicy.load(made.home), checks_of).accuracies == (

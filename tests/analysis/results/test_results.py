@@ -79,7 +79,7 @@ def test_a_stranger_s_signature_gives_no_number(folder: Folder, tmp_path: Path) 
     assert folder.read(policy=stranger).rows == ()
     (refused,) = folder.read(policy=stranger).refused
     assert "no trusted key" in refused.reason
-    stranger.add(KeyRing(folder.home).public_key_pem(), "Ada")
+    stranger.add(KeyRing(folder.home).public_key().pem, "Ada")
     assert [row.signer for row in folder.read(policy=stranger).rows] == ["Ada"]
 
 

@@ -28,7 +28,7 @@ def test_a_key_travels_from_its_author_to_a_reader(
     ndrepro: Callable[..., Answer], tmp_path: Path, own_home: Path
 ) -> None:
     author = KeyRing(tmp_path / "author")
-    (tmp_path / "author.pub").write_text(author.public_key_pem())
+    (tmp_path / "author.pub").write_text(author.public_key().pem)
     words = ("keys", "trust", str(tmp_path / "author.pub"), "--name", "Ada Author")
     assert ndrepro(*words).out == f"trusted: {author.keyid} as Ada Author\n"
     assert f"{author.keyid}  Ada Author, since 20" in ndrepro("keys", "list").out
@@ -42,7 +42,7 @@ def test_a_key_travels_from_its_author_to_a_reader(
 def test_export_to_a_file(ndrepro: Callable[..., Answer], tmp_path: Path, own_home: Path) -> None:
     out = tmp_path / "author.pub"
     assert ndrepro("keys", "export", "--out", str(out)).code == 0
-    assert out.read_text() == KeyRing(own_home).public_key_pem()
+    assert out.read_text() == KeyRing(own_home).public_key().pem
     answer = ndrepro("keys", "export", "--out", str(tmp_path / "no" / "folder"))
     assert answer.code == 3 and answer.err.startswith(f"error: {tmp_path}/no/folder: No such file")
 

@@ -67,7 +67,7 @@ def test_a_run_is_signed_by_an_identity_and_travels(
     )
     assert refused.code == 1 and "no authority of the trusted root" in refused.out
     # another reader, of an archive
-    key = KeyRing(own_home).public_key_pem()
+    key = KeyRing(own_home).public_key().pem
     monkeypatch.setenv("NDREPRO_SIGSTORE_ROOT", root[1])
     assert invoke(["archive", str(run), "-o", str(tmp_path / "runs.zip")]) == 0
     shutil.rmtree(own_home)

@@ -104,7 +104,7 @@ def test_an_openssh_key_signs_and_its_public_line_is_trusted(
 def test_a_signers_uri_signs(ndrepro: Callable[..., Answer], own_home: Path, tmp_path: Path) -> None:
     elsewhere = KeyRing(tmp_path / "token")
     public = tmp_path / "token.pub"
-    public.write_text(elsewhere.public_key_pem())
+    public.write_text(elsewhere.public_key().pem)
     ndrepro("keys", "new")
     old = KeyRing(own_home).keyid
     uri = f"file2:{elsewhere.path}"
@@ -155,7 +155,7 @@ def test_a_run_gets_a_second_signature_and_meets_a_policy(
         f'[signers.rita]\nkeys = ["{own}"]\nroles = ["reviewer"]\n[signatures]\nreviewer = 1\n'
     )
     assert ndrepro("keys", "sign", str(run)).code == 2  # not before its author is trusted
-    TrustPolicy.load(own_home).add(KeyRing(author.home).public_key_pem(), "Ada")
+    TrustPolicy.load(own_home).add(KeyRing(author.home).public_key().pem, "Ada")
     words = ("verify", str(run / "manifest.dsse.json"), "--manifest-only", "--policy", str(policy))
     refused = ndrepro(*words)
     assert refused.code == 1 and "policy, reviewer signatures: signed by nobody who counts" in refused.out

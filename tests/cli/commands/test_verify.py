@@ -100,8 +100,8 @@ def test_the_keys_given_count_and_no_others(
     ndrepro: Callable[..., Answer], folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     author, stranger = tmp_path / "author.pub", tmp_path / "stranger.pub"
-    author.write_text(KeyRing(default_home()).public_key_pem())
-    stranger.write_text(KeyRing(tmp_path / "elsewhere").public_key_pem())
+    author.write_text(KeyRing(default_home()).public_key().pem)
+    stranger.write_text(KeyRing(tmp_path / "elsewhere").public_key().pem)
     words = ("verify", str(folder.root), "--manifest-only")
     assert ndrepro(*words, "--key", str(stranger)).code == 1  # although the key home would trust it
     monkeypatch.setenv("NDREPRO_HOME", str(tmp_path / "elsewhere"))

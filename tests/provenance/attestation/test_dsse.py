@@ -55,7 +55,7 @@ def test_openssl_accepts_the_signature_and_refuses_a_changed_message(
     body = base64.b64decode(envelope["payload"])
     kind = envelope["payloadType"].encode()
     (tmp_path / "signature").write_bytes(base64.b64decode(envelope["signatures"][0]["sig"]))
-    (tmp_path / "key.pem").write_text(ring.public_key_pem())
+    (tmp_path / "key.pem").write_text(ring.public_key().pem)
     command = ["openssl", "pkeyutl", "-verify", "-rawin", "-pubin", "-inkey", "key.pem"]
     command += ["-sigfile", "signature", "-in", "message"]
     # the encoding is spelled out here once more, from the specification and not from the code

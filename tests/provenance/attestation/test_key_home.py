@@ -25,12 +25,12 @@ def ring(tmp_path: Path) -> KeyRing:
 
 def test_the_key_is_made_once_and_private(ring: KeyRing) -> None:
     assert not ring.exists
-    pem = ring.public_key_pem()
+    pem = ring.public_key().pem
     assert ring.exists
     assert stat.S_IMODE(ring.path.stat().st_mode) == 0o600
     assert stat.S_IMODE(ring.home.stat().st_mode) == 0o700
     assert [path.name for path in ring.home.iterdir()] == [ring.path.name]
-    assert KeyRing(ring.home).public_key_pem() == pem
+    assert KeyRing(ring.home).public_key().pem == pem
     assert PublicKey.from_pem(pem) == ring.public_key()
 
 

@@ -86,7 +86,7 @@ def test_another_program_can_check_every_line(ledger: Ledger, ring: KeyRing) -> 
         import base64
 
         assert ring.public_key().verifies(base64.b64decode(document["signature"]), message)
-        assert document["entry"]["key"] in ring.public_key_pem().replace("\n", "")
+        assert document["entry"]["key"] in ring.public_key().pem.replace("\n", "")
         previous = bytes_digest(body)
     assert len({json.loads(line)["entry"]["ledger"] for line in lines(ledger)}) == 1
 

@@ -23,7 +23,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def alice(tmp_path: Path) -> str:
-    return KeyRing(tmp_path / "alice").public_key_pem()
+    return KeyRing(tmp_path / "alice").public_key().pem
 
 
 def test_an_empty_home_trusts_nobody_and_stays_empty(home: Path) -> None:
@@ -59,11 +59,11 @@ def test_a_key_or_name_that_is_there_already_is_refused(home: Path, tmp_path: Pa
     with pytest.raises(UsageError, match="trusted already, as 'alice'"):
         policy.add(alice, "other")
     with pytest.raises(UsageError, match="the name 'alice' is taken"):
-        policy.add(KeyRing(tmp_path / "bob").public_key_pem(), "alice")
+        policy.add(KeyRing(tmp_path / "bob").public_key().pem, "alice")
     with pytest.raises(UsageError, match='trusted already, as "this machine\'s key"'):
-        policy.add(KeyRing(home).public_key_pem(), "me")
+        policy.add(KeyRing(home).public_key().pem, "me")
     with pytest.raises(UsageError, match="expected a name"):
-        policy.add(KeyRing(tmp_path / "bob").public_key_pem(), " ")
+        policy.add(KeyRing(tmp_path / "bob").public_key().pem, " ")
     with pytest.raises(UsageError, match="own key is always trusted"):
         policy.remove(OWN_NAME)
     with pytest.raises(KeyFileError):
@@ -149,7 +149,7 @@ def test_of_several_keys_the_one_named_is_removed(home: Path, tmp_path: Path, al
     own = KeyRing(home).keyid
     policy = TrustPolicy.load(home)
     policy.add(alice, "alice")
-    bob = policy.add(KeyRing(tmp_path / "bob").public_key_pem(), "bob")
+    bob = policy.add(KeyRing(tmp_path / "bob").public_key().pem, "bob")
     assert list(map(policy.name_of, (own, KeyRing(tmp_path / "alice").keyid, bob.keyid))) == [OWN_NAME, "alice", "bob"]
     assert policy.name_of("0" * 64) is None
     policy.remove("alice")
@@ -180,7 +180,7 @@ def test_two_that_add_at_once_both_stay(home: Path, tmp_path: Path) -> None:
         "import sys, pathlib\nfrom provenance.attestation.key_home import KeyRing\n"
         "from provenance.attestation.trust import TrustPolicy\n"
         "home, name = map(pathlib.Path, sys.argv[1:])\n"
-        "TrustPolicy.load(home).add(KeyRing(name).public_key_pem(), name.name)"
+        "TrustPolicy.load(home).add(KeyRing(name).public_key().pem, name.name)"
     )
     names = [f"k{number}" for number in range(4)]
     children = [subprocess.Popen([sys.executable, "-c", script, str(home), str(tmp_path / name)]) for name in names]

@@ -264,7 +264,7 @@ def test_a_countersigned_run_names_every_trusted_signer_and_keeps_its_digest(sig
     more = f"2 more that no trusted key made, in the name of {stranger.keyid}, {reviewer.keyid}"
     assert verdict.checks[1].message == f"by this machine's key ({own}); {more}"
     policy = TrustPolicy.load(signed_run.home)
-    policy.add(reviewer.public_key_pem(), "a reviewer")
+    policy.add(reviewer.public_key().pem, "a reviewer")
     verdict = signed_run.verify(trust=policy)
     named = f"by a reviewer ({reviewer.keyid}), this machine's key ({own}); 1 more that no trusted key made"
     assert verdict.checks[1].message == f"{named}, in the name of {stranger.keyid}" and verdict.ok
@@ -293,7 +293,7 @@ def test_an_unknown_key(signed_run: Run, tmp_path: Path) -> None:
 def test_a_key_that_is_trusted_by_name(signed_run: Run, tmp_path: Path) -> None:
     policy = TrustPolicy.load(tmp_path / "reviewer")
     failed(signed_run.verify(trust=policy), 2)
-    policy.add(KeyRing(signed_run.home).public_key_pem(), "the author")
+    policy.add(KeyRing(signed_run.home).public_key().pem, "the author")
     verdict = signed_run.verify(trust=policy)
     assert verdict.ok and verdict.signer == "the author"
     policy.remove("the author")
