@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,19 @@ from ndrepro.analysis.comparison.program_trails import observed
 from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import ProgramRecord
-from ndrepro.protocol.run_kind import PROGRAM, has_contents, run_kind
+from ndrepro.protocol.run_kind import PROGRAM, KindChecks, content_checks, run_kind
 from ndrepro.protocol.training_record import TrainingRecord
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.statement import Statement
 from provenance.attestation.trust import TrustPolicy
-from provenance.attestation.verdict import ExtraCheck, Verdict
+from provenance.attestation.verdict import Verdict
 from provenance.attestation.verify import verify
 from provenance.comparison.groups import result_names
 from provenance.errors import DigestError, ProvenanceError
 from provenance.formats.bounded_read import read_bounded
 from provenance.formats.digest import file_digest
 
-# chooses the checks of a run's contents for a manifest: ``ndrepro.execution.verification``
-KindChecks = Callable[[Manifest | None], Iterable[ExtraCheck]]
 TRAIL, METRICS, WEIGHTS = (
     path.name for path in (RunFolder(Path()).trail, RunFolder(Path()).metrics, RunFolder(Path()).weights)
 )
@@ -110,11 +109,9 @@ def read_side(path: Path, trust: TrustPolicy, checks: KindChecks) -> Side:
         problem = "there is no manifest: the run is still running, or was killed with its recorder"
         return _unsigned(Side(path, folder, None, None, {}, (problem,)))
 
-    def chosen(manifest: Manifest | None) -> Iterable[ExtraCheck]:
-        return checks(manifest) if manifest is not None and has_contents(manifest) else ()
-
     place = folder.root if folder else manifest_path
     ledger = None if folder is None else folder.ledger
+    chosen = partial(content_checks, checks)
     verdict = verify(place, trust=trust, ledger=ledger, manifest_only=folder is None, extra_checks=chosen)
     if verdict.manifest is not None and verdict.manifest_ok:
         return _signed(path, folder, verdict, verdict.manifest)

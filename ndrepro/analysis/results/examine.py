@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ndrepro.analysis.results.result_row import NoScore, ResultRow, experiment_of, score_of
 from ndrepro.analysis.run_cost import UNKNOWN, RunCost, cost_of
-from ndrepro.protocol.run_kind import TRAINING, has_contents, run_kind
+from ndrepro.protocol.run_kind import TRAINING, KindChecks, content_checks, run_kind
 from ndrepro.protocol.training_record import TrainingRecord
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.run_files import MANIFEST
 from provenance.attestation.trust import TrustPolicy
-from provenance.attestation.verdict import ExtraCheck, Verdict
+from provenance.attestation.verdict import Verdict
 from provenance.attestation.verify import signed_end, verify
 from provenance.ledger_entries.summary import SignedEnd
 
-# chooses the checks from 9 on for a manifest; every reader is given them: ``ndrepro.execution.verification``
-KindChecks = Callable[[Manifest | None], Iterable[ExtraCheck]]
 # the outcome of a segment that was trained to its end
 SEGMENT = "segment"
 
@@ -133,12 +132,8 @@ def examine(path: Path, policy: TrustPolicy, checks: KindChecks) -> Examined:
 def verified(path: Path, policy: TrustPolicy, checks: KindChecks) -> Verdict:
     """Verify the manifest at ``path``, and the files and contents of its run where those are beside it."""
     in_folder = path.name == MANIFEST
-
-    def chosen(manifest: Manifest | None) -> Iterable[ExtraCheck]:
-        return checks(manifest) if manifest is not None and has_contents(manifest) else ()
-
-    place = path.parent if in_folder else path
-    return verify(place, trust=policy, manifest_only=not in_folder, extra_checks=chosen)
+    chosen = partial(content_checks, checks)
+    return verify(path.parent if in_folder else path, trust=policy, manifest_only=not in_folder, extra_checks=chosen)
 
 
 def is_refused(verdict: Verdict) -> bool:

@@ -83,17 +83,13 @@ def bisect(
         RunOptions(runs=RunsFolder(runs), home=default_home(), data=data),
         on=on,
         tell=(lambda trial: None) if as_json else _print_trial,
-        say=(lambda text: None) if as_json else _say,
+        say=lambda text: None if as_json else terminal.write_line(f"... {text}"),
     )
     finding = search.find(releases=releases, everywhere=everywhere)
     for name in finding.made if remove_cells else ():
         add_cell.forget(cell(name))
     document = {**finding.to_json(), "cells_removed": remove_cells}
     return output.answer(document, _lines(finding, removed=remove_cells), as_json, holds=not finding.cause)
-
-
-def _say(text: str) -> None:
-    terminal.write_line(f"... {text}")
 
 
 def _print_trial(trial: PackageTrial) -> None:

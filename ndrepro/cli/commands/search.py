@@ -153,7 +153,10 @@ def _print_table(search: Search, rows: tuple[SearchOutcome, ...]) -> None:
 
     keys = tuple(search.space)
     heading = ["network", "data set", "error", "epochs", "trials", *keys]
-    lines = [[_arch(row), row.dataset, words.percent(row.validation_error), *_counts(row, keys)] for row in rows]
+    lines = [
+        [f"{row.arch} {row.method}", row.dataset, words.percent(row.validation_error), *_counts(row, keys)]
+        for row in rows
+    ]
     widths = [max(len(line[place]) for line in [heading, *lines]) for place in range(len(heading))]
     for number, line in enumerate([heading, *lines]):
         text = "  ".join(
@@ -165,10 +168,6 @@ def _print_table(search: Search, rows: tuple[SearchOutcome, ...]) -> None:
 
 def _counts(row: SearchOutcome, keys: tuple[str, ...]) -> list[Any]:
     return [str(row.epochs), str(row.reached[0]), *(f"{row.values[key]:g}" for key in keys)]
-
-
-def _arch(row: SearchOutcome) -> str:
-    return f"{row.arch} {row.method}"
 
 
 def _name(target: Target) -> str:

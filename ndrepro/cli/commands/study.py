@@ -16,6 +16,7 @@ from ndrepro.cli.display import data_paths, options, output, study_live, study_s
 from ndrepro.execution.containers import engines
 from ndrepro.execution.runs.run import RunOptions
 from ndrepro.execution.slurm.launcher import SlurmLauncher, Spelled, Submitted
+from ndrepro.execution.slurm.profile import Profile
 from ndrepro.execution.slurm.request import Cluster
 from ndrepro.execution.slurm.submissions import cancel as cancel_arrays
 from ndrepro.execution.studies.carry_out import carry_out
@@ -190,10 +191,7 @@ def run(
             terminal.write_line(f"{'image':<{study_words.LABEL}} {terminal.here(path)}")
     if not on_cluster:
         return _carry_out(found, jobs or 1, paths, as_json)
-    cluster = study_slurm.cluster_of(
-        site,
-        sbatch or [],
-        jobs=jobs,
+    asked = Profile(
         partition=partition,
         account=account,
         gpus=gpus,
@@ -201,7 +199,9 @@ def run(
         gpu_memory_gib=gpu_memory,
         minutes=minutes,
         memory_gib=memory,
+        jobs=jobs,
     )
+    cluster = study_slurm.cluster_of(site, sbatch or [], asked)
     return _submit(found, cluster, paths, follow=follow, report=not no_report, as_json=as_json)
 
 

@@ -104,8 +104,8 @@ def profile_of(name: str | None) -> Profile:
     return find_profile(name, default_home()) if name else Profile()
 
 
-def cluster_of(profile: Profile, sbatch: Sequence[str], **asked: Any) -> Cluster:
-    """What is asked of the cluster: the options that were given, under the profile's names, else the profile's.
+def cluster_of(profile: Profile, sbatch: Sequence[str], asked: Profile) -> Cluster:
+    """What is asked of the cluster: what the options ``asked`` for, and of the rest what the profile says.
 
     Raises UsageError for ``--sbatch`` that is no pair, or that breaks the arrays.
     """
@@ -118,7 +118,8 @@ def cluster_of(profile: Profile, sbatch: Sequence[str], **asked: Any) -> Cluster
         if key in _OWN_OPTIONS:
             raise UsageError(f"--sbatch {key}: this command sets it itself", _OWN_OPTIONS[key])
         more[key] = value
-    wanted = replace(profile, **{name: value for name, value in asked.items() if value is not None})
+    given = {name: value for name, value in vars(asked).items() if value or value == 0}
+    wanted = replace(profile, **given)
     standard = Cluster()
     return Cluster(
         wanted.partition,

@@ -35,6 +35,7 @@ from provenance.capture import gpu
 DEFAULT_IMAGE = "ndrepro:latest"
 _GPU_PROBE = "import ctypes, sys; sys.exit(ctypes.CDLL('libcuda.so.1').cuInit(0))"
 _PIN = "@sha256:"
+_PASSED = ("CUDA_VISIBLE_DEVICES", "SLURM_ARRAY_", "SLURM_JOB_ID", "SLURM_RESTART_COUNT", "SLURM_CLUSTER_NAME")
 
 
 class Engine(Protocol):
@@ -166,7 +167,7 @@ def start(container: Container, request: Request, folder: RunFolder, code: Path)
         command=("python3", "-m", "ndrepro.training", str(root)),
         variables=_variables(container, request, code, root),
         writable=(root,),
-        readable=(*packages_of(code), *_existing(Path(request.data))),
+        readable=(*packages_of(code), *((Path(request.data),) if os.path.exists(request.data) else ())),
         gpu=request.experiment.device != "cpu" and bool(container.driver),
         log=root / folder.log.name,
         label=folder.root.name,
@@ -186,7 +187,7 @@ def python_output(container: Container, script: str, code: Path) -> str:
 def _variables(container: Container, request: Request, code: Path, root: Path) -> dict[str, str]:
     experiment = request.experiment
     # which GPUs, and which job: a scheduler's choice holds inside as well
-    passed = {name: value for name, value in os.environ.items() if name == "CUDA_VISIBLE_DEVICES" or _of_job(name)}
+    passed = {name: value for name, value in os.environ.items() if name.startswith(_PASSED)}
     return {
         **passed,
         **variables(experiment.determinism, experiment.threads, experiment.cpu_isa),
@@ -200,14 +201,6 @@ def _variables(container: Container, request: Request, code: Path, root: Path) -
         "NDREPRO_IMAGE_DIGEST": container.digest,
         "NDREPRO_PARENT_LOCK": str(root / LOCK),
     }
-
-
-def _of_job(name: str) -> bool:
-    return name.startswith(("SLURM_ARRAY_", "SLURM_JOB_ID", "SLURM_RESTART_COUNT", "SLURM_CLUSTER_NAME"))
-
-
-def _existing(path: Path) -> tuple[Path, ...]:
-    return (path,) if path.exists() else ()
 
 
 def _ask_for_gpu(container: Container) -> None:

@@ -28,7 +28,7 @@ from ndrepro.execution.program_reproduction import editable_folders
 from ndrepro.execution.program_reproduction.editable_folders import is_editable
 from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand
 from ndrepro.execution.program_reproduction.recorded_inputs import is_inside
-from ndrepro.execution.programs.interpreters import python_of
+from ndrepro.execution.programs.interpreters import is_python, python_of
 from ndrepro.protocol.errors import EnvironmentMissing, UsageError
 from ndrepro.protocol.program_record import is_below
 from ndrepro.protocol.training_record import installed_distributions, recorded_distributions
@@ -39,7 +39,6 @@ from provenance.errors import DigestError
 from provenance.formats.digest import file_digest
 from provenance.system_programs import find_program
 
-_PYTHON = re.compile(r"python(?:\d+(?:\.\d+)*)?[a-z]?")
 _NAME, _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*"), re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]*")
 _QUESTION = (
     "import json, sys; "
@@ -146,11 +145,6 @@ def rebuild_environment(
     packages = next(folder.glob("lib/python*/site-packages"))
     differences = (*left_out, *_different_distributions(command, manifest, _asked(base)[0], [str(packages)]))
     return ProgramEnvironment(executable, (base,), differences, (folder,), packages=packages)
-
-
-def is_python(path: Path) -> bool:
-    """Whether a file's name is that of a Python interpreter."""
-    return _PYTHON.fullmatch(path.name) is not None
 
 
 def _executable(command: RecordedCommand, place: Path, *, own: bool) -> tuple[Path, tuple[str, ...]]:

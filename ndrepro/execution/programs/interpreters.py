@@ -27,7 +27,8 @@ from provenance.formats.bounded_read import open_regular
 from provenance.observation.process_record import ProcessRecord
 from provenance.system_programs import find_program
 
-_PYTHON = re.compile(r"python(?:\d+(?:\.\d+)*)?[a-z]?(?:\.exe)?|pypy3?[\d.]*")
+_CPYTHON = r"python(?:\d+(?:\.\d+)*)?[a-z]?(?:\.exe)?"
+_PYTHON = re.compile(rf"{_CPYTHON}|pypy3?[\d.]*")
 # under -I and -E the user's settings count for nothing; -S hides the installed packages from the program itself
 _QUESTION = (
     "import json,sys;print(json.dumps([sys.executable,sys.version,sys.implementation.name,sys.prefix,"
@@ -164,6 +165,11 @@ def python_of(executable: Path) -> str | None:
     if not named or not _PYTHON.fullmatch(os.path.basename(named[0])):
         return None
     return find_program(named[0])
+
+
+def is_python(path: Path) -> bool:
+    """Whether a file's name is that of CPython's interpreter."""
+    return re.fullmatch(_CPYTHON, path.name) is not None
 
 
 def _distributions(python: _Python, importable: Collection[str] | None) -> Any:

@@ -147,7 +147,7 @@ def run(
     # no stop interrupts what lies between the folder and the end of the attempt that the ledger knows of
     with StopRequests() as stops:
         name = experiment.name if segment is None else experiment.name + SEGMENTS
-        folder = options.runs.make_run(name, _now())
+        folder = options.runs.make_run(name, datetime.now(UTC))
         document = _document(request, recorded)
         try:
             _prepare_folder(folder, document, origin, segment)
@@ -298,7 +298,3 @@ def _document(request: Request, recorded: Mapping[str, Any] | None) -> dict[str,
     """The request as it is written: the experiment as the run's own code knows it, where that is older."""
     asked = request.to_json()
     return asked if recorded is None else {**asked, "experiment": recorded}
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

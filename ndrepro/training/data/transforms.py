@@ -48,7 +48,7 @@ def prepare(images: Images, experiment: Experiment) -> tuple[Images, dict[str, A
         if not experiment.augment:
             train = Split(crop(train.images, experiment.crop), train.labels)
     redrawn, labels = corrupt_labels(train.labels, experiment)
-    pixels = _pixels_of(experiment, train)
+    pixels = _PIXELS[experiment.corrupt.pixels](experiment, train)
     changed = Split(pixels(train.images, "train"), labels)
     if experiment.corrupt.test_pixels:
         test = Split(pixels(test.images, "test"), test.labels)
@@ -139,10 +139,6 @@ class _Gaussian(_Pixels):
 
 
 _PIXELS = {"none": _Pixels, "shuffled": _Shuffled, "random": _Random, "gaussian": _Gaussian}
-
-
-def _pixels_of(experiment: Experiment, train: Split) -> _Pixels:
-    return _PIXELS[experiment.corrupt.pixels](experiment, train)
 
 
 def _moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

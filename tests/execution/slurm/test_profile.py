@@ -29,12 +29,12 @@ def test_a_profile_is_read_and_options_come_before_it(tmp_path: Path) -> None:
     (tmp_path / "clusters" / "site.toml").write_text(SITE, encoding="utf-8")
     profile = find_profile("site", tmp_path)
     assert profile == find_profile(str(tmp_path / "clusters" / "site.toml"), Path("elsewhere"))
-    cluster = cluster_of(profile, ["qos=short"], partition=None, account="me", gpus=0)
+    cluster = cluster_of(profile, ["qos=short"], Profile(account="me", gpus=0))
     assert (cluster.partition, cluster.account, cluster.gpus, cluster.minutes) == ("gpu", "me", 0, 240)
     assert (cluster.prologue, cluster.scratch) == (("module load apptainer",), "$TMPDIR")
     mail = {"mail-user": "me@example.org", "mail-type": "END,FAIL"}
     assert cluster.more == {"constraint": "a100", "qos": "short", **mail}
-    assert cluster_of(Profile(), []).at_once == 256
+    assert cluster_of(Profile(), [], Profile()).at_once == 256
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_an_unknown_profile_names_the_nearest_and_an_option_of_the_arrays_is_ref
         find_profile("jurecca", tmp_path)
     assert refused.value.cure == "did you mean jureca?"
     with pytest.raises(UsageError, match="--sbatch array: this command sets it itself"):
-        cluster_of(Profile(sbatch={"array": "0-3"}), [])
+        cluster_of(Profile(sbatch={"array": "0-3"}), [], Profile())
 
 
 def test_data_are_copied_once_and_again_when_they_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
