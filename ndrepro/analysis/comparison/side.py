@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ndrepro.analysis.comparison.program_trails import observed
+from ndrepro.analysis.content_checks import KindChecks, content_checks
 from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import ProgramRecord
-from ndrepro.protocol.run_kind import PROGRAM, KindChecks, content_checks, run_kind
+from ndrepro.protocol.run_kind import PROGRAM, run_kind
 from ndrepro.protocol.training_record import TrainingRecord
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.manifest import Manifest

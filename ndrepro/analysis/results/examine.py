@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ndrepro.analysis.content_checks import KindChecks, content_checks
 from ndrepro.analysis.results.result_row import NoScore, ResultRow, experiment_of, score_of
 from ndrepro.analysis.run_cost import UNKNOWN, RunCost, cost_of
-from ndrepro.protocol.run_kind import TRAINING, KindChecks, content_checks, run_kind
+from ndrepro.protocol.run_kind import TRAINING, run_kind
 from ndrepro.protocol.training_record import TrainingRecord
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.run_files import MANIFEST

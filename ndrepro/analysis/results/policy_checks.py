@@ -17,11 +17,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from ndrepro.analysis.content_checks import KindChecks
 from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.results.reviewer_verdicts import AnyAttestation, read_attestations
 from ndrepro.protocol.experiment.catalogue import ARCHITECTURES
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.run_kind import TRAINING, KindChecks, run_kind
+from ndrepro.protocol.run_kind import TRAINING, run_kind
 from ndrepro.protocol.signing_policy import AUTHOR, NEVER, REVIEWER, KeylessIdentity, RequiredVerdicts, SigningPolicy
 from ndrepro.protocol.training_record import TrainingRecord
 from ndrepro.protocol.verdicts import NO_SANDBOX

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from ndrepro.analysis.content_checks import KindChecks
 from ndrepro.analysis.results.examine import is_refused, verified
 from ndrepro.analysis.results.result_row import NoScore, ResultRow, experiment_of, score_of
 from ndrepro.analysis.results.results import once_each
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.experiment.sections import Seeds
 from ndrepro.protocol.layout import RunsFolder
-from ndrepro.protocol.run_kind import KindChecks
 from ndrepro.protocol.training_record import TrainingRecord
 from provenance.attestation.countersignature import recorded_here
 from provenance.attestation.manifest import Manifest

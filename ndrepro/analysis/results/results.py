@@ -29,13 +29,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ndrepro.analysis.content_checks import KindChecks
 from ndrepro.analysis.results.examine import SEGMENT, Examined, OtherRun, Refused, Unfinished
 from ndrepro.analysis.results.manifest_cache import ManifestCache
 from ndrepro.analysis.results.result_row import ResultRow
 from ndrepro.analysis.results.verification import ReadLedger, Watch, examine_folder
 from ndrepro.analysis.run_cost import RunCost, TotalCost, total
 from ndrepro.protocol.layout import RunFolder, RunsFolder
-from ndrepro.protocol.run_kind import KindChecks
 from provenance.attestation.key_home import default_home
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.trust import TrustPolicy

@@ -15,10 +15,10 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from ndrepro.analysis.content_checks import KindChecks
 from ndrepro.analysis.results.examine import Examined, Refused, examine
 from ndrepro.analysis.results.manifest_cache import ManifestCache
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.run_kind import KindChecks
 from provenance.attestation.run_files import MANIFEST
 from provenance.attestation.trust import TrustPolicy
 from provenance.errors import StorageError
