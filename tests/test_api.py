@@ -15,7 +15,7 @@ import ndrepro
 import provenance
 from ndrepro.api import NotReproduced
 from ndrepro.execution.runs import run as runs_module
-from ndrepro.execution.runs.observer import Silent
+from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import RunOptions
 from ndrepro.protocol.errors import RunNotFound, UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
@@ -34,7 +34,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("trained")
     for seed in ("0", "1"):
         experiment = Experiment.from_name("lenet_bn_1_digits", {**SMALL, "seed": seed})
-        runs_module.run(experiment, RunOptions(RunsFolder(root / "runs"), root / "home"), Silent())
+        runs_module.run(experiment, RunOptions(RunsFolder(root / "runs"), root / "home"), Observer())
     return root
 
 

@@ -31,7 +31,7 @@ def of_training(
     from ndrepro.analysis.results.code_claim import beside_own_network
     from ndrepro.execution.reproduce import reexecute
     from ndrepro.execution.reproduce.recorded_code import recorded_code
-    from ndrepro.execution.runs.observer import Silent
+    from ndrepro.execution.runs.observer import Observer
     from ndrepro.protocol.experiment.own import is_own_network
 
     with recorded_code(original.manifest, original.folder.root) as rebuilt:
@@ -39,7 +39,7 @@ def of_training(
         plan = reexecute.plan(original, options, rebuilt, *drawn, permission.sandbox)
         on_plan(original, plan)
         plan = replace(plan, execution=permission.given(plan.execution))
-        with nullcontext(Silent()) if watching is None else watching as observer:
+        with nullcontext(Observer()) if watching is None else watching as observer:
             repetitions = _completed(reexecute.execute(original, plan, options, observer))
             judgements = _judged(original, plan, repetitions, options)
             evaluated = _evaluated(original, plan, repetitions[0].folder, judgements, options, permission, observer)

@@ -18,7 +18,7 @@ from lying_child import FILES, code_of
 from real_runs import Bench
 
 from ndrepro.execution.runs import run as execution
-from ndrepro.execution.runs.observer import Silent
+from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import Finished
 from ndrepro.execution.runs.run_checks import CHECKS
 from ndrepro.execution.runs.run_lookup import summaries
@@ -93,7 +93,7 @@ def lie(bench: Bench, tmp_path: Path) -> Lie:
     def run(mischief: str, **how: float) -> Finished:
         options = replace(bench.options, code=code_of(tmp_path / "code", mischief, **how))  # type: ignore[arg-type]
         memory, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
-        finished = execution.run(bench.experiment("lenet_bn_1_digits"), options, Silent())
+        finished = execution.run(bench.experiment("lenet_bn_1_digits"), options, Observer())
         assert time.monotonic() - start < SECONDS
         assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) * 1024 < MEMORY_BYTES
         return finished
@@ -214,7 +214,7 @@ def test_a_log_that_leads_elsewhere_is_not_written_to_when_the_run_is_resumed(
         path.write_text('{"epoch": 1, "step": 1}\n' * 3)
         mischief += f"os.unlink({name!r}); {how}({str(path)!r}, {name!r})\n"
     finished = lie(mischief, code=1)
-    resumed = execution.resume(finished.folder, replace(bench.options, code=tmp_path / "code"), Silent())
+    resumed = execution.resume(finished.folder, replace(bench.options, code=tmp_path / "code"), Observer())
     assert resumed.outcome == "failed"
     assert [path.read_text() for path in foreign.values()] == ['{"epoch": 1, "step": 1}\n' * 3] * 3
     assert told(resumed)[2:] == [("resumed", None), ("ended", "failed")]

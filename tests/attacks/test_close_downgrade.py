@@ -34,7 +34,7 @@ from ndrepro.analysis.results.reproduction_claims import RESULTS, evaluation_cla
 from ndrepro.analysis.results.reproduction_evidence import compare_with
 from ndrepro.analysis.results.reproduction_verdict import Judgement, judge
 from ndrepro.execution.reproduce.reexecute import evaluation_of, execute
-from ndrepro.execution.runs.observer import Silent
+from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import Finished
 from ndrepro.protocol.layout import RunFolder
 
@@ -213,7 +213,7 @@ def test_signed_weights_are_evaluated_again(honest: Finished, author: Bench, tmp
     signed_on(folder, author, ANOTHER)
     original = original_of(folder, author)
     asked = evaluation_of(original, planned(original, author.options))
-    (again,) = execute(original, asked, author.options, Silent())
+    (again,) = execute(original, asked, author.options, Observer())
     assert again.error is None
     claim = evaluation_claim(folder, again.folder)
     print(claim.evidence)

@@ -21,7 +21,7 @@ from real_runs import Bench
 from ndrepro.execution.reproduce.reexecute import execute
 from ndrepro.execution.runs import data_check
 from ndrepro.execution.runs.data_check import locate
-from ndrepro.execution.runs.observer import Silent
+from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import Finished
 from ndrepro.execution.sandbox.sandbox import AUTO, Sandbox, choose
 from ndrepro.protocol.errors import DataError
@@ -113,9 +113,9 @@ def test_what_decodes_the_reviewer_s_data_is_confined(
     chosen = planned(original, author.options, 1, word_for(original, 1))
     assert chosen.execution.sandbox == KIND
     with openings(theirs.parent) as opened:
-        (again,) = execute(original, chosen, replace(author.options, data=theirs), Silent())
+        (again,) = execute(original, chosen, replace(author.options, data=theirs), Observer())
     assert again.outcome == "completed" and opened == [] and not place.exists()
-    data_check.check(DIGITS, theirs, RunsFolder(tmp_path / "elsewhere"), Silent())
+    data_check.check(DIGITS, theirs, RunsFolder(tmp_path / "elsewhere"), Observer())
     assert place.read_text() == "of the reviewer", "the control: outside of a sandbox"
 
 
@@ -126,7 +126,7 @@ def test_what_is_missing_is_downloaded_where_no_data_are_seen(tmp_path: Path, mo
     (data / "hostile").touch()
     taken_over(tmp_path, monkeypatch, DOWNLOADS.format(seen=str(seen)))
     with pytest.raises(DataError, match="read hostile published"):
-        data_check.check(DIGITS, data, RunsFolder(tmp_path / "runs"), Silent(), Sandbox(KIND))
+        data_check.check(DIGITS, data, RunsFolder(tmp_path / "runs"), Observer(), Sandbox(KIND))
     assert seen.read_text() == "[]", "what downloads sees none of the data"
     assert sorted(each.name for each in data.iterdir()) == ["hostile", "published"]
 
@@ -139,4 +139,4 @@ def test_a_reader_that_was_taken_over_answers_anything(
     theirs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
     taken_over(tmp_path, monkeypatch, f"    print({answer!r}, flush=True)\n    __import__('os')._exit(0)\n")
-    assert data_check.check(DIGITS, theirs, RunsFolder(tmp_path / "runs"), Silent(), Sandbox(KIND)) == DIGITS
+    assert data_check.check(DIGITS, theirs, RunsFolder(tmp_path / "runs"), Observer(), Sandbox(KIND)) == DIGITS

@@ -13,7 +13,7 @@ from real_runs import Bench
 
 from ndrepro import api
 from ndrepro.execution.reproduce.signed_copy import SignedCopy
-from ndrepro.execution.runs.observer import Silent
+from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import Finished
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request
@@ -31,7 +31,7 @@ def test_the_verdict_is_about_the_bytes_that_were_signed(
     sign_again(folder, author)
     assert verified(folder, author).ok
 
-    class Exchanging(Silent):
+    class Exchanging(Observer):
         def began(self, folder_here: RunFolder, request: Request) -> None:
             folder.metrics.write_bytes(true)
 

@@ -20,7 +20,7 @@ from real_runs import Bench
 
 from ndrepro.api import reproduce
 from ndrepro.execution.own_sources.network_files import NetworkFiles
-from ndrepro.execution.runs.observer import Silent
+from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import run
 from ndrepro.protocol.errors import NdreproError, UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
@@ -59,7 +59,7 @@ def invented(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Bench, 
         patch.chdir(root)
         patch.setenv("NDREPRO_HOME", str(bench.options.home))
         experiment = Experiment.from_name("nets:small_bn_1_own", {"batch_size": "4", "threads": "1"})
-        finished = run(experiment, replace(bench.options, data=root / "data.npz"), Silent())
+        finished = run(experiment, replace(bench.options, data=root / "data.npz"), Observer())
         assert finished.error is None
         yield bench, finished.folder
 

@@ -22,7 +22,7 @@ from real_runs import Bench
 from ndrepro.execution.resumption.checkpoint_record import BoundCheckpoint, CheckpointRecorder
 from ndrepro.execution.resumption.resume_start import choose_start
 from ndrepro.execution.runs.data_check import locate
-from ndrepro.execution.runs.observer import Silent
+from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import Finished, resume
 from ndrepro.execution.studies.job import _resumed
 from ndrepro.execution.studies.launchers import Job
@@ -42,10 +42,10 @@ from real_runs import Bench
 from ndrepro.execution.resumption.checkpoint_record import bound_checkpoints
 from provenance.attestation.ledger import Ledger
 from ndrepro.execution.runs import run
-from ndrepro.execution.runs.observer import Silent
+from ndrepro.execution.runs.observer import Observer
 from provenance.attestation.trust import TrustPolicy
 
-class Dying(Silent):
+class Dying(Observer):
     # on a busy machine epochs end faster than the recorder looks
     trained = False
     def began(self, folder, request):
@@ -64,7 +64,7 @@ run.run(bench.experiment("lenet_nd_4_digits"), bench.options, Dying())
 """
 
 
-class Refusals(Silent):
+class Refusals(Observer):
     """Keeps what is said of the start."""
 
     step = -1
@@ -249,9 +249,9 @@ def test_nobody_signs_the_history_that_another_s_key_bound(killed: Bench, tmp_pa
     TrustPolicy.load(colleague.options.home).add(KeyRing(killed.options.home).public_key().pem, "author")
     before = {path: path.read_bytes() for path in folder.root.rglob("*") if path.is_file()}
     with pytest.raises(UsageError, match="started or signed by author"):
-        resume(folder, replace(colleague.options, runs=runs, data=locate(killed.experiment(), None)), Silent())
+        resume(folder, replace(colleague.options, runs=runs, data=locate(killed.experiment(), None)), Observer())
     job = Job("s", StudyRun("g", killed.experiment("lenet_nd_4_digits"), "main"), None, folder)
-    assert _resumed(job, replace(colleague.options, runs=runs), Silent()) is None, "a study trains it anew"
+    assert _resumed(job, replace(colleague.options, runs=runs), Observer()) is None, "a study trains it anew"
     assert {path: path.read_bytes() for path in folder.root.rglob("*") if path.is_file()} == before
     assert start_of(folder, runs, killed)[0] >= 12, "the control: its author resumes it"
 

@@ -26,7 +26,7 @@ from ndrepro.execution.own_sources.network_files import with_source
 from ndrepro.execution.reproduce.reexecute import Original
 from ndrepro.execution.reproduce.step_replay import request_of
 from ndrepro.execution.resumption.resume_start import choose_start
-from ndrepro.execution.runs.observer import Silent
+from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import Finished, RunOptions, resume
 from ndrepro.execution.runs.run_account import open_recorder
 from ndrepro.execution.sandbox.confinement import Confinement
@@ -263,14 +263,14 @@ def test_a_run_that_somebody_else_started_is_not_resumed_from_any_path(tmp_path:
     write_json(folder.request, Request(CIFAR, str(home)).to_json())
     options, signer = RunOptions(runs, home), KeyRing(home).signer()
     with pytest.raises(SandboxError, match="not shown to recorded code") as caught:
-        resume(folder, options, Silent())
+        resume(folder, options, Observer())
     assert "--data PATH" in caught.value.cure
     Ledger(runs.ledger).append("begun", folder.root.name, KeyRing(tmp_path / "another").signer())
     with pytest.raises(SandboxError):
-        resume(folder, options, Silent())
+        resume(folder, options, Observer())
     Ledger(runs.ledger).append("begun", folder.root.name, signer)
     with pytest.raises(DataError):  # the control: the path of an own run is looked at, and holds no data
-        resume(folder, options, Silent())
+        resume(folder, options, Observer())
 
 
 def test_a_run_is_not_resumed_in_somebody_else_s_image(tmp_path: Path) -> None:
@@ -283,10 +283,10 @@ def test_a_run_is_not_resumed_in_somebody_else_s_image(tmp_path: Path) -> None:
     write_json(folder.request, Request(experiment, "digits.csv.gz", container=image).to_json())
     options = RunOptions(runs, home)
     with pytest.raises(UsageError, match="its image is somebody else's choice"):
-        resume(folder, options, Silent())
+        resume(folder, options, Observer())
     Ledger(runs.ledger).append("begun", folder.root.name, KeyRing(home).signer())
     with pytest.raises(DataError):  # the control: an own run gets further
-        resume(folder, options, Silent())
+        resume(folder, options, Observer())
 
 
 def test_a_network_of_somebody_else_s_is_not_executed_to_resume_a_run(tmp_path: Path) -> None:
@@ -298,7 +298,7 @@ def test_a_network_of_somebody_else_s_is_not_executed_to_resume_a_run(tmp_path: 
     experiment = with_source(experiment, folder.network)[0]
     write_json(folder.request, Request(experiment, "digits.csv.gz").to_json())
     with pytest.raises(UsageError, match="its network is somebody else's code"):
-        resume(folder, RunOptions(runs, home, data=None), Silent())
+        resume(folder, RunOptions(runs, home, data=None), Observer())
     assert not ran.exists()
 
 
@@ -322,7 +322,7 @@ def test_an_unfinished_repetition_is_no_run_of_the_reviewer_s_own(tmp_path: Path
         if removed:
             folder.origin.unlink()
         with pytest.raises(UsageError, match=f"its {why} somebody else's"):
-            resume(folder, RunOptions(runs, home), Silent())
+            resume(folder, RunOptions(runs, home), Observer())
         with pytest.raises(CheckpointError, match="which run it repeats") if removed else nullcontext():
             choose_start(folder, Ledger(runs.ledger), TrustPolicy.load(home).keys())
     assert not ran.exists()

@@ -14,7 +14,7 @@ from lying_child import code_of
 from real_runs import Bench, wait_for
 
 from ndrepro.execution.runs import run as execution
-from ndrepro.execution.runs.observer import Progress, Silent
+from ndrepro.execution.runs.observer import Observer, Progress
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request
 from provenance.attestation.ledger import Ledger
@@ -22,7 +22,7 @@ from provenance.attestation.ledger import Ledger
 DEAF = "signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])"
 
 
-class Stopping(Silent):
+class Stopping(Observer):
     """Sends this process a signal twice: in ``began`` once the training process is deaf, or while it is signed."""
 
     def __init__(self, number: int, phase: str) -> None:

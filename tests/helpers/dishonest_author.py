@@ -19,7 +19,7 @@ from ndrepro.execution.reproduce.epoch_draw import Challenge
 from ndrepro.execution.reproduce.recorded_code import recorded_code
 from ndrepro.execution.reproduce.reexecute import Original, ReexecutionPlan, drawn_epochs, execute, plan
 from ndrepro.execution.resumption.recorded_states import checkpoint_state
-from ndrepro.execution.runs.observer import Silent
+from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import RunOptions
 from ndrepro.execution.runs.run_checks import CHECKS
 from ndrepro.protocol.data_record import DataRecord
@@ -94,7 +94,7 @@ def repeated_epoch(original: Original, bench: Bench, epoch: int) -> RunFolder:
     """Train one epoch again."""
     chosen = planned(original, bench.options, 1, word_for(original, epoch))
     assert chosen.epochs == (epoch,)
-    (finished,) = execute(original, chosen, bench.options, Silent())
+    (finished,) = execute(original, chosen, bench.options, Observer())
     assert finished.error is None
     return finished.folder
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ndrepro.execution.runs import run as runs_module
-from ndrepro.execution.runs.observer import Silent
+from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import Finished, RunOptions
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder, RunsFolder
@@ -33,10 +33,10 @@ class Bench:
         return Experiment.from_name(name, {**SMALL, **settings})
 
     def run(self, name: str = NAME, **settings: str) -> Finished:
-        return runs_module.run(self.experiment(name, **settings), self.options, Silent())
+        return runs_module.run(self.experiment(name, **settings), self.options, Observer())
 
     def resume(self, folder: RunFolder) -> Finished:
-        return runs_module.resume(folder, self.options, Silent())
+        return runs_module.resume(folder, self.options, Observer())
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "ndrepro", *arguments]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ndrepro.execution.runs.observer import SilentReading
+from ndrepro.execution.studies.carry_out import StudyObserver
 from ndrepro.execution.studies.launchers import Event
-from ndrepro.execution.studies.plan import StudyPlan
 from ndrepro.execution.studies.run_status import RunStatus
 from ndrepro.protocol.study.study import StudyRun
 
@@ -29,7 +28,7 @@ def write_study(folder: Path, grids: str, name: str = "mini", settings: str = SE
     return path
 
 
-class Watched(SilentReading):
+class Watched(StudyObserver):
     """An observer that keeps what it is told."""
 
     def __init__(self) -> None:
@@ -41,9 +40,6 @@ class Watched(SilentReading):
     def reading(self, dataset: str, data: Path) -> None:
         """Keep the name."""
         self.read.append(dataset)
-
-    def started(self, plan: StudyPlan) -> None:
-        """Nothing."""
 
     def event(self, event: Event) -> None:
         """Keep it."""

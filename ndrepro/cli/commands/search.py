@@ -8,7 +8,7 @@ import typer
 
 from ndrepro.cli import completion
 from ndrepro.cli.display import data_paths, options, output, terminal, words
-from ndrepro.execution.runs.observer import Observer, Silent
+from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import RunOptions
 from ndrepro.execution.studies.hyperparameter_search import Trial, search_study, targets_of
 from ndrepro.execution.studies.search_results import found_file
@@ -112,7 +112,7 @@ class _Lines:
 
     def training(self) -> Observer:
         """One that shows nothing."""
-        return Silent()
+        return Observer()
 
     def say(self, line: str) -> None:
         """Print one line; where printing fails, nothing more is printed, and the search continues."""

@@ -19,7 +19,7 @@ from ndrepro.execution.slurm.launcher import SlurmLauncher, Spelled, Submitted
 from ndrepro.execution.slurm.profile import Profile
 from ndrepro.execution.slurm.request import Cluster
 from ndrepro.execution.slurm.submissions import cancel as cancel_arrays
-from ndrepro.execution.studies.carry_out import carry_out
+from ndrepro.execution.studies.carry_out import StudyObserver, carry_out
 from ndrepro.execution.studies.kept_images import keep_images
 from ndrepro.execution.studies.launchers import LocalLauncher
 from ndrepro.execution.studies.plan import (
@@ -297,9 +297,7 @@ def _submit(
     spelled = Spelled(plan.study.name, typed.study, typed.image_options)
     estimates = {item.run.identity: item.left for item in plan.todo}
     launcher = SlurmLauncher(cluster, found.how, spelled, estimates, follow=follow, report=report)
-    shown = (
-        study_live.watching(jobs=cluster.at_once, error=as_json) if follow else nullcontext(study_slurm.SilentStudy())
-    )
+    shown = study_live.watching(jobs=cluster.at_once, error=as_json) if follow else nullcontext(StudyObserver())
     paths = found.paths(data)
     with shown as observer:
         outcome = carry_out(plan, found.how, launcher, observer, paths)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from ndrepro.cli.display import terminal, words
 from ndrepro.cli.display.lines import LineDisplay
-from ndrepro.execution.runs.observer import Observer, Progress, Silent
+from ndrepro.execution.runs.observer import Observer, Progress
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, Scores, Timing
@@ -34,7 +34,7 @@ _BAR_INDENT = 4
 _BAR_WIDTH = _WIDTHS[2] + _WIDTHS[3] - _BAR_INDENT
 
 
-class Display(LineDisplay, Silent, ABC):
+class Display(LineDisplay, Observer, ABC):
     """An observer that prints to ``console`` and knows how far the run is; used as a context manager."""
 
     def __init__(self, console: Console) -> None:
@@ -169,7 +169,7 @@ def watching(*, quiet: bool, error: bool) -> AbstractContextManager[Observer]:
     ``error`` puts it on standard error, where standard output is kept for JSON.
     """
     if quiet:
-        return nullcontext(Silent())
+        return nullcontext(Observer())
     console = terminal.console(error)
     table = console.is_terminal and not console.is_dumb_terminal and console.width >= sum(_WIDTHS)
     return LiveTable(console) if table else PlainLines(console)

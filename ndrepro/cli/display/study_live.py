@@ -32,7 +32,7 @@ _BAR_WIDTH = 30
 _LEAST_WIDTH = 80
 
 
-class StudyLines(LineDisplay):
+class StudyLines(LineDisplay, StudyObserver):
     """One line as a run begins and one as it ends; for pipes, log files and narrow terminals."""
 
     def __init__(self, console: Console, jobs: int) -> None:

@@ -9,17 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from ndrepro.cli.display import terminal
-from ndrepro.execution.runs.observer import SilentReading
 from ndrepro.execution.slurm.launcher import Submitted
 from ndrepro.execution.slurm.profile import Profile, find_profile
 from ndrepro.execution.slurm.request import Cluster
 from ndrepro.execution.slurm.submissions import QueuedTask, queued_runs
-from ndrepro.execution.studies.launchers import Event
-from ndrepro.execution.studies.plan import StudyPlan
-from ndrepro.execution.studies.run_status import RunStatus
 from ndrepro.protocol.errors import EngineError, UsageError
 from ndrepro.protocol.layout import RunsFolder
-from ndrepro.protocol.study.study import StudyRun
 from ndrepro.text.plurals import plural
 from provenance.attestation.key_home import default_home
 
@@ -81,22 +76,6 @@ NoReport = Annotated[
     bool, typer.Option("--no-report", help="slurm: no last job that writes the study's status when all is over.")
 ]
 Follow = Annotated[bool, typer.Option("--follow", help="slurm: stay and show progress until all runs are over.")]
-
-
-class SilentStudy(SilentReading):
-    """An observer of a study that says nothing."""
-
-    def started(self, plan: StudyPlan) -> None:
-        """Nothing."""
-
-    def event(self, event: Event) -> None:
-        """Nothing."""
-
-    def passed(self, run: StudyRun, status: RunStatus) -> None:
-        """Nothing."""
-
-    def stopping(self, times: int) -> None:
-        """Nothing."""
 
 
 def profile_of(name: str | None) -> Profile:

@@ -35,7 +35,7 @@ from ndrepro.execution.bisect.lock_diff import (
 from ndrepro.execution.bisect.releases import releases_between
 from ndrepro.execution.environments import add_cell, matrix
 from ndrepro.execution.environments.matrix import Cell
-from ndrepro.execution.runs.observer import Silent
+from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import RunOptions, run
 from ndrepro.execution.studies.run_status import DONE, Survey
 from ndrepro.protocol.errors import NdreproError
@@ -304,7 +304,7 @@ class Bisection:
         status = Survey(options.runs, options.home).status(StudyRun("", self.experiment, cell.name))
         if status.folder is not None and status.state == DONE and not fresh:
             return status.folder
-        finished = run(self.experiment, options, Silent())
+        finished = run(self.experiment, options, Observer())
         if finished.outcome != "completed":
             raise finished.error or NdreproError(f"{finished.outcome} before the run was complete")
         return finished.folder

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, Scores, Timing
@@ -27,8 +26,8 @@ class Progress:
     seconds_left: float | None
 
 
-class DataObserver(Protocol):
-    """Called while data are checked, before anything starts."""
+class DataObserver:
+    """Called while data are checked, before anything starts. Says nothing where a method is not its own."""
 
     def reading(self, dataset: str, data: Path) -> None:
         """Data that are new here are read to see that they are whole, which takes as long as in training."""
@@ -43,26 +42,10 @@ class DataObserver(Protocol):
         """Files in the data's folders are not read: how many, why, and one by name."""
 
 
-class SilentReading:
-    """A data observer that says nothing."""
-
-    def reading(self, dataset: str, data: Path) -> None:
-        """Nothing."""
-
-    def images_read(self, what: str, done: int, total: int) -> None:
-        """Nothing."""
-
-    def reading_ended(self) -> None:
-        """Nothing."""
-
-    def left_out(self, dataset: str, summary: str) -> None:
-        """Nothing."""
-
-
-class Observer(SilentReading):
+class Observer(DataObserver):
     """Called from the parent process, in this order: ``began``, then ``progress`` and ``epoch`` as they come.
 
-    ``resuming`` comes before these, where an earlier attempt is resumed. Says nothing where a method is not its own.
+    ``resuming`` comes before these, where an earlier attempt is resumed.
     """
 
     def resuming(self, step: int, refused: tuple[str, ...]) -> None:
@@ -76,7 +59,3 @@ class Observer(SilentReading):
 
     def epoch(self, scores: Scores, timing: Timing) -> None:
         """A whole epoch was trained and evaluated."""
-
-
-class Silent(Observer):
-    """An observer that says nothing."""

@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from ndrepro.execution.containers import engines
 from ndrepro.execution.runs import data_check
@@ -64,7 +63,7 @@ class Outcome:
         return self.plan.states[DONE] == len(self.plan.items)
 
 
-class StudyObserver(DataObserver, Protocol):
+class StudyObserver(DataObserver):
     """Receives the events of a study, in the study's process."""
 
     def started(self, plan: StudyPlan) -> None:

@@ -32,7 +32,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ndrepro.execution.runs import run as execution
-from ndrepro.execution.runs.observer import Observer, Progress, Silent
+from ndrepro.execution.runs.observer import Observer, Progress
 from ndrepro.execution.studies.launchers import NOT_STARTED, Began, Ending, Job, Moved, event_line
 from ndrepro.execution.studies.run_locks import Claims
 from ndrepro.execution.studies.run_status import DONE, RUNNING, Survey
@@ -171,7 +171,7 @@ class Voice:
                 sys.stdout = None  # nothing to flush at the end of the process
 
 
-class Reporter(Silent):
+class Reporter(Observer):
     """An observer that writes a run's events, and passes to the child a stop that arrived before it started."""
 
     def __init__(self, job: Job, stop: Stop, voice: Voice, every_seconds: float = 0.0) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ndrepro.cli.display import live, terminal
 from ndrepro.cli.display.live import LiveTable, PlainLines
-from ndrepro.execution.runs.observer import Observer, Progress, Silent
+from ndrepro.execution.runs.observer import Observer, Progress
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, Scores, Timing
@@ -121,6 +121,6 @@ def test_what_suits_the_terminal_is_chosen(monkeypatch: pytest.MonkeyPatch) -> N
     assert chosen(force_terminal=True, width=80) is LiveTable
     assert chosen(force_terminal=True, width=50) is PlainLines
     assert chosen(force_terminal=False) is PlainLines
-    assert chosen(quiet=True) is Silent
+    assert chosen(quiet=True) is Observer
     monkeypatch.setenv("TERM", "dumb")
     assert chosen(force_terminal=True, width=80) is PlainLines

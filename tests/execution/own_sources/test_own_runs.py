@@ -13,7 +13,7 @@ from real_runs import Bench
 
 from ndrepro.api import reproduce, verify
 from ndrepro.execution.runs import data_check
-from ndrepro.execution.runs.observer import Silent
+from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import run
 from ndrepro.execution.runs.run_lookup import read_recorded
 from ndrepro.protocol.errors import DataError
@@ -47,7 +47,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Bench, Run
         patch.setenv("NDREPRO_HOME", str(bench.options.home))
         settings = {"batch_size": "4", "threads": "1"}
         experiment = Experiment.from_name("nets:small_nd_2_own", settings)
-        finished = run(experiment, replace(bench.options, data=root / "data.npz"), Silent())
+        finished = run(experiment, replace(bench.options, data=root / "data.npz"), Observer())
         assert finished.error is None
         (root / "shapes.py").write_text("width = 3\n")
         yield bench, finished.folder
@@ -88,4 +88,4 @@ def test_data_of_another_shape_are_another_experiment(bench: tuple[Bench, RunFol
     images = np.zeros((4, 8, 8), dtype=np.uint8)
     np.savez(tmp_path / "other.npz", x_train=images, y_train=[0, 1, 0, 1], x_test=images, y_test=[0, 1, 0, 1])
     with pytest.raises(DataError, match="other images than the experiment describes"):
-        data_check.check(experiment, tmp_path / "other.npz", bench[0].options.runs, Silent())
+        data_check.check(experiment, tmp_path / "other.npz", bench[0].options.runs, Observer())

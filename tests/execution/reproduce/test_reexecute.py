@@ -30,7 +30,7 @@ from ndrepro.analysis.results.reproduction_verdict import judge
 from ndrepro.execution.reproduce.epoch_draw import Challenge
 from ndrepro.execution.reproduce.reexecute import Original, drawn_epochs, execute
 from ndrepro.execution.runs.data_check import locate
-from ndrepro.execution.runs.observer import Silent
+from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import Finished
 from ndrepro.protocol.errors import DataError, UsageError
 from ndrepro.protocol.experiment.schema_migrations import ADDITIONS
@@ -60,7 +60,7 @@ def test_an_honest_run_is_identical_when_run_again(bench: Bench) -> None:
     older = {key: value for key, value in now.items() if key not in ADDITIONS[-1]}
     parameters = {**original.manifest.external_parameters, "experiment": older}
     before = replace(original, manifest=replace(original.manifest, external_parameters=parameters))
-    (again,) = execute(before, chosen, bench.options, Silent())
+    (again,) = execute(before, chosen, bench.options, Observer())
     assert json.loads(again.folder.request.read_text())["experiment"] == older != now
     judgement = judge(honest.folder, again.folder)
     assert (judgement.verdict, judgement.divergence, judgement.compared_steps) == ("identical", None, 4 * EPOCH_STEPS)
@@ -212,6 +212,6 @@ def test_what_cannot_be_had_is_said_before_anything_is_trained(bench: Bench, hon
     original = original_of(honest.folder, bench)
     chosen = planned(original, bench.options)
     with pytest.raises(DataError, match="elsewhere: no such file or folder"):
-        execute(original, chosen, replace(bench.options, data=Path("elsewhere")), Silent())
+        execute(original, chosen, replace(bench.options, data=Path("elsewhere")), Observer())
     with pytest.raises(UsageError, match=r"no environment 'torch-1\.13\.2'"):
         planned(original, replace(bench.options, environment="torch-1.13.2"))

@@ -17,7 +17,7 @@ from ndrepro.execution.containers.container_spec import Process
 from ndrepro.execution.runs import child_process, process_group
 from ndrepro.execution.runs import run as execution
 from ndrepro.execution.runs.child_process import child_variables
-from ndrepro.execution.runs.observer import Silent
+from ndrepro.execution.runs.observer import Observer
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request
@@ -62,7 +62,7 @@ def test_a_stop_in_the_instant_that_the_child_starts_waits_for_its_handlers(
     assert bench.run(epochs="500").outcome == outcome
 
 
-class Insisting(Silent):
+class Insisting(Observer):
     """Asks the child to stop again and again, from when it has said how it ended until it is gone."""
 
     def began(self, folder: RunFolder, request: Request) -> None:

@@ -9,7 +9,7 @@ from real_runs import Bench
 from small_studies import write_study
 
 from ndrepro.execution.runs import run as execution
-from ndrepro.execution.runs.observer import Progress, Silent
+from ndrepro.execution.runs.observer import Observer, Progress
 from ndrepro.execution.runs.run_checks import CHECKS
 from ndrepro.execution.runs.run_lookup import duration_seconds
 from ndrepro.execution.studies.plan import make_plan
@@ -24,7 +24,7 @@ from provenance.recording import run_clock
 GRID = '[grids.main]\naxes = { method = ["bn"] }\n[grids.main.settings]\nepochs = 4\ncheckpoint_epochs = 1\n'
 
 
-class Stopping(Silent):
+class Stopping(Observer):
     """Asks the run to stop, once, as soon as the child is there: it stops after its first step."""
 
     asked = False
@@ -55,7 +55,7 @@ def test_a_run_goes_on_on_a_machine_whose_clock_is_behind(bench: Bench, monkeypa
     ahead = execution.run(item.run.experiment, bench.options, Stopping())
     assert ahead.outcome == "interrupted"
     on_a_machine(monkeypatch, -20)
-    behind = execution.resume(ahead.folder, bench.options, Silent())
+    behind = execution.resume(ahead.folder, bench.options, Observer())
     assert behind.outcome == "completed"
 
     ledger = Ledger(bench.options.runs.ledger)
@@ -80,9 +80,9 @@ def test_of_equal_runs_the_one_that_was_begun_last_stands_for_them(
     path = write_study(bench.root, GRID.replace("epochs = 4", "epochs = 1"))
     (item,) = make_plan(load_study(path), [], bench.options).items
     on_a_machine(monkeypatch, 20)
-    ahead = execution.run(item.run.experiment, bench.options, Silent())
+    ahead = execution.run(item.run.experiment, bench.options, Observer())
     on_a_machine(monkeypatch, -20)
-    behind = execution.run(item.run.experiment, bench.options, Silent())
+    behind = execution.run(item.run.experiment, bench.options, Observer())
     assert behind.folder.root.name < ahead.folder.root.name, "by their names it would be the other"
     status = Survey(bench.options.runs, bench.options.home).status(item.run)
     assert (status.state, status.folder) == (DONE, behind.folder)

@@ -14,7 +14,7 @@ from real_runs import Bench
 from small_studies import Watched, write_study
 
 from ndrepro.execution.runs import data_check
-from ndrepro.execution.runs.observer import Silent, SilentReading
+from ndrepro.execution.runs.observer import DataObserver, Observer
 from ndrepro.execution.runs.run import run
 from ndrepro.execution.studies.carry_out import carry_out
 from ndrepro.execution.studies.launchers import LocalLauncher
@@ -44,7 +44,7 @@ def images(tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
-class Reader(SilentReading):
+class Reader(DataObserver):
     """Checks data, and counts how often they had to be read; the observer of its own checks."""
 
     def __init__(self, runs: Path) -> None:
@@ -298,7 +298,7 @@ def test_a_memory_that_is_no_memory_or_cannot_be_kept_costs_a_reading(reader: Re
     assert reader.times == 3
 
 
-class Damaging(Silent):
+class Damaging(Observer):
     """Damages the data when the run has started, after they were looked at."""
 
     def __init__(self, images: Path) -> None:
@@ -323,7 +323,7 @@ def test_a_failure_that_names_a_file_that_is_not_utf_8_is_signed(bench: Bench, i
     (images / "test" / "c5").rename(images / "test" / os.fsdecode(b"c\xe9"))
     damaged = images / "train" / os.fsdecode(b"c\xe9") / "1.png"
 
-    class Emptying(Silent):
+    class Emptying(Observer):
         def began(self, folder: RunFolder, request: Request) -> None:
             damaged.write_bytes(b"")
 

@@ -13,7 +13,7 @@ import pytest
 from real_runs import Bench, alive, children_of, wait_for
 
 from ndrepro.execution.runs.child_outcome import ending
-from ndrepro.execution.runs.observer import Progress, Silent
+from ndrepro.execution.runs.observer import Observer, Progress
 from ndrepro.execution.runs.run import Finished, RunOptions, run
 from ndrepro.execution.runs.run_checks import CHECKS
 from ndrepro.protocol.errors import DataError, DeviceError, UsageError
@@ -146,7 +146,7 @@ def test_a_reproduction_that_is_resumed_still_says_what_it_reproduces(bench: Ben
     for package in ("ndrepro", "provenance"):
         (nothing.code / package).mkdir(parents=True)
         (nothing.code / package / "__init__.py").touch()
-    failed = run(bench.experiment("lenet_nd_1_digits", train_images="16"), nothing, Silent(), origin=origin)
+    failed = run(bench.experiment("lenet_nd_1_digits", train_images="16"), nothing, Observer(), origin=origin)
     assert failed.outcome == "failed"
     resumed = bench.resume(failed.folder)
     assert resumed.outcome == "completed"
@@ -176,9 +176,9 @@ import os, signal, sys
 from pathlib import Path
 from real_runs import Bench
 from ndrepro.execution.runs import run
-from ndrepro.execution.runs.observer import Silent
+from ndrepro.execution.runs.observer import Observer
 
-class Dying(Silent):
+class Dying(Observer):
     def progress(self, progress):
         if progress.phase == "signing":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -188,7 +188,7 @@ run.run(bench.experiment(), bench.options, Dying())
 """
 
 
-class Impatient(Silent):
+class Impatient(Observer):
     """Presses Ctrl-C when the run has started, or while it is signed."""
 
     def __init__(self, when: str) -> None:

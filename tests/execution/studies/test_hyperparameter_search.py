@@ -11,7 +11,7 @@ import pytest
 from real_runs import Bench
 from small_studies import Watched, write_study
 
-from ndrepro.execution.runs.observer import Observer, Silent
+from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run_checks import CHECKS
 from ndrepro.execution.studies.carry_out import carry_out
 from ndrepro.execution.studies.hyperparameter_search import SearchObserver, Trial, search_study, targets_of
@@ -60,7 +60,7 @@ class Kept(SearchObserver):
         self.pieces[trial.number, epochs] = trial.pieces[-1].folder
 
     def training(self) -> Observer:
-        return Silent()
+        return Observer()
 
 
 def search(bench: Bench, path: Path) -> tuple[SearchOutcome, Kept]:

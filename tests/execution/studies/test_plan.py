@@ -18,7 +18,7 @@ from small_studies import SETTINGS, Watched, write_study
 
 from ndrepro.execution.reproduce.reexecute import Original
 from ndrepro.execution.reproduce.reexecute import execute as reexecute
-from ndrepro.execution.runs.observer import Silent
+from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import Finished, RunOptions
 from ndrepro.execution.runs.run_checks import CHECKS
 from ndrepro.execution.studies.carry_out import Outcome, carry_out
@@ -160,7 +160,7 @@ def test_a_study_s_run_is_its_original_and_not_a_later_repetition(copied: tuple[
     folder = item.status.folder
     assert folder is not None
     original = Original(folder, manifest_of(bench.options, folder))
-    nothing_seen = Silent()
+    nothing_seen = Observer()
     repetition = to_repeat(original, bench.options)
     (again,) = reexecute(original, repetition, bench.options, nothing_seen)
     assert again.outcome == "completed" and again.folder.root.parent == folder.root.parent
