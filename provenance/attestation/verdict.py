@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from provenance.attestation.manifest import Manifest
 
@@ -76,24 +76,14 @@ class Verdict:
         return {"ok": self.ok, "signer": self.signer, "signers": list(self.signers), "checks": checks}
 
 
-class CheckLike(Protocol):
-    """What a caller's own check returns."""
+@dataclass(frozen=True)
+class CheckResult:
+    """What a caller's own check returns; ``verify`` numbers it."""
 
-    @property
-    def name(self) -> str:
-        """What is checked."""
-
-    @property
-    def status(self) -> Status:
-        """How it came out."""
-
-    @property
-    def message(self) -> str:
-        """What was found."""
-
-    @property
-    def cure(self) -> str:
-        """What to do."""
+    name: str
+    status: Status
+    message: str
+    cure: str = ""
 
 
-ExtraCheck = Callable[[Path, Manifest], CheckLike]
+ExtraCheck = Callable[[Path, Manifest], CheckResult]

@@ -8,9 +8,8 @@ import typer
 
 from ndrepro.cli import completion
 from ndrepro.cli.display import data_paths, options, output, terminal, words
-from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import RunOptions
-from ndrepro.execution.studies.hyperparameter_search import Trial, search_study, targets_of
+from ndrepro.execution.studies.hyperparameter_search import SearchObserver, Trial, search_study, targets_of
 from ndrepro.execution.studies.search_results import found_file
 from ndrepro.execution.studies.study_file import find_study, load_study
 from ndrepro.protocol.errors import NdreproError, UsageError
@@ -78,7 +77,7 @@ def search(
     return output.DONE
 
 
-class _Lines:
+class _Lines(SearchObserver):
     """One line as a trial comes to a rung; the training of a piece shows nothing."""
 
     def __init__(self, search: Search, error: bool) -> None:
@@ -109,10 +108,6 @@ class _Lines:
             f"{count} with {epochs} epochs" for count, epochs in zip(found.reached, self._search.rungs, strict=True)
         )
         self.say(f"{_name(found.target)}: {found.spent_epochs} epochs, trials: {counts}; the best is {found.trial}")
-
-    def training(self) -> Observer:
-        """One that shows nothing."""
-        return Observer()
 
     def say(self, line: str) -> None:
         """Print one line; where printing fails, nothing more is printed, and the search continues."""

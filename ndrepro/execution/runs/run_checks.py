@@ -16,8 +16,7 @@ kinds have checks of their own (``ndrepro.execution.verification.checks_by_kind`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from ndrepro.execution.own_sources.network_files import NetworkFiles, expect_source
@@ -31,23 +30,13 @@ from ndrepro.protocol.training_record import TrainingRecord, metrics_summary
 from ndrepro.protocol.training_state import StateDigest, read_states, read_tensors
 from ndrepro.text.plurals import plural
 from provenance.attestation.manifest import Manifest
-from provenance.attestation.verdict import Status
+from provenance.attestation.verdict import CheckResult, ExtraCheck
 from provenance.errors import ManifestError, ProvenanceError, TrailError
 from provenance.formats.digest import file_digest
 from provenance.formats.fingerprint import fingerprint
 from provenance.formats.metrics_log import read_scalars
 from provenance.formats.state_digest import tensors_digest
 from provenance.formats.trail import Trail
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """One check's result, as ``provenance.attestation.verify`` takes it."""
-
-    name: str
-    status: Status
-    message: str
-    cure: str = ""
 
 
 def request(root: Path, manifest: Manifest) -> CheckResult:
@@ -180,11 +169,10 @@ def predicate(root: Path, manifest: Manifest) -> CheckResult:
     return CheckResult("predicate", "pass", predicate_check.predicate(root, manifest))
 
 
-RunCheck = Callable[[Path, Manifest], CheckResult]
-CHECKS: tuple[RunCheck, ...] = (request, trail, weights, metrics, states, predicate)
+CHECKS: tuple[ExtraCheck, ...] = (request, trail, weights, metrics, states, predicate)
 
 
-def contradiction(root: Path, manifest: Manifest, checks: Sequence[RunCheck] = CHECKS) -> ProvenanceError | None:
+def contradiction(root: Path, manifest: Manifest, checks: Sequence[ExtraCheck] = CHECKS) -> ProvenanceError | None:
     """What the files of a run say against a manifest that is about to be signed: the first check that fails."""
     for check in checks:
         try:

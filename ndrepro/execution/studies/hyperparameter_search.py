@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ndrepro.execution.runs import run as execution
 from ndrepro.execution.runs.observer import Observer
@@ -78,8 +78,8 @@ class Trial:
         return self.pieces[-1].error
 
 
-class SearchObserver(Protocol):
-    """Receives the events of a search."""
+class SearchObserver:
+    """Receives the events of a search. Says nothing where a method is not its own."""
 
     def begins(self, target: Target, spent: int, budget: int) -> None:
         """A network and data set are started or resumed: ``spent`` of ``budget`` epochs are recorded."""
@@ -92,9 +92,6 @@ class SearchObserver(Protocol):
 
     def found(self, found: SearchOutcome) -> None:
         """A network and data set are complete."""
-
-    def training(self) -> Observer:
-        """What watches the training of a piece."""
 
 
 def targets_of(study: Study) -> dict[Target, StudyRun]:
@@ -209,7 +206,7 @@ class TargetSearch:
             cure = "remove this run, and search again"
             segment = Segment(last.step, epochs, signed_checkpoint(last.folder, last.manifest, last.step, cure))
             origin = Resource(CONTINUED_RUN, digest={"sha256": last.digest}, annotations={"run": last.run})
-        watching = self._observer.training()
+        watching = Observer()
         finished = execution.run(trial.experiment, self._options, watching, origin=origin, segment=segment)
         if finished.outcome in ("interrupted", "killed"):
             raise NdreproError(

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ndrepro.execution.runs.run_checks import CHECKS as OF_TRAINING
-from ndrepro.execution.runs.run_checks import CheckResult, RunCheck
 from ndrepro.execution.verification.program_checks import CHECKS as OF_PROGRAMS
 from ndrepro.execution.verification.script_checks import CHECKS as OF_SCRIPTS
 from ndrepro.protocol.run_kind import OTHER, PROGRAM, SCRIPT, TRAINING, run_kind
 from provenance.attestation.manifest import Manifest
+from provenance.attestation.verdict import CheckResult, ExtraCheck
 
 
 def kind(root: Path, manifest: Manifest) -> CheckResult:
@@ -23,7 +23,7 @@ def kind(root: Path, manifest: Manifest) -> CheckResult:
     return CheckResult("kind", "skip", f"unknown build type {manifest.build_type!r}: its contents are not checked")
 
 
-_BY_KIND: Mapping[str, tuple[RunCheck, ...]] = {
+_BY_KIND: Mapping[str, tuple[ExtraCheck, ...]] = {
     TRAINING: OF_TRAINING,
     SCRIPT: OF_SCRIPTS,
     PROGRAM: OF_PROGRAMS,
@@ -31,6 +31,6 @@ _BY_KIND: Mapping[str, tuple[RunCheck, ...]] = {
 }
 
 
-def checks_of(manifest: Manifest | None) -> tuple[RunCheck, ...]:
+def checks_of(manifest: Manifest | None) -> tuple[ExtraCheck, ...]:
     """The checks for a run of this kind; none where no manifest says which kind it is."""
     return () if manifest is None else _BY_KIND[run_kind(manifest)]

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 from ndrepro.execution.runs.predicate_check import check_members, expect_equal
-from ndrepro.execution.runs.run_checks import CheckResult, RunCheck
 from ndrepro.execution.verification.script_checks import check_environment, expect_names, metrics, source, times
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import read_json
@@ -59,6 +58,7 @@ from provenance.attestation.manifest import (
     Resource,
 )
 from provenance.attestation.run_files import inside
+from provenance.attestation.verdict import CheckResult, ExtraCheck
 from provenance.capture.unavailable import at, mapping
 from provenance.errors import ManifestError, TrailError
 from provenance.formats.bounded_read import LOG_BYTES, read_bounded
@@ -255,4 +255,4 @@ def outcome(root: Path, manifest: Manifest) -> CheckResult:
     return CheckResult("outcome", "pass", f"{manifest.outcome}, exit code {record.exit_code}{error}")
 
 
-CHECKS: tuple[RunCheck, ...] = (request, environment, source, files, trail, metrics, outcome, times)
+CHECKS: tuple[ExtraCheck, ...] = (request, environment, source, files, trail, metrics, outcome, times)

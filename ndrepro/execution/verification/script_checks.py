@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from ndrepro.execution.runs.predicate_check import check_members, check_source, check_times, expect_equal
-from ndrepro.execution.runs.run_checks import CheckResult, RunCheck
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import read_json
 from ndrepro.protocol.recorded.environment import SCRIPT
@@ -34,6 +33,7 @@ from provenance.attestation.manifest import (
     Manifest,
     Resource,
 )
+from provenance.attestation.verdict import CheckResult, ExtraCheck
 from provenance.capture.unavailable import is_missing
 from provenance.errors import ManifestError
 from provenance.formats.metrics_log import read_scalars
@@ -163,4 +163,4 @@ def times(root: Path, manifest: Manifest) -> CheckResult:
     return CheckResult("times", "pass", f"{manifest.started_on} to {manifest.finished_on}{set_back}")
 
 
-CHECKS: tuple[RunCheck, ...] = (request, environment, source, metrics, outcome, times)
+CHECKS: tuple[ExtraCheck, ...] = (request, environment, source, metrics, outcome, times)

@@ -11,7 +11,6 @@ import pytest
 from real_runs import Bench
 from small_studies import Watched, write_study
 
-from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run_checks import CHECKS
 from ndrepro.execution.studies.carry_out import carry_out
 from ndrepro.execution.studies.hyperparameter_search import SearchObserver, Trial, search_study, targets_of
@@ -58,9 +57,6 @@ class Kept(SearchObserver):
     def reached(self, target: Target, trial: Trial, epochs: int, goes_on: bool, recorded: bool) -> None:
         self.rungs.append((trial.number, epochs, goes_on, recorded))
         self.pieces[trial.number, epochs] = trial.pieces[-1].folder
-
-    def training(self) -> Observer:
-        return Observer()
 
 
 def search(bench: Bench, path: Path) -> tuple[SearchOutcome, Kept]:
