@@ -206,8 +206,7 @@ class TargetSearch:
             cure = "remove this run, and search again"
             segment = Segment(last.step, epochs, signed_checkpoint(last.folder, last.manifest, last.step, cure))
             origin = Resource(CONTINUED_RUN, digest={"sha256": last.digest}, annotations={"run": last.run})
-        watching = Observer()
-        finished = execution.run(trial.experiment, self._options, watching, origin=origin, segment=segment)
+        finished = execution.run(trial.experiment, self._options, Observer(), origin=origin, segment=segment)
         if finished.outcome in ("interrupted", "killed"):
             raise NdreproError(
                 f"the search of {' '.join(self._target)} was {finished.outcome} in trial {trial.number}",
