@@ -85,7 +85,7 @@ class Checklist:
         return sum(finding.status != ELSEWHERE for finding in self.findings)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """The answer of `ndrepro checklist --json`: the points, and every guideline with its evidence."""
         return {
             "subject": self.subject,
             "kind": self.kind,

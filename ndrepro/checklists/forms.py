@@ -51,7 +51,7 @@ class Form:
     answers: tuple[Answer, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """Every field, and how many questions are answered."""
         return {**asdict(self), "answered": self.answered, "questions": len(self.answers)}
 
     @property

@@ -107,7 +107,7 @@ class Request:
         return recorded_in(self.environment, None if self.container is None else asdict(self.container))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON with its schema's name."""
+        """Every field, with the schema's name."""
         return {"schema": REQUEST_SCHEMA, **asdict(self)}
 
     @classmethod
@@ -133,7 +133,7 @@ class Result:
     error: Annotated[dict[str, str], _error_record] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """Every field."""
         return asdict(self)
 
     @classmethod
@@ -193,7 +193,7 @@ class Evaluated:
     images: int
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON; a loss that is not finite as a word."""
+        """Every field; a loss that is not finite as a word."""
         return {**asdict(self), "test_loss": plain_number(self.test_loss)}
 
     @classmethod

@@ -59,7 +59,7 @@ class ReplayRequest:
     checkpoint: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON with its schema's name."""
+        """Every field, with the schema's name."""
         return {"schema": SCHEMA, **asdict(self), "request": self.request.to_json()}
 
     @classmethod
@@ -77,7 +77,7 @@ class Wanted:
     name: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """Every field."""
         return asdict(self)
 
     @classmethod
@@ -151,7 +151,7 @@ class StepRecord:
     loss_bits: str
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON with its schema's name."""
+        """Every field, with the schema's name."""
         return {"schema": SCHEMA, **asdict(self)}
 
     @classmethod

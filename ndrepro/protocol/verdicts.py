@@ -44,7 +44,7 @@ class ClaimCheck:
     evidence: str
 
     def to_json(self) -> dict[str, str]:
-        """Plain JSON: name, status, evidence."""
+        """Name, status and evidence."""
         return asdict(self)
 
 

@@ -94,7 +94,7 @@ class SigningSource:
     public: PublicKey
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """The file's members: schema, source and public key."""
         return {"schema": SCHEMA, "source": self.source, "publicKey": self.public.pem}
 
     @classmethod

@@ -95,7 +95,7 @@ class Artifact:
     sha256: str
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """Path, size and SHA-256."""
         return {"path": self.path, "size": self.size, "sha256": self.sha256}
 
     @classmethod
@@ -114,7 +114,7 @@ class Attempt:
     outcome: str
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """The manifest's members: startedOn, finishedOn, outcome."""
         return {"startedOn": self.started_on, "finishedOn": self.finished_on, "outcome": self.outcome}
 
     @classmethod
@@ -137,7 +137,7 @@ class Builder:
     version: Mapping[str, str]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """Identifier and versions."""
         return {"id": self.id, "version": dict(self.version)}
 
     @classmethod
@@ -155,7 +155,7 @@ class LedgerReference:
     digest: str
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """Sequence number and digest."""
         return {"sequence": self.sequence, "digest": self.digest}
 
     @classmethod

@@ -57,7 +57,7 @@ class TrustedKey(PublicKey):
         return f"{limit}; it signed {f'on {when[:19]} UTC'.replace('T', ' ') if when else 'at an unknown time'}"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """The members of the list of trusted keys."""
         return {"name": self.name, "publicKey": self.pem, "keyid": self.keyid, "added": self.added}
 
     @classmethod

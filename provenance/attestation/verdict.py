@@ -71,7 +71,7 @@ class Verdict:
         return next((check for check in self.checks if check.status == "fail"), None)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON, without the manifest itself."""
+        """Whether the run verifies, the signers, and every check; not the manifest itself."""
         checks = [check.to_json() for check in self.checks]
         return {"ok": self.ok, "signer": self.signer, "signers": list(self.signers), "checks": checks}
 

@@ -132,7 +132,7 @@ class LedgerSummary:
         return made
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON: of every run its fields in their order, by each holder."""
+        """Every field; of every run its fields in their order, by each holder."""
         runs = {name: [list(vars(each).values()) for each in self.of_run(name)] for name in self.runs}
         return {**asdict(self), "runs": runs, "others": {}}
 

@@ -89,7 +89,7 @@ class Audit:
         return claims and all(finding.agrees for finding in self.crosschecks)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """The answer of `ndrepro audit --json`."""
         members = {
             "title": self.file.title,
             "holds": self.holds,

@@ -46,7 +46,7 @@ class Cause:
     weight: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """Every field but the weight."""
         return {"title": self.title, "assessment": self.assessment, "evidence": self.evidence, "why": self.why}
 
 

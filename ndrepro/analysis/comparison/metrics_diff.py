@@ -34,7 +34,7 @@ class MetricsComparison:
         return self.rows[0] == self.rows[1] and not self.differing
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON but for NaN and infinities."""
+        """Every field, and whether all rows are equal; NaN and infinities stay numbers."""
         return {
             "identical": self.identical,
             "rows": self.rows,

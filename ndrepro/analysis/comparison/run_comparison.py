@@ -72,7 +72,7 @@ class RunComparison:
         return found if any(found) else ()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON, with NaN and infinities as words."""
+        """The answer of `ndrepro diff --json`, NaN and infinities as words."""
         members = {
             "identical": self.identical,
             "results": self.results,

@@ -83,7 +83,7 @@ class Side:
         return self.manifest.invocation_id if self.manifest else self.path.absolute().name
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON, without the manifest itself."""
+        """Which run it is, and whether it verifies; not the manifest itself."""
         return {
             "path": str(self.path.absolute()),
             "name": self.name,

@@ -108,7 +108,7 @@ class TrailComparison:
     where: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON but for NaN and infinities."""
+        """Every field; NaN and infinities stay numbers."""
         return {
             "identical": self.identical,
             "where": self.where,

@@ -79,7 +79,7 @@ class Examined:
         return self.end.run if self.end else ""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON but for NaN and infinities; the path, and what follows from it, is left out."""
+        """Kind, fields and ledger entry; without the path and what follows from it."""
         kind = type(self.result).__name__
         fields = {name: value for name, value in vars(self.result).items() if name not in ("folder", "path")}
         if "cost" in fields:

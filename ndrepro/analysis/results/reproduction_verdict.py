@@ -78,7 +78,7 @@ class Judgement:
         return self.verdict in PASSING
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON; a difference that is not finite as a word."""
+        """Every field; a difference that is not finite as a word."""
         document = asdict(self)
         for name in ("largest_loss_difference", "weight_distance"):
             if document[name] is not None and not math.isfinite(document[name]):

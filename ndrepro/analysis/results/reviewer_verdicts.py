@@ -76,7 +76,7 @@ class Attestation(Generic[_Run]):
     by_another: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """Verdict, run, signer and claims."""
         return {
             "run": self.run.run_id,
             "verdict": self.verdict,
@@ -118,7 +118,7 @@ class Attestations:
         return {run: tuple(items) for run, items in found.items()}
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """The verdicts that hold, and those that are refused, with reasons."""
         return {
             "verdicts": [item.to_json() for item in self.held],
             "refused": [{"path": str(item.path), "reason": item.reason} for item in self.refused],

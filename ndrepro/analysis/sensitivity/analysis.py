@@ -66,7 +66,7 @@ class Sensitivity:
     orders: Mapping[str, Agreement]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON but for NaN and infinities."""
+        """The answer of `ndrepro sensitivity --json`, NaN and infinities as words."""
         design = self.design
         members = {
             "metric": self.options.metric,

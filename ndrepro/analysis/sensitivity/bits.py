@@ -63,7 +63,7 @@ class BitComparison:
         return next((item for item in self.pairs if {item.first, item.second} == {first, second}), None)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON but for infinities."""
+        """Pairs, groups and growths; infinities stay numbers."""
         return {
             "subject": self.subject,
             "pairs": self.pairs,

@@ -60,7 +60,7 @@ class Contrast:
         return frozenset((mean > 0) - (mean < 0) for mean in means)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """Both methods, the cells, those in which the first is better, and the components of their difference."""
         return {
             "first": self.first,
             "second": self.second,

@@ -44,7 +44,7 @@ class CellNumbers:
     why: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """Every field, and the number of values."""
         return {**vars(self), "n": len(self.values)}
 
 
@@ -64,7 +64,7 @@ class Breakdown:
     unchecked: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """The components, how the design is unequal, and the shares of the mixed model."""
         return {
             "title": self.title,
             "unequal": self.unequal,
@@ -84,7 +84,7 @@ class Numbers:
     why_not: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """Subject, cells, components of variance, and reasons for missing values."""
         return {"subject": self.subject, "cells": self.cells, "components": self.breakdowns, "why_not": self.why_not}
 
 

@@ -51,7 +51,7 @@ class Equivalence:
         return EQUIVALENT if self.verdict in (EQUIVALENT, NEGLIGIBLE) else UNDECIDED
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """Every field, and the smallest margin."""
         return {**asdict(self), "smallest_margin": self.smallest_margin}
 
 

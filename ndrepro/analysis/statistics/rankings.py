@@ -61,7 +61,7 @@ class Rankings:
         return {model: float(row[0] / row.sum()) for model, row in zip(self.models, self.overall, strict=True)}
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """Counts, mean ranks, and how often each model is first."""
         return {
             "models": list(self.models),
             "counts": {dataset: table.tolist() for dataset, table in self.counts.items()},

@@ -69,7 +69,7 @@ class Located:
     started_from: tuple[int, int]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON but for infinities."""
+        """The operation and how it differs; infinities stay numbers."""
         return {
             "step": self.step,
             "part": self.found.part,

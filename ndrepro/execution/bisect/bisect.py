@@ -67,7 +67,7 @@ class PackageTrial:
     result: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """Title, cell, outcome, run, and the first step and tensors that differ."""
         return {
             "title": self.title,
             "cell": self.cell,
@@ -122,7 +122,7 @@ class BisectResult:
         return (self.turns[0].last, self.turns[0].next) if self.turns else None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """The answer of `ndrepro bisect --json`."""
         return {
             "experiment": self.experiment,
             "on": self.on,

@@ -53,7 +53,7 @@ class BoundCheckpoint:
         return cls(step, file_digest(folder.checkpoint(step), follow_symlinks=False).sha256, _logs(folder, step))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON: step, sha256, and of each log its size and sha256."""
+        """Step and SHA-256, and size and SHA-256 of each log."""
         logs = {name: {"size": size, "sha256": digest} for name, (size, digest) in self.logs.items()}
         return {"step": self.step, "sha256": self.sha256, "logs": logs}
 

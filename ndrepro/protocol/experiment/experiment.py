@@ -87,7 +87,7 @@ class Experiment(ExperimentSettings):
         return replace(self, **changed)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON, every setting written out, defaults included."""
+        """Every setting, defaults included."""
         return asdict(self)
 
     @classmethod

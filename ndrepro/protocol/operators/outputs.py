@@ -48,7 +48,7 @@ class OperatorOutputs:
     outputs: tuple[OperatorOutput, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON with its schema's name."""
+        """Every field, with the schema's name."""
         return {"schema": OUTPUTS_SCHEMA, **asdict(self)}
 
     @classmethod

@@ -139,7 +139,7 @@ class SearchOutcome:
         return self.arch, self.method, self.dataset
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """Every field, ``reached`` as a list."""
         return {**asdict(self), "reached": list(self.reached)}
 
     @classmethod

@@ -100,7 +100,7 @@ class Table:
         return tuple(f"{column.group} {column.title}".strip() for column in self.columns)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON: every row as an object by column."""
+        """Key, title, caption and heads, and every row as an object by column."""
         return {"key": self.key, "title": self.title, "caption": self.caption, "columns": self.heads, "rows": self.rows}
 
 

@@ -149,7 +149,7 @@ class Report:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON of all of it; figures with their data."""
+        """The whole report, figures with their data."""
         return {
             "schema": SCHEMA,
             "title": self.about.title,

@@ -63,7 +63,7 @@ class Divergences:
         return next((each for each in self.growths if each.cell == OTHER_SEED), None)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON but for infinities."""
+        """Experiment, reference and growths; infinities stay numbers."""
         return {"experiment": self.title, "reference": self.reference, "omitted": self.omitted, "growth": self.growths}
 
 

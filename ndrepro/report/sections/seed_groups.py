@@ -102,7 +102,7 @@ class SeedGroup:
         return len(self.runs)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """What the runs have in common, their scores, and their identifiers."""
         one = self.first
         return {
             "key": self.key,

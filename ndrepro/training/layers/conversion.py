@@ -33,7 +33,7 @@ class Conversion:
     out_of_place: tuple[str, ...] = ()
 
     def to_record(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """The layers by kind of change, and those that no longer work in place."""
         changes = {key: [asdict(each) for each in getattr(self, key)] for key in ("replaced", "removed", "left")}
         return {**changes, "out_of_place": list(self.out_of_place)}
 
