@@ -11,8 +11,6 @@ Pure functions over arrays of accuracies in percent.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,9 +19,6 @@ from numpy.typing import ArrayLike, NDArray
 from ndrepro.protocol.errors import UsageError
 
 GREEN, BLACK, RED = "green", "black", "red"
-COLOURS = (GREEN, BLACK, RED)
-# for whoever does not see the colours, and for print
-SIGNS: Mapping[str, str] = {GREEN: "+", BLACK: "=", RED: "-"}
 RULES = ("relative", "absolute")
 THRESHOLD_PCT = 10.0
 _ROUNDING = 1e-9  # decimals such as 0.1 * 72.89 are not exact in binary
@@ -44,12 +39,6 @@ def colours(original_pct: ArrayLike, reproduced_pct: ArrayLike, rule: str = "rel
     allowed = THRESHOLD_PCT / 100 * np.abs(original) if rule == "relative" else THRESHOLD_PCT
     inside = original - reproduced <= allowed + _ROUNDING
     return np.where(reproduced > original, GREEN, np.where(inside, BLACK, RED))
-
-
-def counts(found: ArrayLike) -> dict[str, int]:
-    """How many there are of each colour, all three named."""
-    counted = Counter(str(colour) for colour in np.asarray(found).ravel())
-    return {colour: counted[colour] for colour in COLOURS}
 
 
 def _numbers(values: Any, what: str) -> NDArray[np.float64]:

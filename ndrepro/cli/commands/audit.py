@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ndrepro.analysis.results.results import read_results
-from ndrepro.cli.commands.verify import trust_of
 from ndrepro.cli.display import options, output, terminal, words
 from ndrepro.cli.display.counting import counted
 from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol import extras
 from ndrepro.protocol.errors import UsageError
 from ndrepro.text.plurals import first_of
+from provenance.attestation.trust import TrustPolicy
 
 if TYPE_CHECKING:
     from ndrepro.analysis.audit.audit import Audit, ClaimFinding
@@ -78,7 +78,7 @@ def _own_runs(folder: Path, keys: list[Path], as_json: bool) -> int:
     from ndrepro.analysis.audit.plausibility import CANNOT_BE, doubts
 
     with counted(as_json) as watch:
-        scores = read_results(folder, checks=checks_of, policy=trust_of(keys), watch=watch)
+        scores = read_results(folder, checks=checks_of, policy=TrustPolicy.from_files(keys), watch=watch)
     found = doubts([*scores.rows, *scores.copies])
     wrong = any(doubt.gravity == CANNOT_BE for doubt in found)
     if as_json:

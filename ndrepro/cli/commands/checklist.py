@@ -13,11 +13,11 @@ from ndrepro.checklists.checklist import SOURCE, Checklist, evidence_lines
 from ndrepro.checklists.checklist_run import Run, read_run
 from ndrepro.checklists.checklist_sources import Sources
 from ndrepro.checklists.forms import Form
-from ndrepro.cli.commands.verify import trust_of
 from ndrepro.cli.display import options, output, terminal
 from ndrepro.execution.runs.run_resolver import experiment_runs
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunFolder
+from provenance.attestation.trust import TrustPolicy
 
 _LABEL_WIDTH = 14
 _STYLES = {
@@ -69,7 +69,7 @@ def _subject(text: str, runs: Path, keys: list[Path]) -> tuple[Sources | None, R
     folder = RunFolder(path)
     if path.is_dir() and not (folder.manifest.exists() or folder.request.exists() or experiment_runs(path)):
         return Sources(path), None
-    return None, read_run(options.run_or_manifest(runs, text), trust_of(keys))
+    return None, read_run(options.run_or_manifest(runs, text), TrustPolicy.from_files(keys))
 
 
 def _known(code: Sources | None) -> Sources:

@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from ndrepro import api
-from ndrepro.cli.commands.verify import trust_of
 from ndrepro.cli.display import options, output, terminal
 from ndrepro.exports.archive import ArchiveText, archive_members
 from ndrepro.exports.formats import DOCUMENTS, FORMATS, ExportOptions, export_run
@@ -19,6 +18,7 @@ from ndrepro.exports.run_facts import NotExported, RunFacts
 from ndrepro.protocol.errors import UsageError
 from ndrepro.text.plurals import plural
 from provenance.attestation.run_files import MANIFEST
+from provenance.attestation.trust import TrustPolicy
 
 # ndrepro.exports.formats.FORMATS, which the help does not import
 FORMATS_SHOWN = "ro-crate, prov, slsa, cyclonedx, croissant, model-signing, mlflow, tensorboard"
@@ -109,7 +109,7 @@ def archive(
     for problem in refused:
         terminal.write_line(f"left out: {problem}", sys.stderr)
     text = ArchiveText(title, tuple(authors or ()), licence, citation, policy, report)
-    members = archive_members(taken, text, trust_of(keys or []))
+    members = archive_members(taken, text, TrustPolicy.from_files(keys or []))
     moment = datetime.fromisoformat(max(facts.manifest.finished_on for facts in taken))
     write_archive(members, out, _stem(out), moment)
     lines = [f"{terminal.here(out)}: {plural(len(taken), 'run')}, {plural(len(members), 'file')}"]

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from ndrepro.cli.commands.verify import trust_of
 from ndrepro.cli.display import options, output, terminal
 from ndrepro.execution.imports import run_import
 from ndrepro.execution.imports.run_import import Imported
 from ndrepro.text.plurals import plural
+from provenance.attestation.trust import TrustPolicy
 
 _SUFFIXES = {".tar", ".gz", ".tgz", ".xz", ".txz", ".bz2", ".zip"}
 _SHOWN = 20
@@ -33,7 +33,9 @@ def import_runs(
 
     Example: ndrepro import runs.tar.gz
     """
-    found = run_import.import_runs(source, into, _name_of(source) if name is None else name, trust_of(keys or []))
+    found = run_import.import_runs(
+        source, into, _name_of(source) if name is None else name, TrustPolicy.from_files(keys or [])
+    )
     refused = [run for run in found.runs if not run.taken]
     if as_json:
         folder = str(found.folder.absolute()) if found.folder else None

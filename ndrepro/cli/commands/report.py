@@ -13,7 +13,6 @@ import typer
 import ndrepro
 from ndrepro.analysis.results.results import Results, read_results
 from ndrepro.analysis.results.reviewer_verdicts import read_attestations
-from ndrepro.cli.commands.verify import trust_of
 from ndrepro.cli.display import options, output, terminal, words
 from ndrepro.cli.display.counting import counted
 from ndrepro.execution.studies.study_file import find_study, load_study, study_files
@@ -22,6 +21,7 @@ from ndrepro.protocol import extras
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.image_reference import is_image
 from ndrepro.protocol.study.study import Study
+from provenance.attestation.trust import TrustPolicy
 from provenance.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def report(
     from ndrepro.report.page.write import write_report
 
     study, folders = _sources(what or [], runs)
-    policy = trust_of(keys or [])
+    policy = TrustPolicy.from_files(keys or [])
     with counted(as_json) as watch:
         scores = read_results(folders, checks=checks_of, cache=options.cache_path(cache), policy=policy, watch=watch)
     about = replace(_about(study, folders, what or [], out, keys or []), code=_code(code))

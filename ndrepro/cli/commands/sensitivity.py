@@ -10,13 +10,13 @@ import typer
 
 from ndrepro.analysis.results.result_row import ResultRow
 from ndrepro.analysis.results.results import read_results
-from ndrepro.cli.commands.verify import trust_of
 from ndrepro.cli.display import options, output, terminal
 from ndrepro.cli.display.counting import counted
 from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol import extras
 from ndrepro.protocol.layout import expect_folder
 from ndrepro.protocol.study.study import text_of
+from provenance.attestation.trust import TrustPolicy
 from provenance.errors import UsageError
 from provenance.formats.atomic_io import make_folder, write_atomically
 
@@ -68,7 +68,7 @@ def sensitivity(
             folders or [runs],
             checks=checks_of,
             cache=options.cache_path(cache),
-            policy=trust_of(keys or []),
+            policy=TrustPolicy.from_files(keys or []),
             watch=watch,
         )
     found = sensitivity_of(scores, asked)

@@ -13,7 +13,6 @@ import typer
 
 from ndrepro.cli.commands import study as study_commands
 from ndrepro.cli.commands.study_end import TypedStudy
-from ndrepro.cli.commands.verify import trust_of
 from ndrepro.cli.display import options, output, terminal
 from ndrepro.execution.imports.countersigned_runs import countersign_runs
 from ndrepro.execution.imports.run_import import Imported, expect_unchanged, import_runs
@@ -23,6 +22,7 @@ from ndrepro.execution.studies.workflow_export import FORMATS, Workflow, jobs_of
 from ndrepro.protocol.errors import UsageError
 from ndrepro.text.plurals import plural
 from provenance.attestation.key_home import default_home
+from provenance.attestation.trust import TrustPolicy
 
 _SHOWN = 10
 
@@ -92,7 +92,7 @@ def collect(
 
     Example: ndrepro study collect smoke jobs
     """
-    trust, folder = trust_of(keys or []), into / Path(study).stem
+    trust, folder = TrustPolicy.from_files(keys or []), into / Path(study).stem
     imported: dict[Path, Imported] = {}
     for source in sources:
         if (folder / source.name).exists() and source.name not in ("", ".."):

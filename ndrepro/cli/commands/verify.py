@@ -12,7 +12,6 @@ from ndrepro import api
 from ndrepro.cli.display import options, output, terminal
 from ndrepro.text.plurals import plural
 from provenance.attestation.packages import warnings
-from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verdict import Check, Verdict
 
 _STYLES = {"pass": ("ok", "green"), "fail": ("FAIL", "bold red"), "skip": ("skip", "dim")}
@@ -75,11 +74,6 @@ def verify(
     else:
         _print(verdict, flagged, place)
     return output.DONE if verdict.ok else output.NO
-
-
-def trust_of(files: list[Path]) -> TrustPolicy:
-    """The keys given, and only those; or the key home's policy."""
-    return TrustPolicy.from_files(files)
 
 
 def _print(verdict: Verdict, flagged: Sequence[str], root: Path) -> None:

@@ -228,7 +228,7 @@ def check_times(folder: RunFolder, manifest: Manifest) -> str:
 
     Raises ManifestError where start, end, attempts, clocks of the run and the ledger's times contradict.
     """
-    started, finished = _moment(manifest.started_on), _moment(manifest.finished_on)
+    started, finished = map(datetime.fromisoformat, (manifest.started_on, manifest.finished_on))
     if started > finished:
         raise ManifestError(f"metadata: it finished on {manifest.finished_on}, before it started")
     last = manifest.attempts[-1] if manifest.attempts else None
@@ -271,7 +271,7 @@ def _in_ledger(folder: RunFolder, manifest: Manifest) -> Iterator[tuple[str, dat
     # earlier attempts may have been made on machines with other clocks, and what other keys sign is others' word
     started = [place for place, entry in enumerate(entries) if entry.digest == manifest.ledger.digest]
     own = [entry for entry in entries[started[0] :] if entry.key == entries[started[0]].key] if started else []
-    yield from ((entry.event, _moment(entry.time)) for entry in own[:2])
+    yield from ((entry.event, datetime.fromisoformat(entry.time)) for entry in own[:2])
 
 
 @lru_cache(maxsize=2)
@@ -294,7 +294,3 @@ def expect_equal(field: str, recorded: Any, made: Any) -> None:
 def without_witness(machine: Mapping[str, Any]) -> dict[str, Any]:
     """What is recorded of the machine, without what the recorder itself adds to it."""
     return {name: value for name, value in machine.items() if name not in _WITNESSED}
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text)

@@ -16,7 +16,6 @@ from ndrepro.analysis.results.results import ResultRow, read_results
 from ndrepro.analysis.statistics.intervals import mean_interval
 from ndrepro.analysis.statistics.paired import superiority
 from ndrepro.analysis.statistics.rankings import SAMPLES
-from ndrepro.cli.commands.verify import trust_of
 from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.report.elements.table import MINUS, Table
 from ndrepro.report.figures.curves import curve_of
@@ -26,6 +25,7 @@ from ndrepro.report.figures.generalization_series import Reader, normalised, reg
 from ndrepro.report.figures.seeds_figures import scenarios_of
 from ndrepro.report.sections.comparisons import comparison_tables
 from ndrepro.report.sections.seed_groups import cells_of
+from provenance.attestation.trust import TrustPolicy
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 KEPT = DOCS / "runs" / "small_studies"
@@ -57,7 +57,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[ResultRow, ...]:
     folder = tmp_path_factory.mktemp("kept")
     with tarfile.open(KEPT / "manifests.tar.xz") as archive:
         archive.extractall(folder, filter="data")
-    scores = read_results(folder, policy=trust_of([KEPT / "author.pub"]), checks=checks_of)
+    scores = read_results(folder, policy=TrustPolicy.from_files([KEPT / "author.pub"]), checks=checks_of)
     assert (scores.refused, scores.unfinished, scores.lost) == ((), (), ())
     return scores.distinct()[0]
 
