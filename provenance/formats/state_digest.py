@@ -18,7 +18,6 @@ import hashlib
 import os
 import typing
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 from provenance.formats.canonical_json import canonical_bytes
 
@@ -34,6 +33,8 @@ _THREADS = 4
 
 def tensors_digest(tensors: Mapping[str, Array]) -> str:
     """The digest of a part of the state: its tensors by name, any shapes and dtypes."""
+    from concurrent.futures import ThreadPoolExecutor  # which brings logging along
+
     names = sorted(tensors)
     arrays = [tensors[name] for name in names]
     if len(arrays) < 2:
