@@ -83,7 +83,7 @@ class CodeCopy:
         # nothing else of the run folder, which the process may write to
         own = f"{self.place.parent}{os.sep}"
         named = (self.sources.get(name, (name,))[0] for name in names)
-        return tuple(name for name in named if os.path.isabs(name) and not name.startswith(own))
+        return tuple(n for n in named if os.path.isabs(n) and n.endswith(".py") and not n.startswith(own))
 
 
 def copy_source(packages: Sequence[Path], into: Path) -> dict[str, FileDigest]:
