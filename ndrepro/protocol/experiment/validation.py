@@ -128,7 +128,7 @@ def _check_network(experiment: ExperimentSettings) -> None:
         raise UsageError(f"{arch} on {dataset}: there is no such network for it", f"{dataset} takes {takes}")
     if method not in design.methods:  # 2
         raise UsageError(
-            f"{method} for {arch}: {_why_not(arch, method)}", f"methods of {arch} are {', '.join(design.methods)}"
+            f"{method} for {arch}: {_why_not(method)}", f"methods of {arch} are {', '.join(design.methods)}"
         )
     _check_sizes(experiment)  # 3
     side = experiment.image_size
@@ -193,7 +193,7 @@ def _range(design: NetworkVariant) -> str:
     return f"{design.smallest}x{design.smallest} to {design.largest}x{design.largest}"
 
 
-def _why_not(arch: str, method: str) -> str:
+def _why_not(method: str) -> str:
     if method == "bn":
         return "it has no batch norm"
     return "it is meant for small_inception" if method == "bn_downsample" else "it has no such form"

@@ -13,7 +13,7 @@ and the random state as they were.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -93,23 +93,19 @@ def census(net: nn.Module, input_shape: Sequence[int]) -> tuple[Row, ...]:
     is listed twice.
     """
     rows: list[Row] = []
+    like = next(net.parameters(), torch.empty(0))
 
     def record(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         rows.append(_row(len(rows), layer, _shape(inputs), _shape(output)))
 
-    _pass_one_batch(net, input_shape, record)
+    with _untouched(net, like), torch.no_grad():
+        handles = [layer.register_forward_hook(record) for layer in net.modules() if _is_layer(layer)]
+        try:
+            net(torch.zeros(tuple(input_shape), dtype=like.dtype, device=like.device))
+        finally:
+            for handle in handles:
+                handle.remove()
     return tuple(rows)
-
-
-def never_called(net: nn.Module, input_shape: Sequence[int]) -> tuple[str, ...]:
-    """The names of layers with parameters of their own that one batch of ``input_shape`` does not call."""
-    called: set[int] = set()
-    _pass_one_batch(net, input_shape, lambda layer, inputs, output: called.add(id(layer)))
-    return tuple(
-        name
-        for name, layer in net.named_modules()
-        if id(layer) not in called and any(True for _ in layer.parameters(recurse=False))
-    )
 
 
 def summary(net: nn.Module) -> NetworkSummary:
@@ -132,22 +128,6 @@ _POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool
 def _is_layer(module: nn.Module) -> bool:
     own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
     return bool(own) or isinstance(module, _POOLING)
-
-
-def _pass_one_batch(net: nn.Module, input_shape: Sequence[int], hook: Callable[..., object]) -> None:
-    like = next(net.parameters(), torch.empty(0))
-    batch = torch.zeros(tuple(input_shape), dtype=like.dtype, device=like.device)
-
-    def observe(layer: nn.Module, inputs: Any, output: Any) -> None:
-        hook(layer, inputs, output)  # whose own result must not become the layer's output
-
-    with _untouched(net, like), torch.no_grad():
-        handles = [layer.register_forward_hook(observe) for layer in net.modules() if _is_layer(layer)]
-        try:
-            net(batch)
-        finally:
-            for handle in handles:
-                handle.remove()
 
 
 @contextmanager

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
+from called_layers import never_called
 from torch import nn
 
-from ndrepro.training.layers.census import Row, census, never_called, summary
+from ndrepro.training.layers.census import Row, census, summary
 from ndrepro.training.layers.convert import deconvolve
 
 

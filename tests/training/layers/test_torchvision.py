@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from called_layers import never_called
 from torch import nn
 from torchvision import models
 
-from ndrepro.training.layers.census import never_called, summary
+from ndrepro.training.layers.census import summary
 from ndrepro.training.layers.convert import deconvolve
 
 # the smallest of each family; the others are the same code with more layers or channels

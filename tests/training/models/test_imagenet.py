@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from called_layers import never_called
 from torch import nn
 from torchvision import models as theirs
 
@@ -15,7 +16,7 @@ from ndrepro.protocol.experiment.catalogue import DESIGNS
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.training.dropout_streams import Dropouts
 from ndrepro.training.initialise import initialise
-from ndrepro.training.layers.census import census, never_called, summary
+from ndrepro.training.layers.census import census, summary
 from ndrepro.training.layers.deconv import Deconv2d, Delinear
 from ndrepro.training.layers.dropout import StreamDropout
 from ndrepro.training.models import IMAGENET, build
