@@ -17,11 +17,29 @@ _DRAWN = re.compile(r"[0-9a-f]{8}")
 def without_times(notebook: bytes) -> Any:
     """The document without them; ``None`` for what is no notebook."""
     try:
-        document = json.loads(notebook)
+        # numbers as they are written, and no member twice: readers differ in what they make of these
+        document = json.loads(notebook, parse_float=_Number, parse_int=_Number, object_pairs_hook=_members)
         cells = [_cell(cell) for cell in document["cells"]]
         return {**document, "cells": cells, "metadata": _timeless(document.get("metadata"))}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
+
+
+class _Number(str):
+    """A number's own text, which equals no string of a document."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Number) and str(self) == str(other)
+
+    __hash__ = str.__hash__
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The members of an object. Raises ValueError where a name comes twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name comes twice")
+    return found
 
 
 def _cell(cell: dict[str, Any]) -> dict[str, Any]:
@@ -35,6 +53,6 @@ def _timeless(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     times = {name for name, value in node.items() if isinstance(value, str) and _TIME.fullmatch(value)}
-    if times and isinstance(node.get("duration"), int | float):
+    if times and isinstance(node.get("duration"), _Number):
         times.add("duration")
     return {name: _timeless(value) for name, value in node.items() if name not in times}

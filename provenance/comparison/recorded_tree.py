@@ -139,14 +139,17 @@ def check_out(state: SourceState, repository: Path, place: Path) -> tuple[str, .
         converted = members(state.recorded.get("converted"))
         names: Sequence[str] = texts(converted.get("files"))
         settings = members(converted.get("settings"))
-        if len(names) < count_of(converted):  # too many to be named: all that git would convert
-            names = at_hand.repository.ask("ls-tree", "-r", "-z", "--name-only", tree).rstrip("\0").split("\0")
+        listed = [
+            line.split(" ", 2) for line in at_hand.repository.ask("ls-tree", "-r", "-z", tree).split("\0") if line
+        ]
+        entries = {rest.partition("\t")[2]: (mode, rest.partition("\t")[0]) for mode, _, rest in listed}
+        # too many to be named are all that git would convert
+        names = [*entries] if len(names) < count_of(converted) else [name for name in names if name in entries]
         settings = {name: str(value) for name, value in settings.items() if name in CONVERSION_SETTINGS}
-        at_hand.check_out(tree, place, names, settings)
-        listed = at_hand.repository.ask("ls-tree", "-r", "-z", tree).split("\0")
-    for mode, _, rest in (line.split(" ", 2) for line in listed if line):
+        other = at_hand.check_out(tree, place, names, settings)
+        caveats += [f"{path} is not what its commit shows: git converts its encoding" for path in other]
+    for path, (mode, oid) in entries.items():
         if mode == SUBMODULE:
-            oid, _, path = rest.partition("\t")
             caveats += _check_out_submodule(state, repository, place, path, oid)
     return tuple(caveats)
 

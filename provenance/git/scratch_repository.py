@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from provenance.errors import SourceError
+from provenance.formats.bounded_read import open_regular
 from provenance.git.repository import Repository
 
 FILE, EXECUTABLE, LINK, SUBMODULE = "100644", "100755", "120000", "160000"
@@ -42,6 +43,18 @@ class TreeEntry:
 
     mode: str
     oid: str
+
+
+def _without_line_ends(place: Path, path: str) -> str:
+    """A digest of a tree's file without its carriage returns; "" for what is none."""
+    digest = hashlib.sha256()
+    try:
+        with open(open_regular(place / path, beneath=place), "rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk.replace(b"\r", b""))
+    except OSError:
+        return ""
+    return digest.hexdigest()
 
 
 def blob_hash(name_length: int, size: int) -> hashlib._Hash:
@@ -115,15 +128,21 @@ class ScratchRepository:
         add_to_index(index, entries.items())
         return index.line("write-tree", "--missing-ok")
 
-    def check_out(self, tree: str, place: Path, converted: Sequence[str], settings: Mapping[str, str]) -> None:
+    def check_out(
+        self, tree: str, place: Path, converted: Sequence[str], settings: Mapping[str, str]
+    ) -> tuple[str, ...]:
         """Write a tree's files to the new folder ``place``: as they are stored, those in ``converted`` as git checks
-        them out under ``settings`` and the attributes of the tree itself. Raises SourceError.
+        them out under ``settings`` and the attributes of the tree itself. Those in which this changed more than line
+        ends are returned: the tree shows something else. Raises SourceError.
         """
         index = self.new_index()
         index.ask("read-tree", tree)
         index.ask("checkout-index", "--all", "--quiet", f"--prefix={place}/")
-        if converted:
-            self.convert(index, place, converted, settings)
+        if not converted:
+            return ()
+        stored = {path: _without_line_ends(place, path) for path in converted}
+        self.convert(index, place, converted, settings)
+        return tuple(path for path in converted if _without_line_ends(place, path) != stored[path])
 
     def convert(self, index: Repository, place: Path, paths: Sequence[str], settings: Mapping[str, str]) -> None:
         """Write paths of an index into the folder ``place`` as git checks them out under ``settings`` and the

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from strange_programs import CONFINED, Stranger, manifest_of
 
+from ndrepro.analysis.notebook_times import without_times
 from ndrepro.execution.programs.metrics_files import _text_rows
 from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.program_record import ProgramRecord
@@ -217,3 +218,16 @@ def test_processes_that_stay_are_named_by_the_verdict(tmp_path: Path) -> None:
     found = author.reproduce(author.record(outputs=("o",)))
     (stayed,) = (each for each in found.judgements[0].claims if each.name == "processes that stayed")
     assert stayed.status == "not checked" and "sleep 3" in stayed.evidence
+
+
+def test_notebooks_that_readers_take_for_different_ones_are_not_equal() -> None:
+    """Two members of one name, numbers that only round to the same, nesting without end."""
+    cells = '"cells": [{"outputs": [0.6123]}]'
+    assert without_times(f'{{"cells": [], {cells}}}'.encode()) is None
+    assert without_times(b'{"cells": [{"outputs": [' + b"[" * 100_000) is None
+    kept, other = (
+        without_times(f"{{{text}}}".encode()) for text in (cells, cells.replace("23]", "23" + "0" * 30 + "]"))
+    )
+    assert kept is not None and kept != other and kept == without_times(f"{{{cells}}}".encode())
+    times = without_times(b'{"cells": [], "metadata": {"at": "2026-11-29T22:05:00Z", "duration": 3, "score": 0.9}}')
+    assert [*times["metadata"]] == ["score"]

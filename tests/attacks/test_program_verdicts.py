@@ -250,3 +250,22 @@ def test_the_plan_names_where_the_reviewer_s_data_take_the_place_of_others(tmp_p
     found = author.reproduce(run, data=tmp_path / "now.csv")
     assert found.verdict == "identical"
     assert found.plan.elsewhere == (f"data {data}: from {tmp_path / 'now.csv'}",)
+
+
+def test_code_that_git_writes_in_another_encoding_is_named(tmp_path: Path) -> None:
+    """The commit shows a yen sign within a text; the file has a backslash there, and other texts begin and end."""
+    author = Stranger.make(tmp_path / "a", {".gitattributes": "train.py working-tree-encoding=SHIFT_JIS\n"})
+    text = b'accuracy = "\\" if 0 else "; accuracy = 0.9999 #"\nopen("o", "w").write(str(accuracy))\n'
+    (author.root / "train.py").write_bytes(text)
+    author.git("add", "train.py"), author.git("commit", "-qm", "code")
+    assert "\u00a5" in author.git("show", "HEAD:train.py"), "the control"
+    found = author.reproduce(author.record(outputs=("o",)))
+    assert "code: train.py is not what its commit shows: git converts its encoding" in found.plan.differences
+
+
+def test_event_logs_of_tensorboard_are_named_and_not_compared(tmp_path: Path) -> None:
+    """An honest program: their names and records have the time. Before: missing and new."""
+    text = "import time; open(f'events.out.tfevents.{time.time_ns()}.host.1.0', 'w').write('x')\n"
+    author = Stranger.make(tmp_path / "a", {"train.py": text + "open('o', 'w').write('0.6')\n"})
+    found = author.reproduce(author.record(outputs=("o",)))
+    assert found.verdict == "identical" and "(event log)" in found.judgements[0].because

@@ -46,6 +46,10 @@ def test_the_code_of_submodules_is_had_from_the_reviewer_s_clone(tmp_path: Path,
     found = reproduce(author, run, "--recurse-submodules")
     assert found.verdict == "identical", (found.plan.differences, found.judgements[0].because)
     assert "submodule" not in str(found.plan.differences)
+    code = found.plan.execution.code
+    assert (code.changed, [each.path for each in code.untracked]) == (
+        (("lib/model.py",), ["lib/more.py"]) if state == "changed" else ((), [])
+    )
     assert "code of no commit" not in [each.name for each in found.claims]
 
 

@@ -10,6 +10,7 @@ import pickle
 import py_compile
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,9 @@ HONEST, EVIL = b"def accuracy(): return 0.6123\n", "def accuracy(): return 0.999
 TRAINS = "from data.loader import accuracy\nopen('out.txt', 'w').write(str(accuracy()))\n"
 
 
-def archive(*names: str, before: bytes = b"", comment: bytes = b"") -> bytes:
+def archive(*names: str, before: bytes = b"", comment: bytes = b"", method: int = zipfile.ZIP_STORED) -> bytes:
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as made:
+    with zipfile.ZipFile(stream, "w", method) as made:
         for name in names:
             made.writestr(name, EVIL)
         made.comment = comment
@@ -36,6 +37,12 @@ def archive(*names: str, before: bytes = b"", comment: bytes = b"") -> bytes:
 def saved(array: np.ndarray[Any, Any]) -> bytes:
     stream = io.BytesIO()
     np.save(stream, array, allow_pickle=True)
+    return stream.getvalue()
+
+
+def arrays(**named: np.ndarray[Any, Any]) -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, **named)  # type: ignore[arg-type]
     return stream.getvalue()
 
 
@@ -67,6 +74,14 @@ CODE = {
     "weights.bz2": bz2.compress(pickle.dumps({"a": 1})),
     "weights.xz": lzma.compress(pickle.dumps({"a": 1})),
     "torn.gz": gzip.compress(b"a,b\n" * 9)[:12],
+    "weights.zlib": zlib.compress(pickle.dumps({"a": 1})),
+    "weights.lzma": lzma.compress(pickle.dumps({"a": 1}), lzma.FORMAT_ALONE),
+    "squeezed.npz": archive("a.npy", method=zipfile.ZIP_LZMA),
+    "large.npz": archive("a.npy").replace(b"PK\x05\x06", b"PK\x06\x07" + b"\0" * 16 + b"PK\x05\x06"),
+    "objects.npz": arrays(labels=np.array([{}], dtype=object)),
+    "coded.txt": b"# coding: utf-7\n# +AAo-evil()\n",
+    "lines.py": HONEST * 9000 + b"# nothing here\revil()\n",
+    "turned.py": "# \u202e\u2066 nothing \u2069\n".encode() + HONEST,
     "objects.npy": saved(np.array([{}], dtype=object)),
     "module.SO": b"",
 }
@@ -74,6 +89,10 @@ PLAIN = {
     "train.py": HONEST,
     "coded.py": b"# -*- coding: latin-1 -*-\n",
     "digits.npz": archive("images.npy", "labels.npy"),
+    "arrays.npz": arrays(images=np.zeros(3), labels=np.arange(3)),
+    "windows.py": HONEST.replace(b"\n", b"\r\n"),
+    "table.csv": b"a,b\r1,2\r",
+    "x.txt": b"x\x9c is how it begins\n",
     "image.png": b"\x89PNG\r\n\x1a\n" + b"\0" * 100,
     "text.csv": b"a,b\r\n1,2\r\n",
     "labels-idx1-ubyte": bytes(range(10)) * 10_000,

@@ -18,8 +18,8 @@ them where something before it differs, or the environment; after equal steps in
 
 Left out of the comparison are, and a claim of its own names them: metrics that measure the clock, where every word of
 their names is in ``_CLOCK`` or ``_OF_WHAT`` and their values differ; declared outputs that neither run wrote; and
-undeclared files that the first run left in a folder for temporary files, or in a hidden one of its user's; and the
-times in the metadata of executed notebooks.
+undeclared files that the first run left in a folder for temporary files, or in a hidden one of its user's; the times
+in the metadata of executed notebooks; and TensorBoard's event logs, whose rows are metrics where they are declared.
 """
 
 from __future__ import annotations
@@ -87,6 +87,8 @@ _OF_WHAT = re.compile(
 _BETWEEN_WORDS = re.compile(r"[\s_./:()\[\]-]+")
 _PER_SECOND = re.compile(r"(?:/|per[ _]?)s(?:ec)?$")
 _NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?(?![\w.])")
+# TensorBoard's, with the time and the process in their names, and times in every record
+_EVENTS = re.compile(r"events\.out\.tfevents\.\d+\.")
 _TEXT_BYTES = 8 << 20
 _SHOWN = 3
 Rows = Sequence[Mapping[str, Any]]
@@ -251,7 +253,10 @@ def _temporary(listed: Iterable[ProgramFile], manifest: Manifest) -> frozenset[s
         for file in listed
         if file.how != DECLARED
         and not is_below(file.path, top)
-        and (any(is_below(file.path, folder) for folder in folders) or (hidden and file.path.startswith(hidden)))
+        and (
+            any(is_below(file.path, folder) for folder in folders)
+            or (hidden and os.path.normpath(file.path).startswith(hidden))
+        )
     )
 
 
@@ -260,15 +265,18 @@ def _compare_outputs(then: ProgramResults, now: ProgramResults) -> _Part:
     wanted = {**then.outputs, **{path: then.unwritten[path] for path in then.unwritten.keys() & now.outputs.keys()}}
     aside = tuple(f"{path} (not written)" for path in sorted(then.unwritten.keys() - wanted.keys()))
     aside += tuple(f"{path} (temporary)" for path in sorted(then.temporary))
+    logs = {path for path in (*wanted, *now.outputs) if _EVENTS.match(os.path.basename(path))}
+    aside += tuple(f"{path} (event log)" for path in sorted(logs & wanted.keys()))
+    wanted, written = ({path: side[path] for path in side.keys() - logs} for side in (wanted, now.outputs))
     if not wanted:
         return _Part("outputs", 0, False, False, "it wrote none that were recorded", aside)
-    lost = sorted(wanted.keys() - now.outputs.keys())
-    differ = [path for path in sorted(wanted.keys() & now.outputs.keys()) if not _equal(wanted, now.outputs, path)]
+    lost = sorted(wanted.keys() - written.keys())
+    differ = [path for path in sorted(wanted.keys() & written.keys()) if not _equal(wanted, written, path)]
     timed = [path for path in differ if path.endswith(".ipynb") and _equal_but_times(then, now, path)]
     aside += tuple(f"{path} (times in its metadata)" for path in timed)
     differ = [path for path in differ if path not in timed]
     near = {path: distance for path in differ if (distance := _text_distance(then, now, path)) <= Tolerance.epoch_loss}
-    other, new = [path for path in differ if path not in near], sorted(now.outputs.keys() - wanted.keys())
+    other, new = [path for path in differ if path not in near], sorted(written.keys() - wanted.keys())
     equal = len(wanted) - len(lost) - len(differ) - len(timed)
     parts = [f"{equal} of {plural(len(wanted), 'file')} equal by digest"]
     parts += [f"{plural(len(timed), 'notebook')} equal but for times in metadata"] if timed else []
@@ -289,8 +297,13 @@ def _equal(then: Mapping[str, str | None], now: Mapping[str, str | None], path: 
 def _equal_but_times(then: ProgramResults, now: ProgramResults, path: str) -> bool:
     """Whether both runs kept a copy of an executed notebook, and nothing differs but what no execution repeats."""
     one, other = _copy(then, path), _copy(now, path)
-    kept = None if one is None or other is None else without_times(one)
-    return kept is not None and other is not None and kept == without_times(other)
+    if one is None or other is None:
+        return False
+    try:
+        kept = without_times(one)
+        return kept is not None and kept == without_times(other)
+    except RecursionError:  # nested as no notebook is
+        return False
 
 
 def _text_distance(then: ProgramResults, now: ProgramResults, path: str) -> float:

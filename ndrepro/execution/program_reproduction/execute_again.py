@@ -211,10 +211,16 @@ def _confined(plan: ProgramPlan, variables: Mapping[str, str], runs: RunsFolder,
         runs=str(runs.root.absolute()),
         secret=str(home.absolute()),
         variables=variables,
-        home=plan.recorded_home if is_plain(Path(plan.recorded_home)) else "",
+        home=_home(plan),
         mapped={str(inside): str(found) for inside, found in {**environment.mapped, **plan.place.mapped}.items()},
     ).words(_command_file(plan))
     return Command(tuple(words), Path(words[0]), plan.command.name)
+
+
+def _home(plan: ProgramPlan) -> str:
+    """The path of the recorded home folder, in the private folder where it was in the recorded one; "" for none."""
+    home, top = plan.recorded_home, plan.command.top or plan.command.working_folder
+    return _moved(home, top, plan.place.place) if is_plain(Path(home)) else ""
 
 
 def _moved(word: str, top: Path, place: Path) -> str:

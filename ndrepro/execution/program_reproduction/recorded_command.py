@@ -147,6 +147,8 @@ class RecordedCommand:
                 f"{run}: its command held a secret, which was redacted (argument {place})",
                 "pass secrets by a file or variable; or run it by hand: ndrepro record -- COMMAND",
             )
+        if any("\0" in word for word in self.words):
+            raise UsageError(f"{run}: its command has a NUL character, which no program can be given")
         if not self.working_folder.is_absolute():
             raise UsageError(
                 f"{run}: its working folder was not recorded", "record it again with this version of ndrepro"

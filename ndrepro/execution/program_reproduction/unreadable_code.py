@@ -13,11 +13,15 @@ import lzma
 import os
 import pickletools
 import re
+import struct
+import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from ndrepro.execution.programs.input_files import is_code
 from provenance.formats.folder_tree import files_below
 
 _LIBRARIES, _ARCHIVES = (".so", ".pyd", ".dll", ".dylib"), (".pyz", ".zip", ".egg", ".whl")
@@ -32,6 +36,11 @@ _ARRAY, _OF_OBJECTS = b"\x93NUMPY", re.compile(rb"'descr': [^}]*'\|O")
 # operations of a pickle that name what is called, and how a pickle's reader says that more would have to follow
 _CALLS = frozenset(("GLOBAL", "INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4"))
 _TORN = re.compile("exhausted|no newline found|remain|not enough data")
+# a carriage return that ends no line for git; the characters of text that is shown in another direction, in UTF-8
+_HIDES = re.compile(rb"\r(?!\n)|\xe2\x80[\xaa-\xae]|\xe2\x81[\xa6-\xa9]")
+_SOURCE_BYTES = 8 << 20
+_MEMBER_BYTES, _MOST_MEMBERS = 1 << 10, 10_000
+_LZMA = b"\x5d\x00\x00"
 _GZIP, _BZIP2, _XZ = b"\x1f\x8b", b"BZh", b"\xfd7zXZ"
 # of a file's start; a first line that is longer is read by nobody
 _START_BYTES = 1 << 16
@@ -39,6 +48,8 @@ _XZ_MEMORY = 256 << 20
 # an archive's directory is named at its end, before a comment of at most 64 KiB; Source: APPNOTE.TXT 4.3.16
 _END, _END_BYTES, _MOST_COMMENT = b"PK\x05\x06", 22, 1 << 16
 _MOST_DIRECTORY = 8 << 20
+_LOCATOR, _LOCATOR_BYTES = b"PK\x06\x07", 20
+_BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _MODULES = (b".py", b".pkl")
 # an encoding in which a comment can hold code, PEP 263
 _CODING = re.compile(rb"^[ \t\f]*#.*?coding[:=][ \t]*([-_.a-zA-Z0-9]+)")
@@ -59,15 +70,20 @@ def _is_unreadable(file: Path) -> bool:
     try:
         with file.open("rb") as stream:
             start = stream.read(_START_BYTES)
-            if _ends_in_modules(stream):
+            if _ends_in_modules(stream) or _holds_objects(stream) or _hides_lines(file, start, stream):
                 return True
         start = _decompressed(file, start)
     except (OSError, EOFError, zlib.error, lzma.LZMAError):
         return True
+    return _is_code(start) or _is_odd_text(file, start)
+
+
+def _is_code(start: bytes) -> bool:
+    """Whether bytes begin a program, bytecode, a pickle, or an array of objects."""
     is_bytecode = start[2:4] == b"\r\n" and int.from_bytes(start[:2], "little") in _BYTECODE
     is_array = start.startswith(_ARRAY) and _OF_OBJECTS.search(start)
     is_known = is_bytecode or is_array or start.startswith((*_PROGRAM, *_PICKLES))
-    return bool(is_known or _calls_as_pickle(start) or _is_odd_text(file, start))
+    return bool(is_known or _calls_as_pickle(start))
 
 
 def _calls_as_pickle(start: bytes) -> bool:
@@ -92,16 +108,49 @@ def _ends_in_modules(stream: IO[bytes]) -> bool:
     at = end.rfind(_END)
     if at < 0 or len(end) - at < _END_BYTES:
         return False
+    if end[max(0, at - _LOCATOR_BYTES) : at].startswith(_LOCATOR):  # another directory counts, of any size
+        return True
     length, before = int.from_bytes(end[at + 12 : at + 16], "little"), size - len(end) + at
     stream.seek(max(0, before - length))
     directory = stream.read(min(length, _MOST_DIRECTORY))
     return length > min(before, _MOST_DIRECTORY) or any(name in directory for name in _MODULES)
 
 
+def _holds_objects(stream: IO[bytes]) -> bool:
+    """Whether a file is an archive with a pickle or an array of objects, or with more members than are looked at."""
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            members = archive.infolist()
+            # the others are unpacked without a bound
+            if len(members) > _MOST_MEMBERS or any(each.compress_type not in _BOUNDED for each in members):
+                return True
+            return any(_is_code(archive.open(each).read(_MEMBER_BYTES)) for each in members if not each.is_dir())
+    except zipfile.BadZipFile:
+        return False
+    except (RuntimeError, NotImplementedError, ValueError, OverflowError, struct.error):  # encrypted, or damaged
+        return True
+
+
+def _hides_lines(file: Path, start: bytes, stream: IO[bytes]) -> bool:
+    """Whether source has lines that a reader does not see as such: Python ends a line, and a comment, at a lone
+    carriage return; and some characters turn the direction in which text is shown.
+    """
+    if b"\0" in start or not (is_code(file.name) or not file.suffix):  # in source Python refuses it
+        return False
+    stream.seek(0)
+    text = stream.read(_SOURCE_BYTES + 1)
+    return len(text) > _SOURCE_BYTES or _HIDES.search(text) is not None
+
+
 def _decompressed(file: Path, start: bytes) -> bytes:
     """The start of what is in a compressed file, of any other file as it is."""
     if start.startswith(_XZ):
         return lzma.LZMADecompressor(memlimit=_XZ_MEMORY).decompress(start, _START_BYTES)
+    if start.startswith(_LZMA):
+        return lzma.LZMADecompressor(lzma.FORMAT_ALONE, _XZ_MEMORY).decompress(start, _START_BYTES)
+    if start[:1] == b"x" and int.from_bytes(start[:2], "big") % 31 == 0:  # RFC 1950; it may be text, too
+        with suppress(zlib.error):
+            return zlib.decompressobj().decompress(start, _START_BYTES)
     if start.startswith((_GZIP, _BZIP2)):
         with gzip.open(file) if start.startswith(_GZIP) else bz2.open(file) as stream:
             return stream.read(_START_BYTES)
@@ -109,9 +158,9 @@ def _decompressed(file: Path, start: bytes) -> bytes:
 
 
 def _is_odd_text(file: Path, start: bytes) -> bool:
-    if file.suffix.lower() not in (".py", ".pyw", "") or b"\0" in start:  # which Python refuses in source
+    if b"\0" in start:  # which Python refuses in source
         return False
-    if len(start) == _START_BYTES and start.count(b"\n") < 2:
+    if file.suffix.lower() in (".py", ".pyw", "") and len(start) == _START_BYTES and start.count(b"\n") < 2:
         return True
     found = [match[1] for line in start.splitlines()[:2] if (match := _CODING.match(line))]
     return any(not _PLAIN.fullmatch(name) for name in found)

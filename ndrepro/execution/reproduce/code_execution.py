@@ -9,7 +9,7 @@ code runs unasked, since this program itself is made of it; any other needs the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,12 @@ from ndrepro.protocol.project_folders import CODE
 from ndrepro.protocol.training_record import NETWORK, TrainingRecord
 from ndrepro.protocol.verdicts import CONTAINER, NO_SANDBOX
 from provenance.attestation.manifest import Manifest
+from provenance.attestation.run_files import inside
 from provenance.capture.source_patch import PATCH
 from provenance.capture.unavailable import mapping, printable, text
+from provenance.capture.work_tree import SUBMODULES
 from provenance.comparison.kept_source import differs, patched_paths
+from provenance.comparison.recorded_source import COPIED, untracked_files
 from provenance.comparison.recorded_tree import SourceState
 from provenance.errors import SourceError
 from provenance.git.repository import Repository
@@ -80,8 +83,8 @@ class RecordedCode:
             dirty=dirty if isinstance(dirty, bool) else None,
             patch=run / PATCH if isinstance(digest, str) else None,
             patch_sha256=digest if isinstance(digest, str) else None,
-            changed=tuple(map(printable, patched_paths(run / PATCH))) if isinstance(digest, str) else (),
-            untracked=tuple(copied),
+            changed=tuple(map(printable, _patched(recorded, run))),
+            untracked=(*copied, *_untracked_in_submodules(recorded)),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -140,6 +143,28 @@ def sandbox_of(execution: Execution, runs: RunsFolder, home: Path) -> Sandbox | 
     if execution.sandbox in (NO_SANDBOX, CONTAINER):
         return None
     return Sandbox(execution.sandbox, runs=(runs.root,), secret=(home,))
+
+
+def _patched(source: Mapping[str, Any], run: Path) -> Iterator[str]:
+    """The files that the patch of a work tree changes, and those of its submodules. Raises SourceError for no patch."""
+    if isinstance(mapping(source.get("patch")).get("sha256"), str):
+        yield from patched_paths(run / PATCH)
+    for path, module in _submodules(source):
+        yield from (f"{path}/{name}" for name in _patched(module, run / SUBMODULES / path))
+
+
+def _untracked_in_submodules(source: Mapping[str, Any]) -> Iterator[UntrackedSource]:
+    for path, module in _submodules(source):
+        found = map(_file, map(mapping, untracked_files(module.get("untracked"), COPIED)))
+        yield from (replace(each, path=f"{path}/{each.path}") for each in (*found, *_untracked_in_submodules(module)))
+
+
+def _submodules(source: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The submodules that differ from their commits, with their states."""
+    found = mapping(source.get("submodules")).get("changed")
+    for module in map(mapping, found if isinstance(found, list) else ()):
+        if isinstance(module.get("path"), str) and inside(module["path"]):
+            yield module["path"], module
 
 
 def _branch_with(commit: str) -> str | None:
