@@ -118,6 +118,26 @@ def test_an_output_above_the_working_folder_is_compared(tmp_path: Path) -> None:
     assert found.verdict == "identical", found.judgements[0].because
 
 
+def test_a_relative_search_path_is_searched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As PYTHONPATH=src. Before: lost, and the program failed. One that leads out is lost still."""
+    text = "import model; open('out.txt', 'w').write(model.SCORE)\n"
+    author = Stranger.make(tmp_path / "a", {"train.py": text, "src/model.py": "SCORE = '1'"})
+    with monkeypatch.context() as authors:
+        authors.setenv("PYTHONPATH", "src:..:src/../..")
+        run = author.record(outputs=("out.txt",))
+    found = author.reproduce(run)
+    assert found.verdict == "identical", found.judgements[0].because
+    lost = [line for line in found.plan.differences if line.startswith("PYTHONPATH")]
+    assert lost == [f"PYTHONPATH: {each} then, not now" for each in ("..", "src/../..")]
+
+
+def test_settings_of_the_system_are_the_machine_s(tmp_path: Path) -> None:
+    """Before: a missing input, since /etc is not shown; the sandbox shows these."""
+    text = "open('/etc/passwd').read(); open('out.txt', 'w').write('0.6')\n"
+    author = Stranger.make(tmp_path / "a", {"train.py": text})
+    assert author.reproduce(author.record(outputs=("out.txt",))).verdict == "identical"
+
+
 class Inner(Stranger):
     """Records in a folder of the repository."""
 

@@ -337,7 +337,7 @@ def test_a_program_that_cannot_be_confined_is_not_judged(tmp_path: Path, monkeyp
 
 
 def test_a_command_with_a_nul_character_is_refused(tmp_path: Path) -> None:
-    """In the manifest itself, and behind the bytes of a word that is not UTF-8. Before: a traceback."""
+    """In the manifest itself, and behind the bytes of a word that is not UTF-8. Before: called a defect of ndrepro."""
     author = Stranger.make(tmp_path / "a", {"train.py": WRITES})
     run = author.record(outputs=("out.txt",))
     for word in ("a\0b", "[bytes:ff00]"):

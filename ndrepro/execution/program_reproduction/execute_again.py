@@ -93,9 +93,12 @@ class ProgramPlan:
         kept: list[str] = []
         lost: list[str] = []
         for entry in filter(None, self.recorded_search_path.split(os.pathsep)):
-            here = Path(_moved(entry, top, place))
-            if is_plain(Path(entry)) and is_below(Path(entry), top) and is_inside(here, place):
-                kept.append(str(here))
+            # one that is relative is looked for in the folder that Python is started in, and stays as it is
+            relative = not os.path.isabs(entry)
+            here = self.place.working_folder / entry if relative else Path(_moved(entry, top, place))
+            known = ".." not in here.parts if relative else is_plain(Path(entry)) and is_below(entry, top)
+            if known and is_inside(here, place):
+                kept.append(entry if relative else str(here))
             else:
                 lost.append(f"PYTHONPATH: {entry} then, not now")
         return os.pathsep.join(kept), tuple(lost)

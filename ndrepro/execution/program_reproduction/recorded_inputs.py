@@ -23,6 +23,7 @@ from ndrepro.execution.program_reproduction.data_elsewhere import (
 )
 from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand, RecordedData
 from ndrepro.execution.programs.input_files import OPENED, is_code, is_source
+from ndrepro.execution.sandbox.confinement import settings_of_the_system
 from ndrepro.protocol.errors import SandboxError, UsageError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import ProgramFile, is_below
@@ -97,9 +98,11 @@ class RecordedInputs:
             self.mapped[Path(os.path.normpath(self._working_folder / data.path))] = self.mapped.get(path, path)
 
     def bring(self, file: ProgramFile) -> None:
-        """Have a file, but for one of an installed distribution, which is compared with the environment."""
+        """Have a file, but for one of an installed distribution, which is compared with the environment, and one of
+        the system's that every sandbox shows, which is the machine's.
+        """
         path = self._recorded / file.path
-        if any(part in _ENVIRONMENT for part in path.parts):
+        if any(part in _ENVIRONMENT for part in path.parts) or path in settings_of_the_system():
             return
         self.wanted += 1
         here = self._here(path)

@@ -193,6 +193,11 @@ def link_steps(path: Path) -> Iterator[tuple[Path, str]]:
     yield current, ""
 
 
+def settings_of_the_system() -> frozenset[Path]:
+    """The files below /etc that every confined process sees."""
+    return frozenset(Path(name) for name in _SYSTEM.split() if name.startswith("/etc/"))
+
+
 def existing(paths: Iterable[Path]) -> tuple[Path, ...]:
     """Those of the paths where something is."""
     return tuple(path for path in paths if path.exists())
