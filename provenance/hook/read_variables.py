@@ -12,12 +12,16 @@ TYPE_CHECKING = False  # most programs never import typing
 if TYPE_CHECKING:
     import typing
 
+    _Dictionary = typing.Dict[bytes, bytes]
+else:  # whose parameters Python 3.8 does not take
+    _Dictionary = dict
+
 # names of one process
 LIMIT = 500
 _LETTERS = 200
 
 
-class _Variables(dict):  # type: ignore[type-arg]
+class _Variables(_Dictionary):
     """Those of ``os.environ``, encoded; ``noted`` gets the names of those that are there and are asked for."""
 
     noted: dict[str, None]
